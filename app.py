@@ -1,0 +1,120 @@
+"""Thinkline: one OpenAI-compatible endpoint, made for voice agents. The whole wiring is on this screen.
+
+gunicorn 'app:create_app()'     serves (gunicorn.conf.py beside this file is picked up)
+python app.py                   serves for development
+"""
+
+import logging
+import re
+import sys
+from logging.config import dictConfig
+from uuid import uuid4
+
+from flask import Flask, Response, g, request
+from flask_cors import CORS
+
+import logs
+from config import Settings, SettingError, is_this_machine
+from dispatch.breaker import Breakers
+from dispatch.catalogue import Catalogue
+from dispatch.models import Models
+from dispatch.relay import Patience, Relay
+from dispatch.sources import from_environment
+from providers.base import Timeouts
+from views import chat, docs, embeddings, errors, models, providers
+from views.api import api
+from views.auth import Guard
+from views.hangup import Watcher
+from views.house import House
+from views.ops import ops
+
+ROUTES = (chat, embeddings, models, providers)  # importing them hangs their views on the blueprint
+ALWAYS = ("", "/v1", "/v1/v1")  # some clients add the /v1 that was typed already
+SANE_ID = re.compile(r"[\w.:-]{1,128}")
+
+log = logging.getLogger("thinkline")
+
+
+def create_app(settings: Settings | None = None) -> Flask:
+    """The application. Raises SettingError for settings that it cannot run with."""
+    settings = settings or Settings.load()
+    dictConfig(logs.config(settings))
+    app = Flask("thinkline", static_folder=None, template_folder="web")
+    app.config["MAX_CONTENT_LENGTH"] = settings.max_body_bytes
+    app.json.sort_keys = False  # type: ignore[attr-defined]
+    app.url_map.strict_slashes = False
+    app.extensions["thinkline"] = _house(settings)
+    errors.register(app)
+    for prefix in dict.fromkeys([*ALWAYS, settings.api_route_prefix.rstrip("/")]):
+        app.register_blueprint(api, url_prefix=prefix or None, name=f"api{prefix}".replace("/", "-"))
+        app.register_blueprint(ops, url_prefix=prefix or None, name=f"ops{prefix}".replace("/", "-"))
+    app.register_blueprint(docs.docs)
+    app.before_request(_identify)
+    app.after_request(_tell_id)
+    if settings.allowed_origins:
+        CORS(app, origins=list(settings.allowed_origins), expose_headers=["x-request-id", "Retry-After"], max_age=600)
+    return app
+
+
+def _house(settings: Settings) -> House:
+    entries = from_environment(settings.upstreams, demo_pace_ms=settings.demo_pace_ms)
+    timeouts = Timeouts(
+        settings.connect_timeout, settings.first_event_timeout, settings.idle_timeout, settings.total_timeout
+    )
+    try:
+        catalogue = Catalogue(entries, default=settings.provider_name, timeouts=timeouts)
+    except ValueError as error:
+        raise SettingError(str(error)) from None
+    return House(
+        guard=Guard(
+            settings.keys,
+            anonymous=settings.allow_anonymous,
+            is_local=is_this_machine,
+            origins=settings.allowed_origins,
+        ),
+        catalogue=catalogue,
+        models=Models(catalogue, settings.models_ttl),
+        relay=Relay(
+            Breakers(settings.breaker_failures, settings.breaker_seconds),
+            Patience(settings.headers_after, settings.retries, settings.retry_budget),
+            settings.heartbeat,
+        ),
+        watcher=Watcher(),
+        show_reasoning=settings.reasoning == "show",
+    )
+
+
+def _identify() -> None:
+    given = request.headers.get("X-Request-Id", "")
+    g.request_id = given if SANE_ID.fullmatch(given) else uuid4().hex
+    logs.request_id.set(g.request_id)
+
+
+def _tell_id(response: Response) -> Response:
+    response.headers["x-request-id"] = g.get("request_id", "")
+    response.headers["X-Content-Type-Options"] = "nosniff"
+    return response
+
+
+def announce(settings: Settings, address: str) -> None:
+    """Say at the start who answers, and where."""
+    default = _house(settings).catalogue.default
+    log.info("Thinkline answers at %s/v1 with the provider %s.", address, default)
+    if default == "demo":
+        log.info("That is the built-in demo. For a real one, put a line like OPENAI_API_KEY=sk-... into .env.")
+
+
+def main() -> None:
+    """Serve for development, with Flask's own server."""
+    try:
+        settings = Settings.load()
+        settings.guard(settings.host)
+        app = create_app(settings)
+    except SettingError as error:
+        sys.exit(f"Thinkline cannot start. {error}")
+    announce(settings, f"http://{settings.host}:{settings.port}")
+    app.run(settings.host, settings.port, threaded=True, use_reloader=settings.reload)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,224 @@
+"""Every setting, and the only place that reads the environment and .env.
+
+A setting is a field of Settings: its environment variable is its name in capitals, its type says what is allowed, and
+`setting(...)` holds its default and the sentence that README.md and .env.example repeat (tests/test_readme.py compares
+the three). The environment beats .env, which beats the default; an empty variable is an unset one.
+
+The credentials and addresses of upstreams have a shape instead of a field: {NAME}_API_KEY, {NAME}_BASE_URL and
+{NAME}_MODEL, for the names in providers/vendors.py. They are handed on in `upstreams`.
+"""
+
+import os
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import MISSING, Field, dataclass, field, fields
+from ipaddress import ip_address
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+from dotenv import dotenv_values
+
+ROOT = Path(__file__).parent
+UPSTREAM_VARIABLE = re.compile(r"[A-Z][A-Z0-9_]*_(API_KEY|BASE_URL|ENDPOINT|MODEL)")
+BOOLEANS = {"true": True, "1": True, "yes": True, "on": True, "false": False, "0": False, "no": False, "off": False}
+NAMED_KEY = re.compile(r"([A-Za-z0-9_-]+):(.+)")
+
+
+class SettingError(Exception):
+    """A setting cannot be read. The message has its name, its value unless secret, and what is allowed."""
+
+
+def setting(
+    default: Any,
+    about: str,
+    *,
+    also: tuple[str, ...] = (),
+    choices: tuple[str, ...] = (),
+    least: float | None = None,
+    most: float | None = None,
+    secret: bool = False,
+) -> Any:
+    """A field of Settings. `also` are other names of the variable; `choices`, `least` and `most` bound its value."""
+    facts = {"about": about, "also": also, "choices": choices, "least": least, "most": most, "secret": secret}
+    return field(default=default, repr=not secret, metadata=facts)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """What the product runs with. Build it with `load`, or directly in tests."""
+
+    host: str = setting("127.0.0.1", "Address to listen on. Another than this machine's own needs a key.")
+    port: int = setting(8000, "Port to listen on.", least=0, most=65535)
+    workers: int = setting(1, "Processes. One serves hundreds of calls; more use more cores.", least=1)
+    threads: int = setting(256, "Requests that one worker serves at the same time.", least=1)
+    graceful_timeout: float = setting(30.0, "Seconds that running streams have to end after SIGTERM.", least=0)
+    reload: bool = setting(False, "Restart when a source file changes (development).")
+    max_body_bytes: int = setting(20_971_520, "Largest request body; a larger one is a 413.", least=1)
+    api_route_prefix: str = setting("/v1", "One more path prefix; `/v1` and bare paths always answer.")
+
+    api_key: str = setting("", "The key that callers must send; any text.", secret=True)
+    api_keys: tuple[str, ...] = setting(
+        (),
+        "Several keys, comma-separated, each `key` or `name:key`; the name shows in the logs.",
+        also=("ACCESS_API_KEYS", "DEFAULT_API_KEYS"),
+        secret=True,
+    )
+    allow_anonymous: bool = setting(False, "Serve everybody without a key, also over a public address.")
+    allowed_origins: tuple[str, ...] = setting((), "Web pages that may call from a browser: comma-separated origins.")
+
+    provider_name: str = setting("", "The default provider; unset: the first one with credentials.")
+    reasoning: str = setting("hide", "Whether a model's thinking is passed on unasked.", choices=("hide", "show"))
+    demo_pace_ms: float = setting(40.0, "Milliseconds between the demo provider's words.", least=0, most=10_000)
+    models_ttl: float = setting(300.0, "Seconds that an upstream's list of models is kept.", least=0)
+
+    connect_timeout: float = setting(3.0, "Seconds to connect to an upstream.", least=0.001)
+    first_event_timeout: float = setting(
+        15.0,
+        "Seconds until an upstream's first event; four times as long for an answer that is not streamed.",
+        least=0.001,
+    )
+    idle_timeout: float = setting(30.0, "Seconds between an upstream's bytes, once begun.", least=0.001)
+    total_timeout: float = setting(300.0, "Seconds for a whole answer.", least=0.001)
+    headers_after: float = setting(
+        8.0, "Seconds after which a stream opens with a heartbeat, event or not.", least=0.001
+    )
+    heartbeat: float = setting(5.0, "Seconds of silence after which the caller gets a comment line.", least=0.001)
+    retries: int = setting(2, "How often a failed attempt is repeated before its first event.", least=0, most=20)
+    retry_budget: float = setting(2.0, "Seconds of a request that may go into failed attempts and waiting.", least=0)
+    breaker_failures: int = setting(10, "Failures in a row that open a target's breaker.", least=1)
+    breaker_seconds: float = setting(30.0, "Seconds until an open breaker lets one attempt through.", least=0.001)
+
+    log_level: str = setting(
+        "INFO",
+        "How much is logged.",
+        choices=("TRACE", "DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL", "NONE"),
+    )
+    log_format: str = setting("text", "How a log line looks.", choices=("text", "json"))
+    log_file: str = setting("", "A file to log to as well; it rotates, and workers share it.")
+    log_max_bytes: int = setting(10_485_760, "Size at which the log file rotates.", least=1000)
+    log_backups: int = setting(5, "Rotated log files that are kept.", least=0)
+    debug: bool = setting(False, "LOG_LEVEL=DEBUG, by its older name.")
+    trace: bool = setting(False, "LOG_LEVEL=TRACE, by its older name: bodies too.")
+
+    upstreams: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}), repr=False)
+
+    def __post_init__(self) -> None:
+        prefix = self.api_route_prefix
+        if prefix and not re.fullmatch(r"(/[A-Za-z0-9._~-]+)*/?", prefix):
+            raise SettingError(f"API_ROUTE_PREFIX is {prefix!r}; allowed are paths such as /v1 or /api/v1.")
+
+    @classmethod
+    def load(cls, environ: Mapping[str, str] | None = None) -> "Settings":
+        """From the environment over the file .env (or the one that ENV_FILE names). Raises SettingError."""
+        environ = os.environ if environ is None else environ
+        env_file = Path(environ.get("ENV_FILE") or ROOT / ".env")
+        variables = {**_read(env_file), **environ}
+        variables = {name: value.strip() for name, value in variables.items() if value and value.strip()}
+        known = {each.name: _value(each, variables) for each in documented()}
+        upstreams = {name: value for name, value in variables.items() if UPSTREAM_VARIABLE.fullmatch(name)}
+        return cls(**known, upstreams=MappingProxyType(upstreams))
+
+    @property
+    def keys(self) -> Mapping[str, str]:
+        """The callers' keys: name -> key. Empty when none is configured."""
+        keys = {"default": self.api_key} if self.api_key else {}
+        for position, text in enumerate(self.api_keys, start=1):
+            named = NAMED_KEY.fullmatch(text)
+            name, key = named.groups() if named else (f"key{position}", text)
+            if name in keys and keys[name] != key:
+                raise SettingError(f"API_KEYS has two keys of the name {name!r}; give each its own.")
+            keys[name] = key
+        return keys
+
+    @property
+    def level(self) -> str:
+        """LOG_LEVEL, or what TRACE and DEBUG make of it."""
+        return "TRACE" if self.trace else "DEBUG" if self.debug else self.log_level
+
+    def guard(self, host: str) -> None:
+        """Refuse to serve strangers for nothing (R9): raises SettingError for a public address without a key."""
+        if self.keys or self.allow_anonymous or is_this_machine(host):
+            return
+        raise SettingError(
+            f"HOST is {host!r}, which others can reach, and no key is set. "
+            "Set API_KEY to a secret of your own (or ALLOW_ANONYMOUS=true to serve everybody)."
+        )
+
+
+def is_this_machine(host: str) -> bool:
+    """Whether a host name or address means this machine alone. A path is a Unix socket."""
+    if host in ("localhost", "localhost.localdomain") or host.startswith(("unix:", "/")):
+        return True
+    try:
+        return ip_address(host.strip("[]").partition("%")[0]).is_loopback
+    except ValueError:
+        return False
+
+
+def documented() -> list[Field[Any]]:
+    """The fields of Settings that are settings, in the order of the README's table."""
+    return [each for each in fields(Settings) if each.metadata]
+
+
+def _read(env_file: Path) -> dict[str, str]:
+    try:
+        return {name: value for name, value in dotenv_values(env_file).items() if value is not None}
+    except (OSError, UnicodeDecodeError) as error:
+        raise SettingError(f"{env_file} cannot be read: {error}.") from error
+
+
+def _value(each: Field[Any], variables: Mapping[str, str]) -> Any:
+    names = (each.name.upper(), *each.metadata["also"])
+    if each.type == tuple[str, ...]:
+        return tuple(part.strip() for name in names for part in variables.get(name, "").split(",") if part.strip())
+    name = next((name for name in names if name in variables), None)
+    if name is None:
+        assert each.default is not MISSING  # noqa: S101 - `setting` gives each a default
+        return each.default
+    text = variables[name]
+    parse: Callable[[str, Mapping[str, Any]], Any] = PARSERS[each.type]
+    try:
+        return parse(text, each.metadata)
+    except ValueError as error:
+        shown = "(not shown)" if each.metadata["secret"] else repr(text)
+        raise SettingError(f"{name} is {shown}; allowed: {error}.") from None
+
+
+def _string(text: str, facts: Mapping[str, Any]) -> str:
+    choices = facts["choices"]
+    if not choices:
+        return text
+    matching = [choice for choice in choices if choice.lower() == text.lower()]
+    if not matching:
+        raise ValueError(", ".join(choices))
+    return str(matching[0])
+
+
+def _boolean(text: str, _: Mapping[str, Any]) -> bool:
+    if text.lower() not in BOOLEANS:
+        raise ValueError("true or false, 1 or 0, yes or no, on or off")
+    return BOOLEANS[text.lower()]
+
+
+def _number(kind: Callable[[str], float], what: str) -> Callable[[str, Mapping[str, Any]], float]:
+    def parse(text: str, facts: Mapping[str, Any]) -> float:
+        least, most = facts["least"], facts["most"]
+        bounds = f" from {least}" * (least is not None) + f" up to {most}" * (most is not None)
+        try:
+            value = kind(text)
+        except ValueError:
+            raise ValueError(what + bounds) from None
+        if not (least is None or value >= least) or not (most is None or value <= most) or value in (float("inf"),):
+            raise ValueError(what + bounds)
+        return value
+
+    return parse
+
+
+PARSERS: Mapping[Any, Callable[[str, Mapping[str, Any]], Any]] = {
+    str: _string,
+    bool: _boolean,
+    int: _number(int, "a whole number"),
+    float: _number(float, "a number"),
+}

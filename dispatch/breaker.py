@@ -1,0 +1,92 @@
+"""One breaker per target: after so many failures in a row, leave the target alone for a while, then try once (D4)."""
+
+import threading
+from collections.abc import Callable
+from time import monotonic
+from typing import Literal
+
+from errors import CircuitOpen
+
+State = Literal["closed", "open", "half-open"]
+
+
+class Breaker:
+    """closed -> (failures in a row) -> open -> (seconds) -> half-open -> one probe decides.
+
+    `clock` gives seconds. Safe for all threads.
+    """
+
+    def __init__(self, name: str, failures: int, seconds: float, clock: Callable[[], float] = monotonic) -> None:
+        self._name = name
+        self._limit = failures
+        self._seconds = seconds
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._failures = 0
+        self._opened_at: float | None = None
+        self._probing = False
+
+    @property
+    def state(self) -> State:
+        """What the next request will find."""
+        if self._opened_at is None:
+            return "closed"
+        return "half-open" if self._clock() - self._opened_at >= self._seconds else "open"
+
+    def admit(self) -> None:
+        """Let an attempt through, or raise CircuitOpen. Each admitted attempt reports back exactly once."""
+        if self._opened_at is None:
+            return
+        with self._lock:
+            if self._opened_at is None:
+                return
+            left = self._seconds - (self._clock() - self._opened_at)
+            if left > 0 or self._probing:
+                raise CircuitOpen(
+                    f"{self._name} has failed too often and is left alone for now.", retry_after=max(left, 1.0)
+                )
+            self._probing = True
+
+    def succeeded(self) -> None:
+        """The attempt got an answer."""
+        if self._failures or self._opened_at is not None:
+            with self._lock:
+                self._failures = 0
+                self._opened_at = None
+                self._probing = False
+
+    def failed(self) -> None:
+        """The attempt failed in a way that counts."""
+        with self._lock:
+            self._failures += 1
+            if self._probing or self._failures >= self._limit:
+                self._opened_at = self._clock()
+            self._probing = False
+
+    def abandoned(self) -> None:
+        """The attempt said nothing about the target: the caller left, or the request was at fault."""
+        if self._probing:
+            with self._lock:
+                self._probing = False
+
+
+class Breakers:
+    """The breakers by target, made as targets are first used."""
+
+    def __init__(self, failures: int, seconds: float, clock: Callable[[], float] = monotonic) -> None:
+        self._settings = (failures, seconds, clock)
+        self._breakers: dict[str, Breaker] = {}
+        self._lock = threading.Lock()
+
+    def __getitem__(self, name: str) -> Breaker:
+        breaker = self._breakers.get(name)
+        if breaker is None:
+            with self._lock:
+                breaker = self._breakers.setdefault(name, Breaker(name, *self._settings))
+        return breaker
+
+    def states(self, provider: str) -> dict[str, State]:
+        """The breakers of a provider's targets that are not closed, by model."""
+        prefix = f"{provider}/"
+        states = {name: breaker.state for name, breaker in list(self._breakers.items()) if name.startswith(prefix)}
+        return {name.removeprefix(prefix): state for name, state in states.items() if state != "closed"}

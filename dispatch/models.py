@@ -1,0 +1,83 @@
+"""Which models can be called: the union of what the configured upstreams list (A7).
+
+Asked for on the first request, all upstreams at once, and kept for a while; an upstream that fails keeps its last
+list, or shows its default model. Never at import, and never on the way of a chat request.
+"""
+
+import threading
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from logging import getLogger
+from time import monotonic
+
+from dispatch.catalogue import Catalogue
+from dispatch.sources import Entry
+from errors import HungUp, ProxyError, UnknownModel
+from providers.base import Call, Model, Timeouts
+
+__all__ = ["Model", "Models"]
+
+log = getLogger("thinkline.models")
+
+PATIENCE = Timeouts(connect=2.0, first_event=4.0, idle=4.0, total=4.0)
+RETRY_SECONDS = 15.0
+"""How soon a list that could not be had is asked for again."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Kept:
+    models: Sequence[Model]
+    until: float
+
+
+class Models:
+    """The list of models. `ttl` in seconds; `clock` gives seconds."""
+
+    def __init__(self, catalogue: Catalogue, ttl: float, clock: Callable[[], float] = monotonic) -> None:
+        self._catalogue = catalogue
+        self._ttl = ttl
+        self._clock = clock
+        self._kept: dict[str, _Kept] = {}
+        self._lock = threading.Lock()
+
+    def all(self) -> list[Model]:
+        """Every model that can be called, by the id to call it by: those of the default provider plainly, the others'
+        with their provider's prefix. The demo is listed while there is nothing else.
+        """
+        entries = self._catalogue.available()
+        if len(entries) > 1 and self._catalogue.default != "demo":
+            entries = [entry for entry in entries if entry.kind != "demo"]
+        with self._lock:  # one asks, the others wait for what it hears
+            due = [entry for entry in entries if self._is_due(entry)]
+            if due:
+                with ThreadPoolExecutor(max_workers=len(due), thread_name_prefix="models") as pool:
+                    self._kept.update(zip((entry.name for entry in due), pool.map(self._ask, due), strict=True))
+        rows = []
+        for entry in entries:
+            prefix = "" if entry.name == self._catalogue.default else f"{entry.name}/"
+            rows += [Model(prefix + model.id, model.owned_by, model.created) for model in self._kept[entry.name].models]
+        return rows
+
+    def one(self, identifier: str) -> Model:
+        """The model of that id. Raises UnknownModel."""
+        for model in self.all():
+            if model.id == identifier:
+                return model
+        raise UnknownModel(f"There is no model {identifier[:200]!r}.", param="model")
+
+    def _is_due(self, entry: Entry) -> bool:
+        kept = self._kept.get(entry.name)
+        return kept is None or kept.until <= self._clock()
+
+    def _ask(self, entry: Entry) -> _Kept:
+        call = Call(heartbeat=PATIENCE.total)
+        call.begin(PATIENCE)
+        try:
+            models = self._catalogue.provider(entry.name).models(call)
+            return _Kept(models, self._clock() + self._ttl)
+        except (ProxyError, HungUp) as error:
+            log.warning("no list of models", extra={"facts": {"provider": entry.name, "error": str(error)}})
+        last = self._kept.get(entry.name)
+        fallback = [Model(entry.default_model, entry.name)] if entry.default_model else []
+        return _Kept(last.models if last else fallback, self._clock() + min(RETRY_SECONDS, self._ttl))

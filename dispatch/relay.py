@@ -1,0 +1,158 @@
+"""Attempt by attempt until the first event; from then on, whatever comes (D2, D3, D5).
+
+Before the first event a failure is tried again, and then raised as its true status; after it, it is raised to an
+encoder that makes an error frame of it. Silence passes through in both, so that the line to the caller is kept.
+"""
+
+import random
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from dataclasses import dataclass
+from logging import getLogger
+from time import monotonic
+
+from dispatch.breaker import Breakers
+from dispatch.catalogue import Route
+from errors import HungUp, ProxyError
+from events import Event, Events, Silence, Usage, Vectors, Verbatim
+from providers.base import Call, Target
+
+__all__ = ["Answer", "Call", "Patience", "Relay"]
+
+log = getLogger("thinkline.relay")
+
+Ask = Callable[[Target, Call], Events]
+
+
+@dataclass(frozen=True, slots=True)
+class Patience:
+    """How long and how often (R7, D3). Seconds; `retries` per target; `budget` for failed attempts and waits."""
+
+    headers_after: float = 8.0
+    retries: int = 2
+    budget: float = 2.0
+    first_wait: float = 0.1
+
+
+class Answer:
+    """An answer under way: iterate it once, and close it. It knows what the log wants to know.
+
+    target, attempts   who answers, and which attempt it was
+    first_event        seconds from the request to the first event, None before
+    usage              tokens, as far as the upstream told
+    """
+
+    def __init__(self, route: Route, ask: Ask, call: Call, breakers: Breakers, patience: Patience) -> None:
+        self.target = route.targets[0]
+        self.attempts = 0
+        self.first_event: float | None = None
+        self.usage: Usage | None = None
+        self._route = route
+        self._ask = ask
+        self._call = call
+        self._breakers = breakers
+        self._patience = patience
+        self._opens_by = call.started + patience.headers_after
+        self._pulled: list[Event] = []
+        self._events = self._run()
+
+    def commit(self) -> None:
+        """Wait for the first event; no longer than HEADERS_AFTER, when the stream opens without. Raises what fails."""
+        self._keep_beat()
+        for event in self._events:
+            if not isinstance(event, Silence) or monotonic() >= self._opens_by:
+                self._pulled.append(event)
+                return
+
+    def __iter__(self) -> Iterator[Event]:
+        while self._pulled:
+            yield self._pulled.pop()
+        yield from self._events
+
+    def close(self) -> None:
+        """Let go of the upstream. May be called twice."""
+        self._events.close()
+
+    def _run(self) -> Events:
+        """The attempts, and the answer of the one that succeeds."""
+        while True:
+            self.attempts += 1
+            target = self.target
+            breaker = self._breakers[target.name]
+            breaker.admit()
+            self._call.begin(target.timeouts)
+            answered = False
+            try:
+                with closing(self._ask(target, self._call)) as events:
+                    for event in events:
+                        if not answered and not isinstance(event, Silence):
+                            answered = True
+                            self._answered()
+                            breaker.succeeded()
+                        self._note(event)
+                        yield event
+                        self._keep_beat()
+                return
+            except ProxyError as error:
+                breaker.failed() if error.counts else breaker.abandoned()
+                wait = None if answered else self._wait_before_retry(error)
+                if wait is None:
+                    raise
+                log.info("retry", extra={"facts": _facts(error, target, self.attempts, wait)})
+                self._call.wait(wait)
+            except (HungUp, GeneratorExit):
+                breaker.abandoned()
+                raise
+
+    def _answered(self) -> None:
+        self._call.first_event_came()
+        self.first_event = monotonic() - self._call.started
+
+    def _note(self, event: Event) -> None:
+        if isinstance(event, Usage):
+            self.usage = event
+        elif isinstance(event, (Verbatim, Vectors)) and event.usage is not None:
+            self.usage = event.usage
+
+    def _keep_beat(self) -> None:
+        """The next sign of life is due a heartbeat from now, or when the stream must open."""
+        now = monotonic()
+        beat_by = now + self._call.heartbeat
+        self._call.beat_by = min(beat_by, self._opens_by) if now < self._opens_by else beat_by
+
+    def _wait_before_retry(self, error: ProxyError) -> float | None:
+        """Seconds, with full jitter; the upstream's own Retry-After if it fits the budget. None: no retry."""
+        if not error.retryable or self.attempts > self._patience.retries:
+            return None
+        backoff = self._patience.first_wait * 2 ** (self.attempts - 1)
+        jittered = random.uniform(0, backoff)  # noqa: S311 - spreads retries, keeps no secret
+        wait = jittered if error.retry_after is None else error.retry_after + jittered / 10
+        spent = monotonic() - self._call.started
+        return wait if spent + wait < self._patience.budget else None
+
+
+def _facts(error: ProxyError, target: Target, attempt: int, wait: float) -> dict[str, object]:
+    return {
+        "target": target.name,
+        "attempt": attempt,
+        "error": error.message,
+        "wait": round(wait, 3),
+        "said": error.log,
+    }
+
+
+@dataclass(frozen=True, slots=True)
+class Relay:
+    """Starts answers. `heartbeat` in seconds."""
+
+    breakers: Breakers
+    patience: Patience
+    heartbeat: float = 5.0
+
+    def call(self, request_id: str) -> Call:
+        """A caller's request begins."""
+        return Call(request_id, self.heartbeat)
+
+    def answer(self, route: Route, ask: Ask, call: Call) -> Answer:
+        """The answer to it. Nothing is sent before it is committed or iterated."""
+        return Answer(route, ask, call, self.breakers, self.patience)

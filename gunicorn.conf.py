@@ -1,0 +1,59 @@
+"""How gunicorn serves the app: threads, so that hundreds of calls may be under way; and no stranger without a key.
+
+https://docs.gunicorn.org/en/stable/settings.html
+"""
+
+import sys
+import threading
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).parent))
+
+import logs
+from app import announce
+from config import Settings, SettingError
+
+try:
+    settings = Settings.load()
+    logconfig_dict = logs.config(settings)
+except SettingError as error:
+    sys.exit(f"Thinkline cannot start. {error}")
+
+wsgi_app = "app:create_app()"
+bind = f"{settings.host}:{settings.port}"
+workers = settings.workers
+worker_class = "gthread"
+threads = settings.threads
+# gthread closes kept connections when there are more than worker_connections - threads.
+worker_connections = settings.threads + 1000
+keepalive = 75
+graceful_timeout = int(settings.graceful_timeout)
+reload = settings.reload
+control_socket_disable = True
+
+
+def on_starting(server: Any) -> None:
+    """Check every address before it is bound, also one that came by `--bind` (R9)."""
+    for address in server.cfg.address:
+        host = address if isinstance(address, str) else address[0]
+        try:
+            settings.guard("unix:" if isinstance(address, str) else host)
+        except SettingError as error:
+            sys.exit(f"Thinkline cannot start. {error}")
+
+
+def when_ready(server: Any) -> None:
+    """Say who answers, and where."""
+    addresses = [
+        address if isinstance(address, str) else f"{address[0]}:{address[1]}" for address in server.cfg.address
+    ]
+    announce(settings, f"http://{addresses[0]}")
+
+
+def post_worker_init(worker: Any) -> None:
+    """Start the worker's threads now: started one by one on demand, they hold up the first rush of calls."""
+    gate = threading.Barrier(worker.cfg.threads + 1)
+    for _ in range(worker.cfg.threads):
+        worker.tpool.submit(gate.wait)
+    gate.wait()

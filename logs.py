@@ -1,0 +1,122 @@
+"""What is written down: text or JSON lines, on stderr and in a rotating file, with the request's id, without secrets.
+
+Everything else logs through the standard library, to loggers below "thinkline"; a record may carry `facts` (a dict,
+shown as key=value or as JSON keys) and `payload` (a body, shown at TRACE, with images cut).
+"""
+
+import logging
+import re
+from collections.abc import Iterable, Mapping
+from contextvars import ContextVar
+from time import gmtime, strftime
+from typing import Any
+
+import orjson
+
+TRACE = 5
+logging.addLevelName(TRACE, "TRACE")
+
+request_id: ContextVar[str] = ContextVar("request_id", default="")
+
+CREDENTIALS = re.compile(r"(?i)(bearer\s+|\b(?:sk|gsk|xai|pplx|r8|hf)[-_])[A-Za-z0-9._~+/=*-]{6,}")
+DATA_URL = re.compile(r"data:[\w/+.-]+;base64,[A-Za-z0-9+/=]{32,}")
+LONG_BASE64 = re.compile(r"[A-Za-z0-9+/]{400,}={0,2}")
+PAYLOAD_CHARACTERS = 20_000
+
+
+def config(settings: Any) -> dict[str, Any]:
+    """A logging.config dictionary for our loggers and gunicorn's."""
+    level = logging.CRITICAL + 10 if settings.level == "NONE" else logging.getLevelNamesMapping()[settings.level]
+    secrets = [*settings.keys.values(), *(v for n, v in settings.upstreams.items() if n.endswith("_API_KEY"))]
+    handlers: dict[str, Any] = {
+        "stderr": {"class": "logging.StreamHandler", "formatter": "line", "stream": "ext://sys.stderr"}
+    }
+    if settings.log_file:
+        handlers["file"] = {
+            "class": "concurrent_log_handler.ConcurrentRotatingFileHandler",
+            "formatter": "line",
+            "filename": settings.log_file,
+            "maxBytes": settings.log_max_bytes,
+            "backupCount": settings.log_backups,
+            "encoding": "utf-8",
+        }
+    ours = {"handlers": list(handlers), "level": level, "propagate": False}
+    formatter = JsonLines if settings.log_format == "json" else TextLines
+    return {
+        "version": 1,
+        "disable_existing_loggers": False,
+        "formatters": {"line": {"()": formatter, "secrets": secrets}},
+        "handlers": handlers,
+        "root": {"handlers": list(handlers), "level": max(level, logging.WARNING)},
+        "loggers": {"thinkline": ours, "gunicorn.error": ours, "gunicorn.access": {**ours, "level": "CRITICAL"}},
+    }
+
+
+class _Lines(logging.Formatter):
+    def __init__(self, secrets: Iterable[str] = ()) -> None:
+        super().__init__()
+        known = sorted({secret for secret in secrets if len(secret) >= 4}, key=len, reverse=True)  # noqa: PLR2004
+        self._known = re.compile("|".join(map(re.escape, known))) if known else None
+
+    def _without_secrets(self, line: str) -> str:
+        if self._known is not None:
+            line = self._known.sub("***", line)
+        return CREDENTIALS.sub(r"\1***", line)
+
+    def _facts(self, record: logging.LogRecord) -> dict[str, Any]:
+        facts: dict[str, Any] = {}
+        if identifier := request_id.get():
+            facts["request_id"] = identifier
+        facts.update(getattr(record, "facts", {}))
+        if (payload := getattr(record, "payload", None)) is not None:
+            facts["payload"] = readable(payload)
+        if record.exc_info:
+            facts["exception"] = self.formatException(record.exc_info)
+        return facts
+
+    def _time(self, record: logging.LogRecord) -> str:
+        return f"{strftime('%Y-%m-%dT%H:%M:%S', gmtime(record.created))}.{int(record.msecs):03d}Z"
+
+
+class TextLines(_Lines):
+    """time LEVEL logger: message key=value ..."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """One line; an exception's traceback follows on its own lines."""
+        facts = self._facts(record)
+        trace = facts.pop("exception", "")
+        pairs = "".join(f" {name}={_plain(value)}" for name, value in facts.items())
+        line = f"{self._time(record)} {record.levelname:<7} {record.name}: {_one_line(record.getMessage())}{pairs}"
+        return self._without_secrets(f"{line}\n{trace}" if trace else line)
+
+
+class JsonLines(_Lines):
+    """One JSON object a line."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Time, level, logger and message, then the facts."""
+        head = {"time": self._time(record), "level": record.levelname, "logger": record.name}
+        line = orjson.dumps({**head, "message": record.getMessage(), **self._facts(record)}, default=str)
+        return self._without_secrets(line.decode())
+
+
+def readable(payload: Any) -> str:
+    """A body for a log line: JSON, images and other long base64 cut, bounded."""
+    text = payload.decode("utf-8", "replace") if isinstance(payload, bytes) else _json(payload)
+    text = DATA_URL.sub(lambda found: f"{found[0][:40]}...({len(found[0])} characters)", text)
+    text = LONG_BASE64.sub(lambda found: f"{found[0][:20]}...({len(found[0])} characters)", text)
+    return text if len(text) <= PAYLOAD_CHARACTERS else f"{text[:PAYLOAD_CHARACTERS]}...({len(text)} characters)"
+
+
+def _json(payload: Any) -> str:
+    return orjson.dumps(dict(payload) if isinstance(payload, Mapping) else payload, default=str).decode()
+
+
+def _plain(value: Any) -> str:
+    text = _one_line(str(value))
+    return repr(text) if " " in text or not text else text
+
+
+def _one_line(text: str) -> str:
+    """No line of ours is begun by somebody else's line feed."""
+    return text.replace("\r", "\\r").replace("\n", "\\n")

@@ -1,0 +1,134 @@
+"""What a provider is, and what it is given: a target to answer from, and the call that it answers."""
+
+import socket
+import threading
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from time import monotonic
+
+from errors import HungUp, Unsupported
+from events import ChatRequest, EmbeddingsRequest, Events
+
+
+@dataclass(frozen=True, slots=True)
+class Timeouts:
+    """Seconds (R7): to connect, to the first event, between upstream bytes once begun, and for the whole answer."""
+
+    connect: float = 3.0
+    first_event: float = 15.0
+    idle: float = 30.0
+    total: float = 300.0
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """One upstream model that can answer: a provider, its own name for the model, and the name callers know."""
+
+    provider: "Provider"
+    model: str
+    public_name: str = ""
+    timeouts: Timeouts = field(default_factory=Timeouts)
+
+    @property
+    def name(self) -> str:
+        """`provider/model`, as logs and the breaker know it."""
+        return f"{self.provider.name}/{self.model}"
+
+
+@dataclass(frozen=True, slots=True)
+class Model:
+    """A model that an upstream lists. `created` is Unix seconds, 0 when unknown."""
+
+    id: str
+    owned_by: str
+    created: int = 0
+
+
+class Call:
+    """One caller's request while it is answered: how long it may take, and whether the caller is still there.
+
+    `beat_by` is when the line to the caller must hear something: the transport reports a Silence by then at the
+    latest, whether or not bytes trickle in. All times are of the monotonic clock.
+
+    The transport tells it every socket it uses (`attach`, `detach`); `hang_up`, from any thread and in any phase,
+    shuts them at once, so that a blocked read returns. After that, `attach` and `wait` raise HungUp.
+    """
+
+    def __init__(self, request_id: str = "", heartbeat: float = 5.0) -> None:
+        self.request_id = request_id
+        self.heartbeat = heartbeat
+        self.started = monotonic()
+        self.first_event_by: float | None = None
+        self.total_by: float | None = None
+        self.beat_by = self.started + heartbeat
+        self.gone = False
+        self._sockets: set[socket.socket] = set()
+        self._lock = threading.Lock()
+        self._left: threading.Event | None = None
+
+    def begin(self, timeouts: Timeouts) -> None:
+        """An attempt starts: its deadlines count from now, the total from the call's own start."""
+        self.first_event_by = monotonic() + timeouts.first_event
+        self.total_by = self.started + timeouts.total
+
+    def first_event_came(self) -> None:
+        """From here on only the idle and the total time-outs apply."""
+        self.first_event_by = None
+
+    def attach(self, sock: socket.socket) -> None:
+        """The transport talks on this socket from now on. Raises HungUp when the caller has left already."""
+        with self._lock:
+            if self.gone:
+                raise HungUp
+            self._sockets.add(sock)
+
+    def detach(self, sock: socket.socket) -> None:
+        """The socket is no longer this call's; it may serve another from now on."""
+        with self._lock:
+            self._sockets.discard(sock)
+
+    def hang_up(self) -> None:
+        """The caller has left: wake whoever works for them."""
+        with self._lock:
+            self.gone = True
+            for sock in self._sockets:
+                try:
+                    # Not SSLSocket.shutdown, which drops the TLS object while another thread reads through it.
+                    socket.socket.shutdown(sock, socket.SHUT_RDWR)
+                except OSError:
+                    pass  # closed by the other side first
+            if self._left is not None:
+                self._left.set()
+
+    def wait(self, seconds: float) -> None:
+        """Sleep, unless the caller leaves meanwhile. Raises HungUp."""
+        with self._lock:
+            if self.gone:
+                raise HungUp
+            if self._left is None:
+                self._left = threading.Event()
+        if self._left.wait(seconds):
+            raise HungUp
+
+
+class Provider:
+    """One upstream, under the name callers use for it. A capability is a method that is overridden.
+
+    Built once per configured upstream, lazily, and shared by all threads. The generators check the request and
+    raise before they yield; what they yield is described in events.py.
+    """
+
+    name: str
+    default_model: str
+
+    def chat(self, request: ChatRequest, target: Target, call: Call) -> Events:
+        """Answer, streaming or not as `request.stream` says. Raises errors.ProxyError and errors.HungUp."""
+        raise Unsupported(f"{self.name} has no chat models.", param="model")
+
+    def embed(self, request: EmbeddingsRequest, target: Target, call: Call) -> Events:
+        """Yield one Vectors (and Silence before it). Raises as `chat` does."""
+        raise Unsupported(f"{self.name} has no embedding models.", param="model")
+
+    def models(self, call: Call) -> Sequence[Model]:
+        """The models that this upstream lists, asked of it each time; the catalogue caches. Raises as `chat` does."""
+        return [Model(self.default_model, self.name)]

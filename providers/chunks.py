@@ -1,0 +1,255 @@
+"""OpenAI's answers, read into events: chunks of a stream by a Reader, a whole body by `events_of_body`.
+
+Compatible servers are compatible in parts: tool calls without ids or indices, finish reasons of their own, content in
+parts, thinking under two names. What is read here is what was meant. Raises ValueError for what has no meaning, and
+ErrorFrame for an error object in the place of an answer.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import orjson
+
+from events import (
+    Citation,
+    Event,
+    Finish,
+    FinishReason,
+    Reasoning,
+    Refusal,
+    Start,
+    Text,
+    ToolArguments,
+    ToolCall,
+    Usage,
+)
+
+Key = int | str
+
+FINISH_REASONS: Mapping[str, FinishReason] = {
+    "stop": "stop",
+    "length": "length",
+    "tool_calls": "tool_calls",
+    "content_filter": "content_filter",
+    "function_call": "function_call",
+    "eos": "stop",
+    "end_turn": "stop",
+    "stop_sequence": "stop",
+    "max_tokens": "length",
+    "model_length": "length",
+    "tool_use": "tool_calls",
+}
+
+
+class ErrorFrame(Exception):
+    """An error object, or a finish reason that means one, where an answer was due."""
+
+    def __init__(self, error: Any) -> None:
+        super().__init__("an error instead of an answer")
+        self.error = error
+
+
+def parse(data: bytes) -> dict[str, Any]:
+    """A frame's JSON, with `choices` a list of objects that each have a `delta`. Raises ValueError and ErrorFrame."""
+    chunk = orjson.loads(data)
+    if not isinstance(chunk, dict):
+        raise ValueError(f"a frame that is not an object: {data[:200]!r}")
+    if chunk.get("error"):
+        raise ErrorFrame(chunk["error"])
+    if chunk.get("choices") is None:
+        chunk["choices"] = []
+    try:
+        for choice in chunk["choices"]:
+            if choice.get("delta") is None:
+                choice["delta"] = {}
+            for call in choice["delta"].get("tool_calls") or []:
+                (call.get("function") or {}).get("name")
+    except (AttributeError, TypeError) as error:
+        raise ValueError(f"a frame of an odd shape: {data[:200]!r}") from error
+    return chunk
+
+
+class Calls:
+    """The tool calls that one choice has opened: which of them a delta belongs to is a matter of experience.
+
+    `ids` holds their ids in the order of opening, "" where the upstream gave none.
+    """
+
+    def __init__(self) -> None:
+        self.ids: dict[Key, str] = {}
+        self._latest: dict[Any, Key] = {}
+        self._last: Key | None = None
+
+    def find(self, call: Mapping[str, Any]) -> Key | None:
+        """The key of the call that this delta continues; None when it opens a new one.
+
+        By id where a known one comes; a name without a known id opens a call, even at an index that is taken (several
+        whole calls at index 0); whatever has no name goes to the last call opened at its index, or at all (N19).
+        """
+        identifier, index, name = call.get("id"), call.get("index"), (call.get("function") or {}).get("name")
+        if identifier and identifier in self.ids.values() and (index is None or index in self._latest or not name):
+            return next(key for key, known in self.ids.items() if known == identifier)
+        if name:
+            return None
+        key = self._latest.get(index, self._last)
+        if key is None:
+            raise ValueError("arguments of a tool call that has not begun")
+        return key
+
+    def open(self, call: Mapping[str, Any]) -> Key:
+        """A new call; an id that another call has already counts as none."""
+        index, identifier = call.get("index"), call.get("id")
+        key: Key = index if isinstance(index, int) and index not in self.ids else f"call {len(self.ids)}"
+        self.ids[key] = identifier if isinstance(identifier, str) and identifier not in self.ids.values() else ""
+        self._latest[index] = self._last = key
+        return key
+
+
+class Reader:
+    """A stream's chunks as events. It remembers what has been opened and ended, by choice.
+
+    `note` takes in a chunk that the caller sees as it came; `events` tells one.
+    """
+
+    def __init__(self) -> None:
+        self.opened: set[int] = set()
+        self.ended: set[int] = set()
+        self.calls: dict[int, Calls] = {}
+
+    @property
+    def finished(self) -> bool:
+        """Whether every choice has its finish reason."""
+        return bool(self.ended) and self.ended >= self.opened
+
+    def note(self, chunk: Mapping[str, Any]) -> None:
+        """Remember what a chunk opens and ends."""
+        for choice in chunk["choices"]:
+            index = choice["index"]
+            self.opened.add(index)
+            for call in choice["delta"].get("tool_calls") or ():
+                calls = self.calls.setdefault(index, Calls())
+                if calls.find(call) is None:
+                    calls.open(call)
+            if choice["finish_reason"]:
+                self.ended.add(index)
+
+    def start(self, chunk: Mapping[str, Any], *, resumed: bool) -> Start:
+        """Who answers; `resumed` when what was noted so far has been seen by the caller."""
+        calls = {index: list(calls.ids) for index, calls in self.calls.items()} if resumed else {}
+        return start(chunk, calls)
+
+    def events(self, chunk: Mapping[str, Any]) -> Iterator[Event]:
+        """What a chunk says."""
+        for position, choice in enumerate(chunk["choices"]):
+            index = choice.get("index", position)
+            delta = choice["delta"]
+            self.opened.add(index)
+            yield from said(delta, index, choice.get("logprobs"))
+            calls = list(delta.get("tool_calls") or ())
+            if delta.get("function_call"):
+                calls.append({"index": 0, "function": delta["function_call"]})
+            for call in calls:
+                yield from self._called(call, index)
+            if choice.get("finish_reason") and index not in self.ended:
+                self.ended.add(index)
+                yield Finish(finish_reason(choice["finish_reason"]), index)
+        if counted := usage(chunk.get("usage")):
+            yield counted
+
+    def _called(self, call: Mapping[str, Any], choice: int) -> Iterator[Event]:
+        calls = self.calls.setdefault(choice, Calls())
+        key = calls.find(call)
+        if key is None:
+            key = calls.open(call)
+            yield ToolCall(key, str(call["function"]["name"]), calls.ids[key], choice)
+        yield from _arguments(call, key, choice)
+
+
+def events_of_body(body: Any) -> Iterator[Event]:
+    """The events of a whole answer. Raises ValueError, at the first of them, for what is none."""
+    choices = body.get("choices") if isinstance(body, dict) else None
+    if not isinstance(choices, list) or not choices:
+        raise ValueError("an answer without choices")
+    yield start(body, {})
+    for position, choice in enumerate(choices):
+        message = choice.get("message") if isinstance(choice, dict) else None
+        if not isinstance(message, dict):
+            raise ValueError("a choice without a message")
+        index = choice.get("index", position)
+        yield from said(message, index, choice.get("logprobs"))
+        calls = Calls()
+        for call in message.get("tool_calls") or ():
+            key = calls.open({**call, "index": None})
+            yield ToolCall(key, str((call.get("function") or {}).get("name") or ""), calls.ids[key], index)
+            yield from _arguments(call, key, index)
+        yield Finish(finish_reason(choice.get("finish_reason")), index)
+    if counted := usage(body.get("usage")):
+        yield counted
+
+
+def start(chunk: Mapping[str, Any], calls: Mapping[int, Sequence[Key]]) -> Start:
+    """Who answers, as far as a chunk or a body says."""
+
+    def text(key: str) -> str | None:
+        value = chunk.get(key)
+        return value if isinstance(value, str) else None
+
+    created = chunk.get("created")
+    return Start(
+        id=text("id") or "",
+        model=text("model") or "",
+        created=int(created) if isinstance(created, (int, float)) else 0,
+        system_fingerprint=text("system_fingerprint"),
+        service_tier=text("service_tier"),
+        calls=calls,
+    )
+
+
+def said(delta: Mapping[str, Any], choice: int, logprobs: Any) -> Iterator[Event]:
+    """What a delta or a message says in words."""
+    thought = delta.get("reasoning_content") or delta.get("reasoning")
+    if isinstance(thought, str) and thought:
+        yield Reasoning(thought, choice)
+    content = delta.get("content")
+    if isinstance(content, list):  # Mistral's content parts
+        content = "".join(part.get("text") or "" for part in content if isinstance(part, dict))
+    if content:
+        yield Text(str(content), choice, logprobs if isinstance(logprobs, dict) else None)
+    if delta.get("refusal"):
+        yield Refusal(str(delta["refusal"]), choice)
+    for each in delta.get("annotations") or ():
+        cited = each.get("url_citation") if isinstance(each, dict) else None
+        if isinstance(cited, dict):
+            first, last = int(cited.get("start_index") or 0), int(cited.get("end_index") or 0)
+            yield Citation(str(cited.get("url") or ""), str(cited.get("title") or ""), first, last, choice)
+
+
+def finish_reason(reason: Any) -> FinishReason:
+    """OpenAI's word for it. A reason that means a failure, or that nobody knows, is one: never "stop" silently."""
+    if reason not in FINISH_REASONS:
+        raise ErrorFrame({"message": f"The answer was ended early ({reason})."})
+    return FINISH_REASONS[reason]
+
+
+def usage(counts: Any) -> Usage | None:
+    """The tokens of a usage object; None when there is none."""
+    if not isinstance(counts, dict):
+        return None
+
+    def count(data: Any, key: str) -> int:
+        value = data.get(key) if isinstance(data, dict) else None
+        return value if isinstance(value, int) else 0
+
+    return Usage(
+        prompt=count(counts, "prompt_tokens"),
+        completion=count(counts, "completion_tokens"),
+        cached=count(counts.get("prompt_tokens_details"), "cached_tokens"),
+        reasoning=count(counts.get("completion_tokens_details"), "reasoning_tokens"),
+    )
+
+
+def _arguments(call: Mapping[str, Any], key: Key, choice: int) -> Iterator[Event]:
+    arguments = (call.get("function") or {}).get("arguments")
+    if arguments:
+        text = arguments if isinstance(arguments, str) else orjson.dumps(arguments).decode()
+        yield ToolArguments(key, text, choice)

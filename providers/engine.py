@@ -1,0 +1,184 @@
+"""The transport's engine: one kept connection, its parser, and the pool it waits in. Only http.py looks inside."""
+
+import socket
+import ssl
+from collections import deque
+from functools import cache
+from select import POLLIN, poll
+from time import monotonic
+from typing import Any
+
+import certifi
+from httptools import HttpParserError, HttpParserUpgrade, HttpResponseParser
+
+RECEIVE_BYTES = 65_536
+"""What one read takes at most. A burst of frames comes in one piece, and leaves in one."""
+
+BARREN_BYTES = 262_144
+"""How much may arrive without a byte of body: heads, trailers and chunk extensions are bounded by it."""
+
+KEPT_SECONDS = 50.0
+"""How long a connection waits for its next request: less than the 60 s after which load balancers drop it."""
+
+KEPT_CONNECTIONS = 512
+
+
+class Garbage(Exception):
+    """What came is not HTTP, or more of it than we take."""
+
+
+class Cut(Exception):
+    """The other side closed before the response was whole. `untouched`: before a single byte of it."""
+
+    def __init__(self, *, untouched: bool) -> None:
+        super().__init__("closed early")
+        self.untouched = untouched
+
+
+class Connection:
+    """A connected socket (plain or TLS) and the response that is arriving on it. Used by one thread at a time.
+
+    After `expect`, call `receive` until `complete`: `status` and `headers` (lower-case names) are there once
+    `headed`, and `take` gives the body as far as it has come.
+    """
+
+    def __init__(self, sock: socket.socket) -> None:
+        self.sock = sock
+        self.reused = False
+        self.kept_at = 0.0
+        self._poll = poll()
+        self._poll.register(sock.fileno(), POLLIN)
+        self._parser: Any = HttpResponseParser(self)
+        self.expect()
+
+    def expect(self) -> None:
+        """A new response will come."""
+        self.status = 0
+        self.headers: dict[str, str] = {}
+        self.headed = False
+        self.complete = False
+        self._touched = False
+        self._framed = False
+        self._barren = 0
+        self._body: list[bytes] = []
+
+    def send(self, data: bytes, seconds: float) -> None:
+        """Write all of it. Raises OSError (TimeoutError when it takes longer)."""
+        self.sock.settimeout(seconds)
+        self.sock.sendall(data)
+
+    def receive(self, seconds: float) -> bool:
+        """Take in what arrives within so many seconds; False when nothing does. Raises Cut, Garbage and OSError."""
+        self.sock.settimeout(seconds)
+        try:
+            data = self.sock.recv(RECEIVE_BYTES)
+        except TimeoutError:
+            return False
+        except ConnectionError as error:
+            raise Cut(untouched=not self._touched) from error
+        if not data:
+            self._end_of_stream()
+            return True
+        self._touched = True
+        self._barren += len(data)
+        try:
+            self._parser.feed_data(data)
+        except (HttpParserError, HttpParserUpgrade) as error:
+            raise Garbage(str(error)) from error
+        if self._barren > BARREN_BYTES:
+            raise Garbage(f"{self._barren} bytes without a byte of body")
+        return True
+
+    def _end_of_stream(self) -> None:
+        # llhttp cannot know that the stream ended: only a body with neither length nor chunks is made whole by it.
+        if not self.headed or self._framed:
+            raise Cut(untouched=not self._touched)
+        self.complete = True
+
+    def take(self) -> bytes:
+        """The body's bytes that came since the last call."""
+        body = self._body
+        data = body[0] if len(body) == 1 else b"".join(body)
+        body.clear()
+        return data
+
+    def reusable(self) -> bool:
+        """Whether the next request may use it: the response is whole, and the other side keeps it open."""
+        return self.complete and self._framed and bool(self._parser.should_keep_alive())
+
+    def alive(self) -> bool:
+        """Whether a waiting connection still stands: bytes or an end, when none are due, mean that it does not."""
+        return not self._poll.poll(0)
+
+    def close(self) -> None:
+        """Close it, and let the parser's reference to this object go."""
+        self._parser = None
+        self.sock.close()
+
+    # What httptools calls while it parses.
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        if not self.headed:  # else it is a trailer
+            self.headers[name.decode("latin-1").lower()] = value.decode("latin-1")
+
+    def on_headers_complete(self) -> None:
+        self.status = self._parser.get_status_code()
+        headers = self.headers
+        self._framed = "content-length" in headers or "transfer-encoding" in headers or self.status in (204, 304)
+        self.headed = self.status >= 200  # noqa: PLR2004 - a 1xx announces that the response is still to come
+
+    def on_body(self, data: bytes) -> None:
+        self._barren = 0
+        self._body.append(data)
+
+    def on_message_complete(self) -> None:
+        if self.headed:
+            self.complete = True
+        else:
+            self.headers = {}
+
+
+class Pool:
+    """Connections that wait for their next request, the last used first: the others then grow old and go."""
+
+    def __init__(self) -> None:
+        self._kept: deque[Connection] = deque()
+
+    def take(self) -> Connection | None:
+        """A connection that still stands, or None."""
+        while self._kept:
+            try:
+                connection = self._kept.pop()
+            except IndexError:  # another thread took the last one
+                return None
+            if monotonic() - connection.kept_at < KEPT_SECONDS and connection.alive():
+                connection.reused = True
+                return connection
+            connection.close()
+        return None
+
+    def put(self, connection: Connection) -> None:
+        """Keep it for the next request, and let the eldest go when they are old or many."""
+        connection.kept_at = monotonic()
+        self._kept.append(connection)
+        while self._kept:
+            try:
+                eldest = self._kept.popleft()
+            except IndexError:
+                return
+            if len(self._kept) < KEPT_CONNECTIONS and connection.kept_at - eldest.kept_at < KEPT_SECONDS:
+                self._kept.appendleft(eldest)
+                return
+            eldest.close()
+
+    def __len__(self) -> int:
+        return len(self._kept)
+
+
+@cache
+def tls() -> ssl.SSLContext:
+    """The one TLS context: the system's authorities (SSL_CERT_FILE too) and certifi's."""
+    context = ssl.create_default_context()
+    context.load_verify_locations(certifi.where())
+    context.set_alpn_protocols(["http/1.1"])
+    return context

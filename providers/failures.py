@@ -1,0 +1,114 @@
+"""What an upstream's error answer means for the caller: by its status first, by documented codes second."""
+
+import re
+from collections.abc import Mapping
+from email.utils import parsedate_to_datetime
+from time import time
+from typing import Any
+
+import orjson
+
+from errors import (
+    ContextTooLong,
+    ProxyError,
+    UnknownModel,
+    UpstreamBusy,
+    UpstreamDown,
+    UpstreamError,
+    UpstreamRefusedUs,
+    UpstreamRejected,
+    UpstreamTimeout,
+)
+
+MESSAGE_CHARACTERS = 500
+SECRETS = re.compile(
+    r"(?i)\b(?:bearer\s+\S+|(?:sk|gsk|xai|key|api[-_]?key|token)[-_=:]\s*[^\s,;.\"']{4,})|https?://\S+"
+)
+
+
+def failure(name: str, status: int, headers: Mapping[str, str], body: bytes) -> ProxyError:
+    """The exception for an answer of `status` from the upstream `name`; its text goes to the log.
+
+    Only where the caller's own request is at fault (their 400, 404, 413, 422 ...) does the vendor's sentence reach
+    the caller, without whatever looks like a credential or an address: it names the field to mend.
+    """
+    details = error_object(body)
+    message, code, param = (_text(details.get(key)) for key in ("message", "code", "param"))
+    facts: dict[str, Any] = {
+        "provider": name,
+        "upstream_status": status,
+        "retry_after": retry_after(headers),
+        "log": body[:2000].decode("utf-8", "replace"),
+    }
+    if status in (401, 402, 403):
+        return UpstreamRefusedUs(f"{name} does not accept the credential that is configured here.", **facts)
+    if status == 429:  # noqa: PLR2004
+        if code == "insufficient_quota":
+            return UpstreamError(f"The account at {name} has no quota left.", code=code, **facts)
+        return UpstreamBusy(f"{name} is asking us to slow down.", **facts)
+    if status in (408, 504):
+        return UpstreamTimeout(f"{name} did not answer in time.", **facts)
+    if status >= 500:  # noqa: PLR2004
+        return UpstreamDown(f"{name} failed with status {status}.", unavailable=status in (503, 529), **facts)
+    if status < 400 or not details:  # noqa: PLR2004
+        return UpstreamError(f"{name} answered with status {status}; its address may be configured wrongly.", **facts)
+    said = f"{name} refused the request: {presentable(message)}" if message else f"{name} refused the request."
+    if code == "context_length_exceeded":
+        return ContextTooLong(said, param=param or "messages", log=facts["log"])
+    if status == 404:  # noqa: PLR2004
+        return UnknownModel(said, param=param or "model", log=facts["log"])
+    return UpstreamRejected(said, code=code, param=param, **facts)
+
+
+def in_band(name: str, error: Any) -> ProxyError:
+    """The exception for an error object that came with status 200, in a body or in a stream."""
+    details = error if isinstance(error, dict) else {"message": error}
+    statuses = [int(str(details[key])) for key in ("code", "status") if _is_status(details.get(key))]
+    return failure(name, statuses[0] if statuses else 502, {}, orjson.dumps({"error": details}))
+
+
+def error_object(body: bytes) -> dict[str, Any]:
+    """The error in a body: OpenAI's `{"error": {...}}`, or the flat forms that compatible servers use; else {}."""
+    try:
+        data = orjson.loads(body)
+    except orjson.JSONDecodeError:
+        return {}
+    if isinstance(data, list) and data:  # Gemini's array form
+        data = data[0]
+    if not isinstance(data, dict):
+        return {}
+    error = data.get("error")
+    if isinstance(error, dict):
+        return error
+    if isinstance(error, str):
+        return {"message": error, **{key: data.get(key) for key in ("code", "param")}}
+    return data if isinstance(data.get("message"), str) else {}
+
+
+def retry_after(headers: Mapping[str, str]) -> float | None:
+    """Seconds from retry-after-ms, or Retry-After as seconds or a date; None when there is none that can be read."""
+    try:
+        if "retry-after-ms" in headers:
+            return max(0.0, float(headers["retry-after-ms"]) / 1000)
+        text = headers.get("retry-after", "")
+        if not text:
+            return None
+        if re.fullmatch(r"\d+(\.\d+)?", text):
+            return float(text)
+        return max(0.0, parsedate_to_datetime(text).timestamp() - time())
+    except (ValueError, OverflowError):
+        return None
+
+
+def presentable(message: str) -> str:
+    """A vendor's sentence for a caller: one line, bounded, without credentials and addresses."""
+    message = SECRETS.sub("***", " ".join(message.split()))
+    return message if len(message) <= MESSAGE_CHARACTERS else f"{message[:MESSAGE_CHARACTERS]}..."
+
+
+def _text(value: Any) -> str | None:
+    return value if isinstance(value, str) and value else None
+
+
+def _is_status(value: Any) -> bool:
+    return isinstance(value, (int, str)) and bool(re.fullmatch(r"[45]\d\d", str(value)))

@@ -1,0 +1,286 @@
+"""The one transport: the only place that talks to an upstream.
+
+    reply = send(account, "POST", "/chat/completions", {}, body, call)
+    yield from reply.head()          # Silence, for each heartbeat in which the upstream has not answered
+    reply.status, reply.headers      # from here on
+    for data in reply: ...           # what has arrived; b"" for each heartbeat of silence
+    reply.close()                    # in a finally: keeps the connection if the response is whole, else shuts it
+
+Pooling, time-outs (R7), heartbeats and hang-ups are thus the same for every provider. What fails is raised as one of
+errors.py's exceptions: nothing of sockets, TLS or HTTP leaves this file.
+"""
+
+import re
+import socket
+import ssl
+from collections.abc import Iterator, Mapping
+from time import monotonic
+from typing import Any
+from urllib.parse import urlsplit
+
+from errors import HungUp, UpstreamDown, UpstreamError, UpstreamTimeout
+from events import SILENCE, Silence
+from providers.base import Call, Timeouts
+from providers.engine import Connection, Cut, Garbage, Pool, tls
+
+USER_AGENT = "thinkline"
+LINGER_SECONDS = 0.05
+"""How long close() waits for the end of a response whose content has all been read, to keep the connection."""
+BODY_BYTES = 256 * 1024 * 1024
+"""More than this from an upstream is not an answer."""
+UNSAFE = re.compile(r"[\x00-\x1f\x7f]")
+
+
+class Account:
+    """An upstream's address, our credential there and the connections to it. Built once, shared by all threads.
+
+    `base_url` is what stands before `/chat/completions`; a query in it (Azure's api-version) goes with each request.
+    `headers` carry the credential. Raises ValueError for an address that is not http(s).
+    """
+
+    def __init__(self, name: str, base_url: str, headers: Mapping[str, str]) -> None:
+        parts = urlsplit(base_url)
+        if parts.scheme not in ("http", "https") or not parts.hostname or UNSAFE.search(base_url):
+            raise ValueError(f"{base_url!r} is not an http:// or https:// address.")
+        self.name = name
+        self.base_url = base_url
+        self.host = parts.hostname
+        self.secure = parts.scheme == "https"
+        self.port = parts.port or (443 if self.secure else 80)
+        self.pool = Pool()
+        self._path = parts.path.rstrip("/")
+        self._query = f"?{parts.query}" if parts.query else ""
+        self._head = _lines({"Host": parts.netloc.rpartition("@")[2], "User-Agent": USER_AGENT, **headers})
+
+    def request(self, method: str, path: str, headers: Mapping[str, str], body: bytes) -> bytes:
+        """The whole request as it goes over the wire."""
+        line = f"{method} {self._path}{path}{self._query} HTTP/1.1\r\n"
+        length = f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\n" if body else ""
+        head = f"{line}{self._head}{_lines(headers)}{length}Accept: */*\r\n\r\n"
+        return head.encode("latin-1") + body
+
+
+def _lines(headers: Mapping[str, str]) -> str:
+    for name, value in headers.items():
+        if UNSAFE.search(value) or not value.isascii():
+            raise ValueError(f"The header {name} may not hold control characters or anything but ASCII.")
+    return "".join(f"{name}: {value}\r\n" for name, value in headers.items())
+
+
+def send(
+    account: Account,
+    method: str,
+    path: str,
+    headers: Mapping[str, str],
+    body: bytes,
+    call: Call,
+    timeouts: Timeouts | None = None,
+) -> "Reply":
+    """Send a request over a kept connection or a new one. Raises UpstreamDown, UpstreamTimeout and HungUp.
+
+    Returns as soon as the request is out; the response is awaited by `Reply.head()`.
+    """
+    if call.gone:
+        raise HungUp
+    reply = Reply(account, account.request(method, path, headers, body), call, timeouts or Timeouts())
+    reply.start()
+    return reply
+
+
+class Reply:
+    """A response as it arrives. See this file's head for its use."""
+
+    def __init__(self, account: Account, request: bytes, call: Call, timeouts: Timeouts) -> None:
+        self.status = 0
+        self.headers: Mapping[str, str] = {}
+        self._account = account
+        self._request = request
+        self._call = call
+        self._timeouts = timeouts
+        self._connection: Connection | None = None
+        self._idle_by: float | None = None
+        self._received = 0
+        self._settled = False
+
+    def start(self, *, fresh: bool = False) -> None:
+        """Write the request. A kept connection that turns out to be closed is replaced once, silently."""
+        kept = None if fresh else self._account.pool.take()
+        try:
+            if kept is not None:
+                self._call.attach(kept.sock)
+                self._connection = kept
+            else:
+                self._connection = Connection(_connect(self._account, self._call, self._timeouts.connect))
+            self._connection.expect()
+            self._connection.send(self._request, self._timeouts.idle)
+        except OSError as error:
+            self._drop()
+            if kept is None or self._call.gone or isinstance(error, TimeoutError):
+                raise self._failure(error) from error
+            self.start(fresh=True)
+        except HungUp:
+            self._drop(kept)
+            raise
+
+    def head(self) -> Iterator[Silence]:
+        """Wait for status and headers; yields Silence for each heartbeat without them."""
+        while not self._live().headed:
+            try:
+                arrived = self._receive()
+            except Cut as error:
+                reused = self._live().reused
+                self._drop()
+                if not (error.untouched and reused) or self._call.gone:
+                    raise self._failure(error) from error
+                self.start(fresh=True)
+                continue
+            if not arrived:
+                yield SILENCE
+        self.status = self._live().status
+        self.headers = self._live().headers
+        if self.headers.get("content-encoding", "identity") != "identity":
+            raise UpstreamError(
+                f"{self._account.name} compressed its answer although that was not offered.",
+                provider=self._account.name,
+                upstream_status=self.status,
+            )
+
+    def __iter__(self) -> Iterator[bytes]:
+        """The body: what has arrived, as it arrives, and b"" for each heartbeat of silence."""
+        while True:
+            connection = self._live()
+            data = connection.take()
+            if data:
+                self._received += len(data)
+                if self._received > BODY_BYTES:
+                    raise self._failure(Garbage(f"more than {BODY_BYTES} bytes"))
+                yield data
+            elif connection.complete:
+                return
+            else:
+                try:
+                    arrived = self._receive()
+                except Cut as error:
+                    raise self._failure(error) from error
+                if not arrived:
+                    yield b""
+
+    def settle(self) -> None:
+        """The content is known to be whole: close() may wait a moment for the end of the response."""
+        self._settled = True
+
+    def close(self) -> None:
+        """Give the connection back if the response is whole, shut it otherwise. May be called twice."""
+        connection = self._connection
+        if connection is None:
+            return
+        if self._settled and not connection.complete and not self._call.gone:
+            try:
+                connection.receive(LINGER_SECONDS)
+            except (Cut, Garbage, OSError):
+                pass  # then it is not kept
+        self._connection = None
+        self._call.detach(connection.sock)
+        if connection.reusable() and not self._call.gone:
+            self._account.pool.put(connection)
+        else:
+            connection.close()
+
+    def broken(self, what: str) -> UpstreamError:
+        """The exception for a response whose content makes no sense; `what` goes to the log."""
+        return translate(Garbage(what), self._account.name, self.status)
+
+    def _live(self) -> Connection:
+        if self._connection is None:
+            raise HungUp
+        return self._connection
+
+    def _receive(self) -> bool:
+        """Wait for bytes until the next heartbeat is due. Raises what the caller is told, and Cut for a closer look."""
+        call = self._call
+        now = monotonic()
+        until = now + call.heartbeat
+        for deadline in (self._idle_by, call.first_event_by, call.total_by):
+            if deadline is not None and deadline < until:
+                until = deadline
+        if until <= now:
+            raise self._failure(TimeoutError())
+        if call.beat_by <= now:
+            call.beat_by = now + call.heartbeat
+            return False
+        try:
+            arrived = self._live().receive(min(until, call.beat_by) - now)
+        except (OSError, Garbage) as error:
+            raise self._failure(error) from error
+        if call.gone:
+            raise HungUp
+        if arrived:
+            self._idle_by = monotonic() + self._timeouts.idle
+        return arrived
+
+    def _drop(self, connection: Connection | None = None) -> None:
+        connection = connection or self._connection
+        self._connection = None
+        if connection is not None:
+            self._call.detach(connection.sock)
+            connection.close()
+
+    def _failure(self, error: Exception) -> Exception:
+        """The one translation of what sockets and the parser raise into what the caller is told."""
+        if self._call.gone:
+            return HungUp()
+        return translate(error, self._account.name, self.status or None)
+
+
+def translate(error: Exception, name: str, status: int | None = None) -> UpstreamError:
+    """An OSError, Cut or Garbage as the exception that a caller is told; the detail goes to the log."""
+    detail = f"{type(error).__name__}: {error}"
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return UpstreamError(f"{name} shows a certificate that we do not trust.", provider=name, log=detail)
+    if isinstance(error, TimeoutError):
+        return UpstreamTimeout(f"{name} did not answer in time.", provider=name, upstream_status=status, log=detail)
+    if isinstance(error, Garbage):
+        return UpstreamDown(
+            f"{name} sent something that is not an answer.", provider=name, upstream_status=status, log=detail
+        )
+    if isinstance(error, Cut) or status is not None:
+        return UpstreamDown(f"{name} broke off its answer.", provider=name, upstream_status=status, log=detail)
+    return UpstreamDown(f"{name} cannot be reached.", provider=name, log=detail)
+
+
+def _connect(account: Account, call: Call, seconds: float) -> socket.socket:
+    """A connected socket that the call knows of from the first moment. Raises OSError and HungUp."""
+    deadline = monotonic() + seconds
+    failure: OSError | None = None
+    for family, kind, protocol, _, address in socket.getaddrinfo(account.host, account.port, type=socket.SOCK_STREAM):
+        left = deadline - monotonic()
+        if left <= 0:
+            break
+        sock = socket.socket(family, kind, protocol)
+        try:
+            return _open(sock, address, account, call, left)
+        except OSError as error:
+            failure = error
+            if call.gone:
+                raise HungUp from error
+    raise failure or TimeoutError(f"no connection within {seconds} s")
+
+
+def _open(sock: socket.socket, address: Any, account: Account, call: Call, seconds: float) -> socket.socket:
+    try:
+        call.attach(sock)
+        sock.settimeout(seconds)
+        sock.connect(address)
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        if account.secure:
+            plain = sock
+            sock = tls().wrap_socket(plain, server_hostname=account.host, do_handshake_on_connect=False)
+            call.detach(plain)
+            call.attach(sock)
+            sock.do_handshake()
+    except (OSError, HungUp):
+        call.detach(sock)
+        sock.close()
+        raise
+    return sock

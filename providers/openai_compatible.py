@@ -1,0 +1,217 @@
+"""Every upstream that speaks OpenAI's dialect: a row of vendors.py is all there is to one.
+
+What it says goes through as bytes as long as it is what OpenAI itself would say (R6); chunks.py judges that, and
+reads the rest into events.
+"""
+
+from collections.abc import Generator, Mapping, Sequence
+from time import monotonic
+from typing import Any
+
+import orjson
+
+from errors import ProxyError, UpstreamError
+from events import SILENCE, ChatRequest, EmbeddingsRequest, Events, Silence, Text, Usage, Vectors, Verbatim
+from providers.base import Call, Model, Provider, Target
+from providers.chunks import ErrorFrame, events_of_body
+from providers.failures import failure, in_band
+from providers.http import Account, Reply, send
+from providers.passing import Passing, whole
+from providers.sse import Splitter
+from providers.vendors import Vendor
+from providers.words import words
+
+# https://platform.openai.com/docs/api-reference/chat/create, the published document of 2026-08-21
+PARAMETERS = frozenset({
+    "audio", "frequency_penalty", "function_call", "functions", "logit_bias", "logprobs", "max_completion_tokens",
+    "max_tokens", "messages", "metadata", "modalities", "model", "moderation", "n", "parallel_tool_calls",
+    "prediction", "presence_penalty", "prompt_cache_key", "prompt_cache_options", "prompt_cache_retention",
+    "reasoning_effort", "response_format", "safety_identifier", "seed", "service_tier", "stop", "store", "stream",
+    "stream_options", "temperature", "tool_choice", "tools", "top_logprobs", "top_p", "user", "verbosity",
+    "web_search_options",
+})  # fmt: skip
+ERROR_BYTES = 65_536
+GRACE_SECONDS = 1.0
+"""How long after its finish an answer may still bring its usage and [DONE]."""
+
+
+class OpenAICompatible(Provider):
+    """One row's upstream. `base_url`, `api_key` and `model` are the row's, or the user's instead."""
+
+    def __init__(self, vendor: Vendor, *, base_url: str, api_key: str = "", model: str = "") -> None:
+        self.name = vendor.name
+        self.default_model = model or vendor.model
+        self._vendor = vendor
+        credential = f"Bearer {api_key}" if vendor.key_header == "Authorization" else api_key
+        self._account = Account(vendor.name, base_url, {vendor.key_header: credential} if api_key else {})
+
+    def chat(self, request: ChatRequest, target: Target, call: Call) -> Events:
+        """Ask, and pass on what comes: bytes where they are OpenAI's own, events where they are not."""
+        body = orjson.dumps(to_upstream(request, target.model, self._vendor))
+        reply = self._send("POST", "/chat/completions", body, target, call)
+        try:
+            yield from self._accepted(reply)
+            if request.stream and "json" not in reply.headers.get("content-type", ""):
+                yield from self._stream(reply, request, call)
+            else:
+                yield from self._whole(reply, request)
+        finally:
+            reply.close()
+
+    def embed(self, request: EmbeddingsRequest, target: Target, call: Call) -> Events:
+        """Ask in batches that the upstream takes, and give all the vectors in order."""
+        vectors: list[Sequence[float] | str] = []
+        prompt_tokens, model = 0, ""
+        size = self._vendor.embedding_batch
+        for start in range(0, len(request.inputs), size):
+            batch = list(request.inputs[start : start + size])
+            body = orjson.dumps(embeddings_to_upstream(request, batch, target.model))
+            data = yield from self._json("POST", "/embeddings", body, target, call)
+            try:
+                rows = sorted(data["data"], key=lambda row: row["index"])
+                vectors.extend(row["embedding"] for row in rows)
+                prompt_tokens += (data.get("usage") or {}).get("prompt_tokens", 0)
+                model = data.get("model") or model
+            except (KeyError, TypeError, AttributeError) as error:
+                raise self._nonsense(f"embeddings without {error}") from error
+            if len(rows) != len(batch):
+                raise self._nonsense(f"{len(rows)} embeddings for {len(batch)} inputs")
+        yield Vectors(vectors, model, Usage(prompt_tokens, 0))
+
+    def models(self, call: Call) -> Sequence[Model]:
+        """GET /models; also a bare array, as some servers answer."""
+        answer = self._json("GET", "/models", b"", Target(self, self.default_model), call)
+        while True:
+            try:
+                next(answer)
+            except StopIteration as done:
+                data = done.value
+                break
+        rows = data.get("data") if isinstance(data, dict) else data
+        if not isinstance(rows, list):
+            raise self._nonsense("no list of models")
+        named = [row for row in rows if isinstance(row, dict) and isinstance(row.get("id"), str)]
+        return [Model(row["id"], str(row.get("owned_by") or self.name), _seconds(row.get("created"))) for row in named]
+
+    def _send(self, method: str, path: str, body: bytes, target: Target, call: Call) -> Reply:
+        headers = {"x-request-id": call.request_id} if call.request_id else {}
+        return send(self._account, method, path, headers, body, call, target.timeouts)
+
+    def _accepted(self, reply: Reply) -> Generator[Silence, None, None]:
+        """Wait for the head; raise what a status other than 2xx means."""
+        yield from reply.head()
+        if not 200 <= reply.status < 300:  # noqa: PLR2004
+            body = b""
+            for data in reply:
+                body += data
+                if len(body) > ERROR_BYTES:
+                    break
+                if not data:
+                    yield SILENCE
+            raise failure(self.name, reply.status, reply.headers, body)
+
+    def _json(self, method: str, path: str, body: bytes, target: Target, call: Call) -> Generator[Silence, None, Any]:
+        reply = self._send(method, path, body, target, call)
+        try:
+            yield from self._accepted(reply)
+            raw = yield from _read(reply)
+        finally:
+            reply.close()
+        return self._parsed(raw, reply)
+
+    def _parsed(self, raw: bytes, reply: Reply) -> Any:
+        try:
+            data = orjson.loads(raw)
+        except orjson.JSONDecodeError as error:
+            raise reply.broken(f"not JSON: {raw[:200]!r}") from error
+        if isinstance(data, dict) and data.get("error"):
+            raise in_band(self.name, data["error"])
+        return data
+
+    def _whole(self, reply: Reply, request: ChatRequest) -> Events:
+        """One JSON body; when a stream was asked for, it is a lump, and is cut at words."""
+        raw = yield from _read(reply)
+        body = self._parsed(raw, reply)
+        try:
+            if not request.stream:
+                yield from whole(body, raw, self._vendor.frames, include_reasoning=request.include_reasoning)
+                return
+            for event in events_of_body(body):
+                if isinstance(event, Text) and event.logprobs is None:
+                    yield from (Text(word, event.choice) for word in words(event.text))
+                else:
+                    yield event
+        except ValueError as error:
+            raise reply.broken(f"{error}: {raw[:200]!r}") from error
+        except ErrorFrame as error:
+            raise in_band(self.name, error.error) from error
+
+    def _stream(self, reply: Reply, request: ChatRequest, call: Call) -> Events:
+        splitter = Splitter()
+        answer = Passing(
+            self._vendor.frames, include_reasoning=request.include_reasoning, include_usage=request.include_usage
+        )
+        try:
+            for data in reply:
+                if not data:
+                    if answer.finished:
+                        return
+                    yield SILENCE
+                elif block := splitter.feed(data):
+                    yield from answer.block(block)
+                    if answer.done and answer.finished:
+                        reply.settle()
+                        return
+                    if answer.finished:
+                        call.beat_by = monotonic() + GRACE_SECONDS
+            yield from answer.block(splitter.close())
+        except ValueError as error:
+            raise reply.broken(str(error)) from error
+        except ErrorFrame as error:
+            raise in_band(self.name, error.error) from error
+        except UpstreamError:
+            if not answer.finished:
+                raise
+        if not answer.finished:
+            raise reply.broken("the stream ended without a finish reason")
+
+    def _nonsense(self, what: str) -> ProxyError:
+        return UpstreamError(f"{self.name} sent something that is not an answer.", provider=self.name, log=what)
+
+
+def to_upstream(request: ChatRequest, model: str, vendor: Vendor) -> dict[str, Any]:
+    """The body as it came, for this model; a strict row gets no parameter that OpenAI does not publish (R8)."""
+    body = {key: value for key, value in request.body.items() if not vendor.strict or key in PARAMETERS}
+    body["model"] = model
+    if not request.stream:
+        body.pop("stream_options", None)
+    elif vendor.usage:
+        body["stream_options"] = {**body.get("stream_options", {}), "include_usage": True}
+    else:
+        body.pop("stream_options", None)
+    return body
+
+
+def embeddings_to_upstream(request: EmbeddingsRequest, batch: list[Any], model: str) -> dict[str, Any]:
+    """One batch of an embeddings request; what the caller left out is left out."""
+    optional: Mapping[str, Any] = {
+        "dimensions": request.dimensions,
+        "input_type": request.input_type,
+        "user": request.user,
+        "encoding_format": request.encoding_format,
+    }
+    return {"model": model, "input": batch, **{key: value for key, value in optional.items() if value is not None}}
+
+
+def _read(reply: Reply) -> Generator[Silence, None, bytes]:
+    parts = []
+    for data in reply:
+        if data:
+            parts.append(data)
+        else:
+            yield SILENCE
+    return b"".join(parts)
+
+
+def _seconds(value: Any) -> int:
+    return int(value) if isinstance(value, (int, float)) else 0

@@ -1,0 +1,69 @@
+"""Server-sent events as they arrive (https://html.spec.whatwg.org/multipage/server-sent-events.html), in any pieces.
+
+Two steps, so that a relay may pass whole frames on without looking into them: a Splitter finds where frames end, and
+`frames` reads them.
+"""
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+FRAME_BYTES = 16 * 1024 * 1024
+"""A frame longer than this is not one."""
+
+
+class Frame(NamedTuple):
+    """One event: its name (b"" for the usual unnamed one) and its data lines, joined."""
+
+    event: bytes
+    data: bytes
+
+
+class Splitter:
+    """Turns pieces of a stream into blocks of whole frames, with LF line ends."""
+
+    def __init__(self) -> None:
+        self._rest = b""
+        self._held = b""
+
+    def feed(self, data: bytes) -> bytes:
+        """The frames that are whole by now, b"" when none is. Raises ValueError for a frame without an end."""
+        if self._held or b"\r" in data:
+            data = self._with_line_feeds(data)
+        data = self._rest + data
+        end = data.rfind(b"\n\n") + 2
+        if end == 1:
+            if len(data) > FRAME_BYTES:
+                raise ValueError(f"a frame of more than {FRAME_BYTES} bytes")
+            self._rest = data
+            return b""
+        self._rest = data[end:]
+        return data[:end]
+
+    def close(self) -> bytes:
+        """What is left when the stream ends: a last frame whose blank line was spared, as some servers do."""
+        rest, self._rest = self._rest, b""
+        return rest
+
+    def _with_line_feeds(self, data: bytes) -> bytes:
+        data = self._held + data
+        self._held = b"\r" if data.endswith(b"\r") else b""  # its line feed may be in the next piece
+        if self._held:
+            data = data[:-1]
+        return data.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
+
+
+def frames(block: bytes) -> Iterator[Frame]:
+    """The events of a block that have data; comments, ids and retry times are passed over."""
+    for piece in block.removeprefix(b"\xef\xbb\xbf").split(b"\n\n"):
+        if piece.startswith(b"data: ") and b"\n" not in piece:
+            yield Frame(b"", piece[6:])
+        elif piece:
+            event, data = b"", []
+            for line in piece.split(b"\n"):
+                name, _, value = line.partition(b":")
+                if name == b"data":
+                    data.append(value.removeprefix(b" "))
+                elif name == b"event":
+                    event = value.removeprefix(b" ")
+            if data:
+                yield Frame(event, b"\n".join(data))

@@ -1,0 +1,101 @@
+"""The OpenAI-shaped upstreams: who they are, as rows. To add one, add a row; README's table and tests follow it.
+
+The environment variables of a row are {NAME}_API_KEY, {NAME}_BASE_URL and {NAME}_MODEL, NAME being the row's name in
+capitals with `-` as `_`. A row without `base_url` is configured by its base URL, the others by their key.
+"""
+
+from dataclasses import dataclass
+from typing import Literal
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Vendor:
+    """An OpenAI-shaped upstream.
+
+    base_url         what stands before `/chat/completions`; "" where each user has their own
+    path             what is added to an address that is a bare host, as the vendor's own SDK takes it
+    model            the default model; "" where only the user knows
+    also             other environment variables for (key, base URL), as the vendor's own SDK spells them
+    key_header       the header that takes the key
+    strict           sends only parameters of OpenAI's published document (R8)
+    usage            takes `stream_options`, so that usage can be asked for
+    frames           auto: bytes pass while they hold only OpenAI's own keys; rebuilt, verbatim: always (R6)
+    embedding_batch  inputs that one embeddings request may have
+    keyless          answers without a key (a server of one's own)
+    """
+
+    name: str
+    label: str
+    base_url: str = ""
+    path: str = ""
+    model: str = ""
+    also: tuple[tuple[str, ...], tuple[str, ...]] = ((), ())
+    key_header: Literal["Authorization", "api-key"] = "Authorization"
+    strict: bool = False
+    usage: bool = True
+    frames: Literal["auto", "verbatim", "rebuilt"] = "auto"
+    embedding_batch: int = 2048
+    keyless: bool = False
+
+    @property
+    def variable(self) -> str:
+        """The stem of the row's environment variables."""
+        return self.name.upper().replace("-", "_")
+
+
+VENDORS = (
+    Vendor(name="openai", label="OpenAI", base_url="https://api.openai.com/v1", model="gpt-4o-mini", strict=True),
+    Vendor(name="deepseek", label="DeepSeek", base_url="https://api.deepseek.com/v1", model="deepseek-v4-flash"),
+    Vendor(name="groq", label="Groq", base_url="https://api.groq.com/openai/v1", model="llama-3.3-70b-versatile"),
+    Vendor(
+        name="together",
+        label="Together AI",
+        base_url="https://api.together.xyz/v1",
+        model="meta-llama/Llama-3.3-70B-Instruct-Turbo",
+    ),
+    Vendor(
+        name="fireworks",
+        label="Fireworks AI",
+        base_url="https://api.fireworks.ai/inference/v1",
+        model="accounts/fireworks/models/llama-v3p3-70b-instruct",
+    ),
+    # Mistral sends usage unasked, and refuses stream_options with a 422.
+    Vendor(
+        name="mistral",
+        label="Mistral AI",
+        base_url="https://api.mistral.ai/v1",
+        model="mistral-small-latest",
+        usage=False,
+    ),
+    Vendor(name="xai", label="xAI", base_url="https://api.x.ai/v1", model="grok-4-fast"),
+    Vendor(name="openrouter", label="OpenRouter", base_url="https://openrouter.ai/api/v1", model="openai/gpt-4o-mini"),
+    Vendor(
+        name="azure",
+        label="Azure OpenAI",
+        model="gpt-4o-mini",
+        also=(("AZURE_OPENAI_API_KEY",), ("AZURE_OPENAI_ENDPOINT",)),
+        path="/openai/v1",
+        key_header="api-key",
+    ),
+    Vendor(name="closeai", label="CloseAI", base_url="https://api.openai-proxy.org/v1", model="gpt-4o-mini"),
+    Vendor(
+        name="gemini",
+        label="Google Gemini",
+        base_url="https://generativelanguage.googleapis.com",
+        path="/v1beta/openai",
+        model="gemini-2.5-flash",
+        embedding_batch=100,
+    ),
+    Vendor(
+        name="cohere",
+        label="Cohere",
+        base_url="https://api.cohere.ai",
+        path="/compatibility/v1",
+        model="command-a-03-2025",
+        embedding_batch=96,
+    ),
+    Vendor(name="ollama", label="Ollama", path="/v1", model="llama3.2", keyless=True),
+    Vendor(name="vllm", label="vLLM", path="/v1", keyless=True),
+    Vendor(name="llamacpp", label="llama.cpp", path="/v1", keyless=True),
+    Vendor(name="lmstudio", label="LM Studio", path="/v1", keyless=True),
+)

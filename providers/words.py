@@ -1,0 +1,61 @@
+"""Text, cut into the pieces that a voice can speak, and an estimate of its tokens. Pure, without a tokenizer."""
+
+import re
+import unicodedata
+from collections.abc import Iterator
+
+CJK = "\u3041-\u3096\u30a1-\u30fa\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003134f"
+"""Inside the brackets of a regular expression: kana and ideographs, which are written without spaces, less marks."""
+
+_CJK_LETTER = re.compile(f"[{CJK}]")
+_CJK_GROUP = 2
+
+# What common tokenizers give about a token each: the above with their punctuation, Hangul syllables, emoji.
+_DENSE = re.compile(f"[{CJK}\u3000-\u30ff\uac00-\ud7a3\uff00-\uff60\U0001f1e6-\U0001f1ff\U0001f300-\U0001faff]")
+_CHARACTERS_PER_TOKEN = 4
+
+_ASCII_WORD = re.compile(r"\s*\S+\s*|\s+")
+# Marks, joiners, variation selectors and tags; skin tones are symbols of their own in Unicode's eyes.
+_EXTENDING = frozenset({"Mn", "Mc", "Me", "Cf"})
+_SKIN_TONES = frozenset("\U0001f3fb\U0001f3fc\U0001f3fd\U0001f3fe\U0001f3ff")
+
+
+def words(text: str) -> Iterator[str]:
+    """Cut `text` into words, each with the white space that follows it; the pieces join to the exact text.
+
+    A word is complete when its piece arrives, so it can be spoken at once. White space at the very start belongs to
+    the first piece. Chinese and Japanese come in groups of about two characters. No piece is empty, and no cut
+    falls inside a grapheme (a base with its marks, a joined emoji, a flag). An empty text has no pieces.
+    """
+    if text.isascii():
+        yield from _ASCII_WORD.findall(text)
+        return
+    start = 0
+    for at in range(1, len(text)):
+        if _may_cut(text, start, at):
+            yield text[start:at]
+            start = at
+    yield text[start:]
+
+
+def _may_cut(text: str, start: int, at: int) -> bool:
+    """Whether a piece that began at `start` may end before `at`."""
+    before, after = text[at - 1], text[at]
+    if before.isspace():
+        return not (after.isspace() or _extends(after) or text[start:at].isspace())
+    return at - start >= _CJK_GROUP and _CJK_LETTER.match(after) is not None
+
+
+def _extends(character: str) -> bool:
+    return unicodedata.category(character) in _EXTENDING or character in _SKIN_TONES
+
+
+def estimate_tokens(text: str) -> int:
+    """About how many tokens `text` is: one for each CJK character, syllable or emoji, one for four other characters.
+
+    At least 1, and 0 only for an empty text. An ordinary English word with its space counts 1, as in most tokenizers.
+    """
+    if not text:
+        return 0
+    dense = 0 if text.isascii() else len(_DENSE.findall(text))
+    return max(1, dense + (len(text) - dense) // _CHARACTERS_PER_TOKEN)

@@ -1,0 +1,92 @@
+"""`POST /v1/embeddings`, in both directions."""
+
+import struct
+from base64 import b64decode, b64encode
+from collections.abc import Sequence
+from typing import Any
+
+import orjson
+from marshmallow import ValidationError, fields, validate, validates
+
+from errors import InvalidRequest, UpstreamDown
+from events import EmbeddingsRequest, Vectors
+from schemas.fields import Either, Strict, Whole, load, parse
+
+INPUTS = 2048
+WHAT = "a string, a list of strings, a list of token ids, or a list of such lists"
+
+
+class EmbeddingsSchema(Strict):
+    """An embeddings request."""
+
+    model = fields.String(metadata={"description": "A model, or `provider/model`."})
+    input = Either(str, list, what=WHAT, required=True)
+    encoding_format = fields.String(validate=validate.OneOf(["float", "base64"]))
+    dimensions = Whole(validate=validate.Range(min=1))
+    input_type = fields.String(metadata={"description": "Where the upstream has it: search_query, search_document ..."})
+    user = fields.String()
+    provider = fields.String()
+
+    @validates("input")
+    def _inputs(self, value: Any, **_: Any) -> None:
+        if isinstance(value, list) and not (_strings(value) or _token_ids(value) or all(map(_token_ids, value))):
+            raise ValidationError(f"Must be {WHAT}.")
+        if not value:
+            raise ValidationError("Must not be empty.")
+
+
+_schema = EmbeddingsSchema()
+
+
+def load_embeddings(raw: bytes) -> EmbeddingsRequest:
+    """An EmbeddingsRequest from the request's bytes. Raises InvalidRequest with the field's name."""
+    body = load(_schema, {key: value for key, value in parse(raw).items() if value is not None})
+    given = body["input"]
+    inputs: Sequence[Any] = [given] if isinstance(given, str) or _token_ids(given) else given
+    if len(inputs) > INPUTS:
+        raise InvalidRequest(f"'input': {len(inputs)} inputs; at most {INPUTS} are taken.", param="input")
+    return EmbeddingsRequest(
+        inputs=inputs,
+        model=body.get("model", ""),
+        provider=body.get("provider", ""),
+        encoding_format=body.get("encoding_format", "float"),
+        dimensions=body.get("dimensions"),
+        input_type=body.get("input_type"),
+        user=body.get("user"),
+    )
+
+
+def embeddings_body(answer: Vectors, request: EmbeddingsRequest, model: str) -> bytes:
+    """OpenAI's list of embeddings, each in the format that was asked for."""
+    encode = _as_base64 if request.encoding_format == "base64" else _as_floats
+    try:
+        data = [
+            {"object": "embedding", "index": index, "embedding": encode(vector)}
+            for index, vector in enumerate(answer.vectors)
+        ]
+    except (struct.error, ValueError, TypeError) as error:
+        raise UpstreamDown("The upstream sent embeddings that are no numbers.", log=str(error)) from error
+    prompt = answer.usage.prompt if answer.usage else 0
+    usage = {"prompt_tokens": prompt, "total_tokens": prompt}
+    return orjson.dumps({"object": "list", "data": data, "model": answer.model or model, "usage": usage})
+
+
+def _as_floats(vector: Sequence[float] | str) -> Sequence[float]:
+    if not isinstance(vector, str):
+        return vector
+    raw = b64decode(vector, validate=True)
+    return struct.unpack(f"<{len(raw) // 4}f", raw)
+
+
+def _as_base64(vector: Sequence[float] | str) -> str:
+    if isinstance(vector, str):
+        return vector
+    return b64encode(struct.pack(f"<{len(vector)}f", *vector)).decode()
+
+
+def _strings(value: Any) -> bool:
+    return all(isinstance(each, str) for each in value)
+
+
+def _token_ids(value: Any) -> bool:
+    return isinstance(value, list) and bool(value) and all(type(each) is int for each in value)

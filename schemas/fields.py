@@ -1,0 +1,99 @@
+"""What the request schemas have in common: JSON in, strict types, and one clear error out."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import orjson
+from marshmallow import INCLUDE, Schema, ValidationError, fields
+
+from errors import InvalidRequest
+
+
+def parse(raw: bytes) -> dict[str, Any]:
+    """The body as a JSON object. Raises InvalidRequest."""
+    try:
+        body = orjson.loads(raw)
+    except orjson.JSONDecodeError as error:
+        at = f"line {error.lineno}, column {error.colno}" if raw else "it is empty"
+        raise InvalidRequest(f"The body is not valid JSON ({at}).", code="invalid_json") from None
+    if not isinstance(body, dict):
+        raise InvalidRequest("The body must be a JSON object.", code="invalid_json")
+    return body
+
+
+class Strict(Schema):
+    """A schema that lets unknown keys through: callers are newer than we are."""
+
+    class Meta:
+        unknown = INCLUDE
+
+
+class Number(fields.Field[float]):
+    """A JSON number; a string of digits is none, and neither is a boolean."""
+
+    default_error_messages = {"invalid": "Must be a number."}
+
+    def _deserialize(self, value: Any, *_: Any, **__: Any) -> float:
+        if isinstance(value, bool) or not isinstance(value, (int, float)):
+            raise self.make_error("invalid")
+        return value
+
+
+class Whole(fields.Field[int]):
+    """A JSON number without a fraction."""
+
+    default_error_messages = {"invalid": "Must be a whole number."}
+
+    def _deserialize(self, value: Any, *_: Any, **__: Any) -> int:
+        if isinstance(value, bool) or not isinstance(value, (int, float)) or value % 1 != 0:
+            raise self.make_error("invalid")
+        return int(value)
+
+
+class Truth(fields.Field[bool]):
+    """true or false; not "yes", not 1."""
+
+    default_error_messages = {"invalid": "Must be true or false."}
+
+    def _deserialize(self, value: Any, *_: Any, **__: Any) -> bool:
+        if not isinstance(value, bool):
+            raise self.make_error("invalid")
+        return value
+
+
+class Either(fields.Field[Any]):
+    """A value of one of several JSON types, which `what` names for the caller."""
+
+    def __init__(self, *types: type, what: str, **options: Any) -> None:
+        super().__init__(**options)
+        self.types = types
+        self.what = what
+
+    def _deserialize(self, value: Any, *_: Any, **__: Any) -> Any:
+        if not isinstance(value, self.types):
+            raise ValidationError(f"Must be {self.what}.")
+        return value
+
+
+def load(schema: Schema, body: Mapping[str, Any]) -> dict[str, Any]:
+    """The body, checked in full. Raises InvalidRequest that names the first field at fault."""
+    try:
+        loaded: dict[str, Any] = schema.load(body)
+    except ValidationError as error:
+        path, sentence = _first(error.normalized_messages())  # type: ignore[no-untyped-call]
+        missing = sentence.startswith("Missing data")
+        code = "missing_required_parameter" if missing else "invalid_value"
+        says = "is required." if missing else f": {sentence}"
+        raise InvalidRequest(f"'{path}'{' ' if missing else ''}{says}", param=path, code=code) from None
+    return loaded
+
+
+def _first(messages: Any, path: str = "") -> tuple[str, str]:
+    """The first message of marshmallow's nested dictionaries, with its path: messages[2].content."""
+    while isinstance(messages, dict):
+        key, messages = next(iter(messages.items()))
+        if isinstance(key, int):
+            path += f"[{key}]"
+        elif key not in ("_schema", "value"):
+            path += f".{key}" if path else str(key)
+    return path or "body", str(messages[0] if isinstance(messages, list) else messages)

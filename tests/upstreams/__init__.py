@@ -1,0 +1,36 @@
+"""Emulated vendors for the tests: real servers on loopback, strict about what they are sent, scripted to the byte.
+
+    with OpenAIUpstream() as upstream:
+        upstream.enqueue(Answer(texts=["Hel", "lo"], fault=faults.cut))
+        ...                                            # upstream.base_url, upstream.key
+        upstream.wait_received().json
+
+FAULTS is the table of all that can go wrong (faults.py) and of what is odd but harmless (oddities.py).
+"""
+
+from . import faults, oddities
+from .answers import AZURE, DEEPSEEK, GROQ, OPENROUTER, Answer, Call
+from .connection import Connection, Gone, Received
+from .fault import FAULTS, Fault, Phase
+from .openai import OpenAIUpstream
+from .server import Server, certificate
+
+__all__ = [
+    "AZURE",
+    "DEEPSEEK",
+    "FAULTS",
+    "GROQ",
+    "OPENROUTER",
+    "Answer",
+    "Call",
+    "Connection",
+    "Fault",
+    "Gone",
+    "OpenAIUpstream",
+    "Phase",
+    "Received",
+    "Server",
+    "certificate",
+    "faults",
+    "oddities",
+]

@@ -1,0 +1,256 @@
+"""An emulated api.openai.com: chat completions, models, embeddings, images. As strict as the real one, and scripted.
+
+with OpenAIUpstream() as upstream:
+    upstream.enqueue(Answer(texts=["Hi", " there"]))       the next chat request
+    upstream.always(Answer(status=429), path="/embeddings")  all others, until told otherwise
+    client = openai.OpenAI(base_url=upstream.base_url, api_key=upstream.key)
+"""
+
+import base64
+import hashlib
+import json
+import struct
+import threading
+from collections import defaultdict, deque
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+from urllib.parse import unquote, urlsplit
+
+from . import faults
+from .answers import Answer
+from .completion import CREATED, chat
+from .connection import Connection, Received
+from .reply import Piece, Reply, play
+from .rules import Refused, check_chat, check_parameters, parse
+from .server import Server
+
+KEY = "test-upstream-key"
+MODELS = ("gpt-4o-mini", "gpt-4o", "text-embedding-3-small", "dall-e-3", "gpt-image-1")
+NO_SUCH_MODEL = "no-such-model"
+DIMENSIONS = 8
+BATCH = 2048
+PIXEL = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="
+
+ERRORS: Mapping[int, tuple[str, str, str | None]] = {
+    400: ("Invalid value for 'messages'.", "invalid_request_error", "invalid_value"),
+    401: ("Incorrect API key provided.", "invalid_request_error", "invalid_api_key"),
+    403: ("Country, region, or territory not supported", "request_forbidden", "unsupported_country_region_territory"),
+    404: ("Invalid URL", "invalid_request_error", None),
+    429: ("Rate limit reached for gpt-4o-mini in organization org-x.", "requests", "rate_limit_exceeded"),
+    500: ("The server had an error while processing your request. Sorry about that!", "server_error", None),
+    503: ("The engine is currently overloaded, please try again later.", "service_unavailable", "server_is_overloaded"),
+}
+"""Status: message, type and code of an `Answer` that gives no `error`. Other statuses read as 500 does."""
+
+EMBEDDINGS = {
+    "input": "string or array",
+    "model": "string",
+    "encoding_format": "string",
+    "dimensions": "integer",
+    "user": "string",
+}
+IMAGES = {
+    "prompt": "string",
+    "model": "string",
+    "n": "integer",
+    "size": "string",
+    "quality": "string",
+    "style": "string",
+    "response_format": "string",
+    "user": "string",
+    "background": "string",
+    "moderation": "string",
+    "output_compression": "integer",
+    "output_format": "string",
+    "partial_images": "integer",
+    "stream": "boolean",
+}
+
+
+class OpenAIUpstream(Server):
+    """A server that answers under `base_url` to the bearer of `key`.
+
+    Without `strict` it takes anything, as many OpenAI-shaped vendors do. `base` stands before
+    `/chat/completions`. A request that is refused (401, 400, 404) uses up no queued answer.
+    """
+
+    def __init__(
+        self,
+        *,
+        key: str = KEY,
+        strict: bool = True,
+        base: str = "/v1",
+        models: Sequence[str] = MODELS,
+        tls: bool = False,
+    ) -> None:
+        super().__init__(self._handle, tls=tls)
+        self.key = key
+        self._strict = strict
+        self._base = base
+        self._models = models
+        self._queues: dict[str, deque[Answer]] = defaultdict(deque)
+        self._defaults: dict[str, Answer] = {}
+        self._script = threading.Lock()
+
+    @property
+    def base_url(self) -> str:
+        """What a client calls its base URL."""
+        return self.url + self._base
+
+    def enqueue(self, *answers: Answer, path: str = "/chat/completions") -> None:
+        """Answer the next requests of this path (below the base; `/models` has those of one model too) so."""
+        if any(answer.fault is faults.refused for answer in answers):
+            raise ValueError("Nobody can ask for it once nothing listens: use always().")
+        with self._script:
+            self._queues[path].extend(answers)
+
+    def always(self, answer: Answer, path: str = "/chat/completions") -> None:
+        """Answer so whenever the queue is empty. With faults.refused nothing listens, until the next `always`."""
+        with self._script:
+            self._defaults[path] = answer
+        if answer.fault is faults.refused:
+            self.refuse()
+        else:
+            self.listen()
+
+    def _handle(self, connection: Connection, received: Received) -> None:
+        answer = Answer()
+        try:
+            path = self._path(received)
+            self._authorize(received)
+            answer, reply = self._answer_to(received, path)
+        except Refused as refused:
+            reply = _json(refused.status, {"error": refused.error})
+        headers = {"x-request-id": f"req_{connection.number}_{connection.requests}", "openai-processing-ms": "12"}
+        reply = replace(reply, headers={**reply.headers, **headers, **answer.headers}, delay=answer.delay)
+        (answer.fault.play if answer.fault else play)(connection, reply)
+
+    def _path(self, received: Received) -> str:
+        path = urlsplit(received.path).path
+        below = path.removeprefix(self._base)
+        route = "/models" if below.startswith("/models/") else below
+        method = {
+            "/models": "GET",
+            "/chat/completions": "POST",
+            "/embeddings": "POST",
+            "/images/generations": "POST",
+        }.get(route)
+        if not path.startswith(self._base) or received.method != method:
+            raise Refused(404, f"Invalid URL ({received.method} {path})")
+        return below
+
+    def _authorize(self, received: Received) -> None:
+        scheme, _, key = received.headers.get("Authorization", "").partition(" ")
+        if scheme != "Bearer":
+            raise Refused(
+                401, "You didn't provide an API key. You need to provide your API key in an Authorization header"
+            )
+        if key != self.key:
+            message = (
+                "Incorrect API key provided: sk-proj-********wxyz. You can find your API key at "
+                "https://platform.openai.com/account/api-keys."
+            )
+            raise Refused(401, message, code="invalid_api_key")
+
+    def _answer_to(self, received: Received, path: str) -> tuple[Answer, Reply]:
+        if path.startswith("/models"):
+            reply = self._listed(unquote(path))
+            answer = self._next("/models")
+        else:
+            body = parse(received.body)
+            self._check(path, body)
+            answer = self._next(path)
+            reply = _made(path, answer, body)
+        return answer, reply if answer.status == 200 and answer.error is None else _failed(answer)
+
+    def _next(self, path: str) -> Answer:
+        with self._script:
+            queue = self._queues[path]
+            return queue.popleft() if queue else self._defaults.get(path, Answer())
+
+    def _listed(self, path: str) -> Reply:
+        rows = [{"id": model, "object": "model", "created": CREATED, "owned_by": "system"} for model in self._models]
+        if path == "/models":
+            return _json(200, {"object": "list", "data": rows})
+        for row in rows:
+            if path == f"/models/{row['id']}":
+                return _json(200, row)
+        raise _unknown(path.removeprefix("/models/"))
+
+    def _check(self, path: str, body: Mapping[str, Any]) -> None:
+        if self._strict:
+            if path == "/chat/completions":
+                check_chat(body)
+            elif path == "/embeddings":
+                check_parameters(body, EMBEDDINGS, required=("model", "input"))
+            else:
+                _check_image(body)
+        if body.get("model") == NO_SUCH_MODEL:
+            raise _unknown(NO_SUCH_MODEL)
+
+
+def _made(path: str, answer: Answer, body: Mapping[str, Any]) -> Reply:
+    """What is answered on this path when nothing fails."""
+    error = _failed(replace(answer, status=500)).body
+    if path == "/chat/completions":
+        return chat(answer, body, error)
+    reply = _embeddings(body) if path == "/embeddings" else _images(body)
+    return replace(reply, pieces=(replace(reply.pieces[0], after=answer.first_delay),), error=error)
+
+
+def _failed(answer: Answer) -> Reply:
+    message, kind, code = ERRORS.get(answer.status, ERRORS[500])
+    error = {"message": message, "type": kind, "param": None, "code": code}
+    reply = _json(answer.status, {"error": error} if answer.error is None else answer.error)
+    return replace(reply, error=reply.body)
+
+
+def _json(status: int, value: object) -> Reply:
+    data = json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode()
+    return Reply((Piece(data),), status, {"Content-Type": "application/json"}, whole=data)
+
+
+def _unknown(model: str) -> Refused:
+    message = f"The model `{model}` does not exist or you do not have access to it."
+    return Refused(404, message, code="model_not_found")
+
+
+def _embeddings(body: Mapping[str, Any]) -> Reply:
+    given = body["input"]
+    inputs = [given] if isinstance(given, str) or isinstance(given[0], int) else given
+    if len(inputs) > BATCH:
+        raise Refused(400, f"'$.input' is invalid: at most {BATCH} inputs.", param="input")
+    size = body.get("dimensions", DIMENSIONS)
+    packed = body.get("encoding_format") == "base64"
+    data = [
+        {"object": "embedding", "index": index, "embedding": _base64(vector) if packed else vector}
+        for index, vector in enumerate(embedding(each, size) for each in inputs)
+    ]
+    tokens = sum(len(each.split()) if isinstance(each, str) else len(each) for each in inputs)
+    usage = {"prompt_tokens": tokens, "total_tokens": tokens}
+    return _json(200, {"object": "list", "data": data, "model": body.get("model"), "usage": usage})
+
+
+def embedding(text: str | Sequence[int], size: int = DIMENSIONS) -> list[float]:
+    """The vector that is answered for an input: its own, and exact in 32 bits."""
+    digest = hashlib.shake_256(json.dumps(text).encode()).digest(size)
+    return [(byte - 128) / 128 for byte in digest]
+
+
+def _base64(vector: Sequence[float]) -> str:
+    return base64.b64encode(struct.pack(f"<{len(vector)}f", *vector)).decode()
+
+
+def _check_image(body: Mapping[str, Any]) -> None:
+    check_parameters(body, IMAGES, required=("prompt",))
+    if str(body.get("model")).startswith("gpt-image"):
+        for name in ("response_format", "style"):
+            if name in body:
+                raise Refused(400, f"Unknown parameter: '{name}'.", param=name, code="unknown_parameter")
+
+
+def _images(body: Mapping[str, Any]) -> Reply:
+    packed = body.get("response_format") == "b64_json" or str(body.get("model")).startswith("gpt-image")
+    image = {"b64_json": PIXEL} if packed else {"url": "https://images.invalid/1.png"}
+    return _json(200, {"created": CREATED, "data": [image] * body.get("n", 1)})

@@ -1,0 +1,73 @@
+"""Who may call (E1, R9)."""
+
+import hmac
+from collections.abc import Callable, Iterable, Mapping
+from urllib.parse import urlsplit
+
+from flask import Request
+
+from errors import NotAuthorized
+
+HOW_TO_SET_A_KEY = (
+    "Set API_KEY to a secret of your own where this server runs, and send it as `Authorization: Bearer ...`."
+)
+
+
+class Guard:
+    """Knows the keys, name -> key. Without any, only this machine is served, unless `anonymous`.
+
+    `is_local` tells whether a host name or address is this machine; `origins` are the pages that may call.
+    """
+
+    def __init__(
+        self, keys: Mapping[str, str], *, anonymous: bool, is_local: Callable[[str], bool], origins: Iterable[str] = ()
+    ) -> None:
+        self._keys = {name: key.encode() for name, key in keys.items()}
+        self._anonymous = anonymous
+        self._is_local = is_local
+        self._origins = frozenset(origins)
+
+    def caller(self, request: Request) -> str:
+        """The name of the key that came with the request, "" without keys. Raises NotAuthorized."""
+        if self._keys:
+            return self._name(_key(request))
+        if not self._anonymous:
+            self._only_this_machine(request)
+        return ""
+
+    def _name(self, key: str) -> str:
+        if not key:
+            raise NotAuthorized(
+                "This server wants a key: send it as `Authorization: Bearer ...`.", code="missing_api_key"
+            )
+        given = key.encode("utf-8", "surrogateescape")
+        # Every key is compared, so that the time tells nothing of which one matched.
+        names = [name for name, known in self._keys.items() if hmac.compare_digest(known, given)]
+        if not names:
+            raise NotAuthorized("That key is not one of this server's.")
+        return names[0]
+
+    def _only_this_machine(self, request: Request) -> None:
+        headers = request.headers
+        forwarded = any(
+            name.lower().startswith(("x-forwarded", "forwarded", "x-real-ip", "ngrok-")) for name in headers.keys()
+        )
+        host = urlsplit(f"//{request.host}").hostname or ""
+        if forwarded or not self._is_local(request.remote_addr or "") or not self._is_local(host):
+            raise NotAuthorized(
+                f"Without a key, only requests from this machine itself are served. {HOW_TO_SET_A_KEY}",
+                code="missing_api_key",
+            )
+        origin = headers.get("Origin")
+        if origin and origin not in self._origins and not self._is_local(urlsplit(origin).hostname or ""):
+            raise NotAuthorized(
+                f"Without a key, web pages of other sites are not served. {HOW_TO_SET_A_KEY}", code="missing_api_key"
+            )
+
+
+def _key(request: Request) -> str:
+    """The key as it was sent: a bearer token, or x-api-key."""
+    scheme, _, token = request.headers.get("Authorization", "").partition(" ")
+    if scheme.lower() == "bearer" and token.strip():
+        return token.strip()
+    return request.headers.get("X-Api-Key", "").strip()

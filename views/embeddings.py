@@ -1,0 +1,28 @@
+"""POST /embeddings."""
+
+from flask import Response, request
+
+from dispatch.relay import Answer
+from errors import UpstreamDown
+from events import Vectors
+from schemas.embeddings import embeddings_body, load_embeddings
+from views.api import api
+from views.house import house
+from views.sse import Line, whole
+
+
+@api.post("/embeddings")
+def embeddings() -> Response:
+    """Turn texts into vectors."""
+    asked = load_embeddings(request.get_data(cache=False))
+    route = house().catalogue.route(asked.model, asked.provider)
+    facts = {"path": "embeddings", "model": asked.model, "inputs": len(asked.inputs)}
+    line = Line(route, lambda target, call: target.provider.embed(asked, target, call), facts)
+
+    def body(answer: Answer) -> bytes:
+        for event in answer:
+            if isinstance(event, Vectors):
+                return embeddings_body(event, asked, route.targets[0].public_name)
+        raise UpstreamDown("The upstream sent no embeddings.")
+
+    return whole(line, body)

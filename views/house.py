@@ -1,0 +1,29 @@
+"""What the views work with: made once by app.py, found through Flask's current app."""
+
+from dataclasses import dataclass
+
+from flask import current_app
+
+from dispatch.catalogue import Catalogue
+from dispatch.models import Models
+from dispatch.relay import Relay
+from views.auth import Guard
+from views.hangup import Watcher
+
+
+@dataclass(frozen=True, slots=True)
+class House:
+    """The rooms behind the views."""
+
+    guard: Guard
+    catalogue: Catalogue
+    models: Models
+    relay: Relay
+    watcher: Watcher
+    show_reasoning: bool = False
+
+
+def house() -> House:
+    """The house of the app that serves this request."""
+    rooms: House = current_app.extensions["thinkline"]
+    return rooms

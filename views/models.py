@@ -1,0 +1,25 @@
+"""GET /models and /models/{id}."""
+
+from typing import Any
+
+from flask import Response, jsonify
+
+from dispatch.models import Model
+from views.api import api
+from views.house import house
+
+
+@api.get("/models")
+def models() -> Response:
+    """List the models that can be called."""
+    return jsonify(object="list", data=[_row(model) for model in house().models.all()])
+
+
+@api.get("/models/<path:identifier>")
+def model(identifier: str) -> Response:
+    """Show one model; ids may hold slashes."""
+    return jsonify(_row(house().models.one(identifier)))
+
+
+def _row(model: Model) -> dict[str, Any]:
+    return {"id": model.id, "object": "model", "created": model.created, "owned_by": model.owned_by}

@@ -1,0 +1,17 @@
+"""GET /providers."""
+
+from flask import Response, jsonify
+
+from views.api import api
+from views.house import house
+
+
+@api.get("/providers")
+def providers() -> Response:
+    """List the providers: which can be used, what the others lack, and whose breakers are open."""
+    rooms = house()
+    rows = rooms.catalogue.listing()
+    for row in rows:
+        if states := rooms.relay.breakers.states(row["name"]):
+            row["breakers"] = states
+    return jsonify(providers=rows, default=rooms.catalogue.default)

@@ -1,0 +1,117 @@
+"""Answers on their way out: a stream of SSE frames, or one body; and the one log line that tells how it went."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from logging import INFO, WARNING, getLogger
+from time import monotonic
+from typing import Any
+
+from flask import Response, g, request
+
+from dispatch.catalogue import Route
+from dispatch.relay import Answer, Ask
+from errors import HungUp, ProxyError
+from schemas.completion import ChunkEncoder
+from views.house import house
+
+log = getLogger("thinkline.request")
+
+HEADERS = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
+
+
+class Line:
+    """A caller's line while one request is answered: watched for their leaving, and told of in one log line."""
+
+    def __init__(self, route: Route, ask: Ask, facts: dict[str, Any]) -> None:
+        rooms = house()
+        self.call = rooms.relay.call(g.request_id)
+        self.answer: Answer = rooms.relay.answer(route, ask, self.call)
+        self._facts = facts
+        self._ended = False
+        self._watcher = rooms.watcher
+        self._watched = rooms.watcher.watch(request.environ, self.call)
+
+    def end(self, outcome: str, failure: ProxyError | None = None) -> None:
+        """Let go of the upstream and of the caller's socket, and report. Only the first end counts."""
+        if self._ended:
+            return
+        self._ended = True
+        self.answer.close()
+        self._watcher.unwatch(self._watched)
+        level = WARNING if outcome == "failed" else INFO
+        if log.isEnabledFor(level):
+            log.log(level, "request", extra={"facts": self._report(outcome, failure)})
+
+    @contextmanager
+    def ends_if_it_fails(self) -> Iterator[None]:
+        """For the time before the response has begun: a failure ends the line, and goes on to become a status."""
+        try:
+            yield
+        except HungUp:
+            self.end("hung_up")
+            raise
+        except ProxyError as error:
+            g.reported = True
+            self.end("failed", error)
+            raise
+        except Exception:
+            self.end("failed", ProxyError("Something went wrong here."))
+            raise
+
+    def _report(self, outcome: str, failure: ProxyError | None) -> dict[str, Any]:
+        """Who answered, how fast, how much, and how it ended (F1)."""
+        answer = self.answer
+        facts = {
+            **self._facts,
+            "provider": answer.target.provider.name,
+            "target": answer.target.name,
+            "status": failure.status if failure else 200,
+            "outcome": outcome,
+            "attempts": answer.attempts,
+            "duration_ms": round((monotonic() - self.call.started) * 1000, 1),
+        }
+        if answer.first_event is not None:
+            facts["ttft_ms"] = round(answer.first_event * 1000, 1)
+        if answer.usage is not None:
+            facts |= {"prompt_tokens": answer.usage.prompt, "completion_tokens": answer.usage.completion}
+        if failure is not None:
+            facts |= {"code": failure.code, "error": failure.message, "said": failure.log}
+        return facts
+
+
+def whole(line: Line, fold: Callable[[Answer], bytes]) -> Response:
+    """One JSON body. Raises what fails."""
+    with line.ends_if_it_fails():
+        body = fold(line.answer)
+    line.end("done")
+    return Response(body, mimetype="application/json")
+
+
+def stream(line: Line, encoder: ChunkEncoder) -> Response:
+    """A stream of frames, once the first event has come (D2). Raises what fails before it."""
+    with line.ends_if_it_fails():
+        line.answer.commit()
+    response = Response(_frames(line, encoder), mimetype="text/event-stream", headers=HEADERS)
+    # Whoever leaves early, even before the first byte, is noticed here: a generator not begun runs no `finally`.
+    response.call_on_close(lambda: line.end("hung_up"))
+    return response
+
+
+def _frames(line: Line, encoder: ChunkEncoder) -> Iterator[bytes]:
+    try:
+        for event in line.answer:
+            if data := encoder.encode(event):
+                yield data
+        yield encoder.end()
+        line.end("done")
+    except HungUp:
+        line.end("hung_up")
+    except ProxyError as error:
+        line.end("failed", error)
+        yield encoder.error(error)
+    except Exception:
+        # The headers are out: even a fault of our own must reach the caller as a frame, not as a cut.
+        log.exception("unexpected failure in a stream")
+        failure = ProxyError("Something went wrong here.")
+        line.end("failed", failure)
+        yield encoder.error(failure)
