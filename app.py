@@ -14,7 +14,7 @@ from flask import Flask, Response, g, request
 from flask_cors import CORS
 
 import logs
-from config import Settings, SettingError, is_this_machine
+from config import SettingError, Settings, is_this_machine
 from dispatch.breaker import Breakers
 from dispatch.catalogue import Catalogue
 from dispatch.models import Models

@@ -13,6 +13,7 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import MISSING, Field, dataclass, field, fields
 from ipaddress import ip_address
+from math import isinf
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -111,7 +112,7 @@ class Settings:
     @classmethod
     def load(cls, environ: Mapping[str, str] | None = None) -> "Settings":
         """From the environment over the file .env (or the one that ENV_FILE names). Raises SettingError."""
-        environ = os.environ if environ is None else environ
+        environ = os.environ if environ is None else environ  # noqa: TID251 - the one place
         env_file = Path(environ.get("ENV_FILE") or ROOT / ".env")
         variables = {**_read(env_file), **environ}
         variables = {name: value.strip() for name, value in variables.items() if value and value.strip()}
@@ -209,7 +210,7 @@ def _number(kind: Callable[[str], float], what: str) -> Callable[[str, Mapping[s
             value = kind(text)
         except ValueError:
             raise ValueError(what + bounds) from None
-        if not (least is None or value >= least) or not (most is None or value <= most) or value in (float("inf"),):
+        if not (least is None or value >= least) or not (most is None or value <= most) or isinf(value):
             raise ValueError(what + bounds)
         return value
 

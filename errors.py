@@ -1,4 +1,4 @@
-"""What can go wrong, as the caller is told it. Each class knows its status, OpenAI's type and code, and what may follow.
+"""What can go wrong, as the caller is told it. Each class knows its status, OpenAI's type and code, and what follows.
 
     ProxyError 500
     ├── InvalidRequest 400

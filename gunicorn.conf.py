@@ -12,7 +12,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 
 import logs
 from app import announce
-from config import Settings, SettingError
+from config import SettingError, Settings
 
 try:
     settings = Settings.load()

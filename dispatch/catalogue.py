@@ -5,8 +5,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from errors import InvalidRequest
 from dispatch.sources import Entry
+from errors import InvalidRequest
 from providers import build
 from providers.base import Provider, Target, Timeouts
 

@@ -21,6 +21,9 @@ __all__ = ["Answer", "Call", "Patience", "Relay"]
 
 log = getLogger("thinkline.relay")
 
+PATIENCE_FOR_WHOLE = 4.0
+"""How many times FIRST_EVENT_TIMEOUT an answer may take that comes in one piece (setting first_event_timeout)."""
+
 Ask = Callable[[Target, Call], Events]
 
 
@@ -149,9 +152,9 @@ class Relay:
     patience: Patience
     heartbeat: float = 5.0
 
-    def call(self, request_id: str) -> Call:
-        """A caller's request begins."""
-        return Call(request_id, self.heartbeat)
+    def call(self, request_id: str, *, streams: bool) -> Call:
+        """A caller's request begins. One that is not streamed is given longer for its first and only event."""
+        return Call(request_id, self.heartbeat, 1.0 if streams else PATIENCE_FOR_WHOLE)
 
     def answer(self, route: Route, ask: Ask, call: Call) -> Answer:
         """The answer to it. Nothing is sent before it is committed or iterated."""

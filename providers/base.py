@@ -47,15 +47,17 @@ class Model:
 class Call:
     """One caller's request while it is answered: how long it may take, and whether the caller is still there.
 
-    `beat_by` is when the line to the caller must hear something: the transport reports a Silence by then at the
-    latest, whether or not bytes trickle in. All times are of the monotonic clock.
+    `patience` is how many times its FIRST_EVENT_TIMEOUT an upstream may take: an answer that is not streamed has one
+    event, at its end. `beat_by` is when the line to the caller must hear something: the transport reports a Silence
+    by then at the latest, whether or not bytes trickle in. All times are of the monotonic clock.
 
     The transport tells it every socket it uses (`attach`, `detach`); `hang_up`, from any thread and in any phase,
     shuts them at once, so that a blocked read returns. After that, `attach` and `wait` raise HungUp.
     """
 
-    def __init__(self, request_id: str = "", heartbeat: float = 5.0) -> None:
+    def __init__(self, request_id: str = "", heartbeat: float = 5.0, patience: float = 1.0) -> None:
         self.request_id = request_id
+        self.patience = patience
         self.heartbeat = heartbeat
         self.started = monotonic()
         self.first_event_by: float | None = None
@@ -68,7 +70,7 @@ class Call:
 
     def begin(self, timeouts: Timeouts) -> None:
         """An attempt starts: its deadlines count from now, the total from the call's own start."""
-        self.first_event_by = monotonic() + timeouts.first_event
+        self.first_event_by = monotonic() + timeouts.first_event * self.patience
         self.total_by = self.started + timeouts.total
 
     def first_event_came(self) -> None:

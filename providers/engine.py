@@ -115,23 +115,25 @@ class Connection:
         self._parser = None
         self.sock.close()
 
-    # What httptools calls while it parses.
-
     def on_header(self, name: bytes, value: bytes) -> None:
-        if not self.headed:  # else it is a trailer
+        """httptools: a header, or a trailer."""
+        if not self.headed:
             self.headers[name.decode("latin-1").lower()] = value.decode("latin-1")
 
     def on_headers_complete(self) -> None:
+        """httptools: the head is whole."""
         self.status = self._parser.get_status_code()
         headers = self.headers
         self._framed = "content-length" in headers or "transfer-encoding" in headers or self.status in (204, 304)
         self.headed = self.status >= 200  # noqa: PLR2004 - a 1xx announces that the response is still to come
 
     def on_body(self, data: bytes) -> None:
+        """httptools: a piece of the body."""
         self._barren = 0
         self._body.append(data)
 
     def on_message_complete(self) -> None:
+        """httptools: the response is whole."""
         if self.headed:
             self.complete = True
         else:

@@ -64,7 +64,10 @@ def in_band(name: str, error: Any) -> ProxyError:
     """The exception for an error object that came with status 200, in a body or in a stream."""
     details = error if isinstance(error, dict) else {"message": error}
     statuses = [int(str(details[key])) for key in ("code", "status") if _is_status(details.get(key))]
-    return failure(name, statuses[0] if statuses else 502, {}, orjson.dumps({"error": details}))
+    body = orjson.dumps({"error": details}, default=str)
+    if statuses:
+        return failure(name, statuses[0], {}, body)
+    return UpstreamDown(f"{name} reported an error instead of an answer.", provider=name, log=body[:2000].decode())
 
 
 def error_object(body: bytes) -> dict[str, Any]:

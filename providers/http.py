@@ -14,6 +14,7 @@ import re
 import socket
 import ssl
 from collections.abc import Iterator, Mapping
+from math import inf
 from time import monotonic
 from typing import Any
 from urllib.parse import urlsplit
@@ -196,27 +197,26 @@ class Reply:
         return self._connection
 
     def _receive(self) -> bool:
-        """Wait for bytes until the next heartbeat is due. Raises what the caller is told, and Cut for a closer look."""
+        """Wait for bytes; False when the next heartbeat is due. Raises what the caller is told, and Cut."""
         call = self._call
-        now = monotonic()
-        until = now + call.heartbeat
-        for deadline in (self._idle_by, call.first_event_by, call.total_by):
-            if deadline is not None and deadline < until:
-                until = deadline
-        if until <= now:
-            raise self._failure(TimeoutError())
-        if call.beat_by <= now:
-            call.beat_by = now + call.heartbeat
-            return False
-        try:
-            arrived = self._live().receive(min(until, call.beat_by) - now)
-        except (OSError, Garbage) as error:
-            raise self._failure(error) from error
-        if call.gone:
-            raise HungUp
-        if arrived:
-            self._idle_by = monotonic() + self._timeouts.idle
-        return arrived
+        deadlines = (self._idle_by, call.first_event_by, call.total_by)
+        give_up_by = min((deadline for deadline in deadlines if deadline is not None), default=inf)
+        while True:
+            now = monotonic()
+            if now >= give_up_by:
+                raise self._failure(TimeoutError())
+            if now >= call.beat_by:
+                call.beat_by = now + call.heartbeat
+                return False
+            try:
+                arrived = self._live().receive(min(give_up_by, call.beat_by) - now)
+            except (OSError, Garbage) as error:
+                raise self._failure(error) from error
+            if call.gone:
+                raise HungUp
+            if arrived:
+                self._idle_by = monotonic() + self._timeouts.idle
+                return True
 
     def _drop(self, connection: Connection | None = None) -> None:
         connection = connection or self._connection

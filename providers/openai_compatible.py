@@ -11,7 +11,7 @@ from typing import Any
 import orjson
 
 from errors import ProxyError, UpstreamError
-from events import SILENCE, ChatRequest, EmbeddingsRequest, Events, Silence, Text, Usage, Vectors, Verbatim
+from events import SILENCE, ChatRequest, EmbeddingsRequest, Events, Silence, Text, Usage, Vectors
 from providers.base import Call, Model, Provider, Target
 from providers.chunks import ErrorFrame, events_of_body
 from providers.failures import failure, in_band
@@ -159,12 +159,13 @@ class OpenAICompatible(Provider):
                     yield SILENCE
                 elif block := splitter.feed(data):
                     yield from answer.block(block)
-                    if answer.done and answer.finished:
+                    if answer.done:
                         reply.settle()
-                        return
+                        break
                     if answer.finished:
                         call.beat_by = monotonic() + GRACE_SECONDS
-            yield from answer.block(splitter.close())
+            else:
+                yield from answer.block(splitter.close())
         except ValueError as error:
             raise reply.broken(str(error)) from error
         except ErrorFrame as error:

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any, Literal
 
 from events import Event, Usage, Verbatim
-from providers.chunks import Calls, Reader, events_of_body, parse, usage
+from providers.chunks import Calls, ErrorFrame, Reader, events_of_body, parse, usage
 from providers.sse import frames
 
 CHUNK_KEYS = frozenset(
@@ -59,7 +59,12 @@ class Passing:
             if frame.data == b"[DONE]":
                 self.done = True
                 break
-            chunk = parse(frame.data)
+            try:
+                chunk = parse(frame.data)
+            except (ValueError, ErrorFrame):
+                if self._held and self._sent:
+                    yield self._released()
+                raise
             if not self._telling and self._may_pass(chunk):
                 self._reader.note(chunk)
                 self._usage = usage(chunk.get("usage"))

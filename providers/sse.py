@@ -22,26 +22,30 @@ class Splitter:
     """Turns pieces of a stream into blocks of whole frames, with LF line ends."""
 
     def __init__(self) -> None:
-        self._rest = b""
+        self._rest = bytearray()
         self._held = b""
 
     def feed(self, data: bytes) -> bytes:
         """The frames that are whole by now, b"" when none is. Raises ValueError for a frame without an end."""
         if self._held or b"\r" in data:
             data = self._with_line_feeds(data)
-        data = self._rest + data
-        end = data.rfind(b"\n\n") + 2
+        if not self._rest and data.endswith(b"\n\n"):
+            return data
+        searched = max(0, len(self._rest) - 1)
+        self._rest += data
+        end = self._rest.rfind(b"\n\n", searched) + 2
         if end == 1:
-            if len(data) > FRAME_BYTES:
+            if len(self._rest) > FRAME_BYTES:
                 raise ValueError(f"a frame of more than {FRAME_BYTES} bytes")
-            self._rest = data
             return b""
-        self._rest = data[end:]
-        return data[:end]
+        block = bytes(self._rest[:end])
+        del self._rest[:end]
+        return block
 
     def close(self) -> bytes:
         """What is left when the stream ends: a last frame whose blank line was spared, as some servers do."""
-        rest, self._rest = self._rest, b""
+        rest = bytes(self._rest)
+        self._rest.clear()
         return rest
 
     def _with_line_feeds(self, data: bytes) -> bytes:

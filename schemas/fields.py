@@ -25,6 +25,8 @@ class Strict(Schema):
     """A schema that lets unknown keys through: callers are newer than we are."""
 
     class Meta:
+        """marshmallow's options."""
+
         unknown = INCLUDE
 
 

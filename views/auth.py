@@ -50,7 +50,7 @@ class Guard:
     def _only_this_machine(self, request: Request) -> None:
         headers = request.headers
         forwarded = any(
-            name.lower().startswith(("x-forwarded", "forwarded", "x-real-ip", "ngrok-")) for name in headers.keys()
+            name.lower().startswith(("x-forwarded", "forwarded", "x-real-ip", "ngrok-")) for name, _ in headers
         )
         host = urlsplit(f"//{request.host}").hostname or ""
         if forwarded or not self._is_local(request.remote_addr or "") or not self._is_local(host):

@@ -22,7 +22,7 @@ def chat() -> Response:
     route = rooms.catalogue.route(asked.model, asked.provider)
     log.log(5, "asked", extra={"payload": asked.body})
     facts = {"path": "chat", "model": asked.model, "stream": asked.stream}
-    line = Line(route, lambda target, call: target.provider.chat(asked, target, call), facts)
+    line = Line(route, lambda target, call: target.provider.chat(asked, target, call), facts, streams=asked.stream)
     name = route.targets[0].public_name
     if asked.stream:
         return stream(

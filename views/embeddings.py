@@ -17,7 +17,7 @@ def embeddings() -> Response:
     asked = load_embeddings(request.get_data(cache=False))
     route = house().catalogue.route(asked.model, asked.provider)
     facts = {"path": "embeddings", "model": asked.model, "inputs": len(asked.inputs)}
-    line = Line(route, lambda target, call: target.provider.embed(asked, target, call), facts)
+    line = Line(route, lambda target, call: target.provider.embed(asked, target, call), facts, streams=False)
 
     def body(answer: Answer) -> bytes:
         for event in answer:

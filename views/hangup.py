@@ -14,7 +14,7 @@ from dispatch.relay import Call
 
 
 class Watcher:
-    """Watches sockets until told otherwise. Its thread starts with the first one, so it is safe to make before a fork."""
+    """Watches sockets until told otherwise. Its thread starts with the first, so it may be made before a fork."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()

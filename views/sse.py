@@ -22,9 +22,9 @@ HEADERS = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
 class Line:
     """A caller's line while one request is answered: watched for their leaving, and told of in one log line."""
 
-    def __init__(self, route: Route, ask: Ask, facts: dict[str, Any]) -> None:
+    def __init__(self, route: Route, ask: Ask, facts: dict[str, Any], *, streams: bool) -> None:
         rooms = house()
-        self.call = rooms.relay.call(g.request_id)
+        self.call = rooms.relay.call(g.request_id, streams=streams)
         self.answer: Answer = rooms.relay.answer(route, ask, self.call)
         self._facts = facts
         self._ended = False

@@ -5,7 +5,11 @@
         ...                                            # upstream.base_url, upstream.key
         upstream.wait_received().json
 
-FAULTS is the table of all that can go wrong (faults.py) and of what is odd but harmless (oddities.py).
+FAULTS is the table of all that can go wrong (faults.py) and of what is odd but harmless (oddities.py):
+
+    @cases(FAULTS)
+    def test_it(upstream, fault, stream):
+        upstream.always(Answer(fault=fault))
 """
 
 from . import faults, oddities
@@ -13,6 +17,7 @@ from .answers import AZURE, DEEPSEEK, GROQ, OPENROUTER, Answer, Call
 from .connection import Connection, Gone, Received
 from .fault import FAULTS, Fault, Phase
 from .openai import OpenAIUpstream
+from .raw import cases
 from .server import Server, certificate
 
 __all__ = [
@@ -30,6 +35,7 @@ __all__ = [
     "Phase",
     "Received",
     "Server",
+    "cases",
     "certificate",
     "faults",
     "oddities",

@@ -93,7 +93,13 @@ class Answer:
 
 _UNFILTERED = {name: {"filtered": False, "severity": "safe"} for name in ("hate", "self_harm", "sexual", "violence")}
 AZURE = Answer(
-    first_frame={"prompt_filter_results": [{"prompt_index": 0, "content_filter_results": _UNFILTERED}]},
+    first_frame={
+        "id": "",
+        "object": "",
+        "created": 0,
+        "model": "",
+        "prompt_filter_results": [{"prompt_index": 0, "content_filter_results": _UNFILTERED}],
+    },
     choice_keys={"content_filter_results": _UNFILTERED},
 )
 DEEPSEEK = Answer(reasoning=("They", " greet", " me."), delta_keys={"reasoning_content": None}, usage_on_finish=True)

@@ -66,6 +66,8 @@ class Completion:
         completion = self._envelope("chat.completion", choices)
         if answer.usage is not None:
             completion["usage"] = answer.usage
+        for last in ("service_tier", "system_fingerprint"):
+            completion[last] = completion.pop(last)
         return self.dumps(completion).encode()
 
     def dumps(self, value: object) -> str:

@@ -49,6 +49,10 @@ class Fault:
     def __str__(self) -> str:
         return self.name
 
+    def applies(self, stream: bool) -> bool:
+        """Whether it can befall a streamed answer, or a whole one."""
+        return self.streaming if stream else self.whole
+
 
 FAULTS: list[Fault] = []
 

@@ -1,0 +1,144 @@
+"""The processes of a measurement: who runs on which core, what they have spent, and that they end."""
+
+import os
+import socket
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from time import monotonic, sleep
+from typing import IO
+
+ROOT = Path(__file__).parent.parent
+LOOPBACK = "127.0.0.1"
+START_SECONDS = 30.0
+STOP_SECONDS = 10.0
+TICKS_PER_SECOND = os.sysconf("SC_CLK_TCK")
+
+
+@dataclass(frozen=True)
+class Server:
+    """A server under measurement: its port, and the process whose CPU is counted."""
+
+    port: int
+    pid: int
+
+    def cpu(self) -> float:
+        """CPU seconds that it has spent, in user and in kernel, all threads together (proc(5), fields 14 and 15)."""
+        after_name = Path(f"/proc/{self.pid}/stat").read_text().rpartition(")")[2].split()
+        return (int(after_name[11]) + int(after_name[12])) / TICKS_PER_SECOND
+
+    def memory(self) -> float:
+        """Resident MB."""
+        pages = int(Path(f"/proc/{self.pid}/statm").read_text().split()[1])
+        return pages * os.sysconf("SC_PAGE_SIZE") / 1e6
+
+
+def cores() -> tuple[int, int]:
+    """One core for the server under measurement and one for all else; the same when there is but one."""
+    allowed = sorted(os.sched_getaffinity(0))
+    return allowed[0], allowed[-1]
+
+
+@contextmanager
+def upstream(core: int) -> Iterator[Server]:
+    """bench/upstream.py on a port of its own choice."""
+    command = [sys.executable, str(ROOT / "bench" / "upstream.py")]
+    with _child(command, core, {}, stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None  # noqa: S101 - it is a pipe
+        yield Server(int(process.stdout.readline()), process.pid)
+
+
+@contextmanager
+def thinkline(core: int, upstream_port: int, settings: Mapping[str, str] | None = None) -> Iterator[Server]:
+    """Thinkline under gunicorn with one worker, in front of that upstream. `settings` are further variables."""
+    port = _free_port()
+    variables = {
+        "ENV_FILE": os.devnull,
+        "OPENAI_API_KEY": "x",
+        "OPENAI_BASE_URL": f"http://{LOOPBACK}:{upstream_port}/v1",
+        "PORT": str(port),
+        "WORKERS": "1",
+        **(settings or {}),
+    }
+    with tempfile.TemporaryFile() as log:
+        command = [sys.executable, "-m", "gunicorn", "app:create_app()"]
+        with _child(command, core, variables, stderr=log) as process:
+            try:
+                yield Server(port, _worker(process, port))
+            except (OSError, RuntimeError) as error:
+                log.seek(0)
+                error.add_note(log.read()[-3000:].decode("utf-8", "replace"))
+                raise
+
+
+@contextmanager
+def _child(
+    command: list[str],
+    core: int,
+    variables: Mapping[str, str],
+    stdout: int = subprocess.DEVNULL,
+    stderr: IO[bytes] | None = None,
+) -> Iterator[subprocess.Popen[bytes]]:
+    with pinned(core):  # a child inherits it, and so does each of its threads
+        process = subprocess.Popen(  # noqa: S603 - our own files
+            command, cwd=ROOT, env={"PATH": os.defpath, **variables}, stdout=stdout, stderr=stderr
+        )
+    try:
+        yield process
+    finally:
+        _end(process)
+
+
+@contextmanager
+def pinned(core: int) -> Iterator[None]:
+    """Run on that core alone, for a while."""
+    before = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, {core})
+    try:
+        yield
+    finally:
+        os.sched_setaffinity(0, before)
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    """End a child, and gunicorn's workers with it: it ends them on SIGTERM, and they see it go."""
+    process.terminate()
+    try:
+        process.wait(STOP_SECONDS)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait(STOP_SECONDS)
+    if process.stdout is not None:
+        process.stdout.close()
+
+
+def _worker(master: subprocess.Popen[bytes], port: int) -> int:
+    """The pid of gunicorn's one worker, once it answers. Raises RuntimeError when it does not."""
+    children = Path(f"/proc/{master.pid}/task/{master.pid}/children")
+    give_up = monotonic() + START_SECONDS
+    while monotonic() < give_up and master.poll() is None:
+        pids = children.read_text().split()
+        if pids and _answers(port):
+            return int(pids[0])
+        sleep(0.1)
+    raise RuntimeError("Thinkline did not start.")
+
+
+def _answers(port: int) -> bool:
+    try:
+        with socket.create_connection((LOOPBACK, port), 1) as sock:
+            sock.settimeout(START_SECONDS)
+            sock.sendall(b"GET /health HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
+            return sock.recv(1024).startswith(b"HTTP/1.1 200 ")
+    except OSError:
+        return False
+
+
+def _free_port() -> int:
+    with socket.create_server((LOOPBACK, 0)) as sock:
+        port: int = sock.getsockname()[1]
+        return port

@@ -1,0 +1,175 @@
+"""What Thinkline costs: one worker alone on one core, the upstream and the callers on the other.
+
+    python bench/run.py                     a table: medians of several rounds, with their spread
+    python bench/run.py --json              the same for programs
+    python bench/run.py LOG_LEVEL=WARNING   with further settings of Thinkline's
+
+Everything runs over loopback and ends by itself. The machine's noise is in the figures: compare ratios, and only what
+was measured side by side. Linux only.
+"""
+
+import argparse
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from statistics import median
+
+import load
+import orjson
+from processes import Server, cores, pinned, thinkline, upstream
+
+CONNECTIONS = 64
+REQUESTS = 4000
+STREAMS = 8
+BURST_TOKENS = 10_000
+PACED_STREAMS = 100
+PACED_TOKENS = 200
+FIRST_TOKENS = 300
+"""Streams of one token, one after the other."""
+
+Figures = dict[str, float]
+
+
+@dataclass(frozen=True)
+class Measure:
+    """A line of the table. `budget`: what its median should not exceed, where there is one."""
+
+    title: str
+    budget: float | None = None
+
+
+MEASURES: Mapping[str, Measure] = {
+    "cpu_per_request_us": Measure("CPU per request, us", 450),
+    "requests_per_second": Measure("requests a second"),
+    "latency_p50_ms": Measure("latency p50, ms"),
+    "latency_p99_ms": Measure("latency p99, ms"),
+    "cpu_per_burst_token_us": Measure("CPU per burst token, us", 8),
+    "burst_tokens_per_second": Measure("burst tokens a second"),
+    "cpu_per_flushed_token_us": Measure("CPU per burst token, written one by one, us"),
+    "flushed_tokens_per_second": Measure("burst tokens a second, written one by one"),
+    "ttft_direct_ms": Measure("TTFT p50 of the upstream itself, ms"),
+    "ttft_added_ms": Measure("TTFT p50 added, ms"),
+    "paced_cpu_percent": Measure(f"core used by {PACED_STREAMS} streams of 50 tokens a second, %"),
+    "paced_tokens_per_second": Measure("their tokens a second"),
+    "paced_ttft_ms": Measure("their TTFT p50, ms"),
+    "direct_requests_per_second": Measure("requests a second, upstream itself"),
+    "direct_burst_tokens_per_second": Measure("burst tokens a second, upstream itself"),
+    "memory_mb": Measure("resident, MB"),
+}
+
+
+def whole(here: Server, direct: Server) -> Figures:
+    """Answers that are not streamed, with 64 connections at work."""
+    before = here.cpu()
+    result = _good(load.requests(here.port, connections=CONNECTIONS, count=REQUESTS))
+    spent = here.cpu() - before
+    report = result.report()
+    straight = _good(load.requests(direct.port, connections=CONNECTIONS, count=REQUESTS)).report()
+    return {
+        "cpu_per_request_us": spent / REQUESTS * 1e6,
+        **{name: report[name] for name in ("requests_per_second", "latency_p50_ms", "latency_p99_ms")},
+        "direct_requests_per_second": straight["requests_per_second"],
+    }
+
+
+def burst(here: Server, direct: Server) -> Figures:
+    """Streams as fast as they come: frames in groups, and frames written one by one."""
+    figures: Figures = {}
+    for kind, group in (("burst", 16), ("flushed", 1)):
+        before = here.cpu()
+        result = _good(load.burst(here.port, streams=STREAMS, tokens=BURST_TOKENS, group=group))
+        figures[f"cpu_per_{kind}_token_us"] = (here.cpu() - before) / result.tokens * 1e6
+        figures[f"{kind}_tokens_per_second"] = result.tokens / result.seconds
+    straight = _good(load.burst(direct.port, streams=STREAMS, tokens=BURST_TOKENS))
+    return {**figures, "direct_burst_tokens_per_second": straight.tokens / straight.seconds}
+
+
+def first_token(here: Server, direct: Server) -> Figures:
+    """What a caller waits longer for the first token, when nobody else is there."""
+    times = [
+        median(_good(load.burst(server.port, streams=1, tokens=1, count=FIRST_TOKENS)).first_tokens) * 1000
+        for server in (direct, here)
+    ]
+    return {"ttft_direct_ms": times[0], "ttft_added_ms": times[1] - times[0]}
+
+
+def paced(here: Server, _: Server) -> Figures:
+    """Streams at the pace of speech, all at once."""
+    before = here.cpu()
+    result = _good(load.paced(here.port, streams=PACED_STREAMS, tokens=PACED_TOKENS))
+    report = result.report()
+    return {
+        "paced_cpu_percent": (here.cpu() - before) / result.seconds * 100,
+        "paced_tokens_per_second": report["tokens_per_second"],
+        "paced_ttft_ms": report["ttft_p50_ms"],
+        "memory_mb": here.memory(),
+    }
+
+
+PARTS: Mapping[str, Callable[[Server, Server], Figures]] = {
+    "requests": whole,
+    "burst": burst,
+    "ttft": first_token,
+    "paced": paced,
+}
+
+
+def _good(result: load.Result) -> load.Result:
+    if result.failed:
+        raise RuntimeError(f"{result.failed} answers failed or did not come.")
+    return result
+
+
+def measure(parts: list[str], rounds: int, settings: Mapping[str, str]) -> dict[str, list[float]]:
+    """Every figure, once a round. Raises RuntimeError when an answer fails or Thinkline does not start."""
+    core, other = cores()
+    figures: dict[str, list[float]] = {}
+    with pinned(other), upstream(other) as direct, thinkline(core, direct.port, settings) as here:
+        load.requests(here.port, connections=CONNECTIONS, count=1000)
+        load.burst(here.port, streams=STREAMS, tokens=1000)
+        for _ in range(rounds):
+            for part in parts:
+                for name, value in PARTS[part](here, direct).items():
+                    figures.setdefault(name, []).append(value)
+    return figures
+
+
+def table(figures: Mapping[str, list[float]]) -> str:
+    """The figures for people."""
+    lines = [f"{'':<48}{'median':>10}{'lowest':>10}{'highest':>10}{'budget':>8}"]
+    for name, known in MEASURES.items():
+        if values := figures.get(name):
+            over = known.budget is not None and median(values) > known.budget
+            budget = "" if known.budget is None else f"{known.budget:g}{'!' if over else ' '}"
+            numbers = "".join(f"{_short(value):>10}" for value in (median(values), min(values), max(values)))
+            lines.append(f"{known.title:<48}{numbers}{budget:>8}".rstrip())
+    return "\n".join(lines) + "\n"
+
+
+def _short(value: float) -> str:
+    return f"{value:,.0f}" if value >= 100 else f"{value:.2f}"  # noqa: PLR2004
+
+
+def main() -> int:
+    """Measure and tell. The exit status is 1 when a budget is exceeded."""
+    parser = argparse.ArgumentParser(description="What Thinkline costs a request and a token.")
+    parser.add_argument("settings", nargs="*", metavar="NAME=value", help="further settings of Thinkline's")
+    parser.add_argument("--json", action="store_true", help="print every round's figures as JSON")
+    parser.add_argument("--rounds", type=int, default=5, choices=range(1, 51), metavar="1..50")
+    parser.add_argument("--only", choices=PARTS, action="append", help="measure this part; may be repeated")
+    options = parser.parse_args()
+    settings = dict(each.split("=", 1) for each in options.settings)
+    figures = measure(options.only or list(PARTS), options.rounds, settings)
+    if options.json:
+        medians = {name: round(median(values), 3) for name, values in figures.items()}
+        rounds = {name: [round(value, 3) for value in values] for name, values in figures.items()}
+        data = {"python": sys.version.split()[0], "median": medians, "rounds": rounds}
+        sys.stdout.write(orjson.dumps(data, option=orjson.OPT_INDENT_2).decode() + "\n")
+    else:
+        sys.stdout.write(table(figures))
+    budgets = ((figures.get(name), known.budget) for name, known in MEASURES.items())
+    return int(any(values and budget is not None and median(values) > budget for values, budget in budgets))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,145 @@
+"""What the tests stand on: the app under Flask's test client, and the real thing, gunicorn on a free port."""
+
+import re
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+from openai import OpenAI
+
+from app import create_app
+from config import Settings
+from tests.upstreams.openai import OpenAIUpstream
+
+ROOT = Path(__file__).parent.parent
+EVER = 20.0
+"""Seconds after which a test that waits for something has failed: far more than any of it takes."""
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def until(condition: Callable[[], object], what: str, seconds: float = EVER) -> None:
+    """Wait for a condition that will come true, or fail."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, f"waited {seconds} s in vain for: {what}"
+        time.sleep(0.005)
+
+
+class Served:
+    """The app under gunicorn: `url` ends in /v1; `log()` is what it has written so far."""
+
+    def __init__(self, port: int, process: subprocess.Popen[bytes], log_path: Path) -> None:
+        self.port = port
+        self.process = process
+        self.url = f"http://127.0.0.1:{port}/v1"
+        self._log_path = log_path
+
+    def log(self) -> str:
+        return self._log_path.read_text()
+
+    def logged(self, pattern: str) -> re.Match[str]:
+        """Wait for a log line."""
+        until(lambda: re.search(pattern, self.log()), f"{pattern!r} in the log:\n{self.log()[-3000:]}")
+        found = re.search(pattern, self.log())
+        assert found
+        return found
+
+    @property
+    def workers(self) -> list[int]:
+        children = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read_text()
+        return [int(pid) for pid in children.split()]
+
+    def threads(self) -> int:
+        return sum(len(list(Path(f"/proc/{pid}/task").iterdir())) for pid in self.workers)
+
+    def sockets(self) -> int:
+        links = [link for pid in self.workers for link in Path(f"/proc/{pid}/fd").iterdir()]
+        return sum(_target(link).startswith("socket:") for link in links)
+
+    def client(self, **options: object) -> OpenAI:
+        return OpenAI(base_url=self.url, api_key="unused", max_retries=0, timeout=EVER, **options)
+
+
+def _target(link: Path) -> str:
+    try:
+        return str(link.readlink())
+    except OSError:
+        return ""
+
+
+def environment(**settings: object) -> dict[str, str]:
+    """Only what the test says: nothing of the developer's own environment or .env."""
+    return {"PATH": "/usr/bin:/bin", "ENV_FILE": "/dev/null", **{name: str(value) for name, value in settings.items()}}
+
+
+@contextmanager
+def served(log_path: Path, *arguments: str, **settings: object) -> Iterator[Served]:
+    """The app under real gunicorn until the block ends."""
+    port = free_port()
+    command = [sys.executable, "-m", "gunicorn", *arguments, "app:create_app()"]
+    variables = environment(PORT=port, **{"THREADS": 32, **settings})
+    with log_path.open("wb") as log:
+        process = subprocess.Popen(command, cwd=ROOT, env=variables, stdout=log, stderr=subprocess.STDOUT)
+    try:
+        until(lambda: _answers(port) or process.poll() is not None, "gunicorn to answer")
+        assert process.poll() is None, log_path.read_text()
+        yield Served(port, process, log_path)
+    finally:
+        process.send_signal(signal.SIGTERM)
+        try:
+            process.wait(EVER)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+
+
+def _answers(port: int) -> bool:
+    try:
+        with socket.create_connection(("127.0.0.1", port), 1) as probe:
+            probe.sendall(b"GET /health HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
+            return probe.recv(15) == b"HTTP/1.1 200 OK"
+    except OSError:
+        return False
+
+
+@pytest.fixture
+def upstream() -> Iterator[OpenAIUpstream]:
+    with OpenAIUpstream() as server:
+        yield server
+
+
+@pytest.fixture
+def serve(tmp_path: Path) -> Iterator[Callable[..., Served]]:
+    """serve(SETTING=value, ...): gunicorn with these settings, ended after the test."""
+    open_blocks = []
+
+    def start(*arguments: str, **settings: object) -> Served:
+        block = served(tmp_path / f"gunicorn{len(open_blocks)}.log", *arguments, **settings)
+        open_blocks.append(block)
+        return block.__enter__()
+
+    yield start
+    for block in reversed(open_blocks):
+        block.__exit__(None, None, None)
+
+
+@pytest.fixture
+def app_with() -> Callable[..., object]:
+    """app_with(SETTING=value, ...): Flask's test client on an app with these settings."""
+
+    def start(**settings: object) -> object:
+        values: Mapping[str, str] = environment(**{"DEMO_PACE_MS": 0, **settings})
+        return create_app(Settings.load(values)).test_client()
+
+    return start
