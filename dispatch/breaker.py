@@ -33,39 +33,45 @@ class Breaker:
             return "closed"
         return "half-open" if self._clock() - self._opened_at >= self._seconds else "open"
 
-    def admit(self) -> None:
-        """Let an attempt through, or raise CircuitOpen. Each admitted attempt reports back exactly once."""
+    def admit(self) -> bool:
+        """Let an attempt through, or raise CircuitOpen. The attempt reports back once, with what this returns:
+        whether it is the probe.
+        """
         if self._opened_at is None:
-            return
+            return False
         with self._lock:
             if self._opened_at is None:
-                return
+                return False
             left = self._seconds - (self._clock() - self._opened_at)
             if left > 0 or self._probing:
                 raise CircuitOpen(
                     f"{self._name} has failed too often and is left alone for now.", retry_after=max(left, 1.0)
                 )
             self._probing = True
+            return True
 
-    def succeeded(self) -> None:
+    def succeeded(self, probe: bool) -> None:
         """The attempt got an answer."""
-        if self._failures or self._opened_at is not None:
-            with self._lock:
-                self._failures = 0
+        if not (probe or self._failures):
+            return
+        with self._lock:
+            self._failures = 0
+            if probe:
                 self._opened_at = None
                 self._probing = False
 
-    def failed(self) -> None:
+    def failed(self, probe: bool) -> None:
         """The attempt failed in a way that counts."""
         with self._lock:
             self._failures += 1
-            if self._probing or self._failures >= self._limit:
+            if probe:
+                self._probing = False
+            if probe or (self._failures >= self._limit and self._opened_at is None):
                 self._opened_at = self._clock()
-            self._probing = False
 
-    def abandoned(self) -> None:
+    def abandoned(self, probe: bool) -> None:
         """The attempt said nothing about the target: the caller left, or the request was at fault."""
-        if self._probing:
+        if probe:
             with self._lock:
                 self._probing = False
 

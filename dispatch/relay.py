@@ -13,7 +13,7 @@ from time import monotonic
 
 from dispatch.breaker import Breakers
 from dispatch.catalogue import Route
-from errors import HungUp, ProxyError
+from errors import ProxyError
 from events import Event, Events, Silence, Usage, Vectors, Verbatim
 from providers.base import Call, Target
 
@@ -82,7 +82,7 @@ class Answer:
             self.attempts += 1
             target = self.target
             breaker = self._breakers[target.name]
-            breaker.admit()
+            probe = breaker.admit()
             self._call.begin(target.timeouts)
             answered = False
             try:
@@ -91,20 +91,20 @@ class Answer:
                         if not answered and not isinstance(event, Silence):
                             answered = True
                             self._answered()
-                            breaker.succeeded()
+                            breaker.succeeded(probe)
                         self._note(event)
                         yield event
                         self._keep_beat()
                 return
             except ProxyError as error:
-                breaker.failed() if error.counts else breaker.abandoned()
+                breaker.failed(probe) if error.counts else breaker.abandoned(probe)
                 wait = None if answered else self._wait_before_retry(error)
                 if wait is None:
                     raise
                 log.info("retry", extra={"facts": _facts(error, target, self.attempts, wait)})
                 self._call.wait(wait)
-            except (HungUp, GeneratorExit):
-                breaker.abandoned()
+            except BaseException:  # the caller has left, or a fault of our own: neither is the target's
+                breaker.abandoned(probe)
                 raise
 
     def _answered(self) -> None:

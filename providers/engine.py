@@ -59,6 +59,8 @@ class Connection:
         self.complete = False
         self._touched = False
         self._framed = False
+        self._keep_alive = False
+        self._surplus = False
         self._barren = 0
         self._body: list[bytes] = []
 
@@ -104,7 +106,7 @@ class Connection:
 
     def reusable(self) -> bool:
         """Whether the next request may use it: the response is whole, and the other side keeps it open."""
-        return self.complete and self._framed and bool(self._parser.should_keep_alive())
+        return self.complete and self._framed and self._keep_alive and not self._surplus
 
     def alive(self) -> bool:
         """Whether a waiting connection still stands: bytes or an end, when none are due, mean that it does not."""
@@ -115,13 +117,19 @@ class Connection:
         self._parser = None
         self.sock.close()
 
+    def on_message_begin(self) -> None:
+        """httptools: a response begins; a second one was not asked for, and is not looked at."""
+        self._surplus = self.complete
+
     def on_header(self, name: bytes, value: bytes) -> None:
         """httptools: a header, or a trailer."""
-        if not self.headed:
+        if not self.headed and not self._surplus:
             self.headers[name.decode("latin-1").lower()] = value.decode("latin-1")
 
     def on_headers_complete(self) -> None:
         """httptools: the head is whole."""
+        if self._surplus:
+            return
         self.status = self._parser.get_status_code()
         headers = self.headers
         self._framed = "content-length" in headers or "transfer-encoding" in headers or self.status in (204, 304)
@@ -129,13 +137,17 @@ class Connection:
 
     def on_body(self, data: bytes) -> None:
         """httptools: a piece of the body."""
-        self._barren = 0
-        self._body.append(data)
+        if not self._surplus:
+            self._barren = 0
+            self._body.append(data)
 
     def on_message_complete(self) -> None:
         """httptools: the response is whole."""
+        if self._surplus:
+            return
         if self.headed:
             self.complete = True
+            self._keep_alive = bool(self._parser.should_keep_alive())
         else:
             self.headers = {}
 

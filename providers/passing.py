@@ -146,10 +146,17 @@ def _body_may_pass(body: Mapping[str, Any], message_keys: frozenset[str]) -> boo
             and choice.get("finish_reason") in FINISH_REASONS
             and isinstance(message := choice.get("message"), dict)
             and message.keys() <= message_keys
-            and not (message.get("tool_calls") and choice["finish_reason"] == "stop")
+            and _calls_are_whole(message.get("tool_calls"), choice["finish_reason"])
             for choice in body["choices"]
         )
     )
+
+
+def _calls_are_whole(calls: Any, finish: str) -> bool:
+    if not calls:
+        return True
+    ids = [call.get("id") for call in calls if isinstance(call, dict)]
+    return finish != "stop" and all(ids) and len(set(ids)) == len(calls)
 
 
 def _call_may_pass(called: list[Any], calls: Calls) -> bool:

@@ -47,7 +47,7 @@ class Reply:
         """The status line and the headers; `framing` says how long the body is, by default as `stream` has it."""
         fields = [*self.headers.items(), *(framing or [self._framing()])]
         lines = "".join(f"{name}: {value}\r\n" for name, value in fields)
-        return f"HTTP/1.1 {self.status} {HTTPStatus(self.status).phrase}\r\n{lines}\r\n".encode("latin-1")
+        return f"HTTP/1.1 {self.status} {_phrase(self.status)}\r\n{lines}\r\n".encode("latin-1")
 
     def raw(self) -> bytes:
         """The whole response as it stands on the wire."""
@@ -102,3 +102,8 @@ def send_chunks(connection: Connection, pieces: tuple[Piece, ...]) -> None:
 def chunk(data: bytes) -> bytes:
     """One chunk of a chunked body."""
     return b"%x\r\n%b\r\n" % (len(data), data)
+
+
+def _phrase(status: int) -> str:
+    """Vendors have statuses of their own: 529 is Anthropic's and Azure's."""
+    return HTTPStatus(status).phrase if status in set(HTTPStatus) else "Unknown"

@@ -50,6 +50,7 @@ class Server:
         self._connections: set[Connection] = set()
         self._threads: list[threading.Thread] = []
         self._listener: socket.socket | None = None
+        self._acceptor: threading.Thread | None = None
         self._reserved: socket.socket | None = None
 
     def __enter__(self) -> Self:
@@ -94,15 +95,19 @@ class Server:
             return
         self._listener = _bound(self.port)
         self._listener.listen(BACKLOG)
-        self._begin(self._accept, self._listener)
+        self._acceptor = self._begin(self._accept, self._listener)
 
     def refuse(self) -> None:
         """As if nothing listened: the connections are dropped and new ones refused, until `listen`."""
         with self._changed:
             listener, self._listener = self._listener, None
             connections = list(self._connections)
-        if listener is not None:
-            socket.create_connection((HOST, self.port)).close()  # wakes the thread that accepts, and that closes
+        if listener is not None and self._acceptor is not None:
+            try:
+                socket.create_connection((HOST, self.port)).close()  # wakes the thread that accepts, so that it ends
+            except OSError:
+                pass  # another client woke it
+            self._acceptor.join(JOIN_SECONDS)
         for connection in connections:
             connection.drop()
 
@@ -123,10 +128,11 @@ class Server:
                 raise TimeoutError(f"{len(self.received)} of {count} requests came.")
             return self.received[count - 1]
 
-    def _begin(self, work: Callable[..., None], *arguments: object) -> None:
+    def _begin(self, work: Callable[..., None], *arguments: object) -> threading.Thread:
         thread = threading.Thread(target=work, args=arguments, name=f"upstream-{self.port}", daemon=True)
         self._threads = [each for each in self._threads if each.is_alive()] + [thread]
         thread.start()
+        return thread
 
     def _accept(self, listener: socket.socket) -> None:
         with listener:

@@ -1,0 +1,291 @@
+"""The pass-through: what an OpenAI-shaped upstream is sent, and what the caller gets of its answer."""
+
+import json
+from collections.abc import Iterator
+
+import pytest
+
+from tests.conftest import Served, served
+from tests.frames import called, chat_body, chunks, completion, error, finish, payloads, post, said
+from tests.upstreams import AZURE, DEEPSEEK, GROQ, OPENROUTER, Answer, OpenAIUpstream
+from tests.upstreams.answers import TEXTS
+
+DIALECTS = {
+    "openai": Answer(),
+    "azure": AZURE,
+    "deepseek": DEEPSEEK,
+    "groq": GROQ,
+    "openrouter": OPENROUTER,
+    "spaced": Answer(spaced=True),
+    "crlf": Answer(crlf=True),
+    "comments": Answer(comment="keep-alive"),
+    "named": Answer(event="message"),
+    "no role": Answer(role=False),
+    "no null finish": Answer(null_finish=False),
+    "no index": Answer(index=False),
+    "usage on finish": Answer(usage_on_finish=True),
+    "created varies": Answer(created_varies=True),
+    "obfuscation": Answer(obfuscation=True),
+    "logprobs": Answer(logprobs=True),
+    "role in every frame": Answer(delta_keys={"role": "assistant"}),
+}
+CALLS = [("call_a", "get_weather", ['{"city"', ': "Pa', 'ris"}']), ("call_b", "get_time", ["{}"])]
+CALL_DIALECTS = {
+    "openai": Answer(calls=CALLS),
+    "together": Answer(calls=CALLS, calls_together=True),
+    "from one": Answer(calls=CALLS, first_call_index=1),
+    "from minus one": Answer(calls=CALLS, first_call_index=-1),
+    "no index": Answer(calls=CALLS, first_call_index=None),
+    "no ids": Answer(calls=CALLS, call_ids=False),
+    "azure": Answer(calls=CALLS, choice_keys=AZURE.choice_keys, first_frame=AZURE.first_frame),
+    "stop beside calls": Answer(calls=CALLS, finish_reason="stop"),
+    "words first": Answer(texts=["Let", " me", " look."], calls=CALLS),
+}
+TOOLS = [
+    {"type": "function", "function": {"name": name, "parameters": {"type": "object"}}}
+    for name in ("get_weather", "get_time")
+]
+
+
+@pytest.fixture(scope="module")
+def line(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[OpenAIUpstream, Served]]:
+    """An emulated OpenAI, and the app in front of it."""
+    log = tmp_path_factory.mktemp("served") / "log"
+    with (
+        OpenAIUpstream() as upstream,
+        served(
+            log,
+            OPENAI_API_KEY=upstream.key,
+            OPENAI_BASE_URL=upstream.base_url,
+            RETRIES=0,
+            BREAKER_FAILURES=1000,
+        ) as app,
+    ):
+        yield upstream, app
+
+
+@pytest.mark.parametrize("usage", [False, True])
+@pytest.mark.parametrize("dialect", DIALECTS)
+def test_every_dialect_comes_out_as_openais(line: tuple[OpenAIUpstream, Served], dialect: str, usage: bool) -> None:
+    """R6: a foreign key costs a voice its sound; N15: one [DONE], one finish, usage only when asked."""
+    upstream, app = line
+    upstream.always(DIALECTS[dialect])
+    options = {"stream_options": {"include_usage": True}} if usage else {}
+    if dialect == "created varies":
+        pytest.skip("a time that varies in frames that pass is the upstream's own")
+    status, headers, stream = post(app.port, chat_body(stream=True, **options))
+    assert status == 200
+    assert headers["content-type"].startswith("text/event-stream")
+    assert headers["cache-control"] == "no-cache"
+    assert headers["x-accel-buffering"] == "no"
+    assert said(stream) == "".join(TEXTS)
+    assert finish(stream) == "stop"
+    counted = [chunk["usage"]["total_tokens"] for chunk in chunks(stream) if chunk.get("usage")]
+    assert counted == ([33] if usage else [])
+
+
+@pytest.mark.parametrize("dialect", DIALECTS)
+def test_whole_answers_of_every_dialect(line: tuple[OpenAIUpstream, Served], dialect: str) -> None:
+    upstream, app = line
+    upstream.always(DIALECTS[dialect])
+    status, _, body = post(app.port, chat_body())
+    answer = completion(body)
+    assert status == 200
+    assert answer["choices"][0]["message"]["content"] == "".join(TEXTS)
+    assert answer["choices"][0]["finish_reason"] == "stop"
+    assert set(answer["choices"][0]["message"]) <= {"role", "content", "refusal", "annotations"}
+    assert "content_filter_results" not in body.decode()
+    assert answer["usage"]["total_tokens"] == 33
+
+
+def test_frames_pass_as_they_came(line: tuple[OpenAIUpstream, Served]) -> None:
+    """R6: what OpenAI says is not written anew; N8: nor held back and cut again (A4)."""
+    upstream, app = line
+    upstream.always(Answer(texts=[f"word{number} " for number in range(40)]))
+    direct = post(
+        upstream.port,
+        chat_body(stream=True, stream_options={"include_usage": True}),
+        headers={"Authorization": f"Bearer {upstream.key}"},
+    )
+    through = post(app.port, chat_body(stream=True, stream_options={"include_usage": True}))
+    alike = [json.loads(data) | {"id": ""} for data in payloads(direct[2])]
+    assert [json.loads(data) | {"id": ""} for data in payloads(through[2])] == alike
+
+
+@pytest.mark.parametrize("dialect", CALL_DIALECTS)
+def test_tool_calls_of_every_dialect(line: tuple[OpenAIUpstream, Served], dialect: str) -> None:
+    """A5, N4, N11, N19: dense indices from 0, one id and one name each, arguments that are JSON."""
+    upstream, app = line
+    upstream.always(CALL_DIALECTS[dialect])
+    _, _, stream = post(app.port, chat_body(stream=True, tools=TOOLS))
+    assert [(name, arguments) for _, name, arguments in called(stream)] == [
+        ("get_weather", {"city": "Paris"}),
+        ("get_time", {}),
+    ]
+    assert finish(stream) == "tool_calls"
+    if dialect == "words first":
+        assert said(stream) == "Let me look."
+
+
+@pytest.mark.parametrize("dialect", CALL_DIALECTS)
+def test_tool_calls_in_whole_answers(line: tuple[OpenAIUpstream, Served], dialect: str) -> None:
+    upstream, app = line
+    upstream.always(CALL_DIALECTS[dialect])
+    answer = completion(post(app.port, chat_body(tools=TOOLS))[2])
+    calls = answer["choices"][0]["message"]["tool_calls"]
+    assert [(call["function"]["name"], json.loads(call["function"]["arguments"])) for call in calls] == [
+        ("get_weather", {"city": "Paris"}),
+        ("get_time", {}),
+    ]
+    assert len({call["id"] for call in calls}) == 2
+    assert all(call["id"] for call in calls)
+    assert answer["choices"][0]["finish_reason"] == "tool_calls"
+
+
+def test_thinking_is_held_back_unless_asked_for(line: tuple[OpenAIUpstream, Served]) -> None:
+    """A6: read aloud, a model's thinking costs the voice its sound."""
+    upstream, app = line
+    upstream.always(DEEPSEEK)
+    assert b"reasoning" not in post(app.port, chat_body(stream=True))[2]
+    assert b"reasoning" not in post(app.port, chat_body())[2].replace(b"reasoning_tokens", b"")
+    asked = post(app.port, chat_body(stream=True, include_reasoning=True))[2]
+    thoughts = [
+        choice["delta"].get("reasoning_content") or ""
+        for data in payloads(asked)
+        for choice in json.loads(data)["choices"]
+    ]
+    assert "".join(thoughts) == "They greet me."
+    body = json.loads(post(app.port, chat_body(include_reasoning=True))[2])
+    assert body["choices"][0]["message"]["reasoning_content"] == "They greet me."
+
+
+def test_every_parameter_reaches_the_upstream(line: tuple[OpenAIUpstream, Served]) -> None:
+    """N1: the seed dropped everything but messages, model and stream. The emulated OpenAI refuses what is not its own."""
+    upstream, app = line
+    upstream.always(Answer())
+    given = {
+        "temperature": 0.3, "top_p": 0.9, "n": 1, "stop": ["x", "y"], "max_tokens": 40, "presence_penalty": 0.1,
+        "frequency_penalty": 0.2, "logit_bias": {"50256": -100}, "user": "u", "seed": 7, "tools": TOOLS, "tool_choice": "auto",
+        "parallel_tool_calls": False, "response_format": {"type": "text"}, "metadata": {"k": "v"}, "store": False,
+        "reasoning_effort": "low", "verbosity": "low", "service_tier": "auto", "logprobs": True, "top_logprobs": 2,
+    }  # fmt: skip
+    assert post(app.port, chat_body(**given))[0] == 200
+    sent = upstream.received[-1].json
+    assert {key: sent[key] for key in given} == given
+    assert upstream.received[-1].headers["Authorization"] == f"Bearer {upstream.key}"
+
+
+def test_what_platforms_add_is_not_sent_on(line: tuple[OpenAIUpstream, Served]) -> None:
+    """R8: Vapi's and ElevenLabs' keys, nulls, a metadata that is not string to string, and a limit of minus one."""
+    upstream, app = line
+    upstream.always(Answer())
+    extras = {
+        "call": {"id": "c"}, "phoneNumber": {}, "customer": {}, "user_id": "u", "elevenlabs_extra_body": {"a": 1},
+        "session_id": "s", "bedrock": {}, "metadata": {"nested": {}}, "temperature": None, "max_tokens": -1,
+        "customKeyOfAnAssistant": 1, "provider": "openai",
+    }  # fmt: skip
+    assert post(app.port, chat_body(**extras))[0] == 200
+    assert set(upstream.received[-1].json) == {"model", "messages"}
+
+
+def test_usage_is_asked_for_and_kept_to_ourselves(line: tuple[OpenAIUpstream, Served]) -> None:
+    upstream, app = line
+    upstream.always(Answer())
+    post(app.port, chat_body(stream=True, **{"user": "count-me"}))
+    assert upstream.received[-1].json["stream_options"] == {"include_usage": True}
+    app.logged(r"stream=True .*prompt_tokens=19 completion_tokens=14")
+
+
+def test_several_choices(line: tuple[OpenAIUpstream, Served]) -> None:
+    upstream, app = line
+    for answer in (Answer(choices=3), Answer(choices=3, chunk_keys={"x_groq": {}})):
+        upstream.always(answer)
+        stream = post(app.port, chat_body(stream=True, n=3))[2]
+        assert [said(stream, index) for index in range(3)] == ["".join(TEXTS)] * 3
+        assert len(completion(post(app.port, chat_body(n=3))[2])["choices"]) == 3
+
+
+@pytest.mark.parametrize(
+    ("status", "ours", "code"),
+    [(400, 400, "invalid_value"), (401, 502, "upstream_authentication"), (403, 502, "upstream_authentication"),
+     (422, 422, None), (429, 429, "rate_limit_exceeded"), (500, 502, "upstream_error"), (502, 502, "upstream_error"),
+     (503, 503, "upstream_error"), (504, 504, "upstream_timeout"), (529, 503, "upstream_error")],
+)  # fmt: skip
+@pytest.mark.parametrize("stream", [False, True])
+def test_an_upstreams_error_keeps_its_meaning(
+    line: tuple[OpenAIUpstream, Served], status: int, ours: int, code: str, stream: bool
+) -> None:
+    """N2, N3: a true status, streaming too; our credential's failure is never the caller's 401 (R14)."""
+    upstream, app = line
+    upstream.always(Answer(status=status))
+    got, headers, body = post(app.port, chat_body(stream=stream))
+    upstream.always(Answer())
+    assert got == ours
+    assert headers["content-type"] == "application/json"
+    if status != 422:
+        assert error(body)["code"] == code
+    assert headers["x-should-retry"] == "false"
+    assert upstream.key not in body.decode()
+    assert "sk-" not in body.decode()
+
+
+def test_an_unknown_model_is_a_404(line: tuple[OpenAIUpstream, Served]) -> None:
+    """R4: OpenAI-shaped rows pass any name on, and give back the upstream's 404."""
+    _, app = line
+    status, _, body = post(app.port, chat_body() | {"model": "no-such-model"})
+    assert (status, error(body)["code"]) == (404, "model_not_found")
+
+
+def test_what_they_say_of_the_callers_request_reaches_the_caller(line: tuple[OpenAIUpstream, Served]) -> None:
+    upstream, app = line
+    refusal = {
+        "message": "Invalid 'temperature' for key sk-abc123456789.",
+        "type": "invalid_request_error",
+        "param": "temperature",
+        "code": "decimal_above_max_value",
+    }
+    upstream.enqueue(Answer(status=400, error=refusal))
+    status, _, body = post(app.port, chat_body())
+    told = error(body)
+    assert (status, told["param"], told["code"]) == (400, "temperature", "decimal_above_max_value")
+    assert "Invalid 'temperature'" in told["message"]
+    assert "abc123" not in told["message"]
+
+
+def test_a_busy_upstream_says_when(line: tuple[OpenAIUpstream, Served]) -> None:
+    upstream, app = line
+    upstream.always(Answer(status=429, headers={"Retry-After": "30"}))
+    status, headers, _ = post(app.port, chat_body(stream=True))
+    upstream.always(Answer())
+    assert (status, headers["retry-after"], headers["x-should-retry"]) == (429, "30", "false")
+
+
+def test_connections_are_kept(line: tuple[OpenAIUpstream, Served]) -> None:
+    """N5: a new connection per request costs 40 to 130 ms of the first word."""
+    upstream, app = line
+    upstream.always(Answer())
+    post(app.port, chat_body(stream=True))
+    before = upstream.accepted
+    for stream in (True, False) * 5:
+        assert post(app.port, chat_body(stream=stream))[0] == 200
+    assert upstream.accepted == before
+
+
+def test_a_lump_is_cut_at_words(line: tuple[OpenAIUpstream, Served]) -> None:
+    """A4: an upstream that does not stream is cut at words, and the pieces join to the exact text."""
+    from tests.upstreams import oddities  # noqa: PLC0415
+
+    upstream, app = line
+    upstream.enqueue(Answer(texts=["  Two  spaces,\n a new line, and a tab\t."], fault=oddities.lump))
+    stream = post(app.port, chat_body(stream=True))[2]
+    assert said(stream) == "  Two  spaces,\n a new line, and a tab\t."
+    assert len(chunks(stream)) > 8
+
+
+def test_a_request_id_goes_through(line: tuple[OpenAIUpstream, Served]) -> None:
+    upstream, app = line
+    upstream.always(Answer())
+    _, headers, _ = post(app.port, chat_body(), headers={"X-Request-Id": "turn-42"})
+    assert headers["x-request-id"] == "turn-42"
+    assert upstream.received[-1].headers["x-request-id"] == "turn-42"
+    app.logged("request_id=turn-42 .*outcome=done")
