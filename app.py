@@ -43,7 +43,7 @@ def create_app(settings: Settings | None = None) -> Flask:
     app.config["MAX_CONTENT_LENGTH"] = settings.max_body_bytes
     app.json.sort_keys = False  # type: ignore[attr-defined]
     app.url_map.strict_slashes = False
-    app.extensions["thinkline"] = _house(settings)
+    app.extensions["thinkline"] = furnish(settings)
     errors.register(app)
     for prefix in dict.fromkeys([*ALWAYS, settings.api_route_prefix.rstrip("/")]):
         app.register_blueprint(api, url_prefix=prefix or None, name=f"api{prefix}".replace("/", "-"))
@@ -56,12 +56,13 @@ def create_app(settings: Settings | None = None) -> Flask:
     return app
 
 
-def _house(settings: Settings) -> House:
-    entries = from_environment(settings.upstreams, demo_pace_ms=settings.demo_pace_ms)
+def furnish(settings: Settings) -> House:
+    """The rooms behind the views. Raises SettingError. Connects to nobody."""
     timeouts = Timeouts(
         settings.connect_timeout, settings.first_event_timeout, settings.idle_timeout, settings.total_timeout
     )
     try:
+        entries = from_environment(settings.upstreams, demo_pace_ms=settings.demo_pace_ms)
         catalogue = Catalogue(entries, default=settings.provider_name, timeouts=timeouts)
     except ValueError as error:
         raise SettingError(str(error)) from None
@@ -96,9 +97,9 @@ def _tell_id(response: Response) -> Response:
     return response
 
 
-def announce(settings: Settings, address: str) -> None:
+def announce(house: House, address: str) -> None:
     """Say at the start who answers, and where."""
-    default = _house(settings).catalogue.default
+    default = house.catalogue.default
     log.info("Thinkline answers at %s/v1 with the provider %s.", address, default)
     if default == "demo":
         log.info("That is the built-in demo. For a real one, put a line like OPENAI_API_KEY=sk-... into .env.")
@@ -112,7 +113,7 @@ def main() -> None:
         app = create_app(settings)
     except SettingError as error:
         sys.exit(f"Thinkline cannot start. {error}")
-    announce(settings, f"http://{settings.host}:{settings.port}")
+    announce(app.extensions["thinkline"], f"http://{settings.host}:{settings.port}")
     app.run(settings.host, settings.port, threaded=True, use_reloader=settings.reload)
 
 

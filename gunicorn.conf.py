@@ -11,12 +11,13 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).parent))
 
 import logs
-from app import announce
+from app import announce, furnish
 from config import SettingError, Settings
 
 try:
     settings = Settings.load()
     logconfig_dict = logs.config(settings)
+    house = furnish(settings)  # so that what is wrong stops the start here, in one line
 except SettingError as error:
     sys.exit(f"Thinkline cannot start. {error}")
 
@@ -48,7 +49,7 @@ def when_ready(server: Any) -> None:
     addresses = [
         address if isinstance(address, str) else f"{address[0]}:{address[1]}" for address in server.cfg.address
     ]
-    announce(settings, f"http://{addresses[0]}")
+    announce(house, f"http://{addresses[0]}")
 
 
 def post_worker_init(worker: Any) -> None:

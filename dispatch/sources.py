@@ -1,11 +1,15 @@
 """Where the catalogue's entries come from. Each source gives Entry values; none builds a provider."""
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import urlsplit
 
 from providers.vendors import VENDORS, Vendor
+
+HEADER_TEXT = re.compile(r"[!-~]+")
+ADDRESS = re.compile(r"https?://[^\s/?#@]+(:\d{1,5})?([/?][!-~]*)?")
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +34,10 @@ class Entry:
 
 
 def from_environment(upstreams: Mapping[str, str], *, demo_pace_ms: float) -> list[Entry]:
-    """Every provider there is, from {NAME}_API_KEY, {NAME}_BASE_URL and {NAME}_MODEL, in the order of R2."""
+    """Every provider there is, from {NAME}_API_KEY, {NAME}_BASE_URL and {NAME}_MODEL, in the order of R2.
+
+    Raises ValueError that names the variable which cannot be used.
+    """
     entries = [_vendor_entry(vendor, upstreams) for vendor in VENDORS]
     return [*entries, Entry("demo", "demo", "demo", {"pace_ms": demo_pace_ms}, lenient=True)]
 
@@ -41,6 +48,10 @@ def _vendor_entry(vendor: Vendor, upstreams: Mapping[str, str]) -> Entry:
     key = _first(upstreams, f"{stem}_API_KEY", *also_keys)
     address = _first(upstreams, f"{stem}_BASE_URL", *also_urls) or vendor.base_url
     model = upstreams.get(f"{stem}_MODEL", "") or vendor.model
+    if key and not HEADER_TEXT.fullmatch(key):
+        raise ValueError(f"{stem}_API_KEY is (not shown); allowed: visible ASCII characters, without spaces.")
+    if address and not ADDRESS.fullmatch(address):
+        raise ValueError(f"{stem}_BASE_URL is {address!r}; allowed: an http:// or https:// address.")
     missing = []
     if not key and not vendor.keyless:
         missing.append(f"{stem}_API_KEY")

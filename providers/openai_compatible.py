@@ -5,6 +5,7 @@ reads the rest into events.
 """
 
 from collections.abc import Generator, Mapping, Sequence
+from logging import getLogger
 from time import monotonic
 from typing import Any
 
@@ -31,6 +32,8 @@ PARAMETERS = frozenset({
     "web_search_options",
 })  # fmt: skip
 ERROR_BYTES = 65_536
+log = getLogger("thinkline.providers")
+
 GRACE_SECONDS = 1.0
 """How long after its finish an answer may still bring its usage and [DONE]."""
 
@@ -47,8 +50,10 @@ class OpenAICompatible(Provider):
 
     def chat(self, request: ChatRequest, target: Target, call: Call) -> Events:
         """Ask, and pass on what comes: bytes where they are OpenAI's own, events where they are not."""
-        body = orjson.dumps(to_upstream(request, target.model, self._vendor))
-        reply = self._send("POST", "/chat/completions", body, target, call)
+        body = to_upstream(request, target.model, self._vendor)
+        if dropped := request.body.keys() - body.keys() - {"stream_options"}:
+            log.debug("not sent on", extra={"facts": {"provider": self.name, "parameters": sorted(dropped)}})
+        reply = self._send("POST", "/chat/completions", orjson.dumps(body), target, call)
         try:
             yield from self._accepted(reply)
             if request.stream and "json" not in reply.headers.get("content-type", ""):
