@@ -8,7 +8,7 @@ import logging
 import re
 import sys
 from logging.config import dictConfig
-from uuid import uuid4
+from secrets import token_hex
 
 from flask import Flask, Response, g, request
 from flask_cors import CORS
@@ -39,7 +39,7 @@ def create_app(settings: Settings | None = None) -> Flask:
     """The application. Raises SettingError for settings that it cannot run with."""
     settings = settings or Settings.load()
     dictConfig(logs.config(settings))
-    app = Flask("thinkline", static_folder=None, template_folder="web")
+    app = Flask(__name__, static_folder=None, template_folder="web")
     app.config["MAX_CONTENT_LENGTH"] = settings.max_body_bytes
     app.json.sort_keys = False  # type: ignore[attr-defined]
     app.url_map.strict_slashes = False
@@ -86,9 +86,9 @@ def furnish(settings: Settings) -> House:
 
 
 def _identify() -> None:
-    given = request.headers.get("X-Request-Id", "")
-    g.request_id = given if SANE_ID.fullmatch(given) else uuid4().hex
-    logs.request_id.set(g.request_id)
+    given = request.environ.get("HTTP_X_REQUEST_ID", "")
+    g.request_id = identifier = given if SANE_ID.fullmatch(given) else token_hex(16)
+    logs.request_id.set(identifier)
 
 
 def _tell_id(response: Response) -> Response:
@@ -113,7 +113,7 @@ def main() -> None:
         app = create_app(settings)
     except SettingError as error:
         sys.exit(f"Thinkline cannot start. {error}")
-    announce(app.extensions["thinkline"], f"http://{settings.host}:{settings.port}")
+    announce(app.extensions["thinkline"], f"http://{settings.address}")
     app.run(settings.host, settings.port, threaded=True, use_reloader=settings.reload)
 
 

@@ -108,6 +108,9 @@ class Settings:
         prefix = self.api_route_prefix
         if prefix and not re.fullmatch(r"(/[A-Za-z0-9._~-]+)*/?", prefix):
             raise SettingError(f"API_ROUTE_PREFIX is {prefix!r}; allowed are paths such as /v1 or /api/v1.")
+        folder = Path(self.log_file).absolute().parent
+        if self.log_file and not os.access(folder, os.W_OK):
+            raise SettingError(f"LOG_FILE is {self.log_file!r}; its folder {str(folder)!r} must exist and be writable.")
 
     @classmethod
     def load(cls, environ: Mapping[str, str] | None = None) -> "Settings":
@@ -131,6 +134,12 @@ class Settings:
                 raise SettingError(f"API_KEYS has two keys of the name {name!r}; give each its own.")
             keys[name] = key
         return keys
+
+    @property
+    def address(self) -> str:
+        """host:port, as a URL has it."""
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return f"{host}:{self.port}"
 
     @property
     def level(self) -> str:

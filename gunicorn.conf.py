@@ -22,7 +22,7 @@ except SettingError as error:
     sys.exit(f"Thinkline cannot start. {error}")
 
 wsgi_app = "app:create_app()"
-bind = f"{settings.host}:{settings.port}"
+bind = settings.address
 workers = settings.workers
 worker_class = "gthread"
 threads = settings.threads

@@ -18,7 +18,7 @@ logging.addLevelName(TRACE, "TRACE")
 
 request_id: ContextVar[str] = ContextVar("request_id", default="")
 
-CREDENTIALS = re.compile(r"(?i)(bearer\s+|\b(?:sk|gsk|xai|pplx|r8|hf)[-_])[A-Za-z0-9._~+/=*-]{6,}")
+CREDENTIALS = re.compile(r"([Bb]earer\s+|\b(?:sk|gsk|xai|pplx|r8|hf)[-_])[A-Za-z0-9._~+/=*-]{6,}")
 DATA_URL = re.compile(r"data:[\w/+.-]+;base64,[A-Za-z0-9+/=]{32,}")
 LONG_BASE64 = re.compile(r"[A-Za-z0-9+/]{400,}={0,2}")
 PAYLOAD_CHARACTERS = 20_000
@@ -85,8 +85,8 @@ class TextLines(_Lines):
         """One line; an exception's traceback follows on its own lines."""
         facts = self._facts(record)
         trace = facts.pop("exception", "")
-        pairs = "".join(f" {name}={_plain(value)}" for name, value in facts.items())
-        line = f"{self._time(record)} {record.levelname:<7} {record.name}: {_one_line(record.getMessage())}{pairs}"
+        pairs = "".join([f" {name}={_plain(value)}" for name, value in facts.items()])
+        line = _one_line(f"{self._time(record)} {record.levelname:<7} {record.name}: {record.getMessage()}{pairs}")
         return self._without_secrets(f"{line}\n{trace}" if trace else line)
 
 
@@ -113,7 +113,7 @@ def _json(payload: Any) -> str:
 
 
 def _plain(value: Any) -> str:
-    text = _one_line(str(value))
+    text = str(value)
     return repr(text) if " " in text or not text else text
 
 

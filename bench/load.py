@@ -120,7 +120,7 @@ class Caller:
         return self._count(data) if self._streams else self._collect(data)
 
     def _collect(self, data: bytes) -> bool:
-        assert self._needed is not None  # noqa: S101 - `hear` knows the head by now
+        assert self._needed is not None
         self._needed -= len(data)
         return self._needed <= 0
 

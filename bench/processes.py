@@ -48,7 +48,7 @@ def upstream(core: int) -> Iterator[Server]:
     """bench/upstream.py on a port of its own choice."""
     command = [sys.executable, str(ROOT / "bench" / "upstream.py")]
     with _child(command, core, {}, stdout=subprocess.PIPE) as process:
-        assert process.stdout is not None  # noqa: S101 - it is a pipe
+        assert process.stdout is not None
         yield Server(int(process.stdout.readline()), process.pid)
 
 
@@ -84,7 +84,7 @@ def _child(
     stderr: IO[bytes] | None = None,
 ) -> Iterator[subprocess.Popen[bytes]]:
     with pinned(core):  # a child inherits it, and so does each of its threads
-        process = subprocess.Popen(  # noqa: S603 - our own files
+        process = subprocess.Popen(
             command, cwd=ROOT, env={"PATH": os.defpath, **variables}, stdout=stdout, stderr=stderr
         )
     try:

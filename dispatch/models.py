@@ -7,7 +7,7 @@ list, or shows its default model. Never at import, and never on the way of a cha
 import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from logging import getLogger
 from time import monotonic
 
@@ -61,9 +61,10 @@ class Models:
 
     def one(self, identifier: str) -> Model:
         """The model of that id. Raises UnknownModel."""
+        plain = identifier.removeprefix(f"{self._catalogue.default}/")
         for model in self.all():
-            if model.id == identifier:
-                return model
+            if model.id in (identifier, plain):
+                return replace(model, id=identifier)
         raise UnknownModel(f"There is no model {identifier[:200]!r}.", param="model")
 
     def _is_due(self, entry: Entry) -> bool:

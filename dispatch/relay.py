@@ -125,7 +125,8 @@ class Answer:
 
     def _wait_before_retry(self, error: ProxyError) -> float | None:
         """Seconds, with full jitter; the upstream's own Retry-After if it fits the budget. None: no retry."""
-        if not error.retryable or self.attempts > self._patience.retries:
+        spent_all = self.attempts > self._patience.retries or self._breakers[self.target.name].state == "open"
+        if not error.retryable or spent_all:
             return None
         backoff = self._patience.first_wait * 2 ** (self.attempts - 1)
         jittered = random.uniform(0, backoff)  # noqa: S311 - spreads retries, keeps no secret

@@ -70,7 +70,7 @@ class DemoProvider(Provider):
                 raise HungUp
             vectors.append(vector(each, dimensions))
         tokens = sum(estimate_tokens(each) if isinstance(each, str) else len(each) for each in request.inputs)
-        yield Vectors(vectors, usage=Usage(tokens, 0))
+        yield Vectors(vectors, "demo-embedding", Usage(tokens, 0))
 
     def models(self, call: Call) -> Sequence[Model]:
         """One for chat and one for embeddings, though any name will do."""

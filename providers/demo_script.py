@@ -108,9 +108,10 @@ def tool_results(request: ChatRequest) -> list[str]:
     """What the tools have answered since anybody last spoke."""
     results: list[str] = []
     for message in reversed(messages(request)):
-        if message.get("role") not in ("tool", "function"):
+        if message.get("role") in ("tool", "function"):
+            results.insert(0, text_of(message.get("content")))
+        elif not (results and message.get("tool_calls")):  # LiveKit tells parallel calls and results in turn
             break
-        results.insert(0, text_of(message.get("content")))
     return results
 
 

@@ -4,7 +4,7 @@ import socket
 import ssl
 from collections import deque
 from functools import cache
-from select import POLLIN, poll
+from select import POLLIN, POLLOUT, poll
 from time import monotonic
 from typing import Any
 
@@ -21,6 +21,9 @@ KEPT_SECONDS = 50.0
 """How long a connection waits for its next request: less than the 60 s after which load balancers drop it."""
 
 KEPT_CONNECTIONS = 512
+
+
+WOULD_BLOCK = (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError)
 
 
 class Garbage(Exception):
@@ -46,6 +49,8 @@ class Connection:
         self.sock = sock
         self.reused = False
         self.kept_at = 0.0
+        sock.setblocking(False)
+        self._secure = isinstance(sock, ssl.SSLSocket)
         self._poll = poll()
         self._poll.register(sock.fileno(), POLLIN)
         self._parser: Any = HttpResponseParser(self)
@@ -66,18 +71,21 @@ class Connection:
 
     def send(self, data: bytes, seconds: float) -> None:
         """Write all of it. Raises OSError (TimeoutError when it takes longer)."""
-        self.sock.settimeout(seconds)
-        self.sock.sendall(data)
+        give_up_by = monotonic() + seconds
+        view = memoryview(data)
+        while view:
+            try:
+                view = view[self.sock.send(view) :]
+            except WOULD_BLOCK as error:
+                wanted = POLLIN if isinstance(error, ssl.SSLWantReadError) else POLLOUT
+                if not self._ready(wanted, give_up_by - monotonic()):
+                    raise TimeoutError("the upstream takes nothing in") from None
 
     def receive(self, seconds: float) -> bool:
         """Take in what arrives within so many seconds; False when nothing does. Raises Cut, Garbage and OSError."""
-        self.sock.settimeout(seconds)
-        try:
-            data = self.sock.recv(RECEIVE_BYTES)
-        except TimeoutError:
+        data = self._next(seconds)
+        if data is None:
             return False
-        except ConnectionError as error:
-            raise Cut(untouched=not self._touched) from error
         if not data:
             self._end_of_stream()
             return True
@@ -90,6 +98,29 @@ class Connection:
         if self._barren > BARREN_BYTES:
             raise Garbage(f"{self._barren} bytes without a byte of body")
         return True
+
+    def _next(self, seconds: float) -> bytes | None:
+        """What has arrived, b"" at the end of the stream, None after so many seconds of nothing."""
+        give_up_by = monotonic() + seconds
+        # Bytes that TLS has decrypted already are not seen by poll.
+        ready = self._secure and self.sock.pending()  # type: ignore[attr-defined]
+        while True:
+            if not ready and not self._ready(POLLIN, give_up_by - monotonic()):
+                return None
+            try:
+                return self.sock.recv(RECEIVE_BYTES)
+            except WOULD_BLOCK:
+                ready = False  # half a TLS record
+            except ConnectionError as error:
+                raise Cut(untouched=not self._touched) from error
+
+    def _ready(self, wanted: int, seconds: float) -> bool:
+        """Whether the socket can be read from, or written to, within so many seconds."""
+        waiting = self._poll
+        if wanted != POLLIN:
+            waiting = poll()
+            waiting.register(self.sock, wanted)
+        return bool(waiting.poll(max(0.0, seconds) * 1000))
 
     def _end_of_stream(self) -> None:
         # llhttp cannot know that the stream ended: only a body with neither length nor chunks is made whole by it.

@@ -50,7 +50,8 @@ def failure(name: str, status: int, headers: Mapping[str, str], body: bytes) -> 
         return UpstreamTimeout(f"{name} did not answer in time.", **facts)
     if status >= 500:  # noqa: PLR2004
         return UpstreamDown(f"{name} failed with status {status}.", unavailable=status in (503, 529), **facts)
-    if status < 400 or not details:  # noqa: PLR2004
+    about_model = code == "model_not_found" or "model" in (message or "").lower()
+    if status < 400 or not details or (status == 404 and not about_model):  # noqa: PLR2004
         return UpstreamError(f"{name} answered with status {status}; its address may be configured wrongly.", **facts)
     said = f"{name} refused the request: {presentable(message)}" if message else f"{name} refused the request."
     if code == "context_length_exceeded":

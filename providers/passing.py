@@ -40,6 +40,7 @@ class Passing:
         self._delta_keys = DELTA_KEYS | {"reasoning_content"} if include_reasoning else DELTA_KEYS
         self._reader = Reader()
         self._examined = 0
+        self._keys = 0
         self._held: list[bytes] = []
         self._usage: Usage | None = None
         self._sent = False
@@ -52,7 +53,7 @@ class Passing:
 
     def block(self, block: bytes) -> Iterator[Event]:
         """The events of a block of whole frames: few and large where they pass."""
-        if self._examined >= EXAMINED_FRAMES and not self._telling and plain(block):
+        if self._examined >= EXAMINED_FRAMES and not self._telling and plain(block, self._keys):
             yield Verbatim(block)
             return
         for frame in frames(block):
@@ -69,6 +70,7 @@ class Passing:
                 self._reader.note(chunk)
                 self._usage = usage(chunk.get("usage"))
                 self._held.append(b"data: " + frame.data + b"\n\n")
+                self._keys = _count_keys(frame.data)
                 # A role alone is nothing to commit to: it goes with the first frame that says something.
                 self._examined += self._examined > 0 or _says_something(chunk)
             else:
@@ -178,8 +180,8 @@ def _says_something(chunk: Mapping[str, Any]) -> bool:
     )
 
 
-def plain(block: bytes) -> bool:
-    """Whether a block is nothing but whole frames of content, such as were examined before: decided unread.
+def plain(block: bytes, keys: int) -> bool:
+    """Whether a block is nothing but whole frames of content with so many keys each, as were read before: unread.
 
     What it looks for cannot stand inside a JSON string, where every quote is escaped. When in doubt it says no.
     """
@@ -192,9 +194,15 @@ def plain(block: bytes) -> bool:
         and block.count(b"{") == block.count(b"}")
         and block.count(b'"finish_reason":null') + block.count(b'"finish_reason": null') == count
         and block.count(b'"delta"') == count
+        and _count_keys(block) == keys * count
         and block.count(b'"usage"') == block.count(b'"usage":null') + block.count(b'"usage": null')
         and b'"tool_calls"' not in block
         and b'"reasoning' not in block
         and b'"role"' not in block
         and b'"error"' not in block
     )
+
+
+def _count_keys(block: bytes) -> int:
+    """How many keys the JSON has: colons after a quote that is not escaped."""
+    return block.count(b'":') - block.count(b'\\":')

@@ -11,6 +11,8 @@ from errors import InvalidRequest
 
 def parse(raw: bytes) -> dict[str, Any]:
     """The body as a JSON object. Raises InvalidRequest."""
+    if raw.startswith(b"\x1f\x8b"):
+        raise InvalidRequest("The body is compressed; send it as it is.", code="invalid_json")
     try:
         body = orjson.loads(raw)
     except orjson.JSONDecodeError as error:

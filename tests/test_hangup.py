@@ -57,7 +57,12 @@ def line(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[tuple[OpenAIUpstream, Served]]:
     log = tmp_path_factory.mktemp("served") / "log"
-    settings: dict[str, object] = {"THREADS": 8, "RETRY_BUDGET": 60, "BREAKER_FAILURES": 10_000, "FIRST_EVENT_TIMEOUT": 60}
+    settings: dict[str, object] = {
+        "THREADS": 8,
+        "RETRY_BUDGET": 60,
+        "BREAKER_FAILURES": 10_000,
+        "FIRST_EVENT_TIMEOUT": 60,
+    }
     if request.param:
         settings["SSL_CERT_FILE"] = certificate()[0]
     with (

@@ -1,7 +1,7 @@
 """The pass-through: what an OpenAI-shaped upstream is sent, and what the caller gets of its answer."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import pytest
 
@@ -160,12 +160,13 @@ def test_thinking_is_held_back_unless_asked_for(line: tuple[OpenAIUpstream, Serv
 
 
 def test_every_parameter_reaches_the_upstream(line: tuple[OpenAIUpstream, Served]) -> None:
-    """N1: the seed dropped everything but messages, model and stream. The emulated OpenAI refuses what is not its own."""
+    """N1: the seed dropped all but messages, model and stream. The emulated OpenAI refuses what is not its own."""
     upstream, app = line
     upstream.always(Answer())
     given = {
-        "temperature": 0.3, "top_p": 0.9, "n": 1, "stop": ["x", "y"], "max_tokens": 40, "presence_penalty": 0.1,
-        "frequency_penalty": 0.2, "logit_bias": {"50256": -100}, "user": "u", "seed": 7, "tools": TOOLS, "tool_choice": "auto",
+        "temperature": 0.3, "top_p": 0.9, "n": 1, "stop": ["x", "y"], "max_tokens": 40,
+        "presence_penalty": 0.1, "frequency_penalty": 0.2, "logit_bias": {"50256": -100}, "user": "u", "seed": 7,
+        "tools": TOOLS, "tool_choice": "auto",
         "parallel_tool_calls": False, "response_format": {"type": "text"}, "metadata": {"k": "v"}, "store": False,
         "reasoning_effort": "low", "verbosity": "low", "service_tier": "auto", "logprobs": True, "top_logprobs": 2,
     }  # fmt: skip
@@ -191,9 +192,17 @@ def test_what_platforms_add_is_not_sent_on(line: tuple[OpenAIUpstream, Served]) 
 def test_usage_is_asked_for_and_kept_to_ourselves(line: tuple[OpenAIUpstream, Served]) -> None:
     upstream, app = line
     upstream.always(Answer())
-    post(app.port, chat_body(stream=True, **{"user": "count-me"}))
+    post(app.port, chat_body(stream=True, user="count-me"))
     assert upstream.received[-1].json["stream_options"] == {"include_usage": True}
     app.logged(r"stream=True .*prompt_tokens=19 completion_tokens=14")
+
+
+def test_a_wrong_address_is_our_misconfiguration(serve: Callable[..., Served], upstream: OpenAIUpstream) -> None:
+    """R14: a base URL without its path is no unknown model of the caller's."""
+    app = serve(OPENAI_API_KEY=upstream.key, OPENAI_BASE_URL=upstream.url)
+    status, _, body = post(app.port, chat_body())
+    assert (status, error(body)["code"]) == (502, "upstream_error")
+    assert "address" in error(body)["message"]
 
 
 def test_several_choices(line: tuple[OpenAIUpstream, Served]) -> None:

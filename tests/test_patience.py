@@ -1,9 +1,10 @@
-"""Retries, heartbeats, time-outs and the breaker, as a caller on the phone notices them (D2 to D4, D6, R7, R13, R15)."""
+"""Retries, heartbeats, time-outs and the breaker, as a caller on the phone notices them (D2-D4, D6, R7, R13, R15)."""
 
 import http.client
 import json
 import time
 from collections.abc import Callable
+from itertools import pairwise
 
 import pytest
 
@@ -94,7 +95,7 @@ def test_a_silent_upstream_is_not_a_silent_line(serve: Serve, upstream: OpenAIUp
     assert stream.count(b": keep-alive\n\n") >= 4
     times = [at for at, _ in heard]
     assert times[0] < 1.5
-    assert max(later - earlier for earlier, later in zip(times, times[1:], strict=False)) < 1.2
+    assert max(later - earlier for earlier, later in pairwise(times)) < 1.2
 
 
 def test_silence_in_the_middle_too(serve: Serve, upstream: OpenAIUpstream) -> None:
@@ -153,6 +154,13 @@ def test_a_dead_target_opens_its_breaker_and_closes_it_again(serve: Serve, upstr
     upstream.always(Answer())
     until(lambda: post(app.port, chat_body())[0] == 200, "the probe to close the breaker")
     assert "breakers" not in _providers(app)["openai"]
+
+
+def test_a_breaker_that_opens_on_the_way_does_not_hide_why(serve: Serve, upstream: OpenAIUpstream) -> None:
+    app = start(serve, upstream, BREAKER_FAILURES=2)
+    upstream.always(Answer(status=500))
+    status, _, body = post(app.port, chat_body())
+    assert (status, error(body)["code"], len(upstream.received)) == (502, "upstream_error", 2)
 
 
 def test_a_breaker_is_one_models(serve: Serve, upstream: OpenAIUpstream) -> None:

@@ -2,11 +2,15 @@
 
 import hmac
 from collections.abc import Callable, Iterable, Mapping
+from functools import lru_cache
 from urllib.parse import urlsplit
 
 from flask import Request
 
 from errors import NotAuthorized
+
+FORWARDING = ("HTTP_X_FORWARDED", "HTTP_FORWARDED", "HTTP_X_REAL_IP", "HTTP_NGROK", "HTTP_CF_CONNECTING_IP", "HTTP_VIA")
+"""Headers of proxies and tunnels: who sends them brings somebody else's request."""
 
 HOW_TO_SET_A_KEY = (
     "Set API_KEY to a secret of your own where this server runs, and send it as `Authorization: Bearer ...`."
@@ -24,7 +28,7 @@ class Guard:
     ) -> None:
         self._keys = {name: key.encode() for name, key in keys.items()}
         self._anonymous = anonymous
-        self._is_local = is_local
+        self._is_local = lru_cache(maxsize=1024)(is_local)
         self._origins = frozenset(origins)
 
     def caller(self, request: Request) -> str:
@@ -38,31 +42,40 @@ class Guard:
     def _name(self, key: str) -> str:
         if not key:
             raise NotAuthorized(
-                "This server wants a key: send it as `Authorization: Bearer ...`.", code="missing_api_key"
+                "No API key provided: this server wants one, sent as `Authorization: Bearer ...`.",
+                code="missing_api_key",
             )
         given = key.encode("utf-8", "surrogateescape")
         # Every key is compared, so that the time tells nothing of which one matched.
         names = [name for name, known in self._keys.items() if hmac.compare_digest(known, given)]
         if not names:
-            raise NotAuthorized("That key is not one of this server's.")
+            # OpenAI's own words: LiteLLM knows a wrong key by them.
+            raise NotAuthorized("Incorrect API key provided: it is not one of this server's.")
         return names[0]
 
     def _only_this_machine(self, request: Request) -> None:
-        headers = request.headers
-        forwarded = any(
-            name.lower().startswith(("x-forwarded", "forwarded", "x-real-ip", "ngrok-")) for name, _ in headers
-        )
-        host = urlsplit(f"//{request.host}").hostname or ""
-        if forwarded or not self._is_local(request.remote_addr or "") or not self._is_local(host):
+        environ = request.environ
+        host = _host_name(environ.get("HTTP_HOST", ""))
+        forwarded = any(name.startswith(FORWARDING) for name in environ)
+        if forwarded or not self._is_local(environ.get("REMOTE_ADDR", "")) or not self._is_local(host):
             raise NotAuthorized(
                 f"Without a key, only requests from this machine itself are served. {HOW_TO_SET_A_KEY}",
                 code="missing_api_key",
             )
-        origin = headers.get("Origin")
-        if origin and origin not in self._origins and not self._is_local(urlsplit(origin).hostname or ""):
+        origin = environ.get("HTTP_ORIGIN")
+        if origin and origin not in self._origins and not self._is_local(_host_name(origin.partition("//")[2])):
             raise NotAuthorized(
                 f"Without a key, web pages of other sites are not served. {HOW_TO_SET_A_KEY}", code="missing_api_key"
             )
+
+
+@lru_cache(maxsize=64)
+def _host_name(address: str) -> str:
+    """The name in `name:port`, "" where there is none."""
+    try:
+        return urlsplit(f"//{address}").hostname or ""
+    except ValueError:
+        return ""
 
 
 def _key(request: Request) -> str:

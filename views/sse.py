@@ -19,6 +19,9 @@ log = getLogger("thinkline.request")
 HEADERS = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
 
 
+STATUSES = {"done": 200, "hung_up": 499}
+
+
 class Line:
     """A caller's line while one request is answered: watched for their leaving, and told of in one log line."""
 
@@ -26,7 +29,7 @@ class Line:
         rooms = house()
         self.call = rooms.relay.call(g.request_id, streams=streams)
         self.answer: Answer = rooms.relay.answer(route, ask, self.call)
-        self._facts = facts
+        self._facts = {"caller": g.caller, **facts} if g.caller else facts
         self._ended = False
         self._watcher = rooms.watcher
         self._watched = rooms.watcher.watch(request.environ, self.call)
@@ -65,7 +68,7 @@ class Line:
             **self._facts,
             "provider": answer.target.provider.name,
             "target": answer.target.name,
-            "status": failure.status if failure else 200,
+            "status": failure.status if failure else STATUSES[outcome],
             "outcome": outcome,
             "attempts": answer.attempts,
             "duration_ms": round((monotonic() - self.call.started) * 1000, 1),
