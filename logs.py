@@ -19,6 +19,7 @@ logging.addLevelName(TRACE, "TRACE")
 request_id: ContextVar[str] = ContextVar("request_id", default="")
 
 CREDENTIALS = re.compile(r"([Bb]earer\s+|\b(?:sk|gsk|xai|pplx|r8|hf)[-_])[A-Za-z0-9._~+/=*-]{6,}")
+CREDENTIAL_HINTS = re.compile(r"earer\s|sk[-_]|xai-|pplx-|r8_|hf_")  # ten times as fast, and nearly always in vain
 DATA_URL = re.compile(r"data:[\w/+.-]+;base64,[A-Za-z0-9+/=]{32,}")
 LONG_BASE64 = re.compile(r"[A-Za-z0-9+/]{400,}={0,2}")
 PAYLOAD_CHARACTERS = 20_000
@@ -61,7 +62,7 @@ class _Lines(logging.Formatter):
     def _without_secrets(self, line: str) -> str:
         if self._known is not None:
             line = self._known.sub("***", line)
-        return CREDENTIALS.sub(r"\1***", line)
+        return CREDENTIALS.sub(r"\1***", line) if CREDENTIAL_HINTS.search(line) else line
 
     def _facts(self, record: logging.LogRecord) -> dict[str, Any]:
         facts: dict[str, Any] = {}
