@@ -14,9 +14,12 @@ from flask import Flask, Response, g, request
 from flask_cors import CORS
 
 import logs
-from config import SettingError, Settings, is_this_machine
+from config import ROOT, SettingError, Settings, is_this_machine
+from dispatch import models_file
 from dispatch.breaker import Breakers
 from dispatch.catalogue import Catalogue
+from dispatch.entries import Listing
+from dispatch.follow import Follower
 from dispatch.models import Models
 from dispatch.relay import Patience, Relay
 from dispatch.sources import from_environment
@@ -49,6 +52,7 @@ def create_app(settings: Settings | None = None) -> Flask:
         app.register_blueprint(api, url_prefix=prefix or None, name=f"api{prefix}".replace("/", "-"))
         app.register_blueprint(ops, url_prefix=prefix or None, name=f"ops{prefix}".replace("/", "-"))
     app.register_blueprint(docs.docs)
+    _follow(settings, app.extensions["thinkline"].catalogue)
     app.before_request(_identify)
     app.after_request(_tell_id)
     if settings.allowed_origins:
@@ -61,9 +65,16 @@ def furnish(settings: Settings) -> House:
     timeouts = Timeouts(
         settings.connect_timeout, settings.first_event_timeout, settings.idle_timeout, settings.total_timeout
     )
+    breakers = Breakers(settings.breaker_failures, settings.breaker_seconds)
     try:
-        entries = from_environment(settings.upstreams, demo_pace_ms=settings.demo_pace_ms)
-        catalogue = Catalogue(entries, default=settings.provider_name, timeouts=timeouts)
+        listings = {"environment": from_environment(settings.upstreams, demo_pace_ms=settings.demo_pace_ms)}
+        listings["file"] = _models_file(settings, listings["environment"])
+        catalogue = Catalogue(
+            listings,
+            default=settings.provider_name,
+            timeouts=timeouts,
+            is_open=lambda target: breakers[target].state == "open",
+        )
     except ValueError as error:
         raise SettingError(str(error)) from None
     return House(
@@ -76,13 +87,30 @@ def furnish(settings: Settings) -> House:
         catalogue=catalogue,
         models=Models(catalogue, settings.models_ttl),
         relay=Relay(
-            Breakers(settings.breaker_failures, settings.breaker_seconds),
+            breakers,
             Patience(settings.headers_after, settings.retries, settings.retry_budget),
             settings.heartbeat,
         ),
         watcher=Watcher(),
         show_reasoning=settings.reasoning == "show",
     )
+
+
+def _models_file(settings: Settings, others: Listing) -> Listing:
+    path = ROOT / settings.models_file
+    if not path.exists() and settings.models_file == Settings.models_file:
+        return Listing()  # nobody asked for one
+    return models_file.read(path, settings.variables, [entry.name for entry in others.entries])
+
+
+def _follow(settings: Settings, catalogue: Catalogue) -> None:
+    """Keep the catalogue up to date, in the background."""
+
+    def read_again() -> None:
+        environment = from_environment(settings.upstreams, demo_pace_ms=settings.demo_pace_ms)
+        catalogue.replace("file", _models_file(settings, environment))
+
+    Follower(ROOT / settings.models_file, read_again).start()
 
 
 def _identify() -> None:

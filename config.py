@@ -5,7 +5,8 @@ A setting is a field of Settings: its environment variable is its name in capita
 the three). The environment beats .env, which beats the default; an empty variable is an unset one.
 
 The credentials and addresses of upstreams have a shape instead of a field: {NAME}_API_KEY, {NAME}_BASE_URL and
-{NAME}_MODEL, for the names in providers/vendors.py. They are handed on in `upstreams`.
+{NAME}_MODEL, for the names in providers/vendors.py. They are handed on in `upstreams`; `variables` has all there are,
+for the `${NAME}` of models.yaml.
 """
 
 import os
@@ -73,6 +74,12 @@ class Settings:
     demo_pace_ms: float = setting(40.0, "Milliseconds between the demo provider's words.", least=0, most=10_000)
     models_ttl: float = setting(300.0, "Seconds that an upstream's list of models is kept.", least=0)
 
+    models_file: str = setting("models.yaml", "Providers and models by name; followed while it changes.")
+    model_list_url: str = setting("", "A list of models to fetch and offer refreshed in the background.")
+    model_list_auth_token: str = setting("", "Sent with it, and to its host alone, as `OAuth ...`.", secret=True)
+    model_list_refresh: float = setting(300.0, "Seconds between two looks at that list.", least=1)
+    data_dir: str = setting("data", "Where what must outlive a restart is kept.")
+
     connect_timeout: float = setting(3.0, "Seconds to connect to an upstream.", least=0.001)
     first_event_timeout: float = setting(
         15.0,
@@ -103,11 +110,14 @@ class Settings:
     trace: bool = setting(False, "LOG_LEVEL=TRACE, by its older name: bodies too.")
 
     upstreams: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}), repr=False)
+    variables: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}), repr=False)
 
     def __post_init__(self) -> None:
         prefix = self.api_route_prefix
         if prefix and not re.fullmatch(r"(/[A-Za-z0-9._~-]+)*/?", prefix):
             raise SettingError(f"API_ROUTE_PREFIX is {prefix!r}; allowed are paths such as /v1 or /api/v1.")
+        if self.model_list_url and not re.fullmatch(r"https?://[^\s/@]+[!-~]*", self.model_list_url):
+            raise SettingError("MODEL_LIST_URL is not an address; allowed: http:// or https://, without a password.")
         folder = Path(self.log_file).absolute().parent
         if self.log_file and not os.access(folder, os.W_OK):
             raise SettingError(f"LOG_FILE is {self.log_file!r}; its folder {str(folder)!r} must exist and be writable.")
@@ -121,7 +131,7 @@ class Settings:
         variables = {name: value.strip() for name, value in variables.items() if value and value.strip()}
         known = {each.name: _value(each, variables) for each in documented()}
         upstreams = {name: value for name, value in variables.items() if UPSTREAM_VARIABLE.fullmatch(name)}
-        return cls(**known, upstreams=MappingProxyType(upstreams))
+        return cls(**known, upstreams=MappingProxyType(upstreams), variables=MappingProxyType(variables))
 
     @property
     def keys(self) -> Mapping[str, str]:

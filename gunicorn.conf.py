@@ -10,6 +10,8 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parent))
 
+from gunicorn import glogging
+
 import logs
 from app import announce, furnish
 from config import SettingError, Settings
@@ -21,6 +23,17 @@ try:
 except SettingError as error:
     sys.exit(f"Thinkline cannot start. {error}")
 
+
+class Logger(glogging.Logger):  # type: ignore[misc]
+    """gunicorn's, which with a logconfig_dict makes an access line for each request even if nobody reads it."""
+
+    def access(self, *arguments: Any) -> None:
+        """Only when an access log was asked for: our own line says more."""
+        if self.cfg.accesslog:
+            super().access(*arguments)
+
+
+logger_class = Logger
 wsgi_app = "app:create_app()"
 bind = settings.address
 workers = settings.workers

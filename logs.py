@@ -13,6 +13,10 @@ from typing import Any
 
 import orjson
 
+# What no line of ours shows need not be found out for each (https://docs.python.org/3/howto/logging.html#optimization).
+logging.logThreads = logging.logProcesses = logging.logMultiprocessing = False
+logging._srcfile = None  # noqa: SLF001 - the way that page names
+
 TRACE = 5
 logging.addLevelName(TRACE, "TRACE")
 

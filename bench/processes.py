@@ -8,6 +8,7 @@ import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from http.client import HTTPConnection
 from pathlib import Path
 from time import monotonic, sleep
 from typing import IO
@@ -54,25 +55,37 @@ def upstream(core: int) -> Iterator[Server]:
 
 @contextmanager
 def thinkline(core: int, upstream_port: int, settings: Mapping[str, str] | None = None) -> Iterator[Server]:
-    """Thinkline under gunicorn with one worker, in front of that upstream. `settings` are further variables."""
-    port = _free_port()
+    """Thinkline in front of that upstream. `settings` are further variables of its environment."""
     variables = {
-        "ENV_FILE": os.devnull,
         "OPENAI_API_KEY": "x",
         "OPENAI_BASE_URL": f"http://{LOOPBACK}:{upstream_port}/v1",
-        "PORT": str(port),
-        "WORKERS": "1",
         **(settings or {}),
     }
+    with _gunicorn("app:create_app()", core, variables) as server:
+        yield server
+
+
+@contextmanager
+def bare(core: int) -> Iterator[Server]:
+    """bench/bare.py, served in the same way."""
+    with _gunicorn("bare:app", core, {"PYTHONPATH": str(ROOT / "bench")}) as server:
+        yield server
+
+
+@contextmanager
+def _gunicorn(application: str, core: int, variables: Mapping[str, str]) -> Iterator[Server]:
+    port = _free_port()
+    variables = {"ENV_FILE": os.devnull, "WORKERS": "1", **variables, "PORT": str(port)}
     with tempfile.TemporaryFile() as log:
-        command = [sys.executable, "-m", "gunicorn", "app:create_app()"]
+        command = [sys.executable, "-m", "gunicorn", application]
         with _child(command, core, variables, stderr=log) as process:
             try:
-                yield Server(port, _worker(process, port))
-            except (OSError, RuntimeError) as error:
+                pid = _worker(process, port)
+            except RuntimeError as error:
                 log.seek(0)
                 error.add_note(log.read()[-3000:].decode("utf-8", "replace"))
                 raise
+            yield Server(port, pid)
 
 
 @contextmanager
@@ -125,17 +138,25 @@ def _worker(master: subprocess.Popen[bytes], port: int) -> int:
         if pids and _answers(port):
             return int(pids[0])
         sleep(0.1)
-    raise RuntimeError("Thinkline did not start.")
+    raise RuntimeError("gunicorn did not start.")
 
 
 def _answers(port: int) -> bool:
     try:
-        with socket.create_connection((LOOPBACK, port), 1) as sock:
-            sock.settimeout(START_SECONDS)
-            sock.sendall(b"GET /health HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
-            return sock.recv(1024).startswith(b"HTTP/1.1 200 ")
+        get(port, "/health")
     except OSError:
         return False
+    return True
+
+
+def get(port: int, path: str) -> bytes:
+    """The body of a small answer. Raises OSError."""
+    connection = HTTPConnection(LOOPBACK, port, timeout=START_SECONDS)
+    try:
+        connection.request("GET", path)
+        return connection.getresponse().read()
+    finally:
+        connection.close()
 
 
 def _free_port() -> int:

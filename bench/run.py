@@ -4,11 +4,12 @@
     python bench/run.py --json              the same for programs
     python bench/run.py LOG_LEVEL=WARNING   with further settings of Thinkline's
 
-Everything runs over loopback and ends by itself. The machine's noise is in the figures: compare ratios, and only what
-was measured side by side. Linux only.
+Everything runs over loopback and ends by itself. The machine's noise is in the figures: compare ratios (bare.py is the
+yardstick), and only what was measured side by side. Linux only.
 """
 
 import argparse
+import signal
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -16,7 +17,7 @@ from statistics import median
 
 import load
 import orjson
-from processes import Server, cores, pinned, thinkline, upstream
+from processes import Server, bare, cores, get, pinned, thinkline, upstream
 
 CONNECTIONS = 64
 REQUESTS = 4000
@@ -40,6 +41,9 @@ class Measure:
 
 MEASURES: Mapping[str, Measure] = {
     "cpu_per_request_us": Measure("CPU per request, us", 450),
+    "cpu_per_bare_request_us": Measure("CPU per request of a bare Flask view, us"),
+    "times_bare": Measure("CPU per request, times the bare view's"),
+    "connections_per_request": Measure("connections opened to the upstream per request"),
     "requests_per_second": Measure("requests a second"),
     "latency_p50_ms": Measure("latency p50, ms"),
     "latency_p99_ms": Measure("latency p99, ms"),
@@ -58,55 +62,74 @@ MEASURES: Mapping[str, Measure] = {
 }
 
 
-def whole(here: Server, direct: Server) -> Figures:
+@dataclass(frozen=True)
+class Stage:
+    """Who is measured: Thinkline, the upstream behind it, and the yardstick."""
+
+    thinkline: Server
+    upstream: Server
+    bare: Server
+
+
+def whole(stage: Stage) -> Figures:
     """Answers that are not streamed, with 64 connections at work."""
-    before = here.cpu()
-    result = _good(load.requests(here.port, connections=CONNECTIONS, count=REQUESTS))
-    spent = here.cpu() - before
+    opened = int(get(stage.upstream.port, "/connections"))
+    result, spent = _spent(stage.thinkline)
+    opened = int(get(stage.upstream.port, "/connections")) - opened - 1
+    _, spent_bare = _spent(stage.bare)
+    straight = _good(load.requests(stage.upstream.port, connections=CONNECTIONS, count=REQUESTS)).report()
     report = result.report()
-    straight = _good(load.requests(direct.port, connections=CONNECTIONS, count=REQUESTS)).report()
     return {
         "cpu_per_request_us": spent / REQUESTS * 1e6,
+        "cpu_per_bare_request_us": spent_bare / REQUESTS * 1e6,
+        "times_bare": spent / spent_bare,
+        "connections_per_request": opened / REQUESTS,
         **{name: report[name] for name in ("requests_per_second", "latency_p50_ms", "latency_p99_ms")},
         "direct_requests_per_second": straight["requests_per_second"],
     }
 
 
-def burst(here: Server, direct: Server) -> Figures:
+def _spent(server: Server) -> tuple[load.Result, float]:
+    before = server.cpu()
+    result = _good(load.requests(server.port, connections=CONNECTIONS, count=REQUESTS))
+    return result, server.cpu() - before
+
+
+def burst(stage: Stage) -> Figures:
     """Streams as fast as they come: frames in groups, and frames written one by one."""
     figures: Figures = {}
     for kind, group in (("burst", 16), ("flushed", 1)):
-        before = here.cpu()
-        result = _good(load.burst(here.port, streams=STREAMS, tokens=BURST_TOKENS, group=group))
-        figures[f"cpu_per_{kind}_token_us"] = (here.cpu() - before) / result.tokens * 1e6
+        before = stage.thinkline.cpu()
+        result = _good(load.burst(stage.thinkline.port, streams=STREAMS, tokens=BURST_TOKENS, group=group))
+        figures[f"cpu_per_{kind}_token_us"] = (stage.thinkline.cpu() - before) / result.tokens * 1e6
         figures[f"{kind}_tokens_per_second"] = result.tokens / result.seconds
-    straight = _good(load.burst(direct.port, streams=STREAMS, tokens=BURST_TOKENS))
+    straight = _good(load.burst(stage.upstream.port, streams=STREAMS, tokens=BURST_TOKENS))
     return {**figures, "direct_burst_tokens_per_second": straight.tokens / straight.seconds}
 
 
-def first_token(here: Server, direct: Server) -> Figures:
+def first_token(stage: Stage) -> Figures:
     """What a caller waits longer for the first token, when nobody else is there."""
-    times = [
+    direct, through = (
         median(_good(load.burst(server.port, streams=1, tokens=1, count=FIRST_TOKENS)).first_tokens) * 1000
-        for server in (direct, here)
-    ]
-    return {"ttft_direct_ms": times[0], "ttft_added_ms": times[1] - times[0]}
+        for server in (stage.upstream, stage.thinkline)
+    )
+    return {"ttft_direct_ms": direct, "ttft_added_ms": through - direct}
 
 
-def paced(here: Server, _: Server) -> Figures:
+def paced(stage: Stage) -> Figures:
     """Streams at the pace of speech, all at once."""
-    before = here.cpu()
-    result = _good(load.paced(here.port, streams=PACED_STREAMS, tokens=PACED_TOKENS))
+    before = stage.thinkline.cpu()
+    result = _good(load.paced(stage.thinkline.port, streams=PACED_STREAMS, tokens=PACED_TOKENS))
     report = result.report()
     return {
-        "cpu_per_paced_token_us": (here.cpu() - before) / result.tokens * 1e6,
+        "cpu_per_paced_token_us": (stage.thinkline.cpu() - before) / result.tokens * 1e6,
         "paced_tokens_per_second": report["tokens_per_second"],
         "paced_ttft_ms": report["ttft_p50_ms"],
-        "memory_mb": here.memory(),
+        "memory_mb": stage.thinkline.memory(),
     }
 
 
-PARTS: Mapping[str, Callable[[Server, Server], Figures]] = {
+PARTS: Mapping[str, Callable[[Stage], Figures]] = {
     "requests": whole,
     "burst": burst,
     "ttft": first_token,
@@ -121,15 +144,22 @@ def _good(result: load.Result) -> load.Result:
 
 
 def measure(parts: list[str], rounds: int, settings: Mapping[str, str]) -> dict[str, list[float]]:
-    """Every figure, once a round. Raises RuntimeError when an answer fails or Thinkline does not start."""
+    """Every figure, once a round. Raises RuntimeError when an answer fails or a server does not start."""
     core, other = cores()
     figures: dict[str, list[float]] = {}
-    with pinned(other), upstream(other) as direct, thinkline(core, direct.port, settings) as here:
-        load.requests(here.port, connections=CONNECTIONS, count=1000)
+    with (
+        pinned(other),
+        upstream(other) as direct,
+        bare(core) as yardstick,
+        thinkline(core, direct.port, settings) as here,
+    ):
+        stage = Stage(here, direct, yardstick)
+        for server in (here, yardstick):
+            load.requests(server.port, connections=CONNECTIONS, count=1000)
         load.burst(here.port, streams=STREAMS, tokens=1000)
         for _ in range(rounds):
             for part in parts:
-                for name, value in PARTS[part](here, direct).items():
+                for name, value in PARTS[part](stage).items():
                     figures.setdefault(name, []).append(value)
     return figures
 
@@ -158,6 +188,7 @@ def main() -> int:
     parser.add_argument("--rounds", type=int, default=5, choices=range(1, 51), metavar="1..50")
     parser.add_argument("--only", choices=PARTS, action="append", help="measure this part; may be repeated")
     options = parser.parse_args()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that the children are ended
     settings = dict(each.split("=", 1) for each in options.settings)
     figures = measure(options.only or list(PARTS), options.rounds, settings)
     if options.json:

@@ -9,6 +9,7 @@ The model's name says what is answered:
     burst-2000by1      the same, so many frames to a write
     paced-50x100       a stream of 100 tokens, 50 a second
 
+GET /connections tells how many connections were opened so far.
 It serves loopback alone and ends by itself. Linux only.
 """
 
@@ -121,10 +122,12 @@ class Client:
         request, self.inbox = self.inbox[:end], self.inbox[end:]
         return request
 
-    def answer(self, request: bytes) -> None:
-        """Decide what will be written."""
+    def answer(self, request: bytes, opened: int) -> None:
+        """Decide what will be written. `opened`: connections so far."""
         self.position, self.pace = 0, 0.0
-        if not request.startswith(b"POST /v1/chat/completions "):
+        if request.startswith(b"GET /connections "):
+            self.writes = (_response("200 OK", orjson.dumps(opened)),)
+        elif not request.startswith(b"POST /v1/chat/completions "):
             self.writes = (NOT_FOUND,)
         elif asked := MODEL.search(request):
             kind, first, count, group = asked.groups()
@@ -169,6 +172,7 @@ class Upstream:
         self._clients: dict[int, Client] = {}
         self._ready: deque[Client] = deque()
         self._waiting: list[tuple[float, int, Client]] = []
+        self._opened = 0
 
     def serve(self, seconds: float) -> None:
         """Serve for so long."""
@@ -192,6 +196,7 @@ class Upstream:
             sock, _ = self.listener.accept()
         except BlockingIOError:
             return
+        self._opened += 1
         sock.setblocking(False)
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self._clients[sock.fileno()] = Client(sock)
@@ -216,7 +221,7 @@ class Upstream:
     def _next(self, client: Client) -> None:
         request = client.request()
         if request is not None:
-            client.answer(request)
+            client.answer(request, self._opened)
             self._turn(client)
 
     def _take_turns(self) -> None:

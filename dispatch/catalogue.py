@@ -1,77 +1,143 @@
-"""From a model's name to a Route: who will be asked, in which order (B1, R2 to R4)."""
+"""From a model's name to a Route: who will be asked, in which order (B1, R2 to R4).
+
+What the sources tell is put together into a Snapshot that never changes; a request works with the one it began with,
+and a source that has something new swaps in another.
+"""
 
 import threading
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from itertools import count
 from typing import Any
 
-from dispatch.sources import Entry
-from errors import InvalidRequest
+from dispatch.entries import Entry, Listing, Row, Upstream
+from errors import InvalidRequest, UnknownModel, Unsupported
+from events import ChatRequest
 from providers import build
 from providers.base import Provider, Target, Timeouts
+
+SOURCES = ("file", "list", "environment")
+"""Who is believed, first to last, when two tell of the same name (R11)."""
+
+VENDOR_PREFIXES = ("cohere.", "meta.", "xai.", "openai.", "google.")
+"""Names that OCI gives to its models."""
 
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """The targets that may answer a request, the preferred one first; there is always one."""
+    """The targets that may answer a request, the preferred one first; there is always one. `row` if it has one."""
 
     targets: tuple[Target, ...]
+    row: Row | None = None
 
 
-class Catalogue:
-    """The providers that are configured, and the rules by which a request finds one. Safe for all threads.
+@dataclass(frozen=True)
+class Snapshot:
+    """The providers and models at one time. `names` has every name and alias."""
 
-    Raises ValueError when `default` names a provider that is unknown or lacks its credentials.
-    """
+    entries: Mapping[str, Entry]
+    names: Mapping[str, Row]
+    default: str
+    turns: Mapping[str, tuple[Upstream, ...]] = field(repr=False)
+    counters: Mapping[str, "count[int]"] = field(repr=False)
 
-    def __init__(self, entries: Iterable[Entry], *, default: str = "", timeouts: Timeouts | None = None) -> None:
-        self.entries: Mapping[str, Entry] = {entry.name: entry for entry in entries}
-        self.default = self._default(default)
-        self._timeouts = timeouts or Timeouts()
-        self._built: dict[str, Provider] = {}
-        self._lock = threading.Lock()
-
-    def route(self, model: str, provider: str = "") -> Route:
-        """Who answers: the named provider, else the model's prefix if it is a configured provider, else the default.
-
-        Raises InvalidRequest (unknown_provider, provider_not_configured).
-        """
-        if provider:
-            entry = self._named(provider)
-            model = model.removeprefix(f"{provider}/") if model.startswith(f"{provider}/") else model
-        else:
-            prefix, slash, rest = model.partition("/")
-            known = self.entries.get(prefix) if slash and rest else None
-            if known is not None and known.available:
-                entry, model = known, rest
-            else:
-                entry = self.entries[self.default]
-        upstream_model = entry.default_model if entry.lenient or not model else model
-        if not upstream_model:
-            raise InvalidRequest(
-                f"Name a model: {entry.name} has no default (set {entry.name.upper()}_MODEL).", param="model"
-            )
-        return Route((Target(self.provider(entry.name), upstream_model, upstream_model, self._timeouts),))
-
-    def provider(self, name: str) -> Provider:
-        """The provider of that name, built on first use."""
-        built = self._built.get(name)
-        if built is None:
-            with self._lock:
-                built = self._built.get(name)
-                if built is None:
-                    entry = self.entries[name]
-                    built = self._built[name] = build(entry.kind, dict(entry.options))
-        return built
+    @property
+    def rows(self) -> list[Row]:
+        """Every row once."""
+        return [row for name, row in self.names.items() if name == row.name]
 
     def available(self) -> list[Entry]:
         """The entries that can be used, in order."""
         return [entry for entry in self.entries.values() if entry.available]
 
+
+class Catalogue:
+    """The providers and models that can be called, and the rules by which a request finds one. Safe for all threads.
+
+    `default` is PROVIDER_NAME, "" for the first that has credentials; `is_open` tells of a target's name whether its
+    breaker is open. Raises ValueError when `default` names a provider that is unknown or lacks its credentials.
+    """
+
+    def __init__(
+        self,
+        listings: Mapping[str, Listing],
+        *,
+        default: str = "",
+        timeouts: Timeouts | None = None,
+        is_open: Callable[[str], bool] = lambda _: False,
+    ) -> None:
+        self._listings = dict(listings)
+        self._chosen = default
+        self._timeouts = timeouts or Timeouts()
+        self._is_open = is_open
+        self._built: dict[str, tuple[Entry, Provider]] = {}
+        self._lock = threading.Lock()
+        self.snapshot = self._put_together()
+
+    def replace(self, source: str, listing: Listing) -> None:
+        """A source tells something new. Raises ValueError, and changes nothing, when the default would be lost."""
+        with self._lock:
+            before = self._listings.get(source)
+            self._listings[source] = listing
+            try:
+                self.snapshot = self._put_together()
+            except ValueError:
+                self._listings[source] = before or Listing()
+                raise
+
+    @property
+    def default(self) -> str:
+        """The provider that answers when nobody is named."""
+        return self.snapshot.default
+
+    def route(self, model: str, provider: str = "") -> Route:
+        """Who answers (B1): the named provider, else the model's prefix if that is a configured provider, else the
+        catalogue's row of that name, else the vendor whose prefix it has, else the default provider.
+
+        Raises InvalidRequest (unknown_provider, provider_not_configured) and UnknownModel.
+        """
+        snapshot = self.snapshot
+        prefix, _, rest = model.partition("/")
+        if provider:
+            entry = _named(snapshot, provider)
+            model = rest if prefix == provider and rest else model
+        elif rest and (known := snapshot.entries.get(prefix)) is not None and known.available:
+            entry, model = known, rest
+        elif row := snapshot.names.get(model):
+            return self._to_row(snapshot, row)
+        elif model.startswith(VENDOR_PREFIXES) and "oci" in snapshot.entries:
+            entry = _named(snapshot, "oci")
+        else:
+            entry = snapshot.entries[snapshot.default]
+            if entry.kind == "demo" and not self._chosen and snapshot.names and model:
+                raise _unknown(model)
+        row = snapshot.names.get(f"{entry.name}/{model}") or snapshot.names.get(model)
+        if row and any(_provider_of(upstream) == entry.name for upstream in row.upstreams):
+            return self._to_row(snapshot, row)
+        return self._to_entry(entry, model)
+
+    def chat_route(self, request: ChatRequest) -> Route:
+        """The route of a chat request. Raises Unsupported too, for what the model is said not to be able to (R12)."""
+        route = self.route(request.model, request.provider)
+        if route.row is not None:
+            _refuse_beyond(route.row, request)
+        return route
+
+    def provider(self, name: str) -> Provider:
+        """The provider of that name, built on first use, and again when it is configured otherwise."""
+        entry = self.snapshot.entries[name]
+        built = self._built.get(name)
+        if built is None or (built[0] is not entry and built[0] != entry):
+            with self._lock:
+                built = self._built.get(name)
+                if built is None or built[0] != entry:
+                    built = self._built[name] = (entry, build(entry.kind, dict(entry.options)))
+        return built[1]
+
     def listing(self) -> list[dict[str, Any]]:
         """Every provider, as /v1/providers shows it. Builds none."""
         rows = []
-        for entry in self.entries.values():
+        for entry in self.snapshot.entries.values():
             row: dict[str, Any] = {
                 "name": entry.name,
                 "available": entry.available,
@@ -82,25 +148,128 @@ class Catalogue:
             rows.append(row)
         return rows
 
-    def _named(self, name: str) -> Entry:
-        entry = self.entries.get(name)
-        if entry is None:
-            known = ", ".join(self.entries)
+    def _to_entry(self, entry: Entry, model: str) -> Route:
+        if entry.complete and model:
+            raise _unknown(model)
+        upstream_model = entry.default_model if entry.lenient or not model else model
+        if not upstream_model:
             raise InvalidRequest(
-                f"There is no provider {name[:80]!r}; known are {known}.", param="provider", code="unknown_provider"
+                f"Name a model: {entry.name} has no default (set {entry.name.upper()}_MODEL).", param="model"
             )
-        if not entry.available:
-            raise InvalidRequest(
-                f"The provider {name!r} is not configured: set {entry.missing}.",
-                param="provider",
-                code="provider_not_configured",
-            )
-        return entry
+        return Route((Target(self.provider(entry.name), upstream_model, upstream_model, self._timeouts),))
 
-    def _default(self, name: str) -> str:
+    def _to_row(self, snapshot: Snapshot, row: Row) -> Route:
+        """The row's places in their turn: those whose breaker is open come last, those without credentials not."""
+        turns = snapshot.turns[row.name]
+        first = next(snapshot.counters[row.name]) % len(turns) if len(turns) > 1 else 0
+        in_turn = dict.fromkeys(turns[first:] + turns[:first])
+        usable = [upstream for upstream in in_turn if snapshot.entries[upstream.provider].available]
+        if not usable:
+            _named(snapshot, turns[0].provider)
+        targets = [self._target(row, upstream) for upstream in usable]
+        if len(targets) > 1:
+            targets.sort(key=lambda target: self._is_open(target.name))
+        return Route(tuple(targets), row)
+
+    def _target(self, row: Row, upstream: Upstream) -> Target:
+        return Target(
+            self.provider(upstream.provider),
+            upstream.model,
+            row.name,
+            replace(self._timeouts, **row.timeouts) if row.timeouts else self._timeouts,
+            row.ttft_timeout,
+            row.max_tokens,
+            row.rules,
+        )
+
+    def _put_together(self) -> Snapshot:
+        entries: dict[str, Entry] = {}
+        names: dict[str, Row] = {}
+        told = [self._listings[source] for source in SOURCES if source in self._listings]
+        for listing in reversed(told):  # so that a name keeps its place in the environment's order, and the file's word
+            entries.update({entry.name: entry for entry in listing.entries})
+        for listing in told:
+            for row in listing.rows:
+                _check_places(row, entries)
+                for name in (row.name, *row.aliases):
+                    names.setdefault(name, row)
+        if "demo" in entries:
+            entries["demo"] = entries.pop("demo")
+        rows = {row.name: row for name, row in names.items() if name == row.name}
+        return Snapshot(
+            entries,
+            {name: row for name, row in names.items() if row.name in rows},
+            self._default(entries),
+            {name: turns(row.upstreams) for name, row in rows.items()},
+            {name: count() for name in rows},
+        )
+
+    def _default(self, entries: Mapping[str, Entry]) -> str:
+        name = self._chosen
         if not name:
-            return next(entry.name for entry in self.entries.values() if entry.available)
-        try:
-            return self._named(name).name
-        except InvalidRequest as error:
-            raise ValueError(f"PROVIDER_NAME is {name!r}. {error.message}") from None
+            return next(
+                entry.name for entry in entries.values() if entry.available and not entry.name.startswith("list-")
+            )
+        entry = entries.get(name)
+        if entry is None:
+            raise ValueError(f"PROVIDER_NAME is {name!r}; known are {', '.join(entries)}.")
+        if not entry.available:
+            raise ValueError(f"PROVIDER_NAME is {name!r}, which is not configured: set {entry.missing}.")
+        return name
+
+
+def _refuse_beyond(row: Row, request: ChatRequest) -> None:
+    if request.tools and not (row.tools and (row.stream_tools or not request.stream)):
+        how = "" if not row.tools else " in a stream"
+        raise Unsupported(f"The model {row.name!r} calls no tools{how} (tool_call, stream_tool_call).", param="tools")
+    if not row.images:
+        for position, message in enumerate(request.messages):
+            parts = message.get("content")
+            if isinstance(parts, list) and any(part.get("type") == "image_url" for part in parts):
+                raise Unsupported(
+                    f"The model {row.name!r} takes no images (multimodal).", param=f"messages[{position}].content"
+                )
+
+
+def turns(upstreams: tuple[Upstream, ...]) -> tuple[Upstream, ...]:
+    """One round of requests, each place as often as its weight says, spread evenly (smooth weighted round robin)."""
+    credit = dict.fromkeys(range(len(upstreams)), 0)
+    total = sum(upstream.weight for upstream in upstreams)
+    order = []
+    for _ in range(total):
+        for position, upstream in enumerate(upstreams):
+            credit[position] += upstream.weight
+        best = max(credit, key=lambda position: credit[position])
+        credit[best] -= total
+        order.append(upstreams[best])
+    return tuple(order)
+
+
+def _check_places(row: Row, entries: Mapping[str, Entry]) -> None:
+    for upstream in row.upstreams:
+        if upstream.provider not in entries:
+            raise ValueError(f"The model {row.name!r} is at the provider {upstream.provider!r}, which nobody tells of.")
+
+
+def _provider_of(upstream: Upstream) -> str:
+    return upstream.provider.partition("#")[0]
+
+
+def _named(snapshot: Snapshot, name: str) -> Entry:
+    entry = snapshot.entries.get(name)
+    if entry is None:
+        known = ", ".join(snapshot.entries)
+        raise InvalidRequest(
+            f"There is no provider {name[:80]!r}; known are {known}.", param="provider", code="unknown_provider"
+        )
+    if not entry.available:
+        raise InvalidRequest(
+            f"The provider {name!r} is not configured: set {entry.missing}.",
+            param="provider",
+            code="provider_not_configured",
+        )
+    return entry
+
+
+def _unknown(model: str) -> UnknownModel:
+    return UnknownModel(f"There is no model {model[:200]!r}; /v1/models lists those there are.", param="model")

@@ -11,8 +11,8 @@ from dataclasses import dataclass, replace
 from logging import getLogger
 from time import monotonic
 
-from dispatch.catalogue import Catalogue
-from dispatch.sources import Entry
+from dispatch.catalogue import Catalogue, Snapshot
+from dispatch.entries import Entry, Row
 from errors import HungUp, ProxyError, UnknownModel
 from providers.base import Call, Model, Timeouts
 
@@ -42,25 +42,33 @@ class Models:
         self._lock = threading.Lock()
 
     def all(self) -> list[Model]:
-        """Every model that can be called, by the id to call it by: those of the default provider plainly, the others'
-        with their provider's prefix. The demo is listed while there is nothing else.
+        """Every model that can be called, by the ids to call it by: the catalogue's names and aliases, what the default
+        provider lists, and what the others list with their names before it. The demo is listed while it is alone.
         """
-        entries = self._catalogue.available()
-        if len(entries) > 1 and self._catalogue.default != "demo":
-            entries = [entry for entry in entries if entry.kind != "demo"]
+        snapshot = self._catalogue.snapshot
+        models = {
+            name: Model(name, row.owned_by, row.created)
+            for name, row in snapshot.names.items()
+            if _usable(snapshot, row)
+        }
+        asked = [entry for entry in snapshot.available() if not entry.complete and "#" not in entry.name]
+        if models or len(asked) > 1:
+            asked = [entry for entry in asked if entry.kind != "demo" or entry.name == snapshot.default]
+        if models and snapshot.default == "demo":
+            asked = [entry for entry in asked if entry.kind != "demo"]
         with self._lock:  # one asks, the others wait for what it hears
-            due = [entry for entry in entries if self._is_due(entry)]
+            due = [entry for entry in asked if self._is_due(entry)]
             if due:
                 with ThreadPoolExecutor(max_workers=len(due), thread_name_prefix="models") as pool:
                     self._kept.update(zip((entry.name for entry in due), pool.map(self._ask, due), strict=True))
-        rows = []
-        for entry in entries:
-            prefix = "" if entry.name == self._catalogue.default else f"{entry.name}/"
-            rows += [Model(prefix + model.id, model.owned_by, model.created) for model in self._kept[entry.name].models]
-        return rows
+        for entry in asked:
+            prefix = "" if entry.name == snapshot.default else f"{entry.name}/"
+            for model in self._kept[entry.name].models:
+                models.setdefault(prefix + model.id, replace(model, id=prefix + model.id))
+        return list(models.values())
 
     def one(self, identifier: str) -> Model:
-        """The model of that id. Raises UnknownModel."""
+        """The model of that id, which may have the default provider's name before it. Raises UnknownModel."""
         plain = identifier.removeprefix(f"{self._catalogue.default}/")
         for model in self.all():
             if model.id in (identifier, plain):
@@ -82,3 +90,7 @@ class Models:
         last = self._kept.get(entry.name)
         fallback = [Model(entry.default_model, entry.name)] if entry.default_model else []
         return _Kept(last.models if last else fallback, self._clock() + min(RETRY_SECONDS, self._ttl))
+
+
+def _usable(snapshot: Snapshot, row: Row) -> bool:
+    return any(snapshot.entries[upstream.provider].available for upstream in row.upstreams)

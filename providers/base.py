@@ -2,9 +2,10 @@
 
 import socket
 import threading
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from time import monotonic
+from typing import Any
 
 from errors import HungUp, Unsupported
 from events import ChatRequest, EmbeddingsRequest, Events
@@ -21,13 +22,42 @@ class Timeouts:
 
 
 @dataclass(frozen=True, slots=True)
+class Rules:
+    """How a model's requests differ from what callers send, in this order (seed 002's param_config).
+
+    update  parameters that are always so       rename  old name -> new name
+    add     parameters where the caller has none  delete  parameters that are not sent
+    """
+
+    update: Mapping[str, Any] = field(default_factory=dict)
+    add: Mapping[str, Any] = field(default_factory=dict)
+    rename: Mapping[str, str] = field(default_factory=dict)
+    delete: tuple[str, ...] = ()
+
+    def apply(self, body: Mapping[str, Any]) -> dict[str, Any]:
+        """The body as this model is to be sent it."""
+        changed = {**self.add, **body, **self.update}
+        for old, new in self.rename.items():
+            if old in changed:
+                changed[new] = changed.pop(old)
+        return {key: value for key, value in changed.items() if key not in self.delete}
+
+
+@dataclass(frozen=True, slots=True)
 class Target:
-    """One upstream model that can answer: a provider, its own name for the model, and the name callers know."""
+    """One upstream model that can answer: a provider, its own name for the model, and the name callers know.
+
+    `max_tokens` is what a caller may ask for at most; `rules` are applied to what is sent. `ttft_timeout`, in seconds,
+    holds while another target is left.
+    """
 
     provider: "Provider"
     model: str
     public_name: str = ""
     timeouts: Timeouts = field(default_factory=Timeouts)
+    ttft_timeout: float | None = None
+    max_tokens: int | None = None
+    rules: Rules = field(default_factory=Rules)
 
     @property
     def name(self) -> str:

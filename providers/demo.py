@@ -41,10 +41,10 @@ _SPOKEN = (Text, Reasoning, ToolArguments)
 class DemoProvider(Provider):
     """Answers from a script, word by word, `pace_ms` milliseconds apart when streaming; 0 is as fast as possible."""
 
-    name = "demo"
     default_model = "demo"
 
-    def __init__(self, *, pace_ms: float = 20.0) -> None:
+    def __init__(self, *, pace_ms: float = 20.0, name: str = "demo") -> None:
+        self.name = name
         self.pace = pace_ms / 1000
 
     def chat(self, request: ChatRequest, target: Target, call: Call) -> Events:

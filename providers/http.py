@@ -11,18 +11,17 @@ errors.py's exceptions: nothing of sockets, TLS or HTTP leaves this file.
 """
 
 import re
-import socket
 import ssl
 from collections.abc import Iterator, Mapping
 from math import inf
 from time import monotonic
-from typing import Any
 from urllib.parse import urlsplit
 
 from errors import HungUp, UpstreamDown, UpstreamError, UpstreamTimeout
 from events import SILENCE, Silence
 from providers.base import Call, Timeouts
-from providers.engine import Connection, Cut, Garbage, Pool, tls
+from providers.connect import Peer, Proxy, connect
+from providers.engine import Connection, Cut, Garbage, Pool
 
 USER_AGENT = "thinkline"
 LINGER_SECONDS = 0.05
@@ -36,18 +35,19 @@ class Account:
     """An upstream's address, our credential there and the connections to it. Built once, shared by all threads.
 
     `base_url` is what stands before `/chat/completions`; a query in it (Azure's api-version) goes with each request.
-    `headers` carry the credential. Raises ValueError for an address that is not http(s).
+    `headers` carry the credential. `proxy` is a URL (connect.FORMS) through which every connection goes, those to
+    localhost too. Raises ValueError for an address that is not http(s), and for a proxy that is none of the forms.
     """
 
-    def __init__(self, name: str, base_url: str, headers: Mapping[str, str]) -> None:
+    def __init__(self, name: str, base_url: str, headers: Mapping[str, str], proxy: str = "") -> None:
         parts = urlsplit(base_url)
         if parts.scheme not in ("http", "https") or not parts.hostname or UNSAFE.search(base_url):
             raise ValueError(f"{base_url!r} is not an http:// or https:// address.")
         self.name = name
         self.base_url = base_url
-        self.host = parts.hostname
-        self.secure = parts.scheme == "https"
-        self.port = parts.port or (443 if self.secure else 80)
+        secure = parts.scheme == "https"
+        port = parts.port or (443 if secure else 80)
+        self.peer = Peer(parts.hostname, port, secure, Proxy.parse(proxy) if proxy else None)
         self.pool = Pool()
         self._path = parts.path.rstrip("/")
         self._query = f"?{parts.query}" if parts.query else ""
@@ -111,7 +111,7 @@ class Reply:
                 self._call.attach(kept.sock)
                 self._connection = kept
             else:
-                self._connection = Connection(_connect(self._account, self._call, self._timeouts.connect))
+                self._connection = Connection(connect(self._account.peer, self._call, self._timeouts.connect))
             self._connection.expect()
             self._connection.send(self._request, self._timeouts.idle)
         except OSError as error:
@@ -229,12 +229,12 @@ class Reply:
         """The one translation of what sockets and the parser raise into what the caller is told."""
         if self._call.gone:
             return HungUp()
-        return translate(error, self._account.name, self.status or None)
+        return translate(error, self._account.name, self.status or None, self._account.peer.proxy)
 
 
-def translate(error: Exception, name: str, status: int | None = None) -> UpstreamError:
+def translate(error: Exception, name: str, status: int | None = None, proxy: Proxy | None = None) -> UpstreamError:
     """An OSError, Cut or Garbage as the exception that a caller is told; the detail goes to the log."""
-    detail = f"{type(error).__name__}: {error}"
+    detail = f"{type(error).__name__}: {error}" + (f" (through {proxy})" if proxy else "")
     if isinstance(error, ssl.SSLCertVerificationError):
         return UpstreamError(f"{name} shows a certificate that we do not trust.", provider=name, log=detail)
     if isinstance(error, TimeoutError):
@@ -245,42 +245,5 @@ def translate(error: Exception, name: str, status: int | None = None) -> Upstrea
         )
     if isinstance(error, Cut) or status is not None:
         return UpstreamDown(f"{name} broke off its answer.", provider=name, upstream_status=status, log=detail)
-    return UpstreamDown(f"{name} cannot be reached.", provider=name, log=detail)
-
-
-def _connect(account: Account, call: Call, seconds: float) -> socket.socket:
-    """A connected socket that the call knows of from the first moment. Raises OSError and HungUp."""
-    deadline = monotonic() + seconds
-    failure: OSError | None = None
-    for family, kind, protocol, _, address in socket.getaddrinfo(account.host, account.port, type=socket.SOCK_STREAM):
-        left = deadline - monotonic()
-        if left <= 0:
-            break
-        sock = socket.socket(family, kind, protocol)
-        try:
-            return _open(sock, address, account, call, left)
-        except OSError as error:
-            failure = error
-            if call.gone:
-                raise HungUp from error
-    raise failure or TimeoutError(f"no connection within {seconds} s")
-
-
-def _open(sock: socket.socket, address: Any, account: Account, call: Call, seconds: float) -> socket.socket:
-    try:
-        call.attach(sock)
-        sock.settimeout(seconds)
-        sock.connect(address)
-        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-        if account.secure:
-            plain = sock
-            sock = tls().wrap_socket(plain, server_hostname=account.host, do_handshake_on_connect=False)
-            call.detach(plain)
-            call.attach(sock)
-            sock.do_handshake()
-    except (OSError, HungUp):
-        call.detach(sock)
-        sock.close()
-        raise
-    return sock
+    way = " through its proxy" if proxy else ""
+    return UpstreamDown(f"{name} cannot be reached{way}.", provider=name, log=detail)

@@ -39,18 +39,20 @@ GRACE_SECONDS = 1.0
 
 
 class OpenAICompatible(Provider):
-    """One row's upstream. `base_url`, `api_key` and `model` are the row's, or the user's instead."""
+    """One row's upstream. What is given is the user's own; `name` differs from the row's for a second account."""
 
-    def __init__(self, vendor: Vendor, *, base_url: str, api_key: str = "", model: str = "") -> None:
-        self.name = vendor.name
+    def __init__(
+        self, vendor: Vendor, *, base_url: str, name: str = "", api_key: str = "", model: str = "", proxy: str = ""
+    ) -> None:
+        self.name = name or vendor.name
         self.default_model = model or vendor.model
         self._vendor = vendor
-        credential = f"Bearer {api_key}" if vendor.key_header == "Authorization" else api_key
-        self._account = Account(vendor.name, base_url, {vendor.key_header: credential} if api_key else {})
+        headers = {vendor.key_header: f"{vendor.key_scheme} {api_key}".strip()} if api_key else {}
+        self._account = Account(self.name, base_url, headers, proxy)
 
     def chat(self, request: ChatRequest, target: Target, call: Call) -> Events:
         """Ask, and pass on what comes: bytes where they are OpenAI's own, events where they are not."""
-        body = to_upstream(request, target.model, self._vendor)
+        body = to_upstream(request, target, self._vendor)
         if dropped := request.body.keys() - body.keys() - {"stream_options"}:
             log.debug("not sent on", extra={"facts": {"provider": self.name, "parameters": sorted(dropped)}})
         reply = self._send("POST", "/chat/completions", orjson.dumps(body), target, call)
@@ -185,17 +187,21 @@ class OpenAICompatible(Provider):
         return UpstreamError(f"{self.name} sent something that is not an answer.", provider=self.name, log=what)
 
 
-def to_upstream(request: ChatRequest, model: str, vendor: Vendor) -> dict[str, Any]:
-    """The body as it came, for this model; a strict row gets no parameter that OpenAI does not publish (R8)."""
+def to_upstream(request: ChatRequest, target: Target, vendor: Vendor) -> dict[str, Any]:
+    """The body as it came, for this target; a strict row gets no parameter that OpenAI does not publish (R8), unless
+    the target's own rules say so.
+    """
     body = {key: value for key, value in request.body.items() if not vendor.strict or key in PARAMETERS}
-    body["model"] = model
-    if not request.stream:
-        body.pop("stream_options", None)
-    elif vendor.usage:
+    body["model"] = target.model
+    if request.stream and vendor.usage:
         body["stream_options"] = {**body.get("stream_options", {}), "include_usage": True}
     else:
         body.pop("stream_options", None)
-    return body
+    if target.max_tokens is not None:
+        for cap in ("max_tokens", "max_completion_tokens"):
+            if cap in body:
+                body[cap] = min(body[cap], target.max_tokens)
+    return target.rules.apply(body)
 
 
 def embeddings_to_upstream(request: EmbeddingsRequest, batch: list[Any], model: str) -> dict[str, Any]:

@@ -16,7 +16,7 @@ class Vendor:
     path             what is added to an address that is a bare host, as the vendor's own SDK takes it
     model            the default model; "" where only the user knows
     also             other environment variables for (key, base URL), as the vendor's own SDK spells them
-    key_header       the header that takes the key
+    key_header       the header that takes the key, and key_scheme what stands before it there
     strict           sends only parameters of OpenAI's published document (R8)
     usage            takes `stream_options`, so that usage can be asked for
     frames           auto: bytes pass while they hold only OpenAI's own keys; rebuilt, verbatim: always (R6)
@@ -30,7 +30,8 @@ class Vendor:
     path: str = ""
     model: str = ""
     also: tuple[tuple[str, ...], tuple[str, ...]] = ((), ())
-    key_header: Literal["Authorization", "api-key"] = "Authorization"
+    key_header: str = "Authorization"
+    key_scheme: str = "Bearer"
     strict: bool = False
     usage: bool = True
     frames: Literal["auto", "verbatim", "rebuilt"] = "auto"
@@ -76,6 +77,7 @@ VENDORS = (
         also=(("AZURE_OPENAI_API_KEY",), ("AZURE_OPENAI_ENDPOINT",)),
         path="/openai/v1",
         key_header="api-key",
+        key_scheme="",
     ),
     Vendor(name="closeai", label="CloseAI", base_url="https://api.openai-proxy.org/v1", model="gpt-4o-mini"),
     Vendor(

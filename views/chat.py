@@ -19,7 +19,7 @@ def chat() -> Response:
     """Answer a conversation, word by word or whole."""
     rooms = house()
     asked = load_chat(request.get_data(cache=False), show_reasoning=rooms.show_reasoning)
-    route = rooms.catalogue.route(asked.model, asked.provider)
+    route = rooms.catalogue.chat_route(asked)
     log.log(5, "asked", extra={"payload": asked.body})
     facts = {"path": "chat", "model": asked.model, "stream": asked.stream}
     line = Line(route, lambda target, call: target.provider.chat(asked, target, call), facts, streams=asked.stream)

@@ -12,12 +12,19 @@ from typing import Any
 
 from dispatch.relay import Call
 
+LEFT = getattr(select, "POLLRDHUP", 0) | select.POLLHUP | select.POLLERR
+LEFT_ONCE = getattr(select, "EPOLLRDHUP", 0) | getattr(select, "EPOLLONESHOT", 0)
+
 
 class Watcher:
-    """Watches sockets until told otherwise. Its thread starts with the first, so it may be made before a fork."""
+    """Watches sockets until told otherwise. Its thread starts with the first, so it may be made before a fork.
+
+    A kept connection stays in the epoll between its requests: it leaves it when it is closed, and what is reported of
+    a socket without a call is nobody's business. So there is one system call a request, and no lock.
+    """
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()
+        self._starting = threading.Lock()
         self._calls: dict[int, Call] = {}
         self._epoll: select.epoll | None = None
 
@@ -27,40 +34,37 @@ class Watcher:
         if sock is None or not hasattr(select, "epoll"):
             return None
         descriptor: int = sock.fileno()
-        if self._epoll is None:
-            self._start()
-        assert self._epoll is not None  # noqa: S101 - _start made it
-        with self._lock:
-            self._calls[descriptor] = call
-            self._epoll.register(descriptor, select.EPOLLRDHUP | select.EPOLLONESHOT)
+        epoll = self._epoll or self._start()
+        self._calls[descriptor] = call
+        try:
+            epoll.modify(descriptor, LEFT_ONCE)
+        except FileNotFoundError:
+            epoll.register(descriptor, LEFT_ONCE)
         return descriptor
 
     def unwatch(self, descriptor: int | None) -> None:
         """The call is over. To be called before its socket is closed; may be called twice."""
-        if descriptor is None:
-            return
-        with self._lock:
-            if self._calls.pop(descriptor, None) is not None and self._epoll is not None:
-                self._epoll.unregister(descriptor)
+        if descriptor is not None:
+            self._calls.pop(descriptor, None)
 
-    def _start(self) -> None:
-        with self._lock:
+    def _start(self) -> select.epoll:
+        with self._starting:
             if self._epoll is None:
                 epoll = select.epoll()
                 threading.Thread(target=self._run, args=(epoll,), name="hangup", daemon=True).start()
                 self._epoll = epoll
+            return self._epoll
 
     def _run(self, epoll: select.epoll) -> None:
         while True:
             for descriptor, _ in epoll.poll():
-                with self._lock:
-                    call = self._calls.get(descriptor)
-                    # The descriptor may be another caller's by now: the event is a hint, the socket is the proof.
-                    if call is not None and _has_left(descriptor):
-                        call.hang_up()
+                call = self._calls.get(descriptor)
+                # The descriptor may be another caller's by now: the event is a hint, the socket is the proof.
+                if call is not None and _has_left(descriptor):
+                    call.hang_up()
 
 
 def _has_left(descriptor: int) -> bool:
     poll = select.poll()
     poll.register(descriptor, select.POLLRDHUP)
-    return bool(poll.poll(0))
+    return any(event & LEFT for _, event in poll.poll(0))

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import orjson
 from flask import Response, jsonify
 
 from dispatch.models import Model
@@ -12,7 +13,8 @@ from views.house import house
 @api.get("/models")
 def models() -> Response:
     """List the models that can be called."""
-    return jsonify(object="list", data=[_row(model) for model in house().models.all()])
+    listed = {"object": "list", "data": [_row(model) for model in house().models.all()]}
+    return Response(orjson.dumps(listed), mimetype="application/json")
 
 
 @api.get("/models/<path:identifier>")

@@ -1,0 +1,66 @@
+"""Whether a source's models make sense together: every name means one thing, and every fallback leads on."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+from dispatch.entries import Row
+from dispatch.yaml_lines import Place
+
+Placed = tuple[Row, Place]
+"""A row, and where it stands."""
+
+
+class Incoherent(Exception):
+    """What does not fit, and where it stands."""
+
+    def __init__(self, place: Place, what: str) -> None:
+        super().__init__(what)
+        self.place = place
+        self.what = what
+
+
+def coherent(placed: Sequence[Placed], aliases: Mapping[str, str]) -> tuple[Row, ...]:
+    """The rows, with the aliases that stand apart from them. Raises Incoherent."""
+    rows: dict[str, Row] = {}
+    places: dict[str, Place] = {}
+    for row, place in placed:
+        _claim(row.name, place, places)
+        rows[row.name] = row
+    for row, place in placed:
+        for alias in row.aliases:
+            _claim(alias, place, places)
+    for alias, name in aliases.items():
+        if name not in rows:
+            raise Incoherent(("aliases", alias), f"{alias!r} is an alias of {name!r}, and no model is called so")
+        _claim(alias, ("aliases", alias), places)
+        rows[name] = replace(rows[name], aliases=(*rows[name].aliases, alias))
+    names = {name: row.name for row in rows.values() for name in (row.name, *row.aliases)}
+    leads_to: dict[str, list[str]] = {}
+    for row in rows.values():
+        for fallback in row.fallbacks:
+            if fallback not in names:
+                raise Incoherent(
+                    places[row.name], f"{row.name!r} falls back to {fallback!r}, and no model is called so"
+                )
+        leads_to[row.name] = [names[fallback] for fallback in row.fallbacks]
+    for name in rows:
+        if name in _reached(name, leads_to):
+            raise Incoherent(places[name], f"the fallbacks of {name!r} come back to it")
+    return tuple(rows.values())
+
+
+def _claim(name: str, place: Place, places: dict[str, Place]) -> None:
+    if name in places:
+        raise Incoherent(place, f"the name {name!r} is given for the second time")
+    places[name] = place
+
+
+def _reached(start: str, leads_to: Mapping[str, Sequence[str]]) -> set[str]:
+    reached: set[str] = set()
+    ahead = list(leads_to[start])
+    while ahead:
+        name = ahead.pop()
+        if name not in reached:
+            reached.add(name)
+            ahead += leads_to[name]
+    return reached

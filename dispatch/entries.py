@@ -1,0 +1,81 @@
+"""What the sources tell the catalogue, as pure values: which providers there are, and which models by which names."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from providers.base import Rules
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """A provider as it is configured, or what is missing for it to be.
+
+    kind      a key of providers.PROVIDERS, or of one that is still to come
+    options   what the provider's class is built with, `name` among them
+    missing   what to set; "" when the provider can be used
+    lenient   answers to any model name, as single-model providers do (R4)
+    complete  has no models but those that are listed (R4)
+    """
+
+    name: str
+    kind: str
+    default_model: str
+    options: Mapping[str, Any] = field(default_factory=dict, repr=False)
+    missing: str = ""
+    lenient: bool = False
+    complete: bool = False
+
+    @property
+    def available(self) -> bool:
+        """Whether it can be used."""
+        return not self.missing
+
+
+@dataclass(frozen=True, slots=True)
+class Upstream:
+    """One place where a model can be had: an entry's name, the model's name there, and its share of the requests."""
+
+    provider: str
+    model: str
+    weight: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """A model by a name that callers use.
+
+    upstreams     where it can be had; requests go round
+    aliases       its other names
+    fallbacks     names of other rows, in order
+    timeouts      overrides of providers.base.Timeouts, by field, in seconds
+    ttft_timeout  seconds to the first token while another target is left; None: no limit of its own
+    max_tokens    what a caller may ask for at most
+    tools, stream_tools, images   whether it can; a request for what it cannot is refused (R12)
+    price         per million tokens, (prompt, completion), in the user's own currency
+    details       what else the source says: region, compartment, endpoint, kind
+    """
+
+    name: str
+    upstreams: tuple[Upstream, ...]
+    aliases: tuple[str, ...] = ()
+    fallbacks: tuple[str, ...] = ()
+    timeouts: Mapping[str, float] = field(default_factory=dict)
+    ttft_timeout: float | None = None
+    max_tokens: int | None = None
+    rules: Rules = field(default_factory=Rules)
+    tools: bool = True
+    stream_tools: bool = True
+    images: bool = True
+    price: tuple[float, float] | None = None
+    owned_by: str = ""
+    created: int = 0
+    details: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Listing:
+    """What one source tells at one time."""
+
+    entries: tuple[Entry, ...] = ()
+    rows: tuple[Row, ...] = ()

@@ -1,0 +1,54 @@
+"""A file that may change while it is used: read again when it does, and kept as it was when it cannot be.
+
+It is looked at twice a second, by name: an editor that replaces the file and Kubernetes, which turns a symbolic link,
+are noticed like anybody who writes to it.
+"""
+
+import threading
+from collections.abc import Callable
+from logging import getLogger
+from pathlib import Path
+
+log = getLogger("thinkline.follow")
+
+LOOK_SECONDS = 0.5
+
+
+class Follower:
+    """Calls `changed` in a thread of its own after each change of the file; a ValueError is logged."""
+
+    def __init__(self, path: Path, changed: Callable[[], None]) -> None:
+        self._path = path
+        self._changed = changed
+        self._seen = self._signature()
+        self._ended = threading.Event()
+
+    def start(self) -> None:
+        """Follow until `stop`, or until the process ends."""
+        threading.Thread(target=self._run, name="follow", daemon=True).start()
+
+    def stop(self) -> None:
+        """Follow no more."""
+        self._ended.set()
+
+    def look(self) -> None:
+        """Look once."""
+        signature = self._signature()
+        if signature == self._seen:
+            return
+        self._seen = signature
+        try:
+            self._changed()
+        except ValueError as error:
+            log.error("%s; the last good one stays in use", error)  # noqa: TRY400 - the message says it all
+
+    def _run(self) -> None:
+        while not self._ended.wait(LOOK_SECONDS):
+            self.look()
+
+    def _signature(self) -> tuple[int, int, int] | None:
+        try:
+            status = self._path.stat()
+        except OSError:
+            return None
+        return status.st_mtime_ns, status.st_size, status.st_ino

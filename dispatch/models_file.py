@@ -1,0 +1,230 @@
+"""models.yaml as a source (B3): read, checked, and told as a Listing.
+
+Raises CatalogueError with file, line and reason. Seed 001's models.yaml and seed 002's config.yaml are
+read as they are.
+"""
+
+from collections.abc import Collection, Mapping
+from dataclasses import replace
+from logging import getLogger
+from pathlib import Path
+from typing import Any
+
+from marshmallow import ValidationError
+
+from dispatch.coherence import Incoherent, Placed, coherent
+from dispatch.entries import Entry, Listing, Row, Upstream
+from dispatch.sources import vendor_entry
+from dispatch.yaml_lines import Place, YamlError, load
+from providers import PROVIDERS
+from providers.base import Rules
+from providers.vendors import VENDORS, Vendor
+from schemas.catalogue import schema_for
+
+log = getLogger("thinkline.models_file")
+
+FILE_BYTES = 5_000_000
+TIMEOUTS = {
+    "connect_timeout": "connect",
+    "first_event_timeout": "first_event",
+    "idle_timeout": "idle",
+    "total_timeout": "total",
+}
+NOT_YET = "OCI Generative AI, which this version does not have yet"
+
+
+class CatalogueError(ValueError):
+    """A models file that cannot be used. The message has file, line and reason."""
+
+    def __init__(self, path: Path, line: int, what: str) -> None:
+        super().__init__(f"{path}, line {line}: {what}")
+
+
+def read(path: Path, variables: Mapping[str, str], known: Collection[str] = ()) -> Listing:
+    """The file's providers and models. `variables` are what `${NAME}` means; `known` are the names of the providers
+    that others tell of. Raises CatalogueError.
+    """
+    try:
+        with path.open("rb") as file:
+            raw = file.read(FILE_BYTES + 1)
+        if len(raw) > FILE_BYTES:
+            raise CatalogueError(path, 1, f"the file is larger than {FILE_BYTES} bytes")
+        data, lines = load(raw.decode(), variables)
+    except OSError as error:
+        raise CatalogueError(path, 1, f"it cannot be read ({error.strerror})") from None
+    except UnicodeDecodeError:
+        raise CatalogueError(path, 1, "it is not UTF-8 text") from None
+    except YamlError as error:
+        raise CatalogueError(path, error.line, error.what) from None
+    if data is None:
+        return Listing()
+    try:
+        loaded = schema_for(data).load(data)
+    except ValidationError as error:
+        place, sentence = _first(error.normalized_messages(), ())  # type: ignore[no-untyped-call]
+        raise CatalogueError(path, _line(lines, place), f"{_dotted(place)}: {sentence}") from None
+    try:
+        listing = _regions(loaded) if isinstance(loaded, list) else _file(loaded, variables, known)
+    except Incoherent as error:
+        raise CatalogueError(path, _line(lines, error.place), error.what) from None
+    shape = "seed 001's shape" if isinstance(loaded, list) else "providers and models"
+    aliases = sum(len(row.aliases) for row in listing.rows)
+    facts = {"file": str(path), "providers": len(listing.entries), "models": len(listing.rows), "aliases": aliases}
+    log.info("read as %s", shape, extra={"facts": facts})
+    return listing
+
+
+def _file(data: Mapping[str, Any], variables: Mapping[str, str], known: Collection[str]) -> Listing:
+    """Ours, and seed 002's. Raises Incoherent."""
+    providers = {name: given or {} for name, given in data.get("providers", {}).items()}
+    entries: list[Entry] = []
+    rows: list[Placed] = []
+    for name, given in providers.items():
+        entries += _entries(name, given, _proxy(given, data.get("proxy", {})), variables)
+        rows += _nested(name, given)
+    rows += [(_row(given, providers), ("models", at)) for at, given in enumerate(data.get("models", []))]
+    for row, place in rows:
+        for upstream in row.upstreams:
+            if upstream.provider not in providers and upstream.provider not in known:
+                raise Incoherent(place, f"{row.name!r} is at the provider {upstream.provider!r}, which is not known")
+    accounts = [entry.name for entry in entries]
+    rows = [(replace(row, upstreams=_over_accounts(row.upstreams, accounts)), place) for row, place in rows]
+    return Listing(tuple(entries), coherent(rows, data.get("aliases", {})))
+
+
+def _regions(regions: list[dict[str, Any]]) -> Listing:
+    """Seed 001's list: four kinds of models, each in a region and a compartment, on OCI."""
+    rows: list[Placed] = []
+    for at, region in enumerate(regions):
+        where = {"region": region["region"], "compartment": region["compartment_id"]}
+        for kind, models in region["models"].items():
+            for position, model in enumerate(models or []):
+                given = {
+                    **{key: model[key] for key in ("tool_call", "stream_tool_call", "multimodal") if key in model},
+                    "name": model["name"],
+                    "provider": "oci",
+                    "model": model.get("model_id") or model.get("endpoint") or model["name"],
+                    "owned_by": model.get("provider") or model["name"].partition(".")[0],
+                }
+                details = {**where, "type": kind, "endpoint": model.get("endpoint", "")}
+                rows.append((replace(_row(given, {}), details=details), (at, "models", kind, position, "name")))
+    return Listing((Entry("oci", "oci", "", missing=NOT_YET),), coherent(rows, {}))
+
+
+def _proxy(given: Mapping[str, Any], proxies: Mapping[str, str]) -> str:
+    """The provider's own proxy, or seed 002's common one where it asks for it."""
+    common = (proxies.get("https") or proxies.get("http")) if given.get("requires_proxy") else ""
+    return given.get("proxy") or common or ""
+
+
+def _entries(name: str, given: Mapping[str, Any], proxy: str, variables: Mapping[str, str]) -> list[Entry]:
+    """The provider's accounts: one for each of its addresses and keys, `name`, `name#2` ..."""
+    place: Place = ("providers", name)
+    if "#" in name or "/" in name:
+        raise Incoherent(place, f"a provider's name may have neither # nor /: {name!r}")
+    kind = given.get("kind", "openai_compatible")
+    if kind == "demo":
+        return [Entry(name, kind, "demo", {"name": name}, lenient=True)]
+    if kind not in PROVIDERS:
+        return [
+            Entry(name, kind, "", missing=f"a kind of provider that this version has; it has {', '.join(PROVIDERS)}")
+        ]
+    vendor = next((row for row in VENDORS if row.name == name), Vendor(name=name, label=name, keyless=True))
+    overrides = {key: given[key] for key in ("model", "frames", "strict", "usage", "embedding_batch") if key in given}
+    vendor = replace(vendor, **overrides)
+    complete = "models" in given and not given.get("pass_unknown", False)
+    accounts = [(address, key) for address in _listed(given.get("base_url")) for key in _listed(given.get("api_key"))]
+    try:
+        return [
+            vendor_entry(
+                vendor,
+                variables,
+                name=name if number == 1 else f"{name}#{number}",
+                address=address,
+                key=key,
+                proxy=proxy,
+                complete=complete,
+            )
+            for number, (address, key) in enumerate(accounts, start=1)
+        ]
+    except ValueError as error:
+        raise Incoherent(place, str(error)) from None
+
+
+def _nested(provider: str, given: Mapping[str, Any]) -> list[Placed]:
+    """Seed 002's models of a provider, by `provider/model`; `model<variant>` is another one of the same model."""
+    rows: list[Placed] = []
+    for name, settings in given.get("models", {}).items():
+        upstream = name.partition("<")[0] if name.endswith(">") else name
+        described = {**(settings or {}), "name": f"{provider}/{name}", "provider": provider, "model": upstream}
+        rows.append((_row(described, {provider: given}), ("providers", provider, "models", name)))
+    return rows
+
+
+def _row(given: Mapping[str, Any], providers: Mapping[str, Mapping[str, Any]]) -> Row:
+    model = given.get("model") or given.get("model_id") or given["name"]
+    places = given.get("upstreams") or [{"provider": given["provider"]}]
+    upstreams = tuple(Upstream(each["provider"], each.get("model", model), each.get("weight", 1)) for each in places)
+    ttft, price = given.get("ttft_timeout_ms"), given.get("price")
+    return Row(
+        name=given["name"],
+        upstreams=upstreams,
+        aliases=tuple(given.get("aliases", ())),
+        fallbacks=tuple(given.get("fallbacks", ())),
+        timeouts=_timeouts({**providers.get(upstreams[0].provider, {}), **given}),
+        ttft_timeout=ttft / 1000 if ttft else None,
+        max_tokens=given.get("max_tokens"),
+        rules=_rules(given.get("params") or given.get("param_config") or {}),
+        tools=given.get("tool_call", True),
+        stream_tools=given.get("stream_tool_call", True),
+        images=given.get("multimodal", True),
+        price=(price["prompt"], price["completion"]) if price else None,
+        owned_by=given.get("owned_by") or upstreams[0].provider,
+        details={key: given[key] for key in ("region", "compartment", "endpoint", "type") if key in given},
+    )
+
+
+def _over_accounts(upstreams: tuple[Upstream, ...], accounts: list[str]) -> tuple[Upstream, ...]:
+    """A provider with several accounts is as many places where the model can be had."""
+    spread = []
+    for upstream in upstreams:
+        names = [name for name in accounts if name.partition("#")[0] == upstream.provider] or [upstream.provider]
+        spread += [replace(upstream, provider=name) for name in names]
+    return tuple(spread)
+
+
+def _timeouts(given: Mapping[str, Any]) -> dict[str, float]:
+    timeouts = {ours: given[name] for name, ours in TIMEOUTS.items() if name in given}
+    return {**timeouts, **({"total": given["timeout"]} if "timeout" in given else {})}
+
+
+def _rules(given: Mapping[str, Any]) -> Rules:
+    def rule(name: str) -> Any:
+        return given.get(name) or given.get(f"{name}_params") or {}
+
+    return Rules(rule("update"), rule("add"), rule("rename"), tuple(rule("delete")))
+
+
+def _listed(value: Any) -> list[str]:
+    return value if isinstance(value, list) else [value or ""]
+
+
+def _first(messages: Any, place: Place) -> tuple[Place, str]:
+    """The first message of marshmallow's nested dictionaries, and the place it is about."""
+    while isinstance(messages, dict):
+        key, messages = next(iter(messages.items()))
+        place = place if key in ("_schema", "value") else (*place, key)
+    return place, str(messages[0] if isinstance(messages, list) else messages)
+
+
+def _line(lines: Mapping[Place, int], place: Place) -> int:
+    """The line of a place, or of what it would stand in."""
+    while place not in lines:
+        place = place[:-1]
+    return lines[place]
+
+
+def _dotted(place: Place) -> str:
+    return (
+        "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in place).removeprefix(".") or "the file"
+    )

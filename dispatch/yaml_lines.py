@@ -1,0 +1,99 @@
+"""YAML with its line numbers: plain data, and the line of each place in it, so that an error can name one.
+
+The safe loader's types; a key that stands twice, an anchor that grows without bounds and a variable that is not set
+are errors. `${NAME}` in a value is a variable, `${NAME:-text}` one with a default.
+"""
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+import yaml
+
+VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)(?::-([^}]*))?\}")
+NODES = 500_000
+DEPTH = 50
+
+Place = tuple[str | int, ...]
+
+
+class YamlError(Exception):
+    """What is wrong, and in which line (from 1)."""
+
+    def __init__(self, line: int, what: str) -> None:
+        super().__init__(what)
+        self.line = line
+        self.what = what
+
+
+def load(text: str, variables: Mapping[str, str]) -> tuple[Any, dict[Place, int]]:
+    """The data, and the line of each place in it: `("models", 0, "name") -> 7`. Raises YamlError."""
+    loader = yaml.CSafeLoader(text)
+    try:
+        node = loader.get_single_node()
+        if node is None:
+            return None, {(): 1}
+        reader = _Reader(loader, variables)
+        return reader.value(node, ()), reader.lines
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark or error.context_mark
+        raise YamlError(mark.line + 1 if mark else 1, error.problem or "not YAML") from None
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        raise YamlError(1, " ".join(str(error).split())) from None
+    finally:
+        loader.dispose()
+
+
+class _Reader:
+    def __init__(self, loader: yaml.CSafeLoader, variables: Mapping[str, str]) -> None:
+        self.lines: dict[Place, int] = {}
+        self._loader = loader
+        self._variables = variables
+        self._seen = 0
+
+    def value(self, node: yaml.Node, place: Place) -> Any:
+        line = node.start_mark.line + 1
+        self.lines.setdefault(place, line)
+        self._seen += 1
+        if self._seen > NODES or len(place) > DEPTH:
+            raise YamlError(line, "the file unfolds to more than a catalogue can be")
+        if isinstance(node, yaml.MappingNode):
+            return self._mapping(node, place)
+        if isinstance(node, yaml.SequenceNode):
+            return [self.value(item, (*place, position)) for position, item in enumerate(node.value)]
+        return self._scalar(node, line)
+
+    def _mapping(self, node: yaml.MappingNode, place: Place) -> dict[str, Any]:
+        found: dict[str, Any] = {}
+        merged: dict[str, Any] = {}
+        for key_node, value_node in node.value:
+            line = key_node.start_mark.line + 1
+            if key_node.tag == "tag:yaml.org,2002:merge":
+                sources = value_node.value if isinstance(value_node, yaml.SequenceNode) else [value_node]
+                for source in reversed(sources):
+                    merged |= self.value(source, place)
+                continue
+            if not isinstance(key_node, yaml.ScalarNode):
+                raise YamlError(line, "a key must be a name")
+            key = str(key_node.value)
+            if key in found:
+                raise YamlError(line, f"{key!r} stands here for the second time")
+            self.lines[(*place, key)] = line
+            found[key] = self.value(value_node, (*place, key))
+        return {**merged, **found}
+
+    def _scalar(self, node: yaml.Node, line: int) -> Any:
+        text = VARIABLE.sub(lambda found: self._variable(found, line), node.value)
+        if text != node.value:
+            implicit = getattr(node, "style", None) is None  # only a value without quotes may become a number
+            tag = self._loader.resolve(yaml.ScalarNode, text, (implicit, not implicit))  # type: ignore[no-untyped-call]
+            node = yaml.ScalarNode(tag, text, node.start_mark, node.end_mark)
+        value = self._loader.construct_object(node)
+        return value if isinstance(value, (str, int, float, bool)) or value is None else str(node.value)
+
+    def _variable(self, found: re.Match[str], line: int) -> str:
+        name, default = found.groups()
+        value = self._variables.get(name) or default
+        if value is None:
+            raise YamlError(line, f"the variable {name} is not set")
+        return value

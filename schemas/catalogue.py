@@ -1,0 +1,177 @@
+"""models.yaml, inbound: which fields it may have, and what each may hold. `load_file` knows three shapes of it.
+
+ours      a mapping: `providers` by name, `models` a list, `aliases` by name
+seed 001  a list of regions, each with `models` of four kinds (ondemand, embedding, dedicated, datascience)
+seed 002  a mapping: `providers` by name, each with its `models` by name
+"""
+
+from typing import Any
+
+from marshmallow import RAISE, Schema, ValidationError, fields, validate, validates_schema
+
+from schemas.fields import Either, Number, Truth, Whole
+
+SECONDS = validate.Range(min=0.001, max=86_400)
+NAME = validate.Regexp(r"[!-~]{1,200}", error="Must be a name without spaces, of visible ASCII characters.")
+STRINGS = (str, list)
+
+
+class Known(Schema):
+    """A schema that refuses fields it does not know: a misspelt one would be silently without effect."""
+
+    class Meta:
+        """marshmallow's options."""
+
+        unknown = RAISE
+
+
+class TimeoutsSchema(Known):
+    """Seconds; `timeout` is the total, by seed 002's name."""
+
+    timeout = Number(validate=SECONDS)
+    connect_timeout = Number(validate=SECONDS)
+    first_event_timeout = Number(validate=SECONDS)
+    idle_timeout = Number(validate=SECONDS)
+    total_timeout = Number(validate=SECONDS)
+
+
+class RulesSchema(Known):
+    """Parameter rules, in the order in which they are applied; under seed 002's names too."""
+
+    update = fields.Dict(keys=fields.String())
+    add = fields.Dict(keys=fields.String())
+    rename = fields.Dict(keys=fields.String(), values=fields.String())
+    delete = fields.List(fields.String())
+    update_params = fields.Dict(keys=fields.String())
+    add_params = fields.Dict(keys=fields.String())
+    rename_params = fields.Dict(keys=fields.String(), values=fields.String())
+    delete_params = fields.List(fields.String())
+
+
+class PriceSchema(Known):
+    """Per million tokens."""
+
+    prompt = Number(required=True, validate=validate.Range(min=0))
+    completion = Number(required=True, validate=validate.Range(min=0))
+
+
+class UpstreamSchema(Known):
+    """One of the places where a model can be had."""
+
+    provider = fields.String(required=True)
+    model = fields.String()
+    weight = Whole(validate=validate.Range(1, 100))
+
+
+class PlaceSchema(Known):
+    """Where an OCI model lives."""
+
+    region = fields.String()
+    compartment = fields.String()
+    compartment_id = fields.String()
+    endpoint = fields.String()
+    type = fields.String(validate=validate.OneOf(["ondemand", "embedding", "dedicated", "datascience"]))
+
+
+class ModelSchema(TimeoutsSchema, PlaceSchema):
+    """A model by the name that callers use."""
+
+    name = fields.String(required=True, validate=NAME)
+    provider = fields.String()
+    model = fields.String()
+    model_id = fields.String()
+    upstreams = fields.List(fields.Nested(UpstreamSchema), validate=validate.Length(min=1))
+    aliases = fields.List(fields.String(validate=NAME))
+    fallbacks = fields.List(fields.String())
+    ttft_timeout_ms = Number(validate=validate.Range(min=1))
+    max_tokens = Whole(validate=validate.Range(min=1))
+    params = fields.Nested(RulesSchema)
+    param_config = fields.Nested(RulesSchema)
+    tool_call = Truth()
+    stream_tool_call = Truth()
+    multimodal = Truth()
+    price = fields.Nested(PriceSchema)
+    owned_by = fields.String()
+    description = fields.String()
+
+    @validates_schema
+    def _somewhere(self, data: dict[str, Any], **_: Any) -> None:
+        if ("provider" in data) == ("upstreams" in data):
+            raise ValidationError("Must have either a provider or upstreams.")
+
+
+class NestedModelSchema(TimeoutsSchema):
+    """A model of a provider, as seed 002 has it: its name is its key."""
+
+    max_tokens = Whole(validate=validate.Range(min=1))
+    param_config = fields.Nested(RulesSchema)
+    params = fields.Nested(RulesSchema)
+    aliases = fields.List(fields.String(validate=NAME))
+    description = fields.String()
+
+
+class ProviderSchema(TimeoutsSchema, PlaceSchema):
+    """A provider: a vendor of the table, or another one that speaks a known dialect."""
+
+    kind = fields.String()
+    base_url = Either(*STRINGS, what="an address or a list of them")
+    api_key = Either(*STRINGS, what="a key or a list of them")
+    model = fields.String()
+    proxy = fields.String()
+    frames = fields.String(validate=validate.OneOf(["auto", "verbatim", "rebuilt"]))
+    strict = Truth()
+    usage = Truth()
+    embedding_batch = Whole(validate=validate.Range(min=1))
+    pass_unknown = Truth()
+    adapter = fields.String()
+    requires_proxy = Truth()
+    models = fields.Dict(keys=fields.String(validate=NAME), values=fields.Nested(NestedModelSchema, allow_none=True))
+
+
+class FileSchema(Known):
+    """Ours, and seed 002's."""
+
+    providers = fields.Dict(keys=fields.String(validate=NAME), values=fields.Nested(ProviderSchema, allow_none=True))
+    models = fields.List(fields.Nested(ModelSchema))
+    aliases = fields.Dict(keys=fields.String(validate=NAME), values=fields.String())
+    proxy = fields.Dict(keys=fields.String(), values=fields.String())
+    logging = fields.Dict()
+
+
+class RegionModelSchema(Known):
+    """One of seed 001's models."""
+
+    name = fields.String(required=True, validate=NAME)
+    model_id = fields.String()
+    endpoint = fields.String()
+    provider = fields.String()
+    tool_call = Truth()
+    stream_tool_call = Truth()
+    multimodal = Truth()
+    description = fields.String()
+
+
+class RegionModelsSchema(Known):
+    """Seed 001's four kinds."""
+
+    ondemand = fields.List(fields.Nested(RegionModelSchema), allow_none=True)
+    embedding = fields.List(fields.Nested(RegionModelSchema), allow_none=True)
+    dedicated = fields.List(fields.Nested(RegionModelSchema), allow_none=True)
+    datascience = fields.List(fields.Nested(RegionModelSchema), allow_none=True)
+
+
+class RegionSchema(Known):
+    """One of seed 001's regions."""
+
+    region = fields.String(required=True)
+    compartment_id = fields.String(required=True)
+    models = fields.Nested(RegionModelsSchema, required=True)
+
+
+def schema_for(data: Any) -> Schema:
+    """The schema of the shape that this file has. Raises ValidationError for none of them."""
+    if isinstance(data, list):
+        return RegionSchema(many=True)
+    if isinstance(data, dict):
+        return FileSchema()
+    raise ValidationError("Must be a mapping with `providers` and `models`, or a list of regions.")

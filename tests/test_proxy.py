@@ -1,0 +1,480 @@
+"""The way to an upstream through a proxy: real proxies on loopback, real TLS behind them (B3, D6, D7)."""
+
+import base64
+import ipaddress
+import json
+import select
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from typing import Self
+
+import pytest
+
+from errors import HungUp, UpstreamDown, UpstreamTimeout
+from providers.base import Call, Timeouts
+from providers.connect import FORMS
+from providers.engine import tls
+from providers.http import Account, send
+from tests.conftest import ROOT, until
+from tests.frames import chat_body, said
+from tests.upstreams import OpenAIUpstream, certificate
+from tests.upstreams.answers import TEXTS
+
+HOST = "127.0.0.1"
+PASSWORD = "p@ss/w:rd 7"
+ENCODED = "p%40ss%2Fw%3Ard%207"
+TUNNEL = b"HTTP/1.1 200 Connection established\r\n\r\n"
+SCHEMES = ["http", "socks5", "socks5h", "socks4"]
+
+Asked = tuple[str, int]
+Handshake = Callable[[socket.socket], Asked | None]
+"""Whom the proxy is asked for; None when that was all that it does."""
+
+
+def exactly(sock: socket.socket, count: int) -> bytes:
+    """So many bytes and no more: what follows is the upstream's."""
+    data = b""
+    while len(data) < count:
+        more = sock.recv(count - len(data))
+        if not more:
+            raise ConnectionResetError
+        data += more
+    return data
+
+
+def ending(sock: socket.socket, end: bytes) -> bytes:
+    data = b""
+    while not data.endswith(end):
+        data += exactly(sock, 1)
+    return data[: -len(end)]
+
+
+def http(credential: str = "") -> Handshake:
+    def shake(sock: socket.socket) -> Asked | None:
+        line, *headers = ending(sock, b"\r\n\r\n").decode("ascii").split("\r\n")
+        fields = dict(header.split(": ", 1) for header in headers)
+        method, authority, version = line.split(" ")
+        assert (method, version, fields["Host"]) == ("CONNECT", "HTTP/1.1", authority)
+        given = fields.get("Proxy-Authorization", "").removeprefix("Basic ")
+        if base64.b64decode(given).decode() != credential:
+            sock.sendall(b"HTTP/1.1 407 Who?\r\nContent-Length: 4\r\n\r\nWho?")
+            return None
+        sock.sendall(TUNNEL[:20])
+        sock.sendall(TUNNEL[20:])
+        host, _, port = authority.rpartition(":")
+        return host, int(port)
+
+    return shake
+
+
+def socks5(credential: str = "") -> Handshake:
+    def shake(sock: socket.socket) -> Asked | None:
+        version, count = exactly(sock, 2)
+        assert version == 5
+        wanted = 2 if credential else 0
+        if wanted not in exactly(sock, count):
+            sock.sendall(b"\x05\xff")
+            return None
+        sock.sendall(bytes([5, wanted]))
+        if credential:
+            user, password = (exactly(sock, exactly(sock, 1)[0]) for _ in range(2) if _ or exactly(sock, 1))
+            sock.sendall(b"\x01\x00" if b"%b:%b" % (user, password) == credential.encode() else b"\x01\x01")
+        assert exactly(sock, 3) == b"\x05\x01\x00"
+        kind = exactly(sock, 1)[0]
+        if kind == 3:
+            host = exactly(sock, exactly(sock, 1)[0]).decode("ascii")
+        else:
+            host = str(ipaddress.ip_address(exactly(sock, {1: 4, 4: 16}[kind])))
+        port = int.from_bytes(exactly(sock, 2), "big")
+        sock.sendall(b"\x05\x00\x00\x01\x7f\x00\x00\x01\x00\x00")
+        return host, port
+
+    return shake
+
+
+def socks4(user: str = "") -> Handshake:
+    def shake(sock: socket.socket) -> Asked | None:
+        assert exactly(sock, 2) == b"\x04\x01"
+        port = int.from_bytes(exactly(sock, 2), "big")
+        host = str(ipaddress.ip_address(exactly(sock, 4)))
+        granted = ending(sock, b"\0").decode() == user
+        sock.sendall(b"\x00\x5a\x00\x00\x00\x00\x00\x00" if granted else b"\x00\x5d\x00\x00\x00\x00\x00\x00")
+        return (host, port) if granted else None
+
+    return shake
+
+
+def says(*pieces: bytes, pause: float = 0.0, hold: bool = True) -> Handshake:
+    """Says this, whatever it is asked, with a pause before each piece; then nothing more, or it leaves."""
+
+    def shake(sock: socket.socket) -> Asked | None:
+        for piece in pieces:
+            if select.select([sock], [], [], pause)[0] and not sock.recv(4096):
+                return None
+            time.sleep(pause)
+            sock.sendall(piece)
+        while hold and sock.recv(4096):
+            pass
+        return None
+
+    return shake
+
+
+class Proxy:
+    """A proxy on loopback, a thread per connection. Whatever host it is asked for, it leads to 127.0.0.1."""
+
+    def __init__(self, handshake: Handshake) -> None:
+        self.asked: list[Asked] = []
+        self.connections: list[socket.socket] = []
+        self.gone = 0
+        self.failures: list[BaseException] = []
+        self._handshake = handshake
+        self._listener = socket.create_server((HOST, 0))
+        self.port: int = self._listener.getsockname()[1]
+        self._threads = [threading.Thread(target=self._accept, daemon=True)]
+
+    def __enter__(self) -> Self:
+        self._threads[0].start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._listener.shutdown(socket.SHUT_RDWR)
+        self.drop()
+        for thread in self._threads:
+            thread.join(5)
+            assert not thread.is_alive()
+        self._listener.close()
+        assert not self.failures
+
+    def url(self, scheme: str = "http", credential: str = "") -> str:
+        return f"{scheme}://{credential and credential + '@'}{HOST}:{self.port}"
+
+    def drop(self) -> None:
+        """End all connections, as a proxy does with those that are idle."""
+        for sock in self.connections:
+            try:
+                sock.shutdown(socket.SHUT_RDWR)
+            except OSError:
+                pass  # it has ended already
+
+    def _accept(self) -> None:
+        while True:
+            try:
+                sock, _ = self._listener.accept()
+            except OSError:
+                return
+            self.connections.append(sock)
+            thread = threading.Thread(target=self._serve, args=(sock,), daemon=True)
+            self._threads.append(thread)
+            thread.start()
+
+    def _serve(self, sock: socket.socket) -> None:
+        try:
+            with sock:
+                asked = self._handshake(sock)
+                if asked is not None:
+                    self.asked.append(asked)
+                    with socket.create_connection((HOST, asked[1])) as upstream:
+                        relay(sock, upstream)
+        except OSError:
+            pass  # one side has left
+        except BaseException as failure:
+            self.failures.append(failure)
+            raise
+        finally:
+            self.gone += 1
+
+
+def relay(caller: socket.socket, upstream: socket.socket) -> None:
+    other = {caller: upstream, upstream: caller}
+    while True:
+        for sock in select.select([caller, upstream], [], [])[0]:
+            data = sock.recv(65_536)
+            if not data:
+                return
+            other[sock].sendall(data)
+
+
+HANDSHAKES: dict[str, Callable[[str], Handshake]] = {
+    "http": http,
+    "socks5": socks5,
+    "socks5h": socks5,
+    "socks4": socks4,
+}
+
+
+@pytest.fixture(params=[False, True], ids=["plain", "TLS"])
+def target(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[OpenAIUpstream]:
+    """An upstream whose certificate is trusted; the one TLS context of the process is made anew before and after."""
+    if request.param:
+        monkeypatch.setenv("SSL_CERT_FILE", str(certificate()[0]))
+    tls.cache_clear()
+    with OpenAIUpstream(tls=request.param) as upstream:
+        yield upstream
+    tls.cache_clear()
+
+
+def account(upstream: OpenAIUpstream, proxy: str, host: str = HOST) -> Account:
+    return Account("up", upstream.base_url.replace(HOST, host), {"Authorization": f"Bearer {upstream.key}"}, proxy)
+
+
+def chat(to: Account, connect: float = 5.0, call: Call | None = None) -> bytes:
+    """One streamed answer, whole."""
+    body = json.dumps(chat_body(stream=True)).encode()
+    reply = send(to, "POST", "/chat/completions", {}, body, call or Call(), Timeouts(connect=connect))
+    try:
+        for _ in reply.head():
+            pass
+        stream = b"".join(reply)
+        reply.settle()
+    finally:
+        reply.close()
+    assert reply.status == 200, stream
+    return stream
+
+
+def nowhere(proxy: str, base_url: str = "http://upstream.invalid/v1") -> Account:
+    """An account whose upstream cannot be reached, should anybody try."""
+    return Account("up", base_url, {}, proxy)
+
+
+def down(to: Account) -> str:
+    """The log's line of a failure that is the proxy's, and is not waited for."""
+    began = time.monotonic()
+    with pytest.raises(UpstreamDown) as caught:
+        chat(to, connect=30)
+    assert time.monotonic() - began < 5
+    assert caught.value.message == "up cannot be reached through its proxy."
+    error: BaseException | None = caught.value
+    while error is not None:
+        assert PASSWORD not in repr(error)
+        assert ENCODED not in repr(error)
+        error = error.__cause__ or error.__context__
+    assert PASSWORD not in caught.value.log
+    return caught.value.log
+
+
+@pytest.mark.parametrize("scheme", SCHEMES)
+def test_a_streamed_chat_and_its_connection_kept(target: OpenAIUpstream, scheme: str) -> None:
+    with Proxy(HANDSHAKES[scheme]("")) as proxy:
+        to = account(target, proxy.url(scheme), host="localhost")
+        for _ in range(3):
+            assert said(chat(to)) == "".join(TEXTS)
+        assert len(proxy.connections) == target.accepted == len(to.pool) == 1
+        by_proxy = scheme in ("http", "socks5h")
+        assert proxy.asked == [("localhost" if by_proxy else HOST, target.port)]
+
+
+@pytest.mark.parametrize("scheme", SCHEMES)
+def test_with_a_credential(target: OpenAIUpstream, scheme: str) -> None:
+    user, credential = ("me", "me") if scheme == "socks4" else (f"m%65:{ENCODED}", f"me:{PASSWORD}")
+    with Proxy(HANDSHAKES[scheme](credential)) as proxy:
+        assert said(chat(account(target, proxy.url(scheme, user))))
+        assert proxy.asked == [(HOST, target.port)]
+
+
+@pytest.mark.parametrize("scheme", ["http", "socks5h"])
+def test_a_name_that_only_the_proxy_knows(upstream: OpenAIUpstream, scheme: str) -> None:
+    with Proxy(HANDSHAKES[scheme]("")) as proxy:
+        assert said(chat(account(upstream, proxy.url(scheme), host="upstream.invalid")))
+        assert proxy.asked == [("upstream.invalid", upstream.port)]
+
+
+@pytest.mark.parametrize(("scheme", "host"), [("http", "[::1]"), ("socks5", "::1"), ("socks5h", "::1")])
+def test_an_address_of_ip_version_6(upstream: OpenAIUpstream, scheme: str, host: str) -> None:
+    with Proxy(HANDSHAKES[scheme]("")) as proxy:
+        assert said(chat(account(upstream, proxy.url(scheme), host="[::1]")))
+        assert proxy.asked == [(host, upstream.port)]
+
+
+def test_a_kept_connection_that_the_proxy_ended_is_replaced(target: OpenAIUpstream) -> None:
+    with Proxy(http()) as proxy:
+        to = account(target, proxy.url())
+        chat(to)
+        proxy.drop()
+        until(lambda: proxy.gone == 1, "the proxy to end the connection")
+        assert said(chat(to))
+        assert len(proxy.connections) == 2
+
+
+@pytest.mark.parametrize("scheme", SCHEMES)
+@pytest.mark.parametrize("given", ["wrong", "none"])
+def test_a_credential_that_the_proxy_refuses(scheme: str, given: str) -> None:
+    right, wrong = ("me", "you") if scheme == "socks4" else ("me:right", f"me:{ENCODED}")
+    with Proxy(HANDSHAKES[scheme](right)) as proxy:
+        log = down(nowhere(proxy.url(scheme, wrong if given == "wrong" else ""), "http://127.0.0.1:9/v1"))
+        assert f"through {proxy.url(scheme)})" in log
+        assert scheme != "http" or "407" in log
+        assert not proxy.asked
+
+
+@pytest.mark.parametrize("scheme", SCHEMES)
+def test_a_proxy_that_is_not_there(scheme: str) -> None:
+    with socket.socket() as silent:
+        silent.bind((HOST, 0))
+        log = down(nowhere(f"{scheme}://{HOST}:{silent.getsockname()[1]}"))
+    assert "ConnectionRefusedError" in log
+
+
+def test_a_proxy_whose_name_nobody_knows() -> None:
+    assert "through http://proxy.invalid:3128" in down(nowhere(f"http://me:{ENCODED}@proxy.invalid:3128"))
+
+
+UNFIT: dict[str, tuple[str, Handshake]] = {
+    "bad gateway": ("http", says(b"HTTP/1.1 502 Bad Gateway\r\nContent-Length: 0\r\n\r\n")),
+    "a redirect": ("http", says(b"HTTP/1.1 302 Found\r\nLocation: http://login/\r\n\r\n")),
+    "not HTTP": ("http", says(b"SSH-2.0-OpenSSH_9.6\r\n")),
+    "not HTTP, in a byte": ("http", says(b"\x05")),
+    "no status": ("http", says(b"HTTP/1.1 two hundred\r\n\r\n")),
+    "no end": ("http", says(b"HTTP/1.1 200 OK\r\nX: " + b"x" * 70_000)),
+    "cut": ("http", says(b"HTTP/1.1 200 OK\r\n", hold=False)),
+    "nothing": ("http", says(b"", hold=False)),
+    "more than a head": ("http", says(TUNNEL + b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")),
+    "HTTP to SOCKS5": ("socks5h", says(b"HTTP/1.1 400 Bad Request\r\n\r\n")),
+    "HTTP to SOCKS4": ("socks4", says(b"HTTP/1.1 400 Bad Request\r\n\r\n")),
+    "SOCKS5 cannot reach it": ("socks5h", says(b"\x05\x00", b"\x05\x05\x00\x01" + b"\0" * 6)),
+    "SOCKS5 with an unknown code": ("socks5h", says(b"\x05\x00", b"\x05\x99\x00\x01" + b"\0" * 6)),
+    "SOCKS5 with an unknown address": ("socks5h", says(b"\x05\x00", b"\x05\x00\x00\x09" + b"\0" * 6)),
+    "SOCKS5 with a name of no letters": ("socks5h", says(b"\x05\x00", b"\x05\x00\x00\x03\x02\xff\xff\0\0")),
+    "SOCKS5 wants what it was not offered": ("socks5h", says(b"\x05\x02")),
+    "SOCKS5 cut": ("socks5h", says(b"\x05\x00", b"\x05\x00\x00", hold=False)),
+    "SOCKS4 cannot reach it": ("socks4", says(b"\x00\x5b" + b"\0" * 6)),
+    "SOCKS4 cut": ("socks4", says(b"\x00\x5a", hold=False)),
+}
+
+
+@pytest.mark.parametrize("case", UNFIT)
+def test_a_proxy_that_refuses_or_talks_nonsense(case: str) -> None:
+    scheme, handshake = UNFIT[case]
+    with Proxy(handshake) as proxy:
+        down(nowhere(proxy.url(scheme), "http://127.0.0.1:9/v1"))
+        until(lambda: proxy.gone == 1, "our side to be closed")
+
+
+STALLED: dict[str, tuple[str, str, Handshake]] = {
+    "http": ("http", "http", says()),
+    "http, drop by drop": ("http", "http", says(TUNNEL[:-2], *[b"x"] * 400, pause=0.01)),
+    "socks5": ("socks5h", "http", says()),
+    "socks5, the reply": ("socks5h", "http", says(b"\x05\x00")),
+    "socks5, drop by drop": ("socks5h", "http", says(b"\x05\x00", b"\x05\0\0\x03\xff", *[b"x"] * 200, pause=0.02)),
+    "socks4": ("socks4", "http", says(b"\x00\x5a")),
+    "TLS behind http": ("http", "https", says(TUNNEL)),
+    "TLS behind socks5": ("socks5h", "https", says(b"\x05\x00", b"\x05\x00\x00\x01" + b"\0" * 6)),
+}
+
+
+@pytest.mark.parametrize("case", STALLED)
+def test_a_proxy_that_stalls_is_not_waited_for(case: str) -> None:
+    scheme, target, handshake = STALLED[case]
+    with Proxy(handshake) as proxy:
+        began = time.monotonic()
+        with pytest.raises(UpstreamTimeout) as caught:
+            chat(nowhere(proxy.url(scheme, "" if scheme == "socks4" else f"me:{ENCODED}"), f"{target}://{HOST}"), 0.2)
+        assert 0.2 <= time.monotonic() - began < 1.5
+        assert caught.value.message == "up did not answer in time."
+        assert f"through {proxy.url(scheme)})" in caught.value.log
+        until(lambda: proxy.gone == 1, "our side to be closed")
+
+
+def test_one_time_out_holds_over_all_phases() -> None:
+    """A tunnel late in the time leaves TLS the rest of it, not the time anew."""
+    with Proxy(says(TUNNEL, pause=0.8)) as proxy:
+        began = time.monotonic()
+        with pytest.raises(UpstreamTimeout):
+            chat(nowhere(proxy.url(), f"https://{HOST}"), connect=1.0)
+        assert 1.0 <= time.monotonic() - began < 1.6
+        assert len(proxy.connections) == 1
+
+
+@pytest.mark.parametrize("case", STALLED)
+def test_a_hang_up_ends_every_phase_at_once(case: str) -> None:
+    scheme, target, handshake = STALLED[case]
+    ended: list[BaseException] = []
+    call = Call()
+
+    def ask(to: Account) -> None:
+        try:
+            chat(to, connect=30, call=call)
+        except BaseException as error:  # noqa: BLE001 - it is looked at below
+            ended.append(error)
+
+    with Proxy(handshake) as proxy:
+        asking = threading.Thread(target=ask, args=(nowhere(proxy.url(scheme), f"{target}://{HOST}"),), daemon=True)
+        asking.start()
+        until(lambda: proxy.connections, "the proxy to be asked")
+        began = time.monotonic()
+        call.hang_up()
+        asking.join(5)
+        assert time.monotonic() - began < 1
+        assert [type(error) for error in ended] == [HungUp]
+        until(lambda: proxy.gone == 1, "our side to be closed")
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "secret",
+        "proxy:3128",
+        "https://proxy:3128",
+        "socks4a://proxy:1080",
+        "http://proxy",
+        "http://:3128",
+        "http://proxy:0",
+        "http://proxy:99999",
+        "http://proxy:http",
+        "http://a..b:3128",
+        "http://[::1:3128",
+        "http://proxy:3128/path",
+        "http://proxy:3128?query",
+        "http://proxy:3128#fragment",
+        "http://proxy:3128\r\nX: y",
+        "http://pro xy:3128",
+        "http://me:12/secret@proxy:3128",
+        "http://me:se/cret@proxy:3128",
+        "http://me:secret\u2100@proxy:3128",
+        "http://m%3Ae:secret@proxy:3128",
+        "socks5://me@proxy:1080",
+        "socks5://:secret@proxy:1080",
+        "socks5://me:secr%C3%A9t@proxy:1080",
+        f"socks5://me:{'secret' * 50}@proxy:1080",
+        "socks4://me:secret@proxy:1080",
+        "socks4://m%00e@proxy:1080",
+    ],
+)
+def test_what_is_no_proxy(url: str) -> None:
+    with pytest.raises(ValueError, match="^A proxy is given as") as caught:
+        nowhere(url)
+    assert str(caught.value) == FORMS
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "http://proxy:3128/",
+        "HTTP://me:p%C3%A4ss@proxy:3128",
+        "http://token@proxy:3128",
+        "socks5://[::1]:1080",
+        "socks4://me@proxy:1080",
+    ],
+)
+def test_what_is_one(url: str) -> None:
+    proxy = nowhere(url).peer.proxy
+    assert proxy is not None
+    assert proxy.port in (1080, 3128)
+    assert "@" not in str(proxy)
+    assert not proxy.password or proxy.password not in repr(proxy)
+
+
+def test_who_has_no_socks_proxy_does_not_load_the_library() -> None:
+    lines = [
+        "import sys",
+        "from providers.http import Account",
+        "Account('up', 'http://up/v1', {})",
+        "Account('up', 'http://up/v1', {}, 'http://proxy:3128')",
+        "sys.exit('python_socks' in sys.modules)",
+    ]
+    subprocess.run([sys.executable, "-c", "\n".join(lines)], cwd=ROOT, check=True, timeout=20)
