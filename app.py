@@ -9,6 +9,7 @@ import re
 import sys
 from logging.config import dictConfig
 from secrets import token_hex
+from typing import Any
 
 from flask import Flask, Response, g, request
 from flask_cors import CORS
@@ -33,7 +34,8 @@ from views.ops import ops
 
 ROUTES = (chat, embeddings, models, providers)  # importing them hangs their views on the blueprint
 ALWAYS = ("", "/v1", "/v1/v1")  # some clients add the /v1 that was typed already
-SANE_ID = re.compile(r"[\w.:-]{1,128}")
+SANE_ID = re.compile(r"[A-Za-z0-9_.:-]{1,128}")
+SLASHES = re.compile(r"//+")
 
 log = logging.getLogger("thinkline")
 
@@ -43,7 +45,7 @@ def create_app(settings: Settings | None = None) -> Flask:
     settings = settings or Settings.load()
     dictConfig(logs.config(settings))
     app = Flask(__name__, static_folder=None, template_folder="web")
-    app.config["MAX_CONTENT_LENGTH"] = settings.max_body_bytes
+    app.config["MAX_CONTENT_LENGTH"] = settings.max_body_bytes + 1  # a chunked body is cut there: api.read_body
     app.json.sort_keys = False  # type: ignore[attr-defined]
     app.url_map.strict_slashes = False
     app.extensions["thinkline"] = furnish(settings)
@@ -57,7 +59,25 @@ def create_app(settings: Settings | None = None) -> Flask:
     app.after_request(_tell_id)
     if settings.allowed_origins:
         CORS(app, origins=list(settings.allowed_origins), expose_headers=["x-request-id", "Retry-After"], max_age=600)
+    app.wsgi_app = _edge(app.wsgi_app)  # type: ignore[method-assign]
     return app
+
+
+def _edge(wsgi: Any) -> Any:
+    """What Flask leaves to the server: paths joined by hand, `/v1//chat/completions`, are answered (a redirect would
+    lose the body), and a body that is no HTTP goes to gunicorn, which alone can close the line.
+    """
+
+    def answer(environ: dict[str, Any], start_response: Any) -> Any:
+        if "//" in environ["PATH_INFO"]:
+            environ["PATH_INFO"] = SLASHES.sub("/", environ["PATH_INFO"])
+        response = wsgi(environ, start_response)
+        if errors.NOT_HTTP in environ:
+            response.close()
+            raise environ[errors.NOT_HTTP]
+        return response
+
+    return answer
 
 
 def furnish(settings: Settings) -> House:

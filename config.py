@@ -110,7 +110,7 @@ class Settings:
     trace: bool = setting(False, "LOG_LEVEL=TRACE, by its older name: bodies too.")
 
     upstreams: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}), repr=False)
-    variables: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}), repr=False)
+    variables: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}), repr=False, compare=False)
 
     def __post_init__(self) -> None:
         prefix = self.api_route_prefix
@@ -118,17 +118,16 @@ class Settings:
             raise SettingError(f"API_ROUTE_PREFIX is {prefix!r}; allowed are paths such as /v1 or /api/v1.")
         if self.model_list_url and not re.fullmatch(r"https?://[^\s/@]+[!-~]*", self.model_list_url):
             raise SettingError("MODEL_LIST_URL is not an address; allowed: http:// or https://, without a password.")
-        folder = Path(self.log_file).absolute().parent
-        if self.log_file and not os.access(folder, os.W_OK):
-            raise SettingError(f"LOG_FILE is {self.log_file!r}; its folder {str(folder)!r} must exist and be writable.")
+        log_file = Path(self.log_file).absolute()
+        if self.log_file and (log_file.is_dir() or not os.access(log_file.parent, os.W_OK)):
+            raise SettingError(f"LOG_FILE is {self.log_file!r}; allowed: a file in a folder that can be written to.")
 
     @classmethod
     def load(cls, environ: Mapping[str, str] | None = None) -> "Settings":
         """From the environment over the file .env (or the one that ENV_FILE names). Raises SettingError."""
         environ = os.environ if environ is None else environ  # noqa: TID251 - the one place
         env_file = Path(environ.get("ENV_FILE") or ROOT / ".env")
-        variables = {**_read(env_file), **environ}
-        variables = {name: value.strip() for name, value in variables.items() if value and value.strip()}
+        variables = {**_set(_read(env_file)), **_set(environ)}
         known = {each.name: _value(each, variables) for each in documented()}
         upstreams = {name: value for name, value in variables.items() if UPSTREAM_VARIABLE.fullmatch(name)}
         return cls(**known, upstreams=MappingProxyType(upstreams), variables=MappingProxyType(variables))
@@ -186,6 +185,10 @@ def _read(env_file: Path) -> dict[str, str]:
         return {name: value for name, value in dotenv_values(env_file).items() if value is not None}
     except (OSError, UnicodeDecodeError) as error:
         raise SettingError(f"{env_file} cannot be read: {error}.") from error
+
+
+def _set(variables: Mapping[str, str]) -> dict[str, str]:
+    return {name: value.strip() for name, value in variables.items() if value.strip()}
 
 
 def _value(each: Field[Any], variables: Mapping[str, str]) -> Any:

@@ -37,7 +37,7 @@ logger_class = Logger
 wsgi_app = "app:create_app()"
 bind = settings.address
 workers = settings.workers
-worker_class = "gthread"
+worker_class = "views.worker.Worker"  # gthread
 threads = settings.threads
 # gthread closes kept connections when there are more than worker_connections - threads.
 worker_connections = settings.threads + 1000

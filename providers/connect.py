@@ -100,7 +100,7 @@ class Proxy:
             raise Refused("the proxy does not answer in HTTP")
         if not status[1].startswith(b"2"):
             raise Refused(f"the proxy answers {status[1].decode()}")
-        if not answer.endswith(b"\r\n\r\n"):
+        if answer.partition(b"\r\n\r\n")[2]:
             raise Refused("the proxy speaks before the upstream was asked anything")
 
     def _socks(self, way: Any, host: str, port: int) -> None:

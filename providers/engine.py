@@ -20,9 +20,6 @@ BARREN_BYTES = 262_144
 KEPT_SECONDS = 50.0
 """How long a connection waits for its next request: less than the 60 s after which load balancers drop it."""
 
-UNDOUBTED_SECONDS = 1.0
-"""How long a kept connection is taken without a look: if it has closed meanwhile, the request goes over a new one."""
-
 KEPT_CONNECTIONS = 512
 
 
@@ -199,8 +196,8 @@ class Pool:
                 connection = self._kept.pop()
             except IndexError:  # another thread took the last one
                 return None
-            kept_for = monotonic() - connection.kept_at
-            if kept_for < UNDOUBTED_SECONDS or (kept_for < KEPT_SECONDS and connection.alive()):
+            # Also one that has just been put here: bytes that nobody asked for would be the next caller's answer.
+            if monotonic() - connection.kept_at < KEPT_SECONDS and connection.alive():
                 connection.reused = True
                 return connection
             connection.close()

@@ -226,4 +226,5 @@ def _read(reply: Reply) -> Generator[Silence, None, bytes]:
 
 
 def _seconds(value: Any) -> int:
-    return int(value) if isinstance(value, (int, float)) else 0
+    """A time as servers list it, in whole seconds; 0 for what is none."""
+    return int(value) if isinstance(value, (int, float)) and 0 < value < 2**40 else 0

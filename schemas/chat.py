@@ -164,7 +164,7 @@ def plainly_right(body: Mapping[str, Any]) -> bool:
 
 
 def _message_is_right(message: Any) -> bool:
-    if type(message) is not dict or message.get("role") not in ROLES:
+    if type(message) is not dict or type(role := message.get("role")) is not str or role not in ROLES:
         return False
     content = message.get("content")
     if type(content) is list:

@@ -1,6 +1,7 @@
 """`POST /v1/embeddings`, in both directions."""
 
 import struct
+from array import array
 from base64 import b64decode, b64encode
 from collections.abc import Sequence
 from typing import Any
@@ -72,14 +73,17 @@ def embeddings_body(answer: Vectors, request: EmbeddingsRequest, model: str) -> 
 
 
 def _as_floats(vector: Sequence[float] | str) -> Sequence[float]:
-    if not isinstance(vector, str):
-        return vector
-    raw = b64decode(vector, validate=True)
-    return struct.unpack(f"<{len(raw) // 4}f", raw)
+    """As numbers. Raises ValueError, TypeError and struct.error for what are none; so does the other."""
+    if isinstance(vector, str):
+        raw = b64decode(vector, validate=True)
+        return struct.unpack(f"<{len(raw) // 4}f", raw)
+    array("d", vector)  # the quickest way to know that they all are
+    return vector
 
 
 def _as_base64(vector: Sequence[float] | str) -> str:
     if isinstance(vector, str):
+        array("f", b64decode(vector, validate=True))
         return vector
     return b64encode(struct.pack(f"<{len(vector)}f", *vector)).decode()
 

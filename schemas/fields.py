@@ -8,6 +8,9 @@ from marshmallow import INCLUDE, Schema, ValidationError, fields
 
 from errors import InvalidRequest
 
+DEPTH = 200
+"""Brackets that a body may have before it is made sure that it can be written again: orjson nests 254 deep."""
+
 
 def parse(raw: bytes) -> dict[str, Any]:
     """The body as a JSON object. Raises InvalidRequest."""
@@ -20,6 +23,11 @@ def parse(raw: bytes) -> dict[str, Any]:
         raise InvalidRequest(f"The body is not valid JSON ({at}).", code="invalid_json") from None
     if not isinstance(body, dict):
         raise InvalidRequest("The body must be a JSON object.", code="invalid_json")
+    if raw.count(b"[") + raw.count(b"{") > DEPTH:
+        try:
+            orjson.dumps(body)
+        except TypeError:
+            raise InvalidRequest("The body is nested too deeply.", code="invalid_json") from None
     return body
 
 
@@ -46,10 +54,10 @@ class Number(fields.Field[float]):
 class Whole(fields.Field[int]):
     """A JSON number without a fraction."""
 
-    default_error_messages = {"invalid": "Must be a whole number."}
+    default_error_messages = {"invalid": "Must be a whole number, of 64 bits at most."}
 
     def _deserialize(self, value: Any, *_: Any, **__: Any) -> int:
-        if isinstance(value, bool) or not isinstance(value, (int, float)) or value % 1 != 0:
+        if isinstance(value, bool) or not isinstance(value, (int, float)) or value % 1 != 0 or abs(value) >= 2**63:
             raise self.make_error("invalid")
         return int(value)
 

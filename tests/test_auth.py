@@ -174,7 +174,8 @@ def test_the_name_of_the_key_is_in_the_log_and_the_keys_are_not(keyed: Served) -
 
 def test_the_openai_client_raises_its_own_error(keyed: Served) -> None:
     def models(key: str) -> Any:
-        return OpenAI(base_url=keyed.url, api_key=key, max_retries=0, timeout=EVER).models.list()
+        with OpenAI(base_url=keyed.url, api_key=key, max_retries=0, timeout=EVER) as client:
+            return client.models.list()
 
     assert models("first-secret").data
     with pytest.raises(AuthenticationError) as caught:

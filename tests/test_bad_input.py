@@ -363,7 +363,7 @@ def test_a_trailing_slash_does_no_harm(path: str) -> None:
     assert demo().get("/health/").status_code == 200
 
 
-@pytest.mark.parametrize("path", ["/v1//chat/completions", "//v1/chat/completions", "/v1/chat//completions"])
+@pytest.mark.parametrize("path", ["/v1//chat/completions", "/v1///chat/completions", "/v1/chat//completions"])
 def test_a_doubled_slash_is_answered_here(path: str) -> None:
     """A base URL that ends in `/`, joined by hand. A redirect loses the body, or the key to http behind a tunnel."""
     completion(demo().post(path, json={"messages": HI}).data)
@@ -551,7 +551,7 @@ MESSAGE = st.fixed_dictionaries(
     optional={"content": JSON, "name": JSON, "tool_calls": JSON, "tool_call_id": JSON, "function_call": JSON},
 )
 FIELDS = dict.fromkeys(sorted({*WRONG, "bedrock", "call", "prediction", "audio"} - {"messages"}), JSON)
-RARELY = settings(max_examples=150, deadline=None)
+RARELY = settings(max_examples=50, deadline=None)
 
 
 def check(path: str, body: Any) -> None:
@@ -578,7 +578,7 @@ def test_any_value_of_any_fields_is_answered_or_refused(body: Any) -> None:
 
 
 @pytest.mark.parametrize("name", sorted({*WRONG, "bedrock", "prediction"} - {"messages"}))
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=10, deadline=None)
 @given(value=JSON, stream=st.booleans())
 def test_any_value_of_one_field_is_answered_or_refused(name: str, value: Any, stream: bool) -> None:
     check(CHAT, {"messages": HI, "stream": stream, name: value})

@@ -3,17 +3,17 @@
 import subprocess
 import sys
 from collections.abc import Callable
-from dataclasses import replace
 from typing import Any
 
 import pytest
 
-from app import create_app
+from app import create_app, furnish
 from config import SettingError, Settings
 from dispatch.catalogue import Catalogue
-from dispatch.sources import Entry, from_environment
 from errors import InvalidRequest
 from providers.base import Timeouts
+from providers.http import Account
+from providers.openai_compatible import OpenAICompatible
 from providers.vendors import VENDORS
 from tests.conftest import ROOT, environment
 
@@ -21,12 +21,20 @@ KEYED = [vendor for vendor in VENDORS if not vendor.keyless and vendor.base_url]
 ORDER = [vendor.name for vendor in VENDORS]
 
 
-def entries(**variables: str) -> dict[str, Entry]:
-    return {entry.name: entry for entry in from_environment(variables, demo_pace_ms=0)}
+def catalogue(default: str = "", **variables: object) -> Catalogue:
+    return furnish(Settings.load(environment(PROVIDER_NAME=default, **variables))).catalogue
 
 
-def catalogue(default: str = "", **variables: str) -> Catalogue:
-    return Catalogue(entries(**variables).values(), default=default)
+def entries(**variables: str) -> dict[str, dict[str, Any]]:
+    """What is told of each provider."""
+    return {row["name"]: row for row in catalogue(**variables).listing()}
+
+
+def account(name: str, **variables: str) -> Account:
+    """Where a provider's requests would go."""
+    provider = catalogue(**variables).provider(name)
+    assert isinstance(provider, OpenAICompatible)
+    return provider._account
 
 
 def asked(where: Catalogue, model: str = "", provider: str = "") -> tuple[str, str]:
@@ -43,20 +51,20 @@ def asked(where: Catalogue, model: str = "", provider: str = "") -> tuple[str, s
 
 def test_without_any_key_there_is_only_the_demo() -> None:
     found = entries()
-    assert [name for name, entry in found.items() if entry.available] == ["demo"]
+    assert [name for name, row in found.items() if row["available"]] == ["demo"]
     assert list(found) == [*ORDER, "demo"]
-    assert all(entry.missing for name, entry in found.items() if name != "demo")
+    assert all(row["reason"] for name, row in found.items() if name != "demo")
 
 
 @pytest.mark.parametrize("vendor", KEYED, ids=lambda vendor: vendor.name)
 def test_a_key_is_all_a_vendor_needs(vendor: Any) -> None:
     """B2: {NAME}_API_KEY."""
     name = f"{vendor.variable}_API_KEY"
-    assert entries()[vendor.name].missing == name
-    entry = entries(**{name: "k"})[vendor.name]
-    assert (entry.available, entry.default_model) == (True, vendor.model)
-    assert entry.options["base_url"].startswith(vendor.base_url)
-    assert entries(**{name: "k", f"{vendor.variable}_MODEL": "mine"})[vendor.name].default_model == "mine"
+    assert entries()[vendor.name]["reason"] == f"Set {name}."
+    row = entries(**{name: "k"})[vendor.name]
+    assert (row["available"], row["default_model"]) == (True, vendor.model)
+    assert account(vendor.name, **{name: "k"}).base_url.startswith(vendor.base_url)
+    assert entries(**{name: "k", f"{vendor.variable}_MODEL": "mine"})[vendor.name]["default_model"] == "mine"
 
 
 @pytest.mark.parametrize("vendor", VENDORS, ids=lambda vendor: vendor.name)
@@ -64,23 +72,22 @@ def test_every_address_can_be_replaced(vendor: Any) -> None:
     """B2."""
     address = "http://127.0.0.1:9/some/v1"
     variables = {f"{vendor.variable}_API_KEY": "k", f"{vendor.variable}_BASE_URL": address}
-    entry = entries(**variables)[vendor.name]
-    assert (entry.available, entry.options["base_url"]) == (True, address)
+    assert account(vendor.name, **variables).base_url == address
 
 
 def test_a_server_of_ones_own_needs_its_address() -> None:
-    assert entries()["ollama"].missing == "OLLAMA_BASE_URL"
-    assert entries(OLLAMA_BASE_URL="http://h:11434")["ollama"].available
-    assert entries()["azure"].missing == "AZURE_API_KEY and AZURE_BASE_URL"
-    assert entries(AZURE_API_KEY="k")["azure"].missing == "AZURE_BASE_URL"
+    assert entries()["ollama"]["reason"] == "Set OLLAMA_BASE_URL."
+    assert entries(OLLAMA_BASE_URL="http://h:11434")["ollama"]["available"]
+    assert entries()["azure"]["reason"] == "Set AZURE_API_KEY and AZURE_BASE_URL."
+    assert entries(AZURE_API_KEY="k")["azure"]["reason"] == "Set AZURE_BASE_URL."
 
 
 def test_azures_own_names_are_read_too() -> None:
     azure = {"AZURE_OPENAI_API_KEY": "k", "AZURE_OPENAI_ENDPOINT": "https://me.openai.azure.com/"}
-    entry = entries(**azure)["azure"]
-    assert (entry.available, entry.options["base_url"]) == (True, "https://me.openai.azure.com/openai/v1")
-    ours = entries(**azure, AZURE_API_KEY="ours", AZURE_BASE_URL="https://other.example/v1")["azure"]
-    assert (ours.options["api_key"], ours.options["base_url"]) == ("ours", "https://other.example/v1")
+    assert account("azure", **azure).base_url == "https://me.openai.azure.com/openai/v1"
+    ours = account("azure", **azure, AZURE_API_KEY="ours", AZURE_BASE_URL="https://other.example/v1")
+    assert ours.base_url == "https://other.example/v1"
+    assert b"api-key: ours\r\n" in ours.request("GET", "/models", {}, b"")
 
 
 @pytest.mark.parametrize(
@@ -106,8 +113,8 @@ def test_azures_own_names_are_read_too() -> None:
 )
 def test_how_an_address_is_read(variable: str, address: str, expected: str) -> None:
     """B2: as the vendor's own SDK takes it; R12: a full URL of the endpoint is shortened."""
-    found = entries(**{f"{variable}_API_KEY": "k", f"{variable}_BASE_URL": address})[variable.lower()]
-    assert found.options["base_url"] == expected
+    found = account(variable.lower(), **{f"{variable}_API_KEY": "k", f"{variable}_BASE_URL": address})
+    assert found.base_url == expected
 
 
 @pytest.mark.parametrize(
@@ -169,7 +176,7 @@ def test_provider_name_beats_the_order() -> None:
     ("name", "told"), [("nobody", "known are openai, "), ("OpenAI", "openai"), ("openai", "OPENAI_API_KEY")]
 )
 def test_a_wrong_provider_name_says_what_is_wrong(name: str, told: str) -> None:
-    with pytest.raises(ValueError, match="PROVIDER_NAME") as caught:
+    with pytest.raises(SettingError, match="PROVIDER_NAME") as caught:
         catalogue(name, GROQ_API_KEY="k")
     assert told in str(caught.value)
     assert repr(name) in str(caught.value)
@@ -264,9 +271,9 @@ def test_an_unconfigured_provider_names_its_setting(vendor: Any) -> None:
 
 def test_a_route_carries_the_settings_time_outs() -> None:
     """R7."""
-    timeouts = Timeouts(1, 2, 3, 4)
-    where = Catalogue(entries(OPENAI_API_KEY="k").values(), timeouts=timeouts)
-    assert where.route("m").targets[0].timeouts == timeouts
+    names = ("CONNECT_TIMEOUT", "FIRST_EVENT_TIMEOUT", "IDLE_TIMEOUT", "TOTAL_TIMEOUT")
+    where = catalogue(OPENAI_API_KEY="k", **dict(zip(names, range(1, 5), strict=True)))
+    assert where.route("m").targets[0].timeouts == Timeouts(1, 2, 3, 4)
 
 
 def test_a_provider_is_built_once() -> None:
@@ -294,11 +301,11 @@ def test_the_providers_are_listed(app_with: Callable[..., Any]) -> None:
     assert "secret" not in client.get("/v1/providers").get_data(as_text=True)
 
 
-def test_an_entry_shows_no_secret() -> None:
-    """N17."""
-    entry = entries(OPENAI_API_KEY="very-secret")["openai"]
-    assert "very-secret" not in repr(entry)
-    assert "very-secret" not in repr(replace(entry, name="other"))
+def test_the_wiring_shows_no_secret() -> None:
+    """N17: what an exception's message or a debugger's line may repeat."""
+    house = furnish(Settings.load(environment(OPENAI_API_KEY="very-secret", API_KEY="very-secret")))
+    target = house.catalogue.route("m").targets[0]
+    assert "very-secret" not in f"{house!r} {vars(house.catalogue)!r} {target!r}"
 
 
 # nothing is loaded before it is used

@@ -1,10 +1,14 @@
 """The blueprint of everything that wants a key. A view cannot forget to ask for it: the blueprint does."""
 
-from flask import Blueprint, g, request
+from flask import Blueprint, current_app, g, request
 
+from errors import TooLarge
 from views.house import house
 
 api = Blueprint("api", __name__)
+
+
+TOO_LARGE = "The body is larger than this server takes (MAX_BODY_BYTES)."
 
 
 @api.before_request
@@ -12,3 +16,11 @@ def authenticate() -> None:
     """Know who calls, or refuse. Preflights carry no key."""
     if request.method != "OPTIONS":
         g.caller = house().guard.caller(request)
+
+
+def read_body() -> bytes:
+    """The request's body. Raises TooLarge."""
+    body = request.get_data(cache=False)
+    if len(body) >= current_app.config["MAX_CONTENT_LENGTH"]:
+        raise TooLarge(TOO_LARGE)
+    return body

@@ -26,7 +26,9 @@ class Guard:
     def __init__(
         self, keys: Mapping[str, str], *, anonymous: bool, is_local: Callable[[str], bool], origins: Iterable[str] = ()
     ) -> None:
-        self._keys = {name: key.encode() for name, key in keys.items()}
+        # As clients send what is not ASCII: in UTF-8, or in Latin-1.
+        forms = {name: {key.encode(), key.encode("latin-1", "replace")} for name, key in keys.items()}
+        self._keys = [(name, form) for name, both in forms.items() for form in both]
         self._anonymous = anonymous
         self._is_local = lru_cache(maxsize=1024)(is_local)
         self._origins = frozenset(origins)
@@ -45,9 +47,9 @@ class Guard:
                 "No API key provided: this server wants one, sent as `Authorization: Bearer ...`.",
                 code="missing_api_key",
             )
-        given = key.encode("utf-8", "surrogateescape")
+        given = key.encode("latin-1", "replace")  # WSGI's strings are bytes in disguise
         # Every key is compared, so that the time tells nothing of which one matched.
-        names = [name for name, known in self._keys.items() if hmac.compare_digest(known, given)]
+        names = [name for name, known in self._keys if hmac.compare_digest(known, given)]
         if not names:
             # OpenAI's own words: LiteLLM knows a wrong key by them.
             raise NotAuthorized("Incorrect API key provided: it is not one of this server's.")

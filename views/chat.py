@@ -2,12 +2,12 @@
 
 from logging import getLogger
 
-from flask import Response, request
+from flask import Response
 
 from dispatch.relay import Answer
 from schemas.chat import load_chat
 from schemas.completion import ChunkEncoder, fold
-from views.api import api
+from views.api import api, read_body
 from views.house import house
 from views.sse import Line, stream, whole
 
@@ -18,7 +18,7 @@ log = getLogger("thinkline.chat")
 def chat() -> Response:
     """Answer a conversation, word by word or whole."""
     rooms = house()
-    asked = load_chat(request.get_data(cache=False), show_reasoning=rooms.show_reasoning)
+    asked = load_chat(read_body(), show_reasoning=rooms.show_reasoning)
     route = rooms.catalogue.chat_route(asked)
     log.log(5, "asked", extra={"payload": asked.body})
     facts = {"path": "chat", "model": asked.model, "stream": asked.stream}

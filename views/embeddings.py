@@ -1,12 +1,12 @@
 """POST /embeddings."""
 
-from flask import Response, request
+from flask import Response
 
 from dispatch.relay import Answer
 from errors import UpstreamDown
 from events import Vectors
 from schemas.embeddings import embeddings_body, load_embeddings
-from views.api import api
+from views.api import api, read_body
 from views.house import house
 from views.sse import Line, whole
 
@@ -14,7 +14,7 @@ from views.sse import Line, whole
 @api.post("/embeddings")
 def embeddings() -> Response:
     """Turn texts into vectors."""
-    asked = load_embeddings(request.get_data(cache=False))
+    asked = load_embeddings(read_body())
     route = house().catalogue.route(asked.model, asked.provider)
     facts = {"path": "embeddings", "model": asked.model, "inputs": len(asked.inputs)}
     line = Line(route, lambda target, call: target.provider.embed(asked, target, call), facts, streams=False)

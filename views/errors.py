@@ -3,14 +3,19 @@
 from logging import getLogger
 
 import orjson
-from flask import Flask, Response, g
+from flask import Flask, Response, g, request
+from gunicorn.http.errors import ParseException
 from werkzeug.exceptions import HTTPException, RequestEntityTooLarge
 
 from errors import HungUp, InvalidRequest, ProxyError, TooLarge
+from views.api import TOO_LARGE
 
 log = getLogger("thinkline.errors")
 
 CLIENT_CLOSED_REQUEST = 499  # nginx's: nobody will read it
+
+
+NOT_HTTP = "thinkline.not_http"
 
 
 class NotFound(InvalidRequest):
@@ -24,6 +29,7 @@ def register(app: Flask) -> None:
     app.register_error_handler(ProxyError, respond)
     app.register_error_handler(HTTPException, _http)
     app.register_error_handler(HungUp, _hung_up)
+    app.register_error_handler(ParseException, _not_http)
     app.register_error_handler(Exception, _unexpected)
 
 
@@ -42,7 +48,7 @@ def _http(error: HTTPException) -> Response:
     if status < 400:  # noqa: PLR2004 - a redirect is no failure
         return Response(status=status, headers=dict(error.get_headers()))
     if isinstance(error, RequestEntityTooLarge):
-        return respond(TooLarge("The body is larger than this server takes (MAX_BODY_BYTES)."))
+        return respond(TooLarge(TOO_LARGE))
     sentences = {
         404: "There is nothing at this path. Chat completions are at /v1/chat/completions; /docs shows the rest.",
         405: "This path does not answer to that method.",
@@ -56,6 +62,12 @@ def _http(error: HTTPException) -> Response:
 
 def _hung_up(_: HungUp) -> Response:
     return Response(status=CLIENT_CLOSED_REQUEST)
+
+
+def _not_http(error: ParseException) -> Response:
+    """The body is not what its head said: gunicorn answers, and closes the line, once this reaches it."""
+    request.environ[NOT_HTTP] = error
+    return Response(status=400)
 
 
 def _unexpected(error: Exception) -> Response:
