@@ -16,14 +16,11 @@ from flask_cors import CORS
 
 import logs
 from config import ROOT, SettingError, Settings, is_this_machine
-from dispatch import models_file
 from dispatch.breaker import Breakers
 from dispatch.catalogue import Catalogue
-from dispatch.entries import Listing
-from dispatch.follow import Follower
 from dispatch.models import Models
 from dispatch.relay import Patience, Relay
-from dispatch.sources import from_environment
+from dispatch.sources import Sources
 from providers.base import Timeouts
 from views import chat, docs, embeddings, errors, models, providers
 from views.api import api
@@ -54,7 +51,7 @@ def create_app(settings: Settings | None = None) -> Flask:
         app.register_blueprint(api, url_prefix=prefix or None, name=f"api{prefix}".replace("/", "-"))
         app.register_blueprint(ops, url_prefix=prefix or None, name=f"ops{prefix}".replace("/", "-"))
     app.register_blueprint(docs.docs)
-    _follow(settings, app.extensions["thinkline"].catalogue)
+    _sources(settings).follow(app.extensions["thinkline"].catalogue)
     app.before_request(_identify)
     app.after_request(_tell_id)
     if settings.allowed_origins:
@@ -87,10 +84,8 @@ def furnish(settings: Settings) -> House:
     )
     breakers = Breakers(settings.breaker_failures, settings.breaker_seconds)
     try:
-        listings = {"environment": from_environment(settings.upstreams, demo_pace_ms=settings.demo_pace_ms)}
-        listings["file"] = _models_file(settings, listings["environment"])
         catalogue = Catalogue(
-            listings,
+            _sources(settings).listings(),
             default=settings.provider_name,
             timeouts=timeouts,
             is_open=lambda target: breakers[target].state == "open",
@@ -116,21 +111,18 @@ def furnish(settings: Settings) -> House:
     )
 
 
-def _models_file(settings: Settings, others: Listing) -> Listing:
-    path = ROOT / settings.models_file
-    if not path.exists() and settings.models_file == Settings.models_file:
-        return Listing()  # nobody asked for one
-    return models_file.read(path, settings.variables, [entry.name for entry in others.entries])
-
-
-def _follow(settings: Settings, catalogue: Catalogue) -> None:
-    """Keep the catalogue up to date, in the background."""
-
-    def read_again() -> None:
-        environment = from_environment(settings.upstreams, demo_pace_ms=settings.demo_pace_ms)
-        catalogue.replace("file", _models_file(settings, environment))
-
-    Follower(ROOT / settings.models_file, read_again).start()
+def _sources(settings: Settings) -> Sources:
+    return Sources(
+        upstreams=settings.upstreams,
+        variables=settings.variables,
+        demo_pace_ms=settings.demo_pace_ms,
+        models_file=ROOT / settings.models_file,
+        required=settings.models_file != Settings.models_file,
+        list_url=settings.model_list_url,
+        list_token=settings.model_list_auth_token,
+        list_refresh=settings.model_list_refresh,
+        folder=ROOT / settings.data_dir,
+    )
 
 
 def _identify() -> None:

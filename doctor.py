@@ -9,7 +9,6 @@ not shown. Exit codes: 0 all is fine (warnings allowed), 1 something configured 
 """
 
 import argparse
-import errno
 import json
 import logging
 import os
@@ -22,10 +21,9 @@ import threading
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field, replace
-from importlib import import_module
+from importlib.util import find_spec
 from pathlib import Path
 from time import monotonic
-from typing import Any
 from urllib.parse import urlsplit
 
 import errors
@@ -39,7 +37,7 @@ from dispatch.yaml_lines import Place, load
 from logs import CREDENTIALS
 from providers.base import Call, Timeouts
 
-AT_ONCE, FEW_THREADS, SPARE_FILES = 32, 8, 64
+AT_ONCE, FEW_THREADS, SPARE_FILES, MOST_SECONDS = 32, 8, 64, 600.0
 SECRET_CHARACTERS = 8
 """A shorter key may be a plain word, such as Ollama's usual `ollama`, and would blot out names."""
 WEB_PAGE = re.compile(r"<(!doctype|html)", re.IGNORECASE)
@@ -63,7 +61,7 @@ Asked = tuple[Finding, Collection[str]]
 
 @dataclass(frozen=True, slots=True)
 class Where:
-    """Where things are configured: in a line of the models file, or in a variable. `rows`: line of each model in it."""
+    """Where things are configured: in a line of the models file, or in a variable. `rows` are the file's models."""
 
     file: str
     upstreams: Mapping[str, str]
@@ -72,18 +70,17 @@ class Where:
 
     def of(self, entry: Entry, option: str) -> str:
         """What to set for another value of a provider's option."""
-        name = entry.name.partition("#")[0]
+        name, value = entry.name.partition("#")[0], str(entry.options.get(option, ""))
         variable = f"{name.upper().replace('-', '_')}_{option.upper()}"
-        value = str(entry.options.get(option, ""))
-        also = [other for other, given in self.upstreams.items() if value.startswith(given)]  # as a vendor's SDK has it
+        if variable not in self.upstreams:  # a vendor's own SDK may spell it otherwise
+            variable = next((other for other, given in self.upstreams.items() if value.startswith(given)), variable)
         line = self.lines.get(("providers", name, option))
-        if not line and variable not in self.upstreams and not also:
-            line = self.lines.get(("providers", name))
+        line = line or (None if variable in self.upstreams else self.lines.get(("providers", name)))
         if line or option not in entry.options:
             return f"{option} of {name}" + (f" ({self.file}, line {line})" if line else "")
         if name.startswith("list-"):
             return "MODEL_LIST_AUTH_TOKEN" if option == "api_key" else "MODEL_LIST_URL"
-        return variable if variable in self.upstreams or not also else also[0]
+        return variable
 
 
 def examine(settings: Settings, seconds: float) -> list[Finding]:
@@ -91,13 +88,18 @@ def examine(settings: Settings, seconds: float) -> list[Finding]:
     file, where = _models_file(settings)
     catalogue, lost = _catalogue(settings, usable=file.state == "ok")
     snapshot = catalogue.snapshot
-    asked = _ask_all(catalogue, where, seconds)
-    missing = [entry for entry in snapshot.entries.values() if entry.missing]
-    mine = [entry for entry in missing if ("providers", entry.name) in where.lines]
-    others = [entry.name for entry in missing if entry not in mine]
-    findings = [look(settings) for look in (_source, _callers, _address, _threads, _gunicorn, _log_file, _data_dir)]
-    findings += [file, lost or _default(settings, snapshot), *(finding for finding, _ in asked.values())]
-    findings += [Finding(f"provider {each.name}", "warn", "not configured", f"set {each.missing}") for each in mine]
+    entries = snapshot.available()
+    with ThreadPoolExecutor(AT_ONCE) as pool:
+        found = pool.map(lambda entry: _ask(catalogue, entry, where, seconds), entries)
+        asked = {entry.name: each for entry, each in zip(entries, found, strict=True)}
+    findings = [_callers(settings), _address(settings), *_machine(settings), file, lost or _default(settings, snapshot)]
+    findings += [finding for finding, _ in asked.values()]
+    others = []
+    for entry in snapshot.entries.values():
+        if entry.missing and ("providers", entry.name) in where.lines:
+            findings.append(Finding(f"provider {entry.name}", "warn", "is not configured", f"set {entry.missing}"))
+        elif entry.missing:
+            others.append(entry.name)
     findings += [_model(name, snapshot, asked, where) for name in where.rows]
     findings += [Finding("others", "ok", f"not configured: {', '.join(others)}")] if others else []
     secrets = {str(entry.options.get("api_key", "")) for entry in snapshot.entries.values()}
@@ -115,12 +117,8 @@ def without(finding: Finding, secrets: Iterable[str] = ()) -> Finding:
     return replace(finding, detail=clean(finding.detail), mend=clean(finding.mend))
 
 
-def _source(settings: Settings) -> Finding:
-    named = settings.variables.get("ENV_FILE", "")
-    there = os.access(named or ROOT / ".env", os.R_OK)
-    if named and not there:
-        return Finding("settings", "warn", f"ENV_FILE is {named!r}, which cannot be read", "mend ENV_FILE, or unset it")
-    return Finding("settings", "ok", f"from the environment {'and' if there else 'without'} {named or '.env'}")
+def _either(what: str, fine: object, good: str, bad: tuple[str, str, str]) -> Finding:
+    return Finding(what, "ok", good) if fine else Finding(what, *bad)
 
 
 def _callers(settings: Settings) -> Finding:
@@ -136,52 +134,31 @@ def _callers(settings: Settings) -> Finding:
 
 
 def _address(settings: Settings) -> Finding:
-    detail = f"{settings.address}, for {'this machine alone' if is_this_machine(settings.host) else 'others too'}"
+    family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
     try:
-        found = socket.getaddrinfo(settings.host, settings.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
-        with socket.socket(*found[0][:3]) as probe:
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            probe.bind(found[0][4])
+        socket.create_server((settings.host, 0), family=family).close()  # any port: its own may serve already
     except (OSError, UnicodeError) as error:
-        if not isinstance(error, OSError) or error.errno != errno.EADDRINUSE:
-            return Finding("address", "fail", f"{settings.address}: {error}", "mend HOST or PORT")
-        detail += "; taken at present (by Thinkline, if it runs)"
-    return Finding("address", "ok", detail)
+        return Finding("address", "fail", f"{settings.address}: {error}", "mend HOST")
+    return Finding("address", "ok", settings.address + ", this machine's own" * is_this_machine(settings.host))
 
 
-def _threads(settings: Settings) -> Finding:
+def _machine(settings: Settings) -> list[Finding]:
     count, files = settings.threads, resource.getrlimit(resource.RLIMIT_NOFILE)[0]
-    if count < FEW_THREADS:
-        return Finding("threads", "warn", f"{count}; further callers wait", "raise THREADS (256 is usual)")
-    if files != resource.RLIM_INFINITY and 2 * count + SPARE_FILES > files:  # a call has a socket on either side
-        mend = f"raise the limit (ulimit -n {4 * count}), or lower THREADS"
-        return Finding("threads", "warn", f"{count} need more than the {files} files that a process may open", mend)
-    return Finding("threads", "ok", f"{count} calls at once in each worker; workers: {settings.workers}")
-
-
-def _gunicorn(_: Settings) -> Finding:
-    try:
-        import_module("gunicorn.workers.gthread")
-        version = import_module("gunicorn").__version__
-    except ImportError as error:
-        return Finding("gunicorn", "fail", f"cannot be imported: {error}", "pip install -r requirements.txt")
-    return Finding("gunicorn", "ok", f"{version}, on Python {sys.version.partition(' ')[0]}")
-
-
-def _log_file(settings: Settings) -> Finding:
-    path = Path(settings.log_file or os.devnull)  # that its folder can be written to is a condition of Settings
-    if path.is_dir() or (path.exists() and not os.access(path, os.W_OK)):
-        return Finding("log", "fail", f"{str(path)!r} cannot be written to", "mend LOG_FILE, or the file's rights")
-    return Finding("log", "ok", f"on stderr and in {path}" if settings.log_file else "on stderr alone")
-
-
-def _data_dir(settings: Settings) -> Finding:
-    folder = ROOT / settings.data_dir
+    enough = files == resource.RLIM_INFINITY or 2 * count + SPARE_FILES <= files  # a call has a socket on either side
+    log, folder = Path(settings.log_file or os.devnull), ROOT / settings.data_dir
     there = next(path for path in (folder, *folder.parents) if os.access(path, os.F_OK))
-    if there.is_dir() and os.access(there, os.W_OK | os.X_OK):
-        return Finding("data", "ok", f"in {settings.data_dir}{'' if there == folder else ', which will be made'}")
-    state = "fail" if settings.model_list_url else "warn"
-    return Finding("data", state, f"{str(there)!r} is no folder that can be written to", "mend DATA_DIR, or its rights")
+    kept = there.is_dir() and os.access(there, os.W_OK | os.X_OK)
+    written = not log.is_dir() and (not log.exists() or os.access(log, os.W_OK))
+    few = ("warn", f"{count}: further callers wait", "raise THREADS (256 is usual)")
+    short = ("warn", f"{files} are too few for {count} threads", f"ulimit -n {4 * count}, or lower THREADS")
+    lost = ("fail" if settings.model_list_url else "warn", f"{str(there)!r} is no folder to write to", "mend DATA_DIR")
+    return [
+        _either("threads", count >= FEW_THREADS, f"{count} in each worker; workers: {settings.workers}", few),
+        _either("open files", enough, "the limit suffices for the threads", short),
+        _either("gunicorn", find_spec("gunicorn"), "installed", ("fail", "missing", "pip install -r requirements.txt")),
+        _either("log", written, f"stderr {settings.log_file}", ("fail", f"{str(log)!r} is read-only", "mend LOG_FILE")),
+        _either("data", kept, settings.data_dir + ", which will be made" * (there != folder), lost),
+    ]
 
 
 def _models_file(settings: Settings) -> tuple[Finding, Where]:
@@ -197,19 +174,12 @@ def _models_file(settings: Settings) -> tuple[Finding, Where]:
         data, lines = load(path.read_text(encoding="utf-8"), settings.variables)
     except ValueError as error:
         return Finding("models file", "fail", str(error), "mend that line; what follows is without this file"), where
-    rows = {row.name: 1 for row in listing.rows} | _lines_of_models(data, lines)
-    detail = f"{name} has {len(listing.entries)} providers and {len(rows)} models"
+    rows = {row.name: 1 for row in listing.rows}
+    rows |= {f"{place[1]}/{place[3]}": line for place, line in lines.items() if place[2:3] == ("models",) and place[3:]}
+    flat = data.get("models", []) if isinstance(data, dict) else []
+    rows |= {given["name"]: lines["models", at] for at, given in enumerate(flat)}
+    detail = f"{name}: {len(listing.entries)} providers, {len(listing.rows)} models"
     return Finding("models file", "ok", detail), Where(name, settings.upstreams, lines, rows)
-
-
-def _lines_of_models(data: Any, lines: Mapping[Place, int]) -> dict[str, int]:
-    if not isinstance(data, dict):
-        return {}
-    found = {given["name"]: lines["models", at] for at, given in enumerate(data.get("models", []))}
-    for provider, given in data.get("providers", {}).items():
-        names = (given or {}).get("models", {})
-        found |= {f"{provider}/{name}": lines["providers", provider, "models", name] for name in names}
-    return found
 
 
 def _catalogue(settings: Settings, *, usable: bool) -> tuple[Catalogue, Finding | None]:
@@ -232,51 +202,107 @@ def _default(settings: Settings, snapshot: Snapshot) -> Finding:
     return Finding("default", "ok", f"{name}, the first that is configured (PROVIDER_NAME is unset)")
 
 
-def _ask_all(catalogue: Catalogue, where: Where, seconds: float) -> dict[str, Asked]:
-    entries = catalogue.snapshot.available()
-    with ThreadPoolExecutor(AT_ONCE) as pool:
-        found = pool.map(lambda entry: _ask(catalogue, entry, where, seconds), entries)
-        return {entry.name: each for entry, each in zip(entries, found, strict=True)}
-
-
 def _ask(catalogue: Catalogue, entry: Entry, where: Where, seconds: float) -> Asked:
-    what, started, models = f"provider {entry.name}", monotonic(), list[str]()
+    started, models, model = monotonic(), list[str](), entry.default_model
     call = Call(heartbeat=seconds)
     call.begin(Timeouts(seconds, seconds, seconds, seconds))
     timer = threading.Timer(seconds, call.hang_up)  # also while it connects, which the call's deadlines do not cover
     timer.start()
     try:
-        models += [model.id for model in catalogue.provider(entry.name).models(call)]
-        state, detail, mend = _listed(models, entry, where)
+        models += [each.id for each in catalogue.provider(entry.name).models(call)]
+        found = ("ok", f"lists {len(models)} models", "")
+        if model and not _has(models, model):
+            found = ("warn", f"{model} is not in its list of {len(models)}", f"set {where.of(entry, 'model')}")
     except Exception as error:  # noqa: BLE001 - one provider's fault must not hide the others
-        state, detail, mend = _trouble(error, entry, where, seconds)
+        found = _trouble(error, entry, where, seconds)
     finally:
         timer.cancel()
-    return Finding(what, state, detail, mend, round((monotonic() - started) * 1000)), models
-
-
-def _listed(models: Sequence[str], entry: Entry, where: Where) -> tuple[str, str, str]:
-    model, count = entry.default_model, f"{len(models)} model{'s' * (len(models) != 1)}"
-    if model and not _has(models, model):
-        return "warn", f"{model} is not in its list ({count})", f"set {where.of(entry, 'model')}"
-    return "ok", f"{count}, {model} among them" if model else f"{count}, none of them the default", ""
+    return Finding(f"provider {entry.name}", *found, round((monotonic() - started) * 1000)), models
 
 
 def _has(models: Collection[str], name: str) -> bool:
-    """Whether a list has a model: some lists have `models/` before it, others `:latest` after it."""
+    """Some lists have `models/` before a name, others `:latest` after it."""
     return any(name in (each, each.rpartition("/")[2], each.partition(":")[0]) for each in models)
 
 
 def _trouble(error: Exception, entry: Entry, where: Where, seconds: float) -> tuple[str, str, str]:
     """State, detail and mend of what a provider raised: the first rule that holds."""
-    cause, text = error.__cause__ or error, str(error).rstrip(".")
+    cause, text, log = error.__cause__ or error, str(error).rstrip("."), getattr(error, "log", "")
     status = getattr(error, "upstream_status", getattr(error, "status", 0)) or 0
-    log, base = getattr(error, "log", ""), urlsplit(str(entry.options.get("base_url", "/v1")))
-    way = f"mend {where.of(entry, 'proxy')}" if entry.options.get("proxy") else f"mend {where.of(entry, 'base_url')}"
-    key, versioned = f"set {where.of(entry, 'api_key')}", "/v" in base.path
-    there = f"mend {where.of(entry, 'base_url')}{'' if versioned else ': the address may lack /v1'}"
-    no_list = status in (404, 405)
-    rules = (
-        (isinstance(cause, socket.gaierror | UnicodeError), "fail", f"{text}: no such host", f"{way}, or see to DNS"),
-    )
+    base = urlsplit(str(entry.options.get("base_url", "/v1")))
+    way, key = where.of(entry, "proxy" if entry.options.get("proxy") else "base_url"), where.of(entry, "api_key")
+    there = f"mend {where.of(entry, 'base_url')}" + "; the address may lack /v1" * ("/v" not in base.path)
+    no_list, said = status in (404, 405), log.lstrip()[:1] in ("{", "[") or isinstance(error, errors.InvalidRequest)
+    rules: Sequence[tuple[object, str, str, str]] = (
+        (isinstance(cause, socket.gaierror | UnicodeError), "fail", f"{text}: no such host", f"mend {way}, or the DNS"),
+        (isinstance(cause, ssl.SSLCertVerificationError), "fail", f"{text} ({getattr(cause, 'verify_message', '')})",
+         f"mend {way}, or let SSL_CERT_FILE name the authority's certificate"),
+        (isinstance(cause, ssl.SSLError), "fail", f"{text}: it speaks no TLS", f"mend {way}: http:// may be meant"),
+        (isinstance(cause, ConnectionRefusedError), "fail", f"{text}: nothing listens there", f"start it, or mend {way}"),
+        (status >= 500, "fail", f"{text} ({status})", "wait: it is the provider's own trouble"),
+        (isinstance(error, errors.HungUp | errors.UpstreamTimeout), "fail", f"no answer within {seconds:g} s",
+         f"mend {way}, or see whether a firewall is in the way"),
+        (isinstance(error, errors.UpstreamRefusedUs), "fail", f"refuses the credential ({status})", f"set {key}"),
+        (isinstance(error, errors.UpstreamBusy), "warn", "asks to slow down (429)", "wait, or ask for a higher limit"),
+        (getattr(error, "code", "") == "insufficient_quota", "fail", text, "see to the account there"),
+        (no_list and said and "/v" in base.path, "warn", f"answers, but lists no models ({status})", f"if need be, {there}"),
+        (no_list, "fail", f"has no list of models ({status})", there),
+        (WEB_PAGE.search(log), "fail", f"a web page answers ({status})", there),
+        (isinstance(error, errors.UpstreamRejected), "fail", text, f"set {key}, or {there}"),
+        (type(error) is errors.UpstreamError and not status, "warn", "answers, but lists no models", there),
+        (isinstance(error, errors.ProxyError), "fail", text, there),
+        (True, "fail", f"a fault of Thinkline's own: {type(error).__name__}", "please report it"),
+    )  # fmt: skip
     return next(rule[1:] for rule in rules if rule[0])
+
+
+def _model(name: str, snapshot: Snapshot, asked: Mapping[str, Asked], where: Where) -> Finding:
+    places, found = snapshot.names[name].upstreams, list[tuple[str, str, str]]()
+    for place in places:
+        at, missing = place.provider, snapshot.entries[place.provider].missing
+        finding, models = asked.get(at, (None, ()))
+        if missing:
+            found.append(("fail", f"{at} is not configured", f"set {missing}"))
+        elif finding and finding.state == "fail":
+            found.append(("fail", f"{at} cannot be used", f"see provider {at}"))
+        elif models and not _has(models, place.model):
+            found.append(
+                ("warn", f"{place.model} is not in the list of {at}", f"see {where.file}, line {where.rows[name]}")
+            )
+    if not found:
+        return Finding(f"model {name}", "ok", ", ".join(f"{place.provider}/{place.model}" for place in places))
+    state = "fail" if [each[0] for each in found] == ["fail"] * len(places) else "warn"
+    detail, mend = ("; ".join(dict.fromkeys(each[at] for each in found)) for at in (1, 2))
+    return Finding(f"model {name}", state, detail, mend)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the doctor; its exit code."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--json", action="store_true", help="report for machines")
+    parser.add_argument("--timeout", type=float, default=5.0, metavar="S", help="seconds for each provider (5)")
+    options = parser.parse_args(arguments)
+    logging.getLogger("thinkline").addHandler(logging.NullHandler())  # what is wrong is told as a finding
+    try:
+        findings = examine(Settings.load(), min(max(options.timeout, 0.1), MOST_SECONDS))
+        code = int(any(each.state == "fail" for each in findings))
+    except SettingError as error:
+        findings, code = [without(Finding("settings", "fail", str(error), "mend it in .env or in the environment"))], 2
+    report = {"ok": not code, "findings": [asdict(each) for each in findings]}
+    sys.stdout.write((json.dumps(report, indent=2) if options.json else table(findings)) + "\n")
+    return code
+
+
+def table(findings: Sequence[Finding]) -> str:
+    """One finding a line, then what to do."""
+    width = max(len(each.what) for each in findings)
+    lines = []
+    for each in findings:
+        time = "" if each.latency_ms is None else f"{each.latency_ms} ms"
+        lines.append(f"{each.state.replace('fail', 'FAIL'):4}  {each.what:{width}}  {time:>7}  {each.detail}")
+    mends = [f"  {each.what}: {each.mend}" for each in findings if each.mend]
+    return "\n".join([*lines, *(["", "What to do", *mends] if mends else [])])
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -144,7 +144,7 @@ class Catalogue:
                 "default_model": entry.default_model,
             }
             if entry.missing:
-                row["reason"] = f"Set {entry.missing}."
+                row["reason"] = f"Needs {entry.missing}."
             rows.append(row)
         return rows
 
@@ -214,7 +214,7 @@ class Catalogue:
         if entry is None:
             raise ValueError(f"PROVIDER_NAME is {name!r}; known are {', '.join(entries)}.")
         if not entry.available:
-            raise ValueError(f"PROVIDER_NAME is {name!r}, which is not configured: set {entry.missing}.")
+            raise ValueError(f"PROVIDER_NAME is {name!r}, which is not configured: it needs {entry.missing}.")
         return name
 
 
@@ -264,7 +264,7 @@ def _named(snapshot: Snapshot, name: str) -> Entry:
         )
     if not entry.available:
         raise InvalidRequest(
-            f"The provider {name!r} is not configured: set {entry.missing}.",
+            f"The provider {name!r} is not configured: it needs {entry.missing}.",
             param="provider",
             code="provider_not_configured",
         )

@@ -13,7 +13,7 @@ class Entry:
 
     kind      a key of providers.PROVIDERS, or of one that is still to come
     options   what the provider's class is built with, `name` among them
-    missing   what to set; "" when the provider can be used
+    missing   what it needs to be set or to exist; "" when the provider can be used
     lenient   answers to any model name, as single-model providers do (R4)
     complete  has no models but those that are listed (R4)
     """

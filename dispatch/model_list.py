@@ -301,7 +301,8 @@ class ModelList:
 
     def _result(self) -> tuple[bytes, dict[str, str]] | NoList | None:
         try:
-            with closing(_Adapter()) as adapter, self._ask(adapter) as response:
+            secure = self._url.startswith("https:")
+            with closing(_Trusting() if secure else HTTPAdapter()) as adapter, self._ask(adapter) as response:
                 return _answer(response, self._limits.size, monotonic() + self._limits.total)
         except NoList as error:
             return error
@@ -391,7 +392,7 @@ def _digest(data: bytes) -> str:
     return sha256(data).hexdigest()
 
 
-class _Adapter(HTTPAdapter):
+class _Trusting(HTTPAdapter):
     """Trusts the authorities that chat requests trust: the system's, besides certifi's."""
 
     def init_poolmanager(self, *arguments: Any, **options: Any) -> None:

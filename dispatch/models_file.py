@@ -14,7 +14,7 @@ from marshmallow import ValidationError
 
 from dispatch.coherence import Incoherent, Placed, coherent
 from dispatch.entries import Entry, Listing, Row, Upstream
-from dispatch.sources import vendor_entry
+from dispatch.environment import vendor_entry
 from dispatch.yaml_lines import Place, YamlError, load
 from providers import PROVIDERS
 from providers.base import Rules

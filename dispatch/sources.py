@@ -1,79 +1,61 @@
-"""What the environment tells the catalogue: every vendor of the table, and what those lack that are not configured."""
+"""Where the catalogue learns of providers and models: the environment, models.yaml, a list by HTTP (B2 to B4)."""
 
-import re
-from collections.abc import Mapping
-from urllib.parse import urlsplit
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
 
-from dispatch.entries import Entry, Listing
-from providers.vendors import VENDORS, Vendor
+from dispatch import models_file
+from dispatch.catalogue import Catalogue
+from dispatch.entries import Listing
+from dispatch.environment import from_environment
+from dispatch.follow import Follower
 
-VISIBLE = re.compile(r"[!-~]+")
+if TYPE_CHECKING:
+    from dispatch.model_list import ModelList
 
 
-def from_environment(upstreams: Mapping[str, str], *, demo_pace_ms: float) -> Listing:
-    """Every provider there is, from {NAME}_API_KEY, {NAME}_BASE_URL and {NAME}_MODEL, in the order of R2.
+@dataclass(frozen=True, kw_only=True)
+class Sources:
+    """What is told at the start (`listings`), and how it is kept up to date (`follow`).
 
-    Raises ValueError that names the variable which cannot be used.
+    `upstreams` and `variables` are the environment's; a `models_file` that is not `required` may be missing; the list
+    at `list_url` ("" for none) is asked for every `list_refresh` seconds, and its last good answer kept in `folder`.
     """
-    entries = [vendor_entry(vendor, upstreams) for vendor in VENDORS]
-    return Listing((*entries, Entry("demo", "demo", "demo", {"pace_ms": demo_pace_ms}, lenient=True)))
 
+    upstreams: Mapping[str, str]
+    variables: Mapping[str, str] = field(repr=False)
+    demo_pace_ms: float
+    models_file: Path
+    required: bool
+    list_url: str
+    list_token: str = field(repr=False)
+    list_refresh: float
+    folder: Path
 
-def vendor_entry(
-    vendor: Vendor,
-    upstreams: Mapping[str, str],
-    *,
-    name: str = "",
-    address: str = "",
-    key: str = "",
-    proxy: str = "",
-    complete: bool = False,
-) -> Entry:
-    """A vendor of the table, as the environment has it; what is given by name goes before it. Raises ValueError."""
-    stem = vendor.variable
-    also_keys, also_urls = vendor.also
-    key_name, key = (f"{stem}_API_KEY", key) if key else _first(upstreams, f"{stem}_API_KEY", *also_keys)
-    url_name, url = (f"{stem}_BASE_URL", address) if address else _first(upstreams, f"{stem}_BASE_URL", *also_urls)
-    url = url or vendor.base_url
-    model = upstreams.get(f"{stem}_MODEL", "") or vendor.model
-    if key and not VISIBLE.fullmatch(key):
-        raise ValueError(f"{key_name} is (not shown); allowed: visible ASCII characters, without spaces.")
-    if url and not is_address(url):
-        shown = "(not shown)" if "@" in url else repr(url)
-        raise ValueError(f"{url_name} is {shown}; allowed: an http:// or https:// address, without a password.")
-    missing = []
-    if not key and not vendor.keyless:
-        missing.append(f"{stem}_API_KEY")
-    if not url:
-        missing.append(f"{stem}_BASE_URL")
-    options = {
-        "vendor": vendor,
-        "name": name or vendor.name,
-        "base_url": _with_path(url, vendor.path),
-        "api_key": key,
-        "model": model,
-        "proxy": proxy,
-    }
-    kind = "openai_compatible"
-    return Entry(name or vendor.name, kind, model, options, " and ".join(missing), complete=complete)
+    def listings(self) -> dict[str, Listing]:
+        """What each source tells now. Asks nobody by network. Raises ValueError with the setting, or file and line."""
+        told = {"environment": from_environment(self.upstreams, demo_pace_ms=self.demo_pace_ms)}
+        told["file"] = self._file() if self.required or self.models_file.exists() else Listing()
+        if self.list_url:
+            told["list"] = self._list(lambda _: None).load_kept()
+        return told
 
+    def follow(self, catalogue: Catalogue) -> None:
+        """Tell the catalogue what changes, from threads of their own, until the process ends."""
+        Follower(self.models_file, lambda: catalogue.replace("file", self._file())).start()
+        if self.list_url:
+            model_list = self._list(lambda listing: catalogue.replace("list", listing))
+            model_list.load_kept()
+            model_list.start()
 
-def is_address(url: str) -> bool:
-    """Whether it is an http(s) URL that a request can be sent to, with nobody's password in it."""
-    try:
-        parts = urlsplit(url)
-        usable = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
-    except ValueError:
-        return False
-    return usable and bool(VISIBLE.fullmatch(url)) and "@" not in parts.netloc
+    def _file(self) -> Listing:
+        known = [entry.name for entry in from_environment(self.upstreams, demo_pace_ms=self.demo_pace_ms).entries]
+        return models_file.read(self.models_file, self.variables, known)
 
+    def _list(self, on_change: Callable[[Listing], None]) -> "ModelList":
+        from dispatch.model_list import ModelList  # noqa: PLC0415 - loads requests, which others do without
 
-def _first(upstreams: Mapping[str, str], *names: str) -> tuple[str, str]:
-    """The first of these variables that is set, and its value."""
-    return next(((name, upstreams[name]) for name in names if upstreams.get(name)), (names[0], ""))
-
-
-def _with_path(address: str, path: str) -> str:
-    """The address, with the vendor's path where it is a bare host; a full URL of the chat endpoint is shortened."""
-    address = address.rstrip("/").removesuffix("/chat/completions")
-    return address + path if path and address and urlsplit(address).path in ("", "/") else address
+        return ModelList(
+            self.list_url, self.list_token, refresh=self.list_refresh, folder=self.folder, on_change=on_change
+        )

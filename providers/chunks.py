@@ -54,6 +54,7 @@ def parse(data: bytes) -> dict[str, Any]:
     chunk = orjson.loads(data)
     if not isinstance(chunk, dict):
         raise ValueError(f"a frame that is not an object: {data[:200]!r}")
+    chunk = unwrapped(chunk)
     if chunk.get("error"):
         raise ErrorFrame(chunk["error"])
     if chunk.get("choices") is None:
@@ -67,6 +68,12 @@ def parse(data: bytes) -> dict[str, Any]:
     except (AttributeError, TypeError) as error:
         raise ValueError(f"a frame of an odd shape: {data[:200]!r}") from error
     return chunk
+
+
+def unwrapped(data: dict[str, Any]) -> dict[str, Any]:
+    """The answer in `{"response": {...}}`, as some gateways put it. It keeps that key: as it came it may not pass."""
+    inner = data.get("response")
+    return {**inner, "response": True} if isinstance(inner, dict) and "choices" not in data else data
 
 
 class Calls:

@@ -14,7 +14,7 @@ import orjson
 from errors import ProxyError, UpstreamError
 from events import SILENCE, ChatRequest, EmbeddingsRequest, Events, Silence, Text, Usage, Vectors
 from providers.base import Call, Model, Provider, Target
-from providers.chunks import ErrorFrame, events_of_body
+from providers.chunks import ErrorFrame, events_of_body, unwrapped
 from providers.failures import failure, in_band
 from providers.http import Account, Reply, send
 from providers.passing import Passing, whole
@@ -131,6 +131,8 @@ class OpenAICompatible(Provider):
             data = orjson.loads(raw)
         except orjson.JSONDecodeError as error:
             raise reply.broken(f"not JSON: {raw[:200]!r}") from error
+        if isinstance(data, dict):
+            data = unwrapped(data)
         if isinstance(data, dict) and data.get("error"):
             raise in_band(self.name, data["error"])
         return data

@@ -435,7 +435,7 @@ def test_a_bad_list_keeps_the_last_good_one(listed: Listed, said: Lines, case: s
     """003 read its list once, at the start, and did not start without it (N14)."""
     model_list = listed.again()
     model_list.refresh_once()
-    model_list._limits = {"silent": IMPATIENT, "trickling": HURRIED}.get(case.split()[0], SMALL)
+    model_list._limits = {"silent": IMPATIENT, "trickling": HURRIED}.get(case.split(maxsplit=1)[0], SMALL)
     kept = (listed.folder / "model_list.json").read_bytes()
 
     def once(connection: Connection, received: Received) -> None:

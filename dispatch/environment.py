@@ -1,0 +1,79 @@
+"""What the environment tells the catalogue: every vendor of the table, and what those lack that are not configured."""
+
+import re
+from collections.abc import Mapping
+from urllib.parse import urlsplit
+
+from dispatch.entries import Entry, Listing
+from providers.vendors import VENDORS, Vendor
+
+VISIBLE = re.compile(r"[!-~]+")
+
+
+def from_environment(upstreams: Mapping[str, str], *, demo_pace_ms: float) -> Listing:
+    """Every provider there is, from {NAME}_API_KEY, {NAME}_BASE_URL and {NAME}_MODEL, in the order of R2.
+
+    Raises ValueError that names the variable which cannot be used.
+    """
+    entries = [vendor_entry(vendor, upstreams) for vendor in VENDORS]
+    return Listing((*entries, Entry("demo", "demo", "demo", {"pace_ms": demo_pace_ms}, lenient=True)))
+
+
+def vendor_entry(
+    vendor: Vendor,
+    upstreams: Mapping[str, str],
+    *,
+    name: str = "",
+    address: str = "",
+    key: str = "",
+    proxy: str = "",
+    complete: bool = False,
+) -> Entry:
+    """A vendor of the table, as the environment has it; what is given by name goes before it. Raises ValueError."""
+    stem = vendor.variable
+    also_keys, also_urls = vendor.also
+    key_name, key = (f"{stem}_API_KEY", key) if key else _first(upstreams, f"{stem}_API_KEY", *also_keys)
+    url_name, url = (f"{stem}_BASE_URL", address) if address else _first(upstreams, f"{stem}_BASE_URL", *also_urls)
+    url = url or vendor.base_url
+    model = upstreams.get(f"{stem}_MODEL", "") or vendor.model
+    if key and not VISIBLE.fullmatch(key):
+        raise ValueError(f"{key_name} is (not shown); allowed: visible ASCII characters, without spaces.")
+    if url and not is_address(url):
+        shown = "(not shown)" if "@" in url else repr(url)
+        raise ValueError(f"{url_name} is {shown}; allowed: an http:// or https:// address, without a password.")
+    missing = []
+    if not key and not vendor.keyless:
+        missing.append(f"{stem}_API_KEY")
+    if not url:
+        missing.append(f"{stem}_BASE_URL")
+    options = {
+        "vendor": vendor,
+        "name": name or vendor.name,
+        "base_url": _with_path(url, vendor.path),
+        "api_key": key,
+        "model": model,
+        "proxy": proxy,
+    }
+    kind = "openai_compatible"
+    return Entry(name or vendor.name, kind, model, options, " and ".join(missing), complete=complete)
+
+
+def is_address(url: str) -> bool:
+    """Whether it is an http(s) URL that a request can be sent to, with nobody's password in it."""
+    try:
+        parts = urlsplit(url)
+        usable = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        return False
+    return usable and bool(VISIBLE.fullmatch(url)) and "@" not in parts.netloc
+
+
+def _first(upstreams: Mapping[str, str], *names: str) -> tuple[str, str]:
+    """The first of these variables that is set, and its value."""
+    return next(((name, upstreams[name]) for name in names if upstreams.get(name)), (names[0], ""))
+
+
+def _with_path(address: str, path: str) -> str:
+    """The address, with the vendor's path where it is a bare host; a full URL of the chat endpoint is shortened."""
+    address = address.rstrip("/").removesuffix("/chat/completions")
+    return address + path if path and address and urlsplit(address).path in ("", "/") else address
