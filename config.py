@@ -75,7 +75,7 @@ class Settings:
     models_ttl: float = setting(300.0, "Seconds that an upstream's list of models is kept.", least=0)
 
     models_file: str = setting("models.yaml", "Providers and models by name; followed while it changes.")
-    model_list_url: str = setting("", "A list of models to fetch and offer refreshed in the background.")
+    model_list_url: str = setting("", "A list of models to fetch and offer, refreshed in the background.")
     model_list_auth_token: str = setting("", "Sent with it, and to its host alone, as `OAuth ...`.", secret=True)
     model_list_refresh: float = setting(300.0, "Seconds between two looks at that list.", least=1)
     data_dir: str = setting("data", "Where what must outlive a restart is kept.")

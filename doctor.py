@@ -21,6 +21,7 @@ import threading
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field, replace
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 from time import monotonic
@@ -32,14 +33,15 @@ from config import ROOT, SettingError, Settings, is_this_machine
 from dispatch import models_file
 from dispatch.catalogue import Catalogue, Snapshot
 from dispatch.entries import Entry
-from dispatch.sources import from_environment
+from dispatch.environment import from_environment
+from dispatch.model_list import Limits, ModelList
 from dispatch.yaml_lines import Place, load
 from logs import CREDENTIALS
 from providers.base import Call, Timeouts
 
-AT_ONCE, FEW_THREADS, SPARE_FILES, MOST_SECONDS = 32, 8, 64, 600.0
-SECRET_CHARACTERS = 8
-"""A shorter key may be a plain word, such as Ollama's usual `ollama`, and would blot out names."""
+AT_ONCE, FEW_THREADS, SPARE_FILES, LONGEST = 32, 8, 64, 600.0
+SECRET_CHARACTERS = 8  # a shorter key may be a plain word, such as Ollama's usual `ollama`, and would blot out names
+SERVER_ERRORS, TOO_LATE = 500, (errors.HungUp, errors.UpstreamTimeout)
 WEB_PAGE = re.compile(r"<(!doctype|html)", re.IGNORECASE)
 USER, QUERY = re.compile(r"(\w://)\S*@"), re.compile(r"(\w://[^\s?'\"]*)\?[^\s'\"]*")
 
@@ -55,8 +57,7 @@ class Finding:
     latency_ms: int | None = None
 
 
-Asked = tuple[Finding, Collection[str]]
-"""What is found about a provider, and the models that it lists."""
+Asked = tuple[Finding, Collection[str]]  # of a provider, and the models that it lists
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,11 +72,13 @@ class Where:
     def of(self, entry: Entry, option: str) -> str:
         """What to set for another value of a provider's option."""
         name, value = entry.name.partition("#")[0], str(entry.options.get(option, ""))
-        variable = f"{name.upper().replace('-', '_')}_{option.upper()}"
-        if variable not in self.upstreams:  # a vendor's own SDK may spell it otherwise
-            variable = next((other for other, given in self.upstreams.items() if value.startswith(given)), variable)
-        line = self.lines.get(("providers", name, option))
-        line = line or (None if variable in self.upstreams else self.lines.get(("providers", name)))
+        stem, file_lines = name.upper().replace("-", "_"), self.lines
+        variable = f"{stem}_{option.upper()}"
+        if variable not in self.upstreams:  # the vendor's own SDK may spell it otherwise
+            also = (each for each, given in self.upstreams.items() if each.startswith(stem) and value.startswith(given))
+            variable = next(also, variable)
+        line = file_lines.get(("providers", name, option))
+        line = line or (None if variable in self.upstreams else file_lines.get(("providers", name)))
         if line or option not in entry.options:
             return f"{option} of {name}" + (f" ({self.file}, line {line})" if line else "")
         if name.startswith("list-"):
@@ -87,21 +90,20 @@ def examine(settings: Settings, seconds: float) -> list[Finding]:
     """Everything, in the order in which it is shown. Raises SettingError."""
     file, where = _models_file(settings)
     catalogue, lost = _catalogue(settings, usable=file.state == "ok")
-    snapshot = catalogue.snapshot
-    entries = snapshot.available()
+    listed = _model_list(settings, catalogue, seconds)
+    snapshot, entries = catalogue.snapshot, catalogue.snapshot.available()
     with ThreadPoolExecutor(AT_ONCE) as pool:
         found = pool.map(lambda entry: _ask(catalogue, entry, where, seconds), entries)
         asked = {entry.name: each for entry, each in zip(entries, found, strict=True)}
-    findings = [_callers(settings), _address(settings), *_machine(settings), file, lost or _default(settings, snapshot)]
-    findings += [finding for finding, _ in asked.values()]
-    others = []
-    for entry in snapshot.entries.values():
-        if entry.missing and ("providers", entry.name) in where.lines:
-            findings.append(Finding(f"provider {entry.name}", "warn", "is not configured", f"set {entry.missing}"))
-        elif entry.missing:
-            others.append(entry.name)
+    findings = [_callers(settings), _address(settings), *_machine(settings), file, *listed]
+    findings += [lost or _default(settings, snapshot), *(finding for finding, _ in asked.values())]
     findings += [_model(name, snapshot, asked, where) for name in where.rows]
-    findings += [Finding("others", "ok", f"not configured: {', '.join(others)}")] if others else []
+    others = [
+        f"{entry.name} (needs {entry.missing})" if ("providers", entry.name) in where.lines else entry.name
+        for entry in snapshot.entries.values()
+        if entry.missing
+    ]
+    findings.append(Finding("others", "ok", f"not configured: {', '.join(others) or 'none'}"))
     secrets = {str(entry.options.get("api_key", "")) for entry in snapshot.entries.values()}
     return [without(each, {*secrets, *settings.keys.values(), settings.model_list_auth_token}) for each in findings]
 
@@ -192,6 +194,19 @@ def _catalogue(settings: Settings, *, usable: bool) -> tuple[Catalogue, Finding 
         return furnish(replace(settings, provider_name="")).catalogue, lost
 
 
+def _model_list(settings: Settings, catalogue: Catalogue, seconds: float) -> list[Finding]:
+    """The list as it is now, which the catalogue takes over."""
+    if not settings.model_list_url:
+        return []
+    started, limits = monotonic(), Limits(seconds, seconds, seconds)
+    url, token, told = settings.model_list_url, settings.model_list_auth_token, partial(catalogue.replace, "list")
+    following = ModelList(url, token, on_change=told, limits=limits)
+    following.refresh_once()
+    bad = ("fail", f"{url}: {following.problem}", "mend MODEL_LIST_URL or MODEL_LIST_AUTH_TOKEN")
+    finding = _either("model list", not following.problem, url, bad)
+    return [replace(finding, latency_ms=_since(started))]
+
+
 def _default(settings: Settings, snapshot: Snapshot) -> Finding:
     name = snapshot.default
     if settings.provider_name:
@@ -217,7 +232,11 @@ def _ask(catalogue: Catalogue, entry: Entry, where: Where, seconds: float) -> As
         found = _trouble(error, entry, where, seconds)
     finally:
         timer.cancel()
-    return Finding(f"provider {entry.name}", *found, round((monotonic() - started) * 1000)), models
+    return Finding(f"provider {entry.name}", *found, _since(started)), models
+
+
+def _since(started: float) -> int:
+    return round((monotonic() - started) * 1000)
 
 
 def _has(models: Collection[str], name: str) -> bool:
@@ -229,23 +248,21 @@ def _trouble(error: Exception, entry: Entry, where: Where, seconds: float) -> tu
     """State, detail and mend of what a provider raised: the first rule that holds."""
     cause, text, log = error.__cause__ or error, str(error).rstrip("."), getattr(error, "log", "")
     status = getattr(error, "upstream_status", getattr(error, "status", 0)) or 0
-    base = urlsplit(str(entry.options.get("base_url", "/v1")))
+    versioned = "/v" in urlsplit(str(entry.options.get("base_url", "/v1"))).path
     way, key = where.of(entry, "proxy" if entry.options.get("proxy") else "base_url"), where.of(entry, "api_key")
-    there = f"mend {where.of(entry, 'base_url')}" + "; the address may lack /v1" * ("/v" not in base.path)
+    there = f"mend {where.of(entry, 'base_url')}" + "; the address may lack /v1" * (not versioned)
     no_list, said = status in (404, 405), log.lstrip()[:1] in ("{", "[") or isinstance(error, errors.InvalidRequest)
     rules: Sequence[tuple[object, str, str, str]] = (
         (isinstance(cause, socket.gaierror | UnicodeError), "fail", f"{text}: no such host", f"mend {way}, or the DNS"),
-        (isinstance(cause, ssl.SSLCertVerificationError), "fail", f"{text} ({getattr(cause, 'verify_message', '')})",
-         f"mend {way}, or let SSL_CERT_FILE name the authority's certificate"),
+        (isinstance(cause, ssl.SSLCertVerificationError), "fail", text, f"mend {way}, or let SSL_CERT_FILE name its CA"),
         (isinstance(cause, ssl.SSLError), "fail", f"{text}: it speaks no TLS", f"mend {way}: http:// may be meant"),
-        (isinstance(cause, ConnectionRefusedError), "fail", f"{text}: nothing listens there", f"start it, or mend {way}"),
-        (status >= 500, "fail", f"{text} ({status})", "wait: it is the provider's own trouble"),
-        (isinstance(error, errors.HungUp | errors.UpstreamTimeout), "fail", f"no answer within {seconds:g} s",
-         f"mend {way}, or see whether a firewall is in the way"),
+        (isinstance(cause, ConnectionRefusedError), "fail", f"{text}: nothing listens", f"start it, or mend {way}"),
+        (status >= SERVER_ERRORS, "fail", f"{text} ({status})", "wait: it is the provider's own trouble"),
+        (isinstance(error, TOO_LATE), "fail", f"no answer within {seconds:g} s", f"mend {way}, or the firewall"),
         (isinstance(error, errors.UpstreamRefusedUs), "fail", f"refuses the credential ({status})", f"set {key}"),
         (isinstance(error, errors.UpstreamBusy), "warn", "asks to slow down (429)", "wait, or ask for a higher limit"),
         (getattr(error, "code", "") == "insufficient_quota", "fail", text, "see to the account there"),
-        (no_list and said and "/v" in base.path, "warn", f"answers, but lists no models ({status})", f"if need be, {there}"),
+        (no_list and said and versioned, "warn", f"answers, but lists no models ({status})", f"if need be, {there}"),
         (no_list, "fail", f"has no list of models ({status})", there),
         (WEB_PAGE.search(log), "fail", f"a web page answers ({status})", there),
         (isinstance(error, errors.UpstreamRejected), "fail", text, f"set {key}, or {there}"),
@@ -257,18 +274,16 @@ def _trouble(error: Exception, entry: Entry, where: Where, seconds: float) -> tu
 
 
 def _model(name: str, snapshot: Snapshot, asked: Mapping[str, Asked], where: Where) -> Finding:
-    places, found = snapshot.names[name].upstreams, list[tuple[str, str, str]]()
+    places, here = snapshot.names[name].upstreams, f"{where.file}, line {where.rows[name]}"
+    found = list[tuple[str, str, str]]()
     for place in places:
         at, missing = place.provider, snapshot.entries[place.provider].missing
-        finding, models = asked.get(at, (None, ()))
         if missing:
-            found.append(("fail", f"{at} is not configured", f"set {missing}"))
-        elif finding and finding.state == "fail":
+            found.append(("fail", f"{at} is not configured", f"{at} needs {missing}"))
+        elif asked[at][0].state == "fail":
             found.append(("fail", f"{at} cannot be used", f"see provider {at}"))
-        elif models and not _has(models, place.model):
-            found.append(
-                ("warn", f"{place.model} is not in the list of {at}", f"see {where.file}, line {where.rows[name]}")
-            )
+        elif asked[at][1] and not _has(asked[at][1], place.model):
+            found.append(("warn", f"{at} does not list {place.model}", f"see {here}"))
     if not found:
         return Finding(f"model {name}", "ok", ", ".join(f"{place.provider}/{place.model}" for place in places))
     state = "fail" if [each[0] for each in found] == ["fail"] * len(places) else "warn"
@@ -284,7 +299,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     logging.getLogger("thinkline").addHandler(logging.NullHandler())  # what is wrong is told as a finding
     try:
-        findings = examine(Settings.load(), min(max(options.timeout, 0.1), MOST_SECONDS))
+        findings = examine(Settings.load(), min(max(options.timeout, 0.1), LONGEST))
         code = int(any(each.state == "fail" for each in findings))
     except SettingError as error:
         findings, code = [without(Finding("settings", "fail", str(error), "mend it in .env or in the environment"))], 2

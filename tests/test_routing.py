@@ -60,7 +60,7 @@ def test_without_any_key_there_is_only_the_demo() -> None:
 def test_a_key_is_all_a_vendor_needs(vendor: Any) -> None:
     """B2: {NAME}_API_KEY."""
     name = f"{vendor.variable}_API_KEY"
-    assert entries()[vendor.name]["reason"] == f"Set {name}."
+    assert entries()[vendor.name]["reason"] == f"Needs {name}."
     row = entries(**{name: "k"})[vendor.name]
     assert (row["available"], row["default_model"]) == (True, vendor.model)
     assert account(vendor.name, **{name: "k"}).base_url.startswith(vendor.base_url)
@@ -76,10 +76,10 @@ def test_every_address_can_be_replaced(vendor: Any) -> None:
 
 
 def test_a_server_of_ones_own_needs_its_address() -> None:
-    assert entries()["ollama"]["reason"] == "Set OLLAMA_BASE_URL."
+    assert entries()["ollama"]["reason"] == "Needs OLLAMA_BASE_URL."
     assert entries(OLLAMA_BASE_URL="http://h:11434")["ollama"]["available"]
-    assert entries()["azure"]["reason"] == "Set AZURE_API_KEY and AZURE_BASE_URL."
-    assert entries(AZURE_API_KEY="k")["azure"]["reason"] == "Set AZURE_BASE_URL."
+    assert entries()["azure"]["reason"] == "Needs AZURE_API_KEY and AZURE_BASE_URL."
+    assert entries(AZURE_API_KEY="k")["azure"]["reason"] == "Needs AZURE_BASE_URL."
 
 
 def test_azures_own_names_are_read_too() -> None:
