@@ -13,7 +13,6 @@ import json
 import logging
 import os
 import re
-import resource
 import socket
 import ssl
 import sys
@@ -25,7 +24,6 @@ from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 from time import monotonic
-from urllib.parse import urlsplit
 
 import errors
 from app import furnish
@@ -33,14 +31,13 @@ from config import ROOT, SettingError, Settings, is_this_machine
 from dispatch import models_file
 from dispatch.catalogue import Catalogue, Snapshot
 from dispatch.entries import Entry
-from dispatch.environment import from_environment
 from dispatch.model_list import Limits, ModelList
 from dispatch.yaml_lines import Place, load
 from logs import CREDENTIALS
 from providers.base import Call, Timeouts
 
-AT_ONCE, FEW_THREADS, SPARE_FILES, LONGEST = 32, 8, 64, 600.0
-SECRET_CHARACTERS = 8  # a shorter key may be a plain word, such as Ollama's usual `ollama`, and would blot out names
+AT_ONCE, FEW_THREADS, LONGEST = 32, 8, 600.0
+KEY_CHARACTERS = 8  # a shorter key may be a plain word, such as Ollama's usual `ollama`, and would blot out names
 SERVER_ERRORS, TOO_LATE = 500, (errors.HungUp, errors.UpstreamTimeout)
 WEB_PAGE = re.compile(r"<(!doctype|html)", re.IGNORECASE)
 USER, QUERY = re.compile(r"(\w://)\S*@"), re.compile(r"(\w://[^\s?'\"]*)\?[^\s'\"]*")
@@ -72,18 +69,16 @@ class Where:
     def of(self, entry: Entry, option: str) -> str:
         """What to set for another value of a provider's option."""
         name, value = entry.name.partition("#")[0], str(entry.options.get(option, ""))
-        stem, file_lines = name.upper().replace("-", "_"), self.lines
-        variable = f"{stem}_{option.upper()}"
-        if variable not in self.upstreams:  # the vendor's own SDK may spell it otherwise
-            also = (each for each, given in self.upstreams.items() if each.startswith(stem) and value.startswith(given))
-            variable = next(also, variable)
-        line = file_lines.get(("providers", name, option))
-        line = line or (None if variable in self.upstreams else file_lines.get(("providers", name)))
-        if line or option not in entry.options:
-            return f"{option} of {name}" + (f" ({self.file}, line {line})" if line else "")
         if name.startswith("list-"):
             return "MODEL_LIST_AUTH_TOKEN" if option == "api_key" else "MODEL_LIST_URL"
-        return variable
+        stem = name.upper().replace("-", "_")
+        variable = f"{stem}_{option.upper()}"
+        if variable not in self.upstreams:  # a vendor's own SDK may spell it otherwise
+            also = (each for each, given in self.upstreams.items() if each.startswith(stem) and value.startswith(given))
+            variable = next(also, variable)
+        own = None if variable in self.upstreams else self.lines.get(("providers", name))
+        line = self.lines.get(("providers", name, option), own)
+        return f"{option} of {name} ({self.file}, line {line})" if line else variable
 
 
 def examine(settings: Settings, seconds: float) -> list[Finding]:
@@ -98,25 +93,21 @@ def examine(settings: Settings, seconds: float) -> list[Finding]:
     findings = [_callers(settings), _address(settings), *_machine(settings), file, *listed]
     findings += [lost or _default(settings, snapshot), *(finding for finding, _ in asked.values())]
     findings += [_model(name, snapshot, asked, where) for name in where.rows]
-    others = [
-        f"{entry.name} (needs {entry.missing})" if ("providers", entry.name) in where.lines else entry.name
-        for entry in snapshot.entries.values()
-        if entry.missing
-    ]
-    findings.append(Finding("others", "ok", f"not configured: {', '.join(others) or 'none'}"))
+    missing = [entry for entry in snapshot.entries.values() if entry.missing]
+    needs = {entry.name: f" (needs {entry.missing})" for entry in missing if ("providers", entry.name) in where.lines}
+    others = ", ".join(entry.name + needs.get(entry.name, "") for entry in missing)
+    findings.append(Finding("others", "ok", f"not configured: {others}"))
     secrets = {str(entry.options.get("api_key", "")) for entry in snapshot.entries.values()}
     return [without(each, {*secrets, *settings.keys.values(), settings.model_list_auth_token}) for each in findings]
 
 
 def without(finding: Finding, secrets: Iterable[str] = ()) -> Finding:
     """The finding without what is nobody's business, should an address or a vendor's sentence hold it."""
-
-    def clean(text: str) -> str:
-        for secret in sorted(secrets, key=len, reverse=True):
-            text = text.replace(secret, "***") if len(secret) >= SECRET_CHARACTERS else text
-        return QUERY.sub(r"\1", USER.sub(r"\1***@", CREDENTIALS.sub(r"\1***", text)))
-
-    return replace(finding, detail=clean(finding.detail), mend=clean(finding.mend))
+    known = "|".join(re.escape(each) for each in sorted(secrets, key=len, reverse=True) if len(each) >= KEY_CHARACTERS)
+    texts = [CREDENTIALS.sub(r"\1***", text) for text in (finding.detail, finding.mend)]
+    texts = [re.sub(known, "***", text) for text in texts] if known else texts
+    detail, mend = (QUERY.sub(r"\1", USER.sub(r"\1***@", text)) for text in texts)
+    return replace(finding, detail=detail, mend=mend)
 
 
 def _either(what: str, fine: object, good: str, bad: tuple[str, str, str]) -> Finding:
@@ -128,60 +119,54 @@ def _callers(settings: Settings) -> Finding:
         settings.guard(settings.host)
     except SettingError as error:
         return Finding("callers", "fail", str(error).partition(". ")[0], "set API_KEY to a secret of your own")
-    if settings.keys:
-        return Finding("callers", "ok", f"those who send a key (set: {len(settings.keys)})")
-    if settings.allow_anonymous:
+    if settings.allow_anonymous and not settings.keys:
         return Finding("callers", "warn", "everybody, without a key", "set API_KEY, and unset ALLOW_ANONYMOUS")
-    return Finding("callers", "ok", "this machine alone, as no key is set; nobody through a tunnel or a proxy")
+    alone = "this machine alone, as no key is set; nobody through a tunnel or a proxy"
+    return Finding("callers", "ok", f"who sends a key ({len(settings.keys)} set)" if settings.keys else alone)
 
 
 def _address(settings: Settings) -> Finding:
     family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
     try:
-        socket.create_server((settings.host, 0), family=family).close()  # any port: its own may serve already
+        socket.create_server((settings.host, 0), family=family).close()  # at any port: its own may be served already
     except (OSError, UnicodeError) as error:
         return Finding("address", "fail", f"{settings.address}: {error}", "mend HOST")
     return Finding("address", "ok", settings.address + ", this machine's own" * is_this_machine(settings.host))
 
 
 def _machine(settings: Settings) -> list[Finding]:
-    count, files = settings.threads, resource.getrlimit(resource.RLIMIT_NOFILE)[0]
-    enough = files == resource.RLIM_INFINITY or 2 * count + SPARE_FILES <= files  # a call has a socket on either side
+    count = settings.threads
     log, folder = Path(settings.log_file or os.devnull), ROOT / settings.data_dir
     there = next(path for path in (folder, *folder.parents) if os.access(path, os.F_OK))
     kept = there.is_dir() and os.access(there, os.W_OK | os.X_OK)
     written = not log.is_dir() and (not log.exists() or os.access(log, os.W_OK))
     few = ("warn", f"{count}: further callers wait", "raise THREADS (256 is usual)")
-    short = ("warn", f"{files} are too few for {count} threads", f"ulimit -n {4 * count}, or lower THREADS")
     lost = ("fail" if settings.model_list_url else "warn", f"{str(there)!r} is no folder to write to", "mend DATA_DIR")
+    where = f"on stderr and in {log}" if settings.log_file else "on stderr"
     return [
         _either("threads", count >= FEW_THREADS, f"{count} in each worker; workers: {settings.workers}", few),
-        _either("open files", enough, "the limit suffices for the threads", short),
         _either("gunicorn", find_spec("gunicorn"), "installed", ("fail", "missing", "pip install -r requirements.txt")),
-        _either("log", written, f"stderr {settings.log_file}", ("fail", f"{str(log)!r} is read-only", "mend LOG_FILE")),
+        _either("log", written, where, ("fail", f"{str(log)!r} cannot be written to", "mend LOG_FILE")),
         _either("data", kept, settings.data_dir + ", which will be made" * (there != folder), lost),
     ]
 
 
 def _models_file(settings: Settings) -> tuple[Finding, Where]:
     name, path, where = settings.models_file, ROOT / settings.models_file, Where("", settings.upstreams)
-    try:
-        known = [entry.name for entry in from_environment(settings.upstreams, demo_pace_ms=0).entries]
-    except ValueError as error:
-        raise SettingError(str(error)) from None
+    alone = replace(settings, models_file=os.devnull, model_list_url="", provider_name="")
     if name == Settings.models_file and not path.exists():
         return Finding("models file", "ok", f"there is no {name}"), where
     try:
-        listing = models_file.read(path, settings.variables, known)
+        listing = models_file.read(path, settings.variables, furnish(alone).catalogue.snapshot.entries)
         data, lines = load(path.read_text(encoding="utf-8"), settings.variables)
     except ValueError as error:
         return Finding("models file", "fail", str(error), "mend that line; what follows is without this file"), where
     rows = {row.name: 1 for row in listing.rows}
     rows |= {f"{place[1]}/{place[3]}": line for place, line in lines.items() if place[2:3] == ("models",) and place[3:]}
-    flat = data.get("models", []) if isinstance(data, dict) else []
-    rows |= {given["name"]: lines["models", at] for at, given in enumerate(flat)}
-    detail = f"{name}: {len(listing.entries)} providers, {len(listing.rows)} models"
-    return Finding("models file", "ok", detail), Where(name, settings.upstreams, lines, rows)
+    models = data.get("models", []) if isinstance(data, dict) else []
+    rows |= {each["name"]: lines["models", at] for at, each in enumerate(models)}
+    found = Finding("models file", "ok", f"{name}: {len(listing.entries)} providers, {len(rows)} models")
+    return found, Where(name, settings.upstreams, lines, rows)
 
 
 def _catalogue(settings: Settings, *, usable: bool) -> tuple[Catalogue, Finding | None]:
@@ -189,8 +174,7 @@ def _catalogue(settings: Settings, *, usable: bool) -> tuple[Catalogue, Finding 
     try:
         return furnish(settings).catalogue, None
     except SettingError as error:
-        mend = "mend PROVIDER_NAME, or unset it" if usable else "mend the models file first"
-        lost = Finding("default", "fail", str(error), mend)
+        lost = Finding("default", "fail", str(error), "mend PROVIDER_NAME" if usable else "mend the models file first")
         return furnish(replace(settings, provider_name="")).catalogue, lost
 
 
@@ -198,23 +182,24 @@ def _model_list(settings: Settings, catalogue: Catalogue, seconds: float) -> lis
     """The list as it is now, which the catalogue takes over."""
     if not settings.model_list_url:
         return []
-    started, limits = monotonic(), Limits(seconds, seconds, seconds)
-    url, token, told = settings.model_list_url, settings.model_list_auth_token, partial(catalogue.replace, "list")
-    following = ModelList(url, token, on_change=told, limits=limits)
+    url, told, started = settings.model_list_url, partial(catalogue.replace, "list"), monotonic()
+    limits = Limits(seconds, seconds, seconds)
+    following = ModelList(url, settings.model_list_auth_token, on_change=told, limits=limits)
     following.refresh_once()
     bad = ("fail", f"{url}: {following.problem}", "mend MODEL_LIST_URL or MODEL_LIST_AUTH_TOKEN")
-    finding = _either("model list", not following.problem, url, bad)
-    return [replace(finding, latency_ms=_since(started))]
+    return [
+        replace(
+            _either("model list", not following.problem, url, bad), latency_ms=round((monotonic() - started) * 1000)
+        )
+    ]
 
 
 def _default(settings: Settings, snapshot: Snapshot) -> Finding:
-    name = snapshot.default
-    if settings.provider_name:
-        return Finding("default", "ok", f"{name}, as PROVIDER_NAME says")
-    if snapshot.entries[name].kind == "demo":
+    name, chosen = snapshot.default, settings.provider_name
+    if snapshot.entries[name].kind == "demo" and not chosen:
         mend = "for a real provider, put a line such as OPENAI_API_KEY=sk-... into .env"
         return Finding("default", "warn", f"{name}, which is built in: no other provider is configured", mend)
-    return Finding("default", "ok", f"{name}, the first that is configured (PROVIDER_NAME is unset)")
+    return Finding("default", "ok", f"{name}, {'as PROVIDER_NAME says' if chosen else 'the first that is configured'}")
 
 
 def _ask(catalogue: Catalogue, entry: Entry, where: Where, seconds: float) -> Asked:
@@ -232,11 +217,7 @@ def _ask(catalogue: Catalogue, entry: Entry, where: Where, seconds: float) -> As
         found = _trouble(error, entry, where, seconds)
     finally:
         timer.cancel()
-    return Finding(f"provider {entry.name}", *found, _since(started)), models
-
-
-def _since(started: float) -> int:
-    return round((monotonic() - started) * 1000)
+    return Finding(f"provider {entry.name}", *found, round((monotonic() - started) * 1000)), models
 
 
 def _has(models: Collection[str], name: str) -> bool:
@@ -248,13 +229,13 @@ def _trouble(error: Exception, entry: Entry, where: Where, seconds: float) -> tu
     """State, detail and mend of what a provider raised: the first rule that holds."""
     cause, text, log = error.__cause__ or error, str(error).rstrip("."), getattr(error, "log", "")
     status = getattr(error, "upstream_status", getattr(error, "status", 0)) or 0
-    versioned = "/v" in urlsplit(str(entry.options.get("base_url", "/v1"))).path
+    versioned = re.search(r"\w/(.*/)?v", str(entry.options.get("base_url", "a/v1")))
     way, key = where.of(entry, "proxy" if entry.options.get("proxy") else "base_url"), where.of(entry, "api_key")
     there = f"mend {where.of(entry, 'base_url')}" + "; the address may lack /v1" * (not versioned)
     no_list, said = status in (404, 405), log.lstrip()[:1] in ("{", "[") or isinstance(error, errors.InvalidRequest)
     rules: Sequence[tuple[object, str, str, str]] = (
         (isinstance(cause, socket.gaierror | UnicodeError), "fail", f"{text}: no such host", f"mend {way}, or the DNS"),
-        (isinstance(cause, ssl.SSLCertVerificationError), "fail", text, f"mend {way}, or let SSL_CERT_FILE name its CA"),
+        (isinstance(cause, ssl.CertificateError), "fail", text, f"mend {way}, or have SSL_CERT_FILE name its CA"),
         (isinstance(cause, ssl.SSLError), "fail", f"{text}: it speaks no TLS", f"mend {way}: http:// may be meant"),
         (isinstance(cause, ConnectionRefusedError), "fail", f"{text}: nothing listens", f"start it, or mend {way}"),
         (status >= SERVER_ERRORS, "fail", f"{text} ({status})", "wait: it is the provider's own trouble"),
@@ -274,8 +255,7 @@ def _trouble(error: Exception, entry: Entry, where: Where, seconds: float) -> tu
 
 
 def _model(name: str, snapshot: Snapshot, asked: Mapping[str, Asked], where: Where) -> Finding:
-    places, here = snapshot.names[name].upstreams, f"{where.file}, line {where.rows[name]}"
-    found = list[tuple[str, str, str]]()
+    places, found = snapshot.names[name].upstreams, list[tuple[str, str, str]]()
     for place in places:
         at, missing = place.provider, snapshot.entries[place.provider].missing
         if missing:
@@ -283,7 +263,7 @@ def _model(name: str, snapshot: Snapshot, asked: Mapping[str, Asked], where: Whe
         elif asked[at][0].state == "fail":
             found.append(("fail", f"{at} cannot be used", f"see provider {at}"))
         elif asked[at][1] and not _has(asked[at][1], place.model):
-            found.append(("warn", f"{at} does not list {place.model}", f"see {here}"))
+            found.append(("warn", f"{at} does not list {place.model}", f"see {where.file}, line {where.rows[name]}"))
     if not found:
         return Finding(f"model {name}", "ok", ", ".join(f"{place.provider}/{place.model}" for place in places))
     state = "fail" if [each[0] for each in found] == ["fail"] * len(places) else "warn"

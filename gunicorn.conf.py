@@ -47,22 +47,34 @@ reload = settings.reload
 control_socket_disable = True
 
 
+def _host(address: Any) -> str:
+    """The host of one of gunicorn's addresses; "unix:" for a path, and a descriptor could be anywhere."""
+    if isinstance(address, tuple):
+        return str(address[0])
+    return "unix:" if isinstance(address, str) else "fd"
+
+
 def on_starting(server: Any) -> None:
     """Check every address before it is bound, also one that came by `--bind` (R9)."""
     for address in server.cfg.address:
-        host = address if isinstance(address, str) else address[0]
         try:
-            settings.guard("unix:" if isinstance(address, str) else host)
+            settings.guard(_host(address))
         except SettingError as error:
             sys.exit(f"Thinkline cannot start. {error}")
 
 
 def when_ready(server: Any) -> None:
     """Say who answers, and where."""
-    addresses = [
-        address if isinstance(address, str) else f"{address[0]}:{address[1]}" for address in server.cfg.address
-    ]
-    announce(house, f"http://{addresses[0]}")
+    address = server.cfg.address[0]
+    if isinstance(address, tuple):
+        host = f"[{address[0]}]" if ":" in address[0] else address[0]
+        address = f"http://{host}:{address[1]}"
+    announce(house, str(address))
+
+
+def post_request(worker: Any, request: Any, environ: Any, response: Any) -> None:
+    """What the thread logs from now on is no longer about that request."""
+    logs.request_id.set("")
 
 
 def post_worker_init(worker: Any) -> None:

@@ -27,6 +27,7 @@ CREDENTIAL_HINTS = re.compile(r"earer\s|sk[-_]|xai-|pplx-|r8_|hf_")  # ten times
 DATA_URL = re.compile(r"data:[\w/+.-]+;base64,[A-Za-z0-9+/=]{32,}")
 LONG_BASE64 = re.compile(r"[A-Za-z0-9+/]{400,}={0,2}")
 PAYLOAD_CHARACTERS = 20_000
+FACT_CHARACTERS = 2000
 
 
 def config(settings: Any) -> dict[str, Any]:
@@ -63,20 +64,31 @@ class _Lines(logging.Formatter):
         known = sorted({secret for secret in secrets if len(secret) >= 4}, key=len, reverse=True)  # noqa: PLR2004
         self._known = re.compile("|".join(map(re.escape, known))) if known else None
 
-    def _without_secrets(self, line: str) -> str:
+    def _masked(self, value: Any) -> Any:
+        """A value without secrets, and of a bounded length."""
+        if isinstance(value, str):
+            text = value if len(value) <= FACT_CHARACTERS else f"{value[:FACT_CHARACTERS]}...({len(value)} characters)"
+            return self._without_secrets(text)
+        if isinstance(value, Mapping):
+            return {str(key): self._masked(each) for key, each in value.items()}
+        if isinstance(value, (list, tuple)):
+            return [self._masked(each) for each in value]
+        return value
+
+    def _without_secrets(self, text: str) -> str:
         if self._known is not None:
-            line = self._known.sub("***", line)
-        return CREDENTIALS.sub(r"\1***", line) if CREDENTIAL_HINTS.search(line) else line
+            text = self._known.sub("***", text)
+        return CREDENTIALS.sub(r"\1***", text) if CREDENTIAL_HINTS.search(text) else text
 
     def _facts(self, record: logging.LogRecord) -> dict[str, Any]:
         facts: dict[str, Any] = {}
         if identifier := request_id.get():
             facts["request_id"] = identifier
-        facts.update(getattr(record, "facts", {}))
+        facts.update(self._masked(getattr(record, "facts", {})))
         if (payload := getattr(record, "payload", None)) is not None:
-            facts["payload"] = readable(payload)
+            facts["payload"] = self._without_secrets(readable(payload))
         if record.exc_info:
-            facts["exception"] = self.formatException(record.exc_info)
+            facts["exception"] = self._without_secrets(self.formatException(record.exc_info))
         return facts
 
     def _time(self, record: logging.LogRecord) -> str:
@@ -90,9 +102,10 @@ class TextLines(_Lines):
         """One line; an exception's traceback follows on its own lines."""
         facts = self._facts(record)
         trace = facts.pop("exception", "")
+        message = _one_line(self._without_secrets(record.getMessage()))
         pairs = "".join([f" {name}={_plain(value)}" for name, value in facts.items()])
-        line = _one_line(f"{self._time(record)} {record.levelname:<7} {record.name}: {record.getMessage()}{pairs}")
-        return self._without_secrets(f"{line}\n{trace}" if trace else line)
+        line = f"{self._time(record)} {record.levelname:<7} {record.name}: {message}{pairs}"
+        return f"{line}\n{trace}" if trace else line
 
 
 class JsonLines(_Lines):
@@ -101,8 +114,8 @@ class JsonLines(_Lines):
     def format(self, record: logging.LogRecord) -> str:
         """Time, level, logger and message, then the facts."""
         head = {"time": self._time(record), "level": record.levelname, "logger": record.name}
-        line = orjson.dumps({**head, "message": record.getMessage(), **self._facts(record)}, default=str)
-        return self._without_secrets(line.decode())
+        message = self._without_secrets(record.getMessage())
+        return _json({**head, "message": message, **self._facts(record)})
 
 
 def readable(payload: Any) -> str:
@@ -113,15 +126,19 @@ def readable(payload: Any) -> str:
     return text if len(text) <= PAYLOAD_CHARACTERS else f"{text[:PAYLOAD_CHARACTERS]}...({len(text)} characters)"
 
 
-def _json(payload: Any) -> str:
-    return orjson.dumps(dict(payload) if isinstance(payload, Mapping) else payload, default=str).decode()
+def _json(value: Any) -> str:
+    try:
+        return orjson.dumps(dict(value) if isinstance(value, Mapping) else value, default=str).decode()
+    except TypeError:  # too deep, or a number of more than 64 bits
+        return orjson.dumps(repr(value)[:PAYLOAD_CHARACTERS]).decode()
 
 
 def _plain(value: Any) -> str:
+    """A fact's value: in quotes where it could be taken for more than one."""
     text = str(value)
-    return repr(text) if " " in text or not text else text
+    return text if text.isprintable() and " " not in text and text else repr(text)
 
 
 def _one_line(text: str) -> str:
-    """No line of ours is begun by somebody else's line feed."""
-    return text.replace("\r", "\\r").replace("\n", "\\n")
+    """Nobody else's characters begin a line of ours, or drive a terminal."""
+    return text if text.isprintable() else repr(text)[1:-1]

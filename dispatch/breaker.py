@@ -33,6 +33,11 @@ class Breaker:
             return "closed"
         return "half-open" if self._clock() - self._opened_at >= self._seconds else "open"
 
+    @property
+    def at_rest(self) -> bool:
+        """Whether it is as new."""
+        return self._opened_at is None and not self._failures
+
     def admit(self) -> bool:
         """Let an attempt through, or raise CircuitOpen. The attempt reports back once, with what this returns:
         whether it is the probe.
@@ -76,8 +81,14 @@ class Breaker:
                 self._probing = False
 
 
+KEPT_BREAKERS = 1000
+
+
 class Breakers:
-    """The breakers by target, made as targets are first used."""
+    """The breakers by target, made as targets are first used.
+
+    Callers choose names of models, so that there can be any number: those that have nothing to tell are let go.
+    """
 
     def __init__(self, failures: int, seconds: float, clock: Callable[[], float] = monotonic) -> None:
         self._settings = (failures, seconds, clock)
@@ -88,8 +99,13 @@ class Breakers:
         breaker = self._breakers.get(name)
         if breaker is None:
             with self._lock:
+                if len(self._breakers) >= KEPT_BREAKERS:
+                    self._breakers = {name: each for name, each in self._breakers.items() if not each.at_rest}
                 breaker = self._breakers.setdefault(name, Breaker(name, *self._settings))
         return breaker
+
+    def __len__(self) -> int:
+        return len(self._breakers)
 
     def states(self, provider: str) -> dict[str, State]:
         """The breakers of a provider's targets that are not closed, by model."""

@@ -28,7 +28,7 @@ from urllib3.exceptions import HTTPError
 
 from dispatch.entries import Entry, Listing, Row, Upstream
 from providers import PROVIDERS
-from providers.http import USER_AGENT
+from providers.base import USER_AGENT
 from providers.vendors import Vendor
 
 log = getLogger("thinkline.model_list")
@@ -293,6 +293,7 @@ class ModelList:
             result = results.get(timeout=self._limits.total)
         except Empty:
             raise NoList(TOO_LONG) from None
+        self._asking = None
         if isinstance(result, NoList):
             raise result
         if result is None and not self._last.rows:

@@ -11,6 +11,9 @@ from errors import HungUp, Unsupported
 from events import ChatRequest, EmbeddingsRequest, Events
 
 
+USER_AGENT = "thinkline"
+
+
 @dataclass(frozen=True, slots=True)
 class Timeouts:
     """Seconds (R7): to connect, to the first event, between upstream bytes once begun, and for the whole answer."""

@@ -19,11 +19,11 @@ from urllib.parse import urlsplit
 
 from errors import HungUp, UpstreamDown, UpstreamError, UpstreamTimeout
 from events import SILENCE, Silence
-from providers.base import Call, Timeouts
+from providers.base import USER_AGENT, Call, Timeouts
 from providers.connect import Peer, Proxy, connect
 from providers.engine import Connection, Cut, Garbage, Pool
 
-USER_AGENT = "thinkline"
+
 LINGER_SECONDS = 0.05
 """How long close() waits for the end of a response whose content has all been read, to keep the connection."""
 BODY_BYTES = 256 * 1024 * 1024

@@ -93,3 +93,13 @@ def test_states_are_told_by_provider_and_model() -> None:
     breakers["groq/b"].succeeded(breakers["groq/b"].admit())
     assert breakers.states("groq") == {"a": "open"}
     assert breakers.states("openai") == {}
+
+
+def test_names_without_number_fill_no_memory() -> None:
+    """N28: a caller who makes up names of models leaves no breaker for each."""
+    breakers = Breakers(1, 30)
+    breakers["groq/broken"].failed(breakers["groq/broken"].admit())
+    for number in range(3000):
+        breakers[f"groq/{number}"].succeeded(breakers[f"groq/{number}"].admit())
+    assert len(breakers) <= 1001
+    assert breakers.states("groq") == {"broken": "open"}

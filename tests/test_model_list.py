@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import orjson
 import pytest
@@ -19,7 +20,7 @@ from dispatch.entries import Listing
 from dispatch.model_list import Limits, ModelList, listing
 from tests.conftest import free_port, until
 from tests.upstreams.connection import Connection, Received
-from tests.upstreams.server import Server
+from tests.upstreams.server import Server, certificate
 
 URL = "https://api.example.com/models?tenant=hush"
 TOKEN = "y0_secret-token"
@@ -243,8 +244,8 @@ def test_no_list_at_all_leads_elsewhere(data: Any) -> None:
     assert all(entry.options["base_url"].startswith("http://127.0.0.1:9") for entry in found.entries)
     for entry in found.entries:
         if entry.kind == "openai_compatible":
-            account = providers.build(entry.kind, dict(entry.options))._account
-            assert (account.host, account.port) == ("127.0.0.1", 9)
+            assert providers.build(entry.kind, dict(entry.options))
+            assert urlsplit(entry.options["base_url"]).netloc == "127.0.0.1:9"
     assert {row.upstreams[0].provider for row in found.rows} == known
     assert len(set(names(found))) == len(found.rows)
 
@@ -499,6 +500,14 @@ def test_a_certificate_that_nobody_vouches_for_is_refused(said: Lines) -> None:
     assert "certificate verify failed" in said.warnings()[0]
 
 
+def test_a_certificate_that_the_system_vouches_for_is_trusted(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SSL_CERT_FILE", str(certificate()[0]))
+    told: list[Listing] = []
+    with Server(lambda connection, _: connection.send(GOOD), tls=True) as server:
+        ModelList(f"{server.url}/models?tenant=hush", TOKEN, on_change=told.append).refresh_once()
+    assert [names(change) for change in told] == [["a", "b"]]
+
+
 def test_a_dead_list_neither_stops_the_start_nor_empties_anything(listed: Listed, said: Lines) -> None:
     """A restart while the list is down serves what was kept (N14)."""
     listed.list.refresh_once()
@@ -645,6 +654,13 @@ def test_a_listener_that_fails_does_not_end_it(listed: Listed, said: Lines) -> N
     model_list.stop()
     until(lambda: not following(), "the thread to end")
     assert any("no room" in line for line in said.warnings())
+
+
+def test_one_fetch_may_follow_another_at_once(listed: Listed, said: Lines) -> None:
+    """The thread of the one before may still be ending."""
+    for _ in range(100):
+        listed.list.refresh_once()
+    assert not said.warnings()
 
 
 def test_several_threads_may_refresh(listed: Listed) -> None:
