@@ -4,8 +4,8 @@
     python doctor.py --json         {"ok": bool, "findings": [{"what", "state", "detail", "mend", "latency_ms"}]}
     python doctor.py --timeout 2    seconds that each provider has to answer
 
-Every configured provider is asked once for its list of models, all at the same time; none is asked to chat. Keys are
-not shown. Exit codes: 0 all is fine (warnings allowed), 1 something configured is wrong, 2 the settings cannot be read.
+Every configured provider is asked once for its list of models, all at the same time; none is asked to chat. Exit codes:
+0 all is fine (warnings allowed), 1 something configured is wrong, 2 the settings cannot be read. No key is shown.
 """
 
 import argparse
@@ -40,6 +40,7 @@ AT_ONCE, FEW_THREADS, LONGEST = 32, 8, 600.0
 KEY_CHARACTERS = 8  # a shorter key may be a plain word, such as Ollama's usual `ollama`, and would blot out names
 SERVER_ERRORS, TOO_LATE = 500, (errors.HungUp, errors.UpstreamTimeout)
 WEB_PAGE = re.compile(r"<(!doctype|html)", re.IGNORECASE)
+Asked = tuple["Finding", Collection[str]]  # of a provider, and the models that it lists
 USER, QUERY = re.compile(r"(\w://)\S*@"), re.compile(r"(\w://[^\s?'\"]*)\?[^\s'\"]*")
 
 
@@ -52,9 +53,6 @@ class Finding:
     detail: str
     mend: str = ""
     latency_ms: int | None = None
-
-
-Asked = tuple[Finding, Collection[str]]  # of a provider, and the models that it lists
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +69,8 @@ class Where:
         name, value = entry.name.partition("#")[0], str(entry.options.get(option, ""))
         if name.startswith("list-"):
             return "MODEL_LIST_AUTH_TOKEN" if option == "api_key" else "MODEL_LIST_URL"
+        if option not in entry.options:
+            return f"{'the credentials' if option == 'api_key' else 'the address'} of {name}"
         stem = name.upper().replace("-", "_")
         variable = f"{stem}_{option.upper()}"
         if variable not in self.upstreams:  # a vendor's own SDK may spell it otherwise
@@ -86,17 +86,15 @@ def examine(settings: Settings, seconds: float) -> list[Finding]:
     file, where = _models_file(settings)
     catalogue, lost = _catalogue(settings, usable=file.state == "ok")
     listed = _model_list(settings, catalogue, seconds)
-    snapshot, entries = catalogue.snapshot, catalogue.snapshot.available()
+    snapshot = catalogue.snapshot
     with ThreadPoolExecutor(AT_ONCE) as pool:
-        found = pool.map(lambda entry: _ask(catalogue, entry, where, seconds), entries)
-        asked = {entry.name: each for entry, each in zip(entries, found, strict=True)}
-    findings = [_callers(settings), _address(settings), *_machine(settings), file, *listed]
-    findings += [lost or _default(settings, snapshot), *(finding for finding, _ in asked.values())]
+        asked = dict(pool.map(lambda each: (each.name, _ask(catalogue, each, where, seconds)), snapshot.available()))
+    findings = [Finding("settings", "ok", "can be read"), _callers(settings), _address(settings), *_machine(settings)]
+    findings += [file, *listed, lost or _default(settings, snapshot), *(finding for finding, _ in asked.values())]
     findings += [_model(name, snapshot, asked, where) for name in where.rows]
-    missing = [entry for entry in snapshot.entries.values() if entry.missing]
-    needs = {entry.name: f" (needs {entry.missing})" for entry in missing if ("providers", entry.name) in where.lines}
-    others = ", ".join(entry.name + needs.get(entry.name, "") for entry in missing)
-    findings.append(Finding("others", "ok", f"not configured: {others}"))
+    missing = {entry.name: entry.missing for entry in snapshot.entries.values() if entry.missing}
+    others = [name + f" (needs {it})" * (("providers", name) in where.lines) for name, it in missing.items()]
+    findings.append(Finding("others", "ok", f"not configured: {', '.join(others) or 'none'}"))
     secrets = {str(entry.options.get("api_key", "")) for entry in snapshot.entries.values()}
     return [without(each, {*secrets, *settings.keys.values(), settings.model_list_auth_token}) for each in findings]
 
@@ -110,19 +108,16 @@ def without(finding: Finding, secrets: Iterable[str] = ()) -> Finding:
     return replace(finding, detail=detail, mend=mend)
 
 
-def _either(what: str, fine: object, good: str, bad: tuple[str, str, str]) -> Finding:
-    return Finding(what, "ok", good) if fine else Finding(what, *bad)
-
-
 def _callers(settings: Settings) -> Finding:
     try:
         settings.guard(settings.host)
     except SettingError as error:
         return Finding("callers", "fail", str(error).partition(". ")[0], "set API_KEY to a secret of your own")
-    if settings.allow_anonymous and not settings.keys:
+    if settings.keys:
+        return Finding("callers", "ok", f"those who send a key ({len(settings.keys)} set)")
+    if settings.allow_anonymous:
         return Finding("callers", "warn", "everybody, without a key", "set API_KEY, and unset ALLOW_ANONYMOUS")
-    alone = "this machine alone, as no key is set; nobody through a tunnel or a proxy"
-    return Finding("callers", "ok", f"who sends a key ({len(settings.keys)} set)" if settings.keys else alone)
+    return Finding("callers", "ok", "this machine alone, as no key is set; nobody through a tunnel or a proxy")
 
 
 def _address(settings: Settings) -> Finding:
@@ -135,20 +130,22 @@ def _address(settings: Settings) -> Finding:
 
 
 def _machine(settings: Settings) -> list[Finding]:
-    count = settings.threads
     log, folder = Path(settings.log_file or os.devnull), ROOT / settings.data_dir
     there = next(path for path in (folder, *folder.parents) if os.access(path, os.F_OK))
     kept = there.is_dir() and os.access(there, os.W_OK | os.X_OK)
     written = not log.is_dir() and (not log.exists() or os.access(log, os.W_OK))
-    few = ("warn", f"{count}: further callers wait", "raise THREADS (256 is usual)")
-    lost = ("fail" if settings.model_list_url else "warn", f"{str(there)!r} is no folder to write to", "mend DATA_DIR")
+    missed = "fail" if settings.model_list_url else "warn"  # nothing but the list is kept there
+    usual = f"{settings.threads} in each worker; workers: {settings.workers}"
+    few = ("warn", f"{settings.threads}: further callers wait", "raise THREADS (256 is usual)")
     where = f"on stderr and in {log}" if settings.log_file else "on stderr"
-    return [
-        _either("threads", count >= FEW_THREADS, f"{count} in each worker; workers: {settings.workers}", few),
-        _either("gunicorn", find_spec("gunicorn"), "installed", ("fail", "missing", "pip install -r requirements.txt")),
-        _either("log", written, where, ("fail", f"{str(log)!r} cannot be written to", "mend LOG_FILE")),
-        _either("data", kept, settings.data_dir + ", which will be made" * (there != folder), lost),
-    ]
+    data = f"in {settings.data_dir}" + ", which will be made" * (there != folder)
+    checks = (
+        ("threads", settings.threads >= FEW_THREADS, usual, few),
+        ("gunicorn", find_spec("gunicorn"), "is installed", ("fail", "is missing", "pip install -r requirements.txt")),
+        ("log", written, where, ("fail", f"{str(log)!r} cannot be written to", "mend LOG_FILE")),
+        ("data", kept, data, (missed, f"{str(there)!r} is no folder that can be written to", "mend DATA_DIR")),
+    )
+    return [Finding(what, "ok", good) if fine else Finding(what, *bad) for what, fine, good, bad in checks]
 
 
 def _models_file(settings: Settings) -> tuple[Finding, Where]:
@@ -161,8 +158,8 @@ def _models_file(settings: Settings) -> tuple[Finding, Where]:
         data, lines = load(path.read_text(encoding="utf-8"), settings.variables)
     except ValueError as error:
         return Finding("models file", "fail", str(error), "mend that line; what follows is without this file"), where
-    rows = {row.name: 1 for row in listing.rows}
-    rows |= {f"{place[1]}/{place[3]}": line for place, line in lines.items() if place[2:3] == ("models",) and place[3:]}
+    parts = {row.name: row.name.partition("/") for row in listing.rows}
+    rows = {name: lines.get(("providers", part[0], "models", part[2]), 1) for name, part in parts.items()}
     models = data.get("models", []) if isinstance(data, dict) else []
     rows |= {each["name"]: lines["models", at] for at, each in enumerate(models)}
     found = Finding("models file", "ok", f"{name}: {len(listing.entries)} providers, {len(rows)} models")
@@ -179,19 +176,19 @@ def _catalogue(settings: Settings, *, usable: bool) -> tuple[Catalogue, Finding 
 
 
 def _model_list(settings: Settings, catalogue: Catalogue, seconds: float) -> list[Finding]:
-    """The list as it is now, which the catalogue takes over."""
     if not settings.model_list_url:
         return []
-    url, told, started = settings.model_list_url, partial(catalogue.replace, "list"), monotonic()
-    limits = Limits(seconds, seconds, seconds)
+    url, started, limits = settings.model_list_url, monotonic(), Limits(seconds, seconds, seconds)
+    told = partial(catalogue.replace, "list")
     following = ModelList(url, settings.model_list_auth_token, on_change=told, limits=limits)
-    following.refresh_once()
-    bad = ("fail", f"{url}: {following.problem}", "mend MODEL_LIST_URL or MODEL_LIST_AUTH_TOKEN")
-    return [
-        replace(
-            _either("model list", not following.problem, url, bad), latency_ms=round((monotonic() - started) * 1000)
-        )
-    ]
+    try:
+        following.refresh_once()
+        problem = following.problem
+    except ValueError as error:
+        problem = str(error)
+    mend = "mend MODEL_LIST_URL or MODEL_LIST_AUTH_TOKEN" if problem else ""
+    state, detail = ("fail", f"{url}: {problem}") if problem else ("ok", url)
+    return [Finding("model list", state, detail, mend, round((monotonic() - started) * 1000))]
 
 
 def _default(settings: Settings, snapshot: Snapshot) -> Finding:
@@ -210,14 +207,15 @@ def _ask(catalogue: Catalogue, entry: Entry, where: Where, seconds: float) -> As
     timer.start()
     try:
         models += [each.id for each in catalogue.provider(entry.name).models(call)]
-        found = ("ok", f"lists {len(models)} models", "")
+        state, detail, mend = "ok", f"lists {len(models)} models", ""
         if model and not _has(models, model):
-            found = ("warn", f"{model} is not in its list of {len(models)}", f"set {where.of(entry, 'model')}")
+            state, detail, mend = "warn", f"{model} is not in its list", f"set {where.of(entry, 'model')}"
     except Exception as error:  # noqa: BLE001 - one provider's fault must not hide the others
-        found = _trouble(error, entry, where, seconds)
+        state, detail, mend = _trouble(error, entry, where, seconds)
     finally:
         timer.cancel()
-    return Finding(f"provider {entry.name}", *found, round((monotonic() - started) * 1000)), models
+    detail += f", at {entry.options['base_url']}" if entry.options.get("base_url") else ""
+    return Finding(f"provider {entry.name}", state, detail, mend, round((monotonic() - started) * 1000)), models
 
 
 def _has(models: Collection[str], name: str) -> bool:
@@ -229,7 +227,7 @@ def _trouble(error: Exception, entry: Entry, where: Where, seconds: float) -> tu
     """State, detail and mend of what a provider raised: the first rule that holds."""
     cause, text, log = error.__cause__ or error, str(error).rstrip("."), getattr(error, "log", "")
     status = getattr(error, "upstream_status", getattr(error, "status", 0)) or 0
-    versioned = re.search(r"\w/(.*/)?v", str(entry.options.get("base_url", "a/v1")))
+    versioned = re.search(r"\w/(.*/)?v\d", str(entry.options.get("base_url", "a/v1")))
     way, key = where.of(entry, "proxy" if entry.options.get("proxy") else "base_url"), where.of(entry, "api_key")
     there = f"mend {where.of(entry, 'base_url')}" + "; the address may lack /v1" * (not versioned)
     no_list, said = status in (404, 405), log.lstrip()[:1] in ("{", "[") or isinstance(error, errors.InvalidRequest)
@@ -248,7 +246,7 @@ def _trouble(error: Exception, entry: Entry, where: Where, seconds: float) -> tu
         (WEB_PAGE.search(log), "fail", f"a web page answers ({status})", there),
         (isinstance(error, errors.UpstreamRejected), "fail", text, f"set {key}, or {there}"),
         (type(error) is errors.UpstreamError and not status, "warn", "answers, but lists no models", there),
-        (isinstance(error, errors.ProxyError), "fail", text, there),
+        (isinstance(error, errors.ProxyError), "fail", text, there if status else f"mend {way}"),
         (True, "fail", f"a fault of Thinkline's own: {type(error).__name__}", "please report it"),
     )  # fmt: skip
     return next(rule[1:] for rule in rules if rule[0])
@@ -264,11 +262,10 @@ def _model(name: str, snapshot: Snapshot, asked: Mapping[str, Asked], where: Whe
             found.append(("fail", f"{at} cannot be used", f"see provider {at}"))
         elif asked[at][1] and not _has(asked[at][1], place.model):
             found.append(("warn", f"{at} does not list {place.model}", f"see {where.file}, line {where.rows[name]}"))
-    if not found:
-        return Finding(f"model {name}", "ok", ", ".join(f"{place.provider}/{place.model}" for place in places))
-    state = "fail" if [each[0] for each in found] == ["fail"] * len(places) else "warn"
+    usual = ", ".join(f"{place.provider}/{place.model}" for place in places)
+    state = ("fail" if [each[0] for each in found] == ["fail"] * len(places) else "warn") if found else "ok"
     detail, mend = ("; ".join(dict.fromkeys(each[at] for each in found)) for at in (1, 2))
-    return Finding(f"model {name}", state, detail, mend)
+    return Finding(f"model {name}", state, detail or usual, mend)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -279,7 +276,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     logging.getLogger("thinkline").addHandler(logging.NullHandler())  # what is wrong is told as a finding
     try:
-        findings = examine(Settings.load(), min(max(options.timeout, 0.1), LONGEST))
+        findings = examine(Settings.load(), min(max(0.1, options.timeout), LONGEST))
         code = int(any(each.state == "fail" for each in findings))
     except SettingError as error:
         findings, code = [without(Finding("settings", "fail", str(error), "mend it in .env or in the environment"))], 2

@@ -72,7 +72,7 @@ def when_ready(server: Any) -> None:
     announce(house, str(address))
 
 
-def post_request(worker: Any, request: Any, environ: Any, response: Any) -> None:
+def post_request(worker: Any, request: Any, environ: Any, response: Any) -> None:  # noqa: ARG001 - gunicorn counts them
     """What the thread logs from now on is no longer about that request."""
     logs.request_id.set("")
 

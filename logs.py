@@ -33,7 +33,8 @@ FACT_CHARACTERS = 2000
 def config(settings: Any) -> dict[str, Any]:
     """A logging.config dictionary for our loggers and gunicorn's."""
     level = logging.CRITICAL + 10 if settings.level == "NONE" else logging.getLevelNamesMapping()[settings.level]
-    secrets = [*settings.keys.values(), *(v for n, v in settings.upstreams.items() if n.endswith("_API_KEY"))]
+    upstream_keys = [value for name, value in settings.upstreams.items() if name.endswith("_API_KEY")]
+    secrets = [*settings.keys.values(), *upstream_keys, settings.model_list_auth_token]
     handlers: dict[str, Any] = {
         "stderr": {"class": "logging.StreamHandler", "formatter": "line", "stream": "ext://sys.stderr"}
     }

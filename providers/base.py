@@ -10,7 +10,6 @@ from typing import Any
 from errors import HungUp, Unsupported
 from events import ChatRequest, EmbeddingsRequest, Events
 
-
 USER_AGENT = "thinkline"
 
 

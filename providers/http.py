@@ -23,7 +23,6 @@ from providers.base import USER_AGENT, Call, Timeouts
 from providers.connect import Peer, Proxy, connect
 from providers.engine import Connection, Cut, Garbage, Pool
 
-
 LINGER_SECONDS = 0.05
 """How long close() waits for the end of a response whose content has all been read, to keep the connection."""
 BODY_BYTES = 256 * 1024 * 1024

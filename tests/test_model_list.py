@@ -17,7 +17,8 @@ from hypothesis import strategies as st
 
 import providers
 from dispatch.entries import Listing
-from dispatch.model_list import Limits, ModelList, listing
+from dispatch.model_list import Limits, ModelList
+from dispatch.model_rows import listing
 from tests.conftest import free_port, until
 from tests.upstreams.connection import Connection, Received
 from tests.upstreams.server import Server, certificate
@@ -140,13 +141,13 @@ def test_the_dialect_follows_from_the_handle(handle: str, kind: str, path: str) 
 
 
 def test_a_dialect_that_nobody_speaks_yet_is_listed_as_missing(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("dispatch.model_list.PROVIDERS", {"openai_compatible": "x"})
+    monkeypatch.setattr("dispatch.model_rows.PROVIDERS", {"openai_compatible": "x"})
     found = read(item("claude", "/anthropic/v1/messages"), item("odd", "/stability/v2/generate"))
     assert names(found) == ["claude", "odd"]
     assert [entry.available for entry in found.entries] == [False, False]
     assert found.entries[0].missing == "a provider for the dialect 'anthropic' (not in this version)"
     assert "/stability/v2/generate" in found.entries[1].missing
-    monkeypatch.setattr("dispatch.model_list.PROVIDERS", {"anthropic": "x"})
+    monkeypatch.setattr("dispatch.model_rows.PROVIDERS", {"anthropic": "x"})
     assert read(item("claude", "/anthropic/v1/messages")).entries[0].available
 
 
