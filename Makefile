@@ -1,10 +1,11 @@
 # make run    serves on http://127.0.0.1:8000         make test   the tests: no root, no services
 # make check  format, lint, types                     make lock   requirements*.txt from pyproject.toml
+# make doctor what is configured, reachable and wrong, and which setting mends it
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: run test check lock clean
+.PHONY: run test check doctor lock clean
 
 run: $(VENV)/.runtime
 	$(BIN)/gunicorn 'app:create_app()'
@@ -16,6 +17,9 @@ check: $(VENV)/.development
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
+
+doctor: $(VENV)/.runtime
+	$(BIN)/python doctor.py
 
 lock: $(VENV)/.development
 	$(BIN)/pip-compile -q --strip-extras --no-emit-index-url --no-emit-trusted-host --no-emit-find-links -o requirements.txt pyproject.toml

@@ -47,9 +47,9 @@ def create_app(settings: Settings | None = None) -> Flask:
     app.url_map.strict_slashes = False
     app.extensions["thinkline"] = furnish(settings)
     errors.register(app)
-    for prefix in dict.fromkeys([*ALWAYS, settings.api_route_prefix.rstrip("/")]):
-        app.register_blueprint(api, url_prefix=prefix or None, name=f"api{prefix}".replace("/", "-"))
-        app.register_blueprint(ops, url_prefix=prefix or None, name=f"ops{prefix}".replace("/", "-"))
+    for number, prefix in enumerate(dict.fromkeys([*ALWAYS, settings.api_route_prefix.rstrip("/")])):
+        app.register_blueprint(api, url_prefix=prefix or None, name=f"api{number}")
+        app.register_blueprint(ops, url_prefix=prefix or None, name=f"ops{number}")
     app.register_blueprint(docs.docs)
     _sources(settings).follow(app.extensions["thinkline"].catalogue)
     app.before_request(_identify)

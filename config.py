@@ -118,6 +118,11 @@ class Settings:
             raise SettingError(f"API_ROUTE_PREFIX is {prefix!r}; allowed are paths such as /v1 or /api/v1.")
         if self.model_list_url and not re.fullmatch(r"https?://[^\s/@]+[!-~]*", self.model_list_url):
             raise SettingError("MODEL_LIST_URL is not an address; allowed: http:// or https://, without a password.")
+        for origin in self.allowed_origins:
+            if origin != "*" and not re.fullmatch(r"[a-z][a-z0-9+.-]*://[A-Za-z0-9.:\[\]_-]+", origin):
+                raise SettingError(
+                    f"ALLOWED_ORIGINS has {origin!r}; allowed are * and origins such as https://app.example.com."
+                )
         log_file = Path(self.log_file).absolute()
         if self.log_file and (log_file.is_dir() or not os.access(log_file.parent, os.W_OK)):
             raise SettingError(f"LOG_FILE is {self.log_file!r}; allowed: a file in a folder that can be written to.")
@@ -127,6 +132,8 @@ class Settings:
         """From the environment over the file .env (or the one that ENV_FILE names). Raises SettingError."""
         environ = os.environ if environ is None else environ  # noqa: TID251 - the one place
         env_file = Path(environ.get("ENV_FILE") or ROOT / ".env")
+        if environ.get("ENV_FILE") and not env_file.exists():
+            raise SettingError(f"ENV_FILE is {environ['ENV_FILE']!r}; there is no such file.")
         variables = {**_set(_read(env_file)), **_set(environ)}
         known = {each.name: _value(each, variables) for each in documented()}
         upstreams = {name: value for name, value in variables.items() if UPSTREAM_VARIABLE.fullmatch(name)}

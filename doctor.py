@@ -22,7 +22,6 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from importlib.util import find_spec
-from pathlib import Path
 from time import monotonic
 
 import errors
@@ -130,22 +129,20 @@ def _address(settings: Settings) -> Finding:
 
 
 def _machine(settings: Settings) -> list[Finding]:
-    log, folder = Path(settings.log_file or os.devnull), ROOT / settings.data_dir
+    folder = ROOT / settings.data_dir
     there = next(path for path in (folder, *folder.parents) if os.access(path, os.F_OK))
     kept = there.is_dir() and os.access(there, os.W_OK | os.X_OK)
-    written = not log.is_dir() and (not log.exists() or os.access(log, os.W_OK))
     missed = "fail" if settings.model_list_url else "warn"  # nothing but the list is kept there
     usual = f"{settings.threads} in each worker; workers: {settings.workers}"
     few = ("warn", f"{settings.threads}: further callers wait", "raise THREADS (256 is usual)")
-    where = f"on stderr and in {log}" if settings.log_file else "on stderr"
     data = f"in {settings.data_dir}" + ", which will be made" * (there != folder)
     checks = (
         ("threads", settings.threads >= FEW_THREADS, usual, few),
         ("gunicorn", find_spec("gunicorn"), "is installed", ("fail", "is missing", "pip install -r requirements.txt")),
-        ("log", written, where, ("fail", f"{str(log)!r} cannot be written to", "mend LOG_FILE")),
         ("data", kept, data, (missed, f"{str(there)!r} is no folder that can be written to", "mend DATA_DIR")),
     )
-    return [Finding(what, "ok", good) if fine else Finding(what, *bad) for what, fine, good, bad in checks]
+    found = [Finding(what, "ok", good) if fine else Finding(what, *bad) for what, fine, good, bad in checks]
+    return [*found, Finding("log", "ok", "on stderr" + f" and in {settings.log_file}" * bool(settings.log_file))]
 
 
 def _models_file(settings: Settings) -> tuple[Finding, Where]:
@@ -162,7 +159,7 @@ def _models_file(settings: Settings) -> tuple[Finding, Where]:
     rows = {name: lines.get(("providers", part[0], "models", part[2]), 1) for name, part in parts.items()}
     models = data.get("models", []) if isinstance(data, dict) else []
     rows |= {each["name"]: lines["models", at] for at, each in enumerate(models)}
-    found = Finding("models file", "ok", f"{name}: {len(listing.entries)} providers, {len(rows)} models")
+    found = Finding("models file", "ok", f"{name}: providers {len(listing.entries)}, models {len(rows)}")
     return found, Where(name, settings.upstreams, lines, rows)
 
 
@@ -178,12 +175,13 @@ def _catalogue(settings: Settings, *, usable: bool) -> tuple[Catalogue, Finding 
 def _model_list(settings: Settings, catalogue: Catalogue, seconds: float) -> list[Finding]:
     if not settings.model_list_url:
         return []
-    url, started, limits = settings.model_list_url, monotonic(), Limits(seconds, seconds, seconds)
-    told = partial(catalogue.replace, "list")
-    following = ModelList(url, settings.model_list_auth_token, on_change=told, limits=limits)
+    url, token, started = settings.model_list_url, settings.model_list_auth_token, monotonic()
+    source = ModelList(
+        url, token, on_change=partial(catalogue.replace, "list"), limits=Limits(seconds, seconds, seconds)
+    )
     try:
-        following.refresh_once()
-        problem = following.problem
+        source.refresh_once()
+        problem = source.problem
     except ValueError as error:
         problem = str(error)
     mend = "mend MODEL_LIST_URL or MODEL_LIST_AUTH_TOKEN" if problem else ""
@@ -207,7 +205,7 @@ def _ask(catalogue: Catalogue, entry: Entry, where: Where, seconds: float) -> As
     timer.start()
     try:
         models += [each.id for each in catalogue.provider(entry.name).models(call)]
-        state, detail, mend = "ok", f"lists {len(models)} models", ""
+        state, detail, mend = "ok", f"models: {len(models)}", ""
         if model and not _has(models, model):
             state, detail, mend = "warn", f"{model} is not in its list", f"set {where.of(entry, 'model')}"
     except Exception as error:  # noqa: BLE001 - one provider's fault must not hide the others
@@ -235,7 +233,7 @@ def _trouble(error: Exception, entry: Entry, where: Where, seconds: float) -> tu
         (isinstance(cause, socket.gaierror | UnicodeError), "fail", f"{text}: no such host", f"mend {way}, or the DNS"),
         (isinstance(cause, ssl.CertificateError), "fail", text, f"mend {way}, or have SSL_CERT_FILE name its CA"),
         (isinstance(cause, ssl.SSLError), "fail", f"{text}: it speaks no TLS", f"mend {way}: http:// may be meant"),
-        (isinstance(cause, ConnectionRefusedError), "fail", f"{text}: nothing listens", f"start it, or mend {way}"),
+        (isinstance(cause, ConnectionRefusedError), "fail", f"{text}: connection refused", f"start it, or mend {way}"),
         (status >= SERVER_ERRORS, "fail", f"{text} ({status})", "wait: it is the provider's own trouble"),
         (isinstance(error, TOO_LATE), "fail", f"no answer within {seconds:g} s", f"mend {way}, or the firewall"),
         (isinstance(error, errors.UpstreamRefusedUs), "fail", f"refuses the credential ({status})", f"set {key}"),

@@ -5,7 +5,8 @@
     │   ├── UnknownModel 404 model_not_found
     │   ├── Unsupported 400 unsupported_value
     │   ├── ContextTooLong 400 context_length_exceeded
-    │   └── TooLarge 413 request_too_large
+    │   ├── TooLarge 413 request_too_large
+    │   └── TooSlow 408 request_timeout
     ├── NotAuthorized 401 invalid_api_key
     ├── NotAllowed 403 permission_denied
     ├── RateLimited 429 rate_limit_exceeded      ours; the client may come again
@@ -103,6 +104,13 @@ class TooLarge(InvalidRequest):
 
     status = 413
     code = "request_too_large"
+
+
+class TooSlow(InvalidRequest):
+    """The body was begun, and did not come."""
+
+    status = 408
+    code = "request_timeout"
 
 
 class NotAuthorized(ProxyError):

@@ -3,6 +3,8 @@
 https://docs.gunicorn.org/en/stable/settings.html
 """
 
+import socket
+import struct
 import sys
 import threading
 from pathlib import Path
@@ -33,6 +35,9 @@ class Logger(glogging.Logger):  # type: ignore[misc]
             super().access(*arguments)
 
 
+STALLED_SECONDS = 30
+
+forwarder_headers = ""  # nobody's SCRIPT_NAME is taken
 logger_class = Logger
 wsgi_app = "app:create_app()"
 bind = settings.address
@@ -78,7 +83,13 @@ def post_request(worker: Any, request: Any, environ: Any, response: Any) -> None
 
 
 def post_worker_init(worker: Any) -> None:
-    """Start the worker's threads now: started one by one on demand, they hold up the first rush of calls."""
+    """Bound how long a caller may keep a thread by sending or reading nothing: accepted sockets inherit it.
+
+    And start the worker's threads now: started one by one on demand, they hold up the first rush of calls.
+    """
+    for listener in worker.sockets:
+        for option in (socket.SO_RCVTIMEO, socket.SO_SNDTIMEO):
+            listener.sock.setsockopt(socket.SOL_SOCKET, option, struct.pack("ll", STALLED_SECONDS, 0))
     gate = threading.Barrier(worker.cfg.threads + 1)
     for _ in range(worker.cfg.threads):
         worker.tpool.submit(gate.wait)

@@ -39,8 +39,8 @@ class Breaker:
         return self._opened_at is None and not self._failures
 
     def admit(self) -> bool:
-        """Let an attempt through, or raise CircuitOpen. The attempt reports back once, with what this returns:
-        whether it is the probe.
+        """Let an attempt through, or raise CircuitOpen. The attempt reports back with what this returns, whether
+        it is the probe: the probe with its first event, every attempt when it ends.
         """
         if self._opened_at is None:
             return False

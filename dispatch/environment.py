@@ -42,7 +42,8 @@ def vendor_entry(
         shown = "(not shown)" if "@" in url else repr(url)
         raise ValueError(f"{url_name} is {shown}; allowed: an http:// or https:// address, without a password.")
     missing = []
-    if not key and not vendor.keyless:
+    # Who answers at an address of the user's own may want no key; the vendor itself does.
+    if not key and not vendor.keyless and not (url and url != vendor.base_url):
         missing.append(f"{stem}_API_KEY")
     if not url:
         missing.append(f"{stem}_BASE_URL")
@@ -63,6 +64,7 @@ def is_address(url: str) -> bool:
     try:
         parts = urlsplit(url)
         usable = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+        (parts.hostname or "").encode("idna")
     except ValueError:
         return False
     return usable and bool(VISIBLE.fullmatch(url)) and "@" not in parts.netloc

@@ -5,6 +5,7 @@ encoder that makes an error frame of it. Silence passes through in both, so that
 """
 
 import random
+from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from dataclasses import dataclass
@@ -14,7 +15,7 @@ from time import monotonic
 from dispatch.breaker import Breakers
 from dispatch.catalogue import Route
 from errors import ProxyError
-from events import Event, Events, Silence, Usage, Vectors, Verbatim
+from events import SILENCE, Event, Events, Reasoning, Silence, Start, Usage, Vectors, Verbatim
 from providers.base import Call, Target
 
 __all__ = ["Answer", "Call", "Patience", "Relay"]
@@ -45,7 +46,9 @@ class Answer:
     usage              tokens, as far as the upstream told
     """
 
-    def __init__(self, route: Route, ask: Ask, call: Call, breakers: Breakers, patience: Patience) -> None:
+    def __init__(
+        self, route: Route, ask: Ask, call: Call, breakers: Breakers, patience: Patience, unheard: tuple[type, ...]
+    ) -> None:
         self.target = route.targets[0]
         self.attempts = 0
         self.first_event: float | None = None
@@ -55,21 +58,26 @@ class Answer:
         self._call = call
         self._breakers = breakers
         self._patience = patience
+        self._unheard = unheard
         self._opens_by = call.started + patience.headers_after
-        self._pulled: list[Event] = []
+        self._pulled: deque[Event] = deque()
         self._events = self._run()
 
     def commit(self) -> None:
         """Wait for the first event; no longer than HEADERS_AFTER, when the stream opens without. Raises what fails."""
         self._keep_beat()
         for event in self._events:
-            if not isinstance(event, Silence) or monotonic() >= self._opens_by:
+            if not isinstance(event, Silence):
+                self._pulled.append(event)
+                if not isinstance(event, self._unheard):
+                    return
+            elif monotonic() >= self._opens_by:
                 self._pulled.append(event)
                 return
 
     def __iter__(self) -> Iterator[Event]:
         while self._pulled:
-            yield self._pulled.pop()
+            yield self._pulled.popleft()
         yield from self._events
 
     def close(self) -> None:
@@ -88,13 +96,21 @@ class Answer:
             try:
                 with closing(self._ask(target, self._call)) as events:
                     for event in events:
-                        if not answered and not isinstance(event, Silence):
+                        heard = not isinstance(event, self._unheard)
+                        if heard and not answered and not isinstance(event, Silence):
                             answered = True
                             self._answered()
-                            breaker.succeeded(probe)
+                            if probe:
+                                breaker.succeeded(probe)
+                                probe = False
                         self._note(event)
                         yield event
-                        self._keep_beat()
+                        if not heard and monotonic() >= self._call.beat_by:
+                            yield SILENCE
+                            heard = True
+                        if heard:
+                            self._keep_beat()
+                breaker.succeeded(probe)
                 return
             except ProxyError as error:
                 breaker.failed(probe) if error.counts else breaker.abandoned(probe)
@@ -157,6 +173,10 @@ class Relay:
         """A caller's request begins. One that is not streamed is given longer for its first and only event."""
         return Call(request_id, self.heartbeat, 1.0 if streams else PATIENCE_FOR_WHOLE)
 
-    def answer(self, route: Route, ask: Ask, call: Call) -> Answer:
-        """The answer to it. Nothing is sent before it is committed or iterated."""
-        return Answer(route, ask, call, self.breakers, self.patience)
+    def answer(self, route: Route, ask: Ask, call: Call, *, reasoning: bool = True) -> Answer:
+        """The answer to it. Nothing is sent before it is committed or iterated.
+
+        What the caller does not hear (thinking, unless `reasoning`) is no first event, and no sign of life.
+        """
+        unheard = (Start, Usage) if reasoning else (Start, Usage, Reasoning)
+        return Answer(route, ask, call, self.breakers, self.patience, unheard)

@@ -1,8 +1,8 @@
 """OpenAI's answers, read into events: chunks of a stream by a Reader, a whole body by `events_of_body`.
 
 Compatible servers are compatible in parts: tool calls without ids or indices, finish reasons of their own, content in
-parts, thinking under two names. What is read here is what was meant. Raises ValueError for what has no meaning, and
-ErrorFrame for an error object in the place of an answer.
+parts, thinking under two names. What is read here is what was meant. Raises one of NONSENSE for what has no meaning,
+and ErrorFrame for an error object in the place of an answer.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -25,6 +25,9 @@ from events import (
 )
 
 Key = int | str
+
+NONSENSE = (ValueError, TypeError, AttributeError, LookupError)
+"""What reading JSON of another shape than OpenAI's raises."""
 
 FINISH_REASONS: Mapping[str, FinishReason] = {
     "stop": "stop",
@@ -118,14 +121,20 @@ class Reader:
     `note` takes in a chunk that the caller sees as it came; `events` tells one.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, choices: int = 1) -> None:
+        self._choices = choices
         self.opened: set[int] = set()
         self.ended: set[int] = set()
         self.calls: dict[int, Calls] = {}
 
     @property
     def finished(self) -> bool:
-        """Whether every choice has its finish reason."""
+        """Whether every choice that was asked for has its finish reason."""
+        return self.ended >= self.opened and len(self.ended) >= self._choices
+
+    @property
+    def sound(self) -> bool:
+        """Whether every choice that was opened has: all that can be said of an answer that has ended."""
         return bool(self.ended) and self.ended >= self.opened
 
     def note(self, chunk: Mapping[str, Any]) -> None:
@@ -148,7 +157,7 @@ class Reader:
     def events(self, chunk: Mapping[str, Any]) -> Iterator[Event]:
         """What a chunk says."""
         for position, choice in enumerate(chunk["choices"]):
-            index = choice.get("index", position)
+            index = _index(choice, position)
             delta = choice["delta"]
             self.opened.add(index)
             yield from said(delta, index, choice.get("logprobs"))
@@ -182,7 +191,7 @@ def events_of_body(body: Any) -> Iterator[Event]:
         message = choice.get("message") if isinstance(choice, dict) else None
         if not isinstance(message, dict):
             raise ValueError("a choice without a message")
-        index = choice.get("index", position)
+        index = _index(choice, position)
         yield from said(message, index, choice.get("logprobs"))
         calls = Calls()
         for call in message.get("tool_calls") or ():
@@ -221,7 +230,8 @@ def said(delta: Mapping[str, Any], choice: int, logprobs: Any) -> Iterator[Event
     if isinstance(content, list):  # Mistral's content parts
         content = "".join(part.get("text") or "" for part in content if isinstance(part, dict))
     if content:
-        yield Text(str(content), choice, logprobs if isinstance(logprobs, dict) else None)
+        whole = isinstance(logprobs, dict) and all(isinstance(each, list | None) for each in logprobs.values())
+        yield Text(str(content), choice, logprobs if whole else None)
     if delta.get("refusal"):
         yield Refusal(str(delta["refusal"]), choice)
     for each in delta.get("annotations") or ():
@@ -253,6 +263,11 @@ def usage(counts: Any) -> Usage | None:
         cached=count(counts.get("prompt_tokens_details"), "cached_tokens"),
         reasoning=count(counts.get("completion_tokens_details"), "reasoning_tokens"),
     )
+
+
+def _index(choice: Mapping[str, Any], position: int) -> int:
+    index = choice.get("index")
+    return index if isinstance(index, int) else position
 
 
 def _arguments(call: Mapping[str, Any], key: Key, choice: int) -> Iterator[Event]:

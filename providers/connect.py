@@ -165,12 +165,15 @@ def connect(peer: Peer, call: Call, seconds: float) -> socket.socket:
     deadline = monotonic() + seconds
     failure: OSError | None = None
     first = peer.proxy or peer
-    for family, kind, protocol, _, address in socket.getaddrinfo(first.host, first.port, type=socket.SOCK_STREAM):
-        if monotonic() >= deadline:
+    addresses = socket.getaddrinfo(first.host, first.port, type=socket.SOCK_STREAM)
+    for left, (family, kind, protocol, _, address) in zip(range(len(addresses), 0, -1), addresses, strict=True):
+        now = monotonic()
+        if now >= deadline:
             break
         sock = socket.socket(family, kind, protocol)
         try:
-            return _open(sock, address, peer, call, deadline)
+            # Each gets its share of the time: one that leads nowhere must not use up that of the next.
+            return _open(sock, address, peer, call, now + (deadline - now) / left)
         except OSError as error:
             failure = error
             if call.gone:

@@ -3,6 +3,7 @@
 import re
 from collections.abc import Mapping
 from email.utils import parsedate_to_datetime
+from math import isfinite
 from time import time
 from typing import Any
 
@@ -21,6 +22,7 @@ from errors import (
 )
 
 MESSAGE_CHARACTERS = 500
+LONGEST_WAIT = 3600.0
 SECRETS = re.compile(
     r"(?i)\b(?:bearer\s+\S+|(?:sk|gsk|xai|key|api[-_]?key|token)[-_=:]\s*[^\s,;.\"']{4,})|https?://\S+"
 )
@@ -92,16 +94,16 @@ def error_object(body: bytes) -> dict[str, Any]:
 def retry_after(headers: Mapping[str, str]) -> float | None:
     """Seconds from retry-after-ms, or Retry-After as seconds or a date; None when there is none that can be read."""
     try:
-        if "retry-after-ms" in headers:
-            return max(0.0, float(headers["retry-after-ms"]) / 1000)
         text = headers.get("retry-after", "")
-        if not text:
-            return None
-        if re.fullmatch(r"\d+(\.\d+)?", text):
-            return float(text)
-        return max(0.0, parsedate_to_datetime(text).timestamp() - time())
+        if "retry-after-ms" in headers:
+            seconds = float(headers["retry-after-ms"]) / 1000
+        elif re.fullmatch(r"\d+(\.\d+)?", text):
+            seconds = float(text)
+        else:
+            seconds = parsedate_to_datetime(text).timestamp() - time()
     except (ValueError, OverflowError):
         return None
+    return min(max(0.0, seconds), LONGEST_WAIT) if isfinite(seconds) else None
 
 
 def presentable(message: str) -> str:

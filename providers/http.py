@@ -112,8 +112,8 @@ class Reply:
             else:
                 self._connection = Connection(connect(self._account.peer, self._call, self._timeouts.connect))
             self._connection.expect()
-            self._connection.send(self._request, self._timeouts.idle)
-        except OSError as error:
+            self._send(self._connection, answers_early=kept is None)
+        except (OSError, UnicodeError) as error:
             self._drop()
             if kept is None or self._call.gone or isinstance(error, TimeoutError):
                 raise self._failure(error) from error
@@ -121,6 +121,14 @@ class Reply:
         except HungUp:
             self._drop(kept)
             raise
+
+    def _send(self, connection: Connection, *, answers_early: bool) -> None:
+        try:
+            connection.send(self._request, self._timeouts.idle)
+        except ConnectionError:
+            # It may have closed because it has said already what is wrong (a 413): the answer is read all the same.
+            if not answers_early:
+                raise
 
     def head(self) -> Iterator[Silence]:
         """Wait for status and headers; yields Silence for each heartbeat without them."""

@@ -14,7 +14,7 @@ import orjson
 from errors import ProxyError, UpstreamError
 from events import SILENCE, ChatRequest, EmbeddingsRequest, Events, Silence, Text, Usage, Vectors
 from providers.base import Call, Model, Provider, Target
-from providers.chunks import ErrorFrame, events_of_body, unwrapped
+from providers.chunks import NONSENSE, ErrorFrame, events_of_body, unwrapped
 from providers.failures import failure, in_band
 from providers.http import Account, Reply, send
 from providers.passing import Passing, whole
@@ -72,7 +72,7 @@ class OpenAICompatible(Provider):
         size = self._vendor.embedding_batch
         for start in range(0, len(request.inputs), size):
             batch = list(request.inputs[start : start + size])
-            body = orjson.dumps(embeddings_to_upstream(request, batch, target.model))
+            body = orjson.dumps(embeddings_to_upstream(request, batch, target.model, strict=self._vendor.strict))
             data = yield from self._json("POST", "/embeddings", body, target, call)
             try:
                 rows = sorted(data["data"], key=lambda row: row["index"])
@@ -150,7 +150,7 @@ class OpenAICompatible(Provider):
                     yield from (Text(word, event.choice) for word in words(event.text))
                 else:
                     yield event
-        except ValueError as error:
+        except NONSENSE as error:
             raise reply.broken(f"{error}: {raw[:200]!r}") from error
         except ErrorFrame as error:
             raise in_band(self.name, error.error) from error
@@ -158,7 +158,10 @@ class OpenAICompatible(Provider):
     def _stream(self, reply: Reply, request: ChatRequest, call: Call) -> Events:
         splitter = Splitter()
         answer = Passing(
-            self._vendor.frames, include_reasoning=request.include_reasoning, include_usage=request.include_usage
+            self._vendor.frames,
+            include_reasoning=request.include_reasoning,
+            include_usage=request.include_usage,
+            choices=request.body.get("n", 1),
         )
         try:
             for data in reply:
@@ -175,14 +178,14 @@ class OpenAICompatible(Provider):
                         call.beat_by = monotonic() + GRACE_SECONDS
             else:
                 yield from answer.block(splitter.close())
-        except ValueError as error:
+        except NONSENSE as error:
             raise reply.broken(str(error)) from error
         except ErrorFrame as error:
             raise in_band(self.name, error.error) from error
         except UpstreamError:
             if not answer.finished:
                 raise
-        if not answer.finished:
+        if not answer.sound:
             raise reply.broken("the stream ended without a finish reason")
 
     def _nonsense(self, what: str) -> ProxyError:
@@ -206,11 +209,11 @@ def to_upstream(request: ChatRequest, target: Target, vendor: Vendor) -> dict[st
     return target.rules.apply(body)
 
 
-def embeddings_to_upstream(request: EmbeddingsRequest, batch: list[Any], model: str) -> dict[str, Any]:
-    """One batch of an embeddings request; what the caller left out is left out."""
+def embeddings_to_upstream(request: EmbeddingsRequest, batch: list[Any], model: str, *, strict: bool) -> dict[str, Any]:
+    """One batch of an embeddings request; what the caller left out is left out, and what OpenAI has not, if strict."""
     optional: Mapping[str, Any] = {
         "dimensions": request.dimensions,
-        "input_type": request.input_type,
+        "input_type": None if strict else request.input_type,
         "user": request.user,
         "encoding_format": request.encoding_format,
     }

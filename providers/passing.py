@@ -5,6 +5,7 @@ foreign key. A stream's first frames are read one by one; after that a block pas
 the same, and is read again if not. From the first frame that may not pass, the rest is told as events.
 """
 
+import re
 from collections.abc import Iterator, Mapping
 from typing import Any, Literal
 
@@ -19,6 +20,9 @@ CHOICE_KEYS = frozenset({"index", "delta", "finish_reason", "logprobs"})
 DELTA_KEYS = frozenset({"role", "content", "refusal", "tool_calls", "function_call", "annotations", "audio"})
 BODY_KEYS = CHUNK_KEYS | {"metadata", "moderation"}
 BODY_CHOICE_KEYS = frozenset({"index", "message", "finish_reason", "logprobs"})
+CONTENT = re.compile(rb'"delta": ?{"content": ?("(?:[^"\\\\]|\\\\.)*")')
+CALL_KEYS = frozenset({"index", "id", "type", "function", "custom"})
+FUNCTION_KEYS = frozenset({"name", "arguments"})
 FINISH_REASONS = frozenset({"stop", "length", "tool_calls", "content_filter", "function_call"})
 
 EXAMINED_FRAMES = 3
@@ -33,14 +37,15 @@ class Passing:
     `done` once [DONE] came; `finished` once every choice has its finish reason.
     """
 
-    def __init__(self, mode: Mode, *, include_reasoning: bool, include_usage: bool) -> None:
+    def __init__(self, mode: Mode, *, include_reasoning: bool, include_usage: bool, choices: int = 1) -> None:
         self.done = False
         self._mode = mode
         self._include_usage = include_usage
         self._delta_keys = DELTA_KEYS | {"reasoning_content"} if include_reasoning else DELTA_KEYS
-        self._reader = Reader()
+        self._choices = choices
+        self._reader = Reader(choices)
         self._examined = 0
-        self._keys = 0
+        self._envelope = (b"", b"")
         self._held: list[bytes] = []
         self._usage: Usage | None = None
         self._sent = False
@@ -51,9 +56,14 @@ class Passing:
         """Whether the answer itself is whole, whatever may still follow it."""
         return self._reader.finished
 
+    @property
+    def sound(self) -> bool:
+        """Whether the answer, if nothing more follows, is one."""
+        return self._reader.sound
+
     def block(self, block: bytes) -> Iterator[Event]:
         """The events of a block of whole frames: few and large where they pass."""
-        if self._examined >= EXAMINED_FRAMES and not self._telling and plain(block, self._keys):
+        if self._examined >= EXAMINED_FRAMES and not self._telling and plain(block, *self._envelope):
             yield Verbatim(block)
             return
         for frame in frames(block):
@@ -70,7 +80,7 @@ class Passing:
                 self._reader.note(chunk)
                 self._usage = usage(chunk.get("usage"))
                 self._held.append(b"data: " + frame.data + b"\n\n")
-                self._keys = _count_keys(frame.data)
+                self._envelope = envelope(frame.data)
                 # A role alone is nothing to commit to: it goes with the first frame that says something.
                 self._examined += self._examined > 0 or _says_something(chunk)
             else:
@@ -91,7 +101,7 @@ class Passing:
             if self._held and self._examined:
                 yield self._released()
             if not self._sent:
-                self._reader = Reader()  # what was noted has not been seen by anybody
+                self._reader = Reader(self._choices)  # what was noted has not been seen by anybody
             yield self._reader.start(chunk, resumed=self._sent)
             for data in self._held:
                 yield from self._reader.events(parse(data[6:]))
@@ -115,8 +125,10 @@ class Passing:
         if not (choice.keys() <= CHOICE_KEYS and isinstance(choice.get("index"), int) and "finish_reason" in choice):
             return False
         index, delta, finish = choice["index"], choice["delta"], choice["finish_reason"]
-        has_role, is_open = delta.get("role") is not None, index in self._reader.opened
-        if not delta.keys() <= self._delta_keys or has_role == is_open:
+        role, is_open = delta.get("role"), index in self._reader.opened
+        if not delta.keys() <= self._delta_keys or role != (None if is_open else "assistant"):
+            return False
+        if not isinstance(delta.get("content"), str | None):
             return False
         called = delta.get("tool_calls")
         known = self._reader.calls.get(index)
@@ -140,6 +152,9 @@ def _body_may_pass(body: Mapping[str, Any], message_keys: frozenset[str]) -> boo
     return (
         body.keys() <= BODY_KEYS
         and isinstance(body.get("id"), str)
+        and isinstance(body.get("created"), int)
+        and isinstance(body.get("model"), str)
+        and body.get("object") == "chat.completion"
         and isinstance(body["choices"], list)
         and all(
             isinstance(choice, dict)
@@ -148,6 +163,8 @@ def _body_may_pass(body: Mapping[str, Any], message_keys: frozenset[str]) -> boo
             and choice.get("finish_reason") in FINISH_REASONS
             and isinstance(message := choice.get("message"), dict)
             and message.keys() <= message_keys
+            and message.get("role") == "assistant"
+            and isinstance(message.get("content"), str | None)
             and _calls_are_whole(message.get("tool_calls"), choice["finish_reason"])
             for choice in body["choices"]
         )
@@ -157,7 +174,11 @@ def _body_may_pass(body: Mapping[str, Any], message_keys: frozenset[str]) -> boo
 def _calls_are_whole(calls: Any, finish: str) -> bool:
     if not calls:
         return True
-    ids = [call.get("id") for call in calls if isinstance(call, dict)]
+    if not all(isinstance(call, dict) and call.keys() <= CALL_KEYS for call in calls):
+        return False
+    if not all((call.get("function") or {}).keys() <= FUNCTION_KEYS for call in calls):
+        return False
+    ids = [call.get("id") for call in calls]
     return finish != "stop" and all(ids) and len(set(ids)) == len(calls)
 
 
@@ -166,7 +187,12 @@ def _call_may_pass(called: list[Any], calls: Calls) -> bool:
     if len(called) != 1:
         return False
     call = called[0]
-    index, identifier, name = call.get("index"), call.get("id"), (call.get("function") or {}).get("name")
+    function = call.get("function") or {}
+    if not call.keys() <= CALL_KEYS or not function.keys() <= FUNCTION_KEYS:
+        return False
+    if not isinstance(function.get("arguments"), str | None):
+        return False
+    index, identifier, name = call.get("index"), call.get("id"), function.get("name")
     if index in calls.ids:
         return name is None and identifier in (None, calls.ids[index])
     fresh = isinstance(identifier, str) and identifier != "" and identifier not in calls.ids.values()
@@ -180,26 +206,30 @@ def _says_something(chunk: Mapping[str, Any]) -> bool:
     )
 
 
-def plain(block: bytes, keys: int) -> bool:
-    """Whether a block is nothing but whole frames of content with so many keys each, as were read before: unread.
+def envelope(data: bytes) -> tuple[bytes, bytes]:
+    """What stands before and behind the text in a frame's JSON; behind it, as far as OpenAI's random padding."""
+    content = CONTENT.search(data)
+    if content is None:
+        return b"", b""
+    behind = data[content.end() :].partition(b'"obfuscation"')
+    return b"data: " + data[: content.start(1)], behind[0] + behind[1]
 
-    What it looks for cannot stand inside a JSON string, where every quote is escaped. When in doubt it says no.
+
+def plain(block: bytes, before: bytes, behind: bytes) -> bool:
+    """Whether a block is whole frames of text in the envelope of the one that was read last: decided unread.
+
+    The envelope has quotes, and cannot stand inside a JSON string, where every quote is escaped.
     """
     count = block.count(b"\n\n")
     return (
-        block.startswith(b'data: {"')
+        bool(before)
+        and block.startswith(before)
         and block.endswith(b"}\n\n")
         and block.count(b"\n") == 2 * count
-        and block.count(b'}\n\ndata: {"') == count - 1
-        and block.count(b"{") == block.count(b"}")
-        and block.count(b'"finish_reason":null') + block.count(b'"finish_reason": null') == count
-        and block.count(b'"delta"') == count
-        and _count_keys(block) == keys * count
-        and block.count(b'"usage"') == block.count(b'"usage":null') + block.count(b'"usage": null')
-        and b'"tool_calls"' not in block
-        and b'"reasoning' not in block
-        and b'"role"' not in block
-        and b'"error"' not in block
+        and block.count(before) == count
+        and block.count(behind) == count
+        and b'"finish_reason":"' not in block
+        and _count_keys(block) == count * (_count_keys(before) + _count_keys(behind))
     )
 
 

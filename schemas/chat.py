@@ -10,7 +10,7 @@ from typing import Any
 from marshmallow import ValidationError, fields, validate, validates
 
 from events import ChatRequest
-from schemas.fields import Either, Number, Strict, Truth, Whole, load, parse
+from schemas.fields import NAME_CHARACTERS, Either, Number, Strict, Truth, Whole, load, parse
 
 ROLES = frozenset({"system", "developer", "user", "assistant", "tool", "function"})
 
@@ -47,7 +47,10 @@ class StreamOptionsSchema(Strict):
 class ChatSchema(Strict):
     """A chat completion request. Parameters that are not named here are passed on as they are."""
 
-    model = fields.String(metadata={"description": "A model, `provider/model`, or an alias."})
+    model = fields.String(
+        validate=validate.Length(max=NAME_CHARACTERS),
+        metadata={"description": "A model, `provider/model`, or an alias."},
+    )
     messages = fields.List(fields.Nested(MessageSchema), required=True, validate=validate.Length(min=1))
     stream = Truth(metadata={"description": "Answer word by word, as server-sent events."})
     stream_options = fields.Nested(StreamOptionsSchema)
@@ -145,7 +148,7 @@ def plainly_right(body: Mapping[str, Any]) -> bool:
     for key, value in body.items():
         types = TYPES.get(key)
         if types is not None:
-            if type(value) not in types:
+            if type(value) not in types or (key == "model" and len(value) > NAME_CHARACTERS):
                 return False
         elif key == "messages":
             if type(value) is not list or not value or not all(map(_message_is_right, value)):

@@ -11,7 +11,7 @@ from marshmallow import ValidationError, fields, validate, validates
 
 from errors import InvalidRequest, UpstreamDown
 from events import EmbeddingsRequest, Vectors
-from schemas.fields import Either, Strict, Whole, load, parse
+from schemas.fields import NAME_CHARACTERS, Either, Strict, Whole, load, parse
 
 INPUTS = 2048
 WHAT = "a string, a list of strings, a list of token ids, or a list of such lists"
@@ -20,7 +20,9 @@ WHAT = "a string, a list of strings, a list of token ids, or a list of such list
 class EmbeddingsSchema(Strict):
     """An embeddings request."""
 
-    model = fields.String(metadata={"description": "A model, or `provider/model`."})
+    model = fields.String(
+        validate=validate.Length(max=NAME_CHARACTERS), metadata={"description": "A model, or `provider/model`."}
+    )
     input = Either(str, list, what=WHAT, required=True)
     encoding_format = fields.String(validate=validate.OneOf(["float", "base64"]))
     dimensions = Whole(validate=validate.Range(min=1))

@@ -8,6 +8,9 @@ from marshmallow import INCLUDE, Schema, ValidationError, fields
 
 from errors import InvalidRequest
 
+NAME_CHARACTERS = 256
+"""The longest name of a model."""
+
 DEPTH = 200
 """Brackets that a body may have before it is made sure that it can be written again: orjson nests 254 deep."""
 

@@ -8,16 +8,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from events import Event, Finish, Start, Text, Usage, Verbatim
-from providers.passing import Passing, plain
+from providers.passing import Passing, envelope, plain
 from providers.sse import FRAME_BYTES, Splitter, frames
 from schemas.completion import ChunkEncoder
 from tests.frames import chunks, finish, said
 
 line_ends = st.sampled_from(["\n", "\r\n", "\r"])
 texts = st.text(st.characters(blacklist_categories=["Cs"], blacklist_characters="\r\n"), max_size=20)
-
-
-KEYS = 10  # of a frame of content as `chunk` makes it
 
 
 def cut(data: bytes, places: list[int]) -> list[bytes]:
@@ -98,7 +95,7 @@ def test_text_in_is_text_out(words: list[str], odd_one: int, odd: dict[str, obje
 def test_what_looks_plain_is_plain(words: list[str]) -> None:
     """A block that passes unread holds nothing but content, whatever the content says."""
     block = b"".join(chunk({"content": word}) for word in words)
-    if plain(block, KEYS):
+    if plain(block, *envelope(chunk({"content": words[-1]})[6:-2])):
         assert all(json.loads(frame.data)["choices"][0]["delta"].keys() == {"content"} for frame in frames(block))
 
 
@@ -111,6 +108,8 @@ def test_what_looks_plain_is_plain(words: list[str]) -> None:
         chunk({"tool_calls": [{"index": 0, "id": "a", "function": {"name": "f", "arguments": ""}}]}),
         chunk({"content": "x"}, usage={"prompt_tokens": 1}),
         chunk({"content": "x"}, x_groq={}),
+        chunk({"content": "x"}).replace(b'"created"', b'"makes"'),
+        chunk({"content": "x"}, provider="y").replace(b'"created":1,', b""),
         b'data: {"error":{"message":"x"}}\n\n',
         b'data: {"choices":[{"index":0,"delta":{"content":"x"\n\n',
         b": keep-alive\n\n",
@@ -120,9 +119,11 @@ def test_what_looks_plain_is_plain(words: list[str]) -> None:
 )
 def test_what_is_not_plain_is_looked_at(frame: bytes) -> None:
     plainly = chunk({"content": "x"})
-    assert plain(plainly + plainly, KEYS)
+    around = envelope(plainly[6:-2])
+    assert plain(plainly + plainly, *around)
+    assert plain(chunk({"content": 'a "quoted" \\ word {'}) + plainly, *around)
     for block in (frame, plainly + frame, frame + plainly, plainly + frame + plainly):
-        assert not plain(block, KEYS)
+        assert not plain(block, *around)
 
 
 def test_content_that_imitates_a_frame_stays_content() -> None:

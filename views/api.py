@@ -2,7 +2,7 @@
 
 from flask import Blueprint, current_app, g, request
 
-from errors import TooLarge
+from errors import TooLarge, TooSlow
 from views.house import house
 
 api = Blueprint("api", __name__)
@@ -19,8 +19,11 @@ def authenticate() -> None:
 
 
 def read_body() -> bytes:
-    """The request's body. Raises TooLarge."""
-    body = request.get_data(cache=False)
+    """The request's body. Raises TooLarge, and TooSlow for one that does not come."""
+    try:
+        body = request.get_data(cache=False)
+    except OSError:
+        raise TooSlow("The body did not come in time.") from None
     if len(body) >= current_app.config["MAX_CONTENT_LENGTH"]:
         raise TooLarge(TOO_LARGE)
     return body

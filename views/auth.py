@@ -9,7 +9,20 @@ from flask import Request
 
 from errors import NotAuthorized
 
-FORWARDING = ("HTTP_X_FORWARDED", "HTTP_FORWARDED", "HTTP_X_REAL_IP", "HTTP_NGROK", "HTTP_CF_CONNECTING_IP", "HTTP_VIA")
+FORWARDING = (
+    "HTTP_X_FORWARDED",
+    "HTTP_X_ORIGINAL",
+    "HTTP_X_REAL_IP",
+    "HTTP_X_CLIENT_IP",
+    "HTTP_X_ENVOY",
+    "HTTP_FORWARDED",
+    "HTTP_VIA",
+    "HTTP_TRUE_CLIENT_IP",
+    "HTTP_NGROK",
+    "HTTP_CF_",
+    "HTTP_FLY_",
+    "HTTP_TAILSCALE_",
+)
 """Headers of proxies and tunnels: who sends them brings somebody else's request."""
 
 HOW_TO_SET_A_KEY = (
@@ -27,8 +40,7 @@ class Guard:
         self, keys: Mapping[str, str], *, anonymous: bool, is_local: Callable[[str], bool], origins: Iterable[str] = ()
     ) -> None:
         # As clients send what is not ASCII: in UTF-8, or in Latin-1.
-        forms = {name: {key.encode(), key.encode("latin-1", "replace")} for name, key in keys.items()}
-        self._keys = [(name, form) for name, both in forms.items() for form in both]
+        self._keys = [(name, form) for name, key in keys.items() for form in _forms(key)]
         self._anonymous = anonymous
         self._is_local = lru_cache(maxsize=1024)(is_local)
         self._origins = frozenset(origins)
@@ -47,7 +59,7 @@ class Guard:
                 "No API key provided: this server wants one, sent as `Authorization: Bearer ...`.",
                 code="missing_api_key",
             )
-        given = key.encode("latin-1", "replace")  # WSGI's strings are bytes in disguise
+        given = key.encode("latin-1", "ignore")  # WSGI's strings are bytes in disguise
         # Every key is compared, so that the time tells nothing of which one matched.
         names = [name for name, known in self._keys if hmac.compare_digest(known, given)]
         if not names:
@@ -69,6 +81,13 @@ class Guard:
             raise NotAuthorized(
                 f"Without a key, web pages of other sites are not served. {HOW_TO_SET_A_KEY}", code="missing_api_key"
             )
+
+
+def _forms(key: str) -> set[bytes]:
+    try:
+        return {key.encode(), key.encode("latin-1")}
+    except UnicodeEncodeError:
+        return {key.encode()}
 
 
 @lru_cache(maxsize=64)

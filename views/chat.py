@@ -22,7 +22,13 @@ def chat() -> Response:
     route = rooms.catalogue.chat_route(asked)
     log.log(5, "asked", extra={"payload": asked.body})
     facts = {"path": "chat", "model": asked.model, "stream": asked.stream}
-    line = Line(route, lambda target, call: target.provider.chat(asked, target, call), facts, streams=asked.stream)
+    line = Line(
+        route,
+        lambda target, call: target.provider.chat(asked, target, call),
+        facts,
+        streams=asked.stream,
+        reasoning=asked.include_reasoning,
+    )
     name = route.targets[0].public_name
     if asked.stream:
         return stream(

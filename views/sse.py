@@ -25,10 +25,10 @@ STATUSES = {"done": 200, "hung_up": 499}
 class Line:
     """A caller's line while one request is answered: watched for their leaving, and told of in one log line."""
 
-    def __init__(self, route: Route, ask: Ask, facts: dict[str, Any], *, streams: bool) -> None:
+    def __init__(self, route: Route, ask: Ask, facts: dict[str, Any], *, streams: bool, reasoning: bool = True) -> None:
         rooms = house()
         self.call = rooms.relay.call(g.request_id, streams=streams)
-        self.answer: Answer = rooms.relay.answer(route, ask, self.call)
+        self.answer: Answer = rooms.relay.answer(route, ask, self.call, reasoning=reasoning)
         self._facts = {"caller": g.caller, **facts} if g.caller else facts
         self._ended = False
         self._watcher = rooms.watcher
