@@ -166,6 +166,7 @@ ERRORS = {
     "401": "No key, or a wrong one: `missing_api_key`, `invalid_api_key`.",
     "403": "The key is not for this: `permission_denied`.",
     "404": "There is no such model: `model_not_found`.",
+    "408": "The body was begun, and did not come: `request_timeout`.",
     "413": "The body is larger than this server takes: `request_too_large`.",
     "429": "Too many requests for now, here or at the upstream: `rate_limit_exceeded`.",
     "4XX": "The upstream refuses the request with another status.",
@@ -226,7 +227,7 @@ def _body(schema: str, examples: dict[str, tuple[str, Json]]) -> Json:
 
 
 # fmt: off
-_ASKED = "400 401 403 404 413 429 4XX 500 502 503 504"
+_ASKED = "400 401 403 404 408 413 429 4XX 500 502 503 504"
 _STREAM = _media({"anyOf": [_ref("Chunk"), _ref("Error")]}, _FRAMES)
 PATHS: dict[str, Json] = {
     "/chat/completions": {"post": _operation("createChatCompletion", "Chat", "Answer a conversation",

@@ -295,3 +295,9 @@ def test_no_page_steals_a_key_by_a_cookie(app_with: Callable[..., Any]) -> None:
     client.set_cookie("api_key", "first-secret")
     client.set_cookie("Authorization", "Bearer first-secret")
     refused(client.get("/v1/models"), 401)
+
+
+def test_question_marks_are_no_key_of_other_letters(app_with: Callable[..., Any]) -> None:
+    """What cannot be spelled in Latin-1 is not spelled otherwise."""
+    client = app_with(API_KEY="日本語")
+    assert client.get("/v1/models", headers={"Authorization": "Bearer ???"}).status_code == 401

@@ -411,7 +411,7 @@ def test_seed_001s_file(read: Callable[..., Listing]) -> None:
         (REGIONS.replace("name: mistral", "model_id: mistral"), 26, "name: Missing"),
         (REGIONS.replace("datascience:", "datasience:"), 25, "datasience: Unknown field"),
         (REGIONS.replace("  compartment_id: ocid1.compartment.b\n", ""), 21, "compartment_id: Missing"),
-        (REGIONS.replace("multimodal: False", "multimodal: maybe").replace("tool_call: False", "tool_call: 1"), 13, ""),
+        (REGIONS.replace("tool_call: False", "tool_call: 1"), 13, "tool_call: Must be true or false"),
         ("- just\n- words\n", 1, "[0]"),
     ],
 )

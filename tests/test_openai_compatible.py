@@ -2,12 +2,16 @@
 
 import json
 from collections.abc import Callable, Iterator
+from dataclasses import replace
+from typing import Any
 
 import pytest
 
+from providers.chunks import NONSENSE, ErrorFrame
+from providers.passing import Passing, whole
 from tests.conftest import Served, served
 from tests.frames import called, chat_body, chunks, completion, error, finish, payloads, post, said
-from tests.upstreams import AZURE, DEEPSEEK, GROQ, OPENROUTER, Answer, OpenAIUpstream
+from tests.upstreams import AZURE, DEEPSEEK, GROQ, OPENROUTER, Answer, OpenAIUpstream, Server, faults
 from tests.upstreams.answers import TEXTS
 
 DIALECTS = {
@@ -298,3 +302,89 @@ def test_a_request_id_goes_through(line: tuple[OpenAIUpstream, Served]) -> None:
     assert headers["x-request-id"] == "turn-42"
     assert upstream.received[-1].headers["x-request-id"] == "turn-42"
     app.logged("request_id=turn-42 .*outcome=done")
+
+
+def test_thinking_that_nobody_hears_is_no_sign_of_life(serve: Callable[..., Served], upstream: OpenAIUpstream) -> None:
+    """N24: an upstream that thinks for long, unheard, leaves the line as silent as one that says nothing."""
+    app = serve(OPENAI_API_KEY=upstream.key, OPENAI_BASE_URL=upstream.base_url, HEADERS_AFTER=0.3, HEARTBEAT=0.3)
+    upstream.enqueue(Answer(reasoning=["hm "] * 40, frame_delay=0.05, delta_keys={"reasoning_content": None}))
+    stream = post(app.port, chat_body(stream=True))[2]
+    assert said(stream) == "".join(TEXTS)
+    assert stream.count(b": keep-alive\n\n") >= 4
+    assert b"hm" not in stream
+
+
+@pytest.mark.parametrize("dialect", ["groq", "azure", "openai"])
+def test_a_stream_that_breaks_before_its_first_word_is_tried_again(
+    serve: Callable[..., Served], upstream: OpenAIUpstream, dialect: str
+) -> None:
+    """D2, N3: whichever dialect it is in, a role is no answer yet."""
+    app = serve(OPENAI_API_KEY=upstream.key, OPENAI_BASE_URL=upstream.base_url)
+    upstream.enqueue(replace(DIALECTS[dialect], texts=["", ""], fault=faults.cut), DIALECTS[dialect])
+    status, _, stream = post(app.port, chat_body(stream=True))
+    assert (status, said(stream)) == (200, "".join(TEXTS))
+    app.logged("attempts=2")
+
+
+def test_a_choice_that_comes_late_is_waited_for() -> None:
+    """N26: with n=2 an answer is not whole when its first choice is."""
+    passing = Passing("auto", include_reasoning=False, include_usage=False, choices=2)
+    first = {"id": "c", "object": "chat.completion.chunk", "created": 1, "model": "m"}
+    whole = {"index": 0, "delta": {"role": "assistant", "content": "a"}, "logprobs": None, "finish_reason": "stop"}
+    for index in (0, 1):
+        assert not passing.finished
+        list(
+            passing.block(b"data: " + json.dumps({**first, "choices": [{**whole, "index": index}]}).encode() + b"\n\n")
+        )
+    assert passing.finished
+
+
+ODD = [
+    {"choices": [{"index": [], "delta": {"content": "x"}}]},
+    {"choices": [{"index": 0, "delta": {"content": "x"}, "finish_reason": [1]}]},
+    {"choices": [{"index": 0, "delta": {"tool_calls": [{"index": {}, "id": "a", "function": {"name": "f"}}]}}]},
+    {"choices": [{"index": 0, "delta": {"annotations": 5}}]},
+    {"choices": [{"index": 0, "delta": {"content": [{"text": 5}]}}]},
+    {"choices": [5]},
+    {"choices": 5},
+    [],
+    5,
+]
+
+
+@pytest.mark.parametrize("odd", ODD, ids=str)
+@pytest.mark.parametrize("stream", [False, True])
+def test_nonsense_of_an_upstreams_is_no_fault_of_ours(odd: Any, stream: bool) -> None:
+    """It becomes a 502 by way of one of NONSENSE, never a 500."""
+    raw = json.dumps(odd).encode()
+    try:
+        if stream:
+            list(Passing("auto", include_reasoning=False, include_usage=False).block(b"data: " + raw + b"\n\n"))
+        else:
+            list(whole(odd, raw, "auto", include_reasoning=False))
+    except (*NONSENSE, ErrorFrame):
+        pass
+
+
+def test_an_answer_before_the_body_was_read_is_the_answer(
+    serve: Callable[..., Served], upstream: OpenAIUpstream
+) -> None:
+    """An upstream that refuses a large body at its head, and closes, has said what is wrong."""
+
+    def refuse(connection: Any, _: Any) -> None:
+        connection.send(b"HTTP/1.1 413 Too Large\r\nContent-Length: 29\r\n\r\n" + b'{"error":{"message":"large"}}')
+        connection.close()
+
+    with Server(refuse) as early:
+        app = serve(OPENAI_API_KEY="k", OPENAI_BASE_URL=f"{early.url}/v1", RETRIES=0)
+        status, _, body = post(app.port, chat_body("x" * 2_000_000))
+    assert (status, error(body)["type"]) == (413, "invalid_request_error")
+
+
+@pytest.mark.parametrize("after", ["9" * 400, "-5", "soon", "1e999", "Fri, 31 Dec 2099 23:59:59 GMT"])
+def test_an_odd_retry_after_is_bounded(serve: Callable[..., Served], upstream: OpenAIUpstream, after: str) -> None:
+    app = serve(OPENAI_API_KEY=upstream.key, OPENAI_BASE_URL=upstream.base_url)
+    upstream.always(Answer(status=429, headers={"Retry-After": after}))
+    status, headers, _ = post(app.port, chat_body())
+    assert status == 429
+    assert int(headers.get("retry-after", "1")) <= 3600
