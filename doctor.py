@@ -204,7 +204,7 @@ def _ask(catalogue: Catalogue, entry: Entry, where: Where, seconds: float) -> As
     timer = threading.Timer(seconds, call.hang_up)  # also while it connects, which the call's deadlines do not cover
     timer.start()
     try:
-        models += [each.id for each in catalogue.provider(entry.name).models(call)]
+        models += [each.id for each in catalogue.provider(entry).models(call)]
         state, detail, mend = "ok", f"models: {len(models)}", ""
         if model and not _has(models, model):
             state, detail, mend = "warn", f"{model} is not in its list", f"set {where.of(entry, 'model')}"

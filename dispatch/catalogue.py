@@ -113,7 +113,7 @@ class Catalogue:
                 raise _unknown(model)
         row = snapshot.names.get(f"{entry.name}/{model}") or snapshot.names.get(model)
         if row and any(_provider_of(upstream) == entry.name for upstream in row.upstreams):
-            return self._to_row(snapshot, row)
+            return self._to_row(snapshot, row, only=entry.name)
         return self._to_entry(entry, model)
 
     def chat_route(self, request: ChatRequest) -> Route:
@@ -123,9 +123,9 @@ class Catalogue:
             _refuse_beyond(route.row, request)
         return route
 
-    def provider(self, name: str) -> Provider:
-        """The provider of that name, built on first use, and again when it is configured otherwise."""
-        entry = self.snapshot.entries[name]
+    def provider(self, entry: Entry) -> Provider:
+        """The entry's provider, built on first use, and again when it is configured otherwise."""
+        name = entry.name
         built = self._built.get(name)
         if built is None or (built[0] is not entry and built[0] != entry):
             with self._lock:
@@ -156,27 +156,33 @@ class Catalogue:
             raise InvalidRequest(
                 f"Name a model: {entry.name} has no default (set {entry.name.upper()}_MODEL).", param="model"
             )
-        return Route((Target(self.provider(entry.name), upstream_model, upstream_model, self._timeouts),))
+        timeouts = self._patience(entry.timeouts)
+        return Route((Target(self.provider(entry), upstream_model, upstream_model, timeouts),))
 
-    def _to_row(self, snapshot: Snapshot, row: Row) -> Route:
-        """The row's places in their turn: those whose breaker is open come last, those without credentials not."""
+    def _patience(self, overrides: Mapping[str, float]) -> Timeouts:
+        return replace(self._timeouts, **overrides) if overrides else self._timeouts
+
+    def _to_row(self, snapshot: Snapshot, row: Row, *, only: str = "") -> Route:
+        """The row's places in their turn (those of `only` one provider): those whose breaker is open come last, those
+        without credentials not.
+        """
         turns = snapshot.turns[row.name]
         first = next(snapshot.counters[row.name]) % len(turns) if len(turns) > 1 else 0
-        in_turn = dict.fromkeys(turns[first:] + turns[:first])
+        in_turn = [each for each in dict.fromkeys(turns[first:] + turns[:first]) if only in ("", _provider_of(each))]
         usable = [upstream for upstream in in_turn if snapshot.entries[upstream.provider].available]
         if not usable:
-            _named(snapshot, turns[0].provider)
-        targets = [self._target(row, upstream) for upstream in usable]
+            _named(snapshot, in_turn[0].provider)
+        targets = [self._target(row, upstream, snapshot.entries[upstream.provider]) for upstream in usable]
         if len(targets) > 1:
             targets.sort(key=lambda target: self._is_open(target.name))
         return Route(tuple(targets), row)
 
-    def _target(self, row: Row, upstream: Upstream) -> Target:
+    def _target(self, row: Row, upstream: Upstream, entry: Entry) -> Target:
         return Target(
-            self.provider(upstream.provider),
+            self.provider(entry),
             upstream.model,
             row.name,
-            replace(self._timeouts, **row.timeouts) if row.timeouts else self._timeouts,
+            self._patience({**entry.timeouts, **row.timeouts}),
             row.ttft_timeout,
             row.max_tokens,
             row.rules,
@@ -191,8 +197,9 @@ class Catalogue:
         for listing in told:
             for row in listing.rows:
                 _check_places(row, entries)
-                for name in (row.name, *row.aliases):
-                    names.setdefault(name, row)
+                if row.name not in names:  # one that is not believed has no aliases either
+                    for name in (row.name, *row.aliases):
+                        names.setdefault(name, row)
         if "demo" in entries:
             entries["demo"] = entries.pop("demo")
         rows = {row.name: row for name, row in names.items() if name == row.name}

@@ -16,6 +16,7 @@ class Entry:
     missing   what it needs to be set or to exist; "" when the provider can be used
     lenient   answers to any model name, as single-model providers do (R4)
     complete  has no models but those that are listed (R4)
+    timeouts  overrides of providers.base.Timeouts, by field, in seconds
     """
 
     name: str
@@ -25,6 +26,7 @@ class Entry:
     missing: str = ""
     lenient: bool = False
     complete: bool = False
+    timeouts: Mapping[str, float] = field(default_factory=dict)
 
     @property
     def available(self) -> bool:

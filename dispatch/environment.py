@@ -26,8 +26,10 @@ def vendor_entry(
     name: str = "",
     address: str = "",
     key: str = "",
+    model: str = "",
     proxy: str = "",
     complete: bool = False,
+    timeouts: Mapping[str, float] | None = None,
 ) -> Entry:
     """A vendor of the table, as the environment has it; what is given by name goes before it. Raises ValueError."""
     stem = vendor.variable
@@ -35,15 +37,15 @@ def vendor_entry(
     key_name, key = (f"{stem}_API_KEY", key) if key else _first(upstreams, f"{stem}_API_KEY", *also_keys)
     url_name, url = (f"{stem}_BASE_URL", address) if address else _first(upstreams, f"{stem}_BASE_URL", *also_urls)
     url = url or vendor.base_url
-    model = upstreams.get(f"{stem}_MODEL", "") or vendor.model
+    model = model or upstreams.get(f"{stem}_MODEL", "") or vendor.model
     if key and not VISIBLE.fullmatch(key):
         raise ValueError(f"{key_name} is (not shown); allowed: visible ASCII characters, without spaces.")
     if url and not is_address(url):
         shown = "(not shown)" if "@" in url else repr(url)
         raise ValueError(f"{url_name} is {shown}; allowed: an http:// or https:// address, without a password.")
     missing = []
-    # Who answers at an address of the user's own may want no key; the vendor itself does.
-    if not key and not vendor.keyless and not (url and url != vendor.base_url):
+    # Who answers at an address of the user's own may want no key; the vendor itself does (and nobody has none at all).
+    if not key and not vendor.keyless and urlsplit(url).hostname == urlsplit(vendor.base_url).hostname:
         missing.append(f"{stem}_API_KEY")
     if not url:
         missing.append(f"{stem}_BASE_URL")
@@ -56,7 +58,9 @@ def vendor_entry(
         "proxy": proxy,
     }
     kind = "openai_compatible"
-    return Entry(name or vendor.name, kind, model, options, " and ".join(missing), complete=complete)
+    return Entry(
+        name or vendor.name, kind, model, options, " and ".join(missing), complete=complete, timeouts=timeouts or {}
+    )
 
 
 def is_address(url: str) -> bool:

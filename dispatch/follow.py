@@ -20,7 +20,7 @@ class Follower:
     def __init__(self, path: Path, changed: Callable[[], None]) -> None:
         self._path = path
         self._changed = changed
-        self._seen = self._signature()
+        self._seen: tuple[int, int, int] | None = None  # so that a change before the first look is seen
         self._ended = threading.Event()
 
     def start(self) -> None:
@@ -41,6 +41,8 @@ class Follower:
             self._changed()
         except ValueError as error:
             log.error("%s; the last good one stays in use", error)  # noqa: TRY400 - the message says it all
+        except Exception:
+            log.exception("what has changed cannot be taken in")  # a fault of our own must not end the following
 
     def _run(self) -> None:
         while not self._ended.wait(LOOK_SECONDS):

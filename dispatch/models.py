@@ -52,9 +52,7 @@ class Models:
             if _usable(snapshot, row)
         }
         asked = [entry for entry in snapshot.available() if not entry.complete and "#" not in entry.name]
-        if models or len(asked) > 1:
-            asked = [entry for entry in asked if entry.kind != "demo" or entry.name == snapshot.default]
-        if models and snapshot.default == "demo":
+        if models or snapshot.entries[snapshot.default].kind != "demo":
             asked = [entry for entry in asked if entry.kind != "demo"]
         with self._lock:  # one asks, the others wait for what it hears
             due = [entry for entry in asked if self._is_due(entry)]
@@ -83,7 +81,7 @@ class Models:
         call = Call(heartbeat=PATIENCE.total)
         call.begin(PATIENCE)
         try:
-            models = self._catalogue.provider(entry.name).models(call)
+            models = self._catalogue.provider(entry).models(call)
             return _Kept(models, self._clock() + self._ttl)
         except (ProxyError, HungUp) as error:
             log.warning("no list of models", extra={"facts": {"provider": entry.name, "error": str(error)}})

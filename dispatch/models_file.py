@@ -18,6 +18,7 @@ from dispatch.environment import vendor_entry
 from dispatch.yaml_lines import Place, YamlError, load
 from providers import PROVIDERS
 from providers.base import Rules
+from providers.connect import Proxy
 from providers.vendors import VENDORS, Vendor
 from schemas.catalogue import schema_for
 
@@ -82,7 +83,7 @@ def _file(data: Mapping[str, Any], variables: Mapping[str, str], known: Collecti
     for name, given in providers.items():
         entries += _entries(name, given, _proxy(given, data.get("proxy", {})), variables)
         rows += _nested(name, given)
-    rows += [(_row(given, providers), ("models", at)) for at, given in enumerate(data.get("models", []))]
+    rows += [(_row(given), ("models", at)) for at, given in enumerate(data.get("models", []))]
     for row, place in rows:
         for upstream in row.upstreams:
             if upstream.provider not in providers and upstream.provider not in known:
@@ -107,7 +108,7 @@ def _regions(regions: list[dict[str, Any]]) -> Listing:
                     "owned_by": model.get("provider") or model["name"].partition(".")[0],
                 }
                 details = {**where, "type": kind, "endpoint": model.get("endpoint", "")}
-                rows.append((replace(_row(given, {}), details=details), (at, "models", kind, position, "name")))
+                rows.append((replace(_row(given), details=details), (at, "models", kind, position, "name")))
     return Listing((Entry("oci", "oci", "", missing=NOT_YET),), coherent(rows, {}))
 
 
@@ -130,11 +131,13 @@ def _entries(name: str, given: Mapping[str, Any], proxy: str, variables: Mapping
             Entry(name, kind, "", missing=f"a kind of provider that this version has; it has {', '.join(PROVIDERS)}")
         ]
     vendor = next((row for row in VENDORS if row.name == name), Vendor(name=name, label=name, keyless=True))
-    overrides = {key: given[key] for key in ("model", "frames", "strict", "usage", "embedding_batch") if key in given}
+    overrides = {key: given[key] for key in ("frames", "strict", "usage", "embedding_batch") if key in given}
     vendor = replace(vendor, **overrides)
     complete = "models" in given and not given.get("pass_unknown", False)
     accounts = [(address, key) for address in _listed(given.get("base_url")) for key in _listed(given.get("api_key"))]
     try:
+        if proxy:
+            Proxy.parse(proxy)
         return [
             vendor_entry(
                 vendor,
@@ -142,8 +145,10 @@ def _entries(name: str, given: Mapping[str, Any], proxy: str, variables: Mapping
                 name=name if number == 1 else f"{name}#{number}",
                 address=address,
                 key=key,
+                model=given.get("model", ""),
                 proxy=proxy,
                 complete=complete,
+                timeouts=_timeouts(given),
             )
             for number, (address, key) in enumerate(accounts, start=1)
         ]
@@ -157,11 +162,11 @@ def _nested(provider: str, given: Mapping[str, Any]) -> list[Placed]:
     for name, settings in given.get("models", {}).items():
         upstream = name.partition("<")[0] if name.endswith(">") else name
         described = {**(settings or {}), "name": f"{provider}/{name}", "provider": provider, "model": upstream}
-        rows.append((_row(described, {provider: given}), ("providers", provider, "models", name)))
+        rows.append((_row(described), ("providers", provider, "models", name)))
     return rows
 
 
-def _row(given: Mapping[str, Any], providers: Mapping[str, Mapping[str, Any]]) -> Row:
+def _row(given: Mapping[str, Any]) -> Row:
     model = given.get("model") or given.get("model_id") or given["name"]
     places = given.get("upstreams") or [{"provider": given["provider"]}]
     upstreams = tuple(Upstream(each["provider"], each.get("model", model), each.get("weight", 1)) for each in places)
@@ -171,7 +176,7 @@ def _row(given: Mapping[str, Any], providers: Mapping[str, Mapping[str, Any]]) -
         upstreams=upstreams,
         aliases=tuple(given.get("aliases", ())),
         fallbacks=tuple(given.get("fallbacks", ())),
-        timeouts=_timeouts({**providers.get(upstreams[0].provider, {}), **given}),
+        timeouts=_timeouts(given),
         ttft_timeout=ttft / 1000 if ttft else None,
         max_tokens=given.get("max_tokens"),
         rules=_rules(given.get("params") or given.get("param_config") or {}),
@@ -180,8 +185,13 @@ def _row(given: Mapping[str, Any], providers: Mapping[str, Mapping[str, Any]]) -
         images=given.get("multimodal", True),
         price=(price["prompt"], price["completion"]) if price else None,
         owned_by=given.get("owned_by") or upstreams[0].provider,
-        details={key: given[key] for key in ("region", "compartment", "endpoint", "type") if key in given},
+        details=_details(given),
     )
+
+
+def _details(given: Mapping[str, Any]) -> dict[str, Any]:
+    details = {key: given[key] for key in ("region", "compartment", "endpoint", "type") if key in given}
+    return {**details, **({"compartment": given["compartment_id"]} if "compartment_id" in given else {})}
 
 
 def _over_accounts(upstreams: tuple[Upstream, ...], accounts: list[str]) -> tuple[Upstream, ...]:
@@ -194,8 +204,8 @@ def _over_accounts(upstreams: tuple[Upstream, ...], accounts: list[str]) -> tupl
 
 
 def _timeouts(given: Mapping[str, Any]) -> dict[str, float]:
-    timeouts = {ours: given[name] for name, ours in TIMEOUTS.items() if name in given}
-    return {**timeouts, **({"total": given["timeout"]} if "timeout" in given else {})}
+    total = {"total": given["timeout"]} if "timeout" in given else {}
+    return {**total, **{ours: given[name] for name, ours in TIMEOUTS.items() if name in given}}
 
 
 def _rules(given: Mapping[str, Any]) -> Rules:
@@ -206,7 +216,8 @@ def _rules(given: Mapping[str, Any]) -> Rules:
 
 
 def _listed(value: Any) -> list[str]:
-    return value if isinstance(value, list) else [value or ""]
+    given = value if isinstance(value, list) else [value]
+    return [each for each in given if each] or [""]
 
 
 def _first(messages: Any, place: Place) -> tuple[Place, str]:

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from logging import getLogger
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,6 +14,13 @@ from dispatch.follow import Follower
 
 if TYPE_CHECKING:
     from dispatch.model_list import ModelList
+
+log = getLogger("thinkline.sources")
+
+LAST_GOOD: dict[Path, Listing] = {}
+"""What the file said when it was last right. A new worker is a child of a process that has read it: while the file is
+broken, a worker that dies can be replaced all the same.
+"""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,7 +44,7 @@ class Sources:
     def listings(self) -> dict[str, Listing]:
         """What each source tells now. Asks nobody by network. Raises ValueError with the setting, or file and line."""
         told = {"environment": from_environment(self.upstreams, demo_pace_ms=self.demo_pace_ms)}
-        told["file"] = self._file() if self.required or self.models_file.exists() else Listing()
+        told["file"] = self._file_or_last_good() if self.required or self.models_file.exists() else Listing()
         if self.list_url:
             told["list"] = self._list(lambda _: None).load_kept()
         return told
@@ -49,9 +57,19 @@ class Sources:
             model_list.load_kept()
             model_list.start()
 
+    def _file_or_last_good(self) -> Listing:
+        try:
+            return self._file()
+        except models_file.CatalogueError as error:
+            if self.models_file not in LAST_GOOD:
+                raise
+            log.error("%s; the last good one stays in use", error)  # noqa: TRY400 - the message says it all
+            return LAST_GOOD[self.models_file]
+
     def _file(self) -> Listing:
         known = [entry.name for entry in from_environment(self.upstreams, demo_pace_ms=self.demo_pace_ms).entries]
-        return models_file.read(self.models_file, self.variables, known)
+        listing = LAST_GOOD[self.models_file] = models_file.read(self.models_file, self.variables, known)
+        return listing
 
     def _list(self, on_change: Callable[[Listing], None]) -> "ModelList":
         from dispatch.model_list import ModelList  # noqa: PLC0415 - loads requests, which others do without

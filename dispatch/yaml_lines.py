@@ -9,8 +9,10 @@ from collections.abc import Mapping
 from typing import Any
 
 import yaml
+from yaml.reader import ReaderError
 
 VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)(?::-([^}]*))?\}")
+TAGS = {f"tag:yaml.org,2002:{kind}" for kind in ("map", "seq", "str", "int", "float", "bool", "null", "timestamp")}
 NODES = 500_000
 DEPTH = 50
 
@@ -28,20 +30,43 @@ class YamlError(Exception):
 
 def load(text: str, variables: Mapping[str, str]) -> tuple[Any, dict[Place, int]]:
     """The data, and the line of each place in it: `("models", 0, "name") -> 7`. Raises YamlError."""
-    loader = yaml.CSafeLoader(text)
     try:
+        _not_too_deep(text)
+        loader = yaml.CSafeLoader(text)
         node = loader.get_single_node()
         if node is None:
             return None, {(): 1}
         reader = _Reader(loader, variables)
         return reader.value(node, ()), reader.lines
     except yaml.MarkedYAMLError as error:
-        mark = error.problem_mark or error.context_mark
-        raise YamlError(mark.line + 1 if mark else 1, error.problem or "not YAML") from None
-    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        raise _marked(error, text) from None
+    except ReaderError as error:
+        line = text.count("\n", 0, error.position) + 1
+        raise YamlError(line, "a character that is not allowed in YAML") from None
+    except (yaml.YAMLError, RecursionError) as error:
         raise YamlError(1, " ".join(str(error).split())) from None
-    finally:
-        loader.dispose()
+
+
+def _not_too_deep(text: str) -> None:
+    """Libyaml composes by recursion, and would end the process; it parses without."""
+    depth = 0
+    for event in yaml.parse(text, Loader=yaml.CSafeLoader):
+        depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
+        if depth > DEPTH:
+            line = event.start_mark.line + 1 if event.start_mark else 1
+            raise YamlError(line, f"it is nested more than {DEPTH} deep")
+
+
+def _marked(error: yaml.MarkedYAMLError, text: str) -> YamlError:
+    mark = error.problem_mark or error.context_mark
+    line = mark.line + 1 if mark else 1
+    what = error.problem or "not YAML"
+    lines = text.split("\n")
+    if line <= len(lines) and "\t" in lines[line - 1]:
+        what += " (there is a tab in this line: YAML is indented with spaces)"
+    if error.context_mark and error.context_mark.line + 1 != line:
+        what += f" (what it belongs to begins in line {error.context_mark.line + 1})"
+    return YamlError(line, what)
 
 
 class _Reader:
@@ -57,6 +82,8 @@ class _Reader:
         self._seen += 1
         if self._seen > NODES or len(place) > DEPTH:
             raise YamlError(line, "the file unfolds to more than a catalogue can be")
+        if node.tag not in TAGS:
+            raise YamlError(line, f"the tag {node.tag.removeprefix('tag:yaml.org,2002:')} is not allowed")
         if isinstance(node, yaml.MappingNode):
             return self._mapping(node, place)
         if isinstance(node, yaml.SequenceNode):
@@ -71,7 +98,9 @@ class _Reader:
             if key_node.tag == "tag:yaml.org,2002:merge":
                 sources = value_node.value if isinstance(value_node, yaml.SequenceNode) else [value_node]
                 for source in reversed(sources):
-                    merged |= self.value(source, place)
+                    if not isinstance(source, yaml.MappingNode):
+                        raise YamlError(line, "only a mapping can be merged")
+                    merged |= self.value(source, (*place, "<<"))
                 continue
             if not isinstance(key_node, yaml.ScalarNode):
                 raise YamlError(line, "a key must be a name")
@@ -85,10 +114,13 @@ class _Reader:
     def _scalar(self, node: yaml.Node, line: int) -> Any:
         text = VARIABLE.sub(lambda found: self._variable(found, line), node.value)
         if text != node.value:
-            implicit = getattr(node, "style", None) is None  # only a value without quotes may become a number
+            implicit = not getattr(node, "style", None)  # only a value without quotes may become a number
             tag = self._loader.resolve(yaml.ScalarNode, text, (implicit, not implicit))  # type: ignore[no-untyped-call]
             node = yaml.ScalarNode(tag, text, node.start_mark, node.end_mark)
-        value = self._loader.construct_object(node)
+        try:
+            value = self._loader.construct_object(node)
+        except ValueError as error:
+            raise YamlError(line, str(error)) from None
         return value if isinstance(value, (str, int, float, bool)) or value is None else str(node.value)
 
     def _variable(self, found: re.Match[str], line: int) -> str:

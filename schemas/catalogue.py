@@ -12,8 +12,20 @@ from marshmallow import RAISE, Schema, ValidationError, fields, validate, valida
 from schemas.fields import Either, Number, Truth, Whole
 
 SECONDS = validate.Range(min=0.001, max=86_400)
-NAME = validate.Regexp(r"[!-~]{1,200}", error="Must be a name without spaces, of visible ASCII characters.")
-STRINGS = (str, list)
+NAME = validate.Regexp(r"[!-~]{1,200}\Z", error="Must be a name without spaces, of visible ASCII characters.")
+
+
+class OneOrMore(Either):
+    """A string, or a list of them. An empty string, as of a variable that is not set, is as good as none."""
+
+    def __init__(self, *, what: str) -> None:
+        super().__init__(str, list, what=what)
+
+    def _deserialize(self, value: Any, *arguments: Any, **options: Any) -> Any:
+        value = super()._deserialize(value, *arguments, **options)
+        if isinstance(value, list) and not (value and all(isinstance(each, str) for each in value)):
+            raise ValidationError(f"Must be {self.what}.")
+        return value
 
 
 class Known(Schema):
@@ -114,8 +126,8 @@ class ProviderSchema(TimeoutsSchema, PlaceSchema):
     """A provider: a vendor of the table, or another one that speaks a known dialect."""
 
     kind = fields.String()
-    base_url = Either(*STRINGS, what="an address or a list of them")
-    api_key = Either(*STRINGS, what="a key or a list of them")
+    base_url = OneOrMore(what="an address or a list of them")
+    api_key = OneOrMore(what="a key or a list of them")
     model = fields.String()
     proxy = fields.String()
     frames = fields.String(validate=validate.OneOf(["auto", "verbatim", "rebuilt"]))

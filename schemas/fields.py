@@ -8,6 +8,9 @@ from marshmallow import INCLUDE, Schema, ValidationError, fields
 
 from errors import InvalidRequest
 
+LARGEST = 1e300
+"""No number is larger, and a number that is none is not smaller."""
+
 NAME_CHARACTERS = 256
 """The longest name of a model."""
 
@@ -49,7 +52,7 @@ class Number(fields.Field[float]):
     default_error_messages = {"invalid": "Must be a number."}
 
     def _deserialize(self, value: Any, *_: Any, **__: Any) -> float:
-        if isinstance(value, bool) or not isinstance(value, (int, float)):
+        if isinstance(value, bool) or not isinstance(value, (int, float)) or not abs(value) < LARGEST:
             raise self.make_error("invalid")
         return value
 

@@ -14,7 +14,7 @@ from dispatch.environment import from_environment, vendor_entry
 from dispatch.models import Models
 from errors import InvalidRequest, ProxyError, UnknownModel, Unsupported
 from events import ChatRequest
-from providers.base import Rules, Target, Timeouts
+from providers.base import Provider, Rules, Target, Timeouts
 from providers.openai_compatible import to_upstream
 from providers.vendors import Vendor
 from tests.conftest import Served
@@ -416,24 +416,28 @@ def test_a_request_works_with_what_it_began_with() -> None:
     assert first(where.route(Late("a"))) in (("lab", "its-a", "a"), ("openai", "a", "a"))
 
 
+def built(where: Catalogue, name: str) -> Provider:
+    return where.route("any", name).targets[0].provider
+
+
 def test_a_provider_that_stays_as_it_is_is_kept() -> None:
     """Its connections too: a change of the file costs nobody a handshake."""
     where = catalogue(row("m", "lab"), entries=(place("lab"), place("pool")))
-    lab, pool, openai = (where.provider(name) for name in ("lab", "pool", "openai"))
+    lab, pool, openai = (built(where, name) for name in ("lab", "pool", "openai"))
     where.replace("file", Listing((place("lab"), place("pool", "http://pool/v1")), (row("n", "lab"),)))
-    assert where.provider("lab") is lab
+    assert built(where, "lab") is lab
     assert where.route("n").targets[0].provider is lab
-    assert where.provider("openai") is openai
-    assert where.provider("pool") is not pool
-    assert where.provider("pool") is where.provider("pool")
+    assert built(where, "openai") is openai
+    assert built(where, "pool") is not pool
+    assert built(where, "pool") is built(where, "pool")
 
 
 @pytest.mark.parametrize("changed", [{"address": "http://b/v1"}, {"key": "k"}, {"proxy": "http://p:1"}])
 def test_a_provider_that_is_configured_otherwise_is_built_anew(changed: dict[str, str]) -> None:
     where = catalogue(entries=(place("lab"),))
-    before = where.provider("lab")
+    before = built(where, "lab")
     where.replace("file", Listing((place("lab", **changed),)))
-    assert where.provider("lab") is not before
+    assert built(where, "lab") is not before
 
 
 @pytest.mark.parametrize("lost", [Listing(), Listing((place("lab", address=""),)), Listing((), (row("m", "nobody"),))])

@@ -145,6 +145,19 @@ def test_several_keys_and_addresses_are_several_accounts(read: Callable[..., Lis
     assert row(found).upstreams == tuple(Upstream(each.name, "x") for each in found.entries)
 
 
+def test_an_empty_value_is_an_unset_one(read: Callable[..., Listing]) -> None:
+    """As in the environment: `${NAME:-}` is for what may be set and need not."""
+    text = (
+        "providers: {groq: {base_url: '${URL:-}', api_key: ['${K1:-}', '${K2:-}'], model: '${M:-}', proxy: '${P:-}'}}"
+    )
+    unset = entry(read(text), "groq")
+    assert (unset.missing, unset.default_model) == ("GROQ_API_KEY", "llama-3.3-70b-versatile")
+    assert (unset.options["base_url"], unset.options["proxy"]) == ("https://api.groq.com/openai/v1", "")
+    for keys in ({"K1": "k"}, {"K2": "k"}, {"GROQ_API_KEY": "k"}):
+        assert [(each.name, each.options["api_key"]) for each in read(text, **keys).entries] == [("groq", "k")]
+    assert [each.options["api_key"] for each in read(text, K1="a", K2="b").entries] == ["a", "b"]
+
+
 def test_other_kinds(read: Callable[..., Listing]) -> None:
     """A kind that is still to come is read, and cannot be called."""
     found = read("providers: {house: {kind: demo}, cloud: {kind: oci, region: r, compartment: c}}")
@@ -241,6 +254,15 @@ def test_a_models_timeouts_go_before_its_providers(
     listing = read(f"{providers}models: [{{name: m, provider: lab, {fields}}}]")
     where = Catalogue({"environment": ENVIRONMENT, "file": listing})
     assert where.route("m").targets[0].timeouts == Timeouts(total=total, idle=idle)
+
+
+def test_each_place_has_its_own_providers_timeouts(read: Callable[..., Listing]) -> None:
+    listing = read("""
+providers: {a: {base_url: http://a/v1, timeout: 60}, b: {base_url: http://b/v1, idle_timeout: 5}}
+models: [{name: m, connect_timeout: 1, upstreams: [{provider: a}, {provider: b}]}]
+""")
+    targets = Catalogue({"environment": ENVIRONMENT, "file": listing}).route("m").targets
+    assert [target.timeouts for target in targets] == [Timeouts(connect=1, total=60), Timeouts(connect=1, idle=5)]
 
 
 def test_a_providers_timeouts_are_those_of_its_other_models_too(read: Callable[..., Listing]) -> None:
@@ -682,6 +704,7 @@ def fields_wrong() -> Iterator[tuple[str, str]]:
     for field in ("timeout", "connect_timeout", "first_event_timeout", "idle_timeout", "total_timeout"):
         for value in ("soon", "-1", "0", "[1]", "null", "true", ".nan", ".inf", "'60'", "1e400"):
             yield f"{field}: {value}", field
+        yield f"{field}: {'9' * 400}", field
     for value in ("-5", "0", "fast", ".nan", ".inf", "true"):
         yield f"ttft_timeout_ms: {value}", "ttft_timeout_ms"
     for value in ("-1", "0", "1.5", "many", "'5'", ".inf", ".nan", "1e30"):
@@ -709,7 +732,7 @@ def fields_wrong() -> Iterator[tuple[str, str]]:
     yield "upstreams: [{provider: groq}]", "either a provider or upstreams"
 
 
-@pytest.mark.parametrize(("fields", "words"), list(fields_wrong()), ids=str)
+@pytest.mark.parametrize(("fields", "words"), list(fields_wrong()), ids=lambda text: text[:50])
 def test_a_models_field_that_is_wrong(refused: Callable[..., tuple[int, str]], fields: str, words: str) -> None:
     line, reason = refused(f"{BLOCK}  {fields}\n")
     assert line == 4 or (line, words) == (2, "either a provider or upstreams"), reason
@@ -975,6 +998,14 @@ def test_the_example_loads_with_nothing_set() -> None:
     where = Catalogue({"environment": ENVIRONMENT, "file": found})
     assert where.default == "demo", "a copy of it must not change who answers"
     assert [each.name for each in found.rows if each.fallbacks] == ["fast"]
+
+
+def test_the_readmes_example_loads(read: Callable[..., Listing], refused: Callable[..., tuple[int, str]]) -> None:
+    readme = (ROOT / "README.md").read_text()
+    text = re.findall(r"^```yaml\n(.*?)^```$", readme, re.MULTILINE | re.DOTALL)[0]
+    assert [each.aliases for each in read(text, OPENAI_API_KEY="k").rows] == [("default", "quick"), ()]
+    line, reason = refused(text.replace("provider: openai", "provder: openai"), OPENAI_API_KEY="k")
+    assert f"models.yaml, line {line}: {reason}\n" in readme
 
 
 def test_the_example_has_every_field() -> None:

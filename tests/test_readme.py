@@ -87,7 +87,7 @@ def test_readme_has_every_setting_and_no_other():
 
 def test_env_example_has_every_setting_and_no_other():
     expected = [f"{each.name.upper()}={shown(each.default)}  # {sentence(each)}" for each in documented()]
-    settings = read(".env.example").partition("# Providers ")[0]
+    settings = read(".env.example").partition("# Providers -")[0]
     found = [f"{name}={default}  # {about}" for about, name, default in ASSIGNMENT.findall(settings)]
     same(expected, found, ".env.example")
 
@@ -139,7 +139,7 @@ def test_env_example_has_every_provider_and_no_other():
         defaults = {"API_KEY": "", "BASE_URL": vendor.base_url, "MODEL": vendor.model}
         expected += [f"#{vendor.variable}_{kind}={default}" for kind, default in defaults.items()]
         expected += [f"(or {name})" for names in vendor.also for name in names]
-    text = read(".env.example").partition("# Providers ")[2]
+    text = read(".env.example").partition("# Providers -")[2]
     names = [name for line in re.findall(r"names, (.+), are read", text) for name in line.split(", ")]
     found = re.findall(r"^#[A-Z].*$", text, re.MULTILINE) + [f"(or {name})" for name in names]
     same(sorted(expected), sorted(found), ".env.example")

@@ -32,7 +32,8 @@ def entries(**variables: str) -> dict[str, dict[str, Any]]:
 
 def account(name: str, **variables: str) -> Account:
     """Where a provider's requests would go."""
-    provider = catalogue(**variables).provider(name)
+    where = catalogue(**variables)
+    provider = where.provider(where.snapshot.entries[name])
     assert isinstance(provider, OpenAICompatible)
     return provider._account
 

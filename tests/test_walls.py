@@ -33,7 +33,7 @@ MAY_IMPORT: Mapping[str, str] = {
     "schemas.*": "schemas.* events errors",
     "dispatch": "",
     "dispatch.*": "dispatch.* providers providers.base providers.vendors events errors",
-    "dispatch.models_file": "dispatch.* providers providers.base providers.vendors schemas.catalogue",
+    "dispatch.models_file": "dispatch.* providers providers.base providers.connect providers.vendors schemas.catalogue",
     "providers": "providers.base",
     # A vendor's file: the means, and no other vendor's.
     "providers.*": "providers.base providers.http providers.sse providers.words providers.failures events errors",
