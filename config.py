@@ -5,8 +5,8 @@ A setting is a field of Settings: its environment variable is its name in capita
 the three). The environment beats .env, which beats the default; an empty variable is an unset one.
 
 The credentials and addresses of upstreams have a shape instead of a field: {NAME}_API_KEY, {NAME}_BASE_URL and
-{NAME}_MODEL, for the names in providers/vendors.py. They are handed on in `upstreams`; `variables` has all there are,
-for the `${NAME}` of models.yaml.
+{NAME}_MODEL, for the names in providers/vendors.py, and AWS's own AWS_*. They are handed on in `upstreams`; `variables`
+has all there are, for the `${NAME}` of models.yaml. What the clouds need besides is a setting marked `cloud`.
 """
 
 import os
@@ -22,7 +22,7 @@ from typing import Any
 from dotenv import dotenv_values
 
 ROOT = Path(__file__).parent
-UPSTREAM_VARIABLE = re.compile(r"[A-Z][A-Z0-9_]*_(API_KEY|BASE_URL|ENDPOINT|MODEL)")
+UPSTREAM_VARIABLE = re.compile(r"[A-Z][A-Z0-9_]*_(API_KEY|BASE_URL|ENDPOINT|MODEL)|AWS_[A-Z0-9_]+")
 BOOLEANS = {"true": True, "1": True, "yes": True, "on": True, "false": False, "0": False, "no": False, "off": False}
 NAMED_KEY = re.compile(r"([A-Za-z0-9_-]+):(.+)")
 
@@ -40,10 +40,13 @@ def setting(
     least: float | None = None,
     most: float | None = None,
     secret: bool = False,
+    cloud: bool = False,
 ) -> Any:
-    """A field of Settings. `also` are other names of the variable; `choices`, `least` and `most` bound its value."""
+    """A field of Settings. `also` are other names of the variable; `choices`, `least` and `most` bound its value;
+    a `cloud` one is handed on to the clouds' entries.
+    """
     facts = {"about": about, "also": also, "choices": choices, "least": least, "most": most, "secret": secret}
-    return field(default=default, repr=not secret, metadata=facts)
+    return field(default=default, repr=not secret, metadata={**facts, "cloud": cloud})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,6 +82,35 @@ class Settings:
     model_list_auth_token: str = setting("", "Sent with it, and to its host alone, as `OAuth ...`.", secret=True)
     model_list_refresh: float = setting(300.0, "Seconds between two looks at that list.", least=1)
     data_dir: str = setting("data", "Where what must outlive a restart is kept.")
+    state_url: str = setting(
+        "", "Where sessions are kept: `redis://...` for several machines; unset: a file in DATA_DIR.", secret=True
+    )
+
+    agent_id: str = setting("", "The Amazon Bedrock agent that answers as `bedrock-agent`.", cloud=True)
+    agent_alias_id: str = setting("", "That agent's alias.", cloud=True)
+    agents: tuple[str, ...] = setting((), "More agents: comma-separated `name=agentId/aliasId`.", cloud=True)
+    agent_trace: bool = setting(True, "Have agents trace: it is what their token counts come from.", cloud=True)
+
+    oci_config_file: str = setting("~/.oci/config", "The OCI SDK's configuration file.", cloud=True)
+    oci_config_profile: str = setting("DEFAULT", "The profile in that file.", also=("OCI_CONFIG_FILE_KEY",), cloud=True)
+    oci_region: str = setting("", "The OCI region; unset: the profile's.", also=("OCI_CONFIG_REGION",), cloud=True)
+    oci_compartment: str = setting("", "The OCI compartment that is billed; unset: the tenancy.", cloud=True)
+    auth_type: str = setting(
+        "API_KEY",
+        "How to sign in to OCI.",
+        choices=("API_KEY", "SESSION_TOKEN", "INSTANCE_PRINCIPAL", "RESOURCE_PRINCIPAL", "WORKLOAD_IDENTITY"),
+        cloud=True,
+    )
+    oci_service_endpoint: str = setting(
+        "", "Replaces scheme and host of OCI's inference and management, for private endpoints.", cloud=True
+    )
+    oci_cohere_max_tokens: int = setting(
+        4000, "More tokens than this are not asked of Cohere's models on OCI.", least=1, cloud=True
+    )
+    embed_truncate: str = setting(
+        "END", "What is cut from a text that is too long to embed.", choices=("NONE", "START", "END"), cloud=True
+    )
+    debug_oci_sdk: bool = setting(False, "Let the OCI SDK log what it does.", cloud=True)
 
     connect_timeout: float = setting(3.0, "Seconds to connect to an upstream.", least=0.001)
     first_event_timeout: float = setting(
@@ -138,6 +170,11 @@ class Settings:
         known = {each.name: _value(each, variables) for each in documented()}
         upstreams = {name: value for name, value in variables.items() if UPSTREAM_VARIABLE.fullmatch(name)}
         return cls(**known, upstreams=MappingProxyType(upstreams), variables=MappingProxyType(variables))
+
+    @property
+    def clouds(self) -> Mapping[str, Any]:
+        """The settings marked `cloud`, by field."""
+        return {each.name: getattr(self, each.name) for each in documented() if each.metadata["cloud"]}
 
     @property
     def keys(self) -> Mapping[str, str]:

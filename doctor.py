@@ -151,7 +151,7 @@ def _models_file(settings: Settings) -> tuple[Finding, Where]:
     if name == Settings.models_file and not path.exists():
         return Finding("models file", "ok", f"there is no {name}"), where
     try:
-        listing = models_file.read(path, settings.variables, furnish(alone).catalogue.snapshot.entries)
+        listing = models_file.read(path, settings.variables, furnish(alone).catalogue.snapshot.entries, settings.clouds)
         data, lines = load(path.read_text(encoding="utf-8"), settings.variables)
     except ValueError as error:
         return Finding("models file", "fail", str(error), "mend that line; what follows is without this file"), where

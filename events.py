@@ -125,6 +125,15 @@ class Verbatim:
 
 
 @dataclass(frozen=True, slots=True)
+class Ranks:
+    """A reranking: (index of the document, relevance), the most relevant first."""
+
+    ranks: Sequence[tuple[int, float]]
+    model: str = ""
+    usage: Usage | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Vectors:
     """Embeddings, in the order of the inputs: lists of floats, or base64 of little-endian float32 where that came."""
 
@@ -146,6 +155,7 @@ Event = (
     | Silence
     | Verbatim
     | Vectors
+    | Ranks
 )
 Events = Generator[Event, None, None]
 
@@ -203,13 +213,35 @@ class ChatRequest:
 
 
 @dataclass(frozen=True, slots=True)
-class EmbeddingsRequest:
-    """Embeddings as they were asked for: each input is a string or a list of token ids."""
+class Image:
+    """A picture to embed. `url` is a data: or https: URL, as it was given."""
 
-    inputs: Sequence[str | Sequence[int]]
+    url: str
+
+
+@dataclass(frozen=True, slots=True)
+class EmbeddingsRequest:
+    """Embeddings as they were asked for: each input is a string, a list of token ids, or a picture."""
+
+    inputs: Sequence[str | Sequence[int] | Image]
     model: str = ""
     provider: str = ""
     encoding_format: Literal["float", "base64"] = "float"
     dimensions: int | None = None
     input_type: str | None = None
     user: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class RerankRequest:
+    """Documents to put in order of their relevance to a query. `top_n` is how many are wanted, None for all.
+
+    `options` are the caller's other keys, for upstreams that have a counterpart.
+    """
+
+    query: str
+    documents: Sequence[str]
+    model: str = ""
+    provider: str = ""
+    top_n: int | None = None
+    options: Mapping[str, Any] = field(default_factory=dict)

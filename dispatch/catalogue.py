@@ -186,6 +186,7 @@ class Catalogue:
             row.ttft_timeout,
             row.max_tokens,
             row.rules,
+            row.details,
         )
 
     def _put_together(self) -> Snapshot:

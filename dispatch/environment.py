@@ -1,7 +1,8 @@
 """What the environment tells the catalogue: every vendor of the table, and what those lack that are not configured."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from typing import Any
 from urllib.parse import urlsplit
 
 from dispatch.entries import Entry, Listing
@@ -10,13 +11,25 @@ from providers.vendors import VENDORS, Vendor
 VISIBLE = re.compile(r"[!-~]+")
 
 
-def from_environment(upstreams: Mapping[str, str], *, demo_pace_ms: float) -> Listing:
-    """Every provider there is, from {NAME}_API_KEY, {NAME}_BASE_URL and {NAME}_MODEL, in the order of R2.
+Cloud = Callable[[str, Mapping[str, Any], Mapping[str, str], Mapping[str, Any]], Entry]
+"""(name, the settings marked `cloud`, the environment, what models.yaml gives) -> entry. Raises ValueError."""
+
+CLOUDS: Mapping[str, Cloud] = {}
+"""Providers whose entries are more than an address and a key: kind (and usual name) -> who makes their entries."""
+
+
+def from_environment(
+    upstreams: Mapping[str, str], *, demo_pace_ms: float, clouds: Mapping[str, Any] | None = None
+) -> Listing:
+    """Every provider there is, from {NAME}_API_KEY, {NAME}_BASE_URL and {NAME}_MODEL, and the settings of the clouds;
+    in the order of R2: OpenAI, the clouds, the table.
 
     Raises ValueError that names the variable which cannot be used.
     """
-    entries = [vendor_entry(vendor, upstreams) for vendor in VENDORS]
-    return Listing((*entries, Entry("demo", "demo", "demo", {"pace_ms": demo_pace_ms}, lenient=True)))
+    first, *others = [vendor_entry(vendor, upstreams) for vendor in VENDORS]
+    cloudy = [entry(kind, clouds, upstreams, {}) for kind, entry in CLOUDS.items()] if clouds is not None else []
+    demo = Entry("demo", "demo", "demo", {"pace_ms": demo_pace_ms}, lenient=True)
+    return Listing((first, *cloudy, *others, demo))
 
 
 def vendor_entry(
@@ -49,7 +62,7 @@ def vendor_entry(
         missing.append(f"{stem}_API_KEY")
     if not url:
         missing.append(f"{stem}_BASE_URL")
-    options = {
+    options: dict[str, Any] = {
         "vendor": vendor,
         "name": name or vendor.name,
         "base_url": _with_path(url, vendor.path),
@@ -57,9 +70,14 @@ def vendor_entry(
         "model": model,
         "proxy": proxy,
     }
-    kind = "openai_compatible"
     return Entry(
-        name or vendor.name, kind, model, options, " and ".join(missing), complete=complete, timeouts=timeouts or {}
+        name or vendor.name,
+        vendor.dialect(options["base_url"]),
+        model,
+        options,
+        " and ".join(missing),
+        complete=complete,
+        timeouts=timeouts or {},
     )
 
 

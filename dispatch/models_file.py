@@ -14,7 +14,7 @@ from marshmallow import ValidationError
 
 from dispatch.coherence import Incoherent, Placed, coherent
 from dispatch.entries import Entry, Listing, Row, Upstream
-from dispatch.environment import vendor_entry
+from dispatch.environment import CLOUDS, vendor_entry
 from dispatch.yaml_lines import Place, YamlError, load
 from providers import PROVIDERS
 from providers.base import Rules
@@ -41,9 +41,11 @@ class CatalogueError(ValueError):
         super().__init__(f"{path}, line {line}: {what}")
 
 
-def read(path: Path, variables: Mapping[str, str], known: Collection[str] = ()) -> Listing:
+def read(
+    path: Path, variables: Mapping[str, str], known: Collection[str] = (), clouds: Mapping[str, Any] | None = None
+) -> Listing:
     """The file's providers and models. `variables` are what `${NAME}` means; `known` are the names of the providers
-    that others tell of. Raises CatalogueError.
+    that others tell of, `clouds` the settings for those of OCI and AWS. Raises CatalogueError.
     """
     try:
         with path.open("rb") as file:
@@ -65,7 +67,7 @@ def read(path: Path, variables: Mapping[str, str], known: Collection[str] = ()) 
         place, sentence = _first(error.normalized_messages(), ())  # type: ignore[no-untyped-call]
         raise CatalogueError(path, _line(lines, place), f"{_dotted(place)}: {sentence}") from None
     try:
-        listing = _regions(loaded) if isinstance(loaded, list) else _file(loaded, variables, known)
+        listing = _regions(loaded) if isinstance(loaded, list) else _file(loaded, variables, known, clouds or {})
     except Incoherent as error:
         raise CatalogueError(path, _line(lines, error.place), error.what) from None
     shape = "seed 001's shape" if isinstance(loaded, list) else "providers and models"
@@ -75,13 +77,15 @@ def read(path: Path, variables: Mapping[str, str], known: Collection[str] = ()) 
     return listing
 
 
-def _file(data: Mapping[str, Any], variables: Mapping[str, str], known: Collection[str]) -> Listing:
+def _file(
+    data: Mapping[str, Any], variables: Mapping[str, str], known: Collection[str], clouds: Mapping[str, Any]
+) -> Listing:
     """Ours, and seed 002's. Raises Incoherent."""
     providers = {name: given or {} for name, given in data.get("providers", {}).items()}
     entries: list[Entry] = []
     rows: list[Placed] = []
     for name, given in providers.items():
-        entries += _entries(name, given, _proxy(given, data.get("proxy", {})), variables)
+        entries += _entries(name, given, _proxy(given, data.get("proxy", {})), variables, clouds)
         rows += _nested(name, given)
     rows += [(_row(given), ("models", at)) for at, given in enumerate(data.get("models", []))]
     for row, place in rows:
@@ -118,19 +122,28 @@ def _proxy(given: Mapping[str, Any], proxies: Mapping[str, str]) -> str:
     return given.get("proxy") or common or ""
 
 
-def _entries(name: str, given: Mapping[str, Any], proxy: str, variables: Mapping[str, str]) -> list[Entry]:
+def _entries(
+    name: str, given: Mapping[str, Any], proxy: str, variables: Mapping[str, str], clouds: Mapping[str, Any]
+) -> list[Entry]:
     """The provider's accounts: one for each of its addresses and keys, `name`, `name#2` ..."""
     place: Place = ("providers", name)
     if "#" in name or "/" in name:
         raise Incoherent(place, f"a provider's name may have neither # nor /: {name!r}")
-    kind = given.get("kind", "openai_compatible")
+    vendor = next((row for row in VENDORS if row.name == name), Vendor(name=name, label=name, keyless=True))
+    kind = given.get("kind", name if name in CLOUDS else vendor.kind)
     if kind == "demo":
         return [Entry(name, kind, "demo", {"name": name}, lenient=True)]
     if kind not in PROVIDERS:
         return [
             Entry(name, kind, "", missing=f"a kind of provider that this version has; it has {', '.join(PROVIDERS)}")
         ]
-    vendor = next((row for row in VENDORS if row.name == name), Vendor(name=name, label=name, keyless=True))
+    if kind in CLOUDS:
+        try:
+            return [CLOUDS[kind](name, clouds, variables, {**given, "proxy": proxy})]
+        except ValueError as error:
+            raise Incoherent(place, str(error)) from None
+    if "kind" in given:
+        vendor = replace(vendor, kind=kind, compatible="")
     overrides = {key: given[key] for key in ("frames", "strict", "usage", "embedding_batch") if key in given}
     vendor = replace(vendor, **overrides)
     complete = "models" in given and not given.get("pass_unknown", False)

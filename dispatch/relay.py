@@ -15,8 +15,8 @@ from time import monotonic
 from dispatch.breaker import Breakers
 from dispatch.catalogue import Route
 from errors import ProxyError
-from events import SILENCE, Event, Events, Reasoning, Silence, Start, Usage, Vectors, Verbatim
-from providers.base import Call, Target
+from events import SILENCE, Event, Events, Ranks, Reasoning, Silence, Start, Usage, Vectors, Verbatim
+from providers.base import Call, State, Target
 
 __all__ = ["Answer", "Call", "Patience", "Relay"]
 
@@ -130,7 +130,7 @@ class Answer:
     def _note(self, event: Event) -> None:
         if isinstance(event, Usage):
             self.usage = event
-        elif isinstance(event, (Verbatim, Vectors)) and event.usage is not None:
+        elif isinstance(event, (Verbatim, Vectors, Ranks)) and event.usage is not None:
             self.usage = event.usage
 
     def _keep_beat(self) -> None:
@@ -163,15 +163,17 @@ def _facts(error: ProxyError, target: Target, attempt: int, wait: float) -> dict
 
 @dataclass(frozen=True, slots=True)
 class Relay:
-    """Starts answers. `heartbeat` in seconds."""
+    """Starts answers. `heartbeat` in seconds; `state` is where providers keep what a next request needs."""
 
     breakers: Breakers
     patience: Patience
     heartbeat: float = 5.0
+    state: State | None = None
 
-    def call(self, request_id: str, *, streams: bool) -> Call:
+    def call(self, request_id: str, *, streams: bool, caller: str = "") -> Call:
         """A caller's request begins. One that is not streamed is given longer for its first and only event."""
-        return Call(request_id, self.heartbeat, 1.0 if streams else PATIENCE_FOR_WHOLE)
+        patience = 1.0 if streams else PATIENCE_FOR_WHOLE
+        return Call(request_id, self.heartbeat, patience, caller=caller, state=self.state)
 
     def answer(self, route: Route, ask: Ask, call: Call, *, reasoning: bool = True) -> Answer:
         """The answer to it. Nothing is sent before it is committed or iterated.

@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from logging import getLogger
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from dispatch import models_file
 from dispatch.catalogue import Catalogue
@@ -27,12 +27,14 @@ broken, a worker that dies can be replaced all the same.
 class Sources:
     """What is told at the start (`listings`), and how it is kept up to date (`follow`).
 
-    `upstreams` and `variables` are the environment's; a `models_file` that is not `required` may be missing; the list
-    at `list_url` ("" for none) is asked for every `list_refresh` seconds, and its last good answer kept in `folder`.
+    `upstreams` and `variables` are the environment's, `clouds` the settings for OCI and AWS; a `models_file` not
+    `required` may be missing; the list at `list_url` ("" for none) is asked for every `list_refresh` seconds, and its
+    last good answer kept in `folder`.
     """
 
     upstreams: Mapping[str, str]
     variables: Mapping[str, str] = field(repr=False)
+    clouds: Mapping[str, Any]
     demo_pace_ms: float
     models_file: Path
     required: bool
@@ -43,7 +45,7 @@ class Sources:
 
     def listings(self) -> dict[str, Listing]:
         """What each source tells now. Asks nobody by network. Raises ValueError with the setting, or file and line."""
-        told = {"environment": from_environment(self.upstreams, demo_pace_ms=self.demo_pace_ms)}
+        told = {"environment": self._environment()}
         told["file"] = self._file_or_last_good() if self.required or self.models_file.exists() else Listing()
         if self.list_url:
             told["list"] = self._list(lambda _: None).load_kept()
@@ -67,9 +69,12 @@ class Sources:
             return LAST_GOOD[self.models_file]
 
     def _file(self) -> Listing:
-        known = [entry.name for entry in from_environment(self.upstreams, demo_pace_ms=self.demo_pace_ms).entries]
-        listing = LAST_GOOD[self.models_file] = models_file.read(self.models_file, self.variables, known)
+        known = [entry.name for entry in self._environment().entries]
+        listing = LAST_GOOD[self.models_file] = models_file.read(self.models_file, self.variables, known, self.clouds)
         return listing
+
+    def _environment(self) -> Listing:
+        return from_environment(self.upstreams, demo_pace_ms=self.demo_pace_ms, clouds=self.clouds)
 
     def _list(self, on_change: Callable[[Listing], None]) -> "ModelList":
         from dispatch.model_list import ModelList  # noqa: PLC0415 - loads requests, which others do without

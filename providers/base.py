@@ -5,10 +5,10 @@ import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from time import monotonic
-from typing import Any
+from typing import Any, Protocol
 
 from errors import HungUp, Unsupported
-from events import ChatRequest, EmbeddingsRequest, Events
+from events import ChatRequest, EmbeddingsRequest, Events, RerankRequest
 
 USER_AGENT = "thinkline"
 
@@ -50,7 +50,7 @@ class Target:
     """One upstream model that can answer: a provider, its own name for the model, and the name callers know.
 
     `max_tokens` is what a caller may ask for at most; `rules` are applied to what is sent. `ttft_timeout`, in seconds,
-    holds while another target is left.
+    holds while another target is left. `details` is what else the source says: region, compartment, endpoint, type.
     """
 
     provider: "Provider"
@@ -60,6 +60,7 @@ class Target:
     ttft_timeout: float | None = None
     max_tokens: int | None = None
     rules: Rules = field(default_factory=Rules)
+    details: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def name(self) -> str:
@@ -76,6 +77,23 @@ class Model:
     created: int = 0
 
 
+class State(Protocol):
+    """A small store that outlives a restart, and that all workers (and replicas) share; see dispatch/state.py.
+
+    Keys and values are text; what is kept is gone after `seconds`. Safe for all threads. Never raises: a store that is
+    out of reach forgets.
+    """
+
+    def put(self, key: str, value: str, seconds: float) -> None:
+        """Keep a value."""
+
+    def get(self, key: str) -> str | None:
+        """The value, and leave it."""
+
+    def claim(self, key: str) -> str | None:
+        """The value, and take it away: of all who ask at the same time, one gets it."""
+
+
 class Call:
     """One caller's request while it is answered: how long it may take, and whether the caller is still there.
 
@@ -83,12 +101,25 @@ class Call:
     event, at its end. `beat_by` is when the line to the caller must hear something: the transport reports a Silence
     by then at the latest, whether or not bytes trickle in. All times are of the monotonic clock.
 
+    `caller` is the name of the key that came with it, "" without keys; `state` is where a provider may keep what the
+    next request needs, None where nothing is kept.
+
     The transport tells it every socket it uses (`attach`, `detach`); `hang_up`, from any thread and in any phase,
     shuts them at once, so that a blocked read returns. After that, `attach` and `wait` raise HungUp.
     """
 
-    def __init__(self, request_id: str = "", heartbeat: float = 5.0, patience: float = 1.0) -> None:
+    def __init__(
+        self,
+        request_id: str = "",
+        heartbeat: float = 5.0,
+        patience: float = 1.0,
+        *,
+        caller: str = "",
+        state: State | None = None,
+    ) -> None:
         self.request_id = request_id
+        self.caller = caller
+        self.state = state
         self.patience = patience
         self.heartbeat = heartbeat
         self.started = monotonic()
@@ -162,6 +193,10 @@ class Provider:
     def embed(self, request: EmbeddingsRequest, target: Target, call: Call) -> Events:
         """Yield one Vectors (and Silence before it). Raises as `chat` does."""
         raise Unsupported(f"{self.name} has no embedding models.", param="model")
+
+    def rerank(self, request: RerankRequest, target: Target, call: Call) -> Events:
+        """Yield one Ranks (and Silence before it). Raises as `chat` does."""
+        raise Unsupported(f"{self.name} does not rerank.", param="model")
 
     def models(self, call: Call) -> Sequence[Model]:
         """The models that this upstream lists, asked of it each time; the catalogue caches. Raises as `chat` does."""

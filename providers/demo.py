@@ -6,6 +6,7 @@ What it says stands in demo_script.py, which tools it calls in demo_tools.py; he
 import hashlib
 import json
 import math
+import operator
 import re
 from collections.abc import Generator, Iterable, Iterator, Sequence
 
@@ -17,7 +18,10 @@ from events import (
     Event,
     Events,
     Finish,
+    Image,
+    Ranks,
     Reasoning,
+    RerankRequest,
     Text,
     ToolArguments,
     ToolCall,
@@ -68,9 +72,21 @@ class DemoProvider(Provider):
         for each in request.inputs:
             if call.gone:
                 raise HungUp
-            vectors.append(vector(each, dimensions))
-        tokens = sum(estimate_tokens(each) if isinstance(each, str) else len(each) for each in request.inputs)
+            vectors.append(vector(_readable(each), dimensions))
+        tokens = sum(_tokens(_readable(each)) for each in request.inputs)
         yield Vectors(vectors, "demo-embedding", Usage(tokens, 0))
+
+    def rerank(self, request: RerankRequest, target: Target, call: Call) -> Events:
+        """The documents that share most words with the query come first."""
+        query = vector(request.query, DIMENSIONS)
+        ranks = []
+        for index, document in enumerate(request.documents):
+            if call.gone:
+                raise HungUp
+            alike = sum(map(operator.mul, query, vector(document, DIMENSIONS)))
+            ranks.append((index, round((1 + alike) / 2, 6)))
+        tokens = sum(map(_tokens, (request.query, *request.documents)))
+        yield Ranks(sorted(ranks, key=lambda rank: -rank[1]), "demo-rerank", Usage(tokens, 0))
 
     def models(self, call: Call) -> Sequence[Model]:
         """One for chat and one for embeddings, though any name will do."""
@@ -179,6 +195,15 @@ def prompt_tokens(request: ChatRequest) -> int:
 def _choices(request: ChatRequest) -> int:
     wanted = request.body.get("n")
     return max(1, min(wanted, MOST_CHOICES)) if isinstance(wanted, int) else 1
+
+
+def _readable(given: str | Sequence[int] | Image) -> str | Sequence[int]:
+    """The demo sees no pictures: it reads their address."""
+    return given.url if isinstance(given, Image) else given
+
+
+def _tokens(text: str | Sequence[int]) -> int:
+    return estimate_tokens(text) if isinstance(text, str) else len(text)
 
 
 def vector(text: str | Sequence[int], dimensions: int) -> list[float]:

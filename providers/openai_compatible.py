@@ -5,6 +5,7 @@ reads the rest into events.
 """
 
 from collections.abc import Generator, Mapping, Sequence
+from functools import partial
 from logging import getLogger
 from time import monotonic
 from typing import Any
@@ -12,13 +13,26 @@ from typing import Any
 import orjson
 
 from errors import ProxyError, UpstreamError
-from events import SILENCE, ChatRequest, EmbeddingsRequest, Events, Silence, Text, Usage, Vectors
+from events import (
+    SILENCE,
+    ChatRequest,
+    EmbeddingsRequest,
+    Events,
+    Ranks,
+    RerankRequest,
+    Silence,
+    Text,
+    Usage,
+    Vectors,
+)
 from providers.base import Call, Model, Provider, Target
 from providers.chunks import NONSENSE, ErrorFrame, events_of_body, unwrapped
+from providers.exchange import accepted, read
 from providers.failures import failure, in_band
 from providers.http import Account, Reply, send
 from providers.passing import Passing, whole
 from providers.sse import Splitter
+from providers.translate import no_images
 from providers.vendors import Vendor
 from providers.words import words
 
@@ -31,7 +45,6 @@ PARAMETERS = frozenset({
     "stream_options", "temperature", "tool_choice", "tools", "top_logprobs", "top_p", "user", "verbosity",
     "web_search_options",
 })  # fmt: skip
-ERROR_BYTES = 65_536
 log = getLogger("thinkline.providers")
 
 GRACE_SECONDS = 1.0
@@ -49,6 +62,7 @@ class OpenAICompatible(Provider):
         self._vendor = vendor
         headers = {vendor.key_header: f"{vendor.key_scheme} {api_key}".strip()} if api_key else {}
         self._account = Account(self.name, base_url, headers, proxy)
+        self._failure = partial(failure, self.name)
 
     def chat(self, request: ChatRequest, target: Target, call: Call) -> Events:
         """Ask, and pass on what comes: bytes where they are OpenAI's own, events where they are not."""
@@ -57,7 +71,7 @@ class OpenAICompatible(Provider):
             log.debug("not sent on", extra={"facts": {"provider": self.name, "parameters": sorted(dropped)}})
         reply = self._send("POST", "/chat/completions", orjson.dumps(body), target, call)
         try:
-            yield from self._accepted(reply)
+            yield from accepted(reply, self._failure)
             if request.stream and "json" not in reply.headers.get("content-type", ""):
                 yield from self._stream(reply, request, call)
             else:
@@ -67,6 +81,7 @@ class OpenAICompatible(Provider):
 
     def embed(self, request: EmbeddingsRequest, target: Target, call: Call) -> Events:
         """Ask in batches that the upstream takes, and give all the vectors in order."""
+        no_images(request.inputs, self.name)
         vectors: list[Sequence[float] | str] = []
         prompt_tokens, model = 0, ""
         size = self._vendor.embedding_batch
@@ -84,6 +99,19 @@ class OpenAICompatible(Provider):
             if len(rows) != len(batch):
                 raise self._nonsense(f"{len(rows)} embeddings for {len(batch)} inputs")
         yield Vectors(vectors, model, Usage(prompt_tokens, 0))
+
+    def rerank(self, request: RerankRequest, target: Target, call: Call) -> Events:
+        """POST /rerank, as vLLM, llama.cpp, Together and Jina have it."""
+        asked = {"model": target.model, "query": request.query, "documents": list(request.documents)}
+        top = {} if request.top_n is None else {"top_n": request.top_n}
+        body = orjson.dumps({**asked, **top, **request.options})
+        data = yield from self._json("POST", "/rerank", body, target, call)
+        try:
+            ranks = [(int(row["index"]), float(row["relevance_score"])) for row in data["results"]]
+            tokens = (data.get("usage") or {}).get("total_tokens")
+        except NONSENSE as error:
+            raise self._nonsense(f"a ranking without {error}") from error
+        yield Ranks(ranks, data.get("model") or "", Usage(tokens, 0) if isinstance(tokens, int) else None)
 
     def models(self, call: Call) -> Sequence[Model]:
         """GET /models; also a bare array, as some servers answer."""
@@ -104,24 +132,11 @@ class OpenAICompatible(Provider):
         headers = {"x-request-id": call.request_id} if call.request_id else {}
         return send(self._account, method, path, headers, body, call, target.timeouts)
 
-    def _accepted(self, reply: Reply) -> Generator[Silence, None, None]:
-        """Wait for the head; raise what a status other than 2xx means."""
-        yield from reply.head()
-        if not 200 <= reply.status < 300:  # noqa: PLR2004
-            body = b""
-            for data in reply:
-                body += data
-                if len(body) > ERROR_BYTES:
-                    break
-                if not data:
-                    yield SILENCE
-            raise failure(self.name, reply.status, reply.headers, body)
-
     def _json(self, method: str, path: str, body: bytes, target: Target, call: Call) -> Generator[Silence, None, Any]:
         reply = self._send(method, path, body, target, call)
         try:
-            yield from self._accepted(reply)
-            raw = yield from _read(reply)
+            yield from accepted(reply, self._failure)
+            raw = yield from read(reply)
         finally:
             reply.close()
         return self._parsed(raw, reply)
@@ -139,7 +154,7 @@ class OpenAICompatible(Provider):
 
     def _whole(self, reply: Reply, request: ChatRequest) -> Events:
         """One JSON body; when a stream was asked for, it is a lump, and is cut at words."""
-        raw = yield from _read(reply)
+        raw = yield from read(reply)
         body = self._parsed(raw, reply)
         try:
             if not request.stream:
@@ -218,16 +233,6 @@ def embeddings_to_upstream(request: EmbeddingsRequest, batch: list[Any], model: 
         "encoding_format": request.encoding_format,
     }
     return {"model": model, "input": batch, **{key: value for key, value in optional.items() if value is not None}}
-
-
-def _read(reply: Reply) -> Generator[Silence, None, bytes]:
-    parts = []
-    for data in reply:
-        if data:
-            parts.append(data)
-        else:
-            yield SILENCE
-    return b"".join(parts)
 
 
 def _seconds(value: Any) -> int:

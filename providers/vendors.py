@@ -1,4 +1,5 @@
-"""The OpenAI-shaped upstreams: who they are, as rows. To add one, add a row; README's table and tests follow it.
+"""The upstreams that have an address and take a key: who they are, as rows. To add one, add a row; README's table and
+tests follow it.
 
 The environment variables of a row are {NAME}_API_KEY, {NAME}_BASE_URL and {NAME}_MODEL, NAME being the row's name in
 capitals with `-` as `_`. A row without `base_url` is configured by its base URL, the others by their key.
@@ -10,8 +11,10 @@ from typing import Literal
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Vendor:
-    """An OpenAI-shaped upstream.
+    """An upstream that has an address and takes a key.
 
+    kind             its dialect, a key of providers.PROVIDERS
+    compatible       how an address ends that is the vendor's OpenAI-shaped endpoint, whatever `kind` says
     base_url         what stands before `/chat/completions`; "" where each user has their own
     path             what is added to an address that is a bare host, as the vendor's own SDK takes it
     model            the default model; "" where only the user knows
@@ -26,6 +29,8 @@ class Vendor:
 
     name: str
     label: str
+    kind: str = "openai_compatible"
+    compatible: str = ""
     base_url: str = ""
     path: str = ""
     model: str = ""
@@ -37,6 +42,10 @@ class Vendor:
     frames: Literal["auto", "verbatim", "rebuilt"] = "auto"
     embedding_batch: int = 2048
     keyless: bool = False
+
+    def dialect(self, address: str) -> str:
+        """The kind of provider that answers at an address."""
+        return "openai_compatible" if self.compatible and address.endswith(self.compatible) else self.kind
 
     @property
     def variable(self) -> str:

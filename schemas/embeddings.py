@@ -10,11 +10,11 @@ import orjson
 from marshmallow import ValidationError, fields, validate, validates
 
 from errors import InvalidRequest, UpstreamDown
-from events import EmbeddingsRequest, Vectors
+from events import EmbeddingsRequest, Image, Vectors
 from schemas.fields import NAME_CHARACTERS, Either, Strict, Whole, load, parse
 
 INPUTS = 2048
-WHAT = "a string, a list of strings, a list of token ids, or a list of such lists"
+WHAT = "a string, a list of strings (or of image_url parts), a list of token ids, or a list of such lists"
 
 
 class EmbeddingsSchema(Strict):
@@ -32,7 +32,9 @@ class EmbeddingsSchema(Strict):
 
     @validates("input")
     def _inputs(self, value: Any, **_: Any) -> None:
-        if isinstance(value, list) and not (_strings(value) or _token_ids(value) or all(map(_token_ids, value))):
+        if isinstance(value, list) and not (
+            all(map(_is_text_or_image, value)) or _token_ids(value) or all(map(_token_ids, value))
+        ):
             raise ValidationError(f"Must be {WHAT}.")
         if not value:
             raise ValidationError("Must not be empty.")
@@ -45,7 +47,7 @@ def load_embeddings(raw: bytes) -> EmbeddingsRequest:
     """An EmbeddingsRequest from the request's bytes. Raises InvalidRequest with the field's name."""
     body = load(_schema, {key: value for key, value in parse(raw).items() if value is not None})
     given = body["input"]
-    inputs: Sequence[Any] = [given] if isinstance(given, str) or _token_ids(given) else given
+    inputs: Sequence[Any] = [given] if isinstance(given, str) or _token_ids(given) else list(map(_input, given))
     if len(inputs) > INPUTS:
         raise InvalidRequest(f"'input': {len(inputs)} inputs; at most {INPUTS} are taken.", param="input")
     return EmbeddingsRequest(
@@ -90,8 +92,19 @@ def _as_base64(vector: Sequence[float] | str) -> str:
     return b64encode(struct.pack(f"<{len(vector)}f", *vector)).decode()
 
 
-def _strings(value: Any) -> bool:
-    return all(isinstance(each, str) for each in value)
+def _is_text_or_image(value: Any) -> bool:
+    return isinstance(value, (str, dict)) and not isinstance(_input(value), dict)
+
+
+def _input(value: Any) -> Any:
+    """One input; a part as chat has them is its text or its picture."""
+    if isinstance(value, dict):
+        if isinstance(text := value.get("text"), str) and value.get("type") == "text":
+            return text
+        image = value.get("image_url")
+        url = image.get("url") if isinstance(image, dict) else image
+        return Image(url) if isinstance(url, str) and url else value
+    return value
 
 
 def _token_ids(value: Any) -> bool:

@@ -6,19 +6,18 @@ https://spec.openapis.org/oas/v3.1.1.html. tests/test_docs.py holds it to the ap
 from copy import deepcopy
 from functools import cache
 from itertools import chain
-from typing import Any, get_args
+from typing import Any
 
 from apispec import APISpec
 from apispec.ext.marshmallow import MarshmallowPlugin
 from marshmallow import Schema
 from marshmallow.fields import Field
 
-from events import FinishReason
+from schemas.answers import ANSWERS, COUNT, TEXT, Json, array, record, ref, value
 from schemas.chat import ChatSchema
 from schemas.embeddings import INPUTS, EmbeddingsSchema
 from schemas.fields import Either, Number, Truth, Whole
-
-Json = dict[str, Any]
+from schemas.rerank import RerankSchema
 
 VERSION = "0.1.0"
 ABOUT = """One OpenAI-compatible endpoint, made for voice agents. A client that speaks OpenAI's chat completions needs
@@ -30,29 +29,12 @@ KEYS = {
 JSON_TYPES: dict[Any, str] = {str: "string", list: "array", dict: "object"}
 
 
-def _ref(name: str, kind: str = "schemas") -> Json:
-    return {"$ref": f"#/components/{kind}/{name}"}
-
-
-def _value(kind: str, about: str = "", **more: Any) -> Json:
-    described = {"description": about} if about else {}
-    return {"type": kind.split("|") if "|" in kind else kind, **described, **more}
-
-
-def _list(items: Json, about: str = "", **more: Any) -> Json:
-    return _value("array", about, items=items, **more)
-
-
-def _record(about: str, optional: str = "", **properties: Json) -> Json:
-    """An object; its properties are required, except those that `optional` names."""
-    required = [name for name in properties if name not in optional.split()]
-    return _value("object", about, properties=properties, **({"required": required} if required else {}))
-
-
 # fmt: off
-TEXT, COUNT, SOME = _value("string"), _value("integer"), Json(minItems=1, maxItems=INPUTS)
-LISTS = {"content": [_list(_record("", type=TEXT))], "stop": [_list(TEXT)],
-    "input": [_list(TEXT, **SOME), _list(COUNT, minItems=1), _list(_list(COUNT, minItems=1), **SOME)]}
+SOME = Json(minItems=1, maxItems=INPUTS)
+LISTS = {"content": [array(record("", type=TEXT))], "stop": [array(TEXT)],
+    "documents": [array(TEXT, minItems=1), array(record("", text=TEXT), minItems=1)],
+    "input": [array(TEXT, **SOME), array(record("", type=TEXT), **SOME),
+        array(COUNT, minItems=1), array(array(COUNT, minItems=1), **SOME)]}
 """What may stand in the list of an Either field."""
 
 REQUESTS: dict[str, tuple[type[Schema], str]] = {
@@ -62,6 +44,7 @@ REQUESTS: dict[str, tuple[type[Schema], str]] = {
         "is a 400 that says so. A null counts as a key left out. `provider`, `session_id` and `include_reasoning` are "
         "this server's own: with the openai package, send them in `extra_body`.")),
     "EmbeddingsRequest": (EmbeddingsSchema, "Other keys are allowed. A null counts as a key left out."),
+    "RerankRequest": (RerankSchema, "Other keys are allowed. A null counts as a key left out."),
 }
 FIELDS = {
     "messages": "The conversation so far, oldest first.",
@@ -91,6 +74,7 @@ FIELDS = {
     "user": "Who is asking, in your own terms.",
     "role": "Who speaks. `developer` is the newer name of `system`, `function` the older one of `tool`.",
     "content": 'The text, or a list of parts such as `{"type": "text", "text": "..."}`.',
+    "documents": "What is put in order: texts, or objects with a `text`.",
     "name": "A name for the speaker.",
     "tool_calls": "The calls that the assistant made.",
     "tool_call_id": "Which call a `tool` message answers.",
@@ -100,65 +84,6 @@ FIELDS = {
     "provider": "Who is to answer; see `/v1/providers`.",
 }
 """Says what the fields are for that do not say it themselves."""
-
-_ENDS = [*get_args(FinishReason)]
-_MODEL = _value("string", "Who answered.")
-_WHEN = _value("integer", "When it was made, in Unix seconds.")
-_LOGPROBS = _value("object|null", "With `logprobs`: those of the tokens.")
-_PERHAPS = "tool_calls refusal annotations reasoning_content"
-_ASIDE = {
-    "refusal": _value("string|null", "Why the model will not answer."),
-    "annotations": _list(_value("object"), "Sources: OpenAI's `url_citation` objects."),
-    "reasoning_content": _value("string|null", "The model's thinking, when `include_reasoning` asked for it."),
-}
-_FUNCTION = _record("", name=TEXT, arguments=_value("string", "JSON."))
-_LATER = "usage service_tier system_fingerprint"
-_EXTRA = {"service_tier": _value("string|null"), "system_fingerprint": _value("string|null")}
-
-ANSWERS: dict[str, Json] = {
-    "Completion": _record("A whole answer.", _LATER, id=TEXT, object={"const": "chat.completion"}, created=_WHEN,
-        model=_MODEL, choices=_list(_ref("Choice")), usage=_ref("Usage"), **_EXTRA),
-    "Choice": _record("One answer; there are `n` of them.", "logprobs", index=COUNT, message=_ref("Answer"),
-        finish_reason=_value("string", "Why it ended.", enum=_ENDS), logprobs=_LOGPROBS),
-    "Answer": _record("What the assistant says.", _PERHAPS, role={"const": "assistant"},
-        content=_value("string|null", "The text, if any."), tool_calls=_list(_ref("ToolCall")), **_ASIDE),
-    "ToolCall": _record("A function to call; its result goes into a `tool` message.",
-        id=TEXT, type={"const": "function"}, function=_FUNCTION),
-    "Chunk": _record("One `data:` frame of a stream. All frames have the same id, time and model.", _LATER, id=TEXT,
-        object={"const": "chat.completion.chunk"}, created=_WHEN, model=_MODEL, **_EXTRA,
-        choices=_list(_ref("ChunkChoice"), "Empty in the chunk with the usage."),
-        usage={"anyOf": [_ref("Usage"), {"type": "null"}]}),
-    "ChunkChoice": _record("A piece of one answer.", "logprobs finish_reason", index=COUNT, delta=_ref("Delta"),
-        logprobs=_LOGPROBS, finish_reason=_value("string|null", "Why it ended, at the end.", enum=[*_ENDS, None])),
-    "Delta": _record("What is new: the role first, then text or tool calls.", f"role content {_PERHAPS}",
-        role={"const": "assistant"}, content=_value("string|null", "The next piece of the text."),
-        tool_calls=_list(_ref("ToolCallDelta")), **_ASIDE),
-    "ToolCallDelta": _record("The id and the name come once, the arguments in pieces.", "id type function",
-        index=_value("integer", "Which call this belongs to, from 0."), id=TEXT, type={"const": "function"},
-        function={**_FUNCTION, "required": []}),
-    "Usage": _record("Tokens; -1 where the upstream does not tell.", "prompt_tokens_details completion_tokens_details",
-        prompt_tokens=COUNT, completion_tokens=COUNT, total_tokens=COUNT,
-        prompt_tokens_details=_value("object|null", "`cached_tokens`: a part of `prompt_tokens`."),
-        completion_tokens_details=_value("object|null", "`reasoning_tokens`: a part of `completion_tokens`.")),
-    "Error": _record("What went wrong.", error=_record("",
-        message=_value("string", "A sentence for people."), type=_value("string", "The kind of failure."),
-        param=_value("string|null", "The field at fault."), code=_value("string|null", "A name for programs."))),
-    "Embeddings": _record("Vectors, in the order of the inputs.", object={"const": "list"}, model=_MODEL,
-        data=_list(_ref("Embedding")), usage=_record("Tokens.", prompt_tokens=COUNT, total_tokens=COUNT)),
-    "Embedding": _record("One vector.", object={"const": "embedding"}, index=_value("integer", "Which input."),
-        embedding={"anyOf": [_list(_value("number")), TEXT], "description": "Numbers, or base64."}),
-    "ModelList": _record("All models that can be called.", object={"const": "list"}, data=_list(_ref("Model"))),
-    "Model": _record("A model.", id=_value("string", "What to send as `model`."), object={"const": "model"},
-        created=_value("integer", "Unix seconds; 0 when unknown."), owned_by=_value("string", "Its maker.")),
-    "ProviderList": _record("All providers that this server knows.", providers=_list(_ref("Provider")),
-        default=_value("string", "Who answers when the request does not say.")),
-    "Provider": _record("Who can answer.", "reason breakers",
-        name=_value("string", "What to send as `provider`, or before the model: `name/model`."), default_model=TEXT,
-        available=_value("boolean", "Whether it can be used."), reason=_value("string", "What it lacks."),
-        breakers=_value("object", "Models that fail and are left alone for now: `open` or `half-open`.")),
-    "Health": _record("The process lives.", status={"const": "ok"}),
-    "Ready": _record("Requests can be served.", status={"const": "ready"}, provider=_value("string", "By whom.")),
-}
 
 ERRORS = {
     "400": ("The request cannot be served as it stands: `invalid_json`, `missing_required_parameter`, `invalid_value`, "
@@ -196,6 +121,9 @@ CHATS: dict[str, tuple[str, Json]] = {
 }
 _TEXTS = {"texts": ("Two texts", {"model": "text-embedding-3-small", "input": ["Good morning.", "Good night."]})}
 
+_RANKED = {"ranked": ("Two documents", {"model": "rerank-v3.5", "query": "When do you open?",
+    "documents": ["We open at nine.", "Our address is 1 High Street."], "top_n": 1})}
+
 _HEAD = {"id": "chatcmpl-1", "object": "chat.completion", "created": 1767225600, "model": "gpt-4o-mini"}
 _WHOLE = {**_HEAD, "choices": [
     {"index": 0, "message": {"role": "assistant", "content": "Hello there!"}, "finish_reason": "stop"}]}
@@ -211,47 +139,50 @@ def _media(schema: Json, examples: dict[str, tuple[str, Json]] | None = None) ->
 
 
 def _answer(about: str, media: Json, stream: Json | None = None, headers: tuple[str, ...] = ()) -> Json:
-    named = {name: _ref(name, "headers") for name in ("x-request-id", *headers)}
+    named = {name: ref(name, "headers") for name in ("x-request-id", *headers)}
     streamed = {"text/event-stream": stream} if stream else {}
     return {"description": about, "headers": named, "content": {"application/json": media, **streamed}}
 
 
 def _operation(name: str, tag: str, summary: str, about: str, answer: Json, errors: str = "", **more: Any) -> Json:
-    responses = {"200": answer, **{status: _ref(f"Error{status}", "responses") for status in errors.split()}}
+    responses = {"200": answer, **{status: ref(f"Error{status}", "responses") for status in errors.split()}}
     said = {"operationId": name, "tags": [tag], "summary": summary, "description": about}
     return {**said, **({} if tag != "Service" else {"security": []}), **more, "responses": responses}
 
 
 def _body(schema: str, examples: dict[str, tuple[str, Json]]) -> Json:
-    return {"required": True, "content": {"application/json": _media(_ref(schema), examples)}}
+    return {"required": True, "content": {"application/json": _media(ref(schema), examples)}}
 
 
 # fmt: off
 _ASKED = "400 401 403 404 408 413 429 4XX 500 502 503 504"
-_STREAM = _media({"anyOf": [_ref("Chunk"), _ref("Error")]}, _FRAMES)
+_STREAM = _media({"anyOf": [ref("Chunk"), ref("Error")]}, _FRAMES)
 PATHS: dict[str, Json] = {
     "/chat/completions": {"post": _operation("createChatCompletion", "Chat", "Answer a conversation",
         "With `stream` the answer comes as server-sent events: a role, the text in pieces, a reason for the end, the "
         "usage if `stream_options` asks for it, then `data: [DONE]`. A failure before the first word has its own "
         "status; a later one is a frame with an `error`, and the stream ends.",
-        _answer("The answer: whole, or as a stream.", _media(_ref("Completion"), {"whole": ("", _WHOLE)}), _STREAM),
+        _answer("The answer: whole, or as a stream.", _media(ref("Completion"), {"whole": ("", _WHOLE)}), _STREAM),
         _ASKED, requestBody=_body("ChatRequest", CHATS))},
     "/embeddings": {"post": _operation("createEmbeddings", "Embeddings", "Turn texts into vectors",
-        "One vector for each input, in the same order.", _answer("The vectors.", _media(_ref("Embeddings"))), _ASKED,
+        "One vector for each input, in the same order.", _answer("The vectors.", _media(ref("Embeddings"))), _ASKED,
         requestBody=_body("EmbeddingsRequest", _TEXTS))},
+    "/rerank": {"post": _operation("rerank", "Embeddings", "Put documents in order of relevance",
+        "The shape that Cohere and Jina have in common.", _answer("The order.", _media(ref("Ranking"))), _ASKED,
+        requestBody=_body("RerankRequest", _RANKED))},
     "/models": {"get": _operation("listModels", "Models", "List the models",
         "The models of the default provider by their names, those of the others as `provider/model`.",
-        _answer("The models.", _media(_ref("ModelList"))), "401 500")},
+        _answer("The models.", _media(ref("ModelList"))), "401 500")},
     "/models/{id}": {"get": _operation("getModel", "Models", "Show a model", "Tells whether it can be called.",
-        _answer("The model.", _media(_ref("Model"))), "401 404 500", parameters=[{"name": "id", "in": "path", "example":
+        _answer("The model.", _media(ref("Model"))), "401 404 500", parameters=[{"name": "id", "in": "path", "example":
             "demo", "required": True, "schema": TEXT, "description": "The model's id; it may hold slashes."}])},
     "/providers": {"get": _operation("listProviders", "Models", "List the providers",
         "Which of them can be used, and what the others lack.",
-        _answer("The providers.", _media(_ref("ProviderList"))), "401 500")},
+        _answer("The providers.", _media(ref("ProviderList"))), "401 500")},
     "/health": {"get": _operation("getHealth", "Service", "Is the process alive?", "Asks no upstream.",
-        _answer("It is.", _media(_ref("Health"))))},
+        _answer("It is.", _media(ref("Health"))))},
     "/ready": {"get": _operation("getReady", "Service", "Can requests be served?", "Asks no upstream.",
-        _answer("They can.", _media(_ref("Ready"))))},
+        _answer("They can.", _media(ref("Ready"))))},
     "/openapi.json": {"get": _operation("getDocument", "Service", "This API, for programs", "`/docs` is made from it.",
         _answer("An OpenAPI 3.1 document.", _media({"type": "object"})))},
 }
@@ -262,7 +193,7 @@ def _from_field(_: Any, field: Field[Any], **__: Any) -> Json:
     """What apispec cannot know of a request's field: the types of an Either, and what FIELDS says."""
     name, extra = str(field.name), Json()
     if isinstance(field, Either):
-        kinds = [LISTS.get(name, [_list({})]) if kind is list else [_value(JSON_TYPES[kind])] for kind in field.types]
+        kinds = [LISTS.get(name, [array({})]) if kind is list else [value(JSON_TYPES[kind])] for kind in field.types]
         extra["anyOf"] = [*chain(*kinds), *([{"type": "null"}] if field.allow_none else [])]
     if isinstance(field.parent, Schema) and "description" not in field.metadata and name in FIELDS:
         extra["description"] = FIELDS[name]
@@ -292,7 +223,7 @@ def document() -> Json:
         spec.components.header(name, {"description": about, "schema": TEXT})
     for status, about in ERRORS.items():
         headers = ("Retry-After", "x-should-retry") if status in RETRIED else ()
-        spec.components.response(f"Error{status}", _answer(about, _media(_ref("Error")), headers=headers))
+        spec.components.response(f"Error{status}", _answer(about, _media(ref("Error")), headers=headers))
     for name, scheme in KEYS.items():
         spec.components.security_scheme(name, scheme)
     for path, operations in PATHS.items():

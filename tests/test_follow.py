@@ -318,6 +318,7 @@ def test_a_change_between_the_first_look_and_the_following_is_seen(tmp_path: Pat
     sources = Sources(
         upstreams={},
         variables={},
+        clouds={},
         demo_pace_ms=0,
         models_file=file,
         required=True,

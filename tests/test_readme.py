@@ -103,11 +103,13 @@ def test_env_example_sets_nothing_and_spells_the_defaults_as_they_are_read():
 
 def test_readme_writes_no_setting_that_does_not_exist():
     vendors = "|".join(vendor.variable for vendor in VENDORS)
-    known = {each.name.upper() for each in documented()} | {"ENV_FILE"}
-    upstream = re.compile(rf"({vendors})_(API_KEY|BASE_URL|MODEL)|AZURE_OPENAI_(API_KEY|ENDPOINT)")
+    known = {"ENV_FILE"}
+    for each in documented():
+        known |= {each.name.upper(), *each.metadata["also"], *each.metadata["choices"]}
+    upstream = re.compile(rf"({vendors})_(API_KEY|BASE_URL|MODEL)|AZURE_OPENAI_(API_KEY|ENDPOINT)|AWS_[A-Z_]+")
     for paper in PAPERS:
         names = set(re.findall(r"\b[A-Z]{2,}_[A-Z_]+\b", read(paper)))
-        wrong = [name for name in names - known - {"ACCESS_API_KEYS", "DEFAULT_API_KEYS"} if not upstream.match(name)]
+        wrong = [name for name in names - known if not upstream.match(name)]
         assert not wrong, f"{paper} names settings that do not exist: {wrong}"
 
 

@@ -36,15 +36,20 @@ MAY_IMPORT: Mapping[str, str] = {
     "dispatch.models_file": "dispatch.* providers providers.base providers.connect providers.vendors schemas.catalogue",
     "providers": "providers.base",
     # A vendor's file: the means, and no other vendor's.
-    "providers.*": "providers.base providers.http providers.sse providers.words providers.failures events errors",
+    "providers.*": (
+        "providers.base providers.http providers.exchange providers.translate providers.sse providers.words "
+        "providers.failures providers.vendors events errors"
+    ),
     "providers.openai_compatible": (
-        "providers.base providers.http providers.sse providers.words providers.failures providers.chunks "
-        "providers.passing providers.vendors events errors"
+        "providers.base providers.http providers.exchange providers.translate providers.words providers.sse "
+        "providers.failures providers.chunks providers.passing providers.vendors events errors"
     ),
     "providers.demo*": "providers.base providers.words providers.demo* providers.examples events errors",
     # The means themselves.
     "providers.base": "events errors",
     "providers.http": "providers.base providers.engine providers.connect events errors",
+    "providers.exchange": "providers.http providers.sse events errors",
+    "providers.translate": "errors events",
     "providers.connect": "providers.base providers.engine errors",
     "providers.engine": "",
     "providers.sse": "",

@@ -27,7 +27,7 @@ class Line:
 
     def __init__(self, route: Route, ask: Ask, facts: dict[str, Any], *, streams: bool, reasoning: bool = True) -> None:
         rooms = house()
-        self.call = rooms.relay.call(g.request_id, streams=streams)
+        self.call = rooms.relay.call(g.request_id, streams=streams, caller=g.caller)
         self.answer: Answer = rooms.relay.answer(route, ask, self.call, reasoning=reasoning)
         self._facts = {"caller": g.caller, **facts} if g.caller else facts
         self._ended = False

@@ -1,0 +1,29 @@
+"""POST /rerank."""
+
+from flask import Response
+
+from dispatch.relay import Answer
+from errors import UpstreamDown
+from events import Ranks
+from schemas.rerank import load_rerank, rerank_body
+from views.api import api, read_body
+from views.house import house
+from views.sse import Line, whole
+
+
+@api.post("/rerank")
+def rerank() -> Response:
+    """Put documents in order of their relevance to a query."""
+    asked, return_documents = load_rerank(read_body())
+    route = house().catalogue.route(asked.model, asked.provider)
+    facts = {"path": "rerank", "model": asked.model, "documents": len(asked.documents)}
+    line = Line(route, lambda target, call: target.provider.rerank(asked, target, call), facts, streams=False)
+
+    def body(answer: Answer) -> bytes:
+        for event in answer:
+            if isinstance(event, Ranks):
+                name = route.targets[0].public_name
+                return rerank_body(event, asked, name, return_documents=return_documents)
+        raise UpstreamDown("The upstream ranked nothing.")
+
+    return whole(line, body)
