@@ -18,6 +18,7 @@ import logs
 from config import ROOT, SettingError, Settings, is_this_machine
 from dispatch.breaker import Breakers
 from dispatch.catalogue import Catalogue
+from dispatch.entries import Filler
 from dispatch.models import Models
 from dispatch.relay import Patience, Relay
 from dispatch.sources import Sources
@@ -88,6 +89,7 @@ def furnish(settings: Settings) -> House:
             _sources(settings).listings(),
             default=settings.provider_name,
             timeouts=timeouts,
+            filler=Filler.of(settings.filler_after_ms, tuple(settings.filler_text.split("|"))),
             is_open=lambda target: breakers[target].state == "open",
         )
     except ValueError as error:
@@ -108,6 +110,7 @@ def furnish(settings: Settings) -> House:
         ),
         watcher=Watcher(),
         show_reasoning=settings.reasoning == "show",
+        fills_with_tools=settings.filler_with_tools,
     )
 
 

@@ -120,6 +120,13 @@ class Settings:
     )
     idle_timeout: float = setting(30.0, "Seconds between an upstream's bytes, once begun.", least=0.001)
     total_timeout: float = setting(300.0, "Seconds for a whole answer.", least=0.001)
+    filler_after_ms: float = setting(
+        0.0, "Milliseconds of silence after which a phrase is said while the first word is awaited; 0: never.", least=0
+    )
+    filler_text: str = setting("One moment...", "That phrase, or several with `|` between them, which take turns.")
+    filler_with_tools: bool = setting(
+        False, "Say it also where the answer may be a tool call, which then follows the phrase."
+    )
     headers_after: float = setting(
         8.0, "Seconds after which a stream opens with a heartbeat, event or not.", least=0.001
     )

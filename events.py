@@ -8,7 +8,8 @@ The grammar of an answer, which the encoder relies on:
     answer  := Start? item* Finish+ Usage?         (each choice has exactly one Finish)
     item    := Text | Refusal | Reasoning | ToolCall | ToolArguments | Citation | Verbatim | Silence
 
-`Silence` may stand anywhere. A provider that cannot finish raises one of errors.py's exceptions instead.
+`Silence` may stand anywhere, `Spoken` (which is the relay's) before the first item. A provider that cannot finish
+raises one of errors.py's exceptions instead.
 """
 
 from collections.abc import Generator, Mapping, Sequence
@@ -117,6 +118,13 @@ class Silence:
 
 
 @dataclass(frozen=True, slots=True)
+class Spoken:
+    """A phrase of our own, said while the model is silent: heard like Text, and no part of what the model said."""
+
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
 class Verbatim:
     """Bytes already in the caller's dialect: whole SSE frames when streaming, the one JSON body when not."""
 
@@ -153,6 +161,7 @@ Event = (
     | Finish
     | Usage
     | Silence
+    | Spoken
     | Verbatim
     | Vectors
     | Ranks
@@ -167,7 +176,8 @@ class ChatRequest:
     """A chat completion as it was asked for.
 
     `body` is the caller's JSON object in OpenAI's dialect: without nulls, and without the keys of ours and of the
-    voice platforms, which stand in `extras` (R8). Providers read it and never change it.
+    voice platforms, which stand in `extras` (R8). Providers read it and never change it. `rebuild` asks for events
+    only: what passes through as bytes could not be put behind a phrase of ours, or be made fit for a voice.
     """
 
     body: Mapping[str, Any]
@@ -176,6 +186,7 @@ class ChatRequest:
     stream: bool = False
     include_usage: bool = False
     include_reasoning: bool = False
+    rebuild: bool = False
     extras: Mapping[str, Any] = field(default_factory=dict)
 
     @property

@@ -10,8 +10,9 @@ from dataclasses import dataclass, field, replace
 from itertools import count
 from typing import Any
 
-from dispatch.entries import Entry, Listing, Row, Upstream
-from errors import InvalidRequest, UnknownModel, Unsupported
+from dispatch.entries import Entry, Filler, Listing, Row, Upstream
+from dispatch.rows import beyond, turns, with_fallbacks
+from errors import InvalidRequest, UnknownModel
 from events import ChatRequest
 from providers import build
 from providers.base import Provider, Target, Timeouts
@@ -25,10 +26,15 @@ VENDOR_PREFIXES = ("cohere.", "meta.", "xai.", "openai.", "google.")
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """The targets that may answer a request, the preferred one first; there is always one. `row` if it has one."""
+    """The targets that may answer a request, the preferred one first; there is always one.
+
+    row      the model by name that was asked for, None when it is none
+    filler   what is said while the first token is awaited, None for nothing
+    """
 
     targets: tuple[Target, ...]
     row: Row | None = None
+    filler: Filler | None = None
 
 
 @dataclass(frozen=True)
@@ -54,7 +60,8 @@ class Snapshot:
 class Catalogue:
     """The providers and models that can be called, and the rules by which a request finds one. Safe for all threads.
 
-    `default` is PROVIDER_NAME, "" for the first that has credentials; `is_open` tells of a target's name whether its
+    `default` is PROVIDER_NAME, "" for the first that has credentials; `filler` is what models say that have none of
+    their own; `is_open` tells of a target's name whether its
     breaker is open. Raises ValueError when `default` names a provider that is unknown or lacks its credentials.
     """
 
@@ -64,11 +71,13 @@ class Catalogue:
         *,
         default: str = "",
         timeouts: Timeouts | None = None,
+        filler: Filler | None = None,
         is_open: Callable[[str], bool] = lambda _: False,
     ) -> None:
         self._listings = dict(listings)
         self._chosen = default
         self._timeouts = timeouts or Timeouts()
+        self._filler = filler
         self._is_open = is_open
         self._built: dict[str, tuple[Entry, Provider]] = {}
         self._lock = threading.Lock()
@@ -90,7 +99,13 @@ class Catalogue:
         """The provider that answers when nobody is named."""
         return self.snapshot.default
 
-    def route(self, model: str, provider: str = "") -> Route:
+    def chat_route(self, request: ChatRequest) -> Route:
+        """The route of a chat request. Raises Unsupported too, for what neither the model nor a fallback is said to be
+        able to (R12).
+        """
+        return self.route(request.model, request.provider, request)
+
+    def route(self, model: str, provider: str = "", request: ChatRequest | None = None) -> Route:
         """Who answers (B1): the named provider, else the model's prefix if that is a configured provider, else the
         catalogue's row of that name, else the vendor whose prefix it has, else the default provider.
 
@@ -104,7 +119,7 @@ class Catalogue:
         elif rest and (known := snapshot.entries.get(prefix)) is not None and known.available:
             entry, model = known, rest
         elif row := snapshot.names.get(model):
-            return self._to_row(snapshot, row)
+            return self._to_row(snapshot, row, request)
         elif model.startswith(VENDOR_PREFIXES) and "oci" in snapshot.entries:
             entry = _named(snapshot, "oci")
         else:
@@ -113,15 +128,8 @@ class Catalogue:
                 raise _unknown(model)
         row = snapshot.names.get(f"{entry.name}/{model}") or snapshot.names.get(model)
         if row and any(_provider_of(upstream) == entry.name for upstream in row.upstreams):
-            return self._to_row(snapshot, row, only=entry.name)
+            return self._to_row(snapshot, row, request, only=entry.name)
         return self._to_entry(entry, model)
-
-    def chat_route(self, request: ChatRequest) -> Route:
-        """The route of a chat request. Raises Unsupported too, for what the model is said not to be able to (R12)."""
-        route = self.route(request.model, request.provider)
-        if route.row is not None:
-            _refuse_beyond(route.row, request)
-        return route
 
     def provider(self, entry: Entry) -> Provider:
         """The entry's provider, built on first use, and again when it is configured otherwise."""
@@ -157,12 +165,26 @@ class Catalogue:
                 f"Name a model: {entry.name} has no default (set {entry.name.upper()}_MODEL).", param="model"
             )
         timeouts = self._patience(entry.timeouts)
-        return Route((Target(self.provider(entry), upstream_model, upstream_model, timeouts),))
+        target = Target(self.provider(entry), upstream_model, upstream_model, timeouts)
+        return Route((target,), filler=self._filler)
 
     def _patience(self, overrides: Mapping[str, float]) -> Timeouts:
         return replace(self._timeouts, **overrides) if overrides else self._timeouts
 
-    def _to_row(self, snapshot: Snapshot, row: Row, *, only: str = "") -> Route:
+    def _to_row(self, snapshot: Snapshot, row: Row, request: ChatRequest | None, *, only: str = "") -> Route:
+        """The row's targets, then those of its fallbacks, of the rows that can do what the request wants. Of `only` one
+        provider, when the caller named it: then nobody falls back to another.
+        """
+        rows = [row] if only else with_fallbacks(row, snapshot.names)
+        able = rows if request is None else [each for each in rows if beyond(each, request) is None]
+        if request is not None and not able and (refusal := beyond(row, request)):
+            raise refusal
+        targets = [target for each in able for target in self._targets(snapshot, each, only)]
+        if not targets:
+            _named(snapshot, row.upstreams[0].provider)
+        return Route(tuple(targets), row, row.filler or self._filler)
+
+    def _targets(self, snapshot: Snapshot, row: Row, only: str) -> list[Target]:
         """The row's places in their turn (those of `only` one provider): those whose breaker is open come last, those
         without credentials not.
         """
@@ -170,12 +192,10 @@ class Catalogue:
         first = next(snapshot.counters[row.name]) % len(turns) if len(turns) > 1 else 0
         in_turn = [each for each in dict.fromkeys(turns[first:] + turns[:first]) if only in ("", _provider_of(each))]
         usable = [upstream for upstream in in_turn if snapshot.entries[upstream.provider].available]
-        if not usable:
-            _named(snapshot, in_turn[0].provider)
         targets = [self._target(row, upstream, snapshot.entries[upstream.provider]) for upstream in usable]
         if len(targets) > 1:
             targets.sort(key=lambda target: self._is_open(target.name))
-        return Route(tuple(targets), row)
+        return targets
 
     def _target(self, row: Row, upstream: Upstream, entry: Entry) -> Target:
         return Target(
@@ -224,33 +244,6 @@ class Catalogue:
         if not entry.available:
             raise ValueError(f"PROVIDER_NAME is {name!r}, which is not configured: it needs {entry.missing}.")
         return name
-
-
-def _refuse_beyond(row: Row, request: ChatRequest) -> None:
-    if request.tools and not (row.tools and (row.stream_tools or not request.stream)):
-        how = "" if not row.tools else " in a stream"
-        raise Unsupported(f"The model {row.name!r} calls no tools{how} (tool_call, stream_tool_call).", param="tools")
-    if not row.images:
-        for position, message in enumerate(request.messages):
-            parts = message.get("content")
-            if isinstance(parts, list) and any(part.get("type") == "image_url" for part in parts):
-                raise Unsupported(
-                    f"The model {row.name!r} takes no images (multimodal).", param=f"messages[{position}].content"
-                )
-
-
-def turns(upstreams: tuple[Upstream, ...]) -> tuple[Upstream, ...]:
-    """One round of requests, each place as often as its weight says, spread evenly (smooth weighted round robin)."""
-    credit = dict.fromkeys(range(len(upstreams)), 0)
-    total = sum(upstream.weight for upstream in upstreams)
-    order = []
-    for _ in range(total):
-        for position, upstream in enumerate(upstreams):
-            credit[position] += upstream.weight
-        best = max(credit, key=lambda position: credit[position])
-        credit[best] -= total
-        order.append(upstreams[best])
-    return tuple(order)
 
 
 def _check_places(row: Row, entries: Mapping[str, Entry]) -> None:

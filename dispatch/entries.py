@@ -44,6 +44,20 @@ class Upstream:
 
 
 @dataclass(frozen=True, slots=True)
+class Filler:
+    """What is said, `after` so many seconds of silence, while the first token is awaited; the texts take turns."""
+
+    after: float
+    texts: tuple[str, ...]
+
+    @classmethod
+    def of(cls, milliseconds: float, texts: tuple[str, ...]) -> "Filler | None":
+        """As it is configured; None when it is off. A text is made to end so that a voice pauses: `... `."""
+        pausing = tuple(each if each[-1] in ".!?\u2026" else f"{each}..." for each in map(str.rstrip, texts) if each)
+        return cls(milliseconds / 1000, tuple(f"{each} " for each in pausing)) if milliseconds and pausing else None
+
+
+@dataclass(frozen=True, slots=True)
 class Row:
     """A model by a name that callers use.
 
@@ -52,6 +66,10 @@ class Row:
     fallbacks     names of other rows, in order
     timeouts      overrides of providers.base.Timeouts, by field, in seconds
     ttft_timeout  seconds to the first token while another target is left; None: no limit of its own
+    hedge_after   seconds of silence after which a second target is asked too; None: never
+    hedge_agents  whether that holds for agents, which act in the world, as well
+    filler        what is said while the first token is awaited; None: what the settings say
+    speech        whether the text is made fit to be read aloud
     max_tokens    what a caller may ask for at most
     tools, stream_tools, images   whether it can; a request for what it cannot is refused (R12)
     price         per million tokens, (prompt, completion), in the user's own currency
@@ -64,6 +82,10 @@ class Row:
     fallbacks: tuple[str, ...] = ()
     timeouts: Mapping[str, float] = field(default_factory=dict)
     ttft_timeout: float | None = None
+    hedge_after: float | None = None
+    hedge_agents: bool = False
+    filler: Filler | None = None
+    speech: bool = False
     max_tokens: int | None = None
     rules: Rules = field(default_factory=Rules)
     tools: bool = True

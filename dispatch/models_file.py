@@ -13,7 +13,7 @@ from typing import Any
 from marshmallow import ValidationError
 
 from dispatch.coherence import Incoherent, Placed, coherent
-from dispatch.entries import Entry, Listing, Row, Upstream
+from dispatch.entries import Entry, Filler, Listing, Row, Upstream
 from dispatch.environment import CLOUDS, vendor_entry
 from dispatch.yaml_lines import Place, YamlError, load
 from providers import PROVIDERS
@@ -191,6 +191,10 @@ def _row(given: Mapping[str, Any]) -> Row:
         fallbacks=tuple(given.get("fallbacks", ())),
         timeouts=_timeouts(given),
         ttft_timeout=ttft / 1000 if ttft else None,
+        hedge_after=given["hedge_after_ms"] / 1000 if "hedge_after_ms" in given else None,
+        hedge_agents=given.get("hedge_agents", False),
+        filler=Filler.of(given.get("filler_after_ms", 0), tuple(_listed(given.get("filler_text")))),
+        speech=given.get("speech", False),
         max_tokens=given.get("max_tokens"),
         rules=_rules(given.get("params") or given.get("param_config") or {}),
         tools=given.get("tool_call", True),

@@ -1,67 +1,80 @@
-"""Attempt by attempt until the first event; from then on, whatever comes (D2, D3, D5).
+"""Target by target until the first event; from then on, whatever comes (D2, D3, D5).
 
-Before the first event a failure is tried again, and then raised as its true status; after it, it is raised to an
-encoder that makes an error frame of it. Silence passes through in both, so that the line to the caller is kept.
+Before the first event a failure is tried again, then the next target is asked, and what is left is raised as its true
+status; after it, a failure is raised to an encoder that makes an error frame of it. Silence passes through in all of
+this, so that the line to the caller is kept: also when the headers are out already, the next target may answer.
 """
 
-import random
 from collections import deque
-from collections.abc import Callable, Iterator
-from contextlib import closing
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from itertools import count
 from logging import getLogger
+from math import inf
 from time import monotonic
 
+from dispatch.attempts import Ask, Attempts, Patience, facts
 from dispatch.breaker import Breakers
 from dispatch.catalogue import Route
-from errors import ProxyError
-from events import SILENCE, Event, Events, Ranks, Reasoning, Silence, Start, Usage, Vectors, Verbatim
-from providers.base import Call, State, Target
+from dispatch.entries import Filler
+from dispatch.race import Race
+from errors import ProxyError, UpstreamError
+from events import SILENCE, Event, Events, Ranks, Reasoning, Silence, Spoken, Start, Usage, Vectors, Verbatim
+from providers.base import Call, State
 
-__all__ = ["Answer", "Call", "Patience", "Relay"]
+__all__ = ["Answer", "Ask", "Call", "Patience", "Relay"]
 
 log = getLogger("thinkline.relay")
 
 PATIENCE_FOR_WHOLE = 4.0
 """How many times FIRST_EVENT_TIMEOUT an answer may take that comes in one piece (setting first_event_timeout)."""
 
-Ask = Callable[[Target, Call], Events]
-
-
-@dataclass(frozen=True, slots=True)
-class Patience:
-    """How long and how often (R7, D3). Seconds; `retries` per target; `budget` for failed attempts and waits."""
-
-    headers_after: float = 8.0
-    retries: int = 2
-    budget: float = 2.0
-    first_wait: float = 0.1
-
 
 class Answer:
     """An answer under way: iterate it once, and close it. It knows what the log wants to know.
 
-    target, attempts   who answers, and which attempt it was
+    target, attempts   who answers (until then: who is asked), and how often anybody was asked
+    hedged             whether a second target was asked beside the first
     first_event        seconds from the request to the first event, None before
     usage              tokens, as far as the upstream told
     """
 
     def __init__(
-        self, route: Route, ask: Ask, call: Call, breakers: Breakers, patience: Patience, unheard: tuple[type, ...]
+        self,
+        relay: "Relay",
+        route: Route,
+        ask: Ask,
+        call: Call,
+        *,
+        streams: bool,
+        reasoning: bool,
+        filler: str | None,
     ) -> None:
         self.target = route.targets[0]
-        self.attempts = 0
         self.first_event: float | None = None
         self.usage: Usage | None = None
+        self._relay = relay
         self._route = route
         self._ask = ask
         self._call = call
-        self._breakers = breakers
-        self._patience = patience
-        self._unheard = unheard
-        self._opens_by = call.started + patience.headers_after
+        self._streams = streams
+        self._reasoning = reasoning
+        self._filler = filler
+        self._filler_by = call.started + route.filler.after if filler and route.filler else inf
+        self._opens_by = call.started + relay.patience.headers_after
         self._pulled: deque[Event] = deque()
+        self._turns: list[Attempts | Race] = []
         self._events = self._run()
+
+    @property
+    def attempts(self) -> int:
+        """How often anybody was asked."""
+        return sum(turn.count for turn in self._turns)
+
+    @property
+    def hedged(self) -> bool:
+        """Whether a second target was asked while the first was silent."""
+        return any(isinstance(turn, Race) and turn.second for turn in self._turns)
 
     def commit(self) -> None:
         """Wait for the first event; no longer than HEADERS_AFTER, when the stream opens without. Raises what fails."""
@@ -69,9 +82,8 @@ class Answer:
         for event in self._events:
             if not isinstance(event, Silence):
                 self._pulled.append(event)
-                if not isinstance(event, self._unheard):
-                    return
-            elif monotonic() >= self._opens_by:
+                return
+            if monotonic() >= self._opens_by:
                 self._pulled.append(event)
                 return
 
@@ -85,47 +97,99 @@ class Answer:
         self._events.close()
 
     def _run(self) -> Events:
-        """The attempts, and the answer of the one that succeeds."""
-        while True:
-            self.attempts += 1
-            target = self.target
-            breaker = self._breakers[target.name]
-            probe = breaker.admit()
-            self._call.begin(target.timeouts)
-            answered = False
+        """One turn after the other, until one answers."""
+        failures: list[ProxyError] = []
+        for turn in self._in_turn():
+            self._turns.append(turn)
+            self.target = turn.target
             try:
-                with closing(self._ask(target, self._call)) as events:
-                    for event in events:
-                        heard = not isinstance(event, self._unheard)
-                        if heard and not answered and not isinstance(event, Silence):
-                            answered = True
-                            self._answered()
-                            if probe:
-                                breaker.succeeded(probe)
-                                probe = False
-                        self._note(event)
-                        yield event
-                        if not heard and monotonic() >= self._call.beat_by:
-                            yield SILENCE
-                            heard = True
-                        if heard:
-                            self._keep_beat()
-                breaker.succeeded(probe)
+                yield from self._heard(turn)
                 return
             except ProxyError as error:
-                breaker.failed(probe) if error.counts else breaker.abandoned(probe)
-                wait = None if answered else self._wait_before_retry(error)
-                if wait is None:
+                if turn.answered:
                     raise
-                log.info("retry", extra={"facts": _facts(error, target, self.attempts, wait)})
-                self._call.wait(wait)
-            except BaseException:  # the caller has left, or a fault of our own: neither is the target's
-                breaker.abandoned(probe)
-                raise
+                failures.append(error)
+                log.info("no answer", extra={"facts": facts(turn.target, error)})
+        # What an upstream failed with tells more than that another is left alone, or cannot do this.
+        raise next((error for error in failures if isinstance(error, UpstreamError)), failures[-1])
 
-    def _answered(self) -> None:
-        self._call.first_event_came()
+    def _in_turn(self) -> Iterator[Attempts | Race]:
+        """The targets in their order: the first two together, if hedging is wanted."""
+        targets = self._route.targets
+        left = list(range(len(targets)))
+        hedge_after = self._hedge_after()
+        if hedge_after is not None:
+            first, second, *left = left
+            pair = (self._attempts(first, self._call.child()), self._attempts(second, self._call.child()))
+            yield Race(*pair, hedge_after, self._call)
+        for at in left:
+            yield self._attempts(at, self._call)
+
+    def _hedge_after(self) -> float | None:
+        """Seconds after which the second target is asked beside the first; None: not at all. Agents act in the world,
+        and are not asked twice unless the model says so.
+        """
+        row, targets = self._route.row, self._route.targets[:2]
+        if row is None or len(targets) == 1:
+            return None
+        acts = any(target.provider.acts for target in targets)
+        return None if acts and not row.hedge_agents else row.hedge_after
+
+    def _attempts(self, at: int, call: Call) -> Attempts:
+        target = self._route.targets[at]
+        more = at + 1 < len(self._route.targets)
+        within = target.ttft_timeout if more and self._streams and target.ttft_timeout else inf
+        # Thinking aloud is no first token: while the clock runs and another target is left, it is held back.
+        thinks = () if self._reasoning and within == inf else (Reasoning,)
+        return Attempts(
+            target,
+            self._ask,
+            call,
+            self._relay.breakers[target.name],
+            self._relay.patience,
+            unheard=(Start, Usage, *thinks),
+            within=within,
+            more=more,
+        )
+
+    def _heard(self, turn: Attempts | Race) -> Events:
+        """What a turn says, from its first event on; Silence as it falls."""
+        held: list[Event] = []
+        for event in turn.run():
+            if isinstance(event, Silence):
+                yield self._sign_of_life()
+            elif not turn.answered:
+                held.append(event)
+                if monotonic() >= self._call.beat_by:
+                    yield self._sign_of_life()
+            else:
+                if self.first_event is None:
+                    self._begins(turn)
+                    if turn.target is not self._route.targets[0]:
+                        yield Start(model=turn.target.public_name)
+                held.append(event)
+                for each in held:
+                    self._note(each)
+                    yield each
+                held.clear()
+                if self._reasoning or not isinstance(event, Reasoning):
+                    self._keep_beat()
+                elif monotonic() >= self._call.beat_by:
+                    yield self._sign_of_life()
+        yield from held
+
+    def _begins(self, turn: Attempts | Race) -> None:
+        self.target = turn.target
         self.first_event = monotonic() - self._call.started
+        self._filler_by = inf
+
+    def _sign_of_life(self) -> Event:
+        """A heartbeat, or the filler if it is time for it."""
+        filler = None
+        if monotonic() >= self._filler_by:
+            filler, self._filler_by = self._filler, inf
+        self._keep_beat()
+        return Spoken(filler) if filler else SILENCE
 
     def _note(self, event: Event) -> None:
         if isinstance(event, Usage):
@@ -134,31 +198,10 @@ class Answer:
             self.usage = event.usage
 
     def _keep_beat(self) -> None:
-        """The next sign of life is due a heartbeat from now, or when the stream must open."""
+        """The next sign of life is due a heartbeat from now, or when the stream must open, or the filler is due."""
         now = monotonic()
-        beat_by = now + self._call.heartbeat
-        self._call.beat_by = min(beat_by, self._opens_by) if now < self._opens_by else beat_by
-
-    def _wait_before_retry(self, error: ProxyError) -> float | None:
-        """Seconds, with full jitter; the upstream's own Retry-After if it fits the budget. None: no retry."""
-        spent_all = self.attempts > self._patience.retries or self._breakers[self.target.name].state == "open"
-        if not error.retryable or spent_all:
-            return None
-        backoff = self._patience.first_wait * 2 ** (self.attempts - 1)
-        jittered = random.uniform(0, backoff)  # noqa: S311 - spreads retries, keeps no secret
-        wait = jittered if error.retry_after is None else error.retry_after + jittered / 10
-        spent = monotonic() - self._call.started
-        return wait if spent + wait < self._patience.budget else None
-
-
-def _facts(error: ProxyError, target: Target, attempt: int, wait: float) -> dict[str, object]:
-    return {
-        "target": target.name,
-        "attempt": attempt,
-        "error": error.message,
-        "wait": round(wait, 3),
-        "said": error.log,
-    }
+        due = (now + self._call.heartbeat, self._filler_by, self._opens_by if now < self._opens_by else inf)
+        self._call.beat_by = min(due)
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,16 +212,37 @@ class Relay:
     patience: Patience
     heartbeat: float = 5.0
     state: State | None = None
+    _turn: "count[int]" = field(default_factory=count, repr=False)
 
     def call(self, request_id: str, *, streams: bool, caller: str = "") -> Call:
         """A caller's request begins. One that is not streamed is given longer for its first and only event."""
         patience = 1.0 if streams else PATIENCE_FOR_WHOLE
         return Call(request_id, self.heartbeat, patience, caller=caller, state=self.state)
 
-    def answer(self, route: Route, ask: Ask, call: Call, *, reasoning: bool = True) -> Answer:
+    def answer(
+        self,
+        route: Route,
+        ask: Ask,
+        call: Call,
+        *,
+        streams: bool = False,
+        reasoning: bool = True,
+        fills: bool = False,
+    ) -> Answer:
         """The answer to it. Nothing is sent before it is committed or iterated.
 
-        What the caller does not hear (thinking, unless `reasoning`) is no first event, and no sign of life.
+        What the caller does not hear (thinking, unless `reasoning`) is no first event, and no sign of life. `fills`
+        tells whether a filler may be said.
         """
-        unheard = (Start, Usage) if reasoning else (Start, Usage, Reasoning)
-        return Answer(route, ask, call, self.breakers, self.patience, unheard)
+        return Answer(
+            self,
+            route,
+            ask,
+            call,
+            streams=streams,
+            reasoning=reasoning,
+            filler=self._next(route.filler) if fills else None,
+        )
+
+    def _next(self, filler: Filler | None) -> str | None:
+        return filler.texts[next(self._turn) % len(filler.texts)] if filler else None

@@ -4,10 +4,11 @@ import socket
 import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from math import inf
 from time import monotonic
 from typing import Any, Protocol
 
-from errors import HungUp, Unsupported
+from errors import HungUp, ProxyError, Unsupported
 from events import ChatRequest, EmbeddingsRequest, Events, RerankRequest
 
 USER_AGENT = "thinkline"
@@ -105,7 +106,9 @@ class Call:
     next request needs, None where nothing is kept.
 
     The transport tells it every socket it uses (`attach`, `detach`); `hang_up`, from any thread and in any phase,
-    shuts them at once, so that a blocked read returns. After that, `attach` and `wait` raise HungUp.
+    shuts them at once, so that a blocked read returns. After that, `attach` and `wait` raise HungUp. `reason` is why,
+    when it was not the caller who left. A `child` is the same request asked of another target: it ends with it, or
+    alone.
     """
 
     def __init__(
@@ -127,13 +130,27 @@ class Call:
         self.total_by: float | None = None
         self.beat_by = self.started + heartbeat
         self.gone = False
+        self.reason: ProxyError | None = None
+        self._children: list[Call] = []
         self._sockets: set[socket.socket] = set()
         self._lock = threading.Lock()
         self._left: threading.Event | None = None
 
-    def begin(self, timeouts: Timeouts) -> None:
-        """An attempt starts: its deadlines count from now, the total from the call's own start."""
-        self.first_event_by = monotonic() + timeouts.first_event * self.patience
+    def child(self) -> "Call":
+        """A call within this one, with deadlines of its own. Raises HungUp when the caller has left already."""
+        child = Call(self.request_id, self.heartbeat, self.patience, caller=self.caller, state=self.state)
+        child.started = self.started
+        with self._lock:
+            if self.gone:
+                raise HungUp
+            self._children.append(child)
+        return child
+
+    def begin(self, timeouts: Timeouts, by: float = inf) -> None:
+        """An attempt starts: its deadlines count from now, the total from the call's own start. Its first event is due
+        at `by` at the latest.
+        """
+        self.first_event_by = min(by, monotonic() + timeouts.first_event * self.patience)
         self.total_by = self.started + timeouts.total
 
     def first_event_came(self) -> None:
@@ -152,10 +169,13 @@ class Call:
         with self._lock:
             self._sockets.discard(sock)
 
-    def hang_up(self) -> None:
-        """The caller has left: wake whoever works for them."""
+    def hang_up(self, reason: ProxyError | None = None) -> None:
+        """The caller has left, or is told `reason`: wake whoever works for them."""
         with self._lock:
             self.gone = True
+            self.reason = self.reason or reason
+            for child in self._children:
+                child.hang_up()
             for sock in self._sockets:
                 try:
                     # Not SSLSocket.shutdown, which drops the TLS object while another thread reads through it.
@@ -185,6 +205,8 @@ class Provider:
 
     name: str
     default_model: str
+    acts = False
+    """Whether an answer does things in the world, as agents do: such a request is never made twice at a time."""
 
     def chat(self, request: ChatRequest, target: Target, call: Call) -> Events:
         """Answer, streaming or not as `request.stream` says. Raises errors.ProxyError and errors.HungUp."""

@@ -110,7 +110,7 @@ class Reply:
                 self._call.attach(kept.sock)
                 self._connection = kept
             else:
-                self._connection = Connection(connect(self._account.peer, self._call, self._timeouts.connect))
+                self._connection = Connection(connect(self._account.peer, self._call, self._time_to_connect()))
             self._connection.expect()
             self._send(self._connection, answers_early=kept is None)
         except (OSError, UnicodeError) as error:
@@ -121,6 +121,12 @@ class Reply:
         except HungUp:
             self._drop(kept)
             raise
+
+    def _time_to_connect(self) -> float:
+        """CONNECT_TIMEOUT, or what is left of the time to the first event if that is less."""
+        first_event_by = self._call.first_event_by
+        left = inf if first_event_by is None else first_event_by - monotonic()
+        return max(0.001, min(self._timeouts.connect, left))
 
     def _send(self, connection: Connection, *, answers_early: bool) -> None:
         try:

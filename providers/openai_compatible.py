@@ -30,7 +30,7 @@ from providers.chunks import NONSENSE, ErrorFrame, events_of_body, unwrapped
 from providers.exchange import accepted, read
 from providers.failures import failure, in_band
 from providers.http import Account, Reply, send
-from providers.passing import Passing, whole
+from providers.passing import Mode, Passing, whole
 from providers.sse import Splitter
 from providers.translate import no_images
 from providers.vendors import Vendor
@@ -158,7 +158,7 @@ class OpenAICompatible(Provider):
         body = self._parsed(raw, reply)
         try:
             if not request.stream:
-                yield from whole(body, raw, self._vendor.frames, include_reasoning=request.include_reasoning)
+                yield from whole(body, raw, self._mode(request), include_reasoning=request.include_reasoning)
                 return
             for event in events_of_body(body):
                 if isinstance(event, Text) and event.logprobs is None:
@@ -173,7 +173,7 @@ class OpenAICompatible(Provider):
     def _stream(self, reply: Reply, request: ChatRequest, call: Call) -> Events:
         splitter = Splitter()
         answer = Passing(
-            self._vendor.frames,
+            self._mode(request),
             include_reasoning=request.include_reasoning,
             include_usage=request.include_usage,
             choices=request.body.get("n", 1),
@@ -202,6 +202,9 @@ class OpenAICompatible(Provider):
                 raise
         if not answer.sound:
             raise reply.broken("the stream ended without a finish reason")
+
+    def _mode(self, request: ChatRequest) -> Mode:
+        return "rebuilt" if request.rebuild else self._vendor.frames
 
     def _nonsense(self, what: str) -> ProxyError:
         return UpstreamError(f"{self.name} sent something that is not an answer.", provider=self.name, log=what)

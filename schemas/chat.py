@@ -17,7 +17,7 @@ ROLES = frozenset({"system", "developer", "user", "assistant", "tool", "function
 # R8: for our use, or a voice platform's own; no upstream knows them.
 EXTRAS = frozenset({
     "provider", "session_id", "include_reasoning", "bedrock", "call", "phoneNumber", "customer", "user_id",
-    "elevenlabs_extra_body",
+    "elevenlabs_extra_body", "speech",
 })  # fmt: skip
 
 
@@ -79,6 +79,7 @@ class ChatSchema(Strict):
     user = fields.String()
     provider = fields.String(metadata={"description": "Who is to answer; see /v1/providers."})
     session_id = fields.String(metadata={"description": "Keeps a Bedrock agent's session."})
+    speech = Truth(metadata={"description": "Take out of the text what cannot be read aloud, such as Markdown."})
     include_reasoning = Truth(metadata={"description": "Pass the model's thinking on as `reasoning_content`."})
 
     @validates("stop")
@@ -113,6 +114,7 @@ TYPES: Mapping[str, tuple[type, ...]] = {
     "provider": (str,),
     "session_id": (str,),
     "include_reasoning": (bool,),
+    "speech": (bool,),
 }
 """The flat check's types; () sends a request with that key to the schema."""
 

@@ -6,6 +6,7 @@ one [DONE], and nothing after it.
 """
 
 from collections.abc import Iterable
+from dataclasses import replace
 from time import time
 from typing import Any
 from uuid import uuid4
@@ -20,6 +21,7 @@ from events import (
     Reasoning,
     Refusal,
     Silence,
+    Spoken,
     Start,
     Text,
     ToolArguments,
@@ -106,22 +108,19 @@ class ChunkEncoder:
                 return self._opened(event.choice) + self._text(event)
             case Silence():
                 return HEARTBEAT
+            case Spoken():
+                return self._opened(0) + self._text(Text(event.text))
             case ToolCall() | ToolArguments():
                 return self._tool(event)
             case Finish():
                 return self._finish(event)
-            case Refusal():
-                return self._opened(event.choice) + self._delta({"refusal": event.text}, event.choice)
-            case Reasoning():
-                if not self._include_reasoning:
-                    return b""
-                return self._opened(event.choice) + self._delta({"reasoning_content": event.text}, event.choice)
-            case Citation():
-                return self._opened(event.choice) + self._delta({"annotations": [annotation(event)]}, event.choice)
+            case Refusal() | Reasoning() | Citation():
+                return self._aside(event)
             case Usage():
                 self._usage = event
             case Start():
-                self._start(Start(**{**_fields(event), "model": event.model or self._head["model"]}))
+                if self._verbatim or not self._choices:  # what has been said has an id, and keeps it
+                    self._start(replace(event, model=event.model or self._head["model"]))
             case _:
                 raise TypeError(f"{type(event).__name__} has no place in a chat stream")
         return b""
@@ -161,6 +160,15 @@ class ChunkEncoder:
             before, _, after = self._delta({"content": "\x00"}, event.choice).partition(rb'"\u0000"')
             envelope = self._envelopes[event.choice] = before, after
         return envelope[0] + orjson.dumps(event.text) + envelope[1]
+
+    def _aside(self, event: Refusal | Reasoning | Citation) -> bytes:
+        if isinstance(event, Reasoning) and not self._include_reasoning:
+            return b""
+        if isinstance(event, Citation):
+            delta: dict[str, Any] = {"annotations": [annotation(event)]}
+        else:
+            delta = {"refusal" if isinstance(event, Refusal) else "reasoning_content": event.text}
+        return self._opened(event.choice) + self._delta(delta, event.choice)
 
     def _tool(self, event: ToolCall | ToolArguments) -> bytes:
         opened = self._opened(event.choice)
@@ -256,7 +264,7 @@ def fold(events: Iterable[Event], model: str, *, include_reasoning: bool = False
             case Verbatim():
                 return event.data
             case Start():
-                start = event
+                start = replace(event, model=event.model or start.model)
             case Usage():
                 usage = event
             case Text() | ToolCall() | ToolArguments() | Refusal() | Reasoning() | Citation() | Finish():
@@ -276,7 +284,3 @@ def fold(events: Iterable[Event], model: str, *, include_reasoning: bool = False
         if getattr(start, name) is not None:
             body[name] = getattr(start, name)
     return orjson.dumps(body)
-
-
-def _fields(start: Start) -> dict[str, Any]:
-    return {name: getattr(start, name) for name in start.__slots__}

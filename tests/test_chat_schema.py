@@ -23,7 +23,13 @@ VAPI = {
     "metadata": {"numAssistantTurns": 3, "assistant": {"id": "x"}},
 }
 ELEVENLABS = {"user_id": "u1", "elevenlabs_extra_body": {"session_id": "s1", "deep": [1]}}
-OURS = {"provider": "demo", "session_id": "s2", "include_reasoning": True, "bedrock": {"sessionAttributes": {}}}
+OURS = {
+    "provider": "demo",
+    "session_id": "s2",
+    "include_reasoning": True,
+    "bedrock": {"sessionAttributes": {}},
+    "speech": True,
+}
 USUAL = {
     "model": "gpt-4o-mini",
     "temperature": 0.7,

@@ -1,12 +1,16 @@
 """POST /chat/completions."""
 
+from collections.abc import Iterable
+from dataclasses import replace
 from logging import getLogger
 
 from flask import Response
 
-from dispatch.relay import Answer
+from dispatch.catalogue import Route
+from events import ChatRequest, Event
 from schemas.chat import load_chat
 from schemas.completion import ChunkEncoder, fold
+from schemas.speech import spoken
 from views.api import api, read_body
 from views.house import house
 from views.sse import Line, stream, whole
@@ -21,22 +25,36 @@ def chat() -> Response:
     asked = load_chat(read_body(), show_reasoning=rooms.show_reasoning)
     route = rooms.catalogue.chat_route(asked)
     log.log(5, "asked", extra={"payload": asked.body})
-    facts = {"path": "chat", "model": asked.model, "stream": asked.stream}
+    fills = asked.stream and route.filler is not None and (rooms.fills_with_tools or not _may_call(asked))
+    aloud = _is_read_aloud(asked, route)
+    asked = replace(asked, rebuild=fills or aloud)
     line = Line(
         route,
         lambda target, call: target.provider.chat(asked, target, call),
-        facts,
+        {"path": "chat", "model": asked.model, "stream": asked.stream},
         streams=asked.stream,
         reasoning=asked.include_reasoning,
+        fills=fills,
+        through=spoken if aloud else None,
     )
     name = route.targets[0].public_name
     if asked.stream:
         return stream(
-            line,
-            ChunkEncoder(name, include_usage=asked.include_usage, include_reasoning=asked.include_reasoning),
+            line, ChunkEncoder(name, include_usage=asked.include_usage, include_reasoning=asked.include_reasoning)
         )
 
-    def folded(answer: Answer) -> bytes:
-        return fold(answer, name, include_reasoning=asked.include_reasoning)
+    def folded(events: Iterable[Event]) -> bytes:
+        return fold(events, name, include_reasoning=asked.include_reasoning)
 
     return whole(line, folded)
+
+
+def _may_call(asked: ChatRequest) -> bool:
+    """Whether the answer may be a tool call, or follows one: a phrase before it would be one too many in this turn."""
+    return (bool(asked.tools) and asked.tool_choice != "none") or asked.messages[-1]["role"] in ("tool", "function")
+
+
+def _is_read_aloud(asked: ChatRequest, route: Route) -> bool:
+    """Whether the text is made fit for a voice: the body says so, else the model. JSON for a program never is."""
+    wanted = asked.extras.get("speech", route.row is not None and route.row.speech)
+    return bool(wanted) and asked.body.get("response_format", {}).get("type", "text") == "text"

@@ -1,10 +1,11 @@
 """POST /embeddings."""
 
+from collections.abc import Iterable
+
 from flask import Response
 
-from dispatch.relay import Answer
 from errors import UpstreamDown
-from events import Vectors
+from events import Event, Vectors
 from schemas.embeddings import embeddings_body, load_embeddings
 from views.api import api, read_body
 from views.house import house
@@ -19,8 +20,8 @@ def embeddings() -> Response:
     facts = {"path": "embeddings", "model": asked.model, "inputs": len(asked.inputs)}
     line = Line(route, lambda target, call: target.provider.embed(asked, target, call), facts, streams=False)
 
-    def body(answer: Answer) -> bytes:
-        for event in answer:
+    def body(events: Iterable[Event]) -> bytes:
+        for event in events:
             if isinstance(event, Vectors):
                 return embeddings_body(event, asked, route.targets[0].public_name)
         raise UpstreamDown("The upstream sent no embeddings.")

@@ -21,6 +21,7 @@ class House:
     relay: Relay
     watcher: Watcher
     show_reasoning: bool = False
+    fills_with_tools: bool = False
 
 
 def house() -> House:

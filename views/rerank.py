@@ -1,10 +1,11 @@
 """POST /rerank."""
 
+from collections.abc import Iterable
+
 from flask import Response
 
-from dispatch.relay import Answer
 from errors import UpstreamDown
-from events import Ranks
+from events import Event, Ranks
 from schemas.rerank import load_rerank, rerank_body
 from views.api import api, read_body
 from views.house import house
@@ -19,8 +20,8 @@ def rerank() -> Response:
     facts = {"path": "rerank", "model": asked.model, "documents": len(asked.documents)}
     line = Line(route, lambda target, call: target.provider.rerank(asked, target, call), facts, streams=False)
 
-    def body(answer: Answer) -> bytes:
-        for event in answer:
+    def body(events: Iterable[Event]) -> bytes:
+        for event in events:
             if isinstance(event, Ranks):
                 name = route.targets[0].public_name
                 return rerank_body(event, asked, name, return_documents=return_documents)

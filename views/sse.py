@@ -1,16 +1,18 @@
 """Answers on their way out: a stream of SSE frames, or one body; and the one log line that tells how it went."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from logging import INFO, WARNING, getLogger
 from time import monotonic
 from typing import Any
+from urllib.parse import quote
 
 from flask import Response, g, request
 
 from dispatch.catalogue import Route
 from dispatch.relay import Answer, Ask
 from errors import HungUp, ProxyError
+from events import Event
 from schemas.completion import ChunkEncoder
 from views.house import house
 
@@ -23,12 +25,28 @@ STATUSES = {"done": 200, "hung_up": 499}
 
 
 class Line:
-    """A caller's line while one request is answered: watched for their leaving, and told of in one log line."""
+    """A caller's line while one request is answered: watched for their leaving, and told of in one log line.
 
-    def __init__(self, route: Route, ask: Ask, facts: dict[str, Any], *, streams: bool, reasoning: bool = True) -> None:
+    `events` is what is answered, gone `through` something if that is given.
+    """
+
+    def __init__(
+        self,
+        route: Route,
+        ask: Ask,
+        facts: dict[str, Any],
+        *,
+        streams: bool,
+        reasoning: bool = True,
+        fills: bool = False,
+        through: Callable[[Iterable[Event]], Iterator[Event]] | None = None,
+    ) -> None:
         rooms = house()
         self.call = rooms.relay.call(g.request_id, streams=streams, caller=g.caller)
-        self.answer: Answer = rooms.relay.answer(route, ask, self.call, reasoning=reasoning)
+        self.answer: Answer = rooms.relay.answer(
+            route, ask, self.call, streams=streams, reasoning=reasoning, fills=fills
+        )
+        self.events: Iterable[Event] = through(self.answer) if through else self.answer
         self._facts = {"caller": g.caller, **facts} if g.caller else facts
         self._ended = False
         self._watcher = rooms.watcher
@@ -51,6 +69,9 @@ class Line:
         try:
             yield
         except HungUp:
+            if self.call.reason is not None:
+                self.end("failed", self.call.reason)
+                raise self.call.reason from None
             self.end("hung_up")
             raise
         except ProxyError as error:
@@ -60,6 +81,11 @@ class Line:
         except Exception:
             self.end("failed", ProxyError("Something went wrong here."))
             raise
+
+    def upstream(self) -> dict[str, str]:
+        """The header that names who answers; none while that is open (a stream may begin before)."""
+        name = self.answer.target.name
+        return {"x-upstream": quote(name, safe="/:@.<>#+ ")} if self.answer.first_event is not None else {}
 
     def _report(self, outcome: str, failure: ProxyError | None) -> dict[str, Any]:
         """Who answered, how fast, how much, and how it ended (F1)."""
@@ -71,6 +97,7 @@ class Line:
             "status": failure.status if failure else STATUSES[outcome],
             "outcome": outcome,
             "attempts": answer.attempts,
+            **({"hedged": True} if answer.hedged else {}),
             "duration_ms": round((monotonic() - self.call.started) * 1000, 1),
         }
         if answer.first_event is not None:
@@ -82,19 +109,20 @@ class Line:
         return facts
 
 
-def whole(line: Line, fold: Callable[[Answer], bytes]) -> Response:
+def whole(line: Line, fold: Callable[[Iterable[Event]], bytes]) -> Response:
     """One JSON body. Raises what fails."""
     with line.ends_if_it_fails():
-        body = fold(line.answer)
+        body = fold(line.events)
     line.end("done")
-    return Response(body, mimetype="application/json")
+    return Response(body, mimetype="application/json", headers=line.upstream())
 
 
 def stream(line: Line, encoder: ChunkEncoder) -> Response:
     """A stream of frames, once the first event has come (D2). Raises what fails before it."""
     with line.ends_if_it_fails():
         line.answer.commit()
-    response = Response(_frames(line, encoder), mimetype="text/event-stream", headers=HEADERS)
+    headers = {**HEADERS, **line.upstream()}
+    response = Response(_frames(line, encoder), mimetype="text/event-stream", headers=headers)
     # Whoever leaves early, even before the first byte, is noticed here: a generator not begun runs no `finally`.
     response.call_on_close(lambda: line.end("hung_up"))
     return response
@@ -102,13 +130,17 @@ def stream(line: Line, encoder: ChunkEncoder) -> Response:
 
 def _frames(line: Line, encoder: ChunkEncoder) -> Iterator[bytes]:
     try:
-        for event in line.answer:
+        for event in line.events:
             if data := encoder.encode(event):
                 yield data
         yield encoder.end()
         line.end("done")
     except HungUp:
-        line.end("hung_up")
+        if line.call.reason is None:
+            line.end("hung_up")
+        else:
+            line.end("failed", line.call.reason)
+            yield encoder.error(line.call.reason)
     except ProxyError as error:
         line.end("failed", error)
         yield encoder.error(error)

@@ -1,0 +1,47 @@
+"""What follows from a model's row: who stands in for it, what it cannot do, and whose turn it is. Pure functions."""
+
+from collections.abc import Mapping
+
+from dispatch.entries import Row, Upstream
+from errors import Unsupported
+from events import ChatRequest
+
+
+def with_fallbacks(row: Row, names: Mapping[str, Row]) -> list[Row]:
+    """The row, its fallbacks, and theirs: each once, in the order in which they are tried."""
+    rows: dict[str, Row] = {}
+    ahead = [row]
+    while ahead:
+        each = ahead.pop(0)
+        if each.name not in rows:
+            rows[each.name] = each
+            ahead = [names[name] for name in each.fallbacks if name in names] + ahead
+    return list(rows.values())
+
+
+def beyond(row: Row, request: ChatRequest) -> Unsupported | None:
+    """What the row is said not to be able to, and the request wants; None when it can."""
+    if request.tools and not (row.tools and (row.stream_tools or not request.stream)):
+        how = "" if not row.tools else " in a stream"
+        return Unsupported(f"The model {row.name!r} calls no tools{how} (tool_call, stream_tool_call).", param="tools")
+    if not row.images:
+        for position, message in enumerate(request.messages):
+            parts = message.get("content")
+            if isinstance(parts, list) and any(part.get("type") == "image_url" for part in parts):
+                where = f"messages[{position}].content"
+                return Unsupported(f"The model {row.name!r} takes no images (multimodal).", param=where)
+    return None
+
+
+def turns(upstreams: tuple[Upstream, ...]) -> tuple[Upstream, ...]:
+    """One round of requests, each place as often as its weight says, spread evenly (smooth weighted round robin)."""
+    credit = dict.fromkeys(range(len(upstreams)), 0)
+    total = sum(upstream.weight for upstream in upstreams)
+    order = []
+    for _ in range(total):
+        for position, upstream in enumerate(upstreams):
+            credit[position] += upstream.weight
+        best = max(credit, key=lambda position: credit[position])
+        credit[best] -= total
+        order.append(upstreams[best])
+    return tuple(order)
