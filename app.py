@@ -22,8 +22,10 @@ from dispatch.entries import Filler
 from dispatch.models import Models
 from dispatch.relay import Patience, Relay
 from dispatch.sources import Sources
+from dispatch.warm import Warmer
 from providers.base import Timeouts
 from views import chat, docs, embeddings, errors, models, providers, rerank
+from views.admission import Admission
 from views.api import api
 from views.auth import Guard
 from views.hangup import Watcher
@@ -52,7 +54,10 @@ def create_app(settings: Settings | None = None) -> Flask:
         app.register_blueprint(api, url_prefix=prefix or None, name=f"api{number}")
         app.register_blueprint(ops, url_prefix=prefix or None, name=f"ops{number}")
     app.register_blueprint(docs.docs)
-    _sources(settings).follow(app.extensions["thinkline"].catalogue)
+    catalogue = app.extensions["thinkline"].catalogue
+    _sources(settings).follow(catalogue)
+    if settings.warm:
+        Warmer(catalogue, _timeouts(settings)).start()
     app.before_request(_identify)
     app.after_request(_tell_id)
     if settings.allowed_origins:
@@ -80,15 +85,12 @@ def _edge(wsgi: Any) -> Any:
 
 def furnish(settings: Settings) -> House:
     """The rooms behind the views. Raises SettingError. Connects to nobody."""
-    timeouts = Timeouts(
-        settings.connect_timeout, settings.first_event_timeout, settings.idle_timeout, settings.total_timeout
-    )
     breakers = Breakers(settings.breaker_failures, settings.breaker_seconds)
     try:
         catalogue = Catalogue(
             _sources(settings).listings(),
             default=settings.provider_name,
-            timeouts=timeouts,
+            timeouts=_timeouts(settings),
             filler=Filler.of(settings.filler_after_ms, tuple(settings.filler_text.split("|"))),
             is_open=lambda target: breakers[target].state == "open",
         )
@@ -109,8 +111,15 @@ def furnish(settings: Settings) -> House:
             settings.heartbeat,
         ),
         watcher=Watcher(),
+        admission=Admission(settings.in_flight),
         show_reasoning=settings.reasoning == "show",
         fills_with_tools=settings.filler_with_tools,
+    )
+
+
+def _timeouts(settings: Settings) -> Timeouts:
+    return Timeouts(
+        settings.connect_timeout, settings.first_event_timeout, settings.idle_timeout, settings.total_timeout
     )
 
 

@@ -57,8 +57,12 @@ class Settings:
     port: int = setting(8000, "Port to listen on.", least=0, most=65535)
     workers: int = setting(1, "Processes. One serves hundreds of calls; more use more cores.", least=1)
     threads: int = setting(256, "Requests that one worker serves at the same time.", least=1)
+    max_in_flight: int = setting(
+        0, "Requests that one worker takes at the same time; 0: an eighth less than THREADS. More get a 503.", least=0
+    )
     graceful_timeout: float = setting(30.0, "Seconds that running streams have to end after SIGTERM.", least=0)
     reload: bool = setting(False, "Restart when a source file changes (development).")
+    warm: bool = setting(True, "Open TLS connections to the providers before the first caller comes, and keep them.")
     max_body_bytes: int = setting(20_971_520, "Largest request body; a larger one is a 413.", least=1)
     api_route_prefix: str = setting("/v1", "One more path prefix; `/v1` and bare paths always answer.")
 
@@ -162,6 +166,8 @@ class Settings:
                 raise SettingError(
                     f"ALLOWED_ORIGINS has {origin!r}; allowed are * and origins such as https://app.example.com."
                 )
+        if self.max_in_flight >= self.threads > 1:
+            raise SettingError(f"MAX_IN_FLIGHT is {self.max_in_flight}; allowed: less than THREADS, {self.threads}.")
         log_file = Path(self.log_file).absolute()
         if self.log_file and (log_file.is_dir() or not os.access(log_file.parent, os.W_OK)):
             raise SettingError(f"LOG_FILE is {self.log_file!r}; allowed: a file in a folder that can be written to.")
@@ -177,6 +183,11 @@ class Settings:
         known = {each.name: _value(each, variables) for each in documented()}
         upstreams = {name: value for name, value in variables.items() if UPSTREAM_VARIABLE.fullmatch(name)}
         return cls(**known, upstreams=MappingProxyType(upstreams), variables=MappingProxyType(variables))
+
+    @property
+    def in_flight(self) -> int:
+        """MAX_IN_FLIGHT, or what follows from THREADS."""
+        return self.max_in_flight or max(1, self.threads - max(1, self.threads // 8))
 
     @property
     def clouds(self) -> Mapping[str, Any]:

@@ -3,10 +3,12 @@
 https://docs.gunicorn.org/en/stable/settings.html
 """
 
+import signal
 import socket
 import struct
 import sys
 import threading
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -69,7 +71,13 @@ def on_starting(server: Any) -> None:
 
 
 def when_ready(server: Any) -> None:
-    """Say who answers, and where."""
+    """Say who answers, and where; and have a second SIGTERM end at once what the first lets end in its time."""
+    terms = count()
+
+    def terminate(_: int, frame: Any) -> None:
+        server.signal(signal.SIGINT if next(terms) else signal.SIGTERM, frame)
+
+    signal.signal(signal.SIGTERM, terminate)
     address = server.cfg.address[0]
     if isinstance(address, tuple):
         host = f"[{address[0]}]" if ":" in address[0] else address[0]

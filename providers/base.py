@@ -220,6 +220,9 @@ class Provider:
         """Yield one Ranks (and Silence before it). Raises as `chat` does."""
         raise Unsupported(f"{self.name} does not rerank.", param="model")
 
+    def warm(self, call: Call, timeouts: Timeouts) -> None:
+        """Have a connection at hand for the next caller, if one takes long to make. Raises as `chat` does."""
+
     def models(self, call: Call) -> Sequence[Model]:
         """The models that this upstream lists, asked of it each time; the catalogue caches. Raises as `chat` does."""
         return [Model(self.default_model, self.name)]

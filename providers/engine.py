@@ -140,8 +140,19 @@ class Connection:
         return self.complete and self._framed and self._keep_alive and not self._surplus
 
     def alive(self) -> bool:
-        """Whether a waiting connection still stands: bytes or an end, when none are due, mean that it does not."""
-        return not self._poll.poll(0)
+        """Whether a waiting connection still stands: bytes or an end, when none are due, mean that it does not. What
+        TLS itself sends between requests (the tickets of TLS 1.3) are none.
+        """
+        if not self._poll.poll(0):
+            return True
+        try:
+            if self._secure:
+                self.sock.recv(1)
+        except WOULD_BLOCK:
+            return True
+        except OSError:
+            pass  # it has failed meanwhile
+        return False
 
     def close(self) -> None:
         """Close it, and let the parser's reference to this object go."""
@@ -216,6 +227,14 @@ class Pool:
                 self._kept.appendleft(eldest)
                 return
             eldest.close()
+
+    def lasts(self, seconds: float) -> bool:
+        """Whether a connection waits here that may still be used so many seconds from now."""
+        try:
+            newest = self._kept[-1]
+        except IndexError:
+            return False
+        return monotonic() - newest.kept_at < KEPT_SECONDS - seconds and newest.alive()
 
     def __len__(self) -> int:
         return len(self._kept)

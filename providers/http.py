@@ -27,6 +27,8 @@ LINGER_SECONDS = 0.05
 """How long close() waits for the end of a response whose content has all been read, to keep the connection."""
 BODY_BYTES = 256 * 1024 * 1024
 """More than this from an upstream is not an answer."""
+WARM_SECONDS = 25.0
+"""How long a kept connection must still last to count as warm."""
 UNSAFE = re.compile(r"[\x00-\x1f\x7f]")
 
 
@@ -85,6 +87,21 @@ def send(
     reply = Reply(account, account.request(method, path, headers, body), call, timeouts or Timeouts())
     reply.start()
     return reply
+
+
+def warm(account: Account, call: Call, timeouts: Timeouts) -> None:
+    """Have a connection wait in the pool, if making one costs a TLS handshake and none is there that will last.
+
+    Raises UpstreamDown, UpstreamTimeout and HungUp.
+    """
+    if not account.peer.secure or account.pool.lasts(WARM_SECONDS):
+        return
+    try:
+        connection = Connection(connect(account.peer, call, timeouts.connect))
+    except (OSError, UnicodeError) as error:
+        raise translate(error, account.name, proxy=account.peer.proxy) from error
+    call.detach(connection.sock)
+    account.pool.put(connection)
 
 
 class Reply:

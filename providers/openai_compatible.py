@@ -25,11 +25,11 @@ from events import (
     Usage,
     Vectors,
 )
-from providers.base import Call, Model, Provider, Target
+from providers.base import Call, Model, Provider, Target, Timeouts
 from providers.chunks import NONSENSE, ErrorFrame, events_of_body, unwrapped
 from providers.exchange import accepted, read
 from providers.failures import failure, in_band
-from providers.http import Account, Reply, send
+from providers.http import Account, Reply, send, warm
 from providers.passing import Mode, Passing, whole
 from providers.sse import Splitter
 from providers.translate import no_images
@@ -112,6 +112,10 @@ class OpenAICompatible(Provider):
         except NONSENSE as error:
             raise self._nonsense(f"a ranking without {error}") from error
         yield Ranks(ranks, data.get("model") or "", Usage(tokens, 0) if isinstance(tokens, int) else None)
+
+    def warm(self, call: Call, timeouts: Timeouts) -> None:
+        """Keep a connection open there."""
+        warm(self._account, call, timeouts)
 
     def models(self, call: Call) -> Sequence[Model]:
         """GET /models; also a bare array, as some servers answer."""

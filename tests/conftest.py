@@ -80,7 +80,12 @@ def _target(link: Path) -> str:
 
 def environment(**settings: object) -> dict[str, str]:
     """Only what the test says: nothing of the developer's own environment or .env."""
-    return {"PATH": "/usr/bin:/bin", "ENV_FILE": "/dev/null", **{name: str(value) for name, value in settings.items()}}
+    return {
+        "PATH": "/usr/bin:/bin",
+        "ENV_FILE": "/dev/null",
+        "WARM": "false",
+        **{name: str(value) for name, value in settings.items()},
+    }
 
 
 @contextmanager

@@ -1,4 +1,5 @@
-"""Who has left? One thread per worker watches the callers' sockets, and ends the work for those who hang up (D7).
+"""Who has left, and who does not come? One thread per worker watches the callers' sockets: it ends the work for those
+who hang up (D7), and cuts off those who hold a thread by sending their request a byte at a time.
 
 A WSGI server learns that a caller has left only when it next writes. The kernel knows at once: an epoll on the
 caller's socket says so within a millisecond, at no cost while the caller stays. Where there is no such socket (the
@@ -6,14 +7,38 @@ development server) or no epoll (macOS), the next heartbeat's write finds out.
 """
 
 import select
+import socket
 import threading
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from math import inf
+from time import monotonic
 from typing import Any
 
 from dispatch.relay import Call
 
 LEFT = getattr(select, "POLLRDHUP", 0) | select.POLLHUP | select.POLLERR
 LEFT_ONCE = getattr(select, "EPOLLRDHUP", 0) | getattr(select, "EPOLLONESHOT", 0)
+
+
+DUE_SECONDS = 30.0
+"""How long a head may take to come, and how long a body."""
+LOOK_SECONDS = 5.0
+"""How often it is looked for those who are late."""
+
+
+@dataclass(eq=False, slots=True)
+class Due:
+    """What a caller is to send, by when; `late` once they were cut off."""
+
+    socket: Any
+    by: float
+    late: bool = False
+
+    def came(self) -> None:
+        """It is there."""
+        self.by = inf
 
 
 class Watcher:
@@ -26,6 +51,7 @@ class Watcher:
     def __init__(self) -> None:
         self._starting = threading.Lock()
         self._calls: dict[int, Call] = {}
+        self._due: set[Due] = set()
         self._epoll: select.epoll | None = None
 
     def watch(self, environ: Mapping[str, Any], call: Call) -> int | None:
@@ -47,6 +73,31 @@ class Watcher:
         if descriptor is not None:
             self._calls.pop(descriptor, None)
 
+    @contextmanager
+    def due(self, sock: socket.socket | None) -> Iterator[Due]:
+        """Within this block the caller is to send something; who takes too long is heard no further."""
+        due = Due(sock, monotonic() + DUE_SECONDS)
+        if sock is None or not hasattr(select, "epoll"):
+            yield due
+            return
+        if self._epoll is None:
+            self._start()
+        self._due.add(due)
+        try:
+            yield due
+        finally:
+            self._due.discard(due)
+
+    def _cut_off_the_late(self) -> None:
+        now = monotonic()
+        for due in list(self._due):
+            if now >= due.by:
+                due.late = True
+                try:
+                    due.socket.shutdown(socket.SHUT_RD)
+                except OSError:
+                    pass  # they have left
+
     def _start(self) -> select.epoll:
         with self._starting:
             if self._epoll is None:
@@ -57,7 +108,9 @@ class Watcher:
 
     def _run(self, epoll: select.epoll) -> None:
         while True:
-            for descriptor, _ in epoll.poll():
+            events = epoll.poll(LOOK_SECONDS)
+            self._cut_off_the_late()
+            for descriptor, _ in events:
                 call = self._calls.get(descriptor)
                 # The descriptor may be another caller's by now: the event is a hint, the socket is the proof.
                 if call is not None and _has_left(descriptor):

@@ -7,6 +7,7 @@ from flask import current_app
 from dispatch.catalogue import Catalogue
 from dispatch.models import Models
 from dispatch.relay import Relay
+from views.admission import Admission
 from views.auth import Guard
 from views.hangup import Watcher
 
@@ -20,6 +21,7 @@ class House:
     models: Models
     relay: Relay
     watcher: Watcher
+    admission: Admission
     show_reasoning: bool = False
     fills_with_tools: bool = False
 

@@ -15,9 +15,11 @@ def health() -> Response:
 
 
 @ops.get("/ready")
-def ready() -> Response:
-    """Tell that requests can be served, and by whom."""
-    return jsonify(status="ready", provider=house().catalogue.default)
+def ready() -> tuple[Response, int]:
+    """Tell that requests can be served, and by whom; not while the server shuts down."""
+    if house().admission.draining:
+        return jsonify(status="draining"), 503
+    return jsonify(status="ready", provider=house().catalogue.default), 200
 
 
 @ops.get("/")

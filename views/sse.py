@@ -49,6 +49,8 @@ class Line:
         self.events: Iterable[Event] = through(self.answer) if through else self.answer
         self._facts = {"caller": g.caller, **facts} if g.caller else facts
         self._ended = False
+        self._admission = rooms.admission
+        self._admission.attend(self.call)
         self._watcher = rooms.watcher
         self._watched = rooms.watcher.watch(request.environ, self.call)
 
@@ -58,6 +60,7 @@ class Line:
             return
         self._ended = True
         self.answer.close()
+        self._admission.dismiss(self.call)
         self._watcher.unwatch(self._watched)
         level = WARNING if outcome == "failed" else INFO
         if log.isEnabledFor(level):

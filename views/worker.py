@@ -1,13 +1,61 @@
-"""gunicorn's threaded worker, which tells callers in JSON what is wrong with bytes that are no request at all."""
+"""gunicorn's threaded worker, as Thinkline wants it: errors in JSON, no thread for those who send a byte at a time, and
+an end that lets calls end.
+"""
 
+import threading
 from typing import Any
 
 import orjson
 from gunicorn.workers.gthread import ThreadWorker
 
+from views.house import House
+
+LAST_WORDS_SECONDS = 1.0
+"""How long before the end of GRACEFUL_TIMEOUT the calls that still run are told."""
+
 
 class Worker(ThreadWorker):  # type: ignore[misc]
-    """gthread, with OpenAI's error object where gunicorn would send a page of HTML."""
+    """gthread, with what this file's head says."""
+
+    _of_this_thread = threading.local()
+
+    @property
+    def _house(self) -> House | None:
+        """None while the app is not loaded, and where it could not be (RELOAD after a mistake)."""
+        house: House | None = getattr(self.wsgi, "extensions", {}).get("thinkline")
+        return house
+
+    def handle(self, conn: Any) -> Any:
+        """Serve a connection's next request; its head is due."""
+        house = self._house
+        if house is None:
+            return super().handle(conn)
+        with house.watcher.due(conn.sock) as self._of_this_thread.due:
+            return super().handle(conn)
+
+    def handle_request(self, req: Any, conn: Any) -> Any:
+        """The head has come."""
+        due = getattr(self._of_this_thread, "due", None)
+        if due is not None:
+            due.came()
+        return super().handle_request(req, conn)
+
+    def handle_exit(self, sig: int, frame: Any) -> None:
+        """SIGTERM: take no new calls, let those that run end, then stop.
+
+        Meanwhile health is answered, and readiness denied. gunicorn's own way is to stop listening at once.
+        """
+        house = self._house
+        if house is None:
+            super().handle_exit(sig, frame)
+        elif not house.admission.draining:
+            threading.Thread(target=self._drain, args=(house, sig, frame), name="drain", daemon=True).start()
+
+    def _drain(self, house: House, sig: int, frame: Any) -> None:
+        graceful = self.cfg.graceful_timeout
+        last_words = min(LAST_WORDS_SECONDS, graceful / 2)
+        house.admission.drain(graceful - last_words, last_words / 2)
+        super().handle_exit(sig, frame)
 
     def handle_error(self, req: Any, client: Any, addr: Any, exc: BaseException) -> None:
         """Let gunicorn find the status and log it, and put it in our words."""

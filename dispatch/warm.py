@@ -1,0 +1,48 @@
+"""Connections that wait for the first caller: opened when the server starts, TLS and all, and kept open (WARM)."""
+
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from logging import getLogger
+
+from dispatch.catalogue import Catalogue
+from dispatch.entries import Entry
+from errors import HungUp, ProxyError
+from providers.base import Call, Timeouts
+
+log = getLogger("thinkline.warm")
+
+EVERY_SECONDS = 20.0
+"""Between two looks; shorter than a kept connection lives."""
+AT_ONCE = 8
+
+
+class Warmer:
+    """Has every provider that can be used keep a connection at hand, from a thread of its own."""
+
+    def __init__(self, catalogue: Catalogue, timeouts: Timeouts) -> None:
+        self._catalogue = catalogue
+        self._timeouts = timeouts
+
+    def start(self) -> None:
+        """Begin, and go on until the process ends."""
+        threading.Thread(target=self._run, name="warm", daemon=True).start()
+
+    def look(self) -> None:
+        """One look at all of them."""
+        entries = self._catalogue.snapshot.available()
+        with ThreadPoolExecutor(max_workers=AT_ONCE, thread_name_prefix="warm") as pool:
+            list(pool.map(self._warm, entries))
+
+    def _run(self) -> None:
+        while True:
+            self.look()
+            threading.Event().wait(EVERY_SECONDS)
+
+    def _warm(self, entry: Entry) -> None:
+        call = Call()
+        call.begin(self._timeouts)
+        try:
+            self._catalogue.provider(entry).warm(call, self._timeouts)
+        except (ProxyError, HungUp, OSError, ValueError) as error:
+            # Nobody has asked yet: whoever asks first will be told.
+            log.debug("not warm", extra={"facts": {"provider": entry.name, "error": str(error)}})
