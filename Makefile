@@ -11,7 +11,7 @@ run: $(VENV)/.runtime
 	$(BIN)/gunicorn 'app:create_app()'
 
 test: $(VENV)/.development
-	$(BIN)/python -m pytest -q -n 2
+	$(BIN)/python -m pytest -q -n 4
 
 check: $(VENV)/.development
 	$(BIN)/ruff format --check .

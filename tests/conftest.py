@@ -1,10 +1,7 @@
 """What the tests stand on: the app under Flask's test client, and the real thing, gunicorn on a free port."""
 
 import re
-import signal
 import socket
-import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -15,6 +12,7 @@ from openai import OpenAI
 
 from app import create_app
 from config import Settings
+from tests.forked import Forked
 from tests.upstreams.openai import OpenAIUpstream
 
 ROOT = Path(__file__).parent.parent
@@ -39,7 +37,7 @@ def until(condition: Callable[[], object], what: str, seconds: float = EVER) -> 
 class Served:
     """The app under gunicorn: `url` ends in /v1; `log()` is what it has written so far."""
 
-    def __init__(self, port: int, process: subprocess.Popen[bytes], log_path: Path) -> None:
+    def __init__(self, port: int, process: Forked, log_path: Path) -> None:
         self.port = port
         self.process = process
         self.url = f"http://127.0.0.1:{port}/v1"
@@ -90,23 +88,17 @@ def environment(**settings: object) -> dict[str, str]:
 
 @contextmanager
 def served(log_path: Path, *arguments: str, **settings: object) -> Iterator[Served]:
-    """The app under real gunicorn until the block ends."""
+    """The app under real gunicorn until the block ends, which is sudden."""
     port = free_port()
-    command = [sys.executable, "-m", "gunicorn", *arguments, "app:create_app()"]
     variables = environment(PORT=port, **{"THREADS": 32, **settings})
-    with log_path.open("wb") as log:
-        process = subprocess.Popen(command, cwd=ROOT, env=variables, stdout=log, stderr=subprocess.STDOUT)
+    log_path.write_bytes(b"")
+    process = Forked(["-m", "gunicorn", *arguments, "app:create_app()"], variables, log_path, log_path)
     try:
         until(lambda: _answers(port) or process.poll() is not None, "gunicorn to answer")
         assert process.poll() is None, log_path.read_text()
         yield Served(port, process, log_path)
     finally:
-        process.send_signal(signal.SIGTERM)
-        try:
-            process.wait(EVER)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
+        process.kill()  # how it ends in earnest is the matter of test_server.py
 
 
 def _answers(port: int) -> bool:

@@ -2,13 +2,12 @@
 
 import http.client
 import socket
-import subprocess
-import sys
 import threading
 from collections.abc import Mapping
 from typing import Any
 
-from tests.conftest import EVER, ROOT, environment
+from tests.conftest import EVER, environment
+from tests.forked import run
 from tests.frames import error
 
 HI = [{"role": "user", "content": "hi"}]
@@ -67,15 +66,7 @@ def head(*lines: str, path: str = "/v1/chat/completions", method: str = "POST") 
 
 def fails_to_start(*command: str, **settings: object) -> str:
     """What is said by a start that must not succeed: one sentence on stderr besides the log, and no traceback."""
-    done = subprocess.run(
-        [sys.executable, *command],
-        cwd=ROOT,
-        env=environment(**{"PORT": 0, **settings}),
-        capture_output=True,
-        text=True,
-        timeout=EVER,
-        check=False,
-    )
+    done = run(command, environment(**{"PORT": 0, **settings}), EVER)
     assert done.returncode not in (0, -15), done
     assert "Traceback" not in done.stderr, done.stderr
     said = [line for line in done.stderr.splitlines() if " gunicorn.error: " not in line]

@@ -3,19 +3,19 @@
 import json
 import re
 import socket
-import subprocess
-import sys
 import threading
 import time
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
+from subprocess import CompletedProcess
 from typing import Any
 
 import pytest
 
-from tests.conftest import EVER, ROOT, environment, free_port
+from tests import forked
+from tests.conftest import EVER, environment, free_port
 from tests.upstreams import Answer, Connection, OpenAIUpstream, Received, Server, faults
 
 KEY = "sk-doctor-0123456789abcdef"
@@ -35,12 +35,8 @@ class Report:
         return found[0]
 
 
-def run(*arguments: str, **settings: object) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "doctor.py", *arguments]
-    variables = environment(**{"PORT": 0, **settings})
-    done = subprocess.run(
-        command, cwd=ROOT, env=variables, capture_output=True, text=True, timeout=2 * EVER, check=False
-    )
+def run(*arguments: str, **settings: object) -> "CompletedProcess[str]":
+    done = forked.run(["doctor.py", *arguments], environment(**{"PORT": 0, **settings}), 2 * EVER)
     assert not done.stderr, done.stderr
     return done
 

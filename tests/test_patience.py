@@ -99,8 +99,8 @@ def test_a_silent_upstream_is_not_a_silent_line(serve: Serve, upstream: OpenAIUp
 
 
 def test_silence_in_the_middle_too(serve: Serve, upstream: OpenAIUpstream) -> None:
-    app = start(serve, upstream, HEARTBEAT=0.2)
-    upstream.enqueue(Answer(texts=["One", " two"], frame_delay=0.9))
+    app = start(serve, upstream, HEARTBEAT=0.1)
+    upstream.enqueue(Answer(texts=["One", " two"], frame_delay=0.35))
     _, heard = hear(app.port, chat_body(stream=True))
     stream = b"".join(data for _, data in heard)
     assert said(stream) == "One two"
