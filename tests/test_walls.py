@@ -48,7 +48,9 @@ MAY_IMPORT: Mapping[str, str] = {
     # The means themselves.
     "providers.base": "events errors",
     "providers.http": "providers.base providers.engine providers.connect events errors",
-    "providers.exchange": "providers.http providers.sse events errors",
+    "providers.exchange": (
+        "providers.base providers.http providers.sse providers.translate providers.words events errors"
+    ),
     "providers.translate": "errors events",
     "providers.connect": "providers.base providers.engine errors",
     "providers.engine": "",
