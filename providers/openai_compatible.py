@@ -53,8 +53,7 @@ class OpenAICompatible(Provider):
         self.name = name or vendor.name
         self.default_model = model or vendor.model
         self._vendor = vendor
-        headers = {vendor.key_header: f"{vendor.key_scheme} {api_key}".strip()} if api_key else {}
-        self._account = Account(self.name, base_url, headers, proxy)
+        self._account = Account(self.name, base_url, vendor.credential(api_key), proxy)
         self._failure = partial(failure, self.name)
 
     def chat(self, request: ChatRequest, target: Target, call: Call) -> Events:

@@ -4,6 +4,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from .anthropic import AnthropicUpstream
+from .cohere import CohereUpstream
+from .gemini import GeminiUpstream
 from .openai import OpenAIUpstream
 from .scripted import Scripted
 
@@ -33,5 +36,24 @@ DIALECTS = (
         lambda upstream: {"OPENAI_API_KEY": upstream.key, "OPENAI_BASE_URL": upstream.base_url},
         "gpt-4o-mini",
         {"reasoning": "api.openai.com keeps its thinking to itself"},
+    ),
+    Dialect(
+        "gemini",
+        GeminiUpstream,
+        lambda upstream: {"GEMINI_API_KEY": upstream.key, "GEMINI_BASE_URL": upstream.base_url},
+        "gemini-3-flash-preview",
+    ),
+    Dialect(
+        "anthropic",
+        AnthropicUpstream,
+        lambda upstream: {"ANTHROPIC_API_KEY": upstream.key, "ANTHROPIC_BASE_URL": upstream.url},
+        "claude-haiku-4-5",
+    ),
+    Dialect(
+        "cohere",
+        CohereUpstream,
+        lambda upstream: {"COHERE_API_KEY": upstream.key, "COHERE_BASE_URL": upstream.base_url},
+        "command-a-reasoning-08-2025",
+        {"usage": "Cohere counts no tokens of reasoning"},
     ),
 )
