@@ -8,7 +8,7 @@ import orjson
 from errors import ProxyError
 from events import Citation, Event, Finish, FinishReason, Reasoning, Text, ToolArguments, ToolCall, Usage
 from providers.sse import Frame
-from providers.translate import Json
+from providers.translate import Json, string, tokens
 
 STOPS: Mapping[str, FinishReason] = {
     "end_turn": "stop",
@@ -79,15 +79,15 @@ class Answer:
     def _opened(self, index: int, block: Mapping[str, Any]) -> Iterator[Event]:
         self._blocks[index] = state = {**block, "from": self._characters, "sources": block.get("citations") or []}
         if block["type"] == "tool_use":
-            self._called[index] = block["id"]
+            self._called[index] = string(block["id"])
             if self._thoughts:
                 self._keep(block["id"], self._thoughts)
                 self._thoughts = []
-            yield ToolCall(index, block["name"], block["id"])
+            yield ToolCall(index, string(block["name"]), block["id"])
         elif block["type"] == "text" and block.get("text"):
             yield self._text(block["text"])
         elif block["type"] == "thinking" and block.get("thinking"):
-            yield Reasoning(block["thinking"])
+            yield Reasoning(string(block["thinking"]))
         state["pieces"] = False
 
     def _went_on(self, index: int, delta: Mapping[str, Any]) -> Iterator[Event]:
@@ -97,9 +97,9 @@ class Answer:
                 yield self._text(delta["text"])
             case "input_json_delta" if delta["partial_json"] and index in self._called:
                 state["pieces"] = True
-                yield ToolArguments(index, delta["partial_json"])
+                yield ToolArguments(index, string(delta["partial_json"]))
             case "thinking_delta":
-                state["thinking"] += delta["thinking"]
+                state["thinking"] += string(delta["thinking"])
                 if delta["thinking"]:
                     yield Reasoning(delta["thinking"])
             case "signature_delta":
@@ -122,7 +122,7 @@ class Answer:
             yield Citation(url, title, state["from"], self._characters)
 
     def _text(self, text: str) -> Text:
-        self._characters += len(text)
+        self._characters += len(string(text))
         return Text(text)
 
     def _count(self, usage: Any) -> None:
@@ -132,9 +132,7 @@ class Answer:
     def _told(self) -> Iterator[Usage]:
         if "output_tokens" not in self._usage:
             return
-        fresh, written, cached = (
-            self._usage.get(key, 0)
-            for key in ("input_tokens", "cache_creation_input_tokens", "cache_read_input_tokens")
-        )
-        thinking = (self._usage.get("output_tokens_details") or {}).get("thinking_tokens", 0)
-        yield Usage(fresh + written + cached, self._usage["output_tokens"], cached, thinking)
+        kinds = ("input_tokens", "cache_creation_input_tokens", "cache_read_input_tokens", "output_tokens")
+        fresh, written, cached, said = (tokens(self._usage.get(kind)) for kind in kinds)
+        thought = tokens((self._usage.get("output_tokens_details") or {}).get("thinking_tokens"))
+        yield Usage(fresh + written + cached, said, cached, thought)

@@ -180,3 +180,15 @@ def cap(request: ChatRequest, most: int | None) -> int | None:
     """How long the answer may be, in tokens: what the caller wants, but not more than `most`."""
     asked = request.max_tokens
     return asked if most is None or asked is None else min(asked, most)
+
+
+def string(value: Any) -> str:
+    """A text that an upstream must have said. Raises TypeError for what is none."""
+    if not isinstance(value, str):
+        raise TypeError(f"{type(value).__name__} instead of a text")
+    return value
+
+
+def tokens(value: Any) -> int:
+    """A count of an upstream's; 0 for what is none."""
+    return value if type(value) is int and value >= 0 else 0

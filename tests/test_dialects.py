@@ -8,22 +8,26 @@ import json
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
+from itertools import pairwise
+from random import Random
 from typing import Any
 
+import hypothesis
 import pytest
+from hypothesis import strategies as st
 
 from app import create_app
 from config import Settings
-from tests.conftest import environment
-from tests.conversations import CONVERSATIONS, HI, Conversation, Wanted
+from tests.conftest import environment, until
+from tests.conversations import CONVERSATIONS, HI, WEATHER, Conversation, Wanted
 from tests.frames import chunks, completion, error, payloads
+from tests.upstreams import FAULTS, Answer, Call, Connection, Fault, Phase, cases
+from tests.upstreams.answers import TEXTS
 from tests.upstreams.dialects import DIALECTS, Dialect
+from tests.upstreams.reply import Reply, play
 from tests.upstreams.scripted import Scripted
 
-HURRIED = {"FIRST_EVENT_TIMEOUT": 0.2, "IDLE_TIMEOUT": 0.2, "RETRIES": 0, "BREAKER_FAILURES": 10_000}
-TIMED_OUT = {"stalled_before_headers", "slow_headers", "stalled_after_headers", "comments_only", "stalled"}
-LOUD = {"endless_headers", "endless_line"}
-"""Megabytes that the transport refuses whoever sends them: tests/test_faults.py has them once."""
+HURRIED = {"FIRST_EVENT_TIMEOUT": 0.1, "IDLE_TIMEOUT": 0.1}
 
 
 @dataclass(frozen=True)
@@ -154,3 +158,150 @@ def _differences(line: Line, said: Conversation, stream: bool) -> list[str]:
     ]
     sent = " ".join(text for each in line.upstream.received[before:] for text in leaves(each.json))
     return differences + [f"{text!r} has not reached the vendor: {sent!r}" for text in said.told if text not in sent]
+
+
+# What can go wrong
+
+
+@pytest.fixture(scope="module", params=DIALECTS, ids=str)
+def lines(request: pytest.FixtureRequest) -> Iterator[tuple[Line, Line]]:
+    """A line with the usual patience, and one with hardly any, for vendors that fall silent."""
+    with line_to(request.param) as patient, line_to(request.param, **HURRIED) as hurried:
+        yield patient, hurried
+
+
+@cases(FAULTS)
+def test_a_fault_is_told(lines: tuple[Line, Line], fault: Fault, stream: bool) -> None:
+    """N2, N3, N26, N27: before the first event a status, after it an error frame; never a made-up finish; no leak."""
+    line = lines[fault.silent]
+    line.upstream.always(Answer(fault=fault))
+    response = line.ask({}, stream)
+    line.upstream.always(Answer())
+    if fault.harmless:
+        assert response.status_code == 200, response.data
+        assert got(response, stream).text == "".join(TEXTS)
+    elif response.status_code == 200:
+        assert fault.phase in (Phase.MIDDLE, Phase.END)
+        *before, last = payloads(response.data)
+        assert '"finish_reason":"' not in "".join(before)
+        assert error(last.encode())["code"] == ("upstream_timeout" if fault.silent else "upstream_error")
+    else:
+        assert response.status_code == (504 if fault.silent else 502)
+        assert error(response.data)["message"]
+    until(lambda: line.upstream.open_connections() <= 1, "the connections to be closed or kept")
+
+
+# Whatever is said
+
+LETTERS = st.text(st.characters(exclude_categories=["Cs"]), max_size=20)
+NAMES = st.from_regex(r"[a-z][a-z0-9_]{0,15}", fullmatch=True)
+VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers(-(2**53), 2**53) | LETTERS,
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(LETTERS, inner, max_size=3),
+    max_leaves=6,
+)
+OFTEN = hypothesis.settings(
+    max_examples=30,
+    deadline=None,
+    derandomize=True,
+    suppress_health_check=[hypothesis.HealthCheck.function_scoped_fixture, hypothesis.HealthCheck.too_slow],
+)
+
+
+@st.composite
+def answers(draw: st.DrawFn) -> Answer:
+    """Words in any pieces, and calls whose arguments are cut anywhere."""
+    calls = []
+    for number, name in enumerate(draw(st.lists(NAMES, max_size=3))):
+        raw = json.dumps(draw(st.dictionaries(LETTERS, VALUES, max_size=3)), ensure_ascii=draw(st.booleans()))
+        cuts = sorted(draw(st.lists(st.integers(0, len(raw)), max_size=4)))
+        calls.append(Call(f"call_{number}", name, [raw[a:b] for a, b in pairwise([0, *cuts, len(raw)])]))
+    texts = draw(st.lists(LETTERS, min_size=not calls, max_size=5))
+    return Answer(texts=texts, calls=calls)
+
+
+@OFTEN
+@hypothesis.given(answer=answers(), stream=st.booleans())
+def test_what_a_vendor_says_is_what_the_caller_hears(lines: tuple[Line, Line], answer: Answer, stream: bool) -> None:
+    """Text in is text out, arguments stay JSON, indices are dense, and there is one finish (`chunks` sees to that)."""
+    line, _ = lines
+    line.upstream.enqueue(answer)
+    found = got(line.ask({"tools": [WEATHER]}, stream), stream)
+    assert found.text == "".join(answer.texts or ())
+    assert list(found.calls) == [(call[1], json.loads("".join(call[2]))) for call in answer.calls]
+    assert found.finish == ("tool_calls" if answer.calls else "stop")
+
+
+@st.composite
+def conversations(draw: st.DrawFn) -> list[dict[str, Any]]:
+    """Messages in any order of roles, some of them empty, some with calls and their results."""
+    messages: list[dict[str, Any]] = []
+    for number, role in enumerate(draw(st.lists(st.sampled_from(["system", "user", "assistant", "call"]), max_size=6))):
+        words = draw(LETTERS)
+        if role == "call":
+            arguments = json.dumps(draw(st.dictionaries(NAMES, LETTERS, max_size=2)), ensure_ascii=False)
+            function = {"name": "get_weather", "arguments": arguments}
+            call = {"id": f"call_{number}", "type": "function", "function": function}
+            messages.append({"role": "assistant", "content": words, "tool_calls": [call]})
+            messages.append({"role": "tool", "tool_call_id": call["id"], "content": draw(LETTERS)})
+        else:
+            messages.append({"role": role, "content": words})
+    return [*messages, {"role": "user", "content": "Now."}]
+
+
+@OFTEN
+@hypothesis.given(messages=conversations())
+def test_what_the_caller_says_is_what_a_vendor_hears(lines: tuple[Line, Line], messages: list[dict[str, Any]]) -> None:
+    """No vendor refuses a conversation that OpenAI takes, and every word of it reaches them all."""
+    line, _ = lines
+    before = len(line.upstream.received)
+    response = line.ask({"messages": messages, "tools": [WEATHER]}, stream=False)
+    assert response.status_code == 200, response.data
+    (request,) = line.upstream.received[before:]
+    sent = "\n".join(leaves(request.json))
+    for message in messages:
+        if message["content"].strip():
+            assert message["content"] in sent
+
+
+@hypothesis.settings(OFTEN, max_examples=100)
+@hypothesis.given(seed=st.integers(0, 2**32), stream=st.booleans())
+def test_nonsense_is_no_answer_and_no_crash(lines: tuple[Line, Line], seed: int, stream: bool) -> None:
+    """N26: a vendor that leaves frames out, or puts something else in their place."""
+    line, _ = lines
+    chance = Random(seed)
+
+    def odd(connection: Connection, reply: Reply) -> None:
+        pieces = [replace(piece, data=_spoilt(piece.data, chance)) for piece in reply.pieces]
+        kept = [piece for piece in pieces if not reply.stream or chance.random() < 0.9]
+        play(connection, replace(reply, pieces=tuple(kept)))
+
+    fault = Fault("odd", "", Phase.THROUGHOUT, odd)
+    line.upstream.always(
+        Answer(texts=["Hm."], calls=[Call("call_1", "get_weather", ['{"city": ', '"x"}'])], fault=fault)
+    )
+    response = line.ask({"tools": [WEATHER]}, stream)
+    line.upstream.always(Answer())
+    assert response.status_code in (200, 502), response.data
+    assert b"Something went wrong here" not in response.data
+    if response.status_code == 200 and b'{"error":' not in response.data and line.dialect.name != "openai":
+        (chunks if stream else completion)(response.data)  # what is translated, and no failure, is sound
+
+
+def _spoilt(frame: bytes, chance: Random) -> bytes:
+    """A frame, or a body, now and then with something else in it."""
+    start, end = frame.find(b"{"), frame.rfind(b"}") + 1
+    if start < 0 or chance.random() < 0.7:
+        return frame
+    return frame[:start] + json.dumps(_changed(json.loads(frame[start:end]), chance)).encode() + frame[end:]
+
+
+def _changed(value: Any, chance: Random) -> Any:
+    if isinstance(value, dict) and value and chance.random() < 0.8:
+        name = chance.choice(sorted(value))
+        if chance.random() < 0.2:
+            return {key: each for key, each in value.items() if key != name}
+        return {**value, name: _changed(value[name], chance)}
+    if isinstance(value, list) and value and chance.random() < 0.8:
+        return [_changed(value[0], chance), *value[1:]]
+    return chance.choice((None, True, -1, 1.5, "", "x", [], {}, [None], {"type": "x"}, [{"a": [1]}]))
