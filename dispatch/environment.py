@@ -62,17 +62,19 @@ def vendor_entry(
         missing.append(f"{stem}_API_KEY")
     if not url:
         missing.append(f"{stem}_BASE_URL")
+    url = _with_path(url, vendor.path)
+    vendor = vendor.at(url)
     options: dict[str, Any] = {
         "vendor": vendor,
         "name": name or vendor.name,
-        "base_url": _with_path(url, vendor.path),
+        "base_url": url,
         "api_key": key,
         "model": model,
         "proxy": proxy,
     }
     return Entry(
         name or vendor.name,
-        vendor.dialect(options["base_url"]),
+        vendor.kind,
         model,
         options,
         " and ".join(missing),

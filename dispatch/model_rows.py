@@ -22,14 +22,16 @@ DIALECTS = tuple(
         ("openai_compatible", r"(.*)/chat/completions/?"),
         ("images", r"(.*)/images/generations/?"),
         ("images", r"(.*?/(?:ideogram|recraft))(?:\W.*)?"),
-        ("anthropic", r"(.*?/anthropic(?:/.*)?)/messages/?"),
+        ("anthropic", r"(.*?/anthropic(?:/.*)?/messages)/?"),
         ("gemini", r"(.*?)(?:/models/[^/]*)?[:/](?:stream)?generateContent.*"),
         ("gemini", r"(.*?/google)/.*"),
         ("cohere", r"(.*?/cohere)/.*"),
         ("unknown", r"(/[^/]*).*"),
     )
 )
-"""Kind -> handles; the group is what stands before the dialect's own paths. The first that fits counts."""
+"""Kind -> handles; the group is what stands before the dialect's own paths (Anthropic's address says where its messages
+are). The first that fits counts.
+"""
 
 OWNERS = {"gemini": "google", **{name: name for name in ("openai", "anthropic", "fireworks", "google", "cohere")}}
 FAMILIES = {"gpt": "openai", "dall-e": "openai", "claude": "anthropic", "gemini": "google", "command": "cohere"}
@@ -132,11 +134,10 @@ class _Entries:
         return self.by_base[key].name
 
     def _entry(self, kind: str, address: str, name: str, handle: str) -> Entry:
-        vendor = Vendor(name=name, label="Model list", key_scheme="OAuth", keyless=True)
-        whose = {"vendor": vendor} if kind == "openai_compatible" else {}
+        vendor = Vendor(name=name, label="Model list", kind=kind, key_scheme="OAuth", keyless=True)
         dialect = f"of {handle}" if kind == "unknown" else repr(kind)
         missing = "" if kind in PROVIDERS else f"a provider for the dialect {dialect} (not in this version)"
-        options = {**whose, "name": name, "base_url": address, "api_key": self._token, "model": ""}
+        options = {"vendor": vendor, "name": name, "base_url": address, "api_key": self._token, "model": ""}
         return Entry(name, kind, "", options, missing, complete=True)
 
     def _new_name(self, base: str) -> str:

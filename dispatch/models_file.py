@@ -143,7 +143,9 @@ def _entries(
         except ValueError as error:
             raise Incoherent(place, str(error)) from None
     if "kind" in given:
-        vendor = replace(vendor, kind=kind, compatible="")
+        like = next((row for row in VENDORS if row.kind == kind), vendor)
+        vendor = replace(vendor, kind=kind, compatible="", embedding_batch=like.embedding_batch)
+        vendor = replace(vendor, key_header=like.key_header, key_scheme=like.key_scheme)
     overrides = {key: given[key] for key in ("frames", "strict", "usage", "embedding_batch") if key in given}
     vendor = replace(vendor, **overrides)
     complete = "models" in given and not given.get("pass_unknown", False)

@@ -9,7 +9,10 @@ from typing import Any
 from providers.base import Provider
 
 PROVIDERS = {
+    "anthropic": "providers.anthropic:Anthropic",
+    "cohere": "providers.cohere:Cohere",
     "demo": "providers.demo:DemoProvider",
+    "gemini": "providers.gemini:Gemini",
     "openai_compatible": "providers.openai_compatible:OpenAICompatible",
 }
 

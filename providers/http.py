@@ -56,7 +56,8 @@ class Account:
 
     def request(self, method: str, path: str, headers: Mapping[str, str], body: bytes) -> bytes:
         """The whole request as it goes over the wire."""
-        line = f"{method} {self._path}{path}{self._query} HTTP/1.1\r\n"
+        query = self._query.replace("?", "&", 1) if "?" in path else self._query
+        line = f"{method} {self._path}{path}{query} HTTP/1.1\r\n"
         length = f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\n" if body else ""
         head = f"{line}{self._head}{_lines(headers)}{length}Accept: */*\r\n\r\n"
         return head.encode("latin-1") + body

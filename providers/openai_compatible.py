@@ -6,7 +6,6 @@ reads the rest into events.
 
 from collections.abc import Generator, Mapping, Sequence
 from functools import partial
-from logging import getLogger
 from time import monotonic
 from typing import Any
 
@@ -21,20 +20,18 @@ from events import (
     Ranks,
     RerankRequest,
     Silence,
-    Text,
     Usage,
     Vectors,
 )
 from providers.base import Call, Model, Provider, Target, Timeouts
-from providers.chunks import NONSENSE, ErrorFrame, events_of_body, unwrapped
-from providers.exchange import accepted, read
+from providers.chunks import ErrorFrame, events_of_body, unwrapped
+from providers.exchange import GRACE_SECONDS, accepted, awaited, in_words, parsed, read, request_id, tell_dropped
 from providers.failures import failure, in_band
 from providers.http import Account, Reply, send, warm
 from providers.passing import Mode, Passing, whole
 from providers.sse import Splitter
-from providers.translate import no_images
+from providers.translate import NONSENSE, no_images
 from providers.vendors import Vendor
-from providers.words import words
 
 # https://platform.openai.com/docs/api-reference/chat/create, the published document of 2026-08-21
 PARAMETERS = frozenset({
@@ -45,10 +42,6 @@ PARAMETERS = frozenset({
     "stream_options", "temperature", "tool_choice", "tools", "top_logprobs", "top_p", "user", "verbosity",
     "web_search_options",
 })  # fmt: skip
-log = getLogger("thinkline.providers")
-
-GRACE_SECONDS = 1.0
-"""How long after its finish an answer may still bring its usage and [DONE]."""
 
 
 class OpenAICompatible(Provider):
@@ -60,15 +53,13 @@ class OpenAICompatible(Provider):
         self.name = name or vendor.name
         self.default_model = model or vendor.model
         self._vendor = vendor
-        headers = {vendor.key_header: f"{vendor.key_scheme} {api_key}".strip()} if api_key else {}
-        self._account = Account(self.name, base_url, headers, proxy)
+        self._account = Account(self.name, base_url, vendor.credential(api_key), proxy)
         self._failure = partial(failure, self.name)
 
     def chat(self, request: ChatRequest, target: Target, call: Call) -> Events:
         """Ask, and pass on what comes: bytes where they are OpenAI's own, events where they are not."""
         body = to_upstream(request, target, self._vendor)
-        if dropped := request.body.keys() - body.keys() - {"stream_options"}:
-            log.debug("not sent on", extra={"facts": {"provider": self.name, "parameters": sorted(dropped)}})
+        tell_dropped(self.name, request.body.keys() - {"stream_options"}, body)
         reply = self._send("POST", "/chat/completions", orjson.dumps(body), target, call)
         try:
             yield from accepted(reply, self._failure)
@@ -119,13 +110,7 @@ class OpenAICompatible(Provider):
 
     def models(self, call: Call) -> Sequence[Model]:
         """GET /models; also a bare array, as some servers answer."""
-        answer = self._json("GET", "/models", b"", Target(self, self.default_model), call)
-        while True:
-            try:
-                next(answer)
-            except StopIteration as done:
-                data = done.value
-                break
+        data = awaited(self._json("GET", "/models", b"", Target(self, self.default_model), call))
         rows = data.get("data") if isinstance(data, dict) else data
         if not isinstance(rows, list):
             raise self._nonsense("no list of models")
@@ -133,8 +118,7 @@ class OpenAICompatible(Provider):
         return [Model(row["id"], str(row.get("owned_by") or self.name), _seconds(row.get("created"))) for row in named]
 
     def _send(self, method: str, path: str, body: bytes, target: Target, call: Call) -> Reply:
-        headers = {"x-request-id": call.request_id} if call.request_id else {}
-        return send(self._account, method, path, headers, body, call, target.timeouts)
+        return send(self._account, method, path, request_id(call), body, call, target.timeouts)
 
     def _json(self, method: str, path: str, body: bytes, target: Target, call: Call) -> Generator[Silence, None, Any]:
         reply = self._send(method, path, body, target, call)
@@ -146,10 +130,7 @@ class OpenAICompatible(Provider):
         return self._parsed(raw, reply)
 
     def _parsed(self, raw: bytes, reply: Reply) -> Any:
-        try:
-            data = orjson.loads(raw)
-        except orjson.JSONDecodeError as error:
-            raise reply.broken(f"not JSON: {raw[:200]!r}") from error
+        data = parsed(raw, reply)
         if isinstance(data, dict):
             data = unwrapped(data)
         if isinstance(data, dict) and data.get("error"):
@@ -164,11 +145,7 @@ class OpenAICompatible(Provider):
             if not request.stream:
                 yield from whole(body, raw, self._mode(request), include_reasoning=request.include_reasoning)
                 return
-            for event in events_of_body(body):
-                if isinstance(event, Text) and event.logprobs is None:
-                    yield from (Text(word, event.choice) for word in words(event.text))
-                else:
-                    yield event
+            yield from in_words(events_of_body(body))
         except NONSENSE as error:
             raise reply.broken(f"{error}: {raw[:200]!r}") from error
         except ErrorFrame as error:

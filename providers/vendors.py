@@ -5,7 +5,7 @@ The environment variables of a row are {NAME}_API_KEY, {NAME}_BASE_URL and {NAME
 capitals with `-` as `_`. A row without `base_url` is configured by its base URL, the others by their key.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 
@@ -43,9 +43,15 @@ class Vendor:
     embedding_batch: int = 2048
     keyless: bool = False
 
-    def dialect(self, address: str) -> str:
-        """The kind of provider that answers at an address."""
-        return "openai_compatible" if self.compatible and address.endswith(self.compatible) else self.kind
+    def at(self, address: str) -> "Vendor":
+        """The row as it is at an address: a vendor's OpenAI-shaped endpoint speaks that dialect, to a bearer token."""
+        if self.compatible and address.partition("?")[0].endswith(self.compatible):
+            return replace(self, kind="openai_compatible", key_header="Authorization", key_scheme="Bearer")
+        return self
+
+    def credential(self, key: str) -> dict[str, str]:
+        """The header that shows a key; none for an empty one."""
+        return {self.key_header: f"{self.key_scheme} {key}".strip()} if key else {}
 
     @property
     def variable(self) -> str:
@@ -55,6 +61,15 @@ class Vendor:
 
 VENDORS = (
     Vendor(name="openai", label="OpenAI", base_url="https://api.openai.com/v1", model="gpt-4o-mini", strict=True),
+    Vendor(
+        name="anthropic",
+        label="Anthropic",
+        kind="anthropic",
+        base_url="https://api.anthropic.com",
+        model="claude-haiku-4-5",
+        key_header="x-api-key",
+        key_scheme="",
+    ),
     Vendor(name="deepseek", label="DeepSeek", base_url="https://api.deepseek.com/v1", model="deepseek-v4-flash"),
     Vendor(name="groq", label="Groq", base_url="https://api.groq.com/openai/v1", model="llama-3.3-70b-versatile"),
     Vendor(
@@ -92,16 +107,20 @@ VENDORS = (
     Vendor(
         name="gemini",
         label="Google Gemini",
+        kind="gemini",
+        compatible="/openai",
         base_url="https://generativelanguage.googleapis.com",
-        path="/v1beta/openai",
         model="gemini-2.5-flash",
+        key_header="x-goog-api-key",
+        key_scheme="",
         embedding_batch=100,
     ),
     Vendor(
         name="cohere",
         label="Cohere",
-        base_url="https://api.cohere.ai",
-        path="/compatibility/v1",
+        kind="cohere",
+        compatible="/compatibility/v1",
+        base_url="https://api.cohere.com",
         model="command-a-03-2025",
         embedding_batch=96,
     ),

@@ -216,7 +216,7 @@ def test_a_default_model_that_is_not_listed_is_a_warning(upstream):
 
 
 def test_lists_may_name_a_model_at_more_length():
-    with OpenAIUpstream(models=("models/gemini-2.5-flash", "llama3.2:latest")) as upstream:
+    with OpenAIUpstream(base="/v1beta/openai", models=("models/gemini-2.5-flash", "llama3.2:latest")) as upstream:
         found = report(
             GEMINI_API_KEY=upstream.key, GEMINI_BASE_URL=upstream.base_url, OLLAMA_API_KEY=upstream.key,
             OLLAMA_BASE_URL=upstream.base_url,

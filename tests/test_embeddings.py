@@ -53,7 +53,7 @@ ODD: dict[str, Any] = {
 def line(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[OpenAIUpstream, Served]]:
     """An upstream as OpenAI and as Cohere, whose row takes 96 inputs at a time, and the demo beside it."""
     log = tmp_path_factory.mktemp("served") / "log"
-    with OpenAIUpstream() as upstream:
+    with OpenAIUpstream(base="/compatibility/v1") as upstream:
         settings = {f"{name}_API_KEY": upstream.key for name in ("OPENAI", "COHERE")}
         settings |= {f"{name}_BASE_URL": upstream.base_url for name in ("OPENAI", "COHERE")}
         with served(log, RETRIES=0, BREAKER_FAILURES=1000, **settings) as app:

@@ -13,7 +13,6 @@ from dispatch.catalogue import Catalogue
 from errors import InvalidRequest
 from providers.base import Timeouts
 from providers.http import Account
-from providers.openai_compatible import OpenAICompatible
 from providers.vendors import VENDORS
 from tests.conftest import ROOT, environment
 
@@ -34,8 +33,8 @@ def account(name: str, **variables: str) -> Account:
     """Where a provider's requests would go."""
     where = catalogue(**variables)
     provider = where.provider(where.snapshot.entries[name])
-    assert isinstance(provider, OpenAICompatible)
-    return provider._account
+    found: Account = provider._account  # type: ignore[attr-defined]
+    return found
 
 
 def asked(where: Catalogue, model: str = "", provider: str = "") -> tuple[str, str]:
@@ -71,9 +70,9 @@ def test_a_key_is_all_a_vendor_needs(vendor: Any) -> None:
 @pytest.mark.parametrize("vendor", VENDORS, ids=lambda vendor: vendor.name)
 def test_every_address_can_be_replaced(vendor: Any) -> None:
     """B2."""
-    address = "http://127.0.0.1:9/some/v1"
+    address = "http://127.0.0.1:9/some"
     variables = {f"{vendor.variable}_API_KEY": "k", f"{vendor.variable}_BASE_URL": address}
-    assert account(vendor.name, **variables).base_url == address
+    assert account(vendor.name, **variables).base_url.startswith(address)
 
 
 def test_a_server_of_ones_own_needs_its_address() -> None:
@@ -100,8 +99,13 @@ def test_azures_own_names_are_read_too() -> None:
         ("OLLAMA", "http://h:11434/v1/chat/completions", "http://h:11434/v1"),
         ("OLLAMA", "http://h:11434/proxy", "http://h:11434/proxy"),
         ("OLLAMA", "http://[::1]:11434", "http://[::1]:11434/v1"),
-        ("GEMINI", "https://gateway.example", "https://gateway.example/v1beta/openai"),
-        ("COHERE", "https://gateway.example", "https://gateway.example/compatibility/v1"),
+        ("GEMINI", "https://gateway.example", "https://gateway.example/v1beta"),
+        ("GEMINI", "https://gateway.example/proxy/v1", "https://gateway.example/proxy/v1"),
+        ("GEMINI", "https://gateway.example/v1beta/chat/completions", "https://gateway.example/v1beta"),
+        ("GEMINI", "https://gateway.example/v1beta/openai/", "https://gateway.example/v1beta/openai"),
+        ("COHERE", "https://gateway.example", "https://gateway.example"),
+        ("COHERE", "https://gateway.example/v2", "https://gateway.example"),
+        ("COHERE", "https://gateway.example/compatibility/v1", "https://gateway.example/compatibility/v1"),
         ("OPENAI", "https://gateway.example/v1/chat/completions", "https://gateway.example/v1"),
         ("OPENAI", "https://gateway.example/v1/chat/completions/", "https://gateway.example/v1"),
         ("OPENAI", "https://gateway.example", "https://gateway.example"),

@@ -37,19 +37,36 @@ MAY_IMPORT: Mapping[str, str] = {
     "providers": "providers.base",
     # A vendor's file: the means, and no other vendor's.
     "providers.*": (
-        "providers.base providers.http providers.exchange providers.translate providers.sse providers.words "
-        "providers.failures providers.vendors events errors"
+        "providers.base providers.http providers.exchange providers.translate providers.turns providers.sse "
+        "providers.words providers.failures providers.vendors events errors"
     ),
     "providers.openai_compatible": (
         "providers.base providers.http providers.exchange providers.translate providers.words providers.sse "
         "providers.failures providers.chunks providers.passing providers.vendors events errors"
     ),
+    "providers.anthropic": (
+        "providers.base providers.http providers.exchange providers.translate providers.failures providers.vendors "
+        "providers.anthropic_request providers.anthropic_answer events errors"
+    ),
+    "providers.anthropic_request": "providers.base providers.claude providers.translate providers.turns events errors",
+    "providers.gemini": (
+        "providers.base providers.http providers.exchange providers.translate providers.failures providers.vendors "
+        "providers.gemini_chat providers.gemini_answer events errors"
+    ),
+    "providers.cohere": (
+        "providers.base providers.http providers.exchange providers.translate providers.failures providers.vendors "
+        "providers.cohere_chat events errors"
+    ),
     "providers.demo*": "providers.base providers.words providers.demo* providers.examples events errors",
     # The means themselves.
     "providers.base": "events errors",
     "providers.http": "providers.base providers.engine providers.connect events errors",
-    "providers.exchange": "providers.http providers.sse events errors",
+    "providers.exchange": (
+        "providers.base providers.http providers.sse providers.translate providers.words events errors"
+    ),
     "providers.translate": "errors events",
+    "providers.turns": "providers.translate errors",
+    "providers.claude": "",
     "providers.connect": "providers.base providers.engine errors",
     "providers.engine": "",
     "providers.sse": "",

@@ -22,7 +22,7 @@ class Completion:
 
     def __init__(self, answer: Answer, body: Mapping[str, Any]) -> None:
         self._answer = answer
-        self._calls = [Call(*call) for call in answer.calls] or _demanded(answer, body)
+        self._calls = [Call(*call) for call in answer.calls] or demanded(answer, body)
         unasked = () if self._calls or answer.refusal else TEXTS
         self._texts = unasked if answer.texts is None else answer.texts
         self._finish = answer.finish_reason or ("tool_calls" if self._calls else "stop")
@@ -195,7 +195,7 @@ def _function(call: Call, arguments: str) -> dict[str, Any]:
     return {"type": "function", "function": {"name": call.name, "arguments": arguments}}
 
 
-def _demanded(answer: Answer, body: Mapping[str, Any]) -> list[Call]:
+def demanded(answer: Answer, body: Mapping[str, Any]) -> list[Call]:
     """The call that the request insists on, unless the answer says something else."""
     choice = body.get("tool_choice")
     if answer.texts is not None or answer.refusal or choice in (None, "none", "auto"):

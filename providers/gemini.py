@@ -1,0 +1,185 @@
+"""Google's Gemini API: https://ai.google.dev/api
+
+A chat is translated by gemini_chat.py and gemini_answer.py. The key travels in a header: addresses end up in logs.
+"""
+
+import re
+from collections.abc import Mapping, Sequence
+from functools import partial
+from typing import Any
+from urllib.parse import quote, urlsplit, urlunsplit
+
+import orjson
+
+from errors import ContextTooLong, ProxyError, Unsupported, UpstreamError, UpstreamRejected
+from events import ChatRequest, EmbeddingsRequest, Event, Events, Image, Usage, Vectors
+from providers.base import Call, Model, Provider, Target, Timeouts
+from providers.exchange import accepted, asked, awaited, in_words, parsed, read, request_id, streamed, tell_dropped
+from providers.failures import error_object, failure, in_band
+from providers.gemini_answer import Reading
+from providers.gemini_chat import TAKEN, Thoughts, thinks_by, to_upstream
+from providers.http import Account, send
+from providers.translate import NONSENSE, data_url
+from providers.vendors import Vendor
+
+VERSION = "/v1beta"
+"""Added to an address that names no version, as Google's SDK takes it."""
+MOST_PAGES = 20
+
+TASKS = {
+    "search_query": "RETRIEVAL_QUERY",
+    "query": "RETRIEVAL_QUERY",
+    "search_document": "RETRIEVAL_DOCUMENT",
+    "document": "RETRIEVAL_DOCUMENT",
+}
+"""Other vendors' input types; Google's own are taken as they are (https://ai.google.dev/api/embeddings#TaskType)."""
+
+BAD_KEY = re.compile(r"API key (not valid|expired|not found)", re.IGNORECASE)
+TOO_LONG = re.compile(r"input token count.*exceeds", re.IGNORECASE)
+DELAY = re.compile(r"(\d+(?:\.\d+)?)s")
+
+
+class Gemini(Provider):
+    """Gemini at Google, or at who speaks as it does."""
+
+    def __init__(
+        self, vendor: Vendor, *, base_url: str, name: str = "", api_key: str = "", model: str = "", proxy: str = ""
+    ) -> None:
+        self.name = name or vendor.name
+        self.default_model = model or vendor.model
+        self._batch = vendor.embedding_batch
+        self._account = Account(self.name, _versioned(base_url), vendor.credential(api_key), proxy)
+        self._failure = partial(refusal, self.name)
+
+    def chat(self, request: ChatRequest, target: Target, call: Call) -> Events:
+        """POST models/{model}:generateContent, or :streamGenerateContent, whose stream ends where the response does."""
+        thoughts = Thoughts(call)
+        body = to_upstream(request, target, thoughts.recall)
+        tell_dropped(self.name, request.body, TAKEN | ({"reasoning_effort"} if thinks_by(target.model) else set()))
+        reading = Reading(request.body.get("n", 1), thoughts.keep, self._in_band)
+        method = "streamGenerateContent?alt=sse" if request.stream else "generateContent"
+        path = f"/{resource(target.model)}:{method}"
+        reply = send(self._account, "POST", path, request_id(call), orjson.dumps(body), call, target.timeouts)
+        try:
+            yield from accepted(reply, self._failure)
+            if request.stream and "json" not in reply.headers.get("content-type", ""):
+                yield from streamed(reply, reading, call)
+                return
+            raw = yield from read(reply)
+            answer = parsed(raw, reply)
+            try:
+                events = _whole(answer, reading)
+                yield from in_words(events) if request.stream else events
+            except NONSENSE as error:
+                raise reply.broken(f"{error}: {raw[:200]!r}") from error
+            if not reading.finished:
+                raise reply.broken(f"no finish reason: {raw[:200]!r}")
+        finally:
+            reply.close()
+
+    def embed(self, request: EmbeddingsRequest, target: Target, call: Call) -> Events:
+        """POST models/{model}:batchEmbedContents, in batches of what one request may have."""
+        wanted = [embedding_to_upstream(request, at, target.model) for at in range(len(request.inputs))]
+        vectors: list[Sequence[float]] = []
+        tokens = 0
+        for start in range(0, len(wanted), self._batch):
+            batch = wanted[start : start + self._batch]
+            path = f"/{resource(target.model)}:batchEmbedContents"
+            body = orjson.dumps({"requests": batch})
+            data = yield from asked(self._account, "POST", path, body, call, target.timeouts, self._failure)
+            try:
+                found = [each["values"] for each in data["embeddings"]]
+                tokens += (data.get("usageMetadata") or {}).get("promptTokenCount", 0)
+            except NONSENSE as error:
+                raise self._nonsense(f"embeddings without {error}") from error
+            if len(found) != len(batch):
+                raise self._nonsense(f"{len(found)} embeddings for {len(batch)} inputs")
+            vectors += found
+        yield Vectors(vectors, usage=Usage(tokens, 0) if tokens else None)
+
+    def models(self, call: Call) -> Sequence[Model]:
+        """GET models, page by page: those that converse or embed."""
+        found: list[Model] = []
+        page = ""
+        for _ in range(MOST_PAGES):
+            path = "/models?pageSize=1000" + (f"&pageToken={quote(page, safe='')}" if page else "")
+            data = awaited(asked(self._account, "GET", path, b"", call, Timeouts(), self._failure))
+            try:
+                found += [
+                    Model(each["name"].removeprefix("models/"), "google") for each in data["models"] if _serves(each)
+                ]
+                page = data.get("nextPageToken")
+            except NONSENSE as error:
+                raise self._nonsense(f"a list of models without {error}") from error
+            if not page:
+                break
+        return found
+
+    def _in_band(self, error: Any) -> ProxyError:
+        """An error object that stands where an answer should."""
+        status = error.get("code") if isinstance(error, dict) else None
+        if isinstance(status, int) and 400 <= status < 600:  # noqa: PLR2004
+            return refusal(self.name, status, {}, orjson.dumps({"error": error}))
+        return in_band(self.name, error)
+
+    def _nonsense(self, what: str) -> ProxyError:
+        return UpstreamError(f"{self.name} sent something that is not an answer.", provider=self.name, log=what)
+
+
+def refusal(name: str, status: int, headers: Mapping[str, str], body: bytes) -> ProxyError:
+    """What an error of Google's means (https://ai.google.dev/gemini-api/docs/troubleshooting).
+
+    By its documented details: a bad key is a 400 there, and how long to wait stands in the body.
+    """
+    details = error_object(body)
+    said, facts = str(details.get("message")), [each for each in details.get("details") or () if isinstance(each, dict)]
+    reasons = [str(each.get("reason")) for each in facts]
+    if any(reason.startswith("API_KEY_") for reason in reasons) or BAD_KEY.search(said):
+        refused = failure(name, 401, headers, body)
+        if isinstance(refused, UpstreamError):
+            refused.upstream_status = status
+        return refused
+    delays = [found[1] for each in facts if (found := DELAY.fullmatch(str(each.get("retryDelay"))))]
+    error = failure(name, status, {**headers, "retry-after": delays[0]} if delays else headers, body)
+    if isinstance(error, UpstreamRejected) and TOO_LONG.search(said):
+        return ContextTooLong(error.message, param="messages", log=error.log)
+    return error
+
+
+def resource(model: str) -> str:
+    """A model's name as it stands in a path: with its kind before it, and nothing else of a path in it."""
+    kind = "tunedModels" if model.startswith("tunedModels/") else "models"
+    return f"{kind}/{quote(model.removeprefix(f'{kind}/'), safe='')}"
+
+
+def embedding_to_upstream(request: EmbeddingsRequest, at: int, model: str) -> dict[str, Any]:
+    """One EmbedContentRequest, of the input at a place. Raises Unsupported for what Gemini does not embed."""
+    given, where = request.inputs[at], f"input[{at}]"
+    part: dict[str, Any] = {"text": given}
+    if isinstance(given, Image):
+        found = data_url(given.url)
+        if found is None:
+            raise Unsupported("A picture must come as data:TYPE;base64,... to be embedded.", param=where)
+        part = {"inlineData": {"mimeType": found[0], "data": found[1]}}
+    elif not isinstance(given, str):
+        raise Unsupported("Gemini embeds text, not token ids.", param=where)
+    kind = request.input_type or ""
+    task = {"taskType": TASKS.get(kind.lower(), kind.upper())} if kind else {}
+    size = {"outputDimensionality": request.dimensions} if request.dimensions else {}
+    return {"model": resource(model), "content": {"parts": [part]}, **task, **size}
+
+
+def _whole(answer: Any, reading: Reading) -> list[Event]:
+    """The events of an answer in one piece; one that was streamed without `alt=sse` is an array."""
+    return [event for chunk in (answer if isinstance(answer, list) else [answer]) for event in reading.chunk(chunk)]
+
+
+def _serves(model: Mapping[str, Any]) -> bool:
+    methods = model.get("supportedGenerationMethods", ["generateContent"])
+    return any(method in methods for method in ("generateContent", "embedContent"))
+
+
+def _versioned(address: str) -> str:
+    parts = urlsplit(address)
+    path = parts.path.rstrip("/")
+    return urlunsplit(parts._replace(path=path if re.search(r"/v\d\w*$", path) else path + VERSION))

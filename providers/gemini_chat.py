@@ -1,0 +1,249 @@
+"""Gemini's dialect of a conversation, both ways and pure: https://ai.google.dev/api/generate-content
+
+A thought signature (https://ai.google.dev/gemini-api/docs/thought-signatures) comes with a function call, and Gemini 3
+refuses a history that lacks it. OpenAI's clients know nothing of it, so it is kept here by the call's id, where all
+replicas find it (Thoughts). Where nothing can be kept, the id itself carries it; where it is lost, or another model
+made the call, Google's own stand-in goes instead.
+"""
+
+import re
+from collections.abc import Callable, Iterator, Mapping
+from hashlib import sha256
+from mimetypes import guess_type
+from typing import Any
+from urllib.parse import urlsplit
+
+import orjson
+
+from errors import InvalidRequest, Unsupported
+from events import ChatRequest
+from providers.base import Call, Target
+from providers.translate import (
+    cap,
+    choice,
+    data_url,
+    functions,
+    image_url,
+    inlined,
+    only_text_comes_back,
+    text,
+    wanted_format,
+)
+from providers.turns import OPENING, Turn, Use, conversation, instructions, merged
+
+Json = dict[str, Any]
+Recall = Callable[[str, str], str]
+"""(a call's id, its function) -> its thought signature, "" for none."""
+
+MOST_STOPS = 5
+SETTINGS: Mapping[str, str] = {
+    "temperature": "temperature",
+    "top_p": "topP",
+    "top_k": "topK",
+    "seed": "seed",
+    "presence_penalty": "presencePenalty",
+    "frequency_penalty": "frequencyPenalty",
+    "logprobs": "responseLogprobs",
+    "top_logprobs": "logprobs",
+}
+"""Parameters that have another name and stand in generationConfig, and no other difference."""
+TAKEN = frozenset(
+    {"model", "messages", "stream", "stream_options", "max_tokens", "max_completion_tokens", "stop", "n", "modalities"}
+    | {"tools", "tool_choice", "functions", "function_call", "response_format", *SETTINGS}
+)
+"""What a request can say here; reasoning_effort is taken where the model thinks."""
+BESIDE = frozenset(
+    {"contents", "systemInstruction", "tools", "toolConfig", "safetySettings", "cachedContent", "serviceTier", "store"}
+)
+"""What stands beside generationConfig, and not in it."""
+
+MODES = {"none": "NONE", "auto": "AUTO", "required": "ANY"}
+AUDIO_TYPES = {"wav": "audio/wav", "mp3": "audio/mp3"}
+
+# https://ai.google.dev/gemini-api/docs/openai has both tables; 2.5 Pro and 3 Pro cannot be told not to think.
+BUDGETS = {"none": 0, "minimal": 1024, "low": 1024, "medium": 8192, "high": 24576, "xhigh": 24576}
+LEAST_PRO_BUDGET = 128
+LEVELS = {
+    "none": "MINIMAL", "minimal": "MINIMAL", "low": "LOW", "medium": "MEDIUM", "high": "HIGH", "xhigh": "HIGH",
+}  # fmt: skip
+
+STAND_IN = "skip_thought_signature_validator"
+"""What Google accepts in the place of a signature that there is none of."""
+CARRIED = "~thought~"
+"""Stands between a call's id and the signature that it carries."""
+KEPT_SECONDS = 24 * 3600.0
+
+
+class Thoughts:
+    """Where thought signatures are between two requests of a conversation."""
+
+    def __init__(self, call: Call) -> None:
+        self._state = call.state
+        self._caller = call.caller
+
+    def keep(self, identifier: str, name: str, signature: str) -> str:
+        """Keep the signature of a call; the id under which the caller's client is to know the call."""
+        if self._state is None:
+            return f"{identifier}{CARRIED}{signature}"
+        self._state.put(self._key(identifier, name), signature, KEPT_SECONDS)
+        return identifier
+
+    def recall(self, identifier: str, name: str) -> str:
+        """The signature of a call, "" for none."""
+        plain, _, carried = identifier.partition(CARRIED)
+        if carried or self._state is None:
+            return carried
+        return self._state.get(self._key(plain, name)) or ""
+
+    def _key(self, identifier: str, name: str) -> str:
+        return f"gemini-thought:{sha256(orjson.dumps([self._caller, identifier, name])).hexdigest()}"
+
+
+def thinks_by(model: str) -> str:
+    """How a model's thinking is set: "level" (Gemini 3 and later), "budget" (2.5), "" for not at all."""
+    found = re.search(r"(?:^|/)gemini-(?:(\d+)(?:\.(\d+))?|.*latest)", model)
+    if not found or re.search(r"image|tts|audio|live|embedding", model):
+        return ""
+    version = (int(found[1]), int(found[2] or 0)) if found[1] else (3, 0)
+    return "level" if version >= (3, 0) else "budget" if version >= (2, 5) else ""
+
+
+def to_upstream(request: ChatRequest, target: Target, recall: Recall) -> Json:
+    """The body of generateContent and streamGenerateContent. Raises InvalidRequest and Unsupported.
+
+    The target's rules speak of Gemini's own parameters, whether they stand in generationConfig or beside it.
+    """
+    only_text_comes_back(request, target.provider.name)
+    body: Json = {"contents": _contents(request, target.model, recall)}
+    if told := instructions(request.messages):
+        body["systemInstruction"] = {"parts": [{"text": text([part], "messages")} for part in told]}
+    body |= _tools(request)
+    body |= _config(request, target)
+    changed = target.rules.apply(body)
+    config = {key: changed.pop(key) for key in changed.keys() - BESIDE}
+    return {**changed, "generationConfig": config} if config else changed
+
+
+def _contents(request: ChatRequest, model: str, recall: Recall) -> list[Json]:
+    turns = conversation(request.messages)
+    stand_in = STAND_IN if thinks_by(model) == "level" else ""
+    said = [
+        ("model" if turn.role == "assistant" else "user", list(_parts(turn, recall, stand_in))) for turn in turns
+    ] or [("user", [{"text": OPENING}])]
+    return [{"role": role, "parts": parts} for role, parts in merged(said)]
+
+
+def _parts(turn: Turn, recall: Recall, stand_in: str) -> Iterator[Json]:
+    if turn.role == "tool":
+        result = {"name": turn.name, "response": _result(_text(turn))}
+        yield {"functionResponse": {"id": turn.answers.partition(CARRIED)[0], **result}}
+        return
+    for where, part in turn.parts:
+        yield _part(part, where)
+    for number, use in enumerate(turn.calls):
+        # Of calls made together the first alone has a signature.
+        yield _call(use, recall(use.id, use.name) or ("" if number else stand_in))
+
+
+def _call(use: Use, signature: str) -> Json:
+    call = {"functionCall": {"id": use.id.partition(CARRIED)[0], "name": use.name, "args": use.arguments}}
+    return {**call, "thoughtSignature": signature} if signature else call
+
+
+def _text(turn: Turn) -> str:
+    return text([part for _, part in turn.parts], turn.at)
+
+
+def _result(said: str) -> Json:
+    """A result must be an object; one that is none stands under `output`, as the API's page has it."""
+    try:
+        value = orjson.loads(said)
+    except orjson.JSONDecodeError:
+        value = said
+    return value if isinstance(value, dict) else {"output": value}
+
+
+def _part(part: Mapping[str, Any], where: str) -> Json:
+    match part["type"]:
+        case "text" | "input_text" | "refusal":
+            return {"text": text([part], where)}
+        case "image_url":
+            url, _ = image_url(part, where)
+            return _inline(url) or {"fileData": {**_guessed(url), "fileUri": url}}
+        case "input_audio":
+            audio = part.get("input_audio") or {}
+            if not isinstance(audio.get("data"), str) or audio.get("format") not in AUDIO_TYPES:
+                raise InvalidRequest(
+                    "Audio needs its `data`, and wav or mp3 as `format`.", param=f"{where}.input_audio"
+                )
+            return {"inlineData": {"mimeType": AUDIO_TYPES[audio["format"]], "data": audio["data"]}}
+        case "file":
+            if found := _inline(str((part.get("file") or {}).get("file_data"))):
+                return found
+            raise Unsupported("A file must come as `file_data`, data:TYPE;base64,...", param=f"{where}.file")
+        case kind:
+            raise Unsupported(f"A part of type {kind!r} cannot be sent to Gemini.", param=where)
+
+
+def _inline(url: str) -> Json | None:
+    found = data_url(url)
+    return {"inlineData": {"mimeType": found[0], "data": found[1]}} if found else None
+
+
+def _guessed(url: str) -> Json:
+    kind = guess_type(urlsplit(url).path)[0]
+    return {"mimeType": kind} if kind else {}
+
+
+def _tools(request: ChatRequest) -> Json:
+    mode, names = choice(request)
+    declared = [
+        {key: each[key] for key in ("name", "description") if each.get(key)}
+        | ({"parametersJsonSchema": inlined(each["parameters"])} if each.get("parameters") else {})
+        for each in functions(request.tools)
+    ]
+    if not declared:
+        return {}
+    tools: Json = {"tools": [{"functionDeclarations": declared}]}
+    if names:
+        # AUTO takes no names; VALIDATED is AUTO that does.
+        config = {"mode": "VALIDATED" if mode == "auto" else MODES[mode], "allowedFunctionNames": list(names)}
+        return {**tools, "toolConfig": {"functionCallingConfig": config}}
+    return tools if mode == "auto" else {**tools, "toolConfig": {"functionCallingConfig": {"mode": MODES[mode]}}}
+
+
+def _config(request: ChatRequest, target: Target) -> Json:
+    """What stands in generationConfig."""
+    config: Json = {theirs: request.body[ours] for ours, theirs in SETTINGS.items() if ours in request.body}
+    if not config.get("responseLogprobs"):
+        config.pop("logprobs", None)
+    most = cap(request, target.max_tokens)
+    if most is not None:
+        config["maxOutputTokens"] = most
+    if request.body.get("n", 1) > 1:
+        config["candidateCount"] = request.body["n"]
+    if len(request.stop) > MOST_STOPS:
+        raise Unsupported(f"Gemini takes at most {MOST_STOPS} stop sequences.", param="stop")
+    if request.stop:
+        config["stopSequences"] = request.stop
+    kind, described = wanted_format(request)
+    if kind != "text":
+        config["responseMimeType"] = "application/json"
+    if described:
+        config["responseJsonSchema"] = inlined(described["schema"])
+    if thinking := _thinking(request, target.model):
+        config["thinkingConfig"] = thinking
+    return config
+
+
+def _thinking(request: ChatRequest, model: str) -> Json:
+    way, effort = thinks_by(model), request.body.get("reasoning_effort")
+    config: Json = {"includeThoughts": True} if way and request.include_reasoning else {}
+    if way == "budget" and effort in BUDGETS:
+        config["thinkingBudget"] = max(BUDGETS[effort], LEAST_PRO_BUDGET if "-pro" in model else 0)
+    elif way == "level" and effort in LEVELS:
+        level = LEVELS[effort]
+        if "-pro" in model:
+            level = "LOW" if level == "MINIMAL" else "HIGH" if level == "MEDIUM" and "gemini-3-pro" in model else level
+        config["thinkingLevel"] = level
+    return config

@@ -1,0 +1,132 @@
+"""A conversation in OpenAI's dialect, as the turns that the other dialects have in common: once, and pure.
+
+They raise InvalidRequest and Unsupported that name the message, where nothing sensible can be made of it.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, NamedTuple
+
+from errors import InvalidRequest
+from providers.translate import Json, arguments, parts, text
+
+OPENING = "(The user has not spoken yet.)"
+"""What the user says where an upstream wants them to speak first, and they have not."""
+GO_ON = "(Go on.)"
+"""What the user says where an upstream wants them to speak last, and the assistant has."""
+
+INSTRUCTIONS = ("system", "developer")
+
+
+class Use(NamedTuple):
+    """A call that the assistant has made: `arguments` as an object, `where` the field that it stands in."""
+
+    id: str
+    name: str
+    arguments: Json
+    where: str
+
+
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """One message of a conversation, whichever way it was written; instructions are none.
+
+    `at` is the message: `messages[2]`; `parts` stand in its `content`, each with its field: `messages[2].content[0]`.
+    Those that say nothing are left out. A tool's turn `answers` the call of that id, of the function `name`.
+    """
+
+    role: Literal["user", "assistant", "tool"]
+    at: str
+    parts: list[tuple[str, Json]]
+    calls: tuple[Use, ...] = ()
+    answers: str = ""
+    name: str = ""
+
+
+def instructions(messages: Sequence[Mapping[str, Any]]) -> list[Json]:
+    """What the system and the developer say, wherever they stand: parts of text, in order."""
+    told = []
+    for number, message in enumerate(messages):
+        if message["role"] in INSTRUCTIONS:
+            text(message.get("content"), f"messages[{number}]")
+            told += [part for part in parts(message.get("content")) if _says(part)]
+    return told
+
+
+def conversation(messages: Sequence[Mapping[str, Any]]) -> list[Turn]:
+    """The turns of a conversation; empty ones, which say nothing, are left out.
+
+    A legacy `function_call` is a call, and a `function` message its result. Raises InvalidRequest for a result that
+    answers no call, a call without its result, and where all turns are empty. Without any turn it is [].
+    """
+    turns: list[Turn] = []
+    waiting: dict[str, Use] = {}
+    for number, message in enumerate(messages):
+        role, at = message["role"], f"messages[{number}]"
+        if role in INSTRUCTIONS:
+            continue
+        if role in ("tool", "function"):
+            use = _answered(message, at, waiting)
+            turns.append(Turn("tool", at, _said(message, at), answers=use.id, name=use.name))
+            continue
+        _all_answered(waiting)
+        said = _said(message, at)
+        calls = tuple(_calls(message, at)) if role == "assistant" else ()
+        waiting = {use.id: use for use in calls}
+        if said or calls:
+            turns.append(Turn("user" if role == "user" else "assistant", at, said, calls))
+    _all_answered(waiting)
+    spoken = [at for at, message in enumerate(messages) if message["role"] not in INSTRUCTIONS]
+    if spoken and not turns:
+        raise InvalidRequest("The conversation says nothing: its messages are empty.", param=f"messages[{spoken[0]}]")
+    return turns
+
+
+def _said(message: Mapping[str, Any], at: str) -> list[tuple[str, Json]]:
+    given = enumerate(parts(message.get("content")))
+    return [(f"{at}.content[{place}]", part) for place, part in given if _says(part)]
+
+
+def _says(part: Mapping[str, Any]) -> bool:
+    """Whether a part says anything: upstreams refuse text that is empty or blank."""
+    said = part.get("refusal") if part["type"] == "refusal" else part.get("text")
+    return part["type"] not in ("text", "refusal") or bool(str(said or "").strip())
+
+
+def _calls(message: Mapping[str, Any], at: str) -> Iterable[Use]:
+    legacy = message.get("function_call")
+    given = message.get("tool_calls") or ([{"id": f"call_{at}", "function": legacy}] if legacy else [])
+    for place, call in enumerate(given):
+        where = f"{at}.tool_calls[{place}]"
+        function = call.get("function")
+        name = function.get("name") if isinstance(function, dict) else None
+        if not isinstance(name, str) or not name or not isinstance(call.get("id"), str):
+            raise InvalidRequest("A tool call needs an `id`, and a `function` with a `name`.", param=where)
+        yield Use(call["id"], name, arguments(call, f"{where}.function.arguments"), where)
+
+
+def _answered(message: Mapping[str, Any], at: str, waiting: dict[str, Use]) -> Use:
+    """The call that a result is for. It waits no longer."""
+    if message["role"] == "function":
+        id_ = next((use.id for use in waiting.values() if use.name == message.get("name")), "")
+    else:
+        id_ = message.get("tool_call_id") or ""
+    if id_ not in waiting:
+        raise InvalidRequest("It answers no call of the assistant's message before it.", param=f"{at}.tool_call_id")
+    return waiting.pop(id_)
+
+
+def _all_answered(waiting: Mapping[str, Use]) -> None:
+    for use in waiting.values():
+        raise InvalidRequest("A tool call must be followed by a tool message with its result.", param=use.where)
+
+
+def merged(turns: Iterable[tuple[str, list[Json]]]) -> list[tuple[str, list[Json]]]:
+    """Turns as (role, content), those of one role that follow each other as one."""
+    together: list[tuple[str, list[Json]]] = []
+    for role, content in turns:
+        if together and together[-1][0] == role:
+            together[-1][1].extend(content)
+        else:
+            together.append((role, list(content)))
+    return together

@@ -1,0 +1,307 @@
+"""The same conversations through every dialect give the same answers in OpenAI's; so does everything that can go wrong.
+
+tests/conversations.py is the table of what is said, tests/upstreams/dialects.py that of who says it; `pytest -s` shows
+the two as one.
+"""
+
+import json
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, replace
+from itertools import pairwise
+from random import Random
+from typing import Any
+
+import hypothesis
+import pytest
+from hypothesis import strategies as st
+
+from app import create_app
+from config import Settings
+from tests.conftest import environment, until
+from tests.conversations import CONVERSATIONS, HI, WEATHER, Conversation, Wanted
+from tests.frames import chunks, completion, error, payloads
+from tests.upstreams import FAULTS, Answer, Call, Connection, Fault, Phase, cases
+from tests.upstreams.answers import TEXTS
+from tests.upstreams.dialects import DIALECTS, Dialect
+from tests.upstreams.reply import Reply, play
+from tests.upstreams.scripted import Scripted
+
+HURRIED = {"FIRST_EVENT_TIMEOUT": 0.1, "IDLE_TIMEOUT": 0.1}
+
+
+@dataclass(frozen=True)
+class Line:
+    """A dialect, its emulated vendor, and a client of ours that knows nothing of it."""
+
+    dialect: Dialect
+    upstream: Scripted
+    client: Any
+
+    def ask(self, body: Mapping[str, Any], stream: bool) -> Any:
+        options = {"stream": True, "stream_options": {"include_usage": True}} if stream else {}
+        asked = {"model": self.dialect.model, "provider": self.dialect.name, "messages": HI, **options, **body}
+        return self.client.post("/v1/chat/completions", json=asked)
+
+
+@contextmanager
+def line_to(dialect: Dialect, **settings: object) -> Iterator[Line]:
+    with dialect.upstream() as upstream:
+        values = environment(
+            RETRIES=0, BREAKER_FAILURES=10_000, LOG_LEVEL="NONE", **dialect.settings(upstream), **settings
+        )
+        yield Line(dialect, upstream, create_app(Settings.load(values)).test_client())
+
+
+def got(response: Any, stream: bool) -> Wanted:
+    """An answer as the table has it."""
+    if response.status_code != 200:
+        code, retry_after = error(response.data)["code"], response.headers.get("Retry-After")
+        return Wanted("", (), "", (), "", response.status_code, code, retry_after)
+    return _streamed(response.data) if stream else _whole(completion(response.data))
+
+
+def _streamed(data: bytes) -> Wanted:
+    text, reasoning, finish, usage, calls = "", "", "", None, list[list[str]]()
+    for chunk in _with_reasoning(data):
+        usage = chunk.get("usage") or usage
+        for choice in chunk["choices"]:
+            delta = choice["delta"]
+            text += delta.get("content") or ""
+            reasoning += delta.get("reasoning_content") or ""
+            finish = choice["finish_reason"] or finish
+            for call in delta.get("tool_calls") or []:
+                if call.get("id"):
+                    calls.append([call["function"]["name"], ""])
+                calls[call["index"]][1] += call["function"].get("arguments") or ""
+    return Wanted(text, tuple((name, json.loads(each)) for name, each in calls), finish, _tokens(usage), reasoning)
+
+
+def _with_reasoning(data: bytes) -> list[dict[str, Any]]:
+    """The chunks, which must be OpenAI's to the letter where no thinking was asked for."""
+    return [json.loads(each) for each in payloads(data)] if b"reasoning_content" in data else chunks(data)
+
+
+def _whole(body: dict[str, Any]) -> Wanted:
+    (choice,) = body["choices"]
+    message = choice["message"]
+    called = message.get("tool_calls") or []
+    assert len({call["id"] for call in called}) == len(called)
+    calls = [(call["function"]["name"], json.loads(call["function"]["arguments"])) for call in called]
+    text, reasoning = message["content"] or "", message.get("reasoning_content") or ""
+    return Wanted(text, tuple(calls), choice["finish_reason"], _tokens(body["usage"]), reasoning)
+
+
+def _tokens(usage: Any) -> tuple[int, ...]:
+    assert usage["total_tokens"] == usage["prompt_tokens"] + usage["completion_tokens"]
+    details = usage["prompt_tokens_details"]["cached_tokens"], usage["completion_tokens_details"]["reasoning_tokens"]
+    return usage["prompt_tokens"], usage["completion_tokens"], *details
+
+
+def leaves(value: Any) -> Iterator[str]:
+    """Every text in a JSON value, names included."""
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, list):
+        for each in value:
+            yield from leaves(each)
+    elif isinstance(value, dict):
+        for name, each in value.items():
+            yield name
+            yield from leaves(each)
+
+
+# The same answers
+
+
+@pytest.mark.parametrize("stream", [True, False], ids=["stream", "whole"])
+def test_the_same_answers(stream: bool) -> None:
+    """N1, N2, N4, N11, N19: nothing of what is asked is lost, and each answer and failure is OpenAI's own."""
+    table: dict[str, list[str]] = {said.name: [] for said in CONVERSATIONS}
+    wrong: list[str] = []
+    for dialect in DIALECTS:
+        with line_to(dialect) as line:
+            for said in CONVERSATIONS:
+                if said.name in dialect.without:
+                    table[said.name].append("-")
+                    continue
+                found = _differences(line, said, stream)
+                table[said.name].append("differs" if found else "same")
+                wrong += [f"{dialect}, {said}: {each}" for each in found]
+    print(_shown("streamed" if stream else "whole", table))  # noqa: T201 - the table is what is to be seen
+    assert not wrong, "\n".join(["", *wrong])
+
+
+def _shown(title: str, table: Mapping[str, list[str]]) -> str:
+    width = max(map(len, table)) + 2
+    rows = [(title, [dialect.name for dialect in DIALECTS]), *table.items()]
+    lines = [f"{name:{width}}" + "".join(f"{cell:12}" for cell in cells) for name, cells in rows]
+    lines += [f"- {each} has no {name}: {why}" for each in DIALECTS for name, why in each.without.items()]
+    return "\n".join(["", *lines])
+
+
+def _differences(line: Line, said: Conversation, stream: bool) -> list[str]:
+    """What is not as the table has it."""
+    before = len(line.upstream.received)
+    line.upstream.enqueue(said.answer)
+    response = line.ask(said.body, stream)
+    line.upstream.forget()
+    try:
+        found = got(response, stream)
+    except (AssertionError, KeyError, ValueError) as wrong:
+        return [f"{type(wrong).__name__}: {wrong} in {response.data!r}"]
+    wanted = asdict(said.wanted if said.wanted.status == 200 else replace(said.wanted, text="", finish="", usage=()))
+    differences = [
+        f"{name} is {value!r} instead of {wanted[name]!r}: {response.data[:600]!r}"
+        for name, value in asdict(found).items()
+        if value != wanted[name] and not (name == "code" and wanted["code"] is None)
+    ]
+    sent = " ".join(text for each in line.upstream.received[before:] for text in leaves(each.json))
+    return differences + [f"{text!r} has not reached the vendor: {sent!r}" for text in said.told if text not in sent]
+
+
+# What can go wrong
+
+
+@pytest.fixture(scope="module", params=DIALECTS, ids=str)
+def lines(request: pytest.FixtureRequest) -> Iterator[tuple[Line, Line]]:
+    """A line with the usual patience, and one with hardly any, for vendors that fall silent."""
+    with line_to(request.param) as patient, line_to(request.param, **HURRIED) as hurried:
+        yield patient, hurried
+
+
+@cases(FAULTS)
+def test_a_fault_is_told(lines: tuple[Line, Line], fault: Fault, stream: bool) -> None:
+    """N2, N3, N26, N27: before the first event a status, after it an error frame; never a made-up finish; no leak."""
+    line = lines[fault.silent]
+    line.upstream.always(Answer(fault=fault))
+    response = line.ask({}, stream)
+    line.upstream.always(Answer())
+    if fault.harmless:
+        assert response.status_code == 200, response.data
+        assert got(response, stream).text == "".join(TEXTS)
+    elif response.status_code == 200:
+        assert fault.phase in (Phase.MIDDLE, Phase.END)
+        *before, last = payloads(response.data)
+        assert '"finish_reason":"' not in "".join(before)
+        assert error(last.encode())["code"] == ("upstream_timeout" if fault.silent else "upstream_error")
+    else:
+        assert response.status_code == (504 if fault.silent else 502)
+        assert error(response.data)["message"]
+    until(lambda: line.upstream.open_connections() <= 1, "the connections to be closed or kept")
+
+
+# Whatever is said
+
+LETTERS = st.text(st.characters(exclude_categories=["Cs"]), max_size=20)
+NAMES = st.from_regex(r"[a-z][a-z0-9_]{0,15}", fullmatch=True)
+VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers(-(2**53), 2**53) | LETTERS,
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(LETTERS, inner, max_size=3),
+    max_leaves=6,
+)
+OFTEN = hypothesis.settings(
+    max_examples=30,
+    deadline=None,
+    derandomize=True,
+    suppress_health_check=[hypothesis.HealthCheck.function_scoped_fixture, hypothesis.HealthCheck.too_slow],
+)
+
+
+@st.composite
+def answers(draw: st.DrawFn) -> Answer:
+    """Words in any pieces, and calls whose arguments are cut anywhere."""
+    calls = []
+    for number, name in enumerate(draw(st.lists(NAMES, max_size=3))):
+        raw = json.dumps(draw(st.dictionaries(LETTERS, VALUES, max_size=3)), ensure_ascii=draw(st.booleans()))
+        cuts = sorted(draw(st.lists(st.integers(0, len(raw)), max_size=4)))
+        calls.append(Call(f"call_{number}", name, [raw[a:b] for a, b in pairwise([0, *cuts, len(raw)])]))
+    texts = draw(st.lists(LETTERS, min_size=not calls, max_size=5))
+    return Answer(texts=texts, calls=calls)
+
+
+@OFTEN
+@hypothesis.given(answer=answers(), stream=st.booleans())
+def test_what_a_vendor_says_is_what_the_caller_hears(lines: tuple[Line, Line], answer: Answer, stream: bool) -> None:
+    """Text in is text out, arguments stay JSON, indices are dense, and there is one finish (`chunks` sees to that)."""
+    line, _ = lines
+    line.upstream.enqueue(answer)
+    found = got(line.ask({"tools": [WEATHER]}, stream), stream)
+    assert found.text == "".join(answer.texts or ())
+    assert list(found.calls) == [(call[1], json.loads("".join(call[2]))) for call in answer.calls]
+    assert found.finish == ("tool_calls" if answer.calls else "stop")
+
+
+@st.composite
+def conversations(draw: st.DrawFn) -> list[dict[str, Any]]:
+    """Messages in any order of roles, some of them empty, some with calls and their results."""
+    messages: list[dict[str, Any]] = []
+    for number, role in enumerate(draw(st.lists(st.sampled_from(["system", "user", "assistant", "call"]), max_size=6))):
+        words = draw(LETTERS)
+        if role == "call":
+            arguments = json.dumps(draw(st.dictionaries(NAMES, LETTERS, max_size=2)), ensure_ascii=False)
+            function = {"name": "get_weather", "arguments": arguments}
+            call = {"id": f"call_{number}", "type": "function", "function": function}
+            messages.append({"role": "assistant", "content": words, "tool_calls": [call]})
+            messages.append({"role": "tool", "tool_call_id": call["id"], "content": draw(LETTERS)})
+        else:
+            messages.append({"role": role, "content": words})
+    return [*messages, {"role": "user", "content": "Now."}]
+
+
+@OFTEN
+@hypothesis.given(messages=conversations())
+def test_what_the_caller_says_is_what_a_vendor_hears(lines: tuple[Line, Line], messages: list[dict[str, Any]]) -> None:
+    """No vendor refuses a conversation that OpenAI takes, and every word of it reaches them all."""
+    line, _ = lines
+    before = len(line.upstream.received)
+    response = line.ask({"messages": messages, "tools": [WEATHER]}, stream=False)
+    assert response.status_code == 200, response.data
+    (request,) = line.upstream.received[before:]
+    sent = "\n".join(leaves(request.json))
+    for message in messages:
+        if message["content"].strip():
+            assert message["content"] in sent
+
+
+@hypothesis.settings(OFTEN, max_examples=100)
+@hypothesis.given(seed=st.integers(0, 2**32), stream=st.booleans())
+def test_nonsense_is_no_answer_and_no_crash(lines: tuple[Line, Line], seed: int, stream: bool) -> None:
+    """N26: a vendor that leaves frames out, or puts something else in their place."""
+    line, _ = lines
+    chance = Random(seed)
+
+    def odd(connection: Connection, reply: Reply) -> None:
+        pieces = [replace(piece, data=_spoilt(piece.data, chance)) for piece in reply.pieces]
+        kept = [piece for piece in pieces if not reply.stream or chance.random() < 0.9]
+        play(connection, replace(reply, pieces=tuple(kept)))
+
+    fault = Fault("odd", "", Phase.THROUGHOUT, odd)
+    line.upstream.always(
+        Answer(texts=["Hm."], calls=[Call("call_1", "get_weather", ['{"city": ', '"x"}'])], fault=fault)
+    )
+    response = line.ask({"tools": [WEATHER]}, stream)
+    line.upstream.always(Answer())
+    assert response.status_code in (200, 502), response.data
+    assert b"Something went wrong here" not in response.data
+    if response.status_code == 200 and b'{"error":' not in response.data and line.dialect.name != "openai":
+        (chunks if stream else completion)(response.data)  # what is translated, and no failure, is sound
+
+
+def _spoilt(frame: bytes, chance: Random) -> bytes:
+    """A frame, or a body, now and then with something else in it."""
+    start, end = frame.find(b"{"), frame.rfind(b"}") + 1
+    if start < 0 or chance.random() < 0.7:
+        return frame
+    return frame[:start] + json.dumps(_changed(json.loads(frame[start:end]), chance)).encode() + frame[end:]
+
+
+def _changed(value: Any, chance: Random) -> Any:
+    if isinstance(value, dict) and value and chance.random() < 0.8:
+        name = chance.choice(sorted(value))
+        if chance.random() < 0.2:
+            return {key: each for key, each in value.items() if key != name}
+        return {**value, name: _changed(value[name], chance)}
+    if isinstance(value, list) and value and chance.random() < 0.8:
+        return [_changed(value[0], chance), *value[1:]]
+    return chance.choice((None, True, -1, 1.5, "", "x", [], {}, [None], {"type": "x"}, [{"a": [1]}]))
