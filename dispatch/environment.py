@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 from urllib.parse import urlsplit
 
+from dispatch import oci
 from dispatch.entries import Entry, Listing
 from providers.vendors import VENDORS, Vendor
 
@@ -14,7 +15,7 @@ VISIBLE = re.compile(r"[!-~]+")
 Cloud = Callable[[str, Mapping[str, Any], Mapping[str, str], Mapping[str, Any]], Entry]
 """(name, the settings marked `cloud`, the environment, what models.yaml gives) -> entry. Raises ValueError."""
 
-CLOUDS: Mapping[str, Cloud] = {}
+CLOUDS: Mapping[str, Cloud] = {"oci": oci.entry}
 """Providers whose entries are more than an address and a key: kind (and usual name) -> who makes their entries."""
 
 

@@ -11,6 +11,7 @@ from providers.base import Provider
 PROVIDERS = {
     "demo": "providers.demo:DemoProvider",
     "openai_compatible": "providers.openai_compatible:OpenAICompatible",
+    "oci": "providers.oci:OCI",
 }
 
 

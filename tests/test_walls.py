@@ -44,6 +44,10 @@ MAY_IMPORT: Mapping[str, str] = {
         "providers.base providers.http providers.exchange providers.translate providers.words providers.sse "
         "providers.failures providers.chunks providers.passing providers.vendors events errors"
     ),
+    "providers.oci*": (
+        "providers.oci.* providers.base providers.http providers.exchange providers.translate providers.sse "
+        "providers.words providers.failures providers.chunks providers.passing events errors"
+    ),
     "providers.demo*": "providers.base providers.words providers.demo* providers.examples events errors",
     # The means themselves.
     "providers.base": "events errors",
