@@ -41,12 +41,12 @@ MAY_IMPORT: Mapping[str, str] = {
         "providers.failures providers.vendors events errors"
     ),
     "providers.openai_compatible": (
-        "providers.base providers.http providers.exchange providers.translate providers.words providers.sse "
-        "providers.failures providers.chunks providers.passing providers.vendors events errors"
+        "providers.base providers.http providers.exchange providers.translate providers.failures providers.chunks "
+        "providers.openai_answer providers.vendors events errors"
     ),
     "providers.oci*": (
         "providers.oci.* providers.base providers.http providers.exchange providers.translate providers.sse "
-        "providers.words providers.failures providers.chunks providers.passing events errors"
+        "providers.words providers.failures providers.chunks providers.openai_answer events errors"
     ),
     "providers.demo*": "providers.base providers.words providers.demo* providers.examples events errors",
     # The means themselves.
@@ -63,6 +63,10 @@ MAY_IMPORT: Mapping[str, str] = {
     "providers.failures": "errors",
     "providers.chunks": "events",
     "providers.passing": "providers.chunks providers.sse events errors",
+    "providers.openai_answer": (
+        "providers.base providers.http providers.exchange providers.failures providers.chunks providers.passing "
+        "providers.sse providers.words events errors"
+    ),
     # Tools beside the house.
     "doctor": "app config logs views.* dispatch.* providers providers.* events errors",
     "test_streaming": "config streamcheck streamcheck.*",
