@@ -8,7 +8,9 @@ from collections.abc import Mapping, Sequence
 from errors import Unsupported
 from events import ChatRequest, EmbeddingsRequest, Events, RerankRequest
 from providers.base import Call, Model, Provider, Target
+from providers.oci import embeddings
 from providers.oci.auth import Login
+from providers.oci.discovery import Directory
 from providers.oci.service import Service
 
 
@@ -37,12 +39,12 @@ class OCI(Provider):
     ) -> None:
         self.name = name
         self.default_model = model
-        self.places = places
         self.embed_truncate = embed_truncate
         login = Login(name, auth_type, config_file, profile, credentials)
         self.service = Service(
             name, login, region=region, compartment=compartment, endpoint=endpoint, api_key=api_key, proxy=proxy
         )
+        self.directory = Directory(self.service, places)
 
     def chat(self, request: ChatRequest, target: Target, call: Call) -> Events:
         """Answer in the style of the model's family."""
@@ -50,12 +52,14 @@ class OCI(Provider):
 
     def embed(self, request: EmbeddingsRequest, target: Target, call: Call) -> Events:
         """POST /actions/embedText."""
-        raise Unsupported(f"{self.name} is on its way.", param="model")
+        yield from embeddings.embed(
+            self.service, request, self.directory.named(target, call), call, self.embed_truncate
+        )
 
     def rerank(self, request: RerankRequest, target: Target, call: Call) -> Events:
         """POST /actions/rerankText."""
-        raise Unsupported(f"{self.name} is on its way.", param="model")
+        yield from embeddings.rerank(self.service, request, self.directory.named(target, call), call)
 
     def models(self, call: Call) -> Sequence[Model]:
-        """GET /models, in every region and compartment that is configured."""
-        raise Unsupported(f"{self.name} is on its way.", param="model")
+        """GET /models and /endpoints, in every region and compartment that is configured."""
+        return self.directory.models(call)

@@ -77,7 +77,9 @@ def check_chat(details: Mapping[str, Any]) -> None:
     """Raises Denied for what is refused in ChatDetails."""
     model, request = check_place(details), details["chatRequest"]
     if model and request["apiFormat"] != family(model):
-        raise wrong("Chat request's apiFormat must match serving model's base type", f"{model}: {request['apiFormat']}")
+        raise wrong(
+            "Chat request's apiFormat must match serving model's base type.", f"{model}: {request['apiFormat']}"
+        )
     if "streamOptions" in request and not request.get("isStream"):
         raise wrong(detail="streamOptions without isStream")
     if request.get("tools") == []:
@@ -87,7 +89,7 @@ def check_chat(details: Mapping[str, Any]) -> None:
 
 def _check_generic(model: str, request: Mapping[str, Any]) -> None:
     if not request.get("messages"):
-        raise wrong("messages must not be empty")
+        raise wrong("messages must not be empty.")
     if re.match(r"openai\.(gpt-5|o\d)", model) and "maxTokens" in request:
         message = "Unsupported parameter: 'max_tokens' is not supported with this model."
         raise wrong(doubled(message, "max_tokens", "unsupported_parameter"))
@@ -99,9 +101,9 @@ def _check_generic(model: str, request: Mapping[str, Any]) -> None:
     names = [tool.get("name") for tool in request.get("tools", [])]
     choice = request.get("toolChoice", {})
     if choice and not names:
-        raise wrong("toolChoice is only allowed when tools are specified")
+        raise wrong("toolChoice is only allowed when tools are specified.")
     if choice.get("type") == "FUNCTION" and choice.get("name") not in names:
-        raise wrong(f"toolChoice names {choice.get('name')}, which is not among the tools")
+        raise wrong(f"toolChoice names {choice.get('name')}, which is not among the tools.")
     for tool in request.get("tools", []):
         banned = set(_keywords(tool.get("parameters", {}))) & {"$ref", "$defs", "anyOf"}
         if banned and model.startswith(NO_REFERENCES):
@@ -110,16 +112,16 @@ def _check_generic(model: str, request: Mapping[str, Any]) -> None:
 
 def _check_cohere(_: str, request: Mapping[str, Any]) -> None:
     if request.get("maxTokens", 0) > COHERE_TOKENS:
-        raise wrong(f"maxTokens must be less than or equal to {COHERE_TOKENS}")
+        raise wrong(f"maxTokens must be less than or equal to {COHERE_TOKENS}.")
     results = request.get("toolResults")
     if request["message"] and results and not request.get("isForceSingleStep"):
-        raise wrong("cannot specify both message and tool_results in multistep mode")
+        raise wrong("cannot specify both message and tool_results in multistep mode.")
     if not request["message"] and not results:
-        raise wrong("message must be at least 1 token long")
+        raise wrong("message must be at least 1 token long.")
     names = {tool["name"] for tool in request.get("tools", [])}
     for result in results or ():
         if result["call"]["name"] not in names:
-            raise wrong(f"toolResults of {result['call']['name']}, which is not among the tools")
+            raise wrong(f"toolResults of {result['call']['name']}, which is not among the tools.")
         if not all(isinstance(output, dict) for output in result["outputs"]):
             raise wrong(detail="outputs that are no objects")
     for tool in request.get("tools", []):
@@ -130,12 +132,12 @@ def _check_cohere(_: str, request: Mapping[str, Any]) -> None:
 
 def _check_v2(model: str, request: Mapping[str, Any]) -> None:
     if not request["messages"]:
-        raise wrong("messages must not be empty")
+        raise wrong("messages must not be empty.")
     _check_tool_ids([call["id"] for call in _calls(request)], request["messages"])
     for message in request["messages"]:
         _check_pictures(model, message)
     if "toolsChoice" in request and not request.get("tools"):
-        raise wrong("toolsChoice is only allowed when tools are specified")
+        raise wrong("toolsChoice is only allowed when tools are specified.")
     for call in _calls(request):
         if not isinstance(call["function"].get("arguments"), str):
             raise wrong(detail="arguments that are no text")
@@ -150,13 +152,13 @@ def _check_tool_ids(called: list[str], messages: list[dict[str, Any]]) -> None:
         raise wrong(detail=f"call ids that are not unique: {called}")
     for message in messages:
         if message["role"] == "TOOL" and message.get("toolCallId") not in called:
-            raise wrong("toolCallId not found in previous tool calls")
+            raise wrong("toolCallId not found in previous tool calls.")
 
 
 def _check_pictures(model: str, message: Mapping[str, Any]) -> None:
     pictures = [part for part in message.get("content", []) if part["type"] in ("IMAGE", "IMAGE_URL")]
     if pictures and model and not SIGHTED.match(model):
-        raise wrong(f"{model} does not support image content")
+        raise wrong(f"{model} does not support image content.")
     if any("url" not in part.get("imageUrl", {}) for part in pictures):
         raise wrong(detail="an image without its url")
 
@@ -175,27 +177,27 @@ def check_embed(details: Mapping[str, Any]) -> None:
     """Raises Denied for what is refused in EmbedTextDetails."""
     model = check_place(details)
     if model and ".embed-" not in model:
-        raise wrong(f"{model} does not support embeddings")
+        raise wrong(f"{model} does not support embeddings.")
     contents, inputs = details.get("embedContents", []), details.get("inputs", [])
     if bool(contents) == bool(inputs) or len(inputs) + len(contents) > INPUTS:
-        raise wrong(f"inputs must have at least 1 and at most {INPUTS} entries")
+        raise wrong(f"inputs must have at least 1 and at most {INPUTS} entries.")
     if contents and "v4" not in model:
-        raise wrong("embedContents is only supported for embed v4 models")
+        raise wrong("embedContents is only supported for embed v4 models.")
     if details.get("inputType") == "IMAGE":
         if len(inputs) != 1 or not DATA_URL.match(inputs[0]):
-            raise wrong("inputType IMAGE takes one image, as a data URI")
+            raise wrong("inputType IMAGE takes one image, as a data URI.")
         if "image" not in model and "v4" not in model:
-            raise wrong(f"{model} does not support images")
+            raise wrong(f"{model} does not support images.")
     elif details.get("truncate", "NONE") == "NONE" and any(len(text.split()) > WORDS for text in inputs):
-        raise wrong(f"Input is longer than {WORDS} tokens; use truncate START or END")
+        raise wrong(f"Input is longer than {WORDS} tokens; use truncate START or END.")
     if "outputDimensions" in details and ("v4" not in model or details["outputDimensions"] not in DIMENSIONS):
-        raise wrong(f"outputDimensions {details['outputDimensions']} is not supported for {model}")
+        raise wrong(f"outputDimensions {details['outputDimensions']} is not supported for {model}.")
 
 
 def check_rerank(details: Mapping[str, Any]) -> None:
     """Raises Denied for what is refused in RerankTextDetails."""
     model = check_place(details)
     if model and ".rerank" not in model:
-        raise wrong(f"{model} does not support rerank")
+        raise wrong(f"{model} does not support rerank.")
     if not details["documents"] or details.get("topN", 1) < 1:
-        raise wrong("documents must not be empty")
+        raise wrong("documents must not be empty.")
