@@ -3,13 +3,14 @@
 passing.py judges which they are (R6), and chunks.py reads the rest into events.
 """
 
+from collections.abc import Iterable, Iterator
 from time import monotonic
 from typing import Any
 
 import orjson
 
 from errors import UpstreamError
-from events import SILENCE, ChatRequest, Events, Text
+from events import SILENCE, ChatRequest, Event, Events, Text
 from providers.base import Call
 from providers.chunks import NONSENSE, ErrorFrame, events_of_body, unwrapped
 from providers.exchange import read
@@ -44,6 +45,15 @@ def parsed(raw: bytes, reply: Reply, name: str) -> Any:
     return data
 
 
+def in_words(events: Iterable[Event]) -> Iterator[Event]:
+    """A lump's events, its text cut at words."""
+    for event in events:
+        if isinstance(event, Text) and event.logprobs is None:
+            yield from (Text(word, event.choice) for word in words(event.text))
+        else:
+            yield event
+
+
 def _in_one(reply: Reply, request: ChatRequest, name: str, frames: Mode) -> Events:
     """One JSON body; when a stream was asked for, it is a lump, and is cut at words."""
     raw = yield from read(reply)
@@ -52,11 +62,7 @@ def _in_one(reply: Reply, request: ChatRequest, name: str, frames: Mode) -> Even
         if not request.stream:
             yield from whole(body, raw, frames, include_reasoning=request.include_reasoning)
             return
-        for event in events_of_body(body):
-            if isinstance(event, Text) and event.logprobs is None:
-                yield from (Text(word, event.choice) for word in words(event.text))
-            else:
-                yield event
+        yield from in_words(events_of_body(body))
     except NONSENSE as error:
         raise reply.broken(f"{error}: {raw[:200]!r}") from error
     except ErrorFrame as error:

@@ -108,9 +108,9 @@ class Service:
         """The address of `/models` and `/endpoints`."""
         return self._host(MANAGEMENT, place.region) + VERSION
 
-    def openai(self, place: Place) -> str:
-        """The address of OCI's own OpenAI-compatible `/chat/completions`."""
-        return self._host(INFERENCE, place.region) + OPENAI
+    def inference_host(self, place: Place) -> str:
+        """Scheme and host of inference, below which OPENAI is too."""
+        return self._host(INFERENCE, place.region)
 
     def send(self, asked: Asked, call: Call, timeouts: Timeouts) -> Generator[Silence, None, Reply]:
         """An accepted reply, which the caller closes. A token that is refused is renewed, and tried once more."""
