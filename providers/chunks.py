@@ -1,8 +1,8 @@
 """OpenAI's answers, read into events: chunks of a stream by a Reader, a whole body by `events_of_body`.
 
 Compatible servers are compatible in parts: tool calls without ids or indices, finish reasons of their own, content in
-parts, thinking under two names. What is read here is what was meant. Raises one of NONSENSE for what has no meaning,
-and ErrorFrame for an error object in the place of an answer.
+parts, thinking under two names. What is read here is what was meant. Raises one of translate.NONSENSE for what has no
+meaning, and ErrorFrame for an error object in the place of an answer.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -25,9 +25,6 @@ from events import (
 )
 
 Key = int | str
-
-NONSENSE = (ValueError, TypeError, AttributeError, LookupError)
-"""What reading JSON of another shape than OpenAI's raises."""
 
 FINISH_REASONS: Mapping[str, FinishReason] = {
     "stop": "stop",

@@ -3,22 +3,36 @@
     reply = send(account, "POST", path, headers, body, call, target.timeouts)
     try:
         yield from accepted(reply, self._failure)
-        raw = yield from read(reply)            # or: for frame in framed(reply): ...
+        raw = yield from read(reply)            # or: yield from streamed(reply, reading, call)
     finally:
         reply.close()
 
-What is yielded meanwhile is Silence, a heartbeat of it each.
+What is yielded meanwhile is Silence, a heartbeat of it each. An answer that is one JSON value is `asked` for at once.
 """
 
-from collections.abc import Callable, Generator, Iterator, Mapping
+from collections.abc import Callable, Collection, Generator, Iterable, Iterator, Mapping
+from logging import getLogger
+from time import monotonic
+from typing import Any, Protocol, TypeVar
 
-from errors import ProxyError
-from events import SILENCE, Silence
-from providers.http import Reply
+import orjson
+
+from errors import ProxyError, UpstreamError
+from events import SILENCE, Event, Events, Silence, Text
+from providers.base import Call, Timeouts
+from providers.http import Account, Reply, send
 from providers.sse import Frame, Splitter, frames
+from providers.translate import NONSENSE
+from providers.words import words
+
+log = getLogger("thinkline.providers")
 
 ERROR_BYTES = 65_536
 """As much of an error's body is read."""
+GRACE_SECONDS = 1.0
+"""How long after its finish an answer may still bring its usage and its end mark."""
+
+Item = TypeVar("Item")
 
 Failure = Callable[[int, Mapping[str, str], bytes], ProxyError]
 """Status, headers and body of an answer that is no success, as the exception it means."""
@@ -61,3 +75,99 @@ def framed(reply: Reply) -> Iterator[Frame | Silence]:
         yield from frames(splitter.close())
     except ValueError as error:
         raise reply.broken(str(error)) from error
+
+
+def parsed(raw: bytes, reply: Reply) -> Any:
+    """A JSON value. Raises `reply.broken` for what is none."""
+    try:
+        return orjson.loads(raw)
+    except orjson.JSONDecodeError as error:
+        raise reply.broken(f"not JSON: {raw[:200]!r}") from error
+
+
+def asked(
+    account: Account, method: str, path: str, body: bytes, call: Call, timeouts: Timeouts, failure: Failure
+) -> Generator[Silence, None, Any]:
+    """A whole exchange whose answer is one JSON value."""
+    reply = send(account, method, path, request_id(call), body, call, timeouts)
+    try:
+        yield from accepted(reply, failure)
+        raw = yield from read(reply)
+    finally:
+        reply.close()
+    return parsed(raw, reply)
+
+
+def request_id(call: Call) -> dict[str, str]:
+    """The header by which a request is found again in an upstream's log."""
+    return {"x-request-id": call.request_id} if call.request_id else {}
+
+
+def awaited(steps: Generator[Silence, None, Item]) -> Item:
+    """What such a generator returns, for who has nobody to tell of the silence."""
+    while True:
+        try:
+            next(steps)
+        except StopIteration as done:
+            result: Item = done.value
+            return result
+
+
+def until_whole(items: Iterable[Item], finished: Callable[[], bool], call: Call) -> Iterator[Item]:
+    """The items, until the answer is finished and nothing more comes: what fails from then on, nobody misses."""
+    try:
+        for item in items:
+            if isinstance(item, Silence) and finished():
+                return
+            yield item
+            if finished():
+                call.beat_by = min(call.beat_by, monotonic() + GRACE_SECONDS)
+    except UpstreamError:
+        if not finished():
+            raise
+
+
+def tell_dropped(provider: str, given: Collection[str], sent: Collection[str]) -> None:
+    """Name the caller's parameters that have no counterpart at this upstream, in one line of the debug log."""
+    if dropped := sorted(set(given) - set(sent)):
+        log.debug("not sent on", extra={"facts": {"provider": provider, "parameters": dropped}})
+
+
+class Reading(Protocol):
+    """One streamed answer, as it is read: a dialect's frames to events.
+
+    `finished` once the answer itself is whole, whatever may still follow; `done` once nothing follows. `events` raises
+    a ProxyError for what the upstream reports, and one of translate.NONSENSE for what has no meaning.
+    """
+
+    finished: bool
+    done: bool
+
+    def events(self, frame: Frame) -> Iterator[Event]:
+        """What a frame says."""
+
+
+def streamed(reply: Reply, reading: Reading, call: Call) -> Events:
+    """The events of a stream, to its end. One that ends before it is finished raises."""
+    try:
+        for frame in until_whole(framed(reply), lambda: reading.finished, call):
+            if isinstance(frame, Silence):
+                yield frame
+                continue
+            yield from reading.events(frame)
+            if reading.done:
+                reply.settle()
+                break
+    except NONSENSE as error:
+        raise reply.broken(f"{type(error).__name__}: {error}") from error
+    if not reading.finished:
+        raise reply.broken("the stream ended without a finish reason")
+
+
+def in_words(events: Iterable[Event]) -> Iterator[Event]:
+    """The events of an answer that came in one lump, its text cut at words."""
+    for event in events:
+        if isinstance(event, Text) and event.logprobs is None:
+            yield from (Text(word, event.choice) for word in words(event.text))
+        else:
+            yield event

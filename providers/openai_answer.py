@@ -3,25 +3,19 @@
 passing.py judges which they are (R6), and chunks.py reads the rest into events.
 """
 
-from collections.abc import Iterable, Iterator
 from time import monotonic
 from typing import Any
 
-import orjson
-
 from errors import UpstreamError
-from events import SILENCE, ChatRequest, Event, Events, Text
+from events import SILENCE, ChatRequest, Events
 from providers.base import Call
-from providers.chunks import NONSENSE, ErrorFrame, events_of_body, unwrapped
-from providers.exchange import read
+from providers.chunks import ErrorFrame, events_of_body, unwrapped
+from providers.exchange import GRACE_SECONDS, in_words, parsed, read
 from providers.failures import in_band
 from providers.http import Reply
 from providers.passing import Mode, Passing, whole
 from providers.sse import Splitter
-from providers.words import words
-
-GRACE_SECONDS = 1.0
-"""How long after its finish an answer may still bring its usage and [DONE]."""
+from providers.translate import NONSENSE
 
 
 def answered(reply: Reply, request: ChatRequest, call: Call, name: str, frames: Mode = "auto") -> Events:
@@ -32,12 +26,9 @@ def answered(reply: Reply, request: ChatRequest, call: Call, name: str, frames: 
         yield from _in_one(reply, request, name, frames)
 
 
-def parsed(raw: bytes, reply: Reply, name: str) -> Any:
+def value(raw: bytes, reply: Reply, name: str) -> Any:
     """A body's JSON, out of an envelope where it is in one. Raises for an error object that came with status 200."""
-    try:
-        data = orjson.loads(raw)
-    except orjson.JSONDecodeError as error:
-        raise reply.broken(f"not JSON: {raw[:200]!r}") from error
+    data = parsed(raw, reply)
     if isinstance(data, dict):
         data = unwrapped(data)
     if isinstance(data, dict) and data.get("error"):
@@ -45,19 +36,10 @@ def parsed(raw: bytes, reply: Reply, name: str) -> Any:
     return data
 
 
-def in_words(events: Iterable[Event]) -> Iterator[Event]:
-    """A lump's events, its text cut at words."""
-    for event in events:
-        if isinstance(event, Text) and event.logprobs is None:
-            yield from (Text(word, event.choice) for word in words(event.text))
-        else:
-            yield event
-
-
 def _in_one(reply: Reply, request: ChatRequest, name: str, frames: Mode) -> Events:
     """One JSON body; when a stream was asked for, it is a lump, and is cut at words."""
     raw = yield from read(reply)
-    body = parsed(raw, reply, name)
+    body = value(raw, reply, name)
     try:
         if not request.stream:
             yield from whole(body, raw, frames, include_reasoning=request.include_reasoning)

@@ -5,7 +5,6 @@ What it says goes through as bytes as long as it is what OpenAI itself would say
 
 from collections.abc import Generator, Mapping, Sequence
 from functools import partial
-from logging import getLogger
 from typing import Any
 
 import orjson
@@ -13,12 +12,11 @@ import orjson
 from errors import ProxyError, UpstreamError
 from events import ChatRequest, EmbeddingsRequest, Events, Ranks, RerankRequest, Silence, Usage, Vectors
 from providers.base import Call, Model, Provider, Target
-from providers.chunks import NONSENSE
-from providers.exchange import accepted, read
+from providers.exchange import accepted, awaited, read, request_id, tell_dropped
 from providers.failures import failure
 from providers.http import Account, Reply, send
-from providers.openai_answer import answered, parsed
-from providers.translate import no_images
+from providers.openai_answer import answered, value
+from providers.translate import NONSENSE, no_images
 from providers.vendors import Vendor
 
 # https://platform.openai.com/docs/api-reference/chat/create, the published document of 2026-08-21
@@ -30,7 +28,6 @@ PARAMETERS = frozenset({
     "stream_options", "temperature", "tool_choice", "tools", "top_logprobs", "top_p", "user", "verbosity",
     "web_search_options",
 })  # fmt: skip
-log = getLogger("thinkline.providers")
 
 
 class OpenAICompatible(Provider):
@@ -49,8 +46,7 @@ class OpenAICompatible(Provider):
     def chat(self, request: ChatRequest, target: Target, call: Call) -> Events:
         """Ask, and pass on what comes: bytes where they are OpenAI's own, events where they are not."""
         body = to_upstream(request, target, self._vendor)
-        if dropped := request.body.keys() - body.keys() - {"stream_options"}:
-            log.debug("not sent on", extra={"facts": {"provider": self.name, "parameters": sorted(dropped)}})
+        tell_dropped(self.name, request.body.keys() - {"stream_options"}, body)
         reply = self._send("POST", "/chat/completions", orjson.dumps(body), target, call)
         try:
             yield from accepted(reply, self._failure)
@@ -94,13 +90,7 @@ class OpenAICompatible(Provider):
 
     def models(self, call: Call) -> Sequence[Model]:
         """GET /models; also a bare array, as some servers answer."""
-        answer = self._json("GET", "/models", b"", Target(self, self.default_model), call)
-        while True:
-            try:
-                next(answer)
-            except StopIteration as done:
-                data = done.value
-                break
+        data = awaited(self._json("GET", "/models", b"", Target(self, self.default_model), call))
         rows = data.get("data") if isinstance(data, dict) else data
         if not isinstance(rows, list):
             raise self._nonsense("no list of models")
@@ -108,8 +98,7 @@ class OpenAICompatible(Provider):
         return [Model(row["id"], str(row.get("owned_by") or self.name), _seconds(row.get("created"))) for row in named]
 
     def _send(self, method: str, path: str, body: bytes, target: Target, call: Call) -> Reply:
-        headers = {"x-request-id": call.request_id} if call.request_id else {}
-        return send(self._account, method, path, headers, body, call, target.timeouts)
+        return send(self._account, method, path, request_id(call), body, call, target.timeouts)
 
     def _json(self, method: str, path: str, body: bytes, target: Target, call: Call) -> Generator[Silence, None, Any]:
         reply = self._send(method, path, body, target, call)
@@ -118,7 +107,7 @@ class OpenAICompatible(Provider):
             raw = yield from read(reply)
         finally:
             reply.close()
-        return parsed(raw, reply, self.name)
+        return value(raw, reply, self.name)
 
     def _nonsense(self, what: str) -> ProxyError:
         return UpstreamError(f"{self.name} sent something that is not an answer.", provider=self.name, log=what)

@@ -4,19 +4,180 @@ They raise InvalidRequest and Unsupported that name the field, where nothing sen
 """
 
 import re
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, NamedTuple
 
 import orjson
 
 from errors import InvalidRequest, Unsupported
-from events import Image
+from events import ChatRequest, Image
 
 DATA_URL = re.compile(r"data:([\w.+-]+/[\w.+-]+)(?:;[\w.+-]+=[\w.+-]+)*;base64,([A-Za-z0-9+/=_\s-]*)\Z", re.IGNORECASE)
-DEPTH = 30
-"""How deep a schema's references are followed: one that refers to itself has no end."""
+DEPTH, NODES = 200, 20_000
+"""How deep and how large a schema may be, once what it refers to stands in its place: references can multiply."""
+REFERRED = frozenset({"$defs", "definitions", "$schema"})
+VALUES = frozenset({"enum", "const", "default", "examples", "example"})
+"""Keys of a schema that hold what is to be found elsewhere, and those that hold values and not schemas."""
+
+NONSENSE = (ValueError, TypeError, AttributeError, LookupError)
+"""What reading JSON of another shape than the expected raises."""
+
+OPENING = "(The user has not spoken yet.)"
+"""What the user says where an upstream wants them to speak first, and they have not."""
+GO_ON = "(Go on.)"
+"""What the user says where an upstream wants them to speak last, and the assistant has."""
+
+INSTRUCTIONS = ("system", "developer")
 
 Json = dict[str, Any]
+
+
+class Use(NamedTuple):
+    """A call that the assistant has made: `arguments` as an object, `where` the field that it stands in."""
+
+    id: str
+    name: str
+    arguments: Json
+    where: str
+
+
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """One message of a conversation, whichever way it was written; instructions are none.
+
+    `at` is the message: `messages[2]`. A tool's turn `answers` the call of that id, of the function `name`.
+    """
+
+    role: Literal["user", "assistant", "tool"]
+    at: str
+    parts: list[Json]
+    calls: tuple[Use, ...] = ()
+    answers: str = ""
+    name: str = ""
+
+
+def instructions(messages: Sequence[Mapping[str, Any]]) -> list[Json]:
+    """What the system and the developer say, wherever they stand: parts of text, in order."""
+    told = []
+    for number, message in enumerate(messages):
+        if message["role"] in INSTRUCTIONS:
+            text(message.get("content"), f"messages[{number}]")
+            told += [part for part in parts(message.get("content")) if _says(part)]
+    return told
+
+
+def conversation(messages: Sequence[Mapping[str, Any]]) -> list[Turn]:
+    """The turns of a conversation; empty ones, which say nothing, are left out.
+
+    A legacy `function_call` is a call, and a `function` message its result. Raises InvalidRequest for a result that
+    answers no call, a call without its result, and where all turns are empty. Without any turn it is [].
+    """
+    turns: list[Turn] = []
+    waiting: dict[str, Use] = {}
+    for number, message in enumerate(messages):
+        role, at = message["role"], f"messages[{number}]"
+        if role in INSTRUCTIONS:
+            continue
+        if role in ("tool", "function"):
+            use = _answered(message, at, waiting)
+            turns.append(Turn("tool", at, parts(message.get("content")), answers=use.id, name=use.name))
+            continue
+        _all_answered(waiting)
+        said = [part for part in parts(message.get("content")) if _says(part)]
+        calls = tuple(_calls(message, at)) if role == "assistant" else ()
+        waiting = {use.id: use for use in calls}
+        if said or calls:
+            turns.append(Turn("user" if role == "user" else "assistant", at, said, calls))
+    _all_answered(waiting)
+    spoken = [at for at, message in enumerate(messages) if message["role"] not in INSTRUCTIONS]
+    if spoken and not turns:
+        raise InvalidRequest("The conversation says nothing: its messages are empty.", param=f"messages[{spoken[0]}]")
+    return turns
+
+
+def _says(part: Mapping[str, Any]) -> bool:
+    """Whether a part says anything: upstreams refuse text that is empty or blank."""
+    said = part.get("refusal") if part["type"] == "refusal" else part.get("text")
+    return part["type"] not in ("text", "refusal") or bool(str(said or "").strip())
+
+
+def _calls(message: Mapping[str, Any], at: str) -> Iterable[Use]:
+    legacy = message.get("function_call")
+    given = message.get("tool_calls") or ([{"id": f"call_{at}", "function": legacy}] if legacy else [])
+    for place, call in enumerate(given):
+        where = f"{at}.tool_calls[{place}]"
+        function = call.get("function")
+        name = function.get("name") if isinstance(function, dict) else None
+        if not isinstance(name, str) or not name or not isinstance(call.get("id"), str):
+            raise InvalidRequest("A tool call needs an `id`, and a `function` with a `name`.", param=where)
+        yield Use(call["id"], name, arguments(call, f"{where}.function.arguments"), where)
+
+
+def _answered(message: Mapping[str, Any], at: str, waiting: dict[str, Use]) -> Use:
+    """The call that a result is for. It waits no longer."""
+    if message["role"] == "function":
+        id_ = next((use.id for use in waiting.values() if use.name == message.get("name")), "")
+    else:
+        id_ = message.get("tool_call_id") or ""
+    if id_ not in waiting:
+        raise InvalidRequest("It answers no call of the assistant's message before it.", param=f"{at}.tool_call_id")
+    return waiting.pop(id_)
+
+
+def _all_answered(waiting: Mapping[str, Use]) -> None:
+    for use in waiting.values():
+        raise InvalidRequest("A tool call must be followed by a tool message with its result.", param=use.where)
+
+
+def merged(turns: Iterable[tuple[str, list[Json]]]) -> list[tuple[str, list[Json]]]:
+    """Turns as (role, content), those of one role that follow each other as one."""
+    together: list[tuple[str, list[Json]]] = []
+    for role, content in turns:
+        if together and together[-1][0] == role:
+            together[-1][1].extend(content)
+        else:
+            together.append((role, list(content)))
+    return together
+
+
+def choice(request: ChatRequest) -> tuple[Literal["auto", "none", "required"], tuple[str, ...]]:
+    """Whether tools are called, and the names of those that alone may be: () for all of them.
+
+    A named tool is required, and the only one; `allowed_tools` names several. Raises InvalidRequest.
+    """
+    asked = request.tool_choice
+    mode, names = asked, []
+    if isinstance(asked, Mapping):
+        allowed = asked.get("allowed_tools")
+        tools = allowed.get("tools") if isinstance(allowed, dict) else [asked]
+        mode = allowed.get("mode", "auto") if isinstance(allowed, dict) else "required"
+        names = [(tool.get("function") or tool).get("name") for tool in tools or [] if isinstance(tool, dict)]
+        known = {function["name"] for function in functions(request.tools)}
+        if not names or not known.issuperset(names):
+            raise InvalidRequest("It names a tool that is not among `tools`.", param="tool_choice")
+    if mode not in ("auto", "none", "required"):
+        raise InvalidRequest("It must be none, auto, required, or name a tool.", param="tool_choice")
+    return mode, tuple(map(str, names))  # type: ignore[return-value]
+
+
+def wanted_format(request: ChatRequest) -> tuple[Literal["text", "json_object", "json_schema"], Json]:
+    """The `response_format`, and its `json_schema`: {name?, schema, strict?}, {} for others. Raises InvalidRequest."""
+    asked = request.body.get("response_format") or {"type": "text"}
+    kind, given = asked.get("type"), asked.get("json_schema")
+    if kind not in ("text", "json_object", "json_schema"):
+        raise InvalidRequest("It must be text, json_object or json_schema.", param="response_format.type")
+    if kind != "json_schema":
+        return kind, {}
+    if not isinstance(given, dict) or not isinstance(given.get("schema"), dict):
+        raise InvalidRequest("It needs a `json_schema` with a `schema`.", param="response_format.json_schema")
+    return kind, given
+
+
+def only_text_comes_back(request: ChatRequest, name: str) -> None:
+    """Raise Unsupported where the caller wants to hear more than text."""
+    if set(request.body.get("modalities") or ()) - {"text"}:
+        raise Unsupported(f"{name} answers in text alone.", param="modalities")
 
 
 def parts(content: Any) -> list[Json]:
@@ -62,7 +223,10 @@ def no_images(inputs: Sequence[object], name: str) -> None:
 
 
 def functions(tools: Sequence[Mapping[str, Any]]) -> list[Json]:
-    """The declared functions: {name, description?, parameters?, strict?}. Tools of other types are passed over."""
+    """The declared functions: {name, description?, parameters?, strict?}, with the tool's cache_control, if it has one.
+
+    Tools of other types are passed over.
+    """
     declared = []
     for at, tool in enumerate(tools):
         function = tool.get("function")
@@ -70,7 +234,7 @@ def functions(tools: Sequence[Mapping[str, Any]]) -> list[Json]:
             continue
         if not isinstance(function, dict) or not isinstance(function.get("name"), str):
             raise InvalidRequest("A tool needs a `function` with a `name`.", param=f"tools[{at}].function.name")
-        declared.append(function)
+        declared.append({**function, **{key: tool[key] for key in ("cache_control",) if key in tool}})
     return declared
 
 
@@ -89,24 +253,33 @@ def arguments(call: Mapping[str, Any], where: str) -> Json:
 def inlined(schema: Any) -> Any:
     """A JSON schema without `$ref`, `$defs`, `definitions` and `$schema`: what they refer to stands in its place.
 
-    A schema that refers to itself ends in `{"type": "object"}`. Raises InvalidRequest for a reference to nothing.
+    A schema that refers to itself ends in `{"type": "object"}`. Raises InvalidRequest for a reference to nothing, and
+    for a schema that is larger than any that describes something.
     """
-    return _inlined(schema, schema, 0)
+    nodes = iter(range(NODES))
 
+    def within(value: Any, trail: tuple[str, ...], depth: int) -> Any:
+        if next(nodes, None) is None or depth > DEPTH:
+            raise InvalidRequest("A schema is too large.", param="tools")
+        if isinstance(value, list):
+            return [within(each, trail, depth + 1) for each in value]
+        if not isinstance(value, dict):
+            return value
+        reference = value.get("$ref")
+        if isinstance(reference, str):
+            if reference in trail:
+                return {"type": "object"}
+            beside = {key: each for key, each in value.items() if key != "$ref"}
+            return within({**_referred(reference, schema), **beside}, (*trail, reference), depth + 1)
+        found: Json = {}
+        for key, each in value.items():
+            if key == "properties" and isinstance(each, dict):
+                found[key] = {name: within(property_, trail, depth + 1) for name, property_ in each.items()}
+            elif key not in REFERRED:
+                found[key] = each if key in VALUES else within(each, trail, depth + 1)
+        return found
 
-def _inlined(value: Any, root: Any, depth: int) -> Any:
-    if isinstance(value, list):
-        return [_inlined(each, root, depth) for each in value]
-    if not isinstance(value, dict):
-        return value
-    reference = value.get("$ref")
-    if isinstance(reference, str):
-        if depth >= DEPTH:
-            return {"type": "object"}
-        beside = {key: each for key, each in value.items() if key != "$ref"}
-        return _inlined({**_referred(reference, root), **beside}, root, depth + 1)
-    kept = {key: each for key, each in value.items() if key not in ("$defs", "definitions", "$schema")}
-    return {key: _inlined(each, root, depth) for key, each in kept.items()}
+    return within(schema, (), 0)
 
 
 def _referred(reference: str, root: Any) -> Json:
@@ -116,3 +289,9 @@ def _referred(reference: str, root: Any) -> Json:
     if not reference.startswith("#") or not isinstance(found, dict):
         raise InvalidRequest(f"The schema refers to {reference!r}, which it does not have.", param="tools")
     return found
+
+
+def cap(request: ChatRequest, most: int | None) -> int | None:
+    """How long the answer may be, in tokens: what the caller wants, but not more than `most`."""
+    asked = request.max_tokens
+    return asked if most is None or asked is None else min(asked, most)

@@ -7,8 +7,9 @@ from typing import Any
 
 import pytest
 
-from providers.chunks import NONSENSE, ErrorFrame
+from providers.chunks import ErrorFrame
 from providers.passing import Passing, whole
+from providers.translate import NONSENSE
 from tests.conftest import Served, served
 from tests.frames import called, chat_body, chunks, completion, error, finish, payloads, post, said
 from tests.upstreams import AZURE, DEEPSEEK, GROQ, OPENROUTER, Answer, OpenAIUpstream, Server, faults

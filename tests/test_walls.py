@@ -52,7 +52,9 @@ MAY_IMPORT: Mapping[str, str] = {
     # The means themselves.
     "providers.base": "events errors",
     "providers.http": "providers.base providers.engine providers.connect events errors",
-    "providers.exchange": "providers.http providers.sse events errors",
+    "providers.exchange": (
+        "providers.base providers.http providers.sse providers.translate providers.words events errors"
+    ),
     "providers.translate": "errors events",
     "providers.connect": "providers.base providers.engine errors",
     "providers.engine": "",
@@ -65,7 +67,7 @@ MAY_IMPORT: Mapping[str, str] = {
     "providers.passing": "providers.chunks providers.sse events errors",
     "providers.openai_answer": (
         "providers.base providers.http providers.exchange providers.failures providers.chunks providers.passing "
-        "providers.sse providers.words events errors"
+        "providers.sse providers.translate events errors"
     ),
     # Tools beside the house.
     "doctor": "app config logs views.* dispatch.* providers providers.* events errors",

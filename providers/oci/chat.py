@@ -2,18 +2,16 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from time import monotonic
 from typing import Any
 
-from errors import UpstreamError
 from events import ChatRequest, Events, Silence, Usage
 from providers.base import Call, Target
-from providers.chunks import NONSENSE, ErrorFrame, Reader, events_of_body
-from providers.exchange import framed, read
+from providers.chunks import ErrorFrame, Reader, events_of_body
+from providers.exchange import framed, in_words, read, until_whole
 from providers.failures import in_band
 from providers.http import Reply
 from providers.oci.answers import Once, parsed
-from providers.openai_answer import GRACE_SECONDS, in_words
+from providers.translate import NONSENSE
 
 Json = dict[str, Any]
 
@@ -54,27 +52,19 @@ def _streamed(reply: Reply, request: ChatRequest, call: Call, style: Style) -> E
     """
     reader, once = Reader(request.body.get("n", 1)), Once(repeats=style.repeats)
     counted = False
-    try:
-        for frame in framed(reply):
-            if isinstance(frame, Silence):
-                if reader.finished:
-                    return
-                yield frame
-                continue
-            if frame.data == b"[DONE]":
-                reply.settle()
-                break
-            for event in reader.events(once(style.chunk(parsed(frame.data)))):
-                counted = counted or isinstance(event, Usage)
-                yield event
-            if reader.finished:
-                if counted or not style.usage_follows:
-                    reply.settle()
-                    break
-                call.beat_by = monotonic() + GRACE_SECONDS
-    except UpstreamError:
-        if not reader.finished:
-            raise
+    for frame in until_whole(framed(reply), lambda: reader.finished, call):
+        if isinstance(frame, Silence):
+            yield frame
+            continue
+        if frame.data == b"[DONE]":
+            reply.settle()
+            break
+        for event in reader.events(once(style.chunk(parsed(frame.data)))):
+            counted = counted or isinstance(event, Usage)
+            yield event
+        if reader.finished and (counted or not style.usage_follows):
+            reply.settle()
+            break
     if not reader.sound:
         raise reply.broken("the stream ended without a finish reason")
 

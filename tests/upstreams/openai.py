@@ -10,24 +10,19 @@ import base64
 import hashlib
 import json
 import struct
-import threading
-from collections import defaultdict, deque
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
-from . import faults
 from .answers import Answer
 from .completion import CREATED, chat
 from .connection import Connection, Received
-from .reply import Piece, Reply, play
+from .reply import Piece, Reply
 from .rules import Refused, check_chat, check_parameters, parse
-from .server import Server
+from .scripted import KEY, NO_SUCH_MODEL, Scripted
 
-KEY = "test-upstream-key"
 MODELS = ("gpt-4o-mini", "gpt-4o", "text-embedding-3-small", "dall-e-3", "gpt-image-1")
-NO_SUCH_MODEL = "no-such-model"
 DIMENSIONS = 8
 BATCH = 2048
 PIXEL = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="
@@ -68,7 +63,7 @@ IMAGES = {
 }
 
 
-class OpenAIUpstream(Server):
+class OpenAIUpstream(Scripted):
     """A server that answers under `base_url` to the bearer of `key`.
 
     Without `strict` it takes anything, as many OpenAI-shaped vendors do. `base` stands before
@@ -84,47 +79,28 @@ class OpenAIUpstream(Server):
         models: Sequence[str] = MODELS,
         tls: bool = False,
     ) -> None:
-        super().__init__(self._handle, tls=tls)
-        self.key = key
+        super().__init__(key=key, tls=tls)
         self._strict = strict
         self._base = base
         self._models = models
-        self._queues: dict[str, deque[Answer]] = defaultdict(deque)
-        self._defaults: dict[str, Answer] = {}
-        self._script = threading.Lock()
 
     @property
     def base_url(self) -> str:
         """What a client calls its base URL."""
         return self.url + self._base
 
-    def enqueue(self, *answers: Answer, path: str = "/chat/completions") -> None:
-        """Answer the next requests of this path (below the base; `/models` has those of one model too) so."""
-        if any(answer.fault is faults.refused for answer in answers):
-            raise ValueError("Nobody can ask for it once nothing listens: use always().")
-        with self._script:
-            self._queues[path].extend(answers)
+    def identity(self, connection: Connection) -> Mapping[str, str]:
+        """As api.openai.com has them."""
+        return {**super().identity(connection), "openai-processing-ms": "12"}
 
-    def always(self, answer: Answer, path: str = "/chat/completions") -> None:
-        """Answer so whenever the queue is empty. With faults.refused nothing listens, until the next `always`."""
-        with self._script:
-            self._defaults[path] = answer
-        if answer.fault is faults.refused:
-            self.refuse()
-        else:
-            self.listen()
-
-    def _handle(self, connection: Connection, received: Received) -> None:
-        answer = Answer()
+    def answer_to(self, received: Received) -> tuple[Answer, Reply]:
+        """Refuse it as the real one would, or answer it as scripted."""
         try:
             path = self._path(received)
             self._authorize(received)
-            answer, reply = self._answer_to(received, path)
+            return self._answer_to(received, path)
         except Refused as refused:
-            reply = _json(refused.status, {"error": refused.error})
-        headers = {"x-request-id": f"req_{connection.number}_{connection.requests}", "openai-processing-ms": "12"}
-        reply = replace(reply, headers={**reply.headers, **headers, **answer.headers}, delay=answer.delay)
-        (answer.fault.play if answer.fault else play)(connection, reply)
+            return Answer(), _json(refused.status, {"error": refused.error})
 
     def _path(self, received: Received) -> str:
         path = urlsplit(received.path).path
@@ -156,18 +132,13 @@ class OpenAIUpstream(Server):
     def _answer_to(self, received: Received, path: str) -> tuple[Answer, Reply]:
         if path.startswith("/models"):
             reply = self._listed(unquote(path))
-            answer = self._next("/models")
+            answer = self.next("/models")
         else:
             body = parse(received.body)
             self._check(path, body)
-            answer = self._next(path)
+            answer = self.next(path)
             reply = _made(path, answer, body)
         return answer, reply if answer.status == 200 and answer.error is None else _failed(answer)
-
-    def _next(self, path: str) -> Answer:
-        with self._script:
-            queue = self._queues[path]
-            return queue.popleft() if queue else self._defaults.get(path, Answer())
 
     def _listed(self, path: str) -> Reply:
         rows = [{"id": model, "object": "model", "created": CREATED, "owned_by": "system"} for model in self._models]
