@@ -14,14 +14,13 @@ import orjson
 from events import ChatRequest, EmbeddingsRequest, Events, RerankRequest
 from providers import openai_answer
 from providers.base import Call, Model, Provider, Target
+from providers.exchange import tell_dropped
 from providers.oci import cohere, cohere_v2, embeddings, generic, openai
 from providers.oci.auth import Login
 from providers.oci.chat import Style, answered
 from providers.oci.common import base
 from providers.oci.discovery import Directory
 from providers.oci.service import Asked, Service, serving
-
-log = getLogger("thinkline.providers")
 
 FORMATS = ("GENERIC", "COHERE", "COHEREV2", "OPENAI")
 V2 = re.compile(r"cohere\..*(vision|reasoning)")
@@ -88,8 +87,7 @@ class OCI(Provider):
             return
         style = self._styles[api_format]
         sent = style.to_upstream(request, target)
-        if dropped := request.body.keys() - style.taken:
-            log.debug("not sent on", extra={"facts": {"provider": self.name, "parameters": sorted(dropped)}})
+        tell_dropped(self.name, request.body, style.taken)
         place = yield from self.service.place(target.details, call)
         details = {"compartmentId": place.compartment, "servingMode": serving(target), "chatRequest": sent}
         asked = Asked("POST", self.service.inference(place), "/actions/chat", orjson.dumps(details), about=about)

@@ -10,7 +10,6 @@ from typing import Any
 
 import orjson
 
-from errors import InvalidRequest
 from events import ChatRequest
 from providers import translate
 from providers.base import Target
@@ -18,16 +17,13 @@ from providers.oci import answers, common
 from providers.oci.common import Json
 from providers.oci.schema import definitions
 
-TAKEN = frozenset({
-    *common.SAME, "functions", "function_call", "max_completion_tokens", "max_tokens", "messages", "model", "n",
-    "response_format", "stop", "stream", "stream_options", "tools",
-})  # fmt: skip
-"""OpenAI's parameters that have a counterpart here. `tool_choice` has only half of one: see `_tools`."""
+TAKEN = common.TAKEN
+"""OpenAI's parameters that have a counterpart here."""
 
 
 def to_upstream(request: ChatRequest, target: Target, most_tokens: int) -> Json:
     """The chatRequest; `most_tokens` is what on-demand models answer with at most."""
-    common.no_choices(request)
+    common.one_text(request, target)
     sent: Json = {
         "apiFormat": "COHERE",
         **_conversation(request),
@@ -35,61 +31,52 @@ def to_upstream(request: ChatRequest, target: Target, most_tokens: int) -> Json:
         **common.cohere_format(request),
         **common.tuning(request, "stopSequences"),
     }
-    if (cap := common.cap(request, target, most_tokens)) is not None:
-        sent["maxTokens"] = cap
+    if (cap := translate.cap(request, target.max_tokens)) is not None:
+        sent["maxTokens"] = min(cap, most_tokens)
     return target.rules.apply(sent)
 
 
 def _conversation(request: ChatRequest) -> Json:
-    """What is said now, and what was before. Results of tools at the end stand in the place of a message: together,
-    they are refused.
+    """What is said now, and what was before. Results of tools at the end stand in the place of a message: both
+    together are refused.
     """
-    preamble: list[str] = []
     history: list[Json] = []
     made: dict[str, Json] = {}
-    for where, message in common.conversation(request):
-        said = translate.text(message.get("content"), where)
-        role = message["role"]
-        if role in ("system", "developer"):
-            if history:
-                history.append({"role": "SYSTEM", "message": said})
-            else:
-                preamble.append(said)
-        elif role == "assistant":
-            calls = {each: {"name": name, "parameters": given} for each, name, given in common.calls(message, where)}
-            made.update(calls)
-            turn: Json = {"role": "CHATBOT", "message": said}
-            history.append({**turn, "toolCalls": list(calls.values())} if calls else turn)
-        elif role == "tool":
-            result = _result(message, said, made, where)
-            if history and history[-1]["role"] == "TOOL":
-                history[-1]["toolResults"].append(result)
-            else:
-                history.append({"role": "TOOL", "toolResults": [result]})
-        else:
+    for turn in translate.conversation(request.messages):
+        said = translate.text(turn.parts, turn.at)
+        if turn.role == "user":
             history.append({"role": "USER", "message": said})
-    return _now(preamble, history)
+        elif turn.role == "assistant":
+            called = {use.id: {"name": use.name, "parameters": use.arguments} for use in turn.calls}
+            made.update(called)
+            calls = {"toolCalls": list(called.values())} if called else {}
+            history.append({"role": "CHATBOT", "message": said, **calls})
+        elif history[-1]["role"] == "TOOL":
+            history[-1]["toolResults"].append(_result(made[turn.answers], said))
+        else:
+            history.append({"role": "TOOL", "toolResults": [_result(made[turn.answers], said)]})
+    told = "\n\n".join(part["text"] for part in translate.instructions(request.messages))
+    return {
+        **_now(history),
+        **({"chatHistory": history} if history else {}),
+        **({"preambleOverride": told} if told else {}),
+    }
 
 
-def _now(preamble: list[str], history: list[Json]) -> Json:
+def _now(history: list[Json]) -> Json:
+    """The last turn, taken off the history: a message that is empty is refused."""
     if not history:
-        now: Json = {"message": preamble.pop()}  # instructions alone: they are what there is to answer
-    elif history[-1]["role"] == "TOOL":
-        now = {"message": "", "toolResults": history.pop()["toolResults"]}
-    elif history[-1]["role"] == "CHATBOT":
-        now = {"message": "Continue."}  # an empty one is refused
-    else:
-        now = {"message": history.pop()["message"]}
-    if preamble:
-        now["preambleOverride"] = "\n\n".join(preamble)
-    return {**now, "chatHistory": history} if history else now
+        return {"message": translate.OPENING}
+    if history[-1]["role"] == "CHATBOT":
+        return {"message": translate.GO_ON}
+    last = history.pop()
+    return (
+        {"message": last["message"]} if last["role"] == "USER" else {"message": "", "toolResults": last["toolResults"]}
+    )
 
 
-def _result(message: Mapping[str, Any], said: str, made: Mapping[str, Json], where: str) -> Json:
-    """A tool's result with the call that it answers: here it is the call itself that says which (N11)."""
-    call = made.get(message.get("tool_call_id", ""))
-    if call is None:
-        raise InvalidRequest("No tool call before has this `tool_call_id`.", param=f"{where}.tool_call_id")
+def _result(call: Json, said: str) -> Json:
+    """A tool's result, with the call that it answers: here it is the call itself that says which (N11)."""
     try:
         value = orjson.loads(said)
     except orjson.JSONDecodeError:
@@ -99,16 +86,18 @@ def _result(message: Mapping[str, Any], said: str, made: Mapping[str, Json], whe
 
 
 def _tools(request: ChatRequest) -> Json:
-    """There is no toolChoice: none sends no tools, a named one sends that alone (N12). What must be cannot be said."""
-    choice, name, declared = common.chosen(request)
-    if choice == "none":
-        return {}
-    tools: list[Json] = []
-    for function in declared:
-        if name in ("", function["name"]):
-            told = {"name": function["name"], "description": str(function.get("description") or function["name"])}
-            tools.append({**told, "parameterDefinitions": definitions(function)})
-    return {"tools": tools} if tools else {}
+    """There is no toolChoice: none sends no tools, a named one is sent alone (N12). What must be cannot be said."""
+    functions, mode, named = common.tools(request)
+    tools = [
+        {
+            "name": function["name"],
+            "description": function["description"],
+            "parameterDefinitions": definitions(function),
+        }
+        for function in functions
+        if named in ("", function["name"])
+    ]
+    return {"tools": tools} if tools and mode != "none" else {}
 
 
 def chunk(event: Mapping[str, Any]) -> Json:

@@ -13,32 +13,29 @@ import orjson
 
 from errors import Unsupported
 from events import ChatRequest
+from providers import translate
 from providers.base import Target
 from providers.oci import answers, common
 from providers.oci.common import Json
 from providers.oci.schema import EMPTY
-from providers.translate import inlined
+from providers.translate import Turn
 
-ROLES = {"developer": "SYSTEM", "function": "TOOL"}
-TAKEN = frozenset({
-    *common.SAME, "functions", "function_call", "logprobs", "max_completion_tokens", "max_tokens", "messages", "model",
-    "n", "reasoning_effort", "response_format", "stop", "stream", "stream_options", "tool_choice", "tools",
-})  # fmt: skip
+TAKEN = common.TAKEN | {"logprobs", "reasoning_effort"}
 """OpenAI's parameters that have a counterpart here."""
 
 
 def to_upstream(request: ChatRequest, target: Target, most_tokens: int) -> Json:
     """The chatRequest; `most_tokens` is what on-demand models answer with at most."""
-    common.no_choices(request)
+    common.one_text(request, target)
     sent: Json = {
         "apiFormat": "COHEREV2",
-        "messages": [_message(message, where, target) for where, message in common.conversation(request)],
+        "messages": [_message(role, turn, target) for role, turn, _ in common.conversation(request)],
         **_tools(request),
         **common.cohere_format(request),
         **common.tuning(request, "stopSequences"),
     }
-    if (cap := common.cap(request, target, most_tokens)) is not None:
-        sent["maxTokens"] = cap
+    if (cap := translate.cap(request, target.max_tokens)) is not None:
+        sent["maxTokens"] = min(cap, most_tokens)
     if request.body.get("logprobs"):
         sent["isLogProbsEnabled"] = True
     if "reasoning_effort" in request.body and "reasoning" in common.base(target):
@@ -46,17 +43,22 @@ def to_upstream(request: ChatRequest, target: Target, most_tokens: int) -> Json:
     return target.rules.apply(sent)
 
 
-def _message(message: Mapping[str, Any], where: str, target: Target) -> Json:
-    role = ROLES.get(message["role"], message["role"].upper())
-    calls = common.calls(message, where) if role == "ASSISTANT" else []
-    content = common.contents(message, where, partial(_part, target=target))
-    sent: Json = {"role": role, "content": content if content or calls else [{"type": "TEXT", "text": ""}]}
-    if role == "TOOL":
-        sent["toolCallId"] = message.get("tool_call_id", "")
-    if calls:
+def _message(role: str, turn: Turn, target: Target) -> Json:
+    content = common.contents(turn, partial(_part, target=target))
+    sent: Json = {
+        "role": "SYSTEM" if role == "developer" else role.upper(),
+        "content": content if content or turn.calls else [{"type": "TEXT", "text": ""}],
+    }
+    if role == "tool":
+        sent["toolCallId"] = turn.answers
+    if turn.calls:
         sent["toolCalls"] = [
-            {"id": each, "type": "FUNCTION", "function": {"name": name, "arguments": orjson.dumps(given).decode()}}
-            for each, name, given in calls
+            {
+                "id": use.id,
+                "type": "FUNCTION",
+                "function": {"name": use.name, "arguments": orjson.dumps(use.arguments).decode()},
+            }
+            for use in turn.calls
         ]
     return sent
 
@@ -70,25 +72,25 @@ def _part(part: Mapping[str, Any], where: str, target: Target) -> Json:
 
 def _tools(request: ChatRequest) -> Json:
     """There is no choice of one tool: it is sent alone, and some tool must be called (N12)."""
-    choice, name, declared = common.chosen(request)
+    functions, mode, named = common.tools(request)
     tools = [
         {
             "type": "FUNCTION",
             "function": {
                 "name": function["name"],
-                "description": str(function.get("description") or function["name"]),
-                "parameters": inlined(function.get("parameters") or EMPTY),
+                "description": function["description"],
+                "parameters": translate.inlined(function.get("parameters") or EMPTY),
             },
         }
-        for function in declared
-        if name in ("", function["name"])
+        for function in functions
+        if named in ("", function["name"])
     ]
     if not tools:
         return {}
     sent: Json = {"tools": tools}
-    if choice != "auto":
-        sent["toolsChoice"] = "NONE" if choice == "none" else "REQUIRED"
-    if any(function.get("strict") for function in declared):
+    if mode != "auto":
+        sent["toolsChoice"] = mode.upper()
+    if any(function.get("strict") for function in functions):
         sent["isStrictToolsEnabled"] = True
     return sent
 

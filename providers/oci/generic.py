@@ -20,6 +20,7 @@ from providers.base import Target
 from providers.oci import answers, common
 from providers.oci.common import Json
 from providers.oci.schema import parameters
+from providers.translate import Turn
 
 ONE_CALL = re.compile(r"meta\.llama-3")
 """Models that refuse isParallelToolCalls."""
@@ -27,24 +28,23 @@ EFFORTS = {"none": "NONE", "minimal": "MINIMAL", "low": "LOW", "medium": "MEDIUM
 EFFORTS |= {"xhigh": "HIGH", "max": "HIGH"}
 LEVELS = {"low": "LOW", "medium": "MEDIUM", "high": "HIGH"}
 TIERS = {"auto": "AUTO", "default": "DEFAULT", "priority": "PRIORITY"}
-TAKEN = frozenset({
-    *common.SAME, "functions", "function_call", "logit_bias", "logprobs", "max_completion_tokens", "max_tokens",
-    "messages", "metadata", "model", "n", "parallel_tool_calls", "prediction", "reasoning_effort", "response_format",
-    "service_tier", "stop", "stream", "stream_options", "tool_choice", "tools", "top_logprobs", "verbosity",
-    "web_search_options",
-})  # fmt: skip
+TAKEN = common.TAKEN | {
+    "logit_bias", "logprobs", "metadata", "parallel_tool_calls", "prediction", "reasoning_effort", "service_tier",
+    "top_logprobs", "verbosity", "web_search_options",
+}  # fmt: skip
 """OpenAI's parameters that have a counterpart here."""
 
 
 def to_upstream(request: ChatRequest, target: Target) -> Json:
     """The chatRequest."""
     body = request.body
+    translate.only_text_comes_back(request, target.public_name or target.model)
     sent: Json = {
         "apiFormat": "GENERIC",
-        "messages": [_message(message, where, target) for where, message in common.conversation(request)],
+        "messages": [_message(*each, target) for each in common.conversation(request)],
         **common.tuning(request, "stop"),
     }
-    if (cap := common.cap(request, target)) is not None:
+    if (cap := translate.cap(request, target.max_tokens)) is not None:
         sent["maxCompletionTokens" if common.COMPLETION_TOKENS.match(common.base(target)) else "maxTokens"] = cap
     for name, ours, values in (
         ("reasoning_effort", "reasoningEffort", EFFORTS),
@@ -66,24 +66,20 @@ def to_upstream(request: ChatRequest, target: Target) -> Json:
     return target.rules.apply({**sent, **_tools(request, target), **_format(request)})
 
 
-def _message(message: Mapping[str, Any], where: str, target: Target) -> Json:
-    role = message["role"]
-    content = common.contents(message, where, partial(_part, target=target))
-    calls = common.calls(message, where) if role == "assistant" else []
+def _message(role: str, turn: Turn, message: Mapping[str, Any], target: Target) -> Json:
+    content = common.contents(turn, partial(_part, target=target))
     sent: Json = {"role": role.upper()}
-    if content or not calls:
+    if content or not turn.calls:
         sent["content"] = content or [{"type": "TEXT", "text": ""}]
-    if message.get("name") and role != "tool":
-        sent["name"] = message["name"]
     if role == "tool":
-        sent["toolCallId"] = message.get("tool_call_id", "")
-    if calls:
+        sent["toolCallId"] = turn.answers
+    elif message.get("name"):
+        sent["name"] = message["name"]
+    if turn.calls:
         sent["toolCalls"] = [
-            {"id": identifier, "type": "FUNCTION", "name": name, "arguments": orjson.dumps(arguments).decode()}
-            for identifier, name, arguments in calls
+            {"id": use.id, "type": "FUNCTION", "name": use.name, "arguments": orjson.dumps(use.arguments).decode()}
+            for use in turn.calls
         ]
-    if role == "assistant" and isinstance(message.get("refusal"), str):
-        sent["refusal"] = message["refusal"]
     return sent
 
 
@@ -107,37 +103,36 @@ def _part(part: Mapping[str, Any], where: str, target: Target) -> Json:
 
 def _tools(request: ChatRequest, target: Target) -> Json:
     """Tools are flat here: no `function` key (N22)."""
-    choice, name, declared = common.chosen(request)
-    if not declared:
+    functions, mode, named = common.tools(request)
+    if not functions:
         return {}
-    tools = [
-        {
-            "type": "FUNCTION",
-            "name": function["name"],
-            "description": str(function.get("description") or function["name"]),
-            "parameters": parameters(function, common.base(target)),
-        }
-        for function in declared
-    ]
-    sent: Json = {"tools": tools}
-    if choice in ("none", "required") or (choice == "auto" and {"tool_choice", "function_call"} & request.body.keys()):
-        sent["toolChoice"] = {"type": choice.upper()}
-    elif choice == "function":
-        sent["toolChoice"] = {"type": "FUNCTION", "name": name}
+    sent: Json = {
+        "tools": [
+            {
+                "type": "FUNCTION",
+                "name": function["name"],
+                "description": function["description"],
+                "parameters": parameters(function, common.base(target)),
+            }
+            for function in functions
+        ]
+    }
+    if named:
+        sent["toolChoice"] = {"type": "FUNCTION", "name": named}
+    elif mode != "auto" or "tool_choice" in request.body:
+        sent["toolChoice"] = {"type": mode.upper()}
     if "parallel_tool_calls" in request.body and not ONE_CALL.match(common.base(target)):
         sent["isParallelToolCalls"] = request.body["parallel_tool_calls"]
     return sent
 
 
 def _format(request: ChatRequest) -> Json:
-    kind, given = common.schema_of(request)
+    kind, given = translate.wanted_format(request)
     if kind != "json_schema":
         return {"responseFormat": {"type": kind.upper()}} if "response_format" in request.body else {}
-    schema: Json = {"name": str(given.get("name") or "answer")}
-    if isinstance(given.get("description"), str):
-        schema["description"] = given["description"]
-    if isinstance(given.get("schema"), dict):
-        schema["schema"] = translate.inlined(given["schema"])
+    schema: Json = {"name": str(given.get("name") or "answer"), "schema": translate.inlined(given["schema"])}
+    if given.get("description"):
+        schema["description"] = str(given["description"])
     if isinstance(given.get("strict"), bool):
         schema["isStrict"] = given["strict"]
     return {"responseFormat": {"type": "JSON_SCHEMA", "jsonSchema": schema}}
