@@ -331,9 +331,11 @@ def test_a_deployment_and_the_openai_path(upstream: OCIUpstream) -> None:
     assert stream.text.endswith("data: [DONE]\n\n")
     key = {"Authorization": f"Bearer {API_KEY}"}
     asked = {**body, "model": "xai.grok-4"}
-    assert requests.post(f"{upstream.base_url}/chat/completions", json=asked, headers=key, timeout=5).status_code == 404
+    assert (
+        requests.post(f"{upstream.openai_url}/chat/completions", json=asked, headers=key, timeout=5).status_code == 404
+    )
     placed = {**key, "opc-compartment-id": COMPARTMENT}
-    answer = requests.post(f"{upstream.base_url}/chat/completions", json=asked, headers=placed, timeout=5)
+    answer = requests.post(f"{upstream.openai_url}/chat/completions", json=asked, headers=placed, timeout=5)
     assert answer.json()["object"] == "chat.completion"
 
 

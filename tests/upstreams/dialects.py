@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from .oci import OCIUpstream
 from .openai import OpenAIUpstream
 from .scripted import Scripted
 
@@ -26,6 +27,14 @@ class Dialect:
         return self.name
 
 
+NO_PICTURES = {"images": "it sees nothing"}
+COHERE = {
+    **NO_PICTURES,
+    "any tool": "the style cannot insist on a tool",
+    "a named tool": "the style cannot insist on a tool",
+    "reasoning": "the style has no thinking",
+}
+
 DIALECTS = (
     Dialect(
         "openai",
@@ -34,4 +43,9 @@ DIALECTS = (
         "gpt-4o-mini",
         {"reasoning": "api.openai.com keeps its thinking to itself"},
     ),
+    Dialect("oci", OCIUpstream, OCIUpstream.settings, "meta.llama-4-maverick-17b-128e-instruct-fp8"),
+    Dialect("oci", OCIUpstream, OCIUpstream.settings, "openai.gpt-4.1"),
+    Dialect("oci", OCIUpstream, OCIUpstream.settings, "google.gemini-2.5-flash"),
+    Dialect("oci", OCIUpstream, OCIUpstream.settings, "cohere.command-a-03-2025", COHERE),
+    Dialect("oci", OCIUpstream, OCIUpstream.settings, "cohere.command-a-vision", {"refusal": "it has no word for it"}),
 )

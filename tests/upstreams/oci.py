@@ -13,6 +13,7 @@ faults, `calls_together`, `call_ids` and `usage_on_finish`; what speaks OpenAI's
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -20,12 +21,13 @@ from . import completion, oci_chat, oddities
 from .answers import Answer
 from .connection import Connection, Received
 from .oci_keys import API_KEY, COMPARTMENT, REGION, Unsigned, config_file, verify
-from .oci_lists import COMPARTMENTS, OFFERED, Listed, listed
-from .oci_rules import Denied, check_chat, check_embed, check_place, check_rerank, check_shape, wrong
-from .openai import OpenAIUpstream, _json, embedding
-from .reply import Reply, play
+from .oci_lists import COMPARTMENTS, OFFERED, Denied, listed
+from .oci_rules import check_chat, check_embed, check_place, check_rerank, check_shape, wrong
+from .openai import _json, embedding
+from .reply import Reply
 from .rules import Refused, parse
 from .rules import check_chat as check_openai
+from .scripted import Scripted
 
 DEPLOYMENT = "ocid1.datasciencemodeldeployment.oc1.us-chicago-1.aaaadeployment"
 BASE = "/20231130"
@@ -39,22 +41,30 @@ PREDICT = (f"/{DEPLOYMENT}/predict", f"/{DEPLOYMENT}/predictWithResponseStream")
 OPENAI_FAMILIES = ("openai.", "xai.", "meta.", "google.")
 
 
-class OCIUpstream(OpenAIUpstream):
-    """Answers to who signs with the keys of oci_keys.py. A request that is refused uses up no queued answer.
+class OCIUpstream(Scripted):
+    """Answers to who signs with the keys of oci_keys.py.
 
     Script it by the path below /20231130 (`/actions/chat`, `/models`, `/endpoints` ...), by `/predict` and
     `/predictWithResponseStream`, and by `/chat/completions` for /openai/v1. `complaints` says why it refused: the real
     one does not. Cohere's streams stay open after their last event.
     """
 
-    def __init__(self) -> None:
-        super().__init__(base=OPENAI)
-        self.complaints: list[str] = []
+    chat = "/actions/chat"
 
-    def settings(self, folder: Path, **changes: Any) -> dict[str, Any]:
-        """The environment of somebody who has all that is needed, after `oci setup config`."""
+    def __init__(self) -> None:
+        super().__init__(key=API_KEY)
+        self.complaints: list[str] = []
+        self._folder = TemporaryDirectory(prefix="upstream-oci-")
+
+    @property
+    def openai_url(self) -> str:
+        """What a client of OpenAI's calls its base URL."""
+        return self.url + OPENAI
+
+    def settings(self, folder: Path | None = None, **changes: Any) -> dict[str, Any]:
+        """The environment of somebody who has all that is needed, after `oci setup config` (in a folder of ours)."""
         given = {
-            "OCI_CONFIG_FILE": config_file(folder),
+            "OCI_CONFIG_FILE": config_file(folder or Path(self._folder.name)),
             "OCI_REGION": REGION,
             "OCI_COMPARTMENT": COMPARTMENT,
             "OCI_SERVICE_ENDPOINT": self.url,
@@ -66,40 +76,29 @@ class OCIUpstream(OpenAIUpstream):
         """The endpoint of a Data Science deployment, as the console shows it."""
         return f"{self.url}/{DEPLOYMENT}/predict"
 
-    def enqueue(self, *answers: Answer, path: str = "/actions/chat") -> None:
-        """Answer the next requests of this path so."""
-        super().enqueue(*answers, path=path)
-
-    def always(self, answer: Answer, path: str = "/actions/chat") -> None:
-        """Answer so whenever the queue is empty."""
-        super().always(answer, path)
-
     def asked(self, number: int = 0) -> Any:
         """The JSON of one of the requests that came; the last one by -1."""
         return self.received[number].json
 
-    def _handle(self, connection: Connection, received: Received) -> None:
-        answer, held = Answer(), False
+    def answer_to(self, received: Received) -> tuple[Answer, Reply]:
+        """Refuse it as the real one would, or answer it as scripted."""
+        answer = Answer()
         try:
             self._admit(received)
             answer, reply = self._reply(received)
-            held = reply.stream and not any(piece.kind == "done" for piece in reply.pieces)
         except Refused as error:
             reply = _json(error.status, {"error": error.error})
-        except (Denied, Listed) as error:
-            status, code, message = error.args if isinstance(error, Listed) else _told(error)
+        except Denied as error:
             self.complaints.append(str(error))
-            reply = _json(status, {"code": code, "message": message})
-        told = received.headers.get("opc-request-id", "")
-        identifier = f"{told}/{connection.number:06d}{connection.requests:026d}"
-        headers = {**reply.headers, "opc-request-id": identifier, **answer.headers}
-        reply = replace(reply, headers=headers, delay=answer.delay)
-        if answer.fault:
-            answer.fault.play(connection, reply)
-        elif held:
-            oddities.held_after_done.play(connection, reply)
-        else:
-            play(connection, reply)
+            reply = _json(error.status, {"code": error.code, "message": error.message})
+        if reply.stream and answer.fault is None and not any(piece.kind == "done" for piece in reply.pieces):
+            answer = replace(answer, fault=oddities.held_after_done)
+        identifier = f"{received.headers.get('opc-request-id', '')}/{len(self.received):032d}"
+        return answer, replace(reply, headers={**reply.headers, "opc-request-id": identifier})
+
+    def identity(self, _: Connection) -> Mapping[str, str]:
+        """None: its ids begin with the request's."""
+        return {}
 
     def _admit(self, received: Received) -> None:
         """By signature, or by an API key at /openai/v1."""
@@ -144,12 +143,12 @@ class OCIUpstream(OpenAIUpstream):
         if path != "/actions/chat":
             made = _embeddings(details) if path == "/actions/embedText" else _ranks(details)
             return self._unless_failed(path, _json(200, made))
-        answer = self._next(path)
+        answer = self.next(path)
         reply = oci_chat.chat(answer, details, _failed(replace(answer, status=500)).body)
         return answer, reply if _succeeds(answer) else _failed(answer)
 
     def _unless_failed(self, path: str, reply: Reply) -> tuple[Answer, Reply]:
-        answer = self._next(path)
+        answer = self.next(path)
         timed = replace(reply, pieces=(replace(reply.pieces[0], after=answer.first_delay),))
         return answer, replace(timed, error=_failed(answer).body) if _succeeds(answer) else _failed(answer)
 
@@ -163,17 +162,13 @@ class OCIUpstream(OpenAIUpstream):
         return self._openai(name, body)
 
     def _openai(self, path: str, body: Mapping[str, Any]) -> tuple[Answer, Reply]:
-        answer = self._next(path)
+        answer = self.next(path)
         failed = _failed(answer if not _succeeds(answer) else replace(answer, status=500))
         return answer, completion.chat(answer, body, failed.body) if _succeeds(answer) else failed
 
 
 def _succeeds(answer: Answer) -> bool:
     return answer.status == 200 and answer.error is None
-
-
-def _told(error: Denied) -> tuple[int, str, str]:
-    return error.status, error.code, error.message
 
 
 def _failed(answer: Answer) -> Reply:

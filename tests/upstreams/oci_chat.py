@@ -23,6 +23,7 @@ ERRORS: Mapping[int, tuple[str, str, str]] = {
         "NotAuthenticated",
         "The required information to complete authentication was not provided or was incorrect.",
     ),
+    403: ("403", "NotAllowed", "The tenancy may not use this service."),
     404: ("404", "NotAuthorizedOrNotFound", "Entity with key meta.llama-9 not found"),
     409: ("409", "ExternalServerIncorrectState", "The container answered otherwise than asked."),
     413: ("413", "RequestEntityTooLarge", "The request is too large."),
@@ -33,6 +34,7 @@ ERRORS: Mapping[int, tuple[str, str, str]] = {
     ),
     500: ("500", "InternalServerError", "Internal error occurred"),
     503: ("503", "ServiceUnavailable", "The service is currently unavailable."),
+    504: ("504", "GatewayTimeout", "The model did not answer in time."),
 }
 """Status: the code as the inference service spells it, as the gateway spells it, and the message."""
 

@@ -19,8 +19,14 @@ STATES = ("ACTIVE", "CREATING", "UPDATING", "DELETING", "DELETED", "FAILED")
 QUERY = {"compartmentId", "lifecycleState", "displayName", "id", "limit", "page", "sortBy", "sortOrder"}
 
 
-class Listed(Exception):
-    """The query is refused: status, code and message."""
+class Denied(Exception):
+    """The request is refused. `detail` is for whoever mends the test; a caller is not told it."""
+
+    def __init__(self, status: int, code: str, message: str, detail: str = "") -> None:
+        super().__init__(detail or message)
+        self.status = status
+        self.code = code
+        self.message = message
 
 
 class Known(NamedTuple):
@@ -102,15 +108,15 @@ ENDPOINT_ROWS = [
 
 
 def listed(kind: str, query: str) -> tuple[dict[str, Any], dict[str, str]]:
-    """Body and headers of `/models` or `/endpoints`. Raises Listed for what the real service refuses."""
+    """Body and headers of `/models` or `/endpoints`. Raises Denied for what the real service refuses."""
     given = {name: values[-1] for name, values in parse_qs(query).items()}
     capabilities = parse_qs(query).get("capability", [])
     if unknown := given.keys() - QUERY - ({"capability", "vendor"} if kind == "models" else set()):
-        raise Listed(400, "InvalidParameter", f"Unknown query parameter {sorted(unknown)}")
+        raise Denied(400, "InvalidParameter", f"Unknown query parameter {sorted(unknown)}")
     if given.get("lifecycleState", "ACTIVE") not in STATES:
-        raise Listed(400, "InvalidParameter", "Invalid lifecycleState")
+        raise Denied(400, "InvalidParameter", "Invalid lifecycleState")
     if given.get("compartmentId") not in COMPARTMENTS:
-        raise Listed(404, "NotAuthorizedOrNotFound", "Authorization failed or requested resource not found.")
+        raise Denied(404, "NotAuthorizedOrNotFound", "Authorization failed or requested resource not found.")
     wanted: list[Callable[[dict[str, Any]], bool]] = [
         lambda row: not capabilities or bool(set(capabilities) & set(row["capabilities"])),
         lambda row: given.get("lifecycleState") in (None, row["lifecycleState"]),

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from .oci_fields import Misshapen, check
-from .oci_lists import COMPARTMENTS, MODEL_OF, OFFERED
+from .oci_lists import COMPARTMENTS, MODEL_OF, OFFERED, Denied
 
 SHAPE = "Please pass in correct format of request."
 COHERE_TOKENS = 4000
@@ -21,16 +21,6 @@ SIGHTED = re.compile(
 )
 NO_REFERENCES = ("meta.", "google.")
 DIMENSIONS = (256, 512, 1024, 1536)
-
-
-class Denied(Exception):
-    """The request is refused. `detail` is for whoever mends the test; a caller is not told it."""
-
-    def __init__(self, status: int, code: str, message: str, detail: str = "") -> None:
-        super().__init__(detail or message)
-        self.status = status
-        self.code = code
-        self.message = message
 
 
 def wrong(message: str = SHAPE, detail: str = "") -> Denied:
