@@ -228,7 +228,7 @@ def _trouble(error: Exception, entry: Entry, where: Where, seconds: float) -> tu
     versioned = re.search(r"\w/(.*/)?v\d", str(entry.options.get("base_url", "a/v1")))
     way, key = where.of(entry, "proxy" if entry.options.get("proxy") else "base_url"), where.of(entry, "api_key")
     there = f"mend {where.of(entry, 'base_url')}" + "; the address may lack /v1" * (not versioned)
-    settings = [error.param] if getattr(error, "param", "") else VARIABLE.findall(text)
+    settings = [param] if (param := getattr(error, "param", None)) else VARIABLE.findall(text)
     no_list, said = status in (404, 405), log.lstrip()[:1] in ("{", "[") or isinstance(error, errors.InvalidRequest)
     rules: Sequence[tuple[object, str, str, str]] = (
         (isinstance(cause, socket.gaierror | UnicodeError), "fail", f"{text}: no such host", f"mend {way}, or the DNS"),

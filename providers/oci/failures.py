@@ -7,7 +7,7 @@ from collections.abc import Mapping
 
 import orjson
 
-from errors import ProxyError, UnknownModel, UpstreamRefusedUs
+from errors import ProxyError, UnknownModel, UpstreamRefusedUs, UpstreamRejected
 from providers import failures
 from providers.failures import error_object
 
@@ -18,7 +18,8 @@ def failure(name: str, about: str, status: int, headers: Mapping[str, str], body
     The request id that OCI's support desk asks for goes to the log. An openai.* model's own error, which comes as
     JSON inside the message, is unwrapped: its param and code reach the caller.
     """
-    found = failures.failure(name, status, headers, _unwrapped(body))
+    inner = _unwrapped(body)
+    found = failures.failure(name, status, headers, inner)
     said = f"opc-request-id {headers.get('opc-request-id', '(none)')}: {body[:2000].decode('utf-8', 'replace')}"
     if isinstance(found, UpstreamRefusedUs):
         found = UpstreamRefusedUs(
@@ -28,6 +29,8 @@ def failure(name: str, about: str, status: int, headers: Mapping[str, str], body
         )
     elif status == 404 and about:  # noqa: PLR2004
         found = UnknownModel(f"{name} {about}", param="model")
+    elif isinstance(found, UpstreamRejected) and inner is body:
+        found.code = None  # theirs says no more than the status does: "400", InvalidParameter
     found.log = said
     return found
 
