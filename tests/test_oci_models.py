@@ -11,7 +11,8 @@ import doctor
 from config import Settings
 from providers.base import Call, Target, Timeouts
 from providers.oci import OCI
-from providers.oci.discovery import on_demand
+from providers.oci.discovery import Heard, merged, on_demand
+from providers.oci.service import Place
 from tests.conftest import environment
 from tests.helpers import refused
 from tests.upstreams import Answer
@@ -108,6 +109,26 @@ def test_an_endpoint_answers_to_its_name(upstream: OCIUpstream, provider: OCI) -
     assert len(upstream.received) == asked, "looked up once, not for each request"
     reception = provider.directory.named(Target(provider, "reception-llama"), call())
     assert reception.details["base"] == "meta.llama-3.3-70b-instruct"
+
+
+def test_a_model_is_asked_for_where_it_is(provider: OCI) -> None:
+    """N9: a region has not the models of another; the first place that lists it is asked, unless its row says where."""
+    here, there = Place("us-chicago-1", "a"), Place("us-ashburn-1", "b")
+    both, one = ({"id": name, "displayName": name, "capabilities": ["CHAT"]} for name in ("meta.x", "xai.y"))
+    heard = [(("models", here), Heard([both])), (("models", there), Heard([both, one]))]
+    models, found = merged(heard, 0.0)
+    assert [model.id for model in models] == ["meta.x", "xai.y"]
+    assert (found["meta.x"].place, found["xai.y"].place) == (here, there)
+    assert provider.directory.named(Target(provider, "xai.grok-4"), call()).details["region"] == "us-chicago-1"
+    row = Target(provider, "xai.grok-4", details={"region": "eu-frankfurt-1"})
+    assert provider.directory.named(row, call()) is row
+
+
+def test_no_region_but_those_of_the_models(upstream: OCIUpstream, tmp_path: Path) -> None:
+    """N9: what models.yaml has is found, whatever the settings lack."""
+    file = config_file(tmp_path, region="")
+    provider = OCI(config_file=str(file), places=[("us-chicago-1", SECOND_COMPARTMENT)], endpoint=upstream.url)
+    assert len(provider.models(call())) == len(OFFERED)
 
 
 def test_what_is_of_use() -> None:

@@ -13,7 +13,7 @@ from time import monotonic, time
 from typing import Any, NamedTuple, TypeVar
 from urllib.parse import urlencode
 
-from errors import ProxyError, UnknownModel
+from errors import ProxyError, UnknownModel, UpstreamRefusedUs
 from events import Silence
 from providers.base import Call, Model, Target, Timeouts
 from providers.oci.credentials import misconfigured
@@ -40,23 +40,29 @@ class Heard(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
-class Endpoint:
-    """A dedicated endpoint: its OCID, where it stands, and the base model that answers there, "" if it is not known."""
+class Found:
+    """Where a model is: its place; at a dedicated endpoint that one's OCID, and the base model that answers there."""
 
-    id: str
     place: Place
-    base: str
+    endpoint: str = ""
+    base: str = ""
+
+    @property
+    def details(self) -> dict[str, str]:
+        """As a target has it."""
+        where = {"region": self.place.region, "compartment": self.place.compartment}
+        return {**where, "endpoint": self.endpoint, "base": self.base} if self.endpoint else where
 
 
 class Directory:
     """What an account at OCI lists, in the settings' region and compartment and in `places` besides. Safe for all
-    threads. It remembers the endpoints, because OCI takes no names for them; the list of models is kept by others.
+    threads. It remembers where things are, as OCI takes no names of endpoints, and a region has no other's models.
     """
 
     def __init__(self, service: Service, places: Sequence[tuple[str, str]] = ()) -> None:
         self._service = service
         self._places = places
-        self._endpoints: Mapping[str, Endpoint] = {}
+        self._found: Mapping[str, Found] = {}
         self._look_again = 0.0
 
     def models(self, call: Call) -> list[Model]:
@@ -66,50 +72,46 @@ class Directory:
         """
         self._look_again = monotonic() + AGAIN_SECONDS
         places = _drained(self._all_places(call))
-        regions = list({place.region: place for place in reversed(places)}.values())  # a base model is everybody's
-        jobs = [("models", place) for place in regions] + [("endpoints", place) for place in places]
+        regions: dict[str, Place] = {}
+        for place in places:
+            regions.setdefault(place.region, place)  # a base model is every compartment's
+        jobs = [("models", place) for place in regions.values()] + [("endpoints", place) for place in places]
         with ThreadPoolExecutor(len(jobs), thread_name_prefix="oci-models") as pool:
             heard = list(pool.map(lambda job: _drained(self._rows(job[0], job[1], call)), jobs))
-        rows = [row for each in heard[: len(regions)] for row in each.rows]
-        dedicated = list(zip(places, (each.rows for each in heard[len(regions) :]), strict=True))
+        models, found = merged(zip(jobs, heard, strict=True), time())
         errors = [each.error for each in heard if each.error is not None]
-        bases = {row.get("id"): row for row in rows}
-        found: dict[str, Model] = {}
-        for model in [*on_demand(rows, time()), *(_dedicated(row, bases) for _, listed in dedicated for row in listed)]:
-            found.setdefault(model.id, model)
-        if errors and not found:
+        if errors and not models:
             raise errors[0]
         for error in errors:
             log.warning("a list of models breaks off", extra={"facts": {"provider": self._service.name, **_why(error)}})
-        endpoints = {} if not errors else dict(self._endpoints)
-        for place, listed in dedicated:
-            for row in listed:
-                base = bases.get(row.get("modelId"), {"displayName": ""})
-                endpoints[row["displayName"]] = Endpoint(row["id"], place, base["displayName"])
-        self._endpoints = endpoints
-        return list(found.values())
+        self._found = {**self._found, **found} if errors else found
+        return models
 
     def named(self, target: Target, call: Call) -> Target:
-        """The target; with the details of a dedicated endpoint, if its model is the name of one.
+        """The target; with the details of a dedicated endpoint, if its model is the name of one, and of another region
+        than the settings', if only that one has the model.
 
         A name that is nobody's yet is looked up, once in a while: then this takes as long as the lists do.
         """
-        name = target.model
-        if target.details.get("endpoint") or "ocid1." in name or name.startswith(ON_DEMAND_VENDORS):
+        name, details = target.model, target.details
+        usual = name.startswith(ON_DEMAND_VENDORS) and (not self._places or "region" in details)
+        if usual or details.get("endpoint") or "ocid1." in name:
             return target
-        if name not in self._endpoints and monotonic() >= self._look_again:
+        if name not in self._found and monotonic() >= self._look_again:
             try:
                 self.models(call)
             except ProxyError as error:  # then it is for the inference service to say what it thinks of the name
                 log.warning("no list of endpoints", extra={"facts": {"provider": self._service.name, **_why(error)}})
-        endpoint = self._endpoints.get(name)
-        if endpoint is None:
-            return target
-        where = {"region": endpoint.place.region, "compartment": endpoint.place.compartment}
-        return replace(target, details={**where, **target.details, "endpoint": endpoint.id, "base": endpoint.base})
+        found = self._found.get(name)
+        return replace(target, details={**found.details, **details}) if found else target
 
     def _all_places(self, call: Call) -> Generator[Silence, None, list[Place]]:
-        places = [(yield from self._service.place({}, call))]
+        places: list[Place] = []
+        try:
+            places.append((yield from self._service.place({}, call)))
+        except UpstreamRefusedUs:
+            if not self._places:  # else every model may have a place of its own
+                raise
         for region, compartment in self._places:
             places.append((yield from self._service.place({"region": region, "compartment": compartment}, call)))
         return list(dict.fromkeys(places))
@@ -144,10 +146,24 @@ def on_demand(rows: Iterable[Row], now: float) -> Iterator[Model]:
             yield Model(row["displayName"], _vendor(row), int(_unix(row.get("timeCreated"))))
 
 
-def _dedicated(row: Row, bases: Mapping[Any, Row]) -> Model:
-    """An endpoint as a model: it belongs to whose model answers there."""
-    base = bases.get(row.get("modelId"))
-    return Model(row["displayName"], _vendor(base) if base else "oci", int(_unix(row.get("timeCreated"))))
+def merged(heard: Iterable[tuple[tuple[str, Place], Heard]], now: float) -> tuple[list[Model], dict[str, Found]]:
+    """The models that all the lists have, each name once, the first place's; and where each is."""
+    models: dict[str, Model] = {}
+    found: dict[str, Found] = {}
+    bases: dict[Any, Row] = {}
+    for (kind, place), (rows, _) in heard:
+        if kind == "models":
+            bases |= {row["id"]: row for row in rows}
+            for model in on_demand(rows, now):
+                models.setdefault(model.id, model)
+                found.setdefault(model.id, Found(place))
+            continue
+        for row in rows:
+            base, name = bases.get(row.get("modelId"), {}), row["displayName"]
+            owner = _vendor(base) if base else "oci"
+            models.setdefault(name, Model(name, owner, int(_unix(row.get("timeCreated")))))
+            found.setdefault(name, Found(place, row["id"], base.get("displayName", "")))
+    return list(models.values()), found
 
 
 def _usable(data: Any) -> list[Row]:
