@@ -38,7 +38,7 @@ from providers.base import Call, Timeouts
 AT_ONCE, FEW_THREADS, LONGEST = 32, 8, 600.0
 KEY_CHARACTERS = 8  # a shorter key may be a plain word, such as Ollama's usual `ollama`, and would blot out names
 SERVER_ERRORS, TOO_LATE = 500, (errors.HungUp, errors.UpstreamTimeout)
-WEB_PAGE = re.compile(r"<(!doctype|html)", re.IGNORECASE)
+WEB_PAGE, VARIABLE = re.compile(r"<(!doctype|html)", re.IGNORECASE), re.compile(r"\b[A-Z]+(?:_[A-Z]+)+\b")
 Asked = tuple["Finding", Collection[str]]  # of a provider, and the models that it lists
 USER, QUERY = re.compile(r"(\w://)\S*@"), re.compile(r"(\w://[^\s?'\"]*)\?[^\s'\"]*")
 
@@ -228,6 +228,7 @@ def _trouble(error: Exception, entry: Entry, where: Where, seconds: float) -> tu
     versioned = re.search(r"\w/(.*/)?v\d", str(entry.options.get("base_url", "a/v1")))
     way, key = where.of(entry, "proxy" if entry.options.get("proxy") else "base_url"), where.of(entry, "api_key")
     there = f"mend {where.of(entry, 'base_url')}" + "; the address may lack /v1" * (not versioned)
+    settings = [param] if (param := getattr(error, "param", None)) else VARIABLE.findall(text)
     no_list, said = status in (404, 405), log.lstrip()[:1] in ("{", "[") or isinstance(error, errors.InvalidRequest)
     rules: Sequence[tuple[object, str, str, str]] = (
         (isinstance(cause, socket.gaierror | UnicodeError), "fail", f"{text}: no such host", f"mend {way}, or the DNS"),
@@ -236,6 +237,7 @@ def _trouble(error: Exception, entry: Entry, where: Where, seconds: float) -> tu
         (isinstance(cause, ConnectionRefusedError), "fail", f"{text}: connection refused", f"start it, or mend {way}"),
         (status >= SERVER_ERRORS, "fail", f"{text} ({status})", "wait: it is the provider's own trouble"),
         (isinstance(error, TOO_LATE), "fail", f"no answer within {seconds:g} s", f"mend {way}, or the firewall"),
+        (isinstance(error, errors.UpstreamRefusedUs) and settings, "fail", text, f"mend {' or '.join(settings)}"),
         (isinstance(error, errors.UpstreamRefusedUs), "fail", f"refuses the credential ({status})", f"set {key}"),
         (isinstance(error, errors.UpstreamBusy), "warn", "asks to slow down (429)", "wait, or ask for a higher limit"),
         (getattr(error, "code", "") == "insufficient_quota", "fail", text, "see to the account there"),

@@ -1,20 +1,18 @@
 """What the environment tells the catalogue: every vendor of the table, and what those lack that are not configured."""
 
-import re
 from collections.abc import Callable, Mapping
 from typing import Any
 from urllib.parse import urlsplit
 
+from dispatch import oci
+from dispatch.addresses import VISIBLE, is_address
 from dispatch.entries import Entry, Listing
 from providers.vendors import VENDORS, Vendor
-
-VISIBLE = re.compile(r"[!-~]+")
-
 
 Cloud = Callable[[str, Mapping[str, Any], Mapping[str, str], Mapping[str, Any]], Entry]
 """(name, the settings marked `cloud`, the environment, what models.yaml gives) -> entry. Raises ValueError."""
 
-CLOUDS: Mapping[str, Cloud] = {}
+CLOUDS: Mapping[str, Cloud] = {"oci": oci.entry}
 """Providers whose entries are more than an address and a key: kind (and usual name) -> who makes their entries."""
 
 
@@ -81,17 +79,6 @@ def vendor_entry(
         complete=complete,
         timeouts=timeouts or {},
     )
-
-
-def is_address(url: str) -> bool:
-    """Whether it is an http(s) URL that a request can be sent to, with nobody's password in it."""
-    try:
-        parts = urlsplit(url)
-        usable = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
-        (parts.hostname or "").encode("idna")
-    except ValueError:
-        return False
-    return usable and bool(VISIBLE.fullmatch(url)) and "@" not in parts.netloc
 
 
 def _first(upstreams: Mapping[str, str], *names: str) -> tuple[str, str]:

@@ -25,13 +25,13 @@ from schemas.catalogue import schema_for
 log = getLogger("thinkline.models_file")
 
 FILE_BYTES = 5_000_000
+WHERE = ("region", "compartment", "endpoint", "type", "api_format", "stream_by")
 TIMEOUTS = {
     "connect_timeout": "connect",
     "first_event_timeout": "first_event",
     "idle_timeout": "idle",
     "total_timeout": "total",
 }
-NOT_YET = "OCI Generative AI, which this version does not have yet"
 
 
 class CatalogueError(ValueError):
@@ -67,7 +67,10 @@ def read(
         place, sentence = _first(error.normalized_messages(), ())  # type: ignore[no-untyped-call]
         raise CatalogueError(path, _line(lines, place), f"{_dotted(place)}: {sentence}") from None
     try:
-        listing = _regions(loaded) if isinstance(loaded, list) else _file(loaded, variables, known, clouds or {})
+        if isinstance(loaded, list):
+            listing = _regions(loaded, variables, clouds or {})
+        else:
+            listing = _file(loaded, variables, known, clouds or {})
     except Incoherent as error:
         raise CatalogueError(path, _line(lines, error.place), error.what) from None
     shape = "seed 001's shape" if isinstance(loaded, list) else "providers and models"
@@ -85,7 +88,8 @@ def _file(
     entries: list[Entry] = []
     rows: list[Placed] = []
     for name, given in providers.items():
-        entries += _entries(name, given, _proxy(given, data.get("proxy", {})), variables, clouds)
+        told = {**given, "places": _places(name, data.get("models", []))}
+        entries += _entries(name, told, _proxy(given, data.get("proxy", {})), variables, clouds)
         rows += _nested(name, given)
     rows += [(_row(given), ("models", at)) for at, given in enumerate(data.get("models", []))]
     for row, place in rows:
@@ -97,8 +101,8 @@ def _file(
     return Listing(tuple(entries), coherent(rows, data.get("aliases", {})))
 
 
-def _regions(regions: list[dict[str, Any]]) -> Listing:
-    """Seed 001's list: four kinds of models, each in a region and a compartment, on OCI."""
+def _regions(regions: list[dict[str, Any]], variables: Mapping[str, str], clouds: Mapping[str, Any]) -> Listing:
+    """Seed 001's list: four kinds of models, each in a region and a compartment, on OCI. Raises Incoherent."""
     rows: list[Placed] = []
     for at, region in enumerate(regions):
         where = {"region": region["region"], "compartment": region["compartment_id"]}
@@ -111,9 +115,33 @@ def _regions(regions: list[dict[str, Any]]) -> Listing:
                     "model": model.get("model_id") or model.get("endpoint") or model["name"],
                     "owned_by": model.get("provider") or model["name"].partition(".")[0],
                 }
-                details = {**where, "type": kind, "endpoint": model.get("endpoint", "")}
+                details = {**where, **_details(model), "type": kind, "endpoint": model.get("endpoint", "")}
                 rows.append((replace(_row(given), details=details), (at, "models", kind, position, "name")))
-    return Listing((Entry("oci", "oci", "", missing=NOT_YET),), coherent(rows, {}))
+    places = dict.fromkeys((region["region"], region["compartment_id"]) for region in regions)
+    return Listing((_cloud("oci", "oci", {"places": list(places)}, variables, clouds, (0,)),), coherent(rows, {}))
+
+
+def _cloud(
+    name: str,
+    kind: str,
+    given: Mapping[str, Any],
+    variables: Mapping[str, str],
+    clouds: Mapping[str, Any],
+    place: Place,
+) -> Entry:
+    """A cloud's entry. Raises Incoherent."""
+    try:
+        if given.get("proxy"):
+            Proxy.parse(given["proxy"])
+        return replace(CLOUDS[kind](name, clouds, variables, given), timeouts=_timeouts(given))
+    except ValueError as error:
+        raise Incoherent(place, str(error)) from None
+
+
+def _places(provider: str, models: list[dict[str, Any]]) -> list[tuple[str, str]]:
+    """The regions and compartments of a provider's models, where these say so themselves."""
+    mine = [_details(model) for model in models if model.get("provider") == provider]
+    return list(dict.fromkeys((each["region"], each.get("compartment", "")) for each in mine if "region" in each))
 
 
 def _proxy(given: Mapping[str, Any], proxies: Mapping[str, str]) -> str:
@@ -138,10 +166,7 @@ def _entries(
             Entry(name, kind, "", missing=f"a kind of provider that this version has; it has {', '.join(PROVIDERS)}")
         ]
     if kind in CLOUDS:
-        try:
-            return [CLOUDS[kind](name, clouds, variables, {**given, "proxy": proxy})]
-        except ValueError as error:
-            raise Incoherent(place, str(error)) from None
+        return [_cloud(name, kind, {**given, "proxy": proxy}, variables, clouds, place)]
     if "kind" in given:
         like = next((row for row in VENDORS if row.kind == kind), vendor)
         vendor = replace(vendor, kind=kind, compatible="", embedding_batch=like.embedding_batch)
@@ -209,7 +234,7 @@ def _row(given: Mapping[str, Any]) -> Row:
 
 
 def _details(given: Mapping[str, Any]) -> dict[str, Any]:
-    details = {key: given[key] for key in ("region", "compartment", "endpoint", "type") if key in given}
+    details = {key: given[key] for key in WHERE if key in given}
     return {**details, **({"compartment": given["compartment_id"]} if "compartment_id" in given else {})}
 
 

@@ -14,6 +14,7 @@ PROVIDERS = {
     "demo": "providers.demo:DemoProvider",
     "gemini": "providers.gemini:Gemini",
     "openai_compatible": "providers.openai_compatible:OpenAICompatible",
+    "oci": "providers.oci:OCI",
 }
 
 

@@ -1,35 +1,21 @@
 """Every upstream that speaks OpenAI's dialect: a row of vendors.py is all there is to one.
 
-What it says goes through as bytes as long as it is what OpenAI itself would say (R6); chunks.py judges that, and
-reads the rest into events.
+What it says goes through as bytes as long as it is what OpenAI itself would say (R6): see openai_answer.py.
 """
 
 from collections.abc import Generator, Mapping, Sequence
 from functools import partial
-from time import monotonic
 from typing import Any
 
 import orjson
 
 from errors import ProxyError, UpstreamError
-from events import (
-    SILENCE,
-    ChatRequest,
-    EmbeddingsRequest,
-    Events,
-    Ranks,
-    RerankRequest,
-    Silence,
-    Usage,
-    Vectors,
-)
+from events import ChatRequest, EmbeddingsRequest, Events, Ranks, RerankRequest, Silence, Usage, Vectors
 from providers.base import Call, Model, Provider, Target, Timeouts
-from providers.chunks import ErrorFrame, events_of_body, unwrapped
-from providers.exchange import GRACE_SECONDS, accepted, awaited, in_words, parsed, read, request_id, tell_dropped
-from providers.failures import failure, in_band
+from providers.exchange import accepted, awaited, read, request_id, tell_dropped
+from providers.failures import failure
 from providers.http import Account, Reply, send, warm
-from providers.passing import Mode, Passing, whole
-from providers.sse import Splitter
+from providers.openai_answer import answered, value
 from providers.translate import NONSENSE, no_images
 from providers.vendors import Vendor
 
@@ -63,10 +49,7 @@ class OpenAICompatible(Provider):
         reply = self._send("POST", "/chat/completions", orjson.dumps(body), target, call)
         try:
             yield from accepted(reply, self._failure)
-            if request.stream and "json" not in reply.headers.get("content-type", ""):
-                yield from self._stream(reply, request, call)
-            else:
-                yield from self._whole(reply, request)
+            yield from answered(reply, request, call, self.name, self._vendor.frames)
         finally:
             reply.close()
 
@@ -127,65 +110,7 @@ class OpenAICompatible(Provider):
             raw = yield from read(reply)
         finally:
             reply.close()
-        return self._parsed(raw, reply)
-
-    def _parsed(self, raw: bytes, reply: Reply) -> Any:
-        data = parsed(raw, reply)
-        if isinstance(data, dict):
-            data = unwrapped(data)
-        if isinstance(data, dict) and data.get("error"):
-            raise in_band(self.name, data["error"])
-        return data
-
-    def _whole(self, reply: Reply, request: ChatRequest) -> Events:
-        """One JSON body; when a stream was asked for, it is a lump, and is cut at words."""
-        raw = yield from read(reply)
-        body = self._parsed(raw, reply)
-        try:
-            if not request.stream:
-                yield from whole(body, raw, self._mode(request), include_reasoning=request.include_reasoning)
-                return
-            yield from in_words(events_of_body(body))
-        except NONSENSE as error:
-            raise reply.broken(f"{error}: {raw[:200]!r}") from error
-        except ErrorFrame as error:
-            raise in_band(self.name, error.error) from error
-
-    def _stream(self, reply: Reply, request: ChatRequest, call: Call) -> Events:
-        splitter = Splitter()
-        answer = Passing(
-            self._mode(request),
-            include_reasoning=request.include_reasoning,
-            include_usage=request.include_usage,
-            choices=request.body.get("n", 1),
-        )
-        try:
-            for data in reply:
-                if not data:
-                    if answer.finished:
-                        return
-                    yield SILENCE
-                elif block := splitter.feed(data):
-                    yield from answer.block(block)
-                    if answer.done:
-                        reply.settle()
-                        break
-                    if answer.finished:
-                        call.beat_by = monotonic() + GRACE_SECONDS
-            else:
-                yield from answer.block(splitter.close())
-        except NONSENSE as error:
-            raise reply.broken(str(error)) from error
-        except ErrorFrame as error:
-            raise in_band(self.name, error.error) from error
-        except UpstreamError:
-            if not answer.finished:
-                raise
-        if not answer.sound:
-            raise reply.broken("the stream ended without a finish reason")
-
-    def _mode(self, request: ChatRequest) -> Mode:
-        return "rebuilt" if request.rebuild else self._vendor.frames
+        return value(raw, reply, self.name)
 
     def _nonsense(self, what: str) -> ProxyError:
         return UpstreamError(f"{self.name} sent something that is not an answer.", provider=self.name, log=what)

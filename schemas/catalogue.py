@@ -83,6 +83,8 @@ class PlaceSchema(Known):
     compartment_id = fields.String()
     endpoint = fields.String()
     type = fields.String(validate=validate.OneOf(["ondemand", "embedding", "dedicated", "datascience"]))
+    api_format = fields.String(validate=validate.OneOf(["GENERIC", "COHERE", "COHEREV2", "OPENAI"]))
+    stream_by = fields.String(validate=validate.OneOf(["path", "header"]))
 
 
 class ModelSchema(TimeoutsSchema, PlaceSchema):
@@ -127,7 +129,26 @@ class NestedModelSchema(TimeoutsSchema):
     description = fields.String()
 
 
-class ProviderSchema(TimeoutsSchema, PlaceSchema):
+class LoginSchema(Known):
+    """How to sign in to OCI: a profile of a configuration file, or what such a profile has."""
+
+    auth_type = fields.String(
+        validate=validate.OneOf(
+            ["API_KEY", "SESSION_TOKEN", "INSTANCE_PRINCIPAL", "RESOURCE_PRINCIPAL", "WORKLOAD_IDENTITY"]
+        )
+    )
+    config_file = fields.String()
+    profile = fields.String()
+    tenancy = fields.String()
+    user = fields.String()
+    fingerprint = fields.String()
+    key_file = fields.String()
+    key_content = fields.String()
+    pass_phrase = fields.String()
+    security_token_file = fields.String()
+
+
+class ProviderSchema(TimeoutsSchema, PlaceSchema, LoginSchema):
     """A provider: a vendor of the table, or another one that speaks a known dialect."""
 
     kind = fields.String()
@@ -162,6 +183,8 @@ class RegionModelSchema(Known):
     model_id = fields.String()
     endpoint = fields.String()
     provider = fields.String()
+    api_format = fields.String(validate=validate.OneOf(["GENERIC", "COHERE", "COHEREV2", "OPENAI"]))
+    stream_by = fields.String(validate=validate.OneOf(["path", "header"]))
     tool_call = Truth()
     stream_tool_call = Truth()
     multimodal = Truth()

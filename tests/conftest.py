@@ -78,12 +78,8 @@ def _target(link: Path) -> str:
 
 def environment(**settings: object) -> dict[str, str]:
     """Only what the test says: nothing of the developer's own environment or .env."""
-    return {
-        "PATH": "/usr/bin:/bin",
-        "ENV_FILE": "/dev/null",
-        "WARM": "false",
-        **{name: str(value) for name, value in settings.items()},
-    }
+    here = {"PATH": "/usr/bin:/bin", "ENV_FILE": "/dev/null", "HOME": str(Path.home()), "WARM": "false"}
+    return {**here, **{name: str(value) for name, value in settings.items()}}
 
 
 @contextmanager
@@ -108,6 +104,14 @@ def _answers(port: int) -> bool:
             return probe.recv(15) == b"HTTP/1.1 200 OK"
     except OSError:
         return False
+
+
+@pytest.fixture(scope="session", autouse=True)
+def nobodys_home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """No test finds a developer's own ~/.oci or ~/.aws."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("HOME", str(tmp_path_factory.mktemp("home")))
+        yield
 
 
 @pytest.fixture

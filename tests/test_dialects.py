@@ -156,7 +156,8 @@ def _differences(line: Line, said: Conversation, stream: bool) -> list[str]:
         for name, value in asdict(found).items()
         if value != wanted[name] and not (name == "code" and wanted["code"] is None)
     ]
-    sent = " ".join(text for each in line.upstream.received[before:] for text in leaves(each.json))
+    bodies = [each.json for each in line.upstream.received[before:] if each.body]
+    sent = " ".join(text for body in bodies for text in leaves(body))
     return differences + [f"{text!r} has not reached the vendor: {sent!r}" for text in said.told if text not in sent]
 
 

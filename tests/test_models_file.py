@@ -159,11 +159,17 @@ def test_an_empty_value_is_an_unset_one(read: Callable[..., Listing]) -> None:
 
 
 def test_other_kinds(read: Callable[..., Listing]) -> None:
-    """A kind that is still to come is read, and cannot be called."""
-    found = read("providers: {house: {kind: demo}, cloud: {kind: oci, region: r, compartment: c}}")
+    """A kind that is still to come is read, and cannot be called; OCI needs a credential to look for, not a place."""
+    found = read(
+        "providers: {house: {kind: demo}, later: {kind: quantum}, cloud: {kind: oci, region: r, compartment: c},"
+        " signed: {kind: oci, profile: WORK}}"
+    )
     assert (entry(found, "house").lenient, entry(found, "house").available) == (True, True)
-    assert not entry(found, "cloud").available
-    assert "openai_compatible" in entry(found, "cloud").missing
+    assert not entry(found, "later").available
+    assert "openai_compatible" in entry(found, "later").missing
+    assert "OCI_CONFIG_FILE" in entry(found, "cloud").missing
+    assert entry(found, "cloud").options["region"] == "r"
+    assert (entry(found, "signed").available, entry(found, "signed").options["profile"]) == (True, "WORK")
 
 
 def test_no_secret_is_shown(read: Callable[..., Listing], refused: Callable[..., tuple[int, str]]) -> None:
@@ -399,9 +405,11 @@ REGIONS = """
 
 
 def test_seed_001s_file(read: Callable[..., Listing]) -> None:
-    """N9: each model keeps its own region and compartment. What it needs is not here yet, so none can be called."""
+    """N9: each model keeps its own region and compartment."""
     found = read(REGIONS)
     assert [(each.name, each.kind, each.available) for each in found.entries] == [("oci", "oci", False)]
+    places = entry(found, "oci").options["places"]
+    assert places == (("us-chicago-1", "ocid1.compartment.a"), ("us-ashburn-1", "ocid1.compartment.b"))
     shown = {
         each.name: (each.upstreams[0].model, each.details["type"], each.details["region"], each.details["endpoint"])
         for each in found.rows

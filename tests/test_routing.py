@@ -10,6 +10,7 @@ import pytest
 from app import create_app, furnish
 from config import SettingError, Settings
 from dispatch.catalogue import Catalogue
+from dispatch.environment import CLOUDS
 from errors import InvalidRequest
 from providers.base import Timeouts
 from providers.http import Account
@@ -17,7 +18,7 @@ from providers.vendors import VENDORS
 from tests.conftest import ROOT, environment
 
 KEYED = [vendor for vendor in VENDORS if not vendor.keyless and vendor.base_url]
-ORDER = [vendor.name for vendor in VENDORS]
+ORDER = [VENDORS[0].name, *CLOUDS, *(vendor.name for vendor in VENDORS[1:])]
 
 
 def catalogue(default: str = "", **variables: object) -> Catalogue:

@@ -41,8 +41,12 @@ MAY_IMPORT: Mapping[str, str] = {
         "providers.words providers.failures providers.vendors events errors"
     ),
     "providers.openai_compatible": (
-        "providers.base providers.http providers.exchange providers.translate providers.words providers.sse "
-        "providers.failures providers.chunks providers.passing providers.vendors events errors"
+        "providers.base providers.http providers.exchange providers.translate providers.failures providers.chunks "
+        "providers.openai_answer providers.vendors events errors"
+    ),
+    "providers.oci*": (
+        "providers.oci.* providers.base providers.http providers.exchange providers.translate providers.sse "
+        "providers.words providers.failures providers.chunks providers.openai_answer events errors"
     ),
     "providers.anthropic": (
         "providers.base providers.http providers.exchange providers.translate providers.failures providers.vendors "
@@ -76,6 +80,10 @@ MAY_IMPORT: Mapping[str, str] = {
     "providers.failures": "errors",
     "providers.chunks": "events",
     "providers.passing": "providers.chunks providers.sse events errors",
+    "providers.openai_answer": (
+        "providers.base providers.http providers.exchange providers.failures providers.chunks providers.passing "
+        "providers.sse providers.translate events errors"
+    ),
     # Tools beside the house.
     "doctor": "app config logs views.* dispatch.* providers providers.* events errors",
     "test_streaming": "config streamcheck streamcheck.*",

@@ -7,6 +7,7 @@ from typing import Any
 from .anthropic import AnthropicUpstream
 from .cohere import CohereUpstream
 from .gemini import GeminiUpstream
+from .oci import OCIUpstream
 from .openai import OpenAIUpstream
 from .scripted import Scripted
 
@@ -28,6 +29,14 @@ class Dialect:
     def __str__(self) -> str:
         return self.name
 
+
+NO_PICTURES = {"images": "it sees nothing"}
+COHERE = {
+    **NO_PICTURES,
+    "any tool": "the style cannot insist on a tool",
+    "a named tool": "the style cannot insist on a tool",
+    "reasoning": "the style has no thinking",
+}
 
 DIALECTS = (
     Dialect(
@@ -56,4 +65,9 @@ DIALECTS = (
         "command-a-reasoning-08-2025",
         {"usage": "Cohere counts no tokens of reasoning"},
     ),
+    Dialect("oci", OCIUpstream, OCIUpstream.settings, "meta.llama-4-maverick-17b-128e-instruct-fp8"),
+    Dialect("oci", OCIUpstream, OCIUpstream.settings, "openai.gpt-4.1"),
+    Dialect("oci", OCIUpstream, OCIUpstream.settings, "google.gemini-2.5-flash"),
+    Dialect("oci", OCIUpstream, OCIUpstream.settings, "cohere.command-a-03-2025", COHERE),
+    Dialect("oci", OCIUpstream, OCIUpstream.settings, "cohere.command-a-vision", {"refusal": "it has no word for it"}),
 )

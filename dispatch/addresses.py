@@ -1,0 +1,17 @@
+"""Addresses and keys as people write them into settings: which can be used at all."""
+
+import re
+from urllib.parse import urlsplit
+
+VISIBLE = re.compile(r"[!-~]+")
+
+
+def is_address(url: str) -> bool:
+    """Whether it is an http(s) URL that a request can be sent to, with nobody's password in it."""
+    try:
+        parts = urlsplit(url)
+        usable = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+        (parts.hostname or "").encode("idna")
+    except ValueError:
+        return False
+    return usable and bool(VISIBLE.fullmatch(url)) and "@" not in parts.netloc

@@ -1,0 +1,143 @@
+"""OCI Generative AI, and models that OCI Data Science deploys: chat in four styles, embeddings, rerank, discovery.
+
+https://docs.oracle.com/en-us/iaas/Content/generative-ai/overview.htm
+"""
+
+import logging
+import re
+from collections.abc import Mapping, Sequence
+from functools import partial
+from logging import getLogger
+
+import orjson
+
+from events import ChatRequest, EmbeddingsRequest, Events, RerankRequest
+from providers import openai_answer
+from providers.base import Call, Model, Provider, Target
+from providers.exchange import tell_dropped
+from providers.oci import cohere, cohere_v2, embeddings, generic, openai
+from providers.oci.auth import Login
+from providers.oci.chat import Style, answered
+from providers.oci.common import base
+from providers.oci.discovery import Directory
+from providers.oci.service import Asked, Service, serving
+
+FORMATS = ("GENERIC", "COHERE", "COHEREV2", "OPENAI")
+V2 = re.compile(r"cohere\..*(vision|reasoning)")
+
+
+class OCI(Provider):
+    """One account at OCI. What is given is in dispatch/oci.py's words; nothing is read before the first request."""
+
+    def __init__(
+        self,
+        *,
+        name: str = "oci",
+        model: str = "",
+        auth_type: str = "API_KEY",
+        config_file: str = "~/.oci/config",
+        profile: str = "DEFAULT",
+        credentials: Mapping[str, str] | None = None,
+        region: str = "",
+        compartment: str = "",
+        places: Sequence[tuple[str, str]] = (),
+        endpoint: str = "",
+        api_key: str = "",
+        api_format: str = "",
+        proxy: str = "",
+        cohere_max_tokens: int = 4000,
+        embed_truncate: str = "END",
+        debug: bool = False,
+    ) -> None:
+        self.name = name
+        self.default_model = model
+        self.embed_truncate = embed_truncate
+        login = Login(name, auth_type, config_file, profile, credentials)
+        self.service = Service(
+            name, login, region=region, compartment=compartment, endpoint=endpoint, api_key=api_key, proxy=proxy
+        )
+        self.directory = Directory(self.service, places)
+        self._api_format = api_format
+        self._styles = {
+            "GENERIC": Style(generic.to_upstream, generic.chunk, generic.body, generic.TAKEN, usage_follows=True),
+            "COHERE": Style(
+                partial(cohere.to_upstream, most_tokens=cohere_max_tokens),
+                cohere.chunk,
+                cohere.body,
+                cohere.TAKEN,
+                repeats=True,
+            ),
+            "COHEREV2": Style(
+                partial(cohere_v2.to_upstream, most_tokens=cohere_max_tokens),
+                cohere_v2.chunk,
+                cohere_v2.body,
+                cohere_v2.TAKEN,
+                repeats=True,
+            ),
+        }
+        getLogger("oci").setLevel(logging.DEBUG if debug else logging.WARNING)
+
+    def chat(self, request: ChatRequest, target: Target, call: Call) -> Events:
+        """Answer in the style of the model's family."""
+        target = self.directory.named(target, call)
+        api_format = self._format(target)
+        about = _about(target)
+        if api_format == "OPENAI":
+            yield from self._openai(request, target, call, about)
+            return
+        style = self._styles[api_format]
+        sent = style.to_upstream(request, target)
+        tell_dropped(self.name, request.body, style.taken)
+        place = yield from self.service.place(target.details, call)
+        details = {"compartmentId": place.compartment, "servingMode": serving(target), "chatRequest": sent}
+        asked = Asked("POST", self.service.inference(place), "/actions/chat", orjson.dumps(details), about=about)
+        reply = yield from self.service.send(asked, call, target.timeouts)
+        try:
+            yield from answered(reply, request, call, self.name, style)
+        finally:
+            reply.close()
+
+    def embed(self, request: EmbeddingsRequest, target: Target, call: Call) -> Events:
+        """POST /actions/embedText."""
+        yield from embeddings.embed(
+            self.service, request, self.directory.named(target, call), call, self.embed_truncate
+        )
+
+    def rerank(self, request: RerankRequest, target: Target, call: Call) -> Events:
+        """POST /actions/rerankText."""
+        yield from embeddings.rerank(self.service, request, self.directory.named(target, call), call)
+
+    def models(self, call: Call) -> Sequence[Model]:
+        """GET /models and /endpoints, in every region and compartment that is configured."""
+        return self.directory.models(call)
+
+    def _format(self, target: Target) -> str:
+        """The API style: as models.yaml has it, else by the family; with an API key, OpenAI's for whoever speaks it."""
+        if target.details.get("type") == "datascience":
+            return "OPENAI"
+        if chosen := target.details.get("api_format") or self._api_format:
+            return str(chosen)
+        model = base(target)
+        if model.startswith("cohere."):
+            return "COHEREV2" if V2.match(model) else "COHERE"
+        return "OPENAI" if self.service.api_key and "endpoint" not in target.details else "GENERIC"
+
+    def _openai(self, request: ChatRequest, target: Target, call: Call, about: str) -> Events:
+        body = openai.to_upstream(request, target)
+        if target.details.get("type") == "datascience":
+            asked = openai.at_deployment(target.details, body, about)
+        else:
+            place = yield from self.service.place(target.details, call)
+            asked = openai.at_inference(self.service, place, body, about)
+        reply = yield from self.service.send(asked, call, target.timeouts)
+        try:
+            yield from openai_answer.answered(reply, request, call, self.name)
+        finally:
+            reply.close()
+
+
+def _about(target: Target) -> str:
+    """What a 404 means, and what mends it."""
+    if target.details.get("endpoint"):
+        return "has no such endpoint, or does not let us use it (endpoint in models.yaml, OCI_COMPARTMENT)."
+    return f"has no model {target.model!r} there, or does not let us use it (OCI_REGION, OCI_COMPARTMENT)."

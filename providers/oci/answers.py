@@ -1,0 +1,153 @@
+"""What OCI's chat styles say alike: counts, ends, errors; and what they say twice. Pure.
+
+A style turns its events into OpenAI's chunks, which chunks.py reads. Raises ErrorFrame for what means a failure.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import orjson
+
+from providers.chunks import Calls, ErrorFrame, Key
+
+Json = dict[str, Any]
+
+FINISHES = {
+    "stop": "stop",
+    "complete": "stop",
+    "stop_sequence": "stop",
+    "end": "stop",
+    "end_turn": "stop",
+    "eos": "stop",
+    "length": "length",
+    "max_tokens": "length",
+    "error_limit": "length",
+    "tool_calls": "tool_calls",
+    "tool_call": "tool_calls",
+    "function_call": "tool_calls",
+    "content_filter": "content_filter",
+    "error_toxic": "content_filter",
+    "safety": "content_filter",
+}
+STATUSES = {
+    "InvalidParameter": 400,
+    "NotAuthenticated": 401,
+    "NotAuthorizedOrNotFound": 404,
+    "TooManyRequests": 429,
+    "InternalServerError": 500,
+    "ServiceUnavailable": 503,
+}
+"""The names that the gateway has for what the inference service gives as numbers."""
+
+
+def finish(reason: Any, details: Any = None) -> str | None:
+    """OpenAI's word for an end; None while there is none. One that means a failure, or that nobody knows, is one."""
+    if not reason:
+        return None
+    if (ours := FINISHES.get(str(reason).lower())) is None:
+        raise ErrorFrame({"message": f"The answer was ended early ({reason}). {details or ''}".strip()})
+    return ours
+
+
+def usage(counts: Any) -> Json | None:
+    """OpenAI's usage object of OCI's."""
+    if not isinstance(counts, dict):
+        return None
+    prompt, completion = counts.get("promptTokensDetails") or {}, counts.get("completionTokensDetails") or {}
+    return {
+        "prompt_tokens": counts.get("promptTokens"),
+        "completion_tokens": counts.get("completionTokens"),
+        "prompt_tokens_details": {"cached_tokens": prompt.get("cachedTokens")},
+        "completion_tokens_details": {"reasoning_tokens": completion.get("reasoningTokens")},
+    }
+
+
+def logprob(token: str, chance: float) -> Json:
+    """A token's entry, as OpenAI has it."""
+    return {"token": token, "logprob": chance, "bytes": list(token.encode()), "top_logprobs": []}
+
+
+def parsed(data: bytes) -> Json:
+    """An event's JSON. Raises ValueError for what is none, ErrorFrame for an error in its place."""
+    event = orjson.loads(data)
+    if not isinstance(event, dict):
+        raise ValueError(f"an event that is no object: {data[:200]!r}")
+    if event.get("error"):
+        raise ErrorFrame(event["error"])
+    if isinstance(event.get("message"), str) and "code" in event:
+        raise ErrorFrame({**event, "code": str(STATUSES.get(event["code"], event["code"]))})
+    return event
+
+
+@dataclass
+class _Said:
+    """What one choice has said: its pieces of text, and its calls with their arguments so far."""
+
+    texts: list[str] = field(default_factory=list)
+    calls: Calls = field(default_factory=Calls)
+    names: dict[Key, str] = field(default_factory=dict)
+    arguments: dict[Key, str] = field(default_factory=dict)
+
+    def note(self, delta: Mapping[str, Any]) -> None:
+        if delta.get("content"):
+            self.texts.append(delta["content"])
+        for call in delta.get("tool_calls") or ():
+            key = self.calls.find(call)
+            if key is None:
+                key = self.calls.open(call)
+                self.names[key], self.arguments[key] = call["function"]["name"], ""
+            self.arguments[key] += call["function"].get("arguments") or ""
+
+
+class Once:
+    """Takes what an answer says a second time out of its last event (N20): Cohere's has the whole text and the calls
+    again. If nothing was said before, they are left: that is the answer.
+
+    `repeats` is whether the style does so; where it does not, only a text that is said exactly twice is taken out.
+    """
+
+    def __init__(self, *, repeats: bool) -> None:
+        self._repeats = repeats
+        self._said: dict[int, _Said] = {}
+
+    def __call__(self, chunk: Json) -> Json:
+        """The chunk, with what is new of it."""
+        for choice in chunk["choices"]:
+            said = self._said.setdefault(choice.get("index", 0), _Said())
+            delta = choice["delta"]
+            if choice.get("finish_reason"):
+                delta["content"] = self._beyond(said.texts, delta.get("content") or "")
+                delta["tool_calls"] = _new(delta.get("tool_calls") or [], said)
+            said.note(delta)
+        return chunk
+
+    def _beyond(self, texts: list[str], text: str) -> str:
+        said = "".join(texts)
+        if not self._repeats:
+            return "" if len(texts) > 1 and text == said else text
+        if said and text.startswith(said):
+            return text[len(said) :]
+        return "" if said.strip() and text.strip() == said.strip() else text
+
+
+def _new(calls: list[Json], said: _Said) -> list[Json]:
+    """Those of the calls that were not made before, each of which may be repeated once."""
+    made = [(said.names[key], _value(said.arguments[key])) for key in said.arguments]
+    new = []
+    for call in calls:
+        function = call["function"]
+        known = (function.get("name"), _value(function.get("arguments") or ""))
+        by_id = (call.get("id") or "") in said.calls.ids.values()
+        if known in made and (by_id or not call.get("id")):
+            made.remove(known)
+        else:
+            new.append(call)
+    return new
+
+
+def _value(text: str) -> Any:
+    try:
+        return orjson.loads(text)
+    except orjson.JSONDecodeError:
+        return text

@@ -1,0 +1,77 @@
+"""A chat in one of OCI's own styles: asked by /actions/chat, and read until it has ended, streamed or not."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from events import ChatRequest, Events, Silence, Usage
+from providers.base import Call, Target
+from providers.chunks import ErrorFrame, Reader, events_of_body
+from providers.exchange import framed, in_words, read, until_whole
+from providers.failures import in_band
+from providers.http import Reply
+from providers.oci.answers import Once, parsed
+from providers.translate import NONSENSE
+
+Json = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Style:
+    """One of OCI's API formats.
+
+    to_upstream  (request, target) -> chatRequest          taken   OpenAI's parameters that it has a counterpart for
+    chunk, body  what it says, as OpenAI's                 usage_follows   whether its usage comes after its finish
+    repeats      whether its last event says all again
+    """
+
+    to_upstream: Callable[[ChatRequest, Target], Json]
+    chunk: Callable[[Mapping[str, Any]], Json]
+    body: Callable[[Mapping[str, Any]], Json]
+    taken: frozenset[str]
+    repeats: bool = False
+    usage_follows: bool = False
+
+
+def answered(reply: Reply, request: ChatRequest, call: Call, name: str, style: Style) -> Events:
+    """The events of an accepted reply."""
+    try:
+        if request.stream and "json" not in reply.headers.get("content-type", ""):
+            yield from _streamed(reply, request, call, style)
+        else:
+            yield from _whole(reply, request, style)
+    except NONSENSE as error:
+        raise reply.broken(f"{type(error).__name__}: {error}") from error
+    except ErrorFrame as error:
+        raise in_band(name, error.error) from error
+
+
+def _streamed(reply: Reply, request: ChatRequest, call: Call, style: Style) -> Events:
+    """Until it has ended: Cohere's styles say no [DONE], and may keep the connection open
+    (https://github.com/cohere-ai/cohere-python/issues/756); the others' usage is waited for, a moment.
+    """
+    reader, once = Reader(request.body.get("n", 1)), Once(repeats=style.repeats)
+    counted = False
+    for frame in until_whole(framed(reply), lambda: reader.finished, call):
+        if isinstance(frame, Silence):
+            yield frame
+            continue
+        if frame.data == b"[DONE]":
+            reply.settle()
+            break
+        for event in reader.events(once(style.chunk(parsed(frame.data)))):
+            counted = counted or isinstance(event, Usage)
+            yield event
+        if reader.finished and (counted or not style.usage_follows):
+            reply.settle()
+            break
+    if not reader.sound:
+        raise reply.broken("the stream ended without a finish reason")
+
+
+def _whole(reply: Reply, request: ChatRequest, style: Style) -> Events:
+    """One JSON body; when a stream was asked for, it is a lump, and is cut at words."""
+    raw = yield from read(reply)
+    answer = parsed(raw)
+    events = events_of_body(style.body(answer.get("chatResponse") or answer))
+    yield from in_words(events) if request.stream else events

@@ -1,0 +1,123 @@
+"""COHERE: the older of Cohere's two styles on OCI, for the Command models: a message, its history, Python's type names.
+
+The parameters of models.yaml are applied to the chatRequest, whose names are OCI's.
+
+https://docs.oracle.com/en-us/iaas/api/#/en/generative-ai-inference/20231130/datatypes/CohereChatRequest
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+import orjson
+
+from events import ChatRequest
+from providers import translate
+from providers.base import Target
+from providers.oci import answers, common
+from providers.oci.common import Json
+from providers.oci.schema import definitions
+
+TAKEN = common.TAKEN
+"""OpenAI's parameters that have a counterpart here."""
+
+
+def to_upstream(request: ChatRequest, target: Target, most_tokens: int) -> Json:
+    """The chatRequest; `most_tokens` is what on-demand models answer with at most."""
+    common.one_text(request, target)
+    sent: Json = {
+        "apiFormat": "COHERE",
+        **_conversation(request),
+        **_tools(request),
+        **common.cohere_format(request),
+        **common.tuning(request, "stopSequences"),
+    }
+    if (cap := translate.cap(request, target.max_tokens)) is not None:
+        sent["maxTokens"] = min(cap, most_tokens)
+    return target.rules.apply(sent)
+
+
+def _conversation(request: ChatRequest) -> Json:
+    """What is said now, and what was before. Results of tools at the end stand in the place of a message: both
+    together are refused.
+    """
+    history: list[Json] = []
+    made: dict[str, Json] = {}
+    for turn in translate.conversation(request.messages):
+        said = translate.text(turn.parts, turn.at)
+        if turn.role == "user":
+            history.append({"role": "USER", "message": said})
+        elif turn.role == "assistant":
+            called = {use.id: {"name": use.name, "parameters": use.arguments} for use in turn.calls}
+            made.update(called)
+            calls = {"toolCalls": list(called.values())} if called else {}
+            history.append({"role": "CHATBOT", "message": said, **calls})
+        elif history[-1]["role"] == "TOOL":
+            history[-1]["toolResults"].append(_result(made[turn.answers], said))
+        else:
+            history.append({"role": "TOOL", "toolResults": [_result(made[turn.answers], said)]})
+    told = "\n\n".join(part["text"] for part in translate.instructions(request.messages))
+    return {
+        **_now(history),
+        **({"chatHistory": history} if history else {}),
+        **({"preambleOverride": told} if told else {}),
+    }
+
+
+def _now(history: list[Json]) -> Json:
+    """The last turn, taken off the history: a message that is empty is refused."""
+    if not history:
+        return {"message": translate.OPENING}
+    if history[-1]["role"] == "CHATBOT":
+        return {"message": translate.GO_ON}
+    last = history.pop()
+    return (
+        {"message": last["message"]} if last["role"] == "USER" else {"message": "", "toolResults": last["toolResults"]}
+    )
+
+
+def _result(call: Json, said: str) -> Json:
+    """A tool's result, with the call that it answers: here it is the call itself that says which (N11)."""
+    try:
+        value = orjson.loads(said)
+    except orjson.JSONDecodeError:
+        value = said
+    outputs = value if isinstance(value, list) and value else [value]
+    return {"call": call, "outputs": [each if isinstance(each, dict) else {"result": each} for each in outputs]}
+
+
+def _tools(request: ChatRequest) -> Json:
+    """There is no toolChoice: none sends no tools, a named one is sent alone (N12). What must be cannot be said."""
+    functions, mode, named = common.tools(request)
+    tools = [
+        {
+            "name": function["name"],
+            "description": function["description"],
+            "parameterDefinitions": definitions(function),
+        }
+        for function in functions
+        if named in ("", function["name"])
+    ]
+    return {"tools": tools} if tools and mode != "none" else {}
+
+
+def chunk(event: Mapping[str, Any]) -> Json:
+    """An event of the stream as one of OpenAI's chunks."""
+    return {"choices": [_choice(event, "delta")], "usage": answers.usage(event.get("usage"))}
+
+
+def body(answer: Mapping[str, Any]) -> Json:
+    """A whole chatResponse as OpenAI's body."""
+    return {"choices": [_choice(answer, "message")], "usage": answers.usage(answer.get("usage"))}
+
+
+def _choice(answer: Mapping[str, Any], said_as: str) -> Json:
+    calls = [
+        {"function": {"name": call["name"], "arguments": orjson.dumps(call.get("parameters") or {}).decode()}}
+        for call in answer.get("toolCalls") or ()
+    ]
+    said = {"content": answer.get("text") or "", "tool_calls": calls}
+    return {
+        said_as: said,
+        "index": 0,
+        "finish_reason": answers.finish(answer.get("finishReason"), answer.get("errorMessage")),
+    }

@@ -1,0 +1,127 @@
+"""COHEREV2: the newer of Cohere's two styles on OCI, for its models that see or reason.
+
+The parameters of models.yaml are applied to the chatRequest, whose names are OCI's.
+
+https://docs.oracle.com/en-us/iaas/api/#/en/generative-ai-inference/20231130/datatypes/CohereChatRequestV2
+"""
+
+from collections.abc import Mapping
+from functools import partial
+from typing import Any
+
+import orjson
+
+from errors import Unsupported
+from events import ChatRequest
+from providers import translate
+from providers.base import Target
+from providers.oci import answers, common
+from providers.oci.common import Json
+from providers.oci.schema import EMPTY
+from providers.translate import Turn
+
+TAKEN = common.TAKEN | {"logprobs", "reasoning_effort"}
+"""OpenAI's parameters that have a counterpart here."""
+
+
+def to_upstream(request: ChatRequest, target: Target, most_tokens: int) -> Json:
+    """The chatRequest; `most_tokens` is what on-demand models answer with at most."""
+    common.one_text(request, target)
+    sent: Json = {
+        "apiFormat": "COHEREV2",
+        "messages": [_message(role, turn, target) for role, turn, _ in common.conversation(request)],
+        **_tools(request),
+        **common.cohere_format(request),
+        **common.tuning(request, "stopSequences"),
+    }
+    if (cap := translate.cap(request, target.max_tokens)) is not None:
+        sent["maxTokens"] = min(cap, most_tokens)
+    if request.body.get("logprobs"):
+        sent["isLogProbsEnabled"] = True
+    if "reasoning_effort" in request.body and "reasoning" in common.base(target):
+        sent["thinking"] = {"type": "DISABLED" if request.body["reasoning_effort"] == "none" else "ENABLED"}
+    return target.rules.apply(sent)
+
+
+def _message(role: str, turn: Turn, target: Target) -> Json:
+    content = common.contents(turn, partial(_part, target=target))
+    sent: Json = {
+        "role": "SYSTEM" if role == "developer" else role.upper(),
+        "content": content if content or turn.calls else [{"type": "TEXT", "text": ""}],
+    }
+    if role == "tool":
+        sent["toolCallId"] = turn.answers
+    if turn.calls:
+        sent["toolCalls"] = [
+            {
+                "id": use.id,
+                "type": "FUNCTION",
+                "function": {"name": use.name, "arguments": orjson.dumps(use.arguments).decode()},
+            }
+            for use in turn.calls
+        ]
+    return sent
+
+
+def _part(part: Mapping[str, Any], where: str, target: Target) -> Json:
+    if part["type"] != "image_url":
+        kind = part["type"]
+        raise Unsupported(f"{target.public_name or target.model} takes no part of type {kind!r}.", param=where)
+    return {"type": "IMAGE_URL", "imageUrl": common.image(part, where, target)}
+
+
+def _tools(request: ChatRequest) -> Json:
+    """There is no choice of one tool: it is sent alone, and some tool must be called (N12)."""
+    functions, mode, named = common.tools(request)
+    tools = [
+        {
+            "type": "FUNCTION",
+            "function": {
+                "name": function["name"],
+                "description": function["description"],
+                "parameters": translate.inlined(function.get("parameters") or EMPTY),
+            },
+        }
+        for function in functions
+        if named in ("", function["name"])
+    ]
+    if not tools:
+        return {}
+    sent: Json = {"tools": tools}
+    if mode != "auto":
+        sent["toolsChoice"] = mode.upper()
+    if any(function.get("strict") for function in functions):
+        sent["isStrictToolsEnabled"] = True
+    return sent
+
+
+def chunk(event: Mapping[str, Any]) -> Json:
+    """An event of the stream as one of OpenAI's chunks."""
+    return {"choices": [_choice(event, "delta")], "usage": answers.usage(event.get("usage"))}
+
+
+def body(answer: Mapping[str, Any]) -> Json:
+    """A whole chatResponse as OpenAI's body."""
+    return {"choices": [_choice(answer, "message")], "usage": answers.usage(answer.get("usage"))}
+
+
+def _choice(answer: Mapping[str, Any], said_as: str) -> Json:
+    message = answer.get("message") or {}
+    parts = [part for part in message.get("content") or () if isinstance(part, dict)]
+    thought = "".join(part.get("thinking") or "" for part in parts)
+    said = {
+        "content": "".join(part.get("text") or "" for part in parts),
+        "reasoning_content": thought or message.get("toolPlan"),
+        "tool_calls": [{**call, "index": at} for at, call in enumerate(message.get("toolCalls") or ())],
+    }
+    choice = {
+        said_as: said,
+        "index": 0,
+        "finish_reason": answers.finish(answer.get("finishReason"), answer.get("errorMessage")),
+    }
+    if chances := answer.get("logProbabilities"):
+        entries = [
+            answers.logprob(each.get("text") or "", (each.get("logProbabilities") or [0])[0]) for each in chances
+        ]
+        choice["logprobs"] = {"content": entries, "refusal": None}
+    return choice

@@ -1,0 +1,199 @@
+"""What an account has at OCI: the models that can be called on demand, and its dedicated endpoints by their names.
+
+https://docs.oracle.com/en-us/iaas/api/#/en/generative-ai/20231130/ModelCollection/ListModels
+https://docs.oracle.com/en-us/iaas/api/#/en/generative-ai/20231130/EndpointCollection/ListEndpoints
+"""
+
+from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from datetime import datetime
+from logging import getLogger
+from time import monotonic, time
+from typing import Any, NamedTuple, TypeVar
+from urllib.parse import urlencode
+
+from errors import ProxyError, UnknownModel, UpstreamRefusedUs
+from events import Silence
+from providers.base import Call, Model, Target, Timeouts
+from providers.oci.credentials import misconfigured
+from providers.oci.service import Asked, Place, Service
+
+log = getLogger("thinkline.providers")
+
+USEFUL = {"CHAT", "TEXT_EMBEDDINGS", "TEXT_RERANK"}
+"""What a model must be able to do to be of use here; some can be fine-tuned only."""
+ON_DEMAND_VENDORS = ("cohere.", "meta.", "xai.", "openai.", "google.")
+PAGES = 50
+AGAIN_SECONDS = 60.0
+"""A name that no endpoint has is not looked up more often than this."""
+
+Row = Mapping[str, Any]
+Result = TypeVar("Result")
+
+
+class Heard(NamedTuple):
+    """The rows that one place lists, and what went wrong before their end."""
+
+    rows: list[Row]
+    error: ProxyError | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """Where a model is: its place; at a dedicated endpoint that one's OCID, and the base model that answers there."""
+
+    place: Place
+    endpoint: str = ""
+    base: str = ""
+
+    @property
+    def details(self) -> dict[str, str]:
+        """As a target has it."""
+        where = {"region": self.place.region, "compartment": self.place.compartment}
+        return {**where, "endpoint": self.endpoint, "base": self.base} if self.endpoint else where
+
+
+class Directory:
+    """What an account at OCI lists, in the settings' region and compartment and in `places` besides. Safe for all
+    threads. It remembers where things are, as OCI takes no names of endpoints, and a region has no other's models.
+    """
+
+    def __init__(self, service: Service, places: Sequence[tuple[str, str]] = ()) -> None:
+        self._service = service
+        self._places = places
+        self._found: Mapping[str, Found] = {}
+        self._look_again = 0.0
+
+    def models(self, call: Call) -> list[Model]:
+        """Every model that can be called, once, by the name to call it by. Raises what kept all the lists away.
+
+        The lists of all places are asked for at the same time. One that fails in the middle counts as far as it came.
+        """
+        self._look_again = monotonic() + AGAIN_SECONDS
+        places = _drained(self._all_places(call))
+        regions: dict[str, Place] = {}
+        for place in places:
+            regions.setdefault(place.region, place)  # a base model is every compartment's
+        jobs = [("models", place) for place in regions.values()] + [("endpoints", place) for place in places]
+        with ThreadPoolExecutor(len(jobs), thread_name_prefix="oci-models") as pool:
+            heard = list(pool.map(lambda job: _drained(self._rows(job[0], job[1], call)), jobs))
+        models, found = merged(zip(jobs, heard, strict=True), time())
+        errors = [each.error for each in heard if each.error is not None]
+        if errors and not models:
+            raise errors[0]
+        for error in errors:
+            log.warning("a list of models breaks off", extra={"facts": {"provider": self._service.name, **_why(error)}})
+        self._found = {**self._found, **found} if errors else found
+        return models
+
+    def named(self, target: Target, call: Call) -> Target:
+        """The target; with the details of a dedicated endpoint, if its model is the name of one, and of another region
+        than the settings', if only that one has the model.
+
+        A name that is nobody's yet is looked up, once in a while: then this takes as long as the lists do.
+        """
+        name, details = target.model, target.details
+        usual = name.startswith(ON_DEMAND_VENDORS) and (not self._places or "region" in details)
+        if usual or details.get("endpoint") or "ocid1." in name:
+            return target
+        if name not in self._found and monotonic() >= self._look_again:
+            try:
+                self.models(call)
+            except ProxyError as error:  # then it is for the inference service to say what it thinks of the name
+                log.warning("no list of endpoints", extra={"facts": {"provider": self._service.name, **_why(error)}})
+        found = self._found.get(name)
+        return replace(target, details={**found.details, **details}) if found else target
+
+    def _all_places(self, call: Call) -> Generator[Silence, None, list[Place]]:
+        places: list[Place] = []
+        try:
+            places.append((yield from self._service.place({}, call)))
+        except UpstreamRefusedUs:
+            if not self._places:  # else every model may have a place of its own
+                raise
+        for region, compartment in self._places:
+            places.append((yield from self._service.place({"region": region, "compartment": compartment}, call)))
+        return list(dict.fromkeys(places))
+
+    def _rows(self, kind: str, place: Place, call: Call) -> Generator[Silence, None, Heard]:
+        """All the pages of `models` or `endpoints`. No filters: older services refuse what newer ones have (N14)."""
+        rows: list[Row] = []
+        page = ""
+        try:
+            for _ in range(PAGES):
+                query = urlencode({"compartmentId": place.compartment, **({"page": page} if page else {})})
+                base = self._service.management(place)
+                asked = Asked("GET", base, f"/{kind}?{query}", about="lists nothing there.")
+                data, headers = yield from self._service.json(asked, call, Timeouts())
+                rows += _usable(data)
+                before, page = page, headers.get("opc-next-page", "")
+                if page in ("", before):
+                    break
+        except UnknownModel as error:
+            what = "that compartment is not there, or no policy lets us see what it has (OCI_COMPARTMENT)."
+            return Heard(rows, misconfigured(self._service.name, what, "OCI_COMPARTMENT", log=error.log))
+        except ProxyError as error:
+            return Heard(rows, error)
+        return Heard(rows)
+
+
+def on_demand(rows: Iterable[Row], now: float) -> Iterator[Model]:
+    """The models among ListModels' rows that can be called without a cluster of one's own at this time."""
+    for row in rows:
+        retired = _unix(row.get("timeOnDemandRetired"))
+        if row.get("type", "BASE") == "BASE" and USEFUL & set(row.get("capabilities") or ()) and not 0 < retired <= now:
+            yield Model(row["displayName"], _vendor(row), int(_unix(row.get("timeCreated"))))
+
+
+def merged(heard: Iterable[tuple[tuple[str, Place], Heard]], now: float) -> tuple[list[Model], dict[str, Found]]:
+    """The models that all the lists have, each name once, the first place's; and where each is."""
+    models: dict[str, Model] = {}
+    found: dict[str, Found] = {}
+    bases: dict[Any, Row] = {}
+    for (kind, place), (rows, _) in heard:
+        if kind == "models":
+            bases |= {row["id"]: row for row in rows}
+            for model in on_demand(rows, now):
+                models.setdefault(model.id, model)
+                found.setdefault(model.id, Found(place))
+            continue
+        for row in rows:
+            base, name = bases.get(row.get("modelId"), {}), row["displayName"]
+            owner = _vendor(base) if base else "oci"
+            models.setdefault(name, Model(name, owner, int(_unix(row.get("timeCreated")))))
+            found.setdefault(name, Found(place, row["id"], base.get("displayName", "")))
+    return list(models.values()), found
+
+
+def _usable(data: Any) -> list[Row]:
+    """The active rows of a page that have an id and a name."""
+    items = data.get("items") if isinstance(data, dict) else data
+    rows = [row for row in items or () if isinstance(row, dict) and row.get("lifecycleState") == "ACTIVE"]
+    return [row for row in rows if isinstance(row.get("displayName"), str) and isinstance(row.get("id"), str)]
+
+
+def _vendor(row: Row) -> str:
+    return str(row.get("vendor") or row["displayName"].partition(".")[0]).lower()
+
+
+def _why(error: ProxyError) -> dict[str, str]:
+    return {"error": error.message, "said": error.log}
+
+
+def _unix(text: Any) -> float:
+    """RFC 3339 as Unix seconds; 0 for what is none."""
+    try:
+        return datetime.fromisoformat(text).timestamp()
+    except (TypeError, ValueError):
+        return 0.0
+
+
+def _drained(work: Generator[Silence, None, Result]) -> Result:
+    """What the work comes to, without its heartbeats."""
+    while True:
+        try:
+            next(work)
+        except StopIteration as done:
+            result: Result = done.value
+            return result

@@ -1,0 +1,169 @@
+"""Embeddings and rerank on OCI: /actions/embedText and /actions/rerankText.
+
+https://docs.oracle.com/en-us/iaas/api/#/en/generative-ai-inference/20231130/EmbedTextResult/EmbedText
+https://docs.oracle.com/en-us/iaas/api/#/en/generative-ai-inference/20231130/RerankTextResult/RerankText
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from logging import getLogger
+from typing import Any, NamedTuple
+
+import orjson
+
+from errors import InvalidRequest, Unsupported, UpstreamDown, UpstreamRejected
+from events import EmbeddingsRequest, Events, Image, Ranks, RerankRequest, Usage, Vectors
+from providers.base import Call, Target
+from providers.oci.service import Asked, Place, Service, serving
+from providers.translate import data_url
+
+log = getLogger("thinkline.providers")
+
+BATCH = 96
+"""Texts in one request (https://docs.oracle.com/en-us/iaas/Content/generative-ai/embed-models.htm)."""
+INPUT_TYPES = ("SEARCH_DOCUMENT", "SEARCH_QUERY", "CLASSIFICATION", "CLUSTERING", "IMAGE")
+ALSO = {"QUERY": "SEARCH_QUERY", "DOCUMENT": "SEARCH_DOCUMENT", "PASSAGE": "SEARCH_DOCUMENT"}
+"""What other vendors of embeddings call them."""
+RERANK_OPTIONS = {"max_chunks_per_doc": "maxChunksPerDocument", "max_tokens_per_doc": "maxTokensPerDocument"}
+"""Cohere's names for what OCI has too; the older one is of its first API."""
+
+
+class Batch(NamedTuple):
+    """Inputs that go into one request: texts, or one picture."""
+
+    inputs: list[str]
+    is_image: bool = False
+
+
+def embed(service: Service, request: EmbeddingsRequest, target: Target, call: Call, truncate: str) -> Events:
+    """Ask for each batch in turn, and give all the vectors in the order of the inputs."""
+    asked_for = list(batches(request))
+    place = yield from service.place(target.details, call)
+    vectors: list[Sequence[float]] = []
+    tokens: int | None = None
+    for batch in asked_for:
+        body = embed_to_upstream(request, batch, target, place, truncate)
+        try:
+            asked = _asked(service, place, "/actions/embedText", body, target)
+            data, _ = yield from service.json(asked, call, target.timeouts)
+        except UpstreamRejected as error:
+            raise _mendable(error, body) from error
+        found, counted = embed_from_upstream(data, len(batch.inputs), service.name)
+        vectors += found
+        tokens = tokens if counted is None else (tokens or 0) + counted
+    yield Vectors(vectors, usage=None if tokens is None else Usage(tokens, 0))
+
+
+def batches(request: EmbeddingsRequest) -> Iterator[Batch]:
+    """The inputs in order: up to 96 texts at a time, each picture alone. Raises what names the input at fault."""
+    texts: list[str] = []
+    only_images = input_type(request) == "IMAGE"
+    for at, each in enumerate(request.inputs):
+        where = f"input[{at}]"
+        if isinstance(each, Image) or (only_images and isinstance(each, str)):
+            if texts:
+                yield Batch(texts)
+                texts = []
+            yield Batch([_picture(each.url if isinstance(each, Image) else each, where)], is_image=True)
+        elif isinstance(each, str):
+            texts.append(each)
+            if len(texts) == BATCH:
+                yield Batch(texts)
+                texts = []
+        else:
+            raise Unsupported("OCI embeds texts and pictures, no token ids: send the text itself.", param=where)
+    if texts:
+        yield Batch(texts)
+
+
+def input_type(request: EmbeddingsRequest) -> str:
+    """What the vectors are for; documents, if the caller does not say. Raises InvalidRequest."""
+    given = (request.input_type or "SEARCH_DOCUMENT").upper()
+    kind = ALSO.get(given, given)
+    if kind not in INPUT_TYPES:
+        allowed = ", ".join(each.lower() for each in INPUT_TYPES)
+        raise InvalidRequest(f"'input_type' is {request.input_type!r}; OCI has {allowed}.", param="input_type")
+    return kind
+
+
+def embed_to_upstream(
+    request: EmbeddingsRequest, batch: Batch, target: Target, place: Place, truncate: str
+) -> dict[str, Any]:
+    """EmbedTextDetails. `truncate` says which end of a text that is too long is cut: START, END, or NONE."""
+    optional = {"outputDimensions": request.dimensions, "truncate": None if batch.is_image else truncate}
+    body = {
+        "compartmentId": place.compartment,
+        "servingMode": serving(target),
+        "inputs": batch.inputs,
+        "inputType": "IMAGE" if batch.is_image else input_type(request),
+        **{key: value for key, value in optional.items() if value is not None},
+    }
+    return target.rules.apply(body)
+
+
+def embed_from_upstream(data: Any, size: int, name: str) -> tuple[list[Sequence[float]], int | None]:
+    """The vectors of an EmbedTextResult, and the tokens that they took where it says so. Raises UpstreamDown."""
+    try:
+        vectors = data.get("embeddings") or data["embeddingsByType"]["float"]
+        tokens = (data.get("usage") or {}).get("promptTokens")
+    except (KeyError, TypeError, AttributeError) as error:
+        raise _nonsense(name, f"embeddings without {error}") from error
+    if not isinstance(vectors, list) or len(vectors) != size:
+        raise _nonsense(name, f"no {size} embeddings")
+    return vectors, tokens if isinstance(tokens, int) else None
+
+
+def rerank(service: Service, request: RerankRequest, target: Target, call: Call) -> Events:
+    """Ask once: OCI takes all the documents together."""
+    place = yield from service.place(target.details, call)
+    body = rerank_to_upstream(request, target, place)
+    if dropped := request.options.keys() - RERANK_OPTIONS:
+        log.debug("not sent on", extra={"facts": {"provider": service.name, "parameters": sorted(dropped)}})
+    asked = _asked(service, place, "/actions/rerankText", body, target)
+    data, _ = yield from service.json(asked, call, target.timeouts)
+    yield Ranks(rerank_from_upstream(data, service.name))
+
+
+def rerank_to_upstream(request: RerankRequest, target: Target, place: Place) -> dict[str, Any]:
+    """RerankTextDetails."""
+    named = {RERANK_OPTIONS[key]: value for key, value in request.options.items() if key in RERANK_OPTIONS}
+    body = {
+        "compartmentId": place.compartment,
+        "servingMode": serving(target),
+        "input": request.query,
+        "documents": list(request.documents),
+        **({} if request.top_n is None else {"topN": min(request.top_n, len(request.documents))}),
+        **named,
+    }
+    return target.rules.apply(body)
+
+
+def rerank_from_upstream(data: Any, name: str) -> list[tuple[int, float]]:
+    """The ranks of a RerankTextResult. Raises UpstreamDown."""
+    try:
+        return [(int(rank["index"]), float(rank["relevanceScore"])) for rank in data["documentRanks"]]
+    except (KeyError, TypeError, ValueError) as error:
+        raise _nonsense(name, f"a ranking without {error}") from error
+
+
+def _asked(service: Service, place: Place, action: str, body: Mapping[str, Any], target: Target) -> Asked:
+    about = f"has no model {target.model!r} that we may use in {place.region or 'that region'} (OCI_COMPARTMENT)."
+    return Asked("POST", service.inference(place), action, orjson.dumps(body), about=about)
+
+
+def _picture(url: str, where: str) -> str:
+    """D10: OCI does not fetch pictures, and neither do we."""
+    if data_url(url) is None:
+        raise Unsupported("OCI embeds a picture that is sent as a data: URL (data:image/png;base64,...).", param=where)
+    return url
+
+
+def _mendable(error: UpstreamRejected, body: Mapping[str, Any]) -> UpstreamRejected:
+    """The same refusal, about the inputs; with the setting that may have caused it."""
+    error.param = error.param or "input"
+    if body.get("truncate") == "NONE" and "EMBED_TRUNCATE" not in error.message:
+        error.message += " (Nothing is cut from long texts, as EMBED_TRUNCATE is NONE.)"
+    return error
+
+
+def _nonsense(name: str, what: str) -> UpstreamDown:
+    return UpstreamDown(f"{name} sent something that is not an answer.", provider=name, log=what)

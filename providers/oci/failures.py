@@ -1,0 +1,45 @@
+"""What OCI's error answers mean: `{"code": ..., "message": ...}`, where the code is a status or a name.
+
+https://docs.oracle.com/en-us/iaas/Content/API/References/apierrors.htm
+"""
+
+from collections.abc import Mapping
+
+import orjson
+
+from errors import ProxyError, UnknownModel, UpstreamRefusedUs, UpstreamRejected
+from providers import failures
+from providers.failures import error_object
+
+
+def failure(name: str, about: str, status: int, headers: Mapping[str, str], body: bytes) -> ProxyError:
+    """The exception for an answer of `status`; `about` says what was asked for that a 404 did not find.
+
+    The request id that OCI's support desk asks for goes to the log. An openai.* model's own error, which comes as
+    JSON inside the message, is unwrapped: its param and code reach the caller.
+    """
+    inner = _unwrapped(body)
+    found = failures.failure(name, status, headers, inner)
+    said = f"opc-request-id {headers.get('opc-request-id', '(none)')}: {body[:2000].decode('utf-8', 'replace')}"
+    if isinstance(found, UpstreamRefusedUs):
+        found = UpstreamRefusedUs(
+            f"{name} does not accept our credential (AUTH_TYPE, OCI_CONFIG_PROFILE), or its policies do not let us in.",
+            provider=name,
+            upstream_status=status,
+        )
+    elif status == 404 and about:  # noqa: PLR2004
+        found = UnknownModel(f"{name} {about}", param="model")
+    elif isinstance(found, UpstreamRejected) and inner is body:
+        found.code = None  # theirs says no more than the status does: "400", InvalidParameter
+    found.log = said
+    return found
+
+
+def _unwrapped(body: bytes) -> bytes:
+    """The body, with the error of the model's own vendor in the place of the message that holds it as JSON."""
+    message = error_object(body).get("message")
+    start = message.find("{") if isinstance(message, str) else -1
+    if start < 0 or message is None:
+        return body
+    inner = error_object(message[start:].encode())
+    return orjson.dumps({"error": inner}) if isinstance(inner.get("message"), str) else body

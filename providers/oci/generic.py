@@ -1,0 +1,204 @@
+"""GENERIC: what every family but Cohere's speaks on OCI (Meta, xAI, OpenAI, Google, imported models).
+
+`to_upstream` makes its request; `chunk` and `body` turn what it says into OpenAI's chunks and body, for chunks.py to
+read. The parameters of models.yaml are applied to the chatRequest, whose names are OCI's.
+
+https://docs.oracle.com/en-us/iaas/api/#/en/generative-ai-inference/20231130/datatypes/GenericChatRequest
+"""
+
+import re
+from collections.abc import Mapping
+from functools import partial
+from typing import Any
+
+import orjson
+
+from errors import Unsupported
+from events import ChatRequest
+from providers import translate
+from providers.base import Target
+from providers.oci import answers, common
+from providers.oci.common import Json
+from providers.oci.schema import parameters
+from providers.translate import Turn
+
+ONE_CALL = re.compile(r"meta\.llama-3")
+"""Models that refuse isParallelToolCalls."""
+EFFORTS = {"none": "NONE", "minimal": "MINIMAL", "low": "LOW", "medium": "MEDIUM", "high": "HIGH"}
+EFFORTS |= {"xhigh": "HIGH", "max": "HIGH"}
+LEVELS = {"low": "LOW", "medium": "MEDIUM", "high": "HIGH"}
+TIERS = {"auto": "AUTO", "default": "DEFAULT", "priority": "PRIORITY"}
+TAKEN = common.TAKEN | {
+    "logit_bias", "logprobs", "metadata", "parallel_tool_calls", "prediction", "reasoning_effort", "service_tier",
+    "top_logprobs", "verbosity", "web_search_options",
+}  # fmt: skip
+"""OpenAI's parameters that have a counterpart here."""
+
+
+def to_upstream(request: ChatRequest, target: Target) -> Json:
+    """The chatRequest."""
+    body = request.body
+    translate.only_text_comes_back(request, target.public_name or target.model)
+    sent: Json = {
+        "apiFormat": "GENERIC",
+        "messages": [_message(*each, target) for each in common.conversation(request)],
+        **common.tuning(request, "stop"),
+    }
+    if (cap := translate.cap(request, target.max_tokens)) is not None:
+        sent["maxCompletionTokens" if common.COMPLETION_TOKENS.match(common.base(target)) else "maxTokens"] = cap
+    for name, ours, values in (
+        ("reasoning_effort", "reasoningEffort", EFFORTS),
+        ("verbosity", "verbosity", LEVELS),
+        ("service_tier", "serviceTier", TIERS),
+    ):
+        if (value := values.get(str(body.get(name)).lower())) is not None:
+            sent[ours] = value
+    for name, ours in (("n", "numGenerations"), ("logit_bias", "logitBias"), ("metadata", "metadata")):
+        if name in body:
+            sent[ours] = body[name]
+    if body.get("logprobs"):
+        sent["logProbs"] = max(1, body.get("top_logprobs", 0))
+    if isinstance(prediction := body.get("prediction"), dict):
+        said = translate.text(prediction.get("content"), "prediction")
+        sent["prediction"] = {"type": "CONTENT", "content": [{"type": "TEXT", "text": said}]}
+    if isinstance(search := body.get("web_search_options"), dict):
+        sent["webSearchOptions"] = _search(search)
+    return target.rules.apply({**sent, **_tools(request, target), **_format(request)})
+
+
+def _message(role: str, turn: Turn, message: Mapping[str, Any], target: Target) -> Json:
+    content = common.contents(turn, partial(_part, target=target))
+    sent: Json = {"role": role.upper()}
+    if content or not turn.calls:
+        sent["content"] = content or [{"type": "TEXT", "text": ""}]
+    if role == "tool":
+        sent["toolCallId"] = turn.answers
+    elif message.get("name"):
+        sent["name"] = message["name"]
+    if turn.calls:
+        sent["toolCalls"] = [
+            {"id": use.id, "type": "FUNCTION", "name": use.name, "arguments": orjson.dumps(use.arguments).decode()}
+            for use in turn.calls
+        ]
+    return sent
+
+
+def _part(part: Mapping[str, Any], where: str, target: Target) -> Json:
+    """A part that is no text: a picture, a sound, a document or a film."""
+    kind = part["type"]
+    if kind == "image_url":
+        return {"type": "IMAGE", "imageUrl": common.image(part, where, target)}
+    url, ours = "", kind.partition("_")[0].upper()
+    if kind == "input_audio":
+        audio = part.get("input_audio") or {}
+        url, ours = f"data:audio/{audio.get('format', 'wav')};base64,{audio.get('data', '')}", "AUDIO"
+    elif kind == "file":
+        url, ours = str((part.get("file") or {}).get("file_data") or ""), "DOCUMENT"
+    elif kind in ("video_url", "audio_url"):
+        url = str((part.get(kind) or {}).get("url") or "")
+    if not url or common.BLIND.match(common.base(target)):
+        raise Unsupported(f"{target.public_name or target.model} takes no part of type {kind!r}.", param=where)
+    return {"type": ours, f"{ours.lower()}Url": {"url": url}}
+
+
+def _tools(request: ChatRequest, target: Target) -> Json:
+    """Tools are flat here: no `function` key (N22)."""
+    functions, mode, named = common.tools(request)
+    if not functions:
+        return {}
+    sent: Json = {
+        "tools": [
+            {
+                "type": "FUNCTION",
+                "name": function["name"],
+                "description": function["description"],
+                "parameters": parameters(function, common.base(target)),
+            }
+            for function in functions
+        ]
+    }
+    if named:
+        sent["toolChoice"] = {"type": "FUNCTION", "name": named}
+    elif mode != "auto" or "tool_choice" in request.body:
+        sent["toolChoice"] = {"type": mode.upper()}
+    if "parallel_tool_calls" in request.body and not ONE_CALL.match(common.base(target)):
+        sent["isParallelToolCalls"] = request.body["parallel_tool_calls"]
+    return sent
+
+
+def _format(request: ChatRequest) -> Json:
+    kind, given = translate.wanted_format(request)
+    if kind != "json_schema":
+        return {"responseFormat": {"type": kind.upper()}} if "response_format" in request.body else {}
+    schema: Json = {"name": str(given.get("name") or "answer"), "schema": translate.inlined(given["schema"])}
+    if given.get("description"):
+        schema["description"] = str(given["description"])
+    if isinstance(given.get("strict"), bool):
+        schema["isStrict"] = given["strict"]
+    return {"responseFormat": {"type": "JSON_SCHEMA", "jsonSchema": schema}}
+
+
+def _search(options: Mapping[str, Any]) -> Json:
+    sent: Json = {}
+    if (size := LEVELS.get(str(options.get("search_context_size")))) is not None:
+        sent["searchContextSize"] = size
+    place = (options.get("user_location") or {}).get("approximate") or {}
+    if place := {key: place[key] for key in ("city", "region", "country", "timezone") if place.get(key)}:
+        sent["userLocation"] = place
+    return sent
+
+
+def chunk(event: Mapping[str, Any]) -> Json:
+    """An event of the stream as one of OpenAI's chunks. An event is a choice by itself, or has a list of them."""
+    choices = event.get("choices") or ([event] if "message" in event or event.get("finishReason") else [])
+    return {"choices": [_choice(each, "delta") for each in choices], "usage": _usage(event, choices)}
+
+
+def body(answer: Mapping[str, Any]) -> Json:
+    """A whole chatResponse as OpenAI's body."""
+    choices = answer.get("choices") or []
+    return {"choices": [_choice(each, "message") for each in choices], "usage": _usage(answer, choices)}
+
+
+def _usage(answer: Mapping[str, Any], choices: list[Any]) -> Json | None:
+    return answers.usage(answer.get("usage") or next((each["usage"] for each in choices if each.get("usage")), None))
+
+
+def _choice(choice: Mapping[str, Any], said_as: str) -> Json:
+    message = choice.get("message") or {}
+    said: Json = {
+        "content": "".join(part.get("text") or "" for part in message.get("content") or () if isinstance(part, dict)),
+        "reasoning_content": message.get("reasoningContent"),
+        "refusal": message.get("refusal"),
+        "tool_calls": [_call(call, at) for at, call in enumerate(message.get("toolCalls") or ())],
+        "annotations": [_annotation(each) for each in message.get("annotations") or ()],
+    }
+    made: Json = {said_as: said, "finish_reason": answers.finish(choice.get("finishReason"))}
+    if isinstance(choice.get("index"), int):
+        made["index"] = choice["index"]
+    if isinstance(logprobs := choice.get("logprobs"), dict):
+        made["logprobs"] = _logprobs(logprobs)
+    return made
+
+
+def _call(call: Mapping[str, Any], at: int) -> Json:
+    """A call, or a piece of one, at its place in the event: it has no index of its own (N19)."""
+    function = {"name": call.get("name"), "arguments": call.get("arguments")}
+    return {"index": at, "id": call.get("id"), "function": function}
+
+
+def _annotation(annotation: Mapping[str, Any]) -> Json:
+    cited = annotation.get("urlCitation") or {}
+    names = {"url": "url", "title": "title", "startIndex": "start_index", "endIndex": "end_index"}
+    return {"url_citation": {ours: cited[name] for name, ours in names.items() if name in cited}}
+
+
+def _logprobs(given: Mapping[str, Any]) -> Json:
+    """Parallel lists as OpenAI's entries; the most likely tokens' values come as text."""
+    chances, others = given.get("tokenLogprobs") or (), given.get("topLogprobs") or ()
+    entries = []
+    for at, token in enumerate(given.get("tokens") or ()):
+        top = others[at].items() if at < len(others) and others[at] else ()
+        entry = answers.logprob(token, chances[at] if at < len(chances) else 0)
+        entries.append({**entry, "top_logprobs": [answers.logprob(each, float(chance)) for each, chance in top]})
+    return {"content": entries, "refusal": None}

@@ -1,0 +1,194 @@
+"""OCI's services, as requests reach them: where they stand, signed, sent, and accepted.
+
+    place = yield from service.place(target.details, call)           # region and compartment
+    asked = Asked("POST", service.inference(place), "/actions/chat", orjson.dumps(body))
+    reply = yield from service.send(asked, call, target.timeouts)     # accepted; the caller closes it
+    data, headers = yield from service.json(asked, call, target.timeouts)
+
+What is yielded meanwhile is Silence. Hosts: https://docs.oracle.com/en-us/iaas/api/#/en/generative-ai-inference/20231130/
+"""
+
+import re
+import threading
+from collections.abc import Generator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import orjson
+from oci import regions
+
+from errors import ProxyError, UpstreamDown, UpstreamError
+from events import Silence
+from providers.base import Call, Target, Timeouts
+from providers.exchange import accepted, read
+from providers.http import Account, Reply, send
+from providers.oci.auth import Login
+from providers.oci.credentials import Signature, misconfigured
+from providers.oci.failures import failure
+
+INFERENCE = "https://inference.generativeai.{region}.oci.{secondLevelDomain}"
+MANAGEMENT = "https://generativeai.{region}.oci.{secondLevelDomain}"
+VERSION = "/20231130"
+OPENAI = "/openai/v1"
+REGION = re.compile(r"[a-z0-9-]{3,40}")
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a model is asked for: a region, and the compartment that is billed ("" only with an API key)."""
+
+    region: str
+    compartment: str
+
+
+@dataclass(frozen=True)
+class Asked:
+    """A request: `base` is an address as `Service.inference` gives it, `path` what follows, with its query.
+
+    `about` is what a 404 is about, for the caller's eyes: a sentence. `bearer` sends the GenAI API key, unsigned.
+    """
+
+    method: str
+    base: str
+    path: str
+    body: bytes = b""
+    headers: Mapping[str, str] = field(default_factory=dict)
+    about: str = ""
+    bearer: bool = False
+
+
+class Service:
+    """One account at OCI. Built once for each provider, shared by all threads; it asks nobody before the first request.
+
+    `region` and `compartment` are the settings', `endpoint` replaces scheme and host of inference and management.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        login: Login,
+        *,
+        region: str = "",
+        compartment: str = "",
+        endpoint: str = "",
+        api_key: str = "",
+        proxy: str = "",
+    ) -> None:
+        self.name = name
+        self.api_key = api_key
+        self._login = login
+        self._region = region
+        self._compartment = compartment
+        self._endpoint = endpoint.rstrip("/").removesuffix(VERSION).removesuffix(OPENAI)
+        self._proxy = proxy
+        self._accounts: dict[str, Account] = {}
+        self._lock = threading.Lock()
+
+    def place(self, details: Mapping[str, Any], call: Call) -> Generator[Silence, None, Place]:
+        """Where to ask: as the model's `details` say, else the settings, else the credential (its tenancy is the root
+        compartment). Raises UpstreamRefusedUs that names the setting which is missing.
+        """
+        region = details.get("region") or self._region
+        compartment = details.get("compartment") or self._compartment
+        if not region or (not compartment and not self.api_key):
+            signature = yield from self._login.signature(call)
+            region = region or signature.region
+            compartment = compartment or signature.tenancy
+        if not region and not self._endpoint:
+            raise misconfigured(self.name, "no region is set (OCI_REGION).", "OCI_REGION")
+        if not compartment and not self.api_key:
+            raise misconfigured(self.name, "no compartment is set (OCI_COMPARTMENT).", "OCI_COMPARTMENT")
+        return Place(region.lower(), compartment)
+
+    def inference(self, place: Place) -> str:
+        """The address of `/actions/chat` and its like."""
+        return self._host(INFERENCE, place.region) + VERSION
+
+    def management(self, place: Place) -> str:
+        """The address of `/models` and `/endpoints`."""
+        return self._host(MANAGEMENT, place.region) + VERSION
+
+    def inference_host(self, place: Place) -> str:
+        """Scheme and host of inference, below which OPENAI is too."""
+        return self._host(INFERENCE, place.region)
+
+    def send(self, asked: Asked, call: Call, timeouts: Timeouts) -> Generator[Silence, None, Reply]:
+        """An accepted reply, which the caller closes. A token that is refused is renewed, and tried once more."""
+        if asked.bearer:
+            return (yield from self._sent(asked, {"Authorization": f"Bearer {self.api_key}"}, call, timeouts))
+        signature = yield from self._login.signature(call)
+        try:
+            return (yield from self._sent(asked, self._signed(asked, signature), call, timeouts))
+        except UpstreamError as error:
+            if error.upstream_status != 401 or not self._login.refused(signature):  # noqa: PLR2004
+                raise
+        signature = yield from self._login.signature(call)
+        return (yield from self._sent(asked, self._signed(asked, signature), call, timeouts))
+
+    def json(
+        self, asked: Asked, call: Call, timeouts: Timeouts
+    ) -> Generator[Silence, None, tuple[Any, Mapping[str, str]]]:
+        """The answer's JSON and headers (`opc-next-page`)."""
+        reply = yield from self.send(asked, call, timeouts)
+        try:
+            raw = yield from read(reply)
+            return orjson.loads(raw), reply.headers
+        except orjson.JSONDecodeError as error:
+            raise reply.broken(f"not JSON: {raw[:200]!r}") from error
+        finally:
+            reply.close()
+
+    def _signed(self, asked: Asked, signature: Signature) -> dict[str, str]:
+        return signature.headers(asked.method, asked.base + asked.path, asked.body)
+
+    def _sent(
+        self, asked: Asked, headers: Mapping[str, str], call: Call, timeouts: Timeouts
+    ) -> Generator[Silence, None, Reply]:
+        account = self._account(asked.base)
+        headers = {**asked.headers, **headers}
+        if call.request_id:
+            headers["opc-request-id"] = call.request_id
+        try:
+            reply = send(account, asked.method, asked.path, headers, asked.body, call, timeouts)
+        except UpstreamDown as error:
+            raise self._unreachable(error, asked) from error
+        try:
+            yield from accepted(reply, lambda *answer: failure(self.name, asked.about, *answer))
+        except BaseException:
+            reply.close()
+            raise
+        return reply
+
+    def _unreachable(self, error: UpstreamDown, asked: Asked) -> ProxyError:
+        """Nobody there: in a region that nobody knows, that is no accident."""
+        host = asked.base.split("/")[2]
+        region = host.partition(".oci.")[0].rpartition(".")[2]
+        if ".oci." not in host or regions.is_region(region):
+            return error
+        return misconfigured(self.name, f"there is no region {region!r} (OCI_REGION).", "OCI_REGION", log=error.log)
+
+    def _host(self, template: str, region: str) -> str:
+        if self._endpoint:
+            return self._endpoint
+        if not REGION.fullmatch(region):
+            raise misconfigured(self.name, f"there is no region {region!r} (OCI_REGION).", "OCI_REGION")
+        address: str = regions.endpoint_for("generativeai", region, service_endpoint_template=template)
+        return address
+
+    def _account(self, base: str) -> Account:
+        account = self._accounts.get(base)
+        if account is None:
+            with self._lock:
+                try:
+                    account = self._accounts.setdefault(base, Account(self.name, base, {}, self._proxy))
+                except ValueError as error:
+                    raise misconfigured(self.name, f"{error}", "endpoint") from error
+        return account
+
+
+def serving(target: Target) -> dict[str, str]:
+    """The serving mode: a dedicated endpoint where the model has one, else on demand."""
+    endpoint = target.details.get("endpoint") or (target.model if ".generativeaiendpoint." in target.model else "")
+    if endpoint:
+        return {"servingType": "DEDICATED", "endpointId": endpoint}
+    return {"servingType": "ON_DEMAND", "modelId": target.model}

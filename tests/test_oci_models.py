@@ -1,0 +1,190 @@
+"""What OCI lists (B5): pages, what is of use, dedicated endpoints by their names; and what the doctor makes of it."""
+
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import doctor
+from config import Settings
+from providers.base import Call, Target, Timeouts
+from providers.oci import OCI
+from providers.oci.discovery import Heard, merged, on_demand
+from providers.oci.service import Place
+from tests.conftest import environment
+from tests.helpers import refused
+from tests.upstreams import Answer
+from tests.upstreams.oci import OCIUpstream
+from tests.upstreams.oci_keys import SECOND_COMPARTMENT, config_file, written
+from tests.upstreams.oci_lists import ENDPOINT, IMPORTED, MODELS, OFFERED
+
+
+@pytest.fixture(scope="module")
+def upstream() -> Iterator[OCIUpstream]:
+    with OCIUpstream() as server:
+        yield server
+
+
+@pytest.fixture(autouse=True)
+def _clean(upstream: OCIUpstream) -> None:
+    for path in ("/models", "/endpoints"):
+        upstream.always(Answer(), path)
+    upstream.received.clear()
+
+
+@pytest.fixture
+def provider(upstream: OCIUpstream, tmp_path: Path) -> OCI:
+    settings = upstream.settings(tmp_path)
+    return OCI(
+        config_file=str(settings["OCI_CONFIG_FILE"]),
+        region=settings["OCI_REGION"],
+        compartment=settings["OCI_COMPARTMENT"],
+        endpoint=upstream.url,
+        places=[("us-chicago-1", SECOND_COMPARTMENT)],
+    )
+
+
+def call() -> Call:
+    begun = Call()
+    begun.begin(Timeouts())
+    return begun
+
+
+def test_every_page_and_only_what_can_be_called(
+    upstream: OCIUpstream, app_with: Callable[..., Any], tmp_path: Path
+) -> None:
+    """Not the retired, not what can be fine-tuned only, nothing twice; endpoints that are there, by their names."""
+    client = app_with(**upstream.settings(tmp_path))
+    rows = client.get("/v1/models").get_json()["data"]
+    names = [row["id"] for row in rows]
+    assert set(names) == OFFERED | {"reception-llama", "qwen3-32b"}
+    assert len(names) == len(set(names))
+    owners = {row["id"]: row["owned_by"] for row in rows}
+    assert owners["xai.grok-4"] == "xai"
+    assert (owners["reception-llama"], owners["qwen3-32b"]) == ("meta", "oci")
+    assert all(row["created"] > 1_700_000_000 for row in rows)
+    asked = [received.path for received in upstream.received]
+    assert len([path for path in asked if "/models?" in path]) == 3
+    assert client.get("/v1/models/xai.grok-4").get_json()["id"] == "xai.grok-4"
+
+
+def test_no_filter_that_a_service_may_refuse(upstream: OCIUpstream, provider: OCI) -> None:
+    """N14: one that it does not know would empty the whole list."""
+    provider.models(call())
+    sent = {each.partition("=")[0] for r in upstream.received for each in r.path.partition("?")[2].split("&")}
+    assert sent == {"compartmentId", "page"}
+
+
+def test_several_compartments_are_asked_each_for_its_endpoints(upstream: OCIUpstream, provider: OCI) -> None:
+    provider.models(call())
+    asked = [received.path for received in upstream.received if "/endpoints?" in received.path]
+    assert len(asked) == 2
+    assert any(SECOND_COMPARTMENT in path for path in asked)
+
+
+@pytest.mark.parametrize("bad", [Answer(status=500), Answer(error={"items": [1, {"id": 2}, None]}, status=200)])
+def test_a_bad_page_keeps_what_is_known(upstream: OCIUpstream, provider: OCI, bad: Answer) -> None:
+    """N14: /v1/models lives on."""
+    upstream.enqueue(Answer(), bad, path="/models")
+    names = {model.id for model in provider.models(call())}
+    assert "meta.llama-3.3-70b-instruct" in names
+    assert "reception-llama" in names
+    assert names < OFFERED | {"reception-llama", "qwen3-32b"}
+
+
+def test_endpoints_that_may_not_be_seen(upstream: OCIUpstream, provider: OCI) -> None:
+    upstream.always(Answer(status=404), "/endpoints")
+    assert {model.id for model in provider.models(call())} == set(OFFERED)
+
+
+def test_an_endpoint_answers_to_its_name(upstream: OCIUpstream, provider: OCI) -> None:
+    target = provider.directory.named(Target(provider, "qwen3-32b"), call())
+    assert target.details["endpoint"] == IMPORTED
+    asked = len(upstream.received)
+    for name in ("reception-llama", "nobodys-llama", "xai.grok-4", ENDPOINT):
+        found = provider.directory.named(Target(provider, name), call()).details.get("endpoint")
+        assert found == (ENDPOINT if name == "reception-llama" else None)
+    assert len(upstream.received) == asked, "looked up once, not for each request"
+    reception = provider.directory.named(Target(provider, "reception-llama"), call())
+    assert reception.details["base"] == "meta.llama-3.3-70b-instruct"
+
+
+def test_a_model_is_asked_for_where_it_is(provider: OCI) -> None:
+    """N9: a region has not the models of another; the first place that lists it is asked, unless its row says where."""
+    here, there = Place("us-chicago-1", "a"), Place("us-ashburn-1", "b")
+    both, one = ({"id": name, "displayName": name, "capabilities": ["CHAT"]} for name in ("meta.x", "xai.y"))
+    heard = [(("models", here), Heard([both])), (("models", there), Heard([both, one]))]
+    models, found = merged(heard, 0.0)
+    assert [model.id for model in models] == ["meta.x", "xai.y"]
+    assert (found["meta.x"].place, found["xai.y"].place) == (here, there)
+    assert provider.directory.named(Target(provider, "xai.grok-4"), call()).details["region"] == "us-chicago-1"
+    row = Target(provider, "xai.grok-4", details={"region": "eu-frankfurt-1"})
+    assert provider.directory.named(row, call()) is row
+
+
+def test_no_region_but_those_of_the_models(upstream: OCIUpstream, tmp_path: Path) -> None:
+    """N9: what models.yaml has is found, whatever the settings lack."""
+    file = config_file(tmp_path, region="")
+    provider = OCI(config_file=str(file), places=[("us-chicago-1", SECOND_COMPARTMENT)], endpoint=upstream.url)
+    assert len(provider.models(call())) == len(OFFERED)
+
+
+def test_what_is_of_use() -> None:
+    row = {"displayName": "a.b", "capabilities": ["CHAT"], "type": "BASE", "vendor": "A"}
+    now = 1_800_000_000.0
+    assert [(model.id, model.owned_by) for model in on_demand([row], now)] == [("a.b", "a")]
+    soon, late = "2027-01-15T08:00:01Z", "2027-01-15T07:59:59+00:00"
+    assert list(on_demand([{**row, "timeOnDemandRetired": soon}], now))
+    assert not list(on_demand([{**row, "timeOnDemandRetired": late}], now))
+    assert not list(on_demand([{**row, "type": "CUSTOM"}], now))
+    assert not list(on_demand([{**row, "capabilities": None}], now))
+    assert MODELS["meta.llama-3.1-70b-instruct"].capabilities == "FINE_TUNE"
+
+
+def examined(upstream: OCIUpstream, folder: Path, **changes: Any) -> doctor.Finding:
+    settings = Settings.load(environment(**upstream.settings(folder, **changes)))
+    return next(each for each in doctor.examine(settings, 5) if each.what == "provider oci")
+
+
+def test_the_doctor_finds_nothing_wrong(upstream: OCIUpstream, tmp_path: Path) -> None:
+    found = examined(upstream, tmp_path)
+    assert (found.state, found.detail.partition(",")[0]) == ("ok", f"models: {len(OFFERED) + 2}")
+
+
+@pytest.mark.parametrize(
+    ("changes", "setting"),
+    [
+        ({"OCI_CONFIG_FILE": "/nowhere/config"}, "OCI_CONFIG_FILE"),
+        ({"OCI_CONFIG_PROFILE": "CHICAGO"}, "OCI_CONFIG_PROFILE"),
+        ({"OCI_COMPARTMENT": "ocid1.compartment.oc1..nobody"}, "OCI_COMPARTMENT"),
+        ({"AUTH_TYPE": "SESSION_TOKEN"}, "OCI_CONFIG_PROFILE"),
+    ],
+)
+def test_the_doctor_names_the_setting(
+    upstream: OCIUpstream, tmp_path: Path, changes: dict[str, str], setting: str, app_with: Callable[..., Any]
+) -> None:
+    """The same sentence as on a request."""
+    found = examined(upstream, tmp_path, **changes)
+    assert found.state == "fail"
+    assert setting in found.detail
+    assert setting in found.mend
+    client = app_with(**upstream.settings(tmp_path, **changes))
+    told = client.post("/v1/embeddings", json={"model": "cohere.embed-v4.0", "input": "hi"}).get_json()["error"]
+    assert setting in told["message"]
+
+
+def test_a_key_that_oci_does_not_know(upstream: OCIUpstream, tmp_path: Path, app_with: Callable[..., Any]) -> None:
+    """Their 401 is our misconfiguration: never the caller's."""
+    settings = upstream.settings(tmp_path)
+    text = config_file(tmp_path).read_text()
+    entries = dict(line.split("=", 1) for line in text.splitlines()[1:])
+    settings["OCI_CONFIG_FILE"] = written(tmp_path, "DEFAULT", {**entries, "user": "ocid1.user.oc1..nobody"})
+    body = {"model": "cohere.embed-v4.0", "input": "hi"}
+    told = refused(app_with(**settings).post("/v1/embeddings", json=body), 502)
+    assert told["code"] == "upstream_authentication"
+    found = next(each for each in doctor.examine(Settings.load(environment(**settings)), 5) if "oci" in each.what)
+    assert found.state == "fail"
+    assert "OCI_CONFIG_PROFILE" in found.mend
+    assert json.dumps(found.detail)
