@@ -45,7 +45,7 @@ MAY_IMPORT: Mapping[str, str] = {
         "providers.openai_answer providers.vendors events errors"
     ),
     "providers.oci*": (
-        "providers.oci.* providers.base providers.http providers.exchange providers.translate providers.sse "
+        "providers.oci.* providers.base providers.http providers.exchange providers.translate providers.turns providers.sse "
         "providers.words providers.failures providers.chunks providers.openai_answer events errors"
     ),
     "providers.anthropic": (

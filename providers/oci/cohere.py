@@ -16,6 +16,7 @@ from providers.base import Target
 from providers.oci import answers, common
 from providers.oci.common import Json
 from providers.oci.schema import definitions
+from providers.turns import GO_ON, OPENING, conversation, instructions
 
 TAKEN = common.TAKEN
 """OpenAI's parameters that have a counterpart here."""
@@ -42,7 +43,7 @@ def _conversation(request: ChatRequest) -> Json:
     """
     history: list[Json] = []
     made: dict[str, Json] = {}
-    for turn in translate.conversation(request.messages):
+    for turn in conversation(request.messages):
         said = translate.text(turn.parts, turn.at)
         if turn.role == "user":
             history.append({"role": "USER", "message": said})
@@ -55,7 +56,7 @@ def _conversation(request: ChatRequest) -> Json:
             history[-1]["toolResults"].append(_result(made[turn.answers], said))
         else:
             history.append({"role": "TOOL", "toolResults": [_result(made[turn.answers], said)]})
-    told = "\n\n".join(part["text"] for part in translate.instructions(request.messages))
+    told = "\n\n".join(part["text"] for part in instructions(request.messages))
     return {
         **_now(history),
         **({"chatHistory": history} if history else {}),
@@ -66,9 +67,9 @@ def _conversation(request: ChatRequest) -> Json:
 def _now(history: list[Json]) -> Json:
     """The last turn, taken off the history: a message that is empty is refused."""
     if not history:
-        return {"message": translate.OPENING}
+        return {"message": OPENING}
     if history[-1]["role"] == "CHATBOT":
-        return {"message": translate.GO_ON}
+        return {"message": GO_ON}
     last = history.pop()
     return (
         {"message": last["message"]} if last["role"] == "USER" else {"message": "", "toolResults": last["toolResults"]}

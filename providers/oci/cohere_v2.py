@@ -18,7 +18,7 @@ from providers.base import Target
 from providers.oci import answers, common
 from providers.oci.common import Json
 from providers.oci.schema import EMPTY
-from providers.translate import Turn
+from providers.turns import Turn
 
 TAKEN = common.TAKEN | {"logprobs", "reasoning_effort"}
 """OpenAI's parameters that have a counterpart here."""

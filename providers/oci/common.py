@@ -11,7 +11,8 @@ from errors import Unsupported
 from events import ChatRequest
 from providers import translate
 from providers.base import Target
-from providers.translate import INSTRUCTIONS, Turn
+from providers.turns import INSTRUCTIONS, Turn
+from providers.turns import conversation as turns_of
 
 Json = dict[str, Any]
 
@@ -62,7 +63,7 @@ def tuning(request: ChatRequest, stop: str) -> Json:
 
 def conversation(request: ChatRequest) -> Iterator[tuple[str, Turn, Mapping[str, Any]]]:
     """Role, turn and message, in order; those that say nothing are left out. Instructions have their place too."""
-    turns = {turn.at: turn for turn in translate.conversation(request.messages)}
+    turns = {turn.at: turn for turn in turns_of(request.messages)}
     for number, message in enumerate(request.messages):
         at = f"messages[{number}]"
         if message["role"] in INSTRUCTIONS:

@@ -20,7 +20,7 @@ from providers.base import Target
 from providers.oci import answers, common
 from providers.oci.common import Json
 from providers.oci.schema import parameters
-from providers.translate import Turn
+from providers.turns import Turn
 
 ONE_CALL = re.compile(r"meta\.llama-3")
 """Models that refuse isParallelToolCalls."""
