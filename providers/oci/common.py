@@ -54,8 +54,8 @@ def tuning(request: ChatRequest, stop: str) -> Json:
     sent = {ours: request.body[name] for name, ours in SAME.items() if name in request.body}
     if request.stop:
         sent[stop] = request.stop
+    sent["isStream"] = request.stream
     if request.stream:
-        sent["isStream"] = True
         sent["streamOptions"] = {"isIncludeUsage": True}
     return sent
 
