@@ -22,7 +22,7 @@ from providers.oci.chat import Style, answered
 from providers.oci.common import base
 from providers.oci.discovery import Directory
 from providers.oci.hermes import calls_in_text
-from providers.oci.service import Asked, Service, serving
+from providers.oci.service import Asked, Service, about, serving
 
 HOSTED = ("openai.", "xai.", "google.")
 V2 = re.compile(r"cohere\..*(vision|reasoning)")
@@ -67,16 +67,17 @@ class OCI(Provider):
         """Answer in the style of the model's family."""
         target = self.directory.named(target, call)
         api_format = self._format(target)
-        about = _about(target)
         if api_format == "OPENAI":
-            yield from self._openai(request, target, call, about)
+            yield from self._openai(request, target, call)
             return
         style = self._styles[api_format]
         sent = style.to_upstream(request, target)
         tell_dropped(self.name, request.body, style.taken)
         place = yield from self.service.place(target.details, call)
         details = {"compartmentId": place.compartment, "servingMode": serving(target), "chatRequest": sent}
-        asked = Asked("POST", self.service.inference(place), "/actions/chat", orjson.dumps(details), about=about)
+        asked = Asked(
+            "POST", self.service.inference(place), "/actions/chat", orjson.dumps(details), about=about(target)
+        )
         reply = yield from self.service.send(asked, call, target.timeouts)
         events = answered(reply, request, call, self.name, style)
         try:
@@ -117,13 +118,13 @@ class OCI(Provider):
             "OPENAI" if self.service.api_key and not target.details.get("endpoint") else "GENERIC"
         )
 
-    def _openai(self, request: ChatRequest, target: Target, call: Call, about: str) -> Events:
+    def _openai(self, request: ChatRequest, target: Target, call: Call) -> Events:
         body = openai.to_upstream(request, target)
         if target.details.get("type") == "datascience":
-            asked = openai.at_deployment(target.details, body, about)
+            asked = openai.at_deployment(target.details, body, about(target))
         else:
             place = yield from self.service.place(target.details, call)
-            asked = openai.at_inference(self.service, place, body, about)
+            asked = openai.at_inference(self.service, place, body, about(target))
         reply = yield from self.service.send(asked, call, target.timeouts)
         try:
             yield from openai_answer.answered(reply, request, call, self.name)
@@ -145,10 +146,3 @@ def styles(cohere_max_tokens: int) -> dict[str, Style]:
 def _may_write_calls(request: ChatRequest, target: Target, api_format: str) -> bool:
     """Whether calls may come as text: from models whose server OCI did not make for them."""
     return bool(request.tools) and api_format == "GENERIC" and not base(target).startswith(HOSTED)
-
-
-def _about(target: Target) -> str:
-    """What a 404 means, and what mends it."""
-    if target.details.get("endpoint"):
-        return "has no such endpoint, or does not let us use it (endpoint in models.yaml, OCI_COMPARTMENT)."
-    return f"has no model {target.model!r} there, or does not let us use it (OCI_REGION, OCI_COMPARTMENT)."
