@@ -253,17 +253,17 @@ def _trouble(error: Exception, entry: Entry, where: Where, seconds: float) -> tu
 
 
 def _model(name: str, snapshot: Snapshot, asked: Mapping[str, Asked], where: Where) -> Finding:
-    places, found = snapshot.names[name].upstreams, list[tuple[str, str, str]]()
-    for place in places:
+    row, found = snapshot.names[name], list[tuple[str, str, str]]()
+    for place in row.upstreams:
         at, missing = place.provider, snapshot.entries[place.provider].missing
         if missing:
             found.append(("fail", f"{at} is not configured", f"{at} needs {missing}"))
         elif asked[at][0].state == "fail":
             found.append(("fail", f"{at} cannot be used", f"see provider {at}"))
-        elif asked[at][1] and not _has(asked[at][1], place.model):
+        elif asked[at][1] and not row.details.get("endpoint") and not _has(asked[at][1], place.model):
             found.append(("warn", f"{at} does not list {place.model}", f"see {where.file}, line {where.rows[name]}"))
-    usual = ", ".join(f"{place.provider}/{place.model}" for place in places)
-    state = ("fail" if [each[0] for each in found] == ["fail"] * len(places) else "warn") if found else "ok"
+    usual = ", ".join(f"{place.provider}/{place.model}" for place in row.upstreams)
+    state = ("fail" if [each[0] for each in found] == ["fail"] * len(row.upstreams) else "warn") if found else "ok"
     detail, mend = ("; ".join(dict.fromkeys(each[at] for each in found)) for at in (1, 2))
     return Finding(f"model {name}", state, detail or usual, mend)
 

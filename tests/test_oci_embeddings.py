@@ -3,12 +3,16 @@
 import base64
 import struct
 from collections.abc import Callable, Iterator
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import pytest
 from openai.types import CreateEmbeddingResponse
 
+from app import create_app
+from config import Settings
+from tests.conftest import environment
 from tests.helpers import refused
 from tests.upstreams import Answer
 from tests.upstreams.oci import OCIUpstream
@@ -31,14 +35,18 @@ def upstream() -> Iterator[OCIUpstream]:
         yield server
 
 
-@pytest.fixture
-def embed(upstream: OCIUpstream, app_with: Callable[..., Any], tmp_path: Path) -> Callable[..., Any]:
-    """embed(input, **more): the response, and `upstream.received` holds what was asked for it alone."""
+@pytest.fixture(scope="module")
+def embed(upstream: OCIUpstream) -> Callable[..., Any]:
+    """embed(input, settings, **more): the response, and `upstream.received` holds what was asked for it alone."""
 
-    def ask(given: Any, settings: dict[str, Any] | None = None, **more: Any) -> Any:
-        client = app_with(**upstream.settings(tmp_path, RETRIES=0, **(settings or {})))
+    @cache
+    def client(settings: tuple[tuple[str, str], ...]) -> Any:
+        return create_app(Settings.load(environment(**upstream.settings(RETRIES=0, **dict(settings))))).test_client()
+
+    def ask(given: Any, settings: dict[str, str] | None = None, **more: Any) -> Any:
+        asked = client(tuple((settings or {}).items()))
         upstream.received.clear()
-        return client.post("/v1/embeddings", json={"model": V3, "input": given, **more})
+        return asked.post("/v1/embeddings", json={"model": V3, "input": given, **more})
 
     return ask
 
@@ -87,7 +95,7 @@ def test_pictures_go_one_by_one(embed: Callable[..., Any], upstream: OCIUpstream
 
 
 def test_an_endpoint_is_found_by_its_name(embed: Callable[..., Any], upstream: OCIUpstream) -> None:
-    assert len(vectors(embed("hi", model="oci/reception-llama"))) == 1
+    assert len(vectors(embed("hi", model="oci/reception-llama", user="u"))) == 1
     mode = upstream.asked(-1)["servingMode"]
     assert mode == {"servingType": "DEDICATED", "endpointId": ENDPOINT}
 

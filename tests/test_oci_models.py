@@ -1,6 +1,5 @@
 """What OCI lists (B5): pages, what is of use, dedicated endpoints by their names; and what the doctor makes of it."""
 
-import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -175,6 +174,18 @@ def test_the_doctor_names_the_setting(
     assert setting in told["message"]
 
 
+def test_the_doctor_knows_what_no_list_has(upstream: OCIUpstream, tmp_path: Path) -> None:
+    """An endpoint of one's own, at OCI or in Data Science, is in no list of models; a retired model is missed in it."""
+    file = tmp_path / "models.yaml"
+    place = f"provider: oci, endpoint: '{upstream.deployment}'"
+    file.write_text(
+        f"models: [{{name: mine, {place}, type: datascience}}, {{name: meta.llama-3-70b, provider: oci}}]\n"
+    )
+    settings = Settings.load(environment(**upstream.settings(tmp_path, MODELS_FILE=file)))
+    found = {each.what: each.state for each in doctor.examine(settings, 5)}
+    assert (found["model mine"], found["model meta.llama-3-70b"]) == ("ok", "warn")
+
+
 def test_a_key_that_oci_does_not_know(upstream: OCIUpstream, tmp_path: Path, app_with: Callable[..., Any]) -> None:
     """Their 401 is our misconfiguration: never the caller's."""
     settings = upstream.settings(tmp_path)
@@ -187,4 +198,3 @@ def test_a_key_that_oci_does_not_know(upstream: OCIUpstream, tmp_path: Path, app
     found = next(each for each in doctor.examine(Settings.load(environment(**settings)), 5) if "oci" in each.what)
     assert found.state == "fail"
     assert "OCI_CONFIG_PROFILE" in found.mend
-    assert json.dumps(found.detail)

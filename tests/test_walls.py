@@ -37,16 +37,16 @@ MAY_IMPORT: Mapping[str, str] = {
     "providers": "providers.base",
     # A vendor's file: the means, and no other vendor's.
     "providers.*": (
-        "providers.base providers.http providers.exchange providers.translate providers.turns providers.sse "
-        "providers.words providers.failures providers.vendors events errors"
+        "providers.base providers.http providers.exchange providers.translate providers.turns "
+        "providers.sse providers.words providers.failures providers.vendors events errors"
     ),
     "providers.openai_compatible": (
         "providers.base providers.http providers.exchange providers.translate providers.failures providers.chunks "
         "providers.openai_answer providers.vendors events errors"
     ),
     "providers.oci*": (
-        "providers.oci.* providers.base providers.http providers.exchange providers.translate providers.turns providers.sse "
-        "providers.words providers.failures providers.chunks providers.openai_answer events errors"
+        "providers.oci.* providers.base providers.http providers.exchange providers.translate providers.turns "
+        "providers.sse providers.words providers.failures providers.chunks providers.openai_answer events errors"
     ),
     "providers.anthropic": (
         "providers.base providers.http providers.exchange providers.translate providers.failures providers.vendors "

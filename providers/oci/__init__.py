@@ -11,6 +11,7 @@ from logging import getLogger
 
 import orjson
 
+from errors import UpstreamRefusedUs
 from events import ChatRequest, EmbeddingsRequest, Events, RerankRequest
 from providers import openai_answer
 from providers.base import Call, Model, Provider, Target
@@ -20,9 +21,10 @@ from providers.oci.auth import Login
 from providers.oci.chat import Style, answered
 from providers.oci.common import base
 from providers.oci.discovery import Directory
-from providers.oci.service import Asked, Service, serving
+from providers.oci.hermes import calls_in_text
+from providers.oci.service import Asked, Service, about, serving
 
-FORMATS = ("GENERIC", "COHERE", "COHEREV2", "OPENAI")
+HOSTED = ("openai.", "xai.", "google.")
 V2 = re.compile(r"cohere\..*(vision|reasoning)")
 
 
@@ -58,42 +60,28 @@ class OCI(Provider):
         )
         self.directory = Directory(self.service, places)
         self._api_format = api_format
-        self._styles = {
-            "GENERIC": Style(generic.to_upstream, generic.chunk, generic.body, generic.TAKEN, usage_follows=True),
-            "COHERE": Style(
-                partial(cohere.to_upstream, most_tokens=cohere_max_tokens),
-                cohere.chunk,
-                cohere.body,
-                cohere.TAKEN,
-                repeats=True,
-            ),
-            "COHEREV2": Style(
-                partial(cohere_v2.to_upstream, most_tokens=cohere_max_tokens),
-                cohere_v2.chunk,
-                cohere_v2.body,
-                cohere_v2.TAKEN,
-                repeats=True,
-            ),
-        }
+        self._styles = styles(cohere_max_tokens)
         getLogger("oci").setLevel(logging.DEBUG if debug else logging.WARNING)
 
     def chat(self, request: ChatRequest, target: Target, call: Call) -> Events:
         """Answer in the style of the model's family."""
         target = self.directory.named(target, call)
         api_format = self._format(target)
-        about = _about(target)
         if api_format == "OPENAI":
-            yield from self._openai(request, target, call, about)
+            yield from self._openai(request, target, call)
             return
         style = self._styles[api_format]
         sent = style.to_upstream(request, target)
         tell_dropped(self.name, request.body, style.taken)
         place = yield from self.service.place(target.details, call)
         details = {"compartmentId": place.compartment, "servingMode": serving(target), "chatRequest": sent}
-        asked = Asked("POST", self.service.inference(place), "/actions/chat", orjson.dumps(details), about=about)
+        asked = Asked(
+            "POST", self.service.inference(place), "/actions/chat", orjson.dumps(details), about=about(target)
+        )
         reply = yield from self.service.send(asked, call, target.timeouts)
+        events = answered(reply, request, call, self.name, style)
         try:
-            yield from answered(reply, request, call, self.name, style)
+            yield from calls_in_text(events) if _may_write_calls(request, target, api_format) else events
         finally:
             reply.close()
 
@@ -109,26 +97,34 @@ class OCI(Provider):
 
     def models(self, call: Call) -> Sequence[Model]:
         """GET /models and /endpoints, in every region and compartment that is configured."""
-        return self.directory.models(call)
+        try:
+            return self.directory.models(call)
+        except UpstreamRefusedUs as error:
+            if self.service.api_key and error.param == "OCI_CONFIG_FILE":
+                return super().models(call)  # a GenAI API key is all there is, and it lists nothing
+            raise
 
     def _format(self, target: Target) -> str:
         """The API style: as models.yaml has it, else by the family; with an API key, OpenAI's for whoever speaks it."""
         if target.details.get("type") == "datascience":
             return "OPENAI"
-        if chosen := target.details.get("api_format") or self._api_format:
+        if chosen := target.details.get("api_format"):
             return str(chosen)
         model = base(target)
         if model.startswith("cohere."):
-            return "COHEREV2" if V2.match(model) else "COHERE"
-        return "OPENAI" if self.service.api_key and "endpoint" not in target.details else "GENERIC"
+            family = "COHEREV2" if V2.match(model) else "COHERE"
+            return family if self._api_format in ("", "OPENAI") else self._api_format
+        return self._api_format or (
+            "OPENAI" if self.service.api_key and not target.details.get("endpoint") else "GENERIC"
+        )
 
-    def _openai(self, request: ChatRequest, target: Target, call: Call, about: str) -> Events:
+    def _openai(self, request: ChatRequest, target: Target, call: Call) -> Events:
         body = openai.to_upstream(request, target)
         if target.details.get("type") == "datascience":
-            asked = openai.at_deployment(target.details, body, about)
+            asked = openai.at_deployment(target.details, body, about(target))
         else:
             place = yield from self.service.place(target.details, call)
-            asked = openai.at_inference(self.service, place, body, about)
+            asked = openai.at_inference(self.service, place, body, about(target))
         reply = yield from self.service.send(asked, call, target.timeouts)
         try:
             yield from openai_answer.answered(reply, request, call, self.name)
@@ -136,8 +132,17 @@ class OCI(Provider):
             reply.close()
 
 
-def _about(target: Target) -> str:
-    """What a 404 means, and what mends it."""
-    if target.details.get("endpoint"):
-        return "has no such endpoint, or does not let us use it (endpoint in models.yaml, OCI_COMPARTMENT)."
-    return f"has no model {target.model!r} there, or does not let us use it (OCI_REGION, OCI_COMPARTMENT)."
+def styles(cohere_max_tokens: int) -> dict[str, Style]:
+    """OCI's own API formats, by their names."""
+    v1 = partial(cohere.to_upstream, most_tokens=cohere_max_tokens)
+    v2 = partial(cohere_v2.to_upstream, most_tokens=cohere_max_tokens)
+    return {
+        "GENERIC": Style(generic.to_upstream, generic.chunk, generic.body, generic.TAKEN, usage_follows=True),
+        "COHERE": Style(v1, cohere.chunk, cohere.body, cohere.TAKEN, repeats=True),
+        "COHEREV2": Style(v2, cohere_v2.chunk, cohere_v2.body, cohere_v2.TAKEN, repeats=True),
+    }
+
+
+def _may_write_calls(request: ChatRequest, target: Target, api_format: str) -> bool:
+    """Whether calls may come as text: from models whose server OCI did not make for them."""
+    return bool(request.tools) and api_format == "GENERIC" and not base(target).startswith(HOSTED)

@@ -12,7 +12,7 @@ from collections.abc import Callable, Generator, Mapping
 from copy import copy
 from logging import getLogger
 from math import inf
-from time import monotonic, time
+from time import monotonic
 
 from errors import HungUp, ProxyError, UpstreamError, UpstreamTimeout
 from events import SILENCE, Silence
@@ -49,15 +49,15 @@ class Login:
     def signature(self, call: Call) -> Generator[Silence, None, Signature]:
         """A credential that holds. Raises UpstreamRefusedUs that names the setting, UpstreamTimeout and HungUp."""
         current = self._current
-        left = current.expires - time() if current is not None else 0.0
+        usable = current is not None and current.holds(LAST_SECONDS)
         changed = current is not None and current.changed
-        if current is not None and left > AHEAD_SECONDS and not changed:
+        if current is not None and usable and not changed and current.holds(AHEAD_SECONDS):
             return current
         sign_in = self._begin()
-        if current is not None and left > LAST_SECONDS and not changed:
+        if current is not None and usable and not changed:
             return current
         yield from sign_in.wait(call, self._name)
-        if sign_in.signature is None and current is not None and left > LAST_SECONDS:
+        if sign_in.signature is None and current is not None and usable:
             return current  # a file that is being written just now
         return sign_in.outcome()
 

@@ -44,7 +44,7 @@ def _conversation(request: ChatRequest) -> Json:
     history: list[Json] = []
     made: dict[str, Json] = {}
     for turn in conversation(request.messages):
-        said = translate.text(turn.parts, turn.at)
+        said = translate.text([part for _, part in turn.parts], turn.at)
         if turn.role == "user":
             history.append({"role": "USER", "message": said})
         elif turn.role == "assistant":

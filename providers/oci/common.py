@@ -55,8 +55,8 @@ def tuning(request: ChatRequest, stop: str) -> Json:
     sent = {ours: request.body[name] for name, ours in SAME.items() if name in request.body}
     if request.stop:
         sent[stop] = request.stop
+    sent["isStream"] = request.stream
     if request.stream:
-        sent["isStream"] = True
         sent["streamOptions"] = {"isIncludeUsage": True}
     return sent
 
@@ -67,19 +67,23 @@ def conversation(request: ChatRequest) -> Iterator[tuple[str, Turn, Mapping[str,
     for number, message in enumerate(request.messages):
         at = f"messages[{number}]"
         if message["role"] in INSTRUCTIONS:
-            yield message["role"], Turn("user", at, translate.parts(message.get("content"))), message
+            yield message["role"], Turn("user", at, _placed(message, at)), message
         elif at in turns:
             yield turns[at].role, turns[at], message
+
+
+def _placed(message: Mapping[str, Any], at: str) -> list[tuple[str, Json]]:
+    return [(f"{at}.content[{place}]", part) for place, part in enumerate(translate.parts(message.get("content")))]
 
 
 def contents(turn: Turn, other: Callable[[Mapping[str, Any], str], Json]) -> list[Json]:
     """A turn's content as OCI's parts; `other` makes those that are no text, and raises Unsupported."""
     made = []
-    for at, part in enumerate(turn.parts):
+    for where, part in turn.parts:
         if part["type"] in ("text", "input_text", "refusal"):
             made.append({"type": "TEXT", "text": str(part.get("text") or part.get("refusal") or "")})
         else:
-            made.append(other(part, f"{turn.at}.content[{at}]"))
+            made.append(other(part, where))
     return made
 
 

@@ -48,6 +48,11 @@ class Signature:
     tenancy: str = ""
     expires: float = inf
     files: tuple[tuple[Path, object], ...] = ()
+    since: float = field(default_factory=time)
+
+    def holds(self, ahead: float) -> bool:
+        """Whether it holds for so many seconds more, or for a quarter of its life where that is shorter."""
+        return self.expires - time() > min(ahead, (self.expires - self.since) / 4)
 
     @property
     def changed(self) -> bool:

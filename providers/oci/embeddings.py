@@ -5,7 +5,6 @@ https://docs.oracle.com/en-us/iaas/api/#/en/generative-ai-inference/20231130/Rer
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from logging import getLogger
 from typing import Any, NamedTuple
 
 import orjson
@@ -13,10 +12,9 @@ import orjson
 from errors import InvalidRequest, Unsupported, UpstreamDown, UpstreamRejected
 from events import EmbeddingsRequest, Events, Image, Ranks, RerankRequest, Usage, Vectors
 from providers.base import Call, Target
-from providers.oci.service import Asked, Place, Service, serving
+from providers.exchange import tell_dropped
+from providers.oci.service import Asked, Place, Service, about, serving
 from providers.translate import data_url
-
-log = getLogger("thinkline.providers")
 
 BATCH = 96
 """Texts in one request (https://docs.oracle.com/en-us/iaas/Content/generative-ai/embed-models.htm)."""
@@ -38,6 +36,7 @@ def embed(service: Service, request: EmbeddingsRequest, target: Target, call: Ca
     """Ask for each batch in turn, and give all the vectors in the order of the inputs."""
     asked_for = list(batches(request))
     place = yield from service.place(target.details, call)
+    tell_dropped(service.name, ["user"] if request.user else [], ())
     vectors: list[Sequence[float]] = []
     tokens: int | None = None
     for batch in asked_for:
@@ -116,8 +115,7 @@ def rerank(service: Service, request: RerankRequest, target: Target, call: Call)
     """Ask once: OCI takes all the documents together."""
     place = yield from service.place(target.details, call)
     body = rerank_to_upstream(request, target, place)
-    if dropped := request.options.keys() - RERANK_OPTIONS:
-        log.debug("not sent on", extra={"facts": {"provider": service.name, "parameters": sorted(dropped)}})
+    tell_dropped(service.name, request.options, RERANK_OPTIONS)
     asked = _asked(service, place, "/actions/rerankText", body, target)
     data, _ = yield from service.json(asked, call, target.timeouts)
     yield Ranks(rerank_from_upstream(data, service.name))
@@ -146,8 +144,7 @@ def rerank_from_upstream(data: Any, name: str) -> list[tuple[int, float]]:
 
 
 def _asked(service: Service, place: Place, action: str, body: Mapping[str, Any], target: Target) -> Asked:
-    about = f"has no model {target.model!r} that we may use in {place.region or 'that region'} (OCI_COMPARTMENT)."
-    return Asked("POST", service.inference(place), action, orjson.dumps(body), about=about)
+    return Asked("POST", service.inference(place), action, orjson.dumps(body), about=about(target))
 
 
 def _picture(url: str, where: str) -> str:

@@ -3,13 +3,17 @@
 https://docs.oracle.com/en-us/iaas/Content/API/References/apierrors.htm
 """
 
+import re
 from collections.abc import Mapping
 
 import orjson
 
-from errors import ProxyError, UnknownModel, UpstreamRefusedUs, UpstreamRejected
+from errors import ContextTooLong, ProxyError, UnknownModel, UpstreamRefusedUs, UpstreamRejected
 from providers import failures
 from providers.failures import error_object
+
+TOO_LONG = re.compile(r"too many tokens|maximum context length|context (length|window)", re.IGNORECASE)
+"""How the families' engines say that a conversation does not fit: OCI itself gives every 400 the same code."""
 
 
 def failure(name: str, about: str, status: int, headers: Mapping[str, str], body: bytes) -> ProxyError:
@@ -29,6 +33,8 @@ def failure(name: str, about: str, status: int, headers: Mapping[str, str], body
         )
     elif status == 404 and about:  # noqa: PLR2004
         found = UnknownModel(f"{name} {about}", param="model")
+    elif isinstance(found, UpstreamRejected) and TOO_LONG.search(found.message):
+        found = ContextTooLong(found.message, param="messages")
     elif isinstance(found, UpstreamRejected) and inner is body:
         found.code = None  # theirs says no more than the status does: "400", InvalidParameter
     found.log = said

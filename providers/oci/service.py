@@ -192,3 +192,10 @@ def serving(target: Target) -> dict[str, str]:
     if endpoint:
         return {"servingType": "DEDICATED", "endpointId": endpoint}
     return {"servingType": "ON_DEMAND", "modelId": target.model}
+
+
+def about(target: Target) -> str:
+    """What a 404 means, and what mends it."""
+    if target.details.get("endpoint"):
+        return "has no such endpoint, or does not let us use it (endpoint in models.yaml, OCI_COMPARTMENT)."
+    return f"has no model {target.model!r} there, or does not let us use it (OCI_REGION, OCI_COMPARTMENT)."
