@@ -45,12 +45,19 @@ MAY_IMPORT: Mapping[str, str] = {
         "providers.failures providers.chunks providers.passing providers.vendors events errors"
     ),
     "providers.demo*": "providers.base providers.words providers.demo* providers.examples events errors",
+    "providers.bedrock*": (
+        "providers.base providers.aws providers.bedrock_* providers.translate providers.words events errors"
+    ),
     # The means themselves.
     "providers.base": "events errors",
     "providers.http": "providers.base providers.engine providers.connect events errors",
     "providers.exchange": "providers.http providers.sse events errors",
     "providers.translate": "errors events",
     "providers.connect": "providers.base providers.engine errors",
+    "providers.aws": (
+        "providers.base providers.http providers.exchange providers.failures providers.aws_failures events errors"
+    ),
+    "providers.aws_failures": "providers.failures errors",
     "providers.engine": "",
     "providers.sse": "",
     "providers.words": "",
