@@ -31,7 +31,7 @@ from botocore.exceptions import (
 from botocore.parsers import PROTOCOL_PARSERS, ResponseParserError, create_parser
 from botocore.session import Session
 
-from errors import InvalidRequest, ProxyError, UpstreamDown, UpstreamError, UpstreamRefusedUs
+from errors import InvalidRequest, ProxyError, UpstreamDown, UpstreamError, UpstreamRefusedUs, UpstreamTimeout
 from events import SILENCE, Silence
 from providers.aws_failures import explained, failure, in_stream
 from providers.base import Call, Target
@@ -125,19 +125,28 @@ class Door:
         return parsed
 
     def stream(
-        self, operation: Operation, params: Members, target: Target, call: Call, *, last: str = ""
+        self, operation: Operation, params: Members, target: Target, call: Call, *, last: str = "", once: bool = False
     ) -> Iterator[Named | Silence]:
         """The events of an operation that streams, as (name, members), in order; blobs are bytes.
 
         Whether an end is the end is for the caller to judge: `broken` is the exception for one that is not. After an
-        event of the name `last` nothing is awaited. Raises ProxyError, HungUp; for an exception that comes as an event
-        too.
+        event of the name `last` nothing is awaited. `once`: what may have been carried out is not tried again. Raises
+        ProxyError, HungUp; for an exception that comes as an event too.
         """
         client = self._client(operation.service, target)
-        model = client.meta.service_model
+        reply = self._send(client, operation, params, target, call)
+        try:
+            yield from self._events(reply, client.meta.service_model, operation, last)
+        except (UpstreamDown, UpstreamTimeout) as error:
+            if once and reply.status in (0, 200):
+                error.retryable = False
+            raise
+        finally:
+            reply.close()
+
+    def _events(self, reply: Reply, model: Any, operation: Operation, last: str) -> Iterator[Named | Silence]:
         parser = PROTOCOL_PARSERS[model.resolved_protocol].EVENT_STREAM_PARSER_CLS()
         shape = model.operation_model(operation.name).get_event_stream_output()
-        reply = self._send(client, operation, params, target, call)
         try:
             yield from accepted(reply, partial(failure, self.name))
             for message in _messages(reply):
@@ -151,8 +160,6 @@ class Door:
                         return
         except NOT_FRAMES as error:
             raise reply.broken(f"{type(error).__name__}: {error}") from error
-        finally:
-            reply.close()
 
     def broken(self, what: str) -> UpstreamDown:
         """The exception for an answer that stopped, or makes no sense; `what` goes to the log."""
