@@ -21,6 +21,7 @@ from dispatch.catalogue import Catalogue
 from dispatch.models import Models
 from dispatch.relay import Patience, Relay
 from dispatch.sources import Sources
+from dispatch.state import open_state
 from providers.base import Timeouts
 from views import chat, docs, embeddings, errors, models, providers, rerank
 from views.api import api
@@ -90,6 +91,7 @@ def furnish(settings: Settings) -> House:
             timeouts=timeouts,
             is_open=lambda target: breakers[target].state == "open",
         )
+        state = open_state(settings.state_url, ROOT / settings.data_dir)
     except ValueError as error:
         raise SettingError(str(error)) from None
     return House(
@@ -105,6 +107,7 @@ def furnish(settings: Settings) -> House:
             breakers,
             Patience(settings.headers_after, settings.retries, settings.retry_budget),
             settings.heartbeat,
+            state,
         ),
         watcher=Watcher(),
         show_reasoning=settings.reasoning == "show",

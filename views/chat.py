@@ -2,7 +2,7 @@
 
 from logging import getLogger
 
-from flask import Response
+from flask import Response, request
 
 from dispatch.relay import Answer
 from schemas.chat import load_chat
@@ -18,7 +18,8 @@ log = getLogger("thinkline.chat")
 def chat() -> Response:
     """Answer a conversation, word by word or whole."""
     rooms = house()
-    asked = load_chat(read_body(), show_reasoning=rooms.show_reasoning)
+    session_id = request.headers.get("X-Session-Id", "")
+    asked = load_chat(read_body(), show_reasoning=rooms.show_reasoning, session_id=session_id)
     route = rooms.catalogue.chat_route(asked)
     log.log(5, "asked", extra={"payload": asked.body})
     facts = {"path": "chat", "model": asked.model, "stream": asked.stream}
