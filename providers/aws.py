@@ -126,7 +126,7 @@ class Door:
 
     def stream(
         self, operation: Operation, params: Members, target: Target, call: Call, *, last: str = "", once: bool = False
-    ) -> Iterator[Named | Silence]:
+    ) -> Generator[Named | Silence, None, None]:
         """The events of an operation that streams, as (name, members), in order; blobs are bytes.
 
         Whether an end is the end is for the caller to judge: `broken` is the exception for one that is not. After an
@@ -144,7 +144,9 @@ class Door:
         finally:
             reply.close()
 
-    def _events(self, reply: Reply, model: Any, operation: Operation, last: str) -> Iterator[Named | Silence]:
+    def _events(
+        self, reply: Reply, model: Any, operation: Operation, last: str
+    ) -> Generator[Named | Silence, None, None]:
         parser = PROTOCOL_PARSERS[model.resolved_protocol].EVENT_STREAM_PARSER_CLS()
         shape = model.operation_model(operation.name).get_event_stream_output()
         try:
@@ -287,8 +289,8 @@ def _messages(reply: Reply) -> Iterator[EventStreamMessage | Silence]:
 def _invalid(error: ParamValidationError) -> InvalidRequest:
     """What botocore's own model of the service refuses; the first finding, with the service's name of the field."""
     finding = str(error.kwargs["report"]).partition("\n")[0]
-    field = re.search(r"(?:parameter|in) ([A-Za-z][\w.\[\]]*)", finding)
-    return InvalidRequest(f"Amazon's model of the request says: {presentable(finding)}", param=field and field[1])
+    field = re.search(r"(?:for parameter|in) ([A-Za-z][\w.\[\]]*)", finding)
+    return InvalidRequest(f"Amazon's model of the request says: {presentable(finding)}.", param=field and field[1])
 
 
 def _text(value: str | bytes) -> str:
