@@ -139,7 +139,8 @@ def _entries(
         ]
     if kind in CLOUDS:
         try:
-            return [CLOUDS[kind](name, clouds, variables, {**given, "proxy": proxy})]
+            entry = CLOUDS[kind](name, clouds, variables, {**given, "proxy": proxy})
+            return [replace(entry, timeouts=_timeouts(given))]
         except ValueError as error:
             raise Incoherent(place, str(error)) from None
     if "kind" in given:

@@ -9,6 +9,8 @@ from typing import Any
 from providers.base import Provider
 
 PROVIDERS = {
+    "bedrock": "providers.bedrock_agent:BedrockAgent",
+    "bedrock-models": "providers.bedrock_models:BedrockModels",
     "demo": "providers.demo:DemoProvider",
     "openai_compatible": "providers.openai_compatible:OpenAICompatible",
 }
