@@ -6,6 +6,7 @@ Which session a turn belongs to is told in sessions.py, what a turn is in bedroc
 files of their own.
 """
 
+import re
 from collections.abc import Mapping
 from contextlib import closing
 from functools import partial
@@ -28,6 +29,7 @@ CAUTION = 0.9
 """The part of it in which a session is taken for alive. Past that a turn brings the history to a new session: too
 early costs little, too late would make the agent forget.
 """
+IDS = re.compile(r"[0-9a-zA-Z]{1,10}/[0-9a-zA-Z]{1,10}")
 OPTIONS = {
     "memoryId",
     "sessionAttributes",
@@ -48,7 +50,8 @@ Json = dict[str, Any]
 
 
 class BedrockAgent(Provider):
-    """An account's agents, name -> `agentId/aliasId`: any other name is that of `model`, the default agent (R4).
+    """An account's agents, name -> `agentId/aliasId`: any other name is that of `model`, the default agent (R4). What
+    has the form of ids is an agent by its ids; only models.yaml can say so.
 
     `account` is what a Door is made of. `trace` has the agents trace, which is where their token counts stand.
     `session_ttl`: seconds of silence after which an agent forgets a session, as it was created.
@@ -78,7 +81,8 @@ class BedrockAgent(Provider):
         options = _options(request)
         asked = turn(request.messages)
         self._refuse(request, asked)
-        agent = self._agents.get(target.model) or self._agents[self.default_model]
+        named = target.model if IDS.fullmatch(target.model) else self.default_model
+        agent = self._agents.get(target.model) or self._agents.get(named, named)
         about = [options.get("memoryId"), options.get("sessionAttributes")]
         owner = Owner(call.caller, agent, about)
         desk = Desk(call.state, owner, explicit_id(request), asked.heard, self._seconds)
@@ -130,7 +134,7 @@ class BedrockAgent(Provider):
         except ProxyError as error:
             if begun:
                 raise
-            if lost := _lost(error, self.name, waits=returned is not None):
+            if lost := _lost(error, self.name, known=session.known and returned is None):
                 raise lost from error
             if returned is None and not isinstance(error, UpstreamTimeout):  # after one, the agent may still be at it
                 desk.put_back(session)
@@ -155,12 +159,10 @@ class SessionLost(UpstreamRejected):
     """The session is busy with another turn, or the agent does not have it any more."""
 
 
-def _lost(error: ProxyError, name: str, *, waits: bool) -> SessionLost | None:
-    """ConflictException is another turn's; of a session that is gone only Amazon's words tell, and where the agent
-    `waits` for the results of tools, what they tell is for the caller.
-    """
+def _lost(error: ProxyError, name: str, *, known: bool) -> SessionLost | None:
+    """ConflictException is another turn's; that a `known` session is gone only Amazon's words tell."""
     busy = isinstance(error, UpstreamRejected) and error.status == 409  # noqa: PLR2004 - ConflictException
-    gone = not waits and isinstance(error, (UpstreamRejected, UnknownModel)) and "session" in error.log.lower()
+    gone = known and isinstance(error, (UpstreamRejected, UnknownModel)) and "session" in error.log.lower()
     if not (busy or gone):
         return None
     said = "is busy with another turn" if busy else "is not to be gone on with"

@@ -121,8 +121,8 @@ def _result(called: Called, text: str) -> Json:
 
 def _name(called: Called) -> str:
     """The function's own name, or one made of an API's method and path; a mere question is `confirm_...`."""
-    name = called.function or f"{called.method.lower()}_{called.path}" if called.path or called.function else ""
-    name = NOT_IN_NAMES.sub("_", name or called.group).strip("_")
+    name = f"{called.method.lower()}_{called.path.strip('/')}" if called.path else called.function or called.group
+    name = NOT_IN_NAMES.sub("_", name).strip("_")
     name = f"confirm_{name}" if called.asks == "USER_CONFIRMATION" else name
     return name[:NAME_CHARACTERS]
 

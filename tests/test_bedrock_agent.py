@@ -786,10 +786,13 @@ def test_agents_by_name(bedrock: BedrockUpstream, start: Callable[..., Any]) -> 
 def test_agents_of_the_file(bedrock: BedrockUpstream, start: Callable[..., Any], tmp_path: Path) -> None:
     file = tmp_path / "models.yaml"
     ids = "agent_id: OTHER12345, agent_alias_id: ALIAS12345"
-    file.write_text(f"providers:\n  support: {{kind: bedrock, {ids}}}\n")
+    by_ids = "{name: help, provider: bedrock, model: OTHER12345/ALIAS12345}"
+    file.write_text(f"providers:\n  support: {{kind: bedrock, {ids}}}\nmodels:\n  - {by_ids}\n")
     client = start(MODELS_FILE=file)
     assert completion(Talk(client, provider="support").send([USER]).data)["model"] == "bedrock-agent"
-    assert bedrock.asked[0].params["agentId"] == OTHER[0]
+    assert completion(Talk(client, model="help").send([USER]).data)["model"] == "help"
+    assert completion(Talk(client).send([USER]).data)["model"] == "bedrock-agent"
+    assert [each.params["agentId"] for each in bedrock.asked] == [OTHER[0], OTHER[0], AGENT[0]]
 
 
 def test_an_agent_that_is_not_there(bedrock: BedrockUpstream, start: Callable[..., Any]) -> None:

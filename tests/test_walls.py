@@ -46,7 +46,8 @@ MAY_IMPORT: Mapping[str, str] = {
     ),
     "providers.demo*": "providers.base providers.words providers.demo* providers.examples events errors",
     "providers.bedrock*": (
-        "providers.base providers.aws providers.bedrock_* providers.translate providers.words events errors"
+        "providers.base providers.aws providers.bedrock_* providers.sessions providers.translate providers.words "
+        "events errors"
     ),
     # The means themselves.
     "providers.base": "events errors",
@@ -58,6 +59,7 @@ MAY_IMPORT: Mapping[str, str] = {
         "providers.base providers.http providers.exchange providers.failures providers.aws_failures events errors"
     ),
     "providers.aws_failures": "providers.failures errors",
+    "providers.sessions": "providers.base events",
     "providers.engine": "",
     "providers.sse": "",
     "providers.words": "",
