@@ -249,7 +249,8 @@ class Door:
             return UpstreamRefusedUs(f"The AWS profile for {self.name} does not exist: see AWS_PROFILE.", **details)
         if isinstance(error, ClientError) or explained(error):
             return UpstreamRefusedUs(f"No AWS credentials could be fetched for {self.name}: {CREDENTIALS}.", **details)
-        return UpstreamError(f"{self.name} cannot be reached as it is configured: see AWS_REGION.", **details)
+        said = f"{self.name} cannot be reached as it is configured: see AWS_REGION and AWS_ENDPOINT_URL."
+        return UpstreamError(said, **details)
 
 
 def client_method(operation: str) -> str:
