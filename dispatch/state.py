@@ -46,7 +46,10 @@ def open_state(url: str, folder: Path) -> State:
     if not url:
         return SqliteState(folder / "state.sqlite3")
     if scheme in ("redis", "rediss", "unix") and rest:
-        return RedisState(url)
+        try:
+            return RedisState(url)
+        except ValueError:  # its message may have the password
+            raise ValueError("STATE_URL cannot be read; it looks like redis://:PASSWORD@HOST:6379/0.") from None
     if mark and scheme != "sqlite":
         raise ValueError("STATE_URL is none that is known here; allowed: redis://, rediss://, unix://, or a file.")
     return SqliteState(Path(rest if mark else url))

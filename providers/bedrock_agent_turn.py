@@ -89,7 +89,8 @@ def _before(messages: Sequence[tuple[Mapping[str, Any], str]]) -> tuple[tuple[st
             name = names.get(message.get("tool_call_id", "")) or message.get("name") or "a tool"
             role, words = "user", f"(The result of {name}: {words})"
         for call in message.get("tool_calls") or ():
-            function = call.get("function") or {}
+            function = call.get("function")
+            function = function if isinstance(function, dict) else {}
             names[str(call.get("id"))] = name = str(function.get("name"))
             words = f"{words} (Calls {name} with {function.get('arguments') or '{}'})".strip()
         if words and lines and lines[-1][0] == role:

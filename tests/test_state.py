@@ -66,9 +66,10 @@ def test_a_file_elsewhere(tmp_path: Path, form: str) -> None:
     assert not (tmp_path / "data").exists()
 
 
-def test_an_address_of_another_kind_stops_the_start() -> None:
+@pytest.mark.parametrize("url", ["memcached://:secret@host", "redis://:secret@host:port/0", "redis://host:secret"])
+def test_an_address_of_another_kind_stops_the_start(url: str) -> None:
     with pytest.raises(SettingError, match="STATE_URL") as error:
-        create_app(Settings.load(environment(STATE_URL="memcached://:secret@host")))
+        create_app(Settings.load(environment(STATE_URL=url)))
     assert "secret" not in str(error.value)
 
 
