@@ -58,7 +58,7 @@ def models(name: str, _: Mapping[str, Any], variables: Mapping[str, str], given:
     """Bedrock's models, with the credentials of the environment, or as models.yaml says. Raises ValueError."""
     account = _account(variables, given)
     geography = GEOGRAPHIES.get(account["region"].partition("-")[0], "")
-    model = given.get("model") or f"{geography}amazon.nova-lite-v1:0"
+    model = given.get("model") or variables.get("BEDROCK_MODELS_MODEL") or f"{geography}amazon.nova-lite-v1:0"
     ways = [given[key] for key in ("profile", "api_key") if key in given]
     told = any(ways) or any(variables.get(sign) for sign in SIGNS) or (given and not ways)
     missing = "" if told else "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, AWS_PROFILE or AWS_BEARER_TOKEN_BEDROCK"
