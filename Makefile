@@ -1,17 +1,21 @@
 # make run    serves on http://127.0.0.1:8000         make test   the tests: no root, no services
 # make check  format, lint, types                     make lock   requirements*.txt from pyproject.toml
+# make test-services  what needs real services: redis-server on the PATH
 # make doctor what is configured, reachable and wrong, and which setting mends it
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: run test check doctor lock clean
+.PHONY: run test test-services check doctor lock clean
 
 run: $(VENV)/.runtime
 	$(BIN)/gunicorn 'app:create_app()'
 
 test: $(VENV)/.development
 	$(BIN)/python -m pytest -q -n 4
+
+test-services: $(VENV)/.development
+	$(BIN)/python -m pytest -q -m services
 
 check: $(VENV)/.development
 	$(BIN)/ruff format --check .

@@ -22,6 +22,7 @@ from dispatch.entries import Filler
 from dispatch.models import Models
 from dispatch.relay import Patience, Relay
 from dispatch.sources import Sources
+from dispatch.state import open_state
 from dispatch.warm import Warmer
 from providers.base import Timeouts
 from views import chat, docs, embeddings, errors, models, providers, rerank
@@ -94,6 +95,7 @@ def furnish(settings: Settings) -> House:
             filler=Filler.of(settings.filler_after_ms, tuple(settings.filler_text.split("|"))),
             is_open=lambda target: breakers[target].state == "open",
         )
+        state = open_state(settings.state_url, ROOT / settings.data_dir)
     except ValueError as error:
         raise SettingError(str(error)) from None
     return House(
@@ -109,6 +111,7 @@ def furnish(settings: Settings) -> House:
             breakers,
             Patience(settings.headers_after, settings.retries, settings.retry_budget),
             settings.heartbeat,
+            state,
         ),
         watcher=Watcher(),
         admission=Admission(settings.in_flight),

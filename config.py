@@ -23,6 +23,7 @@ from dotenv import dotenv_values
 
 ROOT = Path(__file__).parent
 UPSTREAM_VARIABLE = re.compile(r"[A-Z][A-Z0-9_]*_(API_KEY|BASE_URL|ENDPOINT|MODEL)|AWS_[A-Z0-9_]+")
+_EXPORTED: set[str] = set()
 BOOLEANS = {"true": True, "1": True, "yes": True, "on": True, "false": False, "0": False, "no": False, "off": False}
 NAMED_KEY = re.compile(r"([A-Za-z0-9_-]+):(.+)")
 
@@ -174,12 +175,19 @@ class Settings:
 
     @classmethod
     def load(cls, environ: Mapping[str, str] | None = None) -> "Settings":
-        """From the environment over the file .env (or the one that ENV_FILE names). Raises SettingError."""
-        environ = os.environ if environ is None else environ  # noqa: TID251 - the one place
+        """From the environment over the file .env (or the one that ENV_FILE names). Raises SettingError.
+
+        AWS_* of the file go into the environment: Amazon's SDK has more settings than could be handed to it.
+        """
+        real = environ is None
+        environ = {k: v for k, v in os.environ.items() if k not in _EXPORTED} if environ is None else environ  # noqa: TID251 - the one place
         env_file = Path(environ.get("ENV_FILE") or ROOT / ".env")
         if environ.get("ENV_FILE") and not env_file.exists():
             raise SettingError(f"ENV_FILE is {environ['ENV_FILE']!r}; there is no such file.")
         variables = {**_set(_read(env_file)), **_set(environ)}
+        if real:
+            _EXPORTED.update(name for name in variables.keys() - _set(environ).keys() if name.startswith("AWS_"))
+            os.environ.update({name: variables[name] for name in _EXPORTED & variables.keys()})  # noqa: TID251
         known = {each.name: _value(each, variables) for each in documented()}
         upstreams = {name: value for name, value in variables.items() if UPSTREAM_VARIABLE.fullmatch(name)}
         return cls(**known, upstreams=MappingProxyType(upstreams), variables=MappingProxyType(variables))

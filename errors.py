@@ -32,13 +32,14 @@ class ProxyError(Exception):
     """A failure that the caller is told about.
 
     `message` is for the caller: no key, no stack, no vendor's page. `param` names the field or setting at fault.
-    `retry_after` is in seconds and becomes a Retry-After header. `log` is for the log alone.
+    `retry_after` is in seconds and becomes a Retry-After header. `log` is for the log alone. `retryable` is the class's
+    word; a provider may know better of one failure, as when what was asked may have been done already.
     """
 
     status: int = 500
     type: ClassVar[str] = "server_error"
     code: str | None = None
-    retryable: ClassVar[bool] = False
+    retryable: bool = False
     counts: ClassVar[bool] = False
     client_may_retry: ClassVar[bool | None] = None
 

@@ -26,6 +26,7 @@ CREDENTIALS = re.compile(r"([Bb]earer\s+|\b(?:sk|gsk|xai|pplx|r8|hf)[-_])[A-Za-z
 CREDENTIAL_HINTS = re.compile(r"earer\s|sk[-_]|xai-|pplx-|r8_|hf_")  # ten times as fast, and nearly always in vain
 DATA_URL = re.compile(r"data:[\w/+.-]+;base64,[A-Za-z0-9+/=]{32,}")
 LONG_BASE64 = re.compile(r"[A-Za-z0-9+/]{400,}={0,2}")
+SECRET_NAMES = ("_API_KEY", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "AWS_BEARER_TOKEN_BEDROCK")
 PAYLOAD_CHARACTERS = 20_000
 FACT_CHARACTERS = 2000
 
@@ -33,7 +34,7 @@ FACT_CHARACTERS = 2000
 def config(settings: Any) -> dict[str, Any]:
     """A logging.config dictionary for our loggers and gunicorn's."""
     level = logging.CRITICAL + 10 if settings.level == "NONE" else logging.getLevelNamesMapping()[settings.level]
-    upstream_keys = [value for name, value in settings.upstreams.items() if name.endswith("_API_KEY")]
+    upstream_keys = [value for name, value in settings.upstreams.items() if name.endswith(SECRET_NAMES)]
     secrets = [*settings.keys.values(), *upstream_keys, settings.model_list_auth_token]
     handlers: dict[str, Any] = {
         "stderr": {"class": "logging.StreamHandler", "formatter": "line", "stream": "ext://sys.stderr"}

@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 from urllib.parse import urlsplit
 
-from dispatch import oci
+from dispatch import aws, oci
 from dispatch.addresses import VISIBLE, is_address
 from dispatch.entries import Entry, Listing
 from providers.vendors import VENDORS, Vendor
@@ -12,22 +12,26 @@ from providers.vendors import VENDORS, Vendor
 Cloud = Callable[[str, Mapping[str, Any], Mapping[str, str], Mapping[str, Any]], Entry]
 """(name, the settings marked `cloud`, the environment, what models.yaml gives) -> entry. Raises ValueError."""
 
-CLOUDS: Mapping[str, Cloud] = {"oci": oci.entry}
+CLOUDS: Mapping[str, Cloud] = {"bedrock": aws.agents, "oci": oci.entry, "bedrock-models": aws.models}
 """Providers whose entries are more than an address and a key: kind (and usual name) -> who makes their entries."""
+
+LATE = ("bedrock-models",)
+"""Clouds that come after the table: credentials for Amazon alone do not say that its models are meant."""
 
 
 def from_environment(
     upstreams: Mapping[str, str], *, demo_pace_ms: float, clouds: Mapping[str, Any] | None = None
 ) -> Listing:
     """Every provider there is, from {NAME}_API_KEY, {NAME}_BASE_URL and {NAME}_MODEL, and the settings of the clouds;
-    in the order of R2: OpenAI, the clouds, the table.
+    in the order of R2: OpenAI, the clouds, the table, the late clouds, the demo.
 
     Raises ValueError that names the variable which cannot be used.
     """
     first, *others = [vendor_entry(vendor, upstreams) for vendor in VENDORS]
-    cloudy = [entry(kind, clouds, upstreams, {}) for kind, entry in CLOUDS.items()] if clouds is not None else []
+    told = {} if clouds is None else {kind: entry(kind, clouds, upstreams, {}) for kind, entry in CLOUDS.items()}
+    late = [told.pop(kind) for kind in LATE if kind in told]
     demo = Entry("demo", "demo", "demo", {"pace_ms": demo_pace_ms}, lenient=True)
-    return Listing((first, *cloudy, *others, demo))
+    return Listing((first, *told.values(), *others, *late, demo), aws.agent_rows(clouds or {}))
 
 
 def vendor_entry(

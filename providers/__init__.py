@@ -11,6 +11,8 @@ from providers.base import Provider
 PROVIDERS = {
     "anthropic": "providers.anthropic:Anthropic",
     "cohere": "providers.cohere:Cohere",
+    "bedrock": "providers.bedrock_agent:BedrockAgent",
+    "bedrock-models": "providers.bedrock_models:BedrockModels",
     "demo": "providers.demo:DemoProvider",
     "gemini": "providers.gemini:Gemini",
     "openai_compatible": "providers.openai_compatible:OpenAICompatible",

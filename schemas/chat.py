@@ -121,12 +121,16 @@ TYPES: Mapping[str, tuple[type, ...]] = {
 _schema = ChatSchema()
 
 
-def load_chat(raw: bytes, *, show_reasoning: bool = False) -> ChatRequest:
-    """A ChatRequest from the request's bytes. Raises InvalidRequest with the field's name."""
+def load_chat(raw: bytes, *, show_reasoning: bool = False, session_id: str = "") -> ChatRequest:
+    """A ChatRequest from the request's bytes; `session_id` is what came beside them, and the body's own goes before it.
+    Raises InvalidRequest with the field's name.
+    """
     body = {key: value for key, value in parse(raw).items() if value is not None}
     if not plainly_right(body):
         body = load(_schema, body)
     extras = {key: body.pop(key) for key in EXTRAS & body.keys()}
+    if session_id:
+        extras.setdefault("session_id", session_id)
     metadata = body.get("metadata")
     if metadata is not None and not all(isinstance(value, str) for value in metadata.values()):
         extras["metadata"] = body.pop("metadata")

@@ -10,7 +10,7 @@ import pytest
 from app import create_app, furnish
 from config import SettingError, Settings
 from dispatch.catalogue import Catalogue
-from dispatch.environment import CLOUDS
+from dispatch.environment import CLOUDS, LATE
 from errors import InvalidRequest
 from providers.base import Timeouts
 from providers.http import Account
@@ -18,7 +18,8 @@ from providers.vendors import VENDORS
 from tests.conftest import ROOT, environment
 
 KEYED = [vendor for vendor in VENDORS if not vendor.keyless and vendor.base_url]
-ORDER = [VENDORS[0].name, *CLOUDS, *(vendor.name for vendor in VENDORS[1:])]
+EARLY = [kind for kind in CLOUDS if kind not in LATE]
+ORDER = [VENDORS[0].name, *EARLY, *(vendor.name for vendor in VENDORS[1:]), *LATE]
 
 
 def catalogue(default: str = "", **variables: object) -> Catalogue:

@@ -62,6 +62,10 @@ MAY_IMPORT: Mapping[str, str] = {
         "providers.cohere_chat events errors"
     ),
     "providers.demo*": "providers.base providers.words providers.demo* providers.examples events errors",
+    "providers.bedrock*": (
+        "providers.base providers.aws providers.bedrock_* providers.sessions providers.translate providers.words "
+        "events errors"
+    ),
     # The means themselves.
     "providers.base": "events errors",
     "providers.http": "providers.base providers.engine providers.connect events errors",
@@ -72,6 +76,11 @@ MAY_IMPORT: Mapping[str, str] = {
     "providers.turns": "providers.translate errors",
     "providers.claude": "",
     "providers.connect": "providers.base providers.engine errors",
+    "providers.aws": (
+        "providers.base providers.http providers.exchange providers.failures providers.aws_failures events errors"
+    ),
+    "providers.aws_failures": "providers.failures errors",
+    "providers.sessions": "providers.base events",
     "providers.engine": "",
     "providers.sse": "",
     "providers.words": "",

@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from dataclasses import replace
 from logging import getLogger
 
-from flask import Response
+from flask import Response, request
 
 from dispatch.catalogue import Route
 from events import ChatRequest, Event
@@ -22,7 +22,8 @@ log = getLogger("thinkline.chat")
 def chat() -> Response:
     """Answer a conversation, word by word or whole."""
     rooms = house()
-    asked = load_chat(read_body(), show_reasoning=rooms.show_reasoning)
+    session_id = request.headers.get("X-Session-Id", "")
+    asked = load_chat(read_body(), show_reasoning=rooms.show_reasoning, session_id=session_id)
     route = rooms.catalogue.chat_route(asked)
     log.log(5, "asked", extra={"payload": asked.body})
     fills = asked.stream and route.filler is not None and (rooms.fills_with_tools or not _may_call(asked))

@@ -1,0 +1,109 @@
+"""What Amazon's exceptions mean for the caller: by their names, which its service models define.
+
+https://docs.aws.amazon.com/bedrock/latest/APIReference/API_runtime_Converse.html#API_runtime_Converse_Errors and
+https://docs.aws.amazon.com/bedrock/latest/APIReference/CommonErrors.html
+"""
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+import orjson
+from botocore.exceptions import (
+    CredentialRetrievalError,
+    HTTPClientError,
+    MetadataRetrievalError,
+    NoAuthTokenError,
+    NoCredentialsError,
+    PartialCredentialsError,
+    SSOError,
+    TokenRetrievalError,
+    UnauthorizedSSOTokenError,
+)
+
+from errors import ProxyError
+from providers.failures import error_object
+from providers.failures import failure as by_status
+
+STATUSES: Mapping[str, int] = {
+    "AccessDenied": 403,
+    "UnrecognizedClient": 403,
+    "InvalidSignature": 403,
+    "SignatureDoesNotMatch": 403,
+    "IncompleteSignature": 403,
+    "InvalidClientTokenId": 403,
+    "MissingAuthenticationToken": 403,
+    "ExpiredToken": 403,
+    "OptInRequired": 403,
+    "Validation": 400,
+    "ResourceNotFound": 404,
+    "Conflict": 409,
+    "Throttling": 429,
+    "ServiceQuotaExceeded": 429,
+    "ModelTimeout": 504,
+    "InternalServer": 500,
+    "BadGateway": 502,
+    "DependencyFailed": 502,
+    "ModelError": 502,
+    "ModelStreamError": 502,
+    "ModelNotReady": 503,
+    "ServiceUnavailable": 503,
+}
+"""Exception -> the status that says what it means; its own is often another (a 424, a 400 for a quota)."""
+
+CODES: Mapping[str, str] = {"ResourceNotFound": "model_not_found", "ServiceQuotaExceeded": "insufficient_quota"}
+
+SAID: tuple[tuple[re.Pattern[str], int, str], ...] = (
+    (re.compile(r"(?i)too long|too many (?:input )?tokens|context (?:length|window)"), 400, "context_length_exceeded"),
+    (re.compile(r"(?i)model identifier is invalid"), 404, "model_not_found"),
+)
+"""A ValidationException is all that Bedrock has for these two; what it says is all that tells them apart."""
+
+NO_CREDENTIALS = (
+    CredentialRetrievalError,
+    HTTPClientError,
+    MetadataRetrievalError,
+    NoAuthTokenError,
+    NoCredentialsError,
+    PartialCredentialsError,
+    SSOError,
+    TokenRetrievalError,
+    UnauthorizedSSOTokenError,
+)
+
+
+def explained(error: Exception) -> bool:
+    """Whether what botocore raised is about credentials."""
+    return isinstance(error, NO_CREDENTIALS)
+
+
+def failure(name: str, status: int, headers: Mapping[str, str], body: bytes) -> ProxyError:
+    """The exception for an answer of `status`: x-amzn-errortype is `Name` or `Name:address`, the body has a message."""
+    said = error_object(body) or _capitalised(body)
+    exception = headers.get("x-amzn-errortype") or str(said.get("__type") or said.get("code") or "")
+    return _meant(name, status, headers, exception.partition(":")[0].rpartition("#")[2], str(said.get("message") or ""))
+
+
+def in_stream(name: str, headers: Mapping[str, Any], error: Mapping[str, Any]) -> ProxyError:
+    """The exception for one that came as an event; its name begins with a small letter there."""
+    exception = error.get("Code") or headers.get(":exception-type") or headers.get(":error-code") or ""
+    return _meant(name, 502, {}, str(exception), str(error.get("Message") or ""))
+
+
+def _meant(name: str, status: int, headers: Mapping[str, str], exception: str, message: str) -> ProxyError:
+    stem = exception[:1].upper() + exception[1:].removesuffix("Exception")
+    status = STATUSES.get(stem, status)
+    code = CODES.get(stem)
+    if stem == "Validation":
+        status, code = next(((to, word) for form, to, word in SAID if form.search(message)), (status, code))
+    told = {"message": message, "code": code, "type": exception} if message or exception else {}
+    return by_status(name, status, headers, orjson.dumps({"error": told}))
+
+
+def _capitalised(body: bytes) -> dict[str, Any]:
+    """Some of Amazon's services, and its gateways, say `Message`."""
+    try:
+        data = orjson.loads(body)
+    except orjson.JSONDecodeError:
+        return {}
+    return {key.lower(): value for key, value in data.items()} if isinstance(data, dict) else {}

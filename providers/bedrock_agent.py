@@ -1,0 +1,229 @@
+"""Amazon Bedrock Agents, by InvokeAgent: an agent that keeps its own prompt, tools and memory.
+
+https://docs.aws.amazon.com/bedrock/latest/APIReference/API_agent-runtime_InvokeAgent.html
+
+Which session a turn belongs to is told in sessions.py, what a turn is in bedrock_agent_turn.py; calls and events have
+files of their own.
+"""
+
+import re
+from collections.abc import Mapping
+from contextlib import closing
+from functools import partial
+from logging import getLogger
+from typing import Any
+
+from errors import InvalidRequest, ProxyError, UnknownModel, Unsupported, UpstreamRejected, UpstreamTimeout
+from events import ChatRequest, Events, Finish, Silence
+from providers.aws import Door, Operation
+from providers.base import Call, Model, Provider, Target
+from providers.bedrock_agent_calls import results
+from providers.bedrock_agent_events import Hearing
+from providers.bedrock_agent_turn import FILES, Turn, flattened, turn
+from providers.sessions import Desk, Owner, Session, explicit_id
+
+INVOKE_AGENT = Operation("bedrock-agent-runtime", "InvokeAgent")
+SESSION_TTL = 600.0
+"""An agent's own default (CreateAgent, idleSessionTTLInSeconds)."""
+CAUTION = 0.9
+"""The part of it in which a session is taken for alive. Past that a turn brings the history to a new session: too
+early costs little, too late would make the agent forget.
+"""
+IDS = re.compile(r"[0-9a-zA-Z]{1,10}/[0-9a-zA-Z]{1,10}")
+OPTIONS = {
+    "memoryId",
+    "sessionAttributes",
+    "promptSessionAttributes",
+    "knowledgeBaseConfigurations",
+    "promptCreationConfigurations",
+    "performanceConfig",
+    "latency",
+    "applyGuardrailInterval",
+    "conversationHistory",
+}
+"""What a caller may say in the body's `bedrock` object. The names are Amazon's, and `latency` for short."""
+OF_THE_SESSION = ("sessionAttributes", "promptSessionAttributes", "knowledgeBaseConfigurations")
+HEARD = frozenset({"messages", "model", "stream", "stream_options", "metadata"})
+log = getLogger("thinkline.providers")
+
+Json = dict[str, Any]
+
+
+class BedrockAgent(Provider):
+    """An account's agents, name -> `agentId/aliasId`: any other name is that of `model`, the default agent (R4). What
+    has the form of ids is an agent by its ids; only models.yaml can say so.
+
+    `account` is what a Door is made of. `trace` has the agents trace, which is where their token counts stand.
+    `session_ttl`: seconds of silence after which an agent forgets a session, as it was created.
+    """
+
+    def __init__(
+        self,
+        *,
+        agents: Mapping[str, str],
+        account: Mapping[str, Any],
+        name: str = "bedrock",
+        model: str = "bedrock-agent",
+        trace: bool = True,
+        session_ttl: float = SESSION_TTL,
+    ) -> None:
+        self.name = name
+        self.default_model = model
+        self._agents = agents
+        self._trace = trace
+        self._seconds = session_ttl * CAUTION
+        # Bedrock's API keys do not open agents: https://docs.aws.amazon.com/bedrock/latest/userguide/api-keys-how.html
+        variables = {key: value for key, value in account["variables"].items() if key != "AWS_BEARER_TOKEN_BEDROCK"}
+        self._door = Door(name, **{**account, "variables": variables, "token": ""})
+
+    def chat(self, request: ChatRequest, target: Target, call: Call) -> Events:
+        """One turn, in the conversation's session, or in a new one that is told what was said before."""
+        options = _options(request)
+        asked = turn(request.messages)
+        self._refuse(request, asked)
+        named = target.model if IDS.fullmatch(target.model) else self.default_model
+        agent = self._agents.get(target.model) or self._agents.get(named, named)
+        about = [options.get("memoryId"), options.get("sessionAttributes")]
+        owner = Owner(call.caller, agent, about)
+        desk = Desk(call.state, owner, explicit_id(request), asked.heard, self._seconds)
+        answer = partial(self._answer, request, target, call, agent, options, asked, desk)
+        if asked.results:
+            session_id, returned = results(request.messages, asked.results, owner)
+            yield from answer(Session(session_id, known=True), returned)
+            return
+        session = desk.open(anything_before=bool(asked.before))
+        try:
+            yield from answer(session)
+        except SessionLost as error:
+            if not (session.known and (asked.before or desk.may_be_left())):
+                desk.put_back(session)
+                raise
+            log.info("a new session for the turn", extra={"facts": {"provider": self.name, "said": error.log}})
+            yield from answer(desk.fresh())
+
+    def models(self, call: Call) -> list[Model]:
+        """The default agent. The others are names of the catalogue."""
+        return [Model(self.default_model, "amazon")]
+
+    def _answer(
+        self,
+        request: ChatRequest,
+        target: Target,
+        call: Call,
+        agent: str,
+        options: Json,
+        asked: Turn,
+        desk: Desk,
+        session: Session,
+        returned: Json | None = None,
+    ) -> Events:
+        """One attempt. Raises SessionLost when the session cannot be gone on with, and nothing was heard yet."""
+        agent_id, alias_id = agent.split("/")
+        fixed = {"agentId": agent_id, "agentAliasId": alias_id, "enableTrace": self._trace}
+        params = target.rules.apply({**fixed, **to_upstream(asked, session, options, returned)})
+        hearing = Hearing(self.name, session.id, traced=params.get("enableTrace") is True, streams=request.stream)
+        begun = False
+        try:
+            with closing(self._door.stream(INVOKE_AGENT, params, target, call, once=True)) as stream:
+                for event in hearing.from_upstream(stream):
+                    begun = begun or not isinstance(event, Silence)
+                    if isinstance(event, Finish) and event.reason != "tool_calls":
+                        # Before the caller hears of the end: the next turn may come at once, to another worker.
+                        desk.file(session, request.messages, hearing.said)
+                    yield event
+        except ProxyError as error:
+            if begun:
+                raise
+            if lost := _lost(error, self.name, known=session.known and returned is None):
+                raise lost from error
+            if returned is None and not isinstance(error, UpstreamTimeout):  # after one, the agent may still be at it
+                desk.put_back(session)
+            raise
+
+    def _refuse(self, request: ChatRequest, asked: Turn) -> None:
+        """Refuse what would be lost, and say in the log what an agent has no ear for (A2)."""
+        body = request.body
+        if (body.get("response_format") or {}).get("type", "text") != "text":
+            raise Unsupported("An agent answers in text alone.", param="response_format")
+        if "audio" in body.get("modalities", ()):
+            raise Unsupported("An agent answers in text alone.", param="modalities")
+        if body.get("n", 1) > 1:
+            raise Unsupported("An agent gives one answer.", param="n")
+        if len(asked.all_files) > FILES:
+            raise Unsupported(f"An agent takes {FILES} files at most.", param="messages")
+        if dropped := body.keys() - HEARD:
+            log.debug("not sent on", extra={"facts": {"provider": self.name, "parameters": sorted(dropped)}})
+
+
+class SessionLost(UpstreamRejected):
+    """The session is busy with another turn, or the agent does not have it any more."""
+
+
+def _lost(error: ProxyError, name: str, *, known: bool) -> SessionLost | None:
+    """ConflictException is another turn's; that a `known` session is gone only Amazon's words tell."""
+    busy = isinstance(error, UpstreamRejected) and error.status == 409  # noqa: PLR2004 - ConflictException
+    gone = known and isinstance(error, (UpstreamRejected, UnknownModel)) and "session" in error.log.lower()
+    if not (busy or gone):
+        return None
+    said = "is busy with another turn" if busy else "is not to be gone on with"
+    lost = SessionLost(
+        f"This session of the agent {said}.",
+        upstream_status=409,
+        provider=name,
+        param="session_id",
+        code="session_busy" if busy else "session_lost",
+        log=error.log,
+    )
+    lost.retryable = busy
+    return lost
+
+
+def _options(request: ChatRequest) -> Json:
+    options = request.extras.get("bedrock", {})
+    if not isinstance(options, dict):
+        raise InvalidRequest("`bedrock` must be an object.", param="bedrock")
+    if unknown := sorted(options.keys() - OPTIONS):
+        raise InvalidRequest(
+            f"An agent has no {', '.join(unknown)}; known are {', '.join(sorted(OPTIONS))}.",
+            param=f"bedrock.{unknown[0]}",
+        )
+    for key in ("sessionAttributes", "promptSessionAttributes"):
+        attributes = options.get(key, {})
+        if not isinstance(attributes, dict) or not all(isinstance(value, str) for value in attributes.values()):
+            raise InvalidRequest("Attributes are an object of strings.", param=f"bedrock.{key}")
+    if not isinstance(options.get("conversationHistory", False), bool):
+        raise InvalidRequest("Must be true or false.", param="bedrock.conversationHistory")
+    return options
+
+
+def to_upstream(asked: Turn, session: Session, options: Json, returned: Json | None = None) -> Json:
+    """The turn as InvokeAgent has it, but for the agent's ids. `returned` are the results that the agent waits for."""
+    state: Json = {key: options[key] for key in OF_THE_SESSION if key in options}
+    if asked.system:
+        state["promptSessionAttributes"] = {"system_prompt": asked.system, **options.get("promptSessionAttributes", {})}
+    # Without it an agent answers in one lump (N7); it wants the permission bedrock:InvokeModelWithResponseStream.
+    streaming: Json = {"streamFinalResponse": True}
+    if "applyGuardrailInterval" in options:
+        streaming["applyGuardrailInterval"] = options["applyGuardrailInterval"]
+    body: Json = {"sessionId": session.id, "streamingConfigurations": streaming}
+    if returned is not None:
+        state |= returned  # with it, Amazon ignores inputText
+    else:
+        before = () if session.known else asked.before
+        if options.get("conversationHistory") and before:
+            state["conversationHistory"] = {
+                "messages": [{"role": role, "content": [{"text": words}]} for role, words in before]
+            }
+            before = ()
+        body["inputText"] = flattened(before, asked.text)
+        if files := asked.files if session.known else asked.all_files:
+            state["files"] = list(files)
+    if state:
+        body["sessionState"] = state
+    for key in ("memoryId", "promptCreationConfigurations"):
+        if key in options:
+            body[key] = options[key]
+    performance = options.get("performanceConfig") or ({"latency": options["latency"]} if "latency" in options else {})
+    if performance:
+        body["bedrockModelConfigurations"] = {"performanceConfig": performance}
+    return body

@@ -1,0 +1,195 @@
+"""A conversation as Converse has it: system apart, roles that alternate and begin with the user. Pure.
+
+https://docs.aws.amazon.com/bedrock/latest/APIReference/API_runtime_Message.html
+"""
+
+import re
+from base64 import b64decode
+from binascii import Error as NotBase64
+from collections.abc import Iterator, Mapping
+from hashlib import sha256
+from pathlib import PurePath
+from typing import Any
+
+import orjson
+
+from errors import InvalidRequest, Unsupported
+from providers.translate import arguments, data_url, image_url, parts, text
+
+Json = dict[str, Any]
+
+BEGINNING = "(The conversation begins.)"
+"""What the user is made to say where nothing of theirs stands first: an agent that greets speaks before them."""
+
+IMAGES: Mapping[str, str] = {
+    f"image/{kind}": kind.replace("jpg", "jpeg") for kind in ("png", "jpeg", "jpg", "gif", "webp")
+}
+DOCUMENTS: Mapping[str, str] = {
+    "application/pdf": "pdf",
+    "application/msword": "doc",
+    "application/vnd.openxmlformats-officedocument.wordprocessingml.document": "docx",
+    "application/vnd.ms-excel": "xls",
+    "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet": "xlsx",
+    "text/csv": "csv",
+    "text/html": "html",
+    "text/plain": "txt",
+    "text/markdown": "md",
+}
+AUDIO = ("mp3", "opus", "wav", "aac", "flac", "mp4", "ogg", "m4a", "pcm", "webm")
+IDENTIFIER = re.compile(r"[a-zA-Z0-9_.:-]{1,64}")
+
+
+def conversation(given: list[Json], *, tools: bool) -> tuple[list[Json], list[Json]]:
+    """`system` and `messages`. Without `tools`, which Converse wants declared beside them, calls and results become
+    text. Raises InvalidRequest and Unsupported with the field's name.
+    """
+    system: list[Json] = []
+    messages: list[Json] = [{"role": "user", "content": []}]
+    calls: dict[str, str] = {}
+    for at, message in enumerate(given):
+        where, role = f"messages[{at}]", message["role"]
+        if role in ("system", "developer"):
+            system += _system(message, where)
+            continue
+        if role in ("tool", "function"):
+            speaker, blocks = "user", _result(message, calls, where, tools)
+        else:
+            speaker, blocks = role, [*_content(message, where), *_calls(message, calls, where, tools)]
+        if messages[-1]["role"] != speaker and blocks:
+            messages.append({"role": speaker, "content": []})
+        messages[-1]["content"] += blocks + (cache_point(message) if blocks else [])
+    messages[0]["content"] = messages[0]["content"] or [{"text": BEGINNING}]
+    _name_documents(messages)
+    return system, messages
+
+
+def cache_point(part: Mapping[str, Any]) -> list[Json]:
+    """The cache point after what carries Anthropic's `cache_control`; none where nothing does."""
+    control = part.get("cache_control")
+    if not isinstance(control, dict):
+        return []
+    ttl = {"ttl": control["ttl"]} if control.get("ttl") else {}
+    return [{"cachePoint": {"type": "default", **ttl}}]
+
+
+def _system(message: Json, where: str) -> list[Json]:
+    blocks: list[Json] = []
+    for part in parts(message.get("content")):
+        if said := text([part], where):
+            blocks += [{"text": said}, *cache_point(part)]
+    return blocks + (cache_point(message) if blocks else [])
+
+
+def _content(message: Json, where: str) -> list[Json]:
+    blocks: list[Json] = []
+    for at, part in enumerate(parts(message.get("content"))):
+        made = _block(part, f"{where}.content[{at}]")
+        blocks += [*made, *(cache_point(part) if made else [])]
+    return blocks
+
+
+def _block(part: Json, where: str) -> list[Json]:
+    """A part's block; none for a blank text, which Converse refuses."""
+    kind = part["type"]
+    if kind in ("text", "input_text", "refusal"):
+        said = str(part.get("refusal" if kind == "refusal" else "text") or "")
+        return [{"text": said}] if said.strip() else []
+    if kind in ("image_url", "input_image"):
+        url, _ = image_url(part, where)
+        media, raw = _data(url, where)
+        if media not in IMAGES:
+            raise Unsupported(f"Bedrock takes PNG, JPEG, GIF and WebP, and no {media}.", param=where)
+        return [{"image": {"format": IMAGES[media], "source": {"bytes": raw}}}]
+    if kind == "file":
+        return [{"document": _document(part.get("file"), where)}]
+    if kind == "input_audio":
+        audio = part.get("input_audio")
+        if not isinstance(audio, dict) or audio.get("format") not in AUDIO:
+            raise InvalidRequest(f"Needs `data` and a `format` of {', '.join(AUDIO)}.", param=f"{where}.input_audio")
+        return [{"audio": {"format": audio["format"], "source": {"bytes": _decoded(audio.get("data"), where)}}}]
+    raise Unsupported(f"A part of type {kind!r} cannot be sent to Bedrock.", param=where)
+
+
+def _document(file: Any, where: str) -> Json:
+    if not isinstance(file, dict) or not isinstance(file.get("file_data"), str):
+        raise Unsupported("Bedrock takes a file as `file_data`, a data: URL.", param=f"{where}.file")
+    name = PurePath(str(file.get("filename") or "document"))
+    known = data_url(file["file_data"])
+    kind = DOCUMENTS.get(known[0] if known else "") or name.suffix[1:].lower()
+    if kind not in DOCUMENTS.values():
+        raise Unsupported(
+            f"Bedrock takes documents of the kinds {', '.join(DOCUMENTS.values())}.", param=f"{where}.file"
+        )
+    raw = _decoded(known[1] if known else file["file_data"], where)
+    return {"format": kind, "name": _fit_for_a_name(name.stem), "source": {"bytes": raw}}
+
+
+def _fit_for_a_name(stem: str) -> str:
+    """Letters, digits, hyphens, brackets and single spaces, 200 at most."""
+    return " ".join(re.sub(r"[^A-Za-z0-9()\[\]\s-]", " ", stem).split())[:190] or "document"
+
+
+def _name_documents(messages: list[Json]) -> None:
+    """Give each document a name of its own, and a text beside it: Converse insists on both."""
+    names: set[str] = set()
+    for message in messages:
+        blocks = message["content"]
+        documents = [block["document"] for block in blocks if "document" in block]
+        for document in documents:
+            if document["name"] in names:
+                document["name"] += f" {len(names) + 1}"
+            names.add(document["name"])
+        if documents and not any("text" in block for block in blocks):
+            blocks.append({"text": documents[0]["name"]})
+
+
+def _data(url: str, where: str) -> tuple[str, bytes]:
+    """Media type and bytes of a data: URL; another URL is not fetched by us (D10), nor by Bedrock."""
+    known = data_url(url)
+    if known is None:
+        raise Unsupported("Bedrock fetches nothing: send the picture itself, as a data: URL.", param=where)
+    return known[0], _decoded(known[1], where)
+
+
+def _decoded(data: Any, where: str) -> bytes:
+    try:
+        raw = b64decode(data, validate=True)
+    except (NotBase64, TypeError, ValueError):
+        raw = b""
+    if not raw:
+        raise InvalidRequest("That is not base64 of anything.", param=where)
+    return raw
+
+
+def _calls(message: Json, calls: dict[str, str], where: str, tools: bool) -> Iterator[Json]:
+    """The assistant's calls; `calls` learns id -> name. A legacy function_call has no id: its name is one."""
+    given = message.get("tool_calls") or []
+    if legacy := message.get("function_call"):
+        given = [{"id": legacy.get("name"), "function": legacy}]
+    for at, call in enumerate(given):
+        name, identifier = (call.get("function") or {}).get("name"), call.get("id")
+        place = f"{where}.tool_calls[{at}]"
+        if not isinstance(name, str) or not isinstance(identifier, str):
+            raise InvalidRequest("A call needs an `id`, and a `function` with a `name`.", param=place)
+        calls[identifier] = name
+        used = arguments(call, f"{place}.function.arguments")
+        if tools:
+            yield {"toolUse": {"toolUseId": fitted(identifier), "name": name, "input": used}}
+        else:
+            yield {"text": f"({name} was called with {orjson.dumps(used).decode()})"}
+
+
+def _result(message: Json, calls: Mapping[str, str], where: str, tools: bool) -> list[Json]:
+    key = "tool_call_id" if message["role"] == "tool" else "name"
+    identifier = message.get(key) or ""
+    if identifier not in calls:
+        raise InvalidRequest("No call before it has that id.", param=f"{where}.{key}")
+    content = [block for block in _content(message, where) if "cachePoint" not in block]
+    if tools:
+        return [{"toolResult": {"toolUseId": fitted(identifier), "content": content}}]
+    return [{"text": f"({calls[identifier]} answered:)"}, *content]
+
+
+def fitted(identifier: str) -> str:
+    """A call's id in Converse's alphabet: other vendors' ids come back here when a conversation moves."""
+    return identifier if IDENTIFIER.fullmatch(identifier) else sha256(identifier.encode()).hexdigest()

@@ -1,0 +1,224 @@
+"""The models of Amazon Bedrock, through Converse and ConverseStream.
+
+https://docs.aws.amazon.com/bedrock/latest/APIReference/API_runtime_ConverseStream.html
+"""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import closing
+from datetime import datetime
+from logging import getLogger
+from time import monotonic
+from typing import Any
+
+import orjson
+
+from errors import UpstreamDown, UpstreamError
+from events import (
+    SILENCE,
+    ChatRequest,
+    Citation,
+    Event,
+    Events,
+    Finish,
+    FinishReason,
+    Reasoning,
+    Silence,
+    Text,
+    ToolArguments,
+    ToolCall,
+    Usage,
+)
+from providers.aws import Door, Members, Named, Operation
+from providers.base import Call, Model, Provider, Target
+from providers.bedrock_converse import dropped, to_upstream
+
+CONVERSE = Operation("bedrock-runtime", "Converse")
+CONVERSE_STREAM = Operation("bedrock-runtime", "ConverseStream")
+FOUNDATION_MODELS = Operation("bedrock", "ListFoundationModels")
+INFERENCE_PROFILES = Operation("bedrock", "ListInferenceProfiles")
+
+FINISHES: Mapping[str, FinishReason] = {
+    "end_turn": "stop",
+    "stop_sequence": "stop",
+    "tool_use": "tool_calls",
+    "max_tokens": "length",
+    "model_context_window_exceeded": "length",
+    "guardrail_intervened": "content_filter",
+    "content_filtered": "content_filter",
+}
+NONSENSE = (KeyError, TypeError, AttributeError, ValueError)
+"""What reading raises where an answer lacks what it must have."""
+GRACE_SECONDS = 1.0
+"""How long after its stop an answer may still bring its usage."""
+
+log = getLogger("thinkline.providers")
+
+
+class BedrockModels(Provider):
+    """The models that one account has. `account` is what aws.Door is built with."""
+
+    def __init__(self, *, name: str, model: str, account: Mapping[str, Any]) -> None:
+        self.name = name
+        self.default_model = model
+        self._door = Door(name, **account)
+
+    def chat(self, request: ChatRequest, target: Target, call: Call) -> Events:
+        """Ask by ConverseStream for a stream, else by Converse."""
+        params = to_upstream(request, target)
+        if names := dropped(request):
+            log.debug("not sent on", extra={"facts": {"provider": self.name, "parameters": names}})
+        if request.stream:
+            with closing(self._door.stream(CONVERSE_STREAM, params, target, call, last="metadata")) as named:
+                yield from self._told(named, call)
+        else:
+            answer = yield from self._door.invoke(CONVERSE, params, target, call)
+            yield from self._told(unfolded(answer), call)
+
+    def models(self, call: Call) -> Sequence[Model]:
+        """The text models that can be asked for by name, and the inference profiles."""
+        asked = {"byOutputModality": "TEXT"}
+        answer = self._answer(FOUNDATION_MODELS, asked, call)
+        found = [
+            Model(row["modelId"], _vendor(row["modelId"]))
+            for row in answer.get("modelSummaries", [])
+            if "ON_DEMAND" in row.get("inferenceTypesSupported", [])
+        ]
+        page: dict[str, Any] = {"maxResults": 1000}
+        while page:
+            answer = self._answer(INFERENCE_PROFILES, page, call)
+            found += [_profile(row) for row in answer.get("inferenceProfileSummaries", [])]
+            page = {"maxResults": 1000, "nextToken": answer["nextToken"]} if answer.get("nextToken") else {}
+        return found
+
+    def _told(self, named: Iterable[Named | Silence], call: Call) -> Events:
+        finished = False
+        try:
+            for event in from_upstream(named):
+                if isinstance(event, Finish):
+                    finished = True
+                    call.beat_by = monotonic() + GRACE_SECONDS
+                elif finished and isinstance(event, Silence):
+                    return
+                yield event
+        except NONSENSE as error:
+            raise self._door.broken(f"{type(error).__name__}: {error}") from error
+        except UpstreamError:
+            if not finished:
+                raise
+        if not finished:
+            raise self._door.broken("the answer ended without a stopReason")
+
+    def _answer(self, operation: Operation, params: Members, call: Call) -> Members:
+        answer = self._door.invoke(operation, params, Target(self, self.default_model), call)
+        while True:
+            try:
+                next(answer)
+            except StopIteration as done:
+                body: Members = done.value
+                return body
+
+
+def unfolded(answer: Members) -> Iterator[Named]:
+    """Converse's answer as the events that ConverseStream would have sent."""
+    for index, block in enumerate(answer["output"]["message"]["content"]):
+        at = {"contentBlockIndex": index}
+        if use := block.get("toolUse"):
+            yield "contentBlockStart", {**at, "start": {"toolUse": use}}
+            yield "contentBlockDelta", {**at, "delta": {"toolUse": {"input": orjson.dumps(use["input"]).decode()}}}
+        cited = block.get("citationsContent", {})
+        for piece in (block, *cited.get("content", [])):
+            if "text" in piece:
+                yield "contentBlockDelta", {**at, "delta": {"text": piece["text"]}}
+        for citation in cited.get("citations", []):
+            yield "contentBlockDelta", {**at, "delta": {"citation": citation}}
+        if reasoning := block.get("reasoningContent"):
+            yield "contentBlockDelta", {**at, "delta": {"reasoningContent": reasoning.get("reasoningText", {})}}
+        yield "contentBlockStop", at
+    yield "messageStop", {"stopReason": answer["stopReason"]}
+    yield "metadata", answer
+
+
+def from_upstream(named: Iterable[Named | Silence]) -> Iterator[Event]:
+    """What ConverseStream says, as events. Raises UpstreamDown for what the model could not finish, and NONSENSE."""
+    block = _Block()
+    for each in named:
+        if isinstance(each, Silence):
+            yield SILENCE
+            continue
+        name, members = each
+        if name == "contentBlockStart":
+            yield from block.starts(members)
+        elif name == "contentBlockDelta":
+            yield from block.goes_on(members)
+        elif name == "contentBlockStop":
+            yield from block.stops()
+        elif name == "messageStop":
+            yield Finish(_finish(members["stopReason"]))
+        elif name == "metadata" and (usage := members.get("usage")):
+            yield _usage(usage)
+
+
+class _Block:
+    """The block under way. `said` counts the characters of the answer, for what is cited."""
+
+    def __init__(self) -> None:
+        self.said = 0
+        self._began = 0
+        self._call: int | None = None
+        self._arguments = False
+        self._cited: list[Members] = []
+
+    def starts(self, members: Members) -> Iterator[Event]:
+        use = members["start"].get("toolUse")
+        if use and use.get("type") != "server_tool_use":  # those are the service's own, which it answers itself
+            self._call, self._arguments = members["contentBlockIndex"], False
+            yield ToolCall(self._call, use["name"], use.get("toolUseId", ""))
+
+    def goes_on(self, members: Members) -> Iterator[Event]:
+        delta = members["delta"]
+        if text := delta.get("text"):
+            self.said += len(text)
+            yield Text(text)
+        if self._call is not None and (piece := delta.get("toolUse", {}).get("input")):
+            self._arguments = True
+            yield ToolArguments(self._call, piece)
+        if thought := delta.get("reasoningContent", {}).get("text"):
+            yield Reasoning(thought)
+        if citation := delta.get("citation"):
+            self._cited.append(citation)
+
+    def stops(self) -> Iterator[Event]:
+        """A call without arguments has an empty object, not nothing; a citation is of its block's text."""
+        if self._call is not None and not self._arguments:
+            yield ToolArguments(self._call, "{}")
+        for citation in self._cited:
+            if url := citation.get("location", {}).get("web", {}).get("url") or citation.get("source"):
+                yield Citation(url, citation.get("title") or url, self._began, self.said)
+        self._call, self._began, self._cited = None, self.said, []
+
+
+def _finish(reason: str) -> FinishReason:
+    if reason.startswith("malformed_"):
+        raise UpstreamDown("The model wrote something that makes no sense, and was stopped.", log=reason)
+    return FINISHES.get(reason, "stop")
+
+
+def _usage(usage: Members) -> Usage:
+    """Converse counts what it read from its cache, and wrote to it, beside inputTokens."""
+    cached = usage.get("cacheReadInputTokens", 0)
+    prompt = usage["inputTokens"] + cached + usage.get("cacheWriteInputTokens", 0)
+    return Usage(prompt, usage["outputTokens"], cached)
+
+
+def _profile(row: Members) -> Model:
+    created = row.get("createdAt")
+    return Model(
+        row["inferenceProfileId"],
+        _vendor(row["models"][0]["modelArn"].rpartition("/")[2]) if row.get("models") else "aws",
+        int(created.timestamp()) if isinstance(created, datetime) else 0,
+    )
+
+
+def _vendor(model: str) -> str:
+    """anthropic.claude-... -> anthropic"""
+    return model.partition(".")[0]

@@ -1,0 +1,188 @@
+"""The store behind STATE_URL: shared by threads and processes, claimed once, forgetful rather than failing."""
+
+import multiprocessing
+import os
+import socket
+import sqlite3
+import subprocess
+import threading
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from app import create_app
+from config import SettingError, Settings
+from dispatch import state as store
+from dispatch.state import RedisState, SqliteState, open_state
+from tests.conftest import environment, free_port, until
+
+
+@pytest.fixture
+def redis_url(tmp_path: Path) -> Iterator[str]:
+    port = free_port()
+    command = ["redis-server", "--port", str(port), "--save", "", "--dir", str(tmp_path)]
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL) as process:
+        until(lambda: _listens(port), "redis-server to listen")
+        yield f"redis://127.0.0.1:{port}/0"
+        process.terminate()
+
+
+def _listens(port: int) -> bool:
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0
+
+
+def keeps_and_gives_once(one: store.State, other: store.State) -> None:
+    """What any store must do; `one` and `other` are those of two processes."""
+    one.put("key", "väluë", 60)
+    assert other.get("key") == "väluë"
+    one.put("key", "another", 60)
+    with ThreadPoolExecutor(8) as pool:
+        claims = list(pool.map(lambda at: (one, other)[at % 2].claim("key"), range(16)))
+    assert sorted(filter(None, claims)) == ["another"]
+    assert one.get("key") is other.claim("key") is None
+    one.put("short", "lived", 0.05)
+    until(lambda: other.get("short") is None, "it to expire")
+    assert other.claim("short") is None
+
+
+def test_a_file(tmp_path: Path) -> None:
+    """Made on first use, with its folder."""
+    folder = tmp_path / "new" / "data"
+    one = open_state("", folder)
+    assert not folder.exists()
+    keeps_and_gives_once(one, open_state("", folder))
+    assert list(folder.glob("state.sqlite3"))
+
+
+@pytest.mark.parametrize("form", ["sqlite://{}/x.db", "{}/x.db"])
+def test_a_file_elsewhere(tmp_path: Path, form: str) -> None:
+    open_state(form.format(tmp_path), tmp_path / "data").put("a", "b", 60)
+    assert (tmp_path / "x.db").exists()
+    assert not (tmp_path / "data").exists()
+
+
+@pytest.mark.parametrize("url", ["memcached://:secret@host", "redis://:secret@host:port/0", "redis://host:secret"])
+def test_an_address_of_another_kind_stops_the_start(url: str) -> None:
+    with pytest.raises(SettingError, match="STATE_URL") as error:
+        create_app(Settings.load(environment(STATE_URL=url)))
+    assert "secret" not in str(error.value)
+
+
+def test_what_has_expired_is_swept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """N28: nothing grows for days."""
+    monkeypatch.setattr(store, "SWEEP", 0.0)
+    kept = SqliteState(tmp_path / "x.db")
+    for number in range(50):
+        kept.put(f"key{number}", "value", -1)
+    kept.put("last", "value", 60)
+    with closing(sqlite3.connect(tmp_path / "x.db")) as connection:
+        assert connection.execute("SELECT key FROM kept").fetchall() == [("last",)]
+
+
+def test_a_fork_after_use(tmp_path: Path) -> None:
+    """A connection is not carried into a child; both go on."""
+    kept = SqliteState(tmp_path / "x.db")
+    kept.put("mine", "parent", 60)
+    child = os.fork()
+    if not child:
+        kept.put("theirs", "child", 60)
+        os._exit(0 if kept.claim("mine") == "parent" else 1)
+    assert os.waitpid(child, 0)[1] == 0
+    assert kept.get("theirs") == "child"
+    assert kept.get("mine") is None
+
+
+def _write(path: Path, name: int, barrier: object) -> None:
+    kept = SqliteState(path)
+    barrier.wait()  # type: ignore[attr-defined]
+    lost = 0
+    for number in range(100):
+        kept.put(f"{name}-{number}", "x", 60)
+        lost += kept.claim(f"{name}-{number}") is None
+    raise SystemExit(lost)
+
+
+def test_processes_that_open_and_write_at_once(tmp_path: Path) -> None:
+    context = multiprocessing.get_context("fork")
+    barrier = context.Barrier(4)
+    workers = [context.Process(target=_write, args=(tmp_path / "x.db", name, barrier)) for name in range(4)]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join(30)
+    assert [worker.exitcode for worker in workers] == [0] * 4
+
+
+@pytest.mark.parametrize("spoilt", ["a folder", "no database", "nowhere"])
+def test_a_file_that_cannot_be_used_forgets(tmp_path: Path, spoilt: str, caplog: pytest.LogCaptureFixture) -> None:
+    """Said once."""
+    path = tmp_path / "x.db"
+    if spoilt == "a folder":
+        path.mkdir()
+    elif spoilt == "no database":
+        path.write_bytes(b"something else" * 1000)
+    else:
+        path = Path("/dev/null/x.db")
+    kept = SqliteState(path)
+    for _ in range(3):
+        kept.put("a", "b", 60)
+        assert kept.get("a") is kept.claim("a") is None
+    assert caplog.text.count("out of reach") == 1
+
+
+def test_a_store_that_comes_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(store, "PAUSE", 0.0)
+    caplog.set_level("INFO")
+    path = tmp_path / "data" / "x.db"
+    path.parent.write_text("in the way")
+    kept = SqliteState(path)
+    kept.put("a", "b", 60)
+    path.parent.unlink()
+    kept.put("a", "b", 60)
+    assert kept.get("a") == "b"
+    assert "is back" in caplog.text
+
+
+def test_a_server_out_of_reach_forgets_soon(caplog: pytest.LogCaptureFixture) -> None:
+    """A caller is waiting: not even one that takes connections and says nothing holds a call for long."""
+    with socket.create_server(("127.0.0.1", 0)) as mute:
+        for port in (mute.getsockname()[1], free_port()):
+            kept = RedisState(f"redis://:secret@127.0.0.1:{port}")
+            began = time.monotonic()
+            for _ in range(50):
+                kept.put("a", "b", 60)
+                assert kept.get("a") is kept.claim("a") is None
+            assert time.monotonic() - began < 3
+    assert caplog.text.count("out of reach") == 2
+    assert "secret" not in caplog.text
+
+
+@pytest.mark.services
+def test_redis(redis_url: str) -> None:
+    keeps_and_gives_once(RedisState(redis_url), RedisState(redis_url))
+
+
+@pytest.mark.services
+def test_redis_from_many_threads(redis_url: str) -> None:
+    kept = RedisState(redis_url)
+    lost: list[str] = []
+
+    def work(name: int) -> None:
+        for number in range(50):
+            kept.put(f"{name}-{number}", "x", 60)
+            if kept.claim(f"{name}-{number}") != "x":
+                lost.append(f"{name}-{number}")
+
+    threads = [threading.Thread(target=work, args=(name,)) for name in range(16)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not lost
