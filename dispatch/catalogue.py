@@ -10,8 +10,9 @@ from dataclasses import dataclass, field, replace
 from itertools import count
 from typing import Any
 
+from dispatch.abilities import refuse_beyond, refuse_pictures
 from dispatch.entries import Entry, Listing, Row, Upstream
-from errors import InvalidRequest, UnknownModel, Unsupported
+from errors import InvalidRequest, UnknownModel
 from events import ChatRequest
 from providers import build
 from providers.base import Provider, Target, Timeouts
@@ -90,9 +91,10 @@ class Catalogue:
         """The provider that answers when nobody is named."""
         return self.snapshot.default
 
-    def route(self, model: str, provider: str = "") -> Route:
+    def route(self, model: str, provider: str = "", only: str = "") -> Route:
         """Who answers (B1): the named provider, else the model's prefix if that is a configured provider, else the
-        catalogue's row of that name, else the vendor whose prefix it has, else the default provider.
+        catalogue's row of that name, else the vendor whose prefix it has, else the default provider. What is wanted may
+        be `only` images.
 
         Raises InvalidRequest (unknown_provider, provider_not_configured) and UnknownModel.
         """
@@ -108,7 +110,7 @@ class Catalogue:
         elif model.startswith(VENDOR_PREFIXES) and "oci" in snapshot.entries:
             entry = _named(snapshot, "oci")
         else:
-            entry = snapshot.entries[snapshot.default]
+            entry = self._unnamed(snapshot, only)
             if entry.kind == "demo" and not self._chosen and snapshot.names and model:
                 raise _unknown(model)
         row = snapshot.names.get(f"{entry.name}/{model}") or snapshot.names.get(model)
@@ -120,7 +122,14 @@ class Catalogue:
         """The route of a chat request. Raises Unsupported too, for what the model is said not to be able to (R12)."""
         route = self.route(request.model, request.provider)
         if route.row is not None:
-            _refuse_beyond(route.row, request)
+            refuse_beyond(route.row, request)
+        return route
+
+    def images_route(self, model: str, provider: str = "") -> Route:
+        """The route of a request for pictures. Raises Unsupported too, for a model that is said to chat only."""
+        route = self.route(model, provider, "images")
+        if route.row is not None:
+            refuse_pictures(route.row)
         return route
 
     def provider(self, entry: Entry) -> Provider:
@@ -147,6 +156,13 @@ class Catalogue:
                 row["reason"] = f"Needs {entry.missing}."
             rows.append(row)
         return rows
+
+    def _unnamed(self, snapshot: Snapshot, only: str) -> Entry:
+        """Who answers when nobody is named; for pictures, a vendor of pictures goes before the demo."""
+        default = snapshot.entries[snapshot.default]
+        if only and default.kind == "demo" and not self._chosen:
+            return next((entry for entry in snapshot.available() if entry.only == only), default)
+        return default
 
     def _to_entry(self, entry: Entry, model: str) -> Route:
         if entry.complete and model:
@@ -216,7 +232,9 @@ class Catalogue:
         name = self._chosen
         if not name:
             return next(
-                entry.name for entry in entries.values() if entry.available and not entry.name.startswith("list-")
+                entry.name
+                for entry in entries.values()
+                if entry.available and not entry.only and not entry.name.startswith("list-")
             )
         entry = entries.get(name)
         if entry is None:
@@ -224,19 +242,6 @@ class Catalogue:
         if not entry.available:
             raise ValueError(f"PROVIDER_NAME is {name!r}, which is not configured: it needs {entry.missing}.")
         return name
-
-
-def _refuse_beyond(row: Row, request: ChatRequest) -> None:
-    if request.tools and not (row.tools and (row.stream_tools or not request.stream)):
-        how = "" if not row.tools else " in a stream"
-        raise Unsupported(f"The model {row.name!r} calls no tools{how} (tool_call, stream_tool_call).", param="tools")
-    if not row.images:
-        for position, message in enumerate(request.messages):
-            parts = message.get("content")
-            if isinstance(parts, list) and any(part.get("type") == "image_url" for part in parts):
-                raise Unsupported(
-                    f"The model {row.name!r} takes no images (multimodal).", param=f"messages[{position}].content"
-                )
 
 
 def turns(upstreams: tuple[Upstream, ...]) -> tuple[Upstream, ...]:

@@ -19,7 +19,7 @@ from dispatch.yaml_lines import Place, YamlError, load
 from providers import PROVIDERS
 from providers.base import Rules
 from providers.connect import Proxy
-from providers.vendors import VENDORS, Vendor
+from providers.vendors import VENDORS, Vendor, of_kind
 from schemas.catalogue import schema_for
 
 log = getLogger("thinkline.models_file")
@@ -129,7 +129,8 @@ def _entries(
     place: Place = ("providers", name)
     if "#" in name or "/" in name:
         raise Incoherent(place, f"a provider's name may have neither # nor /: {name!r}")
-    vendor = next((row for row in VENDORS if row.name == name), Vendor(name=name, label=name, keyless=True))
+    vendor = next((row for row in VENDORS if row.name == name), None)
+    vendor = vendor or of_kind(given.get("kind", ""), name) or Vendor(name=name, label=name, keyless=True)
     kind = given.get("kind", name if name in CLOUDS else vendor.kind)
     if kind == "demo":
         return [Entry(name, kind, "demo", {"name": name}, lenient=True)]

@@ -15,15 +15,17 @@ from time import monotonic
 from dispatch.breaker import Breakers
 from dispatch.catalogue import Route
 from errors import ProxyError
-from events import SILENCE, Event, Events, Ranks, Reasoning, Silence, Start, Usage, Vectors, Verbatim
+from events import SILENCE, Event, Events, Images, Ranks, Reasoning, Silence, Start, Usage, Vectors, Verbatim
 from providers.base import Call, State, Target
 
-__all__ = ["Answer", "Call", "Patience", "Relay"]
+__all__ = ["PATIENCE_FOR_IMAGES", "PATIENCE_FOR_WHOLE", "Answer", "Call", "Patience", "Relay"]
 
 log = getLogger("thinkline.relay")
 
 PATIENCE_FOR_WHOLE = 4.0
 """How many times FIRST_EVENT_TIMEOUT an answer may take that comes in one piece (setting first_event_timeout)."""
+PATIENCE_FOR_IMAGES = 12.0
+"""The same for pictures: https://platform.openai.com/docs/guides/image-generation says up to two minutes for one."""
 
 Ask = Callable[[Target, Call], Events]
 
@@ -130,7 +132,7 @@ class Answer:
     def _note(self, event: Event) -> None:
         if isinstance(event, Usage):
             self.usage = event
-        elif isinstance(event, (Verbatim, Vectors, Ranks)) and event.usage is not None:
+        elif isinstance(event, (Verbatim, Vectors, Ranks, Images)) and event.usage is not None:
             self.usage = event.usage
 
     def _keep_beat(self) -> None:
@@ -170,9 +172,9 @@ class Relay:
     heartbeat: float = 5.0
     state: State | None = None
 
-    def call(self, request_id: str, *, streams: bool, caller: str = "") -> Call:
+    def call(self, request_id: str, *, streams: bool, caller: str = "", patience: float = PATIENCE_FOR_WHOLE) -> Call:
         """A caller's request begins. One that is not streamed is given longer for its first and only event."""
-        patience = 1.0 if streams else PATIENCE_FOR_WHOLE
+        patience = 1.0 if streams else patience
         return Call(request_id, self.heartbeat, patience, caller=caller, state=self.state)
 
     def answer(self, route: Route, ask: Ask, call: Call, *, reasoning: bool = True) -> Answer:

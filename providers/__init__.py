@@ -10,7 +10,9 @@ from providers.base import Provider
 
 PROVIDERS = {
     "demo": "providers.demo:DemoProvider",
+    "ideogram": "providers.ideogram:Ideogram",
     "openai_compatible": "providers.openai_compatible:OpenAICompatible",
+    "recraft": "providers.recraft:Recraft",
 }
 
 

@@ -8,7 +8,7 @@ from time import monotonic
 from typing import Any, Protocol
 
 from errors import HungUp, Unsupported
-from events import ChatRequest, EmbeddingsRequest, Events, RerankRequest
+from events import ChatRequest, EmbeddingsRequest, Events, ImagesRequest, RerankRequest
 
 USER_AGENT = "thinkline"
 
@@ -197,6 +197,10 @@ class Provider:
     def rerank(self, request: RerankRequest, target: Target, call: Call) -> Events:
         """Yield one Ranks (and Silence before it). Raises as `chat` does."""
         raise Unsupported(f"{self.name} does not rerank.", param="model")
+
+    def images(self, request: ImagesRequest, target: Target, call: Call) -> Events:
+        """Yield one Images (and Silence before it). Raises as `chat` does."""
+        raise Unsupported(f"{self.name} makes no pictures.", param="model")
 
     def models(self, call: Call) -> Sequence[Model]:
         """The models that this upstream lists, asked of it each time; the catalogue caches. Raises as `chat` does."""

@@ -14,7 +14,7 @@ from collections.abc import Callable, Generator, Iterator, Mapping
 
 from errors import ProxyError
 from events import SILENCE, Silence
-from providers.http import Reply
+from providers.http import BODY_BYTES, Reply
 from providers.sse import Frame, Splitter, frames
 
 ERROR_BYTES = 65_536
@@ -38,12 +38,15 @@ def accepted(reply: Reply, failure: Failure) -> Generator[Silence, None, None]:
         raise failure(reply.status, reply.headers, body)
 
 
-def read(reply: Reply) -> Generator[Silence, None, bytes]:
-    """The whole body."""
-    parts = []
+def read(reply: Reply, most: int = BODY_BYTES) -> Generator[Silence, None, bytes]:
+    """The whole body. Raises `reply.broken` for one of more than `most` bytes."""
+    parts, size = [], 0
     for data in reply:
         if data:
             parts.append(data)
+            size += len(data)
+            if size > most:
+                raise reply.broken(f"more than {most} bytes")
         else:
             yield SILENCE
     return b"".join(parts)

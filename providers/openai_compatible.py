@@ -18,6 +18,8 @@ from events import (
     ChatRequest,
     EmbeddingsRequest,
     Events,
+    Images,
+    ImagesRequest,
     Ranks,
     RerankRequest,
     Silence,
@@ -31,6 +33,7 @@ from providers.exchange import accepted, read
 from providers.failures import failure, in_band
 from providers.http import Account, Reply, send
 from providers.passing import Passing, whole
+from providers.pictures import pictures, seconds, tell_dropped
 from providers.sse import Splitter
 from providers.translate import no_images
 from providers.vendors import Vendor
@@ -45,6 +48,14 @@ PARAMETERS = frozenset({
     "stream_options", "temperature", "tool_choice", "tools", "top_logprobs", "top_p", "user", "verbosity",
     "web_search_options",
 })  # fmt: skip
+# https://platform.openai.com/docs/api-reference/images/create, and those that openai 3.52 has besides
+IMAGE_PARAMETERS = frozenset({
+    "background", "complexity", "frame_count", "frame_duration_ms", "model", "moderation", "n", "output_compression",
+    "output_format", "partial_images", "prompt", "quality", "response_format", "safety_identifier", "size", "style",
+    "svg", "user",
+})  # fmt: skip
+IMAGE_DETAILS = ("background", "output_format", "quality", "size", "usage")
+"""What OpenAI's answer has besides the pictures."""
 log = getLogger("thinkline.providers")
 
 GRACE_SECONDS = 1.0
@@ -113,6 +124,16 @@ class OpenAICompatible(Provider):
             raise self._nonsense(f"a ranking without {error}") from error
         yield Ranks(ranks, data.get("model") or "", Usage(tokens, 0) if isinstance(tokens, int) else None)
 
+    def images(self, request: ImagesRequest, target: Target, call: Call) -> Events:
+        """POST /images/generations. How many pictures one request may have is for the upstream to say."""
+        body = images_to_upstream(request, target, strict=self._vendor.strict)
+        tell_dropped(self.name, request, body)
+        answer = yield from self._json("POST", "/images/generations", orjson.dumps(body), target, call)
+        try:
+            yield images_from_upstream(answer)
+        except NONSENSE as error:
+            raise self._nonsense(f"pictures without {error}") from error
+
     def models(self, call: Call) -> Sequence[Model]:
         """GET /models; also a bare array, as some servers answer."""
         answer = self._json("GET", "/models", b"", Target(self, self.default_model), call)
@@ -126,7 +147,7 @@ class OpenAICompatible(Provider):
         if not isinstance(rows, list):
             raise self._nonsense("no list of models")
         named = [row for row in rows if isinstance(row, dict) and isinstance(row.get("id"), str)]
-        return [Model(row["id"], str(row.get("owned_by") or self.name), _seconds(row.get("created"))) for row in named]
+        return [Model(row["id"], str(row.get("owned_by") or self.name), seconds(row.get("created"))) for row in named]
 
     def _send(self, method: str, path: str, body: bytes, target: Target, call: Call) -> Reply:
         headers = {"x-request-id": call.request_id} if call.request_id else {}
@@ -235,6 +256,22 @@ def embeddings_to_upstream(request: EmbeddingsRequest, batch: list[Any], model: 
     return {"model": model, "input": batch, **{key: value for key, value in optional.items() if value is not None}}
 
 
-def _seconds(value: Any) -> int:
-    """A time as servers list it, in whole seconds; 0 for what is none."""
-    return int(value) if isinstance(value, (int, float)) and 0 < value < 2**40 else 0
+def images_to_upstream(request: ImagesRequest, target: Target, *, strict: bool) -> dict[str, Any]:
+    """The body as it came, for this target; without a model where the caller names none, so that the upstream chooses.
+
+    gpt-image models refuse `response_format` and `style`: they always give base64.
+    """
+    body = {key: value for key, value in request.body.items() if not strict or key in IMAGE_PARAMETERS}
+    if request.model:
+        body["model"] = target.model
+    if "gpt-image" in target.model:
+        body = {key: value for key, value in body.items() if key not in ("response_format", "style")}
+    return target.rules.apply(body)
+
+
+def images_from_upstream(answer: Any) -> Images:
+    """The pictures of an answer, and what else OpenAI's has. Raises one of NONSENSE."""
+    details = {key: answer[key] for key in IMAGE_DETAILS if answer.get(key) is not None}
+    told = details.get("usage")
+    usage = Usage(int(told["input_tokens"]), int(told["output_tokens"])) if told else None
+    return Images(pictures(answer), seconds(answer.get("created")), usage, details)

@@ -38,11 +38,11 @@ MAY_IMPORT: Mapping[str, str] = {
     # A vendor's file: the means, and no other vendor's.
     "providers.*": (
         "providers.base providers.http providers.exchange providers.translate providers.sse providers.words "
-        "providers.failures providers.vendors events errors"
+        "providers.failures providers.pictures providers.vendors events errors"
     ),
     "providers.openai_compatible": (
         "providers.base providers.http providers.exchange providers.translate providers.words providers.sse "
-        "providers.failures providers.chunks providers.passing providers.vendors events errors"
+        "providers.failures providers.chunks providers.passing providers.pictures providers.vendors events errors"
     ),
     "providers.demo*": "providers.base providers.words providers.demo* providers.examples events errors",
     # The means themselves.
@@ -50,6 +50,9 @@ MAY_IMPORT: Mapping[str, str] = {
     "providers.http": "providers.base providers.engine providers.connect events errors",
     "providers.exchange": "providers.http providers.sse events errors",
     "providers.translate": "errors events",
+    "providers.pictures": (
+        "providers.base providers.http providers.exchange providers.failures providers.vendors events errors"
+    ),
     "providers.connect": "providers.base providers.engine errors",
     "providers.engine": "",
     "providers.sse": "",

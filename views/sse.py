@@ -9,7 +9,7 @@ from typing import Any
 from flask import Response, g, request
 
 from dispatch.catalogue import Route
-from dispatch.relay import Answer, Ask
+from dispatch.relay import PATIENCE_FOR_WHOLE, Answer, Ask
 from errors import HungUp, ProxyError
 from schemas.completion import ChunkEncoder
 from views.house import house
@@ -25,9 +25,18 @@ STATUSES = {"done": 200, "hung_up": 499}
 class Line:
     """A caller's line while one request is answered: watched for their leaving, and told of in one log line."""
 
-    def __init__(self, route: Route, ask: Ask, facts: dict[str, Any], *, streams: bool, reasoning: bool = True) -> None:
+    def __init__(
+        self,
+        route: Route,
+        ask: Ask,
+        facts: dict[str, Any],
+        *,
+        streams: bool,
+        reasoning: bool = True,
+        patience: float = PATIENCE_FOR_WHOLE,
+    ) -> None:
         rooms = house()
-        self.call = rooms.relay.call(g.request_id, streams=streams, caller=g.caller)
+        self.call = rooms.relay.call(g.request_id, streams=streams, caller=g.caller, patience=patience)
         self.answer: Answer = rooms.relay.answer(route, ask, self.call, reasoning=reasoning)
         self._facts = {"caller": g.caller, **facts} if g.caller else facts
         self._ended = False
