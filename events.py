@@ -150,7 +150,7 @@ class Images:
     background, output_format, usage.
     """
 
-    data: Sequence[Mapping[str, str]]
+    data: Sequence[dict[str, str]]
     created: int = 0
     usage: Usage | None = None
     details: Mapping[str, Any] = field(default_factory=dict)

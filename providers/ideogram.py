@@ -18,7 +18,7 @@ from providers.failures import failure
 from providers.pictures import Asked, Drawing, Json, Picture, dimensions, nearest, tell_dropped
 
 LEGACY_PATH, V3_PATH = "/generate", "/v1/ideogram-v3/generate"
-V3 = re.compile(r"(?:ideogram)?[-_/ ]?v[-_]?3\b", re.IGNORECASE)
+V3 = re.compile(r"(?:ideogram)?[-_/ ]?v[-_]?3(?!\d)", re.IGNORECASE)
 LEGACY_MODEL = re.compile(r"(?:ideogram[-_/ ]?)?v[-_]?([12]a?)(?:[-_](turbo))?", re.IGNORECASE)
 
 
@@ -73,7 +73,7 @@ class Ideogram(Drawing):
         """A picture that is not safe has no address (`is_image_safe`); without any other, the request is refused."""
         rows = answer["data"]
         safe = [row for row in rows if row.get("url") and row.get("is_image_safe") is not False]
-        if rows and not safe:
+        if not safe and any(row.get("is_image_safe") is False for row in rows):
             raise self._unsafe("is_image_safe is false")
         found = [{"url": str(row["url"]), "revised_prompt": str(row.get("prompt") or "")} for row in safe]
         if not found:

@@ -33,7 +33,7 @@ from providers.exchange import accepted, read
 from providers.failures import failure, in_band
 from providers.http import Account, Reply, send
 from providers.passing import Passing, whole
-from providers.pictures import pictures, seconds, tell_dropped
+from providers.pictures import Gallery, pictures, seconds, tell_dropped
 from providers.sse import Splitter
 from providers.translate import no_images
 from providers.vendors import Vendor
@@ -73,6 +73,7 @@ class OpenAICompatible(Provider):
         self._vendor = vendor
         headers = {vendor.key_header: f"{vendor.key_scheme} {api_key}".strip()} if api_key else {}
         self._account = Account(self.name, base_url, headers, proxy)
+        self._gallery = Gallery(self.name, base_url, vendor.pictures, proxy)
         self._failure = partial(failure, self.name)
 
     def chat(self, request: ChatRequest, target: Target, call: Call) -> Events:
@@ -130,9 +131,12 @@ class OpenAICompatible(Provider):
         tell_dropped(self.name, request, body)
         answer = yield from self._json("POST", "/images/generations", orjson.dumps(body), target, call)
         try:
-            yield images_from_upstream(answer)
+            drawn = images_from_upstream(answer)
         except NONSENSE as error:
             raise self._nonsense(f"pictures without {error}") from error
+        if request.as_base64:
+            yield from self._gallery.unpack(drawn.data, call, target.timeouts)
+        yield drawn
 
     def models(self, call: Call) -> Sequence[Model]:
         """GET /models; also a bare array, as some servers answer."""

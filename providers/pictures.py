@@ -109,6 +109,14 @@ class Gallery:
         self._accounts: dict[str, Account] = {}
         self._lock = threading.Lock()
 
+    def unpack(self, data: Sequence[Picture], call: Call, timeouts: Timeouts) -> Generator[Silence, None, None]:
+        """Put the bytes in the place of each address."""
+        for picture in data:
+            if "b64_json" not in picture:
+                raw = yield from self.fetch(picture["url"], call, timeouts)
+                picture["b64_json"] = b64encode(raw).decode()
+            picture.pop("url", None)
+
     def fetch(self, url: str, call: Call, timeouts: Timeouts) -> Generator[Silence, None, bytes]:
         """The picture at an address that the vendor gave. Raises UpstreamError, which is not tried again: the picture
         would be drawn, and paid for, once more.
@@ -232,10 +240,7 @@ class Drawing(Provider):
                 said = f"{self.name} sent something that is not an answer."
                 raise UpstreamError(said, provider=self.name, log=f"pictures without {error}") from error
         if request.as_base64:
-            for picture in data:
-                if "b64_json" not in picture:
-                    raw = yield from self._gallery.fetch(picture.pop("url"), call, target.timeouts)
-                    picture["b64_json"] = b64encode(raw).decode()
+            yield from self._gallery.unpack(data, call, target.timeouts)
         yield Images(data, created)
 
     def _answer(self, asked: Asked, target: Target, call: Call) -> Generator[Silence, None, Any]:
