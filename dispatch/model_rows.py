@@ -140,7 +140,7 @@ class _Entries:
         return self.by_base[key].name, only
 
     def _entry(self, kind: str, address: str, path: str | None, name: str, handle: str) -> Entry:
-        own = of_kind(kind, name) or Vendor(name=name, label="Model list")
+        own = of_kind(kind, name) or Vendor(name=name, label="Model list", kind=kind)
         vendor = replace(own, key_header="Authorization", key_scheme="OAuth", keyless=True)
         dialect = f"of {handle}" if kind == "unknown" else repr(kind)
         missing = "" if kind in PROVIDERS else f"a provider for the dialect {dialect} (not in this version)"

@@ -15,7 +15,7 @@ from errors import ProxyError, UpstreamRejected
 from events import ImagesRequest
 from providers.base import Target
 from providers.failures import failure
-from providers.pictures import Asked, Drawing, Json, Picture, dimensions, nearest, tell_dropped
+from providers.pictures import TAKEN, Asked, Drawing, Json, Picture, dimensions, nearest, tell_dropped
 
 LEGACY_PATH, V3_PATH = "/generate", "/v1/ideogram-v3/generate"
 V3 = re.compile(r"(?:ideogram)?[-_/ ]?v[-_]?3(?!\d)", re.IGNORECASE)
@@ -60,8 +60,8 @@ class Ideogram(Drawing):
 
     def asked(self, request: ImagesRequest, target: Target, count: int) -> Asked:
         """Version 3 has its own path; everything else is a model of the legacy one."""
-        v3 = "ideogram-v3" in self.path if self.path else bool(V3.match(target.model))
-        tell_dropped(self.name, request, {"n", "size", "style", *(V3_OWN | {"quality"} if v3 else LEGACY_OWN)})
+        v3 = "-v3" in self.path.lower() if self.path else bool(V3.match(target.model))
+        tell_dropped(self.name, request, TAKEN | (V3_OWN | {"quality"} if v3 else LEGACY_OWN))
         path = (V3_PATH if v3 else LEGACY_PATH) if self.path is None else self.path
         if not v3:
             return Asked(path, {}, orjson.dumps(legacy_to_upstream(request, target, count)))

@@ -31,6 +31,9 @@ Picture = dict[str, str]
 NONSENSE = (AttributeError, KeyError, TypeError, ValueError)
 """What reading an answer raises that is none."""
 
+TAKEN = frozenset({"prompt", "n", "size", "style", "response_format"})
+"""Parameters of OpenAI's that every vendor of pictures has a counterpart for."""
+
 SIZE = re.compile(r"(\d{1,5})[xX:](\d{1,5})")
 URL = re.compile(r"(https?)://([A-Za-z0-9.-]+)(?::(\d{1,5}))?(/[!-\"$-~]*)?(?:#.*)?")
 PICTURE_BYTES = 32 * 1024 * 1024
@@ -90,8 +93,8 @@ def seconds(created: Any) -> int:
 
 
 def tell_dropped(name: str, request: ImagesRequest, taken: Iterable[str]) -> None:
-    """Name the caller's parameters that have no counterpart, in one line."""
-    if dropped := request.body.keys() - set(taken) - {"model", "prompt", "response_format"}:
+    """Name the caller's parameters that have no counterpart, in one line of the debug log."""
+    if dropped := request.body.keys() - set(taken) - {"model"}:
         log.debug("not sent on", extra={"facts": {"provider": name, "parameters": sorted(dropped)}})
 
 

@@ -6,7 +6,7 @@ import orjson
 
 from events import ImagesRequest
 from providers.base import Target
-from providers.pictures import Asked, Drawing, Json, dimensions, nearest, tell_dropped
+from providers.pictures import TAKEN, Asked, Drawing, Json, dimensions, nearest, tell_dropped
 
 PATH = "/images/generations"
 
@@ -33,7 +33,7 @@ class Recraft(Drawing):
 
     def asked(self, request: ImagesRequest, target: Target, count: int) -> Asked:
         """OpenAI's path and Recraft's parameters."""
-        tell_dropped(self.name, request, {"n", "size", "style", *OWN})
+        tell_dropped(self.name, request, TAKEN | OWN)
         body = orjson.dumps(to_upstream(request, target, count))
         return Asked(PATH if self.path is None else self.path, {}, body)
 

@@ -2,6 +2,7 @@
 
 import base64
 import json
+import re
 import socket
 import struct
 import time
@@ -14,6 +15,7 @@ import pytest
 from openai import BadRequestError
 from openai.types import ImagesResponse
 
+from dispatch.model_list import ModelList
 from errors import UpstreamError
 from events import ImagesRequest
 from providers import pictures
@@ -162,6 +164,25 @@ def test_gpt_image_gets_no_format_and_no_style_and_its_usage_passes(
     assert {key: answer[key] for key in IMAGE_DETAILS} == IMAGE_DETAILS
 
 
+@pytest.mark.parametrize(("settings", "model", "dropped"), [
+    ("OPENAI", "dall-e-3", ["brand_new"]),
+    ("OPENAI", "gpt-image-1", ["brand_new", "response_format", "style"]),
+    ("IDEOGRAM", "V_2", ["brand_new", "quality", "user"]),
+    ("IDEOGRAM", "V_3", ["brand_new", "user"]),
+    ("RECRAFT", "recraftv3", ["brand_new", "quality", "user"]),
+])  # fmt: skip
+def test_what_has_no_counterpart_is_named_in_one_line(
+    app_with: Callable[..., Any], capsys: pytest.CaptureFixture[str], settings: str, model: str, dropped: list[str]
+) -> None:
+    """A2; nobody need answer for that."""
+    address = {f"{settings}_API_KEY": "k", f"{settings}_BASE_URL": "http://127.0.0.1:9"}
+    client = app_with(LOG_LEVEL="DEBUG", RETRIES=0, **address)
+    known = {"quality": "hd", "user": "u", "n": 1, "response_format": "url", "style": "vivid", "size": "1024x1024"}
+    client.post(IMAGES, json={**PROMPT, **known, "model": model, "brand_new": 1})
+    (line,) = re.findall(r"not sent on .*", capsys.readouterr().err)
+    assert f'parameters="{dropped}"' in line
+
+
 def test_who_names_no_model_leaves_it_to_openai(openai: Callable[..., Any], upstream: OpenAIUpstream) -> None:
     """Its default model of ours is one that chats."""
     drawn(openai())
@@ -277,6 +298,7 @@ LIST = {
     "gpt-4o": "/openai/v1/chat/completions",
     "V_2": "/raw/ideogram/generate",
     "V_3": "/ideogram/v1/ideogram-v3/generate",
+    "V_3_TURBO": "/v1/ideogram-v3/generate",
     "recraftv3": "/recraft/v1/images/generations",
 }
 """Models and handles of a list of seed 003's kind."""
@@ -288,7 +310,8 @@ def list_host(connection: Connection, received: Received) -> None:
     assert received.headers["Authorization"] == f"OAuth {TOKEN}"
     ideogram, recraft = IdeogramUpstream(), RecraftUpstream()
     ideogram.picture_host = recraft.picture_host = "https://images.example"
-    ideogram.legacy_path, ideogram.v3_path, recraft.path = LIST["V_2"], LIST["V_3"], LIST["recraftv3"]
+    ideogram.legacy_path, recraft.path = LIST["V_2"], LIST["recraftv3"]
+    ideogram.v3_path = received.path if "ideogram-v3" in received.path else ""
     if received.path == "/models":
         answer: Any = {"models": [{"model_version": name, "handle": path} for name, path in LIST.items()]}
     elif received.path == LIST["dall-e-3"]:
@@ -299,18 +322,22 @@ def list_host(connection: Connection, received: Received) -> None:
     connection.send(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % len(body) + body)
 
 
-def test_a_list_of_models_leads_to_pictures(app_with: Callable[..., Any], tmp_path: Path) -> None:
+def test_a_list_of_models_leads_to_pictures(
+    app_with: Callable[..., Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """B4: the list's host and token, the handle's path, the dialect that it names."""
+    monkeypatch.setattr(ModelList, "start", ModelList.refresh_once)  # at once, and without a thread that stays
     with Server(list_host) as host:
         client = app_with(MODEL_LIST_URL=f"{host.url}/models", MODEL_LIST_AUTH_TOKEN=TOKEN, DATA_DIR=tmp_path)
-        until(lambda: len(client.get("/v1/models").get_json()["data"]) >= len(LIST), "the list")
+        assert {row["id"] for row in client.get("/v1/models").get_json()["data"]} >= set(LIST)
         seen = {}
-        for model in ("dall-e-3", "V_2", "V_3", "recraftv3"):
+        for model in ("dall-e-3", "V_2", "V_3", "V_3_TURBO", "recraftv3"):
             drawn(client.post(IMAGES, json={**PROMPT, "model": model, "size": "1024x1024", "quality": "standard"}))
             seen[model] = host.received[-1]
+            assert seen[model].path == LIST[model]
         assert seen["dall-e-3"].json == {**PROMPT, "model": "dall-e-3", "size": "1024x1024", "quality": "standard"}
         assert seen["V_2"].json["image_request"]["resolution"] == "RESOLUTION_1024_1024"
-        assert form(seen["V_3"])["rendering_speed"] == "DEFAULT"
+        assert form(seen["V_3"])["rendering_speed"] == form(seen["V_3_TURBO"])["rendering_speed"] == "DEFAULT"
         assert "quality" not in seen["recraftv3"].json
 
         count = len(host.received)
