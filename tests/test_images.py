@@ -180,7 +180,7 @@ def test_what_has_no_counterpart_is_named_in_one_line(
     known = {"quality": "hd", "user": "u", "n": 1, "response_format": "url", "style": "vivid", "size": "1024x1024"}
     client.post(IMAGES, json={**PROMPT, **known, "model": model, "brand_new": 1})
     (line,) = re.findall(r"not sent on .*", capsys.readouterr().err)
-    assert f'parameters="{dropped}"' in line
+    assert str(dropped) in line
 
 
 def test_who_names_no_model_leaves_it_to_openai(openai: Callable[..., Any], upstream: OpenAIUpstream) -> None:
