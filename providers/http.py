@@ -55,7 +55,7 @@ class Account:
     def request(self, method: str, path: str, headers: Mapping[str, str], body: bytes) -> bytes:
         """The whole request as it goes over the wire. A body is JSON, unless `headers` have another Content-Type."""
         line = f"{method} {self._path}{path}{self._query} HTTP/1.1\r\n"
-        typed = headers if "Content-Type" in headers or not body else {"Content-Type": "application/json", **headers}
+        typed = {"Content-Type": "application/json", **headers} if body else headers
         length = f"Content-Length: {len(body)}\r\n" if body else ""
         head = f"{line}{self._head}{_lines(typed)}{length}Accept: */*\r\n\r\n"
         return head.encode("latin-1") + body
