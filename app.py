@@ -25,7 +25,7 @@ from dispatch.sources import Sources
 from dispatch.state import open_state
 from dispatch.warm import Warmer
 from providers.base import Timeouts
-from views import chat, docs, embeddings, errors, models, providers, rerank
+from views import chat, docs, embeddings, errors, images, models, providers, rerank
 from views.admission import Admission
 from views.api import api
 from views.auth import Guard
@@ -33,7 +33,7 @@ from views.hangup import Watcher
 from views.house import House
 from views.ops import ops
 
-ROUTES = (chat, embeddings, models, providers, rerank)  # importing them hangs their views on the blueprint
+ROUTES = (chat, embeddings, images, models, providers, rerank)  # importing them hangs their views on the blueprint
 ALWAYS = ("", "/v1", "/v1/v1")  # some clients add the /v1 that was typed already
 SANE_ID = re.compile(r"[A-Za-z0-9_.:-]{1,128}")
 SLASHES = re.compile(r"//+")

@@ -120,7 +120,8 @@ class Settings:
     connect_timeout: float = setting(3.0, "Seconds to connect to an upstream.", least=0.001)
     first_event_timeout: float = setting(
         15.0,
-        "Seconds until an upstream's first event; four times as long for an answer that is not streamed.",
+        "Seconds until an upstream's first event; four times as long for an answer that is not streamed, "
+        "twelve times for pictures.",
         least=0.001,
     )
     idle_timeout: float = setting(30.0, "Seconds between an upstream's bytes, once begun.", least=0.001)

@@ -1,6 +1,6 @@
 """The two ends of a provider, as pure values: what is asked, and what is said while it is answered.
 
-Nothing here knows a vendor or a wire. A provider takes a `ChatRequest` or an `EmbeddingsRequest` and yields
+Nothing here knows a vendor or a wire. A provider takes a `ChatRequest` (or an `EmbeddingsRequest` ...) and yields
 `Event`s; the encoder in schemas/completion.py turns those into OpenAI's frames, or folds them into one body.
 
 The grammar of an answer, which the encoder relies on:
@@ -150,6 +150,20 @@ class Vectors:
     usage: Usage | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class Images:
+    """Pictures that were made: each an object with `url` or `b64_json`, and `revised_prompt` where there is one.
+
+    `created` is Unix seconds, 0 when unknown; `details` what else OpenAI's answer may have, as it came: size, quality,
+    background, output_format, usage.
+    """
+
+    data: Sequence[dict[str, str]]
+    created: int = 0
+    usage: Usage | None = None
+    details: Mapping[str, Any] = field(default_factory=dict)
+
+
 Event = (
     Start
     | Text
@@ -165,6 +179,7 @@ Event = (
     | Verbatim
     | Vectors
     | Ranks
+    | Images
 )
 Events = Generator[Event, None, None]
 
@@ -256,3 +271,37 @@ class RerankRequest:
     provider: str = ""
     top_n: int | None = None
     options: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class ImagesRequest:
+    """Pictures as they were asked for.
+
+    `body` is the caller's JSON object in OpenAI's dialect: without nulls, and without the keys of ours (R8). It may
+    have a vendor's own keys too. Providers read it and never change it.
+    """
+
+    body: Mapping[str, Any]
+    model: str = ""
+    provider: str = ""
+
+    @property
+    def prompt(self) -> str:
+        """What the pictures are to show."""
+        return str(self.body["prompt"])
+
+    @property
+    def n(self) -> int:
+        """How many are wanted."""
+        return int(self.body.get("n", 1))
+
+    @property
+    def size(self) -> str:
+        """`1024x1024`, or a shape such as `16:9`; "" where the upstream may choose."""
+        size = str(self.body.get("size", "auto"))
+        return "" if size == "auto" else size
+
+    @property
+    def as_base64(self) -> bool:
+        """Whether the bytes are wanted, rather than an address."""
+        return self.body.get("response_format") == "b64_json"

@@ -7,15 +7,19 @@ and a source that has something new swaps in another.
 import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
+from functools import partial
 from itertools import count
 from typing import Any
 
 from dispatch.entries import Entry, Filler, Listing, Row, Upstream
-from dispatch.rows import beyond, turns, with_fallbacks
-from errors import InvalidRequest, UnknownModel
+from dispatch.rows import beyond, beyond_pictures, turns, with_fallbacks
+from errors import InvalidRequest, UnknownModel, Unsupported
 from events import ChatRequest
 from providers import build
 from providers.base import Provider, Target, Timeouts
+
+Beyond = Callable[[Row], Unsupported | None]
+"""What a row is said not to be able to, of what a request wants."""
 
 SOURCES = ("file", "list", "environment")
 """Who is believed, first to last, when two tell of the same name (R11)."""
@@ -103,11 +107,16 @@ class Catalogue:
         """The route of a chat request. Raises Unsupported too, for what neither the model nor a fallback is said to be
         able to (R12).
         """
-        return self.route(request.model, request.provider, request)
+        return self.route(request.model, request.provider, beyond=partial(beyond, request=request))
 
-    def route(self, model: str, provider: str = "", request: ChatRequest | None = None) -> Route:
+    def images_route(self, model: str, provider: str = "") -> Route:
+        """The route of a request for pictures. Raises Unsupported too, for a model that is said to chat only."""
+        return self.route(model, provider, only="images", beyond=beyond_pictures)
+
+    def route(self, model: str, provider: str = "", *, only: str = "", beyond: Beyond | None = None) -> Route:
         """Who answers (B1): the named provider, else the model's prefix if that is a configured provider, else the
-        catalogue's row of that name, else the vendor whose prefix it has, else the default provider.
+        catalogue's row of that name, else the vendor whose prefix it has, else the default provider. What is wanted may
+        be `only` images.
 
         Raises InvalidRequest (unknown_provider, provider_not_configured) and UnknownModel.
         """
@@ -119,16 +128,16 @@ class Catalogue:
         elif rest and (known := snapshot.entries.get(prefix)) is not None and known.available:
             entry, model = known, rest
         elif row := snapshot.names.get(model):
-            return self._to_row(snapshot, row, request)
+            return self._to_row(snapshot, row, beyond)
         elif model.startswith(VENDOR_PREFIXES) and "oci" in snapshot.entries:
             entry = _named(snapshot, "oci")
         else:
-            entry = snapshot.entries[snapshot.default]
+            entry = self._unnamed(snapshot, only)
             if entry.kind == "demo" and not self._chosen and snapshot.names and model:
                 raise _unknown(model)
         row = snapshot.names.get(f"{entry.name}/{model}") or snapshot.names.get(model)
         if row and any(_provider_of(upstream) == entry.name for upstream in row.upstreams):
-            return self._to_row(snapshot, row, request, only=entry.name)
+            return self._to_row(snapshot, row, beyond, only=entry.name)
         return self._to_entry(entry, model)
 
     def provider(self, entry: Entry) -> Provider:
@@ -156,6 +165,13 @@ class Catalogue:
             rows.append(row)
         return rows
 
+    def _unnamed(self, snapshot: Snapshot, only: str) -> Entry:
+        """Who answers when nobody is named; for pictures, a vendor of pictures goes before the demo."""
+        default = snapshot.entries[snapshot.default]
+        if only and default.kind == "demo" and not self._chosen:
+            return next((entry for entry in snapshot.available() if entry.only == only), default)
+        return default
+
     def _to_entry(self, entry: Entry, model: str) -> Route:
         if entry.complete and model:
             raise _unknown(model)
@@ -171,13 +187,13 @@ class Catalogue:
     def _patience(self, overrides: Mapping[str, float]) -> Timeouts:
         return replace(self._timeouts, **overrides) if overrides else self._timeouts
 
-    def _to_row(self, snapshot: Snapshot, row: Row, request: ChatRequest | None, *, only: str = "") -> Route:
-        """The row's targets, then those of its fallbacks, of the rows that can do what the request wants. Of `only` one
-        provider, when the caller named it: then nobody falls back to another.
+    def _to_row(self, snapshot: Snapshot, row: Row, beyond: Beyond | None, *, only: str = "") -> Route:
+        """The row's targets, then those of its fallbacks, of the rows for which the request is not `beyond`. Of `only`
+        one provider, when the caller named it: then nobody falls back to another.
         """
         rows = [row] if only else with_fallbacks(row, snapshot.names)
-        able = rows if request is None else [each for each in rows if beyond(each, request) is None]
-        if request is not None and not able and (refusal := beyond(row, request)):
+        able = [each for each in rows if beyond is None or beyond(each) is None]
+        if beyond is not None and not able and (refusal := beyond(row)):
             raise refusal
         targets = [target for each in able for target in self._targets(snapshot, each, only)]
         if not targets:
@@ -236,7 +252,9 @@ class Catalogue:
         name = self._chosen
         if not name:
             return next(
-                entry.name for entry in entries.values() if entry.available and not entry.name.startswith("list-")
+                entry.name
+                for entry in entries.values()
+                if entry.available and not entry.only and not entry.name.startswith("list-")
             )
         entry = entries.get(name)
         if entry is None:

@@ -16,6 +16,7 @@ class Entry:
     missing   what it needs to be set or to exist; "" when the provider can be used
     lenient   answers to any model name, as single-model providers do (R4)
     complete  has no models but those that are listed (R4)
+    only      "images" for one that makes pictures and does not chat
     timeouts  overrides of providers.base.Timeouts, by field, in seconds
     """
 
@@ -27,6 +28,7 @@ class Entry:
     lenient: bool = False
     complete: bool = False
     timeouts: Mapping[str, float] = field(default_factory=dict)
+    only: str = ""
 
     @property
     def available(self) -> bool:
@@ -74,6 +76,7 @@ class Row:
     tools, stream_tools, images   whether it can; a request for what it cannot is refused (R12)
     price         per million tokens, (prompt, completion), in the user's own currency
     details       what else the source says: region, compartment, endpoint, kind
+    only          "chat" or "images" where the source says that it is for nothing else
     """
 
     name: str
@@ -95,6 +98,7 @@ class Row:
     owned_by: str = ""
     created: int = 0
     details: Mapping[str, Any] = field(default_factory=dict)
+    only: str = ""
 
 
 @dataclass(frozen=True, slots=True)

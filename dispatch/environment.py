@@ -82,6 +82,7 @@ def vendor_entry(
         " and ".join(missing),
         complete=complete,
         timeouts=timeouts or {},
+        only=vendor.only,
     )
 
 
@@ -91,6 +92,6 @@ def _first(upstreams: Mapping[str, str], *names: str) -> tuple[str, str]:
 
 
 def _with_path(address: str, path: str) -> str:
-    """The address, with the vendor's path where it is a bare host; a full URL of the chat endpoint is shortened."""
-    address = address.rstrip("/").removesuffix("/chat/completions")
+    """The address, with the vendor's path where it is a bare host; a full URL of an endpoint is shortened."""
+    address = address.rstrip("/").removesuffix("/chat/completions").removesuffix("/images/generations")
     return address + path if path and address and urlsplit(address).path in ("", "/") else address

@@ -5,6 +5,7 @@ The list names paths, never hosts: whatever it says, requests and the token go t
 
 import re
 from collections.abc import Mapping
+from dataclasses import replace
 from itertools import chain, count
 from logging import getLogger
 from typing import Any
@@ -12,25 +13,26 @@ from urllib.parse import unquote, urlsplit
 
 from dispatch.entries import Entry, Listing, Row, Upstream
 from providers import PROVIDERS
-from providers.vendors import Vendor
+from providers.vendors import Vendor, of_kind
 
 log = getLogger("thinkline.model_list")
 
 DIALECTS = tuple(
-    (kind, re.compile(pattern, re.IGNORECASE))
-    for kind, pattern in (
-        ("openai_compatible", r"(.*)/chat/completions/?"),
-        ("images", r"(.*)/images/generations/?"),
-        ("images", r"(.*?/(?:ideogram|recraft))(?:\W.*)?"),
-        ("anthropic", r"(.*?/anthropic(?:/.*)?/messages)/?"),
-        ("gemini", r"(.*?)(?:/models/[^/]*)?[:/](?:stream)?generateContent.*"),
-        ("gemini", r"(.*?/google)/.*"),
-        ("cohere", r"(.*?/cohere)/.*"),
-        ("unknown", r"(/[^/]*).*"),
+    (kind, only, re.compile(pattern, re.IGNORECASE))
+    for kind, only, pattern in (
+        ("openai_compatible", "chat", r"(.*)/chat/completions/?"),
+        ("ideogram", "images", r"(.*?/ideogram)(|\W.*)"),
+        ("recraft", "images", r"(.*?/recraft)(|\W.*)"),
+        ("openai_compatible", "images", r"(.*)/images/generations/?"),
+        ("anthropic", "chat", r"(.*?/anthropic(?:/.*)?/messages)/?"),
+        ("gemini", "chat", r"(.*?)(?:/models/[^/]*)?[:/](?:stream)?generateContent.*"),
+        ("gemini", "chat", r"(.*?/google)/.*"),
+        ("cohere", "chat", r"(.*?/cohere)/.*"),
+        ("unknown", "", r"(/[^/]*).*"),
     )
 )
-"""Kind -> handles; the group is what stands before the dialect's own paths (Anthropic's address says where its messages
-are). The first that fits counts.
+"""Kind and use -> handles; the first group is what stands before the dialect's own paths, a second one the path to ask
+instead of them (Anthropic's address says where its messages are). The first that fits counts.
 """
 
 OWNERS = {"gemini": "google", **{name: name for name in ("openai", "anthropic", "fireworks", "google", "cohere")}}
@@ -62,7 +64,8 @@ def listing(data: Any, url: str, token: str) -> Listing:
             continue
         name, handle = item["model_version"], item["handle"]
         owner = _owner(handle, item.get("model_family")) or str(urlsplit(url).hostname)
-        rows[name] = Row(name, (Upstream(entries.name(handle), name),), price=_price(item), owned_by=owner)
+        entry, only = entries.place(handle)
+        rows[name] = Row(name, (Upstream(entry, name),), price=_price(item), owned_by=owner, only=only)
     if oddities:
         facts = {"url": shown(url), "left_out": len(oddities), "first": oddities[0]}
         log.warning("the model list has odd rows", extra={"facts": facts})
@@ -116,29 +119,33 @@ def _price(item: Mapping[str, Any]) -> tuple[float, float] | None:
 
 
 class _Entries:
-    """The entries that a list's handles need: one per kind and base address."""
+    """The entries that a list's handles need: one per kind and address."""
 
     def __init__(self, url: str, token: str) -> None:
-        self.by_base: dict[tuple[str, str], Entry] = {}
+        self.by_base: dict[tuple[str, str, str | None], Entry] = {}
         self._origin = origin(url)
         self._token = token
         self._names: set[str] = set()
 
-    def name(self, handle: str) -> str:
-        """The name of the entry that a handle belongs to."""
-        path, mark, query = handle.partition("?")
-        kind, base = next((kind, found[1]) for kind, form in DIALECTS if (found := form.fullmatch(path)))
-        key = kind, self._origin + base + mark + query
+    def place(self, handle: str) -> tuple[str, str]:
+        """The name of the entry that a handle belongs to, and what a model there is only for."""
+        whole, mark, query = handle.partition("?")
+        kind, only, found = next(
+            (kind, only, found) for kind, only, form in DIALECTS if (found := form.fullmatch(whole))
+        )
+        base, path = found[1], found[2] if found.re.groups > 1 else None
+        key = kind, self._origin + base + mark + query, path
         if key not in self.by_base:
             self.by_base[key] = self._entry(*key, self._new_name(base), handle)
-        return self.by_base[key].name
+        return self.by_base[key].name, only
 
-    def _entry(self, kind: str, address: str, name: str, handle: str) -> Entry:
-        vendor = Vendor(name=name, label="Model list", kind=kind, key_scheme="OAuth", keyless=True)
+    def _entry(self, kind: str, address: str, path: str | None, name: str, handle: str) -> Entry:
+        own = of_kind(kind, name) or Vendor(name=name, label="Model list", kind=kind)
+        vendor = replace(own, key_header="Authorization", key_scheme="OAuth", keyless=True)
         dialect = f"of {handle}" if kind == "unknown" else repr(kind)
         missing = "" if kind in PROVIDERS else f"a provider for the dialect {dialect} (not in this version)"
         options = {"vendor": vendor, "name": name, "base_url": address, "api_key": self._token, "model": ""}
-        return Entry(name, kind, "", options, missing, complete=True)
+        return Entry(name, kind, "", options if path is None else {**options, "path": path}, missing, complete=True)
 
     def _new_name(self, base: str) -> str:
         first, path = (_slug(text) for text in (base.strip("/").partition("/")[0], base))

@@ -19,7 +19,7 @@ from dispatch.yaml_lines import Place, YamlError, load
 from providers import PROVIDERS
 from providers.base import Rules
 from providers.connect import Proxy
-from providers.vendors import VENDORS, Vendor
+from providers.vendors import VENDORS, Vendor, of_kind
 from schemas.catalogue import schema_for
 
 log = getLogger("thinkline.models_file")
@@ -157,8 +157,8 @@ def _entries(
     place: Place = ("providers", name)
     if "#" in name or "/" in name:
         raise Incoherent(place, f"a provider's name may have neither # nor /: {name!r}")
-    vendor = next((row for row in VENDORS if row.name == name), Vendor(name=name, label=name, keyless=True))
-    kind = given.get("kind", name if name in CLOUDS else vendor.kind)
+    named = next((row for row in VENDORS if row.name == name), Vendor(name=name, label=name, keyless=True))
+    kind = given.get("kind", name if name in CLOUDS else named.kind)
     if kind == "demo":
         return [Entry(name, kind, "demo", {"name": name}, lenient=True)]
     if kind not in PROVIDERS:
@@ -167,10 +167,7 @@ def _entries(
         ]
     if kind in CLOUDS:
         return [_cloud(name, kind, {**given, "proxy": proxy}, variables, clouds, place)]
-    if "kind" in given:
-        like = next((row for row in VENDORS if row.kind == kind), vendor)
-        vendor = replace(vendor, kind=kind, compatible="", embedding_batch=like.embedding_batch)
-        vendor = replace(vendor, key_header=like.key_header, key_scheme=like.key_scheme)
+    vendor = replace(of_kind(kind, name) or named, kind=kind, compatible="") if "kind" in given else named
     overrides = {key: given[key] for key in ("frames", "strict", "usage", "embedding_batch") if key in given}
     vendor = replace(vendor, **overrides)
     complete = "models" in given and not given.get("pass_unknown", False)

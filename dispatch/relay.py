@@ -19,15 +19,17 @@ from dispatch.catalogue import Route
 from dispatch.entries import Filler
 from dispatch.race import Race
 from errors import ProxyError, UpstreamError
-from events import SILENCE, Event, Events, Ranks, Reasoning, Silence, Spoken, Start, Usage, Vectors, Verbatim
+from events import SILENCE, Event, Events, Images, Ranks, Reasoning, Silence, Spoken, Start, Usage, Vectors, Verbatim
 from providers.base import Call, State
 
-__all__ = ["Answer", "Ask", "Call", "Patience", "Relay"]
+__all__ = ["PATIENCE_FOR_IMAGES", "PATIENCE_FOR_WHOLE", "Answer", "Ask", "Call", "Patience", "Relay"]
 
 log = getLogger("thinkline.relay")
 
 PATIENCE_FOR_WHOLE = 4.0
 """How many times FIRST_EVENT_TIMEOUT an answer may take that comes in one piece (setting first_event_timeout)."""
+PATIENCE_FOR_IMAGES = 12.0
+"""The same for pictures: https://platform.openai.com/docs/guides/image-generation says up to two minutes for one."""
 
 
 class Answer:
@@ -194,7 +196,7 @@ class Answer:
     def _note(self, event: Event) -> None:
         if isinstance(event, Usage):
             self.usage = event
-        elif isinstance(event, (Verbatim, Vectors, Ranks)) and event.usage is not None:
+        elif isinstance(event, (Verbatim, Vectors, Ranks, Images)) and event.usage is not None:
             self.usage = event.usage
 
     def _keep_beat(self) -> None:
@@ -214,9 +216,9 @@ class Relay:
     state: State | None = None
     _turn: "count[int]" = field(default_factory=count, repr=False)
 
-    def call(self, request_id: str, *, streams: bool, caller: str = "") -> Call:
+    def call(self, request_id: str, *, streams: bool, caller: str = "", patience: float = PATIENCE_FOR_WHOLE) -> Call:
         """A caller's request begins. One that is not streamed is given longer for its first and only event."""
-        patience = 1.0 if streams else PATIENCE_FOR_WHOLE
+        patience = 1.0 if streams else patience
         return Call(request_id, self.heartbeat, patience, caller=caller, state=self.state)
 
     def answer(

@@ -21,6 +21,9 @@ def with_fallbacks(row: Row, names: Mapping[str, Row]) -> list[Row]:
 
 def beyond(row: Row, request: ChatRequest) -> Unsupported | None:
     """What the row is said not to be able to, and the request wants; None when it can."""
+    if row.only == "images":
+        where = "ask at /v1/images/generations"
+        return Unsupported(f"The model {row.name!r} makes pictures and does not chat: {where}.", param="model")
     if request.tools and not (row.tools and (row.stream_tools or not request.stream)):
         how = "" if not row.tools else " in a stream"
         return Unsupported(f"The model {row.name!r} calls no tools{how} (tool_call, stream_tool_call).", param="tools")
@@ -31,6 +34,13 @@ def beyond(row: Row, request: ChatRequest) -> Unsupported | None:
                 where = f"messages[{position}].content"
                 return Unsupported(f"The model {row.name!r} takes no images (multimodal).", param=where)
     return None
+
+
+def beyond_pictures(row: Row) -> Unsupported | None:
+    """The refusal of a model that only chats; None when it may draw."""
+    if row.only != "chat":
+        return None
+    return Unsupported(f"The model {row.name!r} chats and makes no pictures.", param="model")
 
 
 def turns(upstreams: tuple[Upstream, ...]) -> tuple[Upstream, ...]:

@@ -10,13 +10,15 @@ from providers.base import Provider
 
 PROVIDERS = {
     "anthropic": "providers.anthropic:Anthropic",
-    "cohere": "providers.cohere:Cohere",
     "bedrock": "providers.bedrock_agent:BedrockAgent",
     "bedrock-models": "providers.bedrock_models:BedrockModels",
+    "cohere": "providers.cohere:Cohere",
     "demo": "providers.demo:DemoProvider",
     "gemini": "providers.gemini:Gemini",
-    "openai_compatible": "providers.openai_compatible:OpenAICompatible",
+    "ideogram": "providers.ideogram:Ideogram",
     "oci": "providers.oci:OCI",
+    "openai_compatible": "providers.openai_compatible:OpenAICompatible",
+    "recraft": "providers.recraft:Recraft",
 }
 
 

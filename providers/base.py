@@ -9,7 +9,7 @@ from time import monotonic
 from typing import Any, Protocol
 
 from errors import HungUp, ProxyError, Unsupported
-from events import ChatRequest, EmbeddingsRequest, Events, RerankRequest
+from events import ChatRequest, EmbeddingsRequest, Events, ImagesRequest, RerankRequest
 
 USER_AGENT = "thinkline"
 
@@ -222,6 +222,10 @@ class Provider:
 
     def warm(self, call: Call, timeouts: Timeouts) -> None:
         """Have a connection at hand for the next caller, if one takes long to make. Raises as `chat` does."""
+
+    def images(self, request: ImagesRequest, target: Target, call: Call) -> Events:
+        """Yield one Images (and Silence before it). Raises as `chat` does."""
+        raise Unsupported(f"{self.name} makes no pictures.", param="model")
 
     def models(self, call: Call) -> Sequence[Model]:
         """The models that this upstream lists, asked of it each time; the catalogue caches. Raises as `chat` does."""

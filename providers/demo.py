@@ -8,6 +8,7 @@ import json
 import math
 import operator
 import re
+from base64 import b64encode
 from collections.abc import Generator, Iterable, Iterator, Sequence
 
 from errors import HungUp, InvalidRequest
@@ -19,6 +20,8 @@ from events import (
     Events,
     Finish,
     Image,
+    Images,
+    ImagesRequest,
     Ranks,
     Reasoning,
     RerankRequest,
@@ -29,6 +32,7 @@ from events import (
     Vectors,
 )
 from providers.base import Call, Model, Provider, Target
+from providers.demo_picture import USUAL, picture
 from providers.demo_script import Script, messages, script_for, text_of
 from providers.words import CJK, estimate_tokens, words
 
@@ -38,6 +42,7 @@ DIMENSIONS = 256
 MOST_DIMENSIONS = 4096
 MOST_CHOICES = 128
 
+SIZE = re.compile(r"(\d{1,5})x(\d{1,5})")
 _FEATURE = re.compile(rf"[{CJK}]|[^\W{CJK}]+")
 _SPOKEN = (Text, Reasoning, ToolArguments)
 
@@ -87,6 +92,19 @@ class DemoProvider(Provider):
             ranks.append((index, round((1 + alike) / 2, 6)))
         tokens = sum(map(_tokens, (request.query, *request.documents)))
         yield Ranks(sorted(ranks, key=lambda rank: -rank[1]), "demo-rerank", Usage(tokens, 0))
+
+    def images(self, request: ImagesRequest, target: Target, call: Call) -> Events:
+        """Patterns that follow from the prompt, as PNGs: in a data: URL, or as base64."""
+        size = SIZE.fullmatch(request.size)
+        wanted = (int(size[1]), int(size[2])) if size else USUAL
+        data = []
+        for number in range(request.n):
+            if call.gone:
+                raise HungUp
+            encoded = b64encode(picture(request.prompt, number, wanted)).decode()
+            how = {"b64_json": encoded} if request.as_base64 else {"url": f"data:image/png;base64,{encoded}"}
+            data.append({**how, "revised_prompt": request.prompt})
+        yield Images(data)
 
     def models(self, call: Call) -> Sequence[Model]:
         """One for chat and one for embeddings, though any name will do."""

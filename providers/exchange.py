@@ -20,7 +20,7 @@ import orjson
 from errors import ProxyError, UpstreamError
 from events import SILENCE, Event, Events, Silence, Text
 from providers.base import Call, Timeouts
-from providers.http import Account, Reply, send
+from providers.http import BODY_BYTES, Account, Reply, send
 from providers.sse import Frame, Splitter, frames
 from providers.translate import NONSENSE
 from providers.words import words
@@ -52,12 +52,15 @@ def accepted(reply: Reply, failure: Failure) -> Generator[Silence, None, None]:
         raise failure(reply.status, reply.headers, body)
 
 
-def read(reply: Reply) -> Generator[Silence, None, bytes]:
-    """The whole body."""
-    parts = []
+def read(reply: Reply, most: int = BODY_BYTES) -> Generator[Silence, None, bytes]:
+    """The whole body. Raises `reply.broken` for one of more than `most` bytes."""
+    parts, size = [], 0
     for data in reply:
         if data:
             parts.append(data)
+            size += len(data)
+            if size > most:
+                raise reply.broken(f"more than {most} bytes")
         else:
             yield SILENCE
     return b"".join(parts)

@@ -55,11 +55,12 @@ class Account:
         self._head = _lines({"Host": parts.netloc.rpartition("@")[2], "User-Agent": USER_AGENT, **headers})
 
     def request(self, method: str, path: str, headers: Mapping[str, str], body: bytes) -> bytes:
-        """The whole request as it goes over the wire."""
+        """The whole request as it goes over the wire. A body is JSON, unless `headers` have another Content-Type."""
         query = self._query.replace("?", "&", 1) if "?" in path else self._query
         line = f"{method} {self._path}{path}{query} HTTP/1.1\r\n"
-        length = f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\n" if body else ""
-        head = f"{line}{self._head}{_lines(headers)}{length}Accept: */*\r\n\r\n"
+        typed = {"Content-Type": "application/json", **headers} if body else headers
+        length = f"Content-Length: {len(body)}\r\n" if body else ""
+        head = f"{line}{self._head}{_lines(typed)}{length}Accept: */*\r\n\r\n"
         return head.encode("latin-1") + body
 
 

@@ -10,12 +10,24 @@ from typing import Any
 import orjson
 
 from errors import ProxyError, UpstreamError
-from events import ChatRequest, EmbeddingsRequest, Events, Ranks, RerankRequest, Silence, Usage, Vectors
+from events import (
+    ChatRequest,
+    EmbeddingsRequest,
+    Events,
+    Images,
+    ImagesRequest,
+    Ranks,
+    RerankRequest,
+    Silence,
+    Usage,
+    Vectors,
+)
 from providers.base import Call, Model, Provider, Target, Timeouts
 from providers.exchange import accepted, awaited, read, request_id, tell_dropped
 from providers.failures import failure
 from providers.http import Account, Reply, send, warm
 from providers.openai_answer import answered, value
+from providers.pictures import Gallery, pictures, seconds
 from providers.translate import NONSENSE, no_images
 from providers.vendors import Vendor
 
@@ -28,6 +40,14 @@ PARAMETERS = frozenset({
     "stream_options", "temperature", "tool_choice", "tools", "top_logprobs", "top_p", "user", "verbosity",
     "web_search_options",
 })  # fmt: skip
+# https://platform.openai.com/docs/api-reference/images/create, and those that openai 3.52 has besides
+IMAGE_PARAMETERS = frozenset({
+    "background", "complexity", "frame_count", "frame_duration_ms", "model", "moderation", "n", "output_compression",
+    "output_format", "partial_images", "prompt", "quality", "response_format", "safety_identifier", "size", "style",
+    "svg", "user",
+})  # fmt: skip
+IMAGE_DETAILS = ("background", "output_format", "quality", "size", "usage")
+"""What OpenAI's answer has besides the pictures."""
 
 
 class OpenAICompatible(Provider):
@@ -40,6 +60,7 @@ class OpenAICompatible(Provider):
         self.default_model = model or vendor.model
         self._vendor = vendor
         self._account = Account(self.name, base_url, vendor.credential(api_key), proxy)
+        self._gallery = Gallery(self.name, base_url, vendor.pictures, proxy)
         self._failure = partial(failure, self.name)
 
     def chat(self, request: ChatRequest, target: Target, call: Call) -> Events:
@@ -91,6 +112,19 @@ class OpenAICompatible(Provider):
         """Keep a connection open there."""
         warm(self._account, call, timeouts)
 
+    def images(self, request: ImagesRequest, target: Target, call: Call) -> Events:
+        """POST /images/generations. How many pictures one request may have is for the upstream to say."""
+        body = images_to_upstream(request, target, strict=self._vendor.strict)
+        tell_dropped(self.name, request.body, body)
+        answer = yield from self._json("POST", "/images/generations", orjson.dumps(body), target, call)
+        try:
+            drawn = images_from_upstream(answer)
+        except NONSENSE as error:
+            raise self._nonsense(f"pictures without {error}") from error
+        if request.as_base64:
+            yield from self._gallery.unpack(drawn.data, call, target.timeouts)
+        yield drawn
+
     def models(self, call: Call) -> Sequence[Model]:
         """GET /models; also a bare array, as some servers answer."""
         data = awaited(self._json("GET", "/models", b"", Target(self, self.default_model), call))
@@ -98,7 +132,7 @@ class OpenAICompatible(Provider):
         if not isinstance(rows, list):
             raise self._nonsense("no list of models")
         named = [row for row in rows if isinstance(row, dict) and isinstance(row.get("id"), str)]
-        return [Model(row["id"], str(row.get("owned_by") or self.name), _seconds(row.get("created"))) for row in named]
+        return [Model(row["id"], str(row.get("owned_by") or self.name), seconds(row.get("created"))) for row in named]
 
     def _send(self, method: str, path: str, body: bytes, target: Target, call: Call) -> Reply:
         return send(self._account, method, path, request_id(call), body, call, target.timeouts)
@@ -144,6 +178,22 @@ def embeddings_to_upstream(request: EmbeddingsRequest, batch: list[Any], model: 
     return {"model": model, "input": batch, **{key: value for key, value in optional.items() if value is not None}}
 
 
-def _seconds(value: Any) -> int:
-    """A time as servers list it, in whole seconds; 0 for what is none."""
-    return int(value) if isinstance(value, (int, float)) and 0 < value < 2**40 else 0
+def images_to_upstream(request: ImagesRequest, target: Target, *, strict: bool) -> dict[str, Any]:
+    """The body as it came, for this target; without a model where the caller names none, so that the upstream chooses.
+
+    gpt-image models refuse `response_format` and `style`: they always give base64.
+    """
+    body = {key: value for key, value in request.body.items() if not strict or key in IMAGE_PARAMETERS}
+    if request.model:
+        body["model"] = target.model
+    if "gpt-image" in target.model:
+        body = {key: value for key, value in body.items() if key not in ("response_format", "style")}
+    return target.rules.apply(body)
+
+
+def images_from_upstream(answer: Any) -> Images:
+    """The pictures of an answer, and what else OpenAI's has. Raises one of NONSENSE."""
+    details = {key: answer[key] for key in IMAGE_DETAILS if answer.get(key) is not None}
+    told = details.get("usage")
+    usage = Usage(int(told["input_tokens"]), int(told["output_tokens"])) if told else None
+    return Images(pictures(answer), seconds(answer.get("created")), usage, details)

@@ -25,6 +25,8 @@ class Vendor:
     frames           auto: bytes pass while they hold only OpenAI's own keys; rebuilt, verbatim: always (R6)
     embedding_batch  inputs that one embeddings request may have
     keyless          answers without a key (a server of one's own)
+    only             "images" for one that makes pictures and does not chat
+    pictures         its own domains, from which its pictures may be fetched
     """
 
     name: str
@@ -42,6 +44,8 @@ class Vendor:
     frames: Literal["auto", "verbatim", "rebuilt"] = "auto"
     embedding_batch: int = 2048
     keyless: bool = False
+    only: Literal["", "images"] = ""
+    pictures: tuple[str, ...] = ()
 
     def at(self, address: str) -> "Vendor":
         """The row as it is at an address: a vendor's OpenAI-shaped endpoint speaks that dialect, to a bearer token."""
@@ -128,4 +132,30 @@ VENDORS = (
     Vendor(name="vllm", label="vLLM", path="/v1", keyless=True),
     Vendor(name="llamacpp", label="llama.cpp", path="/v1", keyless=True),
     Vendor(name="lmstudio", label="LM Studio", path="/v1", keyless=True),
+    Vendor(
+        name="ideogram",
+        label="Ideogram (pictures)",
+        kind="ideogram",
+        base_url="https://api.ideogram.ai",
+        model="V_3",
+        key_header="Api-Key",
+        key_scheme="",
+        only="images",
+        pictures=("ideogram.ai",),
+    ),
+    Vendor(
+        name="recraft",
+        label="Recraft (pictures)",
+        kind="recraft",
+        base_url="https://external.api.recraft.ai/v1",
+        model="recraftv3",
+        only="images",
+        pictures=("recraft.ai",),
+    ),
 )
+
+
+def of_kind(kind: str, name: str) -> Vendor | None:
+    """What a provider of another name has in common with the vendor whose dialect it speaks, if that has its own."""
+    found = next((row for row in VENDORS if row.kind == kind != "openai_compatible"), None)
+    return replace(found, name=name, label=name) if found else None

@@ -17,6 +17,7 @@ from schemas.answers import ANSWERS, COUNT, TEXT, Json, array, record, ref, valu
 from schemas.chat import ChatSchema
 from schemas.embeddings import INPUTS, EmbeddingsSchema
 from schemas.fields import Either, Number, Truth, Whole
+from schemas.images import ImagesSchema
 from schemas.rerank import RerankSchema
 
 VERSION = "0.1.0"
@@ -44,6 +45,9 @@ REQUESTS: dict[str, tuple[type[Schema], str]] = {
         "is a 400 that says so. A null counts as a key left out. `provider`, `session_id` and `include_reasoning` are "
         "this server's own: with the openai package, send them in `extra_body`.")),
     "EmbeddingsRequest": (EmbeddingsSchema, "Other keys are allowed. A null counts as a key left out."),
+    "ImagesRequest": (ImagesSchema, (
+        "Other keys are allowed: an upstream of OpenAI's kind gets them as they came, Ideogram and Recraft those that "
+        "are their own. A null counts as a key left out.")),
     "RerankRequest": (RerankSchema, "Other keys are allowed. A null counts as a key left out."),
 }
 FIELDS = {
@@ -124,6 +128,9 @@ _TEXTS = {"texts": ("Two texts", {"model": "text-embedding-3-small", "input": ["
 _RANKED = {"ranked": ("Two documents", {"model": "rerank-v3.5", "query": "When do you open?",
     "documents": ["We open at nine.", "Our address is 1 High Street."], "top_n": 1})}
 
+_DRAWN = {"drawn": ("One picture", {"model": "gpt-image-1.5", "prompt": "A lighthouse at dawn, in watercolour.",
+    "size": "1024x1024"})}
+
 _HEAD = {"id": "chatcmpl-1", "object": "chat.completion", "created": 1767225600, "model": "gpt-4o-mini"}
 _WHOLE = {**_HEAD, "choices": [
     {"index": 0, "message": {"role": "assistant", "content": "Hello there!"}, "finish_reason": "stop"}]}
@@ -170,6 +177,9 @@ PATHS: dict[str, Json] = {
     "/rerank": {"post": _operation("rerank", "Embeddings", "Put documents in order of relevance",
         "The shape that Cohere and Jina have in common.", _answer("The order.", _media(ref("Ranking"))), _ASKED,
         requestBody=_body("RerankRequest", _RANKED))},
+    "/images/generations": {"post": _operation("createImage", "Images", "Make pictures",
+        "From a prompt, by OpenAI, Ideogram, Recraft, or what else makes pictures as OpenAI does.",
+        _answer("The pictures.", _media(ref("Images"))), _ASKED, requestBody=_body("ImagesRequest", _DRAWN))},
     "/models": {"get": _operation("listModels", "Models", "List the models",
         "The models of the default provider by their names, those of the others as `provider/model`.",
         _answer("The models.", _media(ref("ModelList"))), "401 500")},

@@ -212,6 +212,8 @@ def test_the_examples_keep_to_the_schemas(path, method):
         ("post", "/embeddings", {"input": "Hello"}),
         ("post", "/embeddings", {"input": ["Hello", "there"], "encoding_format": "base64"}),
         ("post", "/embeddings", {"input": []}),
+        ("post", "/images/generations", {"prompt": "Hello", "n": 2}),
+        ("post", "/images/generations", {"prompt": ""}),
         ("get", "/models", None),
         ("get", "/models/{id}", None),
         ("get", "/providers", None),

@@ -38,11 +38,11 @@ MAY_IMPORT: Mapping[str, str] = {
     # A vendor's file: the means, and no other vendor's.
     "providers.*": (
         "providers.base providers.http providers.exchange providers.translate providers.turns "
-        "providers.sse providers.words providers.failures providers.vendors events errors"
+        "providers.sse providers.words providers.failures providers.pictures providers.vendors events errors"
     ),
     "providers.openai_compatible": (
         "providers.base providers.http providers.exchange providers.translate providers.failures providers.chunks "
-        "providers.openai_answer providers.vendors events errors"
+        "providers.openai_answer providers.pictures providers.vendors events errors"
     ),
     "providers.oci*": (
         "providers.oci.* providers.base providers.http providers.exchange providers.translate providers.turns "
@@ -75,6 +75,10 @@ MAY_IMPORT: Mapping[str, str] = {
     "providers.translate": "errors events",
     "providers.turns": "providers.translate errors",
     "providers.claude": "",
+    "providers.pictures": (
+        "providers.base providers.http providers.exchange providers.failures providers.translate providers.vendors "
+        "events errors"
+    ),
     "providers.connect": "providers.base providers.engine errors",
     "providers.aws": (
         "providers.base providers.http providers.exchange providers.failures providers.aws_failures events errors"
@@ -107,7 +111,10 @@ ENVIRONMENT = {"config"}
 """Who may read the environment."""
 
 MOST_LINES = 300
-LONGER: Mapping[str, str] = {"config.py": "a list of settings, of a few lines each"}
+LONGER: Mapping[str, str] = {
+    "config.py": "a list of settings, of a few lines each",
+    "events.py": "what is asked and what is said, as values of a few lines each",
+}
 """Files that may be longer, each with the reason."""
 
 

@@ -10,7 +10,7 @@ from urllib.parse import quote
 from flask import Response, g, request
 
 from dispatch.catalogue import Route
-from dispatch.relay import Answer, Ask
+from dispatch.relay import PATIENCE_FOR_WHOLE, Answer, Ask
 from errors import HungUp, ProxyError
 from events import Event
 from schemas.completion import ChunkEncoder
@@ -40,9 +40,10 @@ class Line:
         reasoning: bool = True,
         fills: bool = False,
         through: Callable[[Iterable[Event]], Iterator[Event]] | None = None,
+        patience: float = PATIENCE_FOR_WHOLE,
     ) -> None:
         rooms = house()
-        self.call = rooms.relay.call(g.request_id, streams=streams, caller=g.caller)
+        self.call = rooms.relay.call(g.request_id, streams=streams, caller=g.caller, patience=patience)
         self.answer: Answer = rooms.relay.answer(
             route, ask, self.call, streams=streams, reasoning=reasoning, fills=fills
         )

@@ -27,6 +27,19 @@ DIMENSIONS = 8
 BATCH = 2048
 PIXEL = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="
 
+IMAGE_DETAILS: Mapping[str, Any] = {
+    "background": "opaque",
+    "output_format": "png",
+    "quality": "low",
+    "size": "1024x1024",
+    "usage": {
+        "input_tokens": 11,
+        "input_tokens_details": {"image_tokens": 0, "text_tokens": 11},
+        "output_tokens": 272,
+        "total_tokens": 283,
+    },
+}
+
 ERRORS: Mapping[int, tuple[str, str, str | None]] = {
     400: ("Invalid value for 'messages'.", "invalid_request_error", "invalid_value"),
     401: ("Incorrect API key provided.", "invalid_request_error", "invalid_api_key"),
@@ -219,9 +232,15 @@ def _check_image(body: Mapping[str, Any]) -> None:
         for name in ("response_format", "style"):
             if name in body:
                 raise Refused(400, f"Unknown parameter: '{name}'.", param=name, code="unknown_parameter")
+    if body.get("model") == "dall-e-3" and body.get("n", 1) != 1:
+        raise Refused(400, "Invalid 'n': integer above maximum value.", param="n", code="integer_above_max_value")
 
 
 def _images(body: Mapping[str, Any]) -> Reply:
-    packed = body.get("response_format") == "b64_json" or str(body.get("model")).startswith("gpt-image")
+    if str(body.get("model")).startswith("gpt-image"):
+        data = [{"b64_json": PIXEL}] * body.get("n", 1)
+        return _json(200, {"created": CREATED, "data": data, **IMAGE_DETAILS})
+    packed = body.get("response_format") == "b64_json"
     image = {"b64_json": PIXEL} if packed else {"url": "https://images.invalid/1.png"}
-    return _json(200, {"created": CREATED, "data": [image] * body.get("n", 1)})
+    revised = {"revised_prompt": f"{body['prompt']}, in detail"} if body.get("model") == "dall-e-3" else {}
+    return _json(200, {"created": CREATED, "data": [{**image, **revised}] * body.get("n", 1)})
