@@ -1008,9 +1008,12 @@ def test_the_example_loads_with_nothing_set() -> None:
     assert [each.name for each in found.rows if each.fallbacks] == ["fast"]
 
 
-def test_the_readmes_example_loads(read: Callable[..., Listing], refused: Callable[..., tuple[int, str]]) -> None:
+def test_the_readmes_examples_load(read: Callable[..., Listing], refused: Callable[..., tuple[int, str]]) -> None:
     readme = (ROOT / "README.md").read_text()
-    text = re.findall(r"^```yaml\n(.*?)^```$", readme, re.MULTILINE | re.DOTALL)[0]
+    texts = re.findall(r"^```yaml\n(.*?)^```$", readme, re.MULTILINE | re.DOTALL)
+    for text in texts:
+        assert read(text, OPENAI_API_KEY="k", OCI_COMPARTMENT="c").rows
+    text = next(each for each in texts if "aliases" in each)
     assert [each.aliases for each in read(text, OPENAI_API_KEY="k").rows] == [("default", "quick"), ()]
     line, reason = refused(text.replace("provider: openai", "provder: openai"), OPENAI_API_KEY="k")
     assert f"models.yaml, line {line}: {reason}\n" in readme

@@ -105,7 +105,7 @@ def by_profile(profile: Profile, *, by_token: bool) -> Signature:
         key = load_private_key(pem, values.get("pass_phrase"))
         if by_token:
             token = _text(profile, values, "security_token_file", read).strip()
-            signer, expires = SecurityTokenSigner(token, key), claims(token).get("exp", inf)
+            signer, expires = SecurityTokenSigner(token, key), claims(token).get("exp", 0.0)
         else:
             signer = Signer(*(values[name] for name in KEY_FIELDS), None, values.get("pass_phrase"), pem)
     except (ValueError, TypeError, ClientError) as error:
@@ -115,7 +115,7 @@ def by_profile(profile: Profile, *, by_token: bool) -> Signature:
     if not by_token and _fingerprint(key) != values["fingerprint"].lower():
         raise _wrong(profile, "has a fingerprint that is not its key's")
     if expires < time():
-        raise _wrong(profile, "has a session token that has expired; `oci session authenticate` makes a new one")
+        raise _wrong(profile, "has no session token that is still valid; `oci session authenticate` makes a new one")
     return Signature(signer, region, tenancy, expires, tuple((path, _stamp(path)) for path in read))
 
 

@@ -39,6 +39,7 @@ def no_done(reply: Reply) -> Reply:
 @fault(Phase.END, whole=False, harmless=True)
 def held_after_finish(connection: Connection, reply: Reply) -> None:
     """After the finish reason (and usage) comes nothing: no end mark, no last chunk, no close."""
+    connection.pause(reply.delay)
     connection.send(reply.head())
     send_chunks(connection, reply.without("done").pieces)
     connection.hold()
@@ -47,6 +48,7 @@ def held_after_finish(connection: Connection, reply: Reply) -> None:
 @fault(Phase.END, whole=False, harmless=True)
 def held_after_done(connection: Connection, reply: Reply) -> None:
     """After the end mark comes nothing: no last chunk, no close."""
+    connection.pause(reply.delay)
     connection.send(reply.head())
     send_chunks(connection, reply.pieces)
     connection.hold()
