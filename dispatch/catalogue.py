@@ -7,6 +7,7 @@ and a source that has something new swaps in another.
 import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from itertools import count
 from typing import Any
 
@@ -14,7 +15,7 @@ from dispatch.entries import Entry, Listing, Row, Upstream
 from errors import InvalidRequest, UnknownModel, Unsupported
 from events import ChatRequest
 from providers import build
-from providers.base import Provider, Target, Timeouts
+from providers.base import Model, Provider, Target, Timeouts
 
 SOURCES = ("file", "list", "environment")
 """Who is believed, first to last, when two tell of the same name (R11)."""
@@ -45,6 +46,15 @@ class Snapshot:
     def rows(self) -> list[Row]:
         """Every row once."""
         return [row for name, row in self.names.items() if name == row.name]
+
+    @cached_property
+    def models(self) -> Mapping[str, Model]:
+        """The rows that somebody can answer for, under every name and alias."""
+        return {
+            name: Model(name, row.owned_by, row.created)
+            for name, row in self.names.items()
+            if any(self.entries[upstream.provider].available for upstream in row.upstreams)
+        }
 
     def available(self) -> list[Entry]:
         """The entries that can be used, in order."""
