@@ -241,7 +241,7 @@ def is_this_machine(host: str) -> bool:
     if host in ("localhost", "localhost.localdomain") or host.startswith(("unix:", "/")):
         return True
     try:
-        return ip_address(host.strip("[]").partition("%")[0]).is_loopback
+        return ip_address(host.strip("[]")).is_loopback  # which knows an IPv6 address's zone
     except ValueError:
         return False
 

@@ -7,7 +7,7 @@ and a source that has something new swaps in another.
 import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
-from functools import partial
+from functools import cached_property, partial
 from itertools import count
 from typing import Any
 
@@ -16,7 +16,7 @@ from dispatch.rows import beyond, beyond_pictures, turns, with_fallbacks
 from errors import InvalidRequest, UnknownModel, Unsupported
 from events import ChatRequest
 from providers import build
-from providers.base import Provider, Target, Timeouts
+from providers.base import Model, Provider, Target, Timeouts
 
 Beyond = Callable[[Row], Unsupported | None]
 """What a row is said not to be able to, of what a request wants."""
@@ -55,6 +55,15 @@ class Snapshot:
     def rows(self) -> list[Row]:
         """Every row once."""
         return [row for name, row in self.names.items() if name == row.name]
+
+    @cached_property
+    def models(self) -> Mapping[str, Model]:
+        """The rows that somebody can answer for, under every name and alias."""
+        return {
+            name: Model(name, row.owned_by, row.created)
+            for name, row in self.names.items()
+            if any(self.entries[upstream.provider].available for upstream in row.upstreams)
+        }
 
     def available(self) -> list[Entry]:
         """The entries that can be used, in order."""

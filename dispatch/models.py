@@ -4,15 +4,16 @@ Asked for on the first request, all upstreams at once, and kept for a while; an 
 list, or shows its default model. Never at import, and never on the way of a chat request.
 """
 
+import operator
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from logging import getLogger
 from time import monotonic
 
 from dispatch.catalogue import Catalogue, Snapshot
-from dispatch.entries import Entry, Row
+from dispatch.entries import Entry
 from errors import HungUp, ProxyError, UnknownModel
 from providers.base import Call, Model, Timeouts
 
@@ -39,31 +40,28 @@ class Models:
         self._ttl = ttl
         self._clock = clock
         self._kept: dict[str, _Kept] = {}
+        self._union: tuple[tuple[object, ...], Sequence[Model]] = ((), ())
         self._lock = threading.Lock()
 
-    def all(self) -> list[Model]:
+    def all(self) -> Sequence[Model]:
         """Every model that can be called, by the ids to call it by: the catalogue's names and aliases, what the default
         provider lists, and what the others list with their names before it. The demo is listed while it is alone.
         """
         snapshot = self._catalogue.snapshot
-        models = {
-            name: Model(name, row.owned_by, row.created)
-            for name, row in snapshot.names.items()
-            if _usable(snapshot, row)
-        }
         asked = [entry for entry in snapshot.available() if not entry.complete and "#" not in entry.name]
-        if models or snapshot.entries[snapshot.default].kind != "demo":
+        if snapshot.models or snapshot.entries[snapshot.default].kind != "demo":
             asked = [entry for entry in asked if entry.kind != "demo"]
         with self._lock:  # one asks, the others wait for what it hears
             due = [entry for entry in asked if self._is_due(entry)]
             if due:
                 with ThreadPoolExecutor(max_workers=len(due), thread_name_prefix="models") as pool:
                     self._kept.update(zip((entry.name for entry in due), pool.map(self._ask, due), strict=True))
-        for entry in asked:
-            prefix = "" if entry.name == snapshot.default else f"{entry.name}/"
-            for model in self._kept[entry.name].models:
-                models.setdefault(prefix + model.id, replace(model, id=prefix + model.id))
-        return list(models.values())
+            heard = [self._kept[entry.name] for entry in asked]
+            before, models = self._union
+            if len(before) != 1 + len(heard) or any(map(operator.is_not, before, (snapshot, *heard))):
+                models = _union(snapshot, zip(asked, heard, strict=True))
+                self._union = (snapshot, *heard), models
+            return models
 
     def one(self, identifier: str) -> Model:
         """The model of that id, which may have the default provider's name before it. Raises UnknownModel."""
@@ -90,5 +88,10 @@ class Models:
         return _Kept(last.models if last else fallback, self._clock() + min(RETRY_SECONDS, self._ttl))
 
 
-def _usable(snapshot: Snapshot, row: Row) -> bool:
-    return any(snapshot.entries[upstream.provider].available for upstream in row.upstreams)
+def _union(snapshot: Snapshot, heard: Iterable[tuple[Entry, _Kept]]) -> list[Model]:
+    models = dict(snapshot.models)
+    for entry, kept in heard:
+        prefix = "" if entry.name == snapshot.default else f"{entry.name}/"
+        for model in kept.models:
+            models.setdefault(prefix + model.id, replace(model, id=prefix + model.id))
+    return list(models.values())

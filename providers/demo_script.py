@@ -49,6 +49,9 @@ _ASKED_ABOUT_ITSELF = re.compile(
     r"^\W*help\b|\b(?:who|what) are you\b|\babout yourself\b|\byour name\b|\bwhat can you do\b|\bset you up\b",
     re.IGNORECASE,
 )
+_OBJECT = re.compile(r"^\{", re.MULTILINE)
+_SCHEMAS = 3
+"""So many objects are looked at in a message."""
 
 _ATTACHMENTS = {
     "image_url": "image",
@@ -152,7 +155,25 @@ def _formatted(request: ChatRequest, heard: str, reply: str) -> str:
         described = wanted.get("json_schema")
         schema = described.get("schema") if isinstance(described, Mapping) else None
         return json.dumps(example(schema, heard), ensure_ascii=False)
-    return json.dumps({"message": reply}, ensure_ascii=False) if kind == "json_object" else reply
+    if kind != "json_object":
+        return reply
+    schema = _told_schema(request)
+    return json.dumps(example(schema, heard) if schema else {"message": reply}, ensure_ascii=False)
+
+
+def _told_schema(request: ChatRequest) -> Mapping[str, Any] | None:
+    """The JSON schema that stands in a message, as clients tell it that ask for a json_object (instructor does)."""
+    for message in messages(request):
+        told = text_of(message.get("content"))
+        for start in islice(_OBJECT.finditer(told), _SCHEMAS):
+            try:
+                found, _ = json.JSONDecoder().raw_decode(told, start.start())
+            except (ValueError, RecursionError):
+                continue
+            if isinstance(found.get("properties"), dict):
+                schema: Mapping[str, Any] = found
+                return schema
+    return None
 
 
 def _reply(heard: str, content: Any, results: Sequence[str]) -> str:

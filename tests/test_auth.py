@@ -56,6 +56,8 @@ OTHER_HOSTS = (
     "192.168.1.20:8000",
     "localhost.example.com",
     "127.0.0.1.nip.io",
+    "127.0.0.1%00.example.com",
+    "[::ffff:8.8.8.8]",
 )
 THIS_HOST = ("localhost", "localhost:8000", "127.0.0.1:8000", "127.0.0.1", "[::1]:8000", "LOCALHOST:8000")
 

@@ -3,7 +3,7 @@
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
-from time import monotonic
+from time import process_time
 from typing import Any
 
 import pytest
@@ -598,9 +598,10 @@ def many() -> Listing:
 
 
 def seconds(work: Callable[[], object]) -> float:
-    started = monotonic()
+    """Of CPU: what the machine does besides does not count."""
+    started = process_time()
     work()
-    return monotonic() - started
+    return process_time() - started
 
 
 def test_ten_thousand_models_are_put_together_and_found_quickly(many: Listing) -> None:
@@ -617,6 +618,7 @@ def test_ten_thousand_models_are_listed_quickly(app_with: Callable[..., Any], ma
     where: Catalogue = client.application.extensions["thinkline"].catalogue
     where.replace("file", many)
     assert seconds(lambda: client.get("/v1/models")) < SECOND
+    assert seconds(lambda: [client.get("/v1/models") for _ in range(10)]) < SECOND
     assert len(client.get("/v1/models").get_json()["data"]) >= 20_000
     assert seconds(lambda: client.get("/v1/models/alias-9999")) < SECOND
     with pytest.raises(ProxyError):
