@@ -24,6 +24,8 @@ from providers.vendors import Vendor
 
 VERSION = "/v1beta"
 """Added to an address that names no version, as Google's SDK takes it."""
+STREAM = "streamGenerateContent?alt=sse"
+"""Without `alt` the parts of the answer come as one JSON array."""
 MOST_PAGES = 20
 
 TASKS = {
@@ -57,8 +59,7 @@ class Gemini(Provider):
         body = to_upstream(request, target, thoughts.recall)
         tell_dropped(self.name, request.body, TAKEN | ({"reasoning_effort"} if thinks_by(target.model) else set()))
         reading = Reading(request.body.get("n", 1), thoughts.keep, self._in_band)
-        method = "streamGenerateContent?alt=sse" if request.stream else "generateContent"
-        path = f"/{resource(target.model)}:{method}"
+        path = f"/{resource(target.model)}:{STREAM if request.stream else 'generateContent'}"
         reply = send(self._account, "POST", path, request_id(call), orjson.dumps(body), call, target.timeouts)
         try:
             yield from accepted(reply, self._failure)

@@ -88,7 +88,7 @@ class GeminiUpstream(Scripted):
 
     def _answer_to(self, received: Received) -> tuple[Answer, Reply]:
         parts, query = urlsplit(received.path), parse_qs(urlsplit(received.path).query)
-        found = re.fullmatch(r"/v1beta/(models)(?:/([^/:]+):(\w+))?", parts.path)
+        found = re.fullmatch(r"/v1(?:beta)?/(models)(?:/([^/:]+):(\w+))?", parts.path)
         if not found:
             raise Refused(404, f"Unknown path {parts.path}")
         self._authorize(received, query)
@@ -146,7 +146,8 @@ class GeminiUpstream(Scripted):
             calls = [part for part in content["parts"] if "functionCall" in part]
             for number, part in enumerate(calls):
                 signature = part.get("thoughtSignature")
-                if signature and signature not in (*self.signatures, STAND_IN):
+                known = (signature or "").replace("-", "+").replace("_", "/") in self.signatures  # bytes, either way
+                if signature and not known and signature != STAND_IN:
                     raise Refused(400, "Corrupted thought signature.")
                 if strict and at > start and number == 0 and not signature:
                     name = part["functionCall"]["name"]
