@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Callable, Iterator, Mapping
+from math import isfinite
 from typing import Any
 
 import orjson
@@ -21,10 +22,21 @@ from events import (
 )
 from providers.base import Target
 from providers.sse import Frame
-from providers.translate import cap, choice, functions, image_url, inlined, only_text_comes_back, text, wanted_format
+from providers.translate import (
+    Json,
+    cap,
+    choice,
+    functions,
+    image_url,
+    inlined,
+    name,
+    only_text_comes_back,
+    string,
+    text,
+    tokens,
+    wanted_format,
+)
 from providers.turns import OPENING, Turn, conversation, instructions
-
-Json = dict[str, Any]
 
 MOST_STOPS = 5
 NUMBERS: Mapping[str, tuple[str, float, float]] = {
@@ -36,7 +48,7 @@ NUMBERS: Mapping[str, tuple[str, float, float]] = {
 """Ours -> theirs, and its range: it is narrower than OpenAI's, and what is beyond it means its end."""
 SAME = ("temperature", "seed", "logprobs")
 OWN = ("documents", "citation_options", "safety_mode", "strict_tools", "priority", "thinking", "k", "p")
-"""Cohere's own parameters, which its callers may give as they are."""
+"""Cohere's own, which callers may give as they are."""
 TAKEN = frozenset(
     {"model", "messages", "stream", "stream_options", "max_tokens", "max_completion_tokens", "stop", "n", "modalities"}
     | {"tools", "tool_choice", "functions", "function_call", "response_format", *NUMBERS, *SAME, *OWN}
@@ -59,12 +71,12 @@ FINISH_REASONS: Mapping[str, FinishReason] = {
 
 def to_upstream(request: ChatRequest, target: Target) -> Json:
     """The body of v2/chat. Raises InvalidRequest and Unsupported."""
-    name = target.provider.name
-    only_text_comes_back(request, name)
+    whose = target.provider.name
+    only_text_comes_back(request, whose)
     if request.body.get("n", 1) > 1:
-        raise Unsupported(f"{name} gives one answer to a request.", param="n")
+        raise Unsupported(f"{whose} gives one answer to a request.", param="n")
     if len(request.stop) > MOST_STOPS:
-        raise Unsupported(f"{name} takes at most {MOST_STOPS} stop sequences.", param="stop")
+        raise Unsupported(f"{whose} takes at most {MOST_STOPS} stop sequences.", param="stop")
     body: Json = {"model": target.model, "messages": _messages(request), "stream": request.stream}
     body |= {key: request.body[key] for key in (*SAME, *OWN) if key in request.body}
     for ours, (theirs, least, most) in NUMBERS.items():
@@ -87,8 +99,8 @@ def _messages(request: ChatRequest) -> list[Json]:
 
 
 def _message(turn: Turn) -> Json:
-    if turn.role == "tool":
-        return {"role": "tool", "tool_call_id": turn.answers, "content": _text(turn)}
+    if turn.role == "tool":  # an empty content is refused, and a result is a JSON object by the page
+        return {"role": "tool", "tool_call_id": turn.answers, "content": _text(turn) or "{}"}
     if turn.role == "user":
         content = [_part(part, where) for where, part in turn.parts]
         if all(part["type"] == "text" for part in content):
@@ -163,12 +175,13 @@ class Reading:
         self.finished = False
         self.done = False
         self._failed = failed
-        self._argued: set[Any] = set()
+        self._argued: dict[Any, bool] = {}
 
     def events(self, frame: Frame) -> Iterator[Event]:
         """What a frame says."""
         if frame.data == b"[DONE]":
             self.done = True
+        if self.done or self.finished:
             return
         data = orjson.loads(frame.data)
         kind, delta = data.get("type", ""), data.get("delta") or {}
@@ -177,7 +190,7 @@ class Reading:
             case "content-start" | "content-delta":
                 yield from _content(message.get("content") or {}, _logprobs([data.get("logprobs")]))
             case "tool-plan-delta":
-                yield Reasoning(message["tool_plan"])
+                yield Reasoning(string(message["tool_plan"]))
             case "tool-call-start" | "tool-call-delta" | "tool-call-end":
                 yield from self._call(kind, data["index"], message.get("tool_calls") or {})
             case "citation-start":
@@ -192,12 +205,15 @@ class Reading:
 
     def _call(self, kind: str, key: int, call: Mapping[str, Any]) -> Iterator[Event]:
         function = call.get("function") or {}
+        if (kind == "tool-call-start") == (key in self._argued):
+            raise ValueError(f"{kind} of the call {key!r}")
         if kind == "tool-call-start":
-            yield ToolCall(key, function["name"], call.get("id") or "")
+            self._argued[key] = False
+            yield ToolCall(key, name(function["name"]), string(call.get("id") or ""))
         if piece := function.get("arguments"):
-            self._argued.add(key)
-            yield ToolArguments(key, piece)
-        if kind == "tool-call-end" and key not in self._argued:
+            self._argued[key] = True
+            yield ToolArguments(key, string(piece))
+        if kind == "tool-call-end" and not self._argued[key]:
             yield ToolArguments(key, "{}")
 
 
@@ -206,23 +222,23 @@ def events_of_body(body: Any) -> Iterator[Event]:
     message = body["message"]
     logprobs = _logprobs(body.get("logprobs") or [])
     if message.get("tool_plan"):
-        yield Reasoning(message["tool_plan"])
+        yield Reasoning(string(message["tool_plan"]))
     for part in message.get("content") or ():
         yield from _content(part, logprobs)
         if part.get("text"):
             logprobs = None
     for key, call in enumerate(message.get("tool_calls") or ()):
-        yield ToolCall(key, call["function"]["name"], call.get("id") or "")
-        yield ToolArguments(key, call["function"].get("arguments") or "{}")
+        yield ToolCall(key, name(call["function"]["name"]), string(call.get("id") or ""))
+        yield ToolArguments(key, string(call["function"].get("arguments") or "{}"))
     yield from _citations(message.get("citations"))
     yield from _end(body)
 
 
 def _content(part: Mapping[str, Any], logprobs: Json | None) -> Iterator[Event]:
     if part.get("thinking"):
-        yield Reasoning(part["thinking"])
+        yield Reasoning(string(part["thinking"]))
     if part.get("text"):
-        yield Text(part["text"], logprobs=logprobs)
+        yield Text(string(part["text"]), logprobs=logprobs)
 
 
 def _end(told: Mapping[str, Any]) -> Iterator[Event]:
@@ -237,13 +253,21 @@ def _end(told: Mapping[str, Any]) -> Iterator[Event]:
         yield found
 
 
-def usage(told: Mapping[str, Any] | None) -> Usage | None:
+def usage(told: Any) -> Usage | None:
     """Tokens as the model counts them; those that are billed leave out what Cohere itself puts into the prompt."""
-    if not told:
+    if not isinstance(told, dict):
         return None
-    counts = told.get("tokens") or told.get("billed_units") or {}
-    prompt, completion = (int(counts.get(f"{way}_tokens") or 0) for way in ("input", "output"))
-    return Usage(prompt, completion, int(told.get("cached_tokens") or 0))
+    counts = told.get("tokens") or told.get("billed_units")
+    if not isinstance(counts, dict):
+        return None
+    return Usage(
+        _count(counts.get("input_tokens")), _count(counts.get("output_tokens")), _count(told.get("cached_tokens"))
+    )
+
+
+def _count(value: Any) -> int:
+    """Counts are floats there."""
+    return tokens(int(value)) if isinstance(value, float) and isfinite(value) else tokens(value)
 
 
 def _citations(told: Any) -> Iterator[Event]:
@@ -252,15 +276,17 @@ def _citations(told: Any) -> Iterator[Event]:
         for source in citation.get("sources") or ():
             known = source.get("document") or source.get("tool_output") or {}
             title = str(known.get("title") or source.get("id") or "")
-            yield Citation(str(known.get("url") or ""), title, citation.get("start") or 0, citation.get("end") or 0)
+            yield Citation(
+                str(known.get("url") or ""), title, tokens(citation.get("start")), tokens(citation.get("end"))
+            )
 
 
 def _logprobs(items: list[Any]) -> Json | None:
     """One entry for each piece of text: its tokens have no texts of their own."""
     content = [
         {
-            "token": item.get("text") or "",
-            "logprob": sum(item["logprobs"]),
+            "token": string(item.get("text") or ""),
+            "logprob": float(sum(item["logprobs"])),
             "bytes": list((item.get("text") or "").encode()),
             "top_logprobs": [],
         }

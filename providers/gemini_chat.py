@@ -19,6 +19,7 @@ from errors import InvalidRequest, Unsupported
 from events import ChatRequest
 from providers.base import Call, Target
 from providers.translate import (
+    Json,
     cap,
     choice,
     data_url,
@@ -31,7 +32,6 @@ from providers.translate import (
 )
 from providers.turns import OPENING, Turn, Use, conversation, instructions, merged
 
-Json = dict[str, Any]
 Recall = Callable[[str, str], str]
 """(a call's id, its function) -> its thought signature, "" for none."""
 
@@ -127,9 +127,9 @@ def to_upstream(request: ChatRequest, target: Target, recall: Recall) -> Json:
 def _contents(request: ChatRequest, model: str, recall: Recall) -> list[Json]:
     turns = conversation(request.messages)
     stand_in = STAND_IN if thinks_by(model) == "level" else ""
-    said = [
-        ("model" if turn.role == "assistant" else "user", list(_parts(turn, recall, stand_in))) for turn in turns
-    ] or [("user", [{"text": OPENING}])]
+    said = [("model" if turn.role == "assistant" else "user", list(_parts(turn, recall, stand_in))) for turn in turns]
+    if not said or said[0][0] == "model":
+        said.insert(0, ("user", [{"text": OPENING}]))
     return [{"role": role, "parts": parts} for role, parts in merged(said)]
 
 

@@ -166,6 +166,11 @@ def test_messages() -> None:
     assert results == AFTERWARDS[2:]
 
 
+def test_an_empty_result_is_one() -> None:
+    empty = [*AFTERWARDS[:2], *({**each, "content": ""} for each in AFTERWARDS[2:])]
+    assert [each["content"] for each in sent(messages=empty)["messages"][2:]] == ["{}", "{}"]
+
+
 def test_rules_come_last() -> None:
     rules = Rules(update={"p": 0.5}, add={"citation_options": {"mode": "OFF"}}, delete=("seed",))
     assert sent(rules=rules, seed=1, top_p=0.9) == {"p": 0.5, "citation_options": {"mode": "OFF"}}

@@ -22,6 +22,7 @@ from providers.gemini import refusal, resource
 from providers.gemini_answer import Reading
 from providers.gemini_chat import CARRIED, STAND_IN, Thoughts, to_upstream
 from providers.sse import Frame
+from providers.turns import OPENING
 from providers.vendors import VENDORS
 from schemas.chat import load_chat
 from schemas.completion import ChunkEncoder, fold
@@ -154,6 +155,14 @@ def test_roles_alternate_and_results_are_objects() -> None:
     assert [each["functionResponse"]["response"] for each in responses] == [{"output": [1]}, {"output": "x"}, {"a": 1}]
     assert [each["functionResponse"]["id"] for each in responses] == ["c0", "c1", "c2"]
     assert last == {"text": "and?"}
+
+
+def test_the_user_speaks_first() -> None:
+    """A call may not open a conversation there; a greeting, or instructions alone, get the same stand-in."""
+    greeting = {"role": "assistant", "content": "Good day!"}
+    opened = [sent(messages=each)["contents"] for each in ([greeting, *HI], [{"role": "system", "content": "x"}])]
+    assert [each[0] for each in opened] == [{"role": "user", "parts": [{"text": OPENING}]}] * 2
+    assert [each["role"] for each in opened[0]] == ["user", "model", "user"]
 
 
 def test_media() -> None:
