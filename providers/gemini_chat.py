@@ -1,4 +1,4 @@
-"""Gemini's dialect of a conversation, both ways and pure: https://ai.google.dev/api/generate-content
+"""What Gemini is asked, in its own dialect, and pure: https://ai.google.dev/api/generate-content
 
 A thought signature (https://ai.google.dev/gemini-api/docs/thought-signatures) comes with a function call, and Gemini 3
 refuses a history that lacks it. OpenAI's clients know nothing of it, so it is kept here by the call's id, where all

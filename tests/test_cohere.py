@@ -19,7 +19,8 @@ from events import Citation, Reasoning, Usage
 from providers import build
 from providers.base import Provider, Rules, Target
 from providers.cohere import refusal
-from providers.cohere_chat import Reading, events_of_body, to_upstream, usage
+from providers.cohere_answer import Reading, events_of_body, usage
+from providers.cohere_chat import to_upstream
 from providers.sse import Frame
 from schemas.chat import load_chat
 from schemas.completion import ChunkEncoder, fold
