@@ -20,9 +20,9 @@ from providers.base import Call as Asked
 from providers.base import Provider, Rules, Target
 from providers.gemini import refusal, resource
 from providers.gemini_answer import Reading
-from providers.gemini_chat import CARRIED, STAND_IN, Thoughts, to_upstream
+from providers.gemini_chat import CARRIED, STAND_IN, Thoughts, taken, to_upstream
 from providers.sse import Frame
-from providers.turns import OPENING
+from providers.turns import GO_ON, OPENING
 from providers.vendors import VENDORS
 from schemas.chat import load_chat
 from schemas.completion import ChunkEncoder, fold
@@ -77,7 +77,7 @@ def config(model: str = FLASH, **body: Any) -> dict[str, Any]:
     ("body", "expected"),
     [
         ({"temperature": 0, "top_p": 0.5, "top_k": 3}, {"temperature": 0, "topP": 0.5, "topK": 3}),
-        ({"seed": 7, "presence_penalty": 1}, {"seed": 7, "presencePenalty": 1}),
+        ({"seed": 7, "presence_penalty": 1}, {"seed": 7}),
         ({"max_tokens": 9, "max_completion_tokens": 5}, {"maxOutputTokens": 5}),
         ({"stop": "END"}, {"stopSequences": ["END"]}),
         ({"n": 1}, {}),
@@ -100,6 +100,17 @@ def test_parameters(body: dict[str, Any], expected: dict[str, Any]) -> None:
     types.GenerationConfig.model_validate(expected)
 
 
+def test_penalties_go_to_those_that_take_them() -> None:
+    """Since 2.5 they are a 400, "Penalty is not enabled for this model"."""
+    asked = {"presence_penalty": 1, "frequency_penalty": 0.5}
+    for model in ("gemini-2.0-flash", "gemma-3-27b-it"):
+        assert config(model, **asked) == {"presencePenalty": 1, "frequencyPenalty": 0.5}
+        assert set(asked) <= taken(model)
+    for model in (FLASH, THREE, "gemini-flash-latest"):
+        assert config(model, **asked) == {}
+        assert not set(asked) & taken(model)
+
+
 @pytest.mark.parametrize(
     ("model", "effort", "expected"),
     [
@@ -112,6 +123,10 @@ def test_parameters(body: dict[str, Any], expected: dict[str, Any]) -> None:
         ("models/gemini-3.1-pro-preview", "minimal", {"thinkingLevel": "LOW"}),
         ("gemini-3.1-pro-preview", "medium", {"thinkingLevel": "MEDIUM"}),
         ("gemini-3-pro-preview", "medium", {"thinkingLevel": "HIGH"}),
+        ("gemini-3.5-flash", "minimal", {"thinkingLevel": "MINIMAL"}),
+        ("gemini-3.8-flash", "none", {"thinkingLevel": "LOW"}),
+        ("gemini-flash-latest", "minimal", {"thinkingLevel": "LOW"}),
+        ("gemini-flash-lite-latest", "minimal", {"thinkingLevel": "MINIMAL"}),
         ("gemini-flash-latest", "xhigh", {"thinkingLevel": "HIGH"}),
         ("gemini-2.0-flash", "high", None),
         ("gemma-3-27b-it", "high", None),
@@ -136,25 +151,41 @@ def test_roles_alternate_and_results_are_objects() -> None:
         {"role": "tool", "tool_call_id": f"c{at}", "content": said} for at, said in enumerate(("[1]", "x", '{"a":1}'))
     ]
     body = sent(
+        THREE,
         messages=[
             {"role": "system", "content": "Be brief."},
             {"role": "user", "content": "one"},
             {"role": "user", "content": "two"},
             {"role": "assistant", "content": "well", "tool_calls": calls},
-            *results,
+            *reversed(results),
             {"role": "user", "content": "and?"},
             {"role": "system", "content": "Be kind."},
-        ]
+        ],
     )
     assert body["systemInstruction"] == {"parts": [{"text": "Be brief."}, {"text": "Be kind."}]}
     user, model, answered = body["contents"]
     assert [part["text"] for part in user["parts"]] == ["one", "two"]
     assert [(each["role"]) for each in body["contents"]] == ["user", "model", "user"]
     assert [part.get("functionCall", {}).get("args") for part in model["parts"]] == [None, {}, {}, {}]
+    assert [part.get("thoughtSignature") for part in model["parts"]] == [None, STAND_IN, None, None]
     *responses, last = answered["parts"]
     assert [each["functionResponse"]["response"] for each in responses] == [{"output": [1]}, {"output": "x"}, {"a": 1}]
     assert [each["functionResponse"]["id"] for each in responses] == ["c0", "c1", "c2"]
     assert last == {"text": "and?"}
+
+
+def test_the_user_speaks_last() -> None:
+    """Newer models refuse a conversation that the model has ended."""
+    assert sent(messages=[*HI, {"role": "assistant", "content": "Well"}])["contents"][-1]["parts"] == [{"text": GO_ON}]
+
+
+def test_ids_go_to_those_that_give_them(client: Any, upstream: GeminiUpstream) -> None:
+    """Before Gemini 3 the order pairs a result with its call, whichever way the caller has it."""
+    shuffled = [*AFTERWARDS[:2], *reversed(AFTERWARDS[2:])]
+    for model, ids in ((FLASH, [None, None]), (THREE, ["call_one", "call_two"])):
+        assert chat(client, model, shuffled, tools=[WEATHER, TIME]).status_code == 200
+        found = [part["functionResponse"] for part in upstream.received[-1].json["contents"][2]["parts"]]
+        assert [(each["name"], each.get("id")) for each in found] == [("get_weather", ids[0]), ("get_time", ids[1])]
 
 
 def test_the_user_speaks_first() -> None:
@@ -442,6 +473,8 @@ def test_a_bad_key_is_our_fault(upstream: GeminiUpstream) -> None:
     assert b"wrong-key" not in answer.data
     assert "wrong-key" not in upstream.received[-1].path
     assert isinstance(failing(400, "API key expired. Please renew the API key."), UpstreamRefusedUs)
+    located = {"error": {"code": 400, "message": "User location is not supported.", "status": "FAILED_PRECONDITION"}}
+    assert isinstance(refusal("gemini", 400, {}, json.dumps(located).encode()), UpstreamRefusedUs)
     assert failing(400, "x", {"reason": "API_KEY_INVALID"}).upstream_status == 400  # type: ignore[attr-defined]
 
 
