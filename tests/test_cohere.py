@@ -15,7 +15,7 @@ from app import create_app
 from config import Settings
 from dispatch.model_rows import listing
 from errors import ProxyError, UpstreamTimeout
-from events import Citation, Reasoning, Usage
+from events import Citation, Finish, Reasoning, Text, Usage
 from providers import build
 from providers.base import Provider, Rules, Target
 from providers.cohere import refusal
@@ -280,6 +280,13 @@ def test_a_call_without_arguments_is_still_json() -> None:
     encoder = ChunkEncoder("m")
     events = read(start, {"type": "tool-call-end", "index": 0}, end)
     assert called(b"".join(map(encoder.encode, events)) + encoder.end()) == [("t", "tick", {})]
+
+
+def test_nothing_follows_a_finish() -> None:
+    """N19, N20: whatever a gateway repeats, an answer ends once."""
+    spoken = {"type": "content-delta", "index": 0, "delta": {"message": {"content": {"text": "Hi"}}}}
+    end = {"type": "message-end", "delta": {"finish_reason": "COMPLETE"}}
+    assert read(spoken, end, spoken, end) == [Text("Hi"), Finish("stop")]
 
 
 def test_an_event_of_tomorrow_is_passed_over_and_an_error_is_not() -> None:

@@ -15,6 +15,7 @@ from app import create_app
 from config import Settings
 from dispatch.model_rows import listing
 from errors import ProxyError, UpstreamRefusedUs
+from events import Finish, Text, Usage
 from providers import build
 from providers.base import Call as Asked
 from providers.base import Provider, Rules, Target
@@ -423,6 +424,13 @@ def test_a_blocked_prompt_is_filtered() -> None:
     body = completion(fold(read(blocked), "m"))
     assert body["choices"][0]["finish_reason"] == "content_filter"
     assert body["usage"]["prompt_tokens"] == 4
+
+
+def test_nothing_follows_a_finish() -> None:
+    """N19: whatever a gateway repeats, a choice ends once; thoughts are counted among what was said."""
+    spoken = {"candidates": [{"content": {"parts": [{"text": "Hi"}]}, "finishReason": "STOP"}]}
+    counted = {**spoken, "usageMetadata": {"promptTokenCount": 1, "candidatesTokenCount": 2, "thoughtsTokenCount": 3}}
+    assert read(spoken, counted) == [Text("Hi"), Finish("stop"), Usage(1, 5, 0, 3)]
 
 
 def test_an_error_in_the_middle_is_raised() -> None:
