@@ -93,7 +93,7 @@ def test_those_that_are_not_configured_are_one_line(upstream):
     found = report(**at(upstream))
     assert found.ok
     others = found.of("others")["detail"]
-    assert others.startswith("not configured: deepseek, groq, "), others
+    assert others.startswith("not configured: anthropic, deepseek, "), others
     providers = [each["what"] for each in found.findings if each["what"].startswith("provider ")]
     assert providers == ["provider openai", "provider demo"]
 
