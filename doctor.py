@@ -225,7 +225,8 @@ def _trouble(error: Exception, entry: Entry, where: Where, seconds: float) -> tu
     """State, detail and mend of what a provider raised: the first rule that holds."""
     cause, text, log = error.__cause__ or error, str(error).rstrip("."), getattr(error, "log", "")
     status = getattr(error, "upstream_status", getattr(error, "status", 0)) or 0
-    versioned = re.search(r"\w/(.*/)?v\d", str(entry.options.get("base_url", "a/v1")))
+    address = str(entry.options.get("base_url", "a/v1"))
+    versioned = entry.kind != "openai_compatible" or re.search(r"\w/(.*/)?v\d", address)  # others add their own
     way, key = where.of(entry, "proxy" if entry.options.get("proxy") else "base_url"), where.of(entry, "api_key")
     there = f"mend {where.of(entry, 'base_url')}" + "; the address may lack /v1" * (not versioned)
     settings = [param] if (param := getattr(error, "param", None)) else VARIABLE.findall(text)

@@ -8,7 +8,7 @@ import orjson
 from errors import ProxyError
 from events import Citation, Event, Finish, FinishReason, Reasoning, Text, ToolArguments, ToolCall, Usage
 from providers.sse import Frame
-from providers.translate import Json, string, tokens
+from providers.translate import Json, name, string, tokens
 
 STOPS: Mapping[str, FinishReason] = {
     "end_turn": "stop",
@@ -83,7 +83,7 @@ class Answer:
             if self._thoughts:
                 self._keep(block["id"], self._thoughts)
                 self._thoughts = []
-            yield ToolCall(index, string(block["name"]), block["id"])
+            yield ToolCall(index, name(block["name"]), block["id"])
         elif block["type"] == "text" and block.get("text"):
             yield self._text(block["text"])
         elif block["type"] == "thinking" and block.get("thinking"):

@@ -1,4 +1,7 @@
-"""Cohere's second API: https://docs.cohere.com/v2/reference. A chat is translated by cohere_chat.py."""
+"""Cohere's second API: https://docs.cohere.com/v2/reference
+
+A chat is translated by cohere_chat.py and cohere_answer.py.
+"""
 
 import re
 from collections.abc import Generator, Mapping, Sequence
@@ -19,7 +22,8 @@ from errors import (
 )
 from events import ChatRequest, EmbeddingsRequest, Events, Image, Ranks, RerankRequest, Silence, Usage, Vectors
 from providers.base import Call, Model, Provider, Target
-from providers.cohere_chat import TAKEN, THINKS, Reading, events_of_body, to_upstream
+from providers.cohere_answer import Reading, events_of_body
+from providers.cohere_chat import TAKEN, THINKS, to_upstream
 from providers.exchange import accepted, asked, awaited, in_words, parsed, read, request_id, streamed, tell_dropped
 from providers.failures import error_object, failure, in_band
 from providers.http import Account, send

@@ -1,30 +1,26 @@
-"""Cohere's second version of a conversation, both ways and pure: https://docs.cohere.com/v2/reference/chat"""
+"""What Cohere is asked, in its own dialect, and pure: https://docs.cohere.com/v2/reference/chat"""
 
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import orjson
 
-from errors import ProxyError, Unsupported, UpstreamDown, UpstreamTimeout
-from events import (
-    ChatRequest,
-    Citation,
-    Event,
-    Finish,
-    FinishReason,
-    Reasoning,
-    Text,
-    ToolArguments,
-    ToolCall,
-    Usage,
-)
+from errors import Unsupported
+from events import ChatRequest
 from providers.base import Target
-from providers.sse import Frame
-from providers.translate import cap, choice, functions, image_url, inlined, only_text_comes_back, text, wanted_format
+from providers.translate import (
+    Json,
+    cap,
+    choice,
+    functions,
+    image_url,
+    inlined,
+    only_text_comes_back,
+    text,
+    wanted_format,
+)
 from providers.turns import OPENING, Turn, conversation, instructions
-
-Json = dict[str, Any]
 
 MOST_STOPS = 5
 NUMBERS: Mapping[str, tuple[str, float, float]] = {
@@ -36,7 +32,7 @@ NUMBERS: Mapping[str, tuple[str, float, float]] = {
 """Ours -> theirs, and its range: it is narrower than OpenAI's, and what is beyond it means its end."""
 SAME = ("temperature", "seed", "logprobs")
 OWN = ("documents", "citation_options", "safety_mode", "strict_tools", "priority", "thinking", "k", "p")
-"""Cohere's own parameters, which its callers may give as they are."""
+"""Cohere's own, which callers may give as they are."""
 TAKEN = frozenset(
     {"model", "messages", "stream", "stream_options", "max_tokens", "max_completion_tokens", "stop", "n", "modalities"}
     | {"tools", "tool_choice", "functions", "function_call", "response_format", *NUMBERS, *SAME, *OWN}
@@ -47,24 +43,15 @@ THINKS = re.compile("reasoning|thinking")
 """Models that think until they are told not to (https://docs.cohere.com/docs/reasoning); others refuse it."""
 BUDGETS = {"minimal": 512, "low": 1024, "medium": 8192}
 
-FINISH_REASONS: Mapping[str, FinishReason] = {
-    "COMPLETE": "stop",
-    "STOP_SEQUENCE": "stop",
-    "MAX_TOKENS": "length",
-    "ERROR_LIMIT": "length",
-    "TOOL_CALL": "tool_calls",
-    "ERROR_TOXIC": "content_filter",
-}
-
 
 def to_upstream(request: ChatRequest, target: Target) -> Json:
     """The body of v2/chat. Raises InvalidRequest and Unsupported."""
-    name = target.provider.name
-    only_text_comes_back(request, name)
+    whose = target.provider.name
+    only_text_comes_back(request, whose)
     if request.body.get("n", 1) > 1:
-        raise Unsupported(f"{name} gives one answer to a request.", param="n")
+        raise Unsupported(f"{whose} gives one answer to a request.", param="n")
     if len(request.stop) > MOST_STOPS:
-        raise Unsupported(f"{name} takes at most {MOST_STOPS} stop sequences.", param="stop")
+        raise Unsupported(f"{whose} takes at most {MOST_STOPS} stop sequences.", param="stop")
     body: Json = {"model": target.model, "messages": _messages(request), "stream": request.stream}
     body |= {key: request.body[key] for key in (*SAME, *OWN) if key in request.body}
     for ours, (theirs, least, most) in NUMBERS.items():
@@ -87,8 +74,8 @@ def _messages(request: ChatRequest) -> list[Json]:
 
 
 def _message(turn: Turn) -> Json:
-    if turn.role == "tool":
-        return {"role": "tool", "tool_call_id": turn.answers, "content": _text(turn)}
+    if turn.role == "tool":  # an empty content is refused, and a result is a JSON object by the page
+        return {"role": "tool", "tool_call_id": turn.answers, "content": _text(turn) or "{}"}
     if turn.role == "user":
         content = [_part(part, where) for where, part in turn.parts]
         if all(part["type"] == "text" for part in content):
@@ -151,123 +138,6 @@ def _thinking(request: ChatRequest, model: str) -> Json:
         return {"thinking": {"type": "disabled"}}
     budget = {"token_budget": BUDGETS[effort]} if effort in BUDGETS else {}
     return {"thinking": {"type": "enabled", **budget}}
-
-
-class Reading:
-    """A streamed answer as it is read (exchange.Reading): frames whose data have a `type`, then [DONE].
-
-    `failed` makes the exception of an error in the place of an answer.
-    """
-
-    def __init__(self, failed: Callable[[Any], ProxyError]) -> None:
-        self.finished = False
-        self.done = False
-        self._failed = failed
-        self._argued: set[Any] = set()
-
-    def events(self, frame: Frame) -> Iterator[Event]:
-        """What a frame says."""
-        if frame.data == b"[DONE]":
-            self.done = True
-            return
-        data = orjson.loads(frame.data)
-        kind, delta = data.get("type", ""), data.get("delta") or {}
-        message = delta.get("message") or {}
-        match kind:
-            case "content-start" | "content-delta":
-                yield from _content(message.get("content") or {}, _logprobs([data.get("logprobs")]))
-            case "tool-plan-delta":
-                yield Reasoning(message["tool_plan"])
-            case "tool-call-start" | "tool-call-delta" | "tool-call-end":
-                yield from self._call(kind, data["index"], message.get("tool_calls") or {})
-            case "citation-start":
-                yield from _citations(message.get("citations"))
-            case "message-end":
-                if delta.get("error") and delta.get("finish_reason") not in FINISH_REASONS:
-                    raise UpstreamDown("The model could not finish its answer.", log=str(delta["error"]))
-                yield from _end(delta)
-                self.finished = True
-            case "" | "error":
-                raise self._failed(data)
-
-    def _call(self, kind: str, key: int, call: Mapping[str, Any]) -> Iterator[Event]:
-        function = call.get("function") or {}
-        if kind == "tool-call-start":
-            yield ToolCall(key, function["name"], call.get("id") or "")
-        if piece := function.get("arguments"):
-            self._argued.add(key)
-            yield ToolArguments(key, piece)
-        if kind == "tool-call-end" and key not in self._argued:
-            yield ToolArguments(key, "{}")
-
-
-def events_of_body(body: Any) -> Iterator[Event]:
-    """An answer in one piece. Raises translate.NONSENSE for what is none."""
-    message = body["message"]
-    logprobs = _logprobs(body.get("logprobs") or [])
-    if message.get("tool_plan"):
-        yield Reasoning(message["tool_plan"])
-    for part in message.get("content") or ():
-        yield from _content(part, logprobs)
-        if part.get("text"):
-            logprobs = None
-    for key, call in enumerate(message.get("tool_calls") or ()):
-        yield ToolCall(key, call["function"]["name"], call.get("id") or "")
-        yield ToolArguments(key, call["function"].get("arguments") or "{}")
-    yield from _citations(message.get("citations"))
-    yield from _end(body)
-
-
-def _content(part: Mapping[str, Any], logprobs: Json | None) -> Iterator[Event]:
-    if part.get("thinking"):
-        yield Reasoning(part["thinking"])
-    if part.get("text"):
-        yield Text(part["text"], logprobs=logprobs)
-
-
-def _end(told: Mapping[str, Any]) -> Iterator[Event]:
-    """Why it ended, and what it took."""
-    reason = told["finish_reason"]
-    if reason == "TIMEOUT":
-        raise UpstreamTimeout("The model did not finish its answer in time.", log=reason)
-    if reason not in FINISH_REASONS:
-        raise UpstreamDown("The model could not finish its answer.", log=str(reason))
-    yield Finish(FINISH_REASONS[reason])
-    if found := usage(told.get("usage")):
-        yield found
-
-
-def usage(told: Mapping[str, Any] | None) -> Usage | None:
-    """Tokens as the model counts them; those that are billed leave out what Cohere itself puts into the prompt."""
-    if not told:
-        return None
-    counts = told.get("tokens") or told.get("billed_units") or {}
-    prompt, completion = (int(counts.get(f"{way}_tokens") or 0) for way in ("input", "output"))
-    return Usage(prompt, completion, int(told.get("cached_tokens") or 0))
-
-
-def _citations(told: Any) -> Iterator[Event]:
-    """A span may have several sources, each a document of the request's or a tool's result."""
-    for citation in told if isinstance(told, list) else [told] if told else []:
-        for source in citation.get("sources") or ():
-            known = source.get("document") or source.get("tool_output") or {}
-            title = str(known.get("title") or source.get("id") or "")
-            yield Citation(str(known.get("url") or ""), title, citation.get("start") or 0, citation.get("end") or 0)
-
-
-def _logprobs(items: list[Any]) -> Json | None:
-    """One entry for each piece of text: its tokens have no texts of their own."""
-    content = [
-        {
-            "token": item.get("text") or "",
-            "logprob": sum(item["logprobs"]),
-            "bytes": list((item.get("text") or "").encode()),
-            "top_logprobs": [],
-        }
-        for item in items
-        if item and item.get("logprobs")
-    ]
-    return {"content": content, "refusal": None} if content else None
 
 
 def _json(value: Any) -> str:

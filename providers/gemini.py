@@ -17,13 +17,15 @@ from providers.base import Call, Model, Provider, Target, Timeouts
 from providers.exchange import accepted, asked, awaited, in_words, parsed, read, request_id, streamed, tell_dropped
 from providers.failures import error_object, failure, in_band
 from providers.gemini_answer import Reading
-from providers.gemini_chat import TAKEN, Thoughts, thinks_by, to_upstream
+from providers.gemini_chat import Thoughts, taken, to_upstream
 from providers.http import Account, send
 from providers.translate import NONSENSE, data_url
 from providers.vendors import Vendor
 
 VERSION = "/v1beta"
 """Added to an address that names no version, as Google's SDK takes it."""
+STREAM = "streamGenerateContent?alt=sse"
+"""Without `alt` the parts of the answer come as one JSON array."""
 MOST_PAGES = 20
 
 TASKS = {
@@ -55,10 +57,9 @@ class Gemini(Provider):
         """POST models/{model}:generateContent, or :streamGenerateContent, whose stream ends where the response does."""
         thoughts = Thoughts(call)
         body = to_upstream(request, target, thoughts.recall)
-        tell_dropped(self.name, request.body, TAKEN | ({"reasoning_effort"} if thinks_by(target.model) else set()))
+        tell_dropped(self.name, request.body, taken(target.model))
         reading = Reading(request.body.get("n", 1), thoughts.keep, self._in_band)
-        method = "streamGenerateContent?alt=sse" if request.stream else "generateContent"
-        path = f"/{resource(target.model)}:{method}"
+        path = f"/{resource(target.model)}:{STREAM if request.stream else 'generateContent'}"
         reply = send(self._account, "POST", path, request_id(call), orjson.dumps(body), call, target.timeouts)
         try:
             yield from accepted(reply, self._failure)
@@ -134,7 +135,8 @@ def refusal(name: str, status: int, headers: Mapping[str, str], body: bytes) -> 
     details = error_object(body)
     said, facts = str(details.get("message")), [each for each in details.get("details") or () if isinstance(each, dict)]
     reasons = [str(each.get("reason")) for each in facts]
-    if any(reason.startswith("API_KEY_") for reason in reasons) or BAD_KEY.search(said):
+    ours = any(reason.startswith("API_KEY_") for reason in reasons) or BAD_KEY.search(said)
+    if ours or details.get("status") == "FAILED_PRECONDITION":  # which means: no billing, or not in this country
         refused = failure(name, 401, headers, body)
         if isinstance(refused, UpstreamError):
             refused.upstream_status = status

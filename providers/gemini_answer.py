@@ -12,8 +12,7 @@ import orjson
 from errors import ProxyError, UpstreamDown
 from events import Event, Finish, FinishReason, Reasoning, Text, ToolArguments, ToolCall, Usage
 from providers.sse import Frame
-
-Json = dict[str, Any]
+from providers.translate import Json, name, string, tokens
 
 FINISH_REASONS: Mapping[str, FinishReason] = {
     "STOP": "stop",
@@ -36,7 +35,8 @@ class Reading:
     def __init__(self, choices: int, keep: Callable[[str, str, str], str], failed: Callable[[Any], ProxyError]) -> None:
         self.done = False  # there is no end mark
         self.finished = False
-        self._unfinished = set(range(choices))
+        self._choices = range(choices)
+        self._unfinished = set(self._choices)
         self._calls = 0
         self._keep = keep
         self._failed = failed
@@ -55,20 +55,24 @@ class Reading:
             yield from (Finish("content_filter", index) for index in sorted(self._unfinished))
             self._unfinished.clear()
         self.finished = not self._unfinished
-        if self.finished and (counts := chunk.get("usageMetadata")):
+        if self.finished and isinstance(counts := chunk.get("usageMetadata"), dict):
             yield usage(counts)
 
     def _candidate(self, candidate: Mapping[str, Any]) -> Iterator[Event]:
         index = candidate.get("index", 0)
+        if type(index) is not int or index not in self._choices:
+            raise ValueError(f"a candidate {index!r}")
+        if index not in self._unfinished:
+            return
         logprobs = _logprobs(candidate.get("logprobsResult"))
         for part in (candidate.get("content") or {}).get("parts") or ():
             if "functionCall" in part:
                 yield from self._called(part, index)
             elif part.get("text"):
                 if part.get("thought"):
-                    yield Reasoning(part["text"], index)
+                    yield Reasoning(string(part["text"]), index)
                 else:
-                    yield Text(part["text"], index, logprobs)
+                    yield Text(string(part["text"]), index, logprobs)
                     logprobs = None
         reason = candidate.get("finishReason", "FINISH_REASON_UNSPECIFIED")
         if reason == "FINISH_REASON_UNSPECIFIED":
@@ -84,18 +88,21 @@ class Reading:
         """Each call comes whole."""
         call, key = part["functionCall"], self._calls
         self._calls += 1
-        identifier = call.get("id") or f"call_{uuid4().hex[:24]}"
+        called, arguments = name(call["name"]), call.get("args") or {}
+        if not isinstance(arguments, dict):
+            raise TypeError("arguments that are no object")
+        identifier = string(call.get("id") or f"call_{uuid4().hex[:24]}")
         if signature := part.get("thoughtSignature"):
-            identifier = self._keep(identifier, call["name"], signature)
-        yield ToolCall(key, call["name"], identifier, index)
-        yield ToolArguments(key, orjson.dumps(call.get("args") or {}).decode(), index)
+            identifier = self._keep(identifier, called, string(signature))
+        yield ToolCall(key, called, identifier, index)
+        yield ToolArguments(key, orjson.dumps(arguments).decode(), index)
 
 
 def usage(counts: Mapping[str, Any]) -> Usage:
     """usageMetadata: thoughts are not among the candidates' tokens, and the cached ones are among the prompt's."""
     prompt, tools, said, thoughts, cached = (
-        counts.get(f"{name}TokenCount") or 0
-        for name in ("prompt", "toolUsePrompt", "candidates", "thoughts", "cachedContent")
+        tokens(counts.get(f"{kind}TokenCount"))
+        for kind in ("prompt", "toolUsePrompt", "candidates", "thoughts", "cachedContent")
     )
     return Usage(prompt + tools, said + thoughts, cached, thoughts)
 
@@ -113,5 +120,5 @@ def _logprobs(result: Mapping[str, Any] | None) -> Json | None:
 
 
 def _token(candidate: Mapping[str, Any]) -> Json:
-    token = candidate.get("token", "")
-    return {"token": token, "logprob": candidate.get("logProbability", 0.0), "bytes": list(token.encode())}
+    token = string(candidate.get("token", ""))
+    return {"token": token, "logprob": float(candidate.get("logProbability", 0.0)), "bytes": list(token.encode())}

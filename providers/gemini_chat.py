@@ -1,9 +1,9 @@
-"""Gemini's dialect of a conversation, both ways and pure: https://ai.google.dev/api/generate-content
+"""What Gemini is asked, in its own dialect, and pure: https://ai.google.dev/api/generate-content
 
 A thought signature (https://ai.google.dev/gemini-api/docs/thought-signatures) comes with a function call, and Gemini 3
 refuses a history that lacks it. OpenAI's clients know nothing of it, so it is kept here by the call's id, where all
 replicas find it (Thoughts). Where nothing can be kept, the id itself carries it; where it is lost, or another model
-made the call, Google's own stand-in goes instead.
+made the call, Google's own stand-in goes instead. Signatures of texts are asked for, but not demanded: they are let go.
 """
 
 import re
@@ -19,6 +19,7 @@ from errors import InvalidRequest, Unsupported
 from events import ChatRequest
 from providers.base import Call, Target
 from providers.translate import (
+    Json,
     cap,
     choice,
     data_url,
@@ -29,9 +30,8 @@ from providers.translate import (
     text,
     wanted_format,
 )
-from providers.turns import OPENING, Turn, Use, conversation, instructions, merged
+from providers.turns import GO_ON, OPENING, Turn, conversation, instructions, merged
 
-Json = dict[str, Any]
 Recall = Callable[[str, str], str]
 """(a call's id, its function) -> its thought signature, "" for none."""
 
@@ -41,17 +41,17 @@ SETTINGS: Mapping[str, str] = {
     "top_p": "topP",
     "top_k": "topK",
     "seed": "seed",
-    "presence_penalty": "presencePenalty",
-    "frequency_penalty": "frequencyPenalty",
     "logprobs": "responseLogprobs",
     "top_logprobs": "logprobs",
 }
 """Parameters that have another name and stand in generationConfig, and no other difference."""
+PENALTIES: Mapping[str, str] = {"presence_penalty": "presencePenalty", "frequency_penalty": "frequencyPenalty"}
+"""The same, for models before 2.5: the others answer them with a 400, "Penalty is not enabled for this model"."""
 TAKEN = frozenset(
     {"model", "messages", "stream", "stream_options", "max_tokens", "max_completion_tokens", "stop", "n", "modalities"}
     | {"tools", "tool_choice", "functions", "function_call", "response_format", *SETTINGS}
 )
-"""What a request can say here; reasoning_effort is taken where the model thinks."""
+"""What a request can say to every model."""
 BESIDE = frozenset(
     {"contents", "systemInstruction", "tools", "toolConfig", "safetySettings", "cachedContent", "serviceTier", "store"}
 )
@@ -60,12 +60,14 @@ BESIDE = frozenset(
 MODES = {"none": "NONE", "auto": "AUTO", "required": "ANY"}
 AUDIO_TYPES = {"wav": "audio/wav", "mp3": "audio/mp3"}
 
-# https://ai.google.dev/gemini-api/docs/openai has both tables; 2.5 Pro and 3 Pro cannot be told not to think.
+# https://ai.google.dev/gemini-api/docs/openai and /thinking; 2.5 Pro cannot be told not to think.
 BUDGETS = {"none": 0, "minimal": 1024, "low": 1024, "medium": 8192, "high": 24576, "xhigh": 24576}
 LEAST_PRO_BUDGET = 128
 LEVELS = {
     "none": "MINIMAL", "minimal": "MINIMAL", "low": "LOW", "medium": "MEDIUM", "high": "HIGH", "xhigh": "HIGH",
 }  # fmt: skip
+
+NEWEST = (99, 0)
 
 STAND_IN = "skip_thought_signature_validator"
 """What Google accepts in the place of a signature that there is none of."""
@@ -99,13 +101,25 @@ class Thoughts:
         return f"gemini-thought:{sha256(orjson.dumps([self._caller, identifier, name])).hexdigest()}"
 
 
+def version(model: str) -> tuple[int, int]:
+    """(3, 1) of gemini-3.1-pro-preview, NEWEST of gemini-flash-latest, (0, 0) of what is no Gemini."""
+    found = re.search(r"(?:^|/)gemini-(?:(\d+)(?:\.(\d+))?|.*latest)", model)
+    if found is None:
+        return (0, 0)
+    return (int(found[1]), int(found[2] or 0)) if found[1] else NEWEST
+
+
 def thinks_by(model: str) -> str:
     """How a model's thinking is set: "level" (Gemini 3 and later), "budget" (2.5), "" for not at all."""
-    found = re.search(r"(?:^|/)gemini-(?:(\d+)(?:\.(\d+))?|.*latest)", model)
-    if not found or re.search(r"image|tts|audio|live|embedding", model):
+    if re.search(r"image|tts|audio|live|embedding", model):
         return ""
-    version = (int(found[1]), int(found[2] or 0)) if found[1] else (3, 0)
-    return "level" if version >= (3, 0) else "budget" if version >= (2, 5) else ""
+    return "level" if version(model) >= (3, 0) else "budget" if version(model) >= (2, 5) else ""
+
+
+def taken(model: str) -> frozenset[str]:
+    """The parameters that a request can have for a model."""
+    thinking = {"reasoning_effort"} if thinks_by(model) else set()
+    return TAKEN | thinking | (PENALTIES.keys() if version(model) < (2, 5) else set())
 
 
 def to_upstream(request: ChatRequest, target: Target, recall: Recall) -> Json:
@@ -125,29 +139,39 @@ def to_upstream(request: ChatRequest, target: Target, recall: Recall) -> Json:
 
 
 def _contents(request: ChatRequest, model: str, recall: Recall) -> list[Json]:
+    """The user speaks first, and last: newer models refuse a conversation that the model has ended."""
     turns = conversation(request.messages)
-    stand_in = STAND_IN if thinks_by(model) == "level" else ""
-    said = [
-        ("model" if turn.role == "assistant" else "user", list(_parts(turn, recall, stand_in))) for turn in turns
-    ] or [("user", [{"text": OPENING}])]
+    for at, turn in enumerate(turns):  # results in the order of their calls: that pairs them where there are no ids
+        asked, after = [use.id for use in turn.calls], at + 1
+        turns[after : after + len(asked)] = sorted(
+            turns[after : after + len(asked)], key=lambda result: asked.index(result.answers)
+        )
+    newer = version(model) >= (3, 0)
+    said = [("model" if turn.role == "assistant" else "user", list(_parts(turn, recall, newer))) for turn in turns]
+    if not said or said[0][0] == "model":
+        said.insert(0, ("user", [{"text": OPENING}]))
+    if said[-1][0] == "model":
+        said.append(("user", [{"text": GO_ON}]))
     return [{"role": role, "parts": parts} for role, parts in merged(said)]
 
 
-def _parts(turn: Turn, recall: Recall, stand_in: str) -> Iterator[Json]:
+def _parts(turn: Turn, recall: Recall, newer: bool) -> Iterator[Json]:
+    """Calls and results have ids since Gemini 3, and calls must have signatures."""
     if turn.role == "tool":
         result = {"name": turn.name, "response": _result(_text(turn))}
-        yield {"functionResponse": {"id": turn.answers.partition(CARRIED)[0], **result}}
+        yield {"functionResponse": {**_identified(turn.answers, newer), **result}}
         return
     for where, part in turn.parts:
         yield _part(part, where)
     for number, use in enumerate(turn.calls):
+        call = {"functionCall": {**_identified(use.id, newer), "name": use.name, "args": use.arguments}}
         # Of calls made together the first alone has a signature.
-        yield _call(use, recall(use.id, use.name) or ("" if number else stand_in))
+        signature = recall(use.id, use.name) or (STAND_IN if newer and number == 0 else "")
+        yield {**call, "thoughtSignature": signature} if signature else call
 
 
-def _call(use: Use, signature: str) -> Json:
-    call = {"functionCall": {"id": use.id.partition(CARRIED)[0], "name": use.name, "args": use.arguments}}
-    return {**call, "thoughtSignature": signature} if signature else call
+def _identified(identifier: str, newer: bool) -> Json:
+    return {"id": identifier.partition(CARRIED)[0]} if newer else {}
 
 
 def _text(turn: Turn) -> str:
@@ -214,7 +238,8 @@ def _tools(request: ChatRequest) -> Json:
 
 def _config(request: ChatRequest, target: Target) -> Json:
     """What stands in generationConfig."""
-    config: Json = {theirs: request.body[ours] for ours, theirs in SETTINGS.items() if ours in request.body}
+    names = SETTINGS if version(target.model) >= (2, 5) else {**SETTINGS, **PENALTIES}
+    config: Json = {theirs: request.body[ours] for ours, theirs in names.items() if ours in request.body}
     if not config.get("responseLogprobs"):
         config.pop("logprobs", None)
     most = cap(request, target.max_tokens)
@@ -242,8 +267,13 @@ def _thinking(request: ChatRequest, model: str) -> Json:
     if way == "budget" and effort in BUDGETS:
         config["thinkingBudget"] = max(BUDGETS[effort], LEAST_PRO_BUDGET if "-pro" in model else 0)
     elif way == "level" and effort in LEVELS:
-        level = LEVELS[effort]
-        if "-pro" in model:
-            level = "LOW" if level == "MINIMAL" else "HIGH" if level == "MEDIUM" and "gemini-3-pro" in model else level
-        config["thinkingLevel"] = level
+        config["thinkingLevel"] = _level(LEVELS[effort], model)
     return config
+
+
+def _level(level: str, model: str) -> str:
+    """The nearest level that a model has: Pro and, since 3.7, Flash have no MINIMAL, 3 Pro no MEDIUM either."""
+    minimal = "flash-lite" in model or ("flash" in model and version(model) < (3, 7))
+    if level == "MINIMAL" and not minimal:
+        return "LOW"
+    return "HIGH" if level == "MEDIUM" and "gemini-3-pro" in model else level

@@ -189,6 +189,13 @@ def string(value: Any) -> str:
     return value
 
 
+def name(value: Any) -> str:
+    """A name that an upstream must have given. Raises TypeError or ValueError for what is none."""
+    if not string(value):
+        raise ValueError("an empty name")
+    return str(value)
+
+
 def tokens(value: Any) -> int:
     """A count of an upstream's; 0 for what is none."""
     return value if type(value) is int and value >= 0 else 0

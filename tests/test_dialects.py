@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from itertools import pairwise
+from pathlib import Path
 from random import Random
 from typing import Any
 
@@ -18,15 +19,22 @@ from hypothesis import strategies as st
 
 from app import create_app
 from config import Settings
+from dispatch.model_list import ModelList
 from tests.conftest import environment, until
-from tests.conversations import CONVERSATIONS, HI, WEATHER, Conversation, Wanted
+from tests.conversations import AFTERWARDS, CONVERSATIONS, HI, TIME, WEATHER, Conversation, Wanted
 from tests.frames import chunks, completion, error, payloads
-from tests.upstreams import FAULTS, Answer, Call, Connection, Fault, Phase, cases
+from tests.upstreams import FAULTS, Answer, Call, Connection, Fault, OpenAIUpstream, Phase, cases
 from tests.upstreams.answers import TEXTS
+from tests.upstreams.anthropic import AnthropicUpstream
+from tests.upstreams.cohere import CohereUpstream
 from tests.upstreams.dialects import DIALECTS, Dialect
+from tests.upstreams.gateway import Gateway, Room
+from tests.upstreams.gemini import GeminiUpstream
 from tests.upstreams.reply import Reply, play
 from tests.upstreams.scripted import Scripted
 
+PATIENT = {"FIRST_EVENT_TIMEOUT": 50, "CONNECT_TIMEOUT": 20, "LOG_LEVEL": "NONE"}
+"""A busy machine takes its time, above all when a vendor's SDK is loaded for its first request."""
 HURRIED = {"FIRST_EVENT_TIMEOUT": 0.1, "IDLE_TIMEOUT": 0.1}
 
 
@@ -41,7 +49,7 @@ class Line:
     def ask(self, body: Mapping[str, Any], stream: bool) -> Any:
         options = {"stream": True, "stream_options": {"include_usage": True}} if stream else {}
         asked = {"model": self.dialect.model, "provider": self.dialect.name, "messages": HI, **options, **body}
-        return self.client.post("/v1/chat/completions", json=asked)
+        return self.client.post("/v1/chat/completions", json=asked, buffered=True)
 
 
 @contextmanager
@@ -161,6 +169,44 @@ def _differences(line: Line, said: Conversation, stream: bool) -> list[str]:
     return differences + [f"{text!r} has not reached the vendor: {sent!r}" for text in said.told if text not in sent]
 
 
+# Behind a model list
+
+
+@pytest.fixture(scope="module")
+def gateway() -> Iterator[Gateway]:
+    """One host with everybody behind it, and a list of their models by seed 003's handles."""
+    rooms = {
+        "/openai": Room(OpenAIUpstream(), "authorization", "Bearer"),
+        "/anthropic": Room(AnthropicUpstream(), "x-api-key"),
+        "/google": Room(GeminiUpstream(), "x-goog-api-key"),
+        "/cohere": Room(CohereUpstream(), "authorization", "Bearer"),
+    }
+    handles = {
+        "gpt-4o-mini": "/openai/v1/chat/completions",
+        "claude-haiku-4-5": "/anthropic/v1/messages",
+        "gemini-3-flash-preview": "/google/v1beta/models/gemini-3-flash-preview:generateContent",
+        "command-a-03-2025": "/cohere/v2/chat",
+    }
+    with Gateway(rooms, [{"model_version": name, "handle": handle} for name, handle in handles.items()]) as server:
+        yield server
+
+
+@pytest.mark.parametrize("stream", [True, False], ids=["stream", "whole"])
+def test_every_handle_of_a_model_list_speaks_its_dialect(
+    gateway: Gateway, stream: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """B4: the list's host, the list's token by its own scheme, and the vendor's dialect."""
+    monkeypatch.setattr(ModelList, "start", ModelList.refresh_once)
+    listed = {"MODEL_LIST_URL": f"{gateway.url}/models", "MODEL_LIST_AUTH_TOKEN": gateway.token, "DATA_DIR": tmp_path}
+    client = create_app(Settings.load(environment(**PATIENT, **listed))).test_client()
+    names = ["gpt-4o-mini", "claude-haiku-4-5", "gemini-3-flash-preview", "command-a-03-2025"]
+    for name in names:
+        options = {"stream": True, "stream_options": {"include_usage": True}} if stream else {}
+        asked = {"model": name, "messages": AFTERWARDS, "tools": [WEATHER, TIME], **options}
+        assert got(client.post("/v1/chat/completions", json=asked), stream) == Wanted(), name
+    assert gateway.token not in client.get("/v1/providers").text
+
+
 # What can go wrong
 
 
@@ -177,6 +223,8 @@ def test_a_fault_is_told(lines: tuple[Line, Line], fault: Fault, stream: bool) -
     line = lines[fault.silent]
     line.upstream.always(Answer(fault=fault))
     response = line.ask({}, stream)
+    until(lambda: line.upstream.open_connections() <= 1, "the connections to be closed or kept")
+    line.upstream.refuse()  # what is kept may still have something in it that was not asked for
     line.upstream.always(Answer())
     if fault.harmless:
         assert response.status_code == 200, response.data
@@ -189,7 +237,6 @@ def test_a_fault_is_told(lines: tuple[Line, Line], fault: Fault, stream: bool) -
     else:
         assert response.status_code == (504 if fault.silent else 502)
         assert error(response.data)["message"]
-    until(lambda: line.upstream.open_connections() <= 1, "the connections to be closed or kept")
 
 
 # Whatever is said

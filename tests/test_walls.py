@@ -59,7 +59,7 @@ MAY_IMPORT: Mapping[str, str] = {
     ),
     "providers.cohere": (
         "providers.base providers.http providers.exchange providers.translate providers.failures providers.vendors "
-        "providers.cohere_chat events errors"
+        "providers.cohere_chat providers.cohere_answer events errors"
     ),
     "providers.demo*": "providers.base providers.words providers.demo* providers.examples events errors",
     "providers.bedrock*": (

@@ -42,17 +42,12 @@ _numbers = count(1)
 
 
 class AnthropicUpstream(Scripted):
-    """A server that answers to `key` in x-api-key, or after a `scheme` in Authorization.
-
-    `base` stands before /messages.
-    """
+    """A server that answers to `key`, as an API key or as a bearer token."""
 
     chat: ClassVar[str] = "/messages"
 
-    def __init__(self, *, key: str = KEY, scheme: str = "", base: str = "/v1") -> None:
+    def __init__(self, *, key: str = KEY) -> None:
         super().__init__(key=key)
-        self._scheme = scheme
-        self._base = base
         self.signatures: set[str] = set()
 
     def identity(self, connection: Connection) -> Mapping[str, str]:
@@ -68,9 +63,9 @@ class AnthropicUpstream(Scripted):
             return Answer(), _json(refused.status, refused.error)
 
     def _authorize(self, received: Received) -> None:
-        shown = received.headers.get("Authorization" if self._scheme else "x-api-key")
-        if shown != f"{self._scheme} {self.key}".strip():
-            told = "x-api-key header is required" if shown is None else "invalid x-api-key"
+        shown = received.headers.get("x-api-key") or received.headers.get("Authorization", "").removeprefix("Bearer ")
+        if shown != self.key:
+            told = "invalid x-api-key" if shown else "x-api-key header is required"
             raise Refused(told, 401, "authentication_error")
         version = received.headers.get("anthropic-version")
         if version not in VERSIONS:
@@ -81,7 +76,7 @@ class AnthropicUpstream(Scripted):
 
     def _routed(self, received: Received) -> tuple[Answer, Reply]:
         parts = urlsplit(received.path)
-        match received.method, parts.path.removeprefix(self._base):
+        match received.method, parts.path.removeprefix("/v1"):
             case "POST", "/messages":
                 return self._message(received)
             case "GET", "/models":

@@ -25,6 +25,7 @@ MODELS = ("gemini-2.5-flash", "gemini-2.5-pro", "gemini-3-flash-preview", "gemin
 BATCH = 100
 MOST_STOPS = 5
 PAGE = 2
+PENALTIES = ("presencePenalty", "frequencyPenalty")
 STAND_IN = "skip_thought_signature_validator"
 
 TOP: Mapping[str, Any] = {
@@ -88,7 +89,7 @@ class GeminiUpstream(Scripted):
 
     def _answer_to(self, received: Received) -> tuple[Answer, Reply]:
         parts, query = urlsplit(received.path), parse_qs(urlsplit(received.path).query)
-        found = re.fullmatch(r"/v1beta/(models)(?:/([^/:]+):(\w+))?", parts.path)
+        found = re.fullmatch(r"/v1(?:beta)?/(models)(?:/([^/:]+):(\w+))?", parts.path)
         if not found:
             raise Refused(404, f"Unknown path {parts.path}")
         self._authorize(received, query)
@@ -131,10 +132,14 @@ class GeminiUpstream(Scripted):
         contents = body.get("contents") or []
         if not contents:
             raise Refused(400, "* GenerateContentRequest.contents: contents is not specified")
-        before = None
+        newer, before = model.startswith("gemini-3"), None
         for content in contents:
-            _check_content(content, before)
+            _check_content(content, before, newer=newer)
             before = content
+        if contents[0]["role"] == "model" or contents[-1]["role"] == "model":
+            raise Refused(400, "Please ensure that multiturn requests begin and end with a user role.")
+        if not model.startswith("gemini-2.0") and any(body.get("generationConfig", {}).get(name) for name in PENALTIES):
+            raise Refused(400, "Penalty is not enabled for this model")
         if len(body.get("generationConfig", {}).get("stopSequences", ())) > MOST_STOPS:
             raise Refused(400, "The number of stop sequences is more than 5.")
         self._check_signatures(contents, strict=model.startswith("gemini-3"))
@@ -146,7 +151,8 @@ class GeminiUpstream(Scripted):
             calls = [part for part in content["parts"] if "functionCall" in part]
             for number, part in enumerate(calls):
                 signature = part.get("thoughtSignature")
-                if signature and signature not in (*self.signatures, STAND_IN):
+                known = (signature or "").replace("-", "+").replace("_", "/") in self.signatures  # bytes, either way
+                if signature and not known and signature != STAND_IN:
                     raise Refused(400, "Corrupted thought signature.")
                 if strict and at > start and number == 0 and not signature:
                     name = part["functionCall"]["name"]
@@ -230,7 +236,10 @@ def _check_type(name: str, value: Any, kind: type[BaseModel] | None) -> None:
         raise Refused(400, f"Invalid JSON payload received. {what} {wrong['msg']}") from None
 
 
-def _check_content(content: Mapping[str, Any], before: Mapping[str, Any] | None) -> None:
+def _check_content(content: Mapping[str, Any], before: Mapping[str, Any] | None, *, newer: bool) -> None:
+    for part in content.get("parts", ()):
+        if not newer and "id" in {**part.get("functionCall", {}), **part.get("functionResponse", {})}:
+            raise Refused(400, 'Invalid JSON payload received. Unknown name "id": Cannot find field.')
     if content.get("role") not in ("user", "model"):
         raise Refused(400, "Please use a valid role: user, model.")
     if not content.get("parts") or any(not part or part.get("text") == "" for part in content["parts"]):
@@ -245,9 +254,8 @@ def _check_content(content: Mapping[str, Any], before: Mapping[str, Any] | None)
             "parts of the function call turn."
         )
         raise Refused(400, message)
-    if sorted((each.get("id", ""), each["name"]) for each in called) != sorted(
-        (each.get("id", ""), each["name"]) for each in answered
-    ):
+    pairs = [[(each.get("id", ""), each["name"]) for each in some] for some in (called, answered)]
+    if pairs[0] != pairs[1]:
         raise Refused(400, "The ids or names of function calls and function responses differ.")
     if any("functionCall" in part for part in content["parts"]) and before is None:
         raise Refused(400, "Please ensure that function call turn comes immediately after a user turn.")

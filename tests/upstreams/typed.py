@@ -64,8 +64,8 @@ def _of_one(value: Any, kinds: Sequence[Any], at: str) -> Iterator[str]:
     """The faults of the kind that comes nearest: the one whose `type` it has, or the one with the fewest."""
     found = [list(faults_of(value, kind, at)) for kind in kinds]
     if all(found):
-        mistyped = [f"{at}.{name}:" for name in ("type", "role")]
-        found.sort(key=lambda faults: (any(f.startswith(tuple(mistyped)) for f in faults), len(faults)))
+        mistyped = (f"{at}:", f"{at}.type:", f"{at}.role:")
+        found.sort(key=lambda faults: (any(fault.startswith(mistyped) for fault in faults), len(faults)))
         yield from found[0]
 
 

@@ -1,0 +1,152 @@
+"""Cohere's answers, read into events, and pure: https://docs.cohere.com/v2/reference/chat-stream"""
+
+from collections.abc import Callable, Iterator, Mapping
+from math import isfinite
+from typing import Any
+
+import orjson
+
+from errors import ProxyError, UpstreamDown, UpstreamTimeout
+from events import Citation, Event, Finish, FinishReason, Reasoning, Text, ToolArguments, ToolCall, Usage
+from providers.sse import Frame
+from providers.translate import Json, name, string, tokens
+
+FINISH_REASONS: Mapping[str, FinishReason] = {
+    "COMPLETE": "stop",
+    "STOP_SEQUENCE": "stop",
+    "MAX_TOKENS": "length",
+    "ERROR_LIMIT": "length",
+    "TOOL_CALL": "tool_calls",
+    "ERROR_TOXIC": "content_filter",
+}
+
+
+class Reading:
+    """A streamed answer as it is read (exchange.Reading): frames whose data have a `type`, then [DONE].
+
+    `failed` makes the exception of an error in the place of an answer.
+    """
+
+    def __init__(self, failed: Callable[[Any], ProxyError]) -> None:
+        self.finished = False
+        self.done = False
+        self._failed = failed
+        self._argued: dict[Any, bool] = {}
+
+    def events(self, frame: Frame) -> Iterator[Event]:
+        """What a frame says."""
+        if frame.data == b"[DONE]":
+            self.done = True
+        if self.done or self.finished:
+            return
+        data = orjson.loads(frame.data)
+        kind, delta = data.get("type", ""), data.get("delta") or {}
+        message = delta.get("message") or {}
+        match kind:
+            case "content-start" | "content-delta":
+                yield from _content(message.get("content") or {}, _logprobs([data.get("logprobs")]))
+            case "tool-plan-delta":
+                yield Reasoning(string(message["tool_plan"]))
+            case "tool-call-start" | "tool-call-delta" | "tool-call-end":
+                yield from self._call(kind, data["index"], message.get("tool_calls") or {})
+            case "citation-start":
+                yield from _citations(message.get("citations"))
+            case "message-end":
+                if delta.get("error") and delta.get("finish_reason") not in FINISH_REASONS:
+                    raise UpstreamDown("The model could not finish its answer.", log=str(delta["error"]))
+                yield from _end(delta)
+                self.finished = True
+            case "" | "error":
+                raise self._failed(data)
+
+    def _call(self, kind: str, key: int, call: Mapping[str, Any]) -> Iterator[Event]:
+        function = call.get("function") or {}
+        if (kind == "tool-call-start") == (key in self._argued):
+            raise ValueError(f"{kind} of the call {key!r}")
+        if kind == "tool-call-start":
+            self._argued[key] = False
+            yield ToolCall(key, name(function["name"]), string(call.get("id") or ""))
+        if piece := function.get("arguments"):
+            self._argued[key] = True
+            yield ToolArguments(key, string(piece))
+        if kind == "tool-call-end" and not self._argued[key]:
+            yield ToolArguments(key, "{}")
+
+
+def events_of_body(body: Any) -> Iterator[Event]:
+    """An answer in one piece. Raises translate.NONSENSE for what is none."""
+    message = body["message"]
+    logprobs = _logprobs(body.get("logprobs") or [])
+    if message.get("tool_plan"):
+        yield Reasoning(string(message["tool_plan"]))
+    for part in message.get("content") or ():
+        yield from _content(part, logprobs)
+        if part.get("text"):
+            logprobs = None
+    for key, call in enumerate(message.get("tool_calls") or ()):
+        yield ToolCall(key, name(call["function"]["name"]), string(call.get("id") or ""))
+        yield ToolArguments(key, string(call["function"].get("arguments") or "{}"))
+    yield from _citations(message.get("citations"))
+    yield from _end(body)
+
+
+def _content(part: Mapping[str, Any], logprobs: Json | None) -> Iterator[Event]:
+    if part.get("thinking"):
+        yield Reasoning(string(part["thinking"]))
+    if part.get("text"):
+        yield Text(string(part["text"]), logprobs=logprobs)
+
+
+def _end(told: Mapping[str, Any]) -> Iterator[Event]:
+    """Why it ended, and what it took."""
+    reason = told["finish_reason"]
+    if reason == "TIMEOUT":
+        raise UpstreamTimeout("The model did not finish its answer in time.", log=reason)
+    if reason not in FINISH_REASONS:
+        raise UpstreamDown("The model could not finish its answer.", log=str(reason))
+    yield Finish(FINISH_REASONS[reason])
+    if found := usage(told.get("usage")):
+        yield found
+
+
+def usage(told: Any) -> Usage | None:
+    """Tokens as the model counts them; those that are billed leave out what Cohere itself puts into the prompt."""
+    if not isinstance(told, dict):
+        return None
+    counts = told.get("tokens") or told.get("billed_units")
+    if not isinstance(counts, dict):
+        return None
+    return Usage(
+        _count(counts.get("input_tokens")), _count(counts.get("output_tokens")), _count(told.get("cached_tokens"))
+    )
+
+
+def _count(value: Any) -> int:
+    """Counts are floats there."""
+    return tokens(int(value)) if isinstance(value, float) and isfinite(value) else tokens(value)
+
+
+def _citations(told: Any) -> Iterator[Event]:
+    """A span may have several sources, each a document of the request's or a tool's result."""
+    for citation in told if isinstance(told, list) else [told] if told else []:
+        for source in citation.get("sources") or ():
+            known = source.get("document") or source.get("tool_output") or {}
+            title = str(known.get("title") or source.get("id") or "")
+            yield Citation(
+                str(known.get("url") or ""), title, tokens(citation.get("start")), tokens(citation.get("end"))
+            )
+
+
+def _logprobs(items: list[Any]) -> Json | None:
+    """One entry for each piece of text: its tokens have no texts of their own."""
+    content = [
+        {
+            "token": string(item.get("text") or ""),
+            "logprob": float(sum(item["logprobs"])),
+            "bytes": list((item.get("text") or "").encode()),
+            "top_logprobs": [],
+        }
+        for item in items
+        if item and item.get("logprobs")
+    ]
+    return {"content": content, "refusal": None} if content else None
