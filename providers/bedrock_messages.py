@@ -59,6 +59,8 @@ def conversation(given: list[Json], *, tools: bool) -> tuple[list[Json], list[Js
             messages.append({"role": speaker, "content": []})
         messages[-1]["content"] += blocks + (cache_point(message) if blocks else [])
     messages[0]["content"] = messages[0]["content"] or [{"text": BEGINNING}]
+    for message in messages:  # results come first: https://docs.aws.amazon.com/bedrock/latest/userguide/tool-use.html
+        message["content"].sort(key=lambda block: "toolResult" not in block)
     _name_documents(messages)
     return system, messages
 
@@ -82,7 +84,7 @@ def _system(message: Json, where: str) -> list[Json]:
 
 def _content(message: Json, where: str) -> list[Json]:
     blocks: list[Json] = []
-    for at, part in enumerate(parts(message.get("content"))):
+    for at, part in enumerate(parts(message.get("content") or message.get("refusal"))):
         made = _block(part, f"{where}.content[{at}]")
         blocks += [*made, *(cache_point(part) if made else [])]
     return blocks

@@ -129,6 +129,15 @@ def test_calls_and_their_results() -> None:
     assert told[2]["content"][2] == {"text": "So?"}
 
 
+def test_results_come_first_and_a_refusal_is_not_lost() -> None:
+    """Claude insists on the results before the words of the same turn."""
+    call = {"role": "assistant", "content": None, "tool_calls": CALLED["tool_calls"][:1]}
+    told = sent(HI, call, {"role": "user", "content": "Wait"}, ANSWERED[0], tools=[WEATHER])["messages"]
+    assert ["toolResult" in block for block in told[2]["content"]] == [True, False]
+    refusal = {"role": "assistant", "content": None, "refusal": "I may not."}
+    assert sent(HI, refusal, HI)["messages"][1]["content"] == [{"text": "I may not."}]
+
+
 def test_legacy_functions() -> None:
     legacy = {"role": "assistant", "content": None, "function_call": {"name": "weather", "arguments": "{}"}}
     result = {"role": "function", "name": "weather", "content": "Sun"}
