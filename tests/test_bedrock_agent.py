@@ -13,6 +13,7 @@ import pytest
 
 from app import create_app
 from config import Settings
+from doctor import examine
 from tests.conftest import environment, until
 from tests.frames import called, chunks, completion, error, finish, payloads, said
 from tests.helpers import refused
@@ -369,6 +370,15 @@ def test_a_session_that_is_gone(bedrock: BedrockUpstream, talk: Talk, exception:
     talk.say("Who am I?")
     assert len(sessions(bedrock)) == 3
     assert "My name is Ada." in inputs(bedrock)[-1]
+
+
+def test_a_session_that_is_gone_for_who_sends_no_history(bedrock: BedrockUpstream, talk: Talk) -> None:
+    """There is nothing left to keep: a new one, and not the same error for ever."""
+    talk.body = {"session_id": "call-1"}
+    talk.say("My name is Ada.")
+    bedrock.enqueue(Turn(exception="ValidationException", message="Session 123 has expired."))
+    talk.messages = []
+    assert talk.say("Who am I?") == "Who am I?\n"
 
 
 def test_after_a_long_silence(
@@ -811,6 +821,15 @@ def test_an_agent_that_is_not_there(bedrock: BedrockUpstream, start: Callable[..
 def test_our_own_misconfiguration(start: Callable[..., Any], settings: dict[str, str], word: str) -> None:
     details = refused(Talk(start(**settings)).send([USER]), 502)
     assert word in details["message"]
+
+
+def test_the_doctor_says_what_is_missing(bedrock: BedrockUpstream) -> None:
+    """Without calling the agent."""
+    ids = {"AGENT_ID": AGENT[0], "AGENT_ALIAS_ID": AGENT[1], "AGENTS": f"sales={'/'.join(OTHER)}"}
+    for region, state, mend in (("", "fail", "set AWS_REGION"), (bedrock.region, "ok", "")):
+        found = examine(Settings.load(environment(**{**bedrock.settings, **ids, "AWS_REGION": region})), 5.0)
+        (agents,) = (each for each in found if each.what == "provider bedrock")
+        assert (agents.state, agents.mend) == (state, mend)
 
 
 @pytest.mark.parametrize(
