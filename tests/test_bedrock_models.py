@@ -168,7 +168,7 @@ def test_an_exception_after_a_word_is_a_frame(upstream: BedrockUpstream, client:
 
 
 def test_throttling_is_tried_again(upstream: BedrockUpstream, app_with: Callable[..., Any]) -> None:
-    again = app_with(**upstream.settings)
+    again = app_with(RETRY_BUDGET=20, **upstream.settings)
     for turn in (Turn(exception="ThrottlingException"), Turn(breaks_with="throttlingException")):
         upstream.enqueue(turn)
         status, stream = post(again, stream=True)
