@@ -231,6 +231,7 @@ def _trouble(error: Exception, entry: Entry, where: Where, seconds: float) -> tu
     there = f"mend {where.of(entry, 'base_url')}" + "; the address may lack /v1" * (not versioned)
     settings = [param] if (param := getattr(error, "param", None)) else VARIABLE.findall(text)
     no_list, said = status in (404, 405), log.lstrip()[:1] in ("{", "[") or isinstance(error, errors.InvalidRequest)
+    fault, _, to_set = text.partition(": set ")
     rules: Sequence[tuple[object, str, str, str]] = (
         (isinstance(cause, socket.gaierror | UnicodeError), "fail", f"{text}: no such host", f"mend {way}, or the DNS"),
         (isinstance(cause, ssl.CertificateError), "fail", text, f"mend {way}, or have SSL_CERT_FILE name its CA"),
@@ -238,6 +239,7 @@ def _trouble(error: Exception, entry: Entry, where: Where, seconds: float) -> tu
         (isinstance(cause, ConnectionRefusedError), "fail", f"{text}: connection refused", f"start it, or mend {way}"),
         (status >= SERVER_ERRORS, "fail", f"{text} ({status})", "wait: it is the provider's own trouble"),
         (isinstance(error, TOO_LATE), "fail", f"no answer within {seconds:g} s", f"mend {way}, or the firewall"),
+        (to_set and not status, "fail", fault, f"set {to_set}"),
         (isinstance(error, errors.UpstreamRefusedUs) and settings, "fail", text, f"mend {' or '.join(settings)}"),
         (isinstance(error, errors.UpstreamRefusedUs), "fail", f"refuses the credential ({status})", f"set {key}"),
         (isinstance(error, errors.UpstreamBusy), "warn", "asks to slow down (429)", "wait, or ask for a higher limit"),

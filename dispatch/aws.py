@@ -62,7 +62,8 @@ def models(name: str, _: Mapping[str, Any], variables: Mapping[str, str], given:
     ways = [given[key] for key in ("profile", "api_key") if key in given]
     told = any(ways) or any(variables.get(sign) for sign in SIGNS) or (given and not ways)
     missing = "" if told else "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, AWS_PROFILE or AWS_BEARER_TOKEN_BEDROCK"
-    return Entry(name, "bedrock-models", model, {"name": name, "model": model, "account": account}, missing)
+    options = {"name": name, "model": model, "account": account}
+    return Entry(name, "bedrock-models", model, options, missing, named=True)
 
 
 def _named(clouds: Mapping[str, Any]) -> dict[str, str]:

@@ -138,7 +138,7 @@ class Catalogue:
             entry, model = known, rest
         elif row := snapshot.names.get(model):
             return self._to_row(snapshot, row, beyond)
-        elif model.startswith(VENDOR_PREFIXES) and "oci" in snapshot.entries:
+        elif model.startswith(VENDOR_PREFIXES) and _is_for_oci(snapshot):
             entry = _named(snapshot, "oci")
         else:
             entry = self._unnamed(snapshot, only)
@@ -281,6 +281,12 @@ def _check_places(row: Row, entries: Mapping[str, Entry]) -> None:
 
 def _provider_of(upstream: Upstream) -> str:
     return upstream.provider.partition("#")[0]
+
+
+def _is_for_oci(snapshot: Snapshot) -> bool:
+    """Whether a vendor's prefix means OCI: not where OCI lacks its credentials, and the default has such names too."""
+    oci = snapshot.entries.get("oci")
+    return oci is not None and (oci.available or not snapshot.entries[snapshot.default].named)
 
 
 def _named(snapshot: Snapshot, name: str) -> Entry:

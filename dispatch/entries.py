@@ -14,6 +14,7 @@ class Entry:
     kind      a key of providers.PROVIDERS, or of one that is still to come
     options   what the provider's class is built with, `name` among them
     missing   what it needs to be set or to exist; "" when the provider can be used
+    named     its models' names begin with their vendors', as OCI's do: cohere.command-r-v1:0
     lenient   answers to any model name, as single-model providers do (R4)
     complete  has no models but those that are listed (R4)
     only      "images" for one that makes pictures and does not chat
@@ -25,6 +26,7 @@ class Entry:
     default_model: str
     options: Mapping[str, Any] = field(default_factory=dict, repr=False)
     missing: str = ""
+    named: bool = False
     lenient: bool = False
     complete: bool = False
     timeouts: Mapping[str, float] = field(default_factory=dict)

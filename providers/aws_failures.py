@@ -54,7 +54,11 @@ STATUSES: Mapping[str, int] = {
 CODES: Mapping[str, str] = {"ResourceNotFound": "model_not_found", "ServiceQuotaExceeded": "insufficient_quota"}
 
 SAID: tuple[tuple[re.Pattern[str], int, str], ...] = (
-    (re.compile(r"(?i)too long|too many (?:input )?tokens|context (?:length|window)"), 400, "context_length_exceeded"),
+    (
+        re.compile(r"(?i)\b(?:input|prompt) is too long|too many input tokens|context (?:length|window)"),
+        400,
+        "context_length_exceeded",
+    ),
     (re.compile(r"(?i)model identifier is invalid"), 404, "model_not_found"),
 )
 """A ValidationException is all that Bedrock has for these two; what it says is all that tells them apart."""

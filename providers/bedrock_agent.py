@@ -30,6 +30,7 @@ CAUTION = 0.9
 early costs little, too late would make the agent forget.
 """
 IDS = re.compile(r"[0-9a-zA-Z]{1,10}/[0-9a-zA-Z]{1,10}")
+ABOUT_SESSION = re.compile(r"(?i)session(?!state|attributes)")
 OPTIONS = {
     "memoryId",
     "sessionAttributes",
@@ -95,15 +96,18 @@ class BedrockAgent(Provider):
         try:
             yield from answer(session)
         except SessionLost as error:
-            if not (session.known and (asked.before or desk.may_be_left())):
-                desk.put_back(session)
+            if error.retryable and not asked.before and not desk.may_be_left():
+                desk.put_back()
                 raise
             log.info("a new session for the turn", extra={"facts": {"provider": self.name, "said": error.log}})
             yield from answer(desk.fresh())
 
     def models(self, call: Call) -> list[Model]:
-        """The default agent. The others are names of the catalogue."""
-        return [Model(self.default_model, "amazon")]
+        """The agents that have names here, if there are a region and credentials to call them with. Amazon is not
+        asked: to list agents takes another permission than to call one.
+        """
+        self._door.client(INVOKE_AGENT.service, Target(self, self.default_model))
+        return [Model(name, "amazon") for name in self._agents]
 
     def _answer(
         self,
@@ -137,7 +141,7 @@ class BedrockAgent(Provider):
             if lost := _lost(error, self.name, known=session.known and returned is None):
                 raise lost from error
             if returned is None and not isinstance(error, UpstreamTimeout):  # after one, the agent may still be at it
-                desk.put_back(session)
+                desk.put_back()
             raise
 
     def _refuse(self, request: ChatRequest, asked: Turn) -> None:
@@ -156,22 +160,21 @@ class BedrockAgent(Provider):
 
 
 class SessionLost(UpstreamRejected):
-    """The session is busy with another turn, or the agent does not have it any more."""
+    """The session is busy with another turn (to be retried), or the agent does not have it any more."""
 
 
 def _lost(error: ProxyError, name: str, *, known: bool) -> SessionLost | None:
     """ConflictException is another turn's; that a `known` session is gone only Amazon's words tell."""
     busy = isinstance(error, UpstreamRejected) and error.status == 409  # noqa: PLR2004 - ConflictException
-    gone = known and isinstance(error, (UpstreamRejected, UnknownModel)) and "session" in error.log.lower()
+    gone = known and isinstance(error, (UpstreamRejected, UnknownModel)) and ABOUT_SESSION.search(error.log)
     if not (busy or gone):
         return None
-    said = "is busy with another turn" if busy else "is not to be gone on with"
     lost = SessionLost(
-        f"This session of the agent {said}.",
+        "The agent is busy with another turn of this session.",
         upstream_status=409,
         provider=name,
         param="session_id",
-        code="session_busy" if busy else "session_lost",
+        code="session_busy",
         log=error.log,
     )
     lost.retryable = busy

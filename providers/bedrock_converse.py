@@ -12,7 +12,7 @@ import orjson
 from errors import InvalidRequest, Unsupported
 from events import ChatRequest
 from providers.base import Target
-from providers.bedrock_messages import cache_point, conversation
+from providers.bedrock_messages import cache_point, conversation, member
 from providers.translate import functions, inlined
 
 Json = dict[str, Any]
@@ -127,8 +127,10 @@ def _tools(request: ChatRequest) -> Json:
     if choice == "none":
         return {}
     tools: list[Json] = []
-    for function, tool in zip(functions(request.tools), _functional(request.tools), strict=True):
+    for at, (function, tool) in enumerate(zip(functions(request.tools), _functional(request.tools), strict=True)):
         schema = inlined(function.get("parameters") or {})
+        if not isinstance(schema, dict):
+            raise InvalidRequest("Must be a JSON schema, an object.", param=f"tools[{at}].function.parameters")
         spec = {"name": function["name"], "inputSchema": {"json": {"type": "object", "properties": {}, **schema}}}
         if description := function.get("description"):
             spec["description"] = description
@@ -147,7 +149,7 @@ def _choice(choice: str | Mapping[str, Any]) -> Json:
         if choice not in ("auto", "required"):
             raise InvalidRequest("Must be none, auto, required, or an object that names a tool.", param="tool_choice")
         return {"any": {}} if choice == "required" else {"auto": {}}
-    name = (choice.get("function") or {}).get("name")
+    name = member(choice.get("function"), "name")
     if not isinstance(name, str):
         raise Unsupported("Bedrock takes one function's name there.", param="tool_choice")
     return {"tool": {"name": name}}

@@ -59,8 +59,15 @@ def conversation(given: list[Json], *, tools: bool) -> tuple[list[Json], list[Js
             messages.append({"role": speaker, "content": []})
         messages[-1]["content"] += blocks + (cache_point(message) if blocks else [])
     messages[0]["content"] = messages[0]["content"] or [{"text": BEGINNING}]
+    for message in messages:  # results come first: https://docs.aws.amazon.com/bedrock/latest/userguide/tool-use.html
+        message["content"].sort(key=lambda block: "toolResult" not in block)
     _name_documents(messages)
     return system, messages
+
+
+def member(value: Any, name: str) -> Any:
+    """A member of what should be an object; None of what is none."""
+    return value.get(name) if isinstance(value, dict) else None
 
 
 def cache_point(part: Mapping[str, Any]) -> list[Json]:
@@ -82,7 +89,8 @@ def _system(message: Json, where: str) -> list[Json]:
 
 def _content(message: Json, where: str) -> list[Json]:
     blocks: list[Json] = []
-    for at, part in enumerate(parts(message.get("content"))):
+    refusal = message.get("refusal")
+    for at, part in enumerate(parts(message.get("content") or (refusal if isinstance(refusal, str) else None))):
         made = _block(part, f"{where}.content[{at}]")
         blocks += [*made, *(cache_point(part) if made else [])]
     return blocks
@@ -165,9 +173,9 @@ def _calls(message: Json, calls: dict[str, str], where: str, tools: bool) -> Ite
     """The assistant's calls; `calls` learns id -> name. A legacy function_call has no id: its name is one."""
     given = message.get("tool_calls") or []
     if legacy := message.get("function_call"):
-        given = [{"id": legacy.get("name"), "function": legacy}]
+        given = [{"id": member(legacy, "name"), "function": legacy}]
     for at, call in enumerate(given):
-        name, identifier = (call.get("function") or {}).get("name"), call.get("id")
+        name, identifier = member(call.get("function"), "name"), call.get("id")
         place = f"{where}.tool_calls[{at}]"
         if not isinstance(name, str) or not isinstance(identifier, str):
             raise InvalidRequest("A call needs an `id`, and a `function` with a `name`.", param=place)

@@ -65,6 +65,7 @@ class Desk:
     before: Sequence[Json]
     seconds: float
     _key: str = field(default="", init=False)
+    _claimed: str = field(default="", init=False)
 
     def __post_init__(self) -> None:
         self._key = self._own_key() if self.explicit else transcript_key(self.owner, self.before)
@@ -73,6 +74,7 @@ class Desk:
         """The session to go on with, else a new one."""
         found = self.state.claim(self._key) if self.state is not None else None
         if found and belongs(found, self.owner):
+            self._claimed = found
             return Session(found, known=True)
         if self.explicit and not anything_before:
             return Session(lasting_id(self.owner, self.explicit), known=True)
@@ -82,10 +84,10 @@ class Desk:
         """A session that nobody has used."""
         return Session(_tagged(self.owner, "-".join(filter(None, (_readable(self.explicit), token_hex(10))))), False)
 
-    def put_back(self, session: Session) -> None:
-        """The turn failed before the agent began: the same turn may come again."""
-        if session.known:
-            self._put(self._key, session.id)
+    def put_back(self) -> None:
+        """The turn failed before the agent began: what was claimed for it is there again, for the same turn to come."""
+        if self._claimed:
+            self._put(self._key, self._claimed)
 
     def file(self, session: Session, messages: Sequence[Json], answer: str) -> None:
         """The turn is over. `messages` are all that was said, `answer` what the agent said to it."""

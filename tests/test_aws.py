@@ -152,6 +152,9 @@ def test_no_credentials_say_what_to_set_and_are_looked_for_again(
     assert "AWS_ACCESS_KEY_ID" in failing(door, UpstreamRefusedUs).message
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", upstream.access_key)
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", upstream.secret)
+    failing(door, UpstreamRefusedUs)
+    later = monotonic() + 6
+    monkeypatch.setattr("providers.aws_clients.monotonic", lambda: later)
     assert ask(door)["stopReason"] == "end_turn"
 
 

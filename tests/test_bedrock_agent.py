@@ -13,9 +13,11 @@ import pytest
 
 from app import create_app
 from config import Settings
+from doctor import examine
 from tests.conftest import environment, until
 from tests.frames import called, chunks, completion, error, finish, payloads, said
 from tests.helpers import refused
+from tests.upstreams import FAULTS, Fault, Phase, cases
 from tests.upstreams.bedrock import AGENT, BedrockUpstream, Turn
 
 CHAT = "/v1/chat/completions"
@@ -369,6 +371,15 @@ def test_a_session_that_is_gone(bedrock: BedrockUpstream, talk: Talk, exception:
     talk.say("Who am I?")
     assert len(sessions(bedrock)) == 3
     assert "My name is Ada." in inputs(bedrock)[-1]
+
+
+def test_a_session_that_is_gone_for_who_sends_no_history(bedrock: BedrockUpstream, talk: Talk) -> None:
+    """There is nothing left to keep: a new one, and not the same error for ever."""
+    talk.body = {"session_id": "call-1"}
+    talk.say("My name is Ada.")
+    bedrock.enqueue(Turn(exception="ValidationException", message="Session 123 has expired."))
+    talk.messages = []
+    assert talk.say("Who am I?") == "Who am I?\n"
 
 
 def test_after_a_long_silence(
@@ -813,6 +824,15 @@ def test_our_own_misconfiguration(start: Callable[..., Any], settings: dict[str,
     assert word in details["message"]
 
 
+def test_the_doctor_says_what_is_missing(bedrock: BedrockUpstream) -> None:
+    """Without calling the agent."""
+    ids = {"AGENT_ID": AGENT[0], "AGENT_ALIAS_ID": AGENT[1], "AGENTS": f"sales={'/'.join(OTHER)}"}
+    for region, state, mend in (("", "fail", "set AWS_REGION"), (bedrock.region, "ok", "")):
+        found = examine(Settings.load(environment(**{**bedrock.settings, **ids, "AWS_REGION": region})), 5.0)
+        (agents,) = (each for each in found if each.what == "provider bedrock")
+        assert (agents.state, agents.mend) == (state, mend)
+
+
 @pytest.mark.parametrize(
     ("turn", "status", "attempts"),
     [
@@ -849,3 +869,36 @@ def test_a_time_out_never_runs_the_agent_twice(bedrock: BedrockUpstream, start: 
     bedrock.always(Turn(delay=5))
     assert refused(talk.send([USER], stream=True), 504)["code"] == "upstream_timeout"
     assert len(bedrock.asked) == 1
+
+
+PATIENCE = {"FIRST_EVENT_TIMEOUT": 0.5, "IDLE_TIMEOUT": 0.5, "CONNECT_TIMEOUT": 0.5, "BREAKER_FAILURES": 10_000}
+RESENT = {"reset_before_headers", "closed_before_headers"}
+"""A kept connection that closes before a byte has come is replaced once, as an idle one that Amazon has closed."""
+
+
+@cases([fault for fault in FAULTS if fault.phase is not Phase.END and fault.name != "lump"])
+def test_faults(bedrock: BedrockUpstream, start: Callable[..., Any], fault: Fault, stream: bool) -> None:
+    """N2, N3, N26; and what may have reached the agent is not tried again. (A stream of an agent's has no word for its
+    end, so that what is missing there is not missed; and no JSON in its place.)
+    """
+    client = start(**PATIENCE)
+    until(lambda: Talk(client).send([USER]).status_code == 200, "the client at Amazon to be built")
+    bedrock.asked.clear()
+    texts = ["One ", "two ", "thrée."]
+    bedrock.always(Turn(texts=texts, fault=fault))
+    response = Talk(client).send([USER], stream=stream)
+    if fault.harmless:
+        assert response.status_code == 200
+        text = said(response.data) if stream else completion(response.data)["choices"][0]["message"]["content"]
+        assert text == "".join(texts)
+        return
+    if response.status_code == 200:
+        assert stream
+        assert fault.phase is Phase.MIDDLE
+        *frames, last = payloads(response.data)
+        assert '"finish_reason":"' not in "".join(frames)
+        assert error(last.encode())["message"]
+    else:
+        assert response.status_code == (504 if fault.silent and fault.name != "comments_only" else 502)
+        assert error(response.data)["message"]
+    assert len(bedrock.asked) <= 1 + (fault.name in RESENT)

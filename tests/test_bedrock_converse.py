@@ -3,6 +3,7 @@
 import base64
 import json
 from collections.abc import Iterable
+from contextlib import suppress
 from typing import Any
 
 import pytest
@@ -129,6 +130,15 @@ def test_calls_and_their_results() -> None:
     assert told[2]["content"][2] == {"text": "So?"}
 
 
+def test_results_come_first_and_a_refusal_is_not_lost() -> None:
+    """Claude insists on the results before the words of the same turn."""
+    call = {"role": "assistant", "content": None, "tool_calls": CALLED["tool_calls"][:1]}
+    told = sent(HI, call, {"role": "user", "content": "Wait"}, ANSWERED[0], tools=[WEATHER])["messages"]
+    assert ["toolResult" in block for block in told[2]["content"]] == [True, False]
+    refusal = {"role": "assistant", "content": None, "refusal": "I may not."}
+    assert sent(HI, refusal, HI)["messages"][1]["content"] == [{"text": "I may not."}]
+
+
 def test_legacy_functions() -> None:
     legacy = {"role": "assistant", "content": None, "function_call": {"name": "weather", "arguments": "{}"}}
     result = {"role": "function", "name": "weather", "content": "Sun"}
@@ -166,6 +176,47 @@ MESSAGE = st.one_of(
 def test_any_conversation_becomes_one_that_converse_takes(messages: list[Any], tools: bool) -> None:
     flat = [each for message in messages for each in (message if isinstance(message, list) else [message])]
     sent(*flat, **({"tools": [WEATHER]} if tools else {}))
+
+
+JUNK = st.one_of(st.none(), st.booleans(), st.integers(-1, 3), st.just("x"), st.just([]), st.just(["x"]), st.just({}))
+JUNKY = st.deferred(
+    lambda: JUNK | st.dictionaries(st.sampled_from(KEYS), JUNK | st.lists(JUNK, max_size=2), max_size=3)
+)
+KEYS = (
+    "type",
+    "function",
+    "name",
+    "arguments",
+    "parameters",
+    "url",
+    "image_url",
+    "file",
+    "file_data",
+    "data",
+    "schema",
+)
+KEYS += ("cache_control", "ttl", "json_schema", "input_audio", "format", "text", "id", "filename", "description")
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.data())
+def test_junk_is_refused_and_nothing_worse(data: st.DataObject) -> None:
+    """A 400, never a 500."""
+    kinds = st.sampled_from(["text", "image_url", "file", "input_audio", "refusal", "x"])
+    part = st.builds(lambda kind, more: {**more, "type": kind}, kinds, st.dictionaries(st.sampled_from(KEYS), JUNKY))
+    thing = st.dictionaries(st.sampled_from(KEYS), JUNKY, max_size=4)
+    message = {
+        "role": data.draw(st.sampled_from(["user", "assistant", "tool", "function", "system"])),
+        "content": data.draw(st.lists(part, max_size=2)),
+        "tool_calls": data.draw(st.lists(thing, max_size=2)),
+        "function_call": data.draw(JUNKY),
+        "cache_control": data.draw(JUNKY),
+        "refusal": data.draw(JUNKY),
+    }
+    more = {"tools": data.draw(st.lists(thing, max_size=2)), "tool_choice": data.draw(thing | st.just("auto"))}
+    more |= {"response_format": data.draw(thing), "bedrock": data.draw(JUNKY)}
+    with suppress(InvalidRequest):
+        to_upstream(request(message, **more), Target(PROVIDER, "anthropic.claude"))
 
 
 # what a message holds

@@ -9,6 +9,9 @@ from openai import OpenAI
 
 from app import create_app
 from config import Settings
+from dispatch.aws import models
+from dispatch.catalogue import Catalogue
+from dispatch.entries import Entry, Listing
 from tests.conftest import Served, environment, served
 from tests.frames import called, chunks, completion, error, finish, payloads, said
 from tests.upstreams import FAULTS, Fault, Phase, cases
@@ -21,8 +24,8 @@ TIMED_OUT = {"stalled_before_headers", "slow_headers", "stalled_after_headers", 
 JSON_FOR_A_STREAM = "lump"
 """A stream in frames with checksums is not mistaken for JSON, so that this fault is a failure here."""
 SETTINGS = {
-    "FIRST_EVENT_TIMEOUT": 0.3,
-    "IDLE_TIMEOUT": 0.3,
+    "FIRST_EVENT_TIMEOUT": 0.5,
+    "IDLE_TIMEOUT": 0.5,
     "CONNECT_TIMEOUT": 0.5,
     "RETRIES": 0,
     "BREAKER_FAILURES": 10_000,
@@ -116,6 +119,14 @@ def test_profiles_and_arns_are_names(upstream: BedrockUpstream, client: Any, mod
     assert upstream.asked[-1].params["modelId"] == model
 
 
+@pytest.mark.parametrize(("oci", "answers"), [("OCI's credentials", "bedrock-models"), ("", "oci")])
+def test_a_vendors_prefix_is_bedrocks_where_oci_is_not_configured(oci: str, answers: str) -> None:
+    """B1 gives meta.llama... to OCI, whose names look the same."""
+    told = models("bedrock-models", {}, {"AWS_PROFILE": "p"}, {}), Entry("oci", "demo", "", {"name": "oci"}, oci)
+    where = Catalogue({"environment": Listing(told)}, default="bedrock-models")
+    assert where.route("meta.llama3-1-8b-instruct-v1:0").targets[0].provider.name == answers
+
+
 # failures
 
 
@@ -157,7 +168,7 @@ def test_an_exception_after_a_word_is_a_frame(upstream: BedrockUpstream, client:
 
 
 def test_throttling_is_tried_again(upstream: BedrockUpstream, app_with: Callable[..., Any]) -> None:
-    again = app_with(**upstream.settings)
+    again = app_with(RETRY_BUDGET=20, **upstream.settings)
     for turn in (Turn(exception="ThrottlingException"), Turn(breaks_with="throttlingException")):
         upstream.enqueue(turn)
         status, stream = post(again, stream=True)

@@ -152,3 +152,19 @@ def test_no_text_is_mistaken_for_a_call(identifier: str) -> None:
     for each in (identifier, f"call_{identifier}"):
         with pytest.raises(InvalidRequest):
             results([user("Do it"), {"role": "tool", "tool_call_id": each, "content": "done"}], [1], ANN)
+
+
+def test_only_what_was_claimed_is_put_back() -> None:
+    """A session that was never opened has not heard what its turn brings."""
+    kept = Kept()
+    desk = Desk(kept, ANN, "1", [], 60)
+    assert desk.open(anything_before=False).known
+    desk.put_back()
+    assert not kept.values
+    desk.file(desk.fresh(), [], "")
+    before = dict(kept.values)
+    again = Desk(kept, ANN, "1", [], 60)
+    again.open(anything_before=True)
+    assert kept.values != before
+    again.put_back()
+    assert kept.values == before

@@ -81,8 +81,9 @@ MAY_IMPORT: Mapping[str, str] = {
     ),
     "providers.connect": "providers.base providers.engine errors",
     "providers.aws": (
-        "providers.base providers.http providers.exchange providers.failures providers.aws_failures events errors"
+        "providers.base providers.http providers.exchange providers.failures providers.aws_* events errors"
     ),
+    "providers.aws_clients": "providers.base providers.aws_failures errors",
     "providers.aws_failures": "providers.failures errors",
     "providers.sessions": "providers.base events",
     "providers.engine": "",

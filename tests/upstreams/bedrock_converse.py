@@ -33,6 +33,8 @@ def check(params: Mapping[str, Any]) -> None:
     for at, message in enumerate(messages):
         _check_content(message["content"], f"messages.{at}.content", "toolConfig" in params)
         results = [block["toolResult"]["toolUseId"] for block in message["content"] if "toolResult" in block]
+        if not all("toolResult" in block for block in message["content"][: len(results)]):
+            raise Refused("ValidationException", f"messages.{at}: toolResult blocks must come first.")
         if sorted(results) != sorted(pending):
             missing = f"Expected toolResult blocks at messages.{at}.content for the following Ids: {pending}"
             raise Refused("ValidationException", f"{missing}, not {results}.")
