@@ -28,9 +28,10 @@ import errors
 from app import furnish
 from config import ROOT, SettingError, Settings, is_this_machine
 from dispatch import models_file
-from dispatch.catalogue import Catalogue, Snapshot
+from dispatch.catalogue import Catalogue
 from dispatch.entries import Entry
 from dispatch.model_list import Limits, ModelList
+from dispatch.snapshot import Snapshot
 from dispatch.yaml_lines import Place, load
 from logs import CREDENTIALS
 from providers.base import Call, Timeouts

@@ -6,26 +6,20 @@ and a source that has something new swaps in another.
 
 import threading
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
-from functools import cached_property, partial
-from itertools import count
+from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 from dispatch.entries import Entry, Filler, Listing, Row, Upstream
-from dispatch.rows import beyond, beyond_pictures, turns, with_fallbacks
+from dispatch.rows import beyond, beyond_pictures, with_fallbacks
+from dispatch.snapshot import Snapshot, put_together
 from errors import InvalidRequest, UnknownModel, Unsupported
 from events import ChatRequest
 from providers import build
-from providers.base import Model, Provider, Target, Timeouts
+from providers.base import Provider, Target, Timeouts
 
 Beyond = Callable[[Row], Unsupported | None]
 """What a row is said not to be able to, of what a request wants."""
-
-SOURCES = ("file", "list", "environment")
-"""Who is believed, first to last, when two tell of the same name (R11)."""
-
-VENDOR_PREFIXES = ("cohere.", "meta.", "xai.", "openai.", "google.")
-"""Names that OCI gives to its models."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,35 +33,6 @@ class Route:
     targets: tuple[Target, ...]
     row: Row | None = None
     filler: Filler | None = None
-
-
-@dataclass(frozen=True)
-class Snapshot:
-    """The providers and models at one time. `names` has every name and alias."""
-
-    entries: Mapping[str, Entry]
-    names: Mapping[str, Row]
-    default: str
-    turns: Mapping[str, tuple[Upstream, ...]] = field(repr=False)
-    counters: Mapping[str, "count[int]"] = field(repr=False)
-
-    @property
-    def rows(self) -> list[Row]:
-        """Every row once."""
-        return [row for name, row in self.names.items() if name == row.name]
-
-    @cached_property
-    def models(self) -> Mapping[str, Model]:
-        """The rows that somebody can answer for, under every name and alias."""
-        return {
-            name: Model(name, row.owned_by, row.created)
-            for name, row in self.names.items()
-            if any(self.entries[upstream.provider].available for upstream in row.upstreams)
-        }
-
-    def available(self) -> list[Entry]:
-        """The entries that can be used, in order."""
-        return [entry for entry in self.entries.values() if entry.available]
 
 
 class Catalogue:
@@ -94,7 +59,7 @@ class Catalogue:
         self._is_open = is_open
         self._built: dict[str, tuple[Entry, Provider]] = {}
         self._lock = threading.Lock()
-        self.snapshot = self._put_together()
+        self.snapshot = put_together(self._listings, self._chosen)
 
     def replace(self, source: str, listing: Listing) -> None:
         """A source tells something new. Raises ValueError, and changes nothing, when the default would be lost."""
@@ -102,7 +67,7 @@ class Catalogue:
             before = self._listings.get(source)
             self._listings[source] = listing
             try:
-                self.snapshot = self._put_together()
+                self.snapshot = put_together(self._listings, self._chosen)
             except ValueError:
                 self._listings[source] = before or Listing()
                 raise
@@ -132,14 +97,14 @@ class Catalogue:
         snapshot = self.snapshot
         prefix, _, rest = model.partition("/")
         if provider:
-            entry = _named(snapshot, provider)
+            entry = snapshot.named(provider)
             model = rest if prefix == provider and rest else model
         elif rest and (known := snapshot.entries.get(prefix)) is not None and known.available:
             entry, model = known, rest
         elif row := snapshot.names.get(model):
             return self._to_row(snapshot, row, beyond)
-        elif model.startswith(VENDOR_PREFIXES) and _is_for_oci(snapshot):
-            entry = _named(snapshot, "oci")
+        elif snapshot.means_oci(model):
+            entry = snapshot.named("oci")
         else:
             entry = self._unnamed(snapshot, only)
             if entry.kind == "demo" and not self._chosen and snapshot.names and model:
@@ -206,7 +171,7 @@ class Catalogue:
             raise refusal
         targets = [target for each in able for target in self._targets(snapshot, each, only)]
         if not targets:
-            _named(snapshot, row.upstreams[0].provider)
+            snapshot.named(row.upstreams[0].provider)
         return Route(tuple(targets), row, row.filler or self._filler)
 
     def _targets(self, snapshot: Snapshot, row: Row, only: str) -> list[Target]:
@@ -234,75 +199,9 @@ class Catalogue:
             row.details,
         )
 
-    def _put_together(self) -> Snapshot:
-        entries: dict[str, Entry] = {}
-        names: dict[str, Row] = {}
-        told = [self._listings[source] for source in SOURCES if source in self._listings]
-        for listing in reversed(told):  # so that a name keeps its place in the environment's order, and the file's word
-            entries.update({entry.name: entry for entry in listing.entries})
-        for listing in told:
-            for row in listing.rows:
-                _check_places(row, entries)
-                if row.name not in names:  # one that is not believed has no aliases either
-                    for name in (row.name, *row.aliases):
-                        names.setdefault(name, row)
-        if "demo" in entries:
-            entries["demo"] = entries.pop("demo")
-        rows = {row.name: row for name, row in names.items() if name == row.name}
-        return Snapshot(
-            entries,
-            {name: row for name, row in names.items() if row.name in rows},
-            self._default(entries),
-            {name: turns(row.upstreams) for name, row in rows.items()},
-            {name: count() for name in rows},
-        )
-
-    def _default(self, entries: Mapping[str, Entry]) -> str:
-        name = self._chosen
-        if not name:
-            return next(
-                entry.name
-                for entry in entries.values()
-                if entry.available and not entry.only and not entry.name.startswith("list-")
-            )
-        entry = entries.get(name)
-        if entry is None:
-            raise ValueError(f"PROVIDER_NAME is {name!r}; known are {', '.join(entries)}.")
-        if not entry.available:
-            raise ValueError(f"PROVIDER_NAME is {name!r}, which is not configured: it needs {entry.missing}.")
-        return name
-
-
-def _check_places(row: Row, entries: Mapping[str, Entry]) -> None:
-    for upstream in row.upstreams:
-        if upstream.provider not in entries:
-            raise ValueError(f"The model {row.name!r} is at the provider {upstream.provider!r}, which nobody tells of.")
-
 
 def _provider_of(upstream: Upstream) -> str:
     return upstream.provider.partition("#")[0]
-
-
-def _is_for_oci(snapshot: Snapshot) -> bool:
-    """Whether a vendor's prefix means OCI: not where OCI lacks its credentials, and the default has such names too."""
-    oci = snapshot.entries.get("oci")
-    return oci is not None and (oci.available or not snapshot.entries[snapshot.default].named)
-
-
-def _named(snapshot: Snapshot, name: str) -> Entry:
-    entry = snapshot.entries.get(name)
-    if entry is None:
-        known = ", ".join(snapshot.entries)
-        raise InvalidRequest(
-            f"There is no provider {name[:80]!r}; known are {known}.", param="provider", code="unknown_provider"
-        )
-    if not entry.available:
-        raise InvalidRequest(
-            f"The provider {name!r} is not configured: it needs {entry.missing}.",
-            param="provider",
-            code="provider_not_configured",
-        )
-    return entry
 
 
 def _unknown(model: str) -> UnknownModel:

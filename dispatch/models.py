@@ -12,8 +12,9 @@ from dataclasses import dataclass, replace
 from logging import getLogger
 from time import monotonic
 
-from dispatch.catalogue import Catalogue, Snapshot
+from dispatch.catalogue import Catalogue
 from dispatch.entries import Entry
+from dispatch.snapshot import Snapshot
 from errors import HungUp, ProxyError, UnknownModel
 from providers.base import Call, Model, Timeouts
 

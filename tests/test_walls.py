@@ -114,6 +114,7 @@ ENVIRONMENT = {"config"}
 MOST_LINES = 300
 LONGER: Mapping[str, str] = {
     "config.py": "a list of settings, of a few lines each",
+    "doctor.py": "one tool, with its table of what may be wrong",
     "events.py": "what is asked and what is said, as values of a few lines each",
 }
 """Files that may be longer, each with the reason."""

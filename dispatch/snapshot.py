@@ -1,0 +1,117 @@
+"""The providers and models at one time, put together from what the sources tell, and never changed."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from itertools import count
+
+from dispatch.entries import Entry, Listing, Row, Upstream
+from dispatch.rows import turns
+from errors import InvalidRequest
+from providers.base import Model
+
+SOURCES = ("file", "list", "environment")
+"""Who is believed, first to last, when two tell of the same name (R11)."""
+
+VENDOR_PREFIXES = ("cohere.", "meta.", "xai.", "openai.", "google.")
+"""Names that OCI gives to its models."""
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """The providers and models at one time. `names` has every name and alias."""
+
+    entries: Mapping[str, Entry]
+    names: Mapping[str, Row]
+    default: str
+    turns: Mapping[str, tuple[Upstream, ...]] = field(repr=False)
+    counters: Mapping[str, "count[int]"] = field(repr=False)
+
+    @property
+    def rows(self) -> list[Row]:
+        """Every row once."""
+        return [row for name, row in self.names.items() if name == row.name]
+
+    @cached_property
+    def models(self) -> Mapping[str, Model]:
+        """The rows that somebody can answer for, under every name and alias."""
+        return {
+            name: Model(name, row.owned_by, row.created)
+            for name, row in self.names.items()
+            if any(self.entries[upstream.provider].available for upstream in row.upstreams)
+        }
+
+    def available(self) -> list[Entry]:
+        """The entries that can be used, in order."""
+        return [entry for entry in self.entries.values() if entry.available]
+
+    def means_oci(self, model: str) -> bool:
+        """Whether a model's name begins as OCI's do, and OCI is meant: not where it lacks its credentials, and the
+        default has such names too.
+        """
+        oci = self.entries.get("oci")
+        if oci is None or not model.startswith(VENDOR_PREFIXES):
+            return False
+        return oci.available or not self.entries[self.default].named
+
+    def named(self, name: str) -> Entry:
+        """The provider of that name. Raises InvalidRequest (unknown_provider, provider_not_configured)."""
+        entry = self.entries.get(name)
+        if entry is None:
+            known = ", ".join(self.entries)
+            raise InvalidRequest(
+                f"There is no provider {name[:80]!r}; known are {known}.", param="provider", code="unknown_provider"
+            )
+        if not entry.available:
+            raise InvalidRequest(
+                f"The provider {name!r} is not configured: it needs {entry.missing}.",
+                param="provider",
+                code="provider_not_configured",
+            )
+        return entry
+
+
+def put_together(listings: Mapping[str, Listing], chosen: str) -> Snapshot:
+    """What the sources tell, as one; `chosen` is PROVIDER_NAME. Raises ValueError for what does not fit."""
+    entries: dict[str, Entry] = {}
+    names: dict[str, Row] = {}
+    told = [listings[source] for source in SOURCES if source in listings]
+    for listing in reversed(told):  # so that a name keeps its place in the environment's order, and the file's word
+        entries.update({entry.name: entry for entry in listing.entries})
+    for listing in told:
+        for row in listing.rows:
+            _check_places(row, entries)
+            if row.name not in names:  # one that is not believed has no aliases either
+                for name in (row.name, *row.aliases):
+                    names.setdefault(name, row)
+    if "demo" in entries:
+        entries["demo"] = entries.pop("demo")
+    rows = {row.name: row for name, row in names.items() if name == row.name}
+    return Snapshot(
+        entries,
+        {name: row for name, row in names.items() if row.name in rows},
+        _default(entries, chosen),
+        {name: turns(row.upstreams) for name, row in rows.items()},
+        {name: count() for name in rows},
+    )
+
+
+def _default(entries: Mapping[str, Entry], name: str) -> str:
+    if not name:
+        return next(
+            entry.name
+            for entry in entries.values()
+            if entry.available and not entry.only and not entry.name.startswith("list-")
+        )
+    entry = entries.get(name)
+    if entry is None:
+        raise ValueError(f"PROVIDER_NAME is {name!r}; known are {', '.join(entries)}.")
+    if not entry.available:
+        raise ValueError(f"PROVIDER_NAME is {name!r}, which is not configured: it needs {entry.missing}.")
+    return name
+
+
+def _check_places(row: Row, entries: Mapping[str, Entry]) -> None:
+    for upstream in row.upstreams:
+        if upstream.provider not in entries:
+            raise ValueError(f"The model {row.name!r} is at the provider {upstream.provider!r}, which nobody tells of.")
