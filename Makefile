@@ -1,12 +1,13 @@
 # make run    serves on http://127.0.0.1:8000         make test   the tests: no root, no services
 # make check  format, lint, types                     make lock   requirements*.txt from pyproject.toml
 # make test-services  what needs real services: redis-server on the PATH
+# make soak   callers, faults and hang-ups for MINUTES=10, and what grew meanwhile
 # make doctor what is configured, reachable and wrong, and which setting mends it
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: run test test-services check doctor lock clean
+.PHONY: soak run test test-services check doctor lock clean
 
 run: $(VENV)/.runtime
 	$(BIN)/gunicorn 'app:create_app()'
@@ -21,6 +22,11 @@ check: $(VENV)/.development
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
+
+MINUTES ?= 10
+
+soak: $(VENV)/.development
+	$(BIN)/python -m bench.soak --minutes $(MINUTES) --plot soak.png
 
 doctor: $(VENV)/.runtime
 	$(BIN)/python doctor.py

@@ -110,7 +110,7 @@ class Caller:
             data = self._seen + data
             self._seen = b""
             end = data.find(b"\r\n\r\n") + 4
-            if end < 4:  # noqa: PLR2004 - not found
+            if end < 4:
                 self._seen = data
                 return False
             length = LENGTH.search(data, 0, end)

@@ -113,7 +113,7 @@ class Client:
     def request(self) -> bytes | None:
         """The next whole request, None while there is none."""
         end = self.inbox.find(b"\r\n\r\n") + 4
-        if end < 4:  # noqa: PLR2004 - not found
+        if end < 4:
             return None
         length = LENGTH.search(self.inbox, 0, end)
         end += int(length[1]) if length else 0
