@@ -48,7 +48,7 @@ def to_upstream(request: ChatRequest, target: Target, recall: Recall = lambda _:
     thought, effort = _thinking(request, kin, room, forced=forced)
     if thought.get("type") == "enabled" and not _remembered(turns, recall):
         thought = {}  # a call whose thinking is lost would be refused
-    thinks = thought.get("type") in ("enabled", "adaptive") or (kin.unasked and not thought)
+    thinks = thought["type"] != "disabled" if thought else kin.unasked
     prefill = kin.prefill and not thinks and request.messages[-1]["role"] == "assistant"
     body = {
         "model": target.model,
@@ -58,7 +58,7 @@ def to_upstream(request: ChatRequest, target: Target, recall: Recall = lambda _:
         **tools,
         "thinking": thought,
         "output_config": _output(request, kin, effort),
-        **({} if thinks and kin.thinking else _sampling(request, kin)),
+        **({} if thinks else _sampling(request, kin)),
         "stop_sequences": [each for each in request.stop if each.strip()],
         "metadata": _metadata(request),
         "service_tier": TIERS.get(str(request.body.get("service_tier"))),

@@ -11,6 +11,7 @@ from dataclasses import asdict, dataclass, replace
 from itertools import pairwise
 from pathlib import Path
 from random import Random
+from threading import Thread
 from typing import Any
 
 import hypothesis
@@ -20,10 +21,13 @@ from hypothesis import strategies as st
 from app import create_app
 from config import Settings
 from dispatch.model_list import ModelList
-from tests.conftest import environment, until
+from errors import HungUp
+from events import ChatRequest
+from providers.base import Call as CallUnderWay
+from tests.conftest import EVER, environment, until
 from tests.conversations import AFTERWARDS, CONVERSATIONS, HI, TIME, WEATHER, Conversation, Wanted
 from tests.frames import chunks, completion, error, payloads
-from tests.upstreams import FAULTS, Answer, Call, Connection, Fault, OpenAIUpstream, Phase, cases
+from tests.upstreams import FAULTS, Answer, Call, Connection, Fault, OpenAIUpstream, Phase, cases, faults
 from tests.upstreams.answers import TEXTS
 from tests.upstreams.anthropic import AnthropicUpstream
 from tests.upstreams.cohere import CohereUpstream
@@ -236,6 +240,44 @@ def test_a_fault_is_told(lines: tuple[Line, Line], fault: Fault, stream: bool) -
     else:
         assert response.status_code == (504 if fault.silent else 502)
         assert error(response.data)["message"]
+
+
+def test_a_line_is_kept_for_the_next_call(lines: tuple[Line, Line]) -> None:
+    """N5: no connection for each request, streamed or whole."""
+    line, _ = lines
+    line.ask({}, stream=True)
+    before = line.upstream.accepted
+    for stream in (True, False, True):
+        assert got(line.ask({}, stream), stream).finish == "stop"
+    assert line.upstream.accepted == before
+
+
+@pytest.mark.parametrize(
+    "fault", [faults.stalled_before_headers, faults.stalled_after_headers, faults.stalled], ids=str
+)
+def test_a_hang_up_reaches_the_vendor(lines: tuple[Line, Line], fault: Fault) -> None:
+    """N6, N23: in every phase, and at once."""
+    line, _ = lines
+    line.upstream.enqueue(Answer(fault=fault))
+    before = len(line.upstream.received)
+    catalogue = line.client.application.extensions["thinkline"].catalogue
+    (target,) = catalogue.route(line.dialect.model, line.dialect.name).targets
+    call, ended = CallUnderWay(), []
+
+    def listen() -> None:
+        try:
+            call.begin(target.timeouts)
+            ended.extend(target.provider.chat(ChatRequest({"messages": HI, "stream": True}, stream=True), target, call))
+        except HungUp:
+            ended.append("hung up")
+
+    listener = Thread(target=listen)
+    listener.start()
+    received = line.upstream.wait_received(before + 1, EVER)
+    call.hang_up()
+    received.wait_closed(EVER)
+    listener.join(EVER)
+    assert ended[-1:] == ["hung up"]
 
 
 # Whatever is said
