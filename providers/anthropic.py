@@ -135,7 +135,7 @@ class _Thoughts:
 
     def __init__(self, call: Call, target: Target) -> None:
         self._state = call.state
-        self._prefix = f"anthropic/thinking/{call.caller}/{target.name}/"
+        self._prefix = f"anthropic/thinking/{call.caller}/{target.model}/"
 
     def recall(self, call_id: str) -> list[Json]:
         kept = self._state.get(self._prefix + call_id) if self._state else None

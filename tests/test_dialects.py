@@ -25,7 +25,7 @@ from errors import HungUp
 from events import ChatRequest
 from providers.base import Call as CallUnderWay
 from tests.conftest import EVER, environment, until
-from tests.conversations import AFTERWARDS, CONVERSATIONS, HI, TIME, WEATHER, Conversation, Wanted
+from tests.conversations import AFTERWARDS, CONVERSATIONS, HI, PERSON, TIME, WEATHER, Conversation, Wanted
 from tests.frames import chunks, completion, error, payloads
 from tests.upstreams import FAULTS, Answer, Call, Connection, Fault, OpenAIUpstream, Phase, cases, faults
 from tests.upstreams.answers import TEXTS
@@ -34,6 +34,7 @@ from tests.upstreams.cohere import CohereUpstream
 from tests.upstreams.dialects import DIALECTS, Dialect
 from tests.upstreams.gateway import Gateway, Room
 from tests.upstreams.gemini import GeminiUpstream
+from tests.upstreams.openai import PIXEL
 from tests.upstreams.reply import Reply, play
 from tests.upstreams.scripted import Scripted
 
@@ -385,12 +386,58 @@ def _spoilt(frame: bytes, chance: Random) -> bytes:
     return frame[:start] + json.dumps(_changed(json.loads(frame[start:end]), chance)).encode() + frame[end:]
 
 
-def _changed(value: Any, chance: Random) -> Any:
-    if isinstance(value, dict) and value and chance.random() < 0.8:
+def _changed(value: Any, chance: Random, depth: int = 0) -> Any:
+    """Something else at some place in it; not at its head, nor so many levels below it."""
+    if isinstance(value, dict) and value and (depth or chance.random() < 0.8):
         name = chance.choice(sorted(value))
-        if chance.random() < 0.2:
+        if not depth and chance.random() < 0.2:
             return {key: each for key, each in value.items() if key != name}
-        return {**value, name: _changed(value[name], chance)}
+        return {**value, name: _changed(value[name], chance, max(0, depth - 1))}
     if isinstance(value, list) and value and chance.random() < 0.8:
-        return [_changed(value[0], chance), *value[1:]]
+        at = chance.randrange(len(value))
+        return [*value[:at], _changed(value[at], chance), *value[at + 1 :]]
     return chance.choice((None, True, -1, 1.5, "", "x", [], {}, [None], {"type": "x"}, [{"a": [1]}]))
+
+
+ASKED: dict[str, Any] = {
+    "messages": [
+        {"role": "system", "content": [{"type": "text", "text": "Be brief."}]},
+        {
+            "role": "user",
+            "content": [
+                {"type": "text", "text": "Look."},
+                {"type": "image_url", "image_url": {"url": f"data:image/png;base64,{PIXEL}", "detail": "low"}},
+                {"type": "file", "file": {"filename": "a.pdf", "file_data": "data:application/pdf;base64,JVBERi0="}},
+            ],
+        },
+        *AFTERWARDS,
+        {"role": "assistant", "content": None, "function_call": {"name": "get_time", "arguments": "{}"}},
+        {"role": "function", "name": "get_time", "content": "9:30"},
+    ],
+    "tools": [WEATHER, TIME],
+    "tool_choice": {"type": "function", "function": {"name": "get_time"}},
+    "response_format": {
+        "type": "json_schema",
+        "json_schema": {"name": "p", "schema": {"type": "object", "properties": {"a": {"anyOf": [PERSON]}}}},
+    },
+    "stop": ["x"],
+    "temperature": 0.5,
+    "top_k": 3,
+    "user": "u",
+    "thinking": {"type": "disabled"},
+    "documents": [{"id": "1", "data": {"text": "t"}}],
+}
+
+
+@hypothesis.settings(OFTEN, max_examples=200)
+@hypothesis.given(seed=st.integers(0, 2**32))
+def test_an_odd_request_is_no_fault_of_ours(lines: tuple[Line, Line], seed: int) -> None:
+    """Whatever a caller puts in the place of something else, it is answered, or refused by name."""
+    line, _ = lines
+    chance = Random(seed)
+    body = ASKED
+    for _ in range(chance.randint(1, 3)):
+        body = _changed(body, chance, depth=1)
+    body = {**ASKED, **body} if isinstance(body, dict) else ASKED
+    response = line.ask(body, stream=False)
+    assert response.status_code != 500, (response.data, body)
