@@ -17,7 +17,7 @@ from errors import ContextTooLong, ProxyError, UpstreamError
 from events import ChatRequest, Events, Silence
 from providers.anthropic_answer import Answer
 from providers.anthropic_request import to_upstream
-from providers.base import Call, Model, Provider, Target
+from providers.base import Call, Model, Provider, Target, Timeouts
 from providers.exchange import accepted, asked, awaited, in_words, parsed, read, request_id, streamed, tell_dropped
 from providers.failures import error_object, failure, presentable
 from providers.http import Account, Reply, send
@@ -106,8 +106,7 @@ class Anthropic(Provider):
         after = ""
         for _ in range(PAGES):
             path = f"/models?limit=1000{after}"
-            timeouts = Target(self, self.default_model).timeouts
-            page = yield from asked(self._account, "GET", path, b"", call, timeouts, self._failure)
+            page = yield from asked(self._account, "GET", path, b"", call, Timeouts(), self._failure)
             try:
                 found += [Model(row["id"], "anthropic", _seconds(row.get("created_at"))) for row in page["data"]]
                 if not page.get("has_more") or not page["data"]:
@@ -136,7 +135,7 @@ class _Thoughts:
 
     def __init__(self, call: Call, target: Target) -> None:
         self._state = call.state
-        self._prefix = f"anthropic/thinking/{call.caller}/{target.name}/"
+        self._prefix = f"anthropic/thinking/{call.caller}/{target.model}/"
 
     def recall(self, call_id: str) -> list[Json]:
         kept = self._state.get(self._prefix + call_id) if self._state else None

@@ -29,7 +29,7 @@ NOT_IN_IDS = re.compile(r"[^a-zA-Z0-9_-]")
 # Anthropic refuses user ids that look like an address or a telephone number.
 TELLING = re.compile(r".*@.*|\+?[\d\s().-]{7,20}|.{257,}", re.DOTALL)
 TIERS = {"auto": "auto", "priority": "auto", "default": "standard_only"}
-FORMATS = {"date-time", "time", "date", "duration", "email", "hostname", "uri", "ipv4", "ipv6", "uuid"}
+FORMATS = ("date-time", "time", "date", "duration", "email", "hostname", "uri", "ipv4", "ipv6", "uuid")
 KEPT = {"type", "enum", "const", "title", "description", "required", "$ref"}
 """Keywords of a schema that the answer can be held to; see /build-with-claude/structured-outputs."""
 
@@ -46,19 +46,20 @@ def to_upstream(request: ChatRequest, target: Target, recall: Recall = lambda _:
     room = _room(request, target, kin)
     forced = tools.get("tool_choice", {}).get("type") in ("any", "tool")
     thought, effort = _thinking(request, kin, room, forced=forced)
-    if thought.get("type") == "enabled" and not _remembered(turns, recall):
-        thought = {}  # a call whose thinking is lost would be refused
-    thinks = thought.get("type") in ("enabled", "adaptive") or (kin.unasked and not thought)
+    thinks = thought.get("type") != "disabled" if thought else kin.unasked
+    thoughts = _remembered(turns, recall) if thinks else {}
+    if thought.get("type") == "enabled" and not all(thoughts.values()):
+        thinks, thought = False, {}  # a call whose thinking is lost would be refused
     prefill = kin.prefill and not thinks and request.messages[-1]["role"] == "assistant"
     body = {
         "model": target.model,
         "max_tokens": room,
         "system": _system(request),
-        "messages": _messages(turns, recall if thinks else lambda _: [], prefill=prefill),
+        "messages": _messages(turns, thoughts if thinks else {}, prefill=prefill),
         **tools,
         "thinking": thought,
         "output_config": _output(request, kin, effort),
-        **({} if thinks and kin.thinking else _sampling(request, kin)),
+        **({} if thinks else _sampling(request, kin)),
         "stop_sequences": [each for each in request.stop if each.strip()],
         "metadata": _metadata(request),
         "service_tier": TIERS.get(str(request.body.get("service_tier"))),
@@ -80,9 +81,9 @@ def _system(request: ChatRequest) -> str | list[Json]:
     return told if any("cache_control" in block for block in told) else "\n\n".join(block["text"] for block in told)
 
 
-def _messages(turns: list[Turn], recall: Recall, *, prefill: bool) -> list[Json]:
+def _messages(turns: list[Turn], thoughts: Mapping[str, list[Json]], *, prefill: bool) -> list[Json]:
     """User and assistant in turns, the user first, and last unless `prefill`."""
-    said = merged((("assistant" if turn.role == "assistant" else "user"), _content(turn, recall)) for turn in turns)
+    said = merged((("assistant" if turn.role == "assistant" else "user"), _content(turn, thoughts)) for turn in turns)
     if not said or said[0][0] != "user":
         said.insert(0, ("user", [{"type": "text", "text": OPENING}]))
     if said[-1][0] == "assistant":
@@ -93,16 +94,16 @@ def _messages(turns: list[Turn], recall: Recall, *, prefill: bool) -> list[Json]
     return [{"role": role, "content": content} for role, content in said]
 
 
-def _content(turn: Turn, recall: Recall) -> list[Json]:
+def _content(turn: Turn, thoughts: Mapping[str, list[Json]]) -> list[Json]:
     if turn.role == "tool":
         return [_result(turn)]
     if turn.role == "user":
         return [_block(part, where) for where, part in turn.parts]
-    thoughts = [recall(use.id) for use in turn.calls] or [[]]
-    content = thoughts[0] + [_text(part, where) for where, part in turn.parts]
+    content = [_text(part, where) for where, part in turn.parts]
     for position, use in enumerate(turn.calls):
-        content += thoughts[position] if position else []
-        content.append({"type": "tool_use", "id": _id(use.id), "name": use.name, "input": use.arguments})
+        called = {"type": "tool_use", "id": _id(use.id), "name": use.name, "input": use.arguments}
+        thought = thoughts.get(use.id, [])
+        content = [*content, *thought, called] if position else [*thought, *content, called]
     return content
 
 
@@ -119,14 +120,19 @@ def _id(identifier: str) -> str:
     return NOT_IN_IDS.sub("_", identifier)
 
 
-def _remembered(turns: list[Turn], recall: Recall) -> bool:
-    """Whether the thinking is known that led to the calls since the user last spoke: without it they are refused."""
+def _remembered(turns: list[Turn], recall: Recall) -> dict[str, list[Json]]:
+    """The thinking that led to the calls since the user last spoke, by the first call's id and those of others that
+    were thought about. Older thinking may be left out; without this, a model with a budget refuses the calls.
+    """
+    thoughts: dict[str, list[Json]] = {}
     for turn in reversed(turns):
         if turn.role == "user":
             break
-        if turn.calls and not recall(turn.calls[0].id):
-            return False
-    return True
+        for position, use in enumerate(turn.calls):
+            thought = recall(use.id)
+            if thought or not position:
+                thoughts[use.id] = thought
+    return thoughts
 
 
 def _text(part: Mapping[str, Any], where: str = "") -> Json:
@@ -233,9 +239,10 @@ def closed(schema: Any) -> Any:
 
     What cannot be enforced stands in the description, so that the model may still heed it.
     """
-    if not isinstance(schema, dict) or "$ref" in schema:
-        defined = schema.get("$defs") if isinstance(schema, dict) else None
-        return {**schema, "$defs": _each(defined)} if isinstance(defined, dict) else schema
+    if not isinstance(schema, dict):
+        return schema
+    if "$ref" in schema:
+        return {**schema, **({"$defs": _each(schema["$defs"])} if "$defs" in schema else {})}
     kept: Json = {}
     hints = []
     for key, value in schema.items():
@@ -243,10 +250,10 @@ def closed(schema: Any) -> Any:
             kept[key] = value
         elif key in ("properties", "$defs", "definitions"):
             kept[key] = _each(value)
-        elif key == "items":
-            kept[key] = closed(value)
-        elif key in ("anyOf", "oneOf", "allOf"):
-            kept["allOf" if key == "allOf" else "anyOf"] = [closed(each) for each in value]
+        elif key in ("items", "anyOf", "allOf"):
+            kept[key] = _all(value)
+        elif key == "oneOf":
+            kept["anyOf"] = _all(value)
         elif key not in ("additionalProperties", "$schema"):
             hints.append(f"{key}: {value}")
     if schema.get("type") == "object" or "properties" in schema:
@@ -256,8 +263,12 @@ def closed(schema: Any) -> Any:
     return kept
 
 
-def _each(schemas: Mapping[str, Any]) -> Json:
-    return {name: closed(each) for name, each in schemas.items()}
+def _each(schemas: Any) -> Any:
+    return {name: closed(each) for name, each in schemas.items()} if isinstance(schemas, dict) else schemas
+
+
+def _all(schemas: Any) -> Any:
+    return [closed(each) for each in schemas] if isinstance(schemas, list) else closed(schemas)
 
 
 def _sampling(request: ChatRequest, kin: claude.Family) -> Json:

@@ -32,7 +32,7 @@ class Reading:
     object in the place of an answer.
     """
 
-    def __init__(self, choices: int, keep: Callable[[str, str, str], str], failed: Callable[[Any], ProxyError]) -> None:
+    def __init__(self, choices: int, keep: Callable[[str, str], str], failed: Callable[[Any], ProxyError]) -> None:
         self.done = False  # there is no end mark
         self.finished = False
         self._choices = range(choices)
@@ -93,7 +93,7 @@ class Reading:
             raise TypeError("arguments that are no object")
         identifier = string(call.get("id") or f"call_{uuid4().hex[:24]}")
         if signature := part.get("thoughtSignature"):
-            identifier = self._keep(identifier, called, string(signature))
+            identifier = self._keep(identifier, string(signature))
         yield ToolCall(key, called, identifier, index)
         yield ToolArguments(key, orjson.dumps(arguments).decode(), index)
 

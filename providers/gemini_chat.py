@@ -1,9 +1,10 @@
 """What Gemini is asked, in its own dialect, and pure: https://ai.google.dev/api/generate-content
 
 A thought signature (https://ai.google.dev/gemini-api/docs/thought-signatures) comes with a function call, and Gemini 3
-refuses a history that lacks it. OpenAI's clients know nothing of it, so it is kept here by the call's id, where all
-replicas find it (Thoughts). Where nothing can be kept, the id itself carries it; where it is lost, or another model
-made the call, Google's own stand-in goes instead. Signatures of texts are asked for, but not demanded: they are let go.
+refuses a history that lacks it. OpenAI's clients know nothing of it, so it is kept here, where all replicas find it, by
+an id of ours that the call gets (Thoughts). Where nothing can be kept, the id itself carries it; where it is lost, or
+another model made the call, Google's own stand-in goes instead. Signatures of texts are asked for, but not demanded:
+they are let go.
 """
 
 import re
@@ -12,6 +13,7 @@ from hashlib import sha256
 from mimetypes import guess_type
 from typing import Any
 from urllib.parse import urlsplit
+from uuid import uuid4
 
 import orjson
 
@@ -32,8 +34,8 @@ from providers.translate import (
 )
 from providers.turns import GO_ON, OPENING, Turn, conversation, instructions, merged
 
-Recall = Callable[[str, str], str]
-"""(a call's id, its function) -> its thought signature, "" for none."""
+Recall = Callable[[str], tuple[str, str]]
+"""A call's id, as the caller's client has it -> its id at Gemini, and its thought signature, "" for none."""
 
 MOST_STOPS = 5
 SETTINGS: Mapping[str, str] = {
@@ -83,22 +85,25 @@ class Thoughts:
         self._state = call.state
         self._caller = call.caller
 
-    def keep(self, identifier: str, name: str, signature: str) -> str:
-        """Keep the signature of a call; the id under which the caller's client is to know the call."""
+    def keep(self, identifier: str, signature: str) -> str:
+        """Keep what belongs to a call; the id under which the caller's client is to know it.
+
+        It is new where something is kept under it: Gemini's own may be those of another conversation too.
+        """
         if self._state is None:
             return f"{identifier}{CARRIED}{signature}"
-        self._state.put(self._key(identifier, name), signature, KEPT_SECONDS)
-        return identifier
+        known = f"call_{uuid4().hex[:24]}"
+        self._state.put(self._key(known), f"{identifier}{CARRIED}{signature}", KEPT_SECONDS)
+        return known
 
-    def recall(self, identifier: str, name: str) -> str:
-        """The signature of a call, "" for none."""
-        plain, _, carried = identifier.partition(CARRIED)
-        if carried or self._state is None:
-            return carried
-        return self._state.get(self._key(plain, name)) or ""
+    def recall(self, identifier: str) -> tuple[str, str]:
+        """A call's id at Gemini, and its signature; the id itself and "" for a call that nothing is known of."""
+        kept = None if CARRIED in identifier or self._state is None else self._state.get(self._key(identifier))
+        plain, _, signature = (kept or identifier).partition(CARRIED)
+        return plain, signature
 
-    def _key(self, identifier: str, name: str) -> str:
-        return f"gemini-thought:{sha256(orjson.dumps([self._caller, identifier, name])).hexdigest()}"
+    def _key(self, identifier: str) -> str:
+        return f"gemini-thought:{sha256(orjson.dumps([self._caller, identifier])).hexdigest()}"
 
 
 def version(model: str) -> tuple[int, int]:
@@ -147,7 +152,8 @@ def _contents(request: ChatRequest, model: str, recall: Recall) -> list[Json]:
             turns[after : after + len(asked)], key=lambda result: asked.index(result.answers)
         )
     newer = version(model) >= (3, 0)
-    said = [("model" if turn.role == "assistant" else "user", list(_parts(turn, recall, newer))) for turn in turns]
+    known = {use.id: recall(use.id) for turn in turns for use in turn.calls}
+    said = [("model" if turn.role == "assistant" else "user", list(_parts(turn, known, newer))) for turn in turns]
     if not said or said[0][0] == "model":
         said.insert(0, ("user", [{"text": OPENING}]))
     if said[-1][0] == "model":
@@ -155,23 +161,21 @@ def _contents(request: ChatRequest, model: str, recall: Recall) -> list[Json]:
     return [{"role": role, "parts": parts} for role, parts in merged(said)]
 
 
-def _parts(turn: Turn, recall: Recall, newer: bool) -> Iterator[Json]:
+def _parts(turn: Turn, known: Mapping[str, tuple[str, str]], newer: bool) -> Iterator[Json]:
     """Calls and results have ids since Gemini 3, and calls must have signatures."""
     if turn.role == "tool":
-        result = {"name": turn.name, "response": _result(_text(turn))}
-        yield {"functionResponse": {**_identified(turn.answers, newer), **result}}
+        identified = {"id": known[turn.answers][0]} if newer else {}
+        yield {"functionResponse": {**identified, "name": turn.name, "response": _result(_text(turn))}}
         return
     for where, part in turn.parts:
         yield _part(part, where)
     for number, use in enumerate(turn.calls):
-        call = {"functionCall": {**_identified(use.id, newer), "name": use.name, "args": use.arguments}}
+        identifier, signature = known[use.id]
+        identified = {"id": identifier} if newer else {}
+        call = {"functionCall": {**identified, "name": use.name, "args": use.arguments}}
         # Of calls made together the first alone has a signature.
-        signature = recall(use.id, use.name) or (STAND_IN if newer and number == 0 else "")
+        signature = signature or (STAND_IN if newer and number == 0 else "")
         yield {**call, "thoughtSignature": signature} if signature else call
-
-
-def _identified(identifier: str, newer: bool) -> Json:
-    return {"id": identifier.partition(CARRIED)[0]} if newer else {}
 
 
 def _text(turn: Turn) -> str:

@@ -32,18 +32,24 @@ def choice(request: ChatRequest) -> tuple[Literal["auto", "none", "required"], t
     A named tool is required, and the only one; `allowed_tools` names several. Raises InvalidRequest.
     """
     asked = request.tool_choice
-    mode, names = asked, []
+    mode: Any = asked
+    names: list[Any] = []
     if isinstance(asked, Mapping):
         allowed = asked.get("allowed_tools")
         tools = allowed.get("tools") if isinstance(allowed, dict) else [asked]
         mode = allowed.get("mode", "auto") if isinstance(allowed, dict) else "required"
-        names = [(tool.get("function") or tool).get("name") for tool in tools or [] if isinstance(tool, dict)]
-        known = {function["name"] for function in functions(request.tools)}
-        if not names or not known.issuperset(names):
+        names = [_named(tool) for tool in tools] if isinstance(tools, list) else []
+        known = [function["name"] for function in functions(request.tools)]
+        if not names or not all(name in known for name in names):
             raise InvalidRequest("It names a tool that is not among `tools`.", param="tool_choice")
     if mode not in ("auto", "none", "required"):
         raise InvalidRequest("It must be none, auto, required, or name a tool.", param="tool_choice")
-    return mode, tuple(map(str, names))  # type: ignore[return-value]
+    return mode, tuple(names)
+
+
+def _named(tool: Any) -> Any:
+    function = tool.get("function", tool) if isinstance(tool, dict) else None
+    return function.get("name") if isinstance(function, dict) else None
 
 
 def wanted_format(request: ChatRequest) -> tuple[Literal["text", "json_object", "json_schema"], Json]:
@@ -119,6 +125,10 @@ def functions(tools: Sequence[Mapping[str, Any]]) -> list[Json]:
             continue
         if not isinstance(function, dict) or not isinstance(function.get("name"), str):
             raise InvalidRequest("A tool needs a `function` with a `name`.", param=f"tools[{at}].function.name")
+        if not isinstance(function.get("parameters") or {}, dict):
+            raise InvalidRequest("They must be a JSON schema.", param=f"tools[{at}].function.parameters")
+        if not isinstance(function.get("description") or "", str):
+            raise InvalidRequest("It must be a string.", param=f"tools[{at}].function.description")
         declared.append({**function, **{key: tool[key] for key in ("cache_control",) if key in tool}})
     return declared
 

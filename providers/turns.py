@@ -16,6 +16,7 @@ GO_ON = "(Go on.)"
 """What the user says where an upstream wants them to speak last, and the assistant has."""
 
 INSTRUCTIONS = ("system", "developer")
+TEXTS = ("text", "input_text", "refusal")
 
 
 class Use(NamedTuple):
@@ -49,7 +50,7 @@ def instructions(messages: Sequence[Mapping[str, Any]]) -> list[Json]:
     for number, message in enumerate(messages):
         if message["role"] in INSTRUCTIONS:
             text(message.get("content"), f"messages[{number}]")
-            told += [part for part in parts(message.get("content")) if _says(part)]
+            told += [part for _, part in _said(message, f"messages[{number}]")]
     return told
 
 
@@ -83,14 +84,17 @@ def conversation(messages: Sequence[Mapping[str, Any]]) -> list[Turn]:
 
 
 def _said(message: Mapping[str, Any], at: str) -> list[tuple[str, Json]]:
-    given = enumerate(parts(message.get("content")))
-    return [(f"{at}.content[{place}]", part) for place, part in given if _says(part)]
+    """The parts that say anything, each with its field: upstreams refuse text that is empty or blank."""
+    given = [(f"{at}.content[{place}]", part) for place, part in enumerate(parts(message.get("content")))]
+    return [(where, part) for where, part in given if part["type"] not in TEXTS or _words(part, where).strip()]
 
 
-def _says(part: Mapping[str, Any]) -> bool:
-    """Whether a part says anything: upstreams refuse text that is empty or blank."""
-    said = part.get("refusal") if part["type"] == "refusal" else part.get("text")
-    return part["type"] not in ("text", "refusal") or bool(str(said or "").strip())
+def _words(part: Mapping[str, Any], where: str) -> str:
+    field = "refusal" if part["type"] == "refusal" else "text"
+    words = part.get(field) or ""
+    if not isinstance(words, str):
+        raise InvalidRequest("A text must be a string.", param=f"{where}.{field}")
+    return words
 
 
 def _calls(message: Mapping[str, Any], at: str) -> Iterable[Use]:

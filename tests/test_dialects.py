@@ -11,6 +11,7 @@ from dataclasses import asdict, dataclass, replace
 from itertools import pairwise
 from pathlib import Path
 from random import Random
+from threading import Thread
 from typing import Any
 
 import hypothesis
@@ -20,16 +21,20 @@ from hypothesis import strategies as st
 from app import create_app
 from config import Settings
 from dispatch.model_list import ModelList
-from tests.conftest import environment, until
-from tests.conversations import AFTERWARDS, CONVERSATIONS, HI, TIME, WEATHER, Conversation, Wanted
+from errors import HungUp
+from events import ChatRequest
+from providers.base import Call as CallUnderWay
+from tests.conftest import EVER, environment, until
+from tests.conversations import AFTERWARDS, CONVERSATIONS, HI, PERSON, TIME, WEATHER, Conversation, Wanted
 from tests.frames import chunks, completion, error, payloads
-from tests.upstreams import FAULTS, Answer, Call, Connection, Fault, OpenAIUpstream, Phase, cases
+from tests.upstreams import FAULTS, Answer, Call, Connection, Fault, OpenAIUpstream, Phase, cases, faults
 from tests.upstreams.answers import TEXTS
 from tests.upstreams.anthropic import AnthropicUpstream
 from tests.upstreams.cohere import CohereUpstream
 from tests.upstreams.dialects import DIALECTS, Dialect
 from tests.upstreams.gateway import Gateway, Room
 from tests.upstreams.gemini import GeminiUpstream
+from tests.upstreams.openai import PIXEL
 from tests.upstreams.reply import Reply, play
 from tests.upstreams.scripted import Scripted
 
@@ -239,6 +244,44 @@ def test_a_fault_is_told(lines: tuple[Line, Line], fault: Fault, stream: bool) -
         assert error(response.data)["message"]
 
 
+def test_a_line_is_kept_for_the_next_call(lines: tuple[Line, Line]) -> None:
+    """N5: no connection for each request, streamed or whole."""
+    line, _ = lines
+    line.ask({}, stream=True)
+    before = line.upstream.accepted
+    for stream in (True, False, True):
+        assert got(line.ask({}, stream), stream).finish == "stop"
+    assert line.upstream.accepted == before
+
+
+@pytest.mark.parametrize(
+    "fault", [faults.stalled_before_headers, faults.stalled_after_headers, faults.stalled], ids=str
+)
+def test_a_hang_up_reaches_the_vendor(lines: tuple[Line, Line], fault: Fault) -> None:
+    """N6, N23: in every phase, and at once."""
+    line, _ = lines
+    line.upstream.enqueue(Answer(fault=fault))
+    before = len(line.upstream.received)
+    catalogue = line.client.application.extensions["thinkline"].catalogue
+    (target,) = catalogue.route(line.dialect.model, line.dialect.name).targets
+    call, ended = CallUnderWay(), []
+
+    def listen() -> None:
+        try:
+            call.begin(target.timeouts)
+            ended.extend(target.provider.chat(ChatRequest({"messages": HI, "stream": True}, stream=True), target, call))
+        except HungUp:
+            ended.append("hung up")
+
+    listener = Thread(target=listen)
+    listener.start()
+    received = line.upstream.wait_received(before + 1, EVER)
+    call.hang_up()
+    received.wait_closed(EVER)
+    listener.join(EVER)
+    assert ended[-1:] == ["hung up"]
+
+
 # Whatever is said
 
 LETTERS = st.text(st.characters(exclude_categories=["Cs"]), max_size=20)
@@ -344,12 +387,58 @@ def _spoilt(frame: bytes, chance: Random) -> bytes:
     return frame[:start] + json.dumps(_changed(json.loads(frame[start:end]), chance)).encode() + frame[end:]
 
 
-def _changed(value: Any, chance: Random) -> Any:
-    if isinstance(value, dict) and value and chance.random() < 0.8:
+def _changed(value: Any, chance: Random, depth: int = 0) -> Any:
+    """Something else at some place in it; not at its head, nor so many levels below it."""
+    if isinstance(value, dict) and value and (depth or chance.random() < 0.8):
         name = chance.choice(sorted(value))
-        if chance.random() < 0.2:
+        if not depth and chance.random() < 0.2:
             return {key: each for key, each in value.items() if key != name}
-        return {**value, name: _changed(value[name], chance)}
+        return {**value, name: _changed(value[name], chance, max(0, depth - 1))}
     if isinstance(value, list) and value and chance.random() < 0.8:
-        return [_changed(value[0], chance), *value[1:]]
+        at = chance.randrange(len(value))
+        return [*value[:at], _changed(value[at], chance), *value[at + 1 :]]
     return chance.choice((None, True, -1, 1.5, "", "x", [], {}, [None], {"type": "x"}, [{"a": [1]}]))
+
+
+ASKED: dict[str, Any] = {
+    "messages": [
+        {"role": "system", "content": [{"type": "text", "text": "Be brief."}]},
+        {
+            "role": "user",
+            "content": [
+                {"type": "text", "text": "Look."},
+                {"type": "image_url", "image_url": {"url": f"data:image/png;base64,{PIXEL}", "detail": "low"}},
+                {"type": "file", "file": {"filename": "a.pdf", "file_data": "data:application/pdf;base64,JVBERi0="}},
+            ],
+        },
+        *AFTERWARDS,
+        {"role": "assistant", "content": None, "function_call": {"name": "get_time", "arguments": "{}"}},
+        {"role": "function", "name": "get_time", "content": "9:30"},
+    ],
+    "tools": [WEATHER, TIME],
+    "tool_choice": {"type": "function", "function": {"name": "get_time"}},
+    "response_format": {
+        "type": "json_schema",
+        "json_schema": {"name": "p", "schema": {"type": "object", "properties": {"a": {"anyOf": [PERSON]}}}},
+    },
+    "stop": ["x"],
+    "temperature": 0.5,
+    "top_k": 3,
+    "user": "u",
+    "thinking": {"type": "disabled"},
+    "documents": [{"id": "1", "data": {"text": "t"}}],
+}
+
+
+@hypothesis.settings(OFTEN, max_examples=200)
+@hypothesis.given(seed=st.integers(0, 2**32))
+def test_an_odd_request_is_no_fault_of_ours(lines: tuple[Line, Line], seed: int) -> None:
+    """Whatever a caller puts in the place of something else, it is answered, or refused by name."""
+    line, _ = lines
+    chance = Random(seed)
+    body = ASKED
+    for _ in range(chance.randint(1, 3)):
+        body = _changed(body, chance, depth=1)
+    body = {**ASKED, **body} if isinstance(body, dict) else ASKED
+    response = line.ask(body, stream=False)
+    assert response.status_code != 500, (response.data, body)

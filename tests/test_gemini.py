@@ -1,6 +1,7 @@
 """Gemini in its own dialect. What all dialects have in common is asked in tests/test_dialects.py."""
 
 import json
+import re
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -15,7 +16,7 @@ from app import create_app
 from config import Settings
 from dispatch.model_rows import listing
 from errors import ProxyError, UpstreamRefusedUs
-from events import Finish, Text, Usage
+from events import Finish, Text, ToolCall, Usage
 from providers import build
 from providers.base import Call as Asked
 from providers.base import Provider, Rules, Target
@@ -63,7 +64,7 @@ def sent(model: str = FLASH, *, rules: Rules | None = None, most: int | None = N
     provider.name = "gemini"
     target = Target(provider, model, rules=rules or Rules(), max_tokens=most)
     request = load_chat(json.dumps({"messages": HI, **body}).encode())
-    return to_upstream(request, target, lambda *_: "")
+    return to_upstream(request, target, lambda identifier: (identifier, ""))
 
 
 def config(model: str = FLASH, **body: Any) -> dict[str, Any]:
@@ -352,21 +353,44 @@ def test_a_signature_survives_a_client_that_knows_nothing_of_it(
 TIME_CALL = Call("fc_2", "get_time", ['{"zone": "CET"}'])
 
 
-def test_a_kept_signature_leaves_the_id_alone_and_is_found_by_every_replica() -> None:
+def test_a_kept_signature_has_a_short_id_of_its_own_and_is_found_by_every_replica() -> None:
+    """Clients and other vendors limit ids to 40 characters; two conversations may have the same id at Gemini."""
     memory = Memory()
     here, there = (Thoughts(Asked(caller="anna", state=memory)) for _ in range(2))
-    assert here.keep("fc_1", "f", "c2ln" * 500) == "fc_1"
-    assert there.recall("fc_1", "f") == "c2ln" * 500
-    assert there.recall("fc_1", "g") == there.recall("fc_2", "f") == ""
-    assert Thoughts(Asked(caller="bert", state=memory)).recall("fc_1", "f") == ""
+    first, second = here.keep("fc_1", "c2ln" * 500), here.keep("fc_1", "b3RoZXI=")
+    assert re.fullmatch(r"[a-zA-Z0-9_-]{9,40}", first)
+    assert there.recall(first) == ("fc_1", "c2ln" * 500)
+    assert there.recall(second) == ("fc_1", "b3RoZXI=")
+    assert there.recall("fc_1") == ("fc_1", "")
+    assert Thoughts(Asked(caller="bert", state=memory)).recall(first) == (first, "")
 
 
 def test_without_a_place_to_keep_it_the_id_carries_it() -> None:
     thoughts = Thoughts(Asked())
-    identifier = thoughts.keep("fc_1", "f", "c2ln/+==")
+    identifier = thoughts.keep("fc_1", "c2ln/+==")
     assert identifier == f"fc_1{CARRIED}c2ln/+=="
-    assert thoughts.recall(identifier, "f") == "c2ln/+=="
-    assert Thoughts(Asked(state=Memory())).recall(identifier, "f") == "c2ln/+=="
+    assert thoughts.recall(identifier) == Thoughts(Asked(state=Memory())).recall(identifier) == ("fc_1", "c2ln/+==")
+    assert thoughts.recall("fc_1") == ("fc_1", "")
+
+
+@pytest.mark.parametrize("memory", [None, Memory()], ids=["carried", "kept"])
+def test_gemini_gets_its_own_ids_back(memory: Any) -> None:
+    """In the call and in its result, whichever id the caller's client has."""
+    thoughts = Thoughts(Asked(state=memory))
+    (said,) = [each for each in read(SIGNED, keep=thoughts.keep) if isinstance(each, ToolCall)]
+    provider = Provider()
+    provider.name = "gemini"
+    request = load_chat(json.dumps({"messages": history(said.id)}).encode())
+    model, user = to_upstream(request, Target(provider, THREE), thoughts.recall)["contents"][1:]
+    assert model["parts"][0]["functionCall"]["id"] == user["parts"][0]["functionResponse"]["id"] == "fc_1"
+    assert model["parts"][0]["thoughtSignature"] == "c2ln"
+
+
+SIGNED = {
+    "candidates": [
+        {"content": {"parts": [{"functionCall": {"id": "fc_1", "name": "get_weather"}, "thoughtSignature": "c2ln"}]}}
+    ]
+}
 
 
 def test_a_lost_signature_is_stood_in_for(client: Any, upstream: GeminiUpstream) -> None:
@@ -414,8 +438,8 @@ def test_why_it_ended(client: Any, upstream: GeminiUpstream, reason: str, finish
         assert refused(answer, 502)["code"] == "upstream_error"
 
 
-def read(*parts: Any, choices: int = 1) -> list[Any]:
-    reading = Reading(choices, Thoughts(Asked()).keep, lambda given: ProxyError(str(given)))
+def read(*parts: Any, keep: Any = None) -> list[Any]:
+    reading = Reading(1, keep or Thoughts(Asked()).keep, lambda given: ProxyError(str(given)))
     return [event for part in parts for event in reading.events(Frame(b"", json.dumps(part).encode()))]
 
 
