@@ -99,7 +99,7 @@ def _all_answered(messages: Sequence[Mapping[str, Any]], places: Sequence[int]) 
     for at in range(min(places) - 1, -1, -1):
         if messages[at]["role"] == "assistant":
             for position, call in enumerate(messages[at].get("tool_calls") or ()):
-                if call.get("id") not in answered:
+                if str(call.get("id")) not in answered:
                     raise InvalidRequest("This call has no result yet.", param=f"messages[{at}].tool_calls[{position}]")
             return
 
