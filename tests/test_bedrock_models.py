@@ -12,7 +12,7 @@ from config import Settings
 from dispatch.aws import models
 from dispatch.catalogue import Catalogue
 from dispatch.entries import Entry, Listing
-from tests.conftest import Served, environment, served
+from tests.conftest import Served, environment, served, until
 from tests.frames import called, chunks, completion, error, finish, payloads, said
 from tests.upstreams import FAULTS, Fault, Phase, cases
 from tests.upstreams.bedrock import HAIKU, NOVA, BedrockUpstream, Turn
@@ -48,7 +48,9 @@ def upstream(running: BedrockUpstream) -> BedrockUpstream:
 @pytest.fixture(scope="module")
 def client(running: BedrockUpstream) -> Any:
     """One app for all, so that its client of Amazon's is built once."""
-    return create_app(Settings.load(environment(**SETTINGS, **running.settings))).test_client()
+    client = create_app(Settings.load(environment(**SETTINGS, **running.settings))).test_client()
+    until(lambda: post(client)[0] == 200, "an answer: the first one takes longer than these settings allow, at times")
+    return client
 
 
 def post(client: Any, stream: bool = False, **body: Any) -> tuple[int, bytes]:
