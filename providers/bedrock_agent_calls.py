@@ -74,7 +74,7 @@ def results(messages: Sequence[Mapping[str, Any]], places: Sequence[int], owner:
 
     Raises InvalidRequest for an id that is none of this agent's calls to this caller, and for a call left unanswered.
     """
-    found: dict[Called, tuple[str, str]] = {}
+    found: dict[Called, str] = {}
     for at in places:
         where = f"messages[{at}].tool_call_id"
         called = _unpacked(str(messages[at].get("tool_call_id") or ""))
@@ -83,13 +83,13 @@ def results(messages: Sequence[Mapping[str, Any]], places: Sequence[int], owner:
         known = next(iter(found), called)
         if (called.session, called.invocation) != (known.session, known.invocation):
             raise InvalidRequest("The results of calls from different turns cannot go together.", param=where)
-        found[called] = translate.text(messages[at].get("content"), f"messages[{at}]"), where
+        found[called] = translate.text(messages[at].get("content"), f"messages[{at}]")
     _all_answered(messages, places)
     first = next(iter(found))
-    in_order = sorted(found.items(), key=lambda item: item[0].place)
+    in_order = sorted(found, key=lambda called: called.place)
     return first.session, {
         "invocationId": first.invocation,
-        "returnControlInvocationResults": [_result(called, text) for called, (text, _) in in_order],
+        "returnControlInvocationResults": [_result(called, found[called]) for called in in_order],
     }
 
 
@@ -99,7 +99,7 @@ def _all_answered(messages: Sequence[Mapping[str, Any]], places: Sequence[int]) 
     for at in range(min(places) - 1, -1, -1):
         if messages[at]["role"] == "assistant":
             for position, call in enumerate(messages[at].get("tool_calls") or ()):
-                if call.get("id") not in answered:
+                if str(call.get("id")) not in answered:
                     raise InvalidRequest("This call has no result yet.", param=f"messages[{at}].tool_calls[{position}]")
             return
 

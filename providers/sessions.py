@@ -55,20 +55,20 @@ class Session:
 class Desk:
     """Where one turn finds its session, and leaves it for the next. `state` None remembers nothing.
 
-    `explicit` is the caller's own id, `before` the messages that a session must have heard, `seconds` how long a
+    `explicit` is the caller's own id, `heard` the messages that a session must have heard, `seconds` how long a
     session is believed to be kept by the agent.
     """
 
     state: State | None
     owner: Owner
     explicit: str
-    before: Sequence[Json]
+    heard: Sequence[Json]
     seconds: float
     _key: str = field(default="", init=False)
     _claimed: str = field(default="", init=False)
 
     def __post_init__(self) -> None:
-        self._key = self._own_key() if self.explicit else transcript_key(self.owner, self.before)
+        self._key = self._own_key() if self.explicit else transcript_key(self.owner, self.heard)
 
     def open(self, *, anything_before: bool) -> Session:
         """The session to go on with, else a new one."""

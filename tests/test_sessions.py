@@ -3,13 +3,16 @@
 import re
 from typing import Any
 
+import orjson
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from errors import InvalidRequest
+from errors import InvalidRequest, ProxyError
 from providers.bedrock_agent_calls import calls, results
-from providers.sessions import Desk, Owner, belongs, lasting_id, transcript, transcript_key
+from providers.bedrock_agent_turn import turn
+from providers.sessions import Desk, Owner, belongs, explicit_id, lasting_id, transcript, transcript_key
+from schemas.chat import load_chat
 
 ANN = Owner("ann", "A/B")
 FITTING = re.compile(r"[0-9a-zA-Z._:-]{2,100}")
@@ -168,3 +171,45 @@ def test_only_what_was_claimed_is_put_back() -> None:
     assert kept.values != before
     again.put_back()
     assert kept.values == before
+
+
+JUNK = st.recursive(
+    st.none() | st.booleans() | st.integers(-9, 9) | st.text(max_size=4),
+    lambda inner: st.lists(inner, max_size=2) | st.dictionaries(st.sampled_from(["id", "x"]), inner, max_size=2),
+    max_leaves=4,
+)
+PART = st.fixed_dictionaries(
+    {"type": st.sampled_from(["text", "file", "image_url", "x"])}, optional={"text": JUNK, "file": JUNK}
+)
+CALLED = st.fixed_dictionaries(
+    {},
+    optional={
+        "id": JUNK,
+        "function": JUNK | st.fixed_dictionaries({}, optional={"name": JUNK, "arguments": JUNK}),
+    },
+)
+MESSAGE = st.fixed_dictionaries(
+    {"role": st.sampled_from(["system", "user", "assistant", "tool", "function"])},
+    optional={
+        "content": st.none() | st.text(max_size=4) | st.lists(PART, max_size=2),
+        "tool_calls": st.lists(CALLED, max_size=2),
+        "tool_call_id": st.just(demanded(lasting_id(ANN, "1"))) | st.text(max_size=4),
+    },
+)
+
+
+@settings(max_examples=150, deadline=None)
+@given(
+    st.lists(MESSAGE, min_size=1, max_size=4),
+    st.dictionaries(st.sampled_from(["call", "metadata", "elevenlabs_extra_body"]), JUNK, max_size=2),
+)
+def test_odd_values_are_refused_and_nothing_worse(messages: list[Any], beside: dict[str, Any]) -> None:
+    try:
+        asked = load_chat(orjson.dumps({"messages": messages, **beside}))
+        explicit_id(asked)
+        transcript_key(ANN, asked.messages)
+        found = turn(asked.messages)
+        if found.results:
+            results(asked.messages, found.results, ANN)
+    except ProxyError:
+        pass
