@@ -5,10 +5,11 @@ and a source that has something new swaps in another.
 """
 
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from itertools import count
+from math import gcd
 from typing import Any
 
 from dispatch.entries import Entry, Listing, Row, Upstream
@@ -39,7 +40,7 @@ class Snapshot:
     entries: Mapping[str, Entry]
     names: Mapping[str, Row]
     default: str
-    turns: Mapping[str, tuple[Upstream, ...]] = field(repr=False)
+    turns: Mapping[str, tuple[int, ...]] = field(repr=False)
     counters: Mapping[str, "count[int]"] = field(repr=False)
 
     @property
@@ -178,7 +179,8 @@ class Catalogue:
         """
         turns = snapshot.turns[row.name]
         first = next(snapshot.counters[row.name]) % len(turns) if len(turns) > 1 else 0
-        in_turn = [each for each in dict.fromkeys(turns[first:] + turns[:first]) if only in ("", _provider_of(each))]
+        places = dict.fromkeys(row.upstreams[position] for position in dict.fromkeys(turns[first:] + turns[:first]))
+        in_turn = [each for each in places if only in ("", _provider_of(each))]
         usable = [upstream for upstream in in_turn if snapshot.entries[upstream.provider].available]
         if not usable:
             _named(snapshot, in_turn[0].provider)
@@ -249,18 +251,12 @@ def _refuse_beyond(row: Row, request: ChatRequest) -> None:
                 )
 
 
-def turns(upstreams: tuple[Upstream, ...]) -> tuple[Upstream, ...]:
-    """One round of requests, each place as often as its weight says, spread evenly (smooth weighted round robin)."""
-    credit = dict.fromkeys(range(len(upstreams)), 0)
-    total = sum(upstream.weight for upstream in upstreams)
-    order = []
-    for _ in range(total):
-        for position, upstream in enumerate(upstreams):
-            credit[position] += upstream.weight
-        best = max(credit, key=lambda position: credit[position])
-        credit[best] -= total
-        order.append(upstreams[best])
-    return tuple(order)
+def turns(upstreams: Sequence[Upstream]) -> tuple[int, ...]:
+    """One round of requests, by position: each place as often as its weight says, spread evenly over the round."""
+    common = gcd(*(upstream.weight for upstream in upstreams))
+    weights = [upstream.weight // common for upstream in upstreams]
+    due = [((turn + 0.5) / weight, at) for at, weight in enumerate(weights) for turn in range(weight)]
+    return tuple(at for _, at in sorted(due))
 
 
 def _check_places(row: Row, entries: Mapping[str, Entry]) -> None:

@@ -619,6 +619,18 @@ def test_an_anchor_that_grows_is_refused(refused: Callable[..., tuple[int, str]]
     assert monotonic() - started < AT_ONCE
 
 
+def test_more_places_than_a_round_can_hold_are_refused(refused: Callable[..., tuple[int, str]]) -> None:
+    """A round has each place as often as its weight says: half a million turns would hold up the start for minutes."""
+    places = ", ".join(f"{{provider: openai, model: m{number}, weight: 100}}" for number in range(5000))
+    assert refused(f"models: [{{name: m, upstreams: [{places}]}}]") == (
+        1,
+        "models[0].upstreams: Length must be between 1 and 100.",
+    )
+    keys = ", ".join(f"k{number}" for number in range(101))
+    text = f"providers:\n  lab: {{base_url: 'http://lab.example/v1', api_key: [{keys}]}}"
+    assert refused(text) == (2, "101 pairs of address and key are more than the 100 that are taken")
+
+
 @pytest.mark.parametrize("opening", ["[", "- ", "{a: ", "? "])
 def test_deep_nesting_is_refused(tmp_path: Path, opening: str) -> None:
     """In a process of its own: what is too deep for the parser's stack would end this one."""
