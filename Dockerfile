@@ -7,7 +7,8 @@ WORKDIR /app
 # The packages first: a change of code does not install them again.
 COPY requirements.txt ./
 RUN pip install --no-cache-dir --disable-pip-version-check -r requirements.txt \
-    && useradd --system --uid 10001 --no-create-home thinkline
+    && useradd --system --uid 10001 --no-create-home thinkline \
+    && install -d -o thinkline data
 
 COPY app.py config.py errors.py events.py logs.py gunicorn.conf.py ./
 COPY dispatch dispatch/

@@ -70,11 +70,7 @@ def on_starting(server: Any) -> None:
 
 def when_ready(server: Any) -> None:
     """Say who answers, and where."""
-    address = server.cfg.address[0]
-    if isinstance(address, tuple):
-        host = f"[{address[0]}]" if ":" in address[0] else address[0]
-        address = f"http://{host}:{address[1]}"
-    announce(house, str(address))
+    announce(house, str(server.LISTENERS[0]))
 
 
 def post_request(worker: Any, request: Any, environ: Any, response: Any) -> None:  # noqa: ARG001 - gunicorn counts them
