@@ -78,11 +78,7 @@ def when_ready(server: Any) -> None:
         server.signal(signal.SIGINT if next(terms) else signal.SIGTERM, frame)
 
     signal.signal(signal.SIGTERM, terminate)
-    address = server.cfg.address[0]
-    if isinstance(address, tuple):
-        host = f"[{address[0]}]" if ":" in address[0] else address[0]
-        address = f"http://{host}:{address[1]}"
-    announce(house, str(address))
+    announce(house, str(server.LISTENERS[0]))
 
 
 def post_request(worker: Any, request: Any, environ: Any, response: Any) -> None:  # noqa: ARG001 - gunicorn counts them

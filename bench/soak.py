@@ -162,9 +162,9 @@ def plot(seen: Seen, path: str) -> None:
     from matplotlib import use  # noqa: PLC0415 - only for who wants the picture
 
     use("Agg")
-    from matplotlib import pyplot  # noqa: PLC0415
+    from matplotlib import pyplot as plt  # noqa: PLC0415
 
-    figure, axes = pyplot.subplots(4, 1, sharex=True, figsize=(9, 9))
+    figure, axes = plt.subplots(4, 1, sharex=True, figsize=(9, 9))
     titles = ("resident MiB", "threads", "sockets", "p50 of a call, ms")
     for at, (axis, title) in enumerate(zip(axes, titles, strict=True), start=1):
         scale = 1024 if at == 1 else 1

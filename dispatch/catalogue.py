@@ -180,7 +180,8 @@ class Catalogue:
         """
         turns = snapshot.turns[row.name]
         first = next(snapshot.counters[row.name]) % len(turns) if len(turns) > 1 else 0
-        in_turn = [each for each in dict.fromkeys(turns[first:] + turns[:first]) if only in ("", _provider_of(each))]
+        places = dict.fromkeys(row.upstreams[position] for position in dict.fromkeys(turns[first:] + turns[:first]))
+        in_turn = [each for each in places if only in ("", _provider_of(each))]
         usable = [upstream for upstream in in_turn if snapshot.entries[upstream.provider].available]
         targets = [self._target(row, upstream, snapshot.entries[upstream.provider]) for upstream in usable]
         if len(targets) > 1:

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from graphlib import CycleError, TopologicalSorter
 
 from dispatch.entries import Row
 from dispatch.yaml_lines import Place
@@ -43,9 +44,11 @@ def coherent(placed: Sequence[Placed], aliases: Mapping[str, str]) -> tuple[Row,
                     places[row.name], f"{row.name!r} falls back to {fallback!r}, and no model is called so"
                 )
         leads_to[row.name] = [names[fallback] for fallback in row.fallbacks]
-    for name in rows:
-        if name in _reached(name, leads_to):
-            raise Incoherent(places[name], f"the fallbacks of {name!r} come back to it")
+    try:
+        TopologicalSorter(leads_to).prepare()
+    except CycleError as error:
+        first = min(error.args[1], key=list(rows).index)
+        raise Incoherent(places[first], f"the fallbacks of {first!r} come back to it") from None
     return tuple(rows.values())
 
 
@@ -53,14 +56,3 @@ def _claim(name: str, place: Place, places: dict[str, Place]) -> None:
     if name in places:
         raise Incoherent(place, f"the name {name!r} is given for the second time")
     places[name] = place
-
-
-def _reached(start: str, leads_to: Mapping[str, Sequence[str]]) -> set[str]:
-    reached: set[str] = set()
-    ahead = list(leads_to[start])
-    while ahead:
-        name = ahead.pop()
-        if name not in reached:
-            reached.add(name)
-            ahead += leads_to[name]
-    return reached

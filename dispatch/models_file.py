@@ -26,6 +26,8 @@ log = getLogger("thinkline.models_file")
 
 FILE_BYTES = 5_000_000
 WHERE = ("region", "compartment", "endpoint", "type", "api_format", "stream_by")
+ACCOUNTS = 100
+"""So many may one provider have: each of its models then has as many places."""
 TIMEOUTS = {
     "connect_timeout": "connect",
     "first_event_timeout": "first_event",
@@ -172,6 +174,8 @@ def _entries(
     vendor = replace(vendor, **overrides)
     complete = "models" in given and not given.get("pass_unknown", False)
     accounts = [(address, key) for address in _listed(given.get("base_url")) for key in _listed(given.get("api_key"))]
+    if len(accounts) > ACCOUNTS:
+        raise Incoherent(place, f"{len(accounts)} pairs of address and key are more than the {ACCOUNTS} that are taken")
     try:
         if proxy:
             Proxy.parse(proxy)

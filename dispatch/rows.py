@@ -1,6 +1,7 @@
 """What follows from a model's row: who stands in for it, what it cannot do, and whose turn it is. Pure functions."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from math import gcd
 
 from dispatch.entries import Row, Upstream
 from errors import Unsupported
@@ -43,15 +44,9 @@ def beyond_pictures(row: Row) -> Unsupported | None:
     return Unsupported(f"The model {row.name!r} chats and makes no pictures.", param="model")
 
 
-def turns(upstreams: tuple[Upstream, ...]) -> tuple[Upstream, ...]:
-    """One round of requests, each place as often as its weight says, spread evenly (smooth weighted round robin)."""
-    credit = dict.fromkeys(range(len(upstreams)), 0)
-    total = sum(upstream.weight for upstream in upstreams)
-    order = []
-    for _ in range(total):
-        for position, upstream in enumerate(upstreams):
-            credit[position] += upstream.weight
-        best = max(credit, key=lambda position: credit[position])
-        credit[best] -= total
-        order.append(upstreams[best])
-    return tuple(order)
+def turns(upstreams: Sequence[Upstream]) -> tuple[int, ...]:
+    """One round of requests, by position: each place as often as its weight says, spread evenly over the round."""
+    common = gcd(*(upstream.weight for upstream in upstreams))
+    weights = [upstream.weight // common for upstream in upstreams]
+    due = [((turn + 0.5) / weight, at) for at, weight in enumerate(weights) for turn in range(weight)]
+    return tuple(at for _, at in sorted(due))

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import count
 
-from dispatch.entries import Entry, Listing, Row, Upstream
+from dispatch.entries import Entry, Listing, Row
 from dispatch.rows import turns
 from errors import InvalidRequest
 from providers.base import Model
@@ -24,7 +24,7 @@ class Snapshot:
     entries: Mapping[str, Entry]
     names: Mapping[str, Row]
     default: str
-    turns: Mapping[str, tuple[Upstream, ...]] = field(repr=False)
+    turns: Mapping[str, tuple[int, ...]] = field(repr=False)
     counters: Mapping[str, "count[int]"] = field(repr=False)
 
     @property

@@ -94,7 +94,7 @@ class ModelSchema(TimeoutsSchema, PlaceSchema):
     provider = fields.String()
     model = fields.String()
     model_id = fields.String()
-    upstreams = fields.List(fields.Nested(UpstreamSchema), validate=validate.Length(min=1))
+    upstreams = fields.List(fields.Nested(UpstreamSchema), validate=validate.Length(1, 100))
     aliases = fields.List(fields.String(validate=NAME))
     fallbacks = fields.List(fields.String())
     ttft_timeout_ms = Number(validate=validate.Range(min=1))

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from dispatch.catalogue import Catalogue, Route
+from dispatch.catalogue import Catalogue, Route, turns
 from dispatch.entries import Entry, Listing, Row, Upstream
 from dispatch.environment import from_environment, vendor_entry
 from dispatch.models import Models
@@ -316,6 +316,12 @@ def test_weights_are_shares_of_the_requests(weights: tuple[int, ...], longest: i
     order = asked(where, rounds * sum(weights))
     assert Counter(order) == {name: rounds * weight for name, weight in zip(names, weights, strict=True)}
     assert not any(order[at : at + longest + 1] == [names[-1]] * (longest + 1) for at in range(len(order)))
+
+
+def test_a_round_of_many_turns_is_made_quickly() -> None:
+    many = [Upstream("lab", f"m{number}", 100 - number % 2) for number in range(100)]
+    assert seconds(lambda: turns(many)) < SECOND
+    assert turns([Upstream("lab", "m", 100), Upstream("groq", "m", 100)]) == (0, 1)
 
 
 def test_the_others_are_left_for_when_the_first_fails() -> None:

@@ -5,10 +5,12 @@ import socket
 import struct
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
 
-from tests.conftest import Served, served, until
+from tests.conftest import Served, environment, free_port, served, until
+from tests.forked import Forked
 from tests.frames import chat_body, post
 from tests.upstreams import Answer, OpenAIUpstream, certificate, faults
 
@@ -115,6 +117,24 @@ def test_the_demo_stops_talking(serve: Callable[..., Served]) -> None:
     left = caller.leaves()
     app.logged("outcome=hung_up")
     assert time.monotonic() - left < AT_ONCE
+
+
+def test_without_gunicorn_the_next_heartbeat_finds_it(tmp_path: Path) -> None:
+    """R17: the development server does not show the caller's socket."""
+    port, log = free_port(), tmp_path / "log"
+    with OpenAIUpstream() as upstream:
+        upstream.always(Answer(fault=faults.stalled))
+        at = {"OPENAI_API_KEY": upstream.key, "OPENAI_BASE_URL": upstream.base_url}
+        process = Forked(["app.py"], environment(PORT=port, HEARTBEAT=0.1, **at), log, log)
+        try:
+            until(lambda: log.exists() and "Running on" in log.read_text(), "the server to listen")
+            caller = Caller(port, chat_body(stream=True))
+            caller.hears(b"data: ")
+            caller.leaves()
+            assert upstream.received[0].wait_closed(5)
+            Served(port, process, log).logged("outcome=hung_up")
+        finally:
+            process.kill()
 
 
 def test_hang_ups_in_a_row_leave_nothing_behind(line: tuple[OpenAIUpstream, Served]) -> None:

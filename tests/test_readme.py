@@ -307,6 +307,13 @@ def test_the_image_holds_all_that_runs(tmp_path):
     assert run.stdout == "200\n", f"the image lacks something:\n{run.stderr}"
 
 
+def test_data_dir_is_there_and_the_services_own():
+    """It does not run as root, and cannot make the folder itself."""
+    assert f"install -d -o thinkline {Settings().data_dir}\n" in read("Dockerfile")
+    assert re.search(rf"install -d -o thinkline -g thinkline {Settings().data_dir}\b", read("README.md"))
+    assert f"/opt/thinkline/{Settings().data_dir}" in read("deploy/thinkline.service")
+
+
 def test_systemd_waits_for_the_streams_that_end():
     seconds = re.search(r"^TimeoutStopSec=(\d+)$", read("deploy/thinkline.service"), re.MULTILINE)
     assert seconds, "deploy/thinkline.service has no TimeoutStopSec"

@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import EVER, ROOT, Served, _answers, environment, free_port, until
+from tests.forked import Forked
 from tests.frames import chat_body, completion, finish, post, said
 from tests.helpers import GUNICORN, HI, fails_to_start, head
 
@@ -68,6 +69,17 @@ def test_gunicorn_with_nothing_but_a_port(tmp_path: Path) -> None:
         assert talk(app) == SPOKEN
         app.logged(rf"Thinkline answers at http://127\.0\.0\.1:{port}/v1 with the provider demo")
         assert len(app.workers) == 1
+
+
+def test_a_port_that_the_system_chose_is_told(tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    log.touch()
+    process = Forked(GUNICORN, environment(PORT=0), log, log)
+    try:
+        found = Served(0, process, log).logged(r"Thinkline answers at http://127\.0\.0\.1:(\d+)/v1 ")
+        assert talk(Served(int(found[1]), process, log)) == SPOKEN
+    finally:
+        process.kill()
 
 
 def test_python_app_py(tmp_path: Path) -> None:
