@@ -8,10 +8,11 @@ from typing import Any
 
 import pytest
 
-from dispatch.catalogue import Catalogue, Route, turns
+from dispatch.catalogue import Catalogue, Route
 from dispatch.entries import Entry, Listing, Row, Upstream
 from dispatch.environment import from_environment, vendor_entry
 from dispatch.models import Models
+from dispatch.rows import turns
 from errors import InvalidRequest, ProxyError, UnknownModel, Unsupported
 from events import ChatRequest
 from providers.base import Provider, Rules, Target, Timeouts
