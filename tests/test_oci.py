@@ -233,6 +233,11 @@ def test_an_api_key_alone(upstream: OCIUpstream, app_with: Callable[..., Any]) -
     assert where.get("/v1/models").status_code == 200
 
 
+def test_an_api_key_wants_a_region(app_with: Callable[..., Any]) -> None:
+    where = app_with(OCI_API_KEY=API_KEY, PROVIDER_NAME="oci")
+    assert refused(chat(where, "xai.grok-4"), 502)["param"] == "OCI_REGION"
+
+
 def test_no_compression_is_offered(client: Any, upstream: OCIUpstream) -> None:
     """N21: OCI compresses event by event, if it is let."""
     chat(client, GENERIC, stream=True)

@@ -17,7 +17,7 @@ from typing import Any
 import orjson
 from oci import regions
 
-from errors import ProxyError, UpstreamDown, UpstreamError
+from errors import ProxyError, UpstreamDown, UpstreamError, UpstreamRefusedUs
 from events import Silence
 from providers.base import Call, Target, Timeouts
 from providers.exchange import accepted, read
@@ -91,7 +91,12 @@ class Service:
         region = details.get("region") or self._region
         compartment = details.get("compartment") or self._compartment
         if not region or (not compartment and not self.api_key):
-            signature = yield from self._login.signature(call)
+            try:
+                signature = yield from self._login.signature(call)
+            except UpstreamRefusedUs as error:
+                if not self.api_key:
+                    raise
+                raise misconfigured(self.name, "no region is set (OCI_REGION).", "OCI_REGION") from error
             region = region or signature.region
             compartment = compartment or signature.tenancy
         if not region and not self._endpoint:
