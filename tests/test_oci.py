@@ -233,6 +233,18 @@ def test_an_api_key_alone(upstream: OCIUpstream, app_with: Callable[..., Any]) -
     assert where.get("/v1/models").status_code == 200
 
 
+def test_an_api_key_wants_a_region(app_with: Callable[..., Any]) -> None:
+    where = app_with(OCI_API_KEY=API_KEY, PROVIDER_NAME="oci")
+    assert refused(chat(where, "xai.grok-4"), 502)["param"] == "OCI_REGION"
+
+
+def test_an_api_key_beside_a_profile(upstream: OCIUpstream, app_with: Callable[..., Any], tmp_path: Path) -> None:
+    """Cohere's models are asked with the profile's signature, in its own compartment."""
+    where = app_with(**upstream.settings(tmp_path, OCI_API_KEY=API_KEY, OCI_COMPARTMENT=""))
+    assert chat(where, COHERE).status_code == 200
+    assert upstream.asked(-1)["compartmentId"] == TENANCY
+
+
 def test_no_compression_is_offered(client: Any, upstream: OCIUpstream) -> None:
     """N21: OCI compresses event by event, if it is let."""
     chat(client, GENERIC, stream=True)

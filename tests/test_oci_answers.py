@@ -60,6 +60,11 @@ def test_generic_text_and_its_usage_behind() -> None:
     assert found == [Text("Hel"), Text("lo"), Finish("stop"), Usage(41, 8, 5, 3)]
 
 
+def test_content_may_be_a_text() -> None:
+    message = {"message": {"role": "ASSISTANT", "content": "Hi"}, "finishReason": "stop"}
+    assert read("GENERIC", [message]) == read("COHEREV2", [message]) == [Text("Hi"), Finish("stop")]
+
+
 def test_generic_thinking_citations_and_refusals() -> None:
     cited = {"type": "url_citation", "urlCitation": {"startIndex": 0, "endIndex": 2, "title": "t", "url": "https://u"}}
     found = read(
@@ -262,6 +267,9 @@ def test_other_failures() -> None:
     missing = told(404, {"code": "404", "message": "Entity with key xai.grok-9 not found"})
     assert isinstance(missing, UnknownModel)
     assert missing.message == "oci has no such model."
+    lump = {"code": "ExternalServerIncorrectState", "message": "The server did not stream."}
+    assert told(409, lump).status == 502
+    assert "stream_by" in told(409, lump).message
     words_ = "too many tokens: size limit exceeded by 1234 tokens."
     assert isinstance(told(400, {"code": "400", "message": words_}), ContextTooLong)
 

@@ -92,6 +92,13 @@ def test_a_session_token(ask: Callable[..., Any], tmp_path: Path, auth_type: str
     assert ask(OCI_CONFIG_FILE=session_file(tmp_path), AUTH_TYPE=auth_type).status_code == 200
 
 
+def test_a_session_beside_a_default_profile(ask: Callable[..., Any], tmp_path: Path) -> None:
+    """A profile has what DEFAULT has, and so a user whose key is not this one's."""
+    path = session_file(tmp_path, profile="SESSION")
+    path.write_text(f"[DEFAULT]\nuser=ocid1.user.oc1..other\nfingerprint=aa:bb\n{path.read_text()}")
+    assert ask(OCI_CONFIG_FILE=path, OCI_CONFIG_PROFILE="SESSION").status_code == 200
+
+
 def test_an_instance(monkeypatch: pytest.MonkeyPatch, ask: Callable[..., Any]) -> None:
     with Surroundings() as around:
         monkeypatch.setenv("OCI_METADATA_BASE_URL", around.metadata)

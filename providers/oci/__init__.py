@@ -123,7 +123,7 @@ class OCI(Provider):
         if target.details.get("type") == "datascience":
             asked = openai.at_deployment(target.details, body, about(target))
         else:
-            place = yield from self.service.place(target.details, call)
+            place = yield from self.service.place(target.details, call, bearer=bool(self.service.api_key))
             asked = openai.at_inference(self.service, place, body, about(target))
         reply = yield from self.service.send(asked, call, target.timeouts)
         try:

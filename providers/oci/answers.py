@@ -63,6 +63,13 @@ def usage(counts: Any) -> Json | None:
     }
 
 
+def text(content: Any) -> str:
+    """The text of a message's content: a list of parts, or a string as it is."""
+    if isinstance(content, str):
+        return content
+    return "".join(part.get("text") or "" for part in content or () if isinstance(part, dict))
+
+
 def logprob(token: str, chance: float) -> Json:
     """A token's entry, as OpenAI has it."""
     return {"token": token, "logprob": chance, "bytes": list(token.encode()), "top_logprobs": []}

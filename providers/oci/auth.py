@@ -53,7 +53,7 @@ class Login:
         changed = current is not None and current.changed
         if current is not None and usable and not changed and current.holds(AHEAD_SECONDS):
             return current
-        sign_in = self._begin()
+        sign_in = self._begin(current)
         if current is not None and usable and not changed:
             return current
         yield from sign_in.wait(call, self._name)
@@ -70,11 +70,13 @@ class Login:
                 self._current = None
         return True
 
-    def _begin(self) -> "_SignIn":
+    def _begin(self, seen: Signature | None) -> "_SignIn":
+        """The sign-in that is under way, or has ended since the caller saw what there was; else a new one."""
         with self._lock:
-            if self._under_way is None or self._under_way.done.is_set():
-                self._under_way = _SignIn(self._sign_in)
-            return self._under_way
+            last = self._under_way
+            if last is None or (last.done.is_set() and self._current in (None, seen)):
+                last = self._under_way = _SignIn(self._sign_in)
+            return last
 
     def _sign_in(self) -> Signature:
         if self._auth_type in PRINCIPALS:

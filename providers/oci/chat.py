@@ -60,7 +60,7 @@ def _streamed(reply: Reply, request: ChatRequest, call: Call, style: Style) -> E
             reply.settle()
             break
         for event in reader.events(once(style.chunk(parsed(frame.data)))):
-            counted = counted or isinstance(event, Usage)
+            counted = counted or (reader.finished and isinstance(event, Usage))
             yield event
         if reader.finished and (counted or not style.usage_follows):
             reply.settle()

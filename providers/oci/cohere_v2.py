@@ -110,7 +110,7 @@ def _choice(answer: Mapping[str, Any], said_as: str) -> Json:
     parts = [part for part in message.get("content") or () if isinstance(part, dict)]
     thought = "".join(part.get("thinking") or "" for part in parts)
     said = {
-        "content": "".join(part.get("text") or "" for part in parts),
+        "content": answers.text(message.get("content")),
         "reasoning_content": thought or message.get("toolPlan"),
         "tool_calls": [{**call, "index": at} for at, call in enumerate(message.get("toolCalls") or ())],
     }

@@ -177,7 +177,11 @@ def _values(profile: Profile, read: list[Path]) -> dict[str, str]:
         there = ", ".join(["DEFAULT"] * bool(parser.defaults()) + parser.sections())
         what = f"OCI_CONFIG_PROFILE is {profile.profile!r}; the file of OCI_CONFIG_FILE has {there or 'none'}."
         raise misconfigured(profile.name, what, "OCI_CONFIG_PROFILE")
-    return {**parser[profile.profile], **profile.given}
+    values = {**parser[profile.profile], **profile.given}
+    own = values.items() - parser.defaults().items()
+    if "security_token_file" in dict(own) and "user" not in dict(own):
+        values.pop("user", None)  # the DEFAULT profile's, whose key is another
+    return values
 
 
 def _pem(profile: Profile, values: Mapping[str, str], read: list[Path]) -> str:

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 
 import orjson
 
-from errors import ContextTooLong, ProxyError, UnknownModel, UpstreamRefusedUs, UpstreamRejected
+from errors import ContextTooLong, ProxyError, UnknownModel, UpstreamError, UpstreamRefusedUs, UpstreamRejected
 from providers import failures
 from providers.failures import error_object
 
@@ -33,6 +33,9 @@ def failure(name: str, about: str, status: int, headers: Mapping[str, str], body
         )
     elif status == 404 and about:  # noqa: PLR2004
         found = UnknownModel(f"{name} {about}", param="model")
+    elif error_object(body).get("code") == "ExternalServerIncorrectState":
+        what = f"The deployment at {name} did not stream where a stream was asked for (stream_by in models.yaml)."
+        found = UpstreamError(what, provider=name, upstream_status=status)
     elif isinstance(found, UpstreamRejected) and TOO_LONG.search(found.message):
         found = ContextTooLong(found.message, param="messages")
     elif isinstance(found, UpstreamRejected) and inner is body:

@@ -167,7 +167,7 @@ def _usage(answer: Mapping[str, Any], choices: list[Any]) -> Json | None:
 def _choice(choice: Mapping[str, Any], said_as: str) -> Json:
     message = choice.get("message") or {}
     said: Json = {
-        "content": "".join(part.get("text") or "" for part in message.get("content") or () if isinstance(part, dict)),
+        "content": answers.text(message.get("content")),
         "reasoning_content": message.get("reasoningContent"),
         "refusal": message.get("refusal"),
         "tool_calls": [_call(call, at) for at, call in enumerate(message.get("toolCalls") or ())],

@@ -17,7 +17,7 @@ from typing import Any
 import orjson
 from oci import regions
 
-from errors import ProxyError, UpstreamDown, UpstreamError
+from errors import ProxyError, UpstreamDown, UpstreamError, UpstreamRefusedUs
 from events import Silence
 from providers.base import Call, Target, Timeouts
 from providers.exchange import accepted, read
@@ -84,19 +84,25 @@ class Service:
         self._accounts: dict[str, Account] = {}
         self._lock = threading.Lock()
 
-    def place(self, details: Mapping[str, Any], call: Call) -> Generator[Silence, None, Place]:
+    def place(self, details: Mapping[str, Any], call: Call, *, bearer: bool = False) -> Generator[Silence, None, Place]:
         """Where to ask: as the model's `details` say, else the settings, else the credential (its tenancy is the root
-        compartment). Raises UpstreamRefusedUs that names the setting which is missing.
+        compartment); a request that goes with the API key (`bearer`) needs no compartment, and no other credential.
+        Raises UpstreamRefusedUs that names the setting which is missing.
         """
         region = details.get("region") or self._region
         compartment = details.get("compartment") or self._compartment
-        if not region or (not compartment and not self.api_key):
-            signature = yield from self._login.signature(call)
+        if not region or not (compartment or bearer):
+            try:
+                signature = yield from self._login.signature(call)
+            except UpstreamRefusedUs as error:
+                if not bearer:
+                    raise
+                raise misconfigured(self.name, "no region is set (OCI_REGION).", "OCI_REGION") from error
             region = region or signature.region
             compartment = compartment or signature.tenancy
         if not region and not self._endpoint:
             raise misconfigured(self.name, "no region is set (OCI_REGION).", "OCI_REGION")
-        if not compartment and not self.api_key:
+        if not (compartment or bearer):
             raise misconfigured(self.name, "no compartment is set (OCI_COMPARTMENT).", "OCI_COMPARTMENT")
         return Place(region.lower(), compartment)
 
