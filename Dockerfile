@@ -8,7 +8,7 @@ WORKDIR /app
 COPY requirements.txt ./
 RUN pip install --no-cache-dir --disable-pip-version-check -r requirements.txt \
     && useradd --system --uid 10001 --no-create-home thinkline \
-    && install -d -o 10001 -g 10001 data
+    && install -d -o thinkline data
 
 COPY app.py config.py errors.py events.py logs.py gunicorn.conf.py ./
 COPY dispatch dispatch/

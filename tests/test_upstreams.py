@@ -136,7 +136,7 @@ def test_stop_leaves_nothing_behind():
         socks[4].sendall(b"POST /v1/chat")
         upstream.wait_open(6)
         started = monotonic()
-    assert monotonic() - started < 1
+    assert monotonic() - started < 10
     assert upstream.open_connections() == 0
     assert all(received.closed_at is None for received in upstream.received)
     for sock in socks:
