@@ -20,7 +20,7 @@ from providers.anthropic_request import to_upstream
 from providers.base import Call, Model, Provider, Target, Timeouts
 from providers.exchange import accepted, asked, awaited, in_words, parsed, read, request_id, streamed, tell_dropped
 from providers.failures import error_object, failure, presentable
-from providers.http import Account, Reply, send
+from providers.http import Account, Reply, send, warm
 from providers.translate import NONSENSE, Json
 from providers.vendors import Vendor
 
@@ -96,6 +96,10 @@ class Anthropic(Provider):
         except NONSENSE as error:
             raise reply.broken(f"{type(error).__name__}: {error} in {raw[:200]!r}") from error
         yield from in_words(events) if cut else events
+
+    def warm(self, call: Call, timeouts: Timeouts) -> None:
+        """Keep a connection open there."""
+        warm(self._account, call, timeouts)
 
     def models(self, call: Call) -> Sequence[Model]:
         """GET /v1/models, page by page."""

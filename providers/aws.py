@@ -25,10 +25,10 @@ from errors import InvalidRequest, UpstreamDown, UpstreamTimeout
 from events import SILENCE, Silence
 from providers.aws_clients import Clients, Prepared
 from providers.aws_failures import failure, in_stream
-from providers.base import Call, Target
+from providers.base import Call, Target, Timeouts
 from providers.exchange import accepted, read
 from providers.failures import presentable
-from providers.http import Account, Reply, send
+from providers.http import Account, Reply, send, warm
 
 OURS = frozenset({"host", "user-agent", "accept", "content-type", "content-length"})
 """Headers that the transport writes. Of these, host and content-type are signed, with the values that it gives them."""
@@ -167,6 +167,11 @@ class Door:
                 headers = {"Authorization": f"Bearer {token}"} if token else {}
                 account = self._accounts.setdefault(origin, Account(self.name, origin, headers, self._proxy))
         return account
+
+    def warm(self, service: str, target: Target, call: Call, timeouts: Timeouts) -> None:
+        """Build the service's client, and keep a connection open there."""
+        parts = urlsplit(self.client(service, target).meta.endpoint_url)
+        warm(self._account(f"{parts.scheme}://{parts.netloc}"), call, timeouts)
 
     def client(self, service: str, target: Target) -> Any:
         """The client of a service, whose requests are ours. Raises UpstreamError with the setting that is missing."""

@@ -16,7 +16,7 @@ from typing import Any
 from errors import InvalidRequest, ProxyError, UnknownModel, Unsupported, UpstreamRejected, UpstreamTimeout
 from events import ChatRequest, Events, Finish, Silence
 from providers.aws import Door, Operation
-from providers.base import Call, Model, Provider, Target
+from providers.base import Call, Model, Provider, Target, Timeouts
 from providers.bedrock_agent_calls import results
 from providers.bedrock_agent_events import Hearing
 from providers.bedrock_agent_turn import FILES, Turn, flattened, turn
@@ -101,6 +101,10 @@ class BedrockAgent(Provider):
                 raise
             log.info("a new session for the turn", extra={"facts": {"provider": self.name, "said": error.log}})
             yield from answer(desk.fresh())
+
+    def warm(self, call: Call, timeouts: Timeouts) -> None:
+        """Keep a connection open there."""
+        self._door.warm(INVOKE_AGENT.service, Target(self, self.default_model), call, timeouts)
 
     def models(self, call: Call) -> list[Model]:
         """The agents that have names here, if there are a region and credentials to call them with. Amazon is not

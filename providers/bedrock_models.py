@@ -29,7 +29,7 @@ from events import (
     Usage,
 )
 from providers.aws import Door, Members, Named, Operation
-from providers.base import Call, Model, Provider, Target
+from providers.base import Call, Model, Provider, Target, Timeouts
 from providers.bedrock_converse import dropped, to_upstream
 
 CONVERSE = Operation("bedrock-runtime", "Converse")
@@ -73,6 +73,10 @@ class BedrockModels(Provider):
         else:
             answer = yield from self._door.invoke(CONVERSE, params, target, call)
             yield from self._told(unfolded(answer), call)
+
+    def warm(self, call: Call, timeouts: Timeouts) -> None:
+        """Keep a connection open there."""
+        self._door.warm(CONVERSE.service, Target(self, self.default_model), call, timeouts)
 
     def models(self, call: Call) -> Sequence[Model]:
         """The text models that can be asked for by name, and the inference profiles."""

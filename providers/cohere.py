@@ -21,12 +21,12 @@ from errors import (
     UpstreamRejected,
 )
 from events import ChatRequest, EmbeddingsRequest, Events, Image, Ranks, RerankRequest, Silence, Usage, Vectors
-from providers.base import Call, Model, Provider, Target
+from providers.base import Call, Model, Provider, Target, Timeouts
 from providers.cohere_answer import Reading, events_of_body
 from providers.cohere_chat import TAKEN, THINKS, to_upstream
 from providers.exchange import accepted, asked, awaited, in_words, parsed, read, request_id, streamed, tell_dropped
 from providers.failures import error_object, failure, in_band
-from providers.http import Account, send
+from providers.http import Account, send, warm
 from providers.translate import NONSENSE, data_url
 from providers.vendors import Vendor
 
@@ -105,6 +105,10 @@ class Cohere(Provider):
         except NONSENSE as error:
             raise self._nonsense(f"a ranking without {error}") from error
         yield Ranks(ranks)
+
+    def warm(self, call: Call, timeouts: Timeouts) -> None:
+        """Keep a connection open there."""
+        warm(self._account, call, timeouts)
 
     def models(self, call: Call) -> Sequence[Model]:
         """GET v1/models, page by page: there is no second version of it. What is deprecated is left out."""

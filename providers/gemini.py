@@ -18,7 +18,7 @@ from providers.exchange import accepted, asked, awaited, in_words, parsed, read,
 from providers.failures import error_object, failure, in_band
 from providers.gemini_answer import Reading
 from providers.gemini_chat import Thoughts, taken, to_upstream
-from providers.http import Account, send
+from providers.http import Account, send, warm
 from providers.translate import NONSENSE, data_url
 from providers.vendors import Vendor
 
@@ -97,6 +97,10 @@ class Gemini(Provider):
                 raise self._nonsense(f"{len(found)} embeddings for {len(batch)} inputs")
             vectors += found
         yield Vectors(vectors, usage=Usage(tokens, 0) if tokens else None)
+
+    def warm(self, call: Call, timeouts: Timeouts) -> None:
+        """Keep a connection open there."""
+        warm(self._account, call, timeouts)
 
     def models(self, call: Call) -> Sequence[Model]:
         """GET models, page by page: those that converse or embed."""

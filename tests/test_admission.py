@@ -13,10 +13,13 @@ import pytest
 
 from app import create_app
 from config import SettingError, Settings
+from providers.engine import tls
 from tests.conftest import EVER, Served, environment, until
 from tests.frames import chat_body, error, payloads, post, said
 from tests.helpers import fails_to_start
 from tests.upstreams import Answer, OpenAIUpstream, certificate
+from tests.upstreams.bedrock import AGENT, BedrockUpstream
+from tests.upstreams.dialects import DIALECTS
 from views import hangup
 
 Serve = Callable[..., Served]
@@ -166,20 +169,32 @@ def test_who_sends_a_byte_at_a_time_is_cut_off(monkeypatch: pytest.MonkeyPatch, 
         assert not due.late
 
 
-def test_a_connection_is_warm_before_the_first_caller(monkeypatch: pytest.MonkeyPatch, tmp_path: object) -> None:
+FIRST = {dialect.name: dialect for dialect in reversed(DIALECTS)}
+
+
+@pytest.mark.parametrize("name", [*FIRST, "bedrock", "bedrock-models"])
+def test_a_connection_is_warm_before_the_first_caller(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     """The first word of the day is as fast as the rest: TLS is there already, and it is kept."""
     monkeypatch.setenv("SSL_CERT_FILE", str(certificate()[0]))
-    from providers.engine import tls  # noqa: PLC0415
-
     tls.cache_clear()
     try:
-        with OpenAIUpstream(tls=True) as upstream:
-            settings = environment(OPENAI_API_KEY=upstream.key, OPENAI_BASE_URL=upstream.base_url, WARM="true")
-            client = create_app(Settings.load(settings)).test_client()
-            until(lambda: upstream.accepted == 1, "a connection to be opened")
-            until(lambda: upstream.open_connections() == 1, "it to stand")
-            time.sleep(0.05)
-            assert client.post("/v1/chat/completions", json=chat_body()).status_code == 200
-            assert upstream.accepted == 1
+        with FIRST[name].upstream(tls=True) if name in FIRST else BedrockUpstream(tls=True) as upstream:  # type: ignore[call-arg]
+            if name in FIRST:
+                settings, model = dict(FIRST[name].settings(upstream)), FIRST[name].model
+            else:
+                settings, model = dict(upstream.settings), "amazon.nova-lite-v1:0"
+                if name == "bedrock":
+                    settings |= {"AGENT_ID": AGENT[0], "AGENT_ALIAS_ID": AGENT[1]}
+            app = create_app(Settings.load(environment(WARM="true", PROVIDER_NAME=name, **settings)))
+            until(lambda: upstream.open_connections() > 0, "a connection to be opened")
+            until(lambda: len(warm_threads()) == 0, "all to be warm")
+            opened = upstream.accepted
+            answer = app.test_client().post("/v1/chat/completions", json=chat_body(model=model))
+            assert answer.status_code == 200, answer.data
+            assert upstream.accepted == opened
     finally:
         tls.cache_clear()
+
+
+def warm_threads() -> list[threading.Thread]:
+    return [thread for thread in threading.enumerate() if thread.name.startswith("warm_")]

@@ -14,7 +14,7 @@ import orjson
 from errors import UpstreamRefusedUs
 from events import ChatRequest, EmbeddingsRequest, Events, RerankRequest
 from providers import openai_answer
-from providers.base import Call, Model, Provider, Target
+from providers.base import Call, Model, Provider, Target, Timeouts
 from providers.exchange import tell_dropped
 from providers.oci import cohere, cohere_v2, embeddings, generic, openai
 from providers.oci.auth import Login
@@ -94,6 +94,10 @@ class OCI(Provider):
     def rerank(self, request: RerankRequest, target: Target, call: Call) -> Events:
         """POST /actions/rerankText."""
         yield from embeddings.rerank(self.service, request, self.directory.named(target, call), call)
+
+    def warm(self, call: Call, timeouts: Timeouts) -> None:
+        """Keep a connection open there."""
+        self.service.warm(call, timeouts)
 
     def models(self, call: Call) -> Sequence[Model]:
         """GET /models and /endpoints, in every region and compartment that is configured."""

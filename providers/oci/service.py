@@ -20,8 +20,8 @@ from oci import regions
 from errors import ProxyError, UpstreamDown, UpstreamError, UpstreamRefusedUs
 from events import Silence
 from providers.base import Call, Target, Timeouts
-from providers.exchange import accepted, read
-from providers.http import Account, Reply, send
+from providers.exchange import accepted, awaited, read
+from providers.http import Account, Reply, send, warm
 from providers.oci.auth import Login
 from providers.oci.credentials import Signature, misconfigured
 from providers.oci.failures import failure
@@ -130,6 +130,11 @@ class Service:
                 raise
         signature = yield from self._login.signature(call)
         return (yield from self._sent(asked, self._signed(asked, signature), call, timeouts))
+
+    def warm(self, call: Call, timeouts: Timeouts) -> None:
+        """Know the credential, and keep a connection to inference open."""
+        place = awaited(self.place({}, call))
+        warm(self._account(self.inference(place)), call, timeouts)
 
     def json(
         self, asked: Asked, call: Call, timeouts: Timeouts

@@ -46,8 +46,8 @@ class AnthropicUpstream(Scripted):
 
     chat: ClassVar[str] = "/messages"
 
-    def __init__(self, *, key: str = KEY) -> None:
-        super().__init__(key=key)
+    def __init__(self, *, key: str = KEY, tls: bool = False) -> None:
+        super().__init__(key=key, tls=tls)
         self.signatures: set[str] = set()
 
     def identity(self, connection: Connection) -> Mapping[str, str]:

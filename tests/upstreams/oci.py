@@ -51,8 +51,8 @@ class OCIUpstream(Scripted):
 
     chat = "/actions/chat"
 
-    def __init__(self) -> None:
-        super().__init__(key=API_KEY)
+    def __init__(self, *, tls: bool = False) -> None:
+        super().__init__(key=API_KEY, tls=tls)
         self.complaints: list[str] = []
         self._folder = TemporaryDirectory(prefix="upstream-oci-")
 
