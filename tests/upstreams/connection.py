@@ -7,6 +7,7 @@ import ssl
 import struct
 import threading
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from time import monotonic
 from typing import Any
@@ -109,6 +110,17 @@ class Connection:
         self._dropped = False
         self._buffer = bytearray()
         self._current: Received | None = None
+
+    @contextmanager
+    def corked(self) -> Iterator[None]:
+        """What is sent within leaves in one piece (Linux)."""
+        cork = getattr(socket, "TCP_CORK", None)
+        if cork is None:
+            yield
+            return
+        self._sock.setsockopt(socket.IPPROTO_TCP, cork, 1)
+        yield
+        self._sock.setsockopt(socket.IPPROTO_TCP, cork, 0)
 
     @property
     def port(self) -> int:

@@ -31,8 +31,10 @@ class Dialect:
 
 
 NO_PICTURES = {"images": "it sees nothing"}
+HELD = {"line kept after a stream": "its streams stay open, and are left at their finish"}
 COHERE = {
     **NO_PICTURES,
+    **HELD,
     "any tool": "the style cannot insist on a tool",
     "a named tool": "the style cannot insist on a tool",
     "reasoning": "the style has no thinking",
@@ -69,5 +71,11 @@ DIALECTS = (
     Dialect("oci", OCIUpstream, OCIUpstream.settings, "openai.gpt-4.1"),
     Dialect("oci", OCIUpstream, OCIUpstream.settings, "google.gemini-2.5-flash"),
     Dialect("oci", OCIUpstream, OCIUpstream.settings, "cohere.command-a-03-2025", COHERE),
-    Dialect("oci", OCIUpstream, OCIUpstream.settings, "cohere.command-a-vision", {"refusal": "it has no word for it"}),
+    Dialect(
+        "oci",
+        OCIUpstream,
+        OCIUpstream.settings,
+        "cohere.command-a-vision",
+        {"refusal": "it has no word for it", **HELD},
+    ),
 )

@@ -83,9 +83,10 @@ def closed_while_idle(connection: Connection, reply: Reply) -> None:
 
 @fault(Phase.IDLE, harmless=True)
 def surplus(connection: Connection, reply: Reply) -> None:
-    """Sends a second response, which nobody asked for, after each answer."""
-    play(connection, reply)
-    connection.send(Reply((Piece(b'{"surplus": true}'),), headers={"Content-Type": "application/json"}).raw())
+    """Sends a second response, which nobody asked for, with the end of each answer: later it would be the next one."""
+    with connection.corked():
+        play(connection, reply)
+        connection.send(Reply((Piece(b'{"surplus": true}'),), headers={"Content-Type": "application/json"}).raw())
 
 
 # How it is packed
