@@ -152,19 +152,18 @@ def test_an_idle_server_stops_at_once_and_a_second_signal_ends_a_busy_one(
 )
 def test_who_sends_a_byte_at_a_time_is_cut_off(monkeypatch: pytest.MonkeyPatch, sent: bytes) -> None:
     """A thread is not theirs for as long as they like."""
-    monkeypatch.setattr(hangup, "DUE_SECONDS", 0.2)
     monkeypatch.setattr(hangup, "LOOK_SECONDS", 0.05)
     watcher = hangup.Watcher()
     ours, theirs = socket.socketpair()
     with ours, theirs:
         theirs.sendall(sent)
-        with watcher.due(ours) as due:
+        with watcher.due(ours, 0.2) as due:
             received = b""
             while data := ours.recv(4096):
                 received += data
         assert due.late
         assert received == sent
-        with watcher.due(ours) as due:
+        with watcher.due(ours, 0.2) as due:
             due.came()
         assert not due.late
 

@@ -3,6 +3,8 @@
 from flask import Blueprint, Response, current_app, g, request
 
 from errors import TooLarge, TooSlow
+from views.admission import Admission
+from views.hangup import BODY_SECONDS
 from views.house import house
 
 api = Blueprint("api", __name__)
@@ -13,39 +15,38 @@ TOO_SLOW = "The body did not come in time."
 
 
 @api.before_request
-def authenticate() -> None:
-    """Know who calls, or refuse. Preflights carry no key."""
-    if request.method != "OPTIONS":
-        g.caller = house().guard.caller(request)
-
-
-@api.before_request
 def admit() -> None:
-    """Take the request in, if it is work and there are not too many. Raises Overloaded."""
-    if request.method == "POST":
-        house().admission.enter()
-        g.admitted = True
+    """Know who calls, or refuse; and take the request in, if it is work and there are not too many.
+
+    Preflights carry no key. Raises NotAuthorized and Overloaded.
+    """
+    method = request.environ["REQUEST_METHOD"]
+    if method == "OPTIONS":
+        return
+    rooms = house()
+    g.caller = rooms.guard.caller(request)
+    if method == "POST":
+        rooms.admission.enter()
+        g.admitted = rooms.admission
 
 
 @api.after_request
-def leave_with(response: Response) -> Response:
-    """A stream has left when its last byte has."""
-    if response.is_streamed and g.pop("admitted", False):
-        response.call_on_close(house().admission.leave)
+def leave(response: Response) -> Response:
+    """A request has left when it is answered; a stream, when its last byte is out."""
+    admission: Admission | None = g.pop("admitted", None)
+    if admission is None:
+        return response
+    if response.is_streamed:
+        response.call_on_close(admission.leave)
+    else:
+        admission.leave()
     return response
-
-
-@api.teardown_request
-def leave(_: BaseException | None) -> None:
-    """All else has left when there is an answer, or none."""
-    if g.pop("admitted", False):
-        house().admission.leave()
 
 
 def read_body() -> bytes:
     """The request's body. Raises TooLarge, and TooSlow for one that does not come."""
     try:
-        with house().watcher.due(request.environ.get("gunicorn.socket")) as due:
+        with house().watcher.due(request.environ.get("gunicorn.socket"), BODY_SECONDS) as due:
             body = request.get_data(cache=False)
     except OSError:
         raise TooSlow(TOO_SLOW) from None

@@ -28,7 +28,8 @@ def chat() -> Response:
     log.log(5, "asked", extra={"payload": asked.body})
     fills = asked.stream and route.filler is not None and (rooms.fills_with_tools or not _may_call(asked))
     aloud = _is_read_aloud(asked, route)
-    asked = replace(asked, rebuild=fills or aloud)
+    if fills or aloud:
+        asked = replace(asked, rebuild=True)
     line = Line(
         route,
         lambda target, call: target.provider.chat(asked, target, call),

@@ -9,12 +9,10 @@ development server) or no epoll (macOS), the next heartbeat's write finds out.
 import select
 import socket
 import threading
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Mapping
 from math import inf
 from time import monotonic
-from typing import Any
+from typing import Any, Self
 
 from dispatch.relay import Call
 
@@ -22,19 +20,32 @@ LEFT = getattr(select, "POLLRDHUP", 0) | select.POLLHUP | select.POLLERR
 LEFT_ONCE = getattr(select, "EPOLLRDHUP", 0) | getattr(select, "EPOLLONESHOT", 0)
 
 
-DUE_SECONDS = 30.0
+HEAD_SECONDS, BODY_SECONDS = 10.0, 30.0
 """How long a head may take to come, and how long a body."""
-LOOK_SECONDS = 5.0
+LOOK_SECONDS = 1.0
 """How often it is looked for those who are late."""
 
 
-@dataclass(eq=False, slots=True)
 class Due:
-    """What a caller is to send, by when; `late` once they were cut off."""
+    """What a caller is to send, by when; `late` once they were cut off. A context: within it, the time runs."""
 
-    socket: Any
-    by: float
-    late: bool = False
+    __slots__ = ("_open", "by", "late", "seconds", "socket")
+
+    def __init__(self, sock: socket.socket | None, seconds: float, waiting: "set[Due]") -> None:
+        self.socket = sock
+        self.seconds = seconds
+        self.by = inf
+        self.late = False
+        self._open = waiting
+
+    def __enter__(self) -> Self:
+        if self.socket is not None:
+            self.by = monotonic() + self.seconds
+            self._open.add(self)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._open.discard(self)
 
     def came(self) -> None:
         """It is there."""
@@ -73,25 +84,16 @@ class Watcher:
         if descriptor is not None:
             self._calls.pop(descriptor, None)
 
-    @contextmanager
-    def due(self, sock: socket.socket | None) -> Iterator[Due]:
-        """Within this block the caller is to send something; who takes too long is heard no further."""
-        due = Due(sock, monotonic() + DUE_SECONDS)
-        if sock is None or not hasattr(select, "epoll"):
-            yield due
-            return
-        if self._epoll is None:
+    def due(self, sock: socket.socket | None, seconds: float) -> Due:
+        """Within this block the caller is to send something; who takes longer is heard no further."""
+        if self._epoll is None and sock is not None and hasattr(select, "epoll"):
             self._start()
-        self._due.add(due)
-        try:
-            yield due
-        finally:
-            self._due.discard(due)
+        return Due(sock, seconds, self._due)
 
     def _cut_off_the_late(self) -> None:
         now = monotonic()
         for due in list(self._due):
-            if now >= due.by:
+            if now >= due.by and due.socket is not None:
                 due.late = True
                 try:
                     due.socket.shutdown(socket.SHUT_RD)

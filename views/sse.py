@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from functools import lru_cache
 from logging import INFO, WARNING, getLogger
 from time import monotonic
 from typing import Any
@@ -88,8 +89,7 @@ class Line:
 
     def upstream(self) -> dict[str, str]:
         """The header that names who answers; none while that is open (a stream may begin before)."""
-        name = self.answer.target.name
-        return {"x-upstream": quote(name, safe="/:@.<>#+ ")} if self.answer.first_event is not None else {}
+        return {"x-upstream": _header(self.answer.target.name)} if self.answer.first_event is not None else {}
 
     def _report(self, outcome: str, failure: ProxyError | None) -> dict[str, Any]:
         """Who answered, how fast, how much, and how it ended (F1)."""
@@ -111,6 +111,11 @@ class Line:
         if failure is not None:
             facts |= {"code": failure.code, "error": failure.message, "said": failure.log}
         return facts
+
+
+@lru_cache(maxsize=1024)
+def _header(name: str) -> str:
+    return quote(name, safe="/:@.<>#+ ")
 
 
 def whole(line: Line, fold: Callable[[Iterable[Event]], bytes]) -> Response:

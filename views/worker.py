@@ -8,6 +8,7 @@ from typing import Any
 import orjson
 from gunicorn.workers.gthread import ThreadWorker
 
+from views.hangup import HEAD_SECONDS
 from views.house import House
 
 LAST_WORDS_SECONDS = 1.0
@@ -30,7 +31,7 @@ class Worker(ThreadWorker):  # type: ignore[misc]
         house = self._house
         if house is None:
             return super().handle(conn)
-        with house.watcher.due(conn.sock) as self._of_this_thread.due:
+        with house.watcher.due(conn.sock, HEAD_SECONDS) as self._of_this_thread.due:
             return super().handle(conn)
 
     def handle_request(self, req: Any, conn: Any) -> Any:
