@@ -89,6 +89,7 @@ def furnish(settings: Settings) -> House:
             default=settings.provider_name,
             timeouts=timeouts,
             is_open=lambda target: breakers[target].state == "open",
+            hide=logs.HIDDEN.add,
         )
     except ValueError as error:
         raise SettingError(str(error)) from None

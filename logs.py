@@ -59,11 +59,30 @@ def config(settings: Any) -> dict[str, Any]:
     }
 
 
+class Secrets:
+    """Texts that no line may show; more of them may come while the product runs."""
+
+    def __init__(self, texts: Iterable[str] = ()) -> None:
+        self._texts: frozenset[str] = frozenset()
+        self.pattern: re.Pattern[str] | None = None
+        self.add(texts)
+
+    def add(self, texts: Iterable[str]) -> None:
+        """Hide these too. What is too short to be a secret would make lines unreadable."""
+        known = self._texts.union(text for text in texts if len(text) >= 4)  # noqa: PLR2004
+        if known != self._texts:
+            self._texts = known
+            self.pattern = re.compile("|".join(map(re.escape, sorted(known, key=len, reverse=True))))
+
+
+HIDDEN = Secrets()
+"""Those that no setting holds, but a file or a list does."""
+
+
 class _Lines(logging.Formatter):
     def __init__(self, secrets: Iterable[str] = ()) -> None:
         super().__init__()
-        known = sorted({secret for secret in secrets if len(secret) >= 4}, key=len, reverse=True)  # noqa: PLR2004
-        self._known = re.compile("|".join(map(re.escape, known))) if known else None
+        self._secrets = Secrets(secrets)
 
     def _masked(self, value: Any) -> Any:
         """A value without secrets, and of a bounded length."""
@@ -77,8 +96,9 @@ class _Lines(logging.Formatter):
         return value
 
     def _without_secrets(self, text: str) -> str:
-        if self._known is not None:
-            text = self._known.sub("***", text)
+        for pattern in (self._secrets.pattern, HIDDEN.pattern):
+            if pattern is not None:
+                text = pattern.sub("***", text)
         return CREDENTIALS.sub(r"\1***", text) if CREDENTIAL_HINTS.search(text) else text
 
     def _facts(self, record: logging.LogRecord) -> dict[str, Any]:

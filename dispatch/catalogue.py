@@ -5,7 +5,7 @@ and a source that has something new swaps in another.
 """
 
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from itertools import count
@@ -66,7 +66,8 @@ class Catalogue:
     """The providers and models that can be called, and the rules by which a request finds one. Safe for all threads.
 
     `default` is PROVIDER_NAME, "" for the first that has credentials; `is_open` tells of a target's name whether its
-    breaker is open. Raises ValueError when `default` names a provider that is unknown or lacks its credentials.
+    breaker is open; `hide` is told the keys of all providers, which no log may show. Raises ValueError when `default`
+    names a provider that is unknown or lacks its credentials.
     """
 
     def __init__(
@@ -76,11 +77,13 @@ class Catalogue:
         default: str = "",
         timeouts: Timeouts | None = None,
         is_open: Callable[[str], bool] = lambda _: False,
+        hide: Callable[[Iterable[str]], None] = lambda _: None,
     ) -> None:
         self._listings = dict(listings)
         self._chosen = default
         self._timeouts = timeouts or Timeouts()
         self._is_open = is_open
+        self._hide = hide
         self._built: dict[str, tuple[Entry, Provider]] = {}
         self._lock = threading.Lock()
         self.snapshot = self._put_together()
@@ -215,6 +218,7 @@ class Catalogue:
                         names.setdefault(name, row)
         if "demo" in entries:
             entries["demo"] = entries.pop("demo")
+        self._hide(str(entry.options.get("api_key", "")) for entry in entries.values())
         rows = {row.name: row for name, row in names.items() if name == row.name}
         return Snapshot(
             entries,
