@@ -6,8 +6,9 @@ shown as key=value or as JSON keys) and `payload` (a body, shown at TRACE, with 
 
 import logging
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from contextvars import ContextVar
+from functools import lru_cache
 from time import gmtime, strftime
 from typing import Any
 
@@ -28,6 +29,7 @@ DATA_URL = re.compile(r"data:[\w/+.-]+;base64,[A-Za-z0-9+/=]{32,}")
 LONG_BASE64 = re.compile(r"[A-Za-z0-9+/]{400,}={0,2}")
 PAYLOAD_CHARACTERS = 20_000
 FACT_CHARACTERS = 2000
+SCALARS = frozenset({str, int, float, bool, type(None)})
 
 
 def config(settings: Any) -> dict[str, Any]:
@@ -84,6 +86,13 @@ class _Lines(logging.Formatter):
         super().__init__()
         self._secrets = Secrets(secrets)
 
+    def _is_harmless(self, values: Collection[Any]) -> bool:
+        """Whether there is nothing to mask or to cut in them: for all at once, as each request has its line."""
+        text = "\0".join([value for value in values if type(value) is str])
+        if len(text) > FACT_CHARACTERS or not SCALARS.issuperset(map(type, values)):
+            return False
+        return self._without_secrets(text) == text
+
     def _masked(self, value: Any) -> Any:
         """A value without secrets, and of a bounded length."""
         if isinstance(value, str):
@@ -105,7 +114,8 @@ class _Lines(logging.Formatter):
         facts: dict[str, Any] = {}
         if identifier := request_id.get():
             facts["request_id"] = identifier
-        facts.update(self._masked(getattr(record, "facts", {})))
+        told = getattr(record, "facts", {})
+        facts.update(told if self._is_harmless(told.values()) else self._masked(told))
         if (payload := getattr(record, "payload", None)) is not None:
             facts["payload"] = self._without_secrets(readable(payload))
         if record.exc_info:
@@ -113,7 +123,7 @@ class _Lines(logging.Formatter):
         return facts
 
     def _time(self, record: logging.LogRecord) -> str:
-        return f"{strftime('%Y-%m-%dT%H:%M:%S', gmtime(record.created))}.{int(record.msecs):03d}Z"
+        return f"{_second(int(record.created))}.{int(record.msecs):03d}Z"
 
 
 class TextLines(_Lines):
@@ -137,6 +147,11 @@ class JsonLines(_Lines):
         head = {"time": self._time(record), "level": record.levelname, "logger": record.name}
         message = self._without_secrets(record.getMessage())
         return _json({**head, "message": message, **self._facts(record)})
+
+
+@lru_cache(maxsize=2)
+def _second(seconds: int) -> str:
+    return strftime("%Y-%m-%dT%H:%M:%S", gmtime(seconds))
 
 
 def readable(payload: Any) -> str:
