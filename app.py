@@ -94,6 +94,7 @@ def furnish(settings: Settings) -> House:
             timeouts=_timeouts(settings),
             filler=Filler.of(settings.filler_after_ms, tuple(settings.filler_text.split("|"))),
             is_open=lambda target: breakers[target].state == "open",
+            hide=logs.HIDDEN.add,
         )
         state = open_state(settings.state_url, ROOT / settings.data_dir)
     except ValueError as error:

@@ -6,8 +6,9 @@ shown as key=value or as JSON keys) and `payload` (a body, shown at TRACE, with 
 
 import logging
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from contextvars import ContextVar
+from functools import lru_cache
 from time import gmtime, strftime
 from typing import Any
 
@@ -29,6 +30,7 @@ LONG_BASE64 = re.compile(r"[A-Za-z0-9+/]{400,}={0,2}")
 SECRET_NAMES = ("_API_KEY", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "AWS_BEARER_TOKEN_BEDROCK")
 PAYLOAD_CHARACTERS = 20_000
 FACT_CHARACTERS = 2000
+SCALARS = frozenset({str, int, float, bool, type(None)})
 
 
 def config(settings: Any) -> dict[str, Any]:
@@ -60,11 +62,37 @@ def config(settings: Any) -> dict[str, Any]:
     }
 
 
+class Secrets:
+    """Texts that no line may show; more of them may come while the product runs."""
+
+    def __init__(self, texts: Iterable[str] = ()) -> None:
+        self._texts: frozenset[str] = frozenset()
+        self.pattern: re.Pattern[str] | None = None
+        self.add(texts)
+
+    def add(self, texts: Iterable[str]) -> None:
+        """Hide these too. What is too short to be a secret would make lines unreadable."""
+        known = self._texts.union(text for text in texts if len(text) >= 4)  # noqa: PLR2004
+        if known != self._texts:
+            self._texts = known
+            self.pattern = re.compile("|".join(map(re.escape, sorted(known, key=len, reverse=True))))
+
+
+HIDDEN = Secrets()
+"""Those that no setting holds, but a file or a list does."""
+
+
 class _Lines(logging.Formatter):
     def __init__(self, secrets: Iterable[str] = ()) -> None:
         super().__init__()
-        known = sorted({secret for secret in secrets if len(secret) >= 4}, key=len, reverse=True)  # noqa: PLR2004
-        self._known = re.compile("|".join(map(re.escape, known))) if known else None
+        self._secrets = Secrets(secrets)
+
+    def _is_harmless(self, values: Collection[Any]) -> bool:
+        """Whether there is nothing to mask or to cut in them: for all at once, as each request has its line."""
+        text = "\0".join([value for value in values if type(value) is str])
+        if len(text) > FACT_CHARACTERS or not SCALARS.issuperset(map(type, values)):
+            return False
+        return self._without_secrets(text) == text
 
     def _masked(self, value: Any) -> Any:
         """A value without secrets, and of a bounded length."""
@@ -78,15 +106,17 @@ class _Lines(logging.Formatter):
         return value
 
     def _without_secrets(self, text: str) -> str:
-        if self._known is not None:
-            text = self._known.sub("***", text)
+        for pattern in (self._secrets.pattern, HIDDEN.pattern):
+            if pattern is not None:
+                text = pattern.sub("***", text)
         return CREDENTIALS.sub(r"\1***", text) if CREDENTIAL_HINTS.search(text) else text
 
     def _facts(self, record: logging.LogRecord) -> dict[str, Any]:
         facts: dict[str, Any] = {}
         if identifier := request_id.get():
             facts["request_id"] = identifier
-        facts.update(self._masked(getattr(record, "facts", {})))
+        told = getattr(record, "facts", {})
+        facts.update(told if self._is_harmless(told.values()) else self._masked(told))
         if (payload := getattr(record, "payload", None)) is not None:
             facts["payload"] = self._without_secrets(readable(payload))
         if record.exc_info:
@@ -94,7 +124,7 @@ class _Lines(logging.Formatter):
         return facts
 
     def _time(self, record: logging.LogRecord) -> str:
-        return f"{strftime('%Y-%m-%dT%H:%M:%S', gmtime(record.created))}.{int(record.msecs):03d}Z"
+        return f"{_second(int(record.created))}.{int(record.msecs):03d}Z"
 
 
 class TextLines(_Lines):
@@ -118,6 +148,11 @@ class JsonLines(_Lines):
         head = {"time": self._time(record), "level": record.levelname, "logger": record.name}
         message = self._without_secrets(record.getMessage())
         return _json({**head, "message": message, **self._facts(record)})
+
+
+@lru_cache(maxsize=2)
+def _second(seconds: int) -> str:
+    return strftime("%Y-%m-%dT%H:%M:%S", gmtime(seconds))
 
 
 def readable(payload: Any) -> str:

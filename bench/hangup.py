@@ -7,6 +7,7 @@ import argparse
 import statistics
 import tempfile
 import time
+from functools import partial
 from pathlib import Path
 
 from tests.conftest import Served, served, until
@@ -26,6 +27,17 @@ def measure(port: int, upstream: OpenAIUpstream, phase: str) -> float:
     time.sleep(0.02)  # let the phase settle: what is measured is the leaving
     left = caller.leaves()
     return (upstream.received[count].wait_closed(10) - left) * 1000
+
+
+def measure_backoff(app: Served, upstream: OpenAIUpstream) -> float:
+    """Milliseconds from a caller's leaving between two attempts to the line's end (looked for every 5 ms)."""
+    ended, failed = (app.log().count(what) for what in ("outcome=hung_up", ": retry "))
+    upstream.enqueue(Answer(status=429, headers={"Retry-After": "20"}))
+    caller = Caller(app.port, chat_body(stream=True))
+    until(lambda: app.log().count(": retry ") > failed, "the first attempt to fail")
+    left = caller.leaves()
+    until(lambda: app.log().count("outcome=hung_up") > ended, "the line to end")
+    return (time.monotonic() - left) * 1000
 
 
 def memory(pid: int) -> int:
@@ -63,7 +75,7 @@ def main() -> None:
     print("| phase | upstream | median ms | worst ms |\n|---|---|---|---|")
     for tls in (False, True):
         settings: dict[str, object] = {"SSL_CERT_FILE": certificate()[0]} if tls else {}
-        settings |= {"FIRST_EVENT_TIMEOUT": 60, "RETRIES": 0}
+        settings |= {"FIRST_EVENT_TIMEOUT": 60, "RETRY_BUDGET": 60}
         with (
             tempfile.TemporaryDirectory() as folder,
             OpenAIUpstream(tls=tls) as upstream,
@@ -73,8 +85,10 @@ def main() -> None:
         ):
             upstream.always(Answer())
             post(app.port, chat_body())
-            for phase in PHASES:
-                times = [measure(app.port, upstream, phase) for _ in range(arguments.runs)]
+            ways = {phase: partial(measure, app.port, upstream, phase) for phase in PHASES}
+            ways["in a backoff"] = partial(measure_backoff, app, upstream)
+            for phase, way in ways.items():
+                times = [way() for _ in range(arguments.runs)]
                 wire = "TLS" if tls else "plain"
                 print(f"| {phase} | {wire} | {statistics.median(times):.1f} | {max(times):.1f} |", flush=True)
             leave_in_a_row(app, upstream, arguments.row)

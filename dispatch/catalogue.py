@@ -5,7 +5,7 @@ and a source that has something new swaps in another.
 """
 
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
@@ -39,8 +39,8 @@ class Catalogue:
     """The providers and models that can be called, and the rules by which a request finds one. Safe for all threads.
 
     `default` is PROVIDER_NAME, "" for the first that has credentials; `filler` is what models say that have none of
-    their own; `is_open` tells of a target's name whether its
-    breaker is open. Raises ValueError when `default` names a provider that is unknown or lacks its credentials.
+    their own; `is_open` tells of a target's name whether its breaker is open; `hide` is told the keys of all providers,
+    which no log may show. Raises ValueError when `default` names a provider that is unknown or lacks its credentials.
     """
 
     def __init__(
@@ -51,15 +51,17 @@ class Catalogue:
         timeouts: Timeouts | None = None,
         filler: Filler | None = None,
         is_open: Callable[[str], bool] = lambda _: False,
+        hide: Callable[[Iterable[str]], None] = lambda _: None,
     ) -> None:
         self._listings = dict(listings)
         self._chosen = default
         self._timeouts = timeouts or Timeouts()
         self._filler = filler
         self._is_open = is_open
+        self._hide = hide
         self._built: dict[str, tuple[Entry, Provider]] = {}
         self._lock = threading.Lock()
-        self.snapshot = put_together(self._listings, self._chosen)
+        self.snapshot = self._put_together()
 
     def replace(self, source: str, listing: Listing) -> None:
         """A source tells something new. Raises ValueError, and changes nothing, when the default would be lost."""
@@ -67,7 +69,7 @@ class Catalogue:
             before = self._listings.get(source)
             self._listings[source] = listing
             try:
-                self.snapshot = put_together(self._listings, self._chosen)
+                self.snapshot = self._put_together()
             except ValueError:
                 self._listings[source] = before or Listing()
                 raise
@@ -199,6 +201,11 @@ class Catalogue:
             row.rules,
             row.details,
         )
+
+    def _put_together(self) -> Snapshot:
+        snapshot = put_together(self._listings, self._chosen)
+        self._hide(str(entry.options.get("api_key", "")) for entry in snapshot.entries.values())
+        return snapshot
 
 
 def _provider_of(upstream: Upstream) -> str:

@@ -10,6 +10,7 @@ import os
 import runpy
 import signal
 import sys
+import threading
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from subprocess import CompletedProcess, TimeoutExpired
@@ -73,6 +74,7 @@ def run(command: Sequence[str], variables: Mapping[str, str], seconds: float) ->
 
 def _become(command: list[str], variables: dict[str, str], stdout: Path, stderr: Path) -> None:
     os.setpgid(0, 0)
+    threading.Thread(target=_end_with_the_tests, daemon=True).start()
     os.chdir(Path(__file__).parent.parent)
     os.environ.clear()  # noqa: TID251 - a process of its own, whose environment the test says
     os.environ.update(variables)  # noqa: TID251
@@ -89,3 +91,11 @@ def _become(command: list[str], variables: dict[str, str], stdout: Path, stderr:
             runpy.run_path(command[0], run_name="__main__")
     finally:
         atexit._run_exitfuncs()  # multiprocessing ends without
+
+
+def _end_with_the_tests() -> None:
+    """Who ends suddenly, cannot end what they started."""
+    tests = multiprocessing.parent_process()
+    assert tests
+    tests.join()
+    os.killpg(0, signal.SIGKILL)

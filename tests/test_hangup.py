@@ -45,8 +45,9 @@ class Caller:
 
     def leaves(self) -> float:
         """Close, politely. Returns when."""
+        left = time.monotonic()
         self.socket.close()
-        return time.monotonic()
+        return left
 
     def is_cut_off(self) -> float:
         """A reset, as when a phone's network goes."""

@@ -340,6 +340,24 @@ def test_upstream_credentials_are_masked(lines: Served, upstream_server: OpenAIU
     assert not re.search("sk-upstream-secret|abcdef123456|sk-proj-abc", lines.log())
 
 
+def test_keys_of_the_models_file_are_masked(
+    serve: Callable[..., Served], upstream: OpenAIUpstream, tmp_path: Path
+) -> None:
+    """N17: also those that come with a change of the file."""
+    file = tmp_path / "models.yaml"
+    row = "providers: {{lab: {{base_url: '{}', api_key: {}}}}}\nmodels: [{{name: {}, provider: lab}}]\n"
+    file.write_text(row.format(upstream.base_url, "plainly-secret", "first"))
+    app = serve(MODELS_FILE=file)
+    for name, key in (("first", "plainly-secret"), ("second", "hidden-as-well")):
+        file.write_text(row.format(upstream.base_url, key, name))
+        upstream.key = key
+        until(lambda name=name: post(app.port, chat_body(model=name))[0] != 404, "the model to be known")
+        upstream.enqueue(Answer(status=401, error={"error": {"message": f"Incorrect key: {key}."}}))
+        assert post(app.port, chat_body(model=name))[0] == 502
+        app.logged(r"Incorrect key: \*\*\*\.")
+    assert not re.search("plainly-secret|hidden-as-well", app.log())
+
+
 @pytest.mark.parametrize("formatter", [TextLines, JsonLines])
 @pytest.mark.parametrize("secret", ["1234", "null", 'a"b\\c', "schlüssel", "...."])
 def test_any_key_can_be_masked(formatter: type[logging.Formatter], secret: str) -> None:

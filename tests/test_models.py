@@ -302,7 +302,7 @@ def test_upstreams_that_hang_hold_up_nobody_for_long(
     completion(app.test_client().post("/v1/chat/completions", json={"messages": HI}).data)
     assert listing.is_alive(), "the chat must not have waited for the list"
     listing.join()
-    assert monotonic() - began < 2.5
+    assert monotonic() - began < 2.9
     assert [row["id"] for row in found[0]] == [
         "gpt-4o-mini",
         "deepseek/deepseek-v4-flash",
