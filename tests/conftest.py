@@ -78,7 +78,9 @@ def _target(link: Path) -> str:
 
 def environment(**settings: object) -> dict[str, str]:
     """Only what the test says: nothing of the developer's own environment or .env."""
-    here = {"PATH": "/usr/bin:/bin", "ENV_FILE": "/dev/null", "HOME": str(Path.home()), "WARM": "false"}
+    home = Path.home()
+    here = {"PATH": "/usr/bin:/bin", "ENV_FILE": "/dev/null", "HOME": str(home), "DATA_DIR": str(home / "data")}
+    here |= {"WARM": "false"}
     return {**here, **{name: str(value) for name, value in settings.items()}}
 
 
