@@ -48,11 +48,9 @@ def to_upstream(request: ChatRequest, target: Target) -> Json:
     inference = _inference(request, target, kin)
     thinks = _reasoning(request, target, messages, inference.get("maxTokens", NO_CAP))
     additional = {**_top_k(request, target, kin), **thinks, **own.get("additionalModelRequestFields", {})}
-    if (
-        "thinking" in additional
-    ):  # https://docs.aws.amazon.com/bedrock/latest/userguide/claude-messages-extended-thinking.html
-        inference = {key: value for key, value in inference.items() if key not in ("temperature", "topP")}
+    if "thinking" in additional:
         additional.pop("top_k", None)
+    inference = {key: value for key, value in inference.items() if key not in _excluded(additional)}
     params = {
         "modelId": target.model,
         "messages": messages,
@@ -123,6 +121,17 @@ def _reasoning(request: ChatRequest, target: Target, messages: list[Json], room:
     if "amazon.nova-2" in model and effort in claude.EFFORTS:
         return {"reasoningConfig": {"type": "enabled", "maxReasoningEffort": level}}
     return {}
+
+
+def _excluded(additional: Json) -> tuple[str, ...]:
+    """What a model that thinks refuses of inferenceConfig.
+
+    https://docs.aws.amazon.com/bedrock/latest/userguide/claude-messages-extended-thinking.html,
+    https://docs.aws.amazon.com/nova/latest/nova2-userguide/extended-thinking.html
+    """
+    if member(additional.get("reasoningConfig"), "maxReasoningEffort") == "high":
+        return "maxTokens", "temperature", "topP"
+    return ("temperature", "topP") if "thinking" in additional else ()
 
 
 def _thinking(request: ChatRequest, model: str, effort: str, messages: list[Json], room: int) -> Json:

@@ -380,6 +380,12 @@ def test_thinking(model: str, more: dict[str, Any], wanted: dict[str, Any] | Non
         assert not told.get("inferenceConfig", {}).keys() & {"temperature", "topP"}
 
 
+@pytest.mark.parametrize(("effort", "kept"), [("low", {"maxTokens": 9, "temperature": 0.5}), ("xhigh", None)])
+def test_nova_sets_no_bounds_to_its_highest_effort(effort: str, kept: Any) -> None:
+    told = sent(model="us.amazon.nova-2-lite-v1:0", reasoning_effort=effort, max_tokens=9, temperature=0.5)
+    assert told.get("inferenceConfig") == kept
+
+
 def test_a_budget_stays_below_the_models_own_cap() -> None:
     capped = Target(PROVIDER, CLAUDE, max_tokens=2000)
     told = to_upstream(request(reasoning_effort="high", max_tokens=30_000), capped)
