@@ -107,7 +107,7 @@ def test_an_endpoint_is_found_by_its_name(embed: Callable[..., Any], upstream: O
         ({"input": ["a", {"type": "image_url", "image_url": "https://example.com/a.png"}]}, "input[1]"),
         ({"input": "a", "input_type": "haiku"}, "input_type"),
         ({"input": "word " * 600, "settings": {"EMBED_TRUNCATE": "NONE"}}, "input"),
-        ({"input": "a", "dimensions": 7}, "input"),
+        ({"input": "a", "dimensions": 7}, "dimensions"),
     ],
     ids=["token ids", "picture to fetch", "input type", "too long", "dimensions"],
 )
