@@ -141,3 +141,5 @@ def test_rerank(upstream: OCIUpstream, app_with: Callable[..., Any], tmp_path: P
     assert (sent["topN"], sent["maxTokensPerDocument"]) == (2, 500)
     assert sent["documents"][1] == "we open at nine in the morning"
     assert refused(client.post("/v1/rerank", json={**asked, "model": V4}), 400)["message"]
+    wrong = client.post("/v1/rerank", json={**asked, "max_tokens_per_doc": "500"})
+    assert refused(wrong, 400)["param"] == "max_tokens_per_doc"

@@ -97,6 +97,14 @@ def image(part: Mapping[str, Any], where: str, target: Target) -> Json:
     return {"url": url, **({"detail": detail.upper()} if detail.upper() in ("AUTO", "HIGH", "LOW") else {})}
 
 
+def object_in(given: Mapping[str, Any], name: str, where: str) -> Json:
+    """An object that may be missing; {} then. Raises InvalidRequest for anything else in its place."""
+    value = given.get(name) or {}
+    if not isinstance(value, dict):
+        raise InvalidRequest("It must be an object.", param=f"{where}.{name}")
+    return value
+
+
 def tools(request: ChatRequest) -> Tools:
     """The tools, with a description each, which OCI wants. One that must be called, and none else, is also `named`."""
     mode, names = translate.choice(request)

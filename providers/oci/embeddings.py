@@ -124,6 +124,9 @@ def rerank(service: Service, request: RerankRequest, target: Target, call: Call)
 def rerank_to_upstream(request: RerankRequest, target: Target, place: Place) -> dict[str, Any]:
     """RerankTextDetails."""
     named = {RERANK_OPTIONS[key]: value for key, value in request.options.items() if key in RERANK_OPTIONS}
+    for key in request.options.keys() & RERANK_OPTIONS.keys():
+        if not isinstance(request.options[key], int):
+            raise InvalidRequest("It must be a whole number.", param=key)
     body = {
         "compartmentId": place.compartment,
         "servingMode": serving(target),
