@@ -429,7 +429,9 @@ def test_seed_001s_file(read: Callable[..., Listing]) -> None:
         ),
     }
     assert row(found, "mistral").details["compartment"] == "ocid1.compartment.b"
-    assert row(found, "cohere.command-latest").owned_by == "cohere"
+    owners = {each.name: each.owned_by for each in found.rows}
+    assert owners["cohere.command-latest"] == owners["cohere.embed-v3"] == "cohere"
+    assert owners["tuned"] == owners["mistral"] == "oci"
     flags = {each.name: (each.tools, each.stream_tools, each.images) for each in found.rows}
     assert flags["cohere.command-latest"] == (True, False, True)
     assert flags["meta.llama-vision"] == (False, True, True)
