@@ -242,6 +242,13 @@ def test_links_lead_somewhere(paper):
         assert not anchor or anchor in anchors, f"{paper} links to #{anchor}; the headings are {anchors}"
 
 
+def test_each_promise_is_held_by_tests_that_exist():
+    held = re.findall(r"`(tests/test_\w+\.py)::(\w+)`", section("Promises"))
+    assert len(held) >= len(rows(section("Promises"))) > 5
+    for file, name in held:
+        assert re.search(rf"^def {name}\(", read(file), re.MULTILINE), f"{file} has no test {name}"
+
+
 @pytest.mark.parametrize("paper", PAPERS)
 def test_files_exist(paper):
     for code in re.findall(r"`([^`\n]+)`", read(paper)):
