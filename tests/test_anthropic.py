@@ -239,6 +239,24 @@ def test_cache_control_passes_on_parts_and_tools() -> None:
     assert body["tools"][0]["cache_control"] == CACHED["cache_control"]
 
 
+def test_cache_control_of_a_whole_message_is_its_last_parts() -> None:
+    """As other gateways take it, where the content is a string."""
+    messages = [{"role": "system", "content": "long", **CACHED}, {**HI[0], **CACHED}]
+    body = sent(messages=messages)
+    assert body["system"] == [{"type": "text", "text": "long", **CACHED}]
+    assert body["messages"][0]["content"] == [{"type": "text", "text": "hi", **CACHED}]
+
+
+def test_a_result_that_comes_after_the_user_has_spoken() -> None:
+    """Whoever is on the phone does not wait for a tool: its result goes before their words all the same."""
+    call = {"id": "a", "type": "function", "function": {"name": "get_weather", "arguments": "{}"}}
+    asked = [*HI, {"role": "assistant", "tool_calls": [call, {**call, "id": "b"}]}]
+    results = [{"role": "tool", "tool_call_id": each, "content": "fair"} for each in ("b", "a")]
+    late = sent(messages=[*asked, results[0], *user({"type": "text", "text": "Well?"}), results[1]], tools=[WEATHER])
+    said = late["messages"][2]["content"]
+    assert [block.get("tool_use_id") or block["text"] for block in said] == ["b", "a", "Well?"]
+
+
 def test_schemas_of_tools() -> None:
     """A reference may stand inside a schema, and not at its head; one without a type is an object's."""
     inside = TREE["function"]["parameters"]

@@ -63,7 +63,8 @@ MAY_IMPORT: Mapping[str, str] = {
     ),
     "providers.demo*": "providers.base providers.words providers.demo* providers.examples events errors",
     "providers.bedrock*": (
-        "providers.base providers.aws providers.bedrock_* providers.sessions providers.translate providers.words "
+        "providers.base providers.aws providers.bedrock_* providers.claude providers.sessions providers.translate "
+        "providers.turns providers.words "
         "events errors"
     ),
     # The means themselves.
