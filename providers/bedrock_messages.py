@@ -57,11 +57,6 @@ def conversation(given: list[Json], *, tools: bool) -> tuple[list[Json], list[Js
     return system, messages
 
 
-def member(value: Any, name: str) -> Any:
-    """A member of what should be an object; None of what is none."""
-    return value.get(name) if isinstance(value, dict) else None
-
-
 def cache_point(part: Mapping[str, Any]) -> list[Json]:
     """The cache point after what carries Anthropic's `cache_control`; none where nothing does."""
     control = part.get("cache_control")
