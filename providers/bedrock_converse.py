@@ -60,11 +60,6 @@ def to_upstream(request: ChatRequest, target: Target) -> Json:
     return target.rules.apply({key: value for key, value in params.items() if value})
 
 
-def dropped(request: ChatRequest) -> list[str]:
-    """The names of the parameters that have no counterpart."""
-    return sorted(request.body.keys() - USED)
-
-
 def _own(request: ChatRequest) -> Json:
     own = request.extras.get("bedrock", {})
     if not isinstance(own, dict):
