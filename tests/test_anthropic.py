@@ -3,6 +3,7 @@
 import base64
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import anthropic
@@ -24,16 +25,17 @@ from events import (
 from providers.anthropic import Anthropic, failed, in_place_of_an_answer, versioned
 from providers.anthropic_answer import Answer as Reading
 from providers.anthropic_request import closed, to_upstream
-from providers.base import Call, Rules, Target
+from providers.base import Call, Rules, Target, Timeouts
 from providers.sse import Frame
 from providers.vendors import VENDORS
 from tests.conversations import AFTERWARDS, BOTH, HI, PERSON, TREE, WEATHER
 from tests.frames import completion
 from tests.helpers import refused
-from tests.upstreams import Answer
+from tests.upstreams import Answer, Connection, Fault, Phase
 from tests.upstreams.answers import TEXTS
 from tests.upstreams.anthropic import MODELS, AnthropicUpstream
 from tests.upstreams.openai import PIXEL
+from tests.upstreams.reply import Piece, Reply, play
 
 VENDOR = next(row for row in VENDORS if row.name == "anthropic")
 HAIKU = "claude-haiku-4-5"
@@ -428,6 +430,20 @@ def end(reason: str, **usage: Any) -> dict[str, Any]:
 ])  # fmt: skip
 def test_stop_reasons(reason: str, finish: str) -> None:
     assert heard(end(reason)) == [Finish(finish)]
+
+
+@pytest.mark.parametrize("rubbish", [b"data: null", b"data: {not json", b'data: {"type": "message_delta"}'])
+def test_rubbish_behind_a_whole_answer_does_not_spoil_it(upstream: AnthropicUpstream, rubbish: bytes) -> None:
+    def odd(connection: Connection, reply: Reply) -> None:
+        kept = [piece for piece in reply.pieces if b"message_stop" not in piece.data]
+        play(connection, replace(reply, pieces=(*kept, Piece(rubbish + b"\n\n"))))
+
+    upstream.enqueue(Answer(texts=["Hello"], fault=Fault("odd", "", Phase.THROUGHOUT, odd)))
+    request = ChatRequest({"messages": HI, "stream": True}, stream=True)
+    call = Call()
+    call.begin(Timeouts())
+    found = list(provider(upstream).chat(request, Target(provider(upstream), HAIKU), call))
+    assert [each for each in found if isinstance(each, (Text, Finish))] == [Text("Hello"), Finish("stop")]
 
 
 def test_a_call_without_arguments_has_an_empty_object() -> None:
