@@ -115,7 +115,7 @@ class Settings:
     embed_truncate: str = setting(
         "END", "What is cut from a text that is too long to embed.", choices=("NONE", "START", "END"), cloud=True
     )
-    debug_oci_sdk: bool = setting(False, "Let the OCI SDK log what it does.", cloud=True)
+    debug_oci_sdk: bool = setting(False, "Log each request to OCI, and what its SDK does to sign in.", cloud=True)
 
     connect_timeout: float = setting(3.0, "Seconds to connect to an upstream.", least=0.001)
     first_event_timeout: float = setting(

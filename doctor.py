@@ -20,8 +20,9 @@ import threading
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field, replace
-from functools import partial
+from functools import partial, reduce
 from importlib.util import find_spec
+from operator import getitem
 from time import monotonic
 
 import errors
@@ -160,6 +161,8 @@ def _models_file(settings: Settings) -> tuple[Finding, Where]:
     rows = {name: lines.get(("providers", part[0], "models", part[2]), 1) for name, part in parts.items()}
     models = data.get("models", []) if isinstance(data, dict) else []
     rows |= {each["name"]: lines["models", at] for at, each in enumerate(models)}
+    regions = lines.items() if isinstance(data, list) else ()  # seed 001's shape
+    rows |= {reduce(getitem, place, data): line for place, line in regions if place[-1:] == ("name",)}
     found = Finding("models file", "ok", f"{name}: providers {len(listing.entries)}, models {len(rows)}")
     return found, Where(name, settings.upstreams, lines, rows)
 

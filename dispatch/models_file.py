@@ -115,12 +115,17 @@ def _regions(regions: list[dict[str, Any]], variables: Mapping[str, str], clouds
                     "name": model["name"],
                     "provider": "oci",
                     "model": model.get("model_id") or model.get("endpoint") or model["name"],
-                    "owned_by": model.get("provider") or model["name"].partition(".")[0],
+                    "owned_by": model.get("provider") or _owner(model.get("model_id", ""), model["name"]),
                 }
                 details = {**where, **_details(model), "type": kind, "endpoint": model.get("endpoint", "")}
                 rows.append((replace(_row(given), details=details), (at, "models", kind, position, "name")))
     places = dict.fromkeys((region["region"], region["compartment_id"]) for region in regions)
     return Listing((_cloud("oci", "oci", {"places": list(places)}, variables, clouds, (0,)),), coherent(rows, {}))
+
+
+def _owner(*names: str) -> str:
+    """The vendor that an OCI model's names begin with; OCI where none has one."""
+    return next((name.partition(".")[0] for name in names if "." in name and "ocid1." not in name), "oci")
 
 
 def _cloud(

@@ -61,5 +61,9 @@ def _check(options: Mapping[str, Any]) -> None:
         raise ValueError("OCI_API_KEY is (not shown); allowed: visible ASCII characters, without spaces.")
     if options["endpoint"] and not is_address(options["endpoint"]):
         raise ValueError("OCI_SERVICE_ENDPOINT is no http:// or https:// address, without a password.")
+    if options["compartment"] and not VISIBLE.fullmatch(options["compartment"]):
+        raise ValueError(
+            f"OCI_COMPARTMENT is {options['compartment']!r}; allowed are OCIDs: ocid1.compartment.oc1..aaaa."
+        )
     if options["region"] and not REGION.fullmatch(options["region"]):
         raise ValueError(f"OCI_REGION is {options['region']!r}; allowed are names such as us-chicago-1.")

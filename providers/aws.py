@@ -21,7 +21,7 @@ from botocore.eventstream import EventStreamBuffer, EventStreamMessage, ParserEr
 from botocore.exceptions import BotoCoreError, ClientError, ParamValidationError
 from botocore.parsers import PROTOCOL_PARSERS, ResponseParserError, create_parser
 
-from errors import InvalidRequest, UpstreamDown, UpstreamTimeout
+from errors import InvalidRequest, UpstreamDown, UpstreamRejected, UpstreamTimeout
 from events import SILENCE, Silence
 from providers.aws_clients import Clients, Prepared
 from providers.aws_failures import failure, in_stream
@@ -32,6 +32,7 @@ from providers.http import Account, Reply, send, warm
 
 OURS = frozenset({"host", "user-agent", "accept", "content-type", "content-length"})
 """Headers that the transport writes. Of these, host and content-type are signed, with the values that it gives them."""
+CONFLICT = 409
 DEFAULT_PORTS = {"https": ":443", "http": ":80"}
 NOT_FRAMES = (
     ParserError,
@@ -100,8 +101,14 @@ class Door:
         reply = self._send(client, operation, params, target, call)
         try:
             yield from self._events(reply, client.meta.service_model, operation, last)
+        except UpstreamRejected as error:
+            if once and reply.resent and error.status == CONFLICT:
+                busy = self.broken("the request that went out before is being carried out")
+                busy.retryable = False
+                raise busy from error
+            raise
         except (UpstreamDown, UpstreamTimeout) as error:
-            if once and reply.status in (0, 200):
+            if once and (isinstance(error, UpstreamTimeout) or reply.status in (0, 200)):
                 error.retryable = False
             raise
         finally:

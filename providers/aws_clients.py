@@ -22,7 +22,7 @@ from providers.aws_failures import explained
 from providers.base import Target
 
 CREDENTIALS = (
-    "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, AWS_PROFILE or AWS_BEARER_TOKEN_BEDROCK, "
+    "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, AWS_PROFILE or (for models) AWS_BEARER_TOKEN_BEDROCK, "
     "or give this machine a role"
 )
 FETCHING = Config(connect_timeout=3, read_timeout=3, retries={"total_max_attempts": 1})

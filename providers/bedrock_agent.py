@@ -58,6 +58,8 @@ class BedrockAgent(Provider):
     `session_ttl`: seconds of silence after which an agent forgets a session, as it was created.
     """
 
+    acts = True
+
     def __init__(
         self,
         *,
@@ -88,13 +90,14 @@ class BedrockAgent(Provider):
         owner = Owner(call.caller, agent, about)
         desk = Desk(call.state, owner, explicit_id(request), asked.heard, self._seconds)
         answer = partial(self._answer, request, target, call, agent, options, asked, desk)
+        returned = None
         if asked.results:
             session_id, returned = results(request.messages, asked.results, owner)
-            yield from answer(Session(session_id, known=True), returned)
-            return
-        session = desk.open(anything_before=bool(asked.before))
+            session = Session(session_id, known=True)
+        else:
+            session = desk.open(anything_before=bool(asked.before))
         try:
-            yield from answer(session)
+            yield from answer(session, returned)
         except SessionLost as error:
             if error.retryable and not asked.before and not desk.may_be_left():
                 desk.put_back()
@@ -142,7 +145,7 @@ class BedrockAgent(Provider):
         except ProxyError as error:
             if begun:
                 raise
-            if lost := _lost(error, self.name, known=session.known and returned is None):
+            if lost := _lost(error, self.name, known=session.known, returns=returned is not None):
                 raise lost from error
             if returned is None and not isinstance(error, UpstreamTimeout):  # after one, the agent may still be at it
                 desk.put_back()
@@ -167,10 +170,13 @@ class SessionLost(UpstreamRejected):
     """The session is busy with another turn (to be retried), or the agent does not have it any more."""
 
 
-def _lost(error: ProxyError, name: str, *, known: bool) -> SessionLost | None:
-    """ConflictException is another turn's; that a `known` session is gone only Amazon's words tell."""
+def _lost(error: ProxyError, name: str, *, known: bool, returns: bool) -> SessionLost | None:
+    """ConflictException is another turn's; that a `known` session is gone only Amazon's words tell. One to which tools'
+    results are returned may not wait for them any more: it has had them, or has forgotten that it asked.
+    """
     busy = isinstance(error, UpstreamRejected) and error.status == 409  # noqa: PLR2004 - ConflictException
-    gone = known and isinstance(error, (UpstreamRejected, UnknownModel)) and ABOUT_SESSION.search(error.log)
+    told = isinstance(error, (UpstreamRejected, UnknownModel)) and ABOUT_SESSION.search(error.log)
+    gone = known and (told or (returns and isinstance(error, UpstreamRejected)))
     if not (busy or gone):
         return None
     lost = SessionLost(
@@ -217,7 +223,7 @@ def to_upstream(asked: Turn, session: Session, options: Json, returned: Json | N
         state |= returned  # with it, Amazon ignores inputText
     else:
         before = () if session.known else asked.before
-        if options.get("conversationHistory") and before:
+        if options.get("conversationHistory") and before and asked.text:
             state["conversationHistory"] = {
                 "messages": [{"role": role, "content": [{"text": words}]} for role, words in before]
             }

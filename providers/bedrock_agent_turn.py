@@ -25,7 +25,7 @@ class Turn:
     before    (user or assistant, words): what was said before, no two of one role in a row
     heard     the messages that a session must have heard to be the conversation's
     text      what the user says now; "" when tools' results are all that is new
-    results   positions of the messages with the results of tools, if nothing else is new
+    results   positions of the messages with the results of tools, if nothing else is new; `before` tells them too
     files     what is attached now; `all_files`: in the whole conversation
     """
 
@@ -54,7 +54,7 @@ def turn(messages: Sequence[Mapping[str, Any]]) -> Turn:
         raise InvalidRequest(
             "An agent answers to what a user says: the last message must have a user's words.", param="messages"
         )
-    earlier = [at for at in range(len(messages)) if at < first_new or (at in results and not only_results)]
+    earlier = [at for at in range(len(messages)) if at < first_new or at in results]
     return Turn(
         system="\n\n".join(
             texts[at]
@@ -75,7 +75,8 @@ def flattened(before: Sequence[tuple[str, str]], text: str) -> str:
     if not before:
         return text
     lines = "\n".join(f"{role.capitalize()}: {words}" for role, words in before)
-    return f"The conversation so far:\n{lines}\n\nGo on with it. The user now says:\n{text}"
+    now = f" The user now says:\n{text}" if text else ""
+    return f"The conversation so far:\n{lines}\n\nGo on with it.{now}"
 
 
 def _before(messages: Sequence[tuple[Mapping[str, Any], str]]) -> tuple[tuple[str, str], ...]:

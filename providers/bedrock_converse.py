@@ -4,16 +4,17 @@ https://docs.aws.amazon.com/bedrock/latest/APIReference/API_runtime_Converse.htm
 https://docs.aws.amazon.com/bedrock/latest/userguide/conversation-inference-supported-models-features.html
 """
 
-from collections.abc import Mapping
 from typing import Any
 
 import orjson
 
 from errors import InvalidRequest, Unsupported
 from events import ChatRequest
+from providers import claude
 from providers.base import Target
 from providers.bedrock_messages import cache_point, conversation
 from providers.translate import choice, functions, inlined, wanted_format
+from providers.turns import GO_ON
 
 Json = dict[str, Any]
 
@@ -29,9 +30,8 @@ OWN = frozenset({
 })  # fmt: skip
 """Converse's own fields, which a caller may give in the body's `bedrock` object."""
 
-BUDGETS: Mapping[str, int] = {"low": 1024, "medium": 4096, "high": 16_384, "xhigh": 32_768}
-"""reasoning_effort -> thinking tokens; Anthropic takes no fewer than 1024, and fewer than maxTokens."""
-LEAST_BUDGET = 1024
+NO_CAP = 1 << 30
+"""Tokens of an answer without maxTokens, which is as long as the model can."""
 
 
 def to_upstream(request: ChatRequest, target: Target) -> Json:
@@ -41,12 +41,15 @@ def to_upstream(request: ChatRequest, target: Target) -> Json:
         raise Unsupported("Bedrock gives one choice an answer.", param="n")
     tools = _tools(request)
     system, messages = conversation(request.messages, tools=bool(tools))
-    inference, additional = _inference(request, target), _additional(request, target, messages)
-    if (
-        "thinking" in additional
-    ):  # https://docs.aws.amazon.com/bedrock/latest/userguide/claude-messages-extended-thinking.html
-        inference.pop("temperature", None)
-        inference.pop("topP", None)
+    kin = claude.family(target.model)
+    if messages[-1]["role"] == "assistant" and not kin.prefill:
+        messages.append({"role": "user", "content": [{"text": GO_ON}]})
+    inference = _inference(request, target, kin)
+    thinks = _reasoning(request, target, messages, inference.get("maxTokens", NO_CAP))
+    additional = {**_top_k(request, target, kin), **thinks, **own.get("additionalModelRequestFields", {})}
+    if "thinking" in additional:
+        additional.pop("top_k", None)
+    inference = {key: value for key, value in inference.items() if key not in _excluded(additional)}
     params = {
         "modelId": target.model,
         "messages": messages,
@@ -55,7 +58,7 @@ def to_upstream(request: ChatRequest, target: Target) -> Json:
         "toolConfig": tools,
         "outputConfig": _output(request),
         **own,
-        "additionalModelRequestFields": {**additional, **own.get("additionalModelRequestFields", {})},
+        "additionalModelRequestFields": additional,
     }
     return target.rules.apply({key: value for key, value in params.items() if value})
 
@@ -78,42 +81,65 @@ def _own(request: ChatRequest) -> Json:
     return own
 
 
-def _inference(request: ChatRequest, target: Target) -> Json:
-    """Tokens, and OpenAI's ranges fitted into 0 to 1."""
+def _inference(request: ChatRequest, target: Target, kin: claude.Family) -> Json:
+    """Tokens, and OpenAI's ranges fitted into 0 to 1; of what excludes each other, the temperature."""
     config: Json = {}
     if (cap := request.max_tokens) is not None:
         config["maxTokens"] = min(cap, target.max_tokens or cap)
     for theirs, ours in (("temperature", "temperature"), ("top_p", "topP")):
-        if theirs in request.body:
+        if theirs in request.body and kin.sampling != "none":
             config[ours] = min(max(float(request.body[theirs]), 0.0), 1.0)
-    if "anthropic." in target.model and len(config.keys() & {"temperature", "topP"}) > 1:
-        del config["topP"]  # its newer models refuse the two together
+    if kin.sampling == "one" and "temperature" in config:
+        config.pop("topP", None)
     if stop := [each for each in request.stop if each]:
         config["stopSequences"] = stop
     return config
 
 
-def _additional(request: ChatRequest, target: Target, messages: list[Json]) -> Json:
-    """What only some models have, in their own words."""
-    model, fields = target.model, {}
-    effort, top_k = request.body.get("reasoning_effort", ""), request.body.get("top_k")
-    if effort and "openai." in model:
-        fields["reasoning_effort"] = effort
-    elif effort in BUDGETS and "amazon.nova-2" in model:
-        fields["reasoningConfig"] = {"type": "enabled", "maxReasoningEffort": effort.removeprefix("x")}
-    elif effort in BUDGETS and "anthropic." in model and _may_think(request, messages):
-        budget = min(BUDGETS[effort], (request.max_tokens or BUDGETS[effort] + 1) - 1)
-        if budget >= LEAST_BUDGET:
-            fields["thinking"] = {"type": "enabled", "budget_tokens": budget}
-    if top_k is not None and "anthropic." in model:
-        fields["top_k"] = top_k
-    return fields
+def _top_k(request: ChatRequest, target: Target, kin: claude.Family) -> Json:
+    top_k = request.body.get("top_k")
+    return {"top_k": top_k} if top_k is not None and "anthropic." in target.model and kin.sampling != "none" else {}
 
 
-def _may_think(request: ChatRequest, messages: list[Json]) -> bool:
-    """Not when a tool is forced; nor after a call of one, which would have to come back with its signed thoughts."""
+def _reasoning(request: ChatRequest, target: Target, messages: list[Json], room: int) -> Json:
+    """`reasoning_effort` in each vendor's own words.
+
+    https://docs.aws.amazon.com/bedrock/latest/userguide/claude-messages-adaptive-thinking.html
+    """
+    model, effort = target.model, str(request.body.get("reasoning_effort", ""))
+    if "anthropic." in model:
+        return _thinking(request, model, effort, messages, room)
+    level = {"xhigh": "high", "max": "high"}.get(effort, effort)
+    if "openai.gpt-oss" in model and effort:  # it always thinks
+        return {"reasoning_effort": {"none": "low", "minimal": "low"}.get(level, level)}
+    if "amazon.nova-2" in model and effort in claude.EFFORTS:
+        return {"reasoningConfig": {"type": "enabled", "maxReasoningEffort": level}}
+    return {}
+
+
+def _excluded(additional: Json) -> tuple[str, ...]:
+    """What a model that thinks refuses of inferenceConfig.
+
+    https://docs.aws.amazon.com/bedrock/latest/userguide/claude-messages-extended-thinking.html,
+    https://docs.aws.amazon.com/nova/latest/nova2-userguide/extended-thinking.html
+    """
+    reasoning = additional.get("reasoningConfig")
+    if isinstance(reasoning, dict) and reasoning.get("maxReasoningEffort") == "high":
+        return "maxTokens", "temperature", "topP"
+    return ("temperature", "topP") if "thinking" in additional else ()
+
+
+def _thinking(request: ChatRequest, model: str, effort: str, messages: list[Json], room: int) -> Json:
+    kin = claude.family(model)
     called = any("toolUse" in block for message in messages for block in message["content"])
-    return not called and (request.tool_choice in ("auto", "none") or not request.tools)
+    if kin.thinking == "manual" and called:
+        return {}  # the thoughts before the call would have to come back signed
+    forced = bool(request.tools) and choice(request)[0] == "required"
+    thought, strength = claude.thinking(kin, effort, shown=request.include_reasoning, forced=forced, room=room)
+    fields: Json = {"thinking": thought} if thought else {}
+    if strength and kin.thinking == "adaptive":  # for the others it is a beta
+        fields["output_config"] = {"effort": strength}
+    return fields
 
 
 def _tools(request: ChatRequest) -> Json:

@@ -27,6 +27,10 @@ LINGER_SECONDS = 0.05
 """How long close() waits for the end of a response whose content has all been read, to keep the connection."""
 BODY_BYTES = 256 * 1024 * 1024
 """More than this from an upstream is not an answer."""
+STALE_SECONDS = 1.0
+"""A kept connection that had been closed meanwhile shows it within a round trip. One that closes later than this after
+the request went out has cut off its answer.
+"""
 WARM_SECONDS = 25.0
 """How long a kept connection must still last to count as warm."""
 UNSAFE = re.compile(r"[\x00-\x1f\x7f]")
@@ -107,17 +111,19 @@ def warm(account: Account, call: Call, timeouts: Timeouts) -> None:
 
 
 class Reply:
-    """A response as it arrives. See this file's head for its use."""
+    """A response as it arrives. See this file's head for its use. `resent`: the upstream may have had it twice."""
 
     def __init__(self, account: Account, request: bytes, call: Call, timeouts: Timeouts) -> None:
         self.status = 0
         self.headers: Mapping[str, str] = {}
+        self.resent = False
         self._account = account
         self._request = request
         self._call = call
         self._timeouts = timeouts
         self._connection: Connection | None = None
         self._idle_by: float | None = None
+        self._sent_at = 0.0
         self._received = 0
         self._settled = False
 
@@ -132,6 +138,7 @@ class Reply:
                 self._connection = Connection(connect(self._account.peer, self._call, self._time_to_connect()))
             self._connection.expect()
             self._send(self._connection, answers_early=kept is None)
+            self._sent_at = monotonic()
         except (OSError, UnicodeError) as error:
             self._drop()
             if kept is None or self._call.gone or isinstance(error, TimeoutError):
@@ -163,8 +170,10 @@ class Reply:
             except Cut as error:
                 reused = self._live().reused
                 self._drop()
-                if not (error.untouched and reused) or self._call.gone:
+                stale = error.untouched and reused and monotonic() - self._sent_at < STALE_SECONDS
+                if not stale or self._call.gone:
                     raise self._failure(error) from error
+                self.resent = True
                 self.start(fresh=True)
                 continue
             if not arrived:

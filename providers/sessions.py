@@ -2,7 +2,8 @@
 
 A session is filed after each answer, and claimed by the next turn; what was filed is taken away, so of two turns at
 once only one has it. A turn that finds nothing (a first one, a duplicate, one after an interruption or a long silence)
-begins a new session, and tells it what was said before.
+begins a new session, and tells it what was said before. So does one with an id of the caller's whose history has not
+grown since the last answer: it is asked again, and the session has heard it already.
 
 Whose a session is stands in its id: `nonce.tag`, and the tag is a hash of the caller's key's name, the agent and the
 nonce. So nobody can name a session that another key has opened, and no secret has to be kept for that.
@@ -73,9 +74,11 @@ class Desk:
     def open(self, *, anything_before: bool) -> Session:
         """The session to go on with, else a new one."""
         found = self.state.claim(self._key) if self.state is not None else None
-        if found and belongs(found, self.owner):
+        session, _, heard = (found or "").partition(" ")
+        if found and belongs(session, self.owner):
             self._claimed = found
-            return Session(found, known=True)
+            again = anything_before and heard == _hash(transcript(self.heard))
+            return self.fresh() if again else Session(session, known=True)
         if self.explicit and not anything_before:
             return Session(lasting_id(self.owner, self.explicit), known=True)
         return self.fresh()
@@ -92,7 +95,7 @@ class Desk:
     def file(self, session: Session, messages: Sequence[Json], answer: str) -> None:
         """The turn is over. `messages` are all that was said, `answer` what the agent said to it."""
         if self.explicit:
-            self._put(self._key, session.id)
+            self._put(self._key, f"{session.id} {_hash(transcript(self.heard))}")
             self._put(self._opened_key(), "yes", OPENED_SECONDS)
         else:
             whole = [*messages, {"role": "assistant", "content": answer}]

@@ -14,11 +14,13 @@ import pytest
 from app import create_app
 from config import Settings
 from doctor import examine
+from providers import http
 from tests.conftest import environment, until
 from tests.frames import called, chunks, completion, error, finish, payloads, said
 from tests.helpers import refused
-from tests.upstreams import FAULTS, Fault, Phase, cases
+from tests.upstreams import FAULTS, Fault, Phase, cases, faults
 from tests.upstreams.bedrock import AGENT, BedrockUpstream, Turn
+from tests.upstreams.connection import Connection
 
 CHAT = "/v1/chat/completions"
 OTHER = ("OTHER12345", "ALIAS12345")
@@ -335,6 +337,21 @@ def test_a_first_turn_that_comes_twice_at_once(bedrock: BedrockUpstream, talk: T
     first.join()
 
 
+def test_a_turn_that_is_asked_again(bedrock: BedrockUpstream, talk: Talk) -> None:
+    """Platforms guess what the user is about to say, and ask anew when there is more: the guess was not said."""
+    talk.body = {"session_id": "call-1"}
+    talk.say("My name is Ada.")
+    for guess in ("I want", "I want", "I want tea."):
+        asked = talk.send([*talk.messages, {"role": "user", "content": guess}])
+        assert asked.status_code == 200
+    talk.messages += [{"role": "user", "content": "I want tea."}, completion(asked.data)["choices"][0]["message"]]
+    assert talk.say("And you?").count("I want") == 1
+    first, guess, again, right, last = sessions(bedrock)
+    assert first == guess
+    assert len({first, again, right}) == 3
+    assert right == last
+
+
 # failures and the session
 
 
@@ -582,10 +599,31 @@ def test_a_result_for_an_unknown_call(bedrock: BedrockUpstream, talk: Talk) -> N
     for identifier in ("call_1", "", "call_" + "A" * 40, call["id"][:-4]):
         details = refused(talk.send([*talk.messages, result(identifier, "Sunny")]), 400)
         assert details["param"] == "messages[2].tool_call_id"
-    talk.messages.append(result(call["id"], "Sunny"))
+
+
+@pytest.mark.parametrize("how", ["again", "expired", "busy"])
+def test_a_result_that_the_agent_does_not_wait_for(bedrock: BedrockUpstream, talk: Talk, how: str) -> None:
+    """A platform sends its turn again, or comes late: the agent is told all of it in a new session (R10)."""
+    (call,) = demanded(talk, bedrock, control(city=("string", "Paris")))
+    again = [*talk.messages, result(call["id"], "Sunny")]
+    if how == "again":
+        assert talk.send(again).status_code == 200
+    elif how == "expired":
+        bedrock.agent.expire()
+    else:
+        bedrock.enqueue(Turn(exception="ConflictException"))
+    bedrock.asked.clear()
+    talk.messages = again
+    talk.body = {"bedrock": {"conversationHistory": True}}
     talk.answer()
-    details = refused(talk.send(talk.messages[:-1]), 400)  # once more: the agent has its result
-    assert "not known" in details["message"]
+    first, second = sessions(bedrock)
+    assert first != second
+    told = inputs(bedrock)[-1]
+    assert "(Calls get_weather with" in told
+    assert "(The result of get_weather: Sunny)" in told
+    assert "The user now says" not in told
+    assert talk.say("Thank you.").endswith("Thank you.\n")
+    assert sessions(bedrock)[-1] == second
 
 
 def test_another_callers_call(bedrock: BedrockUpstream, start: Callable[..., Any]) -> None:
@@ -869,6 +907,53 @@ def test_a_time_out_never_runs_the_agent_twice(bedrock: BedrockUpstream, start: 
     bedrock.always(Turn(delay=5))
     assert refused(talk.send([USER], stream=True), 504)["code"] == "upstream_timeout"
     assert len(bedrock.asked) == 1
+
+
+def test_a_gateways_time_out_never_runs_the_agent_twice(bedrock: BedrockUpstream, talk: Talk) -> None:
+    bedrock.always(Turn(exception="ModelTimeoutException"))
+    refused(talk.send([USER]), 504)
+    assert len(bedrock.asked) == 1
+
+
+def test_a_connection_that_closes_late_was_not_idle(
+    bedrock: BedrockUpstream, talk: Talk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The agent was at work: the request is not sent again."""
+
+    def late(connection: Connection, _: Any) -> None:
+        connection.pause(0.3)
+        connection.close()
+
+    assert talk.send([USER]).status_code == 200
+    monkeypatch.setattr(http, "STALE_SECONDS", 0.1)
+    bedrock.always(Turn(fault=Fault("late", "", Phase.HEADERS, late)))
+    bedrock.asked.clear()
+    refused(talk.send([USER]), 502)
+    assert len(bedrock.asked) == 1
+
+
+def test_who_is_busy_with_the_very_same_request(bedrock: BedrockUpstream, talk: Talk) -> None:
+    """What came twice by our own doing is not told to a third session."""
+    assert talk.send([USER]).status_code == 200
+    bedrock.asked.clear()
+    bedrock.enqueue(Turn(fault=faults.closed_before_headers), Turn(exception="ConflictException"), Turn())
+    refused(talk.send([USER]), 502)
+    assert len(bedrock.asked) == 2
+    bedrock._queue.clear()
+
+
+def test_an_agent_is_not_raced(bedrock: BedrockUpstream, start: Callable[..., Any], tmp_path: Path) -> None:
+    """Agents act in the world: `hedge_after_ms` alone does not have two of them act."""
+    file = tmp_path / "models.yaml"
+    rows = ["{name: help, provider: bedrock, model: OTHER12345/ALIAS12345}"]
+    rows.append("{name: raced, provider: bedrock, model: %s/%s, hedge_after_ms: 50, fallbacks: [help]}" % AGENT)  # noqa: UP031
+    file.write_text("models:\n" + "".join(f"  - {row}\n" for row in rows))
+    client = start(MODELS_FILE=file)
+    assert Talk(client, model="raced").send([USER]).status_code == 200
+    bedrock.asked.clear()
+    bedrock.always(Turn(delay=0.3))
+    assert Talk(client, model="raced").send([USER]).status_code == 200
+    assert [each.params["agentId"] for each in bedrock.asked] == [AGENT[0]]
 
 
 PATIENCE = {"FIRST_EVENT_TIMEOUT": 0.5, "IDLE_TIMEOUT": 0.5, "CONNECT_TIMEOUT": 0.5, "BREAKER_FAILURES": 10_000}

@@ -349,7 +349,7 @@ CLAUDE = "eu.anthropic.claude-sonnet-4-5-20250929-v1:0"
 @pytest.mark.parametrize(
     ("model", "more", "wanted"),
     [
-        (CLAUDE, {"reasoning_effort": "low"}, {"thinking": {"type": "enabled", "budget_tokens": 1024}}),
+        (CLAUDE, {"reasoning_effort": "low", "top_k": 5}, {"thinking": {"type": "enabled", "budget_tokens": 2048}}),
         (
             CLAUDE,
             {"reasoning_effort": "high", "max_tokens": 3000, "temperature": 0.3},
@@ -359,7 +359,15 @@ CLAUDE = "eu.anthropic.claude-sonnet-4-5-20250929-v1:0"
         (CLAUDE, {"reasoning_effort": "none"}, None),
         (CLAUDE, {"reasoning_effort": "low", "tools": [WEATHER], "tool_choice": "required"}, None),
         (CLAUDE, {"top_k": 5}, {"top_k": 5}),
+        (
+            "us.anthropic.claude-opus-4-6-v1",
+            {"reasoning_effort": "high", "temperature": 0.3},
+            {"thinking": {"type": "adaptive", "display": "omitted"}, "output_config": {"effort": "high"}},
+        ),
+        ("anthropic.claude-opus-4-7", {"temperature": 0.3, "top_p": 0.9, "top_k": 5}, None),
+        ("global.anthropic.claude-opus-5", {"reasoning_effort": "none"}, {"thinking": {"type": "disabled"}}),
         ("openai.gpt-oss-120b-1:0", {"reasoning_effort": "low"}, {"reasoning_effort": "low"}),
+        ("openai.gpt-oss-120b-1:0", {"reasoning_effort": "none"}, {"reasoning_effort": "low"}),
         (
             "amazon.nova-2-lite-v1:0",
             {"reasoning_effort": "high"},
@@ -369,10 +377,29 @@ CLAUDE = "eu.anthropic.claude-sonnet-4-5-20250929-v1:0"
     ],
 )
 def test_thinking(model: str, more: dict[str, Any], wanted: dict[str, Any] | None) -> None:
+    """As each takes it: Claude's newer models refuse a budget, and numbers that sample."""
     told = sent(model=model, **more)
     assert told.get("additionalModelRequestFields") == wanted
-    if wanted and "thinking" in wanted:
-        assert "temperature" not in told.get("inferenceConfig", {})
+    if "anthropic" in model:
+        assert not told.get("inferenceConfig", {}).keys() & {"temperature", "topP"}
+
+
+@pytest.mark.parametrize(("effort", "kept"), [("low", {"maxTokens": 9, "temperature": 0.5}), ("xhigh", None)])
+def test_nova_sets_no_bounds_to_its_highest_effort(effort: str, kept: Any) -> None:
+    told = sent(model="us.amazon.nova-2-lite-v1:0", reasoning_effort=effort, max_tokens=9, temperature=0.5)
+    assert told.get("inferenceConfig") == kept
+
+
+def test_a_budget_stays_below_the_models_own_cap() -> None:
+    capped = Target(PROVIDER, CLAUDE, max_tokens=2000)
+    told = to_upstream(request(reasoning_effort="high", max_tokens=30_000), capped)
+    assert told["inferenceConfig"] == {"maxTokens": 2000}
+    assert told["additionalModelRequestFields"]["thinking"]["budget_tokens"] == 1999
+
+
+@pytest.mark.parametrize(("model", "last"), [(CLAUDE, "assistant"), ("anthropic.claude-opus-4-7", "user")])
+def test_newer_models_do_not_go_on_with_an_answer(model: str, last: str) -> None:
+    assert sent(HI, {"role": "assistant", "content": "Well,"}, model=model)["messages"][-1]["role"] == last
 
 
 def test_after_a_call_nothing_is_thought() -> None:

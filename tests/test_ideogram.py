@@ -48,7 +48,7 @@ def ask(app_with: Callable[..., Any], ideogram: IdeogramUpstream) -> Callable[..
         IDEOGRAM_BASE_URL=ideogram.url,
         RETRIES=0,
         BREAKER_FAILURES=10_000,
-        FIRST_EVENT_TIMEOUT=0.05,
+        FIRST_EVENT_TIMEOUT=0.1,
         IDLE_TIMEOUT=0.3,
     )
     return lambda **body: client.post(IMAGES, json={"prompt": "a lighthouse", **body})

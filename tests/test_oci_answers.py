@@ -12,7 +12,7 @@ from errors import ContextTooLong, ProxyError, UnknownModel, UpstreamRefusedUs, 
 from events import Citation, Event, Finish, Reasoning, Text, ToolArguments, ToolCall, Usage
 from providers.chunks import ErrorFrame, Reader, events_of_body
 from providers.oci import answers, styles
-from providers.oci.failures import failure
+from providers.oci.failures import failure, in_band
 from providers.oci.hermes import calls_in_text
 from schemas.completion import ChunkEncoder
 from tests.frames import called, finish, said
@@ -255,6 +255,8 @@ def test_an_error_of_the_models_own_vendor_is_unwrapped() -> None:
         error = told(400, {"code": "400", "message": message})
         assert (error.param, error.code) == ("temperature", "unsupported_value")
         assert error.message == "oci refused the request: Unsupported value."
+        late = in_band("oci", {"code": "400", "message": message})
+        assert (late.param, late.code, late.message) == (error.param, error.code, error.message)
     long = {"error": {"message": "Too long.", "param": "messages", "code": "context_length_exceeded"}}
     assert isinstance(told(400, {"code": "400", "message": json.dumps(long)}), ContextTooLong)
 

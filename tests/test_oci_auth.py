@@ -112,6 +112,24 @@ def test_an_instance(monkeypatch: pytest.MonkeyPatch, ask: Callable[..., Any]) -
         assert ask(AUTH_TYPE="INSTANCE_PRINCIPAL").status_code == 200
 
 
+@pytest.mark.parametrize("debug", [False, True])
+def test_what_an_instances_sign_in_logs(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, debug: bool
+) -> None:
+    """DEBUG_OCI_SDK: where it asked and what became of it; no key, no certificate, no token (N17)."""
+    caplog.set_level("DEBUG", "oci")
+    with Surroundings() as around:
+        monkeypatch.setenv("OCI_METADATA_BASE_URL", around.metadata)
+        there = functools.partial(
+            credentials.InstancePrincipalsSecurityTokenSigner, federation_endpoint=around.federation
+        )
+        monkeypatch.setattr(credentials, "InstancePrincipalsSecurityTokenSigner", there)
+        signature = signed_in(Login("oci", "INSTANCE_PRINCIPAL", "", "", debug=debug))
+        assert (around.federation in caplog.text) == debug
+    for secret in ("BEGIN", signature.signer.api_key[3:], pem(private_key("instance"))[60:120]):
+        assert secret not in caplog.text
+
+
 @pytest.mark.parametrize("by_path", [False, True])
 def test_a_resource(monkeypatch: pytest.MonkeyPatch, ask: Callable[..., Any], tmp_path: Path, by_path: bool) -> None:
     held = {"RPST": token(private_key("resource"), res_tenant=TENANCY), "PRIVATE_PEM": pem(private_key("resource"))}
@@ -262,7 +280,7 @@ def test_a_token_is_renewed_before_it_expires(monkeypatch: pytest.MonkeyPatch) -
     """In the background, while the old one still signs."""
     made: list[Signature] = []
 
-    def by_principal(*_: object) -> Signature:
+    def by_principal(*_: object, **__: object) -> Signature:
         now = time.time()
         expires = now + (200 if not made else 4000)
         made.append(Signature(object(), expires=expires, since=now - 2000))
@@ -301,7 +319,7 @@ def test_who_waits_for_a_sign_in_may_leave(monkeypatch: pytest.MonkeyPatch) -> N
     """N23: what the SDK asks of the network cannot be woken; a request that waits for it can, and keeps its beat."""
     go = threading.Event()
 
-    def by_principal(*_: object) -> Signature:
+    def by_principal(*_: object, **__: object) -> Signature:
         go.wait(20)
         raise credentials.misconfigured("oci", "too late.", "AUTH_TYPE")
 

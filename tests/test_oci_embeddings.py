@@ -107,7 +107,7 @@ def test_an_endpoint_is_found_by_its_name(embed: Callable[..., Any], upstream: O
         ({"input": ["a", {"type": "image_url", "image_url": "https://example.com/a.png"}]}, "input[1]"),
         ({"input": "a", "input_type": "haiku"}, "input_type"),
         ({"input": "word " * 600, "settings": {"EMBED_TRUNCATE": "NONE"}}, "input"),
-        ({"input": "a", "dimensions": 7}, "input"),
+        ({"input": "a", "dimensions": 7}, "dimensions"),
     ],
     ids=["token ids", "picture to fetch", "input type", "too long", "dimensions"],
 )
@@ -141,3 +141,5 @@ def test_rerank(upstream: OCIUpstream, app_with: Callable[..., Any], tmp_path: P
     assert (sent["topN"], sent["maxTokensPerDocument"]) == (2, 500)
     assert sent["documents"][1] == "we open at nine in the morning"
     assert refused(client.post("/v1/rerank", json={**asked, "model": V4}), 400)["message"]
+    wrong = client.post("/v1/rerank", json={**asked, "max_tokens_per_doc": "500"})
+    assert refused(wrong, 400)["param"] == "max_tokens_per_doc"

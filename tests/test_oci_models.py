@@ -16,7 +16,7 @@ from tests.conftest import environment
 from tests.helpers import refused
 from tests.upstreams import Answer
 from tests.upstreams.oci import OCIUpstream
-from tests.upstreams.oci_keys import SECOND_COMPARTMENT, config_file, written
+from tests.upstreams.oci_keys import COMPARTMENT, REGION, SECOND_COMPARTMENT, config_file, written
 from tests.upstreams.oci_lists import ENDPOINT, IMPORTED, MODELS, OFFERED
 
 
@@ -184,6 +184,19 @@ def test_the_doctor_knows_what_no_list_has(upstream: OCIUpstream, tmp_path: Path
     settings = Settings.load(environment(**upstream.settings(tmp_path, MODELS_FILE=file)))
     found = {each.what: each.state for each in doctor.examine(settings, 5)}
     assert (found["model mine"], found["model meta.llama-3-70b"]) == ("ok", "warn")
+
+
+def test_the_doctor_names_a_line_of_seed_001s_file(upstream: OCIUpstream, tmp_path: Path) -> None:
+    file = tmp_path / "models.yaml"
+    file.write_text(
+        f"- region: {REGION}\n  compartment_id: {COMPARTMENT}\n  models:\n    ondemand:\n"
+        "      - name: near\n        model_id: xai.grok-4\n      - name: gone\n        model_id: meta.llama-2\n"
+    )
+    settings = Settings.load(environment(**upstream.settings(tmp_path, MODELS_FILE=file)))
+    found = {each.what: each for each in doctor.examine(settings, 5)}
+    assert found["model near"].state == "ok"
+    assert found["model gone"].mend.endswith("line 7")
+    assert found["models file"].detail.endswith("models 2")
 
 
 def test_a_key_that_oci_does_not_know(upstream: OCIUpstream, tmp_path: Path, app_with: Callable[..., Any]) -> None:

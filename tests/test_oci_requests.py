@@ -329,6 +329,55 @@ def test_cohere_tools_by_choice() -> None:
     assert "tools" not in sent(COHERE, {"tools": TOOLS, "tool_choice": "none"})
 
 
+@pytest.mark.parametrize("more", [{"tools": TOOLS, "tool_choice": "none"}, {"tools": TOOLS, "tool_choice": NAMED}, {}])
+def test_cohere_has_the_tools_whose_results_it_reads(more: dict[str, Any]) -> None:
+    """A round that may not call, or tells of no tools any more, is refused without those that have answered."""
+    turn = [{"role": "assistant", "tool_calls": [CALLED]}, {"role": "tool", "tool_call_id": "c1", "content": "sun"}]
+    tools = {tool["name"]: tool for tool in sent(COHERE, {"messages": [*HI, *turn], **more})["tools"]}
+    assert "weather" in tools
+    assert len(tools) == 1 + (more.get("tool_choice") == NAMED)
+    assert bool(tools["weather"]["parameterDefinitions"]) == bool(more)
+
+
+def heard(kind: str, given: Any) -> dict[str, Any]:
+    return {"role": "user", "content": [{"type": kind, kind: given}]}
+
+
+def tool_of(schema: dict[str, Any]) -> dict[str, Any]:
+    return {"type": "function", "function": {"name": "weather", "parameters": schema}}
+
+
+@pytest.mark.parametrize("model", ["xai.grok-4", COHERE, "cohere.command-a-vision"])
+def test_a_top_k_that_is_no_number_is_named(model: str) -> None:
+    """OCI would say that something is wrong, and not what."""
+    assert refused(model, {"top_k": "5"}).param == "top_k"
+    assert sent(model, {"top_k": 5})["topK"] == 5
+
+
+WHERE = "web_search_options.user_location"
+HEARD = "messages[0].content[0]"
+
+
+@pytest.mark.parametrize(
+    ("model", "body", "param"),
+    [
+        ("xai.grok-4", {"web_search_options": {"user_location": "Bern"}}, WHERE),
+        ("xai.grok-4", {"web_search_options": {"user_location": {"approximate": "Bern"}}}, f"{WHERE}.approximate"),
+        ("xai.grok-4", {"prediction": {"type": "content", "content": 5}}, "prediction.content"),
+        ("xai.grok-4", {"prediction": {"type": "content", "content": ["words"]}}, "prediction.content"),
+        ("xai.grok-4", {"messages": [heard("input_audio", "UklGRg==")]}, f"{HEARD}.input_audio"),
+        ("xai.grok-4", {"messages": [heard("file", "a.pdf")]}, f"{HEARD}.file"),
+        ("xai.grok-4", {"messages": [heard("video_url", "https://example.com/a.mp4")]}, f"{HEARD}.video_url"),
+        (COHERE, {"tools": [tool_of({"type": "object", "properties": ["city"]})]}, "tools"),
+        (COHERE, {"tools": [tool_of({"type": "object", "properties": {"city": {}}, "required": 1})]}, "tools"),
+    ],
+)
+def test_what_is_of_the_wrong_type_is_named(model: str, body: dict[str, Any], param: str) -> None:
+    """The caller's fault, so no 500."""
+    error = refused(model, body)
+    assert (error.status, error.param) == (400, param)
+
+
 def test_cohere_schemas_are_flattened() -> None:
     """Types are Python's; what nests goes into the description, and so does what a type cannot say."""
     schema = {
@@ -426,6 +475,7 @@ def test_serving_modes() -> None:
     assert serving(target("xai.grok-4", details={"endpoint": ""})) == on_demand
     assert serving(target("tuned", details={"endpoint": endpoint})) == dedicated
     assert serving(target(endpoint)) == dedicated
+    assert serving(target("tuned", details={"endpoint": f"https://{endpoint}"})) == dedicated, "seed 001's template"
 
 
 def test_openais_dialect_goes_as_it_came() -> None:

@@ -2,12 +2,16 @@
 
 import http.client
 import json
+import socket
+import threading
 import time
 from collections.abc import Callable
 from itertools import pairwise
 
 import pytest
 
+from providers.base import Call, Timeouts
+from providers.http import Account, send
 from tests.conftest import Served, until
 from tests.frames import chat_body, completion, error, finish, payloads, post, said
 from tests.upstreams import Answer, OpenAIUpstream, faults
@@ -184,3 +188,28 @@ def _providers(app: Served) -> dict[str, dict[str, object]]:
     connection.request("GET", "/v1/providers")
     rows = json.loads(connection.getresponse().read())["providers"]
     return {row["name"]: row for row in rows}
+
+
+@pytest.mark.skipif(not hasattr(socket, "TCP_QUICKACK"), reason="Linux has it")
+def test_no_piece_waits_for_our_acknowledgement() -> None:
+    """Many servers send a small piece only when the one before is acknowledged, for which kernels take 40 ms."""
+    rounds = 20
+
+    def answer(server: socket.socket) -> None:
+        sock, _ = server.accept()
+        with sock:
+            for _ in range(rounds):
+                sock.recv(65_536)
+                for piece in (b"HTTP/1.1 200 OK\r\n", b"Content-Length: 2\r\n\r\n", b"O", b"K"):
+                    sock.send(piece)
+
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        threading.Thread(target=answer, args=(server,), daemon=True).start()
+        account, call = Account("nagle", f"http://127.0.0.1:{server.getsockname()[1]}", {}), Call()
+        began = time.monotonic()
+        for _ in range(rounds):
+            reply = send(account, "GET", "/", {}, b"", call, Timeouts())
+            list(reply.head())
+            assert b"".join(reply) == b"OK"
+            reply.close()
+        assert time.monotonic() - began < rounds * 0.02

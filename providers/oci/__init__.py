@@ -22,7 +22,7 @@ from providers.oci.chat import Style, answered
 from providers.oci.common import base
 from providers.oci.discovery import Directory
 from providers.oci.hermes import calls_in_text
-from providers.oci.service import Asked, Service, about, serving
+from providers.oci.service import Asked, Service, about, reading, serving
 
 HOSTED = ("openai.", "xai.", "google.")
 V2 = re.compile(r"cohere\..*(vision|reasoning)")
@@ -54,14 +54,14 @@ class OCI(Provider):
         self.name = name
         self.default_model = model
         self.embed_truncate = embed_truncate
-        login = Login(name, auth_type, config_file, profile, credentials)
+        login = Login(name, auth_type, config_file, profile, credentials, debug=debug)
         self.service = Service(
             name, login, region=region, compartment=compartment, endpoint=endpoint, api_key=api_key, proxy=proxy
         )
         self.directory = Directory(self.service, places)
         self._api_format = api_format
         self._styles = styles(cohere_max_tokens)
-        getLogger("oci").setLevel(logging.DEBUG if debug else logging.WARNING)
+        getLogger("oci").setLevel(logging.DEBUG if debug else logging.NOTSET)
 
     def chat(self, request: ChatRequest, target: Target, call: Call) -> Events:
         """Answer in the style of the model's family."""
@@ -78,12 +78,9 @@ class OCI(Provider):
         asked = Asked(
             "POST", self.service.inference(place), "/actions/chat", orjson.dumps(details), about=about(target)
         )
-        reply = yield from self.service.send(asked, call, target.timeouts)
-        events = answered(reply, request, call, self.name, style)
-        try:
+        with reading((yield from self.service.send(asked, call, target.timeouts))) as reply:
+            events = answered(reply, request, call, self.name, style)
             yield from calls_in_text(events) if _may_write_calls(request, target, api_format) else events
-        finally:
-            reply.close()
 
     def embed(self, request: EmbeddingsRequest, target: Target, call: Call) -> Events:
         """POST /actions/embedText."""
@@ -129,11 +126,8 @@ class OCI(Provider):
         else:
             place = yield from self.service.place(target.details, call, bearer=bool(self.service.api_key))
             asked = openai.at_inference(self.service, place, body, about(target))
-        reply = yield from self.service.send(asked, call, target.timeouts)
-        try:
+        with reading((yield from self.service.send(asked, call, target.timeouts))) as reply:
             yield from openai_answer.answered(reply, request, call, self.name)
-        finally:
-            reply.close()
 
 
 def styles(cohere_max_tokens: int) -> dict[str, Style]:

@@ -33,14 +33,23 @@ LAST_SECONDS = 30.0
 
 class Login:
     """One way to sign in, shared by all threads: once, and again before the token expires, when a file that it was
-    read from changes, and after `refused`. `given` are a profile's values in the place of a file's.
+    read from changes, and after `refused`. `given` are a profile's values in the place of a file's; with `debug`, the
+    package logs what it asks for a principal.
     """
 
     def __init__(
-        self, name: str, auth_type: str, config_file: str, profile: str, given: Mapping[str, str] | None = None
+        self,
+        name: str,
+        auth_type: str,
+        config_file: str,
+        profile: str,
+        given: Mapping[str, str] | None = None,
+        *,
+        debug: bool = False,
     ) -> None:
         self._name = name
         self._auth_type = auth_type
+        self._debug = debug
         self._profile = Profile(name, config_file, profile, given or {})
         self._lock = threading.Lock()
         self._current: Signature | None = None
@@ -80,7 +89,7 @@ class Login:
 
     def _sign_in(self) -> Signature:
         if self._auth_type in PRINCIPALS:
-            signature = by_principal(self._name, self._auth_type)
+            signature = by_principal(self._name, self._auth_type, debug=self._debug)
         else:
             signature = by_profile(self._profile, by_token=self._auth_type == "SESSION_TOKEN")
         with self._lock:

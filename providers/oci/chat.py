@@ -8,9 +8,9 @@ from events import ChatRequest, Events, Silence, Usage
 from providers.base import Call, Target
 from providers.chunks import ErrorFrame, Reader, events_of_body
 from providers.exchange import framed, in_words, read, until_whole
-from providers.failures import in_band
 from providers.http import Reply
 from providers.oci.answers import Once, parsed
+from providers.oci.failures import in_band
 from providers.translate import NONSENSE
 
 Json = dict[str, Any]

@@ -5,7 +5,7 @@ The parameters of models.yaml are applied to the chatRequest, whose names are OC
 https://docs.oracle.com/en-us/iaas/api/#/en/generative-ai-inference/20231130/datatypes/CohereChatRequest
 """
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import orjson
@@ -25,10 +25,11 @@ TAKEN = common.TAKEN
 def to_upstream(request: ChatRequest, target: Target, most_tokens: int) -> Json:
     """The chatRequest; `most_tokens` is what on-demand models answer with at most."""
     common.one_text(request, target)
+    said = _conversation(request)
     sent: Json = {
         "apiFormat": "COHERE",
-        **_conversation(request),
-        **_tools(request),
+        **said,
+        **_tools(request, [result["call"]["name"] for result in said.get("toolResults", ())]),
         **common.cohere_format(request),
         **common.tuning(request, "stopSequences"),
     }
@@ -86,19 +87,26 @@ def _result(call: Json, said: str) -> Json:
     return {"call": call, "outputs": [each if isinstance(each, dict) else {"result": each} for each in outputs]}
 
 
-def _tools(request: ChatRequest) -> Json:
-    """There is no toolChoice: none sends no tools, a named one is sent alone (N12). What must be cannot be said."""
+def _tools(request: ChatRequest, answered: Collection[str]) -> Json:
+    """There is no toolChoice: none sends no tools, a named one is sent alone (N12). What must be cannot be said.
+
+    Those that have `answered` are sent in any case: results without their tools are refused
+    (https://docs.cohere.com/v1/reference/chat, tool_results).
+    """
     functions, mode, named = common.tools(request)
+    declared = {function["name"]: function for function in common.declared(request)}
+    wanted = [each["name"] for each in functions if named in ("", each["name"])] if mode != "none" else []
     tools = [
         {
             "name": function["name"],
             "description": function["description"],
             "parameterDefinitions": definitions(function),
         }
-        for function in functions
-        if named in ("", function["name"])
+        for function in (
+            declared.get(name, {"name": name, "description": name}) for name in dict.fromkeys([*wanted, *answered])
+        )
     ]
-    return {"tools": tools} if tools and mode != "none" else {}
+    return {"tools": tools} if tools else {}
 
 
 def chunk(event: Mapping[str, Any]) -> Json:

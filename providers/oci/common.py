@@ -7,7 +7,7 @@ import re
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple
 
-from errors import Unsupported
+from errors import InvalidRequest, Unsupported
 from events import ChatRequest
 from providers import translate
 from providers.base import Target
@@ -52,6 +52,8 @@ def base(target: Target) -> str:
 
 def tuning(request: ChatRequest, stop: str) -> Json:
     """The parameters that have the same meaning in every style; `stop` is what its sequences are called there."""
+    if not isinstance(request.body.get("top_k", 0), int):  # it is not OpenAI's, so nobody has looked at it yet
+        raise InvalidRequest("It must be a whole number.", param="top_k")
     sent = {ours: request.body[name] for name, ours in SAME.items() if name in request.body}
     if request.stop:
         sent[stop] = request.stop
@@ -97,16 +99,29 @@ def image(part: Mapping[str, Any], where: str, target: Target) -> Json:
     return {"url": url, **({"detail": detail.upper()} if detail.upper() in ("AUTO", "HIGH", "LOW") else {})}
 
 
+def object_in(given: Mapping[str, Any], name: str, where: str) -> Json:
+    """An object that may be missing; {} then. Raises InvalidRequest for anything else in its place."""
+    value = given.get(name) or {}
+    if not isinstance(value, dict):
+        raise InvalidRequest("It must be an object.", param=f"{where}.{name}")
+    return value
+
+
 def tools(request: ChatRequest) -> Tools:
     """The tools, with a description each, which OCI wants. One that must be called, and none else, is also `named`."""
     mode, names = translate.choice(request)
-    declared = [
+    functions = declared(request)
+    if mode == "required" and len(names) == 1:
+        return Tools(functions, mode, names[0])
+    return Tools([each for each in functions if not names or each["name"] in names], mode, "")
+
+
+def declared(request: ChatRequest) -> list[Json]:
+    """All the functions, with a description each."""
+    return [
         {**function, "description": str(function.get("description") or function["name"])}
         for function in translate.functions(request.tools)
     ]
-    if mode == "required" and len(names) == 1:
-        return Tools(declared, mode, names[0])
-    return Tools([each for each in declared if not names or each["name"] in names], mode, "")
 
 
 def cohere_format(request: ChatRequest) -> Json:

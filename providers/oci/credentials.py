@@ -119,9 +119,9 @@ def by_profile(profile: Profile, *, by_token: bool) -> Signature:
     return Signature(signer, region, tenancy, expires, tuple((path, _stamp(path)) for path in read))
 
 
-def by_principal(name: str, auth_type: str) -> Signature:
+def by_principal(name: str, auth_type: str, *, debug: bool = False) -> Signature:
     """What the machine or the pod that we run on is given; it takes the network, and its time."""
-    once = {"retry_strategy": NoneRetryStrategy()}
+    once = {"retry_strategy": NoneRetryStrategy(), "log_requests": debug}
     try:
         if auth_type == "INSTANCE_PRINCIPAL":
             signer: Any = InstancePrincipalsSecurityTokenSigner(

@@ -124,6 +124,9 @@ def rerank(service: Service, request: RerankRequest, target: Target, call: Call)
 def rerank_to_upstream(request: RerankRequest, target: Target, place: Place) -> dict[str, Any]:
     """RerankTextDetails."""
     named = {RERANK_OPTIONS[key]: value for key, value in request.options.items() if key in RERANK_OPTIONS}
+    for key in request.options.keys() & RERANK_OPTIONS.keys():
+        if not isinstance(request.options[key], int):
+            raise InvalidRequest("It must be a whole number.", param=key)
     body = {
         "compartmentId": place.compartment,
         "servingMode": serving(target),
@@ -155,9 +158,11 @@ def _picture(url: str, where: str) -> str:
 
 
 def _mendable(error: UpstreamRejected, body: Mapping[str, Any]) -> UpstreamRejected:
-    """The same refusal, about the inputs; with the setting that may have caused it."""
+    """The same refusal, about the dimensions or else the inputs; with the setting that may have caused it."""
+    if "outputDimensions" in body and "dimension" in error.message.lower():
+        error.param = error.param or "dimensions"
     error.param = error.param or "input"
-    if body.get("truncate") == "NONE" and "EMBED_TRUNCATE" not in error.message:
+    if error.param == "input" and body.get("truncate") == "NONE" and "EMBED_TRUNCATE" not in error.message:
         error.message += " (Nothing is cut from long texts, as EMBED_TRUNCATE is NONE.)"
     return error
 

@@ -5,6 +5,7 @@ https://docs.oracle.com/en-us/iaas/Content/API/References/apierrors.htm
 
 import re
 from collections.abc import Mapping
+from typing import Any
 
 import orjson
 
@@ -19,12 +20,11 @@ TOO_LONG = re.compile(r"too many tokens|maximum context length|context (length|w
 def failure(name: str, about: str, status: int, headers: Mapping[str, str], body: bytes) -> ProxyError:
     """The exception for an answer of `status`; `about` says what was asked for that a 404 did not find.
 
-    The request id that OCI's support desk asks for goes to the log. An openai.* model's own error, which comes as
+    Its opc-request-id goes to the log. An openai.* model's own error, which comes as
     JSON inside the message, is unwrapped: its param and code reach the caller.
     """
     inner = _unwrapped(body)
     found = failures.failure(name, status, headers, inner)
-    said = f"opc-request-id {headers.get('opc-request-id', '(none)')}: {body[:2000].decode('utf-8', 'replace')}"
     if isinstance(found, UpstreamRefusedUs):
         found = UpstreamRefusedUs(
             f"{name} does not accept our credential (AUTH_TYPE, OCI_CONFIG_PROFILE), or its policies do not let us in.",
@@ -40,8 +40,20 @@ def failure(name: str, about: str, status: int, headers: Mapping[str, str], body
         found = ContextTooLong(found.message, param="messages")
     elif isinstance(found, UpstreamRejected) and inner is body:
         found.code = None  # theirs says no more than the status does: "400", InvalidParameter
-    found.log = said
+    found.log = traceable(body[:2000].decode("utf-8", "replace"), headers)
     return found
+
+
+def in_band(name: str, error: Any) -> ProxyError:
+    """The exception for an error that came in an answer's place or in its middle: unwrapped as `failure` does it."""
+    details = error if isinstance(error, dict) else {"message": error}
+    inner = error_object(_unwrapped(orjson.dumps(details, default=str)))
+    return failures.in_band(name, {**details, "status": details.get("code"), **inner})
+
+
+def traceable(said: str, headers: Mapping[str, str]) -> str:
+    """What went wrong, for the log, with the id that OCI's support desk asks for."""
+    return f"opc-request-id {headers.get('opc-request-id', '(none)')}: {said}"
 
 
 def _unwrapped(body: bytes) -> bytes:

@@ -13,7 +13,7 @@ from typing import Any
 
 import orjson
 
-from errors import Unsupported
+from errors import InvalidRequest, Unsupported
 from events import ChatRequest
 from providers import translate
 from providers.base import Target
@@ -59,7 +59,7 @@ def to_upstream(request: ChatRequest, target: Target) -> Json:
     if body.get("logprobs"):
         sent["logProbs"] = max(1, body.get("top_logprobs", 0))
     if isinstance(prediction := body.get("prediction"), dict):
-        said = translate.text(prediction.get("content"), "prediction")
+        said = _predicted(prediction.get("content"))
         sent["prediction"] = {"type": "CONTENT", "content": [{"type": "TEXT", "text": said}]}
     if isinstance(search := body.get("web_search_options"), dict):
         sent["webSearchOptions"] = _search(search)
@@ -90,12 +90,12 @@ def _part(part: Mapping[str, Any], where: str, target: Target) -> Json:
         return {"type": "IMAGE", "imageUrl": common.image(part, where, target)}
     url, ours = "", kind.partition("_")[0].upper()
     if kind == "input_audio":
-        audio = part.get("input_audio") or {}
+        audio = common.object_in(part, kind, where)
         url, ours = f"data:audio/{audio.get('format', 'wav')};base64,{audio.get('data', '')}", "AUDIO"
     elif kind == "file":
-        url, ours = str((part.get("file") or {}).get("file_data") or ""), "DOCUMENT"
+        url, ours = str(common.object_in(part, kind, where).get("file_data") or ""), "DOCUMENT"
     elif kind in ("video_url", "audio_url"):
-        url = str((part.get(kind) or {}).get("url") or "")
+        url = str(common.object_in(part, kind, where).get("url") or "")
     if not url or common.BLIND.match(common.base(target)):
         raise Unsupported(f"{target.public_name or target.model} takes no part of type {kind!r}.", param=where)
     return {"type": ours, f"{ours.lower()}Url": {"url": url}}
@@ -138,11 +138,19 @@ def _format(request: ChatRequest) -> Json:
     return {"responseFormat": {"type": "JSON_SCHEMA", "jsonSchema": schema}}
 
 
+def _predicted(content: Any) -> str:
+    of_parts = isinstance(content, list) and all(isinstance(each, dict) and "type" in each for each in content)
+    if not of_parts and not isinstance(content, str):
+        raise InvalidRequest("It must be a string or a list of text parts.", param="prediction.content")
+    return translate.text(content, "prediction")
+
+
 def _search(options: Mapping[str, Any]) -> Json:
     sent: Json = {}
     if (size := LEVELS.get(str(options.get("search_context_size")))) is not None:
         sent["searchContextSize"] = size
-    place = (options.get("user_location") or {}).get("approximate") or {}
+    located = common.object_in(options, "user_location", "web_search_options")
+    place = common.object_in(located, "approximate", "web_search_options.user_location")
     if place := {key: place[key] for key in ("city", "region", "country", "timezone") if place.get(key)}:
         sent["userLocation"] = place
     return sent

@@ -5,6 +5,7 @@ from typing import Any
 
 import orjson
 
+from errors import InvalidRequest
 from providers.translate import inlined
 
 Json = dict[str, Any]
@@ -52,10 +53,12 @@ def _plain(value: Any, *, bounds: bool) -> Any:
 def definitions(function: Mapping[str, Any]) -> Json:
     """Cohere's parameterDefinitions, which are flat: what a schema says beyond a type goes into the description."""
     schema = _plain(inlined(function.get("parameters") or EMPTY), bounds=True)
-    required = schema.get("required") or ()
+    required, properties = schema.get("required") or [], schema.get("properties") or {}
+    if not isinstance(required, list) or not isinstance(properties, dict):
+        raise InvalidRequest(f"The parameters of {function['name']!r} are no JSON schema.", param="tools")
     return {
         name: _definition(each if isinstance(each, dict) else {}, is_required=name in required)
-        for name, each in (schema.get("properties") or {}).items()
+        for name, each in properties.items()
     }
 
 

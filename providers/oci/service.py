@@ -2,7 +2,7 @@
 
     place = yield from service.place(target.details, call)           # region and compartment
     asked = Asked("POST", service.inference(place), "/actions/chat", orjson.dumps(body))
-    reply = yield from service.send(asked, call, target.timeouts)     # accepted; the caller closes it
+    with reading((yield from service.send(asked, call, target.timeouts))) as reply:    # accepted
     data, headers = yield from service.json(asked, call, target.timeouts)
 
 What is yielded meanwhile is Silence. Hosts: https://docs.oracle.com/en-us/iaas/api/#/en/generative-ai-inference/20231130/
@@ -10,21 +10,25 @@ What is yielded meanwhile is Silence. Hosts: https://docs.oracle.com/en-us/iaas/
 
 import re
 import threading
-from collections.abc import Generator, Mapping
+from collections.abc import Generator, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
+from logging import getLogger
 from typing import Any
 
-import orjson
 from oci import regions
 
 from errors import ProxyError, UpstreamDown, UpstreamError, UpstreamRefusedUs
 from events import Silence
 from providers.base import Call, Target, Timeouts
-from providers.exchange import accepted, awaited, read
+from providers.exchange import accepted, awaited, parsed, read
 from providers.http import Account, Reply, send, warm
 from providers.oci.auth import Login
 from providers.oci.credentials import Signature, misconfigured
-from providers.oci.failures import failure
+from providers.oci.failures import failure, traceable
+
+log = getLogger("oci.requests")
+"""Below the package's logger, which DEBUG_OCI_SDK opens: the package itself never hears of these requests."""
 
 INFERENCE = "https://inference.generativeai.{region}.oci.{secondLevelDomain}"
 MANAGEMENT = "https://generativeai.{region}.oci.{secondLevelDomain}"
@@ -140,14 +144,9 @@ class Service:
         self, asked: Asked, call: Call, timeouts: Timeouts
     ) -> Generator[Silence, None, tuple[Any, Mapping[str, str]]]:
         """The answer's JSON and headers (`opc-next-page`)."""
-        reply = yield from self.send(asked, call, timeouts)
-        try:
+        with reading((yield from self.send(asked, call, timeouts))) as reply:
             raw = yield from read(reply)
-            return orjson.loads(raw), reply.headers
-        except orjson.JSONDecodeError as error:
-            raise reply.broken(f"not JSON: {raw[:200]!r}") from error
-        finally:
-            reply.close()
+            return parsed(raw, reply), reply.headers
 
     def _signed(self, asked: Asked, signature: Signature) -> dict[str, str]:
         return signature.headers(asked.method, asked.base + asked.path, asked.body)
@@ -168,6 +167,8 @@ class Service:
         except BaseException:
             reply.close()
             raise
+        finally:
+            _tell(asked, reply)
         return reply
 
     def _unreachable(self, error: UpstreamDown, asked: Asked) -> ProxyError:
@@ -197,10 +198,33 @@ class Service:
         return account
 
 
+@contextmanager
+def reading(reply: Reply) -> Iterator[Reply]:
+    """Close the reply in the end; what goes wrong until then has its opc-request-id in the log."""
+    try:
+        yield reply
+    except ProxyError as error:
+        error.log = traceable(error.log, reply.headers)
+        raise
+    finally:
+        reply.close()
+
+
+def _tell(asked: Asked, reply: Reply) -> None:
+    facts = {
+        "method": asked.method,
+        "address": asked.base + asked.path,
+        "status": reply.status or "none",
+        "opc_request_id": reply.headers.get("opc-request-id", "(none)"),
+    }
+    log.debug("request", extra={"facts": facts})
+
+
 def serving(target: Target) -> dict[str, str]:
     """The serving mode: a dedicated endpoint where the model has one, else on demand."""
     endpoint = target.details.get("endpoint") or (target.model if ".generativeaiendpoint." in target.model else "")
     if endpoint:
+        endpoint = endpoint.removeprefix("https://")  # seed 001's template writes the OCID so
         return {"servingType": "DEDICATED", "endpointId": endpoint}
     return {"servingType": "ON_DEMAND", "modelId": target.model}
 

@@ -144,6 +144,7 @@ def _check_tools(body: Mapping[str, Any]) -> None:
     choice = body.get("tool_choice")
     if choice is not None and not names:
         raise Refused(400, "'tool_choice' is only allowed when 'tools' are specified.", param="tool_choice")
-    if isinstance(choice, dict) and "function" in choice and choice["function"]["name"] not in names:
-        message = f"Tool choice 'function' not found in 'tools' parameter: {choice['function']['name']}."
+    function = choice.get("function", {}) if isinstance(choice, dict) else {}
+    if not isinstance(function, dict) or ("name" in function and function["name"] not in names):
+        message = f"Tool choice 'function' not found in 'tools' parameter: {function}."
         raise Refused(400, message, param="tool_choice")
