@@ -13,7 +13,7 @@ from typing import Any
 from dispatch.entries import Entry, Filler, Listing, Row, Upstream
 from dispatch.rows import beyond, beyond_pictures, with_fallbacks
 from dispatch.snapshot import Snapshot, put_together
-from errors import InvalidRequest, UnknownModel, Unsupported
+from errors import InvalidRequest, UnknownModel, Unsupported, UpstreamDown
 from events import ChatRequest
 from providers import build
 from providers.base import Provider, Target, Timeouts
@@ -94,7 +94,8 @@ class Catalogue:
         catalogue's row of that name, else the vendor whose prefix it has, else the default provider. What is wanted may
         be `only` images.
 
-        Raises InvalidRequest (unknown_provider, provider_not_configured) and UnknownModel.
+        Raises InvalidRequest (unknown_provider, provider_not_configured) and UnknownModel, and UpstreamDown as long as
+        the list of models is awaited.
         """
         snapshot = self.snapshot
         prefix, _, rest = model.partition("/")
@@ -109,8 +110,8 @@ class Catalogue:
             entry = snapshot.named("oci")
         else:
             entry = self._unnamed(snapshot, only)
-            if entry.kind == "demo" and not self._chosen and snapshot.names and model:
-                raise _unknown(model)
+            if entry.kind == "demo" and not self._chosen and model:
+                self._more_than_a_demo(snapshot, model)
         row = snapshot.names.get(f"{entry.name}/{model}") or snapshot.names.get(model)
         if row and any(_provider_of(upstream) == entry.name for upstream in row.upstreams):
             return self._to_row(snapshot, row, beyond, only=entry.name)
@@ -140,6 +141,14 @@ class Catalogue:
                 row["reason"] = f"Needs {entry.missing}."
             rows.append(row)
         return rows
+
+    def _more_than_a_demo(self, snapshot: Snapshot, model: str) -> None:
+        """Raise where models are told of, or will be: then the demo does not answer in the place of one."""
+        if snapshot.names:
+            raise _unknown(model)
+        if "list" in self._listings and model != snapshot.entries["demo"].default_model:
+            said = "The list of models has not come yet; the log says why."
+            raise UpstreamDown(said, provider="MODEL_LIST_URL", unavailable=True)
 
     def _unnamed(self, snapshot: Snapshot, only: str) -> Entry:
         """Who answers when nobody is named; for pictures, a vendor of pictures goes before the demo."""

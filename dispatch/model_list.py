@@ -33,6 +33,8 @@ log = getLogger("thinkline.model_list")
 getLogger("urllib3.connection").setLevel("CRITICAL")  # it warns of odd heads, and shows the whole URL
 
 TOO_LONG = "it takes too long"
+AGAIN_SECONDS = 1.0
+"""How soon a list that could not be had is asked for again; twice as late each time, until it is as late as ever."""
 PIECE_BYTES = 65_536
 
 
@@ -53,9 +55,9 @@ class Limits:
 class ModelList:
     """Follows a list in the background. Safe for all threads.
 
-    `refresh` is in seconds; `folder` keeps the last good list for the next start; `on_change` is told each list that
-    differs from the last, by the thread that refreshes. Raises ValueError for a URL or token that cannot be used.
-    `problem` is why there was no list the last time, "" when there was one.
+    `refresh` is in seconds, and sooner after a failure; `folder` keeps the last good list for the next start;
+    `on_change` is told each list that differs from the last, by the thread that refreshes. Raises ValueError for a URL
+    or token that cannot be used. `problem` is why there was no list the last time, "" when there was one.
     """
 
     def __init__(
@@ -123,13 +125,15 @@ class ModelList:
                     log.warning("no model list; the last one stays", extra={"facts": facts})
 
     def _follow(self) -> None:
+        again = AGAIN_SECONDS
         while not self._stopped.is_set():
             try:
                 self.refresh_once()
             except Exception:
                 log.exception("the model list could not be taken over")
+            pause, again = (min(again, self._refresh), again * 2) if self.problem else (self._refresh, AGAIN_SECONDS)
             # So that many do not ask at the same moment.
-            self._stopped.wait(self._refresh * random.uniform(0.9, 1.1))  # noqa: S311
+            self._stopped.wait(pause * random.uniform(0.9, 1.1))  # noqa: S311
 
     def _fetch(self) -> tuple[bytes, dict[str, str]] | None:
         """The body, and the conditions to ask under next time; None when nothing has changed. Raises NoList.

@@ -4,7 +4,6 @@ https://docs.aws.amazon.com/bedrock/latest/APIReference/API_runtime_Converse.htm
 https://docs.aws.amazon.com/bedrock/latest/userguide/conversation-inference-supported-models-features.html
 """
 
-from collections.abc import Mapping
 from typing import Any
 
 import orjson
@@ -13,8 +12,8 @@ from errors import InvalidRequest, Unsupported
 from events import ChatRequest
 from providers import claude
 from providers.base import Target
-from providers.bedrock_messages import cache_point, conversation, member
-from providers.translate import functions, inlined
+from providers.bedrock_messages import cache_point, conversation
+from providers.translate import choice, functions, inlined, wanted_format
 from providers.turns import GO_ON
 
 Json = dict[str, Any]
@@ -62,11 +61,6 @@ def to_upstream(request: ChatRequest, target: Target) -> Json:
         "additionalModelRequestFields": additional,
     }
     return target.rules.apply({key: value for key, value in params.items() if value})
-
-
-def dropped(request: ChatRequest) -> list[str]:
-    """The names of the parameters that have no counterpart."""
-    return sorted(request.body.keys() - USED)
 
 
 def _own(request: ChatRequest) -> Json:
@@ -129,7 +123,8 @@ def _excluded(additional: Json) -> tuple[str, ...]:
     https://docs.aws.amazon.com/bedrock/latest/userguide/claude-messages-extended-thinking.html,
     https://docs.aws.amazon.com/nova/latest/nova2-userguide/extended-thinking.html
     """
-    if member(additional.get("reasoningConfig"), "maxReasoningEffort") == "high":
+    reasoning = additional.get("reasoningConfig")
+    if isinstance(reasoning, dict) and reasoning.get("maxReasoningEffort") == "high":
         return "maxTokens", "temperature", "topP"
     return ("temperature", "topP") if "thinking" in additional else ()
 
@@ -139,7 +134,7 @@ def _thinking(request: ChatRequest, model: str, effort: str, messages: list[Json
     called = any("toolUse" in block for message in messages for block in message["content"])
     if kin.thinking == "manual" and called:
         return {}  # the thoughts before the call would have to come back signed
-    forced = bool(request.tools) and request.tool_choice not in ("auto", "none")
+    forced = bool(request.tools) and choice(request)[0] == "required"
     thought, strength = claude.thinking(kin, effort, shown=request.include_reasoning, forced=forced, room=room)
     fields: Json = {"thinking": thought} if thought else {}
     if strength and kin.thinking == "adaptive":  # for the others it is a beta
@@ -148,50 +143,32 @@ def _thinking(request: ChatRequest, model: str, effort: str, messages: list[Json
 
 
 def _tools(request: ChatRequest) -> Json:
-    """toolConfig, or {}: `none` has no counterpart but to declare none."""
-    choice = request.tool_choice
-    if choice == "none":
-        return {}
+    """toolConfig, or {}: `none` has no counterpart but to declare none. Of tools that alone may be called, only those
+    are declared.
+    """
+    mode, names = choice(request)
     tools: list[Json] = []
-    for at, (function, tool) in enumerate(zip(functions(request.tools), _functional(request.tools), strict=True)):
-        schema = inlined(function.get("parameters") or {})
-        if not isinstance(schema, dict):
-            raise InvalidRequest("Must be a JSON schema, an object.", param=f"tools[{at}].function.parameters")
-        spec = {"name": function["name"], "inputSchema": {"json": {"type": "object", "properties": {}, **schema}}}
+    for function in functions(request.tools):
+        if mode == "none" or (names and function["name"] not in names):
+            continue
+        schema = {"type": "object", "properties": {}, **inlined(function.get("parameters") or {})}
+        spec = {"name": function["name"], "inputSchema": {"json": schema}}
         if description := function.get("description"):
             spec["description"] = description
-        tools += [{"toolSpec": spec}, *cache_point(tool)]
+        tools += [{"toolSpec": spec}, *cache_point(function)]
     if not tools:
         return {}
-    return {"tools": tools, "toolChoice": _choice(choice)}
-
-
-def _functional(tools: list[Json]) -> list[Json]:
-    return [tool for tool in tools if tool.get("type", "function") == "function"]
-
-
-def _choice(choice: str | Mapping[str, Any]) -> Json:
-    if isinstance(choice, str):
-        if choice not in ("auto", "required"):
-            raise InvalidRequest("Must be none, auto, required, or an object that names a tool.", param="tool_choice")
-        return {"any": {}} if choice == "required" else {"auto": {}}
-    name = member(choice.get("function"), "name")
-    if not isinstance(name, str):
-        raise Unsupported("Bedrock takes one function's name there.", param="tool_choice")
-    return {"tool": {"name": name}}
+    one: Json = {"tool": {"name": names[0]}} if len(names) == 1 else {"any": {}}
+    return {"tools": tools, "toolChoice": one if mode == "required" else {"auto": {}}}
 
 
 def _output(request: ChatRequest) -> Json:
     """https://docs.aws.amazon.com/bedrock/latest/userguide/structured-output.html"""
-    wanted = request.body.get("response_format", {})
-    kind = wanted.get("type", "text")
+    kind, given = wanted_format(request)
     if kind == "text":
         return {}
     if kind != "json_schema":
         raise Unsupported("Bedrock takes a json_schema or text there.", param="response_format")
-    given = wanted.get("json_schema")
-    if not isinstance(given, dict) or not isinstance(given.get("schema"), dict):
-        raise InvalidRequest("A json_schema needs a `schema`.", param="response_format.json_schema.schema")
     named = {key: given[key] for key in ("name", "description") if given.get(key)}
     schema = {"schema": orjson.dumps(inlined(given["schema"])).decode(), **named}
     return {"textFormat": {"type": "json_schema", "structure": {"jsonSchema": schema}}}

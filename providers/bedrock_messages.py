@@ -6,7 +6,7 @@ https://docs.aws.amazon.com/bedrock/latest/APIReference/API_runtime_Message.html
 import re
 from base64 import b64decode
 from binascii import Error as NotBase64
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from hashlib import sha256
 from pathlib import PurePath
 from typing import Any
@@ -14,12 +14,11 @@ from typing import Any
 import orjson
 
 from errors import InvalidRequest, Unsupported
-from providers.translate import arguments, data_url, image_url, parts, text
+from providers.translate import data_url, image_url, text
+from providers.turns import OPENING, TEXTS, Turn, Use, instructions, merged
+from providers.turns import conversation as in_turns
 
 Json = dict[str, Any]
-
-BEGINNING = "(The conversation begins.)"
-"""What the user is made to say where nothing of theirs stands first: an agent that greets speaks before them."""
 
 IMAGES: Mapping[str, str] = {
     f"image/{kind}": kind.replace("jpg", "jpeg") for kind in ("png", "jpeg", "jpg", "gif", "webp")
@@ -44,30 +43,18 @@ def conversation(given: list[Json], *, tools: bool) -> tuple[list[Json], list[Js
     text. Raises InvalidRequest and Unsupported with the field's name.
     """
     system: list[Json] = []
-    messages: list[Json] = [{"role": "user", "content": []}]
-    calls: dict[str, str] = {}
-    for at, message in enumerate(given):
-        where, role = f"messages[{at}]", message["role"]
-        if role in ("system", "developer"):
-            system += _system(message, where)
-            continue
-        if role in ("tool", "function"):
-            speaker, blocks = "user", _result(message, calls, where, tools)
-        else:
-            speaker, blocks = role, [*_content(message, where), *_calls(message, calls, where, tools)]
-        if messages[-1]["role"] != speaker and blocks:
-            messages.append({"role": speaker, "content": []})
-        messages[-1]["content"] += blocks + (cache_point(message) if blocks else [])
-    messages[0]["content"] = messages[0]["content"] or [{"text": BEGINNING}]
+    for part in instructions(given):
+        system += [{"text": text([part], "messages")}, *cache_point(part)]
+    said = merged(
+        (("assistant" if turn.role == "assistant" else "user"), _content(turn, tools=tools)) for turn in in_turns(given)
+    )
+    if not said or said[0][0] != "user":
+        said.insert(0, ("user", [{"text": OPENING}]))
+    messages: list[Json] = [{"role": role, "content": content} for role, content in said]
     for message in messages:  # results come first: https://docs.aws.amazon.com/bedrock/latest/userguide/tool-use.html
         message["content"].sort(key=lambda block: "toolResult" not in block)
     _name_documents(messages)
     return system, messages
-
-
-def member(value: Any, name: str) -> Any:
-    """A member of what should be an object; None of what is none."""
-    return value.get(name) if isinstance(value, dict) else None
 
 
 def cache_point(part: Mapping[str, Any]) -> list[Json]:
@@ -79,42 +66,42 @@ def cache_point(part: Mapping[str, Any]) -> list[Json]:
     return [{"cachePoint": {"type": "default", **ttl}}]
 
 
-def _system(message: Json, where: str) -> list[Json]:
-    blocks: list[Json] = []
-    for part in parts(message.get("content")):
-        if said := text([part], where):
-            blocks += [{"text": said}, *cache_point(part)]
-    return blocks + (cache_point(message) if blocks else [])
+def _content(turn: Turn, *, tools: bool) -> list[Json]:
+    """A turn's blocks, and the cache points behind those that are marked; there is none inside a result."""
+    marked = [(_block(part, where), cache_point(part)) for where, part in turn.parts]
+    if turn.role == "tool":
+        content, points = [block for block, _ in marked], [point for _, after in marked for point in after]
+        if tools:
+            return [{"toolResult": {"toolUseId": fitted(turn.answers), "content": content}}, *points]
+        return [{"text": f"({turn.name} answered:)"}, *content, *points]
+    return [each for block, after in marked for each in (block, *after)] + [
+        _call(use, tools=tools) for use in turn.calls
+    ]
 
 
-def _content(message: Json, where: str) -> list[Json]:
-    blocks: list[Json] = []
-    refusal = message.get("refusal")
-    for at, part in enumerate(parts(message.get("content") or (refusal if isinstance(refusal, str) else None))):
-        made = _block(part, f"{where}.content[{at}]")
-        blocks += [*made, *(cache_point(part) if made else [])]
-    return blocks
+def _call(use: Use, *, tools: bool) -> Json:
+    if tools:
+        return {"toolUse": {"toolUseId": fitted(use.id), "name": use.name, "input": use.arguments}}
+    return {"text": f"({use.name} was called with {orjson.dumps(use.arguments).decode()})"}
 
 
-def _block(part: Json, where: str) -> list[Json]:
-    """A part's block; none for a blank text, which Converse refuses."""
+def _block(part: Json, where: str) -> Json:
     kind = part["type"]
-    if kind in ("text", "input_text", "refusal"):
-        said = str(part.get("refusal" if kind == "refusal" else "text") or "")
-        return [{"text": said}] if said.strip() else []
+    if kind in TEXTS:
+        return {"text": text([part], where)}
     if kind in ("image_url", "input_image"):
         url, _ = image_url(part, where)
         media, raw = _data(url, where)
         if media not in IMAGES:
             raise Unsupported(f"Bedrock takes PNG, JPEG, GIF and WebP, and no {media}.", param=where)
-        return [{"image": {"format": IMAGES[media], "source": {"bytes": raw}}}]
+        return {"image": {"format": IMAGES[media], "source": {"bytes": raw}}}
     if kind == "file":
-        return [{"document": _document(part.get("file"), where)}]
+        return {"document": _document(part.get("file"), where)}
     if kind == "input_audio":
         audio = part.get("input_audio")
         if not isinstance(audio, dict) or audio.get("format") not in AUDIO:
             raise InvalidRequest(f"Needs `data` and a `format` of {', '.join(AUDIO)}.", param=f"{where}.input_audio")
-        return [{"audio": {"format": audio["format"], "source": {"bytes": _decoded(audio.get("data"), where)}}}]
+        return {"audio": {"format": audio["format"], "source": {"bytes": _decoded(audio.get("data"), where)}}}
     raise Unsupported(f"A part of type {kind!r} cannot be sent to Bedrock.", param=where)
 
 
@@ -167,35 +154,6 @@ def _decoded(data: Any, where: str) -> bytes:
     if not raw:
         raise InvalidRequest("That is not base64 of anything.", param=where)
     return raw
-
-
-def _calls(message: Json, calls: dict[str, str], where: str, tools: bool) -> Iterator[Json]:
-    """The assistant's calls; `calls` learns id -> name. A legacy function_call has no id: its name is one."""
-    given = message.get("tool_calls") or []
-    if legacy := message.get("function_call"):
-        given = [{"id": member(legacy, "name"), "function": legacy}]
-    for at, call in enumerate(given):
-        name, identifier = member(call.get("function"), "name"), call.get("id")
-        place = f"{where}.tool_calls[{at}]"
-        if not isinstance(name, str) or not isinstance(identifier, str):
-            raise InvalidRequest("A call needs an `id`, and a `function` with a `name`.", param=place)
-        calls[identifier] = name
-        used = arguments(call, f"{place}.function.arguments")
-        if tools:
-            yield {"toolUse": {"toolUseId": fitted(identifier), "name": name, "input": used}}
-        else:
-            yield {"text": f"({name} was called with {orjson.dumps(used).decode()})"}
-
-
-def _result(message: Json, calls: Mapping[str, str], where: str, tools: bool) -> list[Json]:
-    key = "tool_call_id" if message["role"] == "tool" else "name"
-    identifier = message.get(key) or ""
-    if identifier not in calls:
-        raise InvalidRequest("No call before it has that id.", param=f"{where}.{key}")
-    content = [block for block in _content(message, where) if "cachePoint" not in block]
-    if tools:
-        return [{"toolResult": {"toolUseId": fitted(identifier), "content": content}}]
-    return [{"text": f"({calls[identifier]} answered:)"}, *content]
 
 
 def fitted(identifier: str) -> str:

@@ -6,13 +6,11 @@ https://docs.aws.amazon.com/bedrock/latest/APIReference/API_runtime_ConverseStre
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 from datetime import datetime
-from logging import getLogger
-from time import monotonic
 from typing import Any
 
 import orjson
 
-from errors import UpstreamDown, UpstreamError
+from errors import UpstreamDown
 from events import (
     SILENCE,
     ChatRequest,
@@ -30,7 +28,9 @@ from events import (
 )
 from providers.aws import Door, Members, Named, Operation
 from providers.base import Call, Model, Provider, Target, Timeouts
-from providers.bedrock_converse import dropped, to_upstream
+from providers.bedrock_converse import USED, to_upstream
+from providers.exchange import awaited, tell_dropped, until_whole
+from providers.translate import NONSENSE
 
 CONVERSE = Operation("bedrock-runtime", "Converse")
 CONVERSE_STREAM = Operation("bedrock-runtime", "ConverseStream")
@@ -46,12 +46,6 @@ FINISHES: Mapping[str, FinishReason] = {
     "guardrail_intervened": "content_filter",
     "content_filtered": "content_filter",
 }
-NONSENSE = (KeyError, TypeError, AttributeError, ValueError)
-"""What reading raises where an answer lacks what it must have."""
-GRACE_SECONDS = 1.0
-"""How long after its stop an answer may still bring its usage."""
-
-log = getLogger("thinkline.providers")
 
 
 class BedrockModels(Provider):
@@ -65,8 +59,7 @@ class BedrockModels(Provider):
     def chat(self, request: ChatRequest, target: Target, call: Call) -> Events:
         """Ask by ConverseStream for a stream, else by Converse."""
         params = to_upstream(request, target)
-        if names := dropped(request):
-            log.debug("not sent on", extra={"facts": {"provider": self.name, "parameters": names}})
+        tell_dropped(self.name, request.body, USED)
         if request.stream:
             with closing(self._door.stream(CONVERSE_STREAM, params, target, call, last="metadata")) as named:
                 yield from self._told(named, call)
@@ -95,31 +88,19 @@ class BedrockModels(Provider):
         return found
 
     def _told(self, named: Iterable[Named | Silence], call: Call) -> Events:
-        finished = False
+        finishes: list[Finish] = []
         try:
-            for event in from_upstream(named):
+            for event in until_whole(from_upstream(named), lambda: bool(finishes), call):
                 if isinstance(event, Finish):
-                    finished = True
-                    call.beat_by = monotonic() + GRACE_SECONDS
-                elif finished and isinstance(event, Silence):
-                    return
+                    finishes.append(event)
                 yield event
         except NONSENSE as error:
             raise self._door.broken(f"{type(error).__name__}: {error}") from error
-        except UpstreamError:
-            if not finished:
-                raise
-        if not finished:
+        if not finishes:
             raise self._door.broken("the answer ended without a stopReason")
 
     def _answer(self, operation: Operation, params: Members, call: Call) -> Members:
-        answer = self._door.invoke(operation, params, Target(self, self.default_model), call)
-        while True:
-            try:
-                next(answer)
-            except StopIteration as done:
-                body: Members = done.value
-                return body
+        return awaited(self._door.invoke(operation, params, Target(self, self.default_model), call))
 
 
 def unfolded(answer: Members) -> Iterator[Named]:

@@ -79,12 +79,12 @@ class Cohere(Provider):
 
     def embed(self, request: EmbeddingsRequest, target: Target, call: Call) -> Events:
         """POST v2/embed, in as many requests as Cohere's limits make of it."""
-        vectors: list[Sequence[float] | str] = []
+        vectors: list[Sequence[float]] = []
         tokens = 0
         for count, body in embeddings_to_upstream(request, target.model, self._batch):
             data = yield from self._json("POST", "/v2/embed", orjson.dumps(body), target, call)
             try:
-                found = data["embeddings"][request.encoding_format]
+                found = data["embeddings"]["float"]
                 tokens += _billed(data, "input_tokens") + _billed(data, "image_tokens")
             except NONSENSE as error:
                 raise self._nonsense(f"embeddings without {error}") from error
@@ -152,7 +152,7 @@ def embeddings_to_upstream(request: EmbeddingsRequest, model: str, size: int) ->
     common: dict[str, Any] = {
         "model": model,
         "input_type": INPUT_TYPES.get(kind.lower(), kind.lower()),
-        "embedding_types": [request.encoding_format],
+        "embedding_types": ["float"],  # what its base64 packs is not documented
     }
     if request.dimensions is not None:
         common["output_dimension"] = request.dimensions

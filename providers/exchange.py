@@ -151,7 +151,7 @@ class Reading(Protocol):
 
 
 def streamed(reply: Reply, reading: Reading, call: Call) -> Events:
-    """The events of a stream, to its end. One that ends before it is finished raises."""
+    """The events of a stream, to its end. One that ends before it is finished raises; rubbish after that is let be."""
     try:
         for frame in until_whole(framed(reply), lambda: reading.finished, call):
             if isinstance(frame, Silence):
@@ -162,7 +162,8 @@ def streamed(reply: Reply, reading: Reading, call: Call) -> Events:
                 reply.settle()
                 break
     except NONSENSE as error:
-        raise reply.broken(f"{type(error).__name__}: {error}") from error
+        if not reading.finished:
+            raise reply.broken(f"{type(error).__name__}: {error}") from error
     if not reading.finished:
         raise reply.broken("the stream ended without a finish reason")
 

@@ -57,25 +57,31 @@ def instructions(messages: Sequence[Mapping[str, Any]]) -> list[Json]:
 def conversation(messages: Sequence[Mapping[str, Any]]) -> list[Turn]:
     """The turns of a conversation; empty ones, which say nothing, are left out.
 
-    A legacy `function_call` is a call, and a `function` message its result. Raises InvalidRequest for a result that
-    answers no call, a call without its result, and where all turns are empty. Without any turn it is [].
+    A legacy `function_call` is a call, and a `function` message its result. Results stand directly behind their calls,
+    before what the user has said meanwhile. Raises InvalidRequest for a result that answers no call, a call without
+    its result, and where all turns are empty. Without any turn it is [].
     """
     turns: list[Turn] = []
     waiting: dict[str, Use] = {}
+    called_at = 0
     for number, message in enumerate(messages):
         role, at = message["role"], f"messages[{number}]"
         if role in INSTRUCTIONS:
             continue
         if role in ("tool", "function"):
             use = _answered(message, at, waiting)
-            turns.append(Turn("tool", at, _said(message, at), answers=use.id, name=use.name))
+            turns.insert(called_at, Turn("tool", at, _said(message, at), answers=use.id, name=use.name))
+            called_at += 1
             continue
-        _all_answered(waiting)
-        said = _said(message, at)
-        calls = tuple(_calls(message, at)) if role == "assistant" else ()
-        waiting = {use.id: use for use in calls}
+        said, calls = _said(message, at), tuple[Use, ...]()
+        if role == "assistant":
+            _all_answered(waiting)
+            calls = tuple(_calls(message, at))
+            waiting = {use.id: use for use in calls}
         if said or calls:
             turns.append(Turn("user" if role == "user" else "assistant", at, said, calls))
+        if calls:
+            called_at = len(turns)
     _all_answered(waiting)
     spoken = [at for at, message in enumerate(messages) if message["role"] not in INSTRUCTIONS]
     if spoken and not turns:
@@ -84,9 +90,17 @@ def conversation(messages: Sequence[Mapping[str, Any]]) -> list[Turn]:
 
 
 def _said(message: Mapping[str, Any], at: str) -> list[tuple[str, Json]]:
-    """The parts that say anything, each with its field: upstreams refuse text that is empty or blank."""
+    """The parts that say anything, each with its field: upstreams refuse text that is empty or blank.
+
+    A refusal beside the content is a part too, and a `cache_control` of the whole message is its last part's.
+    """
     given = [(f"{at}.content[{place}]", part) for place, part in enumerate(parts(message.get("content")))]
-    return [(where, part) for where, part in given if part["type"] not in TEXTS or _words(part, where).strip()]
+    given += [(at, {"type": "refusal", "refusal": message["refusal"]})] if message.get("refusal") else []
+    said = [(where, part) for where, part in given if part["type"] not in TEXTS or _words(part, where).strip()]
+    if said and message.get("cache_control"):
+        where, part = said[-1]
+        said[-1] = where, {"cache_control": message["cache_control"], **part}
+    return said
 
 
 def _words(part: Mapping[str, Any], where: str) -> str:

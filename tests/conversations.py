@@ -118,6 +118,11 @@ CONVERSATIONS = (
     ),
     Conversation("instructions alone", {"messages": [{"role": "system", "content": "Greet them."}]}, told=("Greet",)),
     Conversation(
+        "a past refusal",
+        {"messages": [*HI, {"role": "assistant", "content": None, "refusal": "I may not."}, *HI]},
+        told=("hi", "I may not."),
+    ),
+    Conversation(
         "empty messages",
         {"messages": [*HI, {"role": "assistant", "content": ""}, {"role": "user", "content": "Still there?"}]},
         told=("hi", "Still there?"),

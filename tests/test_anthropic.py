@@ -3,6 +3,7 @@
 import base64
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import anthropic
@@ -24,16 +25,17 @@ from events import (
 from providers.anthropic import Anthropic, failed, in_place_of_an_answer, versioned
 from providers.anthropic_answer import Answer as Reading
 from providers.anthropic_request import closed, to_upstream
-from providers.base import Call, Rules, Target
+from providers.base import Call, Rules, Target, Timeouts
 from providers.sse import Frame
 from providers.vendors import VENDORS
 from tests.conversations import AFTERWARDS, BOTH, HI, PERSON, TREE, WEATHER
 from tests.frames import completion
 from tests.helpers import refused
-from tests.upstreams import Answer
+from tests.upstreams import Answer, Connection, Fault, Phase
 from tests.upstreams.answers import TEXTS
 from tests.upstreams.anthropic import MODELS, AnthropicUpstream
 from tests.upstreams.openai import PIXEL
+from tests.upstreams.reply import Piece, Reply, play
 
 VENDOR = next(row for row in VENDORS if row.name == "anthropic")
 HAIKU = "claude-haiku-4-5"
@@ -239,6 +241,24 @@ def test_cache_control_passes_on_parts_and_tools() -> None:
     assert body["tools"][0]["cache_control"] == CACHED["cache_control"]
 
 
+def test_cache_control_of_a_whole_message_is_its_last_parts() -> None:
+    """As other gateways take it, where the content is a string."""
+    messages = [{"role": "system", "content": "long", **CACHED}, {**HI[0], **CACHED}]
+    body = sent(messages=messages)
+    assert body["system"] == [{"type": "text", "text": "long", **CACHED}]
+    assert body["messages"][0]["content"] == [{"type": "text", "text": "hi", **CACHED}]
+
+
+def test_a_result_that_comes_after_the_user_has_spoken() -> None:
+    """Whoever is on the phone does not wait for a tool: its result goes before their words all the same."""
+    call = {"id": "a", "type": "function", "function": {"name": "get_weather", "arguments": "{}"}}
+    asked = [*HI, {"role": "assistant", "tool_calls": [call, {**call, "id": "b"}]}]
+    results = [{"role": "tool", "tool_call_id": each, "content": "fair"} for each in ("b", "a")]
+    late = sent(messages=[*asked, results[0], *user({"type": "text", "text": "Well?"}), results[1]], tools=[WEATHER])
+    said = late["messages"][2]["content"]
+    assert [block.get("tool_use_id") or block["text"] for block in said] == ["b", "a", "Well?"]
+
+
 def test_schemas_of_tools() -> None:
     """A reference may stand inside a schema, and not at its head; one without a type is an object's."""
     inside = TREE["function"]["parameters"]
@@ -410,6 +430,20 @@ def end(reason: str, **usage: Any) -> dict[str, Any]:
 ])  # fmt: skip
 def test_stop_reasons(reason: str, finish: str) -> None:
     assert heard(end(reason)) == [Finish(finish)]
+
+
+@pytest.mark.parametrize("rubbish", [b"data: null", b"data: {not json", b'data: {"type": "message_delta"}'])
+def test_rubbish_behind_a_whole_answer_does_not_spoil_it(upstream: AnthropicUpstream, rubbish: bytes) -> None:
+    def odd(connection: Connection, reply: Reply) -> None:
+        kept = [piece for piece in reply.pieces if b"message_stop" not in piece.data]
+        play(connection, replace(reply, pieces=(*kept, Piece(rubbish + b"\n\n"))))
+
+    upstream.enqueue(Answer(texts=["Hello"], fault=Fault("odd", "", Phase.THROUGHOUT, odd)))
+    request = ChatRequest({"messages": HI, "stream": True}, stream=True)
+    call = Call()
+    call.begin(Timeouts())
+    found = list(provider(upstream).chat(request, Target(provider(upstream), HAIKU), call))
+    assert [each for each in found if isinstance(each, (Text, Finish))] == [Text("Hello"), Finish("stop")]
 
 
 def test_a_call_without_arguments_has_an_empty_object() -> None:

@@ -13,7 +13,7 @@ from dispatch.entries import Entry, Listing, Row, Upstream
 from dispatch.environment import from_environment, vendor_entry
 from dispatch.models import Models
 from dispatch.rows import turns
-from errors import InvalidRequest, ProxyError, UnknownModel, Unsupported
+from errors import InvalidRequest, ProxyError, UnknownModel, Unsupported, UpstreamDown
 from events import ChatRequest
 from providers.base import Provider, Rules, Target, Timeouts
 from providers.openai_compatible import to_upstream
@@ -246,6 +246,17 @@ def test_the_demo_answers_to_any_name_when_it_is_alone_or_chosen() -> None:
         for model in ("", "gpt-4o-mini", "demo", "a/b", "demo/x"):
             assert first(where.route(model)) == ("demo", "demo", "demo")
     assert first(chosen.route("m")) == ("lab", "its-m", "m")
+
+
+def test_the_demo_does_not_answer_for_a_list_that_is_awaited() -> None:
+    """A caller who comes before the list (MODEL_LIST_URL) shall come again, and hear no robot."""
+    environment = from_environment({}, demo_pace_ms=0)
+    where = Catalogue({"environment": environment, "list": Listing()})
+    with pytest.raises(UpstreamDown) as caught:
+        where.route("claude-haiku-4-5")
+    assert (caught.value.status, caught.value.code) == (503, "upstream_error")
+    for model in ("", "demo", "demo/n"):
+        assert first(where.route(model)) == ("demo", "demo", "demo")
 
 
 def test_who_has_no_default_model_says_so() -> None:

@@ -618,6 +618,16 @@ def test_it_follows_in_the_background_until_it_is_stopped(listed: Listed, said: 
     until(lambda: not following(), "the thread to end")
 
 
+def test_a_list_that_comes_up_after_us_is_not_waited_for_long(listed: Listed, said: Lines) -> None:
+    """Services that start together: its usual look is minutes away."""
+    listed.answer = http(b"", "503 Service Unavailable")
+    listed.list.start()
+    until(said.warnings, "the failure in the log")
+    listed.answer = http(models("a"))
+    until(lambda: listed.changed() == [["a"]], "the list")
+    listed.list.stop()
+
+
 def test_stopping_does_not_wait_for_the_next_look(listed: Listed) -> None:
     listed.list.start()
     until(lambda: listed.changes, "the first list")

@@ -65,7 +65,7 @@ MAY_IMPORT: Mapping[str, str] = {
     "providers.bedrock*": (
         "providers.base providers.aws providers.bedrock_* providers.claude providers.sessions providers.translate "
         "providers.turns providers.words "
-        "events errors"
+        "providers.exchange events errors"
     ),
     # The means themselves.
     "providers.base": "events errors",

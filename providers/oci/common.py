@@ -65,13 +65,15 @@ def tuning(request: ChatRequest, stop: str) -> Json:
 
 def conversation(request: ChatRequest) -> Iterator[tuple[str, Turn, Mapping[str, Any]]]:
     """Role, turn and message, in order; those that say nothing are left out. Instructions have their place too."""
-    turns = {turn.at: turn for turn in turns_of(request.messages)}
-    for number, message in enumerate(request.messages):
-        at = f"messages[{number}]"
+    messages = {f"messages[{number}]": message for number, message in enumerate(request.messages)}
+    turns = turns_of(request.messages)
+    speaking, following = {turn.at for turn in turns}, iter(turns)
+    for at, message in messages.items():
         if message["role"] in INSTRUCTIONS:
             yield message["role"], Turn("user", at, _placed(message, at)), message
-        elif at in turns:
-            yield turns[at].role, turns[at], message
+        elif at in speaking:
+            turn = next(following)  # it may be another's: late results are early turns
+            yield turn.role, turn, messages[turn.at]
 
 
 def _placed(message: Mapping[str, Any], at: str) -> list[tuple[str, Json]]:

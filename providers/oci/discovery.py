@@ -10,12 +10,13 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from logging import getLogger
 from time import monotonic, time
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple
 from urllib.parse import urlencode
 
 from errors import ProxyError, UnknownModel, UpstreamRefusedUs
 from events import Silence
 from providers.base import Call, Model, Target, Timeouts
+from providers.exchange import awaited
 from providers.oci.credentials import misconfigured
 from providers.oci.service import Asked, Place, Service
 
@@ -29,7 +30,6 @@ AGAIN_SECONDS = 60.0
 """A name that no endpoint has is not looked up more often than this."""
 
 Row = Mapping[str, Any]
-Result = TypeVar("Result")
 
 
 class Heard(NamedTuple):
@@ -71,13 +71,13 @@ class Directory:
         The lists of all places are asked for at the same time. One that fails in the middle counts as far as it came.
         """
         self._look_again = monotonic() + AGAIN_SECONDS
-        places = _drained(self._all_places(call))
+        places = awaited(self._all_places(call))
         regions: dict[str, Place] = {}
         for place in places:
             regions.setdefault(place.region, place)  # a base model is every compartment's
         jobs = [("models", place) for place in regions.values()] + [("endpoints", place) for place in places]
         with ThreadPoolExecutor(len(jobs), thread_name_prefix="oci-models") as pool:
-            heard = list(pool.map(lambda job: _drained(self._rows(job[0], job[1], call)), jobs))
+            heard = list(pool.map(lambda job: awaited(self._rows(job[0], job[1], call)), jobs))
         models, found = merged(zip(jobs, heard, strict=True), time())
         errors = [each.error for each in heard if each.error is not None]
         if errors and not models:
@@ -187,13 +187,3 @@ def _unix(text: Any) -> float:
         return datetime.fromisoformat(text).timestamp()
     except (TypeError, ValueError):
         return 0.0
-
-
-def _drained(work: Generator[Silence, None, Result]) -> Result:
-    """What the work comes to, without its heartbeats."""
-    while True:
-        try:
-            next(work)
-        except StopIteration as done:
-            result: Result = done.value
-            return result

@@ -3,9 +3,7 @@
 Messages are read by the types of Cohere's own SDK.
 """
 
-import base64
 import json
-import struct
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import count
 from typing import Any, ClassVar
@@ -82,7 +80,7 @@ EMBED: Mapping[str, Callable[[Any], bool]] = {
     "texts": lambda value: texts(value) and 0 < len(value) <= BATCH,
     "images": lambda value: texts(value) and len(value) == 1 and value[0].startswith("data:image/"),
     "inputs": lambda value: isinstance(value, list) and 0 < len(value) <= BATCH,
-    "embedding_types": one_of(["float"], ["base64"]),
+    "embedding_types": one_of(["float"]),
     "output_dimension": one_of(256, 512, 1024, 1536),
     "truncate": one_of("NONE", "START", "END"),
     "max_tokens": between(1, 128_000),
@@ -308,11 +306,9 @@ def _embed(_: Answer, body: Mapping[str, Any]) -> Reply:
         raise Refused(400, "invalid request: input_type image goes with images")
     size = body.get("output_dimension", DIMENSIONS)
     vectors = [embedding(_key(each), size) for each in given[0]]
-    packed = [base64.b64encode(struct.pack(f"<{size}f", *vector)).decode() for vector in vectors]
-    kind = body.get("embedding_types", ["float"])[0]
     meta = {"api_version": {"version": "2"}, "billed_units": {"input_tokens": float(len(vectors))}}
-    found = {"float": vectors, "base64": packed}[kind]
-    return _json(200, {"id": "e1", "embeddings": {kind: found}, "meta": meta, "response_type": "embeddings_by_type"})
+    made = {"embeddings": {"float": vectors}, "meta": meta, "response_type": "embeddings_by_type"}
+    return _json(200, {"id": "e1", **made})
 
 
 def _key(given: Any) -> str:
