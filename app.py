@@ -92,7 +92,7 @@ def furnish(settings: Settings) -> House:
             _sources(settings).listings(),
             default=settings.provider_name,
             timeouts=_timeouts(settings),
-            filler=Filler.of(settings.filler_after_ms, tuple(settings.filler_text.split("|"))),
+            filler=Filler.of(settings.filler_after_ms, settings.filler_text.split("|")),
             is_open=lambda target: breakers[target].state == "open",
         )
         state = open_state(settings.state_url, ROOT / settings.data_dir)
