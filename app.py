@@ -113,7 +113,7 @@ def furnish(settings: Settings) -> House:
             settings.heartbeat,
             state,
         ),
-        watcher=Watcher(),
+        watcher=Watcher(slow=settings.threads // 4),
         admission=Admission(settings.in_flight),
         show_reasoning=settings.reasoning == "show",
         fills_with_tools=settings.filler_with_tools,

@@ -169,6 +169,21 @@ def test_who_sends_a_byte_at_a_time_is_cut_off(monkeypatch: pytest.MonkeyPatch, 
         assert not due.late
 
 
+@pytest.mark.parametrize("sent", [b"", b"POST /v1/chat"], ids=["nothing", "a byte at a time"])
+def test_who_sends_slowly_holds_up_nobody(serve: Serve, sent: bytes) -> None:
+    """More than there are threads: health gets one within seconds, not once they are through with their half minute."""
+    app = serve(THREADS=8)
+    slow = [socket.create_connection(("127.0.0.1", app.port)) for _ in range(12)]
+    for sock in slow:
+        sock.sendall(sent)
+    time.sleep(0.2)  # for those to be taken in who were here first
+    began = time.monotonic()
+    assert get(app.port, "/health")[0] == 200
+    assert time.monotonic() - began < (4.0 if sent else 1.0)
+    for sock in slow:
+        sock.close()
+
+
 FIRST = {dialect.name: dialect for dialect in reversed(DIALECTS)}
 
 

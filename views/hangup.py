@@ -24,7 +24,9 @@ LEFT_ONCE = getattr(select, "EPOLLRDHUP", 0) | getattr(select, "EPOLLONESHOT", 0
 
 DUE_SECONDS = 30.0
 """How long a head may take to come, and how long a body."""
-LOOK_SECONDS = 5.0
+PRESSED_SECONDS = 2.0
+"""The same where too many take their time, so that others are served."""
+LOOK_SECONDS = 1.0
 """How often it is looked for those who are late."""
 
 
@@ -46,9 +48,12 @@ class Watcher:
 
     A kept connection stays in the epoll between its requests: it leaves it when it is closed, and what is reported of
     a socket without a call is nobody's business. So there is one system call a request, and no lock.
+
+    `slow` is how many callers may take all their time to send a request.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, slow: int = 64) -> None:
+        self._slow = slow
         self._starting = threading.Lock()
         self._calls: dict[int, Call] = {}
         self._due: set[Due] = set()
@@ -90,8 +95,11 @@ class Watcher:
 
     def _cut_off_the_late(self) -> None:
         now = monotonic()
-        for due in list(self._due):
-            if now >= due.by:
+        waiting = sorted((due for due in list(self._due) if due.by < inf), key=lambda due: due.by)
+        pressed = len(waiting) - self._slow
+        for at, due in enumerate(waiting):
+            by = due.by - DUE_SECONDS + PRESSED_SECONDS if at < pressed else due.by
+            if now >= by and not due.late:
                 due.late = True
                 try:
                     due.socket.shutdown(socket.SHUT_RD)

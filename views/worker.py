@@ -3,11 +3,15 @@ an end that lets calls end.
 """
 
 import threading
+from functools import partial
+from selectors import EVENT_READ
+from time import monotonic
 from typing import Any
 
 import orjson
 from gunicorn.workers.gthread import ThreadWorker
 
+from views.hangup import DUE_SECONDS
 from views.house import House
 
 LAST_WORDS_SECONDS = 1.0
@@ -24,6 +28,18 @@ class Worker(ThreadWorker):  # type: ignore[misc]
         """None while the app is not loaded, and where it could not be (RELOAD after a mistake)."""
         house: House | None = getattr(self.wsgi, "extensions", {}).get("thinkline")
         return house
+
+    def enqueue_req(self, conn: Any) -> None:
+        """Have a thread serve a connection: once it says something, also when it is new. gunicorn's own way is to have
+        a thread wait for that, for five seconds.
+        """
+        if conn.initialized or conn.data_ready:
+            super().enqueue_req(conn)
+            return
+        conn.sock.setblocking(False)
+        conn.timeout = monotonic() + DUE_SECONDS
+        self.pending_conns.append(conn)
+        self.poller.register(conn.sock, EVENT_READ, partial(self.on_pending_socket_readable, conn))
 
     def handle(self, conn: Any) -> Any:
         """Serve a connection's next request; its head is due."""
