@@ -143,8 +143,15 @@ def test_an_idle_server_stops_at_once_and_a_second_signal_ends_a_busy_one(
     app.process.send_signal(signal.SIGTERM)
     until(lambda: app.process.poll() is not None, "the server to stop", 10)
     idle = start(serve, upstream, GRACEFUL_TIMEOUT=60)
+    kept = http.client.HTTPConnection("127.0.0.1", idle.port)
+    kept.request("GET", "/health")
+    kept.getresponse().read()
+    silent = socket.create_connection(("127.0.0.1", idle.port))
+    time.sleep(0.1)
     idle.process.send_signal(signal.SIGTERM)
     until(lambda: idle.process.poll() is not None, "the server to stop", 10)
+    kept.close()
+    silent.close()
 
 
 @pytest.mark.parametrize(

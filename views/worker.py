@@ -37,7 +37,7 @@ class Worker(ThreadWorker):  # type: ignore[misc]
             super().enqueue_req(conn)
             return
         conn.sock.setblocking(False)
-        conn.timeout = monotonic() + DUE_SECONDS
+        conn.timeout = monotonic() + (DUE_SECONDS if self.alive else LAST_WORDS_SECONDS)
         self.pending_conns.append(conn)
         self.poller.register(conn.sock, EVENT_READ, partial(self.on_pending_socket_readable, conn))
 
@@ -72,6 +72,13 @@ class Worker(ThreadWorker):  # type: ignore[misc]
         last_words = min(LAST_WORDS_SECONDS, graceful / 2)
         house.admission.drain(graceful - last_words, last_words / 2)
         super().handle_exit(sig, frame)
+        self.method_queue.defer(self._hurry_the_silent)
+
+    def _hurry_the_silent(self) -> None:
+        """Nobody waits any longer for those who have connected and say nothing: gunicorn would, to the end."""
+        by = monotonic() + LAST_WORDS_SECONDS
+        for conn in self.pending_conns:
+            conn.timeout = min(conn.timeout, by)
 
     def handle_error(self, req: Any, client: Any, addr: Any, exc: BaseException) -> None:
         """Let gunicorn find the status and log it, and put it in our words."""
