@@ -92,7 +92,7 @@ def furnish(settings: Settings) -> House:
             _sources(settings).listings(),
             default=settings.provider_name,
             timeouts=_timeouts(settings),
-            filler=Filler.of(settings.filler_after_ms, tuple(settings.filler_text.split("|"))),
+            filler=Filler.of(settings.filler_after_ms, settings.filler_text.split("|")),
             is_open=lambda target: breakers[target].state == "open",
             hide=logs.HIDDEN.add,
         )
@@ -114,7 +114,7 @@ def furnish(settings: Settings) -> House:
             settings.heartbeat,
             state,
         ),
-        watcher=Watcher(),
+        watcher=Watcher(slow=settings.threads // 4),
         admission=Admission(settings.in_flight),
         show_reasoning=settings.reasoning == "show",
         fills_with_tools=settings.filler_with_tools,

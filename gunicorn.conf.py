@@ -3,6 +3,7 @@
 https://docs.gunicorn.org/en/stable/settings.html
 """
 
+import gc
 import signal
 import socket
 import struct
@@ -98,3 +99,6 @@ def post_worker_init(worker: Any) -> None:
     for _ in range(worker.cfg.threads):
         worker.tpool.submit(gate.wait)
     gate.wait()
+    # What is there by now stays: a full collection need not look at it again, and hold up every line for that long.
+    gc.collect()
+    gc.freeze()

@@ -57,12 +57,12 @@ class Attempts:
         self._breaker = breaker
         self._patience = patience
         self._unheard = (*unheard, Silence)
-        self._within = within
+        self.within = within
         self._more = more
 
     def run(self) -> Events:
         """The events of the attempt that succeeds, and what stood before its first one. Raises the last failure."""
-        by = monotonic() + self._within
+        by = monotonic() + self.within
         while True:
             self.count += 1
             probe = self._breaker.admit()
@@ -87,7 +87,8 @@ class Attempts:
                 log.info("retry", extra={"facts": {**facts(self.target, error), "wait": round(wait, 3)}})
                 yield from self._sleep(wait)
             except BaseException:  # the caller has left, or a fault of our own: neither is the target's
-                self._breaker.abandoned(probe)
+                late = self.call.reason is not None and self.call.reason.counts
+                self._breaker.failed(probe) if late else self._breaker.abandoned(probe)
                 raise
 
     def _sleep(self, seconds: float) -> Events:

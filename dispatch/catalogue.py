@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
-from dispatch.entries import Entry, Filler, Listing, Row, Upstream
+from dispatch.entries import NO_FILLER, Entry, Filler, Listing, Row, Upstream
 from dispatch.rows import beyond, beyond_pictures, with_fallbacks
 from dispatch.snapshot import Snapshot, put_together
 from errors import InvalidRequest, UnknownModel, Unsupported, UpstreamDown
@@ -27,12 +27,12 @@ class Route:
     """The targets that may answer a request, the preferred one first; there is always one.
 
     row      the model by name that was asked for, None when it is none
-    filler   what is said while the first token is awaited, None for nothing
+    filler   what is said while the first token is awaited, if anything is
     """
 
     targets: tuple[Target, ...]
     row: Row | None = None
-    filler: Filler | None = None
+    filler: Filler = NO_FILLER
 
 
 class Catalogue:
@@ -49,7 +49,7 @@ class Catalogue:
         *,
         default: str = "",
         timeouts: Timeouts | None = None,
-        filler: Filler | None = None,
+        filler: Filler = NO_FILLER,
         is_open: Callable[[str], bool] = lambda _: False,
         hide: Callable[[Iterable[str]], None] = lambda _: None,
     ) -> None:
@@ -183,7 +183,7 @@ class Catalogue:
         targets = [target for each in able for target in self._targets(snapshot, each, only)]
         if not targets:
             snapshot.named(row.upstreams[0].provider)
-        return Route(tuple(targets), row, row.filler or self._filler)
+        return Route(tuple(targets), row, row.filler.over(self._filler))
 
     def _targets(self, snapshot: Snapshot, row: Row, only: str) -> list[Target]:
         """The row's places in their turn (those of `only` one provider): those whose breaker is open come last, those

@@ -1,6 +1,6 @@
 """What the sources tell the catalogue, as pure values: which providers there are, and which models by which names."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -49,16 +49,30 @@ class Upstream:
 
 @dataclass(frozen=True, slots=True)
 class Filler:
-    """What is said, `after` so many seconds of silence, while the first token is awaited; the texts take turns."""
+    """What is said, `after` so many seconds of silence, while the first token is awaited; the texts take turns.
 
-    after: float
-    texts: tuple[str, ...]
+    Never with 0; None, or no text, leaves that to the settings. It is true when something is said.
+    """
+
+    after: float | None = None
+    texts: tuple[str, ...] = ()
 
     @classmethod
-    def of(cls, milliseconds: float, texts: tuple[str, ...]) -> "Filler | None":
-        """As it is configured; None when it is off. A text is made to end so that a voice pauses: `... `."""
-        pausing = tuple(each if each[-1] in ".!?\u2026" else f"{each}..." for each in map(str.rstrip, texts) if each)
-        return cls(milliseconds / 1000, tuple(f"{each} " for each in pausing)) if milliseconds and pausing else None
+    def of(cls, milliseconds: float | None, texts: Iterable[str]) -> "Filler":
+        """As it is configured. A text is made to end so that a voice pauses: `... `."""
+        given = [text for each in texts if (text := each.rstrip())]
+        pausing = tuple(f"{each} " if each[-1] in ".!?\u2026" else f"{each}... " for each in given)
+        return cls(None if milliseconds is None else milliseconds / 1000, pausing)
+
+    def over(self, settings: "Filler") -> "Filler":
+        """A model's own word, and the settings' where it has none."""
+        return Filler(settings.after if self.after is None else self.after, self.texts or settings.texts)
+
+    def __bool__(self) -> bool:
+        return bool(self.after and self.texts)
+
+
+NO_FILLER = Filler()
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +86,7 @@ class Row:
     ttft_timeout  seconds to the first token while another target is left; None: no limit of its own
     hedge_after   seconds of silence after which a second target is asked too; None: never
     hedge_agents  whether that holds for agents, which act in the world, as well
-    filler        what is said while the first token is awaited; None: what the settings say
+    filler        what is said while the first token is awaited, as far as it has its own
     speech        whether the text is made fit to be read aloud
     max_tokens    what a caller may ask for at most
     tools, stream_tools, images   whether it can; a request for what it cannot is refused (R12)
@@ -89,7 +103,7 @@ class Row:
     ttft_timeout: float | None = None
     hedge_after: float | None = None
     hedge_agents: bool = False
-    filler: Filler | None = None
+    filler: Filler = NO_FILLER
     speech: bool = False
     max_tokens: int | None = None
     rules: Rules = field(default_factory=Rules)

@@ -226,7 +226,7 @@ def _row(given: Mapping[str, Any]) -> Row:
         ttft_timeout=ttft / 1000 if ttft else None,
         hedge_after=given["hedge_after_ms"] / 1000 if "hedge_after_ms" in given else None,
         hedge_agents=given.get("hedge_agents", False),
-        filler=Filler.of(given.get("filler_after_ms", 0), tuple(_listed(given.get("filler_text")))),
+        filler=Filler.of(given.get("filler_after_ms"), _listed(given.get("filler_text"))),
         speech=given.get("speech", False),
         max_tokens=given.get("max_tokens"),
         rules=_rules(given.get("params") or given.get("param_config") or {}),

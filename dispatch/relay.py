@@ -62,7 +62,7 @@ class Answer:
         self._streams = streams
         self._reasoning = reasoning
         self._filler = filler
-        self._filler_by = call.started + route.filler.after if filler and route.filler else inf
+        self._filler_by = call.started + route.filler.after if filler and route.filler.after else inf
         self._opens_by = call.started + relay.patience.headers_after
         self._pulled: deque[Event] = deque()
         self._turns: list[Attempts | Race] = []
@@ -101,19 +101,22 @@ class Answer:
     def _run(self) -> Events:
         """One turn after the other, until one answers."""
         failures: list[ProxyError] = []
-        for turn in self._in_turn():
-            self._turns.append(turn)
-            self.target = turn.target
-            try:
-                yield from self._heard(turn)
-                return
-            except ProxyError as error:
-                if turn.answered:
-                    raise
-                failures.append(error)
-                log.info("no answer", extra={"facts": facts(turn.target, error)})
-        # What an upstream failed with tells more than that another is left alone, or cannot do this.
-        raise next((error for error in failures if isinstance(error, UpstreamError)), failures[-1])
+        try:
+            for turn in self._in_turn():
+                self._turns.append(turn)
+                self.target = turn.target
+                try:
+                    yield from self._heard(turn)
+                    return
+                except ProxyError as error:
+                    if turn.answered:
+                        raise
+                    failures.append(error)
+                    log.info("no answer", extra={"facts": facts(turn.target, error)})
+            # What an upstream failed with tells more than that another is left alone, or cannot do this.
+            raise next((error for error in failures if isinstance(error, UpstreamError)), failures[-1])
+        finally:
+            failures.clear()  # they hold on to this frame, which would wait for the collector with all it knows
 
     def _in_turn(self) -> Iterator[Attempts | Race]:
         """The targets in their order: the first two together, if hedging is wanted."""
@@ -123,9 +126,12 @@ class Answer:
         if hedge_after is not None:
             first, second, *left = left
             pair = (self._attempts(first, self._call.child()), self._attempts(second, self._call.child()))
-            yield Race(*pair, hedge_after, self._call)
+            yield Race(pair, hedge_after, self._call)
         for at in left:
-            yield self._attempts(at, self._call)
+            if self._within(at) < inf or self._filler_by < inf:
+                yield Race([self._attempts(at, self._call.child())], inf, self._call)
+            else:
+                yield self._attempts(at, self._call)
 
     def _hedge_after(self) -> float | None:
         """Seconds after which the second target is asked beside the first; None: not at all. Agents act in the world,
@@ -137,10 +143,16 @@ class Answer:
         acts = any(target.provider.acts for target in targets)
         return None if acts and not row.hedge_agents else row.hedge_after
 
+    def _more(self, at: int) -> bool:
+        return at + 1 < len(self._route.targets)
+
+    def _within(self, at: int) -> float:
+        """Seconds for a target's first event; inf for the last one, which is never cut, and where nothing is said."""
+        return (self._more(at) and self._streams and self._route.targets[at].ttft_timeout) or inf
+
     def _attempts(self, at: int, call: Call) -> Attempts:
         target = self._route.targets[at]
-        more = at + 1 < len(self._route.targets)
-        within = target.ttft_timeout if more and self._streams and target.ttft_timeout else inf
+        within = self._within(at)
         # Thinking aloud is no first token: while the clock runs and another target is left, it is held back.
         thinks = () if self._reasoning and within == inf else (Reasoning,)
         return Attempts(
@@ -151,7 +163,7 @@ class Answer:
             self._relay.patience,
             unheard=(Start, Usage, *thinks),
             within=within,
-            more=more,
+            more=self._more(at),
         )
 
     def _heard(self, turn: Attempts | Race) -> Events:
@@ -246,5 +258,5 @@ class Relay:
             filler=self._next(route.filler) if fills else None,
         )
 
-    def _next(self, filler: Filler | None) -> str | None:
+    def _next(self, filler: Filler) -> str | None:
         return filler.texts[next(self._turn) % len(filler.texts)] if filler else None

@@ -1,7 +1,6 @@
 """Connections that wait for the first caller: opened when the server starts, TLS and all, and kept open (WARM)."""
 
 import threading
-from concurrent.futures import ThreadPoolExecutor
 from logging import getLogger
 
 from dispatch.catalogue import Catalogue
@@ -13,7 +12,6 @@ log = getLogger("thinkline.warm")
 
 EVERY_SECONDS = 20.0
 """Between two looks; shorter than a kept connection lives."""
-AT_ONCE = 8
 
 
 class Warmer:
@@ -28,10 +26,16 @@ class Warmer:
         threading.Thread(target=self._run, name="warm", daemon=True).start()
 
     def look(self) -> None:
-        """One look at all of them."""
+        """One look at all of them at once: one that is out of reach holds up nobody, nor the end of the process."""
         entries = self._catalogue.snapshot.available()
-        with ThreadPoolExecutor(max_workers=AT_ONCE, thread_name_prefix="warm") as pool:
-            list(pool.map(self._warm, entries))
+        threads = [
+            threading.Thread(target=self._warm, args=(entry,), name=f"warm_{entry.name}", daemon=True)
+            for entry in entries
+        ]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
 
     def _run(self) -> None:
         while True:

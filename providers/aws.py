@@ -159,7 +159,8 @@ class Door:
         try:
             method(**params)
         except Prepared as prepared:
-            return prepared.args[0]
+            # Its way out of botocore is forgotten: those frames and it hold on to each other.
+            return prepared.with_traceback(None).args[0]
         except ParamValidationError as error:
             raise _invalid(error) from error
         except (BotoCoreError, ClientError) as error:

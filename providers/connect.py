@@ -6,8 +6,11 @@ all of them. The socket that comes out is a plain one, or TLS over it; of the pr
 
 import re
 import socket
+import threading
 from base64 import b64encode
+from concurrent.futures import Future, wait
 from dataclasses import dataclass, field
+from functools import partial
 from time import monotonic
 from typing import Any
 from urllib.parse import SplitResult, unquote, urlsplit
@@ -24,6 +27,8 @@ SCHEMES = ("http", "socks5", "socks5h", "socks4")
 UNSAFE = re.compile(r"[\x00-\x20\x7f]")
 SOCKS_BYTES = 255
 """A length in SOCKS5 is one byte (RFC 1929)."""
+LOOK_SECONDS = 0.05
+"""How often who waits for a name looks whether their caller is still there."""
 HEAD_BYTES = 65_536
 """More than this in answer to a CONNECT is not an answer."""
 STATUS = re.compile(rb"HTTP/1\.\d (\d{3})\b")
@@ -165,7 +170,7 @@ def connect(peer: Peer, call: Call, seconds: float) -> socket.socket:
     deadline = monotonic() + seconds
     failure: OSError | None = None
     first = peer.proxy or peer
-    addresses = socket.getaddrinfo(first.host, first.port, type=socket.SOCK_STREAM)
+    addresses = _resolve(first.host, first.port, call, deadline)
     for left, (family, kind, protocol, _, address) in zip(range(len(addresses), 0, -1), addresses, strict=True):
         now = monotonic()
         if now >= deadline:
@@ -179,6 +184,40 @@ def connect(peer: Peer, call: Call, seconds: float) -> socket.socket:
             if call.gone:
                 raise HungUp from error
     raise failure or TimeoutError(f"no connection within {seconds} s")
+
+
+_lookups: "dict[tuple[str, int], Future[list[Any]]]" = {}
+_looking = threading.Lock()
+
+
+def _resolve(host: str, port: int, call: Call, deadline: float) -> list[Any]:
+    """What getaddrinfo says, if it says it in time. It cannot be interrupted, and may take half a minute: so a thread
+    waits for it, one for all who ask for the same. Raises OSError, UnicodeError and HungUp.
+    """
+    try:
+        return socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_NUMERICHOST)
+    except socket.gaierror:
+        pass  # a name
+    with _looking:
+        lookup = _lookups.get((host, port))
+        if lookup is None:
+            lookup = _lookups[host, port] = Future()
+            threading.Thread(target=_look_up, args=(host, port, lookup), name="resolve", daemon=True).start()
+    while not wait([lookup], min(LOOK_SECONDS, _left(deadline))).done:
+        if call.gone:
+            raise HungUp
+    return lookup.result()
+
+
+def _look_up(host: str, port: int, lookup: "Future[list[Any]]") -> None:
+    try:
+        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    except (OSError, UnicodeError) as error:
+        done = partial(lookup.set_exception, error.with_traceback(None))
+    else:
+        done = partial(lookup.set_result, found)
+    del _lookups[host, port]
+    done()
 
 
 def _open(sock: socket.socket, address: Any, peer: Peer, call: Call, deadline: float) -> socket.socket:

@@ -100,7 +100,7 @@ class ModelSchema(TimeoutsSchema, PlaceSchema):
     ttft_timeout_ms = Number(validate=validate.Range(min=1))
     hedge_after_ms = Number(validate=validate.Range(min=0))
     hedge_agents = Truth()
-    filler_after_ms = Number(validate=validate.Range(min=1))
+    filler_after_ms = Number(validate=validate.Range(min=0))
     filler_text = OneOrMore(what="a text or a list of them")
     speech = Truth()
     max_tokens = Whole(validate=validate.Range(min=1))

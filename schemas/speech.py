@@ -10,7 +10,7 @@ carries meaning stays: the text of a link, the cells of a table, the code betwee
 import re
 from collections.abc import Iterable, Iterator
 
-from events import Event, Finish, Text
+from events import Event, Finish, Text, ToolCall
 
 OPEN, CLOSE = "<think>", "</think>"
 MARKS = "*_~`"
@@ -170,10 +170,13 @@ def spoken(events: Iterable[Event]) -> Iterator[Event]:
     speakers: dict[int, Speaker] = {}
     for event in events:
         if isinstance(event, Text):
-            speaker = speakers.setdefault(event.choice, Speaker())
-            if said := speaker.say(event.text):
+            if said := speakers.setdefault(event.choice, Speaker()).say(event.text):
                 yield Text(said, event.choice)
         else:
-            if isinstance(event, Finish) and event.choice in speakers and (said := speakers[event.choice].rest()):
+            if (
+                isinstance(event, (Finish, ToolCall))
+                and (speaker := speakers.get(event.choice))
+                and (said := speaker.rest())
+            ):
                 yield Text(said, event.choice)
             yield event

@@ -143,8 +143,15 @@ def test_an_idle_server_stops_at_once_and_a_second_signal_ends_a_busy_one(
     app.process.send_signal(signal.SIGTERM)
     until(lambda: app.process.poll() is not None, "the server to stop", 10)
     idle = start(serve, upstream, GRACEFUL_TIMEOUT=60)
+    kept = http.client.HTTPConnection("127.0.0.1", idle.port)
+    kept.request("GET", "/health")
+    kept.getresponse().read()
+    silent = socket.create_connection(("127.0.0.1", idle.port))
+    time.sleep(0.1)
     idle.process.send_signal(signal.SIGTERM)
     until(lambda: idle.process.poll() is not None, "the server to stop", 10)
+    kept.close()
+    silent.close()
 
 
 @pytest.mark.parametrize(
@@ -166,6 +173,21 @@ def test_who_sends_a_byte_at_a_time_is_cut_off(monkeypatch: pytest.MonkeyPatch, 
         with watcher.due(ours, 0.2) as due:
             due.came()
         assert not due.late
+
+
+@pytest.mark.parametrize("sent", [b"", b"POST /v1/chat"], ids=["nothing", "a byte at a time"])
+def test_who_sends_slowly_holds_up_nobody(serve: Serve, sent: bytes) -> None:
+    """More than there are threads: health gets one within seconds, not once they are through with their half minute."""
+    app = serve(THREADS=8)
+    slow = [socket.create_connection(("127.0.0.1", app.port)) for _ in range(12)]
+    for sock in slow:
+        sock.sendall(sent)
+    time.sleep(0.2)  # for those to be taken in who were here first
+    began = time.monotonic()
+    assert get(app.port, "/health")[0] == 200
+    assert time.monotonic() - began < (4.0 if sent else 1.0)
+    for sock in slow:
+        sock.close()
 
 
 FIRST = {dialect.name: dialect for dialect in reversed(DIALECTS)}

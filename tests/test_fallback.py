@@ -30,6 +30,9 @@ MODELS = {
     "unset": {"provider": "groq", "fallbacks": ["second"]},
     "hedged": {"provider": "one", "hedge_after_ms": 150, "fallbacks": ["second"]},
     "filled": {"provider": "one", "filler_after_ms": 200, "filler_text": "Let me see", "fallbacks": ["second"]},
+    "filled-as-set": {"provider": "one", "filler_after_ms": 200},
+    "unfilled": {"provider": "one", "filler_after_ms": 0},
+    "filled-unreachable": {"provider": "unreachable", "filler_after_ms": 200, "fallbacks": ["second"]},
     "spoken": {"provider": "one", "speech": True},
 }
 
@@ -273,6 +276,18 @@ def test_a_phrase_is_said_while_the_first_word_is_awaited(line: Line) -> None:
     assert len({chunk["id"] for chunk in found}) == 1
     assert sum(choice["delta"].get("role") is not None for chunk in found for choice in chunk["choices"]) == 1
     assert finish(heard) == "stop"
+
+
+def test_a_model_may_have_its_own_time_for_the_phrase_of_the_settings(line: Line) -> None:
+    line.one.always(Answer(texts=["Late."], first_delay=0.4))
+    assert said(line.hear("filled-as-set")[2]) == "One moment... Late."
+    assert said(line.hear("unfilled")[2]) == "Late."
+
+
+def test_the_phrase_is_said_while_a_connection_is_being_made(line: Line) -> None:
+    first, _, heard = line.hear("filled-unreachable")
+    assert first < 1.2
+    assert said(heard) == f"One moment... {''.join(SECOND)}"
 
 
 def test_the_next_target_may_answer_after_the_phrase(line: Line) -> None:

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from events import Finish, Reasoning, Text
+from events import Finish, Reasoning, Text, ToolCall
 from schemas.speech import Speaker, spoken
 
 OTHERS = "caf\u00e9, \u4f60\u597d, \u0928\u092e\u0938\u094d\u0924\u0947, \u00a9 2026 \u20ac5 \u2192 10\u00b0"
@@ -94,6 +94,16 @@ def test_letters_are_kept(text: str) -> None:
     """Whatever the marks, a word of the text is a word of the speech; links lose their addresses, thoughts go."""
     if not re.search(r"[\[<`~]", text):
         assert re.sub(r"[^ab1]", "", say([text])) == re.sub(r"[^ab1]", "", text)
+
+
+def test_what_was_held_back_is_said_before_a_tool_is_called() -> None:
+    call = ToolCall("c", "f")
+    assert list(spoken([Text("I look at [it"), call, Finish("tool_calls")])) == [
+        Text("I look at "),
+        Text("[it"),
+        call,
+        Finish("tool_calls"),
+    ]
 
 
 def test_only_text_is_changed_and_the_end_comes_before_the_finish() -> None:

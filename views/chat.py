@@ -26,7 +26,7 @@ def chat() -> Response:
     asked = load_chat(read_body(), show_reasoning=rooms.show_reasoning, session_id=session_id)
     route = rooms.catalogue.chat_route(asked)
     log.log(5, "asked", extra={"payload": asked.body})
-    fills = asked.stream and route.filler is not None and (rooms.fills_with_tools or not _may_call(asked))
+    fills = asked.stream and bool(route.filler) and (rooms.fills_with_tools or not _may_call(asked))
     aloud = _is_read_aloud(asked, route)
     if fills or aloud:
         asked = replace(asked, rebuild=True)

@@ -22,6 +22,8 @@ LEFT_ONCE = getattr(select, "EPOLLRDHUP", 0) | getattr(select, "EPOLLONESHOT", 0
 
 HEAD_SECONDS, BODY_SECONDS = 10.0, 30.0
 """How long a head may take to come, and how long a body."""
+PRESSED_SECONDS = 2.0
+"""The same where too many take their time, so that others are served."""
 LOOK_SECONDS = 1.0
 """How often it is looked for those who are late."""
 
@@ -57,9 +59,12 @@ class Watcher:
 
     A kept connection stays in the epoll between its requests: it leaves it when it is closed, and what is reported of
     a socket without a call is nobody's business. So there is one system call a request, and no lock.
+
+    `slow` is how many callers may take all their time to send a request.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, slow: int = 64) -> None:
+        self._slow = slow
         self._starting = threading.Lock()
         self._calls: dict[int, Call] = {}
         self._due: set[Due] = set()
@@ -92,8 +97,11 @@ class Watcher:
 
     def _cut_off_the_late(self) -> None:
         now = monotonic()
-        for due in list(self._due):
-            if now >= due.by and due.socket is not None:
+        waiting = sorted((due for due in list(self._due) if due.by < inf), key=lambda due: due.by)
+        pressed = len(waiting) - self._slow
+        for at, due in enumerate(waiting):
+            by = due.by - due.seconds + PRESSED_SECONDS if at < pressed else due.by
+            if now >= by and not due.late and due.socket is not None:
                 due.late = True
                 try:
                     due.socket.shutdown(socket.SHUT_RD)

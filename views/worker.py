@@ -3,6 +3,9 @@ an end that lets calls end.
 """
 
 import threading
+from functools import partial
+from selectors import EVENT_READ
+from time import monotonic
 from typing import Any
 
 import orjson
@@ -25,6 +28,18 @@ class Worker(ThreadWorker):  # type: ignore[misc]
         """None while the app is not loaded, and where it could not be (RELOAD after a mistake)."""
         house: House | None = getattr(self.wsgi, "extensions", {}).get("thinkline")
         return house
+
+    def enqueue_req(self, conn: Any) -> None:
+        """Have a thread serve a connection: once it says something, also when it is new. gunicorn's own way is to have
+        a thread wait for that, for five seconds.
+        """
+        if conn.initialized or conn.data_ready:
+            super().enqueue_req(conn)
+            return
+        conn.sock.setblocking(False)
+        conn.timeout = monotonic() + (HEAD_SECONDS if self.alive else LAST_WORDS_SECONDS)
+        self.pending_conns.append(conn)
+        self.poller.register(conn.sock, EVENT_READ, partial(self.on_pending_socket_readable, conn))
 
     def handle(self, conn: Any) -> Any:
         """Serve a connection's next request; its head is due."""
@@ -57,6 +72,13 @@ class Worker(ThreadWorker):  # type: ignore[misc]
         last_words = min(LAST_WORDS_SECONDS, graceful / 2)
         house.admission.drain(graceful - last_words, last_words / 2)
         super().handle_exit(sig, frame)
+        self.method_queue.defer(self._hurry_the_silent)
+
+    def _hurry_the_silent(self) -> None:
+        """Nobody waits any longer for those who have connected and say nothing: gunicorn would, to the end."""
+        by = monotonic() + LAST_WORDS_SECONDS
+        for conn in self.pending_conns:
+            conn.timeout = min(conn.timeout, by)
 
     def handle_error(self, req: Any, client: Any, addr: Any, exc: BaseException) -> None:
         """Let gunicorn find the status and log it, and put it in our words."""
