@@ -8,6 +8,7 @@ carries meaning stays: the text of a link, the cells of a table, the code betwee
 """
 
 import re
+from collections import defaultdict
 from collections.abc import Iterable, Iterator
 
 from events import Event, Finish, Text, ToolCall
@@ -167,16 +168,12 @@ def _begun(text: str, tag: str) -> int:
 
 def spoken(events: Iterable[Event]) -> Iterator[Event]:
     """An answer's events, its text made fit to be read aloud; each choice is a text of its own."""
-    speakers: dict[int, Speaker] = {}
+    speakers: defaultdict[int, Speaker] = defaultdict(Speaker)
     for event in events:
         if isinstance(event, Text):
-            if said := speakers.setdefault(event.choice, Speaker()).say(event.text):
+            if said := speakers[event.choice].say(event.text):
                 yield Text(said, event.choice)
-        else:
-            if (
-                isinstance(event, (Finish, ToolCall))
-                and (speaker := speakers.get(event.choice))
-                and (said := speaker.rest())
-            ):
-                yield Text(said, event.choice)
-            yield event
+            continue
+        if isinstance(event, (Finish, ToolCall)) and (said := speakers[event.choice].rest()):
+            yield Text(said, event.choice)
+        yield event
