@@ -1,4 +1,4 @@
-"""How long is the line silent when a target is, and what does hedging cost?
+"""How long is the line silent when a target is, how soon is it freed, and what does hedging cost?
 
     python -m bench.silence [--runs 20] [--calls 400]
 
@@ -21,9 +21,10 @@ from typing import Any
 
 import yaml
 
-from tests.conftest import served
+from tests.conftest import served, until
 from tests.frames import chat_body
-from tests.test_chaos import LONG, WORDS
+from tests.test_chaos import LONG, PHASES, WORDS
+from tests.test_hangup import Caller
 from tests.upstreams import Answer, OpenAIUpstream, faults
 from tests.upstreams.lines import Line, lines
 
@@ -69,6 +70,27 @@ def fallbacks(port: int, found: Mapping[str, Line], runs: int) -> None:
             times = [first_word(port, chat_body(model=f"safe:{name}")) for _ in range(runs)]
             line.upstream.always(line.answer())
             print(f"| {name} | {what} | {spread(times)} |", flush=True)
+
+
+def hangups(port: int, found: Mapping[str, Line], runs: int) -> None:
+    """The time from a caller's leaving to the upstream's noticing, by kind of upstream and by phase."""
+    print(f"\n| a caller leaves: worst of {runs}, ms | {' | '.join(PHASES)} |\n|---|{'---|' * len(PHASES)}")
+    for name, line in found.items():
+        cells = []
+        for answer, stream, heard in PHASES.values():
+            worst = 0.0
+            for _ in range(runs):
+                count = len(line.upstream.received)
+                line.upstream.enqueue(line.answer(**answer))
+                caller = Caller(port, chat_body(provider=line.provider, model=line.model, stream=stream))
+                until(lambda line=line, count=count: len(line.upstream.received) > count, "the request to arrive")
+                caller.hears(heard)
+                time.sleep(0.02)  # let the phase settle: what is measured is the leaving
+                left = time.monotonic()
+                caller.leaves()
+                worst = max(worst, (line.upstream.received[count].wait_closed(10) - left) * 1000)
+            cells.append(f"{worst:.1f}")
+        print(f"| {name} | {' | '.join(cells)} |", flush=True)
 
 
 def hedging(port: int, one: OpenAIUpstream, two: OpenAIUpstream, calls: int) -> None:
@@ -159,6 +181,7 @@ def main() -> None:
             )
         )
         fallbacks(app.port, found, arguments.runs)
+        hangups(app.port, found, arguments.runs)
         hedging(app.port, one, two, arguments.calls)
         refusals(app.port, one, 32, arguments.runs)
 
