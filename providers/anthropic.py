@@ -18,9 +18,9 @@ from events import ChatRequest, Events, Silence
 from providers.anthropic_answer import Answer
 from providers.anthropic_request import to_upstream
 from providers.base import Call, Model, Provider, Target, Timeouts
-from providers.exchange import accepted, asked, awaited, in_words, parsed, read, request_id, streamed, tell_dropped
+from providers.exchange import asked, awaited, request_id, tell_dropped, told
 from providers.failures import error_object, failure, presentable
-from providers.http import Account, Reply, send, warm
+from providers.http import Account, send, warm
 from providers.translate import NONSENSE, Json
 from providers.vendors import Vendor
 
@@ -80,22 +80,7 @@ class Anthropic(Provider):
         raw = orjson.dumps(body)
         reply = send(self._account, "POST", "/messages", request_id(call), raw, call, target.timeouts)
         reading = Answer(partial(in_place_of_an_answer, self.name), thoughts.keep)
-        try:
-            yield from accepted(reply, self._failure)
-            if request.stream and "json" not in reply.headers.get("content-type", "").lower():
-                yield from streamed(reply, reading, call)
-            else:
-                yield from self._whole(reply, reading, cut=request.stream)
-        finally:
-            reply.close()
-
-    def _whole(self, reply: Reply, reading: Answer, *, cut: bool) -> Events:
-        raw = yield from read(reply)
-        try:
-            events = list(reading.whole(parsed(raw, reply)))
-        except NONSENSE as error:
-            raise reply.broken(f"{type(error).__name__}: {error} in {raw[:200]!r}") from error
-        yield from in_words(events) if cut else events
+        yield from told(reply, request, self._failure, reading, lambda answer: list(reading.whole(answer)), call)
 
     def warm(self, call: Call, timeouts: Timeouts) -> None:
         """Keep a connection open there."""

@@ -4,7 +4,7 @@ A chat is translated by cohere_chat.py and cohere_answer.py.
 """
 
 import re
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any
 from urllib.parse import quote, urlsplit, urlunsplit
@@ -20,11 +20,11 @@ from errors import (
     UpstreamError,
     UpstreamRejected,
 )
-from events import ChatRequest, EmbeddingsRequest, Events, Image, Ranks, RerankRequest, Silence, Usage, Vectors
+from events import ChatRequest, EmbeddingsRequest, Event, Events, Image, Ranks, RerankRequest, Silence, Usage, Vectors
 from providers.base import Call, Model, Provider, Target, Timeouts
 from providers.cohere_answer import Reading, events_of_body
 from providers.cohere_chat import TAKEN, THINKS, to_upstream
-from providers.exchange import accepted, asked, awaited, in_words, parsed, read, request_id, streamed, tell_dropped
+from providers.exchange import asked, awaited, request_id, tell_dropped, told
 from providers.failures import error_object, failure, in_band
 from providers.http import Account, send, warm
 from providers.translate import NONSENSE, data_url
@@ -60,22 +60,13 @@ class Cohere(Provider):
         body = to_upstream(request, target)
         tell_dropped(self.name, request.body, TAKEN | ({"reasoning_effort"} if THINKS.search(target.model) else set()))
         reply = send(self._account, "POST", "/v2/chat", request_id(call), orjson.dumps(body), call, target.timeouts)
-        try:
-            yield from accepted(reply, self._failure)
-            if request.stream and "json" not in reply.headers.get("content-type", ""):
-                yield from streamed(reply, Reading(partial(in_band, self.name)), call)
-                return
-            raw = yield from read(reply)
-            answer = parsed(raw, reply)
-            try:
-                if isinstance(answer["message"], str):
-                    raise in_band(self.name, answer)
-                events = events_of_body(answer)
-                yield from in_words(events) if request.stream else events
-            except NONSENSE as error:
-                raise reply.broken(f"{error}: {raw[:200]!r}") from error
-        finally:
-            reply.close()
+        yield from told(reply, request, self._failure, Reading(partial(in_band, self.name)), self._whole, call)
+
+    def _whole(self, answer: Any) -> Iterator[Event]:
+        """The events of an answer in one piece, which may be an error's."""
+        if isinstance(answer["message"], str):
+            raise in_band(self.name, answer)
+        return events_of_body(answer)
 
     def embed(self, request: EmbeddingsRequest, target: Target, call: Call) -> Events:
         """POST v2/embed, in as many requests as Cohere's limits make of it."""

@@ -7,7 +7,8 @@
     finally:
         reply.close()
 
-What is yielded meanwhile is Silence, a heartbeat of it each. An answer that is one JSON value is `asked` for at once.
+What is yielded meanwhile is Silence, a heartbeat of it each. An answer that is one JSON value is `asked` for at once;
+a chat's is `told`, whichever way it comes.
 """
 
 from collections.abc import Callable, Collection, Generator, Iterable, Iterator, Mapping
@@ -18,7 +19,7 @@ from typing import Any, Protocol, TypeVar
 import orjson
 
 from errors import ProxyError, UpstreamError
-from events import SILENCE, Event, Events, Silence, Text
+from events import SILENCE, ChatRequest, Event, Events, Silence, Text
 from providers.base import Call, Timeouts
 from providers.http import BODY_BYTES, Account, Reply, send
 from providers.sse import Frame, Splitter, frames
@@ -166,6 +167,33 @@ def streamed(reply: Reply, reading: Reading, call: Call) -> Events:
             raise reply.broken(f"{type(error).__name__}: {error}") from error
     if not reading.finished:
         raise reply.broken("the stream ended without a finish reason")
+
+
+def told(
+    reply: Reply,
+    request: ChatRequest,
+    failure: Failure,
+    reading: Reading,
+    whole: Callable[[Any], Iterable[Event]],
+    call: Call,
+) -> Events:
+    """A chat's answer, from the reply to its end: a stream as it is read, or one JSON value, of which `whole` makes the
+    events; cut at words, if a stream was asked for. Closes the reply.
+    """
+    try:
+        yield from accepted(reply, failure)
+        if request.stream and "json" not in reply.headers.get("content-type", "").lower():
+            yield from streamed(reply, reading, call)
+            return
+        raw = yield from read(reply)
+        answer = parsed(raw, reply)
+        try:
+            events = whole(answer)
+            yield from in_words(events) if request.stream else events
+        except NONSENSE as error:
+            raise reply.broken(f"{type(error).__name__}: {error} in {raw[:200]!r}") from error
+    finally:
+        reply.close()
 
 
 def in_words(events: Iterable[Event]) -> Iterator[Event]:

@@ -4,7 +4,7 @@ A chat is translated by gemini_chat.py and gemini_answer.py. The key travels in 
 """
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any
 from urllib.parse import quote, urlsplit, urlunsplit
@@ -14,7 +14,7 @@ import orjson
 from errors import ContextTooLong, ProxyError, Unsupported, UpstreamError, UpstreamRejected
 from events import ChatRequest, EmbeddingsRequest, Event, Events, Image, Usage, Vectors
 from providers.base import Call, Model, Provider, Target, Timeouts
-from providers.exchange import accepted, asked, awaited, in_words, parsed, read, request_id, streamed, tell_dropped
+from providers.exchange import asked, awaited, request_id, tell_dropped, told
 from providers.failures import error_object, failure, in_band
 from providers.gemini_answer import Reading
 from providers.gemini_chat import Thoughts, taken, to_upstream
@@ -61,22 +61,7 @@ class Gemini(Provider):
         reading = Reading(request.body.get("n", 1), thoughts.keep, self._in_band)
         path = f"/{resource(target.model)}:{STREAM if request.stream else 'generateContent'}"
         reply = send(self._account, "POST", path, request_id(call), orjson.dumps(body), call, target.timeouts)
-        try:
-            yield from accepted(reply, self._failure)
-            if request.stream and "json" not in reply.headers.get("content-type", ""):
-                yield from streamed(reply, reading, call)
-                return
-            raw = yield from read(reply)
-            answer = parsed(raw, reply)
-            try:
-                events = _whole(answer, reading)
-                yield from in_words(events) if request.stream else events
-            except NONSENSE as error:
-                raise reply.broken(f"{error}: {raw[:200]!r}") from error
-            if not reading.finished:
-                raise reply.broken(f"no finish reason: {raw[:200]!r}")
-        finally:
-            reply.close()
+        yield from told(reply, request, self._failure, reading, partial(_whole, reading=reading), call)
 
     def embed(self, request: EmbeddingsRequest, target: Target, call: Call) -> Events:
         """POST models/{model}:batchEmbedContents, in batches of what one request may have."""
@@ -175,9 +160,13 @@ def embedding_to_upstream(request: EmbeddingsRequest, at: int, model: str) -> di
     return {"model": resource(model), "content": {"parts": [part]}, **task, **size}
 
 
-def _whole(answer: Any, reading: Reading) -> list[Event]:
-    """The events of an answer in one piece; one that was streamed without `alt=sse` is an array."""
-    return [event for chunk in (answer if isinstance(answer, list) else [answer]) for event in reading.chunk(chunk)]
+def _whole(answer: Any, reading: Reading) -> Iterator[Event]:
+    """The events of an answer in one piece; one that was streamed without `alt=sse` is an array. Raises one of NONSENSE
+    for what is none, before the first event, and for one without an end, after the last.
+    """
+    yield from [event for chunk in (answer if isinstance(answer, list) else [answer]) for event in reading.chunk(chunk)]
+    if not reading.finished:
+        raise ValueError("no finish reason")
 
 
 def _serves(model: Mapping[str, Any]) -> bool:

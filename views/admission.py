@@ -24,11 +24,6 @@ class Admission:
         self._changed = threading.Condition()
         self.draining = False
 
-    @property
-    def running(self) -> int:
-        """Requests that are worked on now."""
-        return self._running
-
     def enter(self) -> None:
         """A request comes. Raises Overloaded when there are too many, or none is taken any more."""
         with self._changed:

@@ -22,7 +22,7 @@ log = getLogger("thinkline.chat")
 def chat() -> Response:
     """Answer a conversation, word by word or whole."""
     rooms = house()
-    session_id = request.headers.get("X-Session-Id", "")
+    session_id = request.environ.get("HTTP_X_SESSION_ID", "")
     asked = load_chat(read_body(), show_reasoning=rooms.show_reasoning, session_id=session_id)
     route = rooms.catalogue.chat_route(asked)
     log.log(5, "asked", extra={"payload": asked.body})
