@@ -5,13 +5,10 @@ python app.py                   serves for development
 """
 
 import logging
-import re
 import sys
 from logging.config import dictConfig
-from secrets import token_hex
-from typing import Any
 
-from flask import Flask, Response, g, request
+from flask import Flask
 from flask_cors import CORS
 
 import logs
@@ -29,14 +26,13 @@ from views import chat, docs, embeddings, errors, images, models, providers, rer
 from views.admission import Admission
 from views.api import api
 from views.auth import Guard
+from views.framework import Thinkline
 from views.hangup import Watcher
 from views.house import House
 from views.ops import ops
 
 ROUTES = (chat, embeddings, images, models, providers, rerank)  # importing them hangs their views on the blueprint
 ALWAYS = ("", "/v1", "/v1/v1")  # some clients add the /v1 that was typed already
-SANE_ID = re.compile(r"[A-Za-z0-9_.:-]{1,128}")
-SLASHES = re.compile(r"//+")
 
 log = logging.getLogger("thinkline")
 
@@ -45,8 +41,7 @@ def create_app(settings: Settings | None = None) -> Flask:
     """The application. Raises SettingError for settings that it cannot run with."""
     settings = settings or Settings.load()
     dictConfig(logs.config(settings))
-    app = Flask(__name__, static_folder=None, template_folder="web")
-    app.config["MAX_CONTENT_LENGTH"] = settings.max_body_bytes + 1  # a chunked body is cut there: api.read_body
+    app = Thinkline(__name__, logs.request_id.set)
     app.json.sort_keys = False  # type: ignore[attr-defined]
     app.url_map.strict_slashes = False
     app.extensions["thinkline"] = furnish(settings)
@@ -59,29 +54,9 @@ def create_app(settings: Settings | None = None) -> Flask:
     _sources(settings).follow(catalogue)
     if settings.warm:
         Warmer(catalogue, _timeouts(settings)).start()
-    app.before_request(_identify)
-    app.after_request(_tell_id)
     if settings.allowed_origins:
         CORS(app, origins=list(settings.allowed_origins), expose_headers=["x-request-id", "Retry-After"], max_age=600)
-    app.wsgi_app = _edge(app.wsgi_app)  # type: ignore[method-assign]
     return app
-
-
-def _edge(wsgi: Any) -> Any:
-    """What Flask leaves to the server: paths joined by hand, `/v1//chat/completions`, are answered (a redirect would
-    lose the body), and a body that is no HTTP goes to gunicorn, which alone can close the line.
-    """
-
-    def answer(environ: dict[str, Any], start_response: Any) -> Any:
-        if "//" in environ["PATH_INFO"]:
-            environ["PATH_INFO"] = SLASHES.sub("/", environ["PATH_INFO"])
-        response = wsgi(environ, start_response)
-        if errors.NOT_HTTP in environ:
-            response.close()
-            raise environ[errors.NOT_HTTP]
-        return response
-
-    return answer
 
 
 def furnish(settings: Settings) -> House:
@@ -116,6 +91,7 @@ def furnish(settings: Settings) -> House:
         ),
         watcher=Watcher(slow=settings.threads // 4),
         admission=Admission(settings.in_flight),
+        max_body_bytes=settings.max_body_bytes,
         show_reasoning=settings.reasoning == "show",
         fills_with_tools=settings.filler_with_tools,
     )
@@ -140,18 +116,6 @@ def _sources(settings: Settings) -> Sources:
         list_refresh=settings.model_list_refresh,
         folder=ROOT / settings.data_dir,
     )
-
-
-def _identify() -> None:
-    given = request.environ.get("HTTP_X_REQUEST_ID", "")
-    g.request_id = identifier = given if SANE_ID.fullmatch(given) else token_hex(16)
-    logs.request_id.set(identifier)
-
-
-def _tell_id(response: Response) -> Response:
-    response.headers["x-request-id"] = g.get("request_id", "")
-    response.headers["X-Content-Type-Options"] = "nosniff"
-    return response
 
 
 def announce(house: House, address: str) -> None:

@@ -8,7 +8,6 @@ import signal
 import socket
 import struct
 import sys
-import threading
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -41,6 +40,9 @@ class Logger(glogging.Logger):  # type: ignore[misc]
 STALLED_SECONDS = 30
 
 forwarder_headers = ""  # nobody's SCRIPT_NAME is taken
+# Anybody's X-Forwarded-Proto is: the page of documentation shows addresses with https:// behind any proxy that has TLS,
+# and nothing else depends on it.
+forwarded_allow_ips = "*"
 logger_class = Logger
 wsgi_app = "app:create_app()"
 bind = settings.address
@@ -88,17 +90,10 @@ def post_request(worker: Any, request: Any, environ: Any, response: Any) -> None
 
 
 def post_worker_init(worker: Any) -> None:
-    """Bound how long a caller may keep a thread by sending or reading nothing: accepted sockets inherit it.
-
-    And start the worker's threads now: started one by one on demand, they hold up the first rush of calls.
-    """
+    """Bound how long a caller may keep a thread by sending or reading nothing: accepted sockets inherit it."""
     for listener in worker.sockets:
         for option in (socket.SO_RCVTIMEO, socket.SO_SNDTIMEO):
             listener.sock.setsockopt(socket.SOL_SOCKET, option, struct.pack("ll", STALLED_SECONDS, 0))
-    gate = threading.Barrier(worker.cfg.threads + 1)
-    for _ in range(worker.cfg.threads):
-        worker.tpool.submit(gate.wait)
-    gate.wait()
     # What is there by now stays: a full collection need not look at it again, and hold up every line for that long.
     gc.collect()
     gc.freeze()

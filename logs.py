@@ -135,7 +135,9 @@ class TextLines(_Lines):
         facts = self._facts(record)
         trace = facts.pop("exception", "")
         message = _one_line(self._without_secrets(record.getMessage()))
-        pairs = "".join([f" {name}={_plain(value)}" for name, value in facts.items()])
+        pairs = "".join([f" {name}={value}" for name, value in facts.items()])
+        if not pairs.isprintable() or pairs.count(" ") > len(facts) or "= " in f"{pairs} ":
+            pairs = "".join([f" {name}={_plain(value)}" for name, value in facts.items()])
         line = f"{self._time(record)} {record.levelname:<7} {record.name}: {message}{pairs}"
         return f"{line}\n{trace}" if trace else line
 

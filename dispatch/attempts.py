@@ -2,7 +2,6 @@
 
 import random
 from collections.abc import Callable
-from contextlib import closing
 from dataclasses import dataclass
 from logging import getLogger
 from math import inf
@@ -68,7 +67,8 @@ class Attempts:
             probe = self._breaker.admit()
             self.call.begin(self.target.timeouts, by)
             try:
-                with closing(self._ask(self.target, self.call)) as events:
+                events = self._ask(self.target, self.call)
+                try:
                     for event in events:
                         if not self.answered and not isinstance(event, self._unheard):
                             self.answered = True
@@ -77,6 +77,8 @@ class Attempts:
                                 self._breaker.succeeded(probe)
                                 probe = False
                         yield event
+                finally:
+                    events.close()
                 self._breaker.succeeded(probe)
                 return
             except ProxyError as error:

@@ -5,10 +5,9 @@ status; after it, a failure is raised to an encoder that makes an error frame of
 this, so that the line to the caller is kept: also when the headers are out already, the next target may answer.
 """
 
-from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from itertools import count
+from itertools import chain, count
 from logging import getLogger
 from math import inf
 from time import monotonic
@@ -64,14 +63,14 @@ class Answer:
         self._filler = filler
         self._filler_by = call.started + route.filler.after if filler and route.filler.after else inf
         self._opens_by = call.started + relay.patience.headers_after
-        self._pulled: deque[Event] = deque()
+        self._pulled: list[Event] = []
         self._turns: list[Attempts | Race] = []
         self._events = self._run()
 
     @property
     def attempts(self) -> int:
         """How often anybody was asked."""
-        return sum(turn.count for turn in self._turns)
+        return sum([turn.count for turn in self._turns])
 
     @property
     def hedged(self) -> bool:
@@ -90,9 +89,7 @@ class Answer:
                 return
 
     def __iter__(self) -> Iterator[Event]:
-        while self._pulled:
-            yield self._pulled.popleft()
-        yield from self._events
+        return chain(self._pulled, self._events)
 
     def close(self) -> None:
         """Let go of the upstream. May be called twice."""

@@ -126,8 +126,8 @@ class Call:
         self.patience = patience
         self.heartbeat = heartbeat
         self.started = monotonic()
-        self.first_event_by: float | None = None
-        self.total_by: float | None = None
+        self.first_event_by = inf
+        self.total_by = inf
         self.beat_by = self.started + heartbeat
         self.gone = False
         self.reason: ProxyError | None = None
@@ -155,7 +155,7 @@ class Call:
 
     def first_event_came(self) -> None:
         """From here on only the idle and the total time-outs apply."""
-        self.first_event_by = None
+        self.first_event_by = inf
 
     def attach(self, sock: socket.socket) -> None:
         """The transport talks on this socket from now on. Raises HungUp when the caller has left already."""

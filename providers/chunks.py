@@ -249,17 +249,17 @@ def usage(counts: Any) -> Usage | None:
     """The tokens of a usage object; None when there is none."""
     if not isinstance(counts, dict):
         return None
-
-    def count(data: Any, key: str) -> int:
-        value = data.get(key) if isinstance(data, dict) else None
-        return value if isinstance(value, int) else 0
-
     return Usage(
-        prompt=count(counts, "prompt_tokens"),
-        completion=count(counts, "completion_tokens"),
-        cached=count(counts.get("prompt_tokens_details"), "cached_tokens"),
-        reasoning=count(counts.get("completion_tokens_details"), "reasoning_tokens"),
+        prompt=_count(counts, "prompt_tokens"),
+        completion=_count(counts, "completion_tokens"),
+        cached=_count(counts.get("prompt_tokens_details"), "cached_tokens"),
+        reasoning=_count(counts.get("completion_tokens_details"), "reasoning_tokens"),
     )
+
+
+def _count(counts: Any, key: str) -> int:
+    value = counts.get(key) if isinstance(counts, dict) else None
+    return value if isinstance(value, int) else 0
 
 
 def _index(choice: Mapping[str, Any], position: int) -> int:

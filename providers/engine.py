@@ -98,6 +98,8 @@ class Connection:
             raise Garbage(str(error)) from error
         if self._barren > BARREN_BYTES:
             raise Garbage(f"{self._barren} bytes without a byte of body")
+        if not self.complete:
+            self._acknowledge()
         return True
 
     def _next(self, seconds: float) -> bytes | None:
@@ -109,9 +111,7 @@ class Connection:
             if not ready and not self._ready(POLLIN, give_up_by - monotonic()):
                 return None
             try:
-                data = self.sock.recv(RECEIVE_BYTES)
-                self._acknowledge()
-                return data
+                return self.sock.recv(RECEIVE_BYTES)
             except WOULD_BLOCK:
                 ready = False  # half a TLS record
             except ConnectionError as error:

@@ -122,7 +122,7 @@ class Reply:
         self._call = call
         self._timeouts = timeouts
         self._connection: Connection | None = None
-        self._idle_by: float | None = None
+        self._idle_by = inf
         self._sent_at = 0.0
         self._received = 0
         self._settled = False
@@ -150,9 +150,7 @@ class Reply:
 
     def _time_to_connect(self) -> float:
         """CONNECT_TIMEOUT, or what is left of the time to the first event if that is less."""
-        first_event_by = self._call.first_event_by
-        left = inf if first_event_by is None else first_event_by - monotonic()
-        return max(0.001, min(self._timeouts.connect, left))
+        return max(0.001, min(self._timeouts.connect, self._call.first_event_by - monotonic()))
 
     def _send(self, connection: Connection, *, answers_early: bool) -> None:
         try:
@@ -240,8 +238,7 @@ class Reply:
     def _receive(self) -> bool:
         """Wait for bytes; False when the next heartbeat is due. Raises what the caller is told, and Cut."""
         call = self._call
-        deadlines = (self._idle_by, call.first_event_by, call.total_by)
-        give_up_by = min((deadline for deadline in deadlines if deadline is not None), default=inf)
+        give_up_by = min(self._idle_by, call.first_event_by, call.total_by)
         while True:
             now = monotonic()
             if now >= give_up_by:

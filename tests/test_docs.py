@@ -1,3 +1,4 @@
+import io
 import json
 import re
 import shlex
@@ -9,12 +10,13 @@ from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
-from flask import render_template, request
+from flask import render_template
 from hypothesis import given
 from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
 from jsonschema.exceptions import ValidationError
 from werkzeug.serving import make_server
+from werkzeug.wsgi import get_input_stream
 
 import errors
 from errors import InvalidRequest, ProxyError
@@ -422,18 +424,19 @@ def heard(app_with):
     """The app on a real port: its address, and the bodies that it gets."""
     app = app_with().application
     bodies = []
-    app.before_request(lambda: bodies.append(json.loads(request_body() or "null")))
-    server = make_server("127.0.0.1", 0, app, threaded=True)
+
+    def overheard(environ, start_response):
+        raw = get_input_stream(environ).read()
+        bodies.append(json.loads(raw or "null"))
+        return app({**environ, "wsgi.input": io.BytesIO(raw)}, start_response)
+
+    server = make_server("127.0.0.1", 0, overheard, threaded=True)
     thread = threading.Thread(target=server.serve_forever)
     thread.start()
     yield f"127.0.0.1:{server.port}", bodies
     server.shutdown()
     thread.join()
     server.server_close()
-
-
-def request_body():
-    return request.get_data(cache=True)
 
 
 def test_the_python_examples_work_and_ask_what_the_curl_examples_ask(app_with, heard, capsys):

@@ -167,6 +167,26 @@ def test_a_breaker_that_opens_on_the_way_does_not_hide_why(serve: Serve, upstrea
     assert (status, error(body)["code"], len(upstream.received)) == (502, "upstream_error", 2)
 
 
+EMBEDDINGS = {"model": "text-embedding-3-small", "input": "hi"}
+
+
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [
+        ("/v1/chat/completions", chat_body()),
+        ("/v1/chat/completions", chat_body(stream=True)),
+        ("/v1/embeddings", EMBEDDINGS),
+    ],
+    ids=["whole", "stream", "embeddings"],
+)
+def test_failures_with_answers_between_them_open_no_breaker(
+    serve: Serve, upstream: OpenAIUpstream, path: str, body: dict[str, object]
+) -> None:
+    app = start(serve, upstream, BREAKER_FAILURES=2, RETRIES=0)
+    upstream.enqueue(*[Answer(status=status) for status in (500, 200) * 3], path=path.removeprefix("/v1"))
+    assert [post(app.port, body, path=path)[0] for _ in range(6)] == [502, 200] * 3
+
+
 def test_a_breaker_is_one_models(serve: Serve, upstream: OpenAIUpstream) -> None:
     app = start(serve, upstream, BREAKER_FAILURES=1, BREAKER_SECONDS=60, RETRIES=0)
     upstream.enqueue(Answer(status=500))

@@ -1,6 +1,7 @@
 """The blueprint of everything that wants a key. A view cannot forget to ask for it: the blueprint does."""
 
-from flask import Blueprint, Response, current_app, g, request
+from flask import Blueprint, Response, g, request
+from werkzeug.wsgi import get_input_stream
 
 from errors import TooLarge, TooSlow
 from views.admission import Admission
@@ -20,11 +21,12 @@ def admit() -> None:
 
     Preflights carry no key. Raises NotAuthorized and Overloaded.
     """
-    method = request.environ["REQUEST_METHOD"]
+    environ = request.environ
+    method = environ["REQUEST_METHOD"]
     if method == "OPTIONS":
         return
     rooms = house()
-    g.caller = rooms.guard.caller(request)
+    g.caller = rooms.guard.caller(environ)
     if method == "POST":
         rooms.admission.enter()
         g.admitted = rooms.admission
@@ -45,13 +47,19 @@ def leave(response: Response) -> Response:
 
 def read_body() -> bytes:
     """The request's body. Raises TooLarge, and TooSlow for one that does not come."""
+    rooms, environ = house(), request.environ
+    most = rooms.max_body_bytes
+    announced = environ.get("CONTENT_LENGTH")
+    length = int(announced) if announced else None  # the server has checked it
+    if length is not None and length > most:
+        raise TooLarge(TOO_LARGE)
     try:
-        with house().watcher.due(request.environ.get("gunicorn.socket"), BODY_SECONDS) as due:
-            body = request.get_data(cache=False)
+        with rooms.watcher.due(environ.get("gunicorn.socket"), BODY_SECONDS) as due:
+            body: bytes = get_input_stream(environ).read(most + 1 if length is None else length)
     except OSError:
         raise TooSlow(TOO_SLOW) from None
     if due.late:
         raise TooSlow(TOO_SLOW)
-    if len(body) >= current_app.config["MAX_CONTENT_LENGTH"]:
+    if len(body) > most:
         raise TooLarge(TOO_LARGE)
     return body

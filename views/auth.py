@@ -3,9 +3,8 @@
 import hmac
 from collections.abc import Callable, Iterable, Mapping
 from functools import lru_cache
+from typing import Any
 from urllib.parse import urlsplit
-
-from flask import Request
 
 from errors import NotAuthorized
 
@@ -45,12 +44,12 @@ class Guard:
         self._is_local = lru_cache(maxsize=1024)(is_local)
         self._origins = frozenset(origins)
 
-    def caller(self, request: Request) -> str:
-        """The name of the key that came with the request, "" without keys. Raises NotAuthorized."""
+    def caller(self, environ: Mapping[str, Any]) -> str:
+        """The name of the key that came with the WSGI request, "" without keys. Raises NotAuthorized."""
         if self._keys:
-            return self._name(_key(request))
+            return self._name(_key(environ))
         if not self._anonymous:
-            self._only_this_machine(request)
+            self._only_this_machine(environ)
         return ""
 
     def _name(self, key: str) -> str:
@@ -67,11 +66,13 @@ class Guard:
             raise NotAuthorized("Incorrect API key provided: it is not one of this server's.")
         return names[0]
 
-    def _only_this_machine(self, request: Request) -> None:
-        environ = request.environ
+    def _only_this_machine(self, environ: Mapping[str, Any]) -> None:
         host = _host_name(environ.get("HTTP_HOST", ""))
-        forwarded = any(name.startswith(FORWARDING) for name in environ)
-        if forwarded or not self._is_local(environ.get("REMOTE_ADDR", "")) or not self._is_local(host):
+        if (
+            _is_forwarded(frozenset(environ))
+            or not self._is_local(environ.get("REMOTE_ADDR", ""))
+            or not self._is_local(host)
+        ):
             raise NotAuthorized(
                 f"Without a key, only requests from this machine itself are served. {HOW_TO_SET_A_KEY}",
                 code="missing_api_key",
@@ -90,6 +91,12 @@ def _forms(key: str) -> set[bytes]:
         return {key.encode()}
 
 
+@lru_cache(maxsize=256)
+def _is_forwarded(names: frozenset[str]) -> bool:
+    """Whether one of a request's names in the environ tells of a proxy: clients send the same names again and again."""
+    return any(name.startswith(FORWARDING) for name in names)
+
+
 @lru_cache(maxsize=64)
 def _host_name(address: str) -> str:
     """The name in `name:port`, "" where there is none."""
@@ -99,9 +106,9 @@ def _host_name(address: str) -> str:
         return ""
 
 
-def _key(request: Request) -> str:
+def _key(environ: Mapping[str, Any]) -> str:
     """The key as it was sent: a bearer token, or x-api-key."""
-    scheme, _, token = request.headers.get("Authorization", "").partition(" ")
-    if scheme.lower() == "bearer" and token.strip():
-        return token.strip()
-    return request.headers.get("X-Api-Key", "").strip()
+    authorization: str = environ.get("HTTP_AUTHORIZATION", "")
+    scheme, _, token = authorization.partition(" ")
+    key: str = token if scheme.lower() == "bearer" and token.strip() else environ.get("HTTP_X_API_KEY", "")
+    return key.strip()

@@ -1,13 +1,13 @@
 """POST /chat/completions."""
 
-from collections.abc import Iterable
 from dataclasses import replace
+from functools import partial
 from logging import getLogger
 
 from flask import Response, request
 
 from dispatch.catalogue import Route
-from events import ChatRequest, Event
+from events import ChatRequest
 from schemas.chat import load_chat
 from schemas.completion import ChunkEncoder, fold
 from schemas.speech import spoken
@@ -45,10 +45,7 @@ def chat() -> Response:
             line, ChunkEncoder(name, include_usage=asked.include_usage, include_reasoning=asked.include_reasoning)
         )
 
-    def folded(events: Iterable[Event]) -> bytes:
-        return fold(events, name, include_reasoning=asked.include_reasoning)
-
-    return whole(line, folded)
+    return whole(line, partial(fold, model=name, include_reasoning=asked.include_reasoning))
 
 
 def _may_call(asked: ChatRequest) -> bool:

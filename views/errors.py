@@ -5,10 +5,9 @@ from logging import getLogger
 import orjson
 from flask import Flask, Response, g, request
 from gunicorn.http.errors import ParseException
-from werkzeug.exceptions import HTTPException, RequestEntityTooLarge
+from werkzeug.exceptions import HTTPException
 
-from errors import HungUp, InvalidRequest, ProxyError, TooLarge
-from views.api import TOO_LARGE
+from errors import HungUp, InvalidRequest, ProxyError
 
 log = getLogger("thinkline.errors")
 
@@ -47,8 +46,6 @@ def _http(error: HTTPException) -> Response:
     status = error.code or 500
     if status < 400:  # noqa: PLR2004 - a redirect is no failure
         return Response(status=status, headers=dict(error.get_headers()))
-    if isinstance(error, RequestEntityTooLarge):
-        return respond(TooLarge(TOO_LARGE))
     sentences = {
         404: "There is nothing at this path. Chat completions are at /v1/chat/completions; /docs shows the rest.",
         405: "This path does not answer to that method.",

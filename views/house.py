@@ -22,6 +22,7 @@ class House:
     relay: Relay
     watcher: Watcher
     admission: Admission
+    max_body_bytes: int
     show_reasoning: bool = False
     fills_with_tools: bool = False
 

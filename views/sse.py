@@ -1,11 +1,10 @@
 """Answers on their way out: a stream of SSE frames, or one body; and the one log line that tells how it went."""
 
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
 from functools import lru_cache
 from logging import INFO, WARNING, getLogger
 from time import monotonic
-from typing import Any
+from typing import Any, Self
 from urllib.parse import quote
 
 from flask import Response, g, request
@@ -15,6 +14,7 @@ from dispatch.relay import PATIENCE_FOR_WHOLE, Answer, Ask
 from errors import HungUp, ProxyError
 from events import Event
 from schemas.completion import ChunkEncoder
+from views.framework import REQUEST_ID
 from views.house import house
 
 log = getLogger("thinkline.request")
@@ -44,17 +44,18 @@ class Line:
         patience: float = PATIENCE_FOR_WHOLE,
     ) -> None:
         rooms = house()
-        self.call = rooms.relay.call(g.request_id, streams=streams, caller=g.caller, patience=patience)
+        caller, environ = g.caller, request.environ
+        self.call = rooms.relay.call(environ[REQUEST_ID], streams=streams, caller=caller, patience=patience)
         self.answer: Answer = rooms.relay.answer(
             route, ask, self.call, streams=streams, reasoning=reasoning, fills=fills
         )
         self.events: Iterable[Event] = through(self.answer) if through else self.answer
-        self._facts = {"caller": g.caller, **facts} if g.caller else facts
+        self._facts = {"caller": caller, **facts} if caller else facts
         self._ended = False
         self._admission = rooms.admission
         self._admission.attend(self.call)
         self._watcher = rooms.watcher
-        self._watched = rooms.watcher.watch(request.environ, self.call)
+        self._watched = rooms.watcher.watch(environ, self.call)
 
     def end(self, outcome: str, failure: ProxyError | None = None) -> None:
         """Let go of the upstream and of the caller's socket, and report. Only the first end counts."""
@@ -68,24 +69,23 @@ class Line:
         if log.isEnabledFor(level):
             log.log(level, "request", extra={"facts": self._report(outcome, failure)})
 
-    @contextmanager
-    def ends_if_it_fails(self) -> Iterator[None]:
+    def __enter__(self) -> Self:
         """For the time before the response has begun: a failure ends the line, and goes on to become a status."""
-        try:
-            yield
-        except HungUp:
+        return self
+
+    def __exit__(self, _: object, error: BaseException | None, __: object) -> None:
+        if error is None:
+            return
+        if isinstance(error, HungUp):
             if self.call.reason is not None:
                 self.end("failed", self.call.reason)
                 raise self.call.reason from None
             self.end("hung_up")
-            raise
-        except ProxyError as error:
+        elif isinstance(error, ProxyError):
             g.reported = True
             self.end("failed", error)
-            raise
-        except Exception:
+        else:
             self.end("failed", ProxyError("Something went wrong here."))
-            raise
 
     def upstream(self) -> dict[str, str]:
         """The header that names who answers; none while that is open (a stream may begin before)."""
@@ -120,15 +120,17 @@ def _header(name: str) -> str:
 
 def whole(line: Line, fold: Callable[[Iterable[Event]], bytes]) -> Response:
     """One JSON body. Raises what fails."""
-    with line.ends_if_it_fails():
+    with line:
         body = fold(line.events)
+        for _ in line.events:  # to its end, so that the target is known to have answered
+            pass
     line.end("done")
-    return Response(body, mimetype="application/json", headers=line.upstream())
+    return Response(body, content_type="application/json", headers=line.upstream())
 
 
 def stream(line: Line, encoder: ChunkEncoder) -> Response:
     """A stream of frames, once the first event has come (D2). Raises what fails before it."""
-    with line.ends_if_it_fails():
+    with line:
         line.answer.commit()
     headers = {**HEADERS, **line.upstream()}
     response = Response(_frames(line, encoder), mimetype="text/event-stream", headers=headers)

@@ -1,5 +1,5 @@
-"""gunicorn's threaded worker, as Thinkline wants it: errors in JSON, no thread for those who send a byte at a time, and
-an end that lets calls end.
+"""gunicorn's threaded worker, as Thinkline wants it: errors in JSON, no thread for those who send a byte at a time, no
+more threads in use than needed, and an end that lets calls end.
 """
 
 import threading
@@ -13,6 +13,7 @@ from gunicorn.workers.gthread import ThreadWorker
 
 from views.hangup import HEAD_SECONDS
 from views.house import House
+from views.threads import Threads
 
 LAST_WORDS_SECONDS = 1.0
 """How long before the end of GRACEFUL_TIMEOUT the calls that still run are told."""
@@ -34,12 +35,24 @@ class Worker(ThreadWorker):  # type: ignore[misc]
         a thread wait for that, for five seconds.
         """
         if conn.initialized or conn.data_ready:
-            super().enqueue_req(conn)
+            self.tpool.do(partial(self._serve, conn))
             return
         conn.sock.setblocking(False)
         conn.timeout = monotonic() + (HEAD_SECONDS if self.alive else LAST_WORDS_SECONDS)
         self.pending_conns.append(conn)
         self.poller.register(conn.sock, EVENT_READ, partial(self.on_pending_socket_readable, conn))
+
+    def get_thread_pool(self) -> Threads:
+        """Threads that are used as few as possible, in the place of an executor."""
+        return Threads(self.cfg.threads)
+
+    def _serve(self, conn: Any) -> None:
+        """Have a connection's next request served, and gunicorn's own thread told whether another may follow on it."""
+        keep = False
+        try:
+            keep = self.handle(conn)
+        finally:
+            self.method_queue.defer(self.finish_request, conn, _Served(keep))
 
     def handle(self, conn: Any) -> Any:
         """Serve a connection's next request; its head is due."""
@@ -101,6 +114,19 @@ class Worker(ThreadWorker):  # type: ignore[misc]
             client.sendall(status_line + b"\r\n" + head.encode() + body)
         except OSError:
             pass  # who sent it has gone
+
+
+class _Served:
+    """A future as far as gunicorn needs one: a served request, and whether its connection is kept."""
+
+    def __init__(self, keep: bool) -> None:
+        self._keep = keep
+
+    def cancelled(self) -> bool:
+        return False
+
+    def result(self) -> bool:
+        return self._keep
 
 
 class _Page:

@@ -116,9 +116,7 @@ class _SignIn:
             self.done.set()
 
     def wait(self, call: Call, name: str) -> Generator[Silence, None, None]:
-        give_up_by = monotonic() + SIGN_IN_SECONDS
-        for deadline in (call.first_event_by, call.total_by):
-            give_up_by = min(give_up_by, deadline or give_up_by)
+        give_up_by = min(monotonic() + SIGN_IN_SECONDS, call.first_event_by, call.total_by)
         while not self.done.wait(LOOK_SECONDS):
             now = monotonic()
             if call.gone:

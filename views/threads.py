@@ -1,0 +1,81 @@
+"""The worker's threads: of those that are free, the one that was busy last takes the next job."""
+
+import threading
+from collections import deque
+from collections.abc import Callable
+from logging import getLogger
+
+log = getLogger("thinkline.errors")
+
+Job = Callable[[], None]
+
+
+def _nothing() -> None:
+    pass
+
+
+class Threads:
+    """So many threads, all started at once: started one by one on demand, they would hold up the first rush of calls.
+
+    An executor's queue wakes the one that has waited longest: all are used in turn, the memory of each grows, and no
+    cache is warm. Here those are never touched that are more than what goes on at the same time.
+    """
+
+    def __init__(self, count: int) -> None:
+        self._lock = threading.Lock()
+        self._free: list[_Thread] = []
+        self._jobs: deque[Job] = deque()
+        for number in range(count):
+            _Thread(self, f"call-{number}").start()
+
+    def do(self, job: Job) -> None:
+        """Have a thread do it, now if one is free."""
+        with self._lock:
+            if not self._free:
+                self._jobs.append(job)
+                return
+            thread = self._free.pop()
+        thread.wake(job)
+
+    def next(self, thread: "_Thread") -> Job | None:
+        """What that thread is to do now; None when it is free."""
+        with self._lock:
+            if self._jobs:
+                return self._jobs.popleft()
+            self._free.append(thread)
+            return None
+
+    @property
+    def free(self) -> int:
+        """How many have nothing to do."""
+        return len(self._free)
+
+    def shutdown(self, *, wait: bool) -> None:
+        """No more jobs will come, says gunicorn. The threads end with the process, whatever they still do."""
+
+
+class _Thread(threading.Thread):
+    def __init__(self, pool: Threads, name: str) -> None:
+        super().__init__(name=name, daemon=True)
+        self._pool = pool
+        self._job: Job = _nothing
+        self._woken = threading.Lock()
+        self._woken.acquire()
+
+    def wake(self, job: Job) -> None:
+        self._job = job
+        self._woken.release()
+
+    def _handed(self) -> Job:
+        self._woken.acquire()
+        job, self._job = self._job, _nothing
+        return job
+
+    def run(self) -> None:
+        while True:
+            job = self._pool.next(self) or self._handed()
+            try:
+                job()
+            except BaseException:  # whatever it was: the thread is needed for the next one
+                log.exception("a job failed")
+            del job
