@@ -18,7 +18,7 @@ from gunicorn import glogging
 
 import logs
 from app import announce, furnish
-from config import SettingError, Settings
+from config import ROOT, SettingError, Settings
 
 try:
     settings = Settings.load()
@@ -39,9 +39,10 @@ class Logger(glogging.Logger):  # type: ignore[misc]
 
 STALLED_SECONDS = 30
 
-forwarder_headers = ""  # nobody's SCRIPT_NAME is taken
-# Anybody's X-Forwarded-Proto is: the page of documentation shows addresses with https:// behind any proxy that has TLS,
-# and nothing else depends on it.
+# gunicorn is to believe no proxy, neither of SCRIPT_NAME nor of the scheme. Then it need not find out, for each request,
+# whether the sender would be one of those who may tell.
+forwarder_headers = ""
+secure_scheme_headers: dict[str, str] = {}
 forwarded_allow_ips = "*"
 logger_class = Logger
 wsgi_app = "app:create_app()"
@@ -87,6 +88,18 @@ def when_ready(server: Any) -> None:
 def post_request(worker: Any, request: Any, environ: Any, response: Any) -> None:  # noqa: ARG001 - gunicorn counts them
     """What the thread logs from now on is no longer about that request."""
     logs.request_id.set("")
+
+
+def post_fork(server: Any, worker: Any) -> None:  # noqa: ARG001 - gunicorn names them
+    """With RELOAD a new worker is to have the code as it is now: what this process knows of it is forgotten."""
+    if settings.reload:
+        for name, module in list(sys.modules.items()):
+            if _is_ours(Path(getattr(module, "__file__", None) or "/")):
+                del sys.modules[name]
+
+
+def _is_ours(file: Path) -> bool:
+    return file.is_relative_to(ROOT) and "site-packages" not in file.parts
 
 
 def post_worker_init(worker: Any) -> None:

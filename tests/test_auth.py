@@ -3,6 +3,7 @@
 import hmac
 from collections import Counter
 from collections.abc import Callable, Iterator
+from itertools import product
 from typing import Any
 
 import pytest
@@ -188,11 +189,11 @@ def test_the_openai_client_raises_its_own_error(keyed: Served) -> None:
 
 def test_a_key_of_other_letters(serve: Callable[..., Served]) -> None:
     """API_KEY is any text: curl sends it as UTF-8, fetch and requests as Latin-1."""
-    app = serve(API_KEY="schlüssel")
-    for encoding in ("utf-8", "latin-1"):
-        line = "Authorization: Bearer schlüssel".encode(encoding)
+    app = serve(API_KEYS="one:schlüssel,other:voilà")
+    for key, encoding in product(("schlüssel", "voilà"), ("utf-8", "latin-1")):
+        line = f"Authorization: Bearer {key}".encode(encoding)
         request = head(path="/v1/models", method="GET").replace(b"\r\n\r\n", b"\r\n" + line + b"\r\n\r\n")
-        assert exchange(app.port, request, "GET")[0] == 200, encoding
+        assert exchange(app.port, request, "GET")[0] == 200, (key, encoding)
 
 
 @pytest.mark.parametrize("line", [b"Bearer \xff\xfe\xe9", b"Bearer " + b"\xc3\xbc" * 50, b"Bearer \xed\xa0\x80"])

@@ -1,6 +1,8 @@
 """Whatever is sent, the answer is OpenAI's error object with a 4xx: never a 500, never HTML, never silence."""
 
+import http.client
 import json
+import socket
 from collections.abc import Callable, Iterator
 from functools import cache
 from typing import Any
@@ -12,7 +14,7 @@ from openai import APIStatusError, BadRequestError, NotFoundError
 
 from app import create_app
 from config import Settings
-from tests.conftest import Served, environment, served
+from tests.conftest import EVER, Served, environment, served
 from tests.frames import chat_body, completion, post
 from tests.helpers import HI, complaint, exchange, head, refused
 from tests.upstreams import OpenAIUpstream
@@ -417,6 +419,21 @@ def test_a_malformed_chunked_body(line: Served, request_bytes: bytes) -> None:
     status, headers, body = exchange(line.port, request_bytes + head(method="GET", path="/health"))
     complaint(status, headers, body, 400)
     assert headers.get("Connection", "").lower() == "close"
+
+
+@pytest.mark.parametrize(
+    "request_bytes",
+    [chunked(RIGHT, end=b""), chunked(RIGHT[:9], end=b"f"), head(f"Content-Length: {len(RIGHT) + 1}") + RIGHT],
+    ids=["chunked", "chunked, within a chunk", "by length"],
+)
+def test_a_body_that_breaks_off(line: Served, request_bytes: bytes) -> None:
+    """Not a time-out, which clients would repeat."""
+    with socket.create_connection(("127.0.0.1", line.port), EVER) as sock:
+        sock.sendall(request_bytes)
+        sock.shutdown(socket.SHUT_WR)
+        response = http.client.HTTPResponse(sock)
+        response.begin()
+        complaint(response.status, dict(response.getheaders()), response.read(), 400)
 
 
 def test_a_body_that_is_too_large(line: Served) -> None:

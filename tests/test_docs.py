@@ -419,6 +419,14 @@ def test_the_curl_examples_work(app_with, page):
         assert ("-N" in words) == (response.mimetype == "text/event-stream")
 
 
+@pytest.mark.parametrize(
+    ("told", "scheme"), [("https", "https"), ("https,http", "https"), ("http", "http"), ("x", "http")]
+)
+def test_the_page_knows_of_tls_before_it(app_with, told, scheme):
+    headers = {"Host": "voice.example", "X-Forwarded-Proto": told, "X-Forwarded-Ssl": "off"}
+    assert f"{scheme}://voice.example/v1" in app_with(API_KEY="a-secret").get("/docs", headers=headers).text
+
+
 @pytest.fixture
 def heard(app_with):
     """The app on a real port: its address, and the bodies that it gets."""

@@ -1,8 +1,10 @@
 """The whole thing as it is run: gunicorn and `python app.py`, addresses, prefixes, workers, and a start and an end."""
 
+import http.client
 import json
 import os
 import re
+import shutil
 import signal
 import socket
 import subprocess
@@ -24,11 +26,13 @@ SPOKEN = "Good morning."
 
 
 @contextmanager
-def running(log_path: Path, *command: str, port: int, host: str = "127.0.0.1", **settings: object) -> Iterator[Served]:
+def running(
+    log_path: Path, *command: str, port: int, host: str = "127.0.0.1", folder: Path = ROOT, **settings: object
+) -> Iterator[Served]:
     """A server started by this very command, with nothing set but what is said."""
     with log_path.open("wb") as log:
         process = subprocess.Popen(
-            [sys.executable, *command], cwd=ROOT, env=environment(**settings), stdout=log, stderr=subprocess.STDOUT
+            [sys.executable, *command], cwd=folder, env=environment(**settings), stdout=log, stderr=subprocess.STDOUT
         )
     try:
         until(lambda: _listens(host, port) or process.poll() is not None, f"an answer:\n{log_path.read_text()}")
@@ -161,6 +165,45 @@ def test_the_end_does_not_wait_for_ever(serve: Callable[..., Served]) -> None:
         assert sock.recv(4096)
         app.process.send_signal(signal.SIGTERM)
         app.process.wait(EVER)
+
+
+def test_who_is_answered_when_a_worker_is_replaced_is_told(serve: Callable[..., Served]) -> None:
+    """gunicorn ends a worker by itself too: --max-requests, --reload. What its streams say is no cut."""
+    app = serve("--max-requests", "2", DEMO_PACE_MS=100, GRACEFUL_TIMEOUT=1)
+    body = json.dumps(chat_body("say 3000 words", stream=True)).encode()
+    with socket.create_connection(("127.0.0.1", app.port), EVER) as sock:
+        sock.sendall(head(f"Content-Length: {len(body)}") + body)
+        assert sock.recv(4096)
+        post(app.port, chat_body())
+        heard = b""
+        while data := sock.recv(65536):
+            heard += data
+    assert heard.endswith(b"data: [DONE]\n\n\r\n0\r\n\r\n"), heard[-300:]
+    assert b'"code":"server_overloaded"' in heard
+    app.logged("outcome=failed")
+
+
+@pytest.mark.parametrize("reload", [True, False])
+def test_a_change_of_the_source_is_served_with_reload(tmp_path: Path, reload: bool) -> None:
+    copy = shutil.copytree(ROOT, tmp_path / "copy", ignore=shutil.ignore_patterns(".*", "tests", "bench"))
+    port = free_port()
+    settings = {"PORT": port, "RELOAD": reload, "THREADS": 4}
+    with running(tmp_path / "log", "-m", "gunicorn", "app:create_app()", port=port, folder=copy, **settings) as app:
+        assert "There is nothing at this path." in _nothing_there(app)
+        source = copy / "views" / "errors.py"
+        source.write_text(source.read_text().replace("There is nothing at this path.", "Nobody lives here."))
+        if reload:
+            until(lambda: "Nobody lives here." in _nothing_there(app), "the change to be served")
+        else:
+            post(app.port, chat_body())
+            assert "There is nothing at this path." in _nothing_there(app)
+
+
+def _nothing_there(app: Served) -> str:
+    try:
+        return post(app.port, {}, "/v1/nothing")[2].decode()
+    except (OSError, http.client.HTTPException):
+        return ""  # between two workers
 
 
 # workers

@@ -1,9 +1,9 @@
 """The blueprint of everything that wants a key. A view cannot forget to ask for it: the blueprint does."""
 
 from flask import Blueprint, Response, g, request
-from werkzeug.wsgi import get_input_stream
+from werkzeug.wsgi import get_content_length, get_input_stream
 
-from errors import TooLarge, TooSlow
+from errors import InvalidRequest, TooLarge, TooSlow
 from views.admission import Admission
 from views.hangup import BODY_SECONDS
 from views.house import house
@@ -13,6 +13,7 @@ api = Blueprint("api", __name__)
 
 TOO_LARGE = "The body is larger than this server takes (MAX_BODY_BYTES)."
 TOO_SLOW = "The body did not come in time."
+BROKEN_OFF = "The body is shorter than announced."
 
 
 @api.before_request
@@ -46,20 +47,23 @@ def leave(response: Response) -> Response:
 
 
 def read_body() -> bytes:
-    """The request's body. Raises TooLarge, and TooSlow for one that does not come."""
+    """The request's body. Raises TooLarge, TooSlow for one that does not come, InvalidRequest for a part of one."""
     rooms, environ = house(), request.environ
     most = rooms.max_body_bytes
-    announced = environ.get("CONTENT_LENGTH")
-    length = int(announced) if announced else None  # the server has checked it
+    length = get_content_length(environ)
     if length is not None and length > most:
         raise TooLarge(TOO_LARGE)
     try:
         with rooms.watcher.due(environ.get("gunicorn.socket"), BODY_SECONDS) as due:
             body: bytes = get_input_stream(environ).read(most + 1 if length is None else length)
-    except OSError:
-        raise TooSlow(TOO_SLOW) from None
+    except OSError as error:
+        if due.late or isinstance(error, (BlockingIOError, TimeoutError)):
+            raise TooSlow(TOO_SLOW) from None
+        raise InvalidRequest(BROKEN_OFF) from None
     if due.late:
         raise TooSlow(TOO_SLOW)
     if len(body) > most:
         raise TooLarge(TOO_LARGE)
+    if length is not None and len(body) < length:
+        raise InvalidRequest(BROKEN_OFF)
     return body

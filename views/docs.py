@@ -46,7 +46,10 @@ def style() -> Response:
 
 def _address() -> str:
     """Where the caller found us, unless the Host header is odd: it ends up in commands that people copy."""
-    return request.host_url.rstrip("/") if SANE_HOST.fullmatch(request.host) else FALLBACK
+    if not SANE_HOST.fullmatch(request.host):
+        return FALLBACK
+    through_tls = request.headers.get("X-Forwarded-Proto", "").partition(",")[0].strip() == "https"
+    return f"{'https' if through_tls else request.scheme}://{request.host}"
 
 
 def pretty(value: Any, width: int = 88, indent: str = "") -> str:

@@ -13,6 +13,7 @@ from gunicorn.workers.gthread import ThreadWorker
 
 from views.hangup import HEAD_SECONDS
 from views.house import House
+from views.memory import keep_trimmed
 from views.threads import Threads
 
 LAST_WORDS_SECONDS = 1.0
@@ -68,6 +69,13 @@ class Worker(ThreadWorker):  # type: ignore[misc]
         if due is not None:
             due.came()
         return super().handle_request(req, conn)
+
+    def run(self) -> None:
+        """Serve until the worker is to end; whoever is still answered then is told so."""
+        keep_trimmed()
+        super().run()
+        if self._house is not None:
+            self._house.admission.drain(0, LAST_WORDS_SECONDS / 2)
 
     def handle_exit(self, sig: int, frame: Any) -> None:
         """SIGTERM: take no new calls, let those that run end, then stop.
