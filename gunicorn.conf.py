@@ -39,7 +39,7 @@ class Logger(glogging.Logger):  # type: ignore[misc]
 
 STALLED_SECONDS = 30
 
-# gunicorn is to believe no proxy, neither of SCRIPT_NAME nor of the scheme. Then it need not find out, for each request,
+# gunicorn is to believe no proxy, neither of SCRIPT_NAME nor of the scheme. Then it need not find out, each time,
 # whether the sender would be one of those who may tell.
 forwarder_headers = ""
 secure_scheme_headers: dict[str, str] = {}

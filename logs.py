@@ -21,6 +21,7 @@ logging._srcfile = None  # noqa: SLF001 - the way that page names
 TRACE = 5
 logging.addLevelName(TRACE, "TRACE")
 
+
 request_id: ContextVar[str] = ContextVar("request_id", default="")
 
 CREDENTIALS = re.compile(r"([Bb]earer\s+|\b(?:sk|gsk|xai|pplx|r8|hf)[-_])[A-Za-z0-9._~+/=*-]{6,}")
@@ -112,11 +113,12 @@ class _Lines(logging.Formatter):
         return CREDENTIALS.sub(r"\1***", text) if CREDENTIAL_HINTS.search(text) else text
 
     def _facts(self, record: logging.LogRecord) -> dict[str, Any]:
-        facts: dict[str, Any] = {}
-        if identifier := request_id.get():
-            facts["request_id"] = identifier
+        identifier = request_id.get()
         told = getattr(record, "facts", {})
-        facts.update(told if self._is_harmless(told.values()) else self._masked(told))
+        harmless = self._is_harmless(told.values())
+        facts = {"request_id": identifier, **told} if identifier else dict(told)
+        if not harmless:
+            facts = self._masked(facts)
         if (payload := getattr(record, "payload", None)) is not None:
             facts["payload"] = self._without_secrets(readable(payload))
         if record.exc_info:

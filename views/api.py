@@ -1,49 +1,59 @@
 """The blueprint of everything that wants a key. A view cannot forget to ask for it: the blueprint does."""
 
+from collections.abc import Callable
+from functools import wraps
+from typing import Any
+
 from flask import Blueprint, Response, g, request
 from werkzeug.wsgi import get_content_length, get_input_stream
 
 from errors import InvalidRequest, TooLarge, TooSlow
-from views.admission import Admission
 from views.hangup import BODY_SECONDS
 from views.house import house
 
-api = Blueprint("api", __name__)
-
+View = Callable[..., Response]
 
 TOO_LARGE = "The body is larger than this server takes (MAX_BODY_BYTES)."
 TOO_SLOW = "The body did not come in time."
 BROKEN_OFF = "The body is shorter than announced."
 
 
-@api.before_request
-def admit() -> None:
-    """Know who calls, or refuse; and take the request in, if it is work and there are not too many.
+def _admitted(view: View) -> View:
+    """The view, for who may call; what is work, for as many at a time as there may be, and a stream to its last byte.
 
-    Preflights carry no key. Raises NotAuthorized and Overloaded.
+    Raises NotAuthorized and Overloaded. Preflights, which carry no key, never come here.
     """
-    environ = request.environ
-    method = environ["REQUEST_METHOD"]
-    if method == "OPTIONS":
-        return
-    rooms = house()
-    g.caller = rooms.guard.caller(environ)
-    if method == "POST":
+
+    @wraps(view)
+    def answer(**values: Any) -> Response:
+        rooms, environ = house(), request.environ
+        g.caller = rooms.guard.caller(environ)
+        if environ["REQUEST_METHOD"] != "POST":
+            return view(**values)
         rooms.admission.enter()
-        g.admitted = rooms.admission
-
-
-@api.after_request
-def leave(response: Response) -> Response:
-    """A request has left when it is answered; a stream, when its last byte is out."""
-    admission: Admission | None = g.pop("admitted", None)
-    if admission is None:
+        try:
+            response = view(**values)
+        except BaseException:
+            rooms.admission.leave()
+            raise
+        if response.is_streamed:
+            response.call_on_close(rooms.admission.leave)
+        else:
+            rooms.admission.leave()
         return response
-    if response.is_streamed:
-        response.call_on_close(admission.leave)
-    else:
-        admission.leave()
-    return response
+
+    return answer
+
+
+class Api(Blueprint):
+    """A blueprint whose views are all admitted."""
+
+    def add_url_rule(self, rule: str, endpoint: Any = None, view_func: Any = None, *rest: Any, **options: Any) -> None:
+        """Flask's, with a guard before the view."""
+        super().add_url_rule(rule, endpoint, view_func and _admitted(view_func), *rest, **options)
+
+
+api = Api("api", __name__)
 
 
 def read_body() -> bytes:

@@ -16,6 +16,7 @@ from typing import Any, Self
 
 from dispatch.relay import Call
 
+HAS_EPOLL = hasattr(select, "epoll")
 LEFT = getattr(select, "POLLRDHUP", 0) | select.POLLHUP | select.POLLERR
 LEFT_ONCE = getattr(select, "EPOLLRDHUP", 0) | getattr(select, "EPOLLONESHOT", 0)
 
@@ -73,7 +74,7 @@ class Watcher:
     def watch(self, environ: Mapping[str, Any], call: Call) -> int | None:
         """Hang the call up when its caller leaves. Returns what `unwatch` takes."""
         sock = environ.get("gunicorn.socket")
-        if sock is None or not hasattr(select, "epoll"):
+        if sock is None or not HAS_EPOLL:
             return None
         descriptor: int = sock.fileno()
         epoll = self._epoll or self._start()
@@ -91,7 +92,7 @@ class Watcher:
 
     def due(self, sock: socket.socket | None, seconds: float) -> Due:
         """Within this block the caller is to send something; who takes longer is heard no further."""
-        if self._epoll is None and sock is not None and hasattr(select, "epoll"):
+        if self._epoll is None and sock is not None and HAS_EPOLL:
             self._start()
         return Due(sock, seconds, self._due)
 

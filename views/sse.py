@@ -87,9 +87,11 @@ class Line:
         else:
             self.end("failed", ProxyError("Something went wrong here."))
 
-    def upstream(self) -> dict[str, str]:
-        """The header that names who answers; none while that is open (a stream may begin before)."""
-        return {"x-upstream": _header(self.answer.target.name)} if self.answer.first_event is not None else {}
+    def sign(self, response: Response) -> Response:
+        """Put on the header that names who answers; none while that is open (a stream may begin before)."""
+        if self.answer.first_event is not None:
+            response.headers["x-upstream"] = _header(self.answer.target.name)
+        return response
 
     def _report(self, outcome: str, failure: ProxyError | None) -> dict[str, Any]:
         """Who answered, how fast, how much, and how it ended (F1)."""
@@ -101,9 +103,10 @@ class Line:
             "status": failure.status if failure else STATUSES[outcome],
             "outcome": outcome,
             "attempts": answer.attempts,
-            **({"hedged": True} if answer.hedged else {}),
             "duration_ms": round((monotonic() - self.call.started) * 1000, 1),
         }
+        if answer.hedged:
+            facts["hedged"] = True
         if answer.first_event is not None:
             facts["ttft_ms"] = round(answer.first_event * 1000, 1)
         if answer.usage is not None:
@@ -125,15 +128,14 @@ def whole(line: Line, fold: Callable[[Iterable[Event]], bytes]) -> Response:
         for _ in line.events:  # to its end, so that the target is known to have answered
             pass
     line.end("done")
-    return Response(body, content_type="application/json", headers=line.upstream())
+    return line.sign(Response(body, content_type="application/json"))
 
 
 def stream(line: Line, encoder: ChunkEncoder) -> Response:
     """A stream of frames, once the first event has come (D2). Raises what fails before it."""
     with line:
         line.answer.commit()
-    headers = {**HEADERS, **line.upstream()}
-    response = Response(_frames(line, encoder), mimetype="text/event-stream", headers=headers)
+    response = line.sign(Response(_frames(line, encoder), mimetype="text/event-stream", headers=HEADERS))
     # Whoever leaves early, even before the first byte, is noticed here: a generator not begun runs no `finally`.
     response.call_on_close(lambda: line.end("hung_up"))
     return response
