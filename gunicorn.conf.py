@@ -107,6 +107,8 @@ def post_worker_init(worker: Any) -> None:
     for listener in worker.sockets:
         for option in (socket.SO_RCVTIMEO, socket.SO_SNDTIMEO):
             listener.sock.setsockopt(socket.SOL_SOCKET, option, struct.pack("ll", STALLED_SECONDS, 0))
-    # What is there by now stays: a full collection need not look at it again, and hold up every line for that long.
+    # What is there by now stays: a full collection need not look at it again, and hold up every line for that long. And
+    # hundreds of calls under way are no reason to look for garbage: it is looked for after more of it than they are.
     gc.collect()
     gc.freeze()
+    gc.set_threshold(10_000, 10, 10)

@@ -125,7 +125,7 @@ class Answer:
             pair = (self._attempts(first, self._call.child()), self._attempts(second, self._call.child()))
             yield Race(pair, hedge_after, self._call)
         for at in left:
-            if self._within(at) < inf or self._filler_by < inf:
+            if self._filler_by < inf or self._within(at) < inf:
                 yield Race([self._attempts(at, self._call.child())], inf, self._call)
             else:
                 yield self._attempts(at, self._call)

@@ -121,6 +121,17 @@ def _header(name: str) -> str:
     return quote(name, safe="/:@.<>#+ ")
 
 
+class Whole(Response):
+    """One body. Werkzeug would copy its headers and wrap it, to find out what is known of it: how long it is, and that
+    there is nothing to close.
+    """
+
+    def __call__(self, environ: Any, start_response: Callable[..., Any]) -> list[bytes]:
+        """Send it."""
+        start_response(self.status, self.headers.to_wsgi_list())
+        return [self.data]
+
+
 def whole(line: Line, fold: Callable[[Iterable[Event]], bytes]) -> Response:
     """One JSON body. Raises what fails."""
     with line:
@@ -128,7 +139,7 @@ def whole(line: Line, fold: Callable[[Iterable[Event]], bytes]) -> Response:
         for _ in line.events:  # to its end, so that the target is known to have answered
             pass
     line.end("done")
-    return line.sign(Response(body, content_type="application/json"))
+    return line.sign(Whole(body, content_type="application/json"))
 
 
 def stream(line: Line, encoder: ChunkEncoder) -> Response:

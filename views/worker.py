@@ -23,8 +23,6 @@ LAST_WORDS_SECONDS = 1.0
 class Worker(ThreadWorker):  # type: ignore[misc]
     """gthread, with what this file's head says."""
 
-    _of_this_thread = threading.local()
-
     @property
     def _house(self) -> House | None:
         """None while the app is not loaded, and where it could not be (RELOAD after a mistake)."""
@@ -60,14 +58,13 @@ class Worker(ThreadWorker):  # type: ignore[misc]
         house = self._house
         if house is None:
             return super().handle(conn)
-        with house.watcher.due(conn.sock, HEAD_SECONDS) as self._of_this_thread.due:
+        with house.watcher.due(conn.sock, HEAD_SECONDS) as conn.due:
             return super().handle(conn)
 
     def handle_request(self, req: Any, conn: Any) -> Any:
         """The head has come."""
-        due = getattr(self._of_this_thread, "due", None)
-        if due is not None:
-            due.came()
+        if self._house is not None:
+            conn.due.came()
         return super().handle_request(req, conn)
 
     def run(self) -> None:
