@@ -63,9 +63,11 @@ def read_body() -> bytes:
     length = get_content_length(environ)
     if length is not None and length > most:
         raise TooLarge(TOO_LARGE)
+    # gunicorn says that its stream has an end; with another server's, Werkzeug knows what to do.
+    stream = environ["wsgi.input"] if "wsgi.input_terminated" in environ else get_input_stream(environ)
     try:
         with rooms.watcher.due(environ.get("gunicorn.socket"), BODY_SECONDS) as due:
-            body: bytes = get_input_stream(environ).read(most + 1 if length is None else length)
+            body: bytes = stream.read(most + 1 if length is None else length)
     except OSError as error:
         if due.late or isinstance(error, (BlockingIOError, TimeoutError)):
             raise TooSlow(TOO_SLOW) from None

@@ -23,11 +23,13 @@ LAST_WORDS_SECONDS = 1.0
 class Worker(ThreadWorker):  # type: ignore[misc]
     """gthread, with what this file's head says."""
 
-    @property
-    def _house(self) -> House | None:
-        """None while the app is not loaded, and where it could not be (RELOAD after a mistake)."""
-        house: House | None = getattr(self.wsgi, "extensions", {}).get("thinkline")
-        return house
+    _house: House | None = None
+    """None while the app is not loaded, and where it could not be (RELOAD after a mistake)."""
+
+    def load_wsgi(self) -> None:
+        """Load the app, whose house this is."""
+        super().load_wsgi()
+        self._house = getattr(self.wsgi, "extensions", {}).get("thinkline")
 
     def enqueue_req(self, conn: Any) -> None:
         """Have a thread serve a connection: once it says something, also when it is new. gunicorn's own way is to have
