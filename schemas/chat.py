@@ -117,6 +117,8 @@ TYPES: Mapping[str, tuple[type, ...]] = {
     "speech": (bool,),
 }
 """The flat check's types; () sends a request with that key to the schema."""
+VAST = 2**63
+"""So do numbers from here on: the schema has a bound for each kind."""
 
 _schema = ChatSchema()
 
@@ -155,6 +157,8 @@ def plainly_right(body: Mapping[str, Any]) -> bool:
         types = TYPES.get(key)
         if types is not None:
             if type(value) not in types or (key == "model" and len(value) > NAME_CHARACTERS):
+                return False
+            if isinstance(value, (int, float)) and not abs(value) < VAST:
                 return False
         elif key == "messages":
             if type(value) is not list or not value or not all(map(_message_is_right, value)):

@@ -263,6 +263,8 @@ def accepted(body: dict[str, Any]) -> bool:
 @example({"messages": [{"role": []}]})
 @example({"messages": [{"role": {}}]})
 @example({"messages": HI, "stop": ["a", 1]})
+@example({"messages": HI, "temperature": 1e300})
+@example({"messages": HI, "seed": 2**63})
 @example({"messages": HI, "stream_options": {"include_usage": None}})
 def test_what_is_plainly_right_is_right(body: dict[str, Any]) -> None:
     """The flat check never lets through what the schema would refuse (nor what it cannot judge itself)."""
