@@ -21,7 +21,6 @@ logging._srcfile = None  # noqa: SLF001 - the way that page names
 TRACE = 5
 logging.addLevelName(TRACE, "TRACE")
 
-
 request_id: ContextVar[str] = ContextVar("request_id", default="")
 
 CREDENTIALS = re.compile(r"([Bb]earer\s+|\b(?:sk|gsk|xai|pplx|r8|hf)[-_])[A-Za-z0-9._~+/=*-]{6,}")
@@ -115,9 +114,8 @@ class _Lines(logging.Formatter):
     def _facts(self, record: logging.LogRecord) -> dict[str, Any]:
         identifier = request_id.get()
         told = getattr(record, "facts", {})
-        harmless = self._is_harmless(told.values())
         facts = {"request_id": identifier, **told} if identifier else dict(told)
-        if not harmless:
+        if not self._is_harmless(told.values()):
             facts = self._masked(facts)
         if (payload := getattr(record, "payload", None)) is not None:
             facts["payload"] = self._without_secrets(readable(payload))

@@ -41,8 +41,8 @@ class Follower:
             self._changed()
         except ValueError as error:
             log.error("%s; the last good one stays in use", error)  # noqa: TRY400 - the message says it all
-        except Exception:
-            log.exception("what has changed cannot be taken in")  # a fault of our own must not end the following
+        except Exception:  # a fault of our own must not end the following
+            log.exception("what has changed cannot be taken in")
 
     def _run(self) -> None:
         while not self._ended.wait(LOOK_SECONDS):

@@ -129,7 +129,7 @@ class ModelList:
         while not self._stopped.is_set():
             try:
                 self.refresh_once()
-            except Exception:
+            except Exception:  # a fault of our own must not end the following
                 log.exception("the model list could not be taken over")
             pause, again = (min(again, self._refresh), again * 2) if self.problem else (self._refresh, AGAIN_SECONDS)
             # So that many do not ask at the same moment.

@@ -147,7 +147,7 @@ class SqliteState(_Forgetful):
                     pass  # another process is about it; the file remembers
                 opened.execute("PRAGMA synchronous = NORMAL")
                 opened.executescript(SCHEMA)
-            except BaseException:
+            except BaseException:  # a connection that nobody knows of is never closed
                 opened.close()
                 raise
             self._opened = opened

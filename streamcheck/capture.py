@@ -242,7 +242,7 @@ def _connected(url: str, timeout: float) -> socket.socket:
             return sock
         try:
             return _tls().wrap_socket(sock, server_hostname=parts.hostname)
-        except BaseException:
+        except BaseException:  # a socket that nobody knows of is never closed
             sock.close()
             raise
     except (OSError, UnicodeError) as error:

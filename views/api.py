@@ -33,7 +33,7 @@ def _admitted(view: View) -> View:
         rooms.admission.enter()
         try:
             response = view(**values)
-        except BaseException:
+        except BaseException:  # whatever it was, the place is free again
             rooms.admission.leave()
             raise
         if response.is_streamed:

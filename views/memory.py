@@ -9,7 +9,7 @@ TRIM_SECONDS = 20.0
 
 
 def keep_trimmed() -> None:
-    """Ask for it now and then, where there is a glibc. It takes some milliseconds, and holds up nobody meanwhile."""
+    """Ask for it now and then, where there is a glibc. Python goes on meanwhile."""
     trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
     if trim is not None:
         threading.Thread(target=_run, args=(trim,), name="memory", daemon=True).start()

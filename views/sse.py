@@ -126,10 +126,10 @@ class Whole(Response):
     there is nothing to close.
     """
 
-    def __call__(self, environ: Any, start_response: Callable[..., Any]) -> list[bytes]:
+    def __call__(self, environ: Any, start_response: Callable[..., Any]) -> Any:
         """Send it."""
         start_response(self.status, self.headers.to_wsgi_list())
-        return [self.data]
+        return self.response
 
 
 def whole(line: Line, fold: Callable[[Iterable[Event]], bytes]) -> Response:
@@ -168,8 +168,7 @@ def _frames(line: Line, encoder: ChunkEncoder) -> Iterator[bytes]:
     except ProxyError as error:
         line.end("failed", error)
         yield encoder.error(error)
-    except Exception:
-        # The headers are out: even a fault of our own must reach the caller as a frame, not as a cut.
+    except Exception:  # the headers are out: even a fault of our own must reach the caller as a frame, not as a cut
         log.exception("unexpected failure in a stream")
         failure = ProxyError("Something went wrong here.")
         line.end("failed", failure)

@@ -164,7 +164,7 @@ class Service:
             raise self._unreachable(error, asked) from error
         try:
             yield from accepted(reply, lambda *answer: failure(self.name, asked.about, *answer))
-        except BaseException:
+        except BaseException:  # who asked has no reply yet that could be closed
             reply.close()
             raise
         finally:
