@@ -340,6 +340,20 @@ def test_upstream_credentials_are_masked(lines: Served, upstream_server: OpenAIU
     assert not re.search("sk-upstream-secret|abcdef123456|sk-proj-abc", lines.log())
 
 
+@pytest.mark.parametrize("formatter", [TextLines, JsonLines])
+@pytest.mark.parametrize("start", ["Bearer ", "sk-", "sk-proj-", "gsk_", "xai-", "xai_", "pplx-", "r8_", "hf_", "hf-"])
+def test_what_looks_like_a_key_is_masked(formatter: type[logging.Formatter], start: str) -> None:
+    """Nobody's setting, but a caller's or a provider's, in a message or a fact."""
+    for message, facts in (("said %s", {}), ("said", {"said": f"the key {start}abcdef123456"})):
+        record = logging.LogRecord(
+            "thinkline", logging.INFO, "", 0, message, (f"{start}abcdef123456",) * (not facts), None
+        )
+        record.facts = facts
+        line = formatter().format(record)
+        assert "abcdef" not in line
+        assert "***" in line
+
+
 def test_keys_of_the_models_file_are_masked(
     serve: Callable[..., Served], upstream: OpenAIUpstream, tmp_path: Path
 ) -> None:
