@@ -1,21 +1,56 @@
 """The blueprint of everything that wants a key. A view cannot forget to ask for it: the blueprint does."""
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import wraps
 from typing import Any
 
-from flask import Blueprint, Response, g, request
+from flask import Blueprint, Response, request
 from werkzeug.wsgi import get_content_length, get_input_stream
 
 from errors import InvalidRequest, TooLarge, TooSlow
 from views.hangup import BODY_SECONDS
-from views.house import house
-
-View = Callable[..., Response]
+from views.house import House, house
 
 TOO_LARGE = "The body is larger than this server takes (MAX_BODY_BYTES)."
 TOO_SLOW = "The body did not come in time."
 BROKEN_OFF = "The body is shorter than announced."
+
+
+@dataclass(slots=True)
+class Incoming:
+    """A request that was let in: who serves it, its WSGI environ, and the name of its key, "" without keys."""
+
+    house: House
+    environ: dict[str, Any]
+    caller: str
+
+    def body(self) -> bytes:
+        """Its body. Raises TooLarge, TooSlow for one that does not come, InvalidRequest for a part of one."""
+        environ, most = self.environ, self.house.max_body_bytes
+        length = get_content_length(environ)
+        if length is not None and length > most:
+            raise TooLarge(TOO_LARGE)
+        # gunicorn says that its stream has an end; with another server's, Werkzeug knows what to do.
+        stream = environ["wsgi.input"] if "wsgi.input_terminated" in environ else get_input_stream(environ)
+        try:
+            with self.house.watcher.due(environ.get("gunicorn.socket"), BODY_SECONDS) as due:
+                body: bytes = stream.read(most + 1 if length is None else length)
+        except OSError as error:
+            if due.late or isinstance(error, (BlockingIOError, TimeoutError)):
+                raise TooSlow(TOO_SLOW) from None
+            raise InvalidRequest(BROKEN_OFF) from None
+        if due.late:
+            raise TooSlow(TOO_SLOW)
+        if len(body) > most:
+            raise TooLarge(TOO_LARGE)
+        if length is not None and len(body) < length:
+            raise InvalidRequest(BROKEN_OFF)
+        return body
+
+
+View = Callable[..., Response]
+"""Is called with an Incoming, and with what its path holds."""
 
 
 def _admitted(view: View) -> View:
@@ -27,12 +62,12 @@ def _admitted(view: View) -> View:
     @wraps(view)
     def answer(**values: Any) -> Response:
         rooms, environ = house(), request.environ
-        g.caller = rooms.guard.caller(environ)
+        incoming = Incoming(rooms, environ, rooms.guard.caller(environ))
         if environ["REQUEST_METHOD"] != "POST":
-            return view(**values)
+            return view(incoming, **values)
         rooms.admission.enter()
         try:
-            response = view(**values)
+            response = view(incoming, **values)
         except BaseException:  # whatever it was, the place is free again
             rooms.admission.leave()
             raise
@@ -54,28 +89,3 @@ class Api(Blueprint):
 
 
 api = Api("api", __name__)
-
-
-def read_body() -> bytes:
-    """The request's body. Raises TooLarge, TooSlow for one that does not come, InvalidRequest for a part of one."""
-    rooms, environ = house(), request.environ
-    most = rooms.max_body_bytes
-    length = get_content_length(environ)
-    if length is not None and length > most:
-        raise TooLarge(TOO_LARGE)
-    # gunicorn says that its stream has an end; with another server's, Werkzeug knows what to do.
-    stream = environ["wsgi.input"] if "wsgi.input_terminated" in environ else get_input_stream(environ)
-    try:
-        with rooms.watcher.due(environ.get("gunicorn.socket"), BODY_SECONDS) as due:
-            body: bytes = stream.read(most + 1 if length is None else length)
-    except OSError as error:
-        if due.late or isinstance(error, (BlockingIOError, TimeoutError)):
-            raise TooSlow(TOO_SLOW) from None
-        raise InvalidRequest(BROKEN_OFF) from None
-    if due.late:
-        raise TooSlow(TOO_SLOW)
-    if len(body) > most:
-        raise TooLarge(TOO_LARGE)
-    if length is not None and len(body) < length:
-        raise InvalidRequest(BROKEN_OFF)
-    return body

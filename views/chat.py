@@ -4,26 +4,25 @@ from dataclasses import replace
 from functools import partial
 from logging import getLogger
 
-from flask import Response, request
+from flask import Response
 
 from dispatch.catalogue import Route
 from events import ChatRequest
 from schemas.chat import load_chat
 from schemas.completion import ChunkEncoder, fold
 from schemas.speech import spoken
-from views.api import api, read_body
-from views.house import house
+from views.api import Incoming, api
 from views.sse import Line, stream, whole
 
 log = getLogger("thinkline.chat")
 
 
 @api.post("/chat/completions")
-def chat() -> Response:
+def chat(incoming: Incoming) -> Response:
     """Answer a conversation, word by word or whole."""
-    rooms = house()
-    session_id = request.environ.get("HTTP_X_SESSION_ID", "")
-    asked = load_chat(read_body(), show_reasoning=rooms.show_reasoning, session_id=session_id)
+    rooms = incoming.house
+    session_id = incoming.environ.get("HTTP_X_SESSION_ID", "")
+    asked = load_chat(incoming.body(), show_reasoning=rooms.show_reasoning, session_id=session_id)
     route = rooms.catalogue.chat_route(asked)
     log.log(5, "asked", extra={"payload": asked.body})
     fills = asked.stream and bool(route.filler) and (rooms.fills_with_tools or not _may_call(asked))
@@ -31,6 +30,7 @@ def chat() -> Response:
     if fills or aloud:
         asked = replace(asked, rebuild=True)
     line = Line(
+        incoming,
         route,
         lambda target, call: target.provider.chat(asked, target, call),
         {"path": "chat", "model": asked.model, "stream": asked.stream},

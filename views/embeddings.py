@@ -7,18 +7,17 @@ from flask import Response
 from errors import UpstreamDown
 from events import Event, Vectors
 from schemas.embeddings import embeddings_body, load_embeddings
-from views.api import api, read_body
-from views.house import house
+from views.api import Incoming, api
 from views.sse import Line, whole
 
 
 @api.post("/embeddings")
-def embeddings() -> Response:
+def embeddings(incoming: Incoming) -> Response:
     """Turn texts into vectors."""
-    asked = load_embeddings(read_body())
-    route = house().catalogue.route(asked.model, asked.provider)
+    asked = load_embeddings(incoming.body())
+    route = incoming.house.catalogue.route(asked.model, asked.provider)
     facts = {"path": "embeddings", "model": asked.model, "inputs": len(asked.inputs)}
-    line = Line(route, lambda target, call: target.provider.embed(asked, target, call), facts, streams=False)
+    line = Line(incoming, route, lambda target, call: target.provider.embed(asked, target, call), facts, streams=False)
 
     def body(events: Iterable[Event]) -> bytes:
         for event in events:

@@ -8,18 +8,18 @@ from dispatch.relay import PATIENCE_FOR_IMAGES
 from errors import UpstreamDown
 from events import Event, Images
 from schemas.images import images_body, load_images
-from views.api import api, read_body
-from views.house import house
+from views.api import Incoming, api
 from views.sse import Line, whole
 
 
 @api.post("/images/generations")
-def images() -> Response:
+def images(incoming: Incoming) -> Response:
     """Make pictures from a prompt."""
-    asked = load_images(read_body())
-    route = house().catalogue.images_route(asked.model, asked.provider)
+    asked = load_images(incoming.body())
+    route = incoming.house.catalogue.images_route(asked.model, asked.provider)
     facts = {"path": "images", "model": asked.model, "images": asked.n}
     line = Line(
+        incoming,
         route,
         lambda target, call: target.provider.images(asked, target, call),
         facts,

@@ -6,21 +6,20 @@ import orjson
 from flask import Response, jsonify
 
 from dispatch.models import Model
-from views.api import api
-from views.house import house
+from views.api import Incoming, api
 
 
 @api.get("/models")
-def models() -> Response:
+def models(incoming: Incoming) -> Response:
     """List the models that can be called."""
-    listed = {"object": "list", "data": [_row(model) for model in house().models.all()]}
+    listed = {"object": "list", "data": [_row(model) for model in incoming.house.models.all()]}
     return Response(orjson.dumps(listed), mimetype="application/json")
 
 
 @api.get("/models/<path:identifier>")
-def model(identifier: str) -> Response:
+def model(incoming: Incoming, identifier: str) -> Response:
     """Show one model; ids may hold slashes."""
-    return jsonify(_row(house().models.one(identifier)))
+    return jsonify(_row(incoming.house.models.one(identifier)))
 
 
 def _row(model: Model) -> dict[str, Any]:

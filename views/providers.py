@@ -2,14 +2,13 @@
 
 from flask import Response, jsonify
 
-from views.api import api
-from views.house import house
+from views.api import Incoming, api
 
 
 @api.get("/providers")
-def providers() -> Response:
+def providers(incoming: Incoming) -> Response:
     """List the providers: which can be used, what the others lack, and whose breakers are open."""
-    rooms = house()
+    rooms = incoming.house
     rows = rooms.catalogue.listing()
     for row in rows:
         if states := rooms.relay.breakers.states(row["name"]):

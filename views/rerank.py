@@ -7,18 +7,17 @@ from flask import Response
 from errors import UpstreamDown
 from events import Event, Ranks
 from schemas.rerank import load_rerank, rerank_body
-from views.api import api, read_body
-from views.house import house
+from views.api import Incoming, api
 from views.sse import Line, whole
 
 
 @api.post("/rerank")
-def rerank() -> Response:
+def rerank(incoming: Incoming) -> Response:
     """Put documents in order of their relevance to a query."""
-    asked, return_documents = load_rerank(read_body())
-    route = house().catalogue.route(asked.model, asked.provider)
+    asked, return_documents = load_rerank(incoming.body())
+    route = incoming.house.catalogue.route(asked.model, asked.provider)
     facts = {"path": "rerank", "model": asked.model, "documents": len(asked.documents)}
-    line = Line(route, lambda target, call: target.provider.rerank(asked, target, call), facts, streams=False)
+    line = Line(incoming, route, lambda target, call: target.provider.rerank(asked, target, call), facts, streams=False)
 
     def body(events: Iterable[Event]) -> bytes:
         for event in events:

@@ -7,15 +7,15 @@ from time import monotonic
 from typing import Any, Self
 from urllib.parse import quote
 
-from flask import Response, g, request
+from flask import Response, g
 
 from dispatch.catalogue import Route
 from dispatch.relay import PATIENCE_FOR_WHOLE, Answer, Ask
 from errors import HungUp, ProxyError
 from events import Event
 from schemas.completion import ChunkEncoder
+from views.api import Incoming
 from views.framework import REQUEST_ID
-from views.house import house
 
 log = getLogger("thinkline.request")
 
@@ -33,6 +33,7 @@ class Line:
 
     def __init__(
         self,
+        incoming: Incoming,
         route: Route,
         ask: Ask,
         facts: dict[str, Any],
@@ -43,8 +44,7 @@ class Line:
         through: Callable[[Iterable[Event]], Iterator[Event]] | None = None,
         patience: float = PATIENCE_FOR_WHOLE,
     ) -> None:
-        rooms = house()
-        caller, environ = g.caller, request.environ
+        rooms, caller, environ = incoming.house, incoming.caller, incoming.environ
         self.call = rooms.relay.call(environ[REQUEST_ID], streams=streams, caller=caller, patience=patience)
         self.answer: Answer = rooms.relay.answer(
             route, ask, self.call, streams=streams, reasoning=reasoning, fills=fills
