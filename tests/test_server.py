@@ -12,6 +12,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from email.utils import parsedate_to_datetime
 from pathlib import Path
 
 import pytest
@@ -239,6 +240,40 @@ def test_a_worker_that_dies_is_replaced(serve: Callable[..., Served]) -> None:
     os.kill(worker, signal.SIGKILL)
     until(lambda: app.workers and worker not in app.workers and _answers(app.port), "another worker")
     assert talk(app) == SPOKEN
+
+
+# what goes over the wire
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_the_first_words_come_with_the_head(serve: Callable[..., Served], stream: bool) -> None:
+    """B1: in one packet, for each request of a connection."""
+    request = json.dumps(chat_body(f"say: {SPOKEN}", stream=stream)).encode()
+    with socket.create_connection(("127.0.0.1", serve(DEMO_PACE_MS=0).port), EVER) as sock:
+        for _ in range(20):
+            sock.sendall(head(f"Content-Length: {len(request)}") + request)
+            lines, _, words = sock.recv(65536).partition(b"\r\n\r\n")
+            assert lines.startswith(b"HTTP/1.1 200 OK\r\n")
+            assert b"\r\nConnection: keep-alive\r\n" in lines
+            date = re.search(rb"\r\nDate: ([^\r]+ GMT)\r\n", lines)
+            assert date
+            assert abs(parsedate_to_datetime(date[1].decode()).timestamp() - time.time()) < EVER
+            assert words
+            while not words.endswith(b"0\r\n\r\n" if stream else b"}"):
+                words += sock.recv(65536)
+            assert b"Good" in words
+
+
+@pytest.mark.parametrize("chunked", [False, True])
+@pytest.mark.parametrize("body", [b"", b"GET /nothing HTTP/1.1\r\nHost: localhost\r\n\r\n", b" " * 5000])
+def test_a_body_that_no_view_reads_is_no_request(serve: Callable[..., Served], body: bytes, chunked: bool) -> None:
+    """What is left of it is thrown away."""
+    connection = http.client.HTTPConnection("127.0.0.1", serve().port, timeout=EVER)
+    for _ in range(3):
+        connection.request("GET", "/health", iter([body]) if chunked else body, encode_chunked=chunked)
+        response = connection.getresponse()
+        assert (response.status, response.read()) == (200, b'{"status":"ok"}\n')
+    connection.close()
 
 
 # paths
