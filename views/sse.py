@@ -96,10 +96,11 @@ class Line:
     def _report(self, outcome: str, failure: ProxyError | None) -> dict[str, Any]:
         """Who answered, how fast, how much, and how it ended (F1)."""
         answer = self.answer
+        target = answer.target
         facts = {
             **self._facts,
-            "provider": answer.target.provider.name,
-            "target": answer.target.name,
+            "provider": target.provider.name,
+            "target": target.name,
             "status": failure.status if failure else STATUSES[outcome],
             "outcome": outcome,
             "attempts": answer.attempts,

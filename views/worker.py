@@ -31,6 +31,8 @@ class Worker(ThreadWorker):  # type: ignore[misc]
     def load_wsgi(self) -> None:
         """Load the app, whose house this is."""
         super().load_wsgi()
+        # gunicorn looks two dozen settings up for each request: from here on they are plain attributes.
+        self.cfg.__dict__.update({name: setting.get() for name, setting in self.cfg.settings.items()})
         self._house = getattr(self.wsgi, "extensions", {}).get("thinkline")
 
     def enqueue_req(self, conn: Any) -> None:
