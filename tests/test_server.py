@@ -247,7 +247,7 @@ def test_a_worker_that_dies_is_replaced(serve: Callable[..., Served]) -> None:
 
 @pytest.mark.parametrize("stream", [False, True])
 def test_the_first_words_come_with_the_head(serve: Callable[..., Served], stream: bool) -> None:
-    """B1: in one packet, for each request of a connection."""
+    """In one packet, for each request of a connection."""
     request = json.dumps(chat_body(f"say: {SPOKEN}", stream=stream)).encode()
     with socket.create_connection(("127.0.0.1", serve(DEMO_PACE_MS=0).port), EVER) as sock:
         for _ in range(20):

@@ -20,6 +20,8 @@ from views.threads import Threads
 
 LAST_WORDS_SECONDS = 1.0
 """How long before the end of GRACEFUL_TIMEOUT the calls that still run are told."""
+SMALL = 65_536
+"""Bytes of a body's first piece, up to which it goes out together with the head."""
 
 
 class Worker(ThreadWorker):  # type: ignore[misc]
@@ -73,7 +75,7 @@ class Worker(ThreadWorker):  # type: ignore[misc]
             conn.due.came()
         keep = super().handle_request(req, conn)
         if keep and _is_read(req.body):
-            conn.parser.mesg = None  # gunicorn would look twice for what is left of it, with five system calls
+            conn.parser.mesg = None  # gunicorn would look for what is left of it, twice
         return keep
 
     def run(self) -> None:
@@ -173,8 +175,8 @@ class _OnePacket(wsgi.Response):  # type: ignore[misc]
         return [*lines, "Transfer-Encoding: chunked\r\n"] if self.chunked else lines
 
     def write(self, arg: bytes) -> None:
-        """Send a piece of the body."""
-        if self.headers_sent:
+        """Send a piece of the body. One that fills packets of its own is not copied to save one."""
+        if self.headers_sent or len(arg) > SMALL:
             super().write(arg)
             return
         self.sock, sock = _Page(), self.sock
