@@ -72,7 +72,9 @@ class DemoProvider(Provider):
         """A unit-length vector for each input; texts that share words are near each other."""
         dimensions = DIMENSIONS if request.dimensions is None else request.dimensions
         if not 1 <= dimensions <= MOST_DIMENSIONS:
-            raise InvalidRequest(f"dimensions must be from 1 to {MOST_DIMENSIONS}.", param="dimensions")
+            raise InvalidRequest(
+                f"dimensions must be from 1 to {MOST_DIMENSIONS}.", param="dimensions", code="invalid_value"
+            )
         vectors = []
         for each in request.inputs:
             if call.gone:

@@ -49,7 +49,7 @@ _ASKED_ABOUT_ITSELF = re.compile(
     r"^\W*help\b|\b(?:who|what) are you\b|\babout yourself\b|\byour name\b|\bwhat can you do\b|\bset you up\b",
     re.IGNORECASE,
 )
-_OBJECT = re.compile(r"^\{", re.MULTILINE)
+_OBJECT = re.compile(r"^[ \t]*(?=\{)", re.MULTILINE)
 _SCHEMAS = 3
 """So many objects are looked at in a message."""
 
@@ -167,7 +167,7 @@ def _told_schema(request: ChatRequest) -> Mapping[str, Any] | None:
         told = text_of(message.get("content"))
         for start in islice(_OBJECT.finditer(told), _SCHEMAS):
             try:
-                found, _ = json.JSONDecoder().raw_decode(told, start.start())
+                found, _ = json.JSONDecoder().raw_decode(told, start.end())
             except (ValueError, RecursionError):
                 continue
             if isinstance(found.get("properties"), dict):

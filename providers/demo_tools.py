@@ -59,7 +59,9 @@ def _named(tools: Sequence[Tool], name: str) -> Tool:
     for each in tools:
         if each.name == name:
             return each
-    raise InvalidRequest(f"tool_choice names {name!r}, which is not among the tools.", param="tool_choice")
+    raise InvalidRequest(
+        f"tool_choice names {name!r}, which is not among the tools.", param="tool_choice", code="invalid_value"
+    )
 
 
 def _allowed(request: ChatRequest) -> set[str] | None:

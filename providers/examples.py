@@ -3,6 +3,7 @@
 import math
 import re
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from typing import Any
 from urllib.parse import unquote
 
@@ -52,8 +53,8 @@ def example(schema: Any, text: str = "") -> Any:
     """A value that satisfies `schema` (a JSON schema), always the same one for the same arguments.
 
     `text` is what the user said: strings that ask for a place or for the words themselves are taken from it. All
-    required properties are given; where none is required, the plain ones. `pattern`, `not`, `if` and uniqueness are
-    not looked at. A schema that is missing, invalid, impossible or huge gives `{}`.
+    required properties are given; where none is required, the plain ones, or else the others. `pattern`, `not`, `if`
+    and uniqueness are not looked at. A schema that is missing, invalid, impossible or huge gives `{}`.
     """
     if not isinstance(schema, Mapping):
         return {}
@@ -131,15 +132,18 @@ class _Examples:
         return next((each for each in given if isinstance(each, str) and _spoken(each) in said), given[0])
 
     def object(self, schema: Schema, above: tuple[str, ...]) -> dict[str, Any]:
-        """The required properties; where none is required, the plain ones."""
-        properties = schema.get("properties")
-        if not isinstance(properties, Mapping):
-            properties = {}
+        """The required properties; where none is required, the plain ones, or else the others."""
+        properties = given if isinstance(given := schema.get("properties"), Mapping) else {}
         wanted = [each for each in _list(schema, "required") if isinstance(each, str)]
-        if not wanted:
-            wanted = [key for key, each in properties.items() if isinstance(each, Mapping) and _is_plain(each)]
         others = schema.get("additionalProperties", True)
-        return {key: self.value(properties.get(key, others), key, above) for key in wanted}
+        if wanted:
+            return {key: self.value(properties.get(key, others), key, above) for key in wanted}
+        plain = {key: each for key, each in properties.items() if isinstance(each, Mapping) and _is_plain(each)}
+        found = {}
+        for key, each in (plain or properties).items():
+            with suppress(_NoValueError):
+                found[key] = self.value(each, key, above)
+        return found
 
     def array(self, schema: Schema, name: str, above: tuple[str, ...]) -> list[Any]:
         """As few items as are allowed, but one where an item is described."""

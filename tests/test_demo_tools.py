@@ -136,15 +136,20 @@ def test_a_json_object_is_json():
     assert "pear" in json.loads(text_of(events_of("pear", response_format={"type": "json_object"})))["message"]
 
 
-def test_a_json_object_follows_a_schema_that_is_told_in_words():
-    """instructor's Mode.JSON: the schema stands in the system's message."""
+@pytest.mark.parametrize("indent", ["", " " * 12, "\t"])
+def test_a_json_object_follows_a_schema_that_is_told_in_words(indent):
+    """instructor's Mode.JSON: the schema stands in the system's message, its first line indented."""
     schema = {"type": "object", "properties": {"age": {"type": "integer", "minimum": 18}}, "required": ["age"]}
-    system = f"Give an object such as\n{{}}\nthat fits this schema:\n\n{json.dumps(schema, indent=2)}\n\nNo schema."
+    system = (
+        f"Give an object such as\n{{}}\nthat fits this schema:\n\n{indent}{json.dumps(schema, indent=2)}\n\nNo schema."
+    )
     conversation = [{"role": "system", "content": system}, {"role": "user", "content": "Hi"}]
     assert json.loads(text_of(events_of(conversation, response_format={"type": "json_object"}))) == {"age": 18}
 
 
-@pytest.mark.parametrize("told", ['{"a":' * 100_000, "{\n" * 100_000, '{"properties": 1}', "{}\n{}\n{}\n{}"])
+@pytest.mark.parametrize(
+    "told", ['{"a":' * 100_000, "{\n" * 100_000, '{"properties": 1}', "{}\n{}\n{}\n{}", " " * 100_000, " {\n" * 50_000]
+)
 def test_what_is_no_schema_is_passed_over(told):
     assert "message" in json.loads(text_of(events_of(told, response_format={"type": "json_object"})))
 

@@ -260,4 +260,5 @@ def test_the_openai_package_raises_its_own_errors(line: tuple[OpenAIUpstream, Se
 
 
 def test_dimensions_that_the_demo_lacks(app_with: Callable[..., Any]) -> None:
-    assert refused(app_with().post(EMBEDDINGS, json={"input": "a", "dimensions": 5000}), 400)["param"] == "dimensions"
+    wrong = refused(app_with().post(EMBEDDINGS, json={"input": "a", "dimensions": 5000}), 400)
+    assert (wrong["param"], wrong["code"]) == ("dimensions", "invalid_value")

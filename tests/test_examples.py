@@ -51,6 +51,21 @@ def test_all_that_is_required_is_given_and_no_more():
     assert valid({"properties": properties}) == {"a": "a", "b": 1}
 
 
+def test_where_nothing_is_required_the_plain_is_given_or_else_the_rest():
+    """instructor's lists of tasks require nothing, and are no use when empty."""
+    tasks = {"type": "array", "items": {"$ref": "#/$defs/Task"}}
+    task = {"type": "object", "properties": {"name": {"type": "string"}, "of": tasks}, "required": ["name"]}
+    schema = {"type": "object", "properties": {"tasks": tasks}, "$defs": {"Task": task}}
+    assert example(schema) == {"tasks": [{"name": "name"}]}
+    assert example({**schema, "properties": {"tasks": tasks, "sum": {"type": "integer"}}}) == {"sum": 1}
+
+
+def test_what_is_not_required_and_has_no_end_is_left_out():
+    node = {"type": "object", "properties": {"next": {"$ref": "#"}}}
+    assert example(node) == {"next": {}}
+    assert example({"type": "object", "properties": {"never": False, "list": {"type": "array"}}}) == {"list": []}
+
+
 def test_all_of_is_joined():
     base = {"properties": {"a": {"type": "string"}}, "required": ["a"]}
     more = {"properties": {"a": {"minLength": 5}, "b": {"type": "boolean"}}, "required": ["b"]}
