@@ -111,7 +111,7 @@ class Worker(ThreadWorker):  # type: ignore[misc]
 
     def handle_error(self, req: Any, client: Any, addr: Any, exc: BaseException) -> None:
         """Let gunicorn find the status and log it, and put it in our words."""
-        page = _Page()
+        page = _Buffer()
         super().handle_error(req, page, addr, exc)
         if not page.written:
             return
@@ -145,7 +145,7 @@ class _Served:
         return self._keep
 
 
-class _Page:
+class _Buffer:
     """A socket that keeps what gunicorn writes to it."""
 
     def __init__(self) -> None:
@@ -179,12 +179,12 @@ class _OnePacket(wsgi.Response):  # type: ignore[misc]
         if self.headers_sent or len(arg) > SMALL:
             super().write(arg)
             return
-        self.sock, sock = _Page(), self.sock
+        self.sock, sock = _Buffer(), self.sock
         try:
             super().write(arg)
         finally:
-            self.sock, page = sock, self.sock
-            sock.sendall(page.written)
+            self.sock, buffer = sock, self.sock
+            sock.sendall(buffer.written)
 
 
 wsgi.Response = _OnePacket  # gunicorn has no setting for it
