@@ -220,3 +220,15 @@ class UpstreamRefusedUs(UpstreamError):
 
 class HungUp(Exception):
     """The caller has left. Nothing failed, and nobody is there to be told."""
+
+
+class HalfClosed(ProxyError):
+    """The caller sends no more, which counts as leaving. Who only shut that side still reads, and what they read must not
+    look like a whole answer.
+    """
+
+    status = 499  # nginx's
+    type = "invalid_request_error"
+
+    def __init__(self) -> None:
+        super().__init__("The sending side of this connection was shut, which counts as hanging up.")

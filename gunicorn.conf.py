@@ -19,6 +19,7 @@ from gunicorn import glogging
 import logs
 from app import announce, furnish
 from config import ROOT, SettingError, Settings
+from views.limits import most_connections, raise_file_limit
 
 try:
     settings = Settings.load()
@@ -50,8 +51,9 @@ bind = settings.address
 workers = settings.workers
 worker_class = "views.worker.Worker"  # gthread
 threads = settings.threads
-# gthread closes kept connections when there are more than worker_connections - threads.
-worker_connections = settings.threads + 1000
+WANTED_CONNECTIONS = settings.threads + 1000
+files = raise_file_limit()
+worker_connections = min(WANTED_CONNECTIONS, most_connections(files, settings.threads))
 keepalive = 75
 graceful_timeout = int(settings.graceful_timeout)
 reload = settings.reload
@@ -72,6 +74,10 @@ def on_starting(server: Any) -> None:
             settings.guard(_host(address))
         except SettingError as error:
             sys.exit(f"Thinkline cannot start. {error}")
+    if server.cfg.is_ssl:
+        sys.exit(
+            "Thinkline cannot start. It does not speak TLS itself (certfile, keyfile): a web server in front does."
+        )
 
 
 def when_ready(server: Any) -> None:
@@ -82,6 +88,9 @@ def when_ready(server: Any) -> None:
         server.signal(signal.SIGINT if next(terms) else signal.SIGTERM, frame)
 
     signal.signal(signal.SIGTERM, terminate)
+    if server.cfg.worker_connections < WANTED_CONNECTIONS:
+        message = "A worker takes %d connections instead of %d: only %d files may be open at a time (ulimit -n)."
+        server.log.warning(message, server.cfg.worker_connections, WANTED_CONNECTIONS, files)
     announce(house, str(server.LISTENERS[0]))
 
 

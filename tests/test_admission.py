@@ -72,7 +72,8 @@ def test_past_the_bound_there_is_a_503_at_once_and_health_still_answers(serve: S
     assert time.monotonic() - began < 1.0
     assert (status, error(body)["code"], headers["x-should-retry"]) == (503, "server_overloaded", "true")
     assert int(headers["retry-after"]) >= 1
-    assert get(app.port, "/health")[0] == get(app.port, "/v1/models")[0] == 200
+    assert get(app.port, "/health")[0] == 200
+    assert get(app.port, "/v1/models")[0] == 503, "it would ask an upstream, which is work"
     callers[0].close()
     upstream.always(Answer())
     until(lambda: post(app.port, chat_body())[0] == 200, "a place to be free")
@@ -170,9 +171,6 @@ def test_who_sends_a_byte_at_a_time_is_cut_off(monkeypatch: pytest.MonkeyPatch, 
                 received += data
         assert due.late
         assert received == sent
-        with watcher.due(ours, 0.2) as due:
-            due.came()
-        assert not due.late
 
 
 @pytest.mark.parametrize("sent", [b"", b"POST /v1/chat"], ids=["nothing", "a byte at a time"])

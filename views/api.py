@@ -53,8 +53,8 @@ View = Callable[..., Response]
 """Is called with an Incoming, and with what its path holds."""
 
 
-def _admitted(view: View) -> View:
-    """The view, for who may call; what is work, for as many at a time as there may be, and a stream to its last byte.
+def _admitted(view: View, *, works: bool) -> View:
+    """The view, for who may call; what `works`, for as many at a time as there may be, and a stream to its last byte.
 
     Raises NotAuthorized and Overloaded. Preflights, which carry no key, never come here.
     """
@@ -63,7 +63,7 @@ def _admitted(view: View) -> View:
     def answer(**values: Any) -> Response:
         rooms, environ = house(), request.environ
         incoming = Incoming(rooms, environ, rooms.guard.caller(environ))
-        if environ["REQUEST_METHOD"] != "POST":
+        if not works:
             return view(incoming, **values)
         rooms.admission.enter()
         try:
@@ -81,11 +81,12 @@ def _admitted(view: View) -> View:
 
 
 class Api(Blueprint):
-    """A blueprint whose views are all admitted."""
+    """A blueprint whose views are all admitted. What asks upstreams is work: a POST, and a route with asks=True."""
 
     def add_url_rule(self, rule: str, endpoint: Any = None, view_func: Any = None, *rest: Any, **options: Any) -> None:
         """Flask's, with a guard before the view."""
-        super().add_url_rule(rule, endpoint, view_func and _admitted(view_func), *rest, **options)
+        works = options.pop("asks", False) or "POST" in options.get("methods", ())
+        super().add_url_rule(rule, endpoint, view_func and _admitted(view_func, works=works), *rest, **options)
 
 
 api = Api("api", __name__)

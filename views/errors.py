@@ -7,12 +7,9 @@ from flask import Flask, Response, g, request
 from gunicorn.http.errors import ParseException
 from werkzeug.exceptions import HTTPException
 
-from errors import HungUp, InvalidRequest, ProxyError
+from errors import HalfClosed, HungUp, InvalidRequest, ProxyError
 
 log = getLogger("thinkline.errors")
-
-CLIENT_CLOSED_REQUEST = 499  # nginx's: nobody will read it
-
 
 NOT_HTTP = "thinkline.not_http"
 
@@ -58,7 +55,8 @@ def _http(error: HTTPException) -> Response:
 
 
 def _hung_up(_: HungUp) -> Response:
-    return Response(status=CLIENT_CLOSED_REQUEST)
+    error = HalfClosed()
+    return Response(orjson.dumps(error.body()), error.status, mimetype="application/json")
 
 
 def _not_http(error: ParseException) -> Response:

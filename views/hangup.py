@@ -21,8 +21,8 @@ LEFT = getattr(select, "POLLRDHUP", 0) | select.POLLHUP | select.POLLERR
 LEFT_ONCE = getattr(select, "EPOLLRDHUP", 0) | getattr(select, "EPOLLONESHOT", 0)
 
 
-HEAD_SECONDS, BODY_SECONDS = 10.0, 30.0
-"""How long a head may take to come, and how long a body."""
+BODY_SECONDS = 30.0
+"""How long a body may take to come."""
 PRESSED_SECONDS = 2.0
 """The same where too many take their time, so that others are served."""
 LOOK_SECONDS = 1.0
@@ -49,10 +49,6 @@ class Due:
 
     def __exit__(self, *_: object) -> None:
         self._open.discard(self)
-
-    def came(self) -> None:
-        """It is there."""
-        self.by = inf
 
 
 class Watcher:

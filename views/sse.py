@@ -11,7 +11,7 @@ from flask import Response, g
 
 from dispatch.catalogue import Route
 from dispatch.relay import PATIENCE_FOR_WHOLE, Answer, Ask
-from errors import HungUp, ProxyError
+from errors import HalfClosed, HungUp, ProxyError
 from events import Event
 from schemas.completion import ChunkEncoder
 from views.api import Incoming
@@ -165,7 +165,7 @@ def _frames(line: Line, encoder: ChunkEncoder) -> Iterator[bytes]:
             line.end("hung_up")
         else:
             line.end("failed", line.call.reason)
-            yield encoder.error(line.call.reason)
+        yield encoder.error(line.call.reason or HalfClosed())
     except ProxyError as error:
         line.end("failed", error)
         yield encoder.error(error)

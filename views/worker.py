@@ -1,19 +1,18 @@
 """gunicorn's threaded worker, as Thinkline wants it: errors in JSON, heads and first words in one packet, no thread
-for those who send a byte at a time, no more threads in use than needed, an end that lets calls end.
+for those who do not read a whole answer, no more threads in use than needed, an end that lets calls end.
 """
 
 import threading
 from functools import lru_cache, partial
-from selectors import EVENT_READ
-from time import monotonic, time
+from time import time
 from typing import Any
 
 import orjson
 from gunicorn.http import wsgi
+from gunicorn.http.errors import LimitRequestHeaders, ParseException
 from gunicorn.util import http_date
-from gunicorn.workers.gthread import ThreadWorker
 
-from views.hangup import HEAD_SECONDS
+from views.connections import LARGEST_HEAD, Connection, PollingWorker, send_now
 from views.house import House
 from views.memory import keep_trimmed
 from views.threads import Threads
@@ -22,9 +21,12 @@ LAST_WORDS_SECONDS = 1.0
 """How long before the end of GRACEFUL_TIMEOUT the calls that still run are told."""
 SMALL = 65_536
 """Bytes of a body's first piece, up to which it goes out together with the head."""
+MOST_UNREAD = 65_536
+"""Bytes of a request's body that are discarded for the sake of a kept connection."""
+CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 
 
-class Worker(ThreadWorker):  # type: ignore[misc]
+class Worker(PollingWorker):
     """gthread, with what this file's head says."""
 
     _house: House | None = None
@@ -37,46 +39,40 @@ class Worker(ThreadWorker):  # type: ignore[misc]
         self.cfg.__dict__.update({name: setting.get() for name, setting in self.cfg.settings.items()})
         self._house = getattr(self.wsgi, "extensions", {}).get("thinkline")
 
-    def enqueue_req(self, conn: Any) -> None:
-        """Have a thread serve a connection: once it says something, also when it is new. gunicorn's own way is to have
-        a thread wait for that, for five seconds.
-        """
-        if conn.initialized or conn.data_ready:
-            self.tpool.do(partial(self._serve, conn))
-            return
-        conn.sock.setblocking(False)
-        conn.timeout = monotonic() + (HEAD_SECONDS if self.alive else LAST_WORDS_SECONDS)
-        self.pending_conns.append(conn)
-        self.poller.register(conn.sock, EVENT_READ, partial(self.on_pending_socket_readable, conn))
+    def enqueue_req(self, conn: Connection) -> None:
+        """Have a thread serve a connection whose next request has come."""
+        self.tpool.do(partial(self._serve, conn))
 
     def get_thread_pool(self) -> Threads:
         """Threads that are used as few as possible, in the place of an executor."""
         return Threads(self.cfg.threads)
 
-    def _serve(self, conn: Any) -> None:
-        """Have a connection's next request served, and gunicorn's own thread told whether another may follow on it."""
+    def _serve(self, conn: Connection) -> None:
         keep = False
+        head, conn.head = conn.head, bytearray()
         try:
-            keep = self.handle(conn)
+            if len(head) > LARGEST_HEAD and b"\r\n\r\n" not in head:
+                self.handle_error(None, conn.sock, conn.client, LimitRequestHeaders("The head has no end."))
+            else:
+                conn.init()
+                conn.parser.unreader.unread(head)
+                keep = self.handle(conn)
         finally:
-            self.method_queue.defer(self.finish_request, conn, _Served(keep))
+            self.method_queue.defer(self.finish_request, conn, keep)
 
-    def handle(self, conn: Any) -> Any:
-        """Serve a connection's next request; its head is due."""
-        house = self._house
-        if house is None:
-            return super().handle(conn)
-        with house.watcher.due(conn.sock, HEAD_SECONDS) as conn.due:
-            return super().handle(conn)
-
-    def handle_request(self, req: Any, conn: Any) -> Any:
-        """The head has come."""
-        if self._house is not None:
-            conn.due.came()
-        keep = super().handle_request(req, conn)
-        if keep and _is_read(req.body):
-            conn.parser.mesg = None  # gunicorn would look for what is left of it, twice
+    def handle_request(self, req: Any, conn: Connection) -> bool:
+        """Answer a request, as far as its caller reads; the connection has the rest of the answer."""
+        if req._expected_100_continue:  # noqa: SLF001 - it has no other name
+            req._expected_100_continue = False  # noqa: SLF001 - gunicorn would wait for a caller who does not read
+            send_now(conn.sock, CONTINUE)
+        keep: bool = super().handle_request(req, conn)
+        conn.unsent = memoryview(req.unsent)
         return keep
+
+    def _keepalive_after(self, conn: Connection, keepalive: bool) -> bool:
+        """Whether the connection is kept: the response has found out. gunicorn would read on for up to 5 s."""
+        conn.parser.mesg = None
+        return keepalive
 
     def run(self) -> None:
         """Serve until the worker is to end; whoever is still answered then is told so."""
@@ -101,13 +97,6 @@ class Worker(ThreadWorker):  # type: ignore[misc]
         last_words = min(LAST_WORDS_SECONDS, graceful / 2)
         house.admission.drain(graceful - last_words, last_words / 2)
         super().handle_exit(sig, frame)
-        self.method_queue.defer(self._hurry_the_silent)
-
-    def _hurry_the_silent(self) -> None:
-        """Nobody waits any longer for those who have connected and say nothing: gunicorn would, to the end."""
-        by = monotonic() + LAST_WORDS_SECONDS
-        for conn in self.pending_conns:
-            conn.timeout = min(conn.timeout, by)
 
     def handle_error(self, req: Any, client: Any, addr: Any, exc: BaseException) -> None:
         """Let gunicorn find the status and log it, and put it in our words."""
@@ -127,22 +116,9 @@ class Worker(ThreadWorker):  # type: ignore[misc]
         body = orjson.dumps({"error": error})
         head = f"Connection: close\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
         try:
-            client.sendall(status_line + b"\r\n" + head.encode() + body)
+            send_now(client, status_line + b"\r\n" + head.encode() + body)
         except OSError:
             pass  # who sent it has gone
-
-
-class _Served:
-    """A future as far as gunicorn needs one: a served request, and whether its connection is kept."""
-
-    def __init__(self, keep: bool) -> None:
-        self._keep = keep
-
-    def cancelled(self) -> bool:
-        return False
-
-    def result(self) -> bool:
-        return self._keep
 
 
 class _Buffer:
@@ -161,8 +137,16 @@ class _Buffer:
         self.written += data
 
 
-class _OnePacket(wsgi.Response):  # type: ignore[misc]
-    """gunicorn's response, whose head goes out together with the first of its body."""
+class _Response(wsgi.Response):  # type: ignore[misc]
+    """gunicorn's response. Its head goes out together with the first of its body, and a whole answer waits for nobody:
+    what its caller does not take is left as the request's `unsent`.
+    """
+
+    def __init__(self, req: Any, sock: Any, cfg: Any) -> None:
+        super().__init__(req, sock, cfg)
+        self._head = b""
+        self.headers_sent = False
+        req.unsent = b""
 
     def default_headers(self) -> list[str]:
         """What each head begins with. gunicorn asks the calendar each time, and names itself."""
@@ -174,20 +158,48 @@ class _OnePacket(wsgi.Response):  # type: ignore[misc]
         ]
         return [*lines, "Transfer-Encoding: chunked\r\n"] if self.chunked else lines
 
-    def write(self, arg: bytes) -> None:
-        """Send a piece of the body. One that fills packets of its own is not copied to save one."""
-        if self.headers_sent or len(arg) > SMALL:
-            super().write(arg)
+    def send_headers(self) -> None:
+        """Make the head, which goes out with what comes next."""
+        if self.headers_sent:
             return
-        self.sock, sock = _Buffer(), self.sock
-        try:
-            super().write(arg)
-        finally:
-            self.sock, buffer = sock, self.sock
-            sock.sendall(buffer.written)
+        if not self.must_close and not _discard_body(self.req):
+            self.force_close()
+        lines = [*self.default_headers(), *(f"{name}: {value}\r\n" for name, value in self.headers), "\r\n"]
+        self._head = "".join(lines).encode("latin-1")
+        self.headers_sent = True
+
+    def can_sendfile(self) -> bool:
+        """Files go out as other answers do."""
+        return False
+
+    def close(self) -> None:
+        """The answer is complete."""
+        self.send_headers()
+        if self.chunked:
+            self._send(self._head + b"0\r\n\r\n")
+        elif self._head:
+            self._send(self._head)
+
+    def _emit_body(self, data: bytes) -> None:
+        """Send a piece of the body. One that fills packets of its own is not copied to save one."""
+        if self.chunked:
+            data = b"%X\r\n%b\r\n" % (len(data), data)
+        head, self._head = self._head, b""
+        if head and len(data) > SMALL:
+            self._send(head)
+            head = b""
+        self._send(head + data if head else data)
+
+    def _send(self, data: bytes) -> None:
+        if self.response_length is None and not self._omits_body:
+            self.sock.sendall(data)  # a stream
+        elif self.req.unsent:
+            self.req.unsent += data
+        else:
+            self.req.unsent = data[send_now(self.sock, data) :]
 
 
-wsgi.Response = _OnePacket  # gunicorn has no setting for it
+wsgi.Response = _Response  # gunicorn has no setting for it
 
 
 @lru_cache(maxsize=2)
@@ -196,6 +208,18 @@ def _date(second: int) -> str:
     return date
 
 
-def _is_read(body: Any) -> bool:
-    """Whether nothing is left of a request's body; False also where only more reading would tell."""
-    return getattr(body.reader, "length", None) == 0 and not body.buf.tell()
+def _discard_body(req: Any) -> bool:
+    """Discard what is left of a request's body, as far as it has come. Whether that was all of it, so that another
+    request may follow: more is not waited for.
+    """
+    body = req.body
+    if getattr(body.reader, "length", None) == 0 and not body.buf.tell():
+        return True
+    sock = req.unreader.sock
+    sock.setblocking(False)
+    try:
+        return not body.failed and len(body.read(MOST_UNREAD)) < MOST_UNREAD
+    except (OSError, ParseException):
+        return False
+    finally:
+        sock.setblocking(True)
