@@ -223,8 +223,8 @@ class HungUp(Exception):
 
 
 class HalfClosed(ProxyError):
-    """The caller sends no more, which counts as leaving. Who only shut that side still reads, and what they read must not
-    look like a whole answer.
+    """The caller sends no more, which counts as leaving. Who only shut that side still reads, and must not take it for
+    a whole answer.
     """
 
     status = 499  # nginx's

@@ -4,7 +4,7 @@ of their requests, sends what their callers have not taken yet, and closes them.
 
 import socket
 from collections.abc import Callable
-from errno import EAGAIN, ECONNABORTED
+from errno import EAGAIN, ECONNABORTED, EMFILE, ENFILE, ENOBUFS, ENOMEM
 from functools import partial
 from selectors import EVENT_READ, EVENT_WRITE
 from time import monotonic
@@ -30,7 +30,10 @@ LARGEST_HEAD = 65_536
 MOST_CLOSED = 200
 """Connections that one turn of the main thread closes for being late."""
 PAUSE_SECONDS = 0.1
-"""How long nobody is accepted after that has failed, as when there are no files left."""
+"""How long nobody is accepted after that has failed."""
+NO_ROOM = (EMFILE, ENFILE, ENOBUFS, ENOMEM)
+ROOM = 16
+"""Connections that are closed where there is no room for another one."""
 END_OF_HEAD = b"\r\n\r\n"
 
 
@@ -110,6 +113,7 @@ class PollingWorker(ThreadWorker):  # type: ignore[misc]
         self._closing = Queue(CLOSING_SECONDS)
         self._queues = (self._unheard, self._kept, self._unsent, self._closing)
         self._accepts_from = 0.0
+        self._without_room = False
         self._some_are_late = False
 
     @classmethod
@@ -124,6 +128,7 @@ class PollingWorker(ThreadWorker):  # type: ignore[misc]
             if error.errno not in (EAGAIN, ECONNABORTED):
                 self.log.warning("No connection can be accepted now: %s.", error.strerror)
                 self._accepts_from = monotonic() + PAUSE_SECONDS
+                self._without_room = error.errno in NO_ROOM
                 self.set_accept_enabled(False)
             return
         self.nr_conns += 1
@@ -135,8 +140,12 @@ class PollingWorker(ThreadWorker):  # type: ignore[misc]
         super().set_accept_enabled(enabled and monotonic() >= self._accepts_from)
 
     def wait_for_and_dispatch_events(self, timeout: float) -> None:
-        """One turn. There is no pause before the next one while connections are late."""
-        super().wait_for_and_dispatch_events(0.0 if self._some_are_late else timeout)
+        """One turn. It is short while there are connections to be closed or to be accepted."""
+        if self._some_are_late:
+            timeout = 0.0
+        elif self._accepts_from > monotonic():
+            timeout = min(timeout, PAUSE_SECONDS)
+        super().wait_for_and_dispatch_events(timeout)
 
     def murder_keepalived(self, force: bool = False) -> None:
         """Close those who are late, and those who have waited longest while there are as many as there may be."""
@@ -144,8 +153,9 @@ class PollingWorker(ThreadWorker):  # type: ignore[misc]
         self._some_are_late = bool(late)
         for conn in late[:MOST_CLOSED]:
             self._close(conn)
-        if self._accepts_from > monotonic():
+        for _ in range(ROOM if self._without_room else 0):
             self._close_oldest()
+        self._without_room = False
         while self.nr_conns >= self.worker_connections and self._close_oldest():
             pass
 
