@@ -6,6 +6,7 @@ import socket
 from collections.abc import Callable
 from errno import EAGAIN, ECONNABORTED, EMFILE, ENFILE, ENOBUFS, ENOMEM
 from functools import partial
+from math import inf
 from selectors import EVENT_READ, EVENT_WRITE
 from time import monotonic
 from typing import Any
@@ -21,14 +22,17 @@ CLOSING_SECONDS = 2.0
 """How long a caller may take to close after us: closed with bytes unread, the kernel would take back the answer (RFC
 9112, 9.6).
 """
-MOST_DISCARDED = 1_048_576
-"""Bytes that are read of a connection that is closing."""
+MOST_DISCARDED = 33_554_432
+"""Bytes that are read of a connection that is closing: more than MAX_BODY_BYTES is by default."""
+DISCARDED_AT_ONCE = 65_536
 PIECE = 16_384
 """Bytes that are read at a time: most requests as a whole."""
 SENT_AT_ONCE = 262_144
 LARGEST_HEAD = 65_536
+LOOK_SECONDS = 0.1
+"""How often it is looked for connections that have waited too long."""
 MOST_CLOSED = 200
-"""Connections that one turn of the main thread closes for being late."""
+"""How many of those are closed at a time."""
 PAUSE_SECONDS = 0.1
 """How long nobody is accepted after that has failed."""
 NO_ROOM = (EMFILE, ENFILE, ENOBUFS, ENOMEM)
@@ -114,7 +118,8 @@ class PollingWorker(ThreadWorker):  # type: ignore[misc]
         self._queues = (self._unheard, self._kept, self._unsent, self._closing)
         self._accepts_from = 0.0
         self._without_room = False
-        self._some_are_late = False
+        self._looks_from = 0.0
+        self._pause = inf
 
     @classmethod
     def check_config(cls, cfg: Any, log: Any) -> None:
@@ -129,6 +134,7 @@ class PollingWorker(ThreadWorker):  # type: ignore[misc]
                 self.log.warning("No connection can be accepted now: %s.", error.strerror)
                 self._accepts_from = monotonic() + PAUSE_SECONDS
                 self._without_room = error.errno in NO_ROOM
+                self._pause = PAUSE_SECONDS
                 self.set_accept_enabled(False)
             return
         self.nr_conns += 1
@@ -140,19 +146,15 @@ class PollingWorker(ThreadWorker):  # type: ignore[misc]
         super().set_accept_enabled(enabled and monotonic() >= self._accepts_from)
 
     def wait_for_and_dispatch_events(self, timeout: float) -> None:
-        """One turn. It is short while there are connections to be closed or to be accepted."""
-        if self._some_are_late:
-            timeout = 0.0
-        elif self._accepts_from > monotonic():
-            timeout = min(timeout, PAUSE_SECONDS)
+        """One turn, which does not wait long while there are connections to be closed or accepted."""
+        timeout, self._pause = min(timeout, self._pause), inf
         super().wait_for_and_dispatch_events(timeout)
 
     def murder_keepalived(self, force: bool = False) -> None:
         """Close those who are late, and those who have waited longest while there are as many as there may be."""
-        late = [conn for queue in self._queues for conn in queue.late(MOST_CLOSED)]
-        self._some_are_late = bool(late)
-        for conn in late[:MOST_CLOSED]:
-            self._close(conn)
+        if (now := monotonic()) >= self._looks_from:
+            self._looks_from = now + LOOK_SECONDS
+            self._close_late()
         for _ in range(ROOM if self._without_room else 0):
             self._close_oldest()
         self._without_room = False
@@ -242,7 +244,7 @@ class PollingWorker(ThreadWorker):  # type: ignore[misc]
     def _discard(self, conn: Connection, _: Any) -> None:
         """What comes now is of no interest."""
         try:
-            data = conn.sock.recv(SENT_AT_ONCE, socket.MSG_DONTWAIT)
+            data = conn.sock.recv(DISCARDED_AT_ONCE, socket.MSG_DONTWAIT)
         except BlockingIOError:
             return
         except OSError:
@@ -266,6 +268,14 @@ class PollingWorker(ThreadWorker):  # type: ignore[misc]
         self._stop_waiting(conn)
         self.nr_conns -= 1
         util.close(conn.sock)
+
+    def _close_late(self) -> None:
+        for queue in self._queues:
+            late = queue.late(MOST_CLOSED)
+            for conn in late:
+                self._close(conn)
+            if late:
+                self._pause = LOOK_SECONDS
 
     def _close_oldest(self) -> bool:
         """Close the connection that has waited longest for its caller; False where all have a thread."""
