@@ -2,8 +2,9 @@
 
     make soak MINUTES=10                        or: python -m bench.soak --minutes 10 [--callers 100] [--plot soak.png]
 
-One worker over loopback; every kind of upstream is emulated in this process. Exits with 1 when threads or sockets grow,
-when memory does, or when a caller got neither an answer nor a reason.
+One worker over loopback; every kind of upstream is emulated in this process. A fifth of the callers are strangers, who
+send halves, do not read or do not close. Exits with 1 when threads or sockets grow, when memory does, or when a caller
+got neither an answer nor a reason.
 """
 
 import argparse
@@ -26,6 +27,7 @@ import yaml
 
 from tests.conftest import Served, served
 from tests.frames import chat_body
+from tests.strangers import STRANGERS
 from tests.test_chaos import WORDS
 from tests.upstreams import Answer, OpenAIUpstream, faults
 from tests.upstreams.lines import Line, lines
@@ -104,6 +106,16 @@ def caller(port: int, names: list[str], until: float, seen: Seen, seed: int) -> 
         body = chat_body(model=f"safe:{dice.choice(names)}", stream=dice.random() < 0.8)
         seen.tell(*_with_time(call(port, body, dice), began))
         time.sleep(dice.random() * 0.2)
+
+
+def stranger(port: int, until: float, seen: Seen, seed: int) -> None:
+    """One stranger after another, each for a second or two."""
+    dice = random.Random(seed)
+    while time.monotonic() < until:
+        with dice.choice(STRANGERS)(port):
+            time.sleep(dice.random() * 2)
+        with seen.lock:
+            seen.outcomes["stranger"] += 1
 
 
 def _with_time(ended: tuple[str, str], began: float) -> tuple[str, float, str]:
@@ -221,6 +233,8 @@ def main() -> int:
         names = list(found)
         jobs += [
             threading.Thread(target=caller, args=(app.port, names, until, seen, seed))
+            if seed % 5
+            else threading.Thread(target=stranger, args=(app.port, until, seen, seed))
             for seed in range(arguments.callers)
         ]
         for job in jobs:
