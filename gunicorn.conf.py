@@ -88,9 +88,9 @@ def when_ready(server: Any) -> None:
         server.signal(signal.SIGINT if next(terms) else signal.SIGTERM, frame)
 
     signal.signal(signal.SIGTERM, terminate)
-    if server.cfg.worker_connections < WANTED_CONNECTIONS:
+    if worker_connections < WANTED_CONNECTIONS:
         message = "A worker takes %d connections instead of %d: only %d files may be open at a time (ulimit -n)."
-        server.log.warning(message, server.cfg.worker_connections, WANTED_CONNECTIONS, files)
+        server.log.warning(message, worker_connections, WANTED_CONNECTIONS, files)
     announce(house, str(server.LISTENERS[0]))
 
 

@@ -3,16 +3,16 @@ of their requests, sends what their callers have not taken yet, and closes them.
 """
 
 import socket
+from collections import deque
 from collections.abc import Callable
 from errno import EAGAIN, ECONNABORTED, EMFILE, ENFILE, ENOBUFS, ENOMEM
 from functools import partial
-from math import inf
 from selectors import EVENT_READ, EVENT_WRITE
 from time import monotonic
 from typing import Any
 
 from gunicorn import util
-from gunicorn.workers.gthread import STOP_KEEPALIVE_LINGER, TConn, ThreadWorker
+from gunicorn.workers.gthread import TConn, ThreadWorker
 
 HEAD_SECONDS = 10.0
 """How long the head of a request may take to come."""
@@ -22,19 +22,21 @@ CLOSING_SECONDS = 2.0
 """How long a caller may take to close after us: closed with bytes unread, the kernel would take back the answer (RFC
 9112, 9.6).
 """
+STOPPING_SECONDS = 1.0
+"""How long any of that may take when the worker is to end."""
 MOST_DISCARDED = 33_554_432
 """Bytes that are read of a connection that is closing: more than MAX_BODY_BYTES is by default."""
 DISCARDED_AT_ONCE = 65_536
 PIECE = 16_384
 """Bytes that are read at a time: most requests as a whole."""
 SENT_AT_ONCE = 262_144
-LARGEST_HEAD = 65_536
+LARGEST_HEAD = 32_768
+MOST_PIPELINED = 4
+"""How many pipelined requests are served at a time: hundreds of callers may have sent hundreds each."""
 LOOK_SECONDS = 0.1
-"""How often it is looked for connections that have waited too long."""
+"""How often it is looked for connections that have waited too long; and the pause after a failure to accept one."""
 MOST_CLOSED = 200
-"""How many of those are closed at a time."""
-PAUSE_SECONDS = 0.1
-"""How long nobody is accepted after that has failed."""
+"""How many of a queue are closed at a time."""
 NO_ROOM = (EMFILE, ENFILE, ENOBUFS, ENOMEM)
 ROOM = 16
 """Connections that are closed where there is no room for another one."""
@@ -116,10 +118,12 @@ class PollingWorker(ThreadWorker):  # type: ignore[misc]
         self._unsent = Queue(UNSENT_SECONDS)
         self._closing = Queue(CLOSING_SECONDS)
         self._queues = (self._unheard, self._kept, self._unsent, self._closing)
+        self._pipelined: deque[Connection] = deque()
+        self._pipelined_running: set[Connection] = set()
         self._accepts_from = 0.0
         self._without_room = False
         self._looks_from = 0.0
-        self._pause = inf
+        self._some_are_late = False
 
     @classmethod
     def check_config(cls, cfg: Any, log: Any) -> None:
@@ -132,9 +136,8 @@ class PollingWorker(ThreadWorker):  # type: ignore[misc]
         except OSError as error:
             if error.errno not in (EAGAIN, ECONNABORTED):
                 self.log.warning("No connection can be accepted now: %s.", error.strerror)
-                self._accepts_from = monotonic() + PAUSE_SECONDS
+                self._accepts_from = monotonic() + LOOK_SECONDS
                 self._without_room = error.errno in NO_ROOM
-                self._pause = PAUSE_SECONDS
                 self.set_accept_enabled(False)
             return
         self.nr_conns += 1
@@ -147,7 +150,8 @@ class PollingWorker(ThreadWorker):  # type: ignore[misc]
 
     def wait_for_and_dispatch_events(self, timeout: float) -> None:
         """One turn, which does not wait long while there are connections to be closed or accepted."""
-        timeout, self._pause = min(timeout, self._pause), inf
+        if self._some_are_late or not self._accepting:
+            timeout = LOOK_SECONDS
         super().wait_for_and_dispatch_events(timeout)
 
     def murder_keepalived(self, force: bool = False) -> None:
@@ -164,15 +168,17 @@ class PollingWorker(ThreadWorker):  # type: ignore[misc]
     def _cap_keepalive(self, deadline: float) -> None:
         """The worker is to end: nobody is waited for much longer."""
         for queue in self._queues:
-            queue.shorten(STOP_KEEPALIVE_LINGER / 2)
+            queue.shorten(STOPPING_SECONDS)
 
     def finish_request(self, conn: Connection, keep: bool) -> None:
         """A thread has served a connection: send the rest of the answer, then close, or wait for what follows."""
         conn.keep = keep
+        self._pipelined_running.discard(conn)
         if conn.unsent:
             self._wait(conn, self._unsent, EVENT_WRITE, self._send)
         else:
             self._go_on(conn)
+        self._serve_pipelined()
 
     def _go_on(self, conn: Connection) -> None:
         """The answer is sent."""
@@ -181,9 +187,15 @@ class PollingWorker(ThreadWorker):  # type: ignore[misc]
             return
         conn.head += conn.parser.unreader.take_buffered()
         if conn.head and self._is_due(conn, 0):
-            self.enqueue_req(conn)
+            self._pipelined.append(conn)
         else:
             self._wait(conn, self._unheard if conn.head else self._kept, EVENT_READ, self._read)
+
+    def _serve_pipelined(self) -> None:
+        while self._pipelined and len(self._pipelined_running) < MOST_PIPELINED:
+            conn = self._pipelined.popleft()
+            self._pipelined_running.add(conn)
+            self.enqueue_req(conn)
 
     def _read(self, conn: Connection, _: Any) -> None:
         """Some of a head has come, or the caller has left."""
@@ -231,6 +243,7 @@ class PollingWorker(ThreadWorker):  # type: ignore[misc]
         else:
             self._stop_waiting(conn)
             self._go_on(conn)
+            self._serve_pipelined()
 
     def _shut(self, conn: Connection) -> None:
         """Say that nothing more is sent, and wait for the caller to close, or for so long."""
@@ -270,12 +283,10 @@ class PollingWorker(ThreadWorker):  # type: ignore[misc]
         util.close(conn.sock)
 
     def _close_late(self) -> None:
-        for queue in self._queues:
-            late = queue.late(MOST_CLOSED)
-            for conn in late:
-                self._close(conn)
-            if late:
-                self._pause = LOOK_SECONDS
+        late = [conn for queue in self._queues for conn in queue.late(MOST_CLOSED)]
+        self._some_are_late = bool(late)
+        for conn in late:
+            self._close(conn)
 
     def _close_oldest(self) -> bool:
         """Close the connection that has waited longest for its caller; False where all have a thread."""

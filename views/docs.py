@@ -2,10 +2,11 @@
 
 import json
 import re
+from functools import cache
 from pathlib import Path
 from typing import Any
 
-from flask import Blueprint, Response, jsonify, make_response, render_template, request, send_from_directory
+from flask import Blueprint, Response, make_response, render_template, request, send_from_directory
 
 from schemas.openapi import document
 
@@ -25,7 +26,13 @@ docs = Blueprint("docs", __name__, template_folder=WEB)
 @docs.get("/v1/openapi.json")
 def openapi() -> Response:
     """Describe the API to programs."""
-    return jsonify(document())
+    return Response(_document(), mimetype="application/json")
+
+
+@cache
+def _document() -> str:
+    """It is always the same, and large."""
+    return json.dumps(document(), ensure_ascii=False)
 
 
 @docs.get("/docs")
