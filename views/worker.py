@@ -16,6 +16,7 @@ from gunicorn.workers.gthread import ThreadWorker
 from views.hangup import HEAD_SECONDS
 from views.house import House
 from views.memory import keep_trimmed
+from views.succession import Succession
 from views.threads import Threads
 
 LAST_WORDS_SECONDS = 1.0
@@ -29,6 +30,9 @@ class Worker(ThreadWorker):  # type: ignore[misc]
 
     _house: House | None = None
     """None while the app is not loaded, and where it could not be (RELOAD after a mistake)."""
+    succession: Succession | None = None
+    """gunicorn.conf.py sets it before the fork."""
+    _ending = False
 
     def load_wsgi(self) -> None:
         """Load the app, whose house this is."""
@@ -86,20 +90,30 @@ class Worker(ThreadWorker):  # type: ignore[misc]
             self._house.admission.drain(0, LAST_WORDS_SECONDS / 2)
 
     def handle_exit(self, sig: int, frame: Any) -> None:
-        """SIGTERM: take no new calls, let those that run end, then stop.
+        """SIGTERM: let those calls end that run, then stop.
 
-        Meanwhile health is answered, and readiness denied. gunicorn's own way is to stop listening at once.
+        Where the server stops, new calls are refused meanwhile, health is answered, and readiness denied; where other
+        workers take over, this one serves until they do, and leaves the listener to them. gunicorn's own way is to stop
+        listening at once.
         """
         house = self._house
         if house is None:
             super().handle_exit(sig, frame)
-        elif not house.admission.draining:
-            threading.Thread(target=self._drain, args=(house, sig, frame), name="drain", daemon=True).start()
+        elif not self._ending:
+            self._ending = True
+            threading.Thread(target=self._end, args=(house, sig, frame), name="end", daemon=True).start()
 
-    def _drain(self, house: House, sig: int, frame: Any) -> None:
+    def _end(self, house: House, sig: int, frame: Any) -> None:
         graceful = self.cfg.graceful_timeout
         last_words = min(LAST_WORDS_SECONDS, graceful / 2)
-        house.admission.drain(graceful - last_words, last_words / 2)
+        if self.succession is None or self.succession.stops(graceful / 2):
+            house.admission.drain(graceful - last_words, last_words / 2)
+            self._leave(sig, frame)
+        else:
+            self._leave(sig, frame)
+            house.admission.drain(graceful - last_words, last_words / 2, refuse=False)
+
+    def _leave(self, sig: int, frame: Any) -> None:
         super().handle_exit(sig, frame)
         self.method_queue.defer(self._hurry_the_silent)
 
