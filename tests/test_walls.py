@@ -23,6 +23,7 @@ MAY_IMPORT: Mapping[str, str] = {
     "gunicorn.conf": "app config logs views.house views.succession",
     "config": "",
     "logs": "",
+    "log_handlers": "",
     # What all rooms speak of: nothing of ours.
     "errors": "",
     "events": "",

@@ -45,9 +45,9 @@ class Succession:
         environ[VARIABLE] = str(self._descriptor)
 
     def expect(self, oldest: int, count: int) -> None:
-        """So many workers are about to take over; `oldest` is gunicorn's age of the first."""
+        """So many workers are about to take over; `oldest` is gunicorn's age of the first. Nothing stops, then."""
         self._oldest, self._count = oldest, min(count, PAGE_BYTES - 1)
-        self._page[1:] = bytes([1] * self._count).ljust(PAGE_BYTES - 1, b"\0")
+        self._page[:] = (b"\0" + b"\1" * self._count).ljust(PAGE_BYTES, b"\0")
 
     def serves(self, age: int) -> None:
         """The worker of that age serves. One that replaces a worker which died while it booted takes its place."""
