@@ -108,15 +108,15 @@ class Background(logging.Handler):
             return
         with self._guard:
             self._size -= len(self._lines.popleft())
-            lost, self._lost = self._lost, 0
-        if lost or self._failing:
-            self._failing = False
-            log.warning("%s can be written to again", self.where, extra={"facts": {"lost": lost}})
+            if self._lines or not (self._lost or self._failing):
+                return
+            lost, self._lost, self._failing = self._lost, 0, False
+        log.warning("%s can be written to again", self.where, extra={"facts": {"lost": lost}})
 
     def flush(self) -> None:
-        """Wait until all is written, for a bounded time, and not where that fails."""
+        """Wait until all is written, for a bounded time."""
         by = monotonic() + LAST_SECONDS
-        while self._lines and not self._failing and monotonic() < by:
+        while self._lines and monotonic() < by:
             sleep(GATHER_SECONDS / 4)
 
     def close(self) -> None:
