@@ -24,6 +24,7 @@ from app import announce, furnish
 from config import EXPORTED, ROOT, SettingError, Settings, env_file
 from views.house import House
 from views.succession import Succession
+from views.threads import check_threads
 
 log = logging.getLogger("thinkline.settings")
 
@@ -36,6 +37,8 @@ def _load(last: Settings | None) -> tuple[Settings, dict[str, Any], House]:
             found.guard(host)
         if found.address != last.address and not Settings.bound:
             _try_to_listen(found)
+        if found.threads > last.threads:
+            _try_threads(found.threads)
     return found, logs.config(found), furnish(found)
 
 
@@ -46,6 +49,13 @@ def _try_to_listen(found: Settings) -> None:
         socket.create_server((found.host, found.port), family=family).close()
     except OSError as error:
         raise SettingError(f"HOST and PORT are {found.address}; nobody can listen there: {error.strerror}.") from None
+
+
+def _try_threads(count: int) -> None:
+    try:
+        check_threads(count)
+    except RuntimeError as error:
+        raise SettingError(str(error)) from None
 
 
 last_good = Settings.in_use  # this file is run again on HUP, and what it imports is not
@@ -110,11 +120,12 @@ def on_starting(server: Any) -> None:
         Settings.bound = tuple(map(_host, server.cfg.address))
     server.succession = Succession.inherited(server.cfg.env_orig if server.master_pid else {})
     server.succession.expect(1, server.cfg.workers)
-    for address in server.cfg.address:
-        try:
+    try:
+        _try_threads(server.cfg.threads)
+        for address in server.cfg.address:
             settings.guard(_host(address))
-        except SettingError as error:
-            sys.exit(f"Thinkline cannot start. {error}")
+    except SettingError as error:
+        sys.exit(f"Thinkline cannot start. {error}")
 
 
 def when_ready(server: Any) -> None:

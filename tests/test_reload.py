@@ -2,15 +2,20 @@
 
 import http.client
 import os
+import pwd
+import resource
 import signal
 import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from tests.conftest import EVER, Served, environment, free_port, until
+from app import create_app
+from config import Settings
+from tests.conftest import EVER, Served, _answers, environment, free_port, until
 from tests.forked import Forked
 from tests.frames import chat_body, post, said
 from tests.helpers import GUNICORN, fails_to_start
@@ -247,6 +252,54 @@ def test_what_is_no_file_stops_the_start(command: tuple[str, ...], tmp_path: Pat
     path = tmp_path / "odd"
     os.mkfifo(path) if kind == "a pipe" else path.mkdir()
     assert str(path) in fails_to_start(*command, **{setting: path})
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_too_few_threads_stop_the_start(workers: int) -> None:
+    """Also a limit of memory is one of threads: each has its stack."""
+    said = fails_to_start(*GUNICORN, limit=(resource.RLIMIT_AS, 1_500_000_000), THREADS=4000, WORKERS=workers)
+    assert "THREADS is 4000" in said
+
+
+def test_a_worker_that_cannot_boot_is_tried_again(serve: Serve, tmp_path: Path) -> None:
+    """A service that runs is not ended for it. More THREADS than there may be are not taken on HUP."""
+    file = tmp_path / "mine.env"
+    file.write_text("THREADS=200\n")
+    app = serve(ENV_FILE=file, THREADS="", DEMO_PACE_MS=0)
+    (worker,) = app.workers
+    _limit_memory(app.process.pid, 800_000_000)  # less than the stacks of 200 threads
+    file.write_text("THREADS=1000\n")
+    app.process.send_signal(signal.SIGHUP)
+    app.logged("ERROR .*THREADS is 1000, and the system allows .*last good settings")
+    os.kill(worker, signal.SIGKILL)
+    app.logged("a worker cannot boot, and is tried again: can't start new thread")
+    _limit_memory(app.process.pid, None)
+    until(lambda: _answers(app.port), "the service to be back")
+    assert app.process.poll() is None
+
+
+def _limit_memory(pid: int, more: int | None) -> None:
+    """So many bytes of memory more than it has; its children inherit the limit."""
+    pages = int(Path(f"/proc/{pid}/statm").read_text().split()[0])
+    soft = resource.RLIM_INFINITY if more is None else pages * resource.getpagesize() + more
+    resource.prlimit(pid, resource.RLIMIT_AS, (soft, resource.RLIM_INFINITY))
+
+
+def test_a_home_that_cannot_be_known_is_no_fault(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A container's user has none; another's may not be looked into."""
+    settings = Settings.load(environment())
+    look = os.stat
+
+    def refuse(path: Any, *more: Any, **rest: Any) -> os.stat_result:
+        if ".oci" in str(path):
+            raise PermissionError(13, "Permission denied", str(path))
+        return look(path, *more, **rest)
+
+    monkeypatch.setattr(os, "stat", refuse)
+    create_app(settings)
+    monkeypatch.delenv("HOME")
+    monkeypatch.setattr(pwd, "getpwuid", lambda _: {}["nobody"])
+    create_app(settings)
 
 
 def test_the_line_of_a_mistake_is_told(tmp_path: Path) -> None:

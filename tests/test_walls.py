@@ -20,7 +20,7 @@ from tests.conftest import ROOT
 MAY_IMPORT: Mapping[str, str] = {
     # The edges of the service.
     "app": "config logs views views.* dispatch.* providers.base",
-    "gunicorn.conf": "app config logs views.house views.succession",
+    "gunicorn.conf": "app config logs views.house views.succession views.threads",
     "config": "",
     "logs": "",
     "log_handlers": "",

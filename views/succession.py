@@ -49,6 +49,10 @@ class Succession:
         self._oldest, self._count = oldest, min(count, PAGE_BYTES - 1)
         self._page[:] = (b"\0" + b"\1" * self._count).ljust(PAGE_BYTES, b"\0")
 
+    def is_first(self, age: int) -> bool:
+        """Whether the worker of that age is one of those that the server starts with."""
+        return self._oldest == 1 and age <= self._count
+
     def serves(self, age: int) -> None:
         """The worker of that age serves. One that replaces a worker which died while it booted takes its place."""
         self._page[1 + (age - self._oldest) % self._count] = 0

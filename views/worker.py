@@ -2,10 +2,12 @@
 for those who send a byte at a time, no more threads in use than needed, an end that lets calls end.
 """
 
+import sys
 import threading
 from functools import lru_cache, partial
+from logging import getLogger
 from selectors import EVENT_READ
-from time import monotonic, time
+from time import monotonic, sleep, time
 from typing import Any
 
 import orjson
@@ -19,6 +21,9 @@ from views.memory import keep_trimmed
 from views.succession import Succession
 from views.threads import Threads
 
+log = getLogger("thinkline.errors")
+
+BOOT_AGAIN_SECONDS = 1.0
 LAST_WORDS_SECONDS = 1.0
 """How long before the end of GRACEFUL_TIMEOUT the calls that still run are told."""
 SMALL = 65_536
@@ -33,6 +38,21 @@ class Worker(ThreadWorker):  # type: ignore[misc]
     succession: Succession | None = None
     """gunicorn.conf.py sets it before the fork."""
     _ending = False
+
+    def init_process(self) -> None:
+        """Boot, and serve to the end. A worker that replaces another, and cannot boot, is tried again: gunicorn would
+        end the whole server. So is one that is denied its threads, as there may be enough of them soon.
+        """
+        try:
+            super().init_process()
+        except Exception as error:
+            lacks_threads = isinstance(error, RuntimeError) and "start new thread" in str(error)
+            is_first = self.succession is None or self.succession.is_first(self.age)
+            if self.booted or (is_first and not lacks_threads):
+                raise
+            log.error("a worker cannot boot, and is tried again: %s", error, exc_info=not lacks_threads)  # noqa: TRY400
+            sleep(BOOT_AGAIN_SECONDS)
+            sys.exit(1)
 
     def load_wsgi(self) -> None:
         """Load the app, whose house this is."""
