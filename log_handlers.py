@@ -62,7 +62,11 @@ class Background(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         """Write a line now, or have it written."""
-        data = f"{self.format(record)}\n".encode("utf-8", "backslashreplace")
+        try:
+            data = f"{self.format(record)}\n".encode("utf-8", "backslashreplace")
+        except Exception:  # noqa: BLE001 - as logging's own handlers do: what is logged fails no call
+            self.handleError(record)
+            return
         with self._guard:
             try:
                 done = 0 if self._lines else self.write_at_once(data)
@@ -92,7 +96,7 @@ class Background(logging.Handler):
             self._come.wait()
             sleep(GATHER_SECONDS)
             self._come.clear()
-            while self._lines:
+            while self._lines and not self._closed:
                 self._write_first()
 
     def _write_first(self) -> None:

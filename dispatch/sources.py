@@ -1,6 +1,5 @@
 """Where the catalogue learns of providers and models: the environment, models.yaml, a list by HTTP (B2 to B4)."""
 
-import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from logging import getLogger
@@ -47,7 +46,7 @@ class Sources:
     def listings(self) -> dict[str, Listing]:
         """What each source tells now. Asks nobody by network. Raises ValueError with the setting, or file and line."""
         told = {"environment": self._environment()}
-        told["file"] = self._file_or_last_good() if self.required or os.path.lexists(self.models_file) else Listing()
+        told["file"] = self._file_or_last_good() if self.required or self.models_file.exists() else Listing()
         if self.list_url:
             told["list"] = self._list(lambda _: None).load_kept()
         return told

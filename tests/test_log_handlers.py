@@ -157,6 +157,17 @@ def test_a_fork_writes_nothing_twice(tmp_path: Path) -> None:
     assert sorted(numbers(path.read_text())) == list(range(51))
 
 
+def test_what_cannot_be_formatted_fails_no_call(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(logging, "raiseExceptions", False)
+    reading, writing = os.pipe()
+    with logging_to(Stderr(writing)) as logger:
+        logger.info("%s and %s", "one")
+        logger.info("line 1 now")
+        assert os.read(reading, 1000) == b"line 1 now\n"
+    os.close(reading)
+    os.close(writing)
+
+
 # the real thing
 
 
