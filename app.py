@@ -38,8 +38,8 @@ log = logging.getLogger("thinkline")
 
 
 def create_app(settings: Settings | None = None) -> Flask:
-    """The application. Raises SettingError for settings that it cannot run with."""
-    settings = settings or Settings.load()
+    """The application, with gunicorn's settings where it serves. Raises SettingError for those it cannot run with."""
+    settings = settings or Settings.in_use or Settings.load()
     dictConfig(logs.config(settings))
     app = Thinkline(__name__, logs.request_id.set)
     app.json.sort_keys = False  # type: ignore[attr-defined]

@@ -11,19 +11,24 @@ has all there are, for the `${NAME}` of models.yaml. What the clouds need beside
 
 import os
 import re
+import stat
 from collections.abc import Callable, Mapping
 from dataclasses import MISSING, Field, dataclass, field, fields
+from io import StringIO
 from ipaddress import ip_address
 from math import isinf
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any
+from typing import Any, ClassVar
 
 from dotenv import dotenv_values
+from dotenv.parser import parse_stream
 
 ROOT = Path(__file__).parent
 UPSTREAM_VARIABLE = re.compile(r"[A-Z][A-Z0-9_]*_(API_KEY|BASE_URL|ENDPOINT|MODEL)|AWS_[A-Z0-9_]+")
-_EXPORTED: set[str] = set()
+ENV_FILE_CHARACTERS = 1_000_000
+EXPORTED: set[str] = set()
+"""The AWS_* of the environment that are here because .env has them."""
 BOOLEANS = {"true": True, "1": True, "yes": True, "on": True, "false": False, "0": False, "no": False, "off": False}
 NAMED_KEY = re.compile(r"([A-Za-z0-9_-]+):(.+)")
 
@@ -53,6 +58,11 @@ def setting(
 @dataclass(frozen=True, kw_only=True)
 class Settings:
     """What the product runs with. Build it with `load`, or directly in tests."""
+
+    in_use: ClassVar["Settings | None"] = None
+    """gunicorn's master sets them, so that its workers have what it has checked, and .env is read by it alone."""
+    bound: ClassVar[tuple[str, ...]] = ()
+    """The hosts that gunicorn was told by --bind, in place of HOST."""
 
     host: str = setting("127.0.0.1", "Address to listen on. Another than this machine's own needs a key.")
     port: int = setting(8000, "Port to listen on.", least=0, most=65535)
@@ -170,8 +180,7 @@ class Settings:
                 )
         if self.max_in_flight >= self.threads > 1:
             raise SettingError(f"MAX_IN_FLIGHT is {self.max_in_flight}; allowed: less than THREADS, {self.threads}.")
-        log_file = Path(self.log_file).absolute()
-        if self.log_file and (log_file.is_dir() or not os.access(log_file.parent, os.W_OK)):
+        if self.log_file and not _can_log_to(Path(self.log_file).absolute()):
             raise SettingError(f"LOG_FILE is {self.log_file!r}; allowed: a file in a folder that can be written to.")
 
     @classmethod
@@ -181,17 +190,31 @@ class Settings:
         AWS_* of the file go into the environment: Amazon's SDK has more settings than could be handed to it.
         """
         real = environ is None
-        environ = {k: v for k, v in os.environ.items() if k not in _EXPORTED} if environ is None else environ  # noqa: TID251 - the one place
-        env_file = Path(environ.get("ENV_FILE") or ROOT / ".env")
-        if environ.get("ENV_FILE") and not env_file.exists():
-            raise SettingError(f"ENV_FILE is {environ['ENV_FILE']!r}; there is no such file.")
-        variables = {**_set(_read(env_file)), **_set(environ)}
+        environ = {k: v for k, v in os.environ.items() if k not in EXPORTED} if environ is None else environ  # noqa: TID251 - the one place
+        named = environ.get("ENV_FILE")
+        file = _read(Path(named or ROOT / ".env"), required=bool(named))
+        variables = {**{name: line.value for name, line in file.items()}, **_set(environ)}
+        settings = cls.of(variables, {name: line.place for name, line in file.items() if name not in _set(environ)})
         if real:
-            _EXPORTED.update(name for name in variables.keys() - _set(environ).keys() if name.startswith("AWS_"))
-            os.environ.update({name: variables[name] for name in _EXPORTED & variables.keys()})  # noqa: TID251
-        known = {each.name: _value(each, variables) for each in documented()}
+            settings.export()
+        return settings
+
+    @classmethod
+    def of(cls, variables: Mapping[str, str], places: Mapping[str, str] | None = None) -> "Settings":
+        """From variables alone; `places` are the files and lines of those that stand in one. Raises SettingError."""
+        known = {each.name: _value(each, variables, places or {}) for each in documented()}
         upstreams = {name: value for name, value in variables.items() if UPSTREAM_VARIABLE.fullmatch(name)}
-        return cls(**known, upstreams=MappingProxyType(upstreams), variables=MappingProxyType(variables))
+        return cls(**known, upstreams=MappingProxyType(upstreams), variables=MappingProxyType(dict(variables)))
+
+    def export(self) -> None:
+        """Have these AWS_* in the environment where it says nothing itself, and none of earlier settings."""
+        for name in EXPORTED:
+            os.environ.pop(name, None)  # noqa: TID251
+        aws = {name: value for name, value in self.variables.items() if name.startswith("AWS_")}
+        missing = aws.keys() - _set(os.environ).keys()  # noqa: TID251
+        os.environ.update({name: aws[name] for name in missing})  # noqa: TID251
+        EXPORTED.clear()
+        EXPORTED.update(missing)
 
     @property
     def in_flight(self) -> int:
@@ -246,23 +269,75 @@ def is_this_machine(host: str) -> bool:
         return False
 
 
+def env_file() -> Path:
+    """The file that settings are read from, whether it exists or not."""
+    return Path(os.environ.get("ENV_FILE") or ROOT / ".env")  # noqa: TID251
+
+
+def _can_log_to(path: Path) -> bool:
+    try:
+        fit = _is_plain(path.stat()) and os.access(path, os.W_OK)
+    except FileNotFoundError:
+        fit = True
+    except OSError:
+        return False
+    return fit and os.access(path.parent, os.W_OK)
+
+
 def documented() -> list[Field[Any]]:
     """The fields of Settings that are settings, in the order of the README's table."""
     return [each for each in fields(Settings) if each.metadata]
 
 
-def _read(env_file: Path) -> dict[str, str]:
+@dataclass(frozen=True, slots=True)
+class _Line:
+    """A setting in .env, and where it stands."""
+
+    value: str
+    place: str
+
+
+def _read(env_file: Path, *, required: bool) -> dict[str, _Line]:
+    """What is set in .env. Raises SettingError with file and line, and never waits."""
     try:
-        return {name: value for name, value in dotenv_values(env_file).items() if value is not None}
+        # Opened so that a pipe whose other end is silent is refused, and not waited for.
+        with open(env_file, encoding="utf-8", opener=lambda path, flags: os.open(path, flags | os.O_NONBLOCK)) as file:
+            if not _is_plain(os.fstat(file.fileno())):
+                raise SettingError(f"{env_file} cannot be read: it is no file.")
+            text = file.read(ENV_FILE_CHARACTERS)
+    except FileNotFoundError:
+        if required:
+            raise SettingError(f"ENV_FILE is {str(env_file)!r}; there is no such file.") from None
+        return {}
     except (OSError, UnicodeDecodeError) as error:
-        raise SettingError(f"{env_file} cannot be read: {error}.") from error
+        said = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
+        raise SettingError(f"{env_file} cannot be read: {said}.") from None
+    lines: dict[str, int] = {}
+    for binding in parse_stream(StringIO(text)):
+        begun = binding.original.string
+        line = binding.original.line + begun[: len(begun) - len(begun.lstrip())].count("\n")
+        if binding.error or (binding.key and binding.value is None):  # what it says may be a secret
+            raise SettingError(f"{env_file}, line {line} cannot be read; it must look like NAME=value.")
+        if binding.key:
+            lines[binding.key] = line
+    values = dotenv_values(stream=StringIO(text))
+    return {
+        name: _Line(value.strip(), f" ({env_file}, line {lines[name]})")
+        for name, value in values.items()
+        if value and value.strip()
+    }
+
+
+def _is_plain(status: os.stat_result) -> bool:
+    """Whether it is a file, or a device such as /dev/null: no pipe, socket or folder."""
+    return stat.S_ISREG(status.st_mode) or stat.S_ISCHR(status.st_mode)
 
 
 def _set(variables: Mapping[str, str]) -> dict[str, str]:
     return {name: value.strip() for name, value in variables.items() if value.strip()}
 
 
-def _value(each: Field[Any], variables: Mapping[str, str]) -> Any:
+def _value(each: Field[Any], variables: Mapping[str, str], places: Mapping[str, str]) -> Any:
     names = (each.name.upper(), *each.metadata["also"])
     if each.type == tuple[str, ...]:
         return tuple(part.strip() for name in names for part in variables.get(name, "").split(",") if part.strip())
@@ -276,7 +351,7 @@ def _value(each: Field[Any], variables: Mapping[str, str]) -> Any:
         return parse(text, each.metadata)
     except ValueError as error:
         shown = "(not shown)" if each.metadata["secret"] else repr(text)
-        raise SettingError(f"{name} is {shown}; allowed: {error}.") from None
+        raise SettingError(f"{name} is {shown}{places.get(name, '')}; allowed: {error}.") from None
 
 
 def _string(text: str, facts: Mapping[str, Any]) -> str:

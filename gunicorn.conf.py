@@ -4,10 +4,12 @@ https://docs.gunicorn.org/en/stable/settings.html
 """
 
 import gc
+import logging
 import signal
 import socket
 import struct
 import sys
+from contextlib import suppress
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -15,18 +17,65 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).parent))
 
 from gunicorn import glogging
+from gunicorn.util import parse_address
 
 import logs
 from app import announce, furnish
-from config import ROOT, SettingError, Settings
+from config import EXPORTED, ROOT, SettingError, Settings, env_file
+from views.house import House
 from views.limits import most_connections, raise_file_limit
+from views.succession import Succession
+from views.threads import check_threads
 
+log = logging.getLogger("thinkline.settings")
+
+
+def _load(last: Settings | None) -> tuple[Settings, dict[str, Any], House]:
+    """What is set now, checked by using it. Raises SettingError; `last` is what a running service has."""
+    found = Settings.load()
+    if last:
+        for host in Settings.bound or (found.host,):
+            found.guard(host)
+        if found.address != last.address and not Settings.bound:
+            _try_to_listen(found)
+        if found.threads > last.threads:
+            _try_threads(found.threads)
+    return found, logs.config(found), furnish(found)
+
+
+def _try_to_listen(found: Settings) -> None:
+    """Find out whether one can listen there: gunicorn would end if not."""
+    family = socket.AF_INET6 if ":" in found.host else socket.AF_INET
+    try:
+        socket.create_server((found.host, found.port), family=family).close()
+    except OSError as error:
+        raise SettingError(f"HOST and PORT are {found.address}; nobody can listen there: {error.strerror}.") from None
+
+
+def _try_threads(count: int) -> None:
+    try:
+        check_threads(count)
+    except RuntimeError as error:
+        raise SettingError(str(error)) from None
+
+
+last_good = Settings.in_use  # this file is run again on HUP, and what it imports is not
 try:
-    settings = Settings.load()
-    logconfig_dict = logs.config(settings)
-    house = furnish(settings)  # so that what is wrong stops the start here, in one line
+    settings, logconfig_dict, house = _load(last_good)
 except SettingError as error:
-    sys.exit(f"Thinkline cannot start. {error}")
+    if last_good is None:
+        sys.exit(f"Thinkline cannot start. {error}")
+    settings, logconfig_dict = last_good, logs.config(last_good)
+    settings.export()
+    log.error("%s The last good settings stay in use; %s is read again on HUP.", error, env_file())  # noqa: TRY400 - the message says it all
+except Exception:
+    if last_good is None:
+        raise
+    # Whatever it was: gunicorn would end a running service for it.
+    settings, logconfig_dict = last_good, logs.config(last_good)
+    settings.export()
+    log.exception("The last good settings stay in use; %s is read again on HUP.", env_file())
+Settings.in_use = settings
 
 
 class Logger(glogging.Logger):  # type: ignore[misc]
@@ -68,12 +117,17 @@ def _host(address: Any) -> str:
 
 
 def on_starting(server: Any) -> None:
-    """Check every address before it is bound, also one that came by `--bind` (R9)."""
-    for address in server.cfg.address:
-        try:
+    """Check every address before it is bound, also one that came by `--bind`, and take over from a master before."""
+    if server.cfg.address != [parse_address(bind)]:
+        Settings.bound = tuple(map(_host, server.cfg.address))
+    server.succession = Succession.inherited(server.cfg.env_orig if server.master_pid else {})
+    server.succession.expect(1, server.cfg.workers)
+    try:
+        _try_threads(server.cfg.threads)
+        for address in server.cfg.address:
             settings.guard(_host(address))
-        except SettingError as error:
-            sys.exit(f"Thinkline cannot start. {error}")
+    except SettingError as error:
+        sys.exit(f"Thinkline cannot start. {error}")
     if server.cfg.is_ssl:
         sys.exit(
             "Thinkline cannot start. It does not speak TLS itself (certfile, keyfile): a web server in front does."
@@ -85,6 +139,8 @@ def when_ready(server: Any) -> None:
     terms = count()
 
     def terminate(_: int, frame: Any) -> None:
+        if not server.reexec_pid and not server.master_pid:  # else another master serves, after USR2
+            server.succession.stop()
         server.signal(signal.SIGINT if next(terms) else signal.SIGTERM, frame)
 
     signal.signal(signal.SIGTERM, terminate)
@@ -99,12 +155,38 @@ def post_request(worker: Any, request: Any, environ: Any, response: Any) -> None
     logs.request_id.set("")
 
 
+def on_reload(server: Any) -> None:
+    """HUP: the workers that are forked next take over from those there are."""
+    server.succession.expect(server.worker_age + 1, server.cfg.workers)
+
+
+def pre_exec(server: Any) -> None:
+    """USR2: so do those of the master that is executed next."""
+    server.succession.expect(1, server.cfg.workers)
+    environ = server.cfg.env_orig  # what the environment was when this file was last run
+    for name in EXPORTED:
+        environ.pop(name, None)
+    server.succession.hand_over(environ)
+    python, program, *arguments = server.START_CTX["args"]
+    if Path(program).name == "__main__.py":  # run as a file, gunicorn's http would stand before Python's own
+        server.START_CTX["args"] = [python, "-m", "gunicorn", *arguments]
+
+
+def pre_fork(server: Any, worker: Any) -> None:
+    """Tell a worker where it learns whether it is to stop or is replaced."""
+    worker.succession = server.succession
+
+
 def post_fork(server: Any, worker: Any) -> None:  # noqa: ARG001 - gunicorn names them
     """With RELOAD a new worker is to have the code as it is now: what this process knows of it is forgotten."""
     if settings.reload:
         for name, module in list(sys.modules.items()):
             if _is_ours(Path(getattr(module, "__file__", None) or "/")):
                 del sys.modules[name]
+        with suppress(SyntaxError):  # gunicorn tells of it, when it loads the app
+            import config  # noqa: PLC0415 - as it is now
+
+            config.Settings.in_use = config.Settings.of(settings.variables)
 
 
 def _is_ours(file: Path) -> bool:
@@ -121,3 +203,4 @@ def post_worker_init(worker: Any) -> None:
     gc.collect()
     gc.freeze()
     gc.set_threshold(10_000, 10, 10)
+    worker.succession.serves(worker.age)

@@ -39,17 +39,14 @@ def config(settings: Any) -> dict[str, Any]:
     level = logging.CRITICAL + 10 if settings.level == "NONE" else logging.getLevelNamesMapping()[settings.level]
     upstream_keys = [value for name, value in settings.upstreams.items() if name.endswith(SECRET_NAMES)]
     secrets = [*settings.keys.values(), *upstream_keys, settings.model_list_auth_token]
-    handlers: dict[str, Any] = {
-        "stderr": {"class": "logging.StreamHandler", "formatter": "line", "stream": "ext://sys.stderr"}
-    }
+    handlers: dict[str, Any] = {"stderr": {"class": "log_handlers.Stderr", "formatter": "line"}}
     if settings.log_file:
         handlers["file"] = {
-            "class": "concurrent_log_handler.ConcurrentRotatingFileHandler",
+            "class": "log_handlers.RotatingFile",
             "formatter": "line",
             "filename": settings.log_file,
-            "maxBytes": settings.log_max_bytes,
-            "backupCount": settings.log_backups,
-            "encoding": "utf-8",
+            "most_bytes": settings.log_max_bytes,
+            "backups": settings.log_backups,
         }
     ours = {"handlers": list(handlers), "level": level, "propagate": False}
     formatter = JsonLines if settings.log_format == "json" else TextLines

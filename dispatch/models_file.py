@@ -4,6 +4,8 @@ Raises CatalogueError with file, line and reason. Seed 001's models.yaml and see
 read as they are.
 """
 
+import os
+import stat
 from collections.abc import Collection, Mapping
 from dataclasses import replace
 from logging import getLogger
@@ -50,7 +52,10 @@ def read(
     that others tell of, `clouds` the settings for those of OCI and AWS. Raises CatalogueError.
     """
     try:
-        with path.open("rb") as file:
+        # Opened so that a pipe whose other end is silent is refused, and not waited for.
+        with open(path, "rb", opener=lambda name, flags: os.open(name, flags | os.O_NONBLOCK)) as file:
+            if stat.S_ISFIFO(os.fstat(file.fileno()).st_mode):
+                raise CatalogueError(path, 1, "it is no file")
             raw = file.read(FILE_BYTES + 1)
         if len(raw) > FILE_BYTES:
             raise CatalogueError(path, 1, f"the file is larger than {FILE_BYTES} bytes")

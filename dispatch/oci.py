@@ -1,8 +1,8 @@
 """OCI Generative AI as the settings, the environment and models.yaml have it, told as an entry. Reads no file."""
 
+import os
 import re
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 from dispatch.addresses import VISIBLE, is_address
@@ -50,7 +50,7 @@ def entry(name: str, settings: Mapping[str, Any], variables: Mapping[str, str], 
         or any(options[key] for key in ("credentials", "api_key"))
         or options["auth_type"] != AUTH_TYPE
         or (options["config_file"], options["profile"]) != (CONFIG_FILE, PROFILE)
-        or Path(CONFIG_FILE).expanduser().is_file()
+        or os.path.isfile(os.path.expanduser(CONFIG_FILE))  # noqa: PTH111, PTH113 - these know homes that cannot be read
     )
     return Entry(name, "oci", options["model"], options, "" if said else MISSING)
 

@@ -5,14 +5,16 @@
     redis://, rediss://, unix://   a Redis server, as the redis package reads it
 
 It never fails a call. A store that is out of reach forgets: what is asked of it is not there, and what is given to it
-is lost. The log says so once, and once more when it is back.
+is lost. The log says so once, and once more when it is back. A file that is corrupt is set aside, and made anew.
 """
 
+import fcntl
 import os
 import sqlite3
 import threading
 import weakref
 from collections.abc import Callable
+from contextlib import closing
 from logging import getLogger
 from pathlib import Path
 from time import monotonic, time
@@ -31,6 +33,7 @@ PAUSE = 5.0
 SWEEP = 60.0
 """Seconds between two looks for what has expired."""
 PREFIX = "thinkline:"
+CORRUPT = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
 
 SCHEMA = """
 CREATE TABLE IF NOT EXISTS kept (key TEXT PRIMARY KEY, value TEXT NOT NULL, until REAL NOT NULL) WITHOUT ROWID;
@@ -99,6 +102,7 @@ class SqliteState(_Forgetful):
         self._path = path
         self._lock = threading.Lock()
         self._opened: sqlite3.Connection | None = None
+        self._inode = 0
         self._sweep_at = 0.0
         _files.add(self)
 
@@ -132,11 +136,30 @@ class SqliteState(_Forgetful):
 
     def _locked(self, work: Callable[[], T]) -> T | None:
         with self._lock:
-            return self._try(work)
+            return self._try(lambda: self._repaired(work))
+
+    def _repaired(self, work: Callable[[], T]) -> T:
+        try:
+            return work()
+        except sqlite3.DatabaseError as error:
+            if getattr(error, "sqlite_errorcode", 0) & 0xFF not in CORRUPT:
+                raise
+            self._close()
+            set_aside(self._path)
+            return work()
+
+    def _close(self) -> None:
+        if self._opened is not None:
+            self._opened.close()
+        self._opened = None
 
     def _connection(self) -> sqlite3.Connection:
+        if self._opened is not None and self._inode != _inode(self._path):
+            self._close()  # it was removed, or another process has set it aside
         if self._opened is None:
             self._path.parent.mkdir(parents=True, exist_ok=True)
+            if self._path.exists() and not self._path.is_file():  # sqlite would wait for a pipe's other end
+                raise OSError(f"{self._path} is no file")
             # One connection, which `_lock` guards; without a transaction but each statement's own.
             opened = sqlite3.connect(self._path, timeout=PATIENCE, isolation_level=None, check_same_thread=False)
             try:
@@ -150,7 +173,7 @@ class SqliteState(_Forgetful):
             except BaseException:  # a connection that nobody knows of is never closed
                 opened.close()
                 raise
-            self._opened = opened
+            self._opened, self._inode = opened, _inode(self._path)
         return self._opened
 
     def forked(self) -> None:
@@ -158,6 +181,37 @@ class SqliteState(_Forgetful):
         _parents.append(self._opened)
         self._lock = threading.Lock()
         self._opened = None
+
+
+def _inode(path: Path) -> int:
+    try:
+        return path.stat().st_ino
+    except FileNotFoundError:
+        return 0
+
+
+def set_aside(path: Path) -> None:
+    """Rename a database that is none any more, unless another process has done so. Raises OSError and sqlite3.Error."""
+    folder = os.open(path.parent, os.O_RDONLY)
+    try:
+        fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        try:
+            with closing(sqlite3.connect(path, timeout=PATIENCE)) as found:
+                if found.execute("PRAGMA quick_check(1)").fetchone() == ("ok",):
+                    return
+        except sqlite3.DatabaseError as error:
+            if getattr(error, "sqlite_errorcode", 0) & 0xFF not in CORRUPT:
+                raise
+        aside = path.with_name(f"{path.name}.corrupt")
+        path.replace(aside)
+        for journal in ("-wal", "-shm"):  # they belong to that one
+            path.with_name(path.name + journal).unlink(missing_ok=True)
+        log.warning(
+            "the store for sessions was corrupt; it is set aside, and a new one is made",
+            extra={"facts": {"store": str(path), "aside": str(aside)}},
+        )
+    finally:
+        os.close(folder)
 
 
 def _forked() -> None:
@@ -173,37 +227,34 @@ os.register_at_fork(after_in_child=_forked)
 class RedisState(_Forgetful):
     """A Redis server, for several machines. The package keeps its connections, and makes new ones after a fork."""
 
+    failures = (Exception,)
+    """What makes no sense as a reply is raised by the package in many ways."""
+    where = "redis"
+
     def __init__(self, url: str) -> None:
         super().__init__()
-        import redis  # noqa: PLC0415 - takes a while to load, and only several machines need it
-        from redis.backoff import NoBackoff  # noqa: PLC0415
-        from redis.retry import Retry  # noqa: PLC0415
+        from dispatch import bounded_redis  # noqa: PLC0415 - takes a while to load, and only several machines need it
 
-        self.where = "redis"
-        self.failures = (redis.RedisError, OSError, UnicodeError)
-        # Once more at once: a kept connection may have been closed meanwhile. Not more often: somebody is on the phone.
-        self._redis: Any = redis.Redis.from_url(
-            url,
-            decode_responses=True,
-            socket_timeout=PATIENCE,
-            socket_connect_timeout=PATIENCE,
-            retry=Retry(NoBackoff(), 1),
-        )
+        self._redis = bounded_redis.connect(url, PATIENCE)
+        self._bounded = bounded_redis.bounded
 
     def put(self, key: str, value: str, seconds: float) -> None:
         """Keep a value."""
-        self._try(lambda: self._redis.set(PREFIX + key, value, px=max(1, round(seconds * 1000))))
+        self._in_time(lambda: self._redis.set(PREFIX + key, value, px=max(1, round(seconds * 1000))))
 
     def get(self, key: str) -> str | None:
         """The value, and leave it."""
-        return self._try(lambda: self._redis.get(PREFIX + key))
+        return _text(self._in_time(lambda: self._redis.get(PREFIX + key)))
 
     def claim(self, key: str) -> str | None:
         """The value, and take it away, in one transaction (GETDEL is Redis 6.2's)."""
+        pipeline = self._redis.pipeline(transaction=True)
+        return _text(self._in_time(lambda: pipeline.get(PREFIX + key).delete(PREFIX + key).execute()[0]))
 
-        def work() -> str | None:
-            pipeline = self._redis.pipeline(transaction=True)
-            found: str | None = pipeline.get(PREFIX + key).delete(PREFIX + key).execute()[0]
-            return found
+    def _in_time(self, work: Callable[[], T]) -> T | None:
+        with self._bounded(PATIENCE):
+            return self._try(work)
 
-        return self._try(work)
+
+def _text(found: Any) -> str | None:
+    return found if isinstance(found, str) else None

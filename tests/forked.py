@@ -7,6 +7,7 @@ settings alone. What a new one does is tested by some real ones, in test_server.
 import atexit
 import multiprocessing
 import os
+import resource
 import runpy
 import signal
 import sys
@@ -26,9 +27,17 @@ class Forked:
     What it says goes to files. With the processes that it starts it is a group of its own.
     """
 
-    def __init__(self, command: Sequence[str], variables: Mapping[str, str], stdout: Path, stderr: Path) -> None:
+    def __init__(
+        self,
+        command: Sequence[str],
+        variables: Mapping[str, str],
+        stdout: Path,
+        stderr: Path,
+        limit: tuple[int, int] | None = None,
+    ) -> None:
         self.args = list(command)
-        self._process = SERVER.Process(target=_become, args=(self.args, dict(variables), stdout, stderr), daemon=True)
+        arguments = (self.args, dict(variables), stdout, stderr, limit)
+        self._process = SERVER.Process(target=_become, args=arguments, daemon=True)
         self._process.start()
         assert self._process.pid
         self.pid = self._process.pid
@@ -60,11 +69,13 @@ class Forked:
         self._process.join()
 
 
-def run(command: Sequence[str], variables: Mapping[str, str], seconds: float) -> "CompletedProcess[str]":
+def run(
+    command: Sequence[str], variables: Mapping[str, str], seconds: float, limit: tuple[int, int] | None = None
+) -> "CompletedProcess[str]":
     """As subprocess.run, with what was said as text."""
     with TemporaryDirectory() as folder:
         stdout, stderr = Path(folder) / "stdout", Path(folder) / "stderr"
-        process = Forked(command, variables, stdout, stderr)
+        process = Forked(command, variables, stdout, stderr, limit)
         try:
             status = process.wait(seconds)
         finally:
@@ -72,9 +83,13 @@ def run(command: Sequence[str], variables: Mapping[str, str], seconds: float) ->
         return CompletedProcess(process.args, status, stdout.read_text(), stderr.read_text())
 
 
-def _become(command: list[str], variables: dict[str, str], stdout: Path, stderr: Path) -> None:
+def _become(
+    command: list[str], variables: dict[str, str], stdout: Path, stderr: Path, limit: tuple[int, int] | None
+) -> None:
     os.setpgid(0, 0)
     threading.Thread(target=_end_with_the_tests, daemon=True).start()
+    if limit:
+        resource.setrlimit(limit[0], (limit[1], limit[1]))
     os.chdir(Path(__file__).parent.parent)
     os.environ.clear()  # noqa: TID251 - a process of its own, whose environment the test says
     os.environ.update(variables)  # noqa: TID251

@@ -64,9 +64,12 @@ def head(*lines: str, path: str = "/v1/chat/completions", method: str = "POST") 
     return "\r\n".join([f"{method} {path} HTTP/1.1", "Host: localhost", *lines, "", ""]).encode("latin-1")
 
 
-def fails_to_start(*command: str, **settings: object) -> str:
-    """What is said by a start that must not succeed: one sentence on stderr besides the log, and no traceback."""
-    done = run(command, environment(**{"PORT": 0, **settings}), EVER)
+def fails_to_start(*command: str, limit: tuple[int, int] | None = None, **settings: object) -> str:
+    """What is said by a start that must not succeed: one sentence on stderr besides the log, and no traceback.
+
+    `limit` is one of resource.setrlimit.
+    """
+    done = run(command, environment(**{"PORT": 0, **settings}), EVER, limit)
     assert done.returncode not in (0, -15), done
     assert "Traceback" not in done.stderr, done.stderr
     said = [line for line in done.stderr.splitlines() if " gunicorn.error: " not in line]

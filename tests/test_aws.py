@@ -226,7 +226,7 @@ def test_what_stands_in_env_alone_reaches_amazons_sdk(monkeypatch: pytest.Monkey
     file.write_text("AWS_ROLE_ARN=arn:aws:iam::1:role/a\nAWS_PROFILE=file\nOTHER=x\n")
     environ = {"ENV_FILE": str(file), "AWS_PROFILE": "mine"}
     monkeypatch.setattr(config.os, "environ", environ)
-    monkeypatch.setattr(config, "_EXPORTED", set())
+    monkeypatch.setattr(config, "EXPORTED", set())
     assert Settings.load().variables["AWS_PROFILE"] == "mine"
     assert environ == {"ENV_FILE": str(file), "AWS_PROFILE": "mine", "AWS_ROLE_ARN": "arn:aws:iam::1:role/a"}
     file.write_text("AWS_ROLE_ARN=arn:aws:iam::1:role/b\n")

@@ -9,7 +9,7 @@ import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing
+from contextlib import closing, suppress
 from pathlib import Path
 
 import pytest
@@ -18,7 +18,7 @@ from app import create_app
 from config import SettingError, Settings
 from dispatch import state as store
 from dispatch.state import RedisState, SqliteState, open_state
-from tests.conftest import environment, free_port, until
+from tests.conftest import EVER, environment, free_port, until
 
 
 @pytest.fixture
@@ -118,14 +118,14 @@ def test_processes_that_open_and_write_at_once(tmp_path: Path) -> None:
     assert [worker.exitcode for worker in workers] == [0] * 4
 
 
-@pytest.mark.parametrize("spoilt", ["a folder", "no database", "nowhere"])
+@pytest.mark.parametrize("spoilt", ["a folder", "a pipe", "nowhere"])
 def test_a_file_that_cannot_be_used_forgets(tmp_path: Path, spoilt: str, caplog: pytest.LogCaptureFixture) -> None:
     """Said once."""
     path = tmp_path / "x.db"
     if spoilt == "a folder":
         path.mkdir()
-    elif spoilt == "no database":
-        path.write_bytes(b"something else" * 1000)
+    elif spoilt == "a pipe":
+        os.mkfifo(path)
     else:
         path = Path("/dev/null/x.db")
     kept = SqliteState(path)
@@ -133,6 +133,54 @@ def test_a_file_that_cannot_be_used_forgets(tmp_path: Path, spoilt: str, caplog:
         kept.put("a", "b", 60)
         assert kept.get("a") is kept.claim("a") is None
     assert caplog.text.count("out of reach") == 1
+
+
+def _spoil(path: Path, how: str) -> None:
+    kept = SqliteState(path)
+    for number in range(500):
+        kept.put(f"key{number}", "value" * 20, 60)
+    kept._close()
+    content = path.read_bytes()
+    if how == "no database":
+        path.write_bytes(b"something else" * 1000)
+    elif how == "a byte at its head":
+        path.write_bytes(b"X" + content[1:])
+    elif how == "cut off":
+        path.write_bytes(content[: len(content) // 2])
+    else:
+        path.write_bytes(content[:4096] + os.urandom(len(content) - 4096))
+    for journal in ("-wal", "-shm"):
+        path.with_name(path.name + journal).unlink(missing_ok=True)
+
+
+@pytest.mark.parametrize("how", ["no database", "a byte at its head", "cut off", "noise"])
+def test_a_corrupt_file_is_set_aside_and_made_anew(tmp_path: Path, how: str, caplog: pytest.LogCaptureFixture) -> None:
+    """By one of two processes, and both use the new one."""
+    path = tmp_path / "x.db"
+    _spoil(path, how)
+    spoilt = path.read_bytes()
+    one, other = SqliteState(path), SqliteState(path)
+    for number in range(500):  # somewhere among them it is found out
+        for kept in (one, other):
+            kept.put(f"key{number}", "other", 60)
+            kept.claim(f"key{number}")
+    one.put("a", "b", 60)
+    assert one.get("a") == other.claim("a") == "b"
+    assert (tmp_path / "x.db.corrupt").read_bytes()[1:4000] == spoilt[1:4000] or how in ("cut off", "noise")
+    assert caplog.text.count("set aside") == 1
+    assert "out of reach" not in caplog.text
+    assert "Traceback" not in caplog.text
+
+
+def test_a_file_that_is_removed_is_made_anew(tmp_path: Path) -> None:
+    path = tmp_path / "x.db"
+    one, other = SqliteState(path), SqliteState(path)
+    one.put("a", "b", 60)
+    other.put("c", "d", 60)
+    for each in tmp_path.iterdir():
+        each.unlink()
+    one.put("a", "b", 60)
+    assert other.get("a") == "b"
 
 
 def test_a_store_that_comes_back(
@@ -162,6 +210,68 @@ def test_a_server_out_of_reach_forgets_soon(caplog: pytest.LogCaptureFixture) ->
             assert time.monotonic() - began < 3
     assert caplog.text.count("out of reach") == 2
     assert "secret" not in caplog.text
+
+
+SENDINGS = {
+    "a byte at a time": (b"$", b"1"),
+    "no end of a line": (b"+" + b"x" * 65536,) * 2,
+    "no end of a text": (b"$999999999999\r\n", b"x" * 65536),
+    "no end of a list": (b"*999999999\r\n", b"+OK\r\n" * 10000),
+    "lists in lists": (b"*1\r\n" * 20000,) * 2,
+    "nonsense": (b"\xff\x00 no reply\r\n",) * 2,
+    "a number where a text is due": (b":5\r\n",) * 2,
+    "no number": (b"$many\r\n",) * 2,
+}
+
+
+def _send(server: socket.socket, first: bytes, then: bytes, pause: float) -> None:
+    while True:
+        try:
+            sock, _ = server.accept()
+        except OSError:
+            return
+        threading.Thread(target=_send_to, args=(sock, first, then, pause), daemon=True).start()
+
+
+def _send_to(sock: socket.socket, first: bytes, then: bytes, pause: float) -> None:
+    by = time.monotonic() + 10
+    with sock, suppress(OSError):
+        sock.sendall(first)
+        while time.monotonic() < by:
+            sock.sendall(then)
+            time.sleep(pause)
+
+
+@pytest.mark.parametrize("kind", SENDINGS)
+def test_a_server_that_answers_anyhow_holds_no_call(kind: str, caplog: pytest.LogCaptureFixture) -> None:
+    """Whatever it sends, for as long as it likes: bounded in time and in bytes, and nothing is raised."""
+    first, then = SENDINGS[kind]
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        pause = 0.1 if kind == "a byte at a time" else 0.0 if "no end" in kind else 0.02
+        threading.Thread(target=_send, args=(server, first, then, pause), daemon=True).start()
+        kept = RedisState(f"redis://:secret@127.0.0.1:{server.getsockname()[1]}")
+        began = time.monotonic()
+        for _ in range(20):
+            kept.put("a", "b", 60)
+            assert kept.get("a") is kept.claim("a") is None
+        assert time.monotonic() - began < 5
+    assert "secret" not in caplog.text
+    assert "Traceback" not in caplog.text
+
+
+def test_a_name_that_takes_long_to_look_up_holds_no_call(monkeypatch: pytest.MonkeyPatch) -> None:
+    found = threading.Event()
+
+    def look_up(*_: object, **__: object) -> list[object]:
+        found.wait(EVER)
+        raise OSError("no such name")
+
+    monkeypatch.setattr(socket, "getaddrinfo", look_up)
+    kept = RedisState("redis://redis.example:6379/0")
+    began = time.monotonic()
+    assert kept.get("a") is None
+    assert time.monotonic() - began < 3
+    found.set()
 
 
 @pytest.mark.services

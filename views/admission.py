@@ -35,7 +35,7 @@ class Admission:
         """One has been answered, to its last byte."""
         with self._changed:
             self._running -= 1
-            if self.draining:
+            if not self._running:
                 self._changed.notify_all()
 
     def attend(self, call: Call) -> None:
@@ -46,11 +46,11 @@ class Admission:
         """It is over. May be told twice."""
         self._calls.discard(call)
 
-    def drain(self, seconds: float, last_words: float) -> None:
-        """Take nothing more, and wait until all have ended; after so many seconds, tell those who have not, and wait
-        for their last words.
+    def drain(self, seconds: float, last_words: float, *, refuse: bool = True) -> None:
+        """Take nothing more (unless not to `refuse`), and wait until all have ended; after so many seconds, tell those
+        who have not, and wait for their last words.
         """
-        self.draining = True
+        self.draining = self.draining or refuse
         if self._emptied(monotonic() + seconds):
             return
         for call in list(self._calls):

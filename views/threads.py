@@ -79,3 +79,23 @@ class _Thread(threading.Thread):
             except BaseException:  # whatever it was: the thread is needed for the next one
                 log.exception("a job failed")
             del job
+
+
+def check_threads(count: int) -> None:
+    """Find out whether the system allows a process so many threads. Raises RuntimeError with what to do if not."""
+    ended = threading.Event()
+    started: list[threading.Thread] = []
+    try:
+        for _ in range(count):
+            thread = threading.Thread(target=ended.wait, daemon=True)
+            thread.start()
+            started.append(thread)
+    except RuntimeError:
+        raise RuntimeError(
+            f"THREADS is {count}, and the system allows {len(started)}: lower it, or raise the limit of processes "
+            "(ulimit -u, systemd's TasksMax, a container's pids) or of memory (ulimit -v)."
+        ) from None
+    finally:
+        ended.set()
+        for thread in started:
+            thread.join()

@@ -2,9 +2,11 @@
 for those who do not read a whole answer, no more threads in use than needed, an end that lets calls end.
 """
 
+import sys
 import threading
 from functools import lru_cache, partial
-from time import time
+from logging import getLogger
+from time import sleep, time
 from typing import Any
 
 import orjson
@@ -15,8 +17,12 @@ from gunicorn.util import http_date
 from views.connections import LARGEST_HEAD, Connection, PollingWorker, send_now
 from views.house import House
 from views.memory import keep_trimmed
+from views.succession import Succession
 from views.threads import Threads
 
+log = getLogger("thinkline.errors")
+
+BOOT_AGAIN_SECONDS = 1.0
 LAST_WORDS_SECONDS = 1.0
 """How long before the end of GRACEFUL_TIMEOUT the calls that still run are told."""
 SMALL = 65_536
@@ -31,6 +37,24 @@ class Worker(PollingWorker):
 
     _house: House | None = None
     """None while the app is not loaded, and where it could not be (RELOAD after a mistake)."""
+    succession: Succession | None = None
+    """gunicorn.conf.py sets it before the fork."""
+    _ending = False
+
+    def init_process(self) -> None:
+        """Boot, and serve to the end. A worker that replaces another, and cannot boot, is tried again: gunicorn would
+        end the whole server. So is one that is denied its threads, as there may be enough of them soon.
+        """
+        try:
+            super().init_process()
+        except Exception as error:
+            lacks_threads = isinstance(error, RuntimeError) and "start new thread" in str(error)
+            is_first = self.succession is None or self.succession.is_first(self.age)
+            if self.booted or (is_first and not lacks_threads):
+                raise
+            log.error("a worker cannot boot, and is tried again: %s", error, exc_info=not lacks_threads)  # noqa: TRY400
+            sleep(BOOT_AGAIN_SECONDS)
+            sys.exit(1)
 
     def load_wsgi(self) -> None:
         """Load the app, whose house this is."""
@@ -82,20 +106,30 @@ class Worker(PollingWorker):
             self._house.admission.drain(0, LAST_WORDS_SECONDS / 2)
 
     def handle_exit(self, sig: int, frame: Any) -> None:
-        """SIGTERM: take no new calls, let those that run end, then stop.
+        """SIGTERM: let those calls end that run, then stop.
 
-        Meanwhile health is answered, and readiness denied. gunicorn's own way is to stop listening at once.
+        Where the server stops, new calls are refused meanwhile, health is answered, and readiness denied; where other
+        workers take over, this one serves until they do, and leaves the listener to them. gunicorn's own way is to stop
+        listening at once.
         """
         house = self._house
         if house is None:
             super().handle_exit(sig, frame)
-        elif not house.admission.draining:
-            threading.Thread(target=self._drain, args=(house, sig, frame), name="drain", daemon=True).start()
+        elif not self._ending:
+            self._ending = True
+            threading.Thread(target=self._end, args=(house, sig, frame), name="end", daemon=True).start()
 
-    def _drain(self, house: House, sig: int, frame: Any) -> None:
+    def _end(self, house: House, sig: int, frame: Any) -> None:
         graceful = self.cfg.graceful_timeout
         last_words = min(LAST_WORDS_SECONDS, graceful / 2)
-        house.admission.drain(graceful - last_words, last_words / 2)
+        if self.succession is None or self.succession.stops(graceful / 2):
+            house.admission.drain(graceful - last_words, last_words / 2)
+            self._leave(sig, frame)
+        else:
+            self._leave(sig, frame)
+            house.admission.drain(graceful - last_words, last_words / 2, refuse=False)
+
+    def _leave(self, sig: int, frame: Any) -> None:
         super().handle_exit(sig, frame)
 
     def handle_error(self, req: Any, client: Any, addr: Any, exc: BaseException) -> None:

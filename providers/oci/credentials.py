@@ -5,6 +5,7 @@ fault. https://docs.oracle.com/en-us/iaas/Content/API/Concepts/sdk_authenticatio
 """
 
 import hashlib
+import os
 from base64 import urlsafe_b64decode
 from collections.abc import Mapping
 from configparser import ConfigParser
@@ -160,9 +161,14 @@ def claims(token: str) -> dict[str, Any]:
     return said if isinstance(said, dict) else {}
 
 
+def _at_home(path: str) -> Path:
+    """Without the home, where there is none: then the file cannot be read, which is told as such."""
+    return Path(os.path.expanduser(path))  # noqa: PTH111
+
+
 def _values(profile: Profile, read: list[Path]) -> dict[str, str]:
     """The profile's lines. Not by the package's `from_file`, which reads the environment and refuses key_content."""
-    path = Path(profile.config_file).expanduser()
+    path = _at_home(profile.config_file)
     parser = ConfigParser(interpolation=None)
     try:
         parser.read_string(path.read_text("utf-8"))
@@ -193,7 +199,7 @@ def _pem(profile: Profile, values: Mapping[str, str], read: list[Path]) -> str:
 
 
 def _text(profile: Profile, values: Mapping[str, str], name: str, read: list[Path]) -> str:
-    path = Path(values[name]).expanduser()
+    path = _at_home(values[name])
     try:
         text = path.read_text("utf-8")
     except (OSError, UnicodeDecodeError) as error:

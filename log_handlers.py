@@ -1,0 +1,261 @@
+"""Log handlers that hold nobody up: what cannot be written at once waits in a bounded queue, and a thread writes it.
+
+A full disk, a lock that another process holds and a pipe that nobody reads cost lines, which are counted, and no call.
+"""
+
+import logging
+import os
+import select
+import socket
+import stat
+import threading
+import weakref
+from collections import deque
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+from time import monotonic, sleep
+
+from concurrent_log_handler import ConcurrentRotatingFileHandler
+from portalocker import LOCK_EX, LOCK_NB, AlreadyLocked, lock
+
+log = logging.getLogger("thinkline.logs")
+
+MOST_BYTES = 4_000_000
+"""Of the lines that wait, for each handler."""
+GATHER_SECONDS = 0.02
+"""How long the first line waits for others, so that many of them wake the thread once."""
+AGAIN_SECONDS = 1.0
+"""How soon it is tried again after a failure."""
+LOCK_SECONDS = 1.0
+LAST_SECONDS = 1.0
+"""How long an end waits for what is still to be written."""
+
+
+class Background(logging.Handler):
+    """Hands lines to a thread of its own, which starts with the first, in each process anew."""
+
+    where = ""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._begin()
+        _handlers.add(self)
+
+    def _begin(self) -> None:
+        """Begin with nothing to write; so does a child, as its parent writes what waits there."""
+        self._guard = threading.Lock()
+        self._writing = threading.Lock()
+        self._lines: deque[bytes] = deque()
+        self._size = self._lost = 0
+        self._failing = self._closed = False
+        self._come = threading.Event()
+        self._thread: threading.Thread | None = None
+
+    def write_at_once(self, data: bytes) -> int:
+        """Write what can be written without waiting; returns how much of it that was."""
+        return 0
+
+    def write(self, data: bytes) -> None:
+        """Write it, however long that takes. Raises OSError, and has then written nothing of it."""
+        raise NotImplementedError
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Write a line now, or have it written."""
+        try:
+            data = f"{self.format(record)}\n".encode("utf-8", "backslashreplace")
+        except Exception:  # noqa: BLE001 - as logging's own handlers do: what is logged fails no call
+            self.handleError(record)
+            return
+        with self._guard:
+            try:
+                done = 0 if self._lines else self.write_at_once(data)
+            except OSError:
+                done = 0  # the thread finds out what it is, and tells
+            if done == len(data):
+                return
+            if self._size + len(data) > MOST_BYTES or not self._has_thread():
+                self._lost += 1
+                return
+            self._lines.append(data[done:])
+            self._size += len(data) - done
+        self._come.set()
+
+    def _has_thread(self) -> bool:
+        if self._thread is None:
+            thread = threading.Thread(target=self._run, name="log", daemon=True)
+            try:
+                thread.start()
+            except RuntimeError:  # the system allows no more of them
+                return False
+            self._thread = thread
+        return True
+
+    def _run(self) -> None:
+        while not self._closed:
+            self._come.wait()
+            sleep(GATHER_SECONDS)
+            self._come.clear()
+            while self._lines and not self._closed:
+                self._write_first()
+
+    def _write_first(self) -> None:
+        try:
+            with self._writing:
+                self.write(self._lines[0])
+        except (OSError, ValueError, RuntimeError) as error:  # RuntimeError: another process holds the lock
+            if not self._failing:
+                self._failing = True
+                what = "%s cannot be written to; lines wait, and are lost when they are too many: %s"
+                log.error(what, self.where, error)  # noqa: TRY400 - a traceback says no more
+            sleep(AGAIN_SECONDS)
+            return
+        with self._guard:
+            self._size -= len(self._lines.popleft())
+            if self._lines or not (self._lost or self._failing):
+                return
+            lost, self._lost, self._failing = self._lost, 0, False
+        log.warning("%s can be written to again", self.where, extra={"facts": {"lost": lost}})
+
+    def flush(self) -> None:
+        """Wait until all is written, for a bounded time."""
+        by = monotonic() + LAST_SECONDS
+        while self._lines and monotonic() < by:
+            sleep(GATHER_SECONDS / 4)
+
+    def close(self) -> None:
+        """End the thread, once all is written."""
+        self.flush()
+        self._closed = True
+        self._come.set()
+        super().close()
+
+    def before_fork(self) -> None:
+        """Wait until nothing is half written; a child would have the other half."""
+        self._may_go_on = self._writing.acquire(timeout=LOCK_SECONDS)
+
+    def after_fork(self) -> None:
+        """The parent goes on."""
+        if self._may_go_on:
+            self._writing.release()
+
+    def forked(self) -> None:
+        """This process is a child."""
+        self._begin()
+
+
+class Stderr(Background):
+    """Standard error. It is written to at once, while somebody reads it."""
+
+    where = "stderr"
+
+    def __init__(self, descriptor: int = 2) -> None:
+        super().__init__()
+        self._descriptor = descriptor
+        self._at_once = _without_waiting(descriptor)
+
+    def write_at_once(self, data: bytes) -> int:
+        """As much as there is room for."""
+        try:
+            return self._at_once(data) if self._at_once else 0
+        except BlockingIOError:
+            return 0
+
+    def write(self, data: bytes) -> None:
+        """All of it, as soon as there is room."""
+        poll = select.poll()
+        poll.register(self._descriptor, select.POLLOUT)
+        while data:
+            poll.poll()
+            data = data[self.write_at_once(data) if self._at_once else os.write(self._descriptor, data) :]
+
+
+def _without_waiting(descriptor: int) -> Callable[[bytes], int] | None:
+    """How to write there without waiting. Setting O_NONBLOCK would set it for all who share it, as a shell does."""
+    with suppress(OSError):
+        mode = os.fstat(descriptor).st_mode
+        if stat.S_ISSOCK(mode):
+            shared = socket.socket(fileno=os.dup(descriptor))
+            return lambda data: shared.send(data, socket.MSG_DONTWAIT)
+        if stat.S_ISFIFO(mode) or os.isatty(descriptor):
+            own = os.open(f"/proc/self/fd/{descriptor}", os.O_WRONLY | os.O_NONBLOCK | os.O_NOCTTY)
+            return lambda data: os.write(own, data)
+        return lambda data: os.write(descriptor, data)
+    return None
+
+
+class RotatingFile(Background):
+    """A file that rotates, and that several processes write to."""
+
+    def __init__(self, filename: str, most_bytes: int, backups: int) -> None:
+        self.where = filename
+        self._made: Callable[[], _File] = lambda: _File(
+            filename, maxBytes=most_bytes, backupCount=backups, encoding="utf-8"
+        )
+        self._file: _File = self._made()
+        super().__init__()
+
+    def write(self, data: bytes) -> None:
+        """A line."""
+        self._file.emit(logging.makeLogRecord({"msg": data.decode().removesuffix("\n")}))
+
+    def close(self) -> None:
+        """End the thread, and close the file."""
+        super().close()
+        self._file.close()
+
+    def forked(self) -> None:
+        """This process is a child: the file is opened anew, as its lock is no use to two."""
+        super().forked()
+        self._file.close()
+        self._file = self._made()
+
+
+class _File(ConcurrentRotatingFileHandler):
+    """The package's, which waits for the lock for a bounded time, writes whole lines or nothing, and raises."""
+
+    def __init__(self, *arguments: object, **options: object) -> None:
+        super().__init__(*arguments, **options)  # type: ignore[arg-type]
+        self.maxLockAttempts = 1
+
+    def _lock_stream_lock(self, stream_lock: object) -> None:
+        by = monotonic() + LOCK_SECONDS
+        while True:
+            try:
+                lock(stream_lock, LOCK_EX | LOCK_NB)  # type: ignore[arg-type]
+            except AlreadyLocked:
+                if monotonic() >= by:
+                    raise
+                sleep(0.001)
+            else:
+                return
+
+    def do_write(self, msg: str) -> None:
+        """Write a line, while the lock is held. What was written of it is taken back where that fails."""
+        path = Path(self.baseFilename)
+        size = path.stat().st_size if path.exists() else 0
+        try:
+            super().do_write(msg)
+        except OSError:
+            self._close()
+            with suppress(OSError):
+                os.truncate(path, size)
+            raise
+
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 - logging's name
+        """Raise what `emit` has caught."""
+        raise  # noqa: PLE0704
+
+
+_handlers: "weakref.WeakSet[Background]" = weakref.WeakSet()
+
+
+def _each(name: str) -> Callable[[], None]:
+    def call() -> None:
+        for handler in list(_handlers):
+            getattr(handler, name)()
+
+    return call
+
+
+os.register_at_fork(before=_each("before_fork"), after_in_parent=_each("after_fork"), after_in_child=_each("forked"))
