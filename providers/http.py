@@ -17,7 +17,7 @@ from math import inf
 from time import monotonic
 from urllib.parse import urlsplit
 
-from errors import HungUp, UpstreamDown, UpstreamError, UpstreamTimeout
+from errors import HungUp, TooSlow, UpstreamDown, UpstreamError, UpstreamTimeout
 from events import SILENCE, Silence
 from providers.base import USER_AGENT, Call, Timeouts
 from providers.connect import Peer, Proxy, connect
@@ -31,6 +31,8 @@ STALE_SECONDS = 1.0
 """A kept connection that had been closed meanwhile shows it within a round trip. One that closes later than this after
 the request went out has cut off its answer.
 """
+HELD_UP_SECONDS = 0.25
+"""Who takes longer over what has arrived is waiting for a caller who does not read."""
 WARM_SECONDS = 25.0
 """How long a kept connection must still last to count as warm."""
 UNSAFE = re.compile(r"[\x00-\x1f\x7f]")
@@ -124,6 +126,8 @@ class Reply:
         self._connection: Connection | None = None
         self._idle_by = inf
         self._sent_at = 0.0
+        self._waited_at = 0.0
+        self._held_up = False
         self._received = 0
         self._settled = False
 
@@ -138,7 +142,7 @@ class Reply:
                 self._connection = Connection(connect(self._account.peer, self._call, self._time_to_connect()))
             self._connection.expect()
             self._send(self._connection, answers_early=kept is None)
-            self._sent_at = monotonic()
+            self._sent_at = self._waited_at = monotonic()
         except (OSError, UnicodeError) as error:
             self._drop()
             if kept is None or self._call.gone or isinstance(error, TimeoutError):
@@ -238,13 +242,15 @@ class Reply:
     def _receive(self) -> bool:
         """Wait for bytes; False when the next heartbeat is due. Raises what the caller is told, and Cut."""
         call = self._call
+        self._leave_out_the_pause()
         give_up_by = min(self._idle_by, call.first_event_by, call.total_by)
         while True:
             now = monotonic()
             if now >= give_up_by:
-                raise self._failure(TimeoutError())
+                raise self._late(now)
             if now >= call.beat_by:
                 call.beat_by = now + call.heartbeat
+                self._waited_at = now
                 return False
             try:
                 arrived = self._live().receive(min(give_up_by, call.beat_by) - now)
@@ -253,8 +259,21 @@ class Reply:
             if call.gone:
                 raise HungUp
             if arrived:
-                self._idle_by = monotonic() + self._timeouts.idle
+                self._waited_at = monotonic()
+                self._idle_by = self._waited_at + self._timeouts.idle
                 return True
+
+    def _leave_out_the_pause(self) -> None:
+        """The time since the last wait went into sending to the caller: it is not the upstream's silence."""
+        pause = monotonic() - self._waited_at
+        self._idle_by += pause
+        self._call.first_event_by += pause
+        self._held_up = self._held_up or pause > HELD_UP_SECONDS
+
+    def _late(self, now: float) -> Exception:
+        if self._held_up and now >= self._call.total_by and not self._call.gone:
+            return TooSlow("The answer was not read in time (TOTAL_TIMEOUT).")
+        return self._failure(TimeoutError())
 
     def _drop(self, connection: Connection | None = None) -> None:
         connection = connection or self._connection
@@ -267,7 +286,10 @@ class Reply:
         """The one translation of what sockets and the parser raise into what the caller is told."""
         if self._call.gone:
             return HungUp()
-        return translate(error, self._account.name, self.status or None, self._account.peer.proxy)
+        failure = translate(error, self._account.name, self.status or None, self._account.peer.proxy)
+        if self._held_up and not isinstance(error, TimeoutError):
+            failure.counts = False  # many an upstream closes when what it sends is not taken
+        return failure
 
 
 def translate(error: Exception, name: str, status: int | None = None, proxy: Proxy | None = None) -> UpstreamError:
