@@ -1,7 +1,7 @@
 """One target's attempts at an answer: repeated before its first event, never after it."""
 
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from logging import getLogger
 from time import monotonic
@@ -32,24 +32,32 @@ class Patience:
 class Failures:
     """What the targets of one request have failed with, each written to the log as it happens. Safe for all threads.
 
-    `tried` has a text for each of them: the target's name, what the caller would be told, what the upstream said.
+    `targets` are all that may be asked, in their order. `tried` has what each failed with last, by its name: what the
+    caller would be told, and what the upstream said.
     """
 
-    def __init__(self) -> None:
-        self.tried: list[str] = []
+    def __init__(self, targets: Sequence[Target]) -> None:
+        self.tried: dict[str, str] = {}
+        self._targets = targets
         self._failures: list[tuple[Target, ProxyError]] = []
 
-    def add(self, target: Target, error: ProxyError) -> None:
-        """A target has failed for good."""
+    def add(self, target: Target, error: ProxyError, wait: float | None = None) -> None:
+        """A target has failed: for good, or it is asked again after so many seconds."""
         said = f" ({error.log[:SAID_CHARACTERS]})" if error.log else ""
-        self.tried.append(f"{target.name}: {error.message}{said}")
-        self._failures.append((target, error))
-        log.info("no answer", extra={"facts": _facts(target, error)})
+        self.tried[target.name] = error.message + said
+        facts: dict[str, object] = {"target": target.name, "error": error.message, "said": error.log}
+        if wait is None:
+            self._failures.append((target, error))
+            log.info("no answer", extra={"facts": facts})
+        else:
+            log.info("retry", extra={"facts": {**facts, "wait": round(wait, 3)}})
 
     def most_telling(self) -> tuple[Target, ProxyError]:
-        """What an upstream failed with tells more than that another is left alone, or cannot do this."""
-        upstreams = (each for each in self._failures if isinstance(each[1], UpstreamError))
-        return next(upstreams, self._failures[-1])
+        """What an upstream failed with, the first of them, tells more than that another is left alone, or cannot do
+        this.
+        """
+        upstreams = [each for each in self._failures if isinstance(each[1], UpstreamError)]
+        return min(upstreams, key=lambda each: self._targets.index(each[0]), default=self._failures[-1])
 
     def forget(self) -> None:
         """Let go of the exceptions: they hold on to the frames that hold on to them, with all they know."""
@@ -113,11 +121,10 @@ class Attempts:
             except ProxyError as error:
                 self.breaker.failed(probe) if error.counts else self.breaker.abandoned(probe)
                 wait = None if self.answered else self._wait_before_retry(error)
+                if not self.call.gone:
+                    self.failures.add(self.target, error, wait)
                 if wait is None:
-                    if not self.call.gone:
-                        self.failures.add(self.target, error)
                     raise
-                log.info("retry", extra={"facts": {**_facts(self.target, error), "wait": round(wait, 3)}})
                 yield from self._sleep(wait)
             except BaseException:  # the caller has left, or a fault of our own: neither is the target's
                 late = self.call.reason is not None and self.call.reason.counts
@@ -142,8 +149,3 @@ class Attempts:
         jittered = random.uniform(0, backoff)  # noqa: S311 - spreads retries, keeps no secret
         wait = jittered if error.retry_after is None else error.retry_after + jittered / 10
         return wait if monotonic() - self.call.started + wait < self._patience.budget else None
-
-
-def _facts(target: Target, error: ProxyError) -> dict[str, object]:
-    """What a log line tells of a failed attempt."""
-    return {"target": target.name, "error": error.message, "said": error.log}

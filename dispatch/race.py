@@ -21,23 +21,22 @@ asked in the place of the first, and two of which one acts in the world (`Provid
 """
 
 import threading
-from collections import deque
 from collections.abc import Callable, Generator, Sequence
-from contextlib import closing
 from contextvars import copy_context
 from dataclasses import dataclass, field
 from enum import Enum, auto
+from logging import getLogger
 from math import inf
 from time import monotonic
 
 from dispatch.attempts import Attempts
-from errors import CircuitOpen, HungUp, UpstreamTimeout
+from errors import CircuitOpen, HungUp, ProxyError, UpstreamTimeout
 from events import SILENCE, Event, Events, Silence
 from providers.base import Call, Target
 
+log = getLogger("thinkline.relay")
+
 AT_A_TIME = 2
-QUEUED_EVENTS = 16
-"""How far the winner's thread may be ahead of who reads it: a caller who reads slowly slows the upstream down."""
 
 
 class State(Enum):
@@ -53,20 +52,23 @@ class State(Enum):
 
 @dataclass(eq=False)
 class Contender:
-    """A target in a race. Its own thread reads it to its end, and puts what it says into `queue`.
+    """A target in a race: `within` seconds from when it is asked, its first event is due; inf for no deadline.
 
-    within   seconds from when it is asked to its first event; inf for no deadline
+    events   what it says; its own thread reads them up to the first, and the winner's are read on by who runs the race:
+             a hop between threads for each token would double what a token costs
+    said     what was read by then
     failure  what it failed with
-    ended    nothing more will be put into the queue
     """
 
     attempts: Attempts
     within: float = inf
     state: State = State.WAITING
     by: float = inf
-    queue: deque[Event] = field(default_factory=deque)
+    said: list[Event] = field(default_factory=list)
     failure: BaseException | None = None
-    ended: bool = False
+
+    def __post_init__(self) -> None:
+        self.events = self.attempts.run()
 
     @property
     def may_answer(self) -> bool:
@@ -78,8 +80,8 @@ class Race:
     """Contenders in the order in which they are asked, each in a thread of its own, on a child of `call`.
 
     So the line is kept, and a target is left, whatever that one is about: resolving a name, connecting, fetching a
-    credential. `target` is the winner's, `hedged` tells whether two have run at the same time. With `agents_too`, that
-    goes for agents as well.
+    credential. `target` is the winner's, and `call` the one it is asked on. `hedged` tells whether two have run at the
+    same time. With `agents_too`, that goes for agents as well.
     """
 
     def __init__(
@@ -87,8 +89,8 @@ class Race:
     ) -> None:
         self.target: Target = contenders[0].attempts.target
         self.hedged = False
+        self.call = call
         self._contenders = contenders
-        self._call = call
         self._hedge_after = hedge_after
         self._hedge_at = inf
         self._agents_too = agents_too
@@ -110,8 +112,9 @@ class Race:
         """The winner's events, and Silence. Raises a failure when all have failed, and the winner's own."""
         try:
             winner = yield from self._won()
-            self.target = winner.attempts.target
-            yield from self._events(winner)
+            self.target, self.call = winner.attempts.target, winner.attempts.call
+            yield from winner.said
+            yield from winner.events
         finally:
             self._end()
 
@@ -122,7 +125,7 @@ class Race:
                 self._failed = False
                 if self._winner is not None:
                     return self._winner
-                if self._call.gone:
+                if self.call.gone:
                     raise HungUp
                 self._look(monotonic())
                 wake_at = self._next_deadline()
@@ -196,60 +199,37 @@ class Race:
         contender.attempts.call.hang_up(reason)
 
     def _read(self, contender: Contender) -> None:
-        """In the contender's thread: put into its queue what it says, to its end."""
+        """In the contender's thread: keep what it says, until it has won, lost or failed."""
+        failure: BaseException | None = None
         try:
-            with closing(contender.attempts.run()) as events:
-                for event in events:
-                    if not isinstance(event, Silence):
-                        self._put(contender, event)
+            for event in contender.events:
+                if not isinstance(event, Silence):
+                    contender.said.append(event)
+                if contender.attempts.answered or not contender.may_answer:
+                    break
         except BaseException as error:  # noqa: BLE001 - raised again in the thread that waits for it
-            self._end_of(contender, error)
-        else:
-            self._end_of(contender, None)
-
-    def _put(self, contender: Contender, event: Event) -> None:
-        """Raises HungUp when nobody hears it. What waits here is woken by whoever takes from the queue, or ends."""
+            failure = error
         with self._changed:
-            self._changed.wait_for(lambda: contender.state is not State.WON or len(contender.queue) < QUEUED_EVENTS)
-            if contender.state is State.LOST:
-                raise HungUp
-            contender.queue.append(event)
-            if contender.attempts.answered:
-                self._speaks(contender)
+            self._fails(contender, failure) if failure is not None else self._speaks(contender)
+            has_won = contender.state is State.WON
             self._changed.notify_all()
+        del failure  # it holds on to this frame
+        if not has_won:
+            contender.events.close()
 
     def _speaks(self, contender: Contender) -> None:
-        """The first who does has won; the others are cut off."""
+        """The first who does, or has ended without a word, has won; the others are cut off."""
         if contender.may_answer:
             contender.state, self._winner = State.WON, contender
             for each in self._contenders:
                 if each.may_answer:
                     self._cut_off(each)
 
-    def _end_of(self, contender: Contender, error: BaseException | None) -> None:
-        with self._changed:
-            if error is None:
-                self._speaks(contender)  # also one that has ended without a word
-            elif contender.state is not State.LOST:
-                contender.failure = error
-                if contender.state is not State.WON:
-                    contender.state, self._failed = State.FAILED, True
-            contender.ended = True
-            self._changed.notify_all()
-
-    def _events(self, winner: Contender) -> Events:
-        """What the winner says, as it comes."""
-        while True:
-            yield from self._wait(lambda: winner.queue or winner.ended)
-            with self._changed:
-                events, ended = list(winner.queue), winner.ended
-                winner.queue.clear()
-                self._changed.notify_all()
-            yield from events
-            if ended:
-                if winner.failure is not None:
-                    raise winner.failure
-                return
+    def _fails(self, contender: Contender, failure: BaseException) -> None:
+        if contender.may_answer:
+            contender.state, contender.failure, self._failed = State.FAILED, failure, True
+            if not isinstance(failure, (ProxyError, HungUp)):
+                log.error("unexpected failure of %s", contender.attempts.target.name, exc_info=failure)
 
     def _wait(self, happened: Callable[[], object], by: float = inf) -> Events:
         """Until something has happened, or the time has come; with a Silence for each heartbeat of waiting. Raises
@@ -257,22 +237,23 @@ class Race:
         """
         while True:
             with self._changed:
-                if self._changed.wait_for(happened, max(0.0, min(by, self._call.beat_by) - monotonic())):
+                if self._changed.wait_for(happened, max(0.0, min(by, self.call.beat_by) - monotonic())):
                     return
-            if self._call.gone:
+            if self.call.gone:
                 raise HungUp
             now = monotonic()
             if now >= by:
                 return
-            if now >= self._call.beat_by:
-                self._call.beat_by = now + self._call.heartbeat
+            if now >= self.call.beat_by:
+                self.call.beat_by = now + self.call.heartbeat
                 yield SILENCE
 
     def _end(self) -> None:
         """Nobody listens any more."""
         with self._changed:
             for each in self._contenders:
-                if each.may_answer or (each.state is State.WON and not each.ended):
+                if each.may_answer:
                     self._cut_off(each)
                 each.failure = None  # it holds on to the frames that hold on to it, and would wait for the collector
-            self._changed.notify_all()
+        if self._winner is not None:
+            self._winner.events.close()

@@ -16,7 +16,7 @@ from dispatch.breaker import Breakers
 from dispatch.catalogue import Route
 from dispatch.entries import Filler
 from dispatch.race import Contender, Race
-from errors import ProxyError
+from errors import HungUp, ProxyError
 from events import SILENCE, Event, Events, Images, Ranks, Reasoning, Silence, Spoken, Start, Usage, Vectors, Verbatim
 from providers.base import Call, State
 
@@ -33,7 +33,7 @@ class Answer:
 
     target, attempts   who answers, or failed last (until then: who is asked), and how often anybody was asked
     hedged             whether two targets were asked at the same time
-    tried              the targets that failed, and what each of them failed with
+    tried              the targets that failed, and what each of them failed with last
     first_event        seconds from the request to the first event, None before
     usage              tokens, as far as the upstream told
     """
@@ -61,7 +61,7 @@ class Answer:
         self._filler = filler
         self._filler_by = call.started + route.filler.after if filler and route.filler.after else inf
         self._opens_by = call.started + relay.patience.headers_after
-        self._failures = Failures()
+        self._failures = Failures(route.targets)
         self._pulled: list[Event] = []
         self._turns: list[Attempts | Race] = []
         self._events = self._run()
@@ -79,7 +79,7 @@ class Answer:
     @property
     def tried(self) -> str:
         """The targets that failed, each with what it failed with."""
-        return "; ".join(self._failures.tried)
+        return "; ".join(f"{target}: {failure}" for target, failure in self._failures.tried.items())
 
     def commit(self) -> None:
         """Wait for the first event; no longer than HEADERS_AFTER, when the stream opens without. Raises what fails."""
@@ -111,6 +111,8 @@ class Answer:
                 except ProxyError:
                     if turn.answered:
                         raise
+            if self._call.gone:
+                raise HungUp
             self.target = self._failures.most_telling()[0]
             raise self._failures.most_telling()[1]
         except ProxyError as error:
@@ -192,6 +194,7 @@ class Answer:
 
     def _begins(self, turn: Attempts | Race) -> None:
         self.target = turn.target
+        self._call = turn.call
         self.first_event = monotonic() - self._call.started
         self._filler_by = inf
 

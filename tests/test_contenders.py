@@ -33,7 +33,7 @@ def race(targets: str, **options: float | bool) -> Clocked:
         target = Target(provider, "m")
         if letter == "x":
             breakers[target.name].failed(probe=False)
-        attempts = Attempts(target, Mock(), Call(), breakers[target.name], Patience(), Failures(), unheard=())
+        attempts = Attempts(target, Mock(), Call(), breakers[target.name], Patience(), Failures(()), unheard=())
         contenders.append(Contender(attempts, DEADLINE if at < len(targets) - 1 else inf))
     return Clocked(contenders, Call(), **options)
 
@@ -45,9 +45,9 @@ def played(race: Clocked, *steps: str) -> str:
     for step in steps:
         at = race._contenders[int(step[1:])] if step[0] in "+-" else None
         if step[0] == "+":
-            race._end_of(at, None)
+            race._speaks(at)
         elif step[0] == "-":
-            race._end_of(at, UpstreamDown(f"{step[1:]} is down."))
+            race._fails(at, UpstreamDown(f"{step[1:]} is down."))
             race._look(now)
         else:
             now = float(step)
