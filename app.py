@@ -33,6 +33,7 @@ from views.ops import ops
 
 ROUTES = (chat, embeddings, images, models, providers, rerank)  # importing them hangs their views on the blueprint
 ALWAYS = ("", "/v1", "/v1/v1")  # some clients add the /v1 that was typed already
+TYPED = "/chat/completions"  # and most add this, to an address that has it already
 
 log = logging.getLogger("thinkline")
 
@@ -46,7 +47,9 @@ def create_app(settings: Settings | None = None) -> Flask:
     app.url_map.strict_slashes = False
     app.extensions["thinkline"] = furnish(settings)
     errors.register(app)
-    for number, prefix in enumerate(dict.fromkeys([*ALWAYS, settings.api_route_prefix.rstrip("/")])):
+    bases = [*ALWAYS, settings.api_route_prefix.rstrip("/")]
+    typed = [f"{base}{TYPED}{again}" for base in bases for again in ("", "/v1")]
+    for number, prefix in enumerate(dict.fromkeys([*bases, *typed])):
         app.register_blueprint(api, url_prefix=prefix or None, name=f"api{number}")
         app.register_blueprint(ops, url_prefix=prefix or None, name=f"ops{number}")
     app.register_blueprint(docs.docs)

@@ -33,14 +33,15 @@ class ProxyError(Exception):
 
     `message` is for the caller: no key, no stack, no vendor's page. `param` names the field or setting at fault.
     `retry_after` is in seconds and becomes a Retry-After header. `log` is for the log alone. `retryable` is the class's
-    word; a provider may know better of one failure, as when what was asked may have been done already.
+    word; a provider may know better of one failure, as when what was asked may have been done already. `counts` tells
+    whether the breaker is told, and the transport may know better of that.
     """
 
     status: int = 500
     type: ClassVar[str] = "server_error"
     code: str | None = None
     retryable: bool = False
-    counts: ClassVar[bool] = False
+    counts: bool = False
     client_may_retry: ClassVar[bool | None] = None
 
     def __init__(
@@ -108,7 +109,7 @@ class TooLarge(InvalidRequest):
 
 
 class TooSlow(InvalidRequest):
-    """The body was begun, and did not come."""
+    """The body was begun, and did not come; or the answer was begun, and its caller did not read it."""
 
     status = 408
     code = "request_timeout"

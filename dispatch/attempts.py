@@ -1,14 +1,13 @@
-"""One target's attempts at an answer: repeated before its first event, never after it (D3, D4)."""
+"""One target's attempts at an answer: repeated before its first event, never after it."""
 
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from logging import getLogger
-from math import inf
 from time import monotonic
 
 from dispatch.breaker import Breaker
-from errors import ProxyError
+from errors import ProxyError, UpstreamError
 from events import SILENCE, Events, Silence
 from providers.base import Call, Target
 
@@ -16,10 +15,13 @@ log = getLogger("thinkline.relay")
 
 Ask = Callable[[Target, Call], Events]
 
+SAID_CHARACTERS = 200
+"""Of an upstream's own words, in `Failures.tried`."""
+
 
 @dataclass(frozen=True, slots=True)
 class Patience:
-    """How long and how often (R7, D3). Seconds; `retries` per target; `budget` for failed attempts and waits."""
+    """How long and how often. Seconds; `retries` per target; `budget` for failed attempts and waits."""
 
     headers_after: float = 8.0
     retries: int = 2
@@ -27,11 +29,46 @@ class Patience:
     first_wait: float = 0.1
 
 
+class Failures:
+    """What the targets of one request have failed with, each written to the log as it happens. Safe for all threads.
+
+    `targets` are all that may be asked, in their order. `tried` has what each failed with last, by its name: what the
+    caller would be told, and what the upstream said.
+    """
+
+    def __init__(self, targets: Sequence[Target]) -> None:
+        self.tried: dict[str, str] = {}
+        self._targets = targets
+        self._failures: list[tuple[Target, ProxyError]] = []
+
+    def add(self, target: Target, error: ProxyError, wait: float | None = None) -> None:
+        """A target has failed: for good, or it is asked again after so many seconds."""
+        said = f" ({error.log[:SAID_CHARACTERS]})" if error.log else ""
+        self.tried[target.name] = error.message + said
+        facts: dict[str, object] = {"target": target.name, "error": error.message, "said": error.log}
+        if wait is None:
+            self._failures.append((target, error))
+            log.info("no answer", extra={"facts": facts})
+        else:
+            log.info("retry", extra={"facts": {**facts, "wait": round(wait, 3)}})
+
+    def most_telling(self) -> tuple[Target, ProxyError]:
+        """What an upstream failed with, the first of them, tells more than that another is left alone, or cannot do
+        this.
+        """
+        upstreams = [each for each in self._failures if isinstance(each[1], UpstreamError)]
+        return min(upstreams, key=lambda each: self._targets.index(each[0]), default=self._failures[-1])
+
+    def forget(self) -> None:
+        """Let go of the exceptions: they hold on to the frames that hold on to them, with all they know."""
+        self._failures.clear()
+
+
 class Attempts:
     """A target asked, and asked again while it fails in a way that passes.
 
+    failures  is told how it fails, unless it has been cut off
     unheard   kinds of events that are not yet a first event
-    within    seconds in which the first event must come, whatever the attempts; inf for no limit but the time-outs
     more      whether others are left to ask: then nobody waits for this one's Retry-After
     count     attempts so far; `answered` once the first event came
     """
@@ -43,30 +80,30 @@ class Attempts:
         call: Call,
         breaker: Breaker,
         patience: Patience,
+        failures: Failures,
         *,
         unheard: tuple[type, ...],
-        within: float = inf,
         more: bool = False,
     ) -> None:
         self.target = target
         self.call = call
+        self.breaker = breaker
+        self.failures = failures
         self.count = 0
         self.answered = False
         self._ask = ask
-        self._breaker = breaker
         self._patience = patience
         self._unheard = (*unheard, Silence)
-        self.within = within
         self._more = more
 
     def run(self) -> Events:
         """The events of the attempt that succeeds, and what stood before its first one. Raises the last failure."""
-        by = monotonic() + self.within
         while True:
             self.count += 1
-            probe = self._breaker.admit()
-            self.call.begin(self.target.timeouts, by)
+            probe = False
             try:
+                probe = self.breaker.admit()
+                self.call.begin(self.target.timeouts)
                 events = self._ask(self.target, self.call)
                 try:
                     for event in events:
@@ -74,23 +111,24 @@ class Attempts:
                             self.answered = True
                             self.call.first_event_came()
                             if probe:
-                                self._breaker.succeeded(probe)
+                                self.breaker.succeeded(probe)
                                 probe = False
                         yield event
                 finally:
                     events.close()
-                self._breaker.succeeded(probe)
+                self.breaker.succeeded(probe)
                 return
             except ProxyError as error:
-                self._breaker.failed(probe) if error.counts else self._breaker.abandoned(probe)
-                wait = None if self.answered else self._wait_before_retry(error, by)
+                self.breaker.failed(probe) if error.counts else self.breaker.abandoned(probe)
+                wait = None if self.answered else self._wait_before_retry(error)
+                if not self.call.gone:
+                    self.failures.add(self.target, error, wait)
                 if wait is None:
                     raise
-                log.info("retry", extra={"facts": {**facts(self.target, error), "wait": round(wait, 3)}})
                 yield from self._sleep(wait)
             except BaseException:  # the caller has left, or a fault of our own: neither is the target's
                 late = self.call.reason is not None and self.call.reason.counts
-                self._breaker.failed(probe) if late else self._breaker.abandoned(probe)
+                self.breaker.failed(probe) if late else self.breaker.abandoned(probe)
                 raise
 
     def _sleep(self, seconds: float) -> Events:
@@ -102,18 +140,12 @@ class Attempts:
                 self.call.beat_by = monotonic() + self.call.heartbeat
                 yield SILENCE
 
-    def _wait_before_retry(self, error: ProxyError, by: float) -> float | None:
+    def _wait_before_retry(self, error: ProxyError) -> float | None:
         """Seconds, with full jitter; the upstream's own Retry-After if it fits the budget. None: no retry."""
-        spent_all = self.count > self._patience.retries or self._breaker.state == "open"
+        spent_all = self.count > self._patience.retries or self.breaker.state == "open"
         if not error.retryable or spent_all or (self._more and error.retry_after):
             return None
         backoff = self._patience.first_wait * 2 ** (self.count - 1)
         jittered = random.uniform(0, backoff)  # noqa: S311 - spreads retries, keeps no secret
         wait = jittered if error.retry_after is None else error.retry_after + jittered / 10
-        now = monotonic()
-        return wait if now - self.call.started + wait < self._patience.budget and now + wait < by else None
-
-
-def facts(target: Target, error: ProxyError) -> dict[str, object]:
-    """What a log line tells of a failed attempt."""
-    return {"target": target.name, "error": error.message, "said": error.log}
+        return wait if monotonic() - self.call.started + wait < self._patience.budget else None

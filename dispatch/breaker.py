@@ -45,15 +45,20 @@ class Breaker:
         if self._opened_at is None:
             return False
         with self._lock:
-            if self._opened_at is None:
-                return False
-            left = self._seconds - (self._clock() - self._opened_at)
-            if left > 0 or self._probing:
-                raise CircuitOpen(
-                    f"{self._name} has failed too often and is left alone for now.", retry_after=max(left, 1.0)
-                )
-            self._probing = True
-            return True
+            self.check()
+            self._probing = self._opened_at is not None
+            return self._probing
+
+    def check(self) -> None:
+        """Raise CircuitOpen if an attempt would not be let through now."""
+        opened_at = self._opened_at
+        if opened_at is None:
+            return
+        left = self._seconds - (self._clock() - opened_at)
+        if left > 0 or self._probing:
+            raise CircuitOpen(
+                f"{self._name} has failed too often and is left alone for now.", retry_after=max(left, 1.0)
+            )
 
     def succeeded(self, probe: bool) -> None:
         """The attempt got an answer."""

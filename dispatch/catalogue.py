@@ -28,11 +28,13 @@ class Route:
 
     row      the model by name that was asked for, None when it is none
     filler   what is said while the first token is awaited, if anything is
+    note     what a caller is to know who is told that there is no such model
     """
 
     targets: tuple[Target, ...]
     row: Row | None = None
     filler: Filler = NO_FILLER
+    note: str = ""
 
 
 class Catalogue:
@@ -97,6 +99,15 @@ class Catalogue:
         Raises InvalidRequest (unknown_provider, provider_not_configured) and UnknownModel, and UpstreamDown as long as
         the list of models is awaited.
         """
+        note = "" if provider else self.snapshot.prefix_note(model)
+        try:
+            route = self._route(model, provider, only, beyond)
+        except UnknownModel as error:
+            error.message = f"{error.message} {note}".rstrip()
+            raise
+        return replace(route, note=note) if note else route
+
+    def _route(self, model: str, provider: str, only: str, beyond: Beyond | None) -> Route:
         snapshot = self.snapshot
         prefix, _, rest = model.partition("/")
         if provider:

@@ -1,4 +1,4 @@
-"""Target by target until the first event; from then on, whatever comes (D2, D3, D5).
+"""Target by target until the first event; from then on, whatever comes.
 
 Before the first event a failure is tried again, then the next target is asked, and what is left is raised as its true
 status; after it, a failure is raised to an encoder that makes an error frame of it. Silence passes through in all of
@@ -8,22 +8,19 @@ this, so that the line to the caller is kept: also when the headers are out alre
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from itertools import chain, count
-from logging import getLogger
 from math import inf
 from time import monotonic
 
-from dispatch.attempts import Ask, Attempts, Patience, facts
+from dispatch.attempts import Ask, Attempts, Failures, Patience
 from dispatch.breaker import Breakers
 from dispatch.catalogue import Route
 from dispatch.entries import Filler
-from dispatch.race import Race
-from errors import ProxyError, UpstreamError
+from dispatch.race import Contender, Race
+from errors import HungUp, ProxyError
 from events import SILENCE, Event, Events, Images, Ranks, Reasoning, Silence, Spoken, Start, Usage, Vectors, Verbatim
 from providers.base import Call, State
 
 __all__ = ["PATIENCE_FOR_IMAGES", "PATIENCE_FOR_WHOLE", "Answer", "Ask", "Call", "Patience", "Relay"]
-
-log = getLogger("thinkline.relay")
 
 PATIENCE_FOR_WHOLE = 4.0
 """How many times FIRST_EVENT_TIMEOUT an answer may take that comes in one piece (setting first_event_timeout)."""
@@ -34,8 +31,9 @@ PATIENCE_FOR_IMAGES = 12.0
 class Answer:
     """An answer under way: iterate it once, and close it. It knows what the log wants to know.
 
-    target, attempts   who answers (until then: who is asked), and how often anybody was asked
-    hedged             whether a second target was asked beside the first
+    target, attempts   who answers, or failed last (until then: who is asked), and how often anybody was asked
+    hedged             whether two targets were asked at the same time
+    tried              the targets that failed, and what each of them failed with last
     first_event        seconds from the request to the first event, None before
     usage              tokens, as far as the upstream told
     """
@@ -63,6 +61,7 @@ class Answer:
         self._filler = filler
         self._filler_by = call.started + route.filler.after if filler and route.filler.after else inf
         self._opens_by = call.started + relay.patience.headers_after
+        self._failures = Failures(route.targets)
         self._pulled: list[Event] = []
         self._turns: list[Attempts | Race] = []
         self._events = self._run()
@@ -75,7 +74,12 @@ class Answer:
     @property
     def hedged(self) -> bool:
         """Whether a second target was asked while the first was silent."""
-        return any(isinstance(turn, Race) and turn.second for turn in self._turns)
+        return any(isinstance(turn, Race) and turn.hedged for turn in self._turns)
+
+    @property
+    def tried(self) -> str:
+        """The targets that failed, each with what it failed with."""
+        return "; ".join(f"{target}: {failure}" for target, failure in self._failures.tried.items())
 
     def commit(self) -> None:
         """Wait for the first event; no longer than HEADERS_AFTER, when the stream opens without. Raises what fails."""
@@ -97,7 +101,6 @@ class Answer:
 
     def _run(self) -> Events:
         """One turn after the other, until one answers."""
-        failures: list[ProxyError] = []
         try:
             for turn in self._in_turn():
                 self._turns.append(turn)
@@ -105,61 +108,61 @@ class Answer:
                 try:
                     yield from self._heard(turn)
                     return
-                except ProxyError as error:
+                except ProxyError:
                     if turn.answered:
                         raise
-                    failures.append(error)
-                    log.info("no answer", extra={"facts": facts(turn.target, error)})
-            # What an upstream failed with tells more than that another is left alone, or cannot do this.
-            raise next((error for error in failures if isinstance(error, UpstreamError)), failures[-1])
+            if self._call.gone:
+                raise HungUp
+            self.target = self._failures.most_telling()[0]
+            raise self._failures.most_telling()[1]
+        except ProxyError as error:
+            if error.status == 404 and self._route.note:  # noqa: PLR2004
+                error.message = f"{error.message} {self._route.note}"
+            raise
         finally:
-            failures.clear()  # they hold on to this frame, which would wait for the collector with all it knows
+            self._failures.forget()
 
     def _in_turn(self) -> Iterator[Attempts | Race]:
-        """The targets in their order: the first two together, if hedging is wanted."""
-        targets = self._route.targets
-        left = list(range(len(targets)))
-        hedge_after = self._hedge_after()
-        if hedge_after is not None:
-            first, second, *left = left
-            pair = (self._attempts(first, self._call.child()), self._attempts(second, self._call.child()))
-            yield Race(pair, hedge_after, self._call)
-        for at in left:
-            if self._filler_by < inf or self._within(at) < inf:
-                yield Race([self._attempts(at, self._call.child())], inf, self._call)
-            else:
-                yield self._attempts(at, self._call)
-
-    def _hedge_after(self) -> float | None:
-        """Seconds after which the second target is asked beside the first; None: not at all. Agents act in the world,
-        and are not asked twice unless the model says so.
+        """The targets in their order: one at a time, or all in a race, where something is to happen while one is
+        silent.
         """
-        row, targets = self._route.row, self._route.targets[:2]
-        if row is None or len(targets) == 1:
-            return None
-        acts = any(target.provider.acts for target in targets)
-        return None if acts and not row.hedge_agents else row.hedge_after
+        at = range(len(self._route.targets))
+        hedge_after = self._hedge_after()
+        within = [self._within(each) for each in at]
+        if min(hedge_after, self._filler_by, *within) < inf:
+            contenders = [Contender(self._attempts(each, self._call.child()), within[each]) for each in at]
+            agents_too = self._route.row is not None and self._route.row.hedge_agents
+            yield Race(contenders, self._call, hedge_after=hedge_after, agents_too=agents_too)
+        else:
+            for each in at:
+                yield self._attempts(each, self._call)
+
+    def _hedge_after(self) -> float:
+        """Seconds after which the second target is asked beside the first; inf: not at all."""
+        row = self._route.row
+        return inf if row is None or row.hedge_after is None or not self._more(0) else row.hedge_after
 
     def _more(self, at: int) -> bool:
         return at + 1 < len(self._route.targets)
 
     def _within(self, at: int) -> float:
-        """Seconds for a target's first event; inf for the last one, which is never cut, and where nothing is said."""
+        """Seconds for a target's first event; inf where nothing is said, and for the last one: nobody would be asked in
+        its place. A whole answer has no first event.
+        """
         return (self._more(at) and self._streams and self._route.targets[at].ttft_timeout) or inf
 
     def _attempts(self, at: int, call: Call) -> Attempts:
         target = self._route.targets[at]
-        within = self._within(at)
         # Thinking aloud is no first token: while the clock runs and another target is left, it is held back.
-        thinks = () if self._reasoning and within == inf else (Reasoning,)
+        thinks = () if self._reasoning and self._within(at) == inf else (Reasoning,)
         return Attempts(
             target,
             self._ask,
             call,
             self._relay.breakers[target.name],
             self._relay.patience,
+            self._failures,
             unheard=(Start, Usage, *thinks),
-            within=within,
             more=self._more(at),
         )
 
@@ -191,6 +194,7 @@ class Answer:
 
     def _begins(self, turn: Attempts | Race) -> None:
         self.target = turn.target
+        self._call = turn.call
         self.first_event = monotonic() - self._call.started
         self._filler_by = inf
 

@@ -54,6 +54,14 @@ class Snapshot:
             return False
         return oci.available or not self.entries[self.default].named
 
+    def prefix_note(self, model: str) -> str:
+        """What to say of a model that is not found, when the provider before its name is one that lacks its key."""
+        prefix, slash, _ = model.partition("/")
+        entry = self.entries.get(prefix) if slash else None
+        if entry is None or entry.available:
+            return ""
+        return f"The provider {prefix!r} before its name is not configured: it needs {entry.missing}."
+
     def named(self, name: str) -> Entry:
         """The provider of that name. Raises InvalidRequest (unknown_provider, provider_not_configured)."""
         entry = self.entries.get(name)

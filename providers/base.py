@@ -146,11 +146,9 @@ class Call:
             self._children.append(child)
         return child
 
-    def begin(self, timeouts: Timeouts, by: float = inf) -> None:
-        """An attempt starts: its deadlines count from now, the total from the call's own start. Its first event is due
-        at `by` at the latest.
-        """
-        self.first_event_by = min(by, monotonic() + timeouts.first_event * self.patience)
+    def begin(self, timeouts: Timeouts) -> None:
+        """An attempt starts: its deadlines count from now, the total from the call's own start."""
+        self.first_event_by = monotonic() + timeouts.first_event * self.patience
         self.total_by = self.started + timeouts.total
 
     def first_event_came(self) -> None:

@@ -17,7 +17,7 @@ from math import inf
 from time import monotonic
 from urllib.parse import urlsplit
 
-from errors import HungUp, UpstreamDown, UpstreamError, UpstreamTimeout
+from errors import HungUp, TooSlow, UpstreamDown, UpstreamError, UpstreamTimeout
 from events import SILENCE, Silence
 from providers.base import USER_AGENT, Call, Timeouts
 from providers.connect import Peer, Proxy, connect
@@ -31,6 +31,8 @@ STALE_SECONDS = 1.0
 """A kept connection that had been closed meanwhile shows it within a round trip. One that closes later than this after
 the request went out has cut off its answer.
 """
+HELD_UP_SECONDS = 0.5
+"""Who takes longer over what has arrived is waiting for a caller who does not read."""
 WARM_SECONDS = 25.0
 """How long a kept connection must still last to count as warm."""
 UNSAFE = re.compile(r"[\x00-\x1f\x7f]")
@@ -123,7 +125,8 @@ class Reply:
         self._timeouts = timeouts
         self._connection: Connection | None = None
         self._idle_by = inf
-        self._sent_at = 0.0
+        self._sent_at = self._waited_at = 0.0
+        self._held_up = False
         self._received = 0
         self._settled = False
 
@@ -138,7 +141,7 @@ class Reply:
                 self._connection = Connection(connect(self._account.peer, self._call, self._time_to_connect()))
             self._connection.expect()
             self._send(self._connection, answers_early=kept is None)
-            self._sent_at = monotonic()
+            self._sent_at = self._waited_at = monotonic()
         except (OSError, UnicodeError) as error:
             self._drop()
             if kept is None or self._call.gone or isinstance(error, TimeoutError):
@@ -226,9 +229,9 @@ class Reply:
         else:
             connection.close()
 
-    def broken(self, what: str) -> UpstreamError:
+    def broken(self, what: str) -> Exception:
         """The exception for a response whose content makes no sense; `what` goes to the log."""
-        return translate(Garbage(what), self._account.name, self.status)
+        return self._failure(Garbage(what))
 
     def _live(self) -> Connection:
         if self._connection is None:
@@ -237,7 +240,11 @@ class Reply:
 
     def _receive(self) -> bool:
         """Wait for bytes; False when the next heartbeat is due. Raises what the caller is told, and Cut."""
-        call = self._call
+        call, now = self._call, monotonic()
+        pause = now - self._waited_at  # went into sending to the caller: it is not the upstream's silence
+        self._idle_by += pause
+        call.first_event_by += pause
+        self._held_up = self._held_up or pause > HELD_UP_SECONDS
         give_up_by = min(self._idle_by, call.first_event_by, call.total_by)
         while True:
             now = monotonic()
@@ -252,8 +259,9 @@ class Reply:
                 raise self._failure(error) from error
             if call.gone:
                 raise HungUp
+            self._waited_at = monotonic()
             if arrived:
-                self._idle_by = monotonic() + self._timeouts.idle
+                self._idle_by = self._waited_at + self._timeouts.idle
                 return True
 
     def _drop(self, connection: Connection | None = None) -> None:
@@ -267,7 +275,13 @@ class Reply:
         """The one translation of what sockets and the parser raise into what the caller is told."""
         if self._call.gone:
             return HungUp()
-        return translate(error, self._account.name, self.status or None, self._account.peer.proxy)
+        is_late = isinstance(error, TimeoutError)
+        if is_late and self._held_up and monotonic() >= self._call.total_by:
+            return TooSlow("The answer was not read in time (TOTAL_TIMEOUT).")
+        failure = translate(error, self._account.name, self.status or None, self._account.peer.proxy)
+        # Many an upstream closes a connection on which nothing is taken from it.
+        failure.counts = failure.counts and (is_late or not self._held_up)
+        return failure
 
 
 def translate(error: Exception, name: str, status: int | None = None, proxy: Proxy | None = None) -> UpstreamError:
@@ -283,5 +297,4 @@ def translate(error: Exception, name: str, status: int | None = None, proxy: Pro
         )
     if isinstance(error, Cut) or status is not None:
         return UpstreamDown(f"{name} broke off its answer.", provider=name, upstream_status=status, log=detail)
-    way = " through its proxy" if proxy else ""
-    return UpstreamDown(f"{name} cannot be reached{way}.", provider=name, log=detail)
+    return UpstreamDown(f"{name} cannot be reached{' through its proxy' if proxy else ''}.", provider=name, log=detail)

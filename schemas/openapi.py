@@ -95,7 +95,7 @@ ERRORS = {
     "401": "No key, or a wrong one: `missing_api_key`, `invalid_api_key`.",
     "403": "The key is not for this: `permission_denied`.",
     "404": "There is no such model: `model_not_found`.",
-    "408": "The body was begun, and did not come: `request_timeout`.",
+    "408": "The body was begun, and did not come; or the answer was not read: `request_timeout`.",
     "413": "The body is larger than this server takes: `request_too_large`.",
     "429": "Too many requests for now, here or at the upstream: `rate_limit_exceeded`.",
     "4XX": "The upstream refuses the request with another status.",

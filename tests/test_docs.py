@@ -88,7 +88,7 @@ def frames(text):
 def routes(app):
     found = set()
     for rule in app.url_map.iter_rules():
-        if rule.rule.startswith("/v1/") and not rule.rule.startswith("/v1/v1"):
+        if rule.rule.startswith("/v1/") and not rule.rule.startswith(("/v1/v1", "/v1/chat/completions/")):
             path = re.sub(r"<.*?>", "{}", rule.rule.removeprefix("/v1"))
             found |= {(path, method.lower()) for method in rule.methods - {"HEAD", "OPTIONS"}}
     return found - NOT_DOCUMENTED

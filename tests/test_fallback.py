@@ -27,6 +27,10 @@ MODELS = {
     "deaf": {"provider": "unreachable", "ttft_timeout_ms": 300, "fallbacks": ["second"]},
     "blind": {"provider": "one", "multimodal": False, "tool_call": False, "fallbacks": ["second"]},
     "alone": {"provider": "one", "ttft_timeout_ms": 300},
+    "dead": {"provider": "nobody"},
+    "quick-then-dead": {"provider": "one", "ttft_timeout_ms": 300, "fallbacks": ["dead"]},
+    "quick-of-three": {"provider": "one", "ttft_timeout_ms": 300, "fallbacks": ["dead", "second"]},
+    "hedged-by-the-dead": {"provider": "one", "ttft_timeout_ms": 300, "hedge_after_ms": 100, "fallbacks": ["dead"]},
     "unset": {"provider": "groq", "fallbacks": ["second"]},
     "hedged": {"provider": "one", "hedge_after_ms": 150, "fallbacks": ["second"]},
     "filled": {"provider": "one", "filler_after_ms": 200, "filler_text": "Let me see", "fallbacks": ["second"]},
@@ -162,6 +166,36 @@ def test_the_last_is_never_cut(line: Line) -> None:
     assert headers["x-upstream"] == "one/gpt-4o-mini"
 
 
+@pytest.mark.parametrize("model", ["quick-then-dead", "hedged-by-the-dead"])
+def test_a_slow_target_is_heard_when_the_next_one_is_dead(line: Line, model: str) -> None:
+    """A deadline is no outage."""
+    line.one.always(Answer(texts=["Late, ", "but here."], first_delay=0.45))
+    _, headers, heard = line.hear(model)
+    assert headers["x-upstream"] == "one/gpt-4o-mini"
+    assert said(heard) == "Late, but here."
+    line.app.logged(
+        rf"model={model} .*target=one/gpt-4o-mini .*outcome=done .*tried='nobody/gpt-4o-mini: nobody cannot"
+    )
+
+
+def test_a_dead_one_between_two_holds_up_nobody(line: Line) -> None:
+    line.one.always(Answer(first_delay=20))
+    first, headers, _ = line.hear("quick-of-three")
+    assert 0.3 <= first < 1.3
+    assert headers["x-upstream"] == "two/gpt-4o"
+    tried = line.app.logged("model=quick-of-three .*tried='([^']*)'")[1]
+    assert [each.partition(":")[0] for each in tried.split("; ")] == ["nobody/gpt-4o-mini", "one/gpt-4o-mini"]
+
+
+def test_the_first_may_speak_after_its_deadline_and_before_the_next_one(line: Line) -> None:
+    line.one.always(Answer(texts=["One."], first_delay=0.45))
+    line.two.always(Answer(first_delay=20))
+    _, headers, heard = line.hear("quick")
+    assert headers["x-upstream"] == "one/gpt-4o-mini"
+    assert said(heard) == "One."
+    until(lambda: line.two.open_connections() == 0, "the second to be cut off")
+
+
 def test_a_first_word_in_time_is_the_answer(line: Line) -> None:
     line.one.always(Answer(texts=["One ", "answers."], frame_delay=0.25))
     _, headers, heard = line.hear("quick")
@@ -203,6 +237,9 @@ def test_when_all_fail_the_upstreams_failure_is_told(line: Line) -> None:
     status, headers, body = post(line.app.port, chat_body(model="patient", stream=True))
     assert (status, headers["x-should-retry"]) == (502, "false")
     assert "one failed" in error(body)["message"]
+    line.app.logged(
+        "model=patient .*target=one/gpt-4o-mini status=502 .*tried='one/gpt-4o-mini: one failed.*; two/gpt-4o: two"
+    )
 
 
 # hedging
@@ -244,6 +281,14 @@ def test_both_may_fail(line: Line) -> None:
     line.one.always(Answer(status=500))
     line.two.always(Answer(status=400))
     assert post(line.app.port, chat_body(model="hedged", stream=True))[0] == 502
+
+
+def test_a_hedge_that_fails_is_in_the_log_with_its_own_target(line: Line) -> None:
+    line.one.always(Answer(texts=["One."], first_delay=0.45))
+    line.two.always(Answer(status=400))
+    assert line.hear("hedged")[1]["x-upstream"] == "one/gpt-4o-mini"
+    line.app.logged("model=hedged .*target=one/gpt-4o-mini .*outcome=done .*hedged=True .*tried='two/gpt-4o: ")
+    line.app.logged("no answer .*target=two/gpt-4o ")
 
 
 def test_a_caller_who_leaves_a_race_frees_both(line: Line) -> None:

@@ -142,6 +142,16 @@ def test_a_refusal_has_its_line_too(lines: Served, path: str, body: Any, status:
     rows = [row for row in objects(lines) if row.get("request_id") == identifier and "gunicorn" not in row["logger"]]
     assert [row["status"] for row in rows] == [status]
     assert all(row["message"] != "request" for row in rows)
+    assert (rows[0]["method"], rows[0]["path"], rows[0]["sender"]) == ("POST", path, "127.0.0.1")
+
+
+def test_who_is_refused_is_told_of_with_what_the_proxy_says(serve: Callable[..., Served]) -> None:
+    app = serve(API_KEY="a-good-key", MAX_BODY_BYTES=100)
+    key = {"Authorization": "Bearer a-good-key"}
+    assert post(app.port, {}, "/v1/embeddings", {"X-Forwarded-For": "203.0.113.7"})[0] == 401
+    app.logged("refused .*status=401 .*method=POST path=/v1/embeddings sender=127.0.0.1 forwarded_for=203.0.113.7")
+    assert post(app.port, chat_body("long " * 100), headers=key)[0] == 413
+    app.logged("refused .*status=413 .*method=POST path=/v1/chat/completions sender=127.0.0.1")
 
 
 def test_every_line_is_json(lines: Served) -> None:

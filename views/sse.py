@@ -11,7 +11,7 @@ from flask import Response, g
 
 from dispatch.catalogue import Route
 from dispatch.relay import PATIENCE_FOR_WHOLE, Answer, Ask
-from errors import HalfClosed, HungUp, ProxyError
+from errors import HalfClosed, HungUp, ProxyError, TooSlow
 from events import Event
 from schemas.completion import ChunkEncoder
 from views.api import Incoming
@@ -108,6 +108,8 @@ class Line:
         }
         if answer.hedged:
             facts["hedged"] = True
+        if tried := answer.tried:
+            facts["tried"] = tried
         if answer.first_event is not None:
             facts["ttft_ms"] = round(answer.first_event * 1000, 1)
         if answer.usage is not None:
@@ -167,7 +169,7 @@ def _frames(line: Line, encoder: ChunkEncoder) -> Iterator[bytes]:
             line.end("failed", line.call.reason)
         yield encoder.error(line.call.reason or HalfClosed())
     except ProxyError as error:
-        line.end("failed", error)
+        line.end("hung_up" if isinstance(error, TooSlow) else "failed", error)
         yield encoder.error(error)
     except Exception:  # the headers are out: even a fault of our own must reach the caller as a frame, not as a cut
         log.exception("unexpected failure in a stream")
