@@ -5,6 +5,7 @@ python app.py                   serves for development
 """
 
 import logging
+import re
 import sys
 from logging.config import dictConfig
 
@@ -55,7 +56,11 @@ def create_app(settings: Settings | None = None) -> Flask:
     if settings.warm:
         Warmer(catalogue, _timeouts(settings)).start()
     if settings.allowed_origins:
-        CORS(app, origins=list(settings.allowed_origins), expose_headers=["x-request-id", "Retry-After"], max_age=600)
+        # As patterns that match the text alone: flask-cors takes some texts for patterns, such as http://[::1].
+        origins = [
+            "*" if each == "*" else re.compile(re.escape(each.lower()) + r"\Z") for each in settings.allowed_origins
+        ]
+        CORS(app, origins=origins, expose_headers=["x-request-id", "Retry-After"], max_age=600)
     return app
 
 
