@@ -23,6 +23,7 @@ from dispatch.sources import Sources
 from dispatch.state import open_state
 from dispatch.warm import Warmer
 from providers.base import Timeouts
+from schemas.limits import Limits
 from views import chat, docs, embeddings, errors, images, models, providers, rerank
 from views.admission import Admission
 from views.api import api
@@ -97,6 +98,13 @@ def furnish(settings: Settings) -> House:
         watcher=Watcher(slow=settings.threads // 4),
         admission=Admission(settings.in_flight),
         max_body_bytes=settings.max_body_bytes,
+        limits=Limits(
+            messages=settings.max_messages,
+            items=settings.max_items,
+            inputs=settings.max_inputs,
+            documents=settings.max_documents,
+            values=settings.max_values,
+        ),
         show_reasoning=settings.reasoning == "show",
         fills_with_tools=settings.filler_with_tools,
     )
