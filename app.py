@@ -5,6 +5,7 @@ python app.py                   serves for development
 """
 
 import logging
+import re
 import sys
 from logging.config import dictConfig
 
@@ -22,6 +23,7 @@ from dispatch.sources import Sources
 from dispatch.state import open_state
 from dispatch.warm import Warmer
 from providers.base import Timeouts
+from schemas.limits import Limits
 from views import chat, docs, embeddings, errors, images, models, providers, rerank
 from views.admission import Admission
 from views.api import api
@@ -58,7 +60,11 @@ def create_app(settings: Settings | None = None) -> Flask:
     if settings.warm:
         Warmer(catalogue, _timeouts(settings)).start()
     if settings.allowed_origins:
-        CORS(app, origins=list(settings.allowed_origins), expose_headers=["x-request-id", "Retry-After"], max_age=600)
+        # As patterns that match the text alone: flask-cors takes some texts for patterns, such as http://[::1].
+        origins = [
+            "*" if each == "*" else re.compile(re.escape(each.lower()) + r"\Z") for each in settings.allowed_origins
+        ]
+        CORS(app, origins=origins, expose_headers=["x-request-id", "Retry-After"], max_age=600)
     return app
 
 
@@ -95,6 +101,13 @@ def furnish(settings: Settings) -> House:
         watcher=Watcher(slow=settings.threads // 4),
         admission=Admission(settings.in_flight),
         max_body_bytes=settings.max_body_bytes,
+        limits=Limits(
+            messages=settings.max_messages,
+            items=settings.max_items,
+            inputs=settings.max_inputs,
+            documents=settings.max_documents,
+            values=settings.max_values,
+        ),
         show_reasoning=settings.reasoning == "show",
         fills_with_tools=settings.filler_with_tools,
     )

@@ -75,6 +75,13 @@ class Settings:
     reload: bool = setting(False, "Restart when a source file changes (development).")
     warm: bool = setting(True, "Open TLS connections to the providers before the first caller comes, and keep them.")
     max_body_bytes: int = setting(20_971_520, "Largest request body; a larger one is a 413.", least=1)
+    max_messages: int = setting(10_000, "Most messages of a conversation.", least=1)
+    max_items: int = setting(
+        1000, "Most items of its other lists: the parts or tool calls of a message, tools, functions, stop.", least=1
+    )
+    max_inputs: int = setting(2048, "Most inputs of a request for embeddings.", least=1)
+    max_documents: int = setting(10_000, "Most documents of a request to rerank.", least=1)
+    max_values: int = setting(500_000, "Most values of a body in all, whatever they are.", least=1)
     api_route_prefix: str = setting("/v1", "One more path prefix; `/v1` and bare paths always answer.")
 
     api_key: str = setting("", "The key that callers must send; any text.", secret=True)

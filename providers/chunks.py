@@ -41,6 +41,10 @@ FINISH_REASONS: Mapping[str, FinishReason] = {
 }
 
 
+MOST_CALLS = 4096
+"""An answer of more tool calls than that is not one."""
+
+
 class ErrorFrame(Exception):
     """An error object, or a finish reason that means one, where an answer was due."""
 
@@ -79,11 +83,12 @@ def unwrapped(data: dict[str, Any]) -> dict[str, Any]:
 class Calls:
     """The tool calls that one choice has opened: which of them a delta belongs to is a matter of experience.
 
-    `ids` holds their ids in the order of opening, "" where the upstream gave none.
+    `ids` holds their ids in the order of opening, "" where the upstream gave none; `keys` finds them by their ids.
     """
 
     def __init__(self) -> None:
         self.ids: dict[Key, str] = {}
+        self.keys: dict[str, Key] = {}
         self._latest: dict[Any, Key] = {}
         self._last: Key | None = None
 
@@ -94,8 +99,9 @@ class Calls:
         whole calls at index 0); whatever has no name goes to the last call opened at its index, or at all (N19).
         """
         identifier, index, name = call.get("id"), call.get("index"), (call.get("function") or {}).get("name")
-        if identifier and identifier in self.ids.values() and (index is None or index in self._latest or not name):
-            return next(key for key, known in self.ids.items() if known == identifier)
+        known = self.keys.get(identifier) if isinstance(identifier, str) else None
+        if known is not None and (index is None or index in self._latest or not name):
+            return known
         if name:
             return None
         key = self._latest.get(index, self._last)
@@ -104,10 +110,15 @@ class Calls:
         return key
 
     def open(self, call: Mapping[str, Any]) -> Key:
-        """A new call; an id that another call has already counts as none."""
+        """A new call; an id that another call has already counts as none. Raises ValueError for one call too many."""
+        if len(self.ids) >= MOST_CALLS:
+            raise ValueError(f"more than {MOST_CALLS} tool calls")
         index, identifier = call.get("index"), call.get("id")
         key: Key = index if isinstance(index, int) and index not in self.ids else f"call {len(self.ids)}"
-        self.ids[key] = identifier if isinstance(identifier, str) and identifier not in self.ids.values() else ""
+        self.ids[key] = ""
+        if isinstance(identifier, str) and identifier and identifier not in self.keys:
+            self.ids[key] = identifier
+            self.keys[identifier] = key
         self._latest[index] = self._last = key
         return key
 

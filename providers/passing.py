@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any, Literal
 
 from events import Event, Usage, Verbatim
-from providers.chunks import Calls, ErrorFrame, Reader, events_of_body, parse, usage
+from providers.chunks import MOST_CALLS, Calls, ErrorFrame, Reader, events_of_body, parse, usage
 from providers.sse import frames
 
 CHUNK_KEYS = frozenset(
@@ -20,7 +20,7 @@ CHOICE_KEYS = frozenset({"index", "delta", "finish_reason", "logprobs"})
 DELTA_KEYS = frozenset({"role", "content", "refusal", "tool_calls", "function_call", "annotations", "audio"})
 BODY_KEYS = CHUNK_KEYS | {"metadata", "moderation"}
 BODY_CHOICE_KEYS = frozenset({"index", "message", "finish_reason", "logprobs"})
-CONTENT = re.compile(rb'"delta": ?{"content": ?("(?:[^"\\\\]|\\\\.)*")')
+CONTENT = re.compile(rb'"delta": ?{"content": ?("(?:[^"\\\\]++|\\\\.)*+")')
 CALL_KEYS = frozenset({"index", "id", "type", "function", "custom"})
 FUNCTION_KEYS = frozenset({"name", "arguments"})
 FINISH_REASONS = frozenset({"stop", "length", "tool_calls", "content_filter", "function_call"})
@@ -174,7 +174,7 @@ def _body_may_pass(body: Mapping[str, Any], message_keys: frozenset[str]) -> boo
 def _calls_are_whole(calls: Any, finish: str) -> bool:
     if not calls:
         return True
-    if not all(isinstance(call, dict) and call.keys() <= CALL_KEYS for call in calls):
+    if len(calls) > MOST_CALLS or not all(isinstance(call, dict) and call.keys() <= CALL_KEYS for call in calls):
         return False
     if not all((call.get("function") or {}).keys() <= FUNCTION_KEYS for call in calls):
         return False
@@ -195,7 +195,7 @@ def _call_may_pass(called: list[Any], calls: Calls) -> bool:
     index, identifier, name = call.get("index"), call.get("id"), function.get("name")
     if index in calls.ids:
         return name is None and identifier in (None, calls.ids[index])
-    fresh = isinstance(identifier, str) and identifier != "" and identifier not in calls.ids.values()
+    fresh = isinstance(identifier, str) and identifier != "" and identifier not in calls.keys
     return index == len(calls.ids) and fresh and isinstance(name, str)
 
 

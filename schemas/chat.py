@@ -10,7 +10,8 @@ from typing import Any
 from marshmallow import ValidationError, fields, validate, validates
 
 from events import ChatRequest
-from schemas.fields import NAME_CHARACTERS, Either, Number, Strict, Truth, Whole, load, parse
+from schemas.fields import NAME_CHARACTERS, Either, Items, Number, Strict, Truth, Whole, load, parse
+from schemas.limits import DEFAULTS, Limits
 
 ROLES = frozenset({"system", "developer", "user", "assistant", "tool", "function"})
 
@@ -21,13 +22,28 @@ EXTRAS = frozenset({
 })  # fmt: skip
 
 
+def _message_is_right(message: Any) -> bool:
+    if type(message) is not dict or type(role := message.get("role")) is not str or role not in ROLES:
+        return False
+    content = message.get("content")
+    if type(content) is list:
+        if not all(type(part) is dict and type(part.get("type")) is str for part in content):
+            return False
+    elif content is not None and type(content) is not str:
+        return False
+    calls = message.get("tool_calls")
+    if calls is not None and (type(calls) is not list or not all(type(call) is dict for call in calls)):
+        return False
+    return type(message.get("name", "")) is str and type(message.get("tool_call_id", "")) is str
+
+
 class MessageSchema(Strict):
     """One message of the conversation."""
 
     role = fields.String(required=True, validate=validate.OneOf(sorted(ROLES)))
     content = Either(str, list, what="a string or a list of content parts", allow_none=True)
     name = fields.String(allow_none=True)
-    tool_calls = fields.List(fields.Dict(keys=fields.String()), allow_none=True)
+    tool_calls = Items(fields.Dict(), allow_none=True)
     tool_call_id = fields.String(allow_none=True)
 
     @validates("content")
@@ -51,7 +67,12 @@ class ChatSchema(Strict):
         validate=validate.Length(max=NAME_CHARACTERS),
         metadata={"description": "A model, `provider/model`, or an alias."},
     )
-    messages = fields.List(fields.Nested(MessageSchema), required=True, validate=validate.Length(min=1))
+    messages = Items(
+        fields.Nested(MessageSchema),
+        is_right=_message_is_right,
+        required=True,
+        validate=validate.Length(min=1),
+    )
     stream = Truth(metadata={"description": "Answer word by word, as server-sent events."})
     stream_options = fields.Nested(StreamOptionsSchema)
     temperature = Number()
@@ -66,15 +87,15 @@ class ChatSchema(Strict):
     logprobs = Truth()
     top_logprobs = Whole()
     logit_bias = fields.Dict()
-    tools = fields.List(fields.Dict(keys=fields.String()))
+    tools = Items(fields.Dict())
     tool_choice = Either(str, dict, what="none, auto, required, or an object that names a tool")
     parallel_tool_calls = Truth()
-    functions = fields.List(fields.Dict(keys=fields.String()))
+    functions = Items(fields.Dict())
     function_call = Either(str, dict, what="none, auto, or an object that names a function")
     response_format = fields.Dict(keys=fields.String())
     reasoning_effort = fields.String()
     verbosity = fields.String()
-    modalities = fields.List(fields.String())
+    modalities = Items(fields.String())
     metadata = fields.Dict()
     user = fields.String()
     provider = fields.String(metadata={"description": "Who is to answer; see /v1/providers."})
@@ -123,11 +144,15 @@ VAST = 2**63
 _schema = ChatSchema()
 
 
-def load_chat(raw: bytes, *, show_reasoning: bool = False, session_id: str = "") -> ChatRequest:
+def load_chat(
+    raw: bytes, *, show_reasoning: bool = False, session_id: str = "", limits: Limits = DEFAULTS
+) -> ChatRequest:
     """A ChatRequest from the request's bytes; `session_id` is what came beside them, and the body's own goes before it.
     Raises InvalidRequest with the field's name.
     """
-    body = {key: value for key, value in parse(raw).items() if value is not None}
+    body = {key: value for key, value in parse(raw, limits).items() if value is not None}
+    if raw.count(b",") >= limits.least:
+        _check_lists(body, limits)
     if not plainly_right(body):
         body = load(_schema, body)
     extras = {key: body.pop(key) for key in EXTRAS & body.keys()}
@@ -149,6 +174,18 @@ def load_chat(raw: bytes, *, show_reasoning: bool = False, session_id: str = "")
         include_reasoning=extras.get("include_reasoning", show_reasoning),
         extras=extras,
     )
+
+
+def _check_lists(body: Mapping[str, Any], limits: Limits) -> None:
+    """Raise InvalidRequest for a list that is too long."""
+    messages = body.get("messages")
+    limits.check(messages, "messages", "messages")
+    for name in ("tools", "functions", "stop", "modalities"):
+        limits.check(body.get(name), "items", name)
+    for position, message in enumerate(messages if isinstance(messages, list) else ()):
+        if isinstance(message, dict):
+            for name in ("content", "tool_calls"):
+                limits.check(message.get(name), "items", f"messages[{position}].{name}")
 
 
 def plainly_right(body: Mapping[str, Any]) -> bool:
@@ -174,18 +211,3 @@ def plainly_right(body: Mapping[str, Any]) -> bool:
         ):
             return False
     return "messages" in body
-
-
-def _message_is_right(message: Any) -> bool:
-    if type(message) is not dict or type(role := message.get("role")) is not str or role not in ROLES:
-        return False
-    content = message.get("content")
-    if type(content) is list:
-        if not all(type(part) is dict and type(part.get("type")) is str for part in content):
-            return False
-    elif content is not None and type(content) is not str:
-        return False
-    calls = message.get("tool_calls")
-    if calls is not None and (type(calls) is not list or not all(type(call) is dict for call in calls)):
-        return False
-    return type(message.get("name", "")) is str and type(message.get("tool_call_id", "")) is str

@@ -12,8 +12,10 @@ from marshmallow import ValidationError, fields, validate, validates
 from errors import InvalidRequest, UpstreamDown
 from events import EmbeddingsRequest, Image, Vectors
 from schemas.fields import NAME_CHARACTERS, Either, Strict, Whole, load, parse
+from schemas.limits import DEFAULTS, Limits
 
-INPUTS = 2048
+TOKENS = 300_000
+"""In all inputs: https://platform.openai.com/docs/api-reference/embeddings/create"""
 WHAT = "a string, a list of strings (or of image_url parts), a list of token ids, or a list of such lists"
 
 
@@ -43,13 +45,13 @@ class EmbeddingsSchema(Strict):
 _schema = EmbeddingsSchema()
 
 
-def load_embeddings(raw: bytes) -> EmbeddingsRequest:
+def load_embeddings(raw: bytes, limits: Limits = DEFAULTS) -> EmbeddingsRequest:
     """An EmbeddingsRequest from the request's bytes. Raises InvalidRequest with the field's name."""
-    body = load(_schema, {key: value for key, value in parse(raw).items() if value is not None})
+    body = {key: value for key, value in parse(raw, limits).items() if value is not None}
+    _check_lists(body.get("input"), limits)
+    body = load(_schema, body)
     given = body["input"]
     inputs: Sequence[Any] = [given] if isinstance(given, str) or _token_ids(given) else list(map(_input, given))
-    if len(inputs) > INPUTS:
-        raise InvalidRequest(f"'input': {len(inputs)} inputs; at most {INPUTS} are taken.", param="input")
     return EmbeddingsRequest(
         inputs=inputs,
         model=body.get("model", ""),
@@ -59,6 +61,19 @@ def load_embeddings(raw: bytes) -> EmbeddingsRequest:
         input_type=body.get("input_type"),
         user=body.get("user"),
     )
+
+
+def _check_lists(given: Any, limits: Limits) -> None:
+    """Raise InvalidRequest for too many inputs, or tokens."""
+    if not isinstance(given, list) or not given:
+        return
+    if type(given[0]) is int:
+        tokens = len(given)
+    else:
+        limits.check(given, "inputs", "input")
+        tokens = sum(len(each) for each in given if isinstance(each, list))
+    if tokens > TOKENS:
+        raise InvalidRequest(f"'input': {tokens} tokens; at most {TOKENS} are taken.", param="input")
 
 
 def embeddings_body(answer: Vectors, request: EmbeddingsRequest, model: str) -> bytes:

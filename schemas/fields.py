@@ -1,12 +1,13 @@
 """What the request schemas have in common: JSON in, strict types, and one clear error out."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import orjson
-from marshmallow import INCLUDE, Schema, ValidationError, fields
+from marshmallow import INCLUDE, Schema, ValidationError, fields, pre_load
 
 from errors import InvalidRequest
+from schemas.limits import Limits
 
 LARGEST = 1e300
 """No number is larger, and a number that is none is not smaller."""
@@ -14,12 +15,16 @@ LARGEST = 1e300
 NAME_CHARACTERS = 256
 """The longest name of a model."""
 
+MOST_FIELDS = 1000
+"""Of an object that a schema describes; what it does not know is passed on, one by one."""
+
 DEPTH = 200
 """Brackets that a body may have before it is made sure that it can be written again: orjson nests 254 deep."""
 
 
-def parse(raw: bytes) -> dict[str, Any]:
+def parse(raw: bytes, limits: Limits) -> dict[str, Any]:
     """The body as a JSON object. Raises InvalidRequest."""
+    limits.check_values(raw)
     if raw.startswith(b"\x1f\x8b"):
         raise InvalidRequest("The body is compressed; send it as it is.", code="invalid_json")
     try:
@@ -29,6 +34,8 @@ def parse(raw: bytes) -> dict[str, Any]:
         raise InvalidRequest(f"The body is not valid JSON ({at}).", code="invalid_json") from None
     if not isinstance(body, dict):
         raise InvalidRequest("The body must be a JSON object.", code="invalid_json")
+    if len(body) > MOST_FIELDS:
+        raise InvalidRequest(f"The body has {len(body)} fields; at most {MOST_FIELDS} are taken.")
     if raw.count(b"[") + raw.count(b"{") > DEPTH:
         try:
             orjson.dumps(body)
@@ -44,6 +51,33 @@ class Strict(Schema):
         """marshmallow's options."""
 
         unknown = INCLUDE
+
+    @pre_load
+    def _bounded(self, data: Any, **_: Any) -> Any:
+        if isinstance(data, dict) and len(data) > MOST_FIELDS:
+            raise ValidationError(f"Must have at most {MOST_FIELDS} fields.")
+        return data
+
+
+class Items(fields.List[Any]):
+    """A list that is looked at as far as its first wrong item; one that `is_right` is not looked at again."""
+
+    def __init__(
+        self, item: fields.Field[Any], *, is_right: Callable[[Any], bool] = lambda _: False, **options: Any
+    ) -> None:
+        super().__init__(item, **options)
+        self._is_right = is_right
+
+    def _deserialize(self, value: Any, attr: str | None, data: Any, **options: Any) -> list[Any]:
+        if not isinstance(value, list):
+            raise self.make_error("invalid")
+        found = []
+        for position, item in enumerate(value):
+            try:
+                found.append(item if self._is_right(item) else self.inner.deserialize(item, **options))
+            except ValidationError as error:
+                raise ValidationError({position: error.messages}) from None
+        return found
 
 
 class Number(fields.Field[float]):

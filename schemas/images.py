@@ -12,6 +12,7 @@ from errors import Unsupported
 from events import Images, ImagesRequest
 from schemas.chat import EXTRAS
 from schemas.fields import NAME_CHARACTERS, Strict, Truth, Whole, load, parse
+from schemas.limits import DEFAULTS, Limits
 
 MOST = 10
 """Pictures that one request may ask for, as OpenAI has it."""
@@ -50,9 +51,9 @@ class ImagesSchema(Strict):
 _schema = ImagesSchema()
 
 
-def load_images(raw: bytes) -> ImagesRequest:
+def load_images(raw: bytes, limits: Limits = DEFAULTS) -> ImagesRequest:
     """An ImagesRequest from the request's bytes. Raises InvalidRequest with the field's name."""
-    body = load(_schema, {key: value for key, value in parse(raw).items() if value is not None})
+    body = load(_schema, {key: value for key, value in parse(raw, limits).items() if value is not None})
     if body.pop("stream", False):
         raise Unsupported("Pictures are not streamed here.", param="stream")
     kept = {key: value for key, value in body.items() if key not in EXTRAS}

@@ -15,7 +15,7 @@ from marshmallow.fields import Field
 
 from schemas.answers import ANSWERS, COUNT, TEXT, Json, array, record, ref, value
 from schemas.chat import ChatSchema
-from schemas.embeddings import INPUTS, EmbeddingsSchema
+from schemas.embeddings import EmbeddingsSchema
 from schemas.fields import Either, Number, Truth, Whole
 from schemas.images import ImagesSchema
 from schemas.rerank import RerankSchema
@@ -31,7 +31,7 @@ JSON_TYPES: dict[Any, str] = {str: "string", list: "array", dict: "object"}
 
 
 # fmt: off
-SOME = Json(minItems=1, maxItems=INPUTS)
+SOME = Json(minItems=1)
 LISTS = {"content": [array(record("", type=TEXT))], "stop": [array(TEXT)],
     "documents": [array(TEXT, minItems=1), array(record("", text=TEXT), minItems=1)],
     "input": [array(TEXT, **SOME), array(record("", type=TEXT), **SOME),
@@ -82,7 +82,7 @@ FIELDS = {
     "name": "A name for the speaker.",
     "tool_calls": "The calls that the assistant made.",
     "tool_call_id": "Which call a `tool` message answers.",
-    "input": f"A text, a list of texts, a list of token ids, or a list of such lists; at most {INPUTS} inputs.",
+    "input": "A text, a list of texts, a list of token ids, or a list of such lists; at most MAX_INPUTS inputs.",
     "encoding_format": "How vectors are written: as numbers, or as base64 of little-endian float32.",
     "dimensions": "The length of each vector, where the model lets you choose.",
     "provider": "Who is to answer; see `/v1/providers`.",

@@ -12,8 +12,8 @@ from marshmallow import ValidationError, fields, validate, validates
 from errors import UpstreamDown
 from events import Ranks, RerankRequest
 from schemas.fields import NAME_CHARACTERS, Either, Strict, Truth, Whole, load, parse
+from schemas.limits import DEFAULTS, Limits
 
-DOCUMENTS = 10_000
 OURS = frozenset({"model", "query", "documents", "top_n", "return_documents", "provider"})
 
 
@@ -33,8 +33,8 @@ class RerankSchema(Strict):
 
     @validates("documents")
     def _documents(self, value: Any, **_: Any) -> None:
-        if not value or len(value) > DOCUMENTS:
-            raise ValidationError(f"Must have from 1 to {DOCUMENTS} documents.")
+        if not value:
+            raise ValidationError("Must not be empty.")
         for position, each in enumerate(value):
             if not isinstance(_text(each), str):
                 raise ValidationError({position: ["Must be a string, or an object with a `text`."]})
@@ -43,9 +43,11 @@ class RerankSchema(Strict):
 _schema = RerankSchema()
 
 
-def load_rerank(raw: bytes) -> tuple[RerankRequest, bool]:
+def load_rerank(raw: bytes, limits: Limits = DEFAULTS) -> tuple[RerankRequest, bool]:
     """A RerankRequest, and whether the documents are to be given back. Raises InvalidRequest with the field's name."""
-    body = load(_schema, {key: value for key, value in parse(raw).items() if value is not None})
+    body = {key: value for key, value in parse(raw, limits).items() if value is not None}
+    limits.check(body.get("documents"), "documents", "documents")
+    body = load(_schema, body)
     request = RerankRequest(
         query=body["query"],
         documents=[_text(each) for each in body["documents"]],

@@ -24,21 +24,45 @@ EMOJI = re.compile(
 JOINER = re.compile("[\u200d\U000e0020-\U000e007f]")
 """Parts of an emoji where they follow one; elsewhere letters are joined by them too."""
 
-PLAIN = re.compile(
-    rf"[^\n\\\[!<{re.escape(MARKS)}\u200d\ufe0f\u20e3\u203c\u2049\u231a-\u27bf\u2b00-\u2bff"
-    "\U0001f000-\U0001faff\U000e0020-\U000e007f]+"
+SPECIAL = (
+    rf"\n\\\[!<{re.escape(MARKS)}\u200d\ufe0f\u20e3\u203c\u2049\u231a-\u27bf\u2b00-\u2bff"
+    "\U0001f000-\U0001faff\U000e0020-\U000e007f"
 )
-BLOCK = re.compile(r"[ \t]*(?:#{1,6}[ \t]+|(?:>[ \t]?)+|[-*+][ \t]+(?:\[[ xX]\][ \t]+)?)")
-RULE = re.compile(r"[ \t]*(?:([-*_])(?:[ \t]*\1){2,}|(?:```|~~~)[^\n`]*)[ \t]*\Z")
-UNSURE = re.compile(r"[ \t]*(?:[#>*+_~`|=-][#>*+_~`|= \t-]*(?:\[[ xX]?\]?)?)?\Z")
-TABLE = re.compile(r"[ \t]*\|")
-DIVIDER = re.compile(r"[ \t]*\|?[ \t]*:?-+:?[ \t]*(?:\|[ \t]*:?-+:?[ \t]*)*\|?[ \t]*\Z")
-LINK = re.compile(r"!?\[((?:[^\[\]\n\\]|\\.)*)\](?:\([^()\n]*(?:\([^()\n]*\)[^()\n]*)*\)|\[[^\]\n]*\])")
-LINK_BEGUN = re.compile(
-    r"!?\[(?:[^\[\]\n\\]|\\.)*\\?(?:\](?:\((?:[^()\n]|\([^()\n]*\))*(?:\([^()\n]*)?|\[[^\]\n]*)?)?\Z"
-)
+ESCAPED = r"*_~`\\\[\]()#+\-.!|>{}"
+BLOCK = re.compile(r"[ \t]*+(?:#{1,6}[ \t]+|(?:>[ \t]?)+|[-*+][ \t]+(?:\[[ xX]\][ \t]+)?)")
+RULE = re.compile(r"[ \t]*+(?:([-*_])(?:[ \t]*+\1){2,}+[ \t]*+|(?:```|~~~)[^\n`]*+)\Z")
+UNSURE = re.compile(r"[ \t]*+(?:[#>*+_~`|=-][#>*+_~`|= \t-]*+(?:\[[ xX]?\]?)?)?\Z")
+TABLE = re.compile(r"[ \t]*+\|")
+DIVIDER = re.compile(r"[ \t]*+(?:\|[ \t]*+)?:?-++:?[ \t]*+(?:\|[ \t]*+:?-++:?[ \t]*+)*+(?:\|[ \t]*+)?\Z")
+
+# What begins with a bracket. No quantifier gives back what it took, so that a long line is looked at once.
+NAME = r"(?:[^\[\]\n\\]++|\\.)*+"
+TARGET = r"[^()\n]*+(?:\([^()\n]*+\)[^()\n]*+)*+"
+LINK = rf"{NAME}\](?:\({TARGET}\)|\[[^\]\n]*+\])"
+LINK_BEGUN = rf"{NAME}(?:\\|\](?:\({TARGET}(?:\([^()\n]*+)?|\[[^\]\n]*+)?)?\Z"
+THINK_BEGUN = r"(?:t(?:h(?:i(?:nk?)?)?)?)?\Z"
+
+
+def _tokens(*, sure: bool) -> re.Pattern[str]:
+    """What a line is made of; unless `sure`, also what may mean something else with what follows it."""
+    begun_link, begun_think = ("", "") if sure else (f"|{LINK_BEGUN}", f"|{THINK_BEGUN}")
+    return re.compile(
+        rf"(?P<plain>(?:[^{SPECIAL}]++|\n(?=\n|[ \t]*+[^\n \t#>*+_~`|=:-])|!(?=[^\[])"
+        rf"|!?\[(?!{LINK}{begun_link})|<(?!think>{begun_think})|\\(?=[^{ESCAPED}]))++)"
+        rf"|(?P<mark>\*++|_++|~++|`++)|(?P<newline>\n)|(?P<emoji>(?:{EMOJI.pattern})++)|(?P<joiner>{JOINER.pattern}++)"
+        rf"|(?P<think>{OPEN})|\\(?P<escaped>[{ESCAPED}])|!?\[(?P<link>{NAME})\](?:\({TARGET}\)|\[[^\]\n]*+\])"
+        r"|(?P<begun>.)"
+    )
+
+
+SURE, TENTATIVE = _tokens(sure=True), _tokens(sure=False)
+WHITE = re.compile(r"\s*+")
 MOST_HELD = 2000
 """Characters: a longer line is no longer waited for."""
+PIECE = 2000
+"""Characters: a longer text is taken in pieces, so that what is left of it is not copied for each step."""
+SOON = 256
+"""Characters: more than these are looked at again when they have grown by a sixteenth, or their line has ended."""
 
 
 class Speaker:
@@ -46,6 +70,8 @@ class Speaker:
 
     def __init__(self) -> None:
         self._held = ""
+        self._at = 0
+        self._next_look = 0
         self._thinking = False
         self._line_begins = True
         self._last = "\n"
@@ -56,109 +82,113 @@ class Speaker:
 
     def say(self, text: str) -> str:
         """Take in the next piece."""
-        self._held += text
-        return "".join(self._pieces(ended=False))
+        said: list[str] = []
+        for start in range(0, len(text), PIECE):
+            piece = text[start : start + PIECE]
+            self._held += piece
+            if len(self._held) >= self._next_look or "\n" in piece:
+                self._take(said, ended=False)
+        return "".join(said)
 
     def rest(self) -> str:
         """The text has ended."""
-        return "".join(self._pieces(ended=True))
+        said: list[str] = []
+        self._take(said, ended=True)
+        return "".join(said)
 
-    def _pieces(self, *, ended: bool) -> Iterator[str]:
-        while self._held:
+    def _take(self, said: list[str], *, ended: bool) -> None:
+        """Move from what is held to what is said, as far as it is sure."""
+        self._at = 0
+        while self._at < len(self._held):
+            sure = ended or len(self._held) - self._at > MOST_HELD
             if self._waking:
-                self._held = self._held.lstrip()
-                self._waking = not self._held
+                self._at = WHITE.match(self._held, self._at).end()  # type: ignore[union-attr]
+                self._waking = self._at == len(self._held)
                 continue
-            sure = ended or len(self._held) > MOST_HELD
             if self._thinking:
-                step = self._thought(ended=ended)
+                piece = self._thought(ended=ended)
             elif self._line_begins:
-                step = self._block(ended=sure)
+                piece = self._block(sure=sure)
             else:
-                step = self._inline(ended=sure)
-            if step is None:
-                return
-            taken, piece = step
-            self._held = self._held[taken:]
-            if piece.startswith(" ") and self._last.isspace() and self._dropped:
+                piece = self._inline(sure=sure)
+            if piece is None:
+                break
+            if self._dropped and piece[:1] == " " and self._last.isspace():
                 piece = piece[1:]
             if piece:
                 self._last, self._dropped = piece[-1], False
-                yield piece
+                said.append(piece)
+        self._held = self._held[self._at :]
+        size = len(self._held)
+        self._next_look = size + size // 16 if size > SOON else 0
 
-    def _thought(self, *, ended: bool) -> tuple[int, str] | None:
-        end = self._held.find(CLOSE)
+    def _thought(self, *, ended: bool) -> str | None:
+        end = self._held.find(CLOSE, self._at)
         if end >= 0:
             self._thinking, self._dropped = False, True
             self._waking = self._last.isspace()
-            return end + len(CLOSE), ""
-        keep = 0 if ended else _begun(self._held, CLOSE)
-        return (len(self._held) - keep, "") if len(self._held) > keep else None
+            self._at = end + len(CLOSE)
+            return ""
+        keep = 0 if ended else _begun(self._held[max(self._at, len(self._held) - len(CLOSE)) :], CLOSE)
+        self._at = len(self._held) - keep
+        return None
 
-    def _block(self, *, ended: bool) -> tuple[int, str] | None:
+    def _block(self, *, sure: bool) -> str | None:
         """What stands at a line's beginning; a line of a table is taken whole."""
-        line, newline, _ = self._held.partition("\n")
-        whole = ended or bool(newline)
-        if not whole and (UNSURE.match(line) or TABLE.match(line) or RULE.match(line)):
+        held, at = self._held, self._at
+        end = held.find("\n", at)
+        line = (held, at, end if end >= 0 else len(held))
+        table = TABLE.match(*line)
+        rule = table is None and RULE.match(*line)
+        if end < 0 and not sure and (table or rule or UNSURE.match(*line)):
             return None
-        if RULE.match(line) or ("|" in line and DIVIDER.match(line)):
+        if rule or (DIVIDER.match(*line) and held.find("|", at, line[2]) >= 0):
             self._dropped = True
-            return len(line) + len(newline), ""
+            self._at = min(line[2] + 1, len(held))
+            return ""
         self._line_begins = False
-        if TABLE.match(line):
-            cells = [cell.strip() for cell in line.strip().strip("|").split("|")]
-            self._held = ", ".join(cell for cell in cells if cell) + self._held[len(line) :]
-            return 0, ""
-        block = BLOCK.match(line)
-        return (block.end() if block else 0), ""
+        if table:
+            cells = [cell.strip() for cell in held[at : line[2]].strip().strip("|").split("|")]
+            self._held, self._at = ", ".join(cell for cell in cells if cell) + held[line[2] :], 0
+        elif block := BLOCK.match(*line):
+            self._at = block.end()
+        return ""
 
-    def _inline(self, *, ended: bool) -> tuple[int, str] | None:
+    def _inline(self, *, sure: bool) -> str | None:
+        """What stands within a line; None where its meaning is still open."""
         held = self._held
-        if plain := PLAIN.match(held):
-            return plain.end(), plain[0]
-        if emoji := EMOJI.match(held):
-            self._dropped = True
-            return emoji.end(), ""
-        first = held[0]
-        if JOINER.match(first):
-            return 1, "" if self._dropped else first
-        if first == "\n":
-            self._line_begins = True
-            return 1, "\n"
-        if first in MARKS:
-            return self._mark(ended=ended)
-        if first == "<":
-            if held.startswith(OPEN):
-                self._thinking = True
-                return len(OPEN), ""
-            return None if OPEN.startswith(held) and not ended else (1, first)
-        if first == "\\":
-            if len(held) == 1 and not ended:
-                return None
-            return (2, held[1]) if held[1:2] in {*MARKS, *"\\[]()#+-.!|>{}"} - {""} else (1, first)
-        if link := LINK.match(held):
-            self._held = link[1] + held[link.end() :]
-            return 0, ""
-        if (LINK_BEGUN.match(held) or held == "!") and not ended:
+        token = (SURE if sure else TENTATIVE).match(held, self._at)
+        if token is None or (token.lastgroup == "begun" and not sure):
             return None
-        return 1, first
+        kind, taken, end = token.lastgroup, token[0], token.end()
+        if kind == "mark" and end == len(held) and not sure:
+            return None
+        self._at = end
+        if kind == "plain":
+            return taken
+        if kind == "mark":
+            return self._mark(taken, held[end : end + 1])
+        if kind == "link":
+            self._held, self._at = token["link"] + held[end:], 0
+            return ""
+        if kind in ("emoji", "think"):
+            self._dropped = True if kind == "emoji" else self._dropped
+            self._thinking = kind == "think"
+            return ""
+        if kind == "joiner":
+            return "" if self._dropped else taken
+        self._line_begins = kind == "newline"
+        return token["escaped"] if kind == "escaped" else taken
 
-    def _mark(self, *, ended: bool) -> tuple[int, str] | None:
-        """A run of one mark: emphasis is not said; one between spaces, or within a name, is no emphasis."""
-        mark = self._held[0]
-        length = len(self._held) - len(self._held.lstrip(mark))
-        follows = self._held[length : length + 1]
-        if not follows and not ended:
-            return None
-        run = self._held[:length]
-        if mark == "~" and length == 1:
-            return 1, run
+    def _mark(self, run: str, follows: str) -> str:
+        """What is said of a run of one mark: nothing of emphasis; but one between spaces, or within a name, is none."""
+        if run == "~":
+            return run
+        mark = run[0]
         apart = self._last.isspace() and (not follows or follows.isspace())
         within = mark == "_" and self._last.isalnum() and follows.isalnum()
-        product = mark == "*" and length == 1 and self._last.isdigit() and follows.isdigit()
-        if mark != "`" and (apart or within or product):
-            return length, run
-        return length, ""
+        product = run == "*" and self._last.isdigit() and follows.isdigit()
+        return run if mark != "`" and (apart or within or product) else ""
 
 
 def _begun(text: str, tag: str) -> int:

@@ -49,7 +49,40 @@ FORWARDING = {
     "X-Real-IP": "203.0.113.9",
     "Via": "1.1 proxy",
     "CF-Connecting-IP": "203.0.113.9",
+    "CF-Ray": "8a1b2c3d4e5f-FRA",
+    "CDN-Loop": "cloudflare",
+    "True-Client-IP": "203.0.113.9",
+    "Fastly-Client-IP": "203.0.113.9",
+    "Fastly-FF": "cache-fra",
+    "Fly-Client-IP": "203.0.113.9",
+    "X-Amzn-Trace-Id": "Root=1-67891233-abcdef012345678912345678",
+    "X-Amz-Cf-Id": "abc==",
+    "X-Envoy-External-Address": "203.0.113.9",
+    "X-Original-URL": "/v1/models",
+    "X-Originating-IP": "203.0.113.9",
+    "X-Cloud-Trace-Context": "105445aa7843bc8bf206b12000100000/1;o=1",
+    "X-Azure-ClientIP": "203.0.113.9",
+    "X-Client-IP": "203.0.113.9",
+    "X-Cluster-Client-IP": "203.0.113.9",
+    "X-Vercel-Id": "fra1::abc",
+    "X-NF-Client-Connection-IP": "203.0.113.9",
+    "X-ProxyUser-Ip": "203.0.113.9",
+    "Tailscale-User-Login": "me@example.com",
     "ngrok-skip-browser-warning": "1",
+}
+OF_CLIENTS = {
+    "User-Agent": "OpenAI/Python 2.9.0",
+    "Accept": "*/*",
+    "X-Stainless-Lang": "python",
+    "X-Stainless-Retry-Count": "0",
+    "X-Session-Id": "a",
+    "X-Request-Id": "a",
+    "X-API-Key": "a",
+    "X-Title": "a page",
+    "traceparent": "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01",
+    "Sec-Fetch-Mode": "cors",
+    "Cookie": "via=1; x-forwarded-for=2",
+    "Referer": "http://localhost/via",
 }
 OTHER_HOSTS = (
     "abc.ngrok-free.app",
@@ -232,6 +265,10 @@ def test_a_forwarded_request_is_told_how_to_set_a_key(app_with: Callable[..., An
     check_told_how(app_with(ALLOWED_ORIGINS="https://a.example").get("/v1/models", headers=headers))
 
 
+def test_what_clients_send_of_themselves_is_not_forwarded(app_with: Callable[..., Any]) -> None:
+    assert app_with().get("/v1/models", headers=OF_CLIENTS).status_code == 200
+
+
 @pytest.mark.parametrize("host", OTHER_HOSTS)
 def test_a_foreign_host_is_told_how_to_set_a_key(app_with: Callable[..., Any], host: str) -> None:
     """R9; and no web page reaches in by a name that it lets point here (DNS rebinding)."""
@@ -289,8 +326,14 @@ def test_a_tunnel_to_the_real_server(serve: Callable[..., Served]) -> None:
     assert post(app.port, chat_body())[0] == 200
     status, headers, body = post(app.port, chat_body(), headers={"X-Forwarded-For": "203.0.113.9"})
     assert "API_KEY" in complaint(status, headers, body, 401)["message"]
-    status, headers, body = exchange(app.port, b"GET /v1/models HTTP/1.1\r\n\r\n", "GET")
-    assert "API_KEY" in complaint(status, headers, body, 401)["message"]
+    # The last one is how nginx asks whom it stands before, unless it is told otherwise.
+    for line in (
+        b"GET /v1/models HTTP/1.1",
+        b"GET /v1/models HTTP/1.0",
+        b"GET /v1/models HTTP/1.0\r\nHost: 127.0.0.1:8000",
+    ):
+        status, headers, body = exchange(app.port, line + b"\r\n\r\n", "GET")
+        assert "API_KEY" in complaint(status, headers, body, 401)["message"]
 
 
 def test_no_page_steals_a_key_by_a_cookie(app_with: Callable[..., Any]) -> None:

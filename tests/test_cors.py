@@ -122,11 +122,31 @@ def test_every_page_if_that_is_wanted_but_never_with_a_login(app_with: Callable[
         assert "Access-Control-Allow-Credentials" not in response.headers
 
 
-def test_a_dot_in_an_origin_is_a_dot(app_with: Callable[..., Any]) -> None:
-    """An origin is no pattern."""
-    client = app_with(ALLOWED_ORIGINS="https://a.b.example", API_KEY="secret")
-    for origin in ("https://aXb.example", "https://a.bXexample", "https://evil.example/?https://a.b.example"):
-        assert cors(preflight(client, origin)) == {}
+@pytest.mark.parametrize(
+    ("listed", "others"),
+    [
+        ("https://a.b.example", ["https://aXb.example", "https://a.bXexample", "https://a.b.example.evil.example"]),
+        ("http://[::1]", ["http://1.evil.example", "http://:", "http://[::1].evil.example", "http://[::1"]),
+        ("http://[::1]:3000", ["http://1:3000", "http://::3000.evil.example"]),
+        ("https://app.example", ["https://app.example:1", "https://app.example/", "https://app.exampl", "HTTPS://APP.EXAMPLE"]),
+        ("https://access.example", ["https://acce\u00df.example", "https://access.example\n"]),
+        ("https://app_1.example", ["https://app_1_example", "https://app_12.example"]),
+    ],
+)  # fmt: skip
+def test_an_origin_is_a_text_and_no_pattern(app_with: Callable[..., Any], listed: str, others: list[str]) -> None:
+    """`http://[::1]` was taken for a pattern, and let in any origin that begins with http://1."""
+    client = app_with(ALLOWED_ORIGINS=listed, API_KEY="secret")
+    assert cors(preflight(client, listed))["Access-Control-Allow-Origin"] == listed
+    for origin in [*others, f"https://evil.example/?{listed}", f"x{listed}"]:
+        environ = {"HTTP_ORIGIN": origin, "HTTP_ACCESS_CONTROL_REQUEST_METHOD": "POST"}
+        assert cors(client.options(CHAT, environ_overrides=environ)) == {}, origin
+
+
+def test_an_origin_may_be_written_in_capitals(app_with: Callable[..., Any]) -> None:
+    """Browsers send it without them."""
+    client = app_with(ALLOWED_ORIGINS="https://App.Example")
+    response = client.get("/v1/models", headers={"Origin": PAGE})
+    assert (response.status_code, response.headers["Access-Control-Allow-Origin"]) == (200, PAGE)
 
 
 def test_a_preflight_spends_nothing_and_opens_nothing(client: Any) -> None:

@@ -1,6 +1,7 @@
 """Speech-safe text: what a voice would stumble over is taken out, and nothing else (issue: `speech: true`)."""
 
 import re
+import time
 from itertools import pairwise
 
 import pytest
@@ -116,3 +117,73 @@ def test_only_text_is_changed_and_the_end_comes_before_the_finish() -> None:
         Finish("stop"),
         Finish("stop", 1),
     ]
+
+
+KINDS = [
+    "[",
+    "<",
+    "![a](",
+    "- ",
+    "**",
+    "](",
+    "`",
+    "#",
+    "|",
+    "_",
+    "&",
+    "http://",
+    "*a",
+    "[a",
+    "[](",
+    "[a](b)",
+    "[a](()",
+    "![",
+]
+KINDS += [
+    "\\[",
+    "> ",
+    "\U0001f600",
+    "a\n",
+    "- a\n",
+    "|a|\n",
+    "<think>",
+    "<think></think>",
+    "<thinkx",
+    "[a][",
+    "```\n",
+    "-|",
+]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("size", [30, 400_000], ids=["in pieces", "in one"])
+def test_a_long_text_costs_as_much_as_it_is_long(kind: str, size: int) -> None:
+    """As much of brackets took three seconds, and twice as much four times as many."""
+    text = kind * (min(400_000, 4000 * size) // len(kind))
+    begun = time.process_time()
+    say([text[at : at + size] for at in range(0, len(text), size)])
+    assert time.process_time() - begun < 1.5
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        " " * 500_000 + "|",
+        "```" + " " * 500_000 + "`x",
+        "|-" + " " * 500_000 + "x",
+        "[a](" + "x" * 500_000,
+        "[" + "\\]" * 250_000,
+        "[a](" + "(b)" * 200_000,
+        "- " * 250_000 + "a",
+    ],
+    ids=range(7),
+)
+def test_a_line_that_nearly_means_something_is_looked_at_once(line: str) -> None:
+    begun = time.process_time()
+    say([line])
+    assert time.process_time() - begun < 3
+
+
+def test_a_long_link_is_a_link_even_if_it_comes_letter_by_letter() -> None:
+    text = f"See [{'a name ' * 60}](https://example.com/{'path/' * 150}) and\n**go**."
+    assert say(list(text)) == say([text]) == f"See {'a name ' * 60} and\ngo."

@@ -19,7 +19,7 @@ from tests.conftest import ROOT
 
 MAY_IMPORT: Mapping[str, str] = {
     # The edges of the service.
-    "app": "config logs views views.* dispatch.* providers.base",
+    "app": "config logs views views.* schemas.limits dispatch.* providers.base",
     "gunicorn.conf": "app config logs views.house views.limits views.succession views.threads",
     "config": "",
     "logs": "",

@@ -22,7 +22,7 @@ def chat(incoming: Incoming) -> Response:
     """Answer a conversation, word by word or whole."""
     rooms = incoming.house
     session_id = incoming.environ.get("HTTP_X_SESSION_ID", "")
-    asked = load_chat(incoming.body(), show_reasoning=rooms.show_reasoning, session_id=session_id)
+    asked = load_chat(incoming.body(), show_reasoning=rooms.show_reasoning, session_id=session_id, limits=rooms.limits)
     route = rooms.catalogue.chat_route(asked)
     log.log(5, "asked", extra={"payload": asked.body})
     fills = asked.stream and bool(route.filler) and (rooms.fills_with_tools or not _may_call(asked))

@@ -14,7 +14,7 @@ from views.sse import Line, whole
 @api.post("/embeddings")
 def embeddings(incoming: Incoming) -> Response:
     """Turn texts into vectors."""
-    asked = load_embeddings(incoming.body())
+    asked = load_embeddings(incoming.body(), incoming.house.limits)
     route = incoming.house.catalogue.route(asked.model, asked.provider)
     facts = {"path": "embeddings", "model": asked.model, "inputs": len(asked.inputs)}
     line = Line(incoming, route, lambda target, call: target.provider.embed(asked, target, call), facts, streams=False)

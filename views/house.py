@@ -7,6 +7,7 @@ from flask import current_app
 from dispatch.catalogue import Catalogue
 from dispatch.models import Models
 from dispatch.relay import Relay
+from schemas.limits import Limits
 from views.admission import Admission
 from views.auth import Guard
 from views.hangup import Watcher
@@ -23,6 +24,7 @@ class House:
     watcher: Watcher
     admission: Admission
     max_body_bytes: int
+    limits: Limits
     show_reasoning: bool = False
     fills_with_tools: bool = False
 

@@ -15,7 +15,7 @@ from views.sse import Line, whole
 @api.post("/images/generations")
 def images(incoming: Incoming) -> Response:
     """Make pictures from a prompt."""
-    asked = load_images(incoming.body())
+    asked = load_images(incoming.body(), incoming.house.limits)
     route = incoming.house.catalogue.images_route(asked.model, asked.provider)
     facts = {"path": "images", "model": asked.model, "images": asked.n}
     line = Line(

@@ -14,7 +14,7 @@ from views.sse import Line, whole
 @api.post("/rerank")
 def rerank(incoming: Incoming) -> Response:
     """Put documents in order of their relevance to a query."""
-    asked, return_documents = load_rerank(incoming.body())
+    asked, return_documents = load_rerank(incoming.body(), incoming.house.limits)
     route = incoming.house.catalogue.route(asked.model, asked.provider)
     facts = {"path": "rerank", "model": asked.model, "documents": len(asked.documents)}
     line = Line(incoming, route, lambda target, call: target.provider.rerank(asked, target, call), facts, streams=False)
