@@ -17,7 +17,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 from gunicorn import glogging
 
 import logs
-from app import announce, furnish
+from app import announce, check_port, furnish
 from config import ROOT, SettingError, Settings
 
 try:
@@ -66,10 +66,16 @@ def _host(address: Any) -> str:
 
 
 def on_starting(server: Any) -> None:
-    """Check every address before it is bound, also one that came by `--bind` (R9)."""
+    """Check every address before it is bound, also one that came by `--bind` (R9).
+
+    It is bound already in a master that takes over from another (USR2), or that systemd hands its sockets.
+    """
+    is_bound = server.master_pid or settings.variables.get("LISTEN_FDS") or server.cfg.reuse_port
     for address in server.cfg.address:
         try:
             settings.guard(_host(address))
+            if isinstance(address, tuple) and not is_bound:
+                check_port(*address[:2])
         except SettingError as error:
             sys.exit(f"Thinkline cannot start. {error}")
 
@@ -82,7 +88,7 @@ def when_ready(server: Any) -> None:
         server.signal(signal.SIGINT if next(terms) else signal.SIGTERM, frame)
 
     signal.signal(signal.SIGTERM, terminate)
-    announce(house, str(server.LISTENERS[0]))
+    announce(house, str(server.LISTENERS[0]), settings)
 
 
 def post_request(worker: Any, request: Any, environ: Any, response: Any) -> None:  # noqa: ARG001 - gunicorn counts them

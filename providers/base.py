@@ -71,11 +71,12 @@ class Target:
 
 @dataclass(frozen=True, slots=True)
 class Model:
-    """A model that an upstream lists. `created` is Unix seconds, 0 when unknown."""
+    """A model that an upstream lists. `created` is Unix seconds, 0 when unknown; `description` is for people."""
 
     id: str
     owned_by: str
     created: int = 0
+    description: str = ""
 
 
 class State(Protocol):

@@ -340,6 +340,14 @@ def test_other_forms_are_followed(listed: Listed, body: bytes) -> None:
     assert listed.changed() == [["z"]]
 
 
+def test_a_list_that_nobody_here_can_speak_to_keeps_the_last_good_one(listed: Listed, said: Lines) -> None:
+    listed.list.refresh_once()
+    listed.answer = http(json.dumps({"models": [item("z", "/z/x"), item("y", "/y")]}).encode())
+    listed.list.refresh_once()
+    assert listed.changed() == [["a", "b"]]
+    assert "no usable model" in listed.list.problem
+
+
 def test_a_packed_list_is_unpacked(listed: Listed) -> None:
     listed.answer = http(gzip.compress(models("a")), "200 OK", "Content-Encoding: gzip")
     listed.list.refresh_once()

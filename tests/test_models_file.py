@@ -232,6 +232,7 @@ aliases: {m3: m}
         owned_by="somebody",
         details={"region": "us-chicago-1", "compartment": "ocid1", "endpoint": "https://e", "type": "dedicated"},
     )
+    assert first.description == "for the phone"
     assert second == Row(name="other", upstreams=(Upstream("groq", "other"),), owned_by="groq")
 
 
@@ -640,7 +641,7 @@ def test_a_long_chain_of_fallbacks_is_followed_at_once() -> None:
     with pytest.raises(Incoherent, match="the fallbacks of 'm9998' come back to it") as caught:
         coherent([*placed, (replace(last, fallbacks=("m9998",)), ("models", 10000))], {})
     assert process_time() - started < 4.0
-    assert caught.value.place == ("models", 9998)
+    assert caught.value.place == ("models", 9998, "fallbacks")
 
 
 def test_more_places_than_a_round_can_hold_are_refused(refused: Callable[..., tuple[int, str]]) -> None:

@@ -33,6 +33,7 @@ MAY_IMPORT: Mapping[str, str] = {
     "schemas.*": "schemas.* events errors",
     "dispatch": "",
     "dispatch.*": "dispatch.* providers providers.base providers.vendors events errors",
+    "dispatch.proxies": "dispatch.addresses providers.connect",
     "dispatch.models_file": "dispatch.* providers providers.base providers.connect providers.vendors schemas.catalogue",
     "providers": "providers.base",
     # A vendor's file: the means, and no other vendor's.
