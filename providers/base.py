@@ -231,3 +231,9 @@ class Provider:
     def models(self, call: Call) -> Sequence[Model]:
         """The models that this upstream lists, asked of it each time; the catalogue caches. Raises as `chat` does."""
         return [Model(self.default_model, self.name)]
+
+    def check(self, call: Call) -> str:
+        """For the doctor, after `models`: ask what that did not, if it costs nothing. What stays unknown, as a phrase.
+        Raises as `chat` does.
+        """
+        return "not asked: it has no list of them" if type(self).models is Provider.models else ""

@@ -1030,8 +1030,31 @@ OLDER = {"model_id", "compartment_id", "param_config", "adapter", "requires_prox
 """The seeds' names for what has another one, and what is read for their sake."""
 
 
-def test_the_example_loads_with_nothing_set() -> None:
-    found = models_file.read(EXAMPLE, {}, KNOWN)
+@pytest.fixture
+def example(tmp_path: Path) -> Path:
+    """The example as somebody has it who took the # from every line. A comment proper has one space after it."""
+    file = tmp_path / "models.yaml"
+    file.write_text(re.sub(r"^#(?=[^ #\n]|  )", "", EXAMPLE.read_text(), flags=re.MULTILINE))
+    return file
+
+
+def test_the_example_copied_changes_nothing(tmp_path: Path, app_with: Callable[..., Any]) -> None:
+    """Nor does git take up the copy."""
+    copied = tmp_path / "models.yaml"
+    copied.write_text(EXAMPLE.read_text())
+    keys = {"OPENAI_API_KEY": "k", "OPENAI_BASE_URL": "http://127.0.0.1:9/v1", "OCI_REGION": "eu-frankfurt-1"}
+    for variables in ({}, keys):
+        one, other = (app_with(**variables), app_with(**variables, MODELS_FILE=copied))
+        for path in ("/v1/models", "/v1/providers"):
+            assert other.get(path).get_json() == one.get(path).get_json()
+        snapshots = [each.application.extensions["thinkline"].catalogue.snapshot for each in (one, other)]
+        assert snapshots[0].entries == snapshots[1].entries
+        assert snapshots[0].names == snapshots[1].names
+    assert "models.yaml" in (ROOT / ".gitignore").read_text().splitlines()
+
+
+def test_the_example_loads_with_nothing_set(example: Path) -> None:
+    found = models_file.read(example, {}, KNOWN)
     where = Catalogue({"environment": ENVIRONMENT, "file": found})
     assert where.default == "demo", "a copy of it must not change who answers"
     assert [each.name for each in found.rows if each.fallbacks] == ["fast"]
@@ -1049,8 +1072,8 @@ def test_the_readmes_examples_load(read: Callable[..., Listing], refused: Callab
     assert f"models.yaml, line {line}: {reason}\n" in readme
 
 
-def test_the_example_has_every_field() -> None:
-    used = set(keys_in(yaml.safe_load(EXAMPLE.read_text())))
+def test_the_example_has_every_field(example: Path) -> None:
+    used = set(keys_in(yaml.safe_load(example.read_text())))
     for schema in (
         schemas.FileSchema,
         schemas.ProviderSchema,
@@ -1063,10 +1086,10 @@ def test_the_example_has_every_field() -> None:
         assert fields <= used, f"{EXAMPLE.name} lacks {sorted(fields - used)}"
 
 
-def test_the_examples_models_can_be_asked_once_their_keys_are_set() -> None:
+def test_the_examples_models_can_be_asked_once_their_keys_are_set(example: Path) -> None:
     keys = {"OPENAI_API_KEY": "k", "GROQ_API_KEY": "k", "LAB_BASE_URL": "http://lab/v1", "LAB2_BASE_URL": "http://b/v1"}
     environment = from_environment(keys, demo_pace_ms=0)
-    found = models_file.read(EXAMPLE, keys, KNOWN)
+    found = models_file.read(example, keys, KNOWN)
     where = Catalogue({"environment": environment, "file": found})
     for each in found.rows:
         if each.upstreams[0].provider != "oci":
