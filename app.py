@@ -9,6 +9,7 @@ import logging
 import socket
 import sys
 from logging.config import dictConfig
+from time import monotonic, sleep
 from urllib.parse import urlsplit
 
 from flask import Flask
@@ -36,6 +37,7 @@ from views.house import House
 from views.ops import ops
 
 ROUTES = (chat, embeddings, images, models, providers, rerank)  # importing them hangs their views on the blueprint
+PORT_SECONDS = 1.0
 ALWAYS = ("", "/v1", "/v1/v1")  # some clients add the /v1 that was typed already
 
 log = logging.getLogger("thinkline")
@@ -138,7 +140,18 @@ def announce(house: House, address: str, settings: Settings) -> None:
 
 
 def check_port(host: str, port: int) -> None:
-    """Raises SettingError, with the setting to change, for an address that cannot be listened on now."""
+    """Raises SettingError, with the setting to change, for an address that cannot be listened on.
+
+    One that is in use is waited for a moment: it may be that of a server which is just ending.
+    """
+    until = monotonic() + PORT_SECONDS
+    while not _is_free(host, port):
+        if monotonic() > until:
+            raise SettingError(f"PORT is {port}, where another program listens already; stop it, or choose another.")
+        sleep(PORT_SECONDS / 10)
+
+
+def _is_free(host: str, port: int) -> bool:
     try:
         family, kind, protocol, _, address = socket.getaddrinfo(
             host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
@@ -148,11 +161,10 @@ def check_port(host: str, port: int) -> None:
             probe.bind(address)
     except OSError as error:
         if error.errno == errno.EADDRINUSE:
-            raise SettingError(
-                f"PORT is {port}, where another program listens already; stop it, or choose another."
-            ) from None
+            return False
         name, value = ("PORT", port) if error.errno == errno.EACCES else ("HOST", repr(host))
         raise SettingError(f"{name} is {value}, where this program cannot listen: {error.strerror}.") from None
+    return True
 
 
 def main() -> None:

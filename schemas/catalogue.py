@@ -51,7 +51,7 @@ class Known(Schema):
 
     def _meant(self, name: str) -> str:
         near = get_close_matches(name.lower().replace("-", "_"), self.fields, n=1, cutoff=NEAR)
-        if near and name not in PARAMETERS:
+        if near and not (name in PARAMETERS and "params" in self.fields):
             return f"{near[0]!r} may be meant"
         if "params" in self.fields:
             return "what is to be sent to the model goes into 'params'"

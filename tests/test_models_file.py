@@ -727,6 +727,66 @@ def test_what_is_incoherent(refused: Callable[..., tuple[int, str]], text: str, 
     assert words in found[1]
 
 
+BLOCKED = "models:\n- name: a\n  provider: openai\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "line"),
+    [
+        (f"{BLOCKED}- name: b\n  model: x\n  provider: nobody\n", 6),
+        (f"{BLOCKED}- name: b\n  upstreams:\n  - provider: openai\n  - model: x\n    provider: nobody\n", 8),
+        (f"{BLOCKED}- provider: groq\n  name: a\n", 5),
+        (f"{BLOCKED}- name: b\n  provider: groq\n  aliases:\n  - c\n  - a\n", 8),
+        (f"{BLOCKED}- name: b\n  provider: groq\n  fallbacks:\n  - a\n  - nothing\n", 8),
+        (f"{BLOCKED}- name: b\n  provider: groq\n  model: x\n  fallbacks: [b]\n", 7),
+        ("providers:\n  lab:\n    model: x\n    base_url:\n    - http://a/v1\n    - nonsense\n", 6),
+        ("providers:\n  lab:\n    base_url: http://a/v1\n    model: x\n    api_key: two words\n", 5),
+        ("providers:\n  lab:\n    base_url: http://a/v1\n    model: x\n    proxy: nonsense\n", 5),
+        ("providers:\n  oci:\n    kind: oci\n    region: us chicago\n", 4),
+        ("providers:\n  oci:\n    kind: oci\n    region: r-1\n    compartment_id: a b\n", 5),
+        ("providers:\n  oci:\n    kind: oci\n    region: r-1\n    base_url: nonsense\n", 5),
+        ("providers:\n  help:\n    kind: bedrock\n    agent_id: A\n    agent_alias_id: B C\n", 5),
+        ("providers:\n  far:\n    kind: bedrock-models\n    model: x\n    region: EU!\n", 5),
+    ],
+)
+def test_a_mistake_is_told_by_its_fields_own_line(
+    refused: Callable[..., tuple[int, str]], text: str, line: int
+) -> None:
+    found = refused(text)
+    assert found[0] == line, found
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("models: [{nmae: m, provider: openai}]", "'name' may be meant"),
+        ("models: [{name: m, providr: openai}]", "'provider' may be meant"),
+        ("models: [{name: m, provider: openai, max-tokens: 5}]", "'max_tokens' may be meant"),
+        ("models: [{name: m, provider: openai, temperature: 1}]", "goes into 'params'"),
+        ("models: [{name: m, provider: openai, reasoning: {effort: low}}]", "goes into 'params'"),
+        ("models: [{name: m, provider: openai, params: {temperature: 1}}]", "known are update, add, rename, delete"),
+        ("providers: {lab: {models: {m: {seed: 1}}}}", "goes into 'params'"),
+        ("providers: {lab: {top_p: 1}}", "goes into the 'params' of that model"),
+        ("providers: {lab: {baseurl: 'http://a/v1'}}", "'base_url' may be meant"),
+        ("provider: {}", "'providers' may be meant"),
+    ],
+)
+def test_an_unknown_field_names_the_one_that_is_meant(
+    refused: Callable[..., tuple[int, str]], text: str, words: str
+) -> None:
+    reason = refused(text)[1]
+    assert "Unknown field; " in reason
+    assert words in reason
+
+
+def test_a_description_is_shown(app_with: Callable[..., Any], path: Path) -> None:
+    path.write_text("models: [{name: m, provider: demo, description: for the phone}, {name: n, provider: demo}]\n")
+    client = app_with(MODELS_FILE=path)
+    listed = {each["id"]: each for each in client.get("/v1/models").get_json()["data"]}
+    assert listed["m"]["description"] == client.get("/v1/models/m").get_json()["description"] == "for the phone"
+    assert "description" not in listed["n"]
+
+
 def test_a_long_cycle_of_fallbacks(read: Callable[..., Listing], refused: Callable[..., tuple[int, str]]) -> None:
     rows = "".join(f"- {{name: m{n}, provider: openai, fallbacks: [m{n + 1}]}}\n" for n in range(500))
     assert len(read(f"models:\n{rows}- {{name: m500, provider: openai}}\n").rows) == 501
