@@ -8,6 +8,7 @@ from dispatch.entries import Entry, Row, Upstream
 from dispatch.proxies import proxy_for
 
 HOST = "https://{service}.{region}.amazonaws.com"
+"""By this name and NO_PROXY it is decided whether an account's requests take the environment's proxy."""
 DEFAULT_AGENT = "bedrock-agent"
 IDS = r"[0-9a-zA-Z]{1,10}"
 AGENT = re.compile(rf"(?P<name>[!-<>-~]+)=(?P<ids>{IDS}/{IDS})")

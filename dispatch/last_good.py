@@ -10,11 +10,15 @@ from tempfile import TemporaryFile
 class LastGood:
     """One text. A worker that reads the file keeps it here for those that are started later, by their common parent.
 
-    It is in a file without a name, which only these processes can open: there may be keys in it.
+    It is in a file without a name, which only these processes can open: there may be keys in it. Where the system can,
+    it is in memory.
     """
 
     def __init__(self, text: bytes) -> None:
-        self._file = TemporaryFile(buffering=0)  # noqa: SIM115 - open as long as the processes live
+        if hasattr(os, "memfd_create"):
+            self._file = os.fdopen(os.memfd_create("models"), "r+b", buffering=0)
+        else:
+            self._file = TemporaryFile(buffering=0)  # noqa: SIM115 - open as long as the processes live
         self.put(text)
 
     def put(self, text: bytes) -> None:

@@ -75,7 +75,8 @@ def understood(
     except YamlError as error:
         raise CatalogueError(path, error.line, error.what) from None
     try:
-        loaded = schema_for(data or {}).load(data or {})
+        data = {} if data is None else data
+        loaded = schema_for(data).load(data)
     except ValidationError as error:
         place, sentence = first_error(error)
         raise CatalogueError(path, line_of(lines, place), f"{dotted(place)}: {sentence}") from None

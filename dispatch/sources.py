@@ -51,10 +51,13 @@ class Sources:
     def listings(self) -> dict[str, Listing]:
         """What each source tells now. Asks nobody by network. Raises ValueError with the setting, or file and line."""
         told = {"environment": self._environment(), "file": Listing()}
-        if self.models_file in LAST_GOOD:
-            told["file"] = self._file_or_last_good(LAST_GOOD[self.models_file], told)
-        elif self.required or self.models_file.exists():
+        kept, is_wanted = LAST_GOOD.get(self.models_file), self.required or self.models_file.exists()
+        if kept is not None and (is_wanted or kept.text()):
+            told["file"] = self._file_or_last_good(kept, told)
+        elif is_wanted:
             told["file"] = self._file()
+        else:
+            self._keep(b"")  # before any fork, so that who reads a first one later shares it
         if self.list_url:
             told["list"] = self._list(lambda _: None).load_kept()
         return told

@@ -156,6 +156,25 @@ def test_a_file_that_is_emptied_is_a_mistake(followed: tuple[Served, Path], text
     assert "removed=['filled']" in app.log()
 
 
+def test_a_first_file_is_kept_too(tmp_path: Path) -> None:
+    """Where there was none at the start: what one process reads, those that are started later know."""
+    file = tmp_path / "models.yaml"
+
+    def sources() -> Sources:
+        return Sources(
+            upstreams={}, variables={}, clouds={}, demo_pace_ms=0, models_file=file, required=False,
+            list_url="", list_token="", list_refresh=300, folder=tmp_path,
+        )  # fmt: skip
+
+    catalogue = Catalogue(sources().listings())
+    file.write_text(naming("first"))
+    sources()._take_over(catalogue)
+    assert "first" in catalogue.snapshot.names
+    for spoil in (lambda: file.write_text(""), file.unlink):
+        spoil()
+        assert [row.name for row in sources().listings()["file"].rows] == ["first"]
+
+
 @pytest.mark.parametrize("spoil", [lambda file: file.write_text(""), Path.unlink], ids=["emptied", "removed"])
 def test_a_new_worker_keeps_what_the_others_keep(
     serve: Callable[..., Served], tmp_path: Path, spoil: Callable[[Path], object]
