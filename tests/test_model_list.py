@@ -306,6 +306,13 @@ def listed(tmp_path: Path) -> Iterator[Listed]:
         yield Listed(tmp_path / "data", stack)
 
 
+def test_a_proxy_leads_to_the_list_and_to_its_models(listed: Listed) -> None:
+    listed.again(url="http://list.invalid/models", proxy=listed.server.url).refresh_once()
+    assert listed.changed() == [["a", "b"]]
+    assert listed.server.received[0].path == "http://list.invalid/models"
+    assert listed.changes[0].entries[0].options["proxy"] == listed.server.url
+
+
 def test_a_good_list_is_told_once_with_the_token_in_its_header(listed: Listed, said: Lines) -> None:
     listed.list.refresh_once()
     listed.list.refresh_once()

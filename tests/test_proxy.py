@@ -511,7 +511,7 @@ def test_who_has_no_socks_proxy_does_not_load_the_library() -> None:
 # HTTPS_PROXY and its like
 
 
-def test_the_environments_proxy_leads_to_providers_and_to_the_list_of_models(
+def test_the_environments_proxy_leads_to_providers(
     upstream: OpenAIUpstream, app_with: Callable[..., Any], tmp_path: Path
 ) -> None:
     with Proxy(http("me:secret-of-mine")) as proxy:

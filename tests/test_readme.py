@@ -18,6 +18,7 @@ import pytest
 from dotenv import dotenv_values
 
 import errors
+from app import furnish
 from config import Settings, documented
 from dispatch.environment import from_environment
 from providers.vendors import VENDORS, Vendor
@@ -257,6 +258,16 @@ def test_the_demo_answers_the_examples_as_readme_says(app_with):
     answer = client.post(stream[0], data=stream[1])
     assert frames(answer.text) == frames(printed), answer.text
     assert printed.rstrip().endswith("data: [DONE]")
+
+
+def test_the_recipes_behind_a_voice_platform_lead_where_they_say():
+    recipes = [dict(dotenv_values(stream=StringIO(text))) for text in blocks("sh") if "MODEL_ALIASES" in text]
+    assert {each["PROVIDER_NAME"] for each in recipes} == {"oci", "bedrock-models"}
+    model = next(json.loads(text) for text in blocks("json") if '"think"' in text)["think"]["provider"]["model"]
+    for each in recipes:
+        (target,) = furnish(Settings.load(environment(**each))).catalogue.route(model).targets
+        assert target.provider.name == each["PROVIDER_NAME"]
+        assert f"{model}={target.provider.name}/{target.model}" == each["MODEL_ALIASES"]
 
 
 def test_the_error_is_as_readme_says(app_with):
