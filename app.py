@@ -4,13 +4,18 @@ gunicorn 'app:create_app()'     serves (gunicorn.conf.py beside this file is pic
 python app.py                   serves for development
 """
 
+import errno
 import logging
 import re
+import socket
 import sys
 from logging.config import dictConfig
+from time import monotonic, sleep
+from urllib.parse import urlsplit
 
 from flask import Flask
 from flask_cors import CORS
+from werkzeug.serving import is_running_from_reloader
 
 import logs
 from config import ROOT, SettingError, Settings, is_this_machine
@@ -34,6 +39,7 @@ from views.house import House
 from views.ops import ops
 
 ROUTES = (chat, embeddings, images, models, providers, rerank)  # importing them hangs their views on the blueprint
+PORT_SECONDS = 1.0
 ALWAYS = ("", "/v1", "/v1/v1")  # some clients add the /v1 that was typed already
 TYPED = "/chat/completions"  # and most add this, to an address that has it already
 
@@ -125,6 +131,8 @@ def _sources(settings: Settings) -> Sources:
         clouds=settings.clouds,
         variables=settings.variables,
         demo_pace_ms=settings.demo_pace_ms,
+        default=settings.provider_name,
+        aliases=settings.model_aliases,
         models_file=ROOT / settings.models_file,
         required=settings.models_file != Settings.models_file,
         list_url=settings.model_list_url,
@@ -134,12 +142,45 @@ def _sources(settings: Settings) -> Sources:
     )
 
 
-def announce(house: House, address: str) -> None:
-    """Say at the start who answers, and where."""
+def announce(house: House, address: str, settings: Settings) -> None:
+    """Say at the start who answers, and where. The demo is no surprise as long as nobody else is to call."""
     default = house.catalogue.default
     log.info("Thinkline answers at %s/v1 with the provider %s.", address, default)
-    if default == "demo":
-        log.info("That is the built-in demo. For a real one, put a line like OPENAI_API_KEY=sk-... into .env.")
+    if default != "demo":
+        return
+    is_public = not is_this_machine(urlsplit(address).hostname or "unix:")
+    said = "API_KEY is set" if settings.keys else "others can reach that address" if is_public else ""
+    if said and not settings.provider_name:
+        log.warning("Whoever calls hears the built-in demo, although %s: no provider is configured.", said)
+    log.info("That is the built-in demo. For a real one, put a line like OPENAI_API_KEY=sk-... into .env.")
+
+
+def check_port(host: str, port: int) -> None:
+    """Raises SettingError, with the setting to change, for an address that cannot be listened on.
+
+    One that is in use is waited for a moment: it may be that of a server which is just ending.
+    """
+    until = monotonic() + PORT_SECONDS
+    while not _is_free(host, port):
+        if monotonic() > until:
+            raise SettingError(f"PORT is {port}, where another program listens already; stop it, or choose another.")
+        sleep(PORT_SECONDS / 10)
+
+
+def _is_free(host: str, port: int) -> bool:
+    try:
+        family, kind, protocol, _, address = socket.getaddrinfo(
+            host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )[0]
+        with socket.socket(family, kind, protocol) as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind(address)
+    except OSError as error:
+        if error.errno == errno.EADDRINUSE:
+            return False
+        name, value = ("PORT", port) if error.errno == errno.EACCES else ("HOST", repr(host))
+        raise SettingError(f"{name} is {value}, where this program cannot listen: {error.strerror}.") from None
+    return True
 
 
 def main() -> None:
@@ -147,10 +188,12 @@ def main() -> None:
     try:
         settings = Settings.load()
         settings.guard(settings.host)
+        if not is_running_from_reloader():
+            check_port(settings.host, settings.port)
         app = create_app(settings)
     except SettingError as error:
         sys.exit(f"Thinkline cannot start. {error}")
-    announce(app.extensions["thinkline"], f"http://{settings.address}")
+    announce(app.extensions["thinkline"], f"http://{settings.address}", settings)
     app.run(settings.host, settings.port, threaded=True, use_reloader=settings.reload)
 
 

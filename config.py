@@ -5,8 +5,9 @@ A setting is a field of Settings: its environment variable is its name in capita
 the three). The environment beats .env, which beats the default; an empty variable is an unset one.
 
 The credentials and addresses of upstreams have a shape instead of a field: {NAME}_API_KEY, {NAME}_BASE_URL and
-{NAME}_MODEL, for the names in providers/vendors.py, and AWS's own AWS_*. They are handed on in `upstreams`; `variables`
-has all there are, for the `${NAME}` of models.yaml. What the clouds need besides is a setting marked `cloud`.
+{NAME}_MODEL, for the names in providers/vendors.py, AWS's own AWS_*, and HTTPS_PROXY with its like. They are handed on
+in `upstreams`; `variables` has all there are, for the `${NAME}` of models.yaml. What the clouds need besides is a
+setting marked `cloud`.
 """
 
 import os
@@ -25,10 +26,12 @@ from dotenv import dotenv_values
 from dotenv.parser import parse_stream
 
 ROOT = Path(__file__).parent
-UPSTREAM_VARIABLE = re.compile(r"[A-Z][A-Z0-9_]*_(API_KEY|BASE_URL|ENDPOINT|MODEL)|AWS_[A-Z0-9_]+")
 ENV_FILE_CHARACTERS = 1_000_000
 EXPORTED: set[str] = set()
 """The AWS_* of the environment that are here because .env has them."""
+UPSTREAM_VARIABLE = re.compile(
+    r"[A-Z][A-Z0-9_]*_(API_KEY|BASE_URL|ENDPOINT|MODEL)|AWS_[A-Z0-9_]+|(?i:HTTPS?|ALL|NO)_PROXY"
+)
 BOOLEANS = {"true": True, "1": True, "yes": True, "on": True, "false": False, "0": False, "no": False, "off": False}
 NAMED_KEY = re.compile(r"([A-Za-z0-9_-]+):(.+)")
 
@@ -108,10 +111,18 @@ class Settings:
         "", "Where sessions are kept: `redis://...` for several machines; unset: a file in DATA_DIR.", secret=True
     )
 
+    model_aliases: tuple[str, ...] = setting(
+        (), "Other names for models: comma-separated `name=provider/model`, such as `gpt-4o-mini=groq/llama-3.3-70b`."
+    )
+
     agent_id: str = setting("", "The Amazon Bedrock agent that answers as `bedrock-agent`.", cloud=True)
     agent_alias_id: str = setting("", "That agent's alias.", cloud=True)
     agents: tuple[str, ...] = setting((), "More agents: comma-separated `name=agentId/aliasId`.", cloud=True)
     agent_trace: bool = setting(True, "Have agents trace: it is what their token counts come from.", cloud=True)
+
+    bedrock_models_model: str = setting(
+        "", "The Bedrock model for requests that name none; unset: Nova Lite.", cloud=True
+    )
 
     oci_config_file: str = setting("~/.oci/config", "The OCI SDK's configuration file.", cloud=True)
     oci_config_profile: str = setting("DEFAULT", "The profile in that file.", also=("OCI_CONFIG_FILE_KEY",), cloud=True)
@@ -122,6 +133,10 @@ class Settings:
         "How to sign in to OCI.",
         choices=("API_KEY", "SESSION_TOKEN", "INSTANCE_PRINCIPAL", "RESOURCE_PRINCIPAL", "WORKLOAD_IDENTITY"),
         cloud=True,
+    )
+    oci_model: str = setting("meta.llama-3.3-70b-instruct", "The OCI model for requests that name none.", cloud=True)
+    oci_api_key: str = setting(
+        "", "A Generative AI API key: models other than Cohere's then need no profile.", secret=True, cloud=True
     )
     oci_service_endpoint: str = setting(
         "", "Replaces scheme and host of OCI's inference and management, for private endpoints.", cloud=True

@@ -20,7 +20,7 @@ from gunicorn import glogging
 from gunicorn.util import parse_address
 
 import logs
-from app import announce, furnish
+from app import announce, check_port, furnish
 from config import EXPORTED, ROOT, SettingError, Settings, env_file
 from views.house import House
 from views.limits import most_connections, raise_file_limit
@@ -37,19 +37,10 @@ def _load(last: Settings | None) -> tuple[Settings, dict[str, Any], House]:
         for host in Settings.bound or (found.host,):
             found.guard(host)
         if found.address != last.address and not Settings.bound:
-            _try_to_listen(found)
+            check_port(found.host, found.port)
         if found.threads > last.threads:
             _try_threads(found.threads)
     return found, logs.config(found), furnish(found)
-
-
-def _try_to_listen(found: Settings) -> None:
-    """Find out whether one can listen there: gunicorn would end if not."""
-    family = socket.AF_INET6 if ":" in found.host else socket.AF_INET
-    try:
-        socket.create_server((found.host, found.port), family=family).close()
-    except OSError as error:
-        raise SettingError(f"HOST and PORT are {found.address}; nobody can listen there: {error.strerror}.") from None
 
 
 def _try_threads(count: int) -> None:
@@ -117,7 +108,11 @@ def _host(address: Any) -> str:
 
 
 def on_starting(server: Any) -> None:
-    """Check every address before it is bound, also one that came by `--bind`, and take over from a master before."""
+    """Check every address before it is bound, also one that came by `--bind`, and take over from a master before.
+
+    It is bound already in a master that takes over from another (USR2), or that systemd hands its sockets.
+    """
+    is_bound = server.master_pid or settings.variables.get("LISTEN_FDS") or server.cfg.reuse_port
     if server.cfg.address != [parse_address(bind)]:
         Settings.bound = tuple(map(_host, server.cfg.address))
     server.succession = Succession.inherited(server.cfg.env_orig if server.master_pid else {})
@@ -126,6 +121,8 @@ def on_starting(server: Any) -> None:
         _try_threads(server.cfg.threads)
         for address in server.cfg.address:
             settings.guard(_host(address))
+            if isinstance(address, tuple) and not is_bound:
+                check_port(*address[:2])
     except SettingError as error:
         sys.exit(f"Thinkline cannot start. {error}")
     if server.cfg.is_ssl:
@@ -147,7 +144,7 @@ def when_ready(server: Any) -> None:
     if worker_connections < WANTED_CONNECTIONS:
         message = "A worker takes %d connections instead of %d: only %d files may be open at a time (ulimit -n)."
         server.log.warning(message, worker_connections, WANTED_CONNECTIONS, files)
-    announce(house, str(server.LISTENERS[0]))
+    announce(house, str(server.LISTENERS[0]), settings)
 
 
 def post_request(worker: Any, request: Any, environ: Any, response: Any) -> None:  # noqa: ARG001 - gunicorn counts them

@@ -1,6 +1,7 @@
 """Addresses and keys as people write them into settings: which can be used at all."""
 
 import re
+from ipaddress import ip_address
 from urllib.parse import urlsplit
 
 VISIBLE = re.compile(r"[!-~]+")
@@ -15,3 +16,11 @@ def is_address(url: str) -> bool:
     except ValueError:
         return False
     return usable and bool(VISIBLE.fullmatch(url)) and "@" not in parts.netloc
+
+
+def is_loopback(host: str) -> bool:
+    """Whether a URL's host is this machine itself."""
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost" or host.endswith(".localhost")

@@ -5,7 +5,10 @@ from collections.abc import Mapping
 from typing import Any
 
 from dispatch.entries import Entry, Row, Upstream
+from dispatch.proxies import proxy_for
 
+HOST = "https://{service}.{region}.amazonaws.com"
+"""By this name and NO_PROXY it is decided whether an account's requests take the environment's proxy."""
 DEFAULT_AGENT = "bedrock-agent"
 IDS = r"[0-9a-zA-Z]{1,10}"
 AGENT = re.compile(rf"(?P<name>[!-<>-~]+)=(?P<ids>{IDS}/{IDS})")
@@ -41,7 +44,7 @@ def agents(name: str, clouds: Mapping[str, Any], variables: Mapping[str, str], g
         "model": model,
         "agents": known,
         "trace": clouds.get("agent_trace", True),
-        "account": _account(variables, given),
+        "account": _account(variables, given, "BEDROCK_AGENT_RUNTIME", used=bool(known)),
         **({"session_ttl": given["session_ttl"]} if "session_ttl" in given else {}),
     }
     return Entry(name, "bedrock", model, options, " and ".join(missing), lenient=True)
@@ -54,13 +57,13 @@ def agent_rows(clouds: Mapping[str, Any]) -> tuple[Row, ...]:
     return tuple(Row(name, (Upstream("bedrock", name),), owned_by="amazon") for name in names)
 
 
-def models(name: str, _: Mapping[str, Any], variables: Mapping[str, str], given: Mapping[str, Any]) -> Entry:
+def models(name: str, clouds: Mapping[str, Any], variables: Mapping[str, str], given: Mapping[str, Any]) -> Entry:
     """Bedrock's models, with the credentials of the environment, or as models.yaml says. Raises ValueError."""
-    account = _account(variables, given)
-    geography = GEOGRAPHIES.get(account["region"].partition("-")[0], "")
-    model = given.get("model") or variables.get("BEDROCK_MODELS_MODEL") or f"{geography}amazon.nova-lite-v1:0"
     ways = [given[key] for key in ("profile", "api_key") if key in given]
     told = any(ways) or any(variables.get(sign) for sign in SIGNS) or (given and not ways)
+    account = _account(variables, given, "BEDROCK_RUNTIME", used=bool(told))
+    geography = GEOGRAPHIES.get(account["region"].partition("-")[0], "")
+    model = given.get("model") or clouds.get("bedrock_models_model") or f"{geography}amazon.nova-lite-v1:0"
     missing = "" if told else "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, AWS_PROFILE or AWS_BEARER_TOKEN_BEDROCK"
     options = {"name": name, "model": model, "account": account}
     return Entry(name, "bedrock-models", model, options, missing, named=True)
@@ -77,8 +80,10 @@ def _named(clouds: Mapping[str, Any]) -> dict[str, str]:
     return found
 
 
-def _account(variables: Mapping[str, str], given: Mapping[str, Any]) -> dict[str, Any]:
-    """What providers.aws.Door is built with, besides its name. Raises ValueError."""
+def _account(variables: Mapping[str, str], given: Mapping[str, Any], service: str, *, used: bool) -> dict[str, Any]:
+    """What providers.aws.Door is built with, besides its name; `service` as AWS_ENDPOINT_URL_* spells it. The proxy of
+    the environment matters once the account is `used`. Raises ValueError.
+    """
     region = given.get("region") or variables.get("AWS_REGION") or variables.get("AWS_DEFAULT_REGION") or ""
     if region and not REGION.fullmatch(region):
         raise ValueError(f"AWS_REGION is {region!r}; allowed are names such as us-east-1.")
@@ -87,11 +92,14 @@ def _account(variables: Mapping[str, str], given: Mapping[str, Any]) -> dict[str
     for name, value in (("api_key", token), *((sign, variables.get(sign, "")) for sign in SIGNS[:3])):
         if value and not TOKEN.fullmatch(value):
             raise ValueError(f"{name} is (not shown); allowed: visible ASCII characters, without spaces.")
+    endpoint = given.get("endpoint") or given.get("base_url") or ""
+    told = variables.get(f"AWS_ENDPOINT_URL_{service}") or variables.get("AWS_ENDPOINT_URL")
+    address = endpoint or told or HOST.format(service=service.lower().replace("_", "-"), region=region)
     return {
         "variables": {name: value for name, value in variables.items() if name.startswith("AWS_")},
         "region": region,
         "profile": given.get("profile", ""),
-        "endpoint": given.get("endpoint") or given.get("base_url") or "",
+        "endpoint": endpoint,
         "token": token,
-        "proxy": given.get("proxy", ""),
+        "proxy": given.get("proxy") or (proxy_for(address, variables) if used else ""),
     }

@@ -63,18 +63,22 @@ class Catalogue:
         self._hide = hide
         self._built: dict[str, tuple[Entry, Provider]] = {}
         self._lock = threading.Lock()
-        self.snapshot = self._put_together()
+        self.snapshot = self._put_together(self._listings)
+
+    def told(self, source: str) -> Listing:
+        """What a source has told."""
+        return self._listings.get(source, Listing())
 
     def replace(self, source: str, listing: Listing) -> None:
-        """A source tells something new. Raises ValueError, and changes nothing, when the default would be lost."""
+        """A source tells something new. Raises ValueError, and changes nothing, when the default would be lost, or the
+        demo would answer in the place of a provider.
+        """
         with self._lock:
-            before = self._listings.get(source)
-            self._listings[source] = listing
-            try:
-                self.snapshot = self._put_together()
-            except ValueError:
-                self._listings[source] = before or Listing()
-                raise
+            listings = {**self._listings, source: listing}
+            snapshot = self._put_together(listings)
+            if snapshot.default == "demo" != self.default and not self._chosen:
+                raise ValueError(f"without {self.default!r} there is no provider but the demo")
+            self._listings, self.snapshot = listings, snapshot
 
     @property
     def default(self) -> str:
@@ -222,8 +226,8 @@ class Catalogue:
             row.details,
         )
 
-    def _put_together(self) -> Snapshot:
-        snapshot = put_together(self._listings, self._chosen)
+    def _put_together(self, listings: Mapping[str, Listing]) -> Snapshot:
+        snapshot = put_together(listings, self._chosen)
         self._hide(str(entry.options.get("api_key", "")) for entry in snapshot.entries.values())
         return snapshot
 

@@ -25,11 +25,11 @@ def coherent(placed: Sequence[Placed], aliases: Mapping[str, str]) -> tuple[Row,
     rows: dict[str, Row] = {}
     places: dict[str, Place] = {}
     for row, place in placed:
-        _claim(row.name, place, places)
+        _claim(row.name, (*place, "name"), places)
         rows[row.name] = row
     for row, place in placed:
-        for alias in row.aliases:
-            _claim(alias, place, places)
+        for position, alias in enumerate(row.aliases):
+            _claim(alias, (*place, "aliases", position), places)
     for alias, name in aliases.items():
         if name not in rows:
             raise Incoherent(("aliases", alias), f"{alias!r} is an alias of {name!r}, and no model is called so")
@@ -38,17 +38,16 @@ def coherent(placed: Sequence[Placed], aliases: Mapping[str, str]) -> tuple[Row,
     names = {name: row.name for row in rows.values() for name in (row.name, *row.aliases)}
     leads_to: dict[str, list[str]] = {}
     for row in rows.values():
-        for fallback in row.fallbacks:
+        for position, fallback in enumerate(row.fallbacks):
             if fallback not in names:
-                raise Incoherent(
-                    places[row.name], f"{row.name!r} falls back to {fallback!r}, and no model is called so"
-                )
+                place = (*places[row.name][:-1], "fallbacks", position)
+                raise Incoherent(place, f"{row.name!r} falls back to {fallback!r}, and no model is called so")
         leads_to[row.name] = [names[fallback] for fallback in row.fallbacks]
     try:
         TopologicalSorter(leads_to).prepare()
     except CycleError as error:
         first = min(error.args[1], key=list(rows).index)
-        raise Incoherent(places[first], f"the fallbacks of {first!r} come back to it") from None
+        raise Incoherent((*places[first][:-1], "fallbacks"), f"the fallbacks of {first!r} come back to it") from None
     return tuple(rows.values())
 
 

@@ -91,6 +91,7 @@ class Row:
     max_tokens    what a caller may ask for at most
     tools, stream_tools, images   whether it can; a request for what it cannot is refused (R12)
     price         per million tokens, (prompt, completion), in the user's own currency
+    description   a sentence for people who choose a model; it changes nothing about the row
     details       what else the source says: region, compartment, endpoint, kind
     only          "chat" or "images" where the source says that it is for nothing else
     """
@@ -113,13 +114,15 @@ class Row:
     price: tuple[float, float] | None = None
     owned_by: str = ""
     created: int = 0
+    description: str = field(default="", compare=False)
     details: Mapping[str, Any] = field(default_factory=dict)
     only: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class Listing:
-    """What one source tells at one time."""
+    """What one source tells at one time. `aliases` are names for what a caller could ask for: `provider/model`, too."""
 
     entries: tuple[Entry, ...] = ()
     rows: tuple[Row, ...] = ()
+    aliases: Mapping[str, str] = field(default_factory=dict)

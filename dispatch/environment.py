@@ -1,12 +1,14 @@
 """What the environment tells the catalogue: every vendor of the table, and what those lack that are not configured."""
 
-from collections.abc import Callable, Mapping
+import re
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 from urllib.parse import urlsplit
 
 from dispatch import aws, oci
 from dispatch.addresses import VISIBLE, is_address
 from dispatch.entries import Entry, Listing
+from dispatch.proxies import proxy_for
 from providers.vendors import VENDORS, Vendor
 
 Cloud = Callable[[str, Mapping[str, Any], Mapping[str, str], Mapping[str, Any]], Entry]
@@ -15,15 +17,20 @@ Cloud = Callable[[str, Mapping[str, Any], Mapping[str, str], Mapping[str, Any]],
 CLOUDS: Mapping[str, Cloud] = {"bedrock": aws.agents, "oci": oci.entry, "bedrock-models": aws.models}
 """Providers whose entries are more than an address and a key: kind (and usual name) -> who makes their entries."""
 
+ALIAS = re.compile(r"(?P<name>[!-<>-~]+)=(?P<model>[!-~]+)")
 LATE = ("bedrock-models",)
 """Clouds that come after the table: credentials for Amazon alone do not say that its models are meant."""
 
 
 def from_environment(
-    upstreams: Mapping[str, str], *, demo_pace_ms: float, clouds: Mapping[str, Any] | None = None
+    upstreams: Mapping[str, str],
+    *,
+    demo_pace_ms: float,
+    clouds: Mapping[str, Any] | None = None,
+    aliases: Iterable[str] = (),
 ) -> Listing:
     """Every provider there is, from {NAME}_API_KEY, {NAME}_BASE_URL and {NAME}_MODEL, and the settings of the clouds;
-    in the order of R2: OpenAI, the clouds, the table, the late clouds, the demo.
+    in the order of R2: OpenAI, the clouds, the table, the late clouds, the demo. `aliases` are MODEL_ALIASES.
 
     Raises ValueError that names the variable which cannot be used.
     """
@@ -31,7 +38,21 @@ def from_environment(
     told = {} if clouds is None else {kind: entry(kind, clouds, upstreams, {}) for kind, entry in CLOUDS.items()}
     late = [told.pop(kind) for kind in LATE if kind in told]
     demo = Entry("demo", "demo", "demo", {"pace_ms": demo_pace_ms}, lenient=True)
-    return Listing((first, *told.values(), *others, *late, demo), aws.agent_rows(clouds or {}))
+    entries = (first, *told.values(), *others, *late, demo)
+    return Listing(entries, aws.agent_rows(clouds or {}), _aliases(aliases))
+
+
+def _aliases(texts: Iterable[str]) -> dict[str, str]:
+    """MODEL_ALIASES as name -> model. Raises ValueError."""
+    found: dict[str, str] = {}
+    for text in texts:
+        alias = ALIAS.fullmatch(text)
+        if alias is None:
+            raise ValueError(f"MODEL_ALIASES has {text!r}; allowed: name=provider/model, comma-separated.")
+        if alias["name"] in found:
+            raise ValueError(f"MODEL_ALIASES has {alias['name']!r} twice.")
+        found[alias["name"]] = alias["model"]
+    return found
 
 
 def vendor_entry(
@@ -72,7 +93,7 @@ def vendor_entry(
         "base_url": url,
         "api_key": key,
         "model": model,
-        "proxy": proxy,
+        "proxy": proxy or ("" if missing else proxy_for(url, upstreams)),
     }
     return Entry(
         name or vendor.name,

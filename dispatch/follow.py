@@ -1,7 +1,7 @@
 """A file that may change while it is used: read again when it does, and kept as it was when it cannot be.
 
 It is looked at twice a second, by name: an editor that replaces the file and Kubernetes, which turns a symbolic link,
-are noticed like anybody who writes to it.
+are noticed like anybody who writes to it. It is read once it is the same at two looks: somebody may still be writing.
 """
 
 import threading
@@ -12,6 +12,7 @@ from pathlib import Path
 log = getLogger("thinkline.follow")
 
 LOOK_SECONDS = 0.5
+Signature = tuple[int, int, int, int]
 
 
 class Follower:
@@ -20,7 +21,8 @@ class Follower:
     def __init__(self, path: Path, changed: Callable[[], None]) -> None:
         self._path = path
         self._changed = changed
-        self._seen: tuple[int, int, int] | None = None  # so that a change before the first look is seen
+        self._last: Signature | None = None
+        self._read: Signature | None = None  # so that a change before the first look is seen
         self._ended = threading.Event()
 
     def start(self) -> None:
@@ -33,10 +35,10 @@ class Follower:
 
     def look(self) -> None:
         """Look once."""
-        signature = self._signature()
-        if signature == self._seen:
+        before, self._last = self._last, self._signature()
+        if self._last == self._read or self._last != before:
             return
-        self._seen = signature
+        self._read = self._last
         try:
             self._changed()
         except ValueError as error:
@@ -48,9 +50,10 @@ class Follower:
         while not self._ended.wait(LOOK_SECONDS):
             self.look()
 
-    def _signature(self) -> tuple[int, int, int] | None:
+    def _signature(self) -> Signature | None:
         try:
             status = self._path.stat()
         except OSError:
             return None
-        return status.st_mtime_ns, status.st_size, status.st_ino
+        # Who copies a file with its old time changes the time of the inode all the same.
+        return status.st_mtime_ns, status.st_ctime_ns, status.st_size, status.st_ino

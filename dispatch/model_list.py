@@ -56,8 +56,9 @@ class ModelList:
     """Follows a list in the background. Safe for all threads.
 
     `refresh` is in seconds, and sooner after a failure; `folder` keeps the last good list for the next start;
-    `on_change` is told each list that differs from the last, by the thread that refreshes. Raises ValueError for a URL
-    or token that cannot be used. `problem` is why there was no list the last time, "" when there was one.
+    `on_change` is told each list that differs from the last, by the thread that refreshes; `proxy` is the URL of one
+    that leads there. Raises ValueError for a URL or token that cannot be used. `problem` is why there was no list the
+    last time, "" when there was one.
     """
 
     def __init__(
@@ -68,13 +69,14 @@ class ModelList:
         refresh: float = 300.0,
         folder: Path | None = None,
         on_change: Callable[[Listing], None],
+        proxy: str = "",
         limits: Limits | None = None,
     ) -> None:
         if not re.fullmatch(r"[!-~]*", token):
             raise ValueError("MODEL_LIST_AUTH_TOKEN is (not shown); allowed: visible ASCII characters, without spaces.")
         origin(url)
         self.problem = ""
-        self._url, self._token = url, token
+        self._url, self._token, self._proxy = url, token, proxy
         self._refresh = refresh
         self._file = folder / "model_list.json" if folder else None
         self._on_change = on_change
@@ -92,7 +94,7 @@ class ModelList:
             kept = orjson.loads(self._file.read_bytes()) if self._file else {}
             if not kept or kept["url_sha256"] != _digest(self._url.encode()):
                 return Listing()
-            found, conditions = listing(kept["data"], self._url, self._token), dict(kept["conditions"])
+            found, conditions = listing(kept["data"], self._url, self._token, self._proxy), dict(kept["conditions"])
         except (OSError, ValueError, KeyError, TypeError) as error:
             if not isinstance(error, FileNotFoundError):
                 facts = {"file": str(self._file), "error": type(error).__name__}
@@ -173,7 +175,9 @@ class ModelList:
         if self._token:
             headers["Authorization"] = f"OAuth {self._token}"
         request = Request("GET", self._url, headers={**headers, **self._conditions}).prepare()
-        return adapter.send(request, stream=True, timeout=(self._limits.connect, self._limits.read))
+        timeout = self._limits.connect, self._limits.read
+        proxies = {urlsplit(self._url).scheme: self._proxy} if self._proxy else {}
+        return adapter.send(request, stream=True, timeout=timeout, proxies=proxies)
 
     def _take(self, body: bytes, conditions: dict[str, str]) -> None:
         """Make a list the last good one. Raises NoList."""
@@ -193,10 +197,10 @@ class ModelList:
         except ValueError:
             raise NoList("it is not JSON") from None
         try:
-            found = listing(data, self._url, self._token)
+            found = listing(data, self._url, self._token, self._proxy)
         except ValueError as error:
             raise NoList(f"it is {error}") from None
-        if not found.rows:
+        if not found.rows or (_is_usable(self._last) and not _is_usable(found)):
             raise NoList("it has no usable model")
         return data, found
 
@@ -212,6 +216,11 @@ class ModelList:
         except OSError as error:
             facts = {"file": str(self._file), "error": error.strerror}
             log.warning("the model list cannot be kept for the next start", extra={"facts": facts})
+
+
+def _is_usable(listing: Listing) -> bool:
+    """Whether any of its models can be called: there may be none whose dialect is known here."""
+    return any(entry.available for entry in listing.entries)
 
 
 def _answer(response: Response, most: int, until: float) -> tuple[bytes, dict[str, str]] | None:
@@ -255,3 +264,6 @@ class _Trusting(HTTPAdapter):
 
     def init_poolmanager(self, *arguments: Any, **options: Any) -> None:
         super().init_poolmanager(*arguments, ssl_context=ssl.create_default_context(), **options)
+
+    def proxy_manager_for(self, proxy: str, **options: Any) -> Any:
+        return super().proxy_manager_for(proxy, ssl_context=ssl.create_default_context(), **options)

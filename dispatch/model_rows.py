@@ -45,7 +45,7 @@ OUT = ("unavailable", "disabled", "deprecated", "retired", "inactive", "offline"
 ID_CHARACTERS, HANDLE_CHARACTERS, MOST_PRICE = 200, 1000, 1e9
 
 
-def listing(data: Any, url: str, token: str) -> Listing:
+def listing(data: Any, url: str, token: str, proxy: str = "") -> Listing:
     """Entries and rows of a list: `{"models": [...]}` or `[...]`, either also below `"response"`.
 
     An item is {model_version, handle, model_family?, prompt_price_1k?, completion_price_1k?, available?, status?}.
@@ -55,7 +55,7 @@ def listing(data: Any, url: str, token: str) -> Listing:
     items = items.get("models") if isinstance(items, dict) else items
     if not isinstance(items, list):
         raise ValueError("neither an array nor an object with `models`")
-    entries, rows, oddities = _Entries(url, token), dict[str, Row](), list[str]()
+    entries, rows, oddities = _Entries(url, token, proxy), dict[str, Row](), list[str]()
     for position, item in enumerate(items, start=1):
         if isinstance(item, dict) and _is_out(item):
             continue
@@ -121,10 +121,11 @@ def _price(item: Mapping[str, Any]) -> tuple[float, float] | None:
 class _Entries:
     """The entries that a list's handles need: one per kind and address."""
 
-    def __init__(self, url: str, token: str) -> None:
+    def __init__(self, url: str, token: str, proxy: str) -> None:
         self.by_base: dict[tuple[str, str, str | None], Entry] = {}
         self._origin = origin(url)
         self._token = token
+        self._proxy = proxy
         self._names: set[str] = set()
 
     def place(self, handle: str) -> tuple[str, str]:
@@ -145,6 +146,7 @@ class _Entries:
         dialect = f"of {handle}" if kind == "unknown" else repr(kind)
         missing = "" if kind in PROVIDERS else f"a provider for the dialect {dialect} (not in this version)"
         options = {"vendor": vendor, "name": name, "base_url": address, "api_key": self._token, "model": ""}
+        options |= {"proxy": self._proxy} if self._proxy else {}
         return Entry(name, kind, "", options if path is None else {**options, "path": path}, missing, complete=True)
 
     def _new_name(self, base: str) -> str:

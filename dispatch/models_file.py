@@ -17,12 +17,12 @@ from marshmallow import ValidationError
 from dispatch.coherence import Incoherent, Placed, coherent
 from dispatch.entries import Entry, Filler, Listing, Row, Upstream
 from dispatch.environment import CLOUDS, vendor_entry
-from dispatch.yaml_lines import Place, YamlError, load
+from dispatch.yaml_lines import Place, YamlError, dotted, line_of, load
 from providers import PROVIDERS
 from providers.base import Rules
 from providers.connect import Proxy
 from providers.vendors import VENDORS, Vendor, of_kind
-from schemas.catalogue import schema_for
+from schemas.catalogue import first_error, schema_for
 
 log = getLogger("thinkline.models_file")
 
@@ -45,41 +45,53 @@ class CatalogueError(ValueError):
         super().__init__(f"{path}, line {line}: {what}")
 
 
-def read(
-    path: Path, variables: Mapping[str, str], known: Collection[str] = (), clouds: Mapping[str, Any] | None = None
-) -> Listing:
-    """The file's providers and models. `variables` are what `${NAME}` means; `known` are the names of the providers
-    that others tell of, `clouds` the settings for those of OCI and AWS. Raises CatalogueError.
-    """
+def text(path: Path) -> bytes:
+    """What is in the file. Raises CatalogueError."""
     try:
         # Opened so that a pipe whose other end is silent is refused, and not waited for.
         with open(path, "rb", opener=lambda name, flags: os.open(name, flags | os.O_NONBLOCK)) as file:
             if stat.S_ISFIFO(os.fstat(file.fileno()).st_mode):
                 raise CatalogueError(path, 1, "it is no file")
             raw = file.read(FILE_BYTES + 1)
-        if len(raw) > FILE_BYTES:
-            raise CatalogueError(path, 1, f"the file is larger than {FILE_BYTES} bytes")
-        data, lines = load(raw.decode(), variables)
     except OSError as error:
         raise CatalogueError(path, 1, f"it cannot be read ({error.strerror})") from None
+    if len(raw) > FILE_BYTES:
+        raise CatalogueError(path, 1, f"the file is larger than {FILE_BYTES} bytes")
+    return raw
+
+
+def read(
+    path: Path, variables: Mapping[str, str], known: Collection[str] = (), clouds: Mapping[str, Any] | None = None
+) -> Listing:
+    """The file's providers and models, as `understood`. Raises CatalogueError."""
+    return understood(text(path), path, variables, known, clouds or {})
+
+
+def understood(
+    raw: bytes, path: Path, variables: Mapping[str, str], known: Collection[str], clouds: Mapping[str, Any]
+) -> Listing:
+    """The providers and models of a file's text. `variables` are what `${NAME}` means; `known` are the names of the
+    providers that others tell of, `clouds` the settings for those of OCI and AWS. Raises CatalogueError.
+    """
+    try:
+        data, lines = load(raw.decode(), variables)
     except UnicodeDecodeError:
         raise CatalogueError(path, 1, "it is not UTF-8 text") from None
     except YamlError as error:
         raise CatalogueError(path, error.line, error.what) from None
-    if data is None:
-        return Listing()
     try:
+        data = {} if data is None else data
         loaded = schema_for(data).load(data)
     except ValidationError as error:
-        place, sentence = _first(error.normalized_messages(), ())  # type: ignore[no-untyped-call]
-        raise CatalogueError(path, _line(lines, place), f"{_dotted(place)}: {sentence}") from None
+        place, sentence = first_error(error)
+        raise CatalogueError(path, line_of(lines, place), f"{dotted(place)}: {sentence}") from None
     try:
         if isinstance(loaded, list):
-            listing = _regions(loaded, variables, clouds or {})
+            listing = _regions(loaded, variables, clouds)
         else:
-            listing = _file(loaded, variables, known, clouds or {})
+            listing = _file(loaded, variables, known, clouds)
     except Incoherent as error:
-        raise CatalogueError(path, _line(lines, error.place), error.what) from None
+        raise CatalogueError(path, line_of(lines, error.place), error.what) from None
     shape = "seed 001's shape" if isinstance(loaded, list) else "providers and models"
     aliases = sum(len(row.aliases) for row in listing.rows)
     facts = {"file": str(path), "providers": len(listing.entries), "models": len(listing.rows), "aliases": aliases}
@@ -99,10 +111,12 @@ def _file(
         entries += _entries(name, told, _proxy(given, data.get("proxy", {})), variables, clouds)
         rows += _nested(name, given)
     rows += [(_row(given), ("models", at)) for at, given in enumerate(data.get("models", []))]
-    for row, place in rows:
-        for upstream in row.upstreams:
-            if upstream.provider not in providers and upstream.provider not in known:
-                raise Incoherent(place, f"{row.name!r} is at the provider {upstream.provider!r}, which is not known")
+    for at, given in enumerate(data.get("models", [])):
+        for position, each in enumerate(given.get("upstreams", [given])):
+            if each["provider"] not in providers and each["provider"] not in known:
+                field = ("upstreams", position, "provider") if "upstreams" in given else ("provider",)
+                what = f"{given['name']!r} is at the provider {each['provider']!r}, which is not known"
+                raise Incoherent(("models", at, *field), what)
     accounts = [entry.name for entry in entries]
     rows = [(replace(row, upstreams=_over_accounts(row.upstreams, accounts)), place) for row, place in rows]
     return Listing(tuple(entries), coherent(rows, data.get("aliases", {})))
@@ -117,6 +131,7 @@ def _regions(regions: list[dict[str, Any]], variables: Mapping[str, str], clouds
             for position, model in enumerate(models or []):
                 given = {
                     **{key: model[key] for key in ("tool_call", "stream_tool_call", "multimodal") if key in model},
+                    "description": model.get("description", ""),
                     "name": model["name"],
                     "provider": "oci",
                     "model": model.get("model_id") or model.get("endpoint") or model["name"],
@@ -147,7 +162,14 @@ def _cloud(
             Proxy.parse(given["proxy"])
         return replace(CLOUDS[kind](name, clouds, variables, given), timeouts=_timeouts(given))
     except ValueError as error:
-        raise Incoherent(place, str(error)) from None
+        raise Incoherent((*place, *_field(str(error), given)), str(error)) from None
+
+
+def _field(said: str, given: Mapping[str, Any]) -> Place:
+    """The field that a sentence about a setting is about: that of `OCI_REGION is ...` is region."""
+    setting = said.partition(" is ")[0].lower().replace("oci_service_endpoint", "base_url")
+    fields = [name for name in given if setting.endswith((name, name.removesuffix("_id")))]
+    return (max(fields, key=len),) if fields else ()
 
 
 def _places(provider: str, models: list[dict[str, Any]]) -> list[tuple[str, str]]:
@@ -186,25 +208,30 @@ def _entries(
     accounts = [(address, key) for address in _listed(given.get("base_url")) for key in _listed(given.get("api_key"))]
     if len(accounts) > ACCOUNTS:
         raise Incoherent(place, f"{len(accounts)} pairs of address and key are more than the {ACCOUNTS} that are taken")
-    try:
-        if proxy:
-            Proxy.parse(proxy)
-        return [
-            vendor_entry(
-                vendor,
-                variables,
-                name=name if number == 1 else f"{name}#{number}",
-                address=address,
-                key=key,
-                model=given.get("model", ""),
-                proxy=proxy,
-                complete=complete,
-                timeouts=_timeouts(given),
+    entries = []
+    for number, (address, key) in enumerate(accounts, start=1):
+        try:
+            if proxy:
+                Proxy.parse(proxy)
+            entries.append(
+                vendor_entry(
+                    vendor,
+                    variables,
+                    name=name if number == 1 else f"{name}#{number}",
+                    address=address,
+                    key=key,
+                    model=given.get("model", ""),
+                    proxy=proxy,
+                    complete=complete,
+                    timeouts=_timeouts(given),
+                )
             )
-            for number, (address, key) in enumerate(accounts, start=1)
-        ]
-    except ValueError as error:
-        raise Incoherent(place, str(error)) from None
+        except ValueError as error:
+            field = _field(str(error), given)
+            value = address if field == ("base_url",) else key
+            position = [_listed(given[field[0]]).index(value)] if field in (("base_url",), ("api_key",)) else []
+            raise Incoherent((*place, *field, *position), str(error)) from None
+    return entries
 
 
 def _nested(provider: str, given: Mapping[str, Any]) -> list[Placed]:
@@ -240,6 +267,7 @@ def _row(given: Mapping[str, Any]) -> Row:
         images=given.get("multimodal", True),
         price=(price["prompt"], price["completion"]) if price else None,
         owned_by=given.get("owned_by") or upstreams[0].provider,
+        description=given.get("description", ""),
         details=_details(given),
     )
 
@@ -273,24 +301,3 @@ def _rules(given: Mapping[str, Any]) -> Rules:
 def _listed(value: Any) -> list[str]:
     given = value if isinstance(value, list) else [value]
     return [each for each in given if each] or [""]
-
-
-def _first(messages: Any, place: Place) -> tuple[Place, str]:
-    """The first message of marshmallow's nested dictionaries, and the place it is about."""
-    while isinstance(messages, dict):
-        key, messages = next(iter(messages.items()))
-        place = place if key in ("_schema", "value") else (*place, key)
-    return place, str(messages[0] if isinstance(messages, list) else messages)
-
-
-def _line(lines: Mapping[Place, int], place: Place) -> int:
-    """The line of a place, or of what it would stand in."""
-    while place not in lines:
-        place = place[:-1]
-    return lines[place]
-
-
-def _dotted(place: Place) -> str:
-    return (
-        "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in place).removeprefix(".") or "the file"
-    )

@@ -7,10 +7,13 @@ from typing import Any
 
 from dispatch.addresses import VISIBLE, is_address
 from dispatch.entries import Entry
+from dispatch.proxies import proxy_for
 
 DEFAULT_MODEL = "meta.llama-3.3-70b-instruct"
 """On demand in most regions, by https://docs.oracle.com/en-us/iaas/Content/generative-ai/pretrained-models.htm."""
 AUTH_TYPE, CONFIG_FILE, PROFILE = "API_KEY", "~/.oci/config", "DEFAULT"
+HOST = "https://inference.generativeai.{region}.oci.oraclecloud.com"
+"""By this name and NO_PROXY it is decided whether an account's requests take the environment's proxy."""
 MISSING = "OCI_REGION and OCI_COMPARTMENT, and a key in OCI_CONFIG_FILE or another AUTH_TYPE"
 REGION = re.compile(r"[A-Za-z0-9-]{1,40}")
 CREDENTIALS = ("user", "tenancy", "fingerprint", "key_content", "key_file", "pass_phrase", "security_token_file")
@@ -28,7 +31,7 @@ def entry(name: str, settings: Mapping[str, Any], variables: Mapping[str, str], 
 
     options: dict[str, Any] = {
         "name": name,
-        "model": given.get("model") or variables.get("OCI_MODEL") or DEFAULT_MODEL,
+        "model": value("model", "oci_model", DEFAULT_MODEL),
         "auth_type": value("auth_type", "auth_type", AUTH_TYPE),
         "config_file": value("config_file", "oci_config_file", CONFIG_FILE),
         "profile": value("profile", "oci_config_profile", PROFILE),
@@ -37,7 +40,7 @@ def entry(name: str, settings: Mapping[str, Any], variables: Mapping[str, str], 
         "compartment": given.get("compartment_id") or value("compartment", "oci_compartment"),
         "places": tuple(given.get("places", ())),
         "endpoint": value("base_url", "oci_service_endpoint"),
-        "api_key": given.get("api_key") or variables.get("OCI_API_KEY", ""),
+        "api_key": given.get("api_key") or settings.get("oci_api_key", ""),
         "api_format": given.get("api_format", ""),
         "proxy": given.get("proxy", ""),
         "cohere_max_tokens": settings.get("oci_cohere_max_tokens", 4000),
@@ -52,6 +55,8 @@ def entry(name: str, settings: Mapping[str, Any], variables: Mapping[str, str], 
         or (options["config_file"], options["profile"]) != (CONFIG_FILE, PROFILE)
         or os.path.isfile(os.path.expanduser(CONFIG_FILE))  # noqa: PTH111, PTH113 - these know homes that cannot be read
     )
+    if said and not options["proxy"]:
+        options["proxy"] = proxy_for(options["endpoint"] or HOST.format(region=options["region"]), variables)
     return Entry(name, "oci", options["model"], options, "" if said else MISSING)
 
 

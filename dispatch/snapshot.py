@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import count
 
-from dispatch.entries import Entry, Listing, Row
+from dispatch.entries import Entry, Listing, Row, Upstream
 from dispatch.rows import turns
 from errors import InvalidRequest
 from providers.base import Model
@@ -36,7 +36,7 @@ class Snapshot:
     def models(self) -> Mapping[str, Model]:
         """The rows that somebody can answer for, under every name and alias."""
         return {
-            name: Model(name, row.owned_by, row.created)
+            name: Model(name, row.owned_by, row.created, row.description)
             for name, row in self.names.items()
             if any(self.entries[upstream.provider].available for upstream in row.upstreams)
         }
@@ -49,10 +49,7 @@ class Snapshot:
         """Whether a model's name begins as OCI's do, and OCI is meant: not where it lacks its credentials, and the
         default has such names too.
         """
-        oci = self.entries.get("oci")
-        if oci is None or not model.startswith(VENDOR_PREFIXES):
-            return False
-        return oci.available or not self.entries[self.default].named
+        return _means_oci(model, self.entries, self.default)
 
     def prefix_note(self, model: str) -> str:
         """What to say of a model that is not found, when the provider before its name is one that lacks its key."""
@@ -94,14 +91,34 @@ def put_together(listings: Mapping[str, Listing], chosen: str) -> Snapshot:
                     names.setdefault(name, row)
     if "demo" in entries:
         entries["demo"] = entries.pop("demo")
+    default = _default(entries, chosen)
+    for listing in told:
+        for alias, model in listing.aliases.items():
+            names.setdefault(alias, names.get(model) or _alias(alias, model, entries, default))
     rows = {row.name: row for name, row in names.items() if name == row.name}
     return Snapshot(
         entries,
         {name: row for name, row in names.items() if row.name in rows},
-        _default(entries, chosen),
+        default,
         {name: turns(row.upstreams) for name, row in rows.items()},
         {name: count() for name in rows},
     )
+
+
+def _means_oci(model: str, entries: Mapping[str, Entry], default: str) -> bool:
+    oci = entries.get("oci")
+    if oci is None or not model.startswith(VENDOR_PREFIXES):
+        return False
+    return oci.available or not entries[default].named
+
+
+def _alias(alias: str, model: str, entries: Mapping[str, Entry], default: str) -> Row:
+    """The row of an alias for `provider/model`, or for a model at OCI or at the default provider."""
+    prefix, _, rest = model.partition("/")
+    if rest and prefix in entries:
+        return Row(alias, (Upstream(prefix, rest),), owned_by=prefix)
+    provider = "oci" if _means_oci(model, entries, default) else default
+    return Row(alias, (Upstream(provider, model),), owned_by=provider)
 
 
 def _default(entries: Mapping[str, Entry], name: str) -> str:

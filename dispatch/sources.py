@@ -11,15 +11,17 @@ from dispatch.catalogue import Catalogue
 from dispatch.entries import Listing
 from dispatch.environment import from_environment
 from dispatch.follow import Follower
+from dispatch.last_good import LastGood
+from dispatch.proxies import proxy_for
 
 if TYPE_CHECKING:
     from dispatch.model_list import ModelList
 
 log = getLogger("thinkline.sources")
 
-LAST_GOOD: dict[Path, Listing] = {}
-"""What the file said when it was last right. A new worker is a child of a process that has read it: while the file is
-broken, a worker that dies can be replaced all the same.
+LAST_GOOD: dict[Path, LastGood] = {}
+"""What a file said when it was last right. A new worker is a child of a process that has read it: while the file is
+spoilt, a worker that dies can be replaced all the same.
 """
 
 
@@ -27,7 +29,8 @@ broken, a worker that dies can be replaced all the same.
 class Sources:
     """What is told at the start (`listings`), and how it is kept up to date (`follow`).
 
-    `upstreams` and `variables` are the environment's, `clouds` the settings for OCI and AWS; a `models_file` not
+    `upstreams` and `variables` are the environment's, `clouds` the settings for OCI and AWS, `default` and `aliases`
+    PROVIDER_NAME and MODEL_ALIASES; a `models_file` not
     `required` may be missing; the list at `list_url` ("" for none) is asked for every `list_refresh` seconds, and its
     last good answer kept in `folder`.
     """
@@ -36,6 +39,8 @@ class Sources:
     variables: Mapping[str, str] = field(repr=False)
     clouds: Mapping[str, Any]
     demo_pace_ms: float
+    default: str = ""
+    aliases: tuple[str, ...] = ()
     models_file: Path
     required: bool
     list_url: str
@@ -45,40 +50,88 @@ class Sources:
 
     def listings(self) -> dict[str, Listing]:
         """What each source tells now. Asks nobody by network. Raises ValueError with the setting, or file and line."""
-        told = {"environment": self._environment()}
-        told["file"] = self._file_or_last_good() if self.required or self.models_file.exists() else Listing()
+        told = {"environment": self._environment(), "file": Listing()}
+        kept, is_wanted = LAST_GOOD.get(self.models_file), self.required or self.models_file.exists()
+        if kept is not None and (is_wanted or kept.text()):
+            told["file"] = self._file_or_last_good(kept, told)
+        elif is_wanted:
+            told["file"] = self._file()
+        else:
+            self._keep(b"")  # before any fork, so that who reads a first one later shares it
         if self.list_url:
             told["list"] = self._list(lambda _: None).load_kept()
         return told
 
     def follow(self, catalogue: Catalogue) -> None:
         """Tell the catalogue what changes, from threads of their own, until the process ends."""
-        Follower(self.models_file, lambda: catalogue.replace("file", self._file())).start()
+        Follower(self.models_file, lambda: self._take_over(catalogue)).start()
         if self.list_url:
             model_list = self._list(lambda listing: catalogue.replace("list", listing))
             model_list.load_kept()
             model_list.start()
 
-    def _file_or_last_good(self) -> Listing:
+    def _file_or_last_good(self, kept: LastGood, told: Mapping[str, Listing]) -> Listing:
+        """The file, or what it said before if it has been spoilt since. Raises ValueError."""
         try:
+            last = self._understood(kept.text())
+            catalogue = Catalogue({**told, "file": last}, default=self.default)
+        except ValueError:  # the settings are others by now, and it does not fit them
             return self._file()
-        except models_file.CatalogueError as error:
-            if self.models_file not in LAST_GOOD:
-                raise
+        try:
+            self._take_over(catalogue)
+        except ValueError as error:
             log.error("%s; the last good one stays in use", error)  # noqa: TRY400 - the message says it all
-            return LAST_GOOD[self.models_file]
+        return catalogue.told("file")
+
+    def _take_over(self, catalogue: Catalogue) -> None:
+        """Tell the catalogue what the file says. Raises ValueError, and changes nothing, for what cannot be used."""
+        text = models_file.text(self.models_file)
+        listing, last = self._understood(text), catalogue.told("file")
+        if (last.rows and not listing.rows) or (last.entries and not listing.entries + listing.rows):
+            log.warning(
+                "%s has no model any more, as if emptied by mistake; the last good one stays in use until a restart",
+                self.models_file,
+            )
+            return
+        try:
+            catalogue.replace("file", listing)
+        except ValueError as error:
+            raise ValueError(f"{self.models_file}: {error}") from None
+        self._keep(text)
+        before, now = ({row.name for row in each.rows} for each in (last, listing))
+        facts = {"file": str(self.models_file), "added": sorted(now - before), "removed": sorted(before - now)}
+        log.info("the models file is in use", extra={"facts": facts})
 
     def _file(self) -> Listing:
-        known = [entry.name for entry in self._environment().entries]
-        listing = LAST_GOOD[self.models_file] = models_file.read(self.models_file, self.variables, known, self.clouds)
+        """The file as it is. Raises CatalogueError."""
+        text = models_file.text(self.models_file)
+        listing = self._understood(text)
+        self._keep(text)
         return listing
 
+    def _understood(self, text: bytes) -> Listing:
+        known = [entry.name for entry in self._environment().entries]
+        return models_file.understood(text, self.models_file, self.variables, known, self.clouds)
+
+    def _keep(self, text: bytes) -> None:
+        if self.models_file in LAST_GOOD:
+            LAST_GOOD[self.models_file].put(text)
+        else:
+            LAST_GOOD[self.models_file] = LastGood(text)
+
     def _environment(self) -> Listing:
-        return from_environment(self.upstreams, demo_pace_ms=self.demo_pace_ms, clouds=self.clouds)
+        return from_environment(
+            self.upstreams, demo_pace_ms=self.demo_pace_ms, clouds=self.clouds, aliases=self.aliases
+        )
 
     def _list(self, on_change: Callable[[Listing], None]) -> "ModelList":
         from dispatch.model_list import ModelList  # noqa: PLC0415 - loads requests, which others do without
 
         return ModelList(
-            self.list_url, self.list_token, refresh=self.list_refresh, folder=self.folder, on_change=on_change
+            self.list_url,
+            self.list_token,
+            refresh=self.list_refresh,
+            folder=self.folder,
+            on_change=on_change,
+            proxy=proxy_for(self.list_url, self.variables),
         )

@@ -238,6 +238,10 @@ class RedisState(_Forgetful):
         self._redis = bounded_redis.connect(url, PATIENCE)
         self._bounded = bounded_redis.bounded
 
+    def check(self) -> None:
+        """Write something, for the doctor. Raises what is wrong."""
+        self._redis.set(f"{PREFIX}doctor", "", px=1000)
+
     def put(self, key: str, value: str, seconds: float) -> None:
         """Keep a value."""
         self._in_time(lambda: self._redis.set(PREFIX + key, value, px=max(1, round(seconds * 1000))))

@@ -69,6 +69,19 @@ def _marked(error: yaml.MarkedYAMLError, text: str) -> YamlError:
     return YamlError(line, what)
 
 
+def line_of(lines: Mapping[Place, int], place: Place) -> int:
+    """The line of a place, or of what it would stand in."""
+    while place not in lines:
+        place = place[:-1]
+    return lines[place]
+
+
+def dotted(place: Place) -> str:
+    """A place as people write it: models[0].name."""
+    path = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in place)
+    return path.removeprefix(".") or "the file"
+
+
 class _Reader:
     def __init__(self, loader: yaml.CSafeLoader, variables: Mapping[str, str]) -> None:
         self.lines: dict[Place, int] = {}

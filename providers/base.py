@@ -71,11 +71,12 @@ class Target:
 
 @dataclass(frozen=True, slots=True)
 class Model:
-    """A model that an upstream lists. `created` is Unix seconds, 0 when unknown."""
+    """A model that an upstream lists. `created` is Unix seconds, 0 when unknown; `description` is for people."""
 
     id: str
     owned_by: str
     created: int = 0
+    description: str = ""
 
 
 class State(Protocol):
@@ -228,3 +229,9 @@ class Provider:
     def models(self, call: Call) -> Sequence[Model]:
         """The models that this upstream lists, asked of it each time; the catalogue caches. Raises as `chat` does."""
         return [Model(self.default_model, self.name)]
+
+    def check(self, call: Call) -> str:
+        """For the doctor, after `models`: ask what that did not, if it costs nothing. What stays unknown, as a phrase.
+        Raises as `chat` does.
+        """
+        return "not asked: it has no list of them" if type(self).models is Provider.models else ""

@@ -10,6 +10,7 @@ import re
 from collections.abc import Mapping
 from contextlib import closing
 from functools import partial
+from http import HTTPStatus
 from logging import getLogger
 from typing import Any
 
@@ -23,6 +24,8 @@ from providers.bedrock_agent_turn import FILES, Turn, flattened, turn
 from providers.sessions import Desk, Owner, Session, explicit_id
 
 INVOKE_AGENT = Operation("bedrock-agent-runtime", "InvokeAgent")
+NO_SESSION = "??"
+"""An id that Amazon refuses: it may have letters, digits and `._:-`."""
 SESSION_TTL = 600.0
 """An agent's own default (CreateAgent, idleSessionTTLInSeconds)."""
 CAUTION = 0.9
@@ -115,6 +118,20 @@ class BedrockAgent(Provider):
         """
         self._door.client(INVOKE_AGENT.service, Target(self, self.default_model))
         return [Model(name, "amazon") for name in self._agents]
+
+    def check(self, call: Call) -> str:
+        """Call each agent in a session whose id it must refuse: credential and policy show, and nothing is run."""
+        target = Target(self, self.default_model)
+        for ids in self._agents.values():
+            agent_id, alias_id = ids.split("/")
+            params = {"agentId": agent_id, "agentAliasId": alias_id, "sessionId": NO_SESSION}
+            try:
+                for _ in self._door.stream(INVOKE_AGENT, params, target, call, once=True):
+                    pass
+            except UpstreamRejected as error:
+                if error.status != HTTPStatus.BAD_REQUEST:
+                    raise
+        return "the credential is accepted; whether there are such agents shows when they are called"
 
     def _answer(
         self,

@@ -5,12 +5,16 @@ seed 001  a list of regions, each with `models` of four kinds (ondemand, embeddi
 seed 002  a mapping: `providers` by name, each with its `models` by name
 """
 
+from difflib import get_close_matches
 from typing import Any
 
 from marshmallow import RAISE, Schema, ValidationError, fields, validate, validates_schema
 
+from schemas.chat import ChatSchema
 from schemas.fields import Either, Number, Truth, Whole
 
+PARAMETERS = frozenset(ChatSchema().fields)
+NEAR, FEW_FIELDS = 0.7, 8
 SECONDS = validate.Range(min=0.001, max=86_400)
 NAME = validate.Regexp(r"[!-~]{1,200}\Z", error="Must be a name without spaces, of visible ASCII characters.")
 
@@ -35,6 +39,27 @@ class Known(Schema):
         """marshmallow's options."""
 
         unknown = RAISE
+
+    def handle_error(self, error: ValidationError, data: Any, *, many: bool, **_: Any) -> None:
+        """Name the field that is meant, first of all: what else is wrong may follow from the slip."""
+        for messages in list(error.messages_dict.values()) if many else [error.messages_dict]:
+            unknown = [name for name, said in messages.items() if said == [self.error_messages["unknown"]]]
+            rest = {name: said for name, said in messages.items() if name not in unknown}
+            messages.clear()
+            messages.update({name: [f"Unknown field; {self._meant(str(name))}."] for name in unknown})
+            messages.update(rest)
+
+    def _meant(self, name: str) -> str:
+        near = get_close_matches(name.lower().replace("-", "_"), self.fields, n=1, cutoff=NEAR)
+        if near and not (name in PARAMETERS and "params" in self.fields):
+            return f"{near[0]!r} may be meant"
+        if "params" in self.fields:
+            return "what is to be sent to the model goes into 'params'"
+        if name in PARAMETERS and "models" in self.fields:
+            return "what is to be sent to a model goes into the 'params' of that model"
+        return (
+            f"known are {', '.join(self.fields)}" if len(self.fields) <= FEW_FIELDS else "README.md has those there are"
+        )
 
 
 class TimeoutsSchema(Known):
@@ -219,3 +244,13 @@ def schema_for(data: Any) -> Schema:
     if isinstance(data, dict):
         return FileSchema()
     raise ValidationError("Must be a mapping with `providers` and `models`, or a list of regions.")
+
+
+def first_error(error: ValidationError) -> tuple[tuple[str | int, ...], str]:
+    """The place that the first of the errors is about, and its sentence."""
+    messages: Any = error.normalized_messages()  # type: ignore[no-untyped-call]
+    place: tuple[str | int, ...] = ()
+    while isinstance(messages, dict):
+        key, messages = next(iter(messages.items()))
+        place = place if key in ("_schema", "value") else (*place, key)
+    return place, str(messages[0] if isinstance(messages, list) else messages)

@@ -114,8 +114,15 @@ def keyed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
 @pytest.mark.parametrize("key", SECRETS)
 @pytest.mark.parametrize(
     "headers",
-    [bearer, lambda key: {"Authorization": f"bEARER  {key} "}, lambda key: {"x-api-key": key}],
-    ids=["Bearer", "bEARER", "x-api-key"],
+    [
+        bearer,
+        lambda key: {"Authorization": f"bEARER  {key} "},
+        lambda key: {"Authorization": key},
+        lambda key: {"x-api-key": key},
+        lambda key: {"api-key": key},
+        lambda key: {"api-key": key, "Authorization": "Basic c29tZWJvZHk6ZWxzZQ=="},
+    ],
+    ids=["Bearer", "bEARER", "no scheme", "x-api-key", "api-key", "behind Basic"],
 )
 def test_each_key_opens_in_each_form(app_with: Callable[..., Any], headers: Callable[[str], Any], key: str) -> None:
     client = app_with(**KEYS)
@@ -139,7 +146,7 @@ def test_what_tells_nothing_is_open(app_with: Callable[..., Any], path: str) -> 
 
 @pytest.mark.parametrize("key", WRONG)
 def test_a_wrong_key_is_refused_and_not_repeated(app_with: Callable[..., Any], key: str) -> None:
-    for headers in (bearer(key), {"x-api-key": key}):
+    for headers in (bearer(key), {"Authorization": key}, {"x-api-key": key}, {"api-key": key}):
         details = refused(app_with(**KEYS).get("/v1/models", headers=headers), 401)
         assert details["code"] == "invalid_api_key"
         assert details["type"] == "invalid_request_error"
@@ -148,7 +155,7 @@ def test_a_wrong_key_is_refused_and_not_repeated(app_with: Callable[..., Any], k
 
 @pytest.mark.parametrize(
     "value",
-    ["", "Bearer", "Bearer ", "Basic Zmlyc3Qtc2VjcmV0", "first-secret", "Token first-secret", "Bearerfirst-secret"],
+    ["", "Bearer", "Bearer ", "Basic Zmlyc3Qtc2VjcmV0", "first-secre", "Token first-secret", "Bearerfirst-secret"],
 )
 def test_what_is_no_bearer_is_no_key(app_with: Callable[..., Any], value: str) -> None:
     refused(app_with(**KEYS).get("/v1/models", headers={"Authorization": value}), 401)

@@ -872,6 +872,32 @@ def test_the_doctor_says_what_is_missing(bedrock: BedrockUpstream) -> None:
 
 
 @pytest.mark.parametrize(
+    ("wrong", "says"),
+    [
+        ({"AWS_SECRET_ACCESS_KEY": "wrong"}, "refuses the credential (403)"),
+        ({"AWS_ACCESS_KEY_ID": "AKIANOBODY"}, "refuses the credential (403)"),
+        ({"AWS_REGION": "us-west-2"}, "refuses the credential (403)"),
+        ({"AWS_ENDPOINT_URL": "http://127.0.0.1:9"}, "connection refused"),
+    ],
+)
+def test_the_doctor_asks_an_agent_what_it_must_refuse(
+    bedrock: BedrockUpstream, wrong: dict[str, str], says: str
+) -> None:
+    """A signed call that costs nothing: nobody has answered it."""
+    ids = {"AGENT_ID": AGENT[0], "AGENT_ALIAS_ID": AGENT[1]}
+    accepted = bedrock.accepted
+    for changes, state in (({}, "ok"), (wrong, "fail")):
+        found = examine(Settings.load(environment(**{**bedrock.settings, **ids, **changes})), 5.0)
+        (agents,) = (each for each in found if each.what == "provider bedrock")
+        assert agents.state == state
+    assert says in agents.detail
+    assert "AWS_ENDPOINT_URL" not in wrong or "start it" in agents.mend
+    assert "ENDPOINT" in str(wrong) or agents.mend == "replace AWS_ACCESS_KEY_ID"
+    assert bedrock.accepted > accepted
+    assert "InvokeAgent" not in [each.operation for each in bedrock.asked]
+
+
+@pytest.mark.parametrize(
     ("turn", "status", "attempts"),
     [
         (Turn(exception="ThrottlingException"), 429, 2),

@@ -470,10 +470,21 @@ def test_what_would_lose_the_default_changes_nothing(lost: Listing) -> None:
 
 
 def test_the_default_moves_on_when_nobody_chose_it() -> None:
-    where = catalogue(entries=(place("lab"),), variables={})
+    where = catalogue(entries=(place("lab"), place("pool")), variables={})
     assert where.default == "lab"
-    where.replace("file", Listing())
-    assert where.default == "demo"
+    where.replace("file", Listing((place("pool"),)))
+    assert where.default == "pool"
+
+
+def test_the_demo_does_not_answer_in_the_place_of_a_provider_that_was_there() -> None:
+    where = catalogue(row("m", "lab"), entries=(place("lab"),), variables={})
+    with pytest.raises(ValueError, match="without 'lab' there is no provider but the demo"):
+        where.replace("file", Listing((), (row("m", "demo"),)))
+    assert where.default == "lab"
+    assert first(where.route("m"))[0] == "lab"
+    chosen = catalogue(entries=(place("lab"),), variables={}, default="demo")
+    chosen.replace("file", Listing())
+    assert chosen.default == "demo"
 
 
 # what a row changes

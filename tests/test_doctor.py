@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from tests import forked
-from tests.conftest import EVER, environment, free_port
+from tests.conftest import EVER, ROOT, environment, free_port
 from tests.upstreams import Answer, Connection, OpenAIUpstream, Received, Server, faults
 
 KEY = "sk-doctor-0123456789abcdef"
@@ -113,13 +113,19 @@ def test_a_wrong_key_names_its_setting(upstream):
     found = report(**at(upstream, OPENAI_API_KEY=KEY))
     assert (found.code, found.ok) == (1, False)
     assert found.of("provider openai")["detail"].startswith("refuses the credential (401)")
-    assert found.of("provider openai")["mend"] == "set OPENAI_API_KEY"
+    assert found.of("provider openai")["mend"] == "replace OPENAI_API_KEY"
     assert KEY not in found.text
+
+
+def test_a_key_that_is_not_there_is_to_be_set(upstream):
+    found = report(VLLM_BASE_URL=upstream.base_url)
+    assert found.of("provider vllm")["detail"].startswith("refuses the credential (401)")
+    assert found.of("provider vllm")["mend"] == "set VLLM_API_KEY"
 
 
 def test_a_vendors_own_variable_is_named_when_it_is_the_one_that_is_set(upstream):
     found = report(AZURE_OPENAI_ENDPOINT=upstream.base_url, AZURE_OPENAI_API_KEY=KEY)
-    assert found.of("provider azure")["mend"] == "set AZURE_OPENAI_API_KEY"
+    assert found.of("provider azure")["mend"] == "replace AZURE_OPENAI_API_KEY"
 
 
 def test_a_port_where_nothing_listens():
@@ -196,7 +202,7 @@ def test_what_an_upstream_answers():
     for name, (_, state, said) in ANSWERS.items():
         assert found.of(f"provider {name}")["state"] == state
         assert said in found.of(f"provider {name}")["detail"]
-    assert found.of("provider lmstudio")["mend"] == "set LMSTUDIO_API_KEY"
+    assert found.of("provider lmstudio")["mend"] == "replace LMSTUDIO_API_KEY"
 
 
 def test_a_key_that_the_vendor_repeats_is_not_shown():
@@ -301,7 +307,7 @@ models:
     assert found.code == 1
     assert found.of("models file")["detail"] == f"{path}: providers 3, models 6"
     assert found.of("provider good")["state"] == "ok"
-    assert found.of("provider bad")["mend"] == f"set api_key of bad ({path}, line 5)"
+    assert found.of("provider bad")["mend"] == f"replace api_key of bad ({path}, line 5)"
     states = {each["what"]: each["state"] for each in found.findings if each["what"].startswith("model ")}
     assert states == {
         "model bad/nested": "fail",
@@ -331,6 +337,22 @@ def test_a_file_that_is_named_but_not_there(tmp_path):
     assert "none.yaml" in found.of("models file")["detail"]
 
 
+def test_a_row_that_waits_for_a_key_is_no_failure(upstream, tmp_path):
+    rows = "- {name: fast, provider: groq}\n- {name: both, upstreams: [{provider: openai}, {provider: mistral}]}\n"
+    found = report(**at(upstream, **written(tmp_path, f"models:\n{rows}")))
+    assert found.code == 0, found.text
+    assert (found.of("model fast")["state"], found.of("model fast")["mend"]) == ("warn", "groq needs GROQ_API_KEY")
+    assert "mistral needs MISTRAL_API_KEY" in found.of("model both")["mend"]
+
+
+def test_the_example_copied_is_no_failure_and_nothing_new(upstream, tmp_path):
+    before = report(**at(upstream))
+    found = report(**at(upstream, **written(tmp_path, (ROOT / "models.example.yaml").read_text())))
+    assert found.code == 0
+    whats = [each["what"] for each in found.findings]
+    assert whats == [each["what"] for each in before.findings]
+
+
 # MODEL_LIST_URL
 
 
@@ -356,6 +378,118 @@ def test_a_list_that_cannot_be_had(tmp_path):
     assert "401" in found.of("model list")["detail"]
     assert "MODEL_LIST_AUTH_TOKEN" in found.of("model list")["mend"]
     assert KEY not in found.text
+
+
+# what names and values give away
+
+
+@pytest.mark.parametrize(
+    ("settings", "what", "mend"),
+    [
+        ({"AGENT_ID": "ABCDEFGHIJ"}, "AGENT_ID", "set AGENT_ALIAS_ID"),
+        ({"AGENT_ALIAS_ID": "ABCDEFGHIJ"}, "AGENT_ALIAS_ID", "set AGENT_ID"),
+        ({"AWS_SECRET_ACCESS_KEY": "s3cr3t-of-mine"}, "AWS_SECRET_ACCESS_KEY", "set AWS_ACCESS_KEY_ID"),
+        ({"AZURE_API_KEY": KEY}, "AZURE_API_KEY", "set AZURE_BASE_URL"),
+        ({"AZURE_OPENAI_ENDPOINT": "https://a.openai.azure.com"}, "AZURE_OPENAI_ENDPOINT", None),
+        ({"MODEL_LIST_AUTH_TOKEN": KEY}, "MODEL_LIST_AUTH_TOKEN", "set MODEL_LIST_URL"),
+        ({"VLLM_API_KEY": KEY}, "VLLM_API_KEY", "set VLLM_BASE_URL"),
+    ],
+)
+def test_half_of_what_counts_together(settings, what, mend):
+    found = report("--timeout", "0.3", **settings)
+    if mend is None:  # an address of one's own may want no key
+        assert not [each for each in found.findings if each["what"] == f"setting {what}"]
+        return
+    assert found.code == 1
+    assert found.of(f"setting {what}")["mend"] == f"{mend}, or unset {what}"
+    assert KEY not in found.text
+
+
+def test_a_model_without_its_providers_key_is_a_warning():
+    found = report(GROQ_MODEL="llama-3.1-8b-instant")
+    assert found.code == 0
+    assert found.of("setting GROQ_MODEL")["mend"].startswith("set GROQ_API_KEY")
+
+
+SLIPS = {
+    "OPENAI_APIKEY": "OPENAI_API_KEY",
+    "openai_api_key": "OPENAI_API_KEY",
+    "OPENAI_API_BASE": "OPENAI_BASE_URL",
+    "ANTHROPIC_KEY": "ANTHROPIC_API_KEY",
+    "XAI_TOKEN": "XAI_API_KEY",
+    "GOOGLE_API_KEY": "GEMINI_API_KEY",
+    "GROK_API_KEY": "XAI_API_KEY",
+    "OPNAI_API_KEY": "OPENAI_API_KEY",
+    "OLLAMA_HOST": "OLLAMA_BASE_URL",
+    "AWS_SECRET_KEY": "AWS_SECRET_ACCESS_KEY",
+    "APIKEY": "API_KEY",
+    "OCI_COMPARTMENT_ID": "OCI_COMPARTMENT",
+    "MODELS_ALIASES": "MODEL_ALIASES",
+}
+
+
+def test_names_that_nobody_reads_but_nearly():
+    found = report(**dict.fromkeys(SLIPS, "something"))
+    assert found.code == 0
+    mends = {each["what"]: each["mend"] for each in found.findings if each["what"].startswith("setting ")}
+    assert mends == {f"setting {name}": f"{meant} may be meant" for name, meant in SLIPS.items()}
+
+
+def test_names_that_others_read_are_no_slips(tmp_path):
+    others = {
+        "LANG": "C.UTF-8",
+        "HOSTNAME": "h",
+        "AWS_ENDPOINT_URL_S3": "https://s3",
+        "AWS_DEFAULT_REGION": "r",
+        "TERM": "xterm",
+        "SHLVL": "1",
+        "TZ": "UTC",
+        "WEB_CONCURRENCY": "2",
+    }
+    ours = {"https_proxy": "http://p:1", "AWS_MAX_ATTEMPTS": "2", "OPENAI_KEY": "k", "INVOCATION_ID": "x"}
+    file = written(tmp_path, "providers: {lab: {api_key: '${OPENAI_KEY}'}}\n")
+    found = report(**others, **ours, **file)
+    assert not [each for each in found.findings if each["what"].startswith("setting ")], found.text
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("API_KEY", "YOUR-KEY"),
+        ("API_KEYS", "ann:k3y-0f-Ann-01,bob:<key>"),
+        ("API_KEY", "change-me"),
+        ("OPENAI_API_KEY", "sk-..."),
+        ("GROQ_API_KEY", "your_api_key_here"),
+        ("AWS_ACCESS_KEY_ID", "..."),
+        ("OCI_COMPARTMENT", "ocid1.compartment.oc1..aaaa"),
+    ],
+)
+def test_a_value_that_was_copied_from_an_example(name, value):
+    closed = {"OPENAI_BASE_URL": "http://127.0.0.1:9/v1", "GROQ_BASE_URL": "http://127.0.0.1:9/v1"}
+    found = report(
+        "--timeout", "0.3", **{name: value, **({"AWS_SECRET_ACCESS_KEY": "s"} if "AWS" in name else {})}, **closed
+    )
+    assert found.code == 1
+    assert found.of(f"setting {name}")["mend"] == f"replace {name}"
+
+
+def test_what_was_not_asked_is_said():
+    found = report(IDEOGRAM_API_KEY=KEY)
+    assert "not asked: it has no list of them" in found.of("provider ideogram")["detail"]
+
+
+# the store
+
+
+def test_redis_is_tried_and_in_time():
+    nobody = report(STATE_URL=f"redis://:hidden-away@127.0.0.1:{free_port()}/0")
+    assert nobody.code == 1
+    assert "STATE_URL" in nobody.of("sessions")["mend"]
+    assert "hidden-away" not in nobody.text
+    with Server(lambda connection, _: connection.send(b"-ERR wrong\r\n")) as server:
+        odd = report("--timeout", "2", STATE_URL=f"redis://127.0.0.1:{server.port}/0")
+    assert odd.of("sessions")["state"] == "fail"
+    assert report().of("sessions")["state"] == "ok"
 
 
 # the server itself

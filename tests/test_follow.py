@@ -138,6 +138,77 @@ def test_a_file_that_breaks_is_told_and_the_last_good_one_kept(followed: tuple[S
     assert not callable_at(app, "good")
 
 
+EMPTIED = ["", "# all of it\n# commented out\n", "{}", "[]", "models: []\n", "providers: {house: {kind: demo}}\n"]
+
+
+@pytest.mark.parametrize("text", EMPTIED)
+def test_a_file_that_is_emptied_is_a_mistake(followed: tuple[Served, Path], text: str) -> None:
+    """As an editor, a full disk or a failed template leave it."""
+    app, file = followed
+    in_place(file, naming("filled"))
+    soon_callable(app, "filled")
+    count = app.log().count("stays in use") + 1
+    in_place(file, text)
+    assert f"WARNING thinkline.sources: {file} has no model any more" in told(app, count)
+    assert callable_at(app, "filled")
+    in_place(file, naming("filled-again"))
+    soon_callable(app, "filled-again")
+    assert "removed=['filled']" in app.log()
+
+
+def test_a_first_file_is_kept_too(tmp_path: Path) -> None:
+    """Where there was none at the start: what one process reads, those that are started later know."""
+    file = tmp_path / "models.yaml"
+
+    def sources() -> Sources:
+        return Sources(
+            upstreams={}, variables={}, clouds={}, demo_pace_ms=0, models_file=file, required=False,
+            list_url="", list_token="", list_refresh=300, folder=tmp_path,
+        )  # fmt: skip
+
+    catalogue = Catalogue(sources().listings())
+    file.write_text(naming("first"))
+    sources()._take_over(catalogue)
+    assert "first" in catalogue.snapshot.names
+    for spoil in (lambda: file.write_text(""), file.unlink):
+        spoil()
+        assert [row.name for row in sources().listings()["file"].rows] == ["first"]
+
+
+@pytest.mark.parametrize("spoil", [lambda file: file.write_text(""), Path.unlink], ids=["emptied", "removed"])
+def test_a_new_worker_keeps_what_the_others_keep(
+    serve: Callable[..., Served], tmp_path: Path, spoil: Callable[[Path], object]
+) -> None:
+    """Also where the file has changed since the start, and was emptied or removed only then."""
+    file = tmp_path / "models.yaml"
+    file.write_text(naming("at-the-start"))
+    app = serve(MODELS_FILE=file, THREADS=4)
+    file.write_text(naming("later"))
+    soon_callable(app, "later")
+    spoil(file)
+    told(app, 1)
+    for process, number in ((app.workers[0], signal.SIGKILL), (app.process.pid, signal.SIGHUP)):
+        before = app.workers
+        os.kill(process, number)
+        until(lambda before=before: renewed(app, before), "a new worker", SOON)
+        assert callable_at(app, "later")
+
+
+def test_a_provider_that_goes_does_not_leave_the_demo_in_its_place(
+    serve: Callable[..., Served], tmp_path: Path
+) -> None:
+    file = tmp_path / "models.yaml"
+    with OpenAIUpstream() as upstream:
+        lab = f"providers: {{lab: {{base_url: '{upstream.base_url}', api_key: '{upstream.key}'}}}}\n"
+        file.write_text(f"{lab}models: [{{name: gpt-4o, provider: lab}}]\n")
+        app = serve(MODELS_FILE=file)
+        assert post(app.port, chat_body(model="gpt-4o"))[0] == 200
+        file.write_text("models: [{name: gpt-4o, provider: demo}]\n")
+        app.logged("ERROR .*without 'lab' there is no provider but the demo; the last good one stays in use")
+        assert post(app.port, chat_body(model="gpt-4o"))[0] == 200
+        assert len(upstream.received) == 2
+
+
 def test_a_file_that_vanishes_leaves_its_models(followed: tuple[Served, Path]) -> None:
     app, file = followed
     in_place(file, naming("stays"))
@@ -212,7 +283,7 @@ def test_a_change_that_would_lose_the_default_is_refused(serve: Callable[..., Se
     file = tmp_path / "models.yaml"
     file.write_text(naming("a"))
     app = serve(MODELS_FILE=file, PROVIDER_NAME="house")
-    file.write_text("models: []")
+    file.write_text("providers: {cottage: {kind: demo}}\nmodels: [{name: b, provider: cottage}]\n")
     app.logged("ERROR .*PROVIDER_NAME is 'house'.*stays in use")
     assert callable_at(app, "a")
 
@@ -251,21 +322,35 @@ def test_nobody_needs_a_file(app_with: Callable[..., Any]) -> None:
 # the follower itself
 
 
+def looks(follower: Follower) -> None:
+    """A change is taken when two looks find the same."""
+    follower.look()
+    follower.look()
+
+
 def test_it_looks_at_what_changes_and_at_nothing_else(tmp_path: Path) -> None:
     file, seen = tmp_path / "models.yaml", []
     file.write_text("a")
     follower = Follower(file, lambda: seen.append(file.read_text()))
-    follower.look()
-    seen.clear()
-    follower.look()
+    looks(follower)
+    assert seen == ["a"]
+    for text, way in (("bb", in_place), ("cc", by_rename), ("dd", with_its_old_time), ("ee", with_its_old_time)):
+        way(file, text)
+        looks(follower)
+        assert seen.pop() == text
+    looks(follower)
+    assert seen == ["a"]
+
+
+def test_a_file_that_is_still_being_written_is_not_read(tmp_path: Path) -> None:
+    file, seen = tmp_path / "models.yaml", []
+    follower = Follower(file, lambda: seen.append(file.read_text()))
+    for text in ("h", "ha", "hal", "half"):
+        file.write_text(text)
+        follower.look()
     assert seen == []
-    file.write_text("bb")
     follower.look()
-    follower.look()
-    assert seen == ["bb"]
-    by_rename(file, "cc")
-    follower.look()
-    assert seen == ["bb", "cc"]
+    assert seen == ["half"]
 
 
 def test_it_tells_of_a_failure_once(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
@@ -277,8 +362,8 @@ def test_it_tells_of_a_failure_once(tmp_path: Path, caplog: pytest.LogCaptureFix
     follower = Follower(file, fail)
     file.write_text("x")
     with caplog.at_level("ERROR", "thinkline.follow"):
-        follower.look()
-        follower.look()
+        looks(follower)
+        looks(follower)
     assert [each.getMessage() for each in caplog.records] == [
         f"{file}, line 7: it is broken; the last good one stays in use"
     ]
@@ -303,11 +388,11 @@ def test_a_file_that_comes_later_is_followed(tmp_path: Path) -> None:
     """models.yaml, once somebody writes the first."""
     file, seen = tmp_path / "models.yaml", []
     follower = Follower(file, lambda: seen.append(file.exists()))
-    follower.look()
+    looks(follower)
     file.touch()
-    follower.look()
+    looks(follower)
     file.unlink()
-    follower.look()
+    looks(follower)
     assert seen == [True, False]
 
 

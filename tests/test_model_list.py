@@ -306,6 +306,13 @@ def listed(tmp_path: Path) -> Iterator[Listed]:
         yield Listed(tmp_path / "data", stack)
 
 
+def test_a_proxy_leads_to_the_list_and_to_its_models(listed: Listed) -> None:
+    listed.again(url="http://list.invalid/models", proxy=listed.server.url).refresh_once()
+    assert listed.changed() == [["a", "b"]]
+    assert listed.server.received[0].path == "http://list.invalid/models"
+    assert listed.changes[0].entries[0].options["proxy"] == listed.server.url
+
+
 def test_a_good_list_is_told_once_with_the_token_in_its_header(listed: Listed, said: Lines) -> None:
     listed.list.refresh_once()
     listed.list.refresh_once()
@@ -338,6 +345,14 @@ def test_other_forms_are_followed(listed: Listed, body: bytes) -> None:
     listed.answer = http(body)
     listed.list.refresh_once()
     assert listed.changed() == [["z"]]
+
+
+def test_a_list_that_nobody_here_can_speak_to_keeps_the_last_good_one(listed: Listed, said: Lines) -> None:
+    listed.list.refresh_once()
+    listed.answer = http(json.dumps({"models": [item("z", "/z/x"), item("y", "/y")]}).encode())
+    listed.list.refresh_once()
+    assert listed.changed() == [["a", "b"]]
+    assert "no usable model" in listed.list.problem
 
 
 def test_a_packed_list_is_unpacked(listed: Listed) -> None:

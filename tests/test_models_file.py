@@ -232,6 +232,7 @@ aliases: {m3: m}
         owned_by="somebody",
         details={"region": "us-chicago-1", "compartment": "ocid1", "endpoint": "https://e", "type": "dedicated"},
     )
+    assert first.description == "for the phone"
     assert second == Row(name="other", upstreams=(Upstream("groq", "other"),), owned_by="groq")
 
 
@@ -640,7 +641,7 @@ def test_a_long_chain_of_fallbacks_is_followed_at_once() -> None:
     with pytest.raises(Incoherent, match="the fallbacks of 'm9998' come back to it") as caught:
         coherent([*placed, (replace(last, fallbacks=("m9998",)), ("models", 10000))], {})
     assert process_time() - started < 4.0
-    assert caught.value.place == ("models", 9998)
+    assert caught.value.place == ("models", 9998, "fallbacks")
 
 
 def test_more_places_than_a_round_can_hold_are_refused(refused: Callable[..., tuple[int, str]]) -> None:
@@ -724,6 +725,66 @@ def test_what_is_incoherent(refused: Callable[..., tuple[int, str]], text: str, 
     found = refused(text)
     assert found[0] == line, found
     assert words in found[1]
+
+
+BLOCKED = "models:\n- name: a\n  provider: openai\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "line"),
+    [
+        (f"{BLOCKED}- name: b\n  model: x\n  provider: nobody\n", 6),
+        (f"{BLOCKED}- name: b\n  upstreams:\n  - provider: openai\n  - model: x\n    provider: nobody\n", 8),
+        (f"{BLOCKED}- provider: groq\n  name: a\n", 5),
+        (f"{BLOCKED}- name: b\n  provider: groq\n  aliases:\n  - c\n  - a\n", 8),
+        (f"{BLOCKED}- name: b\n  provider: groq\n  fallbacks:\n  - a\n  - nothing\n", 8),
+        (f"{BLOCKED}- name: b\n  provider: groq\n  model: x\n  fallbacks: [b]\n", 7),
+        ("providers:\n  lab:\n    model: x\n    base_url:\n    - http://a/v1\n    - nonsense\n", 6),
+        ("providers:\n  lab:\n    base_url: http://a/v1\n    model: x\n    api_key: two words\n", 5),
+        ("providers:\n  lab:\n    base_url: http://a/v1\n    model: x\n    proxy: nonsense\n", 5),
+        ("providers:\n  oci:\n    kind: oci\n    region: us chicago\n", 4),
+        ("providers:\n  oci:\n    kind: oci\n    region: r-1\n    compartment_id: a b\n", 5),
+        ("providers:\n  oci:\n    kind: oci\n    region: r-1\n    base_url: nonsense\n", 5),
+        ("providers:\n  help:\n    kind: bedrock\n    agent_id: A\n    agent_alias_id: B C\n", 5),
+        ("providers:\n  far:\n    kind: bedrock-models\n    model: x\n    region: EU!\n", 5),
+    ],
+)
+def test_a_mistake_is_told_by_its_fields_own_line(
+    refused: Callable[..., tuple[int, str]], text: str, line: int
+) -> None:
+    found = refused(text)
+    assert found[0] == line, found
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("models: [{nmae: m, provider: openai}]", "'name' may be meant"),
+        ("models: [{name: m, providr: openai}]", "'provider' may be meant"),
+        ("models: [{name: m, provider: openai, max-tokens: 5}]", "'max_tokens' may be meant"),
+        ("models: [{name: m, provider: openai, temperature: 1}]", "goes into 'params'"),
+        ("models: [{name: m, provider: openai, reasoning: {effort: low}}]", "goes into 'params'"),
+        ("models: [{name: m, provider: openai, params: {temperature: 1}}]", "known are update, add, rename, delete"),
+        ("providers: {lab: {models: {m: {seed: 1}}}}", "goes into 'params'"),
+        ("providers: {lab: {top_p: 1}}", "goes into the 'params' of that model"),
+        ("providers: {lab: {baseurl: 'http://a/v1'}}", "'base_url' may be meant"),
+        ("provider: {}", "'providers' may be meant"),
+    ],
+)
+def test_an_unknown_field_names_the_one_that_is_meant(
+    refused: Callable[..., tuple[int, str]], text: str, words: str
+) -> None:
+    reason = refused(text)[1]
+    assert "Unknown field; " in reason
+    assert words in reason
+
+
+def test_a_description_is_shown(app_with: Callable[..., Any], path: Path) -> None:
+    path.write_text("models: [{name: m, provider: demo, description: for the phone}, {name: n, provider: demo}]\n")
+    client = app_with(MODELS_FILE=path)
+    listed = {each["id"]: each for each in client.get("/v1/models").get_json()["data"]}
+    assert listed["m"]["description"] == client.get("/v1/models/m").get_json()["description"] == "for the phone"
+    assert "description" not in listed["n"]
 
 
 def test_a_long_cycle_of_fallbacks(read: Callable[..., Listing], refused: Callable[..., tuple[int, str]]) -> None:
@@ -1029,8 +1090,31 @@ OLDER = {"model_id", "compartment_id", "param_config", "adapter", "requires_prox
 """The seeds' names for what has another one, and what is read for their sake."""
 
 
-def test_the_example_loads_with_nothing_set() -> None:
-    found = models_file.read(EXAMPLE, {}, KNOWN)
+@pytest.fixture
+def example(tmp_path: Path) -> Path:
+    """The example as somebody has it who took the # from every line. A comment proper has one space after it."""
+    file = tmp_path / "models.yaml"
+    file.write_text(re.sub(r"^#(?=[^ #\n]|  )", "", EXAMPLE.read_text(), flags=re.MULTILINE))
+    return file
+
+
+def test_the_example_copied_changes_nothing(tmp_path: Path, app_with: Callable[..., Any]) -> None:
+    """Nor does git take up the copy."""
+    copied = tmp_path / "models.yaml"
+    copied.write_text(EXAMPLE.read_text())
+    keys = {"OPENAI_API_KEY": "k", "OPENAI_BASE_URL": "http://127.0.0.1:9/v1", "OCI_REGION": "eu-frankfurt-1"}
+    for variables in ({}, keys):
+        one, other = (app_with(**variables), app_with(**variables, MODELS_FILE=copied))
+        for path in ("/v1/models", "/v1/providers"):
+            assert other.get(path).get_json() == one.get(path).get_json()
+        snapshots = [each.application.extensions["thinkline"].catalogue.snapshot for each in (one, other)]
+        assert snapshots[0].entries == snapshots[1].entries
+        assert snapshots[0].names == snapshots[1].names
+    assert "models.yaml" in (ROOT / ".gitignore").read_text().splitlines()
+
+
+def test_the_example_loads_with_nothing_set(example: Path) -> None:
+    found = models_file.read(example, {}, KNOWN)
     where = Catalogue({"environment": ENVIRONMENT, "file": found})
     assert where.default == "demo", "a copy of it must not change who answers"
     assert [each.name for each in found.rows if each.fallbacks] == ["fast"]
@@ -1048,8 +1132,8 @@ def test_the_readmes_examples_load(read: Callable[..., Listing], refused: Callab
     assert f"models.yaml, line {line}: {reason}\n" in readme
 
 
-def test_the_example_has_every_field() -> None:
-    used = set(keys_in(yaml.safe_load(EXAMPLE.read_text())))
+def test_the_example_has_every_field(example: Path) -> None:
+    used = set(keys_in(yaml.safe_load(example.read_text())))
     for schema in (
         schemas.FileSchema,
         schemas.ProviderSchema,
@@ -1062,10 +1146,10 @@ def test_the_example_has_every_field() -> None:
         assert fields <= used, f"{EXAMPLE.name} lacks {sorted(fields - used)}"
 
 
-def test_the_examples_models_can_be_asked_once_their_keys_are_set() -> None:
+def test_the_examples_models_can_be_asked_once_their_keys_are_set(example: Path) -> None:
     keys = {"OPENAI_API_KEY": "k", "GROQ_API_KEY": "k", "LAB_BASE_URL": "http://lab/v1", "LAB2_BASE_URL": "http://b/v1"}
     environment = from_environment(keys, demo_pace_ms=0)
-    found = models_file.read(EXAMPLE, keys, KNOWN)
+    found = models_file.read(example, keys, KNOWN)
     where = Catalogue({"environment": environment, "file": found})
     for each in found.rows:
         if each.upstreams[0].provider != "oci":

@@ -174,6 +174,22 @@ def test_the_doctor_names_the_setting(
     assert setting in told["message"]
 
 
+def test_the_doctor_looks_at_each_compartment(upstream: OCIUpstream, tmp_path: Path) -> None:
+    """Also at one that only models.yaml has, though the settings' own has a list."""
+    file = tmp_path / "models.yaml"
+    place = "provider: oci, model: xai.grok-4, compartment: ocid1.compartment.oc1..nobody"
+    file.write_text(f"providers: {{oci: {{}}}}\nmodels: [{{name: far, {place}, region: {REGION}}}]\n")
+    found = examined(upstream, tmp_path, MODELS_FILE=file)
+    assert found.state == "fail"
+    assert "OCI_COMPARTMENT" in found.mend
+
+
+def test_the_doctor_says_that_an_api_key_was_not_tried(tmp_path: Path) -> None:
+    settings = environment(OCI_API_KEY="sk-1", OCI_REGION=REGION, OCI_CONFIG_FILE=tmp_path / "none")
+    found = next(each for each in doctor.examine(Settings.load(settings), 5) if each.what == "provider oci")
+    assert "not asked: OCI_API_KEY alone lists nothing" in found.detail
+
+
 def test_the_doctor_knows_what_no_list_has(upstream: OCIUpstream, tmp_path: Path) -> None:
     """An endpoint of one's own, at OCI or in Data Science, is in no list of models; a retired model is missed in it."""
     file = tmp_path / "models.yaml"

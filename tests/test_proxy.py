@@ -11,16 +11,20 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from functools import partial
-from typing import Self
+from pathlib import Path
+from typing import Any, Self
 
 import pytest
 
+from app import furnish
+from config import SettingError, Settings
+from dispatch.proxies import variable_for
 from errors import HungUp, UpstreamDown, UpstreamTimeout
 from providers.base import Call, Timeouts
 from providers.connect import FORMS
 from providers.engine import tls
 from providers.http import Account, send
-from tests.conftest import ROOT, until
+from tests.conftest import ROOT, environment, until
 from tests.frames import chat_body, said
 from tests.upstreams import OpenAIUpstream, certificate
 from tests.upstreams.answers import TEXTS
@@ -502,3 +506,85 @@ def test_who_has_no_socks_proxy_does_not_load_the_library() -> None:
         "sys.exit('python_socks' in sys.modules)",
     ]
     subprocess.run([sys.executable, "-c", "\n".join(lines)], cwd=ROOT, check=True, timeout=20)
+
+
+# HTTPS_PROXY and its like
+
+
+def test_the_environments_proxy_leads_to_providers(
+    upstream: OpenAIUpstream, app_with: Callable[..., Any], tmp_path: Path
+) -> None:
+    with Proxy(http("me:secret-of-mine")) as proxy:
+        address = f"http://upstream.invalid:{upstream.port}/v1"
+        settings = {"OPENAI_BASE_URL": address, "OPENAI_API_KEY": upstream.key}
+        client = app_with(**settings, HTTP_PROXY=proxy.url("http", "me:secret-of-mine"))
+        assert client.post("/v1/chat/completions", json=chat_body()).status_code == 200
+        assert proxy.asked == [("upstream.invalid", upstream.port)]
+        bare = proxy.url("http", "me:secret-of-mine").removeprefix("http://")
+        file = tmp_path / "models.yaml"
+        file.write_text(f"providers: {{lab: {{base_url: '{address}', api_key: '{upstream.key}'}}}}\n")
+        client = app_with(MODELS_FILE=file, all_proxy=bare)
+        assert client.post("/v1/chat/completions", json=chat_body()).status_code == 200
+        assert len(proxy.asked) == 2
+
+
+def test_what_is_on_this_machine_needs_no_proxy(upstream: OpenAIUpstream, app_with: Callable[..., Any]) -> None:
+    for host in ("127.0.0.1", "localhost"):
+        address = upstream.base_url.replace("127.0.0.1", host)
+        settings = {"OPENAI_BASE_URL": address, "OPENAI_API_KEY": upstream.key}
+        client = app_with(**settings, HTTP_PROXY="http://proxy.invalid:3128", ALL_PROXY="http://proxy.invalid:3128")
+        assert client.post("/v1/chat/completions", json=chat_body()).status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("url", "variables", "expected"),
+    [
+        ("https://a.com/v1", {"HTTPS_PROXY": "p:1"}, "HTTPS_PROXY"),
+        ("https://a.com/v1", {"HTTP_PROXY": "p:1"}, ""),
+        ("http://a.com/v1", {"HTTP_PROXY": "p:1", "ALL_PROXY": "q:1"}, "HTTP_PROXY"),
+        ("https://a.com/v1", {"HTTP_PROXY": "p:1", "ALL_PROXY": "q:1"}, "ALL_PROXY"),
+        ("https://a.com/v1", {"HTTPS_PROXY": "p:1", "https_proxy": "q:1"}, "https_proxy"),
+        *(
+            (url, {"HTTPS_PROXY": "p:1", "NO_PROXY": listed}, expected)
+            for url, listed, expected in (
+                ("https://api.a.com/v1", "a.com", ""),
+                ("https://api.a.com/v1", ".a.com", ""),
+                ("https://api.a.com/v1", "b.com, A.COM", ""),
+                ("https://ba.com/v1", "a.com", "HTTPS_PROXY"),
+                ("https://a.com/v1", "*", ""),
+                ("https://a.com/v1", "a.com:443", ""),
+                ("https://a.com:8443/v1", "a.com:443", "HTTPS_PROXY"),
+                ("https://10.1.2.3/v1", "10.0.0.0/8", ""),
+                ("https://11.1.2.3/v1", "10.0.0.0/8", "HTTPS_PROXY"),
+                ("https://[fd00::5]:9/v1", "fd00::/8", ""),
+                ("https://a.com/v1", "no/network,,", "HTTPS_PROXY"),
+                ("https://127.0.0.9/v1", "", ""),
+                ("https://[::1]/v1", "", ""),
+                ("https://lab.localhost/v1", "", ""),
+            )
+        ),
+    ],
+)
+def test_which_variable_leads_where(url: str, variables: dict[str, str], expected: str) -> None:
+    assert variable_for(url, variables) == expected
+
+
+def test_a_providers_own_proxy_goes_before_the_environments(tmp_path: Path) -> None:
+    file = tmp_path / "models.yaml"
+    file.write_text("providers: {groq: {proxy: 'http://own:1'}}\n")
+    keys = {"GROQ_API_KEY": "k", "XAI_API_KEY": "k", "OCI_REGION": "eu-frankfurt-1", "AWS_PROFILE": "p"}
+    agent = {"AGENT_ID": "A", "AGENT_ALIAS_ID": "B", "AWS_REGION": "eu-central-1"}
+    settings = environment(**keys, **agent, MODELS_FILE=file, HTTPS_PROXY="http://p:1", NO_PROXY="amazonaws.com")
+    found = furnish(Settings.load(settings)).catalogue.snapshot.entries
+    assert found["groq"].options["proxy"] == "http://own:1"
+    assert found["xai"].options["proxy"] == found["oci"].options["proxy"] == "http://p:1"
+    assert found["bedrock"].options["account"]["proxy"] == found["bedrock-models"].options["account"]["proxy"] == ""
+
+
+@pytest.mark.parametrize("proxy", ["https://me:hidden-away@p:1", "p", "socks9://p:1", "http://p"])
+def test_an_environments_proxy_that_cannot_be_used_stops_the_start(proxy: str) -> None:
+    with pytest.raises(SettingError, match="HTTPS_PROXY") as caught:
+        furnish(Settings.load(environment(HTTPS_PROXY=proxy, OPENAI_API_KEY="k")))
+    assert FORMS in str(caught.value)
+    assert "hidden-away" not in str(caught.value)
+    assert furnish(Settings.load(environment(HTTPS_PROXY=proxy))).catalogue.default == "demo"

@@ -18,7 +18,9 @@ import pytest
 from dotenv import dotenv_values
 
 import errors
+from app import furnish
 from config import Settings, documented
+from dispatch.environment import from_environment
 from providers.vendors import VENDORS, Vendor
 from tests.conftest import ROOT, environment
 
@@ -103,15 +105,59 @@ def test_env_example_sets_nothing_and_spells_the_defaults_as_they_are_read():
 
 def test_readme_writes_no_setting_that_does_not_exist():
     vendors = "|".join(vendor.variable for vendor in VENDORS)
-    known = {"ENV_FILE"}
+    known = {"ENV_FILE", "HTTPS_PROXY", "HTTP_PROXY", "ALL_PROXY", "NO_PROXY"}
     for each in documented():
         known |= {each.name.upper(), *each.metadata["also"], *each.metadata["choices"]}
-    others = "AZURE_OPENAI_(API_KEY|ENDPOINT)|OCI_(API_KEY|MODEL)|AWS_[A-Z_]+|BEDROCK_MODELS_MODEL"
+    others = "AZURE_OPENAI_(API_KEY|ENDPOINT)|AWS_[A-Z_]+"
     upstream = re.compile(rf"({vendors})_(API_KEY|BASE_URL|MODEL)|{others}")
     for paper in PAPERS:
         names = set(re.findall(r"\b[A-Z]{2,}_[A-Z_]+\b", read(paper)))
         wrong = [name for name in names - known if not upstream.match(name)]
         assert not wrong, f"{paper} names settings that do not exist: {wrong}"
+
+
+class Recorder(dict[str, str]):
+    """An environment that remembers what it was asked for."""
+
+    def __init__(self, values: dict[str, str]) -> None:
+        super().__init__(values)
+        self.asked: set[str] = set()
+
+    def get(self, name: str, default: Any = None) -> Any:
+        self.asked.add(name)
+        return super().get(name, default)
+
+    def __getitem__(self, name: str) -> str:
+        self.asked.add(name)
+        return super().__getitem__(name)
+
+    def __contains__(self, name: object) -> bool:
+        self.asked.add(str(name))
+        return super().__contains__(name)
+
+
+def test_what_the_code_reads_besides_is_in_both():
+    """Everything that the sources ask the environment for, with nothing set and with all that leads further."""
+    keys = {f"{vendor.variable}_{kind}": "x" for vendor in VENDORS for kind in ("API_KEY",)}
+    addresses = {f"{vendor.variable}_BASE_URL": "http://h/v1" for vendor in VENDORS}
+    asked: set[str] = set()
+    for values in ({}, keys, {**keys, **addresses}, {"AWS_PROFILE": "p"}, {"HTTPS_PROXY": "p:1", "HTTP_PROXY": "p:1"}):
+        variables = Recorder(values)
+        clouds = {**Settings().clouds, "agent_id": "A", "agent_alias_id": "B", "oci_region": "r"}
+        from_environment(variables, demo_pace_ms=0, clouds=clouds)
+        asked |= variables.asked
+    assert {"OPENAI_MODEL", "AZURE_OPENAI_ENDPOINT", "AWS_PROFILE", "NO_PROXY"} <= asked
+    upper = {name for name in asked if name.isupper()}
+    uncommented = set(re.findall(r"^#([A-Z][A-Z0-9_]*)=", read(".env.example"), re.MULTILINE))
+    spelt = set(re.findall(r"\b[A-Z][A-Z0-9_]*\b", read(".env.example")))
+    assert upper <= spelt, f".env.example lacks {sorted(upper - spelt)}"
+    vendors = {f"{vendor.variable}_{kind}" for vendor in VENDORS for kind in ("API_KEY", "BASE_URL", "MODEL")}
+    lacking = [name for name in upper - vendors if not re.search(rf"`{name}\b", read("README.md"))]
+    platforms = [name for name in lacking if name.startswith(("AWS_ENDPOINT_URL_", "AWS_CONTAINER_"))]
+    assert sorted(lacking) == sorted(platforms), f"README lacks {lacking}"
+    settings = {each.name.upper() for each in documented()}
+    foreign = uncommented - upper - settings
+    assert not {name for name in foreign if not name.startswith("AWS_")}, f"nobody reads {foreign}"
 
 
 # providers
@@ -212,6 +258,16 @@ def test_the_demo_answers_the_examples_as_readme_says(app_with):
     answer = client.post(stream[0], data=stream[1])
     assert frames(answer.text) == frames(printed), answer.text
     assert printed.rstrip().endswith("data: [DONE]")
+
+
+def test_the_recipes_behind_a_voice_platform_lead_where_they_say():
+    recipes = [dict(dotenv_values(stream=StringIO(text))) for text in blocks("sh") if "MODEL_ALIASES" in text]
+    assert {each["PROVIDER_NAME"] for each in recipes} == {"oci", "bedrock-models"}
+    model = next(json.loads(text) for text in blocks("json") if '"think"' in text)["think"]["provider"]["model"]
+    for each in recipes:
+        (target,) = furnish(Settings.load(environment(**each))).catalogue.route(model).targets
+        assert target.provider.name == each["PROVIDER_NAME"]
+        assert f"{model}={target.provider.name}/{target.model}" == each["MODEL_ALIASES"]
 
 
 def test_the_error_is_as_readme_says(app_with):

@@ -3,6 +3,7 @@
 import subprocess
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -342,3 +343,48 @@ def test_no_provider_is_loaded_before_it_is_used() -> None:
     assert not kinds & set(modules_after("", OPENAI_API_KEY="k"))
     assert not kinds & set(modules_after("app.test_client().get('/v1/providers')", OPENAI_API_KEY="k"))
     assert kinds & set(modules_after(chat)) == {"providers.demo"}
+
+
+# MODEL_ALIASES
+
+
+def test_other_names_without_a_file(app_with: Callable[..., Any]) -> None:
+    aliases = "gpt-4o-mini=groq/llama-3.3-70b-versatile,gpt-4o=meta.llama-3.3-70b-instruct,fast=gpt-4.1,d=demo/x"
+    where = catalogue("openai", MODEL_ALIASES=aliases, OPENAI_API_KEY="k", GROQ_API_KEY="k", OCI_REGION="r-1")
+    found = {name: where.route(name).targets[0] for name in ("gpt-4o-mini", "gpt-4o", "fast", "d")}
+    assert {name: (each.provider.name, each.model) for name, each in found.items()} == {
+        "gpt-4o-mini": ("groq", "llama-3.3-70b-versatile"),
+        "gpt-4o": ("oci", "meta.llama-3.3-70b-instruct"),
+        "fast": ("openai", "gpt-4.1"),
+        "d": ("demo", "x"),
+    }
+    assert found["gpt-4o-mini"].public_name == "gpt-4o-mini"
+    assert asked(where, "gpt-4.1") == ("openai", "gpt-4.1"), "other names are as they were"
+    client = app_with(MODEL_ALIASES="mine=demo/x")
+    assert "mine" in [each["id"] for each in client.get("/v1/models").get_json()["data"]]
+    answer = client.post(
+        "/v1/chat/completions", json={"model": "mine", "messages": [{"role": "user", "content": "hi"}]}
+    )
+    assert answer.get_json()["model"] == "mine"
+
+
+def test_another_name_for_what_is_not_configured_says_what_it_needs() -> None:
+    where = catalogue(MODEL_ALIASES="gpt-4o-mini=groq/llama", OPENAI_API_KEY="k")
+    with pytest.raises(InvalidRequest, match="it needs GROQ_API_KEY"):
+        where.route("gpt-4o-mini")
+
+
+def test_the_file_goes_before_other_names_and_may_be_meant_by_them(tmp_path: Path) -> None:
+    file = tmp_path / "models.yaml"
+    file.write_text(
+        "providers: {lab: {base_url: 'http://lab/v1'}}\n"
+        "models: [{name: a, provider: lab, model: its-a}, {name: b, provider: lab}]\n"
+    )
+    where = catalogue(MODELS_FILE=file, MODEL_ALIASES="b=openai/gpt-4o,c=a,d=lab/e", OPENAI_API_KEY="k")
+    assert [where.route(name).targets[0].model for name in "bcd"] == ["b", "its-a", "e"]
+
+
+@pytest.mark.parametrize("aliases", ["gpt-4o", "=openai/x", "a=", "a b=openai/x", "a=openai/x,a=openai/y"])
+def test_other_names_that_make_no_sense(aliases: str) -> None:
+    with pytest.raises(SettingError, match="MODEL_ALIASES"):
+        catalogue(MODEL_ALIASES=aliases)

@@ -97,6 +97,40 @@ def test_python_app_py(tmp_path: Path) -> None:
         assert post(port, "{")[0] == 400
 
 
+@pytest.mark.parametrize("command", [GUNICORN, ("app.py",)], ids=["gunicorn", "app.py"])
+def test_a_port_in_use_is_one_sentence(command: tuple[str, ...]) -> None:
+    """At once: gunicorn by itself tries for five seconds, and names no setting."""
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        port = other.getsockname()[1]
+        said = fails_to_start(*command, PORT=port)
+    assert said.startswith(f"Thinkline cannot start. PORT is {port}, where another program listens already")
+
+
+def test_an_address_that_is_not_here_is_one_sentence() -> None:
+    said = fails_to_start(*GUNICORN, HOST="192.0.2.1", API_KEY="my-own-key")
+    assert said.startswith("Thinkline cannot start. HOST is '192.0.2.1', where this program cannot listen")
+
+
+@pytest.mark.parametrize(
+    ("settings", "warned"),
+    [
+        ({}, ""),
+        ({"API_KEY": "my-own-key"}, "API_KEY is set"),
+        ({"HOST": "0.0.0.0", "ALLOW_ANONYMOUS": "true"}, "others can reach that address"),
+        ({"API_KEY": "my-own-key", "PROVIDER_NAME": "demo"}, ""),
+        ({"API_KEY": "my-own-key", "OPENAI_API_KEY": "k", "OPENAI_BASE_URL": "http://127.0.0.1:9/v1"}, ""),
+    ],
+    ids=["alone", "a key", "another address", "chosen", "a provider"],
+)
+def test_the_start_warns_where_strangers_would_hear_the_demo(
+    serve: Callable[..., Served], settings: dict[str, str], warned: str
+) -> None:
+    log = serve(**settings).log()
+    lines = [line for line in log.splitlines() if " WARNING " in line]
+    assert len(lines) == bool(warned), lines
+    assert warned in "".join(lines)
+
+
 @pytest.mark.parametrize("arguments", [(), ("--bind", "0.0.0.0:0"), ("--bind", "127.0.0.1:0", "--bind", "0.0.0.0:0")])
 def test_a_public_address_without_a_key_refuses_to_start(arguments: tuple[str, ...]) -> None:
     """R9: also one that came by --bind."""

@@ -34,6 +34,7 @@ MAY_IMPORT: Mapping[str, str] = {
     "schemas.*": "schemas.* events errors",
     "dispatch": "",
     "dispatch.*": "dispatch.* providers providers.base providers.vendors events errors",
+    "dispatch.proxies": "dispatch.addresses providers.connect",
     "dispatch.models_file": "dispatch.* providers providers.base providers.connect providers.vendors schemas.catalogue",
     "providers": "providers.base",
     # A vendor's file: the means, and no other vendor's.
@@ -101,7 +102,12 @@ MAY_IMPORT: Mapping[str, str] = {
         "providers.sse providers.translate events errors"
     ),
     # Tools beside the house.
-    "doctor": "app config logs views.* dispatch.* providers providers.* events errors",
+    "doctor": "tools.doctor.*",
+    "tools": "",
+    "tools.doctor": "",
+    "tools.doctor.*": (
+        "tools.doctor.* app config logs dispatch.* providers providers.base providers.vendors events errors"
+    ),
     "test_streaming": "config streamcheck streamcheck.*",
     "streamcheck": "",
     "streamcheck.*": "streamcheck.*",
@@ -116,7 +122,6 @@ ENVIRONMENT = {"config"}
 MOST_LINES = 300
 LONGER: Mapping[str, str] = {
     "config.py": "a list of settings, of a few lines each",
-    "doctor.py": "one tool, with its table of what may be wrong",
     "events.py": "what is asked and what is said, as values of a few lines each",
 }
 """Files that may be longer, each with the reason."""
@@ -232,9 +237,9 @@ def test_the_arrows_of_the_corridor() -> None:
         assert never not in arrows, never
     schemas = {each.importer for each in all_imports() if each.imported.startswith("schemas.")}
     assert {each for each in schemas if each.startswith("dispatch.")} <= {"dispatch.models_file"}
-    assert {one for one, other in arrows if other == "views"} <= {"app", "doctor", "gunicorn"}
-    assert {one for one, other in arrows if other == "logs"} <= {"app", "gunicorn", "doctor"}
-    assert {one for one, other in arrows if other == "config"} <= {"app", "gunicorn", "doctor", "test_streaming"}
+    assert {one for one, other in arrows if other == "views"} <= {"app", "gunicorn"}
+    assert {one for one, other in arrows if other == "logs"} <= {"app", "gunicorn", "tools"}
+    assert {one for one, other in arrows if other == "config"} <= {"app", "gunicorn", "tools", "test_streaming"}
     assert not {other for one, other in arrows if one in ("events", "errors", "config", "logs")}
     assert {one for one, other in arrows if other in ("tests", "bench", "streamcheck")} <= {"bench", "test_streaming"}
 

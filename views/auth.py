@@ -95,8 +95,9 @@ def _host_name(address: str) -> str:
 
 
 def _key(environ: Mapping[str, Any]) -> str:
-    """The key as it was sent: a bearer token, or x-api-key."""
-    authorization: str = environ.get("HTTP_AUTHORIZATION", "")
+    """The key as it was sent: a bearer token, x-api-key, api-key as at Azure, or Authorization without a scheme."""
+    authorization: str = environ.get("HTTP_AUTHORIZATION", "").strip(" \t")
     scheme, _, token = authorization.partition(" ")
-    key: str = token if scheme.lower() == "bearer" and token.strip() else environ.get("HTTP_X_API_KEY", "")
-    return key.strip(" \t")
+    bearer, bare = (token, "") if scheme.lower() == "bearer" else ("", authorization)
+    sent = (bearer, environ.get("HTTP_X_API_KEY", ""), environ.get("HTTP_API_KEY", ""), bare)
+    return next((key for each in sent if (key := each.strip(" \t"))), "")

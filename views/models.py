@@ -23,4 +23,5 @@ def model(incoming: Incoming, identifier: str) -> Response:
 
 
 def _row(model: Model) -> dict[str, Any]:
-    return {"id": model.id, "object": "model", "created": model.created, "owned_by": model.owned_by}
+    row = {"id": model.id, "object": "model", "created": model.created, "owned_by": model.owned_by}
+    return {**row, "description": model.description} if model.description else row

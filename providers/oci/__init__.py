@@ -105,6 +105,12 @@ class OCI(Provider):
                 return super().models(call)  # a GenAI API key is all there is, and it lists nothing
             raise
 
+    def check(self, call: Call) -> str:
+        """One region or compartment that is refused is no small matter, though others have lists."""
+        if self.directory.failures:
+            raise self.directory.failures[0]
+        return "" if self.directory.asked else "not asked: OCI_API_KEY alone lists nothing, so nor was OCI_COMPARTMENT"
+
     def _format(self, target: Target) -> str:
         """The API style: as models.yaml has it, else by the family; with an API key, OpenAI's for whoever speaks it."""
         if target.details.get("type") == "datascience":

@@ -62,6 +62,9 @@ class Directory:
     def __init__(self, service: Service, places: Sequence[tuple[str, str]] = ()) -> None:
         self._service = service
         self._places = places
+        self.failures: list[ProxyError] = []
+        """What kept a place's list away the last time."""
+        self.asked = False
         self._found: Mapping[str, Found] = {}
         self._look_again = 0.0
 
@@ -78,8 +81,9 @@ class Directory:
         jobs = [("models", place) for place in regions.values()] + [("endpoints", place) for place in places]
         with ThreadPoolExecutor(len(jobs), thread_name_prefix="oci-models") as pool:
             heard = list(pool.map(lambda job: awaited(self._rows(job[0], job[1], call)), jobs))
+        self.asked = True
         models, found = merged(zip(jobs, heard, strict=True), time())
-        errors = [each.error for each in heard if each.error is not None]
+        self.failures = errors = [each.error for each in heard if each.error is not None]
         if errors and not models:
             raise errors[0]
         for error in errors:

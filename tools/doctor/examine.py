@@ -1,0 +1,80 @@
+"""All that the doctor looks at, in the order in which it is shown."""
+
+import os
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from functools import partial
+from time import monotonic
+
+from app import furnish
+from config import SettingError, Settings
+from dispatch.catalogue import Catalogue
+from dispatch.model_list import Limits, ModelList
+from dispatch.proxies import proxy_for
+from dispatch.snapshot import Snapshot
+from tools.doctor.finding import Finding, without
+from tools.doctor.machine import address, callers, machine, sessions
+from tools.doctor.names import half_set, misspelt, placeholders
+from tools.doctor.upstreams import ask, model
+from tools.doctor.where import models_file_and_lines
+
+AT_ONCE = 32
+
+
+def examine(settings: Settings, seconds: float) -> list[Finding]:
+    """Everything, in the order in which it is shown. Raises SettingError."""
+    file, where = models_file_and_lines(settings)
+    catalogue, lost = _catalogue(settings, usable=file.state == "ok")
+    listed = _model_list(settings, catalogue, seconds)
+    snapshot = catalogue.snapshot
+    with ThreadPoolExecutor(AT_ONCE) as pool:
+        asked = dict(pool.map(lambda each: (each.name, ask(catalogue, each, where, seconds)), snapshot.available()))
+    findings = [Finding("settings", "ok", "can be read"), callers(settings), address(settings), *machine(settings)]
+    findings.append(sessions(settings, seconds))
+    findings += [*half_set(settings, snapshot, where), *misspelt(settings), *placeholders(settings)]
+    findings += [file, *listed, lost or _default(settings, snapshot), *(finding for finding, _ in asked.values())]
+    aliases = [text.partition("=")[0] for text in settings.model_aliases]
+    findings += [model(name, snapshot, asked, where) for name in dict.fromkeys([*where.rows, *aliases])]
+    missing = {entry.name: entry.missing for entry in snapshot.entries.values() if entry.missing}
+    others = [name + f" (needs {it})" * (("providers", name) in where.lines) for name, it in missing.items()]
+    findings.append(Finding("others", "ok", f"not configured: {', '.join(others) or 'none'}"))
+    secrets = {str(entry.options.get("api_key", "")) for entry in snapshot.entries.values()}
+    return [without(each, {*secrets, *settings.keys.values(), settings.model_list_auth_token}) for each in findings]
+
+
+def _catalogue(settings: Settings, *, usable: bool) -> tuple[Catalogue, Finding | None]:
+    settings = settings if usable else replace(settings, models_file=os.devnull)
+    try:
+        return furnish(settings).catalogue, None
+    except SettingError as error:
+        lost = Finding("default", "fail", str(error), "mend PROVIDER_NAME" if usable else "mend the models file first")
+        return furnish(replace(settings, provider_name="")).catalogue, lost
+
+
+def _model_list(settings: Settings, catalogue: Catalogue, seconds: float) -> list[Finding]:
+    if not settings.model_list_url:
+        return []
+    url, token, started = settings.model_list_url, settings.model_list_auth_token, monotonic()
+    source = ModelList(
+        url,
+        token,
+        on_change=partial(catalogue.replace, "list"),
+        proxy=proxy_for(url, settings.variables),
+        limits=Limits(seconds, seconds, seconds),
+    )
+    try:
+        source.refresh_once()
+        problem = source.problem
+    except ValueError as error:
+        problem = str(error)
+    mend = "mend MODEL_LIST_URL or MODEL_LIST_AUTH_TOKEN" if problem else ""
+    state, detail = ("fail", f"{url}: {problem}") if problem else ("ok", url)
+    return [Finding("model list", state, detail, mend, round((monotonic() - started) * 1000))]
+
+
+def _default(settings: Settings, snapshot: Snapshot) -> Finding:
+    name, chosen = snapshot.default, settings.provider_name
+    if snapshot.entries[name].kind == "demo" and not chosen:
+        mend = "for a real provider, put a line such as OPENAI_API_KEY=sk-... into .env"
+        return Finding("default", "warn", f"{name}, which is built in: no other provider is configured", mend)
+    return Finding("default", "ok", f"{name}, {'as PROVIDER_NAME says' if chosen else 'the first that is configured'}")

@@ -1,0 +1,82 @@
+"""What is on this machine: who may call, where it listens, what it may write, and the store for sessions."""
+
+import os
+import socket
+import threading
+from importlib.util import find_spec
+from queue import Empty, SimpleQueue
+from time import monotonic
+
+from config import ROOT, SettingError, Settings, is_this_machine
+from dispatch.state import RedisState
+from tools.doctor.finding import Finding
+
+FEW_THREADS = 8
+SERVERS = ("redis://", "rediss://", "unix://")
+
+
+def callers(settings: Settings) -> Finding:
+    """Who is served."""
+    try:
+        settings.guard(settings.host)
+    except SettingError as error:
+        return Finding("callers", "fail", str(error).partition(". ")[0], "set API_KEY to a secret of your own")
+    if settings.keys:
+        return Finding("callers", "ok", f"those who send a key ({len(settings.keys)} set)")
+    if settings.allow_anonymous:
+        return Finding("callers", "warn", "everybody, without a key", "set API_KEY, and unset ALLOW_ANONYMOUS")
+    return Finding("callers", "ok", "this machine alone, as no key is set; nobody through a tunnel or a proxy")
+
+
+def address(settings: Settings) -> Finding:
+    """Whether the address is this machine's. At any port, as its own may be served already."""
+    family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
+    try:
+        socket.create_server((settings.host, 0), family=family).close()  # at any port: its own may be served already
+    except (OSError, UnicodeError) as error:
+        return Finding("address", "fail", f"{settings.address}: {error}", "mend HOST")
+    return Finding("address", "ok", settings.address + ", this machine's own" * is_this_machine(settings.host))
+
+
+def machine(settings: Settings) -> list[Finding]:
+    """What the service finds here: threads, gunicorn, folders."""
+    folder = ROOT / settings.data_dir
+    there = next(path for path in (folder, *folder.parents) if os.access(path, os.F_OK))
+    kept = there.is_dir() and os.access(there, os.W_OK | os.X_OK)
+    missed = "fail" if settings.model_list_url else "warn"  # nothing but the list is kept there
+    usual = f"{settings.threads} in each worker; workers: {settings.workers}"
+    few = ("warn", f"{settings.threads}: further callers wait", "raise THREADS (256 is usual)")
+    data = f"in {settings.data_dir}" + ", which will be made" * (there != folder)
+    checks = (
+        ("threads", settings.threads >= FEW_THREADS, usual, few),
+        ("gunicorn", find_spec("gunicorn"), "is installed", ("fail", "is missing", "pip install -r requirements.txt")),
+        ("data", kept, data, (missed, f"{str(there)!r} is no folder that can be written to", "mend DATA_DIR")),
+    )
+    found = [Finding(what, "ok", good) if fine else Finding(what, *bad) for what, fine, good, bad in checks]
+    return [*found, Finding("log", "ok", "on stderr" + f" and in {settings.log_file}" * bool(settings.log_file))]
+
+
+def sessions(settings: Settings, seconds: float) -> Finding:
+    """The store in STATE_URL. A file is only opened by those who serve."""
+    if not settings.state_url.startswith(SERVERS):
+        return Finding("sessions", "ok", f"kept in a file ({'STATE_URL' if settings.state_url else 'DATA_DIR'})")
+    store, results = RedisState(settings.state_url), SimpleQueue[Exception | None]()
+
+    def try_it() -> None:
+        try:
+            store.check()
+            results.put(None)
+        except Exception as error:  # noqa: BLE001 - whatever it raises is what is told
+            results.put(error)
+
+    started = monotonic()
+    threading.Thread(target=try_it, daemon=True).start()  # it may send a byte at a time
+    try:
+        error = results.get(timeout=seconds)
+        trouble = f"{type(error).__name__}: {error}" if error else ""
+    except Empty:
+        trouble = f"no answer within {seconds:g} s"
+    spent = round((monotonic() - started) * 1000)
+    if trouble:
+        return Finding("sessions", "fail", f"kept in Redis: {trouble}", "mend STATE_URL, or start Redis there", spent)
+    return Finding("sessions", "ok", "kept in Redis, which can be written to", "", spent)

@@ -1,0 +1,118 @@
+"""What the names and values of settings give away: halves of a pair, slips of the pen, examples that were copied."""
+
+import re
+from collections.abc import Iterator
+from difflib import get_close_matches
+
+from botocore.configprovider import BOTOCORE_DEFAUT_SESSION_VARIABLES as AMAZONS
+
+from config import ROOT, Settings, documented
+from dispatch.aws import SIGNS
+from dispatch.snapshot import Snapshot
+from dispatch.yaml_lines import VARIABLE
+from providers.vendors import VENDORS
+from tools.doctor.finding import Finding
+from tools.doctor.where import Where
+
+PAIRS = (
+    ("AGENT_ID", "AGENT_ALIAS_ID"),
+    ("AGENT_ALIAS_ID", "AGENT_ID"),
+    ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"),
+    ("AWS_SECRET_ACCESS_KEY", "AWS_ACCESS_KEY_ID"),
+    ("AWS_SESSION_TOKEN", "AWS_ACCESS_KEY_ID"),
+    ("MODEL_LIST_AUTH_TOKEN", "MODEL_LIST_URL"),
+)
+"""The first is nothing without the second."""
+
+NEAR, SHORT = 0.8, 7
+KINDS = (
+    (re.compile(r"_?(SECRET_|ACCESS_)?(API_?)?(KEY|TOKEN)$"), "_API_KEY"),
+    (re.compile(r"_?(API_?)?(BASE|URL|HOST|ENDPOINT|ADDRESS|SERVER)(_URL)?$"), "_BASE_URL"),
+    (re.compile(r"_?(DEFAULT_)?MODEL(_NAME|_ID)?$"), "_MODEL"),
+)
+"""How others call what is NAME_API_KEY, NAME_BASE_URL and NAME_MODEL here."""
+STEMS = {"GOOGLE": "GEMINI", "CLAUDE": "ANTHROPIC", "GROK": "XAI", "OPEN_AI": "OPENAI", "AZURE_OPENAI": "AZURE"}
+
+PLACEHOLDER = re.compile(
+    r"<.*>|\[.*\]|\W+|.*\.\.\.|.*\bx{4,}|.*\.\.a{4,}|(.*[-_ ])?your\b.*|(.*[-_ ])?your[-_].*"
+    r"|(change|replace|insert|fill)[-_ ]?(me|this|it|in).*|todo|placeholder",
+    re.IGNORECASE,
+)
+SECRET = re.compile(r"(.*_)?API_KEYS?|AWS_(ACCESS_KEY_ID|SECRET_ACCESS_KEY|SESSION_TOKEN|BEARER_TOKEN_BEDROCK)")
+OTHERS = ("MODEL_LIST_AUTH_TOKEN", "OCI_COMPARTMENT", "AGENT_ID", "AGENT_ALIAS_ID")
+
+
+def half_set(settings: Settings, snapshot: Snapshot, where: Where) -> Iterator[Finding]:
+    """Of what counts together, one is set and the other is not."""
+    given = settings.variables
+    for one, other in PAIRS:
+        if one in given and other not in given:
+            yield Finding(f"setting {one}", "fail", f"is set, but {other} is not", f"set {other}, or unset {one}")
+    for vendor in VENDORS:
+        entry, stem = snapshot.entries[vendor.name], vendor.variable
+        names = [f"{stem}_API_KEY", f"{stem}_BASE_URL", *vendor.also[0], *vendor.also[1], f"{stem}_MODEL"]
+        found = [name for name in names if name in given]
+        if entry.missing and found and ("providers", vendor.name) not in where.lines:
+            state = "warn" if found == [f"{stem}_MODEL"] else "fail"
+            mend = f"set {entry.missing}, or unset {found[0]}"
+            yield Finding(f"setting {found[0]}", state, f"is set, but {entry.missing} is not", mend)
+
+
+def misspelt(settings: Settings) -> Iterator[Finding]:
+    """Names that nobody reads, and that are nearly those of a setting."""
+    known = _known(settings)
+    plain = {_plain(name): name for name in known}
+    for name in sorted(settings.variables.keys() - known - _read_by_amazon()):
+        close = get_close_matches(name.upper(), known, n=1, cutoff=NEAR) if len(name) >= SHORT else []
+        meant = plain.get(_plain(name)) or _usual(name.upper(), known) or (close[0] if close else "")
+        if meant:
+            yield Finding(f"setting {name}", "warn", "is set, but nobody reads it", f"{meant} may be meant")
+
+
+def placeholders(settings: Settings) -> Iterator[Finding]:
+    """Values that stand in an example for one of your own."""
+    for name, value in settings.variables.items():
+        if not (SECRET.fullmatch(name) or name in OTHERS):
+            continue
+        values = [each.rpartition(":")[2] for each in value.split(",")] if name.endswith("KEYS") else [value]
+        if any(PLACEHOLDER.fullmatch(each.strip()) for each in values):
+            yield Finding(f"setting {name}", "fail", "is an example's, and not one of your own", f"replace {name}")
+
+
+def _known(settings: Settings) -> set[str]:
+    """The variables that something reads: also those that the models file names."""
+    names = {"ENV_FILE"}
+    for each in documented():
+        names |= {each.name.upper(), *each.metadata["also"]}
+    for vendor in VENDORS:
+        names |= {f"{vendor.variable}_{kind}" for kind in ("API_KEY", "BASE_URL", "MODEL")}
+        names |= {*vendor.also[0], *vendor.also[1]}
+    names |= {*SIGNS, "AWS_REGION", *(name for pair in PAIRS for name in pair)}
+    names |= {f"{kind}_PROXY" for kind in ("HTTP", "HTTPS", "ALL", "NO")}
+    names |= {f"{kind}_proxy" for kind in ("http", "https", "all", "no")}
+    try:
+        text = (ROOT / settings.models_file).read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError):  # which is a finding of its own
+        text = ""
+    return names | {found[1] for found in VARIABLE.finditer(text)}
+
+
+def _read_by_amazon() -> set[str]:
+    names: set[str] = set()
+    for _, variables, *_ in AMAZONS.values():
+        names |= {variables} if isinstance(variables, str) else {*(variables or ())}
+    return names
+
+
+def _plain(name: str) -> str:
+    return re.sub(r"[^A-Z0-9]", "", name.upper())
+
+
+def _usual(name: str, known: set[str]) -> str:
+    """What is called OPENAI_API_BASE or GOOGLE_API_KEY elsewhere."""
+    for pattern, kind in KINDS:
+        stem = pattern.sub("", name)
+        meant = STEMS.get(stem, stem) + kind
+        if stem != name and meant in known:
+            return meant
+    return ""

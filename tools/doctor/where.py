@@ -1,0 +1,72 @@
+"""Where things are configured: in a line of the models file, or in a variable."""
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from functools import reduce
+from operator import getitem
+
+from app import furnish
+from config import ROOT, Settings
+from dispatch import models_file
+from dispatch.aws import SIGNS
+from dispatch.entries import Entry
+from dispatch.proxies import variable_for
+from dispatch.yaml_lines import Place, load
+from tools.doctor.finding import Finding
+
+WHAT = {"api_key": "the credentials", "base_url": "the address", "model": "the model"}
+
+
+@dataclass(frozen=True, slots=True)
+class Where:
+    """Where things are configured: in a line of the models file, or in a variable. `rows` are the file's models."""
+
+    file: str
+    upstreams: Mapping[str, str]
+    lines: Mapping[Place, int] = field(default_factory=dict)
+    rows: Mapping[str, int] = field(default_factory=dict)
+
+    def of(self, entry: Entry, option: str) -> str:
+        """What to set for another value of a provider's option."""
+        name, value = entry.name.partition("#")[0], str(entry.options.get(option, ""))
+        if name.startswith("list-"):
+            return "MODEL_LIST_AUTH_TOKEN" if option == "api_key" else "MODEL_LIST_URL"
+        if option == "proxy" and ("providers", name, option) not in self.lines:
+            return variable_for(str(entry.options.get("base_url", "https://")), self.upstreams) or "the proxy"
+        if option not in entry.options:
+            signs = [sign for sign in SIGNS if self.upstreams.get(sign)] if "account" in entry.options else []
+            return signs[0] if signs and option == "api_key" else f"{WHAT[option]} of {name}"
+        stem = name.upper().replace("-", "_")
+        variable = f"{stem}_{option.upper()}"
+        if variable not in self.upstreams:  # a vendor's own SDK may spell it otherwise
+            also = (each for each, given in self.upstreams.items() if each.startswith(stem) and value.startswith(given))
+            variable = next(also, variable)
+        own = None if variable in self.upstreams else self.lines.get(("providers", name))
+        line = self.lines.get(("providers", name, option), own)
+        return f"{option} of {name} ({self.file}, line {line})" if line else variable
+
+    def row(self, name: str) -> str:
+        """Where a model by name is."""
+        return f"{self.file}, line {self.rows[name]}" if name in self.rows else "MODEL_ALIASES"
+
+
+def models_file_and_lines(settings: Settings) -> tuple[Finding, Where]:
+    """The models file, and where things stand in it."""
+    name, path, where = settings.models_file, ROOT / settings.models_file, Where("", settings.upstreams)
+    alone = replace(settings, models_file=os.devnull, model_list_url="", provider_name="")
+    if name == Settings.models_file and not path.exists():
+        return Finding("models file", "ok", f"there is no {name}"), where
+    try:
+        listing = models_file.read(path, settings.variables, furnish(alone).catalogue.snapshot.entries, settings.clouds)
+        data, lines = load(path.read_text(encoding="utf-8"), settings.variables)
+    except ValueError as error:
+        return Finding("models file", "fail", str(error), "mend that line; what follows is without this file"), where
+    parts = {row.name: row.name.partition("/") for row in listing.rows}
+    rows = {name: lines.get(("providers", part[0], "models", part[2]), 1) for name, part in parts.items()}
+    models = data.get("models", []) if isinstance(data, dict) else []
+    rows |= {each["name"]: lines["models", at] for at, each in enumerate(models)}
+    regions = lines.items() if isinstance(data, list) else ()  # seed 001's shape
+    rows |= {reduce(getitem, place, data): line for place, line in regions if place[-1:] == ("name",)}
+    found = Finding("models file", "ok", f"{name}: providers {len(listing.entries)}, models {len(rows)}")
+    return found, Where(name, settings.upstreams, lines, rows)
