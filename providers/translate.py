@@ -7,8 +7,6 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
-import orjson
-
 from errors import InvalidRequest, Unsupported
 from events import ChatRequest, Image
 
@@ -131,18 +129,6 @@ def functions(tools: Sequence[Mapping[str, Any]]) -> list[Json]:
             raise InvalidRequest("It must be a string.", param=f"tools[{at}].function.description")
         declared.append({**function, **{key: tool[key] for key in ("cache_control",) if key in tool}})
     return declared
-
-
-def arguments(call: Mapping[str, Any], where: str) -> Json:
-    """The arguments of an assistant's tool call as an object; {} for an empty text."""
-    given = (call.get("function") or {}).get("arguments")
-    try:
-        value = orjson.loads(given) if isinstance(given, str) and given.strip() else given or {}
-    except orjson.JSONDecodeError:
-        value = None
-    if not isinstance(value, dict):
-        raise InvalidRequest("The arguments of a call must be the JSON text of an object.", param=where)
-    return value
 
 
 def inlined(schema: Any) -> Any:

@@ -42,7 +42,7 @@ MAY_IMPORT: Mapping[str, str] = {
     ),
     "providers.openai_compatible": (
         "providers.base providers.http providers.exchange providers.translate providers.failures providers.chunks "
-        "providers.openai_answer providers.pictures providers.vendors events errors"
+        "providers.history providers.openai_answer providers.pictures providers.vendors events errors"
     ),
     "providers.oci*": (
         "providers.oci.* providers.base providers.http providers.exchange providers.translate providers.turns "
@@ -74,7 +74,8 @@ MAY_IMPORT: Mapping[str, str] = {
         "providers.base providers.http providers.sse providers.translate providers.words events errors"
     ),
     "providers.translate": "errors events",
-    "providers.turns": "providers.translate errors",
+    "providers.history": "",
+    "providers.turns": "providers.history providers.translate errors",
     "providers.claude": "",
     "providers.pictures": (
         "providers.base providers.http providers.exchange providers.failures providers.translate providers.vendors "
