@@ -8,13 +8,15 @@ from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 
 from errors import InvalidRequest
-from providers.translate import Json, arguments, parts, text
+from providers.history import RESULTS, arguments, numbered
+from providers.translate import Json, parts, text
 
 OPENING = "(The user has not spoken yet.)"
 """What the user says where an upstream wants them to speak first, and they have not."""
 GO_ON = "(Go on.)"
 """What the user says where an upstream wants them to speak last, and the assistant has."""
 
+Role = Literal["user", "assistant", "tool"]
 INSTRUCTIONS = ("system", "developer")
 TEXTS = ("text", "input_text", "refusal")
 
@@ -33,10 +35,11 @@ class Turn:
     """One message of a conversation, whichever way it was written; instructions are none.
 
     `at` is the message: `messages[2]`; `parts` stand in its `content`, each with its field: `messages[2].content[0]`.
-    Those that say nothing are left out. A tool's turn `answers` the call of that id, of the function `name`.
+    Those that say nothing are left out. A tool's turn `answers` the call of that id, of the function `name`; another's
+    `name` is the speaker's.
     """
 
-    role: Literal["user", "assistant", "tool"]
+    role: Role | Literal["system", "developer"]
     at: str
     parts: list[tuple[str, Json]]
     calls: tuple[Use, ...] = ()
@@ -54,48 +57,55 @@ def instructions(messages: Sequence[Mapping[str, Any]]) -> list[Json]:
     return told
 
 
-def conversation(messages: Sequence[Mapping[str, Any]]) -> list[Turn]:
-    """The turns of a conversation; empty ones, which say nothing, are left out.
+def conversation(messages: Sequence[Mapping[str, Any]], *, told: bool = False) -> list[Turn]:
+    """The turns of a conversation; empty ones, which say nothing, are left out. With `told`, instructions have their
+    places among them, also empty ones.
 
-    A legacy `function_call` is a call, and a `function` message its result. Results stand directly behind their calls,
-    before what the user has said meanwhile. Raises InvalidRequest for a result that answers no call, a call without
-    its result, and where all turns are empty. Without any turn it is [].
+    What is past is mended first (history.py). A legacy `function_call` is a call, and a `function` message its result.
+    Raises InvalidRequest for a new result that answers no call, a new call without its result, and where all turns are
+    empty. Without any turn it is [].
     """
     turns: list[Turn] = []
     waiting: dict[str, Use] = {}
-    called_at = 0
-    for number, message in enumerate(messages):
+    spoken = ""
+    for number, message in numbered(messages):
         role, at = message["role"], f"messages[{number}]"
         if role in INSTRUCTIONS:
+            turns += [Turn(role, at, _placed(message, at), name=message.get("name") or "")] if told else []
             continue
-        if role in ("tool", "function"):
+        spoken = spoken or at
+        if role in RESULTS:
             use = _answered(message, at, waiting)
-            turns.insert(called_at, Turn("tool", at, _said(message, at), answers=use.id, name=use.name))
-            called_at += 1
+            turns.append(Turn("tool", at, _said(message, at), answers=use.id, name=use.name))
             continue
         said, calls = _said(message, at), tuple[Use, ...]()
         if role == "assistant":
-            _all_answered(waiting)
             calls = tuple(_calls(message, at))
             waiting = {use.id: use for use in calls}
         if said or calls:
-            turns.append(Turn("user" if role == "user" else "assistant", at, said, calls))
-        if calls:
-            called_at = len(turns)
-    _all_answered(waiting)
-    spoken = [at for at, message in enumerate(messages) if message["role"] not in INSTRUCTIONS]
-    if spoken and not turns:
-        raise InvalidRequest("The conversation says nothing: its messages are empty.", param=f"messages[{spoken[0]}]")
+            speaker: Role = "user" if role == "user" else "assistant"
+            turns.append(Turn(speaker, at, said, calls, name=message.get("name") or ""))
+    for use in waiting.values():
+        raise InvalidRequest("A tool call must be followed by a tool message with its result.", param=use.where)
+    if spoken and all(turn.role in INSTRUCTIONS for turn in turns):
+        raise InvalidRequest("The conversation says nothing: its messages are empty.", param=spoken)
     return turns
+
+
+def _placed(message: Mapping[str, Any], at: str) -> list[tuple[str, Json]]:
+    return [(f"{at}.content[{place}]", part) for place, part in enumerate(parts(message.get("content")))]
 
 
 def _said(message: Mapping[str, Any], at: str) -> list[tuple[str, Json]]:
     """The parts that say anything, each with its field: upstreams refuse text that is empty or blank.
 
-    A refusal beside the content is a part too, and a `cache_control` of the whole message is its last part's.
+    A refusal beside the content is a part too, so are the words of a spoken answer in the place of content, and a
+    `cache_control` of the whole message is its last part's.
     """
-    given = [(f"{at}.content[{place}]", part) for place, part in enumerate(parts(message.get("content")))]
+    given = _placed(message, at)
     given += [(at, {"type": "refusal", "refusal": message["refusal"]})] if message.get("refusal") else []
+    if not given and isinstance(spoken := message.get("audio"), dict) and spoken.get("transcript"):
+        given = [(f"{at}.audio", {"type": "text", "text": spoken["transcript"]})]
     said = [(where, part) for where, part in given if part["type"] not in TEXTS or _words(part, where).strip()]
     if said and message.get("cache_control"):
         where, part = said[-1]
@@ -117,10 +127,12 @@ def _calls(message: Mapping[str, Any], at: str) -> Iterable[Use]:
     for place, call in enumerate(given):
         where = f"{at}.tool_calls[{place}]"
         function = call.get("function")
+        if isinstance(custom := call.get("custom"), dict):  # OpenAI's tools of free text, which no other vendor has
+            function = {"name": custom.get("name"), "arguments": {"input": custom.get("input")}}
         name = function.get("name") if isinstance(function, dict) else None
-        if not isinstance(name, str) or not name or not isinstance(call.get("id"), str):
-            raise InvalidRequest("A tool call needs an `id`, and a `function` with a `name`.", param=where)
-        yield Use(call["id"], name, arguments(call, f"{where}.function.arguments"), where)
+        if not isinstance(name, str) or not name:
+            raise InvalidRequest("A tool call needs a `function` with a `name`.", param=where)
+        yield Use(call["id"], name, arguments(function.get("arguments")), where)
 
 
 def _answered(message: Mapping[str, Any], at: str, waiting: dict[str, Use]) -> Use:
@@ -132,11 +144,6 @@ def _answered(message: Mapping[str, Any], at: str, waiting: dict[str, Use]) -> U
     if id_ not in waiting:
         raise InvalidRequest("It answers no call of the assistant's message before it.", param=f"{at}.tool_call_id")
     return waiting.pop(id_)
-
-
-def _all_answered(waiting: Mapping[str, Use]) -> None:
-    for use in waiting.values():
-        raise InvalidRequest("A tool call must be followed by a tool message with its result.", param=use.where)
 
 
 def merged(turns: Iterable[tuple[str, list[Json]]]) -> list[tuple[str, list[Json]]]:

@@ -15,10 +15,11 @@ from errors import Unsupported
 from events import ChatRequest
 from providers import translate
 from providers.base import Target
+from providers.json_schema import inlined
 from providers.oci import answers, common
 from providers.oci.common import Json
 from providers.oci.schema import EMPTY
-from providers.turns import Turn
+from providers.turns import Turn, conversation
 
 TAKEN = common.TAKEN | {"logprobs", "reasoning_effort"}
 """OpenAI's parameters that have a counterpart here."""
@@ -29,7 +30,7 @@ def to_upstream(request: ChatRequest, target: Target, most_tokens: int) -> Json:
     common.one_text(request, target)
     sent: Json = {
         "apiFormat": "COHEREV2",
-        "messages": [_message(role, turn, target) for role, turn, _ in common.conversation(request)],
+        "messages": [_message(turn, target) for turn in conversation(request.messages, told=True)],
         **_tools(request),
         **common.cohere_format(request),
         **common.tuning(request, "stopSequences"),
@@ -43,13 +44,13 @@ def to_upstream(request: ChatRequest, target: Target, most_tokens: int) -> Json:
     return target.rules.apply(sent)
 
 
-def _message(role: str, turn: Turn, target: Target) -> Json:
+def _message(turn: Turn, target: Target) -> Json:
     content = common.contents(turn, partial(_part, target=target))
     sent: Json = {
-        "role": "SYSTEM" if role == "developer" else role.upper(),
+        "role": "SYSTEM" if turn.role == "developer" else turn.role.upper(),
         "content": content if content or turn.calls else [{"type": "TEXT", "text": ""}],
     }
-    if role == "tool":
+    if turn.role == "tool":
         sent["toolCallId"] = turn.answers
     if turn.calls:
         sent["toolCalls"] = [
@@ -79,7 +80,7 @@ def _tools(request: ChatRequest) -> Json:
             "function": {
                 "name": function["name"],
                 "description": function["description"],
-                "parameters": translate.inlined(function.get("parameters") or EMPTY),
+                "parameters": inlined(function.get("parameters") or EMPTY),
             },
         }
         for function in functions

@@ -4,15 +4,15 @@ https://docs.oracle.com/en-us/iaas/api/#/en/generative-ai-inference/20231130/dat
 """
 
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 from errors import InvalidRequest, Unsupported
 from events import ChatRequest
 from providers import translate
 from providers.base import Target
-from providers.turns import INSTRUCTIONS, Turn
-from providers.turns import conversation as turns_of
+from providers.json_schema import inlined
+from providers.turns import Turn
 
 Json = dict[str, Any]
 
@@ -61,23 +61,6 @@ def tuning(request: ChatRequest, stop: str) -> Json:
     if request.stream:
         sent["streamOptions"] = {"isIncludeUsage": True}
     return sent
-
-
-def conversation(request: ChatRequest) -> Iterator[tuple[str, Turn, Mapping[str, Any]]]:
-    """Role, turn and message, in order; those that say nothing are left out. Instructions have their place too."""
-    messages = {f"messages[{number}]": message for number, message in enumerate(request.messages)}
-    turns = turns_of(request.messages)
-    speaking, following = {turn.at for turn in turns}, iter(turns)
-    for at, message in messages.items():
-        if message["role"] in INSTRUCTIONS:
-            yield message["role"], Turn("user", at, _placed(message, at)), message
-        elif at in speaking:
-            turn = next(following)  # it may be another's: late results are early turns
-            yield turn.role, turn, messages[turn.at]
-
-
-def _placed(message: Mapping[str, Any], at: str) -> list[tuple[str, Json]]:
-    return [(f"{at}.content[{place}]", part) for place, part in enumerate(translate.parts(message.get("content")))]
 
 
 def contents(turn: Turn, other: Callable[[Mapping[str, Any], str], Json]) -> list[Json]:
@@ -129,7 +112,7 @@ def cohere_format(request: ChatRequest) -> Json:
     kind, given = translate.wanted_format(request)
     if kind == "text":
         return {}
-    schema = {"schema": translate.inlined(given["schema"])} if given else {}
+    schema = {"schema": inlined(given["schema"])} if given else {}
     return {"responseFormat": {"type": "JSON_OBJECT", **schema}}
 
 

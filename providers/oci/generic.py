@@ -8,6 +8,7 @@ https://docs.oracle.com/en-us/iaas/api/#/en/generative-ai-inference/20231130/dat
 
 import re
 from collections.abc import Mapping
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -17,10 +18,11 @@ from errors import InvalidRequest, Unsupported
 from events import ChatRequest
 from providers import translate
 from providers.base import Target
+from providers.json_schema import inlined
 from providers.oci import answers, common
 from providers.oci.common import Json
 from providers.oci.schema import parameters
-from providers.turns import Turn
+from providers.turns import Turn, conversation
 
 ONE_CALL = re.compile(r"meta\.llama-3")
 """Models that refuse isParallelToolCalls."""
@@ -28,6 +30,10 @@ EFFORTS = {"none": "NONE", "minimal": "MINIMAL", "low": "LOW", "medium": "MEDIUM
 EFFORTS |= {"xhigh": "HIGH", "max": "HIGH"}
 LEVELS = {"low": "LOW", "medium": "MEDIUM", "high": "HIGH"}
 TIERS = {"auto": "AUTO", "default": "DEFAULT", "priority": "PRIORITY"}
+IDS = re.compile(r".{1,40}", re.DOTALL)
+"""OpenAI's models refuse longer ones, which other vendors' calls may have."""
+SILENT: Json = {"type": "text", "text": "."}
+"""What Gemini's assistant says where it only calls."""
 TAKEN = common.TAKEN | {
     "logit_bias", "logprobs", "metadata", "parallel_tool_calls", "prediction", "reasoning_effort", "service_tier",
     "top_logprobs", "verbosity", "web_search_options",
@@ -41,7 +47,7 @@ def to_upstream(request: ChatRequest, target: Target) -> Json:
     translate.only_text_comes_back(request, target.public_name or target.model)
     sent: Json = {
         "apiFormat": "GENERIC",
-        "messages": [_message(*each, target) for each in common.conversation(request)],
+        "messages": _messages(request, target),
         **common.tuning(request, "stop"),
     }
     if (cap := translate.cap(request, target.max_tokens)) is not None:
@@ -51,7 +57,7 @@ def to_upstream(request: ChatRequest, target: Target) -> Json:
         ("verbosity", "verbosity", LEVELS),
         ("service_tier", "serviceTier", TIERS),
     ):
-        if (value := values.get(str(body.get(name)).lower())) is not None:
+        if name in body and (value := values.get(str(body[name]).lower())) is not None:
             sent[ours] = value
     for name, ours in (("n", "numGenerations"), ("logit_bias", "logitBias"), ("metadata", "metadata")):
         if name in body:
@@ -66,18 +72,46 @@ def to_upstream(request: ChatRequest, target: Target) -> Json:
     return target.rules.apply({**sent, **_tools(request, target), **_format(request)})
 
 
-def _message(role: str, turn: Turn, message: Mapping[str, Any], target: Target) -> Json:
+def _messages(request: ChatRequest, target: Target) -> list[Json]:
+    turns = conversation(request.messages, told=True)
+    if common.base(target).startswith("google."):
+        turns = _paired(turns)
+    return [_message(turn, target) for turn in turns]
+
+
+def _paired(turns: list[Turn]) -> list[Turn]:
+    """Each call with its result behind it. Gemini on OCI refuses several calls in a message ("number of function
+    response parts"), and an assistant that says nothing beside a call
+    (https://github.com/oracle/langchain-oracle, providers/generic.py).
+    """
+    results = {turn.answers: turn for turn in turns if turn.role == "tool"}
+    paired: list[Turn] = []
+    for turn in turns:
+        for place, use in enumerate(turn.calls):
+            said = turn.parts if turn.parts and not place else [(turn.at, SILENT)]
+            paired += [replace(turn, parts=said, calls=(use,)), results[use.id]]
+        if not turn.calls and turn.role != "tool":
+            paired.append(turn)
+    return paired
+
+
+def _message(turn: Turn, target: Target) -> Json:
     content = common.contents(turn, partial(_part, target=target))
-    sent: Json = {"role": role.upper()}
+    sent: Json = {"role": turn.role.upper()}
     if content or not turn.calls:
         sent["content"] = content or [{"type": "TEXT", "text": ""}]
-    if role == "tool":
-        sent["toolCallId"] = turn.answers
-    elif message.get("name"):
-        sent["name"] = message["name"]
+    if turn.role == "tool":
+        sent["toolCallId"] = translate.fit_id(turn.answers, IDS)
+    elif turn.name:
+        sent["name"] = turn.name
     if turn.calls:
         sent["toolCalls"] = [
-            {"id": use.id, "type": "FUNCTION", "name": use.name, "arguments": orjson.dumps(use.arguments).decode()}
+            {
+                "id": translate.fit_id(use.id, IDS),
+                "type": "FUNCTION",
+                "name": use.name,
+                "arguments": orjson.dumps(use.arguments).decode(),
+            }
             for use in turn.calls
         ]
     return sent
@@ -130,7 +164,7 @@ def _format(request: ChatRequest) -> Json:
     kind, given = translate.wanted_format(request)
     if kind != "json_schema":
         return {"responseFormat": {"type": kind.upper()}} if "response_format" in request.body else {}
-    schema: Json = {"name": str(given.get("name") or "answer"), "schema": translate.inlined(given["schema"])}
+    schema: Json = {"name": str(given.get("name") or "answer"), "schema": inlined(given["schema"])}
     if given.get("description"):
         schema["description"] = str(given["description"])
     if isinstance(given.get("strict"), bool):
