@@ -17,6 +17,7 @@ from dispatch.breaker import Breakers
 from dispatch.catalogue import Catalogue
 from dispatch.entries import Filler
 from dispatch.models import Models
+from dispatch.refused import RefusedParameters
 from dispatch.relay import Patience, Relay
 from dispatch.sources import Sources
 from dispatch.state import open_state
@@ -88,6 +89,7 @@ def furnish(settings: Settings) -> House:
             Patience(settings.headers_after, settings.retries, settings.retry_budget),
             settings.heartbeat,
             state,
+            RefusedParameters(settings.refused_parameter_ttl),
         ),
         watcher=Watcher(slow=settings.threads // 4),
         admission=Admission(settings.in_flight),

@@ -42,8 +42,13 @@ MAY_IMPORT: Mapping[str, str] = {
     ),
     "providers.openai_compatible": (
         "providers.base providers.http providers.exchange providers.translate providers.failures providers.chunks "
-        "providers.history providers.openai_answer providers.pictures providers.vendors events errors"
+        "providers.openai_answer providers.openai_request providers.pictures providers.returned providers.vendors "
+        "events errors"
     ),
+    "providers.openai_request": (
+        "providers.base providers.dialects providers.history providers.pictures providers.vendors events errors"
+    ),
+    "providers.returned": "providers.base providers.dialects",
     "providers.oci*": (
         "providers.oci.* providers.base providers.http providers.exchange providers.translate providers.turns "
         "providers.sse providers.words providers.failures providers.chunks providers.openai_answer events errors"
@@ -92,8 +97,10 @@ MAY_IMPORT: Mapping[str, str] = {
     "providers.sse": "",
     "providers.words": "",
     "providers.examples": "",
-    "providers.vendors": "providers.base",
-    "providers.failures": "errors",
+    "providers.dialects": "providers.base",
+    "providers.vendors": "providers providers.dialects",
+    "providers.failures": "providers.refusals errors",
+    "providers.refusals": "",
     "providers.chunks": "events",
     "providers.passing": "providers.chunks providers.sse events errors",
     "providers.openai_answer": (
