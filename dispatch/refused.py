@@ -6,7 +6,7 @@ of range is the caller's to mend: that is asked once.
 """
 
 import threading
-from collections.abc import Callable, Set
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from logging import getLogger
 from time import monotonic
@@ -25,7 +25,7 @@ WORDS = frozenset({"reasoning_effort", "verbosity", "service_tier"})
 MODELS = 1000
 """So many models' refusals are remembered: callers can make up names."""
 
-Refused = Set[tuple[str, str | None]]
+Refused = frozenset[tuple[str, str | None]]
 """Parameters, each with the one word that was refused as its value, or None for any."""
 
 
@@ -104,4 +104,4 @@ def _more(names: tuple[str, ...], asked: ChatRequest, refused: Refused) -> Refus
         elif name in asked.body or name in UNASKED:
             value = asked.body.get(name)
             more.add((name, value if name in WORDS and isinstance(value, str) else None))
-    return more - refused
+    return frozenset(more) - refused

@@ -5,6 +5,7 @@ seed 001  a list of regions, each with `models` of four kinds (ondemand, embeddi
 seed 002  a mapping: `providers` by name, each with its `models` by name
 """
 
+import re
 from typing import Any
 
 from marshmallow import RAISE, Schema, ValidationError, fields, validate, validates_schema
@@ -13,6 +14,13 @@ from schemas.fields import Either, Number, Truth, Whole
 
 SECONDS = validate.Range(min=0.001, max=86_400)
 NAME = validate.Regexp(r"[!-~]{1,200}\Z", error="Must be a name without spaces, of visible ASCII characters.")
+
+
+def _pattern(value: str) -> None:
+    try:
+        re.compile(value)
+    except re.error as error:
+        raise ValidationError(f"Must be a regular expression ({error}).") from None
 
 
 class OneOrMore(Either):
@@ -73,6 +81,7 @@ class UpstreamSchema(Known):
     provider = fields.String(required=True)
     model = fields.String()
     weight = Whole(validate=validate.Range(1, 100))
+    rpm = Whole(validate=validate.Range(min=1))
 
 
 class PlaceSchema(Known):
@@ -152,6 +161,7 @@ class ProviderSchema(TimeoutsSchema, PlaceSchema, LoginSchema):
     """A provider: a vendor of the table, or another one that speaks a known dialect."""
 
     kind = fields.String()
+    vendor = fields.String()
     base_url = OneOrMore(what="an address or a list of them")
     api_key = OneOrMore(what="a key or a list of them")
     model = fields.String()
@@ -164,6 +174,13 @@ class ProviderSchema(TimeoutsSchema, PlaceSchema, LoginSchema):
     strict = Truth()
     usage = Truth()
     embedding_batch = Whole(validate=validate.Range(min=1))
+    refuses = fields.List(fields.String())
+    names = fields.Dict(keys=fields.String(), values=fields.String())
+    message_keys = fields.List(fields.String(), validate=validate.ContainsNoneOf([""]))
+    roles = fields.Dict(keys=fields.String(), values=fields.String())
+    call_ids = fields.String(validate=_pattern)
+    returned = fields.Dict(keys=fields.String())
+    lacks = fields.List(fields.String(validate=validate.OneOf(["embeddings", "images", "moderations", "rerank"])))
     pass_unknown = Truth()
     adapter = fields.String()
     requires_proxy = Truth()

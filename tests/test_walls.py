@@ -34,6 +34,7 @@ MAY_IMPORT: Mapping[str, str] = {
     "dispatch": "",
     "dispatch.*": "dispatch.* providers providers.base providers.vendors events errors",
     "dispatch.models_file": "dispatch.* providers providers.base providers.connect providers.vendors schemas.catalogue",
+    "dispatch.file_vendor": "dispatch.coherence providers.dialects providers.vendors",
     "providers": "providers.base",
     # A vendor's file: the means, and no other vendor's.
     "providers.*": (
