@@ -23,7 +23,7 @@ from dispatch.sources import Sources
 from dispatch.state import open_state
 from dispatch.warm import Warmer
 from providers.base import Timeouts
-from views import chat, docs, embeddings, errors, images, models, providers, rerank
+from views import chat, completions, docs, embeddings, errors, images, models, moderations, providers, rerank
 from views.admission import Admission
 from views.api import api
 from views.auth import Guard
@@ -32,8 +32,18 @@ from views.hangup import Watcher
 from views.house import House
 from views.ops import ops
 
-ROUTES = (chat, embeddings, images, models, providers, rerank)  # importing them hangs their views on the blueprint
-ALWAYS = ("", "/v1", "/v1/v1")  # some clients add the /v1 that was typed already
+ROUTES = (
+    chat,
+    completions,
+    embeddings,
+    images,
+    models,
+    moderations,
+    providers,
+    rerank,
+)  # importing them hangs their views on the blueprint
+ALWAYS = ("", "/v1", "/v1/v1", "/api/v1")
+"""Some clients add the /v1 that was typed already, others know OpenRouter's paths."""
 
 log = logging.getLogger("thinkline")
 

@@ -1,6 +1,7 @@
 """What the environment tells the catalogue: every vendor of the table, and what those lack that are not configured."""
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -52,6 +53,7 @@ def vendor_entry(
     """A vendor of the table, as the environment has it; what is given by name goes before it. Raises ValueError."""
     stem = vendor.variable
     also_keys, also_urls = vendor.also
+    given = key
     key_name, key = (f"{stem}_API_KEY", key) if key else _first(upstreams, f"{stem}_API_KEY", *also_keys)
     url_name, url = (f"{stem}_BASE_URL", address) if address else _first(upstreams, f"{stem}_BASE_URL", *also_urls)
     region = upstreams.get("AWS_REGION") or upstreams.get("AWS_DEFAULT_REGION") or REGION
@@ -72,7 +74,7 @@ def vendor_entry(
     if REGION in url:
         missing.append("AWS_REGION")
     url = _with_path(url, vendor.path)
-    vendor = vendor.at(url)
+    vendor = replace(vendor.at(url), key_setting=f"api_key of {name or vendor.name}" if given else key_name)
     options: dict[str, Any] = {
         "vendor": vendor,
         "name": name or vendor.name,

@@ -46,7 +46,7 @@ class OpenAICompatible(Provider):
         self._vendor = vendor
         self._account = Account(self.name, base_url, vendor.credential(api_key), proxy)
         self._gallery = Gallery(self.name, base_url, vendor.pictures, proxy)
-        self._failure = partial(failure, self.name, setting=vendor.key_variable)
+        self._failure = partial(failure, self.name, setting=vendor.key_setting)
 
     def chat(self, request: ChatRequest, target: Target, call: Call) -> Events:
         """Ask, and pass on what comes: bytes where they are OpenAI's own, events where they are not."""

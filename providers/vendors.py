@@ -35,7 +35,7 @@ class Vendor:
     keyless          answers without a key (a server of one's own)
     only             "images" for one that makes pictures and does not chat
     pictures         its own domains, from which its pictures may be fetched
-    key_setting      the setting that holds its key; "" for {NAME}_API_KEY
+    key_setting      the setting that its key came from, for who is told that it is refused
     """
 
     name: str
@@ -73,11 +73,6 @@ class Vendor:
     def variable(self) -> str:
         """The stem of the row's environment variables."""
         return self.name.upper().replace("-", "_")
-
-    @property
-    def key_variable(self) -> str:
-        """The setting that holds its key."""
-        return self.key_setting or f"{self.variable}_API_KEY"
 
 
 VENDORS = (

@@ -1,5 +1,6 @@
 """Every failure as OpenAI's error object, whatever raised it: never HTML, never a stack."""
 
+import re
 from logging import getLogger
 
 import orjson
@@ -10,6 +11,9 @@ from werkzeug.exceptions import HTTPException
 from errors import HungUp, InvalidRequest, ProxyError
 
 log = getLogger("thinkline.errors")
+
+OLLAMAS = re.compile(r"/api/(?!v1(/|$))")
+"""Paths of Ollama's own, whose clients read a sentence where others read an object."""
 
 CLIENT_CLOSED_REQUEST = 499  # nginx's: nobody will read it
 
@@ -53,6 +57,8 @@ def _http(error: HTTPException) -> Response:
     ours = NotFound(sentences.get(status, f"The request cannot be served ({error.name})."))
     ours.status = status
     response = respond(ours)
+    if OLLAMAS.match(request.path):
+        response.set_data(orjson.dumps({"error": ours.message}))
     response.headers.extend((k, v) for k, v in error.get_headers() if k.lower() == "allow")
     return response
 
