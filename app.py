@@ -23,13 +23,14 @@ from dispatch.breaker import Breakers
 from dispatch.catalogue import Catalogue
 from dispatch.entries import Filler
 from dispatch.models import Models
+from dispatch.refused import RefusedParameters
 from dispatch.relay import Patience, Relay
 from dispatch.sources import Sources
 from dispatch.state import open_state
 from dispatch.warm import Warmer
 from providers.base import Timeouts
 from schemas.limits import Limits
-from views import chat, docs, embeddings, errors, images, models, providers, rerank
+from views import chat, completions, docs, embeddings, errors, images, models, moderations, providers, rerank
 from views.admission import Admission
 from views.api import api
 from views.auth import Guard
@@ -38,10 +39,20 @@ from views.hangup import Watcher
 from views.house import House
 from views.ops import ops
 
-ROUTES = (chat, embeddings, images, models, providers, rerank)  # importing them hangs their views on the blueprint
 PORT_SECONDS = 1.0
-ALWAYS = ("", "/v1", "/v1/v1")  # some clients add the /v1 that was typed already
 TYPED = "/chat/completions"  # and most add this, to an address that has it already
+ROUTES = (
+    chat,
+    completions,
+    embeddings,
+    images,
+    models,
+    moderations,
+    providers,
+    rerank,
+)  # importing them hangs their views on the blueprint
+ALWAYS = ("", "/v1", "/v1/v1", "/api/v1")
+"""Some clients add the /v1 that was typed already, others know OpenRouter's paths."""
 
 log = logging.getLogger("thinkline")
 
@@ -103,6 +114,7 @@ def furnish(settings: Settings) -> House:
             Patience(settings.headers_after, settings.retries, settings.retry_budget),
             settings.heartbeat,
             state,
+            RefusedParameters(settings.refused_parameter_ttl),
         ),
         watcher=Watcher(slow=settings.threads // 4),
         admission=Admission(settings.in_flight),

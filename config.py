@@ -171,6 +171,12 @@ class Settings:
     heartbeat: float = setting(5.0, "Seconds of silence after which the caller gets a comment line.", least=0.001)
     retries: int = setting(2, "How often a failed attempt is repeated before its first event.", least=0, most=20)
     retry_budget: float = setting(2.0, "Seconds of a request that may go into failed attempts and waiting.", least=0)
+    refused_parameter_ttl: float = setting(
+        3600.0,
+        "Seconds that a model is not sent a tuning parameter (temperature, max_tokens ...) which it has refused; 0: "
+        "refusals are passed on.",
+        least=0,
+    )
     breaker_failures: int = setting(10, "Failures in a row that open a target's breaker.", least=1)
     breaker_seconds: float = setting(30.0, "Seconds until an open breaker lets one attempt through.", least=0.001)
 

@@ -76,10 +76,17 @@ class ProxyError(Exception):
 
 
 class InvalidRequest(ProxyError):
-    """The request cannot be understood or served as it stands."""
+    """The request cannot be understood or served as it stands. Its code is `invalid_value` with a `param`, unless one
+    is given that says more.
+    """
 
     status = 400
     type = "invalid_request_error"
+
+    def __init__(self, message: str, *, param: str | None = None, **details: Any) -> None:
+        super().__init__(message, param=param, **details)
+        if self.code is None and param is not None:
+            self.code = "invalid_value"
 
 
 class UnknownModel(InvalidRequest):
@@ -203,14 +210,17 @@ class UpstreamDown(UpstreamError):
 
 
 class UpstreamRejected(UpstreamError):
-    """The upstream refuses what the caller asked for; its own 4xx status is kept."""
+    """The upstream refuses what the caller asked for; its own 4xx status is kept. `refused` are the parameters that it
+    does not take at all, of those that one can do without.
+    """
 
     type = "invalid_request_error"
     code: str | None = None
 
-    def __init__(self, message: str, *, upstream_status: int, **details: Any) -> None:
+    def __init__(self, message: str, *, upstream_status: int, refused: tuple[str, ...] = (), **details: Any) -> None:
         super().__init__(message, upstream_status=upstream_status, **details)
         self.status = upstream_status
+        self.refused = refused
 
 
 class UpstreamRefusedUs(UpstreamError):

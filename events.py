@@ -259,6 +259,15 @@ class EmbeddingsRequest:
 
 
 @dataclass(frozen=True, slots=True)
+class ModerationsRequest:
+    """What is to be judged, as it was asked for: `body` is the caller's JSON object, without the keys of ours."""
+
+    body: Mapping[str, Any]
+    model: str = ""
+    provider: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class RerankRequest:
     """Documents to put in order of their relevance to a query. `top_n` is how many are wanted, None for all.
 

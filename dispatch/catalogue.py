@@ -11,12 +11,15 @@ from functools import partial
 from typing import Any
 
 from dispatch.entries import NO_FILLER, Entry, Filler, Listing, Row, Upstream
+from dispatch.rates import Rates
 from dispatch.rows import beyond, beyond_pictures, with_fallbacks
-from dispatch.snapshot import Snapshot, put_together
-from errors import InvalidRequest, UnknownModel, Unsupported, UpstreamDown
+from dispatch.snapshot import BEDROCK_ID, Snapshot, put_together
+from errors import InvalidRequest, RateLimited, UnknownModel, Unsupported, UpstreamDown
 from events import ChatRequest
 from providers import build
 from providers.base import Provider, Target, Timeouts
+
+BEDROCK, BEDROCK_MODELS = "bedrock", "bedrock-models"
 
 Beyond = Callable[[Row], Unsupported | None]
 """What a row is said not to be able to, of what a request wants."""
@@ -61,6 +64,7 @@ class Catalogue:
         self._filler = filler
         self._is_open = is_open
         self._hide = hide
+        self._rates = Rates()
         self._built: dict[str, tuple[Entry, Provider]] = {}
         self._lock = threading.Lock()
         self.snapshot = self._put_together(self._listings)
@@ -97,8 +101,8 @@ class Catalogue:
 
     def route(self, model: str, provider: str = "", *, only: str = "", beyond: Beyond | None = None) -> Route:
         """Who answers (B1): the named provider, else the model's prefix if that is a configured provider, else the
-        catalogue's row of that name, else the vendor whose prefix it has, else the default provider. What is wanted may
-        be `only` images.
+        catalogue's row of that name, else the cloud whose models are named so, else the default provider. What is
+        wanted may be `only` images.
 
         Raises InvalidRequest (unknown_provider, provider_not_configured) and UnknownModel, and UpstreamDown as long as
         the list of models is awaited.
@@ -114,6 +118,9 @@ class Catalogue:
     def _route(self, model: str, provider: str, only: str, beyond: Beyond | None) -> Route:
         snapshot = self.snapshot
         prefix, _, rest = model.partition("/")
+        if BEDROCK in (provider, prefix) and (found := self._at_bedrock(snapshot, model, provider)):
+            provider = prefix = BEDROCK_MODELS
+            model = rest = found
         if provider:
             entry = snapshot.named(provider)
             model = rest if prefix == provider and rest else model
@@ -121,6 +128,8 @@ class Catalogue:
             entry, model = known, rest
         elif row := snapshot.names.get(model):
             return self._to_row(snapshot, row, beyond)
+        elif snapshot.means_bedrock(model):
+            entry = snapshot.named(BEDROCK_MODELS)
         elif snapshot.means_oci(model):
             entry = snapshot.named("oci")
         else:
@@ -165,6 +174,23 @@ class Catalogue:
             said = "The list of models has not come yet; the log says why."
             raise UpstreamDown(said, provider="MODEL_LIST_URL", unavailable=True)
 
+    def _at_bedrock(self, snapshot: Snapshot, model: str, provider: str) -> str:
+        """The id of the Bedrock model that is meant where `bedrock` is named (R23); "" for an agent, or anything else.
+        Raises UnknownModel for `bedrock/NAME` where no agent has that name.
+        """
+        prefix, _, rest = model.partition("/")
+        name = rest if prefix == BEDROCK else model
+        bedrock = snapshot.entries.get(BEDROCK)
+        agents = bedrock.options.get("agents", {}) if bedrock else {}
+        if not name or name in agents or name in snapshot.names or model in snapshot.names:
+            return ""
+        if BEDROCK_ID.fullmatch(name) and BEDROCK_MODELS in snapshot.entries:
+            return name
+        if prefix == BEDROCK and bedrock is not None and bedrock.available and not provider:
+            known = ", ".join(agents)
+            raise UnknownModel(f"There is no agent {name[:200]!r}; the agents are {known}.", param="model")
+        return ""
+
     def _unnamed(self, snapshot: Snapshot, only: str) -> Entry:
         """Who answers when nobody is named; for pictures, a vendor of pictures goes before the demo."""
         default = snapshot.entries[snapshot.default]
@@ -195,21 +221,31 @@ class Catalogue:
         able = [each for each in rows if beyond is None or beyond(each) is None]
         if beyond is not None and not able and (refusal := beyond(row)):
             raise refusal
-        targets = [target for each in able for target in self._targets(snapshot, each, only)]
+        waits: list[float] = []
+        targets = [target for each in able for target in self._targets(snapshot, each, only, waits)]
+        if not targets and waits:
+            raise RateLimited(f"The model {row.name!r} was asked as often as it may be (rpm).", retry_after=min(waits))
         if not targets:
             snapshot.named(row.upstreams[0].provider)
+        self._rates.count(targets[0].name)
         return Route(tuple(targets), row, row.filler.over(self._filler))
 
-    def _targets(self, snapshot: Snapshot, row: Row, only: str) -> list[Target]:
+    def _targets(self, snapshot: Snapshot, row: Row, only: str, waits: list[float]) -> list[Target]:
         """The row's places in their turn (those of `only` one provider): those whose breaker is open come last, those
-        without credentials not.
+        without credentials not, nor those that were asked as often as they may be, whose `waits` are told.
         """
         turns = snapshot.turns[row.name]
         first = next(snapshot.counters[row.name]) % len(turns) if len(turns) > 1 else 0
         places = dict.fromkeys(row.upstreams[position] for position in dict.fromkeys(turns[first:] + turns[:first]))
         in_turn = [each for each in places if only in ("", _provider_of(each))]
         usable = [upstream for upstream in in_turn if snapshot.entries[upstream.provider].available]
-        targets = [self._target(row, upstream, snapshot.entries[upstream.provider]) for upstream in usable]
+        targets = []
+        for upstream in usable:
+            target = self._target(row, upstream, snapshot.entries[upstream.provider])
+            if upstream.rpm and (wait := self._rates.wait(target.name, upstream.rpm)):
+                waits.append(wait)
+            else:
+                targets.append(target)
         if len(targets) > 1:
             targets.sort(key=lambda target: self._is_open(target.name))
         return targets

@@ -40,11 +40,14 @@ class Entry:
 
 @dataclass(frozen=True, slots=True)
 class Upstream:
-    """One place where a model can be had: an entry's name, the model's name there, and its share of the requests."""
+    """One place where a model can be had: an entry's name, the model's name there, its share of the requests, and how
+    many a minute it takes (None: any).
+    """
 
     provider: str
     model: str
     weight: int = 1
+    rpm: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

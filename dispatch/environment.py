@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -10,6 +11,9 @@ from dispatch.addresses import VISIBLE, is_address
 from dispatch.entries import Entry, Listing
 from dispatch.proxies import proxy_for
 from providers.vendors import VENDORS, Vendor
+
+REGION = "{region}"
+"""Stands in an address for AWS_REGION."""
 
 Cloud = Callable[[str, Mapping[str, Any], Mapping[str, str], Mapping[str, Any]], Entry]
 """(name, the settings marked `cloud`, the environment, what models.yaml gives) -> entry. Raises ValueError."""
@@ -70,23 +74,28 @@ def vendor_entry(
     """A vendor of the table, as the environment has it; what is given by name goes before it. Raises ValueError."""
     stem = vendor.variable
     also_keys, also_urls = vendor.also
+    given = key
     key_name, key = (f"{stem}_API_KEY", key) if key else _first(upstreams, f"{stem}_API_KEY", *also_keys)
     url_name, url = (f"{stem}_BASE_URL", address) if address else _first(upstreams, f"{stem}_BASE_URL", *also_urls)
-    url = url or vendor.base_url
+    region = upstreams.get("AWS_REGION") or upstreams.get("AWS_DEFAULT_REGION") or REGION
+    own = vendor.base_url.replace(REGION, region)
+    url = url or own
     model = model or upstreams.get(f"{stem}_MODEL", "") or vendor.model
     if key and not VISIBLE.fullmatch(key):
         raise ValueError(f"{key_name} is (not shown); allowed: visible ASCII characters, without spaces.")
-    if url and not is_address(url):
+    if url and not is_address(url.replace(REGION, "region")):
         shown = "(not shown)" if "@" in url else repr(url)
         raise ValueError(f"{url_name} is {shown}; allowed: an http:// or https:// address, without a password.")
     missing = []
     # Who answers at an address of the user's own may want no key; the vendor itself does (and nobody has none at all).
-    if not key and not vendor.keyless and urlsplit(url).hostname == urlsplit(vendor.base_url).hostname:
+    if not key and not vendor.keyless and urlsplit(url).hostname == urlsplit(own).hostname:
         missing.append(f"{stem}_API_KEY")
     if not url:
         missing.append(f"{stem}_BASE_URL")
+    if REGION in url:
+        missing.append("AWS_REGION")
     url = _with_path(url, vendor.path)
-    vendor = vendor.at(url)
+    vendor = replace(vendor.at(url), key_setting=f"api_key of {name or vendor.name}" if given else key_name)
     options: dict[str, Any] = {
         "vendor": vendor,
         "name": name or vendor.name,

@@ -118,6 +118,9 @@ def _price(item: Mapping[str, Any]) -> tuple[float, float] | None:
     return prompt, completion
 
 
+SETTING = "MODEL_LIST_AUTH_TOKEN"
+
+
 class _Entries:
     """The entries that a list's handles need: one per kind and address."""
 
@@ -142,7 +145,7 @@ class _Entries:
 
     def _entry(self, kind: str, address: str, path: str | None, name: str, handle: str) -> Entry:
         own = of_kind(kind, name) or Vendor(name=name, label="Model list", kind=kind)
-        vendor = replace(own, key_header="Authorization", key_scheme="OAuth", keyless=True)
+        vendor = replace(own, key_header="Authorization", key_scheme="OAuth", keyless=True, key_setting=SETTING)
         dialect = f"of {handle}" if kind == "unknown" else repr(kind)
         missing = "" if kind in PROVIDERS else f"a provider for the dialect {dialect} (not in this version)"
         options = {"vendor": vendor, "name": name, "base_url": address, "api_key": self._token, "model": ""}

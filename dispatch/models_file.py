@@ -17,11 +17,13 @@ from marshmallow import ValidationError
 from dispatch.coherence import Incoherent, Placed, coherent
 from dispatch.entries import Entry, Filler, Listing, Row, Upstream
 from dispatch.environment import CLOUDS, vendor_entry
+from dispatch.file_vendor import deviations, vendor_named
+from dispatch.litellm import is_litellm, translated
 from dispatch.yaml_lines import Place, YamlError, dotted, line_of, load
 from providers import PROVIDERS
 from providers.base import Rules
 from providers.connect import Proxy
-from providers.vendors import VENDORS, Vendor, of_kind
+from providers.vendors import of_kind
 from schemas.catalogue import first_error, schema_for
 
 log = getLogger("thinkline.models_file")
@@ -79,12 +81,16 @@ def understood(
         raise CatalogueError(path, 1, "it is not UTF-8 text") from None
     except YamlError as error:
         raise CatalogueError(path, error.line, error.what) from None
+    data = {} if data is None else data
+    theirs = is_litellm(data)
     try:
-        data = {} if data is None else data
+        data = translated(data, variables) if theirs else data
         loaded = schema_for(data).load(data)
     except ValidationError as error:
         place, sentence = first_error(error)
         raise CatalogueError(path, line_of(lines, place), f"{dotted(place)}: {sentence}") from None
+    except Incoherent as error:
+        raise CatalogueError(path, line_of(lines, error.place), f"{dotted(error.place)}: {error.what}") from None
     try:
         if isinstance(loaded, list):
             listing = _regions(loaded, variables, clouds)
@@ -92,7 +98,7 @@ def understood(
             listing = _file(loaded, variables, known, clouds)
     except Incoherent as error:
         raise CatalogueError(path, line_of(lines, error.place), error.what) from None
-    shape = "seed 001's shape" if isinstance(loaded, list) else "providers and models"
+    shape = "LiteLLM's" if theirs else "seed 001's shape" if isinstance(loaded, list) else "providers and models"
     aliases = sum(len(row.aliases) for row in listing.rows)
     facts = {"file": str(path), "providers": len(listing.entries), "models": len(listing.rows), "aliases": aliases}
     log.info("read as %s", shape, extra={"facts": facts})
@@ -191,7 +197,7 @@ def _entries(
     place: Place = ("providers", name)
     if "#" in name or "/" in name:
         raise Incoherent(place, f"a provider's name may have neither # nor /: {name!r}")
-    named = next((row for row in VENDORS if row.name == name), Vendor(name=name, label=name, keyless=True))
+    named = vendor_named(name, given)
     kind = given.get("kind", name if name in CLOUDS else named.kind)
     if kind == "demo":
         return [Entry(name, kind, "demo", {"name": name}, lenient=True)]
@@ -202,8 +208,7 @@ def _entries(
     if kind in CLOUDS:
         return [_cloud(name, kind, {**given, "proxy": proxy}, variables, clouds, place)]
     vendor = replace(of_kind(kind, name) or named, kind=kind, compatible="") if "kind" in given else named
-    overrides = {key: given[key] for key in ("frames", "strict", "usage", "embedding_batch") if key in given}
-    vendor = replace(vendor, **overrides)
+    vendor = replace(vendor, **deviations(given, vendor))
     complete = "models" in given and not given.get("pass_unknown", False)
     accounts = [(address, key) for address in _listed(given.get("base_url")) for key in _listed(given.get("api_key"))]
     if len(accounts) > ACCOUNTS:
@@ -247,7 +252,9 @@ def _nested(provider: str, given: Mapping[str, Any]) -> list[Placed]:
 def _row(given: Mapping[str, Any]) -> Row:
     model = given.get("model") or given.get("model_id") or given["name"]
     places = given.get("upstreams") or [{"provider": given["provider"]}]
-    upstreams = tuple(Upstream(each["provider"], each.get("model", model), each.get("weight", 1)) for each in places)
+    upstreams = tuple(
+        Upstream(each["provider"], each.get("model", model), each.get("weight", 1), each.get("rpm")) for each in places
+    )
     ttft, price = given.get("ttft_timeout_ms"), given.get("price")
     return Row(
         name=given["name"],

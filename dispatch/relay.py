@@ -16,9 +16,24 @@ from dispatch.breaker import Breakers
 from dispatch.catalogue import Route
 from dispatch.entries import Filler
 from dispatch.race import Contender, Race
+from dispatch.refused import RefusedParameters
 from errors import HungUp, ProxyError
-from events import SILENCE, Event, Events, Images, Ranks, Reasoning, Silence, Spoken, Start, Usage, Vectors, Verbatim
-from providers.base import Call, State
+from events import (
+    SILENCE,
+    ChatRequest,
+    Event,
+    Events,
+    Images,
+    Ranks,
+    Reasoning,
+    Silence,
+    Spoken,
+    Start,
+    Usage,
+    Vectors,
+    Verbatim,
+)
+from providers.base import Call, State, Target
 
 __all__ = ["PATIENCE_FOR_IMAGES", "PATIENCE_FOR_WHOLE", "Answer", "Ask", "Call", "Patience", "Relay"]
 
@@ -221,18 +236,29 @@ class Answer:
 
 @dataclass(frozen=True, slots=True)
 class Relay:
-    """Starts answers. `heartbeat` in seconds; `state` is where providers keep what a next request needs."""
+    """Starts answers. `heartbeat` in seconds; `state` is where providers keep what a next request needs; `refused` what
+    is known of the parameters that models refuse.
+    """
 
     breakers: Breakers
     patience: Patience
     heartbeat: float = 5.0
     state: State | None = None
+    refused: RefusedParameters = field(default_factory=lambda: RefusedParameters(0))
     _turn: "count[int]" = field(default_factory=count, repr=False)
 
     def call(self, request_id: str, *, streams: bool, caller: str = "", patience: float = PATIENCE_FOR_WHOLE) -> Call:
         """A caller's request begins. One that is not streamed is given longer for its first and only event."""
         patience = 1.0 if streams else patience
         return Call(request_id, self.heartbeat, patience, caller=caller, state=self.state)
+
+    def chat(self, request: ChatRequest) -> Ask:
+        """How a target is asked this chat."""
+
+        def ask(target: Target, call: Call) -> Events:
+            return self.refused.chat(request, target, call)
+
+        return ask
 
     def answer(
         self,

@@ -1,5 +1,6 @@
 """The providers and models at one time, put together from what the sources tell, and never changed."""
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -15,6 +16,15 @@ SOURCES = ("file", "list", "environment")
 
 VENDOR_PREFIXES = ("cohere.", "meta.", "xai.", "openai.", "google.")
 """Names that OCI gives to its models."""
+BEDROCK_ID = re.compile(
+    r"(ai21|amazon|anthropic|deepseek|luma|minimax|mistral|moonshot(ai)?|nvidia|qwen|stability|twelvelabs|writer|zai)\..+"
+    r"|(us|us-gov|eu|apac|jp|au|ca|sa|me|global)\.\w+\..+"
+    r"|(cohere|meta|openai|google|xai)\..+:\d+(:\w+)?"
+    r"|arn:aws[\w-]*:bedrock:.+"
+)
+"""Names that Amazon Bedrock gives to its models: by their vendors, with a geography before these, or with a version
+behind `:` where OCI has such names too; or ARNs.
+"""
 
 
 @dataclass(frozen=True)
@@ -58,6 +68,16 @@ class Snapshot:
         if entry is None or entry.available:
             return ""
         return f"The provider {prefix!r} before its name is not configured: it needs {entry.missing}."
+
+    def means_bedrock(self, model: str) -> bool:
+        """The same for Bedrock's models; not where the default is Bedrock by another name."""
+        if BEDROCK_ID.fullmatch(model) is None or BEDROCK_ID.fullmatch(self.entries[self.default].default_model):
+            return False
+        return self._is_meant("bedrock-models")
+
+    def _is_meant(self, cloud: str) -> bool:
+        entry = self.entries.get(cloud)
+        return entry is not None and (entry.available or not self.entries[self.default].named)
 
     def named(self, name: str) -> Entry:
         """The provider of that name. Raises InvalidRequest (unknown_provider, provider_not_configured)."""

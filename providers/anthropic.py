@@ -70,7 +70,7 @@ class Anthropic(Provider):
         self.name = name or vendor.name
         self.default_model = model or vendor.model
         self._account = Account(self.name, versioned(base_url), {**vendor.credential(api_key), **VERSION}, proxy)
-        self._failure = partial(failed, self.name)
+        self._failure = partial(failed, self.name, setting=vendor.key_setting)
 
     def chat(self, request: ChatRequest, target: Target, call: Call) -> Events:
         """Ask, and tell what comes."""
@@ -139,7 +139,7 @@ class _Thoughts:
             self._state.put(self._prefix + call_id, orjson.dumps(blocks).decode(), REMEMBERED_SECONDS)
 
 
-def failed(name: str, status: int, headers: Mapping[str, str], body: bytes) -> ProxyError:
+def failed(name: str, status: int, headers: Mapping[str, str], body: bytes, *, setting: str = "") -> ProxyError:
     """The exception for an error answer (/api/errors). An account without credit is told of by a 400."""
     said = str(error_object(body).get("message") or "")
     log = body[:2000].decode("utf-8", "replace")
@@ -153,7 +153,7 @@ def failed(name: str, status: int, headers: Mapping[str, str], body: bytes) -> P
         )
     if status == 400 and TOO_LONG.search(said):  # noqa: PLR2004
         return ContextTooLong(f"{name} refused the request: {presentable(said)}", param="messages", log=log)
-    return failure(name, status, headers, body)
+    return failure(name, status, headers, body, setting=setting)
 
 
 def in_place_of_an_answer(name: str, error: Any) -> ProxyError:

@@ -46,6 +46,9 @@ NOT_FRAMES = (
 )
 """What botocore's readers raise for bytes that are no event stream."""
 
+KEYS = {"AWS_BEARER_TOKEN_BEDROCK": "token", "AWS_PROFILE": "profile"}
+"""Settings that go before AWS_ACCESS_KEY_ID, and what models.yaml gives in their place."""
+
 Members = dict[str, Any]
 Named = tuple[str, Members]
 
@@ -66,6 +69,7 @@ class Door:
         self.name = name
         self._clients = Clients(name, variables, **given)
         self._proxy = proxy
+        self._key = next((key for key in KEYS if given.get(KEYS[key]) or variables.get(key)), "AWS_ACCESS_KEY_ID")
         self._accounts: dict[str, Account] = {}
         self._lock = threading.Lock()
 
@@ -77,7 +81,7 @@ class Door:
         model = client.meta.service_model.operation_model(operation.name)
         reply = self._send(client, operation, params, target, call)
         try:
-            yield from accepted(reply, partial(failure, self.name))
+            yield from accepted(reply, partial(failure, self.name, setting=self._key))
             body = yield from read(reply)
             answer = {"status_code": reply.status, "headers": reply.headers, "body": body}
             parser = create_parser(client.meta.service_model.resolved_protocol)
@@ -120,7 +124,7 @@ class Door:
         parser = PROTOCOL_PARSERS[model.resolved_protocol].EVENT_STREAM_PARSER_CLS()
         shape = model.operation_model(operation.name).get_event_stream_output()
         try:
-            yield from accepted(reply, partial(failure, self.name))
+            yield from accepted(reply, partial(failure, self.name, setting=self._key))
             for message in _messages(reply):
                 if isinstance(message, Silence):
                     yield message

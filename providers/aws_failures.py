@@ -81,11 +81,14 @@ def explained(error: Exception) -> bool:
     return isinstance(error, NO_CREDENTIALS)
 
 
-def failure(name: str, status: int, headers: Mapping[str, str], body: bytes) -> ProxyError:
-    """The exception for an answer of `status`: x-amzn-errortype is `Name` or `Name:address`, the body has a message."""
+def failure(name: str, status: int, headers: Mapping[str, str], body: bytes, *, setting: str = "") -> ProxyError:
+    """The exception for an answer of `status`: x-amzn-errortype is `Name` or `Name:address`, the body has a message.
+    `setting` is what holds the credential.
+    """
     said = error_object(body) or _capitalised(body)
     exception = headers.get("x-amzn-errortype") or str(said.get("__type") or said.get("code") or "")
-    return _meant(name, status, headers, exception.partition(":")[0].rpartition("#")[2], str(said.get("message") or ""))
+    exception = exception.partition(":")[0].rpartition("#")[2]
+    return _meant(name, status, headers, exception, str(said.get("message") or ""), setting)
 
 
 def in_stream(name: str, headers: Mapping[str, Any], error: Mapping[str, Any]) -> ProxyError:
@@ -94,14 +97,16 @@ def in_stream(name: str, headers: Mapping[str, Any], error: Mapping[str, Any]) -
     return _meant(name, 502, {}, str(exception), str(error.get("Message") or ""))
 
 
-def _meant(name: str, status: int, headers: Mapping[str, str], exception: str, message: str) -> ProxyError:
+def _meant(
+    name: str, status: int, headers: Mapping[str, str], exception: str, message: str, setting: str = ""
+) -> ProxyError:
     stem = exception[:1].upper() + exception[1:].removesuffix("Exception")
     status = STATUSES.get(stem, status)
     code = CODES.get(stem)
     if stem == "Validation":
         status, code = next(((to, word) for form, to, word in SAID if form.search(message)), (status, code))
     told = {"message": message, "code": code, "type": exception} if message or exception else {}
-    return by_status(name, status, headers, orjson.dumps({"error": told}))
+    return by_status(name, status, headers, orjson.dumps({"error": told}), setting=setting)
 
 
 def _capitalised(body: bytes) -> dict[str, Any]:

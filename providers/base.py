@@ -9,7 +9,7 @@ from time import monotonic
 from typing import Any, Protocol
 
 from errors import HungUp, ProxyError, Unsupported
-from events import ChatRequest, EmbeddingsRequest, Events, ImagesRequest, RerankRequest
+from events import ChatRequest, EmbeddingsRequest, Events, ImagesRequest, ModerationsRequest, RerankRequest
 
 USER_AGENT = "thinkline"
 
@@ -52,6 +52,7 @@ class Target:
 
     `max_tokens` is what a caller may ask for at most; `rules` are applied to what is sent. `ttft_timeout`, in seconds,
     holds while another target is left. `details` is what else the source says: region, compartment, endpoint, type.
+    `refused` are parameters that the model is known to refuse, by OpenAI's names: the request has none of them left.
     """
 
     provider: "Provider"
@@ -62,6 +63,7 @@ class Target:
     max_tokens: int | None = None
     rules: Rules = field(default_factory=Rules)
     details: Mapping[str, Any] = field(default_factory=dict)
+    refused: frozenset[str] = frozenset()
 
     @property
     def name(self) -> str:
@@ -218,6 +220,10 @@ class Provider:
     def rerank(self, request: RerankRequest, target: Target, call: Call) -> Events:
         """Yield one Ranks (and Silence before it). Raises as `chat` does."""
         raise Unsupported(f"{self.name} does not rerank.", param="model")
+
+    def moderate(self, request: ModerationsRequest, target: Target, call: Call) -> Events:
+        """Yield one Verbatim, OpenAI's body (and Silence before it). Raises as `chat` does."""
+        raise Unsupported(f"{self.name} does not moderate.", param="model")
 
     def warm(self, call: Call, timeouts: Timeouts) -> None:
         """Have a connection at hand for the next caller, if one takes long to make. Raises as `chat` does."""

@@ -55,7 +55,7 @@ class Cohere(Provider):
         self.default_model = model or vendor.model
         self._batch = vendor.embedding_batch
         self._account = Account(self.name, _unversioned(base_url), vendor.credential(api_key), proxy)
-        self._failure = partial(refusal, self.name)
+        self._failure = partial(refusal, self.name, setting=vendor.key_setting)
 
     def chat(self, request: ChatRequest, target: Target, call: Call) -> Events:
         """POST v2/chat."""
@@ -130,14 +130,14 @@ class Cohere(Provider):
         return UpstreamError(f"{self.name} sent something that is not an answer.", provider=self.name, log=what)
 
 
-def refusal(name: str, status: int, headers: Mapping[str, str], body: bytes) -> ProxyError:
+def refusal(name: str, status: int, headers: Mapping[str, str], body: bytes, *, setting: str = "") -> ProxyError:
     """What an error of Cohere's means (https://docs.cohere.com/reference/errors), which has statuses of its own."""
     said = body[:2000].decode("utf-8", "replace")
     if status == 498:  # noqa: PLR2004
         return InvalidRequest(f"{name} does not allow what is said there.", code="content_filter", log=said)
     if status == 499:  # noqa: PLR2004
         return UpstreamDown(f"{name} gave up the request.", provider=name, upstream_status=status, log=said)
-    error = failure(name, status, headers, body)
+    error = failure(name, status, headers, body, setting=setting)
     if isinstance(error, UpstreamRejected) and TOO_LONG.search(str(error_object(body).get("message"))):
         return ContextTooLong(error.message, param="messages", log=error.log)
     return error

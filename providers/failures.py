@@ -20,6 +20,7 @@ from errors import (
     UpstreamRejected,
     UpstreamTimeout,
 )
+from providers.refusals import refused_parameters, validation
 
 MESSAGE_CHARACTERS = 500
 LONGEST_WAIT = 3600.0
@@ -28,8 +29,9 @@ SECRETS = re.compile(
 )
 
 
-def failure(name: str, status: int, headers: Mapping[str, str], body: bytes) -> ProxyError:
-    """The exception for an answer of `status` from the upstream `name`; its text goes to the log.
+def failure(name: str, status: int, headers: Mapping[str, str], body: bytes, *, setting: str = "") -> ProxyError:
+    """The exception for an answer of `status` from the upstream `name`; its text goes to the log. `setting` is what
+    holds the credential for it.
 
     Only where the caller's own request is at fault (their 400, 404, 413, 422 ...) does the vendor's sentence reach
     the caller, without whatever looks like a credential or an address: it names the field to mend.
@@ -43,7 +45,8 @@ def failure(name: str, status: int, headers: Mapping[str, str], body: bytes) -> 
         "log": body[:2000].decode("utf-8", "replace"),
     }
     if status in (401, 402, 403):
-        return UpstreamRefusedUs(f"{name} does not accept the credential that is configured here.", **facts)
+        where = f" ({setting})" if setting else ""
+        return UpstreamRefusedUs(f"{name} does not accept the credential that is configured here{where}.", **facts)
     if status == 429:  # noqa: PLR2004
         if code == "insufficient_quota":
             return UpstreamError(f"The account at {name} has no quota left.", code=code, **facts)
@@ -60,7 +63,8 @@ def failure(name: str, status: int, headers: Mapping[str, str], body: bytes) -> 
         return ContextTooLong(said, param=param or "messages", log=facts["log"])
     if status == 404:  # noqa: PLR2004
         return UnknownModel(said, param=param or "model", log=facts["log"])
-    return UpstreamRejected(said, code=code, param=param, **facts)
+    refused = refused_parameters(details, message or "")
+    return UpstreamRejected(said, code=code, param=param, refused=refused, **facts)
 
 
 def in_band(name: str, error: Any) -> ProxyError:
@@ -68,13 +72,17 @@ def in_band(name: str, error: Any) -> ProxyError:
     details = error if isinstance(error, dict) else {"message": error}
     statuses = [int(str(details[key])) for key in ("code", "status") if _is_status(details.get(key))]
     body = orjson.dumps({"error": details}, default=str)
+    if details.get("type") == "invalid_request_error":
+        statuses.append(400)
     if statuses:
         return failure(name, statuses[0], {}, body)
     return UpstreamDown(f"{name} reported an error instead of an answer.", provider=name, log=body[:2000].decode())
 
 
 def error_object(body: bytes) -> dict[str, Any]:
-    """The error in a body: OpenAI's `{"error": {...}}`, or the flat forms that compatible servers use; else {}."""
+    """The error in a body: OpenAI's `{"error": {...}}`, or the flat forms that compatible servers use, with a
+    validator's complaints in OpenAI's words; else {}.
+    """
     try:
         data = orjson.loads(body)
     except orjson.JSONDecodeError:
@@ -84,10 +92,14 @@ def error_object(body: bytes) -> dict[str, Any]:
     if not isinstance(data, dict):
         return {}
     error = data.get("error")
+    if complaints := validation(error if isinstance(error, dict) else data):
+        return complaints
     if isinstance(error, dict):
         return error
     if isinstance(error, str):
         return {"message": error, **{key: data.get(key) for key in ("code", "param")}}
+    if isinstance(data.get("detail"), str):  # FastAPI's HTTPException
+        return {**data, "message": data["detail"]}
     return data if isinstance(data.get("message"), str) else {}
 
 

@@ -53,7 +53,7 @@ class Gemini(Provider):
         self.default_model = model or vendor.model
         self._batch = vendor.embedding_batch
         self._account = Account(self.name, _versioned(base_url), vendor.credential(api_key), proxy)
-        self._failure = partial(refusal, self.name)
+        self._failure = partial(refusal, self.name, setting=vendor.key_setting)
 
     def chat(self, request: ChatRequest, target: Target, call: Call) -> Events:
         """POST models/{model}:generateContent, or :streamGenerateContent, whose stream ends where the response does."""
@@ -122,7 +122,7 @@ class Gemini(Provider):
         return UpstreamError(f"{self.name} sent something that is not an answer.", provider=self.name, log=what)
 
 
-def refusal(name: str, status: int, headers: Mapping[str, str], body: bytes) -> ProxyError:
+def refusal(name: str, status: int, headers: Mapping[str, str], body: bytes, *, setting: str = "") -> ProxyError:
     """What an error of Google's means (https://ai.google.dev/gemini-api/docs/troubleshooting).
 
     By its documented details: a bad key is a 400 there, and how long to wait stands in the body.
@@ -132,12 +132,13 @@ def refusal(name: str, status: int, headers: Mapping[str, str], body: bytes) -> 
     reasons = [str(each.get("reason")) for each in facts]
     ours = any(reason.startswith("API_KEY_") for reason in reasons) or BAD_KEY.search(said)
     if ours or details.get("status") == "FAILED_PRECONDITION":  # which means: no billing, or not in this country
-        refused = failure(name, 401, headers, body)
+        refused = failure(name, 401, headers, body, setting=setting)
         if isinstance(refused, UpstreamError):
             refused.upstream_status = status
         return refused
     delays = [found[1] for each in facts if (found := DELAY.fullmatch(str(each.get("retryDelay"))))]
-    error = failure(name, status, {**headers, "retry-after": delays[0]} if delays else headers, body)
+    headers = {**headers, "retry-after": delays[0]} if delays else headers
+    error = failure(name, status, headers, body, setting=setting)
     if isinstance(error, UpstreamRejected) and TOO_LONG.search(said):
         return ContextTooLong(error.message, param="messages", log=error.log)
     return error

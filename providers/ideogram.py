@@ -15,7 +15,6 @@ from errors import ProxyError, UpstreamRejected
 from events import ImagesRequest
 from providers.base import Target
 from providers.exchange import tell_dropped
-from providers.failures import failure
 from providers.pictures import TAKEN, Asked, Drawing, Json, Picture, dimensions, nearest
 
 LEGACY_PATH, V3_PATH = "/generate", "/v1/ideogram-v3/generate"
@@ -85,7 +84,7 @@ class Ideogram(Drawing):
         """422 is documented as a prompt that fails the safety check."""
         if status == 422:  # noqa: PLR2004
             return self._unsafe(body[:2000].decode("utf-8", "replace"), status)
-        return failure(self.name, status, headers, body)
+        return super().failed(status, headers, body)
 
     def _unsafe(self, said: str, status: int = 400) -> UpstreamRejected:
         return UpstreamRejected(

@@ -3,6 +3,7 @@
 passing.py judges which they are (R6), and chunks.py reads the rest into events.
 """
 
+from collections.abc import Callable, Mapping
 from time import monotonic
 from typing import Any
 
@@ -17,14 +18,19 @@ from providers.passing import Mode, Passing, whole
 from providers.sse import Splitter
 from providers.translate import NONSENSE
 
+Note = Callable[[Mapping[str, Any]], bool]
+"""Is told each chunk that is read, or the whole answer; true when it may not pass as it came."""
 
-def answered(reply: Reply, request: ChatRequest, call: Call, name: str, frames: Mode = "auto") -> Events:
+
+def answered(
+    reply: Reply, request: ChatRequest, call: Call, name: str, frames: Mode = "auto", note: Note | None = None
+) -> Events:
     """The events of an accepted reply from the upstream `name`, streamed or whole."""
     frames = "rebuilt" if request.rebuild else frames
     if request.stream and "json" not in reply.headers.get("content-type", ""):
-        yield from _streamed(reply, request, call, name, frames)
+        yield from _streamed(reply, request, call, name, frames, note)
     else:
-        yield from _in_one(reply, request, name, frames)
+        yield from _in_one(reply, request, name, frames, note)
 
 
 def value(raw: bytes, reply: Reply, name: str) -> Any:
@@ -37,11 +43,13 @@ def value(raw: bytes, reply: Reply, name: str) -> Any:
     return data
 
 
-def _in_one(reply: Reply, request: ChatRequest, name: str, frames: Mode) -> Events:
+def _in_one(reply: Reply, request: ChatRequest, name: str, frames: Mode, note: Note | None) -> Events:
     """One JSON body; when a stream was asked for, it is a lump, and is cut at words."""
     raw = yield from read(reply)
     body = value(raw, reply, name)
     try:
+        if note is not None and note(body):
+            frames = "rebuilt"
         if not request.stream:
             yield from whole(body, raw, frames, include_reasoning=request.include_reasoning)
             return
@@ -52,13 +60,14 @@ def _in_one(reply: Reply, request: ChatRequest, name: str, frames: Mode) -> Even
         raise in_band(name, error.error) from error
 
 
-def _streamed(reply: Reply, request: ChatRequest, call: Call, name: str, frames: Mode) -> Events:
+def _streamed(reply: Reply, request: ChatRequest, call: Call, name: str, frames: Mode, note: Note | None) -> Events:
     splitter = Splitter()
     answer = Passing(
         frames,
         include_reasoning=request.include_reasoning,
         include_usage=request.include_usage,
         choices=request.body.get("n", 1),
+        note=note,
     )
     try:
         for data in reply:

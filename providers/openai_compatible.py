@@ -3,51 +3,36 @@
 What it says goes through as bytes as long as it is what OpenAI itself would say (R6): see openai_answer.py.
 """
 
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Generator, Sequence
 from functools import partial
 from typing import Any
 
 import orjson
 
-from errors import ProxyError, UpstreamError
+from errors import ProxyError, Unsupported, UpstreamError
 from events import (
     ChatRequest,
     EmbeddingsRequest,
     Events,
-    Images,
     ImagesRequest,
+    ModerationsRequest,
     Ranks,
     RerankRequest,
     Silence,
     Usage,
     Vectors,
+    Verbatim,
 )
 from providers.base import Call, Model, Provider, Target, Timeouts
 from providers.exchange import accepted, awaited, read, request_id, tell_dropped
 from providers.failures import failure
 from providers.http import Account, Reply, send, warm
 from providers.openai_answer import answered, value
-from providers.pictures import Gallery, pictures, seconds
+from providers.openai_request import embeddings_to_upstream, images_from_upstream, images_to_upstream, to_upstream
+from providers.pictures import Gallery, seconds
+from providers.returned import Returned
 from providers.translate import NONSENSE, no_images
 from providers.vendors import Vendor
-
-# https://platform.openai.com/docs/api-reference/chat/create, the published document of 2026-08-21
-PARAMETERS = frozenset({
-    "audio", "frequency_penalty", "function_call", "functions", "logit_bias", "logprobs", "max_completion_tokens",
-    "max_tokens", "messages", "metadata", "modalities", "model", "moderation", "n", "parallel_tool_calls",
-    "prediction", "presence_penalty", "prompt_cache_key", "prompt_cache_options", "prompt_cache_retention",
-    "reasoning_effort", "response_format", "safety_identifier", "seed", "service_tier", "stop", "store", "stream",
-    "stream_options", "temperature", "tool_choice", "tools", "top_logprobs", "top_p", "user", "verbosity",
-    "web_search_options",
-})  # fmt: skip
-# https://platform.openai.com/docs/api-reference/images/create, and those that openai 3.52 has besides
-IMAGE_PARAMETERS = frozenset({
-    "background", "complexity", "frame_count", "frame_duration_ms", "model", "moderation", "n", "output_compression",
-    "output_format", "partial_images", "prompt", "quality", "response_format", "safety_identifier", "size", "style",
-    "svg", "user",
-})  # fmt: skip
-IMAGE_DETAILS = ("background", "output_format", "quality", "size", "usage")
-"""What OpenAI's answer has besides the pictures."""
 
 
 class OpenAICompatible(Provider):
@@ -61,21 +46,24 @@ class OpenAICompatible(Provider):
         self._vendor = vendor
         self._account = Account(self.name, base_url, vendor.credential(api_key), proxy)
         self._gallery = Gallery(self.name, base_url, vendor.pictures, proxy)
-        self._failure = partial(failure, self.name)
+        self._failure = partial(failure, self.name, setting=vendor.key_setting)
 
     def chat(self, request: ChatRequest, target: Target, call: Call) -> Events:
         """Ask, and pass on what comes: bytes where they are OpenAI's own, events where they are not."""
-        body = to_upstream(request, target, self._vendor)
+        returned = Returned(self._vendor.dialect, call, target)
+        body = to_upstream(request, target, self._vendor, returned.put_back)
         tell_dropped(self.name, request.body.keys() - {"stream_options"}, body)
         reply = self._send("POST", "/chat/completions", orjson.dumps(body), target, call)
         try:
             yield from accepted(reply, self._failure)
-            yield from answered(reply, request, call, self.name, self._vendor.frames)
+            note = returned.note if returned.wanted else None
+            yield from answered(reply, request, call, self.name, self._vendor.frames, note)
         finally:
             reply.close()
 
     def embed(self, request: EmbeddingsRequest, target: Target, call: Call) -> Events:
         """Ask in batches that the upstream takes, and give all the vectors in order."""
+        self._has("embeddings", "has no embedding models")
         no_images(request.inputs, self.name)
         vectors: list[Sequence[float] | str] = []
         prompt_tokens, model = 0, ""
@@ -97,6 +85,7 @@ class OpenAICompatible(Provider):
 
     def rerank(self, request: RerankRequest, target: Target, call: Call) -> Events:
         """POST /rerank, as vLLM, llama.cpp, Together and Jina have it."""
+        self._has("rerank", "does not rerank")
         asked = {"model": target.model, "query": request.query, "documents": list(request.documents)}
         top = {} if request.top_n is None else {"top_n": request.top_n}
         body = orjson.dumps({**asked, **top, **request.options})
@@ -114,6 +103,7 @@ class OpenAICompatible(Provider):
 
     def images(self, request: ImagesRequest, target: Target, call: Call) -> Events:
         """POST /images/generations. How many pictures one request may have is for the upstream to say."""
+        self._has("images", "makes no pictures")
         body = images_to_upstream(request, target, strict=self._vendor.strict)
         tell_dropped(self.name, request.body, body)
         answer = yield from self._json("POST", "/images/generations", orjson.dumps(body), target, call)
@@ -124,6 +114,16 @@ class OpenAICompatible(Provider):
         if request.as_base64:
             yield from self._gallery.unpack(drawn.data, call, target.timeouts)
         yield drawn
+
+    def moderate(self, request: ModerationsRequest, target: Target, call: Call) -> Events:
+        """POST /moderations; what is answered passes as it came."""
+        self._has("moderations", "does not moderate")
+        named = {"model": target.model} if request.model else {}
+        body = orjson.dumps({**request.body, **named})
+        answer = yield from self._json("POST", "/moderations", body, target, call)
+        if not isinstance(answer, dict) or not isinstance(answer.get("results"), list):
+            raise self._nonsense("a moderation without results")
+        yield Verbatim(orjson.dumps(answer))
 
     def models(self, call: Call) -> Sequence[Model]:
         """GET /models; also a bare array, as some servers answer."""
@@ -146,54 +146,10 @@ class OpenAICompatible(Provider):
             reply.close()
         return value(raw, reply, self.name)
 
+    def _has(self, endpoint: str, lacking: str) -> None:
+        """Raise Unsupported for an endpoint that is known not to be there."""
+        if endpoint in self._vendor.lacks:
+            raise Unsupported(f"{self.name} {lacking}.", param="model")
+
     def _nonsense(self, what: str) -> ProxyError:
         return UpstreamError(f"{self.name} sent something that is not an answer.", provider=self.name, log=what)
-
-
-def to_upstream(request: ChatRequest, target: Target, vendor: Vendor) -> dict[str, Any]:
-    """The body as it came, for this target; a strict row gets no parameter that OpenAI does not publish (R8), unless
-    the target's own rules say so.
-    """
-    body = {key: value for key, value in request.body.items() if not vendor.strict or key in PARAMETERS}
-    body["model"] = target.model
-    if request.stream and vendor.usage:
-        body["stream_options"] = {**body.get("stream_options", {}), "include_usage": True}
-    else:
-        body.pop("stream_options", None)
-    if target.max_tokens is not None:
-        for cap in ("max_tokens", "max_completion_tokens"):
-            if cap in body:
-                body[cap] = min(body[cap], target.max_tokens)
-    return target.rules.apply(body)
-
-
-def embeddings_to_upstream(request: EmbeddingsRequest, batch: list[Any], model: str, *, strict: bool) -> dict[str, Any]:
-    """One batch of an embeddings request; what the caller left out is left out, and what OpenAI has not, if strict."""
-    optional: Mapping[str, Any] = {
-        "dimensions": request.dimensions,
-        "input_type": None if strict else request.input_type,
-        "user": request.user,
-        "encoding_format": request.encoding_format,
-    }
-    return {"model": model, "input": batch, **{key: value for key, value in optional.items() if value is not None}}
-
-
-def images_to_upstream(request: ImagesRequest, target: Target, *, strict: bool) -> dict[str, Any]:
-    """The body as it came, for this target; without a model where the caller names none, so that the upstream chooses.
-
-    gpt-image models refuse `response_format` and `style`: they always give base64.
-    """
-    body = {key: value for key, value in request.body.items() if not strict or key in IMAGE_PARAMETERS}
-    if request.model:
-        body["model"] = target.model
-    if "gpt-image" in target.model:
-        body = {key: value for key, value in body.items() if key not in ("response_format", "style")}
-    return target.rules.apply(body)
-
-
-def images_from_upstream(answer: Any) -> Images:
-    """The pictures of an answer, and what else OpenAI's has. Raises one of NONSENSE."""
-    details = {key: answer[key] for key in IMAGE_DETAILS if answer.get(key) is not None}
-    told = details.get("usage")
-    usage = Usage(int(told["input_tokens"]), int(told["output_tokens"])) if told else None
-    return Images(pictures(answer), seconds(answer.get("created")), usage, details)

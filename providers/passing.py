@@ -6,7 +6,7 @@ the same, and is read again if not. From the first frame that may not pass, the 
 """
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Literal
 
 from events import Event, Usage, Verbatim
@@ -34,16 +34,26 @@ Mode = Literal["auto", "verbatim", "rebuilt"]
 class Passing:
     """One streamed answer: `block` gives the events of each block of its frames. Raises ValueError and ErrorFrame.
 
-    `done` once [DONE] came; `finished` once every choice has its finish reason.
+    `done` once [DONE] came; `finished` once every choice has its finish reason. `note` is told each chunk that is read,
+    and is true of one that may not pass.
     """
 
-    def __init__(self, mode: Mode, *, include_reasoning: bool, include_usage: bool, choices: int = 1) -> None:
+    def __init__(
+        self,
+        mode: Mode,
+        *,
+        include_reasoning: bool,
+        include_usage: bool,
+        choices: int = 1,
+        note: Callable[[Mapping[str, Any]], bool] | None = None,
+    ) -> None:
         self.done = False
         self._mode = mode
         self._include_usage = include_usage
         self._delta_keys = DELTA_KEYS | {"reasoning_content"} if include_reasoning else DELTA_KEYS
         self._choices = choices
         self._reader = Reader(choices)
+        self._note = note
         self._examined = 0
         self._envelope = (b"", b"")
         self._held: list[bytes] = []
@@ -76,7 +86,8 @@ class Passing:
                 if self._held and self._sent:
                     yield self._released()
                 raise
-            if not self._telling and self._may_pass(chunk):
+            noted = self._note is not None and self._note(chunk)
+            if not (noted or self._telling) and self._may_pass(chunk):
                 self._reader.note(chunk)
                 self._usage = usage(chunk.get("usage"))
                 self._held.append(b"data: " + frame.data + b"\n\n")

@@ -195,6 +195,7 @@ class Drawing(Provider):
         self.name = name or vendor.name
         self.default_model = model or vendor.model
         self.path = path
+        self._setting = vendor.key_setting
         self._account = Account(self.name, base_url, vendor.credential(api_key), proxy)
         self._gallery = Gallery(self.name, base_url, vendor.pictures, proxy)
 
@@ -208,7 +209,7 @@ class Drawing(Provider):
 
     def failed(self, status: int, headers: Mapping[str, str], body: bytes) -> ProxyError:
         """What a status other than 2xx means."""
-        return failure(self.name, status, headers, body)
+        return failure(self.name, status, headers, body, setting=self._setting)
 
     def chat(self, request: ChatRequest, target: Target, call: Call) -> Events:
         """Refused, with the way to what there is."""

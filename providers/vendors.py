@@ -8,6 +8,12 @@ capitals with `-` as `_`. A row without `base_url` is configured by its base URL
 from dataclasses import dataclass, replace
 from typing import Literal
 
+from providers import dialects
+from providers.dialects import Dialect
+
+EMBEDDINGS, IMAGES, MODERATIONS, RERANK = "embeddings", "images", "moderations", "rerank"
+CHATS_ALONE = frozenset({EMBEDDINGS, IMAGES, MODERATIONS, RERANK})
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Vendor:
@@ -22,11 +28,14 @@ class Vendor:
     key_header       the header that takes the key, and key_scheme what stands before it there
     strict           sends only parameters of OpenAI's published document (R8)
     usage            takes `stream_options`, so that usage can be asked for
+    dialect          what it refuses of OpenAI's dialect, and what it wants back
+    lacks            the endpoints that it does not have
     frames           auto: bytes pass while they hold only OpenAI's own keys; rebuilt, verbatim: always (R6)
     embedding_batch  inputs that one embeddings request may have
     keyless          answers without a key (a server of one's own)
     only             "images" for one that makes pictures and does not chat
     pictures         its own domains, from which its pictures may be fetched
+    key_setting      the setting that its key came from, for who is told that it is refused
     """
 
     name: str
@@ -41,11 +50,14 @@ class Vendor:
     key_scheme: str = "Bearer"
     strict: bool = False
     usage: bool = True
+    dialect: Dialect = dialects.ANY
+    lacks: frozenset[str] = frozenset()
     frames: Literal["auto", "verbatim", "rebuilt"] = "auto"
     embedding_batch: int = 2048
     keyless: bool = False
     only: Literal["", "images"] = ""
     pictures: tuple[str, ...] = ()
+    key_setting: str = ""
 
     def at(self, address: str) -> "Vendor":
         """The row as it is at an address: a vendor's OpenAI-shaped endpoint speaks that dialect, to a bearer token."""
@@ -64,7 +76,15 @@ class Vendor:
 
 
 VENDORS = (
-    Vendor(name="openai", label="OpenAI", base_url="https://api.openai.com/v1", model="gpt-4o-mini", strict=True),
+    Vendor(
+        name="openai",
+        label="OpenAI",
+        base_url="https://api.openai.com/v1",
+        model="gpt-4o-mini",
+        strict=True,
+        dialect=dialects.OPENAI,
+        lacks=frozenset({RERANK}),
+    ),
     Vendor(
         name="anthropic",
         label="Anthropic",
@@ -74,19 +94,37 @@ VENDORS = (
         key_header="x-api-key",
         key_scheme="",
     ),
-    Vendor(name="deepseek", label="DeepSeek", base_url="https://api.deepseek.com/v1", model="deepseek-v4-flash"),
-    Vendor(name="groq", label="Groq", base_url="https://api.groq.com/openai/v1", model="llama-3.3-70b-versatile"),
+    Vendor(
+        name="deepseek",
+        label="DeepSeek",
+        base_url="https://api.deepseek.com/v1",
+        model="deepseek-v4-flash",
+        dialect=dialects.DEEPSEEK,
+        lacks=CHATS_ALONE,
+    ),
+    Vendor(
+        name="groq",
+        label="Groq",
+        base_url="https://api.groq.com/openai/v1",
+        model="llama-3.3-70b-versatile",
+        dialect=dialects.GROQ,
+        lacks=CHATS_ALONE,
+    ),
     Vendor(
         name="together",
         label="Together AI",
         base_url="https://api.together.xyz/v1",
         model="meta-llama/Llama-3.3-70B-Instruct-Turbo",
+        dialect=dialects.LOCAL,
+        lacks=frozenset({MODERATIONS}),
     ),
     Vendor(
         name="fireworks",
         label="Fireworks AI",
         base_url="https://api.fireworks.ai/inference/v1",
         model="accounts/fireworks/models/llama-v3p3-70b-instruct",
+        dialect=dialects.LOCAL,
+        lacks=frozenset({MODERATIONS}),
     ),
     # Mistral sends usage unasked, and refuses stream_options with a 422.
     Vendor(
@@ -95,9 +133,24 @@ VENDORS = (
         base_url="https://api.mistral.ai/v1",
         model="mistral-small-latest",
         usage=False,
+        dialect=dialects.MISTRAL,
+        lacks=frozenset({IMAGES, RERANK}),
     ),
-    Vendor(name="xai", label="xAI", base_url="https://api.x.ai/v1", model="grok-4-fast"),
-    Vendor(name="openrouter", label="OpenRouter", base_url="https://openrouter.ai/api/v1", model="openai/gpt-4o-mini"),
+    Vendor(
+        name="xai",
+        label="xAI",
+        base_url="https://api.x.ai/v1",
+        model="grok-4-fast",
+        lacks=frozenset({MODERATIONS, RERANK}),
+    ),
+    Vendor(
+        name="openrouter",
+        label="OpenRouter",
+        base_url="https://openrouter.ai/api/v1",
+        model="openai/gpt-4o-mini",
+        dialect=dialects.OPENROUTER,
+        lacks=frozenset({MODERATIONS}),
+    ),
     Vendor(
         name="azure",
         label="Azure OpenAI",
@@ -106,6 +159,8 @@ VENDORS = (
         path="/openai/v1",
         key_header="api-key",
         key_scheme="",
+        dialect=dialects.AZURE,
+        lacks=frozenset({MODERATIONS, RERANK}),
     ),
     Vendor(name="closeai", label="CloseAI", base_url="https://api.openai-proxy.org/v1", model="gpt-4o-mini"),
     Vendor(
@@ -118,6 +173,8 @@ VENDORS = (
         key_header="x-goog-api-key",
         key_scheme="",
         embedding_batch=100,
+        dialect=dialects.GEMINI,
+        lacks=frozenset({MODERATIONS, RERANK}),
     ),
     Vendor(
         name="cohere",
@@ -127,11 +184,27 @@ VENDORS = (
         base_url="https://api.cohere.com",
         model="command-a-03-2025",
         embedding_batch=96,
+        lacks=frozenset({IMAGES, MODERATIONS, RERANK}),
     ),
-    Vendor(name="ollama", label="Ollama", path="/v1", model="llama3.2", keyless=True),
-    Vendor(name="vllm", label="vLLM", path="/v1", keyless=True),
-    Vendor(name="llamacpp", label="llama.cpp", path="/v1", keyless=True),
-    Vendor(name="lmstudio", label="LM Studio", path="/v1", keyless=True),
+    Vendor(
+        name="bedrock-openai",
+        label="Amazon Bedrock, OpenAI-shaped",
+        base_url="https://bedrock-runtime.{region}.amazonaws.com/openai/v1",
+        model="openai.gpt-oss-120b-1:0",
+        lacks=CHATS_ALONE,
+    ),
+    Vendor(
+        name="ollama",
+        label="Ollama",
+        path="/v1",
+        model="llama3.2",
+        keyless=True,
+        dialect=dialects.LOCAL,
+        lacks=frozenset({MODERATIONS, RERANK}),
+    ),
+    Vendor(name="vllm", label="vLLM", path="/v1", keyless=True, dialect=dialects.LOCAL),
+    Vendor(name="llamacpp", label="llama.cpp", path="/v1", keyless=True, dialect=dialects.LOCAL),
+    Vendor(name="lmstudio", label="LM Studio", path="/v1", keyless=True, dialect=dialects.LOCAL),
     Vendor(
         name="ideogram",
         label="Ideogram (pictures)",

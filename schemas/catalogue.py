@@ -5,6 +5,7 @@ seed 001  a list of regions, each with `models` of four kinds (ondemand, embeddi
 seed 002  a mapping: `providers` by name, each with its `models` by name
 """
 
+import re
 from difflib import get_close_matches
 from typing import Any
 
@@ -17,6 +18,13 @@ PARAMETERS = frozenset(ChatSchema().fields)
 NEAR, FEW_FIELDS = 0.7, 8
 SECONDS = validate.Range(min=0.001, max=86_400)
 NAME = validate.Regexp(r"[!-~]{1,200}\Z", error="Must be a name without spaces, of visible ASCII characters.")
+
+
+def _pattern(value: str) -> None:
+    try:
+        re.compile(value)
+    except re.error as error:
+        raise ValidationError(f"Must be a regular expression ({error}).") from None
 
 
 class OneOrMore(Either):
@@ -98,6 +106,7 @@ class UpstreamSchema(Known):
     provider = fields.String(required=True)
     model = fields.String()
     weight = Whole(validate=validate.Range(1, 100))
+    rpm = Whole(validate=validate.Range(min=1))
 
 
 class PlaceSchema(Known):
@@ -177,6 +186,7 @@ class ProviderSchema(TimeoutsSchema, PlaceSchema, LoginSchema):
     """A provider: a vendor of the table, or another one that speaks a known dialect."""
 
     kind = fields.String()
+    vendor = fields.String()
     base_url = OneOrMore(what="an address or a list of them")
     api_key = OneOrMore(what="a key or a list of them")
     model = fields.String()
@@ -189,6 +199,13 @@ class ProviderSchema(TimeoutsSchema, PlaceSchema, LoginSchema):
     strict = Truth()
     usage = Truth()
     embedding_batch = Whole(validate=validate.Range(min=1))
+    refuses = fields.List(fields.String())
+    names = fields.Dict(keys=fields.String(), values=fields.String())
+    message_keys = fields.List(fields.String(), validate=validate.ContainsNoneOf([""]))
+    roles = fields.Dict(keys=fields.String(), values=fields.String())
+    call_ids = fields.String(validate=_pattern)
+    returned = fields.Dict(keys=fields.String())
+    lacks = fields.List(fields.String(validate=validate.OneOf(["embeddings", "images", "moderations", "rerank"])))
     pass_unknown = Truth()
     adapter = fields.String()
     requires_proxy = Truth()

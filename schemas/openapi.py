@@ -18,7 +18,9 @@ from schemas.chat import ChatSchema
 from schemas.embeddings import EmbeddingsSchema
 from schemas.fields import Either, Number, Truth, Whole
 from schemas.images import ImagesSchema
+from schemas.moderations import ModerationsSchema
 from schemas.rerank import RerankSchema
+from schemas.text_completion import TextCompletionSchema
 
 VERSION = "0.1.0"
 ABOUT = """One OpenAI-compatible endpoint, made for voice agents. A client that speaks OpenAI's chat completions needs
@@ -34,6 +36,7 @@ JSON_TYPES: dict[Any, str] = {str: "string", list: "array", dict: "object"}
 SOME = Json(minItems=1)
 LISTS = {"content": [array(record("", type=TEXT))], "stop": [array(TEXT)],
     "documents": [array(TEXT, minItems=1), array(record("", text=TEXT), minItems=1)],
+    "prompt": [array(TEXT, minItems=1, maxItems=1)],
     "input": [array(TEXT, **SOME), array(record("", type=TEXT), **SOME),
         array(COUNT, minItems=1), array(array(COUNT, minItems=1), **SOME)]}
 """What may stand in the list of an Either field."""
@@ -48,6 +51,9 @@ REQUESTS: dict[str, tuple[type[Schema], str]] = {
     "ImagesRequest": (ImagesSchema, (
         "Other keys are allowed: an upstream of OpenAI's kind gets them as they came, Ideogram and Recraft those that "
         "are their own. A null counts as a key left out.")),
+    "ModerationsRequest": (ModerationsSchema, "Other keys go on as they came. A null counts as a key left out."),
+    "TextCompletionRequest": (TextCompletionSchema, (
+        "Other keys are those of a chat; `suffix`, `echo` and `logprobs` are refused. A null is a key left out.")),
     "RerankRequest": (RerankSchema, "Other keys are allowed. A null counts as a key left out."),
 }
 FIELDS = {
@@ -78,6 +84,7 @@ FIELDS = {
     "user": "Who is asking, in your own terms.",
     "role": "Who speaks. `developer` is the newer name of `system`, `function` the older one of `tool`.",
     "content": 'The text, or a list of parts such as `{"type": "text", "text": "..."}`.',
+    "prompt": "What is to be answered.",
     "documents": "What is put in order: texts, or objects with a `text`.",
     "name": "A name for the speaker.",
     "tool_calls": "The calls that the assistant made.",
@@ -125,6 +132,9 @@ CHATS: dict[str, tuple[str, Json]] = {
 }
 _TEXTS = {"texts": ("Two texts", {"model": "text-embedding-3-small", "input": ["Good morning.", "Good night."]})}
 
+_PROMPTED = {"prompt": ("A prompt", {"model": "gpt-4o-mini", "prompt": "Say: Good morning."})}
+_JUDGED = {"judged": ("A text", {"model": "omni-moderation-latest", "input": "Good morning."})}
+
 _RANKED = {"ranked": ("Two documents", {"model": "rerank-v3.5", "query": "When do you open?",
     "documents": ["We open at nine.", "Our address is 1 High Street."], "top_n": 1})}
 
@@ -171,6 +181,15 @@ PATHS: dict[str, Json] = {
         "status; a later one is a frame with an `error`, and the stream ends.",
         _answer("The answer: whole, or as a stream.", _media(ref("Completion"), {"whole": ("", _WHOLE)}), _STREAM),
         _ASKED, requestBody=_body("ChatRequest", CHATS))},
+    "/completions": {"post": _operation("createCompletion", "Chat", "Answer a prompt",
+        "OpenAI's older endpoint: the prompt is asked as a chat of one message.",
+        _answer("The answer: whole, or as a stream.", _media(ref("TextCompletion")),
+            _media({"anyOf": [ref("TextCompletion"), ref("Error")]})),
+        _ASKED, requestBody=_body("TextCompletionRequest", _PROMPTED))},
+    "/moderations": {"post": _operation("createModeration", "Chat", "Judge a text",
+        "By a provider of OpenAI's kind that does so; its answer comes as it is.",
+        _answer("The judgement.", _media(ref("Moderation"))), _ASKED,
+        requestBody=_body("ModerationsRequest", _JUDGED))},
     "/embeddings": {"post": _operation("createEmbeddings", "Embeddings", "Turn texts into vectors",
         "One vector for each input, in the same order.", _answer("The vectors.", _media(ref("Embeddings"))), _ASKED,
         requestBody=_body("EmbeddingsRequest", _TEXTS))},

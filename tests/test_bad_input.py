@@ -338,7 +338,7 @@ def test_a_wrong_method_where_one_reads(path: str) -> None:
     "path",
     [
         "/v1/responses",
-        "/v1/completions",
+        "/v1/no/completions",
         "/v1/chat",
         "/v1/chat/completion",
         "/v2/chat/completions",
@@ -541,8 +541,8 @@ def test_the_openai_package_raises_its_own_errors(line: Served) -> None:
     assert missing.value.code == "model_not_found"
     with pytest.raises(NotFoundError):
         client.responses.create(model="x", input="hi")
-    with pytest.raises(NotFoundError):
-        client.completions.create(model="x", prompt="hi")
+    with pytest.raises(BadRequestError, match="such thing"):
+        client.completions.create(model="x", prompt="hi", suffix="there")
     with pytest.raises(APIStatusError) as large:
         client.chat.completions.create(model="x", messages=[{"role": "user", "content": "x" * 30_000_000}])
     assert large.value.status_code == 413

@@ -166,7 +166,8 @@ def test_what_the_code_reads_besides_is_in_both():
 def needs(vendor: Vendor) -> str:
     """What to set for a row to be used, in its own names and in those of the vendor's SDK."""
     kinds = ["API_KEY"] * (not vendor.keyless) + ["BASE_URL"] * (not vendor.base_url)
-    ours = " and ".join(f"`{vendor.variable}_{kind}`" for kind in kinds)
+    names = [f"{vendor.variable}_{kind}" for kind in kinds] + ["AWS_REGION"] * ("{region}" in vendor.base_url)
+    ours = " and ".join(f"`{name}`" for name in names)
     theirs = " and ".join(f"`{name}`" for names in vendor.also for name in names)
     return f"{ours}, or {theirs}" if theirs else ours
 
@@ -190,7 +191,7 @@ def test_env_example_has_every_provider_and_no_other():
         expected += [f"(or {name})" for names in vendor.also for name in names]
     text = read(".env.example").partition("# Providers -")[2]
     names = [name for line in re.findall(r"names, (.+), are read", text) for name in line.split(", ")]
-    found = re.findall(r"^#(?!AWS_|BEDROCK_)[A-Z].*$", text, re.MULTILINE) + [f"(or {name})" for name in names]
+    found = re.findall(r"^#(?!AWS_|BEDROCK_MODELS_)[A-Z].*$", text, re.MULTILINE) + [f"(or {name})" for name in names]
     same(sorted(expected), sorted(found), ".env.example")
 
 

@@ -61,13 +61,21 @@ def test_without_any_key_there_is_only_the_demo() -> None:
 
 @pytest.mark.parametrize("vendor", KEYED, ids=lambda vendor: vendor.name)
 def test_a_key_is_all_a_vendor_needs(vendor: Any) -> None:
-    """B2: {NAME}_API_KEY."""
+    """B2: {NAME}_API_KEY; and a region, where the address has one."""
     name = f"{vendor.variable}_API_KEY"
-    assert entries()[vendor.name]["reason"] == f"Needs {name}."
-    row = entries(**{name: "k"})[vendor.name]
+    here = {"AWS_REGION": "eu-central-1"} if "{region}" in vendor.base_url else {}
+    assert entries(**here)[vendor.name]["reason"] == f"Needs {name}."
+    row = entries(**{name: "k"}, **here)[vendor.name]
     assert (row["available"], row["default_model"]) == (True, vendor.model)
-    assert account(vendor.name, **{name: "k"}).base_url.startswith(vendor.base_url)
-    assert entries(**{name: "k", f"{vendor.variable}_MODEL": "mine"})[vendor.name]["default_model"] == "mine"
+    address = vendor.base_url.replace("{region}", "eu-central-1")
+    assert account(vendor.name, **{name: "k"}, **here).base_url.startswith(address)
+    assert entries(**{name: "k", f"{vendor.variable}_MODEL": "mine"}, **here)[vendor.name]["default_model"] == "mine"
+
+
+def test_an_address_with_a_region_needs_one() -> None:
+    assert entries(BEDROCK_OPENAI_API_KEY="k")["bedrock-openai"]["reason"] == "Needs AWS_REGION."
+    told = {"BEDROCK_OPENAI_API_KEY": "k", "AWS_DEFAULT_REGION": "us-west-2"}
+    assert account("bedrock-openai", **told).base_url == "https://bedrock-runtime.us-west-2.amazonaws.com/openai/v1"
 
 
 @pytest.mark.parametrize("vendor", VENDORS, ids=lambda vendor: vendor.name)
@@ -165,7 +173,7 @@ def test_the_default_is_the_first_with_credentials() -> None:
     assert catalogue(GROQ_API_KEY="k", DEEPSEEK_API_KEY="k").default == "deepseek"
     assert catalogue(GROQ_API_KEY="k", OPENAI_API_KEY="k").default == "openai"
     assert catalogue(LMSTUDIO_BASE_URL="http://h").default == "lmstudio"
-    keys = {f"{vendor.variable}_API_KEY": "k" for vendor in KEYED}
+    keys = {"AWS_REGION": "us-east-1", **{f"{vendor.variable}_API_KEY": "k" for vendor in KEYED}}
     for vendor in KEYED:
         assert catalogue(**keys).default == ("demo" if vendor.only else vendor.name)  # pictures do not chat
         del keys[f"{vendor.variable}_API_KEY"]

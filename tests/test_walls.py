@@ -36,6 +36,7 @@ MAY_IMPORT: Mapping[str, str] = {
     "dispatch.*": "dispatch.* providers providers.base providers.vendors events errors",
     "dispatch.proxies": "dispatch.addresses providers.connect",
     "dispatch.models_file": "dispatch.* providers providers.base providers.connect providers.vendors schemas.catalogue",
+    "dispatch.file_vendor": "dispatch.coherence providers.dialects providers.vendors",
     "providers": "providers.base",
     # A vendor's file: the means, and no other vendor's.
     "providers.*": (
@@ -45,8 +46,13 @@ MAY_IMPORT: Mapping[str, str] = {
     ),
     "providers.openai_compatible": (
         "providers.base providers.http providers.exchange providers.translate providers.failures providers.chunks "
-        "providers.history providers.openai_answer providers.pictures providers.vendors events errors"
+        "providers.openai_answer providers.openai_request providers.pictures providers.returned providers.vendors "
+        "events errors"
     ),
+    "providers.openai_request": (
+        "providers.base providers.dialects providers.history providers.pictures providers.vendors events errors"
+    ),
+    "providers.returned": "providers.base providers.dialects",
     "providers.oci*": (
         "providers.oci.* providers.base providers.http providers.exchange providers.translate providers.turns "
         "providers.json_schema providers.structured providers.tool_names "
@@ -101,8 +107,10 @@ MAY_IMPORT: Mapping[str, str] = {
     "providers.sse": "",
     "providers.words": "",
     "providers.examples": "",
-    "providers.vendors": "providers.base",
-    "providers.failures": "errors",
+    "providers.dialects": "providers.base",
+    "providers.vendors": "providers providers.dialects",
+    "providers.failures": "providers.refusals errors",
+    "providers.refusals": "",
     "providers.chunks": "events",
     "providers.passing": "providers.chunks providers.sse events errors",
     "providers.openai_answer": (

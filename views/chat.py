@@ -32,7 +32,7 @@ def chat(incoming: Incoming) -> Response:
     line = Line(
         incoming,
         route,
-        lambda target, call: target.provider.chat(asked, target, call),
+        rooms.relay.chat(asked),
         {"path": "chat", "model": asked.model, "stream": asked.stream},
         streams=asked.stream,
         reasoning=asked.include_reasoning,

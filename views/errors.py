@@ -1,5 +1,6 @@
 """Every failure as OpenAI's error object, whatever raised it: never HTML, never a stack."""
 
+import re
 from difflib import get_close_matches
 from functools import lru_cache
 from logging import getLogger
@@ -17,6 +18,9 @@ SHOWN = 200
 """Characters of what a stranger may make as long as they like."""
 LIKE = 0.75
 """From this likeness on (difflib's ratio) a path is taken for a misspelt one."""
+OLLAMAS = re.compile(r"/api/(?!v1(/|$))")
+"""Paths of Ollama's own, whose clients read a sentence where others read an object."""
+
 
 NOT_HTTP = "thinkline.not_http"
 
@@ -53,6 +57,8 @@ def _http(error: HTTPException) -> Response:
     ours = NotFound(_sentence(status, error.name))
     ours.status = status
     response = respond(ours)
+    if OLLAMAS.match(request.path):
+        response.set_data(orjson.dumps({"error": ours.message}))
     response.headers.extend((k, v) for k, v in error.get_headers() if k.lower() == "allow")
     return response
 

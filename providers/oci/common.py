@@ -50,6 +50,14 @@ def base(target: Target) -> str:
     return next((name for name in names if name and "." in name and "ocid1." not in name), target.model)
 
 
+def counts_thinking(target: Target) -> bool:
+    """Whether the model takes its cap on the answer as max_completion_tokens, as far as it has not refused that."""
+    refused = target.refused
+    return "max_tokens" in refused or (
+        "max_completion_tokens" not in refused and bool(COMPLETION_TOKENS.match(base(target)))
+    )
+
+
 def tuning(request: ChatRequest, stop: str) -> Json:
     """The parameters that have the same meaning in every style; `stop` is what its sequences are called there."""
     if not isinstance(request.body.get("top_k", 0), int):  # it is not OpenAI's, so nobody has looked at it yet

@@ -51,7 +51,7 @@ def to_upstream(request: ChatRequest, target: Target) -> Json:
         **common.tuning(request, "stop"),
     }
     if (cap := translate.cap(request, target.max_tokens)) is not None:
-        sent["maxCompletionTokens" if common.COMPLETION_TOKENS.match(common.base(target)) else "maxTokens"] = cap
+        sent["maxCompletionTokens" if common.counts_thinking(target) else "maxTokens"] = cap
     for name, ours, values in (
         ("reasoning_effort", "reasoningEffort", EFFORTS),
         ("verbosity", "verbosity", LEVELS),

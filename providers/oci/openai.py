@@ -11,7 +11,7 @@ import orjson
 
 from events import ChatRequest
 from providers.base import Target
-from providers.oci.common import COMPLETION_TOKENS, base
+from providers.oci.common import counts_thinking
 from providers.oci.service import OPENAI, Asked, Place, Service
 
 Json = dict[str, Any]
@@ -25,7 +25,7 @@ ROUTE = {"route": "/v1/chat/completions"}
 def to_upstream(request: ChatRequest, target: Target) -> Json:
     """The body as it came, for this target; usage is always asked for, and removed again if the caller did not."""
     body = {**request.body, "model": target.model}
-    if COMPLETION_TOKENS.match(base(target)) and "max_tokens" in body:
+    if counts_thinking(target) and "max_tokens" in body:
         body.setdefault("max_completion_tokens", body.pop("max_tokens"))
     if target.details.get("type") == "datascience" and target.model in (target.public_name, target.details["endpoint"]):
         body["model"] = DEPLOYED

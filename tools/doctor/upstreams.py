@@ -57,7 +57,8 @@ def _trouble(error: Exception, entry: Entry, where: Where, seconds: float) -> tu
     versioned = entry.kind != "openai_compatible" or re.search(r"\w/(.*/)?v\d", address)  # others add their own
     way, key = where.of(entry, "proxy" if entry.options.get("proxy") else "base_url"), where.of(entry, "api_key")
     there = f"mend {where.of(entry, 'base_url')}" + "; the address may lack /v1" * (not versioned)
-    settings = [param] if (param := getattr(error, "param", None)) else VARIABLE.findall(text)
+    named = [] if "vendor" in entry.options else VARIABLE.findall(text)  # where a vendor's key stands, `where` knows
+    settings = [param] if (param := getattr(error, "param", None)) else named
     no_list, said = status in (404, 405), log.lstrip()[:1] in ("{", "[") or isinstance(error, errors.InvalidRequest)
     fault, _, to_set = text.partition(": set ")
     is_denied = "AccessDenied" in log  # Amazon knows who asks, and its policy says no

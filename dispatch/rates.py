@@ -1,0 +1,33 @@
+"""How often each place of a model was asked in the last minute, where models.yaml says how often it may be (`rpm`)."""
+
+import threading
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from time import monotonic
+
+MINUTE = 60.0
+
+
+@dataclass(slots=True)
+class Rates:
+    """Counts by name, in this process. Safe for all threads."""
+
+    clock: Callable[[], float] = monotonic
+    _asked: dict[str, deque[float]] = field(default_factory=dict)
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def count(self, name: str) -> None:
+        """It is asked now. Only what `wait` was asked about is counted."""
+        with self._lock:
+            if name in self._asked:
+                self._asked[name].append(self.clock())
+
+    def wait(self, name: str, most: int) -> float:
+        """Seconds until it may be asked again, `most` times a minute; 0.0 when it may be asked now."""
+        now = self.clock()
+        with self._lock:
+            asked = self._asked.setdefault(name, deque())
+            while asked and asked[0] <= now - MINUTE:
+                asked.popleft()
+            return asked[-most] + MINUTE - now if len(asked) >= most else 0.0

@@ -1,0 +1,114 @@
+"""What upstreams of OpenAI's shape refuse of OpenAI's dialect, and what they want back: as data, a vendor each.
+
+What is not known beforehand is learned from their refusals, as far as it is tuning (dispatch/refused.py).
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from providers.base import Rules
+
+ANY_ROLE = "*"
+MESSAGE_KEYS = frozenset({"role", "content", "name", "tool_calls", "tool_call_id"})
+"""Keys of a message that nearly everybody takes."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Dialect:
+    """How an upstream's dialect differs from OpenAI's. As it stands, it takes what comes.
+
+    refuses       parameters that it is not sent
+    names         OpenAI's name of a parameter -> its own
+    models        the same for some of its models: a pattern of their names -> what is renamed and left out; the first
+                  that fits
+    message_keys  role, or ANY_ROLE -> the keys that its messages may have; empty for any
+    roles         a role that it does not know -> the one that it takes instead
+    call_ids      a pattern of the ids of tool calls that it takes; "" for any
+
+    OpenAI's clients know nothing of some keys that an upstream sends with its calls, and wants back with them:
+
+    returned          keys of the message -> what stands there for a call that nothing is known of; None: nothing
+    returned_in_call  keys of the call, likewise; what stands there goes with a message's first call alone
+    unreturned        parameters for a conversation with a call of which nothing is known
+    thinking          a pattern of the models that want it back; "" for all: to others, nothing is made up
+    """
+
+    refuses: frozenset[str] = frozenset()
+    names: Mapping[str, str] = field(default_factory=dict)
+    models: Mapping[str, Rules] = field(default_factory=dict)
+    message_keys: Mapping[str, frozenset[str]] = field(default_factory=dict)
+    roles: Mapping[str, str] = field(default_factory=dict)
+    call_ids: str = ""
+    returned: Mapping[str, Any] = field(default_factory=dict)
+    returned_in_call: Mapping[str, Any] = field(default_factory=dict)
+    unreturned: Mapping[str, Any] = field(default_factory=dict)
+    thinking: str = ""
+
+
+ANY = Dialect()
+
+_SYSTEM = {"developer": "system"}
+_MAX_TOKENS = {"max_completion_tokens": "max_tokens"}
+_MAX_COMPLETION_TOKENS = {"max_tokens": "max_completion_tokens"}
+_SAMPLING = ("temperature", "top_p", "presence_penalty", "frequency_penalty", "logprobs", "top_logprobs", "logit_bias")
+
+AZURE = Dialect(
+    message_keys={ANY_ROLE: MESSAGE_KEYS | {"refusal", "audio", "function_call"}},
+    call_ids=r"(?s).{1,40}",
+)
+"""A deployment's name says nothing of its model."""
+
+OPENAI = Dialect(
+    message_keys=AZURE.message_keys,
+    call_ids=AZURE.call_ids,
+    # https://platform.openai.com/docs/guides/reasoning
+    models={
+        r"(gpt-5(-mini|-nano|-pro|-codex)?|o\d(-mini|-pro)?)(-\d{4}-\d\d-\d\d)?": Rules(
+            rename=_MAX_COMPLETION_TOKENS, delete=_SAMPLING
+        ),
+        r"(gpt-[5-9]|o\d).*": Rules(rename=_MAX_COMPLETION_TOKENS),
+    },
+)
+
+DEEPSEEK = Dialect(
+    names=_MAX_TOKENS,
+    roles=_SYSTEM,
+    # https://api-docs.deepseek.com/guides/thinking_mode: a 400 where it lacks while it thinks, which it does unasked.
+    returned={"reasoning_content": ""},
+    unreturned={"thinking": {"type": "disabled"}},
+)
+
+GROQ = Dialect(message_keys={ANY_ROLE: MESSAGE_KEYS}, roles=_SYSTEM)
+"""It answers a 400 to any other key: property 'reasoning_content' is unsupported."""
+
+# https://docs.mistral.ai/api/endpoint/chat: what it does not list is a 422, "Extra inputs are not permitted".
+MISTRAL = Dialect(
+    refuses=frozenset({
+        "audio", "function_call", "functions", "logit_bias", "logprobs", "metadata", "modalities", "moderation",
+        "prompt_cache_key", "prompt_cache_options", "prompt_cache_retention", "safety_identifier", "service_tier",
+        "store", "stream_options", "top_logprobs", "user", "verbosity", "web_search_options",
+    }),
+    names={**_MAX_TOKENS, "seed": "random_seed"},
+    message_keys={
+        "assistant": frozenset({"role", "content", "tool_calls", "prefix"}),
+        "tool": frozenset({"role", "content", "tool_call_id", "name"}),
+        ANY_ROLE: frozenset({"role", "content"}),
+    },
+    roles=_SYSTEM,
+    call_ids="[a-zA-Z0-9]{9}",
+)  # fmt: skip
+
+# https://openrouter.ai/docs/guides/best-practices/reasoning-tokens, "preserving reasoning"
+OPENROUTER = Dialect(returned={"reasoning_details": None})
+
+# https://ai.google.dev/gemini-api/docs/openai and /thought-signatures, which names what stands in for a lost signature.
+GEMINI = Dialect(
+    message_keys={ANY_ROLE: MESSAGE_KEYS},
+    roles=_SYSTEM,
+    returned_in_call={"extra_content": {"google": {"thought_signature": "skip_thought_signature_validator"}}},
+    thinking=r"(models/)?gemini-([3-9]|.*latest).*",
+)
+
+LOCAL = Dialect(roles=_SYSTEM)
+"""Models of one's own: their templates know the system, and no developer."""
