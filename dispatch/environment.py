@@ -110,6 +110,7 @@ def vendor_entry(
         model,
         options,
         " and ".join(missing),
+        named=vendor.named,
         complete=complete,
         timeouts=timeouts or {},
         only=vendor.only,

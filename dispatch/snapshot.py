@@ -70,10 +70,13 @@ class Snapshot:
         return f"The provider {prefix!r} before its name is not configured: it needs {entry.missing}."
 
     def means_bedrock(self, model: str) -> bool:
-        """The same for Bedrock's models; not where the default is Bedrock by another name."""
+        """The same for Bedrock's models. Not where the default is Bedrock by another name; and a name that OCI might
+        have as well is Bedrock's only where Bedrock can be used.
+        """
         if BEDROCK_ID.fullmatch(model) is None or BEDROCK_ID.fullmatch(self.entries[self.default].default_model):
             return False
-        return self._is_meant("bedrock-models")
+        shared = model.startswith(VENDOR_PREFIXES)
+        return self._is_meant("bedrock-models") and (not shared or self.entries["bedrock-models"].available)
 
     def _is_meant(self, cloud: str) -> bool:
         entry = self.entries.get(cloud)

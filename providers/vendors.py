@@ -33,6 +33,7 @@ class Vendor:
     frames           auto: bytes pass while they hold only OpenAI's own keys; rebuilt, verbatim: always (R6)
     embedding_batch  inputs that one embeddings request may have
     keyless          answers without a key (a server of one's own)
+    named            its models' names begin with their vendors', as OCI's do
     only             "images" for one that makes pictures and does not chat
     pictures         its own domains, from which its pictures may be fetched
     key_setting      the setting that its key came from, for who is told that it is refused
@@ -55,6 +56,7 @@ class Vendor:
     frames: Literal["auto", "verbatim", "rebuilt"] = "auto"
     embedding_batch: int = 2048
     keyless: bool = False
+    named: bool = False
     only: Literal["", "images"] = ""
     pictures: tuple[str, ...] = ()
     key_setting: str = ""
@@ -191,6 +193,7 @@ VENDORS = (
         label="Amazon Bedrock, OpenAI-shaped",
         base_url="https://bedrock-runtime.{region}.amazonaws.com/openai/v1",
         model="openai.gpt-oss-120b-1:0",
+        named=True,
         lacks=CHATS_ALONE,
     ),
     Vendor(
