@@ -128,10 +128,8 @@ class Catalogue:
             entry, model = known, rest
         elif row := snapshot.names.get(model):
             return self._to_row(snapshot, row, beyond)
-        elif snapshot.means_bedrock(model):
-            entry = snapshot.named(BEDROCK_MODELS)
-        elif snapshot.means_oci(model):
-            entry = snapshot.named("oci")
+        elif cloud := snapshot.cloud_of(model):
+            entry = snapshot.named(cloud)
         else:
             entry = self._unnamed(snapshot, only)
             if entry.kind == "demo" and not self._chosen and model:

@@ -55,11 +55,9 @@ class Snapshot:
         """The entries that can be used, in order."""
         return [entry for entry in self.entries.values() if entry.available]
 
-    def means_oci(self, model: str) -> bool:
-        """Whether a model's name begins as OCI's do, and OCI is meant: not where it lacks its credentials, and the
-        default has such names too.
-        """
-        return _means_oci(model, self.entries, self.default)
+    def cloud_of(self, model: str) -> str:
+        """The cloud provider whose models have names like this one, "" where none is meant."""
+        return _cloud_of(model, self.entries, self.default)
 
     def prefix_note(self, model: str) -> str:
         """What to say of a model that is not found, when the provider before its name is one that lacks its key."""
@@ -68,19 +66,6 @@ class Snapshot:
         if entry is None or entry.available:
             return ""
         return f"The provider {prefix!r} before its name is not configured: it needs {entry.missing}."
-
-    def means_bedrock(self, model: str) -> bool:
-        """The same for Bedrock's models. Not where the default is Bedrock by another name; and a name that OCI might
-        have as well is Bedrock's only where Bedrock can be used.
-        """
-        if BEDROCK_ID.fullmatch(model) is None or BEDROCK_ID.fullmatch(self.entries[self.default].default_model):
-            return False
-        shared = model.startswith(VENDOR_PREFIXES)
-        return self._is_meant("bedrock-models") and (not shared or self.entries["bedrock-models"].available)
-
-    def _is_meant(self, cloud: str) -> bool:
-        entry = self.entries.get(cloud)
-        return entry is not None and (entry.available or not self.entries[self.default].named)
 
     def named(self, name: str) -> Entry:
         """The provider of that name. Raises InvalidRequest (unknown_provider, provider_not_configured)."""
@@ -128,19 +113,32 @@ def put_together(listings: Mapping[str, Listing], chosen: str) -> Snapshot:
     )
 
 
-def _means_oci(model: str, entries: Mapping[str, Entry], default: str) -> bool:
-    oci = entries.get("oci")
-    if oci is None or not model.startswith(VENDOR_PREFIXES):
-        return False
-    return oci.available or not entries[default].named
+def _cloud_of(model: str, entries: Mapping[str, Entry], default: str) -> str:
+    """The cloud provider of a model by its name, "" where none is meant: not where the cloud lacks its credentials and
+    the default has names of that kind too, nor where the default is Bedrock by another name. A name that both clouds
+    might have is Bedrock's only where Bedrock can be used.
+    """
+    oci_shaped = model.startswith(VENDOR_PREFIXES)
+    bedrock, oci = entries.get("bedrock-models"), entries.get("oci")
+    is_named = entries[default].named
+    if (
+        bedrock is not None
+        and BEDROCK_ID.fullmatch(model)
+        and not BEDROCK_ID.fullmatch(entries[default].default_model)
+        and (bedrock.available or not (is_named or oci_shaped))
+    ):
+        return bedrock.name
+    return oci.name if oci is not None and oci_shaped and (oci.available or not is_named) else ""
 
 
 def _alias(alias: str, model: str, entries: Mapping[str, Entry], default: str) -> Row:
     """The row of an alias for `provider/model`, or for a model at OCI or at the default provider."""
     prefix, _, rest = model.partition("/")
+    if prefix == "bedrock" and BEDROCK_ID.fullmatch(rest):
+        prefix = "bedrock-models"
     if rest and prefix in entries:
         return Row(alias, (Upstream(prefix, rest),), owned_by=prefix)
-    provider = "oci" if _means_oci(model, entries, default) else default
+    provider = _cloud_of(model, entries, default) or default
     return Row(alias, (Upstream(provider, model),), owned_by=provider)
 
 
