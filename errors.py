@@ -240,6 +240,7 @@ class HalfClosed(ProxyError):
 
     status = 499  # nginx's
     type = "invalid_request_error"
+    code = "client_closed_request"
 
     def __init__(self) -> None:
         super().__init__("The sending side of this connection was shut, which counts as hanging up.")

@@ -105,6 +105,7 @@ ERRORS = {
     "408": "The body was begun, and did not come; or the answer was not read: `request_timeout`.",
     "413": "The body is larger than this server takes: `request_too_large`.",
     "429": "Too many requests for now, here or at the upstream: `rate_limit_exceeded`.",
+    "499": "The sending side of the connection was shut, which counts as hanging up: `client_closed_request`.",
     "4XX": "The upstream refuses the request with another status.",
     "500": "Something went wrong in this server.",
     "502": "The upstream failed (`upstream_error`), or refuses this server's key (`upstream_authentication`).",
@@ -172,7 +173,7 @@ def _body(schema: str, examples: dict[str, tuple[str, Json]]) -> Json:
 
 
 # fmt: off
-_ASKED = "400 401 403 404 408 413 429 4XX 500 502 503 504"
+_ASKED = "400 401 403 404 408 413 429 499 4XX 500 502 503 504"
 _STREAM = _media({"anyOf": [ref("Chunk"), ref("Error")]}, _FRAMES)
 PATHS: dict[str, Json] = {
     "/chat/completions": {"post": _operation("createChatCompletion", "Chat", "Answer a conversation",

@@ -295,7 +295,7 @@ def test_who_shuts_the_sending_side_is_told_and_has_no_answer(
         assert b'"error":{"message":"The sending side' in heard
     else:
         assert heard.startswith(b"HTTP/1.1 499 ")
-        assert error(heard.partition(b"\r\n\r\n")[2])["type"] == "invalid_request_error"
+        assert error(heard.partition(b"\r\n\r\n")[2])["code"] == "client_closed_request"
 
 
 def test_a_stream_whose_caller_shuts_the_sending_side_ends_with_an_error(serve: Serve) -> None:
