@@ -1,6 +1,7 @@
 """The worker's threads: of those that are free, the one that was busy last takes the next job."""
 
 import threading
+from _thread import start_new_thread
 from collections import deque
 from collections.abc import Callable
 from logging import getLogger
@@ -83,19 +84,23 @@ class _Thread(threading.Thread):
 
 def check_threads(count: int) -> None:
     """Find out whether the system allows a process so many threads. Raises RuntimeError with what to do if not."""
-    ended = threading.Event()
-    started: list[threading.Thread] = []
+    may_end, ended = threading.Event(), threading.Semaphore(0)
+    started = 0
+
+    def work() -> None:
+        may_end.wait()
+        ended.release()
+
     try:
         for _ in range(count):
-            thread = threading.Thread(target=ended.wait, daemon=True)
-            thread.start()
-            started.append(thread)
+            start_new_thread(work, ())  # a Thread waits until it has begun, which one without memory never does
+            started += 1
     except RuntimeError:
         raise RuntimeError(
-            f"THREADS is {count}, and the system allows {len(started)}: lower it, or raise the limit of processes "
+            f"THREADS is {count}, and the system allows {started}: lower it, or raise the limit of processes "
             "(ulimit -u, systemd's TasksMax, a container's pids) or of memory (ulimit -v)."
         ) from None
     finally:
-        ended.set()
-        for thread in started:
-            thread.join()
+        may_end.set()
+        while started and ended.acquire(timeout=1):
+            started -= 1
