@@ -22,6 +22,7 @@ from typing import Any
 from dotenv import dotenv_values
 
 ROOT = Path(__file__).parent
+SECRET_VARIABLE = re.compile(r".*_API_KEY|AWS_SECRET_ACCESS_KEY|AWS_SESSION_TOKEN|AWS_BEARER_TOKEN_BEDROCK")
 UPSTREAM_VARIABLE = re.compile(r"[A-Z][A-Z0-9_]*_(API_KEY|BASE_URL|ENDPOINT|MODEL)|AWS_[A-Z0-9_]+")
 _EXPORTED: set[str] = set()
 BOOLEANS = {"true": True, "1": True, "yes": True, "on": True, "false": False, "0": False, "no": False, "off": False}
@@ -221,6 +222,15 @@ class Settings:
                 raise SettingError(f"API_KEYS has two keys of the name {name!r}; give each its own.")
             keys[name] = key
         return keys
+
+    @property
+    def secrets(self) -> list[str]:
+        """All values that nobody may read: of settings that are secret, and of the upstreams' keys."""
+        ours = [getattr(self, each.name) for each in documented() if each.metadata["secret"]]
+        texts = [text for value in ours for text in ([value] if isinstance(value, str) else value)]
+        theirs = [value for name, value in self.upstreams.items() if SECRET_VARIABLE.fullmatch(name)]
+        addresses = [value for value in self.upstreams.values() if "@" in value and "://" in value]
+        return [*texts, *self.keys.values(), *theirs, *addresses]
 
     @property
     def address(self) -> str:

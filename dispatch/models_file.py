@@ -15,7 +15,7 @@ from marshmallow import ValidationError
 from dispatch.coherence import Incoherent, Placed, coherent
 from dispatch.entries import Entry, Filler, Listing, Row, Upstream
 from dispatch.environment import CLOUDS, vendor_entry
-from dispatch.yaml_lines import Place, YamlError, load
+from dispatch.yaml_lines import Place, YamlError, load, with_names
 from providers import PROVIDERS
 from providers.base import Rules
 from providers.connect import Proxy
@@ -74,7 +74,8 @@ def read(
         else:
             listing = _file(loaded, variables, known, clouds or {})
     except Incoherent as error:
-        raise CatalogueError(path, _line(lines, error.place), error.what) from None
+        what = with_names(error.what, raw.decode(), variables)
+        raise CatalogueError(path, _line(lines, error.place), what) from None
     shape = "seed 001's shape" if isinstance(loaded, list) else "providers and models"
     aliases = sum(len(row.aliases) for row in listing.rows)
     facts = {"file": str(path), "providers": len(listing.entries), "models": len(listing.rows), "aliases": aliases}
