@@ -28,6 +28,7 @@ from dispatch.relay import Patience, Relay
 from dispatch.sources import Sources
 from dispatch.state import open_state
 from dispatch.warm import Warmer
+from masking import HIDDEN
 from providers.base import Timeouts
 from schemas.limits import Limits
 from views import chat, completions, docs, embeddings, errors, images, models, moderations, providers, rerank
@@ -87,6 +88,7 @@ def create_app(settings: Settings | None = None) -> Flask:
 
 def furnish(settings: Settings) -> House:
     """The rooms behind the views. Raises SettingError. Connects to nobody."""
+    HIDDEN.add(settings.secrets)
     breakers = Breakers(settings.breaker_failures, settings.breaker_seconds)
     try:
         catalogue = Catalogue(
@@ -95,7 +97,7 @@ def furnish(settings: Settings) -> House:
             timeouts=_timeouts(settings),
             filler=Filler.of(settings.filler_after_ms, settings.filler_text.split("|")),
             is_open=lambda target: breakers[target].state == "open",
-            hide=logs.HIDDEN.add,
+            hide=HIDDEN.add,
         )
         state = open_state(settings.state_url, ROOT / settings.data_dir)
     except ValueError as error:

@@ -29,6 +29,7 @@ ROOT = Path(__file__).parent
 ENV_FILE_CHARACTERS = 1_000_000
 EXPORTED: set[str] = set()
 """The AWS_* of the environment that are here because .env has them."""
+SECRET_VARIABLE = re.compile(r".*_API_KEY|AWS_SECRET_ACCESS_KEY|AWS_SESSION_TOKEN|AWS_BEARER_TOKEN_BEDROCK")
 UPSTREAM_VARIABLE = re.compile(
     r"[A-Z][A-Z0-9_]*_(API_KEY|BASE_URL|ENDPOINT|MODEL)|AWS_[A-Z0-9_]+|(?i:HTTPS?|ALL|NO)_PROXY"
 )
@@ -265,6 +266,15 @@ class Settings:
                 raise SettingError(f"API_KEYS has two keys of the name {name!r}; give each its own.")
             keys[name] = key
         return keys
+
+    @property
+    def secrets(self) -> list[str]:
+        """All values that nobody may read: of settings that are secret, and of the upstreams' keys."""
+        ours = [getattr(self, each.name) for each in documented() if each.metadata["secret"]]
+        texts = [text for value in ours for text in ([value] if isinstance(value, str) else value)]
+        theirs = [value for name, value in self.upstreams.items() if SECRET_VARIABLE.fullmatch(name)]
+        addresses = [value for value in self.upstreams.values() if "@" in value and "://" in value]
+        return [*texts, *self.keys.values(), *theirs, *addresses]
 
     @property
     def address(self) -> str:

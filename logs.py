@@ -14,6 +14,8 @@ from typing import Any
 
 import orjson
 
+from masking import HIDDEN, Secrets
+
 # What no line of ours shows need not be found out for each (https://docs.python.org/3/howto/logging.html#optimization).
 logging.logThreads = logging.logProcesses = logging.logMultiprocessing = False
 logging._srcfile = None  # noqa: SLF001 - the way that page names
@@ -28,7 +30,6 @@ CREDENTIALS = re.compile(r"([Bb]earer\s+|\b(?:sk|gsk|xai|pplx|r8|hf)[-_])[A-Za-z
 CREDENTIAL_HINTS = re.compile(r"earer\s|sk[-_]|xai[-_]|pplx[-_]|r8[-_]|hf[-_]")
 DATA_URL = re.compile(r"data:[\w/+.-]+;base64,[A-Za-z0-9+/=]{32,}")
 LONG_BASE64 = re.compile(r"[A-Za-z0-9+/]{400,}={0,2}")
-SECRET_NAMES = ("_API_KEY", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "AWS_BEARER_TOKEN_BEDROCK")
 PAYLOAD_CHARACTERS = 20_000
 FACT_CHARACTERS = 2000
 SCALARS = frozenset({str, int, float, bool, type(None)})
@@ -37,8 +38,7 @@ SCALARS = frozenset({str, int, float, bool, type(None)})
 def config(settings: Any) -> dict[str, Any]:
     """A logging.config dictionary for our loggers and gunicorn's."""
     level = logging.CRITICAL + 10 if settings.level == "NONE" else logging.getLevelNamesMapping()[settings.level]
-    upstream_keys = [value for name, value in settings.upstreams.items() if name.endswith(SECRET_NAMES)]
-    secrets = [*settings.keys.values(), *upstream_keys, settings.model_list_auth_token]
+    HIDDEN.add(settings.secrets)
     handlers: dict[str, Any] = {"stderr": {"class": "log_handlers.Stderr", "formatter": "line"}}
     if settings.log_file:
         handlers["file"] = {
@@ -53,31 +53,11 @@ def config(settings: Any) -> dict[str, Any]:
     return {
         "version": 1,
         "disable_existing_loggers": False,
-        "formatters": {"line": {"()": formatter, "secrets": secrets}},
+        "formatters": {"line": {"()": formatter}},
         "handlers": handlers,
         "root": {"handlers": list(handlers), "level": max(level, logging.WARNING)},
         "loggers": {"thinkline": ours, "gunicorn.error": ours, "gunicorn.access": {**ours, "level": "CRITICAL"}},
     }
-
-
-class Secrets:
-    """Texts that no line may show; more of them may come while the product runs."""
-
-    def __init__(self, texts: Iterable[str] = ()) -> None:
-        self._texts: frozenset[str] = frozenset()
-        self.pattern: re.Pattern[str] | None = None
-        self.add(texts)
-
-    def add(self, texts: Iterable[str]) -> None:
-        """Hide these too. What is too short to be a secret would make lines unreadable."""
-        known = self._texts.union(text for text in texts if len(text) >= 4)  # noqa: PLR2004
-        if known != self._texts:
-            self._texts = known
-            self.pattern = re.compile("|".join(map(re.escape, sorted(known, key=len, reverse=True))))
-
-
-HIDDEN = Secrets()
-"""Those that no setting holds, but a file or a list does."""
 
 
 class _Lines(logging.Formatter):
@@ -95,8 +75,9 @@ class _Lines(logging.Formatter):
     def _masked(self, value: Any) -> Any:
         """A value without secrets, and of a bounded length."""
         if isinstance(value, str):
-            text = value if len(value) <= FACT_CHARACTERS else f"{value[:FACT_CHARACTERS]}...({len(value)} characters)"
-            return self._without_secrets(text)
+            # Cut last, lest half a secret is left.
+            text = self._without_secrets(value[: 2 * FACT_CHARACTERS])
+            return text if len(value) <= FACT_CHARACTERS else f"{text[:FACT_CHARACTERS]}...({len(value)} characters)"
         if isinstance(value, Mapping):
             return {str(key): self._masked(each) for key, each in value.items()}
         if isinstance(value, (list, tuple)):

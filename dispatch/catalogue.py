@@ -5,7 +5,7 @@ and a source that has something new swaps in another.
 """
 
 import threading
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
@@ -21,6 +21,9 @@ from providers.base import Provider, Target, Timeouts
 
 BEDROCK, BEDROCK_MODELS = "bedrock", "bedrock-models"
 
+SECRET_OPTIONS = frozenset(
+    {"api_key", "token", "pass_phrase", "key_content", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN"}
+)
 Beyond = Callable[[Row], Unsupported | None]
 """What a row is said not to be able to, of what a request wants."""
 
@@ -262,8 +265,17 @@ class Catalogue:
 
     def _put_together(self, listings: Mapping[str, Listing]) -> Snapshot:
         snapshot = put_together(listings, self._chosen)
-        self._hide(str(entry.options.get("api_key", "")) for entry in snapshot.entries.values())
+        self._hide(secret for entry in snapshot.entries.values() for secret in _secrets(entry.options))
         return snapshot
+
+
+def _secrets(options: Any) -> Iterator[str]:
+    """The secrets among an entry's options, however deep; of an address with a password, the whole address."""
+    pairs = options.items() if isinstance(options, Mapping) else ()
+    for name, value in pairs:
+        if isinstance(value, str) and (name in SECRET_OPTIONS or "@" in value):
+            yield value
+        yield from _secrets(value)
 
 
 def _provider_of(upstream: Upstream) -> str:

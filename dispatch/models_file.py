@@ -19,7 +19,7 @@ from dispatch.entries import Entry, Filler, Listing, Row, Upstream
 from dispatch.environment import CLOUDS, vendor_entry
 from dispatch.file_vendor import deviations, vendor_named
 from dispatch.litellm import is_litellm, translated
-from dispatch.yaml_lines import Place, YamlError, dotted, line_of, load
+from dispatch.yaml_lines import Place, YamlError, dotted, line_of, load, with_names
 from providers import PROVIDERS
 from providers.base import Rules
 from providers.connect import Proxy
@@ -90,14 +90,16 @@ def understood(
         place, sentence = first_error(error)
         raise CatalogueError(path, line_of(lines, place), f"{dotted(place)}: {sentence}") from None
     except Incoherent as error:
-        raise CatalogueError(path, line_of(lines, error.place), f"{dotted(error.place)}: {error.what}") from None
+        what = with_names(error.what, raw.decode(), variables)
+        raise CatalogueError(path, line_of(lines, error.place), f"{dotted(error.place)}: {what}") from None
     try:
         if isinstance(loaded, list):
             listing = _regions(loaded, variables, clouds)
         else:
             listing = _file(loaded, variables, known, clouds)
     except Incoherent as error:
-        raise CatalogueError(path, line_of(lines, error.place), error.what) from None
+        what = with_names(error.what, raw.decode(), variables)
+        raise CatalogueError(path, line_of(lines, error.place), what) from None
     shape = "LiteLLM's" if theirs else "seed 001's shape" if isinstance(loaded, list) else "providers and models"
     aliases = sum(len(row.aliases) for row in listing.rows)
     facts = {"file": str(path), "providers": len(listing.entries), "models": len(listing.rows), "aliases": aliases}

@@ -142,3 +142,12 @@ class _Reader:
         if value is None:
             raise YamlError(line, f"the variable {name} is not set")
         return value
+
+
+def with_names(what: str, text: str, variables: Mapping[str, str]) -> str:
+    """A sentence about a file with this text, with `${NAME}` where its value stood: that may be a secret."""
+    names = {found[1] for found in VARIABLE.finditer(text)} & variables.keys()
+    for name in sorted(names, key=lambda each: -len(variables[each])):
+        for value in (variables[name], repr(variables[name])[1:-1]):
+            what = what.replace(value, f"${{{name}}}")
+    return what

@@ -19,7 +19,7 @@ from providers.anthropic_answer import Answer
 from providers.anthropic_request import asks_by_tool, to_upstream
 from providers.base import Call, Model, Provider, Target, Timeouts
 from providers.exchange import asked, awaited, request_id, tell_dropped, told
-from providers.failures import error_object, failure, presentable
+from providers.failures import error_object, failure, for_log, presentable
 from providers.http import Account, send, warm
 from providers.structured import format_by_tool, told_as_text
 from providers.translate import NONSENSE, Json
@@ -142,7 +142,7 @@ class _Thoughts:
 def failed(name: str, status: int, headers: Mapping[str, str], body: bytes, *, setting: str = "") -> ProxyError:
     """The exception for an error answer (/api/errors). An account without credit is told of by a 400."""
     said = str(error_object(body).get("message") or "")
-    log = body[:2000].decode("utf-8", "replace")
+    log = for_log(body)
     if status == 402 or NO_CREDIT.search(said):  # noqa: PLR2004
         return UpstreamError(
             f"The account at {name} has no credit left.",

@@ -20,9 +20,12 @@ from errors import (
     UpstreamRejected,
     UpstreamTimeout,
 )
+from masking import HIDDEN
 from providers.refusals import refused_parameters, validation
 
 MESSAGE_CHARACTERS = 500
+NAME_CHARACTERS = 200
+LOG_CHARACTERS = 2000
 LONGEST_WAIT = 3600.0
 SECRETS = re.compile(
     r"(?i)\b(?:bearer\s+\S+|(?:sk|gsk|xai|key|api[-_]?key|token)[-_=:]\s*[^\s,;.\"']{4,})|https?://\S+"
@@ -37,12 +40,14 @@ def failure(name: str, status: int, headers: Mapping[str, str], body: bytes, *, 
     the caller, without whatever looks like a credential or an address: it names the field to mend.
     """
     details = error_object(body)
-    message, code, param = (_text(details.get(key)) for key in ("message", "code", "param"))
+    code, param = (_text(details.get(key)) for key in ("code", "param"))
+    message = details.get("message")
+    message = message if isinstance(message, str) else ""
     facts: dict[str, Any] = {
         "provider": name,
         "upstream_status": status,
         "retry_after": retry_after(headers),
-        "log": body[:2000].decode("utf-8", "replace"),
+        "log": for_log(body),
     }
     if status in (401, 402, 403):
         where = f" ({setting})" if setting else ""
@@ -55,7 +60,7 @@ def failure(name: str, status: int, headers: Mapping[str, str], body: bytes, *, 
         return UpstreamTimeout(f"{name} did not answer in time.", **facts)
     if status >= 500:  # noqa: PLR2004
         return UpstreamDown(f"{name} failed with status {status}.", unavailable=status in (503, 529), **facts)
-    about_model = code == "model_not_found" or "model" in (message or "").lower()
+    about_model = code == "model_not_found" or "model" in message.lower()
     if status < 400 or not details or (status == 404 and not about_model):  # noqa: PLR2004
         return UpstreamError(f"{name} answered with status {status}; its address may be configured wrongly.", **facts)
     said = f"{name} refused the request: {presentable(message)}" if message else f"{name} refused the request."
@@ -76,7 +81,7 @@ def in_band(name: str, error: Any) -> ProxyError:
         statuses.append(400)
     if statuses:
         return failure(name, statuses[0], {}, body)
-    return UpstreamDown(f"{name} reported an error instead of an answer.", provider=name, log=body[:2000].decode())
+    return UpstreamDown(f"{name} reported an error instead of an answer.", provider=name, log=for_log(body))
 
 
 def error_object(body: bytes) -> dict[str, Any]:
@@ -120,12 +125,19 @@ def retry_after(headers: Mapping[str, str]) -> float | None:
 
 def presentable(message: str) -> str:
     """A vendor's sentence for a caller: one line, bounded, without credentials and addresses."""
+    message = HIDDEN.masked(message[: 100 * MESSAGE_CHARACTERS], 10 * MESSAGE_CHARACTERS)
     message = SECRETS.sub("***", " ".join(message.split()))
     return message if len(message) <= MESSAGE_CHARACTERS else f"{message[:MESSAGE_CHARACTERS]}..."
 
 
+def for_log(body: bytes) -> str:
+    """What an upstream said, for the log."""
+    return HIDDEN.masked(body[: 4 * LOG_CHARACTERS].decode("utf-8", "replace"), LOG_CHARACTERS)
+
+
 def _text(value: Any) -> str | None:
-    return value if isinstance(value, str) and value else None
+    """A code or a field's name of the upstream's, as it may go on."""
+    return HIDDEN.masked(value, NAME_CHARACTERS) if isinstance(value, str) and value else None
 
 
 def _is_status(value: Any) -> bool:

@@ -214,6 +214,7 @@ class _Message:
         self.reasoning: list[str] = []
         self.annotations: list[dict[str, Any]] = []
         self.calls: list[dict[str, Any]] = []
+        self.arguments: list[list[str]] = []
         self.logprobs: dict[str, list[Any]] = {}
         self.finish: str | None = None
 
@@ -227,8 +228,9 @@ class _Message:
                 self.state.calls[event.key] = len(self.calls)
                 function = {"name": event.name, "arguments": ""}
                 self.calls.append({"id": event.id or new_call_id(), "type": "function", "function": function})
+                self.arguments.append([])
             case ToolArguments():
-                self.calls[self.state.calls[event.key]]["function"]["arguments"] += event.text
+                self.arguments[self.state.calls[event.key]].append(event.text)
             case Refusal():
                 self.refusals.append(event.text)
             case Reasoning():
@@ -245,6 +247,8 @@ class _Message:
             "refusal": "".join(self.refusals) or None,
         }
         if self.calls:
+            for call, pieces in zip(self.calls, self.arguments, strict=True):
+                call["function"]["arguments"] = "".join(pieces)
             message["tool_calls"] = self.calls
         if self.annotations:
             message["annotations"] = self.annotations

@@ -3,10 +3,12 @@
 import http.client
 import json
 import socket
+import time
 from collections.abc import Callable, Iterator
 from functools import cache
 from typing import Any
 
+import orjson
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
@@ -648,3 +650,78 @@ def test_the_limit_can_be_set(app_with: Callable[..., Any]) -> None:
     client = app_with(MAX_BODY_BYTES=100)
     assert client.post(CHAT, data=RIGHT).status_code == 200
     assert refused(client.post(CHAT, data=RIGHT.ljust(101)), 413)["code"] == "request_too_large"
+
+
+# what is refused costs next to nothing
+
+
+def _body(before: str, item: str, after: str, size: int = 2_000_000) -> bytes:
+    return (before + item * (size // len(item)) + after).encode()
+
+
+VAST = {
+    "zeros for messages": (CHAT, _body('{"messages":[', "0,", "0]}")),
+    "empty messages": (CHAT, _body('{"messages":[', "{},", "{}]}")),
+    "nulls for messages": (CHAT, _body('{"messages":[', "null,", "0]}")),
+    "a wrong message after many": (CHAT, _body('{"messages":[', '{"role":"user","content":"a"},', "0]}")),
+    "messages of a wrong role": (CHAT, _body('{"messages":[', '{"role":"x"},', "0]}", 100_000)),
+    "zeros for parts": (CHAT, _body('{"messages":[{"role":"user","content":[', "0,", "0]}]}")),
+    "too many parts": (CHAT, _body('{"messages":[{"role":"user","content":[', '{"type":"text"},', "0]}]}")),
+    "zeros for calls": (CHAT, _body('{"messages":[{"role":"assistant","tool_calls":[', "0,", "0]}]}")),
+    "zeros for tools": (CHAT, _body('{"messages":[],"tools":[', "0,", "0]}")),
+    "a wrong tool after many": (CHAT, _body('{"messages":[],"tools":[', "{},", "0]}")),
+    "zeros for functions": (CHAT, _body('{"messages":[],"functions":[', "0,", "0]}")),
+    "zeros for modalities": (CHAT, _body('{"messages":[],"modalities":[', "0,", "0]}")),
+    "too much to stop at": (CHAT, _body('{"messages":[],"stop":[', '"a",', "0]}", 20_000_000)),
+    "lists in lists": (CHAT, _body('{"messages":[', "[" * 200 + "]" * 200 + ",", "0]}")),
+    "commas in a text": (CHAT, _body('{"messages":"', ",", '"}')),
+    "many fields": (CHAT, orjson.dumps({"messages": [], **{f"field {at}": at for at in range(100_000)}})),
+    "many fields of a message": (
+        CHAT,
+        orjson.dumps({"messages": [{"role": "x", **{f"field {at}": at for at in range(100_000)}}]}),
+    ),
+    "a long key": (CHAT, _body('{"messages":0,"', "k", '":0}')),
+    "a long number": (CHAT, _body('{"messages":[],"seed":', "1", "}")),
+    "a long role": (CHAT, _body('{"messages":[{"role":"', "x", '"}]}')),
+    "numbers to embed": (EMBEDDINGS, _body('{"input":[', "1,", "1]}")),
+    "lists to embed": (EMBEDDINGS, _body('{"input":[', "[1],", "[1]]}")),
+    "texts to embed": (EMBEDDINGS, _body('{"input":[', '"a",', "0]}")),
+    "numbers to rank": ("/v1/rerank", _body('{"query":"a","documents":[', "0,", "0]}")),
+}
+
+
+@pytest.mark.parametrize("kind", VAST)
+def test_a_vast_mistake_costs_next_to_nothing(kind: str) -> None:
+    """A megabyte of zeros for messages took 8 s, each of which was every caller's."""
+    path, body = VAST[kind]
+    begun = time.process_time()
+    answer = demo().post(path, data=body)
+    assert time.process_time() - begun < 1
+    assert len(refused(answer, 400)["message"]) < 500
+
+
+@pytest.mark.parametrize(
+    ("setting", "path", "body", "param"),
+    [
+        ("MAX_MESSAGES", CHAT, {"messages": HI * 4}, "messages"),
+        ("MAX_ITEMS", CHAT, {"messages": HI, "tools": [{}] * 4}, "tools"),
+        ("MAX_ITEMS", CHAT, {"messages": HI, "stop": ["a"] * 4}, "stop"),
+        (
+            "MAX_ITEMS",
+            CHAT,
+            {"messages": [*HI, {"role": "user", "content": [{"type": "text", "text": "a"}] * 4}]},
+            "messages[1].content",
+        ),
+        ("MAX_ITEMS", CHAT, {"messages": [{"role": "assistant", "tool_calls": [{}] * 4}]}, "messages[0].tool_calls"),
+        ("MAX_INPUTS", EMBEDDINGS, {"input": ["a"] * 4}, "input"),
+        ("MAX_DOCUMENTS", "/v1/rerank", {"query": "a", "documents": ["a"] * 4}, "documents"),
+        ("MAX_VALUES", CHAT, {"messages": HI, "other": [1, 2, 3]}, None),
+    ],
+)
+def test_how_much_may_be_listed_is_a_setting(
+    app_with: Callable[..., Any], setting: str, path: str, body: Any, param: str | None
+) -> None:
+    details = refused(app_with(**{setting: 3}).post(path, json=body), 400)
+    assert details["param"] == param
+    assert setting in details["message"]
+    assert setting not in app_with(**{setting: 30}).post(path, json=body).text

@@ -11,8 +11,10 @@ from typing import Any
 import orjson
 import pytest
 
+from config import Settings
 from logs import JsonLines, TextLines, readable
-from tests.conftest import Served, served, until
+from masking import Secrets
+from tests.conftest import Served, environment, served, until
 from tests.frames import chat_body, post
 from tests.helpers import exchange, head
 from tests.upstreams import Answer, OpenAIUpstream
@@ -404,3 +406,70 @@ def test_a_body_of_any_kind_is_readable() -> None:
         deep = [deep]
     for payload in (b"\xff\xfe", {"a": 2**70}, {"a": deep}, [1], "text", "x" * 100_000, None):
         assert len(readable(payload)) < 21_000
+
+
+# what upstreams repeat
+
+
+KEY = "plainly/secret+key-of-ours"
+FORMS = {
+    "as it is": KEY,
+    "in a URL": "plainly%2Fsecret%2Bkey-of-ours",
+    "in JSON": "plainly\\/secret+key-of-ours",
+    "in base64": base64.b64encode(f"me:{KEY}".encode()).decode(),
+}
+
+
+@pytest.fixture(scope="module")
+def repeating(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[OpenAIUpstream, Served]]:
+    with OpenAIUpstream(key=KEY) as upstream:
+        log = tmp_path_factory.mktemp("repeating") / "log"
+        with served(
+            log, VLLM_API_KEY=KEY, VLLM_BASE_URL=upstream.base_url, VLLM_MODEL="m", RETRIES=0, BREAKER_FAILURES=9999
+        ) as app:
+            yield upstream, app
+
+
+@pytest.mark.parametrize("status", [400, 401, 404, 413, 422, 429, 500, 503])
+@pytest.mark.parametrize("form", FORMS)
+def test_a_key_that_an_upstream_repeats_goes_no_further(
+    repeating: tuple[OpenAIUpstream, Served], form: str, status: int
+) -> None:
+    """In any field of its error, at any status, and when it is near where a long text is cut."""
+    upstream, app = repeating
+    said = FORMS[form]
+    for padding in ("", "model " * 80, "x" * 1990):
+        details = {"message": f"{padding} model {said} is odd", "code": said, "param": f"p.{said}", "type": said}
+        upstream.enqueue(Answer(status=status, error={"error": details}))
+        found, _, body = post(app.port, chat_body())
+        assert found >= 400
+        assert b"secret" not in body
+        assert said.encode() not in body.replace(b"\\\\", b"\\")
+        assert len(body) < 2000
+    assert said not in app.log()
+    assert "plainly" not in app.log()
+
+
+def test_a_vast_error_of_an_upstream_is_bounded(repeating: tuple[OpenAIUpstream, Served]) -> None:
+    upstream, app = repeating
+    details = {"message": "m" * 30_000, "code": "c" * 5000, "param": "p" * 5000}
+    upstream.enqueue(Answer(status=400, error={"error": details}))
+    found, _, body = post(app.port, chat_body())
+    assert found == 400
+    assert len(body) < 1500
+
+
+def test_every_secret_of_the_settings_is_known() -> None:
+    settings = Settings.load(
+        environment(
+            API_KEY="caller-key-1",
+            API_KEYS="phone:caller-key-2",
+            OPENAI_API_KEY="provider-key-3",
+            AWS_SECRET_ACCESS_KEY="provider-key-4",
+            MODEL_LIST_AUTH_TOKEN="list-key-5",
+            STATE_URL="redis://:redis%2Fkey-6@127.0.0.1:6379",
+        )
+    )
+    hidden = Secrets(settings.secrets)
+    said = "caller-key-1 caller-key-2 provider-key-3 provider-key-4 list-key-5 redis/key-6"
+    assert hidden.masked(said, 500) == " ".join(["***"] * 6)

@@ -1157,3 +1157,24 @@ def test_the_examples_models_can_be_asked_once_their_keys_are_set(example: Path)
     assert where.route("gpt-3.5-turbo").row is where.route("quick").row is where.route("fast").row
     assert entry(found).options["model"] == "llama-3.1-8b"
     assert where.route("plain").targets[0].timeouts == Timeouts(connect=2, first_event=10, idle=20, total=60)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        'providers: {lab: {base_url: "${SOME_KEY}"}}',
+        'providers: {lab: {base_url: "${SOME_KEY}/v1", api_key: a-key}}',
+        'providers: {oci: {region: "${SOME_KEY}"}}',
+        'models: [{name: m, provider: "${SOME_KEY}"}]',
+        'models: [{name: m, provider: demo, fallbacks: ["${SOME_KEY}"]}]',
+        'models: [{name: m, provider: demo, aliases: ["${SOME_KEY}", "${SOME_KEY}"]}]',
+    ],
+)
+def test_a_variable_is_shown_by_its_name(tmp_path: Path, text: str) -> None:
+    """A key in the wrong place is a mistake that is made, and no reason to print it."""
+    file = tmp_path / "models.yaml"
+    file.write_text(text)
+    with pytest.raises(models_file.CatalogueError) as caught:
+        models_file.read(file, {"SOME_KEY": "quite!secret"}, ("demo",), {})
+    assert "quite!secret" not in str(caught.value)
+    assert "${SOME_KEY}" in str(caught.value)

@@ -3,12 +3,13 @@
 import json
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from time import process_time
 from typing import Any
 
 import pytest
 
-from providers.chunks import ErrorFrame
-from providers.passing import Passing, whole
+from providers.chunks import ErrorFrame, Reader, events_of_body
+from providers.passing import Passing, envelope, whole
 from providers.translate import NONSENSE
 from tests.conftest import Served, served
 from tests.frames import called, chat_body, chunks, completion, error, finish, payloads, post, said
@@ -389,3 +390,28 @@ def test_an_odd_retry_after_is_bounded(serve: Callable[..., Served], upstream: O
     status, headers, _ = post(app.port, chat_body())
     assert status == 429
     assert int(headers.get("retry-after", "1")) <= 3600
+
+
+def _called(count: int) -> list[dict[str, Any]]:
+    return [{"index": at, "id": f"call_{at}", "function": {"name": "f", "arguments": "{}"}} for at in range(count)]
+
+
+@pytest.mark.parametrize("in_one", [False, True])
+def test_more_calls_than_an_answer_has_are_none(in_one: bool) -> None:
+    """20,000 of them took a minute, as each was compared with all before it."""
+    reader = Reader()
+    calls = _called(20_000)
+    begun = process_time()
+    body = {"choices": [{"message": {"tool_calls": calls}, "finish_reason": "tool_calls"}]}
+    chunks_of_it = ({"choices": [{"index": 0, "delta": {"tool_calls": [call]}}]} for call in calls)
+    told = events_of_body(body) if in_one else (event for chunk in chunks_of_it for event in reader.events(chunk))
+    with pytest.raises(ValueError, match="tool calls"):
+        list(told)
+    assert process_time() - begun < 1
+
+
+def test_a_vast_frame_is_read_once() -> None:
+    frame = b'data: {"id":"a","choices":[{"delta":{"content":"' + b"x\\n" * 5_000_000 + b'"}}]}'
+    begun = process_time()
+    envelope(frame)
+    assert process_time() - begun < 2

@@ -40,7 +40,7 @@ def failure(name: str, about: str, status: int, headers: Mapping[str, str], body
         found = ContextTooLong(found.message, param="messages")
     elif isinstance(found, UpstreamRejected) and inner is body:
         found.code = None  # theirs says no more than the status does: "400", InvalidParameter
-    found.log = traceable(body[:2000].decode("utf-8", "replace"), headers)
+    found.log = traceable(failures.for_log(body), headers)
     return found
 
 

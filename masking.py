@@ -1,0 +1,67 @@
+"""The secrets that are known, and the one way to take them out of a text: for log lines, and for what upstreams say."""
+
+import re
+from base64 import b64encode
+from collections.abc import Iterable, Iterator
+from urllib.parse import quote, unquote, urlsplit
+
+SHORTEST = 4
+"""Characters: what is shorter is no secret, and would make everything unreadable."""
+ENCODED_SHORTEST = 8
+
+
+class Secrets:
+    """Texts that nobody may read; more of them may come while the product runs."""
+
+    def __init__(self, texts: Iterable[str] = ()) -> None:
+        self._texts: frozenset[str] = frozenset()
+        self.pattern: re.Pattern[str] | None = None
+        self._in_any_form: re.Pattern[str] | None = None
+        self.add(texts)
+
+    def add(self, texts: Iterable[str]) -> None:
+        """Hide these too; of an address, its password."""
+        found = (each for text in texts for each in ((text, _password(text)) if "://" in text else (text,)))
+        known = self._texts.union(text for text in found if len(text) >= SHORTEST)
+        if known != self._texts:
+            self._texts = known
+            self.pattern = _any_of(known)
+            self._in_any_form = _any_of({form for text in known for form in _forms(text)})
+
+    def masked(self, text: str, most: int) -> str:
+        """What somebody else said, without these in any form, and of `most` characters."""
+        # Cut last, lest half a secret is left; but not all of a vast text is looked at.
+        text = text[: 4 * most]
+        text = self._in_any_form.sub("***", text) if self._in_any_form else text
+        return text if len(text) <= most else f"{text[:most]}..."
+
+
+HIDDEN = Secrets()
+"""All that settings, models.yaml and lists hold."""
+
+
+def _any_of(texts: Iterable[str]) -> re.Pattern[str]:
+    # JSON may have backslashes before slashes, and twice as many once it is quoted.
+    forms = [re.escape(text).replace("/", r"\\*/") for text in sorted(texts, key=len, reverse=True)]
+    return re.compile("|".join(forms))
+
+
+def _password(address: str) -> str:
+    """The password in an address, "" where there is none."""
+    try:
+        return unquote(urlsplit(address).password or "")
+    except ValueError:
+        return ""
+
+
+def _forms(text: str) -> Iterator[str]:
+    """A secret as it is, in a URL, and in base64, which has three forms of what stands within other text."""
+    yield text
+    yield quote(text, safe="")
+    yield quote(text)
+    if len(text) >= ENCODED_SHORTEST:
+        raw = text.encode()
+        for before in range(3):
+            # Without the characters that hold bits of what stands before and behind.
+            first, last = -(-before * 8 // 6), (before + len(raw)) * 8 // 6
+            yield b64encode(b"\0" * before + raw).decode()[first:last]
