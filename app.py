@@ -71,6 +71,7 @@ def create_app(settings: Settings | None = None) -> Flask:
     typed = [f"{base}{TYPED}{again}" for base in bases for again in ("", "/v1")]
     for number, prefix in enumerate(dict.fromkeys([*bases, *typed])):
         app.register_blueprint(api, url_prefix=prefix or None, name=f"api{number}")
+    for number, prefix in enumerate(dict.fromkeys(bases)):
         app.register_blueprint(ops, url_prefix=prefix or None, name=f"ops{number}")
     app.register_blueprint(docs.docs)
     catalogue = app.extensions["thinkline"].catalogue

@@ -116,7 +116,7 @@ class Catalogue:
         except UnknownModel as error:
             error.message = f"{error.message} {note}".rstrip()
             raise
-        return replace(route, note=note) if note else route
+        return replace(route, note=note) if note and route.row is None else route
 
     def _route(self, model: str, provider: str, only: str, beyond: Beyond | None) -> Route:
         snapshot = self.snapshot

@@ -241,7 +241,7 @@ class Reply:
     def _receive(self) -> bool:
         """Wait for bytes; False when the next heartbeat is due. Raises what the caller is told, and Cut."""
         call, now = self._call, monotonic()
-        pause = now - self._waited_at  # went into sending to the caller: it is not the upstream's silence
+        pause, self._waited_at = now - self._waited_at, now  # for sending to the caller: no silence of the upstream's
         self._idle_by += pause
         call.first_event_by += pause
         self._held_up = self._held_up or pause > HELD_UP_SECONDS
