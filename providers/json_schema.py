@@ -30,7 +30,9 @@ def parameters(function: Mapping[str, Any]) -> tuple[Json, str]:
     """A function's parameters with an object at their head and no combiner, ({}, "") for none; and what the combiners
     say, for the description. The properties of the alternatives are its own, as far as it has none of their names.
     """
-    schema = without_nulls(function.get("parameters") or {})
+    schema: Json = function.get("parameters") or {}
+    if b"null" in orjson.dumps(schema):
+        schema = without_nulls(schema)
     if "$ref" in schema or any(key in schema for key in COMBINERS):
         schema = inlined(schema)
     said = {key: schema[key] for key in COMBINERS if key in schema}
