@@ -15,8 +15,12 @@ COHERE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 Json = Mapping[str, Any]
 
 
-def fit_names(request: ChatRequest, allowed: re.Pattern[str]) -> tuple[ChatRequest, dict[str, str]]:
-    """The request with names that are allowed, and the caller's own by those; itself and {} where all are."""
+def fit_names(request: ChatRequest, allowed: re.Pattern[str] | None) -> tuple[ChatRequest, dict[str, str]]:
+    """The request with names that are allowed, None for any, and the caller's own by those; itself and {} where all
+    are.
+    """
+    if allowed is None:
+        return request, {}
     used = dict.fromkeys(_names(request))
     fitted: dict[str, str] = {}
     for name in used:
