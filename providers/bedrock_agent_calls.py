@@ -127,8 +127,11 @@ def results(
     Raises InvalidRequest for an id that is none of the assistant's calls or is another caller's, and for a call left
     unanswered.
     """
-    asked = [str(call.get("id")) for call in _asked(messages, places)[1]]
+    made = _asked(messages, places)[1]
+    asked = [str(call.get("id")) for call in made]
+    names = [call["function"].get("name") if isinstance(call.get("function"), dict) else None for call in made]
     opened = kept.opened(conversation)
+    waits = [_name(each) for each in opened] == names
     found: dict[Called, str] = {}
     forgotten = False
     for at in places:
@@ -136,7 +139,7 @@ def results(
         called = kept.recall(identifier)
         if kept.is_anothers(identifier) or (called is None and identifier not in asked):
             raise InvalidRequest("There is no such call: its id is none that this agent gave to you.", param=where)
-        if called is None and len(opened) == len(asked):
+        if called is None and waits:
             called = opened[asked.index(identifier)]
         if called is None:
             forgotten = True

@@ -24,14 +24,13 @@ RESULTS = ("tool", "function")
 
 @dataclass(slots=True)
 class _Call:
-    """A call of `message`: the id and the name that it was given, the id that it has now; whether it has a result."""
+    """A call of `message`: the id and the name that it was given, and the id that it has now."""
 
     message: int
     given: str
     name: str
     id: str
     legacy: bool
-    answered: bool = False
 
 
 def mend_history(messages: Sequence[Message]) -> list[Message]:
@@ -48,25 +47,25 @@ def numbered(messages: Sequence[Message]) -> list[tuple[int, Message]]:
     if not any(message["role"] in RESULTS or _has_calls(message) for message in messages):
         return list(enumerate(messages))
     newest = max((at for at, message in enumerate(messages) if message["role"] not in RESULTS), default=-1)
-    calls: list[_Call] = []
+    waiting: list[_Call] = []
     seen: set[str] = set()
     results: dict[int, list[tuple[int, Message]]] = {}
     kept: list[tuple[int, Message]] = []
     for at, message in enumerate(messages):
         if message["role"] in RESULTS:
-            if call := _answered(message, calls):
-                call.answered = True
+            if call := _answered(message, waiting):
+                waiting.remove(call)
                 results.setdefault(call.message, []).append((at, _result(message, call)))
             elif at > newest:
                 kept.append((at, message))
         elif message["role"] == "assistant" and _has_calls(message):
             made = list(_calls(message, at, seen))
-            calls += made
+            waiting += made
             kept.append((at, _mended(message, made)))
         else:
             kept.append((at, message))
-    for call in calls:
-        if not call.answered and call.message != newest:
+    for call in waiting:
+        if call.message != newest:
             results.setdefault(call.message, []).append((call.message, _stand_in(call)))
     return [each for at, message in kept for each in ((at, message), *results.pop(at, ()))]
 
@@ -104,37 +103,39 @@ def _calls(message: Message, at: int, seen: set[str]) -> Iterator[_Call]:
 def _mended(message: Message, made: Sequence[_Call]) -> Message:
     """The message with its calls as they should be; itself where they are."""
     if not message.get("tool_calls"):
-        legacy, kept = message.get("function_call"), {key: each for key, each in message.items() if key != "tool_calls"}
+        legacy = message.get("function_call")
+        kept = {key: each for key, each in message.items() if key != "tool_calls"}
         return {**kept, "function_call": _function(legacy)} if isinstance(legacy, dict) else kept
     given = message["tool_calls"]
     calls = [_call(each, call.id) for each, call in zip(given, made, strict=True)]
-    return message if calls == given else {**message, "tool_calls": calls}
+    unchanged = all(after is before for after, before in zip(calls, given, strict=True))
+    return message if unchanged else {**message, "tool_calls": calls}
 
 
-def _call(call: Message, identifier: str) -> Json:
-    mended = {"type": "function", **call, "id": identifier}
-    if isinstance(function := call.get("function"), dict):
-        mended["function"] = _function(function)
-    return mended
+def _call(call: Message, identifier: str) -> Message:
+    function = call.get("function")
+    fit = _function(function) if isinstance(function, dict) else function
+    if fit is function and call.get("id") == identifier and "type" in call:
+        return call
+    return {"type": "function", **call, "id": identifier, **({} if fit is None else {"function": fit})}
 
 
-def _function(function: Message) -> Json:
+def _function(function: Message) -> Message:
     """A call's name and its arguments as the text of an object: the very text that came, where it is one."""
     given = function.get("arguments")
     try:
         if isinstance(given, str) and isinstance(orjson.loads(given), dict):
-            return dict(function)
+            return function
     except orjson.JSONDecodeError:
         pass
     return {**function, "arguments": orjson.dumps(arguments(given)).decode()}
 
 
-def _answered(message: Message, calls: Sequence[_Call]) -> _Call | None:
+def _answered(message: Message, waiting: Sequence[_Call]) -> _Call | None:
     """The call that a result is for: the latest message's that has none yet. Without an id its function's name says
     which, and without either the order.
     """
     identifier, name = message.get("tool_call_id"), message.get("name")
-    waiting = [call for call in calls if not call.answered]
     if identifier:
         waiting = [call for call in waiting if call.given == identifier]
     elif name:

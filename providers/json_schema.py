@@ -22,6 +22,8 @@ FORMATS = ("date-time", "time", "date", "duration", "email", "hostname", "uri", 
 KEPT = {"type", "enum", "const", "title", "description", "required", "$ref"}
 """Keywords of a schema that the answer can be held to; see /build-with-claude/structured-outputs."""
 
+NAMED = ("properties", "$defs", "definitions")
+"""Keys of a schema that hold schemas by names which are the caller's own."""
 COMBINERS = ("allOf", "anyOf", "oneOf", "not", "enum", "const")
 """Keywords that vendors, OpenAI among them, refuse at the head of a tool's schema."""
 
@@ -30,7 +32,9 @@ def parameters(function: Mapping[str, Any]) -> tuple[Json, str]:
     """A function's parameters with an object at their head and no combiner, ({}, "") for none; and what the combiners
     say, for the description. The properties of the alternatives are its own, as far as it has none of their names.
     """
-    schema = without_nulls(function.get("parameters") or {})
+    schema: Json = function.get("parameters") or {}
+    if b"null" in orjson.dumps(schema):
+        schema = without_nulls(schema)
     if "$ref" in schema or any(key in schema for key in COMBINERS):
         schema = inlined(schema)
     said = {key: schema[key] for key in COMBINERS if key in schema}
@@ -38,24 +42,31 @@ def parameters(function: Mapping[str, Any]) -> tuple[Json, str]:
         return ({**schema, "type": "object"} if schema else {}), ""
     head = {key: each for key, each in schema.items() if key not in COMBINERS}
     properties: Json = {}
-    for each in _alternatives(schema):
-        properties = {**each["properties"], **properties}
+    for each in (schema, *_alternatives(schema)):
+        properties = {**_object(each.get("properties")), **properties}
     if properties:
-        head["properties"] = {**properties, **head.get("properties", {})}
-    needed = [each.get("required") for each in schema.get("allOf") or () if isinstance(each, dict)]
-    if required := list(dict.fromkeys(name for names in (head.get("required"), *needed) for name in names or ())):
-        head["required"] = required
+        head["properties"] = properties
+    whole = [schema, *(each for each in _list(schema.get("allOf")) if isinstance(each, dict))]
+    needed = [name for each in whole for name in _list(each.get("required")) if isinstance(name, str)]
+    if needed:
+        head["required"] = list(dict.fromkeys(needed))
     return {**head, "type": "object"}, f"Its arguments must also fit {orjson.dumps(said).decode()}"
 
 
+def _object(value: Any) -> Json:
+    return value if isinstance(value, dict) else {}
+
+
+def _list(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else []
+
+
 def _alternatives(schema: Any) -> Iterator[Json]:
-    """The schemas with properties among a schema's alternatives, at any depth."""
+    """The schemas among a schema's alternatives, at any depth."""
     for key in ("allOf", "anyOf", "oneOf"):
-        options = schema.get(key)
-        for each in options if isinstance(options, list) else ():
+        for each in _list(schema.get(key)):
             if isinstance(each, dict):
-                if isinstance(each.get("properties"), dict):
-                    yield each
+                yield each
                 yield from _alternatives(each)
 
 
@@ -69,7 +80,7 @@ def without_nulls(schema: Any) -> Any:
     for key, each in schema.items():
         if key in VALUES:
             kept[key] = each
-        elif key in ("properties", "$defs", "definitions") and isinstance(each, dict):
+        elif key in NAMED and isinstance(each, dict):
             kept[key] = {name: without_nulls(inner) if inner is not None else {} for name, inner in each.items()}
         elif key == "type" and isinstance(each, list):
             kept[key] = ["null" if kind is None else kind for kind in each]
@@ -90,8 +101,8 @@ def holds_maps(schema: Any) -> bool:
         return True
     if is_object and beyond is not False and not schema.get("properties") and "$ref" not in schema:
         return not any(key in schema for key in ("anyOf", "oneOf", "allOf"))
-    inner = [each for key, each in schema.items() if key not in VALUES and key not in ("properties", "$defs")]
-    named = [each for key in ("properties", "$defs") for each in (schema.get(key) or {}).values()]
+    inner = [each for key, each in schema.items() if key not in VALUES and key not in NAMED]
+    named = [each for key in NAMED for each in _object(schema.get(key)).values()]
     return any(map(holds_maps, [*inner, *named]))
 
 

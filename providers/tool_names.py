@@ -6,7 +6,6 @@ from dataclasses import replace
 from typing import Any
 
 from events import ChatRequest, Events, ToolCall
-from providers.translate import functions
 
 GOOGLE = re.compile(r"[A-Za-z_][A-Za-z0-9_.:-]*")
 """https://ai.google.dev/api/caching#FunctionDeclaration"""
@@ -16,9 +15,13 @@ COHERE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 Json = Mapping[str, Any]
 
 
-def fit_names(request: ChatRequest, allowed: re.Pattern[str]) -> tuple[ChatRequest, dict[str, str]]:
-    """The request with names that are allowed, and the caller's own by those; itself and {} where all are."""
-    used = dict.fromkeys([each["name"] for each in functions(request.tools)] + list(_called(request)))
+def fit_names(request: ChatRequest, allowed: re.Pattern[str] | None) -> tuple[ChatRequest, dict[str, str]]:
+    """The request with names that are allowed, None for any, and the caller's own by those; itself and {} where all
+    are.
+    """
+    if allowed is None:
+        return request, {}
+    used = dict.fromkeys(_names(request))
     fitted: dict[str, str] = {}
     for name in used:
         if not allowed.fullmatch(name):
@@ -45,13 +48,14 @@ def restore_names(events: Events, names: Mapping[str, str]) -> Events:
             yield event
 
 
-def _called(request: ChatRequest) -> Iterator[str]:
-    """The names of the calls in the conversation."""
-    for message in request.messages:
-        for call in [*(message.get("tool_calls") or ()), {"function": message.get("function_call")}]:
-            function = call.get("function")
-            if isinstance(function, dict) and isinstance(function.get("name"), str):
-                yield function["name"]
+def _names(request: ChatRequest) -> Iterator[str]:
+    """The names of the tools, and of the calls in the conversation."""
+    calls = [call for message in request.messages for call in message.get("tool_calls") or ()]
+    legacy = [{"function": message["function_call"]} for message in request.messages if message.get("function_call")]
+    for each in (*request.tools, *calls, *legacy):
+        function = each.get("function")
+        if isinstance(function, dict) and isinstance(function.get("name"), str):
+            yield function["name"]
 
 
 def _renamed(value: Any, names: Json) -> Any:

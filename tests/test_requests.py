@@ -369,6 +369,14 @@ def test_gemini_on_oci_has_each_result_behind_its_call(lines: dict[str, Any]) ->
     assert (first["toolCallId"], second["toolCallId"]) == ("c1", "c2")
 
 
+@both_ways
+def test_gemini_on_oci_hears_the_user_first_and_last(lines: dict[str, Any], stream: bool) -> None:
+    line = lines["oci google.gemini-2.5-flash"]
+    said_before = [{"role": "system", "content": "Be brief."}, {"role": "assistant", "content": "Good day."}]
+    for messages in (said_before, said_before[:1]):
+        text_of(line.ask({"messages": messages}, stream), stream)
+
+
 @pytest.mark.parametrize(("model", "last"), [(LLAMA, "user"), (MISTRAL, "user"), (OLD, "assistant")])
 @both_ways
 def test_who_speaks_last_on_bedrock(lines: dict[str, Any], model: str, last: str, stream: bool) -> None:

@@ -157,8 +157,11 @@ def test_an_id_that_the_client_has_given_is_found_by_the_conversation() -> None:
     """Some shorten the ids that they get, and others write their own."""
     store = Kept()
     demanded(store=store)
-    session, told = answered("mine", store=store, calls=[{"id": "mine"}])
+    mine = {"id": "mine", "function": {"name": "f"}}
+    session, told = answered("mine", store=store, calls=[mine])
     assert (session, told["invocationId"]) == ("s", "inv")
+    other = {"id": "mine", "function": {"name": "another_vendors"}}
+    assert answered("mine", store=store, calls=[other]) is None
 
 
 def test_a_call_that_is_forgotten_is_told_anew() -> None:

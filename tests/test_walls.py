@@ -56,7 +56,7 @@ MAY_IMPORT: Mapping[str, str] = {
     "providers.returned": "providers.base providers.dialects",
     "providers.oci*": (
         "providers.oci.* providers.base providers.http providers.exchange providers.translate providers.turns "
-        "providers.json_schema providers.structured providers.tool_names "
+        "providers.history providers.json_schema providers.structured providers.tool_names "
         "providers.sse providers.words providers.failures providers.chunks providers.openai_answer events errors"
     ),
     "providers.anthropic": (
@@ -90,7 +90,7 @@ MAY_IMPORT: Mapping[str, str] = {
     "providers.history": "",
     "providers.json_schema": "errors",
     "providers.structured": "providers.translate providers.turns errors events",
-    "providers.tool_names": "providers.translate events",
+    "providers.tool_names": "events",
     "providers.turns": "providers.history providers.translate errors",
     "providers.claude": "",
     "providers.pictures": (

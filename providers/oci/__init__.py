@@ -73,7 +73,8 @@ class OCI(Provider):
             yield from self._openai(request, target, call)
             return
         style = self._styles[api_format]
-        fitted, names = fit_names(request, GOOGLE) if api_format == "GENERIC" else fit_names(request, COHERE)
+        google = GOOGLE if base(target).startswith("google.") else None
+        fitted, names = fit_names(request, google if api_format == "GENERIC" else COHERE)
         fitted, must = (
             cohere.call_by_format(fitted, target.public_name or target.model)
             if api_format == "COHERE"

@@ -22,7 +22,7 @@ from providers.json_schema import inlined
 from providers.oci import answers, common
 from providers.oci.common import Json
 from providers.oci.schema import parameters
-from providers.turns import Turn, conversation
+from providers.turns import GO_ON, INSTRUCTIONS, OPENING, Turn, conversation
 
 ONE_CALL = re.compile(r"meta\.llama-3")
 """Models that refuse isParallelToolCalls."""
@@ -75,8 +75,20 @@ def to_upstream(request: ChatRequest, target: Target) -> Json:
 def _messages(request: ChatRequest, target: Target) -> list[Json]:
     turns = conversation(request.messages, told=True)
     if common.base(target).startswith("google."):
-        turns = _paired(turns)
+        turns = _between_users(_paired(turns))
     return [_message(turn, target) for turn in turns]
+
+
+def _between_users(turns: list[Turn]) -> list[Turn]:
+    """The turns with the user first and last, which is how Gemini wants them."""
+    spoken = [at for at, turn in enumerate(turns) if turn.role not in INSTRUCTIONS]
+    first = spoken[0] if spoken else len(turns)
+    framed = list(turns)
+    if spoken and turns[spoken[-1]].role == "assistant":
+        framed.append(Turn("user", "", [("", {"type": "text", "text": GO_ON})]))
+    if not spoken or turns[first].role == "assistant":
+        framed.insert(first, Turn("user", "", [("", {"type": "text", "text": OPENING})]))
+    return framed
 
 
 def _paired(turns: list[Turn]) -> list[Turn]:

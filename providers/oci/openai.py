@@ -11,6 +11,7 @@ import orjson
 
 from events import ChatRequest
 from providers.base import Target
+from providers.history import mend_history
 from providers.oci.common import counts_thinking
 from providers.oci.service import OPENAI, Asked, Place, Service
 
@@ -23,8 +24,10 @@ ROUTE = {"route": "/v1/chat/completions"}
 
 
 def to_upstream(request: ChatRequest, target: Target) -> Json:
-    """The body as it came, for this target; usage is always asked for, and removed again if the caller did not."""
-    body = {**request.body, "model": target.model}
+    """The body as it came, with what is past mended, for this target; usage is always asked for, and removed again if
+    the caller did not.
+    """
+    body = {**request.body, "model": target.model, "messages": mend_history(request.messages)}
     if counts_thinking(target) and "max_tokens" in body:
         body.setdefault("max_completion_tokens", body.pop("max_tokens"))
     if target.details.get("type") == "datascience" and target.model in (target.public_name, target.details["endpoint"]):

@@ -120,7 +120,10 @@ def _check_generic_tools(model: str, request: Mapping[str, Any]) -> None:
 
 
 def _check_pairs(messages: list[dict[str, Any]]) -> None:
-    """Gemini's backend wants a result behind each call, and an assistant that says something."""
+    """Gemini's backend wants a result behind each call, an assistant that speaks, and the user first and last."""
+    spoken = [message["role"] for message in messages if message["role"] not in ("SYSTEM", "DEVELOPER")] or ["NOBODY"]
+    if spoken[0] != "USER" or spoken[-1] not in ("USER", "TOOL"):
+        raise wrong("Please ensure that multiturn requests begin and end with a user role.")
     for message, after in pairwise([*messages, {}]):
         calls = message.get("toolCalls", [])
         if len(calls) > 1 or (calls and after.get("toolCallId") != calls[0]["id"]):
