@@ -8,7 +8,7 @@ from math import inf
 from time import monotonic
 
 from dispatch.breaker import Breaker
-from errors import ProxyError
+from errors import ProxyError, Unsupported
 from events import SILENCE, Events, Silence
 from providers.base import Call, Target
 
@@ -82,6 +82,7 @@ class Attempts:
                 self._breaker.succeeded(probe)
                 return
             except ProxyError as error:
+                _name_provider(error, self.target)
                 self._breaker.failed(probe) if error.counts else self._breaker.abandoned(probe)
                 wait = None if self.answered else self._wait_before_retry(error, by)
                 if wait is None:
@@ -117,3 +118,10 @@ class Attempts:
 def facts(target: Target, error: ProxyError) -> dict[str, object]:
     """What a log line tells of a failed attempt."""
     return {"target": target.name, "error": error.message, "said": error.log}
+
+
+def _name_provider(error: ProxyError, target: Target) -> None:
+    """Have a sentence about what cannot be done say where, as the translations do not know: "anthropic: ..."."""
+    name = target.provider.name
+    if isinstance(error, Unsupported) and name.partition("-")[0] not in error.message.lower():
+        error.message = f"{name}: {error.message}"
