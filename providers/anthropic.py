@@ -16,11 +16,12 @@ import orjson
 from errors import ContextTooLong, ProxyError, UpstreamError
 from events import ChatRequest, Events, Silence
 from providers.anthropic_answer import Answer
-from providers.anthropic_request import to_upstream
+from providers.anthropic_request import asks_by_tool, to_upstream
 from providers.base import Call, Model, Provider, Target, Timeouts
 from providers.exchange import asked, awaited, request_id, tell_dropped, told
 from providers.failures import error_object, failure, presentable
 from providers.http import Account, send, warm
+from providers.structured import format_by_tool, told_as_text
 from providers.translate import NONSENSE, Json
 from providers.vendors import Vendor
 
@@ -74,13 +75,15 @@ class Anthropic(Provider):
     def chat(self, request: ChatRequest, target: Target, call: Call) -> Events:
         """Ask, and tell what comes."""
         thoughts = _Thoughts(call, target)
-        body = to_upstream(request, target, thoughts.recall)
+        fitted, answer = format_by_tool(request) if asks_by_tool(request, target) else (request, "")
+        body = to_upstream(fitted, target, thoughts.recall)
         sent = HEEDED | {name for name, theirs in COUNTERPARTS.items() if theirs in body}
         tell_dropped(self.name, request.body.keys(), sent)
         raw = orjson.dumps(body)
         reply = send(self._account, "POST", "/messages", request_id(call), raw, call, target.timeouts)
         reading = Answer(partial(in_place_of_an_answer, self.name), thoughts.keep)
-        yield from told(reply, request, self._failure, reading, lambda answer: list(reading.whole(answer)), call)
+        events = told(reply, request, self._failure, reading, lambda whole: list(reading.whole(whole)), call)
+        yield from told_as_text(events, answer) if answer else events
 
     def warm(self, call: Call, timeouts: Timeouts) -> None:
         """Keep a connection open there."""

@@ -11,13 +11,14 @@ from errors import InvalidRequest, Unsupported
 from events import ChatRequest
 from providers import claude
 from providers.base import Target
+from providers.json_schema import closed, holds_maps
 from providers.translate import (
     Json,
     choice,
     data_url,
+    fit_id,
     functions,
     image_url,
-    inlined,
     only_text_comes_back,
     wanted_format,
 )
@@ -25,14 +26,10 @@ from providers.turns import GO_ON, OPENING, Turn, conversation, instructions, me
 
 IMAGES = ("image/png", "image/jpeg", "image/gif", "image/webp")
 JSON_ALONE = "Answer with one JSON object, and with nothing besides it."
-NOT_IN_IDS = re.compile(r"[^a-zA-Z0-9_-]")
+IDS = re.compile(r"[a-zA-Z0-9_-]+")
 # Anthropic refuses user ids that look like an address or a telephone number.
 TELLING = re.compile(r".*@.*|\+?[\d\s().-]{7,20}|.{257,}", re.DOTALL)
 TIERS = {"auto": "auto", "priority": "auto", "default": "standard_only"}
-FORMATS = ("date-time", "time", "date", "duration", "email", "hostname", "uri", "ipv4", "ipv6", "uuid")
-KEPT = {"type", "enum", "const", "title", "description", "required", "$ref"}
-"""Keywords of a schema that the answer can be held to; see /build-with-claude/structured-outputs."""
-
 Recall = Callable[[str], list[Json]]
 """The thinking that stood before the call of this id, [] when nobody knows it any more."""
 
@@ -66,6 +63,16 @@ def to_upstream(request: ChatRequest, target: Target, recall: Recall = lambda _:
         "stream": request.stream or None,
     }
     return target.rules.apply({key: value for key, value in body.items() if value not in (None, {}, [], "")})
+
+
+def asks_by_tool(request: ChatRequest, target: Target) -> bool:
+    """Whether the format of the answer can be kept to by a tool alone: older models have no other way, and none has
+    one for objects whose properties are not named.
+    """
+    kind, wanted = wanted_format(request)
+    if claude.family(target.model).schemas:
+        return holds_maps(wanted.get("schema"))
+    return kind != "text"
 
 
 def _room(request: ChatRequest, target: Target, kin: claude.Family) -> int:
@@ -117,7 +124,7 @@ def _result(turn: Turn) -> Json:
 
 def _id(identifier: str) -> str:
     """The id of a call as Anthropic takes it: another vendor may have given it."""
-    return NOT_IN_IDS.sub("_", identifier)
+    return fit_id(identifier, IDS)
 
 
 def _remembered(turns: list[Turn], recall: Recall) -> dict[str, list[Json]]:
@@ -211,11 +218,9 @@ def _tools(request: ChatRequest, turns: list[Turn]) -> Json:
 
 
 def _tool(function: Mapping[str, Any]) -> Json:
-    schema = function.get("parameters") or {}
-    if "$ref" in schema:  # inside a schema it may stand, at its head it may not
-        schema = inlined(schema)
+    schema = function["parameters"] or {"type": "object"}
     told = {"description": function["description"]} if function.get("description") else {}
-    return {"name": function["name"], **told, "input_schema": {"type": "object", **schema}, **_cached(function)}
+    return {"name": function["name"], **told, "input_schema": schema, **_cached(function)}
 
 
 def _thinking(request: ChatRequest, kin: claude.Family, room: int, *, forced: bool) -> tuple[Json, str]:
@@ -232,43 +237,6 @@ def _output(request: ChatRequest, kin: claude.Family, effort: str) -> Json:
         raise Unsupported("This model keeps to no JSON schema.", param="response_format")
     shape = {"format": {"type": "json_schema", "schema": closed(wanted["schema"])}} if wanted else {}
     return {**({"effort": effort} if effort else {}), **shape}
-
-
-def closed(schema: Any) -> Any:
-    """A JSON schema of the kind that an answer can be held to: closed objects, and no bounds.
-
-    What cannot be enforced stands in the description, so that the model may still heed it.
-    """
-    if not isinstance(schema, dict):
-        return schema
-    if "$ref" in schema:
-        return {**schema, **({"$defs": _each(schema["$defs"])} if "$defs" in schema else {})}
-    kept: Json = {}
-    hints = []
-    for key, value in schema.items():
-        if key in KEPT or (key == "format" and value in FORMATS) or (key == "minItems" and value in (0, 1)):
-            kept[key] = value
-        elif key in ("properties", "$defs", "definitions"):
-            kept[key] = _each(value)
-        elif key in ("items", "anyOf", "allOf"):
-            kept[key] = _all(value)
-        elif key == "oneOf":
-            kept["anyOf"] = _all(value)
-        elif key not in ("additionalProperties", "$schema"):
-            hints.append(f"{key}: {value}")
-    if schema.get("type") == "object" or "properties" in schema:
-        kept["additionalProperties"] = False
-    if hints:
-        kept["description"] = f"{kept.get('description', '')} ({', '.join(hints)})".strip()
-    return kept
-
-
-def _each(schemas: Any) -> Any:
-    return {name: closed(each) for name, each in schemas.items()} if isinstance(schemas, dict) else schemas
-
-
-def _all(schemas: Any) -> Any:
-    return [closed(each) for each in schemas] if isinstance(schemas, list) else closed(schemas)
 
 
 def _sampling(request: ChatRequest, kin: claude.Family) -> Json:

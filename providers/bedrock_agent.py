@@ -17,10 +17,11 @@ from errors import InvalidRequest, ProxyError, UnknownModel, Unsupported, Upstre
 from events import ChatRequest, Events, Finish, Silence
 from providers.aws import Door, Operation
 from providers.base import Call, Model, Provider, Target, Timeouts
-from providers.bedrock_agent_calls import results
+from providers.bedrock_agent_calls import Kept, results
 from providers.bedrock_agent_events import Hearing
 from providers.bedrock_agent_turn import FILES, Turn, flattened, turn
 from providers.sessions import Desk, Owner, Session, explicit_id
+from providers.translate import choice
 
 INVOKE_AGENT = Operation("bedrock-agent-runtime", "InvokeAgent")
 SESSION_TTL = 600.0
@@ -89,13 +90,15 @@ class BedrockAgent(Provider):
         about = [options.get("memoryId"), options.get("sessionAttributes")]
         owner = Owner(call.caller, agent, about)
         desk = Desk(call.state, owner, explicit_id(request), asked.heard, self._seconds)
-        answer = partial(self._answer, request, target, call, agent, options, asked, desk)
+        kept = Kept(call.state, owner, self._seconds)
+        answer = partial(self._answer, request, target, call, agent, options, asked, desk, kept)
         returned = None
-        if asked.results:
-            session_id, returned = results(request.messages, asked.results, owner)
-            session = Session(session_id, known=True)
-        else:
+        if not asked.results:
             session = desk.open(anything_before=bool(asked.before))
+        elif waiting := results(request.messages, asked.results, kept, desk.invocation_key(asked.heard[:-1])):
+            session, returned = Session(waiting[0], known=True), waiting[1]
+        else:
+            session = desk.fresh()
         try:
             yield from answer(session, returned)
         except SessionLost as error:
@@ -125,6 +128,7 @@ class BedrockAgent(Provider):
         options: Json,
         asked: Turn,
         desk: Desk,
+        kept: Kept,
         session: Session,
         returned: Json | None = None,
     ) -> Events:
@@ -132,7 +136,9 @@ class BedrockAgent(Provider):
         agent_id, alias_id = agent.split("/")
         fixed = {"agentId": agent_id, "agentAliasId": alias_id, "enableTrace": self._trace}
         params = target.rules.apply({**fixed, **to_upstream(asked, session, options, returned)})
-        hearing = Hearing(self.name, session.id, traced=params.get("enableTrace") is True, streams=request.stream)
+        keep = partial(kept.keep, conversation=desk.invocation_key(request.messages))
+        traced = params.get("enableTrace") is True
+        hearing = Hearing(self.name, session.id, keep, traced=traced, streams=request.stream)
         begun = False
         try:
             with closing(self._door.stream(INVOKE_AGENT, params, target, call, once=True)) as stream:
@@ -156,6 +162,8 @@ class BedrockAgent(Provider):
         body = request.body
         if (body.get("response_format") or {}).get("type", "text") != "text":
             raise Unsupported("An agent answers in text alone.", param="response_format")
+        if choice(request)[0] == "required":
+            raise Unsupported("An agent calls what it finds necessary, and cannot be made to.", param="tool_choice")
         if "audio" in body.get("modalities", ()):
             raise Unsupported("An agent answers in text alone.", param="modalities")
         if body.get("n", 1) > 1:

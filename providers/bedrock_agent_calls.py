@@ -2,21 +2,23 @@
 
 https://docs.aws.amazon.com/bedrock/latest/userguide/agents-returncontrol.html
 
-A call's id holds all that the answer to it needs: session, invocation and place, action and form. So the result may
-come to another worker, another replica, or after a restart.
+What the answer to a call needs (session, invocation and place, action and form) is kept in the state, by an id that
+every client and vendor takes. So the result may come to another worker, another replica, or after a restart; and from a
+client that gives calls ids of its own, as long as it says which conversation it is.
 """
 
 import re
-from base64 import urlsafe_b64decode, urlsafe_b64encode
 from collections.abc import Mapping, Sequence
 from dataclasses import astuple, dataclass
+from secrets import token_hex
 from typing import Any
 
 import orjson
 
 from errors import InvalidRequest
 from providers import translate
-from providers.sessions import Owner, belongs
+from providers.base import State
+from providers.sessions import Owner, tag
 
 NAME_CHARACTERS = 64
 """As long a function's name may be in OpenAI's dialect, and of these alone:"""
@@ -24,13 +26,15 @@ NOT_IN_NAMES = re.compile(r"[^a-zA-Z0-9_-]+")
 YES = frozenset({"confirm", "confirmed", "yes", "true", "ok", "okay"})
 NO = frozenset({"deny", "denied", "no", "false", "cancel", "cancelled"})
 TRUTHS = {"true": True, "false": False}
+ID = re.compile(r"call_agent_([0-9a-f]{12})([0-9a-f]{12})_(0|[1-9]\d?)")
+"""40 characters at most: a nonce, the tag of whose call it is, the place in its invocation."""
 
 Json = dict[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
 class Called:
-    """What the agent wants done, as a call's id carries it. `path` and `method` are the API form's.
+    """What the agent wants done, as it is kept. `path` and `method` are the API form's.
 
     `asks`: RESULT, USER_CONFIRMATION or USER_CONFIRMATION_AND_RESULT.
     """
@@ -46,8 +50,53 @@ class Called:
     method: str = ""
 
 
-def calls(payload: Mapping[str, Any], session: str) -> list[tuple[str, str, str]]:
-    """(id, name, arguments) of each call of a returnControl event. Raises KeyError for one that is none."""
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """The calls that an agent has made for one caller. Without a state nothing is kept.
+
+    `conversation` is the key of the open invocation, `seconds` how long its session is believed to wait.
+    """
+
+    state: State | None
+    owner: Owner
+    seconds: float
+
+    def keep(self, calls: Sequence[Called], conversation: str) -> list[str]:
+        """The ids of the calls of one invocation."""
+        nonce = token_hex(6)
+        if self.state is not None:
+            self.state.put(self._key(nonce), orjson.dumps([astuple(each) for each in calls]).decode(), self.seconds)
+            self.state.put(conversation, nonce, self.seconds)
+        return [f"call_agent_{nonce}{self._tag(nonce)}_{place}" for place in range(len(calls))]
+
+    def recall(self, identifier: str) -> Called | None:
+        """The call of this id; None where it is not known."""
+        found = ID.fullmatch(identifier)
+        made = self._invocation(found[1]) if found else []
+        return made[int(found[3])] if found and int(found[3]) < len(made) else None
+
+    def opened(self, conversation: str) -> list[Called]:
+        """The calls of the invocation that this conversation waits for."""
+        return self._invocation((self.state.get(conversation) if self.state is not None else None) or "")
+
+    def is_anothers(self, identifier: str) -> bool:
+        """Whether the id was made for another key, or another agent."""
+        found = ID.fullmatch(identifier)
+        return found is not None and found[2] != self._tag(found[1])
+
+    def _invocation(self, nonce: str) -> list[Called]:
+        kept = self.state.get(self._key(nonce)) if nonce and self.state is not None else None
+        return [Called(*each) for each in orjson.loads(kept)] if kept else []
+
+    def _tag(self, nonce: str) -> str:
+        return tag(self.owner, nonce)[:12]
+
+    def _key(self, nonce: str) -> str:
+        return f"agent-calls:{tag(self.owner, nonce)}:{nonce}"
+
+
+def calls(payload: Mapping[str, Any], session: str) -> list[tuple[Called, str, str]]:
+    """(call, name, arguments) of each call of a returnControl event. Raises KeyError for one that is none."""
     invocation = payload["invocationId"]
     made = []
     for place, member in enumerate(payload["invocationInputs"]):
@@ -65,26 +114,40 @@ def calls(payload: Mapping[str, Any], session: str) -> list[tuple[str, str, str]
             path=given.get("apiPath", "") if form == "api" else "",
             method=given.get("httpMethod", "") if form == "api" else "",
         )
-        made.append((_packed(called), _name(called), orjson.dumps(_arguments(given)).decode()))
+        made.append((called, _name(called), orjson.dumps(_arguments(given)).decode()))
     return made
 
 
-def results(messages: Sequence[Mapping[str, Any]], places: Sequence[int], owner: Owner) -> tuple[str, Json]:
-    """The session, and the part of its state that answers the calls: `places` are the tool messages.
+def results(
+    messages: Sequence[Mapping[str, Any]], places: Sequence[int], kept: Kept, conversation: str
+) -> tuple[str, Json] | None:
+    """The session, and the part of its state that answers the calls: `places` are the tool messages. None where the
+    agent is not known to wait for them: it has made the calls and they are forgotten, or another vendor has made them.
 
-    Raises InvalidRequest for an id that is none of this agent's calls to this caller, and for a call left unanswered.
+    Raises InvalidRequest for an id that is none of the assistant's calls or is another caller's, and for a call left
+    unanswered.
     """
+    asked = [str(call.get("id")) for call in _asked(messages, places)[1]]
+    opened = kept.opened(conversation)
     found: dict[Called, str] = {}
+    forgotten = False
     for at in places:
-        where = f"messages[{at}].tool_call_id"
-        called = _unpacked(str(messages[at].get("tool_call_id") or ""))
-        if called is None or not belongs(called.session, owner):
+        where, identifier = f"messages[{at}].tool_call_id", str(messages[at].get("tool_call_id") or "")
+        called = kept.recall(identifier)
+        if kept.is_anothers(identifier) or (called is None and identifier not in asked):
             raise InvalidRequest("There is no such call: its id is none that this agent gave to you.", param=where)
+        if called is None and len(opened) == len(asked):
+            called = opened[asked.index(identifier)]
+        if called is None:
+            forgotten = True
+            continue
         known = next(iter(found), called)
         if (called.session, called.invocation) != (known.session, known.invocation):
             raise InvalidRequest("The results of calls from different turns cannot go together.", param=where)
         found[called] = translate.text(messages[at].get("content"), f"messages[{at}]")
     _all_answered(messages, places)
+    if forgotten:
+        return None
     first = next(iter(found))
     in_order = sorted(found, key=lambda called: called.place)
     return first.session, {
@@ -93,15 +156,19 @@ def results(messages: Sequence[Mapping[str, Any]], places: Sequence[int], owner:
     }
 
 
+def _asked(messages: Sequence[Mapping[str, Any]], places: Sequence[int]) -> tuple[int, list[Mapping[str, Any]]]:
+    """Where the assistant's message stands that the results follow, and its calls."""
+    at = next((at for at in range(min(places) - 1, -1, -1) if messages[at]["role"] == "assistant"), -1)
+    return at, list(messages[at].get("tool_calls") or ()) if at >= 0 else []
+
+
 def _all_answered(messages: Sequence[Mapping[str, Any]], places: Sequence[int]) -> None:
     """The agent goes on only when it has all the results."""
     answered = {messages[at].get("tool_call_id") for at in places}
-    for at in range(min(places) - 1, -1, -1):
-        if messages[at]["role"] == "assistant":
-            for position, call in enumerate(messages[at].get("tool_calls") or ()):
-                if str(call.get("id")) not in answered:
-                    raise InvalidRequest("This call has no result yet.", param=f"messages[{at}].tool_calls[{position}]")
-            return
+    at, asked = _asked(messages, places)
+    for position, call in enumerate(asked):
+        if str(call.get("id")) not in answered:
+            raise InvalidRequest("This call has no result yet.", param=f"messages[{at}].tool_calls[{position}]")
 
 
 def _result(called: Called, text: str) -> Json:
@@ -152,22 +219,3 @@ def _typed(kind: str, value: str | None) -> Any:
     except ValueError:
         pass
     return value
-
-
-def _packed(called: Called) -> str:
-    return f"call_{urlsafe_b64encode(orjson.dumps(astuple(called))).decode().rstrip('=')}"
-
-
-def _unpacked(identifier: str) -> Called | None:
-    text = identifier.removeprefix("call_")
-    try:
-        fields = orjson.loads(urlsafe_b64decode(text + "=" * (-len(text) % 4)))
-        called = Called(*fields)
-    except (ValueError, TypeError):
-        return None
-    right = isinstance(called.place, int) and all(
-        isinstance(each, str)
-        for position, each in enumerate(fields)
-        if position != 2  # noqa: PLR2004 - the place
-    )
-    return called if right else None

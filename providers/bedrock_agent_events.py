@@ -4,13 +4,13 @@ https://docs.aws.amazon.com/bedrock/latest/APIReference/API_agent-runtime_Respon
 """
 
 import codecs
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from logging import getLogger
 from typing import Any
 
 from errors import UpstreamDown
 from events import SILENCE, Citation, Event, Finish, Silence, Text, ToolArguments, ToolCall, Usage
-from providers.bedrock_agent_calls import calls
+from providers.bedrock_agent_calls import Called, calls
 from providers.words import words
 
 log = getLogger("thinkline.providers")
@@ -29,14 +29,17 @@ Named = tuple[str, Mapping[str, Any]]
 class Hearing:
     """One answer as it comes: `from_upstream` once. `name` is the provider's.
 
-    `session` goes into the ids of calls; `traced` says whether tokens are told, `streams` whether a lump is to be cut
-    at words. `said` is the text so far.
+    `session` is what calls belong to, and `keep` keeps them and gives them their ids; `traced` says whether tokens are
+    told, `streams` whether a lump is to be cut at words. `said` is the text so far.
     """
 
-    def __init__(self, name: str, session: str, *, traced: bool, streams: bool) -> None:
+    def __init__(
+        self, name: str, session: str, keep: Callable[[Sequence[Called]], list[str]], *, traced: bool, streams: bool
+    ) -> None:
         self.said = ""
         self._name = name
         self._session = session
+        self._keep = keep
         self._traced = traced
         self._streams = streams
         self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
@@ -129,7 +132,9 @@ class Hearing:
 
     def _calls(self, payload: Mapping[str, Any]) -> Iterator[Event]:
         self._called = True
-        for identifier, name, arguments in calls(payload, self._session):
+        made = calls(payload, self._session)
+        identifiers = self._keep([called for called, _, _ in made])
+        for identifier, (_, name, arguments) in zip(identifiers, made, strict=True):
             yield ToolCall(identifier, name, identifier)
             yield ToolArguments(identifier, arguments)
 

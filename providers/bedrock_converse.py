@@ -4,6 +4,7 @@ https://docs.aws.amazon.com/bedrock/latest/APIReference/API_runtime_Converse.htm
 https://docs.aws.amazon.com/bedrock/latest/userguide/conversation-inference-supported-models-features.html
 """
 
+import re
 from typing import Any
 
 import orjson
@@ -13,7 +14,8 @@ from events import ChatRequest
 from providers import claude
 from providers.base import Target
 from providers.bedrock_messages import cache_point, conversation
-from providers.translate import choice, functions, inlined, wanted_format
+from providers.json_schema import closed, holds_maps, inlined
+from providers.translate import choice, functions, wanted_format
 from providers.turns import GO_ON
 
 Json = dict[str, Any]
@@ -30,8 +32,32 @@ OWN = frozenset({
 })  # fmt: skip
 """Converse's own fields, which a caller may give in the body's `bedrock` object."""
 
+NAMES_ITS_TOOL = re.compile(r"anthropic\.|amazon\.nova")
+"""Models that take the choice of a named tool; for others it is the only one that is declared, and any is chosen.
+https://docs.aws.amazon.com/bedrock/latest/APIReference/API_runtime_ToolChoice.html
+"""
+GOES_ON = re.compile(r"anthropic\.|amazon\.nova")
+"""Models that go on with an assistant's message at the end; others want the user last."""
+NO_FORMAT = re.compile(
+    r"amazon\.|meta\.|cohere\.|ai21\.|deepseek\.r1|claude-opus-4-1|mistral\.(mi[sx]tral-(?!large-3)|pixtral)"
+)
+"""Models that keep to no JSON schema of themselves, besides Claude's older ones.
+https://docs.aws.amazon.com/bedrock/latest/userguide/structured-output.html
+"""
+
 NO_CAP = 1 << 30
 """Tokens of an answer without maxTokens, which is as long as the model can."""
+
+
+def asks_by_tool(request: ChatRequest, target: Target) -> bool:
+    """Whether the format of the answer can be kept to by a tool alone: where the model has none of its own, for JSON of
+    any kind, and for objects whose properties are not named.
+    """
+    kind, given = wanted_format(request)
+    if kind != "json_schema":
+        return kind == "json_object"
+    kept = claude.family(target.model).schemas and not NO_FORMAT.search(target.model)
+    return not kept or holds_maps(inlined(given["schema"]))
 
 
 def to_upstream(request: ChatRequest, target: Target) -> Json:
@@ -39,11 +65,11 @@ def to_upstream(request: ChatRequest, target: Target) -> Json:
     own = _own(request)
     if request.body.get("n", 1) != 1:
         raise Unsupported("Bedrock gives one choice an answer.", param="n")
-    tools = _tools(request)
+    tools = _tools(request, target.model)
     system, messages = conversation(request.messages, tools=bool(tools))
     kin = claude.family(target.model)
-    if messages[-1]["role"] == "assistant" and not kin.prefill:
-        messages.append({"role": "user", "content": [{"text": GO_ON}]})
+    if messages[-1]["role"] == "assistant":
+        _end(messages, prefill=kin.prefill and GOES_ON.search(target.model) is not None)
     inference = _inference(request, target, kin)
     thinks = _reasoning(request, target, messages, inference.get("maxTokens", NO_CAP))
     additional = {**_top_k(request, target, kin), **thinks, **own.get("additionalModelRequestFields", {})}
@@ -61,6 +87,15 @@ def to_upstream(request: ChatRequest, target: Target) -> Json:
         "additionalModelRequestFields": additional,
     }
     return target.rules.apply({key: value for key, value in params.items() if value})
+
+
+def _end(messages: list[Json], *, prefill: bool) -> None:
+    """Let the user speak last, or the assistant go on: from a text without white space at its end, which is refused."""
+    last = messages[-1]["content"][-1]
+    if prefill and "text" in last:
+        last["text"] = last["text"].rstrip()
+    elif not prefill:
+        messages.append({"role": "user", "content": [{"text": GO_ON}]})
 
 
 def _own(request: ChatRequest) -> Json:
@@ -142,7 +177,7 @@ def _thinking(request: ChatRequest, model: str, effort: str, messages: list[Json
     return fields
 
 
-def _tools(request: ChatRequest) -> Json:
+def _tools(request: ChatRequest, model: str) -> Json:
     """toolConfig, or {}: `none` has no counterpart but to declare none. Of tools that alone may be called, only those
     are declared.
     """
@@ -158,7 +193,8 @@ def _tools(request: ChatRequest) -> Json:
         tools += [{"toolSpec": spec}, *cache_point(function)]
     if not tools:
         return {}
-    one: Json = {"tool": {"name": names[0]}} if len(names) == 1 else {"any": {}}
+    named = len(names) == 1 and NAMES_ITS_TOOL.search(model) is not None
+    one: Json = {"tool": {"name": names[0]}} if named else {"any": {}}
     return {"tools": tools, "toolChoice": one if mode == "required" else {"auto": {}}}
 
 
@@ -170,5 +206,5 @@ def _output(request: ChatRequest) -> Json:
     if kind != "json_schema":
         raise Unsupported("Bedrock takes a json_schema or text.", param="response_format")
     named = {key: given[key] for key in ("name", "description") if given.get(key)}
-    schema = {"schema": orjson.dumps(inlined(given["schema"])).decode(), **named}
+    schema = {"schema": orjson.dumps(closed(inlined(given["schema"]))).decode(), **named}
     return {"textFormat": {"type": "json_schema", "structure": {"jsonSchema": schema}}}

@@ -7,14 +7,13 @@ import re
 from base64 import b64decode
 from binascii import Error as NotBase64
 from collections.abc import Mapping
-from hashlib import sha256
 from pathlib import PurePath
 from typing import Any
 
 import orjson
 
 from errors import InvalidRequest, Unsupported
-from providers.translate import data_url, image_url, text
+from providers.translate import data_url, fit_id, image_url, text
 from providers.turns import OPENING, TEXTS, Turn, Use, instructions, merged
 from providers.turns import conversation as in_turns
 
@@ -35,7 +34,7 @@ DOCUMENTS: Mapping[str, str] = {
     "text/markdown": "md",
 }
 AUDIO = ("mp3", "opus", "wav", "aac", "flac", "mp4", "ogg", "m4a", "pcm", "webm")
-IDENTIFIER = re.compile(r"[a-zA-Z0-9_.:-]{1,64}")
+IDS = re.compile(r"[a-zA-Z0-9_.:-]{1,64}")
 
 
 def conversation(given: list[Json], *, tools: bool) -> tuple[list[Json], list[Json]]:
@@ -72,7 +71,7 @@ def _content(turn: Turn, *, tools: bool) -> list[Json]:
     if turn.role == "tool":
         content, points = [block for block, _ in marked], [point for _, after in marked for point in after]
         if tools:
-            return [{"toolResult": {"toolUseId": fitted(turn.answers), "content": content}}, *points]
+            return [{"toolResult": {"toolUseId": fit_id(turn.answers, IDS), "content": content}}, *points]
         return [{"text": f"({turn.name} answered:)"}, *content, *points]
     return [each for block, after in marked for each in (block, *after)] + [
         _call(use, tools=tools) for use in turn.calls
@@ -81,7 +80,7 @@ def _content(turn: Turn, *, tools: bool) -> list[Json]:
 
 def _call(use: Use, *, tools: bool) -> Json:
     if tools:
-        return {"toolUse": {"toolUseId": fitted(use.id), "name": use.name, "input": use.arguments}}
+        return {"toolUse": {"toolUseId": fit_id(use.id, IDS), "name": use.name, "input": use.arguments}}
     return {"text": f"({use.name} was called with {orjson.dumps(use.arguments).decode()})"}
 
 
@@ -154,8 +153,3 @@ def _decoded(data: Any, where: str) -> bytes:
     if not raw:
         raise InvalidRequest("That is not base64 of anything.", param=where)
     return raw
-
-
-def fitted(identifier: str) -> str:
-    """A call's id in Converse's alphabet: other vendors' ids come back here when a conversation moves."""
-    return identifier if IDENTIFIER.fullmatch(identifier) else sha256(identifier.encode()).hexdigest()

@@ -3,14 +3,16 @@
 https://docs.aws.amazon.com/bedrock/latest/APIReference/API_runtime_ConverseStream.html
 """
 
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
+from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
 import orjson
 
-from errors import UpstreamDown
+from errors import UpstreamDown, UpstreamRejected
 from events import (
     SILENCE,
     ChatRequest,
@@ -28,14 +30,21 @@ from events import (
 )
 from providers.aws import Door, Members, Named, Operation
 from providers.base import Call, Model, Provider, Target, Timeouts
-from providers.bedrock_converse import USED, to_upstream
-from providers.exchange import awaited, tell_dropped, until_whole
+from providers.bedrock_converse import USED, asks_by_tool, to_upstream
+from providers.exchange import awaited, in_words, tell_dropped, until_whole
+from providers.structured import format_by_tool, told_as_text
 from providers.translate import NONSENSE
 
 CONVERSE = Operation("bedrock-runtime", "Converse")
 CONVERSE_STREAM = Operation("bedrock-runtime", "ConverseStream")
 FOUNDATION_MODELS = Operation("bedrock", "ListFoundationModels")
 INFERENCE_PROFILES = Operation("bedrock", "ListInferenceProfiles")
+
+WHOLE_CALLS = re.compile(r"meta\.llama|mistral\.(mistral-(large|small)-24|pixtral)")
+"""Models that call no tools in a stream; of others it is learnt from their refusal.
+https://docs.aws.amazon.com/bedrock/latest/userguide/conversation-inference-supported-models-features.html
+"""
+REFUSES_TOOLS = re.compile(r"(?i)tool use in streaming|streaming tool use")
 
 FINISHES: Mapping[str, FinishReason] = {
     "end_turn": "stop",
@@ -55,17 +64,35 @@ class BedrockModels(Provider):
         self.name = name
         self.default_model = model
         self._door = Door(name, **account)
+        self._whole: set[str] = set()
 
     def chat(self, request: ChatRequest, target: Target, call: Call) -> Events:
-        """Ask by ConverseStream for a stream, else by Converse."""
-        params = to_upstream(request, target)
+        """Ask by ConverseStream for a stream, else by Converse; for JSON by a tool where the model has no format."""
+        fitted, answer = format_by_tool(request) if asks_by_tool(request, target) else (request, "")
         tell_dropped(self.name, request.body, USED)
-        if request.stream:
-            with closing(self._door.stream(CONVERSE_STREAM, params, target, call, last="metadata")) as named:
-                yield from self._told(named, call)
-        else:
-            answer = yield from self._door.invoke(CONVERSE, params, target, call)
-            yield from self._told(unfolded(answer), call)
+        events = self._asked(fitted, target, call)
+        yield from told_as_text(events, answer) if answer else events
+
+    def _asked(self, request: ChatRequest, target: Target, call: Call) -> Events:
+        """By Converse too where a stream is wanted of a model that calls no tools in one: cut at words then."""
+        params = to_upstream(request, target)
+        if request.stream and not ("toolConfig" in params and self._calls_whole(target.model)):
+            try:
+                with closing(self._door.stream(CONVERSE_STREAM, params, target, call, last="metadata")) as named:
+                    yield from self._told(named, call)
+                return
+            except UpstreamRejected as error:
+                if not REFUSES_TOOLS.search(error.log):
+                    raise
+                self._whole.add(target.model)
+        answer = yield from self._door.invoke(
+            CONVERSE, to_upstream(replace(request, stream=False), target), target, call
+        )
+        events = self._told(unfolded(answer), call)
+        yield from in_words(events) if request.stream else events
+
+    def _calls_whole(self, model: str) -> bool:
+        return model in self._whole or WHOLE_CALLS.search(model) is not None
 
     def warm(self, call: Call, timeouts: Timeouts) -> None:
         """Keep a connection open there."""

@@ -23,10 +23,12 @@ from errors import (
 from events import ChatRequest, EmbeddingsRequest, Event, Events, Image, Ranks, RerankRequest, Silence, Usage, Vectors
 from providers.base import Call, Model, Provider, Target, Timeouts
 from providers.cohere_answer import Reading, events_of_body
-from providers.cohere_chat import TAKEN, THINKS, to_upstream
+from providers.cohere_chat import TAKEN, THINKS, asks_by_tool, to_upstream
 from providers.exchange import asked, awaited, request_id, tell_dropped, told
 from providers.failures import error_object, failure, in_band
 from providers.http import Account, send, warm
+from providers.structured import format_by_tool, told_as_text
+from providers.tool_names import COHERE, fit_names, restore_names
 from providers.translate import NONSENSE, data_url
 from providers.vendors import Vendor
 
@@ -57,10 +59,14 @@ class Cohere(Provider):
 
     def chat(self, request: ChatRequest, target: Target, call: Call) -> Events:
         """POST v2/chat."""
-        body = to_upstream(request, target)
+        fitted, names = fit_names(request, COHERE)
+        fitted, answer = format_by_tool(fitted) if asks_by_tool(request) else (fitted, "")
+        body = to_upstream(fitted, target)
         tell_dropped(self.name, request.body, TAKEN | ({"reasoning_effort"} if THINKS.search(target.model) else set()))
         reply = send(self._account, "POST", "/v2/chat", request_id(call), orjson.dumps(body), call, target.timeouts)
-        yield from told(reply, request, self._failure, Reading(partial(in_band, self.name)), self._whole, call)
+        events = told(reply, request, self._failure, Reading(partial(in_band, self.name)), self._whole, call)
+        events = restore_names(events, names) if names else events
+        yield from told_as_text(events, answer) if answer else events
 
     def _whole(self, answer: Any) -> Iterator[Event]:
         """The events of an answer in one piece, which may be an error's."""

@@ -9,13 +9,13 @@ import orjson
 from errors import Unsupported
 from events import ChatRequest
 from providers.base import Target
+from providers.json_schema import inlined
 from providers.translate import (
     Json,
     cap,
     choice,
     functions,
     image_url,
-    inlined,
     only_text_comes_back,
     text,
     wanted_format,
@@ -42,6 +42,13 @@ TAKEN = frozenset(
 THINKS = re.compile("reasoning|thinking")
 """Models that think until they are told not to (https://docs.cohere.com/docs/reasoning); others refuse it."""
 BUDGETS = {"minimal": 512, "low": 1024, "medium": 8192}
+
+
+def asks_by_tool(request: ChatRequest) -> bool:
+    """Whether the format of the answer can be kept to by a tool alone: beside tools no other is taken
+    (https://docs.cohere.com/docs/structured-outputs).
+    """
+    return bool(request.tools) and wanted_format(request)[0] != "text"
 
 
 def to_upstream(request: ChatRequest, target: Target) -> Json:

@@ -17,8 +17,10 @@ from providers.base import Call, Model, Provider, Target, Timeouts
 from providers.exchange import asked, awaited, request_id, tell_dropped, told
 from providers.failures import error_object, failure, in_band
 from providers.gemini_answer import Reading
-from providers.gemini_chat import Thoughts, taken, to_upstream
+from providers.gemini_chat import Thoughts, asks_by_tool, taken, to_upstream
 from providers.http import Account, send, warm
+from providers.structured import format_by_tool, told_as_text
+from providers.tool_names import GOOGLE, fit_names, restore_names
 from providers.translate import NONSENSE, data_url
 from providers.vendors import Vendor
 
@@ -56,12 +58,16 @@ class Gemini(Provider):
     def chat(self, request: ChatRequest, target: Target, call: Call) -> Events:
         """POST models/{model}:generateContent, or :streamGenerateContent, whose stream ends where the response does."""
         thoughts = Thoughts(call)
-        body = to_upstream(request, target, thoughts.recall)
+        fitted, names = fit_names(request, GOOGLE)
+        fitted, answer = format_by_tool(fitted) if asks_by_tool(request, target) else (fitted, "")
+        body = to_upstream(fitted, target, thoughts.recall)
         tell_dropped(self.name, request.body, taken(target.model))
         reading = Reading(request.body.get("n", 1), thoughts.keep, self._in_band)
         path = f"/{resource(target.model)}:{STREAM if request.stream else 'generateContent'}"
         reply = send(self._account, "POST", path, request_id(call), orjson.dumps(body), call, target.timeouts)
-        yield from told(reply, request, self._failure, reading, partial(_whole, reading=reading), call)
+        events = told(reply, request, self._failure, reading, partial(_whole, reading=reading), call)
+        events = restore_names(events, names) if names else events
+        yield from told_as_text(events, answer) if answer else events
 
     def embed(self, request: EmbeddingsRequest, target: Target, call: Call) -> Events:
         """POST models/{model}:batchEmbedContents, in batches of what one request may have."""

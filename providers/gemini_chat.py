@@ -20,6 +20,7 @@ import orjson
 from errors import InvalidRequest, Unsupported
 from events import ChatRequest
 from providers.base import Call, Target
+from providers.json_schema import inlined
 from providers.translate import (
     Json,
     cap,
@@ -27,7 +28,6 @@ from providers.translate import (
     data_url,
     functions,
     image_url,
-    inlined,
     only_text_comes_back,
     text,
     wanted_format,
@@ -125,6 +125,14 @@ def taken(model: str) -> frozenset[str]:
     """The parameters that a request can have for a model."""
     thinking = {"reasoning_effort"} if thinks_by(model) else set()
     return TAKEN | thinking | (PENALTIES.keys() if version(model) < (2, 5) else set())
+
+
+def asks_by_tool(request: ChatRequest, target: Target) -> bool:
+    """Whether the format of the answer can be kept to by a tool alone: models before 3 take none beside tools
+    (https://ai.google.dev/gemini-api/docs/structured-output).
+    """
+    wanted = wanted_format(request)[0] != "text" and request.body.get("n", 1) == 1
+    return wanted and bool(request.tools) and version(target.model) < (3, 0)
 
 
 def to_upstream(request: ChatRequest, target: Target, recall: Recall) -> Json:

@@ -105,6 +105,10 @@ class Desk:
         """Whether nothing is lost with the session of a caller who does not send what was said before."""
         return not self.explicit or self.state is None or self.state.get(self._opened_key()) is None
 
+    def invocation_key(self, messages: Sequence[Json]) -> str:
+        """Where the invocation is filed that a session waits for; `messages` are all that was said before it."""
+        return f"invocation:{self._own_key() if self.explicit else transcript_key(self.owner, messages)}"
+
     def _put(self, key: str, value: str, seconds: float = 0.0) -> None:
         if self.state is not None:
             self.state.put(key, value, seconds or self.seconds)
@@ -187,8 +191,13 @@ def _canonical(arguments: Any) -> str:
     return orjson.dumps(value, option=orjson.OPT_SORT_KEYS).decode()
 
 
+def tag(owner: Owner, nonce: str) -> str:
+    """What proves that an id with this nonce was made for this key and this agent."""
+    return _hash([owner.caller, owner.agent, nonce])[:TAG]
+
+
 def _tagged(owner: Owner, nonce: str) -> str:
-    return f"{nonce}.{_hash([owner.caller, owner.agent, nonce])[:TAG]}"
+    return f"{nonce}.{tag(owner, nonce)}"
 
 
 def _readable(explicit: str) -> str:

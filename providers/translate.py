@@ -5,21 +5,17 @@ They raise InvalidRequest and Unsupported that name the field, where nothing sen
 
 import re
 from collections.abc import Mapping, Sequence
+from hashlib import sha256
 from typing import Any, Literal
 
 from errors import InvalidRequest, Unsupported
 from events import ChatRequest, Image
+from providers.json_schema import parameters
 
 DATA_URL = re.compile(r"data:([\w.+-]+/[\w.+-]+)(?:;[\w.+-]+=[\w.+-]+)*;base64,([A-Za-z0-9+/=_\s-]*)\Z", re.IGNORECASE)
-DEPTH, NODES = 200, 20_000
-"""How deep and how large a schema may be, once what it refers to stands in its place: references can multiply."""
-REFERRED = frozenset({"$defs", "definitions", "$schema"})
-VALUES = frozenset({"enum", "const", "default", "examples", "example"})
-"""Keys of a schema that hold what is to be found elsewhere, and those that hold values and not schemas."""
 
 NONSENSE = (ValueError, TypeError, AttributeError, LookupError)
 """What reading JSON of another shape than the expected raises."""
-
 
 Json = dict[str, Any]
 
@@ -112,7 +108,8 @@ def no_images(inputs: Sequence[object], name: str) -> None:
 
 
 def functions(tools: Sequence[Mapping[str, Any]]) -> list[Json]:
-    """The declared functions: {name, description?, parameters?, strict?}, with the tool's cache_control, if it has one.
+    """The declared functions: {name, description?, parameters, strict?}, with the tool's cache_control, if it has one.
+    Their parameters have an object at their head, or are {}.
 
     Tools of other types are passed over.
     """
@@ -127,49 +124,22 @@ def functions(tools: Sequence[Mapping[str, Any]]) -> list[Json]:
             raise InvalidRequest("They must be a JSON schema.", param=f"tools[{at}].function.parameters")
         if not isinstance(function.get("description") or "", str):
             raise InvalidRequest("It must be a string.", param=f"tools[{at}].function.description")
-        declared.append({**function, **{key: tool[key] for key in ("cache_control",) if key in tool}})
+        schema, hint = parameters(function)
+        described = " ".join(each for each in (function.get("description"), hint) if each)
+        declared.append(
+            {
+                **function,
+                "parameters": schema,
+                **({"description": described} if described else {}),
+                **{key: tool[key] for key in ("cache_control",) if key in tool},
+            }
+        )
     return declared
 
 
-def inlined(schema: Any) -> Any:
-    """A JSON schema without `$ref`, `$defs`, `definitions` and `$schema`: what they refer to stands in its place.
-
-    A schema that refers to itself ends in `{"type": "object"}`. Raises InvalidRequest for a reference to nothing, and
-    for a schema that is larger than any that describes something.
-    """
-    nodes = iter(range(NODES))
-
-    def within(value: Any, trail: tuple[str, ...], depth: int) -> Any:
-        if next(nodes, None) is None or depth > DEPTH:
-            raise InvalidRequest("A schema is too large.", param="tools")
-        if isinstance(value, list):
-            return [within(each, trail, depth + 1) for each in value]
-        if not isinstance(value, dict):
-            return value
-        reference = value.get("$ref")
-        if isinstance(reference, str):
-            if reference in trail:
-                return {"type": "object"}
-            beside = {key: each for key, each in value.items() if key != "$ref"}
-            return within({**_referred(reference, schema), **beside}, (*trail, reference), depth + 1)
-        found: Json = {}
-        for key, each in value.items():
-            if key == "properties" and isinstance(each, dict):
-                found[key] = {name: within(property_, trail, depth + 1) for name, property_ in each.items()}
-            elif key not in REFERRED:
-                found[key] = each if key in VALUES else within(each, trail, depth + 1)
-        return found
-
-    return within(schema, (), 0)
-
-
-def _referred(reference: str, root: Any) -> Json:
-    found = root
-    for step in reference.removeprefix("#").strip("/").split("/") if reference != "#" else ():
-        found = found.get(step.replace("~1", "/").replace("~0", "~")) if isinstance(found, dict) else None
-    if not reference.startswith("#") or not isinstance(found, dict):
-        raise InvalidRequest(f"The schema refers to {reference!r}, which it does not have.", param="tools")
-    return found
+def fit_id(identifier: str, allowed: re.Pattern[str]) -> str:
+    """A call's id as a vendor takes it: itself, or one of 29 characters that is made of it, and of no other."""
+    return identifier if allowed.fullmatch(identifier) else f"call_{sha256(identifier.encode()).hexdigest()[:24]}"
 
 
 def cap(request: ChatRequest, most: int | None) -> int | None:

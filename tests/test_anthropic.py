@@ -2,6 +2,7 @@
 
 import base64
 import json
+import re
 from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
@@ -24,8 +25,9 @@ from events import (
 )
 from providers.anthropic import Anthropic, failed, in_place_of_an_answer, versioned
 from providers.anthropic_answer import Answer as Reading
-from providers.anthropic_request import closed, to_upstream
+from providers.anthropic_request import to_upstream
 from providers.base import Call, Rules, Target, Timeouts
+from providers.json_schema import closed
 from providers.sse import Frame
 from providers.vendors import VENDORS
 from tests.conversations import AFTERWARDS, BOTH, HI, PERSON, TREE, WEATHER
@@ -189,7 +191,8 @@ def test_a_calls_id_from_another_vendor_fits() -> None:
         {"role": "tool", "tool_call_id": call["id"], "content": [{"type": "image_url", "image_url": {"url": PNG}}]},
     ]
     _, called, results = sent(messages=messages)["messages"]
-    assert called["content"][0]["id"] == results["content"][0]["tool_use_id"] == "call_1_x_y_"
+    assert called["content"][0]["id"] == results["content"][0]["tool_use_id"]
+    assert re.fullmatch("[a-zA-Z0-9_-]+", called["content"][0]["id"])
     assert results["content"][0]["content"][0]["type"] == "image"
 
 

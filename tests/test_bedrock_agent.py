@@ -476,7 +476,7 @@ API = {
 
 @pytest.mark.parametrize("streams", [False, True])
 def test_a_tool_and_its_result(bedrock: BedrockUpstream, start: Callable[..., Any], streams: bool) -> None:
-    """The result may go to another process: the call's id holds all that it needs."""
+    """The result may go to another process: the call is kept for all of them, by its id."""
     talk = Talk(start())
     talk.say("My name is Ada.")
     bedrock.enqueue(Turn(controls=[control(city=("string", "Paris"), days=("integer", "2"))]))
@@ -592,6 +592,39 @@ def test_a_question_for_confirmation(
     talk.answer()
     (answered,) = state(bedrock)["returnControlInvocationResults"]
     assert answered["functionResult"]["confirmationState"] == expected
+
+
+@pytest.mark.parametrize("explicit", [True, False])
+def test_a_client_may_give_calls_ids_of_its_own(bedrock: BedrockUpstream, talk: Talk, explicit: bool) -> None:
+    """They are taken by their order, in the invocation that the conversation has open."""
+    talk.body = {"session_id": "one"} if explicit else {}
+    first, second = demanded(talk, bedrock, control(), API)
+    talk.messages[-1] = _calls(("a", first["function"]["name"], "{}"), ("b", second["function"]["name"], "{}"))
+    talk.messages += [result("b", "done"), result("a", "Sunny")]
+    talk.answer()
+    weather, order = state(bedrock)["returnControlInvocationResults"]
+    assert weather["functionResult"]["responseBody"] == {"TEXT": {"body": "Sunny"}}
+    assert order["apiResult"]["responseBody"] == {"TEXT": {"body": "done"}}
+
+
+def test_the_call_of_another_vendor_is_told(bedrock: BedrockUpstream, talk: Talk) -> None:
+    """A conversation may come here with the result of a call that the agent has not made."""
+    talk.messages = [
+        {"role": "user", "content": "The weather?"},
+        _calls(("toolu_01A", "get_weather", "{}")),
+        result("toolu_01A", "Sunny"),
+    ]
+    talk.answer()
+    assert "(The result of get_weather: Sunny)" in inputs(bedrock)[-1]
+
+
+@pytest.mark.parametrize("choice", ["required", {"type": "function", "function": {"name": "get_weather"}}])
+def test_an_agent_cannot_be_made_to_call(bedrock: BedrockUpstream, talk: Talk, choice: Any) -> None:
+    """The tools are its own, and so is the choice: better told than ignored."""
+    tool = {"type": "function", "function": {"name": "get_weather"}}
+    body = {"tools": [tool], "tool_choice": choice}
+    details = refused(talk.send([{"role": "user", "content": "Hi"}], **body), 400)
+    assert details["param"] == "tool_choice"
 
 
 def test_a_result_for_an_unknown_call(bedrock: BedrockUpstream, talk: Talk) -> None:

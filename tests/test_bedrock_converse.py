@@ -333,17 +333,17 @@ def test_a_tool_choice_that_is_none(choice: Any) -> None:
     assert refused(kind=InvalidRequest, tools=[WEATHER], tool_choice=choice).param == "tool_choice"
 
 
+CLAUDE = "eu.anthropic.claude-sonnet-4-5-20250929-v1:0"
+
+
 def test_response_format() -> None:
     schema = {"type": "object", "properties": {"a": {"type": "integer"}}, "additionalProperties": False}
     wanted = {"type": "json_schema", "json_schema": {"name": "a", "strict": True, "schema": schema}}
-    made = sent(response_format=wanted)["outputConfig"]["textFormat"]["structure"]["jsonSchema"]
+    made = sent(response_format=wanted, model=CLAUDE)["outputConfig"]["textFormat"]["structure"]["jsonSchema"]
     assert (made["name"], json.loads(made["schema"])) == ("a", schema)
     assert "outputConfig" not in sent(response_format={"type": "text"})
     assert refused(response_format={"type": "json_object"}).param == "response_format"
     assert refused(kind=InvalidRequest, response_format={"type": "json_schema"}).param == "response_format.json_schema"
-
-
-CLAUDE = "eu.anthropic.claude-sonnet-4-5-20250929-v1:0"
 
 
 @pytest.mark.parametrize(

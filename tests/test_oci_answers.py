@@ -27,7 +27,7 @@ ALSO = {
 
 def read(style: str, said_: Iterable[dict[str, Any]], choices: int = 1) -> list[Event]:
     """The events of a stream's events."""
-    reader, once = Reader(choices), answers.Once(repeats=STYLES[style].repeats)
+    reader, once = Reader(choices), answers.Once(repeats=STYLES[style].repeats, plans=STYLES[style].plans)
     frames = [json.dumps({**each, "pad": "aaaa"}).encode() for each in said_]
     return [event for data in frames for event in reader.events(once(STYLES[style].chunk(answers.parsed(data))))]
 
@@ -133,11 +133,24 @@ def test_cohere_says_it_once(last: str) -> None:
 
 
 def test_cohere_says_it_at_least_once() -> None:
-    """An answer in one event is no repetition."""
+    """An answer in one event is no repetition. What it says beside its calls is the plan to make them."""
     call = {"name": "f", "parameters": {"a": 1}}
     done = {"apiFormat": "COHERE", "text": "Hi", "finishReason": "COMPLETE", "toolCalls": [call]}
     found = read("COHERE", [done])
-    assert [type(event) for event in found] == [Text, ToolCall, ToolArguments, Finish]
+    assert [type(event) for event in found] == [Reasoning, ToolCall, ToolArguments, Finish]
+
+
+@pytest.mark.parametrize("together", [True, False])
+def test_coheres_plan_is_kept_back_where_that_costs_no_delay(together: bool) -> None:
+    """In a stream its words come before it calls, and waiting for that would make every answer late."""
+    call = {"name": "f", "parameters": {"a": 1}}
+    plan = "I will use f."
+    events: list[Any] = [{"apiFormat": "COHERE", "text": plan}, {"apiFormat": "COHERE", "toolCalls": [call]}]
+    events = [{**events[0], **events[1]}] if together else events
+    done = {"apiFormat": "COHERE", "text": plan, "finishReason": "COMPLETE", "toolCalls": [call]}
+    found = read("COHERE", [*events, done])
+    assert found[0] == (Reasoning(plan) if together else Text(plan))
+    assert [type(event) for event in found[1:]] == [ToolCall, ToolArguments, Finish]
 
 
 def test_cohere_calls_once_each() -> None:
@@ -186,7 +199,7 @@ def test_whole_answers() -> None:
     cohere = {"text": "Hi", "toolCalls": [{"name": "f", "parameters": {}}], "finishReason": "COMPLETE", "usage": USAGE}
     v2 = {"message": {"content": message["content"], "toolCalls": []}, "finishReason": "MAX_TOKENS"}
     assert [type(each) for each in whole("GENERIC", generic)][1:] == [Text, ToolCall, ToolArguments, Finish, Usage]
-    assert [type(each) for each in whole("COHERE", cohere)][1:] == [Text, ToolCall, ToolArguments, Finish, Usage]
+    assert [type(each) for each in whole("COHERE", cohere)][1:] == [Reasoning, ToolCall, ToolArguments, Finish, Usage]
     assert whole("COHEREV2", v2)[1:] == [Text("Hi"), Finish("length")]
 
 

@@ -77,6 +77,12 @@ def test_what_is_sent(embed: Callable[..., Any], upstream: OCIUpstream) -> None:
     assert (sent["inputType"], sent["truncate"], sent["outputDimensions"]) == ("SEARCH_QUERY", "END", 256)
 
 
+def test_the_only_length_that_vectors_have_may_be_asked_for(embed: Callable[..., Any], upstream: OCIUpstream) -> None:
+    """The field is refused with any number in it."""
+    assert embed("hi", dimensions=1024).status_code == 200
+    assert "outputDimensions" not in upstream.asked()
+
+
 def test_documents_are_what_is_embedded_by_default(embed: Callable[..., Any], upstream: OCIUpstream) -> None:
     embed("hi", settings={"EMBED_TRUNCATE": "start"})
     assert upstream.asked()["inputType"] == "SEARCH_DOCUMENT"
@@ -108,8 +114,9 @@ def test_an_endpoint_is_found_by_its_name(embed: Callable[..., Any], upstream: O
         ({"input": "a", "input_type": "haiku"}, "input_type"),
         ({"input": "word " * 600, "settings": {"EMBED_TRUNCATE": "NONE"}}, "input"),
         ({"input": "a", "dimensions": 7}, "dimensions"),
+        ({"input": "a", "dimensions": 7, "model": V4}, "dimensions"),
     ],
-    ids=["token ids", "picture to fetch", "input type", "too long", "dimensions"],
+    ids=["token ids", "picture to fetch", "input type", "too long", "dimensions of v3", "dimensions"],
 )
 def test_bad_input_names_the_field(embed: Callable[..., Any], body: dict[str, Any], param: str) -> None:
     told = refused(embed(body.pop("input"), body.pop("settings", None), **body), 400)

@@ -190,12 +190,17 @@ def test_a_call_and_its_result(client: openai.OpenAI, upstream: OCIUpstream, fam
 
 @every_family
 def test_a_tool_that_must_be_called(client: openai.OpenAI, upstream: OCIUpstream, family: Family) -> None:
-    """N12: a named tool and `required` do not crash; where a style has no word for them, the tools are offered."""
+    """Where a style has no word for it, its arguments are asked for as JSON; one of several cannot be asked for so."""
     named = {"type": "function", "function": {"name": "forecast"}}
     for choice in ("required", named, "none", "auto"):
+        if choice == "required" and family.style == "COHERE":
+            with pytest.raises(openai.BadRequestError) as refused:
+                client.chat.completions.create(model=family.model, messages=HI, tools=TOOLS, tool_choice=choice)
+            assert refused.value.param == "tool_choice"
+            continue
         answer = client.chat.completions.create(model=family.model, messages=HI, tools=TOOLS, tool_choice=choice)
         calls = answer.choices[0].message.tool_calls
-        if choice in ("none", "auto") or family.style == "COHERE":
+        if choice in ("none", "auto"):
             assert not calls
         else:
             assert calls

@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from errors import InvalidRequest, ProxyError
+from providers.bedrock_agent_calls import Kept as Calls
 from providers.bedrock_agent_calls import calls, results
 from providers.bedrock_agent_turn import turn
 from providers.sessions import Desk, Owner, belongs, explicit_id, lasting_id, transcript, transcript_key
@@ -121,32 +122,60 @@ def test_a_session_of_another_owner_is_not_taken() -> None:
     assert not Desk(kept, ANN, "1", [], 60).open(anything_before=True).known
 
 
-def demanded(session: str) -> str:
+STORE = Kept()
+OPEN = "invocation of the conversation"
+
+
+def demanded(owner: Owner = ANN, session: str = "s", store: Kept = STORE) -> str:
+    """The id of a call that an agent has made."""
     function = {"actionGroup": "g", "function": "f", "parameters": []}
-    ((identifier, _, _),) = calls(
-        {"invocationId": "inv", "invocationInputs": [{"functionInvocationInput": function}]}, session
-    )
+    payload = {"invocationId": "inv", "invocationInputs": [{"functionInvocationInput": function}]}
+    (identifier,) = Calls(store, owner, 60).keep([call for call, _, _ in calls(payload, session)], OPEN)
     return identifier
+
+
+def answered(*identifiers: str, owner: Owner = ANN, store: Kept = STORE, calls: Any = ()) -> Any:
+    """What the agent is told of results with these ids, of the assistant's `calls`."""
+    told = [{"role": "tool", "tool_call_id": each, "content": "done"} for each in identifiers]
+    messages = [user("Do it"), agent(None, tool_calls=list(calls)), *told]
+    return results(messages, range(2, len(messages)), Calls(store, owner, 60), OPEN)
 
 
 def test_a_call_of_another_session_is_not_taken() -> None:
     """Neither of another caller's, nor of another agent's, nor one that was written by hand."""
-    session = lasting_id(ANN, "1")
-    messages = [user("Do it"), {"role": "tool", "tool_call_id": demanded(session), "content": "done"}]
-    assert results(messages, [1], ANN)[0] == session
+    identifier = demanded()
+    assert answered(identifier)[0] == "s"
     for owner in (Owner("bob", "A/B"), Owner("ann", "A/C")):
         with pytest.raises(InvalidRequest):
-            results(messages, [1], owner)
-    for forged in (demanded("1"), demanded(""), demanded(f"1.{session.rpartition('.')[2]}")):
+            answered(identifier, owner=owner, calls=[{"id": identifier}])
+    for forged in (f"{identifier}0", identifier[:-1] + "7", f"call_agent_{'0' * 24}_0"):
         with pytest.raises(InvalidRequest):
-            results([user("Do it"), {**messages[1], "tool_call_id": forged}], [1], ANN)
+            answered(forged)
+
+
+def test_an_id_that_the_client_has_given_is_found_by_the_conversation() -> None:
+    """Some shorten the ids that they get, and others write their own."""
+    store = Kept()
+    demanded(store=store)
+    session, told = answered("mine", store=store, calls=[{"id": "mine"}])
+    assert (session, told["invocationId"]) == ("s", "inv")
+
+
+def test_a_call_that_is_forgotten_is_told_anew() -> None:
+    """The store may have lost it, and another vendor may have made it."""
+    identifier = demanded(store=Kept())
+    assert answered(identifier, store=Kept(), calls=[{"id": identifier}]) is None
+    assert answered("call_of_another", store=Kept(), calls=[{"id": "call_of_another"}]) is None
+
+
+def test_an_id_fits_wherever_the_conversation_goes_on() -> None:
+    """OpenAI takes 40 characters."""
+    assert re.fullmatch(r"[a-zA-Z0-9_-]{1,40}", demanded())
 
 
 def test_results_of_two_turns_do_not_go_together() -> None:
-    one, other = (demanded(lasting_id(ANN, each)) for each in "12")
-    told = [{"role": "tool", "tool_call_id": each, "content": "done"} for each in (one, other)]
     with pytest.raises(InvalidRequest, match="different turns"):
-        results([user("Do it"), *told], [1, 2], ANN)
+        answered(demanded(session="1"), demanded(session="2"))
 
 
 @settings(max_examples=100, deadline=None)
@@ -154,7 +183,7 @@ def test_results_of_two_turns_do_not_go_together() -> None:
 def test_no_text_is_mistaken_for_a_call(identifier: str) -> None:
     for each in (identifier, f"call_{identifier}"):
         with pytest.raises(InvalidRequest):
-            results([user("Do it"), {"role": "tool", "tool_call_id": each, "content": "done"}], [1], ANN)
+            answered(each)
 
 
 def test_only_what_was_claimed_is_put_back() -> None:
@@ -193,7 +222,7 @@ MESSAGE = st.fixed_dictionaries(
     optional={
         "content": st.none() | st.text(max_size=4) | st.lists(PART, max_size=2),
         "tool_calls": st.lists(CALLED, max_size=2),
-        "tool_call_id": st.just(demanded(lasting_id(ANN, "1"))) | st.text(max_size=4),
+        "tool_call_id": st.just(demanded()) | st.text(max_size=4),
     },
 )
 
@@ -210,6 +239,6 @@ def test_odd_values_are_refused_and_nothing_worse(messages: list[Any], beside: d
         transcript_key(ANN, asked.messages)
         found = turn(asked.messages)
         if found.results:
-            results(asked.messages, found.results, ANN)
+            results(asked.messages, found.results, Calls(STORE, ANN, 60), OPEN)
     except ProxyError:
         pass

@@ -38,7 +38,8 @@ MAY_IMPORT: Mapping[str, str] = {
     "providers": "providers.base",
     # A vendor's file: the means, and no other vendor's.
     "providers.*": (
-        "providers.base providers.http providers.exchange providers.translate providers.turns "
+        "providers.base providers.http providers.exchange providers.translate providers.turns providers.history "
+        "providers.json_schema providers.structured providers.tool_names "
         "providers.sse providers.words providers.failures providers.pictures providers.vendors events errors"
     ),
     "providers.openai_compatible": (
@@ -52,25 +53,28 @@ MAY_IMPORT: Mapping[str, str] = {
     "providers.returned": "providers.base providers.dialects",
     "providers.oci*": (
         "providers.oci.* providers.base providers.http providers.exchange providers.translate providers.turns "
+        "providers.json_schema providers.structured providers.tool_names "
         "providers.sse providers.words providers.failures providers.chunks providers.openai_answer events errors"
     ),
     "providers.anthropic": (
         "providers.base providers.http providers.exchange providers.translate providers.failures providers.vendors "
-        "providers.anthropic_request providers.anthropic_answer events errors"
+        "providers.anthropic_request providers.anthropic_answer providers.structured events errors"
     ),
-    "providers.anthropic_request": "providers.base providers.claude providers.translate providers.turns events errors",
+    "providers.anthropic_request": (
+        "providers.base providers.claude providers.json_schema providers.translate providers.turns events errors"
+    ),
     "providers.gemini": (
         "providers.base providers.http providers.exchange providers.translate providers.failures providers.vendors "
-        "providers.gemini_chat providers.gemini_answer events errors"
+        "providers.gemini_chat providers.gemini_answer providers.structured providers.tool_names events errors"
     ),
     "providers.cohere": (
         "providers.base providers.http providers.exchange providers.translate providers.failures providers.vendors "
-        "providers.cohere_chat providers.cohere_answer events errors"
+        "providers.cohere_chat providers.cohere_answer providers.structured providers.tool_names events errors"
     ),
     "providers.demo*": "providers.base providers.words providers.demo* providers.examples events errors",
     "providers.bedrock*": (
         "providers.base providers.aws providers.bedrock_* providers.claude providers.sessions providers.translate "
-        "providers.turns providers.words "
+        "providers.turns providers.words providers.json_schema providers.structured "
         "providers.exchange events errors"
     ),
     # The means themselves.
@@ -79,8 +83,11 @@ MAY_IMPORT: Mapping[str, str] = {
     "providers.exchange": (
         "providers.base providers.http providers.sse providers.translate providers.words events errors"
     ),
-    "providers.translate": "errors events",
+    "providers.translate": "providers.json_schema errors events",
     "providers.history": "",
+    "providers.json_schema": "errors",
+    "providers.structured": "providers.translate providers.turns errors events",
+    "providers.tool_names": "providers.translate events",
     "providers.turns": "providers.history providers.translate errors",
     "providers.claude": "",
     "providers.pictures": (

@@ -23,6 +23,8 @@ from providers.oci.common import base
 from providers.oci.discovery import Directory
 from providers.oci.hermes import calls_in_text
 from providers.oci.service import Asked, Service, about, reading, serving
+from providers.structured import told_as_call
+from providers.tool_names import COHERE, GOOGLE, fit_names, restore_names
 
 HOSTED = ("openai.", "xai.", "google.")
 V2 = re.compile(r"cohere\..*(vision|reasoning)")
@@ -71,7 +73,13 @@ class OCI(Provider):
             yield from self._openai(request, target, call)
             return
         style = self._styles[api_format]
-        sent = style.to_upstream(request, target)
+        fitted, names = fit_names(request, GOOGLE) if api_format == "GENERIC" else fit_names(request, COHERE)
+        fitted, must = (
+            cohere.call_by_format(fitted, target.public_name or target.model)
+            if api_format == "COHERE"
+            else (fitted, "")
+        )
+        sent = style.to_upstream(fitted, target)
         tell_dropped(self.name, request.body, style.taken)
         place = yield from self.service.place(target.details, call)
         details = {"compartmentId": place.compartment, "servingMode": serving(target), "chatRequest": sent}
@@ -80,7 +88,10 @@ class OCI(Provider):
         )
         with reading((yield from self.service.send(asked, call, target.timeouts))) as reply:
             events = answered(reply, request, call, self.name, style)
-            yield from calls_in_text(events) if _may_write_calls(request, target, api_format) else events
+            if _may_write_calls(request, target, api_format):
+                events = calls_in_text(events)
+            events = told_as_call(events, must) if must else events
+            yield from restore_names(events, names) if names else events
 
     def embed(self, request: EmbeddingsRequest, target: Target, call: Call) -> Events:
         """POST /actions/embedText."""
@@ -136,7 +147,7 @@ def styles(cohere_max_tokens: int) -> dict[str, Style]:
     v2 = partial(cohere_v2.to_upstream, most_tokens=cohere_max_tokens)
     return {
         "GENERIC": Style(generic.to_upstream, generic.chunk, generic.body, generic.TAKEN, usage_follows=True),
-        "COHERE": Style(v1, cohere.chunk, cohere.body, cohere.TAKEN, repeats=True),
+        "COHERE": Style(v1, cohere.chunk, cohere.body, cohere.TAKEN, repeats=True, plans=True),
         "COHEREV2": Style(v2, cohere_v2.chunk, cohere_v2.body, cohere_v2.TAKEN, repeats=True),
     }
 

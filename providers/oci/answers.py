@@ -87,6 +87,16 @@ def parsed(data: bytes) -> Json:
     return event
 
 
+def planned(choice: Json, said_as: str) -> Json:
+    """The choice, with what it says in the same breath as its calls as thought: it is the plan to make them ("I will
+    look that up"), and nothing for the user's ears.
+    """
+    said = choice[said_as]
+    if said["tool_calls"] and said["content"]:
+        choice[said_as] = {**said, "content": "", "reasoning_content": said["content"]}
+    return choice
+
+
 @dataclass
 class _Said:
     """What one choice has said: its pieces of text, and its calls with their arguments so far."""
@@ -112,10 +122,12 @@ class Once:
     again. If nothing was said before, they are left: that is the answer.
 
     `repeats` is whether the style does so; where it does not, only a text that is said exactly twice is taken out.
+    `plans` is whether text beside calls is the plan to make them.
     """
 
-    def __init__(self, *, repeats: bool) -> None:
+    def __init__(self, *, repeats: bool, plans: bool = False) -> None:
         self._repeats = repeats
+        self._plans = plans
         self._said: dict[int, _Said] = {}
 
     def __call__(self, chunk: Json) -> Json:
@@ -127,6 +139,8 @@ class Once:
                 delta["content"] = self._beyond(said.texts, delta.get("content") or "")
                 delta["tool_calls"] = _new(delta.get("tool_calls") or [], said)
             said.note(delta)
+            if self._plans:
+                planned(choice, "delta")
         return chunk
 
     def _beyond(self, texts: list[str], text: str) -> str:

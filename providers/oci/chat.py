@@ -22,7 +22,7 @@ class Style:
 
     to_upstream  (request, target) -> chatRequest          taken   OpenAI's parameters that it has a counterpart for
     chunk, body  what it says, as OpenAI's                 usage_follows   whether its usage comes after its finish
-    repeats      whether its last event says all again
+    repeats      whether its last event says all again    plans   whether text beside calls is the plan to make them
     """
 
     to_upstream: Callable[[ChatRequest, Target], Json]
@@ -30,6 +30,7 @@ class Style:
     body: Callable[[Mapping[str, Any]], Json]
     taken: frozenset[str]
     repeats: bool = False
+    plans: bool = False
     usage_follows: bool = False
 
 
@@ -50,7 +51,7 @@ def _streamed(reply: Reply, request: ChatRequest, call: Call, style: Style) -> E
     """Until it has ended: Cohere's styles say no [DONE], and may keep the connection open
     (https://github.com/cohere-ai/cohere-python/issues/756); the others' usage is waited for, a moment.
     """
-    reader, once = Reader(request.body.get("n", 1)), Once(repeats=style.repeats)
+    reader, once = Reader(request.body.get("n", 1)), Once(repeats=style.repeats, plans=style.plans)
     counted = False
     for frame in until_whole(framed(reply), lambda: reader.finished, call):
         if isinstance(frame, Silence):

@@ -10,8 +10,9 @@ from typing import Any
 
 import orjson
 
+from errors import Unsupported
 from events import ChatRequest
-from providers import translate
+from providers import structured, translate
 from providers.base import Target
 from providers.oci import answers, common
 from providers.oci.common import Json
@@ -20,6 +21,18 @@ from providers.turns import GO_ON, OPENING, conversation, instructions
 
 TAKEN = common.TAKEN
 """OpenAI's parameters that have a counterpart here."""
+
+
+def call_by_format(request: ChatRequest, name: str) -> tuple[ChatRequest, str]:
+    """Where a tool must be called, which cannot be said here: the request for its arguments as the answer's JSON, and
+    the tool's name. Raises Unsupported where it is one of several; `name` is the model's.
+    """
+    if translate.choice(request)[0] != "required" or not request.tools:
+        return request, ""
+    asked, tool = structured.call_by_format(request)
+    if not tool:
+        raise Unsupported(f"{name} cannot insist on one of several tools: name the one.", param="tool_choice")
+    return asked, tool
 
 
 def to_upstream(request: ChatRequest, target: Target, most_tokens: int) -> Json:
@@ -88,7 +101,7 @@ def _result(call: Json, said: str) -> Json:
 
 
 def _tools(request: ChatRequest, answered: Collection[str]) -> Json:
-    """There is no toolChoice: none sends no tools, a named one is sent alone (N12). What must be cannot be said.
+    """There is no toolChoice: none sends no tools, a named one is sent alone. What must be is asked by a format.
 
     Those that have `answered` are sent in any case: results without their tools are refused
     (https://docs.cohere.com/v1/reference/chat, tool_results).
@@ -116,7 +129,10 @@ def chunk(event: Mapping[str, Any]) -> Json:
 
 def body(answer: Mapping[str, Any]) -> Json:
     """A whole chatResponse as OpenAI's body."""
-    return {"choices": [_choice(answer, "message")], "usage": answers.usage(answer.get("usage"))}
+    return {
+        "choices": [answers.planned(_choice(answer, "message"), "message")],
+        "usage": answers.usage(answer.get("usage")),
+    }
 
 
 def _choice(answer: Mapping[str, Any], said_as: str) -> Json:

@@ -15,6 +15,7 @@ from errors import Unsupported
 from events import ChatRequest
 from providers import translate
 from providers.base import Target
+from providers.json_schema import inlined
 from providers.oci import answers, common
 from providers.oci.common import Json
 from providers.oci.schema import EMPTY
@@ -79,7 +80,7 @@ def _tools(request: ChatRequest) -> Json:
             "function": {
                 "name": function["name"],
                 "description": function["description"],
-                "parameters": translate.inlined(function.get("parameters") or EMPTY),
+                "parameters": inlined(function.get("parameters") or EMPTY),
             },
         }
         for function in functions

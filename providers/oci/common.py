@@ -11,6 +11,7 @@ from errors import InvalidRequest, Unsupported
 from events import ChatRequest
 from providers import translate
 from providers.base import Target
+from providers.json_schema import inlined
 from providers.turns import Turn
 
 Json = dict[str, Any]
@@ -119,7 +120,7 @@ def cohere_format(request: ChatRequest) -> Json:
     kind, given = translate.wanted_format(request)
     if kind == "text":
         return {}
-    schema = {"schema": translate.inlined(given["schema"])} if given else {}
+    schema = {"schema": inlined(given["schema"])} if given else {}
     return {"responseFormat": {"type": "JSON_OBJECT", **schema}}
 
 

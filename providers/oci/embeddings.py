@@ -4,6 +4,7 @@ https://docs.oracle.com/en-us/iaas/api/#/en/generative-ai-inference/20231130/Emb
 https://docs.oracle.com/en-us/iaas/api/#/en/generative-ai-inference/20231130/RerankTextResult/RerankText
 """
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -13,6 +14,7 @@ from errors import InvalidRequest, Unsupported, UpstreamDown, UpstreamRejected
 from events import EmbeddingsRequest, Events, Image, Ranks, RerankRequest, Usage, Vectors
 from providers.base import Call, Target
 from providers.exchange import tell_dropped
+from providers.oci.common import base
 from providers.oci.service import Asked, Place, Service, about, serving
 from providers.translate import data_url
 
@@ -25,6 +27,13 @@ RERANK_OPTIONS = {"max_chunks_per_doc": "maxChunksPerDocument", "max_tokens_per_
 """Cohere's names for what OCI has too; the older one is of its first API."""
 
 
+FIXED = (
+    (re.compile(r"cohere\.embed-\w+-light-(image-)?v3"), 384),
+    (re.compile(r"cohere\.embed-\w+-(image-)?v3"), 1024),
+)
+"""Models whose vectors have one length, and that length."""
+
+
 class Batch(NamedTuple):
     """Inputs that go into one request: texts, or one picture."""
 
@@ -35,6 +44,7 @@ class Batch(NamedTuple):
 def embed(service: Service, request: EmbeddingsRequest, target: Target, call: Call, truncate: str) -> Events:
     """Ask for each batch in turn, and give all the vectors in the order of the inputs."""
     asked_for = list(batches(request))
+    output_dimensions(request, target)
     place = yield from service.place(target.details, call)
     tell_dropped(service.name, ["user"] if request.user else [], ())
     vectors: list[Sequence[float]] = []
@@ -84,11 +94,23 @@ def input_type(request: EmbeddingsRequest) -> str:
     return kind
 
 
+def output_dimensions(request: EmbeddingsRequest, target: Target) -> int | None:
+    """What is sent of `dimensions`. Raises Unsupported for a model whose vectors have a length of their own."""
+    length = next((size for form, size in FIXED if form.search(base(target))), None)
+    if length is not None and request.dimensions not in (None, length):
+        name = target.public_name or target.model
+        raise Unsupported(f"The vectors of {name} have {length} dimensions.", param="dimensions")
+    return request.dimensions if length is None else None
+
+
 def embed_to_upstream(
     request: EmbeddingsRequest, batch: Batch, target: Target, place: Place, truncate: str
 ) -> dict[str, Any]:
     """EmbedTextDetails. `truncate` says which end of a text that is too long is cut: START, END, or NONE."""
-    optional = {"outputDimensions": request.dimensions, "truncate": None if batch.is_image else truncate}
+    optional = {
+        "outputDimensions": output_dimensions(request, target),
+        "truncate": None if batch.is_image else truncate,
+    }
     body = {
         "compartmentId": place.compartment,
         "servingMode": serving(target),

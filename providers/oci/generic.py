@@ -18,6 +18,7 @@ from errors import InvalidRequest, Unsupported
 from events import ChatRequest
 from providers import translate
 from providers.base import Target
+from providers.json_schema import inlined
 from providers.oci import answers, common
 from providers.oci.common import Json
 from providers.oci.schema import parameters
@@ -29,6 +30,8 @@ EFFORTS = {"none": "NONE", "minimal": "MINIMAL", "low": "LOW", "medium": "MEDIUM
 EFFORTS |= {"xhigh": "HIGH", "max": "HIGH"}
 LEVELS = {"low": "LOW", "medium": "MEDIUM", "high": "HIGH"}
 TIERS = {"auto": "AUTO", "default": "DEFAULT", "priority": "PRIORITY"}
+IDS = re.compile(r".{1,40}", re.DOTALL)
+"""OpenAI's models refuse longer ones, which other vendors' calls may have."""
 SILENT: Json = {"type": "text", "text": "."}
 """What Gemini's assistant says where it only calls."""
 TAKEN = common.TAKEN | {
@@ -98,12 +101,17 @@ def _message(turn: Turn, target: Target) -> Json:
     if content or not turn.calls:
         sent["content"] = content or [{"type": "TEXT", "text": ""}]
     if turn.role == "tool":
-        sent["toolCallId"] = turn.answers
+        sent["toolCallId"] = translate.fit_id(turn.answers, IDS)
     elif turn.name:
         sent["name"] = turn.name
     if turn.calls:
         sent["toolCalls"] = [
-            {"id": use.id, "type": "FUNCTION", "name": use.name, "arguments": orjson.dumps(use.arguments).decode()}
+            {
+                "id": translate.fit_id(use.id, IDS),
+                "type": "FUNCTION",
+                "name": use.name,
+                "arguments": orjson.dumps(use.arguments).decode(),
+            }
             for use in turn.calls
         ]
     return sent
@@ -156,7 +164,7 @@ def _format(request: ChatRequest) -> Json:
     kind, given = translate.wanted_format(request)
     if kind != "json_schema":
         return {"responseFormat": {"type": kind.upper()}} if "response_format" in request.body else {}
-    schema: Json = {"name": str(given.get("name") or "answer"), "schema": translate.inlined(given["schema"])}
+    schema: Json = {"name": str(given.get("name") or "answer"), "schema": inlined(given["schema"])}
     if given.get("description"):
         schema["description"] = str(given["description"])
     if isinstance(given.get("strict"), bool):

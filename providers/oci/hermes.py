@@ -7,12 +7,12 @@ from collections.abc import Iterable, Iterator
 
 import orjson
 
-from events import Event, Finish, Text, ToolArguments, ToolCall
+from events import Event, Events, Finish, Text, ToolArguments, ToolCall
 
 OPENS, CLOSES = "<tool_call>", "</tool_call>"
 
 
-def calls_in_text(events: Iterable[Event]) -> Iterator[Event]:
+def calls_in_text(events: Iterable[Event]) -> Events:
     """The events, with the calls in the text of the first choice as calls. What only looks like one stays text."""
     held, calls = "", 0
     for event in events:

@@ -6,7 +6,7 @@ from typing import Any
 import orjson
 
 from errors import InvalidRequest
-from providers.translate import inlined
+from providers.json_schema import inlined
 
 Json = dict[str, Any]
 

@@ -10,12 +10,14 @@ from typing import Any
 
 from anthropic.types.message_create_params import MessageCreateParamsBase
 
+from .rules import misheaded
 from .typed import faults_of
 
 SAMPLING = {"temperature": 1, "top_p": 1, "top_k": 500}
 NEWER = re.compile(r"claude-(opus-4-[78]|(opus|sonnet|haiku|fable|mythos)-5)")
 NO_PREFILL = re.compile(r"claude-((opus|sonnet)-4-6|opus-4-[78]|(opus|sonnet|haiku|fable|mythos)-5)")
 ALWAYS_THINKS = re.compile(r"claude-(fable|mythos|opus-5-5)")
+OLDER = re.compile(r"claude-(3|(opus|sonnet)-4-\d{8})")
 ID = re.compile(r"[a-zA-Z0-9_-]+")
 SCHEMA_KEYS = {
     "type", "properties", "required", "additionalProperties", "items", "enum", "const", "anyOf", "allOf", "$ref",
@@ -48,7 +50,10 @@ def check(body: Mapping[str, Any], signatures: Container[str]) -> None:
     user = body.get("metadata", {}).get("user_id") or ""
     _require("@" not in user, "metadata.user_id: user_id appears to contain an email address")
     if schema := body.get("output_config", {}).get("format", {}).get("schema"):
-        _check_schema(schema)
+        _require(
+            not OLDER.search(body["model"]), "output_config.format: this model does not support structured outputs"
+        )
+        check_schema(schema)
 
 
 def _require(holds: object, message: str) -> None:
@@ -91,6 +96,8 @@ def _check_messages(body: Mapping[str, Any], signatures: Container[str]) -> None
     _require(messages, "messages: at least one message is required")
     _require(messages[0]["role"] == "user", 'messages: first message must use the "user" role')
     due: list[str] = []
+    uses = [block["id"] for message in messages for block in _blocks(message) if block["type"] == "tool_use"]
+    _require(len(uses) == len(set(uses)), "messages: `tool_use` ids must be unique")
     for place, message in enumerate(messages):
         at, blocks = f"messages.{place}", _blocks(message)
         _require(blocks, f"{at}: all messages must have non-empty content except for the optional final assistant one")
@@ -138,23 +145,23 @@ def _check_tools(body: Mapping[str, Any]) -> None:
     _require(names or not uses, "Requests which include `tool_use` blocks must define tools")
     _require(names or "tool_choice" not in body, "tool_choice may only be specified while providing tools.")
     for place, tool in enumerate(body.get("tools", [])):
-        typed = tool["input_schema"].get("type") == "object"
-        _require(typed, f"tools.{place}.custom.input_schema.type: Field required")
+        wrong = misheaded(tool["input_schema"])
+        _require(not wrong, f"tools.{place}.custom.input_schema: {wrong}")
     named = body.get("tool_choice", {}).get("name")
     _require(named in (None, *names), f"Tool '{named}' not found in provided tools")
 
 
-def _check_schema(schema: Any) -> None:
+def check_schema(schema: Any) -> None:
     """Every schema in it; names of properties and definitions are none."""
     if not isinstance(schema, dict):
         return
     for key, value in schema.items():
         _require(key in SCHEMA_KEYS, f"output_config.format.schema: property '{key}' is not supported")
         for each in value.values() if key in ("properties", "$defs", "definitions") else ():
-            _check_schema(each)
+            check_schema(each)
         for each in value if key in ("anyOf", "allOf") else ():
-            _check_schema(each)
-    _check_schema(schema.get("items"))
+            check_schema(each)
+    check_schema(schema.get("items"))
     if schema.get("type") == "object":
         told = "output_config.format.schema: For 'object' type, 'additionalProperties' must be explicitly set to false"
         _require(schema.get("additionalProperties") is False, told)

@@ -16,7 +16,7 @@ from typing import Any
 from . import faults
 from .bedrock_agent import Agent
 from .bedrock_answers import Turn, failed
-from .bedrock_converse import check, converse
+from .bedrock_converse import check, check_stream, converse
 from .bedrock_rules import Asked, Refused, asked, check_signature
 from .connection import Connection, Received
 from .event_stream import dumps
@@ -101,6 +101,8 @@ class BedrockUpstream(Server):
                 self._invoke(connection, request.params)
             elif request.operation in ("Converse", "ConverseStream"):
                 check(request.params)
+                if request.operation == "ConverseStream":
+                    check_stream(request.params)
                 turn = self._next()
                 self._play(connection, turn, converse(turn, request.params, request.operation == "ConverseStream"))
             else:

@@ -9,13 +9,19 @@ from collections.abc import Iterator, Mapping, Sequence
 from itertools import pairwise
 from typing import Any
 
+from . import anthropic_rules
 from .bedrock_answers import TEXTS, Call, Event, Turn, streamed
 from .bedrock_rules import Refused
 from .completion import example
 from .event_stream import dumps
 from .reply import Piece, Reply
+from .rules import misheaded
 
 NO_SUCH_MODEL = "no.such-model"
+USER_LAST = re.compile(r"meta\.|mistral\.")
+WHOLE_CALLS = re.compile(r"meta\.|mistral\.|unknown\.")
+NAMED_TOOL = re.compile(r"anthropic\.|amazon\.nova")
+NO_FORMAT = re.compile(r"amazon\.|meta\.|mistral\.mistral-large-24|claude-3|claude-(opus|sonnet)-4-2")
 DOCUMENT_NAME = re.compile(r"(?:[A-Za-z0-9()\[\]-]|\s(?!\s))+")
 
 
@@ -39,8 +45,43 @@ def check(params: Mapping[str, Any]) -> None:
             missing = f"Expected toolResult blocks at messages.{at}.content for the following Ids: {pending}"
             raise Refused("ValidationException", f"{missing}, not {results}.")
         pending = [block["toolUse"]["toolUseId"] for block in message["content"] if "toolUse" in block]
-    if pending:
+    if pending or (roles[-1] == "assistant" and USER_LAST.search(params["modelId"])):
         raise Refused("ValidationException", "A conversation must end with a user message.")
+    if roles[-1] == "assistant" and (said := messages[-1]["content"][-1].get("text", "")) != said.rstrip():
+        raise Refused("ValidationException", "messages: final assistant content cannot end with trailing whitespace")
+    called = [block["toolUse"]["toolUseId"] for each in messages for block in each["content"] if "toolUse" in block]
+    if len(called) > len(set(called)):
+        raise Refused("ValidationException", f"messages: duplicate Ids in toolUse blocks: {called}")
+    _check_tools(params)
+    if output := params.get("outputConfig", {}).get("textFormat"):
+        if NO_FORMAT.search(params["modelId"]):
+            raise Refused("ValidationException", "This model doesn't support the outputConfig.textFormat field.")
+        _check_schema(json.loads(output["structure"]["jsonSchema"]["schema"]))
+
+
+def _check_tools(params: Mapping[str, Any]) -> None:
+    for tool in params.get("toolConfig", {}).get("tools", []):
+        if wrong := misheaded(tool.get("toolSpec", {}).get("inputSchema", {}).get("json", {"type": "object"})):
+            raise Refused("ValidationException", f"The value at toolConfig.tools.0.toolSpec.inputSchema.json: {wrong}")
+    choice = params.get("toolConfig", {}).get("toolChoice", {})
+    if "any" in choice and "meta." in params["modelId"]:
+        raise Refused("ValidationException", "This model doesn't support the toolConfig.toolChoice.any field.")
+    if "tool" in choice and not NAMED_TOOL.search(params["modelId"]):
+        raise Refused("ValidationException", "This model doesn't support the toolConfig.toolChoice.tool field.")
+
+
+def check_stream(params: Mapping[str, Any]) -> None:
+    """Raises Refused for what ConverseStream does not take, though Converse does."""
+    if "toolConfig" in params and WHOLE_CALLS.search(params["modelId"]):
+        raise Refused("ValidationException", "This model doesn't support tool use in streaming mode.")
+
+
+def _check_schema(schema: Any) -> None:
+    """The subset of https://docs.aws.amazon.com/bedrock/latest/userguide/structured-output.html: Anthropic's."""
+    try:
+        anthropic_rules.check_schema(schema)
+    except anthropic_rules.Refused as refused:
+        raise Refused("ValidationException", str(refused)) from refused
 
 
 def _check_content(content: Sequence[Mapping[str, Any]], where: str, tools: bool) -> None:

@@ -4,6 +4,7 @@ Messages are read by the types of Cohere's own SDK.
 """
 
 import json
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import count
 from typing import Any, ClassVar
@@ -18,11 +19,13 @@ from .completion import example
 from .connection import Connection, Received
 from .openai import DIMENSIONS, embedding
 from .reply import Kind, Piece, Reply
+from .rules import misheaded
 from .scripted import NO_SUCH_MODEL, Scripted
 
 MODELS = ("command-a-03-2025", "command-a-reasoning-08-2025", "embed-v4.0", "rerank-v3.5", "command-light")
 BATCH = 96
 MOST_STOPS = 5
+NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 PAGE = 2
 
 
@@ -211,12 +214,21 @@ def _check_chat(body: Mapping[str, Any]) -> None:
             )
     if body["messages"][-1]["role"] not in ("user", "tool", "assistant"):
         raise Refused(400, "invalid request: a user message is needed.")
+    _check_tools(body)
+    if "thinking" in body and "reasoning" not in body["model"]:
+        raise Refused(400, "thinking is not supported by this model")
+
+
+def _check_tools(body: Mapping[str, Any]) -> None:
+    for tool in body.get("tools", ()):
+        if not NAME.fullmatch(tool["function"]["name"]):
+            raise Refused(400, "invalid tool name: it must not begin with a digit, and have letters, digits and _ only")
+        if wrong := misheaded(tool["function"]["parameters"]):
+            raise Refused(400, wrong)
     if "tool_choice" in body and "tools" not in body:
         raise Refused(400, "tool_choice needs tools")
     if "response_format" in body and "tools" in body:
         raise Refused(400, "response_format is not supported with tools")
-    if "thinking" in body and "reasoning" not in body["model"]:
-        raise Refused(400, "thinking is not supported by this model")
 
 
 def _said(answer: Answer, body: Mapping[str, Any]) -> tuple[list[Call], Sequence[str]]:

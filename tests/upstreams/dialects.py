@@ -32,11 +32,12 @@ class Dialect:
 
 NO_PICTURES = {"images": "it sees nothing"}
 HELD = {"line kept after a stream": "its streams stay open, and are left at their finish"}
+PLANS = "words, then a tool"
 COHERE = {
     **NO_PICTURES,
     **HELD,
-    "any tool": "the style cannot insist on a tool",
-    "a named tool": "the style cannot insist on a tool",
+    "any tool": "the style cannot insist on one of several tools",
+    PLANS: "what a whole answer says before a call is its plan, and is kept back",
     "reasoning": "the style has no thinking",
 }
 

@@ -19,11 +19,13 @@ from .completion import example
 from .connection import Connection, Received
 from .openai import DIMENSIONS, embedding
 from .reply import Kind, Piece, Reply
+from .rules import misheaded
 from .scripted import NO_SUCH_MODEL, Scripted
 
 MODELS = ("gemini-2.5-flash", "gemini-2.5-pro", "gemini-3-flash-preview", "gemini-embedding-001", "imagen-4.0")
 BATCH = 100
 MOST_STOPS = 5
+NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_.:-]{0,63}")
 PAGE = 2
 PENALTIES = ("presencePenalty", "frequencyPenalty")
 STAND_IN = "skip_thought_signature_validator"
@@ -132,6 +134,7 @@ class GeminiUpstream(Scripted):
         contents = body.get("contents") or []
         if not contents:
             raise Refused(400, "* GenerateContentRequest.contents: contents is not specified")
+        _check_tools(body, model)
         newer, before = model.startswith("gemini-3"), None
         for content in contents:
             _check_content(content, before, newer=newer)
@@ -234,6 +237,19 @@ def _check_type(name: str, value: Any, kind: type[BaseModel] | None) -> None:
         wrong = error.errors()[0]
         what = f"Unknown name \"{wrong['loc'][-1]}\" at '{name}': Cannot find field."
         raise Refused(400, f"Invalid JSON payload received. {what} {wrong['msg']}") from None
+
+
+def _check_tools(body: Mapping[str, Any], model: str) -> None:
+    for tool in body.get("tools", ()):
+        for each in tool.get("functionDeclarations", ()):
+            if not NAME.fullmatch(each["name"]):
+                message = "Invalid function name. Must start with a letter or an underscore."
+                raise Refused(400, f"* GenerateContentRequest.tools[0].function_declarations[0].name: {message}")
+            if wrong := misheaded(each.get("parametersJsonSchema", {"type": "object"})):
+                raise Refused(400, wrong)
+    wanted = body.get("generationConfig", {}).get("responseMimeType", "text/plain")
+    if body.get("tools") and wanted != "text/plain" and not model.startswith("gemini-3"):
+        raise Refused(400, f"Function calling with a response mime type: '{wanted}' is unsupported")
 
 
 def _check_content(content: Mapping[str, Any], before: Mapping[str, Any] | None, *, newer: bool) -> None:

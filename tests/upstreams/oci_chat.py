@@ -56,7 +56,7 @@ class Style(ABC):
         self.request = request
         self.model = model
         self.calls = [Call(*call) for call in answer.calls] or self._demanded()
-        self.texts = (() if self.calls or answer.refusal else TEXTS) if answer.texts is None else answer.texts
+        self.texts = (() if self.calls or answer.refusal else self._wanted()) if answer.texts is None else answer.texts
         reason = answer.finish_reason or ("tool_calls" if self.calls else "stop")
         self.finish = self.finishes.get(reason, reason)
         self._number = count(1)
@@ -96,6 +96,11 @@ class Style(ABC):
         """The usage of a stream's last event, where it was asked for."""
         asked = self.request.get("streamOptions", {}).get("isIncludeUsage")
         return {"usage": self.usage} if asked and self.usage else {}
+
+    def _wanted(self) -> Sequence[str]:
+        """What is said when nothing is told: of the schema that the request asks for, where it does."""
+        schema = self.request.get("responseFormat", {}).get("schema")
+        return TEXTS if schema is None else list(_dumps(example(schema)))
 
     def _demanded(self) -> list[Call]:
         """The call that the request insists on, unless the answer says something else."""

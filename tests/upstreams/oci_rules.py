@@ -5,10 +5,12 @@
 import json
 import re
 from collections.abc import Iterator, Mapping
+from itertools import pairwise
 from typing import Any
 
 from .oci_fields import Misshapen, check
 from .oci_lists import COMPARTMENTS, MODEL_OF, OFFERED, Denied
+from .rules import misheaded
 
 SHAPE = "Please pass in correct format of request."
 COHERE_TOKENS = 4000
@@ -20,6 +22,9 @@ SIGHTED = re.compile(
     r"(meta\.llama-(4|3\.2-\d+b-vision)|xai\.grok-4|google\.|openai\.gpt-(4|5)|cohere\.command-a-vision)"
 )
 NO_REFERENCES = ("meta.", "google.")
+ID_CHARACTERS = 40
+NOT_TO_BE_STOPPED = re.compile(r"meta\.|xai\.|openai\.gpt|google\.gemini-2\.5-pro")
+"""Models that do not think, or cannot be told not to."""
 DIMENSIONS = (256, 512, 1024, 1536)
 
 
@@ -83,11 +88,21 @@ def _check_generic(model: str, request: Mapping[str, Any]) -> None:
     if re.match(r"openai\.(gpt-5|o\d)", model) and "maxTokens" in request:
         message = "Unsupported parameter: 'max_tokens' is not supported with this model."
         raise wrong(doubled(message, "max_tokens", "unsupported_parameter"))
+    if request.get("reasoningEffort") == "NONE" and NOT_TO_BE_STOPPED.match(model):
+        raise wrong(doubled("Unsupported parameter: 'reasoning_effort'.", "reasoning_effort", "unsupported_parameter"))
+    if model.startswith("google."):
+        _check_pairs(request["messages"])
     _check_tool_ids([call["id"] for call in _calls(request)], request["messages"])
     for message in request["messages"]:
         _check_pictures(model, message)
+        if any(len(call["id"]) > ID_CHARACTERS for call in message.get("toolCalls", [])):
+            raise wrong(doubled("Invalid 'messages[1].tool_calls[0].id': string too long.", "messages", "too_long"))
         if message["role"] != "ASSISTANT" and not message.get("content"):
             raise wrong(detail=f"{message['role']} without content")
+    _check_generic_tools(model, request)
+
+
+def _check_generic_tools(model: str, request: Mapping[str, Any]) -> None:
     names = [tool.get("name") for tool in request.get("tools", [])]
     choice = request.get("toolChoice", {})
     if choice and not names:
@@ -98,6 +113,21 @@ def _check_generic(model: str, request: Mapping[str, Any]) -> None:
         banned = set(_keywords(tool.get("parameters", {}))) & {"$ref", "$defs", "anyOf"}
         if banned and model.startswith(NO_REFERENCES):
             raise wrong(detail=f"{tool['name']}: {banned}")
+        if error := misheaded(tool.get("parameters", {"type": "object"})):
+            raise wrong(error)
+        if model.startswith("google.") and not re.match("[A-Za-z_]", tool["name"]):
+            raise wrong("Invalid function name. Must start with a letter or an underscore.")
+
+
+def _check_pairs(messages: list[dict[str, Any]]) -> None:
+    """Gemini's backend wants a result behind each call, and an assistant that says something."""
+    for message, after in pairwise([*messages, {}]):
+        calls = message.get("toolCalls", [])
+        if len(calls) > 1 or (calls and after.get("toolCallId") != calls[0]["id"]):
+            told = "the number of function response parts is equal to the number of function call parts"
+            raise wrong(f"Please ensure that {told} of the function call turn.")
+        if calls and not "".join(part.get("text", "") for part in message.get("content", [])):
+            raise Denied(500, "500", "Internal error occurred")
 
 
 def _check_cohere(_: str, request: Mapping[str, Any]) -> None:

@@ -59,6 +59,16 @@ JSON_TYPES = {
 ROLES = ("system", "developer", "user", "assistant", "tool", "function")
 
 
+AT_NO_HEAD = ("oneOf", "anyOf", "allOf", "enum", "not")
+
+
+def misheaded(schema: Mapping[str, Any]) -> str:
+    """What is wrong at the head of a tool's schema, as OpenAI says it, and others alike; "" for nothing."""
+    if schema.get("type") != "object" or any(key in schema for key in AT_NO_HEAD):
+        return f"schema must have type 'object' and not have {'/'.join(AT_NO_HEAD)} at the top level"
+    return ""
+
+
 class Refused(Exception):
     """The request is refused with this status and OpenAI's error object."""
 
