@@ -184,6 +184,7 @@ def test_legacy_functions_are_tools_where_there_are_none() -> None:
         {"role": "assistant", "content": None, "function_call": {"name": "f", "arguments": "{}"}},
         {"role": "function", "name": "f", "content": "x"},
     ]
+    assert sent("deepseek", messages=history)["messages"][2]["role"] == "tool"
     told = sent("mistral", messages=history, **asked)
     assert told["tools"] == [{"type": "function", "function": {"name": "f"}}]
     assert told["tool_choice"] == {"type": "function", "function": {"name": "f"}}
