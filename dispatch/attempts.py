@@ -7,7 +7,7 @@ from logging import getLogger
 from time import monotonic
 
 from dispatch.breaker import Breaker
-from errors import ProxyError, UpstreamError
+from errors import ProxyError, Unsupported, UpstreamError
 from events import SILENCE, Events, Silence
 from providers.base import Call, Target
 
@@ -119,6 +119,7 @@ class Attempts:
                 self.breaker.succeeded(probe)
                 return
             except ProxyError as error:
+                _name_provider(error, self.target)
                 self.breaker.failed(probe) if error.counts else self.breaker.abandoned(probe)
                 wait = None if self.answered else self._wait_before_retry(error)
                 if not self.call.gone:
@@ -149,3 +150,10 @@ class Attempts:
         jittered = random.uniform(0, backoff)  # noqa: S311 - spreads retries, keeps no secret
         wait = jittered if error.retry_after is None else error.retry_after + jittered / 10
         return wait if monotonic() - self.call.started + wait < self._patience.budget else None
+
+
+def _name_provider(error: ProxyError, target: Target) -> None:
+    """Have a sentence about what cannot be done say where, as the translations do not know: "anthropic: ..."."""
+    name = target.provider.name
+    if isinstance(error, Unsupported) and name.partition("-")[0] not in error.message.lower():
+        error.message = f"{name}: {error.message}"

@@ -204,7 +204,7 @@ def _output(request: ChatRequest) -> Json:
     if kind == "text":
         return {}
     if kind != "json_schema":
-        raise Unsupported("Bedrock takes a json_schema or text there.", param="response_format")
+        raise Unsupported("Bedrock takes a json_schema or text.", param="response_format")
     named = {key: given[key] for key in ("name", "description") if given.get(key)}
     schema = {"schema": orjson.dumps(closed(inlined(given["schema"]))).decode(), **named}
     return {"textFormat": {"type": "json_schema", "structure": {"jsonSchema": schema}}}

@@ -72,6 +72,7 @@ OPENAI = Dialect(
 )
 
 DEEPSEEK = Dialect(
+    refuses=frozenset({"functions", "function_call"}),
     names=_MAX_TOKENS,
     roles=_SYSTEM,
     # https://api-docs.deepseek.com/guides/thinking_mode: a 400 where it lacks while it thinks, which it does unasked.

@@ -18,6 +18,7 @@ from providers.vendors import Vendor
 Json = dict[str, Any]
 Message = Mapping[str, Any]
 
+PLAIN_ROLES = frozenset({"system", "user", "assistant"})
 CAPS = ("max_tokens", "max_completion_tokens")
 CALL_KEYS = frozenset({"id", "type", "function", "custom"})
 
@@ -54,15 +55,20 @@ def to_upstream(
         if (not vendor.strict or key in PARAMETERS) and key not in dialect.refuses
     }
     body["model"] = target.model
-    body["messages"] = mend_history(body["messages"])
-    if "functions" in dialect.refuses and ("functions" in request.body or "function_call" in request.body):
-        body = _without_functions(body, request)
-    body = give_back(body)
-    body["messages"] = fitted(body["messages"], dialect)
+    if not _is_plain(body["messages"]):
+        body["messages"] = mend_history(body["messages"])
+        if "functions" in dialect.refuses:
+            body["messages"] = _without_functions(body["messages"])
+        body = give_back(body)
+        body["messages"] = fitted(body["messages"], dialect)
     if request.stream and vendor.usage and "stream_options" not in target.refused:
         body["stream_options"] = {**body.get("stream_options", {}), "include_usage": True}
     else:
         body.pop("stream_options", None)
+    if "functions" in dialect.refuses and "functions" in request.body:
+        body["tools"] = request.tools
+        if "function_call" in request.body:
+            body["tool_choice"] = request.tool_choice
     _rename(body, request, target, dialect)
     if target.max_tokens is not None:
         for cap in CAPS:
@@ -89,11 +95,19 @@ def _rename(body: Json, request: ChatRequest, target: Target, dialect: Dialect) 
                 body.setdefault(new, value)
 
 
-def _without_functions(body: Json, request: ChatRequest) -> Json:
-    """The body with tools in the place of legacy functions, in its messages too."""
+def _is_plain(messages: Sequence[Message]) -> bool:
+    """Whether all messages can be seen at a glance to need nothing, wherever they go: a role and a text."""
+    for message in messages:
+        if len(message) != 2 or message["role"] not in PLAIN_ROLES or type(message.get("content")) is not str:  # noqa: PLR2004
+            return False
+    return True
+
+
+def _without_functions(given: Sequence[Message]) -> list[Message]:
+    """The messages, with calls of tools in the place of legacy function calls."""
     messages: list[Message] = []
     called = ""
-    for at, message in enumerate(body["messages"]):
+    for at, message in enumerate(given):
         legacy = message.get("function_call")
         if legacy and not message.get("tool_calls"):
             called = f"call_{at}"
@@ -103,8 +117,7 @@ def _without_functions(body: Json, request: ChatRequest) -> Json:
             messages.append({"role": "tool", "tool_call_id": called, "content": message.get("content")})
         else:
             messages.append(message)
-    choice = {"tool_choice": request.tool_choice} if "function_call" in request.body else {}
-    return {**body, "messages": messages, **({"tools": request.tools} if request.tools else {}), **choice}
+    return messages
 
 
 def fitted(messages: Sequence[Message], dialect: Dialect) -> list[Message]:

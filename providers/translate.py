@@ -78,7 +78,7 @@ def text(content: Any, where: str) -> str:
     for at, part in enumerate(parts(content)):
         kind = part["type"]
         if kind not in ("text", "input_text", "refusal"):
-            raise Unsupported(f"A part of type {kind!r} cannot be sent there.", param=f"{where}.content[{at}]")
+            raise Unsupported(f"A part of type {kind!r} is not taken in this place.", param=f"{where}.content[{at}]")
         pieces.append(str(part.get("refusal" if kind == "refusal" else "text") or ""))
     return "".join(pieces)
 

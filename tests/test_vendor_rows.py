@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,6 +18,7 @@ from tests.upstreams import Answer, OpenAIUpstream
 from tests.upstreams.answers import TEXTS
 from tests.upstreams.connection import Connection, Received
 from tests.upstreams.server import Server
+from tests.upstreams.strict_rows import DeepSeekUpstream, GroqUpstream, MistralUpstream
 
 HI = [{"role": "user", "content": "hi"}]
 ROWS = {row.name: row for row in VENDORS}
@@ -183,6 +184,7 @@ def test_legacy_functions_are_tools_where_there_are_none() -> None:
         {"role": "assistant", "content": None, "function_call": {"name": "f", "arguments": "{}"}},
         {"role": "function", "name": "f", "content": "x"},
     ]
+    assert sent("deepseek", messages=history)["messages"][2]["role"] == "tool"
     told = sent("mistral", messages=history, **asked)
     assert told["tools"] == [{"type": "function", "function": {"name": "f"}}]
     assert told["tool_choice"] == {"type": "function", "function": {"name": "f"}}
@@ -477,3 +479,44 @@ def test_telnyx_own_keys_go_no_further(serve: Callable[..., Any], upstream: Open
     body = {"model": "gpt-4o-mini", "messages": HI, "stream": True, "extra_metadata": {"telnyx_agent_target": "+1"}}
     assert said(post(app.port, body)[2]) == "".join(TEXTS)
     assert "extra_metadata" not in upstream.received[-1].json
+
+
+# the vendors themselves, as strict as they are
+
+
+@pytest.mark.parametrize("stream", [True, False], ids=["stream", "whole"])
+def test_a_conversation_wanders_between_strict_vendors(app_with: Callable[..., Any], stream: bool) -> None:
+    """Each turn is answered by another: what one has left in the history, none of the others refuses."""
+    settings: dict[str, str] = {}
+    with ExitStack() as stack:
+        kinds = {
+            "MISTRAL": MistralUpstream,
+            "DEEPSEEK": DeepSeekUpstream,
+            "GROQ": GroqUpstream,
+            "OPENAI": OpenAIUpstream,
+        }
+        upstreams = {name: stack.enter_context(kind()) for name, kind in kinds.items()}
+        for name, upstream in upstreams.items():
+            settings |= {f"{name}_API_KEY": upstream.key, f"{name}_BASE_URL": upstream.base_url}
+            upstream.always(Answer(reasoning=["I should call it."] if name == "DEEPSEEK" else ()))
+        client = app_with(RETRIES=0, REFUSED_PARAMETER_TTL=0, **settings)
+        messages: list[dict[str, Any]] = [*WANDERED]
+        asked = {"temperature": 0.7, "max_tokens": 50, "seed": 1, "store": False, "metadata": {"a": "b"}, "user": "u"}
+        for number, provider in enumerate(("mistral", "deepseek", "groq", "openai") * 3):
+            called = f"{LONG_ID}_{number}"
+            reasoning = ["I should call it."] if provider == "deepseek" else []
+            upstreams[provider.upper()].enqueue(Answer(reasoning=reasoning, calls=[(called, "get_time", ["{}"])]))
+            for _ in range(2):
+                model = "gpt-5-mini" if provider == "openai" else "m"
+                body = {"model": model, "provider": provider, "messages": messages, "include_reasoning": True, **asked}
+                response = client.post("/v1/chat/completions", json={**body, "stream": stream}, buffered=True)
+                assert response.status_code == 200, (provider, response.data)
+                if messages[-1]["role"] == "tool":
+                    break
+                use = {**CALL, "id": called}
+                said_with = {"reasoning_content": "I should call it."} if number % 2 else {}
+                messages += [
+                    {"role": "assistant", "content": None, "tool_calls": [use], "annotations": [], **said_with}
+                ]
+                messages += [{"role": "tool", "tool_call_id": called, "content": "noon"}]
+            messages += [{"role": "assistant", "content": "noon", "refusal": None}, {"role": "user", "content": "and?"}]

@@ -4,6 +4,7 @@ The parameters are those of OpenAI's published document (CreateChatCompletionReq
 """
 
 import json
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -56,6 +57,9 @@ JSON_TYPES = {
     list: "array",
     type(None): "null",
 }
+ID_CHARACTERS = 40
+THINKS_FIRST = re.compile(r"(gpt-5(-mini|-nano)?|o\d(-mini)?)(-\d{4}-\d\d-\d\d)?")
+SAMPLING = ("temperature", "top_p", "presence_penalty", "frequency_penalty", "logprobs", "top_logprobs", "logit_bias")
 ROLES = ("system", "developer", "user", "assistant", "tool", "function")
 
 
@@ -100,6 +104,22 @@ def check_chat(body: Mapping[str, Any]) -> None:
         _check_type(f"metadata.{name}", value, "string")
     _check_messages(body["messages"])
     _check_tools(body)
+    if THINKS_FIRST.fullmatch(str(body["model"])):
+        _check_thinking(body)
+
+
+def _check_thinking(body: Mapping[str, Any]) -> None:
+    """What gpt-5 and the o models do not take."""
+    code = "unsupported_parameter"
+    if "max_tokens" in body:
+        message = (
+            "Unsupported parameter: 'max_tokens' is not supported with this model. Use 'max_completion_tokens' instead."
+        )
+        raise Refused(400, message, param="max_tokens", code=code)
+    for name in SAMPLING:
+        if body.get(name, 1) != 1:
+            message = f"Unsupported value: '{name}' does not support {body[name]} with this model."
+            raise Refused(400, message, param=name, code="unsupported_value")
 
 
 def check_parameters(body: Mapping[str, Any], parameters: Mapping[str, str], *, required: tuple[str, ...]) -> None:
@@ -140,6 +160,11 @@ def _check_messages(messages: list[Any]) -> None:
         if message.get("role") not in ROLES:
             text = f"Invalid value: '{message.get('role')}'. Supported values are: {', '.join(map(repr, ROLES))}."
             raise Refused(400, text, param=f"{at}.role", code="invalid_value")
+        for number, call in enumerate(message.get("tool_calls") or ()):
+            if len(call["id"]) > ID_CHARACTERS:
+                where = f"{at}.tool_calls[{number}].id"
+                text = f"Invalid '{where}': string too long. Expected a string with maximum length 40."
+                raise Refused(400, text, param=where, code="string_above_max_length")
         called |= {call["id"] for call in message.get("tool_calls") or ()}
         if message["role"] == "tool" and message.get("tool_call_id") not in called:
             text = (
