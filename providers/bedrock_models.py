@@ -8,8 +8,7 @@ from contextlib import closing
 from datetime import datetime
 from typing import Any
 
-import orjson
-
+import lenient_json
 from errors import UpstreamDown
 from events import (
     SILENCE,
@@ -30,22 +29,13 @@ from providers.aws import Door, Members, Named, Operation
 from providers.base import Call, Model, Provider, Target, Timeouts
 from providers.bedrock_converse import USED, to_upstream
 from providers.exchange import awaited, tell_dropped, until_whole
-from providers.translate import NONSENSE
+from providers.finish import finish_reason
+from providers.translate import NONSENSE, tokens
 
 CONVERSE = Operation("bedrock-runtime", "Converse")
 CONVERSE_STREAM = Operation("bedrock-runtime", "ConverseStream")
 FOUNDATION_MODELS = Operation("bedrock", "ListFoundationModels")
 INFERENCE_PROFILES = Operation("bedrock", "ListInferenceProfiles")
-
-FINISHES: Mapping[str, FinishReason] = {
-    "end_turn": "stop",
-    "stop_sequence": "stop",
-    "tool_use": "tool_calls",
-    "max_tokens": "length",
-    "model_context_window_exceeded": "length",
-    "guardrail_intervened": "content_filter",
-    "content_filtered": "content_filter",
-}
 
 
 class BedrockModels(Provider):
@@ -95,7 +85,8 @@ class BedrockModels(Provider):
                     finishes.append(event)
                 yield event
         except NONSENSE as error:
-            raise self._door.broken(f"{type(error).__name__}: {error}") from error
+            if not finishes:
+                raise self._door.broken(f"{type(error).__name__}: {error}") from error
         if not finishes:
             raise self._door.broken("the answer ended without a stopReason")
 
@@ -109,7 +100,8 @@ def unfolded(answer: Members) -> Iterator[Named]:
         at = {"contentBlockIndex": index}
         if use := block.get("toolUse"):
             yield "contentBlockStart", {**at, "start": {"toolUse": use}}
-            yield "contentBlockDelta", {**at, "delta": {"toolUse": {"input": orjson.dumps(use["input"]).decode()}}}
+            arguments = lenient_json.dumps(use.get("input") or {}).decode()
+            yield "contentBlockDelta", {**at, "delta": {"toolUse": {"input": arguments}}}
         cited = block.get("citationsContent", {})
         for piece in (block, *cited.get("content", [])):
             if "text" in piece:
@@ -119,7 +111,7 @@ def unfolded(answer: Members) -> Iterator[Named]:
         if reasoning := block.get("reasoningContent"):
             yield "contentBlockDelta", {**at, "delta": {"reasoningContent": reasoning.get("reasoningText", {})}}
         yield "contentBlockStop", at
-    yield "messageStop", {"stopReason": answer["stopReason"]}
+    yield "messageStop", {"stopReason": answer.get("stopReason") or "end_turn"}
     yield "metadata", answer
 
 
@@ -182,17 +174,21 @@ class _Block:
         self._call, self._began, self._cited = None, self.said, []
 
 
-def _finish(reason: str) -> FinishReason:
-    if reason.startswith("malformed_"):
-        raise UpstreamDown("The model wrote something that makes no sense, and was stopped.", log=reason)
-    return FINISHES.get(reason, "stop")
+def _finish(word: Any) -> FinishReason:
+    """Words that are new end an answer as others do. Raises UpstreamDown for one that means a failure."""
+    reason = finish_reason(word, said=True)
+    if reason is None:
+        raise UpstreamDown("The model could not finish its answer.", log=str(word))
+    return reason
 
 
 def _usage(usage: Members) -> Usage:
     """Converse counts what it read from its cache, and wrote to it, beside inputTokens."""
-    cached = usage.get("cacheReadInputTokens", 0)
-    prompt = usage["inputTokens"] + cached + usage.get("cacheWriteInputTokens", 0)
-    return Usage(prompt, usage["outputTokens"], cached)
+    fresh, cached, written, said = (
+        tokens(usage.get(key))
+        for key in ("inputTokens", "cacheReadInputTokens", "cacheWriteInputTokens", "outputTokens")
+    )
+    return Usage(fresh + cached + written, said, cached)
 
 
 def _profile(row: Members) -> Model:

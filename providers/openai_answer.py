@@ -3,28 +3,36 @@
 passing.py judges which they are (R6), and chunks.py reads the rest into events.
 """
 
-from time import monotonic
+from collections.abc import Iterable
 from typing import Any
 
-from errors import UpstreamError
-from events import SILENCE, ChatRequest, Events
+from events import ChatRequest, Events, Silence
 from providers.base import Call
 from providers.chunks import ErrorFrame, events_of_body, unwrapped
-from providers.exchange import GRACE_SECONDS, in_words, parsed, read
+from providers.exchange import blocks, comes_in_frames, in_words, parsed, read
 from providers.failures import in_band
 from providers.http import Reply
 from providers.passing import Mode, Passing, whole
-from providers.sse import Splitter
-from providers.translate import NONSENSE
+from providers.sse import is_stream
+from providers.translate import NONSENSE, Pictures
 
 
 def answered(reply: Reply, request: ChatRequest, call: Call, name: str, frames: Mode = "auto") -> Events:
-    """The events of an accepted reply from the upstream `name`, streamed or whole."""
+    """The events of an accepted reply from the upstream `name`, streamed or whole, whichever was asked for."""
     frames = "rebuilt" if request.rebuild else frames
-    if request.stream and "json" not in reply.headers.get("content-type", ""):
-        yield from _streamed(reply, request, call, name, frames)
-    else:
-        yield from _in_one(reply, request, name, frames)
+    try:
+        if comes_in_frames(reply, asked=request.stream):
+            yield from _streamed(reply, reply, request, call, frames)
+            return
+        raw = yield from read(reply)
+        if is_stream(raw):
+            yield from _streamed(reply, (raw,), request, call, frames)
+        else:
+            yield from _in_one(value(raw, reply, name), raw, request, frames)
+    except NONSENSE as error:
+        raise reply.broken(f"{type(error).__name__}: {error}") from error
+    except ErrorFrame as error:
+        raise in_band(name, error.error) from error
 
 
 def value(raw: bytes, reply: Reply, name: str) -> Any:
@@ -37,50 +45,31 @@ def value(raw: bytes, reply: Reply, name: str) -> Any:
     return data
 
 
-def _in_one(reply: Reply, request: ChatRequest, name: str, frames: Mode) -> Events:
+def _in_one(body: Any, raw: bytes, request: ChatRequest, frames: Mode) -> Events:
     """One JSON body; when a stream was asked for, it is a lump, and is cut at words."""
-    raw = yield from read(reply)
-    body = value(raw, reply, name)
-    try:
-        if not request.stream:
-            yield from whole(body, raw, frames, include_reasoning=request.include_reasoning)
-            return
-        yield from in_words(events_of_body(body))
-    except NONSENSE as error:
-        raise reply.broken(f"{error}: {raw[:200]!r}") from error
-    except ErrorFrame as error:
-        raise in_band(name, error.error) from error
+    pictures = Pictures(request)
+    if request.stream:
+        yield from in_words(events_of_body(body, pictures))
+    else:
+        yield from whole(body, raw, frames, include_reasoning=request.include_reasoning, pictures=pictures)
 
 
-def _streamed(reply: Reply, request: ChatRequest, call: Call, name: str, frames: Mode) -> Events:
-    splitter = Splitter()
+def _streamed(reply: Reply, pieces: Iterable[bytes], request: ChatRequest, call: Call, frames: Mode) -> Events:
+    """A stream; one that was not asked for is told as events, which are put together elsewhere."""
     answer = Passing(
-        frames,
+        frames if request.stream else "rebuilt",
         include_reasoning=request.include_reasoning,
         include_usage=request.include_usage,
         choices=request.body.get("n", 1),
+        pictures=Pictures(request),
     )
-    try:
-        for data in reply:
-            if not data:
-                if answer.finished:
-                    return
-                yield SILENCE
-            elif block := splitter.feed(data):
-                yield from answer.block(block)
-                if answer.done:
-                    reply.settle()
-                    break
-                if answer.finished:
-                    call.beat_by = monotonic() + GRACE_SECONDS
-        else:
-            yield from answer.block(splitter.close())
-    except NONSENSE as error:
-        raise reply.broken(str(error)) from error
-    except ErrorFrame as error:
-        raise in_band(name, error.error) from error
-    except UpstreamError:
-        if not answer.finished:
-            raise
+    for block in blocks(pieces, lambda: answer.finished, call):
+        if isinstance(block, Silence):
+            yield block
+            continue
+        yield from answer.block(block)
+        if answer.done:
+            reply.settle()
+            break
     if not answer.sound:
         raise reply.broken("the stream ended without a finish reason")

@@ -28,7 +28,7 @@ from providers.failures import failure
 from providers.http import Account, Reply, send, warm
 from providers.openai_answer import answered, value
 from providers.pictures import Gallery, pictures, seconds
-from providers.translate import NONSENSE, no_images
+from providers.translate import NONSENSE, no_images, tokens
 from providers.vendors import Vendor
 
 # https://platform.openai.com/docs/api-reference/chat/create, the published document of 2026-08-21
@@ -85,11 +85,11 @@ class OpenAICompatible(Provider):
             body = orjson.dumps(embeddings_to_upstream(request, batch, target.model, strict=self._vendor.strict))
             data = yield from self._json("POST", "/embeddings", body, target, call)
             try:
-                rows = sorted(data["data"], key=lambda row: row["index"])
+                rows = _in_order(data["data"])
                 vectors.extend(row["embedding"] for row in rows)
-                prompt_tokens += (data.get("usage") or {}).get("prompt_tokens", 0)
+                prompt_tokens += tokens((data.get("usage") or {}).get("prompt_tokens"))
                 model = data.get("model") or model
-            except (KeyError, TypeError, AttributeError) as error:
+            except NONSENSE as error:
                 raise self._nonsense(f"embeddings without {error}") from error
             if len(rows) != len(batch):
                 raise self._nonsense(f"{len(rows)} embeddings for {len(batch)} inputs")
@@ -173,9 +173,15 @@ def embeddings_to_upstream(request: EmbeddingsRequest, batch: list[Any], model: 
         "dimensions": request.dimensions,
         "input_type": None if strict else request.input_type,
         "user": request.user,
-        "encoding_format": request.encoding_format,
+        "encoding_format": request.encoding_format if strict else "float",  # base64 is made here: not all have it
     }
     return {"model": model, "input": batch, **{key: value for key, value in optional.items() if value is not None}}
+
+
+def _in_order(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The rows of an embeddings answer by their indices; as they stand, where one has none."""
+    indexed = all(type(row.get("index")) is int for row in rows)
+    return sorted(rows, key=lambda row: row["index"]) if indexed else rows
 
 
 def images_to_upstream(request: ImagesRequest, target: Target, *, strict: bool) -> dict[str, Any]:

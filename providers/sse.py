@@ -23,11 +23,11 @@ class Splitter:
 
     def __init__(self) -> None:
         self._rest = bytearray()
-        self._held = b""
+        self._after_return = False
 
     def feed(self, data: bytes) -> bytes:
         """The frames that are whole by now, b"" when none is. Raises ValueError for a frame without an end."""
-        if self._held or b"\r" in data:
+        if data and (self._after_return or b"\r" in data):
             data = self._with_line_feeds(data)
         if not self._rest and data.endswith(b"\n\n"):
             return data
@@ -49,25 +49,33 @@ class Splitter:
         return rest
 
     def _with_line_feeds(self, data: bytes) -> bytes:
-        data = self._held + data
-        self._held = b"\r" if data.endswith(b"\r") else b""  # its line feed may be in the next piece
-        if self._held:
-            data = data[:-1]
+        """A CR at the end is a line's end at once: the LF that may follow it in the next piece is then left out."""
+        continued, self._after_return = self._after_return, data.endswith(b"\r")
+        if continued:
+            data = data.removeprefix(b"\n")
         return data.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
 
 
+def is_stream(body: bytes) -> bool:
+    """Whether a body is events, whatever it is called: JSON never begins so."""
+    return body.lstrip(b"\xef\xbb\xbf \t\r\n").startswith((b"data:", b"event:", b"id:", b"retry:", b":"))
+
+
 def frames(block: bytes) -> Iterator[Frame]:
-    """The events of a block that have data; comments, ids and retry times are passed over."""
+    """The events of a block whose data are more than blanks, which are taken off their ends; comments, ids and retry
+    times are passed over.
+    """
     for piece in block.removeprefix(b"\xef\xbb\xbf").split(b"\n\n"):
         if piece.startswith(b"data: ") and b"\n" not in piece:
-            yield Frame(b"", piece[6:])
+            if data := piece[6:].strip():
+                yield Frame(b"", data)
         elif piece:
-            event, data = b"", []
+            event, lines = b"", []
             for line in piece.split(b"\n"):
                 name, _, value = line.partition(b":")
                 if name == b"data":
-                    data.append(value.removeprefix(b" "))
+                    lines.append(value.removeprefix(b" "))
                 elif name == b"event":
                     event = value.removeprefix(b" ")
-            if data:
-                yield Frame(event, b"\n".join(data))
+            if data := b"\n".join(lines).strip():
+                yield Frame(event, data)

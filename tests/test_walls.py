@@ -26,11 +26,12 @@ MAY_IMPORT: Mapping[str, str] = {
     # What all rooms speak of: nothing of ours.
     "errors": "",
     "events": "",
+    "lenient_json": "",
     # The corridor.
     "views": "",
     "views.*": "views.* schemas.* dispatch.* events errors",
     "schemas": "",
-    "schemas.*": "schemas.* events errors",
+    "schemas.*": "schemas.* events errors lenient_json",
     "dispatch": "",
     "dispatch.*": "dispatch.* providers providers.base providers.vendors events errors",
     "dispatch.models_file": "dispatch.* providers providers.base providers.connect providers.vendors schemas.catalogue",
@@ -38,7 +39,8 @@ MAY_IMPORT: Mapping[str, str] = {
     # A vendor's file: the means, and no other vendor's.
     "providers.*": (
         "providers.base providers.http providers.exchange providers.translate providers.turns "
-        "providers.sse providers.words providers.failures providers.pictures providers.vendors events errors"
+        "providers.sse providers.finish providers.words providers.failures providers.pictures providers.vendors "
+        "events errors lenient_json"
     ),
     "providers.openai_compatible": (
         "providers.base providers.http providers.exchange providers.translate providers.failures providers.chunks "
@@ -46,11 +48,12 @@ MAY_IMPORT: Mapping[str, str] = {
     ),
     "providers.oci*": (
         "providers.oci.* providers.base providers.http providers.exchange providers.translate providers.turns "
-        "providers.sse providers.words providers.failures providers.chunks providers.openai_answer events errors"
+        "providers.sse providers.finish providers.tool_calls providers.words providers.failures providers.chunks "
+        "providers.openai_answer events errors lenient_json"
     ),
     "providers.anthropic": (
         "providers.base providers.http providers.exchange providers.translate providers.failures providers.vendors "
-        "providers.anthropic_request providers.anthropic_answer events errors"
+        "providers.anthropic_request providers.anthropic_answer events errors lenient_json"
     ),
     "providers.anthropic_request": "providers.base providers.claude providers.translate providers.turns events errors",
     "providers.gemini": (
@@ -64,14 +67,13 @@ MAY_IMPORT: Mapping[str, str] = {
     "providers.demo*": "providers.base providers.words providers.demo* providers.examples events errors",
     "providers.bedrock*": (
         "providers.base providers.aws providers.bedrock_* providers.claude providers.sessions providers.translate "
-        "providers.turns providers.words "
-        "providers.exchange events errors"
+        "providers.turns providers.words providers.finish providers.exchange events errors lenient_json"
     ),
     # The means themselves.
     "providers.base": "events errors",
     "providers.http": "providers.base providers.engine providers.connect events errors",
     "providers.exchange": (
-        "providers.base providers.http providers.sse providers.translate providers.words events errors"
+        "providers.base providers.http providers.sse providers.translate providers.words events errors lenient_json"
     ),
     "providers.translate": "errors events",
     "providers.turns": "providers.translate errors",
@@ -92,9 +94,15 @@ MAY_IMPORT: Mapping[str, str] = {
     "providers.words": "",
     "providers.examples": "",
     "providers.vendors": "providers.base",
-    "providers.failures": "errors",
-    "providers.chunks": "events",
-    "providers.passing": "providers.chunks providers.sse events errors",
+    "providers.failures": "errors lenient_json",
+    "providers.finish": "events",
+    "providers.tool_calls": "lenient_json",
+    "providers.chunks": "providers.finish providers.tool_calls providers.translate events lenient_json",
+    "providers.openai_shape": "providers.chunks providers.tool_calls",
+    "providers.passing": (
+        "providers.chunks providers.openai_shape providers.tool_calls providers.sse providers.translate "
+        "events errors lenient_json"
+    ),
     "providers.openai_answer": (
         "providers.base providers.http providers.exchange providers.failures providers.chunks providers.passing "
         "providers.sse providers.translate events errors"
@@ -234,7 +242,7 @@ def test_the_arrows_of_the_corridor() -> None:
     assert {one for one, other in arrows if other == "views"} <= {"app", "doctor"}
     assert {one for one, other in arrows if other == "logs"} <= {"app", "gunicorn", "doctor"}
     assert {one for one, other in arrows if other == "config"} <= {"app", "gunicorn", "doctor", "test_streaming"}
-    assert not {other for one, other in arrows if one in ("events", "errors", "config", "logs")}
+    assert not {other for one, other in arrows if one in ("events", "errors", "lenient_json", "config", "logs")}
     assert {one for one, other in arrows if other in ("tests", "bench", "streamcheck")} <= {"bench", "test_streaming"}
 
 
