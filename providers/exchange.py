@@ -118,10 +118,10 @@ def framed(
         raise reply.broken(str(error)) from error
 
 
-def parsed(raw: bytes, reply: Reply) -> Any:
-    """A JSON value; an end mark of a stream may follow it. Raises `reply.broken` for what is none."""
+def parsed(raw: bytes, reply: Reply, *, keep_halves: bool = False) -> Any:
+    """A JSON value, read as lenient_json does; an end mark of a stream may follow it. Raises `reply.broken`."""
     try:
-        return lenient_json.loads(END_MARK.sub(b"", raw))
+        return lenient_json.loads(END_MARK.sub(b"", raw), keep_halves=keep_halves)
     except orjson.JSONDecodeError as error:
         raise reply.broken(f"not JSON: {raw[:200]!r}") from error
 
@@ -229,7 +229,7 @@ def told(
         if is_stream(raw):
             yield from streamed(reply, reading, call, (raw,))
             return
-        answer = parsed(raw, reply)
+        answer = parsed(raw, reply, keep_halves=True)
         try:
             events = whole(answer)
             yield from in_words(events) if request.stream else events

@@ -9,7 +9,7 @@ from typing import Any
 from events import ChatRequest, Events, Silence
 from providers.base import Call
 from providers.chunks import ErrorFrame, events_of_body, unwrapped
-from providers.exchange import blocks, comes_in_frames, in_words, parsed, read
+from providers.exchange import END_MARK, blocks, comes_in_frames, in_words, parsed, read
 from providers.failures import in_band
 from providers.http import Reply
 from providers.passing import Mode, Passing, whole
@@ -28,6 +28,7 @@ def answered(reply: Reply, request: ChatRequest, call: Call, name: str, frames: 
         if is_stream(raw):
             yield from _streamed(reply, (raw,), request, call, frames)
         else:
+            raw = END_MARK.sub(b"", raw)
             yield from _in_one(value(raw, reply, name), raw, request, frames)
     except NONSENSE as error:
         raise reply.broken(f"{type(error).__name__}: {error}") from error

@@ -101,7 +101,7 @@ def _calls_are_whole(calls: Any, finish: str) -> bool:
         return finish != "tool_calls"
     ids = [call.get("id") for call in calls if isinstance(call, dict)]
     distinct = all(isinstance(each, str) and each for each in ids) and len(set(ids)) == len(calls)
-    return finish != "stop" and distinct and all(_call_is_whole(call) for call in calls)
+    return finish not in ("stop", "function_call") and distinct and all(_call_is_whole(call) for call in calls)
 
 
 def _call_is_whole(call: Mapping[str, Any]) -> bool:
@@ -148,4 +148,4 @@ def may_end(finish: str, calls: Calls | None) -> bool:
     """Whether a choice with these calls ends so: calls end with tool_calls, and each has its arguments."""
     if calls is None:
         return finish != "tool_calls"
-    return finish != "stop" and all(call.arguments.strip() for call in calls.opened.values())
+    return finish not in ("stop", "function_call") and all(call.arguments.strip() for call in calls.opened.values())

@@ -71,6 +71,7 @@ class Passing:
         self._envelope = NO_ENVELOPE
         self._held: list[bytes] = []
         self._usage: Usage | None = None
+        self._head: Mapping[str, Any] = {}
         self._sent = False
         self._telling = False
 
@@ -110,6 +111,7 @@ class Passing:
                 yield from self._told(chunk)
                 return
             self._reader.note(chunk)
+            self._head = self._head or chunk
         except (*NONSENSE, ProxyError, ErrorFrame):
             if not self.finished:
                 raise
@@ -134,7 +136,7 @@ class Passing:
                 yield self._released()
             if not self._sent:
                 self._reader = Reader(self._choices, self._pictures)  # what was noted has not been seen by anybody
-            yield self._reader.start(chunk, resumed=self._sent)
+            yield self._reader.start(self._head or chunk, resumed=self._sent)
             for data in self._held:
                 yield from self._reader.events(parse(data[6:]))
             self._held.clear()

@@ -8,6 +8,10 @@ import lenient_json
 
 Key = int | str
 
+NO_VALUE = object()
+ENDS = '}]"le'
+"""How JSON values end, of those that come in the place of an object: null, true and false among them."""
+
 
 @dataclass(slots=True)
 class OpenCall:
@@ -24,8 +28,13 @@ class OpenCall:
 
     @property
     def whole(self) -> bool:
-        """Whether its arguments are complete."""
-        return bool(self.pieces) and self.pieces[-1].rstrip().endswith("}") and is_object(self.arguments)
+        """Whether its arguments are complete: a JSON value, be it an object or not."""
+        return bool(self.pieces) and self.pieces[-1].rstrip()[-1:] in ENDS and _value(self.arguments) is not NO_VALUE
+
+    @property
+    def complete(self) -> bool:
+        """The same of one that has any; those of some upstreams begin with an empty object."""
+        return self.whole and self.arguments.strip() not in ("{}", "null")
 
 
 class Calls:
@@ -48,7 +57,7 @@ class Calls:
         if key is None:
             key = self.open(delta)
         call, name, piece = self.opened[key], name_of(delta), arguments_of(delta)
-        if is_object(piece) and call.whole:
+        if is_object(piece) and call.complete:
             piece = ""  # said twice
         if piece:
             call.pieces.append(piece)
@@ -72,7 +81,8 @@ class Calls:
             return self._last if key is None and not identifier else key
         if key is None or not (current := self.opened[key]).name:
             return key
-        goes_on = current.name == name and (current.pieces or not identifier) and not current.whole
+        begun = current.arguments.lstrip().startswith("{")
+        goes_on = current.name == name and (begun or not identifier) and not current.whole
         return key if goes_on else None
 
     def open(self, delta: Mapping[str, Any]) -> Key:
@@ -89,7 +99,7 @@ class Calls:
 def _is_same(call: OpenCall, name: str, piece: str) -> bool:
     if name and call.name and name != call.name:
         return False
-    return not (is_object(piece) and call.whole) or call.arguments.strip() == piece.strip()
+    return not (is_object(piece) and call.complete) or call.arguments.strip() == piece.strip()
 
 
 def _id(delta: Mapping[str, Any]) -> str:
@@ -115,9 +125,11 @@ def arguments_of(delta: Mapping[str, Any]) -> str:
 
 def is_object(text: str) -> bool:
     """Whether it is the JSON text of an object."""
-    if not text.lstrip().startswith("{") or not text.rstrip().endswith("}"):
-        return False
+    return text.lstrip().startswith("{") and text.rstrip().endswith("}") and isinstance(_value(text), dict)
+
+
+def _value(text: str) -> Any:
     try:
-        return isinstance(lenient_json.loads(text.encode("utf-8", "replace")), dict)
+        return lenient_json.loads(lenient_json.joined(text).encode())
     except ValueError:
-        return False
+        return NO_VALUE

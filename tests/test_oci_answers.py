@@ -29,7 +29,11 @@ def read(style: str, said_: Iterable[dict[str, Any]], choices: int = 1) -> list[
     """The events of a stream's events."""
     reader, once = Reader(choices), answers.Once(repeats=STYLES[style].repeats)
     frames = [json.dumps({**each, "pad": "aaaa"}).encode() for each in said_]
-    return [event for data in frames for event in reader.events(once(STYLES[style].chunk(answers.parsed(data))))]
+    return [
+        event
+        for data in frames
+        for event in reader.events(once(STYLES[style].chunk(answers.checked(json.loads(data)))))
+    ]
 
 
 def whole(style: str, response: dict[str, Any]) -> list[Event]:
@@ -231,7 +235,7 @@ def test_ends_that_are_failures(reason: str) -> None:
 @pytest.mark.parametrize("code", ["429", "TooManyRequests"])
 def test_an_error_in_a_stream(code: str) -> None:
     with pytest.raises(ErrorFrame) as caught:
-        answers.parsed(json.dumps({"code": code, "message": "too many"}).encode())
+        answers.checked({"code": code, "message": "too many"})
     assert caught.value.error["code"] == "429"
 
 

@@ -59,11 +59,10 @@ def logprob(token: str, chance: float) -> Json:
     return {"token": token, "logprob": chance, "bytes": list(token.encode("utf-8", "replace")), "top_logprobs": []}
 
 
-def parsed(data: bytes) -> Json:
-    """An event's JSON. Raises ValueError for what is none, ErrorFrame for an error in its place."""
-    event = lenient_json.loads(data, keep_halves=True)
+def checked(event: Any) -> Json:
+    """An event, or a whole answer. Raises ValueError for what is none, ErrorFrame for an error in its place."""
     if not isinstance(event, dict):
-        raise ValueError(f"an event that is no object: {data[:200]!r}")
+        raise ValueError(f"an event that is a {type(event).__name__}")
     if event.get("error"):
         raise ErrorFrame(event["error"])
     if isinstance(event.get("message"), str) and "code" in event:
@@ -108,7 +107,7 @@ class Once:
         return chunk
 
     def _beyond(self, texts: list[str], text: str) -> str:
-        said = "".join(texts)
+        said, text = lenient_json.joined("".join(texts)), lenient_json.joined(text)
         if not self._repeats:
             return "" if len(texts) > 1 and text == said else text
         if said and text.startswith(said):

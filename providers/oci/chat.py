@@ -4,12 +4,13 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import lenient_json
 from events import ChatRequest, Events, Silence, Usage
 from providers.base import Call, Target
 from providers.chunks import ErrorFrame, Reader, events_of_body
-from providers.exchange import comes_in_frames, framed, in_words, read
+from providers.exchange import comes_in_frames, framed, in_words, parsed, read
 from providers.http import Reply
-from providers.oci.answers import Once, parsed
+from providers.oci.answers import Once, checked
 from providers.oci.failures import in_band
 from providers.sse import is_stream
 from providers.translate import NONSENSE
@@ -44,7 +45,7 @@ def answered(reply: Reply, request: ChatRequest, call: Call, name: str, style: S
         if is_stream(raw):
             yield from _streamed(reply, (raw,), request, call, style)
         else:
-            answer = parsed(raw)
+            answer = checked(parsed(raw, reply, keep_halves=True))
             events = events_of_body(style.body(answer.get("chatResponse") or answer))
             yield from in_words(events) if request.stream else events
     except NONSENSE as error:
@@ -67,7 +68,7 @@ def _streamed(reply: Reply, pieces: Iterable[bytes], request: ChatRequest, call:
             reply.settle()
             break
         try:
-            for event in reader.events(once(style.chunk(parsed(frame.data)))):
+            for event in reader.events(once(style.chunk(checked(lenient_json.loads(frame.data, keep_halves=True))))):
                 counted = counted or (reader.finished and isinstance(event, Usage))
                 yield event
         except (*NONSENSE, ErrorFrame):
