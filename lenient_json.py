@@ -37,9 +37,7 @@ def loads(raw: bytes, *, keep_halves: bool = False) -> Any:
 
 
 def is_strict(raw: bytes) -> bool:
-    """Whether JSON that `loads` can read is JSON for any parser."""
-    if not OTHERS.search(raw):
-        return True
+    """Whether it is JSON for any parser."""
     try:
         orjson.loads(raw)
     except orjson.JSONDecodeError:

@@ -8,6 +8,8 @@ translate.NONSENSE for what has no meaning, and ErrorFrame for an error object i
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+import orjson
+
 import lenient_json
 from events import (
     Citation,
@@ -35,15 +37,21 @@ class ErrorFrame(Exception):
         self.error = error
 
 
-def parse(data: bytes) -> dict[str, Any]:
-    """A frame's JSON as it came, with halves of surrogate pairs kept. Raises ValueError and ErrorFrame."""
-    chunk = lenient_json.loads(data, keep_halves=True)
+def parse(data: bytes) -> tuple[dict[str, Any], bool]:
+    """A frame's JSON as it came, with halves of surrogate pairs kept, and whether any parser reads it so. Raises
+    ValueError and ErrorFrame.
+    """
+    strict = True
+    try:
+        chunk = orjson.loads(data)
+    except orjson.JSONDecodeError:
+        strict, chunk = False, lenient_json.loads(data, keep_halves=True)
     if not isinstance(chunk, dict):
         raise ValueError(f"a frame that is not an object: {data[:200]!r}")
     chunk = unwrapped(chunk)
     if chunk.get("error"):
         raise ErrorFrame(chunk["error"])
-    return chunk
+    return chunk, strict
 
 
 def unwrapped(data: dict[str, Any]) -> dict[str, Any]:
@@ -88,17 +96,14 @@ class Reader:
 
     def _note(self, index: int, delta: Mapping[str, Any]) -> None:
         self.opened.add(index)
-        if says_something(delta):
+        if index not in self.said and says_something(delta):
             self.said.add(index)
 
     def start(self, chunk: Mapping[str, Any], *, resumed: bool) -> Start:
         """Who answers; `resumed` when what was noted so far has been seen by the caller."""
         if not resumed:
             return start(chunk)
-        seen = {
-            index: {key: bool(call.arguments.strip()) for key, call in calls.opened.items()}
-            for index, calls in self.calls.items()
-        }
+        seen = {index: {key: call.begun for key, call in calls.opened.items()} for index, calls in self.calls.items()}
         return start(chunk, seen)
 
     def events(self, chunk: Mapping[str, Any]) -> Iterator[Event]:
@@ -109,13 +114,15 @@ class Reader:
             if not delta and index not in self.said:
                 delta = choice.get("message") or {}  # a whole answer in one frame
             self._note(index, delta)
-            if delta.get("images") and self._pictures.wanted:
-                self.said.add(index)
             yield from said(delta, index, choice.get("logprobs"))
-            yield from self._pictures.told(delta.get("images"), index)
-            for call in calls_of(delta):
-                yield from self._called(call, index)
-            if index not in self.ended and ended(word := choice.get("finish_reason")):
+            if images := delta.get("images"):
+                if self._pictures.wanted:
+                    self.said.add(index)
+                yield from self._pictures.told(images, index)
+            if "tool_calls" in delta or "function_call" in delta:
+                for call in calls_of(delta):
+                    yield from self._called(call, index)
+            if (word := choice.get("finish_reason")) and index not in self.ended and ended(word):
                 yield self._end(word, index)
         if counted := usage(chunk.get("usage")):
             yield counted
@@ -183,7 +190,8 @@ def start(chunk: Mapping[str, Any], calls: Mapping[int, Mapping[Key, bool]] | No
 
 def says_something(delta: Mapping[str, Any]) -> bool:
     """Whether a delta or a message holds more than a role and thinking."""
-    return any(delta.get(key) for key in ("content", "tool_calls", "function_call", "refusal", "audio"))
+    get = delta.get
+    return bool(get("content") or get("tool_calls") or get("function_call") or get("refusal") or get("audio"))
 
 
 def calls_of(delta: Mapping[str, Any]) -> list[Mapping[str, Any]]:
@@ -200,12 +208,10 @@ def said(delta: Mapping[str, Any], choice: int, logprobs: Any) -> Iterator[Event
     if isinstance(thought, str) and thought:
         yield Reasoning(thought, choice)
     content = delta.get("content")
-    if isinstance(content, list):  # Mistral's content parts
-        content = "".join(part.get("text") or "" for part in content if isinstance(part, dict))
-    if isinstance(content, (dict, bool)):
-        raise ValueError(f"a content that is a {type(content).__name__}")
-    if content or content == 0:
-        yield Text(str(content), choice, logprobs if are_logprobs(logprobs) else None)
+    if content is not None and not isinstance(content, str):
+        content = _text_of(content)
+    if content:
+        yield Text(content, choice, logprobs if are_logprobs(logprobs) else None)
     if delta.get("refusal"):
         yield Refusal(str(delta["refusal"]), choice)
     for each in delta.get("annotations") or ():
@@ -213,6 +219,15 @@ def said(delta: Mapping[str, Any], choice: int, logprobs: Any) -> Iterator[Event
         if isinstance(cited, dict):
             first, last = tokens(cited.get("start_index")), tokens(cited.get("end_index"))
             yield Citation(str(cited.get("url") or ""), str(cited.get("title") or ""), first, last, choice)
+
+
+def _text_of(content: Any) -> str:
+    """The text of a content that is none: Mistral's parts, or a number."""
+    if isinstance(content, list):
+        return "".join(part.get("text") or "" for part in content if isinstance(part, dict))
+    if isinstance(content, (dict, bool)):
+        raise ValueError(f"a content that is a {type(content).__name__}")
+    return str(content)
 
 
 def are_logprobs(value: Any) -> bool:

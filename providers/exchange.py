@@ -3,7 +3,7 @@
     reply = send(account, "POST", path, headers, body, call, target.timeouts)
     try:
         yield from accepted(reply, self._failure)
-        raw = yield from read(reply)            # or: yield from streamed(reply, reading, call)
+        raw = yield from read(reply)            # or: yield from streamed(reply, pieces, reading, call)
     finally:
         reply.close()
 
@@ -13,6 +13,7 @@ a chat's is `told`, whichever way it comes.
 
 import re
 from collections.abc import Callable, Collection, Generator, Iterable, Iterator, Mapping
+from itertools import chain
 from logging import getLogger
 from math import inf
 from time import monotonic
@@ -25,7 +26,7 @@ from errors import ProxyError, UpstreamError
 from events import SILENCE, ChatRequest, Event, Events, Silence, Text
 from providers.base import Call, Timeouts
 from providers.http import BODY_BYTES, Account, Reply, send
-from providers.sse import Frame, Splitter, frames, is_stream
+from providers.sse import Frame, Splitter, frames, starts
 from providers.translate import NONSENSE
 from providers.words import words
 
@@ -57,10 +58,12 @@ def accepted(reply: Reply, failure: Failure) -> Generator[Silence, None, None]:
         raise failure(reply.status, reply.headers, body)
 
 
-def read(reply: Reply, most: int = BODY_BYTES) -> Generator[Silence, None, bytes]:
-    """The whole body. Raises `reply.broken` for one of more than `most` bytes."""
+def read(
+    reply: Reply, most: int = BODY_BYTES, pieces: Iterable[bytes] | None = None
+) -> Generator[Silence, None, bytes]:
+    """The whole body, of `pieces` if some have been taken. Raises `reply.broken` for one of more than `most` bytes."""
     parts, size = [], 0
-    for data in reply:
+    for data in reply if pieces is None else pieces:
         if data:
             parts.append(data)
             size += len(data)
@@ -71,10 +74,18 @@ def read(reply: Reply, most: int = BODY_BYTES) -> Generator[Silence, None, bytes
     return b"".join(parts)
 
 
-def comes_in_frames(reply: Reply, *, asked: bool) -> bool:
-    """Whether to read a body as a stream of events: as it says itself, else as it was asked for."""
-    kind = reply.headers.get("content-type", "").lower()
-    return "event-stream" in kind or (asked and "json" not in kind)
+def arriving(reply: Reply, *, asked: bool) -> Generator[Silence, None, tuple[bool, Iterable[bytes]]]:
+    """Whether a body is a stream of events, whatever it is called and whatever was asked for: its first byte tells. And
+    its pieces.
+    """
+    pieces, first = iter(reply), b""
+    for data in pieces:
+        if not data:
+            yield SILENCE
+        first += data
+        if (streams := starts(first, asked)) is not None:
+            return streams, chain((first,), pieces)
+    return asked, (first,)
 
 
 def blocks(pieces: Iterable[bytes], finished: Callable[[], bool], call: Call) -> Iterator[bytes | Silence]:
@@ -105,11 +116,11 @@ def blocks(pieces: Iterable[bytes], finished: Callable[[], bool], call: Call) ->
 
 
 def framed(
-    reply: Reply, finished: Callable[[], bool], call: Call, pieces: Iterable[bytes] | None = None
+    reply: Reply, pieces: Iterable[bytes], finished: Callable[[], bool], call: Call
 ) -> Iterator[Frame | Silence]:
-    """The SSE frames of the body, or of these pieces of it, by `blocks`. Raises `reply.broken`."""
+    """The SSE frames of the body's pieces, by `blocks`. Raises `reply.broken`."""
     try:
-        for block in blocks(reply if pieces is None else pieces, finished, call):
+        for block in blocks(pieces, finished, call):
             if isinstance(block, Silence):
                 yield block
             else:
@@ -188,9 +199,9 @@ class Reading(Protocol):
         """What a frame says."""
 
 
-def streamed(reply: Reply, reading: Reading, call: Call, pieces: Iterable[bytes] | None = None) -> Events:
+def streamed(reply: Reply, pieces: Iterable[bytes], reading: Reading, call: Call) -> Events:
     """The events of a stream, to its end. One that ends before it is finished raises; rubbish after that is let be."""
-    for frame in framed(reply, lambda: reading.finished, call, pieces):
+    for frame in framed(reply, pieces, lambda: reading.finished, call):
         if isinstance(frame, Silence):
             yield frame
             continue
@@ -222,13 +233,11 @@ def told(
     """
     try:
         yield from accepted(reply, failure)
-        if comes_in_frames(reply, asked=request.stream):
-            yield from streamed(reply, reading, call)
+        streams, pieces = yield from arriving(reply, asked=request.stream)
+        if streams:
+            yield from streamed(reply, pieces, reading, call)
             return
-        raw = yield from read(reply)
-        if is_stream(raw):
-            yield from streamed(reply, reading, call, (raw,))
-            return
+        raw = yield from read(reply, pieces=pieces)
         answer = parsed(raw, reply, keep_halves=True)
         try:
             events = whole(answer)

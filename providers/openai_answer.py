@@ -9,11 +9,10 @@ from typing import Any
 from events import ChatRequest, Events, Silence
 from providers.base import Call
 from providers.chunks import ErrorFrame, events_of_body, unwrapped
-from providers.exchange import END_MARK, blocks, comes_in_frames, in_words, parsed, read
+from providers.exchange import END_MARK, arriving, blocks, in_words, parsed, read
 from providers.failures import in_band
 from providers.http import Reply
 from providers.passing import Mode, Passing, whole
-from providers.sse import is_stream
 from providers.translate import NONSENSE, Pictures
 
 
@@ -21,15 +20,12 @@ def answered(reply: Reply, request: ChatRequest, call: Call, name: str, frames: 
     """The events of an accepted reply from the upstream `name`, streamed or whole, whichever was asked for."""
     frames = "rebuilt" if request.rebuild else frames
     try:
-        if comes_in_frames(reply, asked=request.stream):
-            yield from _streamed(reply, reply, request, call, frames)
+        streams, pieces = yield from arriving(reply, asked=request.stream)
+        if streams:
+            yield from _streamed(reply, pieces, request, call, frames)
             return
-        raw = yield from read(reply)
-        if is_stream(raw):
-            yield from _streamed(reply, (raw,), request, call, frames)
-        else:
-            raw = END_MARK.sub(b"", raw)
-            yield from _in_one(value(raw, reply, name), raw, request, frames)
+        raw = END_MARK.sub(b"", (yield from read(reply, pieces=pieces)))
+        yield from _in_one(value(raw, reply, name), raw, request, frames)
     except NONSENSE as error:
         raise reply.broken(f"{type(error).__name__}: {error}") from error
     except ErrorFrame as error:

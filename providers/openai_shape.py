@@ -5,6 +5,7 @@ These are OpenAI's invariants: clients read them without a look. passing.py asks
 
 import re
 from collections.abc import Mapping
+from types import NoneType
 from typing import Any
 
 from providers.chunks import are_logprobs
@@ -22,11 +23,11 @@ BEGUN = re.compile(r'\s*\{\s*"')
 CALL_KEYS = frozenset({"index", "id", "type", "function", "custom"})
 FUNCTION_KEYS = frozenset({"name", "arguments"})
 MESSAGE_KEYS = frozenset({"role", "content", "refusal", "annotations"})
-USAGE_KEYS = ("prompt_tokens", "completion_tokens", "total_tokens")
+TEXT = (str, NoneType)
 VALUES: Mapping[str, Any] = {
-    **dict.fromkeys(("role", "content", "refusal", "reasoning_content"), str | None),
-    **dict.fromkeys(("tool_calls", "annotations"), list | None),
-    **dict.fromkeys(("function_call", "audio"), dict | None),
+    **dict.fromkeys(("role", "content", "refusal", "reasoning_content"), TEXT),
+    **dict.fromkeys(("tool_calls", "annotations"), (list, NoneType)),
+    **dict.fromkeys(("function_call", "audio"), (dict, NoneType)),
 }
 FINISH_REASONS = frozenset({"stop", "length", "tool_calls", "content_filter", "function_call"})
 MOST = 2**63
@@ -34,29 +35,32 @@ MOST = 2**63
 
 def is_chunk(chunk: Mapping[str, Any]) -> bool:
     """Whether it has all that OpenAI's chunks have: what clients read without a look."""
-    choices = chunk.get("choices")
-    return (
-        isinstance(choices, list)
-        and chunk.get("object") == "chat.completion.chunk"
-        and isinstance(chunk.get("id"), str)
-        and isinstance(chunk.get("model"), str)
-        and type(chunk.get("created")) is int
-        and all(isinstance(choice, dict) and isinstance(choice.get("delta"), dict) for choice in choices)
-    )
+    return chunk.get("object") == "chat.completion.chunk" and _has_head(chunk) and _holds(chunk["choices"], "delta")
 
 
 def is_body(body: Any) -> bool:
     """The same for a whole answer."""
+    whole = isinstance(body, dict) and body.get("object") == "chat.completion" and _has_head(body)
+    return whole and bool(body["choices"]) and _holds(body["choices"], "message")
+
+
+def _has_head(data: Mapping[str, Any]) -> bool:
+    get = data.get
     return (
-        isinstance(body, dict)
-        and isinstance(choices := body.get("choices"), list)
-        and bool(choices)
-        and body.get("object") == "chat.completion"
-        and isinstance(body.get("id"), str)
-        and isinstance(body.get("model"), str)
-        and type(body.get("created")) is int
-        and all(isinstance(choice, dict) and isinstance(choice.get("message"), dict) for choice in choices)
+        isinstance(get("choices"), list)
+        and isinstance(get("id"), str)
+        and isinstance(get("model"), str)
+        and type(get("created")) is int
+        and isinstance(get("service_tier"), TEXT)
+        and isinstance(get("system_fingerprint"), TEXT)
     )
+
+
+def _holds(choices: list[Any], said: str) -> bool:
+    for choice in choices:  # noqa: SIM110 - a generator costs more, and every frame comes by here
+        if not isinstance(choice, dict) or not isinstance(choice.get(said), dict):
+            return False
+    return True
 
 
 def body_may_pass(body: Mapping[str, Any], message_keys: frozenset[str]) -> bool:
@@ -67,7 +71,7 @@ def body_may_pass(body: Mapping[str, Any], message_keys: frozenset[str]) -> bool
         and all(
             choice.keys() <= BODY_CHOICE_KEYS
             and is_index(choice.get("index"))
-            and choice.get("finish_reason") in FINISH_REASONS
+            and is_reason(choice.get("finish_reason"))
             and (choice.get("logprobs") is None or are_logprobs(choice["logprobs"]))
             and MESSAGE_KEYS <= (message := choice["message"]).keys() <= message_keys
             and message["role"] == "assistant"
@@ -84,16 +88,25 @@ def is_index(value: Any) -> bool:
     return type(value) is int and value >= 0
 
 
+def is_reason(word: Any) -> bool:
+    """Whether it is one of OpenAI's words for an end."""
+    return isinstance(word, str) and word in FINISH_REASONS
+
+
 def is_usage(counts: Any) -> bool:
     """Whether it has the counts of OpenAI's, of 64 bits at most."""
-    return isinstance(counts, dict) and all(
-        type(counts.get(key)) is int and abs(counts[key]) < MOST for key in USAGE_KEYS
-    )
+    if not isinstance(counts, dict):
+        return False
+    told: list[Any] = [counts.get("prompt_tokens"), counts.get("completion_tokens"), counts.get("total_tokens")]
+    return [type(each) for each in told] == [int, int, int] and max(told) < MOST
 
 
 def are_values(delta: Mapping[str, Any]) -> bool:
     """Whether what a delta, or a message, holds is of the types that OpenAI's is."""
-    return all(isinstance(value, VALUES[key]) for key, value in delta.items())
+    for key, value in delta.items():  # noqa: SIM110 - as above
+        if not isinstance(value, VALUES[key]):
+            return False
+    return True
 
 
 def _calls_are_whole(calls: Any, finish: str) -> bool:
@@ -135,7 +148,7 @@ def call_may_pass(called: list[Any], calls: Calls) -> bool:
     if not isinstance(piece, str):
         return False
     known = calls.opened.get(index) if type(index) is int else None
-    if piece.strip() and not (known and known.arguments.strip()) and not BEGUN.match(piece):
+    if not (known and known.begun) and piece.strip() and not BEGUN.match(piece):
         return False
     if known is not None:
         return name is None and identifier in (None, known.id) and call.get("type") in (None, "function")
@@ -148,4 +161,4 @@ def may_end(finish: str, calls: Calls | None) -> bool:
     """Whether a choice with these calls ends so: calls end with tool_calls, and each has its arguments."""
     if calls is None:
         return finish != "tool_calls"
-    return finish not in ("stop", "function_call") and all(call.arguments.strip() for call in calls.opened.values())
+    return finish not in ("stop", "function_call") and all(call.begun for call in calls.opened.values())

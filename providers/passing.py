@@ -18,13 +18,13 @@ from providers.openai_shape import (
     CHOICE_KEYS,
     CHUNK_KEYS,
     DELTA_KEYS,
-    FINISH_REASONS,
     are_values,
     body_may_pass,
     call_may_pass,
     is_body,
     is_chunk,
     is_index,
+    is_reason,
     is_usage,
     may_end,
 )
@@ -106,8 +106,8 @@ class Passing:
     def _read(self, data: bytes) -> Iterator[Event]:
         """What a frame says, unless it may pass: then it is held, to pass with its block."""
         try:
-            chunk = parse(data)
-            if self._telling or not (lenient_json.is_strict(data) and self._may_pass(chunk)):
+            chunk, strict = parse(data)
+            if self._telling or not (strict and self._may_pass(chunk)):
                 yield from self._told(chunk)
                 return
             self._reader.note(chunk)
@@ -138,7 +138,7 @@ class Passing:
                 self._reader = Reader(self._choices, self._pictures)  # what was noted has not been seen by anybody
             yield self._reader.start(self._head or chunk, resumed=self._sent)
             for data in self._held:
-                yield from self._reader.events(parse(data[6:]))
+                yield from self._reader.events(parse(data[6:])[0])
             self._held.clear()
         yield from self._reader.events(chunk)
 
@@ -170,15 +170,14 @@ class Passing:
             return False
         if finish is None:
             return True
-        known_word = isinstance(finish, str) and finish in FINISH_REASONS
-        return known_word and index not in self._reader.ended and not called and may_end(finish, known)
+        return is_reason(finish) and index not in self._reader.ended and not called and may_end(finish, known)
 
 
 def whole(body: Any, raw: bytes, mode: Mode, *, include_reasoning: bool, pictures: Pictures) -> Iterator[Event]:
     """A whole answer: `raw`, if it may pass, else the events of `body`. Raises as they are drawn, ValueError."""
     keys = DELTA_KEYS | {"reasoning_content"} if include_reasoning else DELTA_KEYS
-    may_pass = mode != "rebuilt" and lenient_json.is_strict(raw) and is_body(body)
-    if may_pass and (mode == "verbatim" or body_may_pass(body, keys)):
+    may_pass = mode != "rebuilt" and is_body(body) and (mode == "verbatim" or body_may_pass(body, keys))
+    if may_pass and lenient_json.is_strict(raw):
         yield Verbatim(raw, usage(body.get("usage")))
     else:
         yield from events_of_body(body, pictures)
@@ -203,7 +202,7 @@ def envelope(data: bytes) -> tuple[bytes, bytes]:
     content = CONTENT.search(data)
     if content is None:
         return NO_ENVELOPE
-    return b"data: " + data[: content.start(1)], PADDING.sub(b"", data[content.end() :]) + b"\n\n"
+    return b"data: " + data[: content.start(1)], _unpadded(data[content.end() :]) + b"\n\n"
 
 
 def plain(block: bytes, before: bytes, behind: bytes) -> bool:
@@ -214,12 +213,15 @@ def plain(block: bytes, before: bytes, behind: bytes) -> bool:
     """
     if not before or not block.startswith(before):
         return False
-    if b'"obfuscation"' in block:
-        block = PADDING.sub(b"", block)
+    block = _unpadded(block)
     if not block.endswith(behind):
         return False
     texts = block[len(before) : -len(behind)].replace(behind + before, b"\n")
     return STRINGS.fullmatch(texts) is not None and (texts.isascii() or _is_utf8(texts))
+
+
+def _unpadded(data: bytes) -> bytes:
+    return PADDING.sub(b"", data) if b'"obfuscation"' in data else data
 
 
 def _is_utf8(data: bytes) -> bool:

@@ -9,6 +9,8 @@ from typing import NamedTuple
 
 FRAME_BYTES = 16 * 1024 * 1024
 """A frame longer than this is not one."""
+BEFORE = b"\xef\xbb\xbf \t\r\n"
+"""What may stand before anything: a byte order mark and blanks."""
 
 
 class Frame(NamedTuple):
@@ -56,9 +58,14 @@ class Splitter:
         return data.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
 
 
-def is_stream(body: bytes) -> bool:
-    """Whether a body is events, whatever it is called: JSON never begins so."""
-    return body.lstrip(b"\xef\xbb\xbf \t\r\n").startswith((b"data:", b"event:", b"id:", b"retry:", b":"))
+def starts(data: bytes, otherwise: bool) -> bool | None:
+    """Whether a body that begins so is a stream of events, or JSON; `otherwise` for what is neither, None while nothing
+    shows.
+    """
+    first = data.lstrip(BEFORE)[:1]
+    if not first:
+        return None
+    return first in b"dier:" if first in b"dier:{[" else otherwise
 
 
 def frames(block: bytes) -> Iterator[Frame]:

@@ -15,11 +15,14 @@ ENDS = '}]"le'
 
 @dataclass(slots=True)
 class OpenCall:
-    """A call that has been opened. Its name is "" until it comes; its id is "" where the upstream gave none."""
+    """A call that has been opened. Its name is "" until it comes; its id is "" where the upstream gave none; `begun`
+    once any of its arguments have come.
+    """
 
     name: str
     id: str
     pieces: list[str] = field(default_factory=list)
+    begun: bool = False
 
     @property
     def arguments(self) -> str:
@@ -61,6 +64,7 @@ class Calls:
             piece = ""  # said twice
         if piece:
             call.pieces.append(piece)
+            call.begun = call.begun or not piece.isspace()
         named = bool(name) and not call.name
         call.name = call.name or name
         return key, named, call.arguments if named else piece if call.name else ""

@@ -66,15 +66,12 @@ def new_call_id() -> str:
 
 
 class Choice:
-    """What one choice has said so far. `arguments` are those of its calls, in order; `halves` the last halves of a
-    surrogate pair, of each kind of text, whose other halves are yet to come.
-    """
+    """What one choice has said so far. `arguments` are those of its calls, in order."""
 
     def __init__(self) -> None:
         self.opened = False
         self.calls: dict[int | str, int] = {}
         self.arguments: list[Arguments] = []
-        self.halves: dict[Any, str] = {}
         self.finished = False
 
     def reason(self, finish: Finish) -> str:
@@ -82,14 +79,6 @@ class Choice:
         if finish.reason in ("stop", "tool_calls"):
             return "tool_calls" if self.calls else "stop"
         return finish.reason
-
-    def joined(self, kind: Any, text: str) -> str:
-        """The text with halves of surrogate pairs joined, also with what came before; a last half is kept."""
-        text = self.halves.pop(kind, "") + text
-        if text and "\ud800" <= text[-1] <= "\udbff":
-            self.halves[kind] = text[-1]
-            text = text[:-1]
-        return lenient_json.joined(text)
 
 
 class ChunkEncoder:
@@ -102,6 +91,8 @@ class ChunkEncoder:
         self._include_usage = include_usage
         self._include_reasoning = include_reasoning
         self._choices: dict[int, Choice] = {}
+        # First halves of surrogate pairs, until their others come: by choice and kind of text, or place of the call.
+        self._halves: dict[tuple[int, str | int], str] = {}
         self._verbatim = False
         self._usage: Usage | None = None
         self._start(Start(model=model))
@@ -178,7 +169,7 @@ class ChunkEncoder:
         return self._delta({"role": "assistant", "content": ""}, index)
 
     def _text(self, event: Text) -> bytes:
-        if event.logprobs is None and not self._choices[event.choice].halves:
+        if event.logprobs is None and not self._halves:
             try:
                 text = orjson.dumps(event.text)
             except orjson.JSONEncodeError:
@@ -197,8 +188,16 @@ class ChunkEncoder:
         return envelope
 
     def _said(self, kind: str, text: str, index: int, **fields: Any) -> bytes:
-        text = self._choice(index).joined(kind, text)
+        text = self._joined(text, index, kind)
         return self._delta({kind: text}, index, **fields) if text else b""
+
+    def _joined(self, text: str, index: int, kind: str | int) -> str:
+        """The text with halves of surrogate pairs joined, also with what came before; a last half is kept."""
+        text = self._halves.pop((index, kind), "") + text
+        if text and "\ud800" <= text[-1] <= "\udbff":
+            self._halves[index, kind] = text[-1]
+            text = text[:-1]
+        return lenient_json.joined(text)
 
     def _aside(self, event: Refusal | Reasoning | Citation | Picture) -> bytes:
         if isinstance(event, Reasoning) and not self._include_reasoning:
@@ -228,7 +227,7 @@ class ChunkEncoder:
 
     def _argued(self, at: int, text: str, index: int) -> bytes:
         """A piece of the arguments of a choice's call at a place."""
-        if text := text and self._choice(index).joined(at, text):
+        if text := self._joined(text, index, at):
             return self._delta({"tool_calls": [{"index": at, "function": {"arguments": text}}]}, index)
         return b""
 
@@ -241,8 +240,8 @@ class ChunkEncoder:
         choice.finished = True
         for at, arguments in enumerate(choice.arguments):
             data += self._argued(at, arguments.close(), index)
-        for kind in [*choice.halves]:
-            lost = lenient_json.joined(choice.halves.pop(kind))
+        for which, kind in [each for each in self._halves if each[0] == index]:
+            lost = lenient_json.joined(self._halves.pop((which, kind)))
             data += self._argued(kind, lost, index) if isinstance(kind, int) else self._said(kind, lost, index)
         return data + self._delta({}, index, finish_reason=choice.reason(event))
 

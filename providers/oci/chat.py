@@ -8,11 +8,10 @@ import lenient_json
 from events import ChatRequest, Events, Silence, Usage
 from providers.base import Call, Target
 from providers.chunks import ErrorFrame, Reader, events_of_body
-from providers.exchange import comes_in_frames, framed, in_words, parsed, read
+from providers.exchange import arriving, framed, in_words, parsed, read
 from providers.http import Reply
 from providers.oci.answers import Once, checked
 from providers.oci.failures import in_band
-from providers.sse import is_stream
 from providers.translate import NONSENSE
 
 Json = dict[str, Any]
@@ -38,16 +37,13 @@ class Style:
 def answered(reply: Reply, request: ChatRequest, call: Call, name: str, style: Style) -> Events:
     """The events of an accepted reply, streamed or whole, whichever was asked for."""
     try:
-        if comes_in_frames(reply, asked=request.stream):
-            yield from _streamed(reply, reply, request, call, style)
+        streams, pieces = yield from arriving(reply, asked=request.stream)
+        if streams:
+            yield from _streamed(reply, pieces, request, call, style)
             return
-        raw = yield from read(reply)
-        if is_stream(raw):
-            yield from _streamed(reply, (raw,), request, call, style)
-        else:
-            answer = checked(parsed(raw, reply, keep_halves=True))
-            events = events_of_body(style.body(answer.get("chatResponse") or answer))
-            yield from in_words(events) if request.stream else events
+        answer = checked(parsed((yield from read(reply, pieces=pieces)), reply, keep_halves=True))
+        events = events_of_body(style.body(answer.get("chatResponse") or answer))
+        yield from in_words(events) if request.stream else events
     except NONSENSE as error:
         raise reply.broken(f"{type(error).__name__}: {error}") from error
     except ErrorFrame as error:
@@ -60,7 +56,7 @@ def _streamed(reply: Reply, pieces: Iterable[bytes], request: ChatRequest, call:
     """
     reader, once = Reader(request.body.get("n", 1)), Once(repeats=style.repeats)
     counted = False
-    for frame in framed(reply, lambda: reader.finished, call, pieces):
+    for frame in framed(reply, pieces, lambda: reader.finished, call):
         if isinstance(frame, Silence):
             yield frame
             continue

@@ -109,6 +109,18 @@ def unnamed_stream(reply: Reply) -> Reply:
     return _streamed(reply, "application/json")
 
 
+@_edit
+def unnamed_json(reply: Reply) -> Reply:
+    """One JSON body for a stream, which calls itself a stream."""
+    return Reply((Piece(reply.whole),), headers=reply.headers, delay=reply.delay)
+
+
+@_edit
+def unnamed_frames(reply: Reply) -> Reply:
+    """A stream that calls itself JSON."""
+    return replace(reply, headers=reply.typed("application/json"))
+
+
 def end_mark_after_json(reply: Reply) -> Reply:
     """One JSON body, with the end mark of a stream behind it."""
     return replace(reply, pieces=(Piece(reply.whole + b"\n\ndata: [DONE]\n\n"),))
