@@ -6,7 +6,7 @@ Nothing here knows a vendor or a wire. A provider takes a `ChatRequest` (or an `
 The grammar of an answer, which the encoder relies on:
 
     answer  := Start? item* Finish+ Usage?         (each choice has exactly one Finish)
-    item    := Text | Refusal | Reasoning | ToolCall | ToolArguments | Citation | Verbatim | Silence
+    item    := Text | Refusal | Reasoning | ToolCall | ToolArguments | Citation | Picture | Verbatim | Silence
 
 `Silence` may stand anywhere, `Spoken` (which is the relay's) before the first item. A provider that cannot finish
 raises one of errors.py's exceptions instead.
@@ -16,7 +16,7 @@ from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-FinishReason = Literal["stop", "length", "tool_calls", "content_filter", "function_call"]
+FinishReason = Literal["stop", "length", "tool_calls", "content_filter"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,7 +25,7 @@ class Start:
 
     Without one (or with empty fields) the encoder gives the answer an id, a time and the target's public name. A
     stream that began as Verbatim goes on as events after a Start whose `calls` hold the keys of the tool calls that
-    each choice has opened, in order.
+    each choice has opened, in order, and whether any of their arguments have come.
     """
 
     id: str = ""
@@ -33,7 +33,7 @@ class Start:
     created: int = 0
     system_fingerprint: str | None = None
     service_tier: str | None = None
-    calls: Mapping[int, Sequence[int | str]] = field(default_factory=dict)
+    calls: Mapping[int, Mapping[int | str, bool]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +91,14 @@ class Citation:
     title: str
     start: int
     end: int
+    choice: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Picture:
+    """A picture in the answer. `url` is a data: or https: URL."""
+
+    url: str
     choice: int = 0
 
 
@@ -172,6 +180,7 @@ Event = (
     | ToolCall
     | ToolArguments
     | Citation
+    | Picture
     | Finish
     | Usage
     | Silence

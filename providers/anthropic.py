@@ -13,13 +13,14 @@ from typing import Any
 
 import orjson
 
+import lenient_json
 from errors import ContextTooLong, ProxyError, UpstreamError
 from events import ChatRequest, Events, Silence
 from providers.anthropic_answer import Answer
 from providers.anthropic_request import asks_by_tool, to_upstream
 from providers.base import Call, Model, Provider, Target, Timeouts
 from providers.exchange import asked, awaited, request_id, tell_dropped, told
-from providers.failures import error_object, failure, for_log, presentable
+from providers.failures import error_object, failure, for_log, presentable, written
 from providers.http import Account, send, warm
 from providers.structured import format_by_tool, told_as_text
 from providers.translate import NONSENSE, Json
@@ -136,7 +137,7 @@ class _Thoughts:
 
     def keep(self, call_id: str, blocks: list[Json]) -> None:
         if self._state:
-            self._state.put(self._prefix + call_id, orjson.dumps(blocks).decode(), REMEMBERED_SECONDS)
+            self._state.put(self._prefix + call_id, lenient_json.dumps(blocks).decode(), REMEMBERED_SECONDS)
 
 
 def failed(name: str, status: int, headers: Mapping[str, str], body: bytes, *, setting: str = "") -> ProxyError:
@@ -159,7 +160,7 @@ def failed(name: str, status: int, headers: Mapping[str, str], body: bytes, *, s
 def in_place_of_an_answer(name: str, error: Any) -> ProxyError:
     """The exception for an error object that came with status 200."""
     status = STATUSES.get(str(error.get("type")), 500) if isinstance(error, dict) else 500
-    return failed(name, status, {}, orjson.dumps({"error": error}))
+    return failed(name, status, {}, written(error))
 
 
 def _seconds(created: Any) -> int:

@@ -3,22 +3,12 @@
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
-import orjson
-
-from errors import ProxyError
+import lenient_json
+from errors import ProxyError, UpstreamDown
 from events import Citation, Event, Finish, FinishReason, Reasoning, Text, ToolArguments, ToolCall, Usage
+from providers.finish import finish_reason
 from providers.sse import Frame
 from providers.translate import Json, name, string, tokens
-
-STOPS: Mapping[str, FinishReason] = {
-    "end_turn": "stop",
-    "stop_sequence": "stop",
-    "pause_turn": "stop",
-    "max_tokens": "length",
-    "model_context_window_exceeded": "length",
-    "tool_use": "tool_calls",
-    "refusal": "content_filter",
-}
 
 
 class Answer:
@@ -40,7 +30,7 @@ class Answer:
 
     def events(self, frame: Frame) -> Iterator[Event]:
         """What a frame says; one of a name that is not known says nothing."""
-        return self._said(orjson.loads(frame.data))
+        return self._said(lenient_json.loads(frame.data, keep_halves=True))
 
     def whole(self, message: Any) -> Iterator[Event]:
         """What a whole message says. Raises as `events` does."""
@@ -50,9 +40,7 @@ class Answer:
         for index, block in enumerate(message["content"]):
             yield from self._said({"type": "content_block_start", "index": index, "content_block": block})
             yield from self._said({"type": "content_block_stop", "index": index})
-        yield from self._said({"type": "message_delta", "delta": message})
-        if not self.finished:
-            raise ValueError("no stop_reason")
+        yield from self._said({"type": "message_delta", "delta": {"stop_reason": message.get("stop_reason") or "stop"}})
 
     def _said(self, data: Any) -> Iterator[Event]:
         match data["type"]:
@@ -68,8 +56,8 @@ class Answer:
                 self._count(data.get("usage"))
                 reason = data["delta"].get("stop_reason")
                 if reason and not self.finished:
+                    yield Finish(_finish(reason))
                     self.finished = True
-                    yield Finish(STOPS.get(reason, "stop"))
                     yield from self._told()
             case "message_stop":
                 self.done = True
@@ -110,7 +98,7 @@ class Answer:
     def _closed(self, index: int) -> Iterator[Event]:
         state = self._blocks.pop(index)
         if index in self._called and not state["pieces"]:
-            yield ToolArguments(index, orjson.dumps(state.get("input") or {}).decode())
+            yield ToolArguments(index, lenient_json.dumps(state.get("input") or {}).decode())
         elif state["type"] == "thinking":
             signed = {"thinking": state["thinking"], "signature": state.get("signature", "")}
             self._thoughts.append({"type": "thinking", **signed})
@@ -136,3 +124,11 @@ class Answer:
         fresh, written, cached, said = (tokens(self._usage.get(kind)) for kind in kinds)
         thought = tokens((self._usage.get("output_tokens_details") or {}).get("thinking_tokens"))
         yield Usage(fresh + written + cached, said, cached, thought)
+
+
+def _finish(word: Any) -> FinishReason:
+    """Words that are new end an answer as others do. Raises UpstreamDown for one that means a failure."""
+    reason = finish_reason(word, said=True)
+    if reason is None:
+        raise UpstreamDown("The model could not finish its answer.", log=str(word))
+    return reason

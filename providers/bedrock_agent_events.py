@@ -11,6 +11,7 @@ from typing import Any
 from errors import UpstreamDown
 from events import SILENCE, Citation, Event, Finish, Silence, Text, ToolArguments, ToolCall, Usage
 from providers.bedrock_agent_calls import Called, calls
+from providers.translate import tokens
 from providers.words import words
 
 log = getLogger("thinkline.providers")
@@ -124,8 +125,8 @@ class Hearing:
                 continue
             metadata = (part.get("modelInvocationOutput") or {}).get("metadata") or {}
             usage = metadata.get("usage") or {}
-            self._prompt += usage.get("inputTokens", 0)
-            self._completion += usage.get("outputTokens", 0)
+            self._prompt += tokens(usage.get("inputTokens"))
+            self._completion += tokens(usage.get("outputTokens"))
         if (trace.get("guardrailTrace") or {}).get("action") == "INTERVENED":
             self._intervened = True
         self._failed = str((trace.get("failureTrace") or {}).get("failureReason") or self._failed)

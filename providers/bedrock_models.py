@@ -10,8 +10,7 @@ from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
-import orjson
-
+import lenient_json
 from errors import UpstreamDown, UpstreamRejected
 from events import (
     SILENCE,
@@ -32,8 +31,9 @@ from providers.aws import Door, Members, Named, Operation
 from providers.base import Call, Model, Provider, Target, Timeouts
 from providers.bedrock_converse import USED, asks_by_tool, to_upstream
 from providers.exchange import awaited, in_words, tell_dropped, until_whole
+from providers.finish import finish_reason
 from providers.structured import format_by_tool, told_as_text
-from providers.translate import NONSENSE
+from providers.translate import NONSENSE, tokens
 
 CONVERSE = Operation("bedrock-runtime", "Converse")
 CONVERSE_STREAM = Operation("bedrock-runtime", "ConverseStream")
@@ -45,16 +45,6 @@ WHOLE_CALLS = re.compile(r"meta\.llama|mistral\.(mistral-(large|small)-24|pixtra
 https://docs.aws.amazon.com/bedrock/latest/userguide/conversation-inference-supported-models-features.html
 """
 REFUSES_TOOLS = re.compile(r"(?i)tool use in streaming|streaming tool use")
-
-FINISHES: Mapping[str, FinishReason] = {
-    "end_turn": "stop",
-    "stop_sequence": "stop",
-    "tool_use": "tool_calls",
-    "max_tokens": "length",
-    "model_context_window_exceeded": "length",
-    "guardrail_intervened": "content_filter",
-    "content_filtered": "content_filter",
-}
 
 
 class BedrockModels(Provider):
@@ -122,7 +112,8 @@ class BedrockModels(Provider):
                     finishes.append(event)
                 yield event
         except NONSENSE as error:
-            raise self._door.broken(f"{type(error).__name__}: {error}") from error
+            if not finishes:
+                raise self._door.broken(f"{type(error).__name__}: {error}") from error
         if not finishes:
             raise self._door.broken("the answer ended without a stopReason")
 
@@ -136,7 +127,8 @@ def unfolded(answer: Members) -> Iterator[Named]:
         at = {"contentBlockIndex": index}
         if use := block.get("toolUse"):
             yield "contentBlockStart", {**at, "start": {"toolUse": use}}
-            yield "contentBlockDelta", {**at, "delta": {"toolUse": {"input": orjson.dumps(use["input"]).decode()}}}
+            arguments = lenient_json.dumps(use.get("input") or {}).decode()
+            yield "contentBlockDelta", {**at, "delta": {"toolUse": {"input": arguments}}}
         cited = block.get("citationsContent", {})
         for piece in (block, *cited.get("content", [])):
             if "text" in piece:
@@ -146,7 +138,7 @@ def unfolded(answer: Members) -> Iterator[Named]:
         if reasoning := block.get("reasoningContent"):
             yield "contentBlockDelta", {**at, "delta": {"reasoningContent": reasoning.get("reasoningText", {})}}
         yield "contentBlockStop", at
-    yield "messageStop", {"stopReason": answer["stopReason"]}
+    yield "messageStop", {"stopReason": answer.get("stopReason") or "end_turn"}
     yield "metadata", answer
 
 
@@ -209,17 +201,21 @@ class _Block:
         self._call, self._began, self._cited = None, self.said, []
 
 
-def _finish(reason: str) -> FinishReason:
-    if reason.startswith("malformed_"):
-        raise UpstreamDown("The model wrote something that makes no sense, and was stopped.", log=reason)
-    return FINISHES.get(reason, "stop")
+def _finish(word: Any) -> FinishReason:
+    """Words that are new end an answer as others do. Raises UpstreamDown for one that means a failure."""
+    reason = finish_reason(word, said=True)
+    if reason is None:
+        raise UpstreamDown("The model could not finish its answer.", log=str(word))
+    return reason
 
 
 def _usage(usage: Members) -> Usage:
     """Converse counts what it read from its cache, and wrote to it, beside inputTokens."""
-    cached = usage.get("cacheReadInputTokens", 0)
-    prompt = usage["inputTokens"] + cached + usage.get("cacheWriteInputTokens", 0)
-    return Usage(prompt, usage["outputTokens"], cached)
+    fresh, cached, written, said = (
+        tokens(usage.get(key))
+        for key in ("inputTokens", "cacheReadInputTokens", "cacheWriteInputTokens", "outputTokens")
+    )
+    return Usage(fresh + cached + written, said, cached)
 
 
 def _profile(row: Members) -> Model:

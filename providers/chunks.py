@@ -1,15 +1,16 @@
 """OpenAI's answers, read into events: chunks of a stream by a Reader, a whole body by `events_of_body`.
 
-Compatible servers are compatible in parts: tool calls without ids or indices, finish reasons of their own, content in
-parts, thinking under two names. What is read here is what was meant. Raises one of translate.NONSENSE for what has no
-meaning, and ErrorFrame for an error object in the place of an answer.
+Compatible servers are compatible in parts: tool calls without ids or indices (tool_calls.py), finish reasons of their
+own (finish.py), content in parts, thinking under two names. What is read here is what was meant. Raises one of
+translate.NONSENSE for what has no meaning, and ErrorFrame for an error object in the place of an answer.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import orjson
 
+import lenient_json
 from events import (
     Citation,
     Event,
@@ -23,23 +24,9 @@ from events import (
     ToolCall,
     Usage,
 )
-
-Key = int | str
-
-FINISH_REASONS: Mapping[str, FinishReason] = {
-    "stop": "stop",
-    "length": "length",
-    "tool_calls": "tool_calls",
-    "content_filter": "content_filter",
-    "function_call": "function_call",
-    "eos": "stop",
-    "end_turn": "stop",
-    "stop_sequence": "stop",
-    "max_tokens": "length",
-    "model_length": "length",
-    "tool_use": "tool_calls",
-}
-
+from providers.finish import ended, finish_reason
+from providers.tool_calls import Calls, Key, arguments_of, name_of
+from providers.translate import Pictures, integer, name, tokens
 
 MOST_CALLS = 4096
 """An answer of more tool calls than that is not one."""
@@ -53,25 +40,21 @@ class ErrorFrame(Exception):
         self.error = error
 
 
-def parse(data: bytes) -> dict[str, Any]:
-    """A frame's JSON, with `choices` a list of objects that each have a `delta`. Raises ValueError and ErrorFrame."""
-    chunk = orjson.loads(data)
+def parse(data: bytes) -> tuple[dict[str, Any], bool]:
+    """A frame's JSON as it came, with halves of surrogate pairs kept, and whether any parser reads it so. Raises
+    ValueError and ErrorFrame.
+    """
+    strict = True
+    try:
+        chunk = orjson.loads(data)
+    except orjson.JSONDecodeError:
+        strict, chunk = False, lenient_json.loads(data, keep_halves=True)
     if not isinstance(chunk, dict):
         raise ValueError(f"a frame that is not an object: {data[:200]!r}")
     chunk = unwrapped(chunk)
     if chunk.get("error"):
         raise ErrorFrame(chunk["error"])
-    if chunk.get("choices") is None:
-        chunk["choices"] = []
-    try:
-        for choice in chunk["choices"]:
-            if choice.get("delta") is None:
-                choice["delta"] = {}
-            for call in choice["delta"].get("tool_calls") or []:
-                (call.get("function") or {}).get("name")
-    except (AttributeError, TypeError) as error:
-        raise ValueError(f"a frame of an odd shape: {data[:200]!r}") from error
-    return chunk
+    return chunk, strict
 
 
 def unwrapped(data: dict[str, Any]) -> dict[str, Any]:
@@ -80,58 +63,17 @@ def unwrapped(data: dict[str, Any]) -> dict[str, Any]:
     return {**inner, "response": True} if isinstance(inner, dict) and "choices" not in data else data
 
 
-class Calls:
-    """The tool calls that one choice has opened: which of them a delta belongs to is a matter of experience.
-
-    `ids` holds their ids in the order of opening, "" where the upstream gave none; `keys` finds them by their ids.
-    """
-
-    def __init__(self) -> None:
-        self.ids: dict[Key, str] = {}
-        self.keys: dict[str, Key] = {}
-        self._latest: dict[Any, Key] = {}
-        self._last: Key | None = None
-
-    def find(self, call: Mapping[str, Any]) -> Key | None:
-        """The key of the call that this delta continues; None when it opens a new one.
-
-        By id where a known one comes; a name without a known id opens a call, even at an index that is taken (several
-        whole calls at index 0); whatever has no name goes to the last call opened at its index, or at all (N19).
-        """
-        identifier, index, name = call.get("id"), call.get("index"), (call.get("function") or {}).get("name")
-        known = self.keys.get(identifier) if isinstance(identifier, str) else None
-        if known is not None and (index is None or index in self._latest or not name):
-            return known
-        if name:
-            return None
-        key = self._latest.get(index, self._last)
-        if key is None:
-            raise ValueError("arguments of a tool call that has not begun")
-        return key
-
-    def open(self, call: Mapping[str, Any]) -> Key:
-        """A new call; an id that another call has already counts as none. Raises ValueError for one call too many."""
-        if len(self.ids) >= MOST_CALLS:
-            raise ValueError(f"more than {MOST_CALLS} tool calls")
-        index, identifier = call.get("index"), call.get("id")
-        key: Key = index if isinstance(index, int) and index not in self.ids else f"call {len(self.ids)}"
-        self.ids[key] = ""
-        if isinstance(identifier, str) and identifier and identifier not in self.keys:
-            self.ids[key] = identifier
-            self.keys[identifier] = key
-        self._latest[index] = self._last = key
-        return key
-
-
 class Reader:
-    """A stream's chunks as events. It remembers what has been opened and ended, by choice.
+    """A stream's chunks as events. It remembers what has been opened, said and ended, by choice.
 
     `note` takes in a chunk that the caller sees as it came; `events` tells one.
     """
 
-    def __init__(self, choices: int = 1) -> None:
+    def __init__(self, choices: int = 1, pictures: Pictures | None = None) -> None:
         self._choices = choices
+        self._pictures = pictures or Pictures()
         self.opened: set[int] = set()
+        self.said: set[int] = set()
         self.ended: set[int] = set()
         self.calls: dict[int, Calls] = {}
 
@@ -146,87 +88,121 @@ class Reader:
         return bool(self.ended) and self.ended >= self.opened
 
     def note(self, chunk: Mapping[str, Any]) -> None:
-        """Remember what a chunk opens and ends."""
+        """Remember what a chunk opens, says and ends."""
         for choice in chunk["choices"]:
-            index = choice["index"]
-            self.opened.add(index)
-            for call in choice["delta"].get("tool_calls") or ():
-                calls = self.calls.setdefault(index, Calls())
-                if calls.find(call) is None:
-                    calls.open(call)
+            index, delta = choice["index"], choice["delta"]
+            self._note(index, delta)
+            for call in delta.get("tool_calls") or ():
+                self.calls.setdefault(index, Calls()).take(call)
             if choice["finish_reason"]:
                 self.ended.add(index)
 
+    def _note(self, index: int, delta: Mapping[str, Any]) -> None:
+        self.opened.add(index)
+        if index not in self.said and says_something(delta):
+            self.said.add(index)
+
     def start(self, chunk: Mapping[str, Any], *, resumed: bool) -> Start:
         """Who answers; `resumed` when what was noted so far has been seen by the caller."""
-        calls = {index: list(calls.ids) for index, calls in self.calls.items()} if resumed else {}
-        return start(chunk, calls)
+        if not resumed:
+            return start(chunk)
+        seen = {index: {key: call.begun for key, call in calls.opened.items()} for index, calls in self.calls.items()}
+        return start(chunk, seen)
 
     def events(self, chunk: Mapping[str, Any]) -> Iterator[Event]:
         """What a chunk says."""
-        for position, choice in enumerate(chunk["choices"]):
+        for position, choice in enumerate(chunk.get("choices") or ()):
             index = _index(choice, position)
-            delta = choice["delta"]
-            self.opened.add(index)
+            delta = choice.get("delta") or {}
+            if not delta and index not in self.said:
+                delta = choice.get("message") or {}  # a whole answer in one frame
+            self._note(index, delta)
             yield from said(delta, index, choice.get("logprobs"))
-            calls = list(delta.get("tool_calls") or ())
-            if delta.get("function_call"):
-                calls.append({"index": 0, "function": delta["function_call"]})
-            for call in calls:
-                yield from self._called(call, index)
-            if choice.get("finish_reason") and index not in self.ended:
-                self.ended.add(index)
-                yield Finish(finish_reason(choice["finish_reason"]), index)
+            if images := delta.get("images"):
+                if self._pictures.wanted:
+                    self.said.add(index)
+                yield from self._pictures.told(images, index)
+            if "tool_calls" in delta or "function_call" in delta:
+                for call in calls_of(delta):
+                    yield from self._called(call, index)
+            if (word := choice.get("finish_reason")) and index not in self.ended and ended(word):
+                yield self._end(word, index)
         if counted := usage(chunk.get("usage")):
             yield counted
 
     def _called(self, call: Mapping[str, Any], choice: int) -> Iterator[Event]:
         calls = self.calls.setdefault(choice, Calls())
-        key = calls.find(call)
-        if key is None:
-            key = calls.open(call)
-            yield ToolCall(key, str(call["function"]["name"]), calls.ids[key], choice)
-        yield from _arguments(call, key, choice)
+        key, named, piece = calls.take(call)
+        if named:
+            yield ToolCall(key, calls.opened[key].name, calls.opened[key].id, choice)
+        if piece:
+            yield ToolArguments(key, piece, choice)
+
+    def _end(self, word: Any, choice: int) -> Finish:
+        if choice in self.calls and self.calls[choice].nameless:
+            raise ValueError("a tool call without a name")
+        self._pictures.check(choice, said=choice in self.said)
+        reason = reason_of(word, said=choice in self.said)
+        self.ended.add(choice)
+        return Finish(reason, choice)
 
 
-def events_of_body(body: Any) -> Iterator[Event]:
+def events_of_body(body: Any, pictures: Pictures | None = None) -> Iterator[Event]:
     """The events of a whole answer. Raises ValueError, at the first of them, for what is none."""
     choices = body.get("choices") if isinstance(body, dict) else None
     if not isinstance(choices, list) or not choices:
         raise ValueError("an answer without choices")
-    yield start(body, {})
+    pictures = pictures or Pictures()
+    yield start(body)
     for position, choice in enumerate(choices):
         message = choice.get("message") if isinstance(choice, dict) else None
         if not isinstance(message, dict):
             raise ValueError("a choice without a message")
         index = _index(choice, position)
         yield from said(message, index, choice.get("logprobs"))
+        yield from pictures.told(message.get("images"), index)
         calls = Calls()
-        for call in message.get("tool_calls") or ():
+        for call in calls_of(message):
             key = calls.open({**call, "index": None})
-            yield ToolCall(key, str((call.get("function") or {}).get("name") or ""), calls.ids[key], index)
-            yield from _arguments(call, key, index)
-        yield Finish(finish_reason(choice.get("finish_reason")), index)
+            yield ToolCall(key, name(name_of(call)), calls.opened[key].id, index)
+            yield ToolArguments(key, arguments_of(call), index)
+        speaks = says_something(message)
+        pictures.check(index, said=speaks)
+        word = choice.get("finish_reason")
+        yield Finish(reason_of(word, said=speaks) if ended(word) else "stop", index)
     if counted := usage(body.get("usage")):
         yield counted
 
 
-def start(chunk: Mapping[str, Any], calls: Mapping[int, Sequence[Key]]) -> Start:
-    """Who answers, as far as a chunk or a body says."""
+def start(chunk: Mapping[str, Any], calls: Mapping[int, Mapping[Key, bool]] | None = None) -> Start:
+    """Who answers, as far as a chunk or a body says. Raises ValueError for a time beyond 64 bits."""
 
     def text(key: str) -> str | None:
         value = chunk.get(key)
         return value if isinstance(value, str) else None
 
-    created = chunk.get("created")
     return Start(
         id=text("id") or "",
         model=text("model") or "",
-        created=int(created) if isinstance(created, (int, float)) else 0,
+        created=integer(chunk.get("created")),
         system_fingerprint=text("system_fingerprint"),
         service_tier=text("service_tier"),
-        calls=calls,
+        calls=calls or {},
     )
+
+
+def says_something(delta: Mapping[str, Any]) -> bool:
+    """Whether a delta or a message holds more than a role and thinking."""
+    get = delta.get
+    return bool(get("content") or get("tool_calls") or get("function_call") or get("refusal") or get("audio"))
+
+
+def calls_of(delta: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """The calls of a delta or a message; the legacy kind is one of them."""
+    calls = list(delta.get("tool_calls") or ())
+    if delta.get("function_call"):
+        calls.append({"index": 0, "function": delta["function_call"]})
+    return calls
 
 
 def said(delta: Mapping[str, Any], choice: int, logprobs: Any) -> Iterator[Event]:
@@ -235,51 +211,61 @@ def said(delta: Mapping[str, Any], choice: int, logprobs: Any) -> Iterator[Event
     if isinstance(thought, str) and thought:
         yield Reasoning(thought, choice)
     content = delta.get("content")
-    if isinstance(content, list):  # Mistral's content parts
-        content = "".join(part.get("text") or "" for part in content if isinstance(part, dict))
+    if content is not None and not isinstance(content, str):
+        content = _text_of(content)
     if content:
-        whole = isinstance(logprobs, dict) and all(isinstance(each, list | None) for each in logprobs.values())
-        yield Text(str(content), choice, logprobs if whole else None)
+        yield Text(content, choice, logprobs if are_logprobs(logprobs) else None)
     if delta.get("refusal"):
         yield Refusal(str(delta["refusal"]), choice)
     for each in delta.get("annotations") or ():
         cited = each.get("url_citation") if isinstance(each, dict) else None
         if isinstance(cited, dict):
-            first, last = int(cited.get("start_index") or 0), int(cited.get("end_index") or 0)
+            first, last = tokens(cited.get("start_index")), tokens(cited.get("end_index"))
             yield Citation(str(cited.get("url") or ""), str(cited.get("title") or ""), first, last, choice)
 
 
-def finish_reason(reason: Any) -> FinishReason:
-    """OpenAI's word for it. A reason that means a failure, or that nobody knows, is one: never "stop" silently."""
-    if reason not in FINISH_REASONS:
-        raise ErrorFrame({"message": f"The answer was ended early ({reason})."})
-    return FINISH_REASONS[reason]
+def _text_of(content: Any) -> str:
+    """The text of a content that is none: Mistral's parts, or a number."""
+    if isinstance(content, list):
+        return "".join(part.get("text") or "" for part in content if isinstance(part, dict))
+    if isinstance(content, (dict, bool)):
+        raise ValueError(f"a content that is a {type(content).__name__}")
+    return str(content)
+
+
+def are_logprobs(value: Any) -> bool:
+    """Whether it is OpenAI's object of log probabilities."""
+    return (
+        isinstance(value, dict)
+        and value.keys() <= {"content", "refusal"}
+        and all(isinstance(each, list | None) for each in value.values())
+    )
+
+
+def reason_of(word: Any, *, said: bool) -> FinishReason:
+    """OpenAI's word for an end. Raises ErrorFrame for one that means a failure: that is never "stop" silently."""
+    reason = finish_reason(word, said=said)
+    if reason is None:
+        raise ErrorFrame({"message": f"The answer was ended early ({ended(word)})."})
+    return reason
 
 
 def usage(counts: Any) -> Usage | None:
-    """The tokens of a usage object; None when there is none."""
+    """The tokens of a usage object; None when there is none. Raises ValueError for a count beyond 64 bits."""
     if not isinstance(counts, dict):
         return None
     return Usage(
-        prompt=_count(counts, "prompt_tokens"),
-        completion=_count(counts, "completion_tokens"),
+        prompt=tokens(counts.get("prompt_tokens")),
+        completion=tokens(counts.get("completion_tokens")),
         cached=_count(counts.get("prompt_tokens_details"), "cached_tokens"),
         reasoning=_count(counts.get("completion_tokens_details"), "reasoning_tokens"),
     )
 
 
 def _count(counts: Any, key: str) -> int:
-    value = counts.get(key) if isinstance(counts, dict) else None
-    return value if isinstance(value, int) else 0
+    return tokens(counts.get(key)) if isinstance(counts, dict) else 0
 
 
 def _index(choice: Mapping[str, Any], position: int) -> int:
     index = choice.get("index")
-    return index if isinstance(index, int) else position
-
-
-def _arguments(call: Mapping[str, Any], key: Key, choice: int) -> Iterator[Event]:
-    arguments = (call.get("function") or {}).get("arguments")
-    if arguments:
-        text = arguments if isinstance(arguments, str) else orjson.dumps(arguments).decode()
-        yield ToolArguments(key, text, choice)
+    return index if type(index) is int and index >= 0 else position

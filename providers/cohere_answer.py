@@ -1,24 +1,14 @@
 """Cohere's answers, read into events, and pure: https://docs.cohere.com/v2/reference/chat-stream"""
 
 from collections.abc import Callable, Iterator, Mapping
-from math import isfinite
 from typing import Any
 
-import orjson
-
+import lenient_json
 from errors import ProxyError, UpstreamDown, UpstreamTimeout
-from events import Citation, Event, Finish, FinishReason, Reasoning, Text, ToolArguments, ToolCall, Usage
+from events import Citation, Event, Finish, Reasoning, Text, ToolArguments, ToolCall, Usage
+from providers.finish import finish_reason
 from providers.sse import Frame
 from providers.translate import Json, name, string, tokens
-
-FINISH_REASONS: Mapping[str, FinishReason] = {
-    "COMPLETE": "stop",
-    "STOP_SEQUENCE": "stop",
-    "MAX_TOKENS": "length",
-    "ERROR_LIMIT": "length",
-    "TOOL_CALL": "tool_calls",
-    "ERROR_TOXIC": "content_filter",
-}
 
 
 class Reading:
@@ -31,6 +21,7 @@ class Reading:
         self.finished = False
         self.done = False
         self._failed = failed
+        self._said = False
         self._argued: dict[Any, bool] = {}
 
     def events(self, frame: Frame) -> Iterator[Event]:
@@ -39,11 +30,12 @@ class Reading:
             self.done = True
         if self.done or self.finished:
             return
-        data = orjson.loads(frame.data)
+        data = lenient_json.loads(frame.data, keep_halves=True)
         kind, delta = data.get("type", ""), data.get("delta") or {}
         message = delta.get("message") or {}
         match kind:
             case "content-start" | "content-delta":
+                self._said = self._said or bool((message.get("content") or {}).get("text"))
                 yield from _content(message.get("content") or {}, _logprobs([data.get("logprobs")]))
             case "tool-plan-delta":
                 yield Reasoning(string(message["tool_plan"]))
@@ -52,9 +44,7 @@ class Reading:
             case "citation-start":
                 yield from _citations(message.get("citations"))
             case "message-end":
-                if delta.get("error") and delta.get("finish_reason") not in FINISH_REASONS:
-                    raise UpstreamDown("The model could not finish its answer.", log=str(delta["error"]))
-                yield from _end(delta)
+                yield from _end(delta, said=self._said or bool(self._argued))
                 self.finished = True
             case "" | "error":
                 raise self._failed(data)
@@ -87,7 +77,8 @@ def events_of_body(body: Any) -> Iterator[Event]:
         yield ToolCall(key, name(call["function"]["name"]), string(call.get("id") or ""))
         yield ToolArguments(key, string(call["function"].get("arguments") or "{}"))
     yield from _citations(message.get("citations"))
-    yield from _end(body)
+    said = bool(message.get("content") or message.get("tool_calls"))
+    yield from _end({**body, "finish_reason": body.get("finish_reason") or "COMPLETE"}, said=said)
 
 
 def _content(part: Mapping[str, Any], logprobs: Json | None) -> Iterator[Event]:
@@ -97,14 +88,15 @@ def _content(part: Mapping[str, Any], logprobs: Json | None) -> Iterator[Event]:
         yield Text(string(part["text"]), logprobs=logprobs)
 
 
-def _end(told: Mapping[str, Any]) -> Iterator[Event]:
+def _end(told: Mapping[str, Any], *, said: bool) -> Iterator[Event]:
     """Why it ended, and what it took."""
-    reason = told["finish_reason"]
-    if reason == "TIMEOUT":
-        raise UpstreamTimeout("The model did not finish its answer in time.", log=reason)
-    if reason not in FINISH_REASONS:
-        raise UpstreamDown("The model could not finish its answer.", log=str(reason))
-    yield Finish(FINISH_REASONS[reason])
+    word = told["finish_reason"]
+    if word == "TIMEOUT":
+        raise UpstreamTimeout("The model did not finish its answer in time.", log=word)
+    reason = finish_reason(word, said=said and not told.get("error"))
+    if reason is None:
+        raise UpstreamDown("The model could not finish its answer.", log=f"{word} {told.get('error') or ''}")
+    yield Finish(reason)
     if found := usage(told.get("usage")):
         yield found
 
@@ -117,13 +109,8 @@ def usage(told: Any) -> Usage | None:
     if not isinstance(counts, dict):
         return None
     return Usage(
-        _count(counts.get("input_tokens")), _count(counts.get("output_tokens")), _count(told.get("cached_tokens"))
+        tokens(counts.get("input_tokens")), tokens(counts.get("output_tokens")), tokens(told.get("cached_tokens"))
     )
-
-
-def _count(value: Any) -> int:
-    """Counts are floats there."""
-    return tokens(int(value)) if isinstance(value, float) and isfinite(value) else tokens(value)
 
 
 def _citations(told: Any) -> Iterator[Event]:
@@ -143,7 +130,7 @@ def _logprobs(items: list[Any]) -> Json | None:
         {
             "token": string(item.get("text") or ""),
             "logprob": float(sum(item["logprobs"])),
-            "bytes": list((item.get("text") or "").encode()),
+            "bytes": list((item.get("text") or "").encode("utf-8", "replace")),
             "top_logprobs": [],
         }
         for item in items

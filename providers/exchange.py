@@ -3,7 +3,7 @@
     reply = send(account, "POST", path, headers, body, call, target.timeouts)
     try:
         yield from accepted(reply, self._failure)
-        raw = yield from read(reply)            # or: yield from streamed(reply, reading, call)
+        raw = yield from read(reply)            # or: yield from streamed(reply, pieces, reading, call)
     finally:
         reply.close()
 
@@ -11,18 +11,22 @@ What is yielded meanwhile is Silence, a heartbeat of it each. An answer that is 
 a chat's is `told`, whichever way it comes.
 """
 
+import re
 from collections.abc import Callable, Collection, Generator, Iterable, Iterator, Mapping
+from itertools import chain
 from logging import getLogger
+from math import inf
 from time import monotonic
 from typing import Any, Protocol, TypeVar
 
 import orjson
 
+import lenient_json
 from errors import ProxyError, UpstreamError
 from events import SILENCE, ChatRequest, Event, Events, Silence, Text
 from providers.base import Call, Timeouts
 from providers.http import BODY_BYTES, Account, Reply, send
-from providers.sse import Frame, Splitter, frames
+from providers.sse import Frame, Splitter, frames, starts
 from providers.translate import NONSENSE
 from providers.words import words
 
@@ -30,6 +34,7 @@ log = getLogger("thinkline.providers")
 
 ERROR_BYTES = 65_536
 """As much of an error's body is read."""
+END_MARK = re.compile(rb"\s+data: ?\[DONE\]\s*\Z")
 GRACE_SECONDS = 1.0
 """How long after its finish an answer may still bring its usage and its end mark."""
 
@@ -53,10 +58,12 @@ def accepted(reply: Reply, failure: Failure) -> Generator[Silence, None, None]:
         raise failure(reply.status, reply.headers, body)
 
 
-def read(reply: Reply, most: int = BODY_BYTES) -> Generator[Silence, None, bytes]:
-    """The whole body. Raises `reply.broken` for one of more than `most` bytes."""
+def read(
+    reply: Reply, most: int = BODY_BYTES, pieces: Iterable[bytes] | None = None
+) -> Generator[Silence, None, bytes]:
+    """The whole body, of `pieces` if some have been taken. Raises `reply.broken` for one of more than `most` bytes."""
     parts, size = [], 0
-    for data in reply:
+    for data in reply if pieces is None else pieces:
         if data:
             parts.append(data)
             size += len(data)
@@ -67,24 +74,65 @@ def read(reply: Reply, most: int = BODY_BYTES) -> Generator[Silence, None, bytes
     return b"".join(parts)
 
 
-def framed(reply: Reply) -> Iterator[Frame | Silence]:
-    """The SSE frames of the body as they come. Raises `reply.broken` for what is no stream of frames."""
+def arriving(reply: Reply, *, asked: bool) -> Generator[Silence, None, tuple[bool, Iterable[bytes]]]:
+    """Whether a body is a stream of events, whatever it is called and whatever was asked for: its first byte tells. And
+    its pieces.
+    """
+    pieces, first = iter(reply), b""
+    for data in pieces:
+        if not data:
+            yield SILENCE
+        first += data
+        if (streams := starts(first, asked)) is not None:
+            return streams, chain((first,), pieces)
+    return asked, (first,)
+
+
+def blocks(pieces: Iterable[bytes], finished: Callable[[], bool], call: Call) -> Iterator[bytes | Silence]:
+    """The whole frames of a body, as many at a time as have come. Raises ValueError for what is no stream of frames.
+
+    Once the answer is finished, nobody misses what fails, and what else comes is waited for no longer than a moment,
+    whether it is silence or comments.
+    """
     splitter = Splitter()
+    ends_by = inf
     try:
-        for data in reply:
+        for data in pieces:
             if not data:
+                if finished():
+                    return
                 yield SILENCE
             elif block := splitter.feed(data):
+                yield block
+            if finished():
+                ends_by = min(ends_by, monotonic() + GRACE_SECONDS)
+                call.beat_by = min(call.beat_by, ends_by)
+                if monotonic() >= ends_by:
+                    return
+        yield splitter.close()
+    except (ValueError, UpstreamError):
+        if not finished():
+            raise
+
+
+def framed(
+    reply: Reply, pieces: Iterable[bytes], finished: Callable[[], bool], call: Call
+) -> Iterator[Frame | Silence]:
+    """The SSE frames of the body's pieces, by `blocks`. Raises `reply.broken`."""
+    try:
+        for block in blocks(pieces, finished, call):
+            if isinstance(block, Silence):
+                yield block
+            else:
                 yield from frames(block)
-        yield from frames(splitter.close())
     except ValueError as error:
         raise reply.broken(str(error)) from error
 
 
-def parsed(raw: bytes, reply: Reply) -> Any:
-    """A JSON value. Raises `reply.broken` for what is none."""
+def parsed(raw: bytes, reply: Reply, *, keep_halves: bool = False) -> Any:
+    """A JSON value, read as lenient_json does; an end mark of a stream may follow it. Raises `reply.broken`."""
     try:
-        return orjson.loads(raw)
+        return lenient_json.loads(END_MARK.sub(b"", raw), keep_halves=keep_halves)
     except orjson.JSONDecodeError as error:
         raise reply.broken(f"not JSON: {raw[:200]!r}") from error
 
@@ -151,20 +199,23 @@ class Reading(Protocol):
         """What a frame says."""
 
 
-def streamed(reply: Reply, reading: Reading, call: Call) -> Events:
+def streamed(reply: Reply, pieces: Iterable[bytes], reading: Reading, call: Call) -> Events:
     """The events of a stream, to its end. One that ends before it is finished raises; rubbish after that is let be."""
-    try:
-        for frame in until_whole(framed(reply), lambda: reading.finished, call):
-            if isinstance(frame, Silence):
-                yield frame
-                continue
+    for frame in framed(reply, pieces, lambda: reading.finished, call):
+        if isinstance(frame, Silence):
+            yield frame
+            continue
+        try:
             yield from reading.events(frame)
-            if reading.done:
-                reply.settle()
-                break
-    except NONSENSE as error:
-        if not reading.finished:
-            raise reply.broken(f"{type(error).__name__}: {error}") from error
+        except NONSENSE as error:
+            if not reading.finished:
+                raise reply.broken(f"{type(error).__name__}: {error}") from error
+        except ProxyError:
+            if not reading.finished:
+                raise
+        if reading.done:
+            reply.settle()
+            break
     if not reading.finished:
         raise reply.broken("the stream ended without a finish reason")
 
@@ -178,15 +229,16 @@ def told(
     call: Call,
 ) -> Events:
     """A chat's answer, from the reply to its end: a stream as it is read, or one JSON value, of which `whole` makes the
-    events; cut at words, if a stream was asked for. Closes the reply.
+    events; cut at words, if a stream was asked for. It counts what comes, not what was asked for. Closes the reply.
     """
     try:
         yield from accepted(reply, failure)
-        if request.stream and "json" not in reply.headers.get("content-type", "").lower():
-            yield from streamed(reply, reading, call)
+        streams, pieces = yield from arriving(reply, asked=request.stream)
+        if streams:
+            yield from streamed(reply, pieces, reading, call)
             return
-        raw = yield from read(reply)
-        answer = parsed(raw, reply)
+        raw = yield from read(reply, pieces=pieces)
+        answer = parsed(raw, reply, keep_halves=True)
         try:
             events = whole(answer)
             yield from in_words(events) if request.stream else events

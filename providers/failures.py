@@ -9,6 +9,7 @@ from typing import Any
 
 import orjson
 
+import lenient_json
 from errors import (
     ContextTooLong,
     ProxyError,
@@ -76,7 +77,7 @@ def in_band(name: str, error: Any) -> ProxyError:
     """The exception for an error object that came with status 200, in a body or in a stream."""
     details = error if isinstance(error, dict) else {"message": error}
     statuses = [int(str(details[key])) for key in ("code", "status") if _is_status(details.get(key))]
-    body = orjson.dumps({"error": details}, default=str)
+    body = written(details)
     if details.get("type") == "invalid_request_error":
         statuses.append(400)
     if statuses:
@@ -84,12 +85,21 @@ def in_band(name: str, error: Any) -> ProxyError:
     return UpstreamDown(f"{name} reported an error instead of an answer.", provider=name, log=for_log(body))
 
 
+def written(error: Any) -> bytes:
+    """An error object as the body of an answer; without what is nested too deeply to be written."""
+    try:
+        return lenient_json.dumps({"error": error})
+    except orjson.JSONEncodeError:
+        flat = {key: value for key, value in error.items() if isinstance(value, str)} if isinstance(error, dict) else {}
+        return lenient_json.dumps({"error": flat})
+
+
 def error_object(body: bytes) -> dict[str, Any]:
     """The error in a body: OpenAI's `{"error": {...}}`, or the flat forms that compatible servers use, with a
     validator's complaints in OpenAI's words; else {}.
     """
     try:
-        data = orjson.loads(body)
+        data = lenient_json.loads(body)
     except orjson.JSONDecodeError:
         return {}
     if isinstance(data, list) and data:  # Gemini's array form

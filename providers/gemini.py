@@ -4,7 +4,7 @@ A chat is translated by gemini_chat.py and gemini_answer.py. The key travels in 
 """
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any
 from urllib.parse import quote, urlsplit, urlunsplit
@@ -12,16 +12,16 @@ from urllib.parse import quote, urlsplit, urlunsplit
 import orjson
 
 from errors import ContextTooLong, ProxyError, Unsupported, UpstreamError, UpstreamRejected
-from events import ChatRequest, EmbeddingsRequest, Event, Events, Image, Usage, Vectors
+from events import ChatRequest, EmbeddingsRequest, Events, Image, Usage, Vectors
 from providers.base import Call, Model, Provider, Target, Timeouts
 from providers.exchange import asked, awaited, request_id, tell_dropped, told
-from providers.failures import error_object, failure, in_band
+from providers.failures import error_object, failure, in_band, written
 from providers.gemini_answer import Reading
 from providers.gemini_chat import Thoughts, asks_by_tool, taken, to_upstream
 from providers.http import Account, send, warm
 from providers.structured import format_by_tool, told_as_text
 from providers.tool_names import GOOGLE, fit_names, restore_names
-from providers.translate import NONSENSE, data_url
+from providers.translate import NONSENSE, Pictures, data_url
 from providers.vendors import Vendor
 
 VERSION = "/v1beta"
@@ -62,10 +62,10 @@ class Gemini(Provider):
         fitted, answer = format_by_tool(fitted) if asks_by_tool(request, target) else (fitted, "")
         body = to_upstream(fitted, target, thoughts.recall)
         tell_dropped(self.name, request.body, taken(target.model))
-        reading = Reading(request.body.get("n", 1), thoughts.keep, self._in_band)
+        reading = Reading(request.body.get("n", 1), thoughts.keep, self._in_band, Pictures(request))
         path = f"/{resource(target.model)}:{STREAM if request.stream else 'generateContent'}"
         reply = send(self._account, "POST", path, request_id(call), orjson.dumps(body), call, target.timeouts)
-        events = told(reply, request, self._failure, reading, partial(_whole, reading=reading), call)
+        events = told(reply, request, self._failure, reading, lambda answer: list(reading.whole(answer)), call)
         events = restore_names(events, names) if names else events
         yield from told_as_text(events, answer) if answer else events
 
@@ -115,7 +115,7 @@ class Gemini(Provider):
         """An error object that stands where an answer should."""
         status = error.get("code") if isinstance(error, dict) else None
         if isinstance(status, int) and 400 <= status < 600:  # noqa: PLR2004
-            return refusal(self.name, status, {}, orjson.dumps({"error": error}))
+            return refusal(self.name, status, {}, written(error))
         return in_band(self.name, error)
 
     def _nonsense(self, what: str) -> ProxyError:
@@ -165,15 +165,6 @@ def embedding_to_upstream(request: EmbeddingsRequest, at: int, model: str) -> di
     task = {"taskType": TASKS.get(kind.lower(), kind.upper())} if kind else {}
     size = {"outputDimensionality": request.dimensions} if request.dimensions else {}
     return {"model": resource(model), "content": {"parts": [part]}, **task, **size}
-
-
-def _whole(answer: Any, reading: Reading) -> Iterator[Event]:
-    """The events of an answer in one piece; one that was streamed without `alt=sse` is an array. Raises one of NONSENSE
-    for what is none, before the first event, and for one without an end, after the last.
-    """
-    yield from [event for chunk in (answer if isinstance(answer, list) else [answer]) for event in reading.chunk(chunk)]
-    if not reading.finished:
-        raise ValueError("no finish reason")
 
 
 def _serves(model: Mapping[str, Any]) -> bool:

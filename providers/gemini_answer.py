@@ -7,22 +7,12 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 from uuid import uuid4
 
-import orjson
-
+import lenient_json
 from errors import ProxyError, UpstreamDown
-from events import Event, Finish, FinishReason, Reasoning, Text, ToolArguments, ToolCall, Usage
+from events import Event, Finish, Reasoning, Text, ToolArguments, ToolCall, Usage
+from providers.finish import ended, finish_reason
 from providers.sse import Frame
-from providers.translate import Json, name, string, tokens
-
-FINISH_REASONS: Mapping[str, FinishReason] = {
-    "STOP": "stop",
-    "MAX_TOKENS": "length",
-    "CONTINUATION": "length",
-    **dict.fromkeys(("SAFETY", "RECITATION", "LANGUAGE", "BLOCKLIST", "PROHIBITED_CONTENT", "SPII"), "content_filter"),
-    **dict.fromkeys(("IMAGE_SAFETY", "IMAGE_PROHIBITED_CONTENT", "IMAGE_RECITATION"), "content_filter"),
-    **dict.fromkeys(("ESCALATION", "MODEL_ARMOR"), "content_filter"),
-}
-"""All others (MALFORMED_FUNCTION_CALL, OTHER ...) are failures of the model."""
+from providers.translate import Json, Pictures, name, string, tokens
 
 
 class Reading:
@@ -32,18 +22,41 @@ class Reading:
     object in the place of an answer.
     """
 
-    def __init__(self, choices: int, keep: Callable[[str, str], str], failed: Callable[[Any], ProxyError]) -> None:
+    def __init__(
+        self,
+        choices: int,
+        keep: Callable[[str, str], str],
+        failed: Callable[[Any], ProxyError],
+        pictures: Pictures | None = None,
+    ) -> None:
         self.done = False  # there is no end mark
         self.finished = False
         self._choices = range(choices)
         self._unfinished = set(self._choices)
+        self._said: set[int] = set()
+        self._pictures = pictures or Pictures()
         self._calls = 0
         self._keep = keep
         self._failed = failed
 
     def events(self, frame: Frame) -> Iterator[Event]:
         """What a frame says."""
-        yield from self.chunk(orjson.loads(frame.data))
+        yield from self.chunk(lenient_json.loads(frame.data, keep_halves=True))
+
+    def whole(self, answer: Any) -> Iterator[Event]:
+        """What an answer in one piece says; one that was streamed without `alt=sse` is an array. One that says
+        something, and not why it ended, has come to its end. Raises as `chunk` does.
+        """
+        chunks = answer if isinstance(answer, list) else [answer]
+        for chunk in chunks:
+            yield from self.chunk(chunk)
+        if self.finished:
+            return
+        if self._unfinished - self._said:
+            raise ValueError("no finish reason")
+        yield from [self._finish("stop", index) for index in sorted(self._unfinished)]
+        if isinstance(counts := chunks[-1].get("usageMetadata"), dict):
+            yield usage(counts)
 
     def chunk(self, chunk: Any) -> Iterator[Event]:
         """What a response, or a part of one, says. Raises translate.NONSENSE for what is none."""
@@ -72,30 +85,36 @@ class Reading:
                 if part.get("thought"):
                     yield Reasoning(string(part["text"]), index)
                 else:
+                    self._said.add(index)
                     yield Text(string(part["text"]), index, logprobs)
                     logprobs = None
-        reason = candidate.get("finishReason", "FINISH_REASON_UNSPECIFIED")
-        if reason == "FINISH_REASON_UNSPECIFIED":
-            return
-        if reason not in FINISH_REASONS:
-            raise UpstreamDown(
-                "The model could not finish its answer.", log=f"{reason} {candidate.get('finishMessage')}"
-            )
+            elif isinstance(blob := part.get("inlineData"), dict) and not part.get("thought"):
+                kind = blob.get("mimeType", "image/png")
+                if self._pictures.wanted:
+                    self._said.add(index)
+                yield from self._pictures.seen(f"data:{string(kind)};base64,{string(blob['data'])}", index)
+        if ended(word := candidate.get("finishReason")):
+            yield self._finish(word, index, str(candidate.get("finishMessage") or ""))
+
+    def _finish(self, word: Any, index: int, details: str = "") -> Finish:
+        reason = finish_reason(word, said=index in self._said)
+        if reason is None:
+            raise UpstreamDown("The model could not finish its answer.", log=f"{word} {details}")
+        self._pictures.check(index, said=index in self._said)
         self._unfinished.discard(index)
-        yield Finish(FINISH_REASONS[reason], index)
+        return Finish(reason, index)
 
     def _called(self, part: Mapping[str, Any], index: int) -> Iterator[Event]:
         """Each call comes whole."""
         call, key = part["functionCall"], self._calls
         self._calls += 1
         called, arguments = name(call["name"]), call.get("args") or {}
-        if not isinstance(arguments, dict):
-            raise TypeError("arguments that are no object")
+        self._said.add(index)
         identifier = string(call.get("id") or f"call_{uuid4().hex[:24]}")
         if signature := part.get("thoughtSignature"):
             identifier = self._keep(identifier, string(signature))
         yield ToolCall(key, called, identifier, index)
-        yield ToolArguments(key, orjson.dumps(arguments).decode(), index)
+        yield ToolArguments(key, lenient_json.dumps(arguments).decode(), index)
 
 
 def usage(counts: Mapping[str, Any]) -> Usage:
@@ -121,4 +140,8 @@ def _logprobs(result: Mapping[str, Any] | None) -> Json | None:
 
 def _token(candidate: Mapping[str, Any]) -> Json:
     token = string(candidate.get("token", ""))
-    return {"token": token, "logprob": float(candidate.get("logProbability", 0.0)), "bytes": list(token.encode())}
+    return {
+        "token": token,
+        "logprob": float(candidate.get("logProbability", 0.0)),
+        "bytes": list(token.encode("utf-8", "replace")),
+    }

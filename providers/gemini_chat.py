@@ -140,7 +140,7 @@ def to_upstream(request: ChatRequest, target: Target, recall: Recall) -> Json:
 
     The target's rules speak of Gemini's own parameters, whether they stand in generationConfig or beside it.
     """
-    only_text_comes_back(request, target.provider.name)
+    only_text_comes_back(request, target.provider.name, "image")
     body: Json = {"contents": _contents(request, target.model, recall)}
     if told := instructions(request.messages):
         body["systemInstruction"] = {"parts": [{"text": text([part], "messages")} for part in told]}
@@ -263,6 +263,8 @@ def _config(request: ChatRequest, target: Target) -> Json:
         raise Unsupported(f"Gemini takes at most {MOST_STOPS} stop sequences.", param="stop")
     if request.stop:
         config["stopSequences"] = request.stop
+    if "image" in (modalities := request.body.get("modalities") or ()):
+        config["responseModalities"] = [each.upper() for each in modalities]
     kind, described = wanted_format(request)
     if kind != "text":
         config["responseMimeType"] = "application/json"

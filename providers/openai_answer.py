@@ -3,20 +3,17 @@
 passing.py judges which they are (R6), and chunks.py reads the rest into events.
 """
 
-from collections.abc import Callable, Mapping
-from time import monotonic
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
-from errors import UpstreamError
-from events import SILENCE, ChatRequest, Events
+from events import ChatRequest, Events, Silence
 from providers.base import Call
 from providers.chunks import ErrorFrame, events_of_body, unwrapped
-from providers.exchange import GRACE_SECONDS, in_words, parsed, read
+from providers.exchange import END_MARK, arriving, blocks, in_words, parsed, read
 from providers.failures import in_band
 from providers.http import Reply
 from providers.passing import Mode, Passing, whole
-from providers.sse import Splitter
-from providers.translate import NONSENSE
+from providers.translate import NONSENSE, Pictures
 
 Note = Callable[[Mapping[str, Any]], bool]
 """Is told each chunk that is read, or the whole answer; true when it may not pass as it came."""
@@ -25,12 +22,22 @@ Note = Callable[[Mapping[str, Any]], bool]
 def answered(
     reply: Reply, request: ChatRequest, call: Call, name: str, frames: Mode = "auto", note: Note | None = None
 ) -> Events:
-    """The events of an accepted reply from the upstream `name`, streamed or whole."""
+    """The events of an accepted reply from the upstream `name`, streamed or whole, whichever was asked for."""
     frames = "rebuilt" if request.rebuild else frames
-    if request.stream and "json" not in reply.headers.get("content-type", ""):
-        yield from _streamed(reply, request, call, name, frames, note)
-    else:
-        yield from _in_one(reply, request, name, frames, note)
+    try:
+        streams, pieces = yield from arriving(reply, asked=request.stream)
+        if streams:
+            yield from _streamed(reply, pieces, request, call, frames, note)
+            return
+        raw = END_MARK.sub(b"", (yield from read(reply, pieces=pieces)))
+        body = value(raw, reply, name)
+        if note is not None and note(body):
+            frames = "rebuilt"
+        yield from _in_one(body, raw, request, frames)
+    except NONSENSE as error:
+        raise reply.broken(f"{type(error).__name__}: {error}") from error
+    except ErrorFrame as error:
+        raise in_band(name, error.error) from error
 
 
 def value(raw: bytes, reply: Reply, name: str) -> Any:
@@ -43,53 +50,34 @@ def value(raw: bytes, reply: Reply, name: str) -> Any:
     return data
 
 
-def _in_one(reply: Reply, request: ChatRequest, name: str, frames: Mode, note: Note | None) -> Events:
+def _in_one(body: Any, raw: bytes, request: ChatRequest, frames: Mode) -> Events:
     """One JSON body; when a stream was asked for, it is a lump, and is cut at words."""
-    raw = yield from read(reply)
-    body = value(raw, reply, name)
-    try:
-        if note is not None and note(body):
-            frames = "rebuilt"
-        if not request.stream:
-            yield from whole(body, raw, frames, include_reasoning=request.include_reasoning)
-            return
-        yield from in_words(events_of_body(body))
-    except NONSENSE as error:
-        raise reply.broken(f"{error}: {raw[:200]!r}") from error
-    except ErrorFrame as error:
-        raise in_band(name, error.error) from error
+    pictures = Pictures(request)
+    if request.stream:
+        yield from in_words(events_of_body(body, pictures))
+    else:
+        yield from whole(body, raw, frames, include_reasoning=request.include_reasoning, pictures=pictures)
 
 
-def _streamed(reply: Reply, request: ChatRequest, call: Call, name: str, frames: Mode, note: Note | None) -> Events:
-    splitter = Splitter()
+def _streamed(
+    reply: Reply, pieces: Iterable[bytes], request: ChatRequest, call: Call, frames: Mode, note: Note | None
+) -> Events:
+    """A stream; one that was not asked for is told as events, which are put together elsewhere."""
     answer = Passing(
-        frames,
+        frames if request.stream else "rebuilt",
         include_reasoning=request.include_reasoning,
         include_usage=request.include_usage,
         choices=request.body.get("n", 1),
+        pictures=Pictures(request),
         note=note,
     )
-    try:
-        for data in reply:
-            if not data:
-                if answer.finished:
-                    return
-                yield SILENCE
-            elif block := splitter.feed(data):
-                yield from answer.block(block)
-                if answer.done:
-                    reply.settle()
-                    break
-                if answer.finished:
-                    call.beat_by = monotonic() + GRACE_SECONDS
-        else:
-            yield from answer.block(splitter.close())
-    except NONSENSE as error:
-        raise reply.broken(str(error)) from error
-    except ErrorFrame as error:
-        raise in_band(name, error.error) from error
-    except UpstreamError:
-        if not answer.finished:
-            raise
+    for block in blocks(pieces, lambda: answer.finished, call):
+        if isinstance(block, Silence):
+            yield block
+            continue
+        yield from answer.block(block)
+        if answer.done:
+            reply.settle()
+            break
     if not answer.sound:
         raise reply.broken("the stream ended without a finish reason")

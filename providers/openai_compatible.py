@@ -28,10 +28,16 @@ from providers.exchange import accepted, awaited, read, request_id, tell_dropped
 from providers.failures import failure
 from providers.http import Account, Reply, send, warm
 from providers.openai_answer import answered, value
-from providers.openai_request import embeddings_to_upstream, images_from_upstream, images_to_upstream, to_upstream
+from providers.openai_request import (
+    embeddings_to_upstream,
+    images_from_upstream,
+    images_to_upstream,
+    in_order,
+    to_upstream,
+)
 from providers.pictures import Gallery, seconds
 from providers.returned import Returned
-from providers.translate import NONSENSE, no_images
+from providers.translate import NONSENSE, no_images, tokens
 from providers.vendors import Vendor
 
 
@@ -73,11 +79,11 @@ class OpenAICompatible(Provider):
             body = orjson.dumps(embeddings_to_upstream(request, batch, target.model, strict=self._vendor.strict))
             data = yield from self._json("POST", "/embeddings", body, target, call)
             try:
-                rows = sorted(data["data"], key=lambda row: row["index"])
+                rows = in_order(data["data"])
                 vectors.extend(row["embedding"] for row in rows)
-                prompt_tokens += (data.get("usage") or {}).get("prompt_tokens", 0)
+                prompt_tokens += tokens((data.get("usage") or {}).get("prompt_tokens"))
                 model = data.get("model") or model
-            except (KeyError, TypeError, AttributeError) as error:
+            except NONSENSE as error:
                 raise self._nonsense(f"embeddings without {error}") from error
             if len(rows) != len(batch):
                 raise self._nonsense(f"{len(rows)} embeddings for {len(batch)} inputs")

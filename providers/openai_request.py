@@ -213,3 +213,9 @@ def images_from_upstream(answer: Any) -> Images:
     told = details.get("usage")
     usage = Usage(int(told["input_tokens"]), int(told["output_tokens"])) if told else None
     return Images(pictures(answer), seconds(answer.get("created")), usage, details)
+
+
+def in_order(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The rows of an embeddings answer by their indices; as they stand, where one has none."""
+    indexed = all(type(row.get("index")) is int for row in rows)
+    return sorted(rows, key=lambda row: row["index"]) if indexed else rows

@@ -1,30 +1,44 @@
 """Which of an OpenAI-shaped upstream's bytes may reach the caller as they came (R6).
 
-They may while they hold only OpenAI's own keys, in OpenAI's own order of things: voice platforms fall silent at a
-foreign key. A stream's first frames are read one by one; after that a block passes unread if it is plainly more of
-the same, and is read again if not. From the first frame that may not pass, the rest is told as events.
+They may while they hold only OpenAI's own keys, with values such as OpenAI's, in OpenAI's own order of things: voice
+platforms fall silent at a foreign key, and clients break at a null. A stream's first frames are read one by one; after
+that a block passes unparsed if it is plainly more of the same, and is read again if not. From the first frame that may
+not pass, the rest is told as events.
 """
 
 import re
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Literal
 
+import lenient_json
+from errors import ProxyError
 from events import Event, Usage, Verbatim
-from providers.chunks import MOST_CALLS, Calls, ErrorFrame, Reader, events_of_body, parse, usage
-from providers.sse import frames
-
-CHUNK_KEYS = frozenset(
-    {"id", "object", "created", "model", "service_tier", "system_fingerprint", "choices", "usage", "obfuscation"}
+from providers.chunks import ErrorFrame, Reader, are_logprobs, events_of_body, parse, says_something, usage
+from providers.openai_shape import (
+    CHOICE_KEYS,
+    CHUNK_KEYS,
+    DELTA_KEYS,
+    are_values,
+    body_may_pass,
+    call_may_pass,
+    is_body,
+    is_chunk,
+    is_index,
+    is_reason,
+    is_usage,
+    may_end,
 )
-CHOICE_KEYS = frozenset({"index", "delta", "finish_reason", "logprobs"})
-DELTA_KEYS = frozenset({"role", "content", "refusal", "tool_calls", "function_call", "annotations", "audio"})
-BODY_KEYS = CHUNK_KEYS | {"metadata", "moderation"}
-BODY_CHOICE_KEYS = frozenset({"index", "message", "finish_reason", "logprobs"})
-CONTENT = re.compile(rb'"delta": ?{"content": ?("(?:[^"\\\\]++|\\\\.)*+")')
-CALL_KEYS = frozenset({"index", "id", "type", "function", "custom"})
-FUNCTION_KEYS = frozenset({"name", "arguments"})
-FINISH_REASONS = frozenset({"stop", "length", "tool_calls", "content_filter", "function_call"})
+from providers.sse import frames
+from providers.tool_calls import Calls
+from providers.translate import NONSENSE, Pictures
 
+STRING = rb'"[^"\\\x00-\x1f]*+(?:\\(?:["\\/bfnrt]|u(?![dD][89a-fA-F])[0-9a-fA-F]{4})[^"\\\x00-\x1f]*+)*+"'
+"""A JSON string, without escapes of surrogate pairs: their halves are for the parser."""
+STRINGS = re.compile(STRING + rb"(?:\n" + STRING + rb")*+")
+CONTENT = re.compile(rb'"delta": ?{"content": ?(' + STRING + rb")")
+PADDING = re.compile(rb',\s?"obfuscation":\s?"[^"\\\x00-\x1f]*"')
+"""OpenAI's random padding: https://platform.openai.com/docs/api-reference/chat/create, stream_options"""
+NO_ENVELOPE = (b"", b"")
 EXAMINED_FRAMES = 3
 """Frames with content that are read before blocks may pass unread."""
 
@@ -45,6 +59,7 @@ class Passing:
         include_reasoning: bool,
         include_usage: bool,
         choices: int = 1,
+        pictures: Pictures | None = None,
         note: Callable[[Mapping[str, Any]], bool] | None = None,
     ) -> None:
         self.done = False
@@ -52,12 +67,14 @@ class Passing:
         self._include_usage = include_usage
         self._delta_keys = DELTA_KEYS | {"reasoning_content"} if include_reasoning else DELTA_KEYS
         self._choices = choices
-        self._reader = Reader(choices)
+        self._pictures = pictures
         self._note = note
+        self._reader = Reader(choices, pictures)
         self._examined = 0
-        self._envelope = (b"", b"")
+        self._envelope = NO_ENVELOPE
         self._held: list[bytes] = []
         self._usage: Usage | None = None
+        self._head: Mapping[str, Any] = {}
         self._sent = False
         self._telling = False
 
@@ -76,28 +93,38 @@ class Passing:
         if self._examined >= EXAMINED_FRAMES and not self._telling and plain(block, *self._envelope):
             yield Verbatim(block)
             return
-        for frame in frames(block):
-            if frame.data == b"[DONE]":
-                self.done = True
-                break
-            try:
-                chunk = parse(frame.data)
-            except (ValueError, ErrorFrame):
-                if self._held and self._sent:
-                    yield self._released()
-                raise
-            noted = self._note is not None and self._note(chunk)
-            if not (noted or self._telling) and self._may_pass(chunk):
-                self._reader.note(chunk)
-                self._usage = usage(chunk.get("usage"))
-                self._held.append(b"data: " + frame.data + b"\n\n")
-                self._envelope = envelope(frame.data)
-                # A role alone is nothing to commit to: it goes with the first frame that says something.
-                self._examined += self._examined > 0 or _says_something(chunk)
-            else:
-                yield from self._told(chunk)
+        try:
+            for frame in frames(block):
+                if frame.data == b"[DONE]":
+                    self.done = True
+                    break
+                yield from self._read(frame.data)
+        except (*NONSENSE, ProxyError, ErrorFrame):
+            if self._held and (self._sent or self.finished):
+                yield self._released()
+            raise
         if self._held and self._examined:
             yield self._released()
+
+    def _read(self, data: bytes) -> Iterator[Event]:
+        """What a frame says, unless it may pass: then it is held, to pass with its block."""
+        try:
+            chunk, strict = parse(data)
+            is_noted = self._note is not None and self._note(chunk)
+            if is_noted or self._telling or not (strict and self._may_pass(chunk)):
+                yield from self._told(chunk)
+                return
+            self._reader.note(chunk)
+            self._head = self._head or chunk
+        except (*NONSENSE, ProxyError, ErrorFrame):
+            if not self.finished:
+                raise
+            return  # the answer is whole: what follows it spoils nothing
+        self._usage = usage(chunk.get("usage"))
+        self._held.append(b"data: " + data + b"\n\n")
+        self._envelope = NO_ENVELOPE if _finishes(chunk) else envelope(data)
+        # A role alone is nothing to commit to: it goes with the first frame that says something.
+        self._examined += self._examined > 0 or _says_something(chunk)
 
     def _released(self) -> Verbatim:
         self._sent = True
@@ -112,138 +139,98 @@ class Passing:
             if self._held and self._examined:
                 yield self._released()
             if not self._sent:
-                self._reader = Reader(self._choices)  # what was noted has not been seen by anybody
-            yield self._reader.start(chunk, resumed=self._sent)
+                self._reader = Reader(self._choices, self._pictures)  # what was noted has not been seen by anybody
+            yield self._reader.start(self._head or chunk, resumed=self._sent)
             for data in self._held:
-                yield from self._reader.events(parse(data[6:]))
+                yield from self._reader.events(parse(data[6:])[0])
             self._held.clear()
         yield from self._reader.events(chunk)
 
     def _may_pass(self, chunk: Mapping[str, Any]) -> bool:
-        if self._mode == "rebuilt":
+        if self._mode == "rebuilt" or not is_chunk(chunk):
             return False
         if self._mode == "verbatim":
             return all("index" in choice and "finish_reason" in choice for choice in chunk["choices"])
-        if not (chunk.keys() <= CHUNK_KEYS and isinstance(chunk.get("id"), str) and "model" in chunk):
+        if not chunk.keys() <= CHUNK_KEYS:
             return False
-        if chunk.get("usage") and (chunk["choices"] or not self._include_usage):
+        if chunk.get("usage") and (chunk["choices"] or not self._include_usage or not is_usage(chunk["usage"])):
             return False
         if not chunk["choices"] and not chunk.get("usage"):
             return False
         return all(self._choice_may_pass(choice) for choice in chunk["choices"])
 
     def _choice_may_pass(self, choice: Mapping[str, Any]) -> bool:
-        if not (choice.keys() <= CHOICE_KEYS and isinstance(choice.get("index"), int) and "finish_reason" in choice):
+        if not (choice.keys() <= CHOICE_KEYS and is_index(choice.get("index")) and "finish_reason" in choice):
             return False
         index, delta, finish = choice["index"], choice["delta"], choice["finish_reason"]
         role, is_open = delta.get("role"), index in self._reader.opened
         if not delta.keys() <= self._delta_keys or role != (None if is_open else "assistant"):
             return False
-        if not isinstance(delta.get("content"), str | None):
+        if not are_values(delta) or not (choice.get("logprobs") is None or are_logprobs(choice["logprobs"])):
             return False
-        called = delta.get("tool_calls")
         known = self._reader.calls.get(index)
-        if called and not _call_may_pass(called, known or Calls()):
+        called = delta.get("tool_calls")
+        if called and not call_may_pass(called, known or Calls()):
             return False
-        mislabelled = finish == "stop" and (called or known)
-        return finish is None or (finish in FINISH_REASONS and index not in self._reader.ended and not mislabelled)
+        if finish is None:
+            return True
+        return is_reason(finish) and index not in self._reader.ended and not called and may_end(finish, known)
 
 
-def whole(body: Any, raw: bytes, mode: Mode, *, include_reasoning: bool) -> Iterator[Event]:
+def whole(body: Any, raw: bytes, mode: Mode, *, include_reasoning: bool, pictures: Pictures) -> Iterator[Event]:
     """A whole answer: `raw`, if it may pass, else the events of `body`. Raises as they are drawn, ValueError."""
     keys = DELTA_KEYS | {"reasoning_content"} if include_reasoning else DELTA_KEYS
-    choices = body.get("choices") if isinstance(body, dict) else None
-    if choices and (mode == "verbatim" or (mode == "auto" and _body_may_pass(body, keys))):
+    may_pass = mode != "rebuilt" and is_body(body) and (mode == "verbatim" or body_may_pass(body, keys))
+    if may_pass and lenient_json.is_strict(raw):
         yield Verbatim(raw, usage(body.get("usage")))
     else:
-        yield from events_of_body(body)
+        yield from events_of_body(body, pictures)
 
 
-def _body_may_pass(body: Mapping[str, Any], message_keys: frozenset[str]) -> bool:
+def _finishes(chunk: Mapping[str, Any]) -> bool:
+    return any(choice["finish_reason"] for choice in chunk["choices"])
+
+
+def _says_something(chunk: Mapping[str, Any]) -> bool:
     return (
-        body.keys() <= BODY_KEYS
-        and isinstance(body.get("id"), str)
-        and isinstance(body.get("created"), int)
-        and isinstance(body.get("model"), str)
-        and body.get("object") == "chat.completion"
-        and isinstance(body["choices"], list)
-        and all(
-            isinstance(choice, dict)
-            and choice.keys() <= BODY_CHOICE_KEYS
-            and "index" in choice
-            and choice.get("finish_reason") in FINISH_REASONS
-            and isinstance(message := choice.get("message"), dict)
-            and message.keys() <= message_keys
-            and message.get("role") == "assistant"
-            and isinstance(message.get("content"), str | None)
-            and _calls_are_whole(message.get("tool_calls"), choice["finish_reason"])
-            for choice in body["choices"]
+        bool(chunk.get("usage"))
+        or _finishes(chunk)
+        or any(
+            says_something(choice["delta"]) or choice["delta"].get("reasoning_content") for choice in chunk["choices"]
         )
     )
 
 
-def _calls_are_whole(calls: Any, finish: str) -> bool:
-    if not calls:
-        return True
-    if len(calls) > MOST_CALLS or not all(isinstance(call, dict) and call.keys() <= CALL_KEYS for call in calls):
-        return False
-    if not all((call.get("function") or {}).keys() <= FUNCTION_KEYS for call in calls):
-        return False
-    ids = [call.get("id") for call in calls]
-    return finish != "stop" and all(ids) and len(set(ids)) == len(calls)
-
-
-def _call_may_pass(called: list[Any], calls: Calls) -> bool:
-    """One call a delta; a new one has the next index, an id and a name; a known one brings only arguments (N19)."""
-    if len(called) != 1:
-        return False
-    call = called[0]
-    function = call.get("function") or {}
-    if not call.keys() <= CALL_KEYS or not function.keys() <= FUNCTION_KEYS:
-        return False
-    if not isinstance(function.get("arguments"), str | None):
-        return False
-    index, identifier, name = call.get("index"), call.get("id"), function.get("name")
-    if index in calls.ids:
-        return name is None and identifier in (None, calls.ids[index])
-    fresh = isinstance(identifier, str) and identifier != "" and identifier not in calls.keys
-    return index == len(calls.ids) and fresh and isinstance(name, str)
-
-
-def _says_something(chunk: Mapping[str, Any]) -> bool:
-    return bool(chunk.get("usage")) or any(
-        choice["finish_reason"] or any(value for key, value in choice["delta"].items() if key != "role")
-        for choice in chunk["choices"]
-    )
-
-
 def envelope(data: bytes) -> tuple[bytes, bytes]:
-    """What stands before and behind the text in a frame's JSON; behind it, as far as OpenAI's random padding."""
+    """What stands before and behind the text in a frame, less OpenAI's random padding."""
     content = CONTENT.search(data)
     if content is None:
-        return b"", b""
-    behind = data[content.end() :].partition(b'"obfuscation"')
-    return b"data: " + data[: content.start(1)], behind[0] + behind[1]
+        return NO_ENVELOPE
+    return b"data: " + data[: content.start(1)], _unpadded(data[content.end() :]) + b"\n\n"
 
 
 def plain(block: bytes, before: bytes, behind: bytes) -> bool:
-    """Whether a block is whole frames of text in the envelope of the one that was read last: decided unread.
+    """Whether a block is whole frames of text in the envelope of the one that was read last: decided unparsed.
 
-    The envelope has quotes, and cannot stand inside a JSON string, where every quote is escaped.
+    The envelope has quotes, and cannot stand inside a JSON string, where every quote is escaped. What stands between
+    its halves must be JSON strings in UTF-8.
     """
-    count = block.count(b"\n\n")
-    return (
-        bool(before)
-        and block.startswith(before)
-        and block.endswith(b"}\n\n")
-        and block.count(b"\n") == 2 * count
-        and block.count(before) == count
-        and block.count(behind) == count
-        and b'"finish_reason":"' not in block
-        and _count_keys(block) == count * (_count_keys(before) + _count_keys(behind))
-    )
+    if not before or not block.startswith(before):
+        return False
+    block = _unpadded(block)
+    if not block.endswith(behind):
+        return False
+    texts = block[len(before) : -len(behind)].replace(behind + before, b"\n")
+    return STRINGS.fullmatch(texts) is not None and (texts.isascii() or _is_utf8(texts))
 
 
-def _count_keys(block: bytes) -> int:
-    """How many keys the JSON has: colons after a quote that is not escaped."""
-    return block.count(b'":') - block.count(b'\\":')
+def _unpadded(data: bytes) -> bytes:
+    return PADDING.sub(b"", data) if b'"obfuscation"' in data else data
+
+
+def _is_utf8(data: bytes) -> bool:
+    try:
+        data.decode()
+    except UnicodeDecodeError:
+        return False
+    return True

@@ -9,6 +9,8 @@ from typing import NamedTuple
 
 FRAME_BYTES = 16 * 1024 * 1024
 """A frame longer than this is not one."""
+BEFORE = b"\xef\xbb\xbf \t\r\n"
+"""What may stand before anything: a byte order mark and blanks."""
 
 
 class Frame(NamedTuple):
@@ -23,11 +25,11 @@ class Splitter:
 
     def __init__(self) -> None:
         self._rest = bytearray()
-        self._held = b""
+        self._after_return = False
 
     def feed(self, data: bytes) -> bytes:
         """The frames that are whole by now, b"" when none is. Raises ValueError for a frame without an end."""
-        if self._held or b"\r" in data:
+        if data and (self._after_return or b"\r" in data):
             data = self._with_line_feeds(data)
         if not self._rest and data.endswith(b"\n\n"):
             return data
@@ -49,25 +51,38 @@ class Splitter:
         return rest
 
     def _with_line_feeds(self, data: bytes) -> bytes:
-        data = self._held + data
-        self._held = b"\r" if data.endswith(b"\r") else b""  # its line feed may be in the next piece
-        if self._held:
-            data = data[:-1]
+        """A CR at the end is a line's end at once: the LF that may follow it in the next piece is then left out."""
+        continued, self._after_return = self._after_return, data.endswith(b"\r")
+        if continued:
+            data = data.removeprefix(b"\n")
         return data.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
 
 
+def starts(data: bytes, otherwise: bool) -> bool | None:
+    """Whether a body that begins so is a stream of events, or JSON; `otherwise` for what is neither, None while nothing
+    shows.
+    """
+    first = data.lstrip(BEFORE)[:1]
+    if not first:
+        return None
+    return first in b"dier:" if first in b"dier:{[" else otherwise
+
+
 def frames(block: bytes) -> Iterator[Frame]:
-    """The events of a block that have data; comments, ids and retry times are passed over."""
+    """The events of a block whose data are more than blanks, which are taken off their ends; comments, ids and retry
+    times are passed over.
+    """
     for piece in block.removeprefix(b"\xef\xbb\xbf").split(b"\n\n"):
         if piece.startswith(b"data: ") and b"\n" not in piece:
-            yield Frame(b"", piece[6:])
+            if data := piece[6:].strip():
+                yield Frame(b"", data)
         elif piece:
-            event, data = b"", []
+            event, lines = b"", []
             for line in piece.split(b"\n"):
                 name, _, value = line.partition(b":")
                 if name == b"data":
-                    data.append(value.removeprefix(b" "))
+                    lines.append(value.removeprefix(b" "))
                 elif name == b"event":
                     event = value.removeprefix(b" ")
-            if data:
-                yield Frame(event, b"\n".join(data))
+            if data := b"\n".join(lines).strip():
+                yield Frame(event, data)

@@ -4,13 +4,17 @@ They raise InvalidRequest and Unsupported that name the field, where nothing sen
 """
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from hashlib import sha256
+from logging import getLogger
+from math import isnan
 from typing import Any, Literal
 
 from errors import InvalidRequest, Unsupported
-from events import ChatRequest, Image
+from events import ChatRequest, Image, Picture
 from providers.json_schema import parameters
+
+log = getLogger("thinkline.providers")
 
 DATA_URL = re.compile(r"data:([\w.+-]+/[\w.+-]+)(?:;[\w.+-]+=[\w.+-]+)*;base64,([A-Za-z0-9+/=_\s-]*)\Z", re.IGNORECASE)
 
@@ -59,10 +63,10 @@ def wanted_format(request: ChatRequest) -> tuple[Literal["text", "json_object", 
     return kind, given
 
 
-def only_text_comes_back(request: ChatRequest, name: str) -> None:
-    """Raise Unsupported where the caller wants to hear more than text."""
-    if set(request.body.get("modalities") or ()) - {"text"}:
-        raise Unsupported(f"{name} answers in text alone.", param="modalities")
+def only_text_comes_back(request: ChatRequest, name: str, besides: str = "") -> None:
+    """Raise Unsupported where the caller wants more than text, and this kind `besides`."""
+    if set(request.body.get("modalities") or ()) - {"text", besides}:
+        raise Unsupported(f"{name} answers in text {f'and {besides} ' if besides else ''}alone.", param="modalities")
 
 
 def parts(content: Any) -> list[Json]:
@@ -162,6 +166,45 @@ def name(value: Any) -> str:
     return str(value)
 
 
+def integer(value: Any) -> int:
+    """A number of an upstream's as a whole one; 0 for what is none. Raises ValueError for one beyond 64 bits."""
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or (isinstance(value, float) and isnan(value)):
+        return 0
+    if not abs(value) < 2**63:
+        raise ValueError(f"{value!r} has no room in 64 bits")
+    return int(value)
+
+
 def tokens(value: Any) -> int:
-    """A count of an upstream's; 0 for what is none."""
-    return value if type(value) is int and value >= 0 else 0
+    """A count of an upstream's; 0 for what is none. Raises ValueError for one beyond 64 bits."""
+    return max(0, integer(value))
+
+
+class Pictures:
+    """The pictures in an answer: told where they are `wanted`, by the request's `modalities`, else named in the log."""
+
+    def __init__(self, request: ChatRequest | None = None) -> None:
+        self.wanted = request is not None and "image" in (request.body.get("modalities") or ())
+        self._dropped: set[int] = set()
+
+    def told(self, images: Any, choice: int = 0) -> Iterator[Picture]:
+        """Those of OpenRouter's `images`: [{"type": "image_url", "image_url": {"url": ...}}]."""
+        for image in images if isinstance(images, list) else ():
+            yield from self.seen(string(image["image_url"]["url"]), choice)
+
+    def seen(self, url: str, choice: int = 0) -> Iterator[Picture]:
+        """One, by its address."""
+        if self.wanted:
+            yield Picture(url, choice)
+        else:
+            self._dropped.add(choice)
+            kind = url[:40].partition(";")[0]
+            log.debug("a picture is not sent on", extra={"facts": {"picture": kind, "characters": len(url)}})
+
+    def check(self, choice: int = 0, *, said: bool) -> None:
+        """At the end of a choice: raise Unsupported if all that it held was a picture that nobody asked for."""
+        if choice in self._dropped and not said:
+            raise Unsupported(
+                'The model answered with a picture alone; ask for it with `modalities`: ["text", "image"].',
+                param="modalities",
+            )

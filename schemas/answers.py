@@ -32,14 +32,15 @@ def record(about: str, optional: str = "", **properties: Json) -> Json:
 # fmt: off
 TEXT, COUNT = value("string"), value("integer")
 
-_ENDS = [*get_args(FinishReason)]
+_ENDS = [*get_args(FinishReason), "function_call"]
 _MODEL = value("string", "Who answered.")
 _WHEN = value("integer", "When it was made, in Unix seconds.")
 _LOGPROBS = value("object|null", "With `logprobs`: those of the tokens.")
-_PERHAPS = "tool_calls refusal annotations reasoning_content"
+_PERHAPS = "tool_calls refusal annotations images reasoning_content"
 _ASIDE = {
     "refusal": value("string|null", "Why the model will not answer."),
     "annotations": array(value("object"), "Sources: OpenAI's `url_citation` objects."),
+    "images": array(value("object"), "With `modalities`: pictures, as OpenRouter has them, by `image_url`."),
     "reasoning_content": value("string|null", "The model's thinking, when `include_reasoning` asked for it."),
 }
 _FUNCTION = record("", name=TEXT, arguments=value("string", "JSON."))

@@ -1,11 +1,10 @@
-"""Answers on OpenAI's wire: events to chunk frames, or folded into one body.
+"""Streamed answers on OpenAI's wire: events to chunk frames. folded.py makes one body of them.
 
 The encoder is what keeps a stream in order, whoever answers: one id, model and created throughout; a role first;
-dense tool indices from 0, an id and a name once each, one call per delta; one finish a choice; usage only when asked;
-one [DONE], and nothing after it.
+dense tool indices from 0, an id and a name once each, one call per delta, arguments that are the text of an object; one
+finish a choice; usage only when asked; one [DONE], and nothing after it; halves of surrogate pairs joined.
 """
 
-from collections.abc import Iterable
 from dataclasses import replace
 from time import time
 from typing import Any
@@ -13,11 +12,13 @@ from uuid import uuid4
 
 import orjson
 
+import lenient_json
 from errors import ProxyError, UpstreamDown
 from events import (
     Citation,
     Event,
     Finish,
+    Picture,
     Reasoning,
     Refusal,
     Silence,
@@ -29,6 +30,7 @@ from events import (
     Usage,
     Verbatim,
 )
+from schemas.arguments import Arguments
 
 HEARTBEAT = b": keep-alive\n\n"
 DONE = b"data: [DONE]\n\n"
@@ -36,7 +38,15 @@ DONE = b"data: [DONE]\n\n"
 
 def frame(data: Any) -> bytes:
     """One SSE frame."""
-    return b"data: " + orjson.dumps(data) + b"\n\n"
+    return b"data: " + written(data) + b"\n\n"
+
+
+def written(data: Any) -> bytes:
+    """Its JSON. Raises UpstreamDown for what is nested too deeply, which only an upstream's part of it can be."""
+    try:
+        return lenient_json.dumps(data)
+    except orjson.JSONEncodeError as error:
+        raise UpstreamDown("The upstream's answer cannot be passed on.", log=str(error)) from error
 
 
 def usage_body(usage: Usage) -> dict[str, Any]:
@@ -55,18 +65,20 @@ def new_call_id() -> str:
     return f"call_{uuid4().hex[:24]}"
 
 
-class _Choice:
-    """What one choice has said so far."""
+class Choice:
+    """What one choice has said so far. `arguments` are those of its calls, in order."""
 
     def __init__(self) -> None:
         self.opened = False
         self.calls: dict[int | str, int] = {}
+        self.arguments: list[Arguments] = []
         self.finished = False
 
     def reason(self, finish: Finish) -> str:
-        """Whoever calls tools finishes with tool_calls, whatever the upstream says beside them."""
-        called = self.calls and finish.reason in ("stop", "function_call")
-        return "tool_calls" if called or finish.reason == "function_call" else finish.reason
+        """Who calls tools finishes with tool_calls, whatever the upstream says beside them, and nobody else does."""
+        if finish.reason in ("stop", "tool_calls"):
+            return "tool_calls" if self.calls else "stop"
+        return finish.reason
 
 
 class ChunkEncoder:
@@ -78,7 +90,9 @@ class ChunkEncoder:
     def __init__(self, model: str, *, include_usage: bool = False, include_reasoning: bool = False) -> None:
         self._include_usage = include_usage
         self._include_reasoning = include_reasoning
-        self._choices: dict[int, _Choice] = {}
+        self._choices: dict[int, Choice] = {}
+        # First halves of surrogate pairs, until their others come: by choice and kind of text, or place of the call.
+        self._halves: dict[tuple[int, str | int], str] = {}
         self._verbatim = False
         self._usage: Usage | None = None
         self._start(Start(model=model))
@@ -96,7 +110,9 @@ class ChunkEncoder:
             self._head["system_fingerprint"] = start.system_fingerprint
         self._envelopes: dict[int, tuple[bytes, bytes]] = {}
         for index, calls in start.calls.items():
-            self._choice(index).calls = {key: position for position, key in enumerate(calls)}
+            choice = self._choice(index)
+            choice.calls = {key: position for position, key in enumerate(calls)}
+            choice.arguments = [Arguments(begun=begun) for begun in calls.values()]
 
     def encode(self, event: Event) -> bytes:
         """The bytes for one event; b"" when the caller is to see nothing of it."""
@@ -114,7 +130,7 @@ class ChunkEncoder:
                 return self._tool(event)
             case Finish():
                 return self._finish(event)
-            case Refusal() | Reasoning() | Citation():
+            case Refusal() | Reasoning() | Citation() | Picture():
                 return self._aside(event)
             case Usage():
                 self._usage = event
@@ -138,10 +154,10 @@ class ChunkEncoder:
         """An error frame and the end: every client reads its message (and none takes it for the answer)."""
         return frame(error.body()) + DONE
 
-    def _choice(self, index: int) -> _Choice:
+    def _choice(self, index: int) -> Choice:
         choice = self._choices.get(index)
         if choice is None:
-            choice = self._choices[index] = _Choice()
+            choice = self._choices[index] = Choice()
             choice.opened = self._verbatim
         return choice
 
@@ -153,45 +169,81 @@ class ChunkEncoder:
         return self._delta({"role": "assistant", "content": ""}, index)
 
     def _text(self, event: Text) -> bytes:
-        if event.logprobs is not None:
-            return self._delta({"content": event.text}, event.choice, logprobs=event.logprobs)
-        envelope = self._envelopes.get(event.choice)
-        if envelope is None:
-            before, _, after = self._delta({"content": "\x00"}, event.choice).partition(rb'"\u0000"')
-            envelope = self._envelopes[event.choice] = before, after
-        return envelope[0] + orjson.dumps(event.text) + envelope[1]
+        if event.logprobs is None and not self._halves:
+            try:
+                text = orjson.dumps(event.text)
+            except orjson.JSONEncodeError:
+                pass
+            else:
+                before, after = self._envelope(event.choice)
+                return before + text + after
+        return self._said("content", event.text, event.choice, logprobs=event.logprobs)
 
-    def _aside(self, event: Refusal | Reasoning | Citation) -> bytes:
+    def _envelope(self, index: int) -> tuple[bytes, bytes]:
+        """What stands before and behind a choice's text."""
+        envelope = self._envelopes.get(index)
+        if envelope is None:
+            before, _, after = self._delta({"content": "\x00"}, index).partition(rb'"\u0000"')
+            envelope = self._envelopes[index] = before, after
+        return envelope
+
+    def _said(self, kind: str, text: str, index: int, **fields: Any) -> bytes:
+        text = self._joined(text, index, kind)
+        return self._delta({kind: text}, index, **fields) if text else b""
+
+    def _joined(self, text: str, index: int, kind: str | int) -> str:
+        """The text with halves of surrogate pairs joined, also with what came before; a last half is kept."""
+        text = self._halves.pop((index, kind), "") + text
+        if text and "\ud800" <= text[-1] <= "\udbff":
+            self._halves[index, kind] = text[-1]
+            text = text[:-1]
+        return lenient_json.joined(text)
+
+    def _aside(self, event: Refusal | Reasoning | Citation | Picture) -> bytes:
         if isinstance(event, Reasoning) and not self._include_reasoning:
             return b""
-        if isinstance(event, Citation):
-            delta: dict[str, Any] = {"annotations": [annotation(event)]}
-        else:
-            delta = {"refusal" if isinstance(event, Refusal) else "reasoning_content": event.text}
-        return self._opened(event.choice) + self._delta(delta, event.choice)
+        opened = self._opened(event.choice)
+        if isinstance(event, (Refusal, Reasoning)):
+            kind = "refusal" if isinstance(event, Refusal) else "reasoning_content"
+            return opened + self._said(kind, event.text, event.choice)
+        delta = {"images": [image(event)]} if isinstance(event, Picture) else {"annotations": [annotation(event)]}
+        return opened + self._delta(delta, event.choice)
 
     def _tool(self, event: ToolCall | ToolArguments) -> bytes:
         opened = self._opened(event.choice)
-        calls = self._choice(event.choice).calls
+        choice = self._choice(event.choice)
         if isinstance(event, ToolArguments):
-            call: dict[str, Any] = {"index": calls[event.key], "function": {"arguments": event.text}}
-        else:
-            calls[event.key] = len(calls)
-            call = {
-                "index": calls[event.key],
-                "id": event.id or new_call_id(),
-                "type": "function",
-                "function": {"name": event.name, "arguments": ""},
-            }
+            at = choice.calls[event.key]
+            return opened + self._argued(at, choice.arguments[at].feed(event.text), event.choice)
+        choice.calls[event.key] = len(choice.arguments)
+        choice.arguments.append(Arguments())
+        call = {
+            "index": choice.calls[event.key],
+            "id": event.id or new_call_id(),
+            "type": "function",
+            "function": {"name": event.name, "arguments": ""},
+        }
         return opened + self._delta({"tool_calls": [call]}, event.choice)
 
+    def _argued(self, at: int, text: str, index: int) -> bytes:
+        """A piece of the arguments of a choice's call at a place."""
+        if text := self._joined(text, index, at):
+            return self._delta({"tool_calls": [{"index": at, "function": {"arguments": text}}]}, index)
+        return b""
+
     def _finish(self, event: Finish) -> bytes:
-        opened = self._opened(event.choice)
-        choice = self._choice(event.choice)
+        index = event.choice
+        data = self._opened(index)
+        choice = self._choice(index)
         if choice.finished:
             return b""
         choice.finished = True
-        return opened + self._delta({}, event.choice, finish_reason=choice.reason(event))
+        for at, arguments in enumerate(choice.arguments):
+            data += self._argued(at, arguments.close(), index)
+        for which, kind in [each for each in self._halves if each[0] == index]:
+            lost = lenient_json.joined(self._halves.pop((which, kind)))
+            data += self._argued(kind, lost, index) if isinstance(kind, int) else self._said(kind, lost, index)
+        return data + self._delta({}, index, finish_reason=choice.reason(event))
 
     def _delta(self, delta: dict[str, Any], index: int, **fields: Any) -> bytes:
         choice = {"index": index, "delta": delta, "logprobs": None, "finish_reason": None, **fields}
@@ -204,87 +256,6 @@ def annotation(citation: Citation) -> dict[str, Any]:
     return {"type": "url_citation", "url_citation": {"url": citation.url, "title": citation.title, **where}}
 
 
-class _Message:
-    """One choice of a body, as it is put together."""
-
-    def __init__(self) -> None:
-        self.state = _Choice()
-        self.texts: list[str] = []
-        self.refusals: list[str] = []
-        self.reasoning: list[str] = []
-        self.annotations: list[dict[str, Any]] = []
-        self.calls: list[dict[str, Any]] = []
-        self.arguments: list[list[str]] = []
-        self.logprobs: dict[str, list[Any]] = {}
-        self.finish: str | None = None
-
-    def add(self, event: Event) -> None:
-        match event:
-            case Text():
-                self.texts.append(event.text)
-                for name, entries in (event.logprobs or {}).items():
-                    self.logprobs.setdefault(name, []).extend(entries or [])
-            case ToolCall():
-                self.state.calls[event.key] = len(self.calls)
-                function = {"name": event.name, "arguments": ""}
-                self.calls.append({"id": event.id or new_call_id(), "type": "function", "function": function})
-                self.arguments.append([])
-            case ToolArguments():
-                self.arguments[self.state.calls[event.key]].append(event.text)
-            case Refusal():
-                self.refusals.append(event.text)
-            case Reasoning():
-                self.reasoning.append(event.text)
-            case Citation():
-                self.annotations.append(annotation(event))
-            case Finish():
-                self.finish = self.finish or self.state.reason(event)
-
-    def body(self, index: int, *, include_reasoning: bool) -> dict[str, Any]:
-        message: dict[str, Any] = {
-            "role": "assistant",
-            "content": "".join(self.texts) if self.texts or not (self.calls or self.refusals) else None,
-            "refusal": "".join(self.refusals) or None,
-        }
-        if self.calls:
-            for call, pieces in zip(self.calls, self.arguments, strict=True):
-                call["function"]["arguments"] = "".join(pieces)
-            message["tool_calls"] = self.calls
-        if self.annotations:
-            message["annotations"] = self.annotations
-        if self.reasoning and include_reasoning:
-            message["reasoning_content"] = "".join(self.reasoning)
-        logprobs = self.logprobs or None
-        return {"index": index, "message": message, "logprobs": logprobs, "finish_reason": self.finish}
-
-
-def fold(events: Iterable[Event], model: str, *, include_reasoning: bool = False) -> bytes:
-    """The whole answer as one JSON body. Raises UpstreamDown for an answer without an end."""
-    start = Start()
-    usage: Usage | None = None
-    messages: dict[int, _Message] = {}
-    for event in events:
-        match event:
-            case Verbatim():
-                return event.data
-            case Start():
-                start = replace(event, model=event.model or start.model)
-            case Usage():
-                usage = event
-            case Text() | ToolCall() | ToolArguments() | Refusal() | Reasoning() | Citation() | Finish():
-                messages.setdefault(event.choice, _Message()).add(event)
-    if not messages or any(message.finish is None for message in messages.values()):
-        raise UpstreamDown("The upstream's answer ended before it was finished.")
-    body = {
-        "id": start.id or f"chatcmpl-{uuid4().hex}",
-        "object": "chat.completion",
-        "created": start.created or int(time()),
-        "model": start.model or model,
-        "choices": [messages[index].body(index, include_reasoning=include_reasoning) for index in sorted(messages)],
-    }
-    if usage is not None:
-        body["usage"] = usage_body(usage)
-    for name in ("service_tier", "system_fingerprint"):
-        if getattr(start, name) is not None:
-            body[name] = getattr(start, name)
-    return orjson.dumps(body)
+def image(picture: Picture) -> dict[str, Any]:
+    """OpenRouter's shape, for which OpenAI has none: https://openrouter.ai/docs/features/multimodal/image-generation"""
+    return {"type": "image_url", "image_url": {"url": picture.url}}

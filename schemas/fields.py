@@ -6,6 +6,7 @@ from typing import Any
 import orjson
 from marshmallow import INCLUDE, Schema, ValidationError, fields, pre_load
 
+import lenient_json
 from errors import InvalidRequest
 from schemas.limits import Limits
 
@@ -28,7 +29,7 @@ def parse(raw: bytes, limits: Limits) -> dict[str, Any]:
     if raw.startswith(b"\x1f\x8b"):
         raise InvalidRequest("The body is compressed; send it as it is.", code="invalid_json")
     try:
-        body = orjson.loads(raw)
+        body = lenient_json.loads(raw)
     except orjson.JSONDecodeError as error:
         at = f"line {error.lineno}, column {error.colno}" if raw else "it is empty"
         raise InvalidRequest(f"The body is not valid JSON ({at}).", code="invalid_json") from None

@@ -79,7 +79,7 @@ FIELDS = {
     "response_format": 'Asks for JSON: `{"type": "json_object"}`, or a `json_schema`.',
     "reasoning_effort": "How long a reasoning model thinks: `low`, `medium`, `high`, or what else the model has.",
     "verbosity": "How long the answer is to be: `low`, `medium`, `high`.",
-    "modalities": "The kinds of output, such as `text` and `audio`.",
+    "modalities": "The kinds of output: `text`, and `audio` or `image` where the model has them.",
     "metadata": "Your own notes on the request.",
     "user": "Who is asking, in your own terms.",
     "role": "Who speaks. `developer` is the newer name of `system`, `function` the older one of `tool`.",

@@ -1,5 +1,6 @@
 """Bedrock's models behind the endpoint, against the emulated Bedrock: answers, failures, faults, the real client."""
 
+import json
 from collections.abc import Callable, Iterator
 from time import monotonic
 from typing import Any
@@ -19,6 +20,7 @@ from tests.upstreams.bedrock import HAIKU, NOVA, BedrockUpstream, Turn
 from tests.upstreams.bedrock_answers import TEXTS, Call
 from tests.upstreams.bedrock_converse import NO_SUCH_MODEL
 
+BOTH = pytest.mark.parametrize("stream", [True, False], ids=["stream", "whole"])
 WHOLE_TEXT = "".join(TEXTS)
 TIMED_OUT = {"stalled_before_headers", "slow_headers", "stalled_after_headers", "stalled"}
 JSON_FOR_A_STREAM = "lump"
@@ -191,6 +193,48 @@ def test_an_answer_that_the_model_spoilt(upstream: BedrockUpstream, client: Any)
     upstream.enqueue(Turn(texts=["Hm"], stop_reason="malformed_tool_use"))
     status, body = post(client)
     assert (status, error(body)["code"]) == (502, "upstream_error")
+
+
+@BOTH
+@pytest.mark.parametrize(
+    ("word", "ours"),
+    [("END_TURN", "stop"), ("endTurn", "stop"), ("eos", "stop"), ("MAX_TOKENS", "length"), ("Safety", "content_filter"),
+     ("a_word_of_next_year", "stop"), ("TOOL_USE", "stop"), ("error", None), ("aborted", None)],
+)  # fmt: skip
+def test_why_it_ended(upstream: BedrockUpstream, client: Any, word: str, ours: str | None, stream: bool) -> None:
+    """As in every other dialect: tests/test_vendors_send.py."""
+    upstream.enqueue(Turn(texts=["Hi."], stop_reason=word))
+    status, body = post(client, stream)
+    if ours is None:
+        assert error(payloads(body)[-1].encode() if status == 200 else body)["code"] == "upstream_error"
+    else:
+        assert (finish(body) if stream else completion(body)["choices"][0]["finish_reason"]) == ours
+
+
+@BOTH
+@pytest.mark.parametrize(
+    ("pieces", "wanted"),
+    [([], {}), ([""], {}), (["null"], {}), (["nu", "ll"], {}), ([" "], {}), (["[]"], {}), (["{", "}"], {}),
+     (['"{\\"a\\": 1}"'], {"a": 1}), (["{", '"a": 1}'], {"a": 1})],
+)  # fmt: skip
+def test_arguments_are_the_text_of_an_object(
+    upstream: BedrockUpstream, client: Any, pieces: list[str], wanted: Any, stream: bool
+) -> None:
+    upstream.enqueue(Turn(texts=[], calls=[Call("t1", "weather", pieces)]))
+    _, body = post(client, stream, tools=[WEATHER])
+    if stream:
+        assert [(name, arguments) for _, name, arguments in called(body)] == [("weather", wanted)]
+    else:
+        (call,) = completion(body)["choices"][0]["message"]["tool_calls"]
+        assert json.loads(call["function"]["arguments"]) == wanted
+
+
+@BOTH
+def test_halves_of_surrogate_pairs(upstream: BedrockUpstream, client: Any, stream: bool) -> None:
+    upstream.enqueue(Turn(texts=["a\ud83d", "\ude00b\ud83d"]))
+    _, body = post(client, stream)
+    text = said(body) if stream else completion(body)["choices"][0]["message"]["content"]
+    assert text == "a😀b\ufffd"
 
 
 @cases(FAULTS)

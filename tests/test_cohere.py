@@ -23,7 +23,8 @@ from providers.cohere_answer import Reading, events_of_body, usage
 from providers.cohere_chat import to_upstream
 from providers.sse import Frame
 from schemas.chat import load_chat
-from schemas.completion import ChunkEncoder, fold
+from schemas.completion import ChunkEncoder
+from schemas.folded import fold
 from tests.conftest import environment
 from tests.conversations import AFTERWARDS, HI, PERSON, TIME, WEATHER
 from tests.frames import called, chunks, completion, said

@@ -27,7 +27,8 @@ from providers.sse import Frame
 from providers.turns import GO_ON, OPENING
 from providers.vendors import VENDORS
 from schemas.chat import load_chat
-from schemas.completion import ChunkEncoder, fold
+from schemas.completion import ChunkEncoder
+from schemas.folded import fold
 from tests.conftest import environment
 from tests.conversations import AFTERWARDS, HI, PERSON, TIME, TREE, WEATHER
 from tests.frames import called, chunks, completion, said

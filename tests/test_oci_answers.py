@@ -10,7 +10,7 @@ import pytest
 
 from errors import ContextTooLong, ProxyError, UnknownModel, UpstreamRefusedUs, UpstreamRejected
 from events import Citation, Event, Finish, Reasoning, Text, ToolArguments, ToolCall, Usage
-from providers.chunks import ErrorFrame, Reader, events_of_body
+from providers.chunks import ErrorFrame, Reader, events_of_body, reason_of
 from providers.oci import answers, styles
 from providers.oci.failures import failure, in_band
 from providers.oci.hermes import calls_in_text
@@ -29,7 +29,11 @@ def read(style: str, said_: Iterable[dict[str, Any]], choices: int = 1) -> list[
     """The events of a stream's events."""
     reader, once = Reader(choices), answers.Once(repeats=STYLES[style].repeats, plans=STYLES[style].plans)
     frames = [json.dumps({**each, "pad": "aaaa"}).encode() for each in said_]
-    return [event for data in frames for event in reader.events(once(STYLES[style].chunk(answers.parsed(data))))]
+    return [
+        event
+        for data in frames
+        for event in reader.events(once(STYLES[style].chunk(answers.checked(json.loads(data)))))
+    ]
 
 
 def whole(style: str, response: dict[str, Any]) -> list[Event]:
@@ -225,24 +229,26 @@ def test_chances_of_tokens() -> None:
         ("TOOL_CALL", "tool_calls"),
         ("content_filter", "content_filter"),
         ("ERROR_TOXIC", "content_filter"),
-        (None, None),
+        ("RECITATION", "content_filter"),
+        ("UNKNOWN_ENUM_VALUE", "stop"),
     ],
 )
-def test_ends(theirs: str | None, ours: str | None) -> None:
+def test_ends(theirs: str, ours: str) -> None:
     """N4: COMPLETE leaking, stop for everything."""
-    assert answers.finish(theirs) == ours
+    assert reason_of(answers.finish(theirs), said=True) == ours
 
 
-@pytest.mark.parametrize("reason", ["ERROR", "USER_CANCEL", "UNKNOWN_ENUM_VALUE", "RECITATION"])
+@pytest.mark.parametrize("reason", ["ERROR", "USER_CANCEL", "UNKNOWN_ENUM_VALUE"])
 def test_ends_that_are_failures(reason: str) -> None:
+    """A word that nobody knows is one where nothing was said before it."""
     with pytest.raises(ErrorFrame):
-        answers.finish(reason)
+        reason_of(answers.finish(reason), said=False)
 
 
 @pytest.mark.parametrize("code", ["429", "TooManyRequests"])
 def test_an_error_in_a_stream(code: str) -> None:
     with pytest.raises(ErrorFrame) as caught:
-        answers.parsed(json.dumps({"code": code, "message": "too many"}).encode())
+        answers.checked({"code": code, "message": "too many"})
     assert caught.value.error["code"] == "429"
 
 

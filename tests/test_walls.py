@@ -28,11 +28,12 @@ MAY_IMPORT: Mapping[str, str] = {
     # What all rooms speak of: nothing of ours.
     "errors": "",
     "events": "",
+    "lenient_json": "",
     # The corridor.
     "views": "",
     "views.*": "views.* schemas.* dispatch.* events errors",
     "schemas": "",
-    "schemas.*": "schemas.* events errors",
+    "schemas.*": "schemas.* events errors lenient_json",
     "dispatch": "",
     "dispatch.*": "dispatch.* providers providers.base providers.vendors events errors",
     "dispatch.proxies": "dispatch.addresses providers.connect",
@@ -84,7 +85,7 @@ MAY_IMPORT: Mapping[str, str] = {
     "providers.base": "events errors",
     "providers.http": "providers.base providers.engine providers.connect events errors",
     "providers.exchange": (
-        "providers.base providers.http providers.sse providers.translate providers.words events errors"
+        "providers.base providers.http providers.sse providers.translate providers.words events errors lenient_json"
     ),
     "providers.translate": "providers.json_schema errors events",
     "providers.history": "",

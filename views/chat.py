@@ -9,7 +9,8 @@ from flask import Response
 from dispatch.catalogue import Route
 from events import ChatRequest
 from schemas.chat import load_chat
-from schemas.completion import ChunkEncoder, fold
+from schemas.completion import ChunkEncoder
+from schemas.folded import fold
 from schemas.speech import spoken
 from views.api import Incoming, api
 from views.sse import Line, stream, whole

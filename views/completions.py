@@ -2,7 +2,7 @@
 
 from flask import Response
 
-from schemas.completion import fold
+from schemas.folded import fold
 from schemas.text_completion import TextEncoder, load_text_completion, text_body
 from views.api import Incoming, api
 from views.sse import Line, stream, whole

@@ -9,27 +9,13 @@ from typing import Any
 
 import orjson
 
-from providers.chunks import Calls, ErrorFrame, Key
+import lenient_json
+from providers.chunks import ErrorFrame
+from providers.finish import is_failure
+from providers.tool_calls import Calls, arguments_of, name_of
 
 Json = dict[str, Any]
 
-FINISHES = {
-    "stop": "stop",
-    "complete": "stop",
-    "stop_sequence": "stop",
-    "end": "stop",
-    "end_turn": "stop",
-    "eos": "stop",
-    "length": "length",
-    "max_tokens": "length",
-    "error_limit": "length",
-    "tool_calls": "tool_calls",
-    "tool_call": "tool_calls",
-    "function_call": "tool_calls",
-    "content_filter": "content_filter",
-    "error_toxic": "content_filter",
-    "safety": "content_filter",
-}
 STATUSES = {
     "InvalidParameter": 400,
     "NotAuthenticated": 401,
@@ -41,13 +27,11 @@ STATUSES = {
 """The names that the gateway has for what the inference service gives as numbers."""
 
 
-def finish(reason: Any, details: Any = None) -> str | None:
-    """OpenAI's word for an end; None while there is none. One that means a failure, or that nobody knows, is one."""
-    if not reason:
-        return None
-    if (ours := FINISHES.get(str(reason).lower())) is None:
+def finish(reason: Any, details: Any = None) -> Any:
+    """The word for an end, as it came. Raises ErrorFrame, with what is told besides, for one that means a failure."""
+    if is_failure(reason):
         raise ErrorFrame({"message": f"The answer was ended early ({reason}). {details or ''}".strip()})
-    return ours
+    return reason
 
 
 def usage(counts: Any) -> Json | None:
@@ -72,14 +56,13 @@ def text(content: Any) -> str:
 
 def logprob(token: str, chance: float) -> Json:
     """A token's entry, as OpenAI has it."""
-    return {"token": token, "logprob": chance, "bytes": list(token.encode()), "top_logprobs": []}
+    return {"token": token, "logprob": chance, "bytes": list(token.encode("utf-8", "replace")), "top_logprobs": []}
 
 
-def parsed(data: bytes) -> Json:
-    """An event's JSON. Raises ValueError for what is none, ErrorFrame for an error in its place."""
-    event = orjson.loads(data)
+def checked(event: Any) -> Json:
+    """An event, or a whole answer. Raises ValueError for what is none, ErrorFrame for an error in its place."""
     if not isinstance(event, dict):
-        raise ValueError(f"an event that is no object: {data[:200]!r}")
+        raise ValueError(f"an event that is a {type(event).__name__}")
     if event.get("error"):
         raise ErrorFrame(event["error"])
     if isinstance(event.get("message"), str) and "code" in event:
@@ -99,22 +82,16 @@ def planned(choice: Json, said_as: str) -> Json:
 
 @dataclass
 class _Said:
-    """What one choice has said: its pieces of text, and its calls with their arguments so far."""
+    """What one choice has said: its pieces of text, and its calls."""
 
     texts: list[str] = field(default_factory=list)
     calls: Calls = field(default_factory=Calls)
-    names: dict[Key, str] = field(default_factory=dict)
-    arguments: dict[Key, str] = field(default_factory=dict)
 
     def note(self, delta: Mapping[str, Any]) -> None:
         if delta.get("content"):
             self.texts.append(delta["content"])
         for call in delta.get("tool_calls") or ():
-            key = self.calls.find(call)
-            if key is None:
-                key = self.calls.open(call)
-                self.names[key], self.arguments[key] = call["function"]["name"], ""
-            self.arguments[key] += call["function"].get("arguments") or ""
+            self.calls.take(call)
 
 
 class Once:
@@ -144,7 +121,7 @@ class Once:
         return chunk
 
     def _beyond(self, texts: list[str], text: str) -> str:
-        said = "".join(texts)
+        said, text = lenient_json.joined("".join(texts)), lenient_json.joined(text)
         if not self._repeats:
             return "" if len(texts) > 1 and text == said else text
         if said and text.startswith(said):
@@ -154,12 +131,11 @@ class Once:
 
 def _new(calls: list[Json], said: _Said) -> list[Json]:
     """Those of the calls that were not made before, each of which may be repeated once."""
-    made = [(said.names[key], _value(said.arguments[key])) for key in said.arguments]
+    made = [(call.name, _value(call.arguments)) for call in said.calls.opened.values()]
     new = []
     for call in calls:
-        function = call["function"]
-        known = (function.get("name"), _value(function.get("arguments") or ""))
-        by_id = (call.get("id") or "") in said.calls.ids.values()
+        known = (name_of(call), _value(arguments_of(call)))
+        by_id = (call.get("id") or "") in said.calls.by_id
         if known in made and (by_id or not call.get("id")):
             made.remove(known)
         else:
@@ -170,5 +146,5 @@ def _new(calls: list[Json], said: _Said) -> list[Json]:
 def _value(text: str) -> Any:
     try:
         return orjson.loads(text)
-    except orjson.JSONDecodeError:
+    except (orjson.JSONDecodeError, UnicodeEncodeError):
         return text

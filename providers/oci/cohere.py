@@ -137,7 +137,7 @@ def body(answer: Mapping[str, Any]) -> Json:
 
 def _choice(answer: Mapping[str, Any], said_as: str) -> Json:
     calls = [
-        {"function": {"name": call["name"], "arguments": orjson.dumps(call.get("parameters") or {}).decode()}}
+        {"function": {"name": call["name"], "arguments": call.get("parameters") or {}}}
         for call in answer.get("toolCalls") or ()
     ]
     said = {"content": answer.get("text") or "", "tool_calls": calls}

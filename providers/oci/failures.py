@@ -7,8 +7,6 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-import orjson
-
 from errors import ContextTooLong, ProxyError, UnknownModel, UpstreamError, UpstreamRefusedUs, UpstreamRejected
 from providers import failures
 from providers.failures import error_object
@@ -47,7 +45,7 @@ def failure(name: str, about: str, status: int, headers: Mapping[str, str], body
 def in_band(name: str, error: Any) -> ProxyError:
     """The exception for an error that came in an answer's place or in its middle: unwrapped as `failure` does it."""
     details = error if isinstance(error, dict) else {"message": error}
-    inner = error_object(_unwrapped(orjson.dumps(details, default=str)))
+    inner = error_object(_unwrapped(failures.written(details)))
     return failures.in_band(name, {**details, "status": details.get("code"), **inner})
 
 
@@ -63,4 +61,4 @@ def _unwrapped(body: bytes) -> bytes:
     if start < 0 or message is None:
         return body
     inner = error_object(message[start:].encode())
-    return orjson.dumps({"error": inner}) if isinstance(inner.get("message"), str) else body
+    return failures.written(inner) if isinstance(inner.get("message"), str) else body

@@ -5,7 +5,8 @@
         ...                                            # upstream.base_url, upstream.key
         upstream.wait_received().json
 
-FAULTS is the table of all that can go wrong (faults.py) and of what is odd but harmless (oddities.py):
+FAULTS is the table of all that can go wrong (faults.py) and of what is odd but harmless (oddities.py);
+ODD_FRAMES of what is so in SSE and JSON alone (odd_frames.py):
 
     @cases(FAULTS)
     def test_it(upstream, fault, stream):
@@ -16,6 +17,7 @@ from . import faults, oddities
 from .answers import AZURE, DEEPSEEK, GROQ, OPENROUTER, Answer, Call
 from .connection import Connection, Gone, Received
 from .fault import FAULTS, Fault, Phase
+from .odd_frames import ODD_FRAMES
 from .openai import OpenAIUpstream
 from .raw import cases
 from .server import Server, certificate
@@ -25,6 +27,7 @@ __all__ = [
     "DEEPSEEK",
     "FAULTS",
     "GROQ",
+    "ODD_FRAMES",
     "OPENROUTER",
     "Answer",
     "Call",

@@ -1,5 +1,6 @@
 """What an OpenAI-shaped upstream says: an `Answer` describes it, completion.py makes the bytes of it."""
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
@@ -89,6 +90,12 @@ class Answer:
     created_varies: bool = False
     obfuscation: bool = False
     logprobs: bool = False
+
+
+def value_of(call: Call) -> Any:
+    """A call's arguments, for vendors that send them as JSON; None where there are none."""
+    text = "".join(call.arguments)
+    return json.loads(text) if text.strip() else None
 
 
 _UNFILTERED = {name: {"filtered": False, "severity": "safe"} for name in ("hate", "self_harm", "sexual", "violence")}

@@ -14,11 +14,11 @@ from itertools import count
 from typing import Any, ClassVar
 from urllib.parse import parse_qs, urlsplit
 
-from .answers import TEXTS, Answer, Call
+from .answers import TEXTS, Answer, Call, value_of
 from .anthropic_rules import Refused, check
 from .completion import demanded
 from .connection import Connection, Received
-from .reply import Kind, Piece, Reply
+from .reply import Kind, Piece, Reply, dumps
 from .scripted import KEY, NO_SUCH_MODEL, Scripted
 
 VERSIONS = ("2023-06-01", "2026-10-21")
@@ -115,14 +115,16 @@ class Message:
 
     def reply(self) -> Reply:
         """As it was asked for."""
-        whole = _dumps(self._message(self._content(), self._stop, self._usage())).encode()
+        whole = dumps(self._message(self._content(), self._stop, self._usage())).encode()
+        frames = tuple(self._pieces())
         answer = self._answer
         return Reply(
-            pieces=tuple(self._pieces()) if self._stream else (Piece(whole, after=answer.first_delay),),
+            pieces=frames if self._stream else (Piece(whole, after=answer.first_delay),),
             headers={"Content-Type": "text/event-stream; charset=utf-8" if self._stream else "application/json"},
             stream=self._stream,
             delay=answer.delay,
             whole=whole,
+            frames=frames,
             error=_failed(Answer(status=500)).body,
             error_frame=self._event("error", {"error": _error(529)}, "content").data,
         )
@@ -136,7 +138,7 @@ class Message:
         if said := "".join([*self._texts, *answer.refusal]):
             content.append({"type": "text", "text": said, "citations": None})
         for call in self._calls:
-            given = json.loads("".join(call.arguments))
+            given = value_of(call)
             content.append({"type": "tool_use", "id": call.id, "name": call.name, "input": given})
         return content
 
@@ -205,7 +207,7 @@ class Message:
     def _event(self, name: str, data: Mapping[str, Any], kind: Kind) -> Piece:
         end = "\r\n" if self._answer.crlf else "\n"
         comment = f": {self._answer.comment}{end * 2}" if self._answer.comment else ""
-        return Piece(f"{comment}event: {name}{end}data: {_dumps({'type': name, **data})}{end * 2}".encode(), kind)
+        return Piece(f"{comment}event: {name}{end}data: {dumps({'type': name, **data})}{end * 2}".encode(), kind)
 
 
 def _in_openais_words(body: Mapping[str, Any]) -> dict[str, Any]:
@@ -241,9 +243,5 @@ def _listed(query: Mapping[str, list[str]]) -> Reply:
 
 
 def _json(status: int, value: object) -> Reply:
-    data = _dumps(value).encode()
+    data = dumps(value).encode()
     return Reply((Piece(data),), status, {"Content-Type": "application/json"}, whole=data, error=data)
-
-
-def _dumps(value: object) -> str:
-    return json.dumps(value, ensure_ascii=False, separators=(",", ":"))

@@ -129,7 +129,11 @@ class _Said:
         if self._texts:
             content.append({"text": "".join(map(str, self._texts))})
         for call in self._calls:
-            used = {"toolUseId": call.id, "name": call.name, "input": json.loads("".join(call.arguments) or "{}")}
+            used = {
+                "toolUseId": call.id,
+                "name": call.name,
+                "input": json.loads("".join(call.arguments).strip() or "{}"),
+            }
             content.append({"toolUse": used})
         body = {
             "output": {"message": {"role": "assistant", "content": content}},

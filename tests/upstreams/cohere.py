@@ -18,7 +18,7 @@ from .answers import TEXTS, Answer, Call
 from .completion import example
 from .connection import Connection, Received
 from .openai import DIMENSIONS, embedding
-from .reply import Kind, Piece, Reply
+from .reply import Kind, Piece, Reply, dumps
 from .rules import misheaded
 from .scripted import NO_SUCH_MODEL, Scripted
 
@@ -181,10 +181,6 @@ def _chat(answer: Answer, body: Mapping[str, Any]) -> Reply:
     events = list(_events(answer, body))
     error = failed(Answer()).body
     whole = _dumps(_joined(answer, body))
-    if not body.get("stream"):
-        return Reply(
-            (Piece(whole, after=answer.first_delay),), headers=_typed("application/json"), whole=whole, error=error
-        )
     delays = (answer.first_delay if at == 0 else answer.frame_delay for at in count())
     pieces = [
         Piece(b"event: %b\ndata: %b\n\n" % (event["type"].encode(), _dumps(event)), kind, delay)
@@ -192,8 +188,15 @@ def _chat(answer: Answer, body: Mapping[str, Any]) -> Reply:
     ]
     frame = b"data: %b\n\n" % error
     pieces.append(Piece(b"data: [DONE]\n\n", "done"))
+    stream = bool(body.get("stream"))
     return Reply(
-        tuple(pieces), headers=_typed("text/event-stream"), stream=True, whole=whole, error=error, error_frame=frame
+        tuple(pieces) if stream else (Piece(whole, after=answer.first_delay),),
+        headers=_typed("text/event-stream" if stream else "application/json"),
+        stream=stream,
+        whole=whole,
+        frames=tuple(pieces),
+        error=error,
+        error_frame=frame,
     )
 
 
@@ -389,4 +392,4 @@ def _typed(kind: str) -> dict[str, str]:
 
 
 def _dumps(value: object) -> bytes:
-    return json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode()
+    return dumps(value).encode()

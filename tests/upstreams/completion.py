@@ -9,7 +9,7 @@ from itertools import count
 from typing import Any
 
 from .answers import TEXTS, Answer, Call
-from .reply import Kind, Piece, Reply
+from .reply import Kind, Piece, Reply, dumps
 
 CREATED = 1_790_000_000
 FINGERPRINT = "fp_44709d6fcb"
@@ -72,7 +72,7 @@ class Completion:
 
     def dumps(self, value: object) -> str:
         """As JSON."""
-        return json.dumps(value, ensure_ascii=False, separators=None if self._answer.spaced else (",", ":"))
+        return dumps(value, separators=None if self._answer.spaced else (",", ":"))
 
     @property
     def _line_end(self) -> str:
@@ -179,13 +179,14 @@ def chat(answer: Answer, body: Mapping[str, Any], error: bytes) -> Reply:
     """The answer to a chat request; `error` is the body that faults may send instead."""
     completion = Completion(answer, body)
     stream = bool(body.get("stream"))
-    whole = completion.whole()
+    whole, frames = completion.whole(), tuple(completion.frames())
     return Reply(
-        pieces=tuple(completion.frames()) if stream else (Piece(whole, after=answer.first_delay),),
+        pieces=frames if stream else (Piece(whole, after=answer.first_delay),),
         headers={"Content-Type": "text/event-stream; charset=utf-8" if stream else "application/json"},
         stream=stream,
         delay=answer.delay,
         whole=whole,
+        frames=frames,
         error=error,
         error_frame=b"data: %b\n\n" % error,
     )

@@ -5,11 +5,12 @@ same for all services).
 """
 
 import base64
-import json
 import struct
 from collections.abc import Mapping
 from typing import Any
 from zlib import crc32
+
+from . import reply
 
 CONTENT_TYPE = "application/vnd.amazon.eventstream"
 STRING = 7
@@ -37,7 +38,7 @@ def frame(headers: Mapping[str, str], members: Mapping[str, Any]) -> bytes:
 
 def dumps(value: object) -> bytes:
     """JSON as the services write it, with blobs as base64."""
-    return json.dumps(value, ensure_ascii=False, separators=(",", ":"), default=_blob).encode()
+    return reply.dumps(value, default=_blob).encode()
 
 
 def _header(name: str, value: str) -> bytes:

@@ -14,11 +14,11 @@ from urllib.parse import parse_qs, unquote, urlsplit
 from google.genai import types
 from pydantic import BaseModel, ValidationError
 
-from .answers import TEXTS, Answer, Call
+from .answers import TEXTS, Answer, Call, value_of
 from .completion import example
 from .connection import Connection, Received
 from .openai import DIMENSIONS, embedding
-from .reply import Kind, Piece, Reply
+from .reply import Kind, Piece, Reply, dumps
 from .rules import misheaded
 from .scripted import NO_SUCH_MODEL, Scripted
 
@@ -165,10 +165,7 @@ class GeminiUpstream(Scripted):
         chunks = list(self._chunks(answer, body, model))
         error = failed(Answer()).body
         whole = _dumps(_joined(chunk for _, chunk in chunks))
-        if method == "generateContent":
-            data = (Piece(whole, after=answer.first_delay),)
-            return Reply(data, headers=_typed("application/json"), whole=whole, error=error)
-        if query.get("alt") != ["sse"]:
+        if method == "streamGenerateContent" and query.get("alt") != ["sse"]:
             data = (Piece(_dumps([chunk for _, chunk in chunks])),)
             return Reply(data, headers=_typed("application/json"), whole=whole, error=b"[%b]" % error)
         delays = (answer.first_delay if at == 0 else answer.frame_delay for at in count())
@@ -176,9 +173,15 @@ class GeminiUpstream(Scripted):
             Piece(b"data: %b\r\n\r\n" % _dumps(chunk), kind, delay)
             for (kind, chunk), delay in zip(chunks, delays, strict=False)
         )
-        frame = b"data: %b\r\n\r\n" % error
+        stream = method != "generateContent"
         return Reply(
-            pieces, headers=_typed("text/event-stream"), stream=True, whole=whole, error=error, error_frame=frame
+            pieces if stream else (Piece(whole, after=answer.first_delay),),
+            headers=_typed("text/event-stream" if stream else "application/json"),
+            stream=stream,
+            whole=whole,
+            frames=pieces,
+            error=error,
+            error_frame=b"data: %b\r\n\r\n" % error,
         )
 
     def _chunks(self, answer: Answer, body: Mapping[str, Any], model: str) -> Iterator[tuple[Kind, dict[str, Any]]]:
@@ -207,7 +210,7 @@ class GeminiUpstream(Scripted):
         texts = (() if calls else TEXTS) if answer.texts is None else answer.texts
         yield from ({"text": text} for text in texts)
         for number, call in enumerate(calls):
-            function: dict[str, Any] = {"name": call.name, "args": json.loads("".join(call.arguments))}
+            function: dict[str, Any] = {"name": call.name, "args": value_of(call)}
             if answer.call_ids and model.startswith("gemini-3"):
                 function["id"] = call.id
             part: dict[str, Any] = {"functionCall": function}
@@ -376,4 +379,4 @@ def _typed(kind: str) -> dict[str, str]:
 
 
 def _dumps(value: object) -> bytes:
-    return json.dumps(value, ensure_ascii=False, indent=None).encode()
+    return dumps(value, separators=None).encode()

@@ -4,16 +4,15 @@ Shapes: the oci package's models (GenericChatResponse, CohereChatResponse, Coher
 live traffic shows: events carry neither an id nor a model, and end in a `pad` of random length.
 """
 
-import json
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import count
 from typing import Any, ClassVar
 
-from .answers import TEXTS, Answer, Call
+from .answers import TEXTS, Answer, Call, value_of
 from .completion import example
 from .oci_rules import doubled
-from .reply import Kind, Piece, Reply
+from .reply import Kind, Piece, Reply, dumps
 
 CREATED = "2026-09-21T14:13:20.000Z"
 ERRORS: Mapping[int, tuple[str, str, str]] = {
@@ -89,7 +88,7 @@ class Style(ABC):
     def event(self, kind: Kind, data: Mapping[str, Any]) -> Piece:
         """One event."""
         pad = "a" * (next(self._number) * 7 % 11 + 1)
-        return Piece(f"data: {_dumps({**data, 'pad': pad})}\n\n".encode(), kind)
+        return Piece(f"data: {dumps({**data, 'pad': pad})}\n\n".encode(), kind)
 
     @property
     def told(self) -> dict[str, Any]:
@@ -100,7 +99,7 @@ class Style(ABC):
     def _wanted(self) -> Sequence[str]:
         """What is said when nothing is told: of the schema that the request asks for, where it does."""
         schema = self.request.get("responseFormat", {}).get("schema")
-        return TEXTS if schema is None else list(_dumps(example(schema)))
+        return TEXTS if schema is None else list(dumps(example(schema)))
 
     def _demanded(self) -> list[Call]:
         """The call that the request insists on, unless the answer says something else."""
@@ -110,7 +109,7 @@ class Style(ABC):
             return []
         functions = [tool.get("function", tool) for tool in self.request["tools"]]
         function = next(each for each in functions if choice.get("name") in (None, each["name"]))
-        arguments = _dumps(example(function.get("parameters", {})))
+        arguments = dumps(example(function.get("parameters", {})))
         return [Call("call_9pVYmF4jPzWcXqT2nL0sKd8R", function["name"], [arguments[:5], arguments[5:]])]
 
 
@@ -271,14 +270,16 @@ def chat(answer: Answer, details: Mapping[str, Any], failure: bytes) -> Reply:
     model = mode.get("modelId", "")
     style = STYLES[request["apiFormat"]](answer, request, model)
     result = {"modelId": model or mode["endpointId"], "modelVersion": "1.0", "chatResponse": style.whole()}
-    whole = _dumps(result).encode()
+    whole = dumps(result).encode()
     stream = bool(request.get("isStream"))
+    frames = tuple(_timed(answer, style.events()))
     return Reply(
-        pieces=tuple(_timed(answer, style.events())) if stream else (Piece(whole, after=answer.first_delay),),
+        pieces=frames if stream else (Piece(whole, after=answer.first_delay),),
         headers={"Content-Type": "text/event-stream" if stream else "application/json"},
         stream=stream,
         delay=answer.delay,
         whole=whole,
+        frames=frames,
         error=failure,
         error_frame=b"data: %b\n\n" % failure,
     )
@@ -293,8 +294,4 @@ def _timed(answer: Answer, pieces: Iterator[Piece]) -> Iterator[Piece]:
 
 def _parsed(call: Call) -> dict[str, Any]:
     """As Cohere's first style has calls: without ids, the arguments as an object."""
-    return {"name": call.name, "parameters": json.loads("".join(call.arguments))}
-
-
-def _dumps(value: object) -> str:
-    return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+    return {"name": call.name, "parameters": value_of(call)}

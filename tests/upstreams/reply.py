@@ -1,13 +1,16 @@
 """What an emulated vendor answers, before it is bytes on a wire: so that any fault can spoil any vendor's answer."""
 
+import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from http import HTTPStatus
-from typing import Literal, Self
+from typing import Any, Literal, Self
 
 from .connection import Connection
 
 Kind = Literal["open", "content", "finish", "usage", "done", "comment"]
+HALF = re.compile("[\ud800-\udfff]")
 LAST_CHUNK = b"0\r\n\r\n"
 CHUNKED = ("Transfer-Encoding", "chunked")
 
@@ -25,8 +28,8 @@ class Piece:
 class Reply:
     """A response: chunked, each piece a chunk, when `stream`, else with a length.
 
-    `delay` is the seconds before its head. For faults: `whole` is the same answer as one JSON body, `error` this
-    vendor's error body and `error_frame` its error in the middle of a stream.
+    `delay` is the seconds before its head. For faults: `whole` is the same answer as one JSON body, `frames` as a
+    stream, `error` this vendor's error body and `error_frame` its error in the middle of a stream.
     """
 
     pieces: tuple[Piece, ...] = ()
@@ -35,6 +38,7 @@ class Reply:
     stream: bool = False
     delay: float = 0.0
     whole: bytes = b""
+    frames: tuple[Piece, ...] = ()
     error: bytes = b""
     error_frame: bytes = b""
 
@@ -102,6 +106,14 @@ def send_chunks(connection: Connection, pieces: tuple[Piece, ...]) -> None:
 def chunk(data: bytes) -> bytes:
     """One chunk of a chunked body."""
     return b"%x\r\n%b\r\n" % (len(data), data)
+
+
+def dumps(value: object, **options: Any) -> str:
+    """JSON as vendors write it; halves of surrogate pairs, which UTF-8 has not, as escapes."""
+    text = json.dumps(value, **{"ensure_ascii": False, "separators": (",", ":"), **options})
+    return (
+        json.dumps(value, **{"separators": (",", ":"), **options, "ensure_ascii": True}) if HALF.search(text) else text
+    )
 
 
 def _phrase(status: int) -> str:
