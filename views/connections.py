@@ -31,6 +31,7 @@ PIECE = 16_384
 """Bytes that are read at a time: most requests as a whole."""
 SENT_AT_ONCE = 262_144
 LARGEST_HEAD = 32_768
+"""Bytes of a head that has no end yet; they are kept for each of those who send one."""
 MOST_PIPELINED = 4
 """How many pipelined requests are served at a time: hundreds of callers may have sent hundreds each."""
 LOOK_SECONDS = 0.1
