@@ -3,6 +3,7 @@
 import json
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -17,6 +18,7 @@ from tests.test_vendor_rows import answer_of
 from tests.upstreams import Answer
 from tests.upstreams.connection import Connection, Received
 from tests.upstreams.dialects import DIALECTS, Dialect
+from tests.upstreams.oci import OCIUpstream
 from tests.upstreams.openai import OpenAIUpstream
 from tests.upstreams.server import Server
 
@@ -387,6 +389,27 @@ def test_a_cap_on_oci_goes_by_its_other_name(app_with: Callable[..., Any], model
         assert response.status_code == 200, response.data
         sent = [json.loads(each.body) for each in upstream.received if each.method == "POST"]
     assert sent[-1]["chatRequest"]["maxCompletionTokens"] == 50
+
+
+@pytest.mark.parametrize("stream", [True, False], ids=["stream", "whole"])
+def test_ocis_door_in_openais_dialect_learns_too(app_with: Callable[..., Any], tmp_path: Path, stream: bool) -> None:
+    models = tmp_path / "models.yaml"
+    models.write_text("models: [{name: new, provider: oci, model: xai.grok-4, api_format: OPENAI}]")
+    with OCIUpstream() as upstream:
+        client = app_with(**OPENAI_SETTINGS, **upstream.settings(tmp_path, MODELS_FILE=models))
+        upstream.enqueue(
+            Answer(status=400, error=openais("max_tokens")),
+            Answer(status=400, error=openais("temperature", "unsupported_value")),
+            path="/chat/completions",
+        )
+        body = {"model": "new", "messages": HI, "max_tokens": 50, "temperature": 0.7, "stream": stream}
+        for _ in range(2):
+            response = client.post("/v1/chat/completions", json=body, buffered=True)
+            assert response.status_code == 200, response.data
+        sent = [json.loads(each.body) for each in upstream.received if each.method == "POST"]
+    assert len(sent) == 4
+    assert sent[-1]["max_completion_tokens"] == 50
+    assert not {"max_tokens", "temperature"} & sent[-1].keys()
 
 
 def test_an_error_in_a_stream_is_read_as_one_with_a_status(app_with: Callable[..., Any]) -> None:

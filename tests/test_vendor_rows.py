@@ -1,13 +1,18 @@
 """What each vendor of OpenAI's shape refuses is not sent to it, and what it wants back is: rows of dialects.py."""
 
 import json
+import struct
+from base64 import b64decode
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from dispatch import models_file
+from dispatch.models_file import CatalogueError
 from events import ChatRequest
 from providers.base import Call, Provider, Target
 from providers.openai_request import fitted_id, to_upstream
@@ -520,3 +525,92 @@ def test_a_conversation_wanders_between_strict_vendors(app_with: Callable[..., A
                 ]
                 messages += [{"role": "tool", "tool_call_id": called, "content": "noon"}]
             messages += [{"role": "assistant", "content": "noon", "refusal": None}, {"role": "user", "content": "and?"}]
+
+
+OWN = """
+providers:
+  lab:
+    base_url: URL/v1
+    refuses: [store, metadata]
+    names: {max_completion_tokens: max_tokens, seed: random_seed}
+    message_keys: [tool_calls, tool_call_id]
+    roles: {developer: system, function: tool}
+    call_ids: "[a-z0-9]{6,12}"
+    returned: {reasoning_content: ""}
+    lacks: [rerank]
+  second:
+    vendor: mistral
+    base_url: URL/v1
+    api_key: k2
+models:
+  - {name: mine, provider: lab, model: m}
+"""
+
+
+def test_models_yaml_says_the_same_of_a_server_of_ones_own(app_with: Callable[..., Any], tmp_path: Path) -> None:
+    with playing(WANTS["deepseek"]) as upstream:
+        file = tmp_path / "models.yaml"
+        file.write_text(OWN.replace("URL", upstream.url))
+        client = app_with(MODELS_FILE=file)
+        body = {"messages": WANDERED, "store": False, "metadata": {"a": "b"}, "max_completion_tokens": 5, "seed": 1}
+        assert client.post("/v1/chat/completions", json={**body, "model": "mine"}).status_code == 200
+        told = json.loads(upstream.received[-1].body)
+        assert {key: value for key, value in told.items() if key != "messages"} == {
+            "model": "m",
+            "max_tokens": 5,
+            "random_seed": 1,
+        }
+        assert told["messages"][0]["role"] == "system"
+        assert set(told["messages"][2]) == {"role", "content", "tool_calls"}
+        assert 6 <= len(told["messages"][2]["tool_calls"][0]["id"]) <= 12
+        assert client.post("/v1/rerank", json={**ENDPOINTS["rerank"], "model": "mine"}).status_code == 400
+        assert client.post("/v1/chat/completions", json={**body, "model": "second/m"}).status_code == 200
+        assert "store" not in json.loads(upstream.received[-1].body)
+        assert upstream.received[-1].headers["Authorization"] == "Bearer k2"
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ('providers: {lab: {base_url: "http://h/v1", call_ids: "[a-z"}}', "regular expression"),
+        ('providers: {lab: {base_url: "http://h/v1", vendor: nobody}}', "no vendor 'nobody'"),
+        ('providers: {lab: {base_url: "http://h/v1", lacks: [everything]}}', "one of"),
+    ],
+)
+def test_what_makes_no_sense_there_stops_the_start(tmp_path: Path, text: str, says: str) -> None:
+    file = tmp_path / "models.yaml"
+    file.write_text(text)
+    with pytest.raises(CatalogueError, match=f"(?i)line 1: .*{says}"):
+        models_file.read(file, {})
+
+
+@pytest.mark.parametrize("encoding", ["base64", "float"])
+def test_base64_is_encoded_here(app_with: Callable[..., Any], encoding: str) -> None:
+    """Many servers have no base64, and OpenAI's clients ask for it unasked."""
+
+    def handle(connection: Connection, received: Received) -> None:
+        if json.loads(received.body).get("encoding_format", "float") != "float":
+            told = {"error": {"message": "encoding_format: only float is supported", "type": "invalid_request_error"}}
+            connection.send(answer_of("application/json", json.dumps(told), "400 No"))
+            return
+        data = [{"object": "embedding", "index": 0, "embedding": [0.5, -0.25]}]
+        usage = {"prompt_tokens": 1, "total_tokens": 1}
+        connection.send(answer_of("application/json", json.dumps({"data": data, "model": "e", "usage": usage})))
+
+    with Server(handle) as server:
+        client = app_with(VLLM_BASE_URL=server.url)
+        response = client.post("/v1/embeddings", json={"model": "e", "input": "a", "encoding_format": encoding})
+    found = response.get_json()["data"][0]["embedding"]
+    assert (list(struct.unpack("<2f", b64decode(found))) if encoding == "base64" else found) == [0.5, -0.25]
+
+
+@pytest.mark.parametrize("provider", ["anthropic", "gemini", "cohere", "bedrock-models"])
+def test_what_cannot_be_done_says_where(app_with: Callable[..., Any], provider: str) -> None:
+    keys = {f"{name}_API_KEY": "k" for name in ("ANTHROPIC", "GEMINI", "COHERE")}
+    aws = {"AWS_ACCESS_KEY_ID": "k", "AWS_SECRET_ACCESS_KEY": "s", "AWS_REGION": "eu-central-1"}
+    part = {"type": "no_such_part", "text": "x"}
+    body = {"provider": provider, "messages": [{"role": "user", "content": [part]}]}
+    told = app_with(**keys, **aws).post("/v1/chat/completions", json=body).get_json()["error"]
+    assert told["code"] == "unsupported_value"
+    assert provider.partition("-")[0] in told["message"].lower()
+    assert " there" not in told["message"]

@@ -58,7 +58,7 @@ JSON_TYPES = {
     type(None): "null",
 }
 ID_CHARACTERS = 40
-THINKS_FIRST = re.compile(r"(gpt-5(-mini|-nano)?|o\d(-mini)?)(-\d{4}-\d\d-\d\d)?")
+THINKS_FIRST = re.compile(r"(gpt-5(-mini|-nano)?|o4-mini)(-\d{4}-\d\d-\d\d)?")
 SAMPLING = ("temperature", "top_p", "presence_penalty", "frequency_penalty", "logprobs", "top_logprobs", "logit_bias")
 ROLES = ("system", "developer", "user", "assistant", "tool", "function")
 
@@ -109,7 +109,7 @@ def check_chat(body: Mapping[str, Any]) -> None:
 
 
 def _check_thinking(body: Mapping[str, Any]) -> None:
-    """What gpt-5 and the o models do not take."""
+    """What gpt-5 and its like do not take."""
     code = "unsupported_parameter"
     if "max_tokens" in body:
         message = (
