@@ -19,25 +19,26 @@ from werkzeug.serving import is_running_from_reloader
 
 import logs
 from config import ROOT, SettingError, Settings, is_this_machine
+from dispatch.attempts import RetryPolicy
 from dispatch.breaker import Breakers
 from dispatch.catalogue import Catalogue
 from dispatch.entries import Filler
-from dispatch.models import Models
+from dispatch.models import ModelLists
 from dispatch.refused import RefusedParameters
-from dispatch.relay import Patience, Relay
+from dispatch.relay import Relay
 from dispatch.sources import Sources
-from dispatch.state import open_state
-from dispatch.warm import Warmer
-from masking import HIDDEN
+from dispatch.state import open_store
+from dispatch.warm import Prewarmer
+from masking import KNOWN_SECRETS
 from providers.base import Timeouts
 from schemas.limits import Limits
 from views import chat, completions, docs, embeddings, errors, images, models, moderations, providers, rerank
 from views.admission import Admission
 from views.api import api
-from views.auth import Guard
+from views.auth import Authenticator
 from views.framework import Thinkline
-from views.hangup import Watcher
-from views.house import House
+from views.hangup import DisconnectWatcher
+from views.house import Services
 from views.ops import ops
 
 PORT_SECONDS = 1.0
@@ -65,7 +66,7 @@ def create_app(settings: Settings | None = None) -> Flask:
     app = Thinkline(__name__, logs.request_id.set)
     app.json.sort_keys = False  # type: ignore[attr-defined]
     app.url_map.strict_slashes = False
-    app.extensions["thinkline"] = furnish(settings)
+    app.extensions["thinkline"] = build_services(settings)
     errors.register(app)
     bases = [*ALWAYS, settings.api_route_prefix.rstrip("/")]
     typed = [f"{base}{TYPED}{again}" for base in bases for again in ("", "/v1")]
@@ -77,7 +78,7 @@ def create_app(settings: Settings | None = None) -> Flask:
     catalogue = app.extensions["thinkline"].catalogue
     _sources(settings).follow(catalogue)
     if settings.warm:
-        Warmer(catalogue, _timeouts(settings)).start()
+        Prewarmer(catalogue, _timeouts(settings)).start()
     if settings.allowed_origins:
         # As patterns that match the text alone: flask-cors takes some texts for patterns, such as http://[::1].
         origins = [
@@ -87,9 +88,9 @@ def create_app(settings: Settings | None = None) -> Flask:
     return app
 
 
-def furnish(settings: Settings) -> House:
+def build_services(settings: Settings) -> Services:
     """The rooms behind the views. Raises SettingError. Connects to nobody."""
-    HIDDEN.add(settings.secrets)
+    KNOWN_SECRETS.add(settings.secrets)
     breakers = Breakers(settings.breaker_failures, settings.breaker_seconds)
     try:
         catalogue = Catalogue(
@@ -98,28 +99,28 @@ def furnish(settings: Settings) -> House:
             timeouts=_timeouts(settings),
             filler=Filler.of(settings.filler_after_ms, settings.filler_text.split("|")),
             is_open=lambda target: breakers[target].state == "open",
-            hide=HIDDEN.add,
+            hide=KNOWN_SECRETS.add,
         )
-        state = open_state(settings.state_url, ROOT / settings.data_dir)
+        state = open_store(settings.state_url, ROOT / settings.data_dir)
     except ValueError as error:
         raise SettingError(str(error)) from None
-    return House(
-        guard=Guard(
+    return Services(
+        guard=Authenticator(
             settings.keys,
             anonymous=settings.allow_anonymous,
             is_local=is_this_machine,
             origins=settings.allowed_origins,
         ),
         catalogue=catalogue,
-        models=Models(catalogue, settings.models_ttl),
+        models=ModelLists(catalogue, settings.models_ttl),
         relay=Relay(
             breakers,
-            Patience(settings.headers_after, settings.retries, settings.retry_budget),
+            RetryPolicy(settings.headers_after, settings.retries, settings.retry_budget),
             settings.heartbeat,
             state,
             RefusedParameters(settings.refused_parameter_ttl),
         ),
-        watcher=Watcher(slow=settings.threads // 4),
+        watcher=DisconnectWatcher(slow=settings.threads // 4),
         admission=Admission(settings.in_flight),
         max_body_bytes=settings.max_body_bytes,
         limits=Limits(
@@ -157,7 +158,7 @@ def _sources(settings: Settings) -> Sources:
     )
 
 
-def announce(house: House, address: str, settings: Settings) -> None:
+def log_start(house: Services, address: str, settings: Settings) -> None:
     """Say at the start who answers, and where. The demo is no surprise as long as nobody else is to call."""
     default = house.catalogue.default
     log.info("Thinkline answers at %s/v1 with the provider %s.", address, default)
@@ -202,13 +203,13 @@ def main() -> None:
     """Serve for development, with Flask's own server."""
     try:
         settings = Settings.load()
-        settings.guard(settings.host)
+        settings.require_key_if_public(settings.host)
         if not is_running_from_reloader():
             check_port(settings.host, settings.port)
         app = create_app(settings)
     except SettingError as error:
         sys.exit(f"Thinkline cannot start. {error}")
-    announce(app.extensions["thinkline"], f"http://{settings.address}", settings)
+    log_start(app.extensions["thinkline"], f"http://{settings.address}", settings)
     app.run(settings.host, settings.port, threaded=True, use_reloader=settings.reload)
 
 

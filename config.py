@@ -287,7 +287,7 @@ class Settings:
         """LOG_LEVEL, or what TRACE and DEBUG make of it."""
         return "TRACE" if self.trace else "DEBUG" if self.debug else self.log_level
 
-    def guard(self, host: str) -> None:
+    def require_key_if_public(self, host: str) -> None:
         """Refuse to serve strangers for nothing (R9): raises SettingError for a public address without a key."""
         if self.keys or self.allow_anonymous or is_this_machine(host):
             return

@@ -28,7 +28,7 @@ message is ours; what a vendor wrote goes to the log.
 from typing import Any, ClassVar
 
 
-class ProxyError(Exception):
+class GatewayError(Exception):
     """A failure that the caller is told about.
 
     `message` is for the caller: no key, no stack, no vendor's page. `param` names the field or setting at fault.
@@ -41,7 +41,7 @@ class ProxyError(Exception):
     type: ClassVar[str] = "server_error"
     code: str | None = None
     retryable: bool = False
-    counts: bool = False
+    trips_breaker: bool = False
     client_may_retry: ClassVar[bool | None] = None
 
     def __init__(
@@ -75,7 +75,7 @@ class ProxyError(Exception):
         return headers
 
 
-class InvalidRequest(ProxyError):
+class InvalidRequest(GatewayError):
     """The request cannot be understood or served as it stands. Its code is `invalid_value` with a `param`, unless one
     is given that says more.
     """
@@ -115,14 +115,14 @@ class TooLarge(InvalidRequest):
     code = "request_too_large"
 
 
-class TooSlow(InvalidRequest):
+class RequestTimeout(InvalidRequest):
     """The body was begun, and did not come; or the answer was begun, and its caller did not read it."""
 
     status = 408
     code = "request_timeout"
 
 
-class NotAuthorized(ProxyError):
+class Unauthenticated(GatewayError):
     """No key, or a wrong one."""
 
     status = 401
@@ -130,7 +130,7 @@ class NotAuthorized(ProxyError):
     code = "invalid_api_key"
 
 
-class NotAllowed(ProxyError):
+class PermissionDenied(GatewayError):
     """A known key that may not do this."""
 
     status = 403
@@ -138,7 +138,7 @@ class NotAllowed(ProxyError):
     code = "permission_denied"
 
 
-class RateLimited(ProxyError):
+class RateLimited(GatewayError):
     """This key has used up its share for now."""
 
     status = 429
@@ -147,7 +147,7 @@ class RateLimited(ProxyError):
     client_may_retry = True
 
 
-class Overloaded(ProxyError):
+class Overloaded(GatewayError):
     """Too many requests are under way here."""
 
     status = 503
@@ -155,7 +155,7 @@ class Overloaded(ProxyError):
     client_may_retry = True
 
 
-class CircuitOpen(ProxyError):
+class CircuitOpen(GatewayError):
     """The target has failed so often that it is left alone for a while."""
 
     status = 503
@@ -163,7 +163,7 @@ class CircuitOpen(ProxyError):
     client_may_retry = False
 
 
-class UpstreamError(ProxyError):
+class UpstreamError(GatewayError):
     """The upstream failed in a way that trying again will not mend.
 
     `provider` is its name; `upstream_status` its HTTP status, None when none came.
@@ -179,7 +179,7 @@ class UpstreamError(ProxyError):
         self.upstream_status = upstream_status
 
 
-class UpstreamBusy(UpstreamError):
+class UpstreamRateLimited(UpstreamError):
     """The upstream asks us to come back later (429)."""
 
     status = 429
@@ -194,14 +194,14 @@ class UpstreamTimeout(UpstreamError):
     status = 504
     code = "upstream_timeout"
     retryable = True
-    counts = True
+    trips_breaker = True
 
 
 class UpstreamDown(UpstreamError):
     """The upstream cannot be reached, broke off, or answered 5xx."""
 
     retryable = True
-    counts = True
+    trips_breaker = True
 
     def __init__(self, message: str, *, unavailable: bool = False, **details: Any) -> None:
         super().__init__(message, **details)
@@ -223,17 +223,17 @@ class UpstreamRejected(UpstreamError):
         self.refused = refused
 
 
-class UpstreamRefusedUs(UpstreamError):
+class UpstreamAuthFailed(UpstreamError):
     """The upstream refuses our credential: our misconfiguration, so never the caller's 401."""
 
     code = "upstream_authentication"
 
 
-class HungUp(Exception):
+class Cancelled(Exception):
     """The caller has left. Nothing failed, and nobody is there to be told."""
 
 
-class HalfClosed(ProxyError):
+class HalfClosed(GatewayError):
     """The caller sends no more, which counts as leaving. Who only shut that side still reads, and must not take it for
     a whole answer.
     """

@@ -20,7 +20,7 @@ FinishReason = Literal["stop", "length", "tool_calls", "content_filter"]
 
 
 @dataclass(frozen=True, slots=True)
-class Start:
+class AnswerStart:
     """Who answers, where the upstream says so: its ids are worth keeping for its support desk.
 
     Without one (or with empty fields) the encoder gives the answer an id, a time and the target's public name. A
@@ -126,7 +126,7 @@ class Silence:
 
 
 @dataclass(frozen=True, slots=True)
-class Spoken:
+class FillerText:
     """A phrase of our own, said while the model is silent: heard like Text, and no part of what the model said."""
 
     text: str
@@ -173,7 +173,7 @@ class Images:
 
 
 Event = (
-    Start
+    AnswerStart
     | Text
     | Refusal
     | Reasoning
@@ -184,7 +184,7 @@ Event = (
     | Finish
     | Usage
     | Silence
-    | Spoken
+    | FillerText
     | Verbatim
     | Vectors
     | Ranks

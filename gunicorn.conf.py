@@ -20,9 +20,9 @@ from gunicorn import glogging
 from gunicorn.util import parse_address
 
 import logs
-from app import announce, check_port, furnish
+from app import build_services, check_port, log_start
 from config import EXPORTED, ROOT, SettingError, Settings, env_file
-from views.house import House
+from views.house import Services
 from views.limits import most_connections, raise_file_limit
 from views.succession import Succession
 from views.threads import check_threads
@@ -30,17 +30,17 @@ from views.threads import check_threads
 log = logging.getLogger("thinkline.settings")
 
 
-def _load(last: Settings | None) -> tuple[Settings, dict[str, Any], House]:
+def _load(last: Settings | None) -> tuple[Settings, dict[str, Any], Services]:
     """What is set now, checked by using it. Raises SettingError; `last` is what a running service has."""
     found = Settings.load()
     if last:
         for host in Settings.bound or (found.host,):
-            found.guard(host)
+            found.require_key_if_public(host)
         if found.address != last.address and not Settings.bound:
             check_port(found.host, found.port)
         if found.threads > last.threads:
             _try_threads(found.threads)
-    return found, logs.config(found), furnish(found)
+    return found, logs.config(found), build_services(found)
 
 
 def _try_threads(count: int) -> None:
@@ -120,7 +120,7 @@ def on_starting(server: Any) -> None:
     try:
         _try_threads(server.cfg.threads)
         for address in server.cfg.address:
-            settings.guard(_host(address))
+            settings.require_key_if_public(_host(address))
             if isinstance(address, tuple) and not is_bound:
                 check_port(*address[:2])
     except SettingError as error:
@@ -144,7 +144,7 @@ def when_ready(server: Any) -> None:
     if worker_connections < WANTED_CONNECTIONS:
         message = "A worker takes %d connections instead of %d: only %d files may be open at a time (ulimit -n)."
         server.log.warning(message, worker_connections, WANTED_CONNECTIONS, files)
-    announce(house, str(server.LISTENERS[0]), settings)
+    log_start(house, str(server.LISTENERS[0]), settings)
 
 
 def post_request(worker: Any, request: Any, environ: Any, response: Any) -> None:  # noqa: ARG001 - gunicorn counts them

@@ -32,7 +32,7 @@ LAST_SECONDS = 1.0
 """How long an end waits for what is still to be written."""
 
 
-class Background(logging.Handler):
+class BackgroundHandler(logging.Handler):
     """Hands lines to a thread of its own, which starts with the first, in each process anew."""
 
     where = ""
@@ -144,7 +144,7 @@ class Background(logging.Handler):
         self._begin()
 
 
-class Stderr(Background):
+class StderrHandler(BackgroundHandler):
     """Standard error. It is written to at once, while somebody reads it."""
 
     where = "stderr"
@@ -184,7 +184,7 @@ def _without_waiting(descriptor: int) -> Callable[[bytes], int] | None:
     return None
 
 
-class RotatingFile(Background):
+class BackgroundFileHandler(BackgroundHandler):
     """A file that rotates, and that several processes write to."""
 
     def __init__(self, filename: str, most_bytes: int, backups: int) -> None:
@@ -247,7 +247,7 @@ class _File(ConcurrentRotatingFileHandler):
         raise  # noqa: PLE0704
 
 
-_handlers: "weakref.WeakSet[Background]" = weakref.WeakSet()
+_handlers: "weakref.WeakSet[BackgroundHandler]" = weakref.WeakSet()
 
 
 def _each(name: str) -> Callable[[], None]:

@@ -14,7 +14,7 @@ from typing import Any
 
 import orjson
 
-from masking import HIDDEN, Secrets
+from masking import KNOWN_SECRETS, SecretMasker
 
 # What no line of ours shows need not be found out for each (https://docs.python.org/3/howto/logging.html#optimization).
 logging.logThreads = logging.logProcesses = logging.logMultiprocessing = False
@@ -38,7 +38,7 @@ SCALARS = frozenset({str, int, float, bool, type(None)})
 def config(settings: Any) -> dict[str, Any]:
     """A logging.config dictionary for our loggers and gunicorn's."""
     level = logging.CRITICAL + 10 if settings.level == "NONE" else logging.getLevelNamesMapping()[settings.level]
-    HIDDEN.add(settings.secrets)
+    KNOWN_SECRETS.add(settings.secrets)
     handlers: dict[str, Any] = {"stderr": {"class": "log_handlers.Stderr", "formatter": "line"}}
     if settings.log_file:
         handlers["file"] = {
@@ -49,7 +49,7 @@ def config(settings: Any) -> dict[str, Any]:
             "backups": settings.log_backups,
         }
     ours = {"handlers": list(handlers), "level": level, "propagate": False}
-    formatter = JsonLines if settings.log_format == "json" else TextLines
+    formatter = JsonFormatter if settings.log_format == "json" else TextFormatter
     return {
         "version": 1,
         "disable_existing_loggers": False,
@@ -60,10 +60,10 @@ def config(settings: Any) -> dict[str, Any]:
     }
 
 
-class _Lines(logging.Formatter):
+class _LineFormatter(logging.Formatter):
     def __init__(self, secrets: Iterable[str] = ()) -> None:
         super().__init__()
-        self._secrets = Secrets(secrets)
+        self._secrets = SecretMasker(secrets)
 
     def _is_harmless(self, values: Collection[Any]) -> bool:
         """Whether there is nothing to mask or to cut in them: for all at once, as each request has its line."""
@@ -85,7 +85,7 @@ class _Lines(logging.Formatter):
         return value
 
     def _without_secrets(self, text: str) -> str:
-        for pattern in (self._secrets.pattern, HIDDEN.pattern):
+        for pattern in (self._secrets.pattern, KNOWN_SECRETS.pattern):
             if pattern is not None:
                 text = pattern.sub("***", text)
         return CREDENTIALS.sub(r"\1***", text) if CREDENTIAL_HINTS.search(text) else text
@@ -106,7 +106,7 @@ class _Lines(logging.Formatter):
         return f"{_second(int(record.created))}.{int(record.msecs):03d}Z"
 
 
-class TextLines(_Lines):
+class TextFormatter(_LineFormatter):
     """time LEVEL logger: message key=value ..."""
 
     def format(self, record: logging.LogRecord) -> str:
@@ -121,7 +121,7 @@ class TextLines(_Lines):
         return f"{line}\n{trace}" if trace else line
 
 
-class JsonLines(_Lines):
+class JsonFormatter(_LineFormatter):
     """One JSON object a line."""
 
     def format(self, record: logging.LogRecord) -> str:

@@ -10,7 +10,7 @@ SHORTEST = 4
 ENCODED_SHORTEST = 8
 
 
-class Secrets:
+class SecretMasker:
     """Texts that nobody may read; more of them may come while the product runs."""
 
     def __init__(self, texts: Iterable[str] = ()) -> None:
@@ -36,7 +36,7 @@ class Secrets:
         return text if len(text) <= most else f"{text[:most]}..."
 
 
-HIDDEN = Secrets()
+KNOWN_SECRETS = SecretMasker()
 """All that settings, models.yaml and lists hold."""
 
 

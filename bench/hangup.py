@@ -13,7 +13,7 @@ from pathlib import Path
 from tests.conftest import Served, served, until
 from tests.frames import chat_body, post
 from tests.test_hangup import PHASES, Caller
-from tests.upstreams import Answer, OpenAIUpstream, certificate
+from tests.upstreams import OpenAIUpstream, ScriptedAnswer, certificate
 
 
 def measure(port: int, upstream: OpenAIUpstream, phase: str) -> float:
@@ -32,7 +32,7 @@ def measure(port: int, upstream: OpenAIUpstream, phase: str) -> float:
 def measure_backoff(app: Served, upstream: OpenAIUpstream) -> float:
     """Milliseconds from a caller's leaving between two attempts to the line's end (looked for every 5 ms)."""
     ended, failed = (app.log().count(what) for what in ("outcome=hung_up", ": retry "))
-    upstream.enqueue(Answer(status=429, headers={"Retry-After": "20"}))
+    upstream.enqueue(ScriptedAnswer(status=429, headers={"Retry-After": "20"}))
     caller = Caller(app.port, chat_body(stream=True))
     until(lambda: app.log().count(": retry ") > failed, "the first attempt to fail")
     left = caller.leaves()
@@ -54,7 +54,7 @@ def state(app: Served) -> str:
 def leave_in_a_row(app: Served, upstream: OpenAIUpstream, count: int) -> None:
     """So many callers leave mid-stream, one after another; print what is left before and after."""
     print(f"\n| {count} hang-ups in a row | threads | sockets | KiB resident |\n|---|---|---|---|")
-    upstream.always(Answer(texts=["word "] * 500, frame_delay=0.01))
+    upstream.always(ScriptedAnswer(texts=["word "] * 500, frame_delay=0.01))
     for name, callers in (("after 100 to warm up", 100), (f"after {count} more", count)):
         ended = app.log().count("outcome=hung_up") + callers
         for _ in range(callers):
@@ -83,7 +83,7 @@ def main() -> None:
                 Path(folder) / "log", OPENAI_API_KEY=upstream.key, OPENAI_BASE_URL=upstream.base_url, **settings
             ) as app,
         ):
-            upstream.always(Answer())
+            upstream.always(ScriptedAnswer())
             post(app.port, chat_body())
             ways = {phase: partial(measure, app.port, upstream, phase) for phase in PHASES}
             ways["in a backoff"] = partial(measure_backoff, app, upstream)

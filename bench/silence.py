@@ -25,7 +25,7 @@ from tests.conftest import served, until
 from tests.frames import chat_body
 from tests.test_chaos import LONG, PHASES, WORDS
 from tests.test_hangup import Caller
-from tests.upstreams import Answer, OpenAIUpstream, faults
+from tests.upstreams import OpenAIUpstream, ScriptedAnswer, faults
 from tests.upstreams.lines import Line, lines
 
 DEADLINE_MS, HEDGE_MS = 300, 150
@@ -99,8 +99,8 @@ def hedging(port: int, one: OpenAIUpstream, two: OpenAIUpstream, calls: int) -> 
     dice = random.Random(1)
     for model in ("plain", "hedged"):
         delays = [SLOW_SECONDS if dice.random() < SLOW_SHARE else FAST_SECONDS for _ in range(calls)]
-        one.enqueue(*(Answer(first_delay=delay) for delay in delays))
-        two.always(Answer(first_delay=FAST_SECONDS))
+        one.enqueue(*(ScriptedAnswer(first_delay=delay) for delay in delays))
+        two.always(ScriptedAnswer(first_delay=FAST_SECONDS))
         asked = len(two.received)
         with ThreadPoolExecutor(CALLERS) as pool:
             times = list(pool.map(lambda m: first_word(port, chat_body(model=m)), [model] * calls))
@@ -111,7 +111,7 @@ def hedging(port: int, one: OpenAIUpstream, two: OpenAIUpstream, calls: int) -> 
 
 def refusals(port: int, one: OpenAIUpstream, most: int, runs: int) -> None:
     """How soon who is one too many is told."""
-    one.always(Answer(first_delay=LONG))
+    one.always(ScriptedAnswer(first_delay=LONG))
     held = [threading.Thread(target=_hold, args=(port,), daemon=True) for _ in range(most)]
     for thread in held:
         thread.start()

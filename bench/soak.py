@@ -29,7 +29,7 @@ from tests.conftest import Served, served
 from tests.frames import chat_body
 from tests.strangers import STRANGERS
 from tests.test_chaos import WORDS
-from tests.upstreams import Answer, OpenAIUpstream, faults
+from tests.upstreams import OpenAIUpstream, ScriptedAnswer, faults
 from tests.upstreams.lines import Line, lines
 
 SAMPLE_SECONDS = 2.0
@@ -199,7 +199,7 @@ def main() -> int:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         found, settings = stack.enter_context(lines())
         second = stack.enter_context(OpenAIUpstream())
-        second.always(Answer())
+        second.always(ScriptedAnswer())
         models: list[dict[str, Any]] = [
             {"name": f"safe:{name}", "provider": line.provider, "model": line.model, "ttft_timeout_ms": 400}
             | ({"fallbacks": ["second"]} if at % 2 else {})

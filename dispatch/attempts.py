@@ -7,20 +7,20 @@ from logging import getLogger
 from time import monotonic
 
 from dispatch.breaker import Breaker
-from errors import ProxyError, Unsupported, UpstreamError
+from errors import GatewayError, Unsupported, UpstreamError
 from events import SILENCE, Events, Silence
-from providers.base import Call, Target
+from providers.base import CallContext, Target
 
 log = getLogger("thinkline.relay")
 
-Ask = Callable[[Target, Call], Events]
+StreamFactory = Callable[[Target, CallContext], Events]
 
 SAID_CHARACTERS = 200
 """Of an upstream's own words, in `Failures.tried`."""
 
 
 @dataclass(frozen=True, slots=True)
-class Patience:
+class RetryPolicy:
     """How long and how often. Seconds; `retries` per target; `budget` for failed attempts and waits."""
 
     headers_after: float = 8.0
@@ -39,9 +39,9 @@ class Failures:
     def __init__(self, targets: Sequence[Target]) -> None:
         self.tried: dict[str, str] = {}
         self._targets = targets
-        self._failures: list[tuple[Target, ProxyError]] = []
+        self._failures: list[tuple[Target, GatewayError]] = []
 
-    def add(self, target: Target, error: ProxyError, wait: float | None = None) -> None:
+    def add(self, target: Target, error: GatewayError, wait: float | None = None) -> None:
         """A target has failed: for good, or it is asked again after so many seconds."""
         said = f" ({error.log[:SAID_CHARACTERS]})" if error.log else ""
         self.tried[target.name] = error.message + said
@@ -52,7 +52,7 @@ class Failures:
         else:
             log.info("retry", extra={"facts": {**facts, "wait": round(wait, 3)}})
 
-    def most_telling(self) -> tuple[Target, ProxyError]:
+    def most_telling(self) -> tuple[Target, GatewayError]:
         """What an upstream failed with, the first of them, tells more than that another is left alone, or cannot do
         this.
         """
@@ -64,7 +64,7 @@ class Failures:
         self._failures.clear()
 
 
-class Attempts:
+class RetryingTarget:
     """A target asked, and asked again while it fails in a way that passes.
 
     failures  is told how it fails, unless it has been cut off
@@ -76,10 +76,10 @@ class Attempts:
     def __init__(
         self,
         target: Target,
-        ask: Ask,
-        call: Call,
+        ask: StreamFactory,
+        call: CallContext,
         breaker: Breaker,
-        patience: Patience,
+        patience: RetryPolicy,
         failures: Failures,
         *,
         unheard: tuple[type, ...],
@@ -109,7 +109,7 @@ class Attempts:
                     for event in events:
                         if not self.answered and not isinstance(event, self._unheard):
                             self.answered = True
-                            self.call.first_event_came()
+                            self.call.mark_first_event()
                             if probe:
                                 self.breaker.succeeded(probe)
                                 probe = False
@@ -118,9 +118,9 @@ class Attempts:
                     events.close()
                 self.breaker.succeeded(probe)
                 return
-            except ProxyError as error:
+            except GatewayError as error:
                 _name_provider(error, self.target)
-                self.breaker.failed(probe) if error.counts else self.breaker.abandoned(probe)
+                self.breaker.failed(probe) if error.trips_breaker else self.breaker.abandoned(probe)
                 wait = None if self.answered else self._wait_before_retry(error)
                 if not self.call.gone:
                     self.failures.add(self.target, error, wait)
@@ -128,7 +128,7 @@ class Attempts:
                     raise
                 yield from self._sleep(wait)
             except BaseException:  # the caller has left, or a fault of our own: neither is the target's
-                late = self.call.reason is not None and self.call.reason.counts
+                late = self.call.reason is not None and self.call.reason.trips_breaker
                 self.breaker.failed(probe) if late else self.breaker.abandoned(probe)
                 raise
 
@@ -141,7 +141,7 @@ class Attempts:
                 self.call.beat_by = monotonic() + self.call.heartbeat
                 yield SILENCE
 
-    def _wait_before_retry(self, error: ProxyError) -> float | None:
+    def _wait_before_retry(self, error: GatewayError) -> float | None:
         """Seconds, with full jitter; the upstream's own Retry-After if it fits the budget. None: no retry."""
         spent_all = self.count > self._patience.retries or self.breaker.state == "open"
         if not error.retryable or spent_all or (self._more and error.retry_after):
@@ -152,7 +152,7 @@ class Attempts:
         return wait if monotonic() - self.call.started + wait < self._patience.budget else None
 
 
-def _name_provider(error: ProxyError, target: Target) -> None:
+def _name_provider(error: GatewayError, target: Target) -> None:
     """Have a sentence about what cannot be done say where, as the translations do not know: "anthropic: ..."."""
     name = target.provider.name
     if isinstance(error, Unsupported) and name.partition("-")[0] not in error.message.lower():

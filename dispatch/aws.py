@@ -4,7 +4,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from dispatch.entries import Entry, Row, Upstream
+from dispatch.entries import Deployment, ModelConfig, ProviderConfig
 from dispatch.proxies import proxy_for
 
 HOST = "https://{service}.{region}.amazonaws.com"
@@ -28,7 +28,9 @@ GEOGRAPHIES = {"us": "us.", "eu": "eu.", "ap": "apac."}
 """A region's first part -> the inference profile through which its newer models are had."""
 
 
-def agents(name: str, clouds: Mapping[str, Any], variables: Mapping[str, str], given: Mapping[str, Any]) -> Entry:
+def agents(
+    name: str, clouds: Mapping[str, Any], variables: Mapping[str, str], given: Mapping[str, Any]
+) -> ProviderConfig:
     """The agents of the settings, or the one that models.yaml gives. Raises ValueError."""
     ids = {setting: given.get(setting, clouds.get(setting, "")) for setting in ("agent_id", "agent_alias_id")}
     for setting, value in ids.items():
@@ -36,7 +38,7 @@ def agents(name: str, clouds: Mapping[str, Any], variables: Mapping[str, str], g
             raise ValueError(f"{setting.upper()} is {value!r}; allowed: up to 10 letters and digits.")
     known = {given.get("model") or DEFAULT_AGENT: "/".join(ids.values())} if all(ids.values()) else {}
     if "agent_id" not in given:
-        known |= _named(clouds)
+        known |= _named_agents(clouds)
     missing = [setting.upper() for setting, value in ids.items() if not value] if any(ids.values()) or not known else []
     model = next(iter(known), DEFAULT_AGENT)
     options = {
@@ -44,32 +46,34 @@ def agents(name: str, clouds: Mapping[str, Any], variables: Mapping[str, str], g
         "model": model,
         "agents": known,
         "trace": clouds.get("agent_trace", True),
-        "account": _account(variables, given, "BEDROCK_AGENT_RUNTIME", used=bool(known)),
+        "account": _credentials(variables, given, "BEDROCK_AGENT_RUNTIME", used=bool(known)),
         **({"session_ttl": given["session_ttl"]} if "session_ttl" in given else {}),
     }
-    return Entry(name, "bedrock", model, options, " and ".join(missing), lenient=True)
+    return ProviderConfig(name, "bedrock", model, options, " and ".join(missing), lenient=True)
 
 
-def agent_rows(clouds: Mapping[str, Any]) -> tuple[Row, ...]:
+def agent_rows(clouds: Mapping[str, Any]) -> tuple[ModelConfig, ...]:
     """The agents of the settings, as models by name."""
     default = [DEFAULT_AGENT] if clouds.get("agent_id") and clouds.get("agent_alias_id") else []
-    names = dict.fromkeys([*default, *_named(clouds)])
-    return tuple(Row(name, (Upstream("bedrock", name),), owned_by="amazon") for name in names)
+    names = dict.fromkeys([*default, *_named_agents(clouds)])
+    return tuple(ModelConfig(name, (Deployment("bedrock", name),), owned_by="amazon") for name in names)
 
 
-def models(name: str, clouds: Mapping[str, Any], variables: Mapping[str, str], given: Mapping[str, Any]) -> Entry:
+def models(
+    name: str, clouds: Mapping[str, Any], variables: Mapping[str, str], given: Mapping[str, Any]
+) -> ProviderConfig:
     """Bedrock's models, with the credentials of the environment, or as models.yaml says. Raises ValueError."""
     ways = [given[key] for key in ("profile", "api_key") if key in given]
     told = any(ways) or any(variables.get(sign) for sign in SIGNS) or (given and not ways)
-    account = _account(variables, given, "BEDROCK_RUNTIME", used=bool(told))
+    account = _credentials(variables, given, "BEDROCK_RUNTIME", used=bool(told))
     geography = GEOGRAPHIES.get(account["region"].partition("-")[0], "")
     model = given.get("model") or clouds.get("bedrock_models_model") or f"{geography}amazon.nova-lite-v1:0"
     missing = "" if told else "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, AWS_PROFILE or AWS_BEARER_TOKEN_BEDROCK"
     options = {"name": name, "model": model, "account": account}
-    return Entry(name, "bedrock-models", model, options, missing, named=True)
+    return ProviderConfig(name, "bedrock-models", model, options, missing, named=True)
 
 
-def _named(clouds: Mapping[str, Any]) -> dict[str, str]:
+def _named_agents(clouds: Mapping[str, Any]) -> dict[str, str]:
     """AGENTS as name -> agentId/aliasId. Raises ValueError."""
     found = {}
     for text in clouds.get("agents", ()):
@@ -80,7 +84,7 @@ def _named(clouds: Mapping[str, Any]) -> dict[str, str]:
     return found
 
 
-def _account(variables: Mapping[str, str], given: Mapping[str, Any], service: str, *, used: bool) -> dict[str, Any]:
+def _credentials(variables: Mapping[str, str], given: Mapping[str, Any], service: str, *, used: bool) -> dict[str, Any]:
     """What providers.aws.Door is built with, besides its name; `service` as AWS_ENDPOINT_URL_* spells it. The proxy of
     the environment matters once the account is `used`. Raises ValueError.
     """

@@ -10,9 +10,9 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
-from dispatch.entries import NO_FILLER, Entry, Filler, Listing, Row, Upstream
+from dispatch.entries import NO_FILLER, Deployment, Filler, ModelConfig, ProviderConfig, SourceContents
 from dispatch.rates import Rates
-from dispatch.rows import beyond, beyond_pictures, with_fallbacks
+from dispatch.rows import unsupported_images_reason, unsupported_reason, with_fallbacks
 from dispatch.snapshot import BEDROCK_ID, Snapshot, put_together
 from errors import InvalidRequest, RateLimited, UnknownModel, Unsupported, UpstreamDown
 from events import ChatRequest
@@ -24,7 +24,7 @@ BEDROCK, BEDROCK_MODELS = "bedrock", "bedrock-models"
 SECRET_OPTIONS = frozenset(
     {"api_key", "token", "pass_phrase", "key_content", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN"}
 )
-Beyond = Callable[[Row], Unsupported | None]
+UnsupportedReason = Callable[[ModelConfig], Unsupported | None]
 """What a row is said not to be able to, of what a request wants."""
 
 
@@ -38,7 +38,7 @@ class Route:
     """
 
     targets: tuple[Target, ...]
-    row: Row | None = None
+    row: ModelConfig | None = None
     filler: Filler = NO_FILLER
     note: str = ""
 
@@ -53,7 +53,7 @@ class Catalogue:
 
     def __init__(
         self,
-        listings: Mapping[str, Listing],
+        listings: Mapping[str, SourceContents],
         *,
         default: str = "",
         timeouts: Timeouts | None = None,
@@ -68,15 +68,15 @@ class Catalogue:
         self._is_open = is_open
         self._hide = hide
         self._rates = Rates()
-        self._built: dict[str, tuple[Entry, Provider]] = {}
+        self._built: dict[str, tuple[ProviderConfig, Provider]] = {}
         self._lock = threading.Lock()
         self.snapshot = self._put_together(self._listings)
 
-    def told(self, source: str) -> Listing:
+    def told(self, source: str) -> SourceContents:
         """What a source has told."""
-        return self._listings.get(source, Listing())
+        return self._listings.get(source, SourceContents())
 
-    def replace(self, source: str, listing: Listing) -> None:
+    def replace(self, source: str, listing: SourceContents) -> None:
         """A source tells something new. Raises ValueError, and changes nothing, when the default would be lost, or the
         demo would answer in the place of a provider.
         """
@@ -96,13 +96,15 @@ class Catalogue:
         """The route of a chat request. Raises Unsupported too, for what neither the model nor a fallback is said to be
         able to (R12).
         """
-        return self.route(request.model, request.provider, beyond=partial(beyond, request=request))
+        return self.route(request.model, request.provider, beyond=partial(unsupported_reason, request=request))
 
     def images_route(self, model: str, provider: str = "") -> Route:
         """The route of a request for pictures. Raises Unsupported too, for a model that is said to chat only."""
-        return self.route(model, provider, only="images", beyond=beyond_pictures)
+        return self.route(model, provider, only="images", beyond=unsupported_images_reason)
 
-    def route(self, model: str, provider: str = "", *, only: str = "", beyond: Beyond | None = None) -> Route:
+    def route(
+        self, model: str, provider: str = "", *, only: str = "", beyond: UnsupportedReason | None = None
+    ) -> Route:
         """Who answers (B1): the named provider, else the model's prefix if that is a configured provider, else the
         catalogue's row of that name, else the cloud whose models are named so, else the default provider. What is
         wanted may be `only` images.
@@ -118,7 +120,7 @@ class Catalogue:
             raise
         return replace(route, note=note) if note and route.row is None else route
 
-    def _route(self, model: str, provider: str, only: str, beyond: Beyond | None) -> Route:
+    def _route(self, model: str, provider: str, only: str, beyond: UnsupportedReason | None) -> Route:
         snapshot = self.snapshot
         prefix, _, rest = model.partition("/")
         if BEDROCK in (provider, prefix) and (found := self._at_bedrock(snapshot, model, provider)):
@@ -142,7 +144,7 @@ class Catalogue:
             return self._to_row(snapshot, row, beyond, only=entry.name)
         return self._to_entry(entry, model)
 
-    def provider(self, entry: Entry) -> Provider:
+    def provider(self, entry: ProviderConfig) -> Provider:
         """The entry's provider, built on first use, and again when it is configured otherwise."""
         name = entry.name
         built = self._built.get(name)
@@ -192,14 +194,14 @@ class Catalogue:
             raise UnknownModel(f"There is no agent {name[:200]!r}; the agents are {known}.", param="model")
         return ""
 
-    def _unnamed(self, snapshot: Snapshot, only: str) -> Entry:
+    def _unnamed(self, snapshot: Snapshot, only: str) -> ProviderConfig:
         """Who answers when nobody is named; for pictures, a vendor of pictures goes before the demo."""
         default = snapshot.entries[snapshot.default]
         if only and default.kind == "demo" and not self._chosen:
             return next((entry for entry in snapshot.available() if entry.only == only), default)
         return default
 
-    def _to_entry(self, entry: Entry, model: str) -> Route:
+    def _to_entry(self, entry: ProviderConfig, model: str) -> Route:
         if entry.complete and model:
             raise _unknown(model)
         upstream_model = entry.default_model if entry.lenient or not model else model
@@ -214,7 +216,9 @@ class Catalogue:
     def _patience(self, overrides: Mapping[str, float]) -> Timeouts:
         return replace(self._timeouts, **overrides) if overrides else self._timeouts
 
-    def _to_row(self, snapshot: Snapshot, row: Row, beyond: Beyond | None, *, only: str = "") -> Route:
+    def _to_row(
+        self, snapshot: Snapshot, row: ModelConfig, beyond: UnsupportedReason | None, *, only: str = ""
+    ) -> Route:
         """The row's targets, then those of its fallbacks, of the rows for which the request is not `beyond`. Of `only`
         one provider, when the caller named it: then nobody falls back to another.
         """
@@ -231,7 +235,7 @@ class Catalogue:
         self._rates.count(targets[0].name)
         return Route(tuple(targets), row, row.filler.over(self._filler))
 
-    def _targets(self, snapshot: Snapshot, row: Row, only: str, waits: list[float]) -> list[Target]:
+    def _targets(self, snapshot: Snapshot, row: ModelConfig, only: str, waits: list[float]) -> list[Target]:
         """The row's places in their turn (those of `only` one provider): those whose breaker is open come last, those
         without credentials not, nor those that were asked as often as they may be, whose `waits` are told.
         """
@@ -251,7 +255,7 @@ class Catalogue:
             targets.sort(key=lambda target: self._is_open(target.name))
         return targets
 
-    def _target(self, row: Row, upstream: Upstream, entry: Entry) -> Target:
+    def _target(self, row: ModelConfig, upstream: Deployment, entry: ProviderConfig) -> Target:
         return Target(
             self.provider(entry),
             upstream.model,
@@ -263,7 +267,7 @@ class Catalogue:
             row.details,
         )
 
-    def _put_together(self, listings: Mapping[str, Listing]) -> Snapshot:
+    def _put_together(self, listings: Mapping[str, SourceContents]) -> Snapshot:
         snapshot = put_together(listings, self._chosen)
         self._hide(secret for entry in snapshot.entries.values() for secret in _secrets(entry.options))
         return snapshot
@@ -278,7 +282,7 @@ def _secrets(options: Any) -> Iterator[str]:
         yield from _secrets(value)
 
 
-def _provider_of(upstream: Upstream) -> str:
+def _provider_of(upstream: Deployment) -> str:
     return upstream.provider.partition("#")[0]
 
 

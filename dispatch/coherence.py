@@ -4,26 +4,26 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from graphlib import CycleError, TopologicalSorter
 
-from dispatch.entries import Row
-from dispatch.yaml_lines import Place
+from dispatch.entries import ModelConfig
+from dispatch.yaml_lines import YamlPath
 
-Placed = tuple[Row, Place]
+Located = tuple[ModelConfig, YamlPath]
 """A row, and where it stands."""
 
 
-class Incoherent(Exception):
+class Inconsistent(Exception):
     """What does not fit, and where it stands."""
 
-    def __init__(self, place: Place, what: str) -> None:
+    def __init__(self, place: YamlPath, what: str) -> None:
         super().__init__(what)
         self.place = place
         self.what = what
 
 
-def coherent(placed: Sequence[Placed], aliases: Mapping[str, str]) -> tuple[Row, ...]:
+def check_consistency(placed: Sequence[Located], aliases: Mapping[str, str]) -> tuple[ModelConfig, ...]:
     """The rows, with the aliases that stand apart from them. Raises Incoherent."""
-    rows: dict[str, Row] = {}
-    places: dict[str, Place] = {}
+    rows: dict[str, ModelConfig] = {}
+    places: dict[str, YamlPath] = {}
     for row, place in placed:
         _claim(row.name, (*place, "name"), places)
         rows[row.name] = row
@@ -32,7 +32,7 @@ def coherent(placed: Sequence[Placed], aliases: Mapping[str, str]) -> tuple[Row,
             _claim(alias, (*place, "aliases", position), places)
     for alias, name in aliases.items():
         if name not in rows:
-            raise Incoherent(("aliases", alias), f"{alias!r} is an alias of {name!r}, and no model is called so")
+            raise Inconsistent(("aliases", alias), f"{alias!r} is an alias of {name!r}, and no model is called so")
         _claim(alias, ("aliases", alias), places)
         rows[name] = replace(rows[name], aliases=(*rows[name].aliases, alias))
     names = {name: row.name for row in rows.values() for name in (row.name, *row.aliases)}
@@ -41,17 +41,17 @@ def coherent(placed: Sequence[Placed], aliases: Mapping[str, str]) -> tuple[Row,
         for position, fallback in enumerate(row.fallbacks):
             if fallback not in names:
                 place = (*places[row.name][:-1], "fallbacks", position)
-                raise Incoherent(place, f"{row.name!r} falls back to {fallback!r}, and no model is called so")
+                raise Inconsistent(place, f"{row.name!r} falls back to {fallback!r}, and no model is called so")
         leads_to[row.name] = [names[fallback] for fallback in row.fallbacks]
     try:
         TopologicalSorter(leads_to).prepare()
     except CycleError as error:
         first = min(error.args[1], key=list(rows).index)
-        raise Incoherent((*places[first][:-1], "fallbacks"), f"the fallbacks of {first!r} come back to it") from None
+        raise Inconsistent((*places[first][:-1], "fallbacks"), f"the fallbacks of {first!r} come back to it") from None
     return tuple(rows.values())
 
 
-def _claim(name: str, place: Place, places: dict[str, Place]) -> None:
+def _claim(name: str, place: YamlPath, places: dict[str, YamlPath]) -> None:
     if name in places:
-        raise Incoherent(place, f"the name {name!r} is given for the second time")
+        raise Inconsistent(place, f"the name {name!r} is given for the second time")
     places[name] = place

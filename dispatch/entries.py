@@ -4,11 +4,11 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from providers.base import Rules
+from providers.base import ParameterRules
 
 
 @dataclass(frozen=True, slots=True)
-class Entry:
+class ProviderConfig:
     """A provider as it is configured, or what is missing for it to be.
 
     kind      a key of providers.PROVIDERS, or of one that is still to come
@@ -39,7 +39,7 @@ class Entry:
 
 
 @dataclass(frozen=True, slots=True)
-class Upstream:
+class Deployment:
     """One place where a model can be had: an entry's name, the model's name there, its share of the requests, and how
     many a minute it takes (None: any).
     """
@@ -79,7 +79,7 @@ NO_FILLER = Filler()
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
+class ModelConfig:
     """A model by a name that callers use.
 
     upstreams     where it can be had; requests go round
@@ -100,7 +100,7 @@ class Row:
     """
 
     name: str
-    upstreams: tuple[Upstream, ...]
+    upstreams: tuple[Deployment, ...]
     aliases: tuple[str, ...] = ()
     fallbacks: tuple[str, ...] = ()
     timeouts: Mapping[str, float] = field(default_factory=dict)
@@ -110,7 +110,7 @@ class Row:
     filler: Filler = NO_FILLER
     speech: bool = False
     max_tokens: int | None = None
-    rules: Rules = field(default_factory=Rules)
+    rules: ParameterRules = field(default_factory=ParameterRules)
     tools: bool = True
     stream_tools: bool = True
     images: bool = True
@@ -123,9 +123,9 @@ class Row:
 
 
 @dataclass(frozen=True, slots=True)
-class Listing:
+class SourceContents:
     """What one source tells at one time. `aliases` are names for what a caller could ask for: `provider/model`, too."""
 
-    entries: tuple[Entry, ...] = ()
-    rows: tuple[Row, ...] = ()
+    entries: tuple[ProviderConfig, ...] = ()
+    rows: tuple[ModelConfig, ...] = ()
     aliases: Mapping[str, str] = field(default_factory=dict)

@@ -8,14 +8,14 @@ from urllib.parse import urlsplit
 
 from dispatch import aws, oci
 from dispatch.addresses import VISIBLE, is_address
-from dispatch.entries import Entry, Listing
+from dispatch.entries import ProviderConfig, SourceContents
 from dispatch.proxies import proxy_for
 from providers.vendors import VENDORS, Vendor
 
 REGION = "{region}"
 """Stands in an address for AWS_REGION."""
 
-Cloud = Callable[[str, Mapping[str, Any], Mapping[str, str], Mapping[str, Any]], Entry]
+Cloud = Callable[[str, Mapping[str, Any], Mapping[str, str], Mapping[str, Any]], ProviderConfig]
 """(name, the settings marked `cloud`, the environment, what models.yaml gives) -> entry. Raises ValueError."""
 
 CLOUDS: Mapping[str, Cloud] = {"bedrock": aws.agents, "oci": oci.entry, "bedrock-models": aws.models}
@@ -32,7 +32,7 @@ def from_environment(
     demo_pace_ms: float,
     clouds: Mapping[str, Any] | None = None,
     aliases: Iterable[str] = (),
-) -> Listing:
+) -> SourceContents:
     """Every provider there is, from {NAME}_API_KEY, {NAME}_BASE_URL and {NAME}_MODEL, and the settings of the clouds;
     in the order of R2: OpenAI, the clouds, the table, the late clouds, the demo. `aliases` are MODEL_ALIASES.
 
@@ -41,9 +41,9 @@ def from_environment(
     first, *others = [vendor_entry(vendor, upstreams) for vendor in VENDORS]
     told = {} if clouds is None else {kind: entry(kind, clouds, upstreams, {}) for kind, entry in CLOUDS.items()}
     late = [told.pop(kind) for kind in LATE if kind in told]
-    demo = Entry("demo", "demo", "demo", {"pace_ms": demo_pace_ms}, lenient=True)
+    demo = ProviderConfig("demo", "demo", "demo", {"pace_ms": demo_pace_ms}, lenient=True)
     entries = (first, *told.values(), *others, *late, demo)
-    return Listing(entries, aws.agent_rows(clouds or {}), _aliases(aliases))
+    return SourceContents(entries, aws.agent_rows(clouds or {}), _aliases(aliases))
 
 
 def _aliases(texts: Iterable[str]) -> dict[str, str]:
@@ -70,10 +70,10 @@ def vendor_entry(
     proxy: str = "",
     complete: bool = False,
     timeouts: Mapping[str, float] | None = None,
-) -> Entry:
+) -> ProviderConfig:
     """A vendor of the table, as the environment has it; what is given by name goes before it. Raises ValueError."""
     stem = vendor.variable
-    also_keys, also_urls = vendor.also
+    also_keys, also_urls = vendor.env_aliases
     given = key
     key_name, key = (f"{stem}_API_KEY", key) if key else _first(upstreams, f"{stem}_API_KEY", *also_keys)
     url_name, url = (f"{stem}_BASE_URL", address) if address else _first(upstreams, f"{stem}_BASE_URL", *also_urls)
@@ -104,7 +104,7 @@ def vendor_entry(
         "model": model,
         "proxy": proxy or ("" if missing else proxy_for(url, upstreams)),
     }
-    return Entry(
+    return ProviderConfig(
         name or vendor.name,
         vendor.kind,
         model,

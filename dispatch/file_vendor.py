@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-from dispatch.coherence import Incoherent
+from dispatch.coherence import Inconsistent
 from providers.dialects import ANY_ROLE
 from providers.vendors import VENDORS, Vendor
 
@@ -16,7 +16,9 @@ def vendor_named(name: str, given: Mapping[str, Any]) -> Vendor:
     if vendor in known:
         return replace(known[vendor], name=name)
     if "vendor" in given:
-        raise Incoherent(("providers", name, "vendor"), f"there is no vendor {vendor!r}; there are {', '.join(known)}")
+        raise Inconsistent(
+            ("providers", name, "vendor"), f"there is no vendor {vendor!r}; there are {', '.join(known)}"
+        )
     return Vendor(name=name, label=name, keyless=True)
 
 

@@ -15,7 +15,7 @@ LOOK_SECONDS = 0.5
 Signature = tuple[int, int, int, int]
 
 
-class Follower:
+class FileWatcher:
     """Calls `changed` in a thread of its own after each change of the file; a ValueError is logged."""
 
     def __init__(self, path: Path, changed: Callable[[], None]) -> None:
@@ -33,7 +33,7 @@ class Follower:
         """Follow no more."""
         self._ended.set()
 
-    def look(self) -> None:
+    def poll_once(self) -> None:
         """Look once."""
         before, self._last = self._last, self._signature()
         if self._last == self._read or self._last != before:
@@ -48,7 +48,7 @@ class Follower:
 
     def _run(self) -> None:
         while not self._ended.wait(LOOK_SECONDS):
-            self.look()
+            self.poll_once()
 
     def _signature(self) -> Signature | None:
         try:

@@ -8,8 +8,8 @@ from collections.abc import Iterator, Mapping
 from logging import getLogger
 from typing import Any
 
-from dispatch.coherence import Incoherent
-from dispatch.yaml_lines import Place
+from dispatch.coherence import Inconsistent
+from dispatch.yaml_lines import YamlPath
 
 log = getLogger("thinkline.models_file")
 
@@ -68,15 +68,15 @@ def is_litellm(data: Any) -> bool:
     return isinstance(data, dict) and "model_list" in data
 
 
-def translated(data: Mapping[str, Any], variables: Mapping[str, str]) -> Json:
+def from_litellm(data: Mapping[str, Any], variables: Mapping[str, str]) -> Json:
     """The file in our words: providers, models, aliases. Raises Incoherent with the place in LiteLLM's."""
     providers: dict[str, Json] = {}
     models: dict[str, Json] = {}
     for at, given in enumerate(_rows(data.get("model_list"))):
-        place: Place = ("model_list", at)
+        place: YamlPath = ("model_list", at)
         name, params = given.get("model_name"), given.get("litellm_params")
         if not isinstance(name, str) or not isinstance(params, dict) or not isinstance(params.get("model"), str):
-            raise Incoherent(place, "it needs a model_name, and litellm_params with a model")
+            raise Inconsistent(place, "it needs a model_name, and litellm_params with a model")
         if "*" in name:  # a provider before the model's name needs no row
             continue
         params = {key: _resolved(value, variables, (*place, "litellm_params", key)) for key, value in params.items()}
@@ -94,16 +94,16 @@ def translated(data: Mapping[str, Any], variables: Mapping[str, str]) -> Json:
 
 def _rows(given: Any) -> list[Json]:
     if not isinstance(given, list) or not all(isinstance(each, dict) for each in given):
-        raise Incoherent(("model_list",), "it must be a list of models")
+        raise Inconsistent(("model_list",), "it must be a list of models")
     return given
 
 
-def _resolved(value: Any, variables: Mapping[str, str], place: Place) -> Any:
+def _resolved(value: Any, variables: Mapping[str, str], place: YamlPath) -> Any:
     if not isinstance(value, str) or not value.startswith(ENVIRONMENT):
         return value
     name = value.removeprefix(ENVIRONMENT)
     if name not in variables:
-        raise Incoherent(place, f"the variable {name} is not set")
+        raise Inconsistent(place, f"the variable {name} is not set")
     return variables[name]
 
 

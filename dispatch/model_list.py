@@ -25,8 +25,8 @@ from requests import Request, RequestException, Response
 from requests.adapters import HTTPAdapter
 from urllib3.exceptions import HTTPError
 
-from dispatch.entries import Listing
-from dispatch.model_rows import listing, origin, shown
+from dispatch.entries import SourceContents
+from dispatch.model_rows import parse_model_list, url_origin, url_without_query
 from providers.base import USER_AGENT
 
 log = getLogger("thinkline.model_list")
@@ -68,13 +68,13 @@ class ModelList:
         *,
         refresh: float = 300.0,
         folder: Path | None = None,
-        on_change: Callable[[Listing], None],
+        on_change: Callable[[SourceContents], None],
         proxy: str = "",
         limits: Limits | None = None,
     ) -> None:
         if not re.fullmatch(r"[!-~]*", token):
             raise ValueError("MODEL_LIST_AUTH_TOKEN is (not shown); allowed: visible ASCII characters, without spaces.")
-        origin(url)
+        url_origin(url)
         self.problem = ""
         self._url, self._token, self._proxy = url, token, proxy
         self._refresh = refresh
@@ -84,22 +84,25 @@ class ModelList:
         self._lock = threading.Lock()
         self._stopped = threading.Event()
         self._asking: threading.Thread | None = None
-        self._last = Listing()
+        self._last = SourceContents()
         self._body_digest = ""
         self._conditions: dict[str, str] = {}
 
-    def load_kept(self) -> Listing:
+    def load_kept(self) -> SourceContents:
         """The last good list of this URL, from the folder; an empty one when there is none. Asks nobody."""
         try:
             kept = orjson.loads(self._file.read_bytes()) if self._file else {}
             if not kept or kept["url_sha256"] != _digest(self._url.encode()):
-                return Listing()
-            found, conditions = listing(kept["data"], self._url, self._token, self._proxy), dict(kept["conditions"])
+                return SourceContents()
+            found, conditions = (
+                parse_model_list(kept["data"], self._url, self._token, self._proxy),
+                dict(kept["conditions"]),
+            )
         except (OSError, ValueError, KeyError, TypeError) as error:
             if not isinstance(error, FileNotFoundError):
                 facts = {"file": str(self._file), "error": type(error).__name__}
                 log.warning("the kept model list cannot be read", extra={"facts": facts})
-            return Listing()
+            return SourceContents()
         with self._lock:
             self._last, self._conditions = found, conditions if found.rows else {}
         return found
@@ -123,7 +126,7 @@ class ModelList:
             except NoList as error:
                 self.problem = str(error)
                 if not self._stopped.is_set():
-                    facts = {"url": shown(self._url), "error": self.problem, "kept": len(self._last.rows)}
+                    facts = {"url": url_without_query(self._url), "error": self.problem, "kept": len(self._last.rows)}
                     log.warning("no model list; the last one stays", extra={"facts": facts})
 
     def _follow(self) -> None:
@@ -185,19 +188,19 @@ class ModelList:
             data, found = self._understood(body)
             if found != self._last:
                 self._on_change(found)
-                facts = {"url": shown(self._url), "models": len(found.rows), "before": len(self._last.rows)}
+                facts = {"url": url_without_query(self._url), "models": len(found.rows), "before": len(self._last.rows)}
                 log.info("the model list has changed", extra={"facts": facts})
             self._last, self._body_digest = found, body_digest
             self._keep({"url_sha256": _digest(self._url.encode()), "conditions": conditions, "data": data})
         self._conditions = conditions
 
-    def _understood(self, body: bytes) -> tuple[Any, Listing]:
+    def _understood(self, body: bytes) -> tuple[Any, SourceContents]:
         try:
             data = orjson.loads(body)
         except ValueError:
             raise NoList("it is not JSON") from None
         try:
-            found = listing(data, self._url, self._token, self._proxy)
+            found = parse_model_list(data, self._url, self._token, self._proxy)
         except ValueError as error:
             raise NoList(f"it is {error}") from None
         if not found.rows or (_is_usable(self._last) and not _is_usable(found)):
@@ -218,7 +221,7 @@ class ModelList:
             log.warning("the model list cannot be kept for the next start", extra={"facts": facts})
 
 
-def _is_usable(listing: Listing) -> bool:
+def _is_usable(listing: SourceContents) -> bool:
     """Whether any of its models can be called: there may be none whose dialect is known here."""
     return any(entry.available for entry in listing.entries)
 

@@ -11,9 +11,9 @@ from logging import getLogger
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
-from dispatch.entries import Entry, Listing, Row, Upstream
+from dispatch.entries import Deployment, ModelConfig, ProviderConfig, SourceContents
 from providers import PROVIDERS
-from providers.vendors import Vendor, of_kind
+from providers.vendors import Vendor, defaults_for_kind
 
 log = getLogger("thinkline.model_list")
 
@@ -45,7 +45,7 @@ OUT = ("unavailable", "disabled", "deprecated", "retired", "inactive", "offline"
 ID_CHARACTERS, HANDLE_CHARACTERS, MOST_PRICE = 200, 1000, 1e9
 
 
-def listing(data: Any, url: str, token: str, proxy: str = "") -> Listing:
+def parse_model_list(data: Any, url: str, token: str, proxy: str = "") -> SourceContents:
     """Entries and rows of a list: `{"models": [...]}` or `[...]`, either also below `"response"`.
 
     An item is {model_version, handle, model_family?, prompt_price_1k?, completion_price_1k?, available?, status?}.
@@ -55,7 +55,7 @@ def listing(data: Any, url: str, token: str, proxy: str = "") -> Listing:
     items = items.get("models") if isinstance(items, dict) else items
     if not isinstance(items, list):
         raise ValueError("neither an array nor an object with `models`")
-    entries, rows, oddities = _Entries(url, token, proxy), dict[str, Row](), list[str]()
+    entries, rows, oddities = _Entries(url, token, proxy), dict[str, ModelConfig](), list[str]()
     for position, item in enumerate(items, start=1):
         if isinstance(item, dict) and _is_out(item):
             continue
@@ -65,11 +65,11 @@ def listing(data: Any, url: str, token: str, proxy: str = "") -> Listing:
         name, handle = item["model_version"], item["handle"]
         owner = _owner(handle, item.get("model_family")) or str(urlsplit(url).hostname)
         entry, only = entries.place(handle)
-        rows[name] = Row(name, (Upstream(entry, name),), price=_price(item), owned_by=owner, only=only)
+        rows[name] = ModelConfig(name, (Deployment(entry, name),), price=_price(item), owned_by=owner, only=only)
     if oddities:
-        facts = {"url": shown(url), "left_out": len(oddities), "first": oddities[0]}
+        facts = {"url": url_without_query(url), "left_out": len(oddities), "first": oddities[0]}
         log.warning("the model list has odd rows", extra={"facts": facts})
-    return Listing(tuple(entries.by_base.values()), tuple(rows.values()))
+    return SourceContents(tuple(entries.by_base.values()), tuple(rows.values()))
 
 
 def _is_out(item: Mapping[str, Any]) -> bool:
@@ -78,7 +78,7 @@ def _is_out(item: Mapping[str, Any]) -> bool:
     return any(item.get(key) is False for key in FLAGS) or any(isinstance(s, str) and s.lower() in OUT for s in states)
 
 
-def _oddity(item: Any, rows: Mapping[str, Row]) -> str:
+def _oddity(item: Any, rows: Mapping[str, ModelConfig]) -> str:
     """What is wrong with an item; "" when nothing is."""
     if not isinstance(item, dict):
         return "not an object"
@@ -125,8 +125,8 @@ class _Entries:
     """The entries that a list's handles need: one per kind and address."""
 
     def __init__(self, url: str, token: str, proxy: str) -> None:
-        self.by_base: dict[tuple[str, str, str | None], Entry] = {}
-        self._origin = origin(url)
+        self.by_base: dict[tuple[str, str, str | None], ProviderConfig] = {}
+        self._origin = url_origin(url)
         self._token = token
         self._proxy = proxy
         self._names: set[str] = set()
@@ -143,14 +143,16 @@ class _Entries:
             self.by_base[key] = self._entry(*key, self._new_name(base), handle)
         return self.by_base[key].name, only
 
-    def _entry(self, kind: str, address: str, path: str | None, name: str, handle: str) -> Entry:
-        own = of_kind(kind, name) or Vendor(name=name, label="Model list", kind=kind)
+    def _entry(self, kind: str, address: str, path: str | None, name: str, handle: str) -> ProviderConfig:
+        own = defaults_for_kind(kind, name) or Vendor(name=name, label="Model list", kind=kind)
         vendor = replace(own, key_header="Authorization", key_scheme="OAuth", keyless=True, key_setting=SETTING)
         dialect = f"of {handle}" if kind == "unknown" else repr(kind)
         missing = "" if kind in PROVIDERS else f"a provider for the dialect {dialect} (not in this version)"
         options = {"vendor": vendor, "name": name, "base_url": address, "api_key": self._token, "model": ""}
         options |= {"proxy": self._proxy} if self._proxy else {}
-        return Entry(name, kind, "", options if path is None else {**options, "path": path}, missing, complete=True)
+        return ProviderConfig(
+            name, kind, "", options if path is None else {**options, "path": path}, missing, complete=True
+        )
 
     def _new_name(self, base: str) -> str:
         first, path = (_slug(text) for text in (base.strip("/").partition("/")[0], base))
@@ -165,13 +167,13 @@ def _slug(text: str) -> str:
     return re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-")[:60] or "models"
 
 
-def origin(url: str) -> str:
+def url_origin(url: str) -> str:
     """Scheme and host of the list's URL. Raises ValueError, which does not repeat it."""
     if not (found := ADDRESS.fullmatch(url)):
         raise ValueError("MODEL_LIST_URL is not an http:// or https:// address, or has credentials in it.")
     return found[1]
 
 
-def shown(url: str) -> str:
+def url_without_query(url: str) -> str:
     """A URL as logs may show it: without a query, which can be secret."""
     return url.partition("?")[0].partition("#")[0]

@@ -13,38 +13,36 @@ from logging import getLogger
 from time import monotonic
 
 from dispatch.catalogue import Catalogue
-from dispatch.entries import Entry
+from dispatch.entries import ProviderConfig
 from dispatch.snapshot import Snapshot
-from errors import HungUp, ProxyError, UnknownModel
-from providers.base import Call, Model, Timeouts
-
-__all__ = ["Model", "Models"]
+from errors import Cancelled, GatewayError, UnknownModel
+from providers.base import CallContext, ListedModel, Timeouts
 
 log = getLogger("thinkline.models")
 
-PATIENCE = Timeouts(connect=2.0, first_event=4.0, idle=4.0, total=4.0)
+LIST_TIMEOUTS = Timeouts(connect=2.0, first_event=4.0, idle=4.0, total=4.0)
 RETRY_SECONDS = 15.0
 """How soon a list that could not be had is asked for again."""
 
 
 @dataclass(frozen=True, slots=True)
-class _Kept:
-    models: Sequence[Model]
+class _CachedList:
+    models: Sequence[ListedModel]
     until: float
 
 
-class Models:
+class ModelLists:
     """The list of models. `ttl` in seconds; `clock` gives seconds."""
 
     def __init__(self, catalogue: Catalogue, ttl: float, clock: Callable[[], float] = monotonic) -> None:
         self._catalogue = catalogue
         self._ttl = ttl
         self._clock = clock
-        self._kept: dict[str, _Kept] = {}
-        self._union: tuple[tuple[object, ...], Sequence[Model]] = ((), ())
+        self._kept: dict[str, _CachedList] = {}
+        self._union: tuple[tuple[object, ...], Sequence[ListedModel]] = ((), ())
         self._lock = threading.Lock()
 
-    def all(self) -> Sequence[Model]:
+    def all(self) -> Sequence[ListedModel]:
         """Every model that can be called, by the ids to call it by: the catalogue's names and aliases, what the default
         provider lists, and what the others list with their names before it. The demo is listed while it is alone.
         """
@@ -64,7 +62,7 @@ class Models:
                 self._union = (snapshot, *heard), models
             return models
 
-    def one(self, identifier: str) -> Model:
+    def one(self, identifier: str) -> ListedModel:
         """The model of that id, which may have the default provider's name before it. Raises UnknownModel."""
         plain = identifier.removeprefix(f"{self._catalogue.default}/")
         for model in self.all():
@@ -72,24 +70,24 @@ class Models:
                 return replace(model, id=identifier)
         raise UnknownModel(f"There is no model {identifier[:200]!r}.", param="model")
 
-    def _is_due(self, entry: Entry) -> bool:
+    def _is_due(self, entry: ProviderConfig) -> bool:
         kept = self._kept.get(entry.name)
         return kept is None or kept.until <= self._clock()
 
-    def _ask(self, entry: Entry) -> _Kept:
-        call = Call(heartbeat=PATIENCE.total)
-        call.begin(PATIENCE)
+    def _ask(self, entry: ProviderConfig) -> _CachedList:
+        call = CallContext(heartbeat=LIST_TIMEOUTS.total)
+        call.begin(LIST_TIMEOUTS)
         try:
             models = self._catalogue.provider(entry).models(call)
-            return _Kept(models, self._clock() + self._ttl)
-        except (ProxyError, HungUp) as error:
+            return _CachedList(models, self._clock() + self._ttl)
+        except (GatewayError, Cancelled) as error:
             log.warning("no list of models", extra={"facts": {"provider": entry.name, "error": str(error)}})
         last = self._kept.get(entry.name)
-        fallback = [Model(entry.default_model, entry.name)] if entry.default_model else []
-        return _Kept(last.models if last else fallback, self._clock() + min(RETRY_SECONDS, self._ttl))
+        fallback = [ListedModel(entry.default_model, entry.name)] if entry.default_model else []
+        return _CachedList(last.models if last else fallback, self._clock() + min(RETRY_SECONDS, self._ttl))
 
 
-def _union(snapshot: Snapshot, heard: Iterable[tuple[Entry, _Kept]]) -> list[Model]:
+def _union(snapshot: Snapshot, heard: Iterable[tuple[ProviderConfig, _CachedList]]) -> list[ListedModel]:
     models = dict(snapshot.models)
     for entry, kept in heard:
         prefix = "" if entry.name == snapshot.default else f"{entry.name}/"

@@ -14,16 +14,16 @@ from typing import Any
 
 from marshmallow import ValidationError
 
-from dispatch.coherence import Incoherent, Placed, coherent
-from dispatch.entries import Entry, Filler, Listing, Row, Upstream
+from dispatch.coherence import Inconsistent, Located, check_consistency
+from dispatch.entries import Deployment, Filler, ModelConfig, ProviderConfig, SourceContents
 from dispatch.environment import CLOUDS, vendor_entry
 from dispatch.file_vendor import deviations, vendor_named
-from dispatch.litellm import is_litellm, translated
-from dispatch.yaml_lines import Place, YamlError, dotted, line_of, load, with_names
+from dispatch.litellm import from_litellm, is_litellm
+from dispatch.yaml_lines import YamlError, YamlPath, dotted, line_of, load, with_names
 from providers import PROVIDERS
-from providers.base import Rules
+from providers.base import ParameterRules
 from providers.connect import Proxy
-from providers.vendors import of_kind
+from providers.vendors import defaults_for_kind
 from schemas.catalogue import first_error, schema_for
 
 log = getLogger("thinkline.models_file")
@@ -64,14 +64,14 @@ def text(path: Path) -> bytes:
 
 def read(
     path: Path, variables: Mapping[str, str], known: Collection[str] = (), clouds: Mapping[str, Any] | None = None
-) -> Listing:
+) -> SourceContents:
     """The file's providers and models, as `understood`. Raises CatalogueError."""
     return understood(text(path), path, variables, known, clouds or {})
 
 
 def understood(
     raw: bytes, path: Path, variables: Mapping[str, str], known: Collection[str], clouds: Mapping[str, Any]
-) -> Listing:
+) -> SourceContents:
     """The providers and models of a file's text. `variables` are what `${NAME}` means; `known` are the names of the
     providers that others tell of, `clouds` the settings for those of OCI and AWS. Raises CatalogueError.
     """
@@ -84,12 +84,12 @@ def understood(
     data = {} if data is None else data
     theirs = is_litellm(data)
     try:
-        data = translated(data, variables) if theirs else data
+        data = from_litellm(data, variables) if theirs else data
         loaded = schema_for(data).load(data)
     except ValidationError as error:
         place, sentence = first_error(error)
         raise CatalogueError(path, line_of(lines, place), f"{dotted(place)}: {sentence}") from None
-    except Incoherent as error:
+    except Inconsistent as error:
         what = with_names(error.what, raw.decode(), variables)
         raise CatalogueError(path, line_of(lines, error.place), f"{dotted(error.place)}: {what}") from None
     try:
@@ -97,7 +97,7 @@ def understood(
             listing = _regions(loaded, variables, clouds)
         else:
             listing = _file(loaded, variables, known, clouds)
-    except Incoherent as error:
+    except Inconsistent as error:
         what = with_names(error.what, raw.decode(), variables)
         raise CatalogueError(path, line_of(lines, error.place), what) from None
     shape = "LiteLLM's" if theirs else "seed 001's shape" if isinstance(loaded, list) else "providers and models"
@@ -109,11 +109,11 @@ def understood(
 
 def _file(
     data: Mapping[str, Any], variables: Mapping[str, str], known: Collection[str], clouds: Mapping[str, Any]
-) -> Listing:
+) -> SourceContents:
     """Ours, and seed 002's. Raises Incoherent."""
     providers = {name: given or {} for name, given in data.get("providers", {}).items()}
-    entries: list[Entry] = []
-    rows: list[Placed] = []
+    entries: list[ProviderConfig] = []
+    rows: list[Located] = []
     for name, given in providers.items():
         told = {**given, "places": _places(name, data.get("models", []))}
         entries += _entries(name, told, _proxy(given, data.get("proxy", {})), variables, clouds)
@@ -124,15 +124,15 @@ def _file(
             if each["provider"] not in providers and each["provider"] not in known:
                 field = ("upstreams", position, "provider") if "upstreams" in given else ("provider",)
                 what = f"{given['name']!r} is at the provider {each['provider']!r}, which is not known"
-                raise Incoherent(("models", at, *field), what)
+                raise Inconsistent(("models", at, *field), what)
     accounts = [entry.name for entry in entries]
     rows = [(replace(row, upstreams=_over_accounts(row.upstreams, accounts)), place) for row, place in rows]
-    return Listing(tuple(entries), coherent(rows, data.get("aliases", {})))
+    return SourceContents(tuple(entries), check_consistency(rows, data.get("aliases", {})))
 
 
-def _regions(regions: list[dict[str, Any]], variables: Mapping[str, str], clouds: Mapping[str, Any]) -> Listing:
+def _regions(regions: list[dict[str, Any]], variables: Mapping[str, str], clouds: Mapping[str, Any]) -> SourceContents:
     """Seed 001's list: four kinds of models, each in a region and a compartment, on OCI. Raises Incoherent."""
-    rows: list[Placed] = []
+    rows: list[Located] = []
     for at, region in enumerate(regions):
         where = {"region": region["region"], "compartment": region["compartment_id"]}
         for kind, models in region["models"].items():
@@ -148,7 +148,9 @@ def _regions(regions: list[dict[str, Any]], variables: Mapping[str, str], clouds
                 details = {**where, **_details(model), "type": kind, "endpoint": model.get("endpoint", "")}
                 rows.append((replace(_row(given), details=details), (at, "models", kind, position, "name")))
     places = dict.fromkeys((region["region"], region["compartment_id"]) for region in regions)
-    return Listing((_cloud("oci", "oci", {"places": list(places)}, variables, clouds, (0,)),), coherent(rows, {}))
+    return SourceContents(
+        (_cloud("oci", "oci", {"places": list(places)}, variables, clouds, (0,)),), check_consistency(rows, {})
+    )
 
 
 def _owner(*names: str) -> str:
@@ -162,18 +164,18 @@ def _cloud(
     given: Mapping[str, Any],
     variables: Mapping[str, str],
     clouds: Mapping[str, Any],
-    place: Place,
-) -> Entry:
+    place: YamlPath,
+) -> ProviderConfig:
     """A cloud's entry. Raises Incoherent."""
     try:
         if given.get("proxy"):
             Proxy.parse(given["proxy"])
         return replace(CLOUDS[kind](name, clouds, variables, given), timeouts=_timeouts(given))
     except ValueError as error:
-        raise Incoherent((*place, *_field(str(error), given)), str(error)) from None
+        raise Inconsistent((*place, *_field(str(error), given)), str(error)) from None
 
 
-def _field(said: str, given: Mapping[str, Any]) -> Place:
+def _field(said: str, given: Mapping[str, Any]) -> YamlPath:
     """The field that a sentence about a setting is about: that of `OCI_REGION is ...` is region."""
     setting = said.partition(" is ")[0].lower().replace("oci_service_endpoint", "base_url")
     fields = [name for name in given if setting.endswith((name, name.removesuffix("_id")))]
@@ -194,27 +196,31 @@ def _proxy(given: Mapping[str, Any], proxies: Mapping[str, str]) -> str:
 
 def _entries(
     name: str, given: Mapping[str, Any], proxy: str, variables: Mapping[str, str], clouds: Mapping[str, Any]
-) -> list[Entry]:
+) -> list[ProviderConfig]:
     """The provider's accounts: one for each of its addresses and keys, `name`, `name#2` ..."""
-    place: Place = ("providers", name)
+    place: YamlPath = ("providers", name)
     if "#" in name or "/" in name:
-        raise Incoherent(place, f"a provider's name may have neither # nor /: {name!r}")
+        raise Inconsistent(place, f"a provider's name may have neither # nor /: {name!r}")
     named = vendor_named(name, given)
     kind = given.get("kind", name if name in CLOUDS else named.kind)
     if kind == "demo":
-        return [Entry(name, kind, "demo", {"name": name}, lenient=True)]
+        return [ProviderConfig(name, kind, "demo", {"name": name}, lenient=True)]
     if kind not in PROVIDERS:
         return [
-            Entry(name, kind, "", missing=f"a kind of provider that this version has; it has {', '.join(PROVIDERS)}")
+            ProviderConfig(
+                name, kind, "", missing=f"a kind of provider that this version has; it has {', '.join(PROVIDERS)}"
+            )
         ]
     if kind in CLOUDS:
         return [_cloud(name, kind, {**given, "proxy": proxy}, variables, clouds, place)]
-    vendor = replace(of_kind(kind, name) or named, kind=kind, compatible="") if "kind" in given else named
+    vendor = replace(defaults_for_kind(kind, name) or named, kind=kind, openai_suffix="") if "kind" in given else named
     vendor = replace(vendor, **deviations(given, vendor))
     complete = "models" in given and not given.get("pass_unknown", False)
     accounts = [(address, key) for address in _listed(given.get("base_url")) for key in _listed(given.get("api_key"))]
     if len(accounts) > ACCOUNTS:
-        raise Incoherent(place, f"{len(accounts)} pairs of address and key are more than the {ACCOUNTS} that are taken")
+        raise Inconsistent(
+            place, f"{len(accounts)} pairs of address and key are more than the {ACCOUNTS} that are taken"
+        )
     entries = []
     for number, (address, key) in enumerate(accounts, start=1):
         try:
@@ -237,13 +243,13 @@ def _entries(
             field = _field(str(error), given)
             value = address if field == ("base_url",) else key
             position = [_listed(given[field[0]]).index(value)] if field in (("base_url",), ("api_key",)) else []
-            raise Incoherent((*place, *field, *position), str(error)) from None
+            raise Inconsistent((*place, *field, *position), str(error)) from None
     return entries
 
 
-def _nested(provider: str, given: Mapping[str, Any]) -> list[Placed]:
+def _nested(provider: str, given: Mapping[str, Any]) -> list[Located]:
     """Seed 002's models of a provider, by `provider/model`; `model<variant>` is another one of the same model."""
-    rows: list[Placed] = []
+    rows: list[Located] = []
     for name, settings in given.get("models", {}).items():
         upstream = name.partition("<")[0] if name.endswith(">") else name
         described = {**(settings or {}), "name": f"{provider}/{name}", "provider": provider, "model": upstream}
@@ -251,14 +257,15 @@ def _nested(provider: str, given: Mapping[str, Any]) -> list[Placed]:
     return rows
 
 
-def _row(given: Mapping[str, Any]) -> Row:
+def _row(given: Mapping[str, Any]) -> ModelConfig:
     model = given.get("model") or given.get("model_id") or given["name"]
     places = given.get("upstreams") or [{"provider": given["provider"]}]
     upstreams = tuple(
-        Upstream(each["provider"], each.get("model", model), each.get("weight", 1), each.get("rpm")) for each in places
+        Deployment(each["provider"], each.get("model", model), each.get("weight", 1), each.get("rpm"))
+        for each in places
     )
     ttft, price = given.get("ttft_timeout_ms"), given.get("price")
-    return Row(
+    return ModelConfig(
         name=given["name"],
         upstreams=upstreams,
         aliases=tuple(given.get("aliases", ())),
@@ -286,7 +293,7 @@ def _details(given: Mapping[str, Any]) -> dict[str, Any]:
     return {**details, **({"compartment": given["compartment_id"]} if "compartment_id" in given else {})}
 
 
-def _over_accounts(upstreams: tuple[Upstream, ...], accounts: list[str]) -> tuple[Upstream, ...]:
+def _over_accounts(upstreams: tuple[Deployment, ...], accounts: list[str]) -> tuple[Deployment, ...]:
     """A provider with several accounts is as many places where the model can be had."""
     spread = []
     for upstream in upstreams:
@@ -300,11 +307,11 @@ def _timeouts(given: Mapping[str, Any]) -> dict[str, float]:
     return {**total, **{ours: given[name] for name, ours in TIMEOUTS.items() if name in given}}
 
 
-def _rules(given: Mapping[str, Any]) -> Rules:
+def _rules(given: Mapping[str, Any]) -> ParameterRules:
     def rule(name: str) -> Any:
         return given.get(name) or given.get(f"{name}_params") or {}
 
-    return Rules(rule("update"), rule("add"), rule("rename"), tuple(rule("delete")))
+    return ParameterRules(rule("update"), rule("add"), rule("rename"), tuple(rule("delete")))
 
 
 def _listed(value: Any) -> list[str]:

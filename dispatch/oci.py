@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from dispatch.addresses import VISIBLE, is_address
-from dispatch.entries import Entry
+from dispatch.entries import ProviderConfig
 from dispatch.proxies import proxy_for
 
 DEFAULT_MODEL = "meta.llama-3.3-70b-instruct"
@@ -19,7 +19,9 @@ REGION = re.compile(r"[A-Za-z0-9-]{1,40}")
 CREDENTIALS = ("user", "tenancy", "fingerprint", "key_content", "key_file", "pass_phrase", "security_token_file")
 
 
-def entry(name: str, settings: Mapping[str, Any], variables: Mapping[str, str], given: Mapping[str, Any]) -> Entry:
+def entry(
+    name: str, settings: Mapping[str, Any], variables: Mapping[str, str], given: Mapping[str, Any]
+) -> ProviderConfig:
     """The entry of an account at OCI; what models.yaml gives goes before the settings. Raises ValueError.
 
     It can be used once there is a credential to look for: the environment names a region, a compartment or a key, a
@@ -57,7 +59,7 @@ def entry(name: str, settings: Mapping[str, Any], variables: Mapping[str, str], 
     )
     if said and not options["proxy"]:
         options["proxy"] = proxy_for(options["endpoint"] or HOST.format(region=options["region"]), variables)
-    return Entry(name, "oci", options["model"], options, "" if said else MISSING)
+    return ProviderConfig(name, "oci", options["model"], options, "" if said else MISSING)
 
 
 def _check(options: Mapping[str, Any]) -> None:

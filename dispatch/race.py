@@ -29,10 +29,10 @@ from logging import getLogger
 from math import inf
 from time import monotonic
 
-from dispatch.attempts import Attempts
-from errors import CircuitOpen, HungUp, ProxyError, UpstreamTimeout
+from dispatch.attempts import RetryingTarget
+from errors import Cancelled, CircuitOpen, GatewayError, UpstreamTimeout
 from events import SILENCE, Event, Events, Silence
-from providers.base import Call, Target
+from providers.base import CallContext, Target
 
 log = getLogger("thinkline.relay")
 
@@ -60,7 +60,7 @@ class Contender:
     failure  what it failed with
     """
 
-    attempts: Attempts
+    attempts: RetryingTarget
     within: float = inf
     state: State = State.WAITING
     by: float = inf
@@ -85,7 +85,7 @@ class Race:
     """
 
     def __init__(
-        self, contenders: Sequence[Contender], call: Call, *, hedge_after: float = inf, agents_too: bool = False
+        self, contenders: Sequence[Contender], call: CallContext, *, hedge_after: float = inf, agents_too: bool = False
     ) -> None:
         self.target: Target = contenders[0].attempts.target
         self.hedged = False
@@ -126,7 +126,7 @@ class Race:
                 if self._winner is not None:
                     return self._winner
                 if self.call.gone:
-                    raise HungUp
+                    raise Cancelled
                 self._look(monotonic())
                 wake_at = self._next_deadline()
             yield from self._wait(lambda: self._winner or self._failed, wake_at)
@@ -196,7 +196,7 @@ class Race:
                 log=f"nothing within {contender.within} s (ttft_timeout_ms)",
             )
             contender.attempts.failures.add(target, reason)
-        contender.attempts.call.hang_up(reason)
+        contender.attempts.call.cancel(reason)
 
     def _read(self, contender: Contender) -> None:
         """In the contender's thread: keep what it says, until it has won, lost or failed."""
@@ -228,7 +228,7 @@ class Race:
     def _fails(self, contender: Contender, failure: BaseException) -> None:
         if contender.may_answer:
             contender.state, contender.failure, self._failed = State.FAILED, failure, True
-            if not isinstance(failure, (ProxyError, HungUp)):
+            if not isinstance(failure, (GatewayError, Cancelled)):
                 log.error("unexpected failure of %s", contender.attempts.target.name, exc_info=failure)
 
     def _wait(self, happened: Callable[[], object], by: float = inf) -> Events:
@@ -240,7 +240,7 @@ class Race:
                 if self._changed.wait_for(happened, max(0.0, min(by, self.call.beat_by) - monotonic())):
                     return
             if self.call.gone:
-                raise HungUp
+                raise Cancelled
             now = monotonic()
             if now >= by:
                 return

@@ -12,8 +12,8 @@ from logging import getLogger
 from time import monotonic
 
 from errors import UpstreamRejected
-from events import ChatRequest, Events, Silence, Start
-from providers.base import Call, Target
+from events import AnswerStart, ChatRequest, Events, Silence
+from providers.base import CallContext, Target
 
 log = getLogger("thinkline.relay")
 
@@ -25,7 +25,7 @@ WORDS = frozenset({"reasoning_effort", "verbosity", "service_tier"})
 MODELS = 1000
 """So many models' refusals are remembered: callers can make up names."""
 
-Refused = frozenset[tuple[str, str | None]]
+RefusedParameter = frozenset[tuple[str, str | None]]
 """Parameters, each with the one word that was refused as its value, or None for any."""
 
 
@@ -38,7 +38,7 @@ class RefusedParameters:
     _known: dict[str, dict[tuple[str, str | None], float]] = field(default_factory=dict)
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
-    def chat(self, request: ChatRequest, target: Target, call: Call) -> Events:
+    def chat(self, request: ChatRequest, target: Target, call: CallContext) -> Events:
         """Ask the target, without what it is known to refuse. Raises as Provider.chat does."""
         refused = self._of(target.name) if self._known else frozenset()
         while True:
@@ -49,7 +49,7 @@ class RefusedParameters:
             try:
                 for event in events:
                     yield event
-                    if spoken := not isinstance(event, (Silence, Start)):
+                    if spoken := not isinstance(event, (Silence, AnswerStart)):
                         break
                 yield from events
                 return
@@ -62,12 +62,12 @@ class RefusedParameters:
             finally:
                 events.close()
 
-    def _of(self, name: str) -> Refused:
+    def _of(self, name: str) -> RefusedParameter:
         now = self.clock()
         with self._lock:
             return frozenset(each for each, until in self._known.get(name, {}).items() if until > now)
 
-    def _learn(self, name: str, more: Refused) -> None:
+    def _learn(self, name: str, more: RefusedParameter) -> None:
         now = self.clock()
         with self._lock:
             known = self._known.setdefault(name, {})
@@ -80,7 +80,7 @@ class RefusedParameters:
             log.warning("parameters are refused, and left out from now on", extra={"facts": facts})
 
 
-def without(request: ChatRequest, refused: Refused) -> ChatRequest:
+def without(request: ChatRequest, refused: RefusedParameter) -> ChatRequest:
     """The request without these parameters; a cap under its other name, unless that is refused too."""
     given = request.body
     left_out = {name for name, word in refused if name in given and (word is None or given[name] == word)}
@@ -93,7 +93,7 @@ def without(request: ChatRequest, refused: Refused) -> ChatRequest:
     return replace(request, body=body)
 
 
-def _more(names: tuple[str, ...], asked: ChatRequest, refused: Refused) -> Refused:
+def _more(names: tuple[str, ...], asked: ChatRequest, refused: RefusedParameter) -> RefusedParameter:
     """What is to be left out besides, of what was asked; nothing where that would change nothing."""
     more: set[tuple[str, str | None]] = set()
     for name in names:

@@ -11,39 +11,37 @@ from itertools import chain, count
 from math import inf
 from time import monotonic
 
-from dispatch.attempts import Ask, Attempts, Failures, Patience
+from dispatch.attempts import Failures, RetryingTarget, RetryPolicy, StreamFactory
 from dispatch.breaker import Breakers
 from dispatch.catalogue import Route
 from dispatch.entries import Filler
 from dispatch.race import Contender, Race
 from dispatch.refused import RefusedParameters
-from errors import HungUp, ProxyError
+from errors import Cancelled, GatewayError
 from events import (
     SILENCE,
+    AnswerStart,
     ChatRequest,
     Event,
     Events,
+    FillerText,
     Images,
     Ranks,
     Reasoning,
     Silence,
-    Spoken,
-    Start,
     Usage,
     Vectors,
     Verbatim,
 )
-from providers.base import Call, State, Target
+from providers.base import CallContext, KeyValueStore, Target
 
-__all__ = ["PATIENCE_FOR_IMAGES", "PATIENCE_FOR_WHOLE", "Answer", "Ask", "Call", "Patience", "Relay"]
-
-PATIENCE_FOR_WHOLE = 4.0
+WHOLE_ANSWER_FACTOR = 4.0
 """How many times FIRST_EVENT_TIMEOUT an answer may take that comes in one piece (setting first_event_timeout)."""
-PATIENCE_FOR_IMAGES = 12.0
+IMAGES_FACTOR = 12.0
 """The same for pictures: https://platform.openai.com/docs/guides/image-generation says up to two minutes for one."""
 
 
-class Answer:
+class AnswerStream:
     """An answer under way: iterate it once, and close it. It knows what the log wants to know.
 
     target, attempts   who answers, or failed last (until then: who is asked), and how often anybody was asked
@@ -57,8 +55,8 @@ class Answer:
         self,
         relay: "Relay",
         route: Route,
-        ask: Ask,
-        call: Call,
+        ask: StreamFactory,
+        call: CallContext,
         *,
         streams: bool,
         reasoning: bool,
@@ -78,7 +76,7 @@ class Answer:
         self._opens_by = call.started + relay.patience.headers_after
         self._failures = Failures(route.targets)
         self._pulled: list[Event] = []
-        self._turns: list[Attempts | Race] = []
+        self._turns: list[RetryingTarget | Race] = []
         self._events = self._run()
 
     @property
@@ -123,21 +121,21 @@ class Answer:
                 try:
                     yield from self._heard(turn)
                     return
-                except ProxyError:
+                except GatewayError:
                     if turn.answered:
                         raise
             if self._call.gone:
-                raise HungUp
+                raise Cancelled
             self.target = self._failures.most_telling()[0]
             raise self._failures.most_telling()[1]
-        except ProxyError as error:
+        except GatewayError as error:
             if error.status == 404 and self._route.note:  # noqa: PLR2004
                 error.message = f"{error.message} {self._route.note}"
             raise
         finally:
             self._failures.forget()
 
-    def _in_turn(self) -> Iterator[Attempts | Race]:
+    def _in_turn(self) -> Iterator[RetryingTarget | Race]:
         """The targets in their order: one at a time, or all in a race, where something is to happen while one is
         silent.
         """
@@ -166,22 +164,22 @@ class Answer:
         """
         return (self._more(at) and self._streams and self._route.targets[at].ttft_timeout) or inf
 
-    def _attempts(self, at: int, call: Call) -> Attempts:
+    def _attempts(self, at: int, call: CallContext) -> RetryingTarget:
         target = self._route.targets[at]
         # Thinking aloud is no first token: while the clock runs and another target is left, it is held back.
         thinks = () if self._reasoning and self._within(at) == inf else (Reasoning,)
-        return Attempts(
+        return RetryingTarget(
             target,
             self._ask,
             call,
             self._relay.breakers[target.name],
             self._relay.patience,
             self._failures,
-            unheard=(Start, Usage, *thinks),
+            unheard=(AnswerStart, Usage, *thinks),
             more=self._more(at),
         )
 
-    def _heard(self, turn: Attempts | Race) -> Events:
+    def _heard(self, turn: RetryingTarget | Race) -> Events:
         """What a turn says, from its first event on; Silence as it falls."""
         held: list[Event] = []
         for event in turn.run():
@@ -195,7 +193,7 @@ class Answer:
                 if self.first_event is None:
                     self._begins(turn)
                     if turn.target is not self._route.targets[0]:
-                        yield Start(model=turn.target.public_name)
+                        yield AnswerStart(model=turn.target.public_name)
                 held.append(event)
                 for each in held:
                     self._note(each)
@@ -207,7 +205,7 @@ class Answer:
                     yield self._sign_of_life()
         yield from held
 
-    def _begins(self, turn: Attempts | Race) -> None:
+    def _begins(self, turn: RetryingTarget | Race) -> None:
         self.target = turn.target
         self._call = turn.call
         self.first_event = monotonic() - self._call.started
@@ -219,7 +217,7 @@ class Answer:
         if monotonic() >= self._filler_by:
             filler, self._filler_by = self._filler, inf
         self._keep_beat()
-        return Spoken(filler) if filler else SILENCE
+        return FillerText(filler) if filler else SILENCE
 
     def _note(self, event: Event) -> None:
         if isinstance(event, Usage):
@@ -241,21 +239,23 @@ class Relay:
     """
 
     breakers: Breakers
-    patience: Patience
+    patience: RetryPolicy
     heartbeat: float = 5.0
-    state: State | None = None
+    state: KeyValueStore | None = None
     refused: RefusedParameters = field(default_factory=lambda: RefusedParameters(0))
     _turn: "count[int]" = field(default_factory=count, repr=False)
 
-    def call(self, request_id: str, *, streams: bool, caller: str = "", patience: float = PATIENCE_FOR_WHOLE) -> Call:
+    def call(
+        self, request_id: str, *, streams: bool, caller: str = "", patience: float = WHOLE_ANSWER_FACTOR
+    ) -> CallContext:
         """A caller's request begins. One that is not streamed is given longer for its first and only event."""
         patience = 1.0 if streams else patience
-        return Call(request_id, self.heartbeat, patience, caller=caller, state=self.state)
+        return CallContext(request_id, self.heartbeat, patience, caller=caller, state=self.state)
 
-    def chat(self, request: ChatRequest) -> Ask:
+    def chat(self, request: ChatRequest) -> StreamFactory:
         """How a target is asked this chat."""
 
-        def ask(target: Target, call: Call) -> Events:
+        def ask(target: Target, call: CallContext) -> Events:
             return self.refused.chat(request, target, call)
 
         return ask
@@ -263,19 +263,19 @@ class Relay:
     def answer(
         self,
         route: Route,
-        ask: Ask,
-        call: Call,
+        ask: StreamFactory,
+        call: CallContext,
         *,
         streams: bool = False,
         reasoning: bool = True,
         fills: bool = False,
-    ) -> Answer:
+    ) -> AnswerStream:
         """The answer to it. Nothing is sent before it is committed or iterated.
 
         What the caller does not hear (thinking, unless `reasoning`) is no first event, and no sign of life. `fills`
         tells whether a filler may be said.
         """
-        return Answer(
+        return AnswerStream(
             self,
             route,
             ask,

@@ -3,14 +3,14 @@
 from collections.abc import Mapping, Sequence
 from math import gcd
 
-from dispatch.entries import Row, Upstream
+from dispatch.entries import Deployment, ModelConfig
 from errors import Unsupported
 from events import ChatRequest
 
 
-def with_fallbacks(row: Row, names: Mapping[str, Row]) -> list[Row]:
+def with_fallbacks(row: ModelConfig, names: Mapping[str, ModelConfig]) -> list[ModelConfig]:
     """The row, its fallbacks, and theirs: each once, in the order in which they are tried."""
-    rows: dict[str, Row] = {}
+    rows: dict[str, ModelConfig] = {}
     ahead = [row]
     while ahead:
         each = ahead.pop(0)
@@ -20,7 +20,7 @@ def with_fallbacks(row: Row, names: Mapping[str, Row]) -> list[Row]:
     return list(rows.values())
 
 
-def beyond(row: Row, request: ChatRequest) -> Unsupported | None:
+def unsupported_reason(row: ModelConfig, request: ChatRequest) -> Unsupported | None:
     """What the row is said not to be able to, and the request wants; None when it can."""
     if row.only == "images":
         where = "ask at /v1/images/generations"
@@ -37,14 +37,14 @@ def beyond(row: Row, request: ChatRequest) -> Unsupported | None:
     return None
 
 
-def beyond_pictures(row: Row) -> Unsupported | None:
+def unsupported_images_reason(row: ModelConfig) -> Unsupported | None:
     """The refusal of a model that only chats; None when it may draw."""
     if row.only != "chat":
         return None
     return Unsupported(f"The model {row.name!r} chats and makes no pictures.", param="model")
 
 
-def turns(upstreams: Sequence[Upstream]) -> tuple[int, ...]:
+def weighted_rotation(upstreams: Sequence[Deployment]) -> tuple[int, ...]:
     """One round of requests, by position: each place as often as its weight says, spread evenly over the round."""
     common = gcd(*(upstream.weight for upstream in upstreams))
     weights = [upstream.weight // common for upstream in upstreams]

@@ -6,10 +6,10 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import count
 
-from dispatch.entries import Entry, Listing, Row, Upstream
-from dispatch.rows import turns
+from dispatch.entries import Deployment, ModelConfig, ProviderConfig, SourceContents
+from dispatch.rows import weighted_rotation
 from errors import InvalidRequest
-from providers.base import Model
+from providers.base import ListedModel
 
 SOURCES = ("file", "list", "environment")
 """Who is believed, first to last, when two tell of the same name (R11)."""
@@ -31,27 +31,27 @@ behind `:` where OCI has such names too; or ARNs.
 class Snapshot:
     """The providers and models at one time. `names` has every name and alias."""
 
-    entries: Mapping[str, Entry]
-    names: Mapping[str, Row]
+    entries: Mapping[str, ProviderConfig]
+    names: Mapping[str, ModelConfig]
     default: str
     turns: Mapping[str, tuple[int, ...]] = field(repr=False)
     counters: Mapping[str, "count[int]"] = field(repr=False)
 
     @property
-    def rows(self) -> list[Row]:
+    def rows(self) -> list[ModelConfig]:
         """Every row once."""
         return [row for name, row in self.names.items() if name == row.name]
 
     @cached_property
-    def models(self) -> Mapping[str, Model]:
+    def models(self) -> Mapping[str, ListedModel]:
         """The rows that somebody can answer for, under every name and alias."""
         return {
-            name: Model(name, row.owned_by, row.created, row.description)
+            name: ListedModel(name, row.owned_by, row.created, row.description)
             for name, row in self.names.items()
             if any(self.entries[upstream.provider].available for upstream in row.upstreams)
         }
 
-    def available(self) -> list[Entry]:
+    def available(self) -> list[ProviderConfig]:
         """The entries that can be used, in order."""
         return [entry for entry in self.entries.values() if entry.available]
 
@@ -67,7 +67,7 @@ class Snapshot:
             return ""
         return f"The provider {prefix!r} before its name is not configured: it needs {entry.missing}."
 
-    def named(self, name: str) -> Entry:
+    def named(self, name: str) -> ProviderConfig:
         """The provider of that name. Raises InvalidRequest (unknown_provider, provider_not_configured)."""
         entry = self.entries.get(name)
         if entry is None:
@@ -84,10 +84,10 @@ class Snapshot:
         return entry
 
 
-def put_together(listings: Mapping[str, Listing], chosen: str) -> Snapshot:
+def put_together(listings: Mapping[str, SourceContents], chosen: str) -> Snapshot:
     """What the sources tell, as one; `chosen` is PROVIDER_NAME. Raises ValueError for what does not fit."""
-    entries: dict[str, Entry] = {}
-    names: dict[str, Row] = {}
+    entries: dict[str, ProviderConfig] = {}
+    names: dict[str, ModelConfig] = {}
     told = [listings[source] for source in SOURCES if source in listings]
     for listing in reversed(told):  # so that a name keeps its place in the environment's order, and the file's word
         entries.update({entry.name: entry for entry in listing.entries})
@@ -108,12 +108,12 @@ def put_together(listings: Mapping[str, Listing], chosen: str) -> Snapshot:
         entries,
         {name: row for name, row in names.items() if row.name in rows},
         default,
-        {name: turns(row.upstreams) for name, row in rows.items()},
+        {name: weighted_rotation(row.upstreams) for name, row in rows.items()},
         {name: count() for name in rows},
     )
 
 
-def _cloud_of(model: str, entries: Mapping[str, Entry], default: str) -> str:
+def _cloud_of(model: str, entries: Mapping[str, ProviderConfig], default: str) -> str:
     """The cloud provider of a model by its name, "" where none is meant: not where the cloud lacks its credentials and
     the default has names of that kind too, nor where the default is Bedrock by another name. A name that both clouds
     might have is Bedrock's only where Bedrock can be used.
@@ -131,18 +131,18 @@ def _cloud_of(model: str, entries: Mapping[str, Entry], default: str) -> str:
     return oci.name if oci is not None and oci_shaped and (oci.available or not is_named) else ""
 
 
-def _alias(alias: str, model: str, entries: Mapping[str, Entry], default: str) -> Row:
+def _alias(alias: str, model: str, entries: Mapping[str, ProviderConfig], default: str) -> ModelConfig:
     """The row of an alias for `provider/model`, or for a model at OCI or at the default provider."""
     prefix, _, rest = model.partition("/")
     if prefix == "bedrock" and BEDROCK_ID.fullmatch(rest):
         prefix = "bedrock-models"
     if rest and prefix in entries:
-        return Row(alias, (Upstream(prefix, rest),), owned_by=prefix)
+        return ModelConfig(alias, (Deployment(prefix, rest),), owned_by=prefix)
     provider = _cloud_of(model, entries, default) or default
-    return Row(alias, (Upstream(provider, model),), owned_by=provider)
+    return ModelConfig(alias, (Deployment(provider, model),), owned_by=provider)
 
 
-def _default(entries: Mapping[str, Entry], name: str) -> str:
+def _default(entries: Mapping[str, ProviderConfig], name: str) -> str:
     if not name:
         return next(
             entry.name
@@ -157,7 +157,7 @@ def _default(entries: Mapping[str, Entry], name: str) -> str:
     return name
 
 
-def _check_places(row: Row, entries: Mapping[str, Entry]) -> None:
+def _check_places(row: ModelConfig, entries: Mapping[str, ProviderConfig]) -> None:
     for upstream in row.upstreams:
         if upstream.provider not in entries:
             raise ValueError(f"The model {row.name!r} is at the provider {upstream.provider!r}, which nobody tells of.")

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 from dispatch import models_file
 from dispatch.catalogue import Catalogue
-from dispatch.entries import Listing
+from dispatch.entries import SourceContents
 from dispatch.environment import from_environment
-from dispatch.follow import Follower
+from dispatch.follow import FileWatcher
 from dispatch.last_good import LastGood
 from dispatch.proxies import proxy_for
 
@@ -48,9 +48,9 @@ class Sources:
     list_refresh: float
     folder: Path
 
-    def listings(self) -> dict[str, Listing]:
+    def listings(self) -> dict[str, SourceContents]:
         """What each source tells now. Asks nobody by network. Raises ValueError with the setting, or file and line."""
-        told = {"environment": self._environment(), "file": Listing()}
+        told = {"environment": self._environment(), "file": SourceContents()}
         kept, is_wanted = LAST_GOOD.get(self.models_file), self.required or self.models_file.exists()
         if kept is not None and (is_wanted or kept.text()):
             told["file"] = self._file_or_last_good(kept, told)
@@ -64,13 +64,13 @@ class Sources:
 
     def follow(self, catalogue: Catalogue) -> None:
         """Tell the catalogue what changes, from threads of their own, until the process ends."""
-        Follower(self.models_file, lambda: self._take_over(catalogue)).start()
+        FileWatcher(self.models_file, lambda: self._take_over(catalogue)).start()
         if self.list_url:
             model_list = self._list(lambda listing: catalogue.replace("list", listing))
             model_list.load_kept()
             model_list.start()
 
-    def _file_or_last_good(self, kept: LastGood, told: Mapping[str, Listing]) -> Listing:
+    def _file_or_last_good(self, kept: LastGood, told: Mapping[str, SourceContents]) -> SourceContents:
         """The file, or what it said before if it has been spoilt since. Raises ValueError."""
         try:
             last = self._understood(kept.text())
@@ -102,14 +102,14 @@ class Sources:
         facts = {"file": str(self.models_file), "added": sorted(now - before), "removed": sorted(before - now)}
         log.info("the models file is in use", extra={"facts": facts})
 
-    def _file(self) -> Listing:
+    def _file(self) -> SourceContents:
         """The file as it is. Raises CatalogueError."""
         text = models_file.text(self.models_file)
         listing = self._understood(text)
         self._keep(text)
         return listing
 
-    def _understood(self, text: bytes) -> Listing:
+    def _understood(self, text: bytes) -> SourceContents:
         known = [entry.name for entry in self._environment().entries]
         return models_file.understood(text, self.models_file, self.variables, known, self.clouds)
 
@@ -119,12 +119,12 @@ class Sources:
         else:
             LAST_GOOD[self.models_file] = LastGood(text)
 
-    def _environment(self) -> Listing:
+    def _environment(self) -> SourceContents:
         return from_environment(
             self.upstreams, demo_pace_ms=self.demo_pace_ms, clouds=self.clouds, aliases=self.aliases
         )
 
-    def _list(self, on_change: Callable[[Listing], None]) -> "ModelList":
+    def _list(self, on_change: Callable[[SourceContents], None]) -> "ModelList":
         from dispatch.model_list import ModelList  # noqa: PLC0415 - loads requests, which others do without
 
         return ModelList(

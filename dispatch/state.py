@@ -20,13 +20,11 @@ from pathlib import Path
 from time import monotonic, time
 from typing import Any, TypeVar
 
-from providers.base import State
-
-__all__ = ["open_state"]
+from providers.base import KeyValueStore
 
 log = getLogger("thinkline.state")
 
-PATIENCE = 0.5
+STORE_SECONDS = 0.5
 """Seconds that a call waits for the store, at most."""
 PAUSE = 5.0
 """Seconds that a store which failed is left alone, so that not every call waits for it."""
@@ -43,22 +41,22 @@ CREATE INDEX IF NOT EXISTS kept_until ON kept (until);
 T = TypeVar("T")
 
 
-def open_state(url: str, folder: Path) -> State:
+def open_store(url: str, folder: Path) -> KeyValueStore:
     """The store at `url`, or in `folder`. Connects to nobody yet. Raises ValueError, without the URL's password."""
     scheme, mark, rest = url.partition("://")
     if not url:
-        return SqliteState(folder / "state.sqlite3")
+        return SqliteStore(folder / "state.sqlite3")
     if scheme in ("redis", "rediss", "unix") and rest:
         try:
-            return RedisState(url)
+            return RedisStore(url)
         except ValueError:  # its message may have the password
             raise ValueError("STATE_URL cannot be read; it looks like redis://:PASSWORD@HOST:6379/0.") from None
     if mark and scheme != "sqlite":
         raise ValueError("STATE_URL is none that is known here; allowed: redis://, rediss://, unix://, or a file.")
-    return SqliteState(Path(rest if mark else url))
+    return SqliteStore(Path(rest if mark else url))
 
 
-class _Forgetful:
+class FailSoftStore:
     """Turns a store's failures into forgetting."""
 
     failures: tuple[type[Exception], ...] = ()
@@ -88,7 +86,7 @@ class _Forgetful:
         return done
 
 
-class SqliteState(_Forgetful):
+class SqliteStore(FailSoftStore):
     """A file that several processes share. It is opened on first use, in each process anew.
 
     https://www.sqlite.org/howtocorrupt.html, 2.6: a connection may not be carried across a fork.
@@ -123,7 +121,7 @@ class SqliteState(_Forgetful):
         """The value, and leave it."""
         return self._one("SELECT value FROM kept WHERE key = ? AND until > ?", key)
 
-    def claim(self, key: str) -> str | None:
+    def pop(self, key: str) -> str | None:
         """The value, and take it away: a DELETE is atomic among processes too."""
         return self._one("DELETE FROM kept WHERE key = ? AND until > ? RETURNING value", key)
 
@@ -161,7 +159,7 @@ class SqliteState(_Forgetful):
             if self._path.exists() and not self._path.is_file():  # sqlite would wait for a pipe's other end
                 raise OSError(f"{self._path} is no file")
             # One connection, which `_lock` guards; without a transaction but each statement's own.
-            opened = sqlite3.connect(self._path, timeout=PATIENCE, isolation_level=None, check_same_thread=False)
+            opened = sqlite3.connect(self._path, timeout=STORE_SECONDS, isolation_level=None, check_same_thread=False)
             try:
                 # Readers and a writer at once; a power cut may cost the last moment, never the file.
                 try:
@@ -196,7 +194,7 @@ def set_aside(path: Path) -> None:
     try:
         fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
         try:
-            with closing(sqlite3.connect(path, timeout=PATIENCE)) as found:
+            with closing(sqlite3.connect(path, timeout=STORE_SECONDS)) as found:
                 if found.execute("PRAGMA quick_check(1)").fetchone() == ("ok",):
                     return
         except sqlite3.DatabaseError as error:
@@ -219,12 +217,12 @@ def _forked() -> None:
         state.forked()
 
 
-_files: "weakref.WeakSet[SqliteState]" = weakref.WeakSet()
+_files: "weakref.WeakSet[SqliteStore]" = weakref.WeakSet()
 _parents: list[sqlite3.Connection | None] = []
 os.register_at_fork(after_in_child=_forked)
 
 
-class RedisState(_Forgetful):
+class RedisStore(FailSoftStore):
     """A Redis server, for several machines. The package keeps its connections, and makes new ones after a fork."""
 
     failures = (Exception,)
@@ -235,7 +233,7 @@ class RedisState(_Forgetful):
         super().__init__()
         from dispatch import bounded_redis  # noqa: PLC0415 - takes a while to load, and only several machines need it
 
-        self._redis = bounded_redis.connect(url, PATIENCE)
+        self._redis = bounded_redis.connect(url, STORE_SECONDS)
         self._bounded = bounded_redis.bounded
 
     def check(self) -> None:
@@ -250,13 +248,13 @@ class RedisState(_Forgetful):
         """The value, and leave it."""
         return _text(self._in_time(lambda: self._redis.get(PREFIX + key)))
 
-    def claim(self, key: str) -> str | None:
+    def pop(self, key: str) -> str | None:
         """The value, and take it away, in one transaction (GETDEL is Redis 6.2's)."""
         pipeline = self._redis.pipeline(transaction=True)
         return _text(self._in_time(lambda: pipeline.get(PREFIX + key).delete(PREFIX + key).execute()[0]))
 
     def _in_time(self, work: Callable[[], T]) -> T | None:
-        with self._bounded(PATIENCE):
+        with self._bounded(STORE_SECONDS):
             return self._try(work)
 
 

@@ -4,9 +4,9 @@ import threading
 from logging import getLogger
 
 from dispatch.catalogue import Catalogue
-from dispatch.entries import Entry
-from errors import HungUp, ProxyError
-from providers.base import Call, Timeouts
+from dispatch.entries import ProviderConfig
+from errors import Cancelled, GatewayError
+from providers.base import CallContext, Timeouts
 
 log = getLogger("thinkline.warm")
 
@@ -14,7 +14,7 @@ EVERY_SECONDS = 20.0
 """Between two looks; shorter than a kept connection lives."""
 
 
-class Warmer:
+class Prewarmer:
     """Has every provider that can be used keep a connection at hand, from a thread of its own."""
 
     def __init__(self, catalogue: Catalogue, timeouts: Timeouts) -> None:
@@ -25,7 +25,7 @@ class Warmer:
         """Begin, and go on until the process ends."""
         threading.Thread(target=self._run, name="warm", daemon=True).start()
 
-    def look(self) -> None:
+    def poll_once(self) -> None:
         """One look at all of them at once: one that is out of reach holds up nobody, nor the end of the process."""
         entries = self._catalogue.snapshot.available()
         threads = [
@@ -39,14 +39,14 @@ class Warmer:
 
     def _run(self) -> None:
         while True:
-            self.look()
+            self.poll_once()
             threading.Event().wait(EVERY_SECONDS)
 
-    def _warm(self, entry: Entry) -> None:
-        call = Call()
+    def _warm(self, entry: ProviderConfig) -> None:
+        call = CallContext()
         call.begin(self._timeouts)
         try:
             self._catalogue.provider(entry).warm(call, self._timeouts)
-        except (ProxyError, HungUp, OSError, ValueError) as error:
+        except (GatewayError, Cancelled, OSError, ValueError) as error:
             # Nobody has asked yet: whoever asks first will be told.
             log.debug("not warm", extra={"facts": {"provider": entry.name, "error": str(error)}})

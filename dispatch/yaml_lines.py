@@ -16,7 +16,7 @@ TAGS = {f"tag:yaml.org,2002:{kind}" for kind in ("map", "seq", "str", "int", "fl
 NODES = 500_000
 DEPTH = 50
 
-Place = tuple[str | int, ...]
+YamlPath = tuple[str | int, ...]
 
 
 class YamlError(Exception):
@@ -28,7 +28,7 @@ class YamlError(Exception):
         self.what = what
 
 
-def load(text: str, variables: Mapping[str, str]) -> tuple[Any, dict[Place, int]]:
+def load(text: str, variables: Mapping[str, str]) -> tuple[Any, dict[YamlPath, int]]:
     """The data, and the line of each place in it: `("models", 0, "name") -> 7`. Raises YamlError."""
     try:
         _not_too_deep(text)
@@ -69,14 +69,14 @@ def _marked(error: yaml.MarkedYAMLError, text: str) -> YamlError:
     return YamlError(line, what)
 
 
-def line_of(lines: Mapping[Place, int], place: Place) -> int:
+def line_of(lines: Mapping[YamlPath, int], place: YamlPath) -> int:
     """The line of a place, or of what it would stand in."""
     while place not in lines:
         place = place[:-1]
     return lines[place]
 
 
-def dotted(place: Place) -> str:
+def dotted(place: YamlPath) -> str:
     """A place as people write it: models[0].name."""
     path = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in place)
     return path.removeprefix(".") or "the file"
@@ -84,12 +84,12 @@ def dotted(place: Place) -> str:
 
 class _Reader:
     def __init__(self, loader: yaml.CSafeLoader, variables: Mapping[str, str]) -> None:
-        self.lines: dict[Place, int] = {}
+        self.lines: dict[YamlPath, int] = {}
         self._loader = loader
         self._variables = variables
         self._seen = 0
 
-    def value(self, node: yaml.Node, place: Place) -> Any:
+    def value(self, node: yaml.Node, place: YamlPath) -> Any:
         line = node.start_mark.line + 1
         self.lines.setdefault(place, line)
         self._seen += 1
@@ -103,7 +103,7 @@ class _Reader:
             return [self.value(item, (*place, position)) for position, item in enumerate(node.value)]
         return self._scalar(node, line)
 
-    def _mapping(self, node: yaml.MappingNode, place: Place) -> dict[str, Any]:
+    def _mapping(self, node: yaml.MappingNode, place: YamlPath) -> dict[str, Any]:
         found: dict[str, Any] = {}
         merged: dict[str, Any] = {}
         for key_node, value_node in node.value:

@@ -14,16 +14,16 @@ from typing import Any
 import orjson
 
 import lenient_json
-from errors import ContextTooLong, ProxyError, UpstreamError
+from errors import ContextTooLong, GatewayError, UpstreamError
 from events import ChatRequest, Events, Silence
-from providers.anthropic_answer import Answer
+from providers.anthropic_answer import AnthropicDecoder
 from providers.anthropic_request import asks_by_tool, to_upstream
-from providers.base import Call, Model, Provider, Target, Timeouts
-from providers.exchange import asked, awaited, request_id, tell_dropped, told
-from providers.failures import error_object, failure, for_log, presentable, written
-from providers.http import Account, send, warm
-from providers.structured import format_by_tool, told_as_text
-from providers.translate import NONSENSE, Json
+from providers.base import CallContext, ListedModel, Provider, Target, Timeouts
+from providers.exchange import answer_events, awaited, log_dropped_parameters, request_id_header, request_json
+from providers.failures import error_from_response, error_object, for_log, safe_message, written
+from providers.http import Endpoint, send, warm
+from providers.structured import answer_as_text, format_by_tool
+from providers.translate import BAD_SHAPE, Json
 from providers.vendors import Vendor
 
 VERSION = {"anthropic-version": "2023-06-01"}
@@ -55,7 +55,7 @@ COUNTERPARTS = {
     "safety_identifier": "metadata",
     "service_tier": "service_tier",
 }
-HEEDED = {
+SUPPORTED_PARAMETERS = {
     "messages", "model", "stream", "stream_options", "max_tokens", "max_completion_tokens", "tools", "tool_choice",
     "parallel_tool_calls", "functions", "function_call", "response_format", "reasoning_effort", "thinking",
     "modalities",
@@ -70,42 +70,42 @@ class Anthropic(Provider):
     ) -> None:
         self.name = name or vendor.name
         self.default_model = model or vendor.model
-        self._account = Account(self.name, versioned(base_url), {**vendor.credential(api_key), **VERSION}, proxy)
-        self._failure = partial(failed, self.name, setting=vendor.key_setting)
+        self._account = Endpoint(self.name, versioned(base_url), {**vendor.credential(api_key), **VERSION}, proxy)
+        self._failure = partial(anthropic_error, self.name, setting=vendor.key_setting)
 
-    def chat(self, request: ChatRequest, target: Target, call: Call) -> Events:
+    def chat(self, request: ChatRequest, target: Target, call: CallContext) -> Events:
         """Ask, and tell what comes."""
         thoughts = _Thoughts(call, target)
         fitted, answer = format_by_tool(request) if asks_by_tool(request, target) else (request, "")
         body = to_upstream(fitted, target, thoughts.recall)
-        sent = HEEDED | {name for name, theirs in COUNTERPARTS.items() if theirs in body}
-        tell_dropped(self.name, request.body.keys(), sent)
+        sent = SUPPORTED_PARAMETERS | {name for name, theirs in COUNTERPARTS.items() if theirs in body}
+        log_dropped_parameters(self.name, request.body.keys(), sent)
         raw = orjson.dumps(body)
-        reply = send(self._account, "POST", "/messages", request_id(call), raw, call, target.timeouts)
-        reading = Answer(partial(in_place_of_an_answer, self.name), thoughts.keep)
-        events = told(reply, request, self._failure, reading, lambda whole: list(reading.whole(whole)), call)
-        yield from told_as_text(events, answer) if answer else events
+        reply = send(self._account, "POST", "/messages", request_id_header(call), raw, call, target.timeouts)
+        reading = AnthropicDecoder(partial(error_in_body, self.name), thoughts.keep)
+        events = answer_events(reply, request, self._failure, reading, lambda whole: list(reading.whole(whole)), call)
+        yield from answer_as_text(events, answer) if answer else events
 
-    def warm(self, call: Call, timeouts: Timeouts) -> None:
+    def warm(self, call: CallContext, timeouts: Timeouts) -> None:
         """Keep a connection open there."""
         warm(self._account, call, timeouts)
 
-    def models(self, call: Call) -> Sequence[Model]:
+    def models(self, call: CallContext) -> Sequence[ListedModel]:
         """GET /v1/models, page by page."""
         return awaited(self._models(call))
 
-    def _models(self, call: Call) -> Generator[Silence, None, list[Model]]:
-        found: list[Model] = []
+    def _models(self, call: CallContext) -> Generator[Silence, None, list[ListedModel]]:
+        found: list[ListedModel] = []
         after = ""
         for _ in range(PAGES):
             path = f"/models?limit=1000{after}"
-            page = yield from asked(self._account, "GET", path, b"", call, Timeouts(), self._failure)
+            page = yield from request_json(self._account, "GET", path, b"", call, Timeouts(), self._failure)
             try:
-                found += [Model(row["id"], "anthropic", _seconds(row.get("created_at"))) for row in page["data"]]
+                found += [ListedModel(row["id"], "anthropic", _seconds(row.get("created_at"))) for row in page["data"]]
                 if not page.get("has_more") or not page["data"]:
                     break
                 after = f"&after_id={page['data'][-1]['id']}"
-            except NONSENSE as error:
+            except BAD_SHAPE as error:
                 raise UpstreamError(
                     f"{self.name} sent something that is not an answer.", provider=self.name, log=f"models: {error}"
                 ) from error
@@ -126,7 +126,7 @@ def versioned(address: str) -> str:
 class _Thoughts:
     """The thinking behind a caller's tool calls at one model, from one request to the next."""
 
-    def __init__(self, call: Call, target: Target) -> None:
+    def __init__(self, call: CallContext, target: Target) -> None:
         self._state = call.state
         self._prefix = f"anthropic/thinking/{call.caller}/{target.model}/"
 
@@ -140,7 +140,9 @@ class _Thoughts:
             self._state.put(self._prefix + call_id, lenient_json.dumps(blocks).decode(), REMEMBERED_SECONDS)
 
 
-def failed(name: str, status: int, headers: Mapping[str, str], body: bytes, *, setting: str = "") -> ProxyError:
+def anthropic_error(
+    name: str, status: int, headers: Mapping[str, str], body: bytes, *, setting: str = ""
+) -> GatewayError:
     """The exception for an error answer (/api/errors). An account without credit is told of by a 400."""
     said = str(error_object(body).get("message") or "")
     log = for_log(body)
@@ -153,14 +155,14 @@ def failed(name: str, status: int, headers: Mapping[str, str], body: bytes, *, s
             log=log,
         )
     if status == 400 and TOO_LONG.search(said):  # noqa: PLR2004
-        return ContextTooLong(f"{name} refused the request: {presentable(said)}", param="messages", log=log)
-    return failure(name, status, headers, body, setting=setting)
+        return ContextTooLong(f"{name} refused the request: {safe_message(said)}", param="messages", log=log)
+    return error_from_response(name, status, headers, body, setting=setting)
 
 
-def in_place_of_an_answer(name: str, error: Any) -> ProxyError:
+def error_in_body(name: str, error: Any) -> GatewayError:
     """The exception for an error object that came with status 200."""
     status = STATUSES.get(str(error.get("type")), 500) if isinstance(error, dict) else 500
-    return failed(name, status, {}, written(error))
+    return anthropic_error(name, status, {}, written(error))
 
 
 def _seconds(created: Any) -> int:

@@ -4,20 +4,20 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import lenient_json
-from errors import ProxyError, UpstreamDown
+from errors import GatewayError, UpstreamDown
 from events import Citation, Event, Finish, FinishReason, Reasoning, Text, ToolArguments, ToolCall, Usage
 from providers.finish import finish_reason
 from providers.sse import Frame
-from providers.translate import Json, name, string, tokens
+from providers.translate import Json, require_name, require_text, token_count
 
 
-class Answer:
+class AnthropicDecoder:
     """One answer, read: the events of a stream's frames, or of a whole message.
 
     `fail` makes the exception of an error object; `keep` is told of the thinking before a tool call, by its id.
     """
 
-    def __init__(self, fail: Callable[[Any], ProxyError], keep: Callable[[str, list[Json]], None]) -> None:
+    def __init__(self, fail: Callable[[Any], GatewayError], keep: Callable[[str, list[Json]], None]) -> None:
         self.finished = False
         self.done = False
         self._fail = fail
@@ -67,15 +67,15 @@ class Answer:
     def _opened(self, index: int, block: Mapping[str, Any]) -> Iterator[Event]:
         self._blocks[index] = state = {**block, "from": self._characters, "sources": block.get("citations") or []}
         if block["type"] == "tool_use":
-            self._called[index] = string(block["id"])
+            self._called[index] = require_text(block["id"])
             if self._thoughts:
                 self._keep(block["id"], self._thoughts)
                 self._thoughts = []
-            yield ToolCall(index, name(block["name"]), block["id"])
+            yield ToolCall(index, require_name(block["name"]), block["id"])
         elif block["type"] == "text" and block.get("text"):
             yield self._text(block["text"])
         elif block["type"] == "thinking" and block.get("thinking"):
-            yield Reasoning(string(block["thinking"]))
+            yield Reasoning(require_text(block["thinking"]))
         state["pieces"] = False
 
     def _went_on(self, index: int, delta: Mapping[str, Any]) -> Iterator[Event]:
@@ -85,9 +85,9 @@ class Answer:
                 yield self._text(delta["text"])
             case "input_json_delta" if delta["partial_json"] and index in self._called:
                 state["pieces"] = True
-                yield ToolArguments(index, string(delta["partial_json"]))
+                yield ToolArguments(index, require_text(delta["partial_json"]))
             case "thinking_delta":
-                state["thinking"] += string(delta["thinking"])
+                state["thinking"] += require_text(delta["thinking"])
                 if delta["thinking"]:
                     yield Reasoning(delta["thinking"])
             case "signature_delta":
@@ -110,7 +110,7 @@ class Answer:
             yield Citation(url, title, state["from"], self._characters)
 
     def _text(self, text: str) -> Text:
-        self._characters += len(string(text))
+        self._characters += len(require_text(text))
         return Text(text)
 
     def _count(self, usage: Any) -> None:
@@ -121,8 +121,8 @@ class Answer:
         if "output_tokens" not in self._usage:
             return
         kinds = ("input_tokens", "cache_creation_input_tokens", "cache_read_input_tokens", "output_tokens")
-        fresh, written, cached, said = (tokens(self._usage.get(kind)) for kind in kinds)
-        thought = tokens((self._usage.get("output_tokens_details") or {}).get("thinking_tokens"))
+        fresh, written, cached, said = (token_count(self._usage.get(kind)) for kind in kinds)
+        thought = token_count((self._usage.get("output_tokens_details") or {}).get("thinking_tokens"))
         yield Usage(fresh + written + cached, said, cached, thought)
 
 

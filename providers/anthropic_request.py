@@ -11,18 +11,18 @@ from errors import InvalidRequest, Unsupported
 from events import ChatRequest
 from providers import claude
 from providers.base import Target
-from providers.json_schema import closed, holds_maps
+from providers.json_schema import closed_schema, holds_maps
 from providers.translate import (
     Json,
-    choice,
-    data_url,
+    declared_functions,
     fit_id,
-    functions,
     image_url,
-    only_text_comes_back,
-    wanted_format,
+    parse_data_url,
+    require_text_output,
+    response_format,
+    tool_choice,
 )
-from providers.turns import GO_ON, OPENING, Turn, conversation, instructions, merged
+from providers.turns import GO_ON, OPENING, Message, conversation, instructions, merge_same_role
 
 IMAGES = ("image/png", "image/jpeg", "image/gif", "image/webp")
 JSON_ALONE = "Answer with one JSON object, and with nothing besides it."
@@ -36,14 +36,14 @@ Recall = Callable[[str], list[Json]]
 
 def to_upstream(request: ChatRequest, target: Target, recall: Recall = lambda _: []) -> Json:
     """The body of POST /v1/messages. Raises InvalidRequest and Unsupported, which name the field."""
-    only_text_comes_back(request, target.provider.name)
-    kin = claude.family(target.model)
+    require_text_output(request, target.provider.name)
+    kin = claude.family_of(target.model)
     turns = conversation(request.messages)
     tools = _tools(request, turns)
     room = _room(request, target, kin)
     forced = tools.get("tool_choice", {}).get("type") in ("any", "tool")
     thought, effort = _thinking(request, kin, room, forced=forced)
-    thinks = thought.get("type") != "disabled" if thought else kin.unasked
+    thinks = thought.get("type") != "disabled" if thought else kin.thinks_by_default
     thoughts = _remembered(turns, recall) if thinks else {}
     if thought.get("type") == "enabled" and not all(thoughts.values()):
         thinks, thought = False, {}  # a call whose thinking is lost would be refused
@@ -69,8 +69,8 @@ def asks_by_tool(request: ChatRequest, target: Target) -> bool:
     """Whether the format of the answer can be kept to by a tool alone: older models have no other way, and none has
     one for objects whose properties are not named.
     """
-    kind, wanted = wanted_format(request)
-    if claude.family(target.model).schemas:
+    kind, wanted = response_format(request)
+    if claude.family_of(target.model).schemas:
         return holds_maps(wanted.get("schema"))
     return kind != "text"
 
@@ -83,14 +83,16 @@ def _room(request: ChatRequest, target: Target, kin: claude.Family) -> int:
 def _system(request: ChatRequest) -> str | list[Json]:
     """One text; blocks where one of them is to be cached."""
     told = [_text(part) for part in instructions(request.messages)]
-    if wanted_format(request)[0] == "json_object":
+    if response_format(request)[0] == "json_object":
         told.append({"type": "text", "text": JSON_ALONE})
     return told if any("cache_control" in block for block in told) else "\n\n".join(block["text"] for block in told)
 
 
-def _messages(turns: list[Turn], thoughts: Mapping[str, list[Json]], *, prefill: bool) -> list[Json]:
+def _messages(turns: list[Message], thoughts: Mapping[str, list[Json]], *, prefill: bool) -> list[Json]:
     """User and assistant in turns, the user first, and last unless `prefill`."""
-    said = merged((("assistant" if turn.role == "assistant" else "user"), _content(turn, thoughts)) for turn in turns)
+    said = merge_same_role(
+        (("assistant" if turn.role == "assistant" else "user"), _content(turn, thoughts)) for turn in turns
+    )
     if not said or said[0][0] != "user":
         said.insert(0, ("user", [{"type": "text", "text": OPENING}]))
     if said[-1][0] == "assistant":
@@ -101,7 +103,7 @@ def _messages(turns: list[Turn], thoughts: Mapping[str, list[Json]], *, prefill:
     return [{"role": role, "content": content} for role, content in said]
 
 
-def _content(turn: Turn, thoughts: Mapping[str, list[Json]]) -> list[Json]:
+def _content(turn: Message, thoughts: Mapping[str, list[Json]]) -> list[Json]:
     if turn.role == "tool":
         return [_result(turn)]
     if turn.role == "user":
@@ -114,7 +116,7 @@ def _content(turn: Turn, thoughts: Mapping[str, list[Json]]) -> list[Json]:
     return content
 
 
-def _result(turn: Turn) -> Json:
+def _result(turn: Message) -> Json:
     blocks = [_block(part, where) for where, part in turn.parts]
     result: Json = {"type": "tool_result", "tool_use_id": _id(turn.answers)}
     if len(blocks) == 1 and blocks[0].keys() == {"type", "text"}:
@@ -127,7 +129,7 @@ def _id(identifier: str) -> str:
     return fit_id(identifier, IDS)
 
 
-def _remembered(turns: list[Turn], recall: Recall) -> dict[str, list[Json]]:
+def _remembered(turns: list[Message], recall: Recall) -> dict[str, list[Json]]:
     """The thinking that led to the calls since the user last spoke, by the first call's id and those of others that
     were thought about. Older thinking may be left out; without this, a model with a budget refuses the calls.
     """
@@ -165,7 +167,7 @@ def _block(part: Mapping[str, Any], where: str) -> Json:
 
 
 def _image(url: str, where: str) -> Json:
-    found = data_url(url)
+    found = parse_data_url(url)
     if found is None:
         return {"type": "url", "url": url}
     kind = "image/jpeg" if found[0] == "image/jpg" else found[0]
@@ -181,7 +183,7 @@ def _document(part: Mapping[str, Any], where: str) -> Json:
     if isinstance(file.get("file_id"), str):
         return {"type": "document", "source": {"type": "file", "file_id": file["file_id"]}, **name}
     data = str(file.get("file_data"))
-    found = data_url(data)
+    found = parse_data_url(data)
     if found is None:
         raise InvalidRequest("A file part needs `file_data`, a data: URL.", param=f"{where}.file.file_data")
     if found[0] in IMAGES:
@@ -197,9 +199,9 @@ def _document(part: Mapping[str, Any], where: str) -> Json:
     return {"type": "document", "source": {"type": "text", "media_type": "text/plain", "data": plain}, **name}
 
 
-def _tools(request: ChatRequest, turns: list[Turn]) -> Json:
+def _tools(request: ChatRequest, turns: list[Message]) -> Json:
     """`tools` and `tool_choice`, as far as there are any."""
-    declared, (mode, names) = functions(request.tools), choice(request)
+    declared, (mode, names) = declared_functions(request.tools), tool_choice(request)
     if not declared:
         # Calls in the conversation want their tools declared, also where none is to be called any more.
         used = dict.fromkeys(use.name for turn in turns for use in turn.calls)
@@ -226,16 +228,18 @@ def _tool(function: Mapping[str, Any]) -> Json:
 def _thinking(request: ChatRequest, kin: claude.Family, room: int, *, forced: bool) -> tuple[Json, str]:
     """`thinking` and the effort: the caller's own, in Anthropic's words, or what `reasoning_effort` means here."""
     wish = str(request.body.get("reasoning_effort", "")).lower()
-    thought, effort = claude.thinking(kin, wish, shown=request.include_reasoning, forced=forced, room=room)
+    thought, effort = claude.thinking_options(
+        kin, wish, shown=request.include_reasoning, forced=forced, max_tokens=room
+    )
     given = request.body.get("thinking")
     return (given if isinstance(given, dict) else thought), effort
 
 
 def _output(request: ChatRequest, kin: claude.Family, effort: str) -> Json:
-    kind, wanted = wanted_format(request)
+    kind, wanted = response_format(request)
     if kind == "json_schema" and not kin.schemas:
         raise Unsupported("This model keeps to no JSON schema.", param="response_format")
-    shape = {"format": {"type": "json_schema", "schema": closed(wanted["schema"])}} if wanted else {}
+    shape = {"format": {"type": "json_schema", "schema": closed_schema(wanted["schema"])}} if wanted else {}
     return {**({"effort": effort} if effort else {}), **shape}
 
 

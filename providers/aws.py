@@ -23,18 +23,18 @@ from botocore.parsers import PROTOCOL_PARSERS, ResponseParserError, create_parse
 
 from errors import InvalidRequest, UpstreamDown, UpstreamRejected, UpstreamTimeout
 from events import SILENCE, Silence
-from providers.aws_clients import Clients, Prepared
-from providers.aws_failures import failure, in_stream
-from providers.base import Call, Target, Timeouts
-from providers.exchange import accepted, read
-from providers.failures import presentable
-from providers.http import Account, Reply, send, warm
+from providers.aws_clients import BotocoreClients, RequestPrepared
+from providers.aws_failures import aws_error, error_from_event
+from providers.base import CallContext, Target, Timeouts
+from providers.exchange import raise_for_status, read_body
+from providers.failures import safe_message
+from providers.http import Endpoint, Response, send, warm
 
 OURS = frozenset({"host", "user-agent", "accept", "content-type", "content-length"})
 """Headers that the transport writes. Of these, host and content-type are signed, with the values that it gives them."""
 CONFLICT = 409
 DEFAULT_PORTS = {"https": ":443", "http": ":80"}
-NOT_FRAMES = (
+BAD_EVENT_STREAM = (
     ParserError,
     ResponseParserError,
     StructError,
@@ -50,7 +50,7 @@ KEYS = {"AWS_BEARER_TOKEN_BEDROCK": "token", "AWS_PROFILE": "profile"}
 """Settings that go before AWS_ACCESS_KEY_ID, and what models.yaml gives in their place."""
 
 Members = dict[str, Any]
-Named = tuple[str, Members]
+NamedEvent = tuple[str, Members]
 
 
 class Operation(NamedTuple):
@@ -60,41 +60,48 @@ class Operation(NamedTuple):
     name: str
 
 
-class Door:
+class AwsClient:
     """One account at Amazon: connections to its services. `variables` and `given` (region, profile, endpoint, token) as
     in Clients, `proxy` as in http.Account.
     """
 
     def __init__(self, name: str, variables: Mapping[str, str], *, proxy: str = "", **given: str) -> None:
         self.name = name
-        self._clients = Clients(name, variables, **given)
+        self._clients = BotocoreClients(name, variables, **given)
         self._proxy = proxy
         self._key = next((key for key in KEYS if given.get(KEYS[key]) or variables.get(key)), "AWS_ACCESS_KEY_ID")
-        self._accounts: dict[str, Account] = {}
+        self._accounts: dict[str, Endpoint] = {}
         self._lock = threading.Lock()
 
     def invoke(
-        self, operation: Operation, params: Members, target: Target, call: Call
+        self, operation: Operation, params: Members, target: Target, call: CallContext
     ) -> Generator[Silence, None, Members]:
         """The answer to an operation that has one. Raises ProxyError, HungUp."""
         client = self.client(operation.service, target)
         model = client.meta.service_model.operation_model(operation.name)
         reply = self._send(client, operation, params, target, call)
         try:
-            yield from accepted(reply, partial(failure, self.name, setting=self._key))
-            body = yield from read(reply)
+            yield from raise_for_status(reply, partial(aws_error, self.name, setting=self._key))
+            body = yield from read_body(reply)
             answer = {"status_code": reply.status, "headers": reply.headers, "body": body}
             parser = create_parser(client.meta.service_model.resolved_protocol)
             parsed: Members = parser.parse(answer, model.output_shape)
-        except NOT_FRAMES as error:
+        except BAD_EVENT_STREAM as error:
             raise reply.broken(f"{error}") from error
         finally:
             reply.close()
         return parsed
 
     def stream(
-        self, operation: Operation, params: Members, target: Target, call: Call, *, last: str = "", once: bool = False
-    ) -> Generator[Named | Silence, None, None]:
+        self,
+        operation: Operation,
+        params: Members,
+        target: Target,
+        call: CallContext,
+        *,
+        last: str = "",
+        once: bool = False,
+    ) -> Generator[NamedEvent | Silence, None, None]:
         """The events of an operation that streams, as (name, members), in order; blobs are bytes.
 
         Whether an end is the end is for the caller to judge: `broken` is the exception for one that is not. After an
@@ -119,12 +126,12 @@ class Door:
             reply.close()
 
     def _events(
-        self, reply: Reply, model: Any, operation: Operation, last: str
-    ) -> Generator[Named | Silence, None, None]:
+        self, reply: Response, model: Any, operation: Operation, last: str
+    ) -> Generator[NamedEvent | Silence, None, None]:
         parser = PROTOCOL_PARSERS[model.resolved_protocol].EVENT_STREAM_PARSER_CLS()
         shape = model.operation_model(operation.name).get_event_stream_output()
         try:
-            yield from accepted(reply, partial(failure, self.name, setting=self._key))
+            yield from raise_for_status(reply, partial(aws_error, self.name, setting=self._key))
             for message in _messages(reply):
                 if isinstance(message, Silence):
                     yield message
@@ -134,7 +141,7 @@ class Door:
                     if name == last:
                         reply.settle()
                         return
-        except NOT_FRAMES as error:
+        except BAD_EVENT_STREAM as error:
             raise reply.broken(f"{type(error).__name__}: {error}") from error
 
     def broken(self, what: str) -> UpstreamDown:
@@ -145,10 +152,10 @@ class Door:
         response = message.to_response_dict()
         parsed: dict[str, Any] = parser.parse(response, shape)
         if response["status_code"] != 200:  # noqa: PLR2004 - botocore's way of saying: an exception
-            raise in_stream(self.name, message.headers, parsed["Error"])
+            raise error_from_event(self.name, message.headers, parsed["Error"])
         return parsed
 
-    def _send(self, client: Any, operation: Operation, params: Members, target: Target, call: Call) -> Reply:
+    def _send(self, client: Any, operation: Operation, params: Members, target: Target, call: CallContext) -> Response:
         request = self._prepared(client, operation, params)
         parts = urlsplit(request.url)
         origin = f"{parts.scheme}://{parts.netloc.removesuffix(DEFAULT_PORTS[parts.scheme])}"
@@ -162,7 +169,7 @@ class Door:
         method = getattr(client, client_method(operation.name))
         try:
             method(**params)
-        except Prepared as prepared:
+        except RequestPrepared as prepared:
             # Its way out of botocore is forgotten: those frames and it hold on to each other.
             return prepared.with_traceback(None).args[0]
         except ParamValidationError as error:
@@ -171,16 +178,16 @@ class Door:
             raise self._clients.told(error) from error
         raise AssertionError("botocore sends by itself")
 
-    def _account(self, origin: str) -> Account:
+    def _account(self, origin: str) -> Endpoint:
         account = self._accounts.get(origin)
         if account is None:
             with self._lock:
                 token = self._clients.token
                 headers = {"Authorization": f"Bearer {token}"} if token else {}
-                account = self._accounts.setdefault(origin, Account(self.name, origin, headers, self._proxy))
+                account = self._accounts.setdefault(origin, Endpoint(self.name, origin, headers, self._proxy))
         return account
 
-    def warm(self, service: str, target: Target, call: Call, timeouts: Timeouts) -> None:
+    def warm(self, service: str, target: Target, call: CallContext, timeouts: Timeouts) -> None:
         """Build the service's client, and keep a connection open there."""
         parts = urlsplit(self.client(service, target).meta.endpoint_url)
         warm(self._account(f"{parts.scheme}://{parts.netloc}"), call, timeouts)
@@ -195,7 +202,7 @@ def client_method(operation: str) -> str:
     return re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", operation).lower()
 
 
-def _messages(reply: Reply) -> Iterator[EventStreamMessage | Silence]:
+def _messages(reply: Response) -> Iterator[EventStreamMessage | Silence]:
     """The frames of an event stream as they come, each with its checksums proven. Raises NOT_FRAMES, UpstreamDown."""
     buffer = EventStreamBuffer()
     unread = 0
@@ -216,7 +223,7 @@ def _invalid(error: ParamValidationError) -> InvalidRequest:
     """What botocore's own model of the service refuses; the first finding, with the service's name of the field."""
     finding = str(error.kwargs["report"]).partition("\n")[0]
     field = re.search(r"(?:for parameter|in) ([A-Za-z][\w.\[\]]*)", finding)
-    return InvalidRequest(f"Amazon's model of the request says: {presentable(finding)}.", param=field and field[1])
+    return InvalidRequest(f"Amazon's model of the request says: {safe_message(finding)}.", param=field and field[1])
 
 
 def _text(value: str | bytes) -> str:

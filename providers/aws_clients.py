@@ -17,8 +17,8 @@ from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError, NoRegionError, ProfileNotFound
 from botocore.session import Session
 
-from errors import ProxyError, UpstreamError, UpstreamRefusedUs
-from providers.aws_failures import explained
+from errors import GatewayError, UpstreamAuthFailed, UpstreamError
+from providers.aws_failures import is_about_credentials
 from providers.base import Target
 
 CREDENTIALS = (
@@ -34,11 +34,11 @@ or two where there is none, and callers wait for each other meanwhile.
 """
 
 
-class Prepared(Exception):
+class RequestPrepared(Exception):
     """Not an error: the signed request, on its way out of botocore."""
 
 
-class Clients:
+class BotocoreClients:
     """An account's clients. `variables` are the AWS_* of the environment and of .env; `region`, `profile`, `endpoint`
     and `token` (a Bedrock API key) go before what they say.
     """
@@ -80,16 +80,16 @@ class Clients:
                         raise self.told(error) from error
         return client
 
-    def told(self, error: Exception) -> ProxyError:
+    def told(self, error: Exception) -> GatewayError:
         """What botocore raises before anything is sent, as what the caller is told."""
         name = self._name
         details: dict[str, Any] = {"provider": name, "log": f"{type(error).__name__}: {error}"}
         if isinstance(error, NoRegionError):
             return UpstreamError(f"There is no AWS region for {name}: set AWS_REGION.", **details)
         if isinstance(error, ProfileNotFound):
-            return UpstreamRefusedUs(f"The AWS profile for {name} does not exist: see AWS_PROFILE.", **details)
-        if isinstance(error, ClientError) or explained(error):
-            return UpstreamRefusedUs(f"No AWS credentials could be fetched for {name}: {CREDENTIALS}.", **details)
+            return UpstreamAuthFailed(f"The AWS profile for {name} does not exist: see AWS_PROFILE.", **details)
+        if isinstance(error, ClientError) or is_about_credentials(error):
+            return UpstreamAuthFailed(f"No AWS credentials could be fetched for {name}: {CREDENTIALS}.", **details)
         said = f"{name} cannot be reached as it is configured: see AWS_REGION and AWS_ENDPOINT_URL."
         return UpstreamError(said, **details)
 
@@ -117,11 +117,11 @@ class Clients:
             if session.get_credentials() is not None:
                 return
             self._none_until = monotonic() + LOOK_AGAIN_SECONDS
-        raise UpstreamRefusedUs(f"There are no AWS credentials for {self._name}: {CREDENTIALS}.", provider=self._name)
+        raise UpstreamAuthFailed(f"There are no AWS credentials for {self._name}: {CREDENTIALS}.", provider=self._name)
 
 
 def _hand_over(request: Any, **_: Any) -> NoReturn:
-    raise Prepared(request)
+    raise RequestPrepared(request)
 
 
 def _endpoint(service: str, variables: Mapping[str, str]) -> str:

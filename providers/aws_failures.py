@@ -21,9 +21,9 @@ from botocore.exceptions import (
     UnauthorizedSSOTokenError,
 )
 
-from errors import ProxyError
+from errors import GatewayError
+from providers.failures import error_from_response as by_status
 from providers.failures import error_object
-from providers.failures import failure as by_status
 
 STATUSES: Mapping[str, int] = {
     "AccessDenied": 403,
@@ -76,30 +76,30 @@ NO_CREDENTIALS = (
 )
 
 
-def explained(error: Exception) -> bool:
+def is_about_credentials(error: Exception) -> bool:
     """Whether what botocore raised is about credentials."""
     return isinstance(error, NO_CREDENTIALS)
 
 
-def failure(name: str, status: int, headers: Mapping[str, str], body: bytes, *, setting: str = "") -> ProxyError:
+def aws_error(name: str, status: int, headers: Mapping[str, str], body: bytes, *, setting: str = "") -> GatewayError:
     """The exception for an answer of `status`: x-amzn-errortype is `Name` or `Name:address`, the body has a message.
     `setting` is what holds the credential.
     """
     said = error_object(body) or _capitalised(body)
     exception = headers.get("x-amzn-errortype") or str(said.get("__type") or said.get("code") or "")
     exception = exception.partition(":")[0].rpartition("#")[2]
-    return _meant(name, status, headers, exception, str(said.get("message") or ""), setting)
+    return _error_class(name, status, headers, exception, str(said.get("message") or ""), setting)
 
 
-def in_stream(name: str, headers: Mapping[str, Any], error: Mapping[str, Any]) -> ProxyError:
+def error_from_event(name: str, headers: Mapping[str, Any], error: Mapping[str, Any]) -> GatewayError:
     """The exception for one that came as an event; its name begins with a small letter there."""
     exception = error.get("Code") or headers.get(":exception-type") or headers.get(":error-code") or ""
-    return _meant(name, 502, {}, str(exception), str(error.get("Message") or ""))
+    return _error_class(name, 502, {}, str(exception), str(error.get("Message") or ""))
 
 
-def _meant(
+def _error_class(
     name: str, status: int, headers: Mapping[str, str], exception: str, message: str, setting: str = ""
-) -> ProxyError:
+) -> GatewayError:
     stem = exception[:1].upper() + exception[1:].removesuffix("Exception")
     status = STATUSES.get(stem, status)
     code = CODES.get(stem)

@@ -8,7 +8,7 @@ from math import inf
 from time import monotonic
 from typing import Any, Protocol
 
-from errors import HungUp, ProxyError, Unsupported
+from errors import Cancelled, GatewayError, Unsupported
 from events import ChatRequest, EmbeddingsRequest, Events, ImagesRequest, ModerationsRequest, RerankRequest
 
 USER_AGENT = "thinkline"
@@ -25,7 +25,7 @@ class Timeouts:
 
 
 @dataclass(frozen=True, slots=True)
-class Rules:
+class ParameterRules:
     """How a model's requests differ from what callers send, in this order (seed 002's param_config).
 
     update  parameters that are always so       rename  old name -> new name
@@ -61,7 +61,7 @@ class Target:
     timeouts: Timeouts = field(default_factory=Timeouts)
     ttft_timeout: float | None = None
     max_tokens: int | None = None
-    rules: Rules = field(default_factory=Rules)
+    rules: ParameterRules = field(default_factory=ParameterRules)
     details: Mapping[str, Any] = field(default_factory=dict)
     refused: frozenset[str] = frozenset()
 
@@ -72,7 +72,7 @@ class Target:
 
 
 @dataclass(frozen=True, slots=True)
-class Model:
+class ListedModel:
     """A model that an upstream lists. `created` is Unix seconds, 0 when unknown; `description` is for people."""
 
     id: str
@@ -81,7 +81,7 @@ class Model:
     description: str = ""
 
 
-class State(Protocol):
+class KeyValueStore(Protocol):
     """A small store that outlives a restart, and that all workers (and replicas) share; see dispatch/state.py.
 
     Keys and values are text; what is kept is gone after `seconds`. Safe for all threads. Never raises: a store that is
@@ -94,11 +94,11 @@ class State(Protocol):
     def get(self, key: str) -> str | None:
         """The value, and leave it."""
 
-    def claim(self, key: str) -> str | None:
+    def pop(self, key: str) -> str | None:
         """The value, and take it away: of all who ask at the same time, one gets it."""
 
 
-class Call:
+class CallContext:
     """One caller's request while it is answered: how long it may take, and whether the caller is still there.
 
     `patience` is how many times its FIRST_EVENT_TIMEOUT an upstream may take: an answer that is not streamed has one
@@ -121,7 +121,7 @@ class Call:
         patience: float = 1.0,
         *,
         caller: str = "",
-        state: State | None = None,
+        state: KeyValueStore | None = None,
     ) -> None:
         self.request_id = request_id
         self.caller = caller
@@ -133,19 +133,19 @@ class Call:
         self.total_by = inf
         self.beat_by = self.started + heartbeat
         self.gone = False
-        self.reason: ProxyError | None = None
-        self._children: list[Call] = []
+        self.reason: GatewayError | None = None
+        self._children: list[CallContext] = []
         self._sockets: set[socket.socket] = set()
         self._lock = threading.Lock()
         self._left: threading.Event | None = None
 
-    def child(self) -> "Call":
+    def child(self) -> "CallContext":
         """A call within this one, with deadlines of its own. Raises HungUp when the caller has left already."""
-        child = Call(self.request_id, self.heartbeat, self.patience, caller=self.caller, state=self.state)
+        child = CallContext(self.request_id, self.heartbeat, self.patience, caller=self.caller, state=self.state)
         child.started = self.started
         with self._lock:
             if self.gone:
-                raise HungUp
+                raise Cancelled
             self._children.append(child)
         return child
 
@@ -154,7 +154,7 @@ class Call:
         self.first_event_by = monotonic() + timeouts.first_event * self.patience
         self.total_by = self.started + timeouts.total
 
-    def first_event_came(self) -> None:
+    def mark_first_event(self) -> None:
         """From here on only the idle and the total time-outs apply."""
         self.first_event_by = inf
 
@@ -162,7 +162,7 @@ class Call:
         """The transport talks on this socket from now on. Raises HungUp when the caller has left already."""
         with self._lock:
             if self.gone:
-                raise HungUp
+                raise Cancelled
             self._sockets.add(sock)
 
     def detach(self, sock: socket.socket) -> None:
@@ -170,13 +170,13 @@ class Call:
         with self._lock:
             self._sockets.discard(sock)
 
-    def hang_up(self, reason: ProxyError | None = None) -> None:
+    def cancel(self, reason: GatewayError | None = None) -> None:
         """The caller has left, or is told `reason`: wake whoever works for them."""
         with self._lock:
             self.gone = True
             self.reason = self.reason or reason
             for child in self._children:
-                child.hang_up()
+                child.cancel()
             for sock in self._sockets:
                 try:
                     # Not SSLSocket.shutdown, which drops the TLS object while another thread reads through it.
@@ -190,11 +190,11 @@ class Call:
         """Sleep, unless the caller leaves meanwhile. Raises HungUp."""
         with self._lock:
             if self.gone:
-                raise HungUp
+                raise Cancelled
             if self._left is None:
                 self._left = threading.Event()
         if self._left.wait(seconds):
-            raise HungUp
+            raise Cancelled
 
 
 class Provider:
@@ -209,34 +209,34 @@ class Provider:
     acts = False
     """Whether an answer does things in the world, as agents do: such a request is never made twice at a time."""
 
-    def chat(self, request: ChatRequest, target: Target, call: Call) -> Events:
+    def chat(self, request: ChatRequest, target: Target, call: CallContext) -> Events:
         """Answer, streaming or not as `request.stream` says. Raises errors.ProxyError and errors.HungUp."""
         raise Unsupported(f"{self.name} has no chat models.", param="model")
 
-    def embed(self, request: EmbeddingsRequest, target: Target, call: Call) -> Events:
+    def embed(self, request: EmbeddingsRequest, target: Target, call: CallContext) -> Events:
         """Yield one Vectors (and Silence before it). Raises as `chat` does."""
         raise Unsupported(f"{self.name} has no embedding models.", param="model")
 
-    def rerank(self, request: RerankRequest, target: Target, call: Call) -> Events:
+    def rerank(self, request: RerankRequest, target: Target, call: CallContext) -> Events:
         """Yield one Ranks (and Silence before it). Raises as `chat` does."""
         raise Unsupported(f"{self.name} does not rerank.", param="model")
 
-    def moderate(self, request: ModerationsRequest, target: Target, call: Call) -> Events:
+    def moderate(self, request: ModerationsRequest, target: Target, call: CallContext) -> Events:
         """Yield one Verbatim, OpenAI's body (and Silence before it). Raises as `chat` does."""
         raise Unsupported(f"{self.name} does not moderate.", param="model")
 
-    def warm(self, call: Call, timeouts: Timeouts) -> None:
+    def warm(self, call: CallContext, timeouts: Timeouts) -> None:
         """Have a connection at hand for the next caller, if one takes long to make. Raises as `chat` does."""
 
-    def images(self, request: ImagesRequest, target: Target, call: Call) -> Events:
+    def images(self, request: ImagesRequest, target: Target, call: CallContext) -> Events:
         """Yield one Images (and Silence before it). Raises as `chat` does."""
         raise Unsupported(f"{self.name} makes no pictures.", param="model")
 
-    def models(self, call: Call) -> Sequence[Model]:
+    def models(self, call: CallContext) -> Sequence[ListedModel]:
         """The models that this upstream lists, asked of it each time; the catalogue caches. Raises as `chat` does."""
-        return [Model(self.default_model, self.name)]
+        return [ListedModel(self.default_model, self.name)]
 
-    def check(self, call: Call) -> str:
+    def check(self, call: CallContext) -> str:
         """For the doctor, after `models`: ask what that did not, if it costs nothing. What stays unknown, as a phrase.
         Raises as `chat` does.
         """

@@ -14,15 +14,15 @@ from http import HTTPStatus
 from logging import getLogger
 from typing import Any
 
-from errors import InvalidRequest, ProxyError, UnknownModel, Unsupported, UpstreamRejected, UpstreamTimeout
+from errors import GatewayError, InvalidRequest, UnknownModel, Unsupported, UpstreamRejected, UpstreamTimeout
 from events import ChatRequest, Events, Finish, Silence
-from providers.aws import Door, Operation
-from providers.base import Call, Model, Provider, Target, Timeouts
+from providers.aws import AwsClient, Operation
+from providers.base import CallContext, ListedModel, Provider, Target, Timeouts
 from providers.bedrock_agent_calls import Kept, results
-from providers.bedrock_agent_events import Hearing
-from providers.bedrock_agent_turn import FILES, Turn, flattened, turn
-from providers.sessions import Desk, Owner, Session, explicit_id
-from providers.translate import choice
+from providers.bedrock_agent_events import AgentDecoder
+from providers.bedrock_agent_turn import FILES, AgentInput, agent_input, flattened
+from providers.sessions import Session, SessionLease, SessionOwner, explicit_id
+from providers.translate import tool_choice
 
 INVOKE_AGENT = Operation("bedrock-agent-runtime", "InvokeAgent")
 NO_SESSION = "??"
@@ -48,7 +48,7 @@ OPTIONS = {
 }
 """What a caller may say in the body's `bedrock` object. The names are Amazon's, and `latency` for short."""
 OF_THE_SESSION = ("sessionAttributes", "promptSessionAttributes", "knowledgeBaseConfigurations")
-HEARD = frozenset({"messages", "model", "stream", "stream_options", "metadata"})
+SUPPORTED_PARAMETERS = frozenset({"messages", "model", "stream", "stream_options", "metadata"})
 log = getLogger("thinkline.providers")
 
 Json = dict[str, Any]
@@ -81,18 +81,18 @@ class BedrockAgent(Provider):
         self._seconds = session_ttl * CAUTION
         # Bedrock's API keys do not open agents: https://docs.aws.amazon.com/bedrock/latest/userguide/api-keys-how.html
         variables = {key: value for key, value in account["variables"].items() if key != "AWS_BEARER_TOKEN_BEDROCK"}
-        self._door = Door(name, **{**account, "variables": variables, "token": ""})
+        self._door = AwsClient(name, **{**account, "variables": variables, "token": ""})
 
-    def chat(self, request: ChatRequest, target: Target, call: Call) -> Events:
+    def chat(self, request: ChatRequest, target: Target, call: CallContext) -> Events:
         """One turn, in the conversation's session, or in a new one that is told what was said before."""
         options = _options(request)
-        asked = turn(request.messages)
+        asked = agent_input(request.messages)
         self._refuse(request, asked)
         named = target.model if IDS.fullmatch(target.model) else self.default_model
         agent = self._agents.get(target.model) or self._agents.get(named, named)
         about = [options.get("memoryId"), options.get("sessionAttributes")]
-        owner = Owner(call.caller, agent, about)
-        desk = Desk(call.state, owner, explicit_id(request), asked.heard, self._seconds)
+        owner = SessionOwner(call.caller, agent, about)
+        desk = SessionLease(call.state, owner, explicit_id(request), asked.heard, self._seconds)
         kept = Kept(call.state, owner, self._seconds)
         answer = partial(self._answer, request, target, call, agent, options, asked, desk, kept)
         returned = None
@@ -105,24 +105,24 @@ class BedrockAgent(Provider):
         try:
             yield from answer(session, returned)
         except SessionLost as error:
-            if error.retryable and not asked.before and not desk.may_be_left():
-                desk.put_back()
+            if error.retryable and not asked.before and not desk.is_replaceable():
+                desk.release()
                 raise
             log.info("a new session for the turn", extra={"facts": {"provider": self.name, "said": error.log}})
             yield from answer(desk.fresh())
 
-    def warm(self, call: Call, timeouts: Timeouts) -> None:
+    def warm(self, call: CallContext, timeouts: Timeouts) -> None:
         """Keep a connection open there."""
         self._door.warm(INVOKE_AGENT.service, Target(self, self.default_model), call, timeouts)
 
-    def models(self, call: Call) -> list[Model]:
+    def models(self, call: CallContext) -> list[ListedModel]:
         """The agents that have names here, if there are a region and credentials to call them with. Amazon is not
         asked: to list agents takes another permission than to call one.
         """
         self._door.client(INVOKE_AGENT.service, Target(self, self.default_model))
-        return [Model(name, "amazon") for name in self._agents]
+        return [ListedModel(name, "amazon") for name in self._agents]
 
-    def check(self, call: Call) -> str:
+    def check(self, call: CallContext) -> str:
         """Call each agent in a session whose id it must refuse: credential and policy show, and nothing is run."""
         target = Target(self, self.default_model)
         for ids in self._agents.values():
@@ -140,11 +140,11 @@ class BedrockAgent(Provider):
         self,
         request: ChatRequest,
         target: Target,
-        call: Call,
+        call: CallContext,
         agent: str,
         options: Json,
-        asked: Turn,
-        desk: Desk,
+        asked: AgentInput,
+        desk: SessionLease,
         kept: Kept,
         session: Session,
         returned: Json | None = None,
@@ -155,7 +155,7 @@ class BedrockAgent(Provider):
         params = target.rules.apply({**fixed, **to_upstream(asked, session, options, returned)})
         keep = partial(kept.keep, conversation=desk.invocation_key(request.messages))
         traced = params.get("enableTrace") is True
-        hearing = Hearing(self.name, session.id, keep, traced=traced, streams=request.stream)
+        hearing = AgentDecoder(self.name, session.id, keep, traced=traced, streams=request.stream)
         begun = False
         try:
             with closing(self._door.stream(INVOKE_AGENT, params, target, call, once=True)) as stream:
@@ -165,21 +165,21 @@ class BedrockAgent(Provider):
                         # Before the caller hears of the end: the next turn may come at once, to another worker.
                         desk.file(session, request.messages, hearing.said)
                     yield event
-        except ProxyError as error:
+        except GatewayError as error:
             if begun:
                 raise
             if lost := _lost(error, self.name, known=session.known, returns=returned is not None):
                 raise lost from error
             if returned is None and not isinstance(error, UpstreamTimeout):  # after one, the agent may still be at it
-                desk.put_back()
+                desk.release()
             raise
 
-    def _refuse(self, request: ChatRequest, asked: Turn) -> None:
+    def _refuse(self, request: ChatRequest, asked: AgentInput) -> None:
         """Refuse what would be lost, and say in the log what an agent has no ear for (A2)."""
         body = request.body
         if (body.get("response_format") or {}).get("type", "text") != "text":
             raise Unsupported("An agent answers in text alone.", param="response_format")
-        if choice(request)[0] == "required":
+        if tool_choice(request)[0] == "required":
             raise Unsupported("An agent calls what it finds necessary, and cannot be made to.", param="tool_choice")
         if "audio" in body.get("modalities", ()):
             raise Unsupported("An agent answers in text alone.", param="modalities")
@@ -187,7 +187,7 @@ class BedrockAgent(Provider):
             raise Unsupported("An agent gives one answer.", param="n")
         if len(asked.all_files) > FILES:
             raise Unsupported(f"An agent takes {FILES} files at most.", param="messages")
-        if dropped := body.keys() - HEARD:
+        if dropped := body.keys() - SUPPORTED_PARAMETERS:
             log.debug("not sent on", extra={"facts": {"provider": self.name, "parameters": sorted(dropped)}})
 
 
@@ -195,7 +195,7 @@ class SessionLost(UpstreamRejected):
     """The session is busy with another turn (to be retried), or the agent does not have it any more."""
 
 
-def _lost(error: ProxyError, name: str, *, known: bool, returns: bool) -> SessionLost | None:
+def _lost(error: GatewayError, name: str, *, known: bool, returns: bool) -> SessionLost | None:
     """ConflictException is another turn's; that a `known` session is gone only Amazon's words tell. One to which tools'
     results are returned may not wait for them any more: it has had them, or has forgotten that it asked.
     """
@@ -234,7 +234,7 @@ def _options(request: ChatRequest) -> Json:
     return options
 
 
-def to_upstream(asked: Turn, session: Session, options: Json, returned: Json | None = None) -> Json:
+def to_upstream(asked: AgentInput, session: Session, options: Json, returned: Json | None = None) -> Json:
     """The turn as InvokeAgent has it, but for the agent's ids. `returned` are the results that the agent waits for."""
     state: Json = {key: options[key] for key in OF_THE_SESSION if key in options}
     if asked.system:

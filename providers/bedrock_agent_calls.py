@@ -17,8 +17,8 @@ import orjson
 
 from errors import InvalidRequest
 from providers import translate
-from providers.base import State
-from providers.sessions import Owner, tag
+from providers.base import KeyValueStore
+from providers.sessions import SessionOwner, tag
 
 NAME_CHARACTERS = 64
 """As long a function's name may be in OpenAI's dialect, and of these alone:"""
@@ -33,7 +33,7 @@ Json = dict[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
-class Called:
+class ReturnedControl:
     """What the agent wants done, as it is kept. `path` and `method` are the API form's.
 
     `asks`: RESULT, USER_CONFIRMATION or USER_CONFIRMATION_AND_RESULT.
@@ -57,11 +57,11 @@ class Kept:
     `conversation` is the key of the open invocation, `seconds` how long its session is believed to wait.
     """
 
-    state: State | None
-    owner: Owner
+    state: KeyValueStore | None
+    owner: SessionOwner
     seconds: float
 
-    def keep(self, calls: Sequence[Called], conversation: str) -> list[str]:
+    def keep(self, calls: Sequence[ReturnedControl], conversation: str) -> list[str]:
         """The ids of the calls of one invocation."""
         nonce = token_hex(6)
         if self.state is not None:
@@ -69,13 +69,13 @@ class Kept:
             self.state.put(conversation, nonce, self.seconds)
         return [f"call_agent_{nonce}{self._tag(nonce)}_{place}" for place in range(len(calls))]
 
-    def recall(self, identifier: str) -> Called | None:
+    def recall(self, identifier: str) -> ReturnedControl | None:
         """The call of this id; None where it is not known."""
         found = ID.fullmatch(identifier)
         made = self._invocation(found[1]) if found else []
         return made[int(found[3])] if found and int(found[3]) < len(made) else None
 
-    def opened(self, conversation: str) -> list[Called]:
+    def opened(self, conversation: str) -> list[ReturnedControl]:
         """The calls of the invocation that this conversation waits for."""
         return self._invocation((self.state.get(conversation) if self.state is not None else None) or "")
 
@@ -84,9 +84,9 @@ class Kept:
         found = ID.fullmatch(identifier)
         return found is not None and found[2] != self._tag(found[1])
 
-    def _invocation(self, nonce: str) -> list[Called]:
+    def _invocation(self, nonce: str) -> list[ReturnedControl]:
         kept = self.state.get(self._key(nonce)) if nonce and self.state is not None else None
-        return [Called(*each) for each in orjson.loads(kept)] if kept else []
+        return [ReturnedControl(*each) for each in orjson.loads(kept)] if kept else []
 
     def _tag(self, nonce: str) -> str:
         return tag(self.owner, nonce)[:12]
@@ -95,7 +95,7 @@ class Kept:
         return f"agent-calls:{tag(self.owner, nonce)}:{nonce}"
 
 
-def calls(payload: Mapping[str, Any], session: str) -> list[tuple[Called, str, str]]:
+def calls(payload: Mapping[str, Any], session: str) -> list[tuple[ReturnedControl, str, str]]:
     """(call, name, arguments) of each call of a returnControl event. Raises KeyError for one that is none."""
     invocation = payload["invocationId"]
     made = []
@@ -103,7 +103,7 @@ def calls(payload: Mapping[str, Any], session: str) -> list[tuple[Called, str, s
         given = member.get("functionInvocationInput")
         form = "function" if given is not None else "api"
         given = given if given is not None else member["apiInvocationInput"]
-        called = Called(
+        called = ReturnedControl(
             session=session,
             invocation=invocation,
             place=place,
@@ -132,7 +132,7 @@ def results(
     names = [call["function"].get("name") if isinstance(call.get("function"), dict) else None for call in made]
     opened = kept.opened(conversation)
     waits = [_name(each) for each in opened] == names
-    found: dict[Called, str] = {}
+    found: dict[ReturnedControl, str] = {}
     forgotten = False
     for at in places:
         where, identifier = f"messages[{at}].tool_call_id", str(messages[at].get("tool_call_id") or "")
@@ -147,7 +147,7 @@ def results(
         known = next(iter(found), called)
         if (called.session, called.invocation) != (known.session, known.invocation):
             raise InvalidRequest("The results of calls from different turns cannot go together.", param=where)
-        found[called] = translate.text(messages[at].get("content"), f"messages[{at}]")
+        found[called] = translate.content_text(messages[at].get("content"), f"messages[{at}]")
     _all_answered(messages, places)
     if forgotten:
         return None
@@ -174,7 +174,7 @@ def _all_answered(messages: Sequence[Mapping[str, Any]], places: Sequence[int]) 
             raise InvalidRequest("This call has no result yet.", param=f"messages[{at}].tool_calls[{position}]")
 
 
-def _result(called: Called, text: str) -> Json:
+def _result(called: ReturnedControl, text: str) -> Json:
     result: Json = {"actionGroup": called.group}
     if called.agent:
         result["agentId"] = called.agent
@@ -189,7 +189,7 @@ def _result(called: Called, text: str) -> Json:
     return {"functionResult": {**result, "function": called.function}}
 
 
-def _name(called: Called) -> str:
+def _name(called: ReturnedControl) -> str:
     """The function's own name, or one made of an API's method and path; a mere question is `confirm_...`."""
     name = f"{called.method.lower()}_{called.path.strip('/')}" if called.path else called.function or called.group
     name = NOT_IN_NAMES.sub("_", name).strip("_")

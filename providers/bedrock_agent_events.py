@@ -10,8 +10,8 @@ from typing import Any
 
 from errors import UpstreamDown
 from events import SILENCE, Citation, Event, Finish, Silence, Text, ToolArguments, ToolCall, Usage
-from providers.bedrock_agent_calls import Called, calls
-from providers.translate import tokens
+from providers.bedrock_agent_calls import ReturnedControl, calls
+from providers.translate import token_count
 from providers.words import words
 
 log = getLogger("thinkline.providers")
@@ -21,13 +21,13 @@ FEW_WORDS = 4
 URLS = ("url", "uri", "id", "query")
 TITLES = ("title", "x-amz-bedrock-kb-title", "x-amz-bedrock-kb-document-title")
 
-NONSENSE = (KeyError, TypeError, AttributeError, ValueError)
+BAD_SHAPE = (KeyError, TypeError, AttributeError, ValueError)
 """What reading an event raises that is none."""
 
 Named = tuple[str, Mapping[str, Any]]
 
 
-class Hearing:
+class AgentDecoder:
     """One answer as it comes: `from_upstream` once. `name` is the provider's.
 
     `session` is what calls belong to, and `keep` keeps them and gives them their ids; `traced` says whether tokens are
@@ -35,7 +35,13 @@ class Hearing:
     """
 
     def __init__(
-        self, name: str, session: str, keep: Callable[[Sequence[Called]], list[str]], *, traced: bool, streams: bool
+        self,
+        name: str,
+        session: str,
+        keep: Callable[[Sequence[ReturnedControl]], list[str]],
+        *,
+        traced: bool,
+        streams: bool,
     ) -> None:
         self.said = ""
         self._name = name
@@ -56,7 +62,7 @@ class Hearing:
         try:
             for event in events:
                 yield from self._heard(event)
-        except NONSENSE as error:
+        except BAD_SHAPE as error:
             raise self._none(f"{type(error).__name__}: {error}") from error
         yield from self._text(self._decoder.decode(b"", final=True))
         if not (self.said or self._called or self._filed):
@@ -125,8 +131,8 @@ class Hearing:
                 continue
             metadata = (part.get("modelInvocationOutput") or {}).get("metadata") or {}
             usage = metadata.get("usage") or {}
-            self._prompt += tokens(usage.get("inputTokens"))
-            self._completion += tokens(usage.get("outputTokens"))
+            self._prompt += token_count(usage.get("inputTokens"))
+            self._completion += token_count(usage.get("outputTokens"))
         if (trace.get("guardrailTrace") or {}).get("action") == "INTERVENED":
             self._intervened = True
         self._failed = str((trace.get("failureTrace") or {}).get("failureReason") or self._failed)

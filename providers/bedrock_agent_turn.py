@@ -18,7 +18,7 @@ Json = dict[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
-class Turn:
+class AgentInput:
     """One turn.
 
     system    all of the system prompt
@@ -38,7 +38,7 @@ class Turn:
     all_files: tuple[Json, ...]
 
 
-def turn(messages: Sequence[Mapping[str, Any]]) -> Turn:
+def agent_input(messages: Sequence[Mapping[str, Any]]) -> AgentInput:
     """A conversation as an agent's turn. Raises InvalidRequest and Unsupported that name the message."""
     texts = [_text(message, at) for at, message in enumerate(messages)]
     files = [_files(message, at) for at, message in enumerate(messages)]
@@ -55,7 +55,7 @@ def turn(messages: Sequence[Mapping[str, Any]]) -> Turn:
             "An agent answers to what a user says: the last message must have a user's words.", param="messages"
         )
     earlier = [at for at in range(len(messages)) if at < first_new or at in results]
-    return Turn(
+    return AgentInput(
         system="\n\n".join(
             texts[at]
             for at, message in enumerate(messages)
@@ -106,7 +106,7 @@ def _text(message: Mapping[str, Any], at: int) -> str:
     if isinstance(content, list):
         # The others keep their places, which an error names.
         content = [{"type": "text", "text": ""} if part["type"] == "file" else part for part in content]
-    return translate.text(content, f"messages[{at}]")
+    return translate.content_text(content, f"messages[{at}]")
 
 
 def _files(message: Mapping[str, Any], at: int) -> list[Json]:
@@ -123,7 +123,7 @@ def _file(part: Mapping[str, Any], where: str) -> Json:
     """An InputFile. https://docs.aws.amazon.com/bedrock/latest/APIReference/API_agent-runtime_InputFile.html"""
     file = part.get("file")
     given = file.get("file_data") if isinstance(file, dict) else None
-    found = translate.data_url(given) if isinstance(given, str) else None
+    found = translate.parse_data_url(given) if isinstance(given, str) else None
     if not isinstance(file, dict) or found is None:
         raise Unsupported(
             "A file for an agent must come as `file_data`, a data: URL (data:TYPE;base64,...).", param=where

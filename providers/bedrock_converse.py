@@ -14,19 +14,19 @@ from events import ChatRequest
 from providers import claude
 from providers.base import Target
 from providers.bedrock_messages import cache_point, conversation
-from providers.json_schema import closed, holds_maps, inlined
-from providers.translate import choice, functions, wanted_format
+from providers.json_schema import closed_schema, holds_maps, inline_references
+from providers.translate import declared_functions, response_format, tool_choice
 from providers.turns import GO_ON
 
 Json = dict[str, Any]
 
-USED = frozenset({
+SUPPORTED_PARAMETERS = frozenset({
     "functions", "function_call", "max_completion_tokens", "max_tokens", "messages", "model", "n", "reasoning_effort",
     "response_format", "stop", "stream", "stream_options", "temperature", "tool_choice", "tools", "top_k", "top_p",
 })  # fmt: skip
 """What has a counterpart. The rest tunes, and is dropped."""
 
-OWN = frozenset({
+EXTENSION_PARAMETERS = frozenset({
     "additionalModelRequestFields", "guardrailConfig", "outputConfig", "performanceConfig", "promptVariables",
     "requestMetadata", "serviceTier",
 })  # fmt: skip
@@ -53,11 +53,11 @@ def asks_by_tool(request: ChatRequest, target: Target) -> bool:
     """Whether the format of the answer can be kept to by a tool alone: where the model has none of its own, for JSON of
     any kind, and for objects whose properties are not named.
     """
-    kind, given = wanted_format(request)
+    kind, given = response_format(request)
     if kind != "json_schema":
         return kind == "json_object"
-    kept = claude.family(target.model).schemas and not NO_FORMAT.search(target.model)
-    return not kept or holds_maps(inlined(given["schema"]))
+    kept = claude.family_of(target.model).schemas and not NO_FORMAT.search(target.model)
+    return not kept or holds_maps(inline_references(given["schema"]))
 
 
 def to_upstream(request: ChatRequest, target: Target) -> Json:
@@ -67,7 +67,7 @@ def to_upstream(request: ChatRequest, target: Target) -> Json:
         raise Unsupported("Bedrock gives one choice an answer.", param="n")
     tools = _tools(request, target.model)
     system, messages = conversation(request.messages, tools=bool(tools))
-    kin = claude.family(target.model)
+    kin = claude.family_of(target.model)
     if messages[-1]["role"] == "assistant":
         _end(messages, prefill=kin.prefill and GOES_ON.search(target.model) is not None)
     inference = _inference(request, target, kin)
@@ -103,9 +103,10 @@ def _own(request: ChatRequest) -> Json:
     if not isinstance(own, dict):
         raise InvalidRequest("`bedrock` must be an object.", param="bedrock")
     for name in own:
-        if name not in OWN:
+        if name not in EXTENSION_PARAMETERS:
             raise InvalidRequest(
-                f"A model takes no {name!r}; it takes {', '.join(sorted(OWN))}.", param=f"bedrock.{name}"
+                f"A model takes no {name!r}; it takes {', '.join(sorted(EXTENSION_PARAMETERS))}.",
+                param=f"bedrock.{name}",
             )
         if not isinstance(own[name], dict):
             raise InvalidRequest("Must be an object.", param=f"bedrock.{name}")
@@ -165,12 +166,14 @@ def _excluded(additional: Json) -> tuple[str, ...]:
 
 
 def _thinking(request: ChatRequest, model: str, effort: str, messages: list[Json], room: int) -> Json:
-    kin = claude.family(model)
+    kin = claude.family_of(model)
     called = any("toolUse" in block for message in messages for block in message["content"])
     if kin.thinking == "manual" and called:
         return {}  # the thoughts before the call would have to come back signed
-    forced = bool(request.tools) and choice(request)[0] == "required"
-    thought, strength = claude.thinking(kin, effort, shown=request.include_reasoning, forced=forced, room=room)
+    forced = bool(request.tools) and tool_choice(request)[0] == "required"
+    thought, strength = claude.thinking_options(
+        kin, effort, shown=request.include_reasoning, forced=forced, max_tokens=room
+    )
     fields: Json = {"thinking": thought} if thought else {}
     if strength and kin.thinking == "adaptive":  # for the others it is a beta
         fields["output_config"] = {"effort": strength}
@@ -181,12 +184,12 @@ def _tools(request: ChatRequest, model: str) -> Json:
     """toolConfig, or {}: `none` has no counterpart but to declare none. Of tools that alone may be called, only those
     are declared.
     """
-    mode, names = choice(request)
+    mode, names = tool_choice(request)
     tools: list[Json] = []
-    for function in functions(request.tools):
+    for function in declared_functions(request.tools):
         if mode == "none" or (names and function["name"] not in names):
             continue
-        schema = {"type": "object", "properties": {}, **inlined(function.get("parameters") or {})}
+        schema = {"type": "object", "properties": {}, **inline_references(function.get("parameters") or {})}
         spec = {"name": function["name"], "inputSchema": {"json": schema}}
         if description := function.get("description"):
             spec["description"] = description
@@ -200,11 +203,11 @@ def _tools(request: ChatRequest, model: str) -> Json:
 
 def _output(request: ChatRequest) -> Json:
     """https://docs.aws.amazon.com/bedrock/latest/userguide/structured-output.html"""
-    kind, given = wanted_format(request)
+    kind, given = response_format(request)
     if kind == "text":
         return {}
     if kind != "json_schema":
         raise Unsupported("Bedrock takes a json_schema or text.", param="response_format")
     named = {key: given[key] for key in ("name", "description") if given.get(key)}
-    schema = {"schema": orjson.dumps(closed(inlined(given["schema"]))).decode(), **named}
+    schema = {"schema": orjson.dumps(closed_schema(inline_references(given["schema"]))).decode(), **named}
     return {"textFormat": {"type": "json_schema", "structure": {"jsonSchema": schema}}}

@@ -13,8 +13,8 @@ from typing import Any
 import orjson
 
 from errors import InvalidRequest, Unsupported
-from providers.translate import data_url, fit_id, image_url, text
-from providers.turns import OPENING, TEXTS, Turn, Use, instructions, merged
+from providers.translate import content_text, fit_id, image_url, parse_data_url
+from providers.turns import OPENING, TEXTS, Message, ToolUse, instructions, merge_same_role
 from providers.turns import conversation as in_turns
 
 Json = dict[str, Any]
@@ -43,8 +43,8 @@ def conversation(given: list[Json], *, tools: bool) -> tuple[list[Json], list[Js
     """
     system: list[Json] = []
     for part in instructions(given):
-        system += [{"text": text([part], "messages")}, *cache_point(part)]
-    said = merged(
+        system += [{"text": content_text([part], "messages")}, *cache_point(part)]
+    said = merge_same_role(
         (("assistant" if turn.role == "assistant" else "user"), _content(turn, tools=tools)) for turn in in_turns(given)
     )
     if not said or said[0][0] != "user":
@@ -65,7 +65,7 @@ def cache_point(part: Mapping[str, Any]) -> list[Json]:
     return [{"cachePoint": {"type": "default", **ttl}}]
 
 
-def _content(turn: Turn, *, tools: bool) -> list[Json]:
+def _content(turn: Message, *, tools: bool) -> list[Json]:
     """A turn's blocks, and the cache points behind those that are marked; there is none inside a result."""
     marked = [(_block(part, where), cache_point(part)) for where, part in turn.parts]
     if turn.role == "tool":
@@ -78,7 +78,7 @@ def _content(turn: Turn, *, tools: bool) -> list[Json]:
     ]
 
 
-def _call(use: Use, *, tools: bool) -> Json:
+def _call(use: ToolUse, *, tools: bool) -> Json:
     if tools:
         return {"toolUse": {"toolUseId": fit_id(use.id, IDS), "name": use.name, "input": use.arguments}}
     return {"text": f"({use.name} was called with {orjson.dumps(use.arguments).decode()})"}
@@ -87,7 +87,7 @@ def _call(use: Use, *, tools: bool) -> Json:
 def _block(part: Json, where: str) -> Json:
     kind = part["type"]
     if kind in TEXTS:
-        return {"text": text([part], where)}
+        return {"text": content_text([part], where)}
     if kind in ("image_url", "input_image"):
         url, _ = image_url(part, where)
         media, raw = _data(url, where)
@@ -108,7 +108,7 @@ def _document(file: Any, where: str) -> Json:
     if not isinstance(file, dict) or not isinstance(file.get("file_data"), str):
         raise Unsupported("Bedrock takes a file as `file_data`, a data: URL.", param=f"{where}.file")
     name = PurePath(str(file.get("filename") or "document"))
-    known = data_url(file["file_data"])
+    known = parse_data_url(file["file_data"])
     kind = DOCUMENTS.get(known[0] if known else "") or name.suffix[1:].lower()
     if kind not in DOCUMENTS.values():
         raise Unsupported(
@@ -139,7 +139,7 @@ def _name_documents(messages: list[Json]) -> None:
 
 def _data(url: str, where: str) -> tuple[str, bytes]:
     """Media type and bytes of a data: URL; another URL is not fetched by us (D10), nor by Bedrock."""
-    known = data_url(url)
+    known = parse_data_url(url)
     if known is None:
         raise Unsupported("Bedrock fetches nothing: send the picture itself, as a data: URL.", param=where)
     return known[0], _decoded(known[1], where)

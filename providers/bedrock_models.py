@@ -27,13 +27,13 @@ from events import (
     ToolCall,
     Usage,
 )
-from providers.aws import Door, Members, Named, Operation
-from providers.base import Call, Model, Provider, Target, Timeouts
-from providers.bedrock_converse import USED, asks_by_tool, to_upstream
-from providers.exchange import awaited, in_words, tell_dropped, until_whole
+from providers.aws import AwsClient, Members, NamedEvent, Operation
+from providers.base import CallContext, ListedModel, Provider, Target, Timeouts
+from providers.bedrock_converse import SUPPORTED_PARAMETERS, asks_by_tool, to_upstream
+from providers.exchange import awaited, cut_at_words, log_dropped_parameters, until_finished
 from providers.finish import finish_reason
-from providers.structured import format_by_tool, told_as_text
-from providers.translate import NONSENSE, tokens
+from providers.structured import answer_as_text, format_by_tool
+from providers.translate import BAD_SHAPE, token_count
 
 CONVERSE = Operation("bedrock-runtime", "Converse")
 CONVERSE_STREAM = Operation("bedrock-runtime", "ConverseStream")
@@ -53,17 +53,17 @@ class BedrockModels(Provider):
     def __init__(self, *, name: str, model: str, account: Mapping[str, Any]) -> None:
         self.name = name
         self.default_model = model
-        self._door = Door(name, **account)
+        self._door = AwsClient(name, **account)
         self._whole: set[str] = set()
 
-    def chat(self, request: ChatRequest, target: Target, call: Call) -> Events:
+    def chat(self, request: ChatRequest, target: Target, call: CallContext) -> Events:
         """Ask by ConverseStream for a stream, else by Converse; for JSON by a tool where the model has no format."""
         fitted, answer = format_by_tool(request) if asks_by_tool(request, target) else (request, "")
-        tell_dropped(self.name, request.body, USED)
+        log_dropped_parameters(self.name, request.body, SUPPORTED_PARAMETERS)
         events = self._asked(fitted, target, call)
-        yield from told_as_text(events, answer) if answer else events
+        yield from answer_as_text(events, answer) if answer else events
 
-    def _asked(self, request: ChatRequest, target: Target, call: Call) -> Events:
+    def _asked(self, request: ChatRequest, target: Target, call: CallContext) -> Events:
         """By Converse too where a stream is wanted of a model that calls no tools in one: cut at words then."""
         params = to_upstream(request, target)
         if request.stream and not ("toolConfig" in params and self._calls_whole(target.model)):
@@ -78,22 +78,22 @@ class BedrockModels(Provider):
         answer = yield from self._door.invoke(
             CONVERSE, to_upstream(replace(request, stream=False), target), target, call
         )
-        events = self._told(unfolded(answer), call)
-        yield from in_words(events) if request.stream else events
+        events = self._told(events_of_body(answer), call)
+        yield from cut_at_words(events) if request.stream else events
 
     def _calls_whole(self, model: str) -> bool:
         return model in self._whole or WHOLE_CALLS.search(model) is not None
 
-    def warm(self, call: Call, timeouts: Timeouts) -> None:
+    def warm(self, call: CallContext, timeouts: Timeouts) -> None:
         """Keep a connection open there."""
         self._door.warm(CONVERSE.service, Target(self, self.default_model), call, timeouts)
 
-    def models(self, call: Call) -> Sequence[Model]:
+    def models(self, call: CallContext) -> Sequence[ListedModel]:
         """The text models that can be asked for by name, and the inference profiles."""
         asked = {"byOutputModality": "TEXT"}
         answer = self._answer(FOUNDATION_MODELS, asked, call)
         found = [
-            Model(row["modelId"], _vendor(row["modelId"]))
+            ListedModel(row["modelId"], _vendor(row["modelId"]))
             for row in answer.get("modelSummaries", [])
             if "ON_DEMAND" in row.get("inferenceTypesSupported", [])
         ]
@@ -104,24 +104,24 @@ class BedrockModels(Provider):
             page = {"maxResults": 1000, "nextToken": answer["nextToken"]} if answer.get("nextToken") else {}
         return found
 
-    def _told(self, named: Iterable[Named | Silence], call: Call) -> Events:
+    def _told(self, named: Iterable[NamedEvent | Silence], call: CallContext) -> Events:
         finishes: list[Finish] = []
         try:
-            for event in until_whole(from_upstream(named), lambda: bool(finishes), call):
+            for event in until_finished(decode_events(named), lambda: bool(finishes), call):
                 if isinstance(event, Finish):
                     finishes.append(event)
                 yield event
-        except NONSENSE as error:
+        except BAD_SHAPE as error:
             if not finishes:
                 raise self._door.broken(f"{type(error).__name__}: {error}") from error
         if not finishes:
             raise self._door.broken("the answer ended without a stopReason")
 
-    def _answer(self, operation: Operation, params: Members, call: Call) -> Members:
+    def _answer(self, operation: Operation, params: Members, call: CallContext) -> Members:
         return awaited(self._door.invoke(operation, params, Target(self, self.default_model), call))
 
 
-def unfolded(answer: Members) -> Iterator[Named]:
+def events_of_body(answer: Members) -> Iterator[NamedEvent]:
     """Converse's answer as the events that ConverseStream would have sent."""
     for index, block in enumerate(answer["output"]["message"]["content"]):
         at = {"contentBlockIndex": index}
@@ -142,7 +142,7 @@ def unfolded(answer: Members) -> Iterator[Named]:
     yield "metadata", answer
 
 
-def from_upstream(named: Iterable[Named | Silence]) -> Iterator[Event]:
+def decode_events(named: Iterable[NamedEvent | Silence]) -> Iterator[Event]:
     """What ConverseStream says, as events. Raises UpstreamDown for what the model could not finish, and NONSENSE."""
     block = _Block()
     for each in named:
@@ -212,15 +212,15 @@ def _finish(word: Any) -> FinishReason:
 def _usage(usage: Members) -> Usage:
     """Converse counts what it read from its cache, and wrote to it, beside inputTokens."""
     fresh, cached, written, said = (
-        tokens(usage.get(key))
+        token_count(usage.get(key))
         for key in ("inputTokens", "cacheReadInputTokens", "cacheWriteInputTokens", "outputTokens")
     )
     return Usage(fresh + cached + written, said, cached)
 
 
-def _profile(row: Members) -> Model:
+def _profile(row: Members) -> ListedModel:
     created = row.get("createdAt")
-    return Model(
+    return ListedModel(
         row["inferenceProfileId"],
         _vendor(row["models"][0]["modelArn"].rpartition("/")[2]) if row.get("models") else "aws",
         int(created.timestamp()) if isinstance(created, datetime) else 0,

@@ -12,21 +12,21 @@ import orjson
 
 import lenient_json
 from events import (
+    AnswerStart,
     Citation,
     Event,
     Finish,
     FinishReason,
     Reasoning,
     Refusal,
-    Start,
     Text,
     ToolArguments,
     ToolCall,
     Usage,
 )
 from providers.finish import ended, finish_reason
-from providers.tool_calls import Calls, Key, arguments_of, name_of
-from providers.translate import Pictures, integer, name, tokens
+from providers.tool_calls import Key, ToolCallTracker, arguments_of, name_of
+from providers.translate import Pictures, integer, require_name, token_count
 
 MOST_CALLS = 4096
 """An answer of more tool calls than that is not one."""
@@ -40,7 +40,7 @@ class ErrorFrame(Exception):
         self.error = error
 
 
-def parse(data: bytes) -> tuple[dict[str, Any], bool]:
+def parse_chunk(data: bytes) -> tuple[dict[str, Any], bool]:
     """A frame's JSON as it came, with halves of surrogate pairs kept, and whether any parser reads it so. Raises
     ValueError and ErrorFrame.
     """
@@ -63,7 +63,7 @@ def unwrapped(data: dict[str, Any]) -> dict[str, Any]:
     return {**inner, "response": True} if isinstance(inner, dict) and "choices" not in data else data
 
 
-class Reader:
+class ChunkDecoder:
     """A stream's chunks as events. It remembers what has been opened, said and ended, by choice.
 
     `note` takes in a chunk that the caller sees as it came; `events` tells one.
@@ -75,7 +75,7 @@ class Reader:
         self.opened: set[int] = set()
         self.said: set[int] = set()
         self.ended: set[int] = set()
-        self.calls: dict[int, Calls] = {}
+        self.calls: dict[int, ToolCallTracker] = {}
 
     @property
     def finished(self) -> bool:
@@ -93,7 +93,7 @@ class Reader:
             index, delta = choice["index"], choice["delta"]
             self._note(index, delta)
             for call in delta.get("tool_calls") or ():
-                self.calls.setdefault(index, Calls()).take(call)
+                self.calls.setdefault(index, ToolCallTracker()).take(call)
             if choice["finish_reason"]:
                 self.ended.add(index)
 
@@ -102,7 +102,7 @@ class Reader:
         if index not in self.said and says_something(delta):
             self.said.add(index)
 
-    def start(self, chunk: Mapping[str, Any], *, resumed: bool) -> Start:
+    def start(self, chunk: Mapping[str, Any], *, resumed: bool) -> AnswerStart:
         """Who answers; `resumed` when what was noted so far has been seen by the caller."""
         if not resumed:
             return start(chunk)
@@ -117,7 +117,7 @@ class Reader:
             if not delta and index not in self.said:
                 delta = choice.get("message") or {}  # a whole answer in one frame
             self._note(index, delta)
-            yield from said(delta, index, choice.get("logprobs"))
+            yield from delta_events(delta, index, choice.get("logprobs"))
             if images := delta.get("images"):
                 if self._pictures.wanted:
                     self.said.add(index)
@@ -131,7 +131,7 @@ class Reader:
             yield counted
 
     def _called(self, call: Mapping[str, Any], choice: int) -> Iterator[Event]:
-        calls = self.calls.setdefault(choice, Calls())
+        calls = self.calls.setdefault(choice, ToolCallTracker())
         key, named, piece = calls.take(call)
         if named:
             yield ToolCall(key, calls.opened[key].name, calls.opened[key].id, choice)
@@ -159,12 +159,12 @@ def events_of_body(body: Any, pictures: Pictures | None = None) -> Iterator[Even
         if not isinstance(message, dict):
             raise ValueError("a choice without a message")
         index = _index(choice, position)
-        yield from said(message, index, choice.get("logprobs"))
+        yield from delta_events(message, index, choice.get("logprobs"))
         yield from pictures.told(message.get("images"), index)
-        calls = Calls()
+        calls = ToolCallTracker()
         for call in calls_of(message):
             key = calls.open({**call, "index": None})
-            yield ToolCall(key, name(name_of(call)), calls.opened[key].id, index)
+            yield ToolCall(key, require_name(name_of(call)), calls.opened[key].id, index)
             yield ToolArguments(key, arguments_of(call), index)
         speaks = says_something(message)
         pictures.check(index, said=speaks)
@@ -174,14 +174,14 @@ def events_of_body(body: Any, pictures: Pictures | None = None) -> Iterator[Even
         yield counted
 
 
-def start(chunk: Mapping[str, Any], calls: Mapping[int, Mapping[Key, bool]] | None = None) -> Start:
+def start(chunk: Mapping[str, Any], calls: Mapping[int, Mapping[Key, bool]] | None = None) -> AnswerStart:
     """Who answers, as far as a chunk or a body says. Raises ValueError for a time beyond 64 bits."""
 
     def text(key: str) -> str | None:
         value = chunk.get(key)
         return value if isinstance(value, str) else None
 
-    return Start(
+    return AnswerStart(
         id=text("id") or "",
         model=text("model") or "",
         created=integer(chunk.get("created")),
@@ -205,7 +205,7 @@ def calls_of(delta: Mapping[str, Any]) -> list[Mapping[str, Any]]:
     return calls
 
 
-def said(delta: Mapping[str, Any], choice: int, logprobs: Any) -> Iterator[Event]:
+def delta_events(delta: Mapping[str, Any], choice: int, logprobs: Any) -> Iterator[Event]:
     """What a delta or a message says in words."""
     thought = delta.get("reasoning_content") or delta.get("reasoning")
     if isinstance(thought, str) and thought:
@@ -220,7 +220,7 @@ def said(delta: Mapping[str, Any], choice: int, logprobs: Any) -> Iterator[Event
     for each in delta.get("annotations") or ():
         cited = each.get("url_citation") if isinstance(each, dict) else None
         if isinstance(cited, dict):
-            first, last = tokens(cited.get("start_index")), tokens(cited.get("end_index"))
+            first, last = token_count(cited.get("start_index")), token_count(cited.get("end_index"))
             yield Citation(str(cited.get("url") or ""), str(cited.get("title") or ""), first, last, choice)
 
 
@@ -255,15 +255,15 @@ def usage(counts: Any) -> Usage | None:
     if not isinstance(counts, dict):
         return None
     return Usage(
-        prompt=tokens(counts.get("prompt_tokens")),
-        completion=tokens(counts.get("completion_tokens")),
+        prompt=token_count(counts.get("prompt_tokens")),
+        completion=token_count(counts.get("completion_tokens")),
         cached=_count(counts.get("prompt_tokens_details"), "cached_tokens"),
         reasoning=_count(counts.get("completion_tokens_details"), "reasoning_tokens"),
     )
 
 
 def _count(counts: Any, key: str) -> int:
-    return tokens(counts.get(key)) if isinstance(counts, dict) else 0
+    return token_count(counts.get(key)) if isinstance(counts, dict) else 0
 
 
 def _index(choice: Mapping[str, Any], position: int) -> int:

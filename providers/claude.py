@@ -31,7 +31,7 @@ class Family:
 
     pattern: str
     thinking: Literal["adaptive", "manual", ""] = "adaptive"
-    unasked: bool = False
+    thinks_by_default: bool = False
     off: str = "disabled"
     efforts: tuple[str, ...] = EFFORTS
     sampling: Literal["all", "one", "none"] = "none"
@@ -41,9 +41,9 @@ class Family:
 
 
 FAMILIES = (
-    Family(r"sonnet-5-5\b", unasked=True, off="between_tools"),
-    Family(r"fable|mythos|opus-5-5\b", unasked=True, off=""),
-    Family(r"(opus|sonnet|haiku)-5\b", unasked=True),
+    Family(r"sonnet-5-5\b", thinks_by_default=True, off="between_tools"),
+    Family(r"fable|mythos|opus-5-5\b", thinks_by_default=True, off=""),
+    Family(r"(opus|sonnet|haiku)-5\b", thinks_by_default=True),
     Family(r"opus-4-[78]\b"),
     Family(r"(opus|sonnet)-4-6\b", efforts=("low", "medium", "high", "max"), sampling="one"),
     Family(r"opus-4-5\b", thinking="manual", efforts=("low", "medium", "high"), sampling="one", prefill=True),
@@ -59,42 +59,46 @@ FAMILIES = (
     Family(
         r"claude-(3|2|instant)", thinking="", efforts=(), sampling="all", prefill=True, schemas=False, max_tokens=4096
     ),
-    Family(r"claude", unasked=True, off=""),  # one that is newer than this table: what all new ones take
+    Family(r"claude", thinks_by_default=True, off=""),  # one that is newer than this table: what all new ones take
     Family("", thinking="", efforts=(), sampling="all", prefill=True, max_tokens=8192),  # another vendor's model
 )
 """By a part of the model's name, written with hyphens. The first that fits counts."""
 
 
 @lru_cache(maxsize=256)
-def family(model: str) -> Family:
+def family_of(model: str) -> Family:
     """The family of a model, by its name at Anthropic, or at a cloud or gateway that decorates it."""
     name = re.sub(r"[._@:]", "-", model.lower())
     return next(each for each in FAMILIES if re.search(each.pattern, name))
 
 
-def thinking(kin: Family, wish: str, *, shown: bool, forced: bool, room: int) -> tuple[dict[str, Any], str]:
+def thinking_options(
+    family: Family, reasoning_effort: str, *, shown: bool, forced: bool, max_tokens: int
+) -> tuple[dict[str, Any], str]:
     """`thinking` ({} to leave it out) and `output_config.effort` ("" likewise) for OpenAI's `reasoning_effort`.
 
     `shown`: the caller reads along. `forced`: a tool must be called, which forbids thinking where that can be turned
-    off. `room` is max_tokens, which a budget must stay below.
+    off. `max_tokens` is max_tokens, which a budget must stay below.
     """
-    effort = _effort(kin, wish)
-    wanted = wish in EFFORTS and not (forced and (kin.off or not kin.unasked))
-    if kin.thinking == "manual":
-        budget = min(BUDGETS[wish], room - 1) if wanted else 0
+    effort = _effort(family, reasoning_effort)
+    wanted = reasoning_effort in EFFORTS and not (forced and (family.off or not family.thinks_by_default))
+    if family.thinking == "manual":
+        budget = min(BUDGETS[reasoning_effort], max_tokens - 1) if wanted else 0
         return ({"type": "enabled", "budget_tokens": budget} if budget >= LEAST_BUDGET else {}), effort
-    if kin.thinking == "adaptive":
-        if wanted or (kin.unasked and shown and not forced and wish != "none"):
+    if family.thinking == "adaptive":
+        if wanted or (family.thinks_by_default and shown and not forced and reasoning_effort != "none"):
             return {"type": "adaptive", "display": "summarized" if shown else "omitted"}, effort
-        if kin.unasked and kin.off and (wish == "none" or forced):
-            return {"type": kin.off}, effort
+        if family.thinks_by_default and family.off and (reasoning_effort == "none" or forced):
+            return {"type": family.off}, effort
     return {}, effort
 
 
-def _effort(kin: Family, wish: str) -> str:
-    """The wish, or the nearest below it that the family has; "" where nothing was wished for or can be said."""
-    if wish in ("none", "minimal"):
-        return "low" if kin.efforts and (wish == "minimal" or not kin.off) else ""
-    if wish not in EFFORTS:
+def _effort(family: Family, reasoning_effort: str) -> str:
+    """The reasoning_effort, or the nearest below it that the family has; "" where nothing was wished for or can be said."""
+    if reasoning_effort in ("none", "minimal"):
+        return "low" if family.efforts and (reasoning_effort == "minimal" or not family.off) else ""
+    if reasoning_effort not in EFFORTS:
         return ""
-    return next((each for each in reversed(EFFORTS[: EFFORTS.index(wish) + 1]) if each in kin.efforts), "")
+    return next(
+        (each for each in reversed(EFFORTS[: EFFORTS.index(reasoning_effort) + 1]) if each in family.efforts), ""
+    )

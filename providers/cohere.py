@@ -13,23 +13,23 @@ import orjson
 
 from errors import (
     ContextTooLong,
+    GatewayError,
     InvalidRequest,
-    ProxyError,
     Unsupported,
     UpstreamDown,
     UpstreamError,
     UpstreamRejected,
 )
 from events import ChatRequest, EmbeddingsRequest, Event, Events, Image, Ranks, RerankRequest, Silence, Usage, Vectors
-from providers.base import Call, Model, Provider, Target, Timeouts
-from providers.cohere_answer import Reading, events_of_body
-from providers.cohere_chat import TAKEN, THINKS, asks_by_tool, to_upstream
-from providers.exchange import asked, awaited, request_id, tell_dropped, told
-from providers.failures import error_object, failure, in_band
-from providers.http import Account, send, warm
-from providers.structured import format_by_tool, told_as_text
+from providers.base import CallContext, ListedModel, Provider, Target, Timeouts
+from providers.cohere_answer import CohereDecoder, events_of_body
+from providers.cohere_chat import SUPPORTED_PARAMETERS, THINKS, asks_by_tool, to_upstream
+from providers.exchange import answer_events, awaited, log_dropped_parameters, request_id_header, request_json
+from providers.failures import error_from_body, error_from_response, error_object
+from providers.http import Endpoint, send, warm
+from providers.structured import answer_as_text, format_by_tool
 from providers.tool_names import COHERE, fit_names, restore_names
-from providers.translate import NONSENSE, data_url
+from providers.translate import BAD_SHAPE, parse_data_url
 from providers.vendors import Vendor
 
 MOST_PAGES = 20
@@ -54,27 +54,35 @@ class Cohere(Provider):
         self.name = name or vendor.name
         self.default_model = model or vendor.model
         self._batch = vendor.embedding_batch
-        self._account = Account(self.name, _unversioned(base_url), vendor.credential(api_key), proxy)
-        self._failure = partial(refusal, self.name, setting=vendor.key_setting)
+        self._account = Endpoint(self.name, _unversioned(base_url), vendor.credential(api_key), proxy)
+        self._failure = partial(cohere_error, self.name, setting=vendor.key_setting)
 
-    def chat(self, request: ChatRequest, target: Target, call: Call) -> Events:
+    def chat(self, request: ChatRequest, target: Target, call: CallContext) -> Events:
         """POST v2/chat."""
         fitted, names = fit_names(request, COHERE)
         fitted, answer = format_by_tool(fitted) if asks_by_tool(request) else (fitted, "")
         body = to_upstream(fitted, target)
-        tell_dropped(self.name, request.body, TAKEN | ({"reasoning_effort"} if THINKS.search(target.model) else set()))
-        reply = send(self._account, "POST", "/v2/chat", request_id(call), orjson.dumps(body), call, target.timeouts)
-        events = told(reply, request, self._failure, Reading(partial(in_band, self.name)), self._whole, call)
+        log_dropped_parameters(
+            self.name,
+            request.body,
+            SUPPORTED_PARAMETERS | ({"reasoning_effort"} if THINKS.search(target.model) else set()),
+        )
+        reply = send(
+            self._account, "POST", "/v2/chat", request_id_header(call), orjson.dumps(body), call, target.timeouts
+        )
+        events = answer_events(
+            reply, request, self._failure, CohereDecoder(partial(error_from_body, self.name)), self._whole, call
+        )
         events = restore_names(events, names) if names else events
-        yield from told_as_text(events, answer) if answer else events
+        yield from answer_as_text(events, answer) if answer else events
 
     def _whole(self, answer: Any) -> Iterator[Event]:
         """The events of an answer in one piece, which may be an error's."""
         if isinstance(answer["message"], str):
-            raise in_band(self.name, answer)
+            raise error_from_body(self.name, answer)
         return events_of_body(answer)
 
-    def embed(self, request: EmbeddingsRequest, target: Target, call: Call) -> Events:
+    def embed(self, request: EmbeddingsRequest, target: Target, call: CallContext) -> Events:
         """POST v2/embed, in as many requests as Cohere's limits make of it."""
         vectors: list[Sequence[float]] = []
         tokens = 0
@@ -83,61 +91,65 @@ class Cohere(Provider):
             try:
                 found = data["embeddings"]["float"]
                 tokens += _billed(data, "input_tokens") + _billed(data, "image_tokens")
-            except NONSENSE as error:
+            except BAD_SHAPE as error:
                 raise self._nonsense(f"embeddings without {error}") from error
             if len(found) != count:
                 raise self._nonsense(f"{len(found)} embeddings for {count} inputs")
             vectors += found
         yield Vectors(vectors, usage=Usage(tokens, 0) if tokens else None)
 
-    def rerank(self, request: RerankRequest, target: Target, call: Call) -> Events:
+    def rerank(self, request: RerankRequest, target: Target, call: CallContext) -> Events:
         """POST v2/rerank. It is billed by the search, and tells no tokens."""
         top = {} if request.top_n is None else {"top_n": request.top_n}
         options = {key: value for key, value in request.options.items() if key in RANKING}
-        tell_dropped(self.name, request.options, options)
+        log_dropped_parameters(self.name, request.options, options)
         body = {"model": target.model, "query": request.query, "documents": list(request.documents), **top, **options}
         data = yield from self._json("POST", "/v2/rerank", orjson.dumps(body), target, call)
         try:
             ranks = [(int(row["index"]), float(row["relevance_score"])) for row in data["results"]]
-        except NONSENSE as error:
+        except BAD_SHAPE as error:
             raise self._nonsense(f"a ranking without {error}") from error
         yield Ranks(ranks)
 
-    def warm(self, call: Call, timeouts: Timeouts) -> None:
+    def warm(self, call: CallContext, timeouts: Timeouts) -> None:
         """Keep a connection open there."""
         warm(self._account, call, timeouts)
 
-    def models(self, call: Call) -> Sequence[Model]:
+    def models(self, call: CallContext) -> Sequence[ListedModel]:
         """GET v1/models, page by page: there is no second version of it. What is deprecated is left out."""
-        found: list[Model] = []
+        found: list[ListedModel] = []
         page = ""
         for _ in range(MOST_PAGES):
             path = "/v1/models?page_size=1000" + (f"&page_token={quote(page, safe='')}" if page else "")
             data = awaited(self._json("GET", path, b"", Target(self, self.default_model), call))
             try:
-                found += [Model(each["name"], "cohere") for each in data["models"] if not each.get("is_deprecated")]
+                found += [
+                    ListedModel(each["name"], "cohere") for each in data["models"] if not each.get("is_deprecated")
+                ]
                 page = data.get("next_page_token")
-            except NONSENSE as error:
+            except BAD_SHAPE as error:
                 raise self._nonsense(f"a list of models without {error}") from error
             if not page:
                 break
         return found
 
-    def _json(self, method: str, path: str, body: bytes, target: Target, call: Call) -> Generator[Silence, None, Any]:
-        return asked(self._account, method, path, body, call, target.timeouts, self._failure)
+    def _json(
+        self, method: str, path: str, body: bytes, target: Target, call: CallContext
+    ) -> Generator[Silence, None, Any]:
+        return request_json(self._account, method, path, body, call, target.timeouts, self._failure)
 
-    def _nonsense(self, what: str) -> ProxyError:
+    def _nonsense(self, what: str) -> GatewayError:
         return UpstreamError(f"{self.name} sent something that is not an answer.", provider=self.name, log=what)
 
 
-def refusal(name: str, status: int, headers: Mapping[str, str], body: bytes, *, setting: str = "") -> ProxyError:
+def cohere_error(name: str, status: int, headers: Mapping[str, str], body: bytes, *, setting: str = "") -> GatewayError:
     """What an error of Cohere's means (https://docs.cohere.com/reference/errors), which has statuses of its own."""
     said = body[:2000].decode("utf-8", "replace")
     if status == 498:  # noqa: PLR2004
         return InvalidRequest(f"{name} does not allow what is said there.", code="content_filter", log=said)
     if status == 499:  # noqa: PLR2004
         return UpstreamDown(f"{name} gave up the request.", provider=name, upstream_status=status, log=said)
-    error = failure(name, status, headers, body, setting=setting)
+    error = error_from_response(name, status, headers, body, setting=setting)
     if isinstance(error, UpstreamRejected) and TOO_LONG.search(str(error_object(body).get("message"))):
         return ContextTooLong(error.message, param="messages", log=error.log)
     return error
@@ -165,7 +177,7 @@ def embeddings_to_upstream(request: EmbeddingsRequest, model: str, size: int) ->
 
 def _content(given: object, where: str) -> dict[str, Any]:
     if isinstance(given, Image):
-        if data_url(given.url) is None:
+        if parse_data_url(given.url) is None:
             raise Unsupported("A picture must come as data:TYPE;base64,... to be embedded.", param=where)
         return {"type": "image_url", "image_url": {"url": given.url}}
     if not isinstance(given, str):

@@ -4,20 +4,20 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import lenient_json
-from errors import ProxyError, UpstreamDown, UpstreamTimeout
+from errors import GatewayError, UpstreamDown, UpstreamTimeout
 from events import Citation, Event, Finish, Reasoning, Text, ToolArguments, ToolCall, Usage
 from providers.finish import finish_reason
 from providers.sse import Frame
-from providers.translate import Json, name, string, tokens
+from providers.translate import Json, require_name, require_text, token_count
 
 
-class Reading:
+class CohereDecoder:
     """A streamed answer as it is read (exchange.Reading): frames whose data have a `type`, then [DONE].
 
     `failed` makes the exception of an error in the place of an answer.
     """
 
-    def __init__(self, failed: Callable[[Any], ProxyError]) -> None:
+    def __init__(self, failed: Callable[[Any], GatewayError]) -> None:
         self.finished = False
         self.done = False
         self._failed = failed
@@ -38,7 +38,7 @@ class Reading:
                 self._said = self._said or bool((message.get("content") or {}).get("text"))
                 yield from _content(message.get("content") or {}, _logprobs([data.get("logprobs")]))
             case "tool-plan-delta":
-                yield Reasoning(string(message["tool_plan"]))
+                yield Reasoning(require_text(message["tool_plan"]))
             case "tool-call-start" | "tool-call-delta" | "tool-call-end":
                 yield from self._call(kind, data["index"], message.get("tool_calls") or {})
             case "citation-start":
@@ -55,10 +55,10 @@ class Reading:
             raise ValueError(f"{kind} of the call {key!r}")
         if kind == "tool-call-start":
             self._argued[key] = False
-            yield ToolCall(key, name(function["name"]), string(call.get("id") or ""))
+            yield ToolCall(key, require_name(function["name"]), require_text(call.get("id") or ""))
         if piece := function.get("arguments"):
             self._argued[key] = True
-            yield ToolArguments(key, string(piece))
+            yield ToolArguments(key, require_text(piece))
         if kind == "tool-call-end" and not self._argued[key]:
             yield ToolArguments(key, "{}")
 
@@ -68,14 +68,14 @@ def events_of_body(body: Any) -> Iterator[Event]:
     message = body["message"]
     logprobs = _logprobs(body.get("logprobs") or [])
     if message.get("tool_plan"):
-        yield Reasoning(string(message["tool_plan"]))
+        yield Reasoning(require_text(message["tool_plan"]))
     for part in message.get("content") or ():
         yield from _content(part, logprobs)
         if part.get("text"):
             logprobs = None
     for key, call in enumerate(message.get("tool_calls") or ()):
-        yield ToolCall(key, name(call["function"]["name"]), string(call.get("id") or ""))
-        yield ToolArguments(key, string(call["function"].get("arguments") or "{}"))
+        yield ToolCall(key, require_name(call["function"]["name"]), require_text(call.get("id") or ""))
+        yield ToolArguments(key, require_text(call["function"].get("arguments") or "{}"))
     yield from _citations(message.get("citations"))
     said = bool(message.get("content") or message.get("tool_calls"))
     yield from _end({**body, "finish_reason": body.get("finish_reason") or "COMPLETE"}, said=said)
@@ -83,9 +83,9 @@ def events_of_body(body: Any) -> Iterator[Event]:
 
 def _content(part: Mapping[str, Any], logprobs: Json | None) -> Iterator[Event]:
     if part.get("thinking"):
-        yield Reasoning(string(part["thinking"]))
+        yield Reasoning(require_text(part["thinking"]))
     if part.get("text"):
-        yield Text(string(part["text"]), logprobs=logprobs)
+        yield Text(require_text(part["text"]), logprobs=logprobs)
 
 
 def _end(told: Mapping[str, Any], *, said: bool) -> Iterator[Event]:
@@ -109,7 +109,9 @@ def usage(told: Any) -> Usage | None:
     if not isinstance(counts, dict):
         return None
     return Usage(
-        tokens(counts.get("input_tokens")), tokens(counts.get("output_tokens")), tokens(told.get("cached_tokens"))
+        token_count(counts.get("input_tokens")),
+        token_count(counts.get("output_tokens")),
+        token_count(told.get("cached_tokens")),
     )
 
 
@@ -120,7 +122,7 @@ def _citations(told: Any) -> Iterator[Event]:
             known = source.get("document") or source.get("tool_output") or {}
             title = str(known.get("title") or source.get("id") or "")
             yield Citation(
-                str(known.get("url") or ""), title, tokens(citation.get("start")), tokens(citation.get("end"))
+                str(known.get("url") or ""), title, token_count(citation.get("start")), token_count(citation.get("end"))
             )
 
 
@@ -128,7 +130,7 @@ def _logprobs(items: list[Any]) -> Json | None:
     """One entry for each piece of text: its tokens have no texts of their own."""
     content = [
         {
-            "token": string(item.get("text") or ""),
+            "token": require_text(item.get("text") or ""),
             "logprob": float(sum(item["logprobs"])),
             "bytes": list((item.get("text") or "").encode("utf-8", "replace")),
             "top_logprobs": [],

@@ -9,18 +9,18 @@ import orjson
 from errors import Unsupported
 from events import ChatRequest
 from providers.base import Target
-from providers.json_schema import inlined
+from providers.json_schema import inline_references
 from providers.translate import (
     Json,
-    cap,
-    choice,
-    functions,
+    capped_max_tokens,
+    content_text,
+    declared_functions,
     image_url,
-    only_text_comes_back,
-    text,
-    wanted_format,
+    require_text_output,
+    response_format,
+    tool_choice,
 )
-from providers.turns import OPENING, Turn, conversation, instructions
+from providers.turns import OPENING, Message, conversation, instructions
 
 MOST_STOPS = 5
 NUMBERS: Mapping[str, tuple[str, float, float]] = {
@@ -33,7 +33,7 @@ NUMBERS: Mapping[str, tuple[str, float, float]] = {
 SAME = ("temperature", "seed", "logprobs")
 OWN = ("documents", "citation_options", "safety_mode", "strict_tools", "priority", "thinking", "k", "p")
 """Cohere's own, which callers may give as they are."""
-TAKEN = frozenset(
+SUPPORTED_PARAMETERS = frozenset(
     {"model", "messages", "stream", "stream_options", "max_tokens", "max_completion_tokens", "stop", "n", "modalities"}
     | {"tools", "tool_choice", "functions", "function_call", "response_format", *NUMBERS, *SAME, *OWN}
 )
@@ -48,13 +48,13 @@ def asks_by_tool(request: ChatRequest) -> bool:
     """Whether the format of the answer can be kept to by a tool alone: beside tools no other is taken
     (https://docs.cohere.com/docs/structured-outputs).
     """
-    return bool(request.tools) and wanted_format(request)[0] != "text"
+    return bool(request.tools) and response_format(request)[0] != "text"
 
 
 def to_upstream(request: ChatRequest, target: Target) -> Json:
     """The body of v2/chat. Raises InvalidRequest and Unsupported."""
     whose = target.provider.name
-    only_text_comes_back(request, whose)
+    require_text_output(request, whose)
     if request.body.get("n", 1) > 1:
         raise Unsupported(f"{whose} gives one answer to a request.", param="n")
     if len(request.stop) > MOST_STOPS:
@@ -64,7 +64,7 @@ def to_upstream(request: ChatRequest, target: Target) -> Json:
     for ours, (theirs, least, most) in NUMBERS.items():
         if ours in request.body:
             body[theirs] = min(max(request.body[ours], least), most)
-    longest = cap(request, target.max_tokens)
+    longest = capped_max_tokens(request, target.max_tokens)
     if longest is not None:
         body["max_tokens"] = longest
     if request.stop:
@@ -74,13 +74,13 @@ def to_upstream(request: ChatRequest, target: Target) -> Json:
 
 
 def _messages(request: ChatRequest) -> list[Json]:
-    told = "\n\n".join(text([part], "messages") for part in instructions(request.messages))
+    told = "\n\n".join(content_text([part], "messages") for part in instructions(request.messages))
     turns = conversation(request.messages)
     messages = [{"role": "system", "content": told}] if told else []
     return messages + ([_message(turn) for turn in turns] or [{"role": "user", "content": OPENING}])
 
 
-def _message(turn: Turn) -> Json:
+def _message(turn: Message) -> Json:
     if turn.role == "tool":  # an empty content is refused, and a result is a JSON object by the page
         return {"role": "tool", "tool_call_id": turn.answers, "content": _text(turn) or "{}"}
     if turn.role == "user":
@@ -99,14 +99,14 @@ def _message(turn: Turn) -> Json:
     return {"role": "assistant", "tool_calls": calls, **({"tool_plan": said} if said else {})}
 
 
-def _text(turn: Turn) -> str:
-    return text([part for _, part in turn.parts], turn.at)
+def _text(turn: Message) -> str:
+    return content_text([part for _, part in turn.parts], turn.at)
 
 
 def _part(part: Mapping[str, Any], where: str) -> Json:
     match part["type"]:
         case "text" | "input_text":
-            return {"type": "text", "text": text([part], where)}
+            return {"type": "text", "text": content_text([part], where)}
         case "image_url":
             url, detail = image_url(part, where)
             return {"type": "image_url", "image_url": {"url": url, **({"detail": detail} if detail else {})}}
@@ -116,11 +116,11 @@ def _part(part: Mapping[str, Any], where: str) -> Json:
 
 def _tools(request: ChatRequest) -> Json:
     """Of tools that alone may be called, only those are declared: a choice there has no names."""
-    mode, names = choice(request)
+    mode, names = tool_choice(request)
     declared = [
         {"name": each["name"], **({"description": each["description"]} if each.get("description") else {})}
-        | {"parameters": inlined(each.get("parameters")) or {"type": "object", "properties": {}}}
-        for each in functions(request.tools)
+        | {"parameters": inline_references(each.get("parameters")) or {"type": "object", "properties": {}}}
+        for each in declared_functions(request.tools)
         if not names or each["name"] in names
     ]
     if not declared:
@@ -130,10 +130,10 @@ def _tools(request: ChatRequest) -> Json:
 
 
 def _format(request: ChatRequest) -> Json:
-    kind, described = wanted_format(request)
+    kind, described = response_format(request)
     if kind == "text":
         return {}
-    schema = {"json_schema": inlined(described["schema"])} if described else {}
+    schema = {"json_schema": inline_references(described["schema"])} if described else {}
     return {"response_format": {"type": "json_object", **schema}}
 
 

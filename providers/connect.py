@@ -15,9 +15,9 @@ from time import monotonic
 from typing import Any
 from urllib.parse import SplitResult, unquote, urlsplit
 
-from errors import HungUp
-from providers.base import Call
-from providers.engine import tls
+from errors import Cancelled
+from providers.base import CallContext
+from providers.engine import tls_context
 
 FORMS = (
     "A proxy is given as http://[user:password@]host:port, likewise with socks5:// (names are resolved here) or "
@@ -34,7 +34,7 @@ HEAD_BYTES = 65_536
 STATUS = re.compile(rb"HTTP/1\.\d (\d{3})\b")
 
 
-class Refused(ConnectionError):
+class ProxyRefused(ConnectionError):
     """The proxy answers no, or what makes no sense."""
 
 
@@ -55,7 +55,7 @@ class Proxy:
             parts = urlsplit(url)
             user, password = unquote(parts.username or ""), unquote(parts.password or "")
             proxy = cls(parts.scheme, parts.hostname or "", parts.port or 0, user, password)
-            usable = not UNSAFE.search(url) and _bare(parts) and proxy.complete
+            usable = not UNSAFE.search(url) and _is_bare(parts) and proxy.complete
         except ValueError:
             usable = False
         if not usable:
@@ -78,15 +78,15 @@ class Proxy:
     def __str__(self) -> str:
         return f"{self.scheme}://{_authority(self.host, self.port)}"
 
-    def lead(self, sock: socket.socket, host: str, port: int, deadline: float) -> None:
+    def tunnel(self, sock: socket.socket, host: str, port: int, deadline: float) -> None:
         """Have this proxy, to which the socket is connected, lead it on to host and port. Raises OSError."""
-        way = _Way(sock, deadline)
+        way = _DeadlineSocket(sock, deadline)
         if self.scheme == "http":
             self._connect(way, host, port)
         else:
             self._socks(way, host, port)
 
-    def _connect(self, way: "_Way", host: str, port: int) -> None:
+    def _connect(self, way: "_DeadlineSocket", host: str, port: int) -> None:
         """HTTP's CONNECT (RFC 9110, 9.3.6): the tunnel begins after the head of a 2xx, whatever that head says."""
         authority = _authority(host, port)
         request = f"CONNECT {authority} HTTP/1.1\r\nHost: {authority}\r\n"
@@ -99,14 +99,14 @@ class Proxy:
             data = way.recv(HEAD_BYTES)
             answer += data
             if not data or len(answer) > HEAD_BYTES or not answer.startswith(b"HTTP/1."[: len(answer)]):
-                raise Refused("the proxy does not answer in HTTP")
+                raise ProxyRefused("the proxy does not answer in HTTP")
         status = STATUS.match(answer)
         if status is None:
-            raise Refused("the proxy does not answer in HTTP")
+            raise ProxyRefused("the proxy does not answer in HTTP")
         if not status[1].startswith(b"2"):
-            raise Refused(f"the proxy answers {status[1].decode()}")
+            raise ProxyRefused(f"the proxy answers {status[1].decode()}")
         if answer.partition(b"\r\n\r\n")[2]:
-            raise Refused("the proxy speaks before the upstream was asked anything")
+            raise ProxyRefused("the proxy speaks before the upstream was asked anything")
 
     def _socks(self, way: Any, host: str, port: int) -> None:
         # Here, because only those who have such a proxy are to pay for the library.
@@ -119,10 +119,10 @@ class Proxy:
         try:
             client.connect(host, port, timeout=way.left())
         except (python_socks.ProxyError, ValueError) as error:  # ValueError: what cannot be decoded, or encoded
-            raise Refused(str(error)) from error
+            raise ProxyRefused(str(error)) from error
 
 
-class _Way:
+class _DeadlineSocket:
     """A connected socket as handshakes use it: whatever they do on it ends by one deadline.
 
     python_socks makes its own sockets, out of our sight, but takes one from the proxy that stands before its own
@@ -133,13 +133,13 @@ class _Way:
         self._sock = sock
         self._deadline = deadline
 
-    def connect(self, dest_host: str, dest_port: int, timeout: float) -> "_Way":
+    def connect(self, dest_host: str, dest_port: int, timeout: float) -> "_DeadlineSocket":
         """The way to the proxy, which stands already."""
         return self
 
     def left(self) -> float:
         """Seconds until the deadline. Raises TimeoutError when there are none."""
-        return _left(self._deadline)
+        return seconds_left(self._deadline)
 
     def sendall(self, data: bytes) -> None:
         """As a socket's."""
@@ -156,7 +156,7 @@ class _Way:
 
 
 @dataclass(frozen=True, slots=True)
-class Peer:
+class Origin:
     """Where connections lead: to `host` and `port`, with TLS if `secure`, through `proxy` if there is one."""
 
     host: str
@@ -165,7 +165,7 @@ class Peer:
     proxy: Proxy | None = None
 
 
-def connect(peer: Peer, call: Call, seconds: float) -> socket.socket:
+def connect(peer: Origin, call: CallContext, seconds: float) -> socket.socket:
     """A connected socket that the call knows of from the first moment. Raises OSError and HungUp."""
     deadline = monotonic() + seconds
     failure: OSError | None = None
@@ -182,7 +182,7 @@ def connect(peer: Peer, call: Call, seconds: float) -> socket.socket:
         except OSError as error:
             failure = error
             if call.gone:
-                raise HungUp from error
+                raise Cancelled from error
     raise failure or TimeoutError(f"no connection within {seconds} s")
 
 
@@ -190,7 +190,7 @@ _lookups: "dict[tuple[str, int], Future[list[Any]]]" = {}
 _looking = threading.Lock()
 
 
-def _resolve(host: str, port: int, call: Call, deadline: float) -> list[Any]:
+def _resolve(host: str, port: int, call: CallContext, deadline: float) -> list[Any]:
     """What getaddrinfo says, if it says it in time. It cannot be interrupted, and may take half a minute: so a thread
     waits for it, one for all who ask for the same. Raises OSError, UnicodeError and HungUp.
     """
@@ -203,9 +203,9 @@ def _resolve(host: str, port: int, call: Call, deadline: float) -> list[Any]:
         if lookup is None:
             lookup = _lookups[host, port] = Future()
             threading.Thread(target=_look_up, args=(host, port, lookup), name="resolve", daemon=True).start()
-    while not wait([lookup], min(LOOK_SECONDS, _left(deadline))).done:
+    while not wait([lookup], min(LOOK_SECONDS, seconds_left(deadline))).done:
         if call.gone:
-            raise HungUp
+            raise Cancelled
     return lookup.result()
 
 
@@ -220,37 +220,37 @@ def _look_up(host: str, port: int, lookup: "Future[list[Any]]") -> None:
     done()
 
 
-def _open(sock: socket.socket, address: Any, peer: Peer, call: Call, deadline: float) -> socket.socket:
+def _open(sock: socket.socket, address: Any, peer: Origin, call: CallContext, deadline: float) -> socket.socket:
     try:
         call.attach(sock)
-        sock.settimeout(_left(deadline))
+        sock.settimeout(seconds_left(deadline))
         sock.connect(address)
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
         if peer.proxy is not None:
-            peer.proxy.lead(sock, peer.host, peer.port, deadline)
+            peer.proxy.tunnel(sock, peer.host, peer.port, deadline)
         if peer.secure:
             plain = sock
-            sock = tls().wrap_socket(plain, server_hostname=peer.host, do_handshake_on_connect=False)
+            sock = tls_context().wrap_socket(plain, server_hostname=peer.host, do_handshake_on_connect=False)
             call.detach(plain)
             call.attach(sock)
-            sock.settimeout(_left(deadline))
+            sock.settimeout(seconds_left(deadline))
             sock.do_handshake()
-    except (OSError, HungUp):
+    except (OSError, Cancelled):
         call.detach(sock)
         sock.close()
         raise
     return sock
 
 
-def _left(deadline: float) -> float:
+def seconds_left(deadline: float) -> float:
     left = deadline - monotonic()
     if left <= 0:
         raise TimeoutError("no time is left to connect")
     return left
 
 
-def _bare(parts: SplitResult) -> bool:
+def _is_bare(parts: SplitResult) -> bool:
     """Whether nothing follows the port. A password with a slash in it that is not encoded shows here."""
     return parts.path in ("", "/") and not parts.query and not parts.fragment
 

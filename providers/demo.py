@@ -11,7 +11,7 @@ import re
 from base64 import b64encode
 from collections.abc import Generator, Iterable, Iterator, Sequence
 
-from errors import HungUp, InvalidRequest
+from errors import Cancelled, InvalidRequest
 from events import (
     SILENCE,
     ChatRequest,
@@ -31,7 +31,7 @@ from events import (
     Usage,
     Vectors,
 )
-from providers.base import Call, Model, Provider, Target
+from providers.base import CallContext, ListedModel, Provider, Target
 from providers.demo_picture import USUAL, picture
 from providers.demo_script import Script, messages, script_for, text_of
 from providers.words import CJK, estimate_tokens, words
@@ -56,7 +56,7 @@ class DemoProvider(Provider):
         self.name = name
         self.pace = pace_ms / 1000
 
-    def chat(self, request: ChatRequest, target: Target, call: Call) -> Events:
+    def chat(self, request: ChatRequest, target: Target, call: CallContext) -> Events:
         """The same events streaming or not; only their pace differs."""
         spoken = False
         for event in answer(request):
@@ -65,10 +65,10 @@ class DemoProvider(Provider):
                     yield from self._pause(call)
                 spoken = True
             if call.gone:
-                raise HungUp
+                raise Cancelled
             yield event
 
-    def embed(self, request: EmbeddingsRequest, target: Target, call: Call) -> Events:
+    def embed(self, request: EmbeddingsRequest, target: Target, call: CallContext) -> Events:
         """A unit-length vector for each input; texts that share words are near each other."""
         dimensions = DIMENSIONS if request.dimensions is None else request.dimensions
         if not 1 <= dimensions <= MOST_DIMENSIONS:
@@ -78,41 +78,41 @@ class DemoProvider(Provider):
         vectors = []
         for each in request.inputs:
             if call.gone:
-                raise HungUp
+                raise Cancelled
             vectors.append(vector(_readable(each), dimensions))
         tokens = sum(_tokens(_readable(each)) for each in request.inputs)
         yield Vectors(vectors, "demo-embedding", Usage(tokens, 0))
 
-    def rerank(self, request: RerankRequest, target: Target, call: Call) -> Events:
+    def rerank(self, request: RerankRequest, target: Target, call: CallContext) -> Events:
         """The documents that share most words with the query come first."""
         query = vector(request.query, DIMENSIONS)
         ranks = []
         for index, document in enumerate(request.documents):
             if call.gone:
-                raise HungUp
+                raise Cancelled
             alike = sum(map(operator.mul, query, vector(document, DIMENSIONS)))
             ranks.append((index, round((1 + alike) / 2, 6)))
         tokens = sum(map(_tokens, (request.query, *request.documents)))
         yield Ranks(sorted(ranks, key=lambda rank: -rank[1]), "demo-rerank", Usage(tokens, 0))
 
-    def images(self, request: ImagesRequest, target: Target, call: Call) -> Events:
+    def images(self, request: ImagesRequest, target: Target, call: CallContext) -> Events:
         """Patterns that follow from the prompt, as PNGs: in a data: URL, or as base64."""
         size = SIZE.fullmatch(request.size)
         wanted = (int(size[1]), int(size[2])) if size else USUAL
         data = []
         for number in range(request.n):
             if call.gone:
-                raise HungUp
+                raise Cancelled
             encoded = b64encode(picture(request.prompt, number, wanted)).decode()
             how = {"b64_json": encoded} if request.as_base64 else {"url": f"data:image/png;base64,{encoded}"}
             data.append({**how, "revised_prompt": request.prompt})
         yield Images(data)
 
-    def models(self, call: Call) -> Sequence[Model]:
+    def models(self, call: CallContext) -> Sequence[ListedModel]:
         """One for chat and one for embeddings, though any name will do."""
-        return [Model(self.default_model, "thinkline"), Model("demo-embedding", "thinkline")]
+        return [ListedModel(self.default_model, "thinkline"), ListedModel("demo-embedding", "thinkline")]
 
-    def _pause(self, call: Call) -> Events:
+    def _pause(self, call: CallContext) -> Events:
         left = self.pace
         while 0 < call.heartbeat < left:
             call.wait(call.heartbeat)

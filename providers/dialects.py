@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from providers.base import Rules
+from providers.base import ParameterRules
 
 ANY_ROLE = "*"
 MESSAGE_KEYS = frozenset({"role", "content", "name", "tool_calls", "tool_call_id"})
@@ -36,7 +36,7 @@ class Dialect:
 
     refuses: frozenset[str] = frozenset()
     names: Mapping[str, str] = field(default_factory=dict)
-    models: Mapping[str, Rules] = field(default_factory=dict)
+    models: Mapping[str, ParameterRules] = field(default_factory=dict)
     message_keys: Mapping[str, frozenset[str]] = field(default_factory=dict)
     roles: Mapping[str, str] = field(default_factory=dict)
     call_ids: str = ""
@@ -64,10 +64,10 @@ OPENAI = Dialect(
     call_ids=AZURE.call_ids,
     # https://platform.openai.com/docs/guides/reasoning
     models={
-        r"(gpt-5(-mini|-nano|-pro|-codex)?|o\d(-mini|-pro)?)(-\d{4}-\d\d-\d\d)?": Rules(
+        r"(gpt-5(-mini|-nano|-pro|-codex)?|o\d(-mini|-pro)?)(-\d{4}-\d\d-\d\d)?": ParameterRules(
             rename=_MAX_COMPLETION_TOKENS, delete=_SAMPLING
         ),
-        r"(gpt-[5-9]|o\d).*": Rules(rename=_MAX_COMPLETION_TOKENS),
+        r"(gpt-[5-9]|o\d).*": ParameterRules(rename=_MAX_COMPLETION_TOKENS),
     },
 )
 

@@ -27,16 +27,16 @@ QUICKACK: int | None = getattr(socket, "TCP_QUICKACK", None)  # Linux has it
 WOULD_BLOCK = (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError)
 
 
-class Garbage(Exception):
+class ProtocolError(Exception):
     """What came is not HTTP, or more of it than we take."""
 
 
-class Cut(Exception):
-    """The other side closed before the response was whole. `untouched`: before a single byte of it."""
+class PrematureClose(Exception):
+    """The other side closed before the response was whole. `before_first_byte`: before a single byte of it."""
 
-    def __init__(self, *, untouched: bool) -> None:
+    def __init__(self, *, before_first_byte: bool) -> None:
         super().__init__("closed early")
-        self.untouched = untouched
+        self.before_first_byte = before_first_byte
 
 
 class Connection:
@@ -95,9 +95,9 @@ class Connection:
         try:
             self._parser.feed_data(data)
         except (HttpParserError, HttpParserUpgrade) as error:
-            raise Garbage(str(error)) from error
+            raise ProtocolError(str(error)) from error
         if self._barren > BARREN_BYTES:
-            raise Garbage(f"{self._barren} bytes without a byte of body")
+            raise ProtocolError(f"{self._barren} bytes without a byte of body")
         if not self.complete:
             self._acknowledge()
         return True
@@ -115,7 +115,7 @@ class Connection:
             except WOULD_BLOCK:
                 ready = False  # half a TLS record
             except ConnectionError as error:
-                raise Cut(untouched=not self._touched) from error
+                raise PrematureClose(before_first_byte=not self._touched) from error
 
     def _acknowledge(self) -> None:
         """Tell the sender at once that it came. Many an upstream sends its next piece only then (Nagle's algorithm),
@@ -135,7 +135,7 @@ class Connection:
     def _end_of_stream(self) -> None:
         # llhttp cannot know that the stream ended: only a body with neither length nor chunks is made whole by it.
         if not self.headed or self._framed:
-            raise Cut(untouched=not self._touched)
+            raise PrematureClose(before_first_byte=not self._touched)
         self.complete = True
 
     def take(self) -> bytes:
@@ -251,7 +251,7 @@ class Pool:
 
 
 @cache
-def tls() -> ssl.SSLContext:
+def tls_context() -> ssl.SSLContext:
     """The one TLS context: the system's authorities (SSL_CERT_FILE too) and certifi's."""
     context = ssl.create_default_context()
     context.load_verify_locations(certifi.where())

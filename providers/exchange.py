@@ -22,12 +22,12 @@ from typing import Any, Protocol, TypeVar
 import orjson
 
 import lenient_json
-from errors import ProxyError, UpstreamError
+from errors import GatewayError, UpstreamError
 from events import SILENCE, ChatRequest, Event, Events, Silence, Text
-from providers.base import Call, Timeouts
-from providers.http import BODY_BYTES, Account, Reply, send
-from providers.sse import Frame, Splitter, frames, starts
-from providers.translate import NONSENSE
+from providers.base import CallContext, Timeouts
+from providers.http import BODY_BYTES, Endpoint, Response, send
+from providers.sse import Frame, Splitter, parse_frames, starts
+from providers.translate import BAD_SHAPE
 from providers.words import words
 
 log = getLogger("thinkline.providers")
@@ -40,11 +40,11 @@ GRACE_SECONDS = 1.0
 
 Item = TypeVar("Item")
 
-Failure = Callable[[int, Mapping[str, str], bytes], ProxyError]
+ErrorFactory = Callable[[int, Mapping[str, str], bytes], GatewayError]
 """Status, headers and body of an answer that is no success, as the exception it means."""
 
 
-def accepted(reply: Reply, failure: Failure) -> Generator[Silence, None, None]:
+def raise_for_status(reply: Response, failure: ErrorFactory) -> Generator[Silence, None, None]:
     """Wait for the head; raise what a status other than 2xx means."""
     yield from reply.head()
     if not 200 <= reply.status < 300:  # noqa: PLR2004
@@ -58,8 +58,8 @@ def accepted(reply: Reply, failure: Failure) -> Generator[Silence, None, None]:
         raise failure(reply.status, reply.headers, body)
 
 
-def read(
-    reply: Reply, most: int = BODY_BYTES, pieces: Iterable[bytes] | None = None
+def read_body(
+    reply: Response, most: int = BODY_BYTES, pieces: Iterable[bytes] | None = None
 ) -> Generator[Silence, None, bytes]:
     """The whole body, of `pieces` if some have been taken. Raises `reply.broken` for one of more than `most` bytes."""
     parts, size = [], 0
@@ -74,7 +74,7 @@ def read(
     return b"".join(parts)
 
 
-def arriving(reply: Reply, *, asked: bool) -> Generator[Silence, None, tuple[bool, Iterable[bytes]]]:
+def arriving(reply: Response, *, asked: bool) -> Generator[Silence, None, tuple[bool, Iterable[bytes]]]:
     """Whether a body is a stream of events, whatever it is called and whatever was asked for: its first byte tells. And
     its pieces.
     """
@@ -88,7 +88,7 @@ def arriving(reply: Reply, *, asked: bool) -> Generator[Silence, None, tuple[boo
     return asked, (first,)
 
 
-def blocks(pieces: Iterable[bytes], finished: Callable[[], bool], call: Call) -> Iterator[bytes | Silence]:
+def blocks(pieces: Iterable[bytes], finished: Callable[[], bool], call: CallContext) -> Iterator[bytes | Silence]:
     """The whole frames of a body, as many at a time as have come. Raises ValueError for what is no stream of frames.
 
     Once the answer is finished, nobody misses what fails, and what else comes is waited for no longer than a moment,
@@ -115,8 +115,8 @@ def blocks(pieces: Iterable[bytes], finished: Callable[[], bool], call: Call) ->
             raise
 
 
-def framed(
-    reply: Reply, pieces: Iterable[bytes], finished: Callable[[], bool], call: Call
+def iter_sse(
+    reply: Response, pieces: Iterable[bytes], finished: Callable[[], bool], call: CallContext
 ) -> Iterator[Frame | Silence]:
     """The SSE frames of the body's pieces, by `blocks`. Raises `reply.broken`."""
     try:
@@ -124,12 +124,12 @@ def framed(
             if isinstance(block, Silence):
                 yield block
             else:
-                yield from frames(block)
+                yield from parse_frames(block)
     except ValueError as error:
         raise reply.broken(str(error)) from error
 
 
-def parsed(raw: bytes, reply: Reply, *, keep_halves: bool = False) -> Any:
+def parse_json(raw: bytes, reply: Response, *, keep_halves: bool = False) -> Any:
     """A JSON value, read as lenient_json does; an end mark of a stream may follow it. Raises `reply.broken`."""
     try:
         return lenient_json.loads(END_MARK.sub(b"", raw), keep_halves=keep_halves)
@@ -137,20 +137,20 @@ def parsed(raw: bytes, reply: Reply, *, keep_halves: bool = False) -> Any:
         raise reply.broken(f"not JSON: {raw[:200]!r}") from error
 
 
-def asked(
-    account: Account, method: str, path: str, body: bytes, call: Call, timeouts: Timeouts, failure: Failure
+def request_json(
+    account: Endpoint, method: str, path: str, body: bytes, call: CallContext, timeouts: Timeouts, failure: ErrorFactory
 ) -> Generator[Silence, None, Any]:
     """A whole exchange whose answer is one JSON value."""
-    reply = send(account, method, path, request_id(call), body, call, timeouts)
+    reply = send(account, method, path, request_id_header(call), body, call, timeouts)
     try:
-        yield from accepted(reply, failure)
-        raw = yield from read(reply)
+        yield from raise_for_status(reply, failure)
+        raw = yield from read_body(reply)
     finally:
         reply.close()
-    return parsed(raw, reply)
+    return parse_json(raw, reply)
 
 
-def request_id(call: Call) -> dict[str, str]:
+def request_id_header(call: CallContext) -> dict[str, str]:
     """The header by which a request is found again in an upstream's log."""
     return {"x-request-id": call.request_id} if call.request_id else {}
 
@@ -165,7 +165,7 @@ def awaited(steps: Generator[Silence, None, Item]) -> Item:
             return result
 
 
-def until_whole(items: Iterable[Item], finished: Callable[[], bool], call: Call) -> Iterator[Item]:
+def until_finished(items: Iterable[Item], finished: Callable[[], bool], call: CallContext) -> Iterator[Item]:
     """The items, until the answer is finished and nothing more comes: what fails from then on, nobody misses."""
     try:
         for item in items:
@@ -179,13 +179,13 @@ def until_whole(items: Iterable[Item], finished: Callable[[], bool], call: Call)
             raise
 
 
-def tell_dropped(provider: str, given: Collection[str], sent: Collection[str]) -> None:
+def log_dropped_parameters(provider: str, given: Collection[str], sent: Collection[str]) -> None:
     """Name the caller's parameters that have no counterpart at this upstream, in one line of the debug log."""
     if dropped := sorted(set(given) - set(sent)):
         log.debug("not sent on", extra={"facts": {"provider": provider, "parameters": dropped}})
 
 
-class Reading(Protocol):
+class StreamDecoder(Protocol):
     """One streamed answer, as it is read: a dialect's frames to events.
 
     `finished` once the answer itself is whole, whatever may still follow; `done` once nothing follows. `events` raises
@@ -199,18 +199,18 @@ class Reading(Protocol):
         """What a frame says."""
 
 
-def streamed(reply: Reply, pieces: Iterable[bytes], reading: Reading, call: Call) -> Events:
+def decode_stream(reply: Response, pieces: Iterable[bytes], reading: StreamDecoder, call: CallContext) -> Events:
     """The events of a stream, to its end. One that ends before it is finished raises; rubbish after that is let be."""
-    for frame in framed(reply, pieces, lambda: reading.finished, call):
+    for frame in iter_sse(reply, pieces, lambda: reading.finished, call):
         if isinstance(frame, Silence):
             yield frame
             continue
         try:
             yield from reading.events(frame)
-        except NONSENSE as error:
+        except BAD_SHAPE as error:
             if not reading.finished:
                 raise reply.broken(f"{type(error).__name__}: {error}") from error
-        except ProxyError:
+        except GatewayError:
             if not reading.finished:
                 raise
         if reading.done:
@@ -220,35 +220,35 @@ def streamed(reply: Reply, pieces: Iterable[bytes], reading: Reading, call: Call
         raise reply.broken("the stream ended without a finish reason")
 
 
-def told(
-    reply: Reply,
+def answer_events(
+    reply: Response,
     request: ChatRequest,
-    failure: Failure,
-    reading: Reading,
+    failure: ErrorFactory,
+    reading: StreamDecoder,
     whole: Callable[[Any], Iterable[Event]],
-    call: Call,
+    call: CallContext,
 ) -> Events:
     """A chat's answer, from the reply to its end: a stream as it is read, or one JSON value, of which `whole` makes the
     events; cut at words, if a stream was asked for. It counts what comes, not what was asked for. Closes the reply.
     """
     try:
-        yield from accepted(reply, failure)
+        yield from raise_for_status(reply, failure)
         streams, pieces = yield from arriving(reply, asked=request.stream)
         if streams:
-            yield from streamed(reply, pieces, reading, call)
+            yield from decode_stream(reply, pieces, reading, call)
             return
-        raw = yield from read(reply, pieces=pieces)
-        answer = parsed(raw, reply, keep_halves=True)
+        raw = yield from read_body(reply, pieces=pieces)
+        answer = parse_json(raw, reply, keep_halves=True)
         try:
             events = whole(answer)
-            yield from in_words(events) if request.stream else events
-        except NONSENSE as error:
+            yield from cut_at_words(events) if request.stream else events
+        except BAD_SHAPE as error:
             raise reply.broken(f"{type(error).__name__}: {error} in {raw[:200]!r}") from error
     finally:
         reply.close()
 
 
-def in_words(events: Iterable[Event]) -> Iterator[Event]:
+def cut_at_words(events: Iterable[Event]) -> Iterator[Event]:
     """The events of an answer that came in one lump, its text cut at words."""
     for event in events:
         if isinstance(event, Text) and event.logprobs is None:

@@ -12,16 +12,16 @@ import orjson
 import lenient_json
 from errors import (
     ContextTooLong,
-    ProxyError,
+    GatewayError,
     UnknownModel,
-    UpstreamBusy,
+    UpstreamAuthFailed,
     UpstreamDown,
     UpstreamError,
-    UpstreamRefusedUs,
+    UpstreamRateLimited,
     UpstreamRejected,
     UpstreamTimeout,
 )
-from masking import HIDDEN
+from masking import KNOWN_SECRETS
 from providers.refusals import refused_parameters, validation
 
 MESSAGE_CHARACTERS = 500
@@ -33,7 +33,9 @@ SECRETS = re.compile(
 )
 
 
-def failure(name: str, status: int, headers: Mapping[str, str], body: bytes, *, setting: str = "") -> ProxyError:
+def error_from_response(
+    name: str, status: int, headers: Mapping[str, str], body: bytes, *, setting: str = ""
+) -> GatewayError:
     """The exception for an answer of `status` from the upstream `name`; its text goes to the log. `setting` is what
     holds the credential for it.
 
@@ -52,11 +54,11 @@ def failure(name: str, status: int, headers: Mapping[str, str], body: bytes, *, 
     }
     if status in (401, 402, 403):
         where = f" ({setting})" if setting else ""
-        return UpstreamRefusedUs(f"{name} does not accept the credential that is configured here{where}.", **facts)
+        return UpstreamAuthFailed(f"{name} does not accept the credential that is configured here{where}.", **facts)
     if status == 429:  # noqa: PLR2004
         if code == "insufficient_quota":
             return UpstreamError(f"The account at {name} has no quota left.", code=code, **facts)
-        return UpstreamBusy(f"{name} is asking us to slow down.", **facts)
+        return UpstreamRateLimited(f"{name} is asking us to slow down.", **facts)
     if status in (408, 504):
         return UpstreamTimeout(f"{name} did not answer in time.", **facts)
     if status >= 500:  # noqa: PLR2004
@@ -64,7 +66,7 @@ def failure(name: str, status: int, headers: Mapping[str, str], body: bytes, *, 
     about_model = code == "model_not_found" or "model" in message.lower()
     if status < 400 or not details or (status == 404 and not about_model):  # noqa: PLR2004
         return UpstreamError(f"{name} answered with status {status}; its address may be configured wrongly.", **facts)
-    said = f"{name} refused the request: {presentable(message)}" if message else f"{name} refused the request."
+    said = f"{name} refused the request: {safe_message(message)}" if message else f"{name} refused the request."
     if code == "context_length_exceeded":
         return ContextTooLong(said, param=param or "messages", log=facts["log"])
     if status == 404:  # noqa: PLR2004
@@ -73,7 +75,7 @@ def failure(name: str, status: int, headers: Mapping[str, str], body: bytes, *, 
     return UpstreamRejected(said, code=code, param=param, refused=refused, **facts)
 
 
-def in_band(name: str, error: Any) -> ProxyError:
+def error_from_body(name: str, error: Any) -> GatewayError:
     """The exception for an error object that came with status 200, in a body or in a stream."""
     details = error if isinstance(error, dict) else {"message": error}
     statuses = [int(str(details[key])) for key in ("code", "status") if _is_status(details.get(key))]
@@ -81,7 +83,7 @@ def in_band(name: str, error: Any) -> ProxyError:
     if details.get("type") == "invalid_request_error":
         statuses.append(400)
     if statuses:
-        return failure(name, statuses[0], {}, body)
+        return error_from_response(name, statuses[0], {}, body)
     return UpstreamDown(f"{name} reported an error instead of an answer.", provider=name, log=for_log(body))
 
 
@@ -133,21 +135,21 @@ def retry_after(headers: Mapping[str, str]) -> float | None:
     return min(max(0.0, seconds), LONGEST_WAIT) if isfinite(seconds) else None
 
 
-def presentable(message: str) -> str:
+def safe_message(message: str) -> str:
     """A vendor's sentence for a caller: one line, bounded, without credentials and addresses."""
-    message = HIDDEN.masked(message[: 100 * MESSAGE_CHARACTERS], 10 * MESSAGE_CHARACTERS)
+    message = KNOWN_SECRETS.masked(message[: 100 * MESSAGE_CHARACTERS], 10 * MESSAGE_CHARACTERS)
     message = SECRETS.sub("***", " ".join(message.split()))
     return message if len(message) <= MESSAGE_CHARACTERS else f"{message[:MESSAGE_CHARACTERS]}..."
 
 
 def for_log(body: bytes) -> str:
     """What an upstream said, for the log."""
-    return HIDDEN.masked(body[: 4 * LOG_CHARACTERS].decode("utf-8", "replace"), LOG_CHARACTERS)
+    return KNOWN_SECRETS.masked(body[: 4 * LOG_CHARACTERS].decode("utf-8", "replace"), LOG_CHARACTERS)
 
 
 def _text(value: Any) -> str | None:
     """A code or a field's name of the upstream's, as it may go on."""
-    return HIDDEN.masked(value, NAME_CHARACTERS) if isinstance(value, str) and value else None
+    return KNOWN_SECRETS.masked(value, NAME_CHARACTERS) if isinstance(value, str) and value else None
 
 
 def _is_status(value: Any) -> bool:

@@ -11,17 +11,17 @@ from urllib.parse import quote, urlsplit, urlunsplit
 
 import orjson
 
-from errors import ContextTooLong, ProxyError, Unsupported, UpstreamError, UpstreamRejected
+from errors import ContextTooLong, GatewayError, Unsupported, UpstreamError, UpstreamRejected
 from events import ChatRequest, EmbeddingsRequest, Events, Image, Usage, Vectors
-from providers.base import Call, Model, Provider, Target, Timeouts
-from providers.exchange import asked, awaited, request_id, tell_dropped, told
-from providers.failures import error_object, failure, in_band, written
-from providers.gemini_answer import Reading
-from providers.gemini_chat import Thoughts, asks_by_tool, taken, to_upstream
-from providers.http import Account, send, warm
-from providers.structured import format_by_tool, told_as_text
+from providers.base import CallContext, ListedModel, Provider, Target, Timeouts
+from providers.exchange import answer_events, awaited, log_dropped_parameters, request_id_header, request_json
+from providers.failures import error_from_body, error_from_response, error_object, written
+from providers.gemini_answer import GeminiDecoder
+from providers.gemini_chat import ThoughtSignatures, asks_by_tool, taken, to_upstream
+from providers.http import Endpoint, send, warm
+from providers.structured import answer_as_text, format_by_tool
 from providers.tool_names import GOOGLE, fit_names, restore_names
-from providers.translate import NONSENSE, Pictures, data_url
+from providers.translate import BAD_SHAPE, Pictures, parse_data_url
 from providers.vendors import Vendor
 
 VERSION = "/v1beta"
@@ -52,24 +52,24 @@ class Gemini(Provider):
         self.name = name or vendor.name
         self.default_model = model or vendor.model
         self._batch = vendor.embedding_batch
-        self._account = Account(self.name, _versioned(base_url), vendor.credential(api_key), proxy)
-        self._failure = partial(refusal, self.name, setting=vendor.key_setting)
+        self._account = Endpoint(self.name, _versioned(base_url), vendor.credential(api_key), proxy)
+        self._failure = partial(gemini_error, self.name, setting=vendor.key_setting)
 
-    def chat(self, request: ChatRequest, target: Target, call: Call) -> Events:
+    def chat(self, request: ChatRequest, target: Target, call: CallContext) -> Events:
         """POST models/{model}:generateContent, or :streamGenerateContent, whose stream ends where the response does."""
-        thoughts = Thoughts(call)
+        thoughts = ThoughtSignatures(call)
         fitted, names = fit_names(request, GOOGLE)
         fitted, answer = format_by_tool(fitted) if asks_by_tool(request, target) else (fitted, "")
         body = to_upstream(fitted, target, thoughts.recall)
-        tell_dropped(self.name, request.body, taken(target.model))
-        reading = Reading(request.body.get("n", 1), thoughts.keep, self._in_band, Pictures(request))
+        log_dropped_parameters(self.name, request.body, taken(target.model))
+        reading = GeminiDecoder(request.body.get("n", 1), thoughts.keep, self._in_band, Pictures(request))
         path = f"/{resource(target.model)}:{STREAM if request.stream else 'generateContent'}"
-        reply = send(self._account, "POST", path, request_id(call), orjson.dumps(body), call, target.timeouts)
-        events = told(reply, request, self._failure, reading, lambda answer: list(reading.whole(answer)), call)
+        reply = send(self._account, "POST", path, request_id_header(call), orjson.dumps(body), call, target.timeouts)
+        events = answer_events(reply, request, self._failure, reading, lambda answer: list(reading.whole(answer)), call)
         events = restore_names(events, names) if names else events
-        yield from told_as_text(events, answer) if answer else events
+        yield from answer_as_text(events, answer) if answer else events
 
-    def embed(self, request: EmbeddingsRequest, target: Target, call: Call) -> Events:
+    def embed(self, request: EmbeddingsRequest, target: Target, call: CallContext) -> Events:
         """POST models/{model}:batchEmbedContents, in batches of what one request may have."""
         wanted = [embedding_to_upstream(request, at, target.model) for at in range(len(request.inputs))]
         vectors: list[Sequence[float]] = []
@@ -78,51 +78,53 @@ class Gemini(Provider):
             batch = wanted[start : start + self._batch]
             path = f"/{resource(target.model)}:batchEmbedContents"
             body = orjson.dumps({"requests": batch})
-            data = yield from asked(self._account, "POST", path, body, call, target.timeouts, self._failure)
+            data = yield from request_json(self._account, "POST", path, body, call, target.timeouts, self._failure)
             try:
                 found = [each["values"] for each in data["embeddings"]]
                 tokens += (data.get("usageMetadata") or {}).get("promptTokenCount", 0)
-            except NONSENSE as error:
+            except BAD_SHAPE as error:
                 raise self._nonsense(f"embeddings without {error}") from error
             if len(found) != len(batch):
                 raise self._nonsense(f"{len(found)} embeddings for {len(batch)} inputs")
             vectors += found
         yield Vectors(vectors, usage=Usage(tokens, 0) if tokens else None)
 
-    def warm(self, call: Call, timeouts: Timeouts) -> None:
+    def warm(self, call: CallContext, timeouts: Timeouts) -> None:
         """Keep a connection open there."""
         warm(self._account, call, timeouts)
 
-    def models(self, call: Call) -> Sequence[Model]:
+    def models(self, call: CallContext) -> Sequence[ListedModel]:
         """GET models, page by page: those that converse or embed."""
-        found: list[Model] = []
+        found: list[ListedModel] = []
         page = ""
         for _ in range(MOST_PAGES):
             path = "/models?pageSize=1000" + (f"&pageToken={quote(page, safe='')}" if page else "")
-            data = awaited(asked(self._account, "GET", path, b"", call, Timeouts(), self._failure))
+            data = awaited(request_json(self._account, "GET", path, b"", call, Timeouts(), self._failure))
             try:
                 found += [
-                    Model(each["name"].removeprefix("models/"), "google") for each in data["models"] if _serves(each)
+                    ListedModel(each["name"].removeprefix("models/"), "google")
+                    for each in data["models"]
+                    if _serves(each)
                 ]
                 page = data.get("nextPageToken")
-            except NONSENSE as error:
+            except BAD_SHAPE as error:
                 raise self._nonsense(f"a list of models without {error}") from error
             if not page:
                 break
         return found
 
-    def _in_band(self, error: Any) -> ProxyError:
+    def _in_band(self, error: Any) -> GatewayError:
         """An error object that stands where an answer should."""
         status = error.get("code") if isinstance(error, dict) else None
         if isinstance(status, int) and 400 <= status < 600:  # noqa: PLR2004
-            return refusal(self.name, status, {}, written(error))
-        return in_band(self.name, error)
+            return gemini_error(self.name, status, {}, written(error))
+        return error_from_body(self.name, error)
 
-    def _nonsense(self, what: str) -> ProxyError:
+    def _nonsense(self, what: str) -> GatewayError:
         return UpstreamError(f"{self.name} sent something that is not an answer.", provider=self.name, log=what)
 
 
-def refusal(name: str, status: int, headers: Mapping[str, str], body: bytes, *, setting: str = "") -> ProxyError:
+def gemini_error(name: str, status: int, headers: Mapping[str, str], body: bytes, *, setting: str = "") -> GatewayError:
     """What an error of Google's means (https://ai.google.dev/gemini-api/docs/troubleshooting).
 
     By its documented details: a bad key is a 400 there, and how long to wait stands in the body.
@@ -132,13 +134,13 @@ def refusal(name: str, status: int, headers: Mapping[str, str], body: bytes, *, 
     reasons = [str(each.get("reason")) for each in facts]
     ours = any(reason.startswith("API_KEY_") for reason in reasons) or BAD_KEY.search(said)
     if ours or details.get("status") == "FAILED_PRECONDITION":  # which means: no billing, or not in this country
-        refused = failure(name, 401, headers, body, setting=setting)
+        refused = error_from_response(name, 401, headers, body, setting=setting)
         if isinstance(refused, UpstreamError):
             refused.upstream_status = status
         return refused
     delays = [found[1] for each in facts if (found := DELAY.fullmatch(str(each.get("retryDelay"))))]
     headers = {**headers, "retry-after": delays[0]} if delays else headers
-    error = failure(name, status, headers, body, setting=setting)
+    error = error_from_response(name, status, headers, body, setting=setting)
     if isinstance(error, UpstreamRejected) and TOO_LONG.search(said):
         return ContextTooLong(error.message, param="messages", log=error.log)
     return error
@@ -155,7 +157,7 @@ def embedding_to_upstream(request: EmbeddingsRequest, at: int, model: str) -> di
     given, where = request.inputs[at], f"input[{at}]"
     part: dict[str, Any] = {"text": given}
     if isinstance(given, Image):
-        found = data_url(given.url)
+        found = parse_data_url(given.url)
         if found is None:
             raise Unsupported("A picture must come as data:TYPE;base64,... to be embedded.", param=where)
         part = {"inlineData": {"mimeType": found[0], "data": found[1]}}

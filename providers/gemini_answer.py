@@ -8,14 +8,14 @@ from typing import Any
 from uuid import uuid4
 
 import lenient_json
-from errors import ProxyError, UpstreamDown
+from errors import GatewayError, UpstreamDown
 from events import Event, Finish, Reasoning, Text, ToolArguments, ToolCall, Usage
 from providers.finish import ended, finish_reason
 from providers.sse import Frame
-from providers.translate import Json, Pictures, name, string, tokens
+from providers.translate import Json, Pictures, require_name, require_text, token_count
 
 
-class Reading:
+class GeminiDecoder:
     """An answer as it is read: GenerateContentResponses, one a frame (exchange.Reading), or by `chunk`.
 
     `choices` is how many candidates were asked for; `keep` is Thoughts.keep, `failed` makes the exception of an error
@@ -26,7 +26,7 @@ class Reading:
         self,
         choices: int,
         keep: Callable[[str, str], str],
-        failed: Callable[[Any], ProxyError],
+        failed: Callable[[Any], GatewayError],
         pictures: Pictures | None = None,
     ) -> None:
         self.done = False  # there is no end mark
@@ -83,16 +83,16 @@ class Reading:
                 yield from self._called(part, index)
             elif part.get("text"):
                 if part.get("thought"):
-                    yield Reasoning(string(part["text"]), index)
+                    yield Reasoning(require_text(part["text"]), index)
                 else:
                     self._said.add(index)
-                    yield Text(string(part["text"]), index, logprobs)
+                    yield Text(require_text(part["text"]), index, logprobs)
                     logprobs = None
             elif isinstance(blob := part.get("inlineData"), dict) and not part.get("thought"):
                 kind = blob.get("mimeType", "image/png")
                 if self._pictures.wanted:
                     self._said.add(index)
-                yield from self._pictures.seen(f"data:{string(kind)};base64,{string(blob['data'])}", index)
+                yield from self._pictures.seen(f"data:{require_text(kind)};base64,{require_text(blob['data'])}", index)
         if ended(word := candidate.get("finishReason")):
             yield self._finish(word, index, str(candidate.get("finishMessage") or ""))
 
@@ -108,11 +108,11 @@ class Reading:
         """Each call comes whole."""
         call, key = part["functionCall"], self._calls
         self._calls += 1
-        called, arguments = name(call["name"]), call.get("args") or {}
+        called, arguments = require_name(call["name"]), call.get("args") or {}
         self._said.add(index)
-        identifier = string(call.get("id") or f"call_{uuid4().hex[:24]}")
+        identifier = require_text(call.get("id") or f"call_{uuid4().hex[:24]}")
         if signature := part.get("thoughtSignature"):
-            identifier = self._keep(identifier, string(signature))
+            identifier = self._keep(identifier, require_text(signature))
         yield ToolCall(key, called, identifier, index)
         yield ToolArguments(key, lenient_json.dumps(arguments).decode(), index)
 
@@ -120,7 +120,7 @@ class Reading:
 def usage(counts: Mapping[str, Any]) -> Usage:
     """usageMetadata: thoughts are not among the candidates' tokens, and the cached ones are among the prompt's."""
     prompt, tools, said, thoughts, cached = (
-        tokens(counts.get(f"{kind}TokenCount"))
+        token_count(counts.get(f"{kind}TokenCount"))
         for kind in ("prompt", "toolUsePrompt", "candidates", "thoughts", "cachedContent")
     )
     return Usage(prompt + tools, said + thoughts, cached, thoughts)
@@ -139,7 +139,7 @@ def _logprobs(result: Mapping[str, Any] | None) -> Json | None:
 
 
 def _token(candidate: Mapping[str, Any]) -> Json:
-    token = string(candidate.get("token", ""))
+    token = require_text(candidate.get("token", ""))
     return {
         "token": token,
         "logprob": float(candidate.get("logProbability", 0.0)),

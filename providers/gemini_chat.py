@@ -19,20 +19,20 @@ import orjson
 
 from errors import InvalidRequest, Unsupported
 from events import ChatRequest
-from providers.base import Call, Target
-from providers.json_schema import inlined
+from providers.base import CallContext, Target
+from providers.json_schema import inline_references
 from providers.translate import (
     Json,
-    cap,
-    choice,
-    data_url,
-    functions,
+    capped_max_tokens,
+    content_text,
+    declared_functions,
     image_url,
-    only_text_comes_back,
-    text,
-    wanted_format,
+    parse_data_url,
+    require_text_output,
+    response_format,
+    tool_choice,
 )
-from providers.turns import GO_ON, OPENING, Turn, conversation, instructions, merged
+from providers.turns import GO_ON, OPENING, Message, conversation, instructions, merge_same_role
 
 Recall = Callable[[str], tuple[str, str]]
 """A call's id, as the caller's client has it -> its id at Gemini, and its thought signature, "" for none."""
@@ -49,7 +49,7 @@ SETTINGS: Mapping[str, str] = {
 """Parameters that have another name and stand in generationConfig, and no other difference."""
 PENALTIES: Mapping[str, str] = {"presence_penalty": "presencePenalty", "frequency_penalty": "frequencyPenalty"}
 """The same, for models before 2.5: the others answer them with a 400, "Penalty is not enabled for this model"."""
-TAKEN = frozenset(
+SUPPORTED_PARAMETERS = frozenset(
     {"model", "messages", "stream", "stream_options", "max_tokens", "max_completion_tokens", "stop", "n", "modalities"}
     | {"tools", "tool_choice", "functions", "function_call", "response_format", *SETTINGS}
 )
@@ -78,10 +78,10 @@ CARRIED = "~thought~"
 KEPT_SECONDS = 24 * 3600.0
 
 
-class Thoughts:
+class ThoughtSignatures:
     """Where thought signatures are between two requests of a conversation."""
 
-    def __init__(self, call: Call) -> None:
+    def __init__(self, call: CallContext) -> None:
         self._state = call.state
         self._caller = call.caller
 
@@ -124,14 +124,14 @@ def thinks_by(model: str) -> str:
 def taken(model: str) -> frozenset[str]:
     """The parameters that a request can have for a model."""
     thinking = {"reasoning_effort"} if thinks_by(model) else set()
-    return TAKEN | thinking | (PENALTIES.keys() if version(model) < (2, 5) else set())
+    return SUPPORTED_PARAMETERS | thinking | (PENALTIES.keys() if version(model) < (2, 5) else set())
 
 
 def asks_by_tool(request: ChatRequest, target: Target) -> bool:
     """Whether the format of the answer can be kept to by a tool alone: models before 3 take none beside tools
     (https://ai.google.dev/gemini-api/docs/structured-output).
     """
-    wanted = wanted_format(request)[0] != "text" and request.body.get("n", 1) == 1
+    wanted = response_format(request)[0] != "text" and request.body.get("n", 1) == 1
     return wanted and bool(request.tools) and version(target.model) < (3, 0)
 
 
@@ -140,10 +140,10 @@ def to_upstream(request: ChatRequest, target: Target, recall: Recall) -> Json:
 
     The target's rules speak of Gemini's own parameters, whether they stand in generationConfig or beside it.
     """
-    only_text_comes_back(request, target.provider.name, "image")
+    require_text_output(request, target.provider.name, "image")
     body: Json = {"contents": _contents(request, target.model, recall)}
     if told := instructions(request.messages):
-        body["systemInstruction"] = {"parts": [{"text": text([part], "messages")} for part in told]}
+        body["systemInstruction"] = {"parts": [{"text": content_text([part], "messages")} for part in told]}
     body |= _tools(request)
     body |= _config(request, target)
     changed = target.rules.apply(body)
@@ -166,10 +166,10 @@ def _contents(request: ChatRequest, model: str, recall: Recall) -> list[Json]:
         said.insert(0, ("user", [{"text": OPENING}]))
     if said[-1][0] == "model":
         said.append(("user", [{"text": GO_ON}]))
-    return [{"role": role, "parts": parts} for role, parts in merged(said)]
+    return [{"role": role, "parts": parts} for role, parts in merge_same_role(said)]
 
 
-def _parts(turn: Turn, known: Mapping[str, tuple[str, str]], newer: bool) -> Iterator[Json]:
+def _parts(turn: Message, known: Mapping[str, tuple[str, str]], newer: bool) -> Iterator[Json]:
     """Calls and results have ids since Gemini 3, and calls must have signatures."""
     if turn.role == "tool":
         identified = {"id": known[turn.answers][0]} if newer else {}
@@ -186,8 +186,8 @@ def _parts(turn: Turn, known: Mapping[str, tuple[str, str]], newer: bool) -> Ite
         yield {**call, "thoughtSignature": signature} if signature else call
 
 
-def _text(turn: Turn) -> str:
-    return text([part for _, part in turn.parts], turn.at)
+def _text(turn: Message) -> str:
+    return content_text([part for _, part in turn.parts], turn.at)
 
 
 def _result(said: str) -> Json:
@@ -202,7 +202,7 @@ def _result(said: str) -> Json:
 def _part(part: Mapping[str, Any], where: str) -> Json:
     match part["type"]:
         case "text" | "input_text" | "refusal":
-            return {"text": text([part], where)}
+            return {"text": content_text([part], where)}
         case "image_url":
             url, _ = image_url(part, where)
             return _inline(url) or {"fileData": {**_guessed(url), "fileUri": url}}
@@ -222,7 +222,7 @@ def _part(part: Mapping[str, Any], where: str) -> Json:
 
 
 def _inline(url: str) -> Json | None:
-    found = data_url(url)
+    found = parse_data_url(url)
     return {"inlineData": {"mimeType": found[0], "data": found[1]}} if found else None
 
 
@@ -232,11 +232,11 @@ def _guessed(url: str) -> Json:
 
 
 def _tools(request: ChatRequest) -> Json:
-    mode, names = choice(request)
+    mode, names = tool_choice(request)
     declared = [
         {key: each[key] for key in ("name", "description") if each.get(key)}
-        | ({"parametersJsonSchema": inlined(each["parameters"])} if each.get("parameters") else {})
-        for each in functions(request.tools)
+        | ({"parametersJsonSchema": inline_references(each["parameters"])} if each.get("parameters") else {})
+        for each in declared_functions(request.tools)
     ]
     if not declared:
         return {}
@@ -254,7 +254,7 @@ def _config(request: ChatRequest, target: Target) -> Json:
     config: Json = {theirs: request.body[ours] for ours, theirs in names.items() if ours in request.body}
     if not config.get("responseLogprobs"):
         config.pop("logprobs", None)
-    most = cap(request, target.max_tokens)
+    most = capped_max_tokens(request, target.max_tokens)
     if most is not None:
         config["maxOutputTokens"] = most
     if request.body.get("n", 1) > 1:
@@ -265,11 +265,11 @@ def _config(request: ChatRequest, target: Target) -> Json:
         config["stopSequences"] = request.stop
     if "image" in (modalities := request.body.get("modalities") or ()):
         config["responseModalities"] = [each.upper() for each in modalities]
-    kind, described = wanted_format(request)
+    kind, described = response_format(request)
     if kind != "text":
         config["responseMimeType"] = "application/json"
     if described:
-        config["responseJsonSchema"] = inlined(described["schema"])
+        config["responseJsonSchema"] = inline_references(described["schema"])
     if thinking := _thinking(request, target.model):
         config["thinkingConfig"] = thinking
     return config

@@ -70,7 +70,7 @@ def numbered(messages: Sequence[Message]) -> list[tuple[int, Message]]:
     return [each for at, message in kept for each in ((at, message), *results.pop(at, ()))]
 
 
-def arguments(given: Any) -> Json:
+def mended_arguments(given: Any) -> Json:
     """A call's arguments as an object, however they were written; {} for nothing, `UNREADABLE` where they are none."""
     value = given
     for _ in range(2):  # some write the text of a text
@@ -128,7 +128,7 @@ def _function(function: Message) -> Message:
             return function
     except orjson.JSONDecodeError:
         pass
-    return {**function, "arguments": orjson.dumps(arguments(given)).decode()}
+    return {**function, "arguments": orjson.dumps(mended_arguments(given)).decode()}
 
 
 def _answered(message: Message, waiting: Sequence[_Call]) -> _Call | None:

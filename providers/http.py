@@ -17,11 +17,11 @@ from math import inf
 from time import monotonic
 from urllib.parse import urlsplit
 
-from errors import HungUp, TooSlow, UpstreamDown, UpstreamError, UpstreamTimeout
+from errors import Cancelled, RequestTimeout, UpstreamDown, UpstreamError, UpstreamTimeout
 from events import SILENCE, Silence
-from providers.base import USER_AGENT, Call, Timeouts
-from providers.connect import Peer, Proxy, connect
-from providers.engine import Connection, Cut, Garbage, Pool
+from providers.base import USER_AGENT, CallContext, Timeouts
+from providers.connect import Origin, Proxy, connect
+from providers.engine import Connection, Pool, PrematureClose, ProtocolError
 
 LINGER_SECONDS = 0.05
 """How long close() waits for the end of a response whose content has all been read, to keep the connection."""
@@ -38,7 +38,7 @@ WARM_SECONDS = 25.0
 UNSAFE = re.compile(r"[\x00-\x1f\x7f]")
 
 
-class Account:
+class Endpoint:
     """An upstream's address, our credential there and the connections to it. Built once, shared by all threads.
 
     `base_url` is what stands before `/chat/completions`; a query in it (Azure's api-version) goes with each request.
@@ -54,7 +54,7 @@ class Account:
         self.base_url = base_url
         secure = parts.scheme == "https"
         port = parts.port or (443 if secure else 80)
-        self.peer = Peer(parts.hostname, port, secure, Proxy.parse(proxy) if proxy else None)
+        self.peer = Origin(parts.hostname, port, secure, Proxy.parse(proxy) if proxy else None)
         self.pool = Pool()
         self._path = parts.path.rstrip("/")
         self._query = f"?{parts.query}" if parts.query else ""
@@ -78,26 +78,26 @@ def _lines(headers: Mapping[str, str]) -> str:
 
 
 def send(
-    account: Account,
+    account: Endpoint,
     method: str,
     path: str,
     headers: Mapping[str, str],
     body: bytes,
-    call: Call,
+    call: CallContext,
     timeouts: Timeouts | None = None,
-) -> "Reply":
+) -> "Response":
     """Send a request over a kept connection or a new one. Raises UpstreamDown, UpstreamTimeout and HungUp.
 
     Returns as soon as the request is out; the response is awaited by `Reply.head()`.
     """
     if call.gone:
-        raise HungUp
-    reply = Reply(account, account.request(method, path, headers, body), call, timeouts or Timeouts())
+        raise Cancelled
+    reply = Response(account, account.request(method, path, headers, body), call, timeouts or Timeouts())
     reply.start()
     return reply
 
 
-def warm(account: Account, call: Call, timeouts: Timeouts) -> None:
+def warm(account: Endpoint, call: CallContext, timeouts: Timeouts) -> None:
     """Have a connection wait in the pool, if making one costs a TLS handshake and none is there that will last.
 
     Raises UpstreamDown, UpstreamTimeout and HungUp.
@@ -107,15 +107,15 @@ def warm(account: Account, call: Call, timeouts: Timeouts) -> None:
     try:
         connection = Connection(connect(account.peer, call, timeouts.connect))
     except (OSError, UnicodeError) as error:
-        raise translate(error, account.name, proxy=account.peer.proxy) from error
+        raise upstream_error(error, account.name, proxy=account.peer.proxy) from error
     call.detach(connection.sock)
     account.pool.put(connection)
 
 
-class Reply:
+class Response:
     """A response as it arrives. See this file's head for its use. `resent`: the upstream may have had it twice."""
 
-    def __init__(self, account: Account, request: bytes, call: Call, timeouts: Timeouts) -> None:
+    def __init__(self, account: Endpoint, request: bytes, call: CallContext, timeouts: Timeouts) -> None:
         self.status = 0
         self.headers: Mapping[str, str] = {}
         self.resent = False
@@ -147,7 +147,7 @@ class Reply:
             if kept is None or self._call.gone or isinstance(error, TimeoutError):
                 raise self._failure(error) from error
             self.start(fresh=True)
-        except HungUp:
+        except Cancelled:
             self._drop(kept)
             raise
 
@@ -168,10 +168,10 @@ class Reply:
         while not self._live().headed:
             try:
                 arrived = self._receive()
-            except Cut as error:
+            except PrematureClose as error:
                 reused = self._live().reused
                 self._drop()
-                stale = error.untouched and reused and monotonic() - self._sent_at < STALE_SECONDS
+                stale = error.before_first_byte and reused and monotonic() - self._sent_at < STALE_SECONDS
                 if not stale or self._call.gone:
                     raise self._failure(error) from error
                 self.resent = True
@@ -196,14 +196,14 @@ class Reply:
             if data:
                 self._received += len(data)
                 if self._received > BODY_BYTES:
-                    raise self._failure(Garbage(f"more than {BODY_BYTES} bytes"))
+                    raise self._failure(ProtocolError(f"more than {BODY_BYTES} bytes"))
                 yield data
             elif connection.complete:
                 return
             else:
                 try:
                     arrived = self._receive()
-                except Cut as error:
+                except PrematureClose as error:
                     raise self._failure(error) from error
                 if not arrived:
                     yield b""
@@ -220,7 +220,7 @@ class Reply:
         if self._settled and not connection.complete and not self._call.gone:
             try:
                 connection.receive(LINGER_SECONDS)
-            except (Cut, Garbage, OSError):
+            except (PrematureClose, ProtocolError, OSError):
                 pass  # then it is not kept
         self._connection = None
         self._call.detach(connection.sock)
@@ -231,11 +231,11 @@ class Reply:
 
     def broken(self, what: str) -> Exception:
         """The exception for a response whose content makes no sense; `what` goes to the log."""
-        return self._failure(Garbage(what))
+        return self._failure(ProtocolError(what))
 
     def _live(self) -> Connection:
         if self._connection is None:
-            raise HungUp
+            raise Cancelled
         return self._connection
 
     def _receive(self) -> bool:
@@ -255,10 +255,10 @@ class Reply:
                 return False
             try:
                 arrived = self._live().receive(min(give_up_by, call.beat_by) - now)
-            except (OSError, Garbage) as error:
+            except (OSError, ProtocolError) as error:
                 raise self._failure(error) from error
             if call.gone:
-                raise HungUp
+                raise Cancelled
             self._waited_at = monotonic()
             if arrived:
                 self._idle_by = self._waited_at + self._timeouts.idle
@@ -274,27 +274,27 @@ class Reply:
     def _failure(self, error: Exception) -> Exception:
         """The one translation of what sockets and the parser raise into what the caller is told."""
         if self._call.gone:
-            return HungUp()
+            return Cancelled()
         is_late = isinstance(error, TimeoutError)
         if is_late and self._held_up and monotonic() >= self._call.total_by:
-            return TooSlow("The answer was not read in time (TOTAL_TIMEOUT).")
-        failure = translate(error, self._account.name, self.status or None, self._account.peer.proxy)
+            return RequestTimeout("The answer was not read in time (TOTAL_TIMEOUT).")
+        failure = upstream_error(error, self._account.name, self.status or None, self._account.peer.proxy)
         # Many an upstream closes a connection on which nothing is taken from it.
-        failure.counts = failure.counts and (is_late or not self._held_up)
+        failure.trips_breaker = failure.trips_breaker and (is_late or not self._held_up)
         return failure
 
 
-def translate(error: Exception, name: str, status: int | None = None, proxy: Proxy | None = None) -> UpstreamError:
+def upstream_error(error: Exception, name: str, status: int | None = None, proxy: Proxy | None = None) -> UpstreamError:
     """An OSError, Cut or Garbage as the exception that a caller is told; the detail goes to the log."""
     detail = f"{type(error).__name__}: {error}" + (f" (through {proxy})" if proxy else "")
     if isinstance(error, ssl.SSLCertVerificationError):
         return UpstreamError(f"{name} shows a certificate that we do not trust.", provider=name, log=detail)
     if isinstance(error, TimeoutError):
         return UpstreamTimeout(f"{name} did not answer in time.", provider=name, upstream_status=status, log=detail)
-    if isinstance(error, Garbage):
+    if isinstance(error, ProtocolError):
         return UpstreamDown(
             f"{name} sent something that is not an answer.", provider=name, upstream_status=status, log=detail
         )
-    if isinstance(error, Cut) or status is not None:
+    if isinstance(error, PrematureClose) or status is not None:
         return UpstreamDown(f"{name} broke off its answer.", provider=name, upstream_status=status, log=detail)
     return UpstreamDown(f"{name} cannot be reached{' through its proxy' if proxy else ''}.", provider=name, log=detail)

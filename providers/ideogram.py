@@ -11,11 +11,11 @@ from typing import Any
 
 import orjson
 
-from errors import ProxyError, UpstreamRejected
+from errors import GatewayError, UpstreamRejected
 from events import ImagesRequest
 from providers.base import Target
-from providers.exchange import tell_dropped
-from providers.pictures import TAKEN, Asked, Drawing, Json, Picture, dimensions, nearest
+from providers.exchange import log_dropped_parameters
+from providers.pictures import SUPPORTED_PARAMETERS, HttpRequest, ImageProvider, Json, Picture, dimensions, nearest
 
 LEGACY_PATH, V3_PATH = "/generate", "/v1/ideogram-v3/generate"
 V3 = re.compile(r"(?:ideogram)?[-_/ ]?v[-_]?3(?!\d)", re.IGNORECASE)
@@ -37,9 +37,9 @@ LEGACY_RESOLUTIONS = V3_RESOLUTIONS | _both_ways({640: (1024,), 720: (1280,), 76
 LEGACY_RATIOS = ("1x1", "10x16", "16x10", "9x16", "16x9", "2x3", "3x2", "3x4", "4x3", "1x3", "3x1")
 V3_RATIOS = (*LEGACY_RATIOS, "1x2", "2x1", "4x5", "5x4")
 
-OWN = frozenset({"aspect_ratio", "color_palette", "negative_prompt", "resolution", "seed", "style_type"})
-V3_OWN = OWN | {"magic_prompt", "rendering_speed", "style_codes", "style_preset"}
-LEGACY_OWN = OWN | {"magic_prompt_option"}
+EXTENSION_PARAMETERS = frozenset({"aspect_ratio", "color_palette", "negative_prompt", "resolution", "seed", "style_type"})
+V3_OWN = EXTENSION_PARAMETERS | {"magic_prompt", "rendering_speed", "style_codes", "style_preset"}
+LEGACY_OWN = EXTENSION_PARAMETERS | {"magic_prompt_option"}
 # fmt: on
 """Parameters of Ideogram's own that a caller may send; they go before what follows from OpenAI's."""
 
@@ -53,23 +53,27 @@ SPEEDS = {
 STYLES = {"vivid": "GENERAL", "natural": "REALISTIC"}
 
 
-class Ideogram(Drawing):
+class Ideogram(ImageProvider):
     """Ideogram gives addresses of pictures; bytes are fetched from there. Eight pictures a request."""
 
     most = 8
 
-    def asked(self, request: ImagesRequest, target: Target, count: int) -> Asked:
+    def asked(self, request: ImagesRequest, target: Target, count: int) -> HttpRequest:
         """Version 3 has its own path; everything else is a model of the legacy one."""
         v3 = "-v3" in self.path.lower() if self.path else bool(V3.match(target.model))
-        tell_dropped(self.name, request.body.keys() - {"model"}, TAKEN | (V3_OWN | {"quality"} if v3 else LEGACY_OWN))
+        log_dropped_parameters(
+            self.name,
+            request.body.keys() - {"model"},
+            SUPPORTED_PARAMETERS | (V3_OWN | {"quality"} if v3 else LEGACY_OWN),
+        )
         path = (V3_PATH if v3 else LEGACY_PATH) if self.path is None else self.path
         if not v3:
-            return Asked(path, {}, orjson.dumps(legacy_to_upstream(request, target, count)))
+            return HttpRequest(path, {}, orjson.dumps(legacy_to_upstream(request, target, count)))
         boundary = token_hex(16)
         headers = {"Content-Type": f"multipart/form-data; boundary={boundary}"}
-        return Asked(path, headers, multipart(v3_to_upstream(request, target, count), boundary))
+        return HttpRequest(path, headers, multipart_body(v3_to_upstream(request, target, count), boundary))
 
-    def drawn(self, answer: Any) -> list[Picture]:
+    def parse_images(self, answer: Any) -> list[Picture]:
         """A picture that is not safe has no address (`is_image_safe`); without any other, the request is refused."""
         rows = answer["data"]
         safe = [row for row in rows if row.get("url") and row.get("is_image_safe") is not False]
@@ -80,7 +84,7 @@ class Ideogram(Drawing):
             raise ValueError("no picture")
         return [{key: text for key, text in picture.items() if text} for picture in found]
 
-    def failed(self, status: int, headers: Mapping[str, str], body: bytes) -> ProxyError:
+    def failed(self, status: int, headers: Mapping[str, str], body: bytes) -> GatewayError:
         """422 is documented as a prompt that fails the safety check."""
         if status == 422:  # noqa: PLR2004
             return self._unsafe(body[:2000].decode("utf-8", "replace"), status)
@@ -146,7 +150,7 @@ def _style(request: ImagesRequest) -> Json:
     return {"style_type": STYLES.get(style, style.upper())} if style else {}
 
 
-def multipart(fields: Mapping[str, Any], boundary: str) -> bytes:
+def multipart_body(fields: Mapping[str, Any], boundary: str) -> bytes:
     """A form: a part for each field, and for each item of a list; objects as JSON.
 
     https://html.spec.whatwg.org/multipage/form-control-infrastructure.html#multipart-form-data

@@ -34,9 +34,9 @@ def parameters(function: Mapping[str, Any]) -> tuple[Json, str]:
     """
     schema: Json = function.get("parameters") or {}
     if b"null" in orjson.dumps(schema):
-        schema = without_nulls(schema)
+        schema = without_null_types(schema)
     if "$ref" in schema or any(key in schema for key in COMBINERS):
-        schema = inlined(schema)
+        schema = inline_references(schema)
     said = {key: schema[key] for key in COMBINERS if key in schema}
     if not said:
         return ({**schema, "type": "object"} if schema else {}), ""
@@ -70,10 +70,10 @@ def _alternatives(schema: Any) -> Iterator[Json]:
                 yield from _alternatives(each)
 
 
-def without_nulls(schema: Any) -> Any:
+def without_null_types(schema: Any) -> Any:
     """A schema without keywords that are null, as clients write those they do not use."""
     if isinstance(schema, list):
-        return [without_nulls(each) for each in schema]
+        return [without_null_types(each) for each in schema]
     if not isinstance(schema, dict):
         return schema
     kept: Json = {}
@@ -81,11 +81,11 @@ def without_nulls(schema: Any) -> Any:
         if key in VALUES:
             kept[key] = each
         elif key in NAMED and isinstance(each, dict):
-            kept[key] = {name: without_nulls(inner) if inner is not None else {} for name, inner in each.items()}
+            kept[key] = {name: without_null_types(inner) if inner is not None else {} for name, inner in each.items()}
         elif key == "type" and isinstance(each, list):
             kept[key] = ["null" if kind is None else kind for kind in each]
         elif each is not None:
-            kept[key] = without_nulls(each)
+            kept[key] = without_null_types(each)
     return kept
 
 
@@ -106,7 +106,7 @@ def holds_maps(schema: Any) -> bool:
     return any(map(holds_maps, [*inner, *named]))
 
 
-def closed(schema: Any) -> Any:
+def closed_schema(schema: Any) -> Any:
     """A JSON schema of the kind that an answer can be held to: closed objects, and no bounds.
 
     What cannot be enforced stands in the description, so that the model may still heed it.
@@ -136,14 +136,14 @@ def closed(schema: Any) -> Any:
 
 
 def _each(schemas: Any) -> Any:
-    return {name: closed(each) for name, each in schemas.items()} if isinstance(schemas, dict) else schemas
+    return {name: closed_schema(each) for name, each in schemas.items()} if isinstance(schemas, dict) else schemas
 
 
 def _all(schemas: Any) -> Any:
-    return [closed(each) for each in schemas] if isinstance(schemas, list) else closed(schemas)
+    return [closed_schema(each) for each in schemas] if isinstance(schemas, list) else closed_schema(schemas)
 
 
-def inlined(schema: Any) -> Any:
+def inline_references(schema: Any) -> Any:
     """A JSON schema without `$ref`, `$defs`, `definitions` and `$schema`: what they refer to stands in its place.
 
     A schema that refers to itself ends in `{"type": "object"}`. Raises InvalidRequest for a reference to nothing, and

@@ -7,20 +7,20 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from events import ChatRequest, Events, Silence
-from providers.base import Call
+from providers.base import CallContext
 from providers.chunks import ErrorFrame, events_of_body, unwrapped
-from providers.exchange import END_MARK, arriving, blocks, in_words, parsed, read
-from providers.failures import in_band
-from providers.http import Reply
-from providers.passing import Mode, Passing, whole
-from providers.translate import NONSENSE, Pictures
+from providers.exchange import END_MARK, arriving, blocks, cut_at_words, parse_json, read_body
+from providers.failures import error_from_body
+from providers.http import Response
+from providers.passing import Mode, Passthrough, whole_answer
+from providers.translate import BAD_SHAPE, Pictures
 
 Note = Callable[[Mapping[str, Any]], bool]
 """Is told each chunk that is read, or the whole answer; true when it may not pass as it came."""
 
 
-def answered(
-    reply: Reply, request: ChatRequest, call: Call, name: str, frames: Mode = "auto", note: Note | None = None
+def answer_events(
+    reply: Response, request: ChatRequest, call: CallContext, name: str, frames: Mode = "auto", note: Note | None = None
 ) -> Events:
     """The events of an accepted reply from the upstream `name`, streamed or whole, whichever was asked for."""
     frames = "rebuilt" if request.rebuild else frames
@@ -29,24 +29,24 @@ def answered(
         if streams:
             yield from _streamed(reply, pieces, request, call, frames, note)
             return
-        raw = END_MARK.sub(b"", (yield from read(reply, pieces=pieces)))
-        body = value(raw, reply, name)
+        raw = END_MARK.sub(b"", (yield from read_body(reply, pieces=pieces)))
+        body = json_body(raw, reply, name)
         if note is not None and note(body):
             frames = "rebuilt"
         yield from _in_one(body, raw, request, frames)
-    except NONSENSE as error:
+    except BAD_SHAPE as error:
         raise reply.broken(f"{type(error).__name__}: {error}") from error
     except ErrorFrame as error:
-        raise in_band(name, error.error) from error
+        raise error_from_body(name, error.error) from error
 
 
-def value(raw: bytes, reply: Reply, name: str) -> Any:
+def json_body(raw: bytes, reply: Response, name: str) -> Any:
     """A body's JSON, out of an envelope where it is in one. Raises for an error object that came with status 200."""
-    data = parsed(raw, reply)
+    data = parse_json(raw, reply)
     if isinstance(data, dict):
         data = unwrapped(data)
     if isinstance(data, dict) and data.get("error"):
-        raise in_band(name, data["error"])
+        raise error_from_body(name, data["error"])
     return data
 
 
@@ -54,16 +54,16 @@ def _in_one(body: Any, raw: bytes, request: ChatRequest, frames: Mode) -> Events
     """One JSON body; when a stream was asked for, it is a lump, and is cut at words."""
     pictures = Pictures(request)
     if request.stream:
-        yield from in_words(events_of_body(body, pictures))
+        yield from cut_at_words(events_of_body(body, pictures))
     else:
-        yield from whole(body, raw, frames, include_reasoning=request.include_reasoning, pictures=pictures)
+        yield from whole_answer(body, raw, frames, include_reasoning=request.include_reasoning, pictures=pictures)
 
 
 def _streamed(
-    reply: Reply, pieces: Iterable[bytes], request: ChatRequest, call: Call, frames: Mode, note: Note | None
+    reply: Response, pieces: Iterable[bytes], request: ChatRequest, call: CallContext, frames: Mode, note: Note | None
 ) -> Events:
     """A stream; one that was not asked for is told as events, which are put together elsewhere."""
-    answer = Passing(
+    answer = Passthrough(
         frames if request.stream else "rebuilt",
         include_reasoning=request.include_reasoning,
         include_usage=request.include_usage,

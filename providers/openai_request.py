@@ -12,7 +12,7 @@ from events import ChatRequest, EmbeddingsRequest, Images, ImagesRequest, Usage
 from providers.base import Target
 from providers.dialects import ANY_ROLE, Dialect
 from providers.history import mend_history
-from providers.pictures import pictures, seconds
+from providers.pictures import parse_images, seconds
 from providers.vendors import Vendor
 
 Json = dict[str, Any]
@@ -23,7 +23,7 @@ CAPS = ("max_tokens", "max_completion_tokens")
 CALL_KEYS = frozenset({"id", "type", "function", "custom"})
 
 # https://platform.openai.com/docs/api-reference/chat/create, the published document of 2026-08-21
-PARAMETERS = frozenset({
+OPENAI_PARAMETERS = frozenset({
     "audio", "frequency_penalty", "function_call", "functions", "logit_bias", "logprobs", "max_completion_tokens",
     "max_tokens", "messages", "metadata", "modalities", "model", "moderation", "n", "parallel_tool_calls",
     "prediction", "presence_penalty", "prompt_cache_key", "prompt_cache_options", "prompt_cache_retention",
@@ -52,7 +52,7 @@ def to_upstream(
     body = {
         key: value
         for key, value in request.body.items()
-        if (not vendor.strict or key in PARAMETERS) and key not in dialect.refuses
+        if (not vendor.strict or key in OPENAI_PARAMETERS) and key not in dialect.refuses
     }
     body["model"] = target.model
     if not _is_plain(body["messages"]):
@@ -60,7 +60,7 @@ def to_upstream(
         if "functions" in dialect.refuses:
             body["messages"] = _without_functions(body["messages"])
         body = give_back(body)
-        body["messages"] = fitted(body["messages"], dialect)
+        body["messages"] = fit_messages(body["messages"], dialect)
     if request.stream and vendor.usage and "stream_options" not in target.refused:
         body["stream_options"] = {**body.get("stream_options", {}), "include_usage": True}
     else:
@@ -120,11 +120,11 @@ def _without_functions(given: Sequence[Message]) -> list[Message]:
     return messages
 
 
-def fitted(messages: Sequence[Message], dialect: Dialect) -> list[Message]:
+def fit_messages(messages: Sequence[Message], dialect: Dialect) -> list[Message]:
     """The messages as the upstream takes them; those that fit are themselves."""
     if not (dialect.message_keys or dialect.roles or dialect.call_ids):
         return list(messages)
-    return [message if _fits(message, dialect) else _fitted(message, dialect) for message in messages]
+    return [message if _fits(message, dialect) else _fit_message(message, dialect) for message in messages]
 
 
 def _fits(message: Message, dialect: Dialect) -> bool:
@@ -134,7 +134,7 @@ def _fits(message: Message, dialect: Dialect) -> bool:
     return plain and message["role"] not in dialect.roles and (not keys or message.keys() <= keys)
 
 
-def _fitted(message: Message, dialect: Dialect) -> Json:
+def _fit_message(message: Message, dialect: Dialect) -> Json:
     keys = _keys(message["role"], dialect)
     made = dict(message)
     if keys:
@@ -149,7 +149,7 @@ def _fitted(message: Message, dialect: Dialect) -> Json:
     if calls := made.get("tool_calls"):
         made["tool_calls"] = [_call(call, dialect) for call in calls]
     if isinstance(identifier := made.get("tool_call_id"), str):
-        made["tool_call_id"] = fitted_id(identifier, dialect.call_ids)
+        made["tool_call_id"] = fit_call_id(identifier, dialect.call_ids)
     return made
 
 
@@ -165,11 +165,11 @@ def _call(call: Message, dialect: Dialect) -> Json:
         if isinstance(function := made.get("function"), dict):
             made["function"] = {key: each for key, each in function.items() if key in ("name", "arguments")}
     if isinstance(identifier := made.get("id"), str):
-        made["id"] = fitted_id(identifier, dialect.call_ids)
+        made["id"] = fit_call_id(identifier, dialect.call_ids)
     return made
 
 
-def fitted_id(identifier: str, pattern: str) -> str:
+def fit_call_id(identifier: str, pattern: str) -> str:
     """A call's id as the pattern has it: itself, or one made of its hash, so that the same id always becomes the same,
     and different ids stay different. Itself too where the pattern takes no letters and digits of any length.
     """
@@ -212,10 +212,10 @@ def images_from_upstream(answer: Any) -> Images:
     details = {key: answer[key] for key in IMAGE_DETAILS if answer.get(key) is not None}
     told = details.get("usage")
     usage = Usage(int(told["input_tokens"]), int(told["output_tokens"])) if told else None
-    return Images(pictures(answer), seconds(answer.get("created")), usage, details)
+    return Images(parse_images(answer), seconds(answer.get("created")), usage, details)
 
 
-def in_order(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+def rows_in_order(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """The rows of an embeddings answer by their indices; as they stand, where one has none."""
     indexed = all(type(row.get("index")) is int for row in rows)
     return sorted(rows, key=lambda row: row["index"]) if indexed else rows

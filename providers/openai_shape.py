@@ -9,7 +9,7 @@ from types import NoneType
 from typing import Any
 
 from providers.chunks import are_logprobs
-from providers.tool_calls import MOST_CALLS, Calls, is_object
+from providers.tool_calls import MOST_CALLS, ToolCallTracker, is_object
 
 CHUNK_KEYS = frozenset(
     {"id", "object", "created", "model", "service_tier", "system_fingerprint", "choices", "usage", "obfuscation"}
@@ -115,7 +115,12 @@ def _calls_are_whole(calls: Any, finish: str) -> bool:
     ids = [call.get("id") for call in calls if isinstance(call, dict)]
     distinct = all(isinstance(each, str) and each for each in ids) and len(set(ids)) == len(calls)
     is_bounded = len(calls) <= MOST_CALLS
-    return finish not in ("stop", "function_call") and is_bounded and distinct and all(_call_is_whole(call) for call in calls)
+    return (
+        finish not in ("stop", "function_call")
+        and is_bounded
+        and distinct
+        and all(_call_is_whole(call) for call in calls)
+    )
 
 
 def _call_is_whole(call: Mapping[str, Any]) -> bool:
@@ -135,7 +140,7 @@ def _call_is_whole(call: Mapping[str, Any]) -> bool:
     )
 
 
-def call_may_pass(called: list[Any], calls: Calls) -> bool:
+def call_may_pass(called: list[Any], calls: ToolCallTracker) -> bool:
     """One call a delta; a new one has the next index, an id and a name; a known one brings only arguments, which begin
     as those of an object.
     """
@@ -158,7 +163,7 @@ def call_may_pass(called: list[Any], calls: Calls) -> bool:
     return is_index(index) and index == len(calls.opened) and fresh and named
 
 
-def may_end(finish: str, calls: Calls | None) -> bool:
+def may_end(finish: str, calls: ToolCallTracker | None) -> bool:
     """Whether a choice with these calls ends so: calls end with tool_calls, and each has its arguments."""
     if calls is None:
         return finish != "tool_calls"

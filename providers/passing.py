@@ -11,9 +11,9 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Literal
 
 import lenient_json
-from errors import ProxyError
+from errors import GatewayError
 from events import Event, Usage, Verbatim
-from providers.chunks import ErrorFrame, Reader, are_logprobs, events_of_body, parse, says_something, usage
+from providers.chunks import ChunkDecoder, ErrorFrame, are_logprobs, events_of_body, parse_chunk, says_something, usage
 from providers.openai_shape import (
     CHOICE_KEYS,
     CHUNK_KEYS,
@@ -28,9 +28,9 @@ from providers.openai_shape import (
     is_usage,
     may_end,
 )
-from providers.sse import frames
-from providers.tool_calls import Calls
-from providers.translate import NONSENSE, Pictures
+from providers.sse import parse_frames
+from providers.tool_calls import ToolCallTracker
+from providers.translate import BAD_SHAPE, Pictures
 
 STRING = rb'"[^"\\\x00-\x1f]*+(?:\\(?:["\\/bfnrt]|u(?![dD][89a-fA-F])[0-9a-fA-F]{4})[^"\\\x00-\x1f]*+)*+"'
 """A JSON string, without escapes of surrogate pairs: their halves are for the parser."""
@@ -45,7 +45,7 @@ EXAMINED_FRAMES = 3
 Mode = Literal["auto", "verbatim", "rebuilt"]
 
 
-class Passing:
+class Passthrough:
     """One streamed answer: `block` gives the events of each block of its frames. Raises ValueError and ErrorFrame.
 
     `done` once [DONE] came; `finished` once every choice has its finish reason. `note` is told each chunk that is read,
@@ -69,7 +69,7 @@ class Passing:
         self._choices = choices
         self._pictures = pictures
         self._note = note
-        self._reader = Reader(choices, pictures)
+        self._reader = ChunkDecoder(choices, pictures)
         self._examined = 0
         self._envelope = NO_ENVELOPE
         self._held: list[bytes] = []
@@ -90,16 +90,16 @@ class Passing:
 
     def block(self, block: bytes) -> Iterator[Event]:
         """The events of a block of whole frames: few and large where they pass."""
-        if self._examined >= EXAMINED_FRAMES and not self._telling and plain(block, *self._envelope):
+        if self._examined >= EXAMINED_FRAMES and not self._telling and is_plain(block, *self._envelope):
             yield Verbatim(block)
             return
         try:
-            for frame in frames(block):
+            for frame in parse_frames(block):
                 if frame.data == b"[DONE]":
                     self.done = True
                     break
                 yield from self._read(frame.data)
-        except (*NONSENSE, ProxyError, ErrorFrame):
+        except (*BAD_SHAPE, GatewayError, ErrorFrame):
             if self._held and (self._sent or self.finished):
                 yield self._released()
             raise
@@ -109,20 +109,20 @@ class Passing:
     def _read(self, data: bytes) -> Iterator[Event]:
         """What a frame says, unless it may pass: then it is held, to pass with its block."""
         try:
-            chunk, strict = parse(data)
+            chunk, strict = parse_chunk(data)
             is_noted = self._note is not None and self._note(chunk)
             if is_noted or self._telling or not (strict and self._may_pass(chunk)):
                 yield from self._told(chunk)
                 return
             self._reader.note(chunk)
             self._head = self._head or chunk
-        except (*NONSENSE, ProxyError, ErrorFrame):
+        except (*BAD_SHAPE, GatewayError, ErrorFrame):
             if not self.finished:
                 raise
             return  # the answer is whole: what follows it spoils nothing
         self._usage = usage(chunk.get("usage"))
         self._held.append(b"data: " + data + b"\n\n")
-        self._envelope = NO_ENVELOPE if _finishes(chunk) else envelope(data)
+        self._envelope = NO_ENVELOPE if _finishes(chunk) else envelope_of(data)
         # A role alone is nothing to commit to: it goes with the first frame that says something.
         self._examined += self._examined > 0 or _says_something(chunk)
 
@@ -139,10 +139,12 @@ class Passing:
             if self._held and self._examined:
                 yield self._released()
             if not self._sent:
-                self._reader = Reader(self._choices, self._pictures)  # what was noted has not been seen by anybody
+                self._reader = ChunkDecoder(
+                    self._choices, self._pictures
+                )  # what was noted has not been seen by anybody
             yield self._reader.start(self._head or chunk, resumed=self._sent)
             for data in self._held:
-                yield from self._reader.events(parse(data[6:])[0])
+                yield from self._reader.events(parse_chunk(data[6:])[0])
             self._held.clear()
         yield from self._reader.events(chunk)
 
@@ -170,14 +172,14 @@ class Passing:
             return False
         known = self._reader.calls.get(index)
         called = delta.get("tool_calls")
-        if called and not call_may_pass(called, known or Calls()):
+        if called and not call_may_pass(called, known or ToolCallTracker()):
             return False
         if finish is None:
             return True
         return is_reason(finish) and index not in self._reader.ended and not called and may_end(finish, known)
 
 
-def whole(body: Any, raw: bytes, mode: Mode, *, include_reasoning: bool, pictures: Pictures) -> Iterator[Event]:
+def whole_answer(body: Any, raw: bytes, mode: Mode, *, include_reasoning: bool, pictures: Pictures) -> Iterator[Event]:
     """A whole answer: `raw`, if it may pass, else the events of `body`. Raises as they are drawn, ValueError."""
     keys = DELTA_KEYS | {"reasoning_content"} if include_reasoning else DELTA_KEYS
     may_pass = mode != "rebuilt" and is_body(body) and (mode == "verbatim" or body_may_pass(body, keys))
@@ -201,7 +203,7 @@ def _says_something(chunk: Mapping[str, Any]) -> bool:
     )
 
 
-def envelope(data: bytes) -> tuple[bytes, bytes]:
+def envelope_of(data: bytes) -> tuple[bytes, bytes]:
     """What stands before and behind the text in a frame, less OpenAI's random padding."""
     content = CONTENT.search(data)
     if content is None:
@@ -209,7 +211,7 @@ def envelope(data: bytes) -> tuple[bytes, bytes]:
     return b"data: " + data[: content.start(1)], _unpadded(data[content.end() :]) + b"\n\n"
 
 
-def plain(block: bytes, before: bytes, behind: bytes) -> bool:
+def is_plain(block: bytes, before: bytes, behind: bytes) -> bool:
     """Whether a block is whole frames of text in the envelope of the one that was read last: decided unparsed.
 
     The envelope has quotes, and cannot stand inside a JSON string, where every quote is escaped. What stands between

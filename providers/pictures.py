@@ -12,19 +12,19 @@ from math import log as logarithm
 from typing import Any, ClassVar, NamedTuple
 from urllib.parse import urlsplit
 
-from errors import InvalidRequest, ProxyError, Unsupported, UpstreamError
+from errors import GatewayError, InvalidRequest, Unsupported, UpstreamError
 from events import ChatRequest, Events, Images, ImagesRequest, Silence
-from providers.base import Call, Provider, Target, Timeouts
-from providers.exchange import accepted, parsed, read
-from providers.failures import failure, in_band
-from providers.http import Account, Reply, send
-from providers.translate import NONSENSE
+from providers.base import CallContext, Provider, Target, Timeouts
+from providers.exchange import parse_json, raise_for_status, read_body
+from providers.failures import error_from_body, error_from_response
+from providers.http import Endpoint, Response, send
+from providers.translate import BAD_SHAPE
 from providers.vendors import Vendor
 
 Json = dict[str, Any]
 Picture = dict[str, str]
 
-TAKEN = frozenset({"prompt", "n", "size", "style", "response_format"})
+SUPPORTED_PARAMETERS = frozenset({"prompt", "n", "size", "style", "response_format"})
 """Parameters of OpenAI's that every vendor of pictures has a counterpart for."""
 
 SIZE = re.compile(r"(\d{1,5})[xX:](\d{1,5})")
@@ -60,7 +60,7 @@ def shares(n: int, most: int) -> Iterator[int]:
         yield min(most, n - start)
 
 
-def pictures(answer: Any) -> list[Picture]:
+def parse_images(answer: Any) -> list[Picture]:
     """The pictures of an answer in OpenAI's shape. Raises one of NONSENSE."""
     found = []
     for row in answer["data"]:
@@ -85,7 +85,7 @@ def seconds(created: Any) -> int:
     return int(created) if isinstance(created, (int, float)) and 0 < created < 2**40 else 0
 
 
-class Gallery:
+class ImageFetcher:
     """Fetches the pictures of one vendor, without its key: over https from its own `domains`, and from the very origin
     that is configured here. An address elsewhere is not fetched, whoever gave it.
     """
@@ -96,10 +96,10 @@ class Gallery:
         self._own = (parts.scheme, parts.hostname, parts.port or _usual_port(parts.scheme))
         self._domains = tuple(domains)
         self._proxy = proxy
-        self._accounts: dict[str, Account] = {}
+        self._accounts: dict[str, Endpoint] = {}
         self._lock = threading.Lock()
 
-    def unpack(self, data: Sequence[Picture], call: Call, timeouts: Timeouts) -> Generator[Silence, None, None]:
+    def unpack(self, data: Sequence[Picture], call: CallContext, timeouts: Timeouts) -> Generator[Silence, None, None]:
         """Put the bytes in the place of each address."""
         for picture in data:
             if "b64_json" not in picture:
@@ -107,7 +107,7 @@ class Gallery:
                 picture["b64_json"] = b64encode(raw).decode()
             picture.pop("url", None)
 
-    def fetch(self, url: str, call: Call, timeouts: Timeouts) -> Generator[Silence, None, bytes]:
+    def fetch(self, url: str, call: CallContext, timeouts: Timeouts) -> Generator[Silence, None, bytes]:
         """The picture at an address that the vendor gave. Raises UpstreamError, which is not tried again: the picture
         would be drawn, and paid for, once more.
         """
@@ -115,25 +115,25 @@ class Gallery:
         try:
             reply = send(account, "GET", path, {}, b"", call, timeouts)
             try:
-                yield from accepted(reply, self._refused)
+                yield from raise_for_status(reply, self._refused)
                 return (yield from self._bytes(reply))
             finally:
                 reply.close()
-        except ProxyError as error:
+        except GatewayError as error:
             raise self._lost(error.log or error.message) from error
 
-    def _bytes(self, reply: Reply) -> Generator[Silence, None, bytes]:
+    def _bytes(self, reply: Response) -> Generator[Silence, None, bytes]:
         kind, length = reply.headers.get("content-type", ""), reply.headers.get("content-length", "0")
         if not kind.startswith(("image/", "application/octet-stream", "binary/octet-stream")):
             raise self._lost(f"the content type {kind!r}")
         if length.isdigit() and int(length) > PICTURE_BYTES:
             raise self._lost(f"{length} bytes")
-        data = yield from read(reply, PICTURE_BYTES)
+        data = yield from read_body(reply, PICTURE_BYTES)
         if not data:
             raise self._lost("no bytes")
         return data
 
-    def _place(self, url: str) -> tuple[Account, str]:
+    def _place(self, url: str) -> tuple[Endpoint, str]:
         found = URL.fullmatch(url)
         if found is None:
             raise self._lost(f"no address: {url[:200]!r}")
@@ -151,10 +151,10 @@ class Gallery:
             if origin not in self._accounts:
                 if len(self._accounts) >= HOSTS:
                     self._accounts.clear()
-                self._accounts[origin] = Account(self._name, origin, {}, self._proxy)
+                self._accounts[origin] = Endpoint(self._name, origin, {}, self._proxy)
             return self._accounts[origin], found[4] or "/"
 
-    def _refused(self, status: int, headers: Mapping[str, str], body: bytes) -> ProxyError:
+    def _refused(self, status: int, headers: Mapping[str, str], body: bytes) -> GatewayError:
         return self._lost(f"status {status}: {body[:200]!r}")
 
     def _lost(self, what: str) -> UpstreamError:
@@ -166,7 +166,7 @@ def _usual_port(scheme: str) -> int:
     return 443 if scheme == "https" else 80
 
 
-class Asked(NamedTuple):
+class HttpRequest(NamedTuple):
     """One request to a vendor."""
 
     path: str
@@ -174,7 +174,7 @@ class Asked(NamedTuple):
     body: bytes
 
 
-class Drawing(Provider):
+class ImageProvider(Provider):
     """A vendor that makes pictures and does not chat. One request makes `most` of them; for more, several are sent, one
     after another. `path` is where to ask instead of the vendor's own paths, as a list of models has it.
     """
@@ -196,51 +196,51 @@ class Drawing(Provider):
         self.default_model = model or vendor.model
         self.path = path
         self._setting = vendor.key_setting
-        self._account = Account(self.name, base_url, vendor.credential(api_key), proxy)
-        self._gallery = Gallery(self.name, base_url, vendor.pictures, proxy)
+        self._account = Endpoint(self.name, base_url, vendor.credential(api_key), proxy)
+        self._gallery = ImageFetcher(self.name, base_url, vendor.pictures, proxy)
 
-    def asked(self, request: ImagesRequest, target: Target, count: int) -> Asked:
+    def asked(self, request: ImagesRequest, target: Target, count: int) -> HttpRequest:
         """What is sent for so many pictures. Raises InvalidRequest and Unsupported."""
         raise NotImplementedError
 
-    def drawn(self, answer: Any) -> list[Picture]:
+    def parse_images(self, answer: Any) -> list[Picture]:
         """The pictures of an answer. Raises one of NONSENSE, and a ProxyError for pictures that are withheld."""
-        return pictures(answer)
+        return parse_images(answer)
 
-    def failed(self, status: int, headers: Mapping[str, str], body: bytes) -> ProxyError:
+    def failed(self, status: int, headers: Mapping[str, str], body: bytes) -> GatewayError:
         """What a status other than 2xx means."""
-        return failure(self.name, status, headers, body, setting=self._setting)
+        return error_from_response(self.name, status, headers, body, setting=self._setting)
 
-    def chat(self, request: ChatRequest, target: Target, call: Call) -> Events:
+    def chat(self, request: ChatRequest, target: Target, call: CallContext) -> Events:
         """Refused, with the way to what there is."""
         raise Unsupported(
             f"{self.name} makes pictures and does not chat: ask at /v1/images/generations.", param="model"
         )
 
-    def images(self, request: ImagesRequest, target: Target, call: Call) -> Events:
+    def images(self, request: ImagesRequest, target: Target, call: CallContext) -> Events:
         """Ask, as often as it takes; fetch the pictures where bytes are wanted and addresses came."""
         data: list[Picture] = []
         created = 0
         for count in shares(request.n, self.most):
             answer = yield from self._answer(self.asked(request, target, count), target, call)
             try:
-                data += self.drawn(answer)
+                data += self.parse_images(answer)
                 created = seconds(answer.get("created"))
-            except NONSENSE as error:
+            except BAD_SHAPE as error:
                 said = f"{self.name} sent something that is not an answer."
                 raise UpstreamError(said, provider=self.name, log=f"pictures without {error}") from error
         if request.as_base64:
             yield from self._gallery.unpack(data, call, target.timeouts)
         yield Images(data, created)
 
-    def _answer(self, asked: Asked, target: Target, call: Call) -> Generator[Silence, None, Any]:
+    def _answer(self, asked: HttpRequest, target: Target, call: CallContext) -> Generator[Silence, None, Any]:
         reply = send(self._account, "POST", asked.path, asked.headers, asked.body, call, target.timeouts)
         try:
-            yield from accepted(reply, self.failed)
-            raw = yield from read(reply)
+            yield from raise_for_status(reply, self.failed)
+            raw = yield from read_body(reply)
         finally:
             reply.close()
-        answer = parsed(raw, reply)
+        answer = parse_json(raw, reply)
         if isinstance(answer, dict) and answer.get("error"):
-            raise in_band(self.name, answer["error"])
+            raise error_from_body(self.name, answer["error"])
         return answer

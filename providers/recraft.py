@@ -6,8 +6,8 @@ import orjson
 
 from events import ImagesRequest
 from providers.base import Target
-from providers.exchange import tell_dropped
-from providers.pictures import TAKEN, Asked, Drawing, Json, dimensions, nearest
+from providers.exchange import log_dropped_parameters
+from providers.pictures import SUPPORTED_PARAMETERS, HttpRequest, ImageProvider, Json, dimensions, nearest
 
 PATH = "/images/generations"
 
@@ -21,22 +21,22 @@ V4_SIZES = (
     "832x1344", "1280x896", "896x1280", "1344x768", "768x1344")
 # fmt: on
 
-OWN = frozenset({"style_id", "substyle", "negative_prompt", "controls", "text_layout"})
+EXTENSION_PARAMETERS = frozenset({"style_id", "substyle", "negative_prompt", "controls", "text_layout"})
 """Parameters of Recraft's own that a caller may send."""
 OPENAI_STYLES = {"natural": "realistic_image"}
 """OpenAI's `vivid` is neither a photograph nor an illustration: Recraft chooses."""
 
 
-class Recraft(Drawing):
+class Recraft(ImageProvider):
     """Recraft gives bytes itself when they are asked for. Six pictures a request."""
 
     most = 6
 
-    def asked(self, request: ImagesRequest, target: Target, count: int) -> Asked:
+    def asked(self, request: ImagesRequest, target: Target, count: int) -> HttpRequest:
         """OpenAI's path and Recraft's parameters."""
-        tell_dropped(self.name, request.body.keys() - {"model"}, TAKEN | OWN)
+        log_dropped_parameters(self.name, request.body.keys() - {"model"}, SUPPORTED_PARAMETERS | EXTENSION_PARAMETERS)
         body = orjson.dumps(to_upstream(request, target, count))
-        return Asked(PATH if self.path is None else self.path, {}, body)
+        return HttpRequest(PATH if self.path is None else self.path, {}, body)
 
 
 def to_upstream(request: ImagesRequest, target: Target, count: int) -> Json:
@@ -53,7 +53,9 @@ def to_upstream(request: ImagesRequest, target: Target, count: int) -> Json:
         body["style"] = style
     if request.size:
         body["size"] = size_for(request.size, model)
-    return target.rules.apply({**body, **{key: value for key, value in request.body.items() if key in OWN}})
+    return target.rules.apply(
+        {**body, **{key: value for key, value in request.body.items() if key in EXTENSION_PARAMETERS}}
+    )
 
 
 def size_for(size: str, model: str) -> str:

@@ -12,7 +12,7 @@ from uuid import uuid4
 
 import orjson
 
-from providers.base import Call, Target
+from providers.base import CallContext, Target
 from providers.dialects import Dialect
 
 Json = dict[str, Any]
@@ -25,7 +25,7 @@ PIECES = ("text", "summary")
 class Returned:
     """What one request brings back, and what its answer leaves for the next."""
 
-    def __init__(self, dialect: Dialect, call: Call, target: Target) -> None:
+    def __init__(self, dialect: Dialect, call: CallContext, target: Target) -> None:
         self._dialect = dialect
         self._state = call.state
         self._owner = [call.caller, target.provider.name.partition("#")[0]]

@@ -19,7 +19,7 @@ from typing import Any
 import orjson
 
 from events import ChatRequest
-from providers.base import State
+from providers.base import KeyValueStore
 
 READABLE = 24
 """Characters of a caller's own id that a session's id shows, so that it can be found in Amazon's logs."""
@@ -33,7 +33,7 @@ Json = Mapping[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
-class Owner:
+class SessionOwner:
     """Whose sessions: the name of a caller's key ("" without keys), and the agent with its alias.
 
     `about` is what a session was told beside the words: it must be the same for a transcript to be the same.
@@ -53,15 +53,15 @@ class Session:
 
 
 @dataclass(slots=True)
-class Desk:
+class SessionLease:
     """Where one turn finds its session, and leaves it for the next. `state` None remembers nothing.
 
     `explicit` is the caller's own id, `heard` the messages that a session must have heard, `seconds` how long a
     session is believed to be kept by the agent.
     """
 
-    state: State | None
-    owner: Owner
+    state: KeyValueStore | None
+    owner: SessionOwner
     explicit: str
     heard: Sequence[Json]
     seconds: float
@@ -73,7 +73,7 @@ class Desk:
 
     def open(self, *, anything_before: bool) -> Session:
         """The session to go on with, else a new one."""
-        found = self.state.claim(self._key) if self.state is not None else None
+        found = self.state.pop(self._key) if self.state is not None else None
         session, _, heard = (found or "").partition(" ")
         if found and belongs(session, self.owner):
             self._claimed = found
@@ -87,7 +87,7 @@ class Desk:
         """A session that nobody has used."""
         return Session(_tagged(self.owner, "-".join(filter(None, (_readable(self.explicit), token_hex(10))))), False)
 
-    def put_back(self) -> None:
+    def release(self) -> None:
         """The turn failed before the agent began: what was claimed for it is there again, for the same turn to come."""
         if self._claimed:
             self._put(self._key, self._claimed)
@@ -101,7 +101,7 @@ class Desk:
             whole = [*messages, {"role": "assistant", "content": answer}]
             self._put(transcript_key(self.owner, whole), session.id)
 
-    def may_be_left(self) -> bool:
+    def is_replaceable(self) -> bool:
         """Whether nothing is lost with the session of a caller who does not send what was said before."""
         return not self.explicit or self.state is None or self.state.get(self._opened_key()) is None
 
@@ -135,17 +135,17 @@ def explicit_id(request: ChatRequest) -> str:
     return next((str(each) for each in given if isinstance(each, (str, int)) and str(each).strip()), "")
 
 
-def lasting_id(owner: Owner, explicit: str) -> str:
+def lasting_id(owner: SessionOwner, explicit: str) -> str:
     """The id that a caller's own id always has, so that its session is found even when the store has forgotten it."""
     return _tagged(owner, f"{_readable(explicit)}-{_hash(explicit)[:16]}".lstrip("-"))
 
 
-def belongs(session: str, owner: Owner) -> bool:
+def belongs(session: str, owner: SessionOwner) -> bool:
     """Whether the session was opened by this key, at this agent."""
     return session == _tagged(owner, session.rpartition(".")[0])
 
 
-def transcript_key(owner: Owner, messages: Sequence[Json]) -> str:
+def transcript_key(owner: SessionOwner, messages: Sequence[Json]) -> str:
     """Where the session of a conversation is filed that has come so far."""
     return f"transcript:{_hash([owner.caller, owner.agent, owner.about, transcript(messages)])}"
 
@@ -191,12 +191,12 @@ def _canonical(arguments: Any) -> str:
     return orjson.dumps(value, option=orjson.OPT_SORT_KEYS).decode()
 
 
-def tag(owner: Owner, nonce: str) -> str:
+def tag(owner: SessionOwner, nonce: str) -> str:
     """What proves that an id with this nonce was made for this key and this agent."""
     return _hash([owner.caller, owner.agent, nonce])[:TAG]
 
 
-def _tagged(owner: Owner, nonce: str) -> str:
+def _tagged(owner: SessionOwner, nonce: str) -> str:
     return f"{nonce}.{tag(owner, nonce)}"
 
 

@@ -68,7 +68,7 @@ def starts(data: bytes, otherwise: bool) -> bool | None:
     return first in b"dier:" if first in b"dier:{[" else otherwise
 
 
-def frames(block: bytes) -> Iterator[Frame]:
+def parse_frames(block: bytes) -> Iterator[Frame]:
     """The events of a block whose data are more than blanks, which are taken off their ends; comments, ids and retry
     times are passed over.
     """

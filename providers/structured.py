@@ -8,7 +8,7 @@ from typing import Any
 
 from errors import InvalidRequest
 from events import ChatRequest, Event, Events, Finish, Text, ToolArguments, ToolCall
-from providers.translate import choice, functions, wanted_format
+from providers.translate import declared_functions, response_format, tool_choice
 from providers.turns import GO_ON
 
 ANSWER = "json_answer"
@@ -23,10 +23,14 @@ def format_by_tool(request: ChatRequest) -> tuple[ChatRequest, str]:
 
     Raises InvalidRequest for a schema of anything but an object.
     """
-    _, wanted = wanted_format(request)
-    mode, names = choice(request)
+    _, wanted = response_format(request)
+    mode, names = tool_choice(request)
     body = {key: value for key, value in request.body.items() if key != "response_format"}
-    own = [] if mode == "none" else [each for each in functions(request.tools) if not names or each["name"] in names]
+    own = (
+        []
+        if mode == "none"
+        else [each for each in declared_functions(request.tools) if not names or each["name"] in names]
+    )
     if mode == "required" and own:
         return replace(request, body=body), ""
     schema = wanted.get("schema") or OBJECT
@@ -47,7 +51,7 @@ def format_by_tool(request: ChatRequest) -> tuple[ChatRequest, str]:
     return replace(request, body=body), name
 
 
-def told_as_text(events: Events, name: str) -> Events:
+def answer_as_text(events: Events, name: str) -> Events:
     """The events, the arguments of the first call of the tool `name` as the text. What is said beside it is left out,
     unless it is all that is said.
     """
@@ -79,8 +83,8 @@ def call_by_format(request: ChatRequest) -> tuple[ChatRequest, str]:
     """The request with the schema of the only tool that may be called as its `response_format`, and that tool's name:
     "" where more than one may. New results come as what was said before: a format is asked of a turn of the user's.
     """
-    _, names = choice(request)
-    own = [each for each in functions(request.tools) if not names or each["name"] in names]
+    _, names = tool_choice(request)
+    own = [each for each in declared_functions(request.tools) if not names or each["name"] in names]
     if len(own) != 1:
         return request, ""
     body = {key: value for key, value in request.body.items() if key not in TOOLS}
@@ -91,7 +95,7 @@ def call_by_format(request: ChatRequest) -> tuple[ChatRequest, str]:
     return replace(request, body=body), own[0]["name"]
 
 
-def told_as_call(events: Events, name: str) -> Events:
+def answer_as_call(events: Events, name: str) -> Events:
     """The events, the text as the arguments of a call of the tool `name`."""
     opened = False
     for event in events:

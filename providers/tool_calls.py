@@ -42,7 +42,7 @@ class OpenCall:
         return self.whole and self.arguments.strip() not in ("{}", "null")
 
 
-class Calls:
+class ToolCallTracker:
     """The tool calls that one choice has opened, in their order."""
 
     def __init__(self) -> None:

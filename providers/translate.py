@@ -18,13 +18,13 @@ log = getLogger("thinkline.providers")
 
 DATA_URL = re.compile(r"data:([\w.+-]+/[\w.+-]+)(?:;[\w.+-]+=[\w.+-]+)*;base64,([A-Za-z0-9+/=_\s-]*)\Z", re.IGNORECASE)
 
-NONSENSE = (ValueError, TypeError, AttributeError, LookupError)
+BAD_SHAPE = (ValueError, TypeError, AttributeError, LookupError)
 """What reading JSON of another shape than the expected raises."""
 
 Json = dict[str, Any]
 
 
-def choice(request: ChatRequest) -> tuple[Literal["auto", "none", "required"], tuple[str, ...]]:
+def tool_choice(request: ChatRequest) -> tuple[Literal["auto", "none", "required"], tuple[str, ...]]:
     """Whether tools are called, and the names of those that alone may be: () for all of them.
 
     A named tool is required, and the only one; `allowed_tools` names several. Raises InvalidRequest.
@@ -37,7 +37,7 @@ def choice(request: ChatRequest) -> tuple[Literal["auto", "none", "required"], t
         tools = allowed.get("tools") if isinstance(allowed, dict) else [asked]
         mode = allowed.get("mode", "auto") if isinstance(allowed, dict) else "required"
         names = [_named(tool) for tool in tools] if isinstance(tools, list) else []
-        known = [function["name"] for function in functions(request.tools)]
+        known = [function["name"] for function in declared_functions(request.tools)]
         if not names or not all(name in known for name in names):
             raise InvalidRequest("It names a tool that is not among `tools`.", param="tool_choice")
     if mode not in ("auto", "none", "required"):
@@ -50,7 +50,7 @@ def _named(tool: Any) -> Any:
     return function.get("name") if isinstance(function, dict) else None
 
 
-def wanted_format(request: ChatRequest) -> tuple[Literal["text", "json_object", "json_schema"], Json]:
+def response_format(request: ChatRequest) -> tuple[Literal["text", "json_object", "json_schema"], Json]:
     """The `response_format`, and its `json_schema`: {name?, schema, strict?}, {} for others. Raises InvalidRequest."""
     asked = request.body.get("response_format") or {"type": "text"}
     kind, given = asked.get("type"), asked.get("json_schema")
@@ -63,23 +63,23 @@ def wanted_format(request: ChatRequest) -> tuple[Literal["text", "json_object", 
     return kind, given
 
 
-def only_text_comes_back(request: ChatRequest, name: str, besides: str = "") -> None:
+def require_text_output(request: ChatRequest, name: str, besides: str = "") -> None:
     """Raise Unsupported where the caller wants more than text, and this kind `besides`."""
     if set(request.body.get("modalities") or ()) - {"text", besides}:
         raise Unsupported(f"{name} answers in text {f'and {besides} ' if besides else ''}alone.", param="modalities")
 
 
-def parts(content: Any) -> list[Json]:
+def content_parts(content: Any) -> list[Json]:
     """A message's content as a list of parts: none for null, one of text for a string."""
     if isinstance(content, str):
         return [{"type": "text", "text": content}] if content else []
     return list(content or ())
 
 
-def text(content: Any, where: str) -> str:
+def content_text(content: Any, where: str) -> str:
     """The content's text, for a place that takes nothing else. `where` is the message: `messages[2]`."""
     pieces = []
-    for at, part in enumerate(parts(content)):
+    for at, part in enumerate(content_parts(content)):
         kind = part["type"]
         if kind not in ("text", "input_text", "refusal"):
             raise Unsupported(f"A part of type {kind!r} is not taken in this place.", param=f"{where}.content[{at}]")
@@ -87,7 +87,7 @@ def text(content: Any, where: str) -> str:
     return "".join(pieces)
 
 
-def data_url(url: str) -> tuple[str, str] | None:
+def parse_data_url(url: str) -> tuple[str, str] | None:
     """Media type and base64 of a data: URL; None for another kind of URL."""
     found = DATA_URL.match(url)
     return (found[1].lower(), "".join(found[2].split())) if found else None
@@ -99,19 +99,19 @@ def image_url(part: Mapping[str, Any], where: str) -> tuple[str, str]:
     url, detail = (image.get("url"), image.get("detail")) if isinstance(image, dict) else (image, part.get("detail"))
     if not isinstance(url, str) or not url:
         raise InvalidRequest("An image part needs `image_url`, an object with a `url`.", param=f"{where}.image_url")
-    if url[:5].lower() == "data:" and data_url(url) is None:
+    if url[:5].lower() == "data:" and parse_data_url(url) is None:
         raise InvalidRequest("A data: URL must be data:TYPE;base64,...", param=f"{where}.image_url.url")
     return url, detail if isinstance(detail, str) else ""
 
 
-def no_images(inputs: Sequence[object], name: str) -> None:
+def reject_images(inputs: Sequence[object], name: str) -> None:
     """Raise Unsupported for a picture among the inputs of an embeddings request."""
     for at, each in enumerate(inputs):
         if isinstance(each, Image):
             raise Unsupported(f"{name} embeds no pictures.", param=f"input[{at}]")
 
 
-def functions(tools: Sequence[Mapping[str, Any]]) -> list[Json]:
+def declared_functions(tools: Sequence[Mapping[str, Any]]) -> list[Json]:
     """The declared functions: {name, description?, parameters, strict?}, with the tool's cache_control, if it has one.
     Their parameters have an object at their head, or are {}.
 
@@ -146,22 +146,22 @@ def fit_id(identifier: str, allowed: re.Pattern[str]) -> str:
     return identifier if allowed.fullmatch(identifier) else f"call_{sha256(identifier.encode()).hexdigest()[:24]}"
 
 
-def cap(request: ChatRequest, most: int | None) -> int | None:
+def capped_max_tokens(request: ChatRequest, most: int | None) -> int | None:
     """How long the answer may be, in tokens: what the caller wants, but not more than `most`."""
     asked = request.max_tokens
     return asked if most is None or asked is None else min(asked, most)
 
 
-def string(value: Any) -> str:
+def require_text(value: Any) -> str:
     """A text that an upstream must have said. Raises TypeError for what is none."""
     if not isinstance(value, str):
         raise TypeError(f"{type(value).__name__} instead of a text")
     return value
 
 
-def name(value: Any) -> str:
+def require_name(value: Any) -> str:
     """A name that an upstream must have given. Raises TypeError or ValueError for what is none."""
-    if not string(value):
+    if not require_text(value):
         raise ValueError("an empty name")
     return str(value)
 
@@ -175,7 +175,7 @@ def integer(value: Any) -> int:
     return int(value)
 
 
-def tokens(value: Any) -> int:
+def token_count(value: Any) -> int:
     """A count of an upstream's; 0 for what is none. Raises ValueError for one beyond 64 bits."""
     return max(0, integer(value))
 
@@ -190,7 +190,7 @@ class Pictures:
     def told(self, images: Any, choice: int = 0) -> Iterator[Picture]:
         """Those of OpenRouter's `images`: [{"type": "image_url", "image_url": {"url": ...}}]."""
         for image in images if isinstance(images, list) else ():
-            yield from self.seen(string(image["image_url"]["url"]), choice)
+            yield from self.seen(require_text(image["image_url"]["url"]), choice)
 
     def seen(self, url: str, choice: int = 0) -> Iterator[Picture]:
         """One, by its address."""

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 
 from errors import InvalidRequest
-from providers.history import RESULTS, arguments, numbered
-from providers.translate import Json, parts, text
+from providers.history import RESULTS, mended_arguments, numbered
+from providers.translate import Json, content_parts, content_text
 
 OPENING = "(The user has not spoken yet.)"
 """What the user says where an upstream wants them to speak first, and they have not."""
@@ -21,7 +21,7 @@ INSTRUCTIONS = ("system", "developer")
 TEXTS = ("text", "input_text", "refusal")
 
 
-class Use(NamedTuple):
+class ToolUse(NamedTuple):
     """A call that the assistant has made: `arguments` as an object, `where` the field that it stands in."""
 
     id: str
@@ -31,7 +31,7 @@ class Use(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
-class Turn:
+class Message:
     """One message of a conversation, whichever way it was written; instructions are none.
 
     `at` is the message: `messages[2]`; `parts` stand in its `content`, each with its field: `messages[2].content[0]`.
@@ -42,7 +42,7 @@ class Turn:
     role: Role | Literal["system", "developer"]
     at: str
     parts: list[tuple[str, Json]]
-    calls: tuple[Use, ...] = ()
+    calls: tuple[ToolUse, ...] = ()
     answers: str = ""
     name: str = ""
 
@@ -52,12 +52,12 @@ def instructions(messages: Sequence[Mapping[str, Any]]) -> list[Json]:
     told = []
     for number, message in enumerate(messages):
         if message["role"] in INSTRUCTIONS:
-            text(message.get("content"), f"messages[{number}]")
+            content_text(message.get("content"), f"messages[{number}]")
             told += [part for _, part in _said(message, f"messages[{number}]")]
     return told
 
 
-def conversation(messages: Sequence[Mapping[str, Any]], *, told: bool = False) -> list[Turn]:
+def conversation(messages: Sequence[Mapping[str, Any]], *, told: bool = False) -> list[Message]:
     """The turns of a conversation; empty ones, which say nothing, are left out. With `told`, instructions have their
     places among them, also empty ones.
 
@@ -65,26 +65,26 @@ def conversation(messages: Sequence[Mapping[str, Any]], *, told: bool = False) -
     Raises InvalidRequest for a new result that answers no call, a new call without its result, and where all turns are
     empty. Without any turn it is [].
     """
-    turns: list[Turn] = []
-    waiting: dict[str, Use] = {}
+    turns: list[Message] = []
+    waiting: dict[str, ToolUse] = {}
     spoken = ""
     for number, message in numbered(messages):
         role, at = message["role"], f"messages[{number}]"
         if role in INSTRUCTIONS:
-            turns += [Turn(role, at, _placed(message, at), name=message.get("name") or "")] if told else []
+            turns += [Message(role, at, _placed(message, at), name=message.get("name") or "")] if told else []
             continue
         spoken = spoken or at
         if role in RESULTS:
             use = _answered(message, at, waiting)
-            turns.append(Turn("tool", at, _said(message, at), answers=use.id, name=use.name))
+            turns.append(Message("tool", at, _said(message, at), answers=use.id, name=use.name))
             continue
-        said, calls = _said(message, at), tuple[Use, ...]()
+        said, calls = _said(message, at), tuple[ToolUse, ...]()
         if role == "assistant":
             calls = tuple(_calls(message, at))
             waiting = {use.id: use for use in calls}
         if said or calls:
             speaker: Role = "user" if role == "user" else "assistant"
-            turns.append(Turn(speaker, at, said, calls, name=message.get("name") or ""))
+            turns.append(Message(speaker, at, said, calls, name=message.get("name") or ""))
     for use in waiting.values():
         raise InvalidRequest("A tool call must be followed by a tool message with its result.", param=use.where)
     if spoken and all(turn.role in INSTRUCTIONS for turn in turns):
@@ -93,7 +93,7 @@ def conversation(messages: Sequence[Mapping[str, Any]], *, told: bool = False) -
 
 
 def _placed(message: Mapping[str, Any], at: str) -> list[tuple[str, Json]]:
-    return [(f"{at}.content[{place}]", part) for place, part in enumerate(parts(message.get("content")))]
+    return [(f"{at}.content[{place}]", part) for place, part in enumerate(content_parts(message.get("content")))]
 
 
 def _said(message: Mapping[str, Any], at: str) -> list[tuple[str, Json]]:
@@ -121,7 +121,7 @@ def _words(part: Mapping[str, Any], where: str) -> str:
     return words
 
 
-def _calls(message: Mapping[str, Any], at: str) -> Iterable[Use]:
+def _calls(message: Mapping[str, Any], at: str) -> Iterable[ToolUse]:
     legacy = message.get("function_call")
     given = message.get("tool_calls") or ([{"id": f"call_{at}", "function": legacy}] if legacy else [])
     for place, call in enumerate(given):
@@ -132,10 +132,10 @@ def _calls(message: Mapping[str, Any], at: str) -> Iterable[Use]:
         name = function.get("name") if isinstance(function, dict) else None
         if not isinstance(name, str) or not name:
             raise InvalidRequest("A tool call needs a `function` with a `name`.", param=where)
-        yield Use(call["id"], name, arguments(function.get("arguments")), where)
+        yield ToolUse(call["id"], name, mended_arguments(function.get("arguments")), where)
 
 
-def _answered(message: Mapping[str, Any], at: str, waiting: dict[str, Use]) -> Use:
+def _answered(message: Mapping[str, Any], at: str, waiting: dict[str, ToolUse]) -> ToolUse:
     """The call that a result is for. It waits no longer."""
     if message["role"] == "function":
         id_ = next((use.id for use in waiting.values() if use.name == message.get("name")), "")
@@ -146,7 +146,7 @@ def _answered(message: Mapping[str, Any], at: str, waiting: dict[str, Use]) -> U
     return waiting.pop(id_)
 
 
-def merged(turns: Iterable[tuple[str, list[Json]]]) -> list[tuple[str, list[Json]]]:
+def merge_same_role(turns: Iterable[tuple[str, list[Json]]]) -> list[tuple[str, list[Json]]]:
     """Turns as (role, content), those of one role that follow each other as one."""
     together: list[tuple[str, list[Json]]] = []
     for role, content in turns:

@@ -42,11 +42,11 @@ class Vendor:
     name: str
     label: str
     kind: str = "openai_compatible"
-    compatible: str = ""
+    openai_suffix: str = ""
     base_url: str = ""
     path: str = ""
     model: str = ""
-    also: tuple[tuple[str, ...], tuple[str, ...]] = ((), ())
+    env_aliases: tuple[tuple[str, ...], tuple[str, ...]] = ((), ())
     key_header: str = "Authorization"
     key_scheme: str = "Bearer"
     strict: bool = False
@@ -63,7 +63,7 @@ class Vendor:
 
     def at(self, address: str) -> "Vendor":
         """The row as it is at an address: a vendor's OpenAI-shaped endpoint speaks that dialect, to a bearer token."""
-        if self.compatible and address.partition("?")[0].endswith(self.compatible):
+        if self.openai_suffix and address.partition("?")[0].endswith(self.openai_suffix):
             return replace(self, kind="openai_compatible", key_header="Authorization", key_scheme="Bearer")
         return self
 
@@ -157,7 +157,7 @@ VENDORS = (
         name="azure",
         label="Azure OpenAI",
         model="gpt-4o-mini",
-        also=(("AZURE_OPENAI_API_KEY",), ("AZURE_OPENAI_ENDPOINT",)),
+        env_aliases=(("AZURE_OPENAI_API_KEY",), ("AZURE_OPENAI_ENDPOINT",)),
         path="/openai/v1",
         key_header="api-key",
         key_scheme="",
@@ -169,7 +169,7 @@ VENDORS = (
         name="gemini",
         label="Google Gemini",
         kind="gemini",
-        compatible="/openai",
+        openai_suffix="/openai",
         base_url="https://generativelanguage.googleapis.com",
         model="gemini-2.5-flash",
         key_header="x-goog-api-key",
@@ -182,7 +182,7 @@ VENDORS = (
         name="cohere",
         label="Cohere",
         kind="cohere",
-        compatible="/compatibility/v1",
+        openai_suffix="/compatibility/v1",
         base_url="https://api.cohere.com",
         model="command-a-03-2025",
         embedding_batch=96,
@@ -231,7 +231,7 @@ VENDORS = (
 )
 
 
-def of_kind(kind: str, name: str) -> Vendor | None:
+def defaults_for_kind(kind: str, name: str) -> Vendor | None:
     """What a provider of another name has in common with the vendor whose dialect it speaks, if that has its own."""
     found = next((row for row in VENDORS if row.kind == kind != "openai_compatible"), None)
     return replace(found, name=name, label=name) if found else None

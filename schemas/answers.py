@@ -47,7 +47,7 @@ _FUNCTION = record("", name=TEXT, arguments=value("string", "JSON."))
 _LATER = "usage service_tier system_fingerprint"
 _EXTRA = {"service_tier": value("string|null"), "system_fingerprint": value("string|null")}
 
-ANSWERS: dict[str, Json] = {
+RESPONSE_SCHEMAS: dict[str, Json] = {
     "Completion": record("A whole answer.", _LATER, id=TEXT, object={"const": "chat.completion"}, created=_WHEN,
         model=_MODEL, choices=array(ref("Choice")), usage=ref("Usage"), **_EXTRA),
     "Choice": record("One answer; there are `n` of them.", "logprobs", index=COUNT, message=ref("Answer"),

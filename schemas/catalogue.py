@@ -12,7 +12,7 @@ from typing import Any
 from marshmallow import RAISE, Schema, ValidationError, fields, validate, validates_schema
 
 from schemas.chat import ChatSchema
-from schemas.fields import Either, Number, Truth, Whole
+from schemas.fields import OneOfTypes, StrictBoolean, StrictInteger, StrictNumber
 
 PARAMETERS = frozenset(ChatSchema().fields)
 NEAR, FEW_FIELDS = 0.7, 8
@@ -27,7 +27,7 @@ def _pattern(value: str) -> None:
         raise ValidationError(f"Must be a regular expression ({error}).") from None
 
 
-class OneOrMore(Either):
+class OneOrMore(OneOfTypes):
     """A string, or a list of them. An empty string, as of a variable that is not set, is as good as none."""
 
     def __init__(self, *, what: str) -> None:
@@ -40,7 +40,7 @@ class OneOrMore(Either):
         return value
 
 
-class Known(Schema):
+class ClosedSchema(Schema):
     """A schema that refuses fields it does not know: a misspelt one would be silently without effect."""
 
     class Meta:
@@ -70,17 +70,17 @@ class Known(Schema):
         )
 
 
-class TimeoutsSchema(Known):
+class TimeoutsSchema(ClosedSchema):
     """Seconds; `timeout` is the total, by seed 002's name."""
 
-    timeout = Number(validate=SECONDS)
-    connect_timeout = Number(validate=SECONDS)
-    first_event_timeout = Number(validate=SECONDS)
-    idle_timeout = Number(validate=SECONDS)
-    total_timeout = Number(validate=SECONDS)
+    timeout = StrictNumber(validate=SECONDS)
+    connect_timeout = StrictNumber(validate=SECONDS)
+    first_event_timeout = StrictNumber(validate=SECONDS)
+    idle_timeout = StrictNumber(validate=SECONDS)
+    total_timeout = StrictNumber(validate=SECONDS)
 
 
-class RulesSchema(Known):
+class RulesSchema(ClosedSchema):
     """Parameter rules, in the order in which they are applied; under seed 002's names too."""
 
     update = fields.Dict(keys=fields.String())
@@ -93,23 +93,23 @@ class RulesSchema(Known):
     delete_params = fields.List(fields.String())
 
 
-class PriceSchema(Known):
+class PriceSchema(ClosedSchema):
     """Per million tokens."""
 
-    prompt = Number(required=True, validate=validate.Range(min=0))
-    completion = Number(required=True, validate=validate.Range(min=0))
+    prompt = StrictNumber(required=True, validate=validate.Range(min=0))
+    completion = StrictNumber(required=True, validate=validate.Range(min=0))
 
 
-class UpstreamSchema(Known):
+class UpstreamSchema(ClosedSchema):
     """One of the places where a model can be had."""
 
     provider = fields.String(required=True)
     model = fields.String()
-    weight = Whole(validate=validate.Range(1, 100))
-    rpm = Whole(validate=validate.Range(min=1))
+    weight = StrictInteger(validate=validate.Range(1, 100))
+    rpm = StrictInteger(validate=validate.Range(min=1))
 
 
-class PlaceSchema(Known):
+class PlaceSchema(ClosedSchema):
     """Where an OCI model lives."""
 
     region = fields.String()
@@ -131,18 +131,18 @@ class ModelSchema(TimeoutsSchema, PlaceSchema):
     upstreams = fields.List(fields.Nested(UpstreamSchema), validate=validate.Length(1, 100))
     aliases = fields.List(fields.String(validate=NAME))
     fallbacks = fields.List(fields.String())
-    ttft_timeout_ms = Number(validate=validate.Range(min=1))
-    hedge_after_ms = Number(validate=validate.Range(min=0))
-    hedge_agents = Truth()
-    filler_after_ms = Number(validate=validate.Range(min=0))
+    ttft_timeout_ms = StrictNumber(validate=validate.Range(min=1))
+    hedge_after_ms = StrictNumber(validate=validate.Range(min=0))
+    hedge_agents = StrictBoolean()
+    filler_after_ms = StrictNumber(validate=validate.Range(min=0))
     filler_text = OneOrMore(what="a text or a list of them")
-    speech = Truth()
-    max_tokens = Whole(validate=validate.Range(min=1))
+    speech = StrictBoolean()
+    max_tokens = StrictInteger(validate=validate.Range(min=1))
     params = fields.Nested(RulesSchema)
     param_config = fields.Nested(RulesSchema)
-    tool_call = Truth()
-    stream_tool_call = Truth()
-    multimodal = Truth()
+    tool_call = StrictBoolean()
+    stream_tool_call = StrictBoolean()
+    multimodal = StrictBoolean()
     price = fields.Nested(PriceSchema)
     owned_by = fields.String()
     description = fields.String()
@@ -156,14 +156,14 @@ class ModelSchema(TimeoutsSchema, PlaceSchema):
 class NestedModelSchema(TimeoutsSchema):
     """A model of a provider, as seed 002 has it: its name is its key."""
 
-    max_tokens = Whole(validate=validate.Range(min=1))
+    max_tokens = StrictInteger(validate=validate.Range(min=1))
     param_config = fields.Nested(RulesSchema)
     params = fields.Nested(RulesSchema)
     aliases = fields.List(fields.String(validate=NAME))
     description = fields.String()
 
 
-class LoginSchema(Known):
+class LoginSchema(ClosedSchema):
     """How to sign in to OCI: a profile of a configuration file, or what such a profile has."""
 
     auth_type = fields.String(
@@ -193,12 +193,12 @@ class ProviderSchema(TimeoutsSchema, PlaceSchema, LoginSchema):
     profile = fields.String()
     agent_id = fields.String()
     agent_alias_id = fields.String()
-    session_ttl = Number(validate=validate.Range(60, 5400))
+    session_ttl = StrictNumber(validate=validate.Range(60, 5400))
     proxy = fields.String()
     frames = fields.String(validate=validate.OneOf(["auto", "verbatim", "rebuilt"]))
-    strict = Truth()
-    usage = Truth()
-    embedding_batch = Whole(validate=validate.Range(min=1))
+    strict = StrictBoolean()
+    usage = StrictBoolean()
+    embedding_batch = StrictInteger(validate=validate.Range(min=1))
     refuses = fields.List(fields.String())
     names = fields.Dict(keys=fields.String(), values=fields.String())
     message_keys = fields.List(fields.String(), validate=validate.ContainsNoneOf([""]))
@@ -206,13 +206,13 @@ class ProviderSchema(TimeoutsSchema, PlaceSchema, LoginSchema):
     call_ids = fields.String(validate=_pattern)
     returned = fields.Dict(keys=fields.String())
     lacks = fields.List(fields.String(validate=validate.OneOf(["embeddings", "images", "moderations", "rerank"])))
-    pass_unknown = Truth()
+    pass_unknown = StrictBoolean()
     adapter = fields.String()
-    requires_proxy = Truth()
+    requires_proxy = StrictBoolean()
     models = fields.Dict(keys=fields.String(validate=NAME), values=fields.Nested(NestedModelSchema, allow_none=True))
 
 
-class FileSchema(Known):
+class FileSchema(ClosedSchema):
     """Ours, and seed 002's."""
 
     providers = fields.Dict(keys=fields.String(validate=NAME), values=fields.Nested(ProviderSchema, allow_none=True))
@@ -222,7 +222,7 @@ class FileSchema(Known):
     logging = fields.Dict()
 
 
-class RegionModelSchema(Known):
+class RegionModelSchema(ClosedSchema):
     """One of seed 001's models."""
 
     name = fields.String(required=True, validate=NAME)
@@ -231,13 +231,13 @@ class RegionModelSchema(Known):
     provider = fields.String()
     api_format = fields.String(validate=validate.OneOf(["GENERIC", "COHERE", "COHEREV2", "OPENAI"]))
     stream_by = fields.String(validate=validate.OneOf(["path", "header"]))
-    tool_call = Truth()
-    stream_tool_call = Truth()
-    multimodal = Truth()
+    tool_call = StrictBoolean()
+    stream_tool_call = StrictBoolean()
+    multimodal = StrictBoolean()
     description = fields.String()
 
 
-class RegionModelsSchema(Known):
+class RegionModelsSchema(ClosedSchema):
     """Seed 001's four kinds."""
 
     ondemand = fields.List(fields.Nested(RegionModelSchema), allow_none=True)
@@ -246,7 +246,7 @@ class RegionModelsSchema(Known):
     datascience = fields.List(fields.Nested(RegionModelSchema), allow_none=True)
 
 
-class RegionSchema(Known):
+class RegionSchema(ClosedSchema):
     """One of seed 001's regions."""
 
     region = fields.String(required=True)

@@ -10,7 +10,17 @@ from typing import Any
 from marshmallow import ValidationError, fields, validate, validates
 
 from events import ChatRequest
-from schemas.fields import NAME_CHARACTERS, Either, Items, Number, Strict, Truth, Whole, load, parse
+from schemas.fields import (
+    NAME_CHARACTERS,
+    Items,
+    OneOfTypes,
+    OpenSchema,
+    StrictBoolean,
+    StrictInteger,
+    StrictNumber,
+    load,
+    parse,
+)
 from schemas.limits import DEFAULTS, Limits
 
 ROLES = frozenset({"system", "developer", "user", "assistant", "tool", "function"})
@@ -22,7 +32,7 @@ EXTRAS = frozenset({
 })  # fmt: skip
 
 
-def _message_is_right(message: Any) -> bool:
+def _is_valid_message(message: Any) -> bool:
     if type(message) is not dict or type(role := message.get("role")) is not str or role not in ROLES:
         return False
     content = message.get("content")
@@ -37,11 +47,11 @@ def _message_is_right(message: Any) -> bool:
     return type(message.get("name", "")) is str and type(message.get("tool_call_id", "")) is str
 
 
-class MessageSchema(Strict):
+class MessageSchema(OpenSchema):
     """One message of the conversation."""
 
     role = fields.String(required=True, validate=validate.OneOf(sorted(ROLES)))
-    content = Either(str, list, what="a string or a list of content parts", allow_none=True)
+    content = OneOfTypes(str, list, what="a string or a list of content parts", allow_none=True)
     name = fields.String(allow_none=True)
     tool_calls = Items(fields.Dict(), allow_none=True)
     tool_call_id = fields.String(allow_none=True)
@@ -54,13 +64,13 @@ class MessageSchema(Strict):
                     raise ValidationError({position: ["Must be an object with a type."]})
 
 
-class StreamOptionsSchema(Strict):
+class StreamOptionsSchema(OpenSchema):
     """What a stream carries besides its words."""
 
-    include_usage = Truth(metadata={"description": "End with a chunk that has the usage."})
+    include_usage = StrictBoolean(metadata={"description": "End with a chunk that has the usage."})
 
 
-class ChatSchema(Strict):
+class ChatSchema(OpenSchema):
     """A chat completion request. Parameters that are not named here are passed on as they are."""
 
     model = fields.String(
@@ -69,29 +79,29 @@ class ChatSchema(Strict):
     )
     messages = Items(
         fields.Nested(MessageSchema),
-        is_right=_message_is_right,
+        is_right=_is_valid_message,
         required=True,
         validate=validate.Length(min=1),
     )
-    stream = Truth(metadata={"description": "Answer word by word, as server-sent events."})
+    stream = StrictBoolean(metadata={"description": "Answer word by word, as server-sent events."})
     stream_options = fields.Nested(StreamOptionsSchema)
-    temperature = Number()
-    top_p = Number()
-    n = Whole(validate=validate.Range(1, 128))
-    stop = Either(str, list, what="a string or a list of strings")
-    max_tokens = Whole()
-    max_completion_tokens = Whole()
-    frequency_penalty = Number()
-    presence_penalty = Number()
-    seed = Whole()
-    logprobs = Truth()
-    top_logprobs = Whole()
+    temperature = StrictNumber()
+    top_p = StrictNumber()
+    n = StrictInteger(validate=validate.Range(1, 128))
+    stop = OneOfTypes(str, list, what="a string or a list of strings")
+    max_tokens = StrictInteger()
+    max_completion_tokens = StrictInteger()
+    frequency_penalty = StrictNumber()
+    presence_penalty = StrictNumber()
+    seed = StrictInteger()
+    logprobs = StrictBoolean()
+    top_logprobs = StrictInteger()
     logit_bias = fields.Dict()
     tools = Items(fields.Dict())
-    tool_choice = Either(str, dict, what="none, auto, required, or an object that names a tool")
-    parallel_tool_calls = Truth()
+    tool_choice = OneOfTypes(str, dict, what="none, auto, required, or an object that names a tool")
+    parallel_tool_calls = StrictBoolean()
     functions = Items(fields.Dict())
-    function_call = Either(str, dict, what="none, auto, or an object that names a function")
+    function_call = OneOfTypes(str, dict, what="none, auto, or an object that names a function")
     response_format = fields.Dict(keys=fields.String())
     reasoning_effort = fields.String()
     verbosity = fields.String()
@@ -100,8 +110,10 @@ class ChatSchema(Strict):
     user = fields.String()
     provider = fields.String(metadata={"description": "Who is to answer; see /v1/providers."})
     session_id = fields.String(metadata={"description": "Keeps a Bedrock agent's session."})
-    speech = Truth(metadata={"description": "Take out of the text what cannot be read aloud, such as Markdown."})
-    include_reasoning = Truth(metadata={"description": "Pass the model's thinking on as `reasoning_content`."})
+    speech = StrictBoolean(
+        metadata={"description": "Take out of the text what cannot be read aloud, such as Markdown."}
+    )
+    include_reasoning = StrictBoolean(metadata={"description": "Pass the model's thinking on as `reasoning_content`."})
 
     @validates("stop")
     def _stop(self, stop: Any, **_: Any) -> None:
@@ -153,7 +165,7 @@ def load_chat(
     body = {key: value for key, value in parse(raw, limits).items() if value is not None}
     if raw.count(b",") >= limits.least:
         _check_lists(body, limits)
-    if not plainly_right(body):
+    if not is_valid_fast(body):
         body = load(_schema, body)
     extras = {key: body.pop(key) for key in EXTRAS & body.keys()}
     if session_id:
@@ -188,7 +200,7 @@ def _check_lists(body: Mapping[str, Any], limits: Limits) -> None:
                 limits.check(message.get(name), "items", f"messages[{position}].{name}")
 
 
-def plainly_right(body: Mapping[str, Any]) -> bool:
+def is_valid_fast(body: Mapping[str, Any]) -> bool:
     """Whether a body without nulls is right at a glance. False is no verdict: the schema's is."""
     for key, value in body.items():
         types = TYPES.get(key)
@@ -198,7 +210,7 @@ def plainly_right(body: Mapping[str, Any]) -> bool:
             if isinstance(value, (int, float)) and not abs(value) < VAST:
                 return False
         elif key == "messages":
-            if type(value) is not list or not value or not all(map(_message_is_right, value)):
+            if type(value) is not list or not value or not all(map(_is_valid_message, value)):
                 return False
         elif key in ("tools", "functions"):
             if type(value) is not list or not all(type(each) is dict for each in value):

@@ -13,17 +13,17 @@ from uuid import uuid4
 import orjson
 
 import lenient_json
-from errors import ProxyError, UpstreamDown
+from errors import GatewayError, UpstreamDown
 from events import (
+    AnswerStart,
     Citation,
     Event,
+    FillerText,
     Finish,
     Picture,
     Reasoning,
     Refusal,
     Silence,
-    Spoken,
-    Start,
     Text,
     ToolArguments,
     ToolCall,
@@ -38,10 +38,10 @@ DONE = b"data: [DONE]\n\n"
 
 def frame(data: Any) -> bytes:
     """One SSE frame."""
-    return b"data: " + written(data) + b"\n\n"
+    return b"data: " + dumps(data) + b"\n\n"
 
 
-def written(data: Any) -> bytes:
+def dumps(data: Any) -> bytes:
     """Its JSON. Raises UpstreamDown for what is nested too deeply, which only an upstream's part of it can be."""
     try:
         return lenient_json.dumps(data)
@@ -95,9 +95,9 @@ class ChunkEncoder:
         self._halves: dict[tuple[int, str | int], str] = {}
         self._verbatim = False
         self._usage: Usage | None = None
-        self._start(Start(model=model))
+        self._start(AnswerStart(model=model))
 
-    def _start(self, start: Start) -> None:
+    def _start(self, start: AnswerStart) -> None:
         self._head: dict[str, Any] = {
             "id": start.id or f"chatcmpl-{uuid4().hex}",
             "object": "chat.completion.chunk",
@@ -124,7 +124,7 @@ class ChunkEncoder:
                 return self._opened(event.choice) + self._text(event)
             case Silence():
                 return HEARTBEAT
-            case Spoken():
+            case FillerText():
                 return self._opened(0) + self._text(Text(event.text))
             case ToolCall() | ToolArguments():
                 return self._tool(event)
@@ -134,7 +134,7 @@ class ChunkEncoder:
                 return self._aside(event)
             case Usage():
                 self._usage = event
-            case Start():
+            case AnswerStart():
                 if self._verbatim or not self._choices:  # what has been said has an id, and keeps it
                     self._start(replace(event, model=event.model or self._head["model"]))
             case _:
@@ -150,7 +150,7 @@ class ChunkEncoder:
             return frame({**self._head, "choices": [], "usage": usage_body(self._usage)}) + DONE
         return DONE
 
-    def error(self, error: ProxyError) -> bytes:
+    def error(self, error: GatewayError) -> bytes:
         """An error frame and the end: every client reads its message (and none takes it for the answer)."""
         return frame(error.body()) + DONE
 

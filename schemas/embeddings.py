@@ -11,7 +11,7 @@ from marshmallow import ValidationError, fields, validate, validates
 
 from errors import InvalidRequest, UpstreamDown
 from events import EmbeddingsRequest, Image, Vectors
-from schemas.fields import NAME_CHARACTERS, Either, Strict, Whole, load, parse
+from schemas.fields import NAME_CHARACTERS, OneOfTypes, OpenSchema, StrictInteger, load, parse
 from schemas.limits import DEFAULTS, Limits
 
 TOKENS = 300_000
@@ -19,15 +19,15 @@ TOKENS = 300_000
 WHAT = "a string, a list of strings (or of image_url parts), a list of token ids, or a list of such lists"
 
 
-class EmbeddingsSchema(Strict):
+class EmbeddingsSchema(OpenSchema):
     """An embeddings request."""
 
     model = fields.String(
         validate=validate.Length(max=NAME_CHARACTERS), metadata={"description": "A model, or `provider/model`."}
     )
-    input = Either(str, list, what=WHAT, required=True)
+    input = OneOfTypes(str, list, what=WHAT, required=True)
     encoding_format = fields.String(validate=validate.OneOf(["float", "base64"]))
-    dimensions = Whole(validate=validate.Range(min=1))
+    dimensions = StrictInteger(validate=validate.Range(min=1))
     input_type = fields.String(metadata={"description": "Where the upstream has it: search_query, search_document ..."})
     user = fields.String()
     provider = fields.String()

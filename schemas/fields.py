@@ -45,7 +45,7 @@ def parse(raw: bytes, limits: Limits) -> dict[str, Any]:
     return body
 
 
-class Strict(Schema):
+class OpenSchema(Schema):
     """A schema that lets unknown keys through: callers are newer than we are."""
 
     class Meta:
@@ -81,7 +81,7 @@ class Items(fields.List[Any]):
         return found
 
 
-class Number(fields.Field[float]):
+class StrictNumber(fields.Field[float]):
     """A JSON number; a string of digits is none, and neither is a boolean."""
 
     default_error_messages = {"invalid": "Must be a number."}
@@ -92,7 +92,7 @@ class Number(fields.Field[float]):
         return value
 
 
-class Whole(fields.Field[int]):
+class StrictInteger(fields.Field[int]):
     """A JSON number without a fraction."""
 
     default_error_messages = {"invalid": "Must be a whole number, of 64 bits at most."}
@@ -103,7 +103,7 @@ class Whole(fields.Field[int]):
         return int(value)
 
 
-class Truth(fields.Field[bool]):
+class StrictBoolean(fields.Field[bool]):
     """true or false; not "yes", not 1."""
 
     default_error_messages = {"invalid": "Must be true or false."}
@@ -114,7 +114,7 @@ class Truth(fields.Field[bool]):
         return value
 
 
-class Either(fields.Field[Any]):
+class OneOfTypes(fields.Field[Any]):
     """A value of one of several JSON types, which `what` names for the caller."""
 
     def __init__(self, *types: type, what: str, **options: Any) -> None:

@@ -8,13 +8,13 @@ from uuid import uuid4
 
 from errors import UpstreamDown
 from events import (
+    AnswerStart,
     Citation,
     Event,
     Finish,
     Picture,
     Reasoning,
     Refusal,
-    Start,
     Text,
     ToolArguments,
     ToolCall,
@@ -22,7 +22,7 @@ from events import (
     Verbatim,
 )
 from schemas.arguments import object_text
-from schemas.completion import Choice, annotation, image, new_call_id, usage_body, written
+from schemas.completion import Choice, annotation, dumps, image, new_call_id, usage_body
 
 
 class _Message:
@@ -83,14 +83,14 @@ class _Message:
 
 def fold(events: Iterable[Event], model: str, *, include_reasoning: bool = False) -> bytes:
     """The whole answer as one JSON body. Raises UpstreamDown for an answer without an end."""
-    start = Start()
+    start = AnswerStart()
     usage: Usage | None = None
     messages: dict[int, _Message] = {}
     for event in events:
         match event:
             case Verbatim():
                 return event.data
-            case Start():
+            case AnswerStart():
                 start = replace(event, model=event.model or start.model)
             case Usage():
                 usage = event
@@ -110,4 +110,4 @@ def fold(events: Iterable[Event], model: str, *, include_reasoning: bool = False
     for name in ("service_tier", "system_fingerprint"):
         if getattr(start, name) is not None:
             body[name] = getattr(start, name)
-    return written(body)
+    return dumps(body)

@@ -11,7 +11,7 @@ from marshmallow import fields, validate
 from errors import Unsupported
 from events import Images, ImagesRequest
 from schemas.chat import EXTRAS
-from schemas.fields import NAME_CHARACTERS, Strict, Truth, Whole, load, parse
+from schemas.fields import NAME_CHARACTERS, OpenSchema, StrictBoolean, StrictInteger, load, parse
 from schemas.limits import DEFAULTS, Limits
 
 MOST = 10
@@ -22,7 +22,7 @@ def _text(about: str) -> fields.String:
     return fields.String(metadata={"description": about})
 
 
-class ImagesSchema(Strict):
+class ImagesSchema(OpenSchema):
     """A request for pictures."""
 
     prompt = fields.String(
@@ -31,7 +31,9 @@ class ImagesSchema(Strict):
     model = fields.String(
         validate=validate.Length(max=NAME_CHARACTERS), metadata={"description": "A model, or `provider/model`."}
     )
-    n = Whole(validate=validate.Range(1, MOST), metadata={"description": "How many pictures to make; one by default."})
+    n = StrictInteger(
+        validate=validate.Range(1, MOST), metadata={"description": "How many pictures to make; one by default."}
+    )
     size = _text("`1024x1024`, `1536x1024` ... or `auto`. Where the upstream draws others: the one of nearest shape.")
     quality = _text("`low`, `medium`, `high`, `standard`, `hd` or `auto`, as the model has it.")
     style = _text("`vivid` or `natural`, or one of the upstream's own.")
@@ -41,9 +43,9 @@ class ImagesSchema(Strict):
     )
     background = _text("`transparent`, `opaque` or `auto`, where the model has it.")
     output_format = _text("`png`, `jpeg` or `webp`, where the model has it.")
-    output_compression = Whole(metadata={"description": "From 0 to 100, for `jpeg` and `webp`."})
+    output_compression = StrictInteger(metadata={"description": "From 0 to 100, for `jpeg` and `webp`."})
     moderation = _text("`low` or `auto`, where the model has it.")
-    stream = Truth(metadata={"description": "Pictures are not streamed: `true` is refused."})
+    stream = StrictBoolean(metadata={"description": "Pictures are not streamed: `true` is refused."})
     user = fields.String()
     provider = fields.String()
 

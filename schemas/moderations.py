@@ -5,17 +5,17 @@ from typing import Any
 from marshmallow import ValidationError, fields, validate, validates
 
 from events import ModerationsRequest
-from schemas.fields import NAME_CHARACTERS, Either, Strict, load, parse
+from schemas.fields import NAME_CHARACTERS, OneOfTypes, OpenSchema, load, parse
 from schemas.limits import DEFAULTS, Limits
 
 
-class ModerationsSchema(Strict):
+class ModerationsSchema(OpenSchema):
     """A moderation request."""
 
     model = fields.String(
         validate=validate.Length(max=NAME_CHARACTERS), metadata={"description": "A model, or `provider/model`."}
     )
-    input = Either(str, list, what="a string, or a list of strings or of parts", required=True)
+    input = OneOfTypes(str, list, what="a string, or a list of strings or of parts", required=True)
     provider = fields.String()
 
     @validates("input")

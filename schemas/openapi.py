@@ -13,10 +13,10 @@ from apispec.ext.marshmallow import MarshmallowPlugin
 from marshmallow import Schema
 from marshmallow.fields import Field
 
-from schemas.answers import ANSWERS, COUNT, TEXT, Json, array, record, ref, value
+from schemas.answers import COUNT, RESPONSE_SCHEMAS, TEXT, Json, array, record, ref, value
 from schemas.chat import ChatSchema
 from schemas.embeddings import EmbeddingsSchema
-from schemas.fields import Either, Number, Truth, Whole
+from schemas.fields import OneOfTypes, StrictBoolean, StrictInteger, StrictNumber
 from schemas.images import ImagesSchema
 from schemas.moderations import ModerationsSchema
 from schemas.rerank import RerankSchema
@@ -222,7 +222,7 @@ PATHS: dict[str, Json] = {
 def _from_field(_: Any, field: Field[Any], **__: Any) -> Json:
     """What apispec cannot know of a request's field: the types of an Either, and what FIELDS says."""
     name, extra = str(field.name), Json()
-    if isinstance(field, Either):
+    if isinstance(field, OneOfTypes):
         kinds = [LISTS.get(name, [array({})]) if kind is list else [value(JSON_TYPES[kind])] for kind in field.types]
         extra["anyOf"] = [*chain(*kinds), *([{"type": "null"}] if field.allow_none else [])]
     if isinstance(field.parent, Schema) and "description" not in field.metadata and name in FIELDS:
@@ -235,7 +235,7 @@ def _spec() -> APISpec:
     plugin = MarshmallowPlugin()
     said = Json(info={"description": ABOUT}, servers=[{"url": "/v1"}], security=[{name: []} for name in KEYS])
     spec = APISpec("Thinkline", VERSION, "3.1.0", [plugin], **said)
-    for field, kind in ((Number, "number"), (Whole, "integer"), (Truth, "boolean")):
+    for field, kind in ((StrictNumber, "number"), (StrictInteger, "integer"), (StrictBoolean, "boolean")):
         plugin.map_to_openapi_type(field, kind, None)  # type: ignore[no-untyped-call]
     plugin.converter.add_attribute_function(_from_field)  # type: ignore[union-attr]
     return spec
@@ -247,7 +247,7 @@ def document() -> Json:
     spec = _spec()
     for name, (schema, about) in REQUESTS.items():
         spec.components.schema(name, {"description": about}, schema=schema)
-    for name, shape in ANSWERS.items():
+    for name, shape in RESPONSE_SCHEMAS.items():
         spec.components.schema(name, shape)
     for name, about in HEADERS.items():
         spec.components.header(name, {"description": about, "schema": TEXT})

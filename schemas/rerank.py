@@ -11,13 +11,13 @@ from marshmallow import ValidationError, fields, validate, validates
 
 from errors import UpstreamDown
 from events import Ranks, RerankRequest
-from schemas.fields import NAME_CHARACTERS, Either, Strict, Truth, Whole, load, parse
+from schemas.fields import NAME_CHARACTERS, OneOfTypes, OpenSchema, StrictBoolean, StrictInteger, load, parse
 from schemas.limits import DEFAULTS, Limits
 
 OURS = frozenset({"model", "query", "documents", "top_n", "return_documents", "provider"})
 
 
-class RerankSchema(Strict):
+class RerankSchema(OpenSchema):
     """A rerank request."""
 
     model = fields.String(
@@ -26,9 +26,11 @@ class RerankSchema(Strict):
     query = fields.String(
         required=True, validate=validate.Length(min=1), metadata={"description": "What is searched for."}
     )
-    documents = Either(list, what="a list of strings, or of objects with a `text`", required=True)
-    top_n = Whole(validate=validate.Range(min=1), metadata={"description": "How many to give back; all by default."})
-    return_documents = Truth(metadata={"description": "Give the documents back too."})
+    documents = OneOfTypes(list, what="a list of strings, or of objects with a `text`", required=True)
+    top_n = StrictInteger(
+        validate=validate.Range(min=1), metadata={"description": "How many to give back; all by default."}
+    )
+    return_documents = StrictBoolean(metadata={"description": "Give the documents back too."})
     provider = fields.String()
 
     @validates("documents")

@@ -65,7 +65,7 @@ SOON = 256
 """Characters: more than these are looked at again when they have grown by a sixteenth, or their line has ended."""
 
 
-class Speaker:
+class SpeechFilter:
     """One text as it flows. `say` gives what can be said of it by now, `rest` what was held back at its end."""
 
     def __init__(self) -> None:
@@ -196,9 +196,9 @@ def _begun(text: str, tag: str) -> int:
     return next((size for size in range(min(len(tag) - 1, len(text)), 0, -1) if tag.startswith(text[-size:])), 0)
 
 
-def spoken(events: Iterable[Event]) -> Iterator[Event]:
+def speech_safe(events: Iterable[Event]) -> Iterator[Event]:
     """An answer's events, its text made fit to be read aloud; each choice is a text of its own."""
-    speakers: defaultdict[int, Speaker] = defaultdict(Speaker)
+    speakers: defaultdict[int, SpeechFilter] = defaultdict(SpeechFilter)
     for event in events:
         if isinstance(event, Text):
             if said := speakers[event.choice].say(event.text):

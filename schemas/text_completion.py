@@ -10,10 +10,19 @@ import orjson
 from marshmallow import ValidationError, fields, validate, validates
 
 from errors import Unsupported
-from events import ChatRequest, Start
+from events import AnswerStart, ChatRequest
 from schemas.chat import load_chat
 from schemas.completion import ChunkEncoder, frame
-from schemas.fields import NAME_CHARACTERS, Either, Number, Strict, Truth, Whole, load, parse
+from schemas.fields import (
+    NAME_CHARACTERS,
+    OneOfTypes,
+    OpenSchema,
+    StrictBoolean,
+    StrictInteger,
+    StrictNumber,
+    load,
+    parse,
+)
 from schemas.limits import DEFAULTS, Limits
 
 NO_COUNTERPART = ("suffix", "logprobs", "echo")
@@ -21,17 +30,17 @@ NO_COUNTERPART = ("suffix", "logprobs", "echo")
 OWN = frozenset({"prompt", "best_of", *NO_COUNTERPART})
 
 
-class TextCompletionSchema(Strict):
+class TextCompletionSchema(OpenSchema):
     """A text completion request. Parameters that are not named here are those of a chat."""
 
     model = fields.String(
         validate=validate.Length(max=NAME_CHARACTERS),
         metadata={"description": "A model, `provider/model`, or an alias."},
     )
-    prompt = Either(str, list, what="a string, or a list of one string", required=True)
-    stream = Truth(metadata={"description": "Answer word by word, as server-sent events."})
-    max_tokens = Whole(metadata={"description": "The most tokens that the answer may have."})
-    temperature = Number()
+    prompt = OneOfTypes(str, list, what="a string, or a list of one string", required=True)
+    stream = StrictBoolean(metadata={"description": "Answer word by word, as server-sent events."})
+    max_tokens = StrictInteger(metadata={"description": "The most tokens that the answer may have."})
+    temperature = StrictNumber()
     provider = fields.String()
 
     @validates("prompt")
@@ -58,7 +67,7 @@ def load_text_completion(raw: bytes, limits: Limits = DEFAULTS) -> ChatRequest:
 class TextEncoder(ChunkEncoder):
     """The events of a chat as the chunks of a text completion."""
 
-    def _start(self, start: Start) -> None:
+    def _start(self, start: AnswerStart) -> None:
         super()._start(start)
         self._head["object"] = "text_completion"
 

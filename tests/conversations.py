@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from tests.upstreams.answers import TEXTS, Answer, Call
+from tests.upstreams.answers import TEXTS, Call, ScriptedAnswer
 from tests.upstreams.openai import PIXEL
 from tests.upstreams.scripted import NO_SUCH_MODEL
 
@@ -76,7 +76,7 @@ class Conversation:
 
     name: str
     body: Mapping[str, Any] = field(default_factory=dict)
-    answer: Answer = field(default_factory=Answer)
+    answer: ScriptedAnswer = field(default_factory=ScriptedAnswer)
     wanted: Wanted = field(default_factory=Wanted)
     told: tuple[str, ...] = ()
 
@@ -84,7 +84,7 @@ class Conversation:
         return self.name
 
 
-def failing(name: str, answer: Answer, status: int, code: str | None, **more: Any) -> Conversation:
+def failing(name: str, answer: ScriptedAnswer, status: int, code: str | None, **more: Any) -> Conversation:
     return Conversation(name, {}, answer, Wanted(status=status, code=code, **more))
 
 
@@ -93,7 +93,7 @@ CONVERSATIONS = (
     Conversation(
         "unicode",
         {"messages": [{"role": "user", "content": 'Grüß "Gott"\n\u2028 日本語 🙂'}]},
-        Answer(texts=["  é", "\n\n", "日本", "語 🙂 ", '"quoted"\t']),
+        ScriptedAnswer(texts=["  é", "\n\n", "日本", "語 🙂 ", '"quoted"\t']),
         Wanted(text='  é\n\n日本語 🙂 "quoted"\t'),
         told=('Grüß "Gott"\n\u2028 日本語 🙂',),
     ),
@@ -146,7 +146,7 @@ CONVERSATIONS = (
     Conversation(
         "parallel tools",
         {"messages": AFTERWARDS[:1], "tools": [WEATHER, TIME]},
-        Answer(calls=BOTH),
+        ScriptedAnswer(calls=BOTH),
         Wanted(
             text="", calls=(("get_weather", {"city": "Zürich"}), ("get_time", {"zone": "CET"})), finish="tool_calls"
         ),
@@ -155,13 +155,13 @@ CONVERSATIONS = (
     Conversation(
         "words, then a tool",
         {"messages": HI, "tools": [WEATHER]},
-        Answer(texts=["Let me", " look."], calls=BOTH[:1]),
+        ScriptedAnswer(texts=["Let me", " look."], calls=BOTH[:1]),
         Wanted(text="Let me look.", calls=(("get_weather", {"city": "Zürich"}),), finish="tool_calls"),
     ),
     Conversation(
         "a tool without arguments",
         {"messages": HI, "tools": [CLOCK]},
-        Answer(calls=[Call("call_x", "tick", ["{}"])]),
+        ScriptedAnswer(calls=[Call("call_x", "tick", ["{}"])]),
         Wanted(text="", calls=(("tick", {}),), finish="tool_calls"),
     ),
     Conversation("tools at hand", {"messages": HI, "tools": [WEATHER], "parallel_tool_calls": False}),
@@ -169,7 +169,7 @@ CONVERSATIONS = (
     Conversation(
         "any tool",
         {"messages": HI, "tools": [WEATHER, TIME], "tool_choice": "required"},
-        Answer(),
+        ScriptedAnswer(),
         Wanted(text="", calls=(("get_weather", {"city": "Zürich"}),), finish="tool_calls"),
     ),
     Conversation(
@@ -179,7 +179,7 @@ CONVERSATIONS = (
             "tools": [WEATHER, TIME],
             "tool_choice": {"type": "function", "function": {"name": "get_time"}},
         },
-        Answer(),
+        ScriptedAnswer(),
         Wanted(text="", calls=(("get_time", {"zone": "Zürich"}),), finish="tool_calls"),
     ),
     Conversation(
@@ -221,7 +221,7 @@ CONVERSATIONS = (
             "messages": HI,
             "response_format": {"type": "json_schema", "json_schema": {"name": "person", "schema": PERSON}},
         },
-        Answer(texts=['{"name": "Ada', '", "age": 36}']),
+        ScriptedAnswer(texts=['{"name": "Ada', '", "age": 36}']),
         Wanted(text='{"name": "Ada", "age": 36}'),
         told=("name", "age"),
     ),
@@ -231,32 +231,34 @@ CONVERSATIONS = (
             "messages": [{"role": "user", "content": "Answer in JSON."}],
             "response_format": {"type": "json_object"},
         },
-        Answer(texts=['{"a": 1}']),
+        ScriptedAnswer(texts=['{"a": 1}']),
         Wanted(text='{"a": 1}'),
     ),
-    Conversation("length", {"messages": HI, "max_tokens": 5}, Answer(finish_reason="length"), Wanted(finish="length")),
+    Conversation(
+        "length", {"messages": HI, "max_tokens": 5}, ScriptedAnswer(finish_reason="length"), Wanted(finish="length")
+    ),
     Conversation(
         "refusal",
         {"messages": HI},
-        Answer(texts=["I"], finish_reason="content_filter"),
+        ScriptedAnswer(texts=["I"], finish_reason="content_filter"),
         Wanted(text="I", finish="content_filter"),
     ),
     Conversation(
         "reasoning",
         {"messages": HI, "include_reasoning": True, "reasoning_effort": "high"},
-        Answer(reasoning=["They greet", " me."], texts=["Hello", "!"]),
+        ScriptedAnswer(reasoning=["They greet", " me."], texts=["Hello", "!"]),
         Wanted(text="Hello!", reasoning="They greet me."),
     ),
     Conversation(
         "reasoning, unasked",
         {"messages": HI},
-        Answer(reasoning=["They greet", " me."], texts=["Hello", "!"]),
+        ScriptedAnswer(reasoning=["They greet", " me."], texts=["Hello", "!"]),
         Wanted(text="Hello!"),
     ),
     Conversation(
         "usage",
         {"messages": HI},
-        Answer(
+        ScriptedAnswer(
             usage={
                 "prompt_tokens": 100,
                 "completion_tokens": 20,
@@ -270,15 +272,19 @@ CONVERSATIONS = (
     Conversation(
         "an unknown call's result",
         {"messages": [*HI, {"role": "tool", "tool_call_id": "call_nobody", "content": "?"}]},
-        Answer(),
+        ScriptedAnswer(),
         Wanted(status=400),
     ),
-    Conversation("an unknown model", {"model": NO_SUCH_MODEL}, Answer(), Wanted(status=404, code="model_not_found")),
-    failing("400", Answer(status=400), 400, None),
-    failing("401", Answer(status=401), 502, "upstream_authentication"),
-    failing("403", Answer(status=403), 502, "upstream_authentication"),
-    failing("429", Answer(status=429, headers={"retry-after": "7"}), 429, "rate_limit_exceeded", retry_after="7"),
-    failing("500", Answer(status=500), 502, "upstream_error"),
-    failing("503", Answer(status=503), 503, "upstream_error"),
-    failing("504", Answer(status=504), 504, "upstream_timeout"),
+    Conversation(
+        "an unknown model", {"model": NO_SUCH_MODEL}, ScriptedAnswer(), Wanted(status=404, code="model_not_found")
+    ),
+    failing("400", ScriptedAnswer(status=400), 400, None),
+    failing("401", ScriptedAnswer(status=401), 502, "upstream_authentication"),
+    failing("403", ScriptedAnswer(status=403), 502, "upstream_authentication"),
+    failing(
+        "429", ScriptedAnswer(status=429, headers={"retry-after": "7"}), 429, "rate_limit_exceeded", retry_after="7"
+    ),
+    failing("500", ScriptedAnswer(status=500), 502, "upstream_error"),
+    failing("503", ScriptedAnswer(status=503), 503, "upstream_error"),
+    failing("504", ScriptedAnswer(status=504), 504, "upstream_timeout"),
 )

@@ -13,11 +13,11 @@ import pytest
 
 from app import create_app
 from config import SettingError, Settings
-from providers.engine import tls
+from providers.engine import tls_context
 from tests.conftest import EVER, Served, environment, until
 from tests.frames import chat_body, error, payloads, post, said
 from tests.helpers import fails_to_start
-from tests.upstreams import Answer, OpenAIUpstream, certificate
+from tests.upstreams import OpenAIUpstream, ScriptedAnswer, certificate
 from tests.upstreams.bedrock import AGENT, BedrockUpstream
 from tests.upstreams.dialects import DIALECTS
 from views import hangup
@@ -58,7 +58,7 @@ def get(port: int, path: str) -> tuple[int, bytes]:
 def test_past_the_bound_there_is_a_503_at_once_and_health_still_answers(serve: Serve, upstream: OpenAIUpstream) -> None:
     """N28: also the place of a caller who hangs up is free again."""
     app = start(serve, upstream, THREADS=8, MAX_IN_FLIGHT=2)
-    upstream.always(Answer(first_delay=20))
+    upstream.always(ScriptedAnswer(first_delay=20))
     callers = []
     for _ in range(2):
         sock = socket.create_connection(("127.0.0.1", app.port))
@@ -75,7 +75,7 @@ def test_past_the_bound_there_is_a_503_at_once_and_health_still_answers(serve: S
     assert get(app.port, "/health")[0] == 200
     assert get(app.port, "/v1/models")[0] == 503, "it would ask an upstream, which is work"
     callers[0].close()
-    upstream.always(Answer())
+    upstream.always(ScriptedAnswer())
     until(lambda: post(app.port, chat_body())[0] == 200, "a place to be free")
     callers[1].close()
 
@@ -83,13 +83,13 @@ def test_past_the_bound_there_is_a_503_at_once_and_health_still_answers(serve: S
 def test_every_way_to_end_gives_the_place_back(serve: Serve, upstream: OpenAIUpstream) -> None:
     """N27."""
     app = start(serve, upstream, THREADS=8, MAX_IN_FLIGHT=1, RETRIES=0)
-    for answer in (Answer(), Answer(status=500), Answer(status=400)):
+    for answer in (ScriptedAnswer(), ScriptedAnswer(status=500), ScriptedAnswer(status=400)):
         upstream.always(answer)
         for stream in (True, False):
             until(lambda s=stream: post(app.port, chat_body(stream=s))[0] != 503, "a place")
     for body in (b"{", b"[]", chat_body(n="x"), chat_body(provider="nobody")):
         until(lambda b=body: post(app.port, b)[0] == 400, "a place")
-    upstream.always(Answer())
+    upstream.always(ScriptedAnswer())
     until(lambda: post(app.port, chat_body())[0] == 200, "a place")
 
 
@@ -105,7 +105,7 @@ def test_the_bound_is_below_the_threads() -> None:
 def test_running_streams_end_well_on_sigterm(serve: Serve, upstream: OpenAIUpstream) -> None:
     """N30: meanwhile nobody new is taken, readiness is denied, and health is not."""
     app = start(serve, upstream, GRACEFUL_TIMEOUT=20)
-    upstream.always(Answer(texts=["word "] * 10, frame_delay=0.15))
+    upstream.always(ScriptedAnswer(texts=["word "] * 10, frame_delay=0.15))
     caller = Caller(app.port)
     until(lambda: upstream.received, "the call to be under way")
     app.process.send_signal(signal.SIGTERM)
@@ -119,7 +119,7 @@ def test_running_streams_end_well_on_sigterm(serve: Serve, upstream: OpenAIUpstr
 
 def test_who_has_not_ended_in_time_is_told(serve: Serve, upstream: OpenAIUpstream) -> None:
     app = start(serve, upstream, GRACEFUL_TIMEOUT=2)
-    upstream.enqueue(Answer(texts=["word "] * 1000, frame_delay=0.05), Answer(delay=20))
+    upstream.enqueue(ScriptedAnswer(texts=["word "] * 1000, frame_delay=0.05), ScriptedAnswer(delay=20))
     streaming = Caller(app.port)
     until(lambda: len(upstream.received) == 1, "the stream to be under way")
     whole = Caller(app.port, stream=False)
@@ -136,7 +136,7 @@ def test_an_idle_server_stops_at_once_and_a_second_signal_ends_a_busy_one(
     serve: Serve, upstream: OpenAIUpstream
 ) -> None:
     app = start(serve, upstream, GRACEFUL_TIMEOUT=60)
-    upstream.always(Answer(texts=["word "] * 1000, frame_delay=0.05))
+    upstream.always(ScriptedAnswer(texts=["word "] * 1000, frame_delay=0.05))
     Caller(app.port)
     until(lambda: upstream.received, "the call to be under way")
     app.process.send_signal(signal.SIGTERM)
@@ -161,7 +161,7 @@ def test_an_idle_server_stops_at_once_and_a_second_signal_ends_a_busy_one(
 def test_who_sends_a_byte_at_a_time_is_cut_off(monkeypatch: pytest.MonkeyPatch, sent: bytes) -> None:
     """A thread is not theirs for as long as they like."""
     monkeypatch.setattr(hangup, "LOOK_SECONDS", 0.05)
-    watcher = hangup.Watcher()
+    watcher = hangup.DisconnectWatcher()
     ours, theirs = socket.socketpair()
     with ours, theirs:
         theirs.sendall(sent)
@@ -199,7 +199,7 @@ FIRST = {dialect.name: dialect for dialect in reversed(DIALECTS)}
 def test_a_connection_is_warm_before_the_first_caller(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     """The first word of the day is as fast as the rest: TLS is there already, and it is kept."""
     monkeypatch.setenv("SSL_CERT_FILE", str(certificate()[0]))
-    tls.cache_clear()
+    tls_context.cache_clear()
     try:
         with FIRST[name].upstream(tls=True) if name in FIRST else BedrockUpstream(tls=True) as upstream:  # type: ignore[call-arg]
             if name in FIRST:
@@ -216,7 +216,7 @@ def test_a_connection_is_warm_before_the_first_caller(monkeypatch: pytest.Monkey
             assert answer.status_code == 200, answer.data
             assert upstream.accepted == opened
     finally:
-        tls.cache_clear()
+        tls_context.cache_clear()
 
 
 def warm_threads() -> list[threading.Thread]:

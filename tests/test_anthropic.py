@@ -11,7 +11,7 @@ import anthropic
 import pytest
 from anthropic.lib._parse._transform import transform_schema
 
-from errors import ContextTooLong, InvalidRequest, ProxyError, Unsupported, UpstreamDown, UpstreamError
+from errors import ContextTooLong, GatewayError, InvalidRequest, Unsupported, UpstreamDown, UpstreamError
 from events import (
     ChatRequest,
     Citation,
@@ -23,17 +23,17 @@ from events import (
     ToolCall,
     Usage,
 )
-from providers.anthropic import Anthropic, failed, in_place_of_an_answer, versioned
-from providers.anthropic_answer import Answer as Reading
+from providers.anthropic import Anthropic, anthropic_error, error_in_body, versioned
+from providers.anthropic_answer import AnthropicDecoder as Reading
 from providers.anthropic_request import to_upstream
-from providers.base import Call, Rules, Target, Timeouts
-from providers.json_schema import closed
+from providers.base import CallContext, ParameterRules, Target, Timeouts
+from providers.json_schema import closed_schema
 from providers.sse import Frame
 from providers.vendors import VENDORS
 from tests.conversations import AFTERWARDS, BOTH, HI, PERSON, TREE, WEATHER
 from tests.frames import completion
 from tests.helpers import refused
-from tests.upstreams import Answer, Connection, Fault, Phase
+from tests.upstreams import Connection, Fault, Phase, ScriptedAnswer
 from tests.upstreams.answers import TEXTS
 from tests.upstreams.anthropic import MODELS, AnthropicUpstream
 from tests.upstreams.openai import PIXEL
@@ -290,11 +290,11 @@ def test_response_format() -> None:
     {"$ref": "#/$defs/x", "$defs": {"x": {"type": "object", "properties": {"y": {"type": "number"}}}}},
 ])  # fmt: skip
 def test_a_schema_is_closed_as_anthropics_own_sdk_closes_it(schema: dict[str, Any]) -> None:
-    assert closed(schema) == transform_schema(json.loads(json.dumps(schema)))
+    assert closed_schema(schema) == transform_schema(json.loads(json.dumps(schema)))
 
 
 def test_bounds_that_cannot_be_enforced_stand_in_the_description() -> None:
-    found = closed({"type": "integer", "description": "Age.", "minimum": 0, "maximum": 150})
+    found = closed_schema({"type": "integer", "description": "Age.", "minimum": 0, "maximum": 150})
     assert found == {"type": "integer", "description": "Age. (minimum: 0, maximum: 150)"}
 
 
@@ -325,7 +325,7 @@ def test_what_else_has_a_counterpart_and_what_has_none() -> None:
 
 
 def test_rules_of_models_yaml_speak_anthropics_dialect() -> None:
-    rules = Rules(update={"inference_geo": "eu"}, delete=("metadata",), rename={"max_tokens": "max"})
+    rules = ParameterRules(update={"inference_geo": "eu"}, delete=("metadata",), rename={"max_tokens": "max"})
     body = to_upstream(ChatRequest({"messages": HI, "user": "u"}), target(rules=rules))
     assert (body["inference_geo"], body["max"]) == ("eu", 32_000)
     assert "metadata" not in body
@@ -399,7 +399,7 @@ def test_what_makes_no_sense_is_refused_by_its_field(body: dict[str, Any], param
 
 def heard(*events: dict[str, Any]) -> list[Event]:
     """The events of these frames; the last must finish the answer."""
-    reading = Reading(lambda error: in_place_of_an_answer("anthropic", error), lambda *_: None)
+    reading = Reading(lambda error: error_in_body("anthropic", error), lambda *_: None)
     found = [event for each in events for event in reading.events(Frame(b"", json.dumps(each).encode()))]
     assert reading.finished
     return found
@@ -437,9 +437,9 @@ def test_rubbish_behind_a_whole_answer_does_not_spoil_it(upstream: AnthropicUpst
         kept = [piece for piece in reply.pieces if b"message_stop" not in piece.data]
         play(connection, replace(reply, pieces=(*kept, Piece(rubbish + b"\n\n"))))
 
-    upstream.enqueue(Answer(texts=["Hello"], fault=Fault("odd", "", Phase.THROUGHOUT, odd)))
+    upstream.enqueue(ScriptedAnswer(texts=["Hello"], fault=Fault("odd", "", Phase.THROUGHOUT, odd)))
     request = ChatRequest({"messages": HI, "stream": True}, stream=True)
-    call = Call()
+    call = CallContext()
     call.begin(Timeouts())
     found = list(provider(upstream).chat(request, Target(provider(upstream), HAIKU), call))
     assert [each for each in found if isinstance(each, (Text, Finish))] == [Text("Hello"), Finish("stop")]
@@ -512,7 +512,7 @@ def test_thinking_is_reasoning() -> None:
     ("one_that_is_new", 502, "upstream_error"),
 ])  # fmt: skip
 def test_an_error_event_is_what_its_status_would_be(kind: str, status: int, code: str | None) -> None:
-    error = in_place_of_an_answer("anthropic", {"type": kind, "message": "m"})
+    error = error_in_body("anthropic", {"type": kind, "message": "m"})
     assert (error.status, error.code) == (status, code)
 
 
@@ -522,9 +522,9 @@ def test_an_error_event_is_what_its_status_would_be(kind: str, status: int, code
     (400, "Your credit balance is too low to access the Anthropic API.", UpstreamError),
     (529, "Overloaded", UpstreamDown),
 ])  # fmt: skip
-def test_what_a_failure_means(status: int, message: str, expected: type[ProxyError]) -> None:
+def test_what_a_failure_means(status: int, message: str, expected: type[GatewayError]) -> None:
     body = json.dumps({"type": "error", "error": {"type": "x", "message": message}}).encode()
-    error = failed("anthropic", status, {}, body)
+    error = anthropic_error("anthropic", status, {}, body)
     assert type(error) is expected
     assert ("credit" in message) == (error.code == "insufficient_quota")
 
@@ -550,14 +550,14 @@ class Memory:
     def get(self, key: str) -> str | None:
         return self.kept.get(key)
 
-    def claim(self, key: str) -> str | None:
+    def pop(self, key: str) -> str | None:
         return self.kept.pop(key, None)
 
 
-def tool_loop(upstream: AnthropicUpstream, *calls: Call, model: str = HAIKU, stream: bool = True) -> list[Any]:
+def tool_loop(upstream: AnthropicUpstream, *calls: CallContext, model: str = HAIKU, stream: bool = True) -> list[Any]:
     """The bodies of a call of two tools, which is thought about, and of the request that brings their results."""
     anthropics = provider(upstream)
-    upstream.enqueue(Answer(reasoning=["Hm", "."], texts=["Let me look."], calls=BOTH), Answer())
+    upstream.enqueue(ScriptedAnswer(reasoning=["Hm", "."], texts=["Let me look."], calls=BOTH), ScriptedAnswer())
     before = len(upstream.received)
     for messages, call in zip((AFTERWARDS[:1], AFTERWARDS), calls, strict=True):
         body = {"messages": messages, "tools": [WEATHER], "reasoning_effort": "low"}
@@ -570,7 +570,7 @@ def tool_loop(upstream: AnthropicUpstream, *calls: Call, model: str = HAIKU, str
 def test_thinking_comes_back_with_its_calls(upstream: AnthropicUpstream, model: str, stream: bool) -> None:
     """The vendor checks its own signature, and refuses calls whose thinking is lost."""
     memory = Memory()
-    calls = [Call(caller="ada", state=memory) for _ in range(2)]
+    calls = [CallContext(caller="ada", state=memory) for _ in range(2)]
     first, second = tool_loop(upstream, *calls, model=model, stream=stream)
     assert first["thinking"] == second["thinking"]
     thought, *rest = second["messages"][1]["content"]
@@ -583,7 +583,7 @@ def test_thinking_comes_back_with_its_calls(upstream: AnthropicUpstream, model: 
 def test_where_it_is_not_known_any_more_nothing_is_thought(upstream: AnthropicUpstream, others: dict[str, Any]) -> None:
     """A request for which nobody remembers the thinking is answered all the same; nobody reads another's."""
     memory = Memory()
-    calls = [Call(caller="ada", state=memory), Call(**{"state": memory, **others})]
+    calls = [CallContext(caller="ada", state=memory), CallContext(**{"state": memory, **others})]
     _, second = tool_loop(upstream, *calls)
     assert "thinking" not in second
     assert second["messages"][1]["content"][0]["type"] == "text"
@@ -605,7 +605,7 @@ def test_an_address_may_say_where_the_messages_are(address: str, prefix: str) ->
 
 
 def test_models_page_by_page(upstream: AnthropicUpstream) -> None:
-    found = provider(upstream).models(Call())
+    found = provider(upstream).models(CallContext())
     assert [model.id for model in found] == list(MODELS)
     assert {(model.owned_by, model.created) for model in found} == {("anthropic", 1759276800)}
 
@@ -630,7 +630,7 @@ def test_what_was_dropped_stands_in_the_log(upstream: AnthropicUpstream, caplog:
     anthropics = provider(upstream)
     body = {"messages": HI, "seed": 1, "temperature": 0.1, "user": "u", "max_tokens": 5, "tool_choice": "auto"}
     with caplog.at_level("DEBUG", "thinkline.providers"):
-        list(anthropics.chat(ChatRequest(body), Target(anthropics, NEWEST), Call()))
+        list(anthropics.chat(ChatRequest(body), Target(anthropics, NEWEST), CallContext()))
     (record,) = caplog.records
     assert record.facts["parameters"] == ["seed", "temperature"]  # type: ignore[attr-defined]
 
@@ -643,7 +643,7 @@ def test_the_sdk_is_answered(sdk: anthropic.Anthropic, upstream: AnthropicUpstre
     message = sdk.messages.create(**said)
     assert [block.text for block in message.content if block.type == "text"] == ["".join(TEXTS)]
     assert (message.stop_reason, message.usage.output_tokens) == ("end_turn", 14)
-    upstream.enqueue(Answer(reasoning=["Hm."], texts=["Hi", "!"], calls=BOTH, crlf=True))
+    upstream.enqueue(ScriptedAnswer(reasoning=["Hm."], texts=["Hi", "!"], calls=BOTH, crlf=True))
     with sdk.messages.stream(**said) as stream:
         final = stream.get_final_message()
     assert [block.type for block in final.content] == ["thinking", "text", "tool_use", "tool_use"]
@@ -660,7 +660,7 @@ def test_the_sdk_is_answered(sdk: anthropic.Anthropic, upstream: AnthropicUpstre
 def test_the_sdk_is_refused(
     sdk: anthropic.Anthropic, upstream: AnthropicUpstream, status: int, raised: type[Exception]
 ) -> None:
-    upstream.enqueue(Answer(status=status))
+    upstream.enqueue(ScriptedAnswer(status=status))
     with pytest.raises(raised):
         sdk.messages.create(model=HAIKU, max_tokens=9, messages=HI)
 

@@ -9,9 +9,10 @@ from openai import APIError, AsyncOpenAI, AuthenticationError, NotFoundError
 
 from tests.conftest import EVER, Served, served
 from tests.helpers import HI
-from tests.upstreams import Answer, OpenAIUpstream, faults
+from tests.upstreams import OpenAIUpstream, ScriptedAnswer, faults
 from tests.upstreams.answers import TEXTS
-from tests.upstreams.openai import NO_SUCH_MODEL, embedding
+from tests.upstreams.openai import embedding
+from tests.upstreams.scripted import NO_SUCH_MODEL
 
 CALLERS = 20
 MODEL = "gpt-4o-mini"
@@ -48,7 +49,7 @@ async def whole(caller: AsyncOpenAI) -> str | None:
 
 
 def test_many_callers_at_once(line: Line) -> None:
-    line[0].always(Answer(frame_delay=0.01))
+    line[0].always(ScriptedAnswer(frame_delay=0.01))
 
     async def all_of_them() -> list[str | None]:
         async with client(line) as caller:
@@ -76,7 +77,7 @@ def test_failures_are_the_packages_own(line: Line) -> None:
         async with client(line) as caller:
             with pytest.raises(NotFoundError):
                 await caller.chat.completions.create(model=NO_SUCH_MODEL, messages=HI)
-            line[0].enqueue(Answer(fault=faults.cut))
+            line[0].enqueue(ScriptedAnswer(fault=faults.cut))
             with pytest.raises(APIError, match="broke off"):
                 await streamed(caller)
 
@@ -88,7 +89,7 @@ def test_a_caller_who_stops_listening_frees_the_upstream(line: Line) -> None:
     """N6: `aclose`, as LiveKit and Pipecat do when they are interrupted."""
     upstream, app = line
     count = len(upstream.received)
-    upstream.enqueue(Answer(texts=["word "] * 3000, frame_delay=0.01))
+    upstream.enqueue(ScriptedAnswer(texts=["word "] * 3000, frame_delay=0.01))
 
     async def ask() -> None:
         async with client(line) as caller:

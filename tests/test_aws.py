@@ -14,24 +14,25 @@ import config
 from config import Settings
 from dispatch.aws import agent_rows, agents, models
 from errors import (
+    Cancelled,
     ContextTooLong,
-    HungUp,
+    GatewayError,
     InvalidRequest,
-    ProxyError,
     UnknownModel,
-    UpstreamBusy,
+    UpstreamAuthFailed,
     UpstreamDown,
     UpstreamError,
-    UpstreamRefusedUs,
+    UpstreamRateLimited,
     UpstreamRejected,
     UpstreamTimeout,
 )
 from events import Silence
-from providers.aws import Door, Operation
-from providers.aws_failures import failure, in_stream
-from providers.base import Call, Provider, Target, Timeouts
+from providers.aws import AwsClient, Operation
+from providers.aws_failures import aws_error, error_from_event
+from providers.base import CallContext, Provider, Target, Timeouts
 from tests.upstreams import Fault, Phase, Server, faults
-from tests.upstreams.bedrock import NOVA, BedrockUpstream, Turn
+from tests.upstreams.bedrock import NOVA, BedrockUpstream
+from tests.upstreams.bedrock_answers import Turn
 from tests.upstreams.connection import Connection, Received
 
 CONVERSE = Operation("bedrock-runtime", "Converse")
@@ -66,8 +67,8 @@ def target(**details: Any) -> Target:
     return Target(Provider(), NOVA, timeouts=PATIENCE, details=details)
 
 
-def ask(door: Door, params: dict[str, Any] | None = None, **details: Any) -> dict[str, Any]:
-    call = Call()
+def ask(door: AwsClient, params: dict[str, Any] | None = None, **details: Any) -> dict[str, Any]:
+    call = CallContext()
     call.begin(PATIENCE)
     answer = door.invoke(CONVERSE, params or ASKED, target(**details), call)
     while True:
@@ -77,7 +78,7 @@ def ask(door: Door, params: dict[str, Any] | None = None, **details: Any) -> dic
             return done.value
 
 
-def failing(door: Door, kind: type[ProxyError], params: dict[str, Any] | None = None) -> Any:
+def failing(door: AwsClient, kind: type[GatewayError], params: dict[str, Any] | None = None) -> Any:
     with pytest.raises(kind) as raised:
         ask(door, params)
     assert raised.value.message.endswith(".")
@@ -89,20 +90,20 @@ def failing(door: Door, kind: type[ProxyError], params: dict[str, Any] | None = 
 
 def test_keys_of_the_environment(upstream: BedrockUpstream) -> None:
     """The signature, computed anew by the other side, is of what went over the wire."""
-    assert ask(Door("aws", upstream.settings))["stopReason"] == "end_turn"
+    assert ask(AwsClient("aws", upstream.settings))["stopReason"] == "end_turn"
 
 
 def test_a_session_token_is_signed_too() -> None:
     with BedrockUpstream(session_token="temporary/token+") as upstream:
-        assert ask(Door("aws", upstream.settings))["stopReason"] == "end_turn"
+        assert ask(AwsClient("aws", upstream.settings))["stopReason"] == "end_turn"
 
 
 def test_a_bedrock_api_key_goes_before_signatures(upstream: BedrockUpstream) -> None:
-    ask(Door("aws", {**upstream.settings, "AWS_BEARER_TOKEN_BEDROCK": upstream.token}))
+    ask(AwsClient("aws", {**upstream.settings, "AWS_BEARER_TOKEN_BEDROCK": upstream.token}))
     assert upstream.received[-1].headers["Authorization"] == f"Bearer {upstream.token}"
     bare = {"AWS_REGION": upstream.region, "AWS_ENDPOINT_URL": upstream.url}
-    ask(Door("aws", bare, token=upstream.token))
-    failing(Door("aws", bare, token="wrong"), UpstreamRefusedUs)
+    ask(AwsClient("aws", bare, token=upstream.token))
+    failing(AwsClient("aws", bare, token="wrong"), UpstreamAuthFailed)
 
 
 def test_a_profile(upstream: BedrockUpstream, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -113,10 +114,10 @@ def test_a_profile(upstream: BedrockUpstream, monkeypatch: pytest.MonkeyPatch, t
     (tmp_path / "config").write_text(f"[profile voice]\nregion = {upstream.region}\n")
     monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(tmp_path / "credentials"))
     monkeypatch.setenv("AWS_CONFIG_FILE", str(tmp_path / "config"))
-    ask(Door("aws", {"AWS_PROFILE": "voice", "AWS_ENDPOINT_URL": upstream.url}))
+    ask(AwsClient("aws", {"AWS_PROFILE": "voice", "AWS_ENDPOINT_URL": upstream.url}))
     others = {"AWS_ACCESS_KEY_ID": "AKIAOTHER", "AWS_SECRET_ACCESS_KEY": "other", "AWS_ENDPOINT_URL": upstream.url}
-    ask(Door("aws", others, profile="voice"))
-    failing(Door("aws", others, region=upstream.region), UpstreamRefusedUs)
+    ask(AwsClient("aws", others, profile="voice"))
+    failing(AwsClient("aws", others, region=upstream.region), UpstreamAuthFailed)
 
 
 def test_a_role_is_fetched_once_and_again_when_it_runs_out(
@@ -139,7 +140,7 @@ def test_a_role_is_fetched_once_and_again_when_it_runs_out(
 
     with Server(handler) as metadata:
         monkeypatch.setenv("AWS_CONTAINER_CREDENTIALS_FULL_URI", f"{metadata.url}/role")
-        door = Door("aws", {"AWS_REGION": upstream.region, "AWS_ENDPOINT_URL": upstream.url})
+        door = AwsClient("aws", {"AWS_REGION": upstream.region, "AWS_ENDPOINT_URL": upstream.url})
         for _ in range(3):
             ask(door)
     assert fetched == ["/role", "/role"]
@@ -148,11 +149,11 @@ def test_a_role_is_fetched_once_and_again_when_it_runs_out(
 def test_no_credentials_say_what_to_set_and_are_looked_for_again(
     upstream: BedrockUpstream, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    door = Door("aws", {"AWS_REGION": upstream.region, "AWS_ENDPOINT_URL": upstream.url})
-    assert "AWS_ACCESS_KEY_ID" in failing(door, UpstreamRefusedUs).message
+    door = AwsClient("aws", {"AWS_REGION": upstream.region, "AWS_ENDPOINT_URL": upstream.url})
+    assert "AWS_ACCESS_KEY_ID" in failing(door, UpstreamAuthFailed).message
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", upstream.access_key)
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", upstream.secret)
-    failing(door, UpstreamRefusedUs)
+    failing(door, UpstreamAuthFailed)
     later = monotonic() + 6
     monkeypatch.setattr("providers.aws_clients.monotonic", lambda: later)
     assert ask(door)["stopReason"] == "end_turn"
@@ -162,7 +163,7 @@ def test_no_credentials_say_what_to_set_and_are_looked_for_again(
     ("variables", "kind", "says"),
     [
         ({"AWS_ACCESS_KEY_ID": "A", "AWS_SECRET_ACCESS_KEY": "s"}, UpstreamError, "AWS_REGION"),
-        ({"AWS_PROFILE": "nobody", "AWS_REGION": "eu-central-1"}, UpstreamRefusedUs, "AWS_PROFILE"),
+        ({"AWS_PROFILE": "nobody", "AWS_REGION": "eu-central-1"}, UpstreamAuthFailed, "AWS_PROFILE"),
         (
             {"AWS_ACCESS_KEY_ID": "A", "AWS_SECRET_ACCESS_KEY": "s", "AWS_REGION": "x", "AWS_ENDPOINT_URL": "nowhere"},
             UpstreamError,
@@ -170,35 +171,35 @@ def test_no_credentials_say_what_to_set_and_are_looked_for_again(
         ),
     ],
 )
-def test_what_is_configured_wrongly_is_named(variables: dict[str, str], kind: type[ProxyError], says: str) -> None:
-    error = failing(Door("aws", variables), kind)
+def test_what_is_configured_wrongly_is_named(variables: dict[str, str], kind: type[GatewayError], says: str) -> None:
+    error = failing(AwsClient("aws", variables), kind)
     assert says in error.message
     assert error.status == 502
 
 
 def test_a_region_that_the_credential_is_not_for(upstream: BedrockUpstream) -> None:
-    door = Door("aws", upstream.settings, region="us-west-2")
-    failing(door, UpstreamRefusedUs)
+    door = AwsClient("aws", upstream.settings, region="us-west-2")
+    failing(door, UpstreamAuthFailed)
     assert ask(door, region=upstream.region)["stopReason"] == "end_turn", "a model's own region"
 
 
 def test_a_services_own_address_goes_before_the_common_one(upstream: BedrockUpstream) -> None:
     elsewhere = {**upstream.settings, "AWS_ENDPOINT_URL": "http://127.0.0.1:1"}
-    ask(Door("aws", {**elsewhere, "AWS_ENDPOINT_URL_BEDROCK_RUNTIME": upstream.url}))
-    ask(Door("aws", elsewhere), endpoint=upstream.url)
-    failing(Door("aws", elsewhere), UpstreamDown)
+    ask(AwsClient("aws", {**elsewhere, "AWS_ENDPOINT_URL_BEDROCK_RUNTIME": upstream.url}))
+    ask(AwsClient("aws", elsewhere), endpoint=upstream.url)
+    failing(AwsClient("aws", elsewhere), UpstreamDown)
 
 
 def test_an_arn_is_one_segment_of_the_path(upstream: BedrockUpstream) -> None:
     arn = f"arn:aws:bedrock:{upstream.region}:123456789012:inference-profile/eu.{NOVA}"
-    ask(Door("aws", upstream.settings), {**ASKED, "modelId": arn})
+    ask(AwsClient("aws", upstream.settings), {**ASKED, "modelId": arn})
     assert upstream.received[-1].path.startswith("/model/arn%3Aaws%3Abedrock%3A")
     assert upstream.asked[-1].params["modelId"] == arn
 
 
 def test_connections_are_kept(upstream: BedrockUpstream) -> None:
     """N5: one client, one connection."""
-    door = Door("aws", upstream.settings)
+    door = AwsClient("aws", upstream.settings)
     ask(door)
     before = upstream.accepted
     for _ in range(3):
@@ -207,7 +208,7 @@ def test_connections_are_kept(upstream: BedrockUpstream) -> None:
 
 
 def test_many_threads_share_one_door(upstream: BedrockUpstream) -> None:
-    door = Door("aws", upstream.settings)
+    door = AwsClient("aws", upstream.settings)
     answers: list[str] = []
     threads = [threading.Thread(target=lambda: answers.append(ask(door)["stopReason"])) for _ in range(8)]
     for thread in threads:
@@ -271,10 +272,10 @@ def test_settings_that_make_no_sense(clouds: dict[str, Any], variables: dict[str
 @pytest.mark.parametrize(
     ("name", "status", "message", "kind", "code"),
     [
-        ("ThrottlingException", 429, "Too many requests", UpstreamBusy, "rate_limit_exceeded"),
+        ("ThrottlingException", 429, "Too many requests", UpstreamRateLimited, "rate_limit_exceeded"),
         ("ServiceQuotaExceededException", 400, "Quota", UpstreamError, "insufficient_quota"),
-        ("AccessDeniedException", 403, "No", UpstreamRefusedUs, "upstream_authentication"),
-        ("ExpiredTokenException", 400, "Old", UpstreamRefusedUs, "upstream_authentication"),
+        ("AccessDeniedException", 403, "No", UpstreamAuthFailed, "upstream_authentication"),
+        ("ExpiredTokenException", 400, "Old", UpstreamAuthFailed, "upstream_authentication"),
         ("ValidationException", 400, "topP is odd", UpstreamRejected, None),
         (
             "ValidationException",
@@ -295,15 +296,15 @@ def test_settings_that_make_no_sense(clouds: dict[str, Any], variables: dict[str
     ],
 )
 def test_what_amazons_exceptions_mean(
-    name: str, status: int, message: str, kind: type[ProxyError], code: str | None
+    name: str, status: int, message: str, kind: type[GatewayError], code: str | None
 ) -> None:
     """By name, and the same in a stream, where they begin with a small letter."""
     body = json.dumps({"message": message}).encode()
-    error = failure("aws", status, {"x-amzn-errortype": f"{name}:http://internal.amazon.com/x/"}, body)
+    error = aws_error("aws", status, {"x-amzn-errortype": f"{name}:http://internal.amazon.com/x/"}, body)
     assert (type(error), error.code) == (kind, code)
     assert message in error.log
     if status != 418:
-        streamed = in_stream("aws", {}, {"Code": name[0].lower() + name[1:], "Message": message})
+        streamed = error_from_event("aws", {}, {"Code": name[0].lower() + name[1:], "Message": message})
         assert (type(streamed), streamed.code, streamed.message) == (kind, code, error.message)
 
 
@@ -315,16 +316,18 @@ def test_what_amazons_exceptions_mean(
     ],
 )
 def test_other_ways_to_name_an_exception(headers: dict[str, str], body: bytes) -> None:
-    assert isinstance(failure("aws", 400, headers, body), UpstreamRefusedUs)
+    assert isinstance(aws_error("aws", 400, headers, body), UpstreamAuthFailed)
 
 
 def test_an_address_that_is_not_amazons() -> None:
-    assert "address" in failure("aws", 404, {}, b"<html>Not here</html>").message
+    assert "address" in aws_error("aws", 404, {}, b"<html>Not here</html>").message
 
 
 def test_what_amazons_model_refuses_names_the_field(upstream: BedrockUpstream) -> None:
     before = len(upstream.received)
-    error = failing(Door("aws", upstream.settings), InvalidRequest, {**ASKED, "inferenceConfig": {"maxTokens": "all"}})
+    error = failing(
+        AwsClient("aws", upstream.settings), InvalidRequest, {**ASKED, "inferenceConfig": {"maxTokens": "all"}}
+    )
     assert error.param == "inferenceConfig.maxTokens"
     assert len(upstream.received) == before
 
@@ -332,15 +335,15 @@ def test_what_amazons_model_refuses_names_the_field(upstream: BedrockUpstream) -
 # streams
 
 
-def heard(door: Door, call: Call | None = None) -> list[Any]:
-    call = call or Call()
+def heard(door: AwsClient, call: CallContext | None = None) -> list[Any]:
+    call = call or CallContext()
     call.begin(PATIENCE)
     return list(door.stream(CONVERSE_STREAM, ASKED, target(), call, last="metadata"))
 
 
 def test_a_stream_and_its_heartbeats(upstream: BedrockUpstream) -> None:
     upstream.enqueue(Turn(texts=["One", " two"], frame_delay=0.06))
-    events = heard(Door("aws", upstream.settings), Call(heartbeat=0.02))
+    events = heard(AwsClient("aws", upstream.settings), CallContext(heartbeat=0.02))
     assert sum(isinstance(event, Silence) for event in events) >= 3
     named = [event for event in events if not isinstance(event, Silence)]
     assert [name for name, _ in named][-2:] == ["messageStop", "metadata"]
@@ -366,7 +369,7 @@ def test_a_stream_that_is_none(upstream: BedrockUpstream, spoil: Callable[[bytes
 
     upstream.enqueue(Turn(fault=Fault("spoilt", "", Phase.MIDDLE, play)))
     with pytest.raises(UpstreamDown):
-        heard(Door("aws", upstream.settings))
+        heard(AwsClient("aws", upstream.settings))
 
 
 @pytest.mark.parametrize(
@@ -378,21 +381,21 @@ def test_a_hang_up_ends_it_in_every_phase(upstream: BedrockUpstream, turn: Turn)
     """D7, N6, N23: botocore would hold on to it."""
     upstream.enqueue(turn)
     count = len(upstream.received)
-    door, call = Door("aws", upstream.settings), Call()
+    door, call = AwsClient("aws", upstream.settings), CallContext()
     call.begin(Timeouts(first_event=60))
     ended = threading.Event()
 
     def answer() -> None:
         try:
             list(door.stream(CONVERSE_STREAM, ASKED, target(), call))
-        except HungUp:
+        except Cancelled:
             ended.set()
 
     thread = threading.Thread(target=answer)
     thread.start()
     received = upstream.wait_received(count + 1)
     left = monotonic()
-    call.hang_up()
+    call.cancel()
     assert received.wait_closed(5) - left < 1
     thread.join(5)
     assert ended.is_set()

@@ -13,14 +13,15 @@ import pytest
 
 from app import create_app
 from config import Settings
-from doctor import examine
 from providers import http
 from tests.conftest import environment, until
 from tests.frames import called, chunks, completion, error, finish, payloads, said
 from tests.helpers import refused
 from tests.upstreams import FAULTS, Fault, Phase, cases, faults
-from tests.upstreams.bedrock import AGENT, BedrockUpstream, Turn
+from tests.upstreams.bedrock import AGENT, BedrockUpstream
+from tests.upstreams.bedrock_answers import Turn
 from tests.upstreams.connection import Connection
+from tools.doctor.examine import examine
 
 CHAT = "/v1/chat/completions"
 OTHER = ("OTHER12345", "ALIAS12345")

@@ -23,12 +23,13 @@ from events import (
     ToolCall,
     Usage,
 )
-from providers.base import Rules, Target
-from providers.bedrock_converse import USED, to_upstream
-from providers.bedrock_models import BedrockModels, from_upstream, unfolded
+from providers.base import ParameterRules, Target
+from providers.bedrock_converse import SUPPORTED_PARAMETERS, to_upstream
+from providers.bedrock_models import BedrockModels, decode_events, events_of_body
 from providers.turns import OPENING
 from schemas.chat import load_chat
-from tests.upstreams.bedrock_answers import Call, Turn
+from tests.upstreams.answers import Call
+from tests.upstreams.bedrock_answers import Turn
 from tests.upstreams.bedrock_converse import check, converse
 from tests.upstreams.bedrock_rules import _checked, operations
 from tests.upstreams.event_stream import dumps
@@ -304,7 +305,7 @@ def test_inference(more: dict[str, Any], config: dict[str, Any] | None) -> None:
 
 
 def test_a_target_caps_and_its_rules_hold() -> None:
-    target = Target(PROVIDER, "m", max_tokens=20, rules=Rules(update={"serviceTier": {"type": "priority"}}))
+    target = Target(PROVIDER, "m", max_tokens=20, rules=ParameterRules(update={"serviceTier": {"type": "priority"}}))
     params = to_upstream(request(max_tokens=500), target)
     assert params["inferenceConfig"] == {"maxTokens": 20}
     assert params["serviceTier"] == {"type": "priority"}
@@ -439,7 +440,7 @@ def test_bedrocks_own_fields_are_held_to_their_names(own: Any, param: str) -> No
 def test_what_tunes_is_dropped_and_named() -> None:
     more = {"seed": 1, "logit_bias": {}, "user": "u", "presence_penalty": 1, "temperature": 1}
     assert set(sent(**more)) == {"modelId", "messages", "inferenceConfig"}
-    assert request(**more).body.keys() - USED == {"logit_bias", "presence_penalty", "seed", "user"}
+    assert request(**more).body.keys() - SUPPORTED_PARAMETERS == {"logit_bias", "presence_penalty", "seed", "user"}
     assert refused(n=2).param == "n"
 
 
@@ -449,8 +450,8 @@ def test_what_tunes_is_dropped_and_named() -> None:
 def events(turn: Turn, stream: bool) -> list[Event]:
     """What the emulated Converse says, as events; the whole answer as the stream's."""
     if not stream:
-        return list(from_upstream(unfolded(json.loads(converse(turn, {}, stream=False).body))))
-    return list(from_upstream(_read(converse(turn, {}, stream=True).body)))
+        return list(decode_events(events_of_body(json.loads(converse(turn, {}, stream=False).body))))
+    return list(decode_events(_read(converse(turn, {}, stream=True).body)))
 
 
 def _read(raw: bytes) -> Iterable[Any]:
@@ -527,13 +528,13 @@ def test_citations_stand_for_their_blocks_text() -> None:
         ("contentBlockDelta", {"delta": {"citation": web}}),
         ("contentBlockStop", {}),
     ]
-    assert list(from_upstream(named))[-1] == Citation("https://example.com/a", "A page", 5, 9)
+    assert list(decode_events(named))[-1] == Citation("https://example.com/a", "A page", 5, 9)
     cited = {"content": [{"text": "Two."}], "citations": [web]}
     whole = {
         "output": {"message": {"content": [{"text": "One. "}, {"citationsContent": cited}]}},
         "stopReason": "end_turn",
     }
-    assert Citation("https://example.com/a", "A page", 5, 9) in list(from_upstream(unfolded(whole)))
+    assert Citation("https://example.com/a", "A page", 5, 9) in list(decode_events(events_of_body(whole)))
 
 
 def test_a_tool_of_the_services_own_is_no_call() -> None:
@@ -543,4 +544,4 @@ def test_a_tool_of_the_services_own_is_no_call() -> None:
         ("contentBlockDelta", {"contentBlockIndex": 0, "delta": {"toolUse": {"input": "{}"}}}),
         ("contentBlockStop", {"contentBlockIndex": 0}),
     ]
-    assert list(from_upstream(named)) == []
+    assert list(decode_events(named)) == []

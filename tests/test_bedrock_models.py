@@ -12,12 +12,13 @@ from app import create_app
 from config import Settings
 from dispatch.aws import models
 from dispatch.catalogue import Catalogue
-from dispatch.entries import Entry, Listing
+from dispatch.entries import ProviderConfig, SourceContents
 from tests.conftest import Served, environment, served, until
 from tests.frames import called, chunks, completion, error, finish, payloads, said
 from tests.upstreams import FAULTS, Fault, Phase, cases
-from tests.upstreams.bedrock import HAIKU, NOVA, BedrockUpstream, Turn
-from tests.upstreams.bedrock_answers import TEXTS, Call
+from tests.upstreams.answers import TEXTS, Call
+from tests.upstreams.bedrock import HAIKU, NOVA, BedrockUpstream
+from tests.upstreams.bedrock_answers import Turn
 from tests.upstreams.bedrock_converse import NO_SUCH_MODEL
 
 BOTH = pytest.mark.parametrize("stream", [True, False], ids=["stream", "whole"])
@@ -131,8 +132,11 @@ def test_profiles_and_arns_are_names(upstream: BedrockUpstream, client: Any, mod
 @pytest.mark.parametrize(("oci", "answers"), [("OCI's credentials", "bedrock-models"), ("", "oci")])
 def test_a_vendors_prefix_is_bedrocks_where_oci_is_not_configured(oci: str, answers: str) -> None:
     """B1 gives meta.llama... to OCI, whose names look the same."""
-    told = models("bedrock-models", {}, {"AWS_PROFILE": "p"}, {}), Entry("oci", "demo", "", {"name": "oci"}, oci)
-    where = Catalogue({"environment": Listing(told)}, default="bedrock-models")
+    told = (
+        models("bedrock-models", {}, {"AWS_PROFILE": "p"}, {}),
+        ProviderConfig("oci", "demo", "", {"name": "oci"}, oci),
+    )
+    where = Catalogue({"environment": SourceContents(told)}, default="bedrock-models")
     assert where.route("meta.llama3-1-8b-instruct-v1:0").targets[0].provider.name == answers
 
 

@@ -13,7 +13,8 @@ import pytest
 from tests.conftest import Served, served, until
 from tests.frames import chat_body, post
 from tests.test_hangup import AT_ONCE, Caller
-from tests.upstreams.bedrock import AGENT, BedrockUpstream, Turn
+from tests.upstreams.bedrock import AGENT, BedrockUpstream
+from tests.upstreams.bedrock_answers import Turn
 
 WEATHER = {
     "functionInvocationInput": {

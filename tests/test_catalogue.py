@@ -9,14 +9,14 @@ from typing import Any
 import pytest
 
 from dispatch.catalogue import Catalogue, Route
-from dispatch.entries import Entry, Listing, Row, Upstream
+from dispatch.entries import Deployment, ModelConfig, ProviderConfig, SourceContents
 from dispatch.environment import from_environment, vendor_entry
-from dispatch.models import Models
-from dispatch.rows import turns
-from errors import InvalidRequest, ProxyError, UnknownModel, Unsupported, UpstreamDown
+from dispatch.models import ModelLists
+from dispatch.rows import weighted_rotation
+from errors import GatewayError, InvalidRequest, UnknownModel, Unsupported, UpstreamDown
 from events import ChatRequest
-from providers.base import Provider, Rules, Target, Timeouts
-from providers.openai_compatible import to_upstream
+from providers.base import ParameterRules, Provider, Target, Timeouts
+from providers.openai_request import to_upstream
 from providers.vendors import Vendor
 from tests.conftest import Served
 from tests.frames import chat_body, post
@@ -28,25 +28,28 @@ SECOND = 1.0
 """A generous bound for what 10,000 models may cost."""
 
 
-def place(name: str, address: str = "http://lab/v1", model: str = "", **options: Any) -> Entry:
+def place(name: str, address: str = "http://lab/v1", model: str = "", **options: Any) -> ProviderConfig:
     """A provider of one's own; `lab#2` is the second account of lab."""
     vendor = Vendor(name=name.partition("#")[0], label=name, model=model, keyless=True)
     return vendor_entry(vendor, {}, name=name, address=address, **options)
 
 
-def row(name: str, *places: str, **fields: Any) -> Row:
+def row(name: str, *places: str, **fields: Any) -> ModelConfig:
     """A model at these places, each `provider` or `provider:weight`; its name there is `its-NAME`."""
     named = [each.partition(":") for each in places]
-    upstreams = tuple(Upstream(provider, f"its-{name}", int(weight or 1)) for provider, _, weight in named)
-    return Row(name, upstreams, **fields)
+    upstreams = tuple(Deployment(provider, f"its-{name}", int(weight or 1)) for provider, _, weight in named)
+    return ModelConfig(name, upstreams, **fields)
 
 
 def catalogue(
-    *rows: Row, entries: tuple[Entry, ...] = (), variables: dict[str, str] | None = None, **options: Any
+    *rows: ModelConfig,
+    entries: tuple[ProviderConfig, ...] = (),
+    variables: dict[str, str] | None = None,
+    **options: Any,
 ) -> Catalogue:
     """What the environment tells of (two vendors, unless `variables` say otherwise), and a file."""
     environment = from_environment(TWO if variables is None else variables, demo_pace_ms=0)
-    return Catalogue({"environment": environment, "file": Listing(entries, rows)}, **options)
+    return Catalogue({"environment": environment, "file": SourceContents(entries, rows)}, **options)
 
 
 def first(route: Route) -> tuple[str, str, str]:
@@ -143,7 +146,7 @@ def test_the_defaults_own_models_need_no_prefix() -> None:
 def test_a_vendors_prefix_means_oci() -> None:
     """B1: once somebody tells of OCI; until then it is a name like others."""
     assert first(catalogue().route("cohere.command-a")) == ("openai", "cohere.command-a", "cohere.command-a")
-    told = catalogue(row("meta.mine", "openai"), entries=(Entry("oci", "oci", "", missing="patience"),))
+    told = catalogue(row("meta.mine", "openai"), entries=(ProviderConfig("oci", "oci", "", missing="patience"),))
     for model in ("cohere.command-a", "meta.llama", "xai.grok", "openai.gpt-oss", "google.gemini"):
         assert error_of(told, model).code == "provider_not_configured"
     assert first(told.route("meta.mine")) == ("openai", "its-meta.mine", "meta.mine")
@@ -251,7 +254,7 @@ def test_the_demo_answers_to_any_name_when_it_is_alone_or_chosen() -> None:
 def test_the_demo_does_not_answer_for_a_list_that_is_awaited() -> None:
     """A caller who comes before the list (MODEL_LIST_URL) shall come again, and hear no robot."""
     environment = from_environment({}, demo_pace_ms=0)
-    where = Catalogue({"environment": environment, "list": Listing()})
+    where = Catalogue({"environment": environment, "list": SourceContents()})
     with pytest.raises(UpstreamDown) as caught:
         where.route("claude-haiku-4-5")
     assert (caught.value.status, caught.value.code) == (503, "upstream_error")
@@ -331,9 +334,9 @@ def test_weights_are_shares_of_the_requests(weights: tuple[int, ...], longest: i
 
 
 def test_a_round_of_many_turns_is_made_quickly() -> None:
-    many = [Upstream("lab", f"m{number}", 100 - number % 2) for number in range(100)]
-    assert seconds(lambda: turns(many)) < SECOND
-    assert turns([Upstream("lab", "m", 100), Upstream("groq", "m", 100)]) == (0, 1)
+    many = [Deployment("lab", f"m{number}", 100 - number % 2) for number in range(100)]
+    assert seconds(lambda: weighted_rotation(many)) < SECOND
+    assert weighted_rotation([Deployment("lab", "m", 100), Deployment("groq", "m", 100)]) == (0, 1)
 
 
 def test_the_others_are_left_for_when_the_first_fails() -> None:
@@ -372,8 +375,8 @@ def test_who_failed_too_often_comes_last() -> None:
 
 
 def test_a_file_goes_before_the_list_before_the_environment() -> None:
-    def told(address: str) -> Listing:
-        return Listing((place("openai", address),), (row("m", "openai", owned_by=address),))
+    def told(address: str) -> SourceContents:
+        return SourceContents((place("openai", address),), (row("m", "openai", owned_by=address),))
 
     everybody = {name: told(f"http://{name}/v1") for name in ("environment", "list", "file")}
     for name in ("file", "list", "environment"):
@@ -387,7 +390,7 @@ def test_a_name_that_two_tell_of_is_one_models() -> None:
     """An alias of a model that is not believed leads nowhere, rather than to a mixture of two."""
     where = catalogue(row("m", "openai"), row("n", "openai", aliases=("x",)))
     other = (row("m", "groq", aliases=("mine",)), row("x", "groq"), row("o", "groq", aliases=("n",)))
-    where.replace("list", Listing((), other))
+    where.replace("list", SourceContents((), other))
     assert sorted(where.snapshot.names) == ["m", "n", "o", "x"]
     assert {name: where.route(name).row.name for name in "mnox"} == {"m": "m", "n": "n", "x": "n", "o": "o"}
     assert {name: first(where.route(name))[0] for name in "mnox"} == {
@@ -409,7 +412,7 @@ def test_a_model_at_a_provider_that_nobody_tells_of_is_refused() -> None:
 def test_what_is_new_takes_the_place_of_what_was() -> None:
     where = catalogue(row("a", "lab"), row("b", "lab"), entries=(place("lab"),))
     before = where.snapshot
-    where.replace("file", Listing((place("other"),), (row("b", "other"), row("c", "other"))))
+    where.replace("file", SourceContents((place("other"),), (row("b", "other"), row("c", "other"))))
     assert first(where.route("b")) == ("other", "its-b", "b")
     assert first(where.route("c")) == ("other", "its-c", "c")
     assert first(where.route("a")) == ("openai", "a", "a")
@@ -428,7 +431,7 @@ def test_a_request_works_with_what_it_began_with() -> None:
         __slots__ = ()
 
         def partition(self, separator: str) -> tuple[str, str, str]:
-            where.replace("file", Listing())
+            where.replace("file", SourceContents())
             return super().partition(separator)
 
     assert first(where.route(Late("a"))) in (("lab", "its-a", "a"), ("openai", "a", "a"))
@@ -442,7 +445,7 @@ def test_a_provider_that_stays_as_it_is_is_kept() -> None:
     """Its connections too: a change of the file costs nobody a handshake."""
     where = catalogue(row("m", "lab"), entries=(place("lab"), place("pool")))
     lab, pool, openai = (built(where, name) for name in ("lab", "pool", "openai"))
-    where.replace("file", Listing((place("lab"), place("pool", "http://pool/v1")), (row("n", "lab"),)))
+    where.replace("file", SourceContents((place("lab"), place("pool", "http://pool/v1")), (row("n", "lab"),)))
     assert built(where, "lab") is lab
     assert where.route("n").targets[0].provider is lab
     assert built(where, "openai") is openai
@@ -454,36 +457,38 @@ def test_a_provider_that_stays_as_it_is_is_kept() -> None:
 def test_a_provider_that_is_configured_otherwise_is_built_anew(changed: dict[str, str]) -> None:
     where = catalogue(entries=(place("lab"),))
     before = built(where, "lab")
-    where.replace("file", Listing((place("lab", **changed),)))
+    where.replace("file", SourceContents((place("lab", **changed),)))
     assert built(where, "lab") is not before
 
 
-@pytest.mark.parametrize("lost", [Listing(), Listing((place("lab", address=""),)), Listing((), (row("m", "nobody"),))])
-def test_what_would_lose_the_default_changes_nothing(lost: Listing) -> None:
+@pytest.mark.parametrize(
+    "lost", [SourceContents(), SourceContents((place("lab", address=""),)), SourceContents((), (row("m", "nobody"),))]
+)
+def test_what_would_lose_the_default_changes_nothing(lost: SourceContents) -> None:
     where = catalogue(row("m", "lab"), entries=(place("lab"),), default="lab")
     before = where.snapshot
     with pytest.raises(ValueError, match=r"PROVIDER_NAME|nobody"):
         where.replace("file", lost)
     assert where.snapshot is before
-    where.replace("list", Listing((), (row("n", "lab"),)))
+    where.replace("list", SourceContents((), (row("n", "lab"),)))
     assert sorted(where.snapshot.names) == ["m", "n"], "and what it told before still holds"
 
 
 def test_the_default_moves_on_when_nobody_chose_it() -> None:
     where = catalogue(entries=(place("lab"), place("pool")), variables={})
     assert where.default == "lab"
-    where.replace("file", Listing((place("pool"),)))
+    where.replace("file", SourceContents((place("pool"),)))
     assert where.default == "pool"
 
 
 def test_the_demo_does_not_answer_in_the_place_of_a_provider_that_was_there() -> None:
     where = catalogue(row("m", "lab"), entries=(place("lab"),), variables={})
     with pytest.raises(ValueError, match="without 'lab' there is no provider but the demo"):
-        where.replace("file", Listing((), (row("m", "demo"),)))
+        where.replace("file", SourceContents((), (row("m", "demo"),)))
     assert where.default == "lab"
     assert first(where.route("m"))[0] == "lab"
     chosen = catalogue(entries=(place("lab"),), variables={}, default="demo")
-    chosen.replace("file", Listing())
+    chosen.replace("file", SourceContents())
     assert chosen.default == "demo"
 
 
@@ -500,7 +505,7 @@ def target_of(**fields: Any) -> Target:
 
 def test_rules_are_applied_in_their_order() -> None:
     """B3: update, add, rename, delete."""
-    rules = Rules(
+    rules = ParameterRules(
         update={"temperature": 0.6, "max_tokens": 5},
         add={"reasoning_effort": "low", "seed": 1, "top_p": 1},
         rename={"max_tokens": "max_reasoning_token", "seed": "random_seed", "not": "there"},
@@ -519,7 +524,7 @@ def test_rules_are_applied_in_their_order() -> None:
 
 def test_a_strict_upstream_gets_what_its_rules_say() -> None:
     """R8: what OpenAI does not publish is left out, unless the file asks for it."""
-    sent = body_of(target_of(rules=Rules(add={"thinking": True})), strict=True, top_k=5)
+    sent = body_of(target_of(rules=ParameterRules(add={"thinking": True})), strict=True, top_k=5)
     assert sent == {"messages": HI, "model": "its-m", "thinking": True}
 
 
@@ -543,7 +548,12 @@ def test_a_row_changes_what_it_says_and_no_more() -> None:
     )
     target, other = where.route("m").targets[0], where.route("n").targets[0]
     assert (target.timeouts, target.ttft_timeout) == (Timeouts(1, 2, 9, 10), 0.8)
-    assert (other.timeouts, other.ttft_timeout, other.max_tokens, other.rules) == (timeouts, None, None, Rules())
+    assert (other.timeouts, other.ttft_timeout, other.max_tokens, other.rules) == (
+        timeouts,
+        None,
+        None,
+        ParameterRules(),
+    )
 
 
 def test_variants_send_different_bodies(serve: Callable[..., Served], upstream: OpenAIUpstream, tmp_path: Path) -> None:
@@ -621,9 +631,9 @@ def test_the_providers_of_a_file_are_listed(app_with: Callable[..., Any], tmp_pa
 
 
 @pytest.fixture(scope="module")
-def many() -> Listing:
+def many() -> SourceContents:
     rows = tuple(row(f"model-{number}", "lab", aliases=(f"alias-{number}",)) for number in range(10_000))
-    return Listing((place("lab", complete=True),), rows)
+    return SourceContents((place("lab", complete=True),), rows)
 
 
 def seconds(work: Callable[[], object]) -> float:
@@ -633,7 +643,7 @@ def seconds(work: Callable[[], object]) -> float:
     return process_time() - started
 
 
-def test_ten_thousand_models_are_put_together_and_found_quickly(many: Listing) -> None:
+def test_ten_thousand_models_are_put_together_and_found_quickly(many: SourceContents) -> None:
     where = catalogue()
     assert seconds(lambda: where.replace("file", many)) < SECOND
     few = catalogue(*many.rows[:10], entries=many.entries)
@@ -642,7 +652,7 @@ def test_ten_thousand_models_are_put_together_and_found_quickly(many: Listing) -
     assert first(where.route("alias-9999")) == ("lab", "its-model-9999", "model-9999")
 
 
-def test_ten_thousand_models_are_listed_quickly(app_with: Callable[..., Any], many: Listing) -> None:
+def test_ten_thousand_models_are_listed_quickly(app_with: Callable[..., Any], many: SourceContents) -> None:
     client = app_with()
     where: Catalogue = client.application.extensions["thinkline"].catalogue
     where.replace("file", many)
@@ -650,5 +660,5 @@ def test_ten_thousand_models_are_listed_quickly(app_with: Callable[..., Any], ma
     assert seconds(lambda: [client.get("/v1/models") for _ in range(10)]) < SECOND
     assert len(client.get("/v1/models").get_json()["data"]) >= 20_000
     assert seconds(lambda: client.get("/v1/models/alias-9999")) < SECOND
-    with pytest.raises(ProxyError):
-        Models(where, 300).one("alias-10000")
+    with pytest.raises(GatewayError):
+        ModelLists(where, 300).one("alias-10000")

@@ -15,7 +15,7 @@ import yaml
 from tests.conftest import Served, served, until
 from tests.frames import chat_body, post, said
 from tests.test_hangup import Caller
-from tests.upstreams import Answer, OpenAIUpstream, faults
+from tests.upstreams import OpenAIUpstream, ScriptedAnswer, faults
 from tests.upstreams.lines import NAMES, Line, lines
 
 AT_ONCE = 1.0
@@ -58,7 +58,7 @@ def house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
     with ExitStack() as stack:
         found, settings = stack.enter_context(lines())
         second = stack.enter_context(OpenAIUpstream())
-        second.always(Answer(texts=SECOND))
+        second.always(ScriptedAnswer(texts=SECOND))
         rows: list[dict[str, Any]] = [
             {"name": f"safe:{name}", "provider": line.provider, "model": line.model, "ttft_timeout_ms": 300}
             for name, line in found.items()

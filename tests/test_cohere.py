@@ -13,13 +13,13 @@ from hypothesis import strategies as st
 
 from app import create_app
 from config import Settings
-from dispatch.model_rows import listing
-from errors import ProxyError, UpstreamTimeout
+from dispatch.model_rows import parse_model_list
+from errors import GatewayError, UpstreamTimeout
 from events import Citation, Finish, Reasoning, Text, Usage
 from providers import build
-from providers.base import Provider, Rules, Target
-from providers.cohere import refusal
-from providers.cohere_answer import Reading, events_of_body, usage
+from providers.base import ParameterRules, Provider, Target
+from providers.cohere import cohere_error
+from providers.cohere_answer import CohereDecoder, events_of_body, usage
 from providers.cohere_chat import to_upstream
 from providers.sse import Frame
 from schemas.chat import load_chat
@@ -29,7 +29,7 @@ from tests.conftest import environment
 from tests.conversations import AFTERWARDS, HI, PERSON, TIME, WEATHER
 from tests.frames import called, chunks, completion, said
 from tests.helpers import refused
-from tests.upstreams import Answer, Call, OpenAIUpstream
+from tests.upstreams import Call, OpenAIUpstream, ScriptedAnswer
 from tests.upstreams.answers import TEXTS
 from tests.upstreams.cohere import MODELS, CohereUpstream
 from tests.upstreams.openai import PIXEL, embedding
@@ -66,11 +66,13 @@ def chat(client: Any, model: str = COMMAND, messages: Any = HI, **more: Any) -> 
     return client.post("/v1/chat/completions", json={"model": model, "messages": messages, **more})
 
 
-def sent(model: str = COMMAND, *, rules: Rules | None = None, most: int | None = None, **body: Any) -> dict[str, Any]:
+def sent(
+    model: str = COMMAND, *, rules: ParameterRules | None = None, most: int | None = None, **body: Any
+) -> dict[str, Any]:
     """What goes to Cohere for such a request, without what is always there."""
     provider = Provider()
     provider.name = "cohere"
-    target = Target(provider, model, rules=rules or Rules(), max_tokens=most)
+    target = Target(provider, model, rules=rules or ParameterRules(), max_tokens=most)
     found = to_upstream(load_chat(json.dumps({"messages": HI, **body}).encode()), target)
     assert found.pop("model") == model
     assert found.pop("stream") is body.get("stream", False)
@@ -174,7 +176,7 @@ def test_an_empty_result_is_one() -> None:
 
 
 def test_rules_come_last() -> None:
-    rules = Rules(update={"p": 0.5}, add={"citation_options": {"mode": "OFF"}}, delete=("seed",))
+    rules = ParameterRules(update={"p": 0.5}, add={"citation_options": {"mode": "OFF"}}, delete=("seed",))
     assert sent(rules=rules, seed=1, top_p=0.9) == {"p": 0.5, "citation_options": {"mode": "OFF"}}
     assert sent(most=50, max_tokens=99) == {"max_tokens": 50}
 
@@ -217,7 +219,7 @@ def test_what_would_be_lost_is_refused(client: Any, upstream: CohereUpstream, bo
 @pytest.mark.parametrize("stream", [True, False], ids=["stream", "whole"])
 def test_why_it_ended(client: Any, upstream: CohereUpstream, reason: str, finish: str | None, stream: bool) -> None:
     """N2, N4: Cohere's own words for it do not leak, and its failures are errors."""
-    upstream.enqueue(Answer(texts=[], finish_reason=reason))
+    upstream.enqueue(ScriptedAnswer(texts=[], finish_reason=reason))
     answer = chat(client, stream=stream)
     if finish is None:
         refused(answer, 504 if reason == "TIMEOUT" else 502)
@@ -230,7 +232,7 @@ def test_why_it_ended(client: Any, upstream: CohereUpstream, reason: str, finish
 @pytest.mark.parametrize("stream", [True, False], ids=["stream", "whole"])
 def test_citations(client: Any, upstream: CohereUpstream, stream: bool) -> None:
     """Each source of a span, as OpenAI's annotations; a tool's result is one without an address."""
-    upstream.enqueue(Answer(texts=["We open at 9."], choice_keys={"citations": [CITED]}))
+    upstream.enqueue(ScriptedAnswer(texts=["We open at 9."], choice_keys={"citations": [CITED]}))
     answer = chat(client, stream=stream, documents=[OPENING_HOURS])
     if stream:
         deltas = [each["choices"][0]["delta"] for each in chunks(answer.data)]
@@ -257,7 +259,7 @@ def test_probabilities(client: Any, stream: bool) -> None:
 
 
 def read(*events: dict[str, Any]) -> list[Any]:
-    reading = Reading(lambda given: ProxyError(str(given)))
+    reading = CohereDecoder(lambda given: GatewayError(str(given)))
     found = [event for each in events for event in reading.events(Frame(b"", json.dumps(each).encode()))]
     assert reading.finished == any(each.get("type") == "message-end" for each in events)
     return found
@@ -292,7 +294,7 @@ def test_nothing_follows_a_finish() -> None:
 
 def test_an_event_of_tomorrow_is_passed_over_and_an_error_is_not() -> None:
     assert read({"type": "weather-report"}) == []
-    with pytest.raises(ProxyError, match="boom"):
+    with pytest.raises(GatewayError, match="boom"):
         read({"message": "boom"})
     with pytest.raises(UpstreamTimeout):
         read({"type": "message-end", "delta": {"finish_reason": "TIMEOUT"}})
@@ -310,8 +312,8 @@ def test_tokens_are_those_that_the_model_read() -> None:
 # Failures
 
 
-def failing(status: int, message: str = "x") -> ProxyError:
-    return refusal("cohere", status, {}, json.dumps({"id": "e", "message": message}).encode())
+def failing(status: int, message: str = "x") -> GatewayError:
+    return cohere_error("cohere", status, {}, json.dumps({"id": "e", "message": message}).encode())
 
 
 @pytest.mark.parametrize(
@@ -331,7 +333,7 @@ def failing(status: int, message: str = "x") -> ProxyError:
     ],
     ids=str,
 )
-def test_failures(found: ProxyError, expected: tuple[int, str | None]) -> None:
+def test_failures(found: GatewayError, expected: tuple[int, str | None]) -> None:
     assert (found.status, found.code) == expected
 
 
@@ -347,7 +349,9 @@ def test_a_wrong_key(upstream: CohereUpstream) -> None:
 
 def test_the_list_of_models_pays_with_its_own_token() -> None:
     """B4: by 003's scheme."""
-    (entry,) = listing([{"model_version": "m", "handle": "/cohere/v2/chat"}], "https://h.example/l", "tok").entries
+    (entry,) = parse_model_list(
+        [{"model_version": "m", "handle": "/cohere/v2/chat"}], "https://h.example/l", "tok"
+    ).entries
     provider: Any = build("cohere", dict(entry.options))
     raw = provider._account.request("POST", "/v2/chat", {}, b"")
     assert raw.startswith(b"POST /cohere/v2/chat HTTP/1.1\r\n")
@@ -432,7 +436,7 @@ def test_coheres_sdk_understands_the_emulation(upstream: CohereUpstream) -> None
     whole = theirs.chat(model=COMMAND, messages=[cohere.UserChatMessageV2(content="hi")])
     assert whole.message.content
     assert (whole.message.content[0].text, whole.finish_reason) == ("".join(TEXTS), "COMPLETE")  # type: ignore[union-attr]
-    upstream.enqueue(Answer(reasoning=["Hm"], texts=["Look"], calls=[LOOK]))
+    upstream.enqueue(ScriptedAnswer(reasoning=["Hm"], texts=["Look"], calls=[LOOK]))
     events = list(theirs.chat_stream(model=THINKER, messages=[cohere.UserChatMessageV2(content="hi")]))
     assert [each.type for each in events] == [
         "message-start", "content-start", "content-delta", "content-end", "content-start", "content-delta",
@@ -443,7 +447,7 @@ def test_coheres_sdk_understands_the_emulation(upstream: CohereUpstream) -> None
     ranks = theirs.rerank(model="rerank-v3.5", query="b", documents=["a", "b"])
     assert [each.index for each in ranks.results] == [1, 0]
     assert [each.name for each in theirs.models.list().models] == list(MODELS[:2])
-    upstream.enqueue(Answer(status=429))
+    upstream.enqueue(ScriptedAnswer(status=429))
     with pytest.raises(cohere.TooManyRequestsError):
         theirs.chat(model=COMMAND, messages=[cohere.UserChatMessageV2(content="hi")])
 

@@ -291,18 +291,18 @@ def test_secrets_are_not_in_what_is_said(variables: dict[str, str]) -> None:
 @pytest.mark.parametrize("host", LOOPBACK)
 def test_this_machine_needs_no_key(host: str) -> None:
     """R9."""
-    Settings().guard(host)
+    Settings().require_key_if_public(host)
 
 
 @pytest.mark.parametrize("host", PUBLIC)
 def test_another_address_needs_one(host: str) -> None:
     """R9: a tunnel or a bind never publishes somebody's account."""
     with pytest.raises(SettingError, match=r"API_KEY.*ALLOW_ANONYMOUS=true") as caught:
-        Settings().guard(host)
+        Settings().require_key_if_public(host)
     assert repr(host) in str(caught.value)
-    Settings(api_key="mine").guard(host)
-    Settings(api_keys=("mine",)).guard(host)
-    Settings(allow_anonymous=True).guard(host)
+    Settings(api_key="mine").require_key_if_public(host)
+    Settings(api_keys=("mine",)).require_key_if_public(host)
+    Settings(allow_anonymous=True).require_key_if_public(host)
 
 
 @pytest.mark.parametrize("command", [GUNICORN, ("app.py",)], ids=["gunicorn", "python app.py"])

@@ -5,11 +5,11 @@ from unittest.mock import Mock
 
 import pytest
 
-from dispatch.attempts import Attempts, Failures, Patience
+from dispatch.attempts import Failures, RetryingTarget, RetryPolicy
 from dispatch.breaker import Breakers
 from dispatch.race import Contender, Race
-from errors import ProxyError, UpstreamDown
-from providers.base import Call, Target
+from errors import GatewayError, UpstreamDown
+from providers.base import CallContext, Target
 
 DEADLINE = 1.0
 
@@ -33,9 +33,11 @@ def race(targets: str, **options: float | bool) -> Clocked:
         target = Target(provider, "m")
         if letter == "x":
             breakers[target.name].failed(probe=False)
-        attempts = Attempts(target, Mock(), Call(), breakers[target.name], Patience(), Failures(()), unheard=())
+        attempts = RetryingTarget(
+            target, Mock(), CallContext(), breakers[target.name], RetryPolicy(), Failures(()), unheard=()
+        )
         contenders.append(Contender(attempts, DEADLINE if at < len(targets) - 1 else inf))
-    return Clocked(contenders, Call(), **options)
+    return Clocked(contenders, CallContext(), **options)
 
 
 def played(race: Clocked, *steps: str) -> str:
@@ -135,7 +137,7 @@ def test_agents_race_when_the_model_says_so(steps: str, states: str) -> None:
     ("targets", "steps"), [("tt", "-0 -1"), ("tt", "1 -1 -0"), ("at", "1 -1"), ("xx", ""), ("ttt", "1 2 -1 -2")]
 )
 def test_when_nobody_is_left_a_failure_is_raised(targets: str, steps: str) -> None:
-    with pytest.raises(ProxyError):
+    with pytest.raises(GatewayError):
         played(race(targets), *steps.split())
 
 

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from errors import HungUp, InvalidRequest
+from errors import Cancelled, InvalidRequest
 from events import (
     SILENCE,
     ChatRequest,
@@ -15,7 +15,7 @@ from events import (
     Text,
     Usage,
 )
-from providers.base import Call, Target
+from providers.base import CallContext, Target
 from providers.demo import DemoProvider, until_stop, vector
 from providers.words import estimate_tokens, words
 
@@ -30,7 +30,7 @@ def asked(content="Hello", *, stream=False, include_reasoning=False, **body):
 
 
 def events_of(*args, **kwargs):
-    return list(DEMO.chat(asked(*args, **kwargs), TARGET, Call()))
+    return list(DEMO.chat(asked(*args, **kwargs), TARGET, CallContext()))
 
 
 def text_of(events, choice=0):
@@ -162,7 +162,7 @@ def test_every_choice_is_complete():
     assert events[-1].completion == 3 * events_of("Tell me more", stop="more")[-1].completion
 
 
-class Clock(Call):
+class Clock(CallContext):
     """A call whose waits take no time and are written down; the caller leaves after a number of them."""
 
     def __init__(self, leaves_after=None, **kwargs):
@@ -173,7 +173,7 @@ class Clock(Call):
     def wait(self, seconds):
         self.waits.append(seconds)
         if len(self.waits) == self.leaves_after:
-            raise HungUp
+            raise Cancelled
 
 
 def test_the_pace_is_kept_between_words_when_streaming():
@@ -199,17 +199,17 @@ def test_a_very_slow_pace_keeps_the_line_alive():
 def test_a_caller_who_leaves_ends_it():
     events = DemoProvider(pace_ms=40).chat(asked("count to 5000", stream=True), TARGET, Clock(leaves_after=3))
     assert [next(events) for _ in range(3)] == [Text("1, "), Text("2, "), Text("3, ")]
-    with pytest.raises(HungUp):
+    with pytest.raises(Cancelled):
         next(events)
 
 
 @pytest.mark.parametrize("stream", [True, False])
 def test_a_caller_who_leaves_ends_it_without_a_pace_too(stream):
-    call = Call()
+    call = CallContext()
     events = DEMO.chat(asked("count to 5000", stream=stream), TARGET, call)
     assert next(events) == Text("1, ")
-    call.hang_up()
-    with pytest.raises(HungUp):
+    call.cancel()
+    with pytest.raises(Cancelled):
         next(events)
 
 
@@ -293,7 +293,7 @@ def test_the_prompt_is_counted_over_messages_parts_and_tools():
 
 def embedded(*inputs, dimensions=None):
     request = EmbeddingsRequest(inputs, dimensions=dimensions)
-    (found,) = DEMO.embed(request, TARGET, Call())
+    (found,) = DEMO.embed(request, TARGET, CallContext())
     return found
 
 
@@ -339,7 +339,7 @@ def test_every_input_has_a_direction(text, dimensions):
 
 
 def test_its_models():
-    assert [(each.id, each.owned_by) for each in DEMO.models(Call())] == [
+    assert [(each.id, each.owned_by) for each in DEMO.models(CallContext())] == [
         ("demo", "thinkline"),
         ("demo-embedding", "thinkline"),
     ]
@@ -349,4 +349,4 @@ def test_it_answers_to_any_model_name():
     request = asked("Hi")
     named = replace(request, model="gpt-4o-mini", body={**request.body, "model": "gpt-4o-mini"})
     other = Target(DEMO, "gpt-4o-mini")
-    assert list(DEMO.chat(named, other, Call())) == list(DEMO.chat(request, TARGET, Call()))
+    assert list(DEMO.chat(named, other, CallContext())) == list(DEMO.chat(request, TARGET, CallContext()))

@@ -21,14 +21,14 @@ from hypothesis import strategies as st
 from app import create_app
 from config import Settings
 from dispatch.model_list import ModelList
-from errors import HungUp
+from errors import Cancelled
 from events import ChatRequest
 from providers import http
-from providers.base import Call as CallUnderWay
+from providers.base import CallContext as CallUnderWay
 from tests.conftest import EVER, environment, until
 from tests.conversations import AFTERWARDS, CONVERSATIONS, HI, PERSON, TIME, WEATHER, Conversation, Wanted
 from tests.frames import chunks, completion, error, payloads
-from tests.upstreams import FAULTS, Answer, Call, Connection, Fault, OpenAIUpstream, Phase, cases, faults
+from tests.upstreams import FAULTS, Call, Connection, Fault, OpenAIUpstream, Phase, ScriptedAnswer, cases, faults
 from tests.upstreams.answers import TEXTS
 from tests.upstreams.anthropic import AnthropicUpstream
 from tests.upstreams.cohere import CohereUpstream
@@ -228,11 +228,11 @@ def lines(request: pytest.FixtureRequest) -> Iterator[tuple[Line, Line]]:
 def test_a_fault_is_told(lines: tuple[Line, Line], fault: Fault, stream: bool) -> None:
     """N2, N3, N26, N27: before the first event a status, after it an error frame; never a made-up finish; no leak."""
     line = lines[fault.silent]
-    line.upstream.always(Answer(fault=fault))
+    line.upstream.always(ScriptedAnswer(fault=fault))
     response = line.ask({}, stream)
     until(lambda: line.upstream.open_connections() <= 1, "the connections to be closed or kept")
     line.upstream.refuse()  # what is kept may still have something in it that was not asked for
-    line.upstream.always(Answer())
+    line.upstream.always(ScriptedAnswer())
     if fault.harmless:
         assert response.status_code == 200, response.data
         assert got(response, stream).text == "".join(TEXTS)
@@ -266,7 +266,7 @@ def test_a_line_is_kept_for_the_next_call(lines: tuple[Line, Line], monkeypatch:
 def test_a_hang_up_reaches_the_vendor(lines: tuple[Line, Line], fault: Fault) -> None:
     """N6, N23: in every phase, and at once."""
     line, _ = lines
-    line.upstream.enqueue(Answer(fault=fault))
+    line.upstream.enqueue(ScriptedAnswer(fault=fault))
     before = len(line.upstream.received)
     catalogue = line.client.application.extensions["thinkline"].catalogue
     (target,) = catalogue.route(line.dialect.model, line.dialect.name).targets
@@ -276,13 +276,13 @@ def test_a_hang_up_reaches_the_vendor(lines: tuple[Line, Line], fault: Fault) ->
         try:
             call.begin(target.timeouts)
             ended.extend(target.provider.chat(ChatRequest({"messages": HI, "stream": True}, stream=True), target, call))
-        except HungUp:
+        except Cancelled:
             ended.append("hung up")
 
     listener = Thread(target=listen)
     listener.start()
     received = line.upstream.wait_received(before + 1, EVER)
-    call.hang_up()
+    call.cancel()
     received.wait_closed(EVER)
     listener.join(EVER)
     assert ended[-1:] == ["hung up"]
@@ -306,7 +306,7 @@ OFTEN = hypothesis.settings(
 
 
 @st.composite
-def answers(draw: st.DrawFn) -> Answer:
+def answers(draw: st.DrawFn) -> ScriptedAnswer:
     """Words in any pieces, and calls whose arguments are cut anywhere."""
     calls = []
     for number, name in enumerate(draw(st.lists(NAMES, max_size=3))):
@@ -314,12 +314,14 @@ def answers(draw: st.DrawFn) -> Answer:
         cuts = sorted(draw(st.lists(st.integers(0, len(raw)), max_size=4)))
         calls.append(Call(f"call_{number}", name, [raw[a:b] for a, b in pairwise([0, *cuts, len(raw)])]))
     texts = draw(st.lists(LETTERS, min_size=not calls, max_size=5))
-    return Answer(texts=texts, calls=calls)
+    return ScriptedAnswer(texts=texts, calls=calls)
 
 
 @OFTEN
 @hypothesis.given(answer=answers(), stream=st.booleans())
-def test_what_a_vendor_says_is_what_the_caller_hears(lines: tuple[Line, Line], answer: Answer, stream: bool) -> None:
+def test_what_a_vendor_says_is_what_the_caller_hears(
+    lines: tuple[Line, Line], answer: ScriptedAnswer, stream: bool
+) -> None:
     """Text in is text out, arguments stay JSON, indices are dense, and there is one finish (`chunks` sees to that)."""
     line, _ = lines
     line.upstream.enqueue(answer)
@@ -376,10 +378,10 @@ def test_nonsense_is_no_answer_and_no_crash(lines: tuple[Line, Line], seed: int,
 
     fault = Fault("odd", "", Phase.THROUGHOUT, odd)
     line.upstream.always(
-        Answer(texts=["Hm."], calls=[Call("call_1", "get_weather", ['{"city": ', '"x"}'])], fault=fault)
+        ScriptedAnswer(texts=["Hm."], calls=[Call("call_1", "get_weather", ['{"city": ', '"x"}'])], fault=fault)
     )
     response = line.ask({"tools": [WEATHER]}, stream)
-    line.upstream.always(Answer())
+    line.upstream.always(ScriptedAnswer())
     assert response.status_code in (200, 502), response.data
     assert b"Something went wrong here" not in response.data
     if response.status_code == 200 and b'{"error":' not in response.data and line.dialect.name != "openai":

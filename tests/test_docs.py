@@ -19,7 +19,7 @@ from werkzeug.serving import make_server
 from werkzeug.wsgi import get_input_stream
 
 import errors
-from errors import InvalidRequest, ProxyError
+from errors import GatewayError, InvalidRequest
 from schemas import openapi
 from schemas.chat import load_chat
 from schemas.embeddings import load_embeddings
@@ -145,7 +145,7 @@ def test_every_field_of_a_request_is_explained():
 
 
 def test_every_failure_is_documented():
-    classes = [each for each in vars(errors).values() if isinstance(each, type) and issubclass(each, ProxyError)]
+    classes = [each for each in vars(errors).values() if isinstance(each, type) and issubclass(each, GatewayError)]
     for each in classes:
         status = str(each.status)
         for path in ("/chat/completions", "/embeddings"):

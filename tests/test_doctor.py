@@ -16,7 +16,7 @@ import pytest
 
 from tests import forked
 from tests.conftest import EVER, ROOT, environment, free_port
-from tests.upstreams import Answer, Connection, OpenAIUpstream, Received, Server, faults
+from tests.upstreams import Connection, OpenAIUpstream, Received, ScriptedAnswer, Server, faults
 
 KEY = "sk-doctor-0123456789abcdef"
 PAGE = b"<!DOCTYPE html><title>Welcome</title>"
@@ -183,10 +183,10 @@ def test_a_web_page_is_a_wrong_address():
 
 SPENT = {"error": {"message": "You exceeded your quota.", "type": "insufficient_quota", "code": "insufficient_quota"}}
 ANSWERS = {
-    "vllm": (Answer(status=429), "warn", "asks to slow down (429)"),
-    "llamacpp": (Answer(status=503), "fail", "failed with status 503"),
-    "lmstudio": (Answer(status=403), "fail", "refuses the credential (403)"),
-    "ollama": (Answer(status=429, error=SPENT), "fail", "no quota left"),
+    "vllm": (ScriptedAnswer(status=429), "warn", "asks to slow down (429)"),
+    "llamacpp": (ScriptedAnswer(status=503), "fail", "failed with status 503"),
+    "lmstudio": (ScriptedAnswer(status=403), "fail", "refuses the credential (403)"),
+    "ollama": (ScriptedAnswer(status=429, error=SPENT), "fail", "no quota left"),
 }
 
 
@@ -233,7 +233,7 @@ def test_lists_may_name_a_model_at_more_length():
 
 @pytest.mark.parametrize("fault", [faults.stalled_before_headers, faults.slow_headers])
 def test_a_stalled_upstream_is_given_up_in_time(upstream, fault):
-    upstream.always(Answer(fault=fault), path="/models")
+    upstream.always(ScriptedAnswer(fault=fault), path="/models")
     began = time.monotonic()
     found = report("--timeout", "0.3", **at(upstream))
     assert time.monotonic() - began < 5

@@ -14,8 +14,9 @@ from openai.types import CreateEmbeddingResponse
 from tests.conftest import Served, served
 from tests.frames import post
 from tests.helpers import complaint, refused
-from tests.upstreams import Answer, OpenAIUpstream, faults
-from tests.upstreams.openai import NO_SUCH_MODEL, embedding
+from tests.upstreams import OpenAIUpstream, ScriptedAnswer, faults
+from tests.upstreams.openai import embedding
+from tests.upstreams.scripted import NO_SUCH_MODEL
 
 EMBEDDINGS = "/v1/embeddings"
 TOKENS = [9906, 1917]
@@ -28,13 +29,13 @@ FORMS: dict[str, tuple[Any, list[Any]]] = {
     "one token": ([1], [[1]]),
     "lists of token ids": ([TOKENS, [1]], [TOKENS, [1]]),
 }
-FAILURES: dict[str, tuple[Answer, int, str | None]] = {
-    "their 400": (Answer(status=400), 400, "invalid_value"),
-    "their 401": (Answer(status=401), 502, "upstream_authentication"),
-    "their 429": (Answer(status=429), 429, "rate_limit_exceeded"),
-    "their 500": (Answer(status=500), 502, "upstream_error"),
-    "HTML": (Answer(fault=faults.html), 502, "upstream_error"),
-    "cut": (Answer(fault=faults.cut), 502, "upstream_error"),
+FAILURES: dict[str, tuple[ScriptedAnswer, int, str | None]] = {
+    "their 400": (ScriptedAnswer(status=400), 400, "invalid_value"),
+    "their 401": (ScriptedAnswer(status=401), 502, "upstream_authentication"),
+    "their 429": (ScriptedAnswer(status=429), 429, "rate_limit_exceeded"),
+    "their 500": (ScriptedAnswer(status=500), 502, "upstream_error"),
+    "HTML": (ScriptedAnswer(fault=faults.html), 502, "upstream_error"),
+    "cut": (ScriptedAnswer(fault=faults.cut), 502, "upstream_error"),
 }
 ODD: dict[str, Any] = {
     "no data": {"object": "list"},
@@ -180,14 +181,14 @@ def test_more_inputs_than_the_upstream_takes_are_sent_in_batches(
 def test_a_batch_out_of_order_is_put_in_order(line: tuple[OpenAIUpstream, Served]) -> None:
     upstream, app = line
     rows = [{"index": index, "embedding": [index / 4]} for index in (2, 0, 1)]
-    upstream.enqueue(Answer(error={"data": rows, "model": "m"}), path="/embeddings")
+    upstream.enqueue(ScriptedAnswer(error={"data": rows, "model": "m"}), path="/embeddings")
     assert vectors(ask(app, input=["a", "b", "c"])) == [[0.0], [0.25], [0.5]]
 
 
 def test_a_batch_that_fails_fails_the_request(line: tuple[OpenAIUpstream, Served]) -> None:
     """No half of an answer."""
     upstream, app = line
-    upstream.enqueue(Answer(), Answer(status=500), path="/embeddings")
+    upstream.enqueue(ScriptedAnswer(), ScriptedAnswer(status=500), path="/embeddings")
     status, headers, body = post(app.port, {"input": ["a"] * 200, "provider": "cohere"}, EMBEDDINGS)
     complaint(status, headers, body, 502)
 
@@ -219,7 +220,7 @@ def test_a_failure_has_its_true_status(line: tuple[OpenAIUpstream, Served], kind
 def test_an_odd_answer_is_the_upstreams_fault(line: tuple[OpenAIUpstream, Served], kind: str, encoding: str) -> None:
     """Never a 500, nor vectors that are none."""
     upstream, app = line
-    upstream.enqueue(Answer(error=ODD[kind]), path="/embeddings")
+    upstream.enqueue(ScriptedAnswer(error=ODD[kind]), path="/embeddings")
     status, headers, body = post(app.port, {"model": "m", "input": "a", "encoding_format": encoding}, EMBEDDINGS)
     complaint(status, headers, body, 502)
 
@@ -227,7 +228,7 @@ def test_an_odd_answer_is_the_upstreams_fault(line: tuple[OpenAIUpstream, Served
 @pytest.mark.parametrize("text", ["~~~", "AAA=", "AAAAAAA", "ü"])
 def test_base64_that_is_none_is_the_upstreams_fault(line: tuple[OpenAIUpstream, Served], text: str) -> None:
     upstream, app = line
-    upstream.enqueue(Answer(error={"data": [{"index": 0, "embedding": text}]}), path="/embeddings")
+    upstream.enqueue(ScriptedAnswer(error={"data": [{"index": 0, "embedding": text}]}), path="/embeddings")
     status, headers, body = post(app.port, {"model": "m", "input": "a"}, EMBEDDINGS)
     complaint(status, headers, body, 502)
 
@@ -250,7 +251,7 @@ def test_empty_input_is_a_400_before_anybody_is_asked(line: tuple[OpenAIUpstream
 
 def test_the_openai_package_raises_its_own_errors(line: tuple[OpenAIUpstream, Served]) -> None:
     upstream, app = line
-    upstream.enqueue(Answer(status=500), path="/embeddings")
+    upstream.enqueue(ScriptedAnswer(status=500), path="/embeddings")
     with app.client() as client:
         with pytest.raises(BadRequestError):
             client.embeddings.create(model="m", input="")

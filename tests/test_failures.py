@@ -6,8 +6,16 @@ from typing import Any
 
 import pytest
 
-from errors import InvalidRequest, NotAllowed, TooLarge, UnknownModel, Unsupported, UpstreamError, UpstreamRejected
-from providers.failures import failure
+from errors import (
+    InvalidRequest,
+    PermissionDenied,
+    TooLarge,
+    UnknownModel,
+    Unsupported,
+    UpstreamError,
+    UpstreamRejected,
+)
+from providers.failures import error_from_response
 from tests.test_vendor_rows import answer_of
 from tests.upstreams.connection import Connection, Received
 from tests.upstreams.server import Server
@@ -43,7 +51,7 @@ BODIES: Mapping[str, tuple[Any, str | None, str, str]] = {
 @pytest.mark.parametrize("form", BODIES)
 def test_a_validators_complaint_reaches_the_caller(form: str, status: int) -> None:
     body, param, says, code = BODIES[form]
-    error = failure("mistral", status, {}, json.dumps(body).encode())
+    error = error_from_response("mistral", status, {}, json.dumps(body).encode())
     assert isinstance(error, UpstreamRejected)
     assert (error.status, error.param, error.code) == (status, param, code)
     assert says in error.message
@@ -55,15 +63,15 @@ def test_a_validators_complaint_reaches_the_caller(form: str, status: int) -> No
     "body", [{"detail": "Not Found"}, {"detail": []}, {"detail": 5}, {"message": []}, {"x": 1}, []]
 )
 def test_a_404_of_a_framework_is_still_a_wrong_address(body: Any) -> None:
-    error = failure("lab", 404, {}, json.dumps(body).encode())
+    error = error_from_response("lab", 404, {}, json.dumps(body).encode())
     assert type(error) is UpstreamError
     assert "address" in error.message
 
 
 def test_a_sentence_of_a_framework_is_the_vendors() -> None:
-    error = failure("lab", 400, {}, b'{"detail": "The prompt is empty."}')
+    error = error_from_response("lab", 400, {}, b'{"detail": "The prompt is empty."}')
     assert error.message == "lab refused the request: The prompt is empty."
-    assert isinstance(failure("lab", 404, {}, b'{"detail": "Model m not found"}'), UnknownModel)
+    assert isinstance(error_from_response("lab", 404, {}, b'{"detail": "Model m not found"}'), UnknownModel)
 
 
 @pytest.mark.parametrize(
@@ -77,7 +85,7 @@ def test_a_sentence_of_a_framework_is_the_vendors() -> None:
     ids=str,
 )
 def test_an_odd_complaint_is_no_fault_of_ours(body: Any) -> None:
-    assert failure("lab", 422, {}, json.dumps(body).encode()).status in (422, 502)
+    assert error_from_response("lab", 422, {}, json.dumps(body).encode()).status in (422, 502)
 
 
 def test_a_refusal_that_names_a_field_has_a_code() -> None:
@@ -87,7 +95,7 @@ def test_a_refusal_that_names_a_field_has_a_code() -> None:
     assert Unsupported("No.", param="n").code == "unsupported_value"
     assert TooLarge("No.", param="n").code == "request_too_large"
     assert UpstreamRejected("No.", upstream_status=400, param="n").code is None, "a vendor's own words are its own"
-    assert NotAllowed("No.").code == "permission_denied"
+    assert PermissionDenied("No.").code == "permission_denied"
 
 
 SETTINGS = {

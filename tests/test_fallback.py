@@ -13,7 +13,7 @@ import yaml
 
 from tests.conftest import Served, free_port, served, until
 from tests.frames import chat_body, chunks, completion, error, finish, post, said
-from tests.upstreams import Answer, OpenAIUpstream, faults
+from tests.upstreams import OpenAIUpstream, ScriptedAnswer, faults
 
 SECOND = ["The ", "second ", "answers."]
 IMAGE = [{"role": "user", "content": [{"type": "image_url", "image_url": {"url": "data:image/png;base64,AAAA"}}]}]
@@ -99,18 +99,18 @@ def line(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Line]:
 
 @pytest.fixture(autouse=True)
 def _scripted(line: Line) -> None:
-    line.one.always(Answer())
-    line.two.always(Answer(texts=SECOND))
+    line.one.always(ScriptedAnswer())
+    line.two.always(ScriptedAnswer(texts=SECOND))
 
 
-FAILURES: dict[str, Answer] = {
-    "500": Answer(status=500),
-    "429": Answer(status=429, headers={"Retry-After": "1"}),
-    "401": Answer(status=401),
-    "404": Answer(status=404),
-    "reset": Answer(fault=faults.reset_before_headers),
-    "a web page": Answer(fault=faults.html),
-    "an error with 200": Answer(fault=faults.error_with_200),
+FAILURES: dict[str, ScriptedAnswer] = {
+    "500": ScriptedAnswer(status=500),
+    "429": ScriptedAnswer(status=429, headers={"Retry-After": "1"}),
+    "401": ScriptedAnswer(status=401),
+    "404": ScriptedAnswer(status=404),
+    "reset": ScriptedAnswer(fault=faults.reset_before_headers),
+    "a web page": ScriptedAnswer(fault=faults.html),
+    "an error with 200": ScriptedAnswer(fault=faults.error_with_200),
 }
 
 
@@ -124,11 +124,11 @@ def test_a_failure_before_the_first_word_goes_to_the_next(line: Line, failure: s
     assert text == "".join(SECOND)
 
 
-STALLS: dict[str, Answer] = {
-    "before headers": Answer(delay=20),
-    "after headers": Answer(first_delay=20),
-    "after the role": Answer(texts=[""], frame_delay=20),
-    "comments alone": Answer(fault=faults.comments_only),
+STALLS: dict[str, ScriptedAnswer] = {
+    "before headers": ScriptedAnswer(delay=20),
+    "after headers": ScriptedAnswer(first_delay=20),
+    "after the role": ScriptedAnswer(texts=[""], frame_delay=20),
+    "comments alone": ScriptedAnswer(fault=faults.comments_only),
 }
 
 
@@ -153,14 +153,14 @@ def test_refused_and_unreachable_ones_are_passed_on_the_way(line: Line) -> None:
 
 def test_thinking_is_no_first_token_even_when_it_is_asked_for(line: Line) -> None:
     """It is held back while the clock runs, so that no caller hears one model think and another one speak."""
-    line.one.always(Answer(reasoning=["hm ", "hm "], texts=["late"], first_delay=0.1, frame_delay=0.5))
+    line.one.always(ScriptedAnswer(reasoning=["hm ", "hm "], texts=["late"], first_delay=0.1, frame_delay=0.5))
     _, headers, heard = line.hear("quick", include_reasoning=True)
     assert headers["x-upstream"] == "two/gpt-4o"
     assert b"reasoning_content" not in heard
 
 
 def test_the_last_is_never_cut(line: Line) -> None:
-    line.one.always(Answer(first_delay=0.5))
+    line.one.always(ScriptedAnswer(first_delay=0.5))
     first, headers, _ = line.hear("alone")
     assert first >= 0.5
     assert headers["x-upstream"] == "one/gpt-4o-mini"
@@ -169,7 +169,7 @@ def test_the_last_is_never_cut(line: Line) -> None:
 @pytest.mark.parametrize("model", ["quick-then-dead", "hedged-by-the-dead"])
 def test_a_slow_target_is_heard_when_the_next_one_is_dead(line: Line, model: str) -> None:
     """A deadline is no outage."""
-    line.one.always(Answer(texts=["Late, ", "but here."], first_delay=0.45))
+    line.one.always(ScriptedAnswer(texts=["Late, ", "but here."], first_delay=0.45))
     _, headers, heard = line.hear(model)
     assert headers["x-upstream"] == "one/gpt-4o-mini"
     assert said(heard) == "Late, but here."
@@ -179,7 +179,7 @@ def test_a_slow_target_is_heard_when_the_next_one_is_dead(line: Line, model: str
 
 
 def test_a_dead_one_between_two_holds_up_nobody(line: Line) -> None:
-    line.one.always(Answer(first_delay=20))
+    line.one.always(ScriptedAnswer(first_delay=20))
     first, headers, _ = line.hear("quick-of-three")
     assert 0.3 <= first < 1.3
     assert headers["x-upstream"] == "two/gpt-4o"
@@ -188,8 +188,8 @@ def test_a_dead_one_between_two_holds_up_nobody(line: Line) -> None:
 
 
 def test_the_first_may_speak_after_its_deadline_and_before_the_next_one(line: Line) -> None:
-    line.one.always(Answer(texts=["One."], first_delay=0.45))
-    line.two.always(Answer(first_delay=20))
+    line.one.always(ScriptedAnswer(texts=["One."], first_delay=0.45))
+    line.two.always(ScriptedAnswer(first_delay=20))
     _, headers, heard = line.hear("quick")
     assert headers["x-upstream"] == "one/gpt-4o-mini"
     assert said(heard) == "One."
@@ -197,7 +197,7 @@ def test_the_first_may_speak_after_its_deadline_and_before_the_next_one(line: Li
 
 
 def test_a_first_word_in_time_is_the_answer(line: Line) -> None:
-    line.one.always(Answer(texts=["One ", "answers."], frame_delay=0.25))
+    line.one.always(ScriptedAnswer(texts=["One ", "answers."], frame_delay=0.25))
     _, headers, heard = line.hear("quick")
     assert headers["x-upstream"] == "one/gpt-4o-mini"
     assert said(heard) == "One answers."
@@ -205,7 +205,7 @@ def test_a_first_word_in_time_is_the_answer(line: Line) -> None:
 
 def test_after_the_first_word_nobody_else_is_asked(line: Line) -> None:
     asked = len(line.two.received)
-    line.one.always(Answer(fault=faults.cut))
+    line.one.always(ScriptedAnswer(fault=faults.cut))
     _, _, body = post(line.app.port, chat_body(model="patient", stream=True))
     assert error(body.split(b"\n\n")[-3].removeprefix(b"data: "))["code"] == "upstream_error"
     assert len(line.two.received) == asked
@@ -213,7 +213,7 @@ def test_after_the_first_word_nobody_else_is_asked(line: Line) -> None:
 
 def test_the_next_one_answers_also_when_the_headers_are_out(line: Line) -> None:
     """R7: HEADERS_AFTER has passed, the stream is open with a heartbeat, then the first target fails."""
-    line.one.always(Answer(delay=0.9, status=400))
+    line.one.always(ScriptedAnswer(delay=0.9, status=400))
     first, headers, heard = line.hear("patient")
     assert heard.startswith(b": ")
     assert "x-upstream" not in headers
@@ -232,8 +232,8 @@ def test_a_model_without_credentials_is_passed_over(line: Line) -> None:
 
 
 def test_when_all_fail_the_upstreams_failure_is_told(line: Line) -> None:
-    line.one.always(Answer(status=500))
-    line.two.always(Answer(status=503))
+    line.one.always(ScriptedAnswer(status=500))
+    line.two.always(ScriptedAnswer(status=503))
     status, headers, body = post(line.app.port, chat_body(model="patient", stream=True))
     assert (status, headers["x-should-retry"]) == (502, "false")
     assert "one failed" in error(body)["message"]
@@ -246,7 +246,7 @@ def test_when_all_fail_the_upstreams_failure_is_told(line: Line) -> None:
 
 
 def test_a_slow_first_is_raced_and_the_loser_cut_off(line: Line) -> None:
-    line.one.always(Answer(first_delay=20))
+    line.one.always(ScriptedAnswer(first_delay=20))
     first, headers, heard = line.hear("hedged")
     assert 0.15 <= first < 1.15
     assert headers["x-upstream"] == "two/gpt-4o"
@@ -262,15 +262,15 @@ def test_a_quick_first_is_not_raced(line: Line) -> None:
 
 
 def test_a_failed_first_does_not_wait_for_the_hedge(line: Line) -> None:
-    line.one.always(Answer(status=400))
+    line.one.always(ScriptedAnswer(status=400))
     first, headers, _ = line.hear("hedged")
     assert first < 0.15 + 1
     assert headers["x-upstream"] == "two/gpt-4o"
 
 
 def test_the_first_may_still_win(line: Line) -> None:
-    line.one.always(Answer(texts=["One."], first_delay=0.4))
-    line.two.always(Answer(first_delay=20))
+    line.one.always(ScriptedAnswer(texts=["One."], first_delay=0.4))
+    line.two.always(ScriptedAnswer(first_delay=20))
     _, headers, heard = line.hear("hedged")
     assert headers["x-upstream"] == "one/gpt-4o-mini"
     assert said(heard) == "One."
@@ -278,14 +278,14 @@ def test_the_first_may_still_win(line: Line) -> None:
 
 
 def test_both_may_fail(line: Line) -> None:
-    line.one.always(Answer(status=500))
-    line.two.always(Answer(status=400))
+    line.one.always(ScriptedAnswer(status=500))
+    line.two.always(ScriptedAnswer(status=400))
     assert post(line.app.port, chat_body(model="hedged", stream=True))[0] == 502
 
 
 def test_a_hedge_that_fails_is_in_the_log_with_its_own_target(line: Line) -> None:
-    line.one.always(Answer(texts=["One."], first_delay=0.45))
-    line.two.always(Answer(status=400))
+    line.one.always(ScriptedAnswer(texts=["One."], first_delay=0.45))
+    line.two.always(ScriptedAnswer(status=400))
     assert line.hear("hedged")[1]["x-upstream"] == "one/gpt-4o-mini"
     line.app.logged("model=hedged .*target=one/gpt-4o-mini .*outcome=done .*hedged=True .*tried='two/gpt-4o: ")
     line.app.logged("no answer .*target=two/gpt-4o ")
@@ -293,8 +293,8 @@ def test_a_hedge_that_fails_is_in_the_log_with_its_own_target(line: Line) -> Non
 
 def test_a_caller_who_leaves_a_race_frees_both(line: Line) -> None:
     """D7: in every phase."""
-    line.one.always(Answer(first_delay=20))
-    line.two.always(Answer(first_delay=20))
+    line.one.always(ScriptedAnswer(first_delay=20))
+    line.two.always(ScriptedAnswer(first_delay=20))
     one, two = len(line.one.received), len(line.two.received)
     raw = json.dumps(chat_body(model="hedged", stream=True)).encode()
     caller = socket.create_connection(("127.0.0.1", line.app.port))
@@ -313,7 +313,7 @@ def test_a_caller_who_leaves_a_race_frees_both(line: Line) -> None:
 
 def test_a_phrase_is_said_while_the_first_word_is_awaited(line: Line) -> None:
     """One id and one role throughout; it ends so that a voice pauses; it is no part of the tokens."""
-    line.one.always(Answer(texts=["Here ", "it is."], first_delay=0.7))
+    line.one.always(ScriptedAnswer(texts=["Here ", "it is."], first_delay=0.7))
     first, _, heard = line.hear("filled", stream_options={"include_usage": True})
     found = chunks(heard)
     assert first < 0.7
@@ -324,7 +324,7 @@ def test_a_phrase_is_said_while_the_first_word_is_awaited(line: Line) -> None:
 
 
 def test_a_model_may_have_its_own_time_for_the_phrase_of_the_settings(line: Line) -> None:
-    line.one.always(Answer(texts=["Late."], first_delay=0.4))
+    line.one.always(ScriptedAnswer(texts=["Late."], first_delay=0.4))
     assert said(line.hear("filled-as-set")[2]) == "One moment... Late."
     assert said(line.hear("unfilled")[2]) == "Late."
 
@@ -336,19 +336,19 @@ def test_the_phrase_is_said_while_a_connection_is_being_made(line: Line) -> None
 
 
 def test_the_next_target_may_answer_after_the_phrase(line: Line) -> None:
-    line.one.always(Answer(delay=0.4, status=400))
+    line.one.always(ScriptedAnswer(delay=0.4, status=400))
     _, _, heard = line.hear("filled")
     assert said(heard) == f"Let me see... {''.join(SECOND)}"
     assert len({chunk["id"] for chunk in chunks(heard)}) == 1
 
 
 def test_a_quick_answer_has_no_phrase(line: Line) -> None:
-    line.one.always(Answer(texts=["Quick."]))
+    line.one.always(ScriptedAnswer(texts=["Quick."]))
     assert said(line.hear("filled")[2]) == "Quick."
 
 
 def test_no_phrase_before_a_tool_call_or_twice_in_a_turn(line: Line) -> None:
-    line.one.always(Answer(texts=["Late."], first_delay=0.4))
+    line.one.always(ScriptedAnswer(texts=["Late."], first_delay=0.4))
     assert said(line.hear("filled", tools=[TOOL])[2]) == "Late."
     call = {"id": "c1", "type": "function", "function": {"name": "f", "arguments": "{}"}}
     turn = [
@@ -360,8 +360,8 @@ def test_no_phrase_before_a_tool_call_or_twice_in_a_turn(line: Line) -> None:
 
 
 def test_a_failure_after_the_phrase_is_an_error_frame(line: Line) -> None:
-    line.one.always(Answer(delay=0.4, status=500))
-    line.two.always(Answer(status=500))
+    line.one.always(ScriptedAnswer(delay=0.4, status=500))
+    line.two.always(ScriptedAnswer(status=500))
     _, _, heard = line.hear("filled")
     assert heard.endswith(b"data: [DONE]\n\n")
     assert error(heard.split(b"\n\n")[-3].removeprefix(b"data: "))["code"] == "upstream_error"
@@ -372,7 +372,7 @@ def test_a_failure_after_the_phrase_is_an_error_frame(line: Line) -> None:
 
 @pytest.mark.parametrize("stream", [True, False])
 def test_text_is_made_fit_to_be_read_aloud(line: Line, stream: bool) -> None:
-    line.one.always(Answer(texts=["**Hel", "lo** \U0001f600", " there: [a ", "link](http://x)"]))
+    line.one.always(ScriptedAnswer(texts=["**Hel", "lo** \U0001f600", " there: [a ", "link](http://x)"]))
     for body in (chat_body(model="spoken", stream=stream), chat_body(model="alone", stream=stream, speech=True)):
         answer = post(line.app.port, body)[2]
         text = said(answer) if stream else completion(answer)["choices"][0]["message"]["content"]

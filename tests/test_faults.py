@@ -6,7 +6,7 @@ import pytest
 
 from tests.conftest import Served, served, until
 from tests.frames import chat_body, completion, error, finish, payloads, post, said
-from tests.upstreams import FAULTS, Answer, Fault, OpenAIUpstream, Phase
+from tests.upstreams import FAULTS, Fault, OpenAIUpstream, Phase, ScriptedAnswer
 from tests.upstreams.answers import TEXTS
 
 WHOLE_TEXT = "".join(TEXTS)
@@ -38,9 +38,9 @@ def test_streamed(line: tuple[OpenAIUpstream, Served], fault: Fault) -> None:
     """N2, N3, N26: before the first event a status, after it an error frame and a clean end; never a made-up finish."""
     upstream, app = line
     threads, sockets = app.threads(), app.sockets() + 1
-    upstream.always(Answer(fault=fault))
+    upstream.always(ScriptedAnswer(fault=fault))
     status, headers, stream = post(app.port, chat_body(stream=True))
-    upstream.always(Answer())
+    upstream.always(ScriptedAnswer())
     if fault.harmless:
         assert (status, said(stream), finish(stream)) == (200, WHOLE_TEXT, "stop")
     elif status == 200:
@@ -61,9 +61,9 @@ def test_whole(line: tuple[OpenAIUpstream, Served], fault: Fault) -> None:
     """The same for an answer in one piece: whole, or an honest status."""
     upstream, app = line
     threads, sockets = app.threads(), app.sockets() + 1
-    upstream.always(Answer(fault=fault))
+    upstream.always(ScriptedAnswer(fault=fault))
     status, _, body = post(app.port, chat_body())
-    upstream.always(Answer())
+    upstream.always(ScriptedAnswer())
     if fault.harmless:
         assert status == 200
         assert completion(body)["choices"][0]["message"]["content"] == WHOLE_TEXT
@@ -76,7 +76,9 @@ def test_whole(line: tuple[OpenAIUpstream, Served], fault: Fault) -> None:
 def test_an_error_names_no_secret(line: tuple[OpenAIUpstream, Served]) -> None:
     """N17: what a vendor writes goes to the log, without its key."""
     upstream, app = line
-    upstream.enqueue(Answer(status=500, error={"message": f"boom {upstream.key} at /srv/app.py line 3", "type": "x"}))
+    upstream.enqueue(
+        ScriptedAnswer(status=500, error={"message": f"boom {upstream.key} at /srv/app.py line 3", "type": "x"})
+    )
     body = post(app.port, chat_body())[2].decode()
     assert upstream.key not in body
     assert "boom" not in body

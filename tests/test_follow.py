@@ -13,12 +13,12 @@ from typing import Any
 import pytest
 
 from dispatch.catalogue import Catalogue
-from dispatch.follow import Follower
+from dispatch.follow import FileWatcher
 from dispatch.sources import Sources
 from tests.conftest import EVER, Served, served, until
 from tests.frames import chat_body, completion, post, said
 from tests.helpers import GUNICORN, fails_to_start
-from tests.upstreams import Answer, OpenAIUpstream
+from tests.upstreams import OpenAIUpstream, ScriptedAnswer
 
 SOON = 5.0
 """Seconds, generously: the promise is two."""
@@ -229,7 +229,7 @@ def test_a_running_stream_is_not_disturbed(serve: Callable[..., Served], tmp_pat
         lab = f"{{base_url: '{upstream.base_url}', api_key: '{upstream.key}', models: {{gpt-4o: }}}}"
         file.write_text(f"providers: {{lab: {lab}}}\nmodels: [{{name: paced, provider: demo}}]\n")
         app = serve(MODELS_FILE=file, DEMO_PACE_MS=40)
-        upstream.enqueue(Answer(texts=["word "] * 60, frame_delay=0.04))
+        upstream.enqueue(ScriptedAnswer(texts=["word "] * 60, frame_delay=0.04))
         words = "Say: " + " ".join(f"word{number}" for number in range(60))
         streams = [opened(app.port, chat_body(words, model=name, stream=True)) for name in ("paced", "lab/gpt-4o")]
         starts = [stream.readline() for stream in streams]
@@ -322,16 +322,16 @@ def test_nobody_needs_a_file(app_with: Callable[..., Any]) -> None:
 # the follower itself
 
 
-def looks(follower: Follower) -> None:
+def looks(follower: FileWatcher) -> None:
     """A change is taken when two looks find the same."""
-    follower.look()
-    follower.look()
+    follower.poll_once()
+    follower.poll_once()
 
 
 def test_it_looks_at_what_changes_and_at_nothing_else(tmp_path: Path) -> None:
     file, seen = tmp_path / "models.yaml", []
     file.write_text("a")
-    follower = Follower(file, lambda: seen.append(file.read_text()))
+    follower = FileWatcher(file, lambda: seen.append(file.read_text()))
     looks(follower)
     assert seen == ["a"]
     for text, way in (("bb", in_place), ("cc", by_rename), ("dd", with_its_old_time), ("ee", with_its_old_time)):
@@ -344,12 +344,12 @@ def test_it_looks_at_what_changes_and_at_nothing_else(tmp_path: Path) -> None:
 
 def test_a_file_that_is_still_being_written_is_not_read(tmp_path: Path) -> None:
     file, seen = tmp_path / "models.yaml", []
-    follower = Follower(file, lambda: seen.append(file.read_text()))
+    follower = FileWatcher(file, lambda: seen.append(file.read_text()))
     for text in ("h", "ha", "hal", "half"):
         file.write_text(text)
-        follower.look()
+        follower.poll_once()
     assert seen == []
-    follower.look()
+    follower.poll_once()
     assert seen == ["half"]
 
 
@@ -359,7 +359,7 @@ def test_it_tells_of_a_failure_once(tmp_path: Path, caplog: pytest.LogCaptureFix
     def fail() -> None:
         raise ValueError(f"{file}, line 7: it is broken")
 
-    follower = Follower(file, fail)
+    follower = FileWatcher(file, fail)
     file.write_text("x")
     with caplog.at_level("ERROR", "thinkline.follow"):
         looks(follower)
@@ -376,7 +376,7 @@ def test_a_fault_of_our_own_does_not_end_the_following(tmp_path: Path) -> None:
         seen.append(file.read_text())
         raise TypeError
 
-    follower = Follower(file, changed)
+    follower = FileWatcher(file, changed)
     follower.start()
     for text in ("a", "bb"):
         file.write_text(text)
@@ -387,7 +387,7 @@ def test_a_fault_of_our_own_does_not_end_the_following(tmp_path: Path) -> None:
 def test_a_file_that_comes_later_is_followed(tmp_path: Path) -> None:
     """models.yaml, once somebody writes the first."""
     file, seen = tmp_path / "models.yaml", []
-    follower = Follower(file, lambda: seen.append(file.exists()))
+    follower = FileWatcher(file, lambda: seen.append(file.exists()))
     looks(follower)
     file.touch()
     looks(follower)

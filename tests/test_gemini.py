@@ -14,15 +14,15 @@ from hypothesis import strategies as st
 
 from app import create_app
 from config import Settings
-from dispatch.model_rows import listing
-from errors import ProxyError, UpstreamRefusedUs
+from dispatch.model_rows import parse_model_list
+from errors import GatewayError, UpstreamAuthFailed
 from events import Finish, Text, ToolCall, Usage
 from providers import build
-from providers.base import Call as Asked
-from providers.base import Provider, Rules, Target
-from providers.gemini import refusal, resource
-from providers.gemini_answer import Reading
-from providers.gemini_chat import CARRIED, STAND_IN, Thoughts, taken, to_upstream
+from providers.base import CallContext as Asked
+from providers.base import ParameterRules, Provider, Target
+from providers.gemini import gemini_error, resource
+from providers.gemini_answer import GeminiDecoder
+from providers.gemini_chat import CARRIED, STAND_IN, ThoughtSignatures, taken, to_upstream
 from providers.sse import Frame
 from providers.turns import GO_ON, OPENING
 from providers.vendors import VENDORS
@@ -33,7 +33,7 @@ from tests.conftest import environment
 from tests.conversations import AFTERWARDS, HI, PERSON, TIME, TREE, WEATHER
 from tests.frames import called, chunks, completion, said
 from tests.helpers import refused
-from tests.upstreams import Answer, Call, OpenAIUpstream
+from tests.upstreams import Call, OpenAIUpstream, ScriptedAnswer
 from tests.upstreams.answers import TEXTS
 from tests.upstreams.gemini import MODELS, TOP, GeminiUpstream
 from tests.upstreams.openai import PIXEL, embedding
@@ -59,11 +59,13 @@ def chat(client: Any, model: str = FLASH, messages: Any = HI, **more: Any) -> An
     return client.post("/v1/chat/completions", json={"model": model, "messages": messages, **more})
 
 
-def sent(model: str = FLASH, *, rules: Rules | None = None, most: int | None = None, **body: Any) -> dict[str, Any]:
+def sent(
+    model: str = FLASH, *, rules: ParameterRules | None = None, most: int | None = None, **body: Any
+) -> dict[str, Any]:
     """What goes to Gemini for such a request."""
     provider = Provider()
     provider.name = "gemini"
-    target = Target(provider, model, rules=rules or Rules(), max_tokens=most)
+    target = Target(provider, model, rules=rules or ParameterRules(), max_tokens=most)
     request = load_chat(json.dumps({"messages": HI, **body}).encode())
     return to_upstream(request, target, lambda identifier: (identifier, ""))
 
@@ -254,13 +256,13 @@ def test_a_schema_that_multiplies_is_refused() -> None:
     defs: dict[str, Any] = {f"d{at}": {"anyOf": [{"$ref": f"#/$defs/d{at + 1}"}] * 9} for at in range(30)}
     defs["d30"] = {"type": "string"}
     tool = {"type": "function", "function": {"name": "f", "parameters": {"$ref": "#/$defs/d0", "$defs": defs}}}
-    with pytest.raises(ProxyError, match="too large"):
+    with pytest.raises(GatewayError, match="too large"):
         sent(tools=[tool])
 
 
 def test_rules_speak_geminis_own_language() -> None:
     harmless = [{"category": "HARM_CATEGORY_HARASSMENT", "threshold": "OFF"}]
-    rules = Rules(update={"topP": 0.5}, add={"temperature": 0.2, "safetySettings": harmless}, delete=("seed",))
+    rules = ParameterRules(update={"topP": 0.5}, add={"temperature": 0.2, "safetySettings": harmless}, delete=("seed",))
     body = sent(rules=rules, seed=1, top_p=0.9)
     assert body["generationConfig"] == {"topP": 0.5, "temperature": 0.2}
     assert body["safetySettings"] == harmless
@@ -314,7 +316,7 @@ class Memory:
     def get(self, key: str) -> str | None:
         return self.kept.get(key)
 
-    def claim(self, key: str) -> str | None:
+    def pop(self, key: str) -> str | None:
         return self.kept.pop(key, None)
 
 
@@ -334,7 +336,7 @@ def test_a_signature_survives_a_client_that_knows_nothing_of_it(
     client: Any, upstream: GeminiUpstream, stream: bool
 ) -> None:
     """Gemini 3 refuses a history whose calls lack theirs; this vendor also refuses any that it has not given."""
-    upstream.enqueue(Answer(calls=[LOOK, TIME_CALL]))
+    upstream.enqueue(ScriptedAnswer(calls=[LOOK, TIME_CALL]))
     answer = chat(client, THREE, tools=[WEATHER, TIME], stream=stream)
     if stream:
         ids = [identifier for identifier, _, _ in called(answer.data)]
@@ -357,27 +359,31 @@ TIME_CALL = Call("fc_2", "get_time", ['{"zone": "CET"}'])
 def test_a_kept_signature_has_a_short_id_of_its_own_and_is_found_by_every_replica() -> None:
     """Clients and other vendors limit ids to 40 characters; two conversations may have the same id at Gemini."""
     memory = Memory()
-    here, there = (Thoughts(Asked(caller="anna", state=memory)) for _ in range(2))
+    here, there = (ThoughtSignatures(Asked(caller="anna", state=memory)) for _ in range(2))
     first, second = here.keep("fc_1", "c2ln" * 500), here.keep("fc_1", "b3RoZXI=")
     assert re.fullmatch(r"[a-zA-Z0-9_-]{9,40}", first)
     assert there.recall(first) == ("fc_1", "c2ln" * 500)
     assert there.recall(second) == ("fc_1", "b3RoZXI=")
     assert there.recall("fc_1") == ("fc_1", "")
-    assert Thoughts(Asked(caller="bert", state=memory)).recall(first) == (first, "")
+    assert ThoughtSignatures(Asked(caller="bert", state=memory)).recall(first) == (first, "")
 
 
 def test_without_a_place_to_keep_it_the_id_carries_it() -> None:
-    thoughts = Thoughts(Asked())
+    thoughts = ThoughtSignatures(Asked())
     identifier = thoughts.keep("fc_1", "c2ln/+==")
     assert identifier == f"fc_1{CARRIED}c2ln/+=="
-    assert thoughts.recall(identifier) == Thoughts(Asked(state=Memory())).recall(identifier) == ("fc_1", "c2ln/+==")
+    assert (
+        thoughts.recall(identifier)
+        == ThoughtSignatures(Asked(state=Memory())).recall(identifier)
+        == ("fc_1", "c2ln/+==")
+    )
     assert thoughts.recall("fc_1") == ("fc_1", "")
 
 
 @pytest.mark.parametrize("memory", [None, Memory()], ids=["carried", "kept"])
 def test_gemini_gets_its_own_ids_back(memory: Any) -> None:
     """In the call and in its result, whichever id the caller's client has."""
-    thoughts = Thoughts(Asked(state=memory))
+    thoughts = ThoughtSignatures(Asked(state=memory))
     (said,) = [each for each in read(SIGNED, keep=thoughts.keep) if isinstance(each, ToolCall)]
     provider = Provider()
     provider.name = "gemini"
@@ -405,7 +411,7 @@ def test_a_lost_signature_is_stood_in_for(client: Any, upstream: GeminiUpstream)
 
 def test_calls_without_ids_get_some(client: Any, upstream: GeminiUpstream) -> None:
     """N11, N22: Gemini 2.5 gives none."""
-    upstream.enqueue(Answer(calls=[LOOK, LOOK]))
+    upstream.enqueue(ScriptedAnswer(calls=[LOOK, LOOK]))
     found = called(chat(client, tools=[WEATHER], stream=True).data)
     assert [(name, arguments) for _, name, arguments in found] == [("get_weather", {"city": "Zürich"})] * 2
     assert len({identifier for identifier, _, _ in found}) == 2
@@ -431,7 +437,7 @@ def test_calls_without_ids_get_some(client: Any, upstream: GeminiUpstream) -> No
 )
 def test_why_it_ended(client: Any, upstream: GeminiUpstream, reason: str, finish: str | None) -> None:
     """N2, N4, N26: a failure of the model is an error, not an answer."""
-    upstream.enqueue(Answer(texts=[], finish_reason=reason))
+    upstream.enqueue(ScriptedAnswer(texts=[], finish_reason=reason))
     answer = chat(client)
     if finish:
         assert completion(answer.data)["choices"][0]["finish_reason"] == finish
@@ -440,7 +446,7 @@ def test_why_it_ended(client: Any, upstream: GeminiUpstream, reason: str, finish
 
 
 def read(*parts: Any, keep: Any = None) -> list[Any]:
-    reading = Reading(1, keep or Thoughts(Asked()).keep, lambda given: ProxyError(str(given)))
+    reading = GeminiDecoder(1, keep or ThoughtSignatures(Asked()).keep, lambda given: GatewayError(str(given)))
     return [event for part in parts for event in reading.events(Frame(b"", json.dumps(part).encode()))]
 
 
@@ -459,7 +465,7 @@ def test_nothing_follows_a_finish() -> None:
 
 
 def test_an_error_in_the_middle_is_raised() -> None:
-    with pytest.raises(ProxyError, match="overloaded"):
+    with pytest.raises(GatewayError, match="overloaded"):
         read({"error": {"code": 503, "message": "overloaded"}})
 
 
@@ -486,16 +492,16 @@ def test_an_array_in_the_place_of_a_stream(upstream: GeminiUpstream, client: Any
     monkeypatch.setattr("providers.gemini.STREAM", "streamGenerateContent")
     answer = chat(client, stream=True)
     assert said(answer.data) == "".join(TEXTS)
-    upstream.enqueue(Answer(status=429, headers={"retry-after": "3"}))
+    upstream.enqueue(ScriptedAnswer(status=429, headers={"retry-after": "3"}))
     assert refused(chat(client, stream=True), 429)["code"] == "rate_limit_exceeded"
 
 
 # Failures
 
 
-def failing(status: int, message: str, *details: Any) -> ProxyError:
+def failing(status: int, message: str, *details: Any) -> GatewayError:
     body = {"error": {"code": status, "message": message, "details": list(details)}}
-    return refusal("gemini", status, {}, json.dumps([body]).encode())
+    return gemini_error("gemini", status, {}, json.dumps([body]).encode())
 
 
 def test_a_bad_key_is_our_fault(upstream: GeminiUpstream) -> None:
@@ -505,9 +511,9 @@ def test_a_bad_key_is_our_fault(upstream: GeminiUpstream) -> None:
     assert refused(answer, 502)["code"] == "upstream_authentication"
     assert b"wrong-key" not in answer.data
     assert "wrong-key" not in upstream.received[-1].path
-    assert isinstance(failing(400, "API key expired. Please renew the API key."), UpstreamRefusedUs)
+    assert isinstance(failing(400, "API key expired. Please renew the API key."), UpstreamAuthFailed)
     located = {"error": {"code": 400, "message": "User location is not supported.", "status": "FAILED_PRECONDITION"}}
-    assert isinstance(refusal("gemini", 400, {}, json.dumps(located).encode()), UpstreamRefusedUs)
+    assert isinstance(gemini_error("gemini", 400, {}, json.dumps(located).encode()), UpstreamAuthFailed)
     assert failing(400, "x", {"reason": "API_KEY_INVALID"}).upstream_status == 400  # type: ignore[attr-defined]
 
 
@@ -525,7 +531,7 @@ def test_a_bad_key_is_our_fault(upstream: GeminiUpstream) -> None:
     ],
     ids=str,
 )
-def test_failures(found: ProxyError, expected: tuple[str, float | None]) -> None:
+def test_failures(found: GatewayError, expected: tuple[str, float | None]) -> None:
     assert (found.code, found.retry_after) == expected
 
 
@@ -547,7 +553,7 @@ def account(options: dict[str, Any], kind: str = "gemini") -> bytes:
 
 def test_the_list_of_models_pays_with_its_own_token() -> None:
     """B4: by 003's scheme, and with the query of the handle."""
-    (entry,) = listing(
+    (entry,) = parse_model_list(
         [{"model_version": "m", "handle": "/google/v1/models/m:generateContent?x=1"}], "https://h.example/l", "tok"
     ).entries
     raw = account(dict(entry.options))
@@ -626,7 +632,7 @@ def test_googles_sdk_understands_the_emulation(upstream: GeminiUpstream, google:
     assert whole.usage_metadata.total_token_count == 33
     streamed = list(google.models.generate_content_stream(model=FLASH, contents="hi"))
     assert "".join(each.text or "" for each in streamed) == "".join(TEXTS)
-    upstream.enqueue(Answer(status=429))
+    upstream.enqueue(ScriptedAnswer(status=429))
     with pytest.raises(google_errors.ClientError, match="RESOURCE_EXHAUSTED"):
         google.models.generate_content(model=FLASH, contents="hi")
     vectors = google.models.embed_content(model="gemini-embedding-001", contents=["a", "b"]).embeddings
@@ -636,7 +642,7 @@ def test_googles_sdk_understands_the_emulation(upstream: GeminiUpstream, google:
 
 def test_we_ask_as_googles_sdk_does(upstream: GeminiUpstream, google: genai.Client, client: Any) -> None:
     """The same conversation by both ways is the same JSON."""
-    upstream.enqueue(Answer(calls=[LOOK]))
+    upstream.enqueue(ScriptedAnswer(calls=[LOOK]))
     first = google.models.generate_content(
         model=THREE, contents="hi", config=types.GenerateContentConfig(tools=[DECLARED])
     )

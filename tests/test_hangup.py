@@ -12,18 +12,18 @@ import pytest
 from tests.conftest import Served, environment, free_port, served, until
 from tests.forked import Forked
 from tests.frames import chat_body, post
-from tests.upstreams import Answer, OpenAIUpstream, certificate, faults
+from tests.upstreams import OpenAIUpstream, ScriptedAnswer, certificate, faults
 
 AT_ONCE = 1.0
 """Seconds: generous, where the promise is 0.1 (bench/hangup.py has the figures)."""
 
-PHASES: dict[str, tuple[Answer, bool, bytes]] = {
-    "before headers": (Answer(delay=30), True, b""),
-    "before the first token": (Answer(first_delay=30), True, b""),
-    "mid-stream, running": (Answer(texts=["word "] * 3000, frame_delay=0.01), True, b"word"),
-    "mid-stream, silent": (Answer(fault=faults.stalled), True, b"data: "),
-    "not streaming, before headers": (Answer(delay=30), False, b""),
-    "not streaming, mid-body": (Answer(fault=faults.stalled), False, b""),
+PHASES: dict[str, tuple[ScriptedAnswer, bool, bytes]] = {
+    "before headers": (ScriptedAnswer(delay=30), True, b""),
+    "before the first token": (ScriptedAnswer(first_delay=30), True, b""),
+    "mid-stream, running": (ScriptedAnswer(texts=["word "] * 3000, frame_delay=0.01), True, b"word"),
+    "mid-stream, silent": (ScriptedAnswer(fault=faults.stalled), True, b"data: "),
+    "not streaming, before headers": (ScriptedAnswer(delay=30), False, b""),
+    "not streaming, mid-body": (ScriptedAnswer(fault=faults.stalled), False, b""),
 }
 
 
@@ -101,7 +101,7 @@ def test_a_wait_between_attempts_ends_too(line: tuple[OpenAIUpstream, Served]) -
     """A caller who leaves in a backoff is not asked for again."""
     upstream, app = line
     count, hung_up = len(upstream.received), app.log().count("outcome=hung_up")
-    upstream.enqueue(Answer(status=429, headers={"Retry-After": "20"}))
+    upstream.enqueue(ScriptedAnswer(status=429, headers={"Retry-After": "20"}))
     caller = Caller(app.port, chat_body(stream=True))
     until(lambda: "said" in app.log() and len(upstream.received) > count, "the first attempt to fail")
     app.logged("retry .*wait=2[0-9]")
@@ -124,7 +124,7 @@ def test_without_gunicorn_the_next_heartbeat_finds_it(tmp_path: Path) -> None:
     """R17: the development server does not show the caller's socket."""
     port, log = free_port(), tmp_path / "log"
     with OpenAIUpstream() as upstream:
-        upstream.always(Answer(fault=faults.stalled))
+        upstream.always(ScriptedAnswer(fault=faults.stalled))
         at = {"OPENAI_API_KEY": upstream.key, "OPENAI_BASE_URL": upstream.base_url}
         process = Forked(["app.py"], environment(PORT=port, HEARTBEAT=0.1, **at), log, log)
         try:
@@ -143,13 +143,13 @@ def test_hang_ups_in_a_row_leave_nothing_behind(line: tuple[OpenAIUpstream, Serv
     upstream, app = line
     until(lambda: upstream.open_connections() <= 1, "earlier callers to be gone")
     threads, sockets = app.threads(), app.sockets()
-    upstream.always(Answer(texts=["word "] * 500, frame_delay=0.01))
+    upstream.always(ScriptedAnswer(texts=["word "] * 500, frame_delay=0.01))
     hung_up = app.log().count("outcome=hung_up")
     for _ in range(100):
         caller = Caller(app.port, chat_body(stream=True))
         caller.hears(b"word")
         caller.leaves()
-    upstream.always(Answer())
+    upstream.always(ScriptedAnswer())
     until(lambda: app.log().count("outcome=hung_up") == hung_up + 100, "a hundred lines to end")
     until(lambda: app.threads() <= threads, "the threads")
     until(lambda: app.sockets() <= sockets + 1, "the sockets")

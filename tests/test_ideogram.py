@@ -12,10 +12,10 @@ from werkzeug.formparser import parse_form_data
 from werkzeug.test import create_environ
 
 from events import ImagesRequest
-from providers.base import Provider, Rules, Target
-from providers.ideogram import legacy_model, legacy_to_upstream, multipart, v3_to_upstream
+from providers.base import ParameterRules, Provider, Target
+from providers.ideogram import legacy_model, legacy_to_upstream, multipart_body, v3_to_upstream
 from tests.helpers import refused
-from tests.upstreams import FAULTS, Answer, Fault, OpenAIUpstream, faults
+from tests.upstreams import FAULTS, Fault, OpenAIUpstream, ScriptedAnswer, faults
 from tests.upstreams.connection import Headers, Received
 from tests.upstreams.ideogram import IdeogramUpstream, form
 from tests.upstreams.pictures import PICTURE
@@ -34,10 +34,10 @@ def vendor() -> Iterator[IdeogramUpstream]:
 @pytest.fixture
 def ideogram(vendor: IdeogramUpstream) -> Iterator[IdeogramUpstream]:
     """The emulated vendor, as it is by default."""
-    vendor.unsafe, vendor.picture_host, vendor.file = 0, "", Answer()
+    vendor.unsafe, vendor.picture_host, vendor.file = 0, "", ScriptedAnswer()
     vendor.received.clear()
     yield vendor
-    vendor.always(Answer())
+    vendor.always(ScriptedAnswer())
 
 
 @pytest.fixture
@@ -63,8 +63,8 @@ def drawn(response: Any) -> dict[str, Any]:
     return data
 
 
-def target(model: str, rules: Rules | None = None) -> Target:
-    return Target(Provider(), model, rules=rules or Rules())
+def target(model: str, rules: ParameterRules | None = None) -> Target:
+    return Target(Provider(), model, rules=rules or ParameterRules())
 
 
 def v3(**body: Any) -> dict[str, Any]:
@@ -133,7 +133,7 @@ def test_its_own_parameters_go_first_and_openais_others_stay() -> None:
 
 
 def test_rules_of_models_yaml_are_for_what_is_in_the_request() -> None:
-    rules = Rules(add={"magic_prompt_option": "OFF"}, delete=("seed",))
+    rules = ParameterRules(add={"magic_prompt_option": "OFF"}, delete=("seed",))
     request = ImagesRequest({"prompt": "p", "seed": 1})
     sent = legacy_to_upstream(request, target("V_2", rules), 2)
     assert sent == {"image_request": {"prompt": "p", "num_images": 2, "model": "V_2", "magic_prompt_option": "OFF"}}
@@ -151,20 +151,22 @@ def test_models_are_spelt_its_way(name: str, spelt: str) -> None:
 def test_a_form_is_read_back_as_it_was_written(fields: dict[str, str]) -> None:
     """Text in is text out, whatever stands in it."""
     kind = "multipart/form-data; boundary=bbbb"
-    _, found, files = parse_form_data(create_environ(method="POST", data=multipart(fields, "bbbb"), content_type=kind))
+    _, found, files = parse_form_data(
+        create_environ(method="POST", data=multipart_body(fields, "bbbb"), content_type=kind)
+    )
     assert found.to_dict() == fields
     assert not files
 
 
 def test_a_name_cannot_add_to_a_forms_head() -> None:
     """A name may come from the rules of models.yaml."""
-    assert multipart({'a"\r\nX: b': "c"}, "x").count(b"\r\n") == multipart({"a": "c"}, "x").count(b"\r\n")
+    assert multipart_body({'a"\r\nX: b': "c"}, "x").count(b"\r\n") == multipart_body({"a": "c"}, "x").count(b"\r\n")
 
 
 def test_lists_and_objects_in_a_form() -> None:
     fields = {"style_codes": ["AA", "BB"], "color_palette": {"name": "EMBER"}, "seed": 7}
     kind = Headers(["Content-Type: multipart/form-data; boundary=x"])
-    found = form(Received("POST", "/", kind, multipart(fields, "x"), 1, 0.0))
+    found = form(Received("POST", "/", kind, multipart_body(fields, "x"), 1, 0.0))
     assert found == {"style_codes": ["AA", "BB"], "color_palette": '{"name":"EMBER"}', "seed": "7"}
 
 
@@ -249,12 +251,12 @@ def test_a_picture_elsewhere_is_not_fetched(ask: Callable[..., Any], ideogram: I
 
 
 @pytest.mark.parametrize("file", [
-    Answer(fault=faults.redirect), Answer(status=403), Answer(status=500), Answer(fault=faults.cut),
-    Answer(headers={"Content-Type": "text/html"}), Answer(fault=faults.stalled), Answer(fault=faults.empty),
-    Answer(fault=faults.html),
+    ScriptedAnswer(fault=faults.redirect), ScriptedAnswer(status=403), ScriptedAnswer(status=500), ScriptedAnswer(fault=faults.cut),
+    ScriptedAnswer(headers={"Content-Type": "text/html"}), ScriptedAnswer(fault=faults.stalled), ScriptedAnswer(fault=faults.empty),
+    ScriptedAnswer(fault=faults.html),
 ], ids=lambda file: str(file.fault or file.status))  # fmt: skip
 def test_a_picture_that_cannot_be_fetched_is_a_502_and_is_not_drawn_again(
-    app_with: Callable[..., Any], ideogram: IdeogramUpstream, file: Answer
+    app_with: Callable[..., Any], ideogram: IdeogramUpstream, file: ScriptedAnswer
 ) -> None:
     ideogram.file = file
     client = app_with(IDEOGRAM_API_KEY=ideogram.key, IDEOGRAM_BASE_URL=ideogram.url, IDLE_TIMEOUT=0.2)
@@ -294,7 +296,7 @@ def test_a_failure_has_its_true_status(
     ask: Callable[..., Any], ideogram: IdeogramUpstream, status: int, ours: int, code: str | None
 ) -> None:
     """N2: an upstream's failure as a 200, or as a bare 500."""
-    ideogram.enqueue(Answer(status=status, headers={"Retry-After": "7"} if status == 429 else {}))
+    ideogram.enqueue(ScriptedAnswer(status=status, headers={"Retry-After": "7"} if status == 429 else {}))
     response = ask()
     assert refused(response, ours)["code"] == code
     assert response.headers.get("Retry-After") == ("7" if status == 429 else None)
@@ -309,14 +311,14 @@ def test_its_own_sentence_names_what_to_mend(ask: Callable[..., Any], ideogram: 
     {"data": [{"is_image_safe": True, "prompt": "p"}]},
 ])  # fmt: skip
 def test_an_odd_answer_is_no_picture(ask: Callable[..., Any], ideogram: IdeogramUpstream, odd: Any) -> None:
-    ideogram.enqueue(Answer(error=odd))
+    ideogram.enqueue(ScriptedAnswer(error=odd))
     refused(ask(), 502)
 
 
 @pytest.mark.parametrize("fault", [fault for fault in FAULTS if fault.whole], ids=str)
 def test_every_fault_has_a_status(ask: Callable[..., Any], ideogram: IdeogramUpstream, fault: Fault) -> None:
     """D11, through a vendor of pictures."""
-    ideogram.always(Answer(fault=fault))
+    ideogram.always(ScriptedAnswer(fault=fault))
     response = ask()
     if fault.harmless:
         assert len(drawn(response)["data"]) == 1

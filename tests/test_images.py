@@ -19,16 +19,17 @@ from dispatch.model_list import ModelList
 from errors import UpstreamError
 from events import ImagesRequest
 from providers import pictures
-from providers.base import Call, Provider, Rules, Target, Timeouts
-from providers.http import Account
-from providers.openai_compatible import images_to_upstream
+from providers.base import CallContext, ParameterRules, Provider, Target, Timeouts
+from providers.http import Endpoint
+from providers.openai_request import images_to_upstream
 from tests.conftest import Served, served, until
 from tests.frames import post
 from tests.helpers import HI, head, refused
-from tests.upstreams import Answer, Connection, OpenAIUpstream, Received, Server, faults
+from tests.upstreams import Connection, OpenAIUpstream, Received, ScriptedAnswer, Server, faults
 from tests.upstreams.ideogram import IdeogramUpstream, form
-from tests.upstreams.openai import IMAGE_DETAILS, NO_SUCH_MODEL, PIXEL
+from tests.upstreams.openai import IMAGE_DETAILS, PIXEL
 from tests.upstreams.recraft import RecraftUpstream
+from tests.upstreams.scripted import NO_SUCH_MODEL
 
 IMAGES = "/v1/images/generations"
 PROMPT = {"prompt": "a lighthouse"}
@@ -144,11 +145,11 @@ def test_bytes_are_asked_of_it(openai: Callable[..., Any], upstream: OpenAIUpstr
 def test_bytes_that_were_asked_for_are_never_an_address(openai: Callable[..., Any], upstream: OpenAIUpstream) -> None:
     """A server that knows no `response_format`: its own files are fetched, and nothing from elsewhere."""
     rows = [{"url": f"{upstream.url}/files/1.png"}]
-    upstream.enqueue(Answer(error={"data": rows}), path="/images/generations")
+    upstream.enqueue(ScriptedAnswer(error={"data": rows}), path="/images/generations")
     refused(openai(model="flux", response_format="b64_json"), 502)  # the emulated one has no such file
     assert upstream.received[-1].path == "/files/1.png"
     assert "authorization" not in upstream.received[-1].headers
-    upstream.enqueue(Answer(error={"data": [{"url": "https://x.example/1"}]}), path="/images/generations")
+    upstream.enqueue(ScriptedAnswer(error={"data": [{"url": "https://x.example/1"}]}), path="/images/generations")
     assert "response_format" in refused(openai(model="flux", response_format="b64_json"), 502)["message"]
 
 
@@ -191,7 +192,7 @@ def test_who_names_no_model_leaves_it_to_openai(openai: Callable[..., Any], upst
 
 def test_others_of_its_shape_get_the_body_as_it_came() -> None:
     request = ImagesRequest({**PROMPT, "model": "flux", "steps": 4, "seed": 7}, model="flux")
-    rules = Rules(rename={"steps": "num_steps"}, add={"n": 2})
+    rules = ParameterRules(rename={"steps": "num_steps"}, add={"n": 2})
     target = Target(Provider(), "black-forest/flux", rules=rules)
     assert images_to_upstream(request, target, strict=False) == {
         **PROMPT, "model": "black-forest/flux", "num_steps": 4, "seed": 7, "n": 2,
@@ -199,16 +200,16 @@ def test_others_of_its_shape_get_the_body_as_it_came() -> None:
 
 
 @pytest.mark.parametrize(("answer", "status", "code"), [
-    (Answer(status=400), 400, "invalid_value"),
-    (Answer(status=401), 502, "upstream_authentication"),
-    (Answer(status=429, headers={"Retry-After": "3"}), 429, "rate_limit_exceeded"),
-    (Answer(status=500), 502, "upstream_error"),
-    (Answer(fault=faults.html), 502, "upstream_error"),
-    (Answer(fault=faults.cut), 502, "upstream_error"),
-    (Answer(error={"error": {"message": "no"}}), 502, "upstream_error"),
+    (ScriptedAnswer(status=400), 400, "invalid_value"),
+    (ScriptedAnswer(status=401), 502, "upstream_authentication"),
+    (ScriptedAnswer(status=429, headers={"Retry-After": "3"}), 429, "rate_limit_exceeded"),
+    (ScriptedAnswer(status=500), 502, "upstream_error"),
+    (ScriptedAnswer(fault=faults.html), 502, "upstream_error"),
+    (ScriptedAnswer(fault=faults.cut), 502, "upstream_error"),
+    (ScriptedAnswer(error={"error": {"message": "no"}}), 502, "upstream_error"),
 ])  # fmt: skip
 def test_a_failure_has_its_true_status(
-    openai: Callable[..., Any], upstream: OpenAIUpstream, answer: Answer, status: int, code: str
+    openai: Callable[..., Any], upstream: OpenAIUpstream, answer: ScriptedAnswer, status: int, code: str
 ) -> None:
     """N2: an upstream's failure as a 200, or as a bare 500."""
     upstream.enqueue(answer, path="/images/generations")
@@ -228,14 +229,14 @@ def test_its_own_refusals_are_the_callers(openai: Callable[..., Any]) -> None:
     {"data": [{"url": "https://x.example/1"}], "usage": 5},
 ])  # fmt: skip
 def test_an_odd_answer_is_the_upstreams_fault(openai: Callable[..., Any], upstream: OpenAIUpstream, odd: Any) -> None:
-    upstream.enqueue(Answer(error=odd), path="/images/generations")
+    upstream.enqueue(ScriptedAnswer(error=odd), path="/images/generations")
     refused(openai(model="dall-e-2"), 502)
 
 
 @pytest.mark.parametrize("created", [None, "soon", "2026-11-20T10:30:00Z", -1, 1e300, 1795170600.5])
 def test_created_is_a_time_whatever_came(openai: Callable[..., Any], upstream: OpenAIUpstream, created: Any) -> None:
     rows = [{"url": "https://x.example/1", "id": "foreign"}]
-    upstream.enqueue(Answer(error={"created": created, "data": rows, "credits": 5}), path="/images/generations")
+    upstream.enqueue(ScriptedAnswer(error={"created": created, "data": rows, "credits": 5}), path="/images/generations")
     answer = drawn(openai(model="dall-e-2"))
     assert set(answer) == {"created", "data"}
     assert abs(answer["created"] - time.time()) < 60 or answer["created"] == 1795170600
@@ -264,7 +265,7 @@ def test_who_makes_no_pictures_says_so() -> None:
     provider = Provider()
     provider.name = "talker"
     with pytest.raises(Exception, match="talker makes no pictures"):
-        provider.images(ImagesRequest(PROMPT), Target(provider, "m"), Call())
+        provider.images(ImagesRequest(PROMPT), Target(provider, "m"), CallContext())
 
 
 def test_models_yaml_names_pictures_too(app_with: Callable[..., Any], tmp_path: Path) -> None:
@@ -285,7 +286,7 @@ models:
 def test_a_picture_may_take_longer_than_an_answer(app_with: Callable[..., Any]) -> None:
     """Twelve times FIRST_EVENT_TIMEOUT, where other whole answers have four."""
     with IdeogramUpstream() as ideogram:
-        ideogram.always(Answer(delay=0.5))
+        ideogram.always(ScriptedAnswer(delay=0.5))
         settings = {"IDEOGRAM_API_KEY": ideogram.key, "IDEOGRAM_BASE_URL": ideogram.url, "RETRIES": 0}
         drawn(app_with(FIRST_EVENT_TIMEOUT=0.1, HEARTBEAT=0.02, **settings).post(IMAGES, json=PROMPT))
 
@@ -365,15 +366,15 @@ def test_the_vendors_own_addresses_are_fetched(
 ) -> None:
     sent = []
 
-    def send(account: Account, method: str, where: str, *_: Any) -> Any:
+    def send(account: Endpoint, method: str, where: str, *_: Any) -> Any:
         sent.append(((account.peer.host, account.peer.port, account.peer.secure), method, where))
         assert b"Api-Key" not in account.request("GET", where, {}, b"")
         raise UpstreamError("enough")
 
     monkeypatch.setattr(pictures, "send", send)
-    gallery = pictures.Gallery("ideogram", OWN, ("ideogram.ai",))
+    gallery = pictures.ImageFetcher("ideogram", OWN, ("ideogram.ai",))
     with pytest.raises(UpstreamError, match="cannot be fetched"):
-        list(gallery.fetch(url, Call(), Timeouts()))
+        list(gallery.fetch(url, CallContext(), Timeouts()))
     assert sent == [(peer, "GET", path)]
 
 
@@ -388,9 +389,9 @@ def test_the_vendors_own_addresses_are_fetched(
 def test_no_other_address_is_fetched(monkeypatch: pytest.MonkeyPatch, url: str) -> None:
     """D10, N29: nothing leaves for a host that is not the vendor's, however it is spelt."""
     monkeypatch.setattr(pictures, "send", lambda *_: pytest.fail("was sent"))
-    gallery = pictures.Gallery("ideogram", OWN, ("ideogram.ai",))
+    gallery = pictures.ImageFetcher("ideogram", OWN, ("ideogram.ai",))
     with pytest.raises(UpstreamError):
-        list(gallery.fetch(url, Call(), Timeouts()))
+        list(gallery.fetch(url, CallContext(), Timeouts()))
 
 
 # over real connections
@@ -428,7 +429,7 @@ def test_who_leaves_frees_the_vendor_in_every_phase(line: tuple[IdeogramUpstream
     ideogram, app = line
     count, hung_up = len(ideogram.received), app.log().count("outcome=hung_up")
     fetching = phase == "while a picture is fetched"
-    stalled = Answer(delay=30) if phase == "before headers" else Answer(fault=faults.stalled)
+    stalled = ScriptedAnswer(delay=30) if phase == "before headers" else ScriptedAnswer(fault=faults.stalled)
     if fetching:
         ideogram.file = stalled
     else:
@@ -440,5 +441,5 @@ def test_who_leaves_frees_the_vendor_in_every_phase(line: tuple[IdeogramUpstream
     left = time.monotonic()
     assert received.wait_closed(10) - left < AT_ONCE
     until(lambda: app.log().count("outcome=hung_up") > hung_up, "the line to end")
-    ideogram.file = Answer()
+    ideogram.file = ScriptedAnswer()
     assert post(app.port, {**PROMPT, "provider": "ideogram"}, IMAGES)[0] == 200

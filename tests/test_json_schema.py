@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from errors import InvalidRequest
-from providers.json_schema import closed, holds_maps, inlined, parameters
+from providers.json_schema import closed_schema, holds_maps, inline_references, parameters
 
 NAMED = {"type": "object", "properties": {"a": {"type": "string"}}}
 
@@ -28,7 +28,7 @@ NAMED = {"type": "object", "properties": {"a": {"type": "string"}}}
         ({**NAMED, "properties": {"default": {"type": "object"}}}, True),
         ({**NAMED, "default": {"type": "object"}}, False),
         ({"$ref": "#/$defs/x", "$defs": {"x": {"type": "object", "additionalProperties": True}}}, True),
-        (inlined({**NAMED, "properties": {"next": {"$ref": "#"}}}), True),
+        (inline_references({**NAMED, "properties": {"next": {"$ref": "#"}}}), True),
     ],
 )
 def test_an_object_of_any_keys_is_found(schema: Any, maps: bool) -> None:
@@ -68,7 +68,7 @@ JUNK = st.recursive(
 @given(st.dictionaries(st.sampled_from(KEYS), JUNK, max_size=4))
 def test_whatever_a_schema_is_nothing_breaks(schema: dict[str, Any]) -> None:
     """A schema that is none is the vendor's to refuse; one that refers to nothing is refused here."""
-    closed(schema)
+    closed_schema(schema)
     holds_maps(schema)
     try:
         made, _ = parameters({"parameters": schema})

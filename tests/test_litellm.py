@@ -8,7 +8,7 @@ import pytest
 
 from dispatch import models_file
 from dispatch.catalogue import Catalogue
-from dispatch.entries import Listing
+from dispatch.entries import SourceContents
 from dispatch.environment import from_environment
 from dispatch.models_file import CatalogueError
 from dispatch.rates import Rates
@@ -57,8 +57,8 @@ VARIABLES = {"AZURE_EU_KEY": "azure-key", "OPENAI_API_KEY": "openai-key"}
 
 
 @pytest.fixture
-def read(tmp_path: Path) -> Callable[..., Listing]:
-    def read(text: str, variables: Mapping[str, str] = VARIABLES) -> Listing:
+def read(tmp_path: Path) -> Callable[..., SourceContents]:
+    def read(text: str, variables: Mapping[str, str] = VARIABLES) -> SourceContents:
         path = tmp_path / "models.yaml"
         path.write_text(text)
         return models_file.read(path, variables, KNOWN)
@@ -66,12 +66,12 @@ def read(tmp_path: Path) -> Callable[..., Listing]:
     return read
 
 
-def at(listing: Listing, name: str) -> list[tuple[str, str]]:
+def at(listing: SourceContents, name: str) -> list[tuple[str, str]]:
     (row,) = [row for row in listing.rows if row.name == name]
     return [(upstream.provider, upstream.model) for upstream in row.upstreams]
 
 
-def test_deployments_of_one_name_are_places_of_one_model(read: Callable[..., Listing]) -> None:
+def test_deployments_of_one_name_are_places_of_one_model(read: Callable[..., SourceContents]) -> None:
     listing = read(CONFIG)
     entries = {entry.name: entry for entry in listing.entries}
     (azure, theirs), (openai, plain) = at(listing, "gpt-4o")
@@ -86,7 +86,7 @@ def test_deployments_of_one_name_are_places_of_one_model(read: Callable[..., Lis
     assert row.aliases == ("gpt-4",)
 
 
-def test_vendors_are_known_by_litellms_names(read: Callable[..., Listing]) -> None:
+def test_vendors_are_known_by_litellms_names(read: Callable[..., SourceContents]) -> None:
     listing = read(CONFIG)
     entries = {entry.name: entry for entry in listing.entries}
     ((local, model),) = at(listing, "local")
@@ -104,7 +104,7 @@ def test_vendors_are_known_by_litellms_names(read: Callable[..., Listing]) -> No
     assert "openai/*" not in {row.name for row in listing.rows}
 
 
-def test_defaults_prices_and_fallbacks(read: Callable[..., Listing]) -> None:
+def test_defaults_prices_and_fallbacks(read: Callable[..., SourceContents]) -> None:
     rows = {row.name: row for row in read(CONFIG).rows}
     assert rows["claude"].rules.add == {"max_tokens": 900, "temperature": 0.3}
     assert rows["claude"].price == (1.0, 5.0)
@@ -112,7 +112,7 @@ def test_defaults_prices_and_fallbacks(read: Callable[..., Listing]) -> None:
     assert rows["claude"].fallbacks == ("local",), "one that leads back is left out"
 
 
-def test_a_spent_deployment_is_passed_over(read: Callable[..., Listing]) -> None:
+def test_a_spent_deployment_is_passed_over(read: Callable[..., SourceContents]) -> None:
     now = [0.0]
     where = Catalogue({"environment": from_environment({}, demo_pace_ms=0), "file": read(CONFIG)})
     where._rates = Rates(lambda: now[0])
@@ -127,7 +127,7 @@ def test_a_spent_deployment_is_passed_over(read: Callable[..., Listing]) -> None
     assert "azure-1" in [asked() for _ in range(4)]
 
 
-def test_when_all_are_spent_the_fallback_answers_or_a_429_says_when(read: Callable[..., Listing]) -> None:
+def test_when_all_are_spent_the_fallback_answers_or_a_429_says_when(read: Callable[..., SourceContents]) -> None:
     limited = """
 model_list:
   - {model_name: small, litellm_params: {model: openai/a, api_base: "http://127.0.0.1:9/v1", rpm: 1}}
@@ -157,7 +157,7 @@ FALLBACKS
         ),
     ],
 )
-def test_a_mistake_is_named_with_its_line(read: Callable[..., Listing], text: str, line: int, says: str) -> None:
+def test_a_mistake_is_named_with_its_line(read: Callable[..., SourceContents], text: str, line: int, says: str) -> None:
     with pytest.raises(CatalogueError, match=rf"models\.yaml, line {line}: .*{says}"):
         read(text)
 

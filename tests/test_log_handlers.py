@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 import log_handlers
-from log_handlers import Background, RotatingFile, Stderr
+from log_handlers import BackgroundFileHandler, BackgroundHandler, StderrHandler
 from tests.conftest import EVER, ROOT, Served, _answers, environment, free_port, until
 from tests.frames import chat_body, post
 from tests.helpers import GUNICORN
@@ -29,7 +29,7 @@ def soon(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @contextmanager
-def logging_to(handler: Background) -> Iterator[logging.Logger]:
+def logging_to(handler: BackgroundHandler) -> Iterator[logging.Logger]:
     """A logger of its own, and what the handler says about itself goes there as well."""
     logger = logging.getLogger("thinkline.logs")
     logger.addHandler(handler)
@@ -64,7 +64,7 @@ def locked(path: Path) -> Iterator[None]:
 def test_a_lock_that_another_process_holds_holds_nobody_up(tmp_path: Path) -> None:
     """Nothing is lost of what fits."""
     path = tmp_path / "here"
-    with logging_to(RotatingFile(str(path), 10_000_000, 1)) as logger:
+    with logging_to(BackgroundFileHandler(str(path), 10_000_000, 1)) as logger:
         with locked(path):
             told(logger, 100)
             time.sleep(0.5)  # so that it is tried, and not had
@@ -81,7 +81,7 @@ def test_what_a_full_disk_loses_is_counted(
     monkeypatch.setattr(log_handlers, "MOST_BYTES", 2000)
     path = tmp_path / "here"
     path.symlink_to("/dev/full")
-    with logging_to(RotatingFile(str(path), 10_000_000, 1)) as logger:
+    with logging_to(BackgroundFileHandler(str(path), 10_000_000, 1)) as logger:
         told(logger, 200, 50)
         until(lambda: "cannot be written to" in caplog.text, "it to be told")
         assert "No space left" in caplog.text
@@ -110,7 +110,7 @@ def test_a_reader_who_does_not_read_holds_nobody_up(monkeypatch: pytest.MonkeyPa
         reading, writing = (end.detach() for end in ends)
     heard = b""
     try:
-        with logging_to(Stderr(writing)) as logger:
+        with logging_to(StderrHandler(writing)) as logger:
             told(logger, 2000, 500)
 
             def read() -> bool:
@@ -134,7 +134,7 @@ def test_who_reads_has_a_line_at_once() -> None:
     """No thread is needed, and others who write there wait as they did."""
     reading, writing = os.pipe()
     before = set(threading.enumerate())
-    with logging_to(Stderr(writing)) as logger:
+    with logging_to(StderrHandler(writing)) as logger:
         logger.info("line 1 now")
         assert os.read(reading, 1000) == b"line 1 now\n"
         assert os.get_blocking(writing)
@@ -145,7 +145,7 @@ def test_who_reads_has_a_line_at_once() -> None:
 
 def test_a_fork_writes_nothing_twice(tmp_path: Path) -> None:
     path = tmp_path / "here"
-    with logging_to(RotatingFile(str(path), 10_000_000, 1)) as logger:
+    with logging_to(BackgroundFileHandler(str(path), 10_000_000, 1)) as logger:
         told(logger, 50)
         child = os.fork()
         if not child:
@@ -160,7 +160,7 @@ def test_a_fork_writes_nothing_twice(tmp_path: Path) -> None:
 def test_what_cannot_be_formatted_fails_no_call(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(logging, "raiseExceptions", False)
     reading, writing = os.pipe()
-    with logging_to(Stderr(writing)) as logger:
+    with logging_to(StderrHandler(writing)) as logger:
         logger.info("%d", "one")
         logger.info("line 1 now")
         assert os.read(reading, 1000) == b"line 1 now\n"

@@ -12,12 +12,12 @@ import orjson
 import pytest
 
 from config import Settings
-from logs import JsonLines, TextLines, readable
-from masking import Secrets
+from logs import JsonFormatter, TextFormatter, readable
+from masking import SecretMasker
 from tests.conftest import Served, environment, served, until
 from tests.frames import chat_body, post
 from tests.helpers import exchange, head
-from tests.upstreams import Answer, OpenAIUpstream
+from tests.upstreams import OpenAIUpstream, ScriptedAnswer
 
 LINE = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z (TRACE|DEBUG|INFO|WARNING|ERROR|CRITICAL) +[\w.]+: \S.*")
 FORGED = "2026-01-01T00:00:00.000Z ERROR   thinkline: forged"
@@ -118,7 +118,7 @@ def test_the_line_of_an_embeddings_request(lines: Served) -> None:
 def test_the_line_of_a_failure(lines: Served, upstream_server: OpenAIUpstream, stream: bool) -> None:
     """What the vendor said is here, and only here."""
     error = {"error": {"message": "the disk at rack 7 is full", "type": "server_error", "param": None, "code": None}}
-    upstream_server.enqueue(Answer(status=500, error=error))
+    upstream_server.enqueue(ScriptedAnswer(status=500, error=error))
     identifier = f"failed-{stream}"
     assert ask(lines, identifier, chat_body(stream=stream)) == 502
     (row,) = reports(lines, identifier)
@@ -266,7 +266,7 @@ def test_nothing_is_logged_if_that_is_wanted(serve: Callable[..., Served]) -> No
 def test_a_level_keeps_the_rest_out(
     serve: Callable[..., Served], upstream: OpenAIUpstream, level: str, expected: set[str]
 ) -> None:
-    upstream.enqueue(Answer(status=500))
+    upstream.enqueue(ScriptedAnswer(status=500))
     app = serve(LOG_LEVEL=level, LOG_FORMAT="json", **settings_for(upstream))
     assert post(app.port, chat_body())[0] == 502
     assert post(app.port, chat_body())[0] == 200
@@ -345,14 +345,16 @@ def test_a_long_name_does_not_fill_the_log(text: Served) -> None:
 def test_upstream_credentials_are_masked(lines: Served, upstream_server: OpenAIUpstream) -> None:
     """N17: whoever repeats them."""
     key = upstream_server.key
-    upstream_server.enqueue(Answer(status=500, error={"error": {"message": f"key {key} and Bearer abcdef123456"}}))
+    upstream_server.enqueue(
+        ScriptedAnswer(status=500, error={"error": {"message": f"key {key} and Bearer abcdef123456"}})
+    )
     assert ask(lines, "repeats", chat_body(f"my key is {key}, or sk-proj-abcdefghijklmnop")) == 502
     (row,) = reports(lines, "repeats")
     assert "key ***" in row["said"]
     assert not re.search("sk-upstream-secret|abcdef123456|sk-proj-abc", lines.log())
 
 
-@pytest.mark.parametrize("formatter", [TextLines, JsonLines])
+@pytest.mark.parametrize("formatter", [TextFormatter, JsonFormatter])
 @pytest.mark.parametrize("start", ["Bearer ", "sk-", "sk-proj-", "gsk_", "xai-", "xai_", "pplx-", "r8_", "hf_", "hf-"])
 def test_what_looks_like_a_key_is_masked(formatter: type[logging.Formatter], start: str) -> None:
     """Nobody's setting, but a caller's or a provider's, in a message and in a fact."""
@@ -376,13 +378,13 @@ def test_keys_of_the_models_file_are_masked(
         file.write_text(row.format(upstream.base_url, key, name))
         upstream.key = key
         until(lambda name=name: post(app.port, chat_body(model=name))[0] != 404, "the model to be known")
-        upstream.enqueue(Answer(status=401, error={"error": {"message": f"Incorrect key: {key}."}}))
+        upstream.enqueue(ScriptedAnswer(status=401, error={"error": {"message": f"Incorrect key: {key}."}}))
         assert post(app.port, chat_body(model=name))[0] == 502
         app.logged(r"Incorrect key: \*\*\*\.")
     assert not re.search("plainly-secret|hidden-as-well", app.log())
 
 
-@pytest.mark.parametrize("formatter", [TextLines, JsonLines])
+@pytest.mark.parametrize("formatter", [TextFormatter, JsonFormatter])
 @pytest.mark.parametrize("secret", ["1234", "null", 'a"b\\c', "schlüssel", "...."])
 def test_any_key_can_be_masked(formatter: type[logging.Formatter], secret: str) -> None:
     """A key is any text: hiding it must not break a line's form, and it is hidden however it is written."""
@@ -391,7 +393,7 @@ def test_any_key_can_be_masked(formatter: type[logging.Formatter], secret: str) 
     record.payload = {"content": f"the key is {secret}."}
     line = formatter(secrets=[secret]).format(record)
     assert f"the key is {secret}." not in line
-    if formatter is JsonLines:
+    if formatter is JsonFormatter:
         row = orjson.loads(line)
         assert row["level"] == "INFO"
         assert secret not in row["message"]
@@ -440,7 +442,7 @@ def test_a_key_that_an_upstream_repeats_goes_no_further(
     said = FORMS[form]
     for padding in ("", "model " * 80, "x" * 1990):
         details = {"message": f"{padding} model {said} is odd", "code": said, "param": f"p.{said}", "type": said}
-        upstream.enqueue(Answer(status=status, error={"error": details}))
+        upstream.enqueue(ScriptedAnswer(status=status, error={"error": details}))
         found, _, body = post(app.port, chat_body())
         assert found >= 400
         assert b"secret" not in body
@@ -453,7 +455,7 @@ def test_a_key_that_an_upstream_repeats_goes_no_further(
 def test_a_vast_error_of_an_upstream_is_bounded(repeating: tuple[OpenAIUpstream, Served]) -> None:
     upstream, app = repeating
     details = {"message": "m" * 30_000, "code": "c" * 5000, "param": "p" * 5000}
-    upstream.enqueue(Answer(status=400, error={"error": details}))
+    upstream.enqueue(ScriptedAnswer(status=400, error={"error": details}))
     found, _, body = post(app.port, chat_body())
     assert found == 400
     assert len(body) < 1500
@@ -470,6 +472,6 @@ def test_every_secret_of_the_settings_is_known() -> None:
             STATE_URL="redis://:redis%2Fkey-6@127.0.0.1:6379",
         )
     )
-    hidden = Secrets(settings.secrets)
+    hidden = SecretMasker(settings.secrets)
     said = "caller-key-1 caller-key-2 provider-key-3 provider-key-4 list-key-5 redis/key-6"
     assert hidden.masked(said, 500) == " ".join(["***"] * 6)

@@ -16,9 +16,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import providers
-from dispatch.entries import Listing
+from dispatch.entries import SourceContents
 from dispatch.model_list import Limits, ModelList
-from dispatch.model_rows import listing
+from dispatch.model_rows import parse_model_list
 from tests.conftest import free_port, until
 from tests.upstreams.connection import Connection, Received
 from tests.upstreams.server import Server, certificate
@@ -34,11 +34,11 @@ def item(name: str = "gpt", handle: Any = "/openai/v1/chat/completions", **more:
     return {"model_version": name, "handle": handle, **more}
 
 
-def read(*items: Any, url: str = URL) -> Listing:
-    return listing({"models": list(items)}, url, TOKEN)
+def read(*items: Any, url: str = URL) -> SourceContents:
+    return parse_model_list({"models": list(items)}, url, TOKEN)
 
 
-def names(found: Listing) -> list[str]:
+def names(found: SourceContents) -> list[str]:
     return [row.name for row in found.rows]
 
 
@@ -85,7 +85,7 @@ def said() -> Iterator[Lines]:
     lambda items: {"response": items},
 ])  # fmt: skip
 def test_each_form_of_a_list_is_read(wrap: Callable[[list[Any]], Any]) -> None:
-    found = listing(wrap([item("a"), item("b")]), URL, TOKEN)
+    found = parse_model_list(wrap([item("a"), item("b")]), URL, TOKEN)
     assert names(found) == ["a", "b"]
     assert len(found.entries) == 1
 
@@ -93,7 +93,7 @@ def test_each_form_of_a_list_is_read(wrap: Callable[[list[Any]], Any]) -> None:
 @pytest.mark.parametrize("data", [None, 1, "models", {}, {"models": {}}, {"response": None}, {"error": "no"}])
 def test_what_is_no_list_is_refused(data: Any) -> None:
     with pytest.raises(ValueError, match="neither an array"):
-        listing(data, URL, TOKEN)
+        parse_model_list(data, URL, TOKEN)
 
 
 def test_an_openai_shaped_row_is_callable() -> None:
@@ -240,7 +240,7 @@ HANDLES = st.text("/ab.:?%2e\\@#", max_size=12).map("/{}/chat/completions".forma
 @given(st.lists(st.fixed_dictionaries({"model_version": st.text() | JSON, "handle": HANDLES}) | JSON) | JSON)
 def test_no_list_at_all_leads_elsewhere(data: Any) -> None:
     try:
-        found = listing(data, "http://127.0.0.1:9/models", "")
+        found = parse_model_list(data, "http://127.0.0.1:9/models", "")
     except ValueError:
         return
     known = {entry.name for entry in found.entries}
@@ -280,7 +280,7 @@ class Listed:
     def __init__(self, folder: Path, stack: ExitStack) -> None:
         self.answer: bytes | Callable[[Connection, Received], None] = GOOD
         self.folder = folder
-        self.changes: list[Listing] = []
+        self.changes: list[SourceContents] = []
         self.server = stack.enter_context(Server(self._answer))
         self.url = f"{self.server.url}/models?tenant=hush"
         self.list = self.again()
@@ -391,9 +391,9 @@ def test_a_304_out_of_the_blue_is_no_list(listed: Listed, said: Lines) -> None:
 
 def test_a_list_that_could_not_be_taken_over_is_offered_again(listed: Listed) -> None:
     listed.answer = http(models("a"), "200 OK", 'ETag: "one"')
-    told: list[Listing] = []
+    told: list[SourceContents] = []
 
-    def refuse_first(change: Listing) -> None:
+    def refuse_first(change: SourceContents) -> None:
         told.append(change)
         if len(told) == 1:
             raise ValueError("the name is taken")
@@ -520,7 +520,7 @@ def test_a_certificate_that_nobody_vouches_for_is_refused(said: Lines) -> None:
 
 def test_a_certificate_that_the_system_vouches_for_is_trusted(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SSL_CERT_FILE", str(certificate()[0]))
-    told: list[Listing] = []
+    told: list[SourceContents] = []
     with Server(lambda connection, _: connection.send(GOOD), tls=True) as server:
         ModelList(f"{server.url}/models?tenant=hush", TOKEN, on_change=told.append).refresh_once()
     assert [names(change) for change in told] == [["a", "b"]]
@@ -564,7 +564,7 @@ def test_the_file_is_ours_alone_and_holds_no_secret(listed: Listed) -> None:
 def test_another_urls_file_is_ignored(listed: Listed, said: Lines) -> None:
     listed.list.refresh_once()
     for url in (f"{listed.server.url}/models?tenant=other", "http://127.0.0.1:9/models?tenant=hush"):
-        assert listed.again(url=url).load_kept() == Listing()
+        assert listed.again(url=url).load_kept() == SourceContents()
     assert not said.warnings()
 
 
@@ -572,7 +572,7 @@ def test_another_urls_file_is_ignored(listed: Listed, said: Lines) -> None:
 def test_a_spoilt_file_is_ignored(listed: Listed, content: bytes) -> None:
     listed.folder.mkdir()
     (listed.folder / "model_list.json").write_bytes(content)
-    assert listed.list.load_kept() == Listing()
+    assert listed.list.load_kept() == SourceContents()
     listed.list.refresh_once()
     assert names(listed.again().load_kept()) == ["a", "b"]
 
@@ -581,7 +581,7 @@ def test_a_kept_list_without_any_sense_is_said(listed: Listed, said: Lines) -> N
     listed.list.refresh_once()
     file = listed.folder / "model_list.json"
     file.write_bytes(orjson.dumps({**orjson.loads(file.read_bytes()), "data": 7}))
-    assert listed.again().load_kept() == Listing()
+    assert listed.again().load_kept() == SourceContents()
     assert "model_list.json" in said.warnings()[0]
 
 
@@ -594,7 +594,7 @@ def test_a_folder_that_cannot_be_written_is_said_and_the_list_serves(listed: Lis
 
 def test_without_a_folder_nothing_is_kept(listed: Listed) -> None:
     model_list = listed.again(folder=None)
-    assert model_list.load_kept() == Listing()
+    assert model_list.load_kept() == SourceContents()
     model_list.refresh_once()
     assert listed.changed() == [["a", "b"]]
     assert not listed.folder.exists()
@@ -671,7 +671,7 @@ def test_what_arrives_after_the_stop_is_not_taken_over(listed: Listed, said: Lin
 def test_a_listener_that_fails_does_not_end_it(listed: Listed, said: Lines) -> None:
     told = threading.Event()
 
-    def failing(_: Listing) -> None:
+    def failing(_: SourceContents) -> None:
         if len(listed.server.received) > 1:
             told.set()
         raise RuntimeError("no room")

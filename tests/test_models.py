@@ -10,28 +10,28 @@ import pytest
 from openai import NotFoundError
 from openai.types import Model as OpenAIModel
 
-from app import furnish
+from app import build_services
 from config import Settings
-from dispatch.models import RETRY_SECONDS, Models
+from dispatch.models import RETRY_SECONDS, ModelLists
 from errors import UnknownModel
 from providers.base import Timeouts
 from tests.conftest import Served, environment, until
 from tests.frames import completion
 from tests.helpers import HI, refused
-from tests.upstreams import Answer, OpenAIUpstream, faults
+from tests.upstreams import OpenAIUpstream, ScriptedAnswer, faults
 from tests.upstreams.openai import MODELS
 
 TTL = 300.0
 SLASHES = ("accounts/fireworks/models/llama-v3p3-70b-instruct", "org/model:free", "plain")
 BROKEN = {
-    "500": Answer(status=500),
-    "401": Answer(status=401),
-    "429": Answer(status=429),
-    "404": Answer(status=404),
-    "refused": Answer(fault=faults.refused),
-    "reset": Answer(fault=faults.reset),
-    "HTML": Answer(fault=faults.html),
-    "cut": Answer(fault=faults.cut),
+    "500": ScriptedAnswer(status=500),
+    "401": ScriptedAnswer(status=401),
+    "429": ScriptedAnswer(status=429),
+    "404": ScriptedAnswer(status=404),
+    "refused": ScriptedAnswer(fault=faults.refused),
+    "reset": ScriptedAnswer(fault=faults.reset),
+    "HTML": ScriptedAnswer(fault=faults.html),
+    "cut": ScriptedAnswer(fault=faults.cut),
 }
 
 
@@ -51,12 +51,12 @@ def settings_for(**upstreams: OpenAIUpstream) -> dict[str, str]:
     return keys | {f"{name}_BASE_URL": upstream.base_url for name, upstream in named}
 
 
-def models_of(clock: Clock, ttl: float = TTL, **upstreams: OpenAIUpstream) -> Models:
+def models_of(clock: Clock, ttl: float = TTL, **upstreams: OpenAIUpstream) -> ModelLists:
     settings = Settings.load(environment(**settings_for(**upstreams)))
-    return Models(furnish(settings).catalogue, ttl, clock)
+    return ModelLists(build_services(settings).catalogue, ttl, clock)
 
 
-def ids(models: Models) -> list[str]:
+def ids(models: ModelLists) -> list[str]:
     return [model.id for model in models.all()]
 
 
@@ -165,7 +165,7 @@ def test_nobody_is_asked_at_the_start(serve: Callable[..., Served], upstream: Op
 
 def test_a_list_that_is_down_stops_nothing(serve: Callable[..., Served], upstream: OpenAIUpstream) -> None:
     """N14."""
-    upstream.always(Answer(fault=faults.refused))
+    upstream.always(ScriptedAnswer(fault=faults.refused))
     with serve(**settings_for(openai=upstream)).client() as client:
         assert [model.id for model in client.models.list()] == ["gpt-4o-mini"]
 
@@ -187,7 +187,7 @@ def test_a_list_is_kept_for_its_time(upstream: OpenAIUpstream) -> None:
 
 
 def test_callers_at_once_ask_once(upstream: OpenAIUpstream) -> None:
-    upstream.always(Answer(delay=0.2), path="/models")
+    upstream.always(ScriptedAnswer(delay=0.2), path="/models")
     models = models_of(Clock(), openai=upstream)
     found: list[list[str]] = []
     threads = [threading.Thread(target=lambda: found.append(ids(models))) for _ in range(8)]
@@ -235,7 +235,7 @@ def test_the_last_list_is_kept_when_the_next_fails(upstream: OpenAIUpstream, kin
     count = asked(upstream)
     ids(models)
     assert asked(upstream) == count, "a failed upstream is left alone for a moment"
-    upstream.always(Answer(), path="/models")
+    upstream.always(ScriptedAnswer(), path="/models")
     clock.now += RETRY_SECONDS
     assert ids(models) == list(MODELS)
     assert asked(upstream) == count + 1
@@ -262,7 +262,7 @@ def test_an_odd_list_breaks_nothing(
     app_with: Callable[..., Any], upstreams: Callable[..., OpenAIUpstream], body: Any
 ) -> None:
     odd, good = upstreams(), upstreams(models=("fine",))
-    odd.always(Answer(error=body), path="/models")
+    odd.always(ScriptedAnswer(error=body), path="/models")
     rows = [row["id"] for row in listed(app_with(**settings_for(openai=odd, groq=good)))]
     assert "groq/fine" in rows
     assert set(rows) <= {"groq/fine", "gpt-4o-mini", "a", "b"}
@@ -272,7 +272,7 @@ def test_one_that_fails_does_not_hide_the_others(
     app_with: Callable[..., Any], upstreams: Callable[..., OpenAIUpstream]
 ) -> None:
     first, second = upstreams(), upstreams(models=("fine",))
-    first.always(Answer(fault=faults.refused))
+    first.always(ScriptedAnswer(fault=faults.refused))
     assert [row["id"] for row in listed(app_with(**settings_for(openai=first, groq=second)))] == [
         "gpt-4o-mini",
         "groq/fine",
@@ -280,7 +280,7 @@ def test_one_that_fails_does_not_hide_the_others(
 
 
 def test_one_without_a_list_or_a_default_shows_nothing(upstream: OpenAIUpstream) -> None:
-    upstream.always(Answer(status=500), path="/models")
+    upstream.always(ScriptedAnswer(status=500), path="/models")
     assert ids(models_of(Clock(), vllm=upstream)) == []
 
 
@@ -291,7 +291,7 @@ def test_upstreams_that_hang_hold_up_nobody_for_long(
     monkeypatch.setattr("dispatch.models.PATIENCE", Timeouts(1, 1, 1, 1))
     servers = {name: upstreams(models=("m",)) for name in ("openai", "groq", "deepseek")}
     for server in servers.values():
-        server.always(Answer(delay=60), path="/models")
+        server.always(ScriptedAnswer(delay=60), path="/models")
     client = app_with(**settings_for(**servers))
     app = client.application
     found: list[Any] = []

@@ -17,11 +17,11 @@ from hypothesis import strategies as st
 
 from dispatch import models_file
 from dispatch.catalogue import Catalogue
-from dispatch.coherence import Incoherent, coherent
-from dispatch.entries import Entry, Listing, Row, Upstream
+from dispatch.coherence import Inconsistent, check_consistency
+from dispatch.entries import Deployment, ModelConfig, ProviderConfig, SourceContents
 from dispatch.environment import from_environment
 from dispatch.models_file import CatalogueError
-from providers.base import Rules, Timeouts
+from providers.base import ParameterRules, Timeouts
 from schemas import catalogue as schemas
 from tests.conftest import ROOT, environment
 
@@ -40,10 +40,10 @@ def path(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def read(path: Path) -> Callable[..., Listing]:
+def read(path: Path) -> Callable[..., SourceContents]:
     """read(text, NAME=value, ...): the file's Listing, the variables being all there are."""
 
-    def read(text: str | bytes, **variables: str) -> Listing:
+    def read(text: str | bytes, **variables: str) -> SourceContents:
         path.write_bytes(text if isinstance(text, bytes) else text.encode())
         return models_file.read(path, variables, KNOWN)
 
@@ -51,7 +51,7 @@ def read(path: Path) -> Callable[..., Listing]:
 
 
 @pytest.fixture(scope="module")
-def refused(path: Path, read: Callable[..., Listing]) -> Callable[..., tuple[int, str]]:
+def refused(path: Path, read: Callable[..., SourceContents]) -> Callable[..., tuple[int, str]]:
     """refused(text, NAME=value, ...): the line and the reason, of a file that must not load."""
 
     def refused(text: str | bytes, **variables: str) -> tuple[int, str]:
@@ -64,11 +64,11 @@ def refused(path: Path, read: Callable[..., Listing]) -> Callable[..., tuple[int
     return refused
 
 
-def entry(listing: Listing, name: str = "lab") -> Entry:
+def entry(listing: SourceContents, name: str = "lab") -> ProviderConfig:
     return next(entry for entry in listing.entries if entry.name == name)
 
 
-def row(listing: Listing, name: str = "m") -> Row:
+def row(listing: SourceContents, name: str = "m") -> ModelConfig:
     return next(row for row in listing.rows if row.name == name)
 
 
@@ -80,7 +80,7 @@ def model(fields: str, name: str = "m") -> str:
 # providers
 
 
-def test_a_providers_fields(read: Callable[..., Listing]) -> None:
+def test_a_providers_fields(read: Callable[..., SourceContents]) -> None:
     text = """
 providers:
   lab:
@@ -105,7 +105,7 @@ providers:
     assert (vendor.frames, vendor.strict, vendor.usage, vendor.embedding_batch) == ("rebuilt", True, False, 96)
 
 
-def test_a_vendor_of_the_table_is_known_by_its_name(read: Callable[..., Listing]) -> None:
+def test_a_vendor_of_the_table_is_known_by_its_name(read: Callable[..., SourceContents]) -> None:
     """What the file does not say, the environment does, and then the table."""
     found = entry(read("providers: {openai: {proxy: http://p:1}}", OPENAI_API_KEY="k"), "openai")
     assert (found.missing, found.options["api_key"]) == ("", "k")
@@ -115,7 +115,7 @@ def test_a_vendor_of_the_table_is_known_by_its_name(read: Callable[..., Listing]
     assert entry(read("providers: {lab: {}}")).missing == "LAB_BASE_URL"
 
 
-def test_the_file_goes_before_the_environment(read: Callable[..., Listing]) -> None:
+def test_the_file_goes_before_the_environment(read: Callable[..., SourceContents]) -> None:
     """R11."""
     variables = {"OPENAI_API_KEY": "e", "OPENAI_BASE_URL": "http://e/v1", "OPENAI_MODEL": "e"}
     found = entry(read("providers: {openai: {api_key: f, base_url: http://f/v1, model: f}}", **variables), "openai")
@@ -124,14 +124,14 @@ def test_the_file_goes_before_the_environment(read: Callable[..., Listing]) -> N
     assert found.default_model == "f"
 
 
-def test_an_address_may_end_in_chat_completions(read: Callable[..., Listing]) -> None:
+def test_an_address_may_end_in_chat_completions(read: Callable[..., SourceContents]) -> None:
     """R12."""
     for end in ("", "/", "/chat/completions", "/chat/completions/"):
         found = entry(read(f"providers: {{lab: {{base_url: 'http://lab/v1{end}'}}}}"))
         assert found.options["base_url"] == "http://lab/v1"
 
 
-def test_several_keys_and_addresses_are_several_accounts(read: Callable[..., Listing]) -> None:
+def test_several_keys_and_addresses_are_several_accounts(read: Callable[..., SourceContents]) -> None:
     found = read(
         "providers: {lab: {base_url: [http://a/v1, http://b/v1], api_key: [k1, k2]}}\n"
         "models: [{name: m, provider: lab, model: x}]"
@@ -144,10 +144,10 @@ def test_several_keys_and_addresses_are_several_accounts(read: Callable[..., Lis
         ("lab#4", "http://b/v1", "k2"),
     ]
     assert [each.options["name"] for each in found.entries] == ["lab", "lab#2", "lab#3", "lab#4"]
-    assert row(found).upstreams == tuple(Upstream(each.name, "x") for each in found.entries)
+    assert row(found).upstreams == tuple(Deployment(each.name, "x") for each in found.entries)
 
 
-def test_an_empty_value_is_an_unset_one(read: Callable[..., Listing]) -> None:
+def test_an_empty_value_is_an_unset_one(read: Callable[..., SourceContents]) -> None:
     """As in the environment: `${NAME:-}` is for what may be set and need not."""
     text = (
         "providers: {groq: {base_url: '${URL:-}', api_key: ['${K1:-}', '${K2:-}'], model: '${M:-}', proxy: '${P:-}'}}"
@@ -160,7 +160,7 @@ def test_an_empty_value_is_an_unset_one(read: Callable[..., Listing]) -> None:
     assert [each.options["api_key"] for each in read(text, K1="a", K2="b").entries] == ["a", "b"]
 
 
-def test_other_kinds(read: Callable[..., Listing]) -> None:
+def test_other_kinds(read: Callable[..., SourceContents]) -> None:
     """A kind that is still to come is read, and cannot be called; OCI needs a credential to look for, not a place."""
     found = read(
         "providers: {house: {kind: demo}, later: {kind: quantum}, cloud: {kind: oci, region: r, compartment: c},"
@@ -174,7 +174,7 @@ def test_other_kinds(read: Callable[..., Listing]) -> None:
     assert (entry(found, "signed").available, entry(found, "signed").options["profile"]) == (True, "WORK")
 
 
-def test_no_secret_is_shown(read: Callable[..., Listing], refused: Callable[..., tuple[int, str]]) -> None:
+def test_no_secret_is_shown(read: Callable[..., SourceContents], refused: Callable[..., tuple[int, str]]) -> None:
     """N17."""
     assert "hush" not in repr(
         read("providers: {lab: {base_url: http://a/v1, api_key: hush, proxy: http://u:hush@p:1}}")
@@ -187,7 +187,7 @@ def test_no_secret_is_shown(read: Callable[..., Listing], refused: Callable[...,
 # models
 
 
-def test_a_models_fields(read: Callable[..., Listing]) -> None:
+def test_a_models_fields(read: Callable[..., SourceContents]) -> None:
     text = """
 models:
   - name: m
@@ -216,15 +216,15 @@ models:
 aliases: {m3: m}
 """
     first, second = read(text).rows
-    assert first == Row(
+    assert first == ModelConfig(
         name="m",
-        upstreams=(Upstream("openai", "gpt-4o-mini"),),
+        upstreams=(Deployment("openai", "gpt-4o-mini"),),
         aliases=("m1", "m2", "m3"),
         fallbacks=("other",),
         timeouts={"connect": 1, "first_event": 2.5, "idle": 3, "total": 40},
         ttft_timeout=0.8,
         max_tokens=512,
-        rules=Rules({"a": 1}, {"b": [2]}, {"c": "d"}, ("e",)),
+        rules=ParameterRules({"a": 1}, {"b": [2]}, {"c": "d"}, ("e",)),
         tools=False,
         stream_tools=False,
         images=False,
@@ -233,21 +233,21 @@ aliases: {m3: m}
         details={"region": "us-chicago-1", "compartment": "ocid1", "endpoint": "https://e", "type": "dedicated"},
     )
     assert first.description == "for the phone"
-    assert second == Row(name="other", upstreams=(Upstream("groq", "other"),), owned_by="groq")
+    assert second == ModelConfig(name="other", upstreams=(Deployment("groq", "other"),), owned_by="groq")
 
 
-def test_several_places(read: Callable[..., Listing]) -> None:
+def test_several_places(read: Callable[..., SourceContents]) -> None:
     places = "[{provider: openai, weight: 3}, {provider: groq, model: y}]"
     found = read(f"models: [{{name: m, model: x, upstreams: {places}}}]")
-    assert row(found).upstreams == (Upstream("openai", "x", 3), Upstream("groq", "y", 1))
+    assert row(found).upstreams == (Deployment("openai", "x", 3), Deployment("groq", "y", 1))
 
 
-def test_other_names_for_the_same(read: Callable[..., Listing]) -> None:
+def test_other_names_for_the_same(read: Callable[..., SourceContents]) -> None:
     """The seeds' names for model, compartment, total_timeout and params."""
     found = row(read(model("model_id: x, compartment_id: c, timeout: 9, param_config: {add_params: {a: 1}}")))
-    assert found.upstreams == (Upstream("openai", "x"),)
+    assert found.upstreams == (Deployment("openai", "x"),)
     assert found.timeouts == {"total": 9}
-    assert found.rules == Rules(add={"a": 1})
+    assert found.rules == ParameterRules(add={"a": 1})
     assert found.details == {"compartment": "c"}
 
 
@@ -256,7 +256,7 @@ def test_other_names_for_the_same(read: Callable[..., Listing]) -> None:
     [("", 60, 7), ("timeout: 30", 30, 7), ("total_timeout: 30", 30, 7), ("total_timeout: 30, idle_timeout: 1", 30, 1)],
 )
 def test_a_models_timeouts_go_before_its_providers(
-    read: Callable[..., Listing], fields: str, total: float, idle: float
+    read: Callable[..., SourceContents], fields: str, total: float, idle: float
 ) -> None:
     """R7, B3."""
     providers = "providers: {lab: {base_url: http://a/v1, timeout: 60, idle_timeout: 7}}\n"
@@ -265,7 +265,7 @@ def test_a_models_timeouts_go_before_its_providers(
     assert where.route("m").targets[0].timeouts == Timeouts(total=total, idle=idle)
 
 
-def test_each_place_has_its_own_providers_timeouts(read: Callable[..., Listing]) -> None:
+def test_each_place_has_its_own_providers_timeouts(read: Callable[..., SourceContents]) -> None:
     listing = read("""
 providers: {a: {base_url: http://a/v1, timeout: 60}, b: {base_url: http://b/v1, idle_timeout: 5}}
 models: [{name: m, connect_timeout: 1, upstreams: [{provider: a}, {provider: b}]}]
@@ -274,7 +274,7 @@ models: [{name: m, connect_timeout: 1, upstreams: [{provider: a}, {provider: b}]
     assert [target.timeouts for target in targets] == [Timeouts(connect=1, total=60), Timeouts(connect=1, idle=5)]
 
 
-def test_a_providers_timeouts_are_those_of_its_other_models_too(read: Callable[..., Listing]) -> None:
+def test_a_providers_timeouts_are_those_of_its_other_models_too(read: Callable[..., SourceContents]) -> None:
     listing = read("providers: {lab: {base_url: http://a/v1, timeout: 60, connect_timeout: 1}}")
     where = Catalogue({"environment": ENVIRONMENT, "file": listing})
     assert where.route("any", "lab").targets[0].timeouts == Timeouts(total=60, connect=1)
@@ -319,7 +319,7 @@ logging:
 """
 
 
-def test_seed_002s_file(read: Callable[..., Listing]) -> None:
+def test_seed_002s_file(read: Callable[..., SourceContents]) -> None:
     """B3, R12."""
     found = read(BRIDGE, CLOSEAI_API_KEY="k")
     assert [(each.name, each.available) for each in found.entries] == [
@@ -339,23 +339,23 @@ def test_seed_002s_file(read: Callable[..., Listing]) -> None:
     ]
     plain = row(found, "closeai/gpt-4o")
     assert (plain.upstreams, plain.max_tokens, plain.timeouts) == (
-        (Upstream("closeai", "gpt-4o"),),
+        (Deployment("closeai", "gpt-4o"),),
         8192,
         {"total": 120},
     )
     rules = row(found, "deepseek/deepseek-reasoner").rules
-    assert rules == Rules({"temperature": 0.6}, {}, {"max_tokens": "max_reasoning_token"}, ("top_p",))
+    assert rules == ParameterRules({"temperature": 0.6}, {}, {"max_tokens": "max_reasoning_token"}, ("top_p",))
 
 
-def test_variants_differ(read: Callable[..., Listing]) -> None:
+def test_variants_differ(read: Callable[..., SourceContents]) -> None:
     """N16: variants that all behave as the base model (002)."""
     found = read(BRIDGE)
     low, high = (row(found, f"closeai/o3-mini<{effort}>") for effort in ("low", "high"))
-    assert low.upstreams == high.upstreams == (Upstream("closeai", "o3-mini"),)
+    assert low.upstreams == high.upstreams == (Deployment("closeai", "o3-mini"),)
     assert (low.rules.add, high.rules.add) == ({"reasoning_effort": "low"}, {"reasoning_effort": "high"})
 
 
-def test_a_providers_own_proxy_goes_before_the_common_one(read: Callable[..., Listing]) -> None:
+def test_a_providers_own_proxy_goes_before_the_common_one(read: Callable[..., SourceContents]) -> None:
     text = "providers: {a: {requires_proxy: true, proxy: 'http://own:1'}, b: {requires_proxy: true}, c: {}}\n"
     for common, second in (
         ("proxy: {http: 'http://plain:1', https: 'http://safe:1'}", "http://safe:1"),
@@ -365,7 +365,7 @@ def test_a_providers_own_proxy_goes_before_the_common_one(read: Callable[..., Li
         assert [each.options["proxy"] for each in found.entries] == ["http://own:1", second, ""]
 
 
-def test_whose_models_stand_below_it_has_no_others(read: Callable[..., Listing]) -> None:
+def test_whose_models_stand_below_it_has_no_others(read: Callable[..., SourceContents]) -> None:
     """R4; pass_unknown is ours."""
     for fields, complete in (
         ("", False),
@@ -407,7 +407,7 @@ REGIONS = """
 """
 
 
-def test_seed_001s_file(read: Callable[..., Listing]) -> None:
+def test_seed_001s_file(read: Callable[..., SourceContents]) -> None:
     """N9: each model keeps its own region and compartment."""
     found = read(REGIONS)
     assert [(each.name, each.kind, each.available) for each in found.entries] == [("oci", "oci", False)]
@@ -459,7 +459,7 @@ def test_seed_001s_file_broken(refused: Callable[..., tuple[int, str]], text: st
 # variables
 
 
-def test_variables(read: Callable[..., Listing]) -> None:
+def test_variables(read: Callable[..., SourceContents]) -> None:
     text = "providers: {lab: {base_url: 'http://${HOST}:${PORT}/v1', api_key: \"${KEY}\"}}"
     found = entry(read(text, HOST="lab", PORT="9000", KEY="007")).options
     assert (found["base_url"], found["api_key"]) == ("http://lab:9000/v1", "007")
@@ -468,7 +468,7 @@ def test_variables(read: Callable[..., Listing]) -> None:
     assert row(read(BLOCK + "  owned_by: ${A}-${B:-c d}\n", A="a")).owned_by == "a-c d"
 
 
-def test_variables_may_be_numbers_and_truths(read: Callable[..., Listing]) -> None:
+def test_variables_may_be_numbers_and_truths(read: Callable[..., SourceContents]) -> None:
     """Without quotes; with them they stay text."""
     text = f"""{BLOCK}
   timeout: ${{SECONDS}}
@@ -485,7 +485,7 @@ def test_variables_may_be_numbers_and_truths(read: Callable[..., Listing]) -> No
     assert row(read(text, SECONDS="2.5", TOOLS="true", HEAT="1", MOST="9")).max_tokens == 9
 
 
-def test_a_variable_stays_one_value(read: Callable[..., Listing]) -> None:
+def test_a_variable_stays_one_value(read: Callable[..., SourceContents]) -> None:
     """What it holds is no YAML: nobody's environment adds a field."""
     for text in (
         "a, strict: true",
@@ -566,14 +566,14 @@ def test_what_is_no_text(refused: Callable[..., tuple[int, str]], text: bytes) -
     assert "UTF-8" in refused(text)[1]
 
 
-def test_as_windows_writes_it(read: Callable[..., Listing], refused: Callable[..., tuple[int, str]]) -> None:
+def test_as_windows_writes_it(read: Callable[..., SourceContents], refused: Callable[..., tuple[int, str]]) -> None:
     text = "models:\r\n- name: m\r\n  provider: openai\r\n"
     assert row(read(b"\xef\xbb\xbf" + text.encode())).name == "m"
     assert refused(text + "  wrong: 1\r\n")[0] == 4
 
 
 @pytest.mark.parametrize("text", ["", "\n\n", "# nothing yet\n", "---\n", "{}", "null", "models: []", "[]"])
-def test_an_empty_file_is_fine(read: Callable[..., Listing], text: str) -> None:
+def test_an_empty_file_is_fine(read: Callable[..., SourceContents], text: str) -> None:
     found = read(text)
     assert not found.rows
     assert all(not each.available for each in found.entries)
@@ -633,13 +633,13 @@ def test_an_anchor_that_grows_is_refused(refused: Callable[..., tuple[int, str]]
 
 
 def test_a_long_chain_of_fallbacks_is_followed_at_once() -> None:
-    rows = [Row(f"m{at}", (Upstream("demo", "m"),), fallbacks=(f"m{at + 1}",)) for at in range(10000)]
+    rows = [ModelConfig(f"m{at}", (Deployment("demo", "m"),), fallbacks=(f"m{at + 1}",)) for at in range(10000)]
     placed = [(each, ("models", at)) for at, each in enumerate(rows)]
     started = process_time()
-    last = Row("m10000", (Upstream("demo", "m"),))
-    assert len(coherent([*placed, (last, ("models", 10000))], {})) == 10001
-    with pytest.raises(Incoherent, match="the fallbacks of 'm9998' come back to it") as caught:
-        coherent([*placed, (replace(last, fallbacks=("m9998",)), ("models", 10000))], {})
+    last = ModelConfig("m10000", (Deployment("demo", "m"),))
+    assert len(check_consistency([*placed, (last, ("models", 10000))], {})) == 10001
+    with pytest.raises(Inconsistent, match="the fallbacks of 'm9998' come back to it") as caught:
+        check_consistency([*placed, (replace(last, fallbacks=("m9998",)), ("models", 10000))], {})
     assert process_time() - started < 4.0
     assert caught.value.place == ("models", 9998, "fallbacks")
 
@@ -673,7 +673,7 @@ def test_deep_nesting_is_refused(tmp_path: Path, opening: str) -> None:
     assert re.fullmatch(rf"{file}, line 1: .+\n", done.stdout)
 
 
-def test_anchors_and_merge_keys_work(read: Callable[..., Listing]) -> None:
+def test_anchors_and_merge_keys_work(read: Callable[..., SourceContents]) -> None:
     text = """
 models:
   - &base {name: a, provider: openai, timeout: 5, max_tokens: 9}
@@ -685,7 +685,7 @@ models:
     assert found == {"a": (5, 9, "openai"), "b": (6, 9, "openai"), "c": (5, 1, "me"), "d": (None, None, "me")}
 
 
-def test_keys_that_are_no_text_are_names(read: Callable[..., Listing]) -> None:
+def test_keys_that_are_no_text_are_names(read: Callable[..., SourceContents]) -> None:
     found = read("providers: {1: {models: {2.5: , true: , null: }}}\naliases: {2024-01-01: 1/2.5, no: 1/null}")
     assert [each.name for each in found.rows] == ["1/2.5", "1/true", "1/null"]
     assert [each.aliases for each in found.rows] == [("2024-01-01",), (), ("no",)]
@@ -787,7 +787,9 @@ def test_a_description_is_shown(app_with: Callable[..., Any], path: Path) -> Non
     assert "description" not in listed["n"]
 
 
-def test_a_long_cycle_of_fallbacks(read: Callable[..., Listing], refused: Callable[..., tuple[int, str]]) -> None:
+def test_a_long_cycle_of_fallbacks(
+    read: Callable[..., SourceContents], refused: Callable[..., tuple[int, str]]
+) -> None:
     rows = "".join(f"- {{name: m{n}, provider: openai, fallbacks: [m{n + 1}]}}\n" for n in range(500))
     assert len(read(f"models:\n{rows}- {{name: m500, provider: openai}}\n").rows) == 501
     assert refused(f"models:\n{rows}- {{name: m500, provider: openai, fallbacks: [m0]}}\n") == (
@@ -1029,7 +1031,7 @@ def names_a_line(error: CatalogueError) -> None:
     assert re.search(r"line \d+: .", str(error)), error
 
 
-def loads_or_names_a_line(read: Callable[..., Listing], text: str) -> None:
+def loads_or_names_a_line(read: Callable[..., SourceContents], text: str) -> None:
     """And if it loads, every name and every alias leads to exactly one row."""
     try:
         listing = read(text, SET="set")
@@ -1046,9 +1048,9 @@ def loads_or_names_a_line(read: Callable[..., Listing], text: str) -> None:
             lead_there(where, name, each)
 
 
-def lead_there(where: Catalogue, name: str, row: Row) -> None:
+def lead_there(where: Catalogue, name: str, row: ModelConfig) -> None:
     """What is asked for by this name gets this row, unless its head is another configured provider (B1)."""
-    entries: Mapping[str, Entry] = where.snapshot.entries
+    entries: Mapping[str, ProviderConfig] = where.snapshot.entries
     head = name.partition("/")[0]
     homes = {upstream.provider.partition("#")[0] for upstream in row.upstreams}
     if any(entries[upstream.provider].available for upstream in row.upstreams) and (
@@ -1059,7 +1061,7 @@ def lead_there(where: Catalogue, name: str, row: Row) -> None:
 
 @settings(max_examples=150, deadline=None, derandomize=True)
 @given(file=files)
-def test_any_file_loads_or_names_a_line(read: Callable[..., Listing], file: Mapping[str, Any]) -> None:
+def test_any_file_loads_or_names_a_line(read: Callable[..., SourceContents], file: Mapping[str, Any]) -> None:
     loads_or_names_a_line(read, dump(file))
 
 
@@ -1067,7 +1069,7 @@ def test_any_file_loads_or_names_a_line(read: Callable[..., Listing], file: Mapp
 @given(file=mutated())
 @example(file={"providers": {"lab": {"base_url": [5]}}})
 @example(file={"providers": {"lab": {"api_key": []}}, "models": [{"name": "a", "provider": "lab"}]})
-def test_any_wrong_value_is_named_by_its_line(read: Callable[..., Listing], file: Any) -> None:
+def test_any_wrong_value_is_named_by_its_line(read: Callable[..., SourceContents], file: Any) -> None:
     loads_or_names_a_line(read, dump(file))
 
 
@@ -1075,7 +1077,7 @@ def test_any_wrong_value_is_named_by_its_line(read: Callable[..., Listing], file
 @given(text=misspelt())
 @example(text="a: {<<: 5}")
 @example(text="a: &a {<<: *a}")
-def test_any_slip_of_the_pen_is_named_by_its_line(read: Callable[..., Listing], text: str) -> None:
+def test_any_slip_of_the_pen_is_named_by_its_line(read: Callable[..., SourceContents], text: str) -> None:
     loads_or_names_a_line(read, text)
 
 
@@ -1120,7 +1122,9 @@ def test_the_example_loads_with_nothing_set(example: Path) -> None:
     assert [each.name for each in found.rows if each.fallbacks] == ["fast"]
 
 
-def test_the_readmes_examples_load(read: Callable[..., Listing], refused: Callable[..., tuple[int, str]]) -> None:
+def test_the_readmes_examples_load(
+    read: Callable[..., SourceContents], refused: Callable[..., tuple[int, str]]
+) -> None:
     readme = (ROOT / "README.md").read_text()
     texts = re.findall(r"^```yaml\n(.*?)^```$", readme, re.MULTILINE | re.DOTALL)
     for text in texts:

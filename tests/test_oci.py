@@ -8,24 +8,24 @@ from typing import Any
 import pytest
 
 from dispatch import oci as entries
-from errors import HungUp, UpstreamDown, UpstreamRefusedUs
+from errors import Cancelled, UpstreamAuthFailed, UpstreamDown
 from events import ChatRequest, Finish, Silence, Text
 from providers import exchange
-from providers.base import Call, Target
+from providers.base import CallContext, Target
 from providers.exchange import awaited
 from providers.oci import OCI, service
 from providers.oci.auth import Login
-from providers.oci.service import Place, Service
+from providers.oci.service import Location, OciClient
 from tests.conftest import until
 from tests.frames import chunks, payloads, said
 from tests.helpers import HI, refused
-from tests.upstreams import Answer, faults, oddities
-from tests.upstreams.oci import API_KEY, COMPARTMENT, REGION, OCIUpstream
-from tests.upstreams.oci_keys import SECOND_COMPARTMENT, TENANCY, config, config_file
+from tests.upstreams import ScriptedAnswer, faults, oddities
+from tests.upstreams.oci import OCIUpstream
+from tests.upstreams.oci_keys import API_KEY, COMPARTMENT, REGION, SECOND_COMPARTMENT, TENANCY, config, config_file
 from tests.upstreams.oci_lists import ENDPOINT
 
 GENERIC, COHERE, V2 = "meta.llama-3.3-70b-instruct", "cohere.command-a-03-2025", "cohere.command-a-vision"
-RUNNING = Answer(texts=["word "] * 500, frame_delay=0.02)
+RUNNING = ScriptedAnswer(texts=["word "] * 500, frame_delay=0.02)
 EACH_STYLE = pytest.mark.parametrize("model", [GENERIC, COHERE, V2], ids=["GENERIC", "COHERE", "COHEREV2"])
 
 
@@ -119,8 +119,8 @@ def test_names_of_ocis_models_go_to_oci(upstream: OCIUpstream, app_with: Callabl
 # where it asks
 
 
-def at(**given: Any) -> Service:
-    return Service("oci", Login("oci", "API_KEY", "/nowhere", "DEFAULT"), **given)
+def at(**given: Any) -> OciClient:
+    return OciClient("oci", Login("oci", "API_KEY", "/nowhere", "DEFAULT"), **given)
 
 
 @pytest.mark.parametrize(
@@ -134,7 +134,7 @@ def at(**given: Any) -> Service:
 )
 def test_the_services_of_a_region(region: str, domain: str) -> None:
     """N9: both services in the same region."""
-    place = Place(region, "c")
+    place = Location(region, "c")
     assert at().inference(place) == f"https://inference.generativeai.{domain}/20231130"
     assert at().management(place) == f"https://generativeai.{domain}/20231130"
     for endpoint in ("https://private.example/", "https://private.example/20231130"):
@@ -151,10 +151,10 @@ def test_a_region_that_does_not_exist(monkeypatch: pytest.MonkeyPatch) -> None:
     login = Login("oci", "API_KEY", "", "", given)
     provider = OCI(credentials=given, region="us-chigaco-1")
     target = Target(provider, "xai.grok-4", details={"compartment": "c"})
-    with pytest.raises(UpstreamRefusedUs, match="OCI_REGION") as caught:
-        list(provider.chat(ChatRequest({"messages": HI}), target, Call()))
+    with pytest.raises(UpstreamAuthFailed, match="OCI_REGION") as caught:
+        list(provider.chat(ChatRequest({"messages": HI}), target, CallContext()))
     assert caught.value.param == "OCI_REGION"
-    assert awaited(Service("oci", login).place({}, Call())) == Place("us-chigaco-1", TENANCY)
+    assert awaited(OciClient("oci", login).place({}, CallContext())) == Location("us-chigaco-1", TENANCY)
 
 
 def test_a_place_that_nobody_names(upstream: OCIUpstream, app_with: Callable[..., Any], tmp_path: Path) -> None:
@@ -269,7 +269,11 @@ def test_a_failure_is_logged_with_ocis_own_id(
 ) -> None:
     """Their support desk asks for it: also of an answer that was accepted, and went wrong later."""
     where = app_with(**upstream.settings(tmp_path))
-    for answer in (Answer(status=400), Answer(fault=faults.malformed), Answer(fault=faults.error_frame)):
+    for answer in (
+        ScriptedAnswer(status=400),
+        ScriptedAnswer(fault=faults.malformed),
+        ScriptedAnswer(fault=faults.error_frame),
+    ):
         upstream.enqueue(answer)
         told = chat(where, GENERIC, stream=True)
         given = told.headers["x-request-id"]
@@ -301,15 +305,15 @@ def test_a_caller_who_leaves_ends_the_upstream(upstream: OCIUpstream, tmp_path: 
     provider = OCI(
         config_file=str(config_file(tmp_path)), region=REGION, compartment=COMPARTMENT, endpoint=upstream.url
     )
-    list(provider.chat(ChatRequest({"messages": HI}), Target(provider, model), Call()))  # signed in from here on
-    for answer in (Answer(delay=30), Answer(fault=faults.stalled_after_headers), RUNNING):
+    list(provider.chat(ChatRequest({"messages": HI}), Target(provider, model), CallContext()))  # signed in from here on
+    for answer in (ScriptedAnswer(delay=30), ScriptedAnswer(fault=faults.stalled_after_headers), RUNNING):
         upstream.enqueue(answer)
-        call, before = Call(heartbeat=0.1), len(upstream.received)
+        call, before = CallContext(heartbeat=0.1), len(upstream.received)
         events = provider.chat(ChatRequest({"messages": HI}, stream=True), Target(provider, model), call)
         assert any(isinstance(event, Text if answer is RUNNING else Silence) for event in events)
         left = time.monotonic()
-        call.hang_up()
-        with pytest.raises(HungUp):
+        call.cancel()
+        with pytest.raises(Cancelled):
             list(events)
         closed = upstream.received[before].wait_closed()
         assert closed - left < 1
@@ -317,7 +321,7 @@ def test_a_caller_who_leaves_ends_the_upstream(upstream: OCIUpstream, tmp_path: 
 
 @EACH_STYLE
 def test_a_silent_upstream_is_bridged(client: Any, upstream: OCIUpstream, model: str) -> None:
-    upstream.enqueue(Answer(texts=["well", " then"], frame_delay=0.35))
+    upstream.enqueue(ScriptedAnswer(texts=["well", " then"], frame_delay=0.35))
     response = chat(client, model, stream=True)
     assert response.data.count(b": keep-alive") >= 2
     assert said(response.data) == "well then"
@@ -326,12 +330,12 @@ def test_a_silent_upstream_is_bridged(client: Any, upstream: OCIUpstream, model:
 @EACH_STYLE
 def test_a_429_is_a_429_within_the_budget(client: Any, upstream: OCIUpstream, model: str) -> None:
     """N10: 16 seconds of silence."""
-    upstream.enqueue(*[Answer(status=429)] * 3)
+    upstream.enqueue(*[ScriptedAnswer(status=429)] * 3)
     began = time.monotonic()
     error = refused(chat(client, model, stream=True), 429)
     assert error["code"] == "rate_limit_exceeded"
     assert time.monotonic() - began < 3
-    upstream.enqueue(Answer(status=429))
+    upstream.enqueue(ScriptedAnswer(status=429))
     assert chat(client, model, stream=True).status_code == 200
 
 
@@ -346,7 +350,7 @@ def test_a_stream_that_is_held_open_is_left(client: Any, upstream: OCIUpstream, 
 
 
 def test_a_usage_that_never_comes_is_not_waited_for(client: Any, upstream: OCIUpstream) -> None:
-    upstream.enqueue(Answer(usage=None, fault=oddities.held_after_finish))
+    upstream.enqueue(ScriptedAnswer(usage=None, fault=oddities.held_after_finish))
     began = time.monotonic()
     response = chat(client, GENERIC, stream=True, stream_options={"include_usage": True})
     assert '"finish_reason":"stop"' in payloads(response.data)[-1]
@@ -366,7 +370,7 @@ def test_connections_are_kept(client: Any, upstream: OCIUpstream, model: str) ->
 def test_the_first_token_comes_at_once(client: Any, upstream: OCIUpstream, tmp_path: Path) -> None:
     """N8: the upstream's own pace, and no buffer in between."""
     chat(client, GENERIC)
-    upstream.enqueue(Answer(texts=["one", " two"], frame_delay=1.0))
+    upstream.enqueue(ScriptedAnswer(texts=["one", " two"], frame_delay=1.0))
     response = client.post(
         "/v1/chat/completions", json={"model": GENERIC, "messages": HI, "stream": True}, buffered=False
     )
@@ -383,7 +387,7 @@ def test_the_first_token_comes_at_once(client: Any, upstream: OCIUpstream, tmp_p
 
 def test_a_lump_is_cut_at_words(client: Any, upstream: OCIUpstream) -> None:
     """A4: a whole answer where a stream was asked for."""
-    upstream.enqueue(Answer(texts=["a lump of words"], fault=oddities.lump))
+    upstream.enqueue(ScriptedAnswer(texts=["a lump of words"], fault=oddities.lump))
     response = chat(client, GENERIC, stream=True)
     pieces = [chunk["choices"][0]["delta"].get("content") for chunk in chunks(response.data)]
     assert [piece for piece in pieces if piece] == ["a ", "lump ", "of ", "words"]
@@ -391,5 +395,5 @@ def test_a_lump_is_cut_at_words(client: Any, upstream: OCIUpstream) -> None:
 
 def test_events_end_with_their_finish(upstream: OCIUpstream, tmp_path: Path) -> None:
     provider = OCI(config_file=str(config_file(tmp_path)), compartment=COMPARTMENT, endpoint=upstream.url)
-    events = list(provider.chat(ChatRequest({"messages": HI}, stream=True), Target(provider, COHERE), Call()))
+    events = list(provider.chat(ChatRequest({"messages": HI}, stream=True), Target(provider, COHERE), CallContext()))
     assert sum(isinstance(event, Finish) for event in events) == 1

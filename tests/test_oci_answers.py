@@ -8,11 +8,11 @@ from typing import Any
 
 import pytest
 
-from errors import ContextTooLong, ProxyError, UnknownModel, UpstreamRefusedUs, UpstreamRejected
+from errors import ContextTooLong, GatewayError, UnknownModel, UpstreamAuthFailed, UpstreamRejected
 from events import Citation, Event, Finish, Reasoning, Text, ToolArguments, ToolCall, Usage
-from providers.chunks import ErrorFrame, Reader, events_of_body, reason_of
+from providers.chunks import ChunkDecoder, ErrorFrame, events_of_body, reason_of
 from providers.oci import answers, styles
-from providers.oci.failures import failure, in_band
+from providers.oci.failures import oci_error, oci_error_in_body
 from providers.oci.hermes import calls_in_text
 from schemas.completion import ChunkEncoder
 from tests.frames import called, finish, said
@@ -27,7 +27,7 @@ ALSO = {
 
 def read(style: str, said_: Iterable[dict[str, Any]], choices: int = 1) -> list[Event]:
     """The events of a stream's events."""
-    reader, once = Reader(choices), answers.Once(repeats=STYLES[style].repeats, plans=STYLES[style].plans)
+    reader, once = ChunkDecoder(choices), answers.RepeatFilter(repeats=STYLES[style].repeats, plans=STYLES[style].plans)
     frames = [json.dumps({**each, "pad": "aaaa"}).encode() for each in said_]
     return [
         event
@@ -235,14 +235,14 @@ def test_chances_of_tokens() -> None:
 )
 def test_ends(theirs: str, ours: str) -> None:
     """N4: COMPLETE leaking, stop for everything."""
-    assert reason_of(answers.finish(theirs), said=True) == ours
+    assert reason_of(answers.finish_reason(theirs), said=True) == ours
 
 
 @pytest.mark.parametrize("reason", ["ERROR", "USER_CANCEL", "UNKNOWN_ENUM_VALUE"])
 def test_ends_that_are_failures(reason: str) -> None:
     """A word that nobody knows is one where nothing was said before it."""
     with pytest.raises(ErrorFrame):
-        reason_of(answers.finish(reason), said=False)
+        reason_of(answers.finish_reason(reason), said=False)
 
 
 @pytest.mark.parametrize("code", ["429", "TooManyRequests"])
@@ -255,8 +255,8 @@ def test_an_error_in_a_stream(code: str) -> None:
 # errors
 
 
-def told(status: int, body: Any, about: str = "has no such model.") -> ProxyError:
-    return failure("oci", about, status, {"opc-request-id": "R1"}, json.dumps(body).encode())
+def told(status: int, body: Any, about: str = "has no such model.") -> GatewayError:
+    return oci_error("oci", about, status, {"opc-request-id": "R1"}, json.dumps(body).encode())
 
 
 @pytest.mark.parametrize("code", ["400", "InvalidParameter"])
@@ -274,7 +274,7 @@ def test_an_error_of_the_models_own_vendor_is_unwrapped() -> None:
         error = told(400, {"code": "400", "message": message})
         assert (error.param, error.code) == ("temperature", "unsupported_value")
         assert error.message == "oci refused the request: Unsupported value."
-        late = in_band("oci", {"code": "400", "message": message})
+        late = oci_error_in_body("oci", {"code": "400", "message": message})
         assert (late.param, late.code, late.message) == (error.param, error.code, error.message)
     long = {"error": {"message": "Too long.", "param": "messages", "code": "context_length_exceeded"}}
     assert isinstance(told(400, {"code": "400", "message": json.dumps(long)}), ContextTooLong)
@@ -282,7 +282,7 @@ def test_an_error_of_the_models_own_vendor_is_unwrapped() -> None:
 
 def test_other_failures() -> None:
     refused = told(401, {"code": "NotAuthenticated", "message": "The required information was not provided"})
-    assert isinstance(refused, UpstreamRefusedUs)
+    assert isinstance(refused, UpstreamAuthFailed)
     assert refused.status == 502
     assert "AUTH_TYPE" in refused.message
     missing = told(404, {"code": "404", "message": "Entity with key xai.grok-9 not found"})

@@ -10,15 +10,15 @@ from typing import Any
 import pytest
 from oci.auth.signers import OkeWorkloadIdentityResourcePrincipalSigner
 
-from errors import HungUp, ProxyError, UpstreamRefusedUs, UpstreamTimeout
-from providers.base import Call
+from errors import Cancelled, GatewayError, UpstreamAuthFailed, UpstreamTimeout
+from providers.base import CallContext
 from providers.exchange import awaited
 from providers.oci import auth, credentials
 from providers.oci.auth import Login
-from providers.oci.credentials import Signature
+from providers.oci.credentials import Credential
 from tests.conftest import until
 from tests.helpers import HI
-from tests.upstreams import Answer, certificate
+from tests.upstreams import ScriptedAnswer, certificate
 from tests.upstreams.oci import OCIUpstream
 from tests.upstreams.oci_keys import (
     REGION,
@@ -54,12 +54,12 @@ def ask(upstream: OCIUpstream, app_with: Callable[..., Any]) -> Callable[..., An
     return send
 
 
-def signed_in(login: Login) -> Signature:
-    return awaited(login.signature(Call()))
+def signed_in(login: Login) -> Credential:
+    return awaited(login.signature(CallContext()))
 
 
-def refused(login: Login) -> ProxyError:
-    with pytest.raises(ProxyError) as caught:
+def refused(login: Login) -> GatewayError:
+    with pytest.raises(GatewayError) as caught:
         signed_in(login)
     return caught.value
 
@@ -205,7 +205,7 @@ def test_what_is_set_up_wrong_is_named(
 ) -> None:
     """Our configuration, so never the caller's 4xx; the setting to mend; no path and nothing of a key."""
     error = refused(login(tmp_path))
-    assert isinstance(error, UpstreamRefusedUs)
+    assert isinstance(error, UpstreamAuthFailed)
     assert (error.status, error.param) == (502, setting)
     assert words in error.message
     assert setting in error.message
@@ -246,7 +246,7 @@ def test_one_sign_in_for_all(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) ->
     count = 0
     by_profile = auth.by_profile
 
-    def slowly(*arguments: Any, **named: Any) -> Signature:
+    def slowly(*arguments: Any, **named: Any) -> Credential:
         nonlocal count
         count += 1
         time.sleep(0.1)
@@ -255,7 +255,7 @@ def test_one_sign_in_for_all(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) ->
     monkeypatch.setattr(auth, "by_profile", slowly)
     login = Login("oci", "API_KEY", str(config_file(tmp_path)), "DEFAULT")
     assert count == 0
-    found: list[Signature] = []
+    found: list[Credential] = []
     threads = [threading.Thread(target=lambda: found.append(signed_in(login))) for _ in range(8)]
     for thread in threads:
         thread.start()
@@ -278,12 +278,12 @@ def test_a_token_is_read_again_when_its_file_changes(tmp_path: Path) -> None:
 
 def test_a_token_is_renewed_before_it_expires(monkeypatch: pytest.MonkeyPatch) -> None:
     """In the background, while the old one still signs."""
-    made: list[Signature] = []
+    made: list[Credential] = []
 
-    def by_principal(*_: object, **__: object) -> Signature:
+    def by_principal(*_: object, **__: object) -> Credential:
         now = time.time()
         expires = now + (200 if not made else 4000)
-        made.append(Signature(object(), expires=expires, since=now - 2000))
+        made.append(Credential(object(), expires=expires, since=now - 2000))
         return made[-1]
 
     monkeypatch.setattr(auth, "by_principal", by_principal)
@@ -298,19 +298,19 @@ def test_a_token_is_renewed_before_it_expires(monkeypatch: pytest.MonkeyPatch) -
 
 def test_a_token_that_lives_shortly_is_not_renewed_all_the_time() -> None:
     now = time.time()
-    assert Signature(object(), expires=now + 100, since=now).holds(auth.AHEAD_SECONDS)
-    assert not Signature(object(), expires=now + 20, since=now - 80).holds(auth.AHEAD_SECONDS)
+    assert Credential(object(), expires=now + 100, since=now).holds(auth.AHEAD_SECONDS)
+    assert not Credential(object(), expires=now + 20, since=now - 80).holds(auth.AHEAD_SECONDS)
 
 
 def test_a_token_that_is_refused_is_renewed_once(
     upstream: OCIUpstream, ask: Callable[..., Any], tmp_path: Path
 ) -> None:
     path = session_file(tmp_path)
-    upstream.enqueue(Answer(status=401))
+    upstream.enqueue(ScriptedAnswer(status=401))
     before = len(upstream.received)
     assert ask(OCI_CONFIG_FILE=path).status_code == 200
     assert len(upstream.received) == before + 2
-    upstream.enqueue(Answer(status=401), Answer(status=401))
+    upstream.enqueue(ScriptedAnswer(status=401), ScriptedAnswer(status=401))
     assert ask(OCI_CONFIG_FILE=path).status_code == 502
     assert len(upstream.received) == before + 4
 
@@ -319,21 +319,21 @@ def test_who_waits_for_a_sign_in_may_leave(monkeypatch: pytest.MonkeyPatch) -> N
     """N23: what the SDK asks of the network cannot be woken; a request that waits for it can, and keeps its beat."""
     go = threading.Event()
 
-    def by_principal(*_: object, **__: object) -> Signature:
+    def by_principal(*_: object, **__: object) -> Credential:
         go.wait(20)
-        raise credentials.misconfigured("oci", "too late.", "AUTH_TYPE")
+        raise credentials.credential_error("oci", "too late.", "AUTH_TYPE")
 
     monkeypatch.setattr(auth, "by_principal", by_principal)
     login = Login("oci", "INSTANCE_PRINCIPAL", "", "")
-    call = Call(heartbeat=0.1)
+    call = CallContext(heartbeat=0.1)
     waiting = login.signature(call)
     next(waiting)  # a Silence
     left = time.monotonic()
-    call.hang_up()
-    with pytest.raises(HungUp):
+    call.cancel()
+    with pytest.raises(Cancelled):
         next(waiting)
     assert time.monotonic() - left < 1
-    hurried = Call()
+    hurried = CallContext()
     hurried.first_event_by = time.monotonic() + 0.1
     with pytest.raises(UpstreamTimeout):
         awaited(login.signature(hurried))

@@ -14,7 +14,7 @@ from app import create_app
 from config import Settings
 from tests.conftest import environment
 from tests.helpers import refused
-from tests.upstreams import Answer
+from tests.upstreams import ScriptedAnswer
 from tests.upstreams.oci import OCIUpstream
 from tests.upstreams.oci_lists import ENDPOINT
 from tests.upstreams.openai import PIXEL, embedding
@@ -127,7 +127,7 @@ def test_bad_input_names_the_field(embed: Callable[..., Any], body: dict[str, An
 def test_failures_have_their_status(embed: Callable[..., Any], upstream: OCIUpstream) -> None:
     """N2, and N10: a 429 is a 429, and soon."""
     for status, expected, code in ((429, 429, "rate_limit_exceeded"), (500, 502, "upstream_error")):
-        upstream.enqueue(Answer(status=status), path="/actions/embedText")
+        upstream.enqueue(ScriptedAnswer(status=status), path="/actions/embedText")
         assert refused(embed("hi"), expected)["code"] == code
     assert refused(embed("hi", model="cohere.embed-v9"), 404)["code"] == "model_not_found"
     assert refused(embed("hi", settings={"OCI_COMPARTMENT": "ocid1.compartment.oc1..nobody"}), 404)["message"].count(

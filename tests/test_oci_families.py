@@ -16,9 +16,10 @@ from app import create_app
 from config import Settings
 from tests.conftest import environment
 from tests.frames import called, chunks, finish, said
-from tests.upstreams import Answer
+from tests.upstreams import ScriptedAnswer
 from tests.upstreams.answers import TEXTS
-from tests.upstreams.oci import API_KEY, OCIUpstream
+from tests.upstreams.oci import OCIUpstream
+from tests.upstreams.oci_keys import API_KEY
 from tests.upstreams.openai import PIXEL
 
 WHOLE_TEXT = "".join(TEXTS)
@@ -157,7 +158,7 @@ def test_one_call_and_several(app: Any, upstream: OCIUpstream, family: Family) -
     """N11, N19: each call at its own index, with an id of its own, and arguments that are JSON."""
     for calls in (CALLS[:1], CALLS, [CALLS[0], CALLS[0]]):
         for together in (False, True):
-            upstream.enqueue(Answer(texts=["Let me see."], calls=unlike(calls), calls_together=together))
+            upstream.enqueue(ScriptedAnswer(texts=["Let me see."], calls=unlike(calls), calls_together=together))
             data = streamed(app, family.model, tools=TOOLS)
             found = called(data)
             assert [name for _, name, _ in found] == ["weather"] * len(calls)
@@ -175,7 +176,7 @@ def unlike(calls: list[Any]) -> list[Any]:
 @every_family
 def test_a_call_and_its_result(client: openai.OpenAI, upstream: OCIUpstream, family: Family) -> None:
     """N11: the ids find their way back, also those that we made, and several results belong to their calls."""
-    upstream.enqueue(Answer(calls=CALLS))
+    upstream.enqueue(ScriptedAnswer(calls=CALLS))
     answer = client.chat.completions.create(model=family.model, messages=HI, tools=TOOLS).choices[0]
     assert answer.finish_reason == "tool_calls"
     calls = answer.message.tool_calls or []
@@ -224,7 +225,7 @@ def test_a_picture(app: Any, upstream: OCIUpstream, family: Family) -> None:
 @pytest.mark.parametrize("format_", [FORMAT, {"type": "json_object"}], ids=["schema", "object"])
 def test_a_format(client: openai.OpenAI, upstream: OCIUpstream, family: Family, format_: dict[str, Any]) -> None:
     """N12: JSON of a schema and of any."""
-    upstream.enqueue(Answer(texts=['{"city":', '"Bern"}']))
+    upstream.enqueue(ScriptedAnswer(texts=['{"city":', '"Bern"}']))
     answer = client.chat.completions.create(model=family.model, messages=HI, response_format=format_)
     assert json.loads(answer.choices[0].message.content or "") == {"city": "Bern"}
     asked = sent(upstream)["responseFormat"]
@@ -251,7 +252,7 @@ def test_thinking_is_heard_only_when_asked_for(app: Any, upstream: OCIUpstream, 
     if family.style == "COHERE":
         return  # has no such thing
     for asked in (False, True):
-        upstream.enqueue(Answer(reasoning=["I", " think"], texts=["So."]))
+        upstream.enqueue(ScriptedAnswer(reasoning=["I", " think"], texts=["So."]))
         data = streamed(app, family.model, include_reasoning=asked)
         assert (b"reasoning_content" in data) == asked
         assert b"So." in data

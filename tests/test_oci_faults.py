@@ -9,7 +9,7 @@ from app import create_app
 from config import Settings
 from tests.conftest import environment, until
 from tests.frames import completion, error, finish, payloads, said
-from tests.upstreams import FAULTS, Answer, Fault, Phase, cases
+from tests.upstreams import FAULTS, Fault, Phase, ScriptedAnswer, cases
 from tests.upstreams.answers import TEXTS
 from tests.upstreams.oci import OCIUpstream
 from tests.upstreams.oci_chat import error as oci_error
@@ -71,10 +71,10 @@ def judged(response: Any, fault: Fault, stream: bool) -> None:
 @cases([fault for fault in FAULTS if fault.name not in {*LOUD, *LATE}])
 def test_every_fault(upstream: OCIUpstream, client: Any, fault: Fault, stream: bool) -> None:
     for model in MODELS.values():
-        upstream.always(Answer(fault=fault))
+        upstream.always(ScriptedAnswer(fault=fault))
         response = ask(client, model, stream)
         data = response.data  # all of it, before the upstream is told otherwise
-        upstream.always(Answer())
+        upstream.always(ScriptedAnswer())
         assert data
         judged(response, fault, stream)
 
@@ -83,7 +83,7 @@ def test_every_fault(upstream: OCIUpstream, client: Any, fault: Fault, stream: b
 def test_an_end_that_means_a_failure_is_one(upstream: OCIUpstream, client: Any, model: str) -> None:
     """N4: an unknown end is never a stop."""
     for reason in ("ERROR", "USER_CANCEL", "WHATEVER"):
-        upstream.enqueue(Answer(texts=[], finish_reason=reason), Answer(finish_reason=reason))
+        upstream.enqueue(ScriptedAnswer(texts=[], finish_reason=reason), ScriptedAnswer(finish_reason=reason))
         assert ask(client, model, stream=False).status_code == 502
         *frames, last = payloads(ask(client, model, stream=True).data)
         assert '"finish_reason":"' not in "".join(frames)
@@ -108,7 +108,7 @@ def test_what_oci_says_of_failures(
     upstream: OCIUpstream, client: Any, theirs: int, told: Any, status: int, code: str, param: str, stream: bool
 ) -> None:
     """Both spellings of codes; OpenAI's own error inside of the message is unwrapped."""
-    upstream.enqueue(Answer(status=theirs, error=oci_error(theirs, **told)))
+    upstream.enqueue(ScriptedAnswer(status=theirs, error=oci_error(theirs, **told)))
     response = ask(client, MODELS["GENERIC"], stream)
     found = error(response.data)
     assert (response.status_code, found["code"], found["param"]) == (status, code, param)
@@ -118,7 +118,7 @@ def test_what_oci_says_of_failures(
 
 def test_a_throttled_stream_is_a_429(upstream: OCIUpstream, client: Any) -> None:
     """An error in the place of the first event has its status too."""
-    upstream.enqueue(Answer(error=oci_error(429)))
+    upstream.enqueue(ScriptedAnswer(error=oci_error(429)))
     response = ask(client, MODELS["GENERIC"], stream=True)
     assert response.status_code == 429, response.data
 

@@ -8,13 +8,13 @@ import pytest
 
 import doctor
 from config import Settings
-from providers.base import Call, Target, Timeouts
+from providers.base import CallContext, Target, Timeouts
 from providers.oci import OCI
-from providers.oci.discovery import Heard, merged, on_demand
-from providers.oci.service import Place
+from providers.oci.discovery import PageRows, merge_models, on_demand
+from providers.oci.service import Location
 from tests.conftest import environment
 from tests.helpers import refused
-from tests.upstreams import Answer
+from tests.upstreams import ScriptedAnswer
 from tests.upstreams.oci import OCIUpstream
 from tests.upstreams.oci_keys import COMPARTMENT, REGION, SECOND_COMPARTMENT, config_file, written
 from tests.upstreams.oci_lists import ENDPOINT, IMPORTED, MODELS, OFFERED
@@ -29,7 +29,7 @@ def upstream() -> Iterator[OCIUpstream]:
 @pytest.fixture(autouse=True)
 def _clean(upstream: OCIUpstream) -> None:
     for path in ("/models", "/endpoints"):
-        upstream.always(Answer(), path)
+        upstream.always(ScriptedAnswer(), path)
     upstream.received.clear()
 
 
@@ -45,8 +45,8 @@ def provider(upstream: OCIUpstream, tmp_path: Path) -> OCI:
     )
 
 
-def call() -> Call:
-    begun = Call()
+def call() -> CallContext:
+    begun = CallContext()
     begun.begin(Timeouts())
     return begun
 
@@ -83,10 +83,12 @@ def test_several_compartments_are_asked_each_for_its_endpoints(upstream: OCIUpst
     assert any(SECOND_COMPARTMENT in path for path in asked)
 
 
-@pytest.mark.parametrize("bad", [Answer(status=500), Answer(error={"items": [1, {"id": 2}, None]}, status=200)])
-def test_a_bad_page_keeps_what_is_known(upstream: OCIUpstream, provider: OCI, bad: Answer) -> None:
+@pytest.mark.parametrize(
+    "bad", [ScriptedAnswer(status=500), ScriptedAnswer(error={"items": [1, {"id": 2}, None]}, status=200)]
+)
+def test_a_bad_page_keeps_what_is_known(upstream: OCIUpstream, provider: OCI, bad: ScriptedAnswer) -> None:
     """N14: /v1/models lives on."""
-    upstream.enqueue(Answer(), bad, path="/models")
+    upstream.enqueue(ScriptedAnswer(), bad, path="/models")
     names = {model.id for model in provider.models(call())}
     assert "meta.llama-3.3-70b-instruct" in names
     assert "reception-llama" in names
@@ -94,7 +96,7 @@ def test_a_bad_page_keeps_what_is_known(upstream: OCIUpstream, provider: OCI, ba
 
 
 def test_endpoints_that_may_not_be_seen(upstream: OCIUpstream, provider: OCI) -> None:
-    upstream.always(Answer(status=404), "/endpoints")
+    upstream.always(ScriptedAnswer(status=404), "/endpoints")
     assert {model.id for model in provider.models(call())} == set(OFFERED)
 
 
@@ -112,10 +114,10 @@ def test_an_endpoint_answers_to_its_name(upstream: OCIUpstream, provider: OCI) -
 
 def test_a_model_is_asked_for_where_it_is(provider: OCI) -> None:
     """N9: a region has not the models of another; the first place that lists it is asked, unless its row says where."""
-    here, there = Place("us-chicago-1", "a"), Place("us-ashburn-1", "b")
+    here, there = Location("us-chicago-1", "a"), Location("us-ashburn-1", "b")
     both, one = ({"id": name, "displayName": name, "capabilities": ["CHAT"]} for name in ("meta.x", "xai.y"))
-    heard = [(("models", here), Heard([both])), (("models", there), Heard([both, one]))]
-    models, found = merged(heard, 0.0)
+    heard = [(("models", here), PageRows([both])), (("models", there), PageRows([both, one]))]
+    models, found = merge_models(heard, 0.0)
     assert [model.id for model in models] == ["meta.x", "xai.y"]
     assert (found["meta.x"].place, found["xai.y"].place) == (here, there)
     assert provider.directory.named(Target(provider, "xai.grok-4"), call()).details["region"] == "us-chicago-1"

@@ -5,9 +5,9 @@ from typing import Any
 
 import pytest
 
-from errors import InvalidRequest, ProxyError, Unsupported
+from errors import GatewayError, InvalidRequest, Unsupported
 from events import ChatRequest
-from providers.base import Provider, Rules, Target
+from providers.base import ParameterRules, Provider, Target
 from providers.oci import openai, styles
 from providers.oci.schema import definitions, parameters
 from providers.oci.service import serving
@@ -39,7 +39,7 @@ def sent(model: str, body: Mapping[str, Any], *, most: int = 4000, **more: Any) 
     return found
 
 
-def refused(model: str, body: Mapping[str, Any]) -> ProxyError:
+def refused(model: str, body: Mapping[str, Any]) -> GatewayError:
     with pytest.raises(InvalidRequest) as caught:
         sent(model, body)
     return caught.value
@@ -91,7 +91,7 @@ def test_coheres_clamp_is_a_setting() -> None:
 
 @pytest.mark.parametrize("model", [GENERIC, COHERE, V2])
 def test_rules_of_models_yaml_are_applied_to_what_is_sent(model: str) -> None:
-    rules = Rules(update={"temperature": 0.2}, add={"seed": 7}, delete=("topP",))
+    rules = ParameterRules(update={"temperature": 0.2}, add={"seed": 7}, delete=("topP",))
     found = sent(model, {"temperature": 1, "top_p": 0.5}, rules=rules)
     assert (found["temperature"], found["seed"], "topP" in found) == (0.2, 7, False)
 

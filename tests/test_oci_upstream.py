@@ -15,11 +15,11 @@ from oci.exceptions import ServiceError
 from oci.generative_ai import GenerativeAiClient
 from oci.generative_ai_inference import GenerativeAiInferenceClient, models
 
-from tests.upstreams import Answer, certificate
+from tests.upstreams import ScriptedAnswer, certificate
 from tests.upstreams.answers import TEXTS
-from tests.upstreams.oci import API_KEY, OCIUpstream
+from tests.upstreams.oci import OCIUpstream
 from tests.upstreams.oci_chat import error
-from tests.upstreams.oci_keys import COMPARTMENT, TENANCY, config, config_file, private_key, token
+from tests.upstreams.oci_keys import API_KEY, COMPARTMENT, TENANCY, config, config_file, private_key, token
 from tests.upstreams.oci_lists import ENDPOINT, MODEL_ROWS, PAGE
 from tests.upstreams.oci_principals import POD_TOKEN, Surroundings
 
@@ -85,7 +85,7 @@ def refusal(upstream: OCIUpstream, request: Any, **changes: Any) -> ServiceError
 
 
 def test_a_whole_answer(upstream: OCIUpstream) -> None:
-    upstream.enqueue(Answer(reasoning=["I greet."], calls=CALLS))
+    upstream.enqueue(ScriptedAnswer(reasoning=["I greet."], calls=CALLS))
     tools = [function()]
     result = client(upstream).chat(details(generic(tools=tools, tool_choice=models.ToolChoiceAuto()))).data
     (choice,) = result.chat_response.choices
@@ -119,7 +119,7 @@ def test_a_stream_with_usage(upstream: OCIUpstream) -> None:
     ],
 )
 def test_how_each_family_streams_calls(upstream: OCIUpstream, model: str, expected: list[tuple[str, str]]) -> None:
-    upstream.enqueue(Answer(calls=CALLS))
+    upstream.enqueue(ScriptedAnswer(calls=CALLS))
     heard = events(client(upstream).chat(details(generic(is_stream=True, tools=[function()]), model)))
     calls = [event["message"]["toolCalls"] for event in heard if "toolCalls" in event["message"]]
     assert all(len(each) == 1 for each in calls)
@@ -130,7 +130,7 @@ def test_how_each_family_streams_calls(upstream: OCIUpstream, model: str, expect
 
 def test_cohere_says_it_twice_and_stays_open(upstream: OCIUpstream) -> None:
     request = models.CohereChatRequest(message="hi", is_stream=True)
-    upstream.enqueue(Answer(calls=CALLS, texts=["Let", " me"]))
+    upstream.enqueue(ScriptedAnswer(calls=CALLS, texts=["Let", " me"]))
     *_, finish = heard = events(client(upstream).chat(details(request, "cohere.command-a-03-2025")))
     assert [event.get("text") for event in heard] == ["Let", " me", None, None, "Let me"]
     assert [call["parameters"]["city"] for call in finish["toolCalls"]] == ["Bern", "Basel"]
@@ -211,7 +211,9 @@ def signer_options() -> dict[str, Any]:
 def test_errors_in_both_spellings(upstream: OCIUpstream) -> None:
     told = error(400, message="No such value.", inner=("reasoning_effort", "unsupported_value"))
     upstream.enqueue(
-        Answer(status=429), Answer(status=500, error=error(500, named=True)), Answer(status=400, error=told)
+        ScriptedAnswer(status=429),
+        ScriptedAnswer(status=500, error=error(500, named=True)),
+        ScriptedAnswer(status=400, error=told),
     )
     throttled = refusal(upstream, details(generic()))
     assert (throttled.status, throttled.code) == (429, "429")

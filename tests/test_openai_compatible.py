@@ -8,44 +8,44 @@ from typing import Any
 
 import pytest
 
-from providers.chunks import ErrorFrame, Reader, events_of_body
-from providers.passing import Passing, envelope, whole
-from providers.translate import NONSENSE
+from providers.chunks import ChunkDecoder, ErrorFrame, events_of_body
+from providers.passing import Passthrough, envelope_of, whole_answer
+from providers.translate import BAD_SHAPE
 from tests.conftest import Served, served
 from tests.frames import called, chat_body, chunks, completion, error, finish, payloads, post, said
-from tests.upstreams import AZURE, DEEPSEEK, GROQ, OPENROUTER, Answer, OpenAIUpstream, Server, faults
+from tests.upstreams import AZURE, DEEPSEEK, GROQ, OPENROUTER, OpenAIUpstream, ScriptedAnswer, Server, faults
 from tests.upstreams.answers import TEXTS
 
 DIALECTS = {
-    "openai": Answer(),
+    "openai": ScriptedAnswer(),
     "azure": AZURE,
     "deepseek": DEEPSEEK,
     "groq": GROQ,
     "openrouter": OPENROUTER,
-    "spaced": Answer(spaced=True),
-    "crlf": Answer(crlf=True),
-    "comments": Answer(comment="keep-alive"),
-    "named": Answer(event="message"),
-    "no role": Answer(role=False),
-    "no null finish": Answer(null_finish=False),
-    "no index": Answer(index=False),
-    "usage on finish": Answer(usage_on_finish=True),
-    "created varies": Answer(created_varies=True),
-    "obfuscation": Answer(obfuscation=True),
-    "logprobs": Answer(logprobs=True),
-    "role in every frame": Answer(delta_keys={"role": "assistant"}),
+    "spaced": ScriptedAnswer(spaced=True),
+    "crlf": ScriptedAnswer(crlf=True),
+    "comments": ScriptedAnswer(comment="keep-alive"),
+    "named": ScriptedAnswer(event="message"),
+    "no role": ScriptedAnswer(role=False),
+    "no null finish": ScriptedAnswer(null_finish=False),
+    "no index": ScriptedAnswer(index=False),
+    "usage on finish": ScriptedAnswer(usage_on_finish=True),
+    "created varies": ScriptedAnswer(created_varies=True),
+    "obfuscation": ScriptedAnswer(obfuscation=True),
+    "logprobs": ScriptedAnswer(logprobs=True),
+    "role in every frame": ScriptedAnswer(delta_keys={"role": "assistant"}),
 }
 CALLS = [("call_a", "get_weather", ['{"city"', ': "Pa', 'ris"}']), ("call_b", "get_time", ["{}"])]
 CALL_DIALECTS = {
-    "openai": Answer(calls=CALLS),
-    "together": Answer(calls=CALLS, calls_together=True),
-    "from one": Answer(calls=CALLS, first_call_index=1),
-    "from minus one": Answer(calls=CALLS, first_call_index=-1),
-    "no index": Answer(calls=CALLS, first_call_index=None),
-    "no ids": Answer(calls=CALLS, call_ids=False),
-    "azure": Answer(calls=CALLS, choice_keys=AZURE.choice_keys, first_frame=AZURE.first_frame),
-    "stop beside calls": Answer(calls=CALLS, finish_reason="stop"),
-    "words first": Answer(texts=["Let", " me", " look."], calls=CALLS),
+    "openai": ScriptedAnswer(calls=CALLS),
+    "together": ScriptedAnswer(calls=CALLS, calls_together=True),
+    "from one": ScriptedAnswer(calls=CALLS, first_call_index=1),
+    "from minus one": ScriptedAnswer(calls=CALLS, first_call_index=-1),
+    "no index": ScriptedAnswer(calls=CALLS, first_call_index=None),
+    "no ids": ScriptedAnswer(calls=CALLS, call_ids=False),
+    "azure": ScriptedAnswer(calls=CALLS, choice_keys=AZURE.choice_keys, first_frame=AZURE.first_frame),
+    "stop beside calls": ScriptedAnswer(calls=CALLS, finish_reason="stop"),
+    "words first": ScriptedAnswer(texts=["Let", " me", " look."], calls=CALLS),
 }
 TOOLS = [
     {"type": "function", "function": {"name": name, "parameters": {"type": "object"}}}
@@ -107,7 +107,7 @@ def test_whole_answers_of_every_dialect(line: tuple[OpenAIUpstream, Served], dia
 def test_frames_pass_as_they_came(line: tuple[OpenAIUpstream, Served]) -> None:
     """R6: what OpenAI says is not written anew; N8: nor held back and cut again (A4)."""
     upstream, app = line
-    upstream.always(Answer(texts=[f"word{number} " for number in range(40)]))
+    upstream.always(ScriptedAnswer(texts=[f"word{number} " for number in range(40)]))
     direct = post(
         upstream.port,
         chat_body(stream=True, stream_options={"include_usage": True}),
@@ -168,7 +168,7 @@ def test_thinking_is_held_back_unless_asked_for(line: tuple[OpenAIUpstream, Serv
 def test_every_parameter_reaches_the_upstream(line: tuple[OpenAIUpstream, Served]) -> None:
     """N1: the seed dropped all but messages, model and stream. The emulated OpenAI refuses what is not its own."""
     upstream, app = line
-    upstream.always(Answer())
+    upstream.always(ScriptedAnswer())
     given = {
         "temperature": 0.3, "top_p": 0.9, "n": 1, "stop": ["x", "y"], "max_tokens": 40,
         "presence_penalty": 0.1, "frequency_penalty": 0.2, "logit_bias": {"50256": -100}, "user": "u", "seed": 7,
@@ -185,7 +185,7 @@ def test_every_parameter_reaches_the_upstream(line: tuple[OpenAIUpstream, Served
 def test_what_platforms_add_is_not_sent_on(line: tuple[OpenAIUpstream, Served]) -> None:
     """R8: Vapi's and ElevenLabs' keys, nulls, a metadata that is not string to string, and a limit of minus one."""
     upstream, app = line
-    upstream.always(Answer())
+    upstream.always(ScriptedAnswer())
     extras = {
         "call": {"id": "c"}, "phoneNumber": {}, "customer": {}, "user_id": "u", "elevenlabs_extra_body": {"a": 1},
         "session_id": "s", "bedrock": {}, "metadata": {"nested": {}}, "temperature": None, "max_tokens": -1,
@@ -197,7 +197,7 @@ def test_what_platforms_add_is_not_sent_on(line: tuple[OpenAIUpstream, Served]) 
 
 def test_usage_is_asked_for_and_kept_to_ourselves(line: tuple[OpenAIUpstream, Served]) -> None:
     upstream, app = line
-    upstream.always(Answer())
+    upstream.always(ScriptedAnswer())
     post(app.port, chat_body(stream=True, user="count-me"))
     assert upstream.received[-1].json["stream_options"] == {"include_usage": True}
     app.logged(r"stream=True .*prompt_tokens=19 completion_tokens=14")
@@ -213,7 +213,7 @@ def test_a_wrong_address_is_our_misconfiguration(serve: Callable[..., Served], u
 
 def test_several_choices(line: tuple[OpenAIUpstream, Served]) -> None:
     upstream, app = line
-    for answer in (Answer(choices=3), Answer(choices=3, chunk_keys={"x_groq": {}})):
+    for answer in (ScriptedAnswer(choices=3), ScriptedAnswer(choices=3, chunk_keys={"x_groq": {}})):
         upstream.always(answer)
         stream = post(app.port, chat_body(stream=True, n=3))[2]
         assert [said(stream, index) for index in range(3)] == ["".join(TEXTS)] * 3
@@ -232,9 +232,9 @@ def test_an_upstreams_error_keeps_its_meaning(
 ) -> None:
     """N2, N3: a true status, streaming too; our credential's failure is never the caller's 401 (R14)."""
     upstream, app = line
-    upstream.always(Answer(status=status))
+    upstream.always(ScriptedAnswer(status=status))
     got, headers, body = post(app.port, chat_body(stream=stream))
-    upstream.always(Answer())
+    upstream.always(ScriptedAnswer())
     assert got == ours
     assert headers["content-type"] == "application/json"
     if status != 422:
@@ -259,7 +259,7 @@ def test_what_they_say_of_the_callers_request_reaches_the_caller(line: tuple[Ope
         "param": "temperature",
         "code": "decimal_above_max_value",
     }
-    upstream.enqueue(Answer(status=400, error=refusal))
+    upstream.enqueue(ScriptedAnswer(status=400, error=refusal))
     status, _, body = post(app.port, chat_body())
     told = error(body)
     assert (status, told["param"], told["code"]) == (400, "temperature", "decimal_above_max_value")
@@ -269,16 +269,16 @@ def test_what_they_say_of_the_callers_request_reaches_the_caller(line: tuple[Ope
 
 def test_a_busy_upstream_says_when(line: tuple[OpenAIUpstream, Served]) -> None:
     upstream, app = line
-    upstream.always(Answer(status=429, headers={"Retry-After": "30"}))
+    upstream.always(ScriptedAnswer(status=429, headers={"Retry-After": "30"}))
     status, headers, _ = post(app.port, chat_body(stream=True))
-    upstream.always(Answer())
+    upstream.always(ScriptedAnswer())
     assert (status, headers["retry-after"], headers["x-should-retry"]) == (429, "30", "false")
 
 
 def test_connections_are_kept(line: tuple[OpenAIUpstream, Served]) -> None:
     """N5: a new connection per request costs 40 to 130 ms of the first word."""
     upstream, app = line
-    upstream.always(Answer())
+    upstream.always(ScriptedAnswer())
     post(app.port, chat_body(stream=True))
     before = upstream.accepted
     for stream in (True, False) * 5:
@@ -291,7 +291,7 @@ def test_a_lump_is_cut_at_words(line: tuple[OpenAIUpstream, Served]) -> None:
     from tests.upstreams import oddities  # noqa: PLC0415
 
     upstream, app = line
-    upstream.enqueue(Answer(texts=["  Two  spaces,\n a new line, and a tab\t."], fault=oddities.lump))
+    upstream.enqueue(ScriptedAnswer(texts=["  Two  spaces,\n a new line, and a tab\t."], fault=oddities.lump))
     stream = post(app.port, chat_body(stream=True))[2]
     assert said(stream) == "  Two  spaces,\n a new line, and a tab\t."
     assert len(chunks(stream)) > 8
@@ -299,7 +299,7 @@ def test_a_lump_is_cut_at_words(line: tuple[OpenAIUpstream, Served]) -> None:
 
 def test_a_request_id_goes_through(line: tuple[OpenAIUpstream, Served]) -> None:
     upstream, app = line
-    upstream.always(Answer())
+    upstream.always(ScriptedAnswer())
     _, headers, _ = post(app.port, chat_body(), headers={"X-Request-Id": "turn-42"})
     assert headers["x-request-id"] == "turn-42"
     assert upstream.received[-1].headers["x-request-id"] == "turn-42"
@@ -309,7 +309,7 @@ def test_a_request_id_goes_through(line: tuple[OpenAIUpstream, Served]) -> None:
 def test_thinking_that_nobody_hears_is_no_sign_of_life(serve: Callable[..., Served], upstream: OpenAIUpstream) -> None:
     """N24: an upstream that thinks for long, unheard, leaves the line as silent as one that says nothing."""
     app = serve(OPENAI_API_KEY=upstream.key, OPENAI_BASE_URL=upstream.base_url, HEADERS_AFTER=0.3, HEARTBEAT=0.3)
-    upstream.enqueue(Answer(reasoning=["hm "] * 40, frame_delay=0.05, delta_keys={"reasoning_content": None}))
+    upstream.enqueue(ScriptedAnswer(reasoning=["hm "] * 40, frame_delay=0.05, delta_keys={"reasoning_content": None}))
     stream = post(app.port, chat_body(stream=True))[2]
     assert said(stream) == "".join(TEXTS)
     assert stream.count(b": keep-alive\n\n") >= 4
@@ -330,7 +330,7 @@ def test_a_stream_that_breaks_before_its_first_word_is_tried_again(
 
 def test_a_choice_that_comes_late_is_waited_for() -> None:
     """N26: with n=2 an answer is not whole when its first choice is."""
-    passing = Passing("auto", include_reasoning=False, include_usage=False, choices=2)
+    passing = Passthrough("auto", include_reasoning=False, include_usage=False, choices=2)
     first = {"id": "c", "object": "chat.completion.chunk", "created": 1, "model": "m"}
     whole = {"index": 0, "delta": {"role": "assistant", "content": "a"}, "logprobs": None, "finish_reason": "stop"}
     for index in (0, 1):
@@ -361,10 +361,10 @@ def test_nonsense_of_an_upstreams_is_no_fault_of_ours(odd: Any, stream: bool) ->
     raw = json.dumps(odd).encode()
     try:
         if stream:
-            list(Passing("auto", include_reasoning=False, include_usage=False).block(b"data: " + raw + b"\n\n"))
+            list(Passthrough("auto", include_reasoning=False, include_usage=False).block(b"data: " + raw + b"\n\n"))
         else:
-            list(whole(odd, raw, "auto", include_reasoning=False))
-    except (*NONSENSE, ErrorFrame):
+            list(whole_answer(odd, raw, "auto", include_reasoning=False))
+    except (*BAD_SHAPE, ErrorFrame):
         pass
 
 
@@ -386,7 +386,7 @@ def test_an_answer_before_the_body_was_read_is_the_answer(
 @pytest.mark.parametrize("after", ["9" * 400, "-5", "soon", "1e999", "Fri, 31 Dec 2099 23:59:59 GMT"])
 def test_an_odd_retry_after_is_bounded(serve: Callable[..., Served], upstream: OpenAIUpstream, after: str) -> None:
     app = serve(OPENAI_API_KEY=upstream.key, OPENAI_BASE_URL=upstream.base_url)
-    upstream.always(Answer(status=429, headers={"Retry-After": after}))
+    upstream.always(ScriptedAnswer(status=429, headers={"Retry-After": after}))
     status, headers, _ = post(app.port, chat_body())
     assert status == 429
     assert int(headers.get("retry-after", "1")) <= 3600
@@ -399,7 +399,7 @@ def _called(count: int) -> list[dict[str, Any]]:
 @pytest.mark.parametrize("in_one", [False, True])
 def test_more_calls_than_an_answer_has_are_none(in_one: bool) -> None:
     """20,000 of them took a minute, as each was compared with all before it."""
-    reader = Reader()
+    reader = ChunkDecoder()
     calls = _called(20_000)
     begun = process_time()
     body = {"choices": [{"message": {"tool_calls": calls}, "finish_reason": "tool_calls"}]}
@@ -413,5 +413,5 @@ def test_more_calls_than_an_answer_has_are_none(in_one: bool) -> None:
 def test_a_vast_frame_is_read_once() -> None:
     frame = b'data: {"id":"a","choices":[{"delta":{"content":"' + b"x\\n" * 5_000_000 + b'"}}]}'
     begun = process_time()
-    envelope(frame)
+    envelope_of(frame)
     assert process_time() - begun < 2

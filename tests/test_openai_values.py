@@ -12,9 +12,9 @@ from openai import OpenAI
 
 from app import create_app
 from config import Settings
-from providers.passing import EXAMINED_FRAMES, Passing
+from providers.passing import EXAMINED_FRAMES, Passthrough
 from providers.sse import Splitter
-from providers.tool_calls import Calls
+from providers.tool_calls import ToolCallTracker
 from tests.conftest import Served, environment, served
 from tests.frames import called, chat_body, chunks, completion, error, finish, payloads, said
 from tests.upstreams import Connection, Received, Server
@@ -146,7 +146,7 @@ def test_a_call_that_gets_no_name_is_no_call(client: Any, upstream: Says) -> Non
 
 def test_calls_are_found_in_time(client: Any) -> None:
     """Two thousand calls, and one of as many pieces, cost no time that grows with their square."""
-    found = Calls()
+    found = ToolCallTracker()
     for number in range(2000):
         found.take({"index": number, "id": f"c{number}", "function": {"name": "f", "arguments": ""}})
         found.take({"index": 0, "id": "c0", "function": {"arguments": '{"a": "' if not number else "x"}})
@@ -246,7 +246,7 @@ def test_what_passes_is_json_in_utf8(content: bytes, together: bool) -> None:
     """After good frames, a block in their envelope passes unparsed: what stands in its place must be a JSON string."""
     good = [data(each) for each in WORDS]
     odd = data(json.dumps(chunk({"content": "@"})).encode().replace(b'"@"', content))
-    passing = Passing("auto", include_reasoning=False, include_usage=False)
+    passing = Passthrough("auto", include_reasoning=False, include_usage=False)
     for frame in good:
         list(passing.block(frame))
     assert len(good) > EXAMINED_FRAMES

@@ -10,11 +10,11 @@ from itertools import pairwise
 
 import pytest
 
-from providers.base import Call, Timeouts
-from providers.http import Account, send
+from providers.base import CallContext, Timeouts
+from providers.http import Endpoint, send
 from tests.conftest import Served, until
 from tests.frames import chat_body, completion, error, finish, payloads, post, said
-from tests.upstreams import Answer, OpenAIUpstream, faults
+from tests.upstreams import OpenAIUpstream, ScriptedAnswer, faults
 
 Serve = Callable[..., Served]
 
@@ -26,11 +26,16 @@ def start(serve: Serve, upstream: OpenAIUpstream, **settings: object) -> Served:
 @pytest.mark.parametrize("stream", [False, True])
 @pytest.mark.parametrize(
     "failure",
-    [Answer(status=500), Answer(status=429), Answer(status=503), Answer(fault=faults.reset_before_headers)],
+    [
+        ScriptedAnswer(status=500),
+        ScriptedAnswer(status=429),
+        ScriptedAnswer(status=503),
+        ScriptedAnswer(fault=faults.reset_before_headers),
+    ],
     ids=["500", "429", "503", "reset"],
 )
 def test_a_passing_failure_is_tried_again(
-    serve: Serve, upstream: OpenAIUpstream, failure: Answer, stream: bool
+    serve: Serve, upstream: OpenAIUpstream, failure: ScriptedAnswer, stream: bool
 ) -> None:
     app = start(serve, upstream)
     upstream.enqueue(failure, failure)
@@ -43,7 +48,7 @@ def test_a_passing_failure_is_tried_again(
 @pytest.mark.parametrize("status", [400, 401, 403, 404, 422])
 def test_what_will_not_mend_is_not_tried_again(serve: Serve, upstream: OpenAIUpstream, status: int) -> None:
     app = start(serve, upstream)
-    upstream.always(Answer(status=status))
+    upstream.always(ScriptedAnswer(status=status))
     post(app.port, chat_body())
     assert len(upstream.received) == 1
 
@@ -51,7 +56,7 @@ def test_what_will_not_mend_is_not_tried_again(serve: Serve, upstream: OpenAIUps
 def test_three_failures_are_one_honest_error(serve: Serve, upstream: OpenAIUpstream) -> None:
     """R13: and the client is told not to triple it."""
     app = start(serve, upstream)
-    upstream.always(Answer(status=500))
+    upstream.always(ScriptedAnswer(status=500))
     status, headers, body = post(app.port, chat_body(stream=True))
     assert (status, error(body)["type"], headers["x-should-retry"]) == (502, "server_error", "false")
     assert len(upstream.received) == 3
@@ -60,18 +65,18 @@ def test_three_failures_are_one_honest_error(serve: Serve, upstream: OpenAIUpstr
 def test_retry_after_is_honoured_where_it_fits(serve: Serve, upstream: OpenAIUpstream) -> None:
     """N10: not after 16 s, and not before the upstream asked for it."""
     app = start(serve, upstream)
-    upstream.enqueue(Answer(status=429, headers={"Retry-After": "1"}))
+    upstream.enqueue(ScriptedAnswer(status=429, headers={"Retry-After": "1"}))
     assert post(app.port, chat_body(stream=True))[0] == 200
     first, second = upstream.received
     assert 1.0 <= second.arrived_at - first.arrived_at < 2.0
-    upstream.enqueue(Answer(status=429, headers={"Retry-After": "3"}))
+    upstream.enqueue(ScriptedAnswer(status=429, headers={"Retry-After": "3"}))
     status, headers, _ = post(app.port, chat_body(stream=True))
     assert (status, headers["retry-after"], len(upstream.received)) == (429, "3", 3)
 
 
 def test_the_budget_bounds_the_attempts(serve: Serve, upstream: OpenAIUpstream) -> None:
     app = start(serve, upstream, RETRY_BUDGET=0, RETRIES=20)
-    upstream.always(Answer(status=500))
+    upstream.always(ScriptedAnswer(status=500))
     assert post(app.port, chat_body())[0] == 502
     assert len(upstream.received) == 1
 
@@ -91,7 +96,7 @@ def hear(port: int, body: object) -> tuple[int, list[tuple[float, bytes]]]:
 def test_a_silent_upstream_is_not_a_silent_line(serve: Serve, upstream: OpenAIUpstream) -> None:
     """N24, N25: the stream opens with a heartbeat, whole comment lines keep it, and the answer still comes."""
     app = start(serve, upstream, HEADERS_AFTER=0.4, HEARTBEAT=0.3)
-    upstream.enqueue(Answer(delay=2.0))
+    upstream.enqueue(ScriptedAnswer(delay=2.0))
     status, heard = hear(app.port, chat_body(stream=True))
     stream = b"".join(data for _, data in heard)
     assert status == 200
@@ -104,7 +109,7 @@ def test_a_silent_upstream_is_not_a_silent_line(serve: Serve, upstream: OpenAIUp
 
 def test_silence_in_the_middle_too(serve: Serve, upstream: OpenAIUpstream) -> None:
     app = start(serve, upstream, HEARTBEAT=0.1)
-    upstream.enqueue(Answer(texts=["One", " two"], frame_delay=0.35))
+    upstream.enqueue(ScriptedAnswer(texts=["One", " two"], frame_delay=0.35))
     _, heard = hear(app.port, chat_body(stream=True))
     stream = b"".join(data for _, data in heard)
     assert said(stream) == "One two"
@@ -114,7 +119,7 @@ def test_silence_in_the_middle_too(serve: Serve, upstream: OpenAIUpstream) -> No
 def test_trickling_and_comments_are_silence_to_the_caller(serve: Serve, upstream: OpenAIUpstream) -> None:
     """An upstream that only says that it lives has said nothing yet."""
     app = start(serve, upstream, HEADERS_AFTER=0.3, HEARTBEAT=0.2, FIRST_EVENT_TIMEOUT=1, RETRIES=0)
-    upstream.enqueue(Answer(fault=faults.comments_only))
+    upstream.enqueue(ScriptedAnswer(fault=faults.comments_only))
     status, heard = hear(app.port, chat_body(stream=True))
     stream = b"".join(data for _, data in heard)
     assert status == 200
@@ -127,11 +132,11 @@ def test_a_failure_after_the_stream_has_opened_is_a_frame_and_a_retry_still_work
 ) -> None:
     """R7: from HEADERS_AFTER on a failure has no status any more, but another attempt may still be made."""
     app = start(serve, upstream, HEADERS_AFTER=0.2, HEARTBEAT=0.1, RETRY_BUDGET=5)
-    upstream.enqueue(Answer(status=500, delay=0.5))
+    upstream.enqueue(ScriptedAnswer(status=500, delay=0.5))
     status, heard = hear(app.port, chat_body(stream=True))
     assert status == 200
     assert said(b"".join(data for _, data in heard))
-    upstream.always(Answer(status=500, delay=0.5))
+    upstream.always(ScriptedAnswer(status=500, delay=0.5))
     status, heard = hear(app.port, chat_body(stream=True))
     assert status == 200
     assert error(payloads(b"".join(data for _, data in heard))[-1].encode())["code"] == "upstream_error"
@@ -139,7 +144,7 @@ def test_a_failure_after_the_stream_has_opened_is_a_frame_and_a_retry_still_work
 
 def test_a_total_time_out_ends_a_stream_that_never_ends(serve: Serve, upstream: OpenAIUpstream) -> None:
     app = start(serve, upstream, TOTAL_TIMEOUT=0.5)
-    upstream.enqueue(Answer(texts=["word "] * 1000, frame_delay=0.05))
+    upstream.enqueue(ScriptedAnswer(texts=["word "] * 1000, frame_delay=0.05))
     _, heard = hear(app.port, chat_body(stream=True))
     assert error(payloads(b"".join(data for _, data in heard))[-1].encode())["code"] == "upstream_timeout"
     assert upstream.received[0].wait_closed(5)
@@ -148,21 +153,21 @@ def test_a_total_time_out_ends_a_stream_that_never_ends(serve: Serve, upstream: 
 def test_a_dead_target_opens_its_breaker_and_closes_it_again(serve: Serve, upstream: OpenAIUpstream) -> None:
     """D4: while it is open nobody waits, the upstream is left alone, and /v1/providers shows it."""
     app = start(serve, upstream, BREAKER_FAILURES=3, BREAKER_SECONDS=1, RETRIES=0)
-    upstream.always(Answer(status=500))
+    upstream.always(ScriptedAnswer(status=500))
     assert [post(app.port, chat_body())[0] for _ in range(3)] == [502] * 3
     status, headers, body = post(app.port, chat_body(stream=True))
     assert (status, error(body)["code"], len(upstream.received)) == (503, "upstream_unavailable", 3)
     assert int(headers["retry-after"]) >= 1
     row = _providers(app)["openai"]
     assert row["breakers"] == {"gpt-4o-mini": "open"}
-    upstream.always(Answer())
+    upstream.always(ScriptedAnswer())
     until(lambda: post(app.port, chat_body())[0] == 200, "the probe to close the breaker")
     assert "breakers" not in _providers(app)["openai"]
 
 
 def test_a_breaker_that_opens_on_the_way_does_not_hide_why(serve: Serve, upstream: OpenAIUpstream) -> None:
     app = start(serve, upstream, BREAKER_FAILURES=2)
-    upstream.always(Answer(status=500))
+    upstream.always(ScriptedAnswer(status=500))
     status, _, body = post(app.port, chat_body())
     assert (status, error(body)["code"], len(upstream.received)) == (502, "upstream_error", 2)
 
@@ -183,13 +188,13 @@ def test_failures_with_answers_between_them_open_no_breaker(
     serve: Serve, upstream: OpenAIUpstream, path: str, body: dict[str, object]
 ) -> None:
     app = start(serve, upstream, BREAKER_FAILURES=2, RETRIES=0)
-    upstream.enqueue(*[Answer(status=status) for status in (500, 200) * 3], path=path.removeprefix("/v1"))
+    upstream.enqueue(*[ScriptedAnswer(status=status) for status in (500, 200) * 3], path=path.removeprefix("/v1"))
     assert [post(app.port, body, path=path)[0] for _ in range(6)] == [502, 200] * 3
 
 
 def test_a_breaker_is_one_models(serve: Serve, upstream: OpenAIUpstream) -> None:
     app = start(serve, upstream, BREAKER_FAILURES=1, BREAKER_SECONDS=60, RETRIES=0)
-    upstream.enqueue(Answer(status=500))
+    upstream.enqueue(ScriptedAnswer(status=500))
     post(app.port, chat_body())
     assert post(app.port, chat_body())[0] == 503
     assert post(app.port, chat_body() | {"model": "gpt-4o"})[0] == 200
@@ -197,7 +202,7 @@ def test_a_breaker_is_one_models(serve: Serve, upstream: OpenAIUpstream) -> None
 
 def test_the_callers_own_faults_open_no_breaker(serve: Serve, upstream: OpenAIUpstream) -> None:
     app = start(serve, upstream, BREAKER_FAILURES=2, RETRIES=0)
-    upstream.enqueue(*[Answer(status=status) for status in (400, 404, 422, 429, 401)])
+    upstream.enqueue(*[ScriptedAnswer(status=status) for status in (400, 404, 422, 429, 401)])
     for _ in range(5):
         post(app.port, chat_body())
     assert post(app.port, chat_body())[0] == 200
@@ -225,7 +230,7 @@ def test_no_piece_waits_for_our_acknowledgement() -> None:
 
     with socket.create_server(("127.0.0.1", 0)) as server:
         threading.Thread(target=answer, args=(server,), daemon=True).start()
-        account, call = Account("nagle", f"http://127.0.0.1:{server.getsockname()[1]}", {}), Call()
+        account, call = Endpoint("nagle", f"http://127.0.0.1:{server.getsockname()[1]}", {}), CallContext()
         began = time.monotonic()
         for _ in range(rounds):
             reply = send(account, "GET", "/", {}, b"", call, Timeouts())

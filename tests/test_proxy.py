@@ -16,14 +16,14 @@ from typing import Any, Self
 
 import pytest
 
-from app import furnish
+from app import build_services
 from config import SettingError, Settings
 from dispatch.proxies import variable_for
-from errors import HungUp, UpstreamDown, UpstreamTimeout
-from providers.base import Call, Timeouts
+from errors import Cancelled, UpstreamDown, UpstreamTimeout
+from providers.base import CallContext, Timeouts
 from providers.connect import FORMS
-from providers.engine import tls
-from providers.http import Account, send
+from providers.engine import tls_context
+from providers.http import Endpoint, send
 from tests.conftest import ROOT, environment, until
 from tests.frames import chat_body, said
 from tests.upstreams import OpenAIUpstream, certificate
@@ -233,20 +233,20 @@ def target(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> I
     """An upstream whose certificate is trusted; the one TLS context of the process is made anew before and after."""
     if request.param:
         monkeypatch.setenv("SSL_CERT_FILE", str(certificate()[0]))
-    tls.cache_clear()
+    tls_context.cache_clear()
     with OpenAIUpstream(tls=request.param) as upstream:
         yield upstream
-    tls.cache_clear()
+    tls_context.cache_clear()
 
 
-def account(upstream: OpenAIUpstream, proxy: str, host: str = HOST) -> Account:
-    return Account("up", upstream.base_url.replace(HOST, host), {"Authorization": f"Bearer {upstream.key}"}, proxy)
+def account(upstream: OpenAIUpstream, proxy: str, host: str = HOST) -> Endpoint:
+    return Endpoint("up", upstream.base_url.replace(HOST, host), {"Authorization": f"Bearer {upstream.key}"}, proxy)
 
 
-def chat(to: Account, connect: float = 5.0, call: Call | None = None) -> bytes:
+def chat(to: Endpoint, connect: float = 5.0, call: CallContext | None = None) -> bytes:
     """One streamed answer, whole."""
     body = json.dumps(chat_body(stream=True)).encode()
-    reply = send(to, "POST", "/chat/completions", {}, body, call or Call(), Timeouts(connect=connect))
+    reply = send(to, "POST", "/chat/completions", {}, body, call or CallContext(), Timeouts(connect=connect))
     try:
         for _ in reply.head():
             pass
@@ -258,16 +258,16 @@ def chat(to: Account, connect: float = 5.0, call: Call | None = None) -> bytes:
     return stream
 
 
-def nowhere(proxy: str, base_url: str = "http://upstream.invalid/v1") -> Account:
+def nowhere(proxy: str, base_url: str = "http://upstream.invalid/v1") -> Endpoint:
     """An account whose upstream cannot be reached, should anybody try."""
-    return Account("up", base_url, {}, proxy)
+    return Endpoint("up", base_url, {}, proxy)
 
 
 def unknown(*_: object, **__: object) -> None:
     raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
 
 
-def down(to: Account) -> str:
+def down(to: Endpoint) -> str:
     """The log's line of a failure that is the proxy's, and is not waited for."""
     began = time.monotonic()
     with pytest.raises(UpstreamDown) as caught:
@@ -422,9 +422,9 @@ def test_a_hang_up_ends_every_phase_at_once(case: str) -> None:
     scheme, target, stalling = STALLED[case]
     handshake = stalling()
     ended: list[BaseException] = []
-    call = Call()
+    call = CallContext()
 
-    def ask(to: Account) -> None:
+    def ask(to: Endpoint) -> None:
         try:
             chat(to, connect=30, call=call)
         except BaseException as error:  # noqa: BLE001 - it is looked at below
@@ -435,10 +435,10 @@ def test_a_hang_up_ends_every_phase_at_once(case: str) -> None:
         asking.start()
         assert handshake.stalled.wait(5)
         began = time.monotonic()
-        call.hang_up()
+        call.cancel()
         asking.join(5)
         assert time.monotonic() - began < 1
-        assert [type(error) for error in ended] == [HungUp]
+        assert [type(error) for error in ended] == [Cancelled]
         until(lambda: proxy.gone == 1, "our side to be closed")
 
 
@@ -575,7 +575,7 @@ def test_a_providers_own_proxy_goes_before_the_environments(tmp_path: Path) -> N
     keys = {"GROQ_API_KEY": "k", "XAI_API_KEY": "k", "OCI_REGION": "eu-frankfurt-1", "AWS_PROFILE": "p"}
     agent = {"AGENT_ID": "A", "AGENT_ALIAS_ID": "B", "AWS_REGION": "eu-central-1"}
     settings = environment(**keys, **agent, MODELS_FILE=file, HTTPS_PROXY="http://p:1", NO_PROXY="amazonaws.com")
-    found = furnish(Settings.load(settings)).catalogue.snapshot.entries
+    found = build_services(Settings.load(settings)).catalogue.snapshot.entries
     assert found["groq"].options["proxy"] == "http://own:1"
     assert found["xai"].options["proxy"] == found["oci"].options["proxy"] == "http://p:1"
     assert found["bedrock"].options["account"]["proxy"] == found["bedrock-models"].options["account"]["proxy"] == ""
@@ -584,7 +584,7 @@ def test_a_providers_own_proxy_goes_before_the_environments(tmp_path: Path) -> N
 @pytest.mark.parametrize("proxy", ["https://me:hidden-away@p:1", "p", "socks9://p:1", "http://p"])
 def test_an_environments_proxy_that_cannot_be_used_stops_the_start(proxy: str) -> None:
     with pytest.raises(SettingError, match="HTTPS_PROXY") as caught:
-        furnish(Settings.load(environment(HTTPS_PROXY=proxy, OPENAI_API_KEY="k")))
+        build_services(Settings.load(environment(HTTPS_PROXY=proxy, OPENAI_API_KEY="k")))
     assert FORMS in str(caught.value)
     assert "hidden-away" not in str(caught.value)
-    assert furnish(Settings.load(environment(HTTPS_PROXY=proxy))).catalogue.default == "demo"
+    assert build_services(Settings.load(environment(HTTPS_PROXY=proxy))).catalogue.default == "demo"

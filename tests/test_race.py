@@ -10,18 +10,18 @@ from typing import Any
 
 import pytest
 
-from dispatch.attempts import Patience
+from dispatch.attempts import RetryPolicy
 from dispatch.breaker import Breakers
 from dispatch.catalogue import Route
-from dispatch.entries import Row, Upstream
-from dispatch.relay import Answer, Relay
-from errors import HungUp, UpstreamDown
+from dispatch.entries import Deployment, ModelConfig
+from dispatch.relay import AnswerStream, Relay
+from errors import Cancelled, UpstreamDown
 from events import ChatRequest, Event, Events, Finish, Silence, Text
-from providers.base import Call, Provider, Target
-from providers.connect import Peer, connect
+from providers.base import CallContext, Provider, Target
+from providers.connect import Origin, connect
 from tests.conftest import until
 
-ROW = Row("model", (Upstream("first", "m"),))
+ROW = ModelConfig("model", (Deployment("first", "m"),))
 
 
 class Scripted(Provider):
@@ -33,7 +33,7 @@ class Scripted(Provider):
         self.ended = threading.Event()
         self._do = do
 
-    def chat(self, request: ChatRequest, target: Target, call: Call) -> Events:
+    def chat(self, request: ChatRequest, target: Target, call: CallContext) -> Events:
         try:
             self._do()
             yield Text(self.name)
@@ -52,17 +52,17 @@ def answer(
     ttft: float | None = None,
     relay: Relay | None = None,
     streams: bool = True,
-) -> Answer:
-    relay = relay or Relay(Breakers(1, 30.0), Patience(retries=0))
+) -> AnswerStream:
+    relay = relay or Relay(Breakers(1, 30.0), RetryPolicy(retries=0))
     targets = tuple(Target(each, "m", "m", ttft_timeout=ttft) for each in providers)
-    row = Row("model", ROW.upstreams, hedge_after=hedge)
+    row = ModelConfig("model", ROW.upstreams, hedge_after=hedge)
     call = relay.call("id", streams=streams)
     return relay.answer(
         Route(targets, row), lambda target, call: target.provider.chat(None, target, call), call, streams=streams
     )
 
 
-def texts(events: Iterator[Event] | Answer) -> list[str]:
+def texts(events: Iterator[Event] | AnswerStream) -> list[str]:
     return [event.text for event in events if isinstance(event, Text)]
 
 
@@ -98,7 +98,7 @@ def test_who_leaves_as_one_has_won_frees_both_at_once() -> None:
 def test_a_deadline_holds_whatever_the_target_is_about(hedge: float | None) -> None:
     """Fetching a credential, say: nothing that the end of a socket would end. It counts as a failure."""
     gate = threading.Event()
-    relay = Relay(Breakers(1, 30.0), Patience(retries=0))
+    relay = Relay(Breakers(1, 30.0), RetryPolicy(retries=0))
     deaf = Scripted("deaf", gate.wait)
     began = time.monotonic()
     assert texts(answer(deaf, Scripted("two"), hedge=hedge, ttft=0.2, relay=relay)) == ["two"]
@@ -136,7 +136,7 @@ def slow(name: str, **more: Any) -> Scripted:
 
 @pytest.mark.parametrize("hedge", [None, 0.01], ids=["deadline", "hedge that fails"])
 def test_a_late_first_is_heard_when_the_next_one_fails(hedge: float | None) -> None:
-    relay = Relay(Breakers(1, 30.0), Patience(retries=0))
+    relay = Relay(Breakers(1, 30.0), RetryPolicy(retries=0))
     given = answer(slow("one"), Scripted("two", fail), ttft=0.05, hedge=hedge, relay=relay)
     assert texts(given) == ["one"]
     assert given.target.name == "one/m"
@@ -145,7 +145,7 @@ def test_a_late_first_is_heard_when_the_next_one_fails(hedge: float | None) -> N
 
 
 def test_a_late_first_is_heard_when_the_next_ones_breaker_is_open() -> None:
-    relay = Relay(Breakers(1, 30.0), Patience(retries=0))
+    relay = Relay(Breakers(1, 30.0), RetryPolicy(retries=0))
     relay.breakers["two/m"].failed(relay.breakers["two/m"].admit())
     asked = threading.Event()
     for _ in range(3):
@@ -154,7 +154,7 @@ def test_a_late_first_is_heard_when_the_next_ones_breaker_is_open() -> None:
 
 
 def test_a_late_first_is_cut_off_when_the_next_one_speaks_and_that_counts() -> None:
-    relay = Relay(Breakers(1, 30.0), Patience(retries=0))
+    relay = Relay(Breakers(1, 30.0), RetryPolicy(retries=0))
     one = slow("one")
     given = answer(one, Scripted("two"), ttft=0.05, relay=relay)
     assert texts(given) == ["two"]
@@ -173,7 +173,7 @@ def test_an_agent_is_cut_off_before_another_is_asked() -> None:
 
 
 def test_an_agent_is_heard_when_nobody_else_can_be_asked() -> None:
-    relay = Relay(Breakers(1, 30.0), Patience(retries=0))
+    relay = Relay(Breakers(1, 30.0), RetryPolicy(retries=0))
     relay.breakers["two/m"].failed(relay.breakers["two/m"].admit())
     assert texts(answer(slow("agent", acts=True), Scripted("two"), ttft=0.05, relay=relay)) == ["agent"]
 
@@ -206,14 +206,14 @@ def test_a_fault_of_our_own_is_in_the_log_when_another_one_answers(caplog: pytes
 
 
 def test_a_caller_who_leaves_while_one_fails_is_not_told_of_it() -> None:
-    given: Answer
+    given: AnswerStream
 
     def leave_and_fail() -> None:
-        given._call.hang_up()
+        given._call.cancel()
         fail()
 
     given = answer(Scripted("one", leave_and_fail))
-    with pytest.raises(HungUp):
+    with pytest.raises(Cancelled):
         list(given)
 
 
@@ -226,7 +226,7 @@ class Talkative(Provider):
         self._words = words
         self._failure = failure
 
-    def chat(self, request: ChatRequest, target: Target, call: Call) -> Events:
+    def chat(self, request: ChatRequest, target: Target, call: CallContext) -> Events:
         for number in range(self._words):
             self.said += 1
             yield Text(f"{number} ")
@@ -279,17 +279,17 @@ def test_a_name_that_is_not_resolved_in_time_is_given_up(monkeypatch: pytest.Mon
         raise socket.gaierror(-2, "Name or service not known")
 
     monkeypatch.setattr(socket, "getaddrinfo", slow)
-    peer = Peer("slow.example", 80, secure=False)
+    peer = Origin("slow.example", 80, secure=False)
     began = time.monotonic()
     with pytest.raises(TimeoutError):
-        connect(peer, Call(), 0.1)
+        connect(peer, CallContext(), 0.1)
     assert 0.1 <= time.monotonic() - began < 1.1
-    call = Call()
-    threading.Timer(0.1, call.hang_up).start()
-    with pytest.raises(HungUp):
+    call = CallContext()
+    threading.Timer(0.1, call.cancel).start()
+    with pytest.raises(Cancelled):
         connect(peer, call, 10)
     assert time.monotonic() - began < 2.2
     threading.Timer(0.1, gate.set).start()
     with pytest.raises(socket.gaierror):
-        connect(peer, Call(), 10)
+        connect(peer, CallContext(), 10)
     assert asked == ["slow.example"]

@@ -18,7 +18,7 @@ import pytest
 from dotenv import dotenv_values
 
 import errors
-from app import furnish
+from app import build_services
 from config import Settings, documented
 from dispatch.environment import from_environment
 from providers.vendors import VENDORS, Vendor
@@ -168,7 +168,7 @@ def needs(vendor: Vendor) -> str:
     kinds = ["API_KEY"] * (not vendor.keyless) + ["BASE_URL"] * (not vendor.base_url)
     names = [f"{vendor.variable}_{kind}" for kind in kinds] + ["AWS_REGION"] * ("{region}" in vendor.base_url)
     ours = " and ".join(f"`{name}`" for name in names)
-    theirs = " and ".join(f"`{name}`" for names in vendor.also for name in names)
+    theirs = " and ".join(f"`{name}`" for names in vendor.env_aliases for name in names)
     return f"{ours}, or {theirs}" if theirs else ours
 
 
@@ -188,7 +188,7 @@ def test_env_example_has_every_provider_and_no_other():
     for vendor in VENDORS:
         defaults = {"API_KEY": "", "BASE_URL": vendor.base_url, "MODEL": vendor.model}
         expected += [f"#{vendor.variable}_{kind}={default}" for kind, default in defaults.items()]
-        expected += [f"(or {name})" for names in vendor.also for name in names]
+        expected += [f"(or {name})" for names in vendor.env_aliases for name in names]
     text = read(".env.example").partition("# Providers -")[2]
     names = [name for line in re.findall(r"names, (.+), are read", text) for name in line.split(", ")]
     found = re.findall(r"^#(?!AWS_|BEDROCK_MODELS_)[A-Z].*$", text, re.MULTILINE) + [f"(or {name})" for name in names]
@@ -203,7 +203,7 @@ def sources() -> Iterator[Path]:
         yield from (ROOT / folder).rglob("*.py")
 
 
-def kinds_of(kind: type[errors.ProxyError]) -> Iterator[type[errors.ProxyError]]:
+def kinds_of(kind: type[errors.GatewayError]) -> Iterator[type[errors.GatewayError]]:
     yield kind
     for child in kind.__subclasses__():
         yield from kinds_of(child)
@@ -212,7 +212,7 @@ def kinds_of(kind: type[errors.ProxyError]) -> Iterator[type[errors.ProxyError]]
 def test_readme_has_every_error_that_is_raised_and_no_code_that_is_not():
     code = "\n".join(path.read_text(encoding="utf-8") for path in sources())
     table = rows(section("Errors"))
-    for kind in kinds_of(errors.ProxyError):
+    for kind in kinds_of(errors.GatewayError):
         if kind.__module__ == "errors" and kind.code and re.search(rf"\b{kind.__name__}\b", code):
             row = f"| {kind.status} | `{kind.type}` | `{kind.code}` |"
             assert any(line.startswith(row) for line in table), f"README's table of errors lacks the row: {row} ..."
@@ -266,7 +266,7 @@ def test_the_recipes_behind_a_voice_platform_lead_where_they_say():
     assert {each["PROVIDER_NAME"] for each in recipes} == {"oci", "bedrock-models"}
     model = next(json.loads(text) for text in blocks("json") if '"think"' in text)["think"]["provider"]["model"]
     for each in recipes:
-        (target,) = furnish(Settings.load(environment(**each))).catalogue.route(model).targets
+        (target,) = build_services(Settings.load(environment(**each))).catalogue.route(model).targets
         assert target.provider.name == each["PROVIDER_NAME"]
         assert f"{model}={target.provider.name}/{target.model}" == each["MODEL_ALIASES"]
 

@@ -8,10 +8,10 @@ import pytest
 from openai.types import ImagesResponse
 
 from events import ImagesRequest
-from providers.base import Provider, Rules, Target
+from providers.base import ParameterRules, Provider, Target
 from providers.recraft import size_for, to_upstream
 from tests.helpers import HI, refused
-from tests.upstreams import Answer
+from tests.upstreams import ScriptedAnswer
 from tests.upstreams.pictures import PICTURE
 from tests.upstreams.recraft import RecraftUpstream
 
@@ -46,9 +46,9 @@ def drawn(client: Any, **body: Any) -> dict[str, Any]:
     return data
 
 
-def sent(model: str = "recraftv3", rules: Rules | None = None, **body: Any) -> dict[str, Any]:
+def sent(model: str = "recraftv3", rules: ParameterRules | None = None, **body: Any) -> dict[str, Any]:
     request = ImagesRequest({"prompt": "p", **body})
-    return to_upstream(request, Target(Provider(), model, rules=rules or Rules()), 1)
+    return to_upstream(request, Target(Provider(), model, rules=rules or ParameterRules()), 1)
 
 
 @pytest.mark.parametrize(("size", "model", "drawn_size"), [
@@ -85,7 +85,7 @@ def test_what_it_has_no_counterpart_for_stays_here() -> None:
 def test_its_own_parameters_and_the_rules() -> None:
     own = {"substyle": "grain", "negative_prompt": "fog", "controls": {"no_text": True}, "text_layout": []}
     assert own.items() <= sent(**own).items()
-    rules = Rules(update={"style": "icon"}, rename={"negative_prompt": "not"}, delete=("n",))
+    rules = ParameterRules(update={"style": "icon"}, rename={"negative_prompt": "not"}, delete=("n",))
     assert sent(rules=rules, negative_prompt="fog", style="any") == {
         "prompt": "p", "model": "recraftv3", "response_format": "url", "style": "icon", "not": "fog",
     }  # fmt: skip
@@ -110,7 +110,7 @@ def test_bytes_come_from_itself(client: Any, recraft: RecraftUpstream) -> None:
 
 
 def test_bytes_are_fetched_where_addresses_came_all_the_same(client: Any, recraft: RecraftUpstream) -> None:
-    recraft.enqueue(Answer(error={"created": 5, "data": [{"url": recraft.picture_url(3)}]}))
+    recraft.enqueue(ScriptedAnswer(error={"created": 5, "data": [{"url": recraft.picture_url(3)}]}))
     answer = drawn(client, response_format="b64_json")
     assert base64.b64decode(answer["data"][0]["b64_json"]) == PICTURE
     assert recraft.received[-1].path == "/pictures/3.png?exp=1&sig=a%2Fb"
@@ -129,7 +129,7 @@ def test_a_failure_has_its_true_status(
     client: Any, recraft: RecraftUpstream, status: int, ours: int, code: str | None
 ) -> None:
     """N2: an upstream's failure as a 200, or as a bare 500."""
-    recraft.enqueue(Answer(status=status))
+    recraft.enqueue(ScriptedAnswer(status=status))
     assert refused(client.post(IMAGES, json={"prompt": "p"}), ours)["code"] == code
 
 

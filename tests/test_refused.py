@@ -11,11 +11,11 @@ import pytest
 from dispatch.refused import RefusedParameters, without
 from errors import UpstreamRejected
 from events import ChatRequest, Events, Finish, Silence, Text
-from providers.base import Call, Provider, Target
-from providers.failures import failure
+from providers.base import CallContext, Provider, Target
+from providers.failures import error_from_response
 from tests.conftest import environment
 from tests.test_vendor_rows import answer_of
-from tests.upstreams import Answer
+from tests.upstreams import ScriptedAnswer
 from tests.upstreams.connection import Connection, Received
 from tests.upstreams.dialects import DIALECTS, Dialect
 from tests.upstreams.oci import OCIUpstream
@@ -268,18 +268,18 @@ def test_nothing_is_left_out_after_the_first_word() -> None:
     class Late(Provider):
         name = "late"
 
-        def chat(self, request: ChatRequest, target: Target, call: Call) -> Events:
+        def chat(self, request: ChatRequest, target: Target, call: CallContext) -> Events:
             asked.append(request)
             yield Text("hello")
             raise refusal("temperature")
 
     with pytest.raises(UpstreamRejected):
-        list(RefusedParameters(3600).chat(request(), Target(Late(), "m"), Call()))
+        list(RefusedParameters(3600).chat(request(), Target(Late(), "m"), CallContext()))
     assert len(asked) == 1
 
 
 def refusal(name: str) -> UpstreamRejected:
-    error = failure("v", 400, {}, json.dumps(openais(name)).encode())
+    error = error_from_response("v", 400, {}, json.dumps(openais(name)).encode())
     assert isinstance(error, UpstreamRejected)
     return error
 
@@ -296,7 +296,7 @@ class Picky(Provider):
     def __init__(self) -> None:
         self.asked: list[bool] = []
 
-    def chat(self, request: ChatRequest, target: Target, call: Call) -> Events:
+    def chat(self, request: ChatRequest, target: Target, call: CallContext) -> Events:
         self.asked.append("temperature" in request.body)
         yield Silence()
         if "temperature" in request.body:
@@ -310,24 +310,24 @@ def test_it_is_remembered_for_a_while_and_tried_again_then() -> None:
     refused = RefusedParameters(3600, lambda: now[0])
     for moment, tries in ((0.0, [True, False]), (3599.0, [False]), (3600.0, [True, False]), (7000.0, [False])):
         now[0], picky.asked = moment, []
-        assert [each for each in refused.chat(request(), Target(picky, "m"), Call()) if isinstance(each, Text)]
+        assert [each for each in refused.chat(request(), Target(picky, "m"), CallContext()) if isinstance(each, Text)]
         assert picky.asked == tries, moment
     picky.asked = []
-    list(refused.chat(request(), Target(picky, "another"), Call()))
+    list(refused.chat(request(), Target(picky, "another"), CallContext()))
     assert picky.asked == [True, False], "another model may take it"
 
 
 def test_0_passes_refusals_on() -> None:
     picky = Picky()
     with pytest.raises(UpstreamRejected):
-        list(RefusedParameters(0).chat(request(), Target(picky, "m"), Call()))
+        list(RefusedParameters(0).chat(request(), Target(picky, "m"), CallContext()))
     assert picky.asked == [True]
 
 
 def test_so_many_models_are_remembered_and_no_more() -> None:
     refused = RefusedParameters(3600)
     for number in range(1100):
-        list(refused.chat(request(), Target(Picky(), f"m{number}"), Call()))
+        list(refused.chat(request(), Target(Picky(), f"m{number}"), CallContext()))
     assert len(refused._known) == 1000
 
 
@@ -367,7 +367,7 @@ def test_every_dialect_leaves_out_what_is_refused(app_with: Callable[..., Any], 
         if "OCI_REGION" in dialect.settings(upstream) or "oci" in dialect.name:
             told = {"code": "400", "message": json.dumps(inner)}
         client = app_with(**OPENAI_SETTINGS, **dialect.settings(upstream))
-        upstream.enqueue(Answer(status=400, error=told))
+        upstream.enqueue(ScriptedAnswer(status=400, error=told))
         before = len([each for each in upstream.received if each.method == "POST"])
         body = {"model": dialect.model, "provider": dialect.name, "messages": HI, "top_p": 0.9}
         response = client.post("/v1/chat/completions", json=body)
@@ -384,7 +384,9 @@ def test_a_cap_on_oci_goes_by_its_other_name(app_with: Callable[..., Any], model
     dialect = next(each for each in DIALECTS if each.name == "oci")
     with dialect.upstream() as upstream:
         client = app_with(**OPENAI_SETTINGS, **dialect.settings(upstream))
-        upstream.enqueue(Answer(status=400, error={"code": "400", "message": json.dumps(openais("max_tokens"))}))
+        upstream.enqueue(
+            ScriptedAnswer(status=400, error={"code": "400", "message": json.dumps(openais("max_tokens"))})
+        )
         response = client.post("/v1/chat/completions", json={"model": model, "messages": HI, "max_tokens": 50})
         assert response.status_code == 200, response.data
         sent = [json.loads(each.body) for each in upstream.received if each.method == "POST"]
@@ -398,8 +400,8 @@ def test_ocis_door_in_openais_dialect_learns_too(app_with: Callable[..., Any], t
     with OCIUpstream() as upstream:
         client = app_with(**OPENAI_SETTINGS, **upstream.settings(tmp_path, MODELS_FILE=models))
         upstream.enqueue(
-            Answer(status=400, error=openais("max_tokens")),
-            Answer(status=400, error=openais("temperature", "unsupported_value")),
+            ScriptedAnswer(status=400, error=openais("max_tokens")),
+            ScriptedAnswer(status=400, error=openais("temperature", "unsupported_value")),
             path="/chat/completions",
         )
         body = {"model": "new", "messages": HI, "max_tokens": 50, "temperature": 0.7, "stream": stream}
@@ -436,7 +438,7 @@ def test_an_error_in_a_stream_is_read_as_one_with_a_status(app_with: Callable[..
 def test_the_setting_turns_it_off(app_with: Callable[..., Any], upstream: OpenAIUpstream) -> None:
     assert "REFUSED_PARAMETER_TTL" not in environment()
     client = app_with(OPENAI_API_KEY=upstream.key, OPENAI_BASE_URL=upstream.base_url, REFUSED_PARAMETER_TTL=0)
-    upstream.enqueue(Answer(status=400, error=openais("temperature")))
+    upstream.enqueue(ScriptedAnswer(status=400, error=openais("temperature")))
     body = {"model": "gpt-4o-mini", "messages": HI, "temperature": 0.7}
     response = client.post("/v1/chat/completions", json=body)
     assert (response.status_code, response.get_json()["error"]["param"]) == (400, "temperature")

@@ -20,9 +20,10 @@ from tests.conversations import HI, PERSON, TIME, WEATHER
 from tests.frames import called, chunks, completion, finish, said
 from tests.helpers import refused
 from tests.test_dialects import Line, leaves, line_to
-from tests.upstreams.bedrock import HAIKU, NOVA, BedrockUpstream, Turn
-from tests.upstreams.bedrock_answers import TEXTS
-from tests.upstreams.bedrock_answers import Call as Use
+from tests.upstreams.answers import TEXTS
+from tests.upstreams.answers import Call as Use
+from tests.upstreams.bedrock import HAIKU, NOVA, BedrockUpstream
+from tests.upstreams.bedrock_answers import Turn
 from tests.upstreams.dialects import DIALECTS
 
 LLAMA, MISTRAL = "meta.llama3-3-70b-instruct-v1:0", "mistral.mistral-large-2407-v1:0"

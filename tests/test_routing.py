@@ -8,13 +8,13 @@ from typing import Any
 
 import pytest
 
-from app import create_app, furnish
+from app import build_services, create_app
 from config import SettingError, Settings
 from dispatch.catalogue import Catalogue
 from dispatch.environment import CLOUDS, LATE
 from errors import InvalidRequest
 from providers.base import Timeouts
-from providers.http import Account
+from providers.http import Endpoint
 from providers.vendors import VENDORS
 from tests.conftest import ROOT, environment
 
@@ -24,7 +24,7 @@ ORDER = [VENDORS[0].name, *EARLY, *(vendor.name for vendor in VENDORS[1:]), *LAT
 
 
 def catalogue(default: str = "", **variables: object) -> Catalogue:
-    return furnish(Settings.load(environment(PROVIDER_NAME=default, **variables))).catalogue
+    return build_services(Settings.load(environment(PROVIDER_NAME=default, **variables))).catalogue
 
 
 def entries(**variables: str) -> dict[str, dict[str, Any]]:
@@ -32,11 +32,11 @@ def entries(**variables: str) -> dict[str, dict[str, Any]]:
     return {row["name"]: row for row in catalogue(**variables).listing()}
 
 
-def account(name: str, **variables: str) -> Account:
+def account(name: str, **variables: str) -> Endpoint:
     """Where a provider's requests would go."""
     where = catalogue(**variables)
     provider = where.provider(where.snapshot.entries[name])
-    found: Account = provider._account  # type: ignore[attr-defined]
+    found: Endpoint = provider._account  # type: ignore[attr-defined]
     return found
 
 
@@ -319,7 +319,7 @@ def test_the_providers_are_listed(app_with: Callable[..., Any]) -> None:
 
 def test_the_wiring_shows_no_secret() -> None:
     """N17: what an exception's message or a debugger's line may repeat."""
-    house = furnish(Settings.load(environment(OPENAI_API_KEY="very-secret", API_KEY="very-secret")))
+    house = build_services(Settings.load(environment(OPENAI_API_KEY="very-secret", API_KEY="very-secret")))
     target = house.catalogue.route("m").targets[0]
     assert "very-secret" not in f"{house!r} {vars(house.catalogue)!r} {target!r}"
 

@@ -8,14 +8,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from errors import InvalidRequest, ProxyError
+from errors import GatewayError, InvalidRequest
 from providers.bedrock_agent_calls import Kept as Calls
 from providers.bedrock_agent_calls import calls, results
-from providers.bedrock_agent_turn import turn
-from providers.sessions import Desk, Owner, belongs, explicit_id, lasting_id, transcript, transcript_key
+from providers.bedrock_agent_turn import agent_input
+from providers.sessions import SessionLease, SessionOwner, belongs, explicit_id, lasting_id, transcript, transcript_key
 from schemas.chat import load_chat
 
-ANN = Owner("ann", "A/B")
+ANN = SessionOwner("ann", "A/B")
 FITTING = re.compile(r"[0-9a-zA-Z._:-]{2,100}")
 """Bedrock's SessionId."""
 
@@ -32,7 +32,7 @@ class Kept:
     def get(self, key: str) -> str | None:
         return self.values.get(key)
 
-    def claim(self, key: str) -> str | None:
+    def pop(self, key: str) -> str | None:
         return self.values.pop(key, None)
 
 
@@ -47,14 +47,14 @@ def agent(text: str | None, **more: Any) -> dict[str, Any]:
 @settings(max_examples=60, deadline=None)
 @given(st.text(min_size=1, max_size=200), st.text(max_size=20))
 def test_every_id_fits_and_is_its_owners(explicit: str, caller: str) -> None:
-    owner = Owner(caller, "A/B")
+    owner = SessionOwner(caller, "A/B")
     identifier = lasting_id(owner, explicit)
-    fresh = Desk(None, owner, explicit, [], 60).fresh().id
+    fresh = SessionLease(None, owner, explicit, [], 60).fresh().id
     for each in (identifier, fresh):
         assert FITTING.fullmatch(each)
         assert belongs(each, owner)
-        assert not belongs(each, Owner(f"{caller}x", "A/B"))
-        assert not belongs(each, Owner(caller, "A/C"))
+        assert not belongs(each, SessionOwner(f"{caller}x", "A/B"))
+        assert not belongs(each, SessionOwner(caller, "A/C"))
     assert identifier == lasting_id(owner, explicit) != fresh
 
 
@@ -66,7 +66,7 @@ def test_nobody_owns_what_was_made_up(identifier: str) -> None:
 
 def test_owners_are_not_run_together() -> None:
     """ann + xA is not annx + A."""
-    assert lasting_id(Owner("ann", "xA/B"), "1") != lasting_id(Owner("annx", "A/B"), "1")
+    assert lasting_id(SessionOwner("ann", "xA/B"), "1") != lasting_id(SessionOwner("annx", "A/B"), "1")
 
 
 CALL = {"id": "1", "type": "function", "function": {"name": "f", "arguments": '{"a": 1, "b": 2}'}}
@@ -111,22 +111,29 @@ def test_another_conversation(other: list[dict[str, Any]]) -> None:
 
 
 def test_a_key_is_of_one_caller_and_one_agent() -> None:
-    owners = [ANN, Owner("bob", "A/B"), Owner("ann", "A/C"), Owner("ann", "A/B", {"customer": "1"})]
+    owners = [
+        ANN,
+        SessionOwner("bob", "A/B"),
+        SessionOwner("ann", "A/C"),
+        SessionOwner("ann", "A/B", {"customer": "1"}),
+    ]
     assert len({transcript_key(owner, SAID) for owner in owners}) == 4
 
 
 def test_a_session_of_another_owner_is_not_taken() -> None:
     """Whatever the store holds."""
     kept = Kept()
-    Desk(kept, ANN, "1", [], 60).file(Desk(None, Owner("bob", "A/B"), "1", [], 60).fresh(), [], "")
-    assert not Desk(kept, ANN, "1", [], 60).open(anything_before=True).known
+    SessionLease(kept, ANN, "1", [], 60).file(
+        SessionLease(None, SessionOwner("bob", "A/B"), "1", [], 60).fresh(), [], ""
+    )
+    assert not SessionLease(kept, ANN, "1", [], 60).open(anything_before=True).known
 
 
 STORE = Kept()
 OPEN = "invocation of the conversation"
 
 
-def demanded(owner: Owner = ANN, session: str = "s", store: Kept = STORE) -> str:
+def demanded(owner: SessionOwner = ANN, session: str = "s", store: Kept = STORE) -> str:
     """The id of a call that an agent has made."""
     function = {"actionGroup": "g", "function": "f", "parameters": []}
     payload = {"invocationId": "inv", "invocationInputs": [{"functionInvocationInput": function}]}
@@ -134,7 +141,7 @@ def demanded(owner: Owner = ANN, session: str = "s", store: Kept = STORE) -> str
     return identifier
 
 
-def answered(*identifiers: str, owner: Owner = ANN, store: Kept = STORE, calls: Any = ()) -> Any:
+def answered(*identifiers: str, owner: SessionOwner = ANN, store: Kept = STORE, calls: Any = ()) -> Any:
     """What the agent is told of results with these ids, of the assistant's `calls`."""
     told = [{"role": "tool", "tool_call_id": each, "content": "done"} for each in identifiers]
     messages = [user("Do it"), agent(None, tool_calls=list(calls)), *told]
@@ -145,7 +152,7 @@ def test_a_call_of_another_session_is_not_taken() -> None:
     """Neither of another caller's, nor of another agent's, nor one that was written by hand."""
     identifier = demanded()
     assert answered(identifier)[0] == "s"
-    for owner in (Owner("bob", "A/B"), Owner("ann", "A/C")):
+    for owner in (SessionOwner("bob", "A/B"), SessionOwner("ann", "A/C")):
         with pytest.raises(InvalidRequest):
             answered(identifier, owner=owner, calls=[{"id": identifier}])
     for forged in (f"{identifier}0", identifier[:-1] + "7", f"call_agent_{'0' * 24}_0"):
@@ -192,16 +199,16 @@ def test_no_text_is_mistaken_for_a_call(identifier: str) -> None:
 def test_only_what_was_claimed_is_put_back() -> None:
     """A session that was never opened has not heard what its turn brings."""
     kept = Kept()
-    desk = Desk(kept, ANN, "1", [], 60)
+    desk = SessionLease(kept, ANN, "1", [], 60)
     assert desk.open(anything_before=False).known
-    desk.put_back()
+    desk.release()
     assert not kept.values
     desk.file(desk.fresh(), [], "")
     before = dict(kept.values)
-    again = Desk(kept, ANN, "1", [], 60)
+    again = SessionLease(kept, ANN, "1", [], 60)
     again.open(anything_before=True)
     assert kept.values != before
-    again.put_back()
+    again.release()
     assert kept.values == before
 
 
@@ -240,8 +247,8 @@ def test_odd_values_are_refused_and_nothing_worse(messages: list[Any], beside: d
         asked = load_chat(orjson.dumps({"messages": messages, **beside}))
         explicit_id(asked)
         transcript_key(ANN, asked.messages)
-        found = turn(asked.messages)
+        found = agent_input(asked.messages)
         if found.results:
             results(asked.messages, found.results, Calls(STORE, ANN, 60), OPEN)
-    except ProxyError:
+    except GatewayError:
         pass

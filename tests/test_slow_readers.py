@@ -12,7 +12,7 @@ import yaml
 
 from tests.conftest import EVER, Served, until
 from tests.frames import chat_body, error, finish, payloads, post, said
-from tests.upstreams import Answer, OpenAIUpstream, faults
+from tests.upstreams import OpenAIUpstream, ScriptedAnswer, faults
 
 WORD = "x" * 80_000 + " "
 WORDS = 250
@@ -75,7 +75,7 @@ def test_who_pauses_and_reads_on_gets_the_whole_stream(
 ) -> None:
     """The pause is longer than IDLE_TIMEOUT, which is the upstream's to keep, not theirs."""
     app = start()
-    upstream.enqueue(Answer(texts=[WORD] * WORDS))
+    upstream.enqueue(ScriptedAnswer(texts=[WORD] * WORDS))
     caller = Reader(app.port, model)
     caller.reads(1000)
     time.sleep(PAUSE)
@@ -90,7 +90,7 @@ def test_callers_who_do_not_read_close_no_provider(
     start: Callable[..., Served], upstream: OpenAIUpstream, model: str
 ) -> None:
     app = start()
-    upstream.enqueue(*[Answer(texts=[WORD] * WORDS) for _ in range(10)])
+    upstream.enqueue(*[ScriptedAnswer(texts=[WORD] * WORDS) for _ in range(10)])
     callers = [Reader(app.port, model) for _ in range(10)]
     for caller in callers:
         caller.reads(1000)
@@ -109,7 +109,7 @@ def test_an_answer_that_is_not_read_in_time_is_no_time_out_of_the_upstreams(
     start: Callable[..., Served], upstream: OpenAIUpstream
 ) -> None:
     app = start(TOTAL_TIMEOUT=3, BREAKER_FAILURES=1)
-    upstream.enqueue(Answer(texts=[WORD] * WORDS))
+    upstream.enqueue(ScriptedAnswer(texts=[WORD] * WORDS))
     caller = Reader(app.port)
     caller.reads(1000)
     time.sleep(PAUSE)
@@ -125,7 +125,7 @@ def test_an_upstream_that_breaks_off_is_at_fault_only_when_it_was_read(
 ) -> None:
     """Many close a connection on which nothing is taken from them."""
     app = start(BREAKER_FAILURES=1)
-    upstream.enqueue(Answer(texts=[WORD] * WORDS, fault=faults.cut))
+    upstream.enqueue(ScriptedAnswer(texts=[WORD] * WORDS, fault=faults.cut))
     caller = Reader(app.port)
     caller.reads(1000)
     time.sleep(pause)
@@ -138,7 +138,7 @@ def test_an_upstream_that_falls_silent_is_at_fault_however_it_was_read(
     start: Callable[..., Served], upstream: OpenAIUpstream
 ) -> None:
     app = start(BREAKER_FAILURES=1)
-    upstream.enqueue(Answer(texts=[WORD] * WORDS, fault=faults.stalled))
+    upstream.enqueue(ScriptedAnswer(texts=[WORD] * WORDS, fault=faults.stalled))
     caller = Reader(app.port)
     caller.reads(1000)
     time.sleep(PAUSE)

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from events import Finish, Reasoning, Text, ToolCall
-from schemas.speech import Speaker, spoken
+from schemas.speech import SpeechFilter, speech_safe
 
 OTHERS = "caf\u00e9, \u4f60\u597d, \u0928\u092e\u0938\u094d\u0924\u0947, \u00a9 2026 \u20ac5 \u2192 10\u00b0"
 SAID = {
@@ -49,7 +49,7 @@ SAID = {
 
 
 def say(pieces: list[str]) -> str:
-    speaker = Speaker()
+    speaker = SpeechFilter()
     return "".join([*map(speaker.say, pieces), speaker.rest()])
 
 
@@ -77,14 +77,14 @@ def test_cuts_change_nothing(text: str, cuts: list[int]) -> None:
 
 @given(st.text(alphabet="abc 123,.?'\u00e9\u4f60", max_size=80))
 def test_plain_text_is_untouched_and_not_held_back(text: str) -> None:
-    speaker = Speaker()
+    speaker = SpeechFilter()
     said = speaker.say(f"x{text}")
     assert said == f"x{text}"
 
 
 @given(MARKDOWN)
 def test_never_more_than_a_line_is_held_back(text: str) -> None:
-    speaker = Speaker()
+    speaker = SpeechFilter()
     for character in text:
         speaker.say(character)
         assert "\n" not in speaker._held.rstrip("\n") or speaker._thinking
@@ -99,7 +99,7 @@ def test_letters_are_kept(text: str) -> None:
 
 def test_what_was_held_back_is_said_before_a_tool_is_called() -> None:
     call = ToolCall("c", "f")
-    assert list(spoken([Text("I look at [it"), call, Finish("tool_calls")])) == [
+    assert list(speech_safe([Text("I look at [it"), call, Finish("tool_calls")])) == [
         Text("I look at "),
         Text("[it"),
         call,
@@ -109,7 +109,7 @@ def test_what_was_held_back_is_said_before_a_tool_is_called() -> None:
 
 def test_only_text_is_changed_and_the_end_comes_before_the_finish() -> None:
     events = [Reasoning("**r**"), Text("**a"), Text("*x", 1), Text("b**"), Finish("stop"), Finish("stop", 1)]
-    assert list(spoken(events)) == [
+    assert list(speech_safe(events)) == [
         Reasoning("**r**"),
         Text("a"),
         Text("x", 1),

@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from events import Event, Finish, Start, Text, Usage, Verbatim
-from providers.passing import Passing, envelope, plain
-from providers.sse import FRAME_BYTES, Splitter, frames
+from events import AnswerStart, Event, Finish, Text, Usage, Verbatim
+from providers.passing import Passthrough, envelope_of, is_plain
+from providers.sse import FRAME_BYTES, Splitter, parse_frames
 from schemas.completion import ChunkEncoder
 from tests.frames import chunks, finish, said
 
@@ -25,7 +25,7 @@ def cut(data: bytes, places: list[int]) -> list[bytes]:
 def events(pieces: list[bytes]) -> list[tuple[bytes, bytes]]:
     splitter = Splitter()
     blocks = [splitter.feed(piece) for piece in pieces] + [splitter.close()]
-    return [tuple(frame) for block in blocks for frame in frames(block)]
+    return [tuple(frame) for block in blocks for frame in parse_frames(block)]
 
 
 @given(st.lists(texts, max_size=8), line_ends, st.lists(st.integers(0, 10_000), max_size=12))
@@ -62,7 +62,7 @@ def chunk(delta: dict[str, object], finish_reason: str | None = None, **more: ob
 def read(pieces: list[bytes]) -> bytes:
     """What a caller gets of an OpenAI-shaped stream that arrives in these pieces."""
     splitter, encoder = Splitter(), ChunkEncoder("m", include_usage=True)
-    passing = Passing("auto", include_reasoning=False, include_usage=True)
+    passing = Passthrough("auto", include_reasoning=False, include_usage=True)
     out = b""
     for piece in pieces:
         out += b"".join(encoder.encode(event) for event in passing.block(splitter.feed(piece)))
@@ -96,8 +96,8 @@ def test_text_in_is_text_out(words: list[str], odd_one: int, odd: dict[str, obje
 def test_what_looks_plain_is_plain(words: list[str]) -> None:
     """A block that passes unread holds nothing but content, whatever the content says."""
     block = b"".join(chunk({"content": word}) for word in words)
-    if plain(block, *envelope(chunk({"content": words[-1]})[6:-2])):
-        assert all(json.loads(frame.data)["choices"][0]["delta"].keys() == {"content"} for frame in frames(block))
+    if is_plain(block, *envelope_of(chunk({"content": words[-1]})[6:-2])):
+        assert all(json.loads(frame.data)["choices"][0]["delta"].keys() == {"content"} for frame in parse_frames(block))
 
 
 @pytest.mark.parametrize(
@@ -120,11 +120,11 @@ def test_what_looks_plain_is_plain(words: list[str]) -> None:
 )
 def test_what_is_not_plain_is_looked_at(frame: bytes) -> None:
     plainly = chunk({"content": "x"})
-    around = envelope(plainly[6:-2])
-    assert plain(plainly + plainly, *around)
-    assert plain(chunk({"content": 'a "quoted" \\ word {'}) + plainly, *around)
+    around = envelope_of(plainly[6:-2])
+    assert is_plain(plainly + plainly, *around)
+    assert is_plain(chunk({"content": 'a "quoted" \\ word {'}) + plainly, *around)
     for block in (frame, plainly + frame, frame + plainly, plainly + frame + plainly):
-        assert not plain(block, *around)
+        assert not is_plain(block, *around)
 
 
 def test_content_that_imitates_a_frame_stays_content() -> None:
@@ -135,7 +135,7 @@ def test_content_that_imitates_a_frame_stays_content() -> None:
 
 
 def test_role_alone_is_nothing_to_commit_to() -> None:
-    passing = Passing("auto", include_reasoning=False, include_usage=False)
+    passing = Passthrough("auto", include_reasoning=False, include_usage=False)
     assert list(passing.block(chunk({"role": "assistant", "content": ""}))) == []
     [event] = passing.block(chunk({"content": "Hi"}))
     assert isinstance(event, Verbatim)
@@ -152,7 +152,7 @@ def test_the_encoder_ends_an_unfinished_answer_with_an_error() -> None:
 def test_the_encoder_shows_usage_only_when_asked() -> None:
     for asked in (False, True):
         encoder = ChunkEncoder("m", include_usage=asked)
-        told: list[Event] = [Start(id="x"), Text("Hi"), Finish("stop"), Usage(1, 2)]
+        told: list[Event] = [AnswerStart(id="x"), Text("Hi"), Finish("stop"), Usage(1, 2)]
         stream = b"".join(encoder.encode(event) for event in told) + encoder.end()
         assert (b'"usage"' in stream) is asked
         assert said(stream) == "Hi"

@@ -17,7 +17,8 @@ import pytest
 from app import create_app
 from config import SettingError, Settings
 from dispatch import state as store
-from dispatch.state import RedisState, SqliteState, open_state
+from dispatch.state import RedisStore, SqliteStore, open_store
+from providers.base import KeyValueStore
 from tests.conftest import EVER, environment, free_port, until
 
 
@@ -36,32 +37,32 @@ def _listens(port: int) -> bool:
         return probe.connect_ex(("127.0.0.1", port)) == 0
 
 
-def keeps_and_gives_once(one: store.State, other: store.State) -> None:
+def keeps_and_gives_once(one: KeyValueStore, other: KeyValueStore) -> None:
     """What any store must do; `one` and `other` are those of two processes."""
     one.put("key", "väluë", 60)
     assert other.get("key") == "väluë"
     one.put("key", "another", 60)
     with ThreadPoolExecutor(8) as pool:
-        claims = list(pool.map(lambda at: (one, other)[at % 2].claim("key"), range(16)))
+        claims = list(pool.map(lambda at: (one, other)[at % 2].pop("key"), range(16)))
     assert sorted(filter(None, claims)) == ["another"]
-    assert one.get("key") is other.claim("key") is None
+    assert one.get("key") is other.pop("key") is None
     one.put("short", "lived", 0.05)
     until(lambda: other.get("short") is None, "it to expire")
-    assert other.claim("short") is None
+    assert other.pop("short") is None
 
 
 def test_a_file(tmp_path: Path) -> None:
     """Made on first use, with its folder."""
     folder = tmp_path / "new" / "data"
-    one = open_state("", folder)
+    one = open_store("", folder)
     assert not folder.exists()
-    keeps_and_gives_once(one, open_state("", folder))
+    keeps_and_gives_once(one, open_store("", folder))
     assert list(folder.glob("state.sqlite3"))
 
 
 @pytest.mark.parametrize("form", ["sqlite://{}/x.db", "{}/x.db"])
 def test_a_file_elsewhere(tmp_path: Path, form: str) -> None:
-    open_state(form.format(tmp_path), tmp_path / "data").put("a", "b", 60)
+    open_store(form.format(tmp_path), tmp_path / "data").put("a", "b", 60)
     assert (tmp_path / "x.db").exists()
     assert not (tmp_path / "data").exists()
 
@@ -76,7 +77,7 @@ def test_an_address_of_another_kind_stops_the_start(url: str) -> None:
 def test_what_has_expired_is_swept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """N28: nothing grows for days."""
     monkeypatch.setattr(store, "SWEEP", 0.0)
-    kept = SqliteState(tmp_path / "x.db")
+    kept = SqliteStore(tmp_path / "x.db")
     for number in range(50):
         kept.put(f"key{number}", "value", -1)
     kept.put("last", "value", 60)
@@ -86,24 +87,24 @@ def test_what_has_expired_is_swept(tmp_path: Path, monkeypatch: pytest.MonkeyPat
 
 def test_a_fork_after_use(tmp_path: Path) -> None:
     """A connection is not carried into a child; both go on."""
-    kept = SqliteState(tmp_path / "x.db")
+    kept = SqliteStore(tmp_path / "x.db")
     kept.put("mine", "parent", 60)
     child = os.fork()
     if not child:
         kept.put("theirs", "child", 60)
-        os._exit(0 if kept.claim("mine") == "parent" else 1)
+        os._exit(0 if kept.pop("mine") == "parent" else 1)
     assert os.waitpid(child, 0)[1] == 0
     assert kept.get("theirs") == "child"
     assert kept.get("mine") is None
 
 
 def _write(path: Path, name: int, barrier: object) -> None:
-    kept = SqliteState(path)
+    kept = SqliteStore(path)
     barrier.wait()  # type: ignore[attr-defined]
     lost = 0
     for number in range(100):
         kept.put(f"{name}-{number}", "x", 60)
-        lost += kept.claim(f"{name}-{number}") is None
+        lost += kept.pop(f"{name}-{number}") is None
     raise SystemExit(lost)
 
 
@@ -128,15 +129,15 @@ def test_a_file_that_cannot_be_used_forgets(tmp_path: Path, spoilt: str, caplog:
         os.mkfifo(path)
     else:
         path = Path("/dev/null/x.db")
-    kept = SqliteState(path)
+    kept = SqliteStore(path)
     for _ in range(3):
         kept.put("a", "b", 60)
-        assert kept.get("a") is kept.claim("a") is None
+        assert kept.get("a") is kept.pop("a") is None
     assert caplog.text.count("out of reach") == 1
 
 
 def _spoil(path: Path, how: str) -> None:
-    kept = SqliteState(path)
+    kept = SqliteStore(path)
     for number in range(500):
         kept.put(f"key{number}", "value" * 20, 60)
     kept._close()
@@ -159,13 +160,13 @@ def test_a_corrupt_file_is_set_aside_and_made_anew(tmp_path: Path, how: str, cap
     path = tmp_path / "x.db"
     _spoil(path, how)
     spoilt = path.read_bytes()
-    one, other = SqliteState(path), SqliteState(path)
+    one, other = SqliteStore(path), SqliteStore(path)
     for number in range(500):  # somewhere among them it is found out
         for kept in (one, other):
             kept.put(f"key{number}", "other", 60)
-            kept.claim(f"key{number}")
+            kept.pop(f"key{number}")
     one.put("a", "b", 60)
-    assert one.get("a") == other.claim("a") == "b"
+    assert one.get("a") == other.pop("a") == "b"
     assert (tmp_path / "x.db.corrupt").read_bytes()[1:4000] == spoilt[1:4000] or how in ("cut off", "noise")
     assert caplog.text.count("set aside") == 1
     assert "out of reach" not in caplog.text
@@ -174,7 +175,7 @@ def test_a_corrupt_file_is_set_aside_and_made_anew(tmp_path: Path, how: str, cap
 
 def test_a_file_that_is_removed_is_made_anew(tmp_path: Path) -> None:
     path = tmp_path / "x.db"
-    one, other = SqliteState(path), SqliteState(path)
+    one, other = SqliteStore(path), SqliteStore(path)
     one.put("a", "b", 60)
     other.put("c", "d", 60)
     for each in tmp_path.iterdir():
@@ -190,7 +191,7 @@ def test_a_store_that_comes_back(
     caplog.set_level("INFO")
     path = tmp_path / "data" / "x.db"
     path.parent.write_text("in the way")
-    kept = SqliteState(path)
+    kept = SqliteStore(path)
     kept.put("a", "b", 60)
     path.parent.unlink()
     kept.put("a", "b", 60)
@@ -202,11 +203,11 @@ def test_a_server_out_of_reach_forgets_soon(caplog: pytest.LogCaptureFixture) ->
     """A caller is waiting: not even one that takes connections and says nothing holds a call for long."""
     with socket.create_server(("127.0.0.1", 0)) as mute:
         for port in (mute.getsockname()[1], free_port()):
-            kept = RedisState(f"redis://:secret@127.0.0.1:{port}")
+            kept = RedisStore(f"redis://:secret@127.0.0.1:{port}")
             began = time.monotonic()
             for _ in range(50):
                 kept.put("a", "b", 60)
-                assert kept.get("a") is kept.claim("a") is None
+                assert kept.get("a") is kept.pop("a") is None
             assert time.monotonic() - began < 3
     assert caplog.text.count("out of reach") == 2
     assert "secret" not in caplog.text
@@ -249,11 +250,11 @@ def test_a_server_that_answers_anyhow_holds_no_call(kind: str, caplog: pytest.Lo
     with socket.create_server(("127.0.0.1", 0)) as server:
         pause = 0.1 if kind == "a byte at a time" else 0.0 if "no end" in kind else 0.02
         threading.Thread(target=_send, args=(server, first, then, pause), daemon=True).start()
-        kept = RedisState(f"redis://:secret@127.0.0.1:{server.getsockname()[1]}")
+        kept = RedisStore(f"redis://:secret@127.0.0.1:{server.getsockname()[1]}")
         began = time.monotonic()
         for _ in range(20):
             kept.put("a", "b", 60)
-            assert kept.get("a") is kept.claim("a") is None
+            assert kept.get("a") is kept.pop("a") is None
         assert time.monotonic() - began < 5
     assert "secret" not in caplog.text
     assert "Traceback" not in caplog.text
@@ -267,7 +268,7 @@ def test_a_name_that_takes_long_to_look_up_holds_no_call(monkeypatch: pytest.Mon
         raise OSError("no such name")
 
     monkeypatch.setattr(socket, "getaddrinfo", look_up)
-    kept = RedisState("redis://redis.example:6379/0")
+    kept = RedisStore("redis://redis.example:6379/0")
     began = time.monotonic()
     assert kept.get("a") is None
     assert time.monotonic() - began < 3
@@ -276,18 +277,18 @@ def test_a_name_that_takes_long_to_look_up_holds_no_call(monkeypatch: pytest.Mon
 
 @pytest.mark.services
 def test_redis(redis_url: str) -> None:
-    keeps_and_gives_once(RedisState(redis_url), RedisState(redis_url))
+    keeps_and_gives_once(RedisStore(redis_url), RedisStore(redis_url))
 
 
 @pytest.mark.services
 def test_redis_from_many_threads(redis_url: str) -> None:
-    kept = RedisState(redis_url)
+    kept = RedisStore(redis_url)
     lost: list[str] = []
 
     def work(name: int) -> None:
         for number in range(50):
             kept.put(f"{name}-{number}", "x", 60)
-            if kept.claim(f"{name}-{number}") != "x":
+            if kept.pop(f"{name}-{number}") != "x":
                 lost.append(f"{name}-{number}")
 
     threads = [threading.Thread(target=work, args=(name,)) for name in range(16)]

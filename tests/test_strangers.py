@@ -19,7 +19,7 @@ from tests.conftest import EVER, Served, free_port, until
 from tests.frames import chat_body, completion, error, post, said
 from tests.helpers import complaint, exchange, fails_to_start, head
 from tests.test_server import running
-from tests.upstreams import Answer, OpenAIUpstream
+from tests.upstreams import OpenAIUpstream, ScriptedAnswer
 from views.limits import OWN_FILES, most_connections
 
 Serve = Callable[..., Served]
@@ -240,7 +240,7 @@ def test_no_file_for_a_connection_means_not_now(serve: Serve) -> None:
 def test_lists_of_models_are_work(serve: Serve, upstream: OpenAIUpstream) -> None:
     """Those who wait for an upstream that says nothing leave threads for others."""
     app = serve(THREADS=8, OPENAI_API_KEY=upstream.key, OPENAI_BASE_URL=upstream.base_url)
-    upstream.always(Answer(delay=3), "/models")
+    upstream.always(ScriptedAnswer(delay=3), "/models")
     statuses: list[int] = []
 
     def ask(path: str) -> None:
@@ -281,7 +281,7 @@ def test_who_shuts_the_sending_side_is_told_and_has_no_answer(
         HEADERS_AFTER=0.1 if opened else 5,
         HEARTBEAT=0.1,
     )
-    upstream.always(Answer(first_delay=20))
+    upstream.always(ScriptedAnswer(first_delay=20))
     body = json.dumps(chat_body(stream=stream)).encode()
     with strangers.connect(app.port, head(f"Content-Length: {len(body)}") + body) as sock:
         until(lambda: upstream.received, "the request to arrive upstream")

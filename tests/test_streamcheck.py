@@ -21,7 +21,7 @@ from streamcheck.report import Paint, text
 from streamcheck.stream import Asked, Stream
 from streamcheck.timing import sketch, timing
 from tests.conftest import ROOT, environment, free_port
-from tests.upstreams import AZURE, FAULTS, Answer, OpenAIUpstream, certificate, faults, oddities
+from tests.upstreams import AZURE, FAULTS, OpenAIUpstream, ScriptedAnswer, certificate, faults, oddities
 
 HEADERS = {"content-type": "text/event-stream; charset=utf-8", "cache-control": "no-cache"}
 HEAD = {"id": "chatcmpl-1", "object": "chat.completion.chunk", "created": 1790000000, "model": "m"}
@@ -401,7 +401,7 @@ OPENAIS_TOO = ("lump", "no_done", "held_after_finish", "held_after_done", "finis
 
 @pytest.mark.parametrize("fault", [each for each in FAULTS if each.streaming], ids=str)
 def test_each_fault_of_an_upstream(upstream, tool, fault):
-    upstream.always(Answer(fault=fault, texts=["One", " two"]))
+    upstream.always(ScriptedAnswer(fault=fault, texts=["One", " two"]))
     patience = "0.4" if fault.silent or fault is oddities.held_after_finish else "10"
     code, _ = tool(*asking(upstream, "--timeout", patience))
     assert (code == 0) == (fault.harmless and fault.name not in OPENAIS_TOO)
@@ -410,16 +410,16 @@ def test_each_fault_of_an_upstream(upstream, tool, fault):
 @pytest.mark.parametrize(
     ("answer", "check"),
     [
-        (Answer(first_frame={}), "choices"),
+        (ScriptedAnswer(first_frame={}), "choices"),
         (AZURE, "keys"),
-        (Answer(event="chunk"), "frames"),
-        (Answer(role=False), "role"),
-        (Answer(null_finish=False), "choices"),
-        (Answer(usage_on_finish=True), "usage"),
-        (Answer(created_varies=True), "identity"),
-        (Answer(calls=[("a", "f", ["{}"])] * 2, calls_together=True), "one call a delta"),
-        (Answer(calls=[("a", "f", ["{}"])], first_call_index=1), "call indices"),
-        (Answer(calls=[("a", "f", ["{}"])], call_ids=False), "call names"),
+        (ScriptedAnswer(event="chunk"), "frames"),
+        (ScriptedAnswer(role=False), "role"),
+        (ScriptedAnswer(null_finish=False), "choices"),
+        (ScriptedAnswer(usage_on_finish=True), "usage"),
+        (ScriptedAnswer(created_varies=True), "identity"),
+        (ScriptedAnswer(calls=[("a", "f", ["{}"])] * 2, calls_together=True), "one call a delta"),
+        (ScriptedAnswer(calls=[("a", "f", ["{}"])], first_call_index=1), "call indices"),
+        (ScriptedAnswer(calls=[("a", "f", ["{}"])], call_ids=False), "call names"),
     ],
 )
 def test_each_dialect_of_an_upstream(upstream, tool, answer, check):
@@ -457,7 +457,7 @@ def test_a_full_address_and_a_listed_model(upstream, tool):
 
 
 def test_comparing(upstream, tool, tmp_path):
-    upstream.always(Answer(frame_delay=0.002))
+    upstream.always(ScriptedAnswer(frame_delay=0.002))
     raw = tmp_path / "raw"
     against = ("--against", upstream.base_url, "--against-key", upstream.key, "--against-model", "gpt-4o")
     code, printed = tool(*asking(upstream, *against, "--runs", "2", "--json", "--raw", str(raw)))
@@ -473,7 +473,7 @@ def test_comparing(upstream, tool, tmp_path):
 
 
 def test_the_verdict_is_on_the_first(upstream, tool):
-    good, bad = Answer(), Answer(fault=oddities.no_done)
+    good, bad = ScriptedAnswer(), ScriptedAnswer(fault=oddities.no_done)
     against = ("--against", upstream.base_url, "--against-key", upstream.key, "--against-model", "gpt-4o")
     upstream.enqueue(good, bad)
     assert tool(*asking(upstream, *against, "--no-client"))[0] == 0
@@ -538,13 +538,13 @@ def run_tool(*arguments, **settings):
 
 
 def test_as_a_command(upstream):
-    upstream.always(Answer(frame_delay=0.01))
+    upstream.always(ScriptedAnswer(frame_delay=0.01))
     ran = run_tool(*asking(upstream, "--json"))
     assert ran.returncode == 0, ran.stderr
     assert json.loads(ran.stdout)["ok"]
-    upstream.always(Answer(fault=faults.cut))
+    upstream.always(ScriptedAnswer(fault=faults.cut))
     assert run_tool(*asking(upstream)).returncode == 1
-    upstream.always(Answer(fault=faults.refused))
+    upstream.always(ScriptedAnswer(fault=faults.refused))
     ran = run_tool(*asking(upstream))
     assert (ran.returncode, ran.stdout) == (2, "")
     assert "cannot be reached" in ran.stderr

@@ -4,11 +4,11 @@ import threading
 from collections import Counter
 
 from tests.conftest import until
-from views.threads import Threads
+from views.threads import LifoThreadPool
 
 
 def test_one_after_another_needs_one_thread() -> None:
-    threads = Threads(8)
+    threads = LifoThreadPool(8)
     used: Counter[str] = Counter()
     for number in range(1, 101):
         done = threading.Event()
@@ -20,7 +20,7 @@ def test_one_after_another_needs_one_thread() -> None:
 
 
 def test_as_many_as_there_are_work_at_once_and_the_rest_wait_their_turn() -> None:
-    threads = Threads(3)
+    threads = LifoThreadPool(3)
     gate, began, ended = threading.Event(), [], []
     lock = threading.Lock()
 
@@ -42,7 +42,7 @@ def test_as_many_as_there_are_work_at_once_and_the_rest_wait_their_turn() -> Non
 
 
 def test_a_job_that_fails_costs_no_thread() -> None:
-    threads = Threads(2)
+    threads = LifoThreadPool(2)
     for failure in (ValueError, SystemExit, KeyboardInterrupt) * 3:
 
         def fail(failure: type[BaseException] = failure) -> None:

@@ -12,7 +12,7 @@ from time import monotonic
 import pytest
 
 from tests.conftest import until
-from tests.upstreams import Answer, Connection, OpenAIUpstream, Received, Server, certificate, faults
+from tests.upstreams import Connection, OpenAIUpstream, Received, ScriptedAnswer, Server, certificate, faults
 from tests.upstreams.raw import CHAT, ask, dial, request
 
 
@@ -98,17 +98,17 @@ def test_refuse_and_listen_again(upstream):
     with dial(upstream) as kept:
         kept.sendall(request(upstream))
         assert kept.recv(100_000)
-        upstream.always(Answer(fault=faults.refused))
+        upstream.always(ScriptedAnswer(fault=faults.refused))
         assert kept.recv(1000) == b""
     for _ in range(3):
         with pytest.raises(ConnectionRefusedError):
             dial(upstream)
     upstream.wait_open(0)
     assert upstream.received[0].closed_at is None
-    upstream.always(Answer())
+    upstream.always(ScriptedAnswer())
     assert ask(upstream)[0].status == 200
     with pytest.raises(ValueError, match="always"):
-        upstream.enqueue(Answer(fault=faults.refused))
+        upstream.enqueue(ScriptedAnswer(fault=faults.refused))
 
 
 def test_waiting_ends(upstream):
@@ -131,7 +131,12 @@ def test_stop_leaves_nothing_behind():
     """In the middle of answers of all kinds, kept connections and half a request."""
     threads, open_before = threading.active_count(), handles()
     with OpenAIUpstream() as upstream:
-        upstream.enqueue(Answer(delay=30), Answer(frame_delay=30), Answer(texts=["x" * 1000] * 20_000), Answer())
+        upstream.enqueue(
+            ScriptedAnswer(delay=30),
+            ScriptedAnswer(frame_delay=30),
+            ScriptedAnswer(texts=["x" * 1000] * 20_000),
+            ScriptedAnswer(),
+        )
         socks = [dial(upstream) for _ in range(6)]
         for place, sock in enumerate(socks[:4], start=1):
             sock.sendall(request(upstream, {**CHAT, "stream": True}))
@@ -150,17 +155,17 @@ def test_stop_leaves_nothing_behind():
 # When a client leaves
 
 PHASES = {
-    "before headers": (Answer(delay=30), False, b""),
-    "before headers of a stream": (Answer(delay=30), True, b""),
-    "before the body": (Answer(first_delay=30), False, b"\r\n\r\n"),
-    "before the first frame": (Answer(first_delay=30), True, b"\r\n\r\n"),
-    "silent in the middle": (Answer(frame_delay=30), True, b"data: {"),
-    "sending in the middle": (Answer(texts=["x" * 1000] * 20_000), True, b"data: {"),
-    "sending slowly": (Answer(texts=["x"] * 1000, frame_delay=0.01), True, b"data: {"),
-    "idle": (Answer(), False, b'"system_fingerprint"'),
-    "idle after a stream": (Answer(), True, b"0\r\n\r\n"),
-    "stalled": (Answer(fault=faults.stalled), True, b"data: {"),
-    "slow headers": (Answer(fault=faults.slow_headers), True, b"HTTP"),
+    "before headers": (ScriptedAnswer(delay=30), False, b""),
+    "before headers of a stream": (ScriptedAnswer(delay=30), True, b""),
+    "before the body": (ScriptedAnswer(first_delay=30), False, b"\r\n\r\n"),
+    "before the first frame": (ScriptedAnswer(first_delay=30), True, b"\r\n\r\n"),
+    "silent in the middle": (ScriptedAnswer(frame_delay=30), True, b"data: {"),
+    "sending in the middle": (ScriptedAnswer(texts=["x" * 1000] * 20_000), True, b"data: {"),
+    "sending slowly": (ScriptedAnswer(texts=["x"] * 1000, frame_delay=0.01), True, b"data: {"),
+    "idle": (ScriptedAnswer(), False, b'"system_fingerprint"'),
+    "idle after a stream": (ScriptedAnswer(), True, b"0\r\n\r\n"),
+    "stalled": (ScriptedAnswer(fault=faults.stalled), True, b"data: {"),
+    "slow headers": (ScriptedAnswer(fault=faults.slow_headers), True, b"HTTP"),
 }
 
 

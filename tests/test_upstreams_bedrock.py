@@ -9,8 +9,9 @@ import pytest
 from botocore.config import Config
 from botocore.exceptions import ClientError, EventStreamError
 
-from tests.upstreams.bedrock import AGENT, HAIKU, NOVA, BedrockUpstream, Turn
-from tests.upstreams.bedrock_answers import TEXTS, USAGE, Call
+from tests.upstreams.answers import TEXTS, Call
+from tests.upstreams.bedrock import AGENT, HAIKU, NOVA, BedrockUpstream
+from tests.upstreams.bedrock_answers import USAGE, Turn
 
 HELLO = [{"role": "user", "content": [{"text": "Hello"}]}]
 TOOL = {"toolSpec": {"name": "now", "inputSchema": {"json": {"type": "object"}}}}

@@ -5,7 +5,7 @@ import re
 
 import pytest
 
-from tests.upstreams import FAULTS, Answer, OpenAIUpstream, Phase, Server, faults
+from tests.upstreams import FAULTS, OpenAIUpstream, Phase, ScriptedAnswer, Server, faults
 from tests.upstreams.answers import TEXTS
 from tests.upstreams.faults import ENDLESS_HEAD_BYTES, ENDLESS_LINE_BYTES
 from tests.upstreams.raw import ask, asked, cases, dial, frames, hear, listen, read, request, said
@@ -51,7 +51,7 @@ def test_no_answer(upstream, fault, then, stream):
 
 
 def test_a_stall_before_headers_says_nothing(upstream):
-    upstream.enqueue(Answer(fault=faults.stalled_before_headers))
+    upstream.enqueue(ScriptedAnswer(fault=faults.stalled_before_headers))
     with dial(upstream) as sock:
         sock.sendall(request(upstream))
         upstream.wait_received()
@@ -139,7 +139,7 @@ def test_other_bodies(upstream, stream):
 
 @both
 def test_a_compressed_answer(upstream, stream):
-    upstream.enqueue(Answer(texts=["Hi"]), Answer(texts=["Hi"], fault=faults.compressed))
+    upstream.enqueue(ScriptedAnswer(texts=["Hi"]), ScriptedAnswer(texts=["Hi"], fault=faults.compressed))
     _, plain = ask(upstream, asked(stream))
     response, packed = ask(upstream, asked(stream))
     assert response.headers["Content-Encoding"] == "gzip"
@@ -186,7 +186,7 @@ def test_half_an_answer(upstream, fault, then, stream):
 
 
 def test_a_single_piece_comes_before_the_cut(upstream):
-    upstream.enqueue(Answer(texts=["Hi"], fault=faults.cut))
+    upstream.enqueue(ScriptedAnswer(texts=["Hi"], fault=faults.cut))
     with dial(upstream) as sock:
         sock.sendall(request(upstream, asked(stream=True)))
         assert said(listen(sock).data) == "Hi"
@@ -219,7 +219,7 @@ def test_no_finish(upstream, fault, done):
 
 @cases([fault for fault in FAULTS if fault.silent])
 def test_the_silent_notice_a_hang_up(upstream, fault, stream):
-    upstream.enqueue(Answer(fault=fault))
+    upstream.enqueue(ScriptedAnswer(fault=fault))
     with dial(upstream) as sock:
         sock.sendall(request(upstream, asked(stream)))
         received = upstream.wait_received()

@@ -3,7 +3,7 @@
 import openai
 import pytest
 
-from tests.upstreams import FAULTS, Answer, OpenAIUpstream, oddities
+from tests.upstreams import FAULTS, OpenAIUpstream, ScriptedAnswer, oddities
 from tests.upstreams.answers import TEXTS
 from tests.upstreams.raw import CHAT, answer, asked, cases, dial, hear, listen, read, request
 from tests.upstreams.reply import Piece, Reply
@@ -59,7 +59,7 @@ def test_the_same_answer_otherwise_packed(upstream, fault, stream):
 
 @cases(PACKED[1:])
 def test_the_openai_package_takes_it(upstream, fault, stream):
-    upstream.always(Answer(fault=fault))
+    upstream.always(ScriptedAnswer(fault=fault))
     with openai.OpenAI(base_url=upstream.base_url, api_key=upstream.key, max_retries=0, timeout=10) as client:
         if stream:
             with client.chat.completions.stream(**CHAT) as events:
@@ -118,7 +118,7 @@ def test_held_open(upstream, fault, last):
 
 @both
 def test_a_stale_connection(upstream, stream):
-    upstream.always(Answer(fault=oddities.stale))
+    upstream.always(ScriptedAnswer(fault=oddities.stale))
     for _ in range(2):
         with dial(upstream) as sock:
             sock.sendall(request(upstream, asked(stream)))

@@ -6,7 +6,7 @@ from time import monotonic
 import openai
 import pytest
 
-from tests.upstreams import AZURE, DEEPSEEK, GROQ, OPENROUTER, Answer, OpenAIUpstream
+from tests.upstreams import AZURE, DEEPSEEK, GROQ, OPENROUTER, OpenAIUpstream, ScriptedAnswer
 from tests.upstreams.answers import TEXTS, USAGE
 from tests.upstreams.openai import embedding
 from tests.upstreams.raw import CHAT, ask, frames
@@ -64,7 +64,7 @@ def test_a_stream(client):
 
 
 def test_frames_are_openais_to_the_byte(upstream):
-    data = stream_of(upstream, Answer(texts=["Hé"]))
+    data = stream_of(upstream, ScriptedAnswer(texts=["Hé"]))
     head = '"object":"chat.completion.chunk","created":1790000000,"model":"gpt-4o-mini-2024-07-18"'
     more = '"service_tier":"default","system_fingerprint":"fp_44709d6fcb"'
     named = frames(data)[0]["id"]
@@ -97,7 +97,7 @@ def test_a_demanded_call(client, choice, stream):
 
 
 def test_scripted_calls_and_choices(upstream, client):
-    upstream.enqueue(Answer(calls=CALLS), Answer(texts=["a", "b"], choices=2))
+    upstream.enqueue(ScriptedAnswer(calls=CALLS), ScriptedAnswer(texts=["a", "b"], choices=2))
     with client.chat.completions.stream(**CHAT) as events:
         answer = events.get_final_completion()
     assert [(call.id, call.function.arguments) for call in answer.choices[0].message.tool_calls] == [
@@ -137,21 +137,24 @@ def test_embeddings_models_and_images(client):
 @pytest.mark.parametrize(
     ("answer", "expected"),
     [
-        (Answer(spaced=True), b'"finish_reason": null'),
-        (Answer(crlf=True), b'"finish_reason":null}]}\r\n\r\ndata: {'),
-        (Answer(comment="keep-alive"), b"\n\n: keep-alive\n\ndata: "),
-        (Answer(event="chunk"), b"\n\nevent: chunk\ndata: {"),
-        (Answer(usage_on_finish=True), b'"finish_reason":"stop"}],"usage":{"prompt_tokens":19'),
-        (Answer(refusal=["No", "."]), b'"delta":{"refusal":"No"}'),
-        (Answer(finish_reason="length"), b'"finish_reason":"length"'),
-        (Answer(obfuscation=True), b'"obfuscation":"'),
-        (Answer(logprobs=True), b'"logprobs":{"content":[{"token":" we","logprob":'),
-        (Answer(calls=CALLS, first_call_index=1), b'"tool_calls":[{"index":2,"id":"call_b"'),
-        (Answer(calls=CALLS, first_call_index=-1), b'"tool_calls":[{"index":-1,"id":"call_a"'),
-        (Answer(calls=CALLS, first_call_index=None), b'"tool_calls":[{"id":"call_a"'),
-        (Answer(calls=CALLS, call_ids=False), b'"tool_calls":[{"index":0,"type":"function"'),
-        (Answer(calls=CALLS, calls_together=True), b'"arguments":"{\\"city\\":\\"Bern\\"}"}},{"index":1,"id":"call_b"'),
-        (Answer(calls=CALLS, texts=["Hm"]), b'"delta":{"content":"Hm"}'),
+        (ScriptedAnswer(spaced=True), b'"finish_reason": null'),
+        (ScriptedAnswer(crlf=True), b'"finish_reason":null}]}\r\n\r\ndata: {'),
+        (ScriptedAnswer(comment="keep-alive"), b"\n\n: keep-alive\n\ndata: "),
+        (ScriptedAnswer(event="chunk"), b"\n\nevent: chunk\ndata: {"),
+        (ScriptedAnswer(usage_on_finish=True), b'"finish_reason":"stop"}],"usage":{"prompt_tokens":19'),
+        (ScriptedAnswer(refusal=["No", "."]), b'"delta":{"refusal":"No"}'),
+        (ScriptedAnswer(finish_reason="length"), b'"finish_reason":"length"'),
+        (ScriptedAnswer(obfuscation=True), b'"obfuscation":"'),
+        (ScriptedAnswer(logprobs=True), b'"logprobs":{"content":[{"token":" we","logprob":'),
+        (ScriptedAnswer(calls=CALLS, first_call_index=1), b'"tool_calls":[{"index":2,"id":"call_b"'),
+        (ScriptedAnswer(calls=CALLS, first_call_index=-1), b'"tool_calls":[{"index":-1,"id":"call_a"'),
+        (ScriptedAnswer(calls=CALLS, first_call_index=None), b'"tool_calls":[{"id":"call_a"'),
+        (ScriptedAnswer(calls=CALLS, call_ids=False), b'"tool_calls":[{"index":0,"type":"function"'),
+        (
+            ScriptedAnswer(calls=CALLS, calls_together=True),
+            b'"arguments":"{\\"city\\":\\"Bern\\"}"}},{"index":1,"id":"call_b"',
+        ),
+        (ScriptedAnswer(calls=CALLS, texts=["Hm"]), b'"delta":{"content":"Hm"}'),
         (AZURE, b'"choices":[],"prompt_filter_results":[{'),
         (AZURE, b'"finish_reason":null,"content_filter_results":{"hate"'),
         (DEEPSEEK, b'"delta":{"reasoning_content":"They","content":null}'),
@@ -167,10 +170,10 @@ def test_dialects(upstream, answer, expected):
 @pytest.mark.parametrize(
     ("answer", "missing"),
     [
-        (Answer(null_finish=False), b'"finish_reason":null'),
-        (Answer(index=False), b'"index"'),
-        (Answer(role=False), b'"role"'),
-        (Answer(usage=None), b'"total_tokens"'),
+        (ScriptedAnswer(null_finish=False), b'"finish_reason":null'),
+        (ScriptedAnswer(index=False), b'"index"'),
+        (ScriptedAnswer(role=False), b'"role"'),
+        (ScriptedAnswer(usage=None), b'"total_tokens"'),
     ],
 )
 def test_what_a_dialect_leaves_out(upstream, answer, missing):
@@ -180,7 +183,7 @@ def test_what_a_dialect_leaves_out(upstream, answer, missing):
 
 
 def test_created_varies(upstream):
-    chunks = frames(stream_of(upstream, Answer(created_varies=True)))
+    chunks = frames(stream_of(upstream, ScriptedAnswer(created_varies=True)))
     assert len({chunk["created"] for chunk in chunks}) == len(chunks)
 
 
@@ -193,9 +196,9 @@ def test_foreign_keys_in_a_whole_answer(upstream):
 
 def test_delays(upstream):
     started = monotonic()
-    stream_of(upstream, Answer(texts=["a", "b"], delay=0.1, first_delay=0.1, frame_delay=0.05))
+    stream_of(upstream, ScriptedAnswer(texts=["a", "b"], delay=0.1, first_delay=0.1, frame_delay=0.05))
     assert 0.1 + 0.1 + 4 * 0.05 <= monotonic() - started < 3
-    upstream.enqueue(Answer(delay=0.1, first_delay=0.1))
+    upstream.enqueue(ScriptedAnswer(delay=0.1, first_delay=0.1))
     started = monotonic()
     ask(upstream)
     assert 0.2 <= monotonic() - started < 3
@@ -255,14 +258,16 @@ def test_keys_models_and_addresses(upstream):
 
 
 def test_scripted_failures(upstream, client):
-    upstream.always(Answer(status=503))
-    upstream.enqueue(Answer(status=429, headers={"Retry-After": "7"}), Answer(status=418, error={"oops": 1}))
+    upstream.always(ScriptedAnswer(status=503))
+    upstream.enqueue(
+        ScriptedAnswer(status=429, headers={"Retry-After": "7"}), ScriptedAnswer(status=418, error={"oops": 1})
+    )
     with pytest.raises(openai.RateLimitError) as caught:
         client.chat.completions.create(**CHAT)
     assert caught.value.response.headers["retry-after"] == "7"
     response, data = ask(upstream)
     assert (response.status, data) == (418, b'{"oops":1}')
     assert ask(upstream, {**CHAT, "stream": True})[0].status == 503
-    upstream.enqueue(Answer(status=500), path="/embeddings")
+    upstream.enqueue(ScriptedAnswer(status=500), path="/embeddings")
     with pytest.raises(openai.InternalServerError):
         client.embeddings.create(model="m", input="a")

@@ -14,12 +14,12 @@ import pytest
 from dispatch import models_file
 from dispatch.models_file import CatalogueError
 from events import ChatRequest
-from providers.base import Call, Provider, Target
-from providers.openai_request import fitted_id, to_upstream
+from providers.base import CallContext, Provider, Target
+from providers.openai_request import fit_call_id, to_upstream
 from providers.returned import Returned
 from providers.vendors import VENDORS
 from tests.frames import completion, post, said
-from tests.upstreams import Answer, OpenAIUpstream
+from tests.upstreams import OpenAIUpstream, ScriptedAnswer
 from tests.upstreams.answers import TEXTS
 from tests.upstreams.connection import Connection, Received
 from tests.upstreams.server import Server
@@ -27,7 +27,7 @@ from tests.upstreams.strict_rows import DeepSeekUpstream, GroqUpstream, MistralU
 
 HI = [{"role": "user", "content": "hi"}]
 ROWS = {row.name: row for row in VENDORS}
-OPENAI_SHAPED = [row for row in VENDORS if row.kind == "openai_compatible" or row.compatible]
+OPENAI_SHAPED = [row for row in VENDORS if row.kind == "openai_compatible" or row.openai_suffix]
 LONG_ID = "call_" + "9f8e7d6c5b4a3928" * 12
 CALL = {"id": "call_9f8e7d6c5b4a39281706f5e4", "type": "function", "function": {"name": "get_time", "arguments": "{}"}}
 WANDERED = [
@@ -169,9 +169,9 @@ def test_ids_of_calls_are_made_to_fit_and_stay_different(vendor: str) -> None:
 
 
 def test_an_id_that_fits_is_left_as_it_is() -> None:
-    assert fitted_id("aB3dE6gH9", "[a-zA-Z0-9]{9}") == "aB3dE6gH9"
-    assert fitted_id("anything", "") == "anything"
-    assert fitted_id("anything", "never[.]") == "anything"
+    assert fit_call_id("aB3dE6gH9", "[a-zA-Z0-9]{9}") == "aB3dE6gH9"
+    assert fit_call_id("anything", "") == "anything"
+    assert fit_call_id("anything", "never[.]") == "anything"
 
 
 def test_what_is_past_is_mended_for_every_row() -> None:
@@ -325,14 +325,14 @@ def test_what_is_lost_has_a_stand_in() -> None:
     row = ROWS["deepseek"]
     turn = [*HI, {"role": "assistant", "content": None, "tool_calls": [CALL]}]
     turn += [{"role": "tool", "tool_call_id": CALL["id"], "content": "noon"}]
-    returned = Returned(row.dialect, Call(), Target(Named("deepseek"), "deepseek-v4-flash"))
+    returned = Returned(row.dialect, CallContext(), Target(Named("deepseek"), "deepseek-v4-flash"))
     body = returned.put_back({"messages": turn})
     assert body["messages"][1]["reasoning_content"] == ""
     assert body["thinking"] == {"type": "disabled"}
     assert returned.put_back({"messages": turn, "thinking": {"type": "enabled"}})["thinking"] == {"type": "enabled"}
     assert "thinking" not in returned.put_back({"messages": HI})
     for model, stands in (("gemini-3-flash-preview", True), ("gemini-2.5-flash", False)):
-        google = Returned(ROWS["gemini"].dialect, Call(), Target(Named("gemini"), model))
+        google = Returned(ROWS["gemini"].dialect, CallContext(), Target(Named("gemini"), model))
         assert ("extra_content" in google.put_back({"messages": turn})["messages"][1]["tool_calls"][0]) is stands
 
 
@@ -480,7 +480,7 @@ def test_openrouters_paths_answer(app_with: Callable[..., Any]) -> None:
 
 def test_telnyx_own_keys_go_no_further(serve: Callable[..., Any], upstream: OpenAIUpstream) -> None:
     app = serve(TOGETHER_API_KEY=upstream.key, TOGETHER_BASE_URL=upstream.base_url)
-    upstream.always(Answer())
+    upstream.always(ScriptedAnswer())
     body = {"model": "gpt-4o-mini", "messages": HI, "stream": True, "extra_metadata": {"telnyx_agent_target": "+1"}}
     assert said(post(app.port, body)[2]) == "".join(TEXTS)
     assert "extra_metadata" not in upstream.received[-1].json
@@ -503,14 +503,16 @@ def test_a_conversation_wanders_between_strict_vendors(app_with: Callable[..., A
         upstreams = {name: stack.enter_context(kind()) for name, kind in kinds.items()}
         for name, upstream in upstreams.items():
             settings |= {f"{name}_API_KEY": upstream.key, f"{name}_BASE_URL": upstream.base_url}
-            upstream.always(Answer(reasoning=["I should call it."] if name == "DEEPSEEK" else ()))
+            upstream.always(ScriptedAnswer(reasoning=["I should call it."] if name == "DEEPSEEK" else ()))
         client = app_with(RETRIES=0, REFUSED_PARAMETER_TTL=0, **settings)
         messages: list[dict[str, Any]] = [*WANDERED]
         asked = {"temperature": 0.7, "max_tokens": 50, "seed": 1, "store": False, "metadata": {"a": "b"}, "user": "u"}
         for number, provider in enumerate(("mistral", "deepseek", "groq", "openai") * 3):
             called = f"{LONG_ID}_{number}"
             reasoning = ["I should call it."] if provider == "deepseek" else []
-            upstreams[provider.upper()].enqueue(Answer(reasoning=reasoning, calls=[(called, "get_time", ["{}"])]))
+            upstreams[provider.upper()].enqueue(
+                ScriptedAnswer(reasoning=reasoning, calls=[(called, "get_time", ["{}"])])
+            )
             for _ in range(2):
                 model = "gpt-5-mini" if provider == "openai" else "m"
                 body = {"model": model, "provider": provider, "messages": messages, "include_reasoning": True, **asked}

@@ -10,9 +10,10 @@ from typing import Any
 import pytest
 
 from tests.conftest import until
+from tests.conversations import TIME, WEATHER
 from tests.frames import called, chunks, completion, error, finish, payloads, said
-from tests.test_dialects import TIME, WEATHER, Line, got, line_to
-from tests.upstreams import ODD_FRAMES, Answer, Call, Fault, cases
+from tests.test_dialects import Line, got, line_to
+from tests.upstreams import ODD_FRAMES, Call, Fault, ScriptedAnswer, cases
 from tests.upstreams.answers import TEXTS
 from tests.upstreams.dialects import DIALECTS
 
@@ -25,17 +26,17 @@ def line(request: pytest.FixtureRequest) -> Iterator[Line]:
         yield made
 
 
-def answered(line: Line, answer: Answer, stream: bool, **body: Any) -> Any:
+def answered(line: Line, answer: ScriptedAnswer, stream: bool, **body: Any) -> Any:
     line.upstream.always(answer)
     response = line.ask(body, stream)
-    line.upstream.always(Answer())
+    line.upstream.always(ScriptedAnswer())
     return response
 
 
 @cases(ODD_FRAMES)
 def test_odd_frames_cost_nothing(line: Line, fault: Fault, stream: bool) -> None:
     """A frame that says nothing ends nothing, and what comes is read, whatever was asked for."""
-    response = answered(line, Answer(fault=fault), stream)
+    response = answered(line, ScriptedAnswer(fault=fault), stream)
     until(lambda: line.upstream.open_connections() <= 1, "the connections to be closed or kept")
     line.upstream.refuse()
     line.upstream.listen()
@@ -60,7 +61,7 @@ def test_odd_frames_cost_nothing(line: Line, fault: Fault, stream: bool) -> None
 )  # fmt: skip
 def test_why_it_ended(line: Line, word: str, ours: str | None, stream: bool) -> None:
     """One table of words for all, without case; what nobody knows costs no text, what means a failure is one."""
-    response = answered(line, Answer(texts=["Hi", " there."], finish_reason=word), stream)
+    response = answered(line, ScriptedAnswer(texts=["Hi", " there."], finish_reason=word), stream)
     if ours is not None:
         found = got(response, stream)
         assert (found.text, found.finish) == ("Hi there.", ours)
@@ -75,7 +76,7 @@ def test_why_it_ended(line: Line, word: str, ours: str | None, stream: bool) -> 
 @both
 @pytest.mark.parametrize("word", ["TOOL_CALLS", "tool_use", "Stop", "function_call", "a_word_of_next_year"])
 def test_calls_end_with_tool_calls(line: Line, word: str, stream: bool) -> None:
-    answer = Answer(calls=[Call("c1", "get_weather", ['{"city": ', '"x"}'])], finish_reason=word)
+    answer = ScriptedAnswer(calls=[Call("c1", "get_weather", ['{"city": ', '"x"}'])], finish_reason=word)
     response = answered(line, answer, stream, tools=[WEATHER])
     assert got(response, stream).finish == "tool_calls"
 
@@ -84,7 +85,7 @@ def test_calls_end_with_tool_calls(line: Line, word: str, stream: bool) -> None:
 @pytest.mark.parametrize("word", ["tool_calls", "TOOL_USE"])
 def test_without_calls_nothing_ends_with_tool_calls(line: Line, word: str, stream: bool) -> None:
     """A client would wait for the call that it is told of."""
-    assert got(answered(line, Answer(texts=["Hi"], finish_reason=word), stream), stream).finish == "stop"
+    assert got(answered(line, ScriptedAnswer(texts=["Hi"], finish_reason=word), stream), stream).finish == "stop"
 
 
 @both
@@ -99,7 +100,7 @@ def test_without_calls_nothing_ends_with_tool_calls(line: Line, word: str, strea
 )  # fmt: skip
 def test_arguments_are_the_text_of_an_object(line: Line, pieces: list[str], object_: Any, stream: bool) -> None:
     """OpenAI always sends one, "{}" at least: clients parse it without a look, and drop what is none."""
-    answer = Answer(calls=[Call("c1", "get_weather", pieces), Call("c2", "get_time", ['{"b": 2}'])])
+    answer = ScriptedAnswer(calls=[Call("c1", "get_weather", pieces), Call("c2", "get_time", ['{"b": 2}'])])
     response = answered(line, answer, stream, tools=[WEATHER, TIME])
     calls = (
         [(name, arguments) for _, name, arguments in called(response.data)]
@@ -127,19 +128,19 @@ def test_arguments_are_the_text_of_an_object(line: Line, pieces: list[str], obje
 )
 def test_halves_of_surrogate_pairs(line: Line, texts: list[str], heard: str, stream: bool) -> None:
     """JSON.stringify and json.dumps write them as escapes, and cut text anywhere: RFC 8259, section 8.2."""
-    assert got(answered(line, Answer(texts=texts), stream), stream).text == heard
+    assert got(answered(line, ScriptedAnswer(texts=texts), stream), stream).text == heard
 
 
 @both
 def test_halves_in_a_calls_arguments(line: Line, stream: bool) -> None:
-    answer = Answer(calls=[Call("c1", "get_weather", ['{"city": "a\ud83d', '\ude00"}'])])
+    answer = ScriptedAnswer(calls=[Call("c1", "get_weather", ['{"city": "a\ud83d', '\ude00"}'])])
     response = answered(line, answer, stream, tools=[WEATHER])
     assert got(response, stream).calls == (("get_weather", {"city": "a😀"}),)
 
 
 @both
 def test_every_message_has_what_openais_has(line: Line, stream: bool) -> None:
-    response = answered(line, Answer(), stream)
+    response = answered(line, ScriptedAnswer(), stream)
     if stream:
         assert all(chunk["object"] == "chat.completion.chunk" for chunk in chunks(response.data))
         assert (said(response.data), finish(response.data)) == ("".join(TEXTS), "stop")

@@ -19,9 +19,10 @@ from dispatch import state
 from tests.conftest import environment
 from tests.conversations import TIME, WEATHER
 from tests.frames import called, completion, said
-from tests.upstreams import Answer, Call
-from tests.upstreams.bedrock import HAIKU, BedrockUpstream, Turn
-from tests.upstreams.bedrock_answers import Call as Use
+from tests.upstreams import Call, ScriptedAnswer
+from tests.upstreams.answers import Call as Use
+from tests.upstreams.bedrock import HAIKU, BedrockUpstream
+from tests.upstreams.bedrock_answers import Turn
 from tests.upstreams.dialects import DIALECTS, Dialect
 from tests.upstreams.scripted import Scripted
 
@@ -55,7 +56,7 @@ class Vendors:
         """Only this vendor answers from now on, and so."""
         for at, upstream in enumerate(self._others):
             given = [Call(identifier, name, [ARGUMENTS[name]]) for identifier, name in calls]
-            upstream.always(Answer(texts=texts, calls=given) if at == vendor else Answer(status=503))
+            upstream.always(ScriptedAnswer(texts=texts, calls=given) if at == vendor else ScriptedAnswer(status=503))
         uses = [Use(identifier, name, [ARGUMENTS[name]]) for identifier, name in calls]
         here = vendor == len(self._others)
         self._bedrock.always(Turn(texts=texts, calls=uses) if here else Turn(exception="ServiceUnavailableException"))

@@ -8,7 +8,7 @@ import pytest
 from tests.conftest import Served
 from tests.frames import chat_body, completion, error, post
 from tests.helpers import HI, refused
-from tests.upstreams import Answer, OpenAIUpstream
+from tests.upstreams import OpenAIUpstream, ScriptedAnswer
 
 CHAT = "/v1/chat/completions"
 BASES = ["", "/v1", "/v1/v1"]
@@ -70,7 +70,7 @@ def test_a_404_names_the_provider_that_is_not_set_up(
 ) -> None:
     """The model's name went to the default provider, with the prefix, and is unknown there."""
     app = serve(OPENAI_API_KEY=upstream.key, OPENAI_BASE_URL=upstream.base_url)
-    unknown = Answer(status=404, error={"error": {"message": "No such model.", "code": "model_not_found"}})
+    unknown = ScriptedAnswer(status=404, error={"error": {"message": "No such model.", "code": "model_not_found"}})
     upstream.always(unknown)
     upstream.always(unknown, path="/embeddings")
     for path, body in ((CHAT, chat_body(stream=stream)), ("/v1/embeddings", {"input": "hi"})):

@@ -5,8 +5,8 @@ an end, when the server is to stop.
 import threading
 from time import monotonic
 
-from dispatch.relay import Call
 from errors import Overloaded
+from providers.base import CallContext
 
 BUSY = "Too many requests are under way here (MAX_IN_FLIGHT)."
 STOPPING = "This server is shutting down; another one will answer."
@@ -20,7 +20,7 @@ class Admission:
     def __init__(self, most: int) -> None:
         self._most = most
         self._running = 0
-        self._calls: set[Call] = set()
+        self._calls: set[CallContext] = set()
         self._changed = threading.Condition()
         self.draining = False
 
@@ -38,11 +38,11 @@ class Admission:
             if not self._running:
                 self._changed.notify_all()
 
-    def attend(self, call: Call) -> None:
+    def track(self, call: CallContext) -> None:
         """A call is answered from now on."""
         self._calls.add(call)
 
-    def dismiss(self, call: Call) -> None:
+    def untrack(self, call: CallContext) -> None:
         """It is over. May be told twice."""
         self._calls.discard(call)
 
@@ -54,7 +54,7 @@ class Admission:
         if self._emptied(monotonic() + seconds):
             return
         for call in list(self._calls):
-            call.hang_up(Overloaded(STOPPING, retry_after=COME_AGAIN))
+            call.cancel(Overloaded(STOPPING, retry_after=COME_AGAIN))
         self._emptied(monotonic() + last_words)
 
     def _emptied(self, by: float) -> bool:

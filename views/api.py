@@ -8,9 +8,9 @@ from typing import Any
 from flask import Blueprint, Response, request
 from werkzeug.wsgi import get_content_length, get_input_stream
 
-from errors import InvalidRequest, TooLarge, TooSlow
+from errors import InvalidRequest, RequestTimeout, TooLarge
 from views.hangup import BODY_SECONDS
-from views.house import House, house
+from views.house import Services, services
 
 TOO_LARGE = "The body is larger than this server takes (MAX_BODY_BYTES)."
 TOO_SLOW = "The body did not come in time."
@@ -18,30 +18,30 @@ BROKEN_OFF = "The body is shorter than announced."
 
 
 @dataclass(slots=True)
-class Incoming:
+class ApiRequest:
     """A request that was let in: who serves it, its WSGI environ, and the name of its key, "" without keys."""
 
-    house: House
+    services: Services
     environ: dict[str, Any]
     caller: str
 
     def body(self) -> bytes:
         """Its body. Raises TooLarge, TooSlow for one that does not come, InvalidRequest for a part of one."""
-        environ, most = self.environ, self.house.max_body_bytes
+        environ, most = self.environ, self.services.max_body_bytes
         length = get_content_length(environ)
         if length is not None and length > most:
             raise TooLarge(TOO_LARGE)
         # gunicorn says that its stream has an end; with another server's, Werkzeug knows what to do.
         stream = environ["wsgi.input"] if "wsgi.input_terminated" in environ else get_input_stream(environ)
         try:
-            with self.house.watcher.due(environ.get("gunicorn.socket"), BODY_SECONDS) as due:
+            with self.services.watcher.due(environ.get("gunicorn.socket"), BODY_SECONDS) as due:
                 body: bytes = stream.read(most + 1 if length is None else length)
         except OSError as error:
             if due.late or isinstance(error, (BlockingIOError, TimeoutError)):
-                raise TooSlow(TOO_SLOW) from None
+                raise RequestTimeout(TOO_SLOW) from None
             raise InvalidRequest(BROKEN_OFF) from None
         if due.late:
-            raise TooSlow(TOO_SLOW)
+            raise RequestTimeout(TOO_SLOW)
         if len(body) > most:
             raise TooLarge(TOO_LARGE)
         if length is not None and len(body) < length:
@@ -53,7 +53,7 @@ View = Callable[..., Response]
 """Is called with an Incoming, and with what its path holds."""
 
 
-def _admitted(view: View, *, works: bool) -> View:
+def _with_access(view: View, *, works: bool) -> View:
     """The view, for who may call; what `works`, for as many at a time as there may be, and a stream to its last byte.
 
     Raises NotAuthorized and Overloaded. Preflights, which carry no key, never come here.
@@ -61,8 +61,8 @@ def _admitted(view: View, *, works: bool) -> View:
 
     @wraps(view)
     def answer(**values: Any) -> Response:
-        rooms, environ = house(), request.environ
-        incoming = Incoming(rooms, environ, rooms.guard.caller(environ))
+        rooms, environ = services(), request.environ
+        incoming = ApiRequest(rooms, environ, rooms.guard.caller(environ))
         if not works:
             return view(incoming, **values)
         rooms.admission.enter()
@@ -86,7 +86,7 @@ class Api(Blueprint):
     def add_url_rule(self, rule: str, endpoint: Any = None, view_func: Any = None, *rest: Any, **options: Any) -> None:
         """Flask's, with a guard before the view."""
         works = options.pop("asks", False) or "POST" in options.get("methods", ())
-        super().add_url_rule(rule, endpoint, view_func and _admitted(view_func, works=works), *rest, **options)
+        super().add_url_rule(rule, endpoint, view_func and _with_access(view_func, works=works), *rest, **options)
 
 
 api = Api("api", __name__)

@@ -7,7 +7,7 @@ from functools import lru_cache
 from typing import Any
 from urllib.parse import urlsplit
 
-from errors import NotAuthorized
+from errors import Unauthenticated
 
 FORWARDED = re.compile(
     "^HTTP_(?:FORWARDED|VIA$|MAX_FORWARDS|CF_|CDN_|TRUE_CLIENT_IP|(?:WL_)?PROXY_|CLIENT_IP|FASTLY_|FLY_|NGROK|TAILSCALE_"
@@ -25,7 +25,7 @@ HOW_TO_SET_A_KEY = (
 )
 
 
-class Guard:
+class Authenticator:
     """Knows the keys, name -> key. Without any, only this machine is served, unless `anonymous`.
 
     `is_local` tells whether a host name or address is this machine; `origins` are the pages that may call.
@@ -50,7 +50,7 @@ class Guard:
 
     def _name(self, key: str) -> str:
         if not key:
-            raise NotAuthorized(
+            raise Unauthenticated(
                 "No API key provided: this server wants one, sent as `Authorization: Bearer ...`.",
                 code="missing_api_key",
             )
@@ -59,7 +59,7 @@ class Guard:
         names = [name for name, known in self._keys if hmac.compare_digest(known, given)]
         if not names:
             # OpenAI's own words: LiteLLM knows a wrong key by them.
-            raise NotAuthorized("Incorrect API key provided: it is not one of this server's.")
+            raise Unauthenticated("Incorrect API key provided: it is not one of this server's.")
         return names[0]
 
     def _only_this_machine(self, environ: Mapping[str, Any]) -> None:
@@ -67,13 +67,13 @@ class Guard:
         # HTTP/1.0 is what nginx speaks to upstreams unless it is told otherwise; clients of this century do not.
         forwarded = environ.get("SERVER_PROTOCOL") == "HTTP/1.0" or FORWARDED.search("\n".join(environ))
         if forwarded or not self._is_local(environ.get("REMOTE_ADDR", "")) or not self._is_local(host):
-            raise NotAuthorized(
+            raise Unauthenticated(
                 f"Without a key, only requests from this machine itself are served. {HOW_TO_SET_A_KEY}",
                 code="missing_api_key",
             )
         origin = environ.get("HTTP_ORIGIN")
         if origin and origin not in self._origins and not self._is_local(_host_name(origin.partition("//")[2])):
-            raise NotAuthorized(
+            raise Unauthenticated(
                 f"Without a key, web pages of other sites are not served. {HOW_TO_SET_A_KEY}", code="missing_api_key"
             )
 

@@ -11,17 +11,17 @@ from events import ChatRequest
 from schemas.chat import load_chat
 from schemas.completion import ChunkEncoder
 from schemas.folded import fold
-from schemas.speech import spoken
-from views.api import Incoming, api
-from views.sse import Line, stream, whole
+from schemas.speech import speech_safe
+from views.api import ApiRequest, api
+from views.sse import Delivery, stream_response, whole_response
 
 log = getLogger("thinkline.chat")
 
 
 @api.post("/chat/completions")
-def chat(incoming: Incoming) -> Response:
+def chat(incoming: ApiRequest) -> Response:
     """Answer a conversation, word by word or whole."""
-    rooms = incoming.house
+    rooms = incoming.services
     session_id = incoming.environ.get("HTTP_X_SESSION_ID", "")
     asked = load_chat(incoming.body(), show_reasoning=rooms.show_reasoning, session_id=session_id, limits=rooms.limits)
     route = rooms.catalogue.chat_route(asked)
@@ -30,7 +30,7 @@ def chat(incoming: Incoming) -> Response:
     aloud = _is_read_aloud(asked, route)
     if fills or aloud:
         asked = replace(asked, rebuild=True)
-    line = Line(
+    line = Delivery(
         incoming,
         route,
         rooms.relay.chat(asked),
@@ -38,15 +38,15 @@ def chat(incoming: Incoming) -> Response:
         streams=asked.stream,
         reasoning=asked.include_reasoning,
         fills=fills,
-        through=spoken if aloud else None,
+        through=speech_safe if aloud else None,
     )
     name = route.targets[0].public_name
     if asked.stream:
-        return stream(
+        return stream_response(
             line, ChunkEncoder(name, include_usage=asked.include_usage, include_reasoning=asked.include_reasoning)
         )
 
-    return whole(line, partial(fold, model=name, include_reasoning=asked.include_reasoning))
+    return whole_response(line, partial(fold, model=name, include_reasoning=asked.include_reasoning))
 
 
 def _may_call(asked: ChatRequest) -> bool:

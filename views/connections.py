@@ -44,7 +44,7 @@ ROOM = 16
 END_OF_HEAD = b"\r\n\r\n"
 
 
-class Connection(TConn):  # type: ignore[misc]
+class ClientConnection(TConn):  # type: ignore[misc]
     """A caller's connection.
 
     head        what has come of its next request
@@ -62,33 +62,33 @@ class Connection(TConn):  # type: ignore[misc]
         self.unsent = memoryview(b"")
         self.keep = False
         self.discarded = 0
-        self.queue: Queue | None = None
+        self.queue: DeadlineQueue | None = None
 
 
-class Queue:
+class DeadlineQueue:
     """Connections that wait for one thing, up to `seconds`; the one that has waited longest is the first."""
 
     def __init__(self, seconds: float) -> None:
         self.seconds = seconds
-        self._since: dict[Connection, float] = {}
+        self._since: dict[ClientConnection, float] = {}
 
-    def add(self, conn: Connection) -> None:
+    def add(self, conn: ClientConnection) -> None:
         """Let a connection wait from now on, also one that waits already."""
         self._since.pop(conn, None)
         self._since[conn] = monotonic()
 
-    def remove(self, conn: Connection) -> None:
+    def remove(self, conn: ClientConnection) -> None:
         """It waits no longer."""
         del self._since[conn]
 
-    def first(self) -> tuple[Connection, float] | None:
+    def first(self) -> tuple[ClientConnection, float] | None:
         """Who has waited longest, and since when."""
         return next(iter(self._since.items()), None)
 
-    def late(self, most: int) -> list[Connection]:
+    def late(self, most: int) -> list[ClientConnection]:
         """Up to so many of those who have waited too long."""
         by = monotonic() - self.seconds
-        found: list[Connection] = []
+        found: list[ClientConnection] = []
         for conn, since in self._since.items():
             if since > by or len(found) == most:
                 break
@@ -114,13 +114,13 @@ class PollingWorker(ThreadWorker):  # type: ignore[misc]
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **options)
-        self._unheard = Queue(HEAD_SECONDS)
-        self._kept = Queue(self.cfg.keepalive)
-        self._unsent = Queue(UNSENT_SECONDS)
-        self._closing = Queue(CLOSING_SECONDS)
+        self._unheard = DeadlineQueue(HEAD_SECONDS)
+        self._kept = DeadlineQueue(self.cfg.keepalive)
+        self._unsent = DeadlineQueue(UNSENT_SECONDS)
+        self._closing = DeadlineQueue(CLOSING_SECONDS)
         self._queues = (self._unheard, self._kept, self._unsent, self._closing)
-        self._pipelined: deque[Connection] = deque()
-        self._pipelined_running: set[Connection] = set()
+        self._pipelined: deque[ClientConnection] = deque()
+        self._pipelined_running: set[ClientConnection] = set()
         self._accepts_from = 0.0
         self._without_room = False
         self._looks_from = 0.0
@@ -142,7 +142,7 @@ class PollingWorker(ThreadWorker):  # type: ignore[misc]
                 self.set_accept_enabled(False)
             return
         self.nr_conns += 1
-        conn = Connection(self.cfg, sock, address, listener.getsockname())
+        conn = ClientConnection(self.cfg, sock, address, listener.getsockname())
         self._wait(conn, self._unheard, EVENT_READ, self._read)
 
     def set_accept_enabled(self, enabled: bool) -> None:
@@ -171,7 +171,7 @@ class PollingWorker(ThreadWorker):  # type: ignore[misc]
         for queue in self._queues:
             queue.shorten(STOPPING_SECONDS)
 
-    def finish_request(self, conn: Connection, keep: bool) -> None:
+    def finish_request(self, conn: ClientConnection, keep: bool) -> None:
         """A thread has served a connection: send the rest of the answer, then close, or wait for what follows."""
         conn.keep = keep
         self._pipelined_running.discard(conn)
@@ -181,7 +181,7 @@ class PollingWorker(ThreadWorker):  # type: ignore[misc]
             self._go_on(conn)
         self._serve_pipelined()
 
-    def _go_on(self, conn: Connection) -> None:
+    def _go_on(self, conn: ClientConnection) -> None:
         """The answer is sent."""
         if not conn.keep:
             self._shut(conn)
@@ -198,7 +198,7 @@ class PollingWorker(ThreadWorker):  # type: ignore[misc]
             self._pipelined_running.add(conn)
             self.enqueue_req(conn)
 
-    def _read(self, conn: Connection, _: Any) -> None:
+    def _read(self, conn: ClientConnection, _: Any) -> None:
         """Some of a head has come, or the caller has left."""
         try:
             data = conn.sock.recv(PIECE, socket.MSG_DONTWAIT)
@@ -219,7 +219,7 @@ class PollingWorker(ThreadWorker):  # type: ignore[misc]
             self._unheard.add(conn)
             conn.queue = self._unheard
 
-    def _is_due(self, conn: Connection, seen: int) -> bool:
+    def _is_due(self, conn: ClientConnection, seen: int) -> bool:
         """Whether a thread can take it from here without waiting for more of the head. Of that, `seen` bytes are known.
 
         A head with a line that ends wrongly never comes to its end; the parser refuses it at once.
@@ -231,7 +231,7 @@ class PollingWorker(ThreadWorker):  # type: ignore[misc]
             or len(head) > LARGEST_HEAD
         )
 
-    def _send(self, conn: Connection, _: Any) -> None:
+    def _send(self, conn: ClientConnection, _: Any) -> None:
         """The caller takes more of the answer, or has left."""
         try:
             sent = send_now(conn.sock, conn.unsent[:SENT_AT_ONCE])
@@ -246,7 +246,7 @@ class PollingWorker(ThreadWorker):  # type: ignore[misc]
             self._go_on(conn)
             self._serve_pipelined()
 
-    def _shut(self, conn: Connection) -> None:
+    def _shut(self, conn: ClientConnection) -> None:
         """Say that nothing more is sent, and wait for the caller to close, or for so long."""
         try:
             conn.sock.shutdown(socket.SHUT_WR)
@@ -255,7 +255,7 @@ class PollingWorker(ThreadWorker):  # type: ignore[misc]
         else:
             self._wait(conn, self._closing, EVENT_READ, self._discard)
 
-    def _discard(self, conn: Connection, _: Any) -> None:
+    def _discard(self, conn: ClientConnection, _: Any) -> None:
         """What comes now is of no interest."""
         try:
             data = conn.sock.recv(DISCARDED_AT_ONCE, socket.MSG_DONTWAIT)
@@ -267,18 +267,20 @@ class PollingWorker(ThreadWorker):  # type: ignore[misc]
         if not data or conn.discarded > MOST_DISCARDED:
             self._close(conn)
 
-    def _wait(self, conn: Connection, queue: Queue, event: int, then: Callable[[Connection, Any], None]) -> None:
+    def _wait(
+        self, conn: ClientConnection, queue: DeadlineQueue, event: int, then: Callable[[ClientConnection, Any], None]
+    ) -> None:
         conn.queue = queue
         queue.add(conn)
         self.poller.register(conn.sock, event, partial(then, conn))
 
-    def _stop_waiting(self, conn: Connection) -> None:
+    def _stop_waiting(self, conn: ClientConnection) -> None:
         if conn.queue is not None:
             self.poller.unregister(conn.sock)
             conn.queue.remove(conn)
             conn.queue = None
 
-    def _close(self, conn: Connection) -> None:
+    def _close(self, conn: ClientConnection) -> None:
         self._stop_waiting(conn)
         self.nr_conns -= 1
         util.close(conn.sock)

@@ -7,17 +7,19 @@ from flask import Response
 from errors import UpstreamDown
 from events import Event, Vectors
 from schemas.embeddings import embeddings_body, load_embeddings
-from views.api import Incoming, api
-from views.sse import Line, whole
+from views.api import ApiRequest, api
+from views.sse import Delivery, whole_response
 
 
 @api.post("/embeddings")
-def embeddings(incoming: Incoming) -> Response:
+def embeddings(incoming: ApiRequest) -> Response:
     """Turn texts into vectors."""
-    asked = load_embeddings(incoming.body(), incoming.house.limits)
-    route = incoming.house.catalogue.route(asked.model, asked.provider)
+    asked = load_embeddings(incoming.body(), incoming.services.limits)
+    route = incoming.services.catalogue.route(asked.model, asked.provider)
     facts = {"path": "embeddings", "model": asked.model, "inputs": len(asked.inputs)}
-    line = Line(incoming, route, lambda target, call: target.provider.embed(asked, target, call), facts, streams=False)
+    line = Delivery(
+        incoming, route, lambda target, call: target.provider.embed(asked, target, call), facts, streams=False
+    )
 
     def body(events: Iterable[Event]) -> bytes:
         for event in events:
@@ -25,4 +27,4 @@ def embeddings(incoming: Incoming) -> Response:
                 return embeddings_body(event, asked, route.targets[0].public_name)
         raise UpstreamDown("The upstream sent no embeddings.")
 
-    return whole(line, body)
+    return whole_response(line, body)

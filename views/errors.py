@@ -10,7 +10,7 @@ from flask import Flask, Response, current_app, g, request
 from gunicorn.http.errors import ParseException
 from werkzeug.exceptions import HTTPException
 
-from errors import HalfClosed, HungUp, InvalidRequest, ProxyError
+from errors import Cancelled, GatewayError, HalfClosed, InvalidRequest
 
 log = getLogger("thinkline.errors")
 
@@ -33,14 +33,14 @@ class NotFound(InvalidRequest):
 
 def register(app: Flask) -> None:
     """Have the app answer failures in OpenAI's shape."""
-    app.register_error_handler(ProxyError, respond)
+    app.register_error_handler(GatewayError, respond)
     app.register_error_handler(HTTPException, _http)
-    app.register_error_handler(HungUp, _hung_up)
+    app.register_error_handler(Cancelled, _hung_up)
     app.register_error_handler(ParseException, _not_http)
     app.register_error_handler(Exception, _unexpected)
 
 
-def respond(error: ProxyError) -> Response:
+def respond(error: GatewayError) -> Response:
     """The error as a response with its true status."""
     if not g.get("reported"):
         facts = {"status": error.status, "code": error.code, "param": error.param, "error": error.message}
@@ -99,7 +99,7 @@ def _known_paths(app: Flask) -> frozenset[str]:
     )
 
 
-def _hung_up(_: HungUp) -> Response:
+def _hung_up(_: Cancelled) -> Response:
     error = HalfClosed()
     return Response(orjson.dumps(error.body()), error.status, mimetype="application/json")
 
@@ -112,4 +112,4 @@ def _not_http(error: ParseException) -> Response:
 
 def _unexpected(error: Exception) -> Response:
     log.error("unexpected failure", exc_info=error)
-    return respond(ProxyError("Something went wrong here."))
+    return respond(GatewayError("Something went wrong here."))

@@ -14,7 +14,7 @@ from math import inf
 from time import monotonic
 from typing import Any, Self
 
-from dispatch.relay import Call
+from providers.base import CallContext
 
 HAS_EPOLL = hasattr(select, "epoll")
 LEFT = getattr(select, "POLLRDHUP", 0) | select.POLLHUP | select.POLLERR
@@ -29,12 +29,12 @@ LOOK_SECONDS = 1.0
 """How often it is looked for those who are late."""
 
 
-class Due:
+class ReadDeadline:
     """What a caller is to send, by when; `late` once they were cut off. A context: within it, the time runs."""
 
     __slots__ = ("_open", "by", "late", "seconds", "socket")
 
-    def __init__(self, sock: socket.socket | None, seconds: float, waiting: "set[Due]") -> None:
+    def __init__(self, sock: socket.socket | None, seconds: float, waiting: "set[ReadDeadline]") -> None:
         self.socket = sock
         self.seconds = seconds
         self.by = inf
@@ -51,7 +51,7 @@ class Due:
         self._open.discard(self)
 
 
-class Watcher:
+class DisconnectWatcher:
     """Watches sockets until told otherwise. Its thread starts with the first, so it may be made before a fork.
 
     A kept connection stays in the epoll between its requests: it leaves it when it is closed, and what is reported of
@@ -63,11 +63,11 @@ class Watcher:
     def __init__(self, slow: int = 64) -> None:
         self._slow = slow
         self._starting = threading.Lock()
-        self._calls: dict[int, Call] = {}
-        self._due: set[Due] = set()
+        self._calls: dict[int, CallContext] = {}
+        self._due: set[ReadDeadline] = set()
         self._epoll: select.epoll | None = None
 
-    def watch(self, environ: Mapping[str, Any], call: Call) -> int | None:
+    def watch(self, environ: Mapping[str, Any], call: CallContext) -> int | None:
         """Hang the call up when its caller leaves. Returns what `unwatch` takes."""
         sock = environ.get("gunicorn.socket")
         if sock is None or not HAS_EPOLL:
@@ -86,11 +86,11 @@ class Watcher:
         if descriptor is not None:
             self._calls.pop(descriptor, None)
 
-    def due(self, sock: socket.socket | None, seconds: float) -> Due:
+    def due(self, sock: socket.socket | None, seconds: float) -> ReadDeadline:
         """Within this block the caller is to send something; who takes longer is heard no further."""
         if self._epoll is None and sock is not None and HAS_EPOLL:
             self._start()
-        return Due(sock, seconds, self._due)
+        return ReadDeadline(sock, seconds, self._due)
 
     def _cut_off_the_late(self) -> None:
         now = monotonic()
@@ -121,7 +121,7 @@ class Watcher:
                 call = self._calls.get(descriptor)
                 # The descriptor may be another caller's by now: the event is a hint, the socket is the proof.
                 if call is not None and _has_left(descriptor):
-                    call.hang_up()
+                    call.cancel()
 
 
 def _has_left(descriptor: int) -> bool:

@@ -5,23 +5,23 @@ from dataclasses import dataclass
 from flask import current_app
 
 from dispatch.catalogue import Catalogue
-from dispatch.models import Models
+from dispatch.models import ModelLists
 from dispatch.relay import Relay
 from schemas.limits import Limits
 from views.admission import Admission
-from views.auth import Guard
-from views.hangup import Watcher
+from views.auth import Authenticator
+from views.hangup import DisconnectWatcher
 
 
 @dataclass(frozen=True, slots=True)
-class House:
+class Services:
     """The rooms behind the views."""
 
-    guard: Guard
+    guard: Authenticator
     catalogue: Catalogue
-    models: Models
+    models: ModelLists
     relay: Relay
-    watcher: Watcher
+    watcher: DisconnectWatcher
     admission: Admission
     max_body_bytes: int
     limits: Limits
@@ -29,7 +29,7 @@ class House:
     fills_with_tools: bool = False
 
 
-def house() -> House:
+def services() -> Services:
     """The house of the app that serves this request."""
-    rooms: House = current_app.extensions["thinkline"]
+    rooms: Services = current_app.extensions["thinkline"]
     return rooms

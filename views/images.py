@@ -4,27 +4,27 @@ from collections.abc import Iterable
 
 from flask import Response
 
-from dispatch.relay import PATIENCE_FOR_IMAGES
+from dispatch.relay import IMAGES_FACTOR
 from errors import UpstreamDown
 from events import Event, Images
 from schemas.images import images_body, load_images
-from views.api import Incoming, api
-from views.sse import Line, whole
+from views.api import ApiRequest, api
+from views.sse import Delivery, whole_response
 
 
 @api.post("/images/generations")
-def images(incoming: Incoming) -> Response:
+def images(incoming: ApiRequest) -> Response:
     """Make pictures from a prompt."""
-    asked = load_images(incoming.body(), incoming.house.limits)
-    route = incoming.house.catalogue.images_route(asked.model, asked.provider)
+    asked = load_images(incoming.body(), incoming.services.limits)
+    route = incoming.services.catalogue.images_route(asked.model, asked.provider)
     facts = {"path": "images", "model": asked.model, "images": asked.n}
-    line = Line(
+    line = Delivery(
         incoming,
         route,
         lambda target, call: target.provider.images(asked, target, call),
         facts,
         streams=False,
-        patience=PATIENCE_FOR_IMAGES,
+        patience=IMAGES_FACTOR,
     )
 
     def body(events: Iterable[Event]) -> bytes:
@@ -33,4 +33,4 @@ def images(incoming: Incoming) -> Response:
                 return images_body(event)
         raise UpstreamDown("The upstream sent no pictures.")
 
-    return whole(line, body)
+    return whole_response(line, body)

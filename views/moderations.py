@@ -7,17 +7,17 @@ from flask import Response
 from errors import UpstreamDown
 from events import Event, Verbatim
 from schemas.moderations import load_moderations
-from views.api import Incoming, api
-from views.sse import Line, whole
+from views.api import ApiRequest, api
+from views.sse import Delivery, whole_response
 
 
 @api.post("/moderations")
-def moderations(incoming: Incoming) -> Response:
+def moderations(incoming: ApiRequest) -> Response:
     """Have a text judged, by a provider that does so."""
-    asked = load_moderations(incoming.body(), incoming.house.limits)
-    route = incoming.house.catalogue.route(asked.model, asked.provider)
+    asked = load_moderations(incoming.body(), incoming.services.limits)
+    route = incoming.services.catalogue.route(asked.model, asked.provider)
     facts = {"path": "moderations", "model": asked.model}
-    line = Line(
+    line = Delivery(
         incoming, route, lambda target, call: target.provider.moderate(asked, target, call), facts, streams=False
     )
 
@@ -27,4 +27,4 @@ def moderations(incoming: Incoming) -> Response:
                 return event.data
         raise UpstreamDown("The upstream judged nothing.")
 
-    return whole(line, body)
+    return whole_response(line, body)

@@ -2,13 +2,13 @@
 
 from flask import Response, jsonify
 
-from views.api import Incoming, api
+from views.api import ApiRequest, api
 
 
 @api.get("/providers")
-def providers(incoming: Incoming) -> Response:
+def providers(incoming: ApiRequest) -> Response:
     """List the providers: which can be used, what the others lack, and whose breakers are open."""
-    rooms = incoming.house
+    rooms = incoming.services
     rows = rooms.catalogue.listing()
     for row in rows:
         if states := rooms.relay.breakers.states(row["name"]):

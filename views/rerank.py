@@ -7,17 +7,19 @@ from flask import Response
 from errors import UpstreamDown
 from events import Event, Ranks
 from schemas.rerank import load_rerank, rerank_body
-from views.api import Incoming, api
-from views.sse import Line, whole
+from views.api import ApiRequest, api
+from views.sse import Delivery, whole_response
 
 
 @api.post("/rerank")
-def rerank(incoming: Incoming) -> Response:
+def rerank(incoming: ApiRequest) -> Response:
     """Put documents in order of their relevance to a query."""
-    asked, return_documents = load_rerank(incoming.body(), incoming.house.limits)
-    route = incoming.house.catalogue.route(asked.model, asked.provider)
+    asked, return_documents = load_rerank(incoming.body(), incoming.services.limits)
+    route = incoming.services.catalogue.route(asked.model, asked.provider)
     facts = {"path": "rerank", "model": asked.model, "documents": len(asked.documents)}
-    line = Line(incoming, route, lambda target, call: target.provider.rerank(asked, target, call), facts, streams=False)
+    line = Delivery(
+        incoming, route, lambda target, call: target.provider.rerank(asked, target, call), facts, streams=False
+    )
 
     def body(events: Iterable[Event]) -> bytes:
         for event in events:
@@ -26,4 +28,4 @@ def rerank(incoming: Incoming) -> Response:
                 return rerank_body(event, asked, name, return_documents=return_documents)
         raise UpstreamDown("The upstream ranked nothing.")
 
-    return whole(line, body)
+    return whole_response(line, body)

@@ -9,12 +9,13 @@ from urllib.parse import quote
 
 from flask import Response, g
 
+from dispatch.attempts import StreamFactory
 from dispatch.catalogue import Route
-from dispatch.relay import PATIENCE_FOR_WHOLE, Answer, Ask
-from errors import HalfClosed, HungUp, ProxyError, TooSlow
+from dispatch.relay import WHOLE_ANSWER_FACTOR, AnswerStream
+from errors import Cancelled, GatewayError, HalfClosed, RequestTimeout
 from events import Event
 from schemas.completion import ChunkEncoder
-from views.api import Incoming
+from views.api import ApiRequest
 from views.framework import REQUEST_ID
 
 log = getLogger("thinkline.request")
@@ -25,7 +26,7 @@ HEADERS = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
 STATUSES = {"done": 200, "hung_up": 499}
 
 
-class Line:
+class Delivery:
     """A caller's line while one request is answered: watched for their leaving, and told of in one log line.
 
     `events` is what is answered, gone `through` something if that is given.
@@ -33,37 +34,37 @@ class Line:
 
     def __init__(
         self,
-        incoming: Incoming,
+        incoming: ApiRequest,
         route: Route,
-        ask: Ask,
+        ask: StreamFactory,
         facts: dict[str, Any],
         *,
         streams: bool,
         reasoning: bool = True,
         fills: bool = False,
         through: Callable[[Iterable[Event]], Iterator[Event]] | None = None,
-        patience: float = PATIENCE_FOR_WHOLE,
+        patience: float = WHOLE_ANSWER_FACTOR,
     ) -> None:
-        rooms, caller, environ = incoming.house, incoming.caller, incoming.environ
+        rooms, caller, environ = incoming.services, incoming.caller, incoming.environ
         self.call = rooms.relay.call(environ[REQUEST_ID], streams=streams, caller=caller, patience=patience)
-        self.answer: Answer = rooms.relay.answer(
+        self.answer: AnswerStream = rooms.relay.answer(
             route, ask, self.call, streams=streams, reasoning=reasoning, fills=fills
         )
         self.events: Iterable[Event] = through(self.answer) if through else self.answer
         self._facts = {"caller": caller, **facts} if caller else facts
         self._ended = False
         self._admission = rooms.admission
-        self._admission.attend(self.call)
+        self._admission.track(self.call)
         self._watcher = rooms.watcher
         self._watched = rooms.watcher.watch(environ, self.call)
 
-    def end(self, outcome: str, failure: ProxyError | None = None) -> None:
+    def end(self, outcome: str, failure: GatewayError | None = None) -> None:
         """Let go of the upstream and of the caller's socket, and report. Only the first end counts."""
         if self._ended:
             return
         self._ended = True
         self.answer.close()
-        self._admission.dismiss(self.call)
+        self._admission.untrack(self.call)
         self._watcher.unwatch(self._watched)
         level = WARNING if outcome == "failed" else INFO
         if log.isEnabledFor(level):
@@ -76,16 +77,16 @@ class Line:
     def __exit__(self, _: object, error: BaseException | None, __: object) -> None:
         if error is None:
             return
-        if isinstance(error, HungUp):
+        if isinstance(error, Cancelled):
             if self.call.reason is not None:
                 self.end("failed", self.call.reason)
                 raise self.call.reason from None
             self.end("hung_up")
-        elif isinstance(error, ProxyError):
+        elif isinstance(error, GatewayError):
             g.reported = True
             self.end("failed", error)
         else:
-            self.end("failed", ProxyError("Something went wrong here."))
+            self.end("failed", GatewayError("Something went wrong here."))
 
     def sign(self, response: Response) -> Response:
         """Put on the header that names who answers; none while that is open (a stream may begin before)."""
@@ -93,7 +94,7 @@ class Line:
             response.headers["x-upstream"] = _header(self.answer.target.name)
         return response
 
-    def _report(self, outcome: str, failure: ProxyError | None) -> dict[str, Any]:
+    def _report(self, outcome: str, failure: GatewayError | None) -> dict[str, Any]:
         """Who answered, how fast, how much, and how it ended (F1)."""
         answer = self.answer
         target = answer.target
@@ -124,7 +125,7 @@ def _header(name: str) -> str:
     return quote(name, safe="/:@.<>#+ ")
 
 
-class Whole(Response):
+class UnwrappedResponse(Response):
     """One body. Werkzeug would copy its headers and wrap it, to find out what is known of it: how long it is, and that
     there is nothing to close.
     """
@@ -135,17 +136,17 @@ class Whole(Response):
         return self.response
 
 
-def whole(line: Line, fold: Callable[[Iterable[Event]], bytes]) -> Response:
+def whole_response(line: Delivery, fold: Callable[[Iterable[Event]], bytes]) -> Response:
     """One JSON body. Raises what fails."""
     with line:
         body = fold(line.events)
         for _ in line.events:  # to its end, so that the target is known to have answered
             pass
     line.end("done")
-    return line.sign(Whole(body, content_type="application/json"))
+    return line.sign(UnwrappedResponse(body, content_type="application/json"))
 
 
-def stream(line: Line, encoder: ChunkEncoder) -> Response:
+def stream_response(line: Delivery, encoder: ChunkEncoder) -> Response:
     """A stream of frames, once the first event has come (D2). Raises what fails before it."""
     with line:
         line.answer.commit()
@@ -155,24 +156,24 @@ def stream(line: Line, encoder: ChunkEncoder) -> Response:
     return response
 
 
-def _frames(line: Line, encoder: ChunkEncoder) -> Iterator[bytes]:
+def _frames(line: Delivery, encoder: ChunkEncoder) -> Iterator[bytes]:
     try:
         for event in line.events:
             if data := encoder.encode(event):
                 yield data
         yield encoder.end()
         line.end("done")
-    except HungUp:
+    except Cancelled:
         if line.call.reason is None:
             line.end("hung_up")
         else:
             line.end("failed", line.call.reason)
         yield encoder.error(line.call.reason or HalfClosed())
-    except ProxyError as error:
-        line.end("hung_up" if isinstance(error, TooSlow) else "failed", error)
+    except GatewayError as error:
+        line.end("hung_up" if isinstance(error, RequestTimeout) else "failed", error)
         yield encoder.error(error)
     except Exception:  # the headers are out: even a fault of our own must reach the caller as a frame, not as a cut
         log.exception("unexpected failure in a stream")
-        failure = ProxyError("Something went wrong here.")
+        failure = GatewayError("Something went wrong here.")
         line.end("failed", failure)
         yield encoder.error(failure)

@@ -15,7 +15,7 @@ def _nothing() -> None:
     pass
 
 
-class Threads:
+class LifoThreadPool:
     """So many threads, all started at once: started one by one on demand, they would hold up the first rush of calls.
 
     An executor's queue wakes the one that has waited longest: all are used in turn, the memory of each grows, and no
@@ -56,7 +56,7 @@ class Threads:
 
 
 class _Thread(threading.Thread):
-    def __init__(self, pool: Threads, name: str) -> None:
+    def __init__(self, pool: LifoThreadPool, name: str) -> None:
         super().__init__(name=name, daemon=True)
         self._pool = pool
         self._job: Job = _nothing

@@ -14,11 +14,11 @@ from gunicorn.http import wsgi
 from gunicorn.http.errors import LimitRequestHeaders, ParseException
 from gunicorn.util import http_date
 
-from views.connections import LARGEST_HEAD, Connection, PollingWorker, send_now
-from views.house import House
+from views.connections import LARGEST_HEAD, ClientConnection, PollingWorker, send_now
+from views.house import Services
 from views.memory import keep_trimmed
 from views.succession import Succession
-from views.threads import Threads
+from views.threads import LifoThreadPool
 
 log = getLogger("thinkline.errors")
 
@@ -35,7 +35,7 @@ CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 class Worker(PollingWorker):
     """gthread, with what this file's head says."""
 
-    _house: House | None = None
+    _house: Services | None = None
     """None while the app is not loaded, and where it could not be (RELOAD after a mistake)."""
     succession: Succession | None = None
     """gunicorn.conf.py sets it before the fork."""
@@ -63,15 +63,15 @@ class Worker(PollingWorker):
         self.cfg.__dict__.update({name: setting.get() for name, setting in self.cfg.settings.items()})
         self._house = getattr(self.wsgi, "extensions", {}).get("thinkline")
 
-    def enqueue_req(self, conn: Connection) -> None:
+    def enqueue_req(self, conn: ClientConnection) -> None:
         """Have a thread serve a connection whose next request has come."""
         self.tpool.do(partial(self._serve, conn))
 
-    def get_thread_pool(self) -> Threads:
+    def get_thread_pool(self) -> LifoThreadPool:
         """Threads that are used as few as possible, in the place of an executor."""
-        return Threads(self.cfg.threads)
+        return LifoThreadPool(self.cfg.threads)
 
-    def _serve(self, conn: Connection) -> None:
+    def _serve(self, conn: ClientConnection) -> None:
         keep = False
         head, conn.head = conn.head, bytearray()
         try:
@@ -84,7 +84,7 @@ class Worker(PollingWorker):
         finally:
             self.method_queue.defer(self.finish_request, conn, keep)
 
-    def handle_request(self, req: Any, conn: Connection) -> bool:
+    def handle_request(self, req: Any, conn: ClientConnection) -> bool:
         """Answer a request, as far as its caller reads; the connection has the rest of the answer."""
         if req._expected_100_continue:  # noqa: SLF001 - it has no other name
             req._expected_100_continue = False  # noqa: SLF001 - gunicorn would wait for a caller who does not read
@@ -93,7 +93,7 @@ class Worker(PollingWorker):
         conn.unsent = memoryview(req.unsent)
         return keep
 
-    def _keepalive_after(self, conn: Connection, keepalive: bool) -> bool:
+    def _keepalive_after(self, conn: ClientConnection, keepalive: bool) -> bool:
         """Whether the connection is kept: the response has found out. gunicorn would read on for up to 5 s."""
         conn.parser.mesg = None
         return keepalive
@@ -119,7 +119,7 @@ class Worker(PollingWorker):
             self._ending = True
             threading.Thread(target=self._end, args=(house, sig, frame), name="end", daemon=True).start()
 
-    def _end(self, house: House, sig: int, frame: Any) -> None:
+    def _end(self, house: Services, sig: int, frame: Any) -> None:
         graceful = self.cfg.graceful_timeout
         last_words = min(LAST_WORDS_SECONDS, graceful / 2)
         if self.succession is None or self.succession.stops(graceful / 2):

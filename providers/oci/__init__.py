@@ -11,19 +11,19 @@ from logging import getLogger
 
 import orjson
 
-from errors import UpstreamRefusedUs
+from errors import UpstreamAuthFailed
 from events import ChatRequest, EmbeddingsRequest, Events, RerankRequest
 from providers import openai_answer
-from providers.base import Call, Model, Provider, Target, Timeouts
-from providers.exchange import tell_dropped
+from providers.base import CallContext, ListedModel, Provider, Target, Timeouts
+from providers.exchange import log_dropped_parameters
 from providers.oci import cohere, cohere_v2, embeddings, generic, openai
 from providers.oci.auth import Login
-from providers.oci.chat import Style, answered
-from providers.oci.common import base
-from providers.oci.discovery import Directory
+from providers.oci.chat import ChatFormat, answer_events
+from providers.oci.common import base_model
+from providers.oci.discovery import ModelDirectory
 from providers.oci.hermes import calls_in_text
-from providers.oci.service import Asked, Service, about, reading, serving
-from providers.structured import told_as_call
+from providers.oci.service import OciClient, SignedRequest, not_found_hint, reading, serving
+from providers.structured import answer_as_call
 from providers.tool_names import COHERE, GOOGLE, fit_names, restore_names
 
 HOSTED = ("openai.", "xai.", "google.")
@@ -57,15 +57,15 @@ class OCI(Provider):
         self.default_model = model
         self.embed_truncate = embed_truncate
         login = Login(name, auth_type, config_file, profile, credentials, debug=debug)
-        self.service = Service(
+        self.service = OciClient(
             name, login, region=region, compartment=compartment, endpoint=endpoint, api_key=api_key, proxy=proxy
         )
-        self.directory = Directory(self.service, places)
+        self.directory = ModelDirectory(self.service, places)
         self._api_format = api_format
         self._styles = styles(cohere_max_tokens)
         getLogger("oci").setLevel(logging.DEBUG if debug else logging.NOTSET)
 
-    def chat(self, request: ChatRequest, target: Target, call: Call) -> Events:
+    def chat(self, request: ChatRequest, target: Target, call: CallContext) -> Events:
         """Answer in the style of the model's family."""
         target = self.directory.named(target, call)
         api_format = self._format(target)
@@ -73,7 +73,7 @@ class OCI(Provider):
             yield from self._openai(request, target, call)
             return
         style = self._styles[api_format]
-        google = GOOGLE if base(target).startswith("google.") else None
+        google = GOOGLE if base_model(target).startswith("google.") else None
         fitted, names = fit_names(request, google if api_format == "GENERIC" else COHERE)
         fitted, must = (
             cohere.call_by_format(fitted, target.public_name or target.model)
@@ -81,43 +81,43 @@ class OCI(Provider):
             else (fitted, "")
         )
         sent = style.to_upstream(fitted, target)
-        tell_dropped(self.name, request.body, style.taken)
+        log_dropped_parameters(self.name, request.body, style.taken)
         place = yield from self.service.place(target.details, call)
         details = {"compartmentId": place.compartment, "servingMode": serving(target), "chatRequest": sent}
-        asked = Asked(
-            "POST", self.service.inference(place), "/actions/chat", orjson.dumps(details), about=about(target)
+        asked = SignedRequest(
+            "POST", self.service.inference(place), "/actions/chat", orjson.dumps(details), about=not_found_hint(target)
         )
         with reading((yield from self.service.send(asked, call, target.timeouts))) as reply:
-            events = answered(reply, request, call, self.name, style)
+            events = answer_events(reply, request, call, self.name, style)
             if _may_write_calls(request, target, api_format):
                 events = calls_in_text(events)
-            events = told_as_call(events, must) if must else events
+            events = answer_as_call(events, must) if must else events
             yield from restore_names(events, names) if names else events
 
-    def embed(self, request: EmbeddingsRequest, target: Target, call: Call) -> Events:
+    def embed(self, request: EmbeddingsRequest, target: Target, call: CallContext) -> Events:
         """POST /actions/embedText."""
         yield from embeddings.embed(
             self.service, request, self.directory.named(target, call), call, self.embed_truncate
         )
 
-    def rerank(self, request: RerankRequest, target: Target, call: Call) -> Events:
+    def rerank(self, request: RerankRequest, target: Target, call: CallContext) -> Events:
         """POST /actions/rerankText."""
         yield from embeddings.rerank(self.service, request, self.directory.named(target, call), call)
 
-    def warm(self, call: Call, timeouts: Timeouts) -> None:
+    def warm(self, call: CallContext, timeouts: Timeouts) -> None:
         """Keep a connection open there."""
         self.service.warm(call, timeouts)
 
-    def models(self, call: Call) -> Sequence[Model]:
+    def models(self, call: CallContext) -> Sequence[ListedModel]:
         """GET /models and /endpoints, in every region and compartment that is configured."""
         try:
             return self.directory.models(call)
-        except UpstreamRefusedUs as error:
+        except UpstreamAuthFailed as error:
             if self.service.api_key and error.param == "OCI_CONFIG_FILE":
                 return super().models(call)  # a GenAI API key is all there is, and it lists nothing
             raise
 
-    def check(self, call: Call) -> str:
+    def check(self, call: CallContext) -> str:
         """One region or compartment that is refused is no small matter, though others have lists."""
         if self.directory.failures:
             raise self.directory.failures[0]
@@ -129,7 +129,7 @@ class OCI(Provider):
             return "OPENAI"
         if chosen := target.details.get("api_format"):
             return str(chosen)
-        model = base(target)
+        model = base_model(target)
         if model.startswith("cohere."):
             family = "COHEREV2" if V2.match(model) else "COHERE"
             return family if self._api_format in ("", "OPENAI") else self._api_format
@@ -137,28 +137,30 @@ class OCI(Provider):
             "OPENAI" if self.service.api_key and not target.details.get("endpoint") else "GENERIC"
         )
 
-    def _openai(self, request: ChatRequest, target: Target, call: Call) -> Events:
+    def _openai(self, request: ChatRequest, target: Target, call: CallContext) -> Events:
         body = openai.to_upstream(request, target)
         if target.details.get("type") == "datascience":
-            asked = openai.at_deployment(target.details, body, about(target))
+            asked = openai.at_deployment(target.details, body, not_found_hint(target))
         else:
             place = yield from self.service.place(target.details, call, bearer=bool(self.service.api_key))
-            asked = openai.at_inference(self.service, place, body, about(target))
+            asked = openai.at_inference(self.service, place, body, not_found_hint(target))
         with reading((yield from self.service.send(asked, call, target.timeouts))) as reply:
-            yield from openai_answer.answered(reply, request, call, self.name)
+            yield from openai_answer.answer_events(reply, request, call, self.name)
 
 
-def styles(cohere_max_tokens: int) -> dict[str, Style]:
+def styles(cohere_max_tokens: int) -> dict[str, ChatFormat]:
     """OCI's own API formats, by their names."""
     v1 = partial(cohere.to_upstream, most_tokens=cohere_max_tokens)
     v2 = partial(cohere_v2.to_upstream, most_tokens=cohere_max_tokens)
     return {
-        "GENERIC": Style(generic.to_upstream, generic.chunk, generic.body, generic.TAKEN, usage_follows=True),
-        "COHERE": Style(v1, cohere.chunk, cohere.body, cohere.TAKEN, repeats=True, plans=True),
-        "COHEREV2": Style(v2, cohere_v2.chunk, cohere_v2.body, cohere_v2.TAKEN, repeats=True),
+        "GENERIC": ChatFormat(
+            generic.to_upstream, generic.chunk, generic.body, generic.SUPPORTED_PARAMETERS, usage_follows=True
+        ),
+        "COHERE": ChatFormat(v1, cohere.chunk, cohere.body, cohere.SUPPORTED_PARAMETERS, repeats=True, plans=True),
+        "COHEREV2": ChatFormat(v2, cohere_v2.chunk, cohere_v2.body, cohere_v2.SUPPORTED_PARAMETERS, repeats=True),
     }
 
 
 def _may_write_calls(request: ChatRequest, target: Target, api_format: str) -> bool:
     """Whether calls may come as text: from models whose server OCI did not make for them."""
-    return bool(request.tools) and api_format == "GENERIC" and not base(target).startswith(HOSTED)
+    return bool(request.tools) and api_format == "GENERIC" and not base_model(target).startswith(HOSTED)

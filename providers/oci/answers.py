@@ -12,7 +12,7 @@ import orjson
 import lenient_json
 from providers.chunks import ErrorFrame
 from providers.finish import is_failure
-from providers.tool_calls import Calls, arguments_of, name_of
+from providers.tool_calls import ToolCallTracker, arguments_of, name_of
 
 Json = dict[str, Any]
 
@@ -27,7 +27,7 @@ STATUSES = {
 """The names that the gateway has for what the inference service gives as numbers."""
 
 
-def finish(reason: Any, details: Any = None) -> Any:
+def finish_reason(reason: Any, details: Any = None) -> Any:
     """The word for an end, as it came. Raises ErrorFrame, with what is told besides, for one that means a failure."""
     if is_failure(reason):
         raise ErrorFrame({"message": f"The answer was ended early ({reason}). {details or ''}".strip()})
@@ -85,7 +85,7 @@ class _Said:
     """What one choice has said: its pieces of text, and its calls."""
 
     texts: list[str] = field(default_factory=list)
-    calls: Calls = field(default_factory=Calls)
+    calls: ToolCallTracker = field(default_factory=ToolCallTracker)
 
     def note(self, delta: Mapping[str, Any]) -> None:
         if delta.get("content"):
@@ -94,7 +94,7 @@ class _Said:
             self.calls.take(call)
 
 
-class Once:
+class RepeatFilter:
     """Takes what an answer says a second time out of its last event (N20): Cohere's has the whole text and the calls
     again. If nothing was said before, they are left: that is the answer.
 

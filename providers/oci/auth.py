@@ -14,10 +14,10 @@ from logging import getLogger
 from math import inf
 from time import monotonic
 
-from errors import HungUp, ProxyError, UpstreamError, UpstreamTimeout
+from errors import Cancelled, GatewayError, UpstreamError, UpstreamTimeout
 from events import SILENCE, Silence
-from providers.base import Call
-from providers.oci.credentials import PRINCIPALS, Profile, Signature, by_principal, by_profile
+from providers.base import CallContext
+from providers.oci.credentials import PRINCIPALS, Credential, Profile, by_principal, by_profile
 
 log = getLogger("thinkline.providers")
 
@@ -52,10 +52,10 @@ class Login:
         self._debug = debug
         self._profile = Profile(name, config_file, profile, given or {})
         self._lock = threading.Lock()
-        self._current: Signature | None = None
+        self._current: Credential | None = None
         self._under_way: _SignIn | None = None
 
-    def signature(self, call: Call) -> Generator[Silence, None, Signature]:
+    def signature(self, call: CallContext) -> Generator[Silence, None, Credential]:
         """A credential that holds. Raises UpstreamRefusedUs that names the setting, UpstreamTimeout and HungUp."""
         current = self._current
         usable = current is not None and current.holds(LAST_SECONDS)
@@ -70,7 +70,7 @@ class Login:
             return current  # a file that is being written just now
         return sign_in.outcome()
 
-    def refused(self, signature: Signature) -> bool:
+    def refused(self, signature: Credential) -> bool:
         """OCI does not take this credential any more. Whether another try is worth it: not with a user's key."""
         if signature.expires == inf:
             return False
@@ -79,7 +79,7 @@ class Login:
                 self._current = None
         return True
 
-    def _begin(self, seen: Signature | None) -> "_SignIn":
+    def _begin(self, seen: Credential | None) -> "_SignIn":
         """The sign-in that is under way, or has ended since the caller saw what there was; else a new one."""
         with self._lock:
             last = self._under_way
@@ -87,7 +87,7 @@ class Login:
                 last = self._under_way = _SignIn(self._sign_in)
             return last
 
-    def _sign_in(self) -> Signature:
+    def _sign_in(self) -> Credential:
         if self._auth_type in PRINCIPALS:
             signature = by_principal(self._name, self._auth_type, debug=self._debug)
         else:
@@ -100,34 +100,34 @@ class Login:
 class _SignIn:
     """A sign-in under way, on its own thread."""
 
-    def __init__(self, sign_in: Callable[[], Signature]) -> None:
+    def __init__(self, sign_in: Callable[[], Credential]) -> None:
         self.done = threading.Event()
-        self.signature: Signature | None = None
-        self._error: ProxyError = UpstreamError("The sign-in to OCI broke off.")
+        self.signature: Credential | None = None
+        self._error: GatewayError = UpstreamError("The sign-in to OCI broke off.")
         threading.Thread(target=self._run, args=(sign_in,), name="oci-sign-in", daemon=True).start()
 
-    def _run(self, sign_in: Callable[[], Signature]) -> None:
+    def _run(self, sign_in: Callable[[], Credential]) -> None:
         try:
             self.signature = sign_in()
-        except ProxyError as error:
+        except GatewayError as error:
             self._error = error
             log.warning("not signed in", extra={"facts": {"error": error.message, "said": error.log}})
         finally:
             self.done.set()
 
-    def wait(self, call: Call, name: str) -> Generator[Silence, None, None]:
+    def wait(self, call: CallContext, name: str) -> Generator[Silence, None, None]:
         give_up_by = min(monotonic() + SIGN_IN_SECONDS, call.first_event_by, call.total_by)
         while not self.done.wait(LOOK_SECONDS):
             now = monotonic()
             if call.gone:
-                raise HungUp
+                raise Cancelled
             if now >= give_up_by:
                 raise UpstreamTimeout(f"Signing in to {name} (AUTH_TYPE) took too long.", provider=name)
             if now >= call.beat_by:
                 call.beat_by = now + call.heartbeat
                 yield SILENCE
 
-    def outcome(self) -> Signature:
+    def outcome(self) -> Credential:
         """The signature; raises why there is none."""
         if self.signature is not None:
             return self.signature

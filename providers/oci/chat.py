@@ -6,19 +6,19 @@ from typing import Any
 
 import lenient_json
 from events import ChatRequest, Events, Silence, Usage
-from providers.base import Call, Target
-from providers.chunks import ErrorFrame, Reader, events_of_body
-from providers.exchange import arriving, framed, in_words, parsed, read
-from providers.http import Reply
-from providers.oci.answers import Once, checked
-from providers.oci.failures import in_band
-from providers.translate import NONSENSE
+from providers.base import CallContext, Target
+from providers.chunks import ChunkDecoder, ErrorFrame, events_of_body
+from providers.exchange import arriving, cut_at_words, iter_sse, parse_json, read_body
+from providers.http import Response
+from providers.oci.answers import RepeatFilter, checked
+from providers.oci.failures import oci_error_in_body
+from providers.translate import BAD_SHAPE
 
 Json = dict[str, Any]
 
 
 @dataclass(frozen=True)
-class Style:
+class ChatFormat:
     """One of OCI's API formats.
 
     to_upstream  (request, target) -> chatRequest          taken   OpenAI's parameters that it has a counterpart for
@@ -35,29 +35,31 @@ class Style:
     usage_follows: bool = False
 
 
-def answered(reply: Reply, request: ChatRequest, call: Call, name: str, style: Style) -> Events:
+def answer_events(reply: Response, request: ChatRequest, call: CallContext, name: str, style: ChatFormat) -> Events:
     """The events of an accepted reply, streamed or whole, whichever was asked for."""
     try:
         streams, pieces = yield from arriving(reply, asked=request.stream)
         if streams:
             yield from _streamed(reply, pieces, request, call, style)
             return
-        answer = checked(parsed((yield from read(reply, pieces=pieces)), reply, keep_halves=True))
+        answer = checked(parse_json((yield from read_body(reply, pieces=pieces)), reply, keep_halves=True))
         events = events_of_body(style.body(answer.get("chatResponse") or answer))
-        yield from in_words(events) if request.stream else events
-    except NONSENSE as error:
+        yield from cut_at_words(events) if request.stream else events
+    except BAD_SHAPE as error:
         raise reply.broken(f"{type(error).__name__}: {error}") from error
     except ErrorFrame as error:
-        raise in_band(name, error.error) from error
+        raise oci_error_in_body(name, error.error) from error
 
 
-def _streamed(reply: Reply, pieces: Iterable[bytes], request: ChatRequest, call: Call, style: Style) -> Events:
+def _streamed(
+    reply: Response, pieces: Iterable[bytes], request: ChatRequest, call: CallContext, style: ChatFormat
+) -> Events:
     """Until it has ended: Cohere's styles say no [DONE], and may keep the connection open
     (https://github.com/cohere-ai/cohere-python/issues/756); the others' usage is waited for, a moment.
     """
-    reader, once = Reader(request.body.get("n", 1)), Once(repeats=style.repeats, plans=style.plans)
+    reader, once = ChunkDecoder(request.body.get("n", 1)), RepeatFilter(repeats=style.repeats, plans=style.plans)
     counted = False
-    for frame in framed(reply, pieces, lambda: reader.finished, call):
+    for frame in iter_sse(reply, pieces, lambda: reader.finished, call):
         if isinstance(frame, Silence):
             yield frame
             continue
@@ -68,7 +70,7 @@ def _streamed(reply: Reply, pieces: Iterable[bytes], request: ChatRequest, call:
             for event in reader.events(once(style.chunk(checked(lenient_json.loads(frame.data, keep_halves=True))))):
                 counted = counted or (reader.finished and isinstance(event, Usage))
                 yield event
-        except (*NONSENSE, ErrorFrame):
+        except (*BAD_SHAPE, ErrorFrame):
             if not reader.finished:
                 raise
         if reader.finished and (counted or not style.usage_follows):

@@ -19,7 +19,7 @@ from providers.oci.common import Json
 from providers.oci.schema import definitions
 from providers.turns import GO_ON, OPENING, conversation, instructions
 
-TAKEN = common.TAKEN
+SUPPORTED_PARAMETERS = common.SUPPORTED_PARAMETERS
 """OpenAI's parameters that have a counterpart here."""
 
 
@@ -27,7 +27,7 @@ def call_by_format(request: ChatRequest, name: str) -> tuple[ChatRequest, str]:
     """Where a tool must be called, which cannot be said here: the request for its arguments as the answer's JSON, and
     the tool's name. Raises Unsupported where it is one of several; `name` is the model's.
     """
-    if translate.choice(request)[0] != "required" or not request.tools:
+    if translate.tool_choice(request)[0] != "required" or not request.tools:
         return request, ""
     asked, tool = structured.call_by_format(request)
     if not tool:
@@ -46,7 +46,7 @@ def to_upstream(request: ChatRequest, target: Target, most_tokens: int) -> Json:
         **common.cohere_format(request),
         **common.tuning(request, "stopSequences"),
     }
-    if (cap := translate.cap(request, target.max_tokens)) is not None:
+    if (cap := translate.capped_max_tokens(request, target.max_tokens)) is not None:
         sent["maxTokens"] = min(cap, most_tokens)
     return target.rules.apply(sent)
 
@@ -58,7 +58,7 @@ def _conversation(request: ChatRequest) -> Json:
     history: list[Json] = []
     made: dict[str, Json] = {}
     for turn in conversation(request.messages):
-        said = translate.text([part for _, part in turn.parts], turn.at)
+        said = translate.content_text([part for _, part in turn.parts], turn.at)
         if turn.role == "user":
             history.append({"role": "USER", "message": said})
         elif turn.role == "assistant":
@@ -144,5 +144,5 @@ def _choice(answer: Mapping[str, Any], said_as: str) -> Json:
     return {
         said_as: said,
         "index": 0,
-        "finish_reason": answers.finish(answer.get("finishReason"), answer.get("errorMessage")),
+        "finish_reason": answers.finish_reason(answer.get("finishReason"), answer.get("errorMessage")),
     }

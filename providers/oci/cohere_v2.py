@@ -15,13 +15,13 @@ from errors import Unsupported
 from events import ChatRequest
 from providers import translate
 from providers.base import Target
-from providers.json_schema import inlined
+from providers.json_schema import inline_references
 from providers.oci import answers, common
 from providers.oci.common import Json
 from providers.oci.schema import EMPTY
-from providers.turns import Turn, conversation
+from providers.turns import Message, conversation
 
-TAKEN = common.TAKEN | {"logprobs", "reasoning_effort"}
+SUPPORTED_PARAMETERS = common.SUPPORTED_PARAMETERS | {"logprobs", "reasoning_effort"}
 """OpenAI's parameters that have a counterpart here."""
 
 
@@ -35,16 +35,16 @@ def to_upstream(request: ChatRequest, target: Target, most_tokens: int) -> Json:
         **common.cohere_format(request),
         **common.tuning(request, "stopSequences"),
     }
-    if (cap := translate.cap(request, target.max_tokens)) is not None:
+    if (cap := translate.capped_max_tokens(request, target.max_tokens)) is not None:
         sent["maxTokens"] = min(cap, most_tokens)
     if request.body.get("logprobs"):
         sent["isLogProbsEnabled"] = True
-    if "reasoning_effort" in request.body and "reasoning" in common.base(target):
+    if "reasoning_effort" in request.body and "reasoning" in common.base_model(target):
         sent["thinking"] = {"type": "DISABLED" if request.body["reasoning_effort"] == "none" else "ENABLED"}
     return target.rules.apply(sent)
 
 
-def _message(turn: Turn, target: Target) -> Json:
+def _message(turn: Message, target: Target) -> Json:
     content = common.contents(turn, partial(_part, target=target))
     sent: Json = {
         "role": "SYSTEM" if turn.role == "developer" else turn.role.upper(),
@@ -80,7 +80,7 @@ def _tools(request: ChatRequest) -> Json:
             "function": {
                 "name": function["name"],
                 "description": function["description"],
-                "parameters": inlined(function.get("parameters") or EMPTY),
+                "parameters": inline_references(function.get("parameters") or EMPTY),
             },
         }
         for function in functions
@@ -118,7 +118,7 @@ def _choice(answer: Mapping[str, Any], said_as: str) -> Json:
     choice = {
         said_as: said,
         "index": 0,
-        "finish_reason": answers.finish(answer.get("finishReason"), answer.get("errorMessage")),
+        "finish_reason": answers.finish_reason(answer.get("finishReason"), answer.get("errorMessage")),
     }
     if chances := answer.get("logProbabilities"):
         entries = [

@@ -11,8 +11,8 @@ from errors import InvalidRequest, Unsupported
 from events import ChatRequest
 from providers import translate
 from providers.base import Target
-from providers.json_schema import inlined
-from providers.turns import Turn
+from providers.json_schema import inline_references
+from providers.turns import Message
 
 Json = dict[str, Any]
 
@@ -25,7 +25,7 @@ SAME = {
     "seed": "seed",
 }
 """OpenAI's name -> OCI's, in all styles."""
-TAKEN = frozenset({
+SUPPORTED_PARAMETERS = frozenset({
     *SAME, "function_call", "functions", "max_completion_tokens", "max_tokens", "messages", "modalities", "model", "n",
     "response_format", "stop", "stream", "stream_options", "tool_choice", "tools",
 })  # fmt: skip
@@ -44,7 +44,7 @@ class Tools(NamedTuple):
     named: str
 
 
-def base(target: Target) -> str:
+def base_model(target: Target) -> str:
     """The name of the model that answers, with its vendor, as far as it is known: an endpoint has a name of its own."""
     names = (target.details.get("base"), target.model, target.public_name)
     return next((name for name in names if name and "." in name and "ocid1." not in name), target.model)
@@ -54,7 +54,7 @@ def counts_thinking(target: Target) -> bool:
     """Whether the model takes its cap on the answer as max_completion_tokens, as far as it has not refused that."""
     refused = target.refused
     return "max_tokens" in refused or (
-        "max_completion_tokens" not in refused and bool(COMPLETION_TOKENS.match(base(target)))
+        "max_completion_tokens" not in refused and bool(COMPLETION_TOKENS.match(base_model(target)))
     )
 
 
@@ -71,7 +71,7 @@ def tuning(request: ChatRequest, stop: str) -> Json:
     return sent
 
 
-def contents(turn: Turn, other: Callable[[Mapping[str, Any], str], Json]) -> list[Json]:
+def contents(turn: Message, other: Callable[[Mapping[str, Any], str], Json]) -> list[Json]:
     """A turn's content as OCI's parts; `other` makes those that are no text, and raises Unsupported."""
     made = []
     for where, part in turn.parts:
@@ -84,7 +84,7 @@ def contents(turn: Turn, other: Callable[[Mapping[str, Any], str], Json]) -> lis
 
 def image(part: Mapping[str, Any], where: str, target: Target) -> Json:
     """OCI's imageUrl; detail as it was given. Raises Unsupported for a model that sees nothing."""
-    if BLIND.match(base(target)):
+    if BLIND.match(base_model(target)):
         raise Unsupported(f"{target.public_name or target.model} takes no images.", param=where)
     url, detail = translate.image_url(part, where)
     return {"url": url, **({"detail": detail.upper()} if detail.upper() in ("AUTO", "HIGH", "LOW") else {})}
@@ -100,7 +100,7 @@ def object_in(given: Mapping[str, Any], name: str, where: str) -> Json:
 
 def tools(request: ChatRequest) -> Tools:
     """The tools, with a description each, which OCI wants. One that must be called, and none else, is also `named`."""
-    mode, names = translate.choice(request)
+    mode, names = translate.tool_choice(request)
     functions = declared(request)
     if mode == "required" and len(names) == 1:
         return Tools(functions, mode, names[0])
@@ -111,16 +111,16 @@ def declared(request: ChatRequest) -> list[Json]:
     """All the functions, with a description each."""
     return [
         {**function, "description": str(function.get("description") or function["name"])}
-        for function in translate.functions(request.tools)
+        for function in translate.declared_functions(request.tools)
     ]
 
 
 def cohere_format(request: ChatRequest) -> Json:
     """Cohere's response format, in both of its styles: JSON, of a schema or of any."""
-    kind, given = translate.wanted_format(request)
+    kind, given = translate.response_format(request)
     if kind == "text":
         return {}
-    schema = {"schema": inlined(given["schema"])} if given else {}
+    schema = {"schema": inline_references(given["schema"])} if given else {}
     return {"responseFormat": {"type": "JSON_OBJECT", **schema}}
 
 
@@ -128,4 +128,4 @@ def one_text(request: ChatRequest, target: Target) -> None:
     """Raise Unsupported where more than one answer, or more than text, is asked of a style that gives no more."""
     if request.body.get("n", 1) != 1:
         raise Unsupported(f"{target.public_name or target.model} gives one answer a request.", param="n")
-    translate.only_text_comes_back(request, target.public_name or target.model)
+    translate.require_text_output(request, target.public_name or target.model)

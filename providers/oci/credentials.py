@@ -30,7 +30,7 @@ from oci.exceptions import ClientError
 from oci.retry import NoneRetryStrategy
 from oci.signer import AbstractBaseSigner, Signer, load_private_key
 
-from errors import UpstreamRefusedUs
+from errors import UpstreamAuthFailed
 
 PRINCIPALS = {
     "INSTANCE_PRINCIPAL": "needs an OCI compute instance that a dynamic group takes in",
@@ -41,7 +41,7 @@ KEY_FIELDS = ("tenancy", "user", "fingerprint")
 
 
 @dataclass(frozen=True)
-class Signature:
+class Credential:
     """A credential that holds until `expires` (Unix seconds). `files` are those it was read from, as they were."""
 
     signer: Any = field(repr=False)
@@ -92,7 +92,7 @@ class Profile:
     given: Mapping[str, str] = field(default_factory=dict, repr=False)
 
 
-def by_profile(profile: Profile, *, by_token: bool) -> Signature:
+def by_profile(profile: Profile, *, by_token: bool) -> Credential:
     """A user's API key, or the token of a session (https://docs.oracle.com/en-us/iaas/Content/API/Concepts/sdkconfig.htm)."""
     read: list[Path] = []
     values = dict(profile.given) if "tenancy" in profile.given else _values(profile, read)
@@ -117,10 +117,10 @@ def by_profile(profile: Profile, *, by_token: bool) -> Signature:
         raise _wrong(profile, "has a fingerprint that is not its key's")
     if expires < time():
         raise _wrong(profile, "has no session token that is still valid; `oci session authenticate` makes a new one")
-    return Signature(signer, region, tenancy, expires, tuple((path, _stamp(path)) for path in read))
+    return Credential(signer, region, tenancy, expires, tuple((path, _stamp(path)) for path in read))
 
 
-def by_principal(name: str, auth_type: str, *, debug: bool = False) -> Signature:
+def by_principal(name: str, auth_type: str, *, debug: bool = False) -> Credential:
     """What the machine or the pod that we run on is given; it takes the network, and its time."""
     once = {"retry_strategy": NoneRetryStrategy(), "log_requests": debug}
     try:
@@ -135,7 +135,7 @@ def by_principal(name: str, auth_type: str, *, debug: bool = False) -> Signature
         else:
             signer = get_oke_workload_identity_resource_principal_signer(**once)
     except Exception as error:  # the package raises whatever its parts raise: requests, OSError, ValueError ...
-        raise misconfigured(
+        raise credential_error(
             name,
             f"AUTH_TYPE is {auth_type}, which {PRINCIPALS[auth_type]}; there is none here.",
             "AUTH_TYPE",
@@ -143,12 +143,12 @@ def by_principal(name: str, auth_type: str, *, debug: bool = False) -> Signature
         ) from error
     told = claims(signer.api_key.removeprefix("ST$"))
     tenancy = getattr(signer, "tenancy_id", None) or told.get("res_tenant") or told.get("tenant") or ""
-    return Signature(signer, getattr(signer, "region", None) or "", str(tenancy), told.get("exp", inf))
+    return Credential(signer, getattr(signer, "region", None) or "", str(tenancy), told.get("exp", inf))
 
 
-def misconfigured(name: str, what: str, setting: str, *, log: str = "") -> UpstreamRefusedUs:
+def credential_error(name: str, what: str, setting: str, *, log: str = "") -> UpstreamAuthFailed:
     """The exception for a setting that cannot be used, on a request and in the doctor alike."""
-    return UpstreamRefusedUs(f"{name} cannot be asked: {what}", provider=name, param=setting, log=log)
+    return UpstreamAuthFailed(f"{name} cannot be asked: {what}", provider=name, param=setting, log=log)
 
 
 def claims(token: str) -> dict[str, Any]:
@@ -174,15 +174,15 @@ def _values(profile: Profile, read: list[Path]) -> dict[str, str]:
         parser.read_string(path.read_text("utf-8"))
     except OSError as error:
         what = f"OCI_CONFIG_FILE names a file that cannot be read ({error.strerror})."
-        raise misconfigured(profile.name, what, "OCI_CONFIG_FILE", log=str(path)) from error
+        raise credential_error(profile.name, what, "OCI_CONFIG_FILE", log=str(path)) from error
     except (ParserError, UnicodeDecodeError) as error:
         what = "OCI_CONFIG_FILE names a file that is no OCI configuration file."
-        raise misconfigured(profile.name, what, "OCI_CONFIG_FILE", log=str(path)) from error
+        raise credential_error(profile.name, what, "OCI_CONFIG_FILE", log=str(path)) from error
     read.append(path)
     if profile.profile not in parser:
         there = ", ".join(["DEFAULT"] * bool(parser.defaults()) + parser.sections())
         what = f"OCI_CONFIG_PROFILE is {profile.profile!r}; the file of OCI_CONFIG_FILE has {there or 'none'}."
-        raise misconfigured(profile.name, what, "OCI_CONFIG_PROFILE")
+        raise credential_error(profile.name, what, "OCI_CONFIG_PROFILE")
     values = {**parser[profile.profile], **profile.given}
     own = values.items() - parser.defaults().items()
     if "security_token_file" in dict(own) and "user" not in dict(own):
@@ -209,11 +209,11 @@ def _text(profile: Profile, values: Mapping[str, str], name: str, read: list[Pat
     return text
 
 
-def _wrong(profile: Profile, what: str, *, log: str = "") -> UpstreamRefusedUs:
+def _wrong(profile: Profile, what: str, *, log: str = "") -> UpstreamAuthFailed:
     if "tenancy" in profile.given:
-        return misconfigured(profile.name, f"its entry in models.yaml {what}.", "models.yaml", log=log)
+        return credential_error(profile.name, f"its entry in models.yaml {what}.", "models.yaml", log=log)
     what = f"the profile {profile.profile!r} (OCI_CONFIG_PROFILE) of OCI_CONFIG_FILE {what}."
-    return misconfigured(profile.name, what, "OCI_CONFIG_PROFILE", log=log)
+    return credential_error(profile.name, what, "OCI_CONFIG_PROFILE", log=log)
 
 
 def _fingerprint(key: Any) -> str:

@@ -13,12 +13,12 @@ from time import monotonic, time
 from typing import Any, NamedTuple
 from urllib.parse import urlencode
 
-from errors import ProxyError, UnknownModel, UpstreamRefusedUs
+from errors import GatewayError, UnknownModel, UpstreamAuthFailed
 from events import Silence
-from providers.base import Call, Model, Target, Timeouts
+from providers.base import CallContext, ListedModel, Target, Timeouts
 from providers.exchange import awaited
-from providers.oci.credentials import misconfigured
-from providers.oci.service import Asked, Place, Service
+from providers.oci.credentials import credential_error
+from providers.oci.service import Location, OciClient, SignedRequest
 
 log = getLogger("thinkline.providers")
 
@@ -32,18 +32,18 @@ AGAIN_SECONDS = 60.0
 Row = Mapping[str, Any]
 
 
-class Heard(NamedTuple):
+class PageRows(NamedTuple):
     """The rows that one place lists, and what went wrong before their end."""
 
     rows: list[Row]
-    error: ProxyError | None = None
+    error: GatewayError | None = None
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
+class LocatedModel:
     """Where a model is: its place; at a dedicated endpoint that one's OCID, and the base model that answers there."""
 
-    place: Place
+    place: Location
     endpoint: str = ""
     base: str = ""
 
@@ -54,35 +54,35 @@ class Found:
         return {**where, "endpoint": self.endpoint, "base": self.base} if self.endpoint else where
 
 
-class Directory:
+class ModelDirectory:
     """What an account at OCI lists, in the settings' region and compartment and in `places` besides. Safe for all
     threads. It remembers where things are, as OCI takes no names of endpoints, and a region has no other's models.
     """
 
-    def __init__(self, service: Service, places: Sequence[tuple[str, str]] = ()) -> None:
+    def __init__(self, service: OciClient, places: Sequence[tuple[str, str]] = ()) -> None:
         self._service = service
         self._places = places
-        self.failures: list[ProxyError] = []
+        self.failures: list[GatewayError] = []
         """What kept a place's list away the last time."""
         self.asked = False
-        self._found: Mapping[str, Found] = {}
+        self._found: Mapping[str, LocatedModel] = {}
         self._look_again = 0.0
 
-    def models(self, call: Call) -> list[Model]:
+    def models(self, call: CallContext) -> list[ListedModel]:
         """Every model that can be called, once, by the name to call it by. Raises what kept all the lists away.
 
         The lists of all places are asked for at the same time. One that fails in the middle counts as far as it came.
         """
         self._look_again = monotonic() + AGAIN_SECONDS
         places = awaited(self._all_places(call))
-        regions: dict[str, Place] = {}
+        regions: dict[str, Location] = {}
         for place in places:
             regions.setdefault(place.region, place)  # a base model is every compartment's
         jobs = [("models", place) for place in regions.values()] + [("endpoints", place) for place in places]
         with ThreadPoolExecutor(len(jobs), thread_name_prefix="oci-models") as pool:
             heard = list(pool.map(lambda job: awaited(self._rows(job[0], job[1], call)), jobs))
         self.asked = True
-        models, found = merged(zip(jobs, heard, strict=True), time())
+        models, found = merge_models(zip(jobs, heard, strict=True), time())
         self.failures = errors = [each.error for each in heard if each.error is not None]
         if errors and not models:
             raise errors[0]
@@ -91,7 +91,7 @@ class Directory:
         self._found = {**self._found, **found} if errors else found
         return models
 
-    def named(self, target: Target, call: Call) -> Target:
+    def named(self, target: Target, call: CallContext) -> Target:
         """The target; with the details of a dedicated endpoint, if its model is the name of one, and of another region
         than the settings', if only that one has the model.
 
@@ -104,23 +104,23 @@ class Directory:
         if name not in self._found and monotonic() >= self._look_again:
             try:
                 self.models(call)
-            except ProxyError as error:  # then it is for the inference service to say what it thinks of the name
+            except GatewayError as error:  # then it is for the inference service to say what it thinks of the name
                 log.warning("no list of endpoints", extra={"facts": {"provider": self._service.name, **_why(error)}})
         found = self._found.get(name)
         return replace(target, details={**found.details, **details}) if found else target
 
-    def _all_places(self, call: Call) -> Generator[Silence, None, list[Place]]:
-        places: list[Place] = []
+    def _all_places(self, call: CallContext) -> Generator[Silence, None, list[Location]]:
+        places: list[Location] = []
         try:
             places.append((yield from self._service.place({}, call)))
-        except UpstreamRefusedUs:
+        except UpstreamAuthFailed:
             if not self._places:  # else every model may have a place of its own
                 raise
         for region, compartment in self._places:
             places.append((yield from self._service.place({"region": region, "compartment": compartment}, call)))
         return list(dict.fromkeys(places))
 
-    def _rows(self, kind: str, place: Place, call: Call) -> Generator[Silence, None, Heard]:
+    def _rows(self, kind: str, place: Location, call: CallContext) -> Generator[Silence, None, PageRows]:
         """All the pages of `models` or `endpoints`. No filters: older services refuse what newer ones have (N14)."""
         rows: list[Row] = []
         page = ""
@@ -128,7 +128,7 @@ class Directory:
             for _ in range(PAGES):
                 query = urlencode({"compartmentId": place.compartment, **({"page": page} if page else {})})
                 base = self._service.management(place)
-                asked = Asked("GET", base, f"/{kind}?{query}", about="lists nothing there.")
+                asked = SignedRequest("GET", base, f"/{kind}?{query}", about="lists nothing there.")
                 data, headers = yield from self._service.json(asked, call, Timeouts())
                 rows += _usable(data)
                 before, page = page, headers.get("opc-next-page", "")
@@ -136,37 +136,39 @@ class Directory:
                     break
         except UnknownModel as error:
             what = "that compartment is not there, or no policy lets us see what it has (OCI_COMPARTMENT)."
-            return Heard(rows, misconfigured(self._service.name, what, "OCI_COMPARTMENT", log=error.log))
-        except ProxyError as error:
-            return Heard(rows, error)
-        return Heard(rows)
+            return PageRows(rows, credential_error(self._service.name, what, "OCI_COMPARTMENT", log=error.log))
+        except GatewayError as error:
+            return PageRows(rows, error)
+        return PageRows(rows)
 
 
-def on_demand(rows: Iterable[Row], now: float) -> Iterator[Model]:
+def on_demand(rows: Iterable[Row], now: float) -> Iterator[ListedModel]:
     """The models among ListModels' rows that can be called without a cluster of one's own at this time."""
     for row in rows:
         retired = _unix(row.get("timeOnDemandRetired"))
         if row.get("type", "BASE") == "BASE" and USEFUL & set(row.get("capabilities") or ()) and not 0 < retired <= now:
-            yield Model(row["displayName"], _vendor(row), int(_unix(row.get("timeCreated"))))
+            yield ListedModel(row["displayName"], _vendor(row), int(_unix(row.get("timeCreated"))))
 
 
-def merged(heard: Iterable[tuple[tuple[str, Place], Heard]], now: float) -> tuple[list[Model], dict[str, Found]]:
+def merge_models(
+    heard: Iterable[tuple[tuple[str, Location], PageRows]], now: float
+) -> tuple[list[ListedModel], dict[str, LocatedModel]]:
     """The models that all the lists have, each name once, the first place's; and where each is."""
-    models: dict[str, Model] = {}
-    found: dict[str, Found] = {}
+    models: dict[str, ListedModel] = {}
+    found: dict[str, LocatedModel] = {}
     bases: dict[Any, Row] = {}
     for (kind, place), (rows, _) in heard:
         if kind == "models":
             bases |= {row["id"]: row for row in rows}
             for model in on_demand(rows, now):
                 models.setdefault(model.id, model)
-                found.setdefault(model.id, Found(place))
+                found.setdefault(model.id, LocatedModel(place))
             continue
         for row in rows:
             base, name = bases.get(row.get("modelId"), {}), row["displayName"]
             owner = _vendor(base) if base else "oci"
-            models.setdefault(name, Model(name, owner, int(_unix(row.get("timeCreated")))))
-            found.setdefault(name, Found(place, row["id"], base.get("displayName", "")))
+            models.setdefault(name, ListedModel(name, owner, int(_unix(row.get("timeCreated")))))
+            found.setdefault(name, LocatedModel(place, row["id"], base.get("displayName", "")))
     return list(models.values()), found
 
 
@@ -181,7 +183,7 @@ def _vendor(row: Row) -> str:
     return str(row.get("vendor") or row["displayName"].partition(".")[0]).lower()
 
 
-def _why(error: ProxyError) -> dict[str, str]:
+def _why(error: GatewayError) -> dict[str, str]:
     return {"error": error.message, "said": error.log}
 
 

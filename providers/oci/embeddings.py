@@ -12,11 +12,11 @@ import orjson
 
 from errors import InvalidRequest, Unsupported, UpstreamDown, UpstreamRejected
 from events import EmbeddingsRequest, Events, Image, Ranks, RerankRequest, Usage, Vectors
-from providers.base import Call, Target
-from providers.exchange import tell_dropped
-from providers.oci.common import base
-from providers.oci.service import Asked, Place, Service, about, serving
-from providers.translate import data_url
+from providers.base import CallContext, Target
+from providers.exchange import log_dropped_parameters
+from providers.oci.common import base_model
+from providers.oci.service import Location, OciClient, SignedRequest, not_found_hint, serving
+from providers.translate import parse_data_url
 
 BATCH = 96
 """Texts in one request (https://docs.oracle.com/en-us/iaas/Content/generative-ai/embed-models.htm)."""
@@ -41,12 +41,12 @@ class Batch(NamedTuple):
     is_image: bool = False
 
 
-def embed(service: Service, request: EmbeddingsRequest, target: Target, call: Call, truncate: str) -> Events:
+def embed(service: OciClient, request: EmbeddingsRequest, target: Target, call: CallContext, truncate: str) -> Events:
     """Ask for each batch in turn, and give all the vectors in the order of the inputs."""
     asked_for = list(batches(request))
     output_dimensions(request, target)
     place = yield from service.place(target.details, call)
-    tell_dropped(service.name, ["user"] if request.user else [], ())
+    log_dropped_parameters(service.name, ["user"] if request.user else [], ())
     vectors: list[Sequence[float]] = []
     tokens: int | None = None
     for batch in asked_for:
@@ -96,7 +96,7 @@ def input_type(request: EmbeddingsRequest) -> str:
 
 def output_dimensions(request: EmbeddingsRequest, target: Target) -> int | None:
     """What is sent of `dimensions`. Raises Unsupported for a model whose vectors have a length of their own."""
-    length = next((size for form, size in FIXED if form.search(base(target))), None)
+    length = next((size for form, size in FIXED if form.search(base_model(target))), None)
     if length is not None and request.dimensions not in (None, length):
         name = target.public_name or target.model
         raise Unsupported(f"The vectors of {name} have {length} dimensions.", param="dimensions")
@@ -104,7 +104,7 @@ def output_dimensions(request: EmbeddingsRequest, target: Target) -> int | None:
 
 
 def embed_to_upstream(
-    request: EmbeddingsRequest, batch: Batch, target: Target, place: Place, truncate: str
+    request: EmbeddingsRequest, batch: Batch, target: Target, place: Location, truncate: str
 ) -> dict[str, Any]:
     """EmbedTextDetails. `truncate` says which end of a text that is too long is cut: START, END, or NONE."""
     optional = {
@@ -133,17 +133,17 @@ def embed_from_upstream(data: Any, size: int, name: str) -> tuple[list[Sequence[
     return vectors, tokens if isinstance(tokens, int) else None
 
 
-def rerank(service: Service, request: RerankRequest, target: Target, call: Call) -> Events:
+def rerank(service: OciClient, request: RerankRequest, target: Target, call: CallContext) -> Events:
     """Ask once: OCI takes all the documents together."""
     place = yield from service.place(target.details, call)
     body = rerank_to_upstream(request, target, place)
-    tell_dropped(service.name, request.options, RERANK_OPTIONS)
+    log_dropped_parameters(service.name, request.options, RERANK_OPTIONS)
     asked = _asked(service, place, "/actions/rerankText", body, target)
     data, _ = yield from service.json(asked, call, target.timeouts)
     yield Ranks(rerank_from_upstream(data, service.name))
 
 
-def rerank_to_upstream(request: RerankRequest, target: Target, place: Place) -> dict[str, Any]:
+def rerank_to_upstream(request: RerankRequest, target: Target, place: Location) -> dict[str, Any]:
     """RerankTextDetails."""
     named = {RERANK_OPTIONS[key]: value for key, value in request.options.items() if key in RERANK_OPTIONS}
     for key in request.options.keys() & RERANK_OPTIONS.keys():
@@ -168,13 +168,13 @@ def rerank_from_upstream(data: Any, name: str) -> list[tuple[int, float]]:
         raise _nonsense(name, f"a ranking without {error}") from error
 
 
-def _asked(service: Service, place: Place, action: str, body: Mapping[str, Any], target: Target) -> Asked:
-    return Asked("POST", service.inference(place), action, orjson.dumps(body), about=about(target))
+def _asked(service: OciClient, place: Location, action: str, body: Mapping[str, Any], target: Target) -> SignedRequest:
+    return SignedRequest("POST", service.inference(place), action, orjson.dumps(body), about=not_found_hint(target))
 
 
 def _picture(url: str, where: str) -> str:
     """D10: OCI does not fetch pictures, and neither do we."""
-    if data_url(url) is None:
+    if parse_data_url(url) is None:
         raise Unsupported("OCI embeds a picture that is sent as a data: URL (data:image/png;base64,...).", param=where)
     return url
 

@@ -7,7 +7,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from errors import ContextTooLong, ProxyError, UnknownModel, UpstreamError, UpstreamRefusedUs, UpstreamRejected
+from errors import ContextTooLong, GatewayError, UnknownModel, UpstreamAuthFailed, UpstreamError, UpstreamRejected
 from providers import failures
 from providers.failures import error_object
 
@@ -15,16 +15,16 @@ TOO_LONG = re.compile(r"too many tokens|maximum context length|context (length|w
 """How the families' engines say that a conversation does not fit: OCI itself gives every 400 the same code."""
 
 
-def failure(name: str, about: str, status: int, headers: Mapping[str, str], body: bytes) -> ProxyError:
+def oci_error(name: str, about: str, status: int, headers: Mapping[str, str], body: bytes) -> GatewayError:
     """The exception for an answer of `status`; `about` says what was asked for that a 404 did not find.
 
     Its opc-request-id goes to the log. An openai.* model's own error, which comes as
     JSON inside the message, is unwrapped: its param and code reach the caller.
     """
     inner = _unwrapped(body)
-    found = failures.failure(name, status, headers, inner)
-    if isinstance(found, UpstreamRefusedUs):
-        found = UpstreamRefusedUs(
+    found = failures.error_from_response(name, status, headers, inner)
+    if isinstance(found, UpstreamAuthFailed):
+        found = UpstreamAuthFailed(
             f"{name} does not accept our credential (AUTH_TYPE, OCI_CONFIG_PROFILE), or its policies do not let us in.",
             provider=name,
             upstream_status=status,
@@ -42,11 +42,11 @@ def failure(name: str, about: str, status: int, headers: Mapping[str, str], body
     return found
 
 
-def in_band(name: str, error: Any) -> ProxyError:
+def oci_error_in_body(name: str, error: Any) -> GatewayError:
     """The exception for an error that came in an answer's place or in its middle: unwrapped as `failure` does it."""
     details = error if isinstance(error, dict) else {"message": error}
     inner = error_object(_unwrapped(failures.written(details)))
-    return failures.in_band(name, {**details, "status": details.get("code"), **inner})
+    return failures.error_from_body(name, {**details, "status": details.get("code"), **inner})
 
 
 def traceable(said: str, headers: Mapping[str, str]) -> str:

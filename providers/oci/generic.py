@@ -18,11 +18,11 @@ from errors import InvalidRequest, Unsupported
 from events import ChatRequest
 from providers import translate
 from providers.base import Target
-from providers.json_schema import inlined
+from providers.json_schema import inline_references
 from providers.oci import answers, common
 from providers.oci.common import Json
 from providers.oci.schema import parameters
-from providers.turns import GO_ON, INSTRUCTIONS, OPENING, Turn, conversation
+from providers.turns import GO_ON, INSTRUCTIONS, OPENING, Message, conversation
 
 ONE_CALL = re.compile(r"meta\.llama-3")
 """Models that refuse isParallelToolCalls."""
@@ -34,7 +34,7 @@ IDS = re.compile(r".{1,40}", re.DOTALL)
 """OpenAI's models refuse longer ones, which other vendors' calls may have."""
 SILENT: Json = {"type": "text", "text": "."}
 """What Gemini's assistant says where it only calls."""
-TAKEN = common.TAKEN | {
+SUPPORTED_PARAMETERS = common.SUPPORTED_PARAMETERS | {
     "logit_bias", "logprobs", "metadata", "parallel_tool_calls", "prediction", "reasoning_effort", "service_tier",
     "top_logprobs", "verbosity", "web_search_options",
 }  # fmt: skip
@@ -44,13 +44,13 @@ TAKEN = common.TAKEN | {
 def to_upstream(request: ChatRequest, target: Target) -> Json:
     """The chatRequest."""
     body = request.body
-    translate.only_text_comes_back(request, target.public_name or target.model)
+    translate.require_text_output(request, target.public_name or target.model)
     sent: Json = {
         "apiFormat": "GENERIC",
         "messages": _messages(request, target),
         **common.tuning(request, "stop"),
     }
-    if (cap := translate.cap(request, target.max_tokens)) is not None:
+    if (cap := translate.capped_max_tokens(request, target.max_tokens)) is not None:
         sent["maxCompletionTokens" if common.counts_thinking(target) else "maxTokens"] = cap
     for name, ours, values in (
         ("reasoning_effort", "reasoningEffort", EFFORTS),
@@ -74,30 +74,30 @@ def to_upstream(request: ChatRequest, target: Target) -> Json:
 
 def _messages(request: ChatRequest, target: Target) -> list[Json]:
     turns = conversation(request.messages, told=True)
-    if common.base(target).startswith("google."):
+    if common.base_model(target).startswith("google."):
         turns = _between_users(_paired(turns))
     return [_message(turn, target) for turn in turns]
 
 
-def _between_users(turns: list[Turn]) -> list[Turn]:
+def _between_users(turns: list[Message]) -> list[Message]:
     """The turns with the user first and last, which is how Gemini wants them."""
     spoken = [at for at, turn in enumerate(turns) if turn.role not in INSTRUCTIONS]
     first = spoken[0] if spoken else len(turns)
     framed = list(turns)
     if spoken and turns[spoken[-1]].role == "assistant":
-        framed.append(Turn("user", "", [("", {"type": "text", "text": GO_ON})]))
+        framed.append(Message("user", "", [("", {"type": "text", "text": GO_ON})]))
     if not spoken or turns[first].role == "assistant":
-        framed.insert(first, Turn("user", "", [("", {"type": "text", "text": OPENING})]))
+        framed.insert(first, Message("user", "", [("", {"type": "text", "text": OPENING})]))
     return framed
 
 
-def _paired(turns: list[Turn]) -> list[Turn]:
+def _paired(turns: list[Message]) -> list[Message]:
     """Each call with its result behind it. Gemini on OCI refuses several calls in a message ("number of function
     response parts"), and an assistant that says nothing beside a call
     (https://github.com/oracle/langchain-oracle, providers/generic.py).
     """
     results = {turn.answers: turn for turn in turns if turn.role == "tool"}
-    paired: list[Turn] = []
+    paired: list[Message] = []
     for turn in turns:
         for place, use in enumerate(turn.calls):
             said = turn.parts if turn.parts and not place else [(turn.at, SILENT)]
@@ -107,7 +107,7 @@ def _paired(turns: list[Turn]) -> list[Turn]:
     return paired
 
 
-def _message(turn: Turn, target: Target) -> Json:
+def _message(turn: Message, target: Target) -> Json:
     content = common.contents(turn, partial(_part, target=target))
     sent: Json = {"role": turn.role.upper()}
     if content or not turn.calls:
@@ -142,7 +142,7 @@ def _part(part: Mapping[str, Any], where: str, target: Target) -> Json:
         url, ours = str(common.object_in(part, kind, where).get("file_data") or ""), "DOCUMENT"
     elif kind in ("video_url", "audio_url"):
         url = str(common.object_in(part, kind, where).get("url") or "")
-    if not url or common.BLIND.match(common.base(target)):
+    if not url or common.BLIND.match(common.base_model(target)):
         raise Unsupported(f"{target.public_name or target.model} takes no part of type {kind!r}.", param=where)
     return {"type": ours, f"{ours.lower()}Url": {"url": url}}
 
@@ -158,7 +158,7 @@ def _tools(request: ChatRequest, target: Target) -> Json:
                 "type": "FUNCTION",
                 "name": function["name"],
                 "description": function["description"],
-                "parameters": parameters(function, common.base(target)),
+                "parameters": parameters(function, common.base_model(target)),
             }
             for function in functions
         ]
@@ -167,16 +167,16 @@ def _tools(request: ChatRequest, target: Target) -> Json:
         sent["toolChoice"] = {"type": "FUNCTION", "name": named}
     elif mode != "auto" or "tool_choice" in request.body:
         sent["toolChoice"] = {"type": mode.upper()}
-    if "parallel_tool_calls" in request.body and not ONE_CALL.match(common.base(target)):
+    if "parallel_tool_calls" in request.body and not ONE_CALL.match(common.base_model(target)):
         sent["isParallelToolCalls"] = request.body["parallel_tool_calls"]
     return sent
 
 
 def _format(request: ChatRequest) -> Json:
-    kind, given = translate.wanted_format(request)
+    kind, given = translate.response_format(request)
     if kind != "json_schema":
         return {"responseFormat": {"type": kind.upper()}} if "response_format" in request.body else {}
-    schema: Json = {"name": str(given.get("name") or "answer"), "schema": inlined(given["schema"])}
+    schema: Json = {"name": str(given.get("name") or "answer"), "schema": inline_references(given["schema"])}
     if given.get("description"):
         schema["description"] = str(given["description"])
     if isinstance(given.get("strict"), bool):
@@ -188,7 +188,7 @@ def _predicted(content: Any) -> str:
     of_parts = isinstance(content, list) and all(isinstance(each, dict) and "type" in each for each in content)
     if not of_parts and not isinstance(content, str):
         raise InvalidRequest("It must be a string or a list of text parts.", param="prediction.content")
-    return translate.text(content, "prediction")
+    return translate.content_text(content, "prediction")
 
 
 def _search(options: Mapping[str, Any]) -> Json:
@@ -227,7 +227,7 @@ def _choice(choice: Mapping[str, Any], said_as: str) -> Json:
         "tool_calls": [_call(call, at) for at, call in enumerate(message.get("toolCalls") or ())],
         "annotations": [_annotation(each) for each in message.get("annotations") or ()],
     }
-    made: Json = {said_as: said, "finish_reason": answers.finish(choice.get("finishReason"))}
+    made: Json = {said_as: said, "finish_reason": answers.finish_reason(choice.get("finishReason"))}
     if isinstance(choice.get("index"), int):
         made["index"] = choice["index"]
     if isinstance(logprobs := choice.get("logprobs"), dict):

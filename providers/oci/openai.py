@@ -13,7 +13,7 @@ from events import ChatRequest
 from providers.base import Target
 from providers.history import mend_history
 from providers.oci.common import counts_thinking
-from providers.oci.service import OPENAI, Asked, Place, Service
+from providers.oci.service import OPENAI, Location, OciClient, SignedRequest
 
 Json = dict[str, Any]
 
@@ -42,16 +42,16 @@ def to_upstream(request: ChatRequest, target: Target) -> Json:
     return target.rules.apply(body)
 
 
-def at_inference(service: Service, place: Place, body: Mapping[str, Any], about: str) -> Asked:
+def at_inference(service: OciClient, place: Location, body: Mapping[str, Any], about: str) -> SignedRequest:
     """The request to `/openai/v1`: with the GenAI API key if there is one, else signed."""
     headers = {"opc-compartment-id": place.compartment, "CompartmentId": place.compartment} if place.compartment else {}
     address = service.inference_host(place) + OPENAI
-    return Asked(
+    return SignedRequest(
         "POST", address, "/chat/completions", orjson.dumps(body), headers, about=about, bearer=bool(service.api_key)
     )
 
 
-def at_deployment(details: Mapping[str, Any], body: Mapping[str, Any], about: str) -> Asked:
+def at_deployment(details: Mapping[str, Any], body: Mapping[str, Any], about: str) -> SignedRequest:
     """The request to a deployment: `endpoint` ends in /predict, or in /predict/v1 as the base of an OpenAI client.
 
     Streams are asked of /predictWithResponseStream, or, where `stream_by` is "header", of /predict as older ones were.
@@ -67,4 +67,4 @@ def at_deployment(details: Mapping[str, Any], body: Mapping[str, Any], about: st
         headers["enable-streaming"] = "true"
     elif body.get("stream"):
         path = "/predictWithResponseStream"
-    return Asked("POST", root, path, orjson.dumps(body), headers, about=about)
+    return SignedRequest("POST", root, path, orjson.dumps(body), headers, about=about)

@@ -6,7 +6,7 @@ from typing import Any
 import orjson
 
 from errors import InvalidRequest
-from providers.json_schema import inlined
+from providers.json_schema import inline_references
 
 Json = dict[str, Any]
 
@@ -26,7 +26,7 @@ PLAIN = ("meta.", "google.")
 
 def parameters(function: Mapping[str, Any], model: str) -> Json:
     """A function's parameters without references; without alternatives too for the families that refuse them."""
-    schema = inlined(function.get("parameters") or EMPTY)
+    schema = inline_references(function.get("parameters") or EMPTY)
     return dict(_plain(schema, bounds=not model.startswith("google.")) if model.startswith(PLAIN) else schema)
 
 
@@ -52,7 +52,7 @@ def _plain(value: Any, *, bounds: bool) -> Any:
 
 def definitions(function: Mapping[str, Any]) -> Json:
     """Cohere's parameterDefinitions, which are flat: what a schema says beyond a type goes into the description."""
-    schema = _plain(inlined(function.get("parameters") or EMPTY), bounds=True)
+    schema = _plain(inline_references(function.get("parameters") or EMPTY), bounds=True)
     required, properties = schema.get("required") or [], schema.get("properties") or {}
     if not isinstance(required, list) or not isinstance(properties, dict):
         raise InvalidRequest(f"The parameters of {function['name']!r} are no JSON schema.", param="tools")

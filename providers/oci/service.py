@@ -18,14 +18,14 @@ from typing import Any
 
 from oci import regions
 
-from errors import ProxyError, UpstreamDown, UpstreamError, UpstreamRefusedUs
+from errors import GatewayError, UpstreamAuthFailed, UpstreamDown, UpstreamError
 from events import Silence
-from providers.base import Call, Target, Timeouts
-from providers.exchange import accepted, awaited, parsed, read
-from providers.http import Account, Reply, send, warm
+from providers.base import CallContext, Target, Timeouts
+from providers.exchange import awaited, parse_json, raise_for_status, read_body
+from providers.http import Endpoint, Response, send, warm
 from providers.oci.auth import Login
-from providers.oci.credentials import Signature, misconfigured
-from providers.oci.failures import failure, traceable
+from providers.oci.credentials import Credential, credential_error
+from providers.oci.failures import oci_error, traceable
 
 log = getLogger("oci.requests")
 """Below the package's logger, which DEBUG_OCI_SDK opens: the package itself never hears of these requests."""
@@ -38,7 +38,7 @@ REGION = re.compile(r"[a-z0-9-]{3,40}")
 
 
 @dataclass(frozen=True)
-class Place:
+class Location:
     """Where a model is asked for: a region, and the compartment that is billed ("" only with an API key)."""
 
     region: str
@@ -46,7 +46,7 @@ class Place:
 
 
 @dataclass(frozen=True)
-class Asked:
+class SignedRequest:
     """A request: `base` is an address as `Service.inference` gives it, `path` what follows, with its query.
 
     `about` is what a 404 is about, for the caller's eyes: a sentence. `bearer` sends the GenAI API key, unsigned.
@@ -61,7 +61,7 @@ class Asked:
     bearer: bool = False
 
 
-class Service:
+class OciClient:
     """One account at OCI. Built once for each provider, shared by all threads; it asks nobody before the first request.
 
     `region` and `compartment` are the settings', `endpoint` replaces scheme and host of inference and management.
@@ -85,10 +85,12 @@ class Service:
         self._compartment = compartment
         self._endpoint = endpoint.rstrip("/").removesuffix(VERSION).removesuffix(OPENAI)
         self._proxy = proxy
-        self._accounts: dict[str, Account] = {}
+        self._accounts: dict[str, Endpoint] = {}
         self._lock = threading.Lock()
 
-    def place(self, details: Mapping[str, Any], call: Call, *, bearer: bool = False) -> Generator[Silence, None, Place]:
+    def place(
+        self, details: Mapping[str, Any], call: CallContext, *, bearer: bool = False
+    ) -> Generator[Silence, None, Location]:
         """Where to ask: as the model's `details` say, else the settings, else the credential (its tenancy is the root
         compartment); a request that goes with the API key (`bearer`) needs no compartment, and no other credential.
         Raises UpstreamRefusedUs that names the setting which is missing.
@@ -98,31 +100,31 @@ class Service:
         if not region or not (compartment or bearer):
             try:
                 signature = yield from self._login.signature(call)
-            except UpstreamRefusedUs as error:
+            except UpstreamAuthFailed as error:
                 if not bearer:
                     raise
-                raise misconfigured(self.name, "no region is set (OCI_REGION).", "OCI_REGION") from error
+                raise credential_error(self.name, "no region is set (OCI_REGION).", "OCI_REGION") from error
             region = region or signature.region
             compartment = compartment or signature.tenancy
         if not region and not self._endpoint:
-            raise misconfigured(self.name, "no region is set (OCI_REGION).", "OCI_REGION")
+            raise credential_error(self.name, "no region is set (OCI_REGION).", "OCI_REGION")
         if not (compartment or bearer):
-            raise misconfigured(self.name, "no compartment is set (OCI_COMPARTMENT).", "OCI_COMPARTMENT")
-        return Place(region.lower(), compartment)
+            raise credential_error(self.name, "no compartment is set (OCI_COMPARTMENT).", "OCI_COMPARTMENT")
+        return Location(region.lower(), compartment)
 
-    def inference(self, place: Place) -> str:
+    def inference(self, place: Location) -> str:
         """The address of `/actions/chat` and its like."""
         return self._host(INFERENCE, place.region) + VERSION
 
-    def management(self, place: Place) -> str:
+    def management(self, place: Location) -> str:
         """The address of `/models` and `/endpoints`."""
         return self._host(MANAGEMENT, place.region) + VERSION
 
-    def inference_host(self, place: Place) -> str:
+    def inference_host(self, place: Location) -> str:
         """Scheme and host of inference, below which OPENAI is too."""
         return self._host(INFERENCE, place.region)
 
-    def send(self, asked: Asked, call: Call, timeouts: Timeouts) -> Generator[Silence, None, Reply]:
+    def send(self, asked: SignedRequest, call: CallContext, timeouts: Timeouts) -> Generator[Silence, None, Response]:
         """An accepted reply, which the caller closes. A token that is refused is renewed, and tried once more."""
         if asked.bearer:
             return (yield from self._sent(asked, {"Authorization": f"Bearer {self.api_key}"}, call, timeouts))
@@ -135,25 +137,25 @@ class Service:
         signature = yield from self._login.signature(call)
         return (yield from self._sent(asked, self._signed(asked, signature), call, timeouts))
 
-    def warm(self, call: Call, timeouts: Timeouts) -> None:
+    def warm(self, call: CallContext, timeouts: Timeouts) -> None:
         """Know the credential, and keep a connection to inference open."""
         place = awaited(self.place({}, call))
         warm(self._account(self.inference(place)), call, timeouts)
 
     def json(
-        self, asked: Asked, call: Call, timeouts: Timeouts
+        self, asked: SignedRequest, call: CallContext, timeouts: Timeouts
     ) -> Generator[Silence, None, tuple[Any, Mapping[str, str]]]:
         """The answer's JSON and headers (`opc-next-page`)."""
         with reading((yield from self.send(asked, call, timeouts))) as reply:
-            raw = yield from read(reply)
-            return parsed(raw, reply), reply.headers
+            raw = yield from read_body(reply)
+            return parse_json(raw, reply), reply.headers
 
-    def _signed(self, asked: Asked, signature: Signature) -> dict[str, str]:
+    def _signed(self, asked: SignedRequest, signature: Credential) -> dict[str, str]:
         return signature.headers(asked.method, asked.base + asked.path, asked.body)
 
     def _sent(
-        self, asked: Asked, headers: Mapping[str, str], call: Call, timeouts: Timeouts
-    ) -> Generator[Silence, None, Reply]:
+        self, asked: SignedRequest, headers: Mapping[str, str], call: CallContext, timeouts: Timeouts
+    ) -> Generator[Silence, None, Response]:
         account = self._account(asked.base)
         headers = {**asked.headers, **headers}
         if call.request_id:
@@ -163,7 +165,7 @@ class Service:
         except UpstreamDown as error:
             raise self._unreachable(error, asked) from error
         try:
-            yield from accepted(reply, lambda *answer: failure(self.name, asked.about, *answer))
+            yield from raise_for_status(reply, lambda *answer: oci_error(self.name, asked.about, *answer))
         except BaseException:  # who asked has no reply yet that could be closed
             reply.close()
             raise
@@ -171,46 +173,46 @@ class Service:
             _tell(asked, reply)
         return reply
 
-    def _unreachable(self, error: UpstreamDown, asked: Asked) -> ProxyError:
+    def _unreachable(self, error: UpstreamDown, asked: SignedRequest) -> GatewayError:
         """Nobody there: in a region that nobody knows, that is no accident."""
         host = asked.base.split("/")[2]
         region = host.partition(".oci.")[0].rpartition(".")[2]
         if ".oci." not in host or regions.is_region(region):
             return error
-        return misconfigured(self.name, f"there is no region {region!r} (OCI_REGION).", "OCI_REGION", log=error.log)
+        return credential_error(self.name, f"there is no region {region!r} (OCI_REGION).", "OCI_REGION", log=error.log)
 
     def _host(self, template: str, region: str) -> str:
         if self._endpoint:
             return self._endpoint
         if not REGION.fullmatch(region):
-            raise misconfigured(self.name, f"there is no region {region!r} (OCI_REGION).", "OCI_REGION")
+            raise credential_error(self.name, f"there is no region {region!r} (OCI_REGION).", "OCI_REGION")
         address: str = regions.endpoint_for("generativeai", region, service_endpoint_template=template)
         return address
 
-    def _account(self, base: str) -> Account:
+    def _account(self, base: str) -> Endpoint:
         account = self._accounts.get(base)
         if account is None:
             with self._lock:
                 try:
-                    account = self._accounts.setdefault(base, Account(self.name, base, {}, self._proxy))
+                    account = self._accounts.setdefault(base, Endpoint(self.name, base, {}, self._proxy))
                 except ValueError as error:
-                    raise misconfigured(self.name, f"{error}", "endpoint") from error
+                    raise credential_error(self.name, f"{error}", "endpoint") from error
         return account
 
 
 @contextmanager
-def reading(reply: Reply) -> Iterator[Reply]:
+def reading(reply: Response) -> Iterator[Response]:
     """Close the reply in the end; what goes wrong until then has its opc-request-id in the log."""
     try:
         yield reply
-    except ProxyError as error:
+    except GatewayError as error:
         error.log = traceable(error.log, reply.headers)
         raise
     finally:
         reply.close()
 
 
-def _tell(asked: Asked, reply: Reply) -> None:
+def _tell(asked: SignedRequest, reply: Response) -> None:
     facts = {
         "method": asked.method,
         "address": asked.base + asked.path,
@@ -229,7 +231,7 @@ def serving(target: Target) -> dict[str, str]:
     return {"servingType": "ON_DEMAND", "modelId": target.model}
 
 
-def about(target: Target) -> str:
+def not_found_hint(target: Target) -> str:
     """What a 404 means, and what mends it."""
     if target.details.get("endpoint"):
         return "has no such endpoint, or does not let us use it (endpoint in models.yaml, OCI_COMPARTMENT)."

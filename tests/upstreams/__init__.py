@@ -13,14 +13,14 @@ ODD_FRAMES of what is so in SSE and JSON alone (odd_frames.py):
         upstream.always(Answer(fault=fault))
 """
 
-from . import faults, oddities
-from .answers import AZURE, DEEPSEEK, GROQ, OPENROUTER, Answer, Call
-from .connection import Connection, Gone, Received
-from .fault import FAULTS, Fault, Phase
-from .odd_frames import ODD_FRAMES
-from .openai import OpenAIUpstream
-from .raw import cases
-from .server import Server, certificate
+from tests.upstreams import faults, oddities
+from tests.upstreams.answers import AZURE, DEEPSEEK, GROQ, OPENROUTER, Call, ScriptedAnswer
+from tests.upstreams.connection import Connection, Gone, Received
+from tests.upstreams.fault import FAULTS, Fault, Phase
+from tests.upstreams.odd_frames import ODD_FRAMES
+from tests.upstreams.openai import OpenAIUpstream
+from tests.upstreams.raw import cases
+from tests.upstreams.server import Server, certificate
 
 __all__ = [
     "AZURE",
@@ -29,7 +29,7 @@ __all__ = [
     "GROQ",
     "ODD_FRAMES",
     "OPENROUTER",
-    "Answer",
+    "ScriptedAnswer",
     "Call",
     "Connection",
     "Fault",

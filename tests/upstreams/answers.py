@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
-from .fault import Fault
+from tests.upstreams.fault import Fault
 
 TEXTS = ("Grüße", " aus", " dem", " Café", ":", " we", " open", " at", " 9 —", " 日本語", " and", " 🙂", " too", ".")
 """The default answer: several words, and characters of one to four bytes."""
@@ -33,7 +33,7 @@ class Call(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Answer:
+class ScriptedAnswer:
     """One answer. As it stands: TEXTS, or a call of the tool that the request demands.
 
     What is said: `texts`, `refusal`, `reasoning` (DeepSeek's reasoning_content) and `calls` in this order, each a
@@ -99,7 +99,7 @@ def value_of(call: Call) -> Any:
 
 
 _UNFILTERED = {name: {"filtered": False, "severity": "safe"} for name in ("hate", "self_harm", "sexual", "violence")}
-AZURE = Answer(
+AZURE = ScriptedAnswer(
     first_frame={
         "id": "",
         "object": "",
@@ -109,9 +109,11 @@ AZURE = Answer(
     },
     choice_keys={"content_filter_results": _UNFILTERED},
 )
-DEEPSEEK = Answer(reasoning=("They", " greet", " me."), delta_keys={"reasoning_content": None}, usage_on_finish=True)
-GROQ = Answer(chunk_keys={"x_groq": {"id": "req_01jbd6g2qdfw2adyrt2az8hz4w"}})
-OPENROUTER = Answer(
+DEEPSEEK = ScriptedAnswer(
+    reasoning=("They", " greet", " me."), delta_keys={"reasoning_content": None}, usage_on_finish=True
+)
+GROQ = ScriptedAnswer(chunk_keys={"x_groq": {"id": "req_01jbd6g2qdfw2adyrt2az8hz4w"}})
+OPENROUTER = ScriptedAnswer(
     chunk_keys={"provider": "Mistral"}, choice_keys={"native_finish_reason": None}, comment="OPENROUTER PROCESSING"
 )
 """The keys that these add to OpenAI's, as their own answers show them."""

@@ -14,12 +14,12 @@ from itertools import count
 from typing import Any, ClassVar
 from urllib.parse import parse_qs, urlsplit
 
-from .answers import TEXTS, Answer, Call, value_of
-from .anthropic_rules import Refused, check
-from .completion import demanded
-from .connection import Connection, Received
-from .reply import Kind, Piece, Reply, dumps
-from .scripted import KEY, NO_SUCH_MODEL, Scripted
+from tests.upstreams.answers import TEXTS, Call, ScriptedAnswer, value_of
+from tests.upstreams.anthropic_rules import Refused, check
+from tests.upstreams.completion import demanded
+from tests.upstreams.connection import Connection, Received
+from tests.upstreams.reply import Kind, Piece, Reply, dumps
+from tests.upstreams.scripted import KEY, NO_SUCH_MODEL, Scripted
 
 VERSIONS = ("2023-06-01", "2026-10-21")
 MODELS = ("claude-haiku-4-5", "claude-sonnet-5-5", "claude-opus-5-5")
@@ -54,13 +54,13 @@ class AnthropicUpstream(Scripted):
         """Anthropic's own name for the request."""
         return {"request-id": f"req_{connection.number}_{connection.requests}"}
 
-    def answer_to(self, received: Received) -> tuple[Answer, Reply]:
+    def answer_to(self, received: Received) -> tuple[ScriptedAnswer, Reply]:
         """Refuse it as the real one would, or answer it as scripted."""
         try:
             self._authorize(received)
             return self._routed(received)
         except Refused as refused:
-            return Answer(), _json(refused.status, refused.error)
+            return ScriptedAnswer(), _json(refused.status, refused.error)
 
     def _authorize(self, received: Received) -> None:
         shown = received.headers.get("x-api-key") or received.headers.get("Authorization", "").removeprefix("Bearer ")
@@ -74,7 +74,7 @@ class AnthropicUpstream(Scripted):
         if received.method == "POST" and received.headers.get("Content-Type") != "application/json":
             raise Refused("content-type: application/json is required")
 
-    def _routed(self, received: Received) -> tuple[Answer, Reply]:
+    def _routed(self, received: Received) -> tuple[ScriptedAnswer, Reply]:
         parts = urlsplit(received.path)
         match received.method, parts.path.removeprefix("/v1"):
             case "POST", "/messages":
@@ -83,7 +83,7 @@ class AnthropicUpstream(Scripted):
                 return self.next("/models"), _listed(parse_qs(parts.query))
         raise Refused("Not Found", 404, "not_found_error")
 
-    def _message(self, received: Received) -> tuple[Answer, Reply]:
+    def _message(self, received: Received) -> tuple[ScriptedAnswer, Reply]:
         try:
             body = json.loads(received.body)
         except ValueError:
@@ -102,7 +102,7 @@ class AnthropicUpstream(Scripted):
 class Message:
     """An answer to one request, as events or as one body."""
 
-    def __init__(self, answer: Answer, body: Mapping[str, Any]) -> None:
+    def __init__(self, answer: ScriptedAnswer, body: Mapping[str, Any]) -> None:
         self._answer = answer
         self._stream = bool(body.get("stream"))
         self._calls = [Call(*call) for call in answer.calls] or demanded(answer, _in_openais_words(body))
@@ -125,7 +125,7 @@ class Message:
             delay=answer.delay,
             whole=whole,
             frames=frames,
-            error=_failed(Answer(status=500)).body,
+            error=_failed(ScriptedAnswer(status=500)).body,
             error_frame=self._event("error", {"error": _error(529)}, "content").data,
         )
 
@@ -218,7 +218,7 @@ def _in_openais_words(body: Mapping[str, Any]) -> dict[str, Any]:
     return {"tool_choice": chosen, "tools": tools}
 
 
-def _failed(answer: Answer) -> Reply:
+def _failed(answer: ScriptedAnswer) -> Reply:
     status = 529 if answer.status == 503 else answer.status
     return _json(status, {"type": "error", "error": _error(status)} if answer.error is None else answer.error)
 

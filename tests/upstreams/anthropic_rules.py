@@ -10,8 +10,8 @@ from typing import Any
 
 from anthropic.types.message_create_params import MessageCreateParamsBase
 
-from .rules import misheaded
-from .typed import faults_of
+from tests.upstreams.rules import misheaded
+from tests.upstreams.typed import faults_of
 
 SAMPLING = {"temperature": 1, "top_p": 1, "top_k": 500}
 NEWER = re.compile(r"claude-(opus-4-[78]|(opus|sonnet|haiku|fable|mythos)-5)")

@@ -13,15 +13,15 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-from . import faults
-from .bedrock_agent import Agent
-from .bedrock_answers import Turn, failed
-from .bedrock_converse import check, check_stream, converse
-from .bedrock_rules import Asked, Refused, asked, check_signature
-from .connection import Connection, Received
-from .event_stream import dumps
-from .reply import Piece, Reply, play
-from .server import Server
+from tests.upstreams import faults
+from tests.upstreams.bedrock_agent import Agent
+from tests.upstreams.bedrock_answers import Turn, failed
+from tests.upstreams.bedrock_converse import check, check_stream, converse
+from tests.upstreams.bedrock_rules import Asked, Refused, asked, check_signature
+from tests.upstreams.connection import Connection, Received
+from tests.upstreams.event_stream import dumps
+from tests.upstreams.reply import Piece, Reply, play
+from tests.upstreams.server import Server
 
 __all__ = ["AGENT", "BedrockUpstream", "Turn"]
 

@@ -9,9 +9,9 @@ from dataclasses import dataclass, field
 from itertools import count
 from typing import Any
 
-from .bedrock_answers import Event, Turn, streamed
-from .bedrock_rules import Refused
-from .reply import Reply
+from tests.upstreams.bedrock_answers import Event, Turn, streamed
+from tests.upstreams.bedrock_rules import Refused
+from tests.upstreams.reply import Reply
 
 
 @dataclass

@@ -4,10 +4,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from .answers import TEXTS, Call
-from .event_stream import CONTENT_TYPE, dumps, event, exception
-from .fault import Fault
-from .reply import Kind, Piece, Reply
+from tests.upstreams.answers import TEXTS, Call
+from tests.upstreams.event_stream import CONTENT_TYPE, dumps, event, exception
+from tests.upstreams.fault import Fault
+from tests.upstreams.reply import Kind, Piece, Reply
 
 __all__ = ["TEXTS", "USAGE", "Call", "Turn"]
 

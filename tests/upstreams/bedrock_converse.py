@@ -9,13 +9,14 @@ from collections.abc import Iterator, Mapping, Sequence
 from itertools import pairwise
 from typing import Any
 
-from . import anthropic_rules
-from .bedrock_answers import TEXTS, Call, Event, Turn, streamed
-from .bedrock_rules import Refused
-from .completion import example
-from .event_stream import dumps
-from .reply import Piece, Reply
-from .rules import misheaded
+from tests.upstreams import anthropic_rules
+from tests.upstreams.answers import TEXTS, Call
+from tests.upstreams.bedrock_answers import Event, Turn, streamed
+from tests.upstreams.bedrock_rules import Refused
+from tests.upstreams.completion import example
+from tests.upstreams.event_stream import dumps
+from tests.upstreams.reply import Piece, Reply
+from tests.upstreams.rules import misheaded
 
 NO_SUCH_MODEL = "no.such-model"
 USER_LAST = re.compile(r"meta\.|mistral\.")

@@ -20,7 +20,7 @@ from botocore.awsrequest import AWSRequest
 from botocore.credentials import Credentials
 from botocore.model import OperationModel, Shape
 
-from .connection import Received
+from tests.upstreams.connection import Received
 
 SERVICES = ("bedrock-runtime", "bedrock", "bedrock-agent-runtime")
 SKEW_SECONDS = 300

@@ -14,13 +14,13 @@ from cohere.types import Document, ResponseFormatV2, Thinking, ToolV2
 from cohere.types.chat_message_v2 import ChatMessageV2
 from pydantic import TypeAdapter, ValidationError
 
-from .answers import TEXTS, Answer, Call
-from .completion import example
-from .connection import Connection, Received
-from .openai import DIMENSIONS, embedding
-from .reply import Kind, Piece, Reply, dumps
-from .rules import misheaded
-from .scripted import NO_SUCH_MODEL, Scripted
+from tests.upstreams.answers import TEXTS, Call, ScriptedAnswer
+from tests.upstreams.completion import example
+from tests.upstreams.connection import Connection, Received
+from tests.upstreams.openai import DIMENSIONS, embedding
+from tests.upstreams.reply import Kind, Piece, Reply, dumps
+from tests.upstreams.rules import misheaded
+from tests.upstreams.scripted import NO_SUCH_MODEL, Scripted
 
 MODELS = ("command-a-03-2025", "command-a-reasoning-08-2025", "embed-v4.0", "rerank-v3.5", "command-light")
 BATCH = 96
@@ -146,13 +146,13 @@ class CohereUpstream(Scripted):
             "x-endpoint-monthly-call-limit": "1000",
         }
 
-    def answer_to(self, received: Received) -> tuple[Answer, Reply]:
+    def answer_to(self, received: Received) -> tuple[ScriptedAnswer, Reply]:
         try:
             return self._answer_to(received)
         except Refused as refused:
-            return Answer(), _json(refused.status, {"id": f"e{next(_numbers)}", "message": refused.message})
+            return ScriptedAnswer(), _json(refused.status, {"id": f"e{next(_numbers)}", "message": refused.message})
 
-    def _answer_to(self, received: Received) -> tuple[Answer, Reply]:
+    def _answer_to(self, received: Received) -> tuple[ScriptedAnswer, Reply]:
         parts = urlsplit(received.path)
         if (received.method, parts.path) not in (
             ("POST", "/v2/chat"),
@@ -175,11 +175,11 @@ class CohereUpstream(Scripted):
         return answer, reply if answer.status == 200 and answer.error is None else failed(answer)
 
 
-def _chat(answer: Answer, body: Mapping[str, Any]) -> Reply:
+def _chat(answer: ScriptedAnswer, body: Mapping[str, Any]) -> Reply:
     _check(body, CHAT, required=("model", "messages"))
     _check_chat(body)
     events = list(_events(answer, body))
-    error = failed(Answer()).body
+    error = failed(ScriptedAnswer()).body
     whole = _dumps(_joined(answer, body))
     delays = (answer.first_delay if at == 0 else answer.frame_delay for at in count())
     pieces = [
@@ -234,7 +234,7 @@ def _check_tools(body: Mapping[str, Any]) -> None:
         raise Refused(400, "response_format is not supported with tools")
 
 
-def _said(answer: Answer, body: Mapping[str, Any]) -> tuple[list[Call], Sequence[str]]:
+def _said(answer: ScriptedAnswer, body: Mapping[str, Any]) -> tuple[list[Call], Sequence[str]]:
     calls = [Call(*call) for call in answer.calls]
     if not calls and answer.texts is None and body.get("tool_choice") == "REQUIRED":
         function = body["tools"][0]["function"]
@@ -243,7 +243,7 @@ def _said(answer: Answer, body: Mapping[str, Any]) -> tuple[list[Call], Sequence
     return calls, unasked if answer.texts is None else answer.texts
 
 
-def _events(answer: Answer, body: Mapping[str, Any]) -> Iterator[tuple[Kind, dict[str, Any]]]:
+def _events(answer: ScriptedAnswer, body: Mapping[str, Any]) -> Iterator[tuple[Kind, dict[str, Any]]]:
     calls, said = _said(answer, body)
     opening = {"role": "assistant", "content": [], "tool_plan": "", "tool_calls": [], "citations": []}
     yield "open", {"id": f"c{next(_numbers)}", "type": "message-start", "delta": {"message": opening}}
@@ -277,7 +277,7 @@ def _content(kind: str, index: int, content: Mapping[str, Any]) -> dict[str, Any
     return {"type": kind, "index": index, "delta": {"message": {"content": content}}}
 
 
-def _joined(answer: Answer, body: Mapping[str, Any]) -> dict[str, Any]:
+def _joined(answer: ScriptedAnswer, body: Mapping[str, Any]) -> dict[str, Any]:
     calls, said = _said(answer, body)
     content = [{"type": "thinking", "thinking": "".join(answer.reasoning)}] if answer.reasoning else []
     content += [{"type": "text", "text": "".join(said)}] if said else []
@@ -295,12 +295,12 @@ def _joined(answer: Answer, body: Mapping[str, Any]) -> dict[str, Any]:
     return {"id": f"c{next(_numbers)}", "message": message, **usage, **told}
 
 
-def _finish(answer: Answer, calls: Sequence[Call]) -> str:
+def _finish(answer: ScriptedAnswer, calls: Sequence[Call]) -> str:
     given = answer.finish_reason or ("tool_calls" if calls else "stop")
     return FINISHES.get(given, given)
 
 
-def _usage(answer: Answer) -> dict[str, Any]:
+def _usage(answer: ScriptedAnswer) -> dict[str, Any]:
     """What is billed is less than what the model reads: Cohere's own preamble is free."""
     told = answer.usage or {}
     prompt, completion = told.get("prompt_tokens", 0), told.get("completion_tokens", 0)
@@ -312,7 +312,7 @@ def _usage(answer: Answer) -> dict[str, Any]:
     }
 
 
-def _embed(_: Answer, body: Mapping[str, Any]) -> Reply:
+def _embed(_: ScriptedAnswer, body: Mapping[str, Any]) -> Reply:
     _check(body, EMBED, required=("model", "input_type"))
     given = [body[key] for key in ("texts", "images", "inputs") if key in body]
     if len(given) != 1:
@@ -334,7 +334,7 @@ def _key(given: Any) -> str:
     return str(content["text"] if content["type"] == "text" else content["image_url"]["url"])
 
 
-def _rerank(_: Answer, body: Mapping[str, Any]) -> Reply:
+def _rerank(_: ScriptedAnswer, body: Mapping[str, Any]) -> Reply:
     _check(body, RERANK, required=("model", "query", "documents"))
     asked = set(body["query"].split())
     scores = [(len(asked & set(each.split())) / len(asked), at) for at, each in enumerate(body["documents"])]
@@ -354,7 +354,7 @@ def _listed(query: Mapping[str, Any]) -> Reply:
     return _json(200, {"models": rows, **following})
 
 
-def failed(answer: Answer) -> Reply:
+def failed(answer: ScriptedAnswer) -> Reply:
     status = answer.status if answer.status != 200 else 500
     message = MESSAGES.get(status, MESSAGES[500])
     reply = _json(status, answer.error or {"id": f"e{next(_numbers)}", "message": message})

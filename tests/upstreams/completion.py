@@ -8,8 +8,8 @@ from collections.abc import Iterator, Mapping
 from itertools import count
 from typing import Any
 
-from .answers import TEXTS, Answer, Call
-from .reply import Kind, Piece, Reply, dumps
+from tests.upstreams.answers import TEXTS, Call, ScriptedAnswer
+from tests.upstreams.reply import Kind, Piece, Reply, dumps
 
 CREATED = 1_790_000_000
 FINGERPRINT = "fp_44709d6fcb"
@@ -20,7 +20,7 @@ _numbers = count(1)
 class Completion:
     """An answer to one request, as frames or as one body."""
 
-    def __init__(self, answer: Answer, body: Mapping[str, Any]) -> None:
+    def __init__(self, answer: ScriptedAnswer, body: Mapping[str, Any]) -> None:
         self._answer = answer
         self._calls = [Call(*call) for call in answer.calls] or demanded(answer, body)
         unasked = () if self._calls or answer.refusal else TEXTS
@@ -175,7 +175,7 @@ class Completion:
         return {"content": tokens, "refusal": None}
 
 
-def chat(answer: Answer, body: Mapping[str, Any], error: bytes) -> Reply:
+def chat(answer: ScriptedAnswer, body: Mapping[str, Any], error: bytes) -> Reply:
     """The answer to a chat request; `error` is the body that faults may send instead."""
     completion = Completion(answer, body)
     stream = bool(body.get("stream"))
@@ -196,7 +196,7 @@ def _function(call: Call, arguments: str) -> dict[str, Any]:
     return {"type": "function", "function": {"name": call.name, "arguments": arguments}}
 
 
-def demanded(answer: Answer, body: Mapping[str, Any]) -> list[Call]:
+def demanded(answer: ScriptedAnswer, body: Mapping[str, Any]) -> list[Call]:
     """The call that the request insists on, unless the answer says something else."""
     choice = body.get("tool_choice")
     if answer.texts is not None or answer.refusal or choice in (None, "none", "auto"):

@@ -4,12 +4,12 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from .anthropic import AnthropicUpstream
-from .cohere import CohereUpstream
-from .gemini import GeminiUpstream
-from .oci import OCIUpstream
-from .openai import OpenAIUpstream
-from .scripted import Scripted
+from tests.upstreams.anthropic import AnthropicUpstream
+from tests.upstreams.cohere import CohereUpstream
+from tests.upstreams.gemini import GeminiUpstream
+from tests.upstreams.oci import OCIUpstream
+from tests.upstreams.openai import OpenAIUpstream
+from tests.upstreams.scripted import Scripted
 
 
 @dataclass(frozen=True)

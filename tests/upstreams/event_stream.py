@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from typing import Any
 from zlib import crc32
 
-from . import reply
+from tests.upstreams import reply
 
 CONTENT_TYPE = "application/vnd.amazon.eventstream"
 STRING = 7

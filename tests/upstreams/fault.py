@@ -4,8 +4,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
 
-from .connection import Connection
-from .reply import Reply, play
+from tests.upstreams.connection import Connection
+from tests.upstreams.reply import Reply, play
 
 SETTLE = 0.02
 """Seconds in which a client reads what it was sent, before the next packet or the reset."""

@@ -6,9 +6,9 @@ Answer(texts=["Hi"], fault=faults.cut)       an emulated vendor answers, and bre
 import gzip
 from dataclasses import replace
 
-from .connection import Connection
-from .fault import SETTLE, Phase, edit, fault
-from .reply import CHUNKED, Piece, Reply, chunk, send_chunks
+from tests.upstreams.connection import Connection
+from tests.upstreams.fault import SETTLE, Phase, edit, fault
+from tests.upstreams.reply import CHUNKED, Piece, Reply, chunk, send_chunks
 
 ENDLESS_HEAD_BYTES = 40 * 1024 * 1024
 ENDLESS_LINE_BYTES = 64 * 1024 * 1024

@@ -9,10 +9,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any, NamedTuple
 
-from .connection import Connection, Headers, Received
-from .reply import Piece, Reply, play
-from .scripted import Scripted
-from .server import Server
+from tests.upstreams.connection import Connection, Headers, Received
+from tests.upstreams.reply import Piece, Reply, play
+from tests.upstreams.scripted import Scripted
+from tests.upstreams.server import Server
 
 TOKEN = "test-list-token"
 

@@ -14,13 +14,13 @@ from urllib.parse import parse_qs, unquote, urlsplit
 from google.genai import types
 from pydantic import BaseModel, ValidationError
 
-from .answers import TEXTS, Answer, Call, value_of
-from .completion import example
-from .connection import Connection, Received
-from .openai import DIMENSIONS, embedding
-from .reply import Kind, Piece, Reply, dumps
-from .rules import misheaded
-from .scripted import NO_SUCH_MODEL, Scripted
+from tests.upstreams.answers import TEXTS, Call, ScriptedAnswer, value_of
+from tests.upstreams.completion import example
+from tests.upstreams.connection import Connection, Received
+from tests.upstreams.openai import DIMENSIONS, embedding
+from tests.upstreams.reply import Kind, Piece, Reply, dumps
+from tests.upstreams.rules import misheaded
+from tests.upstreams.scripted import NO_SUCH_MODEL, Scripted
 
 MODELS = ("gemini-2.5-flash", "gemini-2.5-pro", "gemini-3-flash-preview", "gemini-embedding-001", "imagen-4.0")
 BATCH = 100
@@ -83,13 +83,13 @@ class GeminiUpstream(Scripted):
     def identity(self, _: Connection) -> Mapping[str, str]:
         return {"server": "scaffolding on HTTPServer2", "server-timing": "gfet4t7; dur=12"}
 
-    def answer_to(self, received: Received) -> tuple[Answer, Reply]:
+    def answer_to(self, received: Received) -> tuple[ScriptedAnswer, Reply]:
         try:
             return self._answer_to(received)
         except Refused as refused:
-            return Answer(), _json(refused.status, {"error": refused.error})
+            return ScriptedAnswer(), _json(refused.status, {"error": refused.error})
 
-    def _answer_to(self, received: Received) -> tuple[Answer, Reply]:
+    def _answer_to(self, received: Received) -> tuple[ScriptedAnswer, Reply]:
         parts, query = urlsplit(received.path), parse_qs(urlsplit(received.path).query)
         found = re.fullmatch(r"/v1(?:beta)?/(models)(?:/([^/:]+):(\w+))?", parts.path)
         if not found:
@@ -161,9 +161,9 @@ class GeminiUpstream(Scripted):
                     name = part["functionCall"]["name"]
                     raise Refused(400, f"Function call `{name}` is missing a thought_signature in functionCall parts.")
 
-    def _said(self, answer: Answer, body: Mapping[str, Any], model: str, method: str, query: Any) -> Reply:
+    def _said(self, answer: ScriptedAnswer, body: Mapping[str, Any], model: str, method: str, query: Any) -> Reply:
         chunks = list(self._chunks(answer, body, model))
-        error = failed(Answer()).body
+        error = failed(ScriptedAnswer()).body
         whole = _dumps(_joined(chunk for _, chunk in chunks))
         if method == "streamGenerateContent" and query.get("alt") != ["sse"]:
             data = (Piece(_dumps([chunk for _, chunk in chunks])),)
@@ -184,7 +184,9 @@ class GeminiUpstream(Scripted):
             error_frame=b"data: %b\r\n\r\n" % error,
         )
 
-    def _chunks(self, answer: Answer, body: Mapping[str, Any], model: str) -> Iterator[tuple[Kind, dict[str, Any]]]:
+    def _chunks(
+        self, answer: ScriptedAnswer, body: Mapping[str, Any], model: str
+    ) -> Iterator[tuple[Kind, dict[str, Any]]]:
         config = body.get("generationConfig", {})
         usage = _usage(answer)
         common = {"modelVersion": model, "responseId": f"r{next(_numbers)}", "usageMetadata": usage}
@@ -202,7 +204,7 @@ class GeminiUpstream(Scripted):
             last = {"content": {"parts": [{"text": ""}], "role": "model"}, "finishReason": finish, "index": index}
             yield "finish", {"candidates": [last], **common}
 
-    def _parts(self, answer: Answer, body: Mapping[str, Any], model: str) -> Iterator[dict[str, Any]]:
+    def _parts(self, answer: ScriptedAnswer, body: Mapping[str, Any], model: str) -> Iterator[dict[str, Any]]:
         if body.get("generationConfig", {}).get("thinkingConfig", {}).get("includeThoughts"):
             for thought in answer.reasoning:
                 yield {"text": thought, "thought": True}
@@ -221,7 +223,7 @@ class GeminiUpstream(Scripted):
             yield part
 
 
-def failed(answer: Answer) -> Reply:
+def failed(answer: ScriptedAnswer) -> Reply:
     """An error in Google's shape; how long to wait stands in its details."""
     name, message = STATUSES.get(answer.status if answer.status != 200 else 500, STATUSES[500])
     error: dict[str, Any] = {"code": answer.status if answer.status != 200 else 500, "message": message, "status": name}
@@ -284,7 +286,7 @@ def _speaks(content: Mapping[str, Any]) -> bool:
     return content["role"] == "user" and any("functionResponse" not in part for part in content["parts"])
 
 
-def _demanded(answer: Answer, body: Mapping[str, Any]) -> list[Call]:
+def _demanded(answer: ScriptedAnswer, body: Mapping[str, Any]) -> list[Call]:
     """The call that the request insists on, unless the answer says something else."""
     config = body.get("toolConfig", {}).get("functionCallingConfig", {})
     if answer.texts is not None or config.get("mode") != "ANY":
@@ -295,7 +297,7 @@ def _demanded(answer: Answer, body: Mapping[str, Any]) -> list[Call]:
     raise Refused(400, "allowed_function_names names what is not declared.")
 
 
-def _usage(answer: Answer) -> dict[str, Any]:
+def _usage(answer: ScriptedAnswer) -> dict[str, Any]:
     told = answer.usage or {}
     thoughts = (told.get("completion_tokens_details") or {}).get("reasoning_tokens", 0)
     counts = {

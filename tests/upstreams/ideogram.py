@@ -9,8 +9,8 @@ from email.parser import BytesParser
 from email.policy import HTTP
 from typing import Any
 
-from .connection import Received
-from .pictures import Denied, PicturesUpstream, check_fields
+from tests.upstreams.connection import Received
+from tests.upstreams.pictures import Denied, PicturesUpstream, check_fields
 
 COUNT = {str(number) for number in range(1, 9)}
 STYLES = ("AUTO", "GENERAL", "REALISTIC", "DESIGN")

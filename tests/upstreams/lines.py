@@ -5,10 +5,11 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from .answers import Answer
-from .bedrock import AGENT, BedrockUpstream, Turn
-from .dialects import DIALECTS
-from .server import Server
+from tests.upstreams.answers import ScriptedAnswer
+from tests.upstreams.bedrock import AGENT, BedrockUpstream
+from tests.upstreams.bedrock_answers import Turn
+from tests.upstreams.dialects import DIALECTS
+from tests.upstreams.server import Server
 
 
 @dataclass(frozen=True)
@@ -46,7 +47,7 @@ def lines() -> Iterator[tuple[Mapping[str, Line], Mapping[str, str]]]:
                 upstreams[dialect.name] = stack.enter_context(dialect.upstream())
                 settings |= dialect.settings(upstreams[dialect.name])
             name = f"{dialect.name}/{dialect.model}"
-            found[name] = Line(name, dialect.name, dialect.model, upstreams[dialect.name], Answer)
+            found[name] = Line(name, dialect.name, dialect.model, upstreams[dialect.name], ScriptedAnswer)
         amazon = stack.enter_context(BedrockUpstream())
         settings |= {**amazon.settings, "AGENT_ID": AGENT[0], "AGENT_ALIAS_ID": AGENT[1]}
         for provider, model, short in (

@@ -17,17 +17,17 @@ from tempfile import TemporaryDirectory
 from typing import Any
 from urllib.parse import urlsplit
 
-from . import completion, oci_chat, oddities
-from .answers import Answer
-from .connection import Connection, Received
-from .oci_keys import API_KEY, COMPARTMENT, REGION, Unsigned, config_file, verify
-from .oci_lists import COMPARTMENTS, OFFERED, Denied, listed
-from .oci_rules import check_chat, check_embed, check_place, check_rerank, check_shape, wrong
-from .openai import _json, embedding
-from .reply import Reply
-from .rules import Refused, parse
-from .rules import check_chat as check_openai
-from .scripted import Scripted
+from tests.upstreams import completion, oci_chat, oddities
+from tests.upstreams.answers import ScriptedAnswer
+from tests.upstreams.connection import Connection, Received
+from tests.upstreams.oci_keys import API_KEY, COMPARTMENT, REGION, Unsigned, config_file, verify
+from tests.upstreams.oci_lists import COMPARTMENTS, OFFERED, Denied, listed
+from tests.upstreams.oci_rules import check_chat, check_embed, check_place, check_rerank, check_shape, wrong
+from tests.upstreams.openai import _json, embedding
+from tests.upstreams.reply import Reply
+from tests.upstreams.rules import Refused, parse
+from tests.upstreams.rules import check_chat as check_openai
+from tests.upstreams.scripted import Scripted
 
 DEPLOYMENT = "ocid1.datasciencemodeldeployment.oc1.us-chicago-1.aaaadeployment"
 BASE = "/20231130"
@@ -80,9 +80,9 @@ class OCIUpstream(Scripted):
         """The JSON of one of the requests that came; the last one by -1."""
         return self.received[number].json
 
-    def answer_to(self, received: Received) -> tuple[Answer, Reply]:
+    def answer_to(self, received: Received) -> tuple[ScriptedAnswer, Reply]:
         """Refuse it as the real one would, or answer it as scripted."""
-        answer = Answer()
+        answer = ScriptedAnswer()
         try:
             self._admit(received)
             answer, reply = self._reply(received)
@@ -112,7 +112,7 @@ class OCIUpstream(Scripted):
         if openai and received.headers.get("opc-compartment-id") not in COMPARTMENTS:
             raise Denied(404, "NotAuthorizedOrNotFound", "Authorization failed or requested resource not found.")
 
-    def _reply(self, received: Received) -> tuple[Answer, Reply]:
+    def _reply(self, received: Received) -> tuple[ScriptedAnswer, Reply]:
         parts = urlsplit(received.path)
         path = parts.path.removeprefix(BASE)
         if parts.path in PREDICT and received.method == "POST":
@@ -132,7 +132,7 @@ class OCIUpstream(Scripted):
             raise Denied(404, "NotAuthorizedOrNotFound", f"There is nothing at {path}")
         return self._action(path, received)
 
-    def _action(self, path: str, received: Received) -> tuple[Answer, Reply]:
+    def _action(self, path: str, received: Received) -> tuple[ScriptedAnswer, Reply]:
         try:
             details = parse(received.body)
         except Refused as error:
@@ -147,12 +147,12 @@ class OCIUpstream(Scripted):
         reply = oci_chat.chat(answer, details, _failed(replace(answer, status=500)).body)
         return answer, reply if _succeeds(answer) else _failed(answer)
 
-    def _unless_failed(self, path: str, reply: Reply) -> tuple[Answer, Reply]:
+    def _unless_failed(self, path: str, reply: Reply) -> tuple[ScriptedAnswer, Reply]:
         answer = self.next(path)
         timed = replace(reply, pieces=(replace(reply.pieces[0], after=answer.first_delay),))
         return answer, replace(timed, error=_failed(answer).body) if _succeeds(answer) else _failed(answer)
 
-    def _predicted(self, received: Received, path: str) -> tuple[Answer, Reply]:
+    def _predicted(self, received: Received, path: str) -> tuple[ScriptedAnswer, Reply]:
         """vLLM in its container: whole at /predict unless a header asks otherwise, streamed at the other path."""
         body = parse(received.body)
         name = path.removeprefix(f"/{DEPLOYMENT}")
@@ -161,17 +161,17 @@ class OCIUpstream(Scripted):
             raise Denied(409, "ExternalServerIncorrectState", oci_chat.ERRORS[409][2])
         return self._openai(name, body)
 
-    def _openai(self, path: str, body: Mapping[str, Any]) -> tuple[Answer, Reply]:
+    def _openai(self, path: str, body: Mapping[str, Any]) -> tuple[ScriptedAnswer, Reply]:
         answer = self.next(path)
         failed = _failed(answer if not _succeeds(answer) else replace(answer, status=500))
         return answer, completion.chat(answer, body, failed.body) if _succeeds(answer) else failed
 
 
-def _succeeds(answer: Answer) -> bool:
+def _succeeds(answer: ScriptedAnswer) -> bool:
     return answer.status == 200 and answer.error is None
 
 
-def _failed(answer: Answer) -> Reply:
+def _failed(answer: ScriptedAnswer) -> Reply:
     reply = _json(answer.status, oci_chat.error(answer.status) if answer.error is None else answer.error)
     return replace(reply, error=reply.body)
 

@@ -9,10 +9,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from itertools import count
 from typing import Any, ClassVar
 
-from .answers import TEXTS, Answer, Call, value_of
-from .completion import example
-from .oci_rules import doubled
-from .reply import Kind, Piece, Reply, dumps
+from tests.upstreams.answers import TEXTS, Call, ScriptedAnswer, value_of
+from tests.upstreams.completion import example
+from tests.upstreams.oci_rules import doubled
+from tests.upstreams.reply import Kind, Piece, Reply, dumps
 
 CREATED = "2026-09-21T14:13:20.000Z"
 ERRORS: Mapping[int, tuple[str, str, str]] = {
@@ -50,7 +50,7 @@ class Style(ABC):
 
     finishes: ClassVar[Mapping[str, str]] = {}
 
-    def __init__(self, answer: Answer, request: Mapping[str, Any], model: str) -> None:
+    def __init__(self, answer: ScriptedAnswer, request: Mapping[str, Any], model: str) -> None:
         self.answer = answer
         self.request = request
         self.model = model
@@ -264,7 +264,7 @@ class CohereV2(Style):
 STYLES: Mapping[str, type[Style]] = {"GENERIC": Generic, "COHERE": Cohere, "COHEREV2": CohereV2}
 
 
-def chat(answer: Answer, details: Mapping[str, Any], failure: bytes) -> Reply:
+def chat(answer: ScriptedAnswer, details: Mapping[str, Any], failure: bytes) -> Reply:
     """The answer to a chat request; `failure` is the body that faults may send instead."""
     request, mode = details["chatRequest"], details["servingMode"]
     model = mode.get("modelId", "")
@@ -285,7 +285,7 @@ def chat(answer: Answer, details: Mapping[str, Any], failure: bytes) -> Reply:
     )
 
 
-def _timed(answer: Answer, pieces: Iterator[Piece]) -> Iterator[Piece]:
+def _timed(answer: ScriptedAnswer, pieces: Iterator[Piece]) -> Iterator[Piece]:
     delay = answer.first_delay
     for piece in pieces:
         yield Piece(piece.data, piece.kind, delay)

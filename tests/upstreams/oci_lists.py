@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 from urllib.parse import parse_qs
 
-from .oci_keys import COMPARTMENT, SECOND_COMPARTMENT, TENANCY
+from tests.upstreams.oci_keys import COMPARTMENT, SECOND_COMPARTMENT, TENANCY
 
 PAGE = 7
 """Rows on a page, whatever limit is asked for: a client that reads one page alone misses most of them."""

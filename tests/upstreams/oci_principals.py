@@ -15,10 +15,10 @@ from cryptography import x509
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.serialization import Encoding
 
-from .connection import Connection, Received
-from .oci_keys import PARAMETER, REGION, TENANCY, Unsigned, check_signature, pem, private_key, token_for
-from .reply import Piece, Reply, play
-from .server import Server
+from tests.upstreams.connection import Connection, Received
+from tests.upstreams.oci_keys import PARAMETER, REGION, TENANCY, Unsigned, check_signature, pem, private_key, token_for
+from tests.upstreams.reply import Piece, Reply, play
+from tests.upstreams.server import Server
 
 POD_TOKEN = "a-service-account-token"
 

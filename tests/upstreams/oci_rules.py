@@ -8,9 +8,9 @@ from collections.abc import Iterator, Mapping
 from itertools import pairwise
 from typing import Any
 
-from .oci_fields import Misshapen, check
-from .oci_lists import COMPARTMENTS, MODEL_OF, OFFERED, Denied
-from .rules import misheaded
+from tests.upstreams.oci_fields import Misshapen, check
+from tests.upstreams.oci_lists import COMPARTMENTS, MODEL_OF, OFFERED, Denied
+from tests.upstreams.rules import misheaded
 
 SHAPE = "Please pass in correct format of request."
 COHERE_TOKENS = 4000

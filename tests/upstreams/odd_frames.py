@@ -5,9 +5,9 @@ JSON, streamed by SSE; oddities.py has what can befall any.
 import re
 from dataclasses import replace
 
-from .connection import Connection
-from .fault import Edit, Fault, Phase, Play
-from .reply import CHUNKED, Piece, Reply, chunk, play, send_chunks
+from tests.upstreams.connection import Connection
+from tests.upstreams.fault import Edit, Fault, Phase, Play
+from tests.upstreams.reply import CHUNKED, Piece, Reply, chunk, play, send_chunks
 
 ODD_FRAMES: list[Fault] = []
 REASON = re.compile(rb'("(?:finish_?[rR]eason|stop_reason)": ?)"[^"]*"')

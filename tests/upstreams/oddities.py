@@ -6,9 +6,9 @@ Answer(fault=oddities.split(17))             two packets, cut after 17 bytes
 
 from dataclasses import replace
 
-from .connection import Connection
-from .fault import SETTLE, Fault, Phase, edit, fault
-from .reply import CHUNKED, LAST_CHUNK, Piece, Reply, chunk, play, send_chunks
+from tests.upstreams.connection import Connection
+from tests.upstreams.fault import SETTLE, Fault, Phase, edit, fault
+from tests.upstreams.reply import CHUNKED, LAST_CHUNK, Piece, Reply, chunk, play, send_chunks
 
 # Before the status, and instead of a stream
 

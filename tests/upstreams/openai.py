@@ -15,12 +15,12 @@ from dataclasses import replace
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
-from .answers import Answer
-from .completion import CREATED, chat
-from .connection import Connection, Received
-from .reply import Piece, Reply
-from .rules import Refused, check_chat, check_parameters, parse
-from .scripted import KEY, NO_SUCH_MODEL, Scripted
+from tests.upstreams.answers import ScriptedAnswer
+from tests.upstreams.completion import CREATED, chat
+from tests.upstreams.connection import Connection, Received
+from tests.upstreams.reply import Piece, Reply
+from tests.upstreams.rules import Refused, check_chat, check_parameters, parse
+from tests.upstreams.scripted import KEY, NO_SUCH_MODEL, Scripted
 
 MODELS = ("gpt-4o-mini", "gpt-4o", "text-embedding-3-small", "dall-e-3", "gpt-image-1")
 DIMENSIONS = 8
@@ -106,14 +106,14 @@ class OpenAIUpstream(Scripted):
         """As api.openai.com has them."""
         return {**super().identity(connection), "openai-processing-ms": "12"}
 
-    def answer_to(self, received: Received) -> tuple[Answer, Reply]:
+    def answer_to(self, received: Received) -> tuple[ScriptedAnswer, Reply]:
         """Refuse it as the real one would, or answer it as scripted."""
         try:
             path = self._path(received)
             self._authorize(received)
             return self._answer_to(received, path)
         except Refused as refused:
-            return Answer(), _json(refused.status, {"error": refused.error})
+            return ScriptedAnswer(), _json(refused.status, {"error": refused.error})
 
     def _path(self, received: Received) -> str:
         path = urlsplit(received.path).path
@@ -142,7 +142,7 @@ class OpenAIUpstream(Scripted):
             )
             raise Refused(401, message, code="invalid_api_key")
 
-    def _answer_to(self, received: Received, path: str) -> tuple[Answer, Reply]:
+    def _answer_to(self, received: Received, path: str) -> tuple[ScriptedAnswer, Reply]:
         if path.startswith("/models"):
             reply = self._listed(unquote(path))
             answer = self.next("/models")
@@ -174,7 +174,7 @@ class OpenAIUpstream(Scripted):
             raise _unknown(NO_SUCH_MODEL)
 
 
-def _made(path: str, answer: Answer, body: Mapping[str, Any]) -> Reply:
+def _made(path: str, answer: ScriptedAnswer, body: Mapping[str, Any]) -> Reply:
     """What is answered on this path when nothing fails."""
     error = _failed(replace(answer, status=500)).body
     if path == "/chat/completions":
@@ -183,7 +183,7 @@ def _made(path: str, answer: Answer, body: Mapping[str, Any]) -> Reply:
     return replace(reply, pieces=(replace(reply.pieces[0], after=answer.first_delay),), error=error)
 
 
-def _failed(answer: Answer) -> Reply:
+def _failed(answer: ScriptedAnswer) -> Reply:
     message, kind, code = ERRORS.get(answer.status, ERRORS[500])
     error = {"message": message, "type": kind, "param": None, "code": code}
     reply = _json(answer.status, {"error": error} if answer.error is None else answer.error)

@@ -11,12 +11,12 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-from . import faults
-from .answers import Answer
-from .connection import Connection, Received
-from .openai import PIXEL
-from .reply import Piece, Reply, play
-from .server import Server
+from tests.upstreams import faults
+from tests.upstreams.answers import ScriptedAnswer
+from tests.upstreams.connection import Connection, Received
+from tests.upstreams.openai import PIXEL
+from tests.upstreams.reply import Piece, Reply, play
+from tests.upstreams.server import Server
 
 PICTURE = base64.b64decode(PIXEL)
 FILES = "/pictures/"
@@ -43,18 +43,18 @@ class PicturesUpstream(Server):
     def __init__(self) -> None:
         super().__init__(self._handle)
         self.picture_host = ""
-        self.file = Answer()
+        self.file = ScriptedAnswer()
         """How the picture files are answered."""
-        self._queue: deque[Answer] = deque()
-        self._default = Answer()
+        self._queue: deque[ScriptedAnswer] = deque()
+        self._default = ScriptedAnswer()
         self._script = threading.Lock()
 
-    def enqueue(self, *answers: Answer) -> None:
+    def enqueue(self, *answers: ScriptedAnswer) -> None:
         """Answer the next requests for pictures so. One that is refused (401, 400, 404) uses up no answer."""
         with self._script:
             self._queue.extend(answers)
 
-    def always(self, answer: Answer) -> None:
+    def always(self, answer: ScriptedAnswer) -> None:
         """Answer so whenever the queue is empty. With faults.refused nothing listens, until the next `always`."""
         with self._script:
             self._default = answer
@@ -84,7 +84,7 @@ class PicturesUpstream(Server):
         if received.path.startswith(FILES):
             _file(connection, received, self.file, self.key)
             return
-        answer = Answer()
+        answer = ScriptedAnswer()
         try:
             self._authorize(received)
             reply = _json(200, self.drawn(received))
@@ -107,7 +107,7 @@ class PicturesUpstream(Server):
             raise Denied(401, "Not authorized")
 
 
-def _file(connection: Connection, received: Received, answer: Answer, key: str) -> None:
+def _file(connection: Connection, received: Received, answer: ScriptedAnswer, key: str) -> None:
     if received.method != "GET" or key in " ".join(received.headers.values()):
         reply = Reply((Piece(b"no"),), 403)
     else:

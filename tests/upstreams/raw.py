@@ -10,10 +10,10 @@ from typing import Any, Literal, NamedTuple, cast
 
 import pytest
 
-from .answers import Answer
-from .fault import Fault
-from .openai import OpenAIUpstream
-from .server import HOST, Server
+from tests.upstreams.answers import ScriptedAnswer
+from tests.upstreams.fault import Fault
+from tests.upstreams.openai import OpenAIUpstream
+from tests.upstreams.server import HOST, Server
 
 PATIENCE = 10.0
 CHAT: Mapping[str, Any] = {"model": "gpt-4o-mini", "messages": [{"role": "user", "content": "Hello"}]}
@@ -92,7 +92,7 @@ def asked(stream: bool) -> dict[str, Any]:
 
 def hear(upstream: OpenAIUpstream, fault: Fault, stream: bool, **limits: Any) -> Heard:
     """What stands on the wire when a chat answer has this fault; `limits` as for `listen`."""
-    upstream.enqueue(Answer(fault=fault))
+    upstream.enqueue(ScriptedAnswer(fault=fault))
     with dial(upstream) as sock:
         sock.sendall(request(upstream, asked(stream)))
         return listen(sock, **limits)
@@ -100,7 +100,7 @@ def hear(upstream: OpenAIUpstream, fault: Fault, stream: bool, **limits: Any) ->
 
 def read(upstream: OpenAIUpstream, fault: Fault | None, stream: bool) -> tuple[HTTPResponse, bytes]:
     """The same as a client of HTTP/1.1 has it: the response and its body, whose ids are emptied."""
-    upstream.enqueue(Answer(fault=fault))
+    upstream.enqueue(ScriptedAnswer(fault=fault))
     response, data = ask(upstream, asked(stream))
     return response, re.sub(rb'"id":"chatcmpl-\w+"', b'"id":""', data)
 

@@ -7,9 +7,9 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from .connection import Received
-from .openai import PIXEL
-from .pictures import Denied, PicturesUpstream, check_fields
+from tests.upstreams.connection import Received
+from tests.upstreams.openai import PIXEL
+from tests.upstreams.pictures import Denied, PicturesUpstream, check_fields
 
 SIZES: Mapping[str, tuple[str, ...]] = {
     "recraftv3": ("1024x1024", "1820x1024", "1024x1820", "1536x1024", "1024x1536", "16:9"),

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from http import HTTPStatus
 from typing import Any, Literal, Self
 
-from .connection import Connection
+from tests.upstreams.connection import Connection
 
 Kind = Literal["open", "content", "finish", "usage", "done", "comment"]
 HALF = re.compile("[\ud800-\udfff]")

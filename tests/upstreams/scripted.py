@@ -11,11 +11,11 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import ClassVar
 
-from . import faults
-from .answers import Answer
-from .connection import Connection, Received
-from .reply import Reply, play
-from .server import Server
+from tests.upstreams import faults
+from tests.upstreams.answers import ScriptedAnswer
+from tests.upstreams.connection import Connection, Received
+from tests.upstreams.reply import Reply, play
+from tests.upstreams.server import Server
 
 KEY = "test-upstream-key"
 NO_SUCH_MODEL = "no-such-model"
@@ -33,11 +33,11 @@ class Scripted(Server):
     def __init__(self, *, key: str = KEY, tls: bool = False) -> None:
         super().__init__(self._handle, tls=tls)
         self.key = key
-        self._queues: dict[str, deque[Answer]] = defaultdict(deque)
-        self._defaults: dict[str, Answer] = {}
+        self._queues: dict[str, deque[ScriptedAnswer]] = defaultdict(deque)
+        self._defaults: dict[str, ScriptedAnswer] = {}
         self._script = threading.Lock()
 
-    def answer_to(self, received: Received) -> tuple[Answer, Reply]:
+    def answer_to(self, received: Received) -> tuple[ScriptedAnswer, Reply]:
         """The answer to a request that is in order, or an `Answer()` with the reply that refuses it."""
         raise NotImplementedError
 
@@ -45,14 +45,14 @@ class Scripted(Server):
         """The headers that this vendor puts on every answer."""
         return {"x-request-id": f"req_{connection.number}_{connection.requests}"}
 
-    def enqueue(self, *answers: Answer, path: str = "") -> None:
+    def enqueue(self, *answers: ScriptedAnswer, path: str = "") -> None:
         """Answer the next requests of this path so."""
         if any(answer.fault is faults.refused for answer in answers):
             raise ValueError("Nobody can ask for it once nothing listens: use always().")
         with self._script:
             self._queues[path or self.chat].extend(answers)
 
-    def always(self, answer: Answer, path: str = "") -> None:
+    def always(self, answer: ScriptedAnswer, path: str = "") -> None:
         """Answer so whenever the queue is empty. With faults.refused nothing listens, until the next `always`."""
         with self._script:
             self._defaults[path or self.chat] = answer
@@ -66,11 +66,11 @@ class Scripted(Server):
         with self._script:
             self._queues.clear()
 
-    def next(self, path: str = "") -> Answer:
+    def next(self, path: str = "") -> ScriptedAnswer:
         """What is to be answered on this path now."""
         with self._script:
             queue = self._queues[path or self.chat]
-            return queue.popleft() if queue else self._defaults.get(path or self.chat, Answer())
+            return queue.popleft() if queue else self._defaults.get(path or self.chat, ScriptedAnswer())
 
     def _handle(self, connection: Connection, received: Received) -> None:
         answer, reply = self.answer_to(received)

@@ -25,7 +25,7 @@ from typing import Self
 
 import pytest
 
-from .connection import BadRequest, Connection, Gone, Received
+from tests.upstreams.connection import BadRequest, Connection, Gone, Received
 
 HOST = "127.0.0.1"
 BACKLOG = 512

@@ -9,10 +9,10 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from .answers import Answer
-from .connection import Received
-from .openai import OpenAIUpstream
-from .reply import Piece, Reply
+from tests.upstreams.answers import ScriptedAnswer
+from tests.upstreams.connection import Received
+from tests.upstreams.openai import OpenAIUpstream
+from tests.upstreams.reply import Piece, Reply
 
 COMMON = frozenset({
     "model", "messages", "temperature", "top_p", "max_tokens", "stream", "stop", "response_format", "tools",
@@ -37,11 +37,11 @@ class _Strict(OpenAIUpstream):
     def complaint(self, body: Mapping[str, Any]) -> tuple[int, Any] | None:
         raise NotImplementedError
 
-    def answer_to(self, received: Received) -> tuple[Answer, Reply]:
+    def answer_to(self, received: Received) -> tuple[ScriptedAnswer, Reply]:
         """What is wrong with it, or the answer."""
         if received.path.endswith("/chat/completions") and (wrong := self.complaint(json.loads(received.body))):
             raw = json.dumps(wrong[1]).encode()
-            return Answer(), Reply((Piece(raw),), wrong[0], {"Content-Type": "application/json"}, whole=raw)
+            return ScriptedAnswer(), Reply((Piece(raw),), wrong[0], {"Content-Type": "application/json"}, whole=raw)
         return super().answer_to(received)
 
 

@@ -6,7 +6,7 @@ from dataclasses import replace
 from functools import partial
 from time import monotonic
 
-from app import furnish
+from app import build_services
 from config import SettingError, Settings
 from dispatch.catalogue import Catalogue
 from dispatch.model_list import Limits, ModelList
@@ -45,10 +45,10 @@ def examine(settings: Settings, seconds: float) -> list[Finding]:
 def _catalogue(settings: Settings, *, usable: bool) -> tuple[Catalogue, Finding | None]:
     settings = settings if usable else replace(settings, models_file=os.devnull)
     try:
-        return furnish(settings).catalogue, None
+        return build_services(settings).catalogue, None
     except SettingError as error:
         lost = Finding("default", "fail", str(error), "mend PROVIDER_NAME" if usable else "mend the models file first")
-        return furnish(replace(settings, provider_name="")).catalogue, lost
+        return build_services(replace(settings, provider_name="")).catalogue, lost
 
 
 def _model_list(settings: Settings, catalogue: Catalogue, seconds: float) -> list[Finding]:

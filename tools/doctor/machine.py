@@ -8,7 +8,7 @@ from queue import Empty, SimpleQueue
 from time import monotonic
 
 from config import ROOT, SettingError, Settings, is_this_machine
-from dispatch.state import RedisState
+from dispatch.state import RedisStore
 from tools.doctor.finding import Finding
 
 FEW_THREADS = 8
@@ -18,7 +18,7 @@ SERVERS = ("redis://", "rediss://", "unix://")
 def callers(settings: Settings) -> Finding:
     """Who is served."""
     try:
-        settings.guard(settings.host)
+        settings.require_key_if_public(settings.host)
     except SettingError as error:
         return Finding("callers", "fail", str(error).partition(". ")[0], "set API_KEY to a secret of your own")
     if settings.keys:
@@ -60,7 +60,7 @@ def sessions(settings: Settings, seconds: float) -> Finding:
     """The store in STATE_URL. A file is only opened by those who serve."""
     if not settings.state_url.startswith(SERVERS):
         return Finding("sessions", "ok", f"kept in a file ({'STATE_URL' if settings.state_url else 'DATA_DIR'})")
-    store, results = RedisState(settings.state_url), SimpleQueue[Exception | None]()
+    store, results = RedisStore(settings.state_url), SimpleQueue[Exception | None]()
 
     def try_it() -> None:
         try:

@@ -50,7 +50,7 @@ def half_set(settings: Settings, snapshot: Snapshot, where: Where) -> Iterator[F
             yield Finding(f"setting {one}", "fail", f"is set, but {other} is not", f"set {other}, or unset {one}")
     for vendor in VENDORS:
         entry, stem = snapshot.entries[vendor.name], vendor.variable
-        names = [f"{stem}_API_KEY", f"{stem}_BASE_URL", *vendor.also[0], *vendor.also[1], f"{stem}_MODEL"]
+        names = [f"{stem}_API_KEY", f"{stem}_BASE_URL", *vendor.env_aliases[0], *vendor.env_aliases[1], f"{stem}_MODEL"]
         found = [name for name in names if name in given]
         if entry.missing and found and ("providers", vendor.name) not in where.lines:
             state = "warn" if found == [f"{stem}_MODEL"] else "fail"
@@ -86,7 +86,7 @@ def _known(settings: Settings) -> set[str]:
         names |= {each.name.upper(), *each.metadata["also"]}
     for vendor in VENDORS:
         names |= {f"{vendor.variable}_{kind}" for kind in ("API_KEY", "BASE_URL", "MODEL")}
-        names |= {*vendor.also[0], *vendor.also[1]}
+        names |= {*vendor.env_aliases[0], *vendor.env_aliases[1]}
     names |= {*SIGNS, "AWS_REGION", *(name for pair in PAIRS for name in pair)}
     names |= {f"{kind}_PROXY" for kind in ("HTTP", "HTTPS", "ALL", "NO")}
     names |= {f"{kind}_proxy" for kind in ("http", "https", "all", "no")}

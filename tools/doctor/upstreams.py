@@ -9,25 +9,25 @@ from time import monotonic
 
 import errors
 from dispatch.catalogue import Catalogue
-from dispatch.entries import Entry
+from dispatch.entries import ProviderConfig
 from dispatch.snapshot import Snapshot
 from providers import PROVIDERS
-from providers.base import Call, Timeouts
+from providers.base import CallContext, Timeouts
 from tools.doctor.finding import Finding
 from tools.doctor.where import Where
 
-SERVER_ERRORS, TOO_LATE = 500, (errors.HungUp, errors.UpstreamTimeout)
+SERVER_ERRORS, TOO_LATE = 500, (errors.Cancelled, errors.UpstreamTimeout)
 WEB_PAGE, VARIABLE = re.compile(r"<(!doctype|html)", re.IGNORECASE), re.compile(r"\b[A-Z]+(?:_[A-Z]+)+\b")
 Asked = tuple[Finding, Collection[str]]
 """Of a provider, and the models that it lists."""
 
 
-def ask(catalogue: Catalogue, entry: Entry, where: Where, seconds: float) -> Asked:
+def ask(catalogue: Catalogue, entry: ProviderConfig, where: Where, seconds: float) -> Asked:
     """Ask one provider, within so many seconds."""
     started, models, model = monotonic(), list[str](), entry.default_model
-    call = Call(heartbeat=seconds)
+    call = CallContext(heartbeat=seconds)
     call.begin(Timeouts(seconds, seconds, seconds, seconds))
-    timer = threading.Timer(seconds, call.hang_up)  # also while it connects, which the call's deadlines do not cover
+    timer = threading.Timer(seconds, call.cancel)  # also while it connects, which the call's deadlines do not cover
     timer.start()
     try:
         provider = catalogue.provider(entry)
@@ -49,7 +49,7 @@ def _has(models: Collection[str], name: str) -> bool:
     return any(name in (each, each.rpartition("/")[2], each.partition(":")[0]) for each in models)
 
 
-def _trouble(error: Exception, entry: Entry, where: Where, seconds: float) -> tuple[str, str, str]:
+def _trouble(error: Exception, entry: ProviderConfig, where: Where, seconds: float) -> tuple[str, str, str]:
     """State, detail and mend of what a provider raised: the first rule that holds."""
     cause, text, log = error.__cause__ or error, str(error).rstrip("."), getattr(error, "log", "")
     status = getattr(error, "upstream_status", getattr(error, "status", 0)) or 0
@@ -71,22 +71,22 @@ def _trouble(error: Exception, entry: Entry, where: Where, seconds: float) -> tu
         (status >= SERVER_ERRORS, "fail", f"{text} ({status})", "wait: it is the provider's own trouble"),
         (isinstance(error, TOO_LATE), "fail", f"no answer within {seconds:g} s", f"mend {way}, or the firewall"),
         (to_set and not status, "fail", fault, f"set {to_set}"),
-        (isinstance(error, errors.UpstreamRefusedUs) and settings, "fail", text, f"mend {' or '.join(settings)}"),
-        (isinstance(error, errors.UpstreamRefusedUs), "fail", f"refuses the credential ({status})", refused),
-        (isinstance(error, errors.UpstreamBusy), "warn", "asks to slow down (429)", "wait, or ask for a higher limit"),
+        (isinstance(error, errors.UpstreamAuthFailed) and settings, "fail", text, f"mend {' or '.join(settings)}"),
+        (isinstance(error, errors.UpstreamAuthFailed), "fail", f"refuses the credential ({status})", refused),
+        (isinstance(error, errors.UpstreamRateLimited), "warn", "asks to slow down (429)", "wait, or ask for a higher limit"),
         (getattr(error, "code", "") == "insufficient_quota", "fail", text, "see to the account there"),
         (no_list and said and versioned, "warn", f"answers, but lists no models ({status})", f"if need be, {there}"),
         (no_list, "fail", f"has no list of models ({status})", there),
         (WEB_PAGE.search(log), "fail", f"a web page answers ({status})", there),
         (isinstance(error, errors.UpstreamRejected), "fail", text, f"{refused}, or {there}"),
         (type(error) is errors.UpstreamError and not status, "warn", "answers, but lists no models", there),
-        (isinstance(error, errors.ProxyError), "fail", text, there if status else f"mend {way}"),
+        (isinstance(error, errors.GatewayError), "fail", text, there if status else f"mend {way}"),
         (True, "fail", f"a fault of Thinkline's own: {type(error).__name__}", "please report it"),
     )  # fmt: skip
     return next(rule[1:] for rule in rules if rule[0])
 
 
-def _has_key(entry: Entry) -> bool:
+def _has_key(entry: ProviderConfig) -> bool:
     """Whether a credential is set: an entry of Amazon's could not have been asked without one."""
     return bool(entry.options.get("api_key")) or "account" in entry.options
 

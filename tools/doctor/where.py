@@ -6,13 +6,13 @@ from dataclasses import dataclass, field, replace
 from functools import reduce
 from operator import getitem
 
-from app import furnish
+from app import build_services
 from config import ROOT, Settings
 from dispatch import models_file
 from dispatch.aws import SIGNS
-from dispatch.entries import Entry
+from dispatch.entries import ProviderConfig
 from dispatch.proxies import variable_for
-from dispatch.yaml_lines import Place, load
+from dispatch.yaml_lines import YamlPath, load
 from tools.doctor.finding import Finding
 
 WHAT = {"api_key": "the credentials", "base_url": "the address", "model": "the model"}
@@ -24,10 +24,10 @@ class Where:
 
     file: str
     upstreams: Mapping[str, str]
-    lines: Mapping[Place, int] = field(default_factory=dict)
+    lines: Mapping[YamlPath, int] = field(default_factory=dict)
     rows: Mapping[str, int] = field(default_factory=dict)
 
-    def of(self, entry: Entry, option: str) -> str:
+    def of(self, entry: ProviderConfig, option: str) -> str:
         """What to set for another value of a provider's option."""
         name, value = entry.name.partition("#")[0], str(entry.options.get(option, ""))
         if name.startswith("list-"):
@@ -58,7 +58,9 @@ def models_file_and_lines(settings: Settings) -> tuple[Finding, Where]:
     if name == Settings.models_file and not path.exists():
         return Finding("models file", "ok", f"there is no {name}"), where
     try:
-        listing = models_file.read(path, settings.variables, furnish(alone).catalogue.snapshot.entries, settings.clouds)
+        listing = models_file.read(
+            path, settings.variables, build_services(alone).catalogue.snapshot.entries, settings.clouds
+        )
         data, lines = load(path.read_text(encoding="utf-8"), settings.variables)
     except ValueError as error:
         return Finding("models file", "fail", str(error), "mend that line; what follows is without this file"), where
