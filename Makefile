@@ -26,7 +26,7 @@ check: $(VENV)/.development
 MINUTES ?= 10
 
 soak: $(VENV)/.development
-	$(BIN)/python -m bench.soak --minutes $(MINUTES) --plot soak.png
+	$(BIN)/python -m tools.bench.soak --minutes $(MINUTES) --plot soak.png
 
 doctor: $(VENV)/.runtime
 	$(BIN)/python doctor.py

@@ -17,29 +17,31 @@ from flask import Flask
 from flask_cors import CORS
 from werkzeug.serving import is_running_from_reloader
 
-import logs
+from access.keys import Authenticator
 from config import ROOT, SettingError, Settings, is_this_machine
-from dispatch.attempts import RetryPolicy
-from dispatch.breaker import Breakers
-from dispatch.catalogue import Catalogue
-from dispatch.entries import Filler
-from dispatch.models import ModelLists
-from dispatch.refused import RefusedParameters
+from core.context import Timeouts
+from core.masking import KNOWN_SECRETS
+from dispatch.prewarm import Prewarmer
 from dispatch.relay import Relay
-from dispatch.sources import Sources
-from dispatch.state import open_store
-from dispatch.warm import Prewarmer
-from masking import KNOWN_SECRETS
-from providers.base import Timeouts
+from dispatch.resilience.breaker import Breakers
+from dispatch.resilience.refused_parameters import RefusedParameters
+from dispatch.resilience.retry import RetryPolicy
+from dispatch.routing.catalogue import Catalogue
+from dispatch.routing.config import Filler
+from dispatch.routing.model_lists import ModelLists
+from dispatch.sources.sources import Sources
 from schemas.limits import Limits
-from views import chat, completions, docs, embeddings, errors, images, models, moderations, providers, rerank
-from views.admission import Admission
-from views.api import api
-from views.auth import Authenticator
-from views.framework import Thinkline
-from views.hangup import DisconnectWatcher
-from views.house import Services
-from views.ops import ops
+from server.admission import Admission
+from server.disconnects import DisconnectWatcher
+from server.flask_app import Thinkline
+from storage.key_value import open_store
+from telemetry import logs
+from views import chat, completions, embeddings, images, models, moderations, providers, rerank
+from views import error_handlers as errors
+from views import pages as docs
+from views.blueprint import api
+from views.health import ops
+from views.services import Services
 
 PORT_SECONDS = 1.0
 TYPED = "/chat/completions"  # and most add this, to an address that has it already

@@ -1,7 +1,8 @@
 """Every setting, and the only place that reads the environment and .env.
 
 A setting is a field of Settings: its environment variable is its name in capitals, its type says what is allowed, and
-`setting(...)` holds its default and the sentence that README.md and .env.example repeat (tests/test_readme.py compares
+`setting(...)` holds its default and the sentence that README.md and .env.example repeat (tests/papers/test_readme.py
+compares
 the three). The environment beats .env, which beats the default; an empty variable is an unset one.
 
 The credentials and addresses of upstreams have a shape instead of a field: {NAME}_API_KEY, {NAME}_BASE_URL and

@@ -19,13 +19,13 @@ sys.path.insert(0, str(Path(__file__).parent))
 from gunicorn import glogging
 from gunicorn.util import parse_address
 
-import logs
 from app import build_services, check_port, log_start
 from config import EXPORTED, ROOT, SettingError, Settings, env_file
-from views.house import Services
-from views.limits import most_connections, raise_file_limit
-from views.succession import Succession
-from views.threads import check_threads
+from server.file_limits import most_connections, raise_file_limit
+from server.succession import Succession
+from server.thread_pool import check_threads
+from telemetry import logs
+from views.services import Services
 
 log = logging.getLogger("thinkline.settings")
 
@@ -89,7 +89,7 @@ logger_class = Logger
 wsgi_app = "app:create_app()"
 bind = settings.address
 workers = settings.workers
-worker_class = "views.worker.Worker"  # gthread
+worker_class = "server.worker.Worker"  # gthread
 threads = settings.threads
 WANTED_CONNECTIONS = settings.threads + 2000
 files = raise_file_limit()

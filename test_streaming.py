@@ -19,10 +19,10 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from config import SettingError, Settings, is_this_machine
-from streamcheck import plot, report
-from streamcheck.capture import Unreachable
-from streamcheck.judge import CHAT, Endpoint, Judged, Plan, Refused, judge, usual_model
-from streamcheck.stream import Asked
+from tools.streamcheck import plot, report
+from tools.streamcheck.capture import Unreachable
+from tools.streamcheck.judge import CHAT, Endpoint, Judged, Plan, Refused, judge, usual_model
+from tools.streamcheck.stream import Asked
 
 OPENAI = "https://api.openai.com/v1"
 PROMPT = "Please count to 40: the numbers alone, separated by commas."

@@ -11,17 +11,11 @@ from itertools import chain, count
 from math import inf
 from time import monotonic
 
-from dispatch.attempts import Failures, RetryingTarget, RetryPolicy, StreamFactory
-from dispatch.breaker import Breakers
-from dispatch.catalogue import Route
-from dispatch.entries import Filler
-from dispatch.race import Contender, Race
-from dispatch.refused import RefusedParameters
-from errors import Cancelled, GatewayError
-from events import (
+from core.context import CallContext
+from core.errors import Cancelled, GatewayError
+from core.events import (
     SILENCE,
     AnswerStart,
-    ChatRequest,
     Event,
     Events,
     FillerText,
@@ -33,7 +27,15 @@ from events import (
     Vectors,
     Verbatim,
 )
-from providers.base import CallContext, KeyValueStore, Target
+from core.requests import ChatRequest
+from core.store import KeyValueStore
+from dispatch.resilience.breaker import Breakers
+from dispatch.resilience.hedge import Contender, Race
+from dispatch.resilience.refused_parameters import RefusedParameters
+from dispatch.resilience.retry import Failures, RetryingTarget, RetryPolicy, StreamFactory
+from dispatch.routing.catalogue import Route
+from dispatch.routing.config import Filler
+from providers.base import Target
 
 WHOLE_ANSWER_FACTOR = 4.0
 """How many times FIRST_EVENT_TIMEOUT an answer may take that comes in one piece (setting first_event_timeout)."""

@@ -9,16 +9,16 @@ from typing import Any
 from providers.base import Provider
 
 PROVIDERS = {
-    "anthropic": "providers.anthropic:Anthropic",
-    "bedrock": "providers.bedrock_agent:BedrockAgent",
-    "bedrock-models": "providers.bedrock_models:BedrockModels",
-    "cohere": "providers.cohere:Cohere",
-    "demo": "providers.demo:DemoProvider",
-    "gemini": "providers.gemini:Gemini",
-    "ideogram": "providers.ideogram:Ideogram",
-    "oci": "providers.oci:OCI",
-    "openai_compatible": "providers.openai_compatible:OpenAICompatible",
-    "recraft": "providers.recraft:Recraft",
+    "anthropic": "providers.anthropic.provider:Anthropic",
+    "bedrock": "providers.bedrock.agents.provider:BedrockAgent",
+    "bedrock-models": "providers.bedrock.models.provider:BedrockModels",
+    "cohere": "providers.cohere.provider:Cohere",
+    "demo": "providers.demo.provider:DemoProvider",
+    "gemini": "providers.gemini.provider:Gemini",
+    "ideogram": "providers.images.ideogram:Ideogram",
+    "oci": "providers.oci.provider:OCI",
+    "openai_compatible": "providers.openai_compatible.provider:OpenAICompatible",
+    "recraft": "providers.images.recraft:Recraft",
 }
 
 

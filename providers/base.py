@@ -1,27 +1,16 @@
 """What a provider is, and what it is given: a target to answer from, and the call that it answers."""
 
-import socket
-import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from math import inf
-from time import monotonic
-from typing import Any, Protocol
+from typing import Any
 
-from errors import Cancelled, GatewayError, Unsupported
-from events import ChatRequest, EmbeddingsRequest, Events, ImagesRequest, ModerationsRequest, RerankRequest
+from core.context import CallContext, Timeouts
+from core.errors import Unsupported
+from core.events import Events, ModerationsRequest
+from core.models import ListedModel
+from core.requests import ChatRequest, EmbeddingsRequest, ImagesRequest, RerankRequest
 
 USER_AGENT = "thinkline"
-
-
-@dataclass(frozen=True, slots=True)
-class Timeouts:
-    """Seconds (R7): to connect, to the first event, between upstream bytes once begun, and for the whole answer."""
-
-    connect: float = 3.0
-    first_event: float = 15.0
-    idle: float = 30.0
-    total: float = 300.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,137 +60,11 @@ class Target:
         return f"{self.provider.name}/{self.model}"
 
 
-@dataclass(frozen=True, slots=True)
-class ListedModel:
-    """A model that an upstream lists. `created` is Unix seconds, 0 when unknown; `description` is for people."""
-
-    id: str
-    owned_by: str
-    created: int = 0
-    description: str = ""
-
-
-class KeyValueStore(Protocol):
-    """A small store that outlives a restart, and that all workers (and replicas) share; see dispatch/state.py.
-
-    Keys and values are text; what is kept is gone after `seconds`. Safe for all threads. Never raises: a store that is
-    out of reach forgets.
-    """
-
-    def put(self, key: str, value: str, seconds: float) -> None:
-        """Keep a value."""
-
-    def get(self, key: str) -> str | None:
-        """The value, and leave it."""
-
-    def pop(self, key: str) -> str | None:
-        """The value, and take it away: of all who ask at the same time, one gets it."""
-
-
-class CallContext:
-    """One caller's request while it is answered: how long it may take, and whether the caller is still there.
-
-    `patience` is how many times its FIRST_EVENT_TIMEOUT an upstream may take: an answer that is not streamed has one
-    event, at its end. `beat_by` is when the line to the caller must hear something: the transport reports a Silence
-    by then at the latest, whether or not bytes trickle in. All times are of the monotonic clock.
-
-    `caller` is the name of the key that came with it, "" without keys; `state` is where a provider may keep what the
-    next request needs, None where nothing is kept.
-
-    The transport tells it every socket it uses (`attach`, `detach`); `hang_up`, from any thread and in any phase,
-    shuts them at once, so that a blocked read returns. After that, `attach` and `wait` raise HungUp. `reason` is why,
-    when it was not the caller who left. A `child` is the same request asked of another target: it ends with it, or
-    alone.
-    """
-
-    def __init__(
-        self,
-        request_id: str = "",
-        heartbeat: float = 5.0,
-        patience: float = 1.0,
-        *,
-        caller: str = "",
-        state: KeyValueStore | None = None,
-    ) -> None:
-        self.request_id = request_id
-        self.caller = caller
-        self.state = state
-        self.patience = patience
-        self.heartbeat = heartbeat
-        self.started = monotonic()
-        self.first_event_by = inf
-        self.total_by = inf
-        self.beat_by = self.started + heartbeat
-        self.gone = False
-        self.reason: GatewayError | None = None
-        self._children: list[CallContext] = []
-        self._sockets: set[socket.socket] = set()
-        self._lock = threading.Lock()
-        self._left: threading.Event | None = None
-
-    def child(self) -> "CallContext":
-        """A call within this one, with deadlines of its own. Raises HungUp when the caller has left already."""
-        child = CallContext(self.request_id, self.heartbeat, self.patience, caller=self.caller, state=self.state)
-        child.started = self.started
-        with self._lock:
-            if self.gone:
-                raise Cancelled
-            self._children.append(child)
-        return child
-
-    def begin(self, timeouts: Timeouts) -> None:
-        """An attempt starts: its deadlines count from now, the total from the call's own start."""
-        self.first_event_by = monotonic() + timeouts.first_event * self.patience
-        self.total_by = self.started + timeouts.total
-
-    def mark_first_event(self) -> None:
-        """From here on only the idle and the total time-outs apply."""
-        self.first_event_by = inf
-
-    def attach(self, sock: socket.socket) -> None:
-        """The transport talks on this socket from now on. Raises HungUp when the caller has left already."""
-        with self._lock:
-            if self.gone:
-                raise Cancelled
-            self._sockets.add(sock)
-
-    def detach(self, sock: socket.socket) -> None:
-        """The socket is no longer this call's; it may serve another from now on."""
-        with self._lock:
-            self._sockets.discard(sock)
-
-    def cancel(self, reason: GatewayError | None = None) -> None:
-        """The caller has left, or is told `reason`: wake whoever works for them."""
-        with self._lock:
-            self.gone = True
-            self.reason = self.reason or reason
-            for child in self._children:
-                child.cancel()
-            for sock in self._sockets:
-                try:
-                    # Not SSLSocket.shutdown, which drops the TLS object while another thread reads through it.
-                    socket.socket.shutdown(sock, socket.SHUT_RDWR)
-                except OSError:
-                    pass  # closed by the other side first
-            if self._left is not None:
-                self._left.set()
-
-    def wait(self, seconds: float) -> None:
-        """Sleep, unless the caller leaves meanwhile. Raises HungUp."""
-        with self._lock:
-            if self.gone:
-                raise Cancelled
-            if self._left is None:
-                self._left = threading.Event()
-        if self._left.wait(seconds):
-            raise Cancelled
-
-
 class Provider:
     """One upstream, under the name callers use for it. A capability is a method that is overridden.
 
     Built once per configured upstream, lazily, and shared by all threads. The generators check the request and
-    raise before they yield; what they yield is described in events.py.
+    raise before they yield; what they yield is described in core.events.py.
     """
 
     name: str

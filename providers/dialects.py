@@ -1,6 +1,7 @@
 """What upstreams of OpenAI's shape refuse of OpenAI's dialect, and what they want back: as data, a vendor each.
 
-What is not known beforehand is learned from their refusals, as far as it is tuning (dispatch/refused.py).
+What is not known beforehand is learned from their refusals, as far as it is tuning:
+dispatch/resilience/refused_parameters.py.
 """
 
 from collections.abc import Mapping

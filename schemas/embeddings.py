@@ -9,9 +9,10 @@ from typing import Any
 import orjson
 from marshmallow import ValidationError, fields, validate, validates
 
-from errors import InvalidRequest, UpstreamDown
-from events import EmbeddingsRequest, Image, Vectors
-from schemas.fields import NAME_CHARACTERS, OneOfTypes, OpenSchema, StrictInteger, load, parse
+from core.errors import InvalidRequest, UpstreamDown
+from core.events import Vectors
+from core.requests import EmbeddingsRequest, Image
+from schemas.common import NAME_CHARACTERS, OneOfTypes, OpenSchema, StrictInteger, load, parse
 from schemas.limits import DEFAULTS, Limits
 
 TOKENS = 300_000

@@ -8,10 +8,11 @@ from time import time
 import orjson
 from marshmallow import fields, validate
 
-from errors import Unsupported
-from events import Images, ImagesRequest
-from schemas.chat import EXTRAS
-from schemas.fields import NAME_CHARACTERS, OpenSchema, StrictBoolean, StrictInteger, load, parse
+from core.errors import Unsupported
+from core.events import Images
+from core.requests import ImagesRequest
+from schemas.chat.request import EXTRAS
+from schemas.common import NAME_CHARACTERS, OpenSchema, StrictBoolean, StrictInteger, load, parse
 from schemas.limits import DEFAULTS, Limits
 
 MOST = 10

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import Any
 
-from errors import InvalidRequest
+from core.errors import InvalidRequest
 
 UP_TO_A_MARK = re.compile(rb'(?:[^",\[{]++|"(?:[^"\\]++|\\.)*+"?)*+(?:[,\[{]|\Z)', re.DOTALL)
 """JSON as far as its next comma or opening bracket, past whole strings; or its end."""

@@ -4,8 +4,8 @@ from typing import Any
 
 from marshmallow import ValidationError, fields, validate, validates
 
-from events import ModerationsRequest
-from schemas.fields import NAME_CHARACTERS, OneOfTypes, OpenSchema, load, parse
+from core.events import ModerationsRequest
+from schemas.common import NAME_CHARACTERS, OneOfTypes, OpenSchema, load, parse
 from schemas.limits import DEFAULTS, Limits
 
 

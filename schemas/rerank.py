@@ -9,9 +9,10 @@ from uuid import uuid4
 import orjson
 from marshmallow import ValidationError, fields, validate, validates
 
-from errors import UpstreamDown
-from events import Ranks, RerankRequest
-from schemas.fields import NAME_CHARACTERS, OneOfTypes, OpenSchema, StrictBoolean, StrictInteger, load, parse
+from core.errors import UpstreamDown
+from core.events import Ranks
+from core.requests import RerankRequest
+from schemas.common import NAME_CHARACTERS, OneOfTypes, OpenSchema, StrictBoolean, StrictInteger, load, parse
 from schemas.limits import DEFAULTS, Limits
 
 OURS = frozenset({"model", "query", "documents", "top_n", "return_documents", "provider"})

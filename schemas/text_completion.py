@@ -9,11 +9,12 @@ from typing import Any
 import orjson
 from marshmallow import ValidationError, fields, validate, validates
 
-from errors import Unsupported
-from events import AnswerStart, ChatRequest
-from schemas.chat import load_chat
-from schemas.completion import ChunkEncoder, frame
-from schemas.fields import (
+from core.errors import Unsupported
+from core.events import AnswerStart
+from core.requests import ChatRequest
+from schemas.chat.encode import ChunkEncoder, frame
+from schemas.chat.request import load_chat
+from schemas.common import (
     NAME_CHARACTERS,
     OneOfTypes,
     OpenSchema,

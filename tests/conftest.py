@@ -12,8 +12,8 @@ from openai import OpenAI
 
 from app import create_app
 from config import Settings
-from tests.forked import Forked
-from tests.upstreams.openai import OpenAIUpstream
+from tests.emulators.openai.server import OpenAIUpstream
+from tests.support.forked import Forked
 
 ROOT = Path(__file__).parent.parent
 EVER = 20.0

@@ -6,14 +6,14 @@ from logging import getLogger
 
 from flask import Response
 
-from dispatch.catalogue import Route
-from events import ChatRequest
-from schemas.chat import load_chat
-from schemas.completion import ChunkEncoder
-from schemas.folded import fold
-from schemas.speech import speech_safe
-from views.api import ApiRequest, api
-from views.sse import Delivery, stream_response, whole_response
+from core.requests import ChatRequest
+from dispatch.routing.catalogue import Route
+from dispatch.transforms.speech import speech_safe
+from schemas.chat.encode import ChunkEncoder
+from schemas.chat.fold import fold
+from schemas.chat.request import load_chat
+from views.blueprint import ApiRequest, api
+from views.delivery import Delivery, stream_response, whole_response
 
 log = getLogger("thinkline.chat")
 

@@ -2,10 +2,10 @@
 
 from flask import Response
 
-from schemas.folded import fold
+from schemas.chat.fold import fold
 from schemas.text_completion import TextEncoder, load_text_completion, text_body
-from views.api import ApiRequest, api
-from views.sse import Delivery, stream_response, whole_response
+from views.blueprint import ApiRequest, api
+from views.delivery import Delivery, stream_response, whole_response
 
 
 @api.post("/completions")

@@ -4,12 +4,12 @@ from collections.abc import Iterable
 
 from flask import Response
 
+from core.errors import UpstreamDown
+from core.events import Event, Images
 from dispatch.relay import IMAGES_FACTOR
-from errors import UpstreamDown
-from events import Event, Images
 from schemas.images import images_body, load_images
-from views.api import ApiRequest, api
-from views.sse import Delivery, whole_response
+from views.blueprint import ApiRequest, api
+from views.delivery import Delivery, whole_response
 
 
 @api.post("/images/generations")

@@ -5,8 +5,8 @@ from typing import Any
 import orjson
 from flask import Response, jsonify
 
-from providers.base import ListedModel
-from views.api import ApiRequest, api
+from core.models import ListedModel
+from views.blueprint import ApiRequest, api
 
 
 @api.get("/models", asks=True)

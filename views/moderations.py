@@ -4,11 +4,11 @@ from collections.abc import Iterable
 
 from flask import Response
 
-from errors import UpstreamDown
-from events import Event, Verbatim
+from core.errors import UpstreamDown
+from core.events import Event, Verbatim
 from schemas.moderations import load_moderations
-from views.api import ApiRequest, api
-from views.sse import Delivery, whole_response
+from views.blueprint import ApiRequest, api
+from views.delivery import Delivery, whole_response
 
 
 @api.post("/moderations")

@@ -2,7 +2,7 @@
 
 from flask import Response, jsonify
 
-from views.api import ApiRequest, api
+from views.blueprint import ApiRequest, api
 
 
 @api.get("/providers")

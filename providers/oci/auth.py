@@ -14,9 +14,9 @@ from logging import getLogger
 from math import inf
 from time import monotonic
 
-from errors import Cancelled, GatewayError, UpstreamError, UpstreamTimeout
-from events import SILENCE, Silence
-from providers.base import CallContext
+from core.context import CallContext
+from core.errors import Cancelled, GatewayError, UpstreamError, UpstreamTimeout
+from core.events import SILENCE, Silence
 from providers.oci.credentials import PRINCIPALS, Credential, Profile, by_principal, by_profile
 
 log = getLogger("thinkline.providers")

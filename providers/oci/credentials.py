@@ -30,7 +30,7 @@ from oci.exceptions import ClientError
 from oci.retry import NoneRetryStrategy
 from oci.signer import AbstractBaseSigner, Signer, load_private_key
 
-from errors import UpstreamAuthFailed
+from core.errors import UpstreamAuthFailed
 
 PRINCIPALS = {
     "INSTANCE_PRINCIPAL": "needs an OCI compute instance that a dynamic group takes in",

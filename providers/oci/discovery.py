@@ -13,12 +13,14 @@ from time import monotonic, time
 from typing import Any, NamedTuple
 from urllib.parse import urlencode
 
-from errors import GatewayError, UnknownModel, UpstreamAuthFailed
-from events import Silence
-from providers.base import CallContext, ListedModel, Target, Timeouts
-from providers.exchange import awaited
+from core.context import CallContext, Timeouts
+from core.errors import GatewayError, UnknownModel, UpstreamAuthFailed
+from core.events import Silence
+from core.models import ListedModel
+from providers.base import Target
+from providers.oci.client import Location, OciClient, SignedRequest
 from providers.oci.credentials import credential_error
-from providers.oci.service import Location, OciClient, SignedRequest
+from providers.transport.exchange import awaited
 
 log = getLogger("thinkline.providers")
 

@@ -10,13 +10,15 @@ from typing import Any, NamedTuple
 
 import orjson
 
-from errors import InvalidRequest, Unsupported, UpstreamDown, UpstreamRejected
-from events import EmbeddingsRequest, Events, Image, Ranks, RerankRequest, Usage, Vectors
-from providers.base import CallContext, Target
-from providers.exchange import log_dropped_parameters
-from providers.oci.common import base_model
-from providers.oci.service import Location, OciClient, SignedRequest, not_found_hint, serving
-from providers.translate import parse_data_url
+from core.context import CallContext
+from core.errors import InvalidRequest, Unsupported, UpstreamDown, UpstreamRejected
+from core.events import Events, Ranks, Usage, Vectors
+from core.requests import EmbeddingsRequest, Image, RerankRequest
+from providers.base import Target
+from providers.common.translate import parse_data_url
+from providers.oci.chat.common import base_model
+from providers.oci.client import Location, OciClient, SignedRequest, not_found_hint, serving
+from providers.transport.exchange import log_dropped_parameters
 
 BATCH = 96
 """Texts in one request (https://docs.oracle.com/en-us/iaas/Content/generative-ai/embed-models.htm)."""

@@ -8,10 +8,10 @@ from time import monotonic
 
 from app import build_services
 from config import SettingError, Settings
-from dispatch.catalogue import Catalogue
-from dispatch.model_list import Limits, ModelList
-from dispatch.proxies import proxy_for
-from dispatch.snapshot import Snapshot
+from dispatch.routing.catalogue import Catalogue
+from dispatch.routing.snapshot import Snapshot
+from dispatch.sources.model_list import Limits, ModelList
+from dispatch.sources.proxies import proxy_for
 from tools.doctor.finding import Finding, without
 from tools.doctor.machine import address, callers, machine, sessions
 from tools.doctor.names import half_set, misspelt, placeholders

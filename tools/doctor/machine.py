@@ -8,7 +8,7 @@ from queue import Empty, SimpleQueue
 from time import monotonic
 
 from config import ROOT, SettingError, Settings, is_this_machine
-from dispatch.state import RedisStore
+from storage.key_value import RedisStore
 from tools.doctor.finding import Finding
 
 FEW_THREADS = 8

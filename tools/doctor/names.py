@@ -7,9 +7,9 @@ from difflib import get_close_matches
 from botocore.configprovider import BOTOCORE_DEFAUT_SESSION_VARIABLES as AMAZONS
 
 from config import ROOT, Settings, documented
-from dispatch.aws import SIGNS
-from dispatch.snapshot import Snapshot
-from dispatch.yaml_lines import VARIABLE
+from dispatch.routing.snapshot import Snapshot
+from dispatch.sources.aws import SIGNS
+from dispatch.sources.yaml_lines import VARIABLE
 from providers.vendors import VENDORS
 from tools.doctor.finding import Finding
 from tools.doctor.where import Where

@@ -7,12 +7,12 @@ import threading
 from collections.abc import Collection, Mapping, Sequence
 from time import monotonic
 
-import errors
-from dispatch.catalogue import Catalogue
-from dispatch.entries import ProviderConfig
-from dispatch.snapshot import Snapshot
+from core import errors
+from core.context import CallContext, Timeouts
+from dispatch.routing.catalogue import Catalogue
+from dispatch.routing.config import ProviderConfig
+from dispatch.routing.snapshot import Snapshot
 from providers import PROVIDERS
-from providers.base import CallContext, Timeouts
 from tools.doctor.finding import Finding
 from tools.doctor.where import Where
 
@@ -73,7 +73,7 @@ def _trouble(error: Exception, entry: ProviderConfig, where: Where, seconds: flo
         (to_set and not status, "fail", fault, f"set {to_set}"),
         (isinstance(error, errors.UpstreamAuthFailed) and settings, "fail", text, f"mend {' or '.join(settings)}"),
         (isinstance(error, errors.UpstreamAuthFailed), "fail", f"refuses the credential ({status})", refused),
-        (isinstance(error, errors.UpstreamRateLimited), "warn", "asks to slow down (429)", "wait, or ask for a higher limit"),
+        (isinstance(error, errors.UpstreamRateLimited), "warn", "asks to slow down (429)", "wait, or ask for more"),
         (getattr(error, "code", "") == "insufficient_quota", "fail", text, "see to the account there"),
         (no_list and said and versioned, "warn", f"answers, but lists no models ({status})", f"if need be, {there}"),
         (no_list, "fail", f"has no list of models ({status})", there),

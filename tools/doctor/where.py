@@ -8,11 +8,11 @@ from operator import getitem
 
 from app import build_services
 from config import ROOT, Settings
-from dispatch import models_file
-from dispatch.aws import SIGNS
-from dispatch.entries import ProviderConfig
-from dispatch.proxies import variable_for
-from dispatch.yaml_lines import YamlPath, load
+from dispatch.routing.config import ProviderConfig
+from dispatch.sources import models_file
+from dispatch.sources.aws import SIGNS
+from dispatch.sources.proxies import variable_for
+from dispatch.sources.yaml_lines import YamlPath, load
 from tools.doctor.finding import Finding
 
 WHAT = {"api_key": "the credentials", "base_url": "the address", "model": "the model"}

@@ -1,0 +1,103 @@
+"""Who may call (E1, R9)."""
+
+import hmac
+import re
+from collections.abc import Callable, Iterable, Mapping
+from functools import lru_cache
+from typing import Any
+from urllib.parse import urlsplit
+
+from core.errors import Unauthenticated
+
+FORWARDED = re.compile(
+    "^HTTP_(?:FORWARDED|VIA$|MAX_FORWARDS|CF_|CDN_|TRUE_CLIENT_IP|(?:WL_)?PROXY_|CLIENT_IP|FASTLY_|FLY_|NGROK|TAILSCALE_"
+    "|AKAMAI_|ALI_|INCAP_|EAGLEID|DISGUISED_|X_(?:FORWARDED|ORIGINA|REAL_|CLIENT_|CLUSTER_|REMOTE_|REWRITE_|PROXY|ENVOY"
+    "|AMZ|AMZN|AZURE|ARR_|MS_|CLOUD_TRACE_CONTEXT|GOOGLE_|GFE_|APPENGINE|AKAMAI|VARNISH|SUCURI|CDN|VERCEL_|NF_|RENDER_"
+    "|RAILWAY_|NGINX_|SCHEME$|SSL|HTTPS|TUNNEL|DEVTUNNEL))",
+    re.MULTILINE,
+)
+"""How headers of proxies, tunnels and content delivery networks begin, by their names in the environ, a line each: who
+sends one passes on the request of somebody else.
+"""
+
+HOW_TO_SET_A_KEY = (
+    "Set API_KEY to a secret of your own where this server runs, and send it as `Authorization: Bearer ...`."
+)
+
+
+class Authenticator:
+    """Knows the keys, name -> key. Without any, only this machine is served, unless `anonymous`.
+
+    `is_local` tells whether a host name or address is this machine; `origins` are the pages that may call.
+    """
+
+    def __init__(
+        self, keys: Mapping[str, str], *, anonymous: bool, is_local: Callable[[str], bool], origins: Iterable[str] = ()
+    ) -> None:
+        # As clients send what is not ASCII: in UTF-8, or in Latin-1.
+        self._keys = [(name, form) for name, key in keys.items() for form in _forms(key)]
+        self._anonymous = anonymous
+        self._is_local = lru_cache(maxsize=1024)(is_local)
+        self._origins = frozenset(origin.lower() for origin in origins)  # as browsers send them
+
+    def caller(self, environ: Mapping[str, Any]) -> str:
+        """The name of the key that came with the WSGI request, "" without keys. Raises NotAuthorized."""
+        if self._keys:
+            return self._name(_key(environ))
+        if not self._anonymous:
+            self._only_this_machine(environ)
+        return ""
+
+    def _name(self, key: str) -> str:
+        if not key:
+            raise Unauthenticated(
+                "No API key provided: this server wants one, sent as `Authorization: Bearer ...`.",
+                code="missing_api_key",
+            )
+        given = key.encode("latin-1", "ignore")  # WSGI's strings are bytes in disguise
+        # Every key is compared, so that the time tells nothing of which one matched.
+        names = [name for name, known in self._keys if hmac.compare_digest(known, given)]
+        if not names:
+            # OpenAI's own words: LiteLLM knows a wrong key by them.
+            raise Unauthenticated("Incorrect API key provided: it is not one of this server's.")
+        return names[0]
+
+    def _only_this_machine(self, environ: Mapping[str, Any]) -> None:
+        host = _host_name(environ.get("HTTP_HOST", ""))
+        # HTTP/1.0 is what nginx speaks to upstreams unless it is told otherwise; clients of this century do not.
+        forwarded = environ.get("SERVER_PROTOCOL") == "HTTP/1.0" or FORWARDED.search("\n".join(environ))
+        if forwarded or not self._is_local(environ.get("REMOTE_ADDR", "")) or not self._is_local(host):
+            raise Unauthenticated(
+                f"Without a key, only requests from this machine itself are served. {HOW_TO_SET_A_KEY}",
+                code="missing_api_key",
+            )
+        origin = environ.get("HTTP_ORIGIN")
+        if origin and origin not in self._origins and not self._is_local(_host_name(origin.partition("//")[2])):
+            raise Unauthenticated(
+                f"Without a key, web pages of other sites are not served. {HOW_TO_SET_A_KEY}", code="missing_api_key"
+            )
+
+
+def _forms(key: str) -> set[bytes]:
+    try:
+        return {key.encode(), key.encode("latin-1")}
+    except UnicodeEncodeError:
+        return {key.encode()}
+
+
+@lru_cache(maxsize=64)
+def _host_name(address: str) -> str:
+    """The name in `name:port`, "" where there is none."""
+    try:
+        return urlsplit(f"//{address}").hostname or ""
+    except ValueError:
+        return ""
+
+
+def _key(environ: Mapping[str, Any]) -> str:
+    """The key as it was sent: a bearer token, x-api-key, api-key as at Azure, or Authorization without a scheme."""
+    authorization: str = environ.get("HTTP_AUTHORIZATION", "").strip(" \t")
+    scheme, _, token = authorization.partition(" ")
+    bearer, bare = (token, "") if scheme.lower() == "bearer" else ("", authorization)
+    sent = (bearer, environ.get("HTTP_X_API_KEY", ""), environ.get("HTTP_API_KEY", ""), bare)
+    return next((key for each in sent if (key := each.strip(" \t"))), "")

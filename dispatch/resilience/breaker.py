@@ -1,0 +1,119 @@
+"""One breaker per target: after so many failures in a row, leave the target alone for a while, then try once (D4)."""
+
+import threading
+from collections.abc import Callable
+from time import monotonic
+from typing import Literal
+
+from core.errors import CircuitOpen
+
+State = Literal["closed", "open", "half-open"]
+
+
+class Breaker:
+    """closed -> (failures in a row) -> open -> (seconds) -> half-open -> one probe decides.
+
+    `clock` gives seconds. Safe for all threads.
+    """
+
+    def __init__(self, name: str, failures: int, seconds: float, clock: Callable[[], float] = monotonic) -> None:
+        self._name = name
+        self._limit = failures
+        self._seconds = seconds
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._failures = 0
+        self._opened_at: float | None = None
+        self._probing = False
+
+    @property
+    def state(self) -> State:
+        """What the next request will find."""
+        if self._opened_at is None:
+            return "closed"
+        return "half-open" if self._clock() - self._opened_at >= self._seconds else "open"
+
+    @property
+    def at_rest(self) -> bool:
+        """Whether it is as new."""
+        return self._opened_at is None and not self._failures
+
+    def admit(self) -> bool:
+        """Let an attempt through, or raise CircuitOpen. The attempt reports back with what this returns, whether
+        it is the probe: the probe with its first event, every attempt when it ends.
+        """
+        if self._opened_at is None:
+            return False
+        with self._lock:
+            self.check()
+            self._probing = self._opened_at is not None
+            return self._probing
+
+    def check(self) -> None:
+        """Raise CircuitOpen if an attempt would not be let through now."""
+        opened_at = self._opened_at
+        if opened_at is None:
+            return
+        left = self._seconds - (self._clock() - opened_at)
+        if left > 0 or self._probing:
+            raise CircuitOpen(
+                f"{self._name} has failed too often and is left alone for now.", retry_after=max(left, 1.0)
+            )
+
+    def succeeded(self, probe: bool) -> None:
+        """The attempt got an answer."""
+        if not (probe or self._failures):
+            return
+        with self._lock:
+            self._failures = 0
+            if probe:
+                self._opened_at = None
+                self._probing = False
+
+    def failed(self, probe: bool) -> None:
+        """The attempt failed in a way that counts."""
+        with self._lock:
+            self._failures += 1
+            if probe:
+                self._probing = False
+            if probe or (self._failures >= self._limit and self._opened_at is None):
+                self._opened_at = self._clock()
+
+    def abandoned(self, probe: bool) -> None:
+        """The attempt said nothing about the target: the caller left, or the request was at fault."""
+        if probe:
+            with self._lock:
+                self._probing = False
+
+
+KEPT_BREAKERS = 1000
+
+
+class Breakers:
+    """The breakers by target, made as targets are first used.
+
+    Callers choose names of models, so that there can be any number: those that have nothing to tell are let go.
+    """
+
+    def __init__(self, failures: int, seconds: float, clock: Callable[[], float] = monotonic) -> None:
+        self._settings = (failures, seconds, clock)
+        self._breakers: dict[str, Breaker] = {}
+        self._lock = threading.Lock()
+
+    def __getitem__(self, name: str) -> Breaker:
+        breaker = self._breakers.get(name)
+        if breaker is None:
+            with self._lock:
+                if len(self._breakers) >= KEPT_BREAKERS:
+                    self._breakers = {name: each for name, each in self._breakers.items() if not each.at_rest}
+                breaker = self._breakers.setdefault(name, Breaker(name, *self._settings))
+        return breaker
+
+    def __len__(self) -> int:
+        return len(self._breakers)
+
+    def states(self, provider: str) -> dict[str, State]:
+        """The breakers of a provider's targets that are not closed, by model."""
+        prefix = f"{provider}/"
+        states = {name: breaker.state for name, breaker in list(self._breakers.items()) if name.startswith(prefix)}
+        return {name.removeprefix(prefix): state for name, state in states.items() if state != "closed"}

@@ -1,0 +1,160 @@
+"""One target's attempts at an answer: repeated before its first event, never after it."""
+
+import random
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from logging import getLogger
+from time import monotonic
+
+from core.context import CallContext
+from core.errors import GatewayError, Unsupported, UpstreamError
+from core.events import SILENCE, Events, Silence
+from dispatch.resilience.breaker import Breaker
+from providers.base import Target
+
+log = getLogger("thinkline.relay")
+
+StreamFactory = Callable[[Target, CallContext], Events]
+
+SAID_CHARACTERS = 200
+"""Of an upstream's own words, in `Failures.tried`."""
+
+
+@dataclass(frozen=True, slots=True)
+class RetryPolicy:
+    """How long and how often. Seconds; `retries` per target; `budget` for failed attempts and waits."""
+
+    headers_after: float = 8.0
+    retries: int = 2
+    budget: float = 2.0
+    first_wait: float = 0.1
+
+
+class Failures:
+    """What the targets of one request have failed with, each written to the log as it happens. Safe for all threads.
+
+    `targets` are all that may be asked, in their order. `tried` has what each failed with last, by its name: what the
+    caller would be told, and what the upstream said.
+    """
+
+    def __init__(self, targets: Sequence[Target]) -> None:
+        self.tried: dict[str, str] = {}
+        self._targets = targets
+        self._failures: list[tuple[Target, GatewayError]] = []
+
+    def add(self, target: Target, error: GatewayError, wait: float | None = None) -> None:
+        """A target has failed: for good, or it is asked again after so many seconds."""
+        said = f" ({error.log[:SAID_CHARACTERS]})" if error.log else ""
+        self.tried[target.name] = error.message + said
+        facts: dict[str, object] = {"target": target.name, "error": error.message, "said": error.log}
+        if wait is None:
+            self._failures.append((target, error))
+            log.info("no answer", extra={"facts": facts})
+        else:
+            log.info("retry", extra={"facts": {**facts, "wait": round(wait, 3)}})
+
+    def most_telling(self) -> tuple[Target, GatewayError]:
+        """What an upstream failed with, the first of them, tells more than that another is left alone, or cannot do
+        this.
+        """
+        upstreams = [each for each in self._failures if isinstance(each[1], UpstreamError)]
+        return min(upstreams, key=lambda each: self._targets.index(each[0]), default=self._failures[-1])
+
+    def forget(self) -> None:
+        """Let go of the exceptions: they hold on to the frames that hold on to them, with all they know."""
+        self._failures.clear()
+
+
+class RetryingTarget:
+    """A target asked, and asked again while it fails in a way that passes.
+
+    failures  is told how it fails, unless it has been cut off
+    unheard   kinds of events that are not yet a first event
+    more      whether others are left to ask: then nobody waits for this one's Retry-After
+    count     attempts so far; `answered` once the first event came
+    """
+
+    def __init__(
+        self,
+        target: Target,
+        ask: StreamFactory,
+        call: CallContext,
+        breaker: Breaker,
+        patience: RetryPolicy,
+        failures: Failures,
+        *,
+        unheard: tuple[type, ...],
+        more: bool = False,
+    ) -> None:
+        self.target = target
+        self.call = call
+        self.breaker = breaker
+        self.failures = failures
+        self.count = 0
+        self.answered = False
+        self._ask = ask
+        self._patience = patience
+        self._unheard = (*unheard, Silence)
+        self._more = more
+
+    def run(self) -> Events:
+        """The events of the attempt that succeeds, and what stood before its first one. Raises the last failure."""
+        while True:
+            self.count += 1
+            probe = False
+            try:
+                probe = self.breaker.admit()
+                self.call.begin(self.target.timeouts)
+                events = self._ask(self.target, self.call)
+                try:
+                    for event in events:
+                        if not self.answered and not isinstance(event, self._unheard):
+                            self.answered = True
+                            self.call.mark_first_event()
+                            if probe:
+                                self.breaker.succeeded(probe)
+                                probe = False
+                        yield event
+                finally:
+                    events.close()
+                self.breaker.succeeded(probe)
+                return
+            except GatewayError as error:
+                _name_provider(error, self.target)
+                self.breaker.failed(probe) if error.trips_breaker else self.breaker.abandoned(probe)
+                wait = None if self.answered else self._wait_before_retry(error)
+                if not self.call.gone:
+                    self.failures.add(self.target, error, wait)
+                if wait is None:
+                    raise
+                yield from self._sleep(wait)
+            except BaseException:  # the caller has left, or a fault of our own: neither is the target's
+                late = self.call.reason is not None and self.call.reason.trips_breaker
+                self.breaker.failed(probe) if late else self.breaker.abandoned(probe)
+                raise
+
+    def _sleep(self, seconds: float) -> Events:
+        """Wait, with a sign of life when one is due."""
+        until = monotonic() + seconds
+        while (left := until - monotonic()) > 0:
+            self.call.wait(max(0.0, min(left, self.call.beat_by - monotonic())))
+            if monotonic() >= self.call.beat_by:
+                self.call.beat_by = monotonic() + self.call.heartbeat
+                yield SILENCE
+
+    def _wait_before_retry(self, error: GatewayError) -> float | None:
+        """Seconds, with full jitter; the upstream's own Retry-After if it fits the budget. None: no retry."""
+        spent_all = self.count > self._patience.retries or self.breaker.state == "open"
+        if not error.retryable or spent_all or (self._more and error.retry_after):
+            return None
+        backoff = self._patience.first_wait * 2 ** (self.count - 1)
+        jittered = random.uniform(0, backoff)  # noqa: S311 - spreads retries, keeps no secret
+        wait = jittered if error.retry_after is None else error.retry_after + jittered / 10
+        return wait if monotonic() - self.call.started + wait < self._patience.budget else None
+
+
+def _name_provider(error: GatewayError, target: Target) -> None:
+    """Have a sentence about what cannot be done say where, as the translations do not know: "anthropic: ..."."""
+    name = target.provider.name
+    if isinstance(error, Unsupported) and name.partition("-")[0] not in error.message.lower():
+        error.message = f"{name}: {error.message}"

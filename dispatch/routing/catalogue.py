@@ -1,0 +1,291 @@
+"""From a model's name to a Route: who will be asked, in which order (B1, R2 to R4).
+
+What the sources tell is put together into a Snapshot that never changes; a request works with the one it began with,
+and a source that has something new swaps in another.
+"""
+
+import threading
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any
+
+from core.context import Timeouts
+from core.errors import InvalidRequest, RateLimited, UnknownModel, Unsupported, UpstreamDown
+from core.requests import ChatRequest
+from dispatch.routing.config import NO_FILLER, Deployment, Filler, ModelConfig, ProviderConfig, SourceContents
+from dispatch.routing.rates import Rates
+from dispatch.routing.rules import unsupported_images_reason, unsupported_reason, with_fallbacks
+from dispatch.routing.snapshot import BEDROCK_ID, Snapshot, put_together
+from providers import build
+from providers.base import Provider, Target
+
+BEDROCK, BEDROCK_MODELS = "bedrock", "bedrock-models"
+
+SECRET_OPTIONS = frozenset(
+    {"api_key", "token", "pass_phrase", "key_content", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN"}
+)
+UnsupportedReason = Callable[[ModelConfig], Unsupported | None]
+"""What a row is said not to be able to, of what a request wants."""
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """The targets that may answer a request, the preferred one first; there is always one.
+
+    row      the model by name that was asked for, None when it is none
+    filler   what is said while the first token is awaited, if anything is
+    note     what a caller is to know who is told that there is no such model
+    """
+
+    targets: tuple[Target, ...]
+    row: ModelConfig | None = None
+    filler: Filler = NO_FILLER
+    note: str = ""
+
+
+class Catalogue:
+    """The providers and models that can be called, and the rules by which a request finds one. Safe for all threads.
+
+    `default` is PROVIDER_NAME, "" for the first that has credentials; `filler` is what models say that have none of
+    their own; `is_open` tells of a target's name whether its breaker is open; `hide` is told the keys of all providers,
+    which no log may show. Raises ValueError when `default` names a provider that is unknown or lacks its credentials.
+    """
+
+    def __init__(
+        self,
+        listings: Mapping[str, SourceContents],
+        *,
+        default: str = "",
+        timeouts: Timeouts | None = None,
+        filler: Filler = NO_FILLER,
+        is_open: Callable[[str], bool] = lambda _: False,
+        hide: Callable[[Iterable[str]], None] = lambda _: None,
+    ) -> None:
+        self._listings = dict(listings)
+        self._chosen = default
+        self._timeouts = timeouts or Timeouts()
+        self._filler = filler
+        self._is_open = is_open
+        self._hide = hide
+        self._rates = Rates()
+        self._built: dict[str, tuple[ProviderConfig, Provider]] = {}
+        self._lock = threading.Lock()
+        self.snapshot = self._put_together(self._listings)
+
+    def told(self, source: str) -> SourceContents:
+        """What a source has told."""
+        return self._listings.get(source, SourceContents())
+
+    def replace(self, source: str, listing: SourceContents) -> None:
+        """A source tells something new. Raises ValueError, and changes nothing, when the default would be lost, or the
+        demo would answer in the place of a provider.
+        """
+        with self._lock:
+            listings = {**self._listings, source: listing}
+            snapshot = self._put_together(listings)
+            if snapshot.default == "demo" != self.default and not self._chosen:
+                raise ValueError(f"without {self.default!r} there is no provider but the demo")
+            self._listings, self.snapshot = listings, snapshot
+
+    @property
+    def default(self) -> str:
+        """The provider that answers when nobody is named."""
+        return self.snapshot.default
+
+    def chat_route(self, request: ChatRequest) -> Route:
+        """The route of a chat request. Raises Unsupported too, for what neither the model nor a fallback is said to be
+        able to (R12).
+        """
+        return self.route(request.model, request.provider, beyond=partial(unsupported_reason, request=request))
+
+    def images_route(self, model: str, provider: str = "") -> Route:
+        """The route of a request for pictures. Raises Unsupported too, for a model that is said to chat only."""
+        return self.route(model, provider, only="images", beyond=unsupported_images_reason)
+
+    def route(
+        self, model: str, provider: str = "", *, only: str = "", beyond: UnsupportedReason | None = None
+    ) -> Route:
+        """Who answers (B1): the named provider, else the model's prefix if that is a configured provider, else the
+        catalogue's row of that name, else the cloud whose models are named so, else the default provider. What is
+        wanted may be `only` images.
+
+        Raises InvalidRequest (unknown_provider, provider_not_configured) and UnknownModel, and UpstreamDown as long as
+        the list of models is awaited.
+        """
+        note = "" if provider else self.snapshot.prefix_note(model)
+        try:
+            route = self._route(model, provider, only, beyond)
+        except UnknownModel as error:
+            error.message = f"{error.message} {note}".rstrip()
+            raise
+        return replace(route, note=note) if note and route.row is None else route
+
+    def _route(self, model: str, provider: str, only: str, beyond: UnsupportedReason | None) -> Route:
+        snapshot = self.snapshot
+        prefix, _, rest = model.partition("/")
+        if BEDROCK in (provider, prefix) and (found := self._at_bedrock(snapshot, model, provider)):
+            provider = prefix = BEDROCK_MODELS
+            model = rest = found
+        if provider:
+            entry = snapshot.named(provider)
+            model = rest if prefix == provider and rest else model
+        elif rest and (known := snapshot.entries.get(prefix)) is not None and known.available:
+            entry, model = known, rest
+        elif row := snapshot.names.get(model):
+            return self._to_row(snapshot, row, beyond)
+        elif cloud := snapshot.cloud_of(model):
+            entry = snapshot.named(cloud)
+        else:
+            entry = self._unnamed(snapshot, only)
+            if entry.kind == "demo" and not self._chosen and model:
+                self._more_than_a_demo(snapshot, model)
+        row = snapshot.names.get(f"{entry.name}/{model}") or snapshot.names.get(model)
+        if row and any(_provider_of(upstream) == entry.name for upstream in row.upstreams):
+            return self._to_row(snapshot, row, beyond, only=entry.name)
+        return self._to_entry(entry, model)
+
+    def provider(self, entry: ProviderConfig) -> Provider:
+        """The entry's provider, built on first use, and again when it is configured otherwise."""
+        name = entry.name
+        built = self._built.get(name)
+        if built is None or (built[0] is not entry and built[0] != entry):
+            with self._lock:
+                built = self._built.get(name)
+                if built is None or built[0] != entry:
+                    built = self._built[name] = (entry, build(entry.kind, dict(entry.options)))
+        return built[1]
+
+    def listing(self) -> list[dict[str, Any]]:
+        """Every provider, as /v1/providers shows it. Builds none."""
+        rows = []
+        for entry in self.snapshot.entries.values():
+            row: dict[str, Any] = {
+                "name": entry.name,
+                "available": entry.available,
+                "default_model": entry.default_model,
+            }
+            if entry.missing:
+                row["reason"] = f"Needs {entry.missing}."
+            rows.append(row)
+        return rows
+
+    def _more_than_a_demo(self, snapshot: Snapshot, model: str) -> None:
+        """Raise where models are told of, or will be: then the demo does not answer in the place of one."""
+        if snapshot.names:
+            raise _unknown(model)
+        if "list" in self._listings and model != snapshot.entries["demo"].default_model:
+            said = "The list of models has not come yet; the log says why."
+            raise UpstreamDown(said, provider="MODEL_LIST_URL", unavailable=True)
+
+    def _at_bedrock(self, snapshot: Snapshot, model: str, provider: str) -> str:
+        """The id of the Bedrock model that is meant where `bedrock` is named (R23); "" for an agent, or anything else.
+        Raises UnknownModel for `bedrock/NAME` where no agent has that name.
+        """
+        prefix, _, rest = model.partition("/")
+        name = rest if prefix == BEDROCK else model
+        bedrock = snapshot.entries.get(BEDROCK)
+        agents = bedrock.options.get("agents", {}) if bedrock else {}
+        if not name or name in agents or name in snapshot.names or model in snapshot.names:
+            return ""
+        if BEDROCK_ID.fullmatch(name) and BEDROCK_MODELS in snapshot.entries:
+            return name
+        if prefix == BEDROCK and bedrock is not None and bedrock.available and not provider:
+            known = ", ".join(agents)
+            raise UnknownModel(f"There is no agent {name[:200]!r}; the agents are {known}.", param="model")
+        return ""
+
+    def _unnamed(self, snapshot: Snapshot, only: str) -> ProviderConfig:
+        """Who answers when nobody is named; for pictures, a vendor of pictures goes before the demo."""
+        default = snapshot.entries[snapshot.default]
+        if only and default.kind == "demo" and not self._chosen:
+            return next((entry for entry in snapshot.available() if entry.only == only), default)
+        return default
+
+    def _to_entry(self, entry: ProviderConfig, model: str) -> Route:
+        if entry.complete and model:
+            raise _unknown(model)
+        upstream_model = entry.default_model if entry.lenient or not model else model
+        if not upstream_model:
+            raise InvalidRequest(
+                f"Name a model: {entry.name} has no default (set {entry.name.upper()}_MODEL).", param="model"
+            )
+        timeouts = self._patience(entry.timeouts)
+        target = Target(self.provider(entry), upstream_model, upstream_model, timeouts)
+        return Route((target,), filler=self._filler)
+
+    def _patience(self, overrides: Mapping[str, float]) -> Timeouts:
+        return replace(self._timeouts, **overrides) if overrides else self._timeouts
+
+    def _to_row(
+        self, snapshot: Snapshot, row: ModelConfig, beyond: UnsupportedReason | None, *, only: str = ""
+    ) -> Route:
+        """The row's targets, then those of its fallbacks, of the rows for which the request is not `beyond`. Of `only`
+        one provider, when the caller named it: then nobody falls back to another.
+        """
+        rows = [row] if only else with_fallbacks(row, snapshot.names)
+        able = [each for each in rows if beyond is None or beyond(each) is None]
+        if beyond is not None and not able and (refusal := beyond(row)):
+            raise refusal
+        waits: list[float] = []
+        targets = [target for each in able for target in self._targets(snapshot, each, only, waits)]
+        if not targets and waits:
+            raise RateLimited(f"The model {row.name!r} was asked as often as it may be (rpm).", retry_after=min(waits))
+        if not targets:
+            snapshot.named(row.upstreams[0].provider)
+        self._rates.count(targets[0].name)
+        return Route(tuple(targets), row, row.filler.over(self._filler))
+
+    def _targets(self, snapshot: Snapshot, row: ModelConfig, only: str, waits: list[float]) -> list[Target]:
+        """The row's places in their turn (those of `only` one provider): those whose breaker is open come last, those
+        without credentials not, nor those that were asked as often as they may be, whose `waits` are told.
+        """
+        turns = snapshot.turns[row.name]
+        first = next(snapshot.counters[row.name]) % len(turns) if len(turns) > 1 else 0
+        places = dict.fromkeys(row.upstreams[position] for position in dict.fromkeys(turns[first:] + turns[:first]))
+        in_turn = [each for each in places if only in ("", _provider_of(each))]
+        usable = [upstream for upstream in in_turn if snapshot.entries[upstream.provider].available]
+        targets = []
+        for upstream in usable:
+            target = self._target(row, upstream, snapshot.entries[upstream.provider])
+            if upstream.rpm and (wait := self._rates.wait(target.name, upstream.rpm)):
+                waits.append(wait)
+            else:
+                targets.append(target)
+        if len(targets) > 1:
+            targets.sort(key=lambda target: self._is_open(target.name))
+        return targets
+
+    def _target(self, row: ModelConfig, upstream: Deployment, entry: ProviderConfig) -> Target:
+        return Target(
+            self.provider(entry),
+            upstream.model,
+            row.name,
+            self._patience({**entry.timeouts, **row.timeouts}),
+            row.ttft_timeout,
+            row.max_tokens,
+            row.rules,
+            row.details,
+        )
+
+    def _put_together(self, listings: Mapping[str, SourceContents]) -> Snapshot:
+        snapshot = put_together(listings, self._chosen)
+        self._hide(secret for entry in snapshot.entries.values() for secret in _secrets(entry.options))
+        return snapshot
+
+
+def _secrets(options: Any) -> Iterator[str]:
+    """The secrets among an entry's options, however deep; of an address with a password, the whole address."""
+    pairs = options.items() if isinstance(options, Mapping) else ()
+    for name, value in pairs:
+        if isinstance(value, str) and (name in SECRET_OPTIONS or "@" in value):
+            yield value
+        yield from _secrets(value)
+
+
+def _provider_of(upstream: Deployment) -> str:
+    return upstream.provider.partition("#")[0]
+
+
+def _unknown(model: str) -> UnknownModel:
+    return UnknownModel(f"There is no model {model[:200]!r}; /v1/models lists those there are.", param="model")

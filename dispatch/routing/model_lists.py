@@ -1,0 +1,97 @@
+"""Which models can be called: the union of what the configured upstreams list (A7).
+
+Asked for on the first request, all upstreams at once, and kept for a while; an upstream that fails keeps its last
+list, or shows its default model. Never at import, and never on the way of a chat request.
+"""
+
+import operator
+import threading
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from logging import getLogger
+from time import monotonic
+
+from core.context import CallContext, Timeouts
+from core.errors import Cancelled, GatewayError, UnknownModel
+from core.models import ListedModel
+from dispatch.routing.catalogue import Catalogue
+from dispatch.routing.config import ProviderConfig
+from dispatch.routing.snapshot import Snapshot
+
+log = getLogger("thinkline.models")
+
+LIST_TIMEOUTS = Timeouts(connect=2.0, first_event=4.0, idle=4.0, total=4.0)
+RETRY_SECONDS = 15.0
+"""How soon a list that could not be had is asked for again."""
+
+
+@dataclass(frozen=True, slots=True)
+class _CachedList:
+    models: Sequence[ListedModel]
+    until: float
+
+
+class ModelLists:
+    """The list of models. `ttl` in seconds; `clock` gives seconds."""
+
+    def __init__(self, catalogue: Catalogue, ttl: float, clock: Callable[[], float] = monotonic) -> None:
+        self._catalogue = catalogue
+        self._ttl = ttl
+        self._clock = clock
+        self._kept: dict[str, _CachedList] = {}
+        self._union: tuple[tuple[object, ...], Sequence[ListedModel]] = ((), ())
+        self._lock = threading.Lock()
+
+    def all(self) -> Sequence[ListedModel]:
+        """Every model that can be called, by the ids to call it by: the catalogue's names and aliases, what the default
+        provider lists, and what the others list with their names before it. The demo is listed while it is alone.
+        """
+        snapshot = self._catalogue.snapshot
+        asked = [entry for entry in snapshot.available() if not entry.complete and "#" not in entry.name]
+        if snapshot.models or snapshot.entries[snapshot.default].kind != "demo":
+            asked = [entry for entry in asked if entry.kind != "demo"]
+        with self._lock:  # one asks, the others wait for what it hears
+            due = [entry for entry in asked if self._is_due(entry)]
+            if due:
+                with ThreadPoolExecutor(max_workers=len(due), thread_name_prefix="models") as pool:
+                    self._kept.update(zip((entry.name for entry in due), pool.map(self._ask, due), strict=True))
+            heard = [self._kept[entry.name] for entry in asked]
+            before, models = self._union
+            if len(before) != 1 + len(heard) or any(map(operator.is_not, before, (snapshot, *heard))):
+                models = _union(snapshot, zip(asked, heard, strict=True))
+                self._union = (snapshot, *heard), models
+            return models
+
+    def one(self, identifier: str) -> ListedModel:
+        """The model of that id, which may have the default provider's name before it. Raises UnknownModel."""
+        plain = identifier.removeprefix(f"{self._catalogue.default}/")
+        for model in self.all():
+            if model.id in (identifier, plain):
+                return replace(model, id=identifier)
+        raise UnknownModel(f"There is no model {identifier[:200]!r}.", param="model")
+
+    def _is_due(self, entry: ProviderConfig) -> bool:
+        kept = self._kept.get(entry.name)
+        return kept is None or kept.until <= self._clock()
+
+    def _ask(self, entry: ProviderConfig) -> _CachedList:
+        call = CallContext(heartbeat=LIST_TIMEOUTS.total)
+        call.begin(LIST_TIMEOUTS)
+        try:
+            models = self._catalogue.provider(entry).models(call)
+            return _CachedList(models, self._clock() + self._ttl)
+        except (GatewayError, Cancelled) as error:
+            log.warning("no list of models", extra={"facts": {"provider": entry.name, "error": str(error)}})
+        last = self._kept.get(entry.name)
+        fallback = [ListedModel(entry.default_model, entry.name)] if entry.default_model else []
+        return _CachedList(last.models if last else fallback, self._clock() + min(RETRY_SECONDS, self._ttl))
+
+
+def _union(snapshot: Snapshot, heard: Iterable[tuple[ProviderConfig, _CachedList]]) -> list[ListedModel]:
+    models = dict(snapshot.models)
+    for entry, kept in heard:
+        prefix = "" if entry.name == snapshot.default else f"{entry.name}/"
+        for model in kept.models:
+            models.setdefault(prefix + model.id, replace(model, id=prefix + model.id))
+    return list(models.values())

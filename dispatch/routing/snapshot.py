@@ -1,0 +1,163 @@
+"""The providers and models at one time, put together from what the sources tell, and never changed."""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from itertools import count
+
+from core.errors import InvalidRequest
+from core.models import ListedModel
+from dispatch.routing.config import Deployment, ModelConfig, ProviderConfig, SourceContents
+from dispatch.routing.rules import weighted_rotation
+
+SOURCES = ("file", "list", "environment")
+"""Who is believed, first to last, when two tell of the same name (R11)."""
+
+VENDOR_PREFIXES = ("cohere.", "meta.", "xai.", "openai.", "google.")
+"""Names that OCI gives to its models."""
+BEDROCK_ID = re.compile(
+    r"(ai21|amazon|anthropic|deepseek|luma|minimax|mistral|moonshot(ai)?|nvidia|qwen|stability|twelvelabs|writer|zai)\..+"
+    r"|(us|us-gov|eu|apac|jp|au|ca|sa|me|global)\.\w+\..+"
+    r"|(cohere|meta|openai|google|xai)\..+:\d+(:\w+)?"
+    r"|arn:aws[\w-]*:bedrock:.+"
+)
+"""Names that Amazon Bedrock gives to its models: by their vendors, with a geography before these, or with a version
+behind `:` where OCI has such names too; or ARNs.
+"""
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """The providers and models at one time. `names` has every name and alias."""
+
+    entries: Mapping[str, ProviderConfig]
+    names: Mapping[str, ModelConfig]
+    default: str
+    turns: Mapping[str, tuple[int, ...]] = field(repr=False)
+    counters: Mapping[str, "count[int]"] = field(repr=False)
+
+    @property
+    def rows(self) -> list[ModelConfig]:
+        """Every row once."""
+        return [row for name, row in self.names.items() if name == row.name]
+
+    @cached_property
+    def models(self) -> Mapping[str, ListedModel]:
+        """The rows that somebody can answer for, under every name and alias."""
+        return {
+            name: ListedModel(name, row.owned_by, row.created, row.description)
+            for name, row in self.names.items()
+            if any(self.entries[upstream.provider].available for upstream in row.upstreams)
+        }
+
+    def available(self) -> list[ProviderConfig]:
+        """The entries that can be used, in order."""
+        return [entry for entry in self.entries.values() if entry.available]
+
+    def cloud_of(self, model: str) -> str:
+        """The cloud provider whose models have names like this one, "" where none is meant."""
+        return _cloud_of(model, self.entries, self.default)
+
+    def prefix_note(self, model: str) -> str:
+        """What to say of a model that is not found, when the provider before its name is one that lacks its key."""
+        prefix, slash, _ = model.partition("/")
+        entry = self.entries.get(prefix) if slash else None
+        if entry is None or entry.available:
+            return ""
+        return f"The provider {prefix!r} before its name is not configured: it needs {entry.missing}."
+
+    def named(self, name: str) -> ProviderConfig:
+        """The provider of that name. Raises InvalidRequest (unknown_provider, provider_not_configured)."""
+        entry = self.entries.get(name)
+        if entry is None:
+            known = ", ".join(self.entries)
+            raise InvalidRequest(
+                f"There is no provider {name[:80]!r}; known are {known}.", param="provider", code="unknown_provider"
+            )
+        if not entry.available:
+            raise InvalidRequest(
+                f"The provider {name!r} is not configured: it needs {entry.missing}.",
+                param="provider",
+                code="provider_not_configured",
+            )
+        return entry
+
+
+def put_together(listings: Mapping[str, SourceContents], chosen: str) -> Snapshot:
+    """What the sources tell, as one; `chosen` is PROVIDER_NAME. Raises ValueError for what does not fit."""
+    entries: dict[str, ProviderConfig] = {}
+    names: dict[str, ModelConfig] = {}
+    told = [listings[source] for source in SOURCES if source in listings]
+    for listing in reversed(told):  # so that a name keeps its place in the environment's order, and the file's word
+        entries.update({entry.name: entry for entry in listing.entries})
+    for listing in told:
+        for row in listing.rows:
+            _check_places(row, entries)
+            if row.name not in names:  # one that is not believed has no aliases either
+                for name in (row.name, *row.aliases):
+                    names.setdefault(name, row)
+    if "demo" in entries:
+        entries["demo"] = entries.pop("demo")
+    default = _default(entries, chosen)
+    for listing in told:
+        for alias, model in listing.aliases.items():
+            names.setdefault(alias, names.get(model) or _alias(alias, model, entries, default))
+    rows = {row.name: row for name, row in names.items() if name == row.name}
+    return Snapshot(
+        entries,
+        {name: row for name, row in names.items() if row.name in rows},
+        default,
+        {name: weighted_rotation(row.upstreams) for name, row in rows.items()},
+        {name: count() for name in rows},
+    )
+
+
+def _cloud_of(model: str, entries: Mapping[str, ProviderConfig], default: str) -> str:
+    """The cloud provider of a model by its name, "" where none is meant: not where the cloud lacks its credentials and
+    the default has names of that kind too, nor where the default is Bedrock by another name. A name that both clouds
+    might have is Bedrock's only where Bedrock can be used.
+    """
+    oci_shaped = model.startswith(VENDOR_PREFIXES)
+    bedrock, oci = entries.get("bedrock-models"), entries.get("oci")
+    is_named = entries[default].named
+    if (
+        bedrock is not None
+        and BEDROCK_ID.fullmatch(model)
+        and not BEDROCK_ID.fullmatch(entries[default].default_model)
+        and (bedrock.available or not (is_named or oci_shaped))
+    ):
+        return bedrock.name
+    return oci.name if oci is not None and oci_shaped and (oci.available or not is_named) else ""
+
+
+def _alias(alias: str, model: str, entries: Mapping[str, ProviderConfig], default: str) -> ModelConfig:
+    """The row of an alias for `provider/model`, or for a model at OCI or at the default provider."""
+    prefix, _, rest = model.partition("/")
+    if prefix == "bedrock" and BEDROCK_ID.fullmatch(rest):
+        prefix = "bedrock-models"
+    if rest and prefix in entries:
+        return ModelConfig(alias, (Deployment(prefix, rest),), owned_by=prefix)
+    provider = _cloud_of(model, entries, default) or default
+    return ModelConfig(alias, (Deployment(provider, model),), owned_by=provider)
+
+
+def _default(entries: Mapping[str, ProviderConfig], name: str) -> str:
+    if not name:
+        return next(
+            entry.name
+            for entry in entries.values()
+            if entry.available and not entry.only and not entry.name.startswith("list-")
+        )
+    entry = entries.get(name)
+    if entry is None:
+        raise ValueError(f"PROVIDER_NAME is {name!r}; known are {', '.join(entries)}.")
+    if not entry.available:
+        raise ValueError(f"PROVIDER_NAME is {name!r}, which is not configured: it needs {entry.missing}.")
+    return name
+
+
+def _check_places(row: ModelConfig, entries: Mapping[str, ProviderConfig]) -> None:
+    for upstream in row.upstreams:
+        if upstream.provider not in entries:
+            raise ValueError(f"The model {row.name!r} is at the provider {upstream.provider!r}, which nobody tells of.")

@@ -1,0 +1,82 @@
+"""A model of models.yaml as a ModelConfig, with its deployments."""
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+from dispatch.routing.config import Deployment, Filler, ModelConfig
+from providers.base import ParameterRules
+
+WHERE = ("region", "compartment", "endpoint", "type", "api_format", "stream_by")
+TIMEOUTS = {
+    "connect_timeout": "connect",
+    "first_event_timeout": "first_event",
+    "idle_timeout": "idle",
+    "total_timeout": "total",
+}
+
+
+def model_config(given: Mapping[str, Any]) -> ModelConfig:
+    """A row of `models`. Raises nothing: the schema has looked at it."""
+    model = given.get("model") or given.get("model_id") or given["name"]
+    places = given.get("upstreams") or [{"provider": given["provider"]}]
+    upstreams = tuple(
+        Deployment(each["provider"], each.get("model", model), each.get("weight", 1), each.get("rpm"))
+        for each in places
+    )
+    ttft, price = given.get("ttft_timeout_ms"), given.get("price")
+    return ModelConfig(
+        name=given["name"],
+        upstreams=upstreams,
+        aliases=tuple(given.get("aliases", ())),
+        fallbacks=tuple(given.get("fallbacks", ())),
+        timeouts=timeouts_of(given),
+        ttft_timeout=ttft / 1000 if ttft else None,
+        hedge_after=given["hedge_after_ms"] / 1000 if "hedge_after_ms" in given else None,
+        hedge_agents=given.get("hedge_agents", False),
+        filler=Filler.of(given.get("filler_after_ms"), as_list(given.get("filler_text"))),
+        speech=given.get("speech", False),
+        max_tokens=given.get("max_tokens"),
+        rules=_rules(given.get("params") or given.get("param_config") or {}),
+        tools=given.get("tool_call", True),
+        stream_tools=given.get("stream_tool_call", True),
+        images=given.get("multimodal", True),
+        price=(price["prompt"], price["completion"]) if price else None,
+        owned_by=given.get("owned_by") or upstreams[0].provider,
+        description=given.get("description", ""),
+        details=model_details(given),
+    )
+
+
+def model_details(given: Mapping[str, Any]) -> dict[str, Any]:
+    """Where a cloud's model is: region, compartment, endpoint, type, as far as they are given."""
+    details = {key: given[key] for key in WHERE if key in given}
+    return {**details, **({"compartment": given["compartment_id"]} if "compartment_id" in given else {})}
+
+
+def over_accounts(upstreams: tuple[Deployment, ...], accounts: list[str]) -> tuple[Deployment, ...]:
+    """A provider with several accounts is as many places where the model can be had."""
+    spread = []
+    for upstream in upstreams:
+        names = [name for name in accounts if name.partition("#")[0] == upstream.provider] or [upstream.provider]
+        spread += [replace(upstream, provider=name) for name in names]
+    return tuple(spread)
+
+
+def timeouts_of(given: Mapping[str, Any]) -> dict[str, float]:
+    """The time-outs of a provider or a model, in seconds, by the fields of Timeouts."""
+    total = {"total": given["timeout"]} if "timeout" in given else {}
+    return {**total, **{ours: given[name] for name, ours in TIMEOUTS.items() if name in given}}
+
+
+def _rules(given: Mapping[str, Any]) -> ParameterRules:
+    def rule(name: str) -> Any:
+        return given.get(name) or given.get(f"{name}_params") or {}
+
+    return ParameterRules(rule("update"), rule("add"), rule("rename"), tuple(rule("delete")))
+
+
+def as_list(value: Any) -> list[str]:
+    """One text or several, without empty ones; [""] for none."""
+    given = value if isinstance(value, list) else [value]
+    return [each for each in given if each] or [""]

@@ -1,0 +1,35 @@
+"""The vendor that a provider of models.yaml is an account of, and in what it differs from that."""
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+from dispatch.sources.consistency import Inconsistent
+from providers.dialects import ANY_ROLE
+from providers.vendors import VENDORS, Vendor
+
+
+def vendor_named(name: str, given: Mapping[str, Any]) -> Vendor:
+    """The vendor of the table that has this name, or that is named; else a server of one's own. Raises Incoherent."""
+    known = {row.name: row for row in VENDORS}
+    vendor = given.get("vendor", name)
+    if vendor in known:
+        return replace(known[vendor], name=name)
+    if "vendor" in given:
+        raise Inconsistent(
+            ("providers", name, "vendor"), f"there is no vendor {vendor!r}; there are {', '.join(known)}"
+        )
+    return Vendor(name=name, label=name, keyless=True)
+
+
+def deviations(given: Mapping[str, Any], vendor: Vendor) -> dict[str, Any]:
+    """In what it differs from its vendor, as the file says: what it refuses, and what it wants back."""
+    told = {key: given[key] for key in ("names", "roles", "call_ids", "returned") if key in given}
+    if "refuses" in given:
+        told["refuses"] = frozenset(given["refuses"])
+    if "message_keys" in given:
+        told["message_keys"] = {ANY_ROLE: frozenset({"role", "content", *given["message_keys"]})}
+    beside = {key: given[key] for key in ("frames", "strict", "usage", "embedding_batch") if key in given}
+    if "lacks" in given:
+        beside["lacks"] = frozenset(given["lacks"])
+    return {**beside, "dialect": replace(vendor.dialect, **told)}

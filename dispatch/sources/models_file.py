@@ -1,0 +1,250 @@
+"""models.yaml as a source (B3): read, checked, and told as a Listing.
+
+Raises CatalogueError with file, line and reason. Seed 001's models.yaml and seed 002's config.yaml are
+read as they are.
+"""
+
+import os
+import stat
+from collections.abc import Collection, Mapping
+from dataclasses import replace
+from logging import getLogger
+from pathlib import Path
+from typing import Any
+
+from marshmallow import ValidationError
+
+from dispatch.routing.config import ProviderConfig, SourceContents
+from dispatch.sources.consistency import Inconsistent, Located, check_consistency
+from dispatch.sources.environment import CLOUDS, vendor_entry
+from dispatch.sources.file_models import as_list, model_config, model_details, over_accounts, timeouts_of
+from dispatch.sources.file_vendor import deviations, vendor_named
+from dispatch.sources.litellm import from_litellm, is_litellm
+from dispatch.sources.yaml_lines import YamlError, YamlPath, dotted, line_of, load, with_names
+from providers import PROVIDERS
+from providers.transport.proxy import Proxy
+from providers.vendors import defaults_for_kind
+from schemas.models_file import first_error, schema_for
+
+log = getLogger("thinkline.models_file")
+
+FILE_BYTES = 5_000_000
+ACCOUNTS = 100
+"""So many may one provider have: each of its models then has as many places."""
+
+
+class CatalogueError(ValueError):
+    """A models file that cannot be used. The message has file, line and reason."""
+
+    def __init__(self, path: Path, line: int, what: str) -> None:
+        super().__init__(f"{path}, line {line}: {what}")
+
+
+def text(path: Path) -> bytes:
+    """What is in the file. Raises CatalogueError."""
+    try:
+        # Opened so that a pipe whose other end is silent is refused, and not waited for.
+        with open(path, "rb", opener=lambda name, flags: os.open(name, flags | os.O_NONBLOCK)) as file:
+            if stat.S_ISFIFO(os.fstat(file.fileno()).st_mode):
+                raise CatalogueError(path, 1, "it is no file")
+            raw = file.read(FILE_BYTES + 1)
+    except OSError as error:
+        raise CatalogueError(path, 1, f"it cannot be read ({error.strerror})") from None
+    if len(raw) > FILE_BYTES:
+        raise CatalogueError(path, 1, f"the file is larger than {FILE_BYTES} bytes")
+    return raw
+
+
+def read(
+    path: Path, variables: Mapping[str, str], known: Collection[str] = (), clouds: Mapping[str, Any] | None = None
+) -> SourceContents:
+    """The file's providers and models, as `understood`. Raises CatalogueError."""
+    return understood(text(path), path, variables, known, clouds or {})
+
+
+def understood(
+    raw: bytes, path: Path, variables: Mapping[str, str], known: Collection[str], clouds: Mapping[str, Any]
+) -> SourceContents:
+    """The providers and models of a file's text. `variables` are what `${NAME}` means; `known` are the names of the
+    providers that others tell of, `clouds` the settings for those of OCI and AWS. Raises CatalogueError.
+    """
+    try:
+        data, lines = load(raw.decode(), variables)
+    except UnicodeDecodeError:
+        raise CatalogueError(path, 1, "it is not UTF-8 text") from None
+    except YamlError as error:
+        raise CatalogueError(path, error.line, error.what) from None
+    data = {} if data is None else data
+    theirs = is_litellm(data)
+    try:
+        data = from_litellm(data, variables) if theirs else data
+        loaded = schema_for(data).load(data)
+    except ValidationError as error:
+        place, sentence = first_error(error)
+        raise CatalogueError(path, line_of(lines, place), f"{dotted(place)}: {sentence}") from None
+    except Inconsistent as error:
+        what = with_names(error.what, raw.decode(), variables)
+        raise CatalogueError(path, line_of(lines, error.place), f"{dotted(error.place)}: {what}") from None
+    try:
+        if isinstance(loaded, list):
+            listing = _regions(loaded, variables, clouds)
+        else:
+            listing = _file(loaded, variables, known, clouds)
+    except Inconsistent as error:
+        what = with_names(error.what, raw.decode(), variables)
+        raise CatalogueError(path, line_of(lines, error.place), what) from None
+    shape = "LiteLLM's" if theirs else "seed 001's shape" if isinstance(loaded, list) else "providers and models"
+    aliases = sum(len(row.aliases) for row in listing.rows)
+    facts = {"file": str(path), "providers": len(listing.entries), "models": len(listing.rows), "aliases": aliases}
+    log.info("read as %s", shape, extra={"facts": facts})
+    return listing
+
+
+def _file(
+    data: Mapping[str, Any], variables: Mapping[str, str], known: Collection[str], clouds: Mapping[str, Any]
+) -> SourceContents:
+    """Ours, and seed 002's. Raises Incoherent."""
+    providers = {name: given or {} for name, given in data.get("providers", {}).items()}
+    entries: list[ProviderConfig] = []
+    rows: list[Located] = []
+    for name, given in providers.items():
+        told = {**given, "places": _places(name, data.get("models", []))}
+        entries += _entries(name, told, _proxy(given, data.get("proxy", {})), variables, clouds)
+        rows += _nested(name, given)
+    rows += [(model_config(given), ("models", at)) for at, given in enumerate(data.get("models", []))]
+    for at, given in enumerate(data.get("models", [])):
+        for position, each in enumerate(given.get("upstreams", [given])):
+            if each["provider"] not in providers and each["provider"] not in known:
+                field = ("upstreams", position, "provider") if "upstreams" in given else ("provider",)
+                what = f"{given['name']!r} is at the provider {each['provider']!r}, which is not known"
+                raise Inconsistent(("models", at, *field), what)
+    accounts = [entry.name for entry in entries]
+    rows = [(replace(row, upstreams=over_accounts(row.upstreams, accounts)), place) for row, place in rows]
+    return SourceContents(tuple(entries), check_consistency(rows, data.get("aliases", {})))
+
+
+def _regions(regions: list[dict[str, Any]], variables: Mapping[str, str], clouds: Mapping[str, Any]) -> SourceContents:
+    """Seed 001's list: four kinds of models, each in a region and a compartment, on OCI. Raises Incoherent."""
+    rows: list[Located] = []
+    for at, region in enumerate(regions):
+        where = {"region": region["region"], "compartment": region["compartment_id"]}
+        for kind, models in region["models"].items():
+            for position, model in enumerate(models or []):
+                given = {
+                    **{key: model[key] for key in ("tool_call", "stream_tool_call", "multimodal") if key in model},
+                    "description": model.get("description", ""),
+                    "name": model["name"],
+                    "provider": "oci",
+                    "model": model.get("model_id") or model.get("endpoint") or model["name"],
+                    "owned_by": model.get("provider") or _owner(model.get("model_id", ""), model["name"]),
+                }
+                details = {**where, **model_details(model), "type": kind, "endpoint": model.get("endpoint", "")}
+                rows.append((replace(model_config(given), details=details), (at, "models", kind, position, "name")))
+    places = dict.fromkeys((region["region"], region["compartment_id"]) for region in regions)
+    return SourceContents(
+        (_cloud("oci", "oci", {"places": list(places)}, variables, clouds, (0,)),), check_consistency(rows, {})
+    )
+
+
+def _owner(*names: str) -> str:
+    """The vendor that an OCI model's names begin with; OCI where none has one."""
+    return next((name.partition(".")[0] for name in names if "." in name and "ocid1." not in name), "oci")
+
+
+def _cloud(
+    name: str,
+    kind: str,
+    given: Mapping[str, Any],
+    variables: Mapping[str, str],
+    clouds: Mapping[str, Any],
+    place: YamlPath,
+) -> ProviderConfig:
+    """A cloud's entry. Raises Incoherent."""
+    try:
+        if given.get("proxy"):
+            Proxy.parse(given["proxy"])
+        return replace(CLOUDS[kind](name, clouds, variables, given), timeouts=timeouts_of(given))
+    except ValueError as error:
+        raise Inconsistent((*place, *_field(str(error), given)), str(error)) from None
+
+
+def _field(said: str, given: Mapping[str, Any]) -> YamlPath:
+    """The field that a sentence about a setting is about: that of `OCI_REGION is ...` is region."""
+    setting = said.partition(" is ")[0].lower().replace("oci_service_endpoint", "base_url")
+    fields = [name for name in given if setting.endswith((name, name.removesuffix("_id")))]
+    return (max(fields, key=len),) if fields else ()
+
+
+def _places(provider: str, models: list[dict[str, Any]]) -> list[tuple[str, str]]:
+    """The regions and compartments of a provider's models, where these say so themselves."""
+    mine = [model_details(model) for model in models if model.get("provider") == provider]
+    return list(dict.fromkeys((each["region"], each.get("compartment", "")) for each in mine if "region" in each))
+
+
+def _proxy(given: Mapping[str, Any], proxies: Mapping[str, str]) -> str:
+    """The provider's own proxy, or seed 002's common one where it asks for it."""
+    common = (proxies.get("https") or proxies.get("http")) if given.get("requires_proxy") else ""
+    return given.get("proxy") or common or ""
+
+
+def _entries(
+    name: str, given: Mapping[str, Any], proxy: str, variables: Mapping[str, str], clouds: Mapping[str, Any]
+) -> list[ProviderConfig]:
+    """The provider's accounts: one for each of its addresses and keys, `name`, `name#2` ..."""
+    place: YamlPath = ("providers", name)
+    if "#" in name or "/" in name:
+        raise Inconsistent(place, f"a provider's name may have neither # nor /: {name!r}")
+    named = vendor_named(name, given)
+    kind = given.get("kind", name if name in CLOUDS else named.kind)
+    if kind == "demo":
+        return [ProviderConfig(name, kind, "demo", {"name": name}, lenient=True)]
+    if kind not in PROVIDERS:
+        return [
+            ProviderConfig(
+                name, kind, "", missing=f"a kind of provider that this version has; it has {', '.join(PROVIDERS)}"
+            )
+        ]
+    if kind in CLOUDS:
+        return [_cloud(name, kind, {**given, "proxy": proxy}, variables, clouds, place)]
+    vendor = replace(defaults_for_kind(kind, name) or named, kind=kind, openai_suffix="") if "kind" in given else named
+    vendor = replace(vendor, **deviations(given, vendor))
+    complete = "models" in given and not given.get("pass_unknown", False)
+    accounts = [(address, key) for address in as_list(given.get("base_url")) for key in as_list(given.get("api_key"))]
+    if len(accounts) > ACCOUNTS:
+        raise Inconsistent(
+            place, f"{len(accounts)} pairs of address and key are more than the {ACCOUNTS} that are taken"
+        )
+    entries = []
+    for number, (address, key) in enumerate(accounts, start=1):
+        try:
+            if proxy:
+                Proxy.parse(proxy)
+            entries.append(
+                vendor_entry(
+                    vendor,
+                    variables,
+                    name=name if number == 1 else f"{name}#{number}",
+                    address=address,
+                    key=key,
+                    model=given.get("model", ""),
+                    proxy=proxy,
+                    complete=complete,
+                    timeouts=timeouts_of(given),
+                )
+            )
+        except ValueError as error:
+            field = _field(str(error), given)
+            value = address if field == ("base_url",) else key
+            position = [as_list(given[field[0]]).index(value)] if field in (("base_url",), ("api_key",)) else []
+            raise Inconsistent((*place, *field, *position), str(error)) from None
+    return entries
+
+
+def _nested(provider: str, given: Mapping[str, Any]) -> list[Located]:
+    """Seed 002's models of a provider, by `provider/model`; `model<variant>` is another one of the same model."""
+    rows: list[Located] = []
+    for name, settings in given.get("models", {}).items():
+        upstream = name.partition("<")[0] if name.endswith(">") else name
+        described = {**(settings or {}), "name": f"{provider}/{name}", "provider": provider, "model": upstream}
+        rows.append((model_config(described), ("providers", provider, "models", name)))
+    return rows

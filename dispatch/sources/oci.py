@@ -1,0 +1,76 @@
+"""OCI Generative AI as the settings, the environment and models.yaml have it, told as an entry. Reads no file."""
+
+import os
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from dispatch.routing.config import ProviderConfig
+from dispatch.sources.addresses import VISIBLE, is_address
+from dispatch.sources.proxies import proxy_for
+
+DEFAULT_MODEL = "meta.llama-3.3-70b-instruct"
+"""On demand in most regions, by https://docs.oracle.com/en-us/iaas/Content/generative-ai/pretrained-models.htm."""
+AUTH_TYPE, CONFIG_FILE, PROFILE = "API_KEY", "~/.oci/config", "DEFAULT"
+HOST = "https://inference.generativeai.{region}.oci.oraclecloud.com"
+"""By this name and NO_PROXY it is decided whether an account's requests take the environment's proxy."""
+MISSING = "OCI_REGION and OCI_COMPARTMENT, and a key in OCI_CONFIG_FILE or another AUTH_TYPE"
+REGION = re.compile(r"[A-Za-z0-9-]{1,40}")
+CREDENTIALS = ("user", "tenancy", "fingerprint", "key_content", "key_file", "pass_phrase", "security_token_file")
+
+
+def entry(
+    name: str, settings: Mapping[str, Any], variables: Mapping[str, str], given: Mapping[str, Any]
+) -> ProviderConfig:
+    """The entry of an account at OCI; what models.yaml gives goes before the settings. Raises ValueError.
+
+    It can be used once there is a credential to look for: the environment names a region, a compartment or a key, a
+    profile or another way to sign in is given, or there is a configuration file at its usual place.
+    """
+
+    def value(field: str, setting: str, default: str = "") -> str:
+        return str(given.get(field) or settings.get(setting) or default)
+
+    options: dict[str, Any] = {
+        "name": name,
+        "model": value("model", "oci_model", DEFAULT_MODEL),
+        "auth_type": value("auth_type", "auth_type", AUTH_TYPE),
+        "config_file": value("config_file", "oci_config_file", CONFIG_FILE),
+        "profile": value("profile", "oci_config_profile", PROFILE),
+        "credentials": {field: given[field] for field in CREDENTIALS if given.get(field)},
+        "region": value("region", "oci_region"),
+        "compartment": given.get("compartment_id") or value("compartment", "oci_compartment"),
+        "places": tuple(given.get("places", ())),
+        "endpoint": value("base_url", "oci_service_endpoint"),
+        "api_key": given.get("api_key") or settings.get("oci_api_key", ""),
+        "api_format": given.get("api_format", ""),
+        "proxy": given.get("proxy", ""),
+        "cohere_max_tokens": settings.get("oci_cohere_max_tokens", 4000),
+        "embed_truncate": settings.get("embed_truncate", "END"),
+        "debug": settings.get("debug_oci_sdk", False),
+    }
+    _check(options)
+    said = (
+        any(settings.get(field) for field in ("oci_region", "oci_compartment"))
+        or any(options[key] for key in ("credentials", "api_key"))
+        or options["auth_type"] != AUTH_TYPE
+        or (options["config_file"], options["profile"]) != (CONFIG_FILE, PROFILE)
+        or os.path.isfile(os.path.expanduser(CONFIG_FILE))  # noqa: PTH111, PTH113 - these know homes that cannot be read
+    )
+    if said and not options["proxy"]:
+        options["proxy"] = proxy_for(options["endpoint"] or HOST.format(region=options["region"]), variables)
+    return ProviderConfig(name, "oci", options["model"], options, "" if said else MISSING)
+
+
+def _check(options: Mapping[str, Any]) -> None:
+    """Raise ValueError, with the setting's name, for what can never be used."""
+    if options["api_key"] and not VISIBLE.fullmatch(options["api_key"]):
+        raise ValueError("OCI_API_KEY is (not shown); allowed: visible ASCII characters, without spaces.")
+    if options["endpoint"] and not is_address(options["endpoint"]):
+        raise ValueError("OCI_SERVICE_ENDPOINT is no http:// or https:// address, without a password.")
+    if options["compartment"] and not VISIBLE.fullmatch(options["compartment"]):
+        raise ValueError(
+            f"OCI_COMPARTMENT is {options['compartment']!r}; allowed are OCIDs: ocid1.compartment.oc1..aaaa."
+        )
+    if options["region"] and not REGION.fullmatch(options["region"]):
+        raise ValueError(f"OCI_REGION is {options['region']!r}; allowed are names such as us-chicago-1.")

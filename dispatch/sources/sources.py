@@ -1,0 +1,137 @@
+"""Where the catalogue learns of providers and models: the environment, models.yaml, a list by HTTP (B2 to B4)."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from logging import getLogger
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from dispatch.routing.catalogue import Catalogue
+from dispatch.routing.config import SourceContents
+from dispatch.sources import models_file
+from dispatch.sources.environment import from_environment
+from dispatch.sources.file_watcher import FileWatcher
+from dispatch.sources.last_good import LastGood
+from dispatch.sources.proxies import proxy_for
+
+if TYPE_CHECKING:
+    from dispatch.sources.model_list import ModelList
+
+log = getLogger("thinkline.sources")
+
+LAST_GOOD: dict[Path, LastGood] = {}
+"""What a file said when it was last right. A new worker is a child of a process that has read it: while the file is
+spoilt, a worker that dies can be replaced all the same.
+"""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sources:
+    """What is told at the start (`listings`), and how it is kept up to date (`follow`).
+
+    `upstreams` and `variables` are the environment's, `clouds` the settings for OCI and AWS, `default` and `aliases`
+    PROVIDER_NAME and MODEL_ALIASES; a `models_file` not
+    `required` may be missing; the list at `list_url` ("" for none) is asked for every `list_refresh` seconds, and its
+    last good answer kept in `folder`.
+    """
+
+    upstreams: Mapping[str, str]
+    variables: Mapping[str, str] = field(repr=False)
+    clouds: Mapping[str, Any]
+    demo_pace_ms: float
+    default: str = ""
+    aliases: tuple[str, ...] = ()
+    models_file: Path
+    required: bool
+    list_url: str
+    list_token: str = field(repr=False)
+    list_refresh: float
+    folder: Path
+
+    def listings(self) -> dict[str, SourceContents]:
+        """What each source tells now. Asks nobody by network. Raises ValueError with the setting, or file and line."""
+        told = {"environment": self._environment(), "file": SourceContents()}
+        kept, is_wanted = LAST_GOOD.get(self.models_file), self.required or self.models_file.exists()
+        if kept is not None and (is_wanted or kept.text()):
+            told["file"] = self._file_or_last_good(kept, told)
+        elif is_wanted:
+            told["file"] = self._file()
+        else:
+            self._keep(b"")  # before any fork, so that who reads a first one later shares it
+        if self.list_url:
+            told["list"] = self._list(lambda _: None).load_kept()
+        return told
+
+    def follow(self, catalogue: Catalogue) -> None:
+        """Tell the catalogue what changes, from threads of their own, until the process ends."""
+        FileWatcher(self.models_file, lambda: self._take_over(catalogue)).start()
+        if self.list_url:
+            model_list = self._list(lambda listing: catalogue.replace("list", listing))
+            model_list.load_kept()
+            model_list.start()
+
+    def _file_or_last_good(self, kept: LastGood, told: Mapping[str, SourceContents]) -> SourceContents:
+        """The file, or what it said before if it has been spoilt since. Raises ValueError."""
+        try:
+            last = self._understood(kept.text())
+            catalogue = Catalogue({**told, "file": last}, default=self.default)
+        except ValueError:  # the settings are others by now, and it does not fit them
+            return self._file()
+        try:
+            self._take_over(catalogue)
+        except ValueError as error:
+            log.error("%s; the last good one stays in use", error)  # noqa: TRY400 - the message says it all
+        return catalogue.told("file")
+
+    def _take_over(self, catalogue: Catalogue) -> None:
+        """Tell the catalogue what the file says. Raises ValueError, and changes nothing, for what cannot be used."""
+        text = models_file.text(self.models_file)
+        listing, last = self._understood(text), catalogue.told("file")
+        if (last.rows and not listing.rows) or (last.entries and not listing.entries + listing.rows):
+            log.warning(
+                "%s has no model any more, as if emptied by mistake; the last good one stays in use until a restart",
+                self.models_file,
+            )
+            return
+        try:
+            catalogue.replace("file", listing)
+        except ValueError as error:
+            raise ValueError(f"{self.models_file}: {error}") from None
+        self._keep(text)
+        before, now = ({row.name for row in each.rows} for each in (last, listing))
+        facts = {"file": str(self.models_file), "added": sorted(now - before), "removed": sorted(before - now)}
+        log.info("the models file is in use", extra={"facts": facts})
+
+    def _file(self) -> SourceContents:
+        """The file as it is. Raises CatalogueError."""
+        text = models_file.text(self.models_file)
+        listing = self._understood(text)
+        self._keep(text)
+        return listing
+
+    def _understood(self, text: bytes) -> SourceContents:
+        known = [entry.name for entry in self._environment().entries]
+        return models_file.understood(text, self.models_file, self.variables, known, self.clouds)
+
+    def _keep(self, text: bytes) -> None:
+        if self.models_file in LAST_GOOD:
+            LAST_GOOD[self.models_file].put(text)
+        else:
+            LAST_GOOD[self.models_file] = LastGood(text)
+
+    def _environment(self) -> SourceContents:
+        return from_environment(
+            self.upstreams, demo_pace_ms=self.demo_pace_ms, clouds=self.clouds, aliases=self.aliases
+        )
+
+    def _list(self, on_change: Callable[[SourceContents], None]) -> "ModelList":
+        from dispatch.sources.model_list import ModelList  # noqa: PLC0415 - loads requests, which others do without
+
+        return ModelList(
+            self.list_url,
+            self.list_token,
+            refresh=self.list_refresh,
+            folder=self.folder,
+            on_change=on_change,
+            proxy=proxy_for(self.list_url, self.variables),
+        )

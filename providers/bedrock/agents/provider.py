@@ -1,0 +1,269 @@
+"""Amazon Bedrock Agents, by InvokeAgent: an agent that keeps its own prompt, tools and memory.
+
+https://docs.aws.amazon.com/bedrock/latest/APIReference/API_agent-runtime_InvokeAgent.html
+
+Which session a turn belongs to is told in sessions.py, what a turn is in bedrock_agent_turn.py; calls and events have
+files of their own.
+"""
+
+import re
+from collections.abc import Mapping
+from contextlib import closing
+from functools import partial
+from http import HTTPStatus
+from logging import getLogger
+from typing import Any
+
+from core.context import CallContext, Timeouts
+from core.errors import GatewayError, InvalidRequest, UnknownModel, Unsupported, UpstreamRejected, UpstreamTimeout
+from core.events import Events, Finish, Silence
+from core.json_values import Json
+from core.models import ListedModel
+from core.requests import ChatRequest
+from providers.base import Provider, Target
+from providers.bedrock.agents.decode import AgentDecoder
+from providers.bedrock.agents.request import FILES, AgentInput, agent_input, flattened
+from providers.bedrock.agents.return_control import Kept, results
+from providers.bedrock.agents.sessions import Session, SessionLease, SessionOwner, explicit_id
+from providers.bedrock.client import AwsClient, Operation
+from providers.common.translate import tool_choice
+
+INVOKE_AGENT = Operation("bedrock-agent-runtime", "InvokeAgent")
+NO_SESSION = "??"
+"""An id that Amazon refuses: it may have letters, digits and `._:-`."""
+SESSION_TTL = 600.0
+"""An agent's own default (CreateAgent, idleSessionTTLInSeconds)."""
+CAUTION = 0.9
+"""The part of it in which a session is taken for alive. Past that a turn brings the history to a new session: too
+early costs little, too late would make the agent forget.
+"""
+IDS = re.compile(r"[0-9a-zA-Z]{1,10}/[0-9a-zA-Z]{1,10}")
+ABOUT_SESSION = re.compile(r"(?i)session(?!state|attributes)")
+OPTIONS = {
+    "memoryId",
+    "sessionAttributes",
+    "promptSessionAttributes",
+    "knowledgeBaseConfigurations",
+    "promptCreationConfigurations",
+    "performanceConfig",
+    "latency",
+    "applyGuardrailInterval",
+    "conversationHistory",
+}
+"""What a caller may say in the body's `bedrock` object. The names are Amazon's, and `latency` for short."""
+OF_THE_SESSION = ("sessionAttributes", "promptSessionAttributes", "knowledgeBaseConfigurations")
+SUPPORTED_PARAMETERS = frozenset({"messages", "model", "stream", "stream_options", "metadata"})
+log = getLogger("thinkline.providers")
+
+
+class BedrockAgent(Provider):
+    """An account's agents, name -> `agentId/aliasId`: any other name is that of `model`, the default agent (R4). What
+    has the form of ids is an agent by its ids; only models.yaml can say so.
+
+    `account` is what a Door is made of. `trace` has the agents trace, which is where their token counts stand.
+    `session_ttl`: seconds of silence after which an agent forgets a session, as it was created.
+    """
+
+    acts = True
+
+    def __init__(
+        self,
+        *,
+        agents: Mapping[str, str],
+        account: Mapping[str, Any],
+        name: str = "bedrock",
+        model: str = "bedrock-agent",
+        trace: bool = True,
+        session_ttl: float = SESSION_TTL,
+    ) -> None:
+        self.name = name
+        self.default_model = model
+        self._agents = agents
+        self._trace = trace
+        self._seconds = session_ttl * CAUTION
+        # Bedrock's API keys do not open agents: https://docs.aws.amazon.com/bedrock/latest/userguide/api-keys-how.html
+        variables = {key: value for key, value in account["variables"].items() if key != "AWS_BEARER_TOKEN_BEDROCK"}
+        self._door = AwsClient(name, **{**account, "variables": variables, "token": ""})
+
+    def chat(self, request: ChatRequest, target: Target, call: CallContext) -> Events:
+        """One turn, in the conversation's session, or in a new one that is told what was said before."""
+        options = _options(request)
+        asked = agent_input(request.messages)
+        self._refuse(request, asked)
+        named = target.model if IDS.fullmatch(target.model) else self.default_model
+        agent = self._agents.get(target.model) or self._agents.get(named, named)
+        about = [options.get("memoryId"), options.get("sessionAttributes")]
+        owner = SessionOwner(call.caller, agent, about)
+        desk = SessionLease(call.state, owner, explicit_id(request), asked.heard, self._seconds)
+        kept = Kept(call.state, owner, self._seconds)
+        answer = partial(self._answer, request, target, call, agent, options, asked, desk, kept)
+        returned = None
+        if not asked.results:
+            session = desk.open(anything_before=bool(asked.before))
+        elif waiting := results(request.messages, asked.results, kept, desk.invocation_key(asked.heard[:-1])):
+            session, returned = Session(waiting[0], known=True), waiting[1]
+        else:
+            session = desk.fresh()
+        try:
+            yield from answer(session, returned)
+        except SessionLost as error:
+            if error.retryable and not asked.before and not desk.is_replaceable():
+                desk.release()
+                raise
+            log.info("a new session for the turn", extra={"facts": {"provider": self.name, "said": error.log}})
+            yield from answer(desk.fresh())
+
+    def warm(self, call: CallContext, timeouts: Timeouts) -> None:
+        """Keep a connection open there."""
+        self._door.warm(INVOKE_AGENT.service, Target(self, self.default_model), call, timeouts)
+
+    def models(self, call: CallContext) -> list[ListedModel]:
+        """The agents that have names here, if there are a region and credentials to call them with. Amazon is not
+        asked: to list agents takes another permission than to call one.
+        """
+        self._door.client(INVOKE_AGENT.service, Target(self, self.default_model))
+        return [ListedModel(name, "amazon") for name in self._agents]
+
+    def check(self, call: CallContext) -> str:
+        """Call each agent in a session whose id it must refuse: credential and policy show, and nothing is run."""
+        target = Target(self, self.default_model)
+        for ids in self._agents.values():
+            agent_id, alias_id = ids.split("/")
+            params = {"agentId": agent_id, "agentAliasId": alias_id, "sessionId": NO_SESSION}
+            try:
+                for _ in self._door.stream(INVOKE_AGENT, params, target, call, once=True):
+                    pass
+            except UpstreamRejected as error:
+                if error.status != HTTPStatus.BAD_REQUEST:
+                    raise
+        return "the credential is accepted; whether there are such agents shows when they are called"
+
+    def _answer(
+        self,
+        request: ChatRequest,
+        target: Target,
+        call: CallContext,
+        agent: str,
+        options: Json,
+        asked: AgentInput,
+        desk: SessionLease,
+        kept: Kept,
+        session: Session,
+        returned: Json | None = None,
+    ) -> Events:
+        """One attempt. Raises SessionLost when the session cannot be gone on with, and nothing was heard yet."""
+        agent_id, alias_id = agent.split("/")
+        fixed = {"agentId": agent_id, "agentAliasId": alias_id, "enableTrace": self._trace}
+        params = target.rules.apply({**fixed, **to_upstream(asked, session, options, returned)})
+        keep = partial(kept.keep, conversation=desk.invocation_key(request.messages))
+        traced = params.get("enableTrace") is True
+        hearing = AgentDecoder(self.name, session.id, keep, traced=traced, streams=request.stream)
+        begun = False
+        try:
+            with closing(self._door.stream(INVOKE_AGENT, params, target, call, once=True)) as stream:
+                for event in hearing.from_upstream(stream):
+                    begun = begun or not isinstance(event, Silence)
+                    if isinstance(event, Finish) and event.reason != "tool_calls":
+                        # Before the caller hears of the end: the next turn may come at once, to another worker.
+                        desk.file(session, request.messages, hearing.said)
+                    yield event
+        except GatewayError as error:
+            if begun:
+                raise
+            if lost := _lost(error, self.name, known=session.known, returns=returned is not None):
+                raise lost from error
+            if returned is None and not isinstance(error, UpstreamTimeout):  # after one, the agent may still be at it
+                desk.release()
+            raise
+
+    def _refuse(self, request: ChatRequest, asked: AgentInput) -> None:
+        """Refuse what would be lost, and say in the log what an agent has no ear for (A2)."""
+        body = request.body
+        if (body.get("response_format") or {}).get("type", "text") != "text":
+            raise Unsupported("An agent answers in text alone.", param="response_format")
+        if tool_choice(request)[0] == "required":
+            raise Unsupported("An agent calls what it finds necessary, and cannot be made to.", param="tool_choice")
+        if "audio" in body.get("modalities", ()):
+            raise Unsupported("An agent answers in text alone.", param="modalities")
+        if body.get("n", 1) > 1:
+            raise Unsupported("An agent gives one answer.", param="n")
+        if len(asked.all_files) > FILES:
+            raise Unsupported(f"An agent takes {FILES} files at most.", param="messages")
+        if dropped := body.keys() - SUPPORTED_PARAMETERS:
+            log.debug("not sent on", extra={"facts": {"provider": self.name, "parameters": sorted(dropped)}})
+
+
+class SessionLost(UpstreamRejected):
+    """The session is busy with another turn (to be retried), or the agent does not have it any more."""
+
+
+def _lost(error: GatewayError, name: str, *, known: bool, returns: bool) -> SessionLost | None:
+    """ConflictException is another turn's; that a `known` session is gone only Amazon's words tell. One to which tools'
+    results are returned may not wait for them any more: it has had them, or has forgotten that it asked.
+    """
+    busy = isinstance(error, UpstreamRejected) and error.status == 409  # noqa: PLR2004 - ConflictException
+    told = isinstance(error, (UpstreamRejected, UnknownModel)) and ABOUT_SESSION.search(error.log)
+    gone = known and (told or (returns and isinstance(error, UpstreamRejected)))
+    if not (busy or gone):
+        return None
+    lost = SessionLost(
+        "The agent is busy with another turn of this session.",
+        upstream_status=409,
+        provider=name,
+        param="session_id",
+        code="session_busy",
+        log=error.log,
+    )
+    lost.retryable = busy
+    return lost
+
+
+def _options(request: ChatRequest) -> Json:
+    options = request.extras.get("bedrock", {})
+    if not isinstance(options, dict):
+        raise InvalidRequest("`bedrock` must be an object.", param="bedrock")
+    if unknown := sorted(options.keys() - OPTIONS):
+        raise InvalidRequest(
+            f"An agent has no {', '.join(unknown)}; known are {', '.join(sorted(OPTIONS))}.",
+            param=f"bedrock.{unknown[0]}",
+        )
+    for key in ("sessionAttributes", "promptSessionAttributes"):
+        attributes = options.get(key, {})
+        if not isinstance(attributes, dict) or not all(isinstance(value, str) for value in attributes.values()):
+            raise InvalidRequest("Attributes are an object of strings.", param=f"bedrock.{key}")
+    if not isinstance(options.get("conversationHistory", False), bool):
+        raise InvalidRequest("Must be true or false.", param="bedrock.conversationHistory")
+    return options
+
+
+def to_upstream(asked: AgentInput, session: Session, options: Json, returned: Json | None = None) -> Json:
+    """The turn as InvokeAgent has it, but for the agent's ids. `returned` are the results that the agent waits for."""
+    state: Json = {key: options[key] for key in OF_THE_SESSION if key in options}
+    if asked.system:
+        state["promptSessionAttributes"] = {"system_prompt": asked.system, **options.get("promptSessionAttributes", {})}
+    # Without it an agent answers in one lump (N7); it wants the permission bedrock:InvokeModelWithResponseStream.
+    streaming: Json = {"streamFinalResponse": True}
+    if "applyGuardrailInterval" in options:
+        streaming["applyGuardrailInterval"] = options["applyGuardrailInterval"]
+    body: Json = {"sessionId": session.id, "streamingConfigurations": streaming}
+    if returned is not None:
+        state |= returned  # with it, Amazon ignores inputText
+    else:
+        before = () if session.known else asked.before
+        if options.get("conversationHistory") and before and asked.text:
+            state["conversationHistory"] = {
+                "messages": [{"role": role, "content": [{"text": words}]} for role, words in before]
+            }
+            before = ()
+        body["inputText"] = flattened(before, asked.text)
+        if files := asked.files if session.known else asked.all_files:
+            state["files"] = list(files)
+    if state:
+        body["sessionState"] = state
+    for key in ("memoryId", "promptCreationConfigurations"):
+        if key in options:
+            body[key] = options[key]
+    performance = options.get("performanceConfig") or ({"latency": options["latency"]} if "latency" in options else {})
+    if performance:
+        body["bedrockModelConfigurations"] = {"performanceConfig": performance}
+    return body

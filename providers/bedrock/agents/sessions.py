@@ -1,0 +1,212 @@
+"""Which of an agent's sessions a turn belongs to (R10): by the id that the caller gives, or by the words so far.
+
+A session is filed after each answer, and claimed by the next turn; what was filed is taken away, so of two turns at
+once only one has it. A turn that finds nothing (a first one, a duplicate, one after an interruption or a long silence)
+begins a new session, and tells it what was said before. So does one with an id of the caller's whose history has not
+grown since the last answer: it is asked again, and the session has heard it already.
+
+Whose a session is stands in its id: `nonce.tag`, and the tag is a hash of the caller's key's name, the agent and the
+nonce. So nobody can name a session that another key has opened, and no secret has to be kept for that.
+"""
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from hashlib import sha256
+from secrets import token_hex
+from typing import Any
+
+import orjson
+
+from core.requests import ChatRequest
+from core.store import KeyValueStore
+
+READABLE = 24
+"""Characters of a caller's own id that a session's id shows, so that it can be found in Amazon's logs."""
+TAG = 24
+NOT_FITTING = re.compile(r"[^0-9a-zA-Z_:-]+")
+"""Amazon allows [0-9a-zA-Z._:-]{2,100}; the dot is ours. (service model bedrock-agent-runtime, SessionId)"""
+OPENED_SECONDS = 5400.0
+"""The longest that an agent keeps an idle session."""
+
+Json = Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class SessionOwner:
+    """Whose sessions: the name of a caller's key ("" without keys), and the agent with its alias.
+
+    `about` is what a session was told beside the words: it must be the same for a transcript to be the same.
+    """
+
+    caller: str
+    agent: str
+    about: Any = None
+
+
+@dataclass(frozen=True, slots=True)
+class Session:
+    """An agent's session. `known`: it has heard what was said before."""
+
+    id: str
+    known: bool
+
+
+@dataclass(slots=True)
+class SessionLease:
+    """Where one turn finds its session, and leaves it for the next. `state` None remembers nothing.
+
+    `explicit` is the caller's own id, `heard` the messages that a session must have heard, `seconds` how long a
+    session is believed to be kept by the agent.
+    """
+
+    state: KeyValueStore | None
+    owner: SessionOwner
+    explicit: str
+    heard: Sequence[Json]
+    seconds: float
+    _key: str = field(default="", init=False)
+    _claimed: str = field(default="", init=False)
+
+    def __post_init__(self) -> None:
+        self._key = self._own_key() if self.explicit else transcript_key(self.owner, self.heard)
+
+    def open(self, *, anything_before: bool) -> Session:
+        """The session to go on with, else a new one."""
+        found = self.state.pop(self._key) if self.state is not None else None
+        session, _, heard = (found or "").partition(" ")
+        if found and belongs(session, self.owner):
+            self._claimed = found
+            again = anything_before and heard == _hash(transcript(self.heard))
+            return self.fresh() if again else Session(session, known=True)
+        if self.explicit and not anything_before:
+            return Session(lasting_id(self.owner, self.explicit), known=True)
+        return self.fresh()
+
+    def fresh(self) -> Session:
+        """A session that nobody has used."""
+        return Session(_tagged(self.owner, "-".join(filter(None, (_readable(self.explicit), token_hex(10))))), False)
+
+    def release(self) -> None:
+        """The turn failed before the agent began: what was claimed for it is there again, for the same turn to come."""
+        if self._claimed:
+            self._put(self._key, self._claimed)
+
+    def file(self, session: Session, messages: Sequence[Json], answer: str) -> None:
+        """The turn is over. `messages` are all that was said, `answer` what the agent said to it."""
+        if self.explicit:
+            self._put(self._key, f"{session.id} {_hash(transcript(self.heard))}")
+            self._put(self._opened_key(), "yes", OPENED_SECONDS)
+        else:
+            whole = [*messages, {"role": "assistant", "content": answer}]
+            self._put(transcript_key(self.owner, whole), session.id)
+
+    def is_replaceable(self) -> bool:
+        """Whether nothing is lost with the session of a caller who does not send what was said before."""
+        return not self.explicit or self.state is None or self.state.get(self._opened_key()) is None
+
+    def invocation_key(self, messages: Sequence[Json]) -> str:
+        """Where the invocation is filed that a session waits for; `messages` are all that was said before it."""
+        return f"invocation:{self._own_key() if self.explicit else transcript_key(self.owner, messages)}"
+
+    def _put(self, key: str, value: str, seconds: float = 0.0) -> None:
+        if self.state is not None:
+            self.state.put(key, value, seconds or self.seconds)
+
+    def _own_key(self) -> str:
+        return f"session:{_hash([self.owner.caller, self.owner.agent, 'id', self.explicit])}"
+
+    def _opened_key(self) -> str:
+        return f"{self._key}:opened"
+
+
+def explicit_id(request: ChatRequest) -> str:
+    """The caller's own id of the conversation, "" without one; where several stand, the first of R10's list."""
+    extras = request.extras
+    metadata = _object(extras.get("metadata") or request.body.get("metadata"))
+    eleven = _object(extras.get("elevenlabs_extra_body"))
+    given = (
+        extras.get("session_id"),
+        metadata.get("session_id"),
+        eleven.get("session_id"),
+        eleven.get("conversation_id"),
+        _object(extras.get("call")).get("id"),
+    )
+    return next((str(each) for each in given if isinstance(each, (str, int)) and str(each).strip()), "")
+
+
+def lasting_id(owner: SessionOwner, explicit: str) -> str:
+    """The id that a caller's own id always has, so that its session is found even when the store has forgotten it."""
+    return _tagged(owner, f"{_readable(explicit)}-{_hash(explicit)[:16]}".lstrip("-"))
+
+
+def belongs(session: str, owner: SessionOwner) -> bool:
+    """Whether the session was opened by this key, at this agent."""
+    return session == _tagged(owner, session.rpartition(".")[0])
+
+
+def transcript_key(owner: SessionOwner, messages: Sequence[Json]) -> str:
+    """Where the session of a conversation is filed that has come so far."""
+    return f"transcript:{_hash([owner.caller, owner.agent, owner.about, transcript(messages)])}"
+
+
+def transcript(messages: Sequence[Json]) -> list[list[str]]:
+    """What was said, in a form that does not depend on white space, on how it was cut into messages and parts, or on
+    the system prompt, which some platforms write anew each turn.
+    """
+    lines: list[list[str]] = []
+    for message in messages:
+        role = message["role"]
+        if role in ("system", "developer"):
+            continue
+        if role == "function":
+            role = "tool"
+        words = " ".join(_words(message.get("content")).split())
+        if words and lines and role != "tool" and lines[-1][0] == role:
+            lines[-1][1] += f" {words}"
+        elif words or role == "tool":
+            lines.append([role, words])
+        for call in message.get("tool_calls") or ():
+            function = _object(call.get("function"))
+            lines.append(["call", str(function.get("name")), _canonical(function.get("arguments"))])
+    return lines
+
+
+def _words(content: Any) -> str:
+    if not isinstance(content, list):
+        return content or ""
+    pieces = []
+    for part in content:
+        text = part.get("text")
+        # Whatever is no text (a file) must be the very same.
+        pieces.append(text if isinstance(text, str) else _hash(part))
+    return "".join(pieces)
+
+
+def _canonical(arguments: Any) -> str:
+    try:
+        value = orjson.loads(arguments)
+    except (orjson.JSONDecodeError, TypeError):
+        value = arguments
+    return orjson.dumps(value, option=orjson.OPT_SORT_KEYS).decode()
+
+
+def tag(owner: SessionOwner, nonce: str) -> str:
+    """What proves that an id with this nonce was made for this key and this agent."""
+    return _hash([owner.caller, owner.agent, nonce])[:TAG]
+
+
+def _tagged(owner: SessionOwner, nonce: str) -> str:
+    return f"{nonce}.{tag(owner, nonce)}"
+
+
+def _readable(explicit: str) -> str:
+    return NOT_FITTING.sub("-", explicit)[:READABLE].strip("-")
+
+
+def _hash(value: Any) -> str:
+    return sha256(orjson.dumps(value, option=orjson.OPT_SORT_KEYS)).hexdigest()
+
+
+def _object(value: Any) -> Mapping[str, Any]:
+    return value if isinstance(value, Mapping) else {}

@@ -1,0 +1,132 @@
+"""botocore's clients, one for each service and region: whose credentials, which address. Built on first use.
+
+They send nothing: just before one would, our handler of its `before-send` event raises `Prepared`, with the signed
+request (https://docs.aws.amazon.com/boto3/latest/guide/events.html).
+
+What is given nowhere, botocore looks for in its own chain: shared files, web identity, container, instance
+(https://docs.aws.amazon.com/boto3/latest/guide/credentials.html).
+"""
+
+import threading
+from collections.abc import Mapping
+from time import monotonic
+from typing import Any, NoReturn
+
+from botocore import UNSIGNED
+from botocore.config import Config
+from botocore.exceptions import BotoCoreError, ClientError, NoRegionError, ProfileNotFound
+from botocore.session import Session
+
+from core.errors import GatewayError, UpstreamAuthFailed, UpstreamError
+from providers.base import Target
+from providers.bedrock.errors import is_about_credentials
+
+CREDENTIALS = (
+    "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, AWS_PROFILE or (for models) AWS_BEARER_TOKEN_BEDROCK, "
+    "or give this machine a role"
+)
+FETCHING = Config(connect_timeout=3, read_timeout=3, retries={"total_max_attempts": 1})
+"""For the requests that botocore makes by itself, for credentials (STS, SSO): a caller is waiting."""
+ONCE = Config(retries={"total_max_attempts": 1, "mode": "standard"})
+LOOK_AGAIN_SECONDS = 5.0
+"""How long it holds that there are no credentials. To look asks the machine's metadata service, which takes a second
+or two where there is none, and callers wait for each other meanwhile.
+"""
+
+
+class RequestPrepared(Exception):
+    """Not an error: the signed request, on its way out of botocore."""
+
+
+class BotocoreClients:
+    """An account's clients. `variables` are the AWS_* of the environment and of .env; `region`, `profile`, `endpoint`
+    and `token` (a Bedrock API key) go before what they say.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        variables: Mapping[str, str],
+        *,
+        region: str = "",
+        profile: str = "",
+        endpoint: str = "",
+        token: str = "",
+    ) -> None:
+        self.token = token or ("" if profile else variables.get("AWS_BEARER_TOKEN_BEDROCK", ""))
+        self._name = name
+        self._variables = variables
+        self._region = region or variables.get("AWS_REGION") or variables.get("AWS_DEFAULT_REGION") or ""
+        self._profile = profile
+        self._endpoint = endpoint
+        self._clients: dict[tuple[str, str, str], Any] = {}
+        self._none_until = 0.0
+        self._lock = threading.Lock()
+
+    def get(self, service: str, target: Target) -> Any:
+        """The client of a service, in the region (and at the endpoint) that the target says, or that is configured.
+
+        Raises UpstreamError with the setting that is missing or wrong.
+        """
+        key = service, target.details.get("region") or "", target.details.get("endpoint") or ""
+        client = self._clients.get(key)
+        if client is None:
+            with self._lock:
+                client = self._clients.get(key)
+                if client is None:
+                    try:
+                        client = self._clients[key] = self._built(*key)
+                    except (BotoCoreError, ClientError, ValueError) as error:  # ValueError: an endpoint that is no URL
+                        raise self.told(error) from error
+        return client
+
+    def told(self, error: Exception) -> GatewayError:
+        """What botocore raises before anything is sent, as what the caller is told."""
+        name = self._name
+        details: dict[str, Any] = {"provider": name, "log": f"{type(error).__name__}: {error}"}
+        if isinstance(error, NoRegionError):
+            return UpstreamError(f"There is no AWS region for {name}: set AWS_REGION.", **details)
+        if isinstance(error, ProfileNotFound):
+            return UpstreamAuthFailed(f"The AWS profile for {name} does not exist: see AWS_PROFILE.", **details)
+        if isinstance(error, ClientError) or is_about_credentials(error):
+            return UpstreamAuthFailed(f"No AWS credentials could be fetched for {name}: {CREDENTIALS}.", **details)
+        said = f"{name} cannot be reached as it is configured: see AWS_REGION and AWS_ENDPOINT_URL."
+        return UpstreamError(said, **details)
+
+    def _built(self, service: str, region: str, endpoint: str) -> Any:
+        given = self._variables
+        session = Session(profile=self._profile or given.get("AWS_PROFILE"))
+        session.set_default_client_config(FETCHING)
+        if region := region or self._region:
+            session.set_config_variable("region", region)
+        key, secret = given.get("AWS_ACCESS_KEY_ID"), given.get("AWS_SECRET_ACCESS_KEY")
+        if key and secret and not self._profile:
+            session.set_credentials(key, secret, given.get("AWS_SESSION_TOKEN"))
+        if not self.token:
+            self._look_for_credentials(session)
+        url = endpoint or self._endpoint or _endpoint(service, given)
+        signing = Config(signature_version=UNSIGNED) if self.token else None
+        config = ONCE.merge(signing) if signing else ONCE
+        client = session.create_client(service, endpoint_url=url or None, config=config)
+        client.meta.events.register(f"before-send.{service}", _hand_over)
+        return client
+
+    def _look_for_credentials(self, session: Session) -> None:
+        """A client without any would be kept; so the next call looks again, if not at once."""
+        if monotonic() >= self._none_until:
+            if session.get_credentials() is not None:
+                return
+            self._none_until = monotonic() + LOOK_AGAIN_SECONDS
+        raise UpstreamAuthFailed(f"There are no AWS credentials for {self._name}: {CREDENTIALS}.", provider=self._name)
+
+
+def _hand_over(request: Any, **_: Any) -> NoReturn:
+    raise RequestPrepared(request)
+
+
+def _endpoint(service: str, variables: Mapping[str, str]) -> str:
+    """AWS_ENDPOINT_URL, or the service's own: https://docs.aws.amazon.com/sdkref/latest/guide/feature-ss-endpoints.html"""
+    if variables.get("AWS_IGNORE_CONFIGURED_ENDPOINT_URLS", "").lower() == "true":
+        return ""
+    own = f"AWS_ENDPOINT_URL_{service.upper().replace('-', '_')}"
+    return variables.get(own) or variables.get("AWS_ENDPOINT_URL") or ""

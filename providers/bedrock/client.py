@@ -1,0 +1,231 @@
+"""The way to Amazon's services: botocore finds credentials, checks, serialises, signs and parses; the bytes go
+through our own transport, so that time-outs, heartbeats and hang-ups are the same as everywhere.
+
+    door = Door("bedrock-models", variables)
+    answer = yield from door.invoke(CONVERSE, params, target, call)             # Silence, then the parsed body
+    for event in door.stream(CONVERSE_STREAM, params, target, call): ...        # (name, members) or Silence
+
+How: botocore's clients prepare a request as for themselves, and hand it over instead of sending it (aws_clients.py).
+So nothing of botocore's own sockets, retries and time-outs has a part in a call, but for the fetching of credentials.
+"""
+
+import re
+import threading
+from collections.abc import Generator, Iterator, Mapping
+from functools import partial
+from struct import error as StructError  # noqa: N812 - an exception's name
+from typing import Any, NamedTuple
+from urllib.parse import urlsplit
+
+from botocore.eventstream import EventStreamBuffer, EventStreamMessage, ParserError
+from botocore.exceptions import BotoCoreError, ClientError, ParamValidationError
+from botocore.parsers import PROTOCOL_PARSERS, ResponseParserError, create_parser
+
+from core.context import CallContext, Timeouts
+from core.errors import InvalidRequest, UpstreamDown, UpstreamRejected, UpstreamTimeout
+from core.events import SILENCE, Silence
+from providers.base import Target
+from providers.bedrock.botocore_clients import BotocoreClients, RequestPrepared
+from providers.bedrock.errors import aws_error, error_from_event
+from providers.transport.client import Endpoint, Response, send, warm
+from providers.transport.exchange import raise_for_status, read_body
+from providers.transport.status_errors import safe_message
+
+OURS = frozenset({"host", "user-agent", "accept", "content-type", "content-length"})
+"""Headers that the transport writes. Of these, host and content-type are signed, with the values that it gives them."""
+CONFLICT = 409
+DEFAULT_PORTS = {"https": ":443", "http": ":80"}
+BAD_EVENT_STREAM = (
+    ParserError,
+    ResponseParserError,
+    StructError,
+    ValueError,
+    KeyError,
+    IndexError,
+    AttributeError,
+    TypeError,
+)
+"""What botocore's readers raise for bytes that are no event stream."""
+
+KEYS = {"AWS_BEARER_TOKEN_BEDROCK": "token", "AWS_PROFILE": "profile"}
+"""Settings that go before AWS_ACCESS_KEY_ID, and what models.yaml gives in their place."""
+
+Members = dict[str, Any]
+NamedEvent = tuple[str, Members]
+
+
+class Operation(NamedTuple):
+    """An operation of a service, by the names that botocore's models have for them."""
+
+    service: str
+    name: str
+
+
+class AwsClient:
+    """One account at Amazon: connections to its services. `variables` and `given` (region, profile, endpoint, token) as
+    in Clients, `proxy` as in http.Account.
+    """
+
+    def __init__(self, name: str, variables: Mapping[str, str], *, proxy: str = "", **given: str) -> None:
+        self.name = name
+        self._clients = BotocoreClients(name, variables, **given)
+        self._proxy = proxy
+        self._key = next((key for key in KEYS if given.get(KEYS[key]) or variables.get(key)), "AWS_ACCESS_KEY_ID")
+        self._accounts: dict[str, Endpoint] = {}
+        self._lock = threading.Lock()
+
+    def invoke(
+        self, operation: Operation, params: Members, target: Target, call: CallContext
+    ) -> Generator[Silence, None, Members]:
+        """The answer to an operation that has one. Raises ProxyError, HungUp."""
+        client = self.client(operation.service, target)
+        model = client.meta.service_model.operation_model(operation.name)
+        reply = self._send(client, operation, params, target, call)
+        try:
+            yield from raise_for_status(reply, partial(aws_error, self.name, setting=self._key))
+            body = yield from read_body(reply)
+            answer = {"status_code": reply.status, "headers": reply.headers, "body": body}
+            parser = create_parser(client.meta.service_model.resolved_protocol)
+            parsed: Members = parser.parse(answer, model.output_shape)
+        except BAD_EVENT_STREAM as error:
+            raise reply.broken(f"{error}") from error
+        finally:
+            reply.close()
+        return parsed
+
+    def stream(
+        self,
+        operation: Operation,
+        params: Members,
+        target: Target,
+        call: CallContext,
+        *,
+        last: str = "",
+        once: bool = False,
+    ) -> Generator[NamedEvent | Silence, None, None]:
+        """The events of an operation that streams, as (name, members), in order; blobs are bytes.
+
+        Whether an end is the end is for the caller to judge: `broken` is the exception for one that is not. After an
+        event of the name `last` nothing is awaited. `once`: what may have been carried out is not tried again. Raises
+        ProxyError, HungUp; for an exception that comes as an event too.
+        """
+        client = self.client(operation.service, target)
+        reply = self._send(client, operation, params, target, call)
+        try:
+            yield from self._events(reply, client.meta.service_model, operation, last)
+        except UpstreamRejected as error:
+            if once and reply.resent and error.status == CONFLICT:
+                busy = self.broken("the request that went out before is being carried out")
+                busy.retryable = False
+                raise busy from error
+            raise
+        except (UpstreamDown, UpstreamTimeout) as error:
+            if once and (isinstance(error, UpstreamTimeout) or reply.status in (0, 200)):
+                error.retryable = False
+            raise
+        finally:
+            reply.close()
+
+    def _events(
+        self, reply: Response, model: Any, operation: Operation, last: str
+    ) -> Generator[NamedEvent | Silence, None, None]:
+        parser = PROTOCOL_PARSERS[model.resolved_protocol].EVENT_STREAM_PARSER_CLS()
+        shape = model.operation_model(operation.name).get_event_stream_output()
+        try:
+            yield from raise_for_status(reply, partial(aws_error, self.name, setting=self._key))
+            for message in _messages(reply):
+                if isinstance(message, Silence):
+                    yield message
+                    continue
+                for name, members in self._event(message, parser, shape).items():
+                    yield name, members
+                    if name == last:
+                        reply.settle()
+                        return
+        except BAD_EVENT_STREAM as error:
+            raise reply.broken(f"{type(error).__name__}: {error}") from error
+
+    def broken(self, what: str) -> UpstreamDown:
+        """The exception for an answer that stopped, or makes no sense; `what` goes to the log."""
+        return UpstreamDown(f"{self.name} broke off its answer.", provider=self.name, log=what)
+
+    def _event(self, message: EventStreamMessage, parser: Any, shape: Any) -> dict[str, Members]:
+        response = message.to_response_dict()
+        parsed: dict[str, Any] = parser.parse(response, shape)
+        if response["status_code"] != 200:  # noqa: PLR2004 - botocore's way of saying: an exception
+            raise error_from_event(self.name, message.headers, parsed["Error"])
+        return parsed
+
+    def _send(self, client: Any, operation: Operation, params: Members, target: Target, call: CallContext) -> Response:
+        request = self._prepared(client, operation, params)
+        parts = urlsplit(request.url)
+        origin = f"{parts.scheme}://{parts.netloc.removesuffix(DEFAULT_PORTS[parts.scheme])}"
+        path = f"{parts.path}?{parts.query}" if parts.query else parts.path
+        headers = {name: _text(value) for name, value in request.headers.items() if name.lower() not in OURS}
+        body = request.body or b""
+        return send(self._account(origin), request.method, path, headers, body, call, target.timeouts)
+
+    def _prepared(self, client: Any, operation: Operation, params: Members) -> Any:
+        """The request as botocore would send it. Raises InvalidRequest with the field; else as `client`."""
+        method = getattr(client, client_method(operation.name))
+        try:
+            method(**params)
+        except RequestPrepared as prepared:
+            # Its way out of botocore is forgotten: those frames and it hold on to each other.
+            return prepared.with_traceback(None).args[0]
+        except ParamValidationError as error:
+            raise _invalid(error) from error
+        except (BotoCoreError, ClientError) as error:
+            raise self._clients.told(error) from error
+        raise AssertionError("botocore sends by itself")
+
+    def _account(self, origin: str) -> Endpoint:
+        account = self._accounts.get(origin)
+        if account is None:
+            with self._lock:
+                token = self._clients.token
+                headers = {"Authorization": f"Bearer {token}"} if token else {}
+                account = self._accounts.setdefault(origin, Endpoint(self.name, origin, headers, self._proxy))
+        return account
+
+    def warm(self, service: str, target: Target, call: CallContext, timeouts: Timeouts) -> None:
+        """Build the service's client, and keep a connection open there."""
+        parts = urlsplit(self.client(service, target).meta.endpoint_url)
+        warm(self._account(f"{parts.scheme}://{parts.netloc}"), call, timeouts)
+
+    def client(self, service: str, target: Target) -> Any:
+        """The client of a service, whose requests are ours. Raises UpstreamError with the setting that is missing."""
+        return self._clients.get(service, target)
+
+
+def client_method(operation: str) -> str:
+    """ConverseStream -> converse_stream, as botocore names the methods of its clients."""
+    return re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", operation).lower()
+
+
+def _messages(reply: Response) -> Iterator[EventStreamMessage | Silence]:
+    """The frames of an event stream as they come, each with its checksums proven. Raises NOT_FRAMES, UpstreamDown."""
+    buffer = EventStreamBuffer()
+    unread = 0
+    for data in reply:
+        if not data:
+            yield SILENCE
+            continue
+        unread += len(data)
+        buffer.add_data(data)
+        for message in buffer:
+            unread -= message.prelude.total_length
+            yield message
+    if unread:
+        raise reply.broken("the stream ended inside a frame")
+
+
+def _invalid(error: ParamValidationError) -> InvalidRequest:
+    """What botocore's own model of the service refuses; the first finding, with the service's name of the field."""
+    finding = str(error.kwargs["report"]).partition("\n")[0]
+    field = re.search(r"(?:for parameter|in) ([A-Za-z][\w.\[\]]*)", finding)
+    return InvalidRequest(f"Amazon's model of the request says: {safe_message(finding)}.", param=field and field[1])
+
+
+def _text(value: str | bytes) -> str:
+    return value.decode("ascii") if isinstance(value, bytes) else value

@@ -1,0 +1,1 @@
+"""Converse's answers, streamed and whole, to events."""

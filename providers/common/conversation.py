@@ -1,0 +1,158 @@
+"""A conversation in OpenAI's dialect, as the turns that the other dialects have in common: once, and pure.
+
+They raise InvalidRequest and Unsupported that name the message, where nothing sensible can be made of it.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, NamedTuple
+
+from core.errors import InvalidRequest
+from core.json_values import Json
+from providers.common.history import RESULTS, mended_arguments, numbered
+from providers.common.translate import content_parts, content_text
+
+OPENING = "(The user has not spoken yet.)"
+"""What the user says where an upstream wants them to speak first, and they have not."""
+GO_ON = "(Go on.)"
+"""What the user says where an upstream wants them to speak last, and the assistant has."""
+
+Role = Literal["user", "assistant", "tool"]
+INSTRUCTIONS = ("system", "developer")
+TEXTS = ("text", "input_text", "refusal")
+
+
+class ToolUse(NamedTuple):
+    """A call that the assistant has made: `arguments` as an object, `where` the field that it stands in."""
+
+    id: str
+    name: str
+    arguments: Json
+    where: str
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """One message of a conversation, whichever way it was written; instructions are none.
+
+    `at` is the message: `messages[2]`; `parts` stand in its `content`, each with its field: `messages[2].content[0]`.
+    Those that say nothing are left out. A tool's turn `answers` the call of that id, of the function `name`; another's
+    `name` is the speaker's.
+    """
+
+    role: Role | Literal["system", "developer"]
+    at: str
+    parts: list[tuple[str, Json]]
+    calls: tuple[ToolUse, ...] = ()
+    answers: str = ""
+    name: str = ""
+
+
+def instructions(messages: Sequence[Mapping[str, Any]]) -> list[Json]:
+    """What the system and the developer say, wherever they stand: parts of text, in order."""
+    told = []
+    for number, message in enumerate(messages):
+        if message["role"] in INSTRUCTIONS:
+            content_text(message.get("content"), f"messages[{number}]")
+            told += [part for _, part in _said(message, f"messages[{number}]")]
+    return told
+
+
+def conversation(messages: Sequence[Mapping[str, Any]], *, told: bool = False) -> list[Message]:
+    """The turns of a conversation; empty ones, which say nothing, are left out. With `told`, instructions have their
+    places among them, also empty ones.
+
+    What is past is mended first (history.py). A legacy `function_call` is a call, and a `function` message its result.
+    Raises InvalidRequest for a new result that answers no call, a new call without its result, and where all turns are
+    empty. Without any turn it is [].
+    """
+    turns: list[Message] = []
+    waiting: dict[str, ToolUse] = {}
+    spoken = ""
+    for number, message in numbered(messages):
+        role, at = message["role"], f"messages[{number}]"
+        if role in INSTRUCTIONS:
+            turns += [Message(role, at, _placed(message, at), name=message.get("name") or "")] if told else []
+            continue
+        spoken = spoken or at
+        if role in RESULTS:
+            use = _answered(message, at, waiting)
+            turns.append(Message("tool", at, _said(message, at), answers=use.id, name=use.name))
+            continue
+        said, calls = _said(message, at), tuple[ToolUse, ...]()
+        if role == "assistant":
+            calls = tuple(_calls(message, at))
+            waiting = {use.id: use for use in calls}
+        if said or calls:
+            speaker: Role = "user" if role == "user" else "assistant"
+            turns.append(Message(speaker, at, said, calls, name=message.get("name") or ""))
+    for use in waiting.values():
+        raise InvalidRequest("A tool call must be followed by a tool message with its result.", param=use.where)
+    if spoken and all(turn.role in INSTRUCTIONS for turn in turns):
+        raise InvalidRequest("The conversation says nothing: its messages are empty.", param=spoken)
+    return turns
+
+
+def _placed(message: Mapping[str, Any], at: str) -> list[tuple[str, Json]]:
+    return [(f"{at}.content[{place}]", part) for place, part in enumerate(content_parts(message.get("content")))]
+
+
+def _said(message: Mapping[str, Any], at: str) -> list[tuple[str, Json]]:
+    """The parts that say anything, each with its field: upstreams refuse text that is empty or blank.
+
+    A refusal beside the content is a part too, so are the words of a spoken answer in the place of content, and a
+    `cache_control` of the whole message is its last part's.
+    """
+    given = _placed(message, at)
+    given += [(at, {"type": "refusal", "refusal": message["refusal"]})] if message.get("refusal") else []
+    if not given and isinstance(spoken := message.get("audio"), dict) and spoken.get("transcript"):
+        given = [(f"{at}.audio", {"type": "text", "text": spoken["transcript"]})]
+    said = [(where, part) for where, part in given if part["type"] not in TEXTS or _words(part, where).strip()]
+    if said and message.get("cache_control"):
+        where, part = said[-1]
+        said[-1] = where, {"cache_control": message["cache_control"], **part}
+    return said
+
+
+def _words(part: Mapping[str, Any], where: str) -> str:
+    field = "refusal" if part["type"] == "refusal" else "text"
+    words = part.get(field) or ""
+    if not isinstance(words, str):
+        raise InvalidRequest("A text must be a string.", param=f"{where}.{field}")
+    return words
+
+
+def _calls(message: Mapping[str, Any], at: str) -> Iterable[ToolUse]:
+    legacy = message.get("function_call")
+    given = message.get("tool_calls") or ([{"id": f"call_{at}", "function": legacy}] if legacy else [])
+    for place, call in enumerate(given):
+        where = f"{at}.tool_calls[{place}]"
+        function = call.get("function")
+        if isinstance(custom := call.get("custom"), dict):  # OpenAI's tools of free text, which no other vendor has
+            function = {"name": custom.get("name"), "arguments": {"input": custom.get("input")}}
+        name = function.get("name") if isinstance(function, dict) else None
+        if not isinstance(name, str) or not name:
+            raise InvalidRequest("A tool call needs a `function` with a `name`.", param=where)
+        yield ToolUse(call["id"], name, mended_arguments(function.get("arguments")), where)
+
+
+def _answered(message: Mapping[str, Any], at: str, waiting: dict[str, ToolUse]) -> ToolUse:
+    """The call that a result is for. It waits no longer."""
+    if message["role"] == "function":
+        id_ = next((use.id for use in waiting.values() if use.name == message.get("name")), "")
+    else:
+        id_ = message.get("tool_call_id") or ""
+    if id_ not in waiting:
+        raise InvalidRequest("It answers no call of the assistant's message before it.", param=f"{at}.tool_call_id")
+    return waiting.pop(id_)
+
+
+def merge_same_role(turns: Iterable[tuple[str, list[Json]]]) -> list[tuple[str, list[Json]]]:
+    """Turns as (role, content), those of one role that follow each other as one."""
+    together: list[tuple[str, list[Json]]] = []
+    for role, content in turns:
+        if together and together[-1][0] == role:
+            together[-1][1].extend(content)
+        else:
+            together.append((role, list(content)))
+    return together

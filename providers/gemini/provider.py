@@ -1,0 +1,186 @@
+"""Google's Gemini API: https://ai.google.dev/api
+
+A chat is translated by gemini_chat.py and gemini_answer.py. The key travels in a header: addresses end up in logs.
+"""
+
+import re
+from collections.abc import Mapping, Sequence
+from functools import partial
+from typing import Any
+from urllib.parse import quote, urlsplit, urlunsplit
+
+import orjson
+
+from core.context import CallContext, Timeouts
+from core.errors import ContextTooLong, GatewayError, Unsupported, UpstreamError, UpstreamRejected
+from core.events import Events, Usage, Vectors
+from core.json_values import BAD_SHAPE
+from core.models import ListedModel
+from core.requests import ChatRequest, EmbeddingsRequest, Image
+from providers.base import Provider, Target
+from providers.common.answers import answer_events
+from providers.common.structured import answer_as_text, format_by_tool
+from providers.common.tool_names import GOOGLE, fit_names, restore_names
+from providers.common.translate import Pictures, parse_data_url
+from providers.gemini.decode import GeminiDecoder
+from providers.gemini.request import asks_by_tool, taken, to_upstream
+from providers.gemini.thought_signatures import ThoughtSignatures
+from providers.transport.client import Endpoint, send, warm
+from providers.transport.exchange import awaited, log_dropped_parameters, request_id_header, request_json
+from providers.transport.status_errors import error_from_body, error_from_response, error_object, written
+from providers.vendors import Vendor
+
+VERSION = "/v1beta"
+"""Added to an address that names no version, as Google's SDK takes it."""
+STREAM = "streamGenerateContent?alt=sse"
+"""Without `alt` the parts of the answer come as one JSON array."""
+MOST_PAGES = 20
+
+TASKS = {
+    "search_query": "RETRIEVAL_QUERY",
+    "query": "RETRIEVAL_QUERY",
+    "search_document": "RETRIEVAL_DOCUMENT",
+    "document": "RETRIEVAL_DOCUMENT",
+}
+"""Other vendors' input types; Google's own are taken as they are (https://ai.google.dev/api/embeddings#TaskType)."""
+
+BAD_KEY = re.compile(r"API key (not valid|expired|not found)", re.IGNORECASE)
+TOO_LONG = re.compile(r"input token count.*exceeds", re.IGNORECASE)
+DELAY = re.compile(r"(\d+(?:\.\d+)?)s")
+
+
+class Gemini(Provider):
+    """Gemini at Google, or at who speaks as it does."""
+
+    def __init__(
+        self, vendor: Vendor, *, base_url: str, name: str = "", api_key: str = "", model: str = "", proxy: str = ""
+    ) -> None:
+        self.name = name or vendor.name
+        self.default_model = model or vendor.model
+        self._batch = vendor.embedding_batch
+        self._account = Endpoint(self.name, _versioned(base_url), vendor.credential(api_key), proxy)
+        self._failure = partial(gemini_error, self.name, setting=vendor.key_setting)
+
+    def chat(self, request: ChatRequest, target: Target, call: CallContext) -> Events:
+        """POST models/{model}:generateContent, or :streamGenerateContent, whose stream ends where the response does."""
+        thoughts = ThoughtSignatures(call)
+        fitted, names = fit_names(request, GOOGLE)
+        fitted, answer = format_by_tool(fitted) if asks_by_tool(request, target) else (fitted, "")
+        body = to_upstream(fitted, target, thoughts.recall)
+        log_dropped_parameters(self.name, request.body, taken(target.model))
+        reading = GeminiDecoder(request.body.get("n", 1), thoughts.keep, self._in_band, Pictures(request))
+        path = f"/{resource(target.model)}:{STREAM if request.stream else 'generateContent'}"
+        reply = send(self._account, "POST", path, request_id_header(call), orjson.dumps(body), call, target.timeouts)
+        events = answer_events(reply, request, self._failure, reading, lambda answer: list(reading.whole(answer)), call)
+        events = restore_names(events, names) if names else events
+        yield from answer_as_text(events, answer) if answer else events
+
+    def embed(self, request: EmbeddingsRequest, target: Target, call: CallContext) -> Events:
+        """POST models/{model}:batchEmbedContents, in batches of what one request may have."""
+        wanted = [embedding_to_upstream(request, at, target.model) for at in range(len(request.inputs))]
+        vectors: list[Sequence[float]] = []
+        tokens = 0
+        for start in range(0, len(wanted), self._batch):
+            batch = wanted[start : start + self._batch]
+            path = f"/{resource(target.model)}:batchEmbedContents"
+            body = orjson.dumps({"requests": batch})
+            data = yield from request_json(self._account, "POST", path, body, call, target.timeouts, self._failure)
+            try:
+                found = [each["values"] for each in data["embeddings"]]
+                tokens += (data.get("usageMetadata") or {}).get("promptTokenCount", 0)
+            except BAD_SHAPE as error:
+                raise self._nonsense(f"embeddings without {error}") from error
+            if len(found) != len(batch):
+                raise self._nonsense(f"{len(found)} embeddings for {len(batch)} inputs")
+            vectors += found
+        yield Vectors(vectors, usage=Usage(tokens, 0) if tokens else None)
+
+    def warm(self, call: CallContext, timeouts: Timeouts) -> None:
+        """Keep a connection open there."""
+        warm(self._account, call, timeouts)
+
+    def models(self, call: CallContext) -> Sequence[ListedModel]:
+        """GET models, page by page: those that converse or embed."""
+        found: list[ListedModel] = []
+        page = ""
+        for _ in range(MOST_PAGES):
+            path = "/models?pageSize=1000" + (f"&pageToken={quote(page, safe='')}" if page else "")
+            data = awaited(request_json(self._account, "GET", path, b"", call, Timeouts(), self._failure))
+            try:
+                found += [
+                    ListedModel(each["name"].removeprefix("models/"), "google")
+                    for each in data["models"]
+                    if _serves(each)
+                ]
+                page = data.get("nextPageToken")
+            except BAD_SHAPE as error:
+                raise self._nonsense(f"a list of models without {error}") from error
+            if not page:
+                break
+        return found
+
+    def _in_band(self, error: Any) -> GatewayError:
+        """An error object that stands where an answer should."""
+        status = error.get("code") if isinstance(error, dict) else None
+        if isinstance(status, int) and 400 <= status < 600:  # noqa: PLR2004
+            return gemini_error(self.name, status, {}, written(error))
+        return error_from_body(self.name, error)
+
+    def _nonsense(self, what: str) -> GatewayError:
+        return UpstreamError(f"{self.name} sent something that is not an answer.", provider=self.name, log=what)
+
+
+def gemini_error(name: str, status: int, headers: Mapping[str, str], body: bytes, *, setting: str = "") -> GatewayError:
+    """What an error of Google's means (https://ai.google.dev/gemini-api/docs/troubleshooting).
+
+    By its documented details: a bad key is a 400 there, and how long to wait stands in the body.
+    """
+    details = error_object(body)
+    said, facts = str(details.get("message")), [each for each in details.get("details") or () if isinstance(each, dict)]
+    reasons = [str(each.get("reason")) for each in facts]
+    ours = any(reason.startswith("API_KEY_") for reason in reasons) or BAD_KEY.search(said)
+    if ours or details.get("status") == "FAILED_PRECONDITION":  # which means: no billing, or not in this country
+        refused = error_from_response(name, 401, headers, body, setting=setting)
+        if isinstance(refused, UpstreamError):
+            refused.upstream_status = status
+        return refused
+    delays = [found[1] for each in facts if (found := DELAY.fullmatch(str(each.get("retryDelay"))))]
+    headers = {**headers, "retry-after": delays[0]} if delays else headers
+    error = error_from_response(name, status, headers, body, setting=setting)
+    if isinstance(error, UpstreamRejected) and TOO_LONG.search(said):
+        return ContextTooLong(error.message, param="messages", log=error.log)
+    return error
+
+
+def resource(model: str) -> str:
+    """A model's name as it stands in a path: with its kind before it, and nothing else of a path in it."""
+    kind = "tunedModels" if model.startswith("tunedModels/") else "models"
+    return f"{kind}/{quote(model.removeprefix(f'{kind}/'), safe='')}"
+
+
+def embedding_to_upstream(request: EmbeddingsRequest, at: int, model: str) -> dict[str, Any]:
+    """One EmbedContentRequest, of the input at a place. Raises Unsupported for what Gemini does not embed."""
+    given, where = request.inputs[at], f"input[{at}]"
+    part: dict[str, Any] = {"text": given}
+    if isinstance(given, Image):
+        found = parse_data_url(given.url)
+        if found is None:
+            raise Unsupported("A picture must come as data:TYPE;base64,... to be embedded.", param=where)
+        part = {"inlineData": {"mimeType": found[0], "data": found[1]}}
+    elif not isinstance(given, str):
+        raise Unsupported("Gemini embeds text, not token ids.", param=where)
+    kind = request.input_type or ""
+    task = {"taskType": TASKS.get(kind.lower(), kind.upper())} if kind else {}
+    size = {"outputDimensionality": request.dimensions} if request.dimensions else {}
+    return {"model": resource(model), "content": {"parts": [part]}, **task, **size}
+
+
+def _serves(model: Mapping[str, Any]) -> bool:
+    methods = model.get("supportedGenerationMethods", ["generateContent"])
+    return any(method in methods for method in ("generateContent", "embedContent"))
+
+
+def _versioned(address: str) -> str:
+    parts = urlsplit(address)
+    path = parts.path.rstrip("/")
+    return urlunsplit(parts._replace(path=path if re.search(r"/v\d\w*$", path) else path + VERSION))

@@ -1,0 +1,1 @@
+"""OCI's chat formats."""

@@ -1,0 +1,61 @@
+"""Calls that a model writes into its text: `<tool_call>{"name": ..., "arguments": {...}}</tool_call>`.
+
+Imported models on OCI whose server does not read them do so (https://github.com/NousResearch/Hermes-Function-Calling).
+"""
+
+from collections.abc import Iterable, Iterator
+
+import orjson
+
+from core.events import Event, Events, Finish, Text, ToolArguments, ToolCall
+
+OPENS, CLOSES = "<tool_call>", "</tool_call>"
+
+
+def calls_in_text(events: Iterable[Event]) -> Events:
+    """The events, with the calls in the text of the first choice as calls. What only looks like one stays text."""
+    held, calls = "", 0
+    for event in events:
+        if isinstance(event, Text) and event.choice == 0:
+            held += event.text
+            while CLOSES in held or OPENS not in held:
+                before, opened, rest = held.partition(OPENS)
+                if not opened:
+                    kept = _beginning(held)
+                    said, held = held[: len(held) - kept], held[len(held) - kept :]
+                    yield from _said(said, after_calls=calls > 0)
+                    break
+                inside, closed, after = rest.partition(CLOSES)
+                if not closed:
+                    break
+                yield from _said(before, after_calls=calls > 0)
+                yield from _call(inside, calls)
+                held, calls = after, calls + 1
+            continue
+        if isinstance(event, Finish) and event.choice == 0:
+            yield from _said(held, after_calls=calls > 0)
+            held = ""
+        yield event
+
+
+def _said(text: str, *, after_calls: bool) -> Iterator[Event]:
+    """Text, less the white space that stands between calls."""
+    if text and not (after_calls and text.isspace()):
+        yield Text(text)
+
+
+def _beginning(text: str) -> int:
+    """How many characters at the end may be the beginning of a call."""
+    return next((size for size in range(len(OPENS) - 1, 0, -1) if text.endswith(OPENS[:size])), 0)
+
+
+def _call(inside: str, number: int) -> Iterator[Event]:
+    try:
+        made = orjson.loads(inside)
+        name, arguments = str(made["name"]), made.get("arguments", {})
+    except (orjson.JSONDecodeError, TypeError, KeyError, AttributeError):
+        yield Text(f"{OPENS}{inside}{CLOSES}")
+        return
+    key = f"in text {number}"
+    yield ToolCall(key, name)
+    yield ToolArguments(key, arguments if isinstance(arguments, str) else orjson.dumps(arguments).decode())

@@ -1,0 +1,81 @@
+"""A chat in one of OCI's own styles: asked by /actions/chat, and read until it has ended, streamed or not."""
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from core import lenient_json
+from core.context import CallContext
+from core.events import Events, Silence, Usage
+from core.json_values import BAD_SHAPE, Json
+from core.requests import ChatRequest
+from providers.base import Target
+from providers.common.answers import cut_at_words
+from providers.oci.chat.answers import RepeatFilter, checked
+from providers.oci.errors import oci_error_in_body
+from providers.openai_compatible.decode import ChunkDecoder, ErrorFrame, events_of_body
+from providers.transport.client import Response
+from providers.transport.exchange import arriving, iter_sse, parse_json, read_body
+
+
+@dataclass(frozen=True)
+class ChatFormat:
+    """One of OCI's API formats.
+
+    to_upstream  (request, target) -> chatRequest          taken   OpenAI's parameters that it has a counterpart for
+    chunk, body  what it says, as OpenAI's                 usage_follows   whether its usage comes after its finish
+    repeats      whether its last event says all again    plans   whether text beside calls is the plan to make them
+    """
+
+    to_upstream: Callable[[ChatRequest, Target], Json]
+    chunk: Callable[[Mapping[str, Any]], Json]
+    body: Callable[[Mapping[str, Any]], Json]
+    taken: frozenset[str]
+    repeats: bool = False
+    plans: bool = False
+    usage_follows: bool = False
+
+
+def answer_events(reply: Response, request: ChatRequest, call: CallContext, name: str, style: ChatFormat) -> Events:
+    """The events of an accepted reply, streamed or whole, whichever was asked for."""
+    try:
+        streams, pieces = yield from arriving(reply, asked=request.stream)
+        if streams:
+            yield from _streamed(reply, pieces, request, call, style)
+            return
+        answer = checked(parse_json((yield from read_body(reply, pieces=pieces)), reply, keep_halves=True))
+        events = events_of_body(style.body(answer.get("chatResponse") or answer))
+        yield from cut_at_words(events) if request.stream else events
+    except BAD_SHAPE as error:
+        raise reply.broken(f"{type(error).__name__}: {error}") from error
+    except ErrorFrame as error:
+        raise oci_error_in_body(name, error.error) from error
+
+
+def _streamed(
+    reply: Response, pieces: Iterable[bytes], request: ChatRequest, call: CallContext, style: ChatFormat
+) -> Events:
+    """Until it has ended: Cohere's styles say no [DONE], and may keep the connection open
+    (https://github.com/cohere-ai/cohere-python/issues/756); the others' usage is waited for, a moment.
+    """
+    reader, once = ChunkDecoder(request.body.get("n", 1)), RepeatFilter(repeats=style.repeats, plans=style.plans)
+    counted = False
+    for frame in iter_sse(reply, pieces, lambda: reader.finished, call):
+        if isinstance(frame, Silence):
+            yield frame
+            continue
+        if frame.data == b"[DONE]":
+            reply.settle()
+            break
+        try:
+            for event in reader.events(once(style.chunk(checked(lenient_json.loads(frame.data, keep_halves=True))))):
+                counted = counted or (reader.finished and isinstance(event, Usage))
+                yield event
+        except (*BAD_SHAPE, ErrorFrame):
+            if not reader.finished:
+                raise
+        if reader.finished and (counted or not style.usage_follows):
+            reply.settle()
+            break
+    if not reader.sound:
+        raise reply.broken("the stream ended without a finish reason")

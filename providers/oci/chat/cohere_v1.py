@@ -1,0 +1,148 @@
+"""COHERE: the older of Cohere's two styles on OCI, for the Command models: a message, its history, Python's type names.
+
+The parameters of models.yaml are applied to the chatRequest, whose names are OCI's.
+
+https://docs.oracle.com/en-us/iaas/api/#/en/generative-ai-inference/20231130/datatypes/CohereChatRequest
+"""
+
+from collections.abc import Collection, Mapping
+from typing import Any
+
+import orjson
+
+from core.errors import Unsupported
+from core.json_values import Json
+from core.requests import ChatRequest
+from providers.base import Target
+from providers.common import structured, translate
+from providers.common.conversation import GO_ON, OPENING, conversation, instructions
+from providers.oci.chat import answers, common
+from providers.oci.chat.tool_schemas import definitions
+
+SUPPORTED_PARAMETERS = common.SUPPORTED_PARAMETERS
+"""OpenAI's parameters that have a counterpart here."""
+
+
+def call_by_format(request: ChatRequest, name: str) -> tuple[ChatRequest, str]:
+    """Where a tool must be called, which cannot be said here: the request for its arguments as the answer's JSON, and
+    the tool's name. Raises Unsupported where it is one of several; `name` is the model's.
+    """
+    if translate.tool_choice(request)[0] != "required" or not request.tools:
+        return request, ""
+    asked, tool = structured.call_by_format(request)
+    if not tool:
+        raise Unsupported(f"{name} cannot insist on one of several tools: name the one.", param="tool_choice")
+    return asked, tool
+
+
+def to_upstream(request: ChatRequest, target: Target, most_tokens: int) -> Json:
+    """The chatRequest; `most_tokens` is what on-demand models answer with at most."""
+    common.one_text(request, target)
+    said = _conversation(request)
+    sent: Json = {
+        "apiFormat": "COHERE",
+        **said,
+        **_tools(request, [result["call"]["name"] for result in said.get("toolResults", ())]),
+        **common.cohere_format(request),
+        **common.tuning(request, "stopSequences"),
+    }
+    if (cap := translate.capped_max_tokens(request, target.max_tokens)) is not None:
+        sent["maxTokens"] = min(cap, most_tokens)
+    return target.rules.apply(sent)
+
+
+def _conversation(request: ChatRequest) -> Json:
+    """What is said now, and what was before. Results of tools at the end stand in the place of a message: both
+    together are refused.
+    """
+    history: list[Json] = []
+    made: dict[str, Json] = {}
+    for turn in conversation(request.messages):
+        said = translate.content_text([part for _, part in turn.parts], turn.at)
+        if turn.role == "user":
+            history.append({"role": "USER", "message": said})
+        elif turn.role == "assistant":
+            called = {use.id: {"name": use.name, "parameters": use.arguments} for use in turn.calls}
+            made.update(called)
+            calls = {"toolCalls": list(called.values())} if called else {}
+            history.append({"role": "CHATBOT", "message": said, **calls})
+        elif history[-1]["role"] == "TOOL":
+            history[-1]["toolResults"].append(_result(made[turn.answers], said))
+        else:
+            history.append({"role": "TOOL", "toolResults": [_result(made[turn.answers], said)]})
+    told = "\n\n".join(part["text"] for part in instructions(request.messages))
+    return {
+        **_now(history),
+        **({"chatHistory": history} if history else {}),
+        **({"preambleOverride": told} if told else {}),
+    }
+
+
+def _now(history: list[Json]) -> Json:
+    """The last turn, taken off the history: a message that is empty is refused."""
+    if not history:
+        return {"message": OPENING}
+    if history[-1]["role"] == "CHATBOT":
+        return {"message": GO_ON}
+    last = history.pop()
+    return (
+        {"message": last["message"]} if last["role"] == "USER" else {"message": "", "toolResults": last["toolResults"]}
+    )
+
+
+def _result(call: Json, said: str) -> Json:
+    """A tool's result, with the call that it answers: here it is the call itself that says which (N11)."""
+    try:
+        value = orjson.loads(said)
+    except orjson.JSONDecodeError:
+        value = said
+    outputs = value if isinstance(value, list) and value else [value]
+    return {"call": call, "outputs": [each if isinstance(each, dict) else {"result": each} for each in outputs]}
+
+
+def _tools(request: ChatRequest, answered: Collection[str]) -> Json:
+    """There is no toolChoice: none sends no tools, a named one is sent alone. What must be is asked by a format.
+
+    Those that have `answered` are sent in any case: results without their tools are refused
+    (https://docs.cohere.com/v1/reference/chat, tool_results).
+    """
+    functions, mode, named = common.tools(request)
+    declared = {function["name"]: function for function in common.declared(request)}
+    wanted = [each["name"] for each in functions if named in ("", each["name"])] if mode != "none" else []
+    tools = [
+        {
+            "name": function["name"],
+            "description": function["description"],
+            "parameterDefinitions": definitions(function),
+        }
+        for function in (
+            declared.get(name, {"name": name, "description": name}) for name in dict.fromkeys([*wanted, *answered])
+        )
+    ]
+    return {"tools": tools} if tools else {}
+
+
+def chunk(event: Mapping[str, Any]) -> Json:
+    """An event of the stream as one of OpenAI's chunks."""
+    return {"choices": [_choice(event, "delta")], "usage": answers.usage(event.get("usage"))}
+
+
+def body(answer: Mapping[str, Any]) -> Json:
+    """A whole chatResponse as OpenAI's body."""
+    return {
+        "choices": [answers.planned(_choice(answer, "message"), "message")],
+        "usage": answers.usage(answer.get("usage")),
+    }
+
+
+def _choice(answer: Mapping[str, Any], said_as: str) -> Json:
+    calls = [
+        {"function": {"name": call["name"], "arguments": call.get("parameters") or {}}}
+        for call in answer.get("toolCalls") or ()
+    ]
+    said = {"content": answer.get("text") or "", "tool_calls": calls}
+    return {
+        said_as: said,
+        "index": 0,
+        "finish_reason": answers.finish_reason(answer.get("finishReason"), answer.get("errorMessage")),
+    }

@@ -1,0 +1,69 @@
+"""What OCI serves in OpenAI's own dialect: `/openai/v1`, and models that Data Science deploys. Bodies go as they came.
+
+https://docs.oracle.com/en-us/iaas/Content/generative-ai/chat-completions-api.htm
+https://docs.oracle.com/en-us/iaas/Content/data-science/using/model-dep-response-streaming-endpoint.htm
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+import orjson
+
+from core.json_values import Json
+from core.requests import ChatRequest
+from providers.base import Target
+from providers.common.history import mend_history
+from providers.oci.chat.common import counts_thinking
+from providers.oci.client import OPENAI, Location, OciClient, SignedRequest
+
+DEPLOYED = "odsc-llm"
+"""The name that the containers of Data Science's AI Quick Actions serve their one model by."""
+ROUTE = {"route": "/v1/chat/completions"}
+"""Which of the container's paths answers, where a deployment has several."""
+
+
+def to_upstream(request: ChatRequest, target: Target) -> Json:
+    """The body as it came, with what is past mended, for this target; usage is always asked for, and removed again if
+    the caller did not.
+    """
+    body = {**request.body, "model": target.model, "messages": mend_history(request.messages)}
+    if counts_thinking(target) and "max_tokens" in body:
+        body.setdefault("max_completion_tokens", body.pop("max_tokens"))
+    if target.details.get("type") == "datascience" and target.model in (target.public_name, target.details["endpoint"]):
+        body["model"] = DEPLOYED
+    if request.stream:
+        body["stream_options"] = {**body.get("stream_options", {}), "include_usage": True}
+    else:
+        body.pop("stream_options", None)
+    if target.max_tokens is not None:
+        for cap in {"max_tokens", "max_completion_tokens"} & body.keys():
+            body[cap] = min(body[cap], target.max_tokens)
+    return target.rules.apply(body)
+
+
+def at_inference(service: OciClient, place: Location, body: Mapping[str, Any], about: str) -> SignedRequest:
+    """The request to `/openai/v1`: with the GenAI API key if there is one, else signed."""
+    headers = {"opc-compartment-id": place.compartment, "CompartmentId": place.compartment} if place.compartment else {}
+    address = service.inference_host(place) + OPENAI
+    return SignedRequest(
+        "POST", address, "/chat/completions", orjson.dumps(body), headers, about=about, bearer=bool(service.api_key)
+    )
+
+
+def at_deployment(details: Mapping[str, Any], body: Mapping[str, Any], about: str) -> SignedRequest:
+    """The request to a deployment: `endpoint` ends in /predict, or in /predict/v1 as the base of an OpenAI client.
+
+    Streams are asked of /predictWithResponseStream, or, where `stream_by` is "header", of /predict as older ones were.
+    """
+    endpoint, headers = details["endpoint"].rstrip("/"), dict(ROUTE)
+    root, _, end = endpoint.rpartition("/predict")
+    path = "/predict"
+    if not root:
+        root, path = endpoint, ""
+    elif end:
+        path, headers = f"/predict{end.removesuffix('/chat/completions')}/chat/completions", {}
+    elif body.get("stream") and details.get("stream_by") == "header":
+        headers["enable-streaming"] = "true"
+    elif body.get("stream"):
+        path = "/predictWithResponseStream"
+    return SignedRequest("POST", root, path, orjson.dumps(body), headers, about=about)

@@ -1,0 +1,239 @@
+"""OCI's services, as requests reach them: where they stand, signed, sent, and accepted.
+
+    place = yield from service.place(target.details, call)           # region and compartment
+    asked = Asked("POST", service.inference(place), "/actions/chat", orjson.dumps(body))
+    with reading((yield from service.send(asked, call, target.timeouts))) as reply:    # accepted
+    data, headers = yield from service.json(asked, call, target.timeouts)
+
+What is yielded meanwhile is Silence. Hosts: https://docs.oracle.com/en-us/iaas/api/#/en/generative-ai-inference/20231130/
+"""
+
+import re
+import threading
+from collections.abc import Generator, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from logging import getLogger
+from typing import Any
+
+from oci import regions
+
+from core.context import CallContext, Timeouts
+from core.errors import GatewayError, UpstreamAuthFailed, UpstreamDown, UpstreamError
+from core.events import Silence
+from providers.base import Target
+from providers.oci.auth import Login
+from providers.oci.credentials import Credential, credential_error
+from providers.oci.errors import oci_error, traceable
+from providers.transport.client import Endpoint, Response, send, warm
+from providers.transport.exchange import awaited, parse_json, raise_for_status, read_body
+
+log = getLogger("oci.requests")
+"""Below the package's logger, which DEBUG_OCI_SDK opens: the package itself never hears of these requests."""
+
+INFERENCE = "https://inference.generativeai.{region}.oci.{secondLevelDomain}"
+MANAGEMENT = "https://generativeai.{region}.oci.{secondLevelDomain}"
+VERSION = "/20231130"
+OPENAI = "/openai/v1"
+REGION = re.compile(r"[a-z0-9-]{3,40}")
+
+
+@dataclass(frozen=True)
+class Location:
+    """Where a model is asked for: a region, and the compartment that is billed ("" only with an API key)."""
+
+    region: str
+    compartment: str
+
+
+@dataclass(frozen=True)
+class SignedRequest:
+    """A request: `base` is an address as `Service.inference` gives it, `path` what follows, with its query.
+
+    `about` is what a 404 is about, for the caller's eyes: a sentence. `bearer` sends the GenAI API key, unsigned.
+    """
+
+    method: str
+    base: str
+    path: str
+    body: bytes = b""
+    headers: Mapping[str, str] = field(default_factory=dict)
+    about: str = ""
+    bearer: bool = False
+
+
+class OciClient:
+    """One account at OCI. Built once for each provider, shared by all threads; it asks nobody before the first request.
+
+    `region` and `compartment` are the settings', `endpoint` replaces scheme and host of inference and management.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        login: Login,
+        *,
+        region: str = "",
+        compartment: str = "",
+        endpoint: str = "",
+        api_key: str = "",
+        proxy: str = "",
+    ) -> None:
+        self.name = name
+        self.api_key = api_key
+        self._login = login
+        self._region = region
+        self._compartment = compartment
+        self._endpoint = endpoint.rstrip("/").removesuffix(VERSION).removesuffix(OPENAI)
+        self._proxy = proxy
+        self._accounts: dict[str, Endpoint] = {}
+        self._lock = threading.Lock()
+
+    def place(
+        self, details: Mapping[str, Any], call: CallContext, *, bearer: bool = False
+    ) -> Generator[Silence, None, Location]:
+        """Where to ask: as the model's `details` say, else the settings, else the credential (its tenancy is the root
+        compartment); a request that goes with the API key (`bearer`) needs no compartment, and no other credential.
+        Raises UpstreamRefusedUs that names the setting which is missing.
+        """
+        region = details.get("region") or self._region
+        compartment = details.get("compartment") or self._compartment
+        if not region or not (compartment or bearer):
+            try:
+                signature = yield from self._login.signature(call)
+            except UpstreamAuthFailed as error:
+                if not bearer:
+                    raise
+                raise credential_error(self.name, "no region is set (OCI_REGION).", "OCI_REGION") from error
+            region = region or signature.region
+            compartment = compartment or signature.tenancy
+        if not region and not self._endpoint:
+            raise credential_error(self.name, "no region is set (OCI_REGION).", "OCI_REGION")
+        if not (compartment or bearer):
+            raise credential_error(self.name, "no compartment is set (OCI_COMPARTMENT).", "OCI_COMPARTMENT")
+        return Location(region.lower(), compartment)
+
+    def inference(self, place: Location) -> str:
+        """The address of `/actions/chat` and its like."""
+        return self._host(INFERENCE, place.region) + VERSION
+
+    def management(self, place: Location) -> str:
+        """The address of `/models` and `/endpoints`."""
+        return self._host(MANAGEMENT, place.region) + VERSION
+
+    def inference_host(self, place: Location) -> str:
+        """Scheme and host of inference, below which OPENAI is too."""
+        return self._host(INFERENCE, place.region)
+
+    def send(self, asked: SignedRequest, call: CallContext, timeouts: Timeouts) -> Generator[Silence, None, Response]:
+        """An accepted reply, which the caller closes. A token that is refused is renewed, and tried once more."""
+        if asked.bearer:
+            return (yield from self._sent(asked, {"Authorization": f"Bearer {self.api_key}"}, call, timeouts))
+        signature = yield from self._login.signature(call)
+        try:
+            return (yield from self._sent(asked, self._signed(asked, signature), call, timeouts))
+        except UpstreamError as error:
+            if error.upstream_status != 401 or not self._login.refused(signature):  # noqa: PLR2004
+                raise
+        signature = yield from self._login.signature(call)
+        return (yield from self._sent(asked, self._signed(asked, signature), call, timeouts))
+
+    def warm(self, call: CallContext, timeouts: Timeouts) -> None:
+        """Know the credential, and keep a connection to inference open."""
+        place = awaited(self.place({}, call))
+        warm(self._account(self.inference(place)), call, timeouts)
+
+    def json(
+        self, asked: SignedRequest, call: CallContext, timeouts: Timeouts
+    ) -> Generator[Silence, None, tuple[Any, Mapping[str, str]]]:
+        """The answer's JSON and headers (`opc-next-page`)."""
+        with reading((yield from self.send(asked, call, timeouts))) as reply:
+            raw = yield from read_body(reply)
+            return parse_json(raw, reply), reply.headers
+
+    def _signed(self, asked: SignedRequest, signature: Credential) -> dict[str, str]:
+        return signature.headers(asked.method, asked.base + asked.path, asked.body)
+
+    def _sent(
+        self, asked: SignedRequest, headers: Mapping[str, str], call: CallContext, timeouts: Timeouts
+    ) -> Generator[Silence, None, Response]:
+        account = self._account(asked.base)
+        headers = {**asked.headers, **headers}
+        if call.request_id:
+            headers["opc-request-id"] = call.request_id
+        try:
+            reply = send(account, asked.method, asked.path, headers, asked.body, call, timeouts)
+        except UpstreamDown as error:
+            raise self._unreachable(error, asked) from error
+        try:
+            yield from raise_for_status(reply, lambda *answer: oci_error(self.name, asked.about, *answer))
+        except BaseException:  # who asked has no reply yet that could be closed
+            reply.close()
+            raise
+        finally:
+            _tell(asked, reply)
+        return reply
+
+    def _unreachable(self, error: UpstreamDown, asked: SignedRequest) -> GatewayError:
+        """Nobody there: in a region that nobody knows, that is no accident."""
+        host = asked.base.split("/")[2]
+        region = host.partition(".oci.")[0].rpartition(".")[2]
+        if ".oci." not in host or regions.is_region(region):
+            return error
+        return credential_error(self.name, f"there is no region {region!r} (OCI_REGION).", "OCI_REGION", log=error.log)
+
+    def _host(self, template: str, region: str) -> str:
+        if self._endpoint:
+            return self._endpoint
+        if not REGION.fullmatch(region):
+            raise credential_error(self.name, f"there is no region {region!r} (OCI_REGION).", "OCI_REGION")
+        address: str = regions.endpoint_for("generativeai", region, service_endpoint_template=template)
+        return address
+
+    def _account(self, base: str) -> Endpoint:
+        account = self._accounts.get(base)
+        if account is None:
+            with self._lock:
+                try:
+                    account = self._accounts.setdefault(base, Endpoint(self.name, base, {}, self._proxy))
+                except ValueError as error:
+                    raise credential_error(self.name, f"{error}", "endpoint") from error
+        return account
+
+
+@contextmanager
+def reading(reply: Response) -> Iterator[Response]:
+    """Close the reply in the end; what goes wrong until then has its opc-request-id in the log."""
+    try:
+        yield reply
+    except GatewayError as error:
+        error.log = traceable(error.log, reply.headers)
+        raise
+    finally:
+        reply.close()
+
+
+def _tell(asked: SignedRequest, reply: Response) -> None:
+    facts = {
+        "method": asked.method,
+        "address": asked.base + asked.path,
+        "status": reply.status or "none",
+        "opc_request_id": reply.headers.get("opc-request-id", "(none)"),
+    }
+    log.debug("request", extra={"facts": facts})
+
+
+def serving(target: Target) -> dict[str, str]:
+    """The serving mode: a dedicated endpoint where the model has one, else on demand."""
+    endpoint = target.details.get("endpoint") or (target.model if ".generativeaiendpoint." in target.model else "")
+    if endpoint:
+        endpoint = endpoint.removeprefix("https://")  # seed 001's template writes the OCID so
+        return {"servingType": "DEDICATED", "endpointId": endpoint}
+    return {"servingType": "ON_DEMAND", "modelId": target.model}
+
+
+def not_found_hint(target: Target) -> str:
+    """What a 404 means, and what mends it."""
+    if target.details.get("endpoint"):
+        return "has no such endpoint, or does not let us use it (endpoint in models.yaml, OCI_COMPARTMENT)."
+    return f"has no model {target.model!r} there, or does not let us use it (OCI_REGION, OCI_COMPARTMENT)."

@@ -1,0 +1,64 @@
+"""What OCI's error answers mean: `{"code": ..., "message": ...}`, where the code is a status or a name.
+
+https://docs.oracle.com/en-us/iaas/Content/API/References/apierrors.htm
+"""
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from core.errors import ContextTooLong, GatewayError, UnknownModel, UpstreamAuthFailed, UpstreamError, UpstreamRejected
+from providers.transport import status_errors as failures
+from providers.transport.status_errors import error_object
+
+TOO_LONG = re.compile(r"too many tokens|maximum context length|context (length|window)", re.IGNORECASE)
+"""How the families' engines say that a conversation does not fit: OCI itself gives every 400 the same code."""
+
+
+def oci_error(name: str, about: str, status: int, headers: Mapping[str, str], body: bytes) -> GatewayError:
+    """The exception for an answer of `status`; `about` says what was asked for that a 404 did not find.
+
+    Its opc-request-id goes to the log. An openai.* model's own error, which comes as
+    JSON inside the message, is unwrapped: its param and code reach the caller.
+    """
+    inner = _unwrapped(body)
+    found = failures.error_from_response(name, status, headers, inner)
+    if isinstance(found, UpstreamAuthFailed):
+        found = UpstreamAuthFailed(
+            f"{name} does not accept our credential (AUTH_TYPE, OCI_CONFIG_PROFILE), or its policies do not let us in.",
+            provider=name,
+            upstream_status=status,
+        )
+    elif status == 404 and about:  # noqa: PLR2004
+        found = UnknownModel(f"{name} {about}", param="model")
+    elif error_object(body).get("code") == "ExternalServerIncorrectState":
+        what = f"The deployment at {name} did not stream where a stream was asked for (stream_by in models.yaml)."
+        found = UpstreamError(what, provider=name, upstream_status=status)
+    elif isinstance(found, UpstreamRejected) and TOO_LONG.search(found.message):
+        found = ContextTooLong(found.message, param="messages")
+    elif isinstance(found, UpstreamRejected) and inner is body:
+        found.code = None  # theirs says no more than the status does: "400", InvalidParameter
+    found.log = traceable(failures.for_log(body), headers)
+    return found
+
+
+def oci_error_in_body(name: str, error: Any) -> GatewayError:
+    """The exception for an error that came in an answer's place or in its middle: unwrapped as `failure` does it."""
+    details = error if isinstance(error, dict) else {"message": error}
+    inner = error_object(_unwrapped(failures.written(details)))
+    return failures.error_from_body(name, {**details, "status": details.get("code"), **inner})
+
+
+def traceable(said: str, headers: Mapping[str, str]) -> str:
+    """What went wrong, for the log, with the id that OCI's support desk asks for."""
+    return f"opc-request-id {headers.get('opc-request-id', '(none)')}: {said}"
+
+
+def _unwrapped(body: bytes) -> bytes:
+    """The body, with the error of the model's own vendor in the place of the message that holds it as JSON."""
+    message = error_object(body).get("message")
+    start = message.find("{") if isinstance(message, str) else -1
+    if start < 0 or message is None:
+        return body
+    inner = error_object(message[start:].encode())
+    return failures.written(inner) if isinstance(inner.get("message"), str) else body

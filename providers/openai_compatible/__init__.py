@@ -1,0 +1,1 @@
+"""OpenAI's own dialect, which most vendors speak."""

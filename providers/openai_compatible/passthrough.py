@@ -1,0 +1,247 @@
+"""Which of an OpenAI-shaped upstream's bytes may reach the caller as they came (R6).
+
+They may while they hold only OpenAI's own keys, with values such as OpenAI's, in OpenAI's own order of things: voice
+platforms fall silent at a foreign key, and clients break at a null. A stream's first frames are read one by one; after
+that a block passes unparsed if it is plainly more of the same, and is read again if not. From the first frame that may
+not pass, the rest is told as events.
+"""
+
+import re
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, Literal
+
+from core import lenient_json
+from core.errors import GatewayError
+from core.events import Event, Usage, Verbatim
+from core.json_values import BAD_SHAPE
+from providers.common.translate import Pictures
+from providers.openai_compatible.decode import (
+    ChunkDecoder,
+    ErrorFrame,
+    are_logprobs,
+    events_of_body,
+    parse_chunk,
+    says_something,
+    usage,
+)
+from providers.openai_compatible.shape import (
+    CHOICE_KEYS,
+    CHUNK_KEYS,
+    DELTA_KEYS,
+    are_values,
+    body_may_pass,
+    call_may_pass,
+    is_body,
+    is_chunk,
+    is_index,
+    is_reason,
+    is_usage,
+    may_end,
+)
+from providers.openai_compatible.tool_calls import ToolCallTracker
+from providers.transport.sse import parse_frames
+
+STRING = rb'"[^"\\\x00-\x1f]*+(?:\\(?:["\\/bfnrt]|u(?![dD][89a-fA-F])[0-9a-fA-F]{4})[^"\\\x00-\x1f]*+)*+"'
+"""A JSON string, without escapes of surrogate pairs: their halves are for the parser."""
+STRINGS = re.compile(STRING + rb"(?:\n" + STRING + rb")*+")
+CONTENT = re.compile(rb'"delta": ?{"content": ?(' + STRING + rb")")
+PADDING = re.compile(rb',\s?"obfuscation":\s?"[^"\\\x00-\x1f]*"')
+"""OpenAI's random padding: https://platform.openai.com/docs/api-reference/chat/create, stream_options"""
+NO_ENVELOPE = (b"", b"")
+EXAMINED_FRAMES = 3
+"""Frames with content that are read before blocks may pass unread."""
+
+Mode = Literal["auto", "verbatim", "rebuilt"]
+
+
+class Passthrough:
+    """One streamed answer: `block` gives the events of each block of its frames. Raises ValueError and ErrorFrame.
+
+    `done` once [DONE] came; `finished` once every choice has its finish reason. `note` is told each chunk that is read,
+    and is true of one that may not pass.
+    """
+
+    def __init__(
+        self,
+        mode: Mode,
+        *,
+        include_reasoning: bool,
+        include_usage: bool,
+        choices: int = 1,
+        pictures: Pictures | None = None,
+        note: Callable[[Mapping[str, Any]], bool] | None = None,
+    ) -> None:
+        self.done = False
+        self._mode = mode
+        self._include_usage = include_usage
+        self._delta_keys = DELTA_KEYS | {"reasoning_content"} if include_reasoning else DELTA_KEYS
+        self._choices = choices
+        self._pictures = pictures
+        self._note = note
+        self._reader = ChunkDecoder(choices, pictures)
+        self._examined = 0
+        self._envelope = NO_ENVELOPE
+        self._held: list[bytes] = []
+        self._usage: Usage | None = None
+        self._head: Mapping[str, Any] = {}
+        self._sent = False
+        self._telling = False
+
+    @property
+    def finished(self) -> bool:
+        """Whether the answer itself is whole, whatever may still follow it."""
+        return self._reader.finished
+
+    @property
+    def sound(self) -> bool:
+        """Whether the answer, if nothing more follows, is one."""
+        return self._reader.sound
+
+    def block(self, block: bytes) -> Iterator[Event]:
+        """The events of a block of whole frames: few and large where they pass."""
+        if self._examined >= EXAMINED_FRAMES and not self._telling and is_plain(block, *self._envelope):
+            yield Verbatim(block)
+            return
+        try:
+            for frame in parse_frames(block):
+                if frame.data == b"[DONE]":
+                    self.done = True
+                    break
+                yield from self._read(frame.data)
+        except (*BAD_SHAPE, GatewayError, ErrorFrame):
+            if self._held and (self._sent or self.finished):
+                yield self._released()
+            raise
+        if self._held and self._examined:
+            yield self._released()
+
+    def _read(self, data: bytes) -> Iterator[Event]:
+        """What a frame says, unless it may pass: then it is held, to pass with its block."""
+        try:
+            chunk, strict = parse_chunk(data)
+            is_noted = self._note is not None and self._note(chunk)
+            if is_noted or self._telling or not (strict and self._may_pass(chunk)):
+                yield from self._told(chunk)
+                return
+            self._reader.note(chunk)
+            self._head = self._head or chunk
+        except (*BAD_SHAPE, GatewayError, ErrorFrame):
+            if not self.finished:
+                raise
+            return  # the answer is whole: what follows it spoils nothing
+        self._usage = usage(chunk.get("usage"))
+        self._held.append(b"data: " + data + b"\n\n")
+        self._envelope = NO_ENVELOPE if _finishes(chunk) else envelope_of(data)
+        # A role alone is nothing to commit to: it goes with the first frame that says something.
+        self._examined += self._examined > 0 or _says_something(chunk)
+
+    def _released(self) -> Verbatim:
+        self._sent = True
+        data = b"".join(self._held)
+        self._held.clear()
+        return Verbatim(data, self._usage)
+
+    def _told(self, chunk: Mapping[str, Any]) -> Iterator[Event]:
+        """A frame that may not pass as it came, as events; so are all that follow."""
+        if not self._telling:
+            self._telling = True
+            if self._held and self._examined:
+                yield self._released()
+            if not self._sent:
+                self._reader = ChunkDecoder(
+                    self._choices, self._pictures
+                )  # what was noted has not been seen by anybody
+            yield self._reader.start(self._head or chunk, resumed=self._sent)
+            for data in self._held:
+                yield from self._reader.events(parse_chunk(data[6:])[0])
+            self._held.clear()
+        yield from self._reader.events(chunk)
+
+    def _may_pass(self, chunk: Mapping[str, Any]) -> bool:
+        if self._mode == "rebuilt" or not is_chunk(chunk):
+            return False
+        if self._mode == "verbatim":
+            return all("index" in choice and "finish_reason" in choice for choice in chunk["choices"])
+        if not chunk.keys() <= CHUNK_KEYS:
+            return False
+        if chunk.get("usage") and (chunk["choices"] or not self._include_usage or not is_usage(chunk["usage"])):
+            return False
+        if not chunk["choices"] and not chunk.get("usage"):
+            return False
+        return all(self._choice_may_pass(choice) for choice in chunk["choices"])
+
+    def _choice_may_pass(self, choice: Mapping[str, Any]) -> bool:
+        if not (choice.keys() <= CHOICE_KEYS and is_index(choice.get("index")) and "finish_reason" in choice):
+            return False
+        index, delta, finish = choice["index"], choice["delta"], choice["finish_reason"]
+        role, is_open = delta.get("role"), index in self._reader.opened
+        if not delta.keys() <= self._delta_keys or role != (None if is_open else "assistant"):
+            return False
+        if not are_values(delta) or not (choice.get("logprobs") is None or are_logprobs(choice["logprobs"])):
+            return False
+        known = self._reader.calls.get(index)
+        called = delta.get("tool_calls")
+        if called and not call_may_pass(called, known or ToolCallTracker()):
+            return False
+        if finish is None:
+            return True
+        return is_reason(finish) and index not in self._reader.ended and not called and may_end(finish, known)
+
+
+def whole_answer(body: Any, raw: bytes, mode: Mode, *, include_reasoning: bool, pictures: Pictures) -> Iterator[Event]:
+    """A whole answer: `raw`, if it may pass, else the events of `body`. Raises as they are drawn, ValueError."""
+    keys = DELTA_KEYS | {"reasoning_content"} if include_reasoning else DELTA_KEYS
+    may_pass = mode != "rebuilt" and is_body(body) and (mode == "verbatim" or body_may_pass(body, keys))
+    if may_pass and lenient_json.is_strict(raw):
+        yield Verbatim(raw, usage(body.get("usage")))
+    else:
+        yield from events_of_body(body, pictures)
+
+
+def _finishes(chunk: Mapping[str, Any]) -> bool:
+    return any(choice["finish_reason"] for choice in chunk["choices"])
+
+
+def _says_something(chunk: Mapping[str, Any]) -> bool:
+    return (
+        bool(chunk.get("usage"))
+        or _finishes(chunk)
+        or any(
+            says_something(choice["delta"]) or choice["delta"].get("reasoning_content") for choice in chunk["choices"]
+        )
+    )
+
+
+def envelope_of(data: bytes) -> tuple[bytes, bytes]:
+    """What stands before and behind the text in a frame, less OpenAI's random padding."""
+    content = CONTENT.search(data)
+    if content is None:
+        return NO_ENVELOPE
+    return b"data: " + data[: content.start(1)], _unpadded(data[content.end() :]) + b"\n\n"
+
+
+def is_plain(block: bytes, before: bytes, behind: bytes) -> bool:
+    """Whether a block is whole frames of text in the envelope of the one that was read last: decided unparsed.
+
+    The envelope has quotes, and cannot stand inside a JSON string, where every quote is escaped. What stands between
+    its halves must be JSON strings in UTF-8.
+    """
+    if not before or not block.startswith(before):
+        return False
+    block = _unpadded(block)
+    if not block.endswith(behind):
+        return False
+    texts = block[len(before) : -len(behind)].replace(behind + before, b"\n")
+    return STRINGS.fullmatch(texts) is not None and (texts.isascii() or _is_utf8(texts))
+
+
+def _unpadded(data: bytes) -> bytes:
+    return PADDING.sub(b"", data) if b'"obfuscation"' in data else data
+
+
+def _is_utf8(data: bytes) -> bool:
+    try:
+        data.decode()
+    except UnicodeDecodeError:
+        return False
+    return True

@@ -1,0 +1,157 @@
+"""Every upstream that speaks OpenAI's dialect: a row of vendors.py is all there is to one.
+
+What it says goes through as bytes as long as it is what OpenAI itself would say (R6): see openai_answer.py.
+"""
+
+from collections.abc import Generator, Sequence
+from functools import partial
+from typing import Any
+
+import orjson
+
+from core.context import CallContext, Timeouts
+from core.errors import GatewayError, Unsupported, UpstreamError
+from core.events import Events, ModerationsRequest, Ranks, Silence, Usage, Vectors, Verbatim
+from core.json_values import BAD_SHAPE
+from core.models import ListedModel
+from core.requests import ChatRequest, EmbeddingsRequest, ImagesRequest, RerankRequest
+from providers.base import Provider, Target
+from providers.common.image_fetch import ImageFetcher, seconds
+from providers.common.translate import reject_images, token_count
+from providers.openai_compatible.answer import answer_events, json_body
+from providers.openai_compatible.request import (
+    embeddings_to_upstream,
+    images_from_upstream,
+    images_to_upstream,
+    rows_in_order,
+    to_upstream,
+)
+from providers.openai_compatible.returned import Returned
+from providers.transport.client import Endpoint, Response, send, warm
+from providers.transport.exchange import awaited, log_dropped_parameters, raise_for_status, read_body, request_id_header
+from providers.transport.status_errors import error_from_response
+from providers.vendors import Vendor
+
+
+class OpenAICompatible(Provider):
+    """One row's upstream. What is given is the user's own; `name` differs from the row's for a second account."""
+
+    def __init__(
+        self, vendor: Vendor, *, base_url: str, name: str = "", api_key: str = "", model: str = "", proxy: str = ""
+    ) -> None:
+        self.name = name or vendor.name
+        self.default_model = model or vendor.model
+        self._vendor = vendor
+        self._account = Endpoint(self.name, base_url, vendor.credential(api_key), proxy)
+        self._gallery = ImageFetcher(self.name, base_url, vendor.pictures, proxy)
+        self._failure = partial(error_from_response, self.name, setting=vendor.key_setting)
+
+    def chat(self, request: ChatRequest, target: Target, call: CallContext) -> Events:
+        """Ask, and pass on what comes: bytes where they are OpenAI's own, events where they are not."""
+        returned = Returned(self._vendor.dialect, call, target)
+        body = to_upstream(request, target, self._vendor, returned.put_back)
+        log_dropped_parameters(self.name, request.body.keys() - {"stream_options"}, body)
+        reply = self._send("POST", "/chat/completions", orjson.dumps(body), target, call)
+        try:
+            yield from raise_for_status(reply, self._failure)
+            note = returned.note if returned.wanted else None
+            yield from answer_events(reply, request, call, self.name, self._vendor.frames, note)
+        finally:
+            reply.close()
+
+    def embed(self, request: EmbeddingsRequest, target: Target, call: CallContext) -> Events:
+        """Ask in batches that the upstream takes, and give all the vectors in order."""
+        self._has("embeddings", "has no embedding models")
+        reject_images(request.inputs, self.name)
+        vectors: list[Sequence[float] | str] = []
+        prompt_tokens, model = 0, ""
+        size = self._vendor.embedding_batch
+        for start in range(0, len(request.inputs), size):
+            batch = list(request.inputs[start : start + size])
+            body = orjson.dumps(embeddings_to_upstream(request, batch, target.model, strict=self._vendor.strict))
+            data = yield from self._json("POST", "/embeddings", body, target, call)
+            try:
+                rows = rows_in_order(data["data"])
+                vectors.extend(row["embedding"] for row in rows)
+                prompt_tokens += token_count((data.get("usage") or {}).get("prompt_tokens"))
+                model = data.get("model") or model
+            except BAD_SHAPE as error:
+                raise self._nonsense(f"embeddings without {error}") from error
+            if len(rows) != len(batch):
+                raise self._nonsense(f"{len(rows)} embeddings for {len(batch)} inputs")
+        yield Vectors(vectors, model, Usage(prompt_tokens, 0))
+
+    def rerank(self, request: RerankRequest, target: Target, call: CallContext) -> Events:
+        """POST /rerank, as vLLM, llama.cpp, Together and Jina have it."""
+        self._has("rerank", "does not rerank")
+        asked = {"model": target.model, "query": request.query, "documents": list(request.documents)}
+        top = {} if request.top_n is None else {"top_n": request.top_n}
+        body = orjson.dumps({**asked, **top, **request.options})
+        data = yield from self._json("POST", "/rerank", body, target, call)
+        try:
+            ranks = [(int(row["index"]), float(row["relevance_score"])) for row in data["results"]]
+            tokens = (data.get("usage") or {}).get("total_tokens")
+        except BAD_SHAPE as error:
+            raise self._nonsense(f"a ranking without {error}") from error
+        yield Ranks(ranks, data.get("model") or "", Usage(tokens, 0) if isinstance(tokens, int) else None)
+
+    def warm(self, call: CallContext, timeouts: Timeouts) -> None:
+        """Keep a connection open there."""
+        warm(self._account, call, timeouts)
+
+    def images(self, request: ImagesRequest, target: Target, call: CallContext) -> Events:
+        """POST /images/generations. How many pictures one request may have is for the upstream to say."""
+        self._has("images", "makes no pictures")
+        body = images_to_upstream(request, target, strict=self._vendor.strict)
+        log_dropped_parameters(self.name, request.body, body)
+        answer = yield from self._json("POST", "/images/generations", orjson.dumps(body), target, call)
+        try:
+            drawn = images_from_upstream(answer)
+        except BAD_SHAPE as error:
+            raise self._nonsense(f"pictures without {error}") from error
+        if request.as_base64:
+            yield from self._gallery.unpack(drawn.data, call, target.timeouts)
+        yield drawn
+
+    def moderate(self, request: ModerationsRequest, target: Target, call: CallContext) -> Events:
+        """POST /moderations; what is answered passes as it came."""
+        self._has("moderations", "does not moderate")
+        named = {"model": target.model} if request.model else {}
+        body = orjson.dumps({**request.body, **named})
+        answer = yield from self._json("POST", "/moderations", body, target, call)
+        if not isinstance(answer, dict) or not isinstance(answer.get("results"), list):
+            raise self._nonsense("a moderation without results")
+        yield Verbatim(orjson.dumps(answer))
+
+    def models(self, call: CallContext) -> Sequence[ListedModel]:
+        """GET /models; also a bare array, as some servers answer."""
+        data = awaited(self._json("GET", "/models", b"", Target(self, self.default_model), call))
+        rows = data.get("data") if isinstance(data, dict) else data
+        if not isinstance(rows, list):
+            raise self._nonsense("no list of models")
+        named = [row for row in rows if isinstance(row, dict) and isinstance(row.get("id"), str)]
+        return [
+            ListedModel(row["id"], str(row.get("owned_by") or self.name), seconds(row.get("created"))) for row in named
+        ]
+
+    def _send(self, method: str, path: str, body: bytes, target: Target, call: CallContext) -> Response:
+        return send(self._account, method, path, request_id_header(call), body, call, target.timeouts)
+
+    def _json(
+        self, method: str, path: str, body: bytes, target: Target, call: CallContext
+    ) -> Generator[Silence, None, Any]:
+        reply = self._send(method, path, body, target, call)
+        try:
+            yield from raise_for_status(reply, self._failure)
+            raw = yield from read_body(reply)
+        finally:
+            reply.close()
+        return json_body(raw, reply, self.name)
+
+    def _has(self, endpoint: str, lacking: str) -> None:
+        """Raise Unsupported for an endpoint that is known not to be there."""
+        if endpoint in self._vendor.lacks:
+            raise Unsupported(f"{self.name} {lacking}.", param="model")
+
+    def _nonsense(self, what: str) -> GatewayError:
+        return UpstreamError(f"{self.name} sent something that is not an answer.", provider=self.name, log=what)

@@ -1,0 +1,223 @@
+"""Requests in OpenAI's dialect, as an upstream of that shape takes them: the body as it came, less what the upstream is
+known to refuse (dialects.py). Pure functions.
+"""
+
+import re
+from base64 import b32encode
+from collections.abc import Callable, Mapping, Sequence
+from hashlib import sha256
+from typing import Any
+
+from core.events import Images, Usage
+from core.json_values import Json
+from core.requests import ChatRequest, EmbeddingsRequest, ImagesRequest
+from providers.base import Target
+from providers.common.history import mend_history
+from providers.common.image_fetch import seconds
+from providers.dialects import ANY_ROLE, Dialect
+from providers.images.base import parse_images
+from providers.vendors import Vendor
+
+Message = Mapping[str, Any]
+
+PLAIN_ROLES = frozenset({"system", "user", "assistant"})
+CAPS = ("max_tokens", "max_completion_tokens")
+CALL_KEYS = frozenset({"id", "type", "function", "custom"})
+
+# https://platform.openai.com/docs/api-reference/chat/create, the published document of 2026-08-21
+OPENAI_PARAMETERS = frozenset({
+    "audio", "frequency_penalty", "function_call", "functions", "logit_bias", "logprobs", "max_completion_tokens",
+    "max_tokens", "messages", "metadata", "modalities", "model", "moderation", "n", "parallel_tool_calls",
+    "prediction", "presence_penalty", "prompt_cache_key", "prompt_cache_options", "prompt_cache_retention",
+    "reasoning_effort", "response_format", "safety_identifier", "seed", "service_tier", "stop", "store", "stream",
+    "stream_options", "temperature", "tool_choice", "tools", "top_logprobs", "top_p", "user", "verbosity",
+    "web_search_options",
+})  # fmt: skip
+# https://platform.openai.com/docs/api-reference/images/create, and those that openai 3.52 has besides
+IMAGE_PARAMETERS = frozenset({
+    "background", "complexity", "frame_count", "frame_duration_ms", "model", "moderation", "n", "output_compression",
+    "output_format", "partial_images", "prompt", "quality", "response_format", "safety_identifier", "size", "style",
+    "svg", "user",
+})  # fmt: skip
+IMAGE_DETAILS = ("background", "output_format", "quality", "size", "usage")
+"""What OpenAI's answer has besides the pictures."""
+
+
+def to_upstream(
+    request: ChatRequest, target: Target, vendor: Vendor, give_back: Callable[[Json], Json] = lambda body: body
+) -> Json:
+    """The body as it came, for this target, with a history that nobody refuses; a strict row gets no parameter that
+    OpenAI does not publish (R8), unless the target's own rules say so. `give_back` puts into the body what the upstream
+    wants back.
+    """
+    dialect = vendor.dialect
+    body = {
+        key: value
+        for key, value in request.body.items()
+        if (not vendor.strict or key in OPENAI_PARAMETERS) and key not in dialect.refuses
+    }
+    body["model"] = target.model
+    if not _is_plain(body["messages"]):
+        body["messages"] = mend_history(body["messages"])
+        if "functions" in dialect.refuses:
+            body["messages"] = _without_functions(body["messages"])
+        body = give_back(body)
+        body["messages"] = fit_messages(body["messages"], dialect)
+    if request.stream and vendor.usage and "stream_options" not in target.refused:
+        body["stream_options"] = {**body.get("stream_options", {}), "include_usage": True}
+    else:
+        body.pop("stream_options", None)
+    if "functions" in dialect.refuses and "functions" in request.body:
+        body["tools"] = request.tools
+        if "function_call" in request.body:
+            body["tool_choice"] = request.tool_choice
+    _rename(body, request, target, dialect)
+    if target.max_tokens is not None:
+        for cap in CAPS:
+            if cap in body:
+                body[cap] = min(body[cap], target.max_tokens)
+    return target.rules.apply(body)
+
+
+def _rename(body: Json, request: ChatRequest, target: Target, dialect: Dialect) -> None:
+    """Give parameters the names that they have there, and take out those that the model refuses."""
+    names = dialect.names
+    for pattern, rules in dialect.models.items():
+        if re.fullmatch(pattern, target.model):
+            names = {**names, **rules.rename}
+            for name in rules.delete:
+                body.pop(name, None)
+            break
+    for old, new in names.items():
+        if old in body and new not in target.refused:
+            value = body.pop(old)
+            if new in CAPS:
+                body[new] = request.max_tokens
+            else:
+                body.setdefault(new, value)
+
+
+def _is_plain(messages: Sequence[Message]) -> bool:
+    """Whether all messages can be seen at a glance to need nothing, wherever they go: a role and a text."""
+    for message in messages:
+        if len(message) != 2 or message["role"] not in PLAIN_ROLES or type(message.get("content")) is not str:  # noqa: PLR2004
+            return False
+    return True
+
+
+def _without_functions(given: Sequence[Message]) -> list[Message]:
+    """The messages, with calls of tools in the place of legacy function calls."""
+    messages: list[Message] = []
+    called = ""
+    for at, message in enumerate(given):
+        legacy = message.get("function_call")
+        if legacy and not message.get("tool_calls"):
+            called = f"call_{at}"
+            kept = {key: value for key, value in message.items() if key != "function_call"}
+            messages.append({**kept, "tool_calls": [{"id": called, "type": "function", "function": legacy}]})
+        elif message["role"] == "function":
+            messages.append({"role": "tool", "tool_call_id": called, "content": message.get("content")})
+        else:
+            messages.append(message)
+    return messages
+
+
+def fit_messages(messages: Sequence[Message], dialect: Dialect) -> list[Message]:
+    """The messages as the upstream takes them; those that fit are themselves."""
+    if not (dialect.message_keys or dialect.roles or dialect.call_ids):
+        return list(messages)
+    return [message if _fits(message, dialect) else _fit_message(message, dialect) for message in messages]
+
+
+def _fits(message: Message, dialect: Dialect) -> bool:
+    """Whether a message can be seen at a glance to need nothing."""
+    keys = _keys(message["role"], dialect)
+    plain = type(message.get("content")) is str and "tool_calls" not in message and "tool_call_id" not in message
+    return plain and message["role"] not in dialect.roles and (not keys or message.keys() <= keys)
+
+
+def _fit_message(message: Message, dialect: Dialect) -> Json:
+    keys = _keys(message["role"], dialect)
+    made = dict(message)
+    if keys:
+        made = {key: value for key, value in message.items() if key in keys and (value is not None or key == "content")}
+        if isinstance(content := made.get("content"), list):
+            made["content"] = [{key: each for key, each in part.items() if key != "cache_control"} for part in content]
+        if "refusal" not in keys and message.get("refusal") and not made.get("content"):
+            made["content"] = message["refusal"]
+        if isinstance(audio := made.get("audio"), dict):
+            made["audio"] = {"id": audio.get("id")}  # the rest is what an answer has
+    made["role"] = dialect.roles.get(message["role"], message["role"])
+    if calls := made.get("tool_calls"):
+        made["tool_calls"] = [_call(call, dialect) for call in calls]
+    if isinstance(identifier := made.get("tool_call_id"), str):
+        made["tool_call_id"] = fit_call_id(identifier, dialect.call_ids)
+    return made
+
+
+def _keys(role: str, dialect: Dialect) -> frozenset[str]:
+    return dialect.message_keys.get(role) or dialect.message_keys.get(ANY_ROLE) or frozenset()
+
+
+def _call(call: Message, dialect: Dialect) -> Json:
+    made = dict(call)
+    if dialect.message_keys:
+        known = {key: each for key, each in call.items() if key in CALL_KEYS or key in dialect.returned_in_call}
+        made = {"type": "function", **known}
+        if isinstance(function := made.get("function"), dict):
+            made["function"] = {key: each for key, each in function.items() if key in ("name", "arguments")}
+    if isinstance(identifier := made.get("id"), str):
+        made["id"] = fit_call_id(identifier, dialect.call_ids)
+    return made
+
+
+def fit_call_id(identifier: str, pattern: str) -> str:
+    """A call's id as the pattern has it: itself, or one made of its hash, so that the same id always becomes the same,
+    and different ids stay different. Itself too where the pattern takes no letters and digits of any length.
+    """
+    if not pattern or re.fullmatch(pattern, identifier):
+        return identifier
+    digest = b32encode(sha256(identifier.encode(errors="replace")).digest()).decode().rstrip("=").lower()
+    lengths = range(len(digest), 0, -1)
+    return next((digest[:length] for length in lengths if re.fullmatch(pattern, digest[:length])), identifier)
+
+
+def embeddings_to_upstream(request: EmbeddingsRequest, batch: list[Any], model: str, *, strict: bool) -> dict[str, Any]:
+    """One batch of an embeddings request; what the caller left out is left out, and what OpenAI has not, if strict.
+
+    Numbers are asked for, whatever the caller wants: many servers have no base64, and we can encode it ourselves.
+    """
+    optional: Mapping[str, Any] = {
+        "dimensions": request.dimensions,
+        "input_type": None if strict else request.input_type,
+        "user": request.user,
+        "encoding_format": "float",
+    }
+    return {"model": model, "input": batch, **{key: value for key, value in optional.items() if value is not None}}
+
+
+def images_to_upstream(request: ImagesRequest, target: Target, *, strict: bool) -> dict[str, Any]:
+    """The body as it came, for this target; without a model where the caller names none, so that the upstream chooses.
+
+    gpt-image models refuse `response_format` and `style`: they always give base64.
+    """
+    body = {key: value for key, value in request.body.items() if not strict or key in IMAGE_PARAMETERS}
+    if request.model:
+        body["model"] = target.model
+    if "gpt-image" in target.model:
+        body = {key: value for key, value in body.items() if key not in ("response_format", "style")}
+    return target.rules.apply(body)
+
+
+def images_from_upstream(answer: Any) -> Images:
+    """The pictures of an answer, and what else OpenAI's has. Raises one of NONSENSE."""
+    details = {key: answer[key] for key in IMAGE_DETAILS if answer.get(key) is not None}
+    told = details.get("usage")
+    usage = Usage(int(told["input_tokens"]), int(told["output_tokens"])) if told else None
+    return Images(parse_images(answer), seconds(answer.get("created")), usage, details)
+
+
+def rows_in_order(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The rows of an embeddings answer by their indices; as they stand, where one has none."""
+    indexed = all(type(row.get("index")) is int for row in rows)
+    return sorted(rows, key=lambda row: row["index"]) if indexed else rows

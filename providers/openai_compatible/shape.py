@@ -1,0 +1,170 @@
+"""Whether what an OpenAI-shaped upstream sends is what OpenAI itself would: by its keys, and by their values.
+
+These are OpenAI's invariants: clients read them without a look. passing.py asks before it lets bytes pass.
+"""
+
+import re
+from collections.abc import Mapping
+from types import NoneType
+from typing import Any
+
+from providers.openai_compatible.decode import are_logprobs
+from providers.openai_compatible.tool_calls import MOST_CALLS, ToolCallTracker, is_object
+
+CHUNK_KEYS = frozenset(
+    {"id", "object", "created", "model", "service_tier", "system_fingerprint", "choices", "usage", "obfuscation"}
+)
+CHOICE_KEYS = frozenset({"index", "delta", "finish_reason", "logprobs"})
+DELTA_KEYS = frozenset({"role", "content", "refusal", "tool_calls", "function_call", "annotations", "audio"})
+BODY_KEYS = CHUNK_KEYS | {"metadata", "moderation"}
+BODY_CHOICE_KEYS = frozenset({"index", "message", "finish_reason", "logprobs"})
+BEGUN = re.compile(r'\s*\{\s*"')
+"""How the arguments of a call begin that has any."""
+CALL_KEYS = frozenset({"index", "id", "type", "function", "custom"})
+FUNCTION_KEYS = frozenset({"name", "arguments"})
+MESSAGE_KEYS = frozenset({"role", "content", "refusal", "annotations"})
+TEXT = (str, NoneType)
+VALUES: Mapping[str, Any] = {
+    **dict.fromkeys(("role", "content", "refusal", "reasoning_content"), TEXT),
+    **dict.fromkeys(("tool_calls", "annotations"), (list, NoneType)),
+    **dict.fromkeys(("function_call", "audio"), (dict, NoneType)),
+}
+FINISH_REASONS = frozenset({"stop", "length", "tool_calls", "content_filter", "function_call"})
+MOST = 2**63
+
+
+def is_chunk(chunk: Mapping[str, Any]) -> bool:
+    """Whether it has all that OpenAI's chunks have: what clients read without a look."""
+    return chunk.get("object") == "chat.completion.chunk" and _has_head(chunk) and _holds(chunk["choices"], "delta")
+
+
+def is_body(body: Any) -> bool:
+    """The same for a whole answer."""
+    whole = isinstance(body, dict) and body.get("object") == "chat.completion" and _has_head(body)
+    return whole and bool(body["choices"]) and _holds(body["choices"], "message")
+
+
+def _has_head(data: Mapping[str, Any]) -> bool:
+    get = data.get
+    return (
+        isinstance(get("choices"), list)
+        and isinstance(get("id"), str)
+        and isinstance(get("model"), str)
+        and type(get("created")) is int
+        and isinstance(get("service_tier"), TEXT)
+        and isinstance(get("system_fingerprint"), TEXT)
+    )
+
+
+def _holds(choices: list[Any], said: str) -> bool:
+    for choice in choices:  # noqa: SIM110 - a generator costs more, and every frame comes by here
+        if not isinstance(choice, dict) or not isinstance(choice.get(said), dict):
+            return False
+    return True
+
+
+def body_may_pass(body: Mapping[str, Any], message_keys: frozenset[str]) -> bool:
+    """Whether a whole answer (is_body) holds nothing but what OpenAI's does."""
+    return (
+        body.keys() <= BODY_KEYS
+        and (body.get("usage") is None or is_usage(body["usage"]))
+        and all(
+            choice.keys() <= BODY_CHOICE_KEYS
+            and is_index(choice.get("index"))
+            and is_reason(choice.get("finish_reason"))
+            and (choice.get("logprobs") is None or are_logprobs(choice["logprobs"]))
+            and MESSAGE_KEYS <= (message := choice["message"]).keys() <= message_keys
+            and message["role"] == "assistant"
+            and isinstance(message["annotations"], list)
+            and are_values(message)
+            and _calls_are_whole(message.get("tool_calls"), choice["finish_reason"])
+            for choice in body["choices"]
+        )
+    )
+
+
+def is_index(value: Any) -> bool:
+    """Whether it is the index of a choice or a call."""
+    return type(value) is int and value >= 0
+
+
+def is_reason(word: Any) -> bool:
+    """Whether it is one of OpenAI's words for an end."""
+    return isinstance(word, str) and word in FINISH_REASONS
+
+
+def is_usage(counts: Any) -> bool:
+    """Whether it has the counts of OpenAI's, of 64 bits at most."""
+    if not isinstance(counts, dict):
+        return False
+    told: list[Any] = [counts.get("prompt_tokens"), counts.get("completion_tokens"), counts.get("total_tokens")]
+    return [type(each) for each in told] == [int, int, int] and max(told) < MOST
+
+
+def are_values(delta: Mapping[str, Any]) -> bool:
+    """Whether what a delta, or a message, holds is of the types that OpenAI's is."""
+    for key, value in delta.items():  # noqa: SIM110 - as above
+        if not isinstance(value, VALUES[key]):
+            return False
+    return True
+
+
+def _calls_are_whole(calls: Any, finish: str) -> bool:
+    if not calls:
+        return finish != "tool_calls"
+    ids = [call.get("id") for call in calls if isinstance(call, dict)]
+    distinct = all(isinstance(each, str) and each for each in ids) and len(set(ids)) == len(calls)
+    is_bounded = len(calls) <= MOST_CALLS
+    return (
+        finish not in ("stop", "function_call")
+        and is_bounded
+        and distinct
+        and all(_call_is_whole(call) for call in calls)
+    )
+
+
+def _call_is_whole(call: Mapping[str, Any]) -> bool:
+    if not call.keys() <= CALL_KEYS:
+        return False
+    if call.get("type") == "custom":
+        return isinstance(call.get("custom"), dict)
+    function = call.get("function")
+    return (
+        call.get("type") == "function"
+        and isinstance(function, dict)
+        and function.keys() == FUNCTION_KEYS
+        and isinstance(function["name"], str)
+        and function["name"] != ""
+        and isinstance(function["arguments"], str)
+        and is_object(function["arguments"])
+    )
+
+
+def call_may_pass(called: list[Any], calls: ToolCallTracker) -> bool:
+    """One call a delta; a new one has the next index, an id and a name; a known one brings only arguments, which begin
+    as those of an object.
+    """
+    if len(called) != 1 or not isinstance(called[0], dict):
+        return False
+    call = called[0]
+    function = call.get("function")
+    if not isinstance(function, dict) or not (call.keys() <= CALL_KEYS and function.keys() <= FUNCTION_KEYS):
+        return False
+    index, identifier, name, piece = call.get("index"), call.get("id"), function.get("name"), function.get("arguments")
+    if not isinstance(piece, str):
+        return False
+    known = calls.opened.get(index) if type(index) is int else None
+    if not (known and known.begun) and piece.strip() and not BEGUN.match(piece):
+        return False
+    if known is not None:
+        return name is None and identifier in (None, known.id) and call.get("type") in (None, "function")
+    fresh = isinstance(identifier, str) and identifier != "" and identifier not in calls.by_id
+    named = isinstance(name, str) and name != "" and call.get("type") == "function"
+    return is_index(index) and index == len(calls.opened) and fresh and named
+
+
+def may_end(finish: str, calls: ToolCallTracker | None) -> bool:
+    """Whether a choice with these calls ends so: calls end with tool_calls, and each has its arguments."""
+    if calls is None:
+        return finish != "tool_calls"
+    return finish not in ("stop", "function_call") and all(call.begun for call in calls.opened.values())

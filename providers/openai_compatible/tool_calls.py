@@ -1,0 +1,143 @@
+"""Which tool call a delta belongs to is a matter of experience: ids, indices and names come late, twice or never."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from core import lenient_json
+
+Key = int | str
+
+MOST_CALLS = 4096
+"""An answer of more tool calls than that is not one."""
+NO_VALUE = object()
+ENDS = '}]"le'
+"""How JSON values end, of those that come in the place of an object: null, true and false among them."""
+
+
+@dataclass(slots=True)
+class OpenCall:
+    """A call that has been opened. Its name is "" until it comes; its id is "" where the upstream gave none; `begun`
+    once any of its arguments have come.
+    """
+
+    name: str
+    id: str
+    pieces: list[str] = field(default_factory=list)
+    begun: bool = False
+
+    @property
+    def arguments(self) -> str:
+        """What has come of them."""
+        return "".join(self.pieces)
+
+    @property
+    def whole(self) -> bool:
+        """Whether its arguments are complete: a JSON value, be it an object or not."""
+        return bool(self.pieces) and self.pieces[-1].rstrip()[-1:] in ENDS and _value(self.arguments) is not NO_VALUE
+
+    @property
+    def complete(self) -> bool:
+        """The same of one that has any; those of some upstreams begin with an empty object."""
+        return self.whole and self.arguments.strip() not in ("{}", "null")
+
+
+class ToolCallTracker:
+    """The tool calls that one choice has opened, in their order."""
+
+    def __init__(self) -> None:
+        self.opened: dict[Key, OpenCall] = {}
+        self.by_id: dict[str, Key] = {}
+        self._latest: dict[Any, Key] = {}
+        self._last: Key | None = None
+
+    @property
+    def nameless(self) -> bool:
+        """Whether something was said of a call that got no name."""
+        return any(not call.name and (call.id or call.pieces) for call in self.opened.values())
+
+    def take(self, delta: Mapping[str, Any]) -> tuple[Key, bool, str]:
+        """Note a delta: the key of its call, whether it names it, and what is to be told of the arguments by now."""
+        key = self.find(delta)
+        if key is None:
+            key = self.open(delta)
+        call, name, piece = self.opened[key], name_of(delta), arguments_of(delta)
+        if is_object(piece) and call.complete:
+            piece = ""  # said twice
+        if piece:
+            call.pieces.append(piece)
+            call.begun = call.begun or not piece.isspace()
+        named = bool(name) and not call.name
+        call.name = call.name or name
+        return key, named, call.arguments if named else piece if call.name else ""
+
+    def find(self, delta: Mapping[str, Any]) -> Key | None:
+        """The key of the call that this delta continues; None when it opens a new one.
+
+        One id is one call, unless another name comes with it, or other arguments when it has its own. The same name at
+        the same index goes on, unless that call is complete or a new id comes before its arguments. What has no name
+        goes to the last call opened at its index, or at all.
+        """
+        index, name, identifier = delta.get("index"), name_of(delta), _id(delta)
+        known = self.by_id.get(identifier)
+        if known is not None:
+            return known if _is_same(self.opened[known], name, arguments_of(delta)) else None
+        key = self._latest.get(index)
+        if not name:
+            return self._last if key is None and not identifier else key
+        if key is None or not (current := self.opened[key]).name:
+            return key
+        begun = current.arguments.lstrip().startswith("{")
+        goes_on = current.name == name and (begun or not identifier) and not current.whole
+        return key if goes_on else None
+
+    def open(self, delta: Mapping[str, Any]) -> Key:
+        """A new call; an id that another call has already counts as none. Raises ValueError for one call too many."""
+        if len(self.opened) >= MOST_CALLS:
+            raise ValueError(f"more than {MOST_CALLS} tool calls")
+        index, identifier = delta.get("index"), _id(delta)
+        key: Key = index if type(index) is int and index not in self.opened else f"call {len(self.opened)}"
+        if identifier and self.by_id.setdefault(identifier, key) != key:
+            identifier = ""
+        self.opened[key] = OpenCall("", identifier)
+        self._latest[index] = self._last = key
+        return key
+
+
+def _is_same(call: OpenCall, name: str, piece: str) -> bool:
+    if name and call.name and name != call.name:
+        return False
+    return not (is_object(piece) and call.complete) or call.arguments.strip() == piece.strip()
+
+
+def _id(delta: Mapping[str, Any]) -> str:
+    identifier = delta.get("id")
+    return identifier if isinstance(identifier, str) else ""
+
+
+def name_of(delta: Mapping[str, Any]) -> str:
+    """The name that a call, or a delta of one, gives; "" for none. Raises ValueError for what is none."""
+    name = (delta.get("function") or {}).get("name") or ""
+    if not isinstance(name, str):
+        raise ValueError(f"a tool whose name is a {type(name).__name__}")
+    return name
+
+
+def arguments_of(delta: Mapping[str, Any]) -> str:
+    """The text of its arguments, as far as they come in it."""
+    arguments = (delta.get("function") or {}).get("arguments")
+    if arguments is None:
+        return ""
+    return arguments if isinstance(arguments, str) else lenient_json.dumps(arguments).decode()
+
+
+def is_object(text: str) -> bool:
+    """Whether it is the JSON text of an object."""
+    return text.lstrip().startswith("{") and text.rstrip().endswith("}") and isinstance(_value(text), dict)
+
+
+def _value(text: str) -> Any:
+    try:
+        return lenient_json.loads(lenient_json.joined(text).encode())
+    except ValueError:
+        return NO_VALUE

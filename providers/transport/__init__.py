@@ -1,0 +1,1 @@
+"""The network: connections, pools, TLS, proxies, SSE."""

@@ -1,0 +1,196 @@
+"""The transport's engine: one kept connection, its parser, and the pool it waits in. Only http.py looks inside."""
+
+import socket
+import ssl
+from select import POLLIN, POLLOUT, poll
+from time import monotonic
+from typing import Any
+
+from httptools import HttpParserError, HttpParserUpgrade, HttpResponseParser
+
+RECEIVE_BYTES = 65_536
+"""What one read takes at most. A burst of frames comes in one piece, and leaves in one."""
+
+BARREN_BYTES = 262_144
+"""How much may arrive without a byte of body: heads, trailers and chunk extensions are bounded by it."""
+
+QUICKACK: int | None = getattr(socket, "TCP_QUICKACK", None)  # Linux has it
+
+WOULD_BLOCK = (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError)
+
+
+class ProtocolError(Exception):
+    """What came is not HTTP, or more of it than we take."""
+
+
+class PrematureClose(Exception):
+    """The other side closed before the response was whole. `before_first_byte`: before a single byte of it."""
+
+    def __init__(self, *, before_first_byte: bool) -> None:
+        super().__init__("closed early")
+        self.before_first_byte = before_first_byte
+
+
+class Connection:
+    """A connected socket (plain or TLS) and the response that is arriving on it. Used by one thread at a time.
+
+    After `expect`, call `receive` until `complete`: `status` and `headers` (lower-case names) are there once
+    `headed`, and `take` gives the body as far as it has come.
+    """
+
+    def __init__(self, sock: socket.socket) -> None:
+        self.sock = sock
+        self.reused = False
+        self.kept_at = 0.0
+        sock.setblocking(False)
+        self._secure = isinstance(sock, ssl.SSLSocket)
+        self._poll = poll()
+        self._poll.register(sock.fileno(), POLLIN)
+        self._parser: Any = HttpResponseParser(self)
+        self.expect()
+
+    def expect(self) -> None:
+        """A new response will come."""
+        self.status = 0
+        self.headers: dict[str, str] = {}
+        self.headed = False
+        self.complete = False
+        self._touched = False
+        self._framed = False
+        self._keep_alive = False
+        self._surplus = False
+        self._barren = 0
+        self._body: list[bytes] = []
+
+    def send(self, data: bytes, seconds: float) -> None:
+        """Write all of it. Raises OSError (TimeoutError when it takes longer)."""
+        give_up_by = monotonic() + seconds
+        view = memoryview(data)
+        while view:
+            try:
+                view = view[self.sock.send(view) :]
+            except WOULD_BLOCK as error:
+                wanted = POLLIN if isinstance(error, ssl.SSLWantReadError) else POLLOUT
+                if not self._ready(wanted, give_up_by - monotonic()):
+                    raise TimeoutError("the upstream takes nothing in") from None
+
+    def receive(self, seconds: float) -> bool:
+        """Take in what arrives within so many seconds; False when nothing does. Raises Cut, Garbage and OSError."""
+        data = self._next(seconds)
+        if data is None:
+            return False
+        if not data:
+            self._end_of_stream()
+            return True
+        self._touched = True
+        self._barren += len(data)
+        try:
+            self._parser.feed_data(data)
+        except (HttpParserError, HttpParserUpgrade) as error:
+            raise ProtocolError(str(error)) from error
+        if self._barren > BARREN_BYTES:
+            raise ProtocolError(f"{self._barren} bytes without a byte of body")
+        if not self.complete:
+            self._acknowledge()
+        return True
+
+    def _next(self, seconds: float) -> bytes | None:
+        """What has arrived, b"" at the end of the stream, None after so many seconds of nothing."""
+        give_up_by = monotonic() + seconds
+        # Bytes that TLS has decrypted already are not seen by poll.
+        ready = self._secure and self.sock.pending()  # type: ignore[attr-defined]
+        while True:
+            if not ready and not self._ready(POLLIN, give_up_by - monotonic()):
+                return None
+            try:
+                return self.sock.recv(RECEIVE_BYTES)
+            except WOULD_BLOCK:
+                ready = False  # half a TLS record
+            except ConnectionError as error:
+                raise PrematureClose(before_first_byte=not self._touched) from error
+
+    def _acknowledge(self) -> None:
+        """Tell the sender at once that it came. Many an upstream sends its next piece only then (Nagle's algorithm),
+        and the kernel would wait 40 ms with it: tcp(7), TCP_QUICKACK, which does not last.
+        """
+        if QUICKACK is not None:
+            self.sock.setsockopt(socket.IPPROTO_TCP, QUICKACK, 1)
+
+    def _ready(self, wanted: int, seconds: float) -> bool:
+        """Whether the socket can be read from, or written to, within so many seconds."""
+        waiting = self._poll
+        if wanted != POLLIN:
+            waiting = poll()
+            waiting.register(self.sock, wanted)
+        return bool(waiting.poll(max(0.0, seconds) * 1000))
+
+    def _end_of_stream(self) -> None:
+        # llhttp cannot know that the stream ended: only a body with neither length nor chunks is made whole by it.
+        if not self.headed or self._framed:
+            raise PrematureClose(before_first_byte=not self._touched)
+        self.complete = True
+
+    def take(self) -> bytes:
+        """The body's bytes that came since the last call."""
+        body = self._body
+        data = body[0] if len(body) == 1 else b"".join(body)
+        body.clear()
+        return data
+
+    def reusable(self) -> bool:
+        """Whether the next request may use it: the response is whole, and the other side keeps it open."""
+        return self.complete and self._framed and self._keep_alive and not self._surplus
+
+    def alive(self) -> bool:
+        """Whether a waiting connection still stands: bytes or an end, when none are due, mean that it does not. What
+        TLS itself sends between requests (the tickets of TLS 1.3) are none.
+        """
+        if not self._poll.poll(0):
+            return True
+        try:
+            if self._secure:
+                self.sock.recv(1)
+        except WOULD_BLOCK:
+            return True
+        except OSError:
+            pass  # it has failed meanwhile
+        return False
+
+    def close(self) -> None:
+        """Close it, and let the parser's reference to this object go."""
+        self._parser = None
+        self.sock.close()
+
+    def on_message_begin(self) -> None:
+        """httptools: a response begins; a second one was not asked for, and is not looked at."""
+        self._surplus = self.complete
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """httptools: a header, or a trailer."""
+        if not self.headed and not self._surplus:
+            self.headers[name.decode("latin-1").lower()] = value.decode("latin-1")
+
+    def on_headers_complete(self) -> None:
+        """httptools: the head is whole."""
+        if self._surplus:
+            return
+        self.status = self._parser.get_status_code()
+        headers = self.headers
+        self._framed = "content-length" in headers or "transfer-encoding" in headers or self.status in (204, 304)
+        self.headed = self.status >= 200  # noqa: PLR2004 - a 1xx announces that the response is still to come
+
+    def on_body(self, data: bytes) -> None:
+        """httptools: a piece of the body."""
+        if not self._surplus:
+            self._barren = 0
+            self._body.append(data)
+
+    def on_message_complete(self) -> None:
+        """httptools: the response is whole."""
+        if self._surplus:
+            return
+        if self.headed:
+            self.complete = True
+            self._keep_alive = bool(self._parser.should_keep_alive())
+        else:
+            self.headers = {}

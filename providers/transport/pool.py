@@ -1,0 +1,57 @@
+"""Connections kept for the next request."""
+
+from collections import deque
+from time import monotonic
+
+from providers.transport.connection import Connection
+
+KEPT_SECONDS = 50.0
+"""How long a connection waits for its next request: less than the 60 s after which load balancers drop it."""
+
+KEPT_CONNECTIONS = 512
+
+
+class Pool:
+    """Connections that wait for their next request, the last used first: the others then grow old and go."""
+
+    def __init__(self) -> None:
+        self._kept: deque[Connection] = deque()
+
+    def take(self) -> Connection | None:
+        """A connection that still stands, or None."""
+        while self._kept:
+            try:
+                connection = self._kept.pop()
+            except IndexError:  # another thread took the last one
+                return None
+            # Also one that has just been put here: bytes that nobody asked for would be the next caller's answer.
+            if monotonic() - connection.kept_at < KEPT_SECONDS and connection.alive():
+                connection.reused = True
+                return connection
+            connection.close()
+        return None
+
+    def put(self, connection: Connection) -> None:
+        """Keep it for the next request, and let the eldest go when they are old or many."""
+        connection.kept_at = monotonic()
+        self._kept.append(connection)
+        while self._kept:
+            try:
+                eldest = self._kept.popleft()
+            except IndexError:
+                return
+            if len(self._kept) < KEPT_CONNECTIONS and connection.kept_at - eldest.kept_at < KEPT_SECONDS:
+                self._kept.appendleft(eldest)
+                return
+            eldest.close()
+
+    def lasts(self, seconds: float) -> bool:
+        """Whether a connection waits here that may still be used so many seconds from now."""
+        try:
+            newest = self._kept[-1]
+        except IndexError:
+            return False
+        return monotonic() - newest.kept_at < KEPT_SECONDS - seconds and newest.alive()
+
+    def __len__(self) -> int:
+        return len(self._kept)

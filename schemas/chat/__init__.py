@@ -1,0 +1,1 @@
+"""OpenAI's chat completions: JSON to a request, events to frames."""

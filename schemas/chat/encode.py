@@ -1,0 +1,261 @@
+"""Streamed answers on OpenAI's wire: events to chunk frames. folded.py makes one body of them.
+
+The encoder is what keeps a stream in order, whoever answers: one id, model and created throughout; a role first;
+dense tool indices from 0, an id and a name once each, one call per delta, arguments that are the text of an object; one
+finish a choice; usage only when asked; one [DONE], and nothing after it; halves of surrogate pairs joined.
+"""
+
+from dataclasses import replace
+from time import time
+from typing import Any
+from uuid import uuid4
+
+import orjson
+
+from core import lenient_json
+from core.errors import GatewayError, UpstreamDown
+from core.events import (
+    AnswerStart,
+    Citation,
+    Event,
+    FillerText,
+    Finish,
+    Picture,
+    Reasoning,
+    Refusal,
+    Silence,
+    Text,
+    ToolArguments,
+    ToolCall,
+    Usage,
+    Verbatim,
+)
+from schemas.chat.arguments import Arguments
+
+HEARTBEAT = b": keep-alive\n\n"
+DONE = b"data: [DONE]\n\n"
+
+
+def frame(data: Any) -> bytes:
+    """One SSE frame."""
+    return b"data: " + dumps(data) + b"\n\n"
+
+
+def dumps(data: Any) -> bytes:
+    """Its JSON. Raises UpstreamDown for what is nested too deeply, which only an upstream's part of it can be."""
+    try:
+        return lenient_json.dumps(data)
+    except orjson.JSONEncodeError as error:
+        raise UpstreamDown("The upstream's answer cannot be passed on.", log=str(error)) from error
+
+
+def usage_body(usage: Usage) -> dict[str, Any]:
+    """OpenAI's usage object; -1 stands for what an upstream does not tell."""
+    return {
+        "prompt_tokens": usage.prompt,
+        "completion_tokens": usage.completion,
+        "total_tokens": -1 if min(usage.prompt, usage.completion) < 0 else usage.prompt + usage.completion,
+        "prompt_tokens_details": {"cached_tokens": usage.cached},
+        "completion_tokens_details": {"reasoning_tokens": usage.reasoning},
+    }
+
+
+def new_call_id() -> str:
+    """An id for a tool call whose upstream gave none."""
+    return f"call_{uuid4().hex[:24]}"
+
+
+class Choice:
+    """What one choice has said so far. `arguments` are those of its calls, in order."""
+
+    def __init__(self) -> None:
+        self.opened = False
+        self.calls: dict[int | str, int] = {}
+        self.arguments: list[Arguments] = []
+        self.finished = False
+
+    def reason(self, finish: Finish) -> str:
+        """Who calls tools finishes with tool_calls, whatever the upstream says beside them, and nobody else does."""
+        if finish.reason in ("stop", "tool_calls"):
+            return "tool_calls" if self.calls else "stop"
+        return finish.reason
+
+
+class ChunkEncoder:
+    """Turns one answer's events into SSE bytes: `encode` each, then `end`, or `error` instead.
+
+    `model` is the public name of who answers (R5), used unless the upstream's own frames name another.
+    """
+
+    def __init__(self, model: str, *, include_usage: bool = False, include_reasoning: bool = False) -> None:
+        self._include_usage = include_usage
+        self._include_reasoning = include_reasoning
+        self._choices: dict[int, Choice] = {}
+        # First halves of surrogate pairs, until their others come: by choice and kind of text, or place of the call.
+        self._halves: dict[tuple[int, str | int], str] = {}
+        self._verbatim = False
+        self._usage: Usage | None = None
+        self._start(AnswerStart(model=model))
+
+    def _start(self, start: AnswerStart) -> None:
+        self._head: dict[str, Any] = {
+            "id": start.id or f"chatcmpl-{uuid4().hex}",
+            "object": "chat.completion.chunk",
+            "created": start.created or int(time()),
+            "model": start.model,
+        }
+        if start.service_tier is not None:
+            self._head["service_tier"] = start.service_tier
+        if start.system_fingerprint is not None:
+            self._head["system_fingerprint"] = start.system_fingerprint
+        self._envelopes: dict[int, tuple[bytes, bytes]] = {}
+        for index, calls in start.calls.items():
+            choice = self._choice(index)
+            choice.calls = {key: position for position, key in enumerate(calls)}
+            choice.arguments = [Arguments(begun=begun) for begun in calls.values()]
+
+    def encode(self, event: Event) -> bytes:
+        """The bytes for one event; b"" when the caller is to see nothing of it."""
+        match event:
+            case Verbatim():
+                self._verbatim = True
+                return event.data
+            case Text():
+                return self._opened(event.choice) + self._text(event)
+            case Silence():
+                return HEARTBEAT
+            case FillerText():
+                return self._opened(0) + self._text(Text(event.text))
+            case ToolCall() | ToolArguments():
+                return self._tool(event)
+            case Finish():
+                return self._finish(event)
+            case Refusal() | Reasoning() | Citation() | Picture():
+                return self._aside(event)
+            case Usage():
+                self._usage = event
+            case AnswerStart():
+                if self._verbatim or not self._choices:  # what has been said has an id, and keeps it
+                    self._start(replace(event, model=event.model or self._head["model"]))
+            case _:
+                raise TypeError(f"{type(event).__name__} has no place in a chat stream")
+        return b""
+
+    def end(self) -> bytes:
+        """The last bytes. An answer that stopped without a finish is an error, and says so."""
+        unfinished = any(not choice.finished for choice in self._choices.values())
+        if not self._verbatim and (unfinished or not self._choices):
+            return self.error(UpstreamDown("The upstream's answer ended before it was finished."))
+        if self._usage is not None and self._include_usage:
+            return frame({**self._head, "choices": [], "usage": usage_body(self._usage)}) + DONE
+        return DONE
+
+    def error(self, error: GatewayError) -> bytes:
+        """An error frame and the end: every client reads its message (and none takes it for the answer)."""
+        return frame(error.body()) + DONE
+
+    def _choice(self, index: int) -> Choice:
+        choice = self._choices.get(index)
+        if choice is None:
+            choice = self._choices[index] = Choice()
+            choice.opened = self._verbatim
+        return choice
+
+    def _opened(self, index: int) -> bytes:
+        choice = self._choice(index)
+        if choice.opened:
+            return b""
+        choice.opened = True
+        return self._delta({"role": "assistant", "content": ""}, index)
+
+    def _text(self, event: Text) -> bytes:
+        if event.logprobs is None and not self._halves:
+            try:
+                text = orjson.dumps(event.text)
+            except orjson.JSONEncodeError:
+                pass
+            else:
+                before, after = self._envelope(event.choice)
+                return before + text + after
+        return self._said("content", event.text, event.choice, logprobs=event.logprobs)
+
+    def _envelope(self, index: int) -> tuple[bytes, bytes]:
+        """What stands before and behind a choice's text."""
+        envelope = self._envelopes.get(index)
+        if envelope is None:
+            before, _, after = self._delta({"content": "\x00"}, index).partition(rb'"\u0000"')
+            envelope = self._envelopes[index] = before, after
+        return envelope
+
+    def _said(self, kind: str, text: str, index: int, **fields: Any) -> bytes:
+        text = self._joined(text, index, kind)
+        return self._delta({kind: text}, index, **fields) if text else b""
+
+    def _joined(self, text: str, index: int, kind: str | int) -> str:
+        """The text with halves of surrogate pairs joined, also with what came before; a last half is kept."""
+        text = self._halves.pop((index, kind), "") + text
+        if text and "\ud800" <= text[-1] <= "\udbff":
+            self._halves[index, kind] = text[-1]
+            text = text[:-1]
+        return lenient_json.joined(text)
+
+    def _aside(self, event: Refusal | Reasoning | Citation | Picture) -> bytes:
+        if isinstance(event, Reasoning) and not self._include_reasoning:
+            return b""
+        opened = self._opened(event.choice)
+        if isinstance(event, (Refusal, Reasoning)):
+            kind = "refusal" if isinstance(event, Refusal) else "reasoning_content"
+            return opened + self._said(kind, event.text, event.choice)
+        delta = {"images": [image(event)]} if isinstance(event, Picture) else {"annotations": [annotation(event)]}
+        return opened + self._delta(delta, event.choice)
+
+    def _tool(self, event: ToolCall | ToolArguments) -> bytes:
+        opened = self._opened(event.choice)
+        choice = self._choice(event.choice)
+        if isinstance(event, ToolArguments):
+            at = choice.calls[event.key]
+            return opened + self._argued(at, choice.arguments[at].feed(event.text), event.choice)
+        choice.calls[event.key] = len(choice.arguments)
+        choice.arguments.append(Arguments())
+        call = {
+            "index": choice.calls[event.key],
+            "id": event.id or new_call_id(),
+            "type": "function",
+            "function": {"name": event.name, "arguments": ""},
+        }
+        return opened + self._delta({"tool_calls": [call]}, event.choice)
+
+    def _argued(self, at: int, text: str, index: int) -> bytes:
+        """A piece of the arguments of a choice's call at a place."""
+        if text := self._joined(text, index, at):
+            return self._delta({"tool_calls": [{"index": at, "function": {"arguments": text}}]}, index)
+        return b""
+
+    def _finish(self, event: Finish) -> bytes:
+        index = event.choice
+        data = self._opened(index)
+        choice = self._choice(index)
+        if choice.finished:
+            return b""
+        choice.finished = True
+        for at, arguments in enumerate(choice.arguments):
+            data += self._argued(at, arguments.close(), index)
+        for which, kind in [each for each in self._halves if each[0] == index]:
+            lost = lenient_json.joined(self._halves.pop((which, kind)))
+            data += self._argued(kind, lost, index) if isinstance(kind, int) else self._said(kind, lost, index)
+        return data + self._delta({}, index, finish_reason=choice.reason(event))
+
+    def _delta(self, delta: dict[str, Any], index: int, **fields: Any) -> bytes:
+        choice = {"index": index, "delta": delta, "logprobs": None, "finish_reason": None, **fields}
+        return frame({**self._head, "choices": [choice]})
+
+
+def annotation(citation: Citation) -> dict[str, Any]:
+    """OpenAI's url_citation."""
+    where = {"start_index": citation.start, "end_index": citation.end}
+    return {"type": "url_citation", "url_citation": {"url": citation.url, "title": citation.title, **where}}
+
+
+def image(picture: Picture) -> dict[str, Any]:
+    """OpenRouter's shape, for which OpenAI has none: https://openrouter.ai/docs/features/multimodal/image-generation"""
+    return {"type": "image_url", "image_url": {"url": picture.url}}

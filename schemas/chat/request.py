@@ -1,0 +1,225 @@
+"""`POST /v1/chat/completions`, inbound: a caller's JSON to a ChatRequest.
+
+A request that is plainly right passes a flat check (some 10 us); any other goes through the marshmallow schema, which
+takes longer and says what is wrong. tests/schemas/test_chat_schema.py holds the two to the same verdict.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+from marshmallow import ValidationError, fields, validate, validates
+
+from core.requests import ChatRequest
+from schemas.common import (
+    NAME_CHARACTERS,
+    Items,
+    OneOfTypes,
+    OpenSchema,
+    StrictBoolean,
+    StrictInteger,
+    StrictNumber,
+    load,
+    parse,
+)
+from schemas.limits import DEFAULTS, Limits
+
+ROLES = frozenset({"system", "developer", "user", "assistant", "tool", "function"})
+
+# R8: for our use, or a voice platform's own; no upstream knows them.
+EXTRAS = frozenset({
+    "provider", "session_id", "include_reasoning", "bedrock", "call", "phoneNumber", "customer", "user_id",
+    "elevenlabs_extra_body", "extra_metadata", "speech",
+})  # fmt: skip
+
+
+def _is_valid_message(message: Any) -> bool:
+    if type(message) is not dict or type(role := message.get("role")) is not str or role not in ROLES:
+        return False
+    content = message.get("content")
+    if type(content) is list:
+        if not all(type(part) is dict and type(part.get("type")) is str for part in content):
+            return False
+    elif content is not None and type(content) is not str:
+        return False
+    calls = message.get("tool_calls")
+    if calls is not None and (type(calls) is not list or not all(type(call) is dict for call in calls)):
+        return False
+    return type(message.get("name", "")) is str and type(message.get("tool_call_id", "")) is str
+
+
+class MessageSchema(OpenSchema):
+    """One message of the conversation."""
+
+    role = fields.String(required=True, validate=validate.OneOf(sorted(ROLES)))
+    content = OneOfTypes(str, list, what="a string or a list of content parts", allow_none=True)
+    name = fields.String(allow_none=True)
+    tool_calls = Items(fields.Dict(), allow_none=True)
+    tool_call_id = fields.String(allow_none=True)
+
+    @validates("content")
+    def _parts(self, content: Any, **_: Any) -> None:
+        if isinstance(content, list):
+            for position, part in enumerate(content):
+                if not isinstance(part, dict) or not isinstance(part.get("type"), str):
+                    raise ValidationError({position: ["Must be an object with a type."]})
+
+
+class StreamOptionsSchema(OpenSchema):
+    """What a stream carries besides its words."""
+
+    include_usage = StrictBoolean(metadata={"description": "End with a chunk that has the usage."})
+
+
+class ChatSchema(OpenSchema):
+    """A chat completion request. Parameters that are not named here are passed on as they are."""
+
+    model = fields.String(
+        validate=validate.Length(max=NAME_CHARACTERS),
+        metadata={"description": "A model, `provider/model`, or an alias."},
+    )
+    messages = Items(
+        fields.Nested(MessageSchema),
+        is_right=_is_valid_message,
+        required=True,
+        validate=validate.Length(min=1),
+    )
+    stream = StrictBoolean(metadata={"description": "Answer word by word, as server-sent events."})
+    stream_options = fields.Nested(StreamOptionsSchema)
+    temperature = StrictNumber()
+    top_p = StrictNumber()
+    n = StrictInteger(validate=validate.Range(1, 128))
+    stop = OneOfTypes(str, list, what="a string or a list of strings")
+    max_tokens = StrictInteger()
+    max_completion_tokens = StrictInteger()
+    frequency_penalty = StrictNumber()
+    presence_penalty = StrictNumber()
+    seed = StrictInteger()
+    logprobs = StrictBoolean()
+    top_logprobs = StrictInteger()
+    logit_bias = fields.Dict()
+    tools = Items(fields.Dict())
+    tool_choice = OneOfTypes(str, dict, what="none, auto, required, or an object that names a tool")
+    parallel_tool_calls = StrictBoolean()
+    functions = Items(fields.Dict())
+    function_call = OneOfTypes(str, dict, what="none, auto, or an object that names a function")
+    response_format = fields.Dict(keys=fields.String())
+    reasoning_effort = fields.String()
+    verbosity = fields.String()
+    modalities = Items(fields.String())
+    metadata = fields.Dict()
+    user = fields.String()
+    provider = fields.String(metadata={"description": "Who is to answer; see /v1/providers."})
+    session_id = fields.String(metadata={"description": "Keeps a Bedrock agent's session."})
+    speech = StrictBoolean(
+        metadata={"description": "Take out of the text what cannot be read aloud, such as Markdown."}
+    )
+    include_reasoning = StrictBoolean(metadata={"description": "Pass the model's thinking on as `reasoning_content`."})
+
+    @validates("stop")
+    def _stop(self, stop: Any, **_: Any) -> None:
+        if isinstance(stop, list) and not all(isinstance(each, str) for each in stop):
+            raise ValidationError("Must be a string or a list of strings.")
+
+
+TYPES: Mapping[str, tuple[type, ...]] = {
+    "model": (str,),
+    "stream": (bool,),
+    "temperature": (int, float),
+    "top_p": (int, float),
+    "n": (),
+    "max_tokens": (int,),
+    "max_completion_tokens": (int,),
+    "frequency_penalty": (int, float),
+    "presence_penalty": (int, float),
+    "seed": (int,),
+    "logprobs": (bool,),
+    "top_logprobs": (int,),
+    "logit_bias": (dict,),
+    "tool_choice": (str, dict),
+    "parallel_tool_calls": (bool,),
+    "function_call": (str, dict),
+    "response_format": (dict,),
+    "reasoning_effort": (str,),
+    "verbosity": (str,),
+    "modalities": (),
+    "metadata": (dict,),
+    "user": (str,),
+    "provider": (str,),
+    "session_id": (str,),
+    "include_reasoning": (bool,),
+    "speech": (bool,),
+}
+"""The flat check's types; () sends a request with that key to the schema."""
+VAST = 2**63
+"""So do numbers from here on: the schema has a bound for each kind."""
+
+_schema = ChatSchema()
+
+
+def load_chat(
+    raw: bytes, *, show_reasoning: bool = False, session_id: str = "", limits: Limits = DEFAULTS
+) -> ChatRequest:
+    """A ChatRequest from the request's bytes; `session_id` is what came beside them, and the body's own goes before it.
+    Raises InvalidRequest with the field's name.
+    """
+    body = {key: value for key, value in parse(raw, limits).items() if value is not None}
+    if raw.count(b",") >= limits.least:
+        _check_lists(body, limits)
+    if not is_valid_fast(body):
+        body = load(_schema, body)
+    extras = {key: body.pop(key) for key in EXTRAS & body.keys()}
+    if session_id:
+        extras.setdefault("session_id", session_id)
+    metadata = body.get("metadata")
+    if metadata is not None and not all(isinstance(value, str) for value in metadata.values()):
+        extras["metadata"] = body.pop("metadata")
+    for cap in ("max_tokens", "max_completion_tokens"):
+        if body.get(cap, 1) < 0:  # some platforms' way of saying "no limit"
+            del body[cap]
+    stream = body.get("stream", False)
+    return ChatRequest(
+        body=body,
+        model=body.get("model", ""),
+        provider=extras.get("provider", ""),
+        stream=stream,
+        include_usage=stream and body.get("stream_options", {}).get("include_usage", False),
+        include_reasoning=extras.get("include_reasoning", show_reasoning),
+        extras=extras,
+    )
+
+
+def _check_lists(body: Mapping[str, Any], limits: Limits) -> None:
+    """Raise InvalidRequest for a list that is too long."""
+    messages = body.get("messages")
+    limits.check(messages, "messages", "messages")
+    for name in ("tools", "functions", "stop", "modalities"):
+        limits.check(body.get(name), "items", name)
+    for position, message in enumerate(messages if isinstance(messages, list) else ()):
+        if isinstance(message, dict):
+            for name in ("content", "tool_calls"):
+                limits.check(message.get(name), "items", f"messages[{position}].{name}")
+
+
+def is_valid_fast(body: Mapping[str, Any]) -> bool:
+    """Whether a body without nulls is right at a glance. False is no verdict: the schema's is."""
+    for key, value in body.items():
+        types = TYPES.get(key)
+        if types is not None:
+            if type(value) not in types or (key == "model" and len(value) > NAME_CHARACTERS):
+                return False
+            if isinstance(value, (int, float)) and not abs(value) < VAST:
+                return False
+        elif key == "messages":
+            if type(value) is not list or not value or not all(map(_is_valid_message, value)):
+                return False
+        elif key in ("tools", "functions"):
+            if type(value) is not list or not all(type(each) is dict for each in value):
+                return False
+        elif key == "stop":
+            if type(value) is not str and not (type(value) is list and all(type(each) is str for each in value)):
+                return False
+        elif key == "stream_options" and (
+            type(value) is not dict or type(value.get("include_usage", True)) is not bool
+        ):
+            return False
+    return "messages" in body

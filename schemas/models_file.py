@@ -1,0 +1,273 @@
+"""models.yaml, inbound: which fields it may have, and what each may hold. `load_file` knows three shapes of it.
+
+ours      a mapping: `providers` by name, `models` a list, `aliases` by name
+seed 001  a list of regions, each with `models` of four kinds (ondemand, embedding, dedicated, datascience)
+seed 002  a mapping: `providers` by name, each with its `models` by name
+"""
+
+import re
+from difflib import get_close_matches
+from typing import Any
+
+from marshmallow import RAISE, Schema, ValidationError, fields, validate, validates_schema
+
+from schemas.chat.request import ChatSchema
+from schemas.common import OneOfTypes, StrictBoolean, StrictInteger, StrictNumber
+
+PARAMETERS = frozenset(ChatSchema().fields)
+NEAR, FEW_FIELDS = 0.7, 8
+SECONDS = validate.Range(min=0.001, max=86_400)
+NAME = validate.Regexp(r"[!-~]{1,200}\Z", error="Must be a name without spaces, of visible ASCII characters.")
+
+
+def _pattern(value: str) -> None:
+    try:
+        re.compile(value)
+    except re.error as error:
+        raise ValidationError(f"Must be a regular expression ({error}).") from None
+
+
+class OneOrMore(OneOfTypes):
+    """A string, or a list of them. An empty string, as of a variable that is not set, is as good as none."""
+
+    def __init__(self, *, what: str) -> None:
+        super().__init__(str, list, what=what)
+
+    def _deserialize(self, value: Any, *arguments: Any, **options: Any) -> Any:
+        value = super()._deserialize(value, *arguments, **options)
+        if isinstance(value, list) and not (value and all(isinstance(each, str) for each in value)):
+            raise ValidationError(f"Must be {self.what}.")
+        return value
+
+
+class ClosedSchema(Schema):
+    """A schema that refuses fields it does not know: a misspelt one would be silently without effect."""
+
+    class Meta:
+        """marshmallow's options."""
+
+        unknown = RAISE
+
+    def handle_error(self, error: ValidationError, data: Any, *, many: bool, **_: Any) -> None:
+        """Name the field that is meant, first of all: what else is wrong may follow from the slip."""
+        for messages in list(error.messages_dict.values()) if many else [error.messages_dict]:
+            unknown = [name for name, said in messages.items() if said == [self.error_messages["unknown"]]]
+            rest = {name: said for name, said in messages.items() if name not in unknown}
+            messages.clear()
+            messages.update({name: [f"Unknown field; {self._meant(str(name))}."] for name in unknown})
+            messages.update(rest)
+
+    def _meant(self, name: str) -> str:
+        near = get_close_matches(name.lower().replace("-", "_"), self.fields, n=1, cutoff=NEAR)
+        if near and not (name in PARAMETERS and "params" in self.fields):
+            return f"{near[0]!r} may be meant"
+        if "params" in self.fields:
+            return "what is to be sent to the model goes into 'params'"
+        if name in PARAMETERS and "models" in self.fields:
+            return "what is to be sent to a model goes into the 'params' of that model"
+        return (
+            f"known are {', '.join(self.fields)}" if len(self.fields) <= FEW_FIELDS else "README.md has those there are"
+        )
+
+
+class TimeoutsSchema(ClosedSchema):
+    """Seconds; `timeout` is the total, by seed 002's name."""
+
+    timeout = StrictNumber(validate=SECONDS)
+    connect_timeout = StrictNumber(validate=SECONDS)
+    first_event_timeout = StrictNumber(validate=SECONDS)
+    idle_timeout = StrictNumber(validate=SECONDS)
+    total_timeout = StrictNumber(validate=SECONDS)
+
+
+class RulesSchema(ClosedSchema):
+    """Parameter rules, in the order in which they are applied; under seed 002's names too."""
+
+    update = fields.Dict(keys=fields.String())
+    add = fields.Dict(keys=fields.String())
+    rename = fields.Dict(keys=fields.String(), values=fields.String())
+    delete = fields.List(fields.String())
+    update_params = fields.Dict(keys=fields.String())
+    add_params = fields.Dict(keys=fields.String())
+    rename_params = fields.Dict(keys=fields.String(), values=fields.String())
+    delete_params = fields.List(fields.String())
+
+
+class PriceSchema(ClosedSchema):
+    """Per million tokens."""
+
+    prompt = StrictNumber(required=True, validate=validate.Range(min=0))
+    completion = StrictNumber(required=True, validate=validate.Range(min=0))
+
+
+class UpstreamSchema(ClosedSchema):
+    """One of the places where a model can be had."""
+
+    provider = fields.String(required=True)
+    model = fields.String()
+    weight = StrictInteger(validate=validate.Range(1, 100))
+    rpm = StrictInteger(validate=validate.Range(min=1))
+
+
+class PlaceSchema(ClosedSchema):
+    """Where an OCI model lives."""
+
+    region = fields.String()
+    compartment = fields.String()
+    compartment_id = fields.String()
+    endpoint = fields.String()
+    type = fields.String(validate=validate.OneOf(["ondemand", "embedding", "dedicated", "datascience"]))
+    api_format = fields.String(validate=validate.OneOf(["GENERIC", "COHERE", "COHEREV2", "OPENAI"]))
+    stream_by = fields.String(validate=validate.OneOf(["path", "header"]))
+
+
+class ModelSchema(TimeoutsSchema, PlaceSchema):
+    """A model by the name that callers use."""
+
+    name = fields.String(required=True, validate=NAME)
+    provider = fields.String()
+    model = fields.String()
+    model_id = fields.String()
+    upstreams = fields.List(fields.Nested(UpstreamSchema), validate=validate.Length(1, 100))
+    aliases = fields.List(fields.String(validate=NAME))
+    fallbacks = fields.List(fields.String())
+    ttft_timeout_ms = StrictNumber(validate=validate.Range(min=1))
+    hedge_after_ms = StrictNumber(validate=validate.Range(min=0))
+    hedge_agents = StrictBoolean()
+    filler_after_ms = StrictNumber(validate=validate.Range(min=0))
+    filler_text = OneOrMore(what="a text or a list of them")
+    speech = StrictBoolean()
+    max_tokens = StrictInteger(validate=validate.Range(min=1))
+    params = fields.Nested(RulesSchema)
+    param_config = fields.Nested(RulesSchema)
+    tool_call = StrictBoolean()
+    stream_tool_call = StrictBoolean()
+    multimodal = StrictBoolean()
+    price = fields.Nested(PriceSchema)
+    owned_by = fields.String()
+    description = fields.String()
+
+    @validates_schema
+    def _somewhere(self, data: dict[str, Any], **_: Any) -> None:
+        if ("provider" in data) == ("upstreams" in data):
+            raise ValidationError("Must have either a provider or upstreams.")
+
+
+class NestedModelSchema(TimeoutsSchema):
+    """A model of a provider, as seed 002 has it: its name is its key."""
+
+    max_tokens = StrictInteger(validate=validate.Range(min=1))
+    param_config = fields.Nested(RulesSchema)
+    params = fields.Nested(RulesSchema)
+    aliases = fields.List(fields.String(validate=NAME))
+    description = fields.String()
+
+
+class LoginSchema(ClosedSchema):
+    """How to sign in to OCI: a profile of a configuration file, or what such a profile has."""
+
+    auth_type = fields.String(
+        validate=validate.OneOf(
+            ["API_KEY", "SESSION_TOKEN", "INSTANCE_PRINCIPAL", "RESOURCE_PRINCIPAL", "WORKLOAD_IDENTITY"]
+        )
+    )
+    config_file = fields.String()
+    profile = fields.String()
+    tenancy = fields.String()
+    user = fields.String()
+    fingerprint = fields.String()
+    key_file = fields.String()
+    key_content = fields.String()
+    pass_phrase = fields.String()
+    security_token_file = fields.String()
+
+
+class ProviderSchema(TimeoutsSchema, PlaceSchema, LoginSchema):
+    """A provider: a vendor of the table, or another one that speaks a known dialect."""
+
+    kind = fields.String()
+    vendor = fields.String()
+    base_url = OneOrMore(what="an address or a list of them")
+    api_key = OneOrMore(what="a key or a list of them")
+    model = fields.String()
+    profile = fields.String()
+    agent_id = fields.String()
+    agent_alias_id = fields.String()
+    session_ttl = StrictNumber(validate=validate.Range(60, 5400))
+    proxy = fields.String()
+    frames = fields.String(validate=validate.OneOf(["auto", "verbatim", "rebuilt"]))
+    strict = StrictBoolean()
+    usage = StrictBoolean()
+    embedding_batch = StrictInteger(validate=validate.Range(min=1))
+    refuses = fields.List(fields.String())
+    names = fields.Dict(keys=fields.String(), values=fields.String())
+    message_keys = fields.List(fields.String(), validate=validate.ContainsNoneOf([""]))
+    roles = fields.Dict(keys=fields.String(), values=fields.String())
+    call_ids = fields.String(validate=_pattern)
+    returned = fields.Dict(keys=fields.String())
+    lacks = fields.List(fields.String(validate=validate.OneOf(["embeddings", "images", "moderations", "rerank"])))
+    pass_unknown = StrictBoolean()
+    adapter = fields.String()
+    requires_proxy = StrictBoolean()
+    models = fields.Dict(keys=fields.String(validate=NAME), values=fields.Nested(NestedModelSchema, allow_none=True))
+
+
+class FileSchema(ClosedSchema):
+    """Ours, and seed 002's."""
+
+    providers = fields.Dict(keys=fields.String(validate=NAME), values=fields.Nested(ProviderSchema, allow_none=True))
+    models = fields.List(fields.Nested(ModelSchema))
+    aliases = fields.Dict(keys=fields.String(validate=NAME), values=fields.String())
+    proxy = fields.Dict(keys=fields.String(), values=fields.String())
+    logging = fields.Dict()
+
+
+class RegionModelSchema(ClosedSchema):
+    """One of seed 001's models."""
+
+    name = fields.String(required=True, validate=NAME)
+    model_id = fields.String()
+    endpoint = fields.String()
+    provider = fields.String()
+    api_format = fields.String(validate=validate.OneOf(["GENERIC", "COHERE", "COHEREV2", "OPENAI"]))
+    stream_by = fields.String(validate=validate.OneOf(["path", "header"]))
+    tool_call = StrictBoolean()
+    stream_tool_call = StrictBoolean()
+    multimodal = StrictBoolean()
+    description = fields.String()
+
+
+class RegionModelsSchema(ClosedSchema):
+    """Seed 001's four kinds."""
+
+    ondemand = fields.List(fields.Nested(RegionModelSchema), allow_none=True)
+    embedding = fields.List(fields.Nested(RegionModelSchema), allow_none=True)
+    dedicated = fields.List(fields.Nested(RegionModelSchema), allow_none=True)
+    datascience = fields.List(fields.Nested(RegionModelSchema), allow_none=True)
+
+
+class RegionSchema(ClosedSchema):
+    """One of seed 001's regions."""
+
+    region = fields.String(required=True)
+    compartment_id = fields.String(required=True)
+    models = fields.Nested(RegionModelsSchema, required=True)
+
+
+def schema_for(data: Any) -> Schema:
+    """The schema of the shape that this file has. Raises ValidationError for none of them."""
+    if isinstance(data, list):
+        return RegionSchema(many=True)
+    if isinstance(data, dict):
+        return FileSchema()
+    raise ValidationError("Must be a mapping with `providers` and `models`, or a list of regions.")
+
+
+def first_error(error: ValidationError) -> tuple[tuple[str | int, ...], str]:
+    """The place that the first of the errors is about, and its sentence."""
+    messages: Any = error.normalized_messages()  # type: ignore[no-untyped-call]
+    place: tuple[str | int, ...] = ()
+    while isinstance(messages, dict):
+        key, messages = next(iter(messages.items()))
+        place = place if key in ("_schema", "value") else (*place, key)
+    return place, str(messages[0] if isinstance(messages, list) else messages)

@@ -1,0 +1,76 @@
+"""Flask as Thinkline wants it: views are plain functions, nobody has a session, and every request has an id."""
+
+import re
+from collections.abc import Callable, Iterable
+from random import getrandbits
+from typing import Any
+
+from flask import Flask, Request
+from flask.sessions import NullSession, SessionInterface
+from werkzeug.routing import MapAdapter
+
+NOT_HTTP = "thinkline.not_http"
+"""The environ's key of what makes a request none."""
+REQUEST_ID = "thinkline.request_id"
+"""Its key in the environ."""
+SANE_ID = re.compile(r"[A-Za-z0-9_.:-]{1,128}")
+SLASHES = re.compile(r"//+")
+
+
+class NoSessions(SessionInterface):
+    """No caller has a session with Flask, and no answer a cookie."""
+
+    _none = NullSession()
+
+    def open_session(self, app: Flask, request: Request) -> NullSession:
+        """The one that all have."""
+        return self._none
+
+
+class Thinkline(Flask):
+    """The application, without what takes Flask time for each request and is used by none of them.
+
+    `tell_id` is told each request's id, as its thread begins with it.
+    """
+
+    session_interface = NoSessions()
+
+    def __init__(self, import_name: str, tell_id: Callable[[str], object]) -> None:
+        super().__init__(import_name, static_folder=None, template_folder="web")
+        self._tell_id = tell_id
+
+    def wsgi_app(self, environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
+        """Answer a request, with the headers that every answer has.
+
+        Paths joined by hand, `/v1//chat/completions`, are answered too (a redirect would lose the body), and a body
+        that is no HTTP goes to gunicorn, which alone can close the line.
+        """
+        if "//" in environ["PATH_INFO"]:
+            environ["PATH_INFO"] = SLASHES.sub("/", environ["PATH_INFO"])
+        identifier = environ[REQUEST_ID] = _identified(environ.get("HTTP_X_REQUEST_ID"))
+        self._tell_id(identifier)
+        always = [("x-request-id", identifier), ("X-Content-Type-Options", "nosniff")]
+        response: Any = super().wsgi_app(
+            environ, lambda status, headers, failure=None: start_response(status, headers + always, failure)
+        )
+        if NOT_HTTP in environ:
+            response.close()
+            raise environ[NOT_HTTP]
+        answer: Iterable[bytes] = response
+        return answer
+
+    def ensure_sync(self, func: Any) -> Any:
+        """No view and no hook is a coroutine: finding that out, each time, takes longer than they do."""
+        return func
+
+    def create_url_adapter(self, request: Request | None) -> MapAdapter | None:
+        """Where a path leads does not depend on the Host that a caller sends: it is not looked at."""
+        if request is None:
+            return None
+        scheme, path, query = request.scheme, request.path, request.query_string
+        return MapAdapter(self.url_map, "", "/", "", scheme, path, request.method, query.decode("latin-1"))
+
+
+def _identified(given: str | None) -> str:
+    """The caller's id if it is fit for a header and a log line, else one of ours."""
+    return given if given and SANE_ID.fullmatch(given) else f"{getrandbits(128):032x}"

@@ -1,0 +1,262 @@
+"""A small store behind STATE_URL, shared by all threads, workers and (with Redis) machines: providers.base.State.
+
+    unset                     the file state.sqlite3 in DATA_DIR
+    sqlite:///var/lib/x.db    another file; a plain path will do
+    redis://, rediss://, unix://   a Redis server, as the redis package reads it
+
+It never fails a call. A store that is out of reach forgets: what is asked of it is not there, and what is given to it
+is lost. The log says so once, and once more when it is back. A file that is corrupt is set aside, and made anew.
+"""
+
+import fcntl
+import os
+import sqlite3
+import threading
+import weakref
+from collections.abc import Callable
+from contextlib import closing
+from logging import getLogger
+from pathlib import Path
+from time import monotonic, time
+from typing import Any, TypeVar
+
+from core.store import KeyValueStore
+
+log = getLogger("thinkline.state")
+
+STORE_SECONDS = 0.5
+"""Seconds that a call waits for the store, at most."""
+PAUSE = 5.0
+"""Seconds that a store which failed is left alone, so that not every call waits for it."""
+SWEEP = 60.0
+"""Seconds between two looks for what has expired."""
+PREFIX = "thinkline:"
+CORRUPT = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
+
+SCHEMA = """
+CREATE TABLE IF NOT EXISTS kept (key TEXT PRIMARY KEY, value TEXT NOT NULL, until REAL NOT NULL) WITHOUT ROWID;
+CREATE INDEX IF NOT EXISTS kept_until ON kept (until);
+"""
+
+T = TypeVar("T")
+
+
+def open_store(url: str, folder: Path) -> KeyValueStore:
+    """The store at `url`, or in `folder`. Connects to nobody yet. Raises ValueError, without the URL's password."""
+    scheme, mark, rest = url.partition("://")
+    if not url:
+        return SqliteStore(folder / "state.sqlite3")
+    if scheme in ("redis", "rediss", "unix") and rest:
+        try:
+            return RedisStore(url)
+        except ValueError:  # its message may have the password
+            raise ValueError("STATE_URL cannot be read; it looks like redis://:PASSWORD@HOST:6379/0.") from None
+    if mark and scheme != "sqlite":
+        raise ValueError("STATE_URL is none that is known here; allowed: redis://, rediss://, unix://, or a file.")
+    return SqliteStore(Path(rest if mark else url))
+
+
+class FailSoftStore:
+    """Turns a store's failures into forgetting."""
+
+    failures: tuple[type[Exception], ...] = ()
+    where = ""
+
+    def __init__(self) -> None:
+        self._failed = False
+        self._again = 0.0
+
+    def _try(self, work: Callable[[], T]) -> T | None:
+        if self._failed and monotonic() < self._again:
+            return None
+        try:
+            done = work()
+        except self.failures as error:
+            self._again = monotonic() + PAUSE
+            if not self._failed:
+                self._failed = True
+                log.warning(
+                    "the store for sessions is out of reach; conversations begin new sessions",
+                    extra={"facts": {"store": self.where, "said": f"{type(error).__name__}: {error}"}},
+                )
+            return None
+        if self._failed:
+            self._failed = False
+            log.info("the store for sessions is back", extra={"facts": {"store": self.where}})
+        return done
+
+
+class SqliteStore(FailSoftStore):
+    """A file that several processes share. It is opened on first use, in each process anew.
+
+    https://www.sqlite.org/howtocorrupt.html, 2.6: a connection may not be carried across a fork.
+    """
+
+    failures = (sqlite3.Error, OSError)
+
+    def __init__(self, path: Path) -> None:
+        super().__init__()
+        self.where = str(path)
+        self._path = path
+        self._lock = threading.Lock()
+        self._opened: sqlite3.Connection | None = None
+        self._inode = 0
+        self._sweep_at = 0.0
+        _files.add(self)
+
+    def put(self, key: str, value: str, seconds: float) -> None:
+        """Keep a value."""
+        now = time()
+
+        def work() -> None:
+            connection = self._connection()
+            connection.execute("INSERT OR REPLACE INTO kept VALUES (?, ?, ?)", (key, value, now + seconds))
+            if now >= self._sweep_at:
+                self._sweep_at = now + SWEEP
+                connection.execute("DELETE FROM kept WHERE until <= ?", (now,))
+
+        self._locked(work)
+
+    def get(self, key: str) -> str | None:
+        """The value, and leave it."""
+        return self._one("SELECT value FROM kept WHERE key = ? AND until > ?", key)
+
+    def pop(self, key: str) -> str | None:
+        """The value, and take it away: a DELETE is atomic among processes too."""
+        return self._one("DELETE FROM kept WHERE key = ? AND until > ? RETURNING value", key)
+
+    def _one(self, statement: str, key: str) -> str | None:
+        def work() -> str | None:
+            rows = self._connection().execute(statement, (key, time())).fetchall()
+            return str(rows[0][0]) if rows else None
+
+        return self._locked(work)
+
+    def _locked(self, work: Callable[[], T]) -> T | None:
+        with self._lock:
+            return self._try(lambda: self._repaired(work))
+
+    def _repaired(self, work: Callable[[], T]) -> T:
+        try:
+            return work()
+        except sqlite3.DatabaseError as error:
+            if getattr(error, "sqlite_errorcode", 0) & 0xFF not in CORRUPT:
+                raise
+            self._close()
+            set_aside(self._path)
+            return work()
+
+    def _close(self) -> None:
+        if self._opened is not None:
+            self._opened.close()
+        self._opened = None
+
+    def _connection(self) -> sqlite3.Connection:
+        if self._opened is not None and self._inode != _inode(self._path):
+            self._close()  # it was removed, or another process has set it aside
+        if self._opened is None:
+            self._path.parent.mkdir(parents=True, exist_ok=True)
+            if self._path.exists() and not self._path.is_file():  # sqlite would wait for a pipe's other end
+                raise OSError(f"{self._path} is no file")
+            # One connection, which `_lock` guards; without a transaction but each statement's own.
+            opened = sqlite3.connect(self._path, timeout=STORE_SECONDS, isolation_level=None, check_same_thread=False)
+            try:
+                # Readers and a writer at once; a power cut may cost the last moment, never the file.
+                try:
+                    opened.execute("PRAGMA journal_mode = WAL")
+                except sqlite3.OperationalError:
+                    pass  # another process is about it; the file remembers
+                opened.execute("PRAGMA synchronous = NORMAL")
+                opened.executescript(SCHEMA)
+            except BaseException:  # a connection that nobody knows of is never closed
+                opened.close()
+                raise
+            self._opened, self._inode = opened, _inode(self._path)
+        return self._opened
+
+    def forked(self) -> None:
+        """This process is a child: its parent's connection is left open and untouched."""
+        _parents.append(self._opened)
+        self._lock = threading.Lock()
+        self._opened = None
+
+
+def _inode(path: Path) -> int:
+    try:
+        return path.stat().st_ino
+    except FileNotFoundError:
+        return 0
+
+
+def set_aside(path: Path) -> None:
+    """Rename a database that is none any more, unless another process has done so. Raises OSError and sqlite3.Error."""
+    folder = os.open(path.parent, os.O_RDONLY)
+    try:
+        fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        try:
+            with closing(sqlite3.connect(path, timeout=STORE_SECONDS)) as found:
+                if found.execute("PRAGMA quick_check(1)").fetchone() == ("ok",):
+                    return
+        except sqlite3.DatabaseError as error:
+            if getattr(error, "sqlite_errorcode", 0) & 0xFF not in CORRUPT:
+                raise
+        aside = path.with_name(f"{path.name}.corrupt")
+        path.replace(aside)
+        for journal in ("-wal", "-shm"):  # they belong to that one
+            path.with_name(path.name + journal).unlink(missing_ok=True)
+        log.warning(
+            "the store for sessions was corrupt; it is set aside, and a new one is made",
+            extra={"facts": {"store": str(path), "aside": str(aside)}},
+        )
+    finally:
+        os.close(folder)
+
+
+def _forked() -> None:
+    for state in list(_files):
+        state.forked()
+
+
+_files: "weakref.WeakSet[SqliteStore]" = weakref.WeakSet()
+_parents: list[sqlite3.Connection | None] = []
+os.register_at_fork(after_in_child=_forked)
+
+
+class RedisStore(FailSoftStore):
+    """A Redis server, for several machines. The package keeps its connections, and makes new ones after a fork."""
+
+    failures = (Exception,)
+    """What makes no sense as a reply is raised by the package in many ways."""
+    where = "redis"
+
+    def __init__(self, url: str) -> None:
+        super().__init__()
+        from storage import bounded_redis  # noqa: PLC0415 - takes a while to load, and only several machines need it
+
+        self._redis = bounded_redis.connect(url, STORE_SECONDS)
+        self._bounded = bounded_redis.bounded
+
+    def check(self) -> None:
+        """Write something, for the doctor. Raises what is wrong."""
+        self._redis.set(f"{PREFIX}doctor", "", px=1000)
+
+    def put(self, key: str, value: str, seconds: float) -> None:
+        """Keep a value."""
+        self._in_time(lambda: self._redis.set(PREFIX + key, value, px=max(1, round(seconds * 1000))))
+
+    def get(self, key: str) -> str | None:
+        """The value, and leave it."""
+        return _text(self._in_time(lambda: self._redis.get(PREFIX + key)))
+
+    def pop(self, key: str) -> str | None:
+        """The value, and take it away, in one transaction (GETDEL is Redis 6.2's)."""
+        pipeline = self._redis.pipeline(transaction=True)
+        return _text(self._in_time(lambda: pipeline.get(PREFIX + key).delete(PREFIX + key).execute()[0]))
+
+    def _in_time(self, work: Callable[[], T]) -> T | None:
+        with self._bounded(STORE_SECONDS):
+            return self._try(work)
+
+
+def _text(found: Any) -> str | None:
+    return found if isinstance(found, str) else None

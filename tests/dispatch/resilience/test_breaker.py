@@ -1,0 +1,105 @@
+"""The breaker by its own clock (D4, R15)."""
+
+import pytest
+
+from core.errors import CircuitOpen
+from dispatch.resilience.breaker import Breaker, Breakers
+
+
+class Clock:
+    """Seconds that pass when told to."""
+
+    now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def opened(clock: Clock) -> Breaker:
+    breaker = Breaker("openai/gpt", 3, 30, clock)
+    for _ in range(3):
+        breaker.failed(breaker.admit())
+    return breaker
+
+
+def test_failures_in_a_row_open_it_and_a_success_between_does_not() -> None:
+    breaker = Breaker("x", 3, 30, Clock())
+    for _ in range(5):
+        breaker.failed(breaker.admit())
+        breaker.failed(breaker.admit())
+        breaker.succeeded(breaker.admit())
+    assert breaker.state == "closed"
+
+
+def test_open_it_refuses_and_says_when_to_come_back() -> None:
+    clock = Clock()
+    breaker = opened(clock)
+    clock.now = 20
+    with pytest.raises(CircuitOpen) as refused:
+        breaker.admit()
+    assert refused.value.retry_after == 10
+    assert breaker.state == "open"
+
+
+def test_half_open_lets_one_probe_through() -> None:
+    clock = Clock()
+    breaker = opened(clock)
+    clock.now = 30
+    assert breaker.state == "half-open"
+    probe = breaker.admit()
+    with pytest.raises(CircuitOpen):
+        breaker.admit()
+    breaker.succeeded(probe)
+    assert breaker.state == "closed"
+
+
+def test_a_failed_probe_opens_it_again() -> None:
+    clock = Clock()
+    breaker = opened(clock)
+    clock.now = 30
+    breaker.failed(breaker.admit())
+    assert breaker.state == "open"
+    clock.now = 59
+    assert breaker.state == "open"
+    clock.now = 60
+    assert breaker.state == "half-open"
+
+
+def test_a_probe_whose_caller_left_proves_nothing() -> None:
+    clock = Clock()
+    breaker = opened(clock)
+    clock.now = 30
+    breaker.abandoned(breaker.admit())
+    assert breaker.state == "half-open"
+    breaker.succeeded(breaker.admit())
+    assert breaker.state == "closed"
+
+
+def test_an_attempt_from_before_does_not_end_the_probe() -> None:
+    clock = Clock()
+    breaker = Breaker("x", 1, 30, clock)
+    earlier = breaker.admit()
+    breaker.failed(breaker.admit())
+    clock.now = 30
+    breaker.admit()
+    breaker.abandoned(earlier)
+    with pytest.raises(CircuitOpen):
+        breaker.admit()
+
+
+def test_states_are_told_by_provider_and_model() -> None:
+    breakers = Breakers(1, 30)
+    breakers["groq/a"].failed(breakers["groq/a"].admit())
+    breakers["groq/b"].succeeded(breakers["groq/b"].admit())
+    assert breakers.states("groq") == {"a": "open"}
+    assert breakers.states("openai") == {}
+
+
+def test_names_without_number_fill_no_memory() -> None:
+    """N28: a caller who makes up names of models leaves no breaker for each."""
+    breakers = Breakers(1, 30)
+    breakers["groq/broken"].failed(breakers["groq/broken"].admit())
+    for number in range(3000):
+        breakers[f"groq/{number}"].succeeded(breakers[f"groq/{number}"].admit())
+    assert len(breakers) <= 1001
+    assert breakers.states("groq") == {"broken": "open"}

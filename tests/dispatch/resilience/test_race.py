@@ -1,0 +1,297 @@
+"""Races and deadlines, without sockets: providers here are as slow, as late and as deaf as the test says."""
+
+import gc
+import socket
+import threading
+import time
+import weakref
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+
+from core.context import CallContext
+from core.errors import Cancelled, UpstreamDown
+from core.events import Event, Events, Finish, Silence, Text
+from core.requests import ChatRequest
+from dispatch.relay import AnswerStream, Relay
+from dispatch.resilience.breaker import Breakers
+from dispatch.resilience.retry import RetryPolicy
+from dispatch.routing.catalogue import Route
+from dispatch.routing.config import Deployment, ModelConfig
+from providers.base import Provider, Target
+from providers.transport.dial import Origin, connect
+from tests.conftest import until
+
+ROW = ModelConfig("model", (Deployment("first", "m"),))
+
+
+class Scripted(Provider):
+    """Does something, then says its own name; `ended` once its answer is closed."""
+
+    def __init__(self, name: str, do: Callable[[], object] = lambda: None, *, acts: bool = False) -> None:
+        self.name = name
+        self.acts = acts
+        self.ended = threading.Event()
+        self._do = do
+
+    def chat(self, request: ChatRequest, target: Target, call: CallContext) -> Events:
+        try:
+            self._do()
+            yield Text(self.name)
+            yield Finish("stop")
+        finally:
+            self.ended.set()
+
+
+def fail() -> None:
+    raise UpstreamDown("It is down.")
+
+
+def answer(
+    *providers: Provider,
+    hedge: float | None = None,
+    ttft: float | None = None,
+    relay: Relay | None = None,
+    streams: bool = True,
+) -> AnswerStream:
+    relay = relay or Relay(Breakers(1, 30.0), RetryPolicy(retries=0))
+    targets = tuple(Target(each, "m", "m", ttft_timeout=ttft) for each in providers)
+    row = ModelConfig("model", ROW.upstreams, hedge_after=hedge)
+    call = relay.call("id", streams=streams)
+    return relay.answer(
+        Route(targets, row), lambda target, call: target.provider.chat(None, target, call), call, streams=streams
+    )
+
+
+def texts(events: Iterator[Event] | AnswerStream) -> list[str]:
+    return [event.text for event in events if isinstance(event, Text)]
+
+
+def test_both_speak_at_the_same_time_and_one_is_heard() -> None:
+    for _ in range(20):
+        both = threading.Barrier(2)
+        one, two = Scripted("one", both.wait), Scripted("two", both.wait)
+        assert texts(answer(one, two, hedge=0.0)) in (["one"], ["two"])
+        assert one.ended.wait(10)
+        assert two.ended.wait(10)
+
+
+def test_who_leaves_as_one_has_won_frees_both_at_once() -> None:
+    """Not when the collector comes by."""
+    gate = threading.Event()
+    one, two = Scripted("one", gate.wait), Scripted("two", lambda: time.sleep(0.01))
+    given = answer(one, two, hedge=0.0)
+    given._call.beat_by = 0.0
+    events = iter(given)
+    next(events)  # a sign of life, while the second wins
+    until(lambda: given._turns[0].answered, "the second to win")
+    gc.disable()
+    try:
+        given.close()
+        assert two.ended.is_set()
+        gate.set()
+        assert one.ended.wait(10)
+    finally:
+        gc.enable()
+
+
+@pytest.mark.parametrize("hedge", [None, 5.0])
+def test_a_deadline_holds_whatever_the_target_is_about(hedge: float | None) -> None:
+    """Fetching a credential, say: nothing that the end of a socket would end. It counts as a failure."""
+    gate = threading.Event()
+    relay = Relay(Breakers(1, 30.0), RetryPolicy(retries=0))
+    deaf = Scripted("deaf", gate.wait)
+    began = time.monotonic()
+    assert texts(answer(deaf, Scripted("two"), hedge=hedge, ttft=0.2, relay=relay)) == ["two"]
+    assert 0.2 <= time.monotonic() - began < 1.2
+    gate.set()
+    assert deaf.ended.wait(10)
+    until(lambda: relay.breakers["deaf/m"].state == "open", "the failure to be counted")
+
+
+@pytest.mark.parametrize("more", [{}, {"hedge": 0.0}, {"ttft": 5.0}], ids=["in turn", "a race", "a deadline"])
+def test_failures_leave_nothing_to_the_collector(more: dict[str, Any]) -> None:
+    """What went wrong is gone when the request is, with all it knew. Else memory grows until a full collection,
+    which then holds up every line.
+    """
+    gc.collect()
+    gc.disable()
+    try:
+        given = answer(Scripted("one", fail), Scripted("two", fail), **more)
+        gone = weakref.ref(given)
+        with pytest.raises(UpstreamDown):
+            list(given)
+        del given
+        until(lambda: gone() is None, "the answer to be gone", 5)
+    finally:
+        gc.enable()
+
+
+SLOW = 0.3
+"""Seconds, to a deadline of 0.05."""
+
+
+def slow(name: str, **more: Any) -> Scripted:
+    return Scripted(name, lambda: time.sleep(SLOW), **more)
+
+
+@pytest.mark.parametrize("hedge", [None, 0.01], ids=["deadline", "hedge that fails"])
+def test_a_late_first_is_heard_when_the_next_one_fails(hedge: float | None) -> None:
+    relay = Relay(Breakers(1, 30.0), RetryPolicy(retries=0))
+    given = answer(slow("one"), Scripted("two", fail), ttft=0.05, hedge=hedge, relay=relay)
+    assert texts(given) == ["one"]
+    assert given.target.name == "one/m"
+    assert given.tried == "two/m: It is down."
+    until(lambda: relay.breakers["one/m"].state == "closed", "the first to be as good as before")
+
+
+def test_a_late_first_is_heard_when_the_next_ones_breaker_is_open() -> None:
+    relay = Relay(Breakers(1, 30.0), RetryPolicy(retries=0))
+    relay.breakers["two/m"].failed(relay.breakers["two/m"].admit())
+    asked = threading.Event()
+    for _ in range(3):
+        assert texts(answer(slow("one"), Scripted("two", asked.set), ttft=0.05, relay=relay)) == ["one"]
+    assert not asked.is_set()
+
+
+def test_a_late_first_is_cut_off_when_the_next_one_speaks_and_that_counts() -> None:
+    relay = Relay(Breakers(1, 30.0), RetryPolicy(retries=0))
+    one = slow("one")
+    given = answer(one, Scripted("two"), ttft=0.05, relay=relay)
+    assert texts(given) == ["two"]
+    assert given.tried == "one/m: one did not answer in time. (nothing within 0.05 s (ttft_timeout_ms))"
+    assert one.ended.wait(10)
+    until(lambda: relay.breakers["one/m"].state == "open", "the missed deadline to be counted")
+
+
+def test_an_agent_is_cut_off_before_another_is_asked() -> None:
+    order = []
+    agent = slow("agent", acts=True)
+    given = answer(agent, Scripted("two", lambda: order.append(given._turns[0]._contenders[0].state.name)), ttft=0.05)
+    assert texts(given) == ["two"]
+    assert order == ["LOST"]
+    assert not given.hedged
+
+
+def test_an_agent_is_heard_when_nobody_else_can_be_asked() -> None:
+    relay = Relay(Breakers(1, 30.0), RetryPolicy(retries=0))
+    relay.breakers["two/m"].failed(relay.breakers["two/m"].admit())
+    assert texts(answer(slow("agent", acts=True), Scripted("two"), ttft=0.05, relay=relay)) == ["agent"]
+
+
+def test_a_whole_answer_has_no_first_word_and_no_deadline() -> None:
+    asked = threading.Event()
+    assert texts(answer(slow("one"), Scripted("two", asked.set), ttft=0.05, streams=False)) == ["one"]
+    assert not asked.is_set()
+
+
+def test_when_all_have_failed_each_is_told_with_what_it_failed_with(caplog: pytest.LogCaptureFixture) -> None:
+    def fail_later() -> None:
+        time.sleep(0.15)
+        raise UpstreamDown("It is gone.", log="RST")
+
+    caplog.set_level("INFO", "thinkline.relay")
+    given = answer(Scripted("one", fail_later), Scripted("two", fail), ttft=0.05)
+    with pytest.raises(UpstreamDown, match="It is gone"):
+        list(given)
+    assert given.tried == "two/m: It is down.; one/m: It is gone. (RST)"
+    assert given.target.name == "one/m"
+    assert [record.facts["target"] for record in caplog.records] == ["two/m", "one/m"]  # type: ignore[attr-defined]
+
+
+def test_a_fault_of_our_own_is_in_the_log_when_another_one_answers(caplog: pytest.LogCaptureFixture) -> None:
+    given = answer(Scripted("one", lambda: {}["missing"]), Scripted("two"), ttft=5.0)
+    assert texts(given) == ["two"]
+    assert "KeyError" in caplog.text
+    assert "one/m" in caplog.text
+
+
+def test_a_caller_who_leaves_while_one_fails_is_not_told_of_it() -> None:
+    given: AnswerStream
+
+    def leave_and_fail() -> None:
+        given._call.cancel()
+        fail()
+
+    given = answer(Scripted("one", leave_and_fail))
+    with pytest.raises(Cancelled):
+        list(given)
+
+
+class Talkative(Provider):
+    """Says word after word, and how many it has said; then fails, if it is to."""
+
+    def __init__(self, words: int, failure: Exception | None = None) -> None:
+        self.name = "talkative"
+        self.said = 0
+        self._words = words
+        self._failure = failure
+
+    def chat(self, request: ChatRequest, target: Target, call: CallContext) -> Events:
+        for number in range(self._words):
+            self.said += 1
+            yield Text(f"{number} ")
+        if self._failure:
+            raise self._failure
+        yield Finish("stop")
+
+
+def test_the_winner_is_heard_to_its_end_in_order() -> None:
+    assert texts(answer(Talkative(500), Scripted("two"), ttft=5.0)) == [f"{number} " for number in range(500)]
+
+
+def test_the_winners_failure_is_told_after_what_it_said() -> None:
+    heard = []
+    given = answer(Talkative(5, UpstreamDown("It broke off.")), Scripted("two"), ttft=5.0)
+    with pytest.raises(UpstreamDown, match="broke off"):
+        heard.extend(event.text for event in given if isinstance(event, Text))
+    assert given.tried == "talkative/m: It broke off."
+
+
+def test_a_winner_is_read_no_faster_than_its_caller_reads() -> None:
+    """What nobody has read yet does not pile up."""
+    talkative = Talkative(10_000)
+    events = iter(answer(talkative, Scripted("two"), ttft=5.0))
+    heard = [next(events) for _ in range(100)]
+    time.sleep(0.05)
+    assert talkative.said <= len(heard) + 1
+
+
+def test_the_line_is_kept_while_a_race_is_silent() -> None:
+    """Before the first word and in the middle."""
+    one = Scripted("one", lambda: time.sleep(SLOW))
+    given = answer(one, Scripted("two", fail), ttft=0.05)
+    given._call.heartbeat = 0.05
+    given._call.beat_by = 0.0
+    events = list(given)
+    assert sum(isinstance(event, Silence) for event in events) >= 3
+    assert texts(iter(events)) == ["one"]
+
+
+def test_a_name_that_is_not_resolved_in_time_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    """CONNECT_TIMEOUT holds, a caller who leaves is not kept, and the resolver is asked once."""
+    gate, asked, real = threading.Event(), [], socket.getaddrinfo
+
+    def slow(host: str, *arguments: Any, **options: Any) -> Any:
+        if host != "slow.example" or options.get("flags"):
+            return real(host, *arguments, **options)
+        asked.append(host)
+        gate.wait(20)
+        raise socket.gaierror(-2, "Name or service not known")
+
+    monkeypatch.setattr(socket, "getaddrinfo", slow)
+    peer = Origin("slow.example", 80, secure=False)
+    began = time.monotonic()
+    with pytest.raises(TimeoutError):
+        connect(peer, CallContext(), 0.1)
+    assert 0.1 <= time.monotonic() - began < 1.1
+    call = CallContext()
+    threading.Timer(0.1, call.cancel).start()
+    with pytest.raises(Cancelled):
+        connect(peer, call, 10)
+    assert time.monotonic() - began < 2.2
+    threading.Timer(0.1, gate.set).start()
+    with pytest.raises(socket.gaierror):
+        connect(peer, CallContext(), 10)
+    assert asked == ["slow.example"]

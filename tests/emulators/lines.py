@@ -1,0 +1,59 @@
+"""Every kind of upstream that streams chats, behind one app: who to ask for, and how to script an answer."""
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from tests.emulators.answers import ScriptedAnswer
+from tests.emulators.bedrock.answers import Turn
+from tests.emulators.bedrock.server import AGENT, BedrockUpstream
+from tests.emulators.dialects import DIALECTS
+from tests.emulators.server import Server
+
+
+@dataclass(frozen=True)
+class Line:
+    """A model of ours and the emulated vendor behind it. `answer` makes an answer in that vendor's terms: `texts`,
+    `delay`, `first_delay`, `frame_delay` and `fault` are the same for all.
+    """
+
+    name: str
+    provider: str
+    model: str
+    upstream: Any
+    answer: Callable[..., Any]
+
+    def __str__(self) -> str:
+        return self.name
+
+
+NAMES = (
+    *dict.fromkeys(f"{each.name}/{each.model}" for each in DIALECTS),
+    "bedrock/bedrock-agent",
+    "bedrock-models/nova",
+)
+
+
+@contextmanager
+def lines() -> Iterator[tuple[Mapping[str, Line], Mapping[str, str]]]:
+    """The lines by name (NAMES), and the settings of an app that has them all."""
+    with ExitStack() as stack:
+        settings: dict[str, str] = {}
+        upstreams: dict[str, Server] = {}
+        found: dict[str, Line] = {}
+        for dialect in DIALECTS:
+            if dialect.name not in upstreams:
+                upstreams[dialect.name] = stack.enter_context(dialect.upstream())
+                settings |= dialect.settings(upstreams[dialect.name])
+            name = f"{dialect.name}/{dialect.model}"
+            found[name] = Line(name, dialect.name, dialect.model, upstreams[dialect.name], ScriptedAnswer)
+        amazon = stack.enter_context(BedrockUpstream())
+        settings |= {**amazon.settings, "AGENT_ID": AGENT[0], "AGENT_ALIAS_ID": AGENT[1]}
+        for provider, model, short in (
+            ("bedrock", "bedrock-agent", "bedrock-agent"),
+            ("bedrock-models", "amazon.nova-lite-v1:0", "nova"),
+        ):
+            name = f"{provider}/{short}"
+            found[name] = Line(name, provider, model, amazon, Turn)
+        yield found, settings

@@ -1,0 +1,126 @@
+"""Every kind of upstream, every phase of a hang-up, every way to be silent: what is promised holds for all (D5, D7).
+
+tests/dialects/test_dialects.py has every fault of an upstream through every dialect; here callers leave, and targets
+fall silent, at each of them, in one app under gunicorn. What is left behind is counted.
+"""
+
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack
+from typing import Any
+
+import pytest
+import yaml
+
+from tests.conftest import Served, served, until
+from tests.emulators import OpenAIUpstream, ScriptedAnswer, faults
+from tests.emulators.lines import NAMES, Line, lines
+from tests.served.test_hangup import Caller
+from tests.support.frames import chat_body, post, said
+
+AT_ONCE = 1.0
+"""Seconds: generous, where the promise is 0.1 (tools/bench/hangup.py and tools/bench/silence.py have the figures)."""
+LONG = 30.0
+WORDS = ["word "] * 500
+
+PHASES: dict[str, tuple[dict[str, Any], bool, bytes]] = {
+    "before headers": ({"delay": LONG}, True, b""),
+    "before the first token": ({"texts": WORDS, "first_delay": LONG}, True, b""),
+    "mid-stream, running": ({"texts": WORDS, "frame_delay": 0.01}, True, b"word"),
+    "mid-stream, silent": ({"fault": faults.stalled}, True, b"data: "),
+    "not streaming": ({"delay": LONG}, False, b""),
+}
+"""What is answered, whether it is streamed, and what the caller hears before they leave."""
+
+SILENCES: dict[str, dict[str, Any]] = {
+    "stalls before its headers": {"delay": LONG},
+    "stalls after its headers": {"texts": WORDS, "first_delay": LONG},
+    "resets": {"fault": faults.reset_before_headers},
+    "answers in HTML": {"fault": faults.html},
+    "is gone": {"fault": faults.closed_before_headers},
+}
+
+SECOND = ["The ", "second ", "answers."]
+
+
+class House:
+    """The app, its lines, and the fallback of all of them."""
+
+    def __init__(self, app: Served, found: dict[str, Line], second: OpenAIUpstream) -> None:
+        self.app = app
+        self.lines = found
+        self.second = second
+
+
+@pytest.fixture(scope="module")
+def house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
+    folder = tmp_path_factory.mktemp("served")
+    with ExitStack() as stack:
+        found, settings = stack.enter_context(lines())
+        second = stack.enter_context(OpenAIUpstream())
+        second.always(ScriptedAnswer(texts=SECOND))
+        rows: list[dict[str, Any]] = [
+            {"name": f"safe:{name}", "provider": line.provider, "model": line.model, "ttft_timeout_ms": 300}
+            for name, line in found.items()
+        ]
+        file = folder / "models.yaml"
+        file.write_text(
+            yaml.safe_dump(
+                {
+                    "providers": {"second": {"base_url": second.base_url, "api_key": second.key}},
+                    "models": [
+                        *({**row, "fallbacks": ["second"]} for row in rows),
+                        {"name": "second", "provider": "second"},
+                    ],
+                }
+            )
+        )
+        app = stack.enter_context(
+            served(
+                folder / "log",
+                **settings,
+                MODELS_FILE=file,
+                DATA_DIR=folder / "data",
+                THREADS=16,
+                BREAKER_FAILURES=10_000,
+                FIRST_EVENT_TIMEOUT=60,
+            )
+        )
+        for line in found.values():  # so that what is made once is there already
+            line.upstream.enqueue(line.answer())
+            assert post(app.port, chat_body(provider=line.provider, model=line.model))[0] == 200, line
+        yield House(app, found, second)
+
+
+@pytest.mark.parametrize("phase", PHASES)
+@pytest.mark.parametrize("name", NAMES)
+def test_a_caller_who_leaves_frees_every_kind_of_upstream(house: House, name: str, phase: str) -> None:
+    """N6, N23, N27."""
+    line, (answer, stream, heard) = house.lines[name], PHASES[phase]
+    threads, sockets, ended = house.app.threads(), house.app.sockets() + 1, house.app.log().count("outcome=hung_up")
+    count = len(line.upstream.received)
+    line.upstream.enqueue(line.answer(**answer))
+    caller = Caller(house.app.port, chat_body(provider=line.provider, model=line.model, stream=stream))
+    until(lambda: len(line.upstream.received) > count, "the request to arrive upstream")
+    caller.hears(heard)
+    left = caller.leaves()
+    assert line.upstream.received[count].wait_closed(10) - left < AT_ONCE
+    until(lambda: house.app.log().count("outcome=hung_up") > ended, "the line to end")
+    until(lambda: house.app.threads() <= threads, "the threads to be as many as before")
+    until(lambda: house.app.sockets() <= sockets, "the sockets to be as many as before")
+
+
+@pytest.mark.parametrize("silence", SILENCES)
+@pytest.mark.parametrize("name", NAMES)
+def test_the_next_target_answers_for_every_kind(house: House, name: str, silence: str) -> None:
+    """The promise is 50 ms beyond the deadline, or beyond the waits between retries."""
+    line = house.lines[name]
+    kept = line.upstream.open_connections()
+    line.upstream.always(line.answer(**SILENCES[silence]))
+    began = time.monotonic()
+    status, headers, stream = post(house.app.port, chat_body(model=f"safe:{name}", stream=True))
+    took = time.monotonic() - began
+    line.upstream.always(line.answer())
+    assert (status, headers["x-upstream"], said(stream)) == (200, "second/second", "".join(SECOND))
+    assert took < 0.3 + AT_ONCE
+    until(lambda: line.upstream.open_connections() <= kept + 1, "the upstream to be freed")

@@ -1,0 +1,55 @@
+"""The worker's threads: which of them works, and that all of them last."""
+
+import threading
+from collections import Counter
+
+from server.thread_pool import LifoThreadPool
+from tests.conftest import until
+
+
+def test_one_after_another_needs_one_thread() -> None:
+    threads = LifoThreadPool(8)
+    used: Counter[str] = Counter()
+    for number in range(1, 101):
+        done = threading.Event()
+        threads.do(lambda done=done: (used.update([threading.current_thread().name]), done.set()))
+        assert done.wait(5)
+        until(lambda: threads.free == 8, "the thread to be free again")
+        assert used.total() == number
+    assert len(used) == 1
+
+
+def test_as_many_as_there_are_work_at_once_and_the_rest_wait_their_turn() -> None:
+    threads = LifoThreadPool(3)
+    gate, began, ended = threading.Event(), [], []
+    lock = threading.Lock()
+
+    def job(number: int) -> None:
+        with lock:
+            began.append(number)
+        gate.wait(10)
+        with lock:
+            ended.append(number)
+
+    for number in range(10):
+        threads.do(lambda number=number: job(number))
+    until(lambda: len(began) == 3, "three to begin")
+    assert (sorted(began), ended, threads.free) == ([0, 1, 2], [], 0)
+    gate.set()
+    until(lambda: len(ended) == 10, "all to end")
+    assert sorted(began) == sorted(ended) == list(range(10))
+    until(lambda: threads.free == 3, "all to be free")
+
+
+def test_a_job_that_fails_costs_no_thread() -> None:
+    threads = LifoThreadPool(2)
+    for failure in (ValueError, SystemExit, KeyboardInterrupt) * 3:
+
+        def fail(failure: type[BaseException] = failure) -> None:
+            raise failure
+
+        threads.do(fail)
+    done = threading.Event()
+    threads.do(done.set)
+    assert done.wait(5)
+    until(lambda: threads.free == 2, "both to be free")

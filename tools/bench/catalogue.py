@@ -1,0 +1,99 @@
+"""What a catalogue of ten thousand models costs: to list it, to ask one of them, and to take a change of it in.
+
+    python tools/bench/catalogue.py [--models 10000] [--rounds 5]
+
+The same server with a catalogue of one model is measured beside it, each alone on one core, in turns.
+"""
+
+import argparse
+import tempfile
+from pathlib import Path
+from statistics import median
+from time import perf_counter, sleep
+
+import load
+from processes import Server, cores, get, pinned, thinkline, upstream
+
+CONNECTIONS = 16
+REQUESTS = 2000
+ROW = "  - {{name: gpt-4o-mini{0}, provider: openai, model: gpt-4o-mini, aliases: [alias{0}]}}\n"
+LISTS = 20
+GIVE_UP_SECONDS = 60
+
+
+def file_of(path: Path, count: int) -> Path:
+    """A models.yaml with so many models, the last of which is the one that is asked."""
+    numbers = [f"-{number}" for number in range(count - 1)]
+    path.write_text("models:\n" + "".join(ROW.format(number) for number in [*numbers, ""]))
+    return path
+
+
+def chat(server: Server) -> float:
+    """Microseconds of CPU for a chat request that is not streamed."""
+    before = server.cpu()
+    result = load.requests(server.port, connections=CONNECTIONS, count=REQUESTS)
+    if result.failed:
+        raise RuntimeError(f"{result.failed} answers failed or did not come.")
+    return (server.cpu() - before) / REQUESTS * 1e6
+
+
+def listed(server: Server) -> int:
+    """How many models GET /v1/models lists."""
+    return get(server.port, "/v1/models").count(b'"id":')
+
+
+def listing(server: Server) -> tuple[float, float]:
+    """Milliseconds for GET /v1/models: by the clock, and of CPU."""
+    before, took = server.cpu(), []
+    for _ in range(LISTS):
+        began = perf_counter()
+        get(server.port, "/v1/models")
+        took.append(perf_counter() - began)
+    return median(took) * 1000, (server.cpu() - before) / LISTS * 1000
+
+
+def change(server: Server, path: Path) -> tuple[float, float]:
+    """Seconds until a new model is listed, and the longest that a request was held up meanwhile, in milliseconds."""
+    count = listed(server) + 2  # its name and its alias
+    began, longest = perf_counter(), 0.0
+    path.write_text(path.read_text() + ROW.format("-new"))
+    while listed(server) != count:
+        if perf_counter() > began + GIVE_UP_SECONDS:
+            raise RuntimeError("The change is not followed.")
+        for _ in range(20):
+            sent = perf_counter()
+            get(server.port, "/health")
+            longest = max(longest, perf_counter() - sent)
+            sleep(0.002)
+    return perf_counter() - began, longest * 1000
+
+
+def main() -> None:
+    """Print the table."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--models", type=int, default=10_000)
+    parser.add_argument("--rounds", type=int, default=5)
+    options = parser.parse_args()
+    core, other = cores()
+    with tempfile.TemporaryDirectory() as folder, pinned(other), upstream(other) as behind:
+        paths = {count: file_of(Path(folder) / f"{count}.yaml", count) for count in (1, options.models)}
+        print("| models | GET /v1/models, ms | of CPU | CPU per chat request, us | change followed, s | held up, ms |")
+        print("|---|---|---|---|---|---|")
+        with (
+            thinkline(core, behind.port, {"MODELS_FILE": str(paths[1])}) as few,
+            thinkline(core, behind.port, {"MODELS_FILE": str(paths[options.models])}) as many,
+        ):
+            servers = {1: few, options.models: many}
+            for server in servers.values():
+                chat(server)
+            rounds = [
+                {count: (*listing(each), chat(each)) for count, each in servers.items()} for _ in range(options.rounds)
+            ]
+            for count, server in servers.items():
+                clock, cpu, chats = map(median, zip(*(each[count] for each in rounds), strict=True))
+                followed, held = change(server, paths[count])
+                print(f"| {count} | {clock:.1f} | {cpu:.1f} | {chats:.0f} | {followed:.1f} | {held:.0f} |")
+
+
+if __name__ == "__main__":
+    main()

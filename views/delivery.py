@@ -1,0 +1,179 @@
+"""Answers on their way out: a stream of SSE frames, or one body; and the one log line that tells how it went."""
+
+from collections.abc import Callable, Iterable, Iterator
+from functools import lru_cache
+from logging import INFO, WARNING, getLogger
+from time import monotonic
+from typing import Any, Self
+from urllib.parse import quote
+
+from flask import Response, g
+
+from core.errors import Cancelled, GatewayError, HalfClosed, RequestTimeout
+from core.events import Event
+from dispatch.relay import WHOLE_ANSWER_FACTOR, AnswerStream
+from dispatch.resilience.retry import StreamFactory
+from dispatch.routing.catalogue import Route
+from schemas.chat.encode import ChunkEncoder
+from server.flask_app import REQUEST_ID
+from views.blueprint import ApiRequest
+
+log = getLogger("thinkline.request")
+
+HEADERS = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
+
+
+STATUSES = {"done": 200, "hung_up": 499}
+
+
+class Delivery:
+    """A caller's line while one request is answered: watched for their leaving, and told of in one log line.
+
+    `events` is what is answered, gone `through` something if that is given.
+    """
+
+    def __init__(
+        self,
+        incoming: ApiRequest,
+        route: Route,
+        ask: StreamFactory,
+        facts: dict[str, Any],
+        *,
+        streams: bool,
+        reasoning: bool = True,
+        fills: bool = False,
+        through: Callable[[Iterable[Event]], Iterator[Event]] | None = None,
+        patience: float = WHOLE_ANSWER_FACTOR,
+    ) -> None:
+        rooms, caller, environ = incoming.services, incoming.caller, incoming.environ
+        self.call = rooms.relay.call(environ[REQUEST_ID], streams=streams, caller=caller, patience=patience)
+        self.answer: AnswerStream = rooms.relay.answer(
+            route, ask, self.call, streams=streams, reasoning=reasoning, fills=fills
+        )
+        self.events: Iterable[Event] = through(self.answer) if through else self.answer
+        self._facts = {"caller": caller, **facts} if caller else facts
+        self._ended = False
+        self._admission = rooms.admission
+        self._admission.track(self.call)
+        self._watcher = rooms.watcher
+        self._watched = rooms.watcher.watch(environ, self.call)
+
+    def end(self, outcome: str, failure: GatewayError | None = None) -> None:
+        """Let go of the upstream and of the caller's socket, and report. Only the first end counts."""
+        if self._ended:
+            return
+        self._ended = True
+        self.answer.close()
+        self._admission.untrack(self.call)
+        self._watcher.unwatch(self._watched)
+        level = WARNING if outcome == "failed" else INFO
+        if log.isEnabledFor(level):
+            log.log(level, "request", extra={"facts": self._report(outcome, failure)})
+
+    def __enter__(self) -> Self:
+        """For the time before the response has begun: a failure ends the line, and goes on to become a status."""
+        return self
+
+    def __exit__(self, _: object, error: BaseException | None, __: object) -> None:
+        if error is None:
+            return
+        if isinstance(error, Cancelled):
+            if self.call.reason is not None:
+                self.end("failed", self.call.reason)
+                raise self.call.reason from None
+            self.end("hung_up")
+        elif isinstance(error, GatewayError):
+            g.reported = True
+            self.end("failed", error)
+        else:
+            self.end("failed", GatewayError("Something went wrong here."))
+
+    def sign(self, response: Response) -> Response:
+        """Put on the header that names who answers; none while that is open (a stream may begin before)."""
+        if self.answer.first_event is not None:
+            response.headers["x-upstream"] = _header(self.answer.target.name)
+        return response
+
+    def _report(self, outcome: str, failure: GatewayError | None) -> dict[str, Any]:
+        """Who answered, how fast, how much, and how it ended (F1)."""
+        answer = self.answer
+        target = answer.target
+        facts = {
+            **self._facts,
+            "provider": target.provider.name,
+            "target": target.name,
+            "status": failure.status if failure else STATUSES[outcome],
+            "outcome": outcome,
+            "attempts": answer.attempts,
+            "duration_ms": round((monotonic() - self.call.started) * 1000, 1),
+        }
+        if answer.hedged:
+            facts["hedged"] = True
+        if tried := answer.tried:
+            facts["tried"] = tried
+        if answer.first_event is not None:
+            facts["ttft_ms"] = round(answer.first_event * 1000, 1)
+        if answer.usage is not None:
+            facts |= {"prompt_tokens": answer.usage.prompt, "completion_tokens": answer.usage.completion}
+        if failure is not None:
+            facts |= {"code": failure.code, "error": failure.message, "said": failure.log}
+        return facts
+
+
+@lru_cache(maxsize=1024)
+def _header(name: str) -> str:
+    return quote(name, safe="/:@.<>#+ ")
+
+
+class UnwrappedResponse(Response):
+    """One body. Werkzeug would copy its headers and wrap it, to find out what is known of it: how long it is, and that
+    there is nothing to close.
+    """
+
+    def __call__(self, environ: Any, start_response: Callable[..., Any]) -> Any:
+        """Send it."""
+        start_response(self.status, self.headers.to_wsgi_list())
+        return self.response
+
+
+def whole_response(line: Delivery, fold: Callable[[Iterable[Event]], bytes]) -> Response:
+    """One JSON body. Raises what fails."""
+    with line:
+        body = fold(line.events)
+        for _ in line.events:  # to its end, so that the target is known to have answered
+            pass
+    line.end("done")
+    return line.sign(UnwrappedResponse(body, content_type="application/json"))
+
+
+def stream_response(line: Delivery, encoder: ChunkEncoder) -> Response:
+    """A stream of frames, once the first event has come (D2). Raises what fails before it."""
+    with line:
+        line.answer.commit()
+    response = line.sign(Response(_frames(line, encoder), mimetype="text/event-stream", headers=HEADERS))
+    # Whoever leaves early, even before the first byte, is noticed here: a generator not begun runs no `finally`.
+    response.call_on_close(lambda: line.end("hung_up"))
+    return response
+
+
+def _frames(line: Delivery, encoder: ChunkEncoder) -> Iterator[bytes]:
+    try:
+        for event in line.events:
+            if data := encoder.encode(event):
+                yield data
+        yield encoder.end()
+        line.end("done")
+    except Cancelled:
+        if line.call.reason is None:
+            line.end("hung_up")
+        else:
+            line.end("failed", line.call.reason)
+        yield encoder.error(line.call.reason or HalfClosed())
+    except GatewayError as error:
+        line.end("hung_up" if isinstance(error, RequestTimeout) else "failed", error)
+        yield encoder.error(error)
+    except Exception:  # the headers are out: even a fault of our own must reach the caller as a frame, not as a cut
+        log.exception("unexpected failure in a stream")
+        failure = GatewayError("Something went wrong here.")
+        line.end("failed", failure)
+        yield encoder.error(failure)

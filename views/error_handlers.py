@@ -1,0 +1,113 @@
+"""Every failure as OpenAI's error object, whatever raised it: never HTML, never a stack."""
+
+import re
+from difflib import get_close_matches
+from functools import lru_cache
+from logging import getLogger
+
+import orjson
+from flask import Flask, Response, current_app, g, request
+from gunicorn.http.errors import ParseException
+from werkzeug.exceptions import HTTPException
+
+from core.errors import Cancelled, GatewayError, HalfClosed, InvalidRequest
+from server.flask_app import NOT_HTTP
+
+log = getLogger("thinkline.errors")
+
+SHOWN = 200
+"""Characters of what a stranger may make as long as they like."""
+LIKE = 0.75
+"""From this likeness on (difflib's ratio) a path is taken for a misspelt one."""
+OLLAMAS = re.compile(r"/api/(?!v1(/|$))")
+"""Paths of Ollama's own, whose clients read a sentence where others read an object."""
+
+
+class NotFound(InvalidRequest):
+    """No such path, or no such method there."""
+
+    code = None
+
+
+def register(app: Flask) -> None:
+    """Have the app answer failures in OpenAI's shape."""
+    app.register_error_handler(GatewayError, respond)
+    app.register_error_handler(HTTPException, _http)
+    app.register_error_handler(Cancelled, _hung_up)
+    app.register_error_handler(ParseException, _not_http)
+    app.register_error_handler(Exception, _unexpected)
+
+
+def respond(error: GatewayError) -> Response:
+    """The error as a response with its true status."""
+    if not g.get("reported"):
+        facts = {"status": error.status, "code": error.code, "param": error.param, "error": error.message}
+        log.info("refused", extra={"facts": {**facts, **_sender()}})
+    response = Response(orjson.dumps(error.body()), error.status, mimetype="application/json")
+    response.headers.update(error.headers())
+    return response
+
+
+def _http(error: HTTPException) -> Response:
+    status = error.code or 500
+    if status < 400:  # noqa: PLR2004 - a redirect is no failure
+        return Response(status=status, headers=dict(error.get_headers()))
+    ours = NotFound(_sentence(status, error.name))
+    ours.status = status
+    response = respond(ours)
+    if OLLAMAS.match(request.path):
+        response.set_data(orjson.dumps({"error": ours.message}))
+    response.headers.extend((k, v) for k, v in error.get_headers() if k.lower() == "allow")
+    return response
+
+
+def _sender() -> dict[str, str]:
+    """What was asked, and by whom: a proxy's word for that as well, as far as there is one."""
+    facts = {"method": request.method, "path": request.path[:SHOWN], "sender": request.remote_addr or ""}
+    forwarded = request.headers.get("X-Forwarded-For", "")
+    return {**facts, "forwarded_for": forwarded[:SHOWN]} if forwarded else facts
+
+
+def _sentence(status: int, name: str) -> str:
+    if status == 405:  # noqa: PLR2004
+        return "This path does not answer to that method."
+    if status != 404:  # noqa: PLR2004
+        return f"The request cannot be served ({name})."
+    meant = _meant(request.path)
+    if meant:
+        return f"There is nothing at this path. You may have meant {meant} (/docs shows them all)."
+    return "There is nothing at this path. Chat completions are at /v1/chat/completions; /docs shows the rest."
+
+
+def _meant(path: str) -> str:
+    """The path that was meant: what a doubled or a lengthened one ends in, or what a misspelt one is like; or ""."""
+    path = path[:SHOWN].lower().rstrip("/")
+    known = _known_paths(current_app)
+    ending = max((each for each in known if path.endswith(each)), key=len, default="")
+    if ending:
+        return f"/v1{ending}" if f"/v1{ending}" in known else ending
+    return next(iter(get_close_matches(path, known, 1, LIKE)), "")
+
+
+@lru_cache(maxsize=1)
+def _known_paths(app: Flask) -> frozenset[str]:
+    rules = [rule.rule for rule in app.url_map.iter_rules() if not rule.arguments]
+    return frozenset(
+        rule for rule in rules if "/chat/completions/" not in rule and "/v1/v1" not in rule and rule != "/"
+    )
+
+
+def _hung_up(_: Cancelled) -> Response:
+    error = HalfClosed()
+    return Response(orjson.dumps(error.body()), error.status, mimetype="application/json")
+
+
+def _not_http(error: ParseException) -> Response:
+    """The body is not what its head said: gunicorn answers, and closes the line, once this reaches it."""
+    request.environ[NOT_HTTP] = error
+    return Response(status=400)
+
+
+def _unexpected(error: Exception) -> Response:
+    log.error("unexpected failure", exc_info=error)
+    return respond(GatewayError("Something went wrong here."))

@@ -1,0 +1,28 @@
+"""GET /health, /ready and /: for load balancers and for people who try the address in a browser. No key."""
+
+from flask import Blueprint, Response, jsonify, redirect
+from werkzeug.wrappers import Response as AnyResponse
+
+from views.services import services
+
+ops = Blueprint("ops", __name__)
+
+
+@ops.get("/health")
+def health() -> Response:
+    """Tell that the process lives."""
+    return jsonify(status="ok")
+
+
+@ops.get("/ready")
+def ready() -> tuple[Response, int]:
+    """Tell that requests can be served, and by whom; not while the server shuts down."""
+    if services().admission.draining:
+        return jsonify(status="draining"), 503
+    return jsonify(status="ready", provider=services().catalogue.default), 200
+
+
+@ops.get("/")
+def root() -> AnyResponse:
+    """Show the way."""
+    return redirect("/docs")
