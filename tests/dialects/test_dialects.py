@@ -1,7 +1,7 @@
 """The same conversations through every dialect give the same answers in OpenAI's; so does everything that can go wrong.
 
-tests/support/conversations.py is the table of what is said, tests/emulators/dialects.py that of who says it; `pytest -s`
-shows the two as one.
+tests/support/conversations.py is the table of what is said, tests/emulators/dialects.py that of who says it.
+`pytest -s` shows both as one table.
 """
 
 import json

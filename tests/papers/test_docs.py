@@ -25,6 +25,7 @@ from schemas.moderations import load_moderations
 from schemas.openapi import document as openapi
 from schemas.openapi.document import document
 from schemas.text_completion import load_text_completion
+from tests.conftest import ROOT
 from views.pages import FALLBACK, pretty
 
 API = document()
