@@ -2,12 +2,13 @@
 # make check  format, lint, types                     make lock   requirements*.txt from pyproject.toml
 # make test-services  what needs real services: redis-server on the PATH
 # make soak   callers, faults and hang-ups for MINUTES=10, and what grew meanwhile
+# make docs   the tables in docs/ whose facts the code has
 # make doctor what is configured, reachable and wrong, and which setting mends it
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: soak run test test-services check doctor lock clean
+.PHONY: soak run test test-services check docs doctor lock clean
 
 run: $(VENV)/.runtime
 	$(BIN)/gunicorn 'app:create_app()'
@@ -27,6 +28,9 @@ MINUTES ?= 10
 
 soak: $(VENV)/.development
 	$(BIN)/python -m tools.bench.soak --minutes $(MINUTES) --plot soak.png
+
+docs: $(VENV)/.runtime
+	$(BIN)/python -m tools.reference
 
 doctor: $(VENV)/.runtime
 	$(BIN)/python doctor.py

@@ -45,16 +45,8 @@ from views.services import Services
 
 PORT_SECONDS = 1.0
 TYPED = "/chat/completions"  # and most add this, to an address that has it already
-ROUTES = (
-    chat,
-    completions,
-    embeddings,
-    images,
-    models,
-    moderations,
-    providers,
-    rerank,
-)  # importing them hangs their views on the blueprint
+# Importing them hangs their views on the blueprint.
+ROUTES = (chat, completions, embeddings, images, models, moderations, providers, rerank)
 ALWAYS = ("", "/v1", "/v1/v1", "/api/v1")
 """Some clients add the /v1 that was typed already, others know OpenRouter's paths."""
 

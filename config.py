@@ -1,9 +1,9 @@
 """Every setting, and the only place that reads the environment and .env.
 
 A setting is a field of Settings: its environment variable is its name in capitals, its type says what is allowed, and
-`setting(...)` holds its default and the sentence that README.md and .env.example repeat (tests/papers/test_readme.py
-compares
-the three). The environment beats .env, which beats the default; an empty variable is an unset one.
+`setting(...)` holds its default and the sentence that docs/reference/settings.md and .env.example repeat
+(tests/papers/test_readme.py compares the three). The environment beats .env, which beats the default; an empty variable is an
+unset one.
 
 The credentials and addresses of upstreams have a shape instead of a field: {NAME}_API_KEY, {NAME}_BASE_URL and
 {NAME}_MODEL, for the names in providers/vendors.py, AWS's own AWS_*, and HTTPS_PROXY with its like. They are handed on
@@ -324,7 +324,7 @@ def _can_log_to(path: Path) -> bool:
 
 
 def documented() -> list[Field[Any]]:
-    """The fields of Settings that are settings, in the order of the README's table."""
+    """The fields of Settings that are settings, in the order of docs/reference/settings.md."""
     return [each for each in fields(Settings) if each.metadata]
 
 

@@ -1,5 +1,5 @@
-"""The upstreams that have an address and take a key: who they are, as rows. To add one, add a row; README's table and
-tests follow it.
+"""The upstreams that have an address and take a key: who they are, as rows. To add one, add a row; `make docs`
+puts it into docs/providers/index.md, and tests follow it.
 
 The environment variables of a row are {NAME}_API_KEY, {NAME}_BASE_URL and {NAME}_MODEL, NAME being the row's name in
 capitals with `-` as `_`. A row without `base_url` is configured by its base URL, the others by their key.

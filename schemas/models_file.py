@@ -1,4 +1,4 @@
-"""models.yaml, inbound: which fields it may have, and what each may hold. `load_file` knows three shapes of it.
+"""models.yaml, inbound: which fields it may have, and what each may hold. `schema_for` knows three shapes of it.
 
 ours      a mapping: `providers` by name, `models` a list, `aliases` by name
 seed 001  a list of regions, each with `models` of four kinds (ondemand, embedding, dedicated, datascience)
@@ -65,9 +65,9 @@ class ClosedSchema(Schema):
             return "what is to be sent to the model goes into 'params'"
         if name in PARAMETERS and "models" in self.fields:
             return "what is to be sent to a model goes into the 'params' of that model"
-        return (
-            f"known are {', '.join(self.fields)}" if len(self.fields) <= FEW_FIELDS else "README.md has those there are"
-        )
+        if len(self.fields) <= FEW_FIELDS:
+            return f"known are {', '.join(self.fields)}"
+        return "models.example.yaml has those there are"
 
 
 class TimeoutsSchema(ClosedSchema):

@@ -44,9 +44,7 @@ class RefusedParameters:
         """Ask the target, without what it is known to refuse. Raises as Provider.chat does."""
         refused = self._of(target.name) if self._known else frozenset()
         while True:
-            asked, at = without(request, refused), target
-            if refused:
-                at = replace(target, refused=frozenset(name for name, word in refused if word is None))
+            asked, at = (without(request, refused), _told(target, refused)) if refused else (request, target)
             events, spoken = at.provider.chat(asked, at, call), False
             try:
                 for event in events:
@@ -56,7 +54,7 @@ class RefusedParameters:
                 yield from events
                 return
             except UpstreamRejected as error:
-                more = _more(error.refused, asked, refused) if self.seconds and not spoken else frozenset()
+                more = _more(error.refused, asked, at, refused) if self.seconds and not spoken else frozenset()
                 if not more:
                     raise
                 self._learn(target.name, more)
@@ -95,15 +93,22 @@ def without(request: ChatRequest, refused: RefusedParameter) -> ChatRequest:
     return replace(request, body=body)
 
 
-def _more(names: tuple[str, ...], asked: ChatRequest, refused: RefusedParameter) -> RefusedParameter:
+def _told(target: Target, refused: RefusedParameter) -> Target:
+    """The target, knowing what it refuses: its own rules do not add that again."""
+    names = frozenset(name for name, word in refused if word is None)
+    return replace(target, refused=names, rules=replace(target.rules, delete=(*target.rules.delete, *sorted(names))))
+
+
+def _more(names: tuple[str, ...], asked: ChatRequest, target: Target, refused: RefusedParameter) -> RefusedParameter:
     """What is to be left out besides, of what was asked; nothing where that would change nothing."""
+    sent = asked.body.keys() | target.rules.add.keys() | target.rules.update.keys() | UNASKED
     more: set[tuple[str, str | None]] = set()
     for name in names:
         if name in OTHER_CAP and asked.max_tokens is not None:
             # A cap may have gone out under another name than the caller's.
             again = (name, None) in refused
             more |= {(each, None) for each in (OTHER_CAP.keys() & asked.body.keys() if again else {name})}
-        elif name in asked.body or name in UNASKED:
+        elif name in sent:
             value = asked.body.get(name)
             more.add((name, value if name in WORDS and isinstance(value, str) else None))
     return frozenset(more) - refused

@@ -19,8 +19,8 @@ class Rates:
 
     def count(self, name: str) -> None:
         """It is asked now. Only what `wait` was asked about is counted."""
-        with self._lock:
-            if name in self._asked:
+        if name in self._asked:
+            with self._lock:
                 self._asked[name].append(self.clock())
 
     def wait(self, name: str, most: int) -> float:

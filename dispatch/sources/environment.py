@@ -74,12 +74,12 @@ def vendor_entry(
     """A vendor of the table, as the environment has it; what is given by name goes before it. Raises ValueError."""
     stem = vendor.variable
     also_keys, also_urls = vendor.env_aliases
-    given = key
+    in_file = f"api_key of {name or vendor.name}" if key else ""
     key_name, key = (f"{stem}_API_KEY", key) if key else _first(upstreams, f"{stem}_API_KEY", *also_keys)
     url_name, url = (f"{stem}_BASE_URL", address) if address else _first(upstreams, f"{stem}_BASE_URL", *also_urls)
     region = upstreams.get("AWS_REGION") or upstreams.get("AWS_DEFAULT_REGION") or REGION
-    own = vendor.base_url.replace(REGION, region)
-    url = url or own
+    usual = vendor.base_url.replace(REGION, region)
+    url = url or usual
     model = model or upstreams.get(f"{stem}_MODEL", "") or vendor.model
     if key and not VISIBLE.fullmatch(key):
         raise ValueError(f"{key_name} is (not shown); allowed: visible ASCII characters, without spaces.")
@@ -88,14 +88,14 @@ def vendor_entry(
         raise ValueError(f"{url_name} is {shown}; allowed: an http:// or https:// address, without a password.")
     missing = []
     # Who answers at an address of the user's own may want no key; the vendor itself does (and nobody has none at all).
-    if not key and not vendor.keyless and urlsplit(url).hostname == urlsplit(own).hostname:
+    if not key and not vendor.keyless and urlsplit(url).hostname == urlsplit(usual).hostname:
         missing.append(f"{stem}_API_KEY")
     if not url:
         missing.append(f"{stem}_BASE_URL")
     if REGION in url:
         missing.append("AWS_REGION")
     url = _with_path(url, vendor.path)
-    vendor = replace(vendor.at(url), key_setting=f"api_key of {name or vendor.name}" if given else key_name)
+    vendor = replace(vendor.at(url), key_setting=in_file or key_name)
     options: dict[str, Any] = {
         "vendor": vendor,
         "name": name or vendor.name,

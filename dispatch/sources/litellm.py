@@ -82,8 +82,7 @@ def from_litellm(data: Mapping[str, Any], variables: Mapping[str, str]) -> Json:
         params = {key: _resolved(value, variables, (*place, "litellm_params", key)) for key, value in params.items()}
         provider, model = _provider(params, providers)
         row = models.setdefault(name, {"name": name, "model": model, "upstreams": [], **_beside(params, given)})
-        rate = {key: params[key] for key in ("weight", "rpm") if isinstance(params.get(key), int)}
-        row["upstreams"].append({"provider": provider, "model": model, **rate})
+        row["upstreams"].append({"provider": provider, "model": model, **_share(params)})
     settings = [data.get(key) or {} for key in ("litellm_settings", "router_settings")]
     for name, others in _fallbacks(settings, list(models)).items():
         models[name]["fallbacks"] = others
@@ -122,7 +121,8 @@ def _provider(params: Json, providers: dict[str, Json]) -> tuple[str, str]:
         told |= {ours: params[theirs] for theirs, ours in PLACES.items() if params.get(theirs)}
     told |= {"base_url": address} if address else {}
     told |= {"api_key": str(params["api_key"])} if params.get("api_key") else {}
-    told |= {"timeout": params["timeout"]} if isinstance(params.get("timeout"), (int, float)) else {}
+    seconds = params.get("timeout")
+    told |= {"timeout": seconds} if isinstance(seconds, (int, float)) and seconds > 0 else {}
     if told.keys() <= {"vendor", "kind"} and (known := told.get("vendor") or CLOUDS.get(vendor)):
         return known, model  # as the environment has it
     stem = told.get("vendor", vendor)
@@ -141,6 +141,12 @@ def _named(params: Json) -> tuple[str, str]:
     if slash and (prefix in VENDORS or prefix in CLOUDS or prefix in ANY_SERVER or not params.get("api_base")):
         return prefix, rest
     return next((vendor for start, vendor in STARTS.items() if model.startswith(start)), "openai"), model
+
+
+def _share(params: Json) -> Json:
+    """How much of the requests a deployment takes; shares are from 1 to 100 here."""
+    share = {key: params[key] for key in ("weight", "rpm") if isinstance(params.get(key), int) and params[key] > 0}
+    return {**share, **({"weight": min(share["weight"], 100)} if "weight" in share else {})}
 
 
 def _beside(params: Json, given: Json) -> Json:

@@ -31,7 +31,11 @@ class AnthropicDecoder:
 
     def events(self, frame: Frame) -> Iterator[Event]:
         """What a frame says; one of a name that is not known says nothing."""
-        return self._said(lenient_json.loads(frame.data, keep_halves=True))
+        data = lenient_json.loads(frame.data, keep_halves=True)
+        if self.finished:
+            self.done = data["type"] == "message_stop"
+            return
+        yield from self._said(data)
 
     def whole(self, message: Any) -> Iterator[Event]:
         """What a whole message says. Raises as `events` does."""

@@ -9,6 +9,7 @@ from core.events import Citation, Event, Finish, Reasoning, Text, ToolArguments,
 from core.json_values import Json
 from providers.common.finish_reasons import finish_reason
 from providers.common.translate import require_name, require_text, token_count
+from providers.openai_compatible.tool_calls import arguments_of
 from providers.transport.sse import Frame
 
 
@@ -57,9 +58,9 @@ class CohereDecoder:
         if kind == "tool-call-start":
             self._argued[key] = False
             yield ToolCall(key, require_name(function["name"]), require_text(call.get("id") or ""))
-        if piece := function.get("arguments"):
+        if piece := arguments_of(call):
             self._argued[key] = True
-            yield ToolArguments(key, require_text(piece))
+            yield ToolArguments(key, piece)
         if kind == "tool-call-end" and not self._argued[key]:
             yield ToolArguments(key, "{}")
 
@@ -76,7 +77,7 @@ def events_of_body(body: Any) -> Iterator[Event]:
             logprobs = None
     for key, call in enumerate(message.get("tool_calls") or ()):
         yield ToolCall(key, require_name(call["function"]["name"]), require_text(call.get("id") or ""))
-        yield ToolArguments(key, require_text(call["function"].get("arguments") or "{}"))
+        yield ToolArguments(key, arguments_of(call))
     yield from _citations(message.get("citations"))
     said = bool(message.get("content") or message.get("tool_calls"))
     yield from _end({**body, "finish_reason": body.get("finish_reason") or "COMPLETE"}, said=said)

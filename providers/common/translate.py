@@ -4,7 +4,7 @@ They raise InvalidRequest and Unsupported that name the field, where nothing sen
 """
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from hashlib import sha256
 from logging import getLogger
 from math import isnan
@@ -184,9 +184,9 @@ class Pictures:
         self.wanted = request is not None and "image" in (request.body.get("modalities") or ())
         self._dropped: set[int] = set()
 
-    def told(self, images: Any, choice: int = 0) -> Iterator[Picture]:
+    def told(self, images: Iterable[Any], choice: int = 0) -> Iterator[Picture]:
         """Those of OpenRouter's `images`: [{"type": "image_url", "image_url": {"url": ...}}]."""
-        for image in images if isinstance(images, list) else ():
+        for image in images:
             yield from self.seen(require_text(image["image_url"]["url"]), choice)
 
     def seen(self, url: str, choice: int = 0) -> Iterator[Picture]:

@@ -28,8 +28,8 @@ from providers.common.finish_reasons import ended, finish_reason
 from providers.common.translate import Pictures, integer, require_name, token_count
 from providers.openai_compatible.tool_calls import Key, ToolCallTracker, arguments_of, name_of
 
-MOST_CALLS = 4096
-"""An answer of more tool calls than that is not one."""
+SERVICE_TIERS = frozenset({"auto", "default", "flex", "scale", "priority", "fast"})
+"""Those of OpenAI's: clients that check types take no others."""
 
 
 class ErrorFrame(Exception):
@@ -113,19 +113,21 @@ class ChunkDecoder:
         """What a chunk says."""
         for position, choice in enumerate(chunk.get("choices") or ()):
             index = _index(choice, position)
+            if index in self.ended:
+                continue
             delta = choice.get("delta") or {}
             if not delta and index not in self.said:
                 delta = choice.get("message") or {}  # a whole answer in one frame
             self._note(index, delta)
             yield from delta_events(delta, index, choice.get("logprobs"))
-            if images := delta.get("images"):
+            if images := images_of(delta):
                 if self._pictures.wanted:
                     self.said.add(index)
                 yield from self._pictures.told(images, index)
             if "tool_calls" in delta or "function_call" in delta:
                 for call in calls_of(delta):
                     yield from self._called(call, index)
-            if (word := choice.get("finish_reason")) and index not in self.ended and ended(word):
+            if (word := choice.get("finish_reason")) and ended(word):
                 yield self._end(word, index)
         if counted := usage(chunk.get("usage")):
             yield counted
@@ -160,7 +162,7 @@ def events_of_body(body: Any, pictures: Pictures | None = None) -> Iterator[Even
             raise ValueError("a choice without a message")
         index = _index(choice, position)
         yield from delta_events(message, index, choice.get("logprobs"))
-        yield from pictures.told(message.get("images"), index)
+        yield from pictures.told(images_of(message), index)
         calls = ToolCallTracker()
         for call in calls_of(message):
             key = calls.open({**call, "index": None})
@@ -186,7 +188,7 @@ def start(chunk: Mapping[str, Any], calls: Mapping[int, Mapping[Key, bool]] | No
         model=text("model") or "",
         created=integer(chunk.get("created")),
         system_fingerprint=text("system_fingerprint"),
-        service_tier=text("service_tier"),
+        service_tier=tier if (tier := text("service_tier")) in SERVICE_TIERS else None,
         calls=calls or {},
     )
 
@@ -194,7 +196,18 @@ def start(chunk: Mapping[str, Any], calls: Mapping[int, Mapping[Key, bool]] | No
 def says_something(delta: Mapping[str, Any]) -> bool:
     """Whether a delta or a message holds more than a role and thinking."""
     get = delta.get
-    return bool(get("content") or get("tool_calls") or get("function_call") or get("refusal") or get("audio"))
+    content = get("content")
+    text = _text_of(content) if isinstance(content, list) else content
+    return bool(text or get("tool_calls") or get("function_call") or get("refusal") or get("audio"))
+
+
+def images_of(delta: Mapping[str, Any]) -> list[Any]:
+    """The pictures of a delta or a message: OpenRouter's `images`, and those among its content's parts."""
+    images, content = delta.get("images"), delta.get("content")
+    found = list(images) if isinstance(images, list) else []
+    if isinstance(content, list):
+        found += [part for part in content if isinstance(part, dict) and part.get("type") == "image_url"]
+    return found
 
 
 def calls_of(delta: Mapping[str, Any]) -> list[Mapping[str, Any]]:
@@ -238,7 +251,18 @@ def are_logprobs(value: Any) -> bool:
     return (
         isinstance(value, dict)
         and value.keys() <= {"content", "refusal"}
-        and all(isinstance(each, list | None) for each in value.values())
+        and all(each is None or _are_entries(each) for each in value.values())
+    )
+
+
+def _are_entries(tokens: Any) -> bool:
+    return isinstance(tokens, list) and all(
+        isinstance(each, dict)
+        and isinstance(each.get("token"), str)
+        and isinstance(each.get("logprob"), (int, float))
+        and isinstance(each.get("bytes"), list | None)
+        and _are_entries(each.get("top_logprobs", []))
+        for each in tokens
     )
 
 

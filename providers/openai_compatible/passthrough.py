@@ -162,11 +162,13 @@ class Passthrough:
             return False
         if self._mode == "verbatim":
             return all("index" in choice and "finish_reason" in choice for choice in chunk["choices"])
-        if not chunk.keys() <= CHUNK_KEYS:
+        head = self._head or chunk
+        if not chunk.keys() <= CHUNK_KEYS or any(chunk[key] != head[key] for key in ("id", "created", "model")):
             return False
-        if chunk.get("usage") and (chunk["choices"] or not self._include_usage or not is_usage(chunk["usage"])):
+        counts = chunk.get("usage")
+        if counts is None and not chunk["choices"]:
             return False
-        if not chunk["choices"] and not chunk.get("usage"):
+        if counts is not None and (chunk["choices"] or not self._include_usage or not is_usage(counts)):
             return False
         return all(self._choice_may_pass(choice) for choice in chunk["choices"])
 
@@ -177,6 +179,8 @@ class Passthrough:
         role, is_open = delta.get("role"), index in self._reader.opened
         if not delta.keys() <= self._delta_keys or role != (None if is_open else "assistant"):
             return False
+        if index in self._reader.ended:
+            return False
         if not are_values(delta) or not (choice.get("logprobs") is None or are_logprobs(choice["logprobs"])):
             return False
         known = self._reader.calls.get(index)
@@ -185,7 +189,7 @@ class Passthrough:
             return False
         if finish is None:
             return True
-        return is_reason(finish) and index not in self._reader.ended and not called and may_end(finish, known)
+        return is_reason(finish) and not called and may_end(finish, known)
 
 
 def whole_answer(body: Any, raw: bytes, mode: Mode, *, include_reasoning: bool, pictures: Pictures) -> Iterator[Event]:

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from types import NoneType
 from typing import Any
 
-from providers.openai_compatible.decode import are_logprobs
+from providers.openai_compatible.decode import SERVICE_TIERS, are_logprobs
 from providers.openai_compatible.tool_calls import MOST_CALLS, ToolCallTracker, is_object
 
 CHUNK_KEYS = frozenset(
@@ -51,7 +51,7 @@ def _has_head(data: Mapping[str, Any]) -> bool:
         and isinstance(get("id"), str)
         and isinstance(get("model"), str)
         and type(get("created")) is int
-        and isinstance(get("service_tier"), TEXT)
+        and ((tier := get("service_tier")) is None or (isinstance(tier, str) and tier in SERVICE_TIERS))
         and isinstance(get("system_fingerprint"), TEXT)
     )
 
@@ -98,15 +98,33 @@ def is_usage(counts: Any) -> bool:
     if not isinstance(counts, dict):
         return False
     told: list[Any] = [counts.get("prompt_tokens"), counts.get("completion_tokens"), counts.get("total_tokens")]
-    return [type(each) for each in told] == [int, int, int] and max(told) < MOST
+    if [type(each) for each in told] != [int, int, int] or max(told) >= MOST:
+        return False
+    return _are_counts(counts.get("prompt_tokens_details")) and _are_counts(counts.get("completion_tokens_details"))
+
+
+def _are_counts(details: Any) -> bool:
+    if not isinstance(details, dict):
+        return details is None
+    return all(count is None or type(count) is int for count in details.values())
 
 
 def are_values(delta: Mapping[str, Any]) -> bool:
     """Whether what a delta, or a message, holds is of the types that OpenAI's is."""
-    for key, value in delta.items():  # noqa: SIM110 - as above
+    for key, value in delta.items():
         if not isinstance(value, VALUES[key]):
             return False
-    return True
+    return all(_is_citation(each) for each in delta.get("annotations") or ())
+
+
+def _is_citation(annotation: Any) -> bool:
+    cited = annotation.get("url_citation") if isinstance(annotation, dict) else None
+    return (
+        isinstance(cited, dict)
+        and annotation.get("type") == "url_citation"
+        and all(isinstance(cited.get(key), str) for key in ("url", "title"))
+        and all(is_index(cited.get(key)) for key in ("start_index", "end_index"))
+    )
 
 
 def _calls_are_whole(calls: Any, finish: str) -> bool:
@@ -114,13 +132,9 @@ def _calls_are_whole(calls: Any, finish: str) -> bool:
         return finish != "tool_calls"
     ids = [call.get("id") for call in calls if isinstance(call, dict)]
     distinct = all(isinstance(each, str) and each for each in ids) and len(set(ids)) == len(calls)
-    is_bounded = len(calls) <= MOST_CALLS
-    return (
-        finish not in ("stop", "function_call")
-        and is_bounded
-        and distinct
-        and all(_call_is_whole(call) for call in calls)
-    )
+    if finish in ("stop", "function_call") or len(calls) > MOST_CALLS or not distinct:
+        return False
+    return all(_call_is_whole(call) for call in calls)
 
 
 def _call_is_whole(call: Mapping[str, Any]) -> bool:

@@ -104,7 +104,7 @@ def refused_parameters(details: Mapping[str, Any], said: str) -> tuple[str, ...]
     for what is no tuning. `said` is its sentence.
     """
     if isinstance(refused := details.get("refused"), list):
-        return tuple(refused)
+        return tuple(name for name in refused if name in TUNING)
     code, param = str(details.get("code") or ""), details.get("param")
     if isinstance(param, str) and param:
         name = NAMES.get(_bare(param)) if "[" not in param else None

@@ -209,7 +209,7 @@ PATHS: dict[str, Json] = {
         _answer("The model.", _media(ref("Model"))), "401 404 500", parameters=[{"name": "id", "in": "path", "example":
             "demo", "required": True, "schema": TEXT, "description": "The model's id; it may hold slashes."}])},
     "/providers": {"get": _operation("listProviders", "Models", "List the providers",
-        "Which of them can be used, and what the others lack.",
+        "Which of them can be used, what the others lack, and whose breakers are open.",
         _answer("The providers.", _media(ref("ProviderList"))), "401 500")},
     "/health": {"get": _operation("getHealth", "Service", "Is the process alive?", "Asks no upstream.",
         _answer("It is.", _media(ref("Health"))))},

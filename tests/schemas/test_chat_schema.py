@@ -22,6 +22,7 @@ VAPI = {
     "customer": {"number": "+1556"},
     "metadata": {"numAssistantTurns": 3, "assistant": {"id": "x"}},
 }
+TELNYX = {"extra_metadata": {"telnyx_agent_target": "+1"}}
 ELEVENLABS = {"user_id": "u1", "elevenlabs_extra_body": {"session_id": "s1", "deep": [1]}}
 OURS = {
     "provider": "demo",
@@ -66,7 +67,9 @@ def test_every_parameter_is_kept_as_it_came() -> None:
 
 
 @pytest.mark.parametrize(
-    "fields", [VAPI, ELEVENLABS, OURS, VAPI | ELEVENLABS | OURS], ids=["Vapi", "11", "ours", "all"]
+    "fields",
+    [VAPI, ELEVENLABS, TELNYX, OURS, VAPI | ELEVENLABS | TELNYX | OURS],
+    ids=["Vapi", "11", "Telnyx", "ours", "all"],
 )
 def test_what_is_ours_or_the_platforms_is_taken_out(fields: dict[str, Any]) -> None:
     """R8: no upstream knows these keys, and OpenAI refuses them."""
@@ -76,7 +79,7 @@ def test_what_is_ours_or_the_platforms_is_taken_out(fields: dict[str, Any]) -> N
 
 
 def test_r8_names_them_all() -> None:
-    assert {*VAPI, *ELEVENLABS, *OURS} - {"metadata"} == EXTRAS
+    assert {*VAPI, *ELEVENLABS, *TELNYX, *OURS} - {"metadata"} == EXTRAS
 
 
 @pytest.mark.parametrize("metadata", [{}, {"a": "b"}, {"a": "", "b": "ü"}])

@@ -43,6 +43,7 @@ ODD: dict[str, Any] = {
     "too few": {"data": []},
     "too many": {"data": [{"index": 0, "embedding": [0.5]}, {"index": 1, "embedding": [0.5]}]},
     "no index, and too many": {"data": [{"embedding": [0.5]}, {"embedding": [0.5]}]},
+    "no rows": {"data": ["x"]},
     "no vector": {"data": [{"index": 0}]},
     "a null": {"data": [{"index": 0, "embedding": None}]},
     "a number": {"data": [{"index": 0, "embedding": 1}]},

@@ -53,6 +53,13 @@ def text(content: Any) -> str:
     return "".join(part.get("text") or "" for part in content or () if isinstance(part, dict))
 
 
+def pictures(content: Any) -> list[Json]:
+    """The pictures among its parts."""
+    parts = content if isinstance(content, list) else []
+    urls = [part.get("imageUrl") for part in parts if isinstance(part, dict) and part.get("type") == "IMAGE"]
+    return [{"image_url": url} for url in urls]
+
+
 def logprob(token: str, chance: float) -> Json:
     """A token's entry, as OpenAI has it."""
     return {"token": token, "logprob": chance, "bytes": list(token.encode("utf-8", "replace")), "top_logprobs": []}

@@ -11,6 +11,7 @@ from core.json_values import BAD_SHAPE, Json
 from core.requests import ChatRequest
 from providers.base import Target
 from providers.common.answers import cut_at_words
+from providers.common.translate import Pictures
 from providers.oci.chat.answers import RepeatFilter, checked
 from providers.oci.errors import oci_error_in_body
 from providers.openai_compatible.decode import ChunkDecoder, ErrorFrame, events_of_body
@@ -44,7 +45,7 @@ def answer_events(reply: Response, request: ChatRequest, call: CallContext, name
             yield from _streamed(reply, pieces, request, call, style)
             return
         answer = checked(parse_json((yield from read_body(reply, pieces=pieces)), reply, keep_halves=True))
-        events = events_of_body(style.body(answer.get("chatResponse") or answer))
+        events = events_of_body(style.body(answer.get("chatResponse") or answer), Pictures(request))
         yield from cut_at_words(events) if request.stream else events
     except BAD_SHAPE as error:
         raise reply.broken(f"{type(error).__name__}: {error}") from error
@@ -58,7 +59,10 @@ def _streamed(
     """Until it has ended: Cohere's styles say no [DONE], and may keep the connection open
     (https://github.com/cohere-ai/cohere-python/issues/756); the others' usage is waited for, a moment.
     """
-    reader, once = ChunkDecoder(request.body.get("n", 1)), RepeatFilter(repeats=style.repeats, plans=style.plans)
+    reader, once = (
+        ChunkDecoder(request.body.get("n", 1), Pictures(request)),
+        RepeatFilter(repeats=style.repeats, plans=style.plans),
+    )
     counted = False
     for frame in iter_sse(reply, pieces, lambda: reader.finished, call):
         if isinstance(frame, Silence):

@@ -222,6 +222,7 @@ def _choice(choice: Mapping[str, Any], said_as: str) -> Json:
     message = choice.get("message") or {}
     said: Json = {
         "content": answers.text(message.get("content")),
+        "images": answers.pictures(message.get("content")),
         "reasoning_content": message.get("reasoningContent"),
         "refusal": message.get("refusal"),
         "tool_calls": [_call(call, at) for at, call in enumerate(message.get("toolCalls") or ())],

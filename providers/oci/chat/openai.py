@@ -13,8 +13,10 @@ from core.json_values import Json
 from core.requests import ChatRequest
 from providers.base import Target
 from providers.common.history import mend_history
+from providers.dialects import AZURE, LOCAL
 from providers.oci.chat.common import counts_thinking
 from providers.oci.client import OPENAI, Location, OciClient, SignedRequest
+from providers.openai_compatible.request import fit_messages
 
 DEPLOYED = "odsc-llm"
 """The name that the containers of Data Science's AI Quick Actions serve their one model by."""
@@ -23,10 +25,11 @@ ROUTE = {"route": "/v1/chat/completions"}
 
 
 def to_upstream(request: ChatRequest, target: Target) -> Json:
-    """The body as it came, with what is past mended, for this target; usage is always asked for, and removed again if
-    the caller did not.
+    """The body as it came, with what is past mended, for this target, without what other vendors have left in it; usage
+    is always asked for, and removed again if the caller did not.
     """
-    body = {**request.body, "model": target.model, "messages": mend_history(request.messages)}
+    dialect = LOCAL if target.details.get("type") == "datascience" else AZURE
+    body = {**request.body, "model": target.model, "messages": fit_messages(mend_history(request.messages), dialect)}
     if counts_thinking(target) and "max_tokens" in body:
         body.setdefault("max_completion_tokens", body.pop("max_tokens"))
     if target.details.get("type") == "datascience" and target.model in (target.public_name, target.details["endpoint"]):

@@ -13,7 +13,7 @@ from core.errors import UpstreamRejected
 from core.events import Events, Finish, Silence, Text
 from core.requests import ChatRequest
 from dispatch.resilience.refused_parameters import RefusedParameters, without
-from providers.base import Provider, Target
+from providers.base import ParameterRules, Provider, Target
 from providers.transport.status_errors import error_from_response
 from tests.conftest import environment
 from tests.dispatch.sources.test_vendor_rows import answer_of
@@ -326,6 +326,32 @@ def test_0_passes_refusals_on() -> None:
     assert picky.asked == [True]
 
 
+def test_what_a_models_own_rules_add_is_left_out_too() -> None:
+    """A temperature that models.yaml gives to every request is refused like a caller's."""
+    sent: list[dict[str, Any]] = []
+
+    class Ruled(Provider):
+        name = "ruled"
+
+        def chat(self, request: ChatRequest, target: Target, call: CallContext) -> Events:
+            sent.append(target.rules.apply(request.body))
+            if "temperature" in sent[-1]:
+                raise refusal("temperature")
+            yield Text("hello")
+
+    target = Target(Ruled(), "m", rules=ParameterRules(add={"temperature": 0.3}))
+    asked = ChatRequest({"model": "m", "messages": HI}, "m")
+    assert list(RefusedParameters(3600).chat(asked, target, CallContext())) == [Text("hello")]
+    assert ["temperature" in each for each in sent] == [True, False]
+
+
+def test_an_upstream_cannot_have_more_left_out_than_tuning() -> None:
+    told = {"error": {"message": "No.", "refused": ["messages", "tools", "seed"]}}
+    error = error_from_response("v", 400, {}, json.dumps(told).encode())
+    assert isinstance(error, UpstreamRejected)
+    assert error.refused == ("seed",)
+
+
 def test_so_many_models_are_remembered_and_no_more() -> None:
     refused = RefusedParameters(3600)
     for number in range(1100):
@@ -406,7 +432,9 @@ def test_ocis_door_in_openais_dialect_learns_too(app_with: Callable[..., Any], t
             ScriptedAnswer(status=400, error=openais("temperature", "unsupported_value")),
             path="/chat/completions",
         )
-        body = {"model": "new", "messages": HI, "max_tokens": 50, "temperature": 0.7, "stream": stream}
+        left = {"role": "assistant", "content": "a", "reasoning_content": "t", "annotations": []}
+        messages = [*HI, left, *HI]
+        body = {"model": "new", "messages": messages, "max_tokens": 50, "temperature": 0.7, "stream": stream}
         for _ in range(2):
             response = client.post("/v1/chat/completions", json=body, buffered=True)
             assert response.status_code == 200, response.data
@@ -414,6 +442,7 @@ def test_ocis_door_in_openais_dialect_learns_too(app_with: Callable[..., Any], t
     assert len(sent) == 4
     assert sent[-1]["max_completion_tokens"] == 50
     assert not {"max_tokens", "temperature"} & sent[-1].keys()
+    assert sent[-1]["messages"][1] == {"role": "assistant", "content": "a"}
 
 
 def test_an_error_in_a_stream_is_read_as_one_with_a_status(app_with: Callable[..., Any]) -> None:

@@ -1123,18 +1123,19 @@ def test_the_example_loads_with_nothing_set(example: Path) -> None:
     assert [each.name for each in found.rows if each.fallbacks] == ["fast"]
 
 
-def test_the_readmes_examples_load(
+def test_the_examples_of_the_documentation_load(
     read: Callable[..., SourceContents], refused: Callable[..., tuple[int, str]]
 ) -> None:
-    readme = (ROOT / "README.md").read_text()
-    texts = re.findall(r"^```yaml\n(.*?)^```$", readme, re.MULTILINE | re.DOTALL)
+    pages = "\n".join(path.read_text() for path in [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))])
+    texts = re.findall(r"^```yaml\n(.*?)^```$", pages, re.MULTILINE | re.DOTALL)
+    assert len(texts) >= 3
     for text in texts:
         listing = read(text, OPENAI_API_KEY="k", OCI_COMPARTMENT="c")
         assert listing.rows or listing.entries
     text = next(each for each in texts if "aliases" in each)
     assert [each.aliases for each in read(text, OPENAI_API_KEY="k").rows] == [("default", "quick"), ()]
     line, reason = refused(text.replace("provider: openai", "provder: openai"), OPENAI_API_KEY="k")
-    assert f"models.yaml, line {line}: {reason}\n" in readme
+    assert f"models.yaml, line {line}: {reason}\n" in pages
 
 
 def test_the_example_has_every_field(example: Path) -> None:

@@ -81,8 +81,10 @@ def test_every_fault(upstream: OCIUpstream, client: Any, fault: Fault, stream: b
 
 @pytest.mark.parametrize("model", MODELS.values(), ids=MODELS)
 def test_an_end_that_means_a_failure_is_one(upstream: OCIUpstream, client: Any, model: str) -> None:
-    """N4: an unknown end is never a stop."""
-    for reason in ("ERROR", "USER_CANCEL", "WHATEVER"):
+    """N4: a failure is never a stop; a word that nobody knows is one where nothing was said."""
+    upstream.enqueue(ScriptedAnswer(texts=[], finish_reason="WHATEVER"))
+    assert ask(client, model, stream=False).status_code == 502
+    for reason in ("ERROR", "USER_CANCEL"):
         upstream.enqueue(ScriptedAnswer(texts=[], finish_reason=reason), ScriptedAnswer(finish_reason=reason))
         assert ask(client, model, stream=False).status_code == 502
         *frames, last = payloads(ask(client, model, stream=True).data)

@@ -308,7 +308,8 @@ def test_logprobs_nested_too_deeply_are_the_upstreams_fault(client: Any, upstrea
     answer = whole({"content": "Hi"})
     answer["choices"][0]["logprobs"] = {"content": [DEEP], "foreign": None}
     assert completion(in_one(client, upstream, answer).data)["choices"][0]["logprobs"] is None
-    answer["choices"][0]["logprobs"] = {"content": [DEEP]}
+    entry = {"token": "Hi", "logprob": 0, "bytes": DEEP, "top_logprobs": []}
+    answer["choices"][0]["logprobs"] = {"content": [entry]}
     answer["foreign"] = 1
     assert error(in_one(client, upstream, answer).data)["code"] == "upstream_error"
 
@@ -389,6 +390,7 @@ def test_embeddings_without_indices_and_usage(client: Any, upstream: Says, rows:
 
 
 PICTURE = "data:image/png;base64,iVBORw0KGgo="
+PARTS = [{"type": "text", "text": "Here."}, {"type": "image_url", "image_url": {"url": PICTURE}}]
 IMAGES = [{"type": "image_url", "image_url": {"url": PICTURE}}]
 
 
@@ -444,6 +446,27 @@ def test_a_picture_beside_a_text_that_nobody_asked_for_is_left_out(
     text = said(response.data) if stream else completion(response.data)["choices"][0]["message"]["content"]
     assert text == "Here."
     assert b"images" not in response.data
+
+
+@both
+def test_pictures_among_the_parts_of_a_content(client: Any, upstream: Says, stream: bool) -> None:
+    if stream:
+        response = streamed(client, upstream, chunk({"content": PARTS}), chunk({}, "stop"), modalities=["image"])
+        found = [json.loads(each)["choices"][0]["delta"] for each in payloads(response.data)]
+        assert [each["images"] for each in found if "images" in each] == [IMAGES]
+    else:
+        answer = completion(in_one(client, upstream, whole({"content": PARTS}), modalities=["image"]).data)
+        assert answer["choices"][0]["message"]["content"] == "Here."
+        assert answer["choices"][0]["message"]["images"] == IMAGES
+
+
+@both
+def test_a_picture_alone_among_the_parts_is_an_error(client: Any, upstream: Says, stream: bool) -> None:
+    if stream:
+        response = streamed(client, upstream, chunk({"content": PARTS[1:]}), chunk({}, "stop"))
+    else:
+        response = in_one(client, upstream, whole({"content": PARTS[1:]}))
+    assert (response.status_code, error(response.data)["param"]) == (400, "modalities")
 
 
 @both
