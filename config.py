@@ -2,8 +2,8 @@
 
 A setting is a field of Settings: its environment variable is its name in capitals, its type says what is allowed, and
 `setting(...)` holds its default and the sentence that docs/reference/settings.md and .env.example repeat
-(tests/papers/test_readme.py compares the three). The environment beats .env, which beats the default; an empty variable is an
-unset one.
+(tests/papers/test_readme.py compares the three). The environment beats .env, which beats the default; an empty variable
+is an unset one.
 
 The credentials and addresses of upstreams have a shape instead of a field: {NAME}_API_KEY, {NAME}_BASE_URL and
 {NAME}_MODEL, for the names in providers/vendors.py, AWS's own AWS_*, and HTTPS_PROXY with its like. They are handed on
