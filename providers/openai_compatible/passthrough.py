@@ -45,7 +45,7 @@ STRING = rb'"[^"\\\x00-\x1f]*+(?:\\(?:["\\/bfnrt]|u(?![dD][89a-fA-F])[0-9a-fA-F]
 """A JSON string, without escapes of surrogate pairs: their halves are for the parser."""
 STRINGS = re.compile(STRING + rb"(?:\n" + STRING + rb")*+")
 CONTENT = re.compile(rb'"delta": ?{"content": ?(' + STRING + rb")")
-PADDING = re.compile(rb',\s?"obfuscation":\s?"[^"\\\x00-\x1f]*"')
+PADDING = re.compile(rb', ?"obfuscation": ?"[ !#-\[\]-~]*"')
 """OpenAI's random padding: https://platform.openai.com/docs/api-reference/chat/create, stream_options"""
 NO_ENVELOPE = (b"", b"")
 EXAMINED_FRAMES = 3

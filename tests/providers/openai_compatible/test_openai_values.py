@@ -258,6 +258,20 @@ def test_what_passes_is_json_in_utf8(content: bytes, together: bool) -> None:
     assert odd not in b"".join(getattr(event, "data", b"") for event in events)
 
 
+@pytest.mark.parametrize("padding", [b"a\nb", b"\xff", b'a"b', b"\x01"])
+def test_padding_that_passes_is_text(padding: bytes) -> None:
+    good = [data(each | {"obfuscation": "aB3"}) for each in WORDS]
+    odd = good[-1].replace(b"aB3", padding)
+    passing = Passthrough("auto", include_reasoning=False, include_usage=False)
+    for frame in good:
+        list(passing.block(frame))
+    try:
+        events = list(passing.block(good[-1] + odd))
+    except ValueError:
+        return
+    assert odd not in b"".join(getattr(event, "data", b"") for event in events)
+
+
 @pytest.mark.parametrize("content", [b"tru", b'"a\x01b"', b'"\xff\xfe"'])
 def test_a_broken_frame_ends_with_an_error(client: Any, upstream: Says, content: bytes) -> None:
     odd = json.dumps(chunk({"content": "@"})).encode().replace(b'"@"', content)
