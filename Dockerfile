@@ -10,10 +10,15 @@ RUN pip install --no-cache-dir --disable-pip-version-check -r requirements.txt \
     && useradd --system --uid 10001 --no-create-home thinkline \
     && install -d -o thinkline data
 
-COPY app.py config.py core/errors.py core.events.py core/lenient_json.py telemetry/logs.py telemetry/log_handlers.py core/masking.py gunicorn.conf.py ./
+COPY app.py config.py gunicorn.conf.py ./
+COPY access access/
+COPY core core/
 COPY dispatch dispatch/
 COPY providers providers/
 COPY schemas schemas/
+COPY server server/
+COPY storage storage/
+COPY telemetry telemetry/
 COPY views views/
 COPY web web/
 
