@@ -36,6 +36,7 @@ from server.disconnects import DisconnectWatcher
 from server.flask_app import Thinkline
 from storage.key_value import open_store
 from telemetry import logs
+from telemetry.records import Recorder, log_request
 from views import chat, completions, embeddings, images, models, moderations, providers, rerank
 from views import error_handlers as errors
 from views import pages as docs
@@ -132,6 +133,7 @@ def build_services(settings: Settings) -> Services:
             documents=settings.max_documents,
             values=settings.max_values,
         ),
+        record=Recorder([log_request]),
         show_reasoning=settings.reasoning == "show",
         fills_with_tools=settings.filler_with_tools,
     )

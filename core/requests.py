@@ -30,6 +30,22 @@ class ChatRequest:
         return messages
 
     @property
+    def conversation_id(self) -> str:
+        """The caller's own id of the conversation or the phone call, "" without one: their own word first, then what
+        their platform sends.
+        """
+        metadata = _object(self.extras.get("metadata") or self.body.get("metadata"))
+        elevenlabs = _object(self.extras.get("elevenlabs_extra_body"))
+        given = (
+            self.extras.get("session_id"),
+            metadata.get("session_id"),
+            elevenlabs.get("session_id"),
+            elevenlabs.get("conversation_id"),
+            _object(self.extras.get("call")).get("id"),
+        )
+        return next((str(each) for each in given if isinstance(each, (str, int)) and str(each).strip()), "")
+
+    @property
     def max_tokens(self) -> int | None:
         """The cap on the answer, under its new name or its old one; the new one wins."""
         cap: int | None = self.body.get("max_completion_tokens", self.body.get("max_tokens"))
@@ -55,6 +71,10 @@ class ChatRequest:
             legacy = {"type": "function", "function": legacy}
         choice: str | Mapping[str, Any] = self.body.get("tool_choice") or legacy or "auto"
         return choice
+
+
+def _object(value: Any) -> Mapping[str, Any]:
+    return value if isinstance(value, Mapping) else {}
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,8 +1,9 @@
 """The blueprint of everything that wants a key. A view cannot forget to ask for it: the blueprint does."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import wraps
+from time import monotonic, time
 from typing import Any
 
 from flask import Blueprint, Response, request
@@ -10,20 +11,63 @@ from werkzeug.wsgi import get_content_length, get_input_stream
 
 from core.errors import InvalidRequest, RequestTimeout, TooLarge
 from server.disconnects import BODY_SECONDS
+from server.flask_app import REQUEST_ID
+from telemetry.records import RequestRecord
 from views.services import Services, services
 
 TOO_LARGE = "The body is larger than this server takes (MAX_BODY_BYTES)."
 TOO_SLOW = "The body did not come in time."
+SHOWN = 200
+"""Characters of what a stranger may make as long as they like."""
 BROKEN_OFF = "The body is shorter than announced."
+
+
+API_REQUEST = "thinkline.api_request"
+"""The environ's key of a request's ApiRequest."""
 
 
 @dataclass(slots=True)
 class ApiRequest:
-    """A request that was let in: who serves it, its WSGI environ, and the name of its key, "" without keys."""
+    """A request to a view of the API, and what is known of it for its record.
+
+    `caller` is the name of its key, "" without keys. `endpoint` is the view's name. A view sets `model`, `stream` and
+    `conversation` as soon as it has read them. `recorded` is set once the request has its record.
+    """
 
     services: Services
     environ: dict[str, Any]
-    caller: str
+    endpoint: str
+    caller: str = ""
+    model: str = ""
+    stream: bool | None = None
+    conversation: str = ""
+    recorded: bool = False
+    started: float = field(default_factory=monotonic)
+
+    def record(self, **result: Any) -> None:
+        """Hand the request's record to the sinks, with `result` as its fields. Only the first record counts."""
+        if self.recorded:
+            return
+        self.recorded = True
+        environ = self.environ
+        duration = monotonic() - result.pop("began", self.started)
+        self.services.record(
+            RequestRecord(
+                request_id=environ[REQUEST_ID],
+                started=time() - duration,
+                duration=duration,
+                method=environ["REQUEST_METHOD"],
+                path=environ["PATH_INFO"][:SHOWN],
+                sender=environ.get("REMOTE_ADDR", ""),
+                forwarded_for=environ.get("HTTP_X_FORWARDED_FOR", "")[:SHOWN],
+                caller=self.caller,
+                endpoint=self.endpoint,
+                model=self.model,
+                stream=self.stream,
+                conversation=self.conversation,
+                **result,
+            )
+        )
 
     def body(self) -> bytes:
         """Its body. Raises TooLarge, TooSlow for one that does not come, InvalidRequest for a part of one."""
@@ -50,7 +94,7 @@ class ApiRequest:
 
 
 View = Callable[..., Response]
-"""Is called with an Incoming, and with what its path holds."""
+"""Is called with an ApiRequest, and with what its path holds."""
 
 
 def _with_access(view: View, *, works: bool) -> View:
@@ -62,9 +106,12 @@ def _with_access(view: View, *, works: bool) -> View:
     @wraps(view)
     def answer(**values: Any) -> Response:
         rooms, environ = services(), request.environ
-        incoming = ApiRequest(rooms, environ, rooms.guard.caller(environ))
+        incoming = environ[API_REQUEST] = ApiRequest(rooms, environ, view.__name__)
+        incoming.caller = rooms.guard.caller(environ)
         if not works:
-            return view(incoming, **values)
+            response = view(incoming, **values)
+            incoming.record(status=response.status_code)
+            return response
         rooms.admission.enter()
         try:
             response = view(incoming, **values)
@@ -74,6 +121,7 @@ def _with_access(view: View, *, works: bool) -> View:
         if response.is_streamed:
             response.call_on_close(rooms.admission.leave)
         else:
+            incoming.record(status=response.status_code)
             rooms.admission.leave()
         return response
 

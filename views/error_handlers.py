@@ -6,17 +6,17 @@ from functools import lru_cache
 from logging import getLogger
 
 import orjson
-from flask import Flask, Response, current_app, g, request
+from flask import Flask, Response, current_app, request
 from gunicorn.http.errors import ParseException
 from werkzeug.exceptions import HTTPException
 
 from core.errors import Cancelled, GatewayError, HalfClosed, InvalidRequest
 from server.flask_app import NOT_HTTP
+from views.blueprint import API_REQUEST, SHOWN, ApiRequest
+from views.services import services
 
 log = getLogger("thinkline.errors")
 
-SHOWN = 200
-"""Characters of what a stranger may make as long as they like."""
 LIKE = 0.75
 """From this likeness on (difflib's ratio) a path is taken for a misspelt one."""
 OLLAMAS = re.compile(r"/api/(?!v1(/|$))")
@@ -40,9 +40,13 @@ def register(app: Flask) -> None:
 
 def respond(error: GatewayError) -> Response:
     """The error as a response with its true status."""
-    if not g.get("reported"):
-        facts = {"status": error.status, "code": error.code, "param": error.param, "error": error.message}
-        log.info("refused", extra={"facts": {**facts, **_sender()}})
+    _api_request().record(
+        status=error.status,
+        outcome="failed" if error.status == 500 else "refused",  # noqa: PLR2004 - a fault of our own
+        code=error.code,
+        param=error.param,
+        error=error.message,
+    )
     response = Response(orjson.dumps(error.body()), error.status, mimetype="application/json")
     response.headers.update(error.headers())
     return response
@@ -61,11 +65,9 @@ def _http(error: HTTPException) -> Response:
     return response
 
 
-def _sender() -> dict[str, str]:
-    """What was asked, and by whom: a proxy's word for that as well, as far as there is one."""
-    facts = {"method": request.method, "path": request.path[:SHOWN], "sender": request.remote_addr or ""}
-    forwarded = request.headers.get("X-Forwarded-For", "")
-    return {**facts, "forwarded_for": forwarded[:SHOWN]} if forwarded else facts
+def _api_request() -> ApiRequest:
+    """The request as its view knows it, or as it would, where it has reached none."""
+    return request.environ.get(API_REQUEST) or ApiRequest(services(), request.environ, endpoint="")
 
 
 def _sentence(status: int, name: str) -> str:
@@ -99,6 +101,7 @@ def _known_paths(app: Flask) -> frozenset[str]:
 
 def _hung_up(_: Cancelled) -> Response:
     error = HalfClosed()
+    _api_request().record(status=error.status, outcome="hung_up", code=error.code, error=error.message)
     return Response(orjson.dumps(error.body()), error.status, mimetype="application/json")
 
 

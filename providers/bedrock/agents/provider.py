@@ -24,7 +24,7 @@ from providers.base import Provider, Target
 from providers.bedrock.agents.decode import AgentDecoder
 from providers.bedrock.agents.request import FILES, AgentInput, agent_input, flattened
 from providers.bedrock.agents.return_control import Kept, results
-from providers.bedrock.agents.sessions import Session, SessionLease, SessionOwner, explicit_id
+from providers.bedrock.agents.sessions import Session, SessionLease, SessionOwner
 from providers.bedrock.client import AwsClient, Operation
 from providers.common.translate import tool_choice
 
@@ -94,7 +94,7 @@ class BedrockAgent(Provider):
         agent = self._agents.get(target.model) or self._agents.get(named, named)
         about = [options.get("memoryId"), options.get("sessionAttributes")]
         owner = SessionOwner(call.caller, agent, about)
-        desk = SessionLease(call.state, owner, explicit_id(request), asked.heard, self._seconds)
+        desk = SessionLease(call.state, owner, request.conversation_id, asked.heard, self._seconds)
         kept = Kept(call.state, owner, self._seconds)
         answer = partial(self._answer, request, target, call, agent, options, asked, desk, kept)
         returned = None

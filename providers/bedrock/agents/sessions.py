@@ -18,7 +18,6 @@ from typing import Any
 
 import orjson
 
-from core.requests import ChatRequest
 from core.store import KeyValueStore
 
 READABLE = 24
@@ -118,21 +117,6 @@ class SessionLease:
 
     def _opened_key(self) -> str:
         return f"{self._key}:opened"
-
-
-def explicit_id(request: ChatRequest) -> str:
-    """The caller's own id of the conversation, "" without one; where several stand, the first of R10's list."""
-    extras = request.extras
-    metadata = _object(extras.get("metadata") or request.body.get("metadata"))
-    eleven = _object(extras.get("elevenlabs_extra_body"))
-    given = (
-        extras.get("session_id"),
-        metadata.get("session_id"),
-        eleven.get("session_id"),
-        eleven.get("conversation_id"),
-        _object(extras.get("call")).get("id"),
-    )
-    return next((str(each) for each in given if isinstance(each, (str, int)) and str(each).strip()), "")
 
 
 def lasting_id(owner: SessionOwner, explicit: str) -> str:

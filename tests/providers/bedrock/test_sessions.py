@@ -16,7 +16,6 @@ from providers.bedrock.agents.sessions import (
     SessionLease,
     SessionOwner,
     belongs,
-    explicit_id,
     lasting_id,
     transcript,
     transcript_key,
@@ -253,7 +252,7 @@ MESSAGE = st.fixed_dictionaries(
 def test_odd_values_are_refused_and_nothing_worse(messages: list[Any], beside: dict[str, Any]) -> None:
     try:
         asked = load_chat(orjson.dumps({"messages": messages, **beside}))
-        explicit_id(asked)
+        assert isinstance(asked.conversation_id, str)
         transcript_key(ANN, asked.messages)
         found = agent_input(asked.messages)
         if found.results:
