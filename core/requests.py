@@ -4,14 +4,17 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from core.events import CallerDialect
+
 
 @dataclass(frozen=True, slots=True)
 class ChatRequest:
     """A chat completion as it was asked for.
 
     `body` is the caller's JSON object in OpenAI's dialect: without nulls, and without the keys of ours and of the
-    voice platforms, which stand in `extras` (R8). Providers read it and never change it. `rebuild` asks for events
-    only: what passes through as bytes could not be put behind a phrase of ours, or be made fit for a voice.
+    voice platforms, which stand in `extras` (R8). Providers read it and never change it. `passthrough` is
+    the dialect in which bytes may pass as they came (Verbatim); None asks for events only, since bytes could not be put
+    behind a phrase of ours, or be made fit for a voice.
     """
 
     body: Mapping[str, Any]
@@ -20,7 +23,7 @@ class ChatRequest:
     stream: bool = False
     include_usage: bool = False
     include_reasoning: bool = False
-    rebuild: bool = False
+    passthrough: CallerDialect | None = "chat"
     extras: Mapping[str, Any] = field(default_factory=dict)
 
     @property

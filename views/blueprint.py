@@ -9,7 +9,8 @@ from typing import Any
 from flask import Blueprint, Response, request
 from werkzeug.wsgi import get_content_length, get_input_stream
 
-from core.errors import InvalidRequest, RequestTimeout, TooLarge
+from core.errors import GatewayError, InvalidRequest, RequestTimeout, TooLarge
+from schemas.errors import error_body
 from server.disconnects import BODY_SECONDS
 from server.flask_app import REQUEST_ID
 from telemetry.records import RequestRecord
@@ -22,6 +23,7 @@ SHOWN = 200
 BROKEN_OFF = "The body is shorter than announced."
 
 
+ErrorBody = Callable[[GatewayError], dict[str, Any]]
 API_REQUEST = "thinkline.api_request"
 """The environ's key of a request's ApiRequest."""
 
@@ -31,12 +33,14 @@ class ApiRequest:
     """A request to a view of the API, and what is known of it for its record.
 
     `caller` is the name of its key, "" without keys. `endpoint` is the view's name. A view sets `model`, `stream` and
-    `conversation` as soon as it has read them. `recorded` is set once the request has its record.
+    `conversation` as soon as it has read them. `error_body` spells an error in the caller's dialect. `recorded` is set
+    once the request has its record.
     """
 
     services: Services
     environ: dict[str, Any]
     endpoint: str
+    error_body: ErrorBody = error_body
     caller: str = ""
     model: str = ""
     stream: bool | None = None
@@ -97,7 +101,7 @@ View = Callable[..., Response]
 """Is called with an ApiRequest, and with what its path holds."""
 
 
-def _with_access(view: View, *, works: bool) -> View:
+def _with_access(view: View, errors: ErrorBody, *, works: bool) -> View:
     """The view, for who may call; what `works`, for as many at a time as there may be, and a stream to its last byte.
 
     Raises NotAuthorized and Overloaded. Preflights, which carry no key, never come here.
@@ -106,7 +110,7 @@ def _with_access(view: View, *, works: bool) -> View:
     @wraps(view)
     def answer(**values: Any) -> Response:
         rooms, environ = services(), request.environ
-        incoming = environ[API_REQUEST] = ApiRequest(rooms, environ, view.__name__)
+        incoming = environ[API_REQUEST] = ApiRequest(rooms, environ, view.__name__, errors)
         incoming.caller = rooms.guard.caller(environ)
         if not works:
             response = view(incoming, **values)
@@ -129,12 +133,18 @@ def _with_access(view: View, *, works: bool) -> View:
 
 
 class Api(Blueprint):
-    """A blueprint whose views are all admitted. What asks upstreams is work: a POST, and a route with asks=True."""
+    """A blueprint whose views are all admitted. What asks upstreams is work: a POST, and a route with asks=True.
+
+    A route of another dialect than OpenAI's says how that spells errors: errors=....
+    """
 
     def add_url_rule(self, rule: str, endpoint: Any = None, view_func: Any = None, *rest: Any, **options: Any) -> None:
         """Flask's, with a guard before the view."""
+        errors = options.pop("errors", error_body)
         works = options.pop("asks", False) or "POST" in options.get("methods", ())
-        super().add_url_rule(rule, endpoint, view_func and _with_access(view_func, works=works), *rest, **options)
+        super().add_url_rule(
+            rule, endpoint, view_func and _with_access(view_func, errors, works=works), *rest, **options
+        )
 
 
 api = Api("api", __name__)

@@ -30,7 +30,7 @@ def chat(incoming: ApiRequest) -> Response:
     fills = asked.stream and bool(route.filler) and (rooms.fills_with_tools or not _may_call(asked))
     aloud = _is_read_aloud(asked, route)
     if fills or aloud:
-        asked = replace(asked, rebuild=True)
+        asked = replace(asked, passthrough=None)
     line = Delivery(
         incoming,
         route,

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import lru_cache
 from logging import getLogger
-from typing import Any, Self
+from typing import Any, Protocol, Self
 from urllib.parse import quote
 
 from flask import Response
@@ -13,7 +13,6 @@ from core.events import Event
 from dispatch.relay import WHOLE_ANSWER_FACTOR, AnswerStream
 from dispatch.resilience.retry import StreamFactory
 from dispatch.routing.catalogue import Route
-from schemas.chat.encode import ChunkEncoder
 from server.flask_app import REQUEST_ID
 from telemetry.records import RequestOutcome
 from views.blueprint import ApiRequest
@@ -24,6 +23,19 @@ HEADERS = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
 
 
 STATUSES: Mapping[RequestOutcome, int] = {"done": 200, "hung_up": 499}
+
+
+class StreamEncoder(Protocol):
+    """How a dialect of callers spells a stream. Each method returns whole SSE frames; b"" says nothing."""
+
+    def encode(self, event: Event) -> bytes:
+        """One event. Raises UpstreamDown for one that cannot be passed on."""
+
+    def end(self) -> bytes:
+        """The end of the answer, or an error frame and the end where it stopped unfinished."""
+
+    def error(self, error: GatewayError) -> bytes:
+        """An error frame and the end, after whatever was sent."""
 
 
 class Delivery:
@@ -141,7 +153,7 @@ def whole_response(line: Delivery, fold: Callable[[Iterable[Event]], bytes]) -> 
     return line.sign(UnwrappedResponse(body, content_type="application/json"))
 
 
-def stream_response(line: Delivery, encoder: ChunkEncoder) -> Response:
+def stream_response(line: Delivery, encoder: StreamEncoder) -> Response:
     """A stream of frames, once the first event has come (D2). Raises what fails before it."""
     with line:
         line.answer.commit()
@@ -151,7 +163,7 @@ def stream_response(line: Delivery, encoder: ChunkEncoder) -> Response:
     return response
 
 
-def _frames(line: Delivery, encoder: ChunkEncoder) -> Iterator[bytes]:
+def _frames(line: Delivery, encoder: StreamEncoder) -> Iterator[bytes]:
     try:
         for event in line.events:
             if data := encoder.encode(event):

@@ -1,4 +1,4 @@
-"""Every failure as OpenAI's error object, whatever raised it: never HTML, never a stack."""
+"""Every failure as the error object of the caller's dialect, whatever raised it: never HTML, never a stack."""
 
 import re
 from difflib import get_close_matches
@@ -11,6 +11,7 @@ from gunicorn.http.errors import ParseException
 from werkzeug.exceptions import HTTPException
 
 from core.errors import Cancelled, GatewayError, HalfClosed, InvalidRequest
+from schemas.errors import error_headers
 from server.flask_app import NOT_HTTP
 from views.blueprint import API_REQUEST, SHOWN, ApiRequest
 from views.services import services
@@ -30,7 +31,7 @@ class NotFound(InvalidRequest):
 
 
 def register(app: Flask) -> None:
-    """Have the app answer failures in OpenAI's shape."""
+    """Have the app answer failures so."""
     app.register_error_handler(GatewayError, respond)
     app.register_error_handler(HTTPException, _http)
     app.register_error_handler(Cancelled, _hung_up)
@@ -40,15 +41,16 @@ def register(app: Flask) -> None:
 
 def respond(error: GatewayError) -> Response:
     """The error as a response with its true status."""
-    _api_request().record(
+    asked = _api_request()
+    asked.record(
         status=error.status,
         outcome="failed" if error.status == 500 else "refused",  # noqa: PLR2004 - a fault of our own
         code=error.code,
         param=error.param,
         error=error.message,
     )
-    response = Response(orjson.dumps(error.body()), error.status, mimetype="application/json")
-    response.headers.update(error.headers())
+    response = Response(orjson.dumps(asked.error_body(error)), error.status, mimetype="application/json")
+    response.headers.update(error_headers(error))
     return response
 
 
@@ -101,8 +103,9 @@ def _known_paths(app: Flask) -> frozenset[str]:
 
 def _hung_up(_: Cancelled) -> Response:
     error = HalfClosed()
-    _api_request().record(status=error.status, outcome="hung_up", code=error.code, error=error.message)
-    return Response(orjson.dumps(error.body()), error.status, mimetype="application/json")
+    asked = _api_request()
+    asked.record(status=error.status, outcome="hung_up", code=error.code, error=error.message)
+    return Response(orjson.dumps(asked.error_body(error)), error.status, mimetype="application/json")
 
 
 def _not_http(error: ParseException) -> Response:

@@ -100,7 +100,7 @@ class Passthrough:
     def block(self, block: bytes) -> Iterator[Event]:
         """The events of a block of whole frames: few and large where they pass."""
         if self._examined >= EXAMINED_FRAMES and not self._telling and is_plain(block, *self._envelope):
-            yield Verbatim(block)
+            yield Verbatim(block, "chat")
             return
         try:
             for frame in parse_frames(block):
@@ -139,7 +139,7 @@ class Passthrough:
         self._sent = True
         data = b"".join(self._held)
         self._held.clear()
-        return Verbatim(data, self._usage)
+        return Verbatim(data, "chat", self._usage)
 
     def _told(self, chunk: Mapping[str, Any]) -> Iterator[Event]:
         """A frame that may not pass as it came, as events; so are all that follow."""
@@ -193,7 +193,7 @@ def whole_answer(body: Any, raw: bytes, mode: Mode, *, include_reasoning: bool, 
     keys = DELTA_KEYS | {"reasoning_content"} if include_reasoning else DELTA_KEYS
     may_pass = mode != "rebuilt" and is_body(body) and (mode == "verbatim" or body_may_pass(body, keys))
     if may_pass and lenient_json.is_strict(raw):
-        yield Verbatim(raw, usage(body.get("usage")))
+        yield Verbatim(raw, "chat", usage(body.get("usage")))
     else:
         yield from events_of_body(body, pictures)
 

@@ -121,7 +121,7 @@ class OpenAICompatible(Provider):
         answer = yield from self._json("POST", "/moderations", body, target, call)
         if not isinstance(answer, dict) or not isinstance(answer.get("results"), list):
             raise self._nonsense("a moderation without results")
-        yield Verbatim(orjson.dumps(answer))
+        yield Verbatim(orjson.dumps(answer), "moderations")
 
     def models(self, call: CallContext) -> Sequence[ListedModel]:
         """GET /models; also a bare array, as some servers answer."""

@@ -90,7 +90,7 @@ def test_a_fallback_tells_what_each_attempt_came_to(house: House, upstream: Open
             "/v1/chat/completions",
             {**HELLO, "provider": "none"},
             "secret-of-ann",
-            (400, "invalid_value", "ann", "chat"),
+            (400, "unknown_provider", "ann", "chat"),
         ),
         ("/v1/embeddings", {"input": "x" * 3000}, "secret-of-ann", (413, "request_too_large", "ann", "embeddings")),
         ("/v1/nothing", {}, "wrong", (404, None, "", "")),
