@@ -69,7 +69,8 @@ def create_app(settings: Settings | None = None) -> Flask:
     app = Thinkline(__name__, logs.request_id.set)
     app.json.sort_keys = False  # type: ignore[attr-defined]
     app.url_map.strict_slashes = False
-    app.extensions["thinkline"] = build_services(settings)
+    sources = build_sources(settings)
+    app.extensions["thinkline"] = build_services(settings, sources)
     errors.register(app)
     bases = [*ALWAYS, settings.api_route_prefix.rstrip("/")]
     typed = [f"{base}{TYPED}{again}" for base in bases for again in ("", "/v1")]
@@ -79,7 +80,7 @@ def create_app(settings: Settings | None = None) -> Flask:
         app.register_blueprint(ops, url_prefix=prefix or None, name=f"ops{number}")
     app.register_blueprint(docs.docs)
     catalogue = app.extensions["thinkline"].catalogue
-    _sources(settings).follow(catalogue)
+    sources.follow(catalogue)
     if settings.warm:
         Prewarmer(catalogue, _timeouts(settings)).start()
     if settings.allowed_origins:
@@ -91,13 +92,14 @@ def create_app(settings: Settings | None = None) -> Flask:
     return app
 
 
-def build_services(settings: Settings) -> Services:
+def build_services(settings: Settings, sources: Sources | None = None) -> Services:
     """The rooms behind the views. Raises SettingError. Connects to nobody."""
+    sources = sources or build_sources(settings)
     KNOWN_SECRETS.add(settings.secrets)
     breakers = Breakers(settings.breaker_failures, settings.breaker_seconds)
     try:
         catalogue = Catalogue(
-            _sources(settings).listings(),
+            sources.listings(),
             default=settings.provider_name,
             timeouts=_timeouts(settings),
             filler=Filler.of(settings.filler_after_ms, settings.filler_text.split("|")),
@@ -145,7 +147,8 @@ def _timeouts(settings: Settings) -> Timeouts:
     )
 
 
-def _sources(settings: Settings) -> Sources:
+def build_sources(settings: Settings) -> Sources:
+    """Where the catalogue learns of providers and models."""
     return Sources(
         upstreams=settings.upstreams,
         clouds=settings.clouds,

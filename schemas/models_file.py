@@ -1,4 +1,4 @@
-"""models.yaml, inbound: which fields it may have, and what each may hold. `load_file` knows three shapes of it.
+"""models.yaml, inbound: which fields it may have, and what each may hold. `schema_for` knows three shapes of it.
 
 ours      a mapping: `providers` by name, `models` a list, `aliases` by name
 seed 001  a list of regions, each with `models` of four kinds (ondemand, embedding, dedicated, datascience)
