@@ -1,5 +1,6 @@
 # make run    serves on http://127.0.0.1:8000         make test   the tests: no root, no services
 # make check  format, lint, types                     make lock   requirements*.txt from pyproject.toml
+# make test-fast  those of them that start no gunicorn
 # make test-services  what needs real services: redis-server on the PATH
 # make soak   callers, faults and hang-ups for MINUTES=10, and what grew meanwhile
 # make doctor what is configured, reachable and wrong, and which setting mends it
@@ -7,13 +8,16 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: soak run test test-services check doctor lock clean
+.PHONY: soak run test test-fast test-services check doctor lock clean
 
 run: $(VENV)/.runtime
 	$(BIN)/gunicorn 'app:create_app()'
 
 test: $(VENV)/.development
 	$(BIN)/python -m pytest -q -n 4
+
+test-fast: $(VENV)/.development
+	$(BIN)/python -m pytest -q -n 4 -m 'not services and not served'
 
 test-services: $(VENV)/.development
 	$(BIN)/python -m pytest -q -m services
