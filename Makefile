@@ -1,5 +1,6 @@
 # make run    serves on http://127.0.0.1:8000         make test   the tests: no root, no services
 # make check  format, lint, types                     make lock   requirements*.txt from pyproject.toml
+# make test-fast  those of them that start no gunicorn
 # make test-services  what needs real services: redis-server on the PATH
 # make soak   callers, faults and hang-ups for MINUTES=10, and what grew meanwhile
 # make docs   the tables in docs/ whose facts the code has
@@ -8,13 +9,16 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: soak run test test-services check docs doctor lock clean
+.PHONY: soak run test test-fast test-services check docs doctor lock clean
 
 run: $(VENV)/.runtime
 	$(BIN)/gunicorn 'app:create_app()'
 
 test: $(VENV)/.development
 	$(BIN)/python -m pytest -q -n 4
+
+test-fast: $(VENV)/.development
+	$(BIN)/python -m pytest -q -n 4 -m 'not services and not served'
 
 test-services: $(VENV)/.development
 	$(BIN)/python -m pytest -q -m services
@@ -37,7 +41,7 @@ doctor: $(VENV)/.runtime
 
 lock: $(VENV)/.development
 	$(BIN)/pip-compile -q --strip-extras --no-emit-index-url --no-emit-trusted-host --no-emit-find-links -o requirements.txt pyproject.toml
-	$(BIN)/pip-compile -q --strip-extras --no-emit-index-url --no-emit-trusted-host --no-emit-find-links --allow-unsafe --extra dev -o requirements-dev.txt pyproject.toml
+	$(BIN)/pip-compile -q --strip-extras --no-emit-index-url --no-emit-trusted-host --no-emit-find-links --allow-unsafe --extra dev -c requirements.txt -o requirements-dev.txt pyproject.toml
 
 $(VENV)/bin/python:
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed; name one: make run PYTHON=python3.12")'

@@ -36,6 +36,7 @@ from server.disconnects import DisconnectWatcher
 from server.flask_app import Thinkline
 from storage.key_value import open_store
 from telemetry import logs
+from telemetry.records import Recorder, log_request
 from views import chat, completions, embeddings, images, models, moderations, providers, rerank
 from views import error_handlers as errors
 from views import pages as docs
@@ -60,7 +61,8 @@ def create_app(settings: Settings | None = None) -> Flask:
     app = Thinkline(__name__, logs.request_id.set)
     app.json.sort_keys = False  # type: ignore[attr-defined]
     app.url_map.strict_slashes = False
-    app.extensions["thinkline"] = build_services(settings)
+    sources = build_sources(settings)
+    app.extensions["thinkline"] = build_services(settings, sources)
     errors.register(app)
     bases = [*ALWAYS, settings.api_route_prefix.rstrip("/")]
     typed = [f"{base}{TYPED}{again}" for base in bases for again in ("", "/v1")]
@@ -70,7 +72,7 @@ def create_app(settings: Settings | None = None) -> Flask:
         app.register_blueprint(ops, url_prefix=prefix or None, name=f"ops{number}")
     app.register_blueprint(docs.docs)
     catalogue = app.extensions["thinkline"].catalogue
-    _sources(settings).follow(catalogue)
+    sources.follow(catalogue)
     if settings.warm:
         Prewarmer(catalogue, _timeouts(settings)).start()
     if settings.allowed_origins:
@@ -82,13 +84,14 @@ def create_app(settings: Settings | None = None) -> Flask:
     return app
 
 
-def build_services(settings: Settings) -> Services:
+def build_services(settings: Settings, sources: Sources | None = None) -> Services:
     """The rooms behind the views. Raises SettingError. Connects to nobody."""
+    sources = sources or build_sources(settings)
     KNOWN_SECRETS.add(settings.secrets)
     breakers = Breakers(settings.breaker_failures, settings.breaker_seconds)
     try:
         catalogue = Catalogue(
-            _sources(settings).listings(),
+            sources.listings(),
             default=settings.provider_name,
             timeouts=_timeouts(settings),
             filler=Filler.of(settings.filler_after_ms, settings.filler_text.split("|")),
@@ -124,6 +127,7 @@ def build_services(settings: Settings) -> Services:
             documents=settings.max_documents,
             values=settings.max_values,
         ),
+        record=Recorder([log_request]),
         show_reasoning=settings.reasoning == "show",
         fills_with_tools=settings.filler_with_tools,
     )
@@ -135,7 +139,8 @@ def _timeouts(settings: Settings) -> Timeouts:
     )
 
 
-def _sources(settings: Settings) -> Sources:
+def build_sources(settings: Settings) -> Sources:
+    """Where the catalogue learns of providers and models."""
     return Sources(
         upstreams=settings.upstreams,
         clouds=settings.clouds,

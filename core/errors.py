@@ -1,28 +1,28 @@
 """What can go wrong, as the caller is told it. Each class knows its status, OpenAI's type and code, and what follows.
 
-    ProxyError 500
+    GatewayError 500
     ├── InvalidRequest 400
     │   ├── UnknownModel 404 model_not_found
     │   ├── Unsupported 400 unsupported_value
     │   ├── ContextTooLong 400 context_length_exceeded
     │   ├── TooLarge 413 request_too_large
-    │   └── TooSlow 408 request_timeout
-    ├── NotAuthorized 401 invalid_api_key
-    ├── NotAllowed 403 permission_denied
+    │   └── RequestTimeout 408 request_timeout
+    ├── Unauthenticated 401 invalid_api_key
+    ├── PermissionDenied 403 permission_denied
     ├── RateLimited 429 rate_limit_exceeded      ours; the client may come again
     ├── Overloaded 503 server_overloaded         ours; the client may come again
     ├── CircuitOpen 503 upstream_unavailable
     └── UpstreamError 502 upstream_error
-        ├── UpstreamBusy 429 rate_limit_exceeded        retried
-        ├── UpstreamTimeout 504 upstream_timeout        retried, counts for the breaker
-        ├── UpstreamDown 502 or 503 upstream_error      retried, counts for the breaker
+        ├── UpstreamRateLimited 429 rate_limit_exceeded retried
+        ├── UpstreamTimeout 504 upstream_timeout        retried, trips the breaker
+        ├── UpstreamDown 502 or 503 upstream_error      retried, trips the breaker
         ├── UpstreamRejected 4xx                        the caller's request, the vendor's status
-        └── UpstreamRefusedUs 502                       our credential, never the caller's fault
+        └── UpstreamAuthFailed 502                      our credential, never the caller's fault
 
-    HungUp                                       not an error: nobody is left to be told
+    Cancelled                                    not an error: nobody is left to be told
 
-The JSON that a client reads is OpenAI's error object, all four keys always present (openapi: ErrorResponse). Its
-message is ours; what a vendor wrote goes to the log.
+How an error is spelled is for the caller's dialect: schemas/errors.py has OpenAI's. Its message is ours; what a vendor
+wrote goes to the log.
 """
 
 from typing import Any, ClassVar
@@ -33,8 +33,9 @@ class GatewayError(Exception):
 
     `message` is for the caller: no key, no stack, no vendor's page. `param` names the field or setting at fault.
     `retry_after` is in seconds and becomes a Retry-After header. `log` is for the log alone. `retryable` is the class's
-    word; a provider may know better of one failure, as when what was asked may have been done already. `counts` tells
-    whether the breaker is told, and the transport may know better of that.
+    word; a provider may know better of one failure, as when what was asked may have been done already. `trips_breaker`
+    tells whether the breaker is told, and the transport may know better of that. `client_may_retry` is the advice for
+    the caller's client, None for none.
     """
 
     status: int = 500
@@ -60,19 +61,6 @@ class GatewayError(Exception):
             self.code = code
         self.retry_after = retry_after
         self.log = log
-
-    def body(self) -> dict[str, Any]:
-        """OpenAI's error object."""
-        return {"error": {"message": self.message, "type": self.type, "param": self.param, "code": self.code}}
-
-    def headers(self) -> dict[str, str]:
-        """The headers that go with the status: Retry-After in whole seconds, and R13's x-should-retry."""
-        headers = {}
-        if self.retry_after is not None:
-            headers["Retry-After"] = str(max(1, round(self.retry_after + 0.499)))
-        if self.client_may_retry is not None:
-            headers["x-should-retry"] = "true" if self.client_may_retry else "false"
-        return headers
 
 
 class InvalidRequest(GatewayError):

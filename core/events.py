@@ -16,6 +16,8 @@ from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+CallerDialect = Literal["chat", "responses", "messages", "moderations"]
+"""What callers speak: OpenAI's chat completions, responses and moderations, and Anthropic's messages."""
 FinishReason = Literal["stop", "length", "tool_calls", "content_filter"]
 
 
@@ -134,9 +136,13 @@ class FillerText:
 
 @dataclass(frozen=True, slots=True)
 class Verbatim:
-    """Bytes already in the caller's dialect: whole SSE frames when streaming, the one JSON body when not."""
+    """Bytes already in the caller's dialect: whole SSE frames when streaming, the one JSON body when not.
+
+    `dialect` is the one that ChatRequest.passthrough allows, so that an encoder can trust the bytes to be its own.
+    """
 
     data: bytes
+    dialect: CallerDialect
     usage: Usage | None = None
 
 

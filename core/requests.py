@@ -4,14 +4,17 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from core.events import CallerDialect
+
 
 @dataclass(frozen=True, slots=True)
 class ChatRequest:
     """A chat completion as it was asked for.
 
     `body` is the caller's JSON object in OpenAI's dialect: without nulls, and without the keys of ours and of the
-    voice platforms, which stand in `extras` (R8). Providers read it and never change it. `rebuild` asks for events
-    only: what passes through as bytes could not be put behind a phrase of ours, or be made fit for a voice.
+    voice platforms, which stand in `extras` (R8). Providers read it and never change it. `passthrough` is
+    the dialect in which bytes may pass as they came (Verbatim); None asks for events only, since bytes could not be put
+    behind a phrase of ours, or be made fit for a voice.
     """
 
     body: Mapping[str, Any]
@@ -20,7 +23,7 @@ class ChatRequest:
     stream: bool = False
     include_usage: bool = False
     include_reasoning: bool = False
-    rebuild: bool = False
+    passthrough: CallerDialect | None = "chat"
     extras: Mapping[str, Any] = field(default_factory=dict)
 
     @property
@@ -28,6 +31,22 @@ class ChatRequest:
         """The conversation so far; each message is an object with a role."""
         messages: list[dict[str, Any]] = self.body["messages"]
         return messages
+
+    @property
+    def conversation_id(self) -> str:
+        """The caller's own id of the conversation or the phone call, "" without one: their own word first, then what
+        their platform sends.
+        """
+        metadata = _object(self.extras.get("metadata") or self.body.get("metadata"))
+        elevenlabs = _object(self.extras.get("elevenlabs_extra_body"))
+        given = (
+            self.extras.get("session_id"),
+            metadata.get("session_id"),
+            elevenlabs.get("session_id"),
+            elevenlabs.get("conversation_id"),
+            _object(self.extras.get("call")).get("id"),
+        )
+        return next((str(each) for each in given if isinstance(each, (str, int)) and str(each).strip()), "")
 
     @property
     def max_tokens(self) -> int | None:
@@ -55,6 +74,10 @@ class ChatRequest:
             legacy = {"type": "function", "function": legacy}
         choice: str | Mapping[str, Any] = self.body.get("tool_choice") or legacy or "auto"
         return choice
+
+
+def _object(value: Any) -> Mapping[str, Any]:
+    return value if isinstance(value, Mapping) else {}
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,12 +5,13 @@ status; after it, a failure is raised to an encoder that makes an error frame of
 this, so that the line to the caller is kept: also when the headers are out already, the next target may answer.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from itertools import chain, count
 from math import inf
 from time import monotonic
 
+from core.attempts import Attempt
 from core.context import CallContext
 from core.errors import Cancelled, GatewayError
 from core.events import (
@@ -46,9 +47,11 @@ IMAGES_FACTOR = 12.0
 class AnswerStream:
     """An answer under way: iterate it once, and close it. It knows what the log wants to know.
 
-    target, attempts   who answers, or failed last (until then: who is asked), and how often anybody was asked
+    target             answers, or failed last; until then, it is asked
+    attempts           each time that a target was asked
     hedged             whether two targets were asked at the same time
-    tried              the targets that failed, and what each of them failed with last
+    tried              what each target that failed has failed with last, by its name
+    filler             the phrase that was said while the model was silent, "" for none
     first_event        seconds from the request to the first event, None before
     usage              tokens, as far as the upstream told
     """
@@ -73,6 +76,7 @@ class AnswerStream:
         self._call = call
         self._streams = streams
         self._reasoning = reasoning
+        self.filler = ""
         self._filler = filler
         self._filler_by = call.started + route.filler.after if filler and route.filler.after else inf
         self._opens_by = call.started + relay.patience.headers_after
@@ -82,9 +86,9 @@ class AnswerStream:
         self._events = self._run()
 
     @property
-    def attempts(self) -> int:
-        """How often anybody was asked."""
-        return sum([turn.count for turn in self._turns])
+    def attempts(self) -> tuple[Attempt, ...]:
+        """Each time that a target was asked so far."""
+        return tuple([attempt for turn in self._turns for attempt in turn.attempts])
 
     @property
     def hedged(self) -> bool:
@@ -92,9 +96,9 @@ class AnswerStream:
         return any(isinstance(turn, Race) and turn.hedged for turn in self._turns)
 
     @property
-    def tried(self) -> str:
-        """The targets that failed, each with what it failed with."""
-        return "; ".join(f"{target}: {failure}" for target, failure in self._failures.tried.items())
+    def tried(self) -> Mapping[str, str]:
+        """What each target that failed has failed with last, by its name."""
+        return dict(self._failures.tried)
 
     def commit(self) -> None:
         """Wait for the first event; no longer than HEADERS_AFTER, when the stream opens without. Raises what fails."""
@@ -219,7 +223,10 @@ class AnswerStream:
         if monotonic() >= self._filler_by:
             filler, self._filler_by = self._filler, inf
         self._keep_beat()
-        return FillerText(filler) if filler else SILENCE
+        if not filler:
+            return SILENCE
+        self.filler = filler
+        return FillerText(filler)
 
     def _note(self, event: Event) -> None:
         if isinstance(event, Usage):

@@ -77,6 +77,9 @@ class Vendor:
         return self.name.upper().replace("-", "_")
 
 
+OCI_PREFIXES = ("cohere.", "meta.", "xai.", "openai.", "google.")
+"""How the names begin that OCI gives to its models on demand."""
+
 VENDORS = (
     Vendor(
         name="openai",

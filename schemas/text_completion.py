@@ -62,7 +62,7 @@ def load_text_completion(raw: bytes, limits: Limits = DEFAULTS) -> ChatRequest:
     prompt = body["prompt"] if isinstance(body["prompt"], str) else body["prompt"][0]
     kept = {key: value for key, value in body.items() if key not in OWN}
     chat = {**kept, "messages": [{"role": "user", "content": prompt}]}
-    return replace(load_chat(orjson.dumps(chat), limits=limits), rebuild=True)
+    return replace(load_chat(orjson.dumps(chat), limits=limits), passthrough=None)
 
 
 class TextEncoder(ChunkEncoder):

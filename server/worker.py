@@ -14,6 +14,8 @@ from gunicorn.http import wsgi
 from gunicorn.http.errors import LimitRequestHeaders, ParseException
 from gunicorn.util import http_date
 
+from core.errors import GatewayError, InvalidRequest
+from schemas.errors import error_body
 from server.admission import Admission
 from server.connections import LARGEST_HEAD, ClientConnection, PollingWorker, send_now
 from server.malloc_trim import keep_trimmed
@@ -147,15 +149,9 @@ class Worker(PollingWorker):
         if not page.written:
             return
         status_line = page.written.partition(b"\r\n")[0]
-        fault = "server_error" if status_line.split()[1:2] == [b"500"] else "invalid_request_error"
+        fault = GatewayError if status_line.split()[1:2] == [b"500"] else InvalidRequest
         what = status_line.split(maxsplit=2)[-1].decode("latin-1")
-        error = {
-            "message": f"This is no request that can be served: {what}.",
-            "type": fault,
-            "param": None,
-            "code": None,
-        }
-        body = orjson.dumps({"error": error})
+        body = orjson.dumps(error_body(fault(f"This is no request that can be served: {what}.")))
         head = f"Connection: close\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
         try:
             send_now(client, status_line + b"\r\n" + head.encode() + body)

@@ -108,6 +108,14 @@ def _answers(port: int) -> bool:
         return False
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark what runs the app under gunicorn, which `make test-fast` leaves out."""
+    for item in items:
+        names = vars(item.module)  # type: ignore[attr-defined]
+        if "serve" in item.fixturenames or names.keys() & {"served", "running"}:  # type: ignore[attr-defined]
+            item.add_marker("served")
+
+
 @pytest.fixture(scope="session", autouse=True)
 def nobodys_home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """No test finds a developer's own ~/.oci or ~/.aws."""

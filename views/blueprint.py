@@ -1,29 +1,77 @@
 """The blueprint of everything that wants a key. A view cannot forget to ask for it: the blueprint does."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import wraps
+from time import monotonic, time
 from typing import Any
 
 from flask import Blueprint, Response, request
 from werkzeug.wsgi import get_content_length, get_input_stream
 
-from core.errors import InvalidRequest, RequestTimeout, TooLarge
+from core.errors import GatewayError, InvalidRequest, RequestTimeout, TooLarge
+from schemas.errors import error_body
 from server.disconnects import BODY_SECONDS
+from server.flask_app import REQUEST_ID
+from telemetry.records import RequestRecord
 from views.services import Services, services
 
 TOO_LARGE = "The body is larger than this server takes (MAX_BODY_BYTES)."
 TOO_SLOW = "The body did not come in time."
+SHOWN = 200
+"""Characters of what a stranger may make as long as they like."""
 BROKEN_OFF = "The body is shorter than announced."
+
+
+ErrorBody = Callable[[GatewayError], dict[str, Any]]
+API_REQUEST = "thinkline.api_request"
+"""The environ's key of a request's ApiRequest."""
 
 
 @dataclass(slots=True)
 class ApiRequest:
-    """A request that was let in: who serves it, its WSGI environ, and the name of its key, "" without keys."""
+    """A request to a view of the API, and what is known of it for its record.
+
+    `caller` is the name of its key, "" without keys. `endpoint` is the view's name. A view sets `model`, `stream` and
+    `conversation` as soon as it has read them. `error_body` spells an error in the caller's dialect. `recorded` is set
+    once the request has its record.
+    """
 
     services: Services
     environ: dict[str, Any]
-    caller: str
+    endpoint: str
+    error_body: ErrorBody = error_body
+    caller: str = ""
+    model: str = ""
+    stream: bool | None = None
+    conversation: str = ""
+    recorded: bool = False
+    started: float = field(default_factory=monotonic)
+
+    def record(self, **result: Any) -> None:
+        """Hand the request's record to the sinks, with `result` as its fields. Only the first record counts."""
+        if self.recorded:
+            return
+        self.recorded = True
+        environ = self.environ
+        duration = monotonic() - result.pop("began", self.started)
+        self.services.record(
+            RequestRecord(
+                request_id=environ[REQUEST_ID],
+                started=time() - duration,
+                duration=duration,
+                method=environ["REQUEST_METHOD"],
+                path=environ["PATH_INFO"][:SHOWN],
+                sender=environ.get("REMOTE_ADDR", ""),
+                forwarded_for=environ.get("HTTP_X_FORWARDED_FOR", "")[:SHOWN],
+                caller=self.caller,
+                endpoint=self.endpoint,
+                model=self.model,
+                stream=self.stream,
+                conversation=self.conversation,
+                **result,
+            )
+        )
 
     def body(self) -> bytes:
         """Its body. Raises TooLarge, TooSlow for one that does not come, InvalidRequest for a part of one."""
@@ -50,10 +98,10 @@ class ApiRequest:
 
 
 View = Callable[..., Response]
-"""Is called with an Incoming, and with what its path holds."""
+"""Is called with an ApiRequest, and with what its path holds."""
 
 
-def _with_access(view: View, *, works: bool) -> View:
+def _with_access(view: View, errors: ErrorBody, *, works: bool) -> View:
     """The view, for who may call; what `works`, for as many at a time as there may be, and a stream to its last byte.
 
     Raises NotAuthorized and Overloaded. Preflights, which carry no key, never come here.
@@ -62,9 +110,12 @@ def _with_access(view: View, *, works: bool) -> View:
     @wraps(view)
     def answer(**values: Any) -> Response:
         rooms, environ = services(), request.environ
-        incoming = ApiRequest(rooms, environ, rooms.guard.caller(environ))
+        incoming = environ[API_REQUEST] = ApiRequest(rooms, environ, view.__name__, errors)
+        incoming.caller = rooms.guard.caller(environ)
         if not works:
-            return view(incoming, **values)
+            response = view(incoming, **values)
+            incoming.record(status=response.status_code)
+            return response
         rooms.admission.enter()
         try:
             response = view(incoming, **values)
@@ -74,6 +125,7 @@ def _with_access(view: View, *, works: bool) -> View:
         if response.is_streamed:
             response.call_on_close(rooms.admission.leave)
         else:
+            incoming.record(status=response.status_code)
             rooms.admission.leave()
         return response
 
@@ -81,12 +133,18 @@ def _with_access(view: View, *, works: bool) -> View:
 
 
 class Api(Blueprint):
-    """A blueprint whose views are all admitted. What asks upstreams is work: a POST, and a route with asks=True."""
+    """A blueprint whose views are all admitted. What asks upstreams is work: a POST, and a route with asks=True.
+
+    A route of another dialect than OpenAI's says how that spells errors: errors=....
+    """
 
     def add_url_rule(self, rule: str, endpoint: Any = None, view_func: Any = None, *rest: Any, **options: Any) -> None:
         """Flask's, with a guard before the view."""
+        errors = options.pop("errors", error_body)
         works = options.pop("asks", False) or "POST" in options.get("methods", ())
-        super().add_url_rule(rule, endpoint, view_func and _with_access(view_func, works=works), *rest, **options)
+        super().add_url_rule(
+            rule, endpoint, view_func and _with_access(view_func, errors, works=works), *rest, **options
+        )
 
 
 api = Api("api", __name__)

@@ -24,17 +24,17 @@ def chat(incoming: ApiRequest) -> Response:
     rooms = incoming.services
     session_id = incoming.environ.get("HTTP_X_SESSION_ID", "")
     asked = load_chat(incoming.body(), show_reasoning=rooms.show_reasoning, session_id=session_id, limits=rooms.limits)
+    incoming.model, incoming.stream, incoming.conversation = asked.model, asked.stream, asked.conversation_id
     route = rooms.catalogue.chat_route(asked)
     log.log(5, "asked", extra={"payload": asked.body})
     fills = asked.stream and bool(route.filler) and (rooms.fills_with_tools or not _may_call(asked))
     aloud = _is_read_aloud(asked, route)
     if fills or aloud:
-        asked = replace(asked, rebuild=True)
+        asked = replace(asked, passthrough=None)
     line = Delivery(
         incoming,
         route,
         rooms.relay.chat(asked),
-        {"path": "chat", "model": asked.model, "stream": asked.stream},
         streams=asked.stream,
         reasoning=asked.include_reasoning,
         fills=fills,

@@ -13,9 +13,9 @@ def completions(incoming: ApiRequest) -> Response:
     """Answer a prompt as a chat of one message would be."""
     rooms = incoming.services
     asked = load_text_completion(incoming.body(), incoming.services.limits)
+    incoming.model, incoming.stream, incoming.conversation = asked.model, asked.stream, asked.conversation_id
     route = rooms.catalogue.chat_route(asked)
-    facts = {"path": "completions", "model": asked.model, "stream": asked.stream}
-    line = Delivery(incoming, route, rooms.relay.chat(asked), facts, streams=asked.stream, reasoning=False)
+    line = Delivery(incoming, route, rooms.relay.chat(asked), streams=asked.stream, reasoning=False)
     name = route.targets[0].public_name
     if asked.stream:
         return stream_response(line, TextEncoder(name, include_usage=asked.include_usage))

@@ -1,21 +1,20 @@
-"""Answers on their way out: a stream of SSE frames, or one body; and the one log line that tells how it went."""
+"""Answers on their way out: a stream of SSE frames, or one body; and the record that tells how it went."""
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import lru_cache
-from logging import INFO, WARNING, getLogger
-from time import monotonic
-from typing import Any, Self
+from logging import getLogger
+from typing import Any, Protocol, Self
 from urllib.parse import quote
 
-from flask import Response, g
+from flask import Response
 
 from core.errors import Cancelled, GatewayError, HalfClosed, RequestTimeout
 from core.events import Event
 from dispatch.relay import WHOLE_ANSWER_FACTOR, AnswerStream
 from dispatch.resilience.retry import StreamFactory
 from dispatch.routing.catalogue import Route
-from schemas.chat.encode import ChunkEncoder
 from server.flask_app import REQUEST_ID
+from telemetry.records import RequestOutcome
 from views.blueprint import ApiRequest
 
 log = getLogger("thinkline.request")
@@ -23,13 +22,26 @@ log = getLogger("thinkline.request")
 HEADERS = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
 
 
-STATUSES = {"done": 200, "hung_up": 499}
+STATUSES: Mapping[RequestOutcome, int] = {"done": 200, "hung_up": 499}
+
+
+class StreamEncoder(Protocol):
+    """How a dialect of callers spells a stream. Each method returns whole SSE frames; b"" says nothing."""
+
+    def encode(self, event: Event) -> bytes:
+        """One event. Raises UpstreamDown for one that cannot be passed on."""
+
+    def end(self) -> bytes:
+        """The end of the answer, or an error frame and the end where it stopped unfinished."""
+
+    def error(self, error: GatewayError) -> bytes:
+        """An error frame and the end, after whatever was sent."""
 
 
 class Delivery:
-    """A caller's line while one request is answered: watched for their leaving, and told of in one log line.
+    """A caller's line while one request is answered: watched for their leaving, and told of in one record.
 
-    `events` is what is answered, gone `through` something if that is given.
+    `events` is what is answered, gone `through` something if that is given. `details` are counts for the record.
     """
 
     def __init__(
@@ -37,13 +49,13 @@ class Delivery:
         incoming: ApiRequest,
         route: Route,
         ask: StreamFactory,
-        facts: dict[str, Any],
         *,
         streams: bool,
         reasoning: bool = True,
         fills: bool = False,
         through: Callable[[Iterable[Event]], Iterator[Event]] | None = None,
         patience: float = WHOLE_ANSWER_FACTOR,
+        details: Mapping[str, int] | None = None,
     ) -> None:
         rooms, caller, environ = incoming.services, incoming.caller, incoming.environ
         self.call = rooms.relay.call(environ[REQUEST_ID], streams=streams, caller=caller, patience=patience)
@@ -51,14 +63,15 @@ class Delivery:
             route, ask, self.call, streams=streams, reasoning=reasoning, fills=fills
         )
         self.events: Iterable[Event] = through(self.answer) if through else self.answer
-        self._facts = {"caller": caller, **facts} if caller else facts
+        self._incoming = incoming
+        self._details = details or {}
         self._ended = False
         self._admission = rooms.admission
         self._admission.track(self.call)
         self._watcher = rooms.watcher
         self._watched = rooms.watcher.watch(environ, self.call)
 
-    def end(self, outcome: str, failure: GatewayError | None = None) -> None:
+    def end(self, outcome: RequestOutcome, failure: GatewayError | None = None) -> None:
         """Let go of the upstream and of the caller's socket, and report. Only the first end counts."""
         if self._ended:
             return
@@ -66,9 +79,7 @@ class Delivery:
         self.answer.close()
         self._admission.untrack(self.call)
         self._watcher.unwatch(self._watched)
-        level = WARNING if outcome == "failed" else INFO
-        if log.isEnabledFor(level):
-            log.log(level, "request", extra={"facts": self._report(outcome, failure)})
+        self._record(outcome, failure)
 
     def __enter__(self) -> Self:
         """For the time before the response has begun: a failure ends the line, and goes on to become a status."""
@@ -83,7 +94,6 @@ class Delivery:
                 raise self.call.reason from None
             self.end("hung_up")
         elif isinstance(error, GatewayError):
-            g.reported = True
             self.end("failed", error)
         else:
             self.end("failed", GatewayError("Something went wrong here."))
@@ -94,30 +104,27 @@ class Delivery:
             response.headers["x-upstream"] = _header(self.answer.target.name)
         return response
 
-    def _report(self, outcome: str, failure: GatewayError | None) -> dict[str, Any]:
-        """Who answered, how fast, how much, and how it ended (F1)."""
+    def _record(self, outcome: RequestOutcome, failure: GatewayError | None) -> None:
+        """Who answered, how fast, how much, and how it ended."""
         answer = self.answer
-        target = answer.target
-        facts = {
-            **self._facts,
-            "provider": target.provider.name,
-            "target": target.name,
-            "status": failure.status if failure else STATUSES[outcome],
-            "outcome": outcome,
-            "attempts": answer.attempts,
-            "duration_ms": round((monotonic() - self.call.started) * 1000, 1),
-        }
-        if answer.hedged:
-            facts["hedged"] = True
-        if tried := answer.tried:
-            facts["tried"] = tried
-        if answer.first_event is not None:
-            facts["ttft_ms"] = round(answer.first_event * 1000, 1)
-        if answer.usage is not None:
-            facts |= {"prompt_tokens": answer.usage.prompt, "completion_tokens": answer.usage.completion}
+        result: dict[str, Any] = {}
         if failure is not None:
-            facts |= {"code": failure.code, "error": failure.message, "said": failure.log}
-        return facts
+            result = {"code": failure.code, "param": failure.param, "error": failure.message, "said": failure.log}
+        self._incoming.record(
+            began=self.call.started,
+            status=failure.status if failure else STATUSES[outcome],
+            outcome=outcome,
+            provider=answer.target.provider.name,
+            target=answer.target.name,
+            attempts=answer.attempts,
+            tried=answer.tried,
+            hedged=answer.hedged,
+            filler=answer.filler,
+            ttft=answer.first_event,
+            usage=answer.usage,
+            details=self._details,
+            **result,
+        )
 
 
 @lru_cache(maxsize=1024)
@@ -146,7 +153,7 @@ def whole_response(line: Delivery, fold: Callable[[Iterable[Event]], bytes]) -> 
     return line.sign(UnwrappedResponse(body, content_type="application/json"))
 
 
-def stream_response(line: Delivery, encoder: ChunkEncoder) -> Response:
+def stream_response(line: Delivery, encoder: StreamEncoder) -> Response:
     """A stream of frames, once the first event has come (D2). Raises what fails before it."""
     with line:
         line.answer.commit()
@@ -156,7 +163,7 @@ def stream_response(line: Delivery, encoder: ChunkEncoder) -> Response:
     return response
 
 
-def _frames(line: Delivery, encoder: ChunkEncoder) -> Iterator[bytes]:
+def _frames(line: Delivery, encoder: StreamEncoder) -> Iterator[bytes]:
     try:
         for event in line.events:
             if data := encoder.encode(event):

@@ -15,10 +15,14 @@ from views.delivery import Delivery, whole_response
 def embeddings(incoming: ApiRequest) -> Response:
     """Turn texts into vectors."""
     asked = load_embeddings(incoming.body(), incoming.services.limits)
+    incoming.model = asked.model
     route = incoming.services.catalogue.route(asked.model, asked.provider)
-    facts = {"path": "embeddings", "model": asked.model, "inputs": len(asked.inputs)}
     line = Delivery(
-        incoming, route, lambda target, call: target.provider.embed(asked, target, call), facts, streams=False
+        incoming,
+        route,
+        lambda target, call: target.provider.embed(asked, target, call),
+        streams=False,
+        details={"inputs": len(asked.inputs)},
     )
 
     def body(events: Iterable[Event]) -> bytes:

@@ -1,4 +1,4 @@
-"""Every failure as OpenAI's error object, whatever raised it: never HTML, never a stack."""
+"""Every failure as the error object of the caller's dialect, whatever raised it: never HTML, never a stack."""
 
 import re
 from difflib import get_close_matches
@@ -6,17 +6,18 @@ from functools import lru_cache
 from logging import getLogger
 
 import orjson
-from flask import Flask, Response, current_app, g, request
+from flask import Flask, Response, current_app, request
 from gunicorn.http.errors import ParseException
 from werkzeug.exceptions import HTTPException
 
 from core.errors import Cancelled, GatewayError, HalfClosed, InvalidRequest
+from schemas.errors import error_headers
 from server.flask_app import NOT_HTTP
+from views.blueprint import API_REQUEST, SHOWN, ApiRequest
+from views.services import services
 
 log = getLogger("thinkline.errors")
 
-SHOWN = 200
-"""Characters of what a stranger may make as long as they like."""
 LIKE = 0.75
 """From this likeness on (difflib's ratio) a path is taken for a misspelt one."""
 OLLAMAS = re.compile(r"/api/(?!v1(/|$))")
@@ -30,7 +31,7 @@ class NotFound(InvalidRequest):
 
 
 def register(app: Flask) -> None:
-    """Have the app answer failures in OpenAI's shape."""
+    """Have the app answer failures so."""
     app.register_error_handler(GatewayError, respond)
     app.register_error_handler(HTTPException, _http)
     app.register_error_handler(Cancelled, _hung_up)
@@ -40,11 +41,16 @@ def register(app: Flask) -> None:
 
 def respond(error: GatewayError) -> Response:
     """The error as a response with its true status."""
-    if not g.get("reported"):
-        facts = {"status": error.status, "code": error.code, "param": error.param, "error": error.message}
-        log.info("refused", extra={"facts": {**facts, **_sender()}})
-    response = Response(orjson.dumps(error.body()), error.status, mimetype="application/json")
-    response.headers.update(error.headers())
+    asked = _api_request()
+    asked.record(
+        status=error.status,
+        outcome="failed" if error.status == 500 else "refused",  # noqa: PLR2004 - a fault of our own
+        code=error.code,
+        param=error.param,
+        error=error.message,
+    )
+    response = Response(orjson.dumps(asked.error_body(error)), error.status, mimetype="application/json")
+    response.headers.update(error_headers(error))
     return response
 
 
@@ -61,11 +67,9 @@ def _http(error: HTTPException) -> Response:
     return response
 
 
-def _sender() -> dict[str, str]:
-    """What was asked, and by whom: a proxy's word for that as well, as far as there is one."""
-    facts = {"method": request.method, "path": request.path[:SHOWN], "sender": request.remote_addr or ""}
-    forwarded = request.headers.get("X-Forwarded-For", "")
-    return {**facts, "forwarded_for": forwarded[:SHOWN]} if forwarded else facts
+def _api_request() -> ApiRequest:
+    """The request as its view knows it, or as it would, where it has reached none."""
+    return request.environ.get(API_REQUEST) or ApiRequest(services(), request.environ, endpoint="")
 
 
 def _sentence(status: int, name: str) -> str:
@@ -99,7 +103,9 @@ def _known_paths(app: Flask) -> frozenset[str]:
 
 def _hung_up(_: Cancelled) -> Response:
     error = HalfClosed()
-    return Response(orjson.dumps(error.body()), error.status, mimetype="application/json")
+    asked = _api_request()
+    asked.record(status=error.status, outcome="hung_up", code=error.code, error=error.message)
+    return Response(orjson.dumps(asked.error_body(error)), error.status, mimetype="application/json")
 
 
 def _not_http(error: ParseException) -> Response:

@@ -16,15 +16,15 @@ from views.delivery import Delivery, whole_response
 def images(incoming: ApiRequest) -> Response:
     """Make pictures from a prompt."""
     asked = load_images(incoming.body(), incoming.services.limits)
+    incoming.model = asked.model
     route = incoming.services.catalogue.images_route(asked.model, asked.provider)
-    facts = {"path": "images", "model": asked.model, "images": asked.n}
     line = Delivery(
         incoming,
         route,
         lambda target, call: target.provider.images(asked, target, call),
-        facts,
         streams=False,
         patience=IMAGES_FACTOR,
+        details={"images": asked.n},
     )
 
     def body(events: Iterable[Event]) -> bytes:

@@ -15,11 +15,9 @@ from views.delivery import Delivery, whole_response
 def moderations(incoming: ApiRequest) -> Response:
     """Have a text judged, by a provider that does so."""
     asked = load_moderations(incoming.body(), incoming.services.limits)
+    incoming.model = asked.model
     route = incoming.services.catalogue.route(asked.model, asked.provider)
-    facts = {"path": "moderations", "model": asked.model}
-    line = Delivery(
-        incoming, route, lambda target, call: target.provider.moderate(asked, target, call), facts, streams=False
-    )
+    line = Delivery(incoming, route, lambda target, call: target.provider.moderate(asked, target, call), streams=False)
 
     def body(events: Iterable[Event]) -> bytes:
         for event in events:

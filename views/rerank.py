@@ -15,10 +15,14 @@ from views.delivery import Delivery, whole_response
 def rerank(incoming: ApiRequest) -> Response:
     """Put documents in order of their relevance to a query."""
     asked, return_documents = load_rerank(incoming.body(), incoming.services.limits)
+    incoming.model = asked.model
     route = incoming.services.catalogue.route(asked.model, asked.provider)
-    facts = {"path": "rerank", "model": asked.model, "documents": len(asked.documents)}
     line = Delivery(
-        incoming, route, lambda target, call: target.provider.rerank(asked, target, call), facts, streams=False
+        incoming,
+        route,
+        lambda target, call: target.provider.rerank(asked, target, call),
+        streams=False,
+        details={"documents": len(asked.documents)},
     )
 
     def body(events: Iterable[Event]) -> bytes:

@@ -1,6 +1,6 @@
 """What the views work with: made once by app.py, found through Flask's current app."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from flask import current_app
 
@@ -11,6 +11,7 @@ from dispatch.routing.model_lists import ModelLists
 from schemas.limits import Limits
 from server.admission import Admission
 from server.disconnects import DisconnectWatcher
+from telemetry.records import Recorder
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,6 +26,7 @@ class Services:
     admission: Admission
     max_body_bytes: int
     limits: Limits
+    record: Recorder = field(default_factory=Recorder)
     show_reasoning: bool = False
     fills_with_tools: bool = False
 

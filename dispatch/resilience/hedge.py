@@ -29,6 +29,7 @@ from logging import getLogger
 from math import inf
 from time import monotonic
 
+from core.attempts import Attempt
 from core.context import CallContext
 from core.errors import Cancelled, CircuitOpen, GatewayError, UpstreamTimeout
 from core.events import SILENCE, Event, Events, Silence
@@ -105,9 +106,10 @@ class Race:
         return self._winner is not None
 
     @property
-    def count(self) -> int:
-        """Attempts so far, of all."""
-        return sum(each.attempts.count for each in self._contenders)
+    def attempts(self) -> list[Attempt]:
+        """Attempts so far, of all contenders, in the order of asking."""
+        attempts = [attempt for each in self._contenders for attempt in each.attempts.attempts]
+        return sorted(attempts, key=lambda each: each.started)
 
     def run(self) -> Events:
         """The winner's events, and Silence. Raises a failure when all have failed, and the winner's own."""

@@ -2,10 +2,12 @@
 
 import random
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from logging import getLogger
 from time import monotonic
+from typing import Any
 
+from core.attempts import Attempt, AttemptOutcome
 from core.context import CallContext
 from core.errors import GatewayError, Unsupported, UpstreamError
 from core.events import SILENCE, Events, Silence
@@ -71,7 +73,7 @@ class RetryingTarget:
     failures  is told how it fails, unless it has been cut off
     unheard   kinds of events that are not yet a first event
     more      whether others are left to ask: then nobody waits for this one's Retry-After
-    count     attempts so far; `answered` once the first event came
+    attempts  so far; `answered` once the first event came
     """
 
     def __init__(
@@ -90,7 +92,7 @@ class RetryingTarget:
         self.call = call
         self.breaker = breaker
         self.failures = failures
-        self.count = 0
+        self.attempts: list[Attempt] = []
         self.answered = False
         self._ask = ask
         self._patience = patience
@@ -100,7 +102,7 @@ class RetryingTarget:
     def run(self) -> Events:
         """The events of the attempt that succeeds, and what stood before its first one. Raises the last failure."""
         while True:
-            self.count += 1
+            self.attempts.append(Attempt(self.target.name, self.target.provider.name, self._now()))
             probe = False
             try:
                 probe = self.breaker.admit()
@@ -110,6 +112,7 @@ class RetryingTarget:
                     for event in events:
                         if not self.answered and not isinstance(event, self._unheard):
                             self.answered = True
+                            self._update(first_event=self._now())
                             self.call.mark_first_event()
                             if probe:
                                 self.breaker.succeeded(probe)
@@ -117,10 +120,12 @@ class RetryingTarget:
                         yield event
                 finally:
                     events.close()
+                self._end_attempt("answered")
                 self.breaker.succeeded(probe)
                 return
             except GatewayError as error:
                 _name_provider(error, self.target)
+                self._end_attempt("failed", error)
                 self.breaker.failed(probe) if error.trips_breaker else self.breaker.abandoned(probe)
                 wait = None if self.answered else self._wait_before_retry(error)
                 if not self.call.gone:
@@ -130,8 +135,19 @@ class RetryingTarget:
                 yield from self._sleep(wait)
             except BaseException:  # the caller has left, or a fault of our own: neither is the target's
                 late = self.call.reason is not None and self.call.reason.trips_breaker
+                self._end_attempt("failed" if late else "cancelled", self.call.reason)
                 self.breaker.failed(probe) if late else self.breaker.abandoned(probe)
                 raise
+
+    def _now(self) -> float:
+        return monotonic() - self.call.started
+
+    def _update(self, **changes: Any) -> None:
+        self.attempts[-1] = replace(self.attempts[-1], **changes)
+
+    def _end_attempt(self, outcome: AttemptOutcome, error: GatewayError | None = None) -> None:
+        why = {"code": error.code, "error": error.message} if error else {}
+        self._update(ended=self._now(), outcome=outcome, **why)
 
     def _sleep(self, seconds: float) -> Events:
         """Wait, with a sign of life when one is due."""
@@ -144,10 +160,10 @@ class RetryingTarget:
 
     def _wait_before_retry(self, error: GatewayError) -> float | None:
         """Seconds, with full jitter; the upstream's own Retry-After if it fits the budget. None: no retry."""
-        spent_all = self.count > self._patience.retries or self.breaker.state == "open"
+        spent_all = len(self.attempts) > self._patience.retries or self.breaker.state == "open"
         if not error.retryable or spent_all or (self._more and error.retry_after):
             return None
-        backoff = self._patience.first_wait * 2 ** (self.count - 1)
+        backoff = self._patience.first_wait * 2 ** (len(self.attempts) - 1)
         jittered = random.uniform(0, backoff)  # noqa: S311 - spreads retries, keeps no secret
         wait = jittered if error.retry_after is None else error.retry_after + jittered / 10
         return wait if monotonic() - self.call.started + wait < self._patience.budget else None

@@ -84,7 +84,7 @@ class Catalogue:
         with self._lock:
             listings = {**self._listings, source: listing}
             snapshot = self._put_together(listings)
-            if snapshot.default == "demo" != self.default and not self._chosen:
+            if snapshot.answers_as_fallback and not self.snapshot.answers_as_fallback and not self._chosen:
                 raise ValueError(f"without {self.default!r} there is no provider but the demo")
             self._listings, self.snapshot = listings, snapshot
 
@@ -138,8 +138,8 @@ class Catalogue:
             entry = snapshot.named(cloud)
         else:
             entry = self._unnamed(snapshot, only)
-            if entry.kind == "demo" and not self._chosen and model:
-                self._more_than_a_demo(snapshot, model)
+            if entry.is_fallback and not self._chosen and model:
+                self._more_than_a_fallback(snapshot, entry, model)
         row = snapshot.names.get(f"{entry.name}/{model}") or snapshot.names.get(model)
         if row and any(_provider_of(upstream) == entry.name for upstream in row.upstreams):
             return self._to_row(snapshot, row, beyond, only=entry.name)
@@ -170,11 +170,11 @@ class Catalogue:
             rows.append(row)
         return rows
 
-    def _more_than_a_demo(self, snapshot: Snapshot, model: str) -> None:
-        """Raise where models are told of, or will be: then the demo does not answer in the place of one."""
+    def _more_than_a_fallback(self, snapshot: Snapshot, fallback: ProviderConfig, model: str) -> None:
+        """Raise where models are told of, or will be: then the fallback does not answer in the place of one."""
         if snapshot.names:
             raise _unknown(model)
-        if "list" in self._listings and model != snapshot.entries["demo"].default_model:
+        if "list" in self._listings and model != fallback.default_model:
             said = "The list of models has not come yet; the log says why."
             raise UpstreamDown(said, provider="MODEL_LIST_URL", unavailable=True)
 
@@ -198,7 +198,7 @@ class Catalogue:
     def _unnamed(self, snapshot: Snapshot, only: str) -> ProviderConfig:
         """Who answers when nobody is named; for pictures, a vendor of pictures goes before the demo."""
         default = snapshot.entries[snapshot.default]
-        if only and default.kind == "demo" and not self._chosen:
+        if only and default.is_fallback and not self._chosen:
             return next((entry for entry in snapshot.available() if entry.only == only), default)
         return default
 

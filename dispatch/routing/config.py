@@ -18,6 +18,8 @@ class ProviderConfig:
     lenient   answers to any model name, as single-model providers do (R4)
     complete  has no models but those that are listed (R4)
     only      "images" for one that makes pictures and does not chat
+    order     the default is the first that can be used: of a lower order, then in the order of the sources
+    is_fallback  answers only as long as nothing else is configured, as the demo does
     timeouts  overrides of core.context.Timeouts, by field, in seconds
     """
 
@@ -31,6 +33,8 @@ class ProviderConfig:
     complete: bool = False
     timeouts: Mapping[str, float] = field(default_factory=dict)
     only: str = ""
+    order: int = 0
+    is_fallback: bool = False
 
     @property
     def available(self) -> bool:

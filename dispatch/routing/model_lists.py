@@ -49,8 +49,8 @@ class ModelLists:
         """
         snapshot = self._catalogue.snapshot
         asked = [entry for entry in snapshot.available() if not entry.complete and "#" not in entry.name]
-        if snapshot.models or snapshot.entries[snapshot.default].kind != "demo":
-            asked = [entry for entry in asked if entry.kind != "demo"]
+        if snapshot.models or not snapshot.answers_as_fallback:
+            asked = [entry for entry in asked if not entry.is_fallback]
         with self._lock:  # one asks, the others wait for what it hears
             due = [entry for entry in asked if self._is_due(entry)]
             if due:

@@ -10,12 +10,11 @@ from core.errors import InvalidRequest
 from core.models import ListedModel
 from dispatch.routing.config import Deployment, ModelConfig, ProviderConfig, SourceContents
 from dispatch.routing.rules import weighted_rotation
+from providers.vendors import OCI_PREFIXES
 
 SOURCES = ("file", "list", "environment")
 """Who is believed, first to last, when two tell of the same name (R11)."""
 
-VENDOR_PREFIXES = ("cohere.", "meta.", "xai.", "openai.", "google.")
-"""Names that OCI gives to its models."""
 BEDROCK_ID = re.compile(
     r"(ai21|amazon|anthropic|deepseek|luma|minimax|mistral|moonshot(ai)?|nvidia|qwen|stability|twelvelabs|writer|zai)\..+"
     r"|(us|us-gov|eu|apac|jp|au|ca|sa|me|global)\.\w+\..+"
@@ -50,6 +49,11 @@ class Snapshot:
             for name, row in self.names.items()
             if any(self.entries[upstream.provider].available for upstream in row.upstreams)
         }
+
+    @property
+    def answers_as_fallback(self) -> bool:
+        """Whether the default provider is one that answers only as long as nothing else is configured."""
+        return self.entries[self.default].is_fallback
 
     def available(self) -> list[ProviderConfig]:
         """The entries that can be used, in order."""
@@ -97,8 +101,7 @@ def put_together(listings: Mapping[str, SourceContents], chosen: str) -> Snapsho
             if row.name not in names:  # one that is not believed has no aliases either
                 for name in (row.name, *row.aliases):
                     names.setdefault(name, row)
-    if "demo" in entries:
-        entries["demo"] = entries.pop("demo")
+    entries = {entry.name: entry for entry in sorted(entries.values(), key=lambda entry: entry.order)}
     default = _default(entries, chosen)
     for listing in told:
         for alias, model in listing.aliases.items():
@@ -118,7 +121,7 @@ def _cloud_of(model: str, entries: Mapping[str, ProviderConfig], default: str) -
     the default has names of that kind too, nor where the default is Bedrock by another name. A name that both clouds
     might have is Bedrock's only where Bedrock can be used.
     """
-    oci_shaped = model.startswith(VENDOR_PREFIXES)
+    oci_shaped = model.startswith(OCI_PREFIXES)
     bedrock, oci = entries.get("bedrock-models"), entries.get("oci")
     is_named = entries[default].named
     if (

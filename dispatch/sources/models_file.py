@@ -197,7 +197,9 @@ def _entries(
     named = vendor_named(name, given)
     kind = given.get("kind", name if name in CLOUDS else named.kind)
     if kind == "demo":
-        return [ProviderConfig(name, kind, "demo", {"name": name}, lenient=True)]
+        return [
+            ProviderConfig(name, kind, "demo", {"name": name}, lenient=True, order=int(name == kind), is_fallback=True)
+        ]
     if kind not in PROVIDERS:
         return [
             ProviderConfig(

@@ -1,7 +1,8 @@
 """Where the catalogue learns of providers and models: the environment, models.yaml, a list by HTTP (B2 to B4)."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from logging import getLogger
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -25,7 +26,7 @@ spoilt, a worker that dies can be replaced all the same.
 """
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(kw_only=True)
 class Sources:
     """What is told at the start (`listings`), and how it is kept up to date (`follow`).
 
@@ -47,6 +48,7 @@ class Sources:
     list_token: str = field(repr=False)
     list_refresh: float
     folder: Path
+    _catalogue: Catalogue | None = field(default=None, init=False, repr=False)
 
     def listings(self) -> dict[str, SourceContents]:
         """What each source tells now. Asks nobody by network. Raises ValueError with the setting, or file and line."""
@@ -59,16 +61,15 @@ class Sources:
         else:
             self._keep(b"")  # before any fork, so that who reads a first one later shares it
         if self.list_url:
-            told["list"] = self._list(lambda _: None).load_kept()
+            told["list"] = self._model_list.load_kept()
         return told
 
     def follow(self, catalogue: Catalogue) -> None:
         """Tell the catalogue what changes, from threads of their own, until the process ends."""
         FileWatcher(self.models_file, lambda: self._take_over(catalogue)).start()
         if self.list_url:
-            model_list = self._list(lambda listing: catalogue.replace("list", listing))
-            model_list.load_kept()
-            model_list.start()
+            self._catalogue = catalogue
+            self._model_list.start()
 
     def _file_or_last_good(self, kept: LastGood, told: Mapping[str, SourceContents]) -> SourceContents:
         """The file, or what it said before if it has been spoilt since. Raises ValueError."""
@@ -124,7 +125,12 @@ class Sources:
             self.upstreams, demo_pace_ms=self.demo_pace_ms, clouds=self.clouds, aliases=self.aliases
         )
 
-    def _list(self, on_change: Callable[[SourceContents], None]) -> "ModelList":
+    def _replace_list(self, listing: SourceContents) -> None:
+        if self._catalogue is not None:
+            self._catalogue.replace("list", listing)
+
+    @cached_property
+    def _model_list(self) -> "ModelList":
         from dispatch.sources.model_list import ModelList  # noqa: PLC0415 - loads requests, which others do without
 
         return ModelList(
@@ -132,6 +138,6 @@ class Sources:
             self.list_token,
             refresh=self.list_refresh,
             folder=self.folder,
-            on_change=on_change,
+            on_change=self._replace_list,
             proxy=proxy_for(self.list_url, self.variables),
         )

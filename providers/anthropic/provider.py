@@ -6,7 +6,7 @@ call's state by the id of the tool call, and where it is not found, such a model
 """
 
 import re
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from functools import partial
 from typing import Any
@@ -14,21 +14,21 @@ from typing import Any
 import orjson
 
 from core import lenient_json
-from core.context import CallContext, Timeouts
+from core.context import CallContext
 from core.errors import ContextTooLong, GatewayError, UpstreamError
-from core.events import Events, Silence
-from core.json_values import BAD_SHAPE, Json
+from core.events import Events
+from core.json_values import Json
 from core.models import ListedModel
 from core.requests import ChatRequest
 from providers.anthropic.decode import AnthropicDecoder
 from providers.anthropic.request import asks_by_tool, to_upstream
-from providers.base import Provider, Target
+from providers.base import Target
 from providers.common.answers import answer_events
+from providers.common.http_provider import HttpProvider
 from providers.common.structured import answer_as_text, format_by_tool
-from providers.transport.client import Endpoint, send, warm
-from providers.transport.exchange import awaited, log_dropped_parameters, request_id_header, request_json
+from providers.transport.client import send
+from providers.transport.exchange import log_dropped_parameters, request_id_header
 from providers.transport.status_errors import error_from_response, error_object, for_log, safe_message, written
-from providers.vendors import Vendor
 
 VERSION = {"anthropic-version": "2023-06-01"}
 STATUSES = {
@@ -48,7 +48,6 @@ STATUSES = {
 TOO_LONG = re.compile(r"prompt is too long|exceeds? (the )?context (limit|window)", re.IGNORECASE)
 NO_CREDIT = re.compile(r"credit balance is too low", re.IGNORECASE)
 REMEMBERED_SECONDS = 3600.0
-PAGES = 20
 
 COUNTERPARTS = {
     "stop": "stop_sequences",
@@ -66,16 +65,16 @@ SUPPORTED_PARAMETERS = {
 }  # fmt: skip
 
 
-class Anthropic(Provider):
+class Anthropic(HttpProvider):
     """One account. `base_url` may end in /v1 or /v1/messages; else /v1 is added, as Anthropic's own SDK does it."""
 
-    def __init__(
-        self, vendor: Vendor, *, base_url: str, name: str = "", api_key: str = "", model: str = "", proxy: str = ""
-    ) -> None:
-        self.name = name or vendor.name
-        self.default_model = model or vendor.model
-        self._account = Endpoint(self.name, versioned(base_url), {**vendor.credential(api_key), **VERSION}, proxy)
-        self._failure = partial(anthropic_error, self.name, setting=vendor.key_setting)
+    headers = VERSION
+
+    def _address(self, base_url: str) -> str:
+        return versioned(base_url)
+
+    def _failure(self, status: int, headers: Mapping[str, str], body: bytes) -> GatewayError:
+        return anthropic_error(self.name, status, headers, body, setting=self._vendor.key_setting)
 
     def chat(self, request: ChatRequest, target: Target, call: CallContext) -> Events:
         """Ask, and tell what comes."""
@@ -90,30 +89,16 @@ class Anthropic(Provider):
         events = answer_events(reply, request, self._failure, reading, lambda whole: list(reading.whole(whole)), call)
         yield from answer_as_text(events, answer) if answer else events
 
-    def warm(self, call: CallContext, timeouts: Timeouts) -> None:
-        """Keep a connection open there."""
-        warm(self._account, call, timeouts)
-
     def models(self, call: CallContext) -> Sequence[ListedModel]:
         """GET /v1/models, page by page."""
-        return awaited(self._models(call))
 
-    def _models(self, call: CallContext) -> Generator[Silence, None, list[ListedModel]]:
-        found: list[ListedModel] = []
-        after = ""
-        for _ in range(PAGES):
-            path = f"/models?limit=1000{after}"
-            page = yield from request_json(self._account, "GET", path, b"", call, Timeouts(), self._failure)
-            try:
-                found += [ListedModel(row["id"], "anthropic", _seconds(row.get("created_at"))) for row in page["data"]]
-                if not page.get("has_more") or not page["data"]:
-                    break
-                after = f"&after_id={page['data'][-1]['id']}"
-            except BAD_SHAPE as error:
-                raise UpstreamError(
-                    f"{self.name} sent something that is not an answer.", provider=self.name, log=f"models: {error}"
-                ) from error
-        return found
+        def models(page: Any) -> list[ListedModel]:
+            return [ListedModel(row["id"], "anthropic", _seconds(row.get("created_at"))) for row in page["data"]]
+
+        def next_page(page: Any) -> str:
+            return f"&after_id={page['data'][-1]['id']}" if page.get("has_more") and page["data"] else ""
+
+        return self._list_models(call, "/models?limit=1000", models, next_page)
 
 
 def versioned(address: str) -> str:

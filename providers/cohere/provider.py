@@ -11,33 +11,30 @@ from urllib.parse import quote, urlsplit, urlunsplit
 
 import orjson
 
-from core.context import CallContext, Timeouts
+from core.context import CallContext
 from core.errors import (
     ContextTooLong,
     GatewayError,
     InvalidRequest,
     Unsupported,
     UpstreamDown,
-    UpstreamError,
     UpstreamRejected,
 )
 from core.events import Event, Events, Ranks, Silence, Usage, Vectors
 from core.json_values import BAD_SHAPE
 from core.models import ListedModel
 from core.requests import ChatRequest, EmbeddingsRequest, Image, RerankRequest
-from providers.base import Provider, Target
+from providers.base import Target
 from providers.cohere.decode import CohereDecoder, events_of_body
 from providers.cohere.request import SUPPORTED_PARAMETERS, THINKS, asks_by_tool, to_upstream
 from providers.common.answers import answer_events
+from providers.common.http_provider import HttpProvider
 from providers.common.structured import answer_as_text, format_by_tool
 from providers.common.tool_names import COHERE, fit_names, restore_names
 from providers.common.translate import parse_data_url
-from providers.transport.client import Endpoint, send, warm
-from providers.transport.exchange import awaited, log_dropped_parameters, request_id_header, request_json
+from providers.transport.client import send
+from providers.transport.exchange import log_dropped_parameters, request_id_header, request_json
 from providers.transport.status_errors import error_from_body, error_from_response, error_object
-from providers.vendors import Vendor
-
-MOST_PAGES = 20
 
 INPUT_TYPES = {"query": "search_query", "document": "search_document", "passage": "search_document"}
 """Other vendors' input types; Cohere's own are taken as they are."""
@@ -50,17 +47,14 @@ VERSION = re.compile(r"/v[12]$")
 """What an address may end in: the paths name the version."""
 
 
-class Cohere(Provider):
+class Cohere(HttpProvider):
     """Cohere itself, or who speaks as it does."""
 
-    def __init__(
-        self, vendor: Vendor, *, base_url: str, name: str = "", api_key: str = "", model: str = "", proxy: str = ""
-    ) -> None:
-        self.name = name or vendor.name
-        self.default_model = model or vendor.model
-        self._batch = vendor.embedding_batch
-        self._account = Endpoint(self.name, _unversioned(base_url), vendor.credential(api_key), proxy)
-        self._failure = partial(cohere_error, self.name, setting=vendor.key_setting)
+    def _address(self, base_url: str) -> str:
+        return _unversioned(base_url)
+
+    def _failure(self, status: int, headers: Mapping[str, str], body: bytes) -> GatewayError:
+        return cohere_error(self.name, status, headers, body, setting=self._vendor.key_setting)
 
     def chat(self, request: ChatRequest, target: Target, call: CallContext) -> Events:
         """POST v2/chat."""
@@ -91,15 +85,15 @@ class Cohere(Provider):
         """POST v2/embed, in as many requests as Cohere's limits make of it."""
         vectors: list[Sequence[float]] = []
         tokens = 0
-        for count, body in embeddings_to_upstream(request, target.model, self._batch):
+        for count, body in embeddings_to_upstream(request, target.model, self._vendor.embedding_batch):
             data = yield from self._json("POST", "/v2/embed", orjson.dumps(body), target, call)
             try:
                 found = data["embeddings"]["float"]
                 tokens += _billed(data, "input_tokens") + _billed(data, "image_tokens")
             except BAD_SHAPE as error:
-                raise self._nonsense(f"embeddings without {error}") from error
+                raise self._bad_response(f"embeddings without {error}") from error
             if len(found) != count:
-                raise self._nonsense(f"{len(found)} embeddings for {count} inputs")
+                raise self._bad_response(f"{len(found)} embeddings for {count} inputs")
             vectors += found
         yield Vectors(vectors, usage=Usage(tokens, 0) if tokens else None)
 
@@ -113,38 +107,25 @@ class Cohere(Provider):
         try:
             ranks = [(int(row["index"]), float(row["relevance_score"])) for row in data["results"]]
         except BAD_SHAPE as error:
-            raise self._nonsense(f"a ranking without {error}") from error
+            raise self._bad_response(f"a ranking without {error}") from error
         yield Ranks(ranks)
-
-    def warm(self, call: CallContext, timeouts: Timeouts) -> None:
-        """Keep a connection open there."""
-        warm(self._account, call, timeouts)
 
     def models(self, call: CallContext) -> Sequence[ListedModel]:
         """GET v1/models, page by page: there is no second version of it. What is deprecated is left out."""
-        found: list[ListedModel] = []
-        page = ""
-        for _ in range(MOST_PAGES):
-            path = "/v1/models?page_size=1000" + (f"&page_token={quote(page, safe='')}" if page else "")
-            data = awaited(self._json("GET", path, b"", Target(self, self.default_model), call))
-            try:
-                found += [
-                    ListedModel(each["name"], "cohere") for each in data["models"] if not each.get("is_deprecated")
-                ]
-                page = data.get("next_page_token")
-            except BAD_SHAPE as error:
-                raise self._nonsense(f"a list of models without {error}") from error
-            if not page:
-                break
-        return found
+
+        def models(page: Any) -> list[ListedModel]:
+            return [ListedModel(each["name"], "cohere") for each in page["models"] if not each.get("is_deprecated")]
+
+        def next_page(page: Any) -> str:
+            token = page.get("next_page_token")
+            return f"&page_token={quote(token, safe='')}" if token else ""
+
+        return self._list_models(call, "/v1/models?page_size=1000", models, next_page)
 
     def _json(
         self, method: str, path: str, body: bytes, target: Target, call: CallContext
     ) -> Generator[Silence, None, Any]:
         return request_json(self._account, method, path, body, call, target.timeouts, self._failure)
-
-    def _nonsense(self, what: str) -> GatewayError:
-        return UpstreamError(f"{self.name} sent something that is not an answer.", provider=self.name, log=what)
 
 
 def cohere_error(name: str, status: int, headers: Mapping[str, str], body: bytes, *, setting: str = "") -> GatewayError:

@@ -5,36 +5,34 @@ A chat is translated by gemini_chat.py and gemini_answer.py. The key travels in 
 
 import re
 from collections.abc import Mapping, Sequence
-from functools import partial
 from typing import Any
 from urllib.parse import quote, urlsplit, urlunsplit
 
 import orjson
 
-from core.context import CallContext, Timeouts
+from core.context import CallContext
 from core.errors import ContextTooLong, GatewayError, Unsupported, UpstreamError, UpstreamRejected
 from core.events import Events, Usage, Vectors
 from core.json_values import BAD_SHAPE
 from core.models import ListedModel
 from core.requests import ChatRequest, EmbeddingsRequest, Image
-from providers.base import Provider, Target
+from providers.base import Target
 from providers.common.answers import answer_events
+from providers.common.http_provider import HttpProvider
 from providers.common.structured import answer_as_text, format_by_tool
 from providers.common.tool_names import GOOGLE, fit_names, restore_names
 from providers.common.translate import Pictures, parse_data_url
 from providers.gemini.decode import GeminiDecoder
 from providers.gemini.request import asks_by_tool, taken, to_upstream
 from providers.gemini.thought_signatures import ThoughtSignatures
-from providers.transport.client import Endpoint, send, warm
-from providers.transport.exchange import awaited, log_dropped_parameters, request_id_header, request_json
+from providers.transport.client import send
+from providers.transport.exchange import log_dropped_parameters, request_id_header, request_json
 from providers.transport.status_errors import error_from_body, error_from_response, error_object, written
-from providers.vendors import Vendor
 
 VERSION = "/v1beta"
 """Added to an address that names no version, as Google's SDK takes it."""
 STREAM = "streamGenerateContent?alt=sse"
 """Without `alt` the parts of the answer come as one JSON array."""
-MOST_PAGES = 20
 
 TASKS = {
     "search_query": "RETRIEVAL_QUERY",
@@ -49,17 +47,14 @@ TOO_LONG = re.compile(r"input token count.*exceeds", re.IGNORECASE)
 DELAY = re.compile(r"(\d+(?:\.\d+)?)s")
 
 
-class Gemini(Provider):
+class Gemini(HttpProvider):
     """Gemini at Google, or at who speaks as it does."""
 
-    def __init__(
-        self, vendor: Vendor, *, base_url: str, name: str = "", api_key: str = "", model: str = "", proxy: str = ""
-    ) -> None:
-        self.name = name or vendor.name
-        self.default_model = model or vendor.model
-        self._batch = vendor.embedding_batch
-        self._account = Endpoint(self.name, _versioned(base_url), vendor.credential(api_key), proxy)
-        self._failure = partial(gemini_error, self.name, setting=vendor.key_setting)
+    def _address(self, base_url: str) -> str:
+        return _versioned(base_url)
+
+    def _failure(self, status: int, headers: Mapping[str, str], body: bytes) -> GatewayError:
+        return gemini_error(self.name, status, headers, body, setting=self._vendor.key_setting)
 
     def chat(self, request: ChatRequest, target: Target, call: CallContext) -> Events:
         """POST models/{model}:generateContent, or :streamGenerateContent, whose stream ends where the response does."""
@@ -80,8 +75,8 @@ class Gemini(Provider):
         wanted = [embedding_to_upstream(request, at, target.model) for at in range(len(request.inputs))]
         vectors: list[Sequence[float]] = []
         tokens = 0
-        for start in range(0, len(wanted), self._batch):
-            batch = wanted[start : start + self._batch]
+        for start in range(0, len(wanted), self._vendor.embedding_batch):
+            batch = wanted[start : start + self._vendor.embedding_batch]
             path = f"/{resource(target.model)}:batchEmbedContents"
             body = orjson.dumps({"requests": batch})
             data = yield from request_json(self._account, "POST", path, body, call, target.timeouts, self._failure)
@@ -89,35 +84,24 @@ class Gemini(Provider):
                 found = [each["values"] for each in data["embeddings"]]
                 tokens += (data.get("usageMetadata") or {}).get("promptTokenCount", 0)
             except BAD_SHAPE as error:
-                raise self._nonsense(f"embeddings without {error}") from error
+                raise self._bad_response(f"embeddings without {error}") from error
             if len(found) != len(batch):
-                raise self._nonsense(f"{len(found)} embeddings for {len(batch)} inputs")
+                raise self._bad_response(f"{len(found)} embeddings for {len(batch)} inputs")
             vectors += found
         yield Vectors(vectors, usage=Usage(tokens, 0) if tokens else None)
 
-    def warm(self, call: CallContext, timeouts: Timeouts) -> None:
-        """Keep a connection open there."""
-        warm(self._account, call, timeouts)
-
     def models(self, call: CallContext) -> Sequence[ListedModel]:
         """GET models, page by page: those that converse or embed."""
-        found: list[ListedModel] = []
-        page = ""
-        for _ in range(MOST_PAGES):
-            path = "/models?pageSize=1000" + (f"&pageToken={quote(page, safe='')}" if page else "")
-            data = awaited(request_json(self._account, "GET", path, b"", call, Timeouts(), self._failure))
-            try:
-                found += [
-                    ListedModel(each["name"].removeprefix("models/"), "google")
-                    for each in data["models"]
-                    if _serves(each)
-                ]
-                page = data.get("nextPageToken")
-            except BAD_SHAPE as error:
-                raise self._nonsense(f"a list of models without {error}") from error
-            if not page:
-                break
-        return found
+
+        def models(page: Any) -> list[ListedModel]:
+            rows = filter(_serves, page["models"])
+            return [ListedModel(each["name"].removeprefix("models/"), "google") for each in rows]
+
+        def next_page(page: Any) -> str:
+            token = page.get("nextPageToken")
+            return f"&pageToken={quote(token, safe='')}" if token else ""
+
+        return self._list_models(call, "/models?pageSize=1000", models, next_page)
 
     def _in_band(self, error: Any) -> GatewayError:
         """An error object that stands where an answer should."""
@@ -125,9 +109,6 @@ class Gemini(Provider):
         if isinstance(status, int) and 400 <= status < 600:  # noqa: PLR2004
             return gemini_error(self.name, status, {}, written(error))
         return error_from_body(self.name, error)
-
-    def _nonsense(self, what: str) -> GatewayError:
-        return UpstreamError(f"{self.name} sent something that is not an answer.", provider=self.name, log=what)
 
 
 def gemini_error(name: str, status: int, headers: Mapping[str, str], body: bytes, *, setting: str = "") -> GatewayError:

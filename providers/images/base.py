@@ -9,15 +9,16 @@ from math import log as logarithm
 from typing import Any, ClassVar, NamedTuple
 
 from core.context import CallContext
-from core.errors import GatewayError, InvalidRequest, Unsupported, UpstreamError
+from core.errors import InvalidRequest, Unsupported
 from core.events import Events, Images, Silence
 from core.json_values import BAD_SHAPE
 from core.requests import ChatRequest, ImagesRequest
-from providers.base import Provider, Target
+from providers.base import Target
+from providers.common.http_provider import HttpProvider
 from providers.common.image_fetch import ImageFetcher, Picture, seconds, shares
-from providers.transport.client import Endpoint, send
+from providers.transport.client import send
 from providers.transport.exchange import parse_json, raise_for_status, read_body
-from providers.transport.status_errors import error_from_body, error_from_response
+from providers.transport.status_errors import error_from_body
 from providers.vendors import Vendor
 
 SUPPORTED_PARAMETERS = frozenset({"prompt", "n", "size", "style", "response_format"})
@@ -67,7 +68,7 @@ class HttpRequest(NamedTuple):
     body: bytes
 
 
-class ImageProvider(Provider):
+class ImageProvider(HttpProvider):
     """A vendor that makes pictures and does not chat. One request makes `most` of them; for more, several are sent, one
     after another. `path` is where to ask instead of the vendor's own paths, as a list of models has it.
     """
@@ -75,21 +76,10 @@ class ImageProvider(Provider):
     most: ClassVar[int]
 
     def __init__(
-        self,
-        vendor: Vendor,
-        *,
-        base_url: str,
-        name: str = "",
-        api_key: str = "",
-        model: str = "",
-        proxy: str = "",
-        path: str | None = None,
+        self, vendor: Vendor, *, base_url: str, proxy: str = "", path: str | None = None, **account: str
     ) -> None:
-        self.name = name or vendor.name
-        self.default_model = model or vendor.model
+        super().__init__(vendor, base_url=base_url, proxy=proxy, **account)
         self.path = path
-        self._setting = vendor.key_setting
-        self._account = Endpoint(self.name, base_url, vendor.credential(api_key), proxy)
         self._gallery = ImageFetcher(self.name, base_url, vendor.pictures, proxy)
 
     def asked(self, request: ImagesRequest, target: Target, count: int) -> HttpRequest:
@@ -99,10 +89,6 @@ class ImageProvider(Provider):
     def parse_images(self, answer: Any) -> list[Picture]:
         """The pictures of an answer. Raises one of NONSENSE, and a ProxyError for pictures that are withheld."""
         return parse_images(answer)
-
-    def failed(self, status: int, headers: Mapping[str, str], body: bytes) -> GatewayError:
-        """What a status other than 2xx means."""
-        return error_from_response(self.name, status, headers, body, setting=self._setting)
 
     def chat(self, request: ChatRequest, target: Target, call: CallContext) -> Events:
         """Refused, with the way to what there is."""
@@ -120,8 +106,7 @@ class ImageProvider(Provider):
                 data += self.parse_images(answer)
                 created = seconds(answer.get("created"))
             except BAD_SHAPE as error:
-                said = f"{self.name} sent something that is not an answer."
-                raise UpstreamError(said, provider=self.name, log=f"pictures without {error}") from error
+                raise self._bad_response(f"pictures without {error}") from error
         if request.as_base64:
             yield from self._gallery.unpack(data, call, target.timeouts)
         yield Images(data, created)
@@ -129,7 +114,7 @@ class ImageProvider(Provider):
     def _answer(self, asked: HttpRequest, target: Target, call: CallContext) -> Generator[Silence, None, Any]:
         reply = send(self._account, "POST", asked.path, asked.headers, asked.body, call, target.timeouts)
         try:
-            yield from raise_for_status(reply, self.failed)
+            yield from raise_for_status(reply, self._failure)
             raw = yield from read_body(reply)
         finally:
             reply.close()

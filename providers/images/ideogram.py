@@ -6,10 +6,10 @@ https://developer.ideogram.ai/api-reference/legacy-endpoints/generate
 
 import re
 from collections.abc import Mapping
-from secrets import token_hex
 from typing import Any
 
 import orjson
+from urllib3.filepost import encode_multipart_formdata
 
 from core.errors import GatewayError, UpstreamRejected
 from core.json_values import Json
@@ -73,9 +73,8 @@ class Ideogram(ImageProvider):
         path = (V3_PATH if v3 else LEGACY_PATH) if self.path is None else self.path
         if not v3:
             return HttpRequest(path, {}, orjson.dumps(legacy_to_upstream(request, target, count)))
-        boundary = token_hex(16)
-        headers = {"Content-Type": f"multipart/form-data; boundary={boundary}"}
-        return HttpRequest(path, headers, multipart_body(v3_to_upstream(request, target, count), boundary))
+        body, content_type = multipart(v3_to_upstream(request, target, count))
+        return HttpRequest(path, {"Content-Type": content_type}, body)
 
     def parse_images(self, answer: Any) -> list[Picture]:
         """A picture that is not safe has no address (`is_image_safe`); without any other, the request is refused."""
@@ -88,11 +87,11 @@ class Ideogram(ImageProvider):
             raise ValueError("no picture")
         return [{key: text for key, text in picture.items() if text} for picture in found]
 
-    def failed(self, status: int, headers: Mapping[str, str], body: bytes) -> GatewayError:
+    def _failure(self, status: int, headers: Mapping[str, str], body: bytes) -> GatewayError:
         """422 is documented as a prompt that fails the safety check."""
         if status == 422:  # noqa: PLR2004
             return self._unsafe(body[:2000].decode("utf-8", "replace"), status)
-        return super().failed(status, headers, body)
+        return super()._failure(status, headers, body)
 
     def _unsafe(self, said: str, status: int = 400) -> UpstreamRejected:
         return UpstreamRejected(
@@ -154,16 +153,12 @@ def _style(request: ImagesRequest) -> Json:
     return {"style_type": STYLES.get(style, style.upper())} if style else {}
 
 
-def multipart_body(fields: Mapping[str, Any], boundary: str) -> bytes:
-    """A form: a part for each field, and for each item of a list; objects as JSON.
-
-    https://html.spec.whatwg.org/multipage/form-control-infrastructure.html#multipart-form-data
-    """
-    parts = []
-    for name, value in fields.items():
-        quoted = name.replace('"', "%22").replace("\r", "%0D").replace("\n", "%0A")
-        for item in value if isinstance(value, list) else [value]:
-            text = item.encode() if isinstance(item, str) else orjson.dumps(item)
-            head = f'--{boundary}\r\nContent-Disposition: form-data; name="{quoted}"\r\n\r\n'
-            parts.append(head.encode() + text + b"\r\n")
-    return b"".join([*parts, f"--{boundary}--\r\n".encode()])
+def multipart(fields: Mapping[str, Any]) -> tuple[bytes, str]:
+    """A form and its content type: a part for each field, and for each item of a list; objects as JSON."""
+    return encode_multipart_formdata(
+        [
+            (name, item if isinstance(item, str) else orjson.dumps(item))
+            for name, value in fields.items()
+            for item in (value if isinstance(value, list) else [value])
+        ]
+    )

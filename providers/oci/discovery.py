@@ -21,12 +21,12 @@ from providers.base import Target
 from providers.oci.client import Location, OciClient, SignedRequest
 from providers.oci.credentials import credential_error
 from providers.transport.exchange import awaited
+from providers.vendors import OCI_PREFIXES
 
 log = getLogger("thinkline.providers")
 
 USEFUL = {"CHAT", "TEXT_EMBEDDINGS", "TEXT_RERANK"}
 """What a model must be able to do to be of use here; some can be fine-tuned only."""
-ON_DEMAND_VENDORS = ("cohere.", "meta.", "xai.", "openai.", "google.")
 PAGES = 50
 AGAIN_SECONDS = 60.0
 """A name that no endpoint has is not looked up more often than this."""
@@ -100,7 +100,7 @@ class ModelDirectory:
         A name that is nobody's yet is looked up, once in a while: then this takes as long as the lists do.
         """
         name, details = target.model, target.details
-        usual = name.startswith(ON_DEMAND_VENDORS) and (not self._places or "region" in details)
+        usual = name.startswith(OCI_PREFIXES) and (not self._places or "region" in details)
         if usual or details.get("endpoint") or "ocid1." in name:
             return target
         if name not in self._found and monotonic() >= self._look_again:

@@ -26,7 +26,7 @@ def answer_events(
     reply: Response, request: ChatRequest, call: CallContext, name: str, frames: Mode = "auto", note: Note | None = None
 ) -> Events:
     """The events of an accepted reply from the upstream `name`, streamed or whole, whichever was asked for."""
-    frames = "rebuilt" if request.rebuild else frames
+    frames = frames if request.passthrough == "chat" else "rebuilt"
     try:
         streams, pieces = yield from arriving(reply, asked=request.stream)
         if streams:

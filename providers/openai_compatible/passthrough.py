@@ -8,6 +8,7 @@ not pass, the rest is told as events.
 
 import re
 from collections.abc import Callable, Iterator, Mapping
+from enum import Enum, auto
 from typing import Any, Literal
 
 from core import lenient_json
@@ -54,8 +55,23 @@ EXAMINED_FRAMES = 3
 Mode = Literal["auto", "verbatim", "rebuilt"]
 
 
+class State(Enum):
+    """What becomes of the next block."""
+
+    EXAMINE = auto()
+    PASS = auto()
+    REBUILD = auto()
+
+
 class Passthrough:
     """One streamed answer: `block` gives the events of each block of its frames. Raises ValueError and ErrorFrame.
+
+        EXAMINE   frames are read one by one, and held;  -> PASS     after three with content that may pass
+                  the block goes out as it came          -> REBUILD  at the first frame that may not
+        PASS      a block that is plainly more of the    -> REBUILD  at the first frame that may not
+                  same goes out unread; another is read
+                  frame by frame, as in EXAMINE
+        REBUILD   frames are read and told as events     until the end
 
     `done` once [DONE] came; `finished` once every choice has its finish reason. `note` is told each chunk that is read,
     and is true of one that may not pass.
@@ -85,7 +101,7 @@ class Passthrough:
         self._usage: Usage | None = None
         self._head: Mapping[str, Any] = {}
         self._sent = False
-        self._telling = False
+        self._state = State.EXAMINE
 
     @property
     def finished(self) -> bool:
@@ -99,8 +115,8 @@ class Passthrough:
 
     def block(self, block: bytes) -> Iterator[Event]:
         """The events of a block of whole frames: few and large where they pass."""
-        if self._examined >= EXAMINED_FRAMES and not self._telling and is_plain(block, *self._envelope):
-            yield Verbatim(block)
+        if self._state is State.PASS and is_plain(block, *self._envelope):
+            yield Verbatim(block, "chat")
             return
         try:
             for frame in parse_frames(block):
@@ -120,8 +136,8 @@ class Passthrough:
         try:
             chunk, strict = parse_chunk(data)
             is_noted = self._note is not None and self._note(chunk)
-            if is_noted or self._telling or not (strict and self._may_pass(chunk)):
-                yield from self._told(chunk)
+            if is_noted or self._state is State.REBUILD or not (strict and self._may_pass(chunk)):
+                yield from self._rebuild(chunk)
                 return
             self._reader.note(chunk)
             self._head = self._head or chunk
@@ -134,23 +150,23 @@ class Passthrough:
         self._envelope = NO_ENVELOPE if _finishes(chunk) else envelope_of(data)
         # A role alone is nothing to commit to: it goes with the first frame that says something.
         self._examined += self._examined > 0 or _says_something(chunk)
+        if self._examined >= EXAMINED_FRAMES:
+            self._state = State.PASS
 
     def _released(self) -> Verbatim:
         self._sent = True
         data = b"".join(self._held)
         self._held.clear()
-        return Verbatim(data, self._usage)
+        return Verbatim(data, "chat", self._usage)
 
-    def _told(self, chunk: Mapping[str, Any]) -> Iterator[Event]:
+    def _rebuild(self, chunk: Mapping[str, Any]) -> Iterator[Event]:
         """A frame that may not pass as it came, as events; so are all that follow."""
-        if not self._telling:
-            self._telling = True
+        if self._state is not State.REBUILD:
+            self._state = State.REBUILD
             if self._held and self._examined:
                 yield self._released()
             if not self._sent:
-                self._reader = ChunkDecoder(
-                    self._choices, self._pictures
-                )  # what was noted has not been seen by anybody
+                self._reader = ChunkDecoder(self._choices, self._pictures)  # the caller has seen nothing of the noted
             yield self._reader.start(self._head or chunk, resumed=self._sent)
             for data in self._held:
                 yield from self._reader.events(parse_chunk(data[6:])[0])
@@ -197,7 +213,7 @@ def whole_answer(body: Any, raw: bytes, mode: Mode, *, include_reasoning: bool, 
     keys = DELTA_KEYS | {"reasoning_content"} if include_reasoning else DELTA_KEYS
     may_pass = mode != "rebuilt" and is_body(body) and (mode == "verbatim" or body_may_pass(body, keys))
     if may_pass and lenient_json.is_strict(raw):
-        yield Verbatim(raw, usage(body.get("usage")))
+        yield Verbatim(raw, "chat", usage(body.get("usage")))
     else:
         yield from events_of_body(body, pictures)
 

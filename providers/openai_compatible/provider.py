@@ -4,18 +4,18 @@ What it says goes through as bytes as long as it is what OpenAI itself would say
 """
 
 from collections.abc import Generator, Sequence
-from functools import partial
 from typing import Any
 
 import orjson
 
-from core.context import CallContext, Timeouts
-from core.errors import GatewayError, Unsupported, UpstreamError
+from core.context import CallContext
+from core.errors import Unsupported
 from core.events import Events, ModerationsRequest, Ranks, Silence, Usage, Vectors, Verbatim
 from core.json_values import BAD_SHAPE
 from core.models import ListedModel
 from core.requests import ChatRequest, EmbeddingsRequest, ImagesRequest, RerankRequest
-from providers.base import Provider, Target
+from providers.base import Target
+from providers.common.http_provider import HttpProvider
 from providers.common.image_fetch import ImageFetcher, seconds
 from providers.common.translate import reject_images, token_count
 from providers.openai_compatible.answer import answer_events, json_body
@@ -27,24 +27,17 @@ from providers.openai_compatible.request import (
     to_upstream,
 )
 from providers.openai_compatible.returned import Returned
-from providers.transport.client import Endpoint, Response, send, warm
+from providers.transport.client import Response, send
 from providers.transport.exchange import awaited, log_dropped_parameters, raise_for_status, read_body, request_id_header
-from providers.transport.status_errors import error_from_response
 from providers.vendors import Vendor
 
 
-class OpenAICompatible(Provider):
+class OpenAICompatible(HttpProvider):
     """One row's upstream. What is given is the user's own; `name` differs from the row's for a second account."""
 
-    def __init__(
-        self, vendor: Vendor, *, base_url: str, name: str = "", api_key: str = "", model: str = "", proxy: str = ""
-    ) -> None:
-        self.name = name or vendor.name
-        self.default_model = model or vendor.model
-        self._vendor = vendor
-        self._account = Endpoint(self.name, base_url, vendor.credential(api_key), proxy)
+    def __init__(self, vendor: Vendor, *, base_url: str, proxy: str = "", **account: str) -> None:
+        super().__init__(vendor, base_url=base_url, proxy=proxy, **account)
         self._gallery = ImageFetcher(self.name, base_url, vendor.pictures, proxy)
-        self._failure = partial(error_from_response, self.name, setting=vendor.key_setting)
 
     def chat(self, request: ChatRequest, target: Target, call: CallContext) -> Events:
         """Ask, and pass on what comes: bytes where they are OpenAI's own, events where they are not."""
@@ -76,9 +69,9 @@ class OpenAICompatible(Provider):
                 prompt_tokens += token_count((data.get("usage") or {}).get("prompt_tokens"))
                 model = data.get("model") or model
             except BAD_SHAPE as error:
-                raise self._nonsense(f"embeddings without {error}") from error
+                raise self._bad_response(f"embeddings without {error}") from error
             if len(rows) != len(batch):
-                raise self._nonsense(f"{len(rows)} embeddings for {len(batch)} inputs")
+                raise self._bad_response(f"{len(rows)} embeddings for {len(batch)} inputs")
         yield Vectors(vectors, model, Usage(prompt_tokens, 0))
 
     def rerank(self, request: RerankRequest, target: Target, call: CallContext) -> Events:
@@ -92,12 +85,8 @@ class OpenAICompatible(Provider):
             ranks = [(int(row["index"]), float(row["relevance_score"])) for row in data["results"]]
             tokens = (data.get("usage") or {}).get("total_tokens")
         except BAD_SHAPE as error:
-            raise self._nonsense(f"a ranking without {error}") from error
+            raise self._bad_response(f"a ranking without {error}") from error
         yield Ranks(ranks, data.get("model") or "", Usage(tokens, 0) if isinstance(tokens, int) else None)
-
-    def warm(self, call: CallContext, timeouts: Timeouts) -> None:
-        """Keep a connection open there."""
-        warm(self._account, call, timeouts)
 
     def images(self, request: ImagesRequest, target: Target, call: CallContext) -> Events:
         """POST /images/generations. How many pictures one request may have is for the upstream to say."""
@@ -108,7 +97,7 @@ class OpenAICompatible(Provider):
         try:
             drawn = images_from_upstream(answer)
         except BAD_SHAPE as error:
-            raise self._nonsense(f"pictures without {error}") from error
+            raise self._bad_response(f"pictures without {error}") from error
         if request.as_base64:
             yield from self._gallery.unpack(drawn.data, call, target.timeouts)
         yield drawn
@@ -120,15 +109,15 @@ class OpenAICompatible(Provider):
         body = orjson.dumps({**request.body, **named})
         answer = yield from self._json("POST", "/moderations", body, target, call)
         if not isinstance(answer, dict) or not isinstance(answer.get("results"), list):
-            raise self._nonsense("a moderation without results")
-        yield Verbatim(orjson.dumps(answer))
+            raise self._bad_response("a moderation without results")
+        yield Verbatim(orjson.dumps(answer), "moderations")
 
     def models(self, call: CallContext) -> Sequence[ListedModel]:
         """GET /models; also a bare array, as some servers answer."""
         data = awaited(self._json("GET", "/models", b"", Target(self, self.default_model), call))
         rows = data.get("data") if isinstance(data, dict) else data
         if not isinstance(rows, list):
-            raise self._nonsense("no list of models")
+            raise self._bad_response("no list of models")
         named = [row for row in rows if isinstance(row, dict) and isinstance(row.get("id"), str)]
         return [
             ListedModel(row["id"], str(row.get("owned_by") or self.name), seconds(row.get("created"))) for row in named
@@ -152,6 +141,3 @@ class OpenAICompatible(Provider):
         """Raise Unsupported for an endpoint that is known not to be there."""
         if endpoint in self._vendor.lacks:
             raise Unsupported(f"{self.name} {lacking}.", param="model")
-
-    def _nonsense(self, what: str) -> GatewayError:
-        return UpstreamError(f"{self.name} sent something that is not an answer.", provider=self.name, log=what)

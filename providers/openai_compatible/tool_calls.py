@@ -1,4 +1,4 @@
-"""Which tool call a delta belongs to is a matter of experience: ids, indices and names come late, twice or never."""
+"""Which tool call a delta belongs to: ids, indices and names come late, twice or never (see ToolCallTracker)."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -43,7 +43,26 @@ class OpenCall:
 
 
 class ToolCallTracker:
-    """The tool calls that one choice has opened, in their order."""
+    """The tool calls that one choice has opened, in their order.
+
+    OpenAI sends an index with each delta, and the id and name once, with the first. Of others, and of gateways between:
+
+        What a delta has                          What is decided
+        an id that is known                       continues that call, whatever its index
+          and another name                        opens a new call: the id is used twice
+          and other arguments, of a complete one  opens a new call
+          and the same arguments once more        is the same call, repeated: nothing is added
+        no name, and an index that is known       continues the latest call at that index
+        no name, no id, and an unknown index      continues the latest call of all
+        a name, at an index without a name yet    names that call: what had come of its arguments is told now
+        the same name at the same index           continues the call while its arguments are incomplete
+          and a new id before any arguments       opens a new call: two calls, all at index 0
+          and the call is complete                opens a new call: whole calls, all at index 0
+        another name at the same index            opens a new call
+        arguments `{}` or null, then others       are one call's: the empty object was a placeholder
+        arguments as an object, or none           are made text; none at all are `{}` once the answer ends
+        no name until the end                     is no call: the answer is broken
+    """
 
     def __init__(self) -> None:
         self.opened: dict[Key, OpenCall] = {}
@@ -72,12 +91,7 @@ class ToolCallTracker:
         return key, named, call.arguments if named else piece if call.name else ""
 
     def find(self, delta: Mapping[str, Any]) -> Key | None:
-        """The key of the call that this delta continues; None when it opens a new one.
-
-        One id is one call, unless another name comes with it, or other arguments when it has its own. The same name at
-        the same index goes on, unless that call is complete or a new id comes before its arguments. What has no name
-        goes to the last call opened at its index, or at all.
-        """
+        """The key of the call that this delta continues, by the table above; None when it opens a new one."""
         index, name, identifier = delta.get("index"), name_of(delta), _id(delta)
         known = self.by_id.get(identifier)
         if known is not None:

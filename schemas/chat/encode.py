@@ -31,6 +31,7 @@ from core.events import (
     Verbatim,
 )
 from schemas.chat.arguments import Arguments
+from schemas.errors import error_body
 
 HEARTBEAT = b": keep-alive\n\n"
 DONE = b"data: [DONE]\n\n"
@@ -117,7 +118,7 @@ class ChunkEncoder:
     def encode(self, event: Event) -> bytes:
         """The bytes for one event; b"" when the caller is to see nothing of it."""
         match event:
-            case Verbatim():
+            case Verbatim(dialect="chat"):
                 self._verbatim = True
                 return event.data
             case Text():
@@ -152,7 +153,7 @@ class ChunkEncoder:
 
     def error(self, error: GatewayError) -> bytes:
         """An error frame and the end: every client reads its message (and none takes it for the answer)."""
-        return frame(error.body()) + DONE
+        return frame(error_body(error)) + DONE
 
     def _choice(self, index: int) -> Choice:
         choice = self._choices.get(index)

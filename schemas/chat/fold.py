@@ -88,7 +88,7 @@ def fold(events: Iterable[Event], model: str, *, include_reasoning: bool = False
     messages: dict[int, _Message] = {}
     for event in events:
         match event:
-            case Verbatim():
+            case Verbatim(dialect="chat"):
                 return event.data
             case AnswerStart():
                 start = replace(event, model=event.model or start.model)

@@ -13,7 +13,7 @@ import pytest
 from tests.conftest import Served, served, until
 from tests.emulators.bedrock.answers import Turn
 from tests.emulators.bedrock.server import AGENT, BedrockUpstream
-from tests.served.test_hangup import AT_ONCE, Caller
+from tests.support.callers import AT_ONCE, Caller
 from tests.support.frames import chat_body, post
 
 WEATHER = {

@@ -15,22 +15,8 @@ import yaml
 from tests.conftest import Served, served, until
 from tests.emulators import OpenAIUpstream, ScriptedAnswer, faults
 from tests.emulators.lines import NAMES, Line, lines
-from tests.served.test_hangup import Caller
+from tests.support.callers import AT_ONCE, LONG, PHASES, WORDS, Caller
 from tests.support.frames import chat_body, post, said
-
-AT_ONCE = 1.0
-"""Seconds: generous, where the promise is 0.1 (tools/bench/hangup.py and tools/bench/silence.py have the figures)."""
-LONG = 30.0
-WORDS = ["word "] * 500
-
-PHASES: dict[str, tuple[dict[str, Any], bool, bytes]] = {
-    "before headers": ({"delay": LONG}, True, b""),
-    "before the first token": ({"texts": WORDS, "first_delay": LONG}, True, b""),
-    "mid-stream, running": ({"texts": WORDS, "frame_delay": 0.01}, True, b"word"),
-    "mid-stream, silent": ({"fault": faults.stalled}, True, b"data: "),
-    "not streaming": ({"delay": LONG}, False, b""),
-}
-"""What is answered, whether it is streamed, and what the caller hears before they leave."""
 
 SILENCES: dict[str, dict[str, Any]] = {
     "stalls before its headers": {"delay": LONG},

@@ -1,8 +1,5 @@
 """A caller who leaves frees the upstream at once, in every phase (D7; N6, N23). Real sockets, real gunicorn."""
 
-import json
-import socket
-import struct
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -11,48 +8,11 @@ import pytest
 
 from tests.conftest import Served, environment, free_port, served, until
 from tests.emulators import OpenAIUpstream, ScriptedAnswer, certificate, faults
+from tests.support.callers import AT_ONCE, PHASES, Caller
 from tests.support.forked import Forked
 from tests.support.frames import chat_body, post
 
-AT_ONCE = 1.0
-"""Seconds: generous, where the promise is 0.1 (tools/bench/hangup.py has the figures)."""
-
-PHASES: dict[str, tuple[ScriptedAnswer, bool, bytes]] = {
-    "before headers": (ScriptedAnswer(delay=30), True, b""),
-    "before the first token": (ScriptedAnswer(first_delay=30), True, b""),
-    "mid-stream, running": (ScriptedAnswer(texts=["word "] * 3000, frame_delay=0.01), True, b"word"),
-    "mid-stream, silent": (ScriptedAnswer(fault=faults.stalled), True, b"data: "),
-    "not streaming, before headers": (ScriptedAnswer(delay=30), False, b""),
-    "not streaming, mid-body": (ScriptedAnswer(fault=faults.stalled), False, b""),
-}
-
-
-class Caller:
-    """A caller on a raw socket, who may leave in any way."""
-
-    def __init__(self, port: int, body: object) -> None:
-        raw = json.dumps(body).encode()
-        self.socket = socket.create_connection(("127.0.0.1", port), 20)
-        head = f"POST /v1/chat/completions HTTP/1.1\r\nHost: localhost\r\nContent-Length: {len(raw)}\r\n\r\n"
-        self.socket.sendall(head.encode() + raw)
-
-    def hears(self, what: bytes) -> None:
-        heard = b""
-        while what not in heard:
-            data = self.socket.recv(4096)
-            assert data, heard
-            heard += data
-
-    def leaves(self) -> float:
-        """Close, politely. Returns when."""
-        left = time.monotonic()
-        self.socket.close()
-        return left
-
-    def is_cut_off(self) -> float:
-        """A reset, as when a phone's network goes."""
-        self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-        return self.leaves()
+ALL_PHASES = {**PHASES, "not streaming, mid-body": ({"fault": faults.stalled}, False, b"")}
 
 
 @pytest.fixture(scope="module", params=[False, True], ids=["plain", "TLS"])
@@ -77,15 +37,15 @@ def line(
 
 
 @pytest.mark.parametrize("way", [Caller.leaves, Caller.is_cut_off], ids=["closes", "is cut off"])
-@pytest.mark.parametrize("phase", PHASES)
+@pytest.mark.parametrize("phase", ALL_PHASES)
 def test_the_upstream_is_freed_in_every_phase(
     line: tuple[OpenAIUpstream, Served], phase: str, way: Callable[[Caller], float]
 ) -> None:
     upstream, app = line
-    answer, stream, heard = PHASES[phase]
+    answer, stream, heard = ALL_PHASES[phase]
     sockets = app.sockets() + 1
     count = len(upstream.received)
-    upstream.enqueue(answer)
+    upstream.enqueue(ScriptedAnswer(**answer))
     caller = Caller(app.port, chat_body(stream=stream))
     until(lambda: len(upstream.received) > count, "the request to arrive upstream")
     received = upstream.received[count]

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from tests.conftest import Served, served, until
 from tests.emulators import OpenAIUpstream, ScriptedAnswer, certificate
-from tests.served.test_hangup import PHASES, Caller
+from tests.support.callers import PHASES, Caller
 from tests.support.frames import chat_body, post
 
 
@@ -20,7 +20,7 @@ def measure(port: int, upstream: OpenAIUpstream, phase: str) -> float:
     """Milliseconds from the caller's leaving to the upstream's noticing."""
     answer, stream, heard = PHASES[phase]
     count = len(upstream.received)
-    upstream.enqueue(answer)
+    upstream.enqueue(ScriptedAnswer(**answer))
     caller = Caller(port, chat_body(stream=stream))
     until(lambda: len(upstream.received) > count, "the request to arrive")
     caller.hears(heard)

@@ -24,8 +24,7 @@ import yaml
 from tests.conftest import served, until
 from tests.emulators import OpenAIUpstream, ScriptedAnswer, faults
 from tests.emulators.lines import Line, lines
-from tests.served.test_chaos import LONG, PHASES, WORDS
-from tests.served.test_hangup import Caller
+from tests.support.callers import LONG, PHASES, WORDS, Caller
 from tests.support.frames import chat_body
 
 DEADLINE_MS, HEDGE_MS = 300, 150

@@ -28,7 +28,7 @@ import yaml
 from tests.conftest import Served, served
 from tests.emulators import OpenAIUpstream, ScriptedAnswer, faults
 from tests.emulators.lines import Line, lines
-from tests.served.test_chaos import WORDS
+from tests.support.callers import WORDS
 from tests.support.frames import chat_body
 from tests.support.strangers import STRANGERS
 

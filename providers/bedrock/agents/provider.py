@@ -9,13 +9,14 @@ files of their own.
 import re
 from collections.abc import Mapping
 from contextlib import closing
+from dataclasses import dataclass
 from functools import partial
 from http import HTTPStatus
 from logging import getLogger
 from typing import Any
 
 from core.context import CallContext, Timeouts
-from core.errors import GatewayError, InvalidRequest, UnknownModel, Unsupported, UpstreamRejected, UpstreamTimeout
+from core.errors import GatewayError, InvalidRequest, UnknownModel, Unsupported, UpstreamRejected
 from core.events import Events, Finish, Silence
 from core.json_values import Json
 from core.models import ListedModel
@@ -24,7 +25,7 @@ from providers.base import Provider, Target
 from providers.bedrock.agents.decode import AgentDecoder
 from providers.bedrock.agents.request import FILES, AgentInput, agent_input, flattened
 from providers.bedrock.agents.return_control import Kept, results
-from providers.bedrock.agents.sessions import Session, SessionLease, SessionOwner, explicit_id
+from providers.bedrock.agents.sessions import Session, SessionLease, SessionOwner
 from providers.bedrock.client import AwsClient, Operation
 from providers.common.translate import tool_choice
 
@@ -94,24 +95,16 @@ class BedrockAgent(Provider):
         agent = self._agents.get(target.model) or self._agents.get(named, named)
         about = [options.get("memoryId"), options.get("sessionAttributes")]
         owner = SessionOwner(call.caller, agent, about)
-        desk = SessionLease(call.state, owner, explicit_id(request), asked.heard, self._seconds)
-        kept = Kept(call.state, owner, self._seconds)
-        answer = partial(self._answer, request, target, call, agent, options, asked, desk, kept)
-        returned = None
-        if not asked.results:
-            session = desk.open(anything_before=bool(asked.before))
-        elif waiting := results(request.messages, asked.results, kept, desk.invocation_key(asked.heard[:-1])):
-            session, returned = Session(waiting[0], known=True), waiting[1]
-        else:
-            session = desk.fresh()
-        try:
-            yield from answer(session, returned)
-        except SessionLost as error:
-            if error.retryable and not asked.before and not desk.is_replaceable():
-                desk.release()
-                raise
-            log.info("a new session for the turn", extra={"facts": {"provider": self.name, "said": error.log}})
-            yield from answer(desk.fresh())
+        lease = SessionLease(call.state, owner, request.conversation_id, asked.heard, self._seconds)
+        turn = AgentTurn(request, target, call, agent, options, asked, lease, Kept(call.state, owner, self._seconds))
+        with lease:
+            try:
+                yield from self._answer(turn, *turn.session())
+            except SessionLost as error:
+                if error.retryable and not asked.before and not lease.is_replaceable():
+                    raise
+                log.info("a new session for the turn", extra={"facts": {"provider": self.name, "said": error.log}})
+                yield from self._answer(turn, lease.fresh())
 
     def warm(self, call: CallContext, timeouts: Timeouts) -> None:
         """Keep a connection open there."""
@@ -138,42 +131,27 @@ class BedrockAgent(Provider):
                     raise
         return "the credential is accepted; whether there are such agents shows when they are called"
 
-    def _answer(
-        self,
-        request: ChatRequest,
-        target: Target,
-        call: CallContext,
-        agent: str,
-        options: Json,
-        asked: AgentInput,
-        desk: SessionLease,
-        kept: Kept,
-        session: Session,
-        returned: Json | None = None,
-    ) -> Events:
+    def _answer(self, turn: "AgentTurn", session: Session, returned: Json | None = None) -> Events:
         """One attempt. Raises SessionLost when the session cannot be gone on with, and nothing was heard yet."""
-        agent_id, alias_id = agent.split("/")
+        request, target, lease = turn.request, turn.target, turn.lease
+        agent_id, alias_id = turn.agent.split("/")
         fixed = {"agentId": agent_id, "agentAliasId": alias_id, "enableTrace": self._trace}
-        params = target.rules.apply({**fixed, **to_upstream(asked, session, options, returned)})
-        keep = partial(kept.keep, conversation=desk.invocation_key(request.messages))
+        params = target.rules.apply({**fixed, **to_upstream(turn.asked, session, turn.options, returned)})
+        keep = partial(turn.kept.keep, conversation=lease.invocation_key(request.messages))
         traced = params.get("enableTrace") is True
-        hearing = AgentDecoder(self.name, session.id, keep, traced=traced, streams=request.stream)
-        begun = False
+        decoder = AgentDecoder(self.name, session.id, keep, traced=traced, streams=request.stream)
         try:
-            with closing(self._door.stream(INVOKE_AGENT, params, target, call, once=True)) as stream:
-                for event in hearing.from_upstream(stream):
-                    begun = begun or not isinstance(event, Silence)
+            with closing(self._door.stream(INVOKE_AGENT, params, target, turn.call, once=True)) as stream:
+                for event in decoder.from_upstream(stream):
+                    if not isinstance(event, Silence):
+                        lease.begin()
                     if isinstance(event, Finish) and event.reason != "tool_calls":
                         # Before the caller hears of the end: the next turn may come at once, to another worker.
-                        desk.file(session, request.messages, hearing.said)
+                        lease.save(session, request.messages, decoder.said)
                     yield event
         except GatewayError as error:
-            if begun:
-                raise
-            if lost := _lost(error, self.name, known=session.known, returns=returned is not None):
+            if not lease.begun and (lost := _lost(error, self.name, known=session.known, returns=returned is not None)):
                 raise lost from error
-            if returned is None and not isinstance(error, UpstreamTimeout):  # after one, the agent may still be at it
-                desk.release()
             raise
 
     def _refuse(self, request: ChatRequest, asked: AgentInput) -> None:
@@ -191,6 +169,30 @@ class BedrockAgent(Provider):
             raise Unsupported(f"An agent takes {FILES} files at most.", param="messages")
         if dropped := body.keys() - SUPPORTED_PARAMETERS:
             log.debug("not sent on", extra={"facts": {"provider": self.name, "parameters": sorted(dropped)}})
+
+
+@dataclass(frozen=True, slots=True)
+class AgentTurn:
+    """One turn with an agent. `agent` is `agentId/aliasId`, `kept` the tool calls that sessions wait for."""
+
+    request: ChatRequest
+    target: Target
+    call: CallContext
+    agent: str
+    options: Json
+    asked: AgentInput
+    lease: SessionLease
+    kept: Kept
+
+    def session(self) -> tuple[Session, Json | None]:
+        """The session to go on with; with the results of tools, where it waits for these."""
+        asked = self.asked
+        if not asked.results:
+            return self.lease.open(anything_before=bool(asked.before)), None
+        messages, key = self.request.messages, self.lease.invocation_key(asked.heard[:-1])
+        if waiting := results(messages, asked.results, self.kept, key):
+            return Session(waiting[0], known=True), waiting[1]
+        return self.lease.fresh(), None
 
 
 class SessionLost(UpstreamRejected):

@@ -12,13 +12,14 @@ nonce. So nobody can name a session that another key has opened, and no secret h
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from enum import Enum, auto
 from hashlib import sha256
 from secrets import token_hex
-from typing import Any
+from typing import Any, Self
 
 import orjson
 
-from core.requests import ChatRequest
+from core.errors import GatewayError, UpstreamTimeout
 from core.store import KeyValueStore
 
 READABLE = 24
@@ -52,9 +53,26 @@ class Session:
     known: bool
 
 
+class LeaseState(Enum):
+    """See SessionLease."""
+
+    HELD = auto()
+    BEGUN = auto()
+    SAVED = auto()
+    RELEASED = auto()
+
+
 @dataclass(slots=True)
 class SessionLease:
-    """Where one turn finds its session, and leaves it for the next. `state` None remembers nothing.
+    """Where one turn finds its session, and leaves it for the next: a context, for the time of the turn. `state` None
+    remembers nothing.
+
+        HELD      the session is taken away from other turns  -> BEGUN, RELEASED
+        BEGUN     the agent has answered something             -> SAVED; if it fails, the session is left to expire
+        SAVED     the session is filed for the next turn
+        RELEASED  the turn failed before the agent began: the session is there again, for the same turn to come
+
+    A turn that ran into a time-out, or whose caller left, releases nothing: the agent may still be at it.
 
     `explicit` is the caller's own id, `heard` the messages that a session must have heard, `seconds` how long a
     session is believed to be kept by the agent.
@@ -67,6 +85,7 @@ class SessionLease:
     seconds: float
     _key: str = field(default="", init=False)
     _claimed: str = field(default="", init=False)
+    lease_state: LeaseState = field(default=LeaseState.HELD, init=False)
 
     def __post_init__(self) -> None:
         self._key = self._own_key() if self.explicit else transcript_key(self.owner, self.heard)
@@ -87,13 +106,29 @@ class SessionLease:
         """A session that nobody has used."""
         return Session(_tagged(self.owner, "-".join(filter(None, (_readable(self.explicit), token_hex(10))))), False)
 
-    def release(self) -> None:
-        """The turn failed before the agent began: what was claimed for it is there again, for the same turn to come."""
-        if self._claimed:
-            self._put(self._key, self._claimed)
+    def __enter__(self) -> Self:
+        return self
 
-    def file(self, session: Session, messages: Sequence[Json], answer: str) -> None:
+    def __exit__(self, _: object, error: BaseException | None, __: object) -> None:
+        fails = isinstance(error, GatewayError) and not isinstance(error, UpstreamTimeout)
+        if fails and self.lease_state is LeaseState.HELD:
+            self.lease_state = LeaseState.RELEASED
+            if self._claimed:
+                self._put(self._key, self._claimed)
+
+    def begin(self) -> None:
+        """The agent has answered something."""
+        if self.lease_state is LeaseState.HELD:
+            self.lease_state = LeaseState.BEGUN
+
+    @property
+    def begun(self) -> bool:
+        """Whether the agent has answered anything."""
+        return self.lease_state is not LeaseState.HELD
+
+    def save(self, session: Session, messages: Sequence[Json], answer: str) -> None:
         """The turn is over. `messages` are all that was said, `answer` what the agent said to it."""
+        self.lease_state = LeaseState.SAVED
         if self.explicit:
             self._put(self._key, f"{session.id} {_hash(transcript(self.heard))}")
             self._put(self._opened_key(), "yes", OPENED_SECONDS)
@@ -118,21 +153,6 @@ class SessionLease:
 
     def _opened_key(self) -> str:
         return f"{self._key}:opened"
-
-
-def explicit_id(request: ChatRequest) -> str:
-    """The caller's own id of the conversation, "" without one; where several stand, the first of R10's list."""
-    extras = request.extras
-    metadata = _object(extras.get("metadata") or request.body.get("metadata"))
-    eleven = _object(extras.get("elevenlabs_extra_body"))
-    given = (
-        extras.get("session_id"),
-        metadata.get("session_id"),
-        eleven.get("session_id"),
-        eleven.get("conversation_id"),
-        _object(extras.get("call")).get("id"),
-    )
-    return next((str(each) for each in given if isinstance(each, (str, int)) and str(each).strip()), "")
 
 
 def lasting_id(owner: SessionOwner, explicit: str) -> str:

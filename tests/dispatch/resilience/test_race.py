@@ -142,7 +142,7 @@ def test_a_late_first_is_heard_when_the_next_one_fails(hedge: float | None) -> N
     given = answer(slow("one"), Scripted("two", fail), ttft=0.05, hedge=hedge, relay=relay)
     assert texts(given) == ["one"]
     assert given.target.name == "one/m"
-    assert given.tried == "two/m: It is down."
+    assert given.tried == {"two/m": "It is down."}
     until(lambda: relay.breakers["one/m"].state == "closed", "the first to be as good as before")
 
 
@@ -160,7 +160,7 @@ def test_a_late_first_is_cut_off_when_the_next_one_speaks_and_that_counts() -> N
     one = slow("one")
     given = answer(one, Scripted("two"), ttft=0.05, relay=relay)
     assert texts(given) == ["two"]
-    assert given.tried == "one/m: one did not answer in time. (nothing within 0.05 s (ttft_timeout_ms))"
+    assert given.tried == {"one/m": "one did not answer in time. (nothing within 0.05 s (ttft_timeout_ms))"}
     assert one.ended.wait(10)
     until(lambda: relay.breakers["one/m"].state == "open", "the missed deadline to be counted")
 
@@ -195,7 +195,7 @@ def test_when_all_have_failed_each_is_told_with_what_it_failed_with(caplog: pyte
     given = answer(Scripted("one", fail_later), Scripted("two", fail), ttft=0.05)
     with pytest.raises(UpstreamDown, match="It is gone"):
         list(given)
-    assert given.tried == "two/m: It is down.; one/m: It is gone. (RST)"
+    assert list(given.tried.items()) == [("two/m", "It is down."), ("one/m", "It is gone. (RST)")]
     assert given.target.name == "one/m"
     assert [record.facts["target"] for record in caplog.records] == ["two/m", "one/m"]  # type: ignore[attr-defined]
 
@@ -246,7 +246,7 @@ def test_the_winners_failure_is_told_after_what_it_said() -> None:
     given = answer(Talkative(5, UpstreamDown("It broke off.")), Scripted("two"), ttft=5.0)
     with pytest.raises(UpstreamDown, match="broke off"):
         heard.extend(event.text for event in given if isinstance(event, Text))
-    assert given.tried == "talkative/m: It broke off."
+    assert given.tried == {"talkative/m": "It broke off."}
 
 
 def test_a_winner_is_read_no_faster_than_its_caller_reads() -> None:

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from core.errors import GatewayError, InvalidRequest
+from core.errors import Cancelled, GatewayError, InvalidRequest, UpstreamDown, UpstreamTimeout
 from providers.bedrock.agents.request import agent_input
 from providers.bedrock.agents.return_control import Kept as Calls
 from providers.bedrock.agents.return_control import calls, results
@@ -16,7 +16,6 @@ from providers.bedrock.agents.sessions import (
     SessionLease,
     SessionOwner,
     belongs,
-    explicit_id,
     lasting_id,
     transcript,
     transcript_key,
@@ -131,7 +130,7 @@ def test_a_key_is_of_one_caller_and_one_agent() -> None:
 def test_a_session_of_another_owner_is_not_taken() -> None:
     """Whatever the store holds."""
     kept = Kept()
-    SessionLease(kept, ANN, "1", [], 60).file(
+    SessionLease(kept, ANN, "1", [], 60).save(
         SessionLease(None, SessionOwner("bob", "A/B"), "1", [], 60).fresh(), [], ""
     )
     assert not SessionLease(kept, ANN, "1", [], 60).open(anything_before=True).known
@@ -204,20 +203,49 @@ def test_no_text_is_mistaken_for_a_call(identifier: str) -> None:
             answered(each)
 
 
+def fail(lease: SessionLease) -> None:
+    """The turn fails before the agent begins."""
+    with pytest.raises(UpstreamDown), lease:
+        raise UpstreamDown("It is down.")
+
+
 def test_only_what_was_claimed_is_put_back() -> None:
     """A session that was never opened has not heard what its turn brings."""
     kept = Kept()
     desk = SessionLease(kept, ANN, "1", [], 60)
     assert desk.open(anything_before=False).known
-    desk.release()
+    fail(desk)
     assert not kept.values
-    desk.file(desk.fresh(), [], "")
+    desk.save(desk.fresh(), [], "")
     before = dict(kept.values)
     again = SessionLease(kept, ANN, "1", [], 60)
     again.open(anything_before=True)
     assert kept.values != before
-    again.release()
+    fail(again)
     assert kept.values == before
+
+
+@pytest.mark.parametrize(
+    ("error", "begun"),
+    [
+        (UpstreamTimeout("It takes long."), False),
+        (Cancelled(), False),
+        (UpstreamDown("It broke off."), True),
+    ],
+    ids=["a time-out", "a hang-up", "after its first word"],
+)
+def test_a_session_that_the_agent_may_still_use_is_not_put_back(error: Exception, begun: bool) -> None:
+    kept = Kept()
+    lease = SessionLease(kept, ANN, "1", [], 60)
+    lease.save(lease.fresh(), [], "")
+    again = SessionLease(kept, ANN, "1", [], 60)
+    again.open(anything_before=True)
+    taken = dict(kept.values)
+    if begun:
+        again.begin()
+    with pytest.raises(type(error)), again:
+        raise error
+    assert kept.values == taken
 
 
 JUNK = st.recursive(
@@ -253,7 +281,7 @@ MESSAGE = st.fixed_dictionaries(
 def test_odd_values_are_refused_and_nothing_worse(messages: list[Any], beside: dict[str, Any]) -> None:
     try:
         asked = load_chat(orjson.dumps({"messages": messages, **beside}))
-        explicit_id(asked)
+        assert isinstance(asked.conversation_id, str)
         transcript_key(ANN, asked.messages)
         found = agent_input(asked.messages)
         if found.results:

@@ -13,7 +13,7 @@ from werkzeug.test import create_environ
 
 from core.requests import ImagesRequest
 from providers.base import ParameterRules, Provider, Target
-from providers.images.ideogram import legacy_model, legacy_to_upstream, multipart_body, v3_to_upstream
+from providers.images.ideogram import legacy_model, legacy_to_upstream, multipart, v3_to_upstream
 from tests.emulators import FAULTS, Fault, OpenAIUpstream, ScriptedAnswer, faults
 from tests.emulators.connection import Headers, Received
 from tests.emulators.images.ideogram import IdeogramUpstream, form
@@ -150,23 +150,22 @@ def test_models_are_spelt_its_way(name: str, spelt: str) -> None:
 @given(st.dictionaries(st.sampled_from(["prompt", "negative_prompt", "seed"]), st.text(max_size=60), min_size=1))
 def test_a_form_is_read_back_as_it_was_written(fields: dict[str, str]) -> None:
     """Text in is text out, whatever stands in it."""
-    kind = "multipart/form-data; boundary=bbbb"
-    _, found, files = parse_form_data(
-        create_environ(method="POST", data=multipart_body(fields, "bbbb"), content_type=kind)
-    )
+    body, kind = multipart(fields)
+    _, found, files = parse_form_data(create_environ(method="POST", data=body, content_type=kind))
     assert found.to_dict() == fields
     assert not files
 
 
 def test_a_name_cannot_add_to_a_forms_head() -> None:
     """A name may come from the rules of models.yaml."""
-    assert multipart_body({'a"\r\nX: b': "c"}, "x").count(b"\r\n") == multipart_body({"a": "c"}, "x").count(b"\r\n")
+    odd, plain = multipart({'a"\r\nX: b': "c"})[0], multipart({"a": "c"})[0]
+    assert odd.count(b"\r\n") == plain.count(b"\r\n")
 
 
 def test_lists_and_objects_in_a_form() -> None:
     fields = {"style_codes": ["AA", "BB"], "color_palette": {"name": "EMBER"}, "seed": 7}
-    kind = Headers(["Content-Type: multipart/form-data; boundary=x"])
-    found = form(Received("POST", "/", kind, multipart_body(fields, "x"), 1, 0.0))
+    body, kind = multipart(fields)
+    found = form(Received("POST", "/", Headers([f"Content-Type: {kind}"]), body, 1, 0.0))
     assert found == {"style_codes": ["AA", "BB"], "color_palette": '{"name":"EMBER"}', "seed": "7"}
 
 

@@ -20,7 +20,7 @@ from core.errors import UpstreamError
 from core.requests import ImagesRequest
 from dispatch.sources.model_list import ModelList
 from providers.base import ParameterRules, Provider, Target
-from providers.images import base as pictures
+from providers.common import image_fetch as pictures
 from providers.openai_compatible.request import images_to_upstream
 from providers.transport.client import Endpoint
 from tests.conftest import Served, served, until
@@ -174,14 +174,14 @@ def test_gpt_image_gets_no_format_and_no_style_and_its_usage_passes(
     ("RECRAFT", "recraftv3", ["brand_new", "quality", "user"]),
 ])  # fmt: skip
 def test_what_has_no_counterpart_is_named_in_one_line(
-    app_with: Callable[..., Any], capsys: pytest.CaptureFixture[str], settings: str, model: str, dropped: list[str]
+    app_with: Callable[..., Any], capfd: pytest.CaptureFixture[str], settings: str, model: str, dropped: list[str]
 ) -> None:
     """A2; nobody need answer for that."""
     address = {f"{settings}_API_KEY": "k", f"{settings}_BASE_URL": "http://127.0.0.1:9"}
     client = app_with(LOG_LEVEL="DEBUG", RETRIES=0, **address)
     known = {"quality": "hd", "user": "u", "n": 1, "response_format": "url", "style": "vivid", "size": "1024x1024"}
     client.post(IMAGES, json={**PROMPT, **known, "model": model, "brand_new": 1})
-    (line,) = re.findall(r"not sent on .*", capsys.readouterr().err)
+    (line,) = re.findall(r"not sent on .*", capfd.readouterr().err)
     assert str(dropped) in line
 
 

@@ -1,0 +1,20 @@
+"""OpenAI's error object, and the headers that go with it. Another dialect of callers has its own beside its encoder."""
+
+from typing import Any
+
+from core.errors import GatewayError
+
+
+def error_body(error: GatewayError) -> dict[str, Any]:
+    """OpenAI's error object: https://platform.openai.com/docs/guides/error-codes. All four keys are always present."""
+    return {"error": {"message": error.message, "type": error.type, "param": error.param, "code": error.code}}
+
+
+def error_headers(error: GatewayError) -> dict[str, str]:
+    """The headers of every dialect: Retry-After in whole seconds, and x-should-retry, which OpenAI's clients obey."""
+    headers = {}
+    if error.retry_after is not None:
+        headers["Retry-After"] = str(max(1, round(error.retry_after + 0.499)))
+    if error.client_may_retry is not None:
+        headers["x-should-retry"] = "true" if error.client_may_retry else "false"
+    return headers

@@ -1,0 +1,130 @@
+"""The record of a request, which each one ends as, and the sinks that read it."""
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from logging import INFO, WARNING, getLogger
+from typing import Any, Literal
+
+from core.attempts import Attempt
+from core.events import Usage
+
+log = getLogger("thinkline.records")
+request_log = getLogger("thinkline.request")
+refusal_log = getLogger("thinkline.errors")
+
+RequestOutcome = Literal["done", "hung_up", "failed", "refused"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RequestRecord:
+    """One request, as it ended. `started` is Unix time; other times are seconds since then.
+
+    caller        name of the key it came with, "" without keys or for an unknown one
+    endpoint      name of the view: "chat", "embeddings"; "" where no view was reached
+    model         as the caller named it, "" where none was named or the body was not read
+    stream        None where the endpoint has no such choice
+    outcome       "refused" before a target was asked; "failed" also when that was our own fault
+    provider, target    which of them answered, or failed last; "" where none was asked
+    ttft          seconds to the first event, None where none came
+    attempts      each time that a target was asked, in the order of asking
+    tried         what each target that failed has failed with last, by its name
+    hedged        whether two targets were asked at the same time
+    filler        the phrase that was said while the model was silent, "" for none
+    conversation  the caller's id of the conversation or the phone call, "" without one
+    said          what the upstream wrote of its failure: for logs, never for callers
+    details       how many inputs, documents or images, where that is told
+    """
+
+    request_id: str
+    started: float
+    duration: float
+    method: str = ""
+    path: str = ""
+    sender: str = ""
+    forwarded_for: str = ""
+    caller: str = ""
+    endpoint: str = ""
+    model: str = ""
+    stream: bool | None = None
+    conversation: str = ""
+    details: Mapping[str, int] = field(default_factory=dict)
+    status: int = 200
+    outcome: RequestOutcome = "done"
+    code: str | None = None
+    param: str | None = None
+    error: str = ""
+    said: str = ""
+    provider: str = ""
+    target: str = ""
+    attempts: tuple[Attempt, ...] = ()
+    tried: Mapping[str, str] = field(default_factory=dict)
+    hedged: bool = False
+    filler: str = ""
+    ttft: float | None = None
+    usage: Usage | None = None
+
+    @property
+    def fallbacks(self) -> int:
+        """How many targets were given up for another one."""
+        return len(self.tried.keys() - {self.target})
+
+
+Sink = Callable[[RequestRecord], None]
+
+
+class Recorder:
+    """Hands each record to all sinks. A sink that raises costs a log line, and neither the request nor other sinks."""
+
+    def __init__(self, sinks: Iterable[Sink] = ()) -> None:
+        self._sinks = tuple(sinks)
+
+    def __call__(self, record: RequestRecord) -> None:
+        """Hand it over."""
+        for sink in self._sinks:
+            try:
+                sink(record)
+            except Exception:  # whatever a sink fails with, the caller has their answer
+                log.exception("a record was lost")
+
+
+def log_request(record: RequestRecord) -> None:
+    """The sink that writes the log line. A request that asked no target has one when it was refused."""
+    if record.target:
+        level = WARNING if record.outcome == "failed" else INFO
+        if request_log.isEnabledFor(level):
+            request_log.log(level, "request", extra={"facts": _request_facts(record)})
+    elif record.outcome in ("refused", "failed"):
+        refusal_log.info("refused", extra={"facts": _refusal_facts(record)})
+
+
+def _request_facts(record: RequestRecord) -> dict[str, Any]:
+    facts: dict[str, Any] = {"caller": record.caller} if record.caller else {}
+    facts |= {"path": record.endpoint, "model": record.model}
+    if record.stream is not None:
+        facts["stream"] = record.stream
+    facts |= {
+        **record.details,
+        "provider": record.provider,
+        "target": record.target,
+        "status": record.status,
+        "outcome": record.outcome,
+        "attempts": len(record.attempts),
+        "duration_ms": round(record.duration * 1000, 1),
+    }
+    if record.hedged:
+        facts["hedged"] = True
+    if record.tried:
+        facts["tried"] = "; ".join(f"{target}: {failure}" for target, failure in record.tried.items())
+    if record.ttft is not None:
+        facts["ttft_ms"] = round(record.ttft * 1000, 1)
+    if record.usage is not None:
+        facts |= {"prompt_tokens": record.usage.prompt, "completion_tokens": record.usage.completion}
+    if record.error:
+        facts |= {"code": record.code, "error": record.error, "said": record.said}
+    return facts
+
+
+def _refusal_facts(record: RequestRecord) -> dict[str, Any]:
+    facts = {"status": record.status, "code": record.code, "param": record.param, "error": record.error}
+    facts |= {"method": record.method, "path": record.path, "sender": record.sender}
+    return {**facts, "forwarded_for": record.forwarded_for} if record.forwarded_for else facts
