@@ -42,7 +42,6 @@ def test_such_a_base_has_the_other_endpoints_too(app_with: Callable[..., Any]) -
         ("/v1/chat/completitions", CHAT),
         ("/v1/Chat/Completions", CHAT),
         ("/v1/chat-completions", CHAT),
-        ("/v1/completions", CHAT),
         ("/chat/completion", "/chat/completions"),
         ("/v1/embeddings/embeddings", "/v1/embeddings"),
         ("/v1/embedding", "/v1/embeddings"),
