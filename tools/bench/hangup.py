@@ -79,9 +79,7 @@ def main() -> None:
         with (
             tempfile.TemporaryDirectory() as folder,
             OpenAIUpstream(tls=tls) as upstream,
-            served(
-                Path(folder) / "log", OPENAI_API_KEY=upstream.key, OPENAI_BASE_URL=upstream.base_url, **settings
-            ) as app,
+            served(Path(folder) / "log", **upstream.settings(), **settings) as app,
         ):
             upstream.always(ScriptedAnswer())
             post(app.port, chat_body())
