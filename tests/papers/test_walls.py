@@ -34,7 +34,7 @@ ROOMS: Mapping[str, str] = {
     "gunicorn": "app config telemetry.* server.* views.services",
     "doctor": "tools.doctor.*",
     "test_streaming": "config tools.streamcheck.*",
-    "tools": "app config core.* dispatch.* providers providers.vendors storage.* telemetry.* tests",
+    "tools": "app config core.* dispatch.* providers providers.vendors schemas.openapi.* storage.* telemetry.* tests",
 }
 """A room, by its folder or file: what of other rooms it may import."""
 
@@ -47,7 +47,8 @@ FLOORS: Mapping[str, str] = {
     "providers.transport": "providers.base",
     "providers.common": "providers.base providers.vendors providers.transport.*",
     "providers.openai_compatible": f"{SHARED} providers.dialects",
-    "providers.oci": f"{SHARED} providers.openai_compatible.*",  # its newer models speak OpenAI's dialect
+    # OCI's newer models speak OpenAI's dialect.
+    "providers.oci": f"{SHARED} providers.dialects providers.openai_compatible.*",
 }
 """Within providers/: what may be imported of it. A vendor's folder that is not here may import what is SHARED, and no
 other vendor's, so that any one of them can be removed.
