@@ -37,17 +37,19 @@ from server.flask_app import Thinkline
 from storage.key_value import open_store
 from telemetry import logs
 from telemetry.records import Recorder, log_request
-from views import chat, completions, embeddings, images, models, moderations, providers, rerank
+from views import chat, completions, embeddings, images, models, moderations, providers, rerank, responses
 from views import error_handlers as errors
 from views import pages as docs
 from views.blueprint import api
 from views.health import ops
+from views.response_store import ResponseStore
+from views.running import RunningResponses
 from views.services import Services
 
 PORT_SECONDS = 1.0
 TYPED = "/chat/completions"  # and most add this, to an address that has it already
 # Importing them hangs their views on the blueprint.
-ROUTES = (chat, completions, embeddings, images, models, moderations, providers, rerank)
+ROUTES = (chat, completions, embeddings, images, models, moderations, providers, rerank, responses)
 ALWAYS = ("", "/v1", "/v1/v1", "/api/v1")
 """Some clients add the /v1 that was typed already, others know OpenRouter's paths."""
 
@@ -130,6 +132,9 @@ def build_services(settings: Settings, sources: Sources | None = None) -> Servic
         record=Recorder([log_request]),
         show_reasoning=settings.reasoning == "show",
         fills_with_tools=settings.filler_with_tools,
+        responses=ResponseStore(state, settings.responses_ttl),
+        running=RunningResponses(state if settings.workers > 1 or "://" in settings.state_url else None),
+        drops_tools=settings.responses_drop_tools,
     )
 
 

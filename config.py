@@ -113,6 +113,13 @@ class Settings:
         "", "Where sessions are kept: `redis://...` for several machines; unset: a file in DATA_DIR.", secret=True
     )
 
+    responses_ttl: float = setting(
+        3600.0, "Seconds that an answer of /v1/responses can be followed by its id; 0: none is kept.", least=0
+    )
+    responses_drop_tools: bool = setting(
+        False, "Leave OpenAI's own tools out of requests to /v1/responses, which are refused otherwise."
+    )
+
     model_aliases: tuple[str, ...] = setting(
         (), "Other names for models: comma-separated `name=provider/model`, such as `gpt-4o-mini=groq/llama-3.3-70b`."
     )

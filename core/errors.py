@@ -221,6 +221,17 @@ class Cancelled(Exception):
     """The caller has left. Nothing failed, and nobody is there to be told."""
 
 
+class RequestCancelled(GatewayError):
+    """The caller has asked for the answer to be ended, over another connection."""
+
+    status = 499
+    type = "invalid_request_error"
+    code = "response_cancelled"
+
+    def __init__(self) -> None:
+        super().__init__("The answer was cancelled by its caller.")
+
+
 class HalfClosed(GatewayError):
     """The caller sends no more, which counts as leaving. Who only shut that side still reads, and must not take it for
     a whole answer.

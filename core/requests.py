@@ -4,7 +4,22 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from core.errors import Unsupported
 from core.events import CallerDialect
+
+
+@dataclass(frozen=True, slots=True)
+class NativeBody:
+    """A chat's body in the dialect that its caller speaks, for upstreams that speak it as well.
+
+    `provider` is the one that has the conversation so far, "" for none; `continuing` is the body that goes on with it
+    there. `lacks` is why no other upstream can be asked, None where the chat says as much.
+    """
+
+    body: Mapping[str, Any]
+    provider: str = ""
+    continuing: Mapping[str, Any] = field(default_factory=dict)
+    lacks: Unsupported | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -14,7 +29,7 @@ class ChatRequest:
     `body` is the caller's JSON object in OpenAI's dialect: without nulls, and without the keys of ours and of the
     voice platforms, which stand in `extras` (R8). Providers read it and never change it. `passthrough` is
     the dialect in which bytes may pass as they came (Verbatim); None asks for events only, since bytes could not be put
-    behind a phrase of ours, or be made fit for a voice.
+    behind a phrase of ours, or be made fit for a voice. `native` is the body in that dialect, None for a chat's.
     """
 
     body: Mapping[str, Any]
@@ -24,7 +39,14 @@ class ChatRequest:
     include_usage: bool = False
     include_reasoning: bool = False
     passthrough: CallerDialect | None = "chat"
+    native: NativeBody | None = None
     extras: Mapping[str, Any] = field(default_factory=dict)
+
+    def require_chat(self) -> None:
+        """Raise Unsupported where the body does not say all that its caller's own dialect does."""
+        lacks = self.native.lacks if self.native else None
+        if lacks is not None:
+            raise Unsupported(lacks.message, param=lacks.param)
 
     @property
     def messages(self) -> list[dict[str, Any]]:

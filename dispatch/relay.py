@@ -265,6 +265,8 @@ class Relay:
         """How a target is asked this chat."""
 
         def ask(target: Target, call: CallContext) -> Events:
+            if not target.provider.passes(request, target):
+                request.require_chat()
             return self.refused.chat(request, target, call)
 
         return ask

@@ -76,6 +76,10 @@ class Provider:
         """Answer, streaming or not as `request.stream` says. Raises errors.ProxyError and errors.HungUp."""
         raise Unsupported(f"{self.name} has no chat models.", param="model")
 
+    def passes(self, request: ChatRequest, target: Target) -> bool:
+        """Whether a request in its caller's dialect goes to this upstream as it came, and its answer likewise."""
+        return False
+
     def embed(self, request: EmbeddingsRequest, target: Target, call: CallContext) -> Events:
         """Yield one Vectors (and Silence before it). Raises as `chat` does."""
         raise Unsupported(f"{self.name} has no embedding models.", param="model")

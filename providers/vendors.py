@@ -31,6 +31,7 @@ class Vendor:
     dialect          what it refuses of OpenAI's dialect, and what it wants back
     lacks            the endpoints that it does not have
     frames           auto: bytes pass while they hold only OpenAI's own keys; rebuilt, verbatim: always (R6)
+    responses        has /responses itself, which gets bodies as they came: never; own: at its own address alone; always
     embedding_batch  inputs that one embeddings request may have
     keyless          answers without a key (a server of one's own)
     named            its models' names begin with their vendors', as OCI's do
@@ -54,6 +55,7 @@ class Vendor:
     dialect: Dialect = dialects.ANY
     lacks: frozenset[str] = frozenset()
     frames: Literal["auto", "verbatim", "rebuilt"] = "auto"
+    responses: Literal["never", "own", "always"] = "never"
     embedding_batch: int = 2048
     keyless: bool = False
     named: bool = False
@@ -63,6 +65,8 @@ class Vendor:
 
     def at(self, address: str) -> "Vendor":
         """The row as it is at an address: a vendor's OpenAI-shaped endpoint speaks that dialect, to a bearer token."""
+        if self.responses == "own" and address.rstrip("/") != self.base_url:
+            return replace(self, responses="never")
         if self.openai_suffix and address.partition("?")[0].endswith(self.openai_suffix):
             return replace(self, kind="openai_compatible", key_header="Authorization", key_scheme="Bearer")
         return self
@@ -87,6 +91,7 @@ VENDORS = (
         base_url="https://api.openai.com/v1",
         model="gpt-4o-mini",
         strict=True,
+        responses="own",
         dialect=dialects.OPENAI,
         lacks=frozenset({RERANK}),
     ),
@@ -146,6 +151,7 @@ VENDORS = (
         label="xAI",
         base_url="https://api.x.ai/v1",
         model="grok-4-fast",
+        responses="own",
         lacks=frozenset({MODERATIONS, RERANK}),
     ),
     Vendor(
@@ -164,6 +170,7 @@ VENDORS = (
         path="/openai/v1",
         key_header="api-key",
         key_scheme="",
+        responses="always",
         dialect=dialects.AZURE,
         lacks=frozenset({MODERATIONS, RERANK}),
     ),

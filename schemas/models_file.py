@@ -198,6 +198,7 @@ class ProviderSchema(TimeoutsSchema, PlaceSchema, LoginSchema):
     frames = fields.String(validate=validate.OneOf(["auto", "verbatim", "rebuilt"]))
     strict = StrictBoolean()
     usage = StrictBoolean()
+    responses = StrictBoolean()
     embedding_batch = StrictInteger(validate=validate.Range(min=1))
     refuses = fields.List(fields.String())
     names = fields.Dict(keys=fields.String(), values=fields.String())

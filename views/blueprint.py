@@ -141,7 +141,7 @@ class Api(Blueprint):
     def add_url_rule(self, rule: str, endpoint: Any = None, view_func: Any = None, *rest: Any, **options: Any) -> None:
         """Flask's, with a guard before the view."""
         errors = options.pop("errors", error_body)
-        works = options.pop("asks", False) or "POST" in options.get("methods", ())
+        works = options.pop("asks", "POST" in options.get("methods", ()))
         super().add_url_rule(
             rule, endpoint, view_func and _with_access(view_func, errors, works=works), *rest, **options
         )

@@ -26,12 +26,25 @@ def chat(incoming: ApiRequest) -> Response:
     asked = load_chat(incoming.body(), show_reasoning=rooms.show_reasoning, session_id=session_id, limits=rooms.limits)
     incoming.model, incoming.stream, incoming.conversation = asked.model, asked.stream, asked.conversation_id
     route = rooms.catalogue.chat_route(asked)
+    line = chat_delivery(incoming, asked, route)
+    name = route.targets[0].public_name
+    if asked.stream:
+        return stream_response(
+            line, ChunkEncoder(name, include_usage=asked.include_usage, include_reasoning=asked.include_reasoning)
+        )
+
+    return whole_response(line, partial(fold, model=name, include_reasoning=asked.include_reasoning))
+
+
+def chat_delivery(incoming: ApiRequest, asked: ChatRequest, route: Route) -> Delivery:
+    """A chat's answer, whichever dialect it was asked in: with a filler, or made fit to be read aloud, where wanted."""
+    rooms = incoming.services
     log.log(5, "asked", extra={"payload": asked.body})
     fills = asked.stream and bool(route.filler) and (rooms.fills_with_tools or not _may_call(asked))
     aloud = _is_read_aloud(asked, route)
     if fills or aloud:
         asked = replace(asked, passthrough=None)
-    line = Delivery(
+    return Delivery(
         incoming,
         route,
         rooms.relay.chat(asked),
@@ -40,13 +53,6 @@ def chat(incoming: ApiRequest) -> Response:
         fills=fills,
         through=speech_safe if aloud else None,
     )
-    name = route.targets[0].public_name
-    if asked.stream:
-        return stream_response(
-            line, ChunkEncoder(name, include_usage=asked.include_usage, include_reasoning=asked.include_reasoning)
-        )
-
-    return whole_response(line, partial(fold, model=name, include_reasoning=asked.include_reasoning))
 
 
 def _may_call(asked: ChatRequest) -> bool:

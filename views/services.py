@@ -12,6 +12,8 @@ from schemas.limits import Limits
 from server.admission import Admission
 from server.disconnects import DisconnectWatcher
 from telemetry.records import Recorder
+from views.response_store import ResponseStore
+from views.running import RunningResponses
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,9 +28,12 @@ class Services:
     admission: Admission
     max_body_bytes: int
     limits: Limits
+    responses: ResponseStore
+    running: RunningResponses
     record: Recorder = field(default_factory=Recorder)
     show_reasoning: bool = False
     fills_with_tools: bool = False
+    drops_tools: bool = False
 
 
 def services() -> Services:

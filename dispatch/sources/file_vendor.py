@@ -30,6 +30,8 @@ def deviations(given: Mapping[str, Any], vendor: Vendor) -> dict[str, Any]:
     if "message_keys" in given:
         told["message_keys"] = {ANY_ROLE: frozenset({"role", "content", *given["message_keys"]})}
     beside = {key: given[key] for key in ("frames", "strict", "usage", "embedding_batch") if key in given}
+    if "responses" in given:
+        beside["responses"] = "always" if given["responses"] else "never"
     if "lacks" in given:
         beside["lacks"] = frozenset(given["lacks"])
     return {**beside, "dialect": replace(vendor.dialect, **told)}

@@ -14,7 +14,7 @@ from core.events import Events, ModerationsRequest, Ranks, Silence, Usage, Vecto
 from core.json_values import BAD_SHAPE
 from core.models import ListedModel
 from core.requests import ChatRequest, EmbeddingsRequest, ImagesRequest, RerankRequest
-from providers.base import Target
+from providers.base import ParameterRules, Target
 from providers.common.http_provider import HttpProvider
 from providers.common.image_fetch import ImageFetcher, seconds
 from providers.common.translate import reject_images, token_count
@@ -26,10 +26,13 @@ from providers.openai_compatible.request import (
     rows_in_order,
     to_upstream,
 )
+from providers.openai_compatible.responses import DIALECT, native_events, native_request
 from providers.openai_compatible.returned import Returned
 from providers.transport.client import Response, send
 from providers.transport.exchange import awaited, log_dropped_parameters, raise_for_status, read_body, request_id_header
 from providers.vendors import Vendor
+
+NO_RULES = ParameterRules()
 
 
 class OpenAICompatible(HttpProvider):
@@ -41,6 +44,9 @@ class OpenAICompatible(HttpProvider):
 
     def chat(self, request: ChatRequest, target: Target, call: CallContext) -> Events:
         """Ask, and pass on what comes: bytes where they are OpenAI's own, events where they are not."""
+        if self.passes(request, target):
+            yield from self._respond(request, target, call)
+            return
         returned = Returned(self._vendor.dialect, call, target)
         body = to_upstream(request, target, self._vendor, returned.put_back)
         log_dropped_parameters(self.name, request.body.keys() - {"stream_options"}, body)
@@ -49,6 +55,23 @@ class OpenAICompatible(HttpProvider):
             yield from raise_for_status(reply, self._failure)
             note = returned.note if returned.wanted else None
             yield from answer_events(reply, request, call, self.name, self._vendor.frames, note)
+        finally:
+            reply.close()
+
+    def passes(self, request: ChatRequest, target: Target) -> bool:
+        """A request in the Responses dialect does where the row has that, and the model has no rules of its own, which
+        are about a chat.
+        """
+        wanted = request.passthrough == DIALECT and request.native is not None
+        return wanted and self._vendor.responses != "never" and target.rules == NO_RULES
+
+    def _respond(self, request: ChatRequest, target: Target, call: CallContext) -> Events:
+        """POST /responses; what is answered passes as it came."""
+        body = native_request(request, target)
+        reply = self._send("POST", "/responses", orjson.dumps(body), target, call)
+        try:
+            yield from raise_for_status(reply, self._failure)
+            yield from native_events(reply, request, call, self.name)
         finally:
             reply.close()
 

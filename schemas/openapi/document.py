@@ -22,6 +22,7 @@ from schemas.images import ImagesSchema
 from schemas.moderations import ModerationsSchema
 from schemas.openapi.responses import COUNT, RESPONSE_SCHEMAS, TEXT, array, record, ref, value
 from schemas.rerank import RerankSchema
+from schemas.responses.schema import CompactSchema, ResponsesSchema
 from schemas.text_completion import TextCompletionSchema
 
 VERSION = "0.1.0"
@@ -39,7 +40,7 @@ SOME = Json(minItems=1)
 LISTS = {"content": [array(record("", type=TEXT))], "stop": [array(TEXT)],
     "documents": [array(TEXT, minItems=1), array(record("", text=TEXT), minItems=1)],
     "prompt": [array(TEXT, minItems=1, maxItems=1)],
-    "input": [array(TEXT, **SOME), array(record("", type=TEXT), **SOME),
+    "input": [array(TEXT, **SOME), array(record("", type=TEXT), **SOME), array(record("", role=TEXT), **SOME),
         array(COUNT, minItems=1), array(array(COUNT, minItems=1), **SOME)]}
 """What may stand in the list of an Either field."""
 
@@ -56,6 +57,10 @@ REQUESTS: dict[str, tuple[type[Schema], str]] = {
     "ModerationsRequest": (ModerationsSchema, "Other keys go on as they came. A null counts as a key left out."),
     "TextCompletionRequest": (TextCompletionSchema, (
         "Other keys are those of a chat; `suffix`, `echo` and `logprobs` are refused. A null is a key left out.")),
+    "ResponsesRequest": (ResponsesSchema, (
+        "Other keys go on as they came. A null is a key left out. `background`, `conversation`, `prompt` are refused, "
+        "and so are tools of OpenAI's own where another provider answers.")),
+    "CompactRequest": (CompactSchema, "Other keys are allowed. A null counts as a key left out."),
     "RerankRequest": (RerankSchema, "Other keys are allowed. A null counts as a key left out."),
 }
 FIELDS = {
@@ -94,20 +99,28 @@ FIELDS = {
     "input": "A text, a list of texts, a list of token ids, or a list of such lists; at most MAX_INPUTS inputs.",
     "encoding_format": "How vectors are written: as numbers, or as base64 of little-endian float32.",
     "dimensions": "The length of each vector, where the model lets you choose.",
+    "truncation": "Taken for compatibility: the provider decides.",
+    "service_tier": "How the provider is to serve it, where it has tiers.",
+    "prompt_cache_key": "Helps the provider to find what it has cached.",
+    "safety_identifier": "Who is asking, hashed, for the provider's own checks.",
+    "text": "What the text is to be like.",
+    "reasoning": "How the model is to think.",
     "provider": "Who is to answer; see `/v1/providers`.",
 }
 """Says what the fields are for that do not say it themselves."""
 
 ERRORS = {
     "400": ("The request cannot be served as it stands: `invalid_json`, `missing_required_parameter`, `invalid_value`, "
-            "`unsupported_value`, `context_length_exceeded`, `unknown_provider`, `provider_not_configured`."),
+            "`unsupported_value`, `context_length_exceeded`, `unknown_provider`, `provider_not_configured`, "
+            "`previous_response_not_found`."),
     "401": "No key, or a wrong one: `missing_api_key`, `invalid_api_key`.",
     "403": "The key is not for this: `permission_denied`.",
-    "404": "There is no such model: `model_not_found`.",
+    "404": "There is no such model: `model_not_found`; or no such response: `response_not_found`.",
     "408": "The body was begun, and did not come; or the answer was not read: `request_timeout`.",
     "413": "The body is larger than this server takes: `request_too_large`.",
     "429": "Too many requests for now, here or at the upstream: `rate_limit_exceeded`.",
-    "499": "The sending side of the connection was shut, which counts as hanging up: `client_closed_request`.",
+    "499": ("The sending side of the connection was shut, which counts as hanging up: `client_closed_request`; or the "
+            "answer was cancelled: `response_cancelled`."),
     "4XX": "The upstream refuses the request with another status.",
     "500": "Something went wrong in this server.",
     "502": "The upstream failed (`upstream_error`), or refuses this server's key (`upstream_authentication`).",
@@ -138,6 +151,8 @@ _TEXTS = {"texts": ("Two texts", {"model": "text-embedding-3-small", "input": ["
 _PROMPTED = {"prompt": ("A prompt", {"model": "gpt-4o-mini", "prompt": "Say: Good morning."})}
 _JUDGED = {"judged": ("A text", {"model": "omni-moderation-latest", "input": "Good morning."})}
 
+_FOLLOWED = {"followed": ("One that another may follow", {"model": "gpt-4o-mini", "input": "Good morning."})}
+_COMPACTED = {"compacted": ("One message", {"model": "gpt-4o-mini", "input": "Good morning."})}
 _RANKED = {"ranked": ("Two documents", {"model": "rerank-v3.5", "query": "When do you open?",
     "documents": ["We open at nine.", "Our address is 1 High Street."], "top_n": 1})}
 
@@ -177,6 +192,8 @@ def _body(schema: str, examples: dict[str, tuple[str, Json]]) -> Json:
 # fmt: off
 _ASKED = "400 401 403 404 408 413 429 499 4XX 500 502 503 504"
 _STREAM = _media({"anyOf": [ref("Chunk"), ref("Error")]}, _FRAMES)
+_RESPONSE = [{"name": "identifier", "in": "path", "example": "resp_1", "required": True, "schema": TEXT,
+    "description": "The response's id."}]
 PATHS: dict[str, Json] = {
     "/chat/completions": {"post": _operation("createChatCompletion", "Chat", "Answer a conversation",
         "With `stream` the answer comes as server-sent events: a role, the text in pieces, a reason for the end, the "
@@ -193,6 +210,23 @@ PATHS: dict[str, Json] = {
         "By a provider of OpenAI's kind that does so; its answer comes as it is.",
         _answer("The judgement.", _media(ref("Moderation"))), _ASKED,
         requestBody=_body("ModerationsRequest", _JUDGED))},
+    "/responses": {"post": _operation("createResponse", "Responses", "Answer in the Responses dialect",
+        "With `stream` the answer comes as server-sent events, each with its name and its number, from "
+        "`response.created` to `response.completed`, `.incomplete` or `.failed`, then `data: [DONE]`. An upstream that "
+        "has this endpoint itself may be asked as it is.",
+        _answer("The answer: whole, or as a stream.", _media(ref("Response")), _media(ref("ResponseEvent"))),
+        _ASKED, requestBody=_body("ResponsesRequest", _FOLLOWED))},
+    "/responses/{identifier}": {
+        "get": _operation("getResponse", "Responses", "Show a response", "For RESPONSES_TTL, to its own key.",
+            _answer("The response.", _media(ref("Response"))), "401 404 500", parameters=_RESPONSE),
+        "delete": _operation("deleteResponse", "Responses", "Forget a response", "It cannot be followed any more.",
+            _answer("It is gone.", _media(ref("DeletedResponse"))), "401 404 500", parameters=_RESPONSE)},
+    "/responses/{identifier}/cancel": {"post": _operation("cancelResponse", "Responses", "End an answer under way",
+        "Its stream ends as incomplete, and its upstream is freed.",
+        _answer("The response as it is then.", _media(ref("Response"))), "400 401 404 500", parameters=_RESPONSE)},
+    "/responses/compact": {"post": _operation("compactResponse", "Responses", "Turn a conversation into items",
+        "All items of it, to begin another with; `model` is required.",
+        _answer("The items.", _media(ref("Compaction"))), _ASKED, requestBody=_body("CompactRequest", _COMPACTED))},
     "/embeddings": {"post": _operation("createEmbeddings", "Embeddings", "Turn texts into vectors",
         "One vector for each input, in the same order.", _answer("The vectors.", _media(ref("Embeddings"))), _ASKED,
         requestBody=_body("EmbeddingsRequest", _TEXTS))},

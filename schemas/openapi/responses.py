@@ -46,6 +46,14 @@ _FUNCTION = record("", name=TEXT, arguments=value("string", "JSON."))
 _LATER = "usage service_tier system_fingerprint"
 _EXTRA = {"service_tier": value("string|null"), "system_fingerprint": value("string|null")}
 
+_REPEATED = (
+    "background", "frequency_penalty", "instructions", "max_output_tokens", "max_tool_calls", "metadata",
+    "parallel_tool_calls", "presence_penalty", "previous_response_id", "prompt_cache_key", "reasoning",
+    "safety_identifier", "service_tier", "store", "temperature", "text", "tool_choice", "tools", "top_logprobs",
+    "top_p", "truncation", "user",
+)
+"""What a response repeats of its request."""
+
 RESPONSE_SCHEMAS: dict[str, Json] = {
     "Completion": record("A whole answer.", _LATER, id=TEXT, object={"const": "chat.completion"}, created=_WHEN,
         model=_MODEL, choices=array(ref("Choice")), usage=ref("Usage"), **_EXTRA),
@@ -71,6 +79,19 @@ RESPONSE_SCHEMAS: dict[str, Json] = {
         prompt_tokens=COUNT, completion_tokens=COUNT, total_tokens=COUNT,
         prompt_tokens_details=value("object|null", "`cached_tokens`: a part of `prompt_tokens`."),
         completion_tokens_details=value("object|null", "`reasoning_tokens`: a part of `completion_tokens`.")),
+    "Response": record("A response.", "user", id=TEXT, object={"const": "response"}, created_at=_WHEN,
+        completed_at=value("integer|null", "When it ended, in Unix seconds."), status=value("string",
+        "How far it is.", enum=["in_progress", "completed", "incomplete", "failed", "cancelled"]), model=_MODEL,
+        incomplete_details=value("object|null", "With `reason`: `max_output_tokens` or `content_filter`."),
+        error=value("object|null", "`code` and `message` of a failure."),
+        output=array(value("object"), "Items: messages, calls, reasoning."),
+        usage=value("object|null", "`input_tokens`, `output_tokens`, `total_tokens`; 0 where it is not told."),
+        **{name: {"description": "As it was asked for."} for name in _REPEATED}),
+    "ResponseEvent": value("object", "One event of a stream.", required=["type", "sequence_number"], properties={
+        "type": value("string", "The event's name."), "sequence_number": value("integer", "Its place, from 0.")}),
+    "DeletedResponse": record("What is gone.", id=TEXT, object={"const": "response"}, deleted={"const": True}),
+    "Compaction": record("The items of a conversation.", id=TEXT, object={"const": "response.compaction"},
+        created_at=_WHEN, output=array(value("object"), "The items."), usage=value("object", "Nothing was asked.")),
     "Error": record("What went wrong.", error=record("",
         message=value("string", "A sentence for people."), type=value("string", "The kind of failure."),
         param=value("string|null", "The field at fault."), code=value("string|null", "A name for programs."))),

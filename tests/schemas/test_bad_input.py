@@ -335,7 +335,7 @@ def test_a_wrong_method_where_one_reads(path: str) -> None:
 @pytest.mark.parametrize(
     "path",
     [
-        "/v1/responses",
+        "/v1/response",
         "/v1/no/completions",
         "/v1/chat",
         "/v1/chat/completion",
@@ -537,8 +537,8 @@ def test_the_openai_package_raises_its_own_errors(line: Served) -> None:
     with pytest.raises(NotFoundError) as missing:
         client.models.retrieve("nothing/of/the/kind")
     assert missing.value.code == "model_not_found"
-    with pytest.raises(NotFoundError):
-        client.responses.create(model="x", input="hi")
+    with pytest.raises(BadRequestError, match="stream"):
+        client.responses.create(model="x", input="hi", background=True)
     with pytest.raises(BadRequestError, match="such thing"):
         client.completions.create(model="x", prompt="hi", suffix="there")
     with pytest.raises(APIStatusError) as large:

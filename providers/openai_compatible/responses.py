@@ -1,0 +1,132 @@
+"""OpenAI's /responses at upstreams that have it themselves: the caller's body goes there, and its bytes come back.
+
+    opening   nothing but the response's own beginning has come: it is held, as a failure now is a status yet
+    passing   blocks go on unread, unless they may hold an end
+    ended     the response has ended well; its usage is known
+
+A failure that the stream tells is raised, at any time.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
+import orjson
+
+from core.context import CallContext
+from core.events import CallerDialect, Events, Silence, Usage, Verbatim
+from core.json_values import BAD_SHAPE, Json
+from core.requests import ChatRequest
+from providers.base import Target
+from providers.common.translate import token_count
+from providers.transport.client import Response
+from providers.transport.exchange import arriving, blocks, parse_json, read_body
+from providers.transport.sse import parse_frames
+from providers.transport.status_errors import error_from_body
+
+DIALECT: CallerDialect = "responses"
+OPENING = frozenset({"response.created", "response.queued", "response.in_progress"})
+ENDS = frozenset({"response.completed", "response.incomplete"})
+FAILURES = frozenset({"error", "response.failed"})
+MARKS = (b"response.completed", b"response.incomplete", b"response.failed", b'"error"', b"[DONE]")
+"""A block without these goes on."""
+FRAME_END = b"\n\n"
+
+
+def native_request(request: ChatRequest, target: Target) -> Json:
+    """The caller's body for this target."""
+    assert request.native is not None  # noqa: S101 - Provider.passes has seen to it
+    native = request.native
+    known = native.provider == target.provider.name and native.continuing
+    given = native.continuing if known else native.body
+    body = {key: value for key, value in given.items() if key not in target.refused}
+    body["model"] = target.model
+    if target.max_tokens is not None and "max_output_tokens" in body:
+        body["max_output_tokens"] = min(body["max_output_tokens"], target.max_tokens)
+    return body
+
+
+def native_events(reply: Response, request: ChatRequest, call: CallContext, name: str) -> Events:
+    """The answer as Verbatim, streamed or whole. Raises what it fails with."""
+    try:
+        streams, pieces = yield from arriving(reply, asked=request.stream)
+        if streams != request.stream:
+            raise reply.broken("a stream where none was asked for" if streams else "no stream where one was asked for")
+        if streams:
+            yield from _streamed(reply, pieces, call, name)
+            return
+        raw = yield from read_body(reply, pieces=pieces)
+        body = parse_json(raw, reply)
+        _raise_failure(body, name)
+        if body["status"] not in ("completed", "incomplete") or not isinstance(body["output"], list):
+            raise reply.broken(f"a response of status {body['status']!r}")
+        yield Verbatim(raw, DIALECT, _usage(body))
+    except BAD_SHAPE as error:
+        raise reply.broken(f"{type(error).__name__}: {error}") from error
+
+
+def _streamed(reply: Response, pieces: Iterable[bytes], call: CallContext, name: str) -> Events:
+    held, opens, ended = b"", True, False
+
+    def has_ended() -> bool:
+        return ended
+
+    for block in blocks(pieces, has_ended, call):
+        if isinstance(block, Silence):
+            yield block
+            continue
+        is_whole = block.endswith(FRAME_END)
+        if not opens and is_whole and not any(mark in block for mark in MARKS):
+            yield Verbatim(block, DIALECT)
+            continue
+        # The last frame of a stream may have no end, or be a part of one.
+        whole = block if is_whole or not block else block + FRAME_END
+        usage: Usage | None = None
+        for event in _events(whole):
+            opens = opens and event["type"] in OPENING
+            _raise_failure(event, name)
+            if event["type"] in ENDS:
+                ended, usage = True, _usage(event["response"])
+        held += _without_end_mark(whole)
+        if not opens and held:
+            yield Verbatim(held, DIALECT, usage)
+            held = b""
+        if ended:
+            reply.settle()
+            return
+    raise reply.broken("the stream ended before the response")
+
+
+def _events(block: bytes) -> Iterator[Json]:
+    for frame in parse_frames(block):
+        if frame.data != b"[DONE]":
+            yield orjson.loads(frame.data)
+
+
+def _without_end_mark(block: bytes) -> bytes:
+    """The block without what ends a stream, which is the encoder's to say."""
+    return block.replace(b"data: [DONE]\n\n", b"") if b"[DONE]" in block else block
+
+
+def _raise_failure(event: Mapping[str, Any], name: str) -> None:
+    """Raise what an event, or a whole response, says that went wrong."""
+    kind = event.get("type")
+    if kind == "error":
+        raise error_from_body(name, event.get("error") or event)
+    response = event["response"] if kind in FAILURES else event
+    if response.get("status") == "failed":
+        raise error_from_body(name, response.get("error") or "the response failed")
+
+
+def _usage(response: Mapping[str, Any]) -> Usage | None:
+    """The tokens, as far as they are told."""
+    told = response.get("usage")
+    if not isinstance(told, dict):
+        return None
+    cached = (told.get("input_tokens_details") or {}).get("cached_tokens")
+    reasoning = (told.get("output_tokens_details") or {}).get("reasoning_tokens")
+    return Usage(
+        token_count(told.get("input_tokens")),
+        token_count(told.get("output_tokens")),
+        token_count(cached),
+        token_count(reasoning),
+    )

@@ -1,0 +1,1 @@
+"""OpenAI's Responses: JSON to a request, events to its stream or to one resource."""

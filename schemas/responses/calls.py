@@ -1,0 +1,90 @@
+"""The calls of a response's output while they are made: see output.py."""
+
+from collections.abc import Iterator
+
+import orjson
+
+from core.events import Event, ToolArguments, ToolCall
+from core.json_values import Json
+from schemas.chat.arguments import Arguments
+from schemas.chat.encode import new_call_id
+from schemas.responses.items import CUSTOM_INPUT
+from schemas.responses.output import Item, Spoken, Status
+
+
+class Call(Item):
+    """A call of a function."""
+
+    prefix = "fc"
+
+    def __init__(self, index: int, call: ToolCall) -> None:
+        super().__init__(index)
+        self._name = call.name
+        self._call_id = call.id or new_call_id()
+        self._arguments = Arguments()
+        self._texts: list[str] = []
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether its arguments are a whole object."""
+        try:
+            return isinstance(orjson.loads("".join(self._texts)), dict)
+        except orjson.JSONDecodeError:
+            return False
+
+    @property
+    def text(self) -> str:
+        """Its arguments so far."""
+        return "".join(self._texts)
+
+    def body(self, status: Status) -> Json:
+        """The item as it is by now."""
+        named = {"call_id": self._call_id, "name": self._name}
+        return {"type": "function_call", "id": self.id, **named, "arguments": self.text, "status": status}
+
+    def feed(self, event: Event) -> Iterator[Spoken]:
+        """What an event adds to it."""
+        if isinstance(event, ToolArguments):
+            yield from self._said(self._halves.join(self._arguments.feed(event.text)))
+
+    def finish(self) -> Iterator[Spoken]:
+        """The ends of its parts."""
+        yield from self._said(self._halves.rest() + self._arguments.close())
+        fields = {"name": self._name, "arguments": self.text}
+        yield "response.function_call_arguments.done", {**self.at, **fields}
+
+    def _said(self, text: str) -> Iterator[Spoken]:
+        if text:
+            self._texts.append(text)
+            yield "response.function_call_arguments.delta", {**self.at, "delta": text}
+
+
+class CustomCall(Call):
+    """A call of a tool that takes a text: it is told at its end, when the text can be read out of the arguments."""
+
+    prefix = "ctc"
+
+    def body(self, status: Status) -> Json:
+        """The item as it is by now."""
+        told = "" if status == "in_progress" else self._input()
+        return {"type": "custom_tool_call", "id": self.id, "call_id": self._call_id, "name": self._name, "input": told}
+
+    def finish(self) -> Iterator[Spoken]:
+        """The ends of its parts."""
+        for _ in super().finish():
+            pass  # the arguments are to be whole; nothing is told of them
+        told = self._input()
+        if told:
+            yield "response.custom_tool_call_input.delta", {**self.at, "delta": told}
+        yield "response.custom_tool_call_input.done", {**self.at, "input": told}
+
+    def _said(self, text: str) -> Iterator[Spoken]:
+        self._texts.append(text)
+        yield from ()
+
+    def _input(self) -> str:
+        try:
+            found = orjson.loads(self.text).get(CUSTOM_INPUT)
+        except (orjson.JSONDecodeError, AttributeError):
+            found = None
+        return found if isinstance(found, str) else self.text

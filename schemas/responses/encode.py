@@ -1,0 +1,275 @@
+"""Answers on the Responses wire: events to its stream, or to one resource.
+
+What keeps a stream in order, whoever answers: consecutive numbers; one item at a time, each added, told and done before
+the next; full resources at both ends; one [DONE], and nothing after it.
+
+A call whose arguments are still open when the next item begins holds that one back: some upstreams tell several calls
+at a time. It goes on once the arguments are whole, at the finish at the latest.
+"""
+
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from time import time
+from typing import Any
+
+import orjson
+
+from core.errors import GatewayError, RequestCancelled, UpstreamDown
+from core.events import (
+    AnswerStart,
+    Citation,
+    Event,
+    FillerText,
+    Finish,
+    Picture,
+    Reasoning,
+    Refusal,
+    Silence,
+    Text,
+    ToolArguments,
+    ToolCall,
+    Usage,
+    Verbatim,
+)
+from core.json_values import Json
+from schemas.chat.encode import DONE, HEARTBEAT, dumps
+from schemas.errors import error_body
+from schemas.responses import output
+from schemas.responses.calls import Call, CustomCall
+from schemas.responses.frames import ended_response, events_of, next_number, response_error, usage_body
+from schemas.responses.output import Item, Message, PictureItem, Spoken
+
+INCOMPLETE = {"length": "max_output_tokens", "content_filter": "content_filter"}
+
+Keep = Callable[[Json, list[Json], bool], None]
+"""Is told of a response that has ended well, of the items in it that a model said, and whether it passed as it came."""
+
+
+class ResponsesEncoder:
+    """Turns one answer's events into the bytes of a stream: `encode` each, then `end`, or `error` instead.
+
+    `response` is the resource as it begins (ResponsesRequest.resource); `custom_tools` the names of tools that take a
+    text. `begins` is told the id that the caller is told, once.
+    """
+
+    def __init__(
+        self,
+        response: Json,
+        *,
+        include_reasoning: bool = False,
+        custom_tools: frozenset[str] = frozenset(),
+        streams: bool = True,
+        begins: Callable[[str], None] = lambda _: None,
+        keep: Keep = lambda *_: None,
+    ) -> None:
+        self.response = response
+        self._include_reasoning = include_reasoning
+        self._custom_tools = custom_tools
+        self._streams = streams
+        self._begins = begins
+        self._keep = keep
+        self._number = 0
+        self._begun = False
+        self._items: list[Item] = []
+        self._waiting: deque[Item] = deque()
+        self._calls: dict[int | str, Call] = {}
+        self._finish: Finish | None = None
+        self._usage: Usage | None = None
+        self._last = b""
+
+    @property
+    def finished(self) -> bool:
+        """Whether the answer is whole."""
+        return self._finish is not None
+
+    def encode(self, event: Event) -> bytes:
+        """The bytes for one event; b"" when the caller is to see nothing of it."""
+        match event:
+            case Verbatim():
+                return self._passed(event.data)
+            case Silence():
+                return HEARTBEAT
+            case Usage():
+                self._usage = event
+            case AnswerStart():
+                self._start(event)
+            case Finish():
+                return self._finished(event)
+            case _ if getattr(event, "choice", 0) or self.finished:
+                pass  # a response is one answer
+            case Reasoning() if not self._include_reasoning:
+                pass
+            case Text(text="", logprobs=None):
+                pass
+            case FillerText():
+                return self._told(self._add(Message(len(self._items), is_filler=True)), Text(event.text))
+            case Text() | Refusal() | Reasoning() | Citation() | ToolCall() | ToolArguments() | Picture():
+                return self._told(self._item_for(event), event)
+            case _:
+                raise TypeError(f"{type(event).__name__} has no place in a response")
+        return b""
+
+    def end(self) -> bytes:
+        """The last bytes. An answer that stopped without a finish is an error, and says so."""
+        if self._last:
+            if (ended := ended_response(self._last)) is not None:
+                self._keep(ended, ended["output"], True)
+            return DONE
+        if self._finish is None:
+            return self.error(UpstreamDown("The upstream's answer ended before it was finished."))
+        reason = INCOMPLETE.get(self._finish.reason)
+        self.response = {
+            **self.response,
+            "status": "incomplete" if reason else "completed",
+            "completed_at": None if reason else int(time()),
+            "incomplete_details": {"reason": reason} if reason else None,
+            "output": self._output("incomplete" if reason else "completed"),
+            "usage": usage_body(self._usage),
+        }
+        self._keep(self.response, [item.body("completed") for item in self._said()], False)
+        return self._write("response.incomplete" if reason else "response.completed", response=self.response) + DONE
+
+    def error(self, error: GatewayError) -> bytes:
+        """The end of an answer that failed: an error, which every client reads, and the response as far as it came. One
+        that was cancelled has not failed.
+        """
+        if self._last:
+            self._catch_up()
+        begun = self._begin()
+        cancelled = isinstance(error, RequestCancelled)
+        if cancelled:
+            begun += self._advance("incomplete")
+        self.response = {
+            **self.response,
+            "status": "cancelled" if cancelled else "failed",
+            "error": None if cancelled else response_error(error),
+            "output": self._output("incomplete"),
+            "usage": usage_body(self._usage) if self._usage else None,
+        }
+        if cancelled:
+            return begun + self._write("response.incomplete", response=self.response) + DONE
+        said = error_body(error)["error"]
+        return (
+            begun
+            + self._write("error", error=said, code=said["code"], message=said["message"], param=said["param"])
+            + self._write("response.failed", response=self.response)
+            + DONE
+        )
+
+    def _start(self, start: AnswerStart) -> None:
+        if not self._begun:
+            tier = {} if start.service_tier is None else {"service_tier": start.service_tier}
+            self.response = {**self.response, "model": start.model or self.response["model"], **tier}
+
+    def _begin(self) -> bytes:
+        """The response as it begins, once."""
+        if self._begun:
+            return b""
+        self._begun = True
+        self._begins(self.response["id"])
+        return self._write("response.created", response=self.response) + self._write(
+            "response.in_progress", response=self.response
+        )
+
+    def _told(self, item: Item, event: Event) -> bytes:
+        """What an item of the output has to say of it, by now."""
+        item.held.append(event)
+        return self._begin() + self._advance()
+
+    def _add(self, item: Item) -> Item:
+        self._items.append(item)
+        self._waiting.append(item)
+        return item
+
+    def _item_for(self, event: Event) -> Item:
+        """The item that an event belongs to: the newest one if it is of its kind, else a new one."""
+        newest, index = (self._items[-1] if self._items else None), len(self._items)
+        match event:
+            case ToolArguments():
+                return self._calls[event.key]
+            case ToolCall():
+                call = CustomCall(index, event) if event.name in self._custom_tools else Call(index, event)
+                self._calls[event.key] = call
+                return self._add(call)
+            case Picture():
+                return self._add(PictureItem(index, event))
+            case Reasoning():
+                return newest if isinstance(newest, output.Reasoning) else self._add(output.Reasoning(index))
+        continues = isinstance(newest, Message) and not newest.is_filler
+        return newest if newest is not None and continues else self._add(Message(index))
+
+    def _advance(self, status: str = "") -> bytes:
+        """Tell what the first open item has to say, and close it once it is over and another follows. With a status,
+        close all of them, the last with that.
+        """
+        data = b""
+        while self._waiting:
+            item = self._waiting[0]
+            data += self._spelled(item.flush())
+            if not status and (len(self._waiting) == 1 or not item.is_whole):
+                break
+            self._waiting.popleft()
+            data += self._spelled(item.close("completed" if self._waiting or not status else status))
+        return data
+
+    def _finished(self, event: Finish) -> bytes:
+        if self.finished or event.choice:
+            return b""
+        self._finish = event
+        if not self._said():
+            self._add(Message(len(self._items))).held.append(Text(""))
+        return self._begin() + self._advance("incomplete" if event.reason in INCOMPLETE else "completed")
+
+    def _said(self) -> list[Item]:
+        """The items that a model said."""
+        return [item for item in self._items if not (isinstance(item, Message) and item.is_filler)]
+
+    def _output(self, last: str) -> list[Json]:
+        """The items of the output, the last one with its own status."""
+        return [item.body(last if item is self._items[-1] else "completed") for item in self._items]
+
+    def _spelled(self, events: Iterator[Spoken]) -> bytes:
+        return b"".join([self._write(kind, **fields) for kind, fields in events])
+
+    def _write(self, kind: str, **fields: Any) -> bytes:
+        """One event of the stream; a whole answer has none."""
+        if not self._streams:
+            return b""
+        number, self._number = self._number, self._number + 1
+        data = dumps({"type": kind, "sequence_number": number, **fields})
+        return b"event: " + kind.encode() + b"\ndata: " + data + b"\n\n"
+
+    def _passed(self, data: bytes) -> bytes:
+        """Bytes of an upstream that speaks this dialect itself: a stream's frames."""
+        if not self._begun:
+            self._begun = True
+            for event in events_of(data):
+                if event.get("type") == "response.created" and isinstance(event.get("response"), dict):
+                    self.response = {**self.response, **event["response"]}
+            self._begins(self.response["id"])
+        self._last = data
+        return data
+
+    def pass_whole(self, response: Json) -> None:
+        """Take in the whole answer of an upstream that speaks this dialect itself."""
+        self.response = response
+        self._keep(response, response["output"], True)
+
+    def _catch_up(self) -> None:
+        """Go on where the bytes of an upstream have ended."""
+        self._number, self._last = next_number(self._last), b""
+
+
+def whole(encoder: ResponsesEncoder, events: Iterable[Event]) -> bytes:
+    """The whole answer as one JSON body, by an encoder that does not stream. Raises UpstreamDown for an answer without
+    an end.
+    """
+    for event in events:
+        if isinstance(event, Verbatim):
+            encoder.pass_whole(orjson.loads(event.data))
+            return event.data
+        encoder.encode(event)
+    if not encoder.finished:
+        raise UpstreamDown("The upstream's answer ended before it was finished.")
+    encoder.end()
+    return dumps(encoder.response)

@@ -1,0 +1,62 @@
+"""Parts of responses, and how the frames of an upstream that speaks this dialect itself are read."""
+
+import re
+from collections.abc import Iterator
+
+import orjson
+
+from core.errors import GatewayError
+from core.events import Usage
+from core.json_values import BAD_SHAPE, Json
+
+NUMBER = re.compile(rb'"sequence_number":\s*(\d+)')
+ENDS = frozenset({"response.completed", "response.incomplete"})
+
+
+def usage_body(usage: Usage | None) -> Json:
+    """The usage of a response; 0 stands for what an upstream does not tell, as clients demand numbers."""
+    usage = usage or Usage(0, 0)
+    prompt, completion = max(0, usage.prompt), max(0, usage.completion)
+    return {
+        "input_tokens": prompt,
+        "input_tokens_details": {"cached_tokens": usage.cached, "cache_write_tokens": 0},
+        "output_tokens": completion,
+        "output_tokens_details": {"reasoning_tokens": usage.reasoning},
+        "total_tokens": prompt + completion,
+    }
+
+
+def response_error(error: GatewayError) -> Json:
+    """The error of a failed response, whose codes are few; the error event before it has the true one."""
+    limited = error.code == "rate_limit_exceeded"
+    return {"code": error.code if limited else "server_error", "message": error.message}
+
+
+def events_of(data: bytes) -> Iterator[Json]:
+    """The events of an upstream's frames."""
+    for line in data.split(b"\n"):
+        if line.startswith(b"data:"):
+            try:
+                event = orjson.loads(line[5:])
+            except orjson.JSONDecodeError:
+                continue
+            if isinstance(event, dict):
+                yield event
+
+
+def ended_response(data: bytes) -> Json | None:
+    """The response of an upstream's last frames, if it has ended well."""
+    for event in events_of(data):
+        try:
+            if event["type"] in ENDS and isinstance(event["response"]["output"], list):
+                response: Json = event["response"]
+                return response
+        except BAD_SHAPE:
+            continue
+    return None
+
+
+def next_number(data: bytes) -> int:
+    """The number of the event that would follow these frames."""
+    numbers = NUMBER.findall(data)
+    return int(numbers[-1]) + 1 if numbers else 0

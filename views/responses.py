@@ -1,0 +1,172 @@
+"""POST /responses, and what can be done with a response afterwards."""
+
+from time import time
+from typing import Any
+from uuid import uuid4
+
+import orjson
+from flask import Response
+
+from core.errors import GatewayError, InvalidRequest
+from core.json_values import Json
+from core.requests import NativeBody
+from schemas.responses.encode import ResponsesEncoder, whole
+from schemas.responses.frames import usage_body
+from schemas.responses.items import unanswered_output, whole_item
+from schemas.responses.request import ResponsesRequest, load_compact, load_responses, to_chat
+from views.blueprint import ApiRequest, api
+from views.chat import chat_delivery
+from views.delivery import Delivery, stream_response, whole_response
+from views.response_store import StoredResponse
+
+NOTHING = StoredResponse({}, [])
+
+
+class PreviousNotFound(InvalidRequest):
+    """The response that is to be followed is not there."""
+
+    code = "previous_response_not_found"
+
+
+class ResponseNotFound(InvalidRequest):
+    """No such response of this caller's."""
+
+    status = 404
+    code = "response_not_found"
+
+
+@api.post("/responses")
+def responses(incoming: ApiRequest) -> Response:
+    """Answer a conversation in the Responses dialect, event by event or whole."""
+    rooms = incoming.services
+    asked = load_responses(
+        incoming.body(),
+        show_reasoning=rooms.show_reasoning,
+        session_id=incoming.environ.get("HTTP_X_SESSION_ID", ""),
+        limits=rooms.limits,
+    )
+    incoming.model, incoming.stream = str(asked.body.get("model", "")), asked.streams
+    before = _previous(incoming, asked.previous)
+    rooms.limits.check([*before.items, *asked.items], "messages", "input")
+    if before is not NOTHING and (call_id := unanswered_output(before.items, asked.items)):
+        raise InvalidRequest(f"There is no call {call_id!r} that this output could answer.", param="input")
+    chat = to_chat(asked, native_body(asked, before), before.items, drops_tools=rooms.drops_tools)
+    incoming.conversation = chat.request.conversation_id
+    try:
+        route = rooms.catalogue.chat_route(chat.request)
+        line = chat_delivery(incoming, chat.request, route)
+        return _answer(incoming, asked, before, line, route.targets[0].public_name, chat.request.include_reasoning)
+    except GatewayError as error:
+        error.param = chat.field(error.param)
+        raise
+
+
+def _previous(incoming: ApiRequest, identifier: str) -> StoredResponse:
+    """What the response has kept that is to be followed. Raises PreviousNotFound."""
+    if not identifier:
+        return NOTHING
+    found = incoming.services.responses.get(incoming.caller, identifier)
+    if found is None:
+        raise PreviousNotFound(
+            f"Previous response with id {identifier[:100]!r} not found: it is unknown, or has expired. Send all items "
+            "of the conversation.",
+            param="previous_response_id",
+        )
+    return found
+
+
+def native_body(asked: ResponsesRequest, before: StoredResponse) -> NativeBody:
+    """The request for an upstream that speaks its dialect: as it came, but with the conversation so far, except where
+    that is known.
+    """
+    if before is NOTHING:
+        return NativeBody(asked.body)
+    kept = [_plain(item) for item in before.items if item.get("type") != "reasoning" or item.get("encrypted_content")]
+    body = {key: value for key, value in asked.body.items() if key != "previous_response_id"}
+    return NativeBody({**body, "input": [*kept, *asked.items]}, before.provider, asked.body)
+
+
+def _plain(item: Json) -> Json:
+    """An item without the id by which its own upstream knows it."""
+    return {key: value for key, value in item.items() if key not in ("id", "status")}
+
+
+def _answer(
+    incoming: ApiRequest, asked: ResponsesRequest, before: StoredResponse, line: Delivery, model: str, reasoning: bool
+) -> Response:
+    rooms, caller = incoming.services, incoming.caller
+    begun: list[str] = []
+
+    def begins(identifier: str) -> None:
+        if asked.streams:  # of another nobody knows the id
+            begun.append(identifier)
+            rooms.running.add(caller, identifier, line.call, lambda: encoder.response)
+
+    def keep(response: Json, said: list[Json], passed: bool) -> None:
+        if asked.is_stored:
+            provider = line.answer.target.provider.name if passed else ""
+            rooms.responses.put(caller, StoredResponse(response, [*before.items, *asked.items, *said], provider))
+
+    encoder = ResponsesEncoder(
+        asked.resource(f"resp_{uuid4().hex}", model),
+        include_reasoning=reasoning,
+        custom_tools=asked.custom_tools,
+        streams=asked.streams,
+        begins=begins,
+        keep=keep,
+    )
+    if not asked.streams:
+        return whole_response(line, lambda events: whole(encoder, events))
+    response = stream_response(line, encoder)
+    response.call_on_close(lambda: rooms.running.remove(caller, *begun))
+    return response
+
+
+@api.get("/responses/<identifier>")
+def get_response(incoming: ApiRequest, identifier: str) -> Response:
+    """Give a response that is kept."""
+    return _json(_found(incoming, identifier).response)
+
+
+@api.delete("/responses/<identifier>")
+def delete_response(incoming: ApiRequest, identifier: str) -> Response:
+    """Forget a response."""
+    _found(incoming, identifier)
+    incoming.services.responses.delete(incoming.caller, identifier)
+    return _json({"id": identifier, "object": "response", "deleted": True})
+
+
+@api.post("/responses/<identifier>/cancel", asks=False)
+def cancel_response(incoming: ApiRequest, identifier: str) -> Response:
+    """End an answer that is under way, and free its upstream."""
+    response = incoming.services.running.cancel(incoming.caller, identifier)
+    if response is None:
+        _found(incoming, identifier)
+        raise InvalidRequest("It has ended already.", param="response_id")
+    return _json(response)
+
+
+@api.post("/responses/compact")
+def compact_response(incoming: ApiRequest) -> Response:
+    """Give the items of a conversation as the beginning of another: all of them, as none is to be lost."""
+    asked = load_compact(incoming.body(), incoming.services.limits)
+    incoming.model = str(asked.body["model"])
+    before = _previous(incoming, asked.previous)
+    return _json({
+        "id": f"resp_{uuid4().hex}",
+        "object": "response.compaction",
+        "created_at": int(time()),
+        "output": [whole_item(item) for item in (*before.items, *asked.items)],
+        "usage": usage_body(None),
+    })  # fmt: skip
+
+
+def _found(incoming: ApiRequest, identifier: str) -> StoredResponse:
+    found = incoming.services.responses.get(incoming.caller, identifier)
+    if found is None:
+        raise ResponseNotFound(f"Response with id {identifier[:100]!r} not found.", param="response_id")
+    return found
+
+
+def _json(value: Any) -> Response:
+    return Response(orjson.dumps(value), content_type="application/json")
