@@ -37,7 +37,18 @@ from server.flask_app import Thinkline
 from storage.key_value import open_store
 from telemetry import logs
 from telemetry.records import Recorder, log_request
-from views import chat, completions, embeddings, images, models, moderations, providers, rerank, responses
+from views import (
+    chat,
+    completions,
+    embeddings,
+    images,
+    messages,
+    models,
+    moderations,
+    providers,
+    rerank,
+    responses,
+)
 from views import error_handlers as errors
 from views import pages as docs
 from views.blueprint import api
@@ -49,7 +60,7 @@ from views.services import Services
 PORT_SECONDS = 1.0
 TYPED = "/chat/completions"  # and most add this, to an address that has it already
 # Importing them hangs their views on the blueprint.
-ROUTES = (chat, completions, embeddings, images, models, moderations, providers, rerank, responses)
+ROUTES = (chat, completions, embeddings, images, messages, models, moderations, providers, rerank, responses)
 ALWAYS = ("", "/v1", "/v1/v1", "/api/v1")
 """Some clients add the /v1 that was typed already, others know OpenRouter's paths."""
 

@@ -57,10 +57,15 @@ class Refusal:
 
 @dataclass(frozen=True, slots=True)
 class Reasoning:
-    """A piece of the model's thinking. It reaches the caller only when asked for: read aloud, it ruins a call."""
+    """A piece of the model's thinking. It reaches the caller only when asked for: read aloud, it ruins a call.
+
+    `signature` ends a thought that its vendor wants back as it was; with `redacted` it is all there is of one.
+    """
 
     text: str
     choice: int = 0
+    signature: str = ""
+    redacted: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,12 +119,15 @@ class Finish:
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """Tokens of the whole turn. `cached` is a part of `prompt`, `reasoning` a part of `completion`."""
+    """Tokens of the whole turn. `cached` (read from a cache) and `written` (to it) are parts of `prompt`, `reasoning`
+    of `completion`.
+    """
 
     prompt: int
     completion: int
     cached: int = 0
     reasoning: int = 0
+    written: int = 0
 
 
 @dataclass(frozen=True, slots=True)

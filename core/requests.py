@@ -1,5 +1,6 @@
 """What is asked of a provider: chats, embeddings, ranks, images."""
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -7,19 +8,32 @@ from typing import Any, Literal
 from core.errors import Unsupported
 from core.events import CallerDialect
 
+MESSAGE = re.compile(r"messages\[(\d+)\]")
+"""A chat's message, at the head of a field's name."""
+
 
 @dataclass(frozen=True, slots=True)
 class NativeBody:
     """A chat's body in the dialect that its caller speaks, for upstreams that speak it as well.
 
     `provider` is the one that has the conversation so far, "" for none; `continuing` is the body that goes on with it
-    there. `lacks` is why no other upstream can be asked, None where the chat says as much.
+    there. `lacks` is why no other upstream can be asked, None where the chat says as much. `headers` and `query`
+    (`?beta=true`, or "") go with the body. `places` has the field of it that each of the chat's messages was made of.
     """
 
     body: Mapping[str, Any]
     provider: str = ""
     continuing: Mapping[str, Any] = field(default_factory=dict)
     lacks: Unsupported | None = None
+    dialect: CallerDialect | None = None
+    headers: Mapping[str, str] = field(default_factory=dict)
+    query: str = ""
+    places: tuple[str, ...] = ()
+
+    def place(self, param: str | None) -> str | None:
+        """The field of this body that a field of the chat was made of."""
+        found = MESSAGE.match(param or "")
+        return self.places[int(found[1])] if found and int(found[1]) < len(self.places) else param
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +44,9 @@ class ChatRequest:
     voice platforms, which stand in `extras` (R8). Providers read it and never change it. `passthrough` is
     the dialect in which bytes may pass as they came (Verbatim); None asks for events only, since bytes could not be put
     behind a phrase of ours, or be made fit for a voice. `native` is the body in that dialect, None for a chat's.
+
+    A body that came in Anthropic's dialect has keys that OpenAI has not: `cache_control` of parts and tools,
+    `thinking_blocks` of an assistant's message, `is_error` of a tool's.
     """
 
     body: Mapping[str, Any]

@@ -258,8 +258,7 @@ class Relay:
         self, request_id: str, *, streams: bool, caller: str = "", patience: float = WHOLE_ANSWER_FACTOR
     ) -> CallContext:
         """A caller's request begins. One that is not streamed is given longer for its first and only event."""
-        patience = 1.0 if streams else patience
-        return CallContext(request_id, self.heartbeat, patience, caller=caller, state=self.state)
+        return CallContext(request_id, self.heartbeat, 1.0 if streams else patience, caller=caller, state=self.state)
 
     def chat(self, request: ChatRequest) -> StreamFactory:
         """How a target is asked this chat."""

@@ -6,9 +6,10 @@ from typing import Any
 
 from core.context import CallContext, Timeouts
 from core.errors import Unsupported
-from core.events import Events, ModerationsRequest
+from core.events import Events, ModerationsRequest, Usage
 from core.models import ListedModel
 from core.requests import ChatRequest, EmbeddingsRequest, ImagesRequest, RerankRequest
+from core.token_estimate import estimate_prompt_tokens
 
 USER_AGENT = "thinkline"
 
@@ -79,6 +80,12 @@ class Provider:
     def passes(self, request: ChatRequest, target: Target) -> bool:
         """Whether a request in its caller's dialect goes to this upstream as it came, and its answer likewise."""
         return False
+
+    def count_tokens(self, request: ChatRequest, target: Target, call: CallContext) -> Events:
+        """Yield one Usage with the prompt's tokens: an estimate, where the upstream does not count them. Raises as
+        `chat` does.
+        """
+        yield Usage(estimate_prompt_tokens(request.body), 0)
 
     def embed(self, request: EmbeddingsRequest, target: Target, call: CallContext) -> Events:
         """Yield one Vectors (and Silence before it). Raises as `chat` does."""

@@ -26,6 +26,7 @@ class Dialect:
     message_keys  role, or ANY_ROLE -> the keys that its messages may have; empty for any
     roles         a role that it does not know -> the one that it takes instead
     call_ids      a pattern of the ids of tool calls that it takes; "" for any
+    cache_marks   takes Anthropic's `cache_control` in parts and tools
 
     OpenAI's clients know nothing of some keys that an upstream sends with its calls, and wants back with them:
 
@@ -41,6 +42,7 @@ class Dialect:
     message_keys: Mapping[str, frozenset[str]] = field(default_factory=dict)
     roles: Mapping[str, str] = field(default_factory=dict)
     call_ids: str = ""
+    cache_marks: bool = False
     returned: Mapping[str, Any] = field(default_factory=dict)
     returned_in_call: Mapping[str, Any] = field(default_factory=dict)
     unreturned: Mapping[str, Any] = field(default_factory=dict)
@@ -102,7 +104,7 @@ MISTRAL = Dialect(
 )  # fmt: skip
 
 # https://openrouter.ai/docs/guides/best-practices/reasoning-tokens, "preserving reasoning"
-OPENROUTER = Dialect(returned={"reasoning_details": None})
+OPENROUTER = Dialect(returned={"reasoning_details": None}, cache_marks=True)
 
 # https://ai.google.dev/gemini-api/docs/openai and /thought-signatures, which names what stands in for a lost signature.
 GEMINI = Dialect(

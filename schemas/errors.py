@@ -1,11 +1,13 @@
 """OpenAI's error object, and the headers that go with it. Another dialect of callers has its own beside its encoder."""
 
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 from core.errors import GatewayError
 
 
-def error_body(error: GatewayError) -> dict[str, Any]:
+def error_body(error: GatewayError, _request_id: str = "") -> dict[str, Any]:
     """OpenAI's error object: https://platform.openai.com/docs/guides/error-codes. All four keys are always present."""
     return {"error": {"message": error.message, "type": error.type, "param": error.param, "code": error.code}}
 
@@ -18,3 +20,17 @@ def error_headers(error: GatewayError) -> dict[str, str]:
     if error.client_may_retry is not None:
         headers["x-should-retry"] = "true" if error.client_may_retry else "false"
     return headers
+
+
+@dataclass(frozen=True, slots=True)
+class ErrorFormat:
+    """How a dialect of callers tells an error: its body, from the error and the request's id; its status; and the
+    header that has the id besides x-request-id, "" for none.
+    """
+
+    body: Callable[[GatewayError, str], dict[str, Any]]
+    status: Callable[[GatewayError], int] = lambda error: error.status
+    id_header: str = ""
+
+
+OPENAI = ErrorFormat(error_body)

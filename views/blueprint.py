@@ -9,8 +9,8 @@ from typing import Any
 from flask import Blueprint, Response, request
 from werkzeug.wsgi import get_content_length, get_input_stream
 
-from core.errors import GatewayError, InvalidRequest, RequestTimeout, TooLarge
-from schemas.errors import error_body
+from core.errors import InvalidRequest, RequestTimeout, TooLarge
+from schemas.errors import OPENAI, ErrorFormat
 from server.disconnects import BODY_SECONDS
 from server.flask_app import REQUEST_ID
 from telemetry.records import RequestRecord
@@ -23,7 +23,6 @@ SHOWN = 200
 BROKEN_OFF = "The body is shorter than announced."
 
 
-ErrorBody = Callable[[GatewayError], dict[str, Any]]
 API_REQUEST = "thinkline.api_request"
 """The environ's key of a request's ApiRequest."""
 
@@ -33,14 +32,14 @@ class ApiRequest:
     """A request to a view of the API, and what is known of it for its record.
 
     `caller` is the name of its key, "" without keys. `endpoint` is the view's name. A view sets `model`, `stream` and
-    `conversation` as soon as it has read them. `error_body` spells an error in the caller's dialect. `recorded` is set
+    `conversation` as soon as it has read them. `errors` tells how the caller's dialect has an error. `recorded` is set
     once the request has its record.
     """
 
     services: Services
     environ: dict[str, Any]
     endpoint: str
-    error_body: ErrorBody = error_body
+    errors: ErrorFormat = OPENAI
     caller: str = ""
     model: str = ""
     stream: bool | None = None
@@ -101,7 +100,7 @@ View = Callable[..., Response]
 """Is called with an ApiRequest, and with what its path holds."""
 
 
-def _with_access(view: View, errors: ErrorBody, *, works: bool) -> View:
+def _with_access(view: View, errors: ErrorFormat, *, works: bool) -> View:
     """The view, for who may call; what `works`, for as many at a time as there may be, and a stream to its last byte.
 
     Raises NotAuthorized and Overloaded. Preflights, which carry no key, never come here.
@@ -140,7 +139,7 @@ class Api(Blueprint):
 
     def add_url_rule(self, rule: str, endpoint: Any = None, view_func: Any = None, *rest: Any, **options: Any) -> None:
         """Flask's, with a guard before the view."""
-        errors = options.pop("errors", error_body)
+        errors = options.pop("errors", OPENAI)
         works = options.pop("asks", "POST" in options.get("methods", ()))
         super().add_url_rule(
             rule, endpoint, view_func and _with_access(view_func, errors, works=works), *rest, **options

@@ -12,7 +12,7 @@ from werkzeug.exceptions import HTTPException
 
 from core.errors import Cancelled, GatewayError, HalfClosed, InvalidRequest
 from schemas.errors import error_headers
-from server.flask_app import NOT_HTTP
+from server.flask_app import NOT_HTTP, REQUEST_ID
 from views.blueprint import API_REQUEST, SHOWN, ApiRequest
 from views.services import services
 
@@ -42,15 +42,19 @@ def register(app: Flask) -> None:
 def respond(error: GatewayError) -> Response:
     """The error as a response with its true status."""
     asked = _api_request()
+    status = asked.errors.status(error)
     asked.record(
-        status=error.status,
+        status=status,
         outcome="failed" if error.status == 500 else "refused",  # noqa: PLR2004 - a fault of our own
         code=error.code,
         param=error.param,
         error=error.message,
     )
-    response = Response(orjson.dumps(asked.error_body(error)), error.status, mimetype="application/json")
+    body = orjson.dumps(asked.errors.body(error, asked.environ[REQUEST_ID]))
+    response = Response(body, status, mimetype="application/json")
     response.headers.update(error_headers(error))
+    if asked.errors.id_header:
+        response.headers[asked.errors.id_header] = asked.environ[REQUEST_ID]
     return response
 
 
@@ -105,7 +109,8 @@ def _hung_up(_: Cancelled) -> Response:
     error = HalfClosed()
     asked = _api_request()
     asked.record(status=error.status, outcome="hung_up", code=error.code, error=error.message)
-    return Response(orjson.dumps(asked.error_body(error)), error.status, mimetype="application/json")
+    body = orjson.dumps(asked.errors.body(error, asked.environ[REQUEST_ID]))
+    return Response(body, error.status, mimetype="application/json")
 
 
 def _not_http(error: ParseException) -> Response:

@@ -54,7 +54,9 @@ class RefusedParameters:
                 yield from events
                 return
             except UpstreamRejected as error:
-                more = _more(error.refused, asked, at, refused) if self.seconds and not spoken else frozenset()
+                # Of a request that goes there as it came, nothing can be left out.
+                learns = self.seconds and not spoken and not at.provider.passes(asked, at)
+                more = _more(error.refused, asked, at, refused) if learns else frozenset()
                 if not more:
                     raise
                 self._learn(target.name, more)

@@ -133,7 +133,7 @@ class Catalogue:
             model = rest if prefix == provider and rest else model
         elif rest and (known := snapshot.entries.get(prefix)) is not None and known.available:
             entry, model = known, rest
-        elif row := snapshot.names.get(model):
+        elif row := snapshot.row_of(model):
             return self._to_row(snapshot, row, beyond)
         elif cloud := snapshot.cloud_of(model):
             entry = snapshot.named(cloud)
@@ -141,7 +141,7 @@ class Catalogue:
             entry = self._unnamed(snapshot, only)
             if entry.is_fallback and not self._chosen and model:
                 self._more_than_a_fallback(snapshot, entry, model)
-        row = snapshot.names.get(f"{entry.name}/{model}") or snapshot.names.get(model)
+        row = snapshot.names.get(f"{entry.name}/{model}") or snapshot.row_of(model)
         if row and any(_provider_of(upstream) == entry.name for upstream in row.upstreams):
             return self._to_row(snapshot, row, beyond, only=entry.name)
         return self._to_entry(entry, model)

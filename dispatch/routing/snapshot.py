@@ -1,7 +1,7 @@
 """The providers and models at one time, put together from what the sources tell, and never changed."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import count
@@ -28,10 +28,13 @@ behind `:` where OCI has such names too; or ARNs.
 
 @dataclass(frozen=True)
 class Snapshot:
-    """The providers and models at one time. `names` has every name and alias."""
+    """The providers and models at one time. `names` has every name and alias, `patterns` those aliases that have a `*`,
+    the most specific first.
+    """
 
     entries: Mapping[str, ProviderConfig]
     names: Mapping[str, ModelConfig]
+    patterns: Sequence[tuple[re.Pattern[str], ModelConfig]]
     default: str
     turns: Mapping[str, tuple[int, ...]] = field(repr=False)
     counters: Mapping[str, "count[int]"] = field(repr=False)
@@ -54,6 +57,13 @@ class Snapshot:
     def answers_as_fallback(self) -> bool:
         """Whether the default provider is one that answers only as long as nothing else is configured."""
         return self.entries[self.default].is_fallback
+
+    def row_of(self, model: str) -> ModelConfig | None:
+        """The row that has this name or alias, or a pattern of it; None for none."""
+        row = self.names.get(model)
+        if row is not None or not self.patterns:
+            return row
+        return next((row for pattern, row in self.patterns if pattern.fullmatch(model)), None)
 
     def available(self) -> list[ProviderConfig]:
         """The entries that can be used, in order."""
@@ -105,15 +115,25 @@ def put_together(listings: Mapping[str, SourceContents], chosen: str) -> Snapsho
     default = _default(entries, chosen)
     for listing in told:
         for alias, model in listing.aliases.items():
-            names.setdefault(alias, names.get(model) or _alias(alias, model, entries, default))
+            row = names.get(model) or _alias(model if "*" in alias else alias, model, entries, default)
+            names.setdefault(row.name, row)
+            names.setdefault(alias, row)
     rows = {row.name: row for name, row in names.items() if name == row.name}
+    known = {name: row for name, row in names.items() if row.name in rows}
     return Snapshot(
         entries,
-        {name: row for name, row in names.items() if row.name in rows},
+        {name: row for name, row in known.items() if "*" not in name},
+        _patterns(known),
         default,
         {name: weighted_rotation(row.upstreams) for name, row in rows.items()},
         {name: count() for name in rows},
     )
+
+
+def _patterns(names: Mapping[str, ModelConfig]) -> list[tuple[re.Pattern[str], ModelConfig]]:
+    """The aliases that stand for every name of their form: `claude-*`. Of two that fit, the one with more letters."""
+    found = sorted((name for name in names if "*" in name), key=len, reverse=True)
+    return [(re.compile(".*".join(map(re.escape, name.split("*")))), names[name]) for name in found]
 
 
 def _cloud_of(model: str, entries: Mapping[str, ProviderConfig], default: str) -> str:

@@ -107,8 +107,10 @@ class AnthropicDecoder:
         elif state["type"] == "thinking":
             signed = {"thinking": state["thinking"], "signature": state.get("signature", "")}
             self._thoughts.append({"type": "thinking", **signed})
+            yield Reasoning("", signature=require_text(signed["signature"]))
         elif state["type"] == "redacted_thinking":
             self._thoughts.append({"type": "redacted_thinking", "data": state["data"]})
+            yield Reasoning("", signature=require_text(state["data"]), redacted=True)
         for source in state["sources"]:
             title = source.get("title") or source.get("document_title") or ""
             url = source.get("url") or source.get("source") or ""
@@ -122,13 +124,18 @@ class AnthropicDecoder:
         """The last word on each count holds: those of a message's end are of the whole message."""
         self._usage |= {key: value for key, value in (usage or {}).items() if value is not None}
 
+    @property
+    def usage(self) -> Usage | None:
+        """The tokens, as far as they are told by now."""
+        return next(self._told(), None)
+
     def _told(self) -> Iterator[Usage]:
         if "output_tokens" not in self._usage:
             return
         kinds = ("input_tokens", "cache_creation_input_tokens", "cache_read_input_tokens", "output_tokens")
         fresh, written, cached, said = (token_count(self._usage.get(kind)) for kind in kinds)
         thought = token_count((self._usage.get("output_tokens_details") or {}).get("thinking_tokens"))
-        yield Usage(fresh + written + cached, said, cached, thought)
+        yield Usage(fresh + written + cached, said, cached, thought, written)
 
 
 def _finish(word: Any) -> FinishReason:

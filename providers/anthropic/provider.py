@@ -16,18 +16,26 @@ import orjson
 from core import lenient_json
 from core.context import CallContext
 from core.errors import ContextTooLong, GatewayError, UpstreamError
-from core.events import Events
-from core.json_values import Json
+from core.events import Events, Usage
+from core.json_values import BAD_SHAPE, Json
 from core.models import ListedModel
-from core.requests import ChatRequest
+from core.requests import ChatRequest, NativeBody
+from providers.anthropic import native
 from providers.anthropic.decode import AnthropicDecoder
 from providers.anthropic.request import asks_by_tool, to_upstream
 from providers.base import Target
 from providers.common.answers import answer_events
 from providers.common.http_provider import HttpProvider
 from providers.common.structured import answer_as_text, format_by_tool
+from providers.common.translate import token_count
 from providers.transport.client import send
-from providers.transport.exchange import log_dropped_parameters, request_id_header
+from providers.transport.exchange import (
+    log_dropped_parameters,
+    parse_json,
+    raise_for_status,
+    read_body,
+    request_id_header,
+)
 from providers.transport.status_errors import error_from_response, error_object, for_log, safe_message, written
 
 VERSION = {"anthropic-version": "2023-06-01"}
@@ -77,7 +85,10 @@ class Anthropic(HttpProvider):
         return anthropic_error(self.name, status, headers, body, setting=self._vendor.key_setting)
 
     def chat(self, request: ChatRequest, target: Target, call: CallContext) -> Events:
-        """Ask, and tell what comes."""
+        """Ask, and tell what comes: as bytes, if the request came in this dialect."""
+        if (own := native.native_of(request)) is not None:
+            yield from self._native(request, own, target, call)
+            return
         thoughts = _Thoughts(call, target)
         fitted, answer = format_by_tool(request) if asks_by_tool(request, target) else (request, "")
         body = to_upstream(fitted, target, thoughts.recall)
@@ -89,6 +100,41 @@ class Anthropic(HttpProvider):
         events = answer_events(reply, request, self._failure, reading, lambda whole: list(reading.whole(whole)), call)
         yield from answer_as_text(events, answer) if answer else events
 
+    def passes(self, request: ChatRequest, target: Target) -> bool:
+        """A request in Anthropic's dialect does."""
+        return native.native_of(request) is not None
+
+    def _native(self, request: ChatRequest, own: NativeBody, target: Target, call: CallContext) -> Events:
+        raw = orjson.dumps(native.to_upstream(request, own, target))
+        path = f"/messages{own.query}"
+        reply = send(self._account, "POST", path, _headers(own, call), raw, call, target.timeouts)
+        decoder = AnthropicDecoder(partial(error_in_body, self.name), lambda *_: None)
+        if request.passthrough == native.DIALECT:
+            yield from native.answer_events(reply, request, self._failure, decoder, call)
+        else:
+            whole = decoder.whole
+            yield from answer_events(reply, request, self._failure, decoder, lambda data: list(whole(data)), call)
+
+    def count_tokens(self, request: ChatRequest, target: Target, call: CallContext) -> Events:
+        """POST /v1/messages/count_tokens."""
+        own = native.native_of(request)
+        if own is None:
+            yield from super().count_tokens(request, target, call)
+            return
+        body = native.to_upstream(request, own, target)
+        raw = orjson.dumps({key: value for key, value in body.items() if key not in ("max_tokens", "stream")})
+        reply = send(
+            self._account, "POST", f"/messages/count_tokens{own.query}", _headers(own, call), raw, call, target.timeouts
+        )
+        try:
+            yield from raise_for_status(reply, self._failure)
+            answer = parse_json((yield from read_body(reply)), reply)
+            yield Usage(token_count(answer["input_tokens"]), 0)
+        except BAD_SHAPE as error:
+            raise reply.broken(f"{type(error).__name__}: {error}") from error
+        finally:
+            reply.close()
+
     def models(self, call: CallContext) -> Sequence[ListedModel]:
         """GET /v1/models, page by page."""
 
@@ -99,6 +145,11 @@ class Anthropic(HttpProvider):
             return f"&after_id={page['data'][-1]['id']}" if page.get("has_more") and page["data"] else ""
 
         return self._list_models(call, "/models?limit=1000", models, next_page)
+
+
+def _headers(own: NativeBody, call: CallContext) -> dict[str, str]:
+    """The caller's own version and betas, in the place of ours."""
+    return {**request_id_header(call), **own.headers}
 
 
 def versioned(address: str) -> str:

@@ -36,8 +36,8 @@ class Message:
     """One message of a conversation, whichever way it was written; instructions are none.
 
     `at` is the message: `messages[2]`; `parts` stand in its `content`, each with its field: `messages[2].content[0]`.
-    Those that say nothing are left out. A tool's turn `answers` the call of that id, of the function `name`; another's
-    `name` is the speaker's.
+    Those that say nothing are left out. A tool's turn `answers` the call of that id, of the function `name`, and has
+    perhaps `failed`; another's `name` is the speaker's. `thoughts` are Anthropic's signed blocks, before the rest.
     """
 
     role: Role | Literal["system", "developer"]
@@ -46,6 +46,8 @@ class Message:
     calls: tuple[ToolUse, ...] = ()
     answers: str = ""
     name: str = ""
+    failed: bool = False
+    thoughts: tuple[Json, ...] = ()
 
 
 def instructions(messages: Sequence[Mapping[str, Any]]) -> list[Json]:
@@ -77,7 +79,8 @@ def conversation(messages: Sequence[Mapping[str, Any]], *, told: bool = False) -
         spoken = spoken or at
         if role in RESULTS:
             use = _answered(message, at, waiting)
-            turns.append(Message("tool", at, _said(message, at), answers=use.id, name=use.name))
+            failed = message.get("is_error") is True
+            turns.append(Message("tool", at, _said(message, at), answers=use.id, name=use.name, failed=failed))
             continue
         said, calls = _said(message, at), tuple[ToolUse, ...]()
         if role == "assistant":
@@ -85,7 +88,9 @@ def conversation(messages: Sequence[Mapping[str, Any]], *, told: bool = False) -
             waiting = {use.id: use for use in calls}
         if said or calls:
             speaker: Role = "user" if role == "user" else "assistant"
-            turns.append(Message(speaker, at, said, calls, name=message.get("name") or ""))
+            thoughts = message.get("thinking_blocks")
+            thoughts = tuple(thoughts) if isinstance(thoughts, list) else ()
+            turns.append(Message(speaker, at, said, calls, name=message.get("name") or "", thoughts=thoughts))
     for use in waiting.values():
         raise InvalidRequest("A tool call must be followed by a tool message with its result.", param=use.where)
     if spoken and all(turn.role in INSTRUCTIONS for turn in turns):

@@ -1,18 +1,13 @@
-"""Text, cut into the pieces that a voice can speak, and an estimate of its tokens. Pure, without a tokenizer."""
+"""Text, cut into the pieces that a voice can speak. Pure."""
 
 import re
 import unicodedata
 from collections.abc import Iterator
 
-CJK = "\u3041-\u3096\u30a1-\u30fa\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003134f"
-"""Inside the brackets of a regular expression: kana and ideographs, which are written without spaces, less marks."""
+from core.token_estimate import CJK
 
 _CJK_LETTER = re.compile(f"[{CJK}]")
 _CJK_GROUP = 2
-
-# What common tokenizers give about a token each: the above with their punctuation, Hangul syllables, emoji.
-_DENSE = re.compile(f"[{CJK}\u3000-\u30ff\uac00-\ud7a3\uff00-\uff60\U0001f1e6-\U0001f1ff\U0001f300-\U0001faff]")
-_CHARACTERS_PER_TOKEN = 4
 
 _ASCII_WORD = re.compile(r"\s*\S+\s*|\s+")
 # Marks, joiners, variation selectors and tags; skin tones are symbols of their own in Unicode's eyes.
@@ -48,14 +43,3 @@ def _may_cut(text: str, start: int, at: int) -> bool:
 
 def _extends(character: str) -> bool:
     return unicodedata.category(character) in _EXTENDING or character in _SKIN_TONES
-
-
-def estimate_tokens(text: str) -> int:
-    """About how many tokens `text` is: one for each CJK character, syllable or emoji, one for four other characters.
-
-    At least 1, and 0 only for an empty text. An ordinary English word with its space counts 1, as in most tokenizers.
-    """
-    if not text:
-        return 0
-    dense = 0 if text.isascii() else len(_DENSE.findall(text))
-    return max(1, dense + (len(text) - dense) // _CHARACTERS_PER_TOKEN)

@@ -29,8 +29,9 @@ from core.events import (
 )
 from core.models import ListedModel
 from core.requests import ChatRequest, EmbeddingsRequest, Image, ImagesRequest, RerankRequest
+from core.token_estimate import CJK, estimate_tokens
 from providers.base import Provider, Target
-from providers.common.words import CJK, estimate_tokens, words
+from providers.common.words import words
 from providers.demo.picture import USUAL, picture
 from providers.demo.script import Script, messages, script_for, text_of
 

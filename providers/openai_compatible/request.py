@@ -21,6 +21,8 @@ Message = Mapping[str, Any]
 
 PLAIN_ROLES = frozenset({"system", "user", "assistant"})
 CAPS = ("max_tokens", "max_completion_tokens")
+FOREIGN_KEYS = frozenset({"thinking_blocks", "is_error", "cache_control"})
+"""Keys of messages that came in another dialect, for vendors that know them."""
 CALL_KEYS = frozenset({"id", "type", "function", "custom"})
 
 # https://platform.openai.com/docs/api-reference/chat/create, the published document of 2026-08-21
@@ -56,6 +58,8 @@ def to_upstream(
         if (not vendor.strict or key in OPENAI_PARAMETERS) and key not in dialect.refuses
     }
     body["model"] = target.model
+    if request.native is not None:
+        _leave_out_foreign(body, dialect)
     if not _is_plain(body["messages"]):
         body["messages"] = mend_history(body["messages"])
         if "functions" in dialect.refuses:
@@ -76,6 +80,25 @@ def to_upstream(
             if cap in body:
                 body[cap] = min(body[cap], target.max_tokens)
     return target.rules.apply(body)
+
+
+def _leave_out_foreign(body: Json, dialect: Dialect) -> None:
+    """Take out what the caller's own dialect has besides OpenAI's. Parts that are texts alone become one text, as not
+    every server takes a list of them.
+    """
+    body["messages"] = [_plainer(message, dialect) for message in body["messages"]]
+    if not dialect.cache_marks and "tools" in body:
+        body["tools"] = [{key: each for key, each in tool.items() if key != "cache_control"} for tool in body["tools"]]
+
+
+def _plainer(message: Message, dialect: Dialect) -> Message:
+    made = {key: each for key, each in message.items() if key not in FOREIGN_KEYS}
+    if isinstance(parts := made.get("content"), list) and not dialect.cache_marks:
+        if all(part["type"] == "text" for part in parts):
+            made["content"] = "\n\n".join(part["text"] for part in parts)
+        else:
+            made["content"] = [{key: each for key, each in part.items() if key != "cache_control"} for part in parts]
+    return made
 
 
 def _rename(body: Json, request: ChatRequest, target: Target, dialect: Dialect) -> None:

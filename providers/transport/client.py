@@ -61,16 +61,24 @@ class Endpoint:
         self.pool = Pool()
         self._path = parts.path.rstrip("/")
         self._query = f"?{parts.query}" if parts.query else ""
-        self._head = _lines({"Host": parts.netloc.rpartition("@")[2], "User-Agent": USER_AGENT, **headers})
+        self._headers = {"Host": parts.netloc.rpartition("@")[2], "User-Agent": USER_AGENT, **headers}
+        self._head = _lines(self._headers)
 
     def request(self, method: str, path: str, headers: Mapping[str, str], body: bytes) -> bytes:
-        """The whole request as it goes over the wire. A body is JSON, unless `headers` have another Content-Type."""
+        """The whole request as it goes over the wire; `headers` go before the account's own of the same name. A body is
+        JSON, unless they have another Content-Type.
+        """
         query = self._query.replace("?", "&", 1) if "?" in path else self._query
         line = f"{method} {self._path}{path}{query} HTTP/1.1\r\n"
         typed = {"Content-Type": "application/json", **headers} if body else headers
         length = f"Content-Length: {len(body)}\r\n" if body else ""
-        head = f"{line}{self._head}{_lines(typed)}{length}Accept: */*\r\n\r\n"
+        own = self._head if self._headers.keys().isdisjoint(headers) else _lines(_without(self._headers, headers))
+        head = f"{line}{own}{_lines(typed)}{length}Accept: */*\r\n\r\n"
         return head.encode("latin-1") + body
+
+
+def _without(headers: Mapping[str, str], others: Mapping[str, str]) -> dict[str, str]:
+    return {name: value for name, value in headers.items() if name not in others}
 
 
 def _lines(headers: Mapping[str, str]) -> str:

@@ -201,7 +201,7 @@ class ChunkEncoder:
         return lenient_json.joined(text)
 
     def _aside(self, event: Refusal | Reasoning | Citation | Picture) -> bytes:
-        if isinstance(event, Reasoning) and not self._include_reasoning:
+        if isinstance(event, Reasoning) and not (self._include_reasoning and event.text):
             return b""
         opened = self._opened(event.choice)
         if isinstance(event, (Refusal, Reasoning)):

@@ -20,6 +20,7 @@ from schemas.common import OneOfTypes, StrictBoolean, StrictInteger, StrictNumbe
 from schemas.embeddings import EmbeddingsSchema
 from schemas.images import ImagesSchema
 from schemas.moderations import ModerationsSchema
+from schemas.openapi import messages
 from schemas.openapi.responses import COUNT, RESPONSE_SCHEMAS, TEXT, array, record, ref, value
 from schemas.rerank import RerankSchema
 from schemas.responses.schema import CompactSchema, ResponsesSchema
@@ -39,6 +40,7 @@ JSON_TYPES: dict[Any, str] = {str: "string", list: "array", dict: "object"}
 SOME = Json(minItems=1)
 LISTS = {"content": [array(record("", type=TEXT))], "stop": [array(TEXT)],
     "documents": [array(TEXT, minItems=1), array(record("", text=TEXT), minItems=1)],
+    "system": [array(record("", type=TEXT))],
     "prompt": [array(TEXT, minItems=1, maxItems=1)],
     "input": [array(TEXT, **SOME), array(record("", type=TEXT), **SOME), array(record("", role=TEXT), **SOME),
         array(COUNT, minItems=1), array(array(COUNT, minItems=1), **SOME)]}
@@ -55,6 +57,7 @@ REQUESTS: dict[str, tuple[type[Schema], str]] = {
         "Other keys are allowed: an upstream of OpenAI's kind gets them as they came, Ideogram and Recraft those that "
         "are their own. A null counts as a key left out.")),
     "ModerationsRequest": (ModerationsSchema, "Other keys go on as they came. A null counts as a key left out."),
+    **messages.REQUESTS,
     "TextCompletionRequest": (TextCompletionSchema, (
         "Other keys are those of a chat; `suffix`, `echo` and `logprobs` are refused. A null is a key left out.")),
     "ResponsesRequest": (ResponsesSchema, (
@@ -179,8 +182,11 @@ def _answer(about: str, media: Json, stream: Json | None = None, headers: tuple[
     return {"description": about, "headers": named, "content": {"application/json": media, **streamed}}
 
 
-def _operation(name: str, tag: str, summary: str, about: str, answer: Json, errors: str = "", **more: Any) -> Json:
-    responses = {"200": answer, **{status: ref(f"Error{status}", "responses") for status in errors.split()}}
+def _operation(
+    name: str, tag: str, summary: str, about: str, answer: Json, errors: str = "", shape: str = "Error", **more: Any
+) -> Json:
+    statuses = [messages.error_status(each) if shape == "MessagesError" else each for each in errors.split()]
+    responses = {"200": answer, **{status: ref(f"{shape}{status}", "responses") for status in statuses}}
     said = {"operationId": name, "tags": [tag], "summary": summary, "description": about}
     return {**said, **({} if tag != "Service" else {"security": []}), **more, "responses": responses}
 
@@ -201,6 +207,14 @@ PATHS: dict[str, Json] = {
         "status; a later one is a frame with an `error`, and the stream ends.",
         _answer("The answer: whole, or as a stream.", _media(ref("Completion"), {"whole": ("", _WHOLE)}), _STREAM),
         _ASKED, requestBody=_body("ChatRequest", CHATS))},
+    "/messages": {"post": _operation("createMessage", "Chat", "Answer a conversation in the Messages dialect",
+        messages.ABOUT, _answer("The answer: whole, or as a stream.", _media(ref("MessagesAnswer")),
+            _media({"anyOf": [ref("MessagesEvent"), ref("MessagesError")]})),
+        _ASKED, "MessagesError", requestBody=_body("MessagesRequest", messages.ASKED))},
+    "/messages/count_tokens": {"post": _operation("countTokens", "Chat", "Count the tokens of a conversation",
+        "As the provider counts them, where it does; else about how many.",
+        _answer("The count.", _media(ref("TokenCount"))), _ASKED, "MessagesError",
+        requestBody=_body("CountTokensRequest", messages.COUNTED))},
     "/completions": {"post": _operation("createCompletion", "Chat", "Answer a prompt",
         "OpenAI's older endpoint: the prompt is asked as a chat of one message.",
         _answer("The answer: whole, or as a stream.", _media(ref("TextCompletion")),
@@ -283,13 +297,15 @@ def document() -> Json:
     spec = _spec()
     for name, (schema, about) in REQUESTS.items():
         spec.components.schema(name, {"description": about}, schema=schema)
-    for name, shape in RESPONSE_SCHEMAS.items():
+    for name, shape in {**RESPONSE_SCHEMAS, **messages.RESPONSES}.items():
         spec.components.schema(name, shape)
     for name, about in HEADERS.items():
         spec.components.header(name, {"description": about, "schema": TEXT})
     for status, about in ERRORS.items():
         headers = ("Retry-After", "x-should-retry") if status in RETRIED else ()
         spec.components.response(f"Error{status}", _answer(about, _media(ref("Error")), headers=headers))
+        name = f"MessagesError{messages.error_status(status)}"
+        spec.components.response(name, _answer(about, _media(ref("MessagesError")), headers=headers))
     for name, scheme in KEYS.items():
         spec.components.security_scheme(name, scheme)
     for path, operations in PATHS.items():

@@ -21,6 +21,7 @@ from core import errors
 from core.errors import GatewayError, InvalidRequest
 from schemas.chat.request import load_chat
 from schemas.embeddings import load_embeddings
+from schemas.messages.request import load_messages
 from schemas.moderations import load_moderations
 from schemas.openapi import document as openapi
 from schemas.openapi.document import document
@@ -169,6 +170,13 @@ OPTIONS = [
     {"provider": 5}, {"logit_bias": {"5": 1}}, {"brand_new": {"a": 1}},
 ]
 CHATS = [{}, {"messages": []}, HELLO, *({"messages": [each]} for each in MESSAGES), *(HELLO | each for each in OPTIONS)]
+ANTHROPICS = [
+    HELLO, {**HELLO, "model": "m"}, *(HELLO | {"model": "m", "max_tokens": 9} | each for each in (
+        {}, {"max_tokens": 0}, {"max_tokens": "9"}, {"system": "a"}, {"system": [{"type": "text", "text": "a"}]},
+        {"system": 5}, {"stream": 1}, {"top_k": 1.5}, {"tools": [5]}, {"tool_choice": "auto"}, {"messages": []},
+        {"messages": [{"role": "tool", "content": "a"}]}, {"thinking": 5}, {"stop_sequences": "a"}, {"brand_new": 1},
+    )),
+]
 PROMPTS = [
     {}, {"prompt": "a"}, {"prompt": ["a"]}, {"prompt": ["a", "b"]}, {"prompt": [1]}, {"prompt": "a", "stream": 1},
 ]
@@ -185,6 +193,7 @@ EMBEDDINGS = [
 @pytest.mark.parametrize(
     ("load", "name", "body"),
     [(load_chat, "ChatRequest", body) for body in CHATS]
+    + [(load_messages, "MessagesRequest", body) for body in ANTHROPICS]
     + [(load_text_completion, "TextCompletionRequest", body) for body in PROMPTS]
     + [(load_moderations, "ModerationsRequest", body) for body in JUDGED]
     + [(load_embeddings, "EmbeddingsRequest", body) for body in EMBEDDINGS],
@@ -219,6 +228,11 @@ def test_the_examples_keep_to_the_schemas(path, method):
         ("post", "/chat/completions", ASK_TOOL),
         ("post", "/chat/completions", {}),
         ("post", "/chat/completions", {**HELLO, "provider": "nobody"}),
+        ("post", "/messages", {**HELLO, "model": "m", "max_tokens": 9}),
+        ("post", "/messages", {}),
+        ("post", "/messages", {**HELLO, "model": "m", "max_tokens": 9, "provider": "nobody"}),
+        ("post", "/messages/count_tokens", {**HELLO, "model": "m"}),
+        ("post", "/messages/count_tokens", HELLO),
         ("post", "/completions", {"prompt": "Hello"}),
         ("post", "/completions", {"prompt": ["Hello", "there"]}),
         ("post", "/moderations", {"input": "Hello"}),
@@ -261,6 +275,7 @@ def test_real_streams_keep_to_the_document(app_with, body):
     [
         ({"API_KEY": "secret"}, "/chat/completions", 401),
         ({"API_KEY": "secret"}, "/embeddings", 401),
+        ({"API_KEY": "secret"}, "/messages", 401),
         ({"MAX_BODY_BYTES": 5}, "/chat/completions", 413),
     ],
 )

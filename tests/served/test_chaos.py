@@ -5,7 +5,7 @@ fall silent, at each of them, in one app under gunicorn. What is left behind is 
 """
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from typing import Any
 
@@ -15,8 +15,15 @@ import yaml
 from tests.conftest import Served, served, until
 from tests.emulators import OpenAIUpstream, ScriptedAnswer, faults
 from tests.emulators.lines import NAMES, Line, lines
+from tests.support import messages
 from tests.support.callers import AT_ONCE, LONG, PHASES, WORDS, Caller
 from tests.support.frames import chat_body, post, said
+
+DIALECTS: dict[str, tuple[str, Callable[..., dict[str, Any]], Callable[[bytes], str]]] = {
+    "chat": ("/v1/chat/completions", chat_body, said),
+    "messages": ("/v1/messages", messages.ask_body, lambda data: messages.text(messages.streamed(data))),
+}
+"""How callers ask, and what is said in a stream."""
 
 SILENCES: dict[str, dict[str, Any]] = {
     "stalls before its headers": {"delay": LONG},
@@ -80,13 +87,15 @@ def house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
 
 @pytest.mark.parametrize("phase", PHASES)
 @pytest.mark.parametrize("name", NAMES)
-def test_a_caller_who_leaves_frees_every_kind_of_upstream(house: House, name: str, phase: str) -> None:
-    """N6, N23, N27."""
+@pytest.mark.parametrize("dialect", DIALECTS)
+def test_a_caller_who_leaves_frees_every_kind_of_upstream(house: House, dialect: str, name: str, phase: str) -> None:
+    path, body, _ = DIALECTS[dialect]
     line, (answer, stream, heard) = house.lines[name], PHASES[phase]
     threads, sockets, ended = house.app.threads(), house.app.sockets() + 1, house.app.log().count("outcome=hung_up")
     count = len(line.upstream.received)
     line.upstream.enqueue(line.answer(**answer))
-    caller = Caller(house.app.port, chat_body(provider=line.provider, model=line.model, stream=stream))
+    asked = {**body(), "provider": line.provider, "model": line.model, "stream": stream}
+    caller = Caller(house.app.port, asked, path)
     until(lambda: len(line.upstream.received) > count, "the request to arrive upstream")
     caller.hears(heard)
     left = caller.leaves()
@@ -98,15 +107,17 @@ def test_a_caller_who_leaves_frees_every_kind_of_upstream(house: House, name: st
 
 @pytest.mark.parametrize("silence", SILENCES)
 @pytest.mark.parametrize("name", NAMES)
-def test_the_next_target_answers_for_every_kind(house: House, name: str, silence: str) -> None:
+@pytest.mark.parametrize("dialect", DIALECTS)
+def test_the_next_target_answers_for_every_kind(house: House, dialect: str, name: str, silence: str) -> None:
     """The promise is 50 ms beyond the deadline, or beyond the waits between retries."""
+    path, body, heard = DIALECTS[dialect]
     line = house.lines[name]
     kept = line.upstream.open_connections()
     line.upstream.always(line.answer(**SILENCES[silence]))
     began = time.monotonic()
-    status, headers, stream = post(house.app.port, chat_body(model=f"safe:{name}", stream=True))
+    status, headers, stream = post(house.app.port, {**body(), "model": f"safe:{name}", "stream": True}, path)
     took = time.monotonic() - began
     line.upstream.always(line.answer())
-    assert (status, headers["x-upstream"], said(stream)) == (200, "second/second", "".join(SECOND))
+    assert (status, headers["x-upstream"], heard(stream)) == (200, "second/second", "".join(SECOND))
     assert took < 0.3 + AT_ONCE
     until(lambda: line.upstream.open_connections() <= kept + 1, "the upstream to be freed")

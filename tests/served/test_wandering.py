@@ -48,7 +48,7 @@ class Vendors:
         values = {"MODELS_FILE": file, "DATA_DIR": folder, "RETRIES": 0, "BREAKER_FAILURES": 10_000}
         for each, upstream in zip(VENDORS, self._others, strict=True):
             values |= each.settings(upstream)
-        self._client = create_app(
+        self.client = create_app(
             Settings.load(environment(**values, **self._bedrock.settings, LOG_LEVEL="NONE"))
         ).test_client()
 
@@ -64,7 +64,7 @@ class Vendors:
     def ask(self, messages: list[Any], stream: bool) -> dict[str, Any]:
         """The answer as a client keeps it."""
         body = {"model": "openai", "messages": messages, "tools": [WEATHER, TIME], "stream": stream}
-        response = self._client.post("/v1/chat/completions", json=body, buffered=True)
+        response = self.client.post("/v1/chat/completions", json=body, buffered=True)
         assert response.status_code == 200, (response.data, messages[-6:])
         self.now += SECONDS
         if not stream:

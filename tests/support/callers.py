@@ -27,10 +27,10 @@ PHASES: dict[str, tuple[dict[str, Any], bool, bytes]] = {
 class Caller:
     """A caller on a raw socket, who may leave in any way."""
 
-    def __init__(self, port: int, body: object) -> None:
+    def __init__(self, port: int, body: object, path: str = "/v1/chat/completions") -> None:
         raw = json.dumps(body).encode()
         self.socket = socket.create_connection(("127.0.0.1", port), 20)
-        head = f"POST /v1/chat/completions HTTP/1.1\r\nHost: localhost\r\nContent-Length: {len(raw)}\r\n\r\n"
+        head = f"POST {path} HTTP/1.1\r\nHost: localhost\r\nContent-Length: {len(raw)}\r\n\r\n"
         self.socket.sendall(head.encode() + raw)
 
     def hears(self, what: bytes) -> None:

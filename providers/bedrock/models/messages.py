@@ -36,15 +36,16 @@ AUDIO = ("mp3", "opus", "wav", "aac", "flac", "mp4", "ogg", "m4a", "pcm", "webm"
 IDS = re.compile(r"[a-zA-Z0-9_.:-]{1,64}")
 
 
-def conversation(given: list[Json], *, tools: bool) -> tuple[list[Json], list[Json]]:
+def conversation(given: list[Json], *, tools: bool, thoughts: bool = False) -> tuple[list[Json], list[Json]]:
     """`system` and `messages`. Without `tools`, which Converse wants declared beside them, calls and results become
-    text. Raises InvalidRequest and Unsupported with the field's name.
+    text; with `thoughts`, the model's own come back to it. Raises InvalidRequest and Unsupported with the field's name.
     """
     system: list[Json] = []
     for part in instructions(given):
         system += [{"text": content_text([part], "messages")}, *cache_point(part)]
     said = merge_same_role(
-        (("assistant" if turn.role == "assistant" else "user"), _content(turn, tools=tools)) for turn in in_turns(given)
+        (("assistant" if turn.role == "assistant" else "user"), _content(turn, tools=tools, thoughts=thoughts))
+        for turn in in_turns(given)
     )
     if not said or said[0][0] != "user":
         said.insert(0, ("user", [{"text": OPENING}]))
@@ -64,17 +65,25 @@ def cache_point(part: Mapping[str, Any]) -> list[Json]:
     return [{"cachePoint": {"type": "default", **ttl}}]
 
 
-def _content(turn: Message, *, tools: bool) -> list[Json]:
+def _content(turn: Message, *, tools: bool, thoughts: bool) -> list[Json]:
     """A turn's blocks, and the cache points behind those that are marked; there is none inside a result."""
     marked = [(_block(part, where), cache_point(part)) for where, part in turn.parts]
     if turn.role == "tool":
         content, points = [block for block, _ in marked], [point for _, after in marked for point in after]
         if tools:
-            return [{"toolResult": {"toolUseId": fit_id(turn.answers, IDS), "content": content}}, *points]
+            failed = {"status": "error"} if turn.failed else {}
+            return [{"toolResult": {"toolUseId": fit_id(turn.answers, IDS), "content": content, **failed}}, *points]
         return [{"text": f"({turn.name} answered:)"}, *content, *points]
-    return [each for block, after in marked for each in (block, *after)] + [
-        _call(use, tools=tools) for use in turn.calls
-    ]
+    said = [each for block, after in marked for each in (block, *after)]
+    signed = [_thought(each) for each in turn.thoughts if thoughts and (each.get("signature") or each.get("data"))]
+    return signed + said + [_call(use, tools=tools) for use in turn.calls]
+
+
+def _thought(block: Mapping[str, Any]) -> Json:
+    if block["type"] == "redacted_thinking":
+        return {"reasoningContent": {"redactedContent": _decoded(block.get("data"), "thinking")}}
+    text = {"text": str(block.get("thinking") or ""), "signature": str(block["signature"])}
+    return {"reasoningContent": {"reasoningText": text}}
 
 
 def _call(use: ToolUse, *, tools: bool) -> Json:

@@ -4,6 +4,7 @@ https://docs.aws.amazon.com/bedrock/latest/APIReference/API_runtime_ConverseStre
 """
 
 import re
+from base64 import b64encode
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import replace
@@ -12,7 +13,7 @@ from typing import Any
 
 from core import lenient_json
 from core.context import CallContext, Timeouts
-from core.errors import UpstreamDown, UpstreamRejected
+from core.errors import UpstreamAuthFailed, UpstreamDown, UpstreamRejected
 from core.events import (
     SILENCE,
     Citation,
@@ -40,6 +41,9 @@ from providers.common.translate import token_count
 from providers.transport.exchange import awaited, log_dropped_parameters, until_finished
 
 CONVERSE = Operation("bedrock-runtime", "Converse")
+COUNT_TOKENS = Operation("bedrock-runtime", "CountTokens")
+COUNTED = ("messages", "system", "toolConfig", "additionalModelRequestFields")
+"""What CountTokens takes of Converse's parameters."""
 CONVERSE_STREAM = Operation("bedrock-runtime", "ConverseStream")
 FOUNDATION_MODELS = Operation("bedrock", "ListFoundationModels")
 INFERENCE_PROFILES = Operation("bedrock", "ListInferenceProfiles")
@@ -84,6 +88,17 @@ class BedrockModels(Provider):
         )
         events = self._told(events_of_body(answer), call)
         yield from cut_at_words(events) if request.stream else events
+
+    def count_tokens(self, request: ChatRequest, target: Target, call: CallContext) -> Events:
+        """By CountTokens; an estimate for a model, or an account, that is refused it."""
+        params = to_upstream(replace(request, stream=False), target)
+        converse = {name: params[name] for name in COUNTED if name in params}
+        asked = {"modelId": target.model, "input": {"converse": converse}}
+        try:
+            answer = yield from self._door.invoke(COUNT_TOKENS, asked, target, call)
+            yield Usage(token_count(answer["inputTokens"]), 0)
+        except (UpstreamRejected, UpstreamAuthFailed):
+            yield from super().count_tokens(request, target, call)
 
     def _calls_whole(self, model: str) -> bool:
         return model in self._whole or WHOLE_CALLS.search(model) is not None
@@ -140,7 +155,8 @@ def events_of_body(answer: Members) -> Iterator[NamedEvent]:
         for citation in cited.get("citations", []):
             yield "contentBlockDelta", {**at, "delta": {"citation": citation}}
         if reasoning := block.get("reasoningContent"):
-            yield "contentBlockDelta", {**at, "delta": {"reasoningContent": reasoning.get("reasoningText", {})}}
+            said = reasoning.get("reasoningText") or reasoning
+            yield "contentBlockDelta", {**at, "delta": {"reasoningContent": said}}
         yield "contentBlockStop", at
     yield "messageStop", {"stopReason": answer.get("stopReason") or "end_turn"}
     yield "metadata", answer
@@ -190,8 +206,7 @@ class _Block:
         if self._call is not None and (piece := delta.get("toolUse", {}).get("input")):
             self._arguments = True
             yield ToolArguments(self._call, piece)
-        if thought := delta.get("reasoningContent", {}).get("text"):
-            yield Reasoning(thought)
+        yield from _thought(delta.get("reasoningContent", {}))
         if citation := delta.get("citation"):
             self._cited.append(citation)
 
@@ -203,6 +218,15 @@ class _Block:
             if url := citation.get("location", {}).get("web", {}).get("url") or citation.get("source"):
                 yield Citation(url, citation.get("title") or url, self._began, self.said)
         self._call, self._began, self._cited = None, self.said, []
+
+
+def _thought(reasoning: Members) -> Iterator[Event]:
+    if text := reasoning.get("text"):
+        yield Reasoning(text)
+    if signature := reasoning.get("signature"):
+        yield Reasoning("", signature=signature)
+    if redacted := reasoning.get("redactedContent"):
+        yield Reasoning("", signature=b64encode(redacted).decode(), redacted=True)
 
 
 def _finish(word: Any) -> FinishReason:
@@ -219,7 +243,7 @@ def _usage(usage: Members) -> Usage:
         token_count(usage.get(key))
         for key in ("inputTokens", "cacheReadInputTokens", "cacheWriteInputTokens", "outputTokens")
     )
-    return Usage(fresh + cached + written, said, cached)
+    return Usage(fresh + cached + written, said, cached, written=written)
 
 
 def _profile(row: Members) -> ListedModel:

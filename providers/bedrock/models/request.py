@@ -64,7 +64,8 @@ def to_upstream(request: ChatRequest, target: Target) -> Json:
     if request.body.get("n", 1) != 1:
         raise Unsupported("Bedrock gives one choice an answer.", param="n")
     tools = _tools(request, target.model)
-    system, messages = conversation(request.messages, tools=bool(tools))
+    returns = request.native is not None and "anthropic." in target.model
+    system, messages = conversation(request.messages, tools=bool(tools), thoughts=returns)
     kin = claude.family_of(target.model)
     if messages[-1]["role"] == "assistant":
         _end(messages, prefill=kin.prefill and GOES_ON.search(target.model) is not None)
@@ -165,8 +166,7 @@ def _excluded(additional: Json) -> tuple[str, ...]:
 
 def _thinking(request: ChatRequest, model: str, effort: str, messages: list[Json], room: int) -> Json:
     kin = claude.family_of(model)
-    called = any("toolUse" in block for message in messages for block in message["content"])
-    if kin.thinking == "manual" and called:
+    if kin.thinking == "manual" and any(_lacks_thoughts(message["content"]) for message in messages):
         return {}  # the thoughts before the call would have to come back signed
     forced = bool(request.tools) and tool_choice(request)[0] == "required"
     thought, strength = claude.thinking_options(
@@ -176,6 +176,11 @@ def _thinking(request: ChatRequest, model: str, effort: str, messages: list[Json
     if strength and kin.thinking == "adaptive":  # for the others it is a beta
         fields["output_config"] = {"effort": strength}
     return fields
+
+
+def _lacks_thoughts(blocks: list[Json]) -> bool:
+    """Whether a call stands there without the thoughts that led to it."""
+    return any("toolUse" in block for block in blocks) and "reasoningContent" not in blocks[0]
 
 
 def _tools(request: ChatRequest, model: str) -> Json:

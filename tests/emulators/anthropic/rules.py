@@ -145,7 +145,7 @@ def _check_tools(body: Mapping[str, Any]) -> None:
     _require(names or not uses, "Requests which include `tool_use` blocks must define tools")
     _require(names or "tool_choice" not in body, "tool_choice may only be specified while providing tools.")
     for place, tool in enumerate(body.get("tools", [])):
-        wrong = misheaded(tool["input_schema"])
+        wrong = "type" not in tool and misheaded(tool["input_schema"])
         _require(not wrong, f"tools.{place}.custom.input_schema: {wrong}")
     named = body.get("tool_choice", {}).get("name")
     _require(named in (None, *names), f"Tool '{named}' not found in provided tools")

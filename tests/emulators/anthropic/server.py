@@ -38,6 +38,9 @@ KINDS = {
     529: "overloaded_error",
 }
 
+COUNTED = 2095
+"""Tokens of every prompt that is to be counted."""
+
 _numbers = count(1)
 
 
@@ -79,6 +82,8 @@ class AnthropicUpstream(Scripted):
         match received.method, parts.path.removeprefix("/v1"):
             case "POST", "/messages":
                 return self._message(received)
+            case "POST", "/messages/count_tokens":
+                return self._counted(received)
             case "GET", "/models":
                 return self.next("/models"), _listed(parse_qs(parts.query))
         raise Refused("Not Found", 404, "not_found_error")
@@ -97,6 +102,16 @@ class AnthropicUpstream(Scripted):
         message = Message(answer, body)
         self.signatures |= set(message.signatures)
         return answer, message.reply()
+
+    def _counted(self, received: Received) -> tuple[ScriptedAnswer, Reply]:
+        body = json.loads(received.body)
+        for name in ("max_tokens", "stream"):
+            if name in body:
+                raise Refused(f"{name}: Extra inputs are not permitted")
+        check({**body, "max_tokens": 1}, self.signatures)
+        answer = self.next("/messages/count_tokens")
+        failed = answer.status != 200 or answer.error is not None
+        return answer, _failed(answer) if failed else _json(200, {"input_tokens": COUNTED})
 
 
 class Message:
@@ -214,7 +229,7 @@ def _in_openais_words(body: Mapping[str, Any]) -> dict[str, Any]:
     """The tools of a request, as `demanded` reads them."""
     choice = body.get("tool_choice", {"type": "auto"})
     chosen = {"any": "required", "tool": {"function": {"name": choice.get("name")}}}.get(choice["type"], choice["type"])
-    tools = [{"function": {**tool, "parameters": tool["input_schema"]}} for tool in body.get("tools", [])]
+    tools = [{"function": {**tool, "parameters": tool.get("input_schema")}} for tool in body.get("tools", [])]
     return {"tool_choice": chosen, "tools": tools}
 
 

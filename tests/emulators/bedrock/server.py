@@ -26,6 +26,8 @@ from tests.emulators.server import Server
 __all__ = ["AGENT", "BedrockUpstream", "Turn"]
 
 REGION = "eu-central-1"
+COUNTED = 33
+"""Tokens of every prompt that is to be counted."""
 AGENT = ("AGENT12345", "ALIAS12345")
 NOVA, HAIKU, TITAN = "amazon.nova-lite-v1:0", "anthropic.claude-haiku-4-5-20251001-v1:0", "amazon.titan-image-v2:0"
 MODELS = [
@@ -105,10 +107,19 @@ class BedrockUpstream(Server):
                     check_stream(request.params)
                 turn = self._next()
                 self._play(connection, turn, converse(turn, request.params, request.operation == "ConverseStream"))
+            elif request.operation == "CountTokens":
+                self._count(connection, request.params)
             else:
                 play(connection, _listed(request))
         except Refused as refused:
             play(connection, failed(refused.exception, refused.message, refused.status))
+
+    def _count(self, connection: Connection, params: Mapping[str, Any]) -> None:
+        if "anthropic." not in params["modelId"]:
+            raise Refused("ValidationException", "The provided model doesn't support counting tokens.")
+        check({**params["input"]["converse"], "modelId": params["modelId"]})
+        body = dumps({"inputTokens": COUNTED})
+        play(connection, Reply((Piece(body),), 200, {"Content-Type": "application/json"}))
 
     def _invoke(self, connection: Connection, params: Mapping[str, Any]) -> None:
         agent = self.agents.get((params["agentId"], params["agentAliasId"]))

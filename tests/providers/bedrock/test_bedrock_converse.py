@@ -479,7 +479,7 @@ def test_an_answer(stream: bool) -> None:
         ToolCall(keys[1], "now", "t2"),
         ToolArguments(keys[1], "{}"),
         Finish("tool_calls"),
-        Usage(24, 12, 4),
+        Usage(24, 12, 4, written=3),
     ]
 
 

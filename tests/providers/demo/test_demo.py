@@ -9,8 +9,9 @@ from core.context import CallContext
 from core.errors import Cancelled, InvalidRequest
 from core.events import SILENCE, Finish, Reasoning, Text, Usage
 from core.requests import ChatRequest, EmbeddingsRequest
+from core.token_estimate import estimate_tokens
 from providers.base import Target
-from providers.common.words import estimate_tokens, words
+from providers.common.words import words
 from providers.demo.provider import DemoProvider, until_stop, vector
 
 DEMO = DemoProvider(pace_ms=0)

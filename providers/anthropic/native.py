@@ -1,0 +1,200 @@
+"""Requests that came in Anthropic's own dialect: the body goes on as it came, and the answer's bytes come back.
+
+An answer's frames pass as long as they are what they claim to be: a block of nothing but pieces of text passes unread,
+all else is decoded on its way, so that an error or a cut is noticed.
+"""
+
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
+from core import lenient_json
+from core.context import CallContext
+from core.errors import GatewayError
+from core.events import CallerDialect, Event, Events, Silence, Usage, Verbatim
+from core.json_values import BAD_SHAPE, Json
+from core.requests import ChatRequest, NativeBody
+from providers.anthropic.decode import AnthropicDecoder
+from providers.anthropic.request import IDS
+from providers.base import Target
+from providers.common import claude_models as claude
+from providers.common.answers import cut_at_words
+from providers.common.translate import fit_id
+from providers.transport.client import Response
+from providers.transport.exchange import (
+    ErrorFactory,
+    arriving,
+    blocks,
+    decode_stream,
+    parse_json,
+    raise_for_status,
+    read_body,
+)
+from providers.transport.sse import Frame, parse_frames
+
+DIALECT: CallerDialect = "messages"
+STRING = rb'"[^"\\\x00-\x1f]*+(?:\\(?:["\\/bfnrt]|u(?![dD][89a-fA-F])[0-9a-fA-F]{4})[^"\\\x00-\x1f]*+)*+"'
+PIECES = re.compile(
+    rb'(?:event: content_block_delta\ndata: \{"type": ?"content_block_delta", ?"index": ?\d+, ?"delta": ?'
+    rb'\{"type": ?"(?:text_delta", ?"text|thinking_delta", ?"thinking|input_json_delta", ?"partial_json)": ?'
+    + STRING
+    + rb" *\} *\}\n\n)++"
+)
+"""Whole frames of nothing but pieces of blocks."""
+MESSAGE_STOP = b'event: message_stop\ndata: {"type":"message_stop"}\n\n'
+
+
+def native_of(request: ChatRequest) -> NativeBody | None:
+    """The request as it came, if that was in this dialect."""
+    return request.native if request.native and request.native.dialect == DIALECT else None
+
+
+def to_upstream(request: ChatRequest, native: NativeBody, target: Target) -> Json:
+    """The body as it came, for this model. What other vendors have left in the conversation is made fit: ids of calls
+    that Anthropic does not take, and thinking that it has not signed.
+    """
+    body = {**native.body, "model": target.model}
+    if any(_is_foreign(block) for message in body["messages"] for block in _blocks(message)):
+        body["messages"] = [_without_foreign(message) for message in body["messages"]]
+    if target.max_tokens is not None and "max_tokens" in body:
+        body["max_tokens"] = min(body["max_tokens"], target.max_tokens)
+    asked, kin = claude.family_of(str(native.body["model"])), claude.family_of(target.model)
+    if asked is not kin:
+        body = _for_family(body, request, kin)
+    return target.rules.apply(body)
+
+
+def _blocks(message: Mapping[str, Any]) -> list[Json]:
+    content = message["content"]
+    return content if isinstance(content, list) else []
+
+
+def _is_foreign(block: Mapping[str, Any]) -> bool:
+    kind = block["type"]
+    if kind == "thinking":
+        return not block.get("signature")
+    name = {"tool_use": "id", "tool_result": "tool_use_id"}.get(kind, "")
+    return name in block and not IDS.fullmatch(str(block[name]))
+
+
+def _without_foreign(message: Json) -> Json:
+    content = message["content"]
+    if not isinstance(content, list):
+        return message
+    kept = []
+    for block in content:
+        if not _is_foreign(block):
+            kept.append(block)
+        elif block["type"] != "thinking":
+            name = "id" if block["type"] == "tool_use" else "tool_use_id"
+            kept.append({**block, name: fit_id(str(block[name]), IDS)})
+    return {**message, "content": kept or [{"type": "text", "text": "..."}]}  # an empty message is refused
+
+
+def _for_family(body: Json, request: ChatRequest, kin: claude.Family) -> Json:
+    """The body with the thinking, the effort and the sampling that models of this family take: another was asked for,
+    by a name that stands for this one, or it is the other's fallback.
+    """
+    thinks = (body.get("thinking") or {}).get("type") in ("enabled", "adaptive")
+    wish = str(request.body.get("reasoning_effort") or ("medium" if thinks else ""))
+    forced = (body.get("tool_choice") or {}).get("type") in ("any", "tool")
+    room = body.get("max_tokens", kin.max_tokens)
+    thinking, effort = claude.thinking_options(
+        kin, wish, shown=request.include_reasoning, forced=forced, max_tokens=room
+    )
+    left = ("temperature", "top_p", "top_k") if thinking or kin.sampling == "none" else ()
+    if kin.sampling == "one" and "temperature" in body:
+        left = (*left, "top_p")
+    kept = {key: value for key, value in body.items() if key not in (*left, "thinking", "output_config")}
+    output = {key: value for key, value in (body.get("output_config") or {}).items() if key != "effort"}
+    output |= {"effort": effort} if effort else {}
+    return kept | ({"thinking": thinking} if thinking else {}) | ({"output_config": output} if output else {})
+
+
+def answer_events(
+    reply: Response, request: ChatRequest, failure: ErrorFactory, decoder: AnthropicDecoder, call: CallContext
+) -> Events:
+    """The answer as bytes, where they are of the kind that was asked for, else as events. Closes the reply."""
+    try:
+        yield from raise_for_status(reply, failure)
+        streams, pieces = yield from arriving(reply, asked=request.stream)
+        if streams and request.stream:
+            yield from _passed(reply, pieces, decoder, call)
+        elif streams:
+            yield from decode_stream(reply, pieces, decoder, call)
+        else:
+            raw = yield from read_body(reply, pieces=pieces)
+            answer = parse_json(raw, reply, keep_halves=True)
+            events = list(decoder.whole(answer))
+            raw = raw if lenient_json.is_strict(raw) else lenient_json.dumps(answer)
+            yield from cut_at_words(events) if request.stream else (Verbatim(raw, DIALECT, decoder.usage),)
+    except BAD_SHAPE as error:
+        raise reply.broken(f"{type(error).__name__}: {error}") from error
+    finally:
+        reply.close()
+
+
+def _passed(reply: Response, pieces: Iterable[bytes], decoder: AnthropicDecoder, call: CallContext) -> Events:
+    """A stream's frames, to its end. One that ends before it is finished raises."""
+    passing = _Passing(decoder)
+    for block in blocks(pieces, lambda: decoder.finished, call):
+        if isinstance(block, Silence):
+            yield block
+            continue
+        yield from passing.block(block)
+        if decoder.done:
+            reply.settle()
+            return
+    if not decoder.finished:
+        raise reply.broken("the stream ended without a stop reason")
+    yield Verbatim(MESSAGE_STOP, DIALECT)
+
+
+class _Passing:
+    """A stream's blocks of frames. What stands before the first piece is held, so that a failure has its status."""
+
+    def __init__(self, decoder: AnthropicDecoder) -> None:
+        self._decoder = decoder
+        self._held: list[bytes] = []
+        self._begun = False
+
+    def block(self, block: bytes) -> Iterator[Event]:
+        """The bytes of a block, with the usage once it is known. Raises what an error frame means, and BAD_SHAPE."""
+        if self._begun and PIECES.fullmatch(block):
+            yield Verbatim(block, DIALECT)
+            return
+        was_finished = self._decoder.finished
+        try:
+            for each in parse_frames(block):
+                self._read(each)
+                if self._decoder.done:
+                    break
+        except (*BAD_SHAPE, GatewayError):
+            if was_finished:
+                return  # the answer is whole: what follows it spoils nothing
+            yield from self._released()
+            raise
+        yield from self._released(self._decoder.usage if self._decoder.finished and not was_finished else None)
+
+    def _read(self, each: Frame) -> None:
+        """A frame is held, to pass with its block. After the finish there is nothing more to say than that."""
+        finished = self._decoder.finished
+        self._begun = any([*self._decoder.events(each)]) or self._begun
+        if self._decoder.done and not self._decoder.finished:
+            raise ValueError("a message_stop before the stop reason")
+        if self._decoder.done or not finished:
+            self._held.append(_framed(each))
+
+    def _released(self, usage: Usage | None = None) -> Iterator[Event]:
+        if self._begun and self._held:
+            data = b"".join(self._held)
+            self._held.clear()
+            yield Verbatim(data, DIALECT, usage)
+
+
+def _framed(each: Frame) -> bytes:
+    """The frame on lines of its own, in JSON that every parser reads, named for its type."""
+    data, value = each.data, lenient_json.loads(each.data, keep_halves=True)
+    if b"\n" in data or not lenient_json.is_strict(data):
+        data = lenient_json.dumps(value)
+    return b"event: " + str(value["type"]).encode() + b"\ndata: " + data + b"\n\n"

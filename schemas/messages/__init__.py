@@ -1,0 +1,1 @@
+"""Anthropic's Messages: JSON to a request, events to frames."""

@@ -1,0 +1,236 @@
+"""Answers as Anthropic's events: https://platform.claude.com/docs/en/build-with-claude/streaming
+
+Blocks come strictly one after another, and one is open at a time:
+
+    message_start (content_block_start content_block_delta* content_block_stop)* message_delta message_stop
+
+A call's block stays open until its choice ends, as more of its arguments may come. What comes meanwhile, other calls
+first of all, waits, and becomes blocks after it.
+"""
+
+from collections.abc import Callable, Iterator
+from uuid import uuid4
+
+from core import lenient_json
+from core.errors import UpstreamDown
+from core.events import (
+    AnswerStart,
+    Citation,
+    Event,
+    FillerText,
+    Finish,
+    Picture,
+    Reasoning,
+    Refusal,
+    Silence,
+    Text,
+    ToolArguments,
+    ToolCall,
+    Usage,
+)
+from core.json_values import Json
+from core.token_estimate import estimate_tokens
+from schemas.chat.arguments import Arguments
+
+STOPS = {"stop": "end_turn", "length": "max_tokens", "tool_calls": "tool_use", "content_filter": "refusal"}
+UNFINISHED = "The upstream's answer ended before it was finished."
+
+
+class MessageEvents:
+    """One answer's events as Anthropic's: `of` each, then `end`.
+
+    `model` is the public name of who answers, used unless the upstream tells another. `estimate` gives the prompt's
+    tokens, which are told before the upstream has counted them.
+    """
+
+    def __init__(self, model: str, *, include_reasoning: bool = False, estimate: Callable[[], int] = lambda: 0) -> None:
+        self.started = False
+        self.stop_reason = ""
+        self._model = model
+        self._include_reasoning = include_reasoning
+        self._estimate = estimate
+        self._prompt_tokens = 0
+        self._said_tokens = 0
+        self._usage: Usage | None = None
+        self._refused = False
+        self._called = False
+        self._index = 0
+        self._open = ""
+        self._half = ""
+        self._blank = ""
+        self._key: int | str = ""
+        self._arguments = Arguments()
+        self._waiting: list[list[Event]] = []
+        self._groups: dict[int | str, list[Event]] = {}
+
+    def of(self, event: Event) -> Iterator[Json]:
+        """What a caller is told of an event."""
+        match event:
+            case AnswerStart():
+                self._model = event.model or self._model
+            case FillerText() if self._include_reasoning:
+                yield {"type": "ping"}  # Anthropic wants the thinking first, when the message comes back
+            case Silence():
+                yield from self._start()
+                yield {"type": "ping"}
+            case Usage():
+                self._usage = event
+            case Finish() if not self.stop_reason:
+                yield from self._finish(event)
+            case Finish() | Citation() | Picture():
+                pass  # the dialect has no word for a picture, and none for a source of another vendor's
+            case Text() | FillerText() | Refusal() | Reasoning() | ToolCall() | ToolArguments():
+                yield from self._in_turn(event)
+            case _:
+                raise TypeError(f"{type(event).__name__} has no place in a message")
+
+    def end(self) -> Iterator[Json]:
+        """The last events. Raises UpstreamDown for an answer that stopped without a finish."""
+        if not self.stop_reason:
+            raise UpstreamDown(UNFINISHED)
+        yield from self._start()
+        delta = {"stop_reason": self.stop_reason, "stop_sequence": None}
+        yield {"type": "message_delta", "delta": delta, "usage": self._counted()}
+        yield {"type": "message_stop"}
+
+    def _counted(self) -> Json:
+        """The upstream's count; ours as far as it told none. What was read from a cache stands apart from the rest."""
+        told = self._usage or Usage(-1, -1)
+        estimated = {"input_tokens": self._prompt_tokens or self._estimate(), "output_tokens": self._said_tokens}
+        if told.prompt >= 0:
+            estimated["input_tokens"] = max(0, told.prompt - told.cached - told.written)
+        if told.completion >= 0:
+            estimated["output_tokens"] = told.completion
+        return {
+            **estimated,
+            "cache_creation_input_tokens": told.written,
+            "cache_read_input_tokens": told.cached,
+        }
+
+    def _start(self) -> Iterator[Json]:
+        if self.started:
+            return
+        self.started = True
+        self._prompt_tokens = self._estimate()
+        message: Json = {
+            "id": f"msg_{uuid4().hex[:24]}",
+            "type": "message",
+            "role": "assistant",
+            "model": self._model,
+            "content": [],
+            "stop_reason": None,
+            "stop_sequence": None,
+            "usage": {
+                "input_tokens": self._prompt_tokens,
+                "output_tokens": 1,
+                "cache_creation_input_tokens": 0,
+                "cache_read_input_tokens": 0,
+            },
+        }
+        yield {"type": "message_start", "message": message}
+
+    def _in_turn(self, event: Event) -> Iterator[Json]:
+        """An event at once, or after the call that is open."""
+        if self._open != "tool_use" or (isinstance(event, ToolArguments) and event.key == self._key):
+            yield from self._told(event)
+        elif isinstance(event, ToolArguments):
+            self._groups[event.key].append(event)
+        else:
+            self._waiting.append([event])
+            if isinstance(event, ToolCall):
+                self._groups[event.key] = self._waiting[-1]
+
+    def _told(self, event: Event) -> Iterator[Json]:
+        match event:
+            case Text() | FillerText():
+                yield from self._text(event.text)
+            case Refusal():
+                self._refused = True
+                yield from self._text(event.text)
+            case Reasoning() if self._include_reasoning:
+                yield from self._thought(event)
+            case ToolCall():
+                self._called = True
+                self._key, self._arguments = event.key, Arguments()
+                called = {"id": event.id or f"toolu_{uuid4().hex[:24]}", "name": event.name, "input": {}}
+                yield from self._opened({"type": "tool_use", **called})
+            case ToolArguments():
+                yield from self._argued(self._arguments.feed(event.text))
+
+    def _text(self, text: str) -> Iterator[Json]:
+        """A block of nothing but white space is none: Anthropic refuses such a one when it comes back."""
+        if self._open != "text":
+            self._blank += text
+            if not self._blank.strip():
+                return
+            text, blank = self._blank, ""
+            yield from self._opened({"type": "text", "text": ""})
+            self._blank = blank
+        yield from self._piece("text_delta", "text", text)
+
+    def _thought(self, event: Reasoning) -> Iterator[Json]:
+        if event.redacted:
+            yield from self._opened({"type": "redacted_thinking", "data": event.signature})
+            yield from self._closed()
+            return
+        if self._open != "thinking":
+            if not event.text and not event.signature:
+                return
+            yield from self._opened({"type": "thinking", "thinking": "", "signature": ""})
+        yield from self._piece("thinking_delta", "thinking", event.text)
+        if event.signature:
+            yield self._delta({"type": "signature_delta", "signature": event.signature})
+            yield from self._closed()
+
+    def _argued(self, text: str) -> Iterator[Json]:
+        return self._piece("input_json_delta", "partial_json", text)
+
+    def _piece(self, kind: str, name: str, text: str) -> Iterator[Json]:
+        """A piece of the open block's text, with halves of surrogate pairs joined."""
+        text = self._half + text
+        self._half = ""
+        if text and "\ud800" <= text[-1] <= "\udbff":
+            text, self._half = text[:-1], text[-1]
+        if text:
+            text = lenient_json.joined(text)
+            self._said_tokens += estimate_tokens(text)
+            yield self._delta({"type": kind, name: text})
+
+    def _delta(self, delta: Json) -> Json:
+        return {"type": "content_block_delta", "index": self._index, "delta": delta}
+
+    def _opened(self, block: Json) -> Iterator[Json]:
+        yield from self._start()
+        yield from self._closed()
+        self._blank = ""
+        self._open = block["type"]
+        yield {"type": "content_block_start", "index": self._index, "content_block": block}
+
+    def _closed(self) -> Iterator[Json]:
+        """The end of the open block, with what of it was held back."""
+        if not self._open:
+            return
+        if self._open == "tool_use":
+            yield from self._argued(self._arguments.close())
+        if self._half:
+            lost, self._half = lenient_json.joined(self._half), ""
+            names = {"text": ("text_delta", "text"), "thinking": ("thinking_delta", "thinking")}
+            kind, name = names.get(self._open, ("input_json_delta", "partial_json"))
+            yield self._delta({"type": kind, name: lost})
+        yield {"type": "content_block_stop", "index": self._index}
+        self._open = ""
+        self._index += 1
+
+    def _finish(self, finish: Finish) -> Iterator[Json]:
+        yield from self._closed()
+        waiting, self._waiting = self._waiting, []
+        for group in waiting:
+            for event in group:
+                yield from self._told(event)
+            if self._open == "tool_use":
+                yield from self._closed()
+        yield from self._closed()
+        if finish.reason in ("stop", "tool_calls"):
+            self.stop_reason = "tool_use" if self._called else "refusal" if self._refused else "end_turn"
+        else:
+            self.stop_reason = STOPS[finish.reason]
