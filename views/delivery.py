@@ -8,7 +8,7 @@ from urllib.parse import quote
 
 from flask import Response
 
-from core.errors import Cancelled, GatewayError, HalfClosed, RequestTimeout
+from core.errors import Cancelled, GatewayError, HalfClosed, RequestCancelled, RequestTimeout
 from core.events import Event
 from dispatch.relay import WHOLE_ANSWER_FACTOR, AnswerStream
 from dispatch.resilience.retry import StreamFactory
@@ -76,6 +76,8 @@ class Delivery:
         if self._ended:
             return
         self._ended = True
+        if isinstance(failure, RequestCancelled):  # as the caller wished
+            outcome = "hung_up"
         self.answer.close()
         self._admission.untrack(self.call)
         self._watcher.unwatch(self._watched)

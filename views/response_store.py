@@ -11,6 +11,9 @@ import orjson
 from core.json_values import BAD_SHAPE, Json
 from core.store import KeyValueStore
 
+MOST_BYTES = 8 * 1024 * 1024
+"""A larger conversation is not kept: its caller is told so when they follow it, and sends it again."""
+
 
 @dataclass(frozen=True, slots=True)
 class StoredResponse:
@@ -31,10 +34,11 @@ class ResponseStore:
         self._seconds = seconds
 
     def put(self, caller: str, stored: StoredResponse) -> None:
-        """Keep one."""
+        """Keep one, unless it is too large."""
         if self._state is not None:
-            value = {"response": stored.response, "items": stored.items, "provider": stored.provider}
-            self._state.put(_key(caller, stored.response["id"]), orjson.dumps(value).decode(), self._seconds)
+            value = orjson.dumps({"response": stored.response, "items": stored.items, "provider": stored.provider})
+            if len(value) <= MOST_BYTES:
+                self._state.put(_key(caller, stored.response["id"]), value.decode(), self._seconds)
 
     def get(self, caller: str, identifier: str) -> StoredResponse | None:
         """One of the caller's; None where it is unknown, expired, or of another."""

@@ -7,7 +7,7 @@ from uuid import uuid4
 import orjson
 from flask import Response
 
-from core.errors import GatewayError, InvalidRequest
+from core.errors import GatewayError, InvalidRequest, Unsupported
 from core.json_values import Json
 from core.requests import NativeBody
 from schemas.responses.encode import ResponsesEncoder, whole
@@ -125,6 +125,8 @@ def _answer(
 @api.get("/responses/<identifier>")
 def get_response(incoming: ApiRequest, identifier: str) -> Response:
     """Give a response that is kept."""
+    if "stream=true" in incoming.environ.get("QUERY_STRING", "").lower():
+        raise Unsupported("A response that has ended is given whole: leave it out.", param="stream")
     return _json(_found(incoming, identifier).response)
 
 

@@ -12,8 +12,7 @@ from collections.abc import Callable, Iterable, Iterator
 from time import time
 from typing import Any
 
-import orjson
-
+from core import lenient_json
 from core.errors import GatewayError, RequestCancelled, UpstreamDown
 from core.events import (
     AnswerStart,
@@ -266,7 +265,7 @@ def whole(encoder: ResponsesEncoder, events: Iterable[Event]) -> bytes:
     """
     for event in events:
         if isinstance(event, Verbatim):
-            encoder.pass_whole(orjson.loads(event.data))
+            encoder.pass_whole(lenient_json.loads(event.data))
             return event.data
         encoder.encode(event)
     if not encoder.finished:

@@ -17,6 +17,7 @@ from tests.emulators.openai.responses import ResponsesUpstream
 from tests.support.frames import error
 from tests.support.http import refused
 from tests.support.responses import checked_response, ended, events, text_of
+from views import response_store
 
 WEATHER: Any = {
     "type": "function",
@@ -128,6 +129,24 @@ def test_a_response_is_kept_for_its_caller_alone(demo: Served, client: OpenAI) -
     with pytest.raises(BadRequestError) as gone:
         client.responses.create(model="demo", input="hi", previous_response_id=response.id)
     assert gone.value.code == "previous_response_not_found"
+
+
+def test_a_kept_response_is_no_stream(client: OpenAI) -> None:
+    response = client.responses.create(model="demo", input="hi")
+    with pytest.raises(BadRequestError) as wrong:
+        list(client.responses.retrieve(response.id, stream=True))
+    assert wrong.value.param == "stream"
+
+
+def test_a_conversation_that_is_too_large_is_not_kept(
+    app_with: Callable[..., Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(response_store, "MOST_BYTES", 5000)
+    app = app_with(DATA_DIR=tmp_path)
+    small = app.post("/v1/responses", json={"input": "say: hi"}).json["id"]
+    large = app.post("/v1/responses", json={"input": f"say: {'hi ' * 1000}"}).json["id"]
+    assert app.get(f"/v1/responses/{small}").status_code == 200
+    assert app.get(f"/v1/responses/{large}").status_code == 404
 
 
 def test_what_is_not_to_be_stored_is_not(client: OpenAI) -> None:
