@@ -4,7 +4,6 @@ tests/dialects/test_dialects.py has every fault of an upstream through every dia
 fall silent, at each of them, in one app under gunicorn. What is left behind is counted.
 """
 
-import json
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -16,23 +15,14 @@ import yaml
 from tests.conftest import Served, served, until
 from tests.emulators import OpenAIUpstream, ScriptedAnswer, faults
 from tests.emulators.lines import NAMES, Line, lines
-from tests.support import messages
+from tests.support import messages, responses
 from tests.support.callers import AT_ONCE, LONG, PHASES, WORDS, Caller
 from tests.support.frames import chat_body, post, said
-
-
-def response_text(stream: bytes) -> str:
-    """What a stream of /v1/responses says."""
-    data = [line.removeprefix(b"data: ") for line in stream.splitlines() if line.startswith(b"data: ")]
-    events = [json.loads(each) for each in data]
-    assert events[-1]["type"] == "response.completed"
-    return "".join(event["delta"] for event in events if event["type"] == "response.output_text.delta")
-
 
 DIALECTS: dict[str, tuple[str, Callable[..., dict[str, Any]], Callable[[bytes], str]]] = {
     "chat": ("/v1/chat/completions", chat_body, said),
     "messages": ("/v1/messages", messages.ask_body, lambda data: messages.text(messages.streamed(data))),
-    "responses": ("/v1/responses", lambda: {"input": "hi"}, response_text),
+    "responses": ("/v1/responses", lambda: {"input": "hi"}, lambda data: responses.text_of(responses.ended(data))),
 }
 """How callers ask, and what is said in a stream."""
 

@@ -14,6 +14,7 @@ from core.events import Event, Text, Verbatim
 from core.requests import ChatRequest
 from schemas.chat.encode import ChunkEncoder
 from schemas.chat.fold import fold
+from schemas.errors import ErrorFormat
 from tests.conftest import environment
 from tests.emulators import faults
 from tests.emulators.answers import ScriptedAnswer
@@ -36,14 +37,14 @@ class WordEncoder:
         return b"data: " + error.message.encode() + b"\n\n"
 
 
-def spelled(error: GatewayError) -> dict[str, Any]:
+def spelled(error: GatewayError, _request_id: str = "") -> dict[str, Any]:
     return {"type": "error", "why": error.message}
 
 
 own = Api("own", __name__)
 
 
-@own.post("/words", errors=spelled)
+@own.post("/words", errors=ErrorFormat(spelled))
 def words(incoming: ApiRequest) -> Response:
     if not incoming.body():
         raise InvalidRequest("There is no body.")
