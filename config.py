@@ -289,7 +289,7 @@ class Settings:
         return "TRACE" if self.trace else "DEBUG" if self.debug else self.log_level
 
     def require_key_if_public(self, host: str) -> None:
-        """Refuse to serve strangers for nothing (R9): raises SettingError for a public address without a key."""
+        """Refuse to serve strangers for nothing: raises SettingError for a public address without a key."""
         if self.keys or self.allow_anonymous or is_this_machine(host):
             return
         raise SettingError(

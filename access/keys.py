@@ -1,4 +1,4 @@
-"""Who may call (E1, R9)."""
+"""Which requests may be served: those with a known key, or without any key set, this machine's (decision 6)."""
 
 import hmac
 import re

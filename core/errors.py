@@ -66,7 +66,7 @@ class GatewayError(Exception):
         return {"error": {"message": self.message, "type": self.type, "param": self.param, "code": self.code}}
 
     def headers(self) -> dict[str, str]:
-        """The headers that go with the status: Retry-After in whole seconds, and R13's x-should-retry."""
+        """The headers that go with the status: Retry-After in whole seconds, and x-should-retry (decision 3)."""
         headers = {}
         if self.retry_after is not None:
             headers["Retry-After"] = str(max(1, round(self.retry_after + 0.499)))

@@ -10,7 +10,7 @@ class ChatRequest:
     """A chat completion as it was asked for.
 
     `body` is the caller's JSON object in OpenAI's dialect: without nulls, and without the keys of ours and of the
-    voice platforms, which stand in `extras` (R8). Providers read it and never change it. `rebuild` asks for events
+    voice platforms, which stand in `extras`. Providers read it and never change it. `rebuild` asks for events
     only: what passes through as bytes could not be put behind a phrase of ours, or be made fit for a voice.
     """
 
@@ -96,7 +96,7 @@ class RerankRequest:
 class ImagesRequest:
     """Pictures as they were asked for.
 
-    `body` is the caller's JSON object in OpenAI's dialect: without nulls, and without the keys of ours (R8). It may
+    `body` is the caller's JSON object in OpenAI's dialect: without nulls, and without the keys of ours. It may
     have a vendor's own keys too. Providers read it and never change it.
     """
 

@@ -15,7 +15,7 @@ USER_AGENT = "thinkline"
 
 @dataclass(frozen=True, slots=True)
 class ParameterRules:
-    """How a model's requests differ from what callers send, in this order (seed 002's param_config).
+    """How a model's requests differ from what callers send, in this order (LLM Bridge's param_config).
 
     update  parameters that are always so       rename  old name -> new name
     add     parameters where the caller has none  delete  parameters that are not sent

@@ -26,11 +26,11 @@ class Vendor:
     model            the default model; "" where only the user knows
     also             other environment variables for (key, base URL), as the vendor's own SDK spells them
     key_header       the header that takes the key, and key_scheme what stands before it there
-    strict           sends only parameters of OpenAI's published document (R8)
+    strict           sends only parameters of OpenAI's published document
     usage            takes `stream_options`, so that usage can be asked for
     dialect          what it refuses of OpenAI's dialect, and what it wants back
     lacks            the endpoints that it does not have
-    frames           auto: bytes pass while they hold only OpenAI's own keys; rebuilt, verbatim: always (R6)
+    frames           auto: bytes pass while they hold only OpenAI's own keys; rebuilt, verbatim: always
     embedding_batch  inputs that one embeddings request may have
     keyless          answers without a key (a server of one's own)
     named            its models' names begin with their vendors', as OCI's do

@@ -1,8 +1,9 @@
 """models.yaml, inbound: which fields it may have, and what each may hold. `schema_for` knows three shapes of it.
 
-ours      a mapping: `providers` by name, `models` a list, `aliases` by name
-seed 001  a list of regions, each with `models` of four kinds (ondemand, embedding, dedicated, datascience)
-seed 002  a mapping: `providers` by name, each with its `models` by name
+ours                         a mapping: `providers` by name, `models` a list, `aliases` by name
+OCI GenAI access gateway's   a list of regions, each with `models` of four kinds (ondemand, embedding, dedicated,
+                             datascience)
+LLM Bridge's                 a mapping: `providers` by name, each with its `models` by name
 """
 
 import re
@@ -71,7 +72,7 @@ class ClosedSchema(Schema):
 
 
 class TimeoutsSchema(ClosedSchema):
-    """Seconds; `timeout` is the total, by seed 002's name."""
+    """Seconds; `timeout` is the total, by LLM Bridge's name."""
 
     timeout = StrictNumber(validate=SECONDS)
     connect_timeout = StrictNumber(validate=SECONDS)
@@ -81,7 +82,7 @@ class TimeoutsSchema(ClosedSchema):
 
 
 class RulesSchema(ClosedSchema):
-    """Parameter rules, in the order in which they are applied; under seed 002's names too."""
+    """Parameter rules, in the order in which they are applied; under LLM Bridge's names too."""
 
     update = fields.Dict(keys=fields.String())
     add = fields.Dict(keys=fields.String())
@@ -154,7 +155,7 @@ class ModelSchema(TimeoutsSchema, PlaceSchema):
 
 
 class NestedModelSchema(TimeoutsSchema):
-    """A model of a provider, as seed 002 has it: its name is its key."""
+    """A model of a provider in LLM Bridge's shape: the key is the model's name."""
 
     max_tokens = StrictInteger(validate=validate.Range(min=1))
     param_config = fields.Nested(RulesSchema)
@@ -213,7 +214,7 @@ class ProviderSchema(TimeoutsSchema, PlaceSchema, LoginSchema):
 
 
 class FileSchema(ClosedSchema):
-    """Ours, and seed 002's."""
+    """Our own shape, and LLM Bridge's."""
 
     providers = fields.Dict(keys=fields.String(validate=NAME), values=fields.Nested(ProviderSchema, allow_none=True))
     models = fields.List(fields.Nested(ModelSchema))
@@ -223,7 +224,7 @@ class FileSchema(ClosedSchema):
 
 
 class RegionModelSchema(ClosedSchema):
-    """One of seed 001's models."""
+    """A model of OCI GenAI access gateway."""
 
     name = fields.String(required=True, validate=NAME)
     model_id = fields.String()
@@ -238,7 +239,7 @@ class RegionModelSchema(ClosedSchema):
 
 
 class RegionModelsSchema(ClosedSchema):
-    """Seed 001's four kinds."""
+    """The four kinds of models of OCI GenAI access gateway."""
 
     ondemand = fields.List(fields.Nested(RegionModelSchema), allow_none=True)
     embedding = fields.List(fields.Nested(RegionModelSchema), allow_none=True)
@@ -247,7 +248,7 @@ class RegionModelsSchema(ClosedSchema):
 
 
 class RegionSchema(ClosedSchema):
-    """One of seed 001's regions."""
+    """A region of OCI GenAI access gateway."""
 
     region = fields.String(required=True)
     compartment_id = fields.String(required=True)

@@ -95,7 +95,7 @@ class Delivery:
         return response
 
     def _report(self, outcome: str, failure: GatewayError | None) -> dict[str, Any]:
-        """Who answered, how fast, how much, and how it ended (F1)."""
+        """Who answered, how fast, how much, and how it ended."""
         answer = self.answer
         target = answer.target
         facts = {
@@ -147,7 +147,7 @@ def whole_response(line: Delivery, fold: Callable[[Iterable[Event]], bytes]) -> 
 
 
 def stream_response(line: Delivery, encoder: ChunkEncoder) -> Response:
-    """A stream of frames, once the first event has come (D2). Raises what fails before it."""
+    """A stream of frames, once the first event has come. Raises what fails before it."""
     with line:
         line.answer.commit()
     response = line.sign(Response(_frames(line, encoder), mimetype="text/event-stream", headers=HEADERS))

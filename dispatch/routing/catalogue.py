@@ -1,4 +1,4 @@
-"""From a model's name to a Route: who will be asked, in which order (B1, R2 to R4).
+"""From a model's name to a Route: who will be asked, in which order.
 
 What the sources tell is put together into a Snapshot that never changes; a request works with the one it began with,
 and a source that has something new swaps in another.
@@ -95,7 +95,7 @@ class Catalogue:
 
     def chat_route(self, request: ChatRequest) -> Route:
         """The route of a chat request. Raises Unsupported too, for what neither the model nor a fallback is said to be
-        able to (R12).
+        able to.
         """
         return self.route(request.model, request.provider, beyond=partial(unsupported_reason, request=request))
 
@@ -106,7 +106,7 @@ class Catalogue:
     def route(
         self, model: str, provider: str = "", *, only: str = "", beyond: UnsupportedReason | None = None
     ) -> Route:
-        """Who answers (B1): the named provider, else the model's prefix if that is a configured provider, else the
+        """Who answers: the named provider, else the model's prefix if that is a configured provider, else the
         catalogue's row of that name, else the cloud whose models are named so, else the default provider. What is
         wanted may be `only` images.
 
@@ -179,7 +179,7 @@ class Catalogue:
             raise UpstreamDown(said, provider="MODEL_LIST_URL", unavailable=True)
 
     def _at_bedrock(self, snapshot: Snapshot, model: str, provider: str) -> str:
-        """The id of the Bedrock model that is meant where `bedrock` is named (R23); "" for an agent, or anything else.
+        """The id of the Bedrock model that is meant where `bedrock` is named; "" for an agent, or anything else.
         Raises UnknownModel for `bedrock/NAME` where no agent has that name.
         """
         prefix, _, rest = model.partition("/")

@@ -15,8 +15,8 @@ class ProviderConfig:
     options   what the provider's class is built with, `name` among them
     missing   what it needs to be set or to exist; "" when the provider can be used
     named     its models' names begin with their vendors', as OCI's do: cohere.command-r-v1:0
-    lenient   answers to any model name, as single-model providers do (R4)
-    complete  has no models but those that are listed (R4)
+    lenient   answers to any model name, as single-model providers do
+    complete  has no models but those that are listed
     only      "images" for one that makes pictures and does not chat
     timeouts  overrides of core.context.Timeouts, by field, in seconds
     """
@@ -92,7 +92,7 @@ class ModelConfig:
     filler        what is said while the first token is awaited, as far as it has its own
     speech        whether the text is made fit to be read aloud
     max_tokens    what a caller may ask for at most
-    tools, stream_tools, images   whether it can; a request for what it cannot is refused (R12)
+    tools, stream_tools, images   whether it can; a request for what it cannot is refused
     price         per million tokens, (prompt, completion), in the user's own currency
     description   a sentence for people who choose a model; it changes nothing about the row
     details       what else the source says: region, compartment, endpoint, kind

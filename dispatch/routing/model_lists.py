@@ -1,4 +1,4 @@
-"""Which models can be called: the union of what the configured upstreams list (A7).
+"""Which models can be called: the union of what the configured upstreams list.
 
 Asked for on the first request, all upstreams at once, and kept for a while; an upstream that fails keeps its last
 list, or shows its default model. Never at import, and never on the way of a chat request.

@@ -12,7 +12,7 @@ from dispatch.routing.config import Deployment, ModelConfig, ProviderConfig, Sou
 from dispatch.routing.rules import weighted_rotation
 
 SOURCES = ("file", "list", "environment")
-"""Who is believed, first to last, when two tell of the same name (R11)."""
+"""Who is believed, first to last, when two tell of the same name."""
 
 VENDOR_PREFIXES = ("cohere.", "meta.", "xai.", "openai.", "google.")
 """Names that OCI gives to its models."""

@@ -1,4 +1,4 @@
-"""The entries of Amazon Bedrock: `bedrock` for agents, `bedrock-models` for models (R1)."""
+"""The entries of Amazon Bedrock: `bedrock` for agents, `bedrock-models` for models."""
 
 import re
 from collections.abc import Mapping

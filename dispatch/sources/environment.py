@@ -34,7 +34,8 @@ def from_environment(
     aliases: Iterable[str] = (),
 ) -> SourceContents:
     """Every provider there is, from {NAME}_API_KEY, {NAME}_BASE_URL and {NAME}_MODEL, and the settings of the clouds;
-    in the order of R2: OpenAI, the clouds, the table, the late clouds, the demo. `aliases` are MODEL_ALIASES.
+    in the order in which a default provider is chosen:
+    OpenAI, the clouds, the table, the late clouds, the demo. `aliases` are MODEL_ALIASES.
 
     Raises ValueError that names the variable which cannot be used.
     """

@@ -1,4 +1,4 @@
-"""MODEL_LIST_URL: a list of models by HTTP (seed 003, B4), refreshed in the background; the last good one is kept.
+"""MODEL_LIST_URL: a list of models by HTTP, refreshed in the background; the last good one is kept.
 
 model_rows.py reads what it says.
 """

@@ -1,4 +1,4 @@
-"""Seed 003's list of models, read: which providers and models its rows make, and which rows make none (B4).
+"""The parser of MODEL_LIST_URL's list: which providers and models its rows make, and which rows make none.
 
 The list names paths, never hosts: whatever it says, requests and the token go to the list's own scheme and host.
 """
@@ -102,7 +102,7 @@ def _is_path(handle: str) -> bool:
 
 
 def _owner(handle: str, family: Any) -> str:
-    """The vendor, as 003 infers it: named in the handle, known by the family, or the handle's first telling part."""
+    """The vendor of a row: named in the handle, known by the family, or the handle's first telling part."""
     parts = [part for part in handle.partition("?")[0].split("/") if part]
     family = family.lower() if isinstance(family, str) else ""
     owners = [OWNERS[part.lower()] for part in [*parts, family] if part.lower() in OWNERS]

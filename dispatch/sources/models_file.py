@@ -1,7 +1,7 @@
-"""models.yaml as a source (B3): read, checked, and told as a Listing.
+"""models.yaml as a source: read, checked, and told as a Listing.
 
-Raises CatalogueError with file, line and reason. Seed 001's models.yaml and seed 002's config.yaml are
-read as they are.
+Raises CatalogueError with file, line and reason. OCI GenAI access gateway's models.yaml and LLM Bridge's config.yaml
+are read as they are.
 """
 
 import os
@@ -93,7 +93,9 @@ def understood(
     except Inconsistent as error:
         what = with_names(error.what, raw.decode(), variables)
         raise CatalogueError(path, line_of(lines, error.place), what) from None
-    shape = "LiteLLM's" if theirs else "seed 001's shape" if isinstance(loaded, list) else "providers and models"
+    shape = (
+        "LiteLLM's" if theirs else "OCI GenAI access gateway's" if isinstance(loaded, list) else "providers and models"
+    )
     aliases = sum(len(row.aliases) for row in listing.rows)
     facts = {"file": str(path), "providers": len(listing.entries), "models": len(listing.rows), "aliases": aliases}
     log.info("read as %s", shape, extra={"facts": facts})
@@ -103,7 +105,7 @@ def understood(
 def _file(
     data: Mapping[str, Any], variables: Mapping[str, str], known: Collection[str], clouds: Mapping[str, Any]
 ) -> SourceContents:
-    """Ours, and seed 002's. Raises Incoherent."""
+    """Our own shape, and LLM Bridge's. Raises Incoherent."""
     providers = {name: given or {} for name, given in data.get("providers", {}).items()}
     entries: list[ProviderConfig] = []
     rows: list[Located] = []
@@ -124,7 +126,7 @@ def _file(
 
 
 def _regions(regions: list[dict[str, Any]], variables: Mapping[str, str], clouds: Mapping[str, Any]) -> SourceContents:
-    """Seed 001's list: four kinds of models, each in a region and a compartment, on OCI. Raises Incoherent."""
+    """OCI GenAI access gateway's list: four kinds of models, each in a region and a compartment. Raises Incoherent."""
     rows: list[Located] = []
     for at, region in enumerate(regions):
         where = {"region": region["region"], "compartment": region["compartment_id"]}
@@ -182,7 +184,7 @@ def _places(provider: str, models: list[dict[str, Any]]) -> list[tuple[str, str]
 
 
 def _proxy(given: Mapping[str, Any], proxies: Mapping[str, str]) -> str:
-    """The provider's own proxy, or seed 002's common one where it asks for it."""
+    """The provider's own proxy, or LLM Bridge's common one where the provider asks for it."""
     common = (proxies.get("https") or proxies.get("http")) if given.get("requires_proxy") else ""
     return given.get("proxy") or common or ""
 
@@ -241,7 +243,7 @@ def _entries(
 
 
 def _nested(provider: str, given: Mapping[str, Any]) -> list[Located]:
-    """Seed 002's models of a provider, by `provider/model`; `model<variant>` is another one of the same model."""
+    """LLM Bridge's models of a provider, by `provider/model`; `model<variant>` is a variant of that model."""
     rows: list[Located] = []
     for name, settings in given.get("models", {}).items():
         upstream = name.partition("<")[0] if name.endswith(">") else name

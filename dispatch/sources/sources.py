@@ -1,4 +1,4 @@
-"""Where the catalogue learns of providers and models: the environment, models.yaml, a list by HTTP (B2 to B4)."""
+"""Where the catalogue learns of providers and models: the environment, models.yaml, a list by HTTP."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field

@@ -227,7 +227,7 @@ def serving(target: Target) -> dict[str, str]:
     """The serving mode: a dedicated endpoint where the model has one, else on demand."""
     endpoint = target.details.get("endpoint") or (target.model if ".generativeaiendpoint." in target.model else "")
     if endpoint:
-        endpoint = endpoint.removeprefix("https://")  # seed 001's template writes the OCID so
+        endpoint = endpoint.removeprefix("https://")  # OCI GenAI access gateway's template writes the OCID so
         return {"servingType": "DEDICATED", "endpointId": endpoint}
     return {"servingType": "ON_DEMAND", "modelId": target.model}
 

@@ -123,7 +123,7 @@ class ModelDirectory:
         return list(dict.fromkeys(places))
 
     def _rows(self, kind: str, place: Location, call: CallContext) -> Generator[Silence, None, PageRows]:
-        """All the pages of `models` or `endpoints`. No filters: older services refuse what newer ones have (N14)."""
+        """All the pages of `models` or `endpoints`. No filters: older services refuse what newer ones have."""
         rows: list[Row] = []
         page = ""
         try:

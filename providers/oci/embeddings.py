@@ -175,7 +175,7 @@ def _asked(service: OciClient, place: Location, action: str, body: Mapping[str, 
 
 
 def _picture(url: str, where: str) -> str:
-    """D10: OCI does not fetch pictures, and neither do we."""
+    """OCI does not fetch pictures, and neither do we."""
     if parse_data_url(url) is None:
         raise Unsupported("OCI embeds a picture that is sent as a data: URL (data:image/png;base64,...).", param=where)
     return url

@@ -47,7 +47,7 @@ def to_upstream(
     request: ChatRequest, target: Target, vendor: Vendor, give_back: Callable[[Json], Json] = lambda body: body
 ) -> Json:
     """The body as it came, for this target, with a history that nobody refuses; a strict row gets no parameter that
-    OpenAI does not publish (R8), unless the target's own rules say so. `give_back` puts into the body what the upstream
+    OpenAI does not publish, unless the target's own rules say so. `give_back` puts into the body what the upstream
     wants back.
     """
     dialect = vendor.dialect

@@ -84,7 +84,7 @@ class Choice:
 class ChunkEncoder:
     """Turns one answer's events into SSE bytes: `encode` each, then `end`, or `error` instead.
 
-    `model` is the public name of who answers (R5), used unless the upstream's own frames name another.
+    `model` is the public name of who answers, used unless the upstream's own frames name another.
     """
 
     def __init__(self, model: str, *, include_usage: bool = False, include_reasoning: bool = False) -> None:

@@ -25,7 +25,7 @@ from schemas.limits import DEFAULTS, Limits
 
 ROLES = frozenset({"system", "developer", "user", "assistant", "tool", "function"})
 
-# R8: for our use, or a voice platform's own; no upstream knows them.
+# Keys for our own use, and keys of voice platforms: no upstream knows them.
 EXTRAS = frozenset({
     "provider", "session_id", "include_reasoning", "bedrock", "call", "phoneNumber", "customer", "user_id",
     "elevenlabs_extra_body", "extra_metadata", "speech",

@@ -136,7 +136,7 @@ def test_every_spelling_of_true(text: str) -> None:
 
 @pytest.mark.parametrize("text", FALSE)
 def test_every_spelling_of_false(text: str) -> None:
-    """N18: DEBUG="false" was read as true."""
+    """DEBUG="false" was once read as true."""
     assert load(DEBUG=text).debug is False
     assert load(DEBUG=text).level == "INFO"
     assert load(ALLOW_ANONYMOUS=text).allow_anonymous is False
@@ -197,7 +197,7 @@ def test_choices_in_any_case_and_no_others(setting: Field[Any]) -> None:
     ],
 )
 def test_the_level_and_its_older_names(variables: dict[str, str], level: str) -> None:
-    """N18."""
+    """DEBUG="false" was once read as true."""
     assert load(**variables).level == level
 
 
@@ -238,7 +238,7 @@ def test_several_keys_named_and_not() -> None:
 
 
 def test_the_keys_of_all_spellings_are_joined() -> None:
-    """B2: both seeds' names."""
+    """API_KEY, DEFAULT_API_KEYS and ACCESS_API_KEYS are names of other gateways for the same setting."""
     settings = load(API_KEY="a-key", API_KEYS="b-key", ACCESS_API_KEYS="c-key", DEFAULT_API_KEYS="d-key,e:e-key")
     assert set(settings.keys.values()) == {"a-key", "b-key", "c-key", "d-key", "e-key"}
     for name in ("API_KEYS", "ACCESS_API_KEYS", "DEFAULT_API_KEYS"):
@@ -246,7 +246,7 @@ def test_the_keys_of_all_spellings_are_joined() -> None:
 
 
 def test_no_key_is_there_by_default() -> None:
-    """N17: a public default key."""
+    """A default key that everybody knows protects nothing."""
     assert load().keys == {}
 
 
@@ -259,7 +259,7 @@ def test_a_name_stands_for_one_key(text: str) -> None:
 
 
 def test_secrets_are_not_in_the_settings_repr() -> None:
-    """N17."""
+    """A key that is printed at start ends in a log."""
     shown = repr(load(API_KEY="secret-a", API_KEYS="phone:secret-b,secret-c", OPENAI_API_KEY="secret-d"))
     assert "secret-" not in shown
     assert "port=8000" in shown
@@ -277,7 +277,7 @@ def test_secrets_are_not_in_the_settings_repr() -> None:
     ids=["spaces", "not ASCII", "another name", "in an address", "callers' keys"],
 )
 def test_secrets_are_not_in_what_is_said(variables: dict[str, str]) -> None:
-    """N17: what cannot be used is named, and not shown."""
+    """What cannot be used is named, and not shown."""
     with pytest.raises(SettingError) as caught:
         create_app(load(**variables))
     said = str(caught.value)
@@ -290,13 +290,13 @@ def test_secrets_are_not_in_what_is_said(variables: dict[str, str]) -> None:
 
 @pytest.mark.parametrize("host", LOOPBACK)
 def test_this_machine_needs_no_key(host: str) -> None:
-    """R9."""
+    """Without a key, an address of this machine is served."""
     Settings().require_key_if_public(host)
 
 
 @pytest.mark.parametrize("host", PUBLIC)
 def test_another_address_needs_one(host: str) -> None:
-    """R9: a tunnel or a bind never publishes somebody's account."""
+    """A tunnel or a bind never publishes somebody's account."""
     with pytest.raises(SettingError, match=r"API_KEY.*ALLOW_ANONYMOUS=true") as caught:
         Settings().require_key_if_public(host)
     assert repr(host) in str(caught.value)
@@ -308,7 +308,7 @@ def test_another_address_needs_one(host: str) -> None:
 @pytest.mark.parametrize("command", [GUNICORN, ("app.py",)], ids=["gunicorn", "python app.py"])
 @pytest.mark.parametrize("case", BAD_STARTS)
 def test_a_bad_setting_stops_the_start_in_one_line(command: tuple[str, ...], case: str) -> None:
-    """R11."""
+    """A value that cannot be read stops the start, and is not replaced by the default."""
     settings, expected = BAD_STARTS[case]
     said = fails_to_start(*command, **settings)
     assert all(each in said for each in expected), said

@@ -131,7 +131,7 @@ def leaves(value: Any) -> Iterator[str]:
 
 @pytest.mark.parametrize("stream", [True, False], ids=["stream", "whole"])
 def test_the_same_answers(stream: bool) -> None:
-    """N1, N2, N4, N11, N19: nothing of what is asked is lost, and each answer and failure is OpenAI's own."""
+    """Nothing of what is asked is lost, and each answer and failure is OpenAI's own."""
     table: dict[str, list[str]] = {said.name: [] for said in CONVERSATIONS}
     wrong: list[str] = []
     for dialect in DIALECTS:
@@ -181,7 +181,7 @@ def _differences(line: Line, said: Conversation, stream: bool) -> list[str]:
 
 @pytest.fixture(scope="module")
 def gateway() -> Iterator[Gateway]:
-    """One host with everybody behind it, and a list of their models by seed 003's handles."""
+    """One host with everybody behind it, and a list of their models by handles."""
     rooms = {
         "/openai": Room(OpenAIUpstream(), "authorization", "Bearer"),
         "/anthropic": Room(AnthropicUpstream(), "x-api-key"),
@@ -202,7 +202,7 @@ def gateway() -> Iterator[Gateway]:
 def test_every_handle_of_a_model_list_speaks_its_dialect(
     gateway: Gateway, stream: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """B4: the list's host, the list's token by its own scheme, and the vendor's dialect."""
+    """The list's host, the list's token by its own scheme, and the vendor's dialect."""
     monkeypatch.setattr(ModelList, "start", ModelList.refresh_once)
     listed = {"MODEL_LIST_URL": f"{gateway.url}/models", "MODEL_LIST_AUTH_TOKEN": gateway.token, "DATA_DIR": tmp_path}
     client = create_app(Settings.load(environment(**PATIENT, **listed))).test_client()
@@ -226,7 +226,7 @@ def lines(request: pytest.FixtureRequest) -> Iterator[tuple[Line, Line]]:
 
 @cases(FAULTS)
 def test_a_fault_is_told(lines: tuple[Line, Line], fault: Fault, stream: bool) -> None:
-    """N2, N3, N26, N27: before the first event a status, after it an error frame; never a made-up finish; no leak."""
+    """Before the first event a status, after it an error frame; never a made-up finish; no leak."""
     line = lines[fault.silent]
     line.upstream.always(ScriptedAnswer(fault=fault))
     response = line.ask({}, stream)
@@ -247,7 +247,7 @@ def test_a_fault_is_told(lines: tuple[Line, Line], fault: Fault, stream: bool) -
 
 
 def test_a_line_is_kept_for_the_next_call(lines: tuple[Line, Line], monkeypatch: pytest.MonkeyPatch) -> None:
-    """N5: no connection for each request, streamed or whole."""
+    """Requests share one kept connection, streamed or whole."""
     monkeypatch.setattr(http, "LINGER_SECONDS", EVER)  # a busy machine may take longer over the last bytes
     line, _ = lines
 
@@ -264,7 +264,7 @@ def test_a_line_is_kept_for_the_next_call(lines: tuple[Line, Line], monkeypatch:
     "fault", [faults.stalled_before_headers, faults.stalled_after_headers, faults.stalled], ids=str
 )
 def test_a_hang_up_reaches_the_vendor(lines: tuple[Line, Line], fault: Fault) -> None:
-    """N6, N23: in every phase, and at once."""
+    """A caller who hangs up frees the vendor's connection in every phase, and at once."""
     line, _ = lines
     line.upstream.enqueue(ScriptedAnswer(fault=fault))
     before = len(line.upstream.received)
@@ -367,7 +367,7 @@ def test_what_the_caller_says_is_what_a_vendor_hears(lines: tuple[Line, Line], m
 @hypothesis.settings(OFTEN, max_examples=100)
 @hypothesis.given(seed=st.integers(0, 2**32), stream=st.booleans())
 def test_nonsense_is_no_answer_and_no_crash(lines: tuple[Line, Line], seed: int, stream: bool) -> None:
-    """N26: a vendor that leaves frames out, or puts something else in their place."""
+    """A vendor that leaves frames out, or puts something else in their place."""
     line, _ = lines
     chance = Random(seed)
 

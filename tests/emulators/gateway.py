@@ -1,4 +1,4 @@
-"""An emulated company gateway, as seed 003 knows it: one host, one token, several vendors by their paths, and a list.
+"""An emulated company gateway, with a list of models: one host, one token, several vendors by their paths.
 
 with Gateway({"/anthropic": Room(AnthropicUpstream(), "x-api-key"), ...}, models) as gateway:
     settings = {"MODEL_LIST_URL": gateway.url + "/models", "MODEL_LIST_AUTH_TOKEN": gateway.token}

@@ -232,7 +232,7 @@ def test_a_wrong_type_in_an_embeddings_request_is_named(name: str, value: Any) -
 
 @BOTH
 def test_an_unknown_provider(path: str) -> None:
-    """R3: the known are listed."""
+    """The error lists the providers that are known."""
     details = refused(demo().post(path, json={"messages": HI, "input": "a", "provider": "nobody"}), 400)
     assert (details["code"], details["param"]) == ("unknown_provider", "provider")
     assert all(name in details["message"] for name in ("'nobody'", "openai", "groq", "demo"))
@@ -245,7 +245,7 @@ def test_an_unknown_provider(path: str) -> None:
     ("provider", "setting"), [("openai", "OPENAI_API_KEY"), ("ollama", "OLLAMA_BASE_URL"), ("azure", "AZURE_BASE_URL")]
 )
 def test_a_provider_without_its_key(path: str, provider: str, setting: str) -> None:
-    """R3: the missing setting is named."""
+    """The missing setting is named."""
     details = refused(demo().post(path, json={"messages": HI, "input": "a", "provider": provider}), 400)
     assert (details["code"], details["param"]) == ("provider_not_configured", "provider")
     assert setting in details["message"]

@@ -86,7 +86,7 @@ def test_failures_are_the_packages_own(line: Line) -> None:
 
 
 def test_a_caller_who_stops_listening_frees_the_upstream(line: Line) -> None:
-    """N6: `aclose`, as LiveKit and Pipecat do when they are interrupted."""
+    """`aclose`, as LiveKit and Pipecat do when they are interrupted."""
     upstream, app = line
     count = len(upstream.received)
     upstream.enqueue(ScriptedAnswer(texts=["word "] * 3000, frame_delay=0.01))

@@ -63,7 +63,7 @@ class Only:
 def test_three_turns_a_tool_two_workers_and_a_restart(
     upstream: BedrockUpstream, start: Callable[[], Any], request: pytest.FixtureRequest
 ) -> None:
-    """N7: each turn is answered by another process, and the agent remembers."""
+    """Each turn is answered by another process, and the agent remembers."""
     messages: list[Any] = []
 
     def say(app: Served, text: str) -> Any:
@@ -119,7 +119,7 @@ def line(start: Callable[[], Any]) -> Iterator[Served]:
 
 @pytest.mark.parametrize("phase", PHASES)
 def test_a_caller_who_leaves_frees_the_agent(upstream: BedrockUpstream, line: Served, phase: str) -> None:
-    """N6: an agent that talks on to nobody goes on acting, and costs."""
+    """An agent that talks on to nobody goes on acting, and costs."""
     turn, stream, heard = PHASES[phase]
     count = len(upstream.received)
     upstream.enqueue(turn)

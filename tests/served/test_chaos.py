@@ -1,4 +1,4 @@
-"""Every kind of upstream, every phase of a hang-up, every way to be silent: what is promised holds for all (D5, D7).
+"""Every kind of upstream, every phase of a hang-up, every way to be silent: what is promised holds for all.
 
 tests/dialects/test_dialects.py has every fault of an upstream through every dialect; here callers leave, and targets
 fall silent, at each of them, in one app under gunicorn. What is left behind is counted.
@@ -95,7 +95,7 @@ def house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
 @pytest.mark.parametrize("phase", PHASES)
 @pytest.mark.parametrize("name", NAMES)
 def test_a_caller_who_leaves_frees_every_kind_of_upstream(house: House, name: str, phase: str) -> None:
-    """N6, N23, N27."""
+    """The upstream's connection closes and the request's place is free, in every phase of a hang-up."""
     line, (answer, stream, heard) = house.lines[name], PHASES[phase]
     threads, sockets, ended = house.app.threads(), house.app.sockets() + 1, house.app.log().count("outcome=hung_up")
     count = len(line.upstream.received)

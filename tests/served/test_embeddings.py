@@ -1,4 +1,4 @@
-"""POST /v1/embeddings (A9): every form of input, both formats, and batches past what an upstream takes."""
+"""POST /v1/embeddings: every form of input, both formats, and batches past what an upstream takes."""
 
 import base64
 import json
@@ -95,7 +95,7 @@ def unpacked(text: str) -> list[float]:
 def test_every_form_of_input_through_an_upstream(
     line: tuple[OpenAIUpstream, Served], form: str, encoding: str | None
 ) -> None:
-    """N13: only the first vector came; base64 was ignored."""
+    """Once only the first vector came, and base64 was ignored."""
     upstream, app = line
     given, inputs = FORMS[form]
     data = ask(app, input=given, encoding_format=encoding)
@@ -109,7 +109,7 @@ def test_every_form_of_input_through_an_upstream(
 
 @pytest.mark.parametrize("form", FORMS)
 def test_every_form_of_input_through_the_demo(line: tuple[OpenAIUpstream, Served], form: str) -> None:
-    """N13."""
+    """All vectors come, also those of a batch, and not the first one alone."""
     _, app = line
     given, inputs = FORMS[form]
     floats = ask(app, input=given, provider="demo")
@@ -124,7 +124,7 @@ def test_every_form_of_input_through_the_demo(line: tuple[OpenAIUpstream, Served
 
 @pytest.mark.parametrize("provider", ["openai", "cohere", "demo"])
 def test_as_the_openai_package_asks_and_reads(line: tuple[OpenAIUpstream, Served], provider: str) -> None:
-    """N13: by default it asks for base64, and decodes it."""
+    """By default it asks for base64, and decodes it."""
     _, app = line
     with app.client() as client:
         answer = client.embeddings.create(model="m", input=["a", "b"], extra_body={"provider": provider})
@@ -168,7 +168,7 @@ def test_what_is_sent_on(line: tuple[OpenAIUpstream, Served]) -> None:
 def test_more_inputs_than_the_upstream_takes_are_sent_in_batches(
     line: tuple[OpenAIUpstream, Served], encoding: str, count: int, sizes: list[int]
 ) -> None:
-    """A9: every vector, in order, with its index; usage is the sum."""
+    """Every vector, in order, with its index; usage is the sum."""
     upstream, app = line
     before = len(upstream.received)
     inputs = [f"text number {number}" for number in range(count)]
@@ -206,7 +206,7 @@ def test_as_many_inputs_as_openai_takes(line: tuple[OpenAIUpstream, Served]) -> 
 
 @pytest.mark.parametrize("kind", FAILURES)
 def test_a_failure_has_its_true_status(line: tuple[OpenAIUpstream, Served], kind: str) -> None:
-    """N2: an upstream's failure as a 200, or as a bare 500."""
+    """An upstream's failure is neither a 200 nor a bare 500."""
     upstream, app = line
     answer, expected, code = FAILURES[kind]
     upstream.enqueue(answer, path="/embeddings")
@@ -235,7 +235,7 @@ def test_base64_that_is_none_is_the_upstreams_fault(line: tuple[OpenAIUpstream, 
 
 
 def test_an_unknown_model_is_the_upstreams_404(line: tuple[OpenAIUpstream, Served]) -> None:
-    """R4."""
+    """An OpenAI-shaped row passes any name on, and gives back the upstream's 404."""
     _, app = line
     status, headers, body = post(app.port, {"model": NO_SUCH_MODEL, "input": "a"}, EMBEDDINGS)
     assert complaint(status, headers, body, 404)["code"] == "model_not_found"

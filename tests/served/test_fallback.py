@@ -1,4 +1,4 @@
-"""Never a silent line: who answers when the first does not (D5, D8), as a caller hears it. Real gunicorn."""
+"""Never a silent line: who answers when the first does not, as a caller hears it. Real gunicorn."""
 
 import http.client
 import json
@@ -212,7 +212,7 @@ def test_after_the_first_word_nobody_else_is_asked(line: Line) -> None:
 
 
 def test_the_next_one_answers_also_when_the_headers_are_out(line: Line) -> None:
-    """R7: HEADERS_AFTER has passed, the stream is open with a heartbeat, then the first target fails."""
+    """HEADERS_AFTER has passed, the stream is open with a heartbeat, then the first target fails."""
     line.one.always(ScriptedAnswer(delay=0.9, status=400))
     first, headers, heard = line.hear("patient")
     assert heard.startswith(b": ")
@@ -292,7 +292,7 @@ def test_a_hedge_that_fails_is_in_the_log_with_its_own_target(line: Line) -> Non
 
 
 def test_a_caller_who_leaves_a_race_frees_both(line: Line) -> None:
-    """D7: in every phase."""
+    """A hang-up frees every target, in every phase."""
     line.one.always(ScriptedAnswer(first_delay=20))
     line.two.always(ScriptedAnswer(first_delay=20))
     one, two = len(line.one.received), len(line.two.received)

@@ -1,4 +1,4 @@
-"""Every fault of an upstream, streaming and not: what the caller gets, and that nothing is left behind (D11)."""
+"""Every fault of an upstream, streaming and not: what the caller gets, and that nothing is left behind."""
 
 from collections.abc import Iterator
 
@@ -27,7 +27,7 @@ def line(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[OpenAIUpstr
 
 
 def nothing_is_left(upstream: OpenAIUpstream, app: Served, threads: int, sockets: int) -> None:
-    """N27: no slot, thread or connection is lost; what the pool keeps is one whole connection at most."""
+    """No slot, thread or connection is lost; what the pool keeps is one whole connection at most."""
     until(lambda: app.threads() <= threads, "the threads to be as many as before")
     until(lambda: app.sockets() <= sockets, "the sockets to be as many as before")
     until(lambda: upstream.open_connections() <= 1, "the upstream's connections to be closed or kept")
@@ -35,7 +35,7 @@ def nothing_is_left(upstream: OpenAIUpstream, app: Served, threads: int, sockets
 
 @pytest.mark.parametrize("fault", [fault for fault in FAULTS if fault.streaming], ids=str)
 def test_streamed(line: tuple[OpenAIUpstream, Served], fault: Fault) -> None:
-    """N2, N3, N26: before the first event a status, after it an error frame and a clean end; never a made-up finish."""
+    """Before the first event a status, after it an error frame and a clean end; never a made-up finish."""
     upstream, app = line
     threads, sockets = app.threads(), app.sockets() + 1
     upstream.always(ScriptedAnswer(fault=fault))
@@ -74,7 +74,7 @@ def test_whole(line: tuple[OpenAIUpstream, Served], fault: Fault) -> None:
 
 
 def test_an_error_names_no_secret(line: tuple[OpenAIUpstream, Served]) -> None:
-    """N17: what a vendor writes goes to the log, without its key."""
+    """What a vendor writes goes to the log, without its key."""
     upstream, app = line
     upstream.enqueue(
         ScriptedAnswer(status=500, error={"message": f"boom {upstream.key} at /srv/app.py line 3", "type": "x"})

@@ -1,4 +1,4 @@
-"""A caller who leaves frees the upstream at once, in every phase (D7; N6, N23). Real sockets, real gunicorn."""
+"""A caller who leaves frees the upstream at once, in every phase. Real sockets, real gunicorn."""
 
 import json
 import socket
@@ -121,7 +121,7 @@ def test_the_demo_stops_talking(serve: Callable[..., Served]) -> None:
 
 
 def test_without_gunicorn_the_next_heartbeat_finds_it(tmp_path: Path) -> None:
-    """R17: the development server does not show the caller's socket."""
+    """`python app.py`: the development server does not show the caller's socket."""
     port, log = free_port(), tmp_path / "log"
     with OpenAIUpstream() as upstream:
         upstream.always(ScriptedAnswer(fault=faults.stalled))

@@ -68,7 +68,7 @@ def models_file_and_lines(settings: Settings) -> tuple[Finding, Where]:
     rows = {name: lines.get(("providers", part[0], "models", part[2]), 1) for name, part in parts.items()}
     models = data.get("models", []) if isinstance(data, dict) else []
     rows |= {each["name"]: lines["models", at] for at, each in enumerate(models)}
-    regions = lines.items() if isinstance(data, list) else ()  # seed 001's shape
+    regions = lines.items() if isinstance(data, list) else ()  # OCI GenAI access gateway's shape
     rows |= {reduce(getitem, place, data): line for place, line in regions if place[-1:] == ("name",)}
     found = Finding("models file", "ok", f"{name}: providers {len(listing.entries)}, models {len(rows)}")
     return found, Where(name, settings.upstreams, lines, rows)

@@ -99,7 +99,7 @@ class AgentDecoder:
             yield from self._citations(citation)
 
     def _text(self, text: str) -> Iterator[Event]:
-        """Exactly as it came (N7); only a whole answer at once is cut, so that it can be spoken from its start."""
+        """Exactly as it came; only a whole answer at once is cut, so that it can be spoken from its start."""
         if not text:
             return
         pieces = list(words(text)) if self._streams and not self.said else []

@@ -1,4 +1,4 @@
-"""Which of an agent's sessions a turn belongs to (R10): by the id that the caller gives, or by the words so far.
+"""Which session of an agent a turn belongs to (decision 14): by the id that the caller gives, or by the words so far.
 
 A session is filed after each answer, and claimed by the next turn; what was filed is taken away, so of two turns at
 once only one has it. A turn that finds nothing (a first one, a duplicate, one after an interruption or a long silence)
@@ -121,7 +121,7 @@ class SessionLease:
 
 
 def explicit_id(request: ChatRequest) -> str:
-    """The caller's own id of the conversation, "" without one; where several stand, the first of R10's list."""
+    """The caller's own id of the conversation, "" without one; where several stand, the first of the list below."""
     extras = request.extras
     metadata = _object(extras.get("metadata") or request.body.get("metadata"))
     eleven = _object(extras.get("elevenlabs_extra_body"))

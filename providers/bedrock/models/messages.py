@@ -137,7 +137,7 @@ def _name_documents(messages: list[Json]) -> None:
 
 
 def _data(url: str, where: str) -> tuple[str, bytes]:
-    """Media type and bytes of a data: URL; another URL is not fetched by us (D10), nor by Bedrock."""
+    """Media type and bytes of a data: URL; another URL is not fetched by us, nor by Bedrock."""
     known = parse_data_url(url)
     if known is None:
         raise Unsupported("Bedrock fetches nothing: send the picture itself, as a data: URL.", param=where)

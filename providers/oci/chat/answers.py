@@ -101,7 +101,7 @@ class _Said:
 
 
 class RepeatFilter:
-    """Takes what an answer says a second time out of its last event (N20): Cohere's has the whole text and the calls
+    """Takes what an answer says a second time out of its last event: Cohere's has the whole text and the calls
     again. If nothing was said before, they are left: that is the answer.
 
     `repeats` is whether the style does so; where it does not, only a text that is said exactly twice is taken out.

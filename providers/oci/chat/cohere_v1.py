@@ -91,7 +91,7 @@ def _now(history: list[Json]) -> Json:
 
 
 def _result(call: Json, said: str) -> Json:
-    """A tool's result, with the call that it answers: here it is the call itself that says which (N11)."""
+    """A tool's result, with the call that it answers: here it is the call itself that says which."""
     try:
         value = orjson.loads(said)
     except orjson.JSONDecodeError:

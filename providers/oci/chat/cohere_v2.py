@@ -72,7 +72,7 @@ def _part(part: Mapping[str, Any], where: str, target: Target) -> Json:
 
 
 def _tools(request: ChatRequest) -> Json:
-    """There is no choice of one tool: it is sent alone, and some tool must be called (N12)."""
+    """There is no choice of one tool: it is sent alone, and some tool must be called."""
     functions, mode, named = common.tools(request)
     tools = [
         {

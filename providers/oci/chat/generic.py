@@ -148,7 +148,7 @@ def _part(part: Mapping[str, Any], where: str, target: Target) -> Json:
 
 
 def _tools(request: ChatRequest, target: Target) -> Json:
-    """Tools are flat here: no `function` key (N22)."""
+    """Tools are flat here: no `function` key."""
     functions, mode, named = common.tools(request)
     if not functions:
         return {}
@@ -237,7 +237,7 @@ def _choice(choice: Mapping[str, Any], said_as: str) -> Json:
 
 
 def _call(call: Mapping[str, Any], at: int) -> Json:
-    """A call, or a piece of one, at its place in the event: it has no index of its own (N19)."""
+    """A call, or a piece of one, at its place in the event: it has no index of its own."""
     function = {"name": call.get("name"), "arguments": call.get("arguments")}
     return {"index": at, "id": call.get("id"), "function": function}
 

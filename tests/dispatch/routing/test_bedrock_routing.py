@@ -1,4 +1,4 @@
-"""Which of Bedrock's doors a model's name means: its models, its agents, or neither (R23)."""
+"""Which of Bedrock's providers a model's name means: its models, its agents, or neither."""
 
 from typing import Any
 

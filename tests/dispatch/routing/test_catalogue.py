@@ -1,4 +1,4 @@
-"""From a model's name to its targets, once there are models by name (B1, R2 to R4, R11, R12). Nobody is asked."""
+"""From a model's name to its targets, once there are models by name. Nobody is asked."""
 
 from collections import Counter
 from collections.abc import Callable
@@ -73,7 +73,7 @@ def chat(model: str = "m", **body: Any) -> ChatRequest:
     return ChatRequest({"messages": HI, **body}, model=model, stream=body.get("stream", False))
 
 
-# B1, in its order
+# the order in which a name is looked up
 
 
 FILE = (
@@ -123,7 +123,7 @@ FILE = (
         # of a provider that is not configured, the prefix is a part of the name
         ("deepseek/deepseek-chat", "", ("groq", "its-deepseek/deepseek-chat", "deepseek/deepseek-chat")),
         ("mistral/x", "", ("openai", "mistral/x", "mistral/x")),
-        # the default
+        # the default provider
         ("Fast", "", ("openai", "Fast", "Fast")),
         ("fast/", "", ("openai", "fast/", "fast/")),
         ("best", "", ("openai", "best", "best")),
@@ -131,12 +131,12 @@ FILE = (
     ],
 )
 def test_who_is_asked_for_what(model: str, provider: str, expected: tuple[str, str, str]) -> None:
-    """B1."""
+    """A body's provider, then a prefix, then a name or an alias, then a vendor's prefix, then the default."""
     assert first(catalogue(*FILE, entries=(place("lab"),)).route(model, provider)) == expected
 
 
 def test_the_defaults_own_models_need_no_prefix() -> None:
-    """`closeai/gpt-4o` of seed 002's file, once closeai is the default."""
+    """`closeai/gpt-4o` of LLM Bridge's file, once closeai is the default."""
     where = catalogue(
         row("lab/m", "lab"), row("lab/n", "lab"), row("m", "openai"), entries=(place("lab"),), default="lab"
     )
@@ -145,7 +145,7 @@ def test_the_defaults_own_models_need_no_prefix() -> None:
 
 
 def test_a_vendors_prefix_means_oci() -> None:
-    """B1: once somebody tells of OCI; until then it is a name like others."""
+    """`cohere.` means OCI once OCI is configured; until then the model's name is like any other."""
     assert first(catalogue().route("cohere.command-a")) == ("openai", "cohere.command-a", "cohere.command-a")
     told = catalogue(row("meta.mine", "openai"), entries=(ProviderConfig("oci", "oci", "", missing="patience"),))
     for model in ("cohere.command-a", "meta.llama", "xai.grok", "openai.gpt-oss", "google.gemini"):
@@ -156,7 +156,7 @@ def test_a_vendors_prefix_means_oci() -> None:
 
 @pytest.mark.parametrize("default", ["", "groq", "lab", "demo"])
 def test_a_name_goes_before_the_default(default: str) -> None:
-    """B1, R2: PROVIDER_NAME is for those whom nobody else knows."""
+    """PROVIDER_NAME is for those whom nobody else knows."""
     where = catalogue(row("m", "openai"), entries=(place("lab", model="x"),), default=default)
     assert where.default == (default or "openai")
     assert first(where.route("m")) == ("openai", "its-m", "m")
@@ -164,7 +164,7 @@ def test_a_name_goes_before_the_default(default: str) -> None:
 
 
 def test_a_provider_that_was_chosen_answers_itself() -> None:
-    """B1: a model that several have, asked for at one of them, is not asked for at the others."""
+    """A model that several have, asked for at one of them, is not asked for at the others."""
     where = catalogue(row("m", "openai:3", "groq", "lab"), entries=(place("lab"),))
     for _ in range(5):
         assert everyone(where.route("m", "groq")) == ["groq"]
@@ -172,7 +172,7 @@ def test_a_provider_that_was_chosen_answers_itself() -> None:
     assert where.route("m", "groq").row is where.route("m").row
 
 
-# R2: the default
+# the default provider
 
 
 def test_the_order_of_defaults() -> None:
@@ -195,18 +195,18 @@ def test_a_default_that_cannot_be_is_refused(name: str, told: str) -> None:
     assert told in str(caught.value)
 
 
-# R3, R4: what is not there
+# unknown providers and models
 
 
 def test_an_unknown_provider_is_told_the_known() -> None:
-    """R3."""
+    """The error lists the providers that are known."""
     found = error_of(catalogue(FILE[0], entries=(place("lab"),)), "fast", "nobody")
     assert (found.status, found.code, found.param) == (400, "unknown_provider", "provider")
     assert all(name in found.message for name in ("openai", "lab", "demo"))
 
 
 def test_a_model_whose_provider_is_not_configured_says_what_it_needs() -> None:
-    """R3: by its name too."""
+    """A provider that is not configured is named as such, also by its prefix."""
     where = catalogue(row("m", "deepseek"), row("both", "deepseek", "groq"))
     for model, provider in (("m", ""), ("m", "deepseek"), ("x", "deepseek")):
         found = error_of(where, model, provider)
@@ -216,7 +216,7 @@ def test_a_model_whose_provider_is_not_configured_says_what_it_needs() -> None:
 
 
 def test_who_lists_all_its_models_has_no_others() -> None:
-    """R4."""
+    """A provider with a complete list has no models besides; an agent or the demo answers to any name."""
     where = catalogue(row("lab/m", "lab"), row("n", "lab"), entries=(place("lab", complete=True),))
     assert first(where.route("lab/m")) == first(where.route("m", "lab")) == ("lab", "its-lab/m", "lab/m")
     assert first(where.route("n", "lab")) == ("lab", "its-n", "n")
@@ -228,13 +228,13 @@ def test_who_lists_all_its_models_has_no_others() -> None:
 
 
 def test_who_passes_unknown_names_on() -> None:
-    """R4: pass_unknown, and whoever lists nothing."""
+    """`pass_unknown`, and providers that list nothing."""
     where = catalogue(row("lab/m", "lab"), entries=(place("lab", complete=False),))
     assert first(where.route("lab/x")) == ("lab", "x", "x")
 
 
 def test_the_demo_swallows_no_name_when_there_are_models() -> None:
-    """R4: a slip of the pen is a 404, not a robot's answer on somebody's phone."""
+    """A slip of the pen is a 404, not a robot's answer on somebody's phone."""
     where = catalogue(row("m", "lab"), entries=(place("lab", address=""),), variables={})
     assert where.default == "demo"
     assert isinstance(error_of(where, "n"), UnknownModel)
@@ -243,7 +243,7 @@ def test_the_demo_swallows_no_name_when_there_are_models() -> None:
 
 
 def test_the_demo_answers_to_any_name_when_it_is_alone_or_chosen() -> None:
-    """R4."""
+    """A provider with a complete list has no models besides; an agent or the demo answers to any name."""
     alone = catalogue(variables={})
     chosen = catalogue(row("m", "lab"), entries=(place("lab"),), variables={}, default="demo")
     for where in (alone, chosen):
@@ -270,7 +270,7 @@ def test_who_has_no_default_model_says_so() -> None:
     assert "LAB_MODEL" in found.message
 
 
-# R12: what a model can
+# what a model can
 
 
 TOOL = [{"type": "function", "function": {"name": "f"}}]
@@ -360,7 +360,7 @@ def test_each_model_has_its_own_turns() -> None:
 
 
 def test_who_failed_too_often_comes_last() -> None:
-    """D4: an open breaker is passed over, while another is left."""
+    """An open breaker is passed over, while another is left."""
     broken: set[str] = set()
     where = catalogue(row("m", "openai:3", "groq"), row("one", "groq"), is_open=broken.__contains__)
     broken.add("openai/its-m")
@@ -372,7 +372,7 @@ def test_who_failed_too_often_comes_last() -> None:
     assert Counter(asked(where, 8)) == {"openai": 6, "groq": 2}
 
 
-# R11: who is believed
+# which source goes first
 
 
 def test_a_file_goes_before_the_list_before_the_environment() -> None:
@@ -505,7 +505,7 @@ def target_of(**fields: Any) -> Target:
 
 
 def test_rules_are_applied_in_their_order() -> None:
-    """B3: update, add, rename, delete."""
+    """Update, add, rename, delete."""
     rules = ParameterRules(
         update={"temperature": 0.6, "max_tokens": 5},
         add={"reasoning_effort": "low", "seed": 1, "top_p": 1},
@@ -524,7 +524,7 @@ def test_rules_are_applied_in_their_order() -> None:
 
 
 def test_a_strict_upstream_gets_what_its_rules_say() -> None:
-    """R8: what OpenAI does not publish is left out, unless the file asks for it."""
+    """What OpenAI does not publish is left out, unless the file asks for it."""
     sent = body_of(target_of(rules=ParameterRules(add={"thinking": True})), strict=True, top_k=5)
     assert sent == {"messages": HI, "model": "its-m", "thinking": True}
 
@@ -558,7 +558,7 @@ def test_a_row_changes_what_it_says_and_no_more() -> None:
 
 
 def test_variants_send_different_bodies(serve: Callable[..., Served], upstream: OpenAIUpstream, tmp_path: Path) -> None:
-    """N16, end to end: seed 002's form, its base_url with /chat/completions, two variants of one model."""
+    """LLM Bridge's form, its base_url with /chat/completions, two variants of one model, each with its own body."""
     file = tmp_path / "models.yaml"
     file.write_text(f"""
 providers:
@@ -583,7 +583,7 @@ providers:
 
 
 def test_what_is_refused_never_leaves(app_with: Callable[..., Any], upstream: OpenAIUpstream, tmp_path: Path) -> None:
-    """R12, from the file to the caller."""
+    """A model without tools or images refuses them before an upstream is asked."""
     file = tmp_path / "models.yaml"
     file.write_text("models: [{name: m, provider: openai, tool_call: false, multimodal: false}]")
     client = app_with(MODELS_FILE=file, OPENAI_API_KEY=upstream.key, OPENAI_BASE_URL=upstream.base_url)
@@ -597,7 +597,7 @@ def test_what_is_refused_never_leaves(app_with: Callable[..., Any], upstream: Op
 
 
 def test_models_by_name_are_listed(app_with: Callable[..., Any], tmp_path: Path) -> None:
-    """A7: names and aliases, by the ids to call them by; not those that cannot be called."""
+    """Names and aliases, by the ids to call them by; not those that cannot be called."""
     file = tmp_path / "models.yaml"
     file.write_text("""
 providers: {house: {kind: demo}, lab: {models: {m: }}}
@@ -616,7 +616,7 @@ models:
 
 
 def test_the_providers_of_a_file_are_listed(app_with: Callable[..., Any], tmp_path: Path) -> None:
-    """A8."""
+    """GET /v1/providers has the file's providers beside those of the environment."""
     file = tmp_path / "models.yaml"
     file.write_text(
         "providers: {lab: {base_url: http://a/v1, api_key: [hush-1, hush-2], model: x}, cloud: {kind: oci}}"

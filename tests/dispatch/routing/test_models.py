@@ -1,4 +1,4 @@
-"""GET /v1/models (A7): the union of what upstreams list, asked for lazily, kept for a while, stale on failure."""
+"""GET /v1/models: the union of what upstreams list, asked for lazily, kept for a while, stale on failure."""
 
 import threading
 from collections.abc import Callable, Iterator
@@ -100,7 +100,7 @@ def test_an_upstreams_models_are_listed_as_they_are(app_with: Callable[..., Any]
 def test_the_models_of_others_have_their_providers_name_before_them(
     app_with: Callable[..., Any], upstreams: Callable[..., OpenAIUpstream]
 ) -> None:
-    """A7: the union; each id is one to call by."""
+    """The union; each id is one to call by."""
     first, second = upstreams(models=("a", "b")), upstreams(models=("a", "c"))
     client = app_with(**settings_for(openai=first, groq=second))
     rows = [row["id"] for row in listed(client)]
@@ -155,7 +155,7 @@ def test_as_the_openai_package_sees_them(serve: Callable[..., Served], upstream:
 
 
 def test_nobody_is_asked_at_the_start(serve: Callable[..., Served], upstream: OpenAIUpstream) -> None:
-    """N14: an app that does not start because a list is down. Neither at import, nor at start, nor for a chat."""
+    """A list that is down stops neither the import, nor the start, nor a chat."""
     with serve(**settings_for(openai=upstream)).client() as client:
         assert client.chat.completions.create(model="m", messages=HI).choices
         assert asked(upstream) == 0
@@ -164,7 +164,7 @@ def test_nobody_is_asked_at_the_start(serve: Callable[..., Served], upstream: Op
 
 
 def test_a_list_that_is_down_stops_nothing(serve: Callable[..., Served], upstream: OpenAIUpstream) -> None:
-    """N14."""
+    """A list that cannot be fetched costs its own models, and nothing else."""
     upstream.always(ScriptedAnswer(fault=faults.refused))
     with serve(**settings_for(openai=upstream)).client() as client:
         assert [model.id for model in client.models.list()] == ["gpt-4o-mini"]
@@ -219,7 +219,7 @@ def test_no_lifetime_asks_each_time(upstream: OpenAIUpstream) -> None:
 
 @pytest.mark.parametrize("kind", BROKEN)
 def test_a_default_model_stands_in_for_a_list(upstream: OpenAIUpstream, kind: str) -> None:
-    """N14."""
+    """A list that cannot be fetched costs its own models, and nothing else."""
     upstream.always(BROKEN[kind], path="/models")
     assert ids(models_of(Clock(), openai=upstream)) == ["gpt-4o-mini"]
 

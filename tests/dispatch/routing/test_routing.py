@@ -1,4 +1,4 @@
-"""From a model's name to who answers (B1, B2, R1 to R4). Nothing here talks to anybody."""
+"""From a model's name to who answers. Nothing here talks to anybody."""
 
 import subprocess
 import sys
@@ -61,7 +61,7 @@ def test_without_any_key_there_is_only_the_demo() -> None:
 
 @pytest.mark.parametrize("vendor", KEYED, ids=lambda vendor: vendor.name)
 def test_a_key_is_all_a_vendor_needs(vendor: Any) -> None:
-    """B2: {NAME}_API_KEY; and a region, where the address has one."""
+    """{NAME}_API_KEY; and a region, where the address has one."""
     name = f"{vendor.variable}_API_KEY"
     here = {"AWS_REGION": "eu-central-1"} if "{region}" in vendor.base_url else {}
     assert entries(**here)[vendor.name]["reason"] == f"Needs {name}."
@@ -80,7 +80,7 @@ def test_an_address_with_a_region_needs_one() -> None:
 
 @pytest.mark.parametrize("vendor", VENDORS, ids=lambda vendor: vendor.name)
 def test_every_address_can_be_replaced(vendor: Any) -> None:
-    """B2."""
+    """Each provider has a setting for its address, spelled as the vendor's own SDK spells it."""
     address = "http://127.0.0.1:9/some"
     variables = {f"{vendor.variable}_API_KEY": "k", f"{vendor.variable}_BASE_URL": address}
     assert account(vendor.name, **variables).base_url.startswith(address)
@@ -128,7 +128,7 @@ def test_azures_own_names_are_read_too() -> None:
     ],
 )
 def test_how_an_address_is_read(variable: str, address: str, expected: str) -> None:
-    """B2: as the vendor's own SDK takes it; R12: a full URL of the endpoint is shortened."""
+    """An address is read as the vendor's own SDK reads it; a full URL of the endpoint is shortened."""
     found = account(variable.lower(), **{f"{variable}_API_KEY": "k", f"{variable}_BASE_URL": address})
     assert found.base_url == expected
 
@@ -168,7 +168,7 @@ def test_a_key_that_cannot_be_sent_stops_the_start(key: str) -> None:
 
 
 def test_the_default_is_the_first_with_credentials() -> None:
-    """R2: OpenAI, then the table's order, then the demo."""
+    """OpenAI, then the table's order, then the demo."""
     assert catalogue().default == "demo"
     assert catalogue(GROQ_API_KEY="k", DEEPSEEK_API_KEY="k").default == "deepseek"
     assert catalogue(GROQ_API_KEY="k", OPENAI_API_KEY="k").default == "openai"
@@ -180,7 +180,7 @@ def test_the_default_is_the_first_with_credentials() -> None:
 
 
 def test_provider_name_beats_the_order() -> None:
-    """R2; and an empty one is an unset one."""
+    """PROVIDER_NAME chooses the default; an empty one counts as unset."""
     keys = {"OPENAI_API_KEY": "k", "GROQ_API_KEY": "k"}
     assert catalogue("groq", **keys).default == "groq"
     assert catalogue("demo", **keys).default == "demo"
@@ -198,7 +198,7 @@ def test_a_wrong_provider_name_says_what_is_wrong(name: str, told: str) -> None:
     assert repr(name) in str(caught.value)
 
 
-# B1, in its order
+# the order in which a name is looked up
 
 TWO = {"OPENAI_API_KEY": "k", "GROQ_API_KEY": "k"}
 
@@ -233,12 +233,12 @@ TWO = {"OPENAI_API_KEY": "k", "GROQ_API_KEY": "k"}
     ],
 )
 def test_who_is_asked_for_what(model: str, provider: str, expected: tuple[str, str]) -> None:
-    """B1."""
+    """A body's provider, then a known prefix, then the default."""
     assert asked(catalogue(**TWO), model, provider) == expected
 
 
 def test_a_prefix_counts_once_its_provider_is_configured() -> None:
-    """B1: `accounts/fireworks/models/x` at Fireworks itself is an id, `fireworks/...` elsewhere is a prefix."""
+    """`accounts/fireworks/models/x` at Fireworks itself is an id, `fireworks/...` elsewhere is a prefix."""
     model = "accounts/fireworks/models/x"
     fireworks = catalogue(FIREWORKS_API_KEY="k")
     assert asked(fireworks, model) == ("fireworks", model)
@@ -247,7 +247,7 @@ def test_a_prefix_counts_once_its_provider_is_configured() -> None:
 
 
 def test_the_demo_answers_to_every_name() -> None:
-    """R4: as single-model providers do; a voice platform's default is `gpt-4o-mini`."""
+    """As single-model providers do; a voice platform's default is `gpt-4o-mini`."""
     for model in ("", "demo", "gpt-4o-mini", "openai/gpt-4o", "a/b/c", "x" * 1000):
         assert asked(catalogue(), model) == ("demo", "demo")
 
@@ -266,7 +266,7 @@ def test_who_has_no_default_model_says_what_to_set() -> None:
 
 @pytest.mark.parametrize("name", ["nobody", "OpenAI", "openai ", "../openai", "x" * 5000])
 def test_an_unknown_provider_is_told_the_known(name: str) -> None:
-    """R3."""
+    """The error lists the known providers, or names the missing setting."""
     with pytest.raises(InvalidRequest) as caught:
         catalogue(**TWO).route("m", name)
     error = caught.value
@@ -277,7 +277,7 @@ def test_an_unknown_provider_is_told_the_known(name: str) -> None:
 
 @pytest.mark.parametrize("vendor", VENDORS, ids=lambda vendor: vendor.name)
 def test_an_unconfigured_provider_names_its_setting(vendor: Any) -> None:
-    """R3."""
+    """The error lists the known providers, or names the missing setting."""
     with pytest.raises(InvalidRequest) as caught:
         catalogue().route("m", vendor.name)
     error = caught.value
@@ -286,14 +286,14 @@ def test_an_unconfigured_provider_names_its_setting(vendor: Any) -> None:
 
 
 def test_a_route_carries_the_settings_time_outs() -> None:
-    """R7."""
+    """The time-outs of the settings reach the target."""
     names = ("CONNECT_TIMEOUT", "FIRST_EVENT_TIMEOUT", "IDLE_TIMEOUT", "TOTAL_TIMEOUT")
     where = catalogue(OPENAI_API_KEY="k", **dict(zip(names, range(1, 5), strict=True)))
     assert where.route("m").targets[0].timeouts == Timeouts(1, 2, 3, 4)
 
 
 def test_a_provider_is_built_once() -> None:
-    """N5: a client per request."""
+    """A client for each request would connect anew each time."""
     where = catalogue(**TWO)
     first, again, other = (where.route(model).targets[0].provider for model in ("a", "b", "groq/a"))
     assert first is again
@@ -304,7 +304,7 @@ def test_a_provider_is_built_once() -> None:
 
 
 def test_the_providers_are_listed(app_with: Callable[..., Any]) -> None:
-    """A8: all of them; what is missing is named, and nothing secret is shown."""
+    """All of them; what is missing is named, and nothing secret is shown."""
     client = app_with(GROQ_API_KEY="gsk_very_secret_key", GROQ_MODEL="mine", GROQ_BASE_URL="http://h/v1")
     data = client.get("/v1/providers").get_json()
     rows = {row["name"]: row for row in data["providers"]}
@@ -318,7 +318,7 @@ def test_the_providers_are_listed(app_with: Callable[..., Any]) -> None:
 
 
 def test_the_wiring_shows_no_secret() -> None:
-    """N17: what an exception's message or a debugger's line may repeat."""
+    """What an exception's message or a debugger's line may repeat."""
     house = build_services(Settings.load(environment(OPENAI_API_KEY="very-secret", API_KEY="very-secret")))
     target = house.catalogue.route("m").targets[0]
     assert "very-secret" not in f"{house!r} {vars(house.catalogue)!r} {target!r}"
@@ -345,7 +345,7 @@ def modules_after(code: str, **settings: object) -> list[str]:
 
 
 def test_no_provider_is_loaded_before_it_is_used() -> None:
-    """N5's other side: a start that stays quick, however many providers there are."""
+    """Clients are built at their first use, so a start stays quick, however many providers there are."""
     chat = "app.test_client().post('/v1/chat/completions', json={'messages': [{'role': 'user', 'content': 'hi'}]})"
     kinds = {"providers.demo.provider", "providers.openai_compatible.provider", "providers.transport.client"}
     assert not kinds & set(modules_after("", OPENAI_API_KEY="k"))

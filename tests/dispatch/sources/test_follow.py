@@ -1,4 +1,4 @@
-"""A models file that changes while calls are under way (B3): followed within seconds, and nobody notices."""
+"""A models file that changes while calls are under way: followed within seconds, and nobody notices."""
 
 import http.client
 import json

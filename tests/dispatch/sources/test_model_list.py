@@ -1,4 +1,4 @@
-"""MODEL_LIST_URL: what a list means, and how it is followed over real connections (B4, seed 003)."""
+"""MODEL_LIST_URL: what a list means, and how it is followed over real connections."""
 
 import gzip
 import json
@@ -451,7 +451,7 @@ BAD: dict[str, tuple[Any, str]] = {
 
 @pytest.mark.parametrize("case", BAD)
 def test_a_bad_list_keeps_the_last_good_one(listed: Listed, said: Lines, case: str) -> None:
-    """003 read its list once, at the start, and did not start without it (N14)."""
+    """A gateway that reads its list once, at the start, does not start without it."""
     model_list = listed.again()
     model_list.refresh_once()
     model_list._limits = {"silent": IMPATIENT, "trickling": HURRIED}.get(case.split(maxsplit=1)[0], SMALL)
@@ -527,7 +527,7 @@ def test_a_certificate_that_the_system_vouches_for_is_trusted(monkeypatch: pytes
 
 
 def test_a_dead_list_neither_stops_the_start_nor_empties_anything(listed: Listed, said: Lines) -> None:
-    """A restart while the list is down serves what was kept (N14)."""
+    """A restart while the list is down serves what was kept."""
     listed.list.refresh_once()
     listed.server.refuse()
     restarted = listed.again()

@@ -380,7 +380,7 @@ def test_content_that_would_be_lost_is_refused_by_its_field(part: dict[str, Any]
     ({"modalities": ["text", "audio"]}, "modalities"),
 ])  # fmt: skip
 def test_what_makes_no_sense_is_refused_by_its_field(body: dict[str, Any], param: str) -> None:
-    """N11: a result's id is never lost, or taken for another's."""
+    """A result's id is never lost, or taken for another's."""
     with pytest.raises(InvalidRequest) as caught:
         sent(**body)
     assert caught.value.param == param

@@ -199,7 +199,7 @@ def test_an_arn_is_one_segment_of_the_path(upstream: BedrockUpstream) -> None:
 
 
 def test_connections_are_kept(upstream: BedrockUpstream) -> None:
-    """N5: one client, one connection."""
+    """One client, one connection."""
     door = AwsClient("aws", upstream.settings)
     ask(door)
     before = upstream.accepted
@@ -362,7 +362,7 @@ def test_a_stream_and_its_heartbeats(upstream: BedrockUpstream) -> None:
     ids=["a flipped bit", "cut inside a frame", "HTML", "JSON"],
 )
 def test_a_stream_that_is_none(upstream: BedrockUpstream, spoil: Callable[[bytes], bytes]) -> None:
-    """The checksums tell. N26: a death inside a frame is no end."""
+    """The checksums show a broken frame, and a death inside a frame is no end."""
 
     def play(connection: Connection, reply: Any) -> None:
         body = spoil(reply.body)
@@ -379,7 +379,7 @@ def test_a_stream_that_is_none(upstream: BedrockUpstream, spoil: Callable[[bytes
     ids=["before headers", "before the first event", "while it streams", "while it is silent"],
 )
 def test_a_hang_up_ends_it_in_every_phase(upstream: BedrockUpstream, turn: Turn) -> None:
-    """D7, N6, N23: botocore would hold on to it."""
+    """A caller's hang-up frees the connection in every phase; botocore itself would keep it."""
     upstream.enqueue(turn)
     count = len(upstream.received)
     door, call = AwsClient("aws", upstream.settings), CallContext()

@@ -110,7 +110,7 @@ def test_an_agent_may_speak_first() -> None:
 
 
 def test_calls_and_their_results() -> None:
-    """N11: the ids that a result answers to; results of one turn stand in one message, with what the user adds."""
+    """The ids that a result answers to; results of one turn stand in one message, with what the user adds."""
     told = sent(HI, CALLED, *ANSWERED, {"role": "user", "content": "So?"}, tools=[WEATHER])["messages"]
     first, second = (block["toolUse"] for block in told[1]["content"])
     assert first == {"toolUseId": "call_1", "name": "weather", "input": {"city": "Bern"}}
@@ -257,7 +257,7 @@ def test_sound() -> None:
     ],
 )
 def test_what_cannot_be_sent_is_named(message: dict[str, Any], kind: type[InvalidRequest]) -> None:
-    """D10, A2: content is never lost in silence."""
+    """Content is never lost in silence."""
     assert str(refused(HI, message, kind=kind).param).startswith("messages[1].content[0]")
 
 
@@ -290,7 +290,7 @@ def test_cache_points() -> None:
     ],
 )
 def test_inference(more: dict[str, Any], config: dict[str, Any] | None) -> None:
-    """N12: a stop string is not split into letters."""
+    """A stop string is not split into letters."""
     assert sent(**more).get("inferenceConfig") == config
 
 
@@ -497,7 +497,7 @@ def test_an_answer(stream: bool) -> None:
 )
 @pytest.mark.parametrize("stream", [True, False])
 def test_why_it_stopped(reason: str, finish: str, stream: bool) -> None:
-    """N4: the reason is the upstream's, in OpenAI's words."""
+    """The reason is the upstream's, in OpenAI's words."""
     assert Finish(finish) in events(Turn(texts=["Hi"], stop_reason=reason), stream)
 
 

@@ -110,7 +110,7 @@ def test_models_and_inference_profiles_are_listed(upstream: BedrockUpstream, cli
 
 
 def test_it_is_the_default_once_there_are_credentials(upstream: BedrockUpstream, client: Any) -> None:
-    """R2: last before the demo; the region says which profile its default model has."""
+    """It is the last default before the demo; the region says which profile its default model has."""
     told = client.get("/v1/providers").get_json()
     rows = {row["name"]: row for row in told["providers"]}
     assert told["default"] == "bedrock-models"
@@ -131,7 +131,7 @@ def test_profiles_and_arns_are_names(upstream: BedrockUpstream, client: Any, mod
 
 @pytest.mark.parametrize(("oci", "answers"), [("OCI's credentials", "bedrock-models"), ("", "oci")])
 def test_a_vendors_prefix_is_bedrocks_where_oci_is_not_configured(oci: str, answers: str) -> None:
-    """B1 gives meta.llama... to OCI, whose names look the same."""
+    """With OCI configured, `meta.llama...` means OCI, whose names look the same."""
     told = (
         models("bedrock-models", {}, {"AWS_PROFILE": "p"}, {}),
         ProviderConfig("oci", "demo", "", {"name": "oci"}, oci),
@@ -157,14 +157,14 @@ def test_a_vendors_prefix_is_bedrocks_where_oci_is_not_configured(oci: str, answ
 def test_an_exception_has_its_status(
     upstream: BedrockUpstream, client: Any, stream: bool, exception: str, status: int, code: str | None
 ) -> None:
-    """N2: never an answer that says "Error"."""
+    """Never an answer that says "Error"."""
     upstream.enqueue(Turn(exception=exception, headers={"Retry-After": "7"}))
     found, body = post(client, stream=stream)
     assert (found, error(body)["code"]) == (status, code)
 
 
 def test_an_exception_before_the_first_word_has_its_status_too(upstream: BedrockUpstream, client: Any) -> None:
-    """N3: it came in a stream of status 200."""
+    """A failure that comes in a stream of status 200 has its true status."""
     upstream.enqueue(Turn(breaks_with="throttlingException"))
     status, body = post(client, stream=True)
     assert (status, error(body)["code"]) == (429, "rate_limit_exceeded")
@@ -243,7 +243,7 @@ def test_halves_of_surrogate_pairs(upstream: BedrockUpstream, client: Any, strea
 
 @cases(FAULTS)
 def test_faults(upstream: BedrockUpstream, client: Any, impatient: Any, fault: Fault, stream: bool) -> None:
-    """N2, N3, N26: before the first event a status, after it an error frame; never a made-up finish."""
+    """Before the first event a status, after it an error frame; never a made-up finish."""
     upstream.always(Turn(fault=fault))
     status, body = post(impatient if fault.silent else client, stream=stream)
     if fault.harmless and fault.name != JSON_FOR_A_STREAM:
@@ -302,7 +302,7 @@ def test_a_conversation_with_a_tool(upstream: BedrockUpstream, openai_client: Op
 
 
 def test_words_come_as_they_are_said(upstream: BedrockUpstream, openai_client: OpenAI) -> None:
-    """N8: not at the end."""
+    """Words come as the upstream sends them, not all at the end."""
     upstream.enqueue(Turn(texts=["One", " two", " three"], frame_delay=0.15))
     times = [
         monotonic()
@@ -318,7 +318,7 @@ def test_words_come_as_they_are_said(upstream: BedrockUpstream, openai_client: O
 def test_a_caller_who_leaves_ends_the_models_stream(
     upstream: BedrockUpstream, openai_client: OpenAI, line: Served
 ) -> None:
-    """D7, N6."""
+    """A hang-up ends the upstream's stream, which would otherwise generate on."""
     upstream.enqueue(Turn(texts=["word "] * 3000, frame_delay=0.01))
     count = len(upstream.received)
     stream = openai_client.chat.completions.create(
@@ -332,5 +332,5 @@ def test_a_caller_who_leaves_ends_the_models_stream(
 
 
 def test_nothing_secret_is_logged(upstream: BedrockUpstream, line: Served) -> None:
-    """N17."""
+    """No credential of AWS is in the log, at any level."""
     assert upstream.secret not in line.log()

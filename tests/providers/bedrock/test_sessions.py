@@ -1,4 +1,4 @@
-"""Sessions as pure values: ids that always fit and never meet, transcripts that mean the same (R10)."""
+"""Sessions as pure values: ids that always fit and never meet, transcripts that mean the same."""
 
 import re
 from typing import Any

@@ -1,4 +1,4 @@
-"""Ideogram (C6): what its two endpoints are asked, what callers get of that, and what is fetched from where."""
+"""Ideogram: what its two endpoints are asked, what callers get of that, and what is fetched from where."""
 
 import base64
 from collections.abc import Callable, Iterator
@@ -229,12 +229,12 @@ def test_bytes_are_fetched_from_its_own_address_without_the_key(
     assert not any("url" in row for row in answer["data"])
     files = [each for each in ideogram.received if each.method == "GET"]
     assert [each.path for each in files] == ["/pictures/0.png?exp=1&sig=a%2Fb", "/pictures/1.png?exp=1&sig=a%2Fb"]
-    assert len({each.connection for each in files}) == 1  # N5: a connection is kept
+    assert len({each.connection for each in files}) == 1  # a connection is kept
 
 
 @pytest.mark.parametrize("way", ["another port", "another host", "https elsewhere", "a name like its own", "a user"])
 def test_a_picture_elsewhere_is_not_fetched(ask: Callable[..., Any], ideogram: IdeogramUpstream, way: str) -> None:
-    """D10: a server that answers for the vendor cannot send us anywhere."""
+    """A server that answers for the vendor cannot send us anywhere."""
     with OpenAIUpstream() as other:
         ideogram.picture_host = {
             "another port": other.url,
@@ -304,7 +304,7 @@ def test_a_prompt_that_is_not_safe_is_the_callers_400(ask: Callable[..., Any], i
 def test_a_failure_has_its_true_status(
     ask: Callable[..., Any], ideogram: IdeogramUpstream, status: int, ours: int, code: str | None
 ) -> None:
-    """N2: an upstream's failure as a 200, or as a bare 500."""
+    """An upstream's failure is neither a 200 nor a bare 500."""
     ideogram.enqueue(ScriptedAnswer(status=status, headers={"Retry-After": "7"} if status == 429 else {}))
     response = ask()
     assert refused(response, ours)["code"] == code
@@ -326,7 +326,7 @@ def test_an_odd_answer_is_no_picture(ask: Callable[..., Any], ideogram: Ideogram
 
 @pytest.mark.parametrize("fault", [fault for fault in FAULTS if fault.whole], ids=str)
 def test_every_fault_has_a_status(ask: Callable[..., Any], ideogram: IdeogramUpstream, fault: Fault) -> None:
-    """D11, through a vendor of pictures."""
+    """Every fault of an upstream, at a vendor of pictures."""
     ideogram.always(ScriptedAnswer(fault=fault))
     response = ask()
     if fault.harmless:

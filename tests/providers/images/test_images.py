@@ -1,4 +1,4 @@
-"""POST /v1/images/generations (A10): who draws, what OpenAI's shape is sent, and what comes back of it."""
+"""POST /v1/images/generations: who draws, what OpenAI's shape is sent, and what comes back of it."""
 
 import base64
 import json
@@ -127,7 +127,7 @@ def test_a_key_is_wanted(app_with: Callable[..., Any]) -> None:
 
 
 def test_openai_gets_what_it_publishes_and_nothing_else(openai: Callable[..., Any], upstream: OpenAIUpstream) -> None:
-    """N1; R8: what is ours or foreign stays here, and a null is left out."""
+    """What is ours or foreign stays here, and a null is left out."""
     asked = {"model": "dall-e-3", "n": 1, "size": "1792x1024", "quality": "hd", "style": "vivid", "user": "u"}
     answer = drawn(openai(**asked, provider="openai", session_id="s", brand_new=1, background=None, stream=False))
     assert upstream.received[-1].json == {**PROMPT, **asked}
@@ -176,7 +176,7 @@ def test_gpt_image_gets_no_format_and_no_style_and_its_usage_passes(
 def test_what_has_no_counterpart_is_named_in_one_line(
     app_with: Callable[..., Any], capsys: pytest.CaptureFixture[str], settings: str, model: str, dropped: list[str]
 ) -> None:
-    """A2; nobody need answer for that."""
+    """The log names them, although no vendor answers here."""
     address = {f"{settings}_API_KEY": "k", f"{settings}_BASE_URL": "http://127.0.0.1:9"}
     client = app_with(LOG_LEVEL="DEBUG", RETRIES=0, **address)
     known = {"quality": "hd", "user": "u", "n": 1, "response_format": "url", "style": "vivid", "size": "1024x1024"}
@@ -212,7 +212,7 @@ def test_others_of_its_shape_get_the_body_as_it_came() -> None:
 def test_a_failure_has_its_true_status(
     openai: Callable[..., Any], upstream: OpenAIUpstream, answer: ScriptedAnswer, status: int, code: str
 ) -> None:
-    """N2: an upstream's failure as a 200, or as a bare 500."""
+    """An upstream's failure is neither a 200 nor a bare 500."""
     upstream.enqueue(answer, path="/images/generations")
     details = refused(openai(model="gpt-image-1"), status)
     assert details["code"] == code
@@ -247,7 +247,7 @@ def test_created_is_a_time_whatever_came(openai: Callable[..., Any], upstream: O
 
 
 def test_a_vendor_of_pictures_does_not_answer_the_phone(app_with: Callable[..., Any]) -> None:
-    """R2: its key alone makes it no default for chat, but it is the one for pictures."""
+    """Its key alone makes it no default for chat, but it is the one for pictures."""
     with IdeogramUpstream() as ideogram:
         settings = {"IDEOGRAM_API_KEY": ideogram.key, "IDEOGRAM_BASE_URL": ideogram.url}
         client = app_with(**settings)
@@ -303,7 +303,7 @@ LIST = {
     "V_3_TURBO": "/v1/ideogram-v3/generate",
     "recraftv3": "/recraft/v1/images/generations",
 }
-"""Models and handles of a list of seed 003's kind."""
+"""Models and handles of a list by HTTP."""
 TOKEN = "y0_token"
 
 
@@ -327,7 +327,7 @@ def list_host(connection: Connection, received: Received) -> None:
 def test_a_list_of_models_leads_to_pictures(
     app_with: Callable[..., Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """B4: the list's host and token, the handle's path, the dialect that it names."""
+    """The list's host and token, the handle's path, the dialect that it names."""
     monkeypatch.setattr(ModelList, "start", ModelList.refresh_once)  # at once, and without a thread that stays
     with Server(list_host) as host:
         client = app_with(MODEL_LIST_URL=f"{host.url}/models", MODEL_LIST_AUTH_TOKEN=TOKEN, DATA_DIR=tmp_path)
@@ -388,7 +388,7 @@ def test_the_vendors_own_addresses_are_fetched(
     "https://ideogram.ai:/a", "https://ideogram.ai:99999/a", "https://[::1]/a", "ftp://ideogram.ai/a",
 ])  # fmt: skip
 def test_no_other_address_is_fetched(monkeypatch: pytest.MonkeyPatch, url: str) -> None:
-    """D10, N29: nothing leaves for a host that is not the vendor's, however it is spelt."""
+    """Nothing leaves for a host that is not the vendor's, however it is spelt."""
     monkeypatch.setattr(pictures, "send", lambda *_: pytest.fail("was sent"))
     gallery = pictures.ImageFetcher("ideogram", OWN, ("ideogram.ai",))
     with pytest.raises(UpstreamError):
@@ -426,7 +426,7 @@ def test_as_the_openai_package_asks_and_reads(line: tuple[IdeogramUpstream, Serv
 
 @pytest.mark.parametrize("phase", ["before headers", "mid-body", "while a picture is fetched"])
 def test_who_leaves_frees_the_vendor_in_every_phase(line: tuple[IdeogramUpstream, Served], phase: str) -> None:
-    """D7, N6, N23."""
+    """A hang-up closes the vendor's connection, before headers and while the body comes."""
     ideogram, app = line
     count, hung_up = len(ideogram.received), app.log().count("outcome=hung_up")
     fetching = phase == "while a picture is fetched"

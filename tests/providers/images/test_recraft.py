@@ -1,4 +1,4 @@
-"""Recraft (C6): what it is asked, and what callers get of its answers."""
+"""Recraft: what it is asked, and what callers get of its answers."""
 
 import base64
 from collections.abc import Callable, Iterator
@@ -128,7 +128,7 @@ def test_more_than_six_are_asked_for_in_turn(client: Any, recraft: RecraftUpstre
 def test_a_failure_has_its_true_status(
     client: Any, recraft: RecraftUpstream, status: int, ours: int, code: str | None
 ) -> None:
-    """N2: an upstream's failure as a 200, or as a bare 500."""
+    """An upstream's failure is neither a 200 nor a bare 500."""
     recraft.enqueue(ScriptedAnswer(status=status))
     assert refused(client.post(IMAGES, json={"prompt": "p"}), ours)["code"] == code
 

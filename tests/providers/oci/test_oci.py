@@ -68,7 +68,7 @@ def entry(**given: Any) -> Any:
     ],
 )
 def test_it_is_there_once_anything_is_said_of_it(app_with: Callable[..., Any], settings: dict[str, str]) -> None:
-    """R2: and is the default then; nothing is read or asked for that."""
+    """OCI is the default then; no file is read and no service is asked for that."""
     found = app_with(**settings).get("/v1/providers").get_json()
     assert found["default"] == "oci"
     row = next(row for row in found["providers"] if row["name"] == "oci")
@@ -113,7 +113,7 @@ def test_the_default_model_is_a_setting(client: Any, upstream: OCIUpstream, app_
 
 
 def test_names_of_ocis_models_go_to_oci(upstream: OCIUpstream, app_with: Callable[..., Any], tmp_path: Path) -> None:
-    """B1: whoever the default is."""
+    """A vendor's prefix means OCI, whichever provider is the default."""
     other = app_with(**upstream.settings(tmp_path, PROVIDER_NAME="demo"))
     for model in (GENERIC, COHERE, "xai.grok-4", "openai.gpt-5", "google.gemini-2.5-flash"):
         assert chat(other, model).get_json()["model"] == model
@@ -136,7 +136,7 @@ def at(**given: Any) -> OciClient:
     ],
 )
 def test_the_services_of_a_region(region: str, domain: str) -> None:
-    """N9: both services in the same region."""
+    """Inference and the list of models use the same region."""
     place = Location(region, "c")
     assert at().inference(place) == f"https://inference.generativeai.{domain}/20231130"
     assert at().management(place) == f"https://generativeai.{domain}/20231130"
@@ -205,8 +205,8 @@ SEED_001 = f"""
 """
 
 
-def test_seed_001s_file_works(upstream: OCIUpstream, app_with: Callable[..., Any], tmp_path: Path) -> None:
-    """N9: dead before; each model in its own compartment, dedicated endpoints, deployments, a style of one's choice."""
+def test_an_oci_access_gateways_file_works(upstream: OCIUpstream, app_with: Callable[..., Any], tmp_path: Path) -> None:
+    """Regions have effect; each model has its own compartment; dedicated endpoints, deployments, a chosen style."""
     models = tmp_path / "models.yaml"
     models.write_text(SEED_001.replace("DEPLOYMENT", upstream.deployment))
     where = app_with(**upstream.settings(tmp_path, MODELS_FILE=models))
@@ -250,7 +250,7 @@ def test_an_api_key_beside_a_profile(upstream: OCIUpstream, app_with: Callable[.
 
 
 def test_no_compression_is_offered(client: Any, upstream: OCIUpstream) -> None:
-    """N21: OCI compresses event by event, if it is let."""
+    """OCI compresses event by event if a client offers it, so compression is not offered."""
     chat(client, GENERIC, stream=True)
     headers = upstream.received[-1].headers
     assert "accept-encoding" not in headers
@@ -304,7 +304,7 @@ def test_what_debug_oci_sdk_shows(
 
 @EACH_STYLE
 def test_a_caller_who_leaves_ends_the_upstream(upstream: OCIUpstream, tmp_path: Path, model: str) -> None:
-    """D7, N6: before the first token and in the middle of a stream."""
+    """Before the first token and in the middle of a stream."""
     provider = OCI(
         config_file=str(config_file(tmp_path)), region=REGION, compartment=COMPARTMENT, endpoint=upstream.url
     )
@@ -332,7 +332,7 @@ def test_a_silent_upstream_is_bridged(client: Any, upstream: OCIUpstream, model:
 
 @EACH_STYLE
 def test_a_429_is_a_429_within_the_budget(client: Any, upstream: OCIUpstream, model: str) -> None:
-    """N10: 16 seconds of silence."""
+    """The SDK's own retries once cost 16 seconds of silence."""
     upstream.enqueue(*[ScriptedAnswer(status=429)] * 3)
     began = time.monotonic()
     error = refused(chat(client, model, stream=True), 429)
@@ -362,7 +362,7 @@ def test_a_usage_that_never_comes_is_not_waited_for(client: Any, upstream: OCIUp
 
 @EACH_STYLE
 def test_connections_are_kept(client: Any, upstream: OCIUpstream, model: str) -> None:
-    """N5: one connection for one answer after another."""
+    """One connection for one answer after another."""
     chat(client, model)
     before = upstream.accepted
     for _ in range(3):
@@ -371,7 +371,7 @@ def test_connections_are_kept(client: Any, upstream: OCIUpstream, model: str) ->
 
 
 def test_the_first_token_comes_at_once(client: Any, upstream: OCIUpstream, tmp_path: Path) -> None:
-    """N8: the upstream's own pace, and no buffer in between."""
+    """The upstream's own pace, and no buffer in between."""
     chat(client, GENERIC)
     upstream.enqueue(ScriptedAnswer(texts=["one", " two"], frame_delay=1.0))
     response = client.post(
@@ -389,7 +389,7 @@ def test_the_first_token_comes_at_once(client: Any, upstream: OCIUpstream, tmp_p
 
 
 def test_a_lump_is_cut_at_words(client: Any, upstream: OCIUpstream) -> None:
-    """A4: a whole answer where a stream was asked for."""
+    """A whole answer where a stream was asked for."""
     upstream.enqueue(ScriptedAnswer(texts=["a lump of words"], fault=oddities.lump))
     response = chat(client, GENERIC, stream=True)
     pieces = [chunk["choices"][0]["delta"].get("content") for chunk in chunks(response.data)]

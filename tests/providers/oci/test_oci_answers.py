@@ -117,7 +117,7 @@ AGAIN = [*XAI[:2], calls({"id": "c1", "name": "f", "arguments": '{"a": 1}'}, fin
     "events", [OPENAI, META, XAI, GOOGLE, TOGETHER, AGAIN], ids=["openai", "meta", "xai", "google", "together", "again"]
 )
 def test_the_calls_of_each_family(events: list[dict[str, Any]]) -> None:
-    """N11, N19, N22: dense indices, ids that are there and unique, arguments that are JSON, the right end."""
+    """Dense indices, ids that are there and unique, arguments that are JSON, the right end."""
     data = stream(read("GENERIC", events))
     found = called(data)
     assert [(name, arguments) for _, name, arguments in found] == [("f", {"a": 1}), ("f", {"a": 2})]
@@ -130,7 +130,7 @@ COHERE = [{"apiFormat": "COHERE", "text": text} for text in ("Hi", " there")]
 
 @pytest.mark.parametrize("last", ["Hi there", "Hi there ", "", "Hi there!"])
 def test_cohere_says_it_once(last: str) -> None:
-    """N20: the last event has the whole text again; what is new in it is still said."""
+    """The last event has the whole text again; what is new in it is still said."""
     done = {"apiFormat": "COHERE", "text": last, "chatHistory": [], "finishReason": "COMPLETE", "usage": USAGE}
     found = read("COHERE", [*COHERE, done])
     new = [Text(last[8:])] if last[8:] else []
@@ -159,7 +159,7 @@ def test_coheres_plan_is_kept_back_where_that_costs_no_delay(together: bool) -> 
 
 
 def test_cohere_calls_once_each() -> None:
-    """N4, N20: COMPLETE beside calls is tool_calls; two calls that are the same are two."""
+    """COMPLETE beside calls is tool_calls; two calls that are the same are two."""
     one, two = {"name": "f", "parameters": {"a": 1}}, {"name": "f", "parameters": {"b": {"c": [2]}}}
     for made in ([one], [one, two], [one, one]):
         apart = [{"apiFormat": "COHERE", "toolCalls": [call]} for call in made]
@@ -235,7 +235,7 @@ def test_chances_of_tokens() -> None:
     ],
 )
 def test_ends(theirs: str, ours: str) -> None:
-    """N4: COMPLETE leaking, stop for everything."""
+    """The vendor's COMPLETE never leaks, and the reason is not `stop` for everything."""
     assert reason_of(answers.finish_reason(theirs), said=True) == ours
 
 

@@ -59,7 +59,7 @@ def vectors(response: Any) -> list[Any]:
 
 
 def test_every_vector_in_its_place_past_the_limit(embed: Callable[..., Any], upstream: OCIUpstream) -> None:
-    """N13: all the vectors of all the batches, not the first one alone."""
+    """All the vectors of all the batches, not the first one alone."""
     inputs = [f"text {number}" for number in range(200)]
     found = vectors(embed(inputs))
     assert found == [embedding(each) for each in inputs]
@@ -125,7 +125,7 @@ def test_bad_input_names_the_field(embed: Callable[..., Any], body: dict[str, An
 
 
 def test_failures_have_their_status(embed: Callable[..., Any], upstream: OCIUpstream) -> None:
-    """N2, and N10: a 429 is a 429, and soon."""
+    """An upstream's 429 is a 429, and the caller gets it soon."""
     for status, expected, code in ((429, 429, "rate_limit_exceeded"), (500, 502, "upstream_error")):
         upstream.enqueue(ScriptedAnswer(status=status), path="/actions/embedText")
         assert refused(embed("hi"), expected)["code"] == code

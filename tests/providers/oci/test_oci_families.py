@@ -143,7 +143,7 @@ def test_a_whole_answer(client: openai.OpenAI, upstream: OCIUpstream, family: Fa
 
 @every_family
 def test_a_stream(app: Any, upstream: OCIUpstream, family: Family) -> None:
-    """N15, N20: the text once, one finish, the usage when asked for, one end; and as it came, piece by piece (N8)."""
+    """The text once, one finish, the usage when asked for, one end; and as it came, piece by piece."""
     data = streamed(app, family.model, stream_options={"include_usage": True})
     assert said(data) == WHOLE_TEXT
     assert finish(data) == "stop"
@@ -155,7 +155,7 @@ def test_a_stream(app: Any, upstream: OCIUpstream, family: Family) -> None:
 
 @every_family
 def test_one_call_and_several(app: Any, upstream: OCIUpstream, family: Family) -> None:
-    """N11, N19: each call at its own index, with an id of its own, and arguments that are JSON."""
+    """Each call at its own index, with an id of its own, and arguments that are JSON."""
     for calls in (CALLS[:1], CALLS, [CALLS[0], CALLS[0]]):
         for together in (False, True):
             upstream.enqueue(ScriptedAnswer(texts=["Let me see."], calls=unlike(calls), calls_together=together))
@@ -175,7 +175,7 @@ def unlike(calls: list[Any]) -> list[Any]:
 
 @every_family
 def test_a_call_and_its_result(client: openai.OpenAI, upstream: OCIUpstream, family: Family) -> None:
-    """N11: the ids find their way back, also those that we made, and several results belong to their calls."""
+    """The ids find their way back, also those that we made, and several results belong to their calls."""
     upstream.enqueue(ScriptedAnswer(calls=CALLS))
     answer = client.chat.completions.create(model=family.model, messages=HI, tools=TOOLS).choices[0]
     assert answer.finish_reason == "tool_calls"
@@ -224,7 +224,7 @@ def test_a_picture(app: Any, upstream: OCIUpstream, family: Family) -> None:
 @every_family
 @pytest.mark.parametrize("format_", [FORMAT, {"type": "json_object"}], ids=["schema", "object"])
 def test_a_format(client: openai.OpenAI, upstream: OCIUpstream, family: Family, format_: dict[str, Any]) -> None:
-    """N12: JSON of a schema and of any."""
+    """JSON of a schema and of any."""
     upstream.enqueue(ScriptedAnswer(texts=['{"city":', '"Bern"}']))
     answer = client.chat.completions.create(model=family.model, messages=HI, response_format=format_)
     assert json.loads(answer.choices[0].message.content or "") == {"city": "Bern"}
@@ -237,7 +237,7 @@ def test_a_format(client: openai.OpenAI, upstream: OCIUpstream, family: Family, 
 
 @every_family
 def test_every_parameter_at_once(app: Any, upstream: OCIUpstream, family: Family) -> None:
-    """N1, N22: none is lost that has a counterpart, none is sent that has not, and none is refused."""
+    """None is lost that has a counterpart, none is sent that has not, and none is refused."""
     assert said(streamed(app, family.model, **EVERYTHING)) == WHOLE_TEXT
     body = sent(upstream)
     assert (body["temperature"], body["topP"], body["seed"]) == (0.3, 0.9, 7)
@@ -280,7 +280,7 @@ def test_the_openai_path(upstream: OCIUpstream, tmp_path: Path, model: str, key:
 
 @pytest.mark.parametrize("stream", [True, False])
 def test_a_deployment_of_data_science(upstream: OCIUpstream, tmp_path: Path, stream: bool) -> None:
-    """Seed 001's fourth kind: signed, in OpenAI's dialect, and truly streamed (N8)."""
+    """The kind `datascience`: signed, in OpenAI's dialect, and truly streamed."""
     file = tmp_path / "models.yaml"
     file.write_text(
         "- region: us-chicago-1\n"

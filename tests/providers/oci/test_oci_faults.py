@@ -1,4 +1,4 @@
-"""Everything that can go wrong on the wire (D11), through OCI's dialects: a status, an error frame, or all of it."""
+"""Everything that can go wrong on the wire, through OCI's dialects: a status, an error frame, or all of it."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -50,7 +50,7 @@ def ask(client: Any, model: str, stream: bool) -> Any:
 
 
 def judged(response: Any, fault: Fault, stream: bool) -> None:
-    """N2, N3, N26: before the first event a status, after it an error frame and a clean end; no made-up finish."""
+    """Before the first event a status, after it an error frame and a clean end; no made-up finish."""
     if fault.harmless:
         assert response.status_code == 200, response.data
         text = said(response.data) if stream else completion(response.data)["choices"][0]["message"]["content"]
@@ -81,7 +81,7 @@ def test_every_fault(upstream: OCIUpstream, client: Any, fault: Fault, stream: b
 
 @pytest.mark.parametrize("model", MODELS.values(), ids=MODELS)
 def test_an_end_that_means_a_failure_is_one(upstream: OCIUpstream, client: Any, model: str) -> None:
-    """N4: a failure is never a stop; a word that nobody knows is one where nothing was said."""
+    """A failure is never a stop; a word that nobody knows is one where nothing was said."""
     upstream.enqueue(ScriptedAnswer(texts=[], finish_reason="WHATEVER"))
     assert ask(client, model, stream=False).status_code == 502
     for reason in ("ERROR", "USER_CANCEL"):

@@ -1,4 +1,4 @@
-"""What OCI lists (B5): pages, what is of use, dedicated endpoints by their names; and what the doctor makes of it."""
+"""What OCI lists: pages, what is of use, dedicated endpoints by their names; and what the doctor makes of it."""
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -71,7 +71,7 @@ def test_every_page_and_only_what_can_be_called(
 
 
 def test_no_filter_that_a_service_may_refuse(upstream: OCIUpstream, provider: OCI) -> None:
-    """N14: one that it does not know would empty the whole list."""
+    """A filter that the service does not know would empty the whole list."""
     provider.models(call())
     sent = {each.partition("=")[0] for r in upstream.received for each in r.path.partition("?")[2].split("&")}
     assert sent == {"compartmentId", "page"}
@@ -88,7 +88,7 @@ def test_several_compartments_are_asked_each_for_its_endpoints(upstream: OCIUpst
     "bad", [ScriptedAnswer(status=500), ScriptedAnswer(error={"items": [1, {"id": 2}, None]}, status=200)]
 )
 def test_a_bad_page_keeps_what_is_known(upstream: OCIUpstream, provider: OCI, bad: ScriptedAnswer) -> None:
-    """N14: /v1/models lives on."""
+    """GET /v1/models lives on."""
     upstream.enqueue(ScriptedAnswer(), bad, path="/models")
     names = {model.id for model in provider.models(call())}
     assert "meta.llama-3.3-70b-instruct" in names
@@ -114,7 +114,7 @@ def test_an_endpoint_answers_to_its_name(upstream: OCIUpstream, provider: OCI) -
 
 
 def test_a_model_is_asked_for_where_it_is(provider: OCI) -> None:
-    """N9: a region has not the models of another; the first place that lists it is asked, unless its row says where."""
+    """A region has not the models of another; the first place that lists it is asked, unless its row says where."""
     here, there = Location("us-chicago-1", "a"), Location("us-ashburn-1", "b")
     both, one = ({"id": name, "displayName": name, "capabilities": ["CHAT"]} for name in ("meta.x", "xai.y"))
     heard = [(("models", here), PageRows([both])), (("models", there), PageRows([both, one]))]
@@ -127,7 +127,7 @@ def test_a_model_is_asked_for_where_it_is(provider: OCI) -> None:
 
 
 def test_no_region_but_those_of_the_models(upstream: OCIUpstream, tmp_path: Path) -> None:
-    """N9: what models.yaml has is found, whatever the settings lack."""
+    """What models.yaml has is found, whatever the settings lack."""
     file = config_file(tmp_path, region="")
     provider = OCI(config_file=str(file), places=[("us-chicago-1", SECOND_COMPARTMENT)], endpoint=upstream.url)
     assert len(provider.models(call())) == len(OFFERED)

@@ -165,7 +165,7 @@ def test_what_a_model_does_not_take(upstream: OCIUpstream, request_: Any, model:
 
 
 def test_a_result_must_belong_to_a_call(upstream: OCIUpstream) -> None:
-    """N11: toolCallId not found."""
+    """An id that is lost on the way back is OCI's "toolCallId not found"."""
     result = models.ToolMessage(tool_call_id="call_9", content=[models.TextContent(text="sun")])
     said = [models.UserMessage(content=[models.TextContent(text="hi")]), result]
     assert "toolCallId not found" in refusal(upstream, details(models.GenericChatRequest(messages=said))).message

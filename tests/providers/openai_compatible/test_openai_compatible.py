@@ -73,7 +73,7 @@ def line(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[OpenAIUpstr
 @pytest.mark.parametrize("usage", [False, True])
 @pytest.mark.parametrize("dialect", DIALECTS)
 def test_every_dialect_comes_out_as_openais(line: tuple[OpenAIUpstream, Served], dialect: str, usage: bool) -> None:
-    """R6: a foreign key costs a voice its sound; N15: one [DONE], one finish, usage only when asked."""
+    """No foreign key, which costs a voice its sound; one [DONE], one finish, usage only when asked for."""
     upstream, app = line
     upstream.always(DIALECTS[dialect])
     options = {"stream_options": {"include_usage": True}} if usage else {}
@@ -103,7 +103,7 @@ def test_whole_answers_of_every_dialect(line: tuple[OpenAIUpstream, Served], dia
 
 
 def test_frames_pass_as_they_came(line: tuple[OpenAIUpstream, Served]) -> None:
-    """R6: what OpenAI says is not written anew; N8: nor held back and cut again (A4)."""
+    """OpenAI's frames are neither written anew, nor held back, nor cut again."""
     upstream, app = line
     upstream.always(ScriptedAnswer(texts=[f"word{number} " for number in range(40)]))
     direct = post(
@@ -118,7 +118,7 @@ def test_frames_pass_as_they_came(line: tuple[OpenAIUpstream, Served]) -> None:
 
 @pytest.mark.parametrize("dialect", CALL_DIALECTS)
 def test_tool_calls_of_every_dialect(line: tuple[OpenAIUpstream, Served], dialect: str) -> None:
-    """A5, N4, N11, N19: dense indices from 0, one id and one name each, arguments that are JSON."""
+    """Dense indices from 0, one id and one name each, arguments that are JSON."""
     upstream, app = line
     upstream.always(CALL_DIALECTS[dialect])
     _, _, stream = post(app.port, chat_body(stream=True, tools=TOOLS))
@@ -147,7 +147,7 @@ def test_tool_calls_in_whole_answers(line: tuple[OpenAIUpstream, Served], dialec
 
 
 def test_thinking_is_held_back_unless_asked_for(line: tuple[OpenAIUpstream, Served]) -> None:
-    """A6: read aloud, a model's thinking costs the voice its sound."""
+    """Read aloud, a model's thinking costs the voice its sound."""
     upstream, app = line
     upstream.always(DEEPSEEK)
     assert b"reasoning" not in post(app.port, chat_body(stream=True))[2]
@@ -164,7 +164,7 @@ def test_thinking_is_held_back_unless_asked_for(line: tuple[OpenAIUpstream, Serv
 
 
 def test_every_parameter_reaches_the_upstream(line: tuple[OpenAIUpstream, Served]) -> None:
-    """N1: the seed dropped all but messages, model and stream. The emulated OpenAI refuses what is not its own."""
+    """None is dropped. The emulated OpenAI refuses what is not its own."""
     upstream, app = line
     upstream.always(ScriptedAnswer())
     given = {
@@ -181,7 +181,7 @@ def test_every_parameter_reaches_the_upstream(line: tuple[OpenAIUpstream, Served
 
 
 def test_what_platforms_add_is_not_sent_on(line: tuple[OpenAIUpstream, Served]) -> None:
-    """R8: Vapi's and ElevenLabs' keys, nulls, a metadata that is not string to string, and a limit of minus one."""
+    """Vapi's and ElevenLabs' keys, nulls, a metadata that is not string to string, and a limit of minus one."""
     upstream, app = line
     upstream.always(ScriptedAnswer())
     extras = {
@@ -202,7 +202,7 @@ def test_usage_is_asked_for_and_kept_to_ourselves(line: tuple[OpenAIUpstream, Se
 
 
 def test_a_wrong_address_is_our_misconfiguration(serve: Callable[..., Served], upstream: OpenAIUpstream) -> None:
-    """R14: a base URL without its path is no unknown model of the caller's."""
+    """A base URL without its path is no unknown model of the caller's."""
     app = serve(OPENAI_API_KEY=upstream.key, OPENAI_BASE_URL=upstream.url)
     status, _, body = post(app.port, chat_body())
     assert (status, error(body)["code"]) == (502, "upstream_error")
@@ -228,7 +228,7 @@ def test_several_choices(line: tuple[OpenAIUpstream, Served]) -> None:
 def test_an_upstreams_error_keeps_its_meaning(
     line: tuple[OpenAIUpstream, Served], status: int, ours: int, code: str, stream: bool
 ) -> None:
-    """N2, N3: a true status, streaming too; our credential's failure is never the caller's 401 (R14)."""
+    """A true status, streaming too; our credential's failure is never the caller's 401."""
     upstream, app = line
     upstream.always(ScriptedAnswer(status=status))
     got, headers, body = post(app.port, chat_body(stream=stream))
@@ -243,7 +243,7 @@ def test_an_upstreams_error_keeps_its_meaning(
 
 
 def test_an_unknown_model_is_a_404(line: tuple[OpenAIUpstream, Served]) -> None:
-    """R4: OpenAI-shaped rows pass any name on, and give back the upstream's 404."""
+    """OpenAI-shaped rows pass any name on, and give back the upstream's 404."""
     _, app = line
     status, _, body = post(app.port, chat_body() | {"model": "no-such-model"})
     assert (status, error(body)["code"]) == (404, "model_not_found")
@@ -274,7 +274,7 @@ def test_a_busy_upstream_says_when(line: tuple[OpenAIUpstream, Served]) -> None:
 
 
 def test_connections_are_kept(line: tuple[OpenAIUpstream, Served]) -> None:
-    """N5: a new connection per request costs 40 to 130 ms of the first word."""
+    """A new connection per request costs 40 to 130 ms of the first word."""
     upstream, app = line
     upstream.always(ScriptedAnswer())
     post(app.port, chat_body(stream=True))
@@ -285,7 +285,7 @@ def test_connections_are_kept(line: tuple[OpenAIUpstream, Served]) -> None:
 
 
 def test_a_lump_is_cut_at_words(line: tuple[OpenAIUpstream, Served]) -> None:
-    """A4: an upstream that does not stream is cut at words, and the pieces join to the exact text."""
+    """An upstream that does not stream is cut at words, and the pieces join to the exact text."""
     from tests.emulators import oddities  # noqa: PLC0415
 
     upstream, app = line
@@ -305,7 +305,7 @@ def test_a_request_id_goes_through(line: tuple[OpenAIUpstream, Served]) -> None:
 
 
 def test_thinking_that_nobody_hears_is_no_sign_of_life(serve: Callable[..., Served], upstream: OpenAIUpstream) -> None:
-    """N24: an upstream that thinks for long, unheard, leaves the line as silent as one that says nothing."""
+    """An upstream that thinks for long, unheard, leaves the line as silent as one that says nothing."""
     app = serve(OPENAI_API_KEY=upstream.key, OPENAI_BASE_URL=upstream.base_url, HEADERS_AFTER=0.3, HEARTBEAT=0.3)
     upstream.enqueue(ScriptedAnswer(reasoning=["hm "] * 40, frame_delay=0.05, delta_keys={"reasoning_content": None}))
     stream = post(app.port, chat_body(stream=True))[2]
@@ -318,7 +318,7 @@ def test_thinking_that_nobody_hears_is_no_sign_of_life(serve: Callable[..., Serv
 def test_a_stream_that_breaks_before_its_first_word_is_tried_again(
     serve: Callable[..., Served], upstream: OpenAIUpstream, dialect: str
 ) -> None:
-    """D2, N3: whichever dialect it is in, a role is no answer yet."""
+    """Whichever dialect it is in, a role is no answer yet."""
     app = serve(OPENAI_API_KEY=upstream.key, OPENAI_BASE_URL=upstream.base_url)
     upstream.enqueue(replace(DIALECTS[dialect], texts=["", ""], fault=faults.cut), DIALECTS[dialect])
     status, _, stream = post(app.port, chat_body(stream=True))
@@ -327,7 +327,7 @@ def test_a_stream_that_breaks_before_its_first_word_is_tried_again(
 
 
 def test_a_choice_that_comes_late_is_waited_for() -> None:
-    """N26: with n=2 an answer is not whole when its first choice is."""
+    """With n=2 an answer is not whole when its first choice is."""
     passing = Passthrough("auto", include_reasoning=False, include_usage=False, choices=2)
     first = {"id": "c", "object": "chat.completion.chunk", "created": 1, "model": "m"}
     whole = {"index": 0, "delta": {"role": "assistant", "content": "a"}, "logprobs": None, "finish_reason": "stop"}

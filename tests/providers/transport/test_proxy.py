@@ -1,4 +1,4 @@
-"""The way to an upstream through a proxy: real proxies on loopback, real TLS behind them (B3, D6, D7)."""
+"""The way to an upstream through a proxy: real proxies on loopback, real TLS behind them."""
 
 import base64
 import ipaddress

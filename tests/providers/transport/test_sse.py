@@ -143,7 +143,7 @@ def test_role_alone_is_nothing_to_commit_to() -> None:
 
 
 def test_the_encoder_ends_an_unfinished_answer_with_an_error() -> None:
-    """N26: an answer that just stops is not a finished one."""
+    """An answer that just stops is not a finished one."""
     encoder = ChunkEncoder("m")
     encoder.encode(Text("Hi"))
     assert b'"error"' in encoder.end()
