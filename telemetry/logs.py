@@ -92,9 +92,9 @@ class _LineFormatter(logging.Formatter):
 
     def _facts(self, record: logging.LogRecord) -> dict[str, Any]:
         identifier = request_id.get()
-        told = getattr(record, "facts", {})
-        facts = {"request_id": identifier, **told} if identifier else dict(told)
-        if not self._is_harmless(told.values()):
+        own = getattr(record, "facts", {})
+        facts = {"request_id": identifier, **own} if identifier else dict(own)
+        if not self._is_harmless(own.values()):
             facts = self._masked(facts)
         if (payload := getattr(record, "payload", None)) is not None:
             facts["payload"] = self._without_secrets(readable(payload))

@@ -73,7 +73,7 @@ class Catalogue:
         self._lock = threading.Lock()
         self.snapshot = self._put_together(self._listings)
 
-    def told(self, source: str) -> SourceContents:
+    def contents(self, source: str) -> SourceContents:
         """What a source has told."""
         return self._listings.get(source, SourceContents())
 

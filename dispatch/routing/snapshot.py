@@ -88,10 +88,10 @@ def put_together(listings: Mapping[str, SourceContents], chosen: str) -> Snapsho
     """What the sources tell, as one; `chosen` is PROVIDER_NAME. Raises ValueError for what does not fit."""
     entries: dict[str, ProviderConfig] = {}
     names: dict[str, ModelConfig] = {}
-    told = [listings[source] for source in SOURCES if source in listings]
-    for listing in reversed(told):  # so that a name keeps its place in the environment's order, and the file's word
+    ordered = [listings[source] for source in SOURCES if source in listings]
+    for listing in reversed(ordered):  # so that a name keeps its place in the environment's order, and the file's word
         entries.update({entry.name: entry for entry in listing.entries})
-    for listing in told:
+    for listing in ordered:
         for row in listing.rows:
             _check_places(row, entries)
             if row.name not in names:  # one that is not believed has no aliases either
@@ -100,7 +100,7 @@ def put_together(listings: Mapping[str, SourceContents], chosen: str) -> Snapsho
     if "demo" in entries:
         entries["demo"] = entries.pop("demo")
     default = _default(entries, chosen)
-    for listing in told:
+    for listing in ordered:
         for alias, model in listing.aliases.items():
             names.setdefault(alias, names.get(model) or _alias(alias, model, entries, default))
     rows = {row.name: row for name, row in names.items() if name == row.name}

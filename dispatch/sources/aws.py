@@ -64,11 +64,11 @@ def models(
 ) -> ProviderConfig:
     """Bedrock's models, with the credentials of the environment, or as models.yaml says. Raises ValueError."""
     ways = [given[key] for key in ("profile", "api_key") if key in given]
-    told = any(ways) or any(variables.get(sign) for sign in SIGNS) or (given and not ways)
-    account = _credentials(variables, given, "BEDROCK_RUNTIME", used=bool(told))
+    configured = any(ways) or any(variables.get(sign) for sign in SIGNS) or (given and not ways)
+    account = _credentials(variables, given, "BEDROCK_RUNTIME", used=bool(configured))
     geography = GEOGRAPHIES.get(account["region"].partition("-")[0], "")
     model = given.get("model") or clouds.get("bedrock_models_model") or f"{geography}amazon.nova-lite-v1:0"
-    missing = "" if told else "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, AWS_PROFILE or AWS_BEARER_TOKEN_BEDROCK"
+    missing = "" if configured else "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, AWS_PROFILE or AWS_BEARER_TOKEN_BEDROCK"
     options = {"name": name, "model": model, "account": account}
     return ProviderConfig(name, "bedrock-models", model, options, missing, named=True)
 
@@ -97,8 +97,8 @@ def _credentials(variables: Mapping[str, str], given: Mapping[str, Any], service
         if value and not TOKEN.fullmatch(value):
             raise ValueError(f"{name} is (not shown); allowed: visible ASCII characters, without spaces.")
     endpoint = given.get("endpoint") or given.get("base_url") or ""
-    told = variables.get(f"AWS_ENDPOINT_URL_{service}") or variables.get("AWS_ENDPOINT_URL")
-    address = endpoint or told or HOST.format(service=service.lower().replace("_", "-"), region=region)
+    setting = variables.get(f"AWS_ENDPOINT_URL_{service}") or variables.get("AWS_ENDPOINT_URL")
+    address = endpoint or setting or HOST.format(service=service.lower().replace("_", "-"), region=region)
     return {
         "variables": {name: value for name, value in variables.items() if name.startswith("AWS_")},
         "region": region,

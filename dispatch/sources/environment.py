@@ -40,10 +40,10 @@ def from_environment(
     Raises ValueError that names the variable which cannot be used.
     """
     first, *others = [vendor_entry(vendor, upstreams) for vendor in VENDORS]
-    told = {} if clouds is None else {kind: entry(kind, clouds, upstreams, {}) for kind, entry in CLOUDS.items()}
-    late = [told.pop(kind) for kind in LATE if kind in told]
+    by_kind = {} if clouds is None else {kind: entry(kind, clouds, upstreams, {}) for kind, entry in CLOUDS.items()}
+    late = [by_kind.pop(kind) for kind in LATE if kind in by_kind]
     demo = ProviderConfig("demo", "demo", "demo", {"pace_ms": demo_pace_ms}, lenient=True)
-    entries = (first, *told.values(), *others, *late, demo)
+    entries = (first, *by_kind.values(), *others, *late, demo)
     return SourceContents(entries, aws.agent_rows(clouds or {}), _aliases(aliases))
 
 

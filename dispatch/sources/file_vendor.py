@@ -24,12 +24,12 @@ def vendor_named(name: str, given: Mapping[str, Any]) -> Vendor:
 
 def deviations(given: Mapping[str, Any], vendor: Vendor) -> dict[str, Any]:
     """In what it differs from its vendor, as the file says: what it refuses, and what it wants back."""
-    told = {key: given[key] for key in ("names", "roles", "call_ids", "returned") if key in given}
+    changes = {key: given[key] for key in ("names", "roles", "call_ids", "returned") if key in given}
     if "refuses" in given:
-        told["refuses"] = frozenset(given["refuses"])
+        changes["refuses"] = frozenset(given["refuses"])
     if "message_keys" in given:
-        told["message_keys"] = {ANY_ROLE: frozenset({"role", "content", *given["message_keys"]})}
+        changes["message_keys"] = {ANY_ROLE: frozenset({"role", "content", *given["message_keys"]})}
     beside = {key: given[key] for key in ("frames", "strict", "usage", "embedding_batch") if key in given}
     if "lacks" in given:
         beside["lacks"] = frozenset(given["lacks"])
-    return {**beside, "dialect": replace(vendor.dialect, **told)}
+    return {**beside, "dialect": replace(vendor.dialect, **changes)}

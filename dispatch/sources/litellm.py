@@ -111,24 +111,24 @@ def _provider(params: Json, providers: dict[str, Json]) -> tuple[str, str]:
     vendor, model = _named(params)
     address = str(params.get("api_base") or params.get("base_url") or "")
     if address and (vendor in ANY_SERVER or vendor not in VENDORS.keys() | CLOUDS.keys()):
-        told: Json = {"kind": "openai_compatible"}
+        row: Json = {"kind": "openai_compatible"}
     elif vendor in CLOUDS:
-        told = {"kind": CLOUDS[vendor]}
+        row = {"kind": CLOUDS[vendor]}
     else:
-        told = {"vendor": VENDORS[vendor]} if vendor in VENDORS else {"kind": vendor}
+        row = {"vendor": VENDORS[vendor]} if vendor in VENDORS else {"kind": vendor}
     if vendor in CLOUDS:
         model = next((model.removeprefix(each) for each in BEDROCK_ROUTES if model.startswith(each)), model)
-        told |= {ours: params[theirs] for theirs, ours in PLACES.items() if params.get(theirs)}
-    told |= {"base_url": address} if address else {}
-    told |= {"api_key": str(params["api_key"])} if params.get("api_key") else {}
+        row |= {ours: params[theirs] for theirs, ours in PLACES.items() if params.get(theirs)}
+    row |= {"base_url": address} if address else {}
+    row |= {"api_key": str(params["api_key"])} if params.get("api_key") else {}
     seconds = params.get("timeout")
-    told |= {"timeout": seconds} if isinstance(seconds, (int, float)) and seconds > 0 else {}
-    if told.keys() <= {"vendor", "kind"} and (known := told.get("vendor") or CLOUDS.get(vendor)):
+    row |= {"timeout": seconds} if isinstance(seconds, (int, float)) and seconds > 0 else {}
+    if row.keys() <= {"vendor", "kind"} and (known := row.get("vendor") or CLOUDS.get(vendor)):
         return known, model  # as the environment has it
-    stem = told.get("vendor", vendor)
+    stem = row.get("vendor", vendor)
     names = (f"{stem}-{number}" for number in range(1, len(providers) + 2))
-    name = next(each for each in names if providers.get(each, told) == told)
-    providers[name] = told
+    name = next(each for each in names if providers.get(each, row) == row)
+    providers[name] = row
     return name, model
 
 
@@ -152,13 +152,13 @@ def _share(params: Json) -> Json:
 def _beside(params: Json, given: Json) -> Json:
     """What else there is to a model: its defaults and its price, per million tokens here."""
     defaults = {key: params[key] for key in DEFAULTS if params.get(key) is not None}
-    told: Json = {"params": {"add": defaults}} if defaults else {}
+    options: Json = {"params": {"add": defaults}} if defaults else {}
     info = {**params, **(given.get("model_info") or {})}
     prices = [info.get(f"{kind}_cost_per_token") for kind in ("input", "output")]
     if all(isinstance(price, (int, float)) for price in prices):
         prompt, completion = (round(price * 1e6, 6) for price in prices if price is not None)
-        told["price"] = {"prompt": prompt, "completion": completion}
-    return told
+        options["price"] = {"prompt": prompt, "completion": completion}
+    return options
 
 
 def _fallbacks(settings: list[Json], names: list[str]) -> dict[str, list[str]]:
@@ -172,9 +172,9 @@ def _fallbacks(settings: list[Json], names: list[str]) -> dict[str, list[str]]:
 
 
 def _pairs(settings: list[Json], names: list[str]) -> Iterator[tuple[str, list[str]]]:
-    given = [each for told in settings for each in told.get("fallbacks") or () if isinstance(each, dict)]
+    given = [each for section in settings for each in section.get("fallbacks") or () if isinstance(each, dict)]
     own = {name: others for each in given for name, others in each.items() if name in names}
-    common: list[str] = next((told["default_fallbacks"] for told in settings if told.get("default_fallbacks")), [])
+    common: list[str] = next((section["default_fallbacks"] for section in settings if section.get("default_fallbacks")), [])
     yield from own.items()
     yield from ((name, common) for name in names if name not in own)
 
@@ -191,8 +191,8 @@ def _reached(name: str, found: Mapping[str, list[str]]) -> set[str]:
 
 def _aliases(settings: list[Json], models: Mapping[str, Json]) -> dict[str, str]:
     found: dict[str, str] = {}
-    for told in settings:
-        for alias, name in (told.get("model_group_alias") or {}).items():
+    for section in settings:
+        for alias, name in (section.get("model_group_alias") or {}).items():
             target = name.get("model") if isinstance(name, dict) else name
             if isinstance(target, str) and target in models and alias not in models:
                 found[alias] = target

@@ -110,8 +110,8 @@ def _file(
     entries: list[ProviderConfig] = []
     rows: list[Located] = []
     for name, given in providers.items():
-        told = {**given, "places": _places(name, data.get("models", []))}
-        entries += _entries(name, told, _proxy(given, data.get("proxy", {})), variables, clouds)
+        provider = {**given, "places": _places(name, data.get("models", []))}
+        entries += _entries(name, provider, _proxy(given, data.get("proxy", {})), variables, clouds)
         rows += _nested(name, given)
     rows += [(model_config(given), ("models", at)) for at, given in enumerate(data.get("models", []))]
     for at, given in enumerate(data.get("models", [])):

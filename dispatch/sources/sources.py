@@ -50,17 +50,17 @@ class Sources:
 
     def listings(self) -> dict[str, SourceContents]:
         """What each source tells now. Asks nobody by network. Raises ValueError with the setting, or file and line."""
-        told = {"environment": self._environment(), "file": SourceContents()}
+        contents = {"environment": self._environment(), "file": SourceContents()}
         kept, is_wanted = LAST_GOOD.get(self.models_file), self.required or self.models_file.exists()
         if kept is not None and (is_wanted or kept.text()):
-            told["file"] = self._file_or_last_good(kept, told)
+            contents["file"] = self._file_or_last_good(kept, contents)
         elif is_wanted:
-            told["file"] = self._file()
+            contents["file"] = self._file()
         else:
             self._keep(b"")  # before any fork, so that who reads a first one later shares it
         if self.list_url:
-            told["list"] = self._list(lambda _: None).load_kept()
-        return told
+            contents["list"] = self._list(lambda _: None).load_kept()
+        return contents
 
     def follow(self, catalogue: Catalogue) -> None:
         """Tell the catalogue what changes, from threads of their own, until the process ends."""
@@ -70,23 +70,23 @@ class Sources:
             model_list.load_kept()
             model_list.start()
 
-    def _file_or_last_good(self, kept: LastGood, told: Mapping[str, SourceContents]) -> SourceContents:
+    def _file_or_last_good(self, kept: LastGood, others: Mapping[str, SourceContents]) -> SourceContents:
         """The file, or what it said before if it has been spoilt since. Raises ValueError."""
         try:
             last = self._understood(kept.text())
-            catalogue = Catalogue({**told, "file": last}, default=self.default)
+            catalogue = Catalogue({**others, "file": last}, default=self.default)
         except ValueError:  # the settings are others by now, and it does not fit them
             return self._file()
         try:
             self._take_over(catalogue)
         except ValueError as error:
             log.error("%s; the last good one stays in use", error)  # noqa: TRY400 - the message says it all
-        return catalogue.told("file")
+        return catalogue.contents("file")
 
     def _take_over(self, catalogue: Catalogue) -> None:
         """Tell the catalogue what the file says. Raises ValueError, and changes nothing, for what cannot be used."""
         text = models_file.text(self.models_file)
-        listing, last = self._understood(text), catalogue.told("file")
+        listing, last = self._understood(text), catalogue.contents("file")
         if (last.rows and not listing.rows) or (last.entries and not listing.entries + listing.rows):
             log.warning(
                 "%s has no model any more, as if emptied by mistake; the last good one stays in use until a restart",

@@ -37,17 +37,17 @@ Recall = Callable[[str], list[Json]]
 def to_upstream(request: ChatRequest, target: Target, recall: Recall = lambda _: []) -> Json:
     """The body of POST /v1/messages. Raises InvalidRequest and Unsupported, which name the field."""
     require_text_output(request, target.provider.name)
-    kin = claude.family_of(target.model)
+    family = claude.family_of(target.model)
     turns = conversation(request.messages)
     tools = _tools(request, turns)
-    room = _room(request, target, kin)
+    room = _room(request, target, family)
     forced = tools.get("tool_choice", {}).get("type") in ("any", "tool")
-    thought, effort = _thinking(request, kin, room, forced=forced)
-    thinks = thought.get("type") != "disabled" if thought else kin.thinks_by_default
+    thought, effort = _thinking(request, family, room, forced=forced)
+    thinks = thought.get("type") != "disabled" if thought else family.thinks_by_default
     thoughts = _remembered(turns, recall) if thinks else {}
     if thought.get("type") == "enabled" and not all(thoughts.values()):
         thinks, thought = False, {}  # a call whose thinking is lost would be refused
-    prefill = kin.prefill and not thinks and request.messages[-1]["role"] == "assistant"
+    prefill = family.prefill and not thinks and request.messages[-1]["role"] == "assistant"
     body = {
         "model": target.model,
         "max_tokens": room,
@@ -55,8 +55,8 @@ def to_upstream(request: ChatRequest, target: Target, recall: Recall = lambda _:
         "messages": _messages(turns, thoughts if thinks else {}, prefill=prefill),
         **tools,
         "thinking": thought,
-        "output_config": _output(request, kin, effort),
-        **({} if thinks else _sampling(request, kin)),
+        "output_config": _output(request, family, effort),
+        **({} if thinks else _sampling(request, family)),
         "stop_sequences": [each for each in request.stop if each.strip()],
         "metadata": _metadata(request),
         "service_tier": TIERS.get(str(request.body.get("service_tier"))),
@@ -75,17 +75,17 @@ def asks_by_tool(request: ChatRequest, target: Target) -> bool:
     return kind != "text"
 
 
-def _room(request: ChatRequest, target: Target, kin: claude.Family) -> int:
-    asked = request.max_tokens or kin.max_tokens
+def _room(request: ChatRequest, target: Target, family: claude.Family) -> int:
+    asked = request.max_tokens or family.max_tokens
     return asked if target.max_tokens is None else min(asked, target.max_tokens)
 
 
 def _system(request: ChatRequest) -> str | list[Json]:
     """One text; blocks where one of them is to be cached."""
-    told = [_text(part) for part in instructions(request.messages)]
+    blocks = [_text(part) for part in instructions(request.messages)]
     if response_format(request)[0] == "json_object":
-        told.append({"type": "text", "text": JSON_ALONE})
-    return told if any("cache_control" in block for block in told) else "\n\n".join(block["text"] for block in told)
+        blocks.append({"type": "text", "text": JSON_ALONE})
+    return blocks if any("cache_control" in block for block in blocks) else "\n\n".join(block["text"] for block in blocks)
 
 
 def _messages(turns: list[Message], thoughts: Mapping[str, list[Json]], *, prefill: bool) -> list[Json]:
@@ -221,36 +221,36 @@ def _tools(request: ChatRequest, turns: list[Message]) -> Json:
 
 def _tool(function: Mapping[str, Any]) -> Json:
     schema = function["parameters"] or {"type": "object"}
-    told = {"description": function["description"]} if function.get("description") else {}
-    return {"name": function["name"], **told, "input_schema": schema, **_cached(function)}
+    description = {"description": function["description"]} if function.get("description") else {}
+    return {"name": function["name"], **description, "input_schema": schema, **_cached(function)}
 
 
-def _thinking(request: ChatRequest, kin: claude.Family, room: int, *, forced: bool) -> tuple[Json, str]:
+def _thinking(request: ChatRequest, family: claude.Family, room: int, *, forced: bool) -> tuple[Json, str]:
     """`thinking` and the effort: the caller's own, in Anthropic's words, or what `reasoning_effort` means here."""
     wish = str(request.body.get("reasoning_effort", "")).lower()
     thought, effort = claude.thinking_options(
-        kin, wish, shown=request.include_reasoning, forced=forced, max_tokens=room
+        family, wish, shown=request.include_reasoning, forced=forced, max_tokens=room
     )
     given = request.body.get("thinking")
     return (given if isinstance(given, dict) else thought), effort
 
 
-def _output(request: ChatRequest, kin: claude.Family, effort: str) -> Json:
+def _output(request: ChatRequest, family: claude.Family, effort: str) -> Json:
     kind, wanted = response_format(request)
-    if kind == "json_schema" and not kin.schemas:
+    if kind == "json_schema" and not family.schemas:
         raise Unsupported("This model keeps to no JSON schema.", param="response_format")
     shape = {"format": {"type": "json_schema", "schema": closed_schema(wanted["schema"])}} if wanted else {}
     return {**({"effort": effort} if effort else {}), **shape}
 
 
-def _sampling(request: ChatRequest, kin: claude.Family) -> Json:
+def _sampling(request: ChatRequest, family: claude.Family) -> Json:
     """Temperature up to 1, top_p, top_k; of those that exclude each other, the temperature."""
-    if kin.sampling == "none":
+    if family.sampling == "none":
         return {}
     given = {key: request.body[key] for key in ("temperature", "top_p", "top_k") if key in request.body}
     if "temperature" in given:
         given["temperature"] = min(given["temperature"], 1)
-        if kin.sampling == "one":
+        if family.sampling == "one":
             given.pop("top_p", None)
     return given
 

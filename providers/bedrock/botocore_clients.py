@@ -77,10 +77,10 @@ class BotocoreClients:
                     try:
                         client = self._clients[key] = self._built(*key)
                     except (BotoCoreError, ClientError, ValueError) as error:  # ValueError: an endpoint that is no URL
-                        raise self.told(error) from error
+                        raise self.error_from_botocore(error) from error
         return client
 
-    def told(self, error: Exception) -> GatewayError:
+    def error_from_botocore(self, error: Exception) -> GatewayError:
         """What botocore raises before anything is sent, as what the caller is told."""
         name = self._name
         details: dict[str, Any] = {"provider": name, "log": f"{type(error).__name__}: {error}"}

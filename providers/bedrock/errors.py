@@ -105,8 +105,8 @@ def _error_class(
     code = CODES.get(stem)
     if stem == "Validation":
         status, code = next(((to, word) for form, to, word in SAID if form.search(message)), (status, code))
-    told = {"message": message, "code": code, "type": exception} if message or exception else {}
-    return by_status(name, status, headers, orjson.dumps({"error": told}), setting=setting)
+    fields = {"message": message, "code": code, "type": exception} if message or exception else {}
+    return by_status(name, status, headers, orjson.dumps({"error": fields}), setting=setting)
 
 
 def _capitalised(body: bytes) -> dict[str, Any]:

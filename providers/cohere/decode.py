@@ -90,36 +90,36 @@ def _content(part: Mapping[str, Any], logprobs: Json | None) -> Iterator[Event]:
         yield Text(require_text(part["text"]), logprobs=logprobs)
 
 
-def _end(told: Mapping[str, Any], *, said: bool) -> Iterator[Event]:
+def _end(body: Mapping[str, Any], *, said: bool) -> Iterator[Event]:
     """Why it ended, and what it took."""
-    word = told["finish_reason"]
+    word = body["finish_reason"]
     if word == "TIMEOUT":
         raise UpstreamTimeout("The model did not finish its answer in time.", log=word)
-    reason = finish_reason(word, said=said and not told.get("error"))
+    reason = finish_reason(word, said=said and not body.get("error"))
     if reason is None:
-        raise UpstreamDown("The model could not finish its answer.", log=f"{word} {told.get('error') or ''}")
+        raise UpstreamDown("The model could not finish its answer.", log=f"{word} {body.get('error') or ''}")
     yield Finish(reason)
-    if found := usage(told.get("usage")):
+    if found := usage(body.get("usage")):
         yield found
 
 
-def usage(told: Any) -> Usage | None:
+def usage(fields: Any) -> Usage | None:
     """Tokens as the model counts them; those that are billed leave out what Cohere itself puts into the prompt."""
-    if not isinstance(told, dict):
+    if not isinstance(fields, dict):
         return None
-    counts = told.get("tokens") or told.get("billed_units")
+    counts = fields.get("tokens") or fields.get("billed_units")
     if not isinstance(counts, dict):
         return None
     return Usage(
         token_count(counts.get("input_tokens")),
         token_count(counts.get("output_tokens")),
-        token_count(told.get("cached_tokens")),
+        token_count(fields.get("cached_tokens")),
     )
 
 
-def _citations(told: Any) -> Iterator[Event]:
+def _citations(citations: Any) -> Iterator[Event]:
     """A span may have several sources, each a document of the request's or a tool's result."""
-    for citation in told if isinstance(told, list) else [told] if told else []:
+    for citation in citations if isinstance(citations, list) else [citations] if citations else []:
         for source in citation.get("sources") or ():
             known = source.get("document") or source.get("tool_output") or {}
             title = str(known.get("title") or source.get("id") or "")

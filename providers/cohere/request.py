@@ -74,9 +74,9 @@ def to_upstream(request: ChatRequest, target: Target) -> Json:
 
 
 def _messages(request: ChatRequest) -> list[Json]:
-    told = "\n\n".join(content_text([part], "messages") for part in instructions(request.messages))
+    system = "\n\n".join(content_text([part], "messages") for part in instructions(request.messages))
     turns = conversation(request.messages)
-    messages = [{"role": "system", "content": told}] if told else []
+    messages = [{"role": "system", "content": system}] if system else []
     return messages + ([_message(turn) for turn in turns] or [{"role": "user", "content": OPENING}])
 
 

@@ -50,15 +50,15 @@ class Message:
 
 def instructions(messages: Sequence[Mapping[str, Any]]) -> list[Json]:
     """What the system and the developer say, wherever they stand: parts of text, in order."""
-    told = []
+    parts = []
     for number, message in enumerate(messages):
         if message["role"] in INSTRUCTIONS:
             content_text(message.get("content"), f"messages[{number}]")
-            told += [part for _, part in _said(message, f"messages[{number}]")]
-    return told
+            parts += [part for _, part in _said(message, f"messages[{number}]")]
+    return parts
 
 
-def conversation(messages: Sequence[Mapping[str, Any]], *, told: bool = False) -> list[Message]:
+def conversation(messages: Sequence[Mapping[str, Any]], *, with_instructions: bool = False) -> list[Message]:
     """The turns of a conversation; empty ones, which say nothing, are left out. With `told`, instructions have their
     places among them, also empty ones.
 
@@ -72,7 +72,7 @@ def conversation(messages: Sequence[Mapping[str, Any]], *, told: bool = False) -
     for number, message in numbered(messages):
         role, at = message["role"], f"messages[{number}]"
         if role in INSTRUCTIONS:
-            turns += [Message(role, at, _placed(message, at), name=message.get("name") or "")] if told else []
+            turns += [Message(role, at, _placed(message, at), name=message.get("name") or "")] if with_instructions else []
             continue
         spoken = spoken or at
         if role in RESULTS:

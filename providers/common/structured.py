@@ -74,8 +74,8 @@ def answer_as_text(events: Events, name: str) -> Events:
             case Finish():
                 if answer is None:
                     yield from said
-                told = answer is not None and not others and event.reason == "tool_calls"
-                yield Finish("stop") if told else event
+                only_answer = answer is not None and not others and event.reason == "tool_calls"
+                yield Finish("stop") if only_answer else event
             case _:
                 yield event
 

@@ -184,7 +184,7 @@ class Pictures:
         self.wanted = request is not None and "image" in (request.body.get("modalities") or ())
         self._dropped: set[int] = set()
 
-    def told(self, images: Iterable[Any], choice: int = 0) -> Iterator[Picture]:
+    def pictures(self, images: Iterable[Any], choice: int = 0) -> Iterator[Picture]:
         """Those of OpenRouter's `images`: [{"type": "image_url", "image_url": {"url": ...}}]."""
         for image in images:
             yield from self.seen(require_text(image["image_url"]["url"]), choice)

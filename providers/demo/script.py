@@ -164,10 +164,10 @@ def _formatted(request: ChatRequest, heard: str, reply: str) -> str:
 def _told_schema(request: ChatRequest) -> Mapping[str, Any] | None:
     """The JSON schema that stands in a message, as clients tell it that ask for a json_object (instructor does)."""
     for message in messages(request):
-        told = text_of(message.get("content"))
-        for start in islice(_OBJECT.finditer(told), _SCHEMAS):
+        text = text_of(message.get("content"))
+        for start in islice(_OBJECT.finditer(text), _SCHEMAS):
             try:
-                found, _ = json.JSONDecoder().raw_decode(told, start.end())
+                found, _ = json.JSONDecoder().raw_decode(text, start.end())
             except (ValueError, RecursionError):
                 continue
             if isinstance(found.get("properties"), dict):

@@ -109,8 +109,8 @@ def to_upstream(request: ChatRequest, target: Target, recall: Recall) -> Json:
     """
     require_text_output(request, target.provider.name, "image")
     body: Json = {"contents": _contents(request, target.model, recall)}
-    if told := instructions(request.messages):
-        body["systemInstruction"] = {"parts": [{"text": content_text([part], "messages")} for part in told]}
+    if system := instructions(request.messages):
+        body["systemInstruction"] = {"parts": [{"text": content_text([part], "messages")} for part in system]}
     body |= _tools(request)
     body |= _config(request, target)
     changed = target.rules.apply(body)

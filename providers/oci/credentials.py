@@ -141,9 +141,9 @@ def by_principal(name: str, auth_type: str, *, debug: bool = False) -> Credentia
             "AUTH_TYPE",
             log=f"{type(error).__name__}: {error}",
         ) from error
-    told = claims(signer.api_key.removeprefix("ST$"))
-    tenancy = getattr(signer, "tenancy_id", None) or told.get("res_tenant") or told.get("tenant") or ""
-    return Credential(signer, getattr(signer, "region", None) or "", str(tenancy), told.get("exp", inf))
+    token_claims = claims(signer.api_key.removeprefix("ST$"))
+    tenancy = getattr(signer, "tenancy_id", None) or token_claims.get("res_tenant") or token_claims.get("tenant") or ""
+    return Credential(signer, getattr(signer, "region", None) or "", str(tenancy), token_claims.get("exp", inf))
 
 
 def credential_error(name: str, what: str, setting: str, *, log: str = "") -> UpstreamAuthFailed:

@@ -123,7 +123,7 @@ class ChunkDecoder:
             if images := images_of(delta):
                 if self._pictures.wanted:
                     self.said.add(index)
-                yield from self._pictures.told(images, index)
+                yield from self._pictures.pictures(images, index)
             if "tool_calls" in delta or "function_call" in delta:
                 for call in calls_of(delta):
                     yield from self._called(call, index)
@@ -162,7 +162,7 @@ def events_of_body(body: Any, pictures: Pictures | None = None) -> Iterator[Even
             raise ValueError("a choice without a message")
         index = _index(choice, position)
         yield from delta_events(message, index, choice.get("logprobs"))
-        yield from pictures.told(images_of(message), index)
+        yield from pictures.pictures(images_of(message), index)
         calls = ToolCallTracker()
         for call in calls_of(message):
             key = calls.open({**call, "index": None})

@@ -212,8 +212,8 @@ def images_to_upstream(request: ImagesRequest, target: Target, *, strict: bool) 
 def images_from_upstream(answer: Any) -> Images:
     """The pictures of an answer, and what else OpenAI's has. Raises one of NONSENSE."""
     details = {key: answer[key] for key in IMAGE_DETAILS if answer.get(key) is not None}
-    told = details.get("usage")
-    usage = Usage(int(told["input_tokens"]), int(told["output_tokens"])) if told else None
+    counts = details.get("usage")
+    usage = Usage(int(counts["input_tokens"]), int(counts["output_tokens"])) if counts else None
     return Images(parse_images(answer), seconds(answer.get("created")), usage, details)
 
 

@@ -97,8 +97,8 @@ def is_usage(counts: Any) -> bool:
     """Whether it has the counts of OpenAI's, of 64 bits at most."""
     if not isinstance(counts, dict):
         return False
-    told: list[Any] = [counts.get("prompt_tokens"), counts.get("completion_tokens"), counts.get("total_tokens")]
-    if [type(each) for each in told] != [int, int, int] or max(told) >= MOST:
+    totals: list[Any] = [counts.get("prompt_tokens"), counts.get("completion_tokens"), counts.get("total_tokens")]
+    if [type(each) for each in totals] != [int, int, int] or max(totals) >= MOST:
         return False
     return _are_counts(counts.get("prompt_tokens_details")) and _are_counts(counts.get("completion_tokens_details"))
 

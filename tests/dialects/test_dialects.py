@@ -173,7 +173,7 @@ def _differences(line: Line, said: Conversation, stream: bool) -> list[str]:
     ]
     bodies = [each.json for each in line.upstream.received[before:] if each.body]
     sent = " ".join(text for body in bodies for text in leaves(body))
-    return differences + [f"{text!r} has not reached the vendor: {sent!r}" for text in said.told if text not in sent]
+    return differences + [f"{text!r} has not reached the vendor: {sent!r}" for text in said.texts if text not in sent]
 
 
 # Behind a model list

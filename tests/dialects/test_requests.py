@@ -150,17 +150,17 @@ def test_no_past_ends_a_call(line: Any, history: str, stream: bool) -> None:
     response = line.ask({"messages": HISTORIES[history], "tools": [WEATHER, TIME]}, stream)
     assert response.status_code == 200, response.data
     assert b'"error"' not in response.data
-    told = "\n".join(leaves(json.loads(json.dumps(sent(line), default=str))))
-    assert ("interrupted" in told) == ("interrupted" in history)
-    assert "Hm." not in told
+    values = "\n".join(leaves(json.loads(json.dumps(sent(line), default=str))))
+    assert ("interrupted" in values) == ("interrupted" in history)
+    assert "Hm." not in values
 
 
 def test_unreadable_arguments_are_not_lost(line: Any) -> None:
     line.ask({"messages": HISTORIES['arguments \'{"city": "Par\''], "tools": [WEATHER]}, False)
-    told = "\n".join(leaves(json.loads(json.dumps(sent(line), default=str))))
-    assert "_raw" in told
-    assert "Par" in told
-    assert INTERRUPTED not in told
+    values = "\n".join(leaves(json.loads(json.dumps(sent(line), default=str))))
+    assert "_raw" in values
+    assert "Par" in values
+    assert INTERRUPTED not in values
 
 
 @pytest.mark.parametrize(
@@ -223,9 +223,9 @@ def test_every_head_of_a_schema_is_made_an_object(line: Any, schema: str, stream
     """With its properties, and with what the combiners say in the description."""
     response = line.ask({"tools": [tool(**SCHEMAS[schema])]}, stream)
     assert response.status_code == 200, response.data
-    told = list(leaves(json.loads(json.dumps(sent(line), default=str))))
-    assert {"a", "b"} <= set(told)
-    described = next(each for each in told if each.startswith("Finds."))
+    values = list(leaves(json.loads(json.dumps(sent(line), default=str))))
+    assert {"a", "b"} <= set(values)
+    described = next(each for each in values if each.startswith("Finds."))
     combined = [key for key in ("anyOf", "oneOf", "allOf", "not", "enum") if key in json.dumps(SCHEMAS[schema])]
     assert all(f'"{key}"' in described for key in combined)
 

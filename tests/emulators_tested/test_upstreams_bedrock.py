@@ -145,8 +145,8 @@ def test_an_agent_remembers_until_its_session_expires(upstream: BedrockUpstream)
     assert heard(invoke(upstream, "Who am I?", session="s-2")) == "Who am I?\n"
     upstream.agent.expire()
     assert heard(invoke(upstream, "Who am I?")) == "Who am I?\n"
-    told = {"messages": [{"role": "user", "content": [{"text": "I am Bob"}]}]}
-    assert heard(invoke(upstream, "Who?", "s-3", sessionState={"conversationHistory": told})) == "I am Bob\nWho?\n"
+    history = {"messages": [{"role": "user", "content": [{"text": "I am Bob"}]}]}
+    assert heard(invoke(upstream, "Who?", "s-3", sessionState={"conversationHistory": history})) == "I am Bob\nWho?\n"
 
 
 def test_an_agent_streams_and_traces_only_when_asked(upstream: BedrockUpstream) -> None:

@@ -431,10 +431,10 @@ def test_the_curl_examples_work(app_with, page):
 
 
 @pytest.mark.parametrize(
-    ("told", "scheme"), [("https", "https"), ("https,http", "https"), ("http", "http"), ("x", "http")]
+    ("forwarded", "scheme"), [("https", "https"), ("https,http", "https"), ("http", "http"), ("x", "http")]
 )
-def test_the_page_knows_of_tls_before_it(app_with, told, scheme):
-    headers = {"Host": "voice.example", "X-Forwarded-Proto": told, "X-Forwarded-Ssl": "off"}
+def test_the_page_knows_of_tls_before_it(app_with, forwarded, scheme):
+    headers = {"Host": "voice.example", "X-Forwarded-Proto": forwarded, "X-Forwarded-Ssl": "off"}
     assert f"{scheme}://voice.example/v1" in app_with(API_KEY="a-secret").get("/docs", headers=headers).text
 
 

@@ -47,8 +47,8 @@ def test_streamed(line: tuple[OpenAIUpstream, Served], fault: Fault) -> None:
         assert fault.phase in (Phase.MIDDLE, Phase.END)
         *frames, last = payloads(stream)
         assert '"finish_reason":"' not in "".join(frames)
-        told = error(last.encode())
-        assert told["code"] == ("upstream_timeout" if fault.name in TIMED_OUT else "upstream_error")
+        failure = error(last.encode())
+        assert failure["code"] == ("upstream_timeout" if fault.name in TIMED_OUT else "upstream_error")
     else:
         assert status == (504 if fault.name in TIMED_OUT else 502)
         assert headers["content-type"] == "application/json"

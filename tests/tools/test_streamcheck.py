@@ -361,8 +361,8 @@ def judged(pieces, url="http://a/v1", model="m", asked=None):
 def test_differences_are_told():
     ours = judged(ALL)
     theirs = judged(sse(*({**each, "system_fingerprint": "fp"} for each in GOOD), DONE), "https://api.openai.com/v1")
-    told = list(differences(ours, theirs))
-    assert "OpenAI (m) sends `system_fingerprint` in the chunk, a (m) does not" in told
+    found = list(differences(ours, theirs))
+    assert "OpenAI (m) sends `system_fingerprint` in the chunk, a (m) does not" in found
     assert not ours.failed
     report = text([ours, theirs], Paint(on=False))
     assert "\x1b" not in report

@@ -60,7 +60,7 @@ class BedrockAgent(Provider):
     """An account's agents, name -> `agentId/aliasId`: any other name is that of `model`, the default agent. What
     has the form of ids is an agent by its ids; only models.yaml can say so.
 
-    `account` is what a Door is made of. `trace` has the agents trace, which is where their token counts stand.
+    `account` holds the arguments of AwsClient. `trace` has the agents trace, which is where their token counts stand.
     `session_ttl`: seconds of silence after which an agent forgets a session, as it was created.
     """
 
@@ -202,8 +202,8 @@ def _lost(error: GatewayError, name: str, *, known: bool, returns: bool) -> Sess
     results are returned may not wait for them any more: it has had them, or has forgotten that it asked.
     """
     busy = isinstance(error, UpstreamRejected) and error.status == 409  # noqa: PLR2004 - ConflictException
-    told = isinstance(error, (UpstreamRejected, UnknownModel)) and ABOUT_SESSION.search(error.log)
-    gone = known and (told or (returns and isinstance(error, UpstreamRejected)))
+    names_session = isinstance(error, (UpstreamRejected, UnknownModel)) and ABOUT_SESSION.search(error.log)
+    gone = known and (names_session or (returns and isinstance(error, UpstreamRejected)))
     if not (busy or gone):
         return None
     lost = SessionLost(

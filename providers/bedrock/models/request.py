@@ -65,12 +65,12 @@ def to_upstream(request: ChatRequest, target: Target) -> Json:
         raise Unsupported("Bedrock gives one choice an answer.", param="n")
     tools = _tools(request, target.model)
     system, messages = conversation(request.messages, tools=bool(tools))
-    kin = claude.family_of(target.model)
+    family = claude.family_of(target.model)
     if messages[-1]["role"] == "assistant":
-        _end(messages, prefill=kin.prefill and GOES_ON.search(target.model) is not None)
-    inference = _inference(request, target, kin)
+        _end(messages, prefill=family.prefill and GOES_ON.search(target.model) is not None)
+    inference = _inference(request, target, family)
     thinks = _reasoning(request, target, messages, inference.get("maxTokens", NO_CAP))
-    additional = {**_top_k(request, target, kin), **thinks, **own.get("additionalModelRequestFields", {})}
+    additional = {**_top_k(request, target, family), **thinks, **own.get("additionalModelRequestFields", {})}
     if "thinking" in additional:
         additional.pop("top_k", None)
     inference = {key: value for key, value in inference.items() if key not in _excluded(additional)}
@@ -115,24 +115,24 @@ def _own(request: ChatRequest) -> Json:
     return own
 
 
-def _inference(request: ChatRequest, target: Target, kin: claude.Family) -> Json:
+def _inference(request: ChatRequest, target: Target, family: claude.Family) -> Json:
     """Tokens, and OpenAI's ranges fitted into 0 to 1; of what excludes each other, the temperature."""
     config: Json = {}
     if (cap := request.max_tokens) is not None:
         config["maxTokens"] = min(cap, target.max_tokens or cap)
     for theirs, ours in (("temperature", "temperature"), ("top_p", "topP")):
-        if theirs in request.body and kin.sampling != "none":
+        if theirs in request.body and family.sampling != "none":
             config[ours] = min(max(float(request.body[theirs]), 0.0), 1.0)
-    if kin.sampling == "one" and "temperature" in config:
+    if family.sampling == "one" and "temperature" in config:
         config.pop("topP", None)
     if stop := [each for each in request.stop if each]:
         config["stopSequences"] = stop
     return config
 
 
-def _top_k(request: ChatRequest, target: Target, kin: claude.Family) -> Json:
+def _top_k(request: ChatRequest, target: Target, family: claude.Family) -> Json:
     top_k = request.body.get("top_k")
-    return {"top_k": top_k} if top_k is not None and "anthropic." in target.model and kin.sampling != "none" else {}
+    return {"top_k": top_k} if top_k is not None and "anthropic." in target.model and family.sampling != "none" else {}
 
 
 def _reasoning(request: ChatRequest, target: Target, messages: list[Json], room: int) -> Json:
@@ -164,16 +164,16 @@ def _excluded(additional: Json) -> tuple[str, ...]:
 
 
 def _thinking(request: ChatRequest, model: str, effort: str, messages: list[Json], room: int) -> Json:
-    kin = claude.family_of(model)
+    family = claude.family_of(model)
     called = any("toolUse" in block for message in messages for block in message["content"])
-    if kin.thinking == "manual" and called:
+    if family.thinking == "manual" and called:
         return {}  # the thoughts before the call would have to come back signed
     forced = bool(request.tools) and tool_choice(request)[0] == "required"
     thought, strength = claude.thinking_options(
-        kin, effort, shown=request.include_reasoning, forced=forced, max_tokens=room
+        family, effort, shown=request.include_reasoning, forced=forced, max_tokens=room
     )
     fields: Json = {"thinking": thought} if thought else {}
-    if strength and kin.thinking == "adaptive":  # for the others it is a beta
+    if strength and family.thinking == "adaptive":  # for the others it is a beta
         fields["output_config"] = {"effort": strength}
     return fields
 

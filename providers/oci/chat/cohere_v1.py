@@ -70,11 +70,11 @@ def _conversation(request: ChatRequest) -> Json:
             history[-1]["toolResults"].append(_result(made[turn.answers], said))
         else:
             history.append({"role": "TOOL", "toolResults": [_result(made[turn.answers], said)]})
-    told = "\n\n".join(part["text"] for part in instructions(request.messages))
+    system = "\n\n".join(part["text"] for part in instructions(request.messages))
     return {
         **_now(history),
         **({"chatHistory": history} if history else {}),
-        **({"preambleOverride": told} if told else {}),
+        **({"preambleOverride": system} if system else {}),
     }
 
 

@@ -30,7 +30,7 @@ def to_upstream(request: ChatRequest, target: Target, most_tokens: int) -> Json:
     common.one_text(request, target)
     sent: Json = {
         "apiFormat": "COHEREV2",
-        "messages": [_message(turn, target) for turn in conversation(request.messages, told=True)],
+        "messages": [_message(turn, target) for turn in conversation(request.messages, with_instructions=True)],
         **_tools(request),
         **common.cohere_format(request),
         **common.tuning(request, "stopSequences"),

@@ -73,7 +73,7 @@ def to_upstream(request: ChatRequest, target: Target) -> Json:
 
 
 def _messages(request: ChatRequest, target: Target) -> list[Json]:
-    turns = conversation(request.messages, told=True)
+    turns = conversation(request.messages, with_instructions=True)
     if common.base_model(target).startswith("google."):
         turns = _between_users(_paired(turns))
     return [_message(turn, target) for turn in turns]

@@ -64,10 +64,10 @@ def test_ocis_names_stay_its_own(model: str) -> None:
 
 
 def test_bedrock_by_another_name_keeps_its_models() -> None:
-    told = {**AWS, "BEDROCK_OPENAI_API_KEY": "k"}
-    where = catalogue("bedrock-openai", **told)
+    variables = {**AWS, "BEDROCK_OPENAI_API_KEY": "k"}
+    where = catalogue("bedrock-openai", **variables)
     assert asked(where, "openai.gpt-oss-20b-1:0") == ("bedrock-openai", "openai.gpt-oss-20b-1:0")
-    assert asked(catalogue(**told, OPENAI_API_KEY="k"), "openai.gpt-oss-20b-1:0")[0] == "bedrock-models"
+    assert asked(catalogue(**variables, OPENAI_API_KEY="k"), "openai.gpt-oss-20b-1:0")[0] == "bedrock-models"
 
 
 @pytest.mark.parametrize("model", ["amazon.nova-lite-v1:0", "eu.amazon.nova-pro-v1:0", "anthropic.claude-3-haiku-v1:0"])

@@ -147,11 +147,11 @@ def test_the_defaults_own_models_need_no_prefix() -> None:
 def test_a_vendors_prefix_means_oci() -> None:
     """`cohere.` means OCI once OCI is configured; until then the model's name is like any other."""
     assert first(catalogue().route("cohere.command-a")) == ("openai", "cohere.command-a", "cohere.command-a")
-    told = catalogue(row("meta.mine", "openai"), entries=(ProviderConfig("oci", "oci", "", missing="patience"),))
+    with_oci = catalogue(row("meta.mine", "openai"), entries=(ProviderConfig("oci", "oci", "", missing="patience"),))
     for model in ("cohere.command-a", "meta.llama", "xai.grok", "openai.gpt-oss", "google.gemini"):
-        assert error_of(told, model).code == "provider_not_configured"
-    assert first(told.route("meta.mine")) == ("openai", "its-meta.mine", "meta.mine")
-    assert first(told.route("mistral.large")) == ("openai", "mistral.large", "mistral.large")
+        assert error_of(with_oci, model).code == "provider_not_configured"
+    assert first(with_oci.route("meta.mine")) == ("openai", "its-meta.mine", "meta.mine")
+    assert first(with_oci.route("mistral.large")) == ("openai", "mistral.large", "mistral.large")
 
 
 @pytest.mark.parametrize("default", ["", "groq", "lab", "demo"])
@@ -188,11 +188,11 @@ def test_the_order_of_defaults() -> None:
     assert catalogue(entries=(lab, key), variables={"GROQ_API_KEY": "k"}).default == "openai"
 
 
-@pytest.mark.parametrize(("name", "told"), [("nobody", "known are openai, "), ("deepseek", "needs DEEPSEEK_API_KEY")])
-def test_a_default_that_cannot_be_is_refused(name: str, told: str) -> None:
+@pytest.mark.parametrize(("name", "message"), [("nobody", "known are openai, "), ("deepseek", "needs DEEPSEEK_API_KEY")])
+def test_a_default_that_cannot_be_is_refused(name: str, message: str) -> None:
     with pytest.raises(ValueError, match="PROVIDER_NAME") as caught:
         catalogue(FILE[0], default=name)
-    assert told in str(caught.value)
+    assert message in str(caught.value)
 
 
 # unknown providers and models
@@ -376,10 +376,10 @@ def test_who_failed_too_often_comes_last() -> None:
 
 
 def test_a_file_goes_before_the_list_before_the_environment() -> None:
-    def told(address: str) -> SourceContents:
+    def contents_of(address: str) -> SourceContents:
         return SourceContents((place("openai", address),), (row("m", "openai", owned_by=address),))
 
-    everybody = {name: told(f"http://{name}/v1") for name in ("environment", "list", "file")}
+    everybody = {name: contents_of(f"http://{name}/v1") for name in ("environment", "list", "file")}
     for name in ("file", "list", "environment"):
         where = Catalogue(everybody)
         assert where.snapshot.entries["openai"].options["base_url"] == f"http://{name}/v1"

@@ -74,8 +74,8 @@ def test_a_key_is_all_a_vendor_needs(vendor: Any) -> None:
 
 def test_an_address_with_a_region_needs_one() -> None:
     assert entries(BEDROCK_OPENAI_API_KEY="k")["bedrock-openai"]["reason"] == "Needs AWS_REGION."
-    told = {"BEDROCK_OPENAI_API_KEY": "k", "AWS_DEFAULT_REGION": "us-west-2"}
-    assert account("bedrock-openai", **told).base_url == "https://bedrock-runtime.us-west-2.amazonaws.com/openai/v1"
+    variables = {"BEDROCK_OPENAI_API_KEY": "k", "AWS_DEFAULT_REGION": "us-west-2"}
+    assert account("bedrock-openai", **variables).base_url == "https://bedrock-runtime.us-west-2.amazonaws.com/openai/v1"
 
 
 @pytest.mark.parametrize("vendor", VENDORS, ids=lambda vendor: vendor.name)
@@ -189,12 +189,12 @@ def test_provider_name_beats_the_order() -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "told"), [("nobody", "known are openai, "), ("OpenAI", "openai"), ("openai", "OPENAI_API_KEY")]
+    ("name", "message"), [("nobody", "known are openai, "), ("OpenAI", "openai"), ("openai", "OPENAI_API_KEY")]
 )
-def test_a_wrong_provider_name_says_what_is_wrong(name: str, told: str) -> None:
+def test_a_wrong_provider_name_says_what_is_wrong(name: str, message: str) -> None:
     with pytest.raises(SettingError, match="PROVIDER_NAME") as caught:
         catalogue(name, GROQ_API_KEY="k")
-    assert told in str(caught.value)
+    assert message in str(caught.value)
     assert repr(name) in str(caught.value)
 
 

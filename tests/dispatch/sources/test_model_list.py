@@ -391,11 +391,11 @@ def test_a_304_out_of_the_blue_is_no_list(listed: Listed, said: Lines) -> None:
 
 def test_a_list_that_could_not_be_taken_over_is_offered_again(listed: Listed) -> None:
     listed.answer = http(models("a"), "200 OK", 'ETag: "one"')
-    told: list[SourceContents] = []
+    received: list[SourceContents] = []
 
     def refuse_first(change: SourceContents) -> None:
-        told.append(change)
-        if len(told) == 1:
+        received.append(change)
+        if len(received) == 1:
             raise ValueError("the name is taken")
 
     model_list = listed.again(on_change=refuse_first)
@@ -403,7 +403,7 @@ def test_a_list_that_could_not_be_taken_over_is_offered_again(listed: Listed) ->
         model_list.refresh_once()
     assert not (listed.folder / "model_list.json").exists()
     model_list.refresh_once()
-    assert len(told) == 2
+    assert len(received) == 2
     assert "If-None-Match" not in listed.server.received[1].headers
 
 
@@ -520,10 +520,10 @@ def test_a_certificate_that_nobody_vouches_for_is_refused(said: Lines) -> None:
 
 def test_a_certificate_that_the_system_vouches_for_is_trusted(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SSL_CERT_FILE", str(certificate()[0]))
-    told: list[SourceContents] = []
+    received: list[SourceContents] = []
     with Server(lambda connection, _: connection.send(GOOD), tls=True) as server:
-        ModelList(f"{server.url}/models?tenant=hush", TOKEN, on_change=told.append).refresh_once()
-    assert [names(change) for change in told] == [["a", "b"]]
+        ModelList(f"{server.url}/models?tenant=hush", TOKEN, on_change=received.append).refresh_once()
+    assert [names(change) for change in received] == [["a", "b"]]
 
 
 def test_a_dead_list_neither_stops_the_start_nor_empties_anything(listed: Listed, said: Lines) -> None:
@@ -669,16 +669,16 @@ def test_what_arrives_after_the_stop_is_not_taken_over(listed: Listed, said: Lin
 
 
 def test_a_listener_that_fails_does_not_end_it(listed: Listed, said: Lines) -> None:
-    told = threading.Event()
+    called = threading.Event()
 
     def failing(_: SourceContents) -> None:
         if len(listed.server.received) > 1:
-            told.set()
+            called.set()
         raise RuntimeError("no room")
 
     model_list = listed.again(refresh=0.02, on_change=failing)
     model_list.start()
-    assert told.wait(10)
+    assert called.wait(10)
     model_list.stop()
     until(lambda: not following(), "the thread to end")
     assert any("no room" in line for line in said.warnings())

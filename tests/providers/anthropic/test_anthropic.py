@@ -156,10 +156,10 @@ def test_a_callers_own_thinking_passes() -> None:
 
 
 def test_instructions_are_one_text_unless_they_are_cached() -> None:
-    told = [{"role": "system", "content": "One."}, *HI, {"role": "developer", "content": "Two."}]
-    assert sent(messages=told)["system"] == "One.\n\nTwo."
-    told[0] = {"role": "system", "content": [{"type": "text", "text": "One.", **CACHED}]}
-    assert sent(messages=told)["system"] == [
+    messages = [{"role": "system", "content": "One."}, *HI, {"role": "developer", "content": "Two."}]
+    assert sent(messages=messages)["system"] == "One.\n\nTwo."
+    messages[0] = {"role": "system", "content": [{"type": "text", "text": "One.", **CACHED}]}
+    assert sent(messages=messages)["system"] == [
         {"type": "text", "text": "One.", **CACHED},
         {"type": "text", "text": "Two."},
     ]
@@ -657,7 +657,7 @@ def test_the_sdk_is_refused(
         sdk.messages.create(model=HAIKU, max_tokens=9, messages=HI)
 
 
-@pytest.mark.parametrize(("body", "told"), [
+@pytest.mark.parametrize(("body", "message"), [
     ({"messages": [{"role": "user", "content": [{"type": "text", "text": "x", "detail": "low"}]}]}, "Extra inputs"),
     ({"messages": [*HI, *HI]}, "alternate"),
     ({"messages": [{"role": "assistant", "content": "x"}]}, "first message"),
@@ -675,7 +675,7 @@ def test_the_sdk_is_refused(
     ({"extra_headers": {"anthropic-version": "1999-01-01"}}, "version"),
 ])  # fmt: skip
 def test_the_emulated_vendor_refuses_what_the_real_one_does(
-    sdk: anthropic.Anthropic, body: dict[str, Any], told: str
+    sdk: anthropic.Anthropic, body: dict[str, Any], message: str
 ) -> None:
-    with pytest.raises(anthropic.BadRequestError, match=told):
+    with pytest.raises(anthropic.BadRequestError, match=message):
         sdk.messages.create(**{"model": HAIKU, "max_tokens": 9, "messages": HI, **body})

@@ -169,10 +169,10 @@ def test_an_agent_that_never_heard_it_is_told(bedrock: BedrockUpstream, talk: Ta
         {"role": "assistant", "content": "Nice to meet you."},
     ]
     talk.say("Who am I?")
-    (told,) = inputs(bedrock)
-    assert told.endswith("Who am I?")
+    (text,) = inputs(bedrock)
+    assert text.endswith("Who am I?")
     for words in ("Assistant: Hello!", "User: My name is Ada.", "Assistant: Nice to meet you."):
-        assert words in told
+        assert words in text
     assert state(bedrock) == {"promptSessionAttributes": {"system_prompt": "Be brief."}}
     talk.say("And now?")
     assert inputs(bedrock)[-1] == "And now?"
@@ -652,10 +652,10 @@ def test_a_result_that_the_agent_does_not_wait_for(bedrock: BedrockUpstream, tal
     talk.answer()
     first, second = sessions(bedrock)
     assert first != second
-    told = inputs(bedrock)[-1]
-    assert "(Calls get_weather with" in told
-    assert "(The result of get_weather: Sunny)" in told
-    assert "The user now says" not in told
+    text = inputs(bedrock)[-1]
+    assert "(Calls get_weather with" in text
+    assert "(The result of get_weather: Sunny)" in text
+    assert "The user now says" not in text
     assert talk.say("Thank you.").endswith("Thank you.\n")
     assert sessions(bedrock)[-1] == second
 

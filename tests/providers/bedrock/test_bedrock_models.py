@@ -111,9 +111,9 @@ def test_models_and_inference_profiles_are_listed(upstream: BedrockUpstream, cli
 
 def test_it_is_the_default_once_there_are_credentials(upstream: BedrockUpstream, client: Any) -> None:
     """It is the last default before the demo; the region says which profile its default model has."""
-    told = client.get("/v1/providers").get_json()
-    rows = {row["name"]: row for row in told["providers"]}
-    assert told["default"] == "bedrock-models"
+    providers = client.get("/v1/providers").get_json()
+    rows = {row["name"]: row for row in providers["providers"]}
+    assert providers["default"] == "bedrock-models"
     assert rows["bedrock-models"]["default_model"] == "eu.amazon.nova-lite-v1:0"
     assert rows["bedrock"]["reason"] == "Needs AGENT_ID and AGENT_ALIAS_ID."
     post(client, model="")
@@ -132,11 +132,11 @@ def test_profiles_and_arns_are_names(upstream: BedrockUpstream, client: Any, mod
 @pytest.mark.parametrize(("oci", "answers"), [("OCI's credentials", "bedrock-models"), ("", "oci")])
 def test_a_vendors_prefix_is_bedrocks_where_oci_is_not_configured(oci: str, answers: str) -> None:
     """With OCI configured, `meta.llama...` means OCI, whose names look the same."""
-    told = (
+    answer = (
         models("bedrock-models", {}, {"AWS_PROFILE": "p"}, {}),
         ProviderConfig("oci", "demo", "", {"name": "oci"}, oci),
     )
-    where = Catalogue({"environment": SourceContents(told)}, default="bedrock-models")
+    where = Catalogue({"environment": SourceContents(answer)}, default="bedrock-models")
     assert where.route("meta.llama3-1-8b-instruct-v1:0").targets[0].provider.name == answers
 
 
@@ -257,8 +257,8 @@ def test_faults(upstream: BedrockUpstream, client: Any, impatient: Any, fault: F
         assert fault.phase in (Phase.MIDDLE, Phase.END)
         *frames, last = payloads(body)
         assert '"finish_reason":"' not in "".join(frames)
-        told = error(last.encode())
-        assert told["code"] == ("upstream_timeout" if fault.name in TIMED_OUT else "upstream_error")
+        failure = error(last.encode())
+        assert failure["code"] == ("upstream_timeout" if fault.name in TIMED_OUT else "upstream_error")
     else:
         timed_out = fault.name in TIMED_OUT or (fault.name == "comments_only" and not stream)
         assert status == (504 if timed_out else 502), body
@@ -296,9 +296,9 @@ def test_a_conversation_with_a_tool(upstream: BedrockUpstream, openai_client: Op
     assert words == WHOLE_TEXT
     messages += [{"role": "assistant", "content": words}, {"role": "user", "content": "Thanks"}]
     assert ask(model=NOVA, messages=messages, tools=[WEATHER]).choices[0].finish_reason == "stop"
-    told = upstream.asked[-1].params["messages"]
-    assert [message["role"] for message in told] == ["user", "assistant"] * 3 + ["user"]
-    assert told[4]["content"] == [{"toolResult": {"toolUseId": "tooluse_1", "content": [{"text": "Sun"}]}}]
+    history = upstream.asked[-1].params["messages"]
+    assert [message["role"] for message in history] == ["user", "assistant"] * 3 + ["user"]
+    assert history[4]["content"] == [{"toolResult": {"toolUseId": "tooluse_1", "content": [{"text": "Sun"}]}}]
 
 
 def test_words_come_as_they_are_said(upstream: BedrockUpstream, openai_client: OpenAI) -> None:

@@ -151,8 +151,8 @@ def demanded(owner: SessionOwner = ANN, session: str = "s", store: Kept = STORE)
 
 def answered(*identifiers: str, owner: SessionOwner = ANN, store: Kept = STORE, calls: Any = ()) -> Any:
     """What the agent is told of results with these ids, of the assistant's `calls`."""
-    told = [{"role": "tool", "tool_call_id": each, "content": "done"} for each in identifiers]
-    messages = [user("Do it"), agent(None, tool_calls=list(calls)), *told]
+    tool_results = [{"role": "tool", "tool_call_id": each, "content": "done"} for each in identifiers]
+    messages = [user("Do it"), agent(None, tool_calls=list(calls)), *tool_results]
     return results(messages, range(2, len(messages)), Calls(store, owner, 60), OPEN)
 
 
@@ -173,8 +173,8 @@ def test_an_id_that_the_client_has_given_is_found_by_the_conversation() -> None:
     store = Kept()
     demanded(store=store)
     mine = {"id": "mine", "function": {"name": "f"}}
-    session, told = answered("mine", store=store, calls=[mine])
-    assert (session, told["invocationId"]) == ("s", "inv")
+    session, results = answered("mine", store=store, calls=[mine])
+    assert (session, results["invocationId"]) == ("s", "inv")
     other = {"id": "mine", "function": {"name": "another_vendors"}}
     assert answered("mine", store=store, calls=[other]) is None
 

@@ -301,9 +301,9 @@ def test_an_event_of_tomorrow_is_passed_over_and_an_error_is_not() -> None:
 
 
 def test_tokens_are_those_that_the_model_read() -> None:
-    told = {"billed_units": {"input_tokens": 5.0, "output_tokens": 7.0}}
-    assert usage(told) == Usage(5, 7)
-    assert usage({**told, "tokens": {"input_tokens": 70.0, "output_tokens": 8.0}, "cached_tokens": 64.0}) == Usage(
+    counts = {"billed_units": {"input_tokens": 5.0, "output_tokens": 7.0}}
+    assert usage(counts) == Usage(5, 7)
+    assert usage({**counts, "tokens": {"input_tokens": 70.0, "output_tokens": 8.0}, "cached_tokens": 64.0}) == Usage(
         70, 8, 64
     )
     assert usage(None) is None

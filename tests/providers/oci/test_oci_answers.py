@@ -211,9 +211,9 @@ def test_whole_answers() -> None:
 def test_chances_of_tokens() -> None:
     given = {"tokens": ["Hi"], "tokenLogprobs": [-0.5], "topLogprobs": [{"Hi": "-0.5", "Ho": "-2"}], "textOffset": [0]}
     message = {"content": [{"type": "TEXT", "text": "Hi"}]}
-    (told,) = read("GENERIC", [{"index": 0, "message": message, "logprobs": given}])
-    assert isinstance(told, Text)
-    (entry,) = (told.logprobs or {})["content"]
+    (event,) = read("GENERIC", [{"index": 0, "message": message, "logprobs": given}])
+    assert isinstance(event, Text)
+    (entry,) = (event.logprobs or {})["content"]
     assert (entry["token"], entry["logprob"], entry["bytes"]) == ("Hi", -0.5, [72, 105])
     assert [(each["token"], each["logprob"]) for each in entry["top_logprobs"]] == [("Hi", -0.5), ("Ho", -2.0)]
 
@@ -256,13 +256,13 @@ def test_an_error_in_a_stream(code: str) -> None:
 # errors
 
 
-def told(status: int, body: Any, about: str = "has no such model.") -> GatewayError:
+def error_for(status: int, body: Any, about: str = "has no such model.") -> GatewayError:
     return oci_error("oci", about, status, {"opc-request-id": "R1"}, json.dumps(body).encode())
 
 
 @pytest.mark.parametrize("code", ["400", "InvalidParameter"])
 def test_a_refused_request(code: str) -> None:
-    error = told(400, {"code": code, "message": "Please pass in correct format of request."})
+    error = error_for(400, {"code": code, "message": "Please pass in correct format of request."})
     assert isinstance(error, UpstreamRejected)
     assert (error.status, error.code) == (400, None)
     assert "Please pass in correct format" in error.message
@@ -272,28 +272,28 @@ def test_a_refused_request(code: str) -> None:
 def test_an_error_of_the_models_own_vendor_is_unwrapped() -> None:
     inner = {"error": {"message": "Unsupported value.", "param": "temperature", "code": "unsupported_value"}}
     for message in (json.dumps(inner), f"Error from the model: {json.dumps(inner)}"):
-        error = told(400, {"code": "400", "message": message})
+        error = error_for(400, {"code": "400", "message": message})
         assert (error.param, error.code) == ("temperature", "unsupported_value")
         assert error.message == "oci refused the request: Unsupported value."
         late = oci_error_in_body("oci", {"code": "400", "message": message})
         assert (late.param, late.code, late.message) == (error.param, error.code, error.message)
     long = {"error": {"message": "Too long.", "param": "messages", "code": "context_length_exceeded"}}
-    assert isinstance(told(400, {"code": "400", "message": json.dumps(long)}), ContextTooLong)
+    assert isinstance(error_for(400, {"code": "400", "message": json.dumps(long)}), ContextTooLong)
 
 
 def test_other_failures() -> None:
-    refused = told(401, {"code": "NotAuthenticated", "message": "The required information was not provided"})
+    refused = error_for(401, {"code": "NotAuthenticated", "message": "The required information was not provided"})
     assert isinstance(refused, UpstreamAuthFailed)
     assert refused.status == 502
     assert "AUTH_TYPE" in refused.message
-    missing = told(404, {"code": "404", "message": "Entity with key xai.grok-9 not found"})
+    missing = error_for(404, {"code": "404", "message": "Entity with key xai.grok-9 not found"})
     assert isinstance(missing, UnknownModel)
     assert missing.message == "oci has no such model."
     lump = {"code": "ExternalServerIncorrectState", "message": "The server did not stream."}
-    assert told(409, lump).status == 502
-    assert "stream_by" in told(409, lump).message
+    assert error_for(409, lump).status == 502
+    assert "stream_by" in error_for(409, lump).message
     words_ = "too many tokens: size limit exceeded by 1234 tokens."
-    assert isinstance(told(400, {"code": "400", "message": words_}), ContextTooLong)
+    assert isinstance(error_for(400, {"code": "400", "message": words_}), ContextTooLong)
 
 
 # calls that are written

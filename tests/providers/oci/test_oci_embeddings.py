@@ -119,9 +119,9 @@ def test_an_endpoint_is_found_by_its_name(embed: Callable[..., Any], upstream: O
     ids=["token ids", "picture to fetch", "input type", "too long", "dimensions of v3", "dimensions"],
 )
 def test_bad_input_names_the_field(embed: Callable[..., Any], body: dict[str, Any], param: str) -> None:
-    told = refused(embed(body.pop("input"), body.pop("settings", None), **body), 400)
-    assert told["param"] == param
-    assert ("EMBED_TRUNCATE" in told["message"]) == (param == "input" and not body)
+    error = refused(embed(body.pop("input"), body.pop("settings", None), **body), 400)
+    assert error["param"] == param
+    assert ("EMBED_TRUNCATE" in error["message"]) == (param == "input" and not body)
 
 
 def test_failures_have_their_status(embed: Callable[..., Any], upstream: OCIUpstream) -> None:

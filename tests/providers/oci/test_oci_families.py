@@ -185,8 +185,8 @@ def test_a_call_and_its_result(client: openai.OpenAI, upstream: OCIUpstream, fam
     history = [*HI, answer.message.model_dump(exclude_none=True), *results]
     last = client.chat.completions.create(model=family.model, messages=history, tools=TOOLS)
     assert last.choices[0].message.content == WHOLE_TEXT
-    told = json.dumps(sent(upstream))
-    assert all(f"sun {call.id}" in told for call in calls)
+    body = json.dumps(sent(upstream))
+    assert all(f"sun {call.id}" in body for call in calls)
 
 
 @every_family

@@ -61,8 +61,8 @@ def judged(response: Any, fault: Fault, stream: bool) -> None:
         assert fault.phase in (Phase.MIDDLE, Phase.END)
         *frames, last = payloads(response.data)
         assert '"finish_reason":"' not in "".join(frames)
-        told = error(last.encode())["code"]
-        assert told == ("upstream_timeout" if fault.name in TIMED_OUT else "upstream_error")
+        code = error(last.encode())["code"]
+        assert code == ("upstream_timeout" if fault.name in TIMED_OUT else "upstream_error")
     else:
         assert response.status_code == (504 if fault.name in TIMED_OUT else 502), response.data
         assert error(response.data)["message"]
@@ -93,7 +93,7 @@ def test_an_end_that_means_a_failure_is_one(upstream: OCIUpstream, client: Any, 
 
 
 @pytest.mark.parametrize(
-    ("theirs", "told", "status", "code", "param"),
+    ("theirs", "body", "status", "code", "param"),
     [
         (400, {}, 400, None, None),
         (400, {"named": True}, 400, None, None),
@@ -107,10 +107,10 @@ def test_an_end_that_means_a_failure_is_one(upstream: OCIUpstream, client: Any, 
 )
 @pytest.mark.parametrize("stream", [True, False])
 def test_what_oci_says_of_failures(
-    upstream: OCIUpstream, client: Any, theirs: int, told: Any, status: int, code: str, param: str, stream: bool
+    upstream: OCIUpstream, client: Any, theirs: int, body: Any, status: int, code: str, param: str, stream: bool
 ) -> None:
     """Both spellings of codes; OpenAI's own error inside of the message is unwrapped."""
-    upstream.enqueue(ScriptedAnswer(status=theirs, error=oci_error(theirs, **told)))
+    upstream.enqueue(ScriptedAnswer(status=theirs, error=oci_error(theirs, **body)))
     response = ask(client, MODELS["GENERIC"], stream)
     found = error(response.data)
     assert (response.status_code, found["code"], found["param"]) == (status, code, param)
@@ -126,5 +126,5 @@ def test_a_throttled_stream_is_a_429(upstream: OCIUpstream, client: Any) -> None
 
 
 def test_an_endpoint_that_is_gone(upstream: OCIUpstream, client: Any) -> None:
-    told = error(ask(client, f"oci/{ENDPOINT}gone", stream=True).data)
-    assert told["code"] == "model_not_found"
+    failure = error(ask(client, f"oci/{ENDPOINT}gone", stream=True).data)
+    assert failure["code"] == "model_not_found"

@@ -173,8 +173,8 @@ def test_the_doctor_names_the_setting(
     assert setting in found.detail
     assert setting in found.mend
     client = app_with(**upstream.settings(tmp_path, **changes))
-    told = client.post("/v1/embeddings", json={"model": "cohere.embed-v4.0", "input": "hi"}).get_json()["error"]
-    assert setting in told["message"]
+    error = client.post("/v1/embeddings", json={"model": "cohere.embed-v4.0", "input": "hi"}).get_json()["error"]
+    assert setting in error["message"]
 
 
 def test_the_doctor_looks_at_each_compartment(upstream: OCIUpstream, tmp_path: Path) -> None:
@@ -225,8 +225,8 @@ def test_a_key_that_oci_does_not_know(upstream: OCIUpstream, tmp_path: Path, app
     entries = dict(line.split("=", 1) for line in text.splitlines()[1:])
     settings["OCI_CONFIG_FILE"] = written(tmp_path, "DEFAULT", {**entries, "user": "ocid1.user.oc1..nobody"})
     body = {"model": "cohere.embed-v4.0", "input": "hi"}
-    told = refused(app_with(**settings).post("/v1/embeddings", json=body), 502)
-    assert told["code"] == "upstream_authentication"
+    error = refused(app_with(**settings).post("/v1/embeddings", json=body), 502)
+    assert error["code"] == "upstream_authentication"
     found = next(each for each in doctor.examine(Settings.load(environment(**settings)), 5) if "oci" in each.what)
     assert found.state == "fail"
     assert "OCI_CONFIG_PROFILE" in found.mend

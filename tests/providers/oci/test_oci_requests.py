@@ -160,8 +160,8 @@ def test_a_result_of_no_call_is_refused(model: str) -> None:
 @pytest.mark.parametrize("model", [GENERIC, V2])
 def test_a_late_result_stands_behind_its_call(model: str) -> None:
     """The user has spoken meanwhile; instructions keep their place."""
-    told = {"role": "system", "content": "Be brief."}
-    late = [told, *ROUND[:2], {"role": "user", "content": "well?"}, ROUND[2], told]
+    system = {"role": "system", "content": "Be brief."}
+    late = [system, *ROUND[:2], {"role": "user", "content": "well?"}, ROUND[2], system]
     found = sent(model, {"messages": late})["messages"]
     assert [message["role"] for message in found] == ["SYSTEM", "USER", "ASSISTANT", "TOOL", "USER", "SYSTEM"]
 

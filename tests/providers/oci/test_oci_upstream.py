@@ -209,11 +209,11 @@ def signer_options() -> dict[str, Any]:
 
 
 def test_errors_in_both_spellings(upstream: OCIUpstream) -> None:
-    told = error(400, message="No such value.", inner=("reasoning_effort", "unsupported_value"))
+    failure = error(400, message="No such value.", inner=("reasoning_effort", "unsupported_value"))
     upstream.enqueue(
         ScriptedAnswer(status=429),
         ScriptedAnswer(status=500, error=error(500, named=True)),
-        ScriptedAnswer(status=400, error=told),
+        ScriptedAnswer(status=400, error=failure),
     )
     throttled = refusal(upstream, details(generic()))
     assert (throttled.status, throttled.code) == (429, "429")

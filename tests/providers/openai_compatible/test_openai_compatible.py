@@ -259,10 +259,10 @@ def test_what_they_say_of_the_callers_request_reaches_the_caller(line: tuple[Ope
     }
     upstream.enqueue(ScriptedAnswer(status=400, error=refusal))
     status, _, body = post(app.port, chat_body())
-    told = error(body)
-    assert (status, told["param"], told["code"]) == (400, "temperature", "decimal_above_max_value")
-    assert "Invalid 'temperature'" in told["message"]
-    assert "abc123" not in told["message"]
+    failure = error(body)
+    assert (status, failure["param"], failure["code"]) == (400, "temperature", "decimal_above_max_value")
+    assert "Invalid 'temperature'" in failure["message"]
+    assert "abc123" not in failure["message"]
 
 
 def test_a_busy_upstream_says_when(line: tuple[OpenAIUpstream, Served]) -> None:
@@ -402,9 +402,9 @@ def test_more_calls_than_an_answer_has_are_none(in_one: bool) -> None:
     begun = process_time()
     body = {"choices": [{"message": {"tool_calls": calls}, "finish_reason": "tool_calls"}]}
     chunks_of_it = ({"choices": [{"index": 0, "delta": {"tool_calls": [call]}}]} for call in calls)
-    told = events_of_body(body) if in_one else (event for chunk in chunks_of_it for event in reader.events(chunk))
+    events = events_of_body(body) if in_one else (event for chunk in chunks_of_it for event in reader.events(chunk))
     with pytest.raises(ValueError, match="tool calls"):
-        list(told)
+        list(events)
     assert process_time() - begun < 1
 
 

@@ -152,7 +152,7 @@ def test_the_encoder_ends_an_unfinished_answer_with_an_error() -> None:
 def test_the_encoder_shows_usage_only_when_asked() -> None:
     for asked in (False, True):
         encoder = ChunkEncoder("m", include_usage=asked)
-        told: list[Event] = [AnswerStart(id="x"), Text("Hi"), Finish("stop"), Usage(1, 2)]
-        stream = b"".join(encoder.encode(event) for event in told) + encoder.end()
+        events: list[Event] = [AnswerStart(id="x"), Text("Hi"), Finish("stop"), Usage(1, 2)]
+        stream = b"".join(encoder.encode(event) for event in events) + encoder.end()
         assert (b'"usage"' in stream) is asked
         assert said(stream) == "Hi"
