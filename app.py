@@ -152,9 +152,9 @@ def _sources(settings: Settings) -> Sources:
     )
 
 
-def log_start(house: Services, address: str, settings: Settings) -> None:
+def log_start(services: Services, address: str, settings: Settings) -> None:
     """Say at the start who answers, and where. The demo is no surprise as long as nobody else is to call."""
-    default = house.catalogue.default
+    default = services.catalogue.default
     log.info("Thinkline answers at %s/v1 with the provider %s.", address, default)
     if default != "demo":
         return

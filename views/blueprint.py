@@ -10,7 +10,7 @@ from werkzeug.wsgi import get_content_length, get_input_stream
 
 from core.errors import InvalidRequest, RequestTimeout, TooLarge
 from server.disconnects import BODY_SECONDS
-from views.services import Services, services
+from views.services import Services, current_services
 
 TOO_LARGE = "The body is larger than this server takes (MAX_BODY_BYTES)."
 TOO_SLOW = "The body did not come in time."
@@ -61,20 +61,20 @@ def _with_access(view: View, *, works: bool) -> View:
 
     @wraps(view)
     def answer(**values: Any) -> Response:
-        rooms, environ = services(), request.environ
-        incoming = ApiRequest(rooms, environ, rooms.guard.caller(environ))
+        services, environ = current_services(), request.environ
+        incoming = ApiRequest(services, environ, services.guard.caller(environ))
         if not works:
             return view(incoming, **values)
-        rooms.admission.enter()
+        services.admission.enter()
         try:
             response = view(incoming, **values)
         except BaseException:  # whatever it was, the place is free again
-            rooms.admission.leave()
+            services.admission.leave()
             raise
         if response.is_streamed:
-            response.call_on_close(rooms.admission.leave)
+            response.call_on_close(services.admission.leave)
         else:
-            rooms.admission.leave()
+            services.admission.leave()
         return response
 
     return answer

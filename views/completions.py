@@ -11,12 +11,12 @@ from views.delivery import Delivery, stream_response, whole_response
 @api.post("/completions")
 def completions(incoming: ApiRequest) -> Response:
     """Answer a prompt as a chat of one message would be."""
-    rooms = incoming.services
-    asked = load_text_completion(incoming.body(), incoming.services.limits)
-    route = rooms.catalogue.chat_route(asked)
-    facts = {"path": "completions", "model": asked.model, "stream": asked.stream}
-    line = Delivery(incoming, route, rooms.relay.chat(asked), facts, streams=asked.stream, reasoning=False)
+    services = incoming.services
+    request = load_text_completion(incoming.body(), incoming.services.limits)
+    route = services.catalogue.chat_route(request)
+    facts = {"path": "completions", "model": request.model, "stream": request.stream}
+    delivery = Delivery(incoming, route, services.relay.chat(request), facts, streams=request.stream, reasoning=False)
     name = route.targets[0].public_name
-    if asked.stream:
-        return stream_response(line, TextEncoder(name, include_usage=asked.include_usage))
-    return whole_response(line, lambda events: text_body(fold(events, model=name)))
+    if request.stream:
+        return stream_response(delivery, TextEncoder(name, include_usage=request.include_usage))
+    return whole_response(delivery, lambda events: text_body(fold(events, model=name)))

@@ -14,17 +14,17 @@ from views.delivery import Delivery, whole_response
 @api.post("/embeddings")
 def embeddings(incoming: ApiRequest) -> Response:
     """Turn texts into vectors."""
-    asked = load_embeddings(incoming.body(), incoming.services.limits)
-    route = incoming.services.catalogue.route(asked.model, asked.provider)
-    facts = {"path": "embeddings", "model": asked.model, "inputs": len(asked.inputs)}
-    line = Delivery(
-        incoming, route, lambda target, call: target.provider.embed(asked, target, call), facts, streams=False
+    request = load_embeddings(incoming.body(), incoming.services.limits)
+    route = incoming.services.catalogue.route(request.model, request.provider)
+    facts = {"path": "embeddings", "model": request.model, "inputs": len(request.inputs)}
+    delivery = Delivery(
+        incoming, route, lambda target, call: target.provider.embed(request, target, call), facts, streams=False
     )
 
     def body(events: Iterable[Event]) -> bytes:
         for event in events:
             if isinstance(event, Vectors):
-                return embeddings_body(event, asked, route.targets[0].public_name)
+                return embeddings_body(event, request, route.targets[0].public_name)
         raise UpstreamDown("The upstream sent no embeddings.")
 
-    return whole_response(line, body)
+    return whole_response(delivery, body)

@@ -15,13 +15,13 @@ from views.delivery import Delivery, whole_response
 @api.post("/images/generations")
 def images(incoming: ApiRequest) -> Response:
     """Make pictures from a prompt."""
-    asked = load_images(incoming.body(), incoming.services.limits)
-    route = incoming.services.catalogue.images_route(asked.model, asked.provider)
-    facts = {"path": "images", "model": asked.model, "images": asked.n}
-    line = Delivery(
+    request = load_images(incoming.body(), incoming.services.limits)
+    route = incoming.services.catalogue.images_route(request.model, request.provider)
+    facts = {"path": "images", "model": request.model, "images": request.n}
+    delivery = Delivery(
         incoming,
         route,
-        lambda target, call: target.provider.images(asked, target, call),
+        lambda target, call: target.provider.images(request, target, call),
         facts,
         streams=False,
         patience=IMAGES_FACTOR,
@@ -33,4 +33,4 @@ def images(incoming: ApiRequest) -> Response:
                 return images_body(event)
         raise UpstreamDown("The upstream sent no pictures.")
 
-    return whole_response(line, body)
+    return whole_response(delivery, body)

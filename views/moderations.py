@@ -14,11 +14,11 @@ from views.delivery import Delivery, whole_response
 @api.post("/moderations")
 def moderations(incoming: ApiRequest) -> Response:
     """Have a text judged, by a provider that does so."""
-    asked = load_moderations(incoming.body(), incoming.services.limits)
-    route = incoming.services.catalogue.route(asked.model, asked.provider)
-    facts = {"path": "moderations", "model": asked.model}
-    line = Delivery(
-        incoming, route, lambda target, call: target.provider.moderate(asked, target, call), facts, streams=False
+    request = load_moderations(incoming.body(), incoming.services.limits)
+    route = incoming.services.catalogue.route(request.model, request.provider)
+    facts = {"path": "moderations", "model": request.model}
+    delivery = Delivery(
+        incoming, route, lambda target, call: target.provider.moderate(request, target, call), facts, streams=False
     )
 
     def body(events: Iterable[Event]) -> bytes:
@@ -27,4 +27,4 @@ def moderations(incoming: ApiRequest) -> Response:
                 return event.data
         raise UpstreamDown("The upstream judged nothing.")
 
-    return whole_response(line, body)
+    return whole_response(delivery, body)

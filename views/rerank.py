@@ -14,18 +14,18 @@ from views.delivery import Delivery, whole_response
 @api.post("/rerank")
 def rerank(incoming: ApiRequest) -> Response:
     """Put documents in order of their relevance to a query."""
-    asked, return_documents = load_rerank(incoming.body(), incoming.services.limits)
-    route = incoming.services.catalogue.route(asked.model, asked.provider)
-    facts = {"path": "rerank", "model": asked.model, "documents": len(asked.documents)}
-    line = Delivery(
-        incoming, route, lambda target, call: target.provider.rerank(asked, target, call), facts, streams=False
+    request, return_documents = load_rerank(incoming.body(), incoming.services.limits)
+    route = incoming.services.catalogue.route(request.model, request.provider)
+    facts = {"path": "rerank", "model": request.model, "documents": len(request.documents)}
+    delivery = Delivery(
+        incoming, route, lambda target, call: target.provider.rerank(request, target, call), facts, streams=False
     )
 
     def body(events: Iterable[Event]) -> bytes:
         for event in events:
             if isinstance(event, Ranks):
                 name = route.targets[0].public_name
-                return rerank_body(event, asked, name, return_documents=return_documents)
+                return rerank_body(event, request, name, return_documents=return_documents)
         raise UpstreamDown("The upstream ranked nothing.")
 
-    return whole_response(line, body)
+    return whole_response(delivery, body)

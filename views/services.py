@@ -29,7 +29,7 @@ class Services:
     fills_with_tools: bool = False
 
 
-def services() -> Services:
-    """The house of the app that serves this request."""
-    rooms: Services = current_app.extensions["thinkline"]
-    return rooms
+def current_services() -> Services:
+    """The services of the app that serves this request."""
+    services: Services = current_app.extensions["thinkline"]
+    return services

@@ -128,14 +128,14 @@ class Catalogue:
             provider = prefix = BEDROCK_MODELS
             model = rest = found
         if provider:
-            entry = snapshot.named(provider)
+            entry = snapshot.require_provider(provider)
             model = rest if prefix == provider and rest else model
         elif rest and (known := snapshot.entries.get(prefix)) is not None and known.available:
             entry, model = known, rest
         elif row := snapshot.names.get(model):
             return self._to_row(snapshot, row, beyond)
         elif cloud := snapshot.cloud_of(model):
-            entry = snapshot.named(cloud)
+            entry = snapshot.require_provider(cloud)
         else:
             entry = self._unnamed(snapshot, only)
             if entry.kind == "demo" and not self._chosen and model:
@@ -232,7 +232,7 @@ class Catalogue:
         if not targets and waits:
             raise RateLimited(f"The model {row.name!r} was asked as often as it may be (rpm).", retry_after=min(waits))
         if not targets:
-            snapshot.named(row.upstreams[0].provider)
+            snapshot.require_provider(row.upstreams[0].provider)
         self._rates.count(targets[0].name)
         return Route(tuple(targets), row, row.filler.over(self._filler))
 

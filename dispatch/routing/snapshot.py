@@ -67,7 +67,7 @@ class Snapshot:
             return ""
         return f"The provider {prefix!r} before its name is not configured: it needs {entry.missing}."
 
-    def named(self, name: str) -> ProviderConfig:
+    def require_provider(self, name: str) -> ProviderConfig:
         """The provider of that name. Raises InvalidRequest (unknown_provider, provider_not_configured)."""
         entry = self.entries.get(name)
         if entry is None:

@@ -68,7 +68,9 @@ def models(
     account = _credentials(variables, given, "BEDROCK_RUNTIME", used=bool(configured))
     geography = GEOGRAPHIES.get(account["region"].partition("-")[0], "")
     model = given.get("model") or clouds.get("bedrock_models_model") or f"{geography}amazon.nova-lite-v1:0"
-    missing = "" if configured else "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, AWS_PROFILE or AWS_BEARER_TOKEN_BEDROCK"
+    missing = (
+        "" if configured else "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, AWS_PROFILE or AWS_BEARER_TOKEN_BEDROCK"
+    )
     options = {"name": name, "model": model, "account": account}
     return ProviderConfig(name, "bedrock-models", model, options, missing, named=True)
 

@@ -174,7 +174,9 @@ def _fallbacks(settings: list[Json], names: list[str]) -> dict[str, list[str]]:
 def _pairs(settings: list[Json], names: list[str]) -> Iterator[tuple[str, list[str]]]:
     given = [each for section in settings for each in section.get("fallbacks") or () if isinstance(each, dict)]
     own = {name: others for each in given for name, others in each.items() if name in names}
-    common: list[str] = next((section["default_fallbacks"] for section in settings if section.get("default_fallbacks")), [])
+    common: list[str] = next(
+        (section["default_fallbacks"] for section in settings if section.get("default_fallbacks")), []
+    )
     yield from own.items()
     yield from ((name, common) for name in names if name not in own)
 

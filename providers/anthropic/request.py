@@ -85,7 +85,9 @@ def _system(request: ChatRequest) -> str | list[Json]:
     blocks = [_text(part) for part in instructions(request.messages)]
     if response_format(request)[0] == "json_object":
         blocks.append({"type": "text", "text": JSON_ALONE})
-    return blocks if any("cache_control" in block for block in blocks) else "\n\n".join(block["text"] for block in blocks)
+    return (
+        blocks if any("cache_control" in block for block in blocks) else "\n\n".join(block["text"] for block in blocks)
+    )
 
 
 def _messages(turns: list[Message], thoughts: Mapping[str, list[Json]], *, prefill: bool) -> list[Json]:

@@ -72,7 +72,9 @@ def conversation(messages: Sequence[Mapping[str, Any]], *, with_instructions: bo
     for number, message in numbered(messages):
         role, at = message["role"], f"messages[{number}]"
         if role in INSTRUCTIONS:
-            turns += [Message(role, at, _placed(message, at), name=message.get("name") or "")] if with_instructions else []
+            turns += (
+                [Message(role, at, _placed(message, at), name=message.get("name") or "")] if with_instructions else []
+            )
             continue
         spoken = spoken or at
         if role in RESULTS:

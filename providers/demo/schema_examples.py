@@ -165,14 +165,14 @@ class _Examples:
 
     def string(self, schema: Schema, name: str) -> str:
         """A string: of its format, from the user's text, or the property's name; as long as it must be."""
-        said = _FORMATS.get(str(schema.get("format"))) or self.heard(name) or name or self.text or "text"
+        said = _FORMATS.get(str(schema.get("format"))) or self.text_about(name) or name or self.text or "text"
         least = int(_bound(schema, "minLength", 0))
         self.spend(least)
         if len(said) < least:
             said += "x" * (least - len(said))
         return said[: max(0, int(_bound(schema, "maxLength", len(said))))]
 
-    def heard(self, name: str) -> str:
+    def text_about(self, name: str) -> str:
         """What the user's text says about a property, by the property's name."""
         asked = {each.lower() for each in re.findall(r"[A-Z]?[a-z]+", name)}
         if asked & _PLACES:

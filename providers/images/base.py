@@ -92,7 +92,7 @@ class ImageProvider(Provider):
         self._account = Endpoint(self.name, base_url, vendor.credential(api_key), proxy)
         self._gallery = ImageFetcher(self.name, base_url, vendor.pictures, proxy)
 
-    def asked(self, request: ImagesRequest, target: Target, count: int) -> HttpRequest:
+    def http_request(self, request: ImagesRequest, target: Target, count: int) -> HttpRequest:
         """What is sent for so many pictures. Raises InvalidRequest and Unsupported."""
         raise NotImplementedError
 
@@ -115,7 +115,7 @@ class ImageProvider(Provider):
         data: list[Picture] = []
         created = 0
         for count in shares(request.n, self.most):
-            answer = yield from self._answer(self.asked(request, target, count), target, call)
+            answer = yield from self._answer(self.http_request(request, target, count), target, call)
             try:
                 data += self.parse_images(answer)
                 created = seconds(answer.get("created"))

@@ -62,7 +62,7 @@ class Ideogram(ImageProvider):
 
     most = 8
 
-    def asked(self, request: ImagesRequest, target: Target, count: int) -> HttpRequest:
+    def http_request(self, request: ImagesRequest, target: Target, count: int) -> HttpRequest:
         """Version 3 has its own path; everything else is a model of the legacy one."""
         v3 = "-v3" in self.path.lower() if self.path else bool(V3.match(target.model))
         log_dropped_parameters(

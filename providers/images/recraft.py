@@ -33,7 +33,7 @@ class Recraft(ImageProvider):
 
     most = 6
 
-    def asked(self, request: ImagesRequest, target: Target, count: int) -> HttpRequest:
+    def http_request(self, request: ImagesRequest, target: Target, count: int) -> HttpRequest:
         """OpenAI's path and Recraft's parameters."""
         log_dropped_parameters(self.name, request.body.keys() - {"model"}, SUPPORTED_PARAMETERS | EXTENSION_PARAMETERS)
         body = orjson.dumps(to_upstream(request, target, count))

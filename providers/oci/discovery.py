@@ -93,7 +93,7 @@ class ModelDirectory:
         self._found = {**self._found, **found} if errors else found
         return models
 
-    def named(self, target: Target, call: CallContext) -> Target:
+    def locate(self, target: Target, call: CallContext) -> Target:
         """The target; with the details of a dedicated endpoint, if its model is the name of one, and of another region
         than the settings', if only that one has the model.
 

@@ -47,13 +47,13 @@ def load(**variables: object) -> Settings:
     return Settings.load(environment(**variables))
 
 
-def complaint(**variables: object) -> str:
+def setting_error(**variables: object) -> str:
     with pytest.raises(SettingError) as caught:
         load(**variables)
     return str(caught.value)
 
 
-def named(settings: list[Field[Any]]) -> Any:
+def for_each(settings: list[Field[Any]]) -> Any:
     return pytest.mark.parametrize("setting", settings, ids=lambda each: each.name)
 
 
@@ -122,7 +122,7 @@ def test_a_byte_order_mark_hides_no_setting(tmp_path: Path) -> None:
 def test_a_file_that_is_no_text_is_said_to_be_so(tmp_path: Path, content: bytes) -> None:
     file = tmp_path / "mine.env"
     file.write_bytes(content)
-    assert "mine.env cannot be read" in complaint(ENV_FILE=file)
+    assert "mine.env cannot be read" in setting_error(ENV_FILE=file)
 
 
 # what a value may be
@@ -144,24 +144,24 @@ def test_every_spelling_of_false(text: str) -> None:
 
 @pytest.mark.parametrize("text", ["maybe", "2", "-1", "y", "t", "none", "truee", "wahr"])
 def test_no_other_text_is_a_boolean(text: str) -> None:
-    said = complaint(ALLOW_ANONYMOUS=text)
+    said = setting_error(ALLOW_ANONYMOUS=text)
     assert said == f"ALLOW_ANONYMOUS is {text!r}; allowed: true or false, 1 or 0, yes or no, on or off."
 
 
-@named(NUMBERS)
+@for_each(NUMBERS)
 @pytest.mark.parametrize("text", ["many", "1,5", "0x10", "--1", "nan", "inf", "-inf", "1 2"])
 def test_what_is_no_number(setting: Field[Any], text: str) -> None:
-    said = complaint(**{variable(setting): text})
+    said = setting_error(**{variable(setting): text})
     assert said.startswith(f"{variable(setting)} is {text!r}; allowed: a ")
     assert "number" in said
 
 
-@named([each for each in NUMBERS if each.type is int])
+@for_each([each for each in NUMBERS if each.type is int])
 def test_a_whole_number_has_no_fraction(setting: Field[Any]) -> None:
-    assert "a whole number" in complaint(**{variable(setting): "2.5"})
+    assert "a whole number" in setting_error(**{variable(setting): "2.5"})
 
 
-@named(NUMBERS)
+@for_each(NUMBERS)
 def test_bounds_hold_and_are_told(setting: Field[Any]) -> None:
     facts = setting.metadata
     name = variable(setting)
@@ -169,18 +169,18 @@ def test_bounds_hold_and_are_told(setting: Field[Any]) -> None:
         if bound is None:
             continue
         assert getattr(load(**{name: bound}), setting.name) == bound
-        said = complaint(**{name: bound + beyond})
+        said = setting_error(**{name: bound + beyond})
         assert f" {words} {bound}" in said
         assert str(bound + beyond) in said
     assert facts["least"] is not None, "a number without a lower bound takes nonsense"
 
 
-@named(CHOICES)
+@for_each(CHOICES)
 def test_choices_in_any_case_and_no_others(setting: Field[Any]) -> None:
     for choice in setting.metadata["choices"]:
         for text in (choice, choice.lower(), choice.upper(), choice.title()):
             assert getattr(load(**{variable(setting): text}), setting.name) == choice
-    said = complaint(**{variable(setting): "loud"})
+    said = setting_error(**{variable(setting): "loud"})
     assert said == f"{variable(setting)} is 'loud'; allowed: {', '.join(setting.metadata['choices'])}."
 
 
@@ -210,7 +210,7 @@ def test_a_prefix_is_a_path(text: str) -> None:
 
 @pytest.mark.parametrize("text", ["api", "http://example.com/v1", "/a b", "/a?b", "/<path:x>", "//", "/ü", "/a//b"])
 def test_what_is_no_prefix(text: str) -> None:
-    said = complaint(API_ROUTE_PREFIX=text)
+    said = setting_error(API_ROUTE_PREFIX=text)
     assert said.startswith(f"API_ROUTE_PREFIX is {text!r}; allowed are paths")
 
 
@@ -220,7 +220,7 @@ def test_origins_are_a_list() -> None:
 
 
 def test_a_log_file_that_is_a_folder_stops_the_start(tmp_path: Path) -> None:
-    assert "LOG_FILE" in complaint(LOG_FILE=tmp_path)
+    assert "LOG_FILE" in setting_error(LOG_FILE=tmp_path)
 
 
 # keys

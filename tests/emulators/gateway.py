@@ -28,10 +28,10 @@ class Room(NamedTuple):
 class Gateway(Server):
     """Answers to `OAuth` and the token, and asks each vendor with that vendor's key, below its path."""
 
-    def __init__(self, rooms: Mapping[str, Room], models: Sequence[Mapping[str, Any]], *, token: str = TOKEN) -> None:
+    def __init__(self, vendors: Mapping[str, Room], models: Sequence[Mapping[str, Any]], *, token: str = TOKEN) -> None:
         super().__init__(self._handle)
         self.token = token
-        self._rooms = rooms
+        self._rooms = vendors
         self._models = models
 
     def _handle(self, connection: Connection, received: Received) -> None:

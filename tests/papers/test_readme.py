@@ -515,7 +515,9 @@ def test_no_file_tells_of_a_workplace():
             lines = path.read_text(encoding="utf-8").splitlines()
         except UnicodeDecodeError:
             continue
-        mentions += [f"{path.relative_to(ROOT)}:{number}: {line}" for number, line in enumerate(lines, 1) if found(line)]
+        mentions += [
+            f"{path.relative_to(ROOT)}:{number}: {line}" for number, line in enumerate(lines, 1) if found(line)
+        ]
     assert not mentions, "these lines hold an absolute path of somebody's machine:\n" + "\n".join(mentions)
 
 

@@ -19,7 +19,7 @@ from tests.conftest import EVER, Served, environment, until
 from tests.emulators import OpenAIUpstream, ScriptedAnswer, certificate
 from tests.emulators.bedrock.server import AGENT, BedrockUpstream
 from tests.emulators.dialects import DIALECTS
-from tests.support.frames import chat_body, error, payloads, post, said
+from tests.support.frames import chat_body, error, payloads, post, streamed_text
 from tests.support.http import fails_to_start
 
 Serve = Callable[..., Served]
@@ -113,7 +113,7 @@ def test_running_streams_end_well_on_sigterm(serve: Serve, upstream: OpenAIUpstr
     assert get(app.port, "/health")[0] == 200
     status, headers, _ = post(app.port, chat_body())
     assert (status, headers["x-should-retry"]) == (503, "true")
-    assert said(caller.ended()) == "word " * 10
+    assert streamed_text(caller.ended()) == "word " * 10
     until(lambda: app.process.poll() is not None, "the server to stop")
 
 

@@ -11,7 +11,7 @@ from openai import AuthenticationError, OpenAI
 
 from tests.conftest import EVER, Served, served
 from tests.support.frames import chat_body, post
-from tests.support.http import HI, complaint, exchange, head, refused
+from tests.support.http import HI, assert_error, exchange, head, refused
 
 KEYS = {"API_KEY": "first-secret", "API_KEYS": "phone:second-secret,third-secret"}
 SECRETS = ("first-secret", "second-secret", "third-secret")
@@ -242,7 +242,7 @@ def test_a_key_of_any_bytes_is_only_wrong(keyed: Served, line: bytes) -> None:
         b"\r\n\r\n", b"\r\nAuthorization: " + line + b"\r\nx-api-key: " + line + b"\r\n\r\n"
     )
     status, headers, body = exchange(keyed.port, request, "GET")
-    assert complaint(status, headers, body, 401)["code"] == "invalid_api_key"
+    assert assert_error(status, headers, body, 401)["code"] == "invalid_api_key"
 
 
 # without keys
@@ -332,7 +332,7 @@ def test_a_tunnel_to_the_real_server(serve: Callable[..., Served]) -> None:
     app = serve(DEMO_PACE_MS=0)
     assert post(app.port, chat_body())[0] == 200
     status, headers, body = post(app.port, chat_body(), headers={"X-Forwarded-For": "203.0.113.9"})
-    assert "API_KEY" in complaint(status, headers, body, 401)["message"]
+    assert "API_KEY" in assert_error(status, headers, body, 401)["message"]
     # The last one is how nginx asks whom it stands before, unless it is told otherwise.
     for line in (
         b"GET /v1/models HTTP/1.1",
@@ -340,7 +340,7 @@ def test_a_tunnel_to_the_real_server(serve: Callable[..., Served]) -> None:
         b"GET /v1/models HTTP/1.0\r\nHost: 127.0.0.1:8000",
     ):
         status, headers, body = exchange(app.port, line + b"\r\n\r\n", "GET")
-        assert "API_KEY" in complaint(status, headers, body, 401)["message"]
+        assert "API_KEY" in assert_error(status, headers, body, 401)["message"]
 
 
 def test_no_page_steals_a_key_by_a_cookie(app_with: Callable[..., Any]) -> None:

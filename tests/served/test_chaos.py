@@ -16,7 +16,7 @@ from tests.conftest import Served, served, until
 from tests.emulators import OpenAIUpstream, ScriptedAnswer, faults
 from tests.emulators.lines import NAMES, Line, lines
 from tests.served.test_hangup import Caller
-from tests.support.frames import chat_body, post, said
+from tests.support.frames import chat_body, post, streamed_text
 
 AT_ONCE = 1.0
 """Seconds: generous, where the promise is 0.1 (tools/bench/hangup.py and tools/bench/silence.py have the figures)."""
@@ -121,6 +121,6 @@ def test_the_next_target_answers_for_every_kind(house: House, name: str, silence
     status, headers, stream = post(house.app.port, chat_body(model=f"safe:{name}", stream=True))
     took = time.monotonic() - began
     line.upstream.always(line.answer())
-    assert (status, headers["x-upstream"], said(stream)) == (200, "second/second", "".join(SECOND))
+    assert (status, headers["x-upstream"], streamed_text(stream)) == (200, "second/second", "".join(SECOND))
     assert took < 0.3 + AT_ONCE
     until(lambda: line.upstream.open_connections() <= kept + 1, "the upstream to be freed")

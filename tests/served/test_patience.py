@@ -14,7 +14,7 @@ from core.context import CallContext, Timeouts
 from providers.transport.client import Endpoint, send
 from tests.conftest import Served, until
 from tests.emulators import OpenAIUpstream, ScriptedAnswer, faults
-from tests.support.frames import chat_body, completion, error, finish, payloads, post, said
+from tests.support.frames import chat_body, completion, error, finish, payloads, post, streamed_text
 
 Serve = Callable[..., Served]
 
@@ -100,7 +100,7 @@ def test_a_silent_upstream_is_not_a_silent_line(serve: Serve, upstream: OpenAIUp
     status, heard = hear(app.port, chat_body(stream=True))
     stream = b"".join(data for _, data in heard)
     assert status == 200
-    assert said(stream)
+    assert streamed_text(stream)
     assert stream.count(b": keep-alive\n\n") >= 4
     times = [at for at, _ in heard]
     assert times[0] < 1.5
@@ -112,7 +112,7 @@ def test_silence_in_the_middle_too(serve: Serve, upstream: OpenAIUpstream) -> No
     upstream.enqueue(ScriptedAnswer(texts=["One", " two"], frame_delay=0.35))
     _, heard = hear(app.port, chat_body(stream=True))
     stream = b"".join(data for _, data in heard)
-    assert said(stream) == "One two"
+    assert streamed_text(stream) == "One two"
     assert b"\n\n: keep-alive\n\ndata: " in stream
 
 
@@ -135,7 +135,7 @@ def test_a_failure_after_the_stream_has_opened_is_a_frame_and_a_retry_still_work
     upstream.enqueue(ScriptedAnswer(status=500, delay=0.5))
     status, heard = hear(app.port, chat_body(stream=True))
     assert status == 200
-    assert said(b"".join(data for _, data in heard))
+    assert streamed_text(b"".join(data for _, data in heard))
     upstream.always(ScriptedAnswer(status=500, delay=0.5))
     status, heard = hear(app.port, chat_body(stream=True))
     assert status == 200

@@ -19,7 +19,7 @@ import pytest
 
 from tests.conftest import EVER, ROOT, Served, _answers, environment, free_port, until
 from tests.support.forked import Forked
-from tests.support.frames import chat_body, completion, finish, post, said
+from tests.support.frames import chat_body, completion, finish, post, streamed_text
 from tests.support.http import GUNICORN, HI, fails_to_start, head
 
 CHAT = "/v1/chat/completions"
@@ -60,7 +60,7 @@ def talk(app: Served, path: str = CHAT, headers: dict[str, str] | None = None) -
     status, _, stream = post(app.port, chat_body(f"say: {SPOKEN}", stream=True), path, headers)
     assert status == 200, stream
     whole: str = completion(body)["choices"][0]["message"]["content"]
-    assert said(stream) == whole
+    assert streamed_text(stream) == whole
     assert finish(stream) == "stop"
     return whole
 

@@ -93,7 +93,7 @@ def _check_choice(choices: list[dict[str, Any]]) -> None:
         assert choices[-1]["finish_reason"] == "tool_calls"
 
 
-def said(stream: bytes, index: int = 0) -> str:
+def streamed_text(stream: bytes, index: int = 0) -> str:
     return "".join(
         choice["delta"].get("content") or ""
         for chunk in chunks(stream)

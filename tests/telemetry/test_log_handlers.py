@@ -104,10 +104,10 @@ def test_a_reader_who_does_not_read_holds_nobody_up(monkeypatch: pytest.MonkeyPa
     """docker logs, journald: what is left is whole lines, in order, and the end is there again once they read."""
     monkeypatch.setattr(log_handlers, "MOST_BYTES", 100_000)
     if kind == "a pipe":
-        reading, writing = os.pipe()
+        held, writing = os.pipe()
     else:
         ends = socket.socketpair()
-        reading, writing = (end.detach() for end in ends)
+        held, writing = (end.detach() for end in ends)
     heard = b""
     try:
         with logging_to(StderrHandler(writing)) as logger:
@@ -115,7 +115,7 @@ def test_a_reader_who_does_not_read_holds_nobody_up(monkeypatch: pytest.MonkeyPa
 
             def read() -> bool:
                 nonlocal heard
-                heard += os.read(reading, 1_000_000)
+                heard += os.read(held, 1_000_000)
                 return b"again" in heard
 
             until(read, "the count of those lost")
@@ -123,7 +123,7 @@ def test_a_reader_who_does_not_read_holds_nobody_up(monkeypatch: pytest.MonkeyPa
             while b"last\n" not in heard:
                 read()
     finally:
-        os.close(reading)
+        os.close(held)
         os.close(writing)
     found = numbers(heard.decode())
     assert found == [*range(len(found) - 1), 5000]
@@ -132,14 +132,14 @@ def test_a_reader_who_does_not_read_holds_nobody_up(monkeypatch: pytest.MonkeyPa
 
 def test_who_reads_has_a_line_at_once() -> None:
     """No thread is needed, and others who write there wait as they did."""
-    reading, writing = os.pipe()
+    held, writing = os.pipe()
     before = set(threading.enumerate())
     with logging_to(StderrHandler(writing)) as logger:
         logger.info("line 1 now")
-        assert os.read(reading, 1000) == b"line 1 now\n"
+        assert os.read(held, 1000) == b"line 1 now\n"
         assert os.get_blocking(writing)
         assert set(threading.enumerate()) <= before
-    os.close(reading)
+    os.close(held)
     os.close(writing)
 
 
@@ -159,12 +159,12 @@ def test_a_fork_writes_nothing_twice(tmp_path: Path) -> None:
 
 def test_what_cannot_be_formatted_fails_no_call(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(logging, "raiseExceptions", False)
-    reading, writing = os.pipe()
+    held, writing = os.pipe()
     with logging_to(StderrHandler(writing)) as logger:
         logger.info("%d", "one")
         logger.info("line 1 now")
-        assert os.read(reading, 1000) == b"line 1 now\n"
-    os.close(reading)
+        assert os.read(held, 1000) == b"line 1 now\n"
+    os.close(held)
     os.close(writing)
 
 

@@ -307,7 +307,7 @@ def test_no_line_is_forged(text: Served, separator: str) -> None:
     assert not [line for line in text.log().splitlines() if line.startswith("2026-01-01T00:00:00.000Z")]
 
 
-def named(app: Served, model: str) -> str:
+def logged_request(app: Served, model: str) -> str:
     """The request line of a request for a model of that name."""
     identifier = f"name-{abs(hash(model))}"
     post(app.port, chat_body(model=model, provider="demo"), headers={"X-Request-Id": identifier})
@@ -318,12 +318,12 @@ def named(app: Served, model: str) -> str:
 @pytest.mark.parametrize("name", ["a\x1b[2Jb", "a\x00b", "a\x08b", "a\x9bb", "a\u2028b", "a\u202eb"])
 def test_no_terminal_is_driven(text: Served, name: str) -> None:
     """Control characters, and what turns the reading direction, are shown and not sent."""
-    assert named(text, name).isprintable()
+    assert logged_request(text, name).isprintable()
 
 
 @pytest.mark.parametrize("white", [" ", "\t", "\u00a0", "\u3000"])
 def test_no_fact_is_forged(text: Served, white: str) -> None:
-    line = named(text, f"a{white}outcome=failed")
+    line = logged_request(text, f"a{white}outcome=failed")
     assert re.search(r" model=(['\"])a.*outcome=failed\1 ", line), line
 
 

@@ -11,7 +11,7 @@ from tools.streamcheck import client
 from tools.streamcheck.capture import Capture, End, exchange
 from tools.streamcheck.check import OK, Result, merged, run
 from tools.streamcheck.checks import CHECKS
-from tools.streamcheck.stream import Asked, Stream, said
+from tools.streamcheck.stream import Asked, Stream, error_message
 from tools.streamcheck.timing import Timing, timing
 
 USUAL_MODEL = "gpt-4o-mini"
@@ -140,7 +140,7 @@ def _asked(endpoint: Endpoint, body: Mapping[str, Any], timeout: float) -> Captu
     headers = {**endpoint.headers, "Content-Type": "application/json", "Accept": "text/event-stream"}
     capture = exchange("POST", endpoint.url + CHAT, headers, data, timeout)
     if capture.status in REFUSED:
-        raise Refused(f"{endpoint.url}: {REFUSED[capture.status]} ({capture.status}: {said(capture.body)})")
+        raise Refused(f"{endpoint.url}: {REFUSED[capture.status]} ({capture.status}: {error_message(capture.body)})")
     return capture
 
 

@@ -103,7 +103,7 @@ def refusing(refused: Mapping[str, Any], words: str) -> Iterator[Server]:
         yield server
 
 
-def asked(server: Server) -> list[dict[str, Any]]:
+def requests_to(server: Server) -> list[dict[str, Any]]:
     return [json.loads(each.body) for each in server.received]
 
 
@@ -124,8 +124,8 @@ def test_a_refused_parameter_is_left_out_and_not_sent_again(
             assert response.status_code == 200, response.data
             assert b"hello" in response.data
             assert len(server.received) == number
-        assert name in asked(server)[0]
-        assert all(name not in each for each in asked(server)[1:])
+        assert name in requests_to(server)[0]
+        assert all(name not in each for each in requests_to(server)[1:])
 
 
 @pytest.mark.parametrize("words", ["OpenAI, unsupported_parameter", "FastAPI", "xAI"])
@@ -137,7 +137,7 @@ def test_several_are_left_out_one_after_the_other(app_with: Callable[..., Any], 
         for number in (3, 4):
             assert client.post("/v1/chat/completions", json=body).status_code == 200
             assert len(server.received) == number
-        last = asked(server)[-1]
+        last = requests_to(server)[-1]
     assert last["max_completion_tokens"] == 50
     assert not {"max_tokens", "temperature"} & last.keys()
 
@@ -155,7 +155,7 @@ def test_a_validator_may_name_several_at_once(app_with: Callable[..., Any]) -> N
         body = {"model": "m", "messages": HI, "store": False, "user": "u", "max_tokens": 5}
         assert client.post("/v1/chat/completions", json=body).status_code == 200
         assert len(server.received) == 2
-        assert asked(server)[1]["max_completion_tokens"] == 5
+        assert requests_to(server)[1]["max_completion_tokens"] == 5
 
 
 @pytest.mark.parametrize(
@@ -178,7 +178,7 @@ def test_a_cap_goes_by_its_other_name_first(
         for _ in range(2):
             response = client.post("/v1/chat/completions", json={"model": "m", "messages": HI, given: 50})
             assert response.status_code == 200, response.data
-        caps = {name for name in asked(server)[-1] if name.startswith("max_")}
+        caps = {name for name in requests_to(server)[-1] if name.startswith("max_")}
     if vendor == "deepseek" and refused == ["max_completion_tokens"]:
         left = {"max_tokens"}
     assert caps == left
@@ -191,7 +191,7 @@ def test_a_word_that_is_refused_does_not_cost_the_others(app_with: Callable[...,
         for effort in ("none", "none", "low"):
             body = {"model": "m", "messages": HI, "reasoning_effort": effort}
             assert client.post("/v1/chat/completions", json=body).status_code == 200
-        assert [each.get("reasoning_effort") for each in asked(server)] == ["none", None, None, "low"]
+        assert [each.get("reasoning_effort") for each in requests_to(server)] == ["none", None, None, "low"]
 
 
 def test_usage_is_not_asked_of_who_refuses_to_count(app_with: Callable[..., Any]) -> None:
@@ -201,7 +201,7 @@ def test_usage_is_not_asked_of_who_refuses_to_count(app_with: Callable[..., Any]
         for _ in range(2):
             body = {"model": "m", "messages": HI, "stream": True}
             assert client.post("/v1/chat/completions", json=body, buffered=True).status_code == 200
-        assert ["stream_options" in each for each in asked(server)] == [True, False, False]
+        assert ["stream_options" in each for each in requests_to(server)] == [True, False, False]
 
 
 CALLERS_OWN: list[tuple[int, Any, str]] = [

@@ -188,7 +188,9 @@ def test_the_order_of_defaults() -> None:
     assert catalogue(entries=(lab, key), variables={"GROQ_API_KEY": "k"}).default == "openai"
 
 
-@pytest.mark.parametrize(("name", "message"), [("nobody", "known are openai, "), ("deepseek", "needs DEEPSEEK_API_KEY")])
+@pytest.mark.parametrize(
+    ("name", "message"), [("nobody", "known are openai, "), ("deepseek", "needs DEEPSEEK_API_KEY")]
+)
 def test_a_default_that_cannot_be_is_refused(name: str, message: str) -> None:
     with pytest.raises(ValueError, match="PROVIDER_NAME") as caught:
         catalogue(FILE[0], default=name)
@@ -316,7 +318,7 @@ def test_what_a_model_can_is_not_refused(flags: dict[str, bool], body: dict[str,
 # round they go
 
 
-def asked(where: Catalogue, times: int, model: str = "m") -> list[str]:
+def targets_asked(where: Catalogue, times: int, model: str = "m") -> list[str]:
     return [where.route(model).targets[0].provider.name for _ in range(times)]
 
 
@@ -329,7 +331,7 @@ def test_weights_are_shares_of_the_requests(weights: tuple[int, ...], longest: i
     places = [f"{name}:{weight}" for name, weight in zip(names, weights, strict=True)]
     where = catalogue(row("m", *places), entries=tuple(place(name) for name in names))
     rounds = 10
-    order = asked(where, rounds * sum(weights))
+    order = targets_asked(where, rounds * sum(weights))
     assert Counter(order) == {name: rounds * weight for name, weight in zip(names, weights, strict=True)}
     assert not any(order[at : at + longest + 1] == [names[-1]] * (longest + 1) for at in range(len(order)))
 
@@ -349,14 +351,19 @@ def test_the_others_are_left_for_when_the_first_fails() -> None:
 def test_accounts_have_turns() -> None:
     accounts = tuple(place(name) for name in ("lab", "lab#2", "lab#3"))
     where = catalogue(row("m", "lab", "lab#2", "lab#3"), entries=accounts)
-    assert Counter(asked(where, 30)) == {"lab": 10, "lab#2": 10, "lab#3": 10}
+    assert Counter(targets_asked(where, 30)) == {"lab": 10, "lab#2": 10, "lab#3": 10}
     assert Counter(everyone(where.route("m", "lab"))) == {"lab": 1, "lab#2": 1, "lab#3": 1}
     assert {target.name for target in where.route("m").targets} == {"lab/its-m", "lab#2/its-m", "lab#3/its-m"}
 
 
 def test_each_model_has_its_own_turns() -> None:
     where = catalogue(row("m", "openai", "groq"), row("n", "openai", "groq"))
-    assert [asked(where, 1, model) for model in ("m", "n", "m", "n")] == [["openai"], ["openai"], ["groq"], ["groq"]]
+    assert [targets_asked(where, 1, model) for model in ("m", "n", "m", "n")] == [
+        ["openai"],
+        ["openai"],
+        ["groq"],
+        ["groq"],
+    ]
 
 
 def test_who_failed_too_often_comes_last() -> None:
@@ -364,12 +371,12 @@ def test_who_failed_too_often_comes_last() -> None:
     broken: set[str] = set()
     where = catalogue(row("m", "openai:3", "groq"), row("one", "groq"), is_open=broken.__contains__)
     broken.add("openai/its-m")
-    assert asked(where, 8) == ["groq"] * 8
+    assert targets_asked(where, 8) == ["groq"] * 8
     assert everyone(where.route("m")) == ["groq", "openai"]
     broken.add("groq/its-m")
-    assert Counter(asked(where, 8)) == {"openai": 6, "groq": 2}
+    assert Counter(targets_asked(where, 8)) == {"openai": 6, "groq": 2}
     broken.clear()
-    assert Counter(asked(where, 8)) == {"openai": 6, "groq": 2}
+    assert Counter(targets_asked(where, 8)) == {"openai": 6, "groq": 2}
 
 
 # which source goes first

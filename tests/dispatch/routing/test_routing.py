@@ -40,7 +40,7 @@ def account(name: str, **variables: str) -> Endpoint:
     return found
 
 
-def asked(where: Catalogue, model: str = "", provider: str = "") -> tuple[str, str]:
+def target_of(where: Catalogue, model: str = "", provider: str = "") -> tuple[str, str]:
     """Who would be asked, and for which model."""
     route = where.route(model, provider)
     assert len(route.targets) == 1
@@ -75,7 +75,9 @@ def test_a_key_is_all_a_vendor_needs(vendor: Any) -> None:
 def test_an_address_with_a_region_needs_one() -> None:
     assert entries(BEDROCK_OPENAI_API_KEY="k")["bedrock-openai"]["reason"] == "Needs AWS_REGION."
     variables = {"BEDROCK_OPENAI_API_KEY": "k", "AWS_DEFAULT_REGION": "us-west-2"}
-    assert account("bedrock-openai", **variables).base_url == "https://bedrock-runtime.us-west-2.amazonaws.com/openai/v1"
+    assert (
+        account("bedrock-openai", **variables).base_url == "https://bedrock-runtime.us-west-2.amazonaws.com/openai/v1"
+    )
 
 
 @pytest.mark.parametrize("vendor", VENDORS, ids=lambda vendor: vendor.name)
@@ -185,7 +187,7 @@ def test_provider_name_beats_the_order() -> None:
     assert catalogue("groq", **keys).default == "groq"
     assert catalogue("demo", **keys).default == "demo"
     assert catalogue("", **keys).default == "openai"
-    assert asked(catalogue("groq", **keys), "gpt-4o-mini") == ("groq", "gpt-4o-mini")
+    assert target_of(catalogue("groq", **keys), "gpt-4o-mini") == ("groq", "gpt-4o-mini")
 
 
 @pytest.mark.parametrize(
@@ -234,34 +236,34 @@ TWO = {"OPENAI_API_KEY": "k", "GROQ_API_KEY": "k"}
 )
 def test_who_is_asked_for_what(model: str, provider: str, expected: tuple[str, str]) -> None:
     """A body's provider, then a known prefix, then the default."""
-    assert asked(catalogue(**TWO), model, provider) == expected
+    assert target_of(catalogue(**TWO), model, provider) == expected
 
 
 def test_a_prefix_counts_once_its_provider_is_configured() -> None:
     """`accounts/fireworks/models/x` at Fireworks itself is an id, `fireworks/...` elsewhere is a prefix."""
     model = "accounts/fireworks/models/x"
     fireworks = catalogue(FIREWORKS_API_KEY="k")
-    assert asked(fireworks, model) == ("fireworks", model)
-    assert asked(fireworks, f"fireworks/{model}") == ("fireworks", model)
-    assert asked(catalogue(OPENAI_API_KEY="k"), f"fireworks/{model}") == ("openai", f"fireworks/{model}")
+    assert target_of(fireworks, model) == ("fireworks", model)
+    assert target_of(fireworks, f"fireworks/{model}") == ("fireworks", model)
+    assert target_of(catalogue(OPENAI_API_KEY="k"), f"fireworks/{model}") == ("openai", f"fireworks/{model}")
 
 
 def test_the_demo_answers_to_every_name() -> None:
     """As single-model providers do; a voice platform's default is `gpt-4o-mini`."""
     for model in ("", "demo", "gpt-4o-mini", "openai/gpt-4o", "a/b/c", "x" * 1000):
-        assert asked(catalogue(), model) == ("demo", "demo")
+        assert target_of(catalogue(), model) == ("demo", "demo")
 
 
 def test_a_default_model_can_be_replaced() -> None:
-    assert asked(catalogue(OPENAI_API_KEY="k", OPENAI_MODEL="mine")) == ("openai", "mine")
-    assert asked(catalogue(VLLM_BASE_URL="http://h", VLLM_MODEL="mine")) == ("vllm", "mine")
+    assert target_of(catalogue(OPENAI_API_KEY="k", OPENAI_MODEL="mine")) == ("openai", "mine")
+    assert target_of(catalogue(VLLM_BASE_URL="http://h", VLLM_MODEL="mine")) == ("vllm", "mine")
 
 
 def test_who_has_no_default_model_says_what_to_set() -> None:
     with pytest.raises(InvalidRequest, match="VLLM_MODEL") as caught:
         catalogue(VLLM_BASE_URL="http://h").route("")
     assert (caught.value.status, caught.value.param) == (400, "model")
-    assert asked(catalogue(VLLM_BASE_URL="http://h"), "named") == ("vllm", "named")
+    assert target_of(catalogue(VLLM_BASE_URL="http://h"), "named") == ("vllm", "named")
 
 
 @pytest.mark.parametrize("name", ["nobody", "OpenAI", "openai ", "../openai", "x" * 5000])
@@ -319,9 +321,9 @@ def test_the_providers_are_listed(app_with: Callable[..., Any]) -> None:
 
 def test_the_wiring_shows_no_secret() -> None:
     """What an exception's message or a debugger's line may repeat."""
-    house = build_services(Settings.load(environment(OPENAI_API_KEY="very-secret", API_KEY="very-secret")))
-    target = house.catalogue.route("m").targets[0]
-    assert "very-secret" not in f"{house!r} {vars(house.catalogue)!r} {target!r}"
+    services = build_services(Settings.load(environment(OPENAI_API_KEY="very-secret", API_KEY="very-secret")))
+    target = services.catalogue.route("m").targets[0]
+    assert "very-secret" not in f"{services!r} {vars(services.catalogue)!r} {target!r}"
 
 
 # nothing is loaded before it is used
@@ -367,7 +369,7 @@ def test_other_names_without_a_file(app_with: Callable[..., Any]) -> None:
         "d": ("demo", "x"),
     }
     assert found["gpt-4o-mini"].public_name == "gpt-4o-mini"
-    assert asked(where, "gpt-4.1") == ("openai", "gpt-4.1"), "other names are as they were"
+    assert target_of(where, "gpt-4.1") == ("openai", "gpt-4.1"), "other names are as they were"
     client = app_with(MODEL_ALIASES="mine=demo/x")
     assert "mine" in [each["id"] for each in client.get("/v1/models").get_json()["data"]]
     answer = client.post(

@@ -17,7 +17,7 @@ from dispatch.sources.file_watcher import FileWatcher
 from dispatch.sources.sources import Sources
 from tests.conftest import EVER, Served, served, until
 from tests.emulators import OpenAIUpstream, ScriptedAnswer
-from tests.support.frames import chat_body, completion, post, said
+from tests.support.frames import chat_body, completion, post, streamed_text
 from tests.support.http import GUNICORN, fails_to_start
 
 SOON = 5.0
@@ -236,7 +236,7 @@ def test_a_running_stream_is_not_disturbed(serve: Callable[..., Served], tmp_pat
         file.write_text(naming("new"))
         soon_callable(app, "new")
         assert not callable_at(app, "lab/gpt-4o")
-        spoken = [said(start + stream.read()) for start, stream in zip(starts, streams, strict=True)]
+        spoken = [streamed_text(start + stream.read()) for start, stream in zip(starts, streams, strict=True)]
     assert spoken == [words.removeprefix("Say: "), "word " * 60]
     assert app.log().count("outcome=done") >= 2
     assert "outcome=failed" not in app.log()

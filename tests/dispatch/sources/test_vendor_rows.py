@@ -24,7 +24,7 @@ from tests.emulators.answers import TEXTS
 from tests.emulators.connection import Connection, Received
 from tests.emulators.server import Server
 from tests.emulators.strict_rows import DeepSeekUpstream, GroqUpstream, MistralUpstream
-from tests.support.frames import completion, post, said
+from tests.support.frames import completion, post, streamed_text
 
 HI = [{"role": "user", "content": "hi"}]
 ROWS = {row.name: row for row in VENDORS}
@@ -483,7 +483,7 @@ def test_telnyx_own_keys_go_no_further(serve: Callable[..., Any], upstream: Open
     app = serve(TOGETHER_API_KEY=upstream.key, TOGETHER_BASE_URL=upstream.base_url)
     upstream.always(ScriptedAnswer())
     body = {"model": "gpt-4o-mini", "messages": HI, "stream": True, "extra_metadata": {"telnyx_agent_target": "+1"}}
-    assert said(post(app.port, body)[2]) == "".join(TEXTS)
+    assert streamed_text(post(app.port, body)[2]) == "".join(TEXTS)
     assert "extra_metadata" not in upstream.received[-1].json
 
 

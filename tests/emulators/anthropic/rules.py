@@ -163,5 +163,7 @@ def check_schema(schema: Any) -> None:
             check_schema(each)
     check_schema(schema.get("items"))
     if schema.get("type") == "object":
-        message = "output_config.format.schema: For 'object' type, 'additionalProperties' must be explicitly set to false"
+        message = (
+            "output_config.format.schema: For 'object' type, 'additionalProperties' must be explicitly set to false"
+        )
         _require(schema.get("additionalProperties") is False, message)

@@ -19,7 +19,7 @@ from tests.emulators import FAULTS, Fault, Phase, cases, faults
 from tests.emulators.bedrock.answers import Turn
 from tests.emulators.bedrock.server import AGENT, BedrockUpstream
 from tests.emulators.connection import Connection
-from tests.support.frames import called, chunks, completion, error, finish, payloads, said
+from tests.support.frames import called, chunks, completion, error, finish, payloads, streamed_text
 from tests.support.http import refused
 from tools.doctor.examine import examine
 
@@ -442,7 +442,7 @@ def test_characters_are_put_together(bedrock: BedrockUpstream, talk: Talk) -> No
     """Amazon cuts by bytes."""
     raw = "Grüße aus 東京 🗼".encode()
     bedrock.enqueue(Turn(texts=[raw[at : at + 1] for at in range(len(raw))]))
-    assert said(talk.send([{"role": "user", "content": "Hi."}], stream=True).data) == raw.decode()
+    assert streamed_text(talk.send([{"role": "user", "content": "Hi."}], stream=True).data) == raw.decode()
 
 
 def test_a_lump_is_cut_at_words(bedrock: BedrockUpstream, talk: Talk) -> None:
@@ -450,7 +450,7 @@ def test_a_lump_is_cut_at_words(bedrock: BedrockUpstream, talk: Talk) -> None:
     text = "It is sunny in Paris today,  with a light breeze.\n"
     bedrock.enqueue(Turn(texts=[text]))
     stream = talk.send([{"role": "user", "content": "Hi."}], stream=True).data
-    assert said(stream) == text
+    assert streamed_text(stream) == text
     assert len([piece for piece in pieces(stream) if piece]) == 10
 
 
@@ -730,7 +730,7 @@ def test_a_guardrail(bedrock: BedrockUpstream, talk: Talk) -> None:
     bedrock.enqueue(Turn(texts=["I may not say that."], guardrail=True))
     stream = talk.send([{"role": "user", "content": "Hi."}], stream=True).data
     assert finish(stream) == "content_filter"
-    assert said(stream) == "I may not say that."
+    assert streamed_text(stream) == "I may not say that."
 
 
 def test_a_file_is_named(bedrock: BedrockUpstream, talk: Talk) -> None:
@@ -1034,7 +1034,7 @@ def test_faults(bedrock: BedrockUpstream, start: Callable[..., Any], fault: Faul
     response = Talk(client).send([USER], stream=stream)
     if fault.harmless:
         assert response.status_code == 200
-        text = said(response.data) if stream else completion(response.data)["choices"][0]["message"]["content"]
+        text = streamed_text(response.data) if stream else completion(response.data)["choices"][0]["message"]["content"]
         assert text == "".join(texts)
         return
     if response.status_code == 200:

@@ -19,7 +19,7 @@ from tests.emulators.answers import TEXTS, Call
 from tests.emulators.bedrock.answers import Turn
 from tests.emulators.bedrock.converse import NO_SUCH_MODEL
 from tests.emulators.bedrock.server import HAIKU, NOVA, BedrockUpstream
-from tests.support.frames import called, chunks, completion, error, finish, payloads, said
+from tests.support.frames import called, chunks, completion, error, finish, payloads, streamed_text
 
 BOTH = pytest.mark.parametrize("stream", [True, False], ids=["stream", "whole"])
 WHOLE_TEXT = "".join(TEXTS)
@@ -83,7 +83,7 @@ def test_a_stream(upstream: BedrockUpstream, client: Any) -> None:
     calls = [Call("t1", "weather", ['{"city"', ':"Bern"}']), Call("t2", "now", [])]
     upstream.enqueue(Turn(reasoning=["Hm"], texts=["Grü", "ße"], calls=calls))
     _, stream = post(client, stream=True, stream_options={"include_usage": True})
-    assert said(stream) == "Grüße"
+    assert streamed_text(stream) == "Grüße"
     assert called(stream) == [("t1", "weather", {"city": "Bern"}), ("t2", "now", {})]
     assert finish(stream) == "tool_calls"
     assert chunks(stream)[-1]["usage"]["total_tokens"] == 36
@@ -185,7 +185,7 @@ def test_throttling_is_tried_again(upstream: BedrockUpstream, app_with: Callable
     for turn in (Turn(exception="ThrottlingException"), Turn(breaks_with="throttlingException")):
         upstream.enqueue(turn)
         status, stream = post(again, stream=True)
-        assert (status, said(stream)) == (200, WHOLE_TEXT)
+        assert (status, streamed_text(stream)) == (200, WHOLE_TEXT)
 
 
 def test_an_unknown_model(upstream: BedrockUpstream, client: Any) -> None:
@@ -237,7 +237,7 @@ def test_arguments_are_the_text_of_an_object(
 def test_halves_of_surrogate_pairs(upstream: BedrockUpstream, client: Any, stream: bool) -> None:
     upstream.enqueue(Turn(texts=["a\ud83d", "\ude00b\ud83d"]))
     _, body = post(client, stream)
-    text = said(body) if stream else completion(body)["choices"][0]["message"]["content"]
+    text = streamed_text(body) if stream else completion(body)["choices"][0]["message"]["content"]
     assert text == "a😀b\ufffd"
 
 
@@ -249,7 +249,7 @@ def test_faults(upstream: BedrockUpstream, client: Any, impatient: Any, fault: F
     if fault.harmless and fault.name != JSON_FOR_A_STREAM:
         assert status == 200
         if stream:
-            assert (said(body), finish(body)) == (WHOLE_TEXT, "stop")
+            assert (streamed_text(body), finish(body)) == (WHOLE_TEXT, "stop")
         else:
             assert completion(body)["choices"][0]["message"]["content"] == WHOLE_TEXT
     elif status == 200:
@@ -269,14 +269,14 @@ def test_faults(upstream: BedrockUpstream, client: Any, impatient: Any, fault: F
 
 
 @pytest.fixture(scope="module")
-def line(running: BedrockUpstream, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+def served_app(running: BedrockUpstream, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     with served(tmp_path_factory.mktemp("served") / "log", THREADS=8, **running.settings) as app:
         yield app
 
 
 @pytest.fixture
-def openai_client(line: Served) -> OpenAI:
-    return line.client()
+def openai_client(served_app: Served) -> OpenAI:
+    return served_app.client()
 
 
 def test_a_conversation_with_a_tool(upstream: BedrockUpstream, openai_client: OpenAI) -> None:
@@ -316,7 +316,7 @@ def test_words_come_as_they_are_said(upstream: BedrockUpstream, openai_client: O
 
 
 def test_a_caller_who_leaves_ends_the_models_stream(
-    upstream: BedrockUpstream, openai_client: OpenAI, line: Served
+    upstream: BedrockUpstream, openai_client: OpenAI, served_app: Served
 ) -> None:
     """A hang-up ends the upstream's stream, which would otherwise generate on."""
     upstream.enqueue(Turn(texts=["word "] * 3000, frame_delay=0.01))
@@ -328,9 +328,9 @@ def test_a_caller_who_leaves_ends_the_models_stream(
     left = monotonic()
     stream.close()
     assert upstream.received[count].wait_closed(5) - left < 1
-    line.logged("outcome=hung_up")
+    served_app.logged("outcome=hung_up")
 
 
-def test_nothing_secret_is_logged(upstream: BedrockUpstream, line: Served) -> None:
+def test_nothing_secret_is_logged(upstream: BedrockUpstream, served_app: Served) -> None:
     """No credential of AWS is in the log, at any level."""
-    assert upstream.secret not in line.log()
+    assert upstream.secret not in served_app.log()

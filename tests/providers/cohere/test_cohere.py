@@ -31,7 +31,7 @@ from tests.emulators.answers import TEXTS
 from tests.emulators.cohere.server import MODELS, CohereUpstream
 from tests.emulators.openai.server import PIXEL, embedding
 from tests.support.conversations import AFTERWARDS, HI, PERSON, TIME, WEATHER
-from tests.support.frames import called, chunks, completion, said
+from tests.support.frames import called, chunks, completion, streamed_text
 from tests.support.http import refused
 
 COMMAND, THINKER = "command-a-03-2025", "command-a-reasoning-08-2025"
@@ -514,7 +514,7 @@ def test_text_stays_text_and_calls_stay_calls(blocks: Any, calls: Any) -> None:
     events = read(*frames(blocks, calls))
     encoder = ChunkEncoder("m")
     stream = b"".join(map(encoder.encode, events)) + encoder.end()
-    assert said(stream) == "".join(piece for kind, pieces in blocks if kind == "text" for piece in pieces)
+    assert streamed_text(stream) == "".join(piece for kind, pieces in blocks if kind == "text" for piece in pieces)
     assert [(name, arguments) for _, name, arguments in called(stream)] == [(name, each) for name, each, _ in calls]
     thought = "".join(event.text for event in events if isinstance(event, Reasoning))
     assert thought == "".join(piece for kind, pieces in blocks if kind == "thinking" for piece in pieces)

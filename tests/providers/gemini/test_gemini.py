@@ -36,7 +36,7 @@ from tests.emulators.answers import TEXTS
 from tests.emulators.gemini.server import MODELS, TOP, GeminiUpstream
 from tests.emulators.openai.server import PIXEL, embedding
 from tests.support.conversations import AFTERWARDS, HI, PERSON, TIME, TREE, WEATHER
-from tests.support.frames import called, chunks, completion, said
+from tests.support.frames import called, chunks, completion, streamed_text
 from tests.support.http import refused
 
 FLASH, PRO, THREE = "gemini-2.5-flash", "gemini-2.5-pro", "gemini-3-flash-preview"
@@ -474,7 +474,7 @@ def test_an_error_in_the_middle_is_raised() -> None:
 def test_several_choices_with_their_probabilities(client: Any, upstream: GeminiUpstream, stream: bool) -> None:
     answer = chat(client, n=2, logprobs=True, top_logprobs=1, stream=stream)
     if stream:
-        assert [said(answer.data, index) for index in (0, 1)] == ["".join(TEXTS)] * 2
+        assert [streamed_text(answer.data, index) for index in (0, 1)] == ["".join(TEXTS)] * 2
         found = [
             each["choices"][0]["logprobs"] for each in chunks(answer.data) if each["choices"][0]["delta"].get("content")
         ]
@@ -492,7 +492,7 @@ def test_an_array_in_the_place_of_a_stream(upstream: GeminiUpstream, client: Any
     """Gateways drop the query: the same chunks come as one JSON array."""
     monkeypatch.setattr("providers.gemini.provider.STREAM", "streamGenerateContent")
     answer = chat(client, stream=True)
-    assert said(answer.data) == "".join(TEXTS)
+    assert streamed_text(answer.data) == "".join(TEXTS)
     upstream.enqueue(ScriptedAnswer(status=429, headers={"retry-after": "3"}))
     assert refused(chat(client, stream=True), 429)["code"] == "rate_limit_exceeded"
 
@@ -744,10 +744,10 @@ def test_text_stays_text_and_calls_stay_calls(parts: list[list[dict[str, Any]]])
     encoder = ChunkEncoder("m")
     stream = b"".join(map(encoder.encode, events)) + encoder.end()
     flat = [part for each in parts for part in each]
-    assert said(stream) == "".join(part["text"] for part in flat if "text" in part and not part.get("thought"))
+    assert streamed_text(stream) == "".join(part["text"] for part in flat if "text" in part and not part.get("thought"))
     calls = [part["functionCall"] for part in flat if "functionCall" in part]
     assert [(name, args) for _, name, args in called(stream)] == [(each["name"], each["args"]) for each in calls]
-    assert completion(fold(events, "m"))["choices"][0]["message"]["content"] in (said(stream), None)
+    assert completion(fold(events, "m"))["choices"][0]["message"]["content"] in (streamed_text(stream), None)
 
 
 def test_the_row_says_how_it_is_spoken_to() -> None:

@@ -54,7 +54,7 @@ def ask(app_with: Callable[..., Any], ideogram: IdeogramUpstream) -> Callable[..
     return lambda **body: client.post(IMAGES, json={"prompt": "a lighthouse", **body})
 
 
-def drawn(response: Any) -> dict[str, Any]:
+def assert_images(response: Any) -> dict[str, Any]:
     """A good answer, as OpenAI's own types have it."""
     assert response.status_code == 200, response.data
     ImagesResponse.model_validate_json(response.data, strict=True)
@@ -174,7 +174,9 @@ def test_lists_and_objects_in_a_form() -> None:
 
 
 def test_version_3_is_asked_by_a_form(ask: Callable[..., Any], ideogram: IdeogramUpstream) -> None:
-    answer = drawn(ask(n=2, size="1792x1024", quality="hd", style="natural", user="somebody", prompt="Café 🙂\r\n--x"))
+    answer = assert_images(
+        ask(n=2, size="1792x1024", quality="hd", style="natural", user="somebody", prompt="Café 🙂\r\n--x")
+    )
     (received,) = ideogram.received
     assert received.path == "/v1/ideogram-v3/generate"
     assert form(received) == {
@@ -194,13 +196,13 @@ def test_version_3_is_asked_by_a_form(ask: Callable[..., Any], ideogram: Ideogra
 def test_every_spelling_of_version_3_is_asked_there(
     ask: Callable[..., Any], ideogram: IdeogramUpstream, model: str
 ) -> None:
-    drawn(ask(model=model))
+    assert_images(ask(model=model))
     assert ideogram.received[-1].path == "/v1/ideogram-v3/generate"
 
 
 @pytest.mark.parametrize("model", ["V_2", "ideogram/V_2", "ideogram-v2-turbo", "V_1"])
 def test_the_others_are_asked_as_before(ask: Callable[..., Any], ideogram: IdeogramUpstream, model: str) -> None:
-    answer = drawn(ask(model=model, size="1024x1024", style="vivid"))
+    answer = assert_images(ask(model=model, size="1024x1024", style="vivid"))
     (received,) = ideogram.received
     assert received.path == "/generate"
     assert received.json["image_request"]["prompt"] == "a lighthouse"
@@ -208,7 +210,7 @@ def test_the_others_are_asked_as_before(ask: Callable[..., Any], ideogram: Ideog
 
 
 def test_more_than_eight_are_asked_for_in_turn(ask: Callable[..., Any], ideogram: IdeogramUpstream) -> None:
-    assert len(drawn(ask(n=10))["data"]) == 10
+    assert len(assert_images(ask(n=10))["data"]) == 10
     assert [form(each)["num_images"] for each in ideogram.received] == ["8", "2"]
 
 
@@ -224,7 +226,7 @@ def test_a_size_that_is_none_is_a_400(ask: Callable[..., Any], ideogram: Ideogra
 def test_bytes_are_fetched_from_its_own_address_without_the_key(
     ask: Callable[..., Any], ideogram: IdeogramUpstream
 ) -> None:
-    answer = drawn(ask(n=2, response_format="b64_json"))
+    answer = assert_images(ask(n=2, response_format="b64_json"))
     assert [base64.b64decode(row["b64_json"]) for row in answer["data"]] == [PICTURE] * 2
     assert not any("url" in row for row in answer["data"])
     files = [each for each in ideogram.received if each.method == "GET"]
@@ -247,7 +249,7 @@ def test_a_picture_elsewhere_is_not_fetched(ask: Callable[..., Any], ideogram: I
         assert "response_format" in details["message"]
         assert not other.accepted
         assert len(ideogram.received) == 1
-        assert drawn(ask())["data"][0]["url"].startswith(ideogram.picture_host)
+        assert assert_images(ask())["data"][0]["url"].startswith(ideogram.picture_host)
 
 
 @pytest.mark.parametrize(
@@ -271,7 +273,7 @@ def test_a_picture_that_cannot_be_fetched_is_a_502_and_is_not_drawn_again(
     client = app_with(IDEOGRAM_API_KEY=ideogram.key, IDEOGRAM_BASE_URL=ideogram.url, IDLE_TIMEOUT=0.2)
     details = refused(client.post(IMAGES, json={"prompt": "p", "response_format": "b64_json"}), 502)
     assert "cannot be fetched" in details["message"]
-    assert len(ideogram.asked) == 1
+    assert len(ideogram.image_requests) == 1
     assert not any(each.path == "/elsewhere" for each in ideogram.received)
 
 
@@ -287,7 +289,7 @@ def test_a_picture_may_not_be_endless(
 
 def test_what_is_not_safe_is_left_out_while_there_is_more(ask: Callable[..., Any], ideogram: IdeogramUpstream) -> None:
     ideogram.unsafe = 1
-    assert len(drawn(ask(n=3))["data"]) == 2
+    assert len(assert_images(ask(n=3))["data"]) == 2
 
 
 def test_a_prompt_that_is_not_safe_is_the_callers_400(ask: Callable[..., Any], ideogram: IdeogramUpstream) -> None:
@@ -330,6 +332,6 @@ def test_every_fault_has_a_status(ask: Callable[..., Any], ideogram: IdeogramUps
     ideogram.always(ScriptedAnswer(fault=fault))
     response = ask()
     if fault.harmless:
-        assert len(drawn(response)["data"]) == 1
+        assert len(assert_images(response)["data"]) == 1
     else:
         refused(response, 504 if fault.silent else 502)

@@ -24,7 +24,7 @@ from tests.emulators import ScriptedAnswer, faults, oddities
 from tests.emulators.oci.keys import API_KEY, COMPARTMENT, REGION, SECOND_COMPARTMENT, TENANCY, config, config_file
 from tests.emulators.oci.lists import ENDPOINT
 from tests.emulators.oci.server import OCIUpstream
-from tests.support.frames import chunks, payloads, said
+from tests.support.frames import chunks, payloads, streamed_text
 from tests.support.http import HI, refused
 
 GENERIC, COHERE, V2 = "meta.llama-3.3-70b-instruct", "cohere.command-a-03-2025", "cohere.command-a-vision"
@@ -173,7 +173,7 @@ def test_the_tenancy_is_the_compartment_where_none_is_set(
 ) -> None:
     where = app_with(**upstream.settings(tmp_path, OCI_COMPARTMENT=""))
     assert chat(where, GENERIC).status_code == 200
-    assert upstream.asked(-1)["compartmentId"] == TENANCY
+    assert upstream.request_json(-1)["compartmentId"] == TENANCY
 
 
 def test_a_compartment_without_rights_and_an_unknown_model(
@@ -211,7 +211,7 @@ def test_an_oci_access_gateways_file_works(upstream: OCIUpstream, app_with: Call
     models.write_text(SEED_001.replace("DEPLOYMENT", upstream.deployment))
     where = app_with(**upstream.settings(tmp_path, MODELS_FILE=models))
     assert chat(where, "command").get_json()["model"] == "command"
-    asked = upstream.asked(-1)
+    asked = upstream.request_json(-1)
     assert asked["compartmentId"] == SECOND_COMPARTMENT
     assert asked["servingMode"] == {"servingType": "ON_DEMAND", "modelId": COHERE}
     assert asked["chatRequest"]["apiFormat"] == "COHERE"
@@ -219,12 +219,12 @@ def test_an_oci_access_gateways_file_works(upstream: OCIUpstream, app_with: Call
     assert upstream.received[-1].path == "/openai/v1/chat/completions"
     assert upstream.received[-1].headers["opc-compartment-id"] == SECOND_COMPARTMENT
     assert chat(where, "tuned").status_code == 200
-    assert upstream.asked(-1)["servingMode"] == {"servingType": "DEDICATED", "endpointId": ENDPOINT}
+    assert upstream.request_json(-1)["servingMode"] == {"servingType": "DEDICATED", "endpointId": ENDPOINT}
     for stream, path in ((False, "/predict"), (True, "/predictWithResponseStream")):
         response = chat(where, "mistral", stream=stream)
         assert response.status_code == 200, response.data
         assert upstream.received[-1].path.endswith(path)
-        assert upstream.asked(-1)["model"] == "odsc-llm"
+        assert upstream.request_json(-1)["model"] == "odsc-llm"
 
 
 def test_an_api_key_alone(upstream: OCIUpstream, app_with: Callable[..., Any]) -> None:
@@ -246,7 +246,7 @@ def test_an_api_key_beside_a_profile(upstream: OCIUpstream, app_with: Callable[.
     """Cohere's models are asked with the profile's signature, in its own compartment."""
     where = app_with(**upstream.settings(tmp_path, OCI_API_KEY=API_KEY, OCI_COMPARTMENT=""))
     assert chat(where, COHERE).status_code == 200
-    assert upstream.asked(-1)["compartmentId"] == TENANCY
+    assert upstream.request_json(-1)["compartmentId"] == TENANCY
 
 
 def test_no_compression_is_offered(client: Any, upstream: OCIUpstream) -> None:
@@ -327,7 +327,7 @@ def test_a_silent_upstream_is_bridged(client: Any, upstream: OCIUpstream, model:
     upstream.enqueue(ScriptedAnswer(texts=["well", " then"], frame_delay=0.35))
     response = chat(client, model, stream=True)
     assert response.data.count(b": keep-alive") >= 2
-    assert said(response.data) == "well then"
+    assert streamed_text(response.data) == "well then"
 
 
 @EACH_STYLE

@@ -16,7 +16,7 @@ from providers.oci.errors import oci_error, oci_error_in_body
 from providers.oci.provider import styles
 from providers.openai_compatible.decode import ChunkDecoder, ErrorFrame, events_of_body, reason_of
 from schemas.chat.encode import ChunkEncoder
-from tests.support.frames import called, finish, said
+from tests.support.frames import called, finish, streamed_text
 
 STYLES = styles(4000)
 USAGE = {"completionTokens": 8, "promptTokens": 41, "totalTokens": 49}
@@ -299,7 +299,7 @@ def test_other_failures() -> None:
 # calls that are written
 
 
-def heard(*pieces: str) -> list[Event]:
+def decoded(*pieces: str) -> list[Event]:
     return list(calls_in_text([*(Text(piece) for piece in pieces), Finish("stop")]))
 
 
@@ -310,8 +310,8 @@ WRITTEN = '<tool_call>\n{"name": "f", "arguments": {"a": 1}}\n</tool_call>'
 def test_calls_in_the_text(size: int) -> None:
     text = f"Well. {WRITTEN}\n{WRITTEN}\n"
     pieces = [text[start : start + size] for start in range(0, len(text), size)]
-    data = stream(heard(*pieces))
-    assert said(data) == "Well. "
+    data = stream(decoded(*pieces))
+    assert streamed_text(data) == "Well. "
     assert [(name, arguments) for _, name, arguments in called(data)] == [("f", {"a": 1})] * 2
     assert finish(data) == "tool_calls"
 
@@ -319,8 +319,8 @@ def test_calls_in_the_text(size: int) -> None:
 @pytest.mark.parametrize("text", ["a < b", "see <tool", "<tool_call>never closed", "<tool_call>no JSON</tool_call>"])
 def test_what_only_looks_like_a_call_is_text(text: str) -> None:
     for pieces in ([text], list(text)):
-        data = stream(heard(*pieces))
-        assert said(data) == text
+        data = stream(decoded(*pieces))
+        assert streamed_text(data) == text
         assert finish(data) == "stop"
 
 

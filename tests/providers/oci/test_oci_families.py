@@ -20,7 +20,7 @@ from tests.emulators.answers import TEXTS
 from tests.emulators.oci.keys import API_KEY
 from tests.emulators.oci.server import OCIUpstream
 from tests.emulators.openai.server import PIXEL
-from tests.support.frames import called, chunks, finish, said
+from tests.support.frames import called, chunks, finish, streamed_text
 
 WHOLE_TEXT = "".join(TEXTS)
 HI = [{"role": "user", "content": "hi"}]
@@ -126,7 +126,7 @@ def streamed(app: Any, model: str, **more: Any) -> bytes:
 
 
 def sent(upstream: OCIUpstream) -> Any:
-    return upstream.asked(-1)["chatRequest"]
+    return upstream.request_json(-1)["chatRequest"]
 
 
 @every_family
@@ -145,7 +145,7 @@ def test_a_whole_answer(client: openai.OpenAI, upstream: OCIUpstream, family: Fa
 def test_a_stream(app: Any, upstream: OCIUpstream, family: Family) -> None:
     """The text once, one finish, the usage when asked for, one end; and as it came, piece by piece."""
     data = streamed(app, family.model, stream_options={"include_usage": True})
-    assert said(data) == WHOLE_TEXT
+    assert streamed_text(data) == WHOLE_TEXT
     assert finish(data) == "stop"
     found = chunks(data)
     pieces = [chunk["choices"][0]["delta"].get("content") for chunk in found if chunk["choices"]]
@@ -164,7 +164,7 @@ def test_one_call_and_several(app: Any, upstream: OCIUpstream, family: Family) -
             assert [name for _, name, _ in found] == ["weather"] * len(calls)
             assert [arguments["city"] for *_, arguments in found] == [json.loads("".join(c[2]))["city"] for c in calls]
             assert len({identifier for identifier, *_ in found}) == len(calls)
-            assert said(data) == "Let me see."
+            assert streamed_text(data) == "Let me see."
             assert finish(data) == "tool_calls"
 
 
@@ -238,7 +238,7 @@ def test_a_format(client: openai.OpenAI, upstream: OCIUpstream, family: Family, 
 @every_family
 def test_every_parameter_at_once(app: Any, upstream: OCIUpstream, family: Family) -> None:
     """None is lost that has a counterpart, none is sent that has not, and none is refused."""
-    assert said(streamed(app, family.model, **EVERYTHING)) == WHOLE_TEXT
+    assert streamed_text(streamed(app, family.model, **EVERYTHING)) == WHOLE_TEXT
     body = sent(upstream)
     assert (body["temperature"], body["topP"], body["seed"]) == (0.3, 0.9, 7)
     assert body["stop" if family.style == "GENERIC" else "stopSequences"] == ["END"]
@@ -272,7 +272,7 @@ def test_the_openai_path(upstream: OCIUpstream, tmp_path: Path, model: str, key:
     settings = upstream.settings(tmp_path, PROVIDER_NAME="oci", MODELS_FILE=file, **key)
     app = create_app(Settings.load(environment(**settings)))
     data = streamed(app, model, stream_options={"include_usage": True}, tools=TOOLS)
-    assert said(data) == WHOLE_TEXT
+    assert streamed_text(data) == WHOLE_TEXT
     received = upstream.received[-1]
     assert received.path == "/openai/v1/chat/completions"
     assert received.headers["Authorization"].startswith("Bearer" if key else "Signature")
@@ -293,6 +293,6 @@ def test_a_deployment_of_data_science(upstream: OCIUpstream, tmp_path: Path, str
         "/v1/chat/completions", json={"model": "my-llama", "messages": HI, "stream": stream}
     )
     assert response.status_code == 200, response.data
-    text = said(response.data) if stream else response.get_json()["choices"][0]["message"]["content"]
+    text = streamed_text(response.data) if stream else response.get_json()["choices"][0]["message"]["content"]
     assert text == WHOLE_TEXT
     assert upstream.received[-1].path.endswith("/predictWithResponseStream" if stream else "/predict")

@@ -13,7 +13,7 @@ from tests.emulators.answers import TEXTS
 from tests.emulators.oci.chat import error as oci_error
 from tests.emulators.oci.lists import ENDPOINT
 from tests.emulators.oci.server import OCIUpstream
-from tests.support.frames import completion, error, finish, payloads, said
+from tests.support.frames import completion, error, finish, payloads, streamed_text
 
 WHOLE_TEXT = "".join(TEXTS)
 TIMED_OUT = {"stalled_before_headers", "slow_headers", "stalled_after_headers", "comments_only", "stalled"}
@@ -53,7 +53,7 @@ def judged(response: Any, fault: Fault, stream: bool) -> None:
     """Before the first event a status, after it an error frame and a clean end; no made-up finish."""
     if fault.harmless:
         assert response.status_code == 200, response.data
-        text = said(response.data) if stream else completion(response.data)["choices"][0]["message"]["content"]
+        text = streamed_text(response.data) if stream else completion(response.data)["choices"][0]["message"]["content"]
         assert text == WHOLE_TEXT
         assert not stream or finish(response.data) == "stop"
     elif response.status_code == 200:

@@ -102,14 +102,14 @@ def test_endpoints_that_may_not_be_seen(upstream: OCIUpstream, provider: OCI) ->
 
 
 def test_an_endpoint_answers_to_its_name(upstream: OCIUpstream, provider: OCI) -> None:
-    target = provider.directory.named(Target(provider, "qwen3-32b"), call())
+    target = provider.directory.locate(Target(provider, "qwen3-32b"), call())
     assert target.details["endpoint"] == IMPORTED
     asked = len(upstream.received)
     for name in ("reception-llama", "nobodys-llama", "xai.grok-4", ENDPOINT):
-        found = provider.directory.named(Target(provider, name), call()).details.get("endpoint")
+        found = provider.directory.locate(Target(provider, name), call()).details.get("endpoint")
         assert found == (ENDPOINT if name == "reception-llama" else None)
     assert len(upstream.received) == asked, "looked up once, not for each request"
-    reception = provider.directory.named(Target(provider, "reception-llama"), call())
+    reception = provider.directory.locate(Target(provider, "reception-llama"), call())
     assert reception.details["base"] == "meta.llama-3.3-70b-instruct"
 
 
@@ -121,9 +121,9 @@ def test_a_model_is_asked_for_where_it_is(provider: OCI) -> None:
     models, found = merge_models(heard, 0.0)
     assert [model.id for model in models] == ["meta.x", "xai.y"]
     assert (found["meta.x"].place, found["xai.y"].place) == (here, there)
-    assert provider.directory.named(Target(provider, "xai.grok-4"), call()).details["region"] == "us-chicago-1"
+    assert provider.directory.locate(Target(provider, "xai.grok-4"), call()).details["region"] == "us-chicago-1"
     row = Target(provider, "xai.grok-4", details={"region": "eu-frankfurt-1"})
-    assert provider.directory.named(row, call()) is row
+    assert provider.directory.locate(row, call()) is row
 
 
 def test_no_region_but_those_of_the_models(upstream: OCIUpstream, tmp_path: Path) -> None:

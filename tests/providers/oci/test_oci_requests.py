@@ -340,7 +340,7 @@ def test_cohere_has_the_tools_whose_results_it_reads(more: dict[str, Any]) -> No
     assert bool(tools["weather"]["parameterDefinitions"]) == bool(more)
 
 
-def heard(kind: str, given: Any) -> dict[str, Any]:
+def sent_part(kind: str, given: Any) -> dict[str, Any]:
     return {"role": "user", "content": [{"type": kind, kind: given}]}
 
 
@@ -366,9 +366,9 @@ HEARD = "messages[0].content[0]"
         ("xai.grok-4", {"web_search_options": {"user_location": {"approximate": "Bern"}}}, f"{WHERE}.approximate"),
         ("xai.grok-4", {"prediction": {"type": "content", "content": 5}}, "prediction.content"),
         ("xai.grok-4", {"prediction": {"type": "content", "content": ["words"]}}, "prediction.content"),
-        ("xai.grok-4", {"messages": [heard("input_audio", "UklGRg==")]}, f"{HEARD}.input_audio"),
-        ("xai.grok-4", {"messages": [heard("file", "a.pdf")]}, f"{HEARD}.file"),
-        ("xai.grok-4", {"messages": [heard("video_url", "https://example.com/a.mp4")]}, f"{HEARD}.video_url"),
+        ("xai.grok-4", {"messages": [sent_part("input_audio", "UklGRg==")]}, f"{HEARD}.input_audio"),
+        ("xai.grok-4", {"messages": [sent_part("file", "a.pdf")]}, f"{HEARD}.file"),
+        ("xai.grok-4", {"messages": [sent_part("video_url", "https://example.com/a.mp4")]}, f"{HEARD}.video_url"),
         (COHERE, {"tools": [tool_of({"type": "object", "properties": ["city"]})]}, "tools"),
         (COHERE, {"tools": [tool_of({"type": "object", "properties": {"city": {}}, "required": 1})]}, "tools"),
     ],

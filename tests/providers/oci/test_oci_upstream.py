@@ -149,7 +149,7 @@ def test_the_second_style_of_cohere(upstream: OCIUpstream) -> None:
 
 
 @pytest.mark.parametrize(
-    ("request_", "model", "complaint"),
+    ("request_", "model", "message"),
     [
         (generic(tools=[function(parameters={"$ref": "#/x"})]), LLAMA, "$ref"),
         (generic(max_tokens=5), "openai.gpt-5", "max_tokens"),
@@ -159,9 +159,9 @@ def test_the_second_style_of_cohere(upstream: OCIUpstream) -> None:
         (models.CohereChatRequest(message="hi", max_tokens=4001), "cohere.command-a-03-2025", "maxTokens"),
     ],
 )
-def test_what_a_model_does_not_take(upstream: OCIUpstream, request_: Any, model: str, complaint: str) -> None:
+def test_what_a_model_does_not_take(upstream: OCIUpstream, request_: Any, model: str, message: str) -> None:
     assert refusal(upstream, details(request_, model)).status == 400
-    assert complaint in upstream.complaints[-1]
+    assert message in upstream.complaints[-1]
 
 
 def test_a_result_must_belong_to_a_call(upstream: OCIUpstream) -> None:
