@@ -159,9 +159,9 @@ def log_start(services: Services, address: str, settings: Settings) -> None:
     if default != "demo":
         return
     is_public = not is_this_machine(urlsplit(address).hostname or "unix:")
-    said = "API_KEY is set" if settings.keys else "others can reach that address" if is_public else ""
-    if said and not settings.provider_name:
-        log.warning("Whoever calls hears the built-in demo, although %s: no provider is configured.", said)
+    access = "API_KEY is set" if settings.keys else "others can reach that address" if is_public else ""
+    if access and not settings.provider_name:
+        log.warning("Whoever calls hears the built-in demo, although %s: no provider is configured.", access)
     log.info("That is the built-in demo. For a real one, put a line like OPENAI_API_KEY=sk-... into .env.")
 
 

@@ -221,8 +221,8 @@ class Settings:
         """
         real = environ is None
         environ = {k: v for k, v in os.environ.items() if k not in EXPORTED} if environ is None else environ  # noqa: TID251 - the one place
-        named = environ.get("ENV_FILE")
-        file = _read(Path(named or ROOT / ".env"), required=bool(named))
+        path = environ.get("ENV_FILE")
+        file = _read(Path(path or ROOT / ".env"), required=bool(path))
         variables = {**{name: line.value for name, line in file.items()}, **_set(environ)}
         settings = cls.of(variables, {name: line.place for name, line in file.items() if name not in _set(environ)})
         if real:
@@ -261,8 +261,8 @@ class Settings:
         """The callers' keys: name -> key. Empty when none is configured."""
         keys = {"default": self.api_key} if self.api_key else {}
         for position, text in enumerate(self.api_keys, start=1):
-            named = NAMED_KEY.fullmatch(text)
-            name, key = named.groups() if named else (f"key{position}", text)
+            match = NAMED_KEY.fullmatch(text)
+            name, key = match.groups() if match else (f"key{position}", text)
             if name in keys and keys[name] != key:
                 raise SettingError(f"API_KEYS has two keys of the name {name!r}; give each its own.")
             keys[name] = key
@@ -349,8 +349,8 @@ def _read(env_file: Path, *, required: bool) -> dict[str, _Line]:
             raise SettingError(f"ENV_FILE is {str(env_file)!r}; there is no such file.") from None
         return {}
     except (OSError, UnicodeDecodeError) as error:
-        said = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
-        raise SettingError(f"{env_file} cannot be read: {said}.") from None
+        reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
+        raise SettingError(f"{env_file} cannot be read: {reason}.") from None
     lines: dict[str, int] = {}
     for binding in parse_stream(StringIO(text)):
         begun = binding.original.string

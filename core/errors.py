@@ -1,40 +1,41 @@
-"""What can go wrong, as the caller is told it. Each class knows its status, OpenAI's type and code, and what follows.
+"""The failures that a caller can receive. Each class knows its HTTP status, OpenAI's type and code, and whether it is
+retried.
 
-    ProxyError 500
+    GatewayError 500
     ├── InvalidRequest 400
     │   ├── UnknownModel 404 model_not_found
     │   ├── Unsupported 400 unsupported_value
     │   ├── ContextTooLong 400 context_length_exceeded
     │   ├── TooLarge 413 request_too_large
-    │   └── TooSlow 408 request_timeout
-    ├── NotAuthorized 401 invalid_api_key
-    ├── NotAllowed 403 permission_denied
-    ├── RateLimited 429 rate_limit_exceeded      ours; the client may come again
-    ├── Overloaded 503 server_overloaded         ours; the client may come again
+    │   └── RequestTimeout 408 request_timeout
+    ├── Unauthenticated 401 invalid_api_key
+    ├── PermissionDenied 403 permission_denied
+    ├── RateLimited 429 rate_limit_exceeded         our own limit; the client may try again
+    ├── Overloaded 503 server_overloaded            our own limit; the client may try again
     ├── CircuitOpen 503 upstream_unavailable
     └── UpstreamError 502 upstream_error
-        ├── UpstreamBusy 429 rate_limit_exceeded        retried
-        ├── UpstreamTimeout 504 upstream_timeout        retried, counts for the breaker
-        ├── UpstreamDown 502 or 503 upstream_error      retried, counts for the breaker
-        ├── UpstreamRejected 4xx                        the caller's request, the vendor's status
-        └── UpstreamRefusedUs 502                       our credential, never the caller's fault
+        ├── UpstreamRateLimited 429 rate_limit_exceeded retried
+        ├── UpstreamTimeout 504 upstream_timeout        retried, trips the breaker
+        ├── UpstreamDown 502 or 503 upstream_error      retried, trips the breaker
+        ├── UpstreamRejected 4xx                        the caller's request is at fault; their status is kept
+        └── UpstreamAuthFailed 502                      our credential is at fault, never the caller's
 
-    HungUp                                       not an error: nobody is left to be told
+    Cancelled                                       not an error: the caller has disconnected
 
-The JSON that a client reads is OpenAI's error object, all four keys always present (openapi: ErrorResponse). Its
-message is ours; what a vendor wrote goes to the log.
+The JSON that a client reads is OpenAI's error object, all four keys always present (openapi: ErrorResponse). The
+message is ours; the vendor's own text goes to the log.
 """
 
 from typing import Any, ClassVar
 
 
 class GatewayError(Exception):
-    """A failure that the caller is told about.
+    """A failure that the caller receives.
 
-    `message` is for the caller: no key, no stack, no vendor's page. `param` names the field or setting at fault.
-    `retry_after` is in seconds and becomes a Retry-After header. `log` is for the log alone. `retryable` is the class's
-    word; a provider may know better of one failure, as when what was asked may have been done already. `counts` tells
-    whether the breaker is told, and the transport may know better of that.
+    `message` is for the caller: it holds no key, no stack, no page of a vendor. `param` names the field or setting at
+    fault. `retry_after` is in seconds and becomes a Retry-After header. `log` is for the log alone. `retryable` comes
+    from the class; a provider may set it for one failure, as when the upstream may have acted already. `trips_breaker`
+    says whether the failure counts for the breaker; the transport may set it too.
     """
 
     status: int = 500
@@ -66,7 +67,7 @@ class GatewayError(Exception):
         return {"error": {"message": self.message, "type": self.type, "param": self.param, "code": self.code}}
 
     def headers(self) -> dict[str, str]:
-        """The headers that go with the status: Retry-After in whole seconds, and x-should-retry (decision 3)."""
+        """The headers of the failure: Retry-After in whole seconds, and x-should-retry (decision 3)."""
         headers = {}
         if self.retry_after is not None:
             headers["Retry-After"] = str(max(1, round(self.retry_after + 0.499)))
@@ -76,8 +77,8 @@ class GatewayError(Exception):
 
 
 class InvalidRequest(GatewayError):
-    """The request cannot be understood or served as it stands. Its code is `invalid_value` with a `param`, unless one
-    is given that says more.
+    """The request cannot be understood or served. The code is `invalid_value` if there is a `param`, unless another
+    code is given.
     """
 
     status = 400
@@ -90,40 +91,40 @@ class InvalidRequest(GatewayError):
 
 
 class UnknownModel(InvalidRequest):
-    """No such model here."""
+    """The model does not exist here."""
 
     status = 404
     code = "model_not_found"
 
 
 class Unsupported(InvalidRequest):
-    """Understood, but this target has no counterpart for it, and dropping it would lose content."""
+    """The target has no counterpart for a part of the request, and leaving that part out would lose content."""
 
     code = "unsupported_value"
 
 
 class ContextTooLong(InvalidRequest):
-    """The conversation does not fit the model."""
+    """The conversation is longer than the model's context."""
 
     code = "context_length_exceeded"
 
 
 class TooLarge(InvalidRequest):
-    """The body is over MAX_BODY_BYTES."""
+    """The body is larger than MAX_BODY_BYTES."""
 
     status = 413
     code = "request_too_large"
 
 
 class RequestTimeout(InvalidRequest):
-    """The body was begun, and did not come; or the answer was begun, and its caller did not read it."""
+    """The rest of the request's body did not come in time, or the caller did not read the answer in time."""
 
     status = 408
     code = "request_timeout"
 
 
 class Unauthenticated(GatewayError):
-    """No key, or a wrong one."""
+    """The request has no key, or a wrong one."""
 
     status = 401
     type = "invalid_request_error"
@@ -131,7 +132,7 @@ class Unauthenticated(GatewayError):
 
 
 class PermissionDenied(GatewayError):
-    """A known key that may not do this."""
+    """The key is known, but may not do this."""
 
     status = 403
     type = "invalid_request_error"
@@ -139,7 +140,7 @@ class PermissionDenied(GatewayError):
 
 
 class RateLimited(GatewayError):
-    """This key has used up its share for now."""
+    """The key has used up its limit for now."""
 
     status = 429
     type = "requests"
@@ -148,7 +149,7 @@ class RateLimited(GatewayError):
 
 
 class Overloaded(GatewayError):
-    """Too many requests are under way here."""
+    """The server has as many requests under way as it may have."""
 
     status = 503
     code = "server_overloaded"
@@ -156,7 +157,7 @@ class Overloaded(GatewayError):
 
 
 class CircuitOpen(GatewayError):
-    """The target has failed so often that it is left alone for a while."""
+    """The breaker is open: the target has failed too often."""
 
     status = 503
     code = "upstream_unavailable"
@@ -164,9 +165,9 @@ class CircuitOpen(GatewayError):
 
 
 class UpstreamError(GatewayError):
-    """The upstream failed in a way that trying again will not mend.
+    """The upstream failed, and another attempt would not help.
 
-    `provider` is its name; `upstream_status` its HTTP status, None when none came.
+    `provider` is the provider's name; `upstream_status` is the HTTP status, None if none came.
     """
 
     status = 502
@@ -180,7 +181,7 @@ class UpstreamError(GatewayError):
 
 
 class UpstreamRateLimited(UpstreamError):
-    """The upstream asks us to come back later (429)."""
+    """The upstream answered 429."""
 
     status = 429
     type = "requests"
@@ -189,7 +190,7 @@ class UpstreamRateLimited(UpstreamError):
 
 
 class UpstreamTimeout(UpstreamError):
-    """The upstream took longer than we wait."""
+    """The upstream took longer than the time-out."""
 
     status = 504
     code = "upstream_timeout"
@@ -198,7 +199,7 @@ class UpstreamTimeout(UpstreamError):
 
 
 class UpstreamDown(UpstreamError):
-    """The upstream cannot be reached, broke off, or answered 5xx."""
+    """The upstream cannot be reached, closed the connection early, or answered 5xx."""
 
     retryable = True
     trips_breaker = True
@@ -210,8 +211,8 @@ class UpstreamDown(UpstreamError):
 
 
 class UpstreamRejected(UpstreamError):
-    """The upstream refuses what the caller asked for; its own 4xx status is kept. `refused` are the parameters that it
-    does not take at all, of those that one can do without.
+    """The upstream refuses the caller's request; the upstream's own 4xx status is kept. `refused` are the optional
+    parameters that the upstream does not take at all.
     """
 
     type = "invalid_request_error"
@@ -224,21 +225,21 @@ class UpstreamRejected(UpstreamError):
 
 
 class UpstreamAuthFailed(UpstreamError):
-    """The upstream refuses our credential: our misconfiguration, so never the caller's 401."""
+    """The upstream refuses our credential. That is our misconfiguration, so the caller never gets a 401 for it."""
 
     code = "upstream_authentication"
 
 
 class Cancelled(Exception):
-    """The caller has left. Nothing failed, and nobody is there to be told."""
+    """The caller has disconnected. Nothing failed, and no answer can be sent."""
 
 
 class HalfClosed(GatewayError):
-    """The caller sends no more, which counts as leaving. Who only shut that side still reads, and must not take it for
-    a whole answer.
+    """The caller has closed its sending side, which counts as a disconnect. A caller that still reads must not take the
+    end for a complete answer.
     """
 
-    status = 499  # nginx's
+    status = 499  # nginx's code for a client that has closed the connection
     type = "invalid_request_error"
     code = "client_closed_request"
 

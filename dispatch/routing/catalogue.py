@@ -97,14 +97,14 @@ class Catalogue:
         """The route of a chat request. Raises Unsupported too, for what neither the model nor a fallback is said to be
         able to.
         """
-        return self.route(request.model, request.provider, beyond=partial(unsupported_reason, request=request))
+        return self.route(request.model, request.provider, lacking=partial(unsupported_reason, request=request))
 
     def images_route(self, model: str, provider: str = "") -> Route:
         """The route of a request for pictures. Raises Unsupported too, for a model that is said to chat only."""
-        return self.route(model, provider, only="images", beyond=unsupported_images_reason)
+        return self.route(model, provider, only="images", lacking=unsupported_images_reason)
 
     def route(
-        self, model: str, provider: str = "", *, only: str = "", beyond: UnsupportedReason | None = None
+        self, model: str, provider: str = "", *, only: str = "", lacking: UnsupportedReason | None = None
     ) -> Route:
         """Who answers: the named provider, else the model's prefix if that is a configured provider, else the
         catalogue's row of that name, else the cloud whose models are named so, else the default provider. What is
@@ -115,13 +115,13 @@ class Catalogue:
         """
         note = "" if provider else self.snapshot.prefix_note(model)
         try:
-            route = self._route(model, provider, only, beyond)
+            route = self._route(model, provider, only, lacking)
         except UnknownModel as error:
             error.message = f"{error.message} {note}".rstrip()
             raise
         return replace(route, note=note) if note and route.row is None else route
 
-    def _route(self, model: str, provider: str, only: str, beyond: UnsupportedReason | None) -> Route:
+    def _route(self, model: str, provider: str, only: str, lacking: UnsupportedReason | None) -> Route:
         snapshot = self.snapshot
         prefix, _, rest = model.partition("/")
         if BEDROCK in (provider, prefix) and (found := self._at_bedrock(snapshot, model, provider)):
@@ -133,7 +133,7 @@ class Catalogue:
         elif rest and (known := snapshot.entries.get(prefix)) is not None and known.available:
             entry, model = known, rest
         elif row := snapshot.names.get(model):
-            return self._to_row(snapshot, row, beyond)
+            return self._to_row(snapshot, row, lacking)
         elif cloud := snapshot.cloud_of(model):
             entry = snapshot.require_provider(cloud)
         else:
@@ -142,7 +142,7 @@ class Catalogue:
                 self._more_than_a_demo(snapshot, model)
         row = snapshot.names.get(f"{entry.name}/{model}") or snapshot.names.get(model)
         if row and any(_provider_of(upstream) == entry.name for upstream in row.upstreams):
-            return self._to_row(snapshot, row, beyond, only=entry.name)
+            return self._to_row(snapshot, row, lacking, only=entry.name)
         return self._to_entry(entry, model)
 
     def provider(self, entry: ProviderConfig) -> Provider:
@@ -175,8 +175,8 @@ class Catalogue:
         if snapshot.names:
             raise _unknown(model)
         if "list" in self._listings and model != snapshot.entries["demo"].default_model:
-            said = "The list of models has not come yet; the log says why."
-            raise UpstreamDown(said, provider="MODEL_LIST_URL", unavailable=True)
+            message = "The list of models has not come yet; the log says why."
+            raise UpstreamDown(message, provider="MODEL_LIST_URL", unavailable=True)
 
     def _at_bedrock(self, snapshot: Snapshot, model: str, provider: str) -> str:
         """The id of the Bedrock model that is meant where `bedrock` is named; "" for an agent, or anything else.
@@ -218,14 +218,14 @@ class Catalogue:
         return replace(self._timeouts, **overrides) if overrides else self._timeouts
 
     def _to_row(
-        self, snapshot: Snapshot, row: ModelConfig, beyond: UnsupportedReason | None, *, only: str = ""
+        self, snapshot: Snapshot, row: ModelConfig, lacking: UnsupportedReason | None, *, only: str = ""
     ) -> Route:
         """The row's targets, then those of its fallbacks, of the rows for which the request is not `beyond`. Of `only`
         one provider, when the caller named it: then nobody falls back to another.
         """
         rows = [row] if only else with_fallbacks(row, snapshot.names)
-        able = [each for each in rows if beyond is None or beyond(each) is None]
-        if beyond is not None and not able and (refusal := beyond(row)):
+        able = [each for each in rows if lacking is None or lacking(each) is None]
+        if lacking is not None and not able and (refusal := lacking(row)):
             raise refusal
         waits: list[float] = []
         targets = [target for each in able for target in self._targets(snapshot, each, only, waits)]

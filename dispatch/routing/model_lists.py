@@ -48,19 +48,19 @@ class ModelLists:
         provider lists, and what the others list with their names before it. The demo is listed while it is alone.
         """
         snapshot = self._catalogue.snapshot
-        asked = [entry for entry in snapshot.available() if not entry.complete and "#" not in entry.name]
+        configs = [entry for entry in snapshot.available() if not entry.complete and "#" not in entry.name]
         if snapshot.models or snapshot.entries[snapshot.default].kind != "demo":
-            asked = [entry for entry in asked if entry.kind != "demo"]
+            configs = [entry for entry in configs if entry.kind != "demo"]
         with self._lock:  # one asks, the others wait for what it hears
-            due = [entry for entry in asked if self._is_due(entry)]
+            due = [entry for entry in configs if self._is_due(entry)]
             if due:
                 with ThreadPoolExecutor(max_workers=len(due), thread_name_prefix="models") as pool:
                     self._kept.update(zip((entry.name for entry in due), pool.map(self._ask, due), strict=True))
-            heard = [self._kept[entry.name] for entry in asked]
+            lists = [self._kept[entry.name] for entry in configs]
             before, models = self._union
-            if len(before) != 1 + len(heard) or any(map(operator.is_not, before, (snapshot, *heard))):
-                models = _union(snapshot, zip(asked, heard, strict=True))
-                self._union = (snapshot, *heard), models
+            if len(before) != 1 + len(lists) or any(map(operator.is_not, before, (snapshot, *lists))):
+                models = _union(snapshot, zip(configs, lists, strict=True))
+                self._union = (snapshot, *lists), models
             return models
 
     def one(self, identifier: str) -> ListedModel:
@@ -88,9 +88,9 @@ class ModelLists:
         return _CachedList(last.models if last else fallback, self._clock() + min(RETRY_SECONDS, self._ttl))
 
 
-def _union(snapshot: Snapshot, heard: Iterable[tuple[ProviderConfig, _CachedList]]) -> list[ListedModel]:
+def _union(snapshot: Snapshot, lists: Iterable[tuple[ProviderConfig, _CachedList]]) -> list[ListedModel]:
     models = dict(snapshot.models)
-    for entry, kept in heard:
+    for entry, kept in lists:
         prefix = "" if entry.name == snapshot.default else f"{entry.name}/"
         for model in kept.models:
             models.setdefault(prefix + model.id, replace(model, id=prefix + model.id))

@@ -27,7 +27,7 @@ class Rates:
         """Seconds until it may be asked again, `most` times a minute; 0.0 when it may be asked now."""
         now = self.clock()
         with self._lock:
-            asked = self._asked.setdefault(name, deque())
-            while asked and asked[0] <= now - MINUTE:
-                asked.popleft()
-            return asked[-most] + MINUTE - now if len(asked) >= most else 0.0
+            recent = self._asked.setdefault(name, deque())
+            while recent and recent[0] <= now - MINUTE:
+                recent.popleft()
+            return recent[-most] + MINUTE - now if len(recent) >= most else 0.0

@@ -170,9 +170,9 @@ def _cloud(
         raise Inconsistent((*place, *_field(str(error), given)), str(error)) from None
 
 
-def _field(said: str, given: Mapping[str, Any]) -> YamlPath:
+def _field(message: str, given: Mapping[str, Any]) -> YamlPath:
     """The field that a sentence about a setting is about: that of `OCI_REGION is ...` is region."""
-    setting = said.partition(" is ")[0].lower().replace("oci_service_endpoint", "base_url")
+    setting = message.partition(" is ")[0].lower().replace("oci_service_endpoint", "base_url")
     fields = [name for name in given if setting.endswith((name, name.removesuffix("_id")))]
     return (max(fields, key=len),) if fields else ()
 
@@ -196,8 +196,8 @@ def _entries(
     place: YamlPath = ("providers", name)
     if "#" in name or "/" in name:
         raise Inconsistent(place, f"a provider's name may have neither # nor /: {name!r}")
-    named = vendor_named(name, given)
-    kind = given.get("kind", name if name in CLOUDS else named.kind)
+    base = vendor_named(name, given)
+    kind = given.get("kind", name if name in CLOUDS else base.kind)
     if kind == "demo":
         return [ProviderConfig(name, kind, "demo", {"name": name}, lenient=True)]
     if kind not in PROVIDERS:
@@ -208,7 +208,7 @@ def _entries(
         ]
     if kind in CLOUDS:
         return [_cloud(name, kind, {**given, "proxy": proxy}, variables, clouds, place)]
-    vendor = replace(defaults_for_kind(kind, name) or named, kind=kind, openai_suffix="") if "kind" in given else named
+    vendor = replace(defaults_for_kind(kind, name) or base, kind=kind, openai_suffix="") if "kind" in given else base
     vendor = replace(vendor, **deviations(given, vendor))
     complete = "models" in given and not given.get("pass_unknown", False)
     accounts = [(address, key) for address in as_list(given.get("base_url")) for key in as_list(given.get("api_key"))]

@@ -82,21 +82,21 @@ class SpeechFilter:
 
     def say(self, text: str) -> str:
         """Take in the next piece."""
-        said: list[str] = []
+        texts: list[str] = []
         for start in range(0, len(text), PIECE):
             piece = text[start : start + PIECE]
             self._held += piece
             if len(self._held) >= self._next_look or "\n" in piece:
-                self._take(said, ended=False)
-        return "".join(said)
+                self._take(texts, ended=False)
+        return "".join(texts)
 
     def rest(self) -> str:
         """The text has ended."""
-        said: list[str] = []
-        self._take(said, ended=True)
-        return "".join(said)
+        texts: list[str] = []
+        self._take(texts, ended=True)
+        return "".join(texts)
 
-    def _take(self, said: list[str], *, ended: bool) -> None:
+    def _take(self, texts: list[str], *, ended: bool) -> None:
         """Move from what is held to what is said, as far as it is sure."""
         self._at = 0
         while self._at < len(self._held):
@@ -117,7 +117,7 @@ class SpeechFilter:
                 piece = piece[1:]
             if piece:
                 self._last, self._dropped = piece[-1], False
-                said.append(piece)
+                texts.append(piece)
         self._held = self._held[self._at :]
         size = len(self._held)
         self._next_look = size + size // 16 if size > SOON else 0
@@ -201,9 +201,9 @@ def speech_safe(events: Iterable[Event]) -> Iterator[Event]:
     speakers: defaultdict[int, SpeechFilter] = defaultdict(SpeechFilter)
     for event in events:
         if isinstance(event, Text):
-            if said := speakers[event.choice].say(event.text):
-                yield Text(said, event.choice)
+            if text := speakers[event.choice].say(event.text):
+                yield Text(text, event.choice)
             continue
-        if isinstance(event, (Finish, ToolCall)) and (said := speakers[event.choice].rest()):
-            yield Text(said, event.choice)
+        if isinstance(event, (Finish, ToolCall)) and (text := speakers[event.choice].rest()):
+            yield Text(text, event.choice)
         yield event

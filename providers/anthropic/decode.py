@@ -126,9 +126,9 @@ class AnthropicDecoder:
         if "output_tokens" not in self._usage:
             return
         kinds = ("input_tokens", "cache_creation_input_tokens", "cache_read_input_tokens", "output_tokens")
-        fresh, written, cached, said = (token_count(self._usage.get(kind)) for kind in kinds)
+        fresh, written, cached, output = (token_count(self._usage.get(kind)) for kind in kinds)
         thought = token_count((self._usage.get("output_tokens_details") or {}).get("thinking_tokens"))
-        yield Usage(fresh + written + cached, said, cached, thought)
+        yield Usage(fresh + written + cached, output, cached, thought)
 
 
 def _finish(word: Any) -> FinishReason:

@@ -76,8 +76,8 @@ def asks_by_tool(request: ChatRequest, target: Target) -> bool:
 
 
 def _room(request: ChatRequest, target: Target, family: claude.Family) -> int:
-    asked = request.max_tokens or family.max_tokens
-    return asked if target.max_tokens is None else min(asked, target.max_tokens)
+    wanted = request.max_tokens or family.max_tokens
+    return wanted if target.max_tokens is None else min(wanted, target.max_tokens)
 
 
 def _system(request: ChatRequest) -> str | list[Json]:
@@ -92,17 +92,17 @@ def _system(request: ChatRequest) -> str | list[Json]:
 
 def _messages(turns: list[Message], thoughts: Mapping[str, list[Json]], *, prefill: bool) -> list[Json]:
     """User and assistant in turns, the user first, and last unless `prefill`."""
-    said = merge_same_role(
+    messages = merge_same_role(
         (("assistant" if turn.role == "assistant" else "user"), _content(turn, thoughts)) for turn in turns
     )
-    if not said or said[0][0] != "user":
-        said.insert(0, ("user", [{"type": "text", "text": OPENING}]))
-    if said[-1][0] == "assistant":
-        if prefill and said[-1][1][-1]["type"] == "text":
-            said[-1][1][-1]["text"] = said[-1][1][-1]["text"].rstrip()  # white space at the end is refused
+    if not messages or messages[0][0] != "user":
+        messages.insert(0, ("user", [{"type": "text", "text": OPENING}]))
+    if messages[-1][0] == "assistant":
+        if prefill and messages[-1][1][-1]["type"] == "text":
+            messages[-1][1][-1]["text"] = messages[-1][1][-1]["text"].rstrip()  # white space at the end is refused
         else:
-            said.append(("user", [{"type": "text", "text": GO_ON}]))
-    return [{"role": role, "content": content} for role, content in said]
+            messages.append(("user", [{"type": "text", "text": GO_ON}]))
+    return [{"role": role, "content": content} for role, content in messages]
 
 
 def _content(turn: Message, thoughts: Mapping[str, list[Json]]) -> list[Json]:
@@ -149,8 +149,8 @@ def _remembered(turns: list[Message], recall: Recall) -> dict[str, list[Json]]:
 def _text(part: Mapping[str, Any], where: str = "") -> Json:
     if part["type"] not in ("text", "input_text", "refusal"):
         raise Unsupported(f"An assistant's message cannot have a part of type {part['type']!r}.", param=where)
-    said = str(part.get("refusal" if part["type"] == "refusal" else "text") or "")
-    return {"type": "text", "text": said, **_cached(part)}
+    text = str(part.get("refusal" if part["type"] == "refusal" else "text") or "")
+    return {"type": "text", "text": text, **_cached(part)}
 
 
 def _cached(part: Mapping[str, Any]) -> Json:

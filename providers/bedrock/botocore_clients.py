@@ -90,8 +90,8 @@ class BotocoreClients:
             return UpstreamAuthFailed(f"The AWS profile for {name} does not exist: see AWS_PROFILE.", **details)
         if isinstance(error, ClientError) or is_about_credentials(error):
             return UpstreamAuthFailed(f"No AWS credentials could be fetched for {name}: {CREDENTIALS}.", **details)
-        said = f"{name} cannot be reached as it is configured: see AWS_REGION and AWS_ENDPOINT_URL."
-        return UpstreamError(said, **details)
+        message = f"{name} cannot be reached as it is configured: see AWS_REGION and AWS_ENDPOINT_URL."
+        return UpstreamError(message, **details)
 
     def _built(self, service: str, region: str, endpoint: str) -> Any:
         given = self._variables

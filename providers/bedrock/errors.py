@@ -85,10 +85,10 @@ def aws_error(name: str, status: int, headers: Mapping[str, str], body: bytes, *
     """The exception for an answer of `status`: x-amzn-errortype is `Name` or `Name:address`, the body has a message.
     `setting` is what holds the credential.
     """
-    said = error_object(body) or _capitalised(body)
-    exception = headers.get("x-amzn-errortype") or str(said.get("__type") or said.get("code") or "")
+    message = error_object(body) or _capitalised(body)
+    exception = headers.get("x-amzn-errortype") or str(message.get("__type") or message.get("code") or "")
     exception = exception.partition(":")[0].rpartition("#")[2]
-    return _error_class(name, status, headers, exception, str(said.get("message") or ""), setting)
+    return _error_class(name, status, headers, exception, str(message.get("message") or ""), setting)
 
 
 def error_from_event(name: str, headers: Mapping[str, Any], error: Mapping[str, Any]) -> GatewayError:

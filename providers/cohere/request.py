@@ -88,15 +88,15 @@ def _message(turn: Message) -> Json:
         if all(part["type"] == "text" for part in content):
             return {"role": "user", "content": "".join(part["text"] for part in content)}
         return {"role": "user", "content": content}
-    said = _text(turn)
+    text = _text(turn)
     if not turn.calls:
-        return {"role": "assistant", "content": said}
+        return {"role": "assistant", "content": text}
     calls = [
         {"id": use.id, "type": "function", "function": {"name": use.name, "arguments": _json(use.arguments)}}
         for use in turn.calls
     ]
     # What is said before a call is its plan there.
-    return {"role": "assistant", "tool_calls": calls, **({"tool_plan": said} if said else {})}
+    return {"role": "assistant", "tool_calls": calls, **({"tool_plan": text} if text else {})}
 
 
 def _text(turn: Message) -> str:

@@ -81,13 +81,13 @@ def conversation(messages: Sequence[Mapping[str, Any]], *, with_instructions: bo
             use = _answered(message, at, waiting)
             turns.append(Message("tool", at, _said(message, at), answers=use.id, name=use.name))
             continue
-        said, calls = _said(message, at), tuple[ToolUse, ...]()
+        parts, calls = _said(message, at), tuple[ToolUse, ...]()
         if role == "assistant":
             calls = tuple(_calls(message, at))
             waiting = {use.id: use for use in calls}
-        if said or calls:
+        if parts or calls:
             speaker: Role = "user" if role == "user" else "assistant"
-            turns.append(Message(speaker, at, said, calls, name=message.get("name") or ""))
+            turns.append(Message(speaker, at, parts, calls, name=message.get("name") or ""))
     for use in waiting.values():
         raise InvalidRequest("A tool call must be followed by a tool message with its result.", param=use.where)
     if spoken and all(turn.role in INSTRUCTIONS for turn in turns):
@@ -109,11 +109,11 @@ def _said(message: Mapping[str, Any], at: str) -> list[tuple[str, Json]]:
     given += [(at, {"type": "refusal", "refusal": message["refusal"]})] if message.get("refusal") else []
     if not given and isinstance(spoken := message.get("audio"), dict) and spoken.get("transcript"):
         given = [(f"{at}.audio", {"type": "text", "text": spoken["transcript"]})]
-    said = [(where, part) for where, part in given if part["type"] not in TEXTS or _words(part, where).strip()]
-    if said and message.get("cache_control"):
-        where, part = said[-1]
-        said[-1] = where, {"cache_control": message["cache_control"], **part}
-    return said
+    parts = [(where, part) for where, part in given if part["type"] not in TEXTS or _words(part, where).strip()]
+    if parts and message.get("cache_control"):
+        where, part = parts[-1]
+        parts[-1] = where, {"cache_control": message["cache_control"], **part}
+    return parts
 
 
 def _words(part: Mapping[str, Any], where: str) -> str:

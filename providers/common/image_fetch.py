@@ -67,22 +67,22 @@ class ImageFetcher:
         """
         account, path = self._place(url)
         try:
-            reply = send(account, "GET", path, {}, b"", call, timeouts)
+            response = send(account, "GET", path, {}, b"", call, timeouts)
             try:
-                yield from raise_for_status(reply, self._refused)
-                return (yield from self._bytes(reply))
+                yield from raise_for_status(response, self._refused)
+                return (yield from self._bytes(response))
             finally:
-                reply.close()
+                response.close()
         except GatewayError as error:
             raise self._lost(error.log or error.message) from error
 
-    def _bytes(self, reply: Response) -> Generator[Silence, None, bytes]:
-        kind, length = reply.headers.get("content-type", ""), reply.headers.get("content-length", "0")
+    def _bytes(self, response: Response) -> Generator[Silence, None, bytes]:
+        kind, length = response.headers.get("content-type", ""), response.headers.get("content-length", "0")
         if not kind.startswith(("image/", "application/octet-stream", "binary/octet-stream")):
             raise self._lost(f"the content type {kind!r}")
         if length.isdigit() and int(length) > PICTURE_BYTES:
             raise self._lost(f"{length} bytes")
-        data = yield from read_body(reply, PICTURE_BYTES)
+        data = yield from read_body(response, PICTURE_BYTES)
         if not data:
             raise self._lost("no bytes")
         return data
@@ -112,8 +112,10 @@ class ImageFetcher:
         return self._lost(f"status {status}: {body[:200]!r}")
 
     def _lost(self, what: str) -> UpstreamError:
-        said = f'{self._name} made a picture that cannot be fetched from it. Ask for it with "response_format": "url".'
-        return UpstreamError(said, provider=self._name, log=what)
+        message = (
+            f'{self._name} made a picture that cannot be fetched from it. Ask for it with "response_format": "url".'
+        )
+        return UpstreamError(message, provider=self._name, log=what)
 
 
 def _usual_port(scheme: str) -> int:

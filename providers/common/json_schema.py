@@ -36,8 +36,8 @@ def parameters(function: Mapping[str, Any]) -> tuple[Json, str]:
         schema = without_null_types(schema)
     if "$ref" in schema or any(key in schema for key in COMBINERS):
         schema = inline_references(schema)
-    said = {key: schema[key] for key in COMBINERS if key in schema}
-    if not said:
+    combiners = {key: schema[key] for key in COMBINERS if key in schema}
+    if not combiners:
         return ({**schema, "type": "object"} if schema else {}), ""
     head = {key: each for key, each in schema.items() if key not in COMBINERS}
     properties: Json = {}
@@ -49,7 +49,7 @@ def parameters(function: Mapping[str, Any]) -> tuple[Json, str]:
     needed = [name for each in whole for name in _list(each.get("required")) if isinstance(name, str)]
     if needed:
         head["required"] = list(dict.fromkeys(needed))
-    return {**head, "type": "object"}, f"Its arguments must also fit {orjson.dumps(said).decode()}"
+    return {**head, "type": "object"}, f"Its arguments must also fit {orjson.dumps(combiners).decode()}"
 
 
 def _object(value: Any) -> Json:
@@ -94,15 +94,15 @@ def holds_maps(schema: Any) -> bool:
         return any(map(holds_maps, schema))
     if not isinstance(schema, dict):
         return False
-    kind, beyond = schema.get("type"), schema.get("additionalProperties", True)
+    kind, additional = schema.get("type"), schema.get("additionalProperties", True)
     is_object = kind == "object" or (isinstance(kind, list) and "object" in kind)
-    if schema.get("patternProperties") or (isinstance(beyond, dict) and beyond):
+    if schema.get("patternProperties") or (isinstance(additional, dict) and additional):
         return True
-    if is_object and beyond is not False and not schema.get("properties") and "$ref" not in schema:
+    if is_object and additional is not False and not schema.get("properties") and "$ref" not in schema:
         return not any(key in schema for key in ("anyOf", "oneOf", "allOf"))
     inner = [each for key, each in schema.items() if key not in VALUES and key not in NAMED]
-    named = [each for key in NAMED for each in _object(schema.get(key)).values()]
-    return any(map(holds_maps, [*inner, *named]))
+    subschemas = [each for key in NAMED for each in _object(schema.get(key)).values()]
+    return any(map(holds_maps, [*inner, *subschemas]))
 
 
 def closed_schema(schema: Any) -> Any:

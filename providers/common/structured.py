@@ -56,13 +56,13 @@ def answer_as_text(events: Events, name: str) -> Events:
     """The events, the arguments of the first call of the tool `name` as the text. What is said beside it is left out,
     unless it is all that is said.
     """
-    said: list[Event] = []
+    texts: list[Event] = []
     answer: ToolCall | None = None
     others: set[int | str] = set()
     for event in events:
         match event:
             case Text():
-                said.append(event)
+                texts.append(event)
             case ToolCall() if event.name == name:
                 answer = answer or event
             case ToolCall():
@@ -73,7 +73,7 @@ def answer_as_text(events: Events, name: str) -> Events:
                     yield Text(event.text)
             case Finish():
                 if answer is None:
-                    yield from said
+                    yield from texts
                 only_answer = answer is not None and not others and event.reason == "tool_calls"
                 yield Finish("stop") if only_answer else event
             case _:

@@ -26,12 +26,12 @@ def tool_choice(request: ChatRequest) -> tuple[Literal["auto", "none", "required
 
     A named tool is required, and the only one; `allowed_tools` names several. Raises InvalidRequest.
     """
-    asked = request.tool_choice
-    mode: Any = asked
+    choice = request.tool_choice
+    mode: Any = choice
     names: list[Any] = []
-    if isinstance(asked, Mapping):
-        allowed = asked.get("allowed_tools")
-        tools = allowed.get("tools") if isinstance(allowed, dict) else [asked]
+    if isinstance(choice, Mapping):
+        allowed = choice.get("allowed_tools")
+        tools = allowed.get("tools") if isinstance(allowed, dict) else [choice]
         mode = allowed.get("mode", "auto") if isinstance(allowed, dict) else "required"
         names = [_named(tool) for tool in tools] if isinstance(tools, list) else []
         known = [function["name"] for function in declared_functions(request.tools)]
@@ -49,8 +49,8 @@ def _named(tool: Any) -> Any:
 
 def response_format(request: ChatRequest) -> tuple[Literal["text", "json_object", "json_schema"], Json]:
     """The `response_format`, and its `json_schema`: {name?, schema, strict?}, {} for others. Raises InvalidRequest."""
-    asked = request.body.get("response_format") or {"type": "text"}
-    kind, given = asked.get("type"), asked.get("json_schema")
+    wanted = request.body.get("response_format") or {"type": "text"}
+    kind, given = wanted.get("type"), wanted.get("json_schema")
     if kind not in ("text", "json_object", "json_schema"):
         raise InvalidRequest("It must be text, json_object or json_schema.", param="response_format.type")
     if kind != "json_schema":
@@ -145,8 +145,8 @@ def fit_id(identifier: str, allowed: re.Pattern[str]) -> str:
 
 def capped_max_tokens(request: ChatRequest, most: int | None) -> int | None:
     """How long the answer may be, in tokens: what the caller wants, but not more than `most`."""
-    asked = request.max_tokens
-    return asked if most is None or asked is None else min(asked, most)
+    wanted = request.max_tokens
+    return wanted if most is None or wanted is None else min(wanted, most)
 
 
 def require_text(value: Any) -> str:

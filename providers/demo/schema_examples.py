@@ -128,8 +128,8 @@ class _Examples:
         """Of an enum's values the one that the user named, else the first."""
         if not given:
             raise _NoValueError
-        said = _spoken(self.text)
-        return next((each for each in given if isinstance(each, str) and _spoken(each) in said), given[0])
+        words = _spoken(self.text)
+        return next((each for each in given if isinstance(each, str) and _spoken(each) in words), given[0])
 
     def object(self, schema: Schema, above: tuple[str, ...]) -> dict[str, Any]:
         """The required properties; where none is required, the plain ones, or else the others."""
@@ -165,20 +165,20 @@ class _Examples:
 
     def string(self, schema: Schema, name: str) -> str:
         """A string: of its format, from the user's text, or the property's name; as long as it must be."""
-        said = _FORMATS.get(str(schema.get("format"))) or self.text_about(name) or name or self.text or "text"
+        example = _FORMATS.get(str(schema.get("format"))) or self.text_about(name) or name or self.text or "text"
         least = int(_bound(schema, "minLength", 0))
         self.spend(least)
-        if len(said) < least:
-            said += "x" * (least - len(said))
-        return said[: max(0, int(_bound(schema, "maxLength", len(said))))]
+        if len(example) < least:
+            example += "x" * (least - len(example))
+        return example[: max(0, int(_bound(schema, "maxLength", len(example))))]
 
     def text_about(self, name: str) -> str:
         """What the user's text says about a property, by the property's name."""
-        asked = {each.lower() for each in re.findall(r"[A-Z]?[a-z]+", name)}
-        if asked & _PLACES:
+        words = {each.lower() for each in re.findall(r"[A-Z]?[a-z]+", name)}
+        if words & _PLACES:
             found = [each[1] for each in (pattern.search(self.text) for pattern in _PLACE_IN_TEXT) if each]
             return min(found, key=lambda each: not each[0].isupper(), default=self.text)
-        return self.text if asked & _UTTERANCES else ""
+        return self.text if words & _UTTERANCES else ""
 
     def spend(self, amount: int) -> None:
         self.left -= amount

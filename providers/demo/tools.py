@@ -34,7 +34,7 @@ def declared_tools(request: ChatRequest) -> list[Tool]:
     return [each for each in tools if each.name and (allowed is None or each.name in allowed)]
 
 
-def chosen_tools(request: ChatRequest, heard: str) -> list[Tool]:
+def chosen_tools(request: ChatRequest, prompt: str) -> list[Tool]:
     """The tools to call: those that the user speaks of, the one that is demanded, or none.
 
     Where one is required and the user speaks of none, the best match by its words, else the first.
@@ -47,7 +47,7 @@ def chosen_tools(request: ChatRequest, heard: str) -> list[Tool]:
         choice = string_at(choice.get("allowed_tools"), "mode") or "auto"
     if choice == "none" or not tools:
         return []
-    spoken = set(_split(heard))
+    spoken = set(_split(prompt))
     found = [each for each in tools if _telling(each.name) <= spoken]
     best = max(found or tools, key=lambda each: _score(each, spoken))
     if not found:

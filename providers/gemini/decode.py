@@ -120,11 +120,11 @@ class GeminiDecoder:
 
 def usage(counts: Mapping[str, Any]) -> Usage:
     """usageMetadata: thoughts are not among the candidates' tokens, and the cached ones are among the prompt's."""
-    prompt, tools, said, thoughts, cached = (
+    prompt, tools, output, thoughts, cached = (
         token_count(counts.get(f"{kind}TokenCount"))
         for kind in ("prompt", "toolUsePrompt", "candidates", "thoughts", "cachedContent")
     )
-    return Usage(prompt + tools, said + thoughts, cached, thoughts)
+    return Usage(prompt + tools, output + thoughts, cached, thoughts)
 
 
 def _logprobs(result: Mapping[str, Any] | None) -> Json | None:

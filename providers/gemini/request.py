@@ -122,18 +122,18 @@ def _contents(request: ChatRequest, model: str, recall: Recall) -> list[Json]:
     """The user speaks first, and last: newer models refuse a conversation that the model has ended."""
     turns = conversation(request.messages)
     for at, turn in enumerate(turns):  # results in the order of their calls: that pairs them where there are no ids
-        asked, after = [use.id for use in turn.calls], at + 1
-        turns[after : after + len(asked)] = sorted(
-            turns[after : after + len(asked)], key=lambda result: asked.index(result.answers)
+        call_ids, after = [use.id for use in turn.calls], at + 1
+        turns[after : after + len(call_ids)] = sorted(
+            turns[after : after + len(call_ids)], key=lambda result: call_ids.index(result.answers)
         )
     newer = version(model) >= (3, 0)
     known = {use.id: recall(use.id) for turn in turns for use in turn.calls}
-    said = [("model" if turn.role == "assistant" else "user", list(_parts(turn, known, newer))) for turn in turns]
-    if not said or said[0][0] == "model":
-        said.insert(0, ("user", [{"text": OPENING}]))
-    if said[-1][0] == "model":
-        said.append(("user", [{"text": GO_ON}]))
-    return [{"role": role, "parts": parts} for role, parts in merge_same_role(said)]
+    contents = [("model" if turn.role == "assistant" else "user", list(_parts(turn, known, newer))) for turn in turns]
+    if not contents or contents[0][0] == "model":
+        contents.insert(0, ("user", [{"text": OPENING}]))
+    if contents[-1][0] == "model":
+        contents.append(("user", [{"text": GO_ON}]))
+    return [{"role": role, "parts": parts} for role, parts in merge_same_role(contents)]
 
 
 def _parts(turn: Message, known: Mapping[str, tuple[str, str]], newer: bool) -> Iterator[Json]:
@@ -157,12 +157,12 @@ def _text(turn: Message) -> str:
     return content_text([part for _, part in turn.parts], turn.at)
 
 
-def _result(said: str) -> Json:
+def _result(text: str) -> Json:
     """A result must be an object; one that is none stands under `output`, as the API's page has it."""
     try:
-        value = orjson.loads(said)
+        value = orjson.loads(text)
     except orjson.JSONDecodeError:
-        value = said
+        value = text
     return value if isinstance(value, dict) else {"output": value}
 
 

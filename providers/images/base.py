@@ -120,20 +120,20 @@ class ImageProvider(Provider):
                 data += self.parse_images(answer)
                 created = seconds(answer.get("created"))
             except BAD_SHAPE as error:
-                said = f"{self.name} sent something that is not an answer."
-                raise UpstreamError(said, provider=self.name, log=f"pictures without {error}") from error
+                message = f"{self.name} sent something that is not an answer."
+                raise UpstreamError(message, provider=self.name, log=f"pictures without {error}") from error
         if request.as_base64:
             yield from self._gallery.unpack(data, call, target.timeouts)
         yield Images(data, created)
 
-    def _answer(self, asked: HttpRequest, target: Target, call: CallContext) -> Generator[Silence, None, Any]:
-        reply = send(self._account, "POST", asked.path, asked.headers, asked.body, call, target.timeouts)
+    def _answer(self, request: HttpRequest, target: Target, call: CallContext) -> Generator[Silence, None, Any]:
+        response = send(self._account, "POST", request.path, request.headers, request.body, call, target.timeouts)
         try:
-            yield from raise_for_status(reply, self.failed)
-            raw = yield from read_body(reply)
+            yield from raise_for_status(response, self.failed)
+            raw = yield from read_body(response)
         finally:
-            reply.close()
-        answer = parse_json(raw, reply)
+            response.close()
+        answer = parse_json(raw, response)
         if isinstance(answer, dict) and answer.get("error"):
             raise error_from_body(self.name, answer["error"])
         return answer

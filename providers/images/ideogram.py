@@ -94,14 +94,14 @@ class Ideogram(ImageProvider):
             return self._unsafe(body[:2000].decode("utf-8", "replace"), status)
         return super().failed(status, headers, body)
 
-    def _unsafe(self, said: str, status: int = 400) -> UpstreamRejected:
+    def _unsafe(self, message: str, status: int = 400) -> UpstreamRejected:
         return UpstreamRejected(
             f"{self.name} does not show what this prompt asks for: it fails its safety check.",
             upstream_status=status,
             provider=self.name,
             param="prompt",
             code="content_policy_violation",
-            log=said,
+            log=message,
         )
 
 

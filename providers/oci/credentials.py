@@ -155,10 +155,10 @@ def claims(token: str) -> dict[str, Any]:
     """What a JSON web token says, unchecked; {} for what is none."""
     try:
         payload = token.split(".")[1]
-        said = orjson.loads(urlsafe_b64decode(payload + "=" * (-len(payload) % 4)))
+        payload_claims = orjson.loads(urlsafe_b64decode(payload + "=" * (-len(payload) % 4)))
     except (IndexError, ValueError):
         return {}
-    return said if isinstance(said, dict) else {}
+    return payload_claims if isinstance(payload_claims, dict) else {}
 
 
 def _at_home(path: str) -> Path:

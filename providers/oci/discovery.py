@@ -82,10 +82,10 @@ class ModelDirectory:
             regions.setdefault(place.region, place)  # a base model is every compartment's
         jobs = [("models", place) for place in regions.values()] + [("endpoints", place) for place in places]
         with ThreadPoolExecutor(len(jobs), thread_name_prefix="oci-models") as pool:
-            heard = list(pool.map(lambda job: awaited(self._rows(job[0], job[1], call)), jobs))
+            pages = list(pool.map(lambda job: awaited(self._rows(job[0], job[1], call)), jobs))
         self.asked = True
-        models, found = merge_models(zip(jobs, heard, strict=True), time())
-        self.failures = errors = [each.error for each in heard if each.error is not None]
+        models, found = merge_models(zip(jobs, pages, strict=True), time())
+        self.failures = errors = [each.error for each in pages if each.error is not None]
         if errors and not models:
             raise errors[0]
         for error in errors:
@@ -130,8 +130,8 @@ class ModelDirectory:
             for _ in range(PAGES):
                 query = urlencode({"compartmentId": place.compartment, **({"page": page} if page else {})})
                 base = self._service.management(place)
-                asked = SignedRequest("GET", base, f"/{kind}?{query}", about="lists nothing there.")
-                data, headers = yield from self._service.json(asked, call, Timeouts())
+                request = SignedRequest("GET", base, f"/{kind}?{query}", about="lists nothing there.")
+                data, headers = yield from self._service.json(request, call, Timeouts())
                 rows += _usable(data)
                 before, page = page, headers.get("opc-next-page", "")
                 if page in ("", before):
@@ -153,13 +153,13 @@ def on_demand(rows: Iterable[Row], now: float) -> Iterator[ListedModel]:
 
 
 def merge_models(
-    heard: Iterable[tuple[tuple[str, Location], PageRows]], now: float
+    pages: Iterable[tuple[tuple[str, Location], PageRows]], now: float
 ) -> tuple[list[ListedModel], dict[str, LocatedModel]]:
     """The models that all the lists have, each name once, the first place's; and where each is."""
     models: dict[str, ListedModel] = {}
     found: dict[str, LocatedModel] = {}
     bases: dict[Any, Row] = {}
-    for (kind, place), (rows, _) in heard:
+    for (kind, place), (rows, _) in pages:
         if kind == "models":
             bases |= {row["id"]: row for row in rows}
             for model in on_demand(rows, now):

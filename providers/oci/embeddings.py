@@ -54,8 +54,8 @@ def embed(service: OciClient, request: EmbeddingsRequest, target: Target, call: 
     for batch in asked_for:
         body = embed_to_upstream(request, batch, target, place, truncate)
         try:
-            asked = _asked(service, place, "/actions/embedText", body, target)
-            data, _ = yield from service.json(asked, call, target.timeouts)
+            signed = _asked(service, place, "/actions/embedText", body, target)
+            data, _ = yield from service.json(signed, call, target.timeouts)
         except UpstreamRejected as error:
             raise _mendable(error, body) from error
         found, counted = embed_from_upstream(data, len(batch.inputs), service.name)
@@ -140,14 +140,14 @@ def rerank(service: OciClient, request: RerankRequest, target: Target, call: Cal
     place = yield from service.place(target.details, call)
     body = rerank_to_upstream(request, target, place)
     log_dropped_parameters(service.name, request.options, RERANK_OPTIONS)
-    asked = _asked(service, place, "/actions/rerankText", body, target)
-    data, _ = yield from service.json(asked, call, target.timeouts)
+    signed = _asked(service, place, "/actions/rerankText", body, target)
+    data, _ = yield from service.json(signed, call, target.timeouts)
     yield Ranks(rerank_from_upstream(data, service.name))
 
 
 def rerank_to_upstream(request: RerankRequest, target: Target, place: Location) -> dict[str, Any]:
     """RerankTextDetails."""
-    named = {RERANK_OPTIONS[key]: value for key, value in request.options.items() if key in RERANK_OPTIONS}
+    options = {RERANK_OPTIONS[key]: value for key, value in request.options.items() if key in RERANK_OPTIONS}
     for key in request.options.keys() & RERANK_OPTIONS.keys():
         if not isinstance(request.options[key], int):
             raise InvalidRequest("It must be a whole number.", param=key)
@@ -157,7 +157,7 @@ def rerank_to_upstream(request: RerankRequest, target: Target, place: Location) 
         "input": request.query,
         "documents": list(request.documents),
         **({} if request.top_n is None else {"topN": min(request.top_n, len(request.documents))}),
-        **named,
+        **options,
     }
     return target.rules.apply(body)
 

@@ -49,9 +49,9 @@ def oci_error_in_body(name: str, error: Any) -> GatewayError:
     return failures.error_from_body(name, {**details, "status": details.get("code"), **inner})
 
 
-def traceable(said: str, headers: Mapping[str, str]) -> str:
+def traceable(message: str, headers: Mapping[str, str]) -> str:
     """What went wrong, for the log, with the id that OCI's support desk asks for."""
-    return f"opc-request-id {headers.get('opc-request-id', '(none)')}: {said}"
+    return f"opc-request-id {headers.get('opc-request-id', '(none)')}: {message}"
 
 
 def _unwrapped(body: bytes) -> bytes:

@@ -57,21 +57,21 @@ class Returned:
         """Take in a chunk, or a whole answer. A call without an id is given one, by which it is found again: then the
         answer may not pass as it came, and this is true.
         """
-        named = False
+        opened = False
         if self._state is None or not self.wanted:
-            return named
+            return opened
         for position, choice in enumerate(answer["choices"]):
             index = choice.get("index")
             index = index if isinstance(index, int) else position
-            said = choice.get("delta") or choice.get("message") or {}
+            message = choice.get("delta") or choice.get("message") or {}
             kept = self._said.setdefault(index, {})
-            for key in self._dialect.returned.keys() & said.keys():
-                kept[key] = joined(kept.get(key), said[key])
-            for place, call in enumerate(said.get("tool_calls") or ()):
-                named = self._opened(index, place, call) or named
+            for key in self._dialect.returned.keys() & message.keys():
+                kept[key] = joined(kept.get(key), message[key])
+            for place, call in enumerate(message.get("tool_calls") or ()):
+                opened = self._opened(index, place, call) or opened
             if choice.get("finish_reason"):
                 self._keep(index)
-        return named
+        return opened
 
     def _opened(self, choice: int, place: int, call: Json) -> bool:
         """Note a call, or a piece of one; whether it had to be given an id."""
@@ -89,10 +89,10 @@ class Returned:
         return unnamed
 
     def _keep(self, choice: int) -> None:
-        said = {key: value for key, value in self._said.get(choice, {}).items() if value is not None}
+        kept = {key: value for key, value in self._said.get(choice, {}).items() if value is not None}
         for call in self._calls.pop(choice, {}).values():
-            if self._state is not None and (said or call["keys"]):
-                value = orjson.dumps({"message": said, "call": call["keys"]}).decode()
+            if self._state is not None and (kept or call["keys"]):
+                value = orjson.dumps({"message": kept, "call": call["keys"]}).decode()
                 self._state.put(self._key(call["id"]), value, KEPT_SECONDS)
 
     def _completed(self, message: Mapping[str, Any]) -> Json:

@@ -56,9 +56,9 @@ def _has_head(data: Mapping[str, Any]) -> bool:
     )
 
 
-def _holds(choices: list[Any], said: str) -> bool:
+def _holds(choices: list[Any], key: str) -> bool:
     for choice in choices:  # noqa: SIM110 - a generator costs more, and every frame comes by here
-        if not isinstance(choice, dict) or not isinstance(choice.get(said), dict):
+        if not isinstance(choice, dict) or not isinstance(choice.get(key), dict):
             return False
     return True
 
@@ -173,8 +173,8 @@ def call_may_pass(called: list[Any], calls: ToolCallTracker) -> bool:
     if known is not None:
         return name is None and identifier in (None, known.id) and call.get("type") in (None, "function")
     fresh = isinstance(identifier, str) and identifier != "" and identifier not in calls.by_id
-    named = isinstance(name, str) and name != "" and call.get("type") == "function"
-    return is_index(index) and index == len(calls.opened) and fresh and named
+    has_name = isinstance(name, str) and name != "" and call.get("type") == "function"
+    return is_index(index) and index == len(calls.opened) and fresh and has_name
 
 
 def may_end(finish: str, calls: ToolCallTracker | None) -> bool:

@@ -67,9 +67,9 @@ class ToolCallTracker:
         if piece:
             call.pieces.append(piece)
             call.begun = call.begun or not piece.isspace()
-        named = bool(name) and not call.name
+        opens = bool(name) and not call.name
         call.name = call.name or name
-        return key, named, call.arguments if named else piece if call.name else ""
+        return key, opens, call.arguments if opens else piece if call.name else ""
 
     def find(self, delta: Mapping[str, Any]) -> Key | None:
         """The key of the call that this delta continues; None when it opens a new one.

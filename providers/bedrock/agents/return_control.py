@@ -127,7 +127,7 @@ def results(
     unanswered.
     """
     made = _asked(messages, places)[1]
-    asked = [str(call.get("id")) for call in made]
+    call_ids = [str(call.get("id")) for call in made]
     names = [call["function"].get("name") if isinstance(call.get("function"), dict) else None for call in made]
     opened = kept.opened(conversation)
     waits = [_name(each) for each in opened] == names
@@ -136,10 +136,10 @@ def results(
     for at in places:
         where, identifier = f"messages[{at}].tool_call_id", str(messages[at].get("tool_call_id") or "")
         called = kept.recall(identifier)
-        if kept.is_anothers(identifier) or (called is None and identifier not in asked):
+        if kept.is_anothers(identifier) or (called is None and identifier not in call_ids):
             raise InvalidRequest("There is no such call: its id is none that this agent gave to you.", param=where)
         if called is None and waits:
-            called = opened[asked.index(identifier)]
+            called = opened[call_ids.index(identifier)]
         if called is None:
             forgotten = True
             continue
@@ -166,10 +166,10 @@ def _asked(messages: Sequence[Mapping[str, Any]], places: Sequence[int]) -> tupl
 
 def _all_answered(messages: Sequence[Mapping[str, Any]], places: Sequence[int]) -> None:
     """The agent goes on only when it has all the results."""
-    answered = {messages[at].get("tool_call_id") for at in places}
-    at, asked = _asked(messages, places)
-    for position, call in enumerate(asked):
-        if str(call.get("id")) not in answered:
+    result_ids = {messages[at].get("tool_call_id") for at in places}
+    at, call_ids = _asked(messages, places)
+    for position, call in enumerate(call_ids):
+        if str(call.get("id")) not in result_ids:
             raise InvalidRequest("This call has no result yet.", param=f"messages[{at}].tool_calls[{position}]")
 
 

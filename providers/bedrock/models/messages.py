@@ -43,12 +43,12 @@ def conversation(given: list[Json], *, tools: bool) -> tuple[list[Json], list[Js
     system: list[Json] = []
     for part in instructions(given):
         system += [{"text": content_text([part], "messages")}, *cache_point(part)]
-    said = merge_same_role(
+    turns = merge_same_role(
         (("assistant" if turn.role == "assistant" else "user"), _content(turn, tools=tools)) for turn in in_turns(given)
     )
-    if not said or said[0][0] != "user":
-        said.insert(0, ("user", [{"text": OPENING}]))
-    messages: list[Json] = [{"role": role, "content": content} for role, content in said]
+    if not turns or turns[0][0] != "user":
+        turns.insert(0, ("user", [{"text": OPENING}]))
+    messages: list[Json] = [{"role": role, "content": content} for role, content in turns]
     for message in messages:  # results come first: https://docs.aws.amazon.com/bedrock/latest/userguide/tool-use.html
         message["content"].sort(key=lambda block: "toolResult" not in block)
     _name_documents(messages)

@@ -194,8 +194,8 @@ def _tools(request: ChatRequest, model: str) -> Json:
         tools += [{"toolSpec": spec}, *cache_point(function)]
     if not tools:
         return {}
-    named = len(names) == 1 and NAMES_ITS_TOOL.search(model) is not None
-    one: Json = {"tool": {"name": names[0]}} if named else {"any": {}}
+    one_tool = len(names) == 1 and NAMES_ITS_TOOL.search(model) is not None
+    one: Json = {"tool": {"name": names[0]}} if one_tool else {"any": {}}
     return {"tools": tools, "toolChoice": one if mode == "required" else {"auto": {}}}
 
 
@@ -206,6 +206,6 @@ def _output(request: ChatRequest) -> Json:
         return {}
     if kind != "json_schema":
         raise Unsupported("Bedrock takes a json_schema or text.", param="response_format")
-    named = {key: given[key] for key in ("name", "description") if given.get(key)}
-    schema = {"schema": orjson.dumps(closed_schema(inline_references(given["schema"]))).decode(), **named}
+    labels = {key: given[key] for key in ("name", "description") if given.get(key)}
+    schema = {"schema": orjson.dumps(closed_schema(inline_references(given["schema"]))).decode(), **labels}
     return {"textFormat": {"type": "json_schema", "structure": {"jsonSchema": schema}}}

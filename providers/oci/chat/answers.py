@@ -80,9 +80,9 @@ def planned(choice: Json, said_as: str) -> Json:
     """The choice, with what it says in the same breath as its calls as thought: it is the plan to make them ("I will
     look that up"), and nothing for the user's ears.
     """
-    said = choice[said_as]
-    if said["tool_calls"] and said["content"]:
-        choice[said_as] = {**said, "content": "", "reasoning_content": said["content"]}
+    message = choice[said_as]
+    if message["tool_calls"] and message["content"]:
+        choice[said_as] = {**message, "content": "", "reasoning_content": message["content"]}
     return choice
 
 
@@ -116,32 +116,32 @@ class RepeatFilter:
     def __call__(self, chunk: Json) -> Json:
         """The chunk, with what is new of it."""
         for choice in chunk["choices"]:
-            said = self._said.setdefault(choice.get("index", 0), _Said())
+            before = self._said.setdefault(choice.get("index", 0), _Said())
             delta = choice["delta"]
             if choice.get("finish_reason"):
-                delta["content"] = self._beyond(said.texts, delta.get("content") or "")
-                delta["tool_calls"] = _new(delta.get("tool_calls") or [], said)
-            said.note(delta)
+                delta["content"] = self._beyond(before.texts, delta.get("content") or "")
+                delta["tool_calls"] = _new(delta.get("tool_calls") or [], before)
+            before.note(delta)
             if self._plans:
                 planned(choice, "delta")
         return chunk
 
     def _beyond(self, texts: list[str], text: str) -> str:
-        said, text = lenient_json.joined("".join(texts)), lenient_json.joined(text)
+        before, text = lenient_json.joined("".join(texts)), lenient_json.joined(text)
         if not self._repeats:
-            return "" if len(texts) > 1 and text == said else text
-        if said and text.startswith(said):
-            return text[len(said) :]
-        return "" if said.strip() and text.strip() == said.strip() else text
+            return "" if len(texts) > 1 and text == before else text
+        if before and text.startswith(before):
+            return text[len(before) :]
+        return "" if before.strip() and text.strip() == before.strip() else text
 
 
-def _new(calls: list[Json], said: _Said) -> list[Json]:
+def _new(calls: list[Json], before: _Said) -> list[Json]:
     """Those of the calls that were not made before, each of which may be repeated once."""
-    made = [(call.name, _value(call.arguments)) for call in said.calls.opened.values()]
+    made = [(call.name, _value(call.arguments)) for call in before.calls.opened.values()]
     new = []
     for call in calls:
         known = (name_of(call), _value(arguments_of(call)))
-        by_id = (call.get("id") or "") in said.calls.by_id
+        by_id = (call.get("id") or "") in before.calls.by_id
         if known in made and (by_id or not call.get("id")):
             made.remove(known)
         else:

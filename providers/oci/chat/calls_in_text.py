@@ -22,8 +22,8 @@ def calls_in_text(events: Iterable[Event]) -> Events:
                 before, opened, rest = held.partition(OPENS)
                 if not opened:
                     kept = _beginning(held)
-                    said, held = held[: len(held) - kept], held[len(held) - kept :]
-                    yield from _said(said, after_calls=calls > 0)
+                    text, held = held[: len(held) - kept], held[len(held) - kept :]
+                    yield from _said(text, after_calls=calls > 0)
                     break
                 inside, closed, after = rest.partition(CLOSES)
                 if not closed:

@@ -29,20 +29,20 @@ def call_by_format(request: ChatRequest, name: str) -> tuple[ChatRequest, str]:
     """
     if translate.tool_choice(request)[0] != "required" or not request.tools:
         return request, ""
-    asked, tool = structured.call_by_format(request)
+    wanted, tool = structured.call_by_format(request)
     if not tool:
         raise Unsupported(f"{name} cannot insist on one of several tools: name the one.", param="tool_choice")
-    return asked, tool
+    return wanted, tool
 
 
 def to_upstream(request: ChatRequest, target: Target, most_tokens: int) -> Json:
     """The chatRequest; `most_tokens` is what on-demand models answer with at most."""
     common.one_text(request, target)
-    said = _conversation(request)
+    turns = _conversation(request)
     sent: Json = {
         "apiFormat": "COHERE",
-        **said,
-        **_tools(request, [result["call"]["name"] for result in said.get("toolResults", ())]),
+        **turns,
+        **_tools(request, [result["call"]["name"] for result in turns.get("toolResults", ())]),
         **common.cohere_format(request),
         **common.tuning(request, "stopSequences"),
     }
@@ -58,18 +58,18 @@ def _conversation(request: ChatRequest) -> Json:
     history: list[Json] = []
     made: dict[str, Json] = {}
     for turn in conversation(request.messages):
-        said = translate.content_text([part for _, part in turn.parts], turn.at)
+        text = translate.content_text([part for _, part in turn.parts], turn.at)
         if turn.role == "user":
-            history.append({"role": "USER", "message": said})
+            history.append({"role": "USER", "message": text})
         elif turn.role == "assistant":
             called = {use.id: {"name": use.name, "parameters": use.arguments} for use in turn.calls}
             made.update(called)
             calls = {"toolCalls": list(called.values())} if called else {}
-            history.append({"role": "CHATBOT", "message": said, **calls})
+            history.append({"role": "CHATBOT", "message": text, **calls})
         elif history[-1]["role"] == "TOOL":
-            history[-1]["toolResults"].append(_result(made[turn.answers], said))
+            history[-1]["toolResults"].append(_result(made[turn.answers], text))
         else:
-            history.append({"role": "TOOL", "toolResults": [_result(made[turn.answers], said)]})
+            history.append({"role": "TOOL", "toolResults": [_result(made[turn.answers], text)]})
     system = "\n\n".join(part["text"] for part in instructions(request.messages))
     return {
         **_now(history),
@@ -90,25 +90,25 @@ def _now(history: list[Json]) -> Json:
     )
 
 
-def _result(call: Json, said: str) -> Json:
+def _result(call: Json, text: str) -> Json:
     """A tool's result, with the call that it answers: here it is the call itself that says which."""
     try:
-        value = orjson.loads(said)
+        value = orjson.loads(text)
     except orjson.JSONDecodeError:
-        value = said
+        value = text
     outputs = value if isinstance(value, list) and value else [value]
     return {"call": call, "outputs": [each if isinstance(each, dict) else {"result": each} for each in outputs]}
 
 
-def _tools(request: ChatRequest, answered: Collection[str]) -> Json:
+def _tools(request: ChatRequest, call_names: Collection[str]) -> Json:
     """There is no toolChoice: none sends no tools, a named one is sent alone. What must be is asked by a format.
 
     Those that have `answered` are sent in any case: results without their tools are refused
     (https://docs.cohere.com/v1/reference/chat, tool_results).
     """
-    functions, mode, named = common.tools(request)
+    functions, mode, chosen = common.tools(request)
     declared = {function["name"]: function for function in common.declared(request)}
-    wanted = [each["name"] for each in functions if named in ("", each["name"])] if mode != "none" else []
+    wanted = [each["name"] for each in functions if chosen in ("", each["name"])] if mode != "none" else []
     tools = [
         {
             "name": function["name"],
@@ -116,7 +116,7 @@ def _tools(request: ChatRequest, answered: Collection[str]) -> Json:
             "parameterDefinitions": definitions(function),
         }
         for function in (
-            declared.get(name, {"name": name, "description": name}) for name in dict.fromkeys([*wanted, *answered])
+            declared.get(name, {"name": name, "description": name}) for name in dict.fromkeys([*wanted, *call_names])
         )
     ]
     return {"tools": tools} if tools else {}
@@ -140,9 +140,9 @@ def _choice(answer: Mapping[str, Any], said_as: str) -> Json:
         {"function": {"name": call["name"], "arguments": call.get("parameters") or {}}}
         for call in answer.get("toolCalls") or ()
     ]
-    said = {"content": answer.get("text") or "", "tool_calls": calls}
+    message = {"content": answer.get("text") or "", "tool_calls": calls}
     return {
-        said_as: said,
+        said_as: message,
         "index": 0,
         "finish_reason": answers.finish_reason(answer.get("finishReason"), answer.get("errorMessage")),
     }

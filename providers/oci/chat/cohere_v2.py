@@ -73,7 +73,7 @@ def _part(part: Mapping[str, Any], where: str, target: Target) -> Json:
 
 def _tools(request: ChatRequest) -> Json:
     """There is no choice of one tool: it is sent alone, and some tool must be called."""
-    functions, mode, named = common.tools(request)
+    functions, mode, chosen = common.tools(request)
     tools = [
         {
             "type": "FUNCTION",
@@ -84,7 +84,7 @@ def _tools(request: ChatRequest) -> Json:
             },
         }
         for function in functions
-        if named in ("", function["name"])
+        if chosen in ("", function["name"])
     ]
     if not tools:
         return {}
@@ -110,13 +110,13 @@ def _choice(answer: Mapping[str, Any], said_as: str) -> Json:
     message = answer.get("message") or {}
     parts = [part for part in message.get("content") or () if isinstance(part, dict)]
     thought = "".join(part.get("thinking") or "" for part in parts)
-    said = {
+    converted = {
         "content": answers.text(message.get("content")),
         "reasoning_content": thought or message.get("toolPlan"),
         "tool_calls": [{**call, "index": at} for at, call in enumerate(message.get("toolCalls") or ())],
     }
     choice = {
-        said_as: said,
+        said_as: converted,
         "index": 0,
         "finish_reason": answers.finish_reason(answer.get("finishReason"), answer.get("errorMessage")),
     }

@@ -65,8 +65,8 @@ def to_upstream(request: ChatRequest, target: Target) -> Json:
     if body.get("logprobs"):
         sent["logProbs"] = max(1, body.get("top_logprobs", 0))
     if isinstance(prediction := body.get("prediction"), dict):
-        said = _predicted(prediction.get("content"))
-        sent["prediction"] = {"type": "CONTENT", "content": [{"type": "TEXT", "text": said}]}
+        predicted = _predicted(prediction.get("content"))
+        sent["prediction"] = {"type": "CONTENT", "content": [{"type": "TEXT", "text": predicted}]}
     if isinstance(search := body.get("web_search_options"), dict):
         sent["webSearchOptions"] = _search(search)
     return target.rules.apply({**sent, **_tools(request, target), **_format(request)})
@@ -83,12 +83,12 @@ def _between_users(turns: list[Message]) -> list[Message]:
     """The turns with the user first and last, which is how Gemini wants them."""
     spoken = [at for at, turn in enumerate(turns) if turn.role not in INSTRUCTIONS]
     first = spoken[0] if spoken else len(turns)
-    framed = list(turns)
+    messages = list(turns)
     if spoken and turns[spoken[-1]].role == "assistant":
-        framed.append(Message("user", "", [("", {"type": "text", "text": GO_ON})]))
+        messages.append(Message("user", "", [("", {"type": "text", "text": GO_ON})]))
     if not spoken or turns[first].role == "assistant":
-        framed.insert(first, Message("user", "", [("", {"type": "text", "text": OPENING})]))
-    return framed
+        messages.insert(first, Message("user", "", [("", {"type": "text", "text": OPENING})]))
+    return messages
 
 
 def _paired(turns: list[Message]) -> list[Message]:
@@ -100,8 +100,8 @@ def _paired(turns: list[Message]) -> list[Message]:
     paired: list[Message] = []
     for turn in turns:
         for place, use in enumerate(turn.calls):
-            said = turn.parts if turn.parts and not place else [(turn.at, SILENT)]
-            paired += [replace(turn, parts=said, calls=(use,)), results[use.id]]
+            parts = turn.parts if turn.parts and not place else [(turn.at, SILENT)]
+            paired += [replace(turn, parts=parts, calls=(use,)), results[use.id]]
         if not turn.calls and turn.role != "tool":
             paired.append(turn)
     return paired
@@ -149,7 +149,7 @@ def _part(part: Mapping[str, Any], where: str, target: Target) -> Json:
 
 def _tools(request: ChatRequest, target: Target) -> Json:
     """Tools are flat here: no `function` key."""
-    functions, mode, named = common.tools(request)
+    functions, mode, chosen = common.tools(request)
     if not functions:
         return {}
     sent: Json = {
@@ -163,8 +163,8 @@ def _tools(request: ChatRequest, target: Target) -> Json:
             for function in functions
         ]
     }
-    if named:
-        sent["toolChoice"] = {"type": "FUNCTION", "name": named}
+    if chosen:
+        sent["toolChoice"] = {"type": "FUNCTION", "name": chosen}
     elif mode != "auto" or "tool_choice" in request.body:
         sent["toolChoice"] = {"type": mode.upper()}
     if "parallel_tool_calls" in request.body and not ONE_CALL.match(common.base_model(target)):
@@ -220,7 +220,7 @@ def _usage(answer: Mapping[str, Any], choices: list[Any]) -> Json | None:
 
 def _choice(choice: Mapping[str, Any], said_as: str) -> Json:
     message = choice.get("message") or {}
-    said: Json = {
+    converted: Json = {
         "content": answers.text(message.get("content")),
         "images": answers.pictures(message.get("content")),
         "reasoning_content": message.get("reasoningContent"),
@@ -228,7 +228,7 @@ def _choice(choice: Mapping[str, Any], said_as: str) -> Json:
         "tool_calls": [_call(call, at) for at, call in enumerate(message.get("toolCalls") or ())],
         "annotations": [_annotation(each) for each in message.get("annotations") or ()],
     }
-    made: Json = {said_as: said, "finish_reason": answers.finish_reason(choice.get("finishReason"))}
+    made: Json = {said_as: converted, "finish_reason": answers.finish_reason(choice.get("finishReason"))}
     if isinstance(choice.get("index"), int):
         made["index"] = choice["index"]
     if isinstance(logprobs := choice.get("logprobs"), dict):

@@ -62,10 +62,10 @@ def definitions(function: Mapping[str, Any]) -> Json:
 
 
 def _definition(schema: Mapping[str, Any], *, is_required: bool) -> Json:
-    beyond = {key: value for key, value in schema.items() if key not in ("type", "description", "title")}
+    rest = {key: value for key, value in schema.items() if key not in ("type", "description", "title")}
     descriptions = [str(schema.get("description") or schema.get("title") or "")]
-    if beyond:
-        descriptions.append(f"JSON schema: {orjson.dumps(beyond).decode()}")
+    if rest:
+        descriptions.append(f"JSON schema: {orjson.dumps(rest).decode()}")
     kind = schema.get("type") or ("object" if "properties" in schema else "array" if "items" in schema else "string")
     definition: Json = {"type": PYTHON_TYPES.get(str(kind), "str"), "isRequired": is_required}
     if description := " ".join(each for each in descriptions if each):
