@@ -1,4 +1,4 @@
-"""A small key-value store behind STATE_URL, shared by all threads, workers and (with Redis) machines: core.store.KeyValueStore.
+"""The KeyValueStore behind STATE_URL, shared by all threads, workers and (with Redis) machines.
 
     unset                     the file state.sqlite3 in DATA_DIR
     sqlite:///var/lib/x.db    another file; a plain path will do

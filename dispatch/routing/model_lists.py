@@ -1,7 +1,7 @@
-"""Which models can be called: the union of what the configured upstreams list.
+"""The models that can be called: the union of the lists of all configured upstreams.
 
-Asked for on the first request, all upstreams at once, and kept for a while; an upstream that fails keeps its last
-list, or shows its default model. Never at import, and never on the way of a chat request.
+The first request for the list asks all upstreams at once, and the lists are kept for a while. An upstream that fails
+keeps its last list, or shows its default model. Neither an import nor a chat request loads a list.
 """
 
 import operator
@@ -23,7 +23,7 @@ log = getLogger("thinkline.models")
 
 LIST_TIMEOUTS = Timeouts(connect=2.0, first_event=4.0, idle=4.0, total=4.0)
 RETRY_SECONDS = 15.0
-"""How soon a list that could not be had is asked for again."""
+"""Seconds until the next attempt after a failure."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +33,7 @@ class _CachedList:
 
 
 class ModelLists:
-    """The list of models. `ttl` in seconds; `clock` gives seconds."""
+    """The list of models. `ttl` is in seconds; `clock` gives seconds."""
 
     def __init__(self, catalogue: Catalogue, ttl: float, clock: Callable[[], float] = monotonic) -> None:
         self._catalogue = catalogue
@@ -44,14 +44,14 @@ class ModelLists:
         self._lock = threading.Lock()
 
     def all(self) -> Sequence[ListedModel]:
-        """Every model that can be called, by the ids to call it by: the catalogue's names and aliases, what the default
-        provider lists, and what the others list with their names before it. The demo is listed while it is alone.
+        """Every model under the ids to call it by: the catalogue's names and aliases, the default provider's models and
+        the others' models with the provider's name before them. The demo is listed only if it is the only provider.
         """
         snapshot = self._catalogue.snapshot
         configs = [entry for entry in snapshot.available() if not entry.complete and "#" not in entry.name]
         if snapshot.models or snapshot.entries[snapshot.default].kind != "demo":
             configs = [entry for entry in configs if entry.kind != "demo"]
-        with self._lock:  # one asks, the others wait for what it hears
+        with self._lock:  # one thread asks the upstreams, and the others wait for its result
             due = [entry for entry in configs if self._is_due(entry)]
             if due:
                 with ThreadPoolExecutor(max_workers=len(due), thread_name_prefix="models") as pool:
@@ -64,7 +64,7 @@ class ModelLists:
             return models
 
     def one(self, identifier: str) -> ListedModel:
-        """The model of that id, which may have the default provider's name before it. Raises UnknownModel."""
+        """The model with that id, with or without the default provider's name before it. Raises UnknownModel."""
         plain = identifier.removeprefix(f"{self._catalogue.default}/")
         for model in self.all():
             if model.id in (identifier, plain):

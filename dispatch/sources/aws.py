@@ -1,4 +1,4 @@
-"""The entries of Amazon Bedrock: `bedrock` for agents, `bedrock-models` for models."""
+"""The configs of Amazon Bedrock: `bedrock` for agents, `bedrock-models` for models."""
 
 import re
 from collections.abc import Mapping
@@ -8,7 +8,7 @@ from dispatch.routing.config import Deployment, ModelConfig, ProviderConfig
 from dispatch.sources.proxies import proxy_for
 
 HOST = "https://{service}.{region}.amazonaws.com"
-"""By this name and NO_PROXY it is decided whether an account's requests take the environment's proxy."""
+"""The address that is compared with NO_PROXY to choose the environment's proxy."""
 DEFAULT_AGENT = "bedrock-agent"
 IDS = r"[0-9a-zA-Z]{1,10}"
 AGENT = re.compile(rf"(?P<name>[!-<>-~]+)=(?P<ids>{IDS}/{IDS})")
@@ -22,10 +22,10 @@ SIGNS = (
     "AWS_CONTAINER_CREDENTIALS_RELATIVE_URI",
     "AWS_CONTAINER_CREDENTIALS_FULL_URI",
 )
-"""Any of these tells that somebody means Amazon to be used. A machine's own role does not show: models.yaml says so."""
+"""Any of these means that Amazon is to be used. A machine's own role cannot be seen: models.yaml has to say so."""
 
 GEOGRAPHIES = {"us": "us.", "eu": "eu.", "ap": "apac."}
-"""A region's first part -> the inference profile through which its newer models are had."""
+"""The first part of a region -> the inference profile for newer models there."""
 
 
 def agents(
@@ -62,7 +62,7 @@ def agent_rows(clouds: Mapping[str, Any]) -> tuple[ModelConfig, ...]:
 def models(
     name: str, clouds: Mapping[str, Any], variables: Mapping[str, str], given: Mapping[str, Any]
 ) -> ProviderConfig:
-    """Bedrock's models, with the credentials of the environment, or as models.yaml says. Raises ValueError."""
+    """Bedrock's models, with the environment's credentials or those of models.yaml. Raises ValueError."""
     ways = [given[key] for key in ("profile", "api_key") if key in given]
     configured = any(ways) or any(variables.get(sign) for sign in SIGNS) or (given and not ways)
     account = _credentials(variables, given, "BEDROCK_RUNTIME", used=bool(configured))
@@ -87,8 +87,8 @@ def _named_agents(clouds: Mapping[str, Any]) -> dict[str, str]:
 
 
 def _credentials(variables: Mapping[str, str], given: Mapping[str, Any], service: str, *, used: bool) -> dict[str, Any]:
-    """What an AwsClient is built with, besides its name; `service` as AWS_ENDPOINT_URL_* spells it. The proxy of
-    the environment matters once the account is `used`. Raises ValueError.
+    """The arguments of AwsClient, besides its name; `service` is spelled as in AWS_ENDPOINT_URL_*. The environment's
+    proxy is read if the account is `used`. Raises ValueError.
     """
     region = given.get("region") or variables.get("AWS_REGION") or variables.get("AWS_DEFAULT_REGION") or ""
     if region and not REGION.fullmatch(region):
