@@ -42,7 +42,7 @@ class Authenticator:
         self._origins = frozenset(origin.lower() for origin in origins)  # as browsers send them
 
     def caller(self, environ: Mapping[str, Any]) -> str:
-        """The name of the key that came with the WSGI request, "" without keys. Raises NotAuthorized."""
+        """The name of the key that came with the WSGI request, "" without keys. Raises Unauthenticated."""
         if self._keys:
             return self._name(_key(environ))
         if not self._anonymous:

@@ -73,7 +73,7 @@ class Provider:
     """Whether an answer does things in the world, as agents do: such a request is never made twice at a time."""
 
     def chat(self, request: ChatRequest, target: Target, call: CallContext) -> Events:
-        """Answer, streaming or not as `request.stream` says. Raises errors.ProxyError and errors.HungUp."""
+        """Answer, streaming or not as `request.stream` says. Raises errors.GatewayError and errors.Cancelled."""
         raise Unsupported(f"{self.name} has no chat models.", param="model")
 
     def embed(self, request: EmbeddingsRequest, target: Target, call: CallContext) -> Events:

@@ -26,7 +26,7 @@ class ApiRequest:
     caller: str
 
     def body(self) -> bytes:
-        """Its body. Raises TooLarge, TooSlow for one that does not come, InvalidRequest for a part of one."""
+        """Its body. Raises TooLarge, RequestTimeout for one that does not come, InvalidRequest for a part of one."""
         environ, most = self.environ, self.services.max_body_bytes
         length = get_content_length(environ)
         if length is not None and length > most:
@@ -56,7 +56,7 @@ View = Callable[..., Response]
 def _with_access(view: View, *, works: bool) -> View:
     """The view, for who may call; what `works`, for as many at a time as there may be, and a stream to its last byte.
 
-    Raises NotAuthorized and Overloaded. Preflights, which carry no key, never come here.
+    Raises Unauthenticated and Overloaded. Preflights, which carry no key, never come here.
     """
 
     @wraps(view)

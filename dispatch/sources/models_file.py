@@ -1,4 +1,4 @@
-"""models.yaml as a source: read, checked, and told as a Listing.
+"""models.yaml as a source: reads and checks the file, and returns its SourceContents.
 
 Raises CatalogueError with file, line and reason. OCI GenAI access gateway's models.yaml and LLM Bridge's config.yaml
 are read as they are.
@@ -30,7 +30,7 @@ log = getLogger("thinkline.models_file")
 
 FILE_BYTES = 5_000_000
 ACCOUNTS = 100
-"""So many may one provider have: each of its models then has as many places."""
+"""The number of accounts that one provider may have: each of its models has a deployment for each."""
 
 
 class CatalogueError(ValueError):
@@ -41,9 +41,9 @@ class CatalogueError(ValueError):
 
 
 def text(path: Path) -> bytes:
-    """What is in the file. Raises CatalogueError."""
+    """The contents of the file. Raises CatalogueError."""
     try:
-        # Opened so that a pipe whose other end is silent is refused, and not waited for.
+        # Opened so that a pipe without a writer is refused instead of waited for.
         with open(path, "rb", opener=lambda name, flags: os.open(name, flags | os.O_NONBLOCK)) as file:
             if stat.S_ISFIFO(os.fstat(file.fileno()).st_mode):
                 raise CatalogueError(path, 1, "it is no file")
@@ -65,8 +65,8 @@ def read(
 def understood(
     raw: bytes, path: Path, variables: Mapping[str, str], known: Collection[str], clouds: Mapping[str, Any]
 ) -> SourceContents:
-    """The providers and models of a file's text. `variables` are what `${NAME}` means; `known` are the names of the
-    providers that others tell of, `clouds` the settings for those of OCI and AWS. Raises CatalogueError.
+    """The providers and models of a file's text. `variables` replace `${NAME}`; `known` are the names of other sources'
+    providers, `clouds` the settings for OCI and AWS. Raises CatalogueError.
     """
     try:
         data, lines = load(raw.decode(), variables)
@@ -149,7 +149,7 @@ def _regions(regions: list[dict[str, Any]], variables: Mapping[str, str], clouds
 
 
 def _owner(*names: str) -> str:
-    """The vendor that an OCI model's names begin with; OCI where none has one."""
+    """The vendor's prefix of an OCI model's name; OCI if there is none."""
     return next((name.partition(".")[0] for name in names if "." in name and "ocid1." not in name), "oci")
 
 
@@ -161,7 +161,7 @@ def _cloud(
     clouds: Mapping[str, Any],
     place: YamlPath,
 ) -> ProviderConfig:
-    """A cloud's entry. Raises Incoherent."""
+    """A cloud's config. Raises Incoherent."""
     try:
         if given.get("proxy"):
             Proxy.parse(given["proxy"])
@@ -171,20 +171,20 @@ def _cloud(
 
 
 def _field(message: str, given: Mapping[str, Any]) -> YamlPath:
-    """The field that a sentence about a setting is about: that of `OCI_REGION is ...` is region."""
+    """The field of an error message about a setting: `OCI_REGION is ...` is about region."""
     setting = message.partition(" is ")[0].lower().replace("oci_service_endpoint", "base_url")
     fields = [name for name in given if setting.endswith((name, name.removesuffix("_id")))]
     return (max(fields, key=len),) if fields else ()
 
 
 def _places(provider: str, models: list[dict[str, Any]]) -> list[tuple[str, str]]:
-    """The regions and compartments of a provider's models, where these say so themselves."""
+    """The regions and compartments that a provider's models name themselves."""
     mine = [model_details(model) for model in models if model.get("provider") == provider]
     return list(dict.fromkeys((each["region"], each.get("compartment", "")) for each in mine if "region" in each))
 
 
 def _proxy(given: Mapping[str, Any], proxies: Mapping[str, str]) -> str:
-    """The provider's own proxy, or LLM Bridge's common one where the provider asks for it."""
+    """The provider's own proxy, or LLM Bridge's common one if the provider wants it."""
     common = (proxies.get("https") or proxies.get("http")) if given.get("requires_proxy") else ""
     return given.get("proxy") or common or ""
 
@@ -192,7 +192,7 @@ def _proxy(given: Mapping[str, Any], proxies: Mapping[str, str]) -> str:
 def _entries(
     name: str, given: Mapping[str, Any], proxy: str, variables: Mapping[str, str], clouds: Mapping[str, Any]
 ) -> list[ProviderConfig]:
-    """The provider's accounts: one for each of its addresses and keys, `name`, `name#2` ..."""
+    """The provider's accounts: one for each of its addresses and keys, named `name`, `name#2` ..."""
     place: YamlPath = ("providers", name)
     if "#" in name or "/" in name:
         raise Inconsistent(place, f"a provider's name may have neither # nor /: {name!r}")

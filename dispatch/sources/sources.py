@@ -1,4 +1,4 @@
-"""Where the catalogue learns of providers and models: the environment, models.yaml, a list by HTTP."""
+"""All sources of providers and models: the environment, models.yaml, a list by HTTP."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -20,19 +20,18 @@ if TYPE_CHECKING:
 log = getLogger("thinkline.sources")
 
 LAST_GOOD: dict[Path, LastGood] = {}
-"""What a file said when it was last right. A new worker is a child of a process that has read it: while the file is
-spoilt, a worker that dies can be replaced all the same.
+"""The last valid text of the models file. A new worker is a child of a process that has read it, so a worker that dies
+can be replaced while the file is invalid.
 """
 
 
 @dataclass(frozen=True, kw_only=True)
 class Sources:
-    """What is told at the start (`listings`), and how it is kept up to date (`follow`).
+    """The sources' contents at the start (`listings`), and their changes (`follow`).
 
     `upstreams` and `variables` are the environment's, `clouds` the settings for OCI and AWS, `default` and `aliases`
-    PROVIDER_NAME and MODEL_ALIASES; a `models_file` not
-    `required` may be missing; the list at `list_url` ("" for none) is asked for every `list_refresh` seconds, and its
-    last good answer kept in `folder`.
+    PROVIDER_NAME and MODEL_ALIASES. A `models_file` that is not `required` may be missing. The list at `list_url` (""
+    for none) is loaded every `list_refresh` seconds, and its last good answer is kept in `folder`.
     """
 
     upstreams: Mapping[str, str]
@@ -49,7 +48,7 @@ class Sources:
     folder: Path
 
     def listings(self) -> dict[str, SourceContents]:
-        """What each source tells now. Asks nobody by network. Raises ValueError with the setting, or file and line."""
+        """The contents of each source. Uses no network. Raises ValueError with the setting, or file and line."""
         contents = {"environment": self._environment(), "file": SourceContents()}
         kept, is_wanted = LAST_GOOD.get(self.models_file), self.required or self.models_file.exists()
         if kept is not None and (is_wanted or kept.text()):
@@ -57,13 +56,13 @@ class Sources:
         elif is_wanted:
             contents["file"] = self._file()
         else:
-            self._keep(b"")  # before any fork, so that who reads a first one later shares it
+            self._keep(b"")  # before any fork, so that a worker that reads a first one shares it
         if self.list_url:
             contents["list"] = self._list(lambda _: None).load_kept()
         return contents
 
     def follow(self, catalogue: Catalogue) -> None:
-        """Tell the catalogue what changes, from threads of their own, until the process ends."""
+        """Watch the sources in threads of their own, and pass changes to the catalogue, until the process ends."""
         FileWatcher(self.models_file, lambda: self._take_over(catalogue)).start()
         if self.list_url:
             model_list = self._list(lambda listing: catalogue.replace("list", listing))
@@ -71,11 +70,11 @@ class Sources:
             model_list.start()
 
     def _file_or_last_good(self, kept: LastGood, others: Mapping[str, SourceContents]) -> SourceContents:
-        """The file, or what it said before if it has been spoilt since. Raises ValueError."""
+        """The file, or its last valid text if it has become invalid since. Raises ValueError."""
         try:
             last = self._understood(kept.text())
             catalogue = Catalogue({**others, "file": last}, default=self.default)
-        except ValueError:  # the settings are others by now, and it does not fit them
+        except ValueError:  # the settings have changed, and the old text does not fit them
             return self._file()
         try:
             self._take_over(catalogue)
@@ -84,7 +83,7 @@ class Sources:
         return catalogue.contents("file")
 
     def _take_over(self, catalogue: Catalogue) -> None:
-        """Tell the catalogue what the file says. Raises ValueError, and changes nothing, for what cannot be used."""
+        """Pass the file's contents to the catalogue. Raises ValueError, and changes nothing, if they cannot be used."""
         text = models_file.text(self.models_file)
         listing, last = self._understood(text), catalogue.contents("file")
         if (last.rows and not listing.rows) or (last.entries and not listing.entries + listing.rows):

@@ -27,11 +27,11 @@ from providers.common.translate import (
 IMAGES = ("image/png", "image/jpeg", "image/gif", "image/webp")
 JSON_ALONE = "Answer with one JSON object, and with nothing besides it."
 IDS = re.compile(r"[a-zA-Z0-9_-]+")
-# Anthropic refuses user ids that look like an address or a telephone number.
+# Anthropic refuses user ids that look like an e-mail address or a telephone number.
 TELLING = re.compile(r".*@.*|\+?[\d\s().-]{7,20}|.{257,}", re.DOTALL)
 TIERS = {"auto": "auto", "priority": "auto", "default": "standard_only"}
 Recall = Callable[[str], list[Json]]
-"""The thinking that stood before the call of this id, [] when nobody knows it any more."""
+"""The thinking before the call of this id, [] if it is no longer stored."""
 
 
 def to_upstream(request: ChatRequest, target: Target, recall: Recall = lambda _: []) -> Json:
@@ -66,8 +66,8 @@ def to_upstream(request: ChatRequest, target: Target, recall: Recall = lambda _:
 
 
 def asks_by_tool(request: ChatRequest, target: Target) -> bool:
-    """Whether the format of the answer can be kept to by a tool alone: older models have no other way, and none has
-    one for objects whose properties are not named.
+    """Whether only a tool can hold the answer to the format: older models have no formats, and none has one for objects
+    with unnamed properties.
     """
     kind, wanted = response_format(request)
     if claude.family_of(target.model).schemas:
@@ -81,7 +81,7 @@ def _room(request: ChatRequest, target: Target, family: claude.Family) -> int:
 
 
 def _system(request: ChatRequest) -> str | list[Json]:
-    """One text; blocks where one of them is to be cached."""
+    """One text; or blocks, if one of them is to be cached."""
     blocks = [_text(part) for part in instructions(request.messages)]
     if response_format(request)[0] == "json_object":
         blocks.append({"type": "text", "text": JSON_ALONE})
@@ -91,7 +91,7 @@ def _system(request: ChatRequest) -> str | list[Json]:
 
 
 def _messages(turns: list[Message], thoughts: Mapping[str, list[Json]], *, prefill: bool) -> list[Json]:
-    """User and assistant in turns, the user first, and last unless `prefill`."""
+    """User and assistant by turns; the user is first, and last unless `prefill`."""
     messages = merge_same_role(
         (("assistant" if turn.role == "assistant" else "user"), _content(turn, thoughts)) for turn in turns
     )
@@ -99,7 +99,7 @@ def _messages(turns: list[Message], thoughts: Mapping[str, list[Json]], *, prefi
         messages.insert(0, ("user", [{"type": "text", "text": OPENING}]))
     if messages[-1][0] == "assistant":
         if prefill and messages[-1][1][-1]["type"] == "text":
-            messages[-1][1][-1]["text"] = messages[-1][1][-1]["text"].rstrip()  # white space at the end is refused
+            messages[-1][1][-1]["text"] = messages[-1][1][-1]["text"].rstrip()  # a blank end is refused
         else:
             messages.append(("user", [{"type": "text", "text": GO_ON}]))
     return [{"role": role, "content": content} for role, content in messages]
@@ -127,13 +127,13 @@ def _result(turn: Message) -> Json:
 
 
 def _id(identifier: str) -> str:
-    """The id of a call as Anthropic takes it: another vendor may have given it."""
+    """A call's id as Anthropic accepts it: another vendor may have made it."""
     return fit_id(identifier, IDS)
 
 
 def _remembered(turns: list[Message], recall: Recall) -> dict[str, list[Json]]:
-    """The thinking that led to the calls since the user last spoke, by the first call's id and those of others that
-    were thought about. Older thinking may be left out; without this, a model with a budget refuses the calls.
+    """The thinking before the calls since the last message of the user, by the first call's id, and by those of other
+    calls with thinking. Older thinking may be left out; without this one, models with a budget refuse the calls.
     """
     thoughts: dict[str, list[Json]] = {}
     for turn in reversed(turns):
@@ -154,7 +154,7 @@ def _text(part: Mapping[str, Any], where: str = "") -> Json:
 
 
 def _cached(part: Mapping[str, Any]) -> Json:
-    """Where the prompt is cached up to, which is Anthropic's own and passes as it came."""
+    """Anthropic's own mark for the prompt cache, which is passed on unchanged."""
     return {"cache_control": part["cache_control"]} if part.get("cache_control") else {}
 
 
@@ -202,10 +202,10 @@ def _document(part: Mapping[str, Any], where: str) -> Json:
 
 
 def _tools(request: ChatRequest, turns: list[Message]) -> Json:
-    """`tools` and `tool_choice`, as far as there are any."""
+    """`tools` and `tool_choice`, if there are any."""
     declared, (mode, names) = declared_functions(request.tools), tool_choice(request)
     if not declared:
-        # Calls in the conversation want their tools declared, also where none is to be called any more.
+        # Calls in the conversation need their tools declared, also if none may be called any more.
         used = dict.fromkeys(use.name for turn in turns for use in turn.calls)
         tools = [{"name": name, "input_schema": {"type": "object"}} for name in used]
         return {"tools": tools, "tool_choice": {"type": "none"}} if tools else {}
@@ -228,7 +228,7 @@ def _tool(function: Mapping[str, Any]) -> Json:
 
 
 def _thinking(request: ChatRequest, family: claude.Family, room: int, *, forced: bool) -> tuple[Json, str]:
-    """`thinking` and the effort: the caller's own, in Anthropic's words, or what `reasoning_effort` means here."""
+    """`thinking` and the effort: the caller's own `thinking`, or the equivalent of `reasoning_effort`."""
     wish = str(request.body.get("reasoning_effort", "")).lower()
     thought, effort = claude.thinking_options(
         family, wish, shown=request.include_reasoning, forced=forced, max_tokens=room
@@ -246,7 +246,7 @@ def _output(request: ChatRequest, family: claude.Family, effort: str) -> Json:
 
 
 def _sampling(request: ChatRequest, family: claude.Family) -> Json:
-    """Temperature up to 1, top_p, top_k; of those that exclude each other, the temperature."""
+    """Temperature up to 1, top_p, top_k; of those that exclude each other, the temperature is kept."""
     if family.sampling == "none":
         return {}
     given = {key: request.body[key] for key in ("temperature", "top_p", "top_k") if key in request.body}

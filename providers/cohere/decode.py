@@ -66,7 +66,7 @@ class CohereDecoder:
 
 
 def events_of_body(body: Any) -> Iterator[Event]:
-    """An answer in one piece. Raises translate.NONSENSE for what is none."""
+    """An answer in one piece. Raises one of BAD_SHAPE for what is none."""
     message = body["message"]
     logprobs = _logprobs(body.get("logprobs") or [])
     if message.get("tool_plan"):

@@ -1,4 +1,4 @@
-"""Text, cut into the pieces that a voice can speak, and an estimate of its tokens. Pure, without a tokenizer."""
+"""Cuts text into pieces that a voice can speak, and estimates its tokens. Pure, without a tokenizer."""
 
 import re
 import unicodedata
@@ -10,12 +10,12 @@ CJK = "\u3041-\u3096\u30a1-\u30fa\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U000200
 _CJK_LETTER = re.compile(f"[{CJK}]")
 _CJK_GROUP = 2
 
-# What common tokenizers give about a token each: the above with their punctuation, Hangul syllables, emoji.
+# Characters of about one token each: the above with their punctuation, Hangul syllables, emoji.
 _DENSE = re.compile(f"[{CJK}\u3000-\u30ff\uac00-\ud7a3\uff00-\uff60\U0001f1e6-\U0001f1ff\U0001f300-\U0001faff]")
 _CHARACTERS_PER_TOKEN = 4
 
 _ASCII_WORD = re.compile(r"\s*\S+\s*|\s+")
-# Marks, joiners, variation selectors and tags; skin tones are symbols of their own in Unicode's eyes.
+# Marks, joiners, variation selectors and tags; Unicode classes skin tones as symbols.
 _EXTENDING = frozenset({"Mn", "Mc", "Me", "Cf"})
 _SKIN_TONES = frozenset("\U0001f3fb\U0001f3fc\U0001f3fd\U0001f3fe\U0001f3ff")
 

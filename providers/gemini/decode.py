@@ -19,7 +19,7 @@ from providers.transport.sse import Frame
 class GeminiDecoder:
     """An answer as it is read: GenerateContentResponses, one a frame (exchange.Reading), or by `chunk`.
 
-    `choices` is how many candidates were asked for; `keep` is Thoughts.keep, `failed` makes the exception of an error
+    `choices` is how many candidates were asked for; `keep` is ThoughtSignatures.keep, `failed` makes the exception of an error
     object in the place of an answer.
     """
 
@@ -60,7 +60,7 @@ class GeminiDecoder:
             yield usage(counts)
 
     def chunk(self, chunk: Any) -> Iterator[Event]:
-        """What a response, or a part of one, says. Raises translate.NONSENSE for what is none."""
+        """What a response, or a part of one, says. Raises one of BAD_SHAPE for what is none."""
         if "error" in chunk:
             raise self._failed(chunk["error"])
         for candidate in chunk.get("candidates") or ():

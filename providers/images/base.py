@@ -1,6 +1,6 @@
-"""What vendors of pictures have in common: sizes, OpenAI's list of pictures, and pictures that are only an address.
+"""The base of image providers: sizes, OpenAI's list of images, and the download of images that come as URLs.
 
-`Drawing` is a provider that makes pictures and nothing else; ideogram.py and recraft.py say what theirs is asked.
+`ImageProvider` makes images and nothing else; ideogram.py and recraft.py have their vendors' requests and answers.
 """
 
 import re
@@ -21,7 +21,7 @@ from providers.transport.status_errors import error_from_body, error_from_respon
 from providers.vendors import Vendor
 
 SUPPORTED_PARAMETERS = frozenset({"prompt", "n", "size", "style", "response_format"})
-"""Parameters of OpenAI's that every vendor of pictures has a counterpart for."""
+"""OpenAI's parameters that every image vendor supports."""
 
 SIZE = re.compile(r"(\d{1,5})[xX:](\d{1,5})")
 
@@ -36,7 +36,7 @@ def dimensions(size: str) -> tuple[int, int]:
 
 
 def nearest(size: tuple[int, int], offered: Iterable[str]) -> str:
-    """The one of the sizes or ratios offered whose shape is most like this one's."""
+    """The offered size or ratio whose shape is nearest to the wanted one."""
 
     def unlike(each: str) -> float:
         width, height = dimensions(each)
@@ -46,7 +46,7 @@ def nearest(size: tuple[int, int], offered: Iterable[str]) -> str:
 
 
 def parse_images(answer: Any) -> list[Picture]:
-    """The pictures of an answer in OpenAI's shape. Raises one of NONSENSE."""
+    """The images of an answer in OpenAI's shape. Raises one of BAD_SHAPE."""
     found = []
     for row in answer["data"]:
         texts = {key: row.get(key) for key in ("url", "b64_json", "revised_prompt")}
@@ -60,7 +60,7 @@ def parse_images(answer: Any) -> list[Picture]:
 
 
 class HttpRequest(NamedTuple):
-    """One request to a vendor."""
+    """One HTTP request to a vendor."""
 
     path: str
     headers: Mapping[str, str]
@@ -68,8 +68,8 @@ class HttpRequest(NamedTuple):
 
 
 class ImageProvider(Provider):
-    """A vendor that makes pictures and does not chat. One request makes `most` of them; for more, several are sent, one
-    after another. `path` is where to ask instead of the vendor's own paths, as a list of models has it.
+    """A vendor that makes images and does not chat. One request makes up to `most` images; for more, several requests
+    are sent in turn. `path` replaces the vendor's own paths, as a list of models may say.
     """
 
     most: ClassVar[int]
@@ -93,25 +93,25 @@ class ImageProvider(Provider):
         self._gallery = ImageFetcher(self.name, base_url, vendor.pictures, proxy)
 
     def http_request(self, request: ImagesRequest, target: Target, count: int) -> HttpRequest:
-        """What is sent for so many pictures. Raises InvalidRequest and Unsupported."""
+        """The request for so many images. Raises InvalidRequest and Unsupported."""
         raise NotImplementedError
 
     def parse_images(self, answer: Any) -> list[Picture]:
-        """The pictures of an answer. Raises one of NONSENSE, and a ProxyError for pictures that are withheld."""
+        """The images of an answer. Raises one of BAD_SHAPE, and a GatewayError for withheld images."""
         return parse_images(answer)
 
     def failed(self, status: int, headers: Mapping[str, str], body: bytes) -> GatewayError:
-        """What a status other than 2xx means."""
+        """The error for a status other than 2xx."""
         return error_from_response(self.name, status, headers, body, setting=self._setting)
 
     def chat(self, request: ChatRequest, target: Target, call: CallContext) -> Events:
-        """Refused, with the way to what there is."""
+        """Refuse a chat, and name the endpoint for images."""
         raise Unsupported(
             f"{self.name} makes pictures and does not chat: ask at /v1/images/generations.", param="model"
         )
 
     def images(self, request: ImagesRequest, target: Target, call: CallContext) -> Events:
-        """Ask, as often as it takes; fetch the pictures where bytes are wanted and addresses came."""
+        """Send the requests; download the images if the caller wants bytes and URLs came."""
         data: list[Picture] = []
         created = 0
         for count in shares(request.n, self.most):

@@ -94,7 +94,7 @@ class OciClient:
     ) -> Generator[Silence, None, Location]:
         """Where to ask: as the model's `details` say, else the settings, else the credential (its tenancy is the root
         compartment); a request that goes with the API key (`bearer`) needs no compartment, and no other credential.
-        Raises UpstreamRefusedUs that names the setting which is missing.
+        Raises UpstreamAuthFailed that names the setting which is missing.
         """
         region = details.get("region") or self._region
         compartment = details.get("compartment") or self._compartment

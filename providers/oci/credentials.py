@@ -1,6 +1,6 @@
 """What signs our requests to OCI: a key or a token from a profile, or what an instance, a resource or a pod is given.
 
-Whatever cannot be used is an UpstreamRefusedUs that names the setting to mend: our configuration, so never the caller's
+Whatever cannot be used is an UpstreamAuthFailed that names the setting to mend: our configuration, so never the caller's
 fault. https://docs.oracle.com/en-us/iaas/Content/API/Concepts/sdk_authentication_methods.htm
 """
 

@@ -1,6 +1,6 @@
 """Whether what an OpenAI-shaped upstream sends is what OpenAI itself would: by its keys, and by their values.
 
-These are OpenAI's invariants: clients read them without a look. passing.py asks before it lets bytes pass.
+These are OpenAI's invariants: clients read them without a look. passthrough.py asks before it lets bytes pass.
 """
 
 import re

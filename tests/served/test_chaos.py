@@ -43,7 +43,7 @@ SILENCES: dict[str, dict[str, Any]] = {
 SECOND = ["The ", "second ", "answers."]
 
 
-class House:
+class ChaosSetup:
     """The app, its lines, and the fallback of all of them."""
 
     def __init__(self, app: Served, found: dict[str, Line], second: OpenAIUpstream) -> None:
@@ -53,7 +53,7 @@ class House:
 
 
 @pytest.fixture(scope="module")
-def house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
+def setup(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ChaosSetup]:
     folder = tmp_path_factory.mktemp("served")
     with ExitStack() as stack:
         found, settings = stack.enter_context(lines())
@@ -89,36 +89,36 @@ def house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
         for line in found.values():  # so that what is made once is there already
             line.upstream.enqueue(line.answer())
             assert post(app.port, chat_body(provider=line.provider, model=line.model))[0] == 200, line
-        yield House(app, found, second)
+        yield ChaosSetup(app, found, second)
 
 
 @pytest.mark.parametrize("phase", PHASES)
 @pytest.mark.parametrize("name", NAMES)
-def test_a_caller_who_leaves_frees_every_kind_of_upstream(house: House, name: str, phase: str) -> None:
+def test_a_caller_who_leaves_frees_every_kind_of_upstream(setup: ChaosSetup, name: str, phase: str) -> None:
     """The upstream's connection closes and the request's place is free, in every phase of a hang-up."""
-    line, (answer, stream, heard) = house.lines[name], PHASES[phase]
-    threads, sockets, ended = house.app.threads(), house.app.sockets() + 1, house.app.log().count("outcome=hung_up")
+    line, (answer, stream, heard) = setup.lines[name], PHASES[phase]
+    threads, sockets, ended = setup.app.threads(), setup.app.sockets() + 1, setup.app.log().count("outcome=hung_up")
     count = len(line.upstream.received)
     line.upstream.enqueue(line.answer(**answer))
-    caller = Caller(house.app.port, chat_body(provider=line.provider, model=line.model, stream=stream))
+    caller = Caller(setup.app.port, chat_body(provider=line.provider, model=line.model, stream=stream))
     until(lambda: len(line.upstream.received) > count, "the request to arrive upstream")
     caller.hears(heard)
     left = caller.leaves()
     assert line.upstream.received[count].wait_closed(10) - left < AT_ONCE
-    until(lambda: house.app.log().count("outcome=hung_up") > ended, "the line to end")
-    until(lambda: house.app.threads() <= threads, "the threads to be as many as before")
-    until(lambda: house.app.sockets() <= sockets, "the sockets to be as many as before")
+    until(lambda: setup.app.log().count("outcome=hung_up") > ended, "the line to end")
+    until(lambda: setup.app.threads() <= threads, "the threads to be as many as before")
+    until(lambda: setup.app.sockets() <= sockets, "the sockets to be as many as before")
 
 
 @pytest.mark.parametrize("silence", SILENCES)
 @pytest.mark.parametrize("name", NAMES)
-def test_the_next_target_answers_for_every_kind(house: House, name: str, silence: str) -> None:
+def test_the_next_target_answers_for_every_kind(setup: ChaosSetup, name: str, silence: str) -> None:
     """The promise is 50 ms beyond the deadline, or beyond the waits between retries."""
-    line = house.lines[name]
+    line = setup.lines[name]
     kept = line.upstream.open_connections()
     line.upstream.always(line.answer(**SILENCES[silence]))
     began = time.monotonic()
-    status, headers, stream = post(house.app.port, chat_body(model=f"safe:{name}", stream=True))
+    status, headers, stream = post(setup.app.port, chat_body(model=f"safe:{name}", stream=True))
     took = time.monotonic() - began
     line.upstream.always(line.answer())
     assert (status, headers["x-upstream"], streamed_text(stream)) == (200, "second/second", "".join(SECOND))

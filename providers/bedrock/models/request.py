@@ -1,6 +1,6 @@
-"""A chat request as Converse has it. Pure.
+"""A chat request as Converse takes it. Pure.
 
-https://docs.aws.amazon.com/bedrock/latest/APIReference/API_runtime_Converse.html; what a model takes of it:
+https://docs.aws.amazon.com/bedrock/latest/APIReference/API_runtime_Converse.html; what each model supports of it:
 https://docs.aws.amazon.com/bedrock/latest/userguide/conversation-inference-supported-models-features.html
 """
 
@@ -22,34 +22,34 @@ SUPPORTED_PARAMETERS = frozenset({
     "functions", "function_call", "max_completion_tokens", "max_tokens", "messages", "model", "n", "reasoning_effort",
     "response_format", "stop", "stream", "stream_options", "temperature", "tool_choice", "tools", "top_k", "top_p",
 })  # fmt: skip
-"""What has a counterpart. The rest tunes, and is dropped."""
+"""Parameters with a counterpart. The others only tune the answer, and are dropped."""
 
 EXTENSION_PARAMETERS = frozenset({
     "additionalModelRequestFields", "guardrailConfig", "outputConfig", "performanceConfig", "promptVariables",
     "requestMetadata", "serviceTier",
 })  # fmt: skip
-"""Converse's own fields, which a caller may give in the body's `bedrock` object."""
+"""Converse's own fields, from the body's `bedrock` object."""
 
 NAMES_ITS_TOOL = re.compile(r"anthropic\.|amazon\.nova")
-"""Models that take the choice of a named tool; for others it is the only one that is declared, and any is chosen.
+"""Models that support the choice of a named tool; for others only that tool is declared, with the choice of any.
 https://docs.aws.amazon.com/bedrock/latest/APIReference/API_runtime_ToolChoice.html
 """
 GOES_ON = re.compile(r"anthropic\.|amazon\.nova")
-"""Models that go on with an assistant's message at the end; others want the user last."""
+"""Models that continue an assistant's message at the end; others require the user to be last."""
 NO_FORMAT = re.compile(
     r"amazon\.|meta\.|cohere\.|ai21\.|deepseek\.r1|claude-opus-4-1|mistral\.(mi[sx]tral-(?!large-3)|pixtral)"
 )
-"""Models that keep to no JSON schema of themselves, besides Claude's older ones.
+"""Models without a JSON schema for the answer, besides older Claude models.
 https://docs.aws.amazon.com/bedrock/latest/userguide/structured-output.html
 """
 
 NO_CAP = 1 << 30
-"""Tokens of an answer without maxTokens, which is as long as the model can."""
+"""The tokens of an answer, where a request without maxTokens gets as many as the model can."""
 
 
 def asks_by_tool(request: ChatRequest, target: Target) -> bool:
-    """Whether the format of the answer can be kept to by a tool alone: where the model has none of its own, for JSON of
-    any kind, and for objects whose properties are not named.
+    """Whether only a tool can hold the answer to the format: for models without formats, for JSON of any kind, and for
+    objects with unnamed properties.
     """
     kind, given = response_format(request)
     if kind != "json_schema":
@@ -88,7 +88,7 @@ def to_upstream(request: ChatRequest, target: Target) -> Json:
 
 
 def _end(messages: list[Json], *, prefill: bool) -> None:
-    """Let the user speak last, or the assistant go on: from a text without white space at its end, which is refused."""
+    """End with the user, or with the assistant's message to continue: white space at its end is refused."""
     last = messages[-1]["content"][-1]
     if prefill and "text" in last:
         last["text"] = last["text"].rstrip()
@@ -116,7 +116,7 @@ def _own(request: ChatRequest) -> Json:
 
 
 def _inference(request: ChatRequest, target: Target, family: claude.Family) -> Json:
-    """Tokens, and OpenAI's ranges fitted into 0 to 1; of what excludes each other, the temperature."""
+    """The token limit, and OpenAI's ranges scaled into 0 to 1; of those that exclude each other, the temperature."""
     config: Json = {}
     if (cap := request.max_tokens) is not None:
         config["maxTokens"] = min(cap, target.max_tokens or cap)
@@ -136,7 +136,7 @@ def _top_k(request: ChatRequest, target: Target, family: claude.Family) -> Json:
 
 
 def _reasoning(request: ChatRequest, target: Target, messages: list[Json], room: int) -> Json:
-    """`reasoning_effort` in each vendor's own words.
+    """`reasoning_effort` in each vendor's own form.
 
     https://docs.aws.amazon.com/bedrock/latest/userguide/claude-messages-adaptive-thinking.html
     """
@@ -144,7 +144,7 @@ def _reasoning(request: ChatRequest, target: Target, messages: list[Json], room:
     if "anthropic." in model:
         return _thinking(request, model, effort, messages, room)
     level = {"xhigh": "high", "max": "high"}.get(effort, effort)
-    if "openai.gpt-oss" in model and effort:  # it always thinks
+    if "openai.gpt-oss" in model and effort:  # it always reasons
         return {"reasoning_effort": {"none": "low", "minimal": "low"}.get(level, level)}
     if "amazon.nova-2" in model and effort in claude.EFFORTS:
         return {"reasoningConfig": {"type": "enabled", "maxReasoningEffort": level}}
@@ -152,7 +152,7 @@ def _reasoning(request: ChatRequest, target: Target, messages: list[Json], room:
 
 
 def _excluded(additional: Json) -> tuple[str, ...]:
-    """What a model that thinks refuses of inferenceConfig.
+    """Remove what a reasoning model refuses in inferenceConfig.
 
     https://docs.aws.amazon.com/bedrock/latest/userguide/claude-messages-extended-thinking.html,
     https://docs.aws.amazon.com/nova/latest/nova2-userguide/extended-thinking.html
@@ -167,7 +167,7 @@ def _thinking(request: ChatRequest, model: str, effort: str, messages: list[Json
     family = claude.family_of(model)
     called = any("toolUse" in block for message in messages for block in message["content"])
     if family.thinking == "manual" and called:
-        return {}  # the thoughts before the call would have to come back signed
+        return {}  # the reasoning before the call would have to come back signed
     forced = bool(request.tools) and tool_choice(request)[0] == "required"
     thought, strength = claude.thinking_options(
         family, effort, shown=request.include_reasoning, forced=forced, max_tokens=room
@@ -179,8 +179,8 @@ def _thinking(request: ChatRequest, model: str, effort: str, messages: list[Json
 
 
 def _tools(request: ChatRequest, model: str) -> Json:
-    """toolConfig, or {}: `none` has no counterpart but to declare none. Of tools that alone may be called, only those
-    are declared.
+    """toolConfig, or {}: `none` has no counterpart except to declare no tools. If only some tools may be called, only
+    those are declared.
     """
     mode, names = tool_choice(request)
     tools: list[Json] = []

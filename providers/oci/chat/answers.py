@@ -1,6 +1,6 @@
 """What OCI's chat styles say alike: counts, ends, errors; and what they say twice. Pure.
 
-A style turns its events into OpenAI's chunks, which chunks.py reads. Raises ErrorFrame for what means a failure.
+A style turns its events into OpenAI's chunks, which openai_compatible.decode reads. Raises ErrorFrame for what means a failure.
 """
 
 from collections.abc import Mapping

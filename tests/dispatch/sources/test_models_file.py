@@ -42,7 +42,7 @@ def path(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def read(path: Path) -> Callable[..., SourceContents]:
-    """read(text, NAME=value, ...): the file's Listing, the variables being all there are."""
+    """read(text, NAME=value, ...): the file's SourceContents, the variables being all there are."""
 
     def read(text: str | bytes, **variables: str) -> SourceContents:
         path.write_bytes(text if isinstance(text, bytes) else text.encode())
