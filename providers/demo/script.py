@@ -1,6 +1,6 @@
-"""What the demo says and which tools it calls. Pure: the same request always has the same script.
+"""The demo's text and tool calls. Pure: the same request always has the same script.
 
-Requests are read forgivingly: what has an odd shape is passed over.
+Malformed parts of a request are ignored.
 """
 
 import json
@@ -17,7 +17,7 @@ from providers.demo.schema_examples import example
 from providers.demo.tools import Tool, chosen_tools, string_at
 
 MOST_WORDS = 5000
-"""The longest answer that may be asked for."""
+"""The longest answer, in words."""
 
 _ECHO = 300
 _PASSAGE = (
@@ -51,7 +51,7 @@ _ASKED_ABOUT_ITSELF = re.compile(
 )
 _OBJECT = re.compile(r"^[ \t]*(?=\{)", re.MULTILINE)
 _SCHEMAS = 3
-"""So many objects are looked at in a message."""
+"""The number of objects that are examined in a message."""
 
 _ATTACHMENTS = {
     "image_url": "image",
@@ -66,7 +66,7 @@ _ATTACHMENTS = {
 
 @dataclass(frozen=True, slots=True)
 class Script:
-    """An answer, whole: thoughts, then either calls (name and JSON text of the arguments) or a text."""
+    """An answer: thoughts, then either calls (name and JSON text of the arguments) or a text."""
 
     thoughts: Sequence[str] = ()
     calls: Sequence[tuple[str, str]] = ()
@@ -74,7 +74,7 @@ class Script:
 
 
 def script_for(request: ChatRequest) -> Script:
-    """What to answer. Raises InvalidRequest when a tool is demanded that is not declared."""
+    """The answer to a request. Raises InvalidRequest if it requires a tool that is not declared."""
     results = tool_results(request)
     content = _last_user_content(request)
     prompt = text_of(content)
@@ -91,7 +91,7 @@ def messages(request: ChatRequest) -> list[Mapping[str, Any]]:
 
 
 def text_of(content: Any) -> str:
-    """The text of a message's content: a string, or parts, of which each text becomes a line."""
+    """The text of a message's content: a string, or the texts of its parts, one a line."""
     if isinstance(content, str):
         return content
     parts = content if isinstance(content, list) else []
@@ -100,7 +100,7 @@ def text_of(content: Any) -> str:
 
 
 def attachments(content: Any) -> str:
-    """What a message brings besides text, as it is spoken: "2 images and 1 audio clip"; "" for nothing."""
+    """A spoken list of a message's parts besides text: "2 images and 1 audio clip"; "" for none."""
     parts = content if isinstance(content, list) else []
     kinds = (_ATTACHMENTS.get(string_at(each, "type")) for each in parts)
     counts = Counter(kind for kind in kinds if kind)
@@ -108,18 +108,18 @@ def attachments(content: Any) -> str:
 
 
 def tool_results(request: ChatRequest) -> list[str]:
-    """What the tools have answered since anybody last spoke."""
+    """The results of tools since the last text of anybody."""
     results: list[str] = []
     for message in reversed(messages(request)):
         if message.get("role") in ("tool", "function"):
             results.insert(0, text_of(message.get("content")))
-        elif not (results and message.get("tool_calls")):  # LiveKit tells parallel calls and results in turn
+        elif not (results and message.get("tool_calls")):  # LiveKit sends parallel calls and results in turn
             break
     return results
 
 
 def speech(prompt: str) -> str:
-    """The answer to what the user said, from commands ("say", "count to") down to an echo."""
+    """The answer to the user's text, from commands ("say", "count to") down to an echo."""
     if match := _REPEAT.match(prompt):
         return match[1]
     if long := _of_length(prompt):
@@ -134,7 +134,7 @@ def speech(prompt: str) -> str:
 
 
 def _of_length(prompt: str) -> str:
-    """As many words, or numbers, as the user asks for; "" when nothing of the kind is asked."""
+    """As many words, or numbers, as the user wants; "" if the user wants no such thing."""
     if match := _WORDS.search(prompt):
         return " ".join(islice(cycle(_PASSAGE.split()), _amount(match[1]))).rstrip(",.") + "."
     if match := _COUNT.search(prompt):
@@ -148,7 +148,7 @@ def _arguments(tool: Tool, prompt: str) -> str:
 
 
 def _formatted(request: ChatRequest, prompt: str, reply: str) -> str:
-    """The reply in the asked-for response_format."""
+    """The reply in the requested response_format."""
     wanted = request.body.get("response_format")
     kind = string_at(wanted, "type")
     if kind == "json_schema" and isinstance(wanted, Mapping):
@@ -162,7 +162,7 @@ def _formatted(request: ChatRequest, prompt: str, reply: str) -> str:
 
 
 def _told_schema(request: ChatRequest) -> Mapping[str, Any] | None:
-    """The JSON schema that stands in a message, as clients tell it that ask for a json_object (instructor does)."""
+    """The JSON schema in a message; some clients send it there with json_object (instructor does)."""
     for message in messages(request):
         text = text_of(message.get("content"))
         for start in islice(_OBJECT.finditer(text), _SCHEMAS):
@@ -206,13 +206,13 @@ def _is_greeting(prompt: str) -> bool:
 
 
 def _amount(number: str) -> int:
-    """A number in digits or as a word, kept within 1 and MOST_WORDS."""
+    """A number in digits or as a word, within 1 and MOST_WORDS."""
     value = _NUMBERS.get(number.lower()) or int(number[:9])
     return max(1, min(value, MOST_WORDS))
 
 
 def _shortened(text: str) -> str:
-    """A text on one line, cut after a word when it is too long to listen to."""
+    """A text on one line, cut after a word if it is too long to listen to."""
     joined = " ".join(text.split())
     if len(joined) <= _ECHO:
         return joined

@@ -19,7 +19,7 @@ from providers.transport.sse import Frame
 class GeminiDecoder:
     """An answer as it is read: GenerateContentResponses, one a frame (exchange.Reading), or by `chunk`.
 
-    `choices` is how many candidates were asked for; `keep` is ThoughtSignatures.keep, `failed` makes the exception of an error
+    `choices` is the number of candidates; `keep` is ThoughtSignatures.keep, `failed` makes the exception of an error
     object in the place of an answer.
     """
 

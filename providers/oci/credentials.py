@@ -1,6 +1,6 @@
-"""What signs our requests to OCI: a key or a token from a profile, or what an instance, a resource or a pod is given.
+"""The credentials that sign requests to OCI: a profile's key or token, or an instance's, a resource's or a pod's own.
 
-Whatever cannot be used is an UpstreamAuthFailed that names the setting to mend: our configuration, so never the caller's
+A credential that cannot be used is an UpstreamAuthFailed that names the setting to mend. It is never the caller's
 fault. https://docs.oracle.com/en-us/iaas/Content/API/Concepts/sdk_authentication_methods.htm
 """
 

@@ -1,6 +1,6 @@
-"""What OCI's chat styles say alike: counts, ends, errors; and what they say twice. Pure.
+"""What the answers of OCI's chat formats share: counts, ends, errors, and repeated text. Pure.
 
-A style turns its events into OpenAI's chunks, which openai_compatible.decode reads. Raises ErrorFrame for what means a failure.
+A format turns its events into OpenAI's chunks, for openai_compatible.decode. Raises ErrorFrame for a failure.
 """
 
 from collections.abc import Mapping
