@@ -1,4 +1,4 @@
-"""An answer in Anthropic's dialect, as events: https://platform.claude.com/docs/en/build-with-claude/streaming"""
+"""Decodes answers of Anthropic's dialect: https://platform.claude.com/docs/en/build-with-claude/streaming"""
 
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
@@ -13,9 +13,9 @@ from providers.transport.sse import Frame
 
 
 class AnthropicDecoder:
-    """One answer, read: the events of a stream's frames, or of a whole message.
+    """Decodes one answer: the frames of a stream, or a whole message, to events.
 
-    `fail` makes the exception of an error object; `keep` is told of the thinking before a tool call, by its id.
+    `fail` makes the exception for an error object; `keep` stores the thinking before a tool call, by the call's id.
     """
 
     def __init__(self, fail: Callable[[Any], GatewayError], keep: Callable[[str, list[Json]], None]) -> None:
@@ -30,7 +30,7 @@ class AnthropicDecoder:
         self._characters = 0
 
     def events(self, frame: Frame) -> Iterator[Event]:
-        """What a frame says; one of a name that is not known says nothing."""
+        """The events of a frame; none for an unknown type."""
         data = lenient_json.loads(frame.data, keep_halves=True)
         if self.finished:
             self.done = data["type"] == "message_stop"
@@ -38,7 +38,7 @@ class AnthropicDecoder:
         yield from self._said(data)
 
     def whole(self, message: Any) -> Iterator[Event]:
-        """What a whole message says. Raises as `events` does."""
+        """The events of a whole message. Raises as `events` does."""
         if message["type"] == "error":
             raise self._fail(message["error"])
         yield from self._said({"type": "message_start", "message": message})
@@ -119,7 +119,7 @@ class AnthropicDecoder:
         return Text(text)
 
     def _count(self, usage: Any) -> None:
-        """The last word on each count holds: those of a message's end are of the whole message."""
+        """The last value of each count holds: the counts at a message's end are those of the whole message."""
         self._usage |= {key: value for key, value in (usage or {}).items() if value is not None}
 
     def _told(self) -> Iterator[Usage]:
@@ -132,7 +132,7 @@ class AnthropicDecoder:
 
 
 def _finish(word: Any) -> FinishReason:
-    """Words that are new end an answer as others do. Raises UpstreamDown for one that means a failure."""
+    """OpenAI's finish reason; an unknown one is `stop`. Raises UpstreamDown for one that means a failure."""
     reason = finish_reason(word, said=True)
     if reason is None:
         raise UpstreamDown("The model could not finish its answer.", log=str(word))

@@ -1,4 +1,4 @@
-"""Which tool call a delta belongs to is a matter of experience: ids, indices and names come late, twice or never."""
+"""Assigns deltas to tool calls. Upstreams differ: ids, indices and names come late, twice or never."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -9,16 +9,16 @@ from core import lenient_json
 Key = int | str
 
 MOST_CALLS = 4096
-"""An answer of more tool calls than that is not one."""
+"""The largest number of tool calls in an answer."""
 NO_VALUE = object()
 ENDS = '}]"le'
-"""How JSON values end, of those that come in the place of an object: null, true and false among them."""
+"""The last characters of JSON values other than objects, null, true and false among them."""
 
 
 @dataclass(slots=True)
 class OpenCall:
-    """A call that has been opened. Its name is "" until it comes; its id is "" where the upstream gave none; `begun`
-    once any of its arguments have come.
+    """A call that has begun. Its name is "" until it comes; its id is "" if the upstream gave none; `begun`: some of
+    its arguments have come.
     """
 
     name: str
@@ -28,7 +28,7 @@ class OpenCall:
 
     @property
     def arguments(self) -> str:
-        """What has come of them."""
+        """The arguments so far."""
         return "".join(self.pieces)
 
     @property
@@ -38,12 +38,12 @@ class OpenCall:
 
     @property
     def complete(self) -> bool:
-        """The same of one that has any; those of some upstreams begin with an empty object."""
+        """Whether its arguments are complete and not empty; some upstreams begin with an empty object."""
         return self.whole and self.arguments.strip() not in ("{}", "null")
 
 
 class ToolCallTracker:
-    """The tool calls that one choice has opened, in their order."""
+    """The tool calls that one choice has begun, in order."""
 
     def __init__(self) -> None:
         self.opened: dict[Key, OpenCall] = {}
@@ -53,17 +53,17 @@ class ToolCallTracker:
 
     @property
     def nameless(self) -> bool:
-        """Whether something was said of a call that got no name."""
+        """Whether a delta came for a call without a name."""
         return any(not call.name and (call.id or call.pieces) for call in self.opened.values())
 
     def take(self, delta: Mapping[str, Any]) -> tuple[Key, bool, str]:
-        """Note a delta: the key of its call, whether it names it, and what is to be told of the arguments by now."""
+        """Note a delta; returns its call's key, whether it names the call, and the arguments that can be passed on."""
         key = self.find(delta)
         if key is None:
             key = self.open(delta)
         call, name, piece = self.opened[key], name_of(delta), arguments_of(delta)
         if is_object(piece) and call.complete:
-            piece = ""  # said twice
+            piece = ""  # repeated
         if piece:
             call.pieces.append(piece)
             call.begun = call.begun or not piece.isspace()
@@ -72,11 +72,11 @@ class ToolCallTracker:
         return key, opens, call.arguments if opens else piece if call.name else ""
 
     def find(self, delta: Mapping[str, Any]) -> Key | None:
-        """The key of the call that this delta continues; None when it opens a new one.
+        """The key of the call that this delta continues; None if it begins a new one.
 
-        One id is one call, unless another name comes with it, or other arguments when it has its own. The same name at
-        the same index goes on, unless that call is complete or a new id comes before its arguments. What has no name
-        goes to the last call opened at its index, or at all.
+        One id is one call, unless another name comes with it, or new arguments after complete ones. The same name at
+        the same index continues the call, unless the call is complete or a new id comes before its arguments. A delta
+        without a name belongs to the last call that began at its index, or to the last call.
         """
         index, name, identifier = delta.get("index"), name_of(delta), _id(delta)
         known = self.by_id.get(identifier)
@@ -92,7 +92,7 @@ class ToolCallTracker:
         return key if goes_on else None
 
     def open(self, delta: Mapping[str, Any]) -> Key:
-        """A new call; an id that another call has already counts as none. Raises ValueError for one call too many."""
+        """A new call; an id that another call has counts as none. Raises ValueError for one call too many."""
         if len(self.opened) >= MOST_CALLS:
             raise ValueError(f"more than {MOST_CALLS} tool calls")
         index, identifier = delta.get("index"), _id(delta)
@@ -116,7 +116,7 @@ def _id(delta: Mapping[str, Any]) -> str:
 
 
 def name_of(delta: Mapping[str, Any]) -> str:
-    """The name that a call, or a delta of one, gives; "" for none. Raises ValueError for what is none."""
+    """The name in a call, or in a delta of one; "" for none. Raises ValueError for what is no text."""
     name = (delta.get("function") or {}).get("name") or ""
     if not isinstance(name, str):
         raise ValueError(f"a tool whose name is a {type(name).__name__}")
@@ -124,7 +124,7 @@ def name_of(delta: Mapping[str, Any]) -> str:
 
 
 def arguments_of(delta: Mapping[str, Any]) -> str:
-    """The text of its arguments, as far as they come in it."""
+    """The text of the arguments in it."""
     arguments = (delta.get("function") or {}).get("arguments")
     if arguments is None:
         return ""

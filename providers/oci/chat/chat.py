@@ -1,4 +1,4 @@
-"""A chat in one of OCI's own styles: asked by /actions/chat, and read until it has ended, streamed or not."""
+"""A chat in one of OCI's own formats, by /actions/chat; the answer is read to its end, streamed or not."""
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
@@ -23,9 +23,9 @@ from providers.transport.exchange import arriving, iter_sse, parse_json, read_bo
 class ChatFormat:
     """One of OCI's API formats.
 
-    to_upstream  (request, target) -> chatRequest          taken   OpenAI's parameters that it has a counterpart for
-    chunk, body  what it says, as OpenAI's                 usage_follows   whether its usage comes after its finish
-    repeats      whether its last event says all again    plans   whether text beside calls is the plan to make them
+    to_upstream  (request, target) -> chatRequest          taken   OpenAI's parameters with a counterpart
+    chunk, body  OCI's event or answer as OpenAI's         usage_follows   whether usage comes after the finish reason
+    repeats      whether its last event repeats all        plans   whether text beside calls is the plan to make them
     """
 
     to_upstream: Callable[[ChatRequest, Target], Json]
@@ -38,7 +38,7 @@ class ChatFormat:
 
 
 def answer_events(response: Response, request: ChatRequest, call: CallContext, name: str, style: ChatFormat) -> Events:
-    """The events of an accepted reply, streamed or whole, whichever was asked for."""
+    """The events of a successful response, streamed or whole, whichever the request wanted."""
     try:
         streams, pieces = yield from arriving(response, asked=request.stream)
         if streams:
@@ -56,8 +56,8 @@ def answer_events(response: Response, request: ChatRequest, call: CallContext, n
 def _streamed(
     response: Response, pieces: Iterable[bytes], request: ChatRequest, call: CallContext, style: ChatFormat
 ) -> Events:
-    """Until it has ended: Cohere's styles say no [DONE], and may keep the connection open
-    (https://github.com/cohere-ai/cohere-python/issues/756); the others' usage is waited for, a moment.
+    """The pieces up to the end: Cohere's formats send no [DONE], and may keep the connection open
+    (https://github.com/cohere-ai/cohere-python/issues/756). The other formats' usage is waited for, for a moment.
     """
     reader, once = (
         ChunkDecoder(request.body.get("n", 1), Pictures(request)),

@@ -1,4 +1,4 @@
-"""COHERE: the older of Cohere's two styles on OCI, for the Command models: a message, its history, Python's type names.
+"""COHERE: the older of Cohere's formats on OCI, for the Command models: a message, its history, Python's type names.
 
 The parameters of models.yaml are applied to the chatRequest, whose names are OCI's.
 
@@ -20,12 +20,12 @@ from providers.oci.chat import answers, common
 from providers.oci.chat.tool_schemas import definitions
 
 SUPPORTED_PARAMETERS = common.SUPPORTED_PARAMETERS
-"""OpenAI's parameters that have a counterpart here."""
+"""OpenAI's parameters with a counterpart."""
 
 
 def call_by_format(request: ChatRequest, name: str) -> tuple[ChatRequest, str]:
-    """Where a tool must be called, which cannot be said here: the request for its arguments as the answer's JSON, and
-    the tool's name. Raises Unsupported where it is one of several; `name` is the model's.
+    """The format has no forced tool call. So this is the request for the tool's arguments as a JSON answer, and the
+    tool's name. Raises Unsupported if several tools are possible; `name` is the model's.
     """
     if translate.tool_choice(request)[0] != "required" or not request.tools:
         return request, ""
@@ -36,7 +36,7 @@ def call_by_format(request: ChatRequest, name: str) -> tuple[ChatRequest, str]:
 
 
 def to_upstream(request: ChatRequest, target: Target, most_tokens: int) -> Json:
-    """The chatRequest; `most_tokens` is what on-demand models answer with at most."""
+    """The chatRequest; `most_tokens` is the limit of on-demand models' answers."""
     common.one_text(request, target)
     turns = _conversation(request)
     sent: Json = {
@@ -52,9 +52,7 @@ def to_upstream(request: ChatRequest, target: Target, most_tokens: int) -> Json:
 
 
 def _conversation(request: ChatRequest) -> Json:
-    """What is said now, and what was before. Results of tools at the end stand in the place of a message: both
-    together are refused.
-    """
+    """The new message, and the history. Results of tools at the end replace the message: OCI refuses both together."""
     history: list[Json] = []
     made: dict[str, Json] = {}
     for turn in conversation(request.messages):
@@ -79,7 +77,7 @@ def _conversation(request: ChatRequest) -> Json:
 
 
 def _now(history: list[Json]) -> Json:
-    """The last turn, taken off the history: a message that is empty is refused."""
+    """The last turn, removed from the history: an empty message is refused."""
     if not history:
         return {"message": OPENING}
     if history[-1]["role"] == "CHATBOT":
@@ -91,7 +89,7 @@ def _now(history: list[Json]) -> Json:
 
 
 def _result(call: Json, text: str) -> Json:
-    """A tool's result, with the call that it answers: here it is the call itself that says which."""
+    """A tool's result, with the call that it answers: the whole call identifies it here."""
     try:
         value = orjson.loads(text)
     except orjson.JSONDecodeError:
@@ -101,9 +99,9 @@ def _result(call: Json, text: str) -> Json:
 
 
 def _tools(request: ChatRequest, call_names: Collection[str]) -> Json:
-    """There is no toolChoice: none sends no tools, a named one is sent alone. What must be is asked by a format.
-
-    Those that have `answered` are sent in any case: results without their tools are refused
+    """There is no toolChoice: for `none` no tools are sent, and a named tool is sent alone. A response format forces a
+    call.
+    Tools with results are sent in any case: results without their tools are refused
     (https://docs.cohere.com/v1/reference/chat, tool_results).
     """
     functions, mode, chosen = common.tools(request)

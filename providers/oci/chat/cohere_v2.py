@@ -1,4 +1,4 @@
-"""COHEREV2: the newer of Cohere's two styles on OCI, for its models that see or reason.
+"""COHEREV2: the newer of Cohere's formats on OCI, for its models that see or reason.
 
 The parameters of models.yaml are applied to the chatRequest, whose names are OCI's.
 
@@ -22,11 +22,11 @@ from providers.oci.chat import answers, common
 from providers.oci.chat.tool_schemas import EMPTY
 
 SUPPORTED_PARAMETERS = common.SUPPORTED_PARAMETERS | {"logprobs", "reasoning_effort"}
-"""OpenAI's parameters that have a counterpart here."""
+"""OpenAI's parameters with a counterpart."""
 
 
 def to_upstream(request: ChatRequest, target: Target, most_tokens: int) -> Json:
-    """The chatRequest; `most_tokens` is what on-demand models answer with at most."""
+    """The chatRequest; `most_tokens` is the limit of on-demand models' answers."""
     common.one_text(request, target)
     sent: Json = {
         "apiFormat": "COHEREV2",
@@ -72,7 +72,7 @@ def _part(part: Mapping[str, Any], where: str, target: Target) -> Json:
 
 
 def _tools(request: ChatRequest) -> Json:
-    """There is no choice of one tool: it is sent alone, and some tool must be called."""
+    """A single tool cannot be chosen: it is sent alone, and a call of any tool is required."""
     functions, mode, chosen = common.tools(request)
     tools = [
         {

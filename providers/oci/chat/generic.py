@@ -1,7 +1,7 @@
-"""GENERIC: what every family but Cohere's speaks on OCI (Meta, xAI, OpenAI, Google, imported models).
+"""GENERIC: the format of all families on OCI but Cohere's (Meta, xAI, OpenAI, Google, imported models).
 
-`to_upstream` makes its request; `chunk` and `body` turn what it says into OpenAI's chunks and body, for chunks.py to
-read. The parameters of models.yaml are applied to the chatRequest, whose names are OCI's.
+`to_upstream` makes the request; `chunk` and `body` convert OCI's events and answers to OpenAI's chunks and body, for
+openai_compatible.decode. The parameters of models.yaml apply to the chatRequest, whose names are OCI's.
 
 https://docs.oracle.com/en-us/iaas/api/#/en/generative-ai-inference/20231130/datatypes/GenericChatRequest
 """
@@ -31,14 +31,14 @@ EFFORTS |= {"xhigh": "HIGH", "max": "HIGH"}
 LEVELS = {"low": "LOW", "medium": "MEDIUM", "high": "HIGH"}
 TIERS = {"auto": "AUTO", "default": "DEFAULT", "priority": "PRIORITY"}
 IDS = re.compile(r".{1,40}", re.DOTALL)
-"""OpenAI's models refuse longer ones, which other vendors' calls may have."""
+"""The longest call id of OpenAI's models; other vendors' ids may be longer."""
 SILENT: Json = {"type": "text", "text": "."}
-"""What Gemini's assistant says where it only calls."""
+"""The text beside a call that Gemini requires, if there is none."""
 SUPPORTED_PARAMETERS = common.SUPPORTED_PARAMETERS | {
     "logit_bias", "logprobs", "metadata", "parallel_tool_calls", "prediction", "reasoning_effort", "service_tier",
     "top_logprobs", "verbosity", "web_search_options",
 }  # fmt: skip
-"""OpenAI's parameters that have a counterpart here."""
+"""OpenAI's parameters with a counterpart."""
 
 
 def to_upstream(request: ChatRequest, target: Target) -> Json:
@@ -80,7 +80,7 @@ def _messages(request: ChatRequest, target: Target) -> list[Json]:
 
 
 def _between_users(turns: list[Message]) -> list[Message]:
-    """The turns with the user first and last, which is how Gemini wants them."""
+    """The turns with the user first and last, as Gemini requires."""
     spoken = [at for at, turn in enumerate(turns) if turn.role not in INSTRUCTIONS]
     first = spoken[0] if spoken else len(turns)
     messages = list(turns)
@@ -93,7 +93,7 @@ def _between_users(turns: list[Message]) -> list[Message]:
 
 def _paired(turns: list[Message]) -> list[Message]:
     """Each call with its result behind it. Gemini on OCI refuses several calls in a message ("number of function
-    response parts"), and an assistant that says nothing beside a call
+    response parts"), and an assistant's message with a call and without text
     (https://github.com/oracle/langchain-oracle, providers/generic.py).
     """
     results = {turn.answers: turn for turn in turns if turn.role == "tool"}
@@ -130,7 +130,7 @@ def _message(turn: Message, target: Target) -> Json:
 
 
 def _part(part: Mapping[str, Any], where: str, target: Target) -> Json:
-    """A part that is no text: a picture, a sound, a document or a film."""
+    """A part that is no text: an image, audio, a document or a video."""
     kind = part["type"]
     if kind == "image_url":
         return {"type": "IMAGE", "imageUrl": common.image(part, where, target)}
@@ -237,7 +237,7 @@ def _choice(choice: Mapping[str, Any], said_as: str) -> Json:
 
 
 def _call(call: Mapping[str, Any], at: int) -> Json:
-    """A call, or a piece of one, at its place in the event: it has no index of its own."""
+    """A call, or a piece of one. OCI gives no index, so its position in the event counts."""
     function = {"name": call.get("name"), "arguments": call.get("arguments")}
     return {"index": at, "id": call.get("id"), "function": function}
 
@@ -249,7 +249,7 @@ def _annotation(annotation: Mapping[str, Any]) -> Json:
 
 
 def _logprobs(given: Mapping[str, Any]) -> Json:
-    """Parallel lists as OpenAI's entries; the most likely tokens' values come as text."""
+    """OCI's parallel lists as OpenAI's entries; the values of the most likely tokens come as text."""
     chances, others = given.get("tokenLogprobs") or (), given.get("topLogprobs") or ()
     entries = []
     for at, token in enumerate(given.get("tokens") or ()):
