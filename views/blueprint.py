@@ -1,4 +1,4 @@
-"""The blueprint of everything that wants a key. A view cannot forget to ask for it: the blueprint does."""
+"""The blueprint of all endpoints that need a key. It checks the key itself, so no view can forget to."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -19,19 +19,19 @@ BROKEN_OFF = "The body is shorter than announced."
 
 @dataclass(slots=True)
 class ApiRequest:
-    """A request that was let in: who serves it, its WSGI environ, and the name of its key, "" without keys."""
+    """A request with a valid key: the services, its WSGI environ, and the name of its key, "" without keys."""
 
     services: Services
     environ: dict[str, Any]
     caller: str
 
     def body(self) -> bytes:
-        """Its body. Raises TooLarge, RequestTimeout for one that does not come, InvalidRequest for a part of one."""
+        """The body. Raises TooLarge; RequestTimeout if it does not come in time; InvalidRequest if it is incomplete."""
         environ, most = self.environ, self.services.max_body_bytes
         length = get_content_length(environ)
         if length is not None and length > most:
             raise TooLarge(TOO_LARGE)
-        # gunicorn says that its stream has an end; with another server's, Werkzeug knows what to do.
+        # gunicorn marks the stream as terminated; under another server Werkzeug decides.
         stream = environ["wsgi.input"] if "wsgi.input_terminated" in environ else get_input_stream(environ)
         try:
             with self.services.watcher.due(environ.get("gunicorn.socket"), BODY_SECONDS) as due:
@@ -50,11 +50,12 @@ class ApiRequest:
 
 
 View = Callable[..., Response]
-"""Is called with an Incoming, and with what its path holds."""
+"""Called with an ApiRequest, and with the values of its path."""
 
 
 def _with_access(view: View, *, works: bool) -> View:
-    """The view, for who may call; what `works`, for as many at a time as there may be, and a stream to its last byte.
+    """The view behind the check of the key. If it `works`, it also takes a place in admission, until the end of its
+    answer.
 
     Raises Unauthenticated and Overloaded. Preflights, which carry no key, never come here.
     """
@@ -68,7 +69,7 @@ def _with_access(view: View, *, works: bool) -> View:
         services.admission.enter()
         try:
             response = view(incoming, **values)
-        except BaseException:  # whatever it was, the place is free again
+        except BaseException:  # whatever it was, the place must be freed
             services.admission.leave()
             raise
         if response.is_streamed:
@@ -81,10 +82,10 @@ def _with_access(view: View, *, works: bool) -> View:
 
 
 class Api(Blueprint):
-    """A blueprint whose views are all admitted. What asks upstreams is work: a POST, and a route with asks=True."""
+    """A blueprint whose views all check the key. Requests that ask upstreams take a place: POSTs, and asks=True."""
 
     def add_url_rule(self, rule: str, endpoint: Any = None, view_func: Any = None, *rest: Any, **options: Any) -> None:
-        """Flask's, with a guard before the view."""
+        """Flask's, with the check before the view."""
         works = options.pop("asks", False) or "POST" in options.get("methods", ())
         super().add_url_rule(rule, endpoint, view_func and _with_access(view_func, works=works), *rest, **options)
 

@@ -1,4 +1,4 @@
-"""What the views work with: made once by app.py, found through Flask's current app."""
+"""The services that the views use: built once by app.py, found through Flask's current app."""
 
 from dataclasses import dataclass
 
@@ -15,7 +15,7 @@ from server.disconnects import DisconnectWatcher
 
 @dataclass(frozen=True, slots=True)
 class Services:
-    """The rooms behind the views."""
+    """The services behind the views."""
 
     guard: Authenticator
     catalogue: Catalogue
