@@ -38,7 +38,7 @@ def agents(
             raise ValueError(f"{setting.upper()} is {value!r}; allowed: up to 10 letters and digits.")
     known = {given.get("model") or DEFAULT_AGENT: "/".join(ids.values())} if all(ids.values()) else {}
     if "agent_id" not in given:
-        known |= _named_agents(clouds)
+        known |= _parse_agents(clouds)
     missing = [setting.upper() for setting, value in ids.items() if not value] if any(ids.values()) or not known else []
     model = next(iter(known), DEFAULT_AGENT)
     options = {
@@ -55,7 +55,7 @@ def agents(
 def agent_rows(clouds: Mapping[str, Any]) -> tuple[ModelConfig, ...]:
     """The agents of the settings, as models by name."""
     default = [DEFAULT_AGENT] if clouds.get("agent_id") and clouds.get("agent_alias_id") else []
-    names = dict.fromkeys([*default, *_named_agents(clouds)])
+    names = dict.fromkeys([*default, *_parse_agents(clouds)])
     return tuple(ModelConfig(name, (Deployment("bedrock", name),), owned_by="amazon") for name in names)
 
 
@@ -75,7 +75,7 @@ def models(
     return ProviderConfig(name, "bedrock-models", model, options, missing, named=True)
 
 
-def _named_agents(clouds: Mapping[str, Any]) -> dict[str, str]:
+def _parse_agents(clouds: Mapping[str, Any]) -> dict[str, str]:
     """AGENTS as name -> agentId/aliasId. Raises ValueError."""
     found = {}
     for text in clouds.get("agents", ()):

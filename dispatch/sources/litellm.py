@@ -108,7 +108,7 @@ def _resolved(value: Any, variables: Mapping[str, str], place: YamlPath) -> Any:
 
 def _provider(params: Json, providers: dict[str, Json]) -> tuple[str, str]:
     """The provider of a deployment, which is added to `providers`, and the model's name there."""
-    vendor, model = _named(params)
+    vendor, model = _vendor_and_model(params)
     address = str(params.get("api_base") or params.get("base_url") or "")
     if address and (vendor in ANY_SERVER or vendor not in VENDORS.keys() | CLOUDS.keys()):
         row: Json = {"kind": "openai_compatible"}
@@ -132,7 +132,7 @@ def _provider(params: Json, providers: dict[str, Json]) -> tuple[str, str]:
     return name, model
 
 
-def _named(params: Json) -> tuple[str, str]:
+def _vendor_and_model(params: Json) -> tuple[str, str]:
     """LiteLLM's vendor and the model's name there: `azure/gpt-4o` is azure's gpt-4o."""
     model = params["model"]
     if given := params.get("custom_llm_provider"):

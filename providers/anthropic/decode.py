@@ -35,19 +35,21 @@ class AnthropicDecoder:
         if self.finished:
             self.done = data["type"] == "message_stop"
             return
-        yield from self._said(data)
+        yield from self._events_of_frame(data)
 
     def whole(self, message: Any) -> Iterator[Event]:
         """The events of a whole message. Raises as `events` does."""
         if message["type"] == "error":
             raise self._fail(message["error"])
-        yield from self._said({"type": "message_start", "message": message})
+        yield from self._events_of_frame({"type": "message_start", "message": message})
         for index, block in enumerate(message["content"]):
-            yield from self._said({"type": "content_block_start", "index": index, "content_block": block})
-            yield from self._said({"type": "content_block_stop", "index": index})
-        yield from self._said({"type": "message_delta", "delta": {"stop_reason": message.get("stop_reason") or "stop"}})
+            yield from self._events_of_frame({"type": "content_block_start", "index": index, "content_block": block})
+            yield from self._events_of_frame({"type": "content_block_stop", "index": index})
+        yield from self._events_of_frame(
+            {"type": "message_delta", "delta": {"stop_reason": message.get("stop_reason") or "stop"}}
+        )
 
-    def _said(self, data: Any) -> Iterator[Event]:
+    def _events_of_frame(self, data: Any) -> Iterator[Event]:
         match data["type"]:
             case "message_start":
                 self._count(data["message"].get("usage"))
@@ -63,7 +65,7 @@ class AnthropicDecoder:
                 if reason and not self.finished:
                     yield Finish(_finish(reason))
                     self.finished = True
-                    yield from self._told()
+                    yield from self._usage_event()
             case "message_stop":
                 self.done = True
             case "error":
@@ -122,7 +124,7 @@ class AnthropicDecoder:
         """The last value of each count holds: the counts at a message's end are those of the whole message."""
         self._usage |= {key: value for key, value in (usage or {}).items() if value is not None}
 
-    def _told(self) -> Iterator[Usage]:
+    def _usage_event(self) -> Iterator[Usage]:
         if "output_tokens" not in self._usage:
             return
         kinds = ("input_tokens", "cache_creation_input_tokens", "cache_read_input_tokens", "output_tokens")

@@ -54,7 +54,7 @@ def instructions(messages: Sequence[Mapping[str, Any]]) -> list[Json]:
     for number, message in enumerate(messages):
         if message["role"] in INSTRUCTIONS:
             content_text(message.get("content"), f"messages[{number}]")
-            parts += [part for _, part in _said(message, f"messages[{number}]")]
+            parts += [part for _, part in _nonempty_parts(message, f"messages[{number}]")]
     return parts
 
 
@@ -78,10 +78,10 @@ def conversation(messages: Sequence[Mapping[str, Any]], *, with_instructions: bo
             continue
         spoken = spoken or at
         if role in RESULTS:
-            use = _answered(message, at, waiting)
-            turns.append(Message("tool", at, _said(message, at), answers=use.id, name=use.name))
+            use = _take_call(message, at, waiting)
+            turns.append(Message("tool", at, _nonempty_parts(message, at), answers=use.id, name=use.name))
             continue
-        parts, calls = _said(message, at), tuple[ToolUse, ...]()
+        parts, calls = _nonempty_parts(message, at), tuple[ToolUse, ...]()
         if role == "assistant":
             calls = tuple(_calls(message, at))
             waiting = {use.id: use for use in calls}
@@ -99,7 +99,7 @@ def _placed(message: Mapping[str, Any], at: str) -> list[tuple[str, Json]]:
     return [(f"{at}.content[{place}]", part) for place, part in enumerate(content_parts(message.get("content")))]
 
 
-def _said(message: Mapping[str, Any], at: str) -> list[tuple[str, Json]]:
+def _nonempty_parts(message: Mapping[str, Any], at: str) -> list[tuple[str, Json]]:
     """The parts that are not empty, each with its field: upstreams refuse empty or blank text.
 
     A refusal beside the content is a part too. So is the transcript of a spoken answer without content. A
@@ -138,7 +138,7 @@ def _calls(message: Mapping[str, Any], at: str) -> Iterable[ToolUse]:
         yield ToolUse(call["id"], name, mended_arguments(function.get("arguments")), where)
 
 
-def _answered(message: Mapping[str, Any], at: str, waiting: dict[str, ToolUse]) -> ToolUse:
+def _take_call(message: Mapping[str, Any], at: str, waiting: dict[str, ToolUse]) -> ToolUse:
     """The call of a result, which is removed from the open calls."""
     if message["role"] == "function":
         id_ = next((use.id for use in waiting.values() if use.name == message.get("name")), "")

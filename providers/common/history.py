@@ -54,7 +54,7 @@ def numbered(messages: Sequence[Message]) -> list[tuple[int, Message]]:
     kept: list[tuple[int, Message]] = []
     for at, message in enumerate(messages):
         if message["role"] in RESULTS:
-            if call := _answered(message, waiting):
+            if call := _call_of(message, waiting):
                 waiting.remove(call)
                 results.setdefault(call.message, []).append((at, _result(message, call)))
             elif at > newest:
@@ -132,7 +132,7 @@ def _function(function: Message) -> Message:
     return {**function, "arguments": orjson.dumps(mended_arguments(given)).decode()}
 
 
-def _answered(message: Message, waiting: Sequence[_Call]) -> _Call | None:
+def _call_of(message: Message, waiting: Sequence[_Call]) -> _Call | None:
     """The call of a result: of the latest message's, one without a result. Without an id the function's name decides,
     and without a name the order.
     """

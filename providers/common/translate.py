@@ -33,7 +33,7 @@ def tool_choice(request: ChatRequest) -> tuple[Literal["auto", "none", "required
         allowed = choice.get("allowed_tools")
         tools = allowed.get("tools") if isinstance(allowed, dict) else [choice]
         mode = allowed.get("mode", "auto") if isinstance(allowed, dict) else "required"
-        names = [_named(tool) for tool in tools] if isinstance(tools, list) else []
+        names = [_tool_name(tool) for tool in tools] if isinstance(tools, list) else []
         known = [function["name"] for function in declared_functions(request.tools)]
         if not names or not all(name in known for name in names):
             raise InvalidRequest("It names a tool that is not among `tools`.", param="tool_choice")
@@ -42,7 +42,7 @@ def tool_choice(request: ChatRequest) -> tuple[Literal["auto", "none", "required
     return mode, tuple(names)
 
 
-def _named(tool: Any) -> Any:
+def _tool_name(tool: Any) -> Any:
     function = tool.get("function", tool) if isinstance(tool, dict) else None
     return function.get("name") if isinstance(function, dict) else None
 

@@ -128,8 +128,8 @@ class _Examples:
         """The enum's value that the user named, else the first."""
         if not given:
             raise _NoValueError
-        words = _spoken(self.text)
-        return next((each for each in given if isinstance(each, str) and _spoken(each) in words), given[0])
+        words = _words_of(self.text)
+        return next((each for each in given if isinstance(each, str) and _words_of(each) in words), given[0])
 
     def object(self, schema: Schema, above: tuple[str, ...]) -> dict[str, Any]:
         """The required properties; if none is required, the plain ones, or else the others."""
@@ -252,7 +252,7 @@ def _list(schema: Schema, key: str) -> list[Any]:
     return value if isinstance(value, list) else []
 
 
-def _spoken(text: str) -> str:
+def _words_of(text: str) -> str:
     return " ".join(["", *re.findall(r"[^\W_]+", text.lower()), ""])
 
 

@@ -157,11 +157,11 @@ def _formatted(request: ChatRequest, prompt: str, reply: str) -> str:
         return json.dumps(example(schema, prompt), ensure_ascii=False)
     if kind != "json_object":
         return reply
-    schema = _told_schema(request)
+    schema = _schema_in_messages(request)
     return json.dumps(example(schema, prompt) if schema else {"message": reply}, ensure_ascii=False)
 
 
-def _told_schema(request: ChatRequest) -> Mapping[str, Any] | None:
+def _schema_in_messages(request: ChatRequest) -> Mapping[str, Any] | None:
     """The JSON schema in a message; some clients send it there with json_object (instructor does)."""
     for message in messages(request):
         text = text_of(message.get("content"))

@@ -43,7 +43,7 @@ def chosen_tools(request: ChatRequest, prompt: str) -> list[Tool]:
     choice = request.tool_choice
     if isinstance(choice, Mapping):
         if demanded := string_at(choice.get("function"), "name"):
-            return [_named(tools, demanded)]
+            return [_tool_of_name(tools, demanded)]
         choice = string_at(choice.get("allowed_tools"), "mode") or "auto"
     if choice == "none" or not tools:
         return []
@@ -55,7 +55,7 @@ def chosen_tools(request: ChatRequest, prompt: str) -> list[Tool]:
     return [best] if request.body.get("parallel_tool_calls") is False else found
 
 
-def _named(tools: Sequence[Tool], name: str) -> Tool:
+def _tool_of_name(tools: Sequence[Tool], name: str) -> Tool:
     for each in tools:
         if each.name == name:
             return each

@@ -54,7 +54,7 @@ def embed(service: OciClient, request: EmbeddingsRequest, target: Target, call: 
     for batch in asked_for:
         body = embed_to_upstream(request, batch, target, place, truncate)
         try:
-            signed = _asked(service, place, "/actions/embedText", body, target)
+            signed = _signed_request(service, place, "/actions/embedText", body, target)
             data, _ = yield from service.json(signed, call, target.timeouts)
         except UpstreamRejected as error:
             raise _mendable(error, body) from error
@@ -140,7 +140,7 @@ def rerank(service: OciClient, request: RerankRequest, target: Target, call: Cal
     place = yield from service.place(target.details, call)
     body = rerank_to_upstream(request, target, place)
     log_dropped_parameters(service.name, request.options, RERANK_OPTIONS)
-    signed = _asked(service, place, "/actions/rerankText", body, target)
+    signed = _signed_request(service, place, "/actions/rerankText", body, target)
     data, _ = yield from service.json(signed, call, target.timeouts)
     yield Ranks(rerank_from_upstream(data, service.name))
 
@@ -170,7 +170,9 @@ def rerank_from_upstream(data: Any, name: str) -> list[tuple[int, float]]:
         raise _nonsense(name, f"a ranking without {error}") from error
 
 
-def _asked(service: OciClient, place: Location, action: str, body: Mapping[str, Any], target: Target) -> SignedRequest:
+def _signed_request(
+    service: OciClient, place: Location, action: str, body: Mapping[str, Any], target: Target
+) -> SignedRequest:
     return SignedRequest("POST", service.inference(place), action, orjson.dumps(body), about=not_found_hint(target))
 
 

@@ -177,7 +177,7 @@ class ChunkEncoder:
             else:
                 before, after = self._envelope(event.choice)
                 return before + text + after
-        return self._said("content", event.text, event.choice, logprobs=event.logprobs)
+        return self._text_delta("content", event.text, event.choice, logprobs=event.logprobs)
 
     def _envelope(self, index: int) -> tuple[bytes, bytes]:
         """The JSON before and behind a choice's text."""
@@ -187,7 +187,7 @@ class ChunkEncoder:
             envelope = self._envelopes[index] = before, after
         return envelope
 
-    def _said(self, kind: str, text: str, index: int, **fields: Any) -> bytes:
+    def _text_delta(self, kind: str, text: str, index: int, **fields: Any) -> bytes:
         text = self._joined(text, index, kind)
         return self._delta({kind: text}, index, **fields) if text else b""
 
@@ -205,7 +205,7 @@ class ChunkEncoder:
         opened = self._opened(event.choice)
         if isinstance(event, (Refusal, Reasoning)):
             kind = "refusal" if isinstance(event, Refusal) else "reasoning_content"
-            return opened + self._said(kind, event.text, event.choice)
+            return opened + self._text_delta(kind, event.text, event.choice)
         delta = {"images": [image(event)]} if isinstance(event, Picture) else {"annotations": [annotation(event)]}
         return opened + self._delta(delta, event.choice)
 
@@ -242,7 +242,7 @@ class ChunkEncoder:
             data += self._argued(at, arguments.close(), index)
         for which, kind in [each for each in self._halves if each[0] == index]:
             lost = lenient_json.joined(self._halves.pop((which, kind)))
-            data += self._argued(kind, lost, index) if isinstance(kind, int) else self._said(kind, lost, index)
+            data += self._argued(kind, lost, index) if isinstance(kind, int) else self._text_delta(kind, lost, index)
         return data + self._delta({}, index, finish_reason=choice.reason(event))
 
     def _delta(self, delta: dict[str, Any], index: int, **fields: Any) -> bytes:

@@ -123,7 +123,7 @@ class Judged:
 def judge(endpoint: Endpoint, plan: Plan) -> Judged:
     """Ask as planned, and check each answer. Raises Unreachable, Refused and ValueError."""
     body = plan.body(endpoint.model)
-    streams = [Stream(_asked(endpoint, body, plan.timeout), plan.asked) for _ in range(plan.runs)]
+    streams = [Stream(_capture(endpoint, body, plan.timeout), plan.asked) for _ in range(plan.runs)]
     results = merged([run(CHECKS, stream) for stream in streams])
     first = streams[0].capture
     if not plan.client:
@@ -135,7 +135,7 @@ def judge(endpoint: Endpoint, plan: Plan) -> Judged:
     return Judged(endpoint, streams, [*results, live])
 
 
-def _asked(endpoint: Endpoint, body: Mapping[str, Any], timeout: float) -> Capture:
+def _capture(endpoint: Endpoint, body: Mapping[str, Any], timeout: float) -> Capture:
     data = json.dumps(body, ensure_ascii=False).encode()
     headers = {**endpoint.headers, "Content-Type": "application/json", "Accept": "text/event-stream"}
     capture = exchange("POST", endpoint.url + CHAT, headers, data, timeout)

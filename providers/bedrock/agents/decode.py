@@ -61,7 +61,7 @@ class AgentDecoder:
         """The answer's events. Raises UpstreamDown for another shape."""
         try:
             for event in events:
-                yield from self._heard(event)
+                yield from self._events_of(event)
         except BAD_SHAPE as error:
             raise self._none(f"{type(error).__name__}: {error}") from error
         yield from self._text(self._decoder.decode(b"", final=True))
@@ -70,7 +70,7 @@ class AgentDecoder:
         yield Finish("tool_calls" if self._called else "content_filter" if self._intervened else "stop")
         yield Usage(self._prompt, self._completion) if self._traced else Usage(-1, -1)
 
-    def _heard(self, event: Named | Silence) -> Iterator[Event]:
+    def _events_of(self, event: Named | Silence) -> Iterator[Event]:
         if isinstance(event, Silence):
             yield SILENCE
             return

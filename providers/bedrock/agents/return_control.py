@@ -126,7 +126,7 @@ def results(
     Raises InvalidRequest for an id that is none of the assistant's calls or is another caller's, and for a call without
     a result.
     """
-    made = _asked(messages, places)[1]
+    made = _calls_before(messages, places)[1]
     call_ids = [str(call.get("id")) for call in made]
     names = [call["function"].get("name") if isinstance(call.get("function"), dict) else None for call in made]
     opened = kept.opened(conversation)
@@ -158,7 +158,7 @@ def results(
     }
 
 
-def _asked(messages: Sequence[Mapping[str, Any]], places: Sequence[int]) -> tuple[int, list[Mapping[str, Any]]]:
+def _calls_before(messages: Sequence[Mapping[str, Any]], places: Sequence[int]) -> tuple[int, list[Mapping[str, Any]]]:
     """The index of the assistant's message before the results, and its calls."""
     at = next((at for at in range(min(places) - 1, -1, -1) if messages[at]["role"] == "assistant"), -1)
     return at, list(messages[at].get("tool_calls") or ()) if at >= 0 else []
@@ -167,7 +167,7 @@ def _asked(messages: Sequence[Mapping[str, Any]], places: Sequence[int]) -> tupl
 def _all_answered(messages: Sequence[Mapping[str, Any]], places: Sequence[int]) -> None:
     """Raise unless all calls have results: the agent goes on only with all of them."""
     result_ids = {messages[at].get("tool_call_id") for at in places}
-    at, call_ids = _asked(messages, places)
+    at, call_ids = _calls_before(messages, places)
     for position, call in enumerate(call_ids):
         if str(call.get("id")) not in result_ids:
             raise InvalidRequest("This call has no result yet.", param=f"messages[{at}].tool_calls[{position}]")

@@ -119,14 +119,14 @@ class RepeatFilter:
             before = self._said.setdefault(choice.get("index", 0), _Said())
             delta = choice["delta"]
             if choice.get("finish_reason"):
-                delta["content"] = self._beyond(before.texts, delta.get("content") or "")
+                delta["content"] = self._without_repeat(before.texts, delta.get("content") or "")
                 delta["tool_calls"] = _new(delta.get("tool_calls") or [], before)
             before.note(delta)
             if self._plans:
                 planned(choice, "delta")
         return chunk
 
-    def _beyond(self, texts: list[str], text: str) -> str:
+    def _without_repeat(self, texts: list[str], text: str) -> str:
         before, text = lenient_json.joined("".join(texts)), lenient_json.joined(text)
         if not self._repeats:
             return "" if len(texts) > 1 and text == before else text

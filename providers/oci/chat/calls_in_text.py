@@ -23,22 +23,22 @@ def calls_in_text(events: Iterable[Event]) -> Events:
                 if not opened:
                     kept = _beginning(held)
                     text, held = held[: len(held) - kept], held[len(held) - kept :]
-                    yield from _said(text, after_calls=calls > 0)
+                    yield from _text_events(text, after_calls=calls > 0)
                     break
                 inside, closed, after = rest.partition(CLOSES)
                 if not closed:
                     break
-                yield from _said(before, after_calls=calls > 0)
+                yield from _text_events(before, after_calls=calls > 0)
                 yield from _call(inside, calls)
                 held, calls = after, calls + 1
             continue
         if isinstance(event, Finish) and event.choice == 0:
-            yield from _said(held, after_calls=calls > 0)
+            yield from _text_events(held, after_calls=calls > 0)
             held = ""
         yield event
 
 
-def _said(text: str, *, after_calls: bool) -> Iterator[Event]:
+def _text_events(text: str, *, after_calls: bool) -> Iterator[Event]:
     """Text without the white space between calls."""
     if text and not (after_calls and text.isspace()):
         yield Text(text)
