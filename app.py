@@ -62,13 +62,13 @@ TYPED = "/chat/completions"  # and most add this, to an address that has it alre
 # Importing them hangs their views on the blueprint.
 ROUTES = (chat, completions, embeddings, images, messages, models, moderations, providers, rerank, responses)
 ALWAYS = ("", "/v1", "/v1/v1", "/api/v1")
-"""Some clients add the /v1 that was typed already, others know OpenRouter's paths."""
+"""Prefixes for clients that append a second /v1, and for clients that know OpenRouter's paths."""
 
 log = logging.getLogger("thinkline")
 
 
 def create_app(settings: Settings | None = None) -> Flask:
-    """The application, with gunicorn's settings where it serves. Raises SettingError for those it cannot run with."""
+    """The application, with gunicorn's settings under gunicorn. Raises SettingError for settings that do not work."""
     settings = settings or Settings.in_use or Settings.load()
     dictConfig(logs.config(settings))
     app = Thinkline(__name__, logs.request_id.set)
@@ -89,7 +89,7 @@ def create_app(settings: Settings | None = None) -> Flask:
     if settings.warm:
         Prewarmer(catalogue, _timeouts(settings)).start()
     if settings.allowed_origins:
-        # As patterns that match the text alone: flask-cors takes some texts for patterns, such as http://[::1].
+        # Patterns that match the text alone: flask-cors takes some texts for patterns, such as http://[::1].
         origins = [
             "*" if each == "*" else re.compile(re.escape(each.lower()) + r"\Z") for each in settings.allowed_origins
         ]
@@ -173,23 +173,23 @@ def build_sources(settings: Settings) -> Sources:
     )
 
 
-def log_start(house: Services, address: str, settings: Settings) -> None:
-    """Say at the start who answers, and where. The demo is no surprise as long as nobody else is to call."""
-    default = house.catalogue.default
+def log_start(services: Services, address: str, settings: Settings) -> None:
+    """Log the default provider and the address at start. The demo needs no warning if only this machine can call."""
+    default = services.catalogue.default
     log.info("Thinkline answers at %s/v1 with the provider %s.", address, default)
     if default != "demo":
         return
     is_public = not is_this_machine(urlsplit(address).hostname or "unix:")
-    said = "API_KEY is set" if settings.keys else "others can reach that address" if is_public else ""
-    if said and not settings.provider_name:
-        log.warning("Whoever calls hears the built-in demo, although %s: no provider is configured.", said)
+    access = "API_KEY is set" if settings.keys else "others can reach that address" if is_public else ""
+    if access and not settings.provider_name:
+        log.warning("Whoever calls hears the built-in demo, although %s: no provider is configured.", access)
     log.info("That is the built-in demo. For a real one, put a line like OPENAI_API_KEY=sk-... into .env.")
 
 
 def check_port(host: str, port: int) -> None:
-    """Raises SettingError, with the setting to change, for an address that cannot be listened on.
+    """Raises SettingError, with the setting to change, for an address that the server cannot listen on.
 
-    One that is in use is waited for a moment: it may be that of a server which is just ending.
+    An address in use is waited for a moment: the server there may be about to end.
     """
     until = monotonic() + PORT_SECONDS
     while not _is_free(host, port):

@@ -1,4 +1,4 @@
-"""Every setting, and the only place that reads the environment and .env.
+"""All settings. Only this module reads the environment and .env.
 
 A setting is a field of Settings: its environment variable is its name in capitals, its type says what is allowed, and
 `setting(...)` holds its default and the sentence that docs/reference/settings.md and .env.example repeat
@@ -29,7 +29,7 @@ from dotenv.parser import parse_stream
 ROOT = Path(__file__).parent
 ENV_FILE_CHARACTERS = 1_000_000
 EXPORTED: set[str] = set()
-"""The AWS_* of the environment that are here because .env has them."""
+"""The AWS_* of the environment that were set from .env."""
 SECRET_VARIABLE = re.compile(r".*_API_KEY|AWS_SECRET_ACCESS_KEY|AWS_SESSION_TOKEN|AWS_BEARER_TOKEN_BEDROCK")
 UPSTREAM_VARIABLE = re.compile(
     r"[A-Z][A-Z0-9_]*_(API_KEY|BASE_URL|ENDPOINT|MODEL)|AWS_[A-Z0-9_]+|(?i:HTTPS?|ALL|NO)_PROXY"
@@ -54,7 +54,7 @@ def setting(
     cloud: bool = False,
 ) -> Any:
     """A field of Settings. `also` are other names of the variable; `choices`, `least` and `most` bound its value;
-    a `cloud` one is handed on to the clouds' entries.
+    the clouds' configs receive a `cloud` field.
     """
     facts = {"about": about, "also": also, "choices": choices, "least": least, "most": most, "secret": secret}
     return field(default=default, repr=not secret, metadata={**facts, "cloud": cloud})
@@ -62,12 +62,12 @@ def setting(
 
 @dataclass(frozen=True, kw_only=True)
 class Settings:
-    """What the product runs with. Build it with `load`, or directly in tests."""
+    """The settings of the service. Build it with `load`, or directly in tests."""
 
     in_use: ClassVar["Settings | None"] = None
-    """gunicorn's master sets them, so that its workers have what it has checked, and .env is read by it alone."""
+    """gunicorn's master sets them: the workers use the settings that it has checked, and only the master reads .env."""
     bound: ClassVar[tuple[str, ...]] = ()
-    """The hosts that gunicorn was told by --bind, in place of HOST."""
+    """The hosts of gunicorn's --bind, which replace HOST."""
 
     host: str = setting("127.0.0.1", "Address to listen on. Another than this machine's own needs a key.")
     port: int = setting(8000, "Port to listen on.", least=0, most=65535)
@@ -222,14 +222,14 @@ class Settings:
 
     @classmethod
     def load(cls, environ: Mapping[str, str] | None = None) -> "Settings":
-        """From the environment over the file .env (or the one that ENV_FILE names). Raises SettingError.
+        """The settings from the environment and the file .env (or the one that ENV_FILE names). Raises SettingError.
 
-        AWS_* of the file go into the environment: Amazon's SDK has more settings than could be handed to it.
+        AWS_* of the file go into the environment: Amazon's SDK has more settings than could be passed to it.
         """
         real = environ is None
         environ = {k: v for k, v in os.environ.items() if k not in EXPORTED} if environ is None else environ  # noqa: TID251 - the one place
-        named = environ.get("ENV_FILE")
-        file = _read(Path(named or ROOT / ".env"), required=bool(named))
+        path = environ.get("ENV_FILE")
+        file = _read(Path(path or ROOT / ".env"), required=bool(path))
         variables = {**{name: line.value for name, line in file.items()}, **_set(environ)}
         settings = cls.of(variables, {name: line.place for name, line in file.items() if name not in _set(environ)})
         if real:
@@ -238,13 +238,13 @@ class Settings:
 
     @classmethod
     def of(cls, variables: Mapping[str, str], places: Mapping[str, str] | None = None) -> "Settings":
-        """From variables alone; `places` are the files and lines of those that stand in one. Raises SettingError."""
+        """The settings from variables alone; `places` are the lines of those in a file. Raises SettingError."""
         known = {each.name: _value(each, variables, places or {}) for each in documented()}
         upstreams = {name: value for name, value in variables.items() if UPSTREAM_VARIABLE.fullmatch(name)}
         return cls(**known, upstreams=MappingProxyType(upstreams), variables=MappingProxyType(dict(variables)))
 
     def export(self) -> None:
-        """Have these AWS_* in the environment where it says nothing itself, and none of earlier settings."""
+        """Put these AWS_* into the environment if it does not have them, and remove those of earlier settings."""
         for name in EXPORTED:
             os.environ.pop(name, None)  # noqa: TID251
         aws = {name: value for name, value in self.variables.items() if name.startswith("AWS_")}
@@ -255,7 +255,7 @@ class Settings:
 
     @property
     def in_flight(self) -> int:
-        """MAX_IN_FLIGHT, or what follows from THREADS."""
+        """MAX_IN_FLIGHT, or the default for THREADS."""
         return self.max_in_flight or max(1, self.threads - max(1, self.threads // 8))
 
     @property
@@ -268,8 +268,8 @@ class Settings:
         """The callers' keys: name -> key. Empty when none is configured."""
         keys = {"default": self.api_key} if self.api_key else {}
         for position, text in enumerate(self.api_keys, start=1):
-            named = NAMED_KEY.fullmatch(text)
-            name, key = named.groups() if named else (f"key{position}", text)
+            match = NAMED_KEY.fullmatch(text)
+            name, key = match.groups() if match else (f"key{position}", text)
             if name in keys and keys[name] != key:
                 raise SettingError(f"API_KEYS has two keys of the name {name!r}; give each its own.")
             keys[name] = key
@@ -277,7 +277,7 @@ class Settings:
 
     @property
     def secrets(self) -> list[str]:
-        """All values that nobody may read: of settings that are secret, and of the upstreams' keys."""
+        """All secret values: of settings that are secret, and of the upstreams' keys."""
         ours = [getattr(self, each.name) for each in documented() if each.metadata["secret"]]
         texts = [text for value in ours for text in ([value] if isinstance(value, str) else value)]
         theirs = [value for name, value in self.upstreams.items() if SECRET_VARIABLE.fullmatch(name)]
@@ -296,7 +296,7 @@ class Settings:
         return "TRACE" if self.trace else "DEBUG" if self.debug else self.log_level
 
     def require_key_if_public(self, host: str) -> None:
-        """Refuse to serve strangers for nothing (R9): raises SettingError for a public address without a key."""
+        """Refuse to serve the public without a key (decision 6): raises SettingError for a public address."""
         if self.keys or self.allow_anonymous or is_this_machine(host):
             return
         raise SettingError(
@@ -310,7 +310,7 @@ def is_this_machine(host: str) -> bool:
     if host in ("localhost", "localhost.localdomain") or host.startswith(("unix:", "/")):
         return True
     try:
-        return ip_address(host.strip("[]")).is_loopback  # which knows an IPv6 address's zone
+        return ip_address(host.strip("[]")).is_loopback  # ip_address knows an IPv6 address's zone
     except ValueError:
         return False
 
@@ -344,9 +344,9 @@ class _Line:
 
 
 def _read(env_file: Path, *, required: bool) -> dict[str, _Line]:
-    """What is set in .env. Raises SettingError with file and line, and never waits."""
+    """The variables of .env. Raises SettingError with file and line, and never waits."""
     try:
-        # Opened so that a pipe whose other end is silent is refused, and not waited for.
+        # Opened so that a pipe without a writer is refused instead of waited for.
         with open(env_file, encoding="utf-8", opener=lambda path, flags: os.open(path, flags | os.O_NONBLOCK)) as file:
             if not _is_plain(os.fstat(file.fileno())):
                 raise SettingError(f"{env_file} cannot be read: it is no file.")
@@ -356,13 +356,13 @@ def _read(env_file: Path, *, required: bool) -> dict[str, _Line]:
             raise SettingError(f"ENV_FILE is {str(env_file)!r}; there is no such file.") from None
         return {}
     except (OSError, UnicodeDecodeError) as error:
-        said = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
-        raise SettingError(f"{env_file} cannot be read: {said}.") from None
+        reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
+        raise SettingError(f"{env_file} cannot be read: {reason}.") from None
     lines: dict[str, int] = {}
     for binding in parse_stream(StringIO(text)):
         begun = binding.original.string
         line = binding.original.line + begun[: len(begun) - len(begun.lstrip())].count("\n")
-        if binding.error or (binding.key and binding.value is None):  # what it says may be a secret
+        if binding.error or (binding.key and binding.value is None):  # the line's text may be a secret
             raise SettingError(f"{env_file}, line {line} cannot be read; it must look like NAME=value.")
         if binding.key:
             lines[binding.key] = line

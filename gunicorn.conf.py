@@ -52,7 +52,7 @@ def _try_threads(count: int) -> None:
 
 last_good = Settings.in_use  # this file is run again on HUP, and what it imports is not
 try:
-    settings, logconfig_dict, house = _load(last_good)
+    settings, logconfig_dict, services = _load(last_good)
 except SettingError as error:
     if last_good is None:
         sys.exit(f"Thinkline cannot start. {error}")
@@ -144,7 +144,7 @@ def when_ready(server: Any) -> None:
     if worker_connections < WANTED_CONNECTIONS:
         message = "A worker takes %d connections instead of %d: only %d files may be open at a time (ulimit -n)."
         server.log.warning(message, worker_connections, WANTED_CONNECTIONS, files)
-    log_start(house, str(server.LISTENERS[0]), settings)
+    log_start(services, str(server.LISTENERS[0]), settings)
 
 
 def post_request(worker: Any, request: Any, environ: Any, response: Any) -> None:  # noqa: ARG001 - gunicorn counts them

@@ -1,1 +1,1 @@
-"""Who may call."""
+"""Which requests may be served."""

@@ -1,4 +1,4 @@
-"""Who may call (E1, R9)."""
+"""Which requests may be served: those with a known key; without a configured key, this machine's (decision 6)."""
 
 import hmac
 import re
@@ -16,8 +16,8 @@ FORWARDED = re.compile(
     "|RAILWAY_|NGINX_|SCHEME$|SSL|HTTPS|TUNNEL|DEVTUNNEL))",
     re.MULTILINE,
 )
-"""How headers of proxies, tunnels and content delivery networks begin, by their names in the environ, a line each: who
-sends one passes on the request of somebody else.
+"""Prefixes of headers, by their names in the WSGI environ, that proxies, tunnels and content delivery networks add. A
+request with such a header was forwarded for another machine.
 """
 
 HOW_TO_SET_A_KEY = (
@@ -26,22 +26,23 @@ HOW_TO_SET_A_KEY = (
 
 
 class Authenticator:
-    """Knows the keys, name -> key. Without any, only this machine is served, unless `anonymous`.
+    """Checks a request's key against the configured keys, name -> key. Without any key, only requests of this machine
+    are accepted, unless `anonymous`.
 
-    `is_local` tells whether a host name or address is this machine; `origins` are the pages that may call.
+    `is_local` says whether a host name or address is this machine; `origins` are the web pages that may call.
     """
 
     def __init__(
         self, keys: Mapping[str, str], *, anonymous: bool, is_local: Callable[[str], bool], origins: Iterable[str] = ()
     ) -> None:
-        # As clients send what is not ASCII: in UTF-8, or in Latin-1.
+        # Clients send what is not ASCII in UTF-8 or in Latin-1.
         self._keys = [(name, form) for name, key in keys.items() for form in _forms(key)]
         self._anonymous = anonymous
         self._is_local = lru_cache(maxsize=1024)(is_local)
         self._origins = frozenset(origin.lower() for origin in origins)  # as browsers send them
 
     def caller(self, environ: Mapping[str, Any]) -> str:
-        """The name of the key that came with the WSGI request, "" without keys. Raises NotAuthorized."""
+        """The name of the key that came with the WSGI request, "" without keys. Raises Unauthenticated."""
         if self._keys:
             return self._name(_key(environ))
         if not self._anonymous:
@@ -54,17 +55,17 @@ class Authenticator:
                 "No API key provided: this server wants one, sent as `Authorization: Bearer ...`.",
                 code="missing_api_key",
             )
-        given = key.encode("latin-1", "ignore")  # WSGI's strings are bytes in disguise
-        # Every key is compared, so that the time tells nothing of which one matched.
+        given = key.encode("latin-1", "ignore")  # WSGI's strings hold bytes, one a character
+        # Every key is compared, so the time does not tell which one matched.
         names = [name for name, known in self._keys if hmac.compare_digest(known, given)]
         if not names:
-            # OpenAI's own words: LiteLLM knows a wrong key by them.
+            # These are OpenAI's own words: LiteLLM recognises a wrong key by them.
             raise Unauthenticated("Incorrect API key provided: it is not one of this server's.")
         return names[0]
 
     def _only_this_machine(self, environ: Mapping[str, Any]) -> None:
         host = _host_name(environ.get("HTTP_HOST", ""))
-        # HTTP/1.0 is what nginx speaks to upstreams unless it is told otherwise; clients of this century do not.
+        # nginx speaks HTTP/1.0 to upstreams by default; today's clients do not.
         forwarded = environ.get("SERVER_PROTOCOL") == "HTTP/1.0" or FORWARDED.search("\n".join(environ))
         if forwarded or not self._is_local(environ.get("REMOTE_ADDR", "")) or not self._is_local(host):
             raise Unauthenticated(
@@ -87,7 +88,7 @@ def _forms(key: str) -> set[bytes]:
 
 @lru_cache(maxsize=64)
 def _host_name(address: str) -> str:
-    """The name in `name:port`, "" where there is none."""
+    """The host name in `name:port`, "" if there is none."""
     try:
         return urlsplit(f"//{address}").hostname or ""
     except ValueError:
@@ -95,7 +96,7 @@ def _host_name(address: str) -> str:
 
 
 def _key(environ: Mapping[str, Any]) -> str:
-    """The key as it was sent: a bearer token, x-api-key, api-key as at Azure, or Authorization without a scheme."""
+    """The key in the headers: a bearer token, x-api-key, api-key as at Azure, or Authorization without a scheme."""
     authorization: str = environ.get("HTTP_AUTHORIZATION", "").strip(" \t")
     scheme, _, token = authorization.partition(" ")
     bearer, bare = (token, "") if scheme.lower() == "bearer" else ("", authorization)

@@ -12,7 +12,7 @@ from core.store import KeyValueStore
 
 @dataclass(frozen=True, slots=True)
 class Timeouts:
-    """Seconds (R7): to connect, to the first event, between upstream bytes once begun, and for the whole answer."""
+    """Seconds: to connect, to the first event, between upstream bytes once begun, and for the whole answer."""
 
     connect: float = 3.0
     first_event: float = 15.0

@@ -1,4 +1,5 @@
-"""What can go wrong, as the caller is told it. Each class knows its status, OpenAI's type and code, and what follows.
+"""The failures that a caller can receive. Each class knows its HTTP status, OpenAI's type and code, and whether it is
+retried.
 
     GatewayError 500
     ├── InvalidRequest 400
@@ -29,7 +30,7 @@ from typing import Any, ClassVar
 
 
 class GatewayError(Exception):
-    """A failure that the caller is told about.
+    """A failure that the caller receives.
 
     `message` is for the caller: no key, no stack, no vendor's page. `param` names the field or setting at fault.
     `retry_after` is in seconds and becomes a Retry-After header. `log` is for the log alone. `retryable` is the class's
@@ -64,8 +65,8 @@ class GatewayError(Exception):
 
 
 class InvalidRequest(GatewayError):
-    """The request cannot be understood or served as it stands. Its code is `invalid_value` with a `param`, unless one
-    is given that says more.
+    """The request cannot be understood or served. The code is `invalid_value` if there is a `param`, unless another
+    code is given.
     """
 
     status = 400
@@ -78,40 +79,40 @@ class InvalidRequest(GatewayError):
 
 
 class UnknownModel(InvalidRequest):
-    """No such model here."""
+    """The model does not exist here."""
 
     status = 404
     code = "model_not_found"
 
 
 class Unsupported(InvalidRequest):
-    """Understood, but this target has no counterpart for it, and dropping it would lose content."""
+    """The target has no counterpart for a part of the request, and leaving that part out would lose content."""
 
     code = "unsupported_value"
 
 
 class ContextTooLong(InvalidRequest):
-    """The conversation does not fit the model."""
+    """The conversation is longer than the model's context."""
 
     code = "context_length_exceeded"
 
 
 class TooLarge(InvalidRequest):
-    """The body is over MAX_BODY_BYTES."""
+    """The body is larger than MAX_BODY_BYTES."""
 
     status = 413
     code = "request_too_large"
 
 
 class RequestTimeout(InvalidRequest):
-    """The body was begun, and did not come; or the answer was begun, and its caller did not read it."""
+    """The rest of the request's body did not come in time, or the caller did not read the answer in time."""
 
     status = 408
     code = "request_timeout"
 
 
 class Unauthenticated(GatewayError):
-    """No key, or a wrong one."""
+    """The request has no key, or a wrong one."""
 
     status = 401
     type = "invalid_request_error"
@@ -119,7 +120,7 @@ class Unauthenticated(GatewayError):
 
 
 class PermissionDenied(GatewayError):
-    """A known key that may not do this."""
+    """The key is known, but may not do this."""
 
     status = 403
     type = "invalid_request_error"
@@ -127,7 +128,7 @@ class PermissionDenied(GatewayError):
 
 
 class RateLimited(GatewayError):
-    """This key has used up its share for now."""
+    """The key has used up its limit for now."""
 
     status = 429
     type = "requests"
@@ -136,7 +137,7 @@ class RateLimited(GatewayError):
 
 
 class Overloaded(GatewayError):
-    """Too many requests are under way here."""
+    """The server has as many requests under way as it may have."""
 
     status = 503
     code = "server_overloaded"
@@ -144,7 +145,7 @@ class Overloaded(GatewayError):
 
 
 class CircuitOpen(GatewayError):
-    """The target has failed so often that it is left alone for a while."""
+    """The breaker is open: the target has failed too often."""
 
     status = 503
     code = "upstream_unavailable"
@@ -152,9 +153,9 @@ class CircuitOpen(GatewayError):
 
 
 class UpstreamError(GatewayError):
-    """The upstream failed in a way that trying again will not mend.
+    """The upstream failed, and another attempt would not help.
 
-    `provider` is its name; `upstream_status` its HTTP status, None when none came.
+    `provider` is the provider's name; `upstream_status` is the HTTP status, None if none came.
     """
 
     status = 502
@@ -168,7 +169,7 @@ class UpstreamError(GatewayError):
 
 
 class UpstreamRateLimited(UpstreamError):
-    """The upstream asks us to come back later (429)."""
+    """The upstream answered 429."""
 
     status = 429
     type = "requests"
@@ -177,7 +178,7 @@ class UpstreamRateLimited(UpstreamError):
 
 
 class UpstreamTimeout(UpstreamError):
-    """The upstream took longer than we wait."""
+    """The upstream took longer than the time-out."""
 
     status = 504
     code = "upstream_timeout"
@@ -186,7 +187,7 @@ class UpstreamTimeout(UpstreamError):
 
 
 class UpstreamDown(UpstreamError):
-    """The upstream cannot be reached, broke off, or answered 5xx."""
+    """The upstream cannot be reached, closed the connection early, or answered 5xx."""
 
     retryable = True
     trips_breaker = True
@@ -198,8 +199,8 @@ class UpstreamDown(UpstreamError):
 
 
 class UpstreamRejected(UpstreamError):
-    """The upstream refuses what the caller asked for; its own 4xx status is kept. `refused` are the parameters that it
-    does not take at all, of those that one can do without.
+    """The upstream refuses the caller's request; the upstream's own 4xx status is kept. `refused` are the optional
+    parameters that the upstream does not take at all.
     """
 
     type = "invalid_request_error"
@@ -212,13 +213,13 @@ class UpstreamRejected(UpstreamError):
 
 
 class UpstreamAuthFailed(UpstreamError):
-    """The upstream refuses our credential: our misconfiguration, so never the caller's 401."""
+    """The upstream refuses our credential. That is our misconfiguration, so the caller never gets a 401 for it."""
 
     code = "upstream_authentication"
 
 
 class Cancelled(Exception):
-    """The caller has left. Nothing failed, and nobody is there to be told."""
+    """The caller has disconnected. Nothing failed, and no answer can be sent."""
 
 
 class RequestCancelled(GatewayError):
@@ -233,11 +234,11 @@ class RequestCancelled(GatewayError):
 
 
 class HalfClosed(GatewayError):
-    """The caller sends no more, which counts as leaving. Who only shut that side still reads, and must not take it for
-    a whole answer.
+    """The caller has closed its sending side, which counts as a disconnect. A caller that still reads must not take the
+    end for a complete answer.
     """
 
-    status = 499  # nginx's
+    status = 499  # nginx's code for a client that has closed the connection
     type = "invalid_request_error"
     code = "client_closed_request"
 

@@ -1,8 +1,8 @@
-"""JSON as Python values, and what reading it raises where its shape is another."""
+"""JSON as Python values, and the exceptions of reading JSON of an unexpected shape."""
 
 from typing import Any
 
 BAD_SHAPE = (ValueError, TypeError, AttributeError, LookupError)
-"""What reading JSON of another shape than the expected raises."""
+"""The exceptions of reading JSON of an unexpected shape."""
 
 Json = dict[str, Any]

@@ -1,4 +1,4 @@
-"""What is asked of a provider: chats, embeddings, ranks, images."""
+"""The requests that a provider receives: chats, embeddings, ranks, images."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -38,7 +38,7 @@ class NativeBody:
 
 @dataclass(frozen=True, slots=True)
 class ChatRequest:
-    """A chat completion as it was asked for.
+    """A chat completion request.
 
     `body` is the caller's JSON object in OpenAI's dialect: without nulls, and without the keys of ours and of the
     voice platforms, which stand in `extras` (R8). Providers read it and never change it. `passthrough` is
@@ -89,13 +89,13 @@ class ChatRequest:
 
     @property
     def max_tokens(self) -> int | None:
-        """The cap on the answer, under its new name or its old one; the new one wins."""
+        """The limit of the answer's tokens, under its new name or its old one; the new one goes first."""
         cap: int | None = self.body.get("max_completion_tokens", self.body.get("max_tokens"))
         return cap
 
     @property
     def stop(self) -> list[str]:
-        """The stop sequences, as a list whichever way they were given."""
+        """The stop sequences as a list, also if one string was given."""
         stop = self.body.get("stop", [])
         return [stop] if isinstance(stop, str) else list(stop)
 
@@ -121,14 +121,14 @@ def _object(value: Any) -> Mapping[str, Any]:
 
 @dataclass(frozen=True, slots=True)
 class Image:
-    """A picture to embed. `url` is a data: or https: URL, as it was given."""
+    """An image to embed. `url` is a data: or https: URL, as the caller gave it."""
 
     url: str
 
 
 @dataclass(frozen=True, slots=True)
 class EmbeddingsRequest:
-    """Embeddings as they were asked for: each input is a string, a list of token ids, or a picture."""
+    """An embeddings request: each input is a string, a list of token ids, or an image."""
 
     inputs: Sequence[str | Sequence[int] | Image]
     model: str = ""
@@ -141,7 +141,7 @@ class EmbeddingsRequest:
 
 @dataclass(frozen=True, slots=True)
 class RerankRequest:
-    """Documents to put in order of their relevance to a query. `top_n` is how many are wanted, None for all.
+    """Documents to be ranked by their relevance to a query. `top_n` is how many are wanted, None for all.
 
     `options` are the caller's other keys, for upstreams that have a counterpart.
     """
@@ -156,10 +156,10 @@ class RerankRequest:
 
 @dataclass(frozen=True, slots=True)
 class ImagesRequest:
-    """Pictures as they were asked for.
+    """An image generation request.
 
-    `body` is the caller's JSON object in OpenAI's dialect: without nulls, and without the keys of ours (R8). It may
-    have a vendor's own keys too. Providers read it and never change it.
+    `body` is the caller's JSON object in OpenAI's dialect, without nulls and without our own keys. It may have keys of
+    a vendor too. Providers read it and never change it.
     """
 
     body: Mapping[str, Any]
@@ -168,12 +168,12 @@ class ImagesRequest:
 
     @property
     def prompt(self) -> str:
-        """What the pictures are to show."""
+        """The description of the images."""
         return str(self.body["prompt"])
 
     @property
     def n(self) -> int:
-        """How many are wanted."""
+        """The number of images."""
         return int(self.body.get("n", 1))
 
     @property
@@ -184,5 +184,5 @@ class ImagesRequest:
 
     @property
     def as_base64(self) -> bool:
-        """Whether the bytes are wanted, rather than an address."""
+        """Whether the caller wants the bytes, not a URL."""
         return self.body.get("response_format") == "b64_json"

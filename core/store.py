@@ -1,20 +1,20 @@
-"""Where providers keep what a later request needs."""
+"""The store for values that a provider needs in a later request."""
 
 from typing import Protocol
 
 
 class KeyValueStore(Protocol):
-    """A small store that outlives a restart, and that all workers (and replicas) share; see storage/key_value.py.
+    """A small store that survives a restart and is shared by all workers (and replicas); see storage/key_value.py.
 
-    Keys and values are text; what is kept is gone after `seconds`. Safe for all threads. Never raises: a store that is
-    out of reach forgets.
+    Keys and values are text; a value expires after `seconds`. Safe for all threads. Never raises: a store that cannot
+    be reached finds nothing and keeps nothing.
     """
 
     def put(self, key: str, value: str, seconds: float) -> None:
-        """Keep a value."""
+        """Store a value."""
 
     def get(self, key: str) -> str | None:
-        """The value, and leave it."""
+        """The value; it stays in the store."""
 
     def pop(self, key: str) -> str | None:
-        """The value, and take it away: of all who ask at the same time, one gets it."""
+        """The value; it is removed. Of simultaneous calls only one gets it."""

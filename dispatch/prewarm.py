@@ -1,4 +1,4 @@
-"""Connections that wait for the first caller: opened when the server starts, TLS and all, and kept open (WARM)."""
+"""Connections that are opened before the first request, TLS included, and kept open (WARM)."""
 
 import threading
 from logging import getLogger
@@ -11,22 +11,22 @@ from dispatch.routing.config import ProviderConfig
 log = getLogger("thinkline.warm")
 
 EVERY_SECONDS = 20.0
-"""Between two looks; shorter than a kept connection lives."""
+"""Seconds between two rounds; shorter than a kept connection lives."""
 
 
 class Prewarmer:
-    """Has every provider that can be used keep a connection at hand, from a thread of its own."""
+    """Makes every available provider keep a connection open, from a thread of its own."""
 
     def __init__(self, catalogue: Catalogue, timeouts: Timeouts) -> None:
         self._catalogue = catalogue
         self._timeouts = timeouts
 
     def start(self) -> None:
-        """Begin, and go on until the process ends."""
+        """Start, and continue until the process ends."""
         threading.Thread(target=self._run, name="warm", daemon=True).start()
 
     def poll_once(self) -> None:
-        """One look at all of them at once: one that is out of reach holds up nobody, nor the end of the process."""
+        """One round, all providers at once: an unreachable one delays neither the others nor the end of the process."""
         entries = self._catalogue.snapshot.available()
         threads = [
             threading.Thread(target=self._warm, args=(entry,), name=f"warm_{entry.name}", daemon=True)
@@ -48,5 +48,5 @@ class Prewarmer:
         try:
             self._catalogue.provider(entry).warm(call, self._timeouts)
         except (GatewayError, Cancelled, OSError, ValueError) as error:
-            # Nobody has asked yet: whoever asks first will be told.
+            # No request is affected; the next one gets the error.
             log.debug("not warm", extra={"facts": {"provider": entry.name, "error": str(error)}})

@@ -1,6 +1,6 @@
-"""The table of dialects: which class speaks which. A module is loaded only when a provider of its kind is configured.
+"""The table of dialects -> provider classes. A module is imported only when a provider of its kind is configured.
 
-An OpenAI-shaped vendor is no line here but a row in vendors.py.
+An OpenAI-shaped vendor is a row in vendors.py, not a line here.
 """
 
 from importlib import import_module

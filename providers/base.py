@@ -1,4 +1,4 @@
-"""What a provider is, and what it is given: a target to answer from, and the call that it answers."""
+"""The interface of a provider, and the target that it answers for."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -16,7 +16,7 @@ USER_AGENT = "thinkline"
 
 @dataclass(frozen=True, slots=True)
 class ParameterRules:
-    """How a model's requests differ from what callers send, in this order (seed 002's param_config).
+    """How a model's requests differ from callers' requests; applied in this order (LLM Bridge's param_config).
 
     update  parameters that are always so       rename  old name -> new name
     add     parameters where the caller has none  delete  parameters that are not sent
@@ -28,7 +28,7 @@ class ParameterRules:
     delete: tuple[str, ...] = ()
 
     def apply(self, body: Mapping[str, Any]) -> dict[str, Any]:
-        """The body as this model is to be sent it."""
+        """The body for this model."""
         changed = {**self.add, **body, **self.update}
         for old, new in self.rename.items():
             if old in changed:
@@ -38,11 +38,11 @@ class ParameterRules:
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """One upstream model that can answer: a provider, its own name for the model, and the name callers know.
+    """One upstream model: a provider, the provider's name for the model, and the public name.
 
-    `max_tokens` is what a caller may ask for at most; `rules` are applied to what is sent. `ttft_timeout`, in seconds,
-    holds while another target is left. `details` is what else the source says: region, compartment, endpoint, type.
-    `refused` are parameters that the model is known to refuse, by OpenAI's names: the request has none of them left.
+    `max_tokens` is the largest that a caller may ask for; `rules` change the request's body. `ttft_timeout`, in
+    seconds, holds while another target is left. `details` is what else the source gives: region, compartment, type.
+    `refused` are parameters that the model is known to refuse, by OpenAI's names; the request has none of them.
     """
 
     provider: "Provider"
@@ -62,19 +62,19 @@ class Target:
 
 
 class Provider:
-    """One upstream, under the name callers use for it. A capability is a method that is overridden.
+    """One configured upstream. A provider supports a kind of request by overriding its method.
 
-    Built once per configured upstream, lazily, and shared by all threads. The generators check the request and
-    raise before they yield; what they yield is described in core.events.py.
+    Built once for each configured upstream, lazily, and shared by all threads. The generators check the request and
+    raise before they yield; core/events.py describes what they yield.
     """
 
     name: str
     default_model: str
     acts = False
-    """Whether an answer does things in the world, as agents do: such a request is never made twice at a time."""
+    """Whether an answer acts in the world, as an agent's does: such a request never runs twice at a time."""
 
     def chat(self, request: ChatRequest, target: Target, call: CallContext) -> Events:
-        """Answer, streaming or not as `request.stream` says. Raises errors.ProxyError and errors.HungUp."""
+        """Answer, streaming or not as `request.stream` says. Raises errors.GatewayError and errors.Cancelled."""
         raise Unsupported(f"{self.name} has no chat models.", param="model")
 
     def passes(self, request: ChatRequest, target: Target) -> bool:
@@ -100,18 +100,18 @@ class Provider:
         raise Unsupported(f"{self.name} does not moderate.", param="model")
 
     def warm(self, call: CallContext, timeouts: Timeouts) -> None:
-        """Have a connection at hand for the next caller, if one takes long to make. Raises as `chat` does."""
+        """Keep a connection open for the next request, if connecting takes long. Raises as `chat` does."""
 
     def images(self, request: ImagesRequest, target: Target, call: CallContext) -> Events:
         """Yield one Images (and Silence before it). Raises as `chat` does."""
         raise Unsupported(f"{self.name} makes no pictures.", param="model")
 
     def models(self, call: CallContext) -> Sequence[ListedModel]:
-        """The models that this upstream lists, asked of it each time; the catalogue caches. Raises as `chat` does."""
+        """The models that this upstream lists, asked each time; model_lists.py caches them. Raises as `chat` does."""
         return [ListedModel(self.default_model, self.name)]
 
     def check(self, call: CallContext) -> str:
-        """For the doctor, after `models`: ask what that did not, if it costs nothing. What stays unknown, as a phrase.
+        """For the doctor, after `models`: check what that did not, if it costs nothing. Returns what stays unknown.
         Raises as `chat` does.
         """
         return "not asked: it has no list of them" if type(self).models is Provider.models else ""

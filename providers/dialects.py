@@ -1,6 +1,6 @@
-"""What upstreams of OpenAI's shape refuse of OpenAI's dialect, and what they want back: as data, a vendor each.
+"""What upstreams of OpenAI's shape refuse of OpenAI's dialect, and what they want back: data for each vendor.
 
-What is not known beforehand is learned from their refusals, as far as it is tuning:
+A refusal of another parameter that only tunes the answer is remembered at run time:
 dispatch/resilience/refused_parameters.py.
 """
 
@@ -12,28 +12,28 @@ from providers.base import ParameterRules
 
 ANY_ROLE = "*"
 MESSAGE_KEYS = frozenset({"role", "content", "name", "tool_calls", "tool_call_id"})
-"""Keys of a message that nearly everybody takes."""
+"""Keys of a message that nearly all upstreams accept."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Dialect:
-    """How an upstream's dialect differs from OpenAI's. As it stands, it takes what comes.
+    """An upstream's deviations from OpenAI's dialect. The default has none.
 
-    refuses       parameters that it is not sent
-    names         OpenAI's name of a parameter -> its own
-    models        the same for some of its models: a pattern of their names -> what is renamed and left out; the first
+    refuses       parameters that are not sent to it
+    names         OpenAI's name of a parameter -> its own name
+    models        the same for some of its models: a pattern of their names -> renamed and omitted parameters; the first
                   that fits
     message_keys  role, or ANY_ROLE -> the keys that its messages may have; empty for any
     roles         a role that it does not know -> the one that it takes instead
     call_ids      a pattern of the ids of tool calls that it takes; "" for any
     cache_marks   takes Anthropic's `cache_control` in parts and tools
 
-    OpenAI's clients know nothing of some keys that an upstream sends with its calls, and wants back with them:
+    OpenAI's clients do not send back some keys that an upstream sends with its calls, and requires with them later:
 
-    returned          keys of the message -> what stands there for a call that nothing is known of; None: nothing
-    returned_in_call  keys of the call, likewise; what stands there goes with a message's first call alone
-    unreturned        parameters for a conversation with a call of which nothing is known
-    thinking          a pattern of the models that want it back; "" for all: to others, nothing is made up
+    returned          keys of the message -> the value for an unknown call; None: no value
+    returned_in_call  keys of the call, likewise; the value goes with a message's first call alone
+    unreturned        parameters for a conversation with an unknown call
+    thinking          a pattern of the models that require them; "" for all: for other models no value is made up
     """
 
     refuses: frozenset[str] = frozenset()
@@ -60,7 +60,7 @@ AZURE = Dialect(
     message_keys={ANY_ROLE: MESSAGE_KEYS | {"refusal", "audio", "function_call"}},
     call_ids=r"(?s).{1,40}",
 )
-"""A deployment's name says nothing of its model."""
+"""A deployment's name does not contain its model's."""
 
 OPENAI = Dialect(
     message_keys=AZURE.message_keys,
@@ -115,4 +115,4 @@ GEMINI = Dialect(
 )
 
 LOCAL = Dialect(roles=_SYSTEM)
-"""Models of one's own: their templates know the system, and no developer."""
+"""Servers of one's own: their templates have a system role, and no developer role."""

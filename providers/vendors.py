@@ -1,5 +1,5 @@
-"""The upstreams that have an address and take a key: who they are, as rows. To add one, add a row; `make docs`
-puts it into docs/providers/index.md, and tests follow it.
+"""The upstreams with an address and a key, one row each. To add one, add a row; `make docs` puts it into
+docs/providers/index.md, and tests follow it.
 
 The environment variables of a row are {NAME}_API_KEY, {NAME}_BASE_URL and {NAME}_MODEL, NAME being the row's name in
 capitals with `-` as `_`. A row without `base_url` is configured by its base URL, the others by their key.
@@ -17,27 +17,27 @@ CHATS_ALONE = frozenset({EMBEDDINGS, IMAGES, MODERATIONS, RERANK})
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Vendor:
-    """An upstream that has an address and takes a key.
+    """An upstream with an address and a key.
 
     kind             its dialect, a key of providers.PROVIDERS
-    compatible       how an address ends that is the vendor's OpenAI-shaped endpoint, whatever `kind` says
-    base_url         what stands before `/chat/completions`; "" where each user has their own
-    path             what is added to an address that is a bare host, as the vendor's own SDK takes it
-    model            the default model; "" where only the user knows
+    compatible       the end of an address of the vendor's OpenAI-shaped endpoint, whatever `kind` is
+    base_url         the address before `/chat/completions`; "" if each user has their own
+    path             added to an address that is a bare host, as the vendor's own SDK does
+    model            the default model; "" if only the user knows it
     also             other environment variables for (key, base URL), as the vendor's own SDK spells them
-    key_header       the header that takes the key, and key_scheme what stands before it there
-    strict           sends only parameters of OpenAI's published document (R8)
-    usage            takes `stream_options`, so that usage can be asked for
+    key_header       the header with the key, and key_scheme the word before the key
+    strict           sends only parameters of OpenAI's published document
+    usage            supports `stream_options`, so that usage can be requested
     dialect          what it refuses of OpenAI's dialect, and what it wants back
     lacks            the endpoints that it does not have
     frames           auto: bytes pass while they hold only OpenAI's own keys; rebuilt, verbatim: always (R6)
     responses        has /responses itself, which gets bodies as they came: never; own: at its own address alone; always
     embedding_batch  inputs that one embeddings request may have
     keyless          answers without a key (a server of one's own)
-    named            its models' names begin with their vendors', as OCI's do
-    only             "images" for one that makes pictures and does not chat
-    pictures         its own domains, from which its pictures may be fetched
-    key_setting      the setting that its key came from, for who is told that it is refused
+    named            its models' names begin with a vendor's, as OCI's do
+    only             "images" for a vendor that makes images and does not chat
+    pictures         its own domains, from which its images may be downloaded
+    key_setting      the setting of its key, for the message when the key is refused
     """
 
     name: str
@@ -72,7 +72,7 @@ class Vendor:
         return self
 
     def credential(self, key: str) -> dict[str, str]:
-        """The header that shows a key; none for an empty one."""
+        """The header with a key; none for an empty key."""
         return {self.key_header: f"{self.key_scheme} {key}".strip()} if key else {}
 
     @property
@@ -136,7 +136,7 @@ VENDORS = (
         dialect=dialects.LOCAL,
         lacks=frozenset({MODERATIONS}),
     ),
-    # Mistral sends usage unasked, and refuses stream_options with a 422.
+    # Mistral sends usage without being asked, and refuses stream_options with a 422.
     Vendor(
         name="mistral",
         label="Mistral AI",
@@ -242,6 +242,6 @@ VENDORS = (
 
 
 def defaults_for_kind(kind: str, name: str) -> Vendor | None:
-    """What a provider of another name has in common with the vendor whose dialect it speaks, if that has its own."""
+    """The defaults of a provider of another name that speaks a vendor's own dialect."""
     found = next((row for row in VENDORS if row.kind == kind != "openai_compatible"), None)
     return replace(found, name=name, label=name) if found else None

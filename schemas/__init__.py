@@ -1,1 +1,1 @@
-"""OpenAI's wire, in both directions: what comes in is checked, what goes out is spelled."""
+"""OpenAI's wire format in both directions: requests are checked, answers are encoded."""

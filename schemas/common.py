@@ -1,4 +1,4 @@
-"""What the request schemas have in common: JSON in, strict types, and one clear error out."""
+"""What the request schemas share: parsing of JSON, strict types, and one clear error."""
 
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -11,16 +11,16 @@ from core.errors import InvalidRequest
 from schemas.limits import Limits
 
 LARGEST = 1e300
-"""No number is larger, and a number that is none is not smaller."""
+"""The bound of a number's size. NaN is not within it either."""
 
 NAME_CHARACTERS = 256
 """The longest name of a model."""
 
 MOST_FIELDS = 1000
-"""Of an object that a schema describes; what it does not know is passed on, one by one."""
+"""Fields of an object that a schema describes; keys that it does not know are passed on one by one."""
 
 DEPTH = 200
-"""Brackets that a body may have before it is made sure that it can be written again: orjson nests 254 deep."""
+"""More brackets than this need a check that the body can be encoded again: orjson nests 254 deep."""
 
 
 def parse(raw: bytes, limits: Limits) -> dict[str, Any]:
@@ -46,7 +46,7 @@ def parse(raw: bytes, limits: Limits) -> dict[str, Any]:
 
 
 class OpenSchema(Schema):
-    """A schema that lets unknown keys through: callers are newer than we are."""
+    """A schema that lets unknown keys through: callers may use newer parameters than this schema knows."""
 
     class Meta:
         """marshmallow's options."""
@@ -61,7 +61,7 @@ class OpenSchema(Schema):
 
 
 class Items(fields.List[Any]):
-    """A list that is looked at as far as its first wrong item; one that `is_right` is not looked at again."""
+    """A list that is checked up to its first wrong item. Items for which `is_right` holds are not checked again."""
 
     def __init__(
         self, item: fields.Field[Any], *, is_right: Callable[[Any], bool] = lambda _: False, **options: Any
@@ -82,7 +82,7 @@ class Items(fields.List[Any]):
 
 
 class StrictNumber(fields.Field[float]):
-    """A JSON number; a string of digits is none, and neither is a boolean."""
+    """A JSON number; neither a string of digits nor a boolean is one."""
 
     default_error_messages = {"invalid": "Must be a number."}
 
@@ -104,7 +104,7 @@ class StrictInteger(fields.Field[int]):
 
 
 class StrictBoolean(fields.Field[bool]):
-    """true or false; not "yes", not 1."""
+    """true or false; neither "yes" nor 1."""
 
     default_error_messages = {"invalid": "Must be true or false."}
 
@@ -115,7 +115,7 @@ class StrictBoolean(fields.Field[bool]):
 
 
 class OneOfTypes(fields.Field[Any]):
-    """A value of one of several JSON types, which `what` names for the caller."""
+    """A value of one of several JSON types; `what` is their name in the error message."""
 
     def __init__(self, *types: type, what: str, **options: Any) -> None:
         super().__init__(**options)
@@ -129,7 +129,7 @@ class OneOfTypes(fields.Field[Any]):
 
 
 def load(schema: Schema, body: Mapping[str, Any]) -> dict[str, Any]:
-    """The body, checked in full. Raises InvalidRequest that names the first field at fault."""
+    """The body, fully checked. Raises InvalidRequest that names the first wrong field."""
     try:
         loaded: dict[str, Any] = schema.load(body)
     except ValidationError as error:
@@ -142,7 +142,7 @@ def load(schema: Schema, body: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _first(messages: Any, path: str = "") -> tuple[str, str]:
-    """The first message of marshmallow's nested dictionaries, with its path: messages[2].content."""
+    """The first message in marshmallow's nested dictionaries, with its path: messages[2].content."""
     while isinstance(messages, dict):
         key, messages = next(iter(messages.items()))
         if isinstance(key, int):

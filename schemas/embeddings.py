@@ -16,7 +16,7 @@ from schemas.common import NAME_CHARACTERS, OneOfTypes, OpenSchema, StrictIntege
 from schemas.limits import DEFAULTS, Limits
 
 TOKENS = 300_000
-"""In all inputs: https://platform.openai.com/docs/api-reference/embeddings/create"""
+"""The limit of tokens in all inputs: https://platform.openai.com/docs/api-reference/embeddings/create"""
 WHAT = "a string, a list of strings (or of image_url parts), a list of token ids, or a list of such lists"
 
 
@@ -78,7 +78,7 @@ def _check_lists(given: Any, limits: Limits) -> None:
 
 
 def embeddings_body(answer: Vectors, request: EmbeddingsRequest, model: str) -> bytes:
-    """OpenAI's list of embeddings, each in the format that was asked for."""
+    """OpenAI's list of embeddings, each in the format that the request wants."""
     encode = _as_base64 if request.encoding_format == "base64" else _as_floats
     try:
         data = [
@@ -93,11 +93,11 @@ def embeddings_body(answer: Vectors, request: EmbeddingsRequest, model: str) -> 
 
 
 def _as_floats(vector: Sequence[float] | str) -> Sequence[float]:
-    """As numbers. Raises ValueError, TypeError and struct.error for what are none; so does the other."""
+    """The vector as numbers. Both functions raise ValueError, TypeError and struct.error for what is no vector."""
     if isinstance(vector, str):
         raw = b64decode(vector, validate=True)
         return struct.unpack(f"<{len(raw) // 4}f", raw)
-    array("d", vector)  # the quickest way to know that they all are
+    array("d", vector)  # the quickest check that all items are numbers
     return vector
 
 
@@ -113,7 +113,7 @@ def _is_text_or_image(value: Any) -> bool:
 
 
 def _input(value: Any) -> Any:
-    """One input; a part as chat has them is its text or its picture."""
+    """One input: a string, tokens, or the text or image of a part in the chat's form."""
     if isinstance(value, dict):
         if isinstance(text := value.get("text"), str) and value.get("type") == "text":
             return text

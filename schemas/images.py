@@ -16,7 +16,7 @@ from schemas.common import NAME_CHARACTERS, OpenSchema, StrictBoolean, StrictInt
 from schemas.limits import DEFAULTS, Limits
 
 MOST = 10
-"""Pictures that one request may ask for, as OpenAI has it."""
+"""Images that one request may want; this is OpenAI's limit."""
 
 
 def _text(about: str) -> fields.String:
@@ -24,7 +24,7 @@ def _text(about: str) -> fields.String:
 
 
 class ImagesSchema(OpenSchema):
-    """A request for pictures."""
+    """An image generation request."""
 
     prompt = fields.String(
         required=True, validate=validate.Length(min=1), metadata={"description": "What the pictures are to show."}

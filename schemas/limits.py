@@ -1,4 +1,4 @@
-"""How much a body may list. It is counted before anything looks at the items: a refusal costs next to nothing then."""
+"""Limits for the lists in a body. They are checked before the items, so that a refusal costs next to nothing."""
 
 import re
 from dataclasses import dataclass
@@ -8,7 +8,7 @@ from typing import Any
 from core.errors import InvalidRequest
 
 UP_TO_A_MARK = re.compile(rb'(?:[^",\[{]++|"(?:[^"\\]++|\\.)*+"?)*+(?:[,\[{]|\Z)', re.DOTALL)
-"""JSON as far as its next comma or opening bracket, past whole strings; or its end."""
+"""JSON up to its next comma or opening bracket outside strings, or to its end."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,18 +23,18 @@ class Limits:
 
     @property
     def least(self) -> int:
-        """No list is too long in a body of fewer commas than this."""
+        """A body with fewer commas than this has no list that is too long."""
         return min(self.messages, self.items, self.inputs, self.documents)
 
     def check_values(self, raw: bytes) -> None:
-        """Raise InvalidRequest for JSON of too many values: each but the first has a comma or a bracket before it."""
+        """Raise InvalidRequest for JSON with too many values: before each but the first is a comma or a bracket."""
         if raw.count(b",") + raw.count(b"[") + raw.count(b"{") <= self.values:
-            return  # whatever stands in strings
+            return  # also if each of these characters is outside of strings
         if next(islice(UP_TO_A_MARK.finditer(raw), self.values + 2, None), None) is not None:
             raise InvalidRequest(f"The body has more values than are taken, {self.values} (MAX_VALUES).")
 
     def check(self, value: Any, name: str, where: str) -> None:
-        """Raise InvalidRequest for a list of more than `name` allows; `where` is its place in the body."""
+        """Raise InvalidRequest for a list with more items than `name` allows; `where` is its place in the body."""
         if isinstance(value, list) and len(value) > (most := getattr(self, name)):
             raise InvalidRequest(
                 f"'{where}': {len(value)} items; at most {most} are taken (MAX_{name.upper()}).",

@@ -1,8 +1,9 @@
-"""models.yaml, inbound: which fields it may have, and what each may hold. `schema_for` knows three shapes of it.
+"""The schema of models.yaml: its fields, and the values that each may have. `schema_for` knows three shapes.
 
-ours      a mapping: `providers` by name, `models` a list, `aliases` by name
-seed 001  a list of regions, each with `models` of four kinds (ondemand, embedding, dedicated, datascience)
-seed 002  a mapping: `providers` by name, each with its `models` by name
+ours                         a mapping: `providers` by name, `models` a list, `aliases` by name
+OCI GenAI access gateway's   a list of regions, each with `models` of four kinds (ondemand, embedding, dedicated,
+                             datascience)
+LLM Bridge's                 a mapping: `providers` by name, each with its `models` by name
 """
 
 import re
@@ -28,7 +29,7 @@ def _pattern(value: str) -> None:
 
 
 class OneOrMore(OneOfTypes):
-    """A string, or a list of them. An empty string, as of a variable that is not set, is as good as none."""
+    """A string, or a list of them. An empty string, as from a variable that is not set, counts as none."""
 
     def __init__(self, *, what: str) -> None:
         super().__init__(str, list, what=what)
@@ -41,7 +42,7 @@ class OneOrMore(OneOfTypes):
 
 
 class ClosedSchema(Schema):
-    """A schema that refuses fields it does not know: a misspelt one would be silently without effect."""
+    """A schema that refuses unknown fields: a misspelt field would silently have no effect."""
 
     class Meta:
         """marshmallow's options."""
@@ -49,10 +50,10 @@ class ClosedSchema(Schema):
         unknown = RAISE
 
     def handle_error(self, error: ValidationError, data: Any, *, many: bool, **_: Any) -> None:
-        """Name the field that is meant, first of all: what else is wrong may follow from the slip."""
+        """Name a misspelt field first: the other errors may follow from it."""
         for messages in list(error.messages_dict.values()) if many else [error.messages_dict]:
-            unknown = [name for name, said in messages.items() if said == [self.error_messages["unknown"]]]
-            rest = {name: said for name, said in messages.items() if name not in unknown}
+            unknown = [name for name, texts in messages.items() if texts == [self.error_messages["unknown"]]]
+            rest = {name: texts for name, texts in messages.items() if name not in unknown}
             messages.clear()
             messages.update({name: [f"Unknown field; {self._meant(str(name))}."] for name in unknown})
             messages.update(rest)
@@ -71,7 +72,7 @@ class ClosedSchema(Schema):
 
 
 class TimeoutsSchema(ClosedSchema):
-    """Seconds; `timeout` is the total, by seed 002's name."""
+    """Seconds; `timeout`, LLM Bridge's name, is the total."""
 
     timeout = StrictNumber(validate=SECONDS)
     connect_timeout = StrictNumber(validate=SECONDS)
@@ -81,7 +82,7 @@ class TimeoutsSchema(ClosedSchema):
 
 
 class RulesSchema(ClosedSchema):
-    """Parameter rules, in the order in which they are applied; under seed 002's names too."""
+    """Parameter rules, in the order in which they are applied; LLM Bridge's names are known too."""
 
     update = fields.Dict(keys=fields.String())
     add = fields.Dict(keys=fields.String())
@@ -94,14 +95,14 @@ class RulesSchema(ClosedSchema):
 
 
 class PriceSchema(ClosedSchema):
-    """Per million tokens."""
+    """Prices per million tokens."""
 
     prompt = StrictNumber(required=True, validate=validate.Range(min=0))
     completion = StrictNumber(required=True, validate=validate.Range(min=0))
 
 
 class UpstreamSchema(ClosedSchema):
-    """One of the places where a model can be had."""
+    """One of a model's deployments."""
 
     provider = fields.String(required=True)
     model = fields.String()
@@ -110,7 +111,7 @@ class UpstreamSchema(ClosedSchema):
 
 
 class PlaceSchema(ClosedSchema):
-    """Where an OCI model lives."""
+    """The region and compartment of an OCI model."""
 
     region = fields.String()
     compartment = fields.String()
@@ -122,7 +123,7 @@ class PlaceSchema(ClosedSchema):
 
 
 class ModelSchema(TimeoutsSchema, PlaceSchema):
-    """A model by the name that callers use."""
+    """A model under the name that callers use."""
 
     name = fields.String(required=True, validate=NAME)
     provider = fields.String()
@@ -154,7 +155,7 @@ class ModelSchema(TimeoutsSchema, PlaceSchema):
 
 
 class NestedModelSchema(TimeoutsSchema):
-    """A model of a provider, as seed 002 has it: its name is its key."""
+    """A model of a provider in LLM Bridge's shape: the key is the model's name."""
 
     max_tokens = StrictInteger(validate=validate.Range(min=1))
     param_config = fields.Nested(RulesSchema)
@@ -164,7 +165,7 @@ class NestedModelSchema(TimeoutsSchema):
 
 
 class LoginSchema(ClosedSchema):
-    """How to sign in to OCI: a profile of a configuration file, or what such a profile has."""
+    """How to sign in to OCI: a profile of a configuration file, or a profile's values."""
 
     auth_type = fields.String(
         validate=validate.OneOf(
@@ -183,7 +184,7 @@ class LoginSchema(ClosedSchema):
 
 
 class ProviderSchema(TimeoutsSchema, PlaceSchema, LoginSchema):
-    """A provider: a vendor of the table, or another one that speaks a known dialect."""
+    """A provider: a vendor of the table, or a server that speaks a known dialect."""
 
     kind = fields.String()
     vendor = fields.String()
@@ -214,7 +215,7 @@ class ProviderSchema(TimeoutsSchema, PlaceSchema, LoginSchema):
 
 
 class FileSchema(ClosedSchema):
-    """Ours, and seed 002's."""
+    """Our own shape, and LLM Bridge's."""
 
     providers = fields.Dict(keys=fields.String(validate=NAME), values=fields.Nested(ProviderSchema, allow_none=True))
     models = fields.List(fields.Nested(ModelSchema))
@@ -224,7 +225,7 @@ class FileSchema(ClosedSchema):
 
 
 class RegionModelSchema(ClosedSchema):
-    """One of seed 001's models."""
+    """A model of OCI GenAI access gateway."""
 
     name = fields.String(required=True, validate=NAME)
     model_id = fields.String()
@@ -239,7 +240,7 @@ class RegionModelSchema(ClosedSchema):
 
 
 class RegionModelsSchema(ClosedSchema):
-    """Seed 001's four kinds."""
+    """The four kinds of models of OCI GenAI access gateway."""
 
     ondemand = fields.List(fields.Nested(RegionModelSchema), allow_none=True)
     embedding = fields.List(fields.Nested(RegionModelSchema), allow_none=True)
@@ -248,7 +249,7 @@ class RegionModelsSchema(ClosedSchema):
 
 
 class RegionSchema(ClosedSchema):
-    """One of seed 001's regions."""
+    """A region of OCI GenAI access gateway."""
 
     region = fields.String(required=True)
     compartment_id = fields.String(required=True)
@@ -256,7 +257,7 @@ class RegionSchema(ClosedSchema):
 
 
 def schema_for(data: Any) -> Schema:
-    """The schema of the shape that this file has. Raises ValidationError for none of them."""
+    """The schema of the file's shape. Raises ValidationError if it is none of the three."""
     if isinstance(data, list):
         return RegionSchema(many=True)
     if isinstance(data, dict):
@@ -265,7 +266,7 @@ def schema_for(data: Any) -> Schema:
 
 
 def first_error(error: ValidationError) -> tuple[tuple[str | int, ...], str]:
-    """The place that the first of the errors is about, and its sentence."""
+    """The path of the first error, and its message."""
     messages: Any = error.normalized_messages()  # type: ignore[no-untyped-call]
     place: tuple[str | int, ...] = ()
     while isinstance(messages, dict):

@@ -1,4 +1,4 @@
-"""`POST /v1/moderations`, inbound: the body goes on as it came, once it is known to have an input."""
+"""`POST /v1/moderations`, inbound: the body is passed on unchanged, once it is known to have an input."""
 
 from typing import Any
 

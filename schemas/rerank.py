@@ -47,7 +47,7 @@ _schema = RerankSchema()
 
 
 def load_rerank(raw: bytes, limits: Limits = DEFAULTS) -> tuple[RerankRequest, bool]:
-    """A RerankRequest, and whether the documents are to be given back. Raises InvalidRequest with the field's name."""
+    """A RerankRequest, and whether the answer holds the documents. Raises InvalidRequest with the field's name."""
     body = {key: value for key, value in parse(raw, limits).items() if value is not None}
     limits.check(body.get("documents"), "documents", "documents")
     body = load(_schema, body)
@@ -63,7 +63,7 @@ def load_rerank(raw: bytes, limits: Limits = DEFAULTS) -> tuple[RerankRequest, b
 
 
 def rerank_body(answer: Ranks, request: RerankRequest, model: str, *, return_documents: bool) -> bytes:
-    """The documents' positions, the most relevant first. Raises UpstreamDown for positions that are none."""
+    """The documents' positions, the most relevant first. Raises UpstreamDown for positions that do not exist."""
     ranks = sorted(answer.ranks, key=lambda rank: -rank[1])[: request.top_n]
     if any(not 0 <= index < len(request.documents) for index, _ in ranks):
         raise UpstreamDown("The upstream ranked documents that it was not given.")

@@ -27,7 +27,7 @@ from schemas.common import (
 from schemas.limits import DEFAULTS, Limits
 
 NO_COUNTERPART = ("suffix", "logprobs", "echo")
-"""What a chat cannot give: it is refused, unless it asks for nothing."""
+"""Parameters that a chat does not have: they are refused, unless their value is the default."""
 OWN = frozenset({"prompt", "best_of", *NO_COUNTERPART})
 
 
@@ -54,7 +54,7 @@ _schema = TextCompletionSchema()
 
 
 def load_text_completion(raw: bytes, limits: Limits = DEFAULTS) -> ChatRequest:
-    """The chat that is meant, which is to be told as events. Raises InvalidRequest with the field's name."""
+    """The equivalent chat request, whose answer comes as events. Raises InvalidRequest with the field's name."""
     body = load(_schema, {key: value for key, value in parse(raw, limits).items() if value is not None})
     for name in NO_COUNTERPART:
         if body.get(name):
@@ -66,7 +66,7 @@ def load_text_completion(raw: bytes, limits: Limits = DEFAULTS) -> ChatRequest:
 
 
 class TextEncoder(ChunkEncoder):
-    """The events of a chat as the chunks of a text completion."""
+    """A chat's events as the chunks of a text completion."""
 
     def _start(self, start: AnswerStart) -> None:
         super()._start(start)

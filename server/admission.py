@@ -1,4 +1,4 @@
-"""How many requests are under way, and until when (D9): a bound, so that health and hang-ups always get a thread; and
+"""How many requests are under way, and until when: a bound, so that health and hang-ups always get a thread; and
 an end, when the server is to stop.
 """
 

@@ -1,5 +1,5 @@
 """Who has left, and who does not come? One thread per worker watches the callers' sockets: it ends the work for those
-who hang up (D7), and cuts off those who hold a thread by sending their request a byte at a time.
+who hang up, and cuts off those who hold a thread by sending their request a byte at a time.
 
 A WSGI server learns that a caller has left only when it next writes. The kernel knows at once: an epoll on the
 caller's socket says so within a millisecond, at no cost while the caller stays. Where there is no such socket (the

@@ -1,1 +1,1 @@
-"""Where values outlive a request."""
+"""Stores for values that outlive a request."""

@@ -1,5 +1,5 @@
-"""The redis package's connections, bounded in all: its own time-out is for each wait for bytes, and begins anew with
-each byte; a reply may be of any size; and looking a name up takes as long as it takes.
+"""Connections of the redis package with one deadline for a whole exchange. The package's own time-out begins anew with
+each byte, does not bound a reply's size, and does not cover the lookup of the host name.
 """
 
 import socket
@@ -18,7 +18,7 @@ REPLY_BYTES = 16_000_000
 
 
 class _Bound(threading.local):
-    """What this thread's exchange may still take."""
+    """The seconds that this thread's exchange may still take."""
 
     by = 0.0
     size = 0
@@ -29,19 +29,19 @@ _bound = _Bound()
 
 @contextmanager
 def bounded(seconds: float) -> Iterator[None]:
-    """What is asked of a server within takes so long in all, whatever it answers, with a retry and a connection."""
+    """Every command inside this context shares one deadline, including a retry and a new connection."""
     _bound.by, _bound.size = monotonic() + seconds, REPLY_BYTES
     yield
 
 
 def connect(url: str, seconds: float) -> Any:
-    """A client, to be used within `bounded`. Connects to nobody yet. Raises ValueError."""
+    """A client for use inside `bounded`. Does not connect yet. Raises ValueError."""
     pool = redis.ConnectionPool.from_url(
         url,
         decode_responses=True,
         socket_timeout=seconds,
         socket_connect_timeout=seconds,
-        # Once more at once: a kept connection may have been closed meanwhile. Not more often: somebody is on the phone.
+        # One retry, at once: the server may have closed a kept connection. No more, because a caller waits.
         retry=Retry(NoBackoff(), 1),
     )
     pool.connection_class = type("Bounded", (_Connection, pool.connection_class), {})
@@ -77,13 +77,13 @@ class _Connection:
 
 
 def _close(connected: "Future[socket.socket]") -> None:
-    """Nobody waits for it any longer."""
+    """Mark the connection as no longer waited for."""
     if not connected.exception():
         connected.result().close()
 
 
 class _Socket:
-    """A socket whose waits end when the exchange is to have ended."""
+    """A socket whose waits end at the exchange's deadline."""
 
     def __init__(self, sock: socket.socket) -> None:
         self._sock = sock
@@ -92,7 +92,7 @@ class _Socket:
         return getattr(self._sock, name)
 
     def recv(self, size: int) -> bytes:
-        """As a socket's. Raises ConnectionError when more has come than may."""
+        """Like a socket's. Raises ConnectionError when more bytes than the limit have come."""
         with self._in_time():
             data = self._sock.recv(size)
         _bound.size -= len(data)
@@ -101,14 +101,14 @@ class _Socket:
         return data
 
     def sendall(self, data: bytes) -> None:
-        """As a socket's."""
+        """Like a socket's."""
         with self._in_time():
             self._sock.sendall(data)
 
     @contextmanager
     def _in_time(self) -> Iterator[None]:
         timeout = self._sock.gettimeout()
-        if timeout != 0:  # else it is only asked whether there is something
+        if timeout != 0:  # with 0 the package only asks whether there is something to read
             self._sock.settimeout(_left())
         try:
             yield

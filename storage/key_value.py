@@ -1,11 +1,11 @@
-"""A small store behind STATE_URL, shared by all threads, workers and (with Redis) machines: providers.base.State.
+"""The KeyValueStore behind STATE_URL, shared by all threads, workers and (with Redis) machines.
 
     unset                     the file state.sqlite3 in DATA_DIR
     sqlite:///var/lib/x.db    another file; a plain path will do
     redis://, rediss://, unix://   a Redis server, as the redis package reads it
 
-It never fails a call. A store that is out of reach forgets: what is asked of it is not there, and what is given to it
-is lost. The log says so once, and once more when it is back. A file that is corrupt is set aside, and made anew.
+The store never makes a call fail. While it cannot be reached, reads find nothing and writes are lost. The log says so
+once, and once more when the store is back. A corrupt file is renamed, and a new one is made.
 """
 
 import fcntl
@@ -27,9 +27,9 @@ log = getLogger("thinkline.state")
 STORE_SECONDS = 0.5
 """Seconds that a call waits for the store, at most."""
 PAUSE = 5.0
-"""Seconds that a store which failed is left alone, so that not every call waits for it."""
+"""Seconds without an attempt after a failure, so that not every call waits for the store."""
 SWEEP = 60.0
-"""Seconds between two looks for what has expired."""
+"""Seconds between two deletions of expired values."""
 PREFIX = "thinkline:"
 CORRUPT = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
 
@@ -42,14 +42,14 @@ T = TypeVar("T")
 
 
 def open_store(url: str, folder: Path) -> KeyValueStore:
-    """The store at `url`, or in `folder`. Connects to nobody yet. Raises ValueError, without the URL's password."""
+    """The store at `url`, or in `folder`. Does not connect yet. Raises ValueError, without the URL's password."""
     scheme, mark, rest = url.partition("://")
     if not url:
         return SqliteStore(folder / "state.sqlite3")
     if scheme in ("redis", "rediss", "unix") and rest:
         try:
             return RedisStore(url)
-        except ValueError:  # its message may have the password
+        except ValueError:  # its message may hold the password
             raise ValueError("STATE_URL cannot be read; it looks like redis://:PASSWORD@HOST:6379/0.") from None
     if mark and scheme != "sqlite":
         raise ValueError("STATE_URL is none that is known here; allowed: redis://, rediss://, unix://, or a file.")
@@ -57,7 +57,7 @@ def open_store(url: str, folder: Path) -> KeyValueStore:
 
 
 class FailSoftStore:
-    """Turns a store's failures into forgetting."""
+    """Answers a store's failures as if the store were empty."""
 
     failures: tuple[type[Exception], ...] = ()
     where = ""
@@ -87,9 +87,9 @@ class FailSoftStore:
 
 
 class SqliteStore(FailSoftStore):
-    """A file that several processes share. It is opened on first use, in each process anew.
+    """A file that several processes share. Each process opens it on first use.
 
-    https://www.sqlite.org/howtocorrupt.html, 2.6: a connection may not be carried across a fork.
+    https://www.sqlite.org/howtocorrupt.html, 2.6: a connection must not be used across a fork.
     """
 
     failures = (sqlite3.Error, OSError)
@@ -118,11 +118,11 @@ class SqliteStore(FailSoftStore):
         self._locked(work)
 
     def get(self, key: str) -> str | None:
-        """The value, and leave it."""
+        """The value; it stays in the store."""
         return self._one("SELECT value FROM kept WHERE key = ? AND until > ?", key)
 
     def pop(self, key: str) -> str | None:
-        """The value, and take it away: a DELETE is atomic among processes too."""
+        """The value; it is removed. A DELETE is atomic among processes too."""
         return self._one("DELETE FROM kept WHERE key = ? AND until > ? RETURNING value", key)
 
     def _one(self, statement: str, key: str) -> str | None:
@@ -153,29 +153,29 @@ class SqliteStore(FailSoftStore):
 
     def _connection(self) -> sqlite3.Connection:
         if self._opened is not None and self._inode != _inode(self._path):
-            self._close()  # it was removed, or another process has set it aside
+            self._close()  # the file was removed, or another process has renamed it
         if self._opened is None:
             self._path.parent.mkdir(parents=True, exist_ok=True)
             if self._path.exists() and not self._path.is_file():  # sqlite would wait for a pipe's other end
                 raise OSError(f"{self._path} is no file")
-            # One connection, which `_lock` guards; without a transaction but each statement's own.
+            # One connection, guarded by `_lock`, in autocommit mode.
             opened = sqlite3.connect(self._path, timeout=STORE_SECONDS, isolation_level=None, check_same_thread=False)
             try:
-                # Readers and a writer at once; a power cut may cost the last moment, never the file.
+                # Readers and a writer at once; a power cut may lose the last writes, but does not corrupt the file.
                 try:
                     opened.execute("PRAGMA journal_mode = WAL")
                 except sqlite3.OperationalError:
-                    pass  # another process is about it; the file remembers
+                    pass  # another process is setting it; the file keeps the mode
                 opened.execute("PRAGMA synchronous = NORMAL")
                 opened.executescript(SCHEMA)
-            except BaseException:  # a connection that nobody knows of is never closed
+            except BaseException:  # without this the connection would never be closed
                 opened.close()
                 raise
             self._opened, self._inode = opened, _inode(self._path)
         return self._opened
 
     def forked(self) -> None:
-        """This process is a child: its parent's connection is left open and untouched."""
+        """This process is a child: the parent's connection is left open and is not used."""
         _parents.append(self._opened)
         self._lock = threading.Lock()
         self._opened = None
@@ -189,7 +189,7 @@ def _inode(path: Path) -> int:
 
 
 def set_aside(path: Path) -> None:
-    """Rename a database that is none any more, unless another process has done so. Raises OSError and sqlite3.Error."""
+    """Rename a file that is no database any more, unless another process has. Raises OSError and sqlite3.Error."""
     folder = os.open(path.parent, os.O_RDONLY)
     try:
         fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -202,7 +202,7 @@ def set_aside(path: Path) -> None:
                 raise
         aside = path.with_name(f"{path.name}.corrupt")
         path.replace(aside)
-        for journal in ("-wal", "-shm"):  # they belong to that one
+        for journal in ("-wal", "-shm"):  # they belong to the renamed file
             path.with_name(path.name + journal).unlink(missing_ok=True)
         log.warning(
             "the store for sessions was corrupt; it is set aside, and a new one is made",
@@ -223,10 +223,10 @@ os.register_at_fork(after_in_child=_forked)
 
 
 class RedisStore(FailSoftStore):
-    """A Redis server, for several machines. The package keeps its connections, and makes new ones after a fork."""
+    """A Redis server, for several machines. The package keeps the connections, and makes new ones after a fork."""
 
     failures = (Exception,)
-    """What makes no sense as a reply is raised by the package in many ways."""
+    """The package raises these for replies that it cannot parse."""
     where = "redis"
 
     def __init__(self, url: str) -> None:
@@ -237,7 +237,7 @@ class RedisStore(FailSoftStore):
         self._bounded = bounded_redis.bounded
 
     def check(self) -> None:
-        """Write something, for the doctor. Raises what is wrong."""
+        """Write a value, for the doctor. Raises the failure."""
         self._redis.set(f"{PREFIX}doctor", "", px=1000)
 
     def put(self, key: str, value: str, seconds: float) -> None:
@@ -245,11 +245,11 @@ class RedisStore(FailSoftStore):
         self._in_time(lambda: self._redis.set(PREFIX + key, value, px=max(1, round(seconds * 1000))))
 
     def get(self, key: str) -> str | None:
-        """The value, and leave it."""
+        """The value; it stays in the store."""
         return _text(self._in_time(lambda: self._redis.get(PREFIX + key)))
 
     def pop(self, key: str) -> str | None:
-        """The value, and take it away, in one transaction (GETDEL is Redis 6.2's)."""
+        """The value; it is removed in the same transaction (GETDEL needs Redis 6.2)."""
         pipeline = self._redis.pipeline(transaction=True)
         return _text(self._in_time(lambda: pipeline.get(PREFIX + key).delete(PREFIX + key).execute()[0]))
 

@@ -1,1 +1,1 @@
-"""What is seen of the running service."""
+"""What an operator can see of the running service."""

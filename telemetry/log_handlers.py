@@ -1,6 +1,6 @@
-"""Log handlers that hold nobody up: what cannot be written at once waits in a bounded queue, and a thread writes it.
+"""Log handlers that never block: a line that cannot be written at once waits in a bounded queue for a thread.
 
-A full disk, a lock that another process holds and a pipe that nobody reads cost lines, which are counted, and no call.
+A full disk, a lock of another process and a pipe without a reader cost lines, which are counted. They delay no call.
 """
 
 import logging
@@ -22,18 +22,18 @@ from portalocker import LOCK_EX, LOCK_NB, AlreadyLocked, lock
 log = logging.getLogger("thinkline.logs")
 
 MOST_BYTES = 4_000_000
-"""Of the lines that wait, for each handler."""
+"""Bytes of waiting lines, for each handler."""
 GATHER_SECONDS = 0.02
-"""How long the first line waits for others, so that many of them wake the thread once."""
+"""Seconds that the first line waits for others, so that the thread wakes once for many lines."""
 AGAIN_SECONDS = 1.0
-"""How soon it is tried again after a failure."""
+"""Seconds until the next attempt after a failure."""
 LOCK_SECONDS = 1.0
 LAST_SECONDS = 1.0
-"""How long an end waits for what is still to be written."""
+"""Seconds that a shutdown waits for lines that are not written yet."""
 
 
 class BackgroundHandler(logging.Handler):
-    """Hands lines to a thread of its own, which starts with the first, in each process anew."""
+    """Passes lines to a thread of its own. The thread starts with the first line, in each process anew."""
 
     where = ""
 
@@ -43,7 +43,7 @@ class BackgroundHandler(logging.Handler):
         _handlers.add(self)
 
     def _begin(self) -> None:
-        """Begin with nothing to write; so does a child, as its parent writes what waits there."""
+        """Begin with an empty queue; a forked child does so too, because its parent writes the waiting lines."""
         self._guard = threading.Lock()
         self._writing = threading.Lock()
         self._lines: deque[bytes] = deque()
@@ -53,15 +53,15 @@ class BackgroundHandler(logging.Handler):
         self._thread: threading.Thread | None = None
 
     def write_at_once(self, data: bytes) -> int:
-        """Write what can be written without waiting; returns how much of it that was."""
+        """Write as much as is possible without waiting; returns the number of bytes."""
         return 0
 
     def write(self, data: bytes) -> None:
-        """Write it, however long that takes. Raises OSError, and has then written nothing of it."""
+        """Write all of it, however long that takes. Raises OSError, after which nothing of it has been written."""
         raise NotImplementedError
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Write a line now, or have it written."""
+        """Write a line now, or queue it."""
         try:
             data = f"{self.format(record)}\n".encode("utf-8", "backslashreplace")
         except Exception:  # noqa: BLE001 - as logging's own handlers do: what is logged fails no call
@@ -71,7 +71,7 @@ class BackgroundHandler(logging.Handler):
             try:
                 done = 0 if self._lines else self.write_at_once(data)
             except OSError:
-                done = 0  # the thread finds out what it is, and tells
+                done = 0  # the thread meets the same error, and reports it
             if done == len(data):
                 return
             if self._size + len(data) > MOST_BYTES or not self._has_thread():
@@ -86,7 +86,7 @@ class BackgroundHandler(logging.Handler):
             thread = threading.Thread(target=self._run, name="log", daemon=True)
             try:
                 thread.start()
-            except RuntimeError:  # the system allows no more of them
+            except RuntimeError:  # the system allows no more threads
                 return False
             self._thread = thread
         return True
@@ -118,24 +118,24 @@ class BackgroundHandler(logging.Handler):
         log.warning("%s can be written to again", self.where, extra={"facts": {"lost": lost}})
 
     def flush(self) -> None:
-        """Wait until all is written, for a bounded time."""
+        """Wait until the queue is empty, for a bounded time."""
         by = monotonic() + LAST_SECONDS
         while self._lines and monotonic() < by:
             sleep(GATHER_SECONDS / 4)
 
     def close(self) -> None:
-        """End the thread, once all is written."""
+        """End the thread, once the queue is empty."""
         self.flush()
         self._closed = True
         self._come.set()
         super().close()
 
     def before_fork(self) -> None:
-        """Wait until nothing is half written; a child would have the other half."""
+        """Wait until no line is half written; a forked child would inherit the other half."""
         self._may_go_on = self._writing.acquire(timeout=LOCK_SECONDS)
 
     def after_fork(self) -> None:
-        """The parent goes on."""
+        """The parent continues."""
         if self._may_go_on:
             self._writing.release()
 
@@ -145,7 +145,7 @@ class BackgroundHandler(logging.Handler):
 
 
 class StderrHandler(BackgroundHandler):
-    """Standard error. It is written to at once, while somebody reads it."""
+    """Standard error. Lines are written at once, while the reader keeps up."""
 
     where = "stderr"
 
@@ -155,14 +155,14 @@ class StderrHandler(BackgroundHandler):
         self._at_once = _without_waiting(descriptor)
 
     def write_at_once(self, data: bytes) -> int:
-        """As much as there is room for."""
+        """As many bytes as there is room for."""
         try:
             return self._at_once(data) if self._at_once else 0
         except BlockingIOError:
             return 0
 
     def write(self, data: bytes) -> None:
-        """All of it, as soon as there is room."""
+        """All bytes, as soon as there is room."""
         poll = select.poll()
         poll.register(self._descriptor, select.POLLOUT)
         while data:
@@ -171,7 +171,7 @@ class StderrHandler(BackgroundHandler):
 
 
 def _without_waiting(descriptor: int) -> Callable[[bytes], int] | None:
-    """How to write there without waiting. Setting O_NONBLOCK would set it for all who share it, as a shell does."""
+    """A way to write without waiting. O_NONBLOCK would hold for each process that shares the file, as a shell does."""
     with suppress(OSError):
         mode = os.fstat(descriptor).st_mode
         if stat.S_ISSOCK(mode):
@@ -185,7 +185,7 @@ def _without_waiting(descriptor: int) -> Callable[[bytes], int] | None:
 
 
 class BackgroundFileHandler(BackgroundHandler):
-    """A file that rotates, and that several processes write to."""
+    """A rotating file that several processes write to."""
 
     def __init__(self, filename: str, most_bytes: int, backups: int) -> None:
         self.where = filename
@@ -205,14 +205,14 @@ class BackgroundFileHandler(BackgroundHandler):
         self._file.close()
 
     def forked(self) -> None:
-        """This process is a child: the file is opened anew, as its lock is no use to two."""
+        """This process is a child: it opens the file anew, because two processes cannot use one lock."""
         super().forked()
         self._file.close()
         self._file = self._made()
 
 
 class _File(ConcurrentRotatingFileHandler):
-    """The package's, which waits for the lock for a bounded time, writes whole lines or nothing, and raises."""
+    """The package's handler; it waits for the lock for a bounded time, writes whole lines or none, and raises."""
 
     def __init__(self, *arguments: object, **options: object) -> None:
         super().__init__(*arguments, **options)  # type: ignore[arg-type]

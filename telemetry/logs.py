@@ -1,6 +1,6 @@
-"""What is written down: text or JSON lines, on stderr and in a rotating file, with the request's id, without secrets.
+"""The log: text or JSON lines, on stderr and in a rotating file, with the request's id and without secrets.
 
-Everything else logs through the standard library, to loggers below "thinkline"; a record may carry `facts` (a dict,
+All other modules log through the standard library, to loggers below "thinkline"; a record may carry `facts` (a dict,
 shown as key=value or as JSON keys) and `payload` (a body, shown at TRACE, with images cut).
 """
 
@@ -16,7 +16,7 @@ import orjson
 
 from core.masking import KNOWN_SECRETS, SecretMasker
 
-# What no line of ours shows need not be found out for each (https://docs.python.org/3/howto/logging.html#optimization).
+# No line shows these, so they are not computed (https://docs.python.org/3/howto/logging.html#optimization).
 logging.logThreads = logging.logProcesses = logging.logMultiprocessing = False
 logging._srcfile = None  # noqa: SLF001 - the way that page names
 
@@ -26,7 +26,7 @@ logging.addLevelName(TRACE, "TRACE")
 request_id: ContextVar[str] = ContextVar("request_id", default="")
 
 CREDENTIALS = re.compile(r"([Bb]earer\s+|\b(?:sk|gsk|xai|pplx|r8|hf)[-_])[A-Za-z0-9._~+/=*-]{6,}")
-# Four times as fast, as long as it is written out like this, and nearly always in vain.
+# Written out like this, the check is four times as fast, and nearly all lines need no masking.
 CREDENTIAL_HINTS = re.compile(r"earer\s|sk[-_]|xai[-_]|pplx[-_]|r8[-_]|hf[-_]")
 DATA_URL = re.compile(r"data:[\w/+.-]+;base64,[A-Za-z0-9+/=]{32,}")
 LONG_BASE64 = re.compile(r"[A-Za-z0-9+/]{400,}={0,2}")
@@ -66,16 +66,16 @@ class _LineFormatter(logging.Formatter):
         self._secrets = SecretMasker(secrets)
 
     def _is_harmless(self, values: Collection[Any]) -> bool:
-        """Whether there is nothing to mask or to cut in them: for all at once, as each request has its line."""
+        """Whether none of them needs masking or cutting. All are checked at once, as each request logs a line."""
         text = "\0".join([value for value in values if type(value) is str])
         if len(text) > FACT_CHARACTERS or not SCALARS.issuperset(map(type, values)):
             return False
         return self._without_secrets(text) == text
 
     def _masked(self, value: Any) -> Any:
-        """A value without secrets, and of a bounded length."""
+        """The value without secrets, and of a bounded length."""
         if isinstance(value, str):
-            # Cut last, lest half a secret is left.
+            # Cut last, so that no half of a secret is left.
             text = self._without_secrets(value[: 2 * FACT_CHARACTERS])
             return text if len(value) <= FACT_CHARACTERS else f"{text[:FACT_CHARACTERS]}...({len(value)} characters)"
         if isinstance(value, Mapping):
@@ -92,9 +92,9 @@ class _LineFormatter(logging.Formatter):
 
     def _facts(self, record: logging.LogRecord) -> dict[str, Any]:
         identifier = request_id.get()
-        told = getattr(record, "facts", {})
-        facts = {"request_id": identifier, **told} if identifier else dict(told)
-        if not self._is_harmless(told.values()):
+        own = getattr(record, "facts", {})
+        facts = {"request_id": identifier, **own} if identifier else dict(own)
+        if not self._is_harmless(own.values()):
             facts = self._masked(facts)
         if (payload := getattr(record, "payload", None)) is not None:
             facts["payload"] = self._without_secrets(readable(payload))
@@ -110,7 +110,7 @@ class TextFormatter(_LineFormatter):
     """time LEVEL logger: message key=value ..."""
 
     def format(self, record: logging.LogRecord) -> str:
-        """One line; an exception's traceback follows on its own lines."""
+        """One line; an exception's traceback follows on lines of its own."""
         facts = self._facts(record)
         trace = facts.pop("exception", "")
         message = _one_line(self._without_secrets(record.getMessage()))
@@ -137,7 +137,7 @@ def _second(seconds: int) -> str:
 
 
 def readable(payload: Any) -> str:
-    """A body for a log line: JSON, images and other long base64 cut, bounded."""
+    """A body for a log line: JSON of bounded length, with images and other long base64 cut."""
     text = payload.decode("utf-8", "replace") if isinstance(payload, bytes) else _json(payload)
     text = DATA_URL.sub(lambda found: f"{found[0][:40]}...({len(found[0])} characters)", text)
     text = LONG_BASE64.sub(lambda found: f"{found[0][:20]}...({len(found[0])} characters)", text)
@@ -147,16 +147,16 @@ def readable(payload: Any) -> str:
 def _json(value: Any) -> str:
     try:
         return orjson.dumps(dict(value) if isinstance(value, Mapping) else value, default=str).decode()
-    except TypeError:  # too deep, or a number of more than 64 bits
+    except TypeError:  # nested too deeply, or a number of more than 64 bits
         return orjson.dumps(repr(value)[:PAYLOAD_CHARACTERS]).decode()
 
 
 def _plain(value: Any) -> str:
-    """A fact's value: in quotes where it could be taken for more than one."""
+    """A fact's value; in quotes if it could be read as more than one value."""
     text = str(value)
     return text if text.isprintable() and " " not in text and text else repr(text)
 
 
 def _one_line(text: str) -> str:
-    """Nobody else's characters begin a line of ours, or drive a terminal."""
+    """The text with control characters escaped: no value can begin a log line or control a terminal."""
     return text if text.isprintable() else repr(text)[1:-1]

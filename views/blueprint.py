@@ -1,4 +1,4 @@
-"""The blueprint of everything that wants a key. A view cannot forget to ask for it: the blueprint does."""
+"""The blueprint of all endpoints that need a key. It checks the key itself, so no view can forget to."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -73,12 +73,12 @@ class ApiRequest:
         )
 
     def body(self) -> bytes:
-        """Its body. Raises TooLarge, TooSlow for one that does not come, InvalidRequest for a part of one."""
+        """The body. Raises TooLarge; RequestTimeout if it does not come in time; InvalidRequest if it is incomplete."""
         environ, most = self.environ, self.services.max_body_bytes
         length = get_content_length(environ)
         if length is not None and length > most:
             raise TooLarge(TOO_LARGE)
-        # gunicorn says that its stream has an end; with another server's, Werkzeug knows what to do.
+        # gunicorn marks the stream as terminated; under another server Werkzeug decides.
         stream = environ["wsgi.input"] if "wsgi.input_terminated" in environ else get_input_stream(environ)
         try:
             with self.services.watcher.due(environ.get("gunicorn.socket"), BODY_SECONDS) as due:
@@ -103,7 +103,7 @@ View = Callable[..., Response]
 def _with_access(view: View, errors: ErrorFormat, *, works: bool) -> View:
     """The view, for who may call; what `works`, for as many at a time as there may be, and a stream to its last byte.
 
-    Raises NotAuthorized and Overloaded. Preflights, which carry no key, never come here.
+    Raises Unauthenticated and Overloaded. Preflights, which carry no key, never come here.
     """
 
     @wraps(view)
@@ -118,11 +118,11 @@ def _with_access(view: View, errors: ErrorFormat, *, works: bool) -> View:
         rooms.admission.enter()
         try:
             response = view(incoming, **values)
-        except BaseException:  # whatever it was, the place is free again
-            rooms.admission.leave()
+        except BaseException:  # whatever it was, the place must be freed
+            services.admission.leave()
             raise
         if response.is_streamed:
-            response.call_on_close(rooms.admission.leave)
+            response.call_on_close(services.admission.leave)
         else:
             incoming.record(status=response.status_code)
             rooms.admission.leave()

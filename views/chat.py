@@ -21,19 +21,20 @@ log = getLogger("thinkline.chat")
 @api.post("/chat/completions")
 def chat(incoming: ApiRequest) -> Response:
     """Answer a conversation, word by word or whole."""
-    rooms = incoming.services
+    services = incoming.services
     session_id = incoming.environ.get("HTTP_X_SESSION_ID", "")
     asked = load_chat(incoming.body(), show_reasoning=rooms.show_reasoning, session_id=session_id, limits=rooms.limits)
     incoming.model, incoming.stream, incoming.conversation = asked.model, asked.stream, asked.conversation_id
     route = rooms.catalogue.chat_route(asked)
     line = chat_delivery(incoming, asked, route)
     name = route.targets[0].public_name
-    if asked.stream:
+    if request.stream:
         return stream_response(
-            line, ChunkEncoder(name, include_usage=asked.include_usage, include_reasoning=asked.include_reasoning)
+            delivery,
+            ChunkEncoder(name, include_usage=request.include_usage, include_reasoning=request.include_reasoning),
         )
 
-    return whole_response(line, partial(fold, model=name, include_reasoning=asked.include_reasoning))
+    return whole_response(delivery, partial(fold, model=name, include_reasoning=request.include_reasoning))
 
 
 def chat_delivery(incoming: ApiRequest, asked: ChatRequest, route: Route) -> Delivery:
@@ -57,10 +58,13 @@ def chat_delivery(incoming: ApiRequest, asked: ChatRequest, route: Route) -> Del
 
 def _may_call(asked: ChatRequest) -> bool:
     """Whether the answer may be a tool call, or follows one: a phrase before it would be one too many in this turn."""
-    return (bool(asked.tools) and asked.tool_choice != "none") or asked.messages[-1]["role"] in ("tool", "function")
+    return (bool(request.tools) and request.tool_choice != "none") or request.messages[-1]["role"] in (
+        "tool",
+        "function",
+    )
 
 
-def _is_read_aloud(asked: ChatRequest, route: Route) -> bool:
+def _is_read_aloud(request: ChatRequest, route: Route) -> bool:
     """Whether the text is made fit for a voice: the body says so, else the model. JSON for a program never is."""
-    wanted = asked.extras.get("speech", route.row is not None and route.row.speech)
-    return bool(wanted) and asked.body.get("response_format", {}).get("type", "text") == "text"
+    wanted = request.extras.get("speech", route.row is not None and route.row.speech)
+    return bool(wanted) and request.body.get("response_format", {}).get("type", "text") == "text"

@@ -17,6 +17,6 @@ def completions(incoming: ApiRequest) -> Response:
     route = rooms.catalogue.chat_route(asked)
     line = Delivery(incoming, route, rooms.relay.chat(asked), streams=asked.stream, reasoning=False)
     name = route.targets[0].public_name
-    if asked.stream:
-        return stream_response(line, TextEncoder(name, include_usage=asked.include_usage))
-    return whole_response(line, lambda events: text_body(fold(events, model=name)))
+    if request.stream:
+        return stream_response(delivery, TextEncoder(name, include_usage=request.include_usage))
+    return whole_response(delivery, lambda events: text_body(fold(events, model=name)))

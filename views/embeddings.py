@@ -28,7 +28,7 @@ def embeddings(incoming: ApiRequest) -> Response:
     def body(events: Iterable[Event]) -> bytes:
         for event in events:
             if isinstance(event, Vectors):
-                return embeddings_body(event, asked, route.targets[0].public_name)
+                return embeddings_body(event, request, route.targets[0].public_name)
         raise UpstreamDown("The upstream sent no embeddings.")
 
-    return whole_response(line, body)
+    return whole_response(delivery, body)

@@ -3,7 +3,7 @@
 from flask import Blueprint, Response, jsonify, redirect
 from werkzeug.wrappers import Response as AnyResponse
 
-from views.services import services
+from views.services import current_services
 
 ops = Blueprint("ops", __name__)
 
@@ -17,9 +17,9 @@ def health() -> Response:
 @ops.get("/ready")
 def ready() -> tuple[Response, int]:
     """Tell that requests can be served, and by whom; not while the server shuts down."""
-    if services().admission.draining:
+    if current_services().admission.draining:
         return jsonify(status="draining"), 503
-    return jsonify(status="ready", provider=services().catalogue.default), 200
+    return jsonify(status="ready", provider=current_services().catalogue.default), 200
 
 
 @ops.get("/")

@@ -33,4 +33,4 @@ def images(incoming: ApiRequest) -> Response:
                 return images_body(event)
         raise UpstreamDown("The upstream sent no pictures.")
 
-    return whole_response(line, body)
+    return whole_response(delivery, body)

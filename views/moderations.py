@@ -25,4 +25,4 @@ def moderations(incoming: ApiRequest) -> Response:
                 return event.data
         raise UpstreamDown("The upstream judged nothing.")
 
-    return whole_response(line, body)
+    return whole_response(delivery, body)

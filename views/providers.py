@@ -8,9 +8,9 @@ from views.blueprint import ApiRequest, api
 @api.get("/providers")
 def providers(incoming: ApiRequest) -> Response:
     """List the providers: which can be used, what the others lack, and whose breakers are open."""
-    rooms = incoming.services
-    rows = rooms.catalogue.listing()
+    services = incoming.services
+    rows = services.catalogue.listing()
     for row in rows:
-        if states := rooms.relay.breakers.states(row["name"]):
+        if states := services.relay.breakers.states(row["name"]):
             row["breakers"] = states
-    return jsonify(providers=rows, default=rooms.catalogue.default)
+    return jsonify(providers=rows, default=services.catalogue.default)

@@ -29,7 +29,7 @@ def rerank(incoming: ApiRequest) -> Response:
         for event in events:
             if isinstance(event, Ranks):
                 name = route.targets[0].public_name
-                return rerank_body(event, asked, name, return_documents=return_documents)
+                return rerank_body(event, request, name, return_documents=return_documents)
         raise UpstreamDown("The upstream ranked nothing.")
 
-    return whole_response(line, body)
+    return whole_response(delivery, body)

@@ -1,4 +1,4 @@
-"""What the views work with: made once by app.py, found through Flask's current app."""
+"""The services that the views use: built once by app.py, found through Flask's current app."""
 
 from dataclasses import dataclass, field
 
@@ -18,7 +18,7 @@ from views.running import RunningResponses
 
 @dataclass(frozen=True, slots=True)
 class Services:
-    """The rooms behind the views."""
+    """The services behind the views."""
 
     guard: Authenticator
     catalogue: Catalogue
@@ -36,7 +36,7 @@ class Services:
     drops_tools: bool = False
 
 
-def services() -> Services:
-    """The house of the app that serves this request."""
-    rooms: Services = current_app.extensions["thinkline"]
-    return rooms
+def current_services() -> Services:
+    """The services of the app that serves this request."""
+    services: Services = current_app.extensions["thinkline"]
+    return services

@@ -1,4 +1,4 @@
-"""One breaker per target: after so many failures in a row, leave the target alone for a while, then try once (D4)."""
+"""One breaker per target: after so many failures in a row, leave the target alone for a while, then try once."""
 
 import threading
 from collections.abc import Callable

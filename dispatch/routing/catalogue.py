@@ -1,7 +1,7 @@
-"""From a model's name to a Route: who will be asked, in which order (B1, R2 to R4).
+"""From a model's name to a Route: which targets are tried, and in which order.
 
-What the sources tell is put together into a Snapshot that never changes; a request works with the one it began with,
-and a source that has something new swaps in another.
+The contents of all sources form a Snapshot that never changes. A request keeps the snapshot that it began with; a
+source with new contents replaces the current one.
 """
 
 import threading
@@ -26,16 +26,16 @@ SECRET_OPTIONS = frozenset(
     {"api_key", "token", "pass_phrase", "key_content", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN"}
 )
 UnsupportedReason = Callable[[ModelConfig], Unsupported | None]
-"""What a row is said not to be able to, of what a request wants."""
+"""Why a model cannot serve a request; None if it can."""
 
 
 @dataclass(frozen=True, slots=True)
 class Route:
     """The targets that may answer a request, the preferred one first; there is always one.
 
-    row      the model by name that was asked for, None when it is none
-    filler   what is said while the first token is awaited, if anything is
-    note     what a caller is to know who is told that there is no such model
+    row      the model that the request names, None if no row has that name
+    filler   the text to send while the first token is awaited, if any
+    note     a sentence for the error message when the model does not exist
     """
 
     targets: tuple[Target, ...]
@@ -45,11 +45,11 @@ class Route:
 
 
 class Catalogue:
-    """The providers and models that can be called, and the rules by which a request finds one. Safe for all threads.
+    """All providers and models, and the rules that choose among them. Safe for all threads.
 
-    `default` is PROVIDER_NAME, "" for the first that has credentials; `filler` is what models say that have none of
-    their own; `is_open` tells of a target's name whether its breaker is open; `hide` is told the keys of all providers,
-    which no log may show. Raises ValueError when `default` names a provider that is unknown or lacks its credentials.
+    `default` is PROVIDER_NAME, "" for the first provider with credentials; `filler` is for models without a filler of
+    their own; `is_open` says for a target's name whether its breaker is open; `hide` receives the keys of all
+    providers, which no log may show. Raises ValueError if `default` is unknown or has no credentials.
     """
 
     def __init__(
@@ -73,13 +73,13 @@ class Catalogue:
         self._lock = threading.Lock()
         self.snapshot = self._put_together(self._listings)
 
-    def told(self, source: str) -> SourceContents:
-        """What a source has told."""
+    def contents(self, source: str) -> SourceContents:
+        """The contents of one source."""
         return self._listings.get(source, SourceContents())
 
     def replace(self, source: str, listing: SourceContents) -> None:
-        """A source tells something new. Raises ValueError, and changes nothing, when the default would be lost, or the
-        demo would answer in the place of a provider.
+        """Replace a source's contents. Raises ValueError, and changes nothing, if the default provider would be lost or
+        if the demo would replace a real provider.
         """
         with self._lock:
             listings = {**self._listings, source: listing}
@@ -91,63 +91,63 @@ class Catalogue:
 
     @property
     def default(self) -> str:
-        """The provider that answers when nobody is named."""
+        """The name of the provider for requests that name none."""
         return self.snapshot.default
 
     def chat_route(self, request: ChatRequest) -> Route:
-        """The route of a chat request. Raises Unsupported too, for what neither the model nor a fallback is said to be
-        able to (R12).
+        """The route of a chat request. Also raises Unsupported, if neither the model nor a fallback supports the
+        request.
         """
-        return self.route(request.model, request.provider, beyond=partial(unsupported_reason, request=request))
+        return self.route(request.model, request.provider, lacking=partial(unsupported_reason, request=request))
 
     def images_route(self, model: str, provider: str = "") -> Route:
-        """The route of a request for pictures. Raises Unsupported too, for a model that is said to chat only."""
-        return self.route(model, provider, only="images", beyond=unsupported_images_reason)
+        """The route of an image request. Also raises Unsupported, for a model that only chats."""
+        return self.route(model, provider, only="images", lacking=unsupported_images_reason)
 
     def route(
-        self, model: str, provider: str = "", *, only: str = "", beyond: UnsupportedReason | None = None
+        self, model: str, provider: str = "", *, only: str = "", lacking: UnsupportedReason | None = None
     ) -> Route:
-        """Who answers (B1): the named provider, else the model's prefix if that is a configured provider, else the
-        catalogue's row of that name, else the cloud whose models are named so, else the default provider. What is
-        wanted may be `only` images.
+        """The route of a model's name. The first rule that fits decides: the named provider; a prefix that is a
+        configured provider; the row of that name; the cloud whose models have such names; the default provider. `only`
+        "images" restricts the route to providers of images.
 
-        Raises InvalidRequest (unknown_provider, provider_not_configured) and UnknownModel, and UpstreamDown as long as
-        the list of models is awaited.
+        Raises InvalidRequest (unknown_provider, provider_not_configured) and UnknownModel; and UpstreamDown while the
+        list of models has not been loaded.
         """
         note = "" if provider else self.snapshot.prefix_note(model)
         try:
-            route = self._route(model, provider, only, beyond)
+            route = self._route(model, provider, only, lacking)
         except UnknownModel as error:
             error.message = f"{error.message} {note}".rstrip()
             raise
         return replace(route, note=note) if note and route.row is None else route
 
-    def _route(self, model: str, provider: str, only: str, beyond: UnsupportedReason | None) -> Route:
+    def _route(self, model: str, provider: str, only: str, lacking: UnsupportedReason | None) -> Route:
         snapshot = self.snapshot
         prefix, _, rest = model.partition("/")
         if BEDROCK in (provider, prefix) and (found := self._at_bedrock(snapshot, model, provider)):
             provider = prefix = BEDROCK_MODELS
             model = rest = found
         if provider:
-            entry = snapshot.named(provider)
+            entry = snapshot.require_provider(provider)
             model = rest if prefix == provider and rest else model
         elif rest and (known := snapshot.entries.get(prefix)) is not None and known.available:
             entry, model = known, rest
         elif row := snapshot.row_of(model):
             return self._to_row(snapshot, row, beyond)
         elif cloud := snapshot.cloud_of(model):
-            entry = snapshot.named(cloud)
+            entry = snapshot.require_provider(cloud)
         else:
             entry = self._unnamed(snapshot, only)
             if entry.is_fallback and not self._chosen and model:
                 self._more_than_a_fallback(snapshot, entry, model)
         row = snapshot.names.get(f"{entry.name}/{model}") or snapshot.row_of(model)
         if row and any(_provider_of(upstream) == entry.name for upstream in row.upstreams):
-            return self._to_row(snapshot, row, beyond, only=entry.name)
+            return self._to_row(snapshot, row, lacking, only=entry.name)
         return self._to_entry(entry, model)
 
     def provider(self, entry: ProviderConfig) -> Provider:
-        """The entry's provider, built on first use, and again when it is configured otherwise."""
+        """The config's provider, built on first use, and rebuilt after its configuration has changed."""
         name = entry.name
         built = self._built.get(name)
         if built is None or (built[0] is not entry and built[0] != entry):
@@ -158,7 +158,7 @@ class Catalogue:
         return built[1]
 
     def listing(self) -> list[dict[str, Any]]:
-        """Every provider, as /v1/providers shows it. Builds none."""
+        """Every provider, as /v1/providers lists them. Builds none."""
         rows = []
         for entry in self.snapshot.entries.values():
             row: dict[str, Any] = {
@@ -180,7 +180,7 @@ class Catalogue:
             raise UpstreamDown(said, provider="MODEL_LIST_URL", unavailable=True)
 
     def _at_bedrock(self, snapshot: Snapshot, model: str, provider: str) -> str:
-        """The id of the Bedrock model that is meant where `bedrock` is named (R23); "" for an agent, or anything else.
+        """The id of the Bedrock model that a name at the provider `bedrock` means; "" for an agent, or another name.
         Raises UnknownModel for `bedrock/NAME` where no agent has that name.
         """
         prefix, _, rest = model.partition("/")
@@ -197,7 +197,7 @@ class Catalogue:
         return ""
 
     def _unnamed(self, snapshot: Snapshot, only: str) -> ProviderConfig:
-        """Who answers when nobody is named; for pictures, a vendor of pictures goes before the demo."""
+        """The provider for requests that name none; for images, a provider of images goes before the demo."""
         default = snapshot.entries[snapshot.default]
         if only and default.is_fallback and not self._chosen:
             return next((entry for entry in snapshot.available() if entry.only == only), default)
@@ -219,27 +219,27 @@ class Catalogue:
         return replace(self._timeouts, **overrides) if overrides else self._timeouts
 
     def _to_row(
-        self, snapshot: Snapshot, row: ModelConfig, beyond: UnsupportedReason | None, *, only: str = ""
+        self, snapshot: Snapshot, row: ModelConfig, lacking: UnsupportedReason | None, *, only: str = ""
     ) -> Route:
-        """The row's targets, then those of its fallbacks, of the rows for which the request is not `beyond`. Of `only`
-        one provider, when the caller named it: then nobody falls back to another.
+        """The row's targets, then those of its fallbacks, without rows that are `lacking`. With `only` one provider,
+        which the caller has named, there are no fallbacks to others.
         """
         rows = [row] if only else with_fallbacks(row, snapshot.names)
-        able = [each for each in rows if beyond is None or beyond(each) is None]
-        if beyond is not None and not able and (refusal := beyond(row)):
+        able = [each for each in rows if lacking is None or lacking(each) is None]
+        if lacking is not None and not able and (refusal := lacking(row)):
             raise refusal
         waits: list[float] = []
         targets = [target for each in able for target in self._targets(snapshot, each, only, waits)]
         if not targets and waits:
             raise RateLimited(f"The model {row.name!r} was asked as often as it may be (rpm).", retry_after=min(waits))
         if not targets:
-            snapshot.named(row.upstreams[0].provider)
+            snapshot.require_provider(row.upstreams[0].provider)
         self._rates.count(targets[0].name)
         return Route(tuple(targets), row, row.filler.over(self._filler))
 
     def _targets(self, snapshot: Snapshot, row: ModelConfig, only: str, waits: list[float]) -> list[Target]:
-        """The row's places in their turn (those of `only` one provider): those whose breaker is open come last, those
-        without credentials not, nor those that were asked as often as they may be, whose `waits` are told.
+        """The row's deployments in rotation (with `only`, one provider's): those with an open breaker come last, those
+        without credentials are left out, and those at their limit of requests too: their waits are put into `waits`.
         """
         turns = snapshot.turns[row.name]
         first = next(snapshot.counters[row.name]) % len(turns) if len(turns) > 1 else 0
@@ -276,7 +276,7 @@ class Catalogue:
 
 
 def _secrets(options: Any) -> Iterator[str]:
-    """The secrets among an entry's options, however deep; of an address with a password, the whole address."""
+    """The secrets among a config's options, at any depth; for an address with a password, the whole address."""
     pairs = options.items() if isinstance(options, Mapping) else ()
     for name, value in pairs:
         if isinstance(value, str) and (name in SECRET_OPTIONS or "@" in value):

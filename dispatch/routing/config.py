@@ -1,4 +1,4 @@
-"""What the sources tell the catalogue, as pure values: which providers there are, and which models by which names."""
+"""What the sources contain, as pure values: the providers, and the models by name."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -9,7 +9,7 @@ from providers.base import ParameterRules
 
 @dataclass(frozen=True, slots=True)
 class ProviderConfig:
-    """A provider as it is configured, or what is missing for it to be.
+    """A configured provider, or one that lacks something.
 
     kind      a key of providers.PROVIDERS, or of one that is still to come
     options   what the provider's class is built with, `name` among them
@@ -38,14 +38,14 @@ class ProviderConfig:
 
     @property
     def available(self) -> bool:
-        """Whether it can be used."""
+        """Whether the provider can be used."""
         return not self.missing
 
 
 @dataclass(frozen=True, slots=True)
 class Deployment:
-    """One place where a model can be had: an entry's name, the model's name there, its share of the requests, and how
-    many a minute it takes (None: any).
+    """One deployment of a model: the provider's name, the model's name there, the share of the requests, and the
+    number of requests a minute (None: no limit).
     """
 
     provider: str
@@ -56,9 +56,9 @@ class Deployment:
 
 @dataclass(frozen=True, slots=True)
 class Filler:
-    """What is said, `after` so many seconds of silence, while the first token is awaited; the texts take turns.
+    """The text to send after `after` seconds without a token, while the first one is awaited; the texts take turns.
 
-    Never with 0; None, or no text, leaves that to the settings. It is true when something is said.
+    0 turns it off; None, or no text, uses the setting. A Filler is true if it has a time and a text.
     """
 
     after: float | None = None
@@ -66,13 +66,13 @@ class Filler:
 
     @classmethod
     def of(cls, milliseconds: float | None, texts: Iterable[str]) -> "Filler":
-        """As it is configured. A text is made to end so that a voice pauses: `... `."""
+        """A configured filler. Each text gets an end at which a voice pauses: `... `."""
         given = [text for each in texts if (text := each.rstrip())]
         pausing = tuple(f"{each} " if each[-1] in ".!?\u2026" else f"{each}... " for each in given)
         return cls(None if milliseconds is None else milliseconds / 1000, pausing)
 
     def over(self, settings: "Filler") -> "Filler":
-        """A model's own word, and the settings' where it has none."""
+        """This filler, with the settings' value for each part that it lacks."""
         return Filler(settings.after if self.after is None else self.after, self.texts or settings.texts)
 
     def __bool__(self) -> bool:
@@ -84,23 +84,23 @@ NO_FILLER = Filler()
 
 @dataclass(frozen=True, slots=True)
 class ModelConfig:
-    """A model by a name that callers use.
+    """A model under a name that callers use.
 
-    upstreams     where it can be had; requests go round
+    upstreams     its deployments; requests rotate through them
     aliases       its other names
     fallbacks     names of other rows, in order
     timeouts      overrides of core.context.Timeouts, by field, in seconds
     ttft_timeout  seconds to the first token while another target is left; None: no limit of its own
-    hedge_after   seconds of silence after which a second target is asked too; None: never
-    hedge_agents  whether that holds for agents, which act in the world, as well
-    filler        what is said while the first token is awaited, as far as it has its own
+    hedge_after   seconds without a token after which a second target is tried too; None: never
+    hedge_agents  whether agents, which act in the world, are hedged too
+    filler        the text while the first token is awaited; the settings fill what it lacks
     speech        whether the text is made fit to be read aloud
-    max_tokens    what a caller may ask for at most
-    tools, stream_tools, images   whether it can; a request for what it cannot is refused (R12)
+    max_tokens    the largest max_tokens of a request
+    tools, stream_tools, images   whether the model has them; a request that needs a missing one is refused
     price         per million tokens, (prompt, completion), in the user's own currency
     description   a sentence for people who choose a model; it changes nothing about the row
-    details       what else the source says: region, compartment, endpoint, kind
-    only          "chat" or "images" where the source says that it is for nothing else
+    details       what else the source gives: region, compartment, endpoint, kind
+    only          "chat" or "images" if the model is for nothing else
     """
 
     name: str
@@ -128,7 +128,7 @@ class ModelConfig:
 
 @dataclass(frozen=True, slots=True)
 class SourceContents:
-    """What one source tells at one time. `aliases` are names for what a caller could ask for: `provider/model`, too."""
+    """The contents of one source. `aliases` map a name to any name that a request may have, also `provider/model`."""
 
     entries: tuple[ProviderConfig, ...] = ()
     rows: tuple[ModelConfig, ...] = ()

@@ -1,7 +1,7 @@
-"""Which models can be called: the union of what the configured upstreams list (A7).
+"""The models that can be called: the union of the lists of all configured upstreams.
 
-Asked for on the first request, all upstreams at once, and kept for a while; an upstream that fails keeps its last
-list, or shows its default model. Never at import, and never on the way of a chat request.
+The first request for the list asks all upstreams at once, and the lists are kept for a while. An upstream that fails
+keeps its last list, or shows its default model. Neither an import nor a chat request loads a list.
 """
 
 import operator
@@ -23,7 +23,7 @@ log = getLogger("thinkline.models")
 
 LIST_TIMEOUTS = Timeouts(connect=2.0, first_event=4.0, idle=4.0, total=4.0)
 RETRY_SECONDS = 15.0
-"""How soon a list that could not be had is asked for again."""
+"""Seconds until the next attempt after a failure."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +33,7 @@ class _CachedList:
 
 
 class ModelLists:
-    """The list of models. `ttl` in seconds; `clock` gives seconds."""
+    """The list of models. `ttl` is in seconds; `clock` gives seconds."""
 
     def __init__(self, catalogue: Catalogue, ttl: float, clock: Callable[[], float] = monotonic) -> None:
         self._catalogue = catalogue
@@ -44,8 +44,8 @@ class ModelLists:
         self._lock = threading.Lock()
 
     def all(self) -> Sequence[ListedModel]:
-        """Every model that can be called, by the ids to call it by: the catalogue's names and aliases, what the default
-        provider lists, and what the others list with their names before it. The demo is listed while it is alone.
+        """Every model under the ids to call it by: the catalogue's names and aliases, the default provider's models and
+        the others' models with the provider's name before them. The demo is listed only if it is the only provider.
         """
         snapshot = self._catalogue.snapshot
         asked = [entry for entry in snapshot.available() if not entry.complete and "#" not in entry.name]
@@ -56,15 +56,15 @@ class ModelLists:
             if due:
                 with ThreadPoolExecutor(max_workers=len(due), thread_name_prefix="models") as pool:
                     self._kept.update(zip((entry.name for entry in due), pool.map(self._ask, due), strict=True))
-            heard = [self._kept[entry.name] for entry in asked]
+            lists = [self._kept[entry.name] for entry in configs]
             before, models = self._union
-            if len(before) != 1 + len(heard) or any(map(operator.is_not, before, (snapshot, *heard))):
-                models = _union(snapshot, zip(asked, heard, strict=True))
-                self._union = (snapshot, *heard), models
+            if len(before) != 1 + len(lists) or any(map(operator.is_not, before, (snapshot, *lists))):
+                models = _union(snapshot, zip(configs, lists, strict=True))
+                self._union = (snapshot, *lists), models
             return models
 
     def one(self, identifier: str) -> ListedModel:
-        """The model of that id, which may have the default provider's name before it. Raises UnknownModel."""
+        """The model with that id, with or without the default provider's name before it. Raises UnknownModel."""
         plain = identifier.removeprefix(f"{self._catalogue.default}/")
         for model in self.all():
             if model.id in (identifier, plain):
@@ -88,9 +88,9 @@ class ModelLists:
         return _CachedList(last.models if last else fallback, self._clock() + min(RETRY_SECONDS, self._ttl))
 
 
-def _union(snapshot: Snapshot, heard: Iterable[tuple[ProviderConfig, _CachedList]]) -> list[ListedModel]:
+def _union(snapshot: Snapshot, lists: Iterable[tuple[ProviderConfig, _CachedList]]) -> list[ListedModel]:
     models = dict(snapshot.models)
-    for entry, kept in heard:
+    for entry, kept in lists:
         prefix = "" if entry.name == snapshot.default else f"{entry.name}/"
         for model in kept.models:
             models.setdefault(prefix + model.id, replace(model, id=prefix + model.id))

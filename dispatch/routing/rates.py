@@ -1,4 +1,4 @@
-"""How often each place of a model was asked in the last minute, where models.yaml says how often it may be (`rpm`)."""
+"""Requests to each deployment in the last minute, for deployments that have a limit (`rpm`) in models.yaml."""
 
 import threading
 from collections import deque
@@ -18,16 +18,16 @@ class Rates:
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
     def count(self, name: str) -> None:
-        """It is asked now. Only what `wait` was asked about is counted."""
+        """Count a request. Only names that were given to `wait` before are counted."""
         if name in self._asked:
             with self._lock:
                 self._asked[name].append(self.clock())
 
     def wait(self, name: str, most: int) -> float:
-        """Seconds until it may be asked again, `most` times a minute; 0.0 when it may be asked now."""
+        """Seconds until the next request is within `most` a minute; 0.0 if it is now."""
         now = self.clock()
         with self._lock:
-            asked = self._asked.setdefault(name, deque())
-            while asked and asked[0] <= now - MINUTE:
-                asked.popleft()
-            return asked[-most] + MINUTE - now if len(asked) >= most else 0.0
+            recent = self._asked.setdefault(name, deque())
+            while recent and recent[0] <= now - MINUTE:
+                recent.popleft()
+            return recent[-most] + MINUTE - now if len(recent) >= most else 0.0

@@ -1,4 +1,4 @@
-"""What follows from a model's row: who stands in for it, what it cannot do, and whose turn it is. Pure functions."""
+"""Rules that follow from a model's row: its fallbacks, what it lacks, and the order of its deployments. Pure."""
 
 from collections.abc import Mapping, Sequence
 from math import gcd
@@ -21,7 +21,7 @@ def with_fallbacks(row: ModelConfig, names: Mapping[str, ModelConfig]) -> list[M
 
 
 def unsupported_reason(row: ModelConfig, request: ChatRequest) -> Unsupported | None:
-    """What the row is said not to be able to, and the request wants; None when it can."""
+    """The error for a request that needs what the row lacks; None if the row lacks nothing."""
     if row.only == "images":
         where = "ask at /v1/images/generations"
         return Unsupported(f"The model {row.name!r} makes pictures and does not chat: {where}.", param="model")
@@ -38,14 +38,14 @@ def unsupported_reason(row: ModelConfig, request: ChatRequest) -> Unsupported | 
 
 
 def unsupported_images_reason(row: ModelConfig) -> Unsupported | None:
-    """The refusal of a model that only chats; None when it may draw."""
+    """The error for a model that only chats; None if the model may make images."""
     if row.only != "chat":
         return None
     return Unsupported(f"The model {row.name!r} chats and makes no pictures.", param="model")
 
 
 def weighted_rotation(upstreams: Sequence[Deployment]) -> tuple[int, ...]:
-    """One round of requests, by position: each place as often as its weight says, spread evenly over the round."""
+    """One round of requests, by index: each deployment as often as its weight says, spread evenly over the round."""
     common = gcd(*(upstream.weight for upstream in upstreams))
     weights = [upstream.weight // common for upstream in upstreams]
     due = [((turn + 0.5) / weight, at) for at, weight in enumerate(weights) for turn in range(weight)]

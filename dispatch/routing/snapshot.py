@@ -1,4 +1,4 @@
-"""The providers and models at one time, put together from what the sources tell, and never changed."""
+"""All providers and models at one time, merged from the sources, and never changed."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -13,7 +13,7 @@ from dispatch.routing.rules import weighted_rotation
 from providers.vendors import OCI_PREFIXES
 
 SOURCES = ("file", "list", "environment")
-"""Who is believed, first to last, when two tell of the same name (R11)."""
+"""The sources, first the one that wins where two have the same name."""
 
 BEDROCK_ID = re.compile(
     r"(ai21|amazon|anthropic|deepseek|luma|minimax|mistral|moonshot(ai)?|nvidia|qwen|stability|twelvelabs|writer|zai)\..+"
@@ -21,8 +21,8 @@ BEDROCK_ID = re.compile(
     r"|(cohere|meta|openai|google|xai)\..+:\d+(:\w+)?"
     r"|arn:aws[\w-]*:bedrock:.+"
 )
-"""Names that Amazon Bedrock gives to its models: by their vendors, with a geography before these, or with a version
-behind `:` where OCI has such names too; or ARNs.
+"""Model ids of Amazon Bedrock: a vendor's prefix, with or without a geography before it; for prefixes that OCI has too,
+a version behind `:`; or ARNs.
 """
 
 
@@ -46,7 +46,7 @@ class Snapshot:
 
     @cached_property
     def models(self) -> Mapping[str, ListedModel]:
-        """The rows that somebody can answer for, under every name and alias."""
+        """The rows with a provider that can be used, under every name and alias."""
         return {
             name: ListedModel(name, row.owned_by, row.created, row.description)
             for name, row in self.names.items()
@@ -66,22 +66,22 @@ class Snapshot:
         return next((row for pattern, row in self.patterns if pattern.fullmatch(model)), None)
 
     def available(self) -> list[ProviderConfig]:
-        """The entries that can be used, in order."""
+        """The providers that can be used, in order."""
         return [entry for entry in self.entries.values() if entry.available]
 
     def cloud_of(self, model: str) -> str:
-        """The cloud provider whose models have names like this one, "" where none is meant."""
+        """The cloud provider whose models have names like this one, "" if there is none."""
         return _cloud_of(model, self.entries, self.default)
 
     def prefix_note(self, model: str) -> str:
-        """What to say of a model that is not found, when the provider before its name is one that lacks its key."""
+        """A sentence for the error of an unknown model, if the provider before its name lacks its key."""
         prefix, slash, _ = model.partition("/")
         entry = self.entries.get(prefix) if slash else None
         if entry is None or entry.available:
             return ""
         return f"The provider {prefix!r} before its name is not configured: it needs {entry.missing}."
 
-    def named(self, name: str) -> ProviderConfig:
+    def require_provider(self, name: str) -> ProviderConfig:
         """The provider of that name. Raises InvalidRequest (unknown_provider, provider_not_configured)."""
         entry = self.entries.get(name)
         if entry is None:
@@ -99,21 +99,21 @@ class Snapshot:
 
 
 def put_together(listings: Mapping[str, SourceContents], chosen: str) -> Snapshot:
-    """What the sources tell, as one; `chosen` is PROVIDER_NAME. Raises ValueError for what does not fit."""
+    """The sources' contents, merged; `chosen` is PROVIDER_NAME. Raises ValueError for contents that contradict."""
     entries: dict[str, ProviderConfig] = {}
     names: dict[str, ModelConfig] = {}
-    told = [listings[source] for source in SOURCES if source in listings]
-    for listing in reversed(told):  # so that a name keeps its place in the environment's order, and the file's word
+    ordered = [listings[source] for source in SOURCES if source in listings]
+    for listing in reversed(ordered):  # the environment decides the order, and the file the values
         entries.update({entry.name: entry for entry in listing.entries})
-    for listing in told:
+    for listing in ordered:
         for row in listing.rows:
             _check_places(row, entries)
-            if row.name not in names:  # one that is not believed has no aliases either
+            if row.name not in names:  # a row that loses its name loses its aliases too
                 for name in (row.name, *row.aliases):
                     names.setdefault(name, row)
     entries = {entry.name: entry for entry in sorted(entries.values(), key=lambda entry: entry.order)}
     default = _default(entries, chosen)
-    for listing in told:
+    for listing in ordered:
         for alias, model in listing.aliases.items():
             row = names.get(model) or _alias(model if "*" in alias else alias, model, entries, default)
             names.setdefault(row.name, row)
@@ -137,9 +137,9 @@ def _patterns(names: Mapping[str, ModelConfig]) -> list[tuple[re.Pattern[str], M
 
 
 def _cloud_of(model: str, entries: Mapping[str, ProviderConfig], default: str) -> str:
-    """The cloud provider of a model by its name, "" where none is meant: not where the cloud lacks its credentials and
-    the default has names of that kind too, nor where the default is Bedrock by another name. A name that both clouds
-    might have is Bedrock's only where Bedrock can be used.
+    """The cloud provider of a model by its name, or "". It is "" if the cloud has no credentials and the default
+    provider has names of that kind too, and if the default provider is Bedrock under another name. A name that fits
+    both clouds is Bedrock's only if Bedrock can be used.
     """
     oci_shaped = model.startswith(OCI_PREFIXES)
     bedrock, oci = entries.get("bedrock-models"), entries.get("oci")

@@ -1,4 +1,4 @@
-"""Addresses and keys as people write them into settings: which can be used at all."""
+"""Checks of addresses and keys in settings."""
 
 import re
 from ipaddress import ip_address
@@ -8,7 +8,7 @@ VISIBLE = re.compile(r"[!-~]+")
 
 
 def is_address(url: str) -> bool:
-    """Whether it is an http(s) URL that a request can be sent to, with nobody's password in it."""
+    """Whether it is an http(s) URL that a request can be sent to, without a password in it."""
     try:
         parts = urlsplit(url)
         usable = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0

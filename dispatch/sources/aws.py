@@ -1,4 +1,4 @@
-"""The entries of Amazon Bedrock: `bedrock` for agents, `bedrock-models` for models (R1)."""
+"""The configs of Amazon Bedrock: `bedrock` for agents, `bedrock-models` for models."""
 
 import re
 from collections.abc import Mapping
@@ -8,7 +8,7 @@ from dispatch.routing.config import Deployment, ModelConfig, ProviderConfig
 from dispatch.sources.proxies import proxy_for
 
 HOST = "https://{service}.{region}.amazonaws.com"
-"""By this name and NO_PROXY it is decided whether an account's requests take the environment's proxy."""
+"""The address that is compared with NO_PROXY to choose the environment's proxy."""
 DEFAULT_AGENT = "bedrock-agent"
 IDS = r"[0-9a-zA-Z]{1,10}"
 AGENT = re.compile(rf"(?P<name>[!-<>-~]+)=(?P<ids>{IDS}/{IDS})")
@@ -22,10 +22,10 @@ SIGNS = (
     "AWS_CONTAINER_CREDENTIALS_RELATIVE_URI",
     "AWS_CONTAINER_CREDENTIALS_FULL_URI",
 )
-"""Any of these tells that somebody means Amazon to be used. A machine's own role does not show: models.yaml says so."""
+"""Any of these means that Amazon is to be used. A machine's own role cannot be seen: models.yaml has to say so."""
 
 GEOGRAPHIES = {"us": "us.", "eu": "eu.", "ap": "apac."}
-"""A region's first part -> the inference profile through which its newer models are had."""
+"""The first part of a region -> the inference profile for newer models there."""
 
 
 def agents(
@@ -38,7 +38,7 @@ def agents(
             raise ValueError(f"{setting.upper()} is {value!r}; allowed: up to 10 letters and digits.")
     known = {given.get("model") or DEFAULT_AGENT: "/".join(ids.values())} if all(ids.values()) else {}
     if "agent_id" not in given:
-        known |= _named_agents(clouds)
+        known |= _parse_agents(clouds)
     missing = [setting.upper() for setting, value in ids.items() if not value] if any(ids.values()) or not known else []
     model = next(iter(known), DEFAULT_AGENT)
     options = {
@@ -55,25 +55,27 @@ def agents(
 def agent_rows(clouds: Mapping[str, Any]) -> tuple[ModelConfig, ...]:
     """The agents of the settings, as models by name."""
     default = [DEFAULT_AGENT] if clouds.get("agent_id") and clouds.get("agent_alias_id") else []
-    names = dict.fromkeys([*default, *_named_agents(clouds)])
+    names = dict.fromkeys([*default, *_parse_agents(clouds)])
     return tuple(ModelConfig(name, (Deployment("bedrock", name),), owned_by="amazon") for name in names)
 
 
 def models(
     name: str, clouds: Mapping[str, Any], variables: Mapping[str, str], given: Mapping[str, Any]
 ) -> ProviderConfig:
-    """Bedrock's models, with the credentials of the environment, or as models.yaml says. Raises ValueError."""
+    """Bedrock's models, with the environment's credentials or those of models.yaml. Raises ValueError."""
     ways = [given[key] for key in ("profile", "api_key") if key in given]
-    told = any(ways) or any(variables.get(sign) for sign in SIGNS) or (given and not ways)
-    account = _credentials(variables, given, "BEDROCK_RUNTIME", used=bool(told))
+    configured = any(ways) or any(variables.get(sign) for sign in SIGNS) or (given and not ways)
+    account = _credentials(variables, given, "BEDROCK_RUNTIME", used=bool(configured))
     geography = GEOGRAPHIES.get(account["region"].partition("-")[0], "")
     model = given.get("model") or clouds.get("bedrock_models_model") or f"{geography}amazon.nova-lite-v1:0"
-    missing = "" if told else "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, AWS_PROFILE or AWS_BEARER_TOKEN_BEDROCK"
+    missing = (
+        "" if configured else "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, AWS_PROFILE or AWS_BEARER_TOKEN_BEDROCK"
+    )
     options = {"name": name, "model": model, "account": account}
     return ProviderConfig(name, "bedrock-models", model, options, missing, named=True)
 
 
-def _named_agents(clouds: Mapping[str, Any]) -> dict[str, str]:
+def _parse_agents(clouds: Mapping[str, Any]) -> dict[str, str]:
     """AGENTS as name -> agentId/aliasId. Raises ValueError."""
     found = {}
     for text in clouds.get("agents", ()):
@@ -85,8 +87,8 @@ def _named_agents(clouds: Mapping[str, Any]) -> dict[str, str]:
 
 
 def _credentials(variables: Mapping[str, str], given: Mapping[str, Any], service: str, *, used: bool) -> dict[str, Any]:
-    """What an AwsClient is built with, besides its name; `service` as AWS_ENDPOINT_URL_* spells it. The proxy of
-    the environment matters once the account is `used`. Raises ValueError.
+    """The arguments of AwsClient, besides its name; `service` is spelled as in AWS_ENDPOINT_URL_*. The environment's
+    proxy is read if the account is `used`. Raises ValueError.
     """
     region = given.get("region") or variables.get("AWS_REGION") or variables.get("AWS_DEFAULT_REGION") or ""
     if region and not REGION.fullmatch(region):
@@ -97,8 +99,8 @@ def _credentials(variables: Mapping[str, str], given: Mapping[str, Any], service
         if value and not TOKEN.fullmatch(value):
             raise ValueError(f"{name} is (not shown); allowed: visible ASCII characters, without spaces.")
     endpoint = given.get("endpoint") or given.get("base_url") or ""
-    told = variables.get(f"AWS_ENDPOINT_URL_{service}") or variables.get("AWS_ENDPOINT_URL")
-    address = endpoint or told or HOST.format(service=service.lower().replace("_", "-"), region=region)
+    setting = variables.get(f"AWS_ENDPOINT_URL_{service}") or variables.get("AWS_ENDPOINT_URL")
+    address = endpoint or setting or HOST.format(service=service.lower().replace("_", "-"), region=region)
     return {
         "variables": {name: value for name, value in variables.items() if name.startswith("AWS_")},
         "region": region,

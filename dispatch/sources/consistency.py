@@ -1,4 +1,4 @@
-"""Whether a source's models make sense together: every name means one thing, and every fallback leads on."""
+"""Whether a source's models are consistent: each name means one thing, and each fallback exists."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -8,11 +8,11 @@ from dispatch.routing.config import ModelConfig
 from dispatch.sources.yaml_lines import YamlPath
 
 Located = tuple[ModelConfig, YamlPath]
-"""A row, and where it stands."""
+"""A row, and its place in the file."""
 
 
 class Inconsistent(Exception):
-    """What does not fit, and where it stands."""
+    """An inconsistency, and its place in the file."""
 
     def __init__(self, place: YamlPath, what: str) -> None:
         super().__init__(what)
@@ -21,7 +21,7 @@ class Inconsistent(Exception):
 
 
 def check_consistency(placed: Sequence[Located], aliases: Mapping[str, str]) -> tuple[ModelConfig, ...]:
-    """The rows, with the aliases that stand apart from them. Raises Incoherent."""
+    """The rows with the aliases that are listed apart from them. Raises Incoherent."""
     rows: dict[str, ModelConfig] = {}
     places: dict[str, YamlPath] = {}
     for row, place in placed:

@@ -1,4 +1,4 @@
-"""What the environment tells the catalogue: every vendor of the table, and what those lack that are not configured."""
+"""The environment as a source: every vendor of the table, and what each lacks that is not configured."""
 
 import re
 from collections.abc import Callable, Iterable, Mapping
@@ -13,17 +13,17 @@ from dispatch.sources.proxies import proxy_for
 from providers.vendors import VENDORS, Vendor
 
 REGION = "{region}"
-"""Stands in an address for AWS_REGION."""
+"""The placeholder for AWS_REGION in an address."""
 
 Cloud = Callable[[str, Mapping[str, Any], Mapping[str, str], Mapping[str, Any]], ProviderConfig]
-"""(name, the settings marked `cloud`, the environment, what models.yaml gives) -> entry. Raises ValueError."""
+"""(name, the settings marked `cloud`, the environment, models.yaml's options) -> config. Raises ValueError."""
 
 CLOUDS: Mapping[str, Cloud] = {"bedrock": aws.agents, "oci": oci.entry, "bedrock-models": aws.models}
-"""Providers whose entries are more than an address and a key: kind (and usual name) -> who makes their entries."""
+"""Providers that need more than an address and a key: kind (and usual name) -> the function that makes the config."""
 
 ALIAS = re.compile(r"(?P<name>[!-<>-~]+)=(?P<model>[!-~]+)")
 LATE = ("bedrock-models",)
-"""Clouds that come after the table: credentials for Amazon alone do not say that its models are meant."""
+"""Clouds after the vendors' table: credentials of Amazon alone do not mean that its models are wanted."""
 
 
 def from_environment(
@@ -33,10 +33,11 @@ def from_environment(
     clouds: Mapping[str, Any] | None = None,
     aliases: Iterable[str] = (),
 ) -> SourceContents:
-    """Every provider there is, from {NAME}_API_KEY, {NAME}_BASE_URL and {NAME}_MODEL, and the settings of the clouds;
-    in the order of R2: OpenAI, the clouds, the table, the late clouds, the demo. `aliases` are MODEL_ALIASES.
+    """Every provider, from {NAME}_API_KEY, {NAME}_BASE_URL and {NAME}_MODEL, and the settings of the clouds. The order
+    is that in which the default provider is chosen: OpenAI, the clouds, the table, the late clouds, the demo.
+    `aliases` are MODEL_ALIASES.
 
-    Raises ValueError that names the variable which cannot be used.
+    Raises ValueError that names the wrong variable.
     """
     first, *others = [vendor_entry(vendor, upstreams) for vendor in VENDORS]
     told = {} if clouds is None else {kind: entry(kind, clouds, upstreams, {}) for kind, entry in CLOUDS.items()}
@@ -71,7 +72,7 @@ def vendor_entry(
     complete: bool = False,
     timeouts: Mapping[str, float] | None = None,
 ) -> ProviderConfig:
-    """A vendor of the table, as the environment has it; what is given by name goes before it. Raises ValueError."""
+    """A vendor of the table with the environment's values; the given ones go before them. Raises ValueError."""
     stem = vendor.variable
     also_keys, also_urls = vendor.env_aliases
     in_file = f"api_key of {name or vendor.name}" if key else ""
@@ -87,7 +88,7 @@ def vendor_entry(
         shown = "(not shown)" if "@" in url else repr(url)
         raise ValueError(f"{url_name} is {shown}; allowed: an http:// or https:// address, without a password.")
     missing = []
-    # Who answers at an address of the user's own may want no key; the vendor itself does (and nobody has none at all).
+    # A server of the user's own may need no key. The vendor itself always does.
     if not key and not vendor.keyless and urlsplit(url).hostname == urlsplit(usual).hostname:
         missing.append(f"{stem}_API_KEY")
     if not url:

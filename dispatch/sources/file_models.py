@@ -17,7 +17,7 @@ TIMEOUTS = {
 
 
 def model_config(given: Mapping[str, Any]) -> ModelConfig:
-    """A row of `models`. Raises nothing: the schema has looked at it."""
+    """A row of `models`. It cannot fail, because the schema has checked it."""
     model = given.get("model") or given.get("model_id") or given["name"]
     places = given.get("upstreams") or [{"provider": given["provider"]}]
     upstreams = tuple(
@@ -49,13 +49,13 @@ def model_config(given: Mapping[str, Any]) -> ModelConfig:
 
 
 def model_details(given: Mapping[str, Any]) -> dict[str, Any]:
-    """Where a cloud's model is: region, compartment, endpoint, type, as far as they are given."""
+    """The place of a cloud's model: region, compartment, endpoint and type, if they are given."""
     details = {key: given[key] for key in WHERE if key in given}
     return {**details, **({"compartment": given["compartment_id"]} if "compartment_id" in given else {})}
 
 
 def over_accounts(upstreams: tuple[Deployment, ...], accounts: list[str]) -> tuple[Deployment, ...]:
-    """A provider with several accounts is as many places where the model can be had."""
+    """The model's deployments: a provider with several accounts has one for each."""
     spread = []
     for upstream in upstreams:
         names = [name for name in accounts if name.partition("#")[0] == upstream.provider] or [upstream.provider]

@@ -1,4 +1,4 @@
-"""The vendor that a provider of models.yaml is an account of, and in what it differs from that."""
+"""The vendor of a provider in models.yaml, and the provider's deviations from it."""
 
 from collections.abc import Mapping
 from dataclasses import replace
@@ -10,7 +10,7 @@ from providers.vendors import VENDORS, Vendor
 
 
 def vendor_named(name: str, given: Mapping[str, Any]) -> Vendor:
-    """The vendor of the table that has this name, or that is named; else a server of one's own. Raises Incoherent."""
+    """The vendor that is named, or that has the provider's name; else a server of one's own. Raises Incoherent."""
     known = {row.name: row for row in VENDORS}
     vendor = given.get("vendor", name)
     if vendor in known:
@@ -23,15 +23,15 @@ def vendor_named(name: str, given: Mapping[str, Any]) -> Vendor:
 
 
 def deviations(given: Mapping[str, Any], vendor: Vendor) -> dict[str, Any]:
-    """In what it differs from its vendor, as the file says: what it refuses, and what it wants back."""
-    told = {key: given[key] for key in ("names", "roles", "call_ids", "returned") if key in given}
+    """The file's deviations from the vendor: the parameters that it refuses, and the keys that it wants back."""
+    changes = {key: given[key] for key in ("names", "roles", "call_ids", "returned") if key in given}
     if "refuses" in given:
-        told["refuses"] = frozenset(given["refuses"])
+        changes["refuses"] = frozenset(given["refuses"])
     if "message_keys" in given:
-        told["message_keys"] = {ANY_ROLE: frozenset({"role", "content", *given["message_keys"]})}
+        changes["message_keys"] = {ANY_ROLE: frozenset({"role", "content", *given["message_keys"]})}
     beside = {key: given[key] for key in ("frames", "strict", "usage", "embedding_batch") if key in given}
     if "responses" in given:
         beside["responses"] = "always" if given["responses"] else "never"
     if "lacks" in given:
         beside["lacks"] = frozenset(given["lacks"])
-    return {**beside, "dialect": replace(vendor.dialect, **told)}
+    return {**beside, "dialect": replace(vendor.dialect, **changes)}

@@ -1,7 +1,7 @@
-"""A file that may change while it is used: read again when it does, and kept as it was when it cannot be.
+"""Watches a file, and reads it again after each change; while it cannot be read, the last contents stay in use.
 
-It is looked at twice a second, by name: an editor that replaces the file and Kubernetes, which turns a symbolic link,
-are noticed like anybody who writes to it. It is read once it is the same at two looks: somebody may still be writing.
+The file's name is checked twice a second, so a replaced file and Kubernetes' swapped symbolic link are noticed too.
+The file is read once two checks find the same: before that, a writer may not have finished.
 """
 
 import threading
@@ -22,19 +22,19 @@ class FileWatcher:
         self._path = path
         self._changed = changed
         self._last: Signature | None = None
-        self._read: Signature | None = None  # so that a change before the first look is seen
+        self._read: Signature | None = None  # so that a change before the first check is noticed
         self._ended = threading.Event()
 
     def start(self) -> None:
-        """Follow until `stop`, or until the process ends."""
+        """Watch until `stop`, or until the process ends."""
         threading.Thread(target=self._run, name="follow", daemon=True).start()
 
     def stop(self) -> None:
-        """Follow no more."""
+        """Stop watching."""
         self._ended.set()
 
     def poll_once(self) -> None:
-        """Look once."""
+        """Check once."""
         before, self._last = self._last, self._signature()
         if self._last == self._read or self._last != before:
             return
@@ -43,7 +43,7 @@ class FileWatcher:
             self._changed()
         except ValueError as error:
             log.error("%s; the last good one stays in use", error)  # noqa: TRY400 - the message says it all
-        except Exception:  # a fault of our own must not end the following
+        except Exception:  # a fault of our own must not end the watching
             log.exception("what has changed cannot be taken in")
 
     def _run(self) -> None:
@@ -55,5 +55,5 @@ class FileWatcher:
             status = self._path.stat()
         except OSError:
             return None
-        # Who copies a file with its old time changes the time of the inode all the same.
+        # Copying a file with its old time still changes the inode's time.
         return status.st_mtime_ns, status.st_ctime_ns, status.st_size, status.st_ino

@@ -1,4 +1,4 @@
-"""The text of a file when it was last right, shared by a process and those that it forks from then on."""
+"""The last valid text of a file, shared by a process and the children that it forks later."""
 
 import fcntl
 import os
@@ -8,10 +8,10 @@ from tempfile import TemporaryFile
 
 
 class LastGood:
-    """One text. A worker that reads the file keeps it here for those that are started later, by their common parent.
+    """One text. A worker stores it here for workers that the common parent starts later.
 
-    It is in a file without a name, which only these processes can open: there may be keys in it. Where the system can,
-    it is in memory.
+    The file has no name, so only these processes can open it: it may hold keys. If the system has memfd_create, it is
+    in memory.
     """
 
     def __init__(self, text: bytes) -> None:
@@ -28,13 +28,13 @@ class LastGood:
             os.pwrite(self._file.fileno(), text, 0)
 
     def text(self) -> bytes:
-        """The text, as any of the processes put it."""
+        """The text, as the last of the processes stored it."""
         with self._locked(fcntl.LOCK_SH):
             return os.pread(self._file.fileno(), os.fstat(self._file.fileno()).st_size, 0)
 
     @contextmanager
     def _locked(self, kind: int) -> Iterator[None]:
-        """POSIX locks are between processes; in each of them one thread alone comes here, and for a moment."""
+        """POSIX locks work between processes; within a process only one thread comes here, and for a moment."""
         fcntl.lockf(self._file, kind)
         try:
             yield

@@ -1,7 +1,7 @@
-"""LiteLLM's configuration as models.yaml: its `model_list`, fallbacks and aliases in our own words. Pure.
+"""Translates LiteLLM's configuration to models.yaml: its `model_list`, fallbacks and aliases. Pure.
 
-https://docs.litellm.ai/docs/proxy/configs: several deployments of one `model_name` are several places of one model.
-What else is set there (how to choose, callbacks, caches) has no counterpart here, and is named in the log.
+https://docs.litellm.ai/docs/proxy/configs: several deployments of one `model_name` are deployments of one model here.
+Its other settings (routing strategy, callbacks, caches) have no counterpart, and the log names them.
 """
 
 from collections.abc import Iterator, Mapping
@@ -40,7 +40,7 @@ VENDORS: Mapping[str, str] = {
 }
 """LiteLLM's name of a vendor -> ours."""
 CLOUDS: Mapping[str, str] = {"bedrock": "bedrock-models", "bedrock_converse": "bedrock-models", "oci": "oci"}
-"""The same for those that take more than an address and a key."""
+"""The same for vendors that need more than an address and a key."""
 PLACES: Mapping[str, str] = {
     "aws_region_name": "region",
     "aws_profile_name": "profile",
@@ -54,12 +54,12 @@ STARTS: Mapping[str, str] = {
     "gemini": "gemini",
     "mistral": "mistral",
 }
-"""How the names of models begin that stand without a vendor; all others are OpenAI's."""
+"""Prefixes of model names that have no vendor before them; all other names are OpenAI's."""
 ANY_SERVER = frozenset({"openai", "text-completion-openai", "custom_openai", "openai_like", "litellm_proxy"})
-"""Vendors that, with an address, mean whatever server is there."""
+"""Vendors that mean any server, if there is an address."""
 BEDROCK_ROUTES = ("converse/", "converse_like/", "invoke/")
 DEFAULTS = ("temperature", "top_p", "max_tokens", "max_completion_tokens", "seed", "stop", "reasoning_effort")
-"""Parameters that a deployment's requests have where the caller has none."""
+"""Parameters for requests that do not have them."""
 HEEDED = frozenset({"model_list", "router_settings", "litellm_settings"})
 
 
@@ -69,7 +69,7 @@ def is_litellm(data: Any) -> bool:
 
 
 def from_litellm(data: Mapping[str, Any], variables: Mapping[str, str]) -> Json:
-    """The file in our words: providers, models, aliases. Raises Incoherent with the place in LiteLLM's."""
+    """The file in our shape: providers, models, aliases. Raises Incoherent with the place in LiteLLM's file."""
     providers: dict[str, Json] = {}
     models: dict[str, Json] = {}
     for at, given in enumerate(_rows(data.get("model_list"))):
@@ -77,7 +77,7 @@ def from_litellm(data: Mapping[str, Any], variables: Mapping[str, str]) -> Json:
         name, params = given.get("model_name"), given.get("litellm_params")
         if not isinstance(name, str) or not isinstance(params, dict) or not isinstance(params.get("model"), str):
             raise Inconsistent(place, "it needs a model_name, and litellm_params with a model")
-        if "*" in name:  # a provider before the model's name needs no row
+        if "*" in name:  # names with a provider before the model need no row
             continue
         params = {key: _resolved(value, variables, (*place, "litellm_params", key)) for key, value in params.items()}
         provider, model = _provider(params, providers)
@@ -107,32 +107,32 @@ def _resolved(value: Any, variables: Mapping[str, str], place: YamlPath) -> Any:
 
 
 def _provider(params: Json, providers: dict[str, Json]) -> tuple[str, str]:
-    """The provider of a deployment, which is put among the others, and the model's name there."""
-    vendor, model = _named(params)
+    """The provider of a deployment, which is added to `providers`, and the model's name there."""
+    vendor, model = _vendor_and_model(params)
     address = str(params.get("api_base") or params.get("base_url") or "")
     if address and (vendor in ANY_SERVER or vendor not in VENDORS.keys() | CLOUDS.keys()):
-        told: Json = {"kind": "openai_compatible"}
+        row: Json = {"kind": "openai_compatible"}
     elif vendor in CLOUDS:
-        told = {"kind": CLOUDS[vendor]}
+        row = {"kind": CLOUDS[vendor]}
     else:
-        told = {"vendor": VENDORS[vendor]} if vendor in VENDORS else {"kind": vendor}
+        row = {"vendor": VENDORS[vendor]} if vendor in VENDORS else {"kind": vendor}
     if vendor in CLOUDS:
         model = next((model.removeprefix(each) for each in BEDROCK_ROUTES if model.startswith(each)), model)
-        told |= {ours: params[theirs] for theirs, ours in PLACES.items() if params.get(theirs)}
-    told |= {"base_url": address} if address else {}
-    told |= {"api_key": str(params["api_key"])} if params.get("api_key") else {}
+        row |= {ours: params[theirs] for theirs, ours in PLACES.items() if params.get(theirs)}
+    row |= {"base_url": address} if address else {}
+    row |= {"api_key": str(params["api_key"])} if params.get("api_key") else {}
     seconds = params.get("timeout")
-    told |= {"timeout": seconds} if isinstance(seconds, (int, float)) and seconds > 0 else {}
-    if told.keys() <= {"vendor", "kind"} and (known := told.get("vendor") or CLOUDS.get(vendor)):
-        return known, model  # as the environment has it
-    stem = told.get("vendor", vendor)
+    row |= {"timeout": seconds} if isinstance(seconds, (int, float)) and seconds > 0 else {}
+    if row.keys() <= {"vendor", "kind"} and (known := row.get("vendor") or CLOUDS.get(vendor)):
+        return known, model  # the environment has it already
+    stem = row.get("vendor", vendor)
     names = (f"{stem}-{number}" for number in range(1, len(providers) + 2))
-    name = next(each for each in names if providers.get(each, told) == told)
-    providers[name] = told
+    name = next(each for each in names if providers.get(each, row) == row)
+    providers[name] = row
     return name, model
 
 
-def _named(params: Json) -> tuple[str, str]:
+def _vendor_and_model(params: Json) -> tuple[str, str]:
     """LiteLLM's vendor and the model's name there: `azure/gpt-4o` is azure's gpt-4o."""
     model = params["model"]
     if given := params.get("custom_llm_provider"):
@@ -144,25 +144,25 @@ def _named(params: Json) -> tuple[str, str]:
 
 
 def _share(params: Json) -> Json:
-    """How much of the requests a deployment takes; shares are from 1 to 100 here."""
+    """The deployment's share of the requests, from 1 to 100."""
     share = {key: params[key] for key in ("weight", "rpm") if isinstance(params.get(key), int) and params[key] > 0}
     return {**share, **({"weight": min(share["weight"], 100)} if "weight" in share else {})}
 
 
 def _beside(params: Json, given: Json) -> Json:
-    """What else there is to a model: its defaults and its price, per million tokens here."""
+    """A model's default parameters, and its price per million tokens."""
     defaults = {key: params[key] for key in DEFAULTS if params.get(key) is not None}
-    told: Json = {"params": {"add": defaults}} if defaults else {}
+    options: Json = {"params": {"add": defaults}} if defaults else {}
     info = {**params, **(given.get("model_info") or {})}
     prices = [info.get(f"{kind}_cost_per_token") for kind in ("input", "output")]
     if all(isinstance(price, (int, float)) for price in prices):
         prompt, completion = (round(price * 1e6, 6) for price in prices if price is not None)
-        told["price"] = {"prompt": prompt, "completion": completion}
-    return told
+        options["price"] = {"prompt": prompt, "completion": completion}
+    return options
 
 
 def _fallbacks(settings: list[Json], names: list[str]) -> dict[str, list[str]]:
-    """Each model's fallbacks, of those that there are; one that would lead back to where it came from is left out."""
+    """Each model's fallbacks that exist, without those that lead back to the model."""
     found: dict[str, list[str]] = {}
     for name, others in _pairs(settings, names):
         for other in others:
@@ -172,9 +172,11 @@ def _fallbacks(settings: list[Json], names: list[str]) -> dict[str, list[str]]:
 
 
 def _pairs(settings: list[Json], names: list[str]) -> Iterator[tuple[str, list[str]]]:
-    given = [each for told in settings for each in told.get("fallbacks") or () if isinstance(each, dict)]
+    given = [each for section in settings for each in section.get("fallbacks") or () if isinstance(each, dict)]
     own = {name: others for each in given for name, others in each.items() if name in names}
-    common: list[str] = next((told["default_fallbacks"] for told in settings if told.get("default_fallbacks")), [])
+    common: list[str] = next(
+        (section["default_fallbacks"] for section in settings if section.get("default_fallbacks")), []
+    )
     yield from own.items()
     yield from ((name, common) for name in names if name not in own)
 
@@ -191,8 +193,8 @@ def _reached(name: str, found: Mapping[str, list[str]]) -> set[str]:
 
 def _aliases(settings: list[Json], models: Mapping[str, Json]) -> dict[str, str]:
     found: dict[str, str] = {}
-    for told in settings:
-        for alias, name in (told.get("model_group_alias") or {}).items():
+    for section in settings:
+        for alias, name in (section.get("model_group_alias") or {}).items():
             target = name.get("model") if isinstance(name, dict) else name
             if isinstance(target, str) and target in models and alias not in models:
                 found[alias] = target

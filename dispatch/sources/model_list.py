@@ -1,6 +1,6 @@
-"""MODEL_LIST_URL: a list of models by HTTP (seed 003, B4), refreshed in the background; the last good one is kept.
+"""MODEL_LIST_URL: a list of models by HTTP, refreshed in the background; the last good one is kept.
 
-model_rows.py reads what it says.
+model_list_parser.py reads the list.
 """
 
 import os
@@ -30,21 +30,21 @@ from dispatch.sources.model_list_parser import parse_model_list, url_origin, url
 from providers.base import USER_AGENT
 
 log = getLogger("thinkline.model_list")
-getLogger("urllib3.connection").setLevel("CRITICAL")  # it warns of odd heads, and shows the whole URL
+getLogger("urllib3.connection").setLevel("CRITICAL")  # it warns of odd headers, and shows the whole URL
 
 TOO_LONG = "it takes too long"
 AGAIN_SECONDS = 1.0
-"""How soon a list that could not be had is asked for again; twice as late each time, until it is as late as ever."""
+"""Seconds until the next attempt after a failure; they double each time, up to the usual interval."""
 PIECE_BYTES = 65_536
 
 
 class NoList(Exception):
-    """There is no usable list. The message says why, without secrets."""
+    """The list cannot be used. The message says why, without secrets."""
 
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """Of one fetch: seconds to connect, between bytes and in all; bytes of the list, unpacked."""
+    """Limits of one fetch: seconds to connect, between bytes and in all; bytes of the list, unpacked."""
 
     connect: float = 3.05
     read: float = 10.0
@@ -53,12 +53,12 @@ class Limits:
 
 
 class ModelList:
-    """Follows a list in the background. Safe for all threads.
+    """Fetches a list in the background. Safe for all threads.
 
-    `refresh` is in seconds, and sooner after a failure; `folder` keeps the last good list for the next start;
-    `on_change` is told each list that differs from the last, by the thread that refreshes; `proxy` is the URL of one
-    that leads there. Raises ValueError for a URL or token that cannot be used. `problem` is why there was no list the
-    last time, "" when there was one.
+    `refresh` is in seconds, and shorter after a failure; `folder` keeps the last good list for the next start;
+    `on_change` receives each list that differs from the last, in the refreshing thread; `proxy` is the URL of a
+    proxy. Raises ValueError for a URL or token that cannot be used. `problem` says why the last fetch failed, "" if
+    it succeeded.
     """
 
     def __init__(
@@ -89,7 +89,7 @@ class ModelList:
         self._conditions: dict[str, str] = {}
 
     def load_kept(self) -> SourceContents:
-        """The last good list of this URL, from the folder; an empty one when there is none. Asks nobody."""
+        """The last good list of this URL, from the folder; an empty one if there is none. Sends nothing."""
         try:
             kept = orjson.loads(self._file.read_bytes()) if self._file else {}
             if not kept or kept["url_sha256"] != _digest(self._url.encode()):
@@ -112,11 +112,11 @@ class ModelList:
         threading.Thread(target=self._follow, name="model-list", daemon=True).start()
 
     def stop(self) -> None:
-        """End the thread: at once, or when the fetch that it is in ends; nothing is taken over any more."""
+        """End the thread: at once, or when the current fetch ends; later lists are ignored."""
         self._stopped.set()
 
     def refresh_once(self) -> None:
-        """Fetch the list. A failure keeps the last one and is logged; what `on_change` raises is raised."""
+        """Fetch the list. A failure keeps the last list and is logged; what `on_change` raises is raised."""
         with self._lock:
             try:
                 answer = self._fetch()
@@ -134,17 +134,17 @@ class ModelList:
         while not self._stopped.is_set():
             try:
                 self.refresh_once()
-            except Exception:  # a fault of our own must not end the following
+            except Exception:  # a fault of our own must not end the refreshing
                 log.exception("the model list could not be taken over")
             pause, again = (min(again, self._refresh), again * 2) if self.problem else (self._refresh, AGAIN_SECONDS)
-            # So that many do not ask at the same moment.
+            # Jitter, so that many servers do not ask at the same moment.
             self._stopped.wait(pause * random.uniform(0.9, 1.1))  # noqa: S311
 
     def _fetch(self) -> tuple[bytes, dict[str, str]] | None:
-        """The body, and the conditions to ask under next time; None when nothing has changed. Raises NoList.
+        """The body, and the conditions for the next request; None if nothing has changed. Raises NoList.
 
-        In a thread of its own, for requests limits only the time between bytes: who sends a head or a handshake byte
-        by byte is waited for by that thread alone, and is not asked again meanwhile.
+        The fetch runs in a thread of its own. requests only limits the time between bytes: a server that sends a head
+        or a handshake byte by byte blocks that thread alone, and no second fetch starts meanwhile.
         """
         if self._asking and self._asking.is_alive():
             raise NoList("it is still being sent")
@@ -173,7 +173,9 @@ class ModelList:
             return NoList(_reason(error))
 
     def _ask(self, adapter: HTTPAdapter) -> Response:
-        """Without a Session, which reads .netrc and proxies from the environment, and a redirect's whole body."""
+        """Sends one request without a Session, which would read .netrc, proxies from the environment, and a redirect's
+        whole body.
+        """
         headers = {"Accept": "application/json", "Accept-Encoding": "gzip", "User-Agent": USER_AGENT}
         if self._token:
             headers["Authorization"] = f"OAuth {self._token}"
@@ -222,14 +224,14 @@ class ModelList:
 
 
 def _is_usable(listing: SourceContents) -> bool:
-    """Whether any of its models can be called: there may be none whose dialect is known here."""
+    """Whether any of its models can be called: their dialects may all be unknown here."""
     return any(entry.available for entry in listing.entries)
 
 
 def _answer(response: Response, most: int, until: float) -> tuple[bytes, dict[str, str]] | None:
-    """A list's body and the conditions to ask for it under next time; None for a 304. Raises NoList.
+    """A list's body and the conditions for the next request; None for a 304. Raises NoList.
 
-    At `most` so many bytes, and not later than `until`, of the monotonic clock.
+    The body has `most` bytes at most, and is read until `until` of the monotonic clock.
     """
     status, headers = response.status_code, response.headers
     if status == HTTPStatus.NOT_MODIFIED:
@@ -249,7 +251,7 @@ def _answer(response: Response, most: int, until: float) -> tuple[bytes, dict[st
 
 
 def _reason(error: Exception) -> str:
-    """Why a list could not be fetched. Never an exception's own text, which may hold the whole URL."""
+    """Why a list could not be fetched. An exception's own text may hold the whole URL, so it is not used."""
     cause: BaseException | None = error
     while cause is not None:
         if isinstance(cause, OSError) and cause.strerror:

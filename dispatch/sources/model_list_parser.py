@@ -1,4 +1,4 @@
-"""Seed 003's list of models, read: which providers and models its rows make, and which rows make none (B4).
+"""The parser of MODEL_LIST_URL's list: its rows become providers and models, or are left out.
 
 The list names paths, never hosts: whatever it says, requests and the token go to the list's own scheme and host.
 """
@@ -31,8 +31,8 @@ DIALECTS = tuple(
         ("unknown", "", r"(/[^/]*).*"),
     )
 )
-"""Kind and use -> handles; the first group is what stands before the dialect's own paths, a second one the path to ask
-instead of them (Anthropic's address says where its messages are). The first that fits counts.
+"""Kind and use -> handles. The first group is the path before the dialect's own paths; a second group is the path that
+replaces them (Anthropic's address has the path of its messages). The first that fits counts.
 """
 
 OWNERS = {"gemini": "google", **{name: name for name in ("openai", "anthropic", "fireworks", "google", "cohere")}}
@@ -46,10 +46,11 @@ ID_CHARACTERS, HANDLE_CHARACTERS, MOST_PRICE = 200, 1000, 1e9
 
 
 def parse_model_list(data: Any, url: str, token: str, proxy: str = "") -> SourceContents:
-    """Entries and rows of a list: `{"models": [...]}` or `[...]`, either also below `"response"`.
+    """Configs and rows of a list: `{"models": [...]}` or `[...]`, either also below `"response"`.
 
     An item is {model_version, handle, model_family?, prompt_price_1k?, completion_price_1k?, available?, status?}.
-    Those marked unavailable are left out; so are odd ones, which the log counts. Raises ValueError when it is no list.
+    Items marked unavailable are left out, and so are malformed ones, which the log counts. Raises ValueError if it is
+    no list.
     """
     items = data["response"] if isinstance(data, dict) and "response" in data else data
     items = items.get("models") if isinstance(items, dict) else items
@@ -73,13 +74,13 @@ def parse_model_list(data: Any, url: str, token: str, proxy: str = "") -> Source
 
 
 def _is_out(item: Mapping[str, Any]) -> bool:
-    """Whether the list itself says that this model cannot be had."""
+    """Whether the list marks the model as unavailable."""
     states = [item.get(key) for key in STATES]
     return any(item.get(key) is False for key in FLAGS) or any(isinstance(s, str) and s.lower() in OUT for s in states)
 
 
 def _oddity(item: Any, rows: Mapping[str, ModelConfig]) -> str:
-    """What is wrong with an item; "" when nothing is."""
+    """What is wrong with an item; "" if nothing is."""
     if not isinstance(item, dict):
         return "not an object"
     name, handle = item.get("model_version"), item.get("handle")
@@ -95,14 +96,14 @@ def _brief(value: Any) -> str:
 
 
 def _is_path(handle: str) -> bool:
-    """Whether it is a plain path on the host, also once somebody has unquoted it."""
+    """Whether it is a plain path on the host, also after unquoting."""
     plain = unquote(handle)
     safe = handle.isascii() and plain.isprintable() and not any(mark in plain for mark in ("//", "..", "\\", "#", " "))
     return safe and handle.startswith("/")
 
 
 def _owner(handle: str, family: Any) -> str:
-    """The vendor, as 003 infers it: named in the handle, known by the family, or the handle's first telling part."""
+    """The vendor of a row: named in the handle, known by the family, or the handle's first telling part."""
     parts = [part for part in handle.partition("?")[0].split("/") if part]
     family = family.lower() if isinstance(family, str) else ""
     owners = [OWNERS[part.lower()] for part in [*parts, family] if part.lower() in OWNERS]
@@ -122,7 +123,7 @@ SETTING = "MODEL_LIST_AUTH_TOKEN"
 
 
 class _Entries:
-    """The entries that a list's handles need: one per kind and address."""
+    """The configs that a list's handles need: one for each kind and address."""
 
     def __init__(self, url: str, token: str, proxy: str) -> None:
         self.by_base: dict[tuple[str, str, str | None], ProviderConfig] = {}
@@ -132,7 +133,7 @@ class _Entries:
         self._names: set[str] = set()
 
     def place(self, handle: str) -> tuple[str, str]:
-        """The name of the entry that a handle belongs to, and what a model there is only for."""
+        """The name of the config that a handle belongs to, and the only use of a model there."""
         whole, mark, query = handle.partition("?")
         kind, only, found = next(
             (kind, only, found) for kind, only, form in DIALECTS if (found := form.fullmatch(whole))
@@ -168,12 +169,12 @@ def _slug(text: str) -> str:
 
 
 def url_origin(url: str) -> str:
-    """Scheme and host of the list's URL. Raises ValueError, which does not repeat it."""
+    """Scheme and host of the list's URL. Raises ValueError, which does not repeat the URL."""
     if not (found := ADDRESS.fullmatch(url)):
         raise ValueError("MODEL_LIST_URL is not an http:// or https:// address, or has credentials in it.")
     return found[1]
 
 
 def url_without_query(url: str) -> str:
-    """A URL as logs may show it: without a query, which can be secret."""
+    """A URL as logs may show it: without its query, which can be secret."""
     return url.partition("?")[0].partition("#")[0]

@@ -1,7 +1,7 @@
-"""models.yaml as a source (B3): read, checked, and told as a Listing.
+"""models.yaml as a source: reads and checks the file, and returns its SourceContents.
 
-Raises CatalogueError with file, line and reason. Seed 001's models.yaml and seed 002's config.yaml are
-read as they are.
+Raises CatalogueError with file, line and reason. OCI GenAI access gateway's models.yaml and LLM Bridge's config.yaml
+are read as they are.
 """
 
 import os
@@ -30,7 +30,7 @@ log = getLogger("thinkline.models_file")
 
 FILE_BYTES = 5_000_000
 ACCOUNTS = 100
-"""So many may one provider have: each of its models then has as many places."""
+"""The number of accounts that one provider may have: each of its models has a deployment for each."""
 
 
 class CatalogueError(ValueError):
@@ -41,9 +41,9 @@ class CatalogueError(ValueError):
 
 
 def text(path: Path) -> bytes:
-    """What is in the file. Raises CatalogueError."""
+    """The contents of the file. Raises CatalogueError."""
     try:
-        # Opened so that a pipe whose other end is silent is refused, and not waited for.
+        # Opened so that a pipe without a writer is refused instead of waited for.
         with open(path, "rb", opener=lambda name, flags: os.open(name, flags | os.O_NONBLOCK)) as file:
             if stat.S_ISFIFO(os.fstat(file.fileno()).st_mode):
                 raise CatalogueError(path, 1, "it is no file")
@@ -65,8 +65,8 @@ def read(
 def understood(
     raw: bytes, path: Path, variables: Mapping[str, str], known: Collection[str], clouds: Mapping[str, Any]
 ) -> SourceContents:
-    """The providers and models of a file's text. `variables` are what `${NAME}` means; `known` are the names of the
-    providers that others tell of, `clouds` the settings for those of OCI and AWS. Raises CatalogueError.
+    """The providers and models of a file's text. `variables` replace `${NAME}`; `known` are the names of other sources'
+    providers, `clouds` the settings for OCI and AWS. Raises CatalogueError.
     """
     try:
         data, lines = load(raw.decode(), variables)
@@ -93,7 +93,9 @@ def understood(
     except Inconsistent as error:
         what = with_names(error.what, raw.decode(), variables)
         raise CatalogueError(path, line_of(lines, error.place), what) from None
-    shape = "LiteLLM's" if theirs else "seed 001's shape" if isinstance(loaded, list) else "providers and models"
+    shape = (
+        "LiteLLM's" if theirs else "OCI GenAI access gateway's" if isinstance(loaded, list) else "providers and models"
+    )
     aliases = sum(len(row.aliases) for row in listing.rows)
     facts = {"file": str(path), "providers": len(listing.entries), "models": len(listing.rows), "aliases": aliases}
     log.info("read as %s", shape, extra={"facts": facts})
@@ -103,13 +105,13 @@ def understood(
 def _file(
     data: Mapping[str, Any], variables: Mapping[str, str], known: Collection[str], clouds: Mapping[str, Any]
 ) -> SourceContents:
-    """Ours, and seed 002's. Raises Incoherent."""
+    """Our own shape, and LLM Bridge's. Raises Incoherent."""
     providers = {name: given or {} for name, given in data.get("providers", {}).items()}
     entries: list[ProviderConfig] = []
     rows: list[Located] = []
     for name, given in providers.items():
-        told = {**given, "places": _places(name, data.get("models", []))}
-        entries += _entries(name, told, _proxy(given, data.get("proxy", {})), variables, clouds)
+        provider = {**given, "places": _places(name, data.get("models", []))}
+        entries += _entries(name, provider, _proxy(given, data.get("proxy", {})), variables, clouds)
         rows += _nested(name, given)
     rows += [(model_config(given), ("models", at)) for at, given in enumerate(data.get("models", []))]
     for at, given in enumerate(data.get("models", [])):
@@ -124,7 +126,7 @@ def _file(
 
 
 def _regions(regions: list[dict[str, Any]], variables: Mapping[str, str], clouds: Mapping[str, Any]) -> SourceContents:
-    """Seed 001's list: four kinds of models, each in a region and a compartment, on OCI. Raises Incoherent."""
+    """OCI GenAI access gateway's list: four kinds of models, each in a region and a compartment. Raises Incoherent."""
     rows: list[Located] = []
     for at, region in enumerate(regions):
         where = {"region": region["region"], "compartment": region["compartment_id"]}
@@ -147,7 +149,7 @@ def _regions(regions: list[dict[str, Any]], variables: Mapping[str, str], clouds
 
 
 def _owner(*names: str) -> str:
-    """The vendor that an OCI model's names begin with; OCI where none has one."""
+    """The vendor's prefix of an OCI model's name; OCI if there is none."""
     return next((name.partition(".")[0] for name in names if "." in name and "ocid1." not in name), "oci")
 
 
@@ -159,7 +161,7 @@ def _cloud(
     clouds: Mapping[str, Any],
     place: YamlPath,
 ) -> ProviderConfig:
-    """A cloud's entry. Raises Incoherent."""
+    """A cloud's config. Raises Incoherent."""
     try:
         if given.get("proxy"):
             Proxy.parse(given["proxy"])
@@ -168,21 +170,21 @@ def _cloud(
         raise Inconsistent((*place, *_field(str(error), given)), str(error)) from None
 
 
-def _field(said: str, given: Mapping[str, Any]) -> YamlPath:
-    """The field that a sentence about a setting is about: that of `OCI_REGION is ...` is region."""
-    setting = said.partition(" is ")[0].lower().replace("oci_service_endpoint", "base_url")
+def _field(message: str, given: Mapping[str, Any]) -> YamlPath:
+    """The field of an error message about a setting: `OCI_REGION is ...` is about region."""
+    setting = message.partition(" is ")[0].lower().replace("oci_service_endpoint", "base_url")
     fields = [name for name in given if setting.endswith((name, name.removesuffix("_id")))]
     return (max(fields, key=len),) if fields else ()
 
 
 def _places(provider: str, models: list[dict[str, Any]]) -> list[tuple[str, str]]:
-    """The regions and compartments of a provider's models, where these say so themselves."""
+    """The regions and compartments that a provider's models name themselves."""
     mine = [model_details(model) for model in models if model.get("provider") == provider]
     return list(dict.fromkeys((each["region"], each.get("compartment", "")) for each in mine if "region" in each))
 
 
 def _proxy(given: Mapping[str, Any], proxies: Mapping[str, str]) -> str:
-    """The provider's own proxy, or seed 002's common one where it asks for it."""
+    """The provider's own proxy, or LLM Bridge's common one if the provider wants it."""
     common = (proxies.get("https") or proxies.get("http")) if given.get("requires_proxy") else ""
     return given.get("proxy") or common or ""
 
@@ -190,12 +192,12 @@ def _proxy(given: Mapping[str, Any], proxies: Mapping[str, str]) -> str:
 def _entries(
     name: str, given: Mapping[str, Any], proxy: str, variables: Mapping[str, str], clouds: Mapping[str, Any]
 ) -> list[ProviderConfig]:
-    """The provider's accounts: one for each of its addresses and keys, `name`, `name#2` ..."""
+    """The provider's accounts: one for each of its addresses and keys, named `name`, `name#2` ..."""
     place: YamlPath = ("providers", name)
     if "#" in name or "/" in name:
         raise Inconsistent(place, f"a provider's name may have neither # nor /: {name!r}")
-    named = vendor_named(name, given)
-    kind = given.get("kind", name if name in CLOUDS else named.kind)
+    base = vendor_named(name, given)
+    kind = given.get("kind", name if name in CLOUDS else base.kind)
     if kind == "demo":
         return [
             ProviderConfig(name, kind, "demo", {"name": name}, lenient=True, order=int(name == kind), is_fallback=True)
@@ -208,7 +210,7 @@ def _entries(
         ]
     if kind in CLOUDS:
         return [_cloud(name, kind, {**given, "proxy": proxy}, variables, clouds, place)]
-    vendor = replace(defaults_for_kind(kind, name) or named, kind=kind, openai_suffix="") if "kind" in given else named
+    vendor = replace(defaults_for_kind(kind, name) or base, kind=kind, openai_suffix="") if "kind" in given else base
     vendor = replace(vendor, **deviations(given, vendor))
     complete = "models" in given and not given.get("pass_unknown", False)
     accounts = [(address, key) for address in as_list(given.get("base_url")) for key in as_list(given.get("api_key"))]
@@ -243,7 +245,7 @@ def _entries(
 
 
 def _nested(provider: str, given: Mapping[str, Any]) -> list[Located]:
-    """Seed 002's models of a provider, by `provider/model`; `model<variant>` is another one of the same model."""
+    """LLM Bridge's models of a provider, by `provider/model`; `model<variant>` is a variant of that model."""
     rows: list[Located] = []
     for name, settings in given.get("models", {}).items():
         upstream = name.partition("<")[0] if name.endswith(">") else name

@@ -1,4 +1,4 @@
-"""OCI Generative AI as the settings, the environment and models.yaml have it, told as an entry. Reads no file."""
+"""OCI Generative AI as a source: the settings, the environment and models.yaml become a config. Reads no file."""
 
 import os
 import re
@@ -10,10 +10,10 @@ from dispatch.sources.addresses import VISIBLE, is_address
 from dispatch.sources.proxies import proxy_for
 
 DEFAULT_MODEL = "meta.llama-3.3-70b-instruct"
-"""On demand in most regions, by https://docs.oracle.com/en-us/iaas/Content/generative-ai/pretrained-models.htm."""
+"""On demand in most regions: https://docs.oracle.com/en-us/iaas/Content/generative-ai/pretrained-models.htm."""
 AUTH_TYPE, CONFIG_FILE, PROFILE = "API_KEY", "~/.oci/config", "DEFAULT"
 HOST = "https://inference.generativeai.{region}.oci.oraclecloud.com"
-"""By this name and NO_PROXY it is decided whether an account's requests take the environment's proxy."""
+"""The address that is compared with NO_PROXY to choose the environment's proxy."""
 MISSING = "OCI_REGION and OCI_COMPARTMENT, and a key in OCI_CONFIG_FILE or another AUTH_TYPE"
 REGION = re.compile(r"[A-Za-z0-9-]{1,40}")
 CREDENTIALS = ("user", "tenancy", "fingerprint", "key_content", "key_file", "pass_phrase", "security_token_file")
@@ -22,10 +22,10 @@ CREDENTIALS = ("user", "tenancy", "fingerprint", "key_content", "key_file", "pas
 def entry(
     name: str, settings: Mapping[str, Any], variables: Mapping[str, str], given: Mapping[str, Any]
 ) -> ProviderConfig:
-    """The entry of an account at OCI; what models.yaml gives goes before the settings. Raises ValueError.
+    """The config of an account at OCI; the options of models.yaml go before the settings. Raises ValueError.
 
-    It can be used once there is a credential to look for: the environment names a region, a compartment or a key, a
-    profile or another way to sign in is given, or there is a configuration file at its usual place.
+    It can be used if there is a way to a credential: the environment names a region, a compartment or a key; a profile
+    or another way to sign in is given; or there is a configuration file at its usual place.
     """
 
     def value(field: str, setting: str, default: str = "") -> str:
@@ -63,7 +63,7 @@ def entry(
 
 
 def _check(options: Mapping[str, Any]) -> None:
-    """Raise ValueError, with the setting's name, for what can never be used."""
+    """Raise ValueError, with the setting's name, for values that can never be used."""
     if options["api_key"] and not VISIBLE.fullmatch(options["api_key"]):
         raise ValueError("OCI_API_KEY is (not shown); allowed: visible ASCII characters, without spaces.")
     if options["endpoint"] and not is_address(options["endpoint"]):

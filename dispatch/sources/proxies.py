@@ -1,6 +1,6 @@
-"""HTTPS_PROXY, HTTP_PROXY, ALL_PROXY and NO_PROXY, as curl reads them, in small letters first.
+"""HTTPS_PROXY, HTTP_PROXY, ALL_PROXY and NO_PROXY, as curl reads them: lower case first.
 
-https://everything.curl.dev/usingcurl/proxies/env.html. Unlike there, what is on this machine is never behind a proxy.
+https://everything.curl.dev/usingcurl/proxies/env.html. Unlike curl, this machine is always reached directly.
 """
 
 from collections.abc import Mapping
@@ -12,7 +12,7 @@ from providers.transport.proxy import FORMS, Proxy
 
 
 def variable_for(url: str, variables: Mapping[str, str]) -> str:
-    """The variable whose proxy leads to an address; "" when the way is direct."""
+    """The variable that names the proxy for an address; "" if the address is reached directly."""
     parts = urlsplit(url)
     names = (f"{parts.scheme}_proxy", f"{parts.scheme.upper()}_PROXY", "all_proxy", "ALL_PROXY")
     name = next((name for name in names if variables.get(name)), "")
@@ -23,7 +23,7 @@ def variable_for(url: str, variables: Mapping[str, str]) -> str:
 
 
 def proxy_for(url: str, variables: Mapping[str, str]) -> str:
-    """The URL of the proxy that leads to an address; "" for none. Raises ValueError for one of an unknown form."""
+    """The URL of the proxy for an address; "" for none. Raises ValueError for an unknown form."""
     name = variable_for(url, variables)
     if not name:
         return ""
@@ -36,7 +36,7 @@ def proxy_for(url: str, variables: Mapping[str, str]) -> str:
 
 
 def _covers(entry: str, host: str, port: int) -> bool:
-    """Whether an entry of NO_PROXY means a host: a name and all below it, `name:port`, an address, a network, `*`."""
+    """Whether an entry of NO_PROXY matches a host: a name with subdomains, `name:port`, an address, a network, `*`."""
     if "/" in entry:
         try:
             return ip_address(host) in ip_network(entry, strict=False)

@@ -1,4 +1,4 @@
-"""Where the catalogue learns of providers and models: the environment, models.yaml, a list by HTTP (B2 to B4)."""
+"""All sources of providers and models: the environment, models.yaml, a list by HTTP."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -21,19 +21,18 @@ if TYPE_CHECKING:
 log = getLogger("thinkline.sources")
 
 LAST_GOOD: dict[Path, LastGood] = {}
-"""What a file said when it was last right. A new worker is a child of a process that has read it: while the file is
-spoilt, a worker that dies can be replaced all the same.
+"""The last valid text of the models file. A new worker is a child of a process that has read it, so a worker that dies
+can be replaced while the file is invalid.
 """
 
 
 @dataclass(kw_only=True)
 class Sources:
-    """What is told at the start (`listings`), and how it is kept up to date (`follow`).
+    """The sources' contents at the start (`listings`), and their changes (`follow`).
 
     `upstreams` and `variables` are the environment's, `clouds` the settings for OCI and AWS, `default` and `aliases`
-    PROVIDER_NAME and MODEL_ALIASES; a `models_file` not
-    `required` may be missing; the list at `list_url` ("" for none) is asked for every `list_refresh` seconds, and its
-    last good answer kept in `folder`.
+    PROVIDER_NAME and MODEL_ALIASES. A `models_file` that is not `required` may be missing. The list at `list_url` (""
+    for none) is loaded every `list_refresh` seconds, and its last good answer is kept in `folder`.
     """
 
     upstreams: Mapping[str, str]
@@ -51,43 +50,43 @@ class Sources:
     _catalogue: Catalogue | None = field(default=None, init=False, repr=False)
 
     def listings(self) -> dict[str, SourceContents]:
-        """What each source tells now. Asks nobody by network. Raises ValueError with the setting, or file and line."""
-        told = {"environment": self._environment(), "file": SourceContents()}
+        """The contents of each source. Uses no network. Raises ValueError with the setting, or file and line."""
+        contents = {"environment": self._environment(), "file": SourceContents()}
         kept, is_wanted = LAST_GOOD.get(self.models_file), self.required or self.models_file.exists()
         if kept is not None and (is_wanted or kept.text()):
-            told["file"] = self._file_or_last_good(kept, told)
+            contents["file"] = self._file_or_last_good(kept, contents)
         elif is_wanted:
-            told["file"] = self._file()
+            contents["file"] = self._file()
         else:
-            self._keep(b"")  # before any fork, so that who reads a first one later shares it
+            self._keep(b"")  # before any fork, so that a worker that reads a first one shares it
         if self.list_url:
             told["list"] = self._model_list.load_kept()
         return told
 
     def follow(self, catalogue: Catalogue) -> None:
-        """Tell the catalogue what changes, from threads of their own, until the process ends."""
+        """Watch the sources in threads of their own, and pass changes to the catalogue, until the process ends."""
         FileWatcher(self.models_file, lambda: self._take_over(catalogue)).start()
         if self.list_url:
             self._catalogue = catalogue
             self._model_list.start()
 
-    def _file_or_last_good(self, kept: LastGood, told: Mapping[str, SourceContents]) -> SourceContents:
-        """The file, or what it said before if it has been spoilt since. Raises ValueError."""
+    def _file_or_last_good(self, kept: LastGood, others: Mapping[str, SourceContents]) -> SourceContents:
+        """The file, or its last valid text if it has become invalid since. Raises ValueError."""
         try:
             last = self._understood(kept.text())
-            catalogue = Catalogue({**told, "file": last}, default=self.default)
-        except ValueError:  # the settings are others by now, and it does not fit them
+            catalogue = Catalogue({**others, "file": last}, default=self.default)
+        except ValueError:  # the settings have changed, and the old text does not fit them
             return self._file()
         try:
             self._take_over(catalogue)
         except ValueError as error:
             log.error("%s; the last good one stays in use", error)  # noqa: TRY400 - the message says it all
-        return catalogue.told("file")
+        return catalogue.contents("file")
 
     def _take_over(self, catalogue: Catalogue) -> None:
-        """Tell the catalogue what the file says. Raises ValueError, and changes nothing, for what cannot be used."""
+        """Pass the file's contents to the catalogue. Raises ValueError, and changes nothing, if they cannot be used."""
         text = models_file.text(self.models_file)
-        listing, last = self._understood(text), catalogue.told("file")
+        listing, last = self._understood(text), catalogue.contents("file")
         if (last.rows and not listing.rows) or (last.entries and not listing.entries + listing.rows):
             log.warning(
                 "%s has no model any more, as if emptied by mistake; the last good one stays in use until a restart",

@@ -1,7 +1,7 @@
-"""YAML with its line numbers: plain data, and the line of each place in it, so that an error can name one.
+"""YAML with line numbers: plain data, and the line of each place in it, for error messages.
 
-The safe loader's types; a key that stands twice, an anchor that grows without bounds and a variable that is not set
-are errors. `${NAME}` in a value is a variable, `${NAME:-text}` one with a default.
+It has the safe loader's types. A key that stands twice, an anchor that grows without bounds and a variable that is not
+set are errors. `${NAME}` in a value is a variable, `${NAME:-text}` one with a default.
 """
 
 import re
@@ -48,7 +48,7 @@ def load(text: str, variables: Mapping[str, str]) -> tuple[Any, dict[YamlPath, i
 
 
 def _not_too_deep(text: str) -> None:
-    """Libyaml composes by recursion, and would end the process; it parses without."""
+    """Deep nesting would end the process in libyaml's composer, which recurses; its parser does not recurse."""
     depth = 0
     for event in yaml.parse(text, Loader=yaml.CSafeLoader):
         depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
@@ -70,7 +70,7 @@ def _marked(error: yaml.MarkedYAMLError, text: str) -> YamlError:
 
 
 def line_of(lines: Mapping[YamlPath, int], place: YamlPath) -> int:
-    """The line of a place, or of what it would stand in."""
+    """The line of a place, or of the nearest place around it."""
     while place not in lines:
         place = place[:-1]
     return lines[place]
@@ -145,7 +145,7 @@ class _Reader:
 
 
 def with_names(what: str, text: str, variables: Mapping[str, str]) -> str:
-    """A sentence about a file with this text, with `${NAME}` where its value stood: that may be a secret."""
+    """An error message for a file with this text; values of variables, which may be secret, become `${NAME}` again."""
     names = {found[1] for found in VARIABLE.finditer(text)} & variables.keys()
     for name in sorted(names, key=lambda each: -len(variables[each])):
         for value in (variables[name], repr(variables[name])[1:-1]):

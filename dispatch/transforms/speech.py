@@ -1,10 +1,10 @@
-r"""Text made fit to be read aloud while it flows: without Markdown, emoji and `<think>` blocks.
+r"""Makes streamed text fit to be read aloud: removes Markdown, emoji and `<think>` blocks.
 
     speaker = Speaker()
     speaker.say("**Hi") + speaker.say("** there \U0001f600!") + speaker.rest()      # "Hi there !"
 
-What a mark means is seen only with what follows it, so its line is held back from there on, and never more. What
-carries meaning stays: the text of a link, the cells of a table, the code between fences, an asterisk between numbers.
+The meaning of a mark depends on the text behind it, so its line is held back from the mark on, and no more than that.
+Text with a meaning stays: the text of a link, the cells of a table, code between fences, an asterisk between numbers.
 """
 
 import re
@@ -22,7 +22,7 @@ EMOJI = re.compile(
     "|[\ufe0f\u20e3]"
 )
 JOINER = re.compile("[\u200d\U000e0020-\U000e007f]")
-"""Parts of an emoji where they follow one; elsewhere letters are joined by them too."""
+"""Parts of an emoji if they follow one; elsewhere letters are joined by them too."""
 
 SPECIAL = (
     rf"\n\\\[!<{re.escape(MARKS)}\u200d\ufe0f\u20e3\u203c\u2049\u231a-\u27bf\u2b00-\u2bff"
@@ -35,7 +35,7 @@ UNSURE = re.compile(r"[ \t]*+(?:[#>*+_~`|=-][#>*+_~`|= \t-]*+(?:\[[ xX]?\]?)?)?\
 TABLE = re.compile(r"[ \t]*+\|")
 DIVIDER = re.compile(r"[ \t]*+(?:\|[ \t]*+)?:?-++:?[ \t]*+(?:\|[ \t]*+:?-++:?[ \t]*+)*+(?:\|[ \t]*+)?\Z")
 
-# What begins with a bracket. No quantifier gives back what it took, so that a long line is looked at once.
+# Tokens that begin with a bracket. Quantifiers are possessive, so a long line is scanned once.
 NAME = r"(?:[^\[\]\n\\]++|\\.)*+"
 TARGET = r"[^()\n]*+(?:\([^()\n]*+\)[^()\n]*+)*+"
 LINK = rf"{NAME}\](?:\({TARGET}\)|\[[^\]\n]*+\])"
@@ -44,7 +44,7 @@ THINK_BEGUN = r"(?:t(?:h(?:i(?:nk?)?)?)?)?\Z"
 
 
 def _tokens(*, sure: bool) -> re.Pattern[str]:
-    """What a line is made of; unless `sure`, also what may mean something else with what follows it."""
+    """The tokens of a line; unless `sure`, also tokens whose meaning depends on the next text."""
     begun_link, begun_think = ("", "") if sure else (f"|{LINK_BEGUN}", f"|{THINK_BEGUN}")
     return re.compile(
         rf"(?P<plain>(?:[^{SPECIAL}]++|\n(?=\n|[ \t]*+[^\n \t#>*+_~`|=:-])|!(?=[^\[])"
@@ -58,15 +58,15 @@ def _tokens(*, sure: bool) -> re.Pattern[str]:
 SURE, TENTATIVE = _tokens(sure=True), _tokens(sure=False)
 WHITE = re.compile(r"\s*+")
 MOST_HELD = 2000
-"""Characters: a longer line is no longer waited for."""
+"""Characters: a longer line is not held back."""
 PIECE = 2000
-"""Characters: a longer text is taken in pieces, so that what is left of it is not copied for each step."""
+"""Characters: a longer text is processed in pieces, so that its rest is not copied at each step."""
 SOON = 256
-"""Characters: more than these are looked at again when they have grown by a sixteenth, or their line has ended."""
+"""Characters: beyond these a held text is scanned again once it has grown by a sixteenth, or its line has ended."""
 
 
 class SpeechFilter:
-    """One text as it flows. `say` gives what can be said of it by now, `rest` what was held back at its end."""
+    """One text as it streams. `say` returns the text that is ready by now, `rest` what was held back at the end."""
 
     def __init__(self) -> None:
         self._held = ""
@@ -75,29 +75,29 @@ class SpeechFilter:
         self._thinking = False
         self._line_begins = True
         self._last = "\n"
-        # Whether something stood right before that is not said: the space behind it may then be one too many.
+        # Whether the text right before was removed: the space behind it may then be one too many.
         self._dropped = False
-        # Whether a thought has ended, and nothing but white space came since.
+        # Whether a `<think>` block has ended, and only white space has come since.
         self._waking = False
 
     def say(self, text: str) -> str:
-        """Take in the next piece."""
-        said: list[str] = []
+        """Take the next piece; returns the text that is ready."""
+        texts: list[str] = []
         for start in range(0, len(text), PIECE):
             piece = text[start : start + PIECE]
             self._held += piece
             if len(self._held) >= self._next_look or "\n" in piece:
-                self._take(said, ended=False)
-        return "".join(said)
+                self._take(texts, ended=False)
+        return "".join(texts)
 
     def rest(self) -> str:
-        """The text has ended."""
-        said: list[str] = []
-        self._take(said, ended=True)
-        return "".join(said)
+        """The text has ended; returns the rest."""
+        texts: list[str] = []
+        self._take(texts, ended=True)
+        return "".join(texts)
 
-    def _take(self, said: list[str], *, ended: bool) -> None:
-        """Move from what is held to what is said, as far as it is sure."""
+    def _take(self, texts: list[str], *, ended: bool) -> None:
+        """Move the part of the held text whose meaning is certain to the output."""
         self._at = 0
         while self._at < len(self._held):
             sure = ended or len(self._held) - self._at > MOST_HELD
@@ -117,7 +117,7 @@ class SpeechFilter:
                 piece = piece[1:]
             if piece:
                 self._last, self._dropped = piece[-1], False
-                said.append(piece)
+                texts.append(piece)
         self._held = self._held[self._at :]
         size = len(self._held)
         self._next_look = size + size // 16 if size > SOON else 0
@@ -134,7 +134,7 @@ class SpeechFilter:
         return None
 
     def _block(self, *, sure: bool) -> str | None:
-        """What stands at a line's beginning; a line of a table is taken whole."""
+        """A token at the beginning of a line; a line of a table is taken whole."""
         held, at = self._held, self._at
         end = held.find("\n", at)
         line = (held, at, end if end >= 0 else len(held))
@@ -155,7 +155,7 @@ class SpeechFilter:
         return ""
 
     def _inline(self, *, sure: bool) -> str | None:
-        """What stands within a line; None where its meaning is still open."""
+        """A token within a line; None if its meaning is still open."""
         held = self._held
         token = (SURE if sure else TENTATIVE).match(held, self._at)
         if token is None or (token.lastgroup == "begun" and not sure):
@@ -181,7 +181,7 @@ class SpeechFilter:
         return token["escaped"] if kind == "escaped" else taken
 
     def _mark(self, run: str, follows: str) -> str:
-        """What is said of a run of one mark: nothing of emphasis; but one between spaces, or within a name, is none."""
+        """The output for a run of one mark: none for emphasis; the run itself between spaces, or within a name."""
         if run == "~":
             return run
         mark = run[0]
@@ -197,13 +197,13 @@ def _begun(text: str, tag: str) -> int:
 
 
 def speech_safe(events: Iterable[Event]) -> Iterator[Event]:
-    """An answer's events, its text made fit to be read aloud; each choice is a text of its own."""
+    """An answer's events, with text fit to be read aloud; each choice is a text of its own."""
     speakers: defaultdict[int, SpeechFilter] = defaultdict(SpeechFilter)
     for event in events:
         if isinstance(event, Text):
-            if said := speakers[event.choice].say(event.text):
-                yield Text(said, event.choice)
+            if text := speakers[event.choice].say(event.text):
+                yield Text(text, event.choice)
             continue
-        if isinstance(event, (Finish, ToolCall)) and (said := speakers[event.choice].rest()):
-            yield Text(said, event.choice)
+        if isinstance(event, (Finish, ToolCall)) and (text := speakers[event.choice].rest()):
+            yield Text(text, event.choice)
         yield event

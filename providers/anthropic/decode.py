@@ -1,4 +1,4 @@
-"""An answer in Anthropic's dialect, as events: https://platform.claude.com/docs/en/build-with-claude/streaming"""
+"""Decodes answers of Anthropic's dialect: https://platform.claude.com/docs/en/build-with-claude/streaming"""
 
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
@@ -13,9 +13,9 @@ from providers.transport.sse import Frame
 
 
 class AnthropicDecoder:
-    """One answer, read: the events of a stream's frames, or of a whole message.
+    """Decodes one answer: the frames of a stream, or a whole message, to events.
 
-    `fail` makes the exception of an error object; `keep` is told of the thinking before a tool call, by its id.
+    `fail` makes the exception for an error object; `keep` stores the thinking before a tool call, by the call's id.
     """
 
     def __init__(self, fail: Callable[[Any], GatewayError], keep: Callable[[str, list[Json]], None]) -> None:
@@ -30,24 +30,26 @@ class AnthropicDecoder:
         self._characters = 0
 
     def events(self, frame: Frame) -> Iterator[Event]:
-        """What a frame says; one of a name that is not known says nothing."""
+        """The events of a frame; none for an unknown type."""
         data = lenient_json.loads(frame.data, keep_halves=True)
         if self.finished:
             self.done = data["type"] == "message_stop"
             return
-        yield from self._said(data)
+        yield from self._events_of_frame(data)
 
     def whole(self, message: Any) -> Iterator[Event]:
-        """What a whole message says. Raises as `events` does."""
+        """The events of a whole message. Raises as `events` does."""
         if message["type"] == "error":
             raise self._fail(message["error"])
-        yield from self._said({"type": "message_start", "message": message})
+        yield from self._events_of_frame({"type": "message_start", "message": message})
         for index, block in enumerate(message["content"]):
-            yield from self._said({"type": "content_block_start", "index": index, "content_block": block})
-            yield from self._said({"type": "content_block_stop", "index": index})
-        yield from self._said({"type": "message_delta", "delta": {"stop_reason": message.get("stop_reason") or "stop"}})
+            yield from self._events_of_frame({"type": "content_block_start", "index": index, "content_block": block})
+            yield from self._events_of_frame({"type": "content_block_stop", "index": index})
+        yield from self._events_of_frame(
+            {"type": "message_delta", "delta": {"stop_reason": message.get("stop_reason") or "stop"}}
+        )
 
-    def _said(self, data: Any) -> Iterator[Event]:
+    def _events_of_frame(self, data: Any) -> Iterator[Event]:
         match data["type"]:
             case "message_start":
                 self._count(data["message"].get("usage"))
@@ -63,7 +65,7 @@ class AnthropicDecoder:
                 if reason and not self.finished:
                     yield Finish(_finish(reason))
                     self.finished = True
-                    yield from self._told()
+                    yield from self._usage_event()
             case "message_stop":
                 self.done = True
             case "error":
@@ -121,7 +123,7 @@ class AnthropicDecoder:
         return Text(text)
 
     def _count(self, usage: Any) -> None:
-        """The last word on each count holds: those of a message's end are of the whole message."""
+        """The last value of each count holds: the counts at a message's end are those of the whole message."""
         self._usage |= {key: value for key, value in (usage or {}).items() if value is not None}
 
     @property
@@ -133,13 +135,13 @@ class AnthropicDecoder:
         if "output_tokens" not in self._usage:
             return
         kinds = ("input_tokens", "cache_creation_input_tokens", "cache_read_input_tokens", "output_tokens")
-        fresh, written, cached, said = (token_count(self._usage.get(kind)) for kind in kinds)
+        fresh, written, cached, output = (token_count(self._usage.get(kind)) for kind in kinds)
         thought = token_count((self._usage.get("output_tokens_details") or {}).get("thinking_tokens"))
         yield Usage(fresh + written + cached, said, cached, thought, written)
 
 
 def _finish(word: Any) -> FinishReason:
-    """Words that are new end an answer as others do. Raises UpstreamDown for one that means a failure."""
+    """OpenAI's finish reason; an unknown one is `stop`. Raises UpstreamDown for one that means a failure."""
     reason = finish_reason(word, said=True)
     if reason is None:
         raise UpstreamDown("The model could not finish its answer.", log=str(word))

@@ -27,27 +27,27 @@ from providers.common.translate import (
 IMAGES = ("image/png", "image/jpeg", "image/gif", "image/webp")
 JSON_ALONE = "Answer with one JSON object, and with nothing besides it."
 IDS = re.compile(r"[a-zA-Z0-9_-]+")
-# Anthropic refuses user ids that look like an address or a telephone number.
+# Anthropic refuses user ids that look like an e-mail address or a telephone number.
 TELLING = re.compile(r".*@.*|\+?[\d\s().-]{7,20}|.{257,}", re.DOTALL)
 TIERS = {"auto": "auto", "priority": "auto", "default": "standard_only"}
 Recall = Callable[[str], list[Json]]
-"""The thinking that stood before the call of this id, [] when nobody knows it any more."""
+"""The thinking before the call of this id, [] if it is no longer stored."""
 
 
 def to_upstream(request: ChatRequest, target: Target, recall: Recall = lambda _: []) -> Json:
     """The body of POST /v1/messages. Raises InvalidRequest and Unsupported, which name the field."""
     require_text_output(request, target.provider.name)
-    kin = claude.family_of(target.model)
+    family = claude.family_of(target.model)
     turns = conversation(request.messages)
     tools = _tools(request, turns)
-    room = _room(request, target, kin)
+    room = _room(request, target, family)
     forced = tools.get("tool_choice", {}).get("type") in ("any", "tool")
-    thought, effort = _thinking(request, kin, room, forced=forced)
-    thinks = thought.get("type") != "disabled" if thought else kin.thinks_by_default
+    thought, effort = _thinking(request, family, room, forced=forced)
+    thinks = thought.get("type") != "disabled" if thought else family.thinks_by_default
     thoughts = _remembered(turns, recall) if thinks else {}
     if thought.get("type") == "enabled" and not all(thoughts.values()):
         thinks, thought = False, {}  # a call whose thinking is lost would be refused
-    prefill = kin.prefill and not thinks and request.messages[-1]["role"] == "assistant"
+    prefill = family.prefill and not thinks and request.messages[-1]["role"] == "assistant"
     body = {
         "model": target.model,
         "max_tokens": room,
@@ -55,8 +55,8 @@ def to_upstream(request: ChatRequest, target: Target, recall: Recall = lambda _:
         "messages": _messages(turns, thoughts if thinks else {}, prefill=prefill),
         **tools,
         "thinking": thought,
-        "output_config": _output(request, kin, effort),
-        **({} if thinks else _sampling(request, kin)),
+        "output_config": _output(request, family, effort),
+        **({} if thinks else _sampling(request, family)),
         "stop_sequences": [each for each in request.stop if each.strip()],
         "metadata": _metadata(request),
         "service_tier": TIERS.get(str(request.body.get("service_tier"))),
@@ -66,8 +66,8 @@ def to_upstream(request: ChatRequest, target: Target, recall: Recall = lambda _:
 
 
 def asks_by_tool(request: ChatRequest, target: Target) -> bool:
-    """Whether the format of the answer can be kept to by a tool alone: older models have no other way, and none has
-    one for objects whose properties are not named.
+    """Whether only a tool can hold the answer to the format: older models have no formats, and none has one for objects
+    with unnamed properties.
     """
     kind, wanted = response_format(request)
     if claude.family_of(target.model).schemas:
@@ -75,32 +75,34 @@ def asks_by_tool(request: ChatRequest, target: Target) -> bool:
     return kind != "text"
 
 
-def _room(request: ChatRequest, target: Target, kin: claude.Family) -> int:
-    asked = request.max_tokens or kin.max_tokens
-    return asked if target.max_tokens is None else min(asked, target.max_tokens)
+def _room(request: ChatRequest, target: Target, family: claude.Family) -> int:
+    wanted = request.max_tokens or family.max_tokens
+    return wanted if target.max_tokens is None else min(wanted, target.max_tokens)
 
 
 def _system(request: ChatRequest) -> str | list[Json]:
-    """One text; blocks where one of them is to be cached."""
-    told = [_text(part) for part in instructions(request.messages)]
+    """One text; or blocks, if one of them is to be cached."""
+    blocks = [_text(part) for part in instructions(request.messages)]
     if response_format(request)[0] == "json_object":
-        told.append({"type": "text", "text": JSON_ALONE})
-    return told if any("cache_control" in block for block in told) else "\n\n".join(block["text"] for block in told)
+        blocks.append({"type": "text", "text": JSON_ALONE})
+    return (
+        blocks if any("cache_control" in block for block in blocks) else "\n\n".join(block["text"] for block in blocks)
+    )
 
 
 def _messages(turns: list[Message], thoughts: Mapping[str, list[Json]], *, prefill: bool) -> list[Json]:
-    """User and assistant in turns, the user first, and last unless `prefill`."""
-    said = merge_same_role(
+    """User and assistant by turns; the user is first, and last unless `prefill`."""
+    messages = merge_same_role(
         (("assistant" if turn.role == "assistant" else "user"), _content(turn, thoughts)) for turn in turns
     )
-    if not said or said[0][0] != "user":
-        said.insert(0, ("user", [{"type": "text", "text": OPENING}]))
-    if said[-1][0] == "assistant":
-        if prefill and said[-1][1][-1]["type"] == "text":
-            said[-1][1][-1]["text"] = said[-1][1][-1]["text"].rstrip()  # white space at the end is refused
+    if not messages or messages[0][0] != "user":
+        messages.insert(0, ("user", [{"type": "text", "text": OPENING}]))
+    if messages[-1][0] == "assistant":
+        if prefill and messages[-1][1][-1]["type"] == "text":
+            messages[-1][1][-1]["text"] = messages[-1][1][-1]["text"].rstrip()  # a blank end is refused
         else:
-            said.append(("user", [{"type": "text", "text": GO_ON}]))
-    return [{"role": role, "content": content} for role, content in said]
+            messages.append(("user", [{"type": "text", "text": GO_ON}]))
+    return [{"role": role, "content": content} for role, content in messages]
 
 
 def _content(turn: Message, thoughts: Mapping[str, list[Json]]) -> list[Json]:
@@ -125,13 +127,13 @@ def _result(turn: Message) -> Json:
 
 
 def _id(identifier: str) -> str:
-    """The id of a call as Anthropic takes it: another vendor may have given it."""
+    """A call's id as Anthropic accepts it: another vendor may have made it."""
     return fit_id(identifier, IDS)
 
 
 def _remembered(turns: list[Message], recall: Recall) -> dict[str, list[Json]]:
-    """The thinking that led to the calls since the user last spoke, by the first call's id and those of others that
-    were thought about. Older thinking may be left out; without this, a model with a budget refuses the calls.
+    """The thinking before the calls since the last message of the user, by the first call's id, and by those of other
+    calls with thinking. Older thinking may be left out; without this one, models with a budget refuse the calls.
     """
     thoughts: dict[str, list[Json]] = {}
     for turn in reversed(turns):
@@ -147,12 +149,12 @@ def _remembered(turns: list[Message], recall: Recall) -> dict[str, list[Json]]:
 def _text(part: Mapping[str, Any], where: str = "") -> Json:
     if part["type"] not in ("text", "input_text", "refusal"):
         raise Unsupported(f"An assistant's message cannot have a part of type {part['type']!r}.", param=where)
-    said = str(part.get("refusal" if part["type"] == "refusal" else "text") or "")
-    return {"type": "text", "text": said, **_cached(part)}
+    text = str(part.get("refusal" if part["type"] == "refusal" else "text") or "")
+    return {"type": "text", "text": text, **_cached(part)}
 
 
 def _cached(part: Mapping[str, Any]) -> Json:
-    """Where the prompt is cached up to, which is Anthropic's own and passes as it came."""
+    """Anthropic's own mark for the prompt cache, which is passed on unchanged."""
     return {"cache_control": part["cache_control"]} if part.get("cache_control") else {}
 
 
@@ -200,10 +202,10 @@ def _document(part: Mapping[str, Any], where: str) -> Json:
 
 
 def _tools(request: ChatRequest, turns: list[Message]) -> Json:
-    """`tools` and `tool_choice`, as far as there are any."""
+    """`tools` and `tool_choice`, if there are any."""
     declared, (mode, names) = declared_functions(request.tools), tool_choice(request)
     if not declared:
-        # Calls in the conversation want their tools declared, also where none is to be called any more.
+        # Calls in the conversation need their tools declared, also if none may be called any more.
         used = dict.fromkeys(use.name for turn in turns for use in turn.calls)
         tools = [{"name": name, "input_schema": {"type": "object"}} for name in used]
         return {"tools": tools, "tool_choice": {"type": "none"}} if tools else {}
@@ -221,36 +223,36 @@ def _tools(request: ChatRequest, turns: list[Message]) -> Json:
 
 def _tool(function: Mapping[str, Any]) -> Json:
     schema = function["parameters"] or {"type": "object"}
-    told = {"description": function["description"]} if function.get("description") else {}
-    return {"name": function["name"], **told, "input_schema": schema, **_cached(function)}
+    description = {"description": function["description"]} if function.get("description") else {}
+    return {"name": function["name"], **description, "input_schema": schema, **_cached(function)}
 
 
-def _thinking(request: ChatRequest, kin: claude.Family, room: int, *, forced: bool) -> tuple[Json, str]:
-    """`thinking` and the effort: the caller's own, in Anthropic's words, or what `reasoning_effort` means here."""
+def _thinking(request: ChatRequest, family: claude.Family, room: int, *, forced: bool) -> tuple[Json, str]:
+    """`thinking` and the effort: the caller's own `thinking`, or the equivalent of `reasoning_effort`."""
     wish = str(request.body.get("reasoning_effort", "")).lower()
     thought, effort = claude.thinking_options(
-        kin, wish, shown=request.include_reasoning, forced=forced, max_tokens=room
+        family, wish, shown=request.include_reasoning, forced=forced, max_tokens=room
     )
     given = request.body.get("thinking")
     return (given if isinstance(given, dict) else thought), effort
 
 
-def _output(request: ChatRequest, kin: claude.Family, effort: str) -> Json:
+def _output(request: ChatRequest, family: claude.Family, effort: str) -> Json:
     kind, wanted = response_format(request)
-    if kind == "json_schema" and not kin.schemas:
+    if kind == "json_schema" and not family.schemas:
         raise Unsupported("This model keeps to no JSON schema.", param="response_format")
     shape = {"format": {"type": "json_schema", "schema": closed_schema(wanted["schema"])}} if wanted else {}
     return {**({"effort": effort} if effort else {}), **shape}
 
 
-def _sampling(request: ChatRequest, kin: claude.Family) -> Json:
-    """Temperature up to 1, top_p, top_k; of those that exclude each other, the temperature."""
-    if kin.sampling == "none":
+def _sampling(request: ChatRequest, family: claude.Family) -> Json:
+    """Temperature up to 1, top_p, top_k; of those that exclude each other, the temperature is kept."""
+    if family.sampling == "none":
         return {}
     given = {key: request.body[key] for key in ("temperature", "top_p", "top_k") if key in request.body}
     if "temperature" in given:
         given["temperature"] = min(given["temperature"], 1)
-        if kin.sampling == "one":
+        if family.sampling == "one":
             given.pop("top_p", None)
     return given
 

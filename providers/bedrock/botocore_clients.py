@@ -1,9 +1,9 @@
-"""botocore's clients, one for each service and region: whose credentials, which address. Built on first use.
+"""botocore's clients, one for each service and region, with their credentials and addresses. Built on first use.
 
-They send nothing: just before one would, our handler of its `before-send` event raises `Prepared`, with the signed
-request (https://docs.aws.amazon.com/boto3/latest/guide/events.html).
+They send nothing: our handler of botocore's `before-send` event raises RequestPrepared with the signed request
+(https://docs.aws.amazon.com/boto3/latest/guide/events.html).
 
-What is given nowhere, botocore looks for in its own chain: shared files, web identity, container, instance
+Missing credentials are looked up by botocore's own chain: shared files, web identity, container, instance
 (https://docs.aws.amazon.com/boto3/latest/guide/credentials.html).
 """
 
@@ -26,21 +26,21 @@ CREDENTIALS = (
     "or give this machine a role"
 )
 FETCHING = Config(connect_timeout=3, read_timeout=3, retries={"total_max_attempts": 1})
-"""For the requests that botocore makes by itself, for credentials (STS, SSO): a caller is waiting."""
+"""Time-outs of botocore's own requests for credentials (STS, SSO): a caller waits for them."""
 ONCE = Config(retries={"total_max_attempts": 1, "mode": "standard"})
 LOOK_AGAIN_SECONDS = 5.0
-"""How long it holds that there are no credentials. To look asks the machine's metadata service, which takes a second
-or two where there is none, and callers wait for each other meanwhile.
+"""Seconds for which missing credentials are remembered. The lookup asks the machine's metadata service, which takes a
+second or two if there is none, and callers wait for each other meanwhile.
 """
 
 
 class RequestPrepared(Exception):
-    """Not an error: the signed request, on its way out of botocore."""
+    """Not an error: it carries the signed request out of botocore."""
 
 
 class BotocoreClients:
     """An account's clients. `variables` are the AWS_* of the environment and of .env; `region`, `profile`, `endpoint`
-    and `token` (a Bedrock API key) go before what they say.
+    and `token` (a Bedrock API key) go before them.
     """
 
     def __init__(
@@ -64,7 +64,7 @@ class BotocoreClients:
         self._lock = threading.Lock()
 
     def get(self, service: str, target: Target) -> Any:
-        """The client of a service, in the region (and at the endpoint) that the target says, or that is configured.
+        """The client of a service, in the region (and at the endpoint) of the target, or else of the configuration.
 
         Raises UpstreamError with the setting that is missing or wrong.
         """
@@ -77,11 +77,11 @@ class BotocoreClients:
                     try:
                         client = self._clients[key] = self._built(*key)
                     except (BotoCoreError, ClientError, ValueError) as error:  # ValueError: an endpoint that is no URL
-                        raise self.told(error) from error
+                        raise self.error_from_botocore(error) from error
         return client
 
-    def told(self, error: Exception) -> GatewayError:
-        """What botocore raises before anything is sent, as what the caller is told."""
+    def error_from_botocore(self, error: Exception) -> GatewayError:
+        """The error for an exception that botocore raises before anything is sent."""
         name = self._name
         details: dict[str, Any] = {"provider": name, "log": f"{type(error).__name__}: {error}"}
         if isinstance(error, NoRegionError):
@@ -90,8 +90,8 @@ class BotocoreClients:
             return UpstreamAuthFailed(f"The AWS profile for {name} does not exist: see AWS_PROFILE.", **details)
         if isinstance(error, ClientError) or is_about_credentials(error):
             return UpstreamAuthFailed(f"No AWS credentials could be fetched for {name}: {CREDENTIALS}.", **details)
-        said = f"{name} cannot be reached as it is configured: see AWS_REGION and AWS_ENDPOINT_URL."
-        return UpstreamError(said, **details)
+        message = f"{name} cannot be reached as it is configured: see AWS_REGION and AWS_ENDPOINT_URL."
+        return UpstreamError(message, **details)
 
     def _built(self, service: str, region: str, endpoint: str) -> Any:
         given = self._variables
@@ -112,7 +112,7 @@ class BotocoreClients:
         return client
 
     def _look_for_credentials(self, session: Session) -> None:
-        """A client without any would be kept; so the next call looks again, if not at once."""
+        """A client without credentials is not kept, so that a later call looks for them again."""
         if monotonic() >= self._none_until:
             if session.get_credentials() is not None:
                 return

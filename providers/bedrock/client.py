@@ -1,7 +1,7 @@
 """The way to Amazon's services: botocore finds credentials, checks, serialises, signs and parses; the bytes go
 through our own transport, so that time-outs, heartbeats and hang-ups are the same as everywhere.
 
-    door = Door("bedrock-models", variables)
+    client = AwsClient("bedrock-models", variables)
     answer = yield from door.invoke(CONVERSE, params, target, call)             # Silence, then the parsed body
     for event in door.stream(CONVERSE_STREAM, params, target, call): ...        # (name, members) or Silence
 
@@ -176,7 +176,7 @@ class AwsClient:
         except ParamValidationError as error:
             raise _invalid(error) from error
         except (BotoCoreError, ClientError) as error:
-            raise self._clients.told(error) from error
+            raise self._clients.error_from_botocore(error) from error
         raise AssertionError("botocore sends by itself")
 
     def _account(self, origin: str) -> Endpoint:

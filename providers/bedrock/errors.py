@@ -1,4 +1,4 @@
-"""What Amazon's exceptions mean for the caller: by their names, which its service models define.
+"""Amazon's exceptions as errors for the caller, by the names in its service models.
 
 https://docs.aws.amazon.com/bedrock/latest/APIReference/API_runtime_Converse.html#API_runtime_Converse_Errors and
 https://docs.aws.amazon.com/bedrock/latest/APIReference/CommonErrors.html
@@ -49,7 +49,7 @@ STATUSES: Mapping[str, int] = {
     "ModelNotReady": 503,
     "ServiceUnavailable": 503,
 }
-"""Exception -> the status that says what it means; its own is often another (a 424, a 400 for a quota)."""
+"""Exception -> the HTTP status for its meaning; Amazon's own is often another (a 424, a 400 for a quota)."""
 
 CODES: Mapping[str, str] = {"ResourceNotFound": "model_not_found", "ServiceQuotaExceeded": "insufficient_quota"}
 
@@ -61,7 +61,7 @@ SAID: tuple[tuple[re.Pattern[str], int, str], ...] = (
     ),
     (re.compile(r"(?i)model identifier is invalid"), 404, "model_not_found"),
 )
-"""A ValidationException is all that Bedrock has for these two; what it says is all that tells them apart."""
+"""Bedrock uses ValidationException for both; only the message tells them apart."""
 
 NO_CREDENTIALS = (
     CredentialRetrievalError,
@@ -77,22 +77,22 @@ NO_CREDENTIALS = (
 
 
 def is_about_credentials(error: Exception) -> bool:
-    """Whether what botocore raised is about credentials."""
+    """Whether an exception of botocore is about credentials."""
     return isinstance(error, NO_CREDENTIALS)
 
 
 def aws_error(name: str, status: int, headers: Mapping[str, str], body: bytes, *, setting: str = "") -> GatewayError:
     """The exception for an answer of `status`: x-amzn-errortype is `Name` or `Name:address`, the body has a message.
-    `setting` is what holds the credential.
+    `setting` is the credential's setting.
     """
-    said = error_object(body) or _capitalised(body)
-    exception = headers.get("x-amzn-errortype") or str(said.get("__type") or said.get("code") or "")
+    message = error_object(body) or _capitalised(body)
+    exception = headers.get("x-amzn-errortype") or str(message.get("__type") or message.get("code") or "")
     exception = exception.partition(":")[0].rpartition("#")[2]
-    return _error_class(name, status, headers, exception, str(said.get("message") or ""), setting)
+    return _error_class(name, status, headers, exception, str(message.get("message") or ""), setting)
 
 
 def error_from_event(name: str, headers: Mapping[str, Any], error: Mapping[str, Any]) -> GatewayError:
-    """The exception for one that came as an event; its name begins with a small letter there."""
+    """The exception for one that came as an event; there its name begins with a small letter."""
     exception = error.get("Code") or headers.get(":exception-type") or headers.get(":error-code") or ""
     return _error_class(name, 502, {}, str(exception), str(error.get("Message") or ""))
 
@@ -105,12 +105,12 @@ def _error_class(
     code = CODES.get(stem)
     if stem == "Validation":
         status, code = next(((to, word) for form, to, word in SAID if form.search(message)), (status, code))
-    told = {"message": message, "code": code, "type": exception} if message or exception else {}
-    return by_status(name, status, headers, orjson.dumps({"error": told}), setting=setting)
+    fields = {"message": message, "code": code, "type": exception} if message or exception else {}
+    return by_status(name, status, headers, orjson.dumps({"error": fields}), setting=setting)
 
 
 def _capitalised(body: bytes) -> dict[str, Any]:
-    """Some of Amazon's services, and its gateways, say `Message`."""
+    """The message; some of Amazon's services, and its gateways, name the key `Message`."""
     try:
         data = orjson.loads(body)
     except orjson.JSONDecodeError:

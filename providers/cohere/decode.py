@@ -1,4 +1,4 @@
-"""Cohere's answers, read into events, and pure: https://docs.cohere.com/v2/reference/chat-stream"""
+"""Decodes Cohere's answers. Pure. https://docs.cohere.com/v2/reference/chat-stream"""
 
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
@@ -14,9 +14,9 @@ from providers.transport.sse import Frame
 
 
 class CohereDecoder:
-    """A streamed answer as it is read (exchange.Reading): frames whose data have a `type`, then [DONE].
+    """Decodes a streamed answer (a StreamDecoder): frames whose data have a `type`, then [DONE].
 
-    `failed` makes the exception of an error in the place of an answer.
+    `failed` makes the exception for an error that comes instead of an answer.
     """
 
     def __init__(self, failed: Callable[[Any], GatewayError]) -> None:
@@ -27,7 +27,7 @@ class CohereDecoder:
         self._argued: dict[Any, bool] = {}
 
     def events(self, frame: Frame) -> Iterator[Event]:
-        """What a frame says."""
+        """The events of a frame."""
         if frame.data == b"[DONE]":
             self.done = True
         if self.done or self.finished:
@@ -66,7 +66,7 @@ class CohereDecoder:
 
 
 def events_of_body(body: Any) -> Iterator[Event]:
-    """An answer in one piece. Raises translate.NONSENSE for what is none."""
+    """The events of an answer in one piece. Raises one of BAD_SHAPE for another shape."""
     message = body["message"]
     logprobs = _logprobs(body.get("logprobs") or [])
     if message.get("tool_plan"):
@@ -90,36 +90,36 @@ def _content(part: Mapping[str, Any], logprobs: Json | None) -> Iterator[Event]:
         yield Text(require_text(part["text"]), logprobs=logprobs)
 
 
-def _end(told: Mapping[str, Any], *, said: bool) -> Iterator[Event]:
-    """Why it ended, and what it took."""
-    word = told["finish_reason"]
+def _end(body: Mapping[str, Any], *, said: bool) -> Iterator[Event]:
+    """The finish reason and the usage."""
+    word = body["finish_reason"]
     if word == "TIMEOUT":
         raise UpstreamTimeout("The model did not finish its answer in time.", log=word)
-    reason = finish_reason(word, said=said and not told.get("error"))
+    reason = finish_reason(word, said=said and not body.get("error"))
     if reason is None:
-        raise UpstreamDown("The model could not finish its answer.", log=f"{word} {told.get('error') or ''}")
+        raise UpstreamDown("The model could not finish its answer.", log=f"{word} {body.get('error') or ''}")
     yield Finish(reason)
-    if found := usage(told.get("usage")):
+    if found := usage(body.get("usage")):
         yield found
 
 
-def usage(told: Any) -> Usage | None:
-    """Tokens as the model counts them; those that are billed leave out what Cohere itself puts into the prompt."""
-    if not isinstance(told, dict):
+def usage(fields: Any) -> Usage | None:
+    """Tokens as the model counts them; billed tokens leave out those of Cohere's own prompt."""
+    if not isinstance(fields, dict):
         return None
-    counts = told.get("tokens") or told.get("billed_units")
+    counts = fields.get("tokens") or fields.get("billed_units")
     if not isinstance(counts, dict):
         return None
     return Usage(
         token_count(counts.get("input_tokens")),
         token_count(counts.get("output_tokens")),
-        token_count(told.get("cached_tokens")),
+        token_count(fields.get("cached_tokens")),
     )
 
 
-def _citations(told: Any) -> Iterator[Event]:
-    """A span may have several sources, each a document of the request's or a tool's result."""
-    for citation in told if isinstance(told, list) else [told] if told else []:
+def _citations(citations: Any) -> Iterator[Event]:
+    """A citation may have several sources, each a document of the request or a tool's result."""
+    for citation in citations if isinstance(citations, list) else [citations] if citations else []:
         for source in citation.get("sources") or ():
             known = source.get("document") or source.get("tool_output") or {}
             title = str(known.get("title") or source.get("id") or "")
@@ -129,7 +129,7 @@ def _citations(told: Any) -> Iterator[Event]:
 
 
 def _logprobs(items: list[Any]) -> Json | None:
-    """One entry for each piece of text: its tokens have no texts of their own."""
+    """One entry for each piece of text: Cohere gives no text for its tokens."""
     content = [
         {
             "token": require_text(item.get("text") or ""),

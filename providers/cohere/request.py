@@ -1,4 +1,4 @@
-"""What Cohere is asked, in its own dialect, and pure: https://docs.cohere.com/v2/reference/chat"""
+"""A chat request in Cohere's dialect. Pure. https://docs.cohere.com/v2/reference/chat"""
 
 import re
 from collections.abc import Mapping
@@ -29,23 +29,23 @@ NUMBERS: Mapping[str, tuple[str, float, float]] = {
     "top_p": ("p", 0.01, 0.99),
     "top_k": ("k", 0, 500),
 }
-"""Ours -> theirs, and its range: it is narrower than OpenAI's, and what is beyond it means its end."""
+"""OpenAI's name -> Cohere's name and range. The range is narrower than OpenAI's; values beyond it are clamped."""
 SAME = ("temperature", "seed", "logprobs")
 OWN = ("documents", "citation_options", "safety_mode", "strict_tools", "priority", "thinking", "k", "p")
-"""Cohere's own, which callers may give as they are."""
+"""Cohere's own parameters, which are passed on unchanged."""
 SUPPORTED_PARAMETERS = frozenset(
     {"model", "messages", "stream", "stream_options", "max_tokens", "max_completion_tokens", "stop", "n", "modalities"}
     | {"tools", "tool_choice", "functions", "function_call", "response_format", *NUMBERS, *SAME, *OWN}
 )
-"""What a request can say here; reasoning_effort is taken where the model thinks."""
+"""Parameters with a counterpart; reasoning_effort only for models that reason."""
 
 THINKS = re.compile("reasoning|thinking")
-"""Models that think until they are told not to (https://docs.cohere.com/docs/reasoning); others refuse it."""
+"""Models that reason unless it is turned off (https://docs.cohere.com/docs/reasoning); others refuse the parameter."""
 BUDGETS = {"minimal": 512, "low": 1024, "medium": 8192}
 
 
 def asks_by_tool(request: ChatRequest) -> bool:
-    """Whether the format of the answer can be kept to by a tool alone: beside tools no other is taken
+    """Whether only a tool can hold the answer to the format: Cohere accepts no format beside tools
     (https://docs.cohere.com/docs/structured-outputs).
     """
     return bool(request.tools) and response_format(request)[0] != "text"
@@ -74,29 +74,29 @@ def to_upstream(request: ChatRequest, target: Target) -> Json:
 
 
 def _messages(request: ChatRequest) -> list[Json]:
-    told = "\n\n".join(content_text([part], "messages") for part in instructions(request.messages))
+    system = "\n\n".join(content_text([part], "messages") for part in instructions(request.messages))
     turns = conversation(request.messages)
-    messages = [{"role": "system", "content": told}] if told else []
+    messages = [{"role": "system", "content": system}] if system else []
     return messages + ([_message(turn) for turn in turns] or [{"role": "user", "content": OPENING}])
 
 
 def _message(turn: Message) -> Json:
-    if turn.role == "tool":  # an empty content is refused, and a result is a JSON object by the page
+    if turn.role == "tool":  # empty content is refused, and by the documentation a result is a JSON object
         return {"role": "tool", "tool_call_id": turn.answers, "content": _text(turn) or "{}"}
     if turn.role == "user":
         content = [_part(part, where) for where, part in turn.parts]
         if all(part["type"] == "text" for part in content):
             return {"role": "user", "content": "".join(part["text"] for part in content)}
         return {"role": "user", "content": content}
-    said = _text(turn)
+    text = _text(turn)
     if not turn.calls:
-        return {"role": "assistant", "content": said}
+        return {"role": "assistant", "content": text}
     calls = [
         {"id": use.id, "type": "function", "function": {"name": use.name, "arguments": _json(use.arguments)}}
         for use in turn.calls
     ]
-    # What is said before a call is its plan there.
-    return {"role": "assistant", "tool_calls": calls, **({"tool_plan": said} if said else {})}
+    # Cohere calls the text before a call its plan.
+    return {"role": "assistant", "tool_calls": calls, **({"tool_plan": text} if text else {})}
 
 
 def _text(turn: Message) -> str:
@@ -115,7 +115,7 @@ def _part(part: Mapping[str, Any], where: str) -> Json:
 
 
 def _tools(request: ChatRequest) -> Json:
-    """Of tools that alone may be called, only those are declared: a choice there has no names."""
+    """If only some tools may be called, only those are declared: a tool choice has no names there."""
     mode, names = tool_choice(request)
     declared = [
         {"name": each["name"], **({"description": each["description"]} if each.get("description") else {})}

@@ -1,1 +1,1 @@
-"""What several dialects share."""
+"""Modules that several dialects share."""

@@ -21,35 +21,35 @@ from providers.transport.exchange import (
 
 
 def answer_events(
-    reply: Response,
+    response: Response,
     request: ChatRequest,
-    failure: ErrorFactory,
-    reading: StreamDecoder,
+    error_factory: ErrorFactory,
+    decoder: StreamDecoder,
     whole: Callable[[Any], Iterable[Event]],
     call: CallContext,
 ) -> Events:
-    """A chat's answer, from the reply to its end: a stream as it is read, or one JSON value, of which `whole` makes the
-    events; cut at words, if a stream was asked for. It counts what comes, not what was asked for. Closes the reply.
+    """A chat's answer as events, read to its end. A stream is decoded as it comes; of one JSON value `whole` makes the
+    events, cut at words if the request wants a stream. The response decides which it is. Closes the response.
     """
     try:
-        yield from raise_for_status(reply, failure)
-        streams, pieces = yield from arriving(reply, asked=request.stream)
+        yield from raise_for_status(response, error_factory)
+        streams, pieces = yield from arriving(response, asked=request.stream)
         if streams:
-            yield from decode_stream(reply, pieces, reading, call)
+            yield from decode_stream(response, pieces, decoder, call)
             return
-        raw = yield from read_body(reply, pieces=pieces)
-        answer = parse_json(raw, reply, keep_halves=True)
+        raw = yield from read_body(response, pieces=pieces)
+        answer = parse_json(raw, response, keep_halves=True)
         try:
             events = whole(answer)
             yield from cut_at_words(events) if request.stream else events
         except BAD_SHAPE as error:
-            raise reply.broken(f"{type(error).__name__}: {error} in {raw[:200]!r}") from error
+            raise response.broken(f"{type(error).__name__}: {error} in {raw[:200]!r}") from error
     finally:
-        reply.close()
+        response.close()
 
 
 def cut_at_words(events: Iterable[Event]) -> Iterator[Event]:
-    """The events of an answer that came in one lump, its text cut at words."""
+    """The events of an answer that came at once, with its text cut at words."""
     for event in events:
         if isinstance(event, Text) and event.logprobs is None:
             yield from (Text(word, event.choice) for word in words(event.text))

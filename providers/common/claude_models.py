@@ -1,4 +1,4 @@
-"""What each Claude model takes, wherever it is hosted: how it thinks, and which parameters it refuses.
+"""What each Claude model accepts, wherever it is hosted: its kind of thinking, and the parameters that it refuses.
 
 Sources: https://platform.claude.com/docs/en/build-with-claude/thinking-troubleshooting (the table by model),
 /build-with-claude/effort, /build-with-claude/structured-outputs, /about-claude/models/overview; read 2026-11-24.
@@ -11,22 +11,22 @@ from typing import Any, Literal
 
 EFFORTS = ("low", "medium", "high", "xhigh", "max")
 BUDGETS = {"low": 2048, "medium": 8192, "high": 16_384, "xhigh": 24_576, "max": 24_576}
-"""Tokens of thinking for the models that are given a number of them."""
+"""Tokens of thinking for models with a thinking budget."""
 LEAST_BUDGET = 1024
 
 
 @dataclass(frozen=True, slots=True)
 class Family:
-    """Models that take the same.
+    """Models that accept the same parameters.
 
-    thinking    adaptive: as much as it finds necessary; manual: within a budget; "": never
-    unasked     it thinks when nothing is said about it
-    off         the `thinking.type` that stops it from thinking; "" where nothing does
+    thinking    adaptive: as much as the model finds necessary; manual: within a budget; "": never
+    thinks_by_default   it thinks if the request does not say
+    off         the `thinking.type` that turns thinking off; "" if nothing does
     efforts     the values of `output_config.effort`
     sampling    temperature, top_p and top_k: all of them, one (temperature or top_p), or none
-    prefill     goes on with an assistant's message at the end
-    schemas     keeps to a JSON schema
-    max_tokens  what is asked for where the caller does not say; every model of the family allows it
+    prefill     continues an assistant's message at the end
+    schemas     supports a JSON schema for the answer
+    max_tokens  used if the caller gives none; every model of the family allows it
     """
 
     pattern: str
@@ -59,10 +59,10 @@ FAMILIES = (
     Family(
         r"claude-(3|2|instant)", thinking="", efforts=(), sampling="all", prefill=True, schemas=False, max_tokens=4096
     ),
-    Family(r"claude", thinks_by_default=True, off=""),  # one that is newer than this table: what all new ones take
+    Family(r"claude", thinks_by_default=True, off=""),  # a model newer than this table
     Family("", thinking="", efforts=(), sampling="all", prefill=True, max_tokens=8192),  # another vendor's model
 )
-"""By a part of the model's name, written with hyphens. The first that fits counts."""
+"""By a part of the model's name, with hyphens. The first that fits counts."""
 
 
 @lru_cache(maxsize=256)
@@ -75,10 +75,10 @@ def family_of(model: str) -> Family:
 def thinking_options(
     family: Family, reasoning_effort: str, *, shown: bool, forced: bool, max_tokens: int
 ) -> tuple[dict[str, Any], str]:
-    """`thinking` ({} to leave it out) and `output_config.effort` ("" likewise) for OpenAI's `reasoning_effort`.
+    """`thinking` and `output_config.effort` for OpenAI's `reasoning_effort`; {} and "" leave them out.
 
-    `shown`: the caller reads along. `forced`: a tool must be called, which forbids thinking where that can be turned
-    off. `max_tokens` is max_tokens, which a budget must stay below.
+    `shown`: the caller sees the reasoning. `forced`: a tool must be called, which forbids thinking if it can be turned
+    off. `max_tokens` is the request's, which a budget must stay below.
     """
     effort = _effort(family, reasoning_effort)
     wanted = reasoning_effort in EFFORTS and not (forced and (family.off or not family.thinks_by_default))
@@ -94,7 +94,7 @@ def thinking_options(
 
 
 def _effort(family: Family, reasoning_effort: str) -> str:
-    """The effort, or the nearest below it that the family has; "" where none was asked for or can be said."""
+    """The effort, or the nearest lower one that the family has; "" if none is requested or the family has none."""
     if reasoning_effort in ("none", "minimal"):
         return "low" if family.efforts and (reasoning_effort == "minimal" or not family.off) else ""
     if reasoning_effort not in EFFORTS:

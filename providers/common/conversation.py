@@ -1,6 +1,6 @@
-"""A conversation in OpenAI's dialect, as the turns that the other dialects have in common: once, and pure.
+"""A conversation in OpenAI's dialect as messages for the other dialects. Pure functions.
 
-They raise InvalidRequest and Unsupported that name the message, where nothing sensible can be made of it.
+They raise InvalidRequest and Unsupported that name the message.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -13,9 +13,9 @@ from providers.common.history import RESULTS, mended_arguments, numbered
 from providers.common.translate import content_parts, content_text
 
 OPENING = "(The user has not spoken yet.)"
-"""What the user says where an upstream wants them to speak first, and they have not."""
+"""The user's message for an upstream that requires the user to speak first."""
 GO_ON = "(Go on.)"
-"""What the user says where an upstream wants them to speak last, and the assistant has."""
+"""The user's message for an upstream that requires the user to speak last."""
 
 Role = Literal["user", "assistant", "tool"]
 INSTRUCTIONS = ("system", "developer")
@@ -23,7 +23,7 @@ TEXTS = ("text", "input_text", "refusal")
 
 
 class ToolUse(NamedTuple):
-    """A call that the assistant has made: `arguments` as an object, `where` the field that it stands in."""
+    """A call by the assistant: `arguments` as an object, `where` its field in the request."""
 
     id: str
     name: str
@@ -33,7 +33,7 @@ class ToolUse(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """One message of a conversation, whichever way it was written; instructions are none.
+    """One message of a conversation; instructions are not among them.
 
     `at` is the message: `messages[2]`; `parts` stand in its `content`, each with its field: `messages[2].content[0]`.
     Those that say nothing are left out. A tool's turn `answers` the call of that id, of the function `name`, and has
@@ -51,22 +51,22 @@ class Message:
 
 
 def instructions(messages: Sequence[Mapping[str, Any]]) -> list[Json]:
-    """What the system and the developer say, wherever they stand: parts of text, in order."""
-    told = []
+    """The parts of all system and developer messages, in order."""
+    parts = []
     for number, message in enumerate(messages):
         if message["role"] in INSTRUCTIONS:
             content_text(message.get("content"), f"messages[{number}]")
-            told += [part for _, part in _said(message, f"messages[{number}]")]
-    return told
+            parts += [part for _, part in _nonempty_parts(message, f"messages[{number}]")]
+    return parts
 
 
-def conversation(messages: Sequence[Mapping[str, Any]], *, told: bool = False) -> list[Message]:
-    """The turns of a conversation; empty ones, which say nothing, are left out. With `told`, instructions have their
-    places among them, also empty ones.
+def conversation(messages: Sequence[Mapping[str, Any]], *, with_instructions: bool = False) -> list[Message]:
+    """The conversation's messages without empty ones. `with_instructions` includes system and developer messages, also
+    empty ones.
 
     What is past is mended first (history.py). A legacy `function_call` is a call, and a `function` message its result.
-    Raises InvalidRequest for a new result that answers no call, a new call without its result, and where all turns are
-    empty. Without any turn it is [].
+    Raises InvalidRequest for a new result without a call, a new call without a result, and if all messages are empty.
+    Without messages it is [].
     """
     turns: list[Message] = []
     waiting: dict[str, ToolUse] = {}
@@ -74,7 +74,9 @@ def conversation(messages: Sequence[Mapping[str, Any]], *, told: bool = False) -
     for number, message in numbered(messages):
         role, at = message["role"], f"messages[{number}]"
         if role in INSTRUCTIONS:
-            turns += [Message(role, at, _placed(message, at), name=message.get("name") or "")] if told else []
+            turns += (
+                [Message(role, at, _placed(message, at), name=message.get("name") or "")] if with_instructions else []
+            )
             continue
         spoken = spoken or at
         if role in RESULTS:
@@ -82,11 +84,11 @@ def conversation(messages: Sequence[Mapping[str, Any]], *, told: bool = False) -
             failed = message.get("is_error") is True
             turns.append(Message("tool", at, _said(message, at), answers=use.id, name=use.name, failed=failed))
             continue
-        said, calls = _said(message, at), tuple[ToolUse, ...]()
+        parts, calls = _nonempty_parts(message, at), tuple[ToolUse, ...]()
         if role == "assistant":
             calls = tuple(_calls(message, at))
             waiting = {use.id: use for use in calls}
-        if said or calls:
+        if parts or calls:
             speaker: Role = "user" if role == "user" else "assistant"
             thoughts = message.get("thinking_blocks")
             thoughts = tuple(thoughts) if isinstance(thoughts, list) else ()
@@ -102,21 +104,21 @@ def _placed(message: Mapping[str, Any], at: str) -> list[tuple[str, Json]]:
     return [(f"{at}.content[{place}]", part) for place, part in enumerate(content_parts(message.get("content")))]
 
 
-def _said(message: Mapping[str, Any], at: str) -> list[tuple[str, Json]]:
-    """The parts that say anything, each with its field: upstreams refuse text that is empty or blank.
+def _nonempty_parts(message: Mapping[str, Any], at: str) -> list[tuple[str, Json]]:
+    """The parts that are not empty, each with its field: upstreams refuse empty or blank text.
 
-    A refusal beside the content is a part too, so are the words of a spoken answer in the place of content, and a
-    `cache_control` of the whole message is its last part's.
+    A refusal beside the content is a part too. So is the transcript of a spoken answer without content. A
+    `cache_control` of the whole message becomes its last part's.
     """
     given = _placed(message, at)
     given += [(at, {"type": "refusal", "refusal": message["refusal"]})] if message.get("refusal") else []
     if not given and isinstance(spoken := message.get("audio"), dict) and spoken.get("transcript"):
         given = [(f"{at}.audio", {"type": "text", "text": spoken["transcript"]})]
-    said = [(where, part) for where, part in given if part["type"] not in TEXTS or _words(part, where).strip()]
-    if said and message.get("cache_control"):
-        where, part = said[-1]
-        said[-1] = where, {"cache_control": message["cache_control"], **part}
-    return said
+    parts = [(where, part) for where, part in given if part["type"] not in TEXTS or _words(part, where).strip()]
+    if parts and message.get("cache_control"):
+        where, part = parts[-1]
+        parts[-1] = where, {"cache_control": message["cache_control"], **part}
+    return parts
 
 
 def _words(part: Mapping[str, Any], where: str) -> str:
@@ -133,7 +135,7 @@ def _calls(message: Mapping[str, Any], at: str) -> Iterable[ToolUse]:
     for place, call in enumerate(given):
         where = f"{at}.tool_calls[{place}]"
         function = call.get("function")
-        if isinstance(custom := call.get("custom"), dict):  # OpenAI's tools of free text, which no other vendor has
+        if isinstance(custom := call.get("custom"), dict):  # OpenAI's tools of free text; no other vendor has them
             function = {"name": custom.get("name"), "arguments": {"input": custom.get("input")}}
         name = function.get("name") if isinstance(function, dict) else None
         if not isinstance(name, str) or not name:
@@ -141,8 +143,8 @@ def _calls(message: Mapping[str, Any], at: str) -> Iterable[ToolUse]:
         yield ToolUse(call["id"], name, mended_arguments(function.get("arguments")), where)
 
 
-def _answered(message: Mapping[str, Any], at: str, waiting: dict[str, ToolUse]) -> ToolUse:
-    """The call that a result is for. It waits no longer."""
+def _take_call(message: Mapping[str, Any], at: str, waiting: dict[str, ToolUse]) -> ToolUse:
+    """The call of a result, which is removed from the open calls."""
     if message["role"] == "function":
         id_ = next((use.id for use in waiting.values() if use.name == message.get("name")), "")
     else:
@@ -153,7 +155,7 @@ def _answered(message: Mapping[str, Any], at: str, waiting: dict[str, ToolUse]) 
 
 
 def merge_same_role(turns: Iterable[tuple[str, list[Json]]]) -> list[tuple[str, list[Json]]]:
-    """Turns as (role, content), those of one role that follow each other as one."""
+    """The messages as (role, content), with successive messages of one role merged."""
     together: list[tuple[str, list[Json]]] = []
     for role, content in turns:
         if together and together[-1][0] == role:

@@ -1,4 +1,4 @@
-"""Why an answer ended, in one table of every dialect's words."""
+"""Finish reasons of all dialects in one table."""
 
 import re
 from collections.abc import Mapping
@@ -41,14 +41,14 @@ FAILURES = frozenset({
     "insufficient_system_resource",
 })  # fmt: skip
 FAILED = re.compile(r"error|abort|cancel|fail|interrupt|malformed|time_?out")
-"""Words, and parts of words, for a model that could not finish; the table above comes first."""
+"""Words, and parts of words, for a model that could not finish; the table above goes first."""
 
 NONE_YET = frozenset({"finish_reason_unspecified", "unspecified", "null", "none"})
 
 
 def ended(word: Any) -> str:
-    """The word in small letters, with underscores, as the table has it: EndTurn, END-TURN and end_turn are one.
-    "" where there is none.
+    """The word in lower case with underscores, as in the table: EndTurn, END-TURN and end_turn are one. "" without a
+    word.
     """
     if not word:
         return ""
@@ -59,14 +59,14 @@ def ended(word: Any) -> str:
 
 
 def is_failure(word: Any) -> bool:
-    """Whether it says that the model could not finish."""
+    """Whether the word means that the model could not finish."""
     text = ended(word)
     return text in FAILURES or (text not in FINISH_REASONS and bool(FAILED.search(text)))
 
 
 def finish_reason(word: Any, *, said: bool) -> FinishReason | None:
-    """OpenAI's word for it; None for a failure. A word that nobody knows ends what was said, and fails where nothing
-    was.
+    """OpenAI's finish reason; None for a failure. An unknown word is `stop` if there is an answer, and a failure if
+    there is none.
     """
     known = FINISH_REASONS.get(ended(word))
     return known if known or is_failure(word) or not said else "stop"

@@ -1,8 +1,8 @@
-"""What is past in a conversation in OpenAI's dialect, mended so that every vendor takes it: once, and pure.
+"""Mends the past part of a conversation so that every vendor accepts it. Pure.
 
-The caller cannot change what is past, so a fault in it would end a phone call for good. What is new is judged as
-strictly as ever: the results at the end of the conversation, and the calls of the assistant's message that they stand
-behind. What is wrong with those is left as it came, for whoever reads the conversation to refuse.
+The caller cannot change what is past, so a fault there would end a phone call for good (decision 5). New messages are
+validated: the results at the end of the conversation, and the calls of the assistant's message before them. Faults in
+those are left, and the code that reads the conversation refuses them.
 """
 
 import json
@@ -17,15 +17,15 @@ from core.json_values import Json
 Message = Mapping[str, Any]
 
 INTERRUPTED = "(The call was interrupted: it has no result.)"
-"""The result of a past call that has none: voice frameworks leave such calls where the user has cut in."""
+"""The result of a past call without one: voice frameworks leave such calls when the user interrupts."""
 UNREADABLE = "_raw"
-"""The key under which the arguments of a past call stand that are no JSON object."""
+"""The key for the arguments of a past call that are no JSON object."""
 RESULTS = ("tool", "function")
 
 
 @dataclass(slots=True)
 class _Call:
-    """A call of `message`: the id and the name that it was given, and the id that it has now."""
+    """A call of `message`: its original id and name, and its id now."""
 
     message: int
     given: str
@@ -35,16 +35,16 @@ class _Call:
 
 
 def mend_history(messages: Sequence[Message]) -> list[Message]:
-    """The messages as every vendor takes them; each that needs nothing is itself, none is changed.
+    """The messages as every vendor accepts them; unchanged ones are the same objects, and none is modified.
 
-    Past calls have ids of their own, the JSON text of an object as their arguments, and their results directly behind
-    them: a stand-in where there is none. Past results of no call are left out.
+    Past calls have unique ids, the JSON text of an object as arguments, and their results directly behind them, with
+    a placeholder for a missing one. Past results without a call are left out.
     """
     return [message for _, message in numbered(messages)]
 
 
 def numbered(messages: Sequence[Message]) -> list[tuple[int, Message]]:
-    """The mended messages, each with the place in `messages` that it comes from; a stand-in has its call's."""
+    """The mended messages, each with its index in `messages`; a placeholder has its call's index."""
     if not any(message["role"] in RESULTS or _has_calls(message) for message in messages):
         return list(enumerate(messages))
     newest = max((at for at, message in enumerate(messages) if message["role"] not in RESULTS), default=-1)
@@ -54,7 +54,7 @@ def numbered(messages: Sequence[Message]) -> list[tuple[int, Message]]:
     kept: list[tuple[int, Message]] = []
     for at, message in enumerate(messages):
         if message["role"] in RESULTS:
-            if call := _answered(message, waiting):
+            if call := _call_of(message, waiting):
                 waiting.remove(call)
                 results.setdefault(call.message, []).append((at, _result(message, call)))
             elif at > newest:
@@ -72,9 +72,9 @@ def numbered(messages: Sequence[Message]) -> list[tuple[int, Message]]:
 
 
 def mended_arguments(given: Any) -> Json:
-    """A call's arguments as an object, however they were written; {} for nothing, `UNREADABLE` where they are none."""
+    """A call's arguments as an object, in whichever form; {} for nothing, `UNREADABLE` for what is no object."""
     value = given
-    for _ in range(2):  # some write the text of a text
+    for _ in range(2):  # some clients encode the text twice
         if isinstance(value, str):
             value = _parsed(value)
     if isinstance(value, dict):
@@ -87,7 +87,7 @@ def _has_calls(message: Message) -> bool:
 
 
 def _calls(message: Message, at: int, seen: set[str]) -> Iterator[_Call]:
-    """The message's calls, each with an id that no call before it has: its own, or one made of its place."""
+    """The message's calls, each with an id that no earlier call has: its own, or one made from its index."""
     legacy = message.get("function_call")
     if not message.get("tool_calls") and isinstance(legacy, dict):
         yield _Call(at, "", str(legacy.get("name")), "", legacy=True)
@@ -102,7 +102,7 @@ def _calls(message: Message, at: int, seen: set[str]) -> Iterator[_Call]:
 
 
 def _mended(message: Message, made: Sequence[_Call]) -> Message:
-    """The message with its calls as they should be; itself where they are."""
+    """The message with mended calls; the same object if nothing changed."""
     if not message.get("tool_calls"):
         legacy = message.get("function_call")
         kept = {key: each for key, each in message.items() if key != "tool_calls"}
@@ -122,7 +122,7 @@ def _call(call: Message, identifier: str) -> Message:
 
 
 def _function(function: Message) -> Message:
-    """A call's name and its arguments as the text of an object: the very text that came, where it is one."""
+    """A call's name and its arguments as the text of an object; unchanged text if it is valid."""
     given = function.get("arguments")
     try:
         if isinstance(given, str) and isinstance(orjson.loads(given), dict):
@@ -132,9 +132,9 @@ def _function(function: Message) -> Message:
     return {**function, "arguments": orjson.dumps(mended_arguments(given)).decode()}
 
 
-def _answered(message: Message, waiting: Sequence[_Call]) -> _Call | None:
-    """The call that a result is for: the latest message's that has none yet. Without an id its function's name says
-    which, and without either the order.
+def _call_of(message: Message, waiting: Sequence[_Call]) -> _Call | None:
+    """The call of a result: of the latest message's, one without a result. Without an id the function's name decides,
+    and without a name the order.
     """
     identifier, name = message.get("tool_call_id"), message.get("name")
     if identifier:
@@ -158,8 +158,8 @@ def _stand_in(call: _Call) -> Json:
 
 
 def _parsed(text: str) -> Any:
-    """The value of a JSON text, also of one with NaN or half a surrogate pair in it, as others write them; the text
-    itself where it is none, None where it is blank.
+    """The value of a JSON text, also with NaN or half a surrogate pair, which some clients send. The text itself if it
+    is no JSON, None if it is blank.
     """
     if not text.strip():
         return None

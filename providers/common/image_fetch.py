@@ -1,4 +1,4 @@
-"""Images that an upstream names by URL, fetched where the caller wants bytes."""
+"""Fetches images that an upstream returns as URLs, for callers that want bytes (decision 19)."""
 
 import re
 import threading
@@ -17,19 +17,19 @@ from providers.transport.exchange import raise_for_status, read_body
 Picture = dict[str, str]
 URL = re.compile(r"(https?)://([A-Za-z0-9.-]+)(?::(\d{1,5}))?(/[!-\"$-~]*)?(?:#.*)?")
 PICTURE_BYTES = 32 * 1024 * 1024
-"""More than this is not fetched for one picture."""
+"""The largest image, in bytes."""
 HOSTS = 8
-"""Of so many hosts with pictures the connections are kept."""
+"""The number of image hosts with kept connections."""
 
 
 def shares(n: int, most: int) -> Iterator[int]:
-    """How many pictures each request asks for, where one may ask for `most`."""
+    """The sizes of the batches, if one request may have `most` images."""
     for start in range(0, n, most):
         yield min(most, n - start)
 
 
 def seconds(created: Any) -> int:
-    """A time as Unix seconds: from a number, or from ISO 8601; 0 for what is none."""
+    """A time as Unix seconds, from a number or from ISO 8601; 0 for anything else."""
     if isinstance(created, str):
         try:
             moment = datetime.fromisoformat(created)
@@ -40,8 +40,8 @@ def seconds(created: Any) -> int:
 
 
 class ImageFetcher:
-    """Fetches the pictures of one vendor, without its key: over https from its own `domains`, and from the very origin
-    that is configured here. An address elsewhere is not fetched, whoever gave it.
+    """Fetches the images of one vendor, without its key: over https from the vendor's own `domains`, and from the very
+    origin that is configured. Any other address is refused.
     """
 
     def __init__(self, name: str, base_url: str, domains: Sequence[str], proxy: str = "") -> None:
@@ -54,7 +54,7 @@ class ImageFetcher:
         self._lock = threading.Lock()
 
     def unpack(self, data: Sequence[Picture], call: CallContext, timeouts: Timeouts) -> Generator[Silence, None, None]:
-        """Put the bytes in the place of each address."""
+        """Replace each URL by the image's bytes."""
         for picture in data:
             if "b64_json" not in picture:
                 raw = yield from self.fetch(picture["url"], call, timeouts)
@@ -62,27 +62,27 @@ class ImageFetcher:
             picture.pop("url", None)
 
     def fetch(self, url: str, call: CallContext, timeouts: Timeouts) -> Generator[Silence, None, bytes]:
-        """The picture at an address that the vendor gave. Raises UpstreamError, which is not tried again: the picture
-        would be drawn, and paid for, once more.
+        """The image at a URL from the vendor. Raises UpstreamError, which is not retried: the image would be generated,
+        and paid for, again.
         """
         account, path = self._place(url)
         try:
-            reply = send(account, "GET", path, {}, b"", call, timeouts)
+            response = send(account, "GET", path, {}, b"", call, timeouts)
             try:
-                yield from raise_for_status(reply, self._refused)
-                return (yield from self._bytes(reply))
+                yield from raise_for_status(response, self._refused)
+                return (yield from self._bytes(response))
             finally:
-                reply.close()
+                response.close()
         except GatewayError as error:
             raise self._lost(error.log or error.message) from error
 
-    def _bytes(self, reply: Response) -> Generator[Silence, None, bytes]:
-        kind, length = reply.headers.get("content-type", ""), reply.headers.get("content-length", "0")
+    def _bytes(self, response: Response) -> Generator[Silence, None, bytes]:
+        kind, length = response.headers.get("content-type", ""), response.headers.get("content-length", "0")
         if not kind.startswith(("image/", "application/octet-stream", "binary/octet-stream")):
             raise self._lost(f"the content type {kind!r}")
         if length.isdigit() and int(length) > PICTURE_BYTES:
             raise self._lost(f"{length} bytes")
-        data = yield from read_body(reply, PICTURE_BYTES)
+        data = yield from read_body(response, PICTURE_BYTES)
         if not data:
             raise self._lost("no bytes")
         return data
@@ -112,8 +112,10 @@ class ImageFetcher:
         return self._lost(f"status {status}: {body[:200]!r}")
 
     def _lost(self, what: str) -> UpstreamError:
-        said = f'{self._name} made a picture that cannot be fetched from it. Ask for it with "response_format": "url".'
-        return UpstreamError(said, provider=self._name, log=what)
+        message = (
+            f'{self._name} made a picture that cannot be fetched from it. Ask for it with "response_format": "url".'
+        )
+        return UpstreamError(message, provider=self._name, log=what)
 
 
 def _usual_port(scheme: str) -> int:

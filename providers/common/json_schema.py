@@ -12,32 +12,32 @@ from core.errors import InvalidRequest
 from core.json_values import Json
 
 DEPTH, NODES = 200, 20_000
-"""How deep and how large a schema may be, once what it refers to stands in its place: references can multiply."""
+"""The bounds of a schema after its references are resolved: references can multiply."""
 REFERRED = frozenset({"$defs", "definitions", "$schema"})
 VALUES = frozenset({"enum", "const", "default", "examples", "example"})
-"""Keys of a schema that hold what is to be found elsewhere, and those that hold values and not schemas."""
+"""Keys that hold definitions or references, and keys that hold values, not schemas."""
 
 FORMATS = ("date-time", "time", "date", "duration", "email", "hostname", "uri", "ipv4", "ipv6", "uuid")
 KEPT = {"type", "enum", "const", "title", "description", "required", "$ref"}
-"""Keywords of a schema that the answer can be held to; see /build-with-claude/structured-outputs."""
+"""Keywords that structured output enforces; see /build-with-claude/structured-outputs."""
 
 NAMED = ("properties", "$defs", "definitions")
-"""Keys of a schema that hold schemas by names which are the caller's own."""
+"""Keys whose value maps the caller's own names to schemas."""
 COMBINERS = ("allOf", "anyOf", "oneOf", "not", "enum", "const")
-"""Keywords that vendors, OpenAI among them, refuse at the head of a tool's schema."""
+"""Keywords that vendors, OpenAI among them, refuse at the top of a tool's schema."""
 
 
 def parameters(function: Mapping[str, Any]) -> tuple[Json, str]:
-    """A function's parameters with an object at their head and no combiner, ({}, "") for none; and what the combiners
-    say, for the description. The properties of the alternatives are its own, as far as it has none of their names.
+    """A function's parameters as an object without combiners, ({}, "") for none; and the combiners' text, for the
+    description. Properties of the alternatives are added, unless the object has properties of these names.
     """
     schema: Json = function.get("parameters") or {}
     if b"null" in orjson.dumps(schema):
         schema = without_null_types(schema)
     if "$ref" in schema or any(key in schema for key in COMBINERS):
         schema = inline_references(schema)
-    said = {key: schema[key] for key in COMBINERS if key in schema}
-    if not said:
+    combiners = {key: schema[key] for key in COMBINERS if key in schema}
+    if not combiners:
         return ({**schema, "type": "object"} if schema else {}), ""
     head = {key: each for key, each in schema.items() if key not in COMBINERS}
     properties: Json = {}
@@ -49,7 +49,7 @@ def parameters(function: Mapping[str, Any]) -> tuple[Json, str]:
     needed = [name for each in whole for name in _list(each.get("required")) if isinstance(name, str)]
     if needed:
         head["required"] = list(dict.fromkeys(needed))
-    return {**head, "type": "object"}, f"Its arguments must also fit {orjson.dumps(said).decode()}"
+    return {**head, "type": "object"}, f"Its arguments must also fit {orjson.dumps(combiners).decode()}"
 
 
 def _object(value: Any) -> Json:
@@ -70,7 +70,7 @@ def _alternatives(schema: Any) -> Iterator[Json]:
 
 
 def without_null_types(schema: Any) -> Any:
-    """A schema without keywords that are null, as clients write those they do not use."""
+    """A schema without keywords that are null, which some clients send for unused ones."""
     if isinstance(schema, list):
         return [without_null_types(each) for each in schema]
     if not isinstance(schema, dict):
@@ -89,26 +89,26 @@ def without_null_types(schema: Any) -> Any:
 
 
 def holds_maps(schema: Any) -> bool:
-    """Whether an object of it may have properties that it does not name: closed, such an object would be empty."""
+    """Whether an object in it may have unnamed properties: closed, such an object would be empty."""
     if isinstance(schema, list):
         return any(map(holds_maps, schema))
     if not isinstance(schema, dict):
         return False
-    kind, beyond = schema.get("type"), schema.get("additionalProperties", True)
+    kind, additional = schema.get("type"), schema.get("additionalProperties", True)
     is_object = kind == "object" or (isinstance(kind, list) and "object" in kind)
-    if schema.get("patternProperties") or (isinstance(beyond, dict) and beyond):
+    if schema.get("patternProperties") or (isinstance(additional, dict) and additional):
         return True
-    if is_object and beyond is not False and not schema.get("properties") and "$ref" not in schema:
+    if is_object and additional is not False and not schema.get("properties") and "$ref" not in schema:
         return not any(key in schema for key in ("anyOf", "oneOf", "allOf"))
     inner = [each for key, each in schema.items() if key not in VALUES and key not in NAMED]
-    named = [each for key in NAMED for each in _object(schema.get(key)).values()]
-    return any(map(holds_maps, [*inner, *named]))
+    subschemas = [each for key in NAMED for each in _object(schema.get(key)).values()]
+    return any(map(holds_maps, [*inner, *subschemas]))
 
 
 def closed_schema(schema: Any) -> Any:
-    """A JSON schema of the kind that an answer can be held to: closed objects, and no bounds.
+    """A JSON schema that structured output supports: closed objects, and no bounds.
 
-    What cannot be enforced stands in the description, so that the model may still heed it.
+    Keywords that cannot be enforced go into the description, so that the model may follow them.
     """
     if not isinstance(schema, dict):
         return schema
@@ -143,10 +143,10 @@ def _all(schemas: Any) -> Any:
 
 
 def inline_references(schema: Any) -> Any:
-    """A JSON schema without `$ref`, `$defs`, `definitions` and `$schema`: what they refer to stands in its place.
+    """A JSON schema with its references resolved, without `$ref`, `$defs`, `definitions` and `$schema`.
 
-    A schema that refers to itself ends in `{"type": "object"}`. Raises InvalidRequest for a reference to nothing, and
-    for a schema that is larger than any that describes something.
+    A recursive reference becomes `{"type": "object"}`. Raises InvalidRequest for a reference to nothing, and for a
+    schema beyond the bounds.
     """
     nodes = iter(range(NODES))
 

@@ -1,6 +1,6 @@
-"""JSON answers of models that keep to no format, by a tool that must be called; and calls that must be made, of models
-that know no such choice, by a format. Each is a request that asks for the one by the other, and events that tell what
-was asked for: the caller sees no difference. Pure.
+"""JSON answers from models without a response format, by a tool that must be called; and forced calls from models
+without a tool choice, by a response format. One function changes the request, another changes the events back, so the
+caller sees no difference. Pure.
 """
 
 from dataclasses import replace
@@ -19,10 +19,10 @@ TOOLS = ("tools", "functions", "tool_choice", "function_call", "parallel_tool_ca
 
 
 def format_by_tool(request: ChatRequest) -> tuple[ChatRequest, str]:
-    """The request with a tool in the place of its `response_format`, and that tool's name: "" where the caller wants a
-    call in any case, which no format is asked of. The caller's own tools may be called as well, if they may at all.
+    """The request with a tool instead of its `response_format`, and that tool's name: "" if the caller requires a tool
+    call, which has no format. The caller's own tools stay callable if they were.
 
-    Raises InvalidRequest for a schema of anything but an object.
+    Raises InvalidRequest for a schema that is not an object's.
     """
     _, wanted = response_format(request)
     mode, names = tool_choice(request)
@@ -53,16 +53,16 @@ def format_by_tool(request: ChatRequest) -> tuple[ChatRequest, str]:
 
 
 def answer_as_text(events: Events, name: str) -> Events:
-    """The events, the arguments of the first call of the tool `name` as the text. What is said beside it is left out,
-    unless it is all that is said.
+    """The events with the arguments of the first call of the tool `name` as text. Text beside it is left out, unless
+    there is no call.
     """
-    said: list[Event] = []
+    texts: list[Event] = []
     answer: ToolCall | None = None
     others: set[int | str] = set()
     for event in events:
         match event:
             case Text():
-                said.append(event)
+                texts.append(event)
             case ToolCall() if event.name == name:
                 answer = answer or event
             case ToolCall():
@@ -73,16 +73,16 @@ def answer_as_text(events: Events, name: str) -> Events:
                     yield Text(event.text)
             case Finish():
                 if answer is None:
-                    yield from said
-                told = answer is not None and not others and event.reason == "tool_calls"
-                yield Finish("stop") if told else event
+                    yield from texts
+                only_answer = answer is not None and not others and event.reason == "tool_calls"
+                yield Finish("stop") if only_answer else event
             case _:
                 yield event
 
 
 def call_by_format(request: ChatRequest) -> tuple[ChatRequest, str]:
-    """The request with the schema of the only tool that may be called as its `response_format`, and that tool's name:
-    "" where more than one may. New results come as what was said before: a format is asked of a turn of the user's.
+    """The request with the only callable tool's schema as its `response_format`, and that tool's name: "" if more than
+    one may be called. New results become user messages: a format needs a turn of the user.
     """
     _, names = tool_choice(request)
     own = [each for each in declared_functions(request.tools) if not names or each["name"] in names]
@@ -97,7 +97,7 @@ def call_by_format(request: ChatRequest) -> tuple[ChatRequest, str]:
 
 
 def answer_as_call(events: Events, name: str) -> Events:
-    """The events, the text as the arguments of a call of the tool `name`."""
+    """The events with the text as the arguments of a call of the tool `name`."""
     opened = False
     for event in events:
         if isinstance(event, (Text, Finish)) and not opened:

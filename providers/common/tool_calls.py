@@ -9,16 +9,16 @@ from core import lenient_json
 Key = int | str
 
 MOST_CALLS = 4096
-"""An answer of more tool calls than that is not one."""
+"""The largest number of tool calls in an answer."""
 NO_VALUE = object()
 ENDS = '}]"le'
-"""How JSON values end, of those that come in the place of an object: null, true and false among them."""
+"""The last characters of JSON values other than objects, null, true and false among them."""
 
 
 @dataclass(slots=True)
 class OpenCall:
-    """A call that has been opened. Its name is "" until it comes; its id is "" where the upstream gave none; `begun`
-    once any of its arguments have come.
+    """A call that has begun. Its name is "" until it comes; its id is "" if the upstream gave none; `begun`: some of
+    its arguments have come.
     """
 
     name: str
@@ -28,7 +28,7 @@ class OpenCall:
 
     @property
     def arguments(self) -> str:
-        """What has come of them."""
+        """The arguments so far."""
         return "".join(self.pieces)
 
     @property
@@ -38,7 +38,7 @@ class OpenCall:
 
     @property
     def complete(self) -> bool:
-        """The same of one that has any; those of some upstreams begin with an empty object."""
+        """Whether its arguments are complete and not empty; some upstreams begin with an empty object."""
         return self.whole and self.arguments.strip() not in ("{}", "null")
 
 
@@ -72,23 +72,23 @@ class ToolCallTracker:
 
     @property
     def nameless(self) -> bool:
-        """Whether something was said of a call that got no name."""
+        """Whether a delta came for a call without a name."""
         return any(not call.name and (call.id or call.pieces) for call in self.opened.values())
 
     def take(self, delta: Mapping[str, Any]) -> tuple[Key, bool, str]:
-        """Note a delta: the key of its call, whether it names it, and what is to be told of the arguments by now."""
+        """Note a delta; returns its call's key, whether it names the call, and the arguments that can be passed on."""
         key = self.find(delta)
         if key is None:
             key = self.open(delta)
         call, name, piece = self.opened[key], name_of(delta), arguments_of(delta)
         if is_object(piece) and call.complete:
-            piece = ""  # said twice
+            piece = ""  # repeated
         if piece:
             call.pieces.append(piece)
             call.begun = call.begun or not piece.isspace()
-        named = bool(name) and not call.name
+        opens = bool(name) and not call.name
         call.name = call.name or name
-        return key, named, call.arguments if named else piece if call.name else ""
+        return key, opens, call.arguments if opens else piece if call.name else ""
 
     def find(self, delta: Mapping[str, Any]) -> Key | None:
         """The key of the call that this delta continues, by the table above; None when it opens a new one."""
@@ -106,7 +106,7 @@ class ToolCallTracker:
         return key if goes_on else None
 
     def open(self, delta: Mapping[str, Any]) -> Key:
-        """A new call; an id that another call has already counts as none. Raises ValueError for one call too many."""
+        """A new call; an id that another call has counts as none. Raises ValueError for one call too many."""
         if len(self.opened) >= MOST_CALLS:
             raise ValueError(f"more than {MOST_CALLS} tool calls")
         index, identifier = delta.get("index"), _id(delta)
@@ -130,7 +130,7 @@ def _id(delta: Mapping[str, Any]) -> str:
 
 
 def name_of(delta: Mapping[str, Any]) -> str:
-    """The name that a call, or a delta of one, gives; "" for none. Raises ValueError for what is none."""
+    """The name in a call, or in a delta of one; "" for none. Raises ValueError for what is no text."""
     name = (delta.get("function") or {}).get("name") or ""
     if not isinstance(name, str):
         raise ValueError(f"a tool whose name is a {type(name).__name__}")
@@ -138,7 +138,7 @@ def name_of(delta: Mapping[str, Any]) -> str:
 
 
 def arguments_of(delta: Mapping[str, Any]) -> str:
-    """The text of its arguments, as far as they come in it."""
+    """The text of the arguments in it."""
     arguments = (delta.get("function") or {}).get("arguments")
     if arguments is None:
         return ""

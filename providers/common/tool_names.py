@@ -1,4 +1,4 @@
-"""Names of tools that a vendor refuses though OpenAI takes them: mapped on the way there, and back. Pure."""
+"""Maps names of tools that a vendor refuses, although OpenAI accepts them, and maps them back. Pure."""
 
 import re
 from collections.abc import Iterator, Mapping
@@ -17,8 +17,8 @@ Json = Mapping[str, Any]
 
 
 def fit_names(request: ChatRequest, allowed: re.Pattern[str] | None) -> tuple[ChatRequest, dict[str, str]]:
-    """The request with names that are allowed, None for any, and the caller's own by those; itself and {} where all
-    are.
+    """The request with `allowed` names (None: any), and the caller's own names by the new ones; the same request and {}
+    if all names are allowed.
     """
     if allowed is None:
         return request, {}
@@ -60,8 +60,8 @@ def _names(request: ChatRequest) -> Iterator[str]:
 
 
 def _renamed(value: Any, names: Json) -> Any:
-    """Tools, a choice or messages with the names of functions changed: in `function`, `functions` and `function_call`,
-    in calls and in results, and nowhere in schemas or contents.
+    """Tools, a tool choice or messages with changed function names: in `function`, `functions` and `function_call`, in
+    calls and in results; schemas and contents are not changed.
     """
     if isinstance(value, list):
         return [_renamed(each, names) for each in value]

@@ -1,6 +1,6 @@
-"""What OpenAI's dialect and the others have in common, once: pure functions, from a caller's JSON to simpler values.
+"""Conversions from OpenAI's dialect to simpler values, shared by all dialects. Pure functions.
 
-They raise InvalidRequest and Unsupported that name the field, where nothing sensible can be made of what was given.
+They raise InvalidRequest and Unsupported that name the field.
 """
 
 import re
@@ -22,18 +22,18 @@ DATA_URL = re.compile(r"data:([\w.+-]+/[\w.+-]+)(?:;[\w.+-]+=[\w.+-]+)*;base64,(
 
 
 def tool_choice(request: ChatRequest) -> tuple[Literal["auto", "none", "required"], tuple[str, ...]]:
-    """Whether tools are called, and the names of those that alone may be: () for all of them.
+    """The mode of tool calls, and the names of the only callable tools: () for all.
 
     A named tool is required, and the only one; `allowed_tools` names several. Raises InvalidRequest.
     """
-    asked = request.tool_choice
-    mode: Any = asked
+    choice = request.tool_choice
+    mode: Any = choice
     names: list[Any] = []
-    if isinstance(asked, Mapping):
-        allowed = asked.get("allowed_tools")
-        tools = allowed.get("tools") if isinstance(allowed, dict) else [asked]
+    if isinstance(choice, Mapping):
+        allowed = choice.get("allowed_tools")
+        tools = allowed.get("tools") if isinstance(allowed, dict) else [choice]
         mode = allowed.get("mode", "auto") if isinstance(allowed, dict) else "required"
-        names = [_named(tool) for tool in tools] if isinstance(tools, list) else []
+        names = [_tool_name(tool) for tool in tools] if isinstance(tools, list) else []
         known = [function["name"] for function in declared_functions(request.tools)]
         if not names or not all(name in known for name in names):
             raise InvalidRequest("It names a tool that is not among `tools`.", param="tool_choice")
@@ -42,15 +42,15 @@ def tool_choice(request: ChatRequest) -> tuple[Literal["auto", "none", "required
     return mode, tuple(names)
 
 
-def _named(tool: Any) -> Any:
+def _tool_name(tool: Any) -> Any:
     function = tool.get("function", tool) if isinstance(tool, dict) else None
     return function.get("name") if isinstance(function, dict) else None
 
 
 def response_format(request: ChatRequest) -> tuple[Literal["text", "json_object", "json_schema"], Json]:
     """The `response_format`, and its `json_schema`: {name?, schema, strict?}, {} for others. Raises InvalidRequest."""
-    asked = request.body.get("response_format") or {"type": "text"}
-    kind, given = asked.get("type"), asked.get("json_schema")
+    wanted = request.body.get("response_format") or {"type": "text"}
+    kind, given = wanted.get("type"), wanted.get("json_schema")
     if kind not in ("text", "json_object", "json_schema"):
         raise InvalidRequest("It must be text, json_object or json_schema.", param="response_format.type")
     if kind != "json_schema":
@@ -61,20 +61,20 @@ def response_format(request: ChatRequest) -> tuple[Literal["text", "json_object"
 
 
 def require_text_output(request: ChatRequest, name: str, besides: str = "") -> None:
-    """Raise Unsupported where the caller wants more than text, and this kind `besides`."""
+    """Raise Unsupported if the request wants a kind of output besides text that is not among `besides`."""
     if set(request.body.get("modalities") or ()) - {"text", besides}:
         raise Unsupported(f"{name} answers in text {f'and {besides} ' if besides else ''}alone.", param="modalities")
 
 
 def content_parts(content: Any) -> list[Json]:
-    """A message's content as a list of parts: none for null, one of text for a string."""
+    """A message's content as a list of parts: empty for null, one of text for a string."""
     if isinstance(content, str):
         return [{"type": "text", "text": content}] if content else []
     return list(content or ())
 
 
 def content_text(content: Any, where: str) -> str:
-    """The content's text, for a place that takes nothing else. `where` is the message: `messages[2]`."""
+    """The content's text, where only text is supported. `where` is the message: `messages[2]`."""
     pieces = []
     for at, part in enumerate(content_parts(content)):
         kind = part["type"]
@@ -91,7 +91,7 @@ def parse_data_url(url: str) -> tuple[str, str] | None:
 
 
 def image_url(part: Mapping[str, Any], where: str) -> tuple[str, str]:
-    """URL and detail ("" when not given) of an image part, whichever way it is written."""
+    """URL and detail ("" if not given) of an image part, in either form."""
     image = part.get("image_url")
     url, detail = (image.get("url"), image.get("detail")) if isinstance(image, dict) else (image, part.get("detail"))
     if not isinstance(url, str) or not url:
@@ -102,17 +102,17 @@ def image_url(part: Mapping[str, Any], where: str) -> tuple[str, str]:
 
 
 def reject_images(inputs: Sequence[object], name: str) -> None:
-    """Raise Unsupported for a picture among the inputs of an embeddings request."""
+    """Raise Unsupported for an image among the inputs of an embeddings request."""
     for at, each in enumerate(inputs):
         if isinstance(each, Image):
             raise Unsupported(f"{name} embeds no pictures.", param=f"input[{at}]")
 
 
 def declared_functions(tools: Sequence[Mapping[str, Any]]) -> list[Json]:
-    """The declared functions: {name, description?, parameters, strict?}, with the tool's cache_control, if it has one.
-    Their parameters have an object at their head, or are {}.
+    """The declared functions: {name, description?, parameters, strict?}, with the tool's cache_control, if any.
+    Their parameters have an object at the top, or are {}.
 
-    Tools of other types are passed over.
+    Tools of other types are left out.
     """
     declared = []
     for at, tool in enumerate(tools):
@@ -139,32 +139,32 @@ def declared_functions(tools: Sequence[Mapping[str, Any]]) -> list[Json]:
 
 
 def fit_id(identifier: str, allowed: re.Pattern[str]) -> str:
-    """A call's id as a vendor takes it: itself, or one of 29 characters that is made of it, and of no other."""
+    """A call's id as the vendor allows it: unchanged, or 29 characters derived from it, unique to it."""
     return identifier if allowed.fullmatch(identifier) else f"call_{sha256(identifier.encode()).hexdigest()[:24]}"
 
 
 def capped_max_tokens(request: ChatRequest, most: int | None) -> int | None:
-    """How long the answer may be, in tokens: what the caller wants, but not more than `most`."""
-    asked = request.max_tokens
-    return asked if most is None or asked is None else min(asked, most)
+    """The answer's limit in tokens: the caller's, but at most `most`."""
+    wanted = request.max_tokens
+    return wanted if most is None or wanted is None else min(wanted, most)
 
 
 def require_text(value: Any) -> str:
-    """A text that an upstream must have said. Raises TypeError for what is none."""
+    """A required text from an upstream. Raises TypeError for anything else."""
     if not isinstance(value, str):
         raise TypeError(f"{type(value).__name__} instead of a text")
     return value
 
 
 def require_name(value: Any) -> str:
-    """A name that an upstream must have given. Raises TypeError or ValueError for what is none."""
+    """A required name from an upstream. Raises TypeError or ValueError for anything else."""
     if not require_text(value):
         raise ValueError("an empty name")
     return str(value)
 
 
 def integer(value: Any) -> int:
-    """A number of an upstream's as a whole one; 0 for what is none. Raises ValueError for one beyond 64 bits."""
+    """A number from an upstream as an integer; 0 for anything else. Raises ValueError beyond 64 bits."""
     if isinstance(value, bool) or not isinstance(value, (int, float)) or (isinstance(value, float) and isnan(value)):
         return 0
     if not abs(value) < 2**63:
@@ -173,24 +173,24 @@ def integer(value: Any) -> int:
 
 
 def token_count(value: Any) -> int:
-    """A count of an upstream's; 0 for what is none. Raises ValueError for one beyond 64 bits."""
+    """A count from an upstream; 0 for anything else. Raises ValueError beyond 64 bits."""
     return max(0, integer(value))
 
 
 class Pictures:
-    """The pictures in an answer: told where they are `wanted`, by the request's `modalities`, else named in the log."""
+    """The images in an answer: events if the request's `modalities` has them (`wanted`), else a line in the log."""
 
     def __init__(self, request: ChatRequest | None = None) -> None:
         self.wanted = request is not None and "image" in (request.body.get("modalities") or ())
         self._dropped: set[int] = set()
 
-    def told(self, images: Iterable[Any], choice: int = 0) -> Iterator[Picture]:
-        """Those of OpenRouter's `images`: [{"type": "image_url", "image_url": {"url": ...}}]."""
+    def pictures(self, images: Iterable[Any], choice: int = 0) -> Iterator[Picture]:
+        """Events of OpenRouter's `images`: [{"type": "image_url", "image_url": {"url": ...}}]."""
         for image in images:
             yield from self.seen(require_text(image["image_url"]["url"]), choice)
 
     def seen(self, url: str, choice: int = 0) -> Iterator[Picture]:
-        """One, by its address."""
+        """The event of one image, by its URL."""
         if self.wanted:
             yield Picture(url, choice)
         else:
@@ -199,7 +199,7 @@ class Pictures:
             log.debug("a picture is not sent on", extra={"facts": {"picture": kind, "characters": len(url)}})
 
     def check(self, choice: int = 0, *, said: bool) -> None:
-        """At the end of a choice: raise Unsupported if all that it held was a picture that nobody asked for."""
+        """At the end of a choice: raise Unsupported if it has nothing but an image that the request does not want."""
         if choice in self._dropped and not said:
             raise Unsupported(
                 'The model answered with a picture alone; ask for it with `modalities`: ["text", "image"].',

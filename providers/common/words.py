@@ -10,7 +10,7 @@ _CJK_LETTER = re.compile(f"[{CJK}]")
 _CJK_GROUP = 2
 
 _ASCII_WORD = re.compile(r"\s*\S+\s*|\s+")
-# Marks, joiners, variation selectors and tags; skin tones are symbols of their own in Unicode's eyes.
+# Marks, joiners, variation selectors and tags; Unicode classes skin tones as symbols.
 _EXTENDING = frozenset({"Mn", "Mc", "Me", "Cf"})
 _SKIN_TONES = frozenset("\U0001f3fb\U0001f3fc\U0001f3fd\U0001f3fe\U0001f3ff")
 

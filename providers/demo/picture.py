@@ -1,4 +1,4 @@
-"""The demo's pictures: a pattern of tiles in two colours that follow from the prompt, as a PNG of a few hundred bytes.
+"""The demo's images: a pattern of tiles in two colours derived from the prompt, as a PNG of a few hundred bytes.
 
 https://www.w3.org/TR/png-3/
 """
@@ -12,11 +12,11 @@ USUAL, LEAST, MOST = (256, 256), 16, 4096
 
 
 def picture(prompt: str, number: int, size: tuple[int, int] = USUAL) -> bytes:
-    """The PNG for a prompt, the same each time; pictures of another number differ. Width and height in pixels."""
+    """The PNG for a prompt, the same each time; images of another number differ. Width and height are in pixels."""
     width, height = (min(max(each, LEAST), MOST) for each in size)
     digest = hashlib.sha256(f"{number} {prompt}".encode("utf-8", "surrogatepass")).digest()
     dark, light = bytes(each // 2 for each in digest[:3]), bytes(255 - each // 3 for each in digest[3:6])
-    # Half of each row of tiles comes from the digest, and the other half mirrors it: what mirrors looks drawn.
+    # The digest gives half of each row of tiles, and the other half mirrors it.
     tiles = [[digest[6 + row] >> min(at, TILES - 1 - at) & 1 for at in range(TILES)] for row in range(TILES)]
     lines = [b"\0" + _line(row, width) for row in tiles]
     pixels = b"".join(lines[y * TILES // height] for y in range(height))

@@ -1,6 +1,6 @@
-"""The embedded provider: offline and deterministic. A fresh clone answers with it, and a phone line is tested with it.
+"""The embedded provider: offline and deterministic. It answers in a fresh clone, and is for tests of a voice platform.
 
-What it says stands in demo_script.py, which tools it calls in demo_tools.py; here the script becomes events.
+script.py decides the text, tools.py the tool calls; this module makes events of them.
 """
 
 import hashlib
@@ -36,7 +36,7 @@ from providers.demo.picture import USUAL, picture
 from providers.demo.script import Script, messages, script_for, text_of
 
 DIMENSIONS = 256
-"""Of an embedding, unless the request says otherwise."""
+"""The vector's length, unless the request has `dimensions`."""
 
 MOST_DIMENSIONS = 4096
 MOST_CHOICES = 128
@@ -47,7 +47,7 @@ _SPOKEN = (Text, Reasoning, ToolArguments)
 
 
 class DemoProvider(Provider):
-    """Answers from a script, word by word, `pace_ms` milliseconds apart when streaming; 0 is as fast as possible."""
+    """Answers from a script, word by word. Streams have `pace_ms` milliseconds between words; 0 is no pause."""
 
     default_model = "demo"
 
@@ -56,7 +56,7 @@ class DemoProvider(Provider):
         self.pace = pace_ms / 1000
 
     def chat(self, request: ChatRequest, target: Target, call: CallContext) -> Events:
-        """The same events streaming or not; only their pace differs."""
+        """The same events, streamed or not; only the pace differs."""
         spoken = False
         for event in answer(request):
             if request.stream and isinstance(event, _SPOKEN):
@@ -68,7 +68,7 @@ class DemoProvider(Provider):
             yield event
 
     def embed(self, request: EmbeddingsRequest, target: Target, call: CallContext) -> Events:
-        """A unit-length vector for each input; texts that share words are near each other."""
+        """A unit-length vector for each input; texts with common words have near vectors."""
         dimensions = DIMENSIONS if request.dimensions is None else request.dimensions
         if not 1 <= dimensions <= MOST_DIMENSIONS:
             raise InvalidRequest(
@@ -83,7 +83,7 @@ class DemoProvider(Provider):
         yield Vectors(vectors, "demo-embedding", Usage(tokens, 0))
 
     def rerank(self, request: RerankRequest, target: Target, call: CallContext) -> Events:
-        """The documents that share most words with the query come first."""
+        """The documents that share most words with the query are first."""
         query = vector(request.query, DIMENSIONS)
         ranks = []
         for index, document in enumerate(request.documents):
@@ -95,7 +95,7 @@ class DemoProvider(Provider):
         yield Ranks(sorted(ranks, key=lambda rank: -rank[1]), "demo-rerank", Usage(tokens, 0))
 
     def images(self, request: ImagesRequest, target: Target, call: CallContext) -> Events:
-        """Patterns that follow from the prompt, as PNGs: in a data: URL, or as base64."""
+        """Patterns derived from the prompt, as PNGs: in a data: URL, or as base64."""
         size = SIZE.fullmatch(request.size)
         wanted = (int(size[1]), int(size[2])) if size else USUAL
         data = []
@@ -108,7 +108,7 @@ class DemoProvider(Provider):
         yield Images(data)
 
     def models(self, call: CallContext) -> Sequence[ListedModel]:
-        """One for chat and one for embeddings, though any name will do."""
+        """One model for chat and one for embeddings; the demo answers to other names too."""
         return [ListedModel(self.default_model, "thinkline"), ListedModel("demo-embedding", "thinkline")]
 
     def _pause(self, call: CallContext) -> Events:
@@ -122,7 +122,7 @@ class DemoProvider(Provider):
 
 
 def answer(request: ChatRequest) -> Events:
-    """The whole answer to a request, without its pace. Pure. Raises InvalidRequest."""
+    """The whole answer to a request, without pauses. Pure. Raises InvalidRequest."""
     script = script_for(request)
     stops = [each for each in request.stop if isinstance(each, str) and each]
     finishes: list[Finish] = []
@@ -139,7 +139,7 @@ def answer(request: ChatRequest) -> Events:
 
 
 def _perform(script: Script, stops: Sequence[str], meter: "Meter", choice: int) -> Generator[Event, None, Finish]:
-    """The calls or the text of one choice, and how it ends."""
+    """The calls or the text of one choice, and its finish reason."""
     for key, (name, arguments) in enumerate(script.calls):
         if not meter.spend(name):
             break
@@ -155,7 +155,7 @@ def _perform(script: Script, stops: Sequence[str], meter: "Meter", choice: int) 
 
 
 class Meter:
-    """Counts tokens, up to a cap on one choice (None: without end); `full` once something did not fit."""
+    """Counts tokens up to a limit for one choice (None: no limit); `full` once a text did not fit."""
 
     def __init__(self, cap: int | None) -> None:
         self.cap = math.inf if cap is None else cap
@@ -163,7 +163,7 @@ class Meter:
         self.full = False
 
     def spend(self, text: str) -> bool:
-        """Count a text, if it fits. When one does not fit, nothing after it does."""
+        """Count a text, if it fits. After one that does not fit, no text fits."""
         cost = estimate_tokens(text)
         self.full = self.full or self.spent + cost > self.cap
         if not self.full:
@@ -179,7 +179,7 @@ class Meter:
 
 
 def until_stop(pieces: Iterable[str], stops: Sequence[str]) -> Iterator[str]:
-    """The text before the first stop sequence, which may span pieces; held back is only what may begin one."""
+    """The text before the first stop sequence, which may span pieces; only its possible beginning is held back."""
     held = ""
     for piece in pieces:
         held += piece
@@ -217,7 +217,7 @@ def _choices(request: ChatRequest) -> int:
 
 
 def _readable(given: str | Sequence[int] | Image) -> str | Sequence[int]:
-    """The demo sees no pictures: it reads their address."""
+    """The demo does not look at images: it counts their URLs."""
     return given.url if isinstance(given, Image) else given
 
 
@@ -237,7 +237,7 @@ def vector(text: str | Sequence[int], dimensions: int) -> list[float]:
             place, sign = divmod(int.from_bytes(digest[at : at + 2], "big"), 2)
             total[place % dimensions] += 1 - 2 * sign
     length = math.hypot(*total)
-    if not length:  # everything cancelled out
+    if not length:  # the words' vectors cancelled out
         return [1.0, *total[1:]]
     return [each / length for each in total]
 

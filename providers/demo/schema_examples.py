@@ -1,4 +1,4 @@
-"""An example for a JSON schema: the smallest sensible value that satisfies it."""
+"""Makes an example for a JSON schema: the smallest sensible value that satisfies it."""
 
 import math
 import re
@@ -37,7 +37,7 @@ _UTTERANCES = frozenset({"text", "query", "question", "message", "prompt", "inpu
 _AFTER_PLACE = r"(?=\s+(?:in|for|to|at|on|and|now|please|today|tonight|tomorrow)\b|[,.;:!?\n]|\s*$)"
 _PLACE_IN_TEXT = [re.compile(rf"(?i)\b{word}\s+(\w[^,.;:!?\n]*?){_AFTER_PLACE}") for word in ("in", "for", "to")]
 
-# A schema comes from a stranger: what it may cost is bounded.
+# The schema comes from the caller, so its cost is bounded.
 _MOST_WORK = 50_000
 _DEEPEST = 100
 _LONGEST_HINT = 200
@@ -46,15 +46,15 @@ _SMALLEST_STEP = 1e-9
 
 
 class _NoValueError(Exception):
-    """This schema has no finite value, or none that we find; another branch may have one."""
+    """This schema has no finite value, or none that the search finds; another branch may have one."""
 
 
 def example(schema: Any, text: str = "") -> Any:
     """A value that satisfies `schema` (a JSON schema), always the same one for the same arguments.
 
-    `text` is what the user said: strings that ask for a place or for the words themselves are taken from it. All
-    required properties are given; where none is required, the plain ones, or else the others. `pattern`, `not`, `if`
-    and uniqueness are not looked at. A schema that is missing, invalid, impossible or huge gives `{}`.
+    `text` is the user's message: strings for a place, or for the words themselves, are taken from it. All required
+    properties are given; if none is required, the plain ones, or else the others. `pattern`, `not`, `if` and uniqueness
+    are ignored. A schema that is missing, invalid, impossible or huge gives `{}`.
     """
     if not isinstance(schema, Mapping):
         return {}
@@ -65,7 +65,7 @@ def example(schema: Any, text: str = "") -> Any:
 
 
 class _Examples:
-    """One search for an example: the document that $ref points into, the user's text, and what is left to spend."""
+    """One search for an example: the document that $ref points into, the user's text, and the remaining budget."""
 
     def __init__(self, root: Schema, text: str) -> None:
         self.root = root
@@ -73,7 +73,7 @@ class _Examples:
         self.left = _MOST_WORK
 
     def value(self, schema: Any, name: str, above: tuple[str, ...], here: tuple[str, ...] = ()) -> Any:
-        """A value for the property `name`. `above` holds the $refs followed to get to it, `here` those of its own."""
+        """A value for the property `name`. `above` holds the $refs on the way to it, `here` its own."""
         if not isinstance(schema, Mapping):
             schema = {"enum": []} if schema is False else {}
         self.spend(1 + len(schema))
@@ -107,7 +107,7 @@ class _Examples:
         return self.string(schema, name) if kind == "string" or name else {}
 
     def referred(self, schema: Schema, name: str, above: tuple[str, ...], here: tuple[str, ...]) -> Any:
-        """The value behind a $ref. A smallest value never needs a $ref inside itself."""
+        """The value behind a $ref. The smallest value never needs a $ref inside itself."""
         ref = str(schema["$ref"])
         if ref in above:
             raise _NoValueError
@@ -125,14 +125,14 @@ class _Examples:
         raise _NoValueError
 
     def chosen(self, given: list[Any]) -> Any:
-        """Of an enum's values the one that the user named, else the first."""
+        """The enum's value that the user named, else the first."""
         if not given:
             raise _NoValueError
-        said = _spoken(self.text)
-        return next((each for each in given if isinstance(each, str) and _spoken(each) in said), given[0])
+        words = _words_of(self.text)
+        return next((each for each in given if isinstance(each, str) and _words_of(each) in words), given[0])
 
     def object(self, schema: Schema, above: tuple[str, ...]) -> dict[str, Any]:
-        """The required properties; where none is required, the plain ones, or else the others."""
+        """The required properties; if none is required, the plain ones, or else the others."""
         properties = given if isinstance(given := schema.get("properties"), Mapping) else {}
         wanted = [each for each in _list(schema, "required") if isinstance(each, str)]
         others = schema.get("additionalProperties", True)
@@ -146,10 +146,10 @@ class _Examples:
         return found
 
     def array(self, schema: Schema, name: str, above: tuple[str, ...]) -> list[Any]:
-        """As few items as are allowed, but one where an item is described."""
+        """As few items as are allowed, but one if an item is described."""
         items = schema.get("items", True)
         tuple_of = _list(schema, "prefixItems")
-        if isinstance(items, list):  # a tuple, as it was written before draft 2020-12
+        if isinstance(items, list):  # a tuple, in schemas before draft 2020-12
             tuple_of, items = items, schema.get("additionalItems", True)
         least = int(_bound(schema, "minItems", 0))
         count = max(least, len(tuple_of) or int(isinstance(items, Mapping)))
@@ -164,21 +164,21 @@ class _Examples:
         return found
 
     def string(self, schema: Schema, name: str) -> str:
-        """A string: of its format, from the user's text, or the property's name; as long as it must be."""
-        said = _FORMATS.get(str(schema.get("format"))) or self.heard(name) or name or self.text or "text"
+        """A string: by its format, from the user's text, or the property's name; within its length."""
+        example = _FORMATS.get(str(schema.get("format"))) or self.text_about(name) or name or self.text or "text"
         least = int(_bound(schema, "minLength", 0))
         self.spend(least)
-        if len(said) < least:
-            said += "x" * (least - len(said))
-        return said[: max(0, int(_bound(schema, "maxLength", len(said))))]
+        if len(example) < least:
+            example += "x" * (least - len(example))
+        return example[: max(0, int(_bound(schema, "maxLength", len(example))))]
 
-    def heard(self, name: str) -> str:
-        """What the user's text says about a property, by the property's name."""
-        asked = {each.lower() for each in re.findall(r"[A-Z]?[a-z]+", name)}
-        if asked & _PLACES:
+    def text_about(self, name: str) -> str:
+        """The part of the user's text that a property's name asks for."""
+        words = {each.lower() for each in re.findall(r"[A-Z]?[a-z]+", name)}
+        if words & _PLACES:
             found = [each[1] for each in (pattern.search(self.text) for pattern in _PLACE_IN_TEXT) if each]
             return min(found, key=lambda each: not each[0].isupper(), default=self.text)
-        return self.text if asked & _UTTERANCES else ""
+        return self.text if words & _UTTERANCES else ""
 
     def spend(self, amount: int) -> None:
         self.left -= amount
@@ -187,10 +187,10 @@ class _Examples:
 
 
 def _number(schema: Schema, *, whole: bool) -> float:
-    """The number nearest to 1, as far as simple candidates go, that keeps the bounds."""
+    """The number nearest to 1 that keeps the bounds, among simple candidates."""
     low, high = _bound(schema, "minimum", -math.inf), _bound(schema, "maximum", math.inf)
     above, below = _bound(schema, "exclusiveMinimum", -math.inf), _bound(schema, "exclusiveMaximum", math.inf)
-    # Draft 4 wrote `"exclusiveMinimum": true` beside `minimum`.
+    # Draft 4 has `"exclusiveMinimum": true` beside `minimum`.
     above = low if schema.get("exclusiveMinimum") is True else above
     below = high if schema.get("exclusiveMaximum") is True else below
     step = _bound(schema, "multipleOf", 1 if whole else 0)
@@ -201,7 +201,7 @@ def _number(schema: Schema, *, whole: bool) -> float:
 
 
 def _candidates(low: float, high: float, step: float) -> Iterator[float]:
-    """Numbers to try: 1, the bounds and what is just inside them; multiples of `step` where there is one."""
+    """Candidates: 1, the bounds and the numbers just inside them; multiples of `step` if there is one."""
     bounds = [each for each in (low, high) if math.isfinite(each)]
     if step > _SMALLEST_STEP:
         for each in (1, *bounds):
@@ -216,7 +216,7 @@ def _candidates(low: float, high: float, step: float) -> Iterator[float]:
 
 
 def _kinds(schema: Schema) -> list[str]:
-    """The JSON types that a schema allows, null last; guessed from its other keywords where it names none."""
+    """The JSON types that a schema allows, null last; guessed from its other keywords if it names none."""
     kinds = schema.get("type")
     if isinstance(kinds, str):
         return [kinds]
@@ -226,7 +226,7 @@ def _kinds(schema: Schema) -> list[str]:
 
 
 def _is_a(value: Any, kinds: list[str]) -> bool:
-    """Whether a given value (of an enum, a default) is of one of the types; of any where none is named."""
+    """Whether a given value (of an enum, a default) is of one of the types; of any if none is named."""
     if not kinds:
         return True
     if isinstance(value, bool):
@@ -252,7 +252,7 @@ def _list(schema: Schema, key: str) -> list[Any]:
     return value if isinstance(value, list) else []
 
 
-def _spoken(text: str) -> str:
+def _words_of(text: str) -> str:
     return " ".join(["", *re.findall(r"[^\W_]+", text.lower()), ""])
 
 
@@ -269,12 +269,12 @@ def _without(schema: Schema, key: str) -> Schema:
 
 
 def _merged(one: Schema, other: Schema) -> Schema:
-    """One schema that asks for all that two ask for, as far as the common keywords go."""
+    """One schema that requires what two schemas require, as far as the common keywords go."""
     return {**one, **{key: _both(key, one[key], value) if key in one else value for key, value in other.items()}}
 
 
 def _both(key: str, one: Any, other: Any) -> Any:
-    """One keyword that asks for what two ask for; the later one where they cannot be joined."""
+    """One keyword that requires what two require; the later one if they cannot be joined."""
     if key == "properties" and isinstance(one, Mapping) and isinstance(other, Mapping):
         shared = {key: {"allOf": [value, other[key]]} for key, value in one.items() if key in other}
         return {**one, **other, **shared}
@@ -290,7 +290,7 @@ def _both(key: str, one: Any, other: Any) -> Any:
 
 
 def _resolved(root: Schema, ref: str) -> Schema:
-    """What `#/$defs/x` points to; any schema (`{}`) where that is nothing of this document."""
+    """The target of `#/$defs/x`; any schema (`{}`) if the document has none."""
     found: Any = root
     for step in ref.removeprefix("#").split("/")[1:]:
         if isinstance(found, list):

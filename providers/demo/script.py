@@ -1,6 +1,6 @@
-"""What the demo says and which tools it calls. Pure: the same request always has the same script.
+"""The demo's text and tool calls. Pure: the same request always has the same script.
 
-Requests are read forgivingly: what has an odd shape is passed over.
+Malformed parts of a request are ignored.
 """
 
 import json
@@ -17,7 +17,7 @@ from providers.demo.schema_examples import example
 from providers.demo.tools import Tool, chosen_tools, string_at
 
 MOST_WORDS = 5000
-"""The longest answer that may be asked for."""
+"""The longest answer, in words."""
 
 _ECHO = 300
 _PASSAGE = (
@@ -51,7 +51,7 @@ _ASKED_ABOUT_ITSELF = re.compile(
 )
 _OBJECT = re.compile(r"^[ \t]*(?=\{)", re.MULTILINE)
 _SCHEMAS = 3
-"""So many objects are looked at in a message."""
+"""The number of objects that are examined in a message."""
 
 _ATTACHMENTS = {
     "image_url": "image",
@@ -66,7 +66,7 @@ _ATTACHMENTS = {
 
 @dataclass(frozen=True, slots=True)
 class Script:
-    """An answer, whole: thoughts, then either calls (name and JSON text of the arguments) or a text."""
+    """An answer: thoughts, then either calls (name and JSON text of the arguments) or a text."""
 
     thoughts: Sequence[str] = ()
     calls: Sequence[tuple[str, str]] = ()
@@ -74,14 +74,14 @@ class Script:
 
 
 def script_for(request: ChatRequest) -> Script:
-    """What to answer. Raises InvalidRequest when a tool is demanded that is not declared."""
+    """The answer to a request. Raises InvalidRequest if it requires a tool that is not declared."""
     results = tool_results(request)
     content = _last_user_content(request)
-    heard = text_of(content)
-    tools = [] if results else chosen_tools(request, heard)
-    calls = [(each.name, _arguments(each, heard)) for each in tools]
-    text = "" if calls else _formatted(request, heard, _reply(heard, content, results))
-    return Script(_thoughts(request, heard, tools), calls, text)
+    prompt = text_of(content)
+    tools = [] if results else chosen_tools(request, prompt)
+    calls = [(each.name, _arguments(each, prompt)) for each in tools]
+    text = "" if calls else _formatted(request, prompt, _reply(prompt, content, results))
+    return Script(_thoughts(request, prompt, tools), calls, text)
 
 
 def messages(request: ChatRequest) -> list[Mapping[str, Any]]:
@@ -91,7 +91,7 @@ def messages(request: ChatRequest) -> list[Mapping[str, Any]]:
 
 
 def text_of(content: Any) -> str:
-    """The text of a message's content: a string, or parts, of which each text becomes a line."""
+    """The text of a message's content: a string, or the texts of its parts, one a line."""
     if isinstance(content, str):
         return content
     parts = content if isinstance(content, list) else []
@@ -100,7 +100,7 @@ def text_of(content: Any) -> str:
 
 
 def attachments(content: Any) -> str:
-    """What a message brings besides text, as it is spoken: "2 images and 1 audio clip"; "" for nothing."""
+    """A spoken list of a message's parts besides text: "2 images and 1 audio clip"; "" for none."""
     parts = content if isinstance(content, list) else []
     kinds = (_ATTACHMENTS.get(string_at(each, "type")) for each in parts)
     counts = Counter(kind for kind in kinds if kind)
@@ -108,66 +108,66 @@ def attachments(content: Any) -> str:
 
 
 def tool_results(request: ChatRequest) -> list[str]:
-    """What the tools have answered since anybody last spoke."""
+    """The results of tools since the last text of anybody."""
     results: list[str] = []
     for message in reversed(messages(request)):
         if message.get("role") in ("tool", "function"):
             results.insert(0, text_of(message.get("content")))
-        elif not (results and message.get("tool_calls")):  # LiveKit tells parallel calls and results in turn
+        elif not (results and message.get("tool_calls")):  # LiveKit sends parallel calls and results in turn
             break
     return results
 
 
-def speech(heard: str) -> str:
-    """The answer to what the user said, from commands ("say", "count to") down to an echo."""
-    if match := _REPEAT.match(heard):
+def speech(prompt: str) -> str:
+    """The answer to the user's text, from commands ("say", "count to") down to an echo."""
+    if match := _REPEAT.match(prompt):
         return match[1]
-    if long := _of_length(heard):
+    if long := _of_length(prompt):
         return long
-    if match := _SAY.match(heard):
+    if match := _SAY.match(prompt):
         return match[1]
-    if _is_greeting(heard):
+    if _is_greeting(prompt):
         return _HELLO
-    if _ASKED_ABOUT_ITSELF.search(heard):
+    if _ASKED_ABOUT_ITSELF.search(prompt):
         return _ABOUT
-    return f"I hear you. You said: {_shortened(heard)}"
+    return f"I hear you. You said: {_shortened(prompt)}"
 
 
-def _of_length(heard: str) -> str:
-    """As many words, or numbers, as the user asks for; "" when nothing of the kind is asked."""
-    if match := _WORDS.search(heard):
+def _of_length(prompt: str) -> str:
+    """As many words, or numbers, as the user wants; "" if the user wants no such thing."""
+    if match := _WORDS.search(prompt):
         return " ".join(islice(cycle(_PASSAGE.split()), _amount(match[1]))).rstrip(",.") + "."
-    if match := _COUNT.search(heard):
+    if match := _COUNT.search(prompt):
         return ", ".join(str(each) for each in range(1, _amount(match[1]) + 1)) + "."
     return ""
 
 
-def _arguments(tool: Tool, heard: str) -> str:
-    value = example(tool.parameters, heard)
+def _arguments(tool: Tool, prompt: str) -> str:
+    value = example(tool.parameters, prompt)
     return json.dumps(value if isinstance(value, dict) else {}, ensure_ascii=False)
 
 
-def _formatted(request: ChatRequest, heard: str, reply: str) -> str:
-    """The reply in the asked-for response_format."""
+def _formatted(request: ChatRequest, prompt: str, reply: str) -> str:
+    """The reply in the requested response_format."""
     wanted = request.body.get("response_format")
     kind = string_at(wanted, "type")
     if kind == "json_schema" and isinstance(wanted, Mapping):
         described = wanted.get("json_schema")
         schema = described.get("schema") if isinstance(described, Mapping) else None
-        return json.dumps(example(schema, heard), ensure_ascii=False)
+        return json.dumps(example(schema, prompt), ensure_ascii=False)
     if kind != "json_object":
         return reply
-    schema = _told_schema(request)
-    return json.dumps(example(schema, heard) if schema else {"message": reply}, ensure_ascii=False)
+    schema = _schema_in_messages(request)
+    return json.dumps(example(schema, prompt) if schema else {"message": reply}, ensure_ascii=False)
 
 
-def _told_schema(request: ChatRequest) -> Mapping[str, Any] | None:
-    """The JSON schema that stands in a message, as clients tell it that ask for a json_object (instructor does)."""
+def _schema_in_messages(request: ChatRequest) -> Mapping[str, Any] | None:
+    """The JSON schema in a message; some clients send it there with json_object (instructor does)."""
     for message in messages(request):
-        told = text_of(message.get("content"))
-        for start in islice(_OBJECT.finditer(told), _SCHEMAS):
+        text = text_of(message.get("content"))
+        for start in islice(_OBJECT.finditer(text), _SCHEMAS):
             try:
-                found, _ = json.JSONDecoder().raw_decode(told, start.end())
+                found, _ = json.JSONDecoder().raw_decode(text, start.end())
             except (ValueError, RecursionError):
                 continue
             if isinstance(found.get("properties"), dict):
@@ -176,23 +176,23 @@ def _told_schema(request: ChatRequest) -> Mapping[str, Any] | None:
     return None
 
 
-def _reply(heard: str, content: Any, results: Sequence[str]) -> str:
+def _reply(prompt: str, content: Any, results: Sequence[str]) -> str:
     if results:
         return " ".join(f"The tool says: {_shortened(each)}" for each in results)
     got = attachments(content)
-    if got and not heard.strip():
+    if got and not prompt.strip():
         return f"Hello! I got {got}."
-    said = speech(heard)
+    text = speech(prompt)
     if not got:
-        return said
-    return f"{said}{'.' * said[-1].isalnum()} I also got {got}."
+        return text
+    return f"{text}{'.' * text[-1].isalnum()} I also got {got}."
 
 
-def _thoughts(request: ChatRequest, heard: str, tools: Sequence[Tool]) -> list[str]:
+def _thoughts(request: ChatRequest, prompt: str, tools: Sequence[Tool]) -> list[str]:
     if not request.include_reasoning and request.body.get("reasoning_effort", "none") == "none":
         return []
     plan = f"call {', '.join(each.name for each in tools)}" if tools else "answer at once"
-    count = len(heard.split())
+    count = len(prompt.split())
     return [f"The user's last message has {count} word{'s' * (count != 1)}. ", f"I will {plan}."]
 
 
@@ -200,23 +200,23 @@ def _last_user_content(request: ChatRequest) -> Any:
     return next((each.get("content") for each in reversed(messages(request)) if each.get("role") == "user"), None)
 
 
-def _is_greeting(heard: str) -> bool:
-    said = re.findall(r"\w+", heard.lower())
-    return not heard.strip() or (bool(said) and set(said).issubset(_GREETINGS.split()))
+def _is_greeting(prompt: str) -> bool:
+    words = re.findall(r"\w+", prompt.lower())
+    return not prompt.strip() or (bool(words) and set(words).issubset(_GREETINGS.split()))
 
 
 def _amount(number: str) -> int:
-    """A number in digits or as a word, kept within 1 and MOST_WORDS."""
+    """A number in digits or as a word, within 1 and MOST_WORDS."""
     value = _NUMBERS.get(number.lower()) or int(number[:9])
     return max(1, min(value, MOST_WORDS))
 
 
 def _shortened(text: str) -> str:
-    """A text on one line, cut after a word when it is too long to listen to."""
-    line = " ".join(text.split())
-    if len(line) <= _ECHO:
-        return line
-    beginning = "".join(_up_to(_ECHO, words(line))).rstrip()
+    """A text on one line, cut after a word if it is too long to listen to."""
+    joined = " ".join(text.split())
+    if len(joined) <= _ECHO:
+        return joined
+    beginning = "".join(_up_to(_ECHO, words(joined))).rstrip()
     return f"{beginning} ..." if beginning else "one very long word."
 
 

@@ -1,4 +1,4 @@
-"""Which of the declared tools the demo calls. Pure, and forgiving: what has an odd shape is passed over."""
+"""Decides which of the declared tools the demo calls. Pure. Malformed parts of a request are ignored."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -8,7 +8,7 @@ from typing import Any
 from core.errors import InvalidRequest
 from core.requests import ChatRequest
 
-# Half of all tools are called so: a user who says one of these does not mean a tool yet.
+# Half of all tools have these words in their names, so a user who says one does not mean a tool yet.
 _COMMON = "get set fetch find look lookup up search list show read check query current a an the of by"
 _TELLING = 4
 
@@ -23,7 +23,7 @@ class Tool:
 
 
 def declared_tools(request: ChatRequest) -> list[Tool]:
-    """The functions that may be called, less those that `allowed_tools` leaves out."""
+    """The functions that may be called, without those that `allowed_tools` leaves out."""
     functions = (each.get("function") for each in request.tools if isinstance(each, Mapping))
     tools = [
         Tool(string_at(each, "name"), string_at(each, "description"), each.get("parameters"))
@@ -34,20 +34,20 @@ def declared_tools(request: ChatRequest) -> list[Tool]:
     return [each for each in tools if each.name and (allowed is None or each.name in allowed)]
 
 
-def chosen_tools(request: ChatRequest, heard: str) -> list[Tool]:
-    """The tools to call: those that the user speaks of, the one that is demanded, or none.
+def chosen_tools(request: ChatRequest, prompt: str) -> list[Tool]:
+    """The tools to call: those that the user's text mentions, the required one, or none.
 
-    Where one is required and the user speaks of none, the best match by its words, else the first.
+    If one is required and the text mentions none, the best match by its words, else the first.
     """
     tools = declared_tools(request)
     choice = request.tool_choice
     if isinstance(choice, Mapping):
         if demanded := string_at(choice.get("function"), "name"):
-            return [_named(tools, demanded)]
+            return [_tool_of_name(tools, demanded)]
         choice = string_at(choice.get("allowed_tools"), "mode") or "auto"
     if choice == "none" or not tools:
         return []
-    spoken = set(_split(heard))
+    spoken = set(_split(prompt))
     found = [each for each in tools if _telling(each.name) <= spoken]
     best = max(found or tools, key=lambda each: _score(each, spoken))
     if not found:
@@ -55,7 +55,7 @@ def chosen_tools(request: ChatRequest, heard: str) -> list[Tool]:
     return [best] if request.body.get("parallel_tool_calls") is False else found
 
 
-def _named(tools: Sequence[Tool], name: str) -> Tool:
+def _tool_of_name(tools: Sequence[Tool], name: str) -> Tool:
     for each in tools:
         if each.name == name:
             return each
@@ -65,7 +65,7 @@ def _named(tools: Sequence[Tool], name: str) -> Tool:
 
 
 def _allowed(request: ChatRequest) -> set[str] | None:
-    """The names in `tool_choice: {"type": "allowed_tools", ...}`; None where all are allowed."""
+    """The names in `tool_choice: {"type": "allowed_tools", ...}`; None if all are allowed."""
     choice = request.tool_choice
     allowed = choice.get("allowed_tools") if isinstance(choice, Mapping) else None
     tools = allowed.get("tools") if isinstance(allowed, Mapping) else None
@@ -75,7 +75,7 @@ def _allowed(request: ChatRequest) -> set[str] | None:
 
 
 def _telling(name: str) -> set[str]:
-    """The words of a tool's name by which a user would call it: `get_weather` is about weather."""
+    """The words of a tool's name that a user would say: `get_weather` is about weather."""
     parts = set(_split(name))
     return parts.difference(_COMMON.split()) or parts or {name}
 
@@ -91,6 +91,6 @@ def _split(text: str) -> list[str]:
 
 
 def string_at(value: Any, key: str) -> str:
-    """The string under a key of an object; "" where there is none."""
+    """The string under a key of an object; "" if there is none."""
     found = value.get(key) if isinstance(value, Mapping) else None
     return found if isinstance(found, str) else ""

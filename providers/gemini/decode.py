@@ -1,4 +1,4 @@
-"""Gemini's answers, read into events, and pure: GenerateContentResponses, whole or a part at a time.
+"""Decodes Gemini's answers. Pure. An answer is one GenerateContentResponse, or a stream of partial ones.
 
 https://ai.google.dev/api/generate-content#v1beta.GenerateContentResponse
 """
@@ -17,10 +17,10 @@ from providers.transport.sse import Frame
 
 
 class GeminiDecoder:
-    """An answer as it is read: GenerateContentResponses, one a frame (exchange.Reading), or by `chunk`.
+    """Decodes an answer: GenerateContentResponses, one a frame (a StreamDecoder), or by `chunk`.
 
-    `choices` is how many candidates were asked for; `keep` is Thoughts.keep, `failed` makes the exception of an error
-    object in the place of an answer.
+    `choices` is the number of candidates; `keep` is ThoughtSignatures.keep, `failed` makes the exception of an error
+    object that comes instead of an answer.
     """
 
     def __init__(
@@ -30,7 +30,7 @@ class GeminiDecoder:
         failed: Callable[[Any], GatewayError],
         pictures: Pictures | None = None,
     ) -> None:
-        self.done = False  # there is no end mark
+        self.done = False  # Gemini sends no end mark
         self.finished = False
         self._choices = range(choices)
         self._unfinished = set(self._choices)
@@ -41,12 +41,12 @@ class GeminiDecoder:
         self._failed = failed
 
     def events(self, frame: Frame) -> Iterator[Event]:
-        """What a frame says."""
+        """The events of a frame."""
         yield from self.chunk(lenient_json.loads(frame.data, keep_halves=True))
 
     def whole(self, answer: Any) -> Iterator[Event]:
-        """What an answer in one piece says; one that was streamed without `alt=sse` is an array. One that says
-        something, and not why it ended, has come to its end. Raises as `chunk` does.
+        """The events of an answer in one piece; one that is streamed without `alt=sse` is an array. One with content
+        and without a finish reason counts as finished. Raises as `chunk` does.
         """
         chunks = answer if isinstance(answer, list) else [answer]
         for chunk in chunks:
@@ -60,7 +60,7 @@ class GeminiDecoder:
             yield usage(counts)
 
     def chunk(self, chunk: Any) -> Iterator[Event]:
-        """What a response, or a part of one, says. Raises translate.NONSENSE for what is none."""
+        """The events of a response, whole or partial. Raises one of BAD_SHAPE for another shape."""
         if "error" in chunk:
             raise self._failed(chunk["error"])
         for candidate in chunk.get("candidates") or ():
@@ -106,7 +106,7 @@ class GeminiDecoder:
         return Finish(reason, index)
 
     def _called(self, part: Mapping[str, Any], index: int) -> Iterator[Event]:
-        """Each call comes whole."""
+        """The events of a call. Gemini sends each call whole."""
         call, key = part["functionCall"], self._calls
         self._calls += 1
         called, arguments = require_name(call["name"]), call.get("args") or {}
@@ -119,12 +119,12 @@ class GeminiDecoder:
 
 
 def usage(counts: Mapping[str, Any]) -> Usage:
-    """usageMetadata: thoughts are not among the candidates' tokens, and the cached ones are among the prompt's."""
-    prompt, tools, said, thoughts, cached = (
+    """usageMetadata: thinking is not among the candidates' tokens, and cached tokens are among the prompt's."""
+    prompt, tools, output, thoughts, cached = (
         token_count(counts.get(f"{kind}TokenCount"))
         for kind in ("prompt", "toolUsePrompt", "candidates", "thoughts", "cachedContent")
     )
-    return Usage(prompt + tools, said + thoughts, cached, thoughts)
+    return Usage(prompt + tools, output + thoughts, cached, thoughts)
 
 
 def _logprobs(result: Mapping[str, Any] | None) -> Json | None:

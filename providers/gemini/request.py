@@ -1,10 +1,10 @@
-"""What Gemini is asked, in its own dialect, and pure: https://ai.google.dev/api/generate-content
+"""A chat request in Gemini's dialect. Pure. https://ai.google.dev/api/generate-content
 
 A thought signature (https://ai.google.dev/gemini-api/docs/thought-signatures) comes with a function call, and Gemini 3
-refuses a history that lacks it. OpenAI's clients know nothing of it, so it is kept here, where all replicas find it, by
-an id of ours that the call gets (Thoughts). Where nothing can be kept, the id itself carries it; where it is lost, or
-another model made the call, Google's own stand-in goes instead. Signatures of texts are asked for, but not demanded:
-they are let go.
+refuses a history without it. OpenAI's clients do not send it back, so it is stored, shared by all replicas, under a new
+id that the call gets (thought_signatures.py). Without a store the id itself carries it. If it is lost, or another
+model made the call, Google's own placeholder is sent instead. Signatures of texts are optional for Gemini, and are
+dropped.
 """
 
 import re
@@ -33,7 +33,7 @@ from providers.common.translate import (
 )
 
 Recall = Callable[[str], tuple[str, str]]
-"""A call's id, as the caller's client has it -> its id at Gemini, and its thought signature, "" for none."""
+"""A call's id in the caller's history -> its id at Gemini, and its thought signature, "" for none."""
 
 MOST_STOPS = 5
 SETTINGS: Mapping[str, str] = {
@@ -44,23 +44,23 @@ SETTINGS: Mapping[str, str] = {
     "logprobs": "responseLogprobs",
     "top_logprobs": "logprobs",
 }
-"""Parameters that have another name and stand in generationConfig, and no other difference."""
+"""Parameters that only have another name, in generationConfig."""
 PENALTIES: Mapping[str, str] = {"presence_penalty": "presencePenalty", "frequency_penalty": "frequencyPenalty"}
-"""The same, for models before 2.5: the others answer them with a 400, "Penalty is not enabled for this model"."""
+"""The same, for models before 2.5: newer ones answer with a 400, "Penalty is not enabled for this model"."""
 SUPPORTED_PARAMETERS = frozenset(
     {"model", "messages", "stream", "stream_options", "max_tokens", "max_completion_tokens", "stop", "n", "modalities"}
     | {"tools", "tool_choice", "functions", "function_call", "response_format", *SETTINGS}
 )
-"""What a request can say to every model."""
+"""Parameters that every model supports."""
 BESIDE = frozenset(
     {"contents", "systemInstruction", "tools", "toolConfig", "safetySettings", "cachedContent", "serviceTier", "store"}
 )
-"""What stands beside generationConfig, and not in it."""
+"""Fields beside generationConfig, not in it."""
 
 MODES = {"none": "NONE", "auto": "AUTO", "required": "ANY"}
 AUDIO_TYPES = {"wav": "audio/wav", "mp3": "audio/mp3"}
 
-# https://ai.google.dev/gemini-api/docs/openai and /thinking; 2.5 Pro cannot be told not to think.
+# https://ai.google.dev/gemini-api/docs/openai and /thinking; thinking of 2.5 Pro cannot be turned off.
 BUDGETS = {"none": 0, "minimal": 1024, "low": 1024, "medium": 8192, "high": 24576, "xhigh": 24576}
 LEAST_PRO_BUDGET = 128
 LEVELS = {
@@ -70,11 +70,11 @@ LEVELS = {
 NEWEST = (99, 0)
 
 STAND_IN = "skip_thought_signature_validator"
-"""What Google accepts in the place of a signature that there is none of."""
+"""Google's placeholder for a missing signature."""
 
 
 def version(model: str) -> tuple[int, int]:
-    """(3, 1) of gemini-3.1-pro-preview, NEWEST of gemini-flash-latest, (0, 0) of what is no Gemini."""
+    """(3, 1) of gemini-3.1-pro-preview, NEWEST of gemini-flash-latest, (0, 0) of another name."""
     found = re.search(r"(?:^|/)gemini-(?:(\d+)(?:\.(\d+))?|.*latest)", model)
     if found is None:
         return (0, 0)
@@ -82,20 +82,20 @@ def version(model: str) -> tuple[int, int]:
 
 
 def thinks_by(model: str) -> str:
-    """How a model's thinking is set: "level" (Gemini 3 and later), "budget" (2.5), "" for not at all."""
+    """How a model's thinking is set: by "level" (Gemini 3 and later), by "budget" (2.5), "" for not at all."""
     if re.search(r"image|tts|audio|live|embedding", model):
         return ""
     return "level" if version(model) >= (3, 0) else "budget" if version(model) >= (2, 5) else ""
 
 
 def taken(model: str) -> frozenset[str]:
-    """The parameters that a request can have for a model."""
+    """The parameters that a model supports."""
     thinking = {"reasoning_effort"} if thinks_by(model) else set()
     return SUPPORTED_PARAMETERS | thinking | (PENALTIES.keys() if version(model) < (2, 5) else set())
 
 
 def asks_by_tool(request: ChatRequest, target: Target) -> bool:
-    """Whether the format of the answer can be kept to by a tool alone: models before 3 take none beside tools
+    """Whether only a tool can hold the answer to the format: models before 3 accept no format beside tools
     (https://ai.google.dev/gemini-api/docs/structured-output).
     """
     wanted = response_format(request)[0] != "text" and request.body.get("n", 1) == 1
@@ -105,12 +105,12 @@ def asks_by_tool(request: ChatRequest, target: Target) -> bool:
 def to_upstream(request: ChatRequest, target: Target, recall: Recall) -> Json:
     """The body of generateContent and streamGenerateContent. Raises InvalidRequest and Unsupported.
 
-    The target's rules speak of Gemini's own parameters, whether they stand in generationConfig or beside it.
+    The target's rules use Gemini's own names, for parameters in generationConfig and beside it.
     """
     require_text_output(request, target.provider.name, "image")
     body: Json = {"contents": _contents(request, target.model, recall)}
-    if told := instructions(request.messages):
-        body["systemInstruction"] = {"parts": [{"text": content_text([part], "messages")} for part in told]}
+    if system := instructions(request.messages):
+        body["systemInstruction"] = {"parts": [{"text": content_text([part], "messages")} for part in system]}
     body |= _tools(request)
     body |= _config(request, target)
     changed = target.rules.apply(body)
@@ -119,25 +119,25 @@ def to_upstream(request: ChatRequest, target: Target, recall: Recall) -> Json:
 
 
 def _contents(request: ChatRequest, model: str, recall: Recall) -> list[Json]:
-    """The user speaks first, and last: newer models refuse a conversation that the model has ended."""
+    """The user is first, and last: newer models refuse a conversation that ends with the model."""
     turns = conversation(request.messages)
-    for at, turn in enumerate(turns):  # results in the order of their calls: that pairs them where there are no ids
-        asked, after = [use.id for use in turn.calls], at + 1
-        turns[after : after + len(asked)] = sorted(
-            turns[after : after + len(asked)], key=lambda result: asked.index(result.answers)
+    for at, turn in enumerate(turns):  # results in the order of their calls, which pairs them without ids
+        call_ids, after = [use.id for use in turn.calls], at + 1
+        turns[after : after + len(call_ids)] = sorted(
+            turns[after : after + len(call_ids)], key=lambda result: call_ids.index(result.answers)
         )
     newer = version(model) >= (3, 0)
     known = {use.id: recall(use.id) for turn in turns for use in turn.calls}
-    said = [("model" if turn.role == "assistant" else "user", list(_parts(turn, known, newer))) for turn in turns]
-    if not said or said[0][0] == "model":
-        said.insert(0, ("user", [{"text": OPENING}]))
-    if said[-1][0] == "model":
-        said.append(("user", [{"text": GO_ON}]))
-    return [{"role": role, "parts": parts} for role, parts in merge_same_role(said)]
+    contents = [("model" if turn.role == "assistant" else "user", list(_parts(turn, known, newer))) for turn in turns]
+    if not contents or contents[0][0] == "model":
+        contents.insert(0, ("user", [{"text": OPENING}]))
+    if contents[-1][0] == "model":
+        contents.append(("user", [{"text": GO_ON}]))
+    return [{"role": role, "parts": parts} for role, parts in merge_same_role(contents)]
 
 
 def _parts(turn: Message, known: Mapping[str, tuple[str, str]], newer: bool) -> Iterator[Json]:
-    """Calls and results have ids since Gemini 3, and calls must have signatures."""
+    """Since Gemini 3 calls and results have ids, and calls must have signatures."""
     if turn.role == "tool":
         identified = {"id": known[turn.answers][0]} if newer else {}
         yield {"functionResponse": {**identified, "name": turn.name, "response": _result(_text(turn))}}
@@ -148,7 +148,7 @@ def _parts(turn: Message, known: Mapping[str, tuple[str, str]], newer: bool) -> 
         identifier, signature = known[use.id]
         identified = {"id": identifier} if newer else {}
         call = {"functionCall": {**identified, "name": use.name, "args": use.arguments}}
-        # Of calls made together the first alone has a signature.
+        # Of parallel calls only the first has a signature.
         signature = signature or (STAND_IN if newer and number == 0 else "")
         yield {**call, "thoughtSignature": signature} if signature else call
 
@@ -157,12 +157,12 @@ def _text(turn: Message) -> str:
     return content_text([part for _, part in turn.parts], turn.at)
 
 
-def _result(said: str) -> Json:
-    """A result must be an object; one that is none stands under `output`, as the API's page has it."""
+def _result(text: str) -> Json:
+    """A result must be an object; any other goes under `output`, as the API's page says."""
     try:
-        value = orjson.loads(said)
+        value = orjson.loads(text)
     except orjson.JSONDecodeError:
-        value = said
+        value = text
     return value if isinstance(value, dict) else {"output": value}
 
 
@@ -209,14 +209,14 @@ def _tools(request: ChatRequest) -> Json:
         return {}
     tools: Json = {"tools": [{"functionDeclarations": declared}]}
     if names:
-        # AUTO takes no names; VALIDATED is AUTO that does.
+        # AUTO takes no names; VALIDATED is AUTO with names.
         config = {"mode": "VALIDATED" if mode == "auto" else MODES[mode], "allowedFunctionNames": list(names)}
         return {**tools, "toolConfig": {"functionCallingConfig": config}}
     return tools if mode == "auto" else {**tools, "toolConfig": {"functionCallingConfig": {"mode": MODES[mode]}}}
 
 
 def _config(request: ChatRequest, target: Target) -> Json:
-    """What stands in generationConfig."""
+    """The contents of generationConfig."""
     names = SETTINGS if version(target.model) >= (2, 5) else {**SETTINGS, **PENALTIES}
     config: Json = {theirs: request.body[ours] for ours, theirs in names.items() if ours in request.body}
     if not config.get("responseLogprobs"):
@@ -253,7 +253,7 @@ def _thinking(request: ChatRequest, model: str) -> Json:
 
 
 def _level(level: str, model: str) -> str:
-    """The nearest level that a model has: Pro and, since 3.7, Flash have no MINIMAL, 3 Pro no MEDIUM either."""
+    """The nearest level of a model: Pro and, since 3.7, Flash have no MINIMAL, 3 Pro no MEDIUM either."""
     minimal = "flash-lite" in model or ("flash" in model and version(model) < (3, 7))
     if level == "MINIMAL" and not minimal:
         return "LOW"

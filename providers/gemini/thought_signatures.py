@@ -1,4 +1,4 @@
-"""Signatures of thoughts, kept by the call's id for Gemini's next turn."""
+"""Stores Gemini's thought signatures by call id, for the next turn."""
 
 from hashlib import sha256
 from uuid import uuid4
@@ -8,21 +8,21 @@ import orjson
 from core.context import CallContext
 
 CARRIED = "~thought~"
-"""Stands between a call's id and the signature that it carries."""
+"""The separator between a call's id and the signature that it carries."""
 KEPT_SECONDS = 24 * 3600.0
 
 
 class ThoughtSignatures:
-    """Where thought signatures are between two requests of a conversation."""
+    """The store of thought signatures between two requests of a conversation."""
 
     def __init__(self, call: CallContext) -> None:
         self._state = call.state
         self._caller = call.caller
 
     def keep(self, identifier: str, signature: str) -> str:
-        """Keep what belongs to a call; the id under which the caller's client is to know it.
+        """Store a call's signature; returns the id of the call for the caller's client.
 
-        It is new where something is kept under it: Gemini's own may be those of another conversation too.
+        The id is a new one if something is stored under it: Gemini's own ids may repeat in other conversations.
         """
         if self._state is None:
             return f"{identifier}{CARRIED}{signature}"
@@ -31,7 +31,7 @@ class ThoughtSignatures:
         return known
 
     def recall(self, identifier: str) -> tuple[str, str]:
-        """A call's id at Gemini, and its signature; the id itself and "" for a call that nothing is known of."""
+        """A call's id at Gemini, and its signature; the id itself and "" for an unknown call."""
         kept = None if CARRIED in identifier or self._state is None else self._state.get(self._key(identifier))
         plain, _, signature = (kept or identifier).partition(CARRIED)
         return plain, signature

@@ -1,6 +1,6 @@
-"""What vendors of pictures have in common: sizes, OpenAI's list of pictures, and pictures that are only an address.
+"""The base of image providers: sizes, OpenAI's list of images, and the download of images that come as URLs.
 
-`Drawing` is a provider that makes pictures and nothing else; ideogram.py and recraft.py say what theirs is asked.
+`ImageProvider` makes images and nothing else; ideogram.py and recraft.py have their vendors' requests and answers.
 """
 
 import re
@@ -22,7 +22,7 @@ from providers.transport.status_errors import error_from_body
 from providers.vendors import Vendor
 
 SUPPORTED_PARAMETERS = frozenset({"prompt", "n", "size", "style", "response_format"})
-"""Parameters of OpenAI's that every vendor of pictures has a counterpart for."""
+"""OpenAI's parameters that every image vendor supports."""
 
 SIZE = re.compile(r"(\d{1,5})[xX:](\d{1,5})")
 
@@ -37,7 +37,7 @@ def dimensions(size: str) -> tuple[int, int]:
 
 
 def nearest(size: tuple[int, int], offered: Iterable[str]) -> str:
-    """The one of the sizes or ratios offered whose shape is most like this one's."""
+    """The offered size or ratio whose shape is nearest to the wanted one."""
 
     def unlike(each: str) -> float:
         width, height = dimensions(each)
@@ -47,7 +47,7 @@ def nearest(size: tuple[int, int], offered: Iterable[str]) -> str:
 
 
 class HttpRequest(NamedTuple):
-    """One request to a vendor."""
+    """One HTTP request to a vendor."""
 
     path: str
     headers: Mapping[str, str]
@@ -68,26 +68,26 @@ class ImageProvider(HttpProvider):
         self.path = path
         self._gallery = ImageFetcher(self.name, base_url, vendor.pictures, proxy)
 
-    def asked(self, request: ImagesRequest, target: Target, count: int) -> HttpRequest:
-        """What is sent for so many pictures. Raises InvalidRequest and Unsupported."""
+    def http_request(self, request: ImagesRequest, target: Target, count: int) -> HttpRequest:
+        """The request for so many images. Raises InvalidRequest and Unsupported."""
         raise NotImplementedError
 
     def parse_images(self, answer: Any) -> list[Picture]:
-        """The pictures of an answer. Raises one of NONSENSE, and a ProxyError for pictures that are withheld."""
+        """The images of an answer. Raises one of BAD_SHAPE, and a GatewayError for withheld images."""
         return parse_images(answer)
 
     def chat(self, request: ChatRequest, target: Target, call: CallContext) -> Events:
-        """Refused, with the way to what there is."""
+        """Refuse a chat, and name the endpoint for images."""
         raise Unsupported(
             f"{self.name} makes pictures and does not chat: ask at /v1/images/generations.", param="model"
         )
 
     def images(self, request: ImagesRequest, target: Target, call: CallContext) -> Events:
-        """Ask, as often as it takes; fetch the pictures where bytes are wanted and addresses came."""
+        """Send the requests; download the images if the caller wants bytes and URLs came."""
         data: list[Picture] = []
         created = 0
         for count in shares(request.n, self.most):
-            answer = yield from self._answer(self.asked(request, target, count), target, call)
+            answer = yield from self._answer(self.http_request(request, target, count), target, call)
             try:
                 data += self.parse_images(answer)
                 created = seconds(answer.get("created"))
@@ -97,14 +97,14 @@ class ImageProvider(HttpProvider):
             yield from self._gallery.unpack(data, call, target.timeouts)
         yield Images(data, created)
 
-    def _answer(self, asked: HttpRequest, target: Target, call: CallContext) -> Generator[Silence, None, Any]:
-        reply = send(self._account, "POST", asked.path, asked.headers, asked.body, call, target.timeouts)
+    def _answer(self, request: HttpRequest, target: Target, call: CallContext) -> Generator[Silence, None, Any]:
+        response = send(self._account, "POST", request.path, request.headers, request.body, call, target.timeouts)
         try:
             yield from raise_for_status(reply, self._failure)
             raw = yield from read_body(reply)
         finally:
-            reply.close()
-        answer = parse_json(raw, reply)
+            response.close()
+        answer = parse_json(raw, response)
         if isinstance(answer, dict) and answer.get("error"):
             raise error_from_body(self.name, answer["error"])
         return answer

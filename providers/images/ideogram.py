@@ -1,4 +1,4 @@
-"""Ideogram: pictures, by version 3 (multipart) and by the legacy endpoint (JSON), as the model's name says.
+"""Ideogram: images by version 3 (multipart) or by the legacy endpoint (JSON); the model's name decides.
 
 https://developer.ideogram.ai/api-reference/api-reference/generate-v3
 https://developer.ideogram.ai/api-reference/legacy-endpoints/generate
@@ -26,7 +26,7 @@ LEGACY_MODEL = re.compile(r"(?:ideogram[-_/ ]?)?v[-_]?([12]a?)(?:[-_](turbo))?",
 
 # fmt: off
 def _both_ways(portraits: Mapping[int, tuple[int, ...]]) -> frozenset[tuple[int, int]]:
-    """Sizes from widths and their heights, and the same lying down."""
+    """Portrait sizes as width and heights, and the same as landscape."""
     upright = {(width, height) for width, heights in portraits.items() for height in heights}
     return frozenset(upright | {(height, width) for width, height in upright})
 
@@ -45,7 +45,7 @@ EXTENSION_PARAMETERS = frozenset(
 V3_OWN = EXTENSION_PARAMETERS | {"magic_prompt", "rendering_speed", "style_codes", "style_preset"}
 LEGACY_OWN = EXTENSION_PARAMETERS | {"magic_prompt_option"}
 # fmt: on
-"""Parameters of Ideogram's own that a caller may send; they go before what follows from OpenAI's."""
+"""Ideogram's own parameters, which go before those derived from OpenAI's."""
 
 SPEEDS = {
     "low": "TURBO",
@@ -58,12 +58,12 @@ STYLES = {"vivid": "GENERAL", "natural": "REALISTIC"}
 
 
 class Ideogram(ImageProvider):
-    """Ideogram gives addresses of pictures; bytes are fetched from there. Eight pictures a request."""
+    """Ideogram returns URLs; bytes are downloaded from there. Up to eight images a request."""
 
     most = 8
 
-    def asked(self, request: ImagesRequest, target: Target, count: int) -> HttpRequest:
-        """Version 3 has its own path; everything else is a model of the legacy one."""
+    def http_request(self, request: ImagesRequest, target: Target, count: int) -> HttpRequest:
+        """Version 3 has its own path; all other models use the legacy one."""
         v3 = "-v3" in self.path.lower() if self.path else bool(V3.match(target.model))
         log_dropped_parameters(
             self.name,
@@ -77,7 +77,7 @@ class Ideogram(ImageProvider):
         return HttpRequest(path, {"Content-Type": content_type}, body)
 
     def parse_images(self, answer: Any) -> list[Picture]:
-        """A picture that is not safe has no address (`is_image_safe`); without any other, the request is refused."""
+        """An unsafe image has no URL (`is_image_safe`); if no other image came, the request is refused."""
         rows = answer["data"]
         safe = [row for row in rows if row.get("url") and row.get("is_image_safe") is not False]
         if not safe and any(row.get("is_image_safe") is False for row in rows):
@@ -93,19 +93,19 @@ class Ideogram(ImageProvider):
             return self._unsafe(body[:2000].decode("utf-8", "replace"), status)
         return super()._failure(status, headers, body)
 
-    def _unsafe(self, said: str, status: int = 400) -> UpstreamRejected:
+    def _unsafe(self, message: str, status: int = 400) -> UpstreamRejected:
         return UpstreamRejected(
             f"{self.name} does not show what this prompt asks for: it fails its safety check.",
             upstream_status=status,
             provider=self.name,
             param="prompt",
             code="content_policy_violation",
-            log=said,
+            log=message,
         )
 
 
 def v3_to_upstream(request: ImagesRequest, target: Target, count: int) -> Json:
-    """The fields of version 3's form; the model is its path."""
+    """The fields of version 3's form; its path names the model."""
     own = {key: value for key, value in request.body.items() if key in V3_OWN}
     body: Json = {"prompt": request.prompt, "num_images": count, **_style(request)}
     if speed := SPEEDS.get(str(request.body.get("quality"))):
@@ -120,9 +120,7 @@ def v3_to_upstream(request: ImagesRequest, target: Target, count: int) -> Json:
 
 
 def legacy_to_upstream(request: ImagesRequest, target: Target, count: int) -> Json:
-    """The legacy body; the rules are for what stands in its `image_request`. Resolutions and styles are for models from
-    V_2 on.
-    """
+    """The legacy body; the rules apply to its `image_request`. Resolutions and styles are for models from V_2 on."""
     own = {key: value for key, value in request.body.items() if key in LEGACY_OWN}
     model = legacy_model(target.model)
     newer = not model.startswith("V_1")
@@ -141,7 +139,7 @@ def legacy_to_upstream(request: ImagesRequest, target: Target, count: int) -> Js
 
 
 def legacy_model(name: str) -> str:
-    """A model as Ideogram spells it: V_2A_TURBO for ideogram-v2a-turbo; "" for its own choice."""
+    """A model as Ideogram spells it: V_2A_TURBO for ideogram-v2a-turbo; "" for Ideogram's choice."""
     if name.lower() == "ideogram":
         return ""
     found = LEGACY_MODEL.fullmatch(name)

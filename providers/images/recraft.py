@@ -1,4 +1,4 @@
-"""Recraft: pictures, asked for much as OpenAI's are. https://www.recraft.ai/docs/api-reference/endpoints"""
+"""Recraft: images; its requests are much like OpenAI's. https://www.recraft.ai/docs/api-reference/endpoints"""
 
 import re
 
@@ -12,7 +12,7 @@ from providers.transport.exchange import log_dropped_parameters
 
 PATH = "/images/generations"
 
-# https://www.recraft.ai/docs/api-reference/appendix; the _pro models draw twice as wide and high
+# https://www.recraft.ai/docs/api-reference/appendix; the _pro models have twice the width and height
 # fmt: off
 SIZES = (
     "1024x1024", "1365x1024", "1024x1365", "1536x1024", "1024x1536", "1820x1024", "1024x1820", "1024x2048",
@@ -23,17 +23,17 @@ V4_SIZES = (
 # fmt: on
 
 EXTENSION_PARAMETERS = frozenset({"style_id", "substyle", "negative_prompt", "controls", "text_layout"})
-"""Parameters of Recraft's own that a caller may send."""
+"""Recraft's own parameters, which are passed on."""
 OPENAI_STYLES = {"natural": "realistic_image"}
-"""OpenAI's `vivid` is neither a photograph nor an illustration: Recraft chooses."""
+"""OpenAI's `vivid` is neither a photograph nor an illustration: Recraft chooses the style."""
 
 
 class Recraft(ImageProvider):
-    """Recraft gives bytes itself when they are asked for. Six pictures a request."""
+    """Recraft returns bytes itself if they are requested. Up to six images a request."""
 
     most = 6
 
-    def asked(self, request: ImagesRequest, target: Target, count: int) -> HttpRequest:
+    def http_request(self, request: ImagesRequest, target: Target, count: int) -> HttpRequest:
         """OpenAI's path and Recraft's parameters."""
         log_dropped_parameters(self.name, request.body.keys() - {"model"}, SUPPORTED_PARAMETERS | EXTENSION_PARAMETERS)
         body = orjson.dumps(to_upstream(request, target, count))
@@ -41,7 +41,7 @@ class Recraft(ImageProvider):
 
 
 def to_upstream(request: ImagesRequest, target: Target, count: int) -> Json:
-    """Recraft's body. It has no `quality` and no `user`; a style of the caller's own goes as it is."""
+    """Recraft's body. It has no `quality` and no `user`; the caller's own style is passed on unchanged."""
     body: Json = {"prompt": request.prompt, "n": count}
     body["response_format"] = "b64_json" if request.as_base64 else "url"
     model = re.sub(r"^recraft[-_]v", "recraftv", target.model)
@@ -60,8 +60,8 @@ def to_upstream(request: ImagesRequest, target: Target, count: int) -> Json:
 
 
 def size_for(size: str, model: str) -> str:
-    """The size that this model draws whose shape is nearest. A ratio goes as it is, and so does what a model is asked
-    for whose sizes we do not know. Raises InvalidRequest.
+    """The model's size with the nearest shape. A ratio is passed on unchanged, and so is a size for a model whose sizes
+    are unknown. Raises InvalidRequest.
     """
     width, height = dimensions(size)
     offered = V4_SIZES if "v4" in model else SIZES if re.search(r"v[23]|20b", model) else None

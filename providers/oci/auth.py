@@ -56,7 +56,7 @@ class Login:
         self._under_way: _SignIn | None = None
 
     def signature(self, call: CallContext) -> Generator[Silence, None, Credential]:
-        """A credential that holds. Raises UpstreamRefusedUs that names the setting, UpstreamTimeout and HungUp."""
+        """A credential that holds. Raises UpstreamAuthFailed that names the setting, UpstreamTimeout and Cancelled."""
         current = self._current
         usable = current is not None and current.holds(LAST_SECONDS)
         changed = current is not None and current.changed

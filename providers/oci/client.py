@@ -94,7 +94,7 @@ class OciClient:
     ) -> Generator[Silence, None, Location]:
         """Where to ask: as the model's `details` say, else the settings, else the credential (its tenancy is the root
         compartment); a request that goes with the API key (`bearer`) needs no compartment, and no other credential.
-        Raises UpstreamRefusedUs that names the setting which is missing.
+        Raises UpstreamAuthFailed that names the setting which is missing.
         """
         region = details.get("region") or self._region
         compartment = details.get("compartment") or self._compartment
@@ -125,18 +125,18 @@ class OciClient:
         """Scheme and host of inference, below which OPENAI is too."""
         return self._host(INFERENCE, place.region)
 
-    def send(self, asked: SignedRequest, call: CallContext, timeouts: Timeouts) -> Generator[Silence, None, Response]:
+    def send(self, request: SignedRequest, call: CallContext, timeouts: Timeouts) -> Generator[Silence, None, Response]:
         """An accepted reply, which the caller closes. A token that is refused is renewed, and tried once more."""
-        if asked.bearer:
-            return (yield from self._sent(asked, {"Authorization": f"Bearer {self.api_key}"}, call, timeouts))
+        if request.bearer:
+            return (yield from self._sent(request, {"Authorization": f"Bearer {self.api_key}"}, call, timeouts))
         signature = yield from self._login.signature(call)
         try:
-            return (yield from self._sent(asked, self._signed(asked, signature), call, timeouts))
+            return (yield from self._sent(request, self._signed(request, signature), call, timeouts))
         except UpstreamError as error:
             if error.upstream_status != 401 or not self._login.refused(signature):  # noqa: PLR2004
                 raise
         signature = yield from self._login.signature(call)
-        return (yield from self._sent(asked, self._signed(asked, signature), call, timeouts))
+        return (yield from self._sent(request, self._signed(request, signature), call, timeouts))
 
     def warm(self, call: CallContext, timeouts: Timeouts) -> None:
         """Know the credential, and keep a connection to inference open."""
@@ -144,39 +144,39 @@ class OciClient:
         warm(self._account(self.inference(place)), call, timeouts)
 
     def json(
-        self, asked: SignedRequest, call: CallContext, timeouts: Timeouts
+        self, request: SignedRequest, call: CallContext, timeouts: Timeouts
     ) -> Generator[Silence, None, tuple[Any, Mapping[str, str]]]:
         """The answer's JSON and headers (`opc-next-page`)."""
-        with reading((yield from self.send(asked, call, timeouts))) as reply:
-            raw = yield from read_body(reply)
-            return parse_json(raw, reply), reply.headers
+        with reading((yield from self.send(request, call, timeouts))) as response:
+            raw = yield from read_body(response)
+            return parse_json(raw, response), response.headers
 
-    def _signed(self, asked: SignedRequest, signature: Credential) -> dict[str, str]:
-        return signature.headers(asked.method, asked.base + asked.path, asked.body)
+    def _signed(self, request: SignedRequest, signature: Credential) -> dict[str, str]:
+        return signature.headers(request.method, request.base + request.path, request.body)
 
     def _sent(
-        self, asked: SignedRequest, headers: Mapping[str, str], call: CallContext, timeouts: Timeouts
+        self, request: SignedRequest, headers: Mapping[str, str], call: CallContext, timeouts: Timeouts
     ) -> Generator[Silence, None, Response]:
-        account = self._account(asked.base)
-        headers = {**asked.headers, **headers}
+        account = self._account(request.base)
+        headers = {**request.headers, **headers}
         if call.request_id:
             headers["opc-request-id"] = call.request_id
         try:
-            reply = send(account, asked.method, asked.path, headers, asked.body, call, timeouts)
+            response = send(account, request.method, request.path, headers, request.body, call, timeouts)
         except UpstreamDown as error:
-            raise self._unreachable(error, asked) from error
+            raise self._unreachable(error, request) from error
         try:
-            yield from raise_for_status(reply, lambda *answer: oci_error(self.name, asked.about, *answer))
+            yield from raise_for_status(response, lambda *answer: oci_error(self.name, request.about, *answer))
         except BaseException:  # who asked has no reply yet that could be closed
-            reply.close()
+            response.close()
             raise
         finally:
-            _tell(asked, reply)
-        return reply
+            _tell(request, response)
+        return response
 
-    def _unreachable(self, error: UpstreamDown, asked: SignedRequest) -> GatewayError:
+    def _unreachable(self, error: UpstreamDown, request: SignedRequest) -> GatewayError:
         """Nobody there: in a region that nobody knows, that is no accident."""
-        host = asked.base.split("/")[2]
+        host = request.base.split("/")[2]
         region = host.partition(".oci.")[0].rpartition(".")[2]
         if ".oci." not in host or regions.is_region(region):
             return error
@@ -202,23 +202,23 @@ class OciClient:
 
 
 @contextmanager
-def reading(reply: Response) -> Iterator[Response]:
+def reading(response: Response) -> Iterator[Response]:
     """Close the reply in the end; what goes wrong until then has its opc-request-id in the log."""
     try:
-        yield reply
+        yield response
     except GatewayError as error:
-        error.log = traceable(error.log, reply.headers)
+        error.log = traceable(error.log, response.headers)
         raise
     finally:
-        reply.close()
+        response.close()
 
 
-def _tell(asked: SignedRequest, reply: Response) -> None:
+def _tell(request: SignedRequest, response: Response) -> None:
     facts = {
-        "method": asked.method,
-        "address": asked.base + asked.path,
-        "status": reply.status or "none",
-        "opc_request_id": reply.headers.get("opc-request-id", "(none)"),
+        "method": request.method,
+        "address": request.base + request.path,
+        "status": response.status or "none",
+        "opc_request_id": response.headers.get("opc-request-id", "(none)"),
     }
     log.debug("request", extra={"facts": facts})
 
@@ -227,7 +227,7 @@ def serving(target: Target) -> dict[str, str]:
     """The serving mode: a dedicated endpoint where the model has one, else on demand."""
     endpoint = target.details.get("endpoint") or (target.model if ".generativeaiendpoint." in target.model else "")
     if endpoint:
-        endpoint = endpoint.removeprefix("https://")  # seed 001's template writes the OCID so
+        endpoint = endpoint.removeprefix("https://")  # OCI GenAI access gateway's template writes the OCID so
         return {"servingType": "DEDICATED", "endpointId": endpoint}
     return {"servingType": "ON_DEMAND", "modelId": target.model}
 

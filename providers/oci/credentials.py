@@ -1,6 +1,6 @@
-"""What signs our requests to OCI: a key or a token from a profile, or what an instance, a resource or a pod is given.
+"""The credentials that sign requests to OCI: a profile's key or token, or an instance's, a resource's or a pod's own.
 
-Whatever cannot be used is an UpstreamRefusedUs that names the setting to mend: our configuration, so never the caller's
+A credential that cannot be used is an UpstreamAuthFailed that names the setting to mend. It is never the caller's
 fault. https://docs.oracle.com/en-us/iaas/Content/API/Concepts/sdk_authentication_methods.htm
 """
 
@@ -141,9 +141,9 @@ def by_principal(name: str, auth_type: str, *, debug: bool = False) -> Credentia
             "AUTH_TYPE",
             log=f"{type(error).__name__}: {error}",
         ) from error
-    told = claims(signer.api_key.removeprefix("ST$"))
-    tenancy = getattr(signer, "tenancy_id", None) or told.get("res_tenant") or told.get("tenant") or ""
-    return Credential(signer, getattr(signer, "region", None) or "", str(tenancy), told.get("exp", inf))
+    token_claims = claims(signer.api_key.removeprefix("ST$"))
+    tenancy = getattr(signer, "tenancy_id", None) or token_claims.get("res_tenant") or token_claims.get("tenant") or ""
+    return Credential(signer, getattr(signer, "region", None) or "", str(tenancy), token_claims.get("exp", inf))
 
 
 def credential_error(name: str, what: str, setting: str, *, log: str = "") -> UpstreamAuthFailed:
@@ -155,10 +155,10 @@ def claims(token: str) -> dict[str, Any]:
     """What a JSON web token says, unchecked; {} for what is none."""
     try:
         payload = token.split(".")[1]
-        said = orjson.loads(urlsafe_b64decode(payload + "=" * (-len(payload) % 4)))
+        payload_claims = orjson.loads(urlsafe_b64decode(payload + "=" * (-len(payload) % 4)))
     except (IndexError, ValueError):
         return {}
-    return said if isinstance(said, dict) else {}
+    return payload_claims if isinstance(payload_claims, dict) else {}
 
 
 def _at_home(path: str) -> Path:

@@ -1,4 +1,4 @@
-"""What an account has at OCI: the models that can be called on demand, and its dedicated endpoints by their names.
+"""An account's models at OCI: those that can be called on demand, and its dedicated endpoints by their names.
 
 https://docs.oracle.com/en-us/iaas/api/#/en/generative-ai/20231130/ModelCollection/ListModels
 https://docs.oracle.com/en-us/iaas/api/#/en/generative-ai/20231130/EndpointCollection/ListEndpoints
@@ -29,13 +29,13 @@ USEFUL = {"CHAT", "TEXT_EMBEDDINGS", "TEXT_RERANK"}
 """What a model must be able to do to be of use here; some can be fine-tuned only."""
 PAGES = 50
 AGAIN_SECONDS = 60.0
-"""A name that no endpoint has is not looked up more often than this."""
+"""Seconds between two lookups of a name that no endpoint has."""
 
 Row = Mapping[str, Any]
 
 
 class PageRows(NamedTuple):
-    """The rows that one place lists, and what went wrong before their end."""
+    """The rows of one list, and the error that ended it early."""
 
     rows: list[Row]
     error: GatewayError | None = None
@@ -43,7 +43,7 @@ class PageRows(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class LocatedModel:
-    """Where a model is: its place; at a dedicated endpoint that one's OCID, and the base model that answers there."""
+    """The place of a model; for a dedicated endpoint its OCID too, and its base model."""
 
     place: Location
     endpoint: str = ""
@@ -51,41 +51,41 @@ class LocatedModel:
 
     @property
     def details(self) -> dict[str, str]:
-        """As a target has it."""
+        """The location as a target's details."""
         where = {"region": self.place.region, "compartment": self.place.compartment}
         return {**where, "endpoint": self.endpoint, "base": self.base} if self.endpoint else where
 
 
 class ModelDirectory:
-    """What an account at OCI lists, in the settings' region and compartment and in `places` besides. Safe for all
-    threads. It remembers where things are, as OCI takes no names of endpoints, and a region has no other's models.
+    """The models of an account at OCI, in the settings' region and compartment and in `places`. Safe for all
+    threads. It remembers the locations, because OCI takes no names of endpoints, and regions have different models.
     """
 
     def __init__(self, service: OciClient, places: Sequence[tuple[str, str]] = ()) -> None:
         self._service = service
         self._places = places
         self.failures: list[GatewayError] = []
-        """What kept a place's list away the last time."""
+        """The last error of a place's list."""
         self.asked = False
         self._found: Mapping[str, LocatedModel] = {}
         self._look_again = 0.0
 
     def models(self, call: CallContext) -> list[ListedModel]:
-        """Every model that can be called, once, by the name to call it by. Raises what kept all the lists away.
+        """Every model that can be called, once, by the name to call it by. Raises the error if all lists failed.
 
-        The lists of all places are asked for at the same time. One that fails in the middle counts as far as it came.
+        All lists are loaded at the same time. The rows before an error count.
         """
         self._look_again = monotonic() + AGAIN_SECONDS
         places = awaited(self._all_places(call))
         regions: dict[str, Location] = {}
         for place in places:
-            regions.setdefault(place.region, place)  # a base model is every compartment's
+            regions.setdefault(place.region, place)  # a base model belongs to every compartment
         jobs = [("models", place) for place in regions.values()] + [("endpoints", place) for place in places]
         with ThreadPoolExecutor(len(jobs), thread_name_prefix="oci-models") as pool:
-            heard = list(pool.map(lambda job: awaited(self._rows(job[0], job[1], call)), jobs))
+            pages = list(pool.map(lambda job: awaited(self._rows(job[0], job[1], call)), jobs))
         self.asked = True
-        models, found = merge_models(zip(jobs, heard, strict=True), time())
-        self.failures = errors = [each.error for each in heard if each.error is not None]
+        models, found = merge_models(zip(jobs, pages, strict=True), time())
+        self.failures = errors = [each.error for each in pages if each.error is not None]
         if errors and not models:
             raise errors[0]
         for error in errors:
@@ -93,11 +93,11 @@ class ModelDirectory:
         self._found = {**self._found, **found} if errors else found
         return models
 
-    def named(self, target: Target, call: CallContext) -> Target:
-        """The target; with the details of a dedicated endpoint, if its model is the name of one, and of another region
-        than the settings', if only that one has the model.
+    def locate(self, target: Target, call: CallContext) -> Target:
+        """The target; with an endpoint's details if the model is an endpoint's name, and with another region than the
+        settings' if only that region has the model.
 
-        A name that is nobody's yet is looked up, once in a while: then this takes as long as the lists do.
+        An unknown name is looked up, but not too often; that takes as long as loading the lists.
         """
         name, details = target.model, target.details
         usual = name.startswith(OCI_PREFIXES) and (not self._places or "region" in details)
@@ -106,7 +106,7 @@ class ModelDirectory:
         if name not in self._found and monotonic() >= self._look_again:
             try:
                 self.models(call)
-            except GatewayError as error:  # then it is for the inference service to say what it thinks of the name
+            except GatewayError as error:  # then the inference service decides about the name
                 log.warning("no list of endpoints", extra={"facts": {"provider": self._service.name, **_why(error)}})
         found = self._found.get(name)
         return replace(target, details={**found.details, **details}) if found else target
@@ -123,15 +123,15 @@ class ModelDirectory:
         return list(dict.fromkeys(places))
 
     def _rows(self, kind: str, place: Location, call: CallContext) -> Generator[Silence, None, PageRows]:
-        """All the pages of `models` or `endpoints`. No filters: older services refuse what newer ones have (N14)."""
+        """All pages of `models` or `endpoints`. Without filters: older services refuse newer ones' filters."""
         rows: list[Row] = []
         page = ""
         try:
             for _ in range(PAGES):
                 query = urlencode({"compartmentId": place.compartment, **({"page": page} if page else {})})
                 base = self._service.management(place)
-                asked = SignedRequest("GET", base, f"/{kind}?{query}", about="lists nothing there.")
-                data, headers = yield from self._service.json(asked, call, Timeouts())
+                request = SignedRequest("GET", base, f"/{kind}?{query}", about="lists nothing there.")
+                data, headers = yield from self._service.json(request, call, Timeouts())
                 rows += _usable(data)
                 before, page = page, headers.get("opc-next-page", "")
                 if page in ("", before):
@@ -145,7 +145,7 @@ class ModelDirectory:
 
 
 def on_demand(rows: Iterable[Row], now: float) -> Iterator[ListedModel]:
-    """The models among ListModels' rows that can be called without a cluster of one's own at this time."""
+    """The models among ListModels' rows that can be called without a dedicated cluster now."""
     for row in rows:
         retired = _unix(row.get("timeOnDemandRetired"))
         if row.get("type", "BASE") == "BASE" and USEFUL & set(row.get("capabilities") or ()) and not 0 < retired <= now:
@@ -153,13 +153,13 @@ def on_demand(rows: Iterable[Row], now: float) -> Iterator[ListedModel]:
 
 
 def merge_models(
-    heard: Iterable[tuple[tuple[str, Location], PageRows]], now: float
+    pages: Iterable[tuple[tuple[str, Location], PageRows]], now: float
 ) -> tuple[list[ListedModel], dict[str, LocatedModel]]:
-    """The models that all the lists have, each name once, the first place's; and where each is."""
+    """The models of all lists, each name once, from the first place that has it; and their locations."""
     models: dict[str, ListedModel] = {}
     found: dict[str, LocatedModel] = {}
     bases: dict[Any, Row] = {}
-    for (kind, place), (rows, _) in heard:
+    for (kind, place), (rows, _) in pages:
         if kind == "models":
             bases |= {row["id"]: row for row in rows}
             for model in on_demand(rows, now):
@@ -190,7 +190,7 @@ def _why(error: GatewayError) -> dict[str, str]:
 
 
 def _unix(text: Any) -> float:
-    """RFC 3339 as Unix seconds; 0 for what is none."""
+    """RFC 3339 as Unix seconds; 0 for anything else."""
     try:
         return datetime.fromisoformat(text).timestamp()
     except (TypeError, ValueError):

@@ -21,30 +21,30 @@ from providers.oci.client import Location, OciClient, SignedRequest, not_found_h
 from providers.transport.exchange import log_dropped_parameters
 
 BATCH = 96
-"""Texts in one request (https://docs.oracle.com/en-us/iaas/Content/generative-ai/embed-models.htm)."""
+"""The number of texts in one request (https://docs.oracle.com/en-us/iaas/Content/generative-ai/embed-models.htm)."""
 INPUT_TYPES = ("SEARCH_DOCUMENT", "SEARCH_QUERY", "CLASSIFICATION", "CLUSTERING", "IMAGE")
 ALSO = {"QUERY": "SEARCH_QUERY", "DOCUMENT": "SEARCH_DOCUMENT", "PASSAGE": "SEARCH_DOCUMENT"}
-"""What other vendors of embeddings call them."""
+"""Other vendors' names for OCI's input types."""
 RERANK_OPTIONS = {"max_chunks_per_doc": "maxChunksPerDocument", "max_tokens_per_doc": "maxTokensPerDocument"}
-"""Cohere's names for what OCI has too; the older one is of its first API."""
+"""Cohere's names for OCI's options; the older name is from its first API."""
 
 
 FIXED = (
     (re.compile(r"cohere\.embed-\w+-light-(image-)?v3"), 384),
     (re.compile(r"cohere\.embed-\w+-(image-)?v3"), 1024),
 )
-"""Models whose vectors have one length, and that length."""
+"""Models whose vectors have a fixed length, and that length."""
 
 
 class Batch(NamedTuple):
-    """Inputs that go into one request: texts, or one picture."""
+    """The inputs of one request: texts, or one image."""
 
     inputs: list[str]
     is_image: bool = False
 
 
 def embed(service: OciClient, request: EmbeddingsRequest, target: Target, call: CallContext, truncate: str) -> Events:
-    """Ask for each batch in turn, and give all the vectors in the order of the inputs."""
+    """Send each batch in turn, and yield all vectors in the order of the inputs."""
     asked_for = list(batches(request))
     output_dimensions(request, target)
     place = yield from service.place(target.details, call)
@@ -54,8 +54,8 @@ def embed(service: OciClient, request: EmbeddingsRequest, target: Target, call: 
     for batch in asked_for:
         body = embed_to_upstream(request, batch, target, place, truncate)
         try:
-            asked = _asked(service, place, "/actions/embedText", body, target)
-            data, _ = yield from service.json(asked, call, target.timeouts)
+            signed = _signed_request(service, place, "/actions/embedText", body, target)
+            data, _ = yield from service.json(signed, call, target.timeouts)
         except UpstreamRejected as error:
             raise _mendable(error, body) from error
         found, counted = embed_from_upstream(data, len(batch.inputs), service.name)
@@ -65,7 +65,7 @@ def embed(service: OciClient, request: EmbeddingsRequest, target: Target, call: 
 
 
 def batches(request: EmbeddingsRequest) -> Iterator[Batch]:
-    """The inputs in order: up to 96 texts at a time, each picture alone. Raises what names the input at fault."""
+    """The inputs in order: up to 96 texts at a time, each image alone. Raises an error that names the wrong input."""
     texts: list[str] = []
     only_images = input_type(request) == "IMAGE"
     for at, each in enumerate(request.inputs):
@@ -87,7 +87,7 @@ def batches(request: EmbeddingsRequest) -> Iterator[Batch]:
 
 
 def input_type(request: EmbeddingsRequest) -> str:
-    """What the vectors are for; documents, if the caller does not say. Raises InvalidRequest."""
+    """The purpose of the vectors; documents by default. Raises InvalidRequest."""
     given = (request.input_type or "SEARCH_DOCUMENT").upper()
     kind = ALSO.get(given, given)
     if kind not in INPUT_TYPES:
@@ -97,7 +97,7 @@ def input_type(request: EmbeddingsRequest) -> str:
 
 
 def output_dimensions(request: EmbeddingsRequest, target: Target) -> int | None:
-    """What is sent of `dimensions`. Raises Unsupported for a model whose vectors have a length of their own."""
+    """OCI's value for `dimensions`. Raises Unsupported for a model whose vectors have a fixed length."""
     length = next((size for form, size in FIXED if form.search(base_model(target))), None)
     if length is not None and request.dimensions not in (None, length):
         name = target.public_name or target.model
@@ -108,7 +108,7 @@ def output_dimensions(request: EmbeddingsRequest, target: Target) -> int | None:
 def embed_to_upstream(
     request: EmbeddingsRequest, batch: Batch, target: Target, place: Location, truncate: str
 ) -> dict[str, Any]:
-    """EmbedTextDetails. `truncate` says which end of a text that is too long is cut: START, END, or NONE."""
+    """EmbedTextDetails. `truncate` is the end at which a text that is too long is cut: START, END, or NONE."""
     optional = {
         "outputDimensions": output_dimensions(request, target),
         "truncate": None if batch.is_image else truncate,
@@ -124,7 +124,7 @@ def embed_to_upstream(
 
 
 def embed_from_upstream(data: Any, size: int, name: str) -> tuple[list[Sequence[float]], int | None]:
-    """The vectors of an EmbedTextResult, and the tokens that they took where it says so. Raises UpstreamDown."""
+    """The vectors of an EmbedTextResult, and its tokens if it has them. Raises UpstreamDown."""
     try:
         vectors = data.get("embeddings") or data["embeddingsByType"]["float"]
         tokens = (data.get("usage") or {}).get("promptTokens")
@@ -136,18 +136,18 @@ def embed_from_upstream(data: Any, size: int, name: str) -> tuple[list[Sequence[
 
 
 def rerank(service: OciClient, request: RerankRequest, target: Target, call: CallContext) -> Events:
-    """Ask once: OCI takes all the documents together."""
+    """Send one request: OCI takes all documents together."""
     place = yield from service.place(target.details, call)
     body = rerank_to_upstream(request, target, place)
     log_dropped_parameters(service.name, request.options, RERANK_OPTIONS)
-    asked = _asked(service, place, "/actions/rerankText", body, target)
-    data, _ = yield from service.json(asked, call, target.timeouts)
+    signed = _signed_request(service, place, "/actions/rerankText", body, target)
+    data, _ = yield from service.json(signed, call, target.timeouts)
     yield Ranks(rerank_from_upstream(data, service.name))
 
 
 def rerank_to_upstream(request: RerankRequest, target: Target, place: Location) -> dict[str, Any]:
     """RerankTextDetails."""
-    named = {RERANK_OPTIONS[key]: value for key, value in request.options.items() if key in RERANK_OPTIONS}
+    options = {RERANK_OPTIONS[key]: value for key, value in request.options.items() if key in RERANK_OPTIONS}
     for key in request.options.keys() & RERANK_OPTIONS.keys():
         if not isinstance(request.options[key], int):
             raise InvalidRequest("It must be a whole number.", param=key)
@@ -157,7 +157,7 @@ def rerank_to_upstream(request: RerankRequest, target: Target, place: Location) 
         "input": request.query,
         "documents": list(request.documents),
         **({} if request.top_n is None else {"topN": min(request.top_n, len(request.documents))}),
-        **named,
+        **options,
     }
     return target.rules.apply(body)
 
@@ -170,19 +170,21 @@ def rerank_from_upstream(data: Any, name: str) -> list[tuple[int, float]]:
         raise _nonsense(name, f"a ranking without {error}") from error
 
 
-def _asked(service: OciClient, place: Location, action: str, body: Mapping[str, Any], target: Target) -> SignedRequest:
+def _signed_request(
+    service: OciClient, place: Location, action: str, body: Mapping[str, Any], target: Target
+) -> SignedRequest:
     return SignedRequest("POST", service.inference(place), action, orjson.dumps(body), about=not_found_hint(target))
 
 
 def _picture(url: str, where: str) -> str:
-    """D10: OCI does not fetch pictures, and neither do we."""
+    """OCI does not fetch images, and neither does Thinkline."""
     if parse_data_url(url) is None:
         raise Unsupported("OCI embeds a picture that is sent as a data: URL (data:image/png;base64,...).", param=where)
     return url
 
 
 def _mendable(error: UpstreamRejected, body: Mapping[str, Any]) -> UpstreamRejected:
-    """The same refusal, about the dimensions or else the inputs; with the setting that may have caused it."""
+    """The same error, about the dimensions or else the inputs, with the setting that may be its cause."""
     if "outputDimensions" in body and "dimension" in error.message.lower():
         error.param = error.param or "dimensions"
     error.param = error.param or "input"

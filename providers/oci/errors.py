@@ -12,14 +12,14 @@ from providers.transport import status_errors as failures
 from providers.transport.status_errors import error_object
 
 TOO_LONG = re.compile(r"too many tokens|maximum context length|context (length|window)", re.IGNORECASE)
-"""How the families' engines say that a conversation does not fit: OCI itself gives every 400 the same code."""
+"""The families' messages for a conversation that does not fit: OCI itself has one code for every 400."""
 
 
 def oci_error(name: str, about: str, status: int, headers: Mapping[str, str], body: bytes) -> GatewayError:
-    """The exception for an answer of `status`; `about` says what was asked for that a 404 did not find.
+    """The exception for an answer of `status`; `about` is the sentence for a 404.
 
-    Its opc-request-id goes to the log. An openai.* model's own error, which comes as
-    JSON inside the message, is unwrapped: its param and code reach the caller.
+    Its opc-request-id goes to the log. An openai.* model's own error comes as JSON inside the message; its param and
+    code reach the caller.
     """
     inner = _unwrapped(body)
     found = failures.error_from_response(name, status, headers, inner)
@@ -37,25 +37,25 @@ def oci_error(name: str, about: str, status: int, headers: Mapping[str, str], bo
     elif isinstance(found, UpstreamRejected) and TOO_LONG.search(found.message):
         found = ContextTooLong(found.message, param="messages")
     elif isinstance(found, UpstreamRejected) and inner is body:
-        found.code = None  # theirs says no more than the status does: "400", InvalidParameter
+        found.code = None  # OCI's code repeats the status: "400", InvalidParameter
     found.log = traceable(failures.for_log(body), headers)
     return found
 
 
 def oci_error_in_body(name: str, error: Any) -> GatewayError:
-    """The exception for an error that came in an answer's place or in its middle: unwrapped as `failure` does it."""
+    """The exception for an error instead of an answer or within one; unwrapped as above."""
     details = error if isinstance(error, dict) else {"message": error}
     inner = error_object(_unwrapped(failures.written(details)))
     return failures.error_from_body(name, {**details, "status": details.get("code"), **inner})
 
 
-def traceable(said: str, headers: Mapping[str, str]) -> str:
-    """What went wrong, for the log, with the id that OCI's support desk asks for."""
-    return f"opc-request-id {headers.get('opc-request-id', '(none)')}: {said}"
+def traceable(message: str, headers: Mapping[str, str]) -> str:
+    """The message for the log, with the id that OCI's support needs."""
+    return f"opc-request-id {headers.get('opc-request-id', '(none)')}: {message}"
 
 
 def _unwrapped(body: bytes) -> bytes:
-    """The body, with the error of the model's own vendor in the place of the message that holds it as JSON."""
+    """The body with the model's own error instead of the message that holds it as JSON."""
     message = error_object(body).get("message")
     start = message.find("{") if isinstance(message, str) else -1
     if start < 0 or message is None:

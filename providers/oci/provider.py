@@ -74,7 +74,7 @@ class OCI(Provider):
 
     def chat(self, request: ChatRequest, target: Target, call: CallContext) -> Events:
         """Answer in the style of the model's family."""
-        target = self.directory.named(target, call)
+        target = self.directory.locate(target, call)
         api_format = self._format(target)
         if api_format == "OPENAI":
             yield from self._openai(request, target, call)
@@ -104,12 +104,12 @@ class OCI(Provider):
     def embed(self, request: EmbeddingsRequest, target: Target, call: CallContext) -> Events:
         """POST /actions/embedText."""
         yield from embeddings.embed(
-            self.service, request, self.directory.named(target, call), call, self.embed_truncate
+            self.service, request, self.directory.locate(target, call), call, self.embed_truncate
         )
 
     def rerank(self, request: RerankRequest, target: Target, call: CallContext) -> Events:
         """POST /actions/rerankText."""
-        yield from embeddings.rerank(self.service, request, self.directory.named(target, call), call)
+        yield from embeddings.rerank(self.service, request, self.directory.locate(target, call), call)
 
     def warm(self, call: CallContext, timeouts: Timeouts) -> None:
         """Keep a connection open there."""

@@ -1,6 +1,6 @@
 """An answer in OpenAI's dialect, whoever gives it: bytes where they are what OpenAI itself would say, else events.
 
-passing.py judges which they are (R6), and chunks.py reads the rest into events.
+passthrough.py judges which they are, and decode.py reads the rest into events.
 """
 
 from collections.abc import Callable, Iterable, Mapping

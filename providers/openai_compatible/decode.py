@@ -1,8 +1,8 @@
-"""OpenAI's answers, read into events: chunks of a stream by a Reader, a whole body by `events_of_body`.
+"""Decodes OpenAI's answers: a stream's chunks by ChunkDecoder, a whole body by `events_of_body`.
 
-Compatible servers are compatible in parts: tool calls without ids or indices (tool_calls.py), finish reasons of their
-own (finish.py), content in parts, thinking under two names. What is read here is what was meant. Raises one of
-translate.NONSENSE for what has no meaning, and ErrorFrame for an error object in the place of an answer.
+Compatible servers deviate: tool calls without ids or indices (tool_calls.py), finish reasons of their own
+(finish_reasons.py), content in parts, reasoning under two names. The decoder accepts these. It raises one of
+BAD_SHAPE for another shape, and ErrorFrame for an error object that comes instead of an answer.
 """
 
 from collections.abc import Iterator, Mapping
@@ -29,11 +29,11 @@ from providers.common.tool_calls import Key, ToolCallTracker, arguments_of, name
 from providers.common.translate import Pictures, integer, require_name, token_count
 
 SERVICE_TIERS = frozenset({"auto", "default", "flex", "scale", "priority", "fast"})
-"""Those of OpenAI's: clients that check types take no others."""
+"""OpenAI's finish reasons: clients that check types accept no others."""
 
 
 class ErrorFrame(Exception):
-    """An error object, or a finish reason that means one, where an answer was due."""
+    """An error object, or a finish reason that means an error, in an answer."""
 
     def __init__(self, error: Any) -> None:
         super().__init__("an error instead of an answer")
@@ -41,7 +41,7 @@ class ErrorFrame(Exception):
 
 
 def parse_chunk(data: bytes) -> tuple[dict[str, Any], bool]:
-    """A frame's JSON as it came, with halves of surrogate pairs kept, and whether any parser reads it so. Raises
+    """A frame's JSON, with halves of surrogate pairs kept, and whether every parser reads it the same way. Raises
     ValueError and ErrorFrame.
     """
     strict = True
@@ -58,15 +58,15 @@ def parse_chunk(data: bytes) -> tuple[dict[str, Any], bool]:
 
 
 def unwrapped(data: dict[str, Any]) -> dict[str, Any]:
-    """The answer in `{"response": {...}}`, as some gateways put it. It keeps that key: as it came it may not pass."""
+    """The answer in `{"response": {...}}`, which some gateways send. The key stays, so that the frame may not pass."""
     inner = data.get("response")
     return {**inner, "response": True} if isinstance(inner, dict) and "choices" not in data else data
 
 
 class ChunkDecoder:
-    """A stream's chunks as events. It remembers what has been opened, said and ended, by choice.
+    """Decodes a stream's chunks to events. It remembers for each choice what has begun and ended.
 
-    `note` takes in a chunk that the caller sees as it came; `events` tells one.
+    `note` takes a chunk that is passed to the caller unchanged; `events` decodes one.
     """
 
     def __init__(self, choices: int = 1, pictures: Pictures | None = None) -> None:
@@ -79,16 +79,16 @@ class ChunkDecoder:
 
     @property
     def finished(self) -> bool:
-        """Whether every choice that was asked for has its finish reason."""
+        """Whether every requested choice has its finish reason."""
         return self.ended >= self.opened and len(self.ended) >= self._choices
 
     @property
     def sound(self) -> bool:
-        """Whether every choice that was opened has: all that can be said of an answer that has ended."""
+        """Whether every choice that has begun is finished; more is not known of an answer that has ended."""
         return bool(self.ended) and self.ended >= self.opened
 
     def note(self, chunk: Mapping[str, Any]) -> None:
-        """Remember what a chunk opens, says and ends."""
+        """Remember what begins and ends in a chunk."""
         for choice in chunk["choices"]:
             index, delta = choice["index"], choice["delta"]
             self._note(index, delta)
@@ -103,14 +103,14 @@ class ChunkDecoder:
             self.said.add(index)
 
     def start(self, chunk: Mapping[str, Any], *, resumed: bool) -> AnswerStart:
-        """Who answers; `resumed` when what was noted so far has been seen by the caller."""
+        """The answer's identity; `resumed` if the caller has seen all chunks so far."""
         if not resumed:
             return start(chunk)
         seen = {index: {key: call.begun for key, call in calls.opened.items()} for index, calls in self.calls.items()}
         return start(chunk, seen)
 
     def events(self, chunk: Mapping[str, Any]) -> Iterator[Event]:
-        """What a chunk says."""
+        """The events of a chunk."""
         for position, choice in enumerate(chunk.get("choices") or ()):
             index = _index(choice, position)
             if index in self.ended:
@@ -123,7 +123,7 @@ class ChunkDecoder:
             if images := images_of(delta):
                 if self._pictures.wanted:
                     self.said.add(index)
-                yield from self._pictures.told(images, index)
+                yield from self._pictures.pictures(images, index)
             if "tool_calls" in delta or "function_call" in delta:
                 for call in calls_of(delta):
                     yield from self._called(call, index)
@@ -150,7 +150,7 @@ class ChunkDecoder:
 
 
 def events_of_body(body: Any, pictures: Pictures | None = None) -> Iterator[Event]:
-    """The events of a whole answer. Raises ValueError, at the first of them, for what is none."""
+    """The events of a whole answer. Raises ValueError, at the first event, for another shape."""
     choices = body.get("choices") if isinstance(body, dict) else None
     if not isinstance(choices, list) or not choices:
         raise ValueError("an answer without choices")
@@ -162,7 +162,7 @@ def events_of_body(body: Any, pictures: Pictures | None = None) -> Iterator[Even
             raise ValueError("a choice without a message")
         index = _index(choice, position)
         yield from delta_events(message, index, choice.get("logprobs"))
-        yield from pictures.told(images_of(message), index)
+        yield from pictures.pictures(images_of(message), index)
         calls = ToolCallTracker()
         for call in calls_of(message):
             key = calls.open({**call, "index": None})
@@ -177,7 +177,7 @@ def events_of_body(body: Any, pictures: Pictures | None = None) -> Iterator[Even
 
 
 def start(chunk: Mapping[str, Any], calls: Mapping[int, Mapping[Key, bool]] | None = None) -> AnswerStart:
-    """Who answers, as far as a chunk or a body says. Raises ValueError for a time beyond 64 bits."""
+    """The identity that a chunk or a body gives. Raises ValueError for a time beyond 64 bits."""
 
     def text(key: str) -> str | None:
         value = chunk.get(key)
@@ -194,7 +194,7 @@ def start(chunk: Mapping[str, Any], calls: Mapping[int, Mapping[Key, bool]] | No
 
 
 def says_something(delta: Mapping[str, Any]) -> bool:
-    """Whether a delta or a message holds more than a role and thinking."""
+    """Whether a delta or a message holds more than a role and reasoning."""
     get = delta.get
     content = get("content")
     text = _text_of(content) if isinstance(content, list) else content
@@ -202,7 +202,7 @@ def says_something(delta: Mapping[str, Any]) -> bool:
 
 
 def images_of(delta: Mapping[str, Any]) -> list[Any]:
-    """The pictures of a delta or a message: OpenRouter's `images`, and those among its content's parts."""
+    """The images of a delta or a message: OpenRouter's `images`, and those among the content's parts."""
     images, content = delta.get("images"), delta.get("content")
     found = list(images) if isinstance(images, list) else []
     if isinstance(content, list):
@@ -211,7 +211,7 @@ def images_of(delta: Mapping[str, Any]) -> list[Any]:
 
 
 def calls_of(delta: Mapping[str, Any]) -> list[Mapping[str, Any]]:
-    """The calls of a delta or a message; the legacy kind is one of them."""
+    """The calls of a delta or a message, including a legacy function call."""
     calls = list(delta.get("tool_calls") or ())
     if delta.get("function_call"):
         calls.append({"index": 0, "function": delta["function_call"]})
@@ -219,7 +219,7 @@ def calls_of(delta: Mapping[str, Any]) -> list[Mapping[str, Any]]:
 
 
 def delta_events(delta: Mapping[str, Any], choice: int, logprobs: Any) -> Iterator[Event]:
-    """What a delta or a message says in words."""
+    """The text events of a delta or a message."""
     thought = delta.get("reasoning_content") or delta.get("reasoning")
     if isinstance(thought, str) and thought:
         yield Reasoning(thought, choice)
@@ -238,7 +238,7 @@ def delta_events(delta: Mapping[str, Any], choice: int, logprobs: Any) -> Iterat
 
 
 def _text_of(content: Any) -> str:
-    """The text of a content that is none: Mistral's parts, or a number."""
+    """The text of a content that is no string: Mistral's parts, or a number."""
     if isinstance(content, list):
         return "".join(part.get("text") or "" for part in content if isinstance(part, dict))
     if isinstance(content, (dict, bool)):
@@ -267,7 +267,7 @@ def _are_entries(tokens: Any) -> bool:
 
 
 def reason_of(word: Any, *, said: bool) -> FinishReason:
-    """OpenAI's word for an end. Raises ErrorFrame for one that means a failure: that is never "stop" silently."""
+    """OpenAI's finish reason. Raises ErrorFrame for one that means a failure, which must not become "stop"."""
     reason = finish_reason(word, said=said)
     if reason is None:
         raise ErrorFrame({"message": f"The answer was ended early ({ended(word)})."})

@@ -1,4 +1,4 @@
-"""Which of an OpenAI-shaped upstream's bytes may reach the caller as they came (R6).
+"""Which of an OpenAI-shaped upstream's bytes may reach the caller as they came (decision 11).
 
 They may while they hold only OpenAI's own keys, with values such as OpenAI's, in OpenAI's own order of things: voice
 platforms fall silent at a foreign key, and clients break at a null. A stream's first frames are read one by one; after

@@ -1,6 +1,6 @@
 """Every upstream that speaks OpenAI's dialect: a row of vendors.py is all there is to one.
 
-What it says goes through as bytes as long as it is what OpenAI itself would say (R6): see openai_answer.py.
+What it says goes through as bytes as long as it is what OpenAI itself would say (decision 11): see answer.py.
 """
 
 from collections.abc import Generator, Sequence

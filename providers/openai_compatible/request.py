@@ -1,6 +1,4 @@
-"""Requests in OpenAI's dialect, as an upstream of that shape takes them: the body as it came, less what the upstream is
-known to refuse (dialects.py). Pure functions.
-"""
+"""A request for an upstream of OpenAI's shape: the caller's body, without what the upstream refuses (dialects.py)."""
 
 import re
 from base64 import b32encode
@@ -34,22 +32,21 @@ OPENAI_PARAMETERS = frozenset({
     "stream_options", "temperature", "tool_choice", "tools", "top_logprobs", "top_p", "user", "verbosity",
     "web_search_options",
 })  # fmt: skip
-# https://platform.openai.com/docs/api-reference/images/create, and those that openai 3.52 has besides
+# https://platform.openai.com/docs/api-reference/images/create, and parameters that only openai 3.52 has
 IMAGE_PARAMETERS = frozenset({
     "background", "complexity", "frame_count", "frame_duration_ms", "model", "moderation", "n", "output_compression",
     "output_format", "partial_images", "prompt", "quality", "response_format", "safety_identifier", "size", "style",
     "svg", "user",
 })  # fmt: skip
 IMAGE_DETAILS = ("background", "output_format", "quality", "size", "usage")
-"""What OpenAI's answer has besides the pictures."""
+"""Keys of OpenAI's answer besides the images."""
 
 
 def to_upstream(
     request: ChatRequest, target: Target, vendor: Vendor, give_back: Callable[[Json], Json] = lambda body: body
 ) -> Json:
-    """The body as it came, for this target, with a history that nobody refuses; a strict row gets no parameter that
-    OpenAI does not publish (R8), unless the target's own rules say so. `give_back` puts into the body what the upstream
-    wants back.
+    """The body for this target, with a history that no vendor refuses. A strict row gets no parameter that OpenAI does
+    not publish, unless the target's own rules say so. `give_back` adds the values that the upstream wants back.
     """
     dialect = vendor.dialect
     body = {
@@ -102,7 +99,7 @@ def _plainer(message: Message, dialect: Dialect) -> Message:
 
 
 def _rename(body: Json, request: ChatRequest, target: Target, dialect: Dialect) -> None:
-    """Give parameters the names that they have there, and take out those that the model refuses."""
+    """Rename parameters for this upstream, and remove those that the model refuses."""
     names = dialect.names
     for pattern, rules in dialect.models.items():
         if re.fullmatch(pattern, target.model):
@@ -120,7 +117,7 @@ def _rename(body: Json, request: ChatRequest, target: Target, dialect: Dialect) 
 
 
 def _is_plain(messages: Sequence[Message]) -> bool:
-    """Whether all messages can be seen at a glance to need nothing, wherever they go: a role and a text."""
+    """Whether all messages are plainly fine for every upstream: a role and a text."""
     for message in messages:
         if len(message) != 2 or message["role"] not in PLAIN_ROLES or type(message.get("content")) is not str:  # noqa: PLR2004
             return False
@@ -128,7 +125,7 @@ def _is_plain(messages: Sequence[Message]) -> bool:
 
 
 def _without_functions(given: Sequence[Message]) -> list[Message]:
-    """The messages, with calls of tools in the place of legacy function calls."""
+    """The messages with tool calls instead of legacy function calls."""
     messages: list[Message] = []
     called = ""
     for at, message in enumerate(given):
@@ -145,14 +142,14 @@ def _without_functions(given: Sequence[Message]) -> list[Message]:
 
 
 def fit_messages(messages: Sequence[Message], dialect: Dialect) -> list[Message]:
-    """The messages as the upstream takes them; those that fit are themselves."""
+    """The messages as the upstream accepts them; unchanged ones are the same objects."""
     if not (dialect.message_keys or dialect.roles or dialect.call_ids):
         return list(messages)
     return [message if _fits(message, dialect) else _fit_message(message, dialect) for message in messages]
 
 
 def _fits(message: Message, dialect: Dialect) -> bool:
-    """Whether a message can be seen at a glance to need nothing."""
+    """Whether a message is plainly fine."""
     keys = _keys(message["role"], dialect)
     plain = type(message.get("content")) is str and "tool_calls" not in message and "tool_call_id" not in message
     return plain and message["role"] not in dialect.roles and (not keys or message.keys() <= keys)
@@ -168,7 +165,7 @@ def _fit_message(message: Message, dialect: Dialect) -> Json:
         if "refusal" not in keys and message.get("refusal") and not made.get("content"):
             made["content"] = message["refusal"]
         if isinstance(audio := made.get("audio"), dict):
-            made["audio"] = {"id": audio.get("id")}  # the rest is what an answer has
+            made["audio"] = {"id": audio.get("id")}  # the other keys belong to an answer
     made["role"] = dialect.roles.get(message["role"], message["role"])
     if calls := made.get("tool_calls"):
         made["tool_calls"] = [_call(call, dialect) for call in calls]
@@ -194,8 +191,8 @@ def _call(call: Message, dialect: Dialect) -> Json:
 
 
 def fit_call_id(identifier: str, pattern: str) -> str:
-    """A call's id as the pattern has it: itself, or one made of its hash, so that the same id always becomes the same,
-    and different ids stay different. Itself too where the pattern takes no letters and digits of any length.
+    """A call's id that matches the pattern: unchanged, or derived from its hash, so that equal ids stay equal and
+    different ids different. Unchanged too if no text of letters and digits matches the pattern.
     """
     if not pattern or re.fullmatch(pattern, identifier):
         return identifier
@@ -205,9 +202,9 @@ def fit_call_id(identifier: str, pattern: str) -> str:
 
 
 def embeddings_to_upstream(request: EmbeddingsRequest, batch: list[Any], model: str, *, strict: bool) -> dict[str, Any]:
-    """One batch of an embeddings request; what the caller left out is left out, and what OpenAI has not, if strict.
+    """One batch of an embeddings request, without missing values, and if strict without keys that OpenAI does not have.
 
-    Numbers are asked for, whatever the caller wants: many servers have no base64, and we can encode it ourselves.
+    The vectors are requested as numbers in any case: many servers have no base64, and it is encoded here.
     """
     optional: Mapping[str, Any] = {
         "dimensions": request.dimensions,
@@ -219,9 +216,9 @@ def embeddings_to_upstream(request: EmbeddingsRequest, batch: list[Any], model: 
 
 
 def images_to_upstream(request: ImagesRequest, target: Target, *, strict: bool) -> dict[str, Any]:
-    """The body as it came, for this target; without a model where the caller names none, so that the upstream chooses.
+    """The body for this target. Without a model of the caller's the body has none, so that the upstream chooses.
 
-    gpt-image models refuse `response_format` and `style`: they always give base64.
+    gpt-image models refuse `response_format` and `style`: they always answer with base64.
     """
     body = {key: value for key, value in request.body.items() if not strict or key in IMAGE_PARAMETERS}
     if request.model:
@@ -232,14 +229,14 @@ def images_to_upstream(request: ImagesRequest, target: Target, *, strict: bool) 
 
 
 def images_from_upstream(answer: Any) -> Images:
-    """The pictures of an answer, and what else OpenAI's has. Raises one of NONSENSE."""
+    """The images of an answer, and the other keys of OpenAI's answer. Raises one of BAD_SHAPE."""
     details = {key: answer[key] for key in IMAGE_DETAILS if answer.get(key) is not None}
-    told = details.get("usage")
-    usage = Usage(int(told["input_tokens"]), int(told["output_tokens"])) if told else None
+    counts = details.get("usage")
+    usage = Usage(int(counts["input_tokens"]), int(counts["output_tokens"])) if counts else None
     return Images(parse_images(answer), seconds(answer.get("created")), usage, details)
 
 
 def rows_in_order(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """The rows of an embeddings answer by their indices; as they stand, where one has none."""
+    """The rows of an embeddings answer in the order of their indices; in their own order if one has no index."""
     indexed = all(type(row.get("index")) is int for row in rows)
     return sorted(rows, key=lambda row: row["index"]) if indexed else rows

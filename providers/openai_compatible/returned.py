@@ -1,7 +1,7 @@
-"""What an upstream of OpenAI's shape wants back with the calls that it made, and OpenAI's clients know nothing of.
+"""Keys that an upstream of OpenAI's shape requires back with its calls, and that OpenAI's clients do not send back.
 
-DeepSeek's reasoning_content, OpenRouter's reasoning_details, Google's signatures in extra_content: they are hidden from
-the caller, kept in the call's state by the id of the tool call, and put back when that call comes again.
+DeepSeek's reasoning_content, OpenRouter's reasoning_details, Google's signatures in extra_content are hidden from the
+caller, stored by the id of the tool call, and added when that call comes again.
 """
 
 import re
@@ -19,11 +19,11 @@ from providers.dialects import Dialect
 
 KEPT_SECONDS = 24 * 3600.0
 PIECES = ("text", "summary")
-"""Keys of OpenRouter's reasoning_details that come in pieces."""
+"""Keys of OpenRouter's reasoning_details whose values come in pieces."""
 
 
 class Returned:
-    """What one request brings back, and what its answer leaves for the next."""
+    """The keys that one request returns, and those that its answer leaves for the next."""
 
     def __init__(self, dialect: Dialect, call: CallContext, target: Target) -> None:
         self._dialect = dialect
@@ -35,11 +35,11 @@ class Returned:
 
     @property
     def wanted(self) -> bool:
-        """Whether this upstream wants anything back."""
+        """Whether this upstream requires any key back."""
         return bool(self._dialect.returned or self._dialect.returned_in_call)
 
     def put_back(self, body: Json) -> Json:
-        """The body with what is known of its calls, and what stands in for what is not."""
+        """The body with the stored keys of its calls, and with placeholders for unknown ones."""
         if not self.wanted:
             return body
         messages, lost = [], False
@@ -54,27 +54,27 @@ class Returned:
         return {**beside, **body, "messages": messages}
 
     def note(self, answer: Mapping[str, Any]) -> bool:
-        """Take in a chunk, or a whole answer. A call without an id is given one, by which it is found again: then the
-        answer may not pass as it came, and this is true.
+        """Take a chunk, or a whole answer. A call without an id gets one, under which its keys are stored; then this
+        is true, and the answer may not pass unchanged.
         """
-        named = False
+        opened = False
         if self._state is None or not self.wanted:
-            return named
+            return opened
         for position, choice in enumerate(answer["choices"]):
             index = choice.get("index")
             index = index if isinstance(index, int) else position
-            said = choice.get("delta") or choice.get("message") or {}
+            message = choice.get("delta") or choice.get("message") or {}
             kept = self._said.setdefault(index, {})
-            for key in self._dialect.returned.keys() & said.keys():
-                kept[key] = joined(kept.get(key), said[key])
-            for place, call in enumerate(said.get("tool_calls") or ()):
-                named = self._opened(index, place, call) or named
+            for key in self._dialect.returned.keys() & message.keys():
+                kept[key] = joined(kept.get(key), message[key])
+            for place, call in enumerate(message.get("tool_calls") or ()):
+                opened = self._opened(index, place, call) or opened
             if choice.get("finish_reason"):
                 self._keep(index)
-        return named
+        return opened
 
     def _opened(self, choice: int, place: int, call: Json) -> bool:
-        """Note a call, or a piece of one; whether it had to be given an id."""
+        """Note a call, or a piece of one; returns whether it had to be given an id."""
         calls = self._calls.setdefault(choice, {})
         at = call.get("index", place)
         unnamed = not call.get("id") and at not in calls
@@ -89,14 +89,14 @@ class Returned:
         return unnamed
 
     def _keep(self, choice: int) -> None:
-        said = {key: value for key, value in self._said.get(choice, {}).items() if value is not None}
+        kept = {key: value for key, value in self._said.get(choice, {}).items() if value is not None}
         for call in self._calls.pop(choice, {}).values():
-            if self._state is not None and (said or call["keys"]):
-                value = orjson.dumps({"message": said, "call": call["keys"]}).decode()
+            if self._state is not None and (kept or call["keys"]):
+                value = orjson.dumps({"message": kept, "call": call["keys"]}).decode()
                 self._state.put(self._key(call["id"]), value, KEPT_SECONDS)
 
     def _completed(self, message: Mapping[str, Any]) -> Json:
-        """An assistant's message with calls, and what belongs to it."""
+        """An assistant's message with calls, and with the stored keys."""
         made, calls = dict(message), [dict(call) for call in message["tool_calls"]]
         known = [self._recall(str(call.get("id"))) for call in calls]
         for key, stand_in in self._dialect.returned.items():
@@ -122,7 +122,7 @@ class Returned:
 
 
 def joined(before: Any, piece: Any) -> Any:
-    """What came so far and its next piece: texts as one, and lists of details with each detail's pieces as one."""
+    """The value so far and its next piece, joined: texts as one, and lists of details detail by detail."""
     if before is None or piece is None:
         return piece if before is None else before
     if isinstance(before, str) and isinstance(piece, str):

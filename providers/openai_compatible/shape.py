@@ -1,6 +1,6 @@
-"""Whether what an OpenAI-shaped upstream sends is what OpenAI itself would: by its keys, and by their values.
+"""Whether what an OpenAI-shaped upstream sends is what OpenAI itself would send: by its keys, and by their values.
 
-These are OpenAI's invariants: clients read them without a look. passing.py asks before it lets bytes pass.
+Clients rely on these invariants of OpenAI without checks, so passthrough.py checks them before bytes may pass.
 """
 
 import re
@@ -19,7 +19,7 @@ DELTA_KEYS = frozenset({"role", "content", "refusal", "tool_calls", "function_ca
 BODY_KEYS = CHUNK_KEYS | {"metadata", "moderation"}
 BODY_CHOICE_KEYS = frozenset({"index", "message", "finish_reason", "logprobs"})
 BEGUN = re.compile(r'\s*\{\s*"')
-"""How the arguments of a call begin that has any."""
+"""The beginning of a call's arguments, if there are any."""
 CALL_KEYS = frozenset({"index", "id", "type", "function", "custom"})
 FUNCTION_KEYS = frozenset({"name", "arguments"})
 MESSAGE_KEYS = frozenset({"role", "content", "refusal", "annotations"})
@@ -34,7 +34,7 @@ MOST = 2**63
 
 
 def is_chunk(chunk: Mapping[str, Any]) -> bool:
-    """Whether it has all that OpenAI's chunks have: what clients read without a look."""
+    """Whether it has all keys of OpenAI's chunks, which clients read without checks."""
     return chunk.get("object") == "chat.completion.chunk" and _has_head(chunk) and _holds(chunk["choices"], "delta")
 
 
@@ -56,15 +56,15 @@ def _has_head(data: Mapping[str, Any]) -> bool:
     )
 
 
-def _holds(choices: list[Any], said: str) -> bool:
+def _holds(choices: list[Any], key: str) -> bool:
     for choice in choices:  # noqa: SIM110 - a generator costs more, and every frame comes by here
-        if not isinstance(choice, dict) or not isinstance(choice.get(said), dict):
+        if not isinstance(choice, dict) or not isinstance(choice.get(key), dict):
             return False
     return True
 
 
 def body_may_pass(body: Mapping[str, Any], message_keys: frozenset[str]) -> bool:
-    """Whether a whole answer (is_body) holds nothing but what OpenAI's does."""
+    """Whether a whole answer (is_body) has no keys besides OpenAI's."""
     return (
         body.keys() <= BODY_KEYS
         and (body.get("usage") is None or is_usage(body["usage"]))
@@ -89,16 +89,16 @@ def is_index(value: Any) -> bool:
 
 
 def is_reason(word: Any) -> bool:
-    """Whether it is one of OpenAI's words for an end."""
+    """Whether it is one of OpenAI's finish reasons."""
     return isinstance(word, str) and word in FINISH_REASONS
 
 
 def is_usage(counts: Any) -> bool:
-    """Whether it has the counts of OpenAI's, of 64 bits at most."""
+    """Whether it has OpenAI's counts, of 64 bits at most."""
     if not isinstance(counts, dict):
         return False
-    told: list[Any] = [counts.get("prompt_tokens"), counts.get("completion_tokens"), counts.get("total_tokens")]
-    if [type(each) for each in told] != [int, int, int] or max(told) >= MOST:
+    totals: list[Any] = [counts.get("prompt_tokens"), counts.get("completion_tokens"), counts.get("total_tokens")]
+    if [type(each) for each in totals] != [int, int, int] or max(totals) >= MOST:
         return False
     return _are_counts(counts.get("prompt_tokens_details")) and _are_counts(counts.get("completion_tokens_details"))
 
@@ -110,7 +110,7 @@ def _are_counts(details: Any) -> bool:
 
 
 def are_values(delta: Mapping[str, Any]) -> bool:
-    """Whether what a delta, or a message, holds is of the types that OpenAI's is."""
+    """Whether the values of a delta, or a message, have OpenAI's types."""
     for key, value in delta.items():
         if not isinstance(value, VALUES[key]):
             return False
@@ -155,8 +155,8 @@ def _call_is_whole(call: Mapping[str, Any]) -> bool:
 
 
 def call_may_pass(called: list[Any], calls: ToolCallTracker) -> bool:
-    """One call a delta; a new one has the next index, an id and a name; a known one brings only arguments, which begin
-    as those of an object.
+    """Whether a delta's call is one of OpenAI's. One call a delta; a new one has the next index, an id and a name; a
+    known one has only arguments, which begin as those of an object.
     """
     if len(called) != 1 or not isinstance(called[0], dict):
         return False
@@ -173,12 +173,12 @@ def call_may_pass(called: list[Any], calls: ToolCallTracker) -> bool:
     if known is not None:
         return name is None and identifier in (None, known.id) and call.get("type") in (None, "function")
     fresh = isinstance(identifier, str) and identifier != "" and identifier not in calls.by_id
-    named = isinstance(name, str) and name != "" and call.get("type") == "function"
-    return is_index(index) and index == len(calls.opened) and fresh and named
+    has_name = isinstance(name, str) and name != "" and call.get("type") == "function"
+    return is_index(index) and index == len(calls.opened) and fresh and has_name
 
 
 def may_end(finish: str, calls: ToolCallTracker | None) -> bool:
-    """Whether a choice with these calls ends so: calls end with tool_calls, and each has its arguments."""
+    """Whether a choice with these calls may end so: with tool_calls, and with arguments for each call."""
     if calls is None:
         return finish != "tool_calls"
     return finish not in ("stop", "function_call") and all(call.begun for call in calls.opened.values())

@@ -6,7 +6,7 @@
     for data in reply: ...           # what has arrived; b"" for each heartbeat of silence
     reply.close()                    # in a finally: keeps the connection if the response is whole, else shuts it
 
-Pooling, time-outs (R7), heartbeats and hang-ups are thus the same for every provider. What fails is raised as one of
+Pooling, time-outs, heartbeats and hang-ups are thus the same for every provider. What fails is raised as one of
 core/errors.py's exceptions: nothing of sockets, TLS or HTTP leaves this file.
 """
 

@@ -1,4 +1,4 @@
-"""A tool call's arguments on OpenAI's wire: always the JSON text of an object, whatever an upstream makes of them."""
+"""The arguments of a tool call on OpenAI's wire: always the JSON text of an object, whatever the upstream sends."""
 
 import re
 
@@ -7,16 +7,16 @@ import orjson
 from core import lenient_json
 
 BEGUN = re.compile(r'\s*(?:null|None|\{\s*\})?\s*(?=\{\s*")')
-"""What may stand before an object that has something in it: some upstreams begin with the empty one, or with null."""
+"""Some upstreams send an empty object or null before the object itself."""
 HEAD_CHARACTERS = 64
-"""An object begins within so many."""
+"""Characters within which an object begins."""
 NOTHING = frozenset({"", "null", "none", "nil", "undefined", "[]"})
 
 
 class Arguments:
-    """One call's arguments as they come. What begins as an object is told as it comes; the rest waits for its end.
+    """One call's arguments while they stream. An object is passed on as it comes; anything else waits for its end.
 
-    `begun`: the caller has some of them already, as they came.
+    `begun`: the caller already has a part of them, unchanged.
     """
 
     def __init__(self, *, begun: bool = False) -> None:
@@ -25,7 +25,7 @@ class Arguments:
         self._held: list[str] = []
 
     def feed(self, piece: str) -> str:
-        """What of them may be told by now."""
+        """The part of the arguments that can be passed on by now."""
         if self._flows:
             return piece
         self._held.append(piece)
@@ -37,13 +37,13 @@ class Arguments:
         return ""
 
     def close(self) -> str:
-        """What is left to tell at the end of the call."""
+        """The part that remains at the end of the call."""
         return "" if self._flows else object_text("".join(self._held))
 
 
 def object_text(text: str) -> str:
-    """The arguments as the text of an object: nothing is {}, an object in quotes is that object, and what cannot be
-    read is told under `_raw`.
+    """The arguments as the text of an object: nothing becomes {}, an object inside a string becomes itself, and text
+    that cannot be parsed is put under `_raw`.
     """
     value = _read(text)
     if isinstance(value, str):
@@ -57,7 +57,7 @@ def object_text(text: str) -> str:
 
 
 def _read(text: str) -> object:
-    """The JSON value; None for what is none."""
+    """The JSON value; None for text that is not JSON."""
     try:
         return lenient_json.loads(lenient_json.joined(text).encode())
     except orjson.JSONDecodeError:

@@ -1,8 +1,8 @@
-"""Streamed answers on OpenAI's wire: events to chunk frames. folded.py makes one body of them.
+"""Streamed answers on OpenAI's wire: events to chunk frames. fold.py makes one body of events.
 
-The encoder is what keeps a stream in order, whoever answers: one id, model and created throughout; a role first;
-dense tool indices from 0, an id and a name once each, one call per delta, arguments that are the text of an object; one
-finish a choice; usage only when asked; one [DONE], and nothing after it; halves of surrogate pairs joined.
+The encoder keeps a stream in order, whichever provider sends it: one id, model and created throughout; a role first;
+dense tool indices from 0, an id and a name once each, one call per delta, arguments that are the text of an object;
+one finish for each choice; usage only if requested; one [DONE] and nothing after it; surrogate pairs joined.
 """
 
 from dataclasses import replace
@@ -43,7 +43,7 @@ def frame(data: Any) -> bytes:
 
 
 def dumps(data: Any) -> bytes:
-    """Its JSON. Raises UpstreamDown for what is nested too deeply, which only an upstream's part of it can be."""
+    """The frame's JSON. Raises UpstreamDown for too deep nesting, which only a part from the upstream can have."""
     try:
         return lenient_json.dumps(data)
     except orjson.JSONEncodeError as error:
@@ -51,7 +51,7 @@ def dumps(data: Any) -> bytes:
 
 
 def usage_body(usage: Usage) -> dict[str, Any]:
-    """OpenAI's usage object; -1 stands for what an upstream does not tell."""
+    """OpenAI's usage object; -1 stands for a count that the upstream does not send."""
     return {
         "prompt_tokens": usage.prompt,
         "completion_tokens": usage.completion,
@@ -62,12 +62,12 @@ def usage_body(usage: Usage) -> dict[str, Any]:
 
 
 def new_call_id() -> str:
-    """An id for a tool call whose upstream gave none."""
+    """An id for a tool call that has none from the upstream."""
     return f"call_{uuid4().hex[:24]}"
 
 
 class Choice:
-    """What one choice has said so far. `arguments` are those of its calls, in order."""
+    """The text and calls of one choice so far. `arguments` are those of its calls, in order."""
 
     def __init__(self) -> None:
         self.opened = False
@@ -76,23 +76,23 @@ class Choice:
         self.finished = False
 
     def reason(self, finish: Finish) -> str:
-        """Who calls tools finishes with tool_calls, whatever the upstream says beside them, and nobody else does."""
+        """The finish reason: `tool_calls` if the choice has calls, and only then, whatever the upstream sends."""
         if finish.reason in ("stop", "tool_calls"):
             return "tool_calls" if self.calls else "stop"
         return finish.reason
 
 
 class ChunkEncoder:
-    """Turns one answer's events into SSE bytes: `encode` each, then `end`, or `error` instead.
+    """Encodes one answer's events as SSE bytes: `encode` for each, then `end`, or `error` instead.
 
-    `model` is the public name of who answers (R5), used unless the upstream's own frames name another.
+    `model` is the target's public name; it is used unless the upstream's own frames name another model.
     """
 
     def __init__(self, model: str, *, include_usage: bool = False, include_reasoning: bool = False) -> None:
         self._include_usage = include_usage
         self._include_reasoning = include_reasoning
         self._choices: dict[int, Choice] = {}
-        # First halves of surrogate pairs, until their others come: by choice and kind of text, or place of the call.
+        # First halves of surrogate pairs, until the second halves come: by choice and kind of text, or by call.
         self._halves: dict[tuple[int, str | int], str] = {}
         self._verbatim = False
         self._usage: Usage | None = None
@@ -116,7 +116,7 @@ class ChunkEncoder:
             choice.arguments = [Arguments(begun=begun) for begun in calls.values()]
 
     def encode(self, event: Event) -> bytes:
-        """The bytes for one event; b"" when the caller is to see nothing of it."""
+        """The bytes for one event; b"" if the event is not for the caller."""
         match event:
             case Verbatim(dialect="chat"):
                 self._verbatim = True
@@ -136,14 +136,14 @@ class ChunkEncoder:
             case Usage():
                 self._usage = event
             case AnswerStart():
-                if self._verbatim or not self._choices:  # what has been said has an id, and keeps it
+                if self._verbatim or not self._choices:  # once a frame is sent, the id must not change
                     self._start(replace(event, model=event.model or self._head["model"]))
             case _:
                 raise TypeError(f"{type(event).__name__} has no place in a chat stream")
         return b""
 
     def end(self) -> bytes:
-        """The last bytes. An answer that stopped without a finish is an error, and says so."""
+        """The last bytes. An answer without a finish becomes an error frame."""
         unfinished = any(not choice.finished for choice in self._choices.values())
         if not self._verbatim and (unfinished or not self._choices):
             return self.error(UpstreamDown("The upstream's answer ended before it was finished."))
@@ -178,22 +178,22 @@ class ChunkEncoder:
             else:
                 before, after = self._envelope(event.choice)
                 return before + text + after
-        return self._said("content", event.text, event.choice, logprobs=event.logprobs)
+        return self._text_delta("content", event.text, event.choice, logprobs=event.logprobs)
 
     def _envelope(self, index: int) -> tuple[bytes, bytes]:
-        """What stands before and behind a choice's text."""
+        """The JSON before and behind a choice's text."""
         envelope = self._envelopes.get(index)
         if envelope is None:
             before, _, after = self._delta({"content": "\x00"}, index).partition(rb'"\u0000"')
             envelope = self._envelopes[index] = before, after
         return envelope
 
-    def _said(self, kind: str, text: str, index: int, **fields: Any) -> bytes:
+    def _text_delta(self, kind: str, text: str, index: int, **fields: Any) -> bytes:
         text = self._joined(text, index, kind)
         return self._delta({kind: text}, index, **fields) if text else b""
 
     def _joined(self, text: str, index: int, kind: str | int) -> str:
-        """The text with halves of surrogate pairs joined, also with what came before; a last half is kept."""
+        """The text with surrogate pairs joined, also across events; a first half at the end is kept back."""
         text = self._halves.pop((index, kind), "") + text
         if text and "\ud800" <= text[-1] <= "\udbff":
             self._halves[index, kind] = text[-1]
@@ -206,7 +206,7 @@ class ChunkEncoder:
         opened = self._opened(event.choice)
         if isinstance(event, (Refusal, Reasoning)):
             kind = "refusal" if isinstance(event, Refusal) else "reasoning_content"
-            return opened + self._said(kind, event.text, event.choice)
+            return opened + self._text_delta(kind, event.text, event.choice)
         delta = {"images": [image(event)]} if isinstance(event, Picture) else {"annotations": [annotation(event)]}
         return opened + self._delta(delta, event.choice)
 
@@ -227,7 +227,7 @@ class ChunkEncoder:
         return opened + self._delta({"tool_calls": [call]}, event.choice)
 
     def _argued(self, at: int, text: str, index: int) -> bytes:
-        """A piece of the arguments of a choice's call at a place."""
+        """A piece of the arguments of one call of a choice."""
         if text := self._joined(text, index, at):
             return self._delta({"tool_calls": [{"index": at, "function": {"arguments": text}}]}, index)
         return b""
@@ -243,7 +243,7 @@ class ChunkEncoder:
             data += self._argued(at, arguments.close(), index)
         for which, kind in [each for each in self._halves if each[0] == index]:
             lost = lenient_json.joined(self._halves.pop((which, kind)))
-            data += self._argued(kind, lost, index) if isinstance(kind, int) else self._said(kind, lost, index)
+            data += self._argued(kind, lost, index) if isinstance(kind, int) else self._text_delta(kind, lost, index)
         return data + self._delta({}, index, finish_reason=choice.reason(event))
 
     def _delta(self, delta: dict[str, Any], index: int, **fields: Any) -> bytes:
@@ -258,5 +258,5 @@ def annotation(citation: Citation) -> dict[str, Any]:
 
 
 def image(picture: Picture) -> dict[str, Any]:
-    """OpenRouter's shape, for which OpenAI has none: https://openrouter.ai/docs/features/multimodal/image-generation"""
+    """OpenRouter's shape, as OpenAI has none: https://openrouter.ai/docs/features/multimodal/image-generation"""
     return {"type": "image_url", "image_url": {"url": picture.url}}

@@ -1,4 +1,4 @@
-"""Whole answers on OpenAI's wire: events folded into one body."""
+"""Answers in one piece on OpenAI's wire: events folded into one body."""
 
 from collections.abc import Iterable
 from dataclasses import replace
@@ -26,7 +26,7 @@ from schemas.chat.encode import Choice, annotation, dumps, image, new_call_id, u
 
 
 class _Message:
-    """One choice of a body, as it is put together."""
+    """One choice of the body while it is built."""
 
     def __init__(self) -> None:
         self.state = Choice()
@@ -82,7 +82,7 @@ class _Message:
 
 
 def fold(events: Iterable[Event], model: str, *, include_reasoning: bool = False) -> bytes:
-    """The whole answer as one JSON body. Raises UpstreamDown for an answer without an end."""
+    """The answer as one JSON body. Raises UpstreamDown for an answer without an end."""
     start = AnswerStart()
     usage: Usage | None = None
     messages: dict[int, _Message] = {}

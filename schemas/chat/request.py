@@ -1,7 +1,7 @@
-"""`POST /v1/chat/completions`, inbound: a caller's JSON to a ChatRequest.
+"""`POST /v1/chat/completions`, inbound: the caller's JSON to a ChatRequest.
 
-A request that is plainly right passes a flat check (some 10 us); any other goes through the marshmallow schema, which
-takes longer and says what is wrong. tests/schemas/test_chat_schema.py holds the two to the same verdict.
+A request that is plainly valid passes a flat check (some 10 us). Any other is checked by the marshmallow schema, which
+is slower and names the error. tests/schemas/test_chat_schema.py holds both checks to the same verdict.
 """
 
 from collections.abc import Mapping
@@ -25,7 +25,7 @@ from schemas.limits import DEFAULTS, Limits
 
 ROLES = frozenset({"system", "developer", "user", "assistant", "tool", "function"})
 
-# R8: for our use, or a voice platform's own; no upstream knows them.
+# Keys for our own use, and keys of voice platforms: no upstream knows them.
 EXTRAS = frozenset({
     "provider", "session_id", "include_reasoning", "bedrock", "call", "phoneNumber", "customer", "user_id",
     "elevenlabs_extra_body", "extra_metadata", "speech",
@@ -65,13 +65,13 @@ class MessageSchema(OpenSchema):
 
 
 class StreamOptionsSchema(OpenSchema):
-    """What a stream carries besides its words."""
+    """The options of a stream."""
 
     include_usage = StrictBoolean(metadata={"description": "End with a chunk that has the usage."})
 
 
 class ChatSchema(OpenSchema):
-    """A chat completion request. Parameters that are not named here are passed on as they are."""
+    """A chat completion request. Parameters that are not named here are passed on unchanged."""
 
     model = fields.String(
         validate=validate.Length(max=NAME_CHARACTERS),
@@ -149,9 +149,9 @@ TYPES: Mapping[str, tuple[type, ...]] = {
     "include_reasoning": (bool,),
     "speech": (bool,),
 }
-"""The flat check's types; () sends a request with that key to the schema."""
+"""The types of the flat check; a key with () is checked by the schema."""
 VAST = 2**63
-"""So do numbers from here on: the schema has a bound for each kind."""
+"""From here on numbers are checked by the schema too, which has a bound for each."""
 
 _schema = ChatSchema()
 
@@ -159,7 +159,7 @@ _schema = ChatSchema()
 def load_chat(
     raw: bytes, *, show_reasoning: bool = False, session_id: str = "", limits: Limits = DEFAULTS
 ) -> ChatRequest:
-    """A ChatRequest from the request's bytes; `session_id` is what came beside them, and the body's own goes before it.
+    """A ChatRequest from the request's bytes. `session_id` comes from the headers; the body's own goes before it.
     Raises InvalidRequest with the field's name.
     """
     body = {key: value for key, value in parse(raw, limits).items() if value is not None}
@@ -174,7 +174,7 @@ def load_chat(
     if metadata is not None and not all(isinstance(value, str) for value in metadata.values()):
         extras["metadata"] = body.pop("metadata")
     for cap in ("max_tokens", "max_completion_tokens"):
-        if body.get(cap, 1) < 0:  # some platforms' way of saying "no limit"
+        if body.get(cap, 1) < 0:  # some platforms send this for "no limit"
             del body[cap]
     stream = body.get("stream", False)
     return ChatRequest(
@@ -201,7 +201,7 @@ def _check_lists(body: Mapping[str, Any], limits: Limits) -> None:
 
 
 def is_valid_fast(body: Mapping[str, Any]) -> bool:
-    """Whether a body without nulls is right at a glance. False is no verdict: the schema's is."""
+    """Whether a body without nulls passes the flat check. False leaves the verdict to the schema."""
     for key, value in body.items():
         types = TYPES.get(key)
         if types is not None:

@@ -1,4 +1,4 @@
-"""The API as an OpenAPI 3.1 document: requests come from the schemas that check them, answers stand here.
+"""The API as an OpenAPI 3.1 document: requests come from the schemas that check them, answers are described here.
 
 https://spec.openapis.org/oas/v3.1.1.html. tests/papers/test_docs.py compares it with the
 app's routes, errors and real answers.
@@ -44,7 +44,7 @@ LISTS = {"content": [array(record("", type=TEXT))], "stop": [array(TEXT)],
     "prompt": [array(TEXT, minItems=1, maxItems=1)],
     "input": [array(TEXT, **SOME), array(record("", type=TEXT), **SOME), array(record("", role=TEXT), **SOME),
         array(COUNT, minItems=1), array(array(COUNT, minItems=1), **SOME)]}
-"""What may stand in the list of an Either field."""
+"""The items that a OneOfTypes field's list may have."""
 
 REQUESTS: dict[str, tuple[type[Schema], str]] = {
     "ChatRequest": (ChatSchema, (
@@ -110,7 +110,7 @@ FIELDS = {
     "reasoning": "How the model is to think.",
     "provider": "Who is to answer; see `/v1/providers`.",
 }
-"""Says what the fields are for that do not say it themselves."""
+"""Descriptions of fields whose name and type do not explain them."""
 
 ERRORS = {
     "400": ("The request cannot be served as it stands: `invalid_json`, `missing_required_parameter`, `invalid_value`, "
@@ -177,9 +177,9 @@ def _media(schema: Json, examples: dict[str, tuple[str, Json]] | None = None) ->
 
 
 def _answer(about: str, media: Json, stream: Json | None = None, headers: tuple[str, ...] = ()) -> Json:
-    named = {name: ref(name, "headers") for name in ("x-request-id", *headers)}
+    headers_spec = {name: ref(name, "headers") for name in ("x-request-id", *headers)}
     streamed = {"text/event-stream": stream} if stream else {}
-    return {"description": about, "headers": named, "content": {"application/json": media, **streamed}}
+    return {"description": about, "headers": headers_spec, "content": {"application/json": media, **streamed}}
 
 
 def _operation(
@@ -270,7 +270,7 @@ PATHS: dict[str, Json] = {
 
 
 def _from_field(_: Any, field: Field[Any], **__: Any) -> Json:
-    """What apispec cannot know of a request's field: the types of an Either, and what FIELDS says."""
+    """What apispec cannot read from a request's field: the types of a OneOfTypes field, and the texts in FIELDS."""
     name, extra = str(field.name), Json()
     if isinstance(field, OneOfTypes):
         kinds = [LISTS.get(name, [array({})]) if kind is list else [value(JSON_TYPES[kind])] for kind in field.types]
@@ -281,10 +281,10 @@ def _from_field(_: Any, field: Field[Any], **__: Any) -> Json:
 
 
 def _spec() -> APISpec:
-    """An empty document whose plugin knows our fields."""
+    """An empty document whose plugin knows our field types."""
     plugin = MarshmallowPlugin()
-    said = Json(info={"description": ABOUT}, servers=[{"url": "/v1"}], security=[{name: []} for name in KEYS])
-    spec = APISpec("Thinkline", VERSION, "3.1.0", [plugin], **said)
+    options = Json(info={"description": ABOUT}, servers=[{"url": "/v1"}], security=[{name: []} for name in KEYS])
+    spec = APISpec("Thinkline", VERSION, "3.1.0", [plugin], **options)
     for field, kind in ((StrictNumber, "number"), (StrictInteger, "integer"), (StrictBoolean, "boolean")):
         plugin.map_to_openapi_type(field, kind, None)  # type: ignore[no-untyped-call]
     plugin.converter.add_attribute_function(_from_field)  # type: ignore[union-attr]
@@ -293,7 +293,7 @@ def _spec() -> APISpec:
 
 @cache
 def document() -> Json:
-    """The OpenAPI document, built once; only to be read."""
+    """The OpenAPI document, built once and never changed."""
     spec = _spec()
     for name, (schema, about) in REQUESTS.items():
         spec.components.schema(name, {"description": about}, schema=schema)

@@ -1,4 +1,4 @@
-"""What the API answers, as JSON schemas: the half of the OpenAPI document that no marshmallow schema says."""
+"""The API's answers as JSON schemas: the part of the OpenAPI document without a marshmallow schema."""
 
 from typing import Any, get_args
 

@@ -47,13 +47,13 @@ def load(**variables: object) -> Settings:
     return Settings.load(environment(**variables))
 
 
-def complaint(**variables: object) -> str:
+def setting_error(**variables: object) -> str:
     with pytest.raises(SettingError) as caught:
         load(**variables)
     return str(caught.value)
 
 
-def named(settings: list[Field[Any]]) -> Any:
+def for_each(settings: list[Field[Any]]) -> Any:
     return pytest.mark.parametrize("setting", settings, ids=lambda each: each.name)
 
 
@@ -122,7 +122,7 @@ def test_a_byte_order_mark_hides_no_setting(tmp_path: Path) -> None:
 def test_a_file_that_is_no_text_is_said_to_be_so(tmp_path: Path, content: bytes) -> None:
     file = tmp_path / "mine.env"
     file.write_bytes(content)
-    assert "mine.env cannot be read" in complaint(ENV_FILE=file)
+    assert "mine.env cannot be read" in setting_error(ENV_FILE=file)
 
 
 # what a value may be
@@ -136,7 +136,7 @@ def test_every_spelling_of_true(text: str) -> None:
 
 @pytest.mark.parametrize("text", FALSE)
 def test_every_spelling_of_false(text: str) -> None:
-    """N18: DEBUG="false" was read as true."""
+    """DEBUG="false" was once read as true."""
     assert load(DEBUG=text).debug is False
     assert load(DEBUG=text).level == "INFO"
     assert load(ALLOW_ANONYMOUS=text).allow_anonymous is False
@@ -144,24 +144,24 @@ def test_every_spelling_of_false(text: str) -> None:
 
 @pytest.mark.parametrize("text", ["maybe", "2", "-1", "y", "t", "none", "truee", "wahr"])
 def test_no_other_text_is_a_boolean(text: str) -> None:
-    said = complaint(ALLOW_ANONYMOUS=text)
+    said = setting_error(ALLOW_ANONYMOUS=text)
     assert said == f"ALLOW_ANONYMOUS is {text!r}; allowed: true or false, 1 or 0, yes or no, on or off."
 
 
-@named(NUMBERS)
+@for_each(NUMBERS)
 @pytest.mark.parametrize("text", ["many", "1,5", "0x10", "--1", "nan", "inf", "-inf", "1 2"])
 def test_what_is_no_number(setting: Field[Any], text: str) -> None:
-    said = complaint(**{variable(setting): text})
+    said = setting_error(**{variable(setting): text})
     assert said.startswith(f"{variable(setting)} is {text!r}; allowed: a ")
     assert "number" in said
 
 
-@named([each for each in NUMBERS if each.type is int])
+@for_each([each for each in NUMBERS if each.type is int])
 def test_a_whole_number_has_no_fraction(setting: Field[Any]) -> None:
-    assert "a whole number" in complaint(**{variable(setting): "2.5"})
+    assert "a whole number" in setting_error(**{variable(setting): "2.5"})
 
 
-@named(NUMBERS)
+@for_each(NUMBERS)
 def test_bounds_hold_and_are_told(setting: Field[Any]) -> None:
     facts = setting.metadata
     name = variable(setting)
@@ -169,18 +169,18 @@ def test_bounds_hold_and_are_told(setting: Field[Any]) -> None:
         if bound is None:
             continue
         assert getattr(load(**{name: bound}), setting.name) == bound
-        said = complaint(**{name: bound + beyond})
+        said = setting_error(**{name: bound + beyond})
         assert f" {words} {bound}" in said
         assert str(bound + beyond) in said
     assert facts["least"] is not None, "a number without a lower bound takes nonsense"
 
 
-@named(CHOICES)
+@for_each(CHOICES)
 def test_choices_in_any_case_and_no_others(setting: Field[Any]) -> None:
     for choice in setting.metadata["choices"]:
         for text in (choice, choice.lower(), choice.upper(), choice.title()):
             assert getattr(load(**{variable(setting): text}), setting.name) == choice
-    said = complaint(**{variable(setting): "loud"})
+    said = setting_error(**{variable(setting): "loud"})
     assert said == f"{variable(setting)} is 'loud'; allowed: {', '.join(setting.metadata['choices'])}."
 
 
@@ -197,7 +197,7 @@ def test_choices_in_any_case_and_no_others(setting: Field[Any]) -> None:
     ],
 )
 def test_the_level_and_its_older_names(variables: dict[str, str], level: str) -> None:
-    """N18."""
+    """DEBUG="false" was once read as true."""
     assert load(**variables).level == level
 
 
@@ -210,7 +210,7 @@ def test_a_prefix_is_a_path(text: str) -> None:
 
 @pytest.mark.parametrize("text", ["api", "http://example.com/v1", "/a b", "/a?b", "/<path:x>", "//", "/ü", "/a//b"])
 def test_what_is_no_prefix(text: str) -> None:
-    said = complaint(API_ROUTE_PREFIX=text)
+    said = setting_error(API_ROUTE_PREFIX=text)
     assert said.startswith(f"API_ROUTE_PREFIX is {text!r}; allowed are paths")
 
 
@@ -220,7 +220,7 @@ def test_origins_are_a_list() -> None:
 
 
 def test_a_log_file_that_is_a_folder_stops_the_start(tmp_path: Path) -> None:
-    assert "LOG_FILE" in complaint(LOG_FILE=tmp_path)
+    assert "LOG_FILE" in setting_error(LOG_FILE=tmp_path)
 
 
 # keys
@@ -238,7 +238,7 @@ def test_several_keys_named_and_not() -> None:
 
 
 def test_the_keys_of_all_spellings_are_joined() -> None:
-    """B2: both seeds' names."""
+    """API_KEY, DEFAULT_API_KEYS and ACCESS_API_KEYS are names of other gateways for the same setting."""
     settings = load(API_KEY="a-key", API_KEYS="b-key", ACCESS_API_KEYS="c-key", DEFAULT_API_KEYS="d-key,e:e-key")
     assert set(settings.keys.values()) == {"a-key", "b-key", "c-key", "d-key", "e-key"}
     for name in ("API_KEYS", "ACCESS_API_KEYS", "DEFAULT_API_KEYS"):
@@ -246,7 +246,7 @@ def test_the_keys_of_all_spellings_are_joined() -> None:
 
 
 def test_no_key_is_there_by_default() -> None:
-    """N17: a public default key."""
+    """A default key that everybody knows protects nothing."""
     assert load().keys == {}
 
 
@@ -259,7 +259,7 @@ def test_a_name_stands_for_one_key(text: str) -> None:
 
 
 def test_secrets_are_not_in_the_settings_repr() -> None:
-    """N17."""
+    """A key that is printed at start ends in a log."""
     shown = repr(load(API_KEY="secret-a", API_KEYS="phone:secret-b,secret-c", OPENAI_API_KEY="secret-d"))
     assert "secret-" not in shown
     assert "port=8000" in shown
@@ -277,7 +277,7 @@ def test_secrets_are_not_in_the_settings_repr() -> None:
     ids=["spaces", "not ASCII", "another name", "in an address", "callers' keys"],
 )
 def test_secrets_are_not_in_what_is_said(variables: dict[str, str]) -> None:
-    """N17: what cannot be used is named, and not shown."""
+    """What cannot be used is named, and not shown."""
     with pytest.raises(SettingError) as caught:
         create_app(load(**variables))
     said = str(caught.value)
@@ -290,13 +290,13 @@ def test_secrets_are_not_in_what_is_said(variables: dict[str, str]) -> None:
 
 @pytest.mark.parametrize("host", LOOPBACK)
 def test_this_machine_needs_no_key(host: str) -> None:
-    """R9."""
+    """Without a key, an address of this machine is served."""
     Settings().require_key_if_public(host)
 
 
 @pytest.mark.parametrize("host", PUBLIC)
 def test_another_address_needs_one(host: str) -> None:
-    """R9: a tunnel or a bind never publishes somebody's account."""
+    """A tunnel or a bind never publishes somebody's account."""
     with pytest.raises(SettingError, match=r"API_KEY.*ALLOW_ANONYMOUS=true") as caught:
         Settings().require_key_if_public(host)
     assert repr(host) in str(caught.value)
@@ -308,7 +308,7 @@ def test_another_address_needs_one(host: str) -> None:
 @pytest.mark.parametrize("command", [GUNICORN, ("app.py",)], ids=["gunicorn", "python app.py"])
 @pytest.mark.parametrize("case", BAD_STARTS)
 def test_a_bad_setting_stops_the_start_in_one_line(command: tuple[str, ...], case: str) -> None:
-    """R11."""
+    """A value that cannot be read stops the start, and is not replaced by the default."""
     settings, expected = BAD_STARTS[case]
     said = fails_to_start(*command, **settings)
     assert all(each in said for each in expected), said

@@ -46,7 +46,7 @@ HURRIED = {"FIRST_EVENT_TIMEOUT": 0.1, "IDLE_TIMEOUT": 0.1}
 
 
 @dataclass(frozen=True)
-class Line:
+class DialectClient:
     """A dialect, its emulated vendor, and a client of ours that knows nothing of it."""
 
     dialect: Dialect
@@ -60,12 +60,12 @@ class Line:
 
 
 @contextmanager
-def line_to(dialect: Dialect, **settings: object) -> Iterator[Line]:
+def dialect_client(dialect: Dialect, **settings: object) -> Iterator[DialectClient]:
     with dialect.upstream() as upstream:
         values = environment(
             RETRIES=0, BREAKER_FAILURES=10_000, LOG_LEVEL="NONE", **dialect.settings(upstream), **settings
         )
-        yield Line(dialect, upstream, create_app(Settings.load(values)).test_client())
+        yield DialectClient(dialect, upstream, create_app(Settings.load(values)).test_client())
 
 
 def got(response: Any, stream: bool) -> Wanted:
@@ -131,16 +131,16 @@ def leaves(value: Any) -> Iterator[str]:
 
 @pytest.mark.parametrize("stream", [True, False], ids=["stream", "whole"])
 def test_the_same_answers(stream: bool) -> None:
-    """N1, N2, N4, N11, N19: nothing of what is asked is lost, and each answer and failure is OpenAI's own."""
+    """Nothing of what is asked is lost, and each answer and failure is OpenAI's own."""
     table: dict[str, list[str]] = {said.name: [] for said in CONVERSATIONS}
     wrong: list[str] = []
     for dialect in DIALECTS:
-        with line_to(dialect) as line:
+        with dialect_client(dialect) as client:
             for said in CONVERSATIONS:
                 if said.name in dialect.without:
                     table[said.name].append("-")
                     continue
-                found = _differences(line, said, stream)
+                found = _differences(client, said, stream)
                 table[said.name].append("differs" if found else "same")
                 wrong += [f"{dialect}, {said}: {each}" for each in found]
     print(_shown("streamed" if stream else "whole", table))  # noqa: T201 - the table is what is to be seen
@@ -150,17 +150,17 @@ def test_the_same_answers(stream: bool) -> None:
 def _shown(title: str, table: Mapping[str, list[str]]) -> str:
     width = max(map(len, table)) + 2
     rows = [(title, [dialect.name for dialect in DIALECTS]), *table.items()]
-    lines = [f"{name:{width}}" + "".join(f"{cell:12}" for cell in cells) for name, cells in rows]
-    lines += [f"- {each} has no {name}: {why}" for each in DIALECTS for name, why in each.without.items()]
-    return "\n".join(["", *lines])
+    clients = [f"{name:{width}}" + "".join(f"{cell:12}" for cell in cells) for name, cells in rows]
+    clients += [f"- {each} has no {name}: {why}" for each in DIALECTS for name, why in each.without.items()]
+    return "\n".join(["", *clients])
 
 
-def _differences(line: Line, said: Conversation, stream: bool) -> list[str]:
+def _differences(client: DialectClient, said: Conversation, stream: bool) -> list[str]:
     """What is not as the table has it."""
-    before = len(line.upstream.received)
-    line.upstream.enqueue(said.answer)
-    response = line.ask(said.body, stream)
-    line.upstream.forget()
+    before = len(client.upstream.received)
+    client.upstream.enqueue(said.answer)
+    response = client.ask(said.body, stream)
+    client.upstream.forget()
     try:
         found = got(response, stream)
     except (AssertionError, KeyError, ValueError) as wrong:
@@ -171,9 +171,9 @@ def _differences(line: Line, said: Conversation, stream: bool) -> list[str]:
         for name, value in asdict(found).items()
         if value != wanted[name] and not (name == "code" and wanted["code"] is None)
     ]
-    bodies = [each.json for each in line.upstream.received[before:] if each.body]
+    bodies = [each.json for each in client.upstream.received[before:] if each.body]
     sent = " ".join(text for body in bodies for text in leaves(body))
-    return differences + [f"{text!r} has not reached the vendor: {sent!r}" for text in said.told if text not in sent]
+    return differences + [f"{text!r} has not reached the vendor: {sent!r}" for text in said.texts if text not in sent]
 
 
 # Behind a model list
@@ -181,7 +181,7 @@ def _differences(line: Line, said: Conversation, stream: bool) -> list[str]:
 
 @pytest.fixture(scope="module")
 def gateway() -> Iterator[Gateway]:
-    """One host with everybody behind it, and a list of their models by seed 003's handles."""
+    """One host with everybody behind it, and a list of their models by handles."""
     rooms = {
         "/openai": Room(OpenAIUpstream(), "authorization", "Bearer"),
         "/anthropic": Room(AnthropicUpstream(), "x-api-key"),
@@ -202,7 +202,7 @@ def gateway() -> Iterator[Gateway]:
 def test_every_handle_of_a_model_list_speaks_its_dialect(
     gateway: Gateway, stream: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """B4: the list's host, the list's token by its own scheme, and the vendor's dialect."""
+    """The list's host, the list's token by its own scheme, and the vendor's dialect."""
     monkeypatch.setattr(ModelList, "start", ModelList.refresh_once)
     listed = {"MODEL_LIST_URL": f"{gateway.url}/models", "MODEL_LIST_AUTH_TOKEN": gateway.token, "DATA_DIR": tmp_path}
     client = create_app(Settings.load(environment(**PATIENT, **listed))).test_client()
@@ -218,21 +218,21 @@ def test_every_handle_of_a_model_list_speaks_its_dialect(
 
 
 @pytest.fixture(scope="module", params=DIALECTS, ids=str)
-def lines(request: pytest.FixtureRequest) -> Iterator[tuple[Line, Line]]:
+def clients(request: pytest.FixtureRequest) -> Iterator[tuple[DialectClient, DialectClient]]:
     """A line with the usual patience, and one with hardly any, for vendors that fall silent."""
-    with line_to(request.param) as patient, line_to(request.param, **HURRIED) as hurried:
+    with dialect_client(request.param) as patient, dialect_client(request.param, **HURRIED) as hurried:
         yield patient, hurried
 
 
 @cases(FAULTS)
-def test_a_fault_is_told(lines: tuple[Line, Line], fault: Fault, stream: bool) -> None:
-    """N2, N3, N26, N27: before the first event a status, after it an error frame; never a made-up finish; no leak."""
-    line = lines[fault.silent]
-    line.upstream.always(ScriptedAnswer(fault=fault))
-    response = line.ask({}, stream)
-    until(lambda: line.upstream.open_connections() <= 1, "the connections to be closed or kept")
-    line.upstream.refuse()  # what is kept may still have something in it that was not asked for
-    line.upstream.always(ScriptedAnswer())
+def test_a_fault_is_told(clients: tuple[DialectClient, DialectClient], fault: Fault, stream: bool) -> None:
+    """Before the first event a status, after it an error frame; never a made-up finish; no leak."""
+    client = clients[fault.silent]
+    client.upstream.always(ScriptedAnswer(fault=fault))
+    response = client.ask({}, stream)
+    until(lambda: client.upstream.open_connections() <= 1, "the connections to be closed or kept")
+    client.upstream.refuse()  # what is kept may still have something in it that was not asked for
+    client.upstream.always(ScriptedAnswer())
     if fault.harmless:
         assert response.status_code == 200, response.data
         assert got(response, stream).text == "".join(TEXTS)
@@ -246,16 +246,18 @@ def test_a_fault_is_told(lines: tuple[Line, Line], fault: Fault, stream: bool) -
         assert error(response.data)["message"]
 
 
-def test_a_line_is_kept_for_the_next_call(lines: tuple[Line, Line], monkeypatch: pytest.MonkeyPatch) -> None:
-    """N5: no connection for each request, streamed or whole."""
+def test_a_line_is_kept_for_the_next_call(
+    clients: tuple[DialectClient, DialectClient], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Requests share one kept connection, streamed or whole."""
     monkeypatch.setattr(http, "LINGER_SECONDS", EVER)  # a busy machine may take longer over the last bytes
-    line, _ = lines
+    client, _ = clients
 
     def kept() -> bool:
-        before = line.upstream.accepted
-        for stream in (False, False) if KEPT in line.dialect.without else (True, False, True):
-            assert got(line.ask({}, stream), stream).finish == "stop"
-        return line.upstream.accepted == before
+        before = client.upstream.accepted
+        for stream in (False, False) if KEPT in client.dialect.without else (True, False, True):
+            assert got(client.ask({}, stream), stream).finish == "stop"
+        return client.upstream.accepted == before
 
     until(kept, "calls on one line: on a busy machine the end of an answer may come too late to keep it")
 
@@ -263,13 +265,13 @@ def test_a_line_is_kept_for_the_next_call(lines: tuple[Line, Line], monkeypatch:
 @pytest.mark.parametrize(
     "fault", [faults.stalled_before_headers, faults.stalled_after_headers, faults.stalled], ids=str
 )
-def test_a_hang_up_reaches_the_vendor(lines: tuple[Line, Line], fault: Fault) -> None:
-    """N6, N23: in every phase, and at once."""
-    line, _ = lines
-    line.upstream.enqueue(ScriptedAnswer(fault=fault))
-    before = len(line.upstream.received)
-    catalogue = line.client.application.extensions["thinkline"].catalogue
-    (target,) = catalogue.route(line.dialect.model, line.dialect.name).targets
+def test_a_hang_up_reaches_the_vendor(clients: tuple[DialectClient, DialectClient], fault: Fault) -> None:
+    """A caller who hangs up frees the vendor's connection in every phase, and at once."""
+    client, _ = clients
+    client.upstream.enqueue(ScriptedAnswer(fault=fault))
+    before = len(client.upstream.received)
+    catalogue = client.client.application.extensions["thinkline"].catalogue
+    (target,) = catalogue.route(client.dialect.model, client.dialect.name).targets
     call, ended = CallUnderWay(), []
 
     def listen() -> None:
@@ -281,7 +283,7 @@ def test_a_hang_up_reaches_the_vendor(lines: tuple[Line, Line], fault: Fault) ->
 
     listener = Thread(target=listen)
     listener.start()
-    received = line.upstream.wait_received(before + 1, EVER)
+    received = client.upstream.wait_received(before + 1, EVER)
     call.cancel()
     received.wait_closed(EVER)
     listener.join(EVER)
@@ -320,13 +322,13 @@ def answers(draw: st.DrawFn) -> ScriptedAnswer:
 @OFTEN
 @hypothesis.given(answer=answers(), stream=st.booleans())
 def test_what_a_vendor_says_is_what_the_caller_hears(
-    lines: tuple[Line, Line], answer: ScriptedAnswer, stream: bool
+    clients: tuple[DialectClient, DialectClient], answer: ScriptedAnswer, stream: bool
 ) -> None:
     """Text in is text out, arguments stay JSON, indices are dense, and there is one finish (`chunks` sees to that)."""
-    line, _ = lines
-    line.upstream.enqueue(answer)
-    found = got(line.ask({"tools": [WEATHER]}, stream), stream)
-    kept_back = answer.calls and not stream and PLANS in line.dialect.without
+    client, _ = clients
+    client.upstream.enqueue(answer)
+    found = got(client.ask({"tools": [WEATHER]}, stream), stream)
+    kept_back = answer.calls and not stream and PLANS in client.dialect.without
     assert found.text == ("" if kept_back else "".join(answer.texts or ()))
     assert list(found.calls) == [(call[1], json.loads("".join(call[2]))) for call in answer.calls]
     assert found.finish == ("tool_calls" if answer.calls else "stop")
@@ -351,13 +353,15 @@ def conversations(draw: st.DrawFn) -> list[dict[str, Any]]:
 
 @OFTEN
 @hypothesis.given(messages=conversations())
-def test_what_the_caller_says_is_what_a_vendor_hears(lines: tuple[Line, Line], messages: list[dict[str, Any]]) -> None:
+def test_what_the_caller_says_is_what_a_vendor_hears(
+    clients: tuple[DialectClient, DialectClient], messages: list[dict[str, Any]]
+) -> None:
     """No vendor refuses a conversation that OpenAI takes, and every word of it reaches them all."""
-    line, _ = lines
-    before = len(line.upstream.received)
-    response = line.ask({"messages": messages, "tools": [WEATHER]}, stream=False)
+    client, _ = clients
+    before = len(client.upstream.received)
+    response = client.ask({"messages": messages, "tools": [WEATHER]}, stream=False)
     assert response.status_code == 200, response.data
-    (request,) = line.upstream.received[before:]
+    (request,) = client.upstream.received[before:]
     sent = "\n".join(leaves(request.json))
     for message in messages:
         if message["content"].strip():
@@ -366,9 +370,11 @@ def test_what_the_caller_says_is_what_a_vendor_hears(lines: tuple[Line, Line], m
 
 @hypothesis.settings(OFTEN, max_examples=100)
 @hypothesis.given(seed=st.integers(0, 2**32), stream=st.booleans())
-def test_nonsense_is_no_answer_and_no_crash(lines: tuple[Line, Line], seed: int, stream: bool) -> None:
-    """N26: a vendor that leaves frames out, or puts something else in their place."""
-    line, _ = lines
+def test_nonsense_is_no_answer_and_no_crash(
+    clients: tuple[DialectClient, DialectClient], seed: int, stream: bool
+) -> None:
+    """A vendor that leaves frames out, or puts something else in their place."""
+    client, _ = clients
     chance = Random(seed)
 
     def odd(connection: Connection, reply: Reply) -> None:
@@ -377,11 +383,11 @@ def test_nonsense_is_no_answer_and_no_crash(lines: tuple[Line, Line], seed: int,
         play(connection, replace(reply, pieces=tuple(kept)))
 
     fault = Fault("odd", "", Phase.THROUGHOUT, odd)
-    line.upstream.always(
+    client.upstream.always(
         ScriptedAnswer(texts=["Hm."], calls=[Call("call_1", "get_weather", ['{"city": ', '"x"}'])], fault=fault)
     )
-    response = line.ask({"tools": [WEATHER]}, stream)
-    line.upstream.always(ScriptedAnswer())
+    response = client.ask({"tools": [WEATHER]}, stream)
+    client.upstream.always(ScriptedAnswer())
     assert response.status_code in (200, 502), response.data
     assert b"Something went wrong here" not in response.data
     if response.status_code == 200 and b'{"error":' not in response.data:
@@ -441,13 +447,13 @@ ASKED: dict[str, Any] = {
 
 @hypothesis.settings(OFTEN, max_examples=200)
 @hypothesis.given(seed=st.integers(0, 2**32))
-def test_an_odd_request_is_no_fault_of_ours(lines: tuple[Line, Line], seed: int) -> None:
+def test_an_odd_request_is_no_fault_of_ours(clients: tuple[DialectClient, DialectClient], seed: int) -> None:
     """Whatever a caller puts in the place of something else, it is answered, or refused by name."""
-    line, _ = lines
+    client, _ = clients
     chance = Random(seed)
     body = ASKED
     for _ in range(chance.randint(1, 3)):
         body = _changed(body, chance, depth=1)
     body = {**ASKED, **body} if isinstance(body, dict) else ASKED
-    response = line.ask(body, stream=False)
+    response = client.ask(body, stream=False)
     assert response.status_code != 500, (response.data, body)

@@ -16,14 +16,14 @@ from app import create_app
 from config import Settings
 from providers.common.history import INTERRUPTED
 from tests.conftest import environment
-from tests.dialects.test_dialects import Line, leaves, line_to
+from tests.dialects.test_dialects import DialectClient, dialect_client, leaves
 from tests.emulators.answers import TEXTS
 from tests.emulators.answers import Call as Use
 from tests.emulators.bedrock.answers import Turn
 from tests.emulators.bedrock.server import HAIKU, NOVA, BedrockUpstream
 from tests.emulators.dialects import DIALECTS
 from tests.support.conversations import HI, PERSON, TIME, WEATHER
-from tests.support.frames import called, chunks, completion, finish, said
+from tests.support.frames import called, chunks, completion, finish, streamed_text
 from tests.support.http import refused
 
 LLAMA, MISTRAL = "meta.llama3-3-70b-instruct-v1:0", "mistral.mistral-large-2407-v1:0"
@@ -32,7 +32,7 @@ AFTER: dict[str, Any] = {"role": "user", "content": "Are you there?"}
 
 
 @dataclass(frozen=True)
-class BedrockLine:
+class BedrockClient:
     """Bedrock's models as a dialect more."""
 
     upstream: BedrockUpstream
@@ -50,29 +50,29 @@ LINES = [f"{each} {each.model}" for each in NATIVE] + [f"bedrock {model}" for mo
 
 
 @pytest.fixture(scope="module")
-def lines() -> Iterator[dict[str, Any]]:
+def clients() -> Iterator[dict[str, Any]]:
     with ExitStack() as stack:
-        found: dict[str, Any] = {f"{each} {each.model}": stack.enter_context(line_to(each)) for each in NATIVE}
+        found: dict[str, Any] = {f"{each} {each.model}": stack.enter_context(dialect_client(each)) for each in NATIVE}
         upstream = stack.enter_context(BedrockUpstream())
         upstream.always(Turn())
         values = environment(RETRIES=0, BREAKER_FAILURES=10_000, LOG_LEVEL="NONE", **upstream.settings)
         client = create_app(Settings.load(values)).test_client()
-        yield found | {f"bedrock {model}": BedrockLine(upstream, client, model) for model in BEDROCK}
+        yield found | {f"bedrock {model}": BedrockClient(upstream, client, model) for model in BEDROCK}
 
 
 @pytest.fixture(params=LINES)
-def line(lines: dict[str, Any], request: pytest.FixtureRequest) -> Any:
-    return lines[request.param]
+def client(clients: dict[str, Any], request: pytest.FixtureRequest) -> Any:
+    return clients[request.param]
 
 
 both_ways = pytest.mark.parametrize("stream", [True, False], ids=["stream", "whole"])
 
 
-def sent(line: Any) -> Any:
+def sent(client: Any) -> Any:
     """What the vendor was asked last."""
-    if isinstance(line, Line):
-        return next(each.json for each in reversed(line.upstream.received) if each.body)
-    return line.upstream.asked[-1].params
+    if isinstance(client, DialectClient):
+        return next(each.json for each in reversed(client.upstream.received) if each.body)
+    return client.upstream.asked[-1].params
 
 
 def text_of(response: Any, stream: bool) -> str:
@@ -80,7 +80,7 @@ def text_of(response: Any, stream: bool) -> str:
     assert response.status_code == 200, response.data
     if stream:
         assert (finish(response.data), called(response.data)) == ("stop", [])
-        return said(response.data)
+        return streamed_text(response.data)
     (choice,) = completion(response.data)["choices"]
     assert choice["finish_reason"] == "stop"
     assert "tool_calls" not in choice["message"]
@@ -91,7 +91,7 @@ def calls_of(response: Any, stream: bool) -> list[tuple[str, Any]]:
     """The calls of an answer that must be nothing besides."""
     assert response.status_code == 200, response.data
     if stream:
-        assert (finish(response.data), said(response.data)) == ("tool_calls", "")
+        assert (finish(response.data), streamed_text(response.data)) == ("tool_calls", "")
         return [(name, arguments) for _, name, arguments in called(response.data)]
     (choice,) = completion(response.data)["choices"]
     assert (choice["finish_reason"], choice["message"]["content"]) == ("tool_calls", None)
@@ -145,22 +145,22 @@ HISTORIES: dict[str, list[dict[str, Any]]] = {
 
 @pytest.mark.parametrize("history", HISTORIES)
 @both_ways
-def test_no_past_ends_a_call(line: Any, history: str, stream: bool) -> None:
+def test_no_past_ends_a_call(client: Any, history: str, stream: bool) -> None:
     """Voice frameworks write such histories when the caller cuts in, and other vendors' answers leave them."""
-    response = line.ask({"messages": HISTORIES[history], "tools": [WEATHER, TIME]}, stream)
+    response = client.ask({"messages": HISTORIES[history], "tools": [WEATHER, TIME]}, stream)
     assert response.status_code == 200, response.data
     assert b'"error"' not in response.data
-    told = "\n".join(leaves(json.loads(json.dumps(sent(line), default=str))))
-    assert ("interrupted" in told) == ("interrupted" in history)
-    assert "Hm." not in told
+    values = "\n".join(leaves(json.loads(json.dumps(sent(client), default=str))))
+    assert ("interrupted" in values) == ("interrupted" in history)
+    assert "Hm." not in values
 
 
-def test_unreadable_arguments_are_not_lost(line: Any) -> None:
-    line.ask({"messages": HISTORIES['arguments \'{"city": "Par\''], "tools": [WEATHER]}, False)
-    told = "\n".join(leaves(json.loads(json.dumps(sent(line), default=str))))
-    assert "_raw" in told
-    assert "Par" in told
-    assert INTERRUPTED not in told
+def test_unreadable_arguments_are_not_lost(client: Any) -> None:
+    client.ask({"messages": HISTORIES['arguments \'{"city": "Par\''], "tools": [WEATHER]}, False)
+    values = "\n".join(leaves(json.loads(json.dumps(sent(client), default=str))))
+    assert "_raw" in values
+    assert "Par" in values
+    assert INTERRUPTED not in values
 
 
 @pytest.mark.parametrize(
@@ -173,9 +173,9 @@ def test_unreadable_arguments_are_not_lost(line: Any) -> None:
     ],
 )
 @both_ways
-def test_what_is_new_is_judged(line: Any, messages: list[Any], param: str, stream: bool) -> None:
+def test_what_is_new_is_judged(client: Any, messages: list[Any], param: str, stream: bool) -> None:
     """The caller can still mend it, and a result that is lost would be a tool that acts twice."""
-    assert refused(line.ask({"messages": messages, "tools": [WEATHER, TIME]}, stream), 400)["param"] == param
+    assert refused(client.ask({"messages": messages, "tools": [WEATHER, TIME]}, stream), 400)["param"] == param
 
 
 # Tools
@@ -190,14 +190,14 @@ def tool(name: str = "find", **schema: Any) -> dict[str, Any]:
 
 @pytest.mark.parametrize("name", ODD_NAMES)
 @both_ways
-def test_every_name_of_a_tool_may_be_called(line: Any, name: str, stream: bool) -> None:
+def test_every_name_of_a_tool_may_be_called(client: Any, name: str, stream: bool) -> None:
     """There and back, also where it stands in the history, and though another has the name that it would get."""
-    if getattr(line, "model", "") == LLAMA:
+    if getattr(client, "model", "") == LLAMA:
         pytest.skip("it takes no choice of a tool")
     tools = [tool(each, type="object", properties={}) for each in ODD_NAMES]
     messages = [*HI, calling(call(arguments="{}", name=name)), result(), AFTER]
     named = {"type": "function", "function": {"name": name}}
-    response = line.ask({"messages": messages, "tools": tools, "tool_choice": named}, stream)
+    response = client.ask({"messages": messages, "tools": tools, "tool_choice": named}, stream)
     assert calls_of(response, stream) == [(name, {})]
 
 
@@ -219,13 +219,13 @@ SCHEMAS: dict[str, dict[str, Any]] = {
 
 @pytest.mark.parametrize("schema", SCHEMAS)
 @both_ways
-def test_every_head_of_a_schema_is_made_an_object(line: Any, schema: str, stream: bool) -> None:
+def test_every_head_of_a_schema_is_made_an_object(client: Any, schema: str, stream: bool) -> None:
     """With its properties, and with what the combiners say in the description."""
-    response = line.ask({"tools": [tool(**SCHEMAS[schema])]}, stream)
+    response = client.ask({"tools": [tool(**SCHEMAS[schema])]}, stream)
     assert response.status_code == 200, response.data
-    told = list(leaves(json.loads(json.dumps(sent(line), default=str))))
-    assert {"a", "b"} <= set(told)
-    described = next(each for each in told if each.startswith("Finds."))
+    values = list(leaves(json.loads(json.dumps(sent(client), default=str))))
+    assert {"a", "b"} <= set(values)
+    described = next(each for each in values if each.startswith("Finds."))
     combined = [key for key in ("anyOf", "oneOf", "allOf", "not", "enum") if key in json.dumps(SCHEMAS[schema])]
     assert all(f'"{key}"' in described for key in combined)
 
@@ -263,13 +263,13 @@ BY_TOOL = [
 @pytest.mark.parametrize(("name", "more", "schema"), BY_TOOL)
 @both_ways
 def test_a_format_is_kept_to_by_a_tool(
-    lines: dict[str, Any], name: str, more: dict[str, Any], schema: Any, stream: bool
+    clients: dict[str, Any], name: str, more: dict[str, Any], schema: Any, stream: bool
 ) -> None:
     """Where the model has none: the caller gets text, streamed too, and sees no tool."""
-    line = lines[name]
+    client = clients[name]
     format_ = schema_of(schema) if schema else {"type": "json_object"}
     forced = {"tool_choice": "none"} if more.get("tools") else {}  # emulated models call the first tool they may
-    found = json.loads(text_of(line.ask({"response_format": format_, **forced, **more}, stream), stream))
+    found = json.loads(text_of(client.ask({"response_format": format_, **forced, **more}, stream), stream))
     assert found.keys() == set((schema or {}).get("required", ()))
 
 
@@ -277,43 +277,43 @@ def test_a_format_is_kept_to_by_a_tool(
     "name", ["anthropic claude-haiku-4-5", f"bedrock {NOVA}", "cohere command-a-reasoning-08-2025"]
 )
 @both_ways
-def test_the_callers_own_tools_are_called_beside_a_format(lines: dict[str, Any], name: str, stream: bool) -> None:
+def test_the_callers_own_tools_are_called_beside_a_format(clients: dict[str, Any], name: str, stream: bool) -> None:
     """The emulated model, which must call one, calls the first: the caller's."""
-    line = lines[name]
+    client = clients[name]
     model = {"model": "claude-3-haiku-20240307"} if name.startswith("anthropic") else {}
-    response = line.ask({"response_format": schema_of(PERSON), "tools": [WEATHER], **model}, stream)
+    response = client.ask({"response_format": schema_of(PERSON), "tools": [WEATHER], **model}, stream)
     assert calls_of(response, stream) == [("get_weather", {"city": "Zürich"})]
 
 
 @both_ways
-def test_words_beside_the_answers_tool_are_no_part_of_it(lines: dict[str, Any], stream: bool) -> None:
+def test_words_beside_the_answers_tool_are_no_part_of_it(clients: dict[str, Any], stream: bool) -> None:
     """A model that says what it will do, and does it; one that calls no tool is heard as it is."""
-    line = lines[f"bedrock {NOVA}"]
-    line.upstream.enqueue(
+    client = clients[f"bedrock {NOVA}"]
+    client.upstream.enqueue(
         Turn(texts=["Here", " it is."], calls=[Use("t1", "json_answer", ['{"name": "Ada"', ', "age": 36}'])]),
         Turn(texts=["I", " may not."], stop_reason="guardrail_intervened"),
     )
     asked = {"response_format": schema_of(PERSON)}
-    assert json.loads(text_of(line.ask(asked, stream), stream)) == {"name": "Ada", "age": 36}
-    response = line.ask(asked, stream)
-    words = said(response.data) if stream else completion(response.data)["choices"][0]["message"]["content"]
+    assert json.loads(text_of(client.ask(asked, stream), stream)) == {"name": "Ada", "age": 36}
+    response = client.ask(asked, stream)
+    words = streamed_text(response.data) if stream else completion(response.data)["choices"][0]["message"]["content"]
     assert words == "I may not."
     assert b'"content_filter"' in response.data
 
 
-def test_a_schema_of_no_object_is_refused_where_a_tool_must_do(lines: dict[str, Any]) -> None:
+def test_a_schema_of_no_object_is_refused_where_a_tool_must_do(clients: dict[str, Any]) -> None:
     wanted = schema_of({"type": "array", "items": {"type": "string"}})
-    details = refused(lines[f"bedrock {NOVA}"].ask({"response_format": wanted}, False), 400)
+    details = refused(clients[f"bedrock {NOVA}"].ask({"response_format": wanted}, False), 400)
     assert details["param"] == "response_format.json_schema.schema"
 
 
 @pytest.mark.parametrize("model", [HAIKU, "qwen.qwen3-32b-v1:0"])
-def test_a_schema_is_closed_for_bedrock(lines: dict[str, Any], model: str) -> None:
+def test_a_schema_is_closed_for_bedrock(clients: dict[str, Any], model: str) -> None:
     """Amazon takes a part of JSON schema alone, as Anthropic does."""
-    line = lines[f"bedrock {HAIKU}"]
+    client = clients[f"bedrock {HAIKU}"]
     open_ = {**BOUNDS, "additionalProperties": True}
-    assert line.ask({"model": model, "response_format": schema_of(open_)}, False).status_code == 200
-    format_ = sent(line)["outputConfig"]["textFormat"]["structure"]["jsonSchema"]
+    assert client.ask({"model": model, "response_format": schema_of(open_)}, False).status_code == 200
+    format_ = sent(client)["outputConfig"]["textFormat"]["structure"]["jsonSchema"]
     assert json.loads(format_["schema"]) == {
         "type": "object",
         "properties": {"r": {"type": "integer", "description": "(minimum: 1)"}},
@@ -323,20 +323,21 @@ def test_a_schema_is_closed_for_bedrock(lines: dict[str, Any], model: str) -> No
 
 
 @both_ways
-def test_coheres_older_style_is_made_to_call_one_tool(lines: dict[str, Any], stream: bool) -> None:
+def test_coheres_older_style_is_made_to_call_one_tool(clients: dict[str, Any], stream: bool) -> None:
     """It has no word for that: it is asked for JSON, which comes back as the call. Of several it cannot be one."""
-    line = lines["oci cohere.command-a-03-2025"]
+    client = clients["oci cohere.command-a-03-2025"]
     for tools, choice in (
         ([TIME], "required"),
         ([WEATHER, TIME], {"type": "function", "function": {"name": "get_time"}}),
     ):
-        response = line.ask({"tools": tools, "tool_choice": choice}, stream)
+        response = client.ask({"tools": tools, "tool_choice": choice}, stream)
         assert calls_of(response, stream) == [("get_time", {"zone": "Zürich"})]
     messages = [*HI, calling(call()), result()]
-    response = line.ask({"messages": messages, "tools": [WEATHER], "tool_choice": "required"}, stream)
+    response = client.ask({"messages": messages, "tools": [WEATHER], "tool_choice": "required"}, stream)
     assert calls_of(response, stream) == [("get_weather", {"city": "Zürich"})]
     assert (
-        refused(line.ask({"tools": [WEATHER, TIME], "tool_choice": "required"}, stream), 400)["param"] == "tool_choice"
+        refused(client.ask({"tools": [WEATHER, TIME], "tool_choice": "required"}, stream), 400)["param"]
+        == "tool_choice"
     )
 
 
@@ -348,22 +349,22 @@ def test_coheres_older_style_is_made_to_call_one_tool(lines: dict[str, Any], str
     ["meta.llama-3.3-70b-instruct", "xai.grok-4", "openai.gpt-5", "openai.gpt-oss-120b", "google.gemini-2.5-flash"],
 )
 @both_ways
-def test_oci_is_told_of_no_effort_that_nobody_asked_for(lines: dict[str, Any], model: str, stream: bool) -> None:
-    line = lines["oci openai.gpt-4.1"]
-    assert line.ask({"model": model}, stream).status_code == 200
-    assert "reasoningEffort" not in sent(line)["chatRequest"]
-    assert line.ask({"model": model, "reasoning_effort": "low"}, stream).status_code == 200
-    assert sent(line)["chatRequest"]["reasoningEffort"] == "LOW"
+def test_oci_is_told_of_no_effort_that_nobody_asked_for(clients: dict[str, Any], model: str, stream: bool) -> None:
+    client = clients["oci openai.gpt-4.1"]
+    assert client.ask({"model": model}, stream).status_code == 200
+    assert "reasoningEffort" not in sent(client)["chatRequest"]
+    assert client.ask({"model": model, "reasoning_effort": "low"}, stream).status_code == 200
+    assert sent(client)["chatRequest"]["reasoningEffort"] == "LOW"
 
 
-def test_gemini_on_oci_has_each_result_behind_its_call(lines: dict[str, Any]) -> None:
+def test_gemini_on_oci_has_each_result_behind_its_call(clients: dict[str, Any]) -> None:
     """And an assistant that says something, where it only calls."""
-    line = lines["oci google.gemini-2.5-flash"]
+    client = clients["oci google.gemini-2.5-flash"]
     calls = calling(call("c1"), call("c2"), content="Let me look.")
     assert (
-        line.ask({"messages": [*HI, calls, result("c2"), result("c1")], "tools": [WEATHER]}, False).status_code == 200
+        client.ask({"messages": [*HI, calls, result("c2"), result("c1")], "tools": [WEATHER]}, False).status_code == 200
     )
-    _, one, first, two, second = sent(line)["chatRequest"]["messages"]
+    _, one, first, two, second = sent(client)["chatRequest"]["messages"]
     assert [(each["content"][0]["text"], each["toolCalls"][0]["id"]) for each in (one, two)] == [
         ("Let me look.", "c1"), (".", "c2"),
     ]  # fmt: skip
@@ -371,20 +372,20 @@ def test_gemini_on_oci_has_each_result_behind_its_call(lines: dict[str, Any]) ->
 
 
 @both_ways
-def test_gemini_on_oci_hears_the_user_first_and_last(lines: dict[str, Any], stream: bool) -> None:
-    line = lines["oci google.gemini-2.5-flash"]
+def test_gemini_on_oci_hears_the_user_first_and_last(clients: dict[str, Any], stream: bool) -> None:
+    client = clients["oci google.gemini-2.5-flash"]
     said_before = [{"role": "system", "content": "Be brief."}, {"role": "assistant", "content": "Good day."}]
     for messages in (said_before, said_before[:1]):
-        text_of(line.ask({"messages": messages}, stream), stream)
+        text_of(client.ask({"messages": messages}, stream), stream)
 
 
 @pytest.mark.parametrize(("model", "last"), [(LLAMA, "user"), (MISTRAL, "user"), (OLD, "assistant")])
 @both_ways
-def test_who_speaks_last_on_bedrock(lines: dict[str, Any], model: str, last: str, stream: bool) -> None:
+def test_who_speaks_last_on_bedrock(clients: dict[str, Any], model: str, last: str, stream: bool) -> None:
     """Llama and Mistral want the user; Claude goes on, from a text without white space at its end."""
-    line = lines[f"bedrock {model}"]
-    text_of(line.ask({"messages": [*HI, {"role": "assistant", "content": "The answer is \n"}]}, stream), stream)
-    messages = sent(line)["messages"]
+    client = clients[f"bedrock {model}"]
+    text_of(client.ask({"messages": [*HI, {"role": "assistant", "content": "The answer is \n"}]}, stream), stream)
+    messages = sent(client)["messages"]
     assert messages[-1]["role"] == last
     if last == "assistant":
         assert messages[-1]["content"][-1]["text"] == "The answer is"
@@ -395,16 +396,16 @@ def test_who_speaks_last_on_bedrock(lines: dict[str, Any], model: str, last: str
     (MISTRAL, ["Converse", "Converse"]),
     ("unknown.model-v1:0", ["ConverseStream", "Converse", "Converse"]),
 ])  # fmt: skip
-def test_a_stream_with_tools_that_bedrock_refuses(lines: dict[str, Any], model: str, operations: list[str]) -> None:
+def test_a_stream_with_tools_that_bedrock_refuses(clients: dict[str, Any], model: str, operations: list[str]) -> None:
     """It is asked for whole, and cut at words. Of a model that nobody knows this is learnt once."""
-    line = lines[f"bedrock {LLAMA}"]
-    line.upstream.asked.clear()
+    client = clients[f"bedrock {LLAMA}"]
+    client.upstream.asked.clear()
     for _ in range(2):
-        response = line.ask({"model": model, "tools": [WEATHER]}, True)
+        response = client.ask({"model": model, "tools": [WEATHER]}, True)
         assert text_of(response, True) == "".join(TEXTS)
         assert len(chunks(response.data)) > len("".join(TEXTS).split())
-    assert [each.operation for each in line.upstream.asked] == operations
-    line.upstream.enqueue(Turn(calls=[Use("t1", "get_weather", ['{"city": "Bern"}'])]))
-    assert calls_of(line.ask({"model": model, "tools": [WEATHER]}, True), True) == [("get_weather", {"city": "Bern"})]
-    assert text_of(line.ask({"model": LLAMA}, True), True) == "".join(TEXTS)
-    assert line.upstream.asked[-1].operation == "ConverseStream"
+    assert [each.operation for each in client.upstream.asked] == operations
+    client.upstream.enqueue(Turn(calls=[Use("t1", "get_weather", ['{"city": "Bern"}'])]))
+    assert calls_of(client.ask({"model": model, "tools": [WEATHER]}, True), True) == [("get_weather", {"city": "Bern"})]
+    assert text_of(client.ask({"model": LLAMA}, True), True) == "".join(TEXTS)
+    assert client.upstream.asked[-1].operation == "ConverseStream"

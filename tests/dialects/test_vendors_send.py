@@ -10,39 +10,39 @@ from typing import Any
 import pytest
 
 from tests.conftest import until
-from tests.dialects.test_dialects import Line, got, line_to
+from tests.dialects.test_dialects import DialectClient, dialect_client, got
 from tests.emulators import ODD_FRAMES, Call, Fault, ScriptedAnswer, cases
 from tests.emulators.answers import TEXTS
 from tests.emulators.dialects import DIALECTS
 from tests.support.conversations import TIME, WEATHER
-from tests.support.frames import called, chunks, completion, error, finish, payloads, said
+from tests.support.frames import called, chunks, completion, error, finish, payloads, streamed_text
 
 both = pytest.mark.parametrize("stream", [True, False], ids=["stream", "whole"])
 
 
 @pytest.fixture(scope="module", params=DIALECTS, ids=str)
-def line(request: pytest.FixtureRequest) -> Iterator[Line]:
-    with line_to(request.param) as made:
+def client(request: pytest.FixtureRequest) -> Iterator[DialectClient]:
+    with dialect_client(request.param) as made:
         yield made
 
 
-def answered(line: Line, answer: ScriptedAnswer, stream: bool, **body: Any) -> Any:
-    line.upstream.always(answer)
-    response = line.ask(body, stream)
-    line.upstream.always(ScriptedAnswer())
+def post_scripted(client: DialectClient, answer: ScriptedAnswer, stream: bool, **body: Any) -> Any:
+    client.upstream.always(answer)
+    response = client.ask(body, stream)
+    client.upstream.always(ScriptedAnswer())
     return response
 
 
 @cases(ODD_FRAMES)
-def test_odd_frames_cost_nothing(line: Line, fault: Fault, stream: bool) -> None:
+def test_odd_frames_cost_nothing(client: DialectClient, fault: Fault, stream: bool) -> None:
     """A frame that says nothing ends nothing, and what comes is read, whatever was asked for."""
-    response = answered(line, ScriptedAnswer(fault=fault), stream)
-    until(lambda: line.upstream.open_connections() <= 1, "the connections to be closed or kept")
-    line.upstream.refuse()
-    line.upstream.listen()
+    response = post_scripted(client, ScriptedAnswer(fault=fault), stream)
+    until(lambda: client.upstream.open_connections() <= 1, "the connections to be closed or kept")
+    client.upstream.refuse()
+    client.upstream.listen()
     assert response.status_code == 200, response.data
     if stream:
-        assert (said(response.data), finish(response.data)) == ("".join(TEXTS), "stop")
+        assert (streamed_text(response.data), finish(response.data)) == ("".join(TEXTS), "stop")
     else:
         choice = completion(response.data)["choices"][0]
         assert (choice["message"]["content"], choice["finish_reason"]) == ("".join(TEXTS), "stop")
@@ -59,9 +59,9 @@ def test_odd_frames_cost_nothing(line: Line, fault: Fault, stream: bool) -> None
         ("error", None), ("ABORT", None), ("network_error", None), ("cancelled", None), ("OTHER", None),
     ],
 )  # fmt: skip
-def test_why_it_ended(line: Line, word: str, ours: str | None, stream: bool) -> None:
+def test_why_it_ended(client: DialectClient, word: str, ours: str | None, stream: bool) -> None:
     """One table of words for all, without case; what nobody knows costs no text, what means a failure is one."""
-    response = answered(line, ScriptedAnswer(texts=["Hi", " there."], finish_reason=word), stream)
+    response = post_scripted(client, ScriptedAnswer(texts=["Hi", " there."], finish_reason=word), stream)
     if ours is not None:
         found = got(response, stream)
         assert (found.text, found.finish) == ("Hi there.", ours)
@@ -75,17 +75,17 @@ def test_why_it_ended(line: Line, word: str, ours: str | None, stream: bool) -> 
 
 @both
 @pytest.mark.parametrize("word", ["TOOL_CALLS", "tool_use", "Stop", "function_call", "a_word_of_next_year"])
-def test_calls_end_with_tool_calls(line: Line, word: str, stream: bool) -> None:
+def test_calls_end_with_tool_calls(client: DialectClient, word: str, stream: bool) -> None:
     answer = ScriptedAnswer(calls=[Call("c1", "get_weather", ['{"city": ', '"x"}'])], finish_reason=word)
-    response = answered(line, answer, stream, tools=[WEATHER])
+    response = post_scripted(client, answer, stream, tools=[WEATHER])
     assert got(response, stream).finish == "tool_calls"
 
 
 @both
 @pytest.mark.parametrize("word", ["tool_calls", "TOOL_USE"])
-def test_without_calls_nothing_ends_with_tool_calls(line: Line, word: str, stream: bool) -> None:
+def test_without_calls_nothing_ends_with_tool_calls(client: DialectClient, word: str, stream: bool) -> None:
     """A client would wait for the call that it is told of."""
-    assert got(answered(line, ScriptedAnswer(texts=["Hi"], finish_reason=word), stream), stream).finish == "stop"
+    assert got(post_scripted(client, ScriptedAnswer(texts=["Hi"], finish_reason=word), stream), stream).finish == "stop"
 
 
 @both
@@ -98,10 +98,12 @@ def test_without_calls_nothing_ends_with_tool_calls(line: Line, word: str, strea
     ],
     ids=repr,
 )  # fmt: skip
-def test_arguments_are_the_text_of_an_object(line: Line, pieces: list[str], object_: Any, stream: bool) -> None:
+def test_arguments_are_the_text_of_an_object(
+    client: DialectClient, pieces: list[str], object_: Any, stream: bool
+) -> None:
     """OpenAI always sends one, "{}" at least: clients parse it without a look, and drop what is none."""
     answer = ScriptedAnswer(calls=[Call("c1", "get_weather", pieces), Call("c2", "get_time", ['{"b": 2}'])])
-    response = answered(line, answer, stream, tools=[WEATHER, TIME])
+    response = post_scripted(client, answer, stream, tools=[WEATHER, TIME])
     calls = (
         [(name, arguments) for _, name, arguments in called(response.data)]
         if stream
@@ -126,24 +128,24 @@ def test_arguments_are_the_text_of_an_object(line: Line, pieces: list[str], obje
         (["one ", "two ", "three ", "four ", "\ud83d", "\ude00"], "one two three four 😀"),
     ],
 )
-def test_halves_of_surrogate_pairs(line: Line, texts: list[str], heard: str, stream: bool) -> None:
+def test_halves_of_surrogate_pairs(client: DialectClient, texts: list[str], heard: str, stream: bool) -> None:
     """JSON.stringify and json.dumps write them as escapes, and cut text anywhere: RFC 8259, section 8.2."""
-    assert got(answered(line, ScriptedAnswer(texts=texts), stream), stream).text == heard
+    assert got(post_scripted(client, ScriptedAnswer(texts=texts), stream), stream).text == heard
 
 
 @both
-def test_halves_in_a_calls_arguments(line: Line, stream: bool) -> None:
+def test_halves_in_a_calls_arguments(client: DialectClient, stream: bool) -> None:
     answer = ScriptedAnswer(calls=[Call("c1", "get_weather", ['{"city": "a\ud83d', '\ude00"}'])])
-    response = answered(line, answer, stream, tools=[WEATHER])
+    response = post_scripted(client, answer, stream, tools=[WEATHER])
     assert got(response, stream).calls == (("get_weather", {"city": "a😀"}),)
 
 
 @both
-def test_every_message_has_what_openais_has(line: Line, stream: bool) -> None:
-    response = answered(line, ScriptedAnswer(), stream)
+def test_every_message_has_what_openais_has(client: DialectClient, stream: bool) -> None:
+    response = post_scripted(client, ScriptedAnswer(), stream)
     if stream:
         assert all(chunk["object"] == "chat.completion.chunk" for chunk in chunks(response.data))
-        assert (said(response.data), finish(response.data)) == ("".join(TEXTS), "stop")
+        assert (streamed_text(response.data), finish(response.data)) == ("".join(TEXTS), "stop")
     else:
         message = completion(response.data)["choices"][0]["message"]
         assert (message["role"], message["refusal"], message["annotations"]) == ("assistant", None, [])

@@ -1,4 +1,4 @@
-"""An emulated company gateway, as seed 003 knows it: one host, one token, several vendors by their paths, and a list.
+"""An emulated company gateway, with a list of models: one host, one token, several vendors by their paths.
 
 with Gateway({"/anthropic": Room(AnthropicUpstream(), "x-api-key"), ...}, models) as gateway:
     settings = {"MODEL_LIST_URL": gateway.url + "/models", "MODEL_LIST_AUTH_TOKEN": gateway.token}
@@ -28,10 +28,10 @@ class Room(NamedTuple):
 class Gateway(Server):
     """Answers to `OAuth` and the token, and asks each vendor with that vendor's key, below its path."""
 
-    def __init__(self, rooms: Mapping[str, Room], models: Sequence[Mapping[str, Any]], *, token: str = TOKEN) -> None:
+    def __init__(self, vendors: Mapping[str, Room], models: Sequence[Mapping[str, Any]], *, token: str = TOKEN) -> None:
         super().__init__(self._handle)
         self.token = token
-        self._rooms = rooms
+        self._rooms = vendors
         self._models = models
 
     def _handle(self, connection: Connection, received: Received) -> None:

@@ -80,12 +80,12 @@ def frames(data: bytes) -> list[Any]:
     return [json.loads(line[6:]) for line in data.decode().splitlines() if line.startswith("data: {")]
 
 
-def said(data: bytes) -> str:
+def content_of(data: bytes) -> str:
     """The text of the first choices in an event stream."""
     return "".join(frame["choices"][0]["delta"].get("content") or "" for frame in frames(data) if frame["choices"])
 
 
-def asked(stream: bool) -> dict[str, Any]:
+def chat_request(stream: bool) -> dict[str, Any]:
     """A chat request."""
     return {**CHAT, "stream": stream}
 
@@ -94,14 +94,14 @@ def hear(upstream: OpenAIUpstream, fault: Fault, stream: bool, **limits: Any) ->
     """What stands on the wire when a chat answer has this fault; `limits` as for `listen`."""
     upstream.enqueue(ScriptedAnswer(fault=fault))
     with dial(upstream) as sock:
-        sock.sendall(request(upstream, asked(stream)))
+        sock.sendall(request(upstream, chat_request(stream)))
         return listen(sock, **limits)
 
 
 def read(upstream: OpenAIUpstream, fault: Fault | None, stream: bool) -> tuple[HTTPResponse, bytes]:
     """The same as a client of HTTP/1.1 has it: the response and its body, whose ids are emptied."""
     upstream.enqueue(ScriptedAnswer(fault=fault))
-    response, data = ask(upstream, asked(stream))
+    response, data = ask(upstream, chat_request(stream))
     return response, re.sub(rb'"id":"chatcmpl-\w+"', b'"id":""', data)
 
 

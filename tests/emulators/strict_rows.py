@@ -34,12 +34,12 @@ class _Strict(OpenAIUpstream):
     def __init__(self) -> None:
         super().__init__(strict=False)
 
-    def complaint(self, body: Mapping[str, Any]) -> tuple[int, Any] | None:
+    def refusal(self, body: Mapping[str, Any]) -> tuple[int, Any] | None:
         raise NotImplementedError
 
     def answer_to(self, received: Received) -> tuple[ScriptedAnswer, Reply]:
         """What is wrong with it, or the answer."""
-        if received.path.endswith("/chat/completions") and (wrong := self.complaint(json.loads(received.body))):
+        if received.path.endswith("/chat/completions") and (wrong := self.refusal(json.loads(received.body))):
             raw = json.dumps(wrong[1]).encode()
             return ScriptedAnswer(), Reply((Piece(raw),), wrong[0], {"Content-Type": "application/json"}, whole=raw)
         return super().answer_to(received)
@@ -48,7 +48,7 @@ class _Strict(OpenAIUpstream):
 class MistralUpstream(_Strict):
     """A 422 for whatever it does not list: https://docs.mistral.ai/api/endpoint/chat"""
 
-    def complaint(self, body: Mapping[str, Any]) -> tuple[int, Any] | None:
+    def refusal(self, body: Mapping[str, Any]) -> tuple[int, Any] | None:
         """As its validator words it."""
         extra: list[list[str | int]] = [
             ["body", name] for name in body.keys() - COMMON - {"random_seed", "safe_prompt"}
@@ -69,7 +69,7 @@ class MistralUpstream(_Strict):
 class DeepSeekUpstream(_Strict):
     """Four roles; and what was thought before a call comes back: https://api-docs.deepseek.com/guides/thinking_mode"""
 
-    def complaint(self, body: Mapping[str, Any]) -> tuple[int, Any] | None:
+    def refusal(self, body: Mapping[str, Any]) -> tuple[int, Any] | None:
         """As it words it."""
         for at, message in enumerate(body["messages"]):
             if message["role"] not in ("system", "user", "assistant", "tool"):
@@ -85,7 +85,7 @@ class DeepSeekUpstream(_Strict):
 class GroqUpstream(_Strict):
     """A 400 for a key of a message that it does not know."""
 
-    def complaint(self, body: Mapping[str, Any]) -> tuple[int, Any] | None:
+    def refusal(self, body: Mapping[str, Any]) -> tuple[int, Any] | None:
         """As it words it."""
         for at, message in enumerate(body["messages"]):
             if unknown := sorted(message.keys() - GROQS):

@@ -132,7 +132,7 @@ def invoke(upstream: BedrockUpstream, text: str = "", session: str = "s-1", **gi
     return list(answer["completion"])
 
 
-def heard(events: list[dict[str, Any]]) -> str:
+def text_of(events: list[dict[str, Any]]) -> str:
     return b"".join(event["chunk"]["bytes"] for event in events if "chunk" in event).decode()
 
 
@@ -140,20 +140,20 @@ STREAMING = {"streamingConfigurations": {"streamFinalResponse": True}}
 
 
 def test_an_agent_remembers_until_its_session_expires(upstream: BedrockUpstream) -> None:
-    assert heard(invoke(upstream, "I am Ada")) == "I am Ada\n"
-    assert heard(invoke(upstream, "Who am I?")) == "I am Ada\nWho am I?\n"
-    assert heard(invoke(upstream, "Who am I?", session="s-2")) == "Who am I?\n"
+    assert text_of(invoke(upstream, "I am Ada")) == "I am Ada\n"
+    assert text_of(invoke(upstream, "Who am I?")) == "I am Ada\nWho am I?\n"
+    assert text_of(invoke(upstream, "Who am I?", session="s-2")) == "Who am I?\n"
     upstream.agent.expire()
-    assert heard(invoke(upstream, "Who am I?")) == "Who am I?\n"
-    told = {"messages": [{"role": "user", "content": [{"text": "I am Bob"}]}]}
-    assert heard(invoke(upstream, "Who?", "s-3", sessionState={"conversationHistory": told})) == "I am Bob\nWho?\n"
+    assert text_of(invoke(upstream, "Who am I?")) == "Who am I?\n"
+    history = {"messages": [{"role": "user", "content": [{"text": "I am Bob"}]}]}
+    assert text_of(invoke(upstream, "Who?", "s-3", sessionState={"conversationHistory": history})) == "I am Bob\nWho?\n"
 
 
 def test_an_agent_streams_and_traces_only_when_asked(upstream: BedrockUpstream) -> None:
     upstream.always(Turn(texts=[b"Gr\xc3", b"\xbc\xc3\x9fe"], usages=[(10, 5), (20, 7)]))
     assert len(invoke(upstream, "Hi")) == 1
     events = invoke(upstream, "Hi", enableTrace=True, **STREAMING)
-    assert heard(events) == "Grüße"
+    assert text_of(events) == "Grüße"
     assert sum("chunk" in event for event in events) == 2
     outputs = [event["trace"]["trace"]["orchestrationTrace"] for event in events if "trace" in event]
     used = [output["modelInvocationOutput"]["metadata"]["usage"]["inputTokens"] for output in outputs]
@@ -170,7 +170,7 @@ def test_an_agent_returns_control_and_takes_results_of_that_invocation_alone(ups
     for wrong in ({"invocationId": "inv-other"}, {"returnControlInvocationResults": [{"functionResult": {}}]}):
         with pytest.raises(ClientError, match="ValidationException"):
             invoke(upstream, sessionState={**state, **wrong})
-    assert heard(invoke(upstream, sessionState=state)) == "What time is it?\nnoon\n"
+    assert text_of(invoke(upstream, sessionState=state)) == "What time is it?\nnoon\n"
     with pytest.raises(ClientError, match="not known"):
         invoke(upstream, sessionState=state)
 
@@ -188,7 +188,7 @@ def test_an_agents_session_serves_one_at_a_time(upstream: BedrockUpstream) -> No
     first = agent.invoke_agent(**whose, inputText="Hi", **STREAMING)
     with pytest.raises(ClientError, match="ConflictException"):
         agent.invoke_agent(**whose, inputText="Hi again")
-    assert heard(list(first["completion"])) == "One two"
+    assert text_of(list(first["completion"])) == "One two"
 
 
 def test_an_unknown_agent(upstream: BedrockUpstream) -> None:

@@ -8,7 +8,7 @@ import pytest
 from tests.emulators import FAULTS, OpenAIUpstream, Phase, ScriptedAnswer, Server, faults
 from tests.emulators.answers import TEXTS
 from tests.emulators.faults import ENDLESS_HEAD_BYTES, ENDLESS_LINE_BYTES
-from tests.emulators.raw import ask, asked, cases, dial, frames, hear, listen, read, request, said
+from tests.emulators.raw import ask, cases, chat_request, content_of, dial, frames, hear, listen, read, request
 from tests.emulators.reply import Piece, Reply
 
 HEAD = b"HTTP/1.1 200 OK\r\n"
@@ -140,8 +140,8 @@ def test_other_bodies(upstream, stream):
 @both
 def test_a_compressed_answer(upstream, stream):
     upstream.enqueue(ScriptedAnswer(texts=["Hi"]), ScriptedAnswer(texts=["Hi"], fault=faults.compressed))
-    _, plain = ask(upstream, asked(stream))
-    response, packed = ask(upstream, asked(stream))
+    _, plain = ask(upstream, chat_request(stream))
+    response, packed = ask(upstream, chat_request(stream))
     assert response.headers["Content-Encoding"] == "gzip"
     assert len(gzip.decompress(packed)) == len(plain)
 
@@ -179,7 +179,7 @@ def test_half_an_answer(upstream, fault, then, stream):
     assert b"\r\nTransfer-Encoding: chunked\r\n" in data
     assert not data.endswith(LAST_CHUNK)
     if stream:
-        assert said(data) == "".join(TEXTS[: len(TEXTS) // 2])
+        assert content_of(data) == "".join(TEXTS[: len(TEXTS) // 2])
     else:
         assert b'"content":"' in data
         assert b'"usage"' not in data
@@ -188,8 +188,8 @@ def test_half_an_answer(upstream, fault, then, stream):
 def test_a_single_piece_comes_before_the_cut(upstream):
     upstream.enqueue(ScriptedAnswer(texts=["Hi"], fault=faults.cut))
     with dial(upstream) as sock:
-        sock.sendall(request(upstream, asked(stream=True)))
-        assert said(listen(sock).data) == "Hi"
+        sock.sendall(request(upstream, chat_request(stream=True)))
+        assert content_of(listen(sock).data) == "Hi"
 
 
 def test_a_short_body(upstream):
@@ -212,7 +212,7 @@ def test_an_error_frame(upstream):
 @pytest.mark.parametrize(("fault", "done"), [(faults.no_finish, False), (faults.done_without_finish, True)], ids=str)
 def test_no_finish(upstream, fault, done):
     _, data = read(upstream, fault, stream=True)
-    assert said(data) == "".join(TEXTS)
+    assert content_of(data) == "".join(TEXTS)
     assert b'"finish_reason":"stop"' not in data
     assert (b"[DONE]" in data) == done
 
@@ -221,7 +221,7 @@ def test_no_finish(upstream, fault, done):
 def test_the_silent_notice_a_hang_up(upstream, fault, stream):
     upstream.enqueue(ScriptedAnswer(fault=fault))
     with dial(upstream) as sock:
-        sock.sendall(request(upstream, asked(stream)))
+        sock.sendall(request(upstream, chat_request(stream)))
         received = upstream.wait_received()
     received.wait_closed()
 

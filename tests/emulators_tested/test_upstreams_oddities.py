@@ -5,7 +5,7 @@ import pytest
 
 from tests.emulators import FAULTS, OpenAIUpstream, ScriptedAnswer, oddities
 from tests.emulators.answers import TEXTS
-from tests.emulators.raw import CHAT, answer, asked, cases, dial, hear, listen, read, request
+from tests.emulators.raw import CHAT, answer, cases, chat_request, dial, hear, listen, read, request
 from tests.emulators.reply import Piece, Reply
 
 HEAD = b"HTTP/1.1 200 OK\r\n"
@@ -121,9 +121,9 @@ def test_a_stale_connection(upstream, stream):
     upstream.always(ScriptedAnswer(fault=oddities.stale))
     for _ in range(2):
         with dial(upstream) as sock:
-            sock.sendall(request(upstream, asked(stream)))
+            sock.sendall(request(upstream, chat_request(stream)))
             assert answer(sock)[0].status == 200
-            sock.sendall(request(upstream, asked(stream)))
+            sock.sendall(request(upstream, chat_request(stream)))
             assert listen(sock) == (b"", "closed")
     assert len(upstream.received) == 4
 

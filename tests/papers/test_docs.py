@@ -62,7 +62,7 @@ def check(schema, value, *, strict=False):
     Draft202012Validator({**schema, "components": components}).validate(value)
 
 
-def named(name):
+def schema_named(name):
     return {"$ref": f"#/components/schemas/{name}"}
 
 
@@ -206,7 +206,7 @@ def test_the_document_takes_what_the_server_takes(load, name, body):
             return False
         return True
 
-    said = taken(lambda: check(named(name), body), ValidationError)
+    said = taken(lambda: check(schema_named(name), body), ValidationError)
     assert said == taken(lambda: load(json.dumps(body).encode()), InvalidRequest)
 
 
@@ -267,7 +267,7 @@ def test_real_streams_keep_to_the_document(app_with, body):
     assert len(chunks) > 3
     for chunk in chunks:
         check(schema, chunk, strict=True)
-        check(named("Chunk"), chunk)
+        check(schema_named("Chunk"), chunk)
 
 
 @pytest.mark.parametrize(
@@ -293,9 +293,9 @@ def test_an_unknown_model_keeps_to_the_document(app_with):
 
 def test_an_answer_that_breaks_the_promise_is_noticed():
     with pytest.raises(ValidationError):
-        check(named("Model"), {"id": "a", "object": "model", "created": "today", "owned_by": "b"})
+        check(schema_named("Model"), {"id": "a", "object": "model", "created": "today", "owned_by": "b"})
     with pytest.raises(ValidationError):
-        check(named("Health"), {"status": "ok", "mood": "fine"}, strict=True)
+        check(schema_named("Health"), {"status": "ok", "mood": "fine"}, strict=True)
 
 
 class Page(HTMLParser):
@@ -453,15 +453,15 @@ def test_the_curl_examples_work(app_with, page):
 
 
 @pytest.mark.parametrize(
-    ("told", "scheme"), [("https", "https"), ("https,http", "https"), ("http", "http"), ("x", "http")]
+    ("forwarded", "scheme"), [("https", "https"), ("https,http", "https"), ("http", "http"), ("x", "http")]
 )
-def test_the_page_knows_of_tls_before_it(app_with, told, scheme):
-    headers = {"Host": "voice.example", "X-Forwarded-Proto": told, "X-Forwarded-Ssl": "off"}
+def test_the_page_knows_of_tls_before_it(app_with, forwarded, scheme):
+    headers = {"Host": "voice.example", "X-Forwarded-Proto": forwarded, "X-Forwarded-Ssl": "off"}
     assert f"{scheme}://voice.example/v1" in app_with(API_KEY="a-secret").get("/docs", headers=headers).text
 
 
 @pytest.fixture
-def heard(app_with):
+def written_urls(app_with):
     """The app on a real port: its address, and the bodies that it gets."""
     app = app_with().application
     bodies = []

@@ -512,14 +512,16 @@ def files() -> Iterator[Path]:
 
 
 def test_no_file_tells_of_a_workplace():
-    told = []
+    mentions = []
     for path in files():
         try:
             lines = path.read_text(encoding="utf-8").splitlines()
         except UnicodeDecodeError:
             continue
-        told += [f"{path.relative_to(ROOT)}:{number}: {line}" for number, line in enumerate(lines, 1) if found(line)]
-    assert not told, "these lines hold an absolute path of somebody's machine:\n" + "\n".join(told)
+        mentions += [
+            f"{path.relative_to(ROOT)}:{number}: {line}" for number, line in enumerate(lines, 1) if found(line)
+        ]
+    assert not mentions, "these lines hold an absolute path of somebody's machine:\n" + "\n".join(mentions)
 
 
 def found(line: str) -> bool:

@@ -19,7 +19,7 @@ from config import Settings
 from tests.conftest import EVER, Served, environment, served
 from tests.emulators import OpenAIUpstream
 from tests.support.frames import chat_body, completion, post
-from tests.support.http import HI, complaint, exchange, head, refused
+from tests.support.http import HI, assert_error, exchange, head, refused
 
 CHAT, EMBEDDINGS = "/v1/chat/completions", "/v1/embeddings"
 BOTH = pytest.mark.parametrize("path", [CHAT, EMBEDDINGS])
@@ -149,7 +149,7 @@ def demo() -> Any:
 
 
 @pytest.fixture(scope="module")
-def line(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+def served_app(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     """gunicorn in front of an upstream that takes anything."""
     log = tmp_path_factory.mktemp("served") / "log"
     with (
@@ -232,7 +232,7 @@ def test_a_wrong_type_in_an_embeddings_request_is_named(name: str, value: Any) -
 
 @BOTH
 def test_an_unknown_provider(path: str) -> None:
-    """R3: the known are listed."""
+    """The error lists the providers that are known."""
     details = refused(demo().post(path, json={"messages": HI, "input": "a", "provider": "nobody"}), 400)
     assert (details["code"], details["param"]) == ("unknown_provider", "provider")
     assert all(name in details["message"] for name in ("'nobody'", "openai", "groq", "demo"))
@@ -245,7 +245,7 @@ def test_an_unknown_provider(path: str) -> None:
     ("provider", "setting"), [("openai", "OPENAI_API_KEY"), ("ollama", "OLLAMA_BASE_URL"), ("azure", "AZURE_BASE_URL")]
 )
 def test_a_provider_without_its_key(path: str, provider: str, setting: str) -> None:
-    """R3: the missing setting is named."""
+    """The missing setting is named."""
     details = refused(demo().post(path, json={"messages": HI, "input": "a", "provider": provider}), 400)
     assert (details["code"], details["param"]) == ("provider_not_configured", "provider")
     assert setting in details["message"]
@@ -271,13 +271,13 @@ def nested(depth: int) -> str:
     ],
     ids=["tools", "response_format", "tool_calls", "content", "unknown"],
 )
-def test_deep_nesting_is_never_a_500(line: Served, field: str, depth: int, provider: str) -> None:
+def test_deep_nesting_is_never_a_500(served_app: Served, field: str, depth: int, provider: str) -> None:
     """What is deeper than we can write may be refused, but not fail; a schema a hundred deep is taken."""
     messages = '"messages": [{"role": "user", "content": "hi"}]'
     body = f'{{"provider": "{provider}", {messages}, {field % nested(depth)}}}'
-    status, headers, answer = post(line.port, body)
+    status, headers, answer = post(served_app.port, body)
     if depth > 100 and status != 200:
-        complaint(status, headers, answer, 400)
+        assert_error(status, headers, answer, 400)
     else:
         completion(answer)
 
@@ -287,27 +287,29 @@ def test_deep_nesting_is_never_a_500(line: Served, field: str, depth: int, provi
     "name", ["seed", "max_tokens", "max_completion_tokens", "top_logprobs", "temperature", "foreign"]
 )
 @pytest.mark.parametrize("value", [2**63, 2**64, 10**30, -(10**30), 1e300, 2.0, -0.0], ids=str)
-def test_huge_numbers_are_never_a_500(line: Served, name: str, value: float, provider: str) -> None:
+def test_huge_numbers_are_never_a_500(served_app: Served, name: str, value: float, provider: str) -> None:
     """What is beyond 64 bits can be read, but not written again."""
-    status, headers, answer = post(line.port, chat_body(provider=provider, **{name: value}))
+    status, headers, answer = post(served_app.port, chat_body(provider=provider, **{name: value}))
     if status != 200:
-        complaint(status, headers, answer, 400)
+        assert_error(status, headers, answer, 400)
 
 
 @pytest.mark.parametrize("provider", ["demo", "groq"])
 @pytest.mark.parametrize("value", [2**64, 10**30, 4097])
-def test_huge_dimensions_are_never_a_500(line: Served, value: int, provider: str) -> None:
-    status, headers, answer = post(line.port, {"input": "a", "dimensions": value, "provider": provider}, EMBEDDINGS)
+def test_huge_dimensions_are_never_a_500(served_app: Served, value: int, provider: str) -> None:
+    status, headers, answer = post(
+        served_app.port, {"input": "a", "dimensions": value, "provider": provider}, EMBEDDINGS
+    )
     if provider == "demo" or status != 200:
-        complaint(status, headers, answer, 400)
+        assert_error(status, headers, answer, 400)
 
 
 @pytest.mark.parametrize("identifier", [b"\xe9\xe9", "schlüssel".encode(), b"\xb2\xb3"])
-def test_a_request_id_of_other_letters_is_never_a_500(line: Served, identifier: bytes) -> None:
+def test_a_request_id_of_other_letters_is_never_a_500(served_app: Served, identifier: bytes) -> None:
     """It goes on to the upstream, whose headers are ASCII."""
     raw = json.dumps(chat_body(provider="groq")).encode()
     request = head("X-Request-Id: @", f"Content-Length: {len(raw)}").replace(b"@", identifier) + raw
-    status, _, body = exchange(line.port, request)
+    status, _, body = exchange(served_app.port, request)
     assert status == 200, body
 
 
@@ -394,9 +396,9 @@ def chunked(*pieces: bytes, end: bytes = b"0\r\n\r\n") -> bytes:
 RIGHT = json.dumps({"messages": HI}).encode()
 
 
-def test_a_chunked_body_is_as_good_as_any(line: Served) -> None:
+def test_a_chunked_body_is_as_good_as_any(served_app: Served) -> None:
     for pieces in ([RIGHT], [RIGHT[:10], RIGHT[10:]], [RIGHT[at : at + 1] for at in range(len(RIGHT))]):
-        status, _, body = exchange(line.port, chunked(*pieces))
+        status, _, body = exchange(served_app.port, chunked(*pieces))
         assert status == 200
         completion(body)
 
@@ -412,10 +414,10 @@ def test_a_chunked_body_is_as_good_as_any(line: Served) -> None:
     ],
     ids=["no size", "a negative size", "longer than said", "no end", "no size at all"],
 )
-def test_a_malformed_chunked_body(line: Served, request_bytes: bytes) -> None:
+def test_a_malformed_chunked_body(served_app: Served, request_bytes: bytes) -> None:
     """It is the caller's fault: a 400, and then the line is closed, as nobody knows where the next request begins."""
-    status, headers, body = exchange(line.port, request_bytes + head(method="GET", path="/health"))
-    complaint(status, headers, body, 400)
+    status, headers, body = exchange(served_app.port, request_bytes + head(method="GET", path="/health"))
+    assert_error(status, headers, body, 400)
     assert headers.get("Connection", "").lower() == "close"
 
 
@@ -424,42 +426,42 @@ def test_a_malformed_chunked_body(line: Served, request_bytes: bytes) -> None:
     [chunked(RIGHT, end=b""), chunked(RIGHT[:9], end=b"f"), head(f"Content-Length: {len(RIGHT) + 1}") + RIGHT],
     ids=["chunked", "chunked, within a chunk", "by length"],
 )
-def test_a_body_that_breaks_off(line: Served, request_bytes: bytes) -> None:
+def test_a_body_that_breaks_off(served_app: Served, request_bytes: bytes) -> None:
     """Not a time-out, which clients would repeat."""
-    with socket.create_connection(("127.0.0.1", line.port), EVER) as sock:
+    with socket.create_connection(("127.0.0.1", served_app.port), EVER) as sock:
         sock.sendall(request_bytes)
         sock.shutdown(socket.SHUT_WR)
         response = http.client.HTTPResponse(sock)
         response.begin()
-        complaint(response.status, dict(response.getheaders()), response.read(), 400)
+        assert_error(response.status, dict(response.getheaders()), response.read(), 400)
 
 
-def test_a_body_that_is_too_large(line: Served) -> None:
+def test_a_body_that_is_too_large(served_app: Served) -> None:
     """413 at once, although not all of it was read; the line is closed, or serves on, but never hangs."""
-    status, headers, body = exchange(line.port, head(f"Content-Length: {30_000_000}") + b" " * 30_000_000)
-    details = complaint(status, headers, body, 413)
+    status, headers, body = exchange(served_app.port, head(f"Content-Length: {30_000_000}") + b" " * 30_000_000)
+    details = assert_error(status, headers, body, 413)
     assert details["code"] == "request_too_large"
     assert "MAX_BODY_BYTES" in details["message"]
 
 
-def test_a_body_that_says_it_is_too_large_is_not_waited_for(line: Served) -> None:
-    status, headers, body = exchange(line.port, head("Content-Length: 30000000"))
-    complaint(status, headers, body, 413)
+def test_a_body_that_says_it_is_too_large_is_not_waited_for(served_app: Served) -> None:
+    status, headers, body = exchange(served_app.port, head("Content-Length: 30000000"))
+    assert_error(status, headers, body, 413)
 
 
 @pytest.mark.parametrize("kind", ["no JSON", "JSON, and then more"])
-def test_a_chunked_body_that_is_too_large(line: Served, kind: str) -> None:
+def test_a_chunked_body_that_is_too_large(served_app: Served, kind: str) -> None:
     """It is refused, and not cut off and read as if it were whole."""
     piece = b" " * 1_000_000
-    status, headers, body = exchange(line.port, chunked(RIGHT if kind != "no JSON" else b"x", *[piece] * 30))
-    assert complaint(status, headers, body, 413)["code"] == "request_too_large"
+    status, headers, body = exchange(served_app.port, chunked(RIGHT if kind != "no JSON" else b"x", *[piece] * 30))
+    assert assert_error(status, headers, body, 413)["code"] == "request_too_large"
 
 
-def test_a_body_of_just_the_limit_is_taken(line: Served) -> None:
-    status, _, body = exchange(line.port, head(f"Content-Length: {LIMIT}") + RIGHT.ljust(LIMIT))
+def test_a_body_of_just_the_limit_is_taken(served_app: Served) -> None:
+    status, _, body = exchange(served_app.port, head(f"Content-Length: {LIMIT}") + RIGHT.ljust(LIMIT))
     assert status == 200, body
-    status, headers, body = exchange(line.port, head(f"Content-Length: {LIMIT + 1}") + RIGHT.ljust(LIMIT + 1))
-    complaint(status, headers, body, 413)
+    status, headers, body = exchange(served_app.port, head(f"Content-Length: {LIMIT + 1}") + RIGHT.ljust(LIMIT + 1))
+    assert_error(status, headers, body, 413)
 
 
 ABSURD: dict[str, tuple[bytes, int]] = {
@@ -480,12 +482,12 @@ ABSURD: dict[str, tuple[bytes, int]] = {
 
 
 @pytest.mark.parametrize("kind", ABSURD)
-def test_what_is_no_request_at_all(line: Served, kind: str) -> None:
+def test_what_is_no_request_at_all(served_app: Served, kind: str) -> None:
     """gunicorn refuses these before the app sees them; a client that reads JSON must be able to read that too."""
     request, expected = ABSURD[kind]
-    status, headers, body = exchange(line.port, request)
+    status, headers, body = exchange(served_app.port, request)
     assert status in (expected, 400)
-    complaint(status, headers, body, status)
+    assert_error(status, headers, body, status)
 
 
 @pytest.mark.parametrize(
@@ -508,23 +510,23 @@ def test_what_is_no_request_at_all(line: Served, kind: str) -> None:
     ],
     ids=lambda lines: lines[0],
 )
-def test_absurd_headers_change_nothing(line: Served, lines: list[str]) -> None:
+def test_absurd_headers_change_nothing(served_app: Served, lines: list[str]) -> None:
     length = [] if lines[0].startswith("Content-Length") else [f"Content-Length: {len(RIGHT)}"]
-    status, _, body = exchange(line.port, head(*lines, *length) + RIGHT)
+    status, _, body = exchange(served_app.port, head(*lines, *length) + RIGHT)
     assert status == 200, body
     completion(body)
 
 
-def test_the_line_serves_on_after_each_refusal(line: Served) -> None:
+def test_the_line_serves_on_after_each_refusal(served_app: Served) -> None:
     """Nothing above has broken the server, and nothing but what is named was a fault of ours."""
-    assert post(line.port, chat_body())[0] == 200
+    assert post(served_app.port, chat_body())[0] == 200
 
 
 # as the openai package sees it
 
 
-def test_the_openai_package_raises_its_own_errors(line: Served) -> None:
-    client = line.client()
+def test_the_openai_package_raises_its_own_errors(served_app: Served) -> None:
+    client = served_app.client()
     with pytest.raises(BadRequestError) as caught:
         client.chat.completions.create(model="x", messages=[{"role": "human", "content": "hi"}])
     assert (caught.value.code, caught.value.param) == ("invalid_value", "messages[0].role")
@@ -637,9 +639,9 @@ def test_any_embeddings_request_is_answered_or_refused(body: Any) -> None:
     check(EMBEDDINGS, body)
 
 
-def test_refusals_are_no_faults_in_the_log(line: Served) -> None:
+def test_refusals_are_no_faults_in_the_log(served_app: Served) -> None:
     """Last in this file: whatever was sent above, our own code has not failed."""
-    assert "Traceback" not in line.log(), line.log()[line.log().index("Traceback") :][:3000]
+    assert "Traceback" not in served_app.log(), served_app.log()[served_app.log().index("Traceback") :][:3000]
 
 
 def test_the_limit_can_be_set(app_with: Callable[..., Any]) -> None:

@@ -62,7 +62,7 @@ def loaded(**fields: Any) -> ChatRequest:
 
 
 def test_every_parameter_is_kept_as_it_came() -> None:
-    """N1: parameters that never reach the upstream. Also those that are newer than we are (A2)."""
+    """No parameter is dropped, also none that is newer than this schema."""
     assert dict(loaded(**USUAL).body) == {"messages": HI, **USUAL}
 
 
@@ -72,7 +72,7 @@ def test_every_parameter_is_kept_as_it_came() -> None:
     ids=["Vapi", "11", "Telnyx", "ours", "all"],
 )
 def test_what_is_ours_or_the_platforms_is_taken_out(fields: dict[str, Any]) -> None:
-    """R8: no upstream knows these keys, and OpenAI refuses them."""
+    """No upstream knows these keys, and OpenAI refuses them."""
     request = loaded(temperature=0, **fields)
     assert dict(request.body) == {"messages": HI, "temperature": 0}
     assert request.extras == fields
@@ -90,7 +90,7 @@ def test_metadata_of_strings_is_openais_own(metadata: dict[str, Any]) -> None:
 
 @pytest.mark.parametrize("value", [1, None, True, 1.5, ["b"], {"c": "d"}])
 def test_any_other_metadata_is_a_platforms(value: Any) -> None:
-    """R8."""
+    """`metadata` that is not string to string is a voice platform's, and no upstream takes it."""
     request = loaded(metadata={"a": "b", "x": value})
     assert "metadata" not in request.body
     assert request.extras["metadata"] == {"a": "b", "x": value}
@@ -106,7 +106,7 @@ def test_a_negative_cap_means_none(name: str) -> None:
 
 
 def test_the_newer_cap_wins() -> None:
-    """A2."""
+    """`max_completion_tokens` goes before `max_tokens`."""
     assert loaded(max_tokens=5, max_completion_tokens=7).max_tokens == 7
     assert loaded(max_tokens=5, max_completion_tokens=-1).max_tokens == 5
     assert loaded().max_tokens is None
@@ -114,7 +114,7 @@ def test_the_newer_cap_wins() -> None:
 
 @pytest.mark.parametrize("name", sorted({*ChatSchema().fields, *EXTRAS, "newer_than_us"} - {"messages"}))
 def test_a_null_is_dropped(name: str) -> None:
-    """A2: no nulls are sent upstream."""
+    """No nulls are sent upstream."""
     request = loaded(**{name: None})
     assert dict(request.body) == {"messages": HI}
     assert request.extras == {}
@@ -140,7 +140,7 @@ def test_usage_comes_only_when_asked_for(options: dict[str, Any]) -> None:
 @pytest.mark.parametrize("asked", [None, False, True])
 @pytest.mark.parametrize("shown", [False, True])
 def test_the_request_beats_the_setting(asked: bool | None, shown: bool) -> None:
-    """A6: REASONING is for those who do not say."""
+    """REASONING holds for requests without `include_reasoning`."""
     body = json.dumps({"messages": HI, "include_reasoning": asked}).encode()
     assert load_chat(body, show_reasoning=shown).include_reasoning is (shown if asked is None else asked)
 
@@ -152,14 +152,14 @@ def test_the_request_beats_the_setting(asked: bool | None, shown: bool) -> None:
     ("stop", "expected"), [("\n", ["\n"]), ("END", ["END"]), (["a", "b"], ["a", "b"]), ([], []), ("", [""])]
 )
 def test_stop_is_a_string_or_a_list(stop: Any, expected: list[str]) -> None:
-    """N12: a string was split into its letters."""
+    """A string was split into its letters."""
     assert loaded(stop=stop).stop == expected
     assert loaded(stop=stop).body["stop"] == stop
     assert loaded().stop == []
 
 
 def test_functions_are_tools() -> None:
-    """A2: the legacy form."""
+    """`functions` and `function_call`, the legacy form, become tools."""
     assert loaded(functions=[FUNCTION]).tools == [TOOL]
     assert loaded(tools=[TOOL]).tools == [TOOL]
     assert loaded().tools == []
@@ -178,7 +178,7 @@ def test_functions_are_tools() -> None:
     ],
 )
 def test_function_call_is_a_tool_choice(fields: dict[str, Any], expected: Any) -> None:
-    """N12: a named tool_choice crashed."""
+    """A named tool_choice crashed."""
     assert loaded(tools=[TOOL], **fields).tool_choice == expected
 
 
@@ -253,7 +253,7 @@ FIELDS |= {
 }
 
 
-def accepted(body: dict[str, Any]) -> bool:
+def schema_accepts(body: dict[str, Any]) -> bool:
     try:
         load(ChatSchema(), body)
     except InvalidRequest:
@@ -271,14 +271,14 @@ def accepted(body: dict[str, Any]) -> bool:
 @example({"messages": HI, "stream_options": {"include_usage": None}})
 def test_what_is_plainly_right_is_right(body: dict[str, Any]) -> None:
     """The flat check never lets through what the schema would refuse (nor what it cannot judge itself)."""
-    assert not is_valid_fast(body) or accepted(body)
+    assert not is_valid_fast(body) or schema_accepts(body)
 
 
 @settings(max_examples=60, deadline=None)
 @given(st.lists(MESSAGES, min_size=1, max_size=3))
 def test_messages_that_are_plainly_right_are_right(messages: list[Any]) -> None:
     for each in messages:
-        assert not is_valid_fast({"messages": each}) or accepted({"messages": each})
+        assert not is_valid_fast({"messages": each}) or schema_accepts({"messages": each})
 
 
 @settings(max_examples=60, deadline=None)

@@ -1,4 +1,4 @@
-"""Too many callers, slow ones, and the end of a server (D9). Real gunicorn."""
+"""Too many callers, slow ones, and the end of a server. Real gunicorn."""
 
 import http.client
 import json
@@ -19,7 +19,7 @@ from tests.conftest import EVER, Served, environment, until
 from tests.emulators import OpenAIUpstream, ScriptedAnswer, certificate
 from tests.emulators.bedrock.server import AGENT, BedrockUpstream
 from tests.emulators.dialects import DIALECTS
-from tests.support.frames import chat_body, error, payloads, post, said
+from tests.support.frames import chat_body, error, payloads, post, streamed_text
 from tests.support.http import fails_to_start
 
 Serve = Callable[..., Served]
@@ -56,7 +56,7 @@ def get(port: int, path: str) -> tuple[int, bytes]:
 
 
 def test_past_the_bound_there_is_a_503_at_once_and_health_still_answers(serve: Serve, upstream: OpenAIUpstream) -> None:
-    """N28: also the place of a caller who hangs up is free again."""
+    """The bound holds, and the place of a caller who hangs up is free again."""
     app = start(serve, upstream, THREADS=8, MAX_IN_FLIGHT=2)
     upstream.always(ScriptedAnswer(first_delay=20))
     callers = []
@@ -81,7 +81,7 @@ def test_past_the_bound_there_is_a_503_at_once_and_health_still_answers(serve: S
 
 
 def test_every_way_to_end_gives_the_place_back(serve: Serve, upstream: OpenAIUpstream) -> None:
-    """N27."""
+    """A place that is not given back is lost for ever."""
     app = start(serve, upstream, THREADS=8, MAX_IN_FLIGHT=1, RETRIES=0)
     for answer in (ScriptedAnswer(), ScriptedAnswer(status=500), ScriptedAnswer(status=400)):
         upstream.always(answer)
@@ -103,7 +103,7 @@ def test_the_bound_is_below_the_threads() -> None:
 
 
 def test_running_streams_end_well_on_sigterm(serve: Serve, upstream: OpenAIUpstream) -> None:
-    """N30: meanwhile nobody new is taken, readiness is denied, and health is not."""
+    """On SIGTERM new requests are refused, /ready says no, and /health says yes."""
     app = start(serve, upstream, GRACEFUL_TIMEOUT=20)
     upstream.always(ScriptedAnswer(texts=["word "] * 10, frame_delay=0.15))
     caller = Caller(app.port)
@@ -113,7 +113,7 @@ def test_running_streams_end_well_on_sigterm(serve: Serve, upstream: OpenAIUpstr
     assert get(app.port, "/health")[0] == 200
     status, headers, _ = post(app.port, chat_body())
     assert (status, headers["x-should-retry"]) == (503, "true")
-    assert said(caller.ended()) == "word " * 10
+    assert streamed_text(caller.ended()) == "word " * 10
     until(lambda: app.process.poll() is not None, "the server to stop")
 
 

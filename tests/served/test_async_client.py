@@ -21,7 +21,7 @@ Line = tuple[OpenAIUpstream, Served]
 
 
 @pytest.fixture(scope="module")
-def line(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Line]:
+def upstream_and_app(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Line]:
     log = tmp_path_factory.mktemp("served") / "log"
     with (
         OpenAIUpstream() as upstream,
@@ -31,8 +31,8 @@ def line(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Line]:
 
 
 @asynccontextmanager
-async def client(line: Line, key: str = "own") -> AsyncIterator[AsyncOpenAI]:
-    async with AsyncOpenAI(base_url=line[1].url, api_key=key, max_retries=0, timeout=EVER) as made:
+async def client(upstream_and_app: Line, key: str = "own") -> AsyncIterator[AsyncOpenAI]:
+    async with AsyncOpenAI(base_url=upstream_and_app[1].url, api_key=key, max_retries=0, timeout=EVER) as made:
         yield made
 
 
@@ -46,19 +46,19 @@ async def whole(caller: AsyncOpenAI) -> str | None:
     return answer.choices[0].message.content
 
 
-def test_many_callers_at_once(line: Line) -> None:
-    line[0].always(ScriptedAnswer(frame_delay=0.01))
+def test_many_callers_at_once(upstream_and_app: Line) -> None:
+    upstream_and_app[0].always(ScriptedAnswer(frame_delay=0.01))
 
     async def all_of_them() -> list[str | None]:
-        async with client(line) as caller:
+        async with client(upstream_and_app) as caller:
             return await asyncio.gather(*[ask(caller) for ask in (streamed, whole) for _ in range(CALLERS)])
 
     assert asyncio.run(all_of_them()) == ["".join(TEXTS)] * 2 * CALLERS
 
 
-def test_models_and_embeddings(line: Line) -> None:
+def test_models_and_embeddings(upstream_and_app: Line) -> None:
     async def ask() -> tuple[list[str], list[float]]:
-        async with client(line) as caller:
+        async with client(upstream_and_app) as caller:
             made = await caller.embeddings.create(model="text-embedding-3-small", input="hi")
             return [model.id async for model in await caller.models.list()], made.data[0].embedding
 
@@ -67,30 +67,30 @@ def test_models_and_embeddings(line: Line) -> None:
     assert vector == embedding("hi")
 
 
-def test_failures_are_the_packages_own(line: Line) -> None:
+def test_failures_are_the_packages_own(upstream_and_app: Line) -> None:
     async def ask() -> None:
-        async with client(line, "wrong") as stranger:
+        async with client(upstream_and_app, "wrong") as stranger:
             with pytest.raises(AuthenticationError):
                 await whole(stranger)
-        async with client(line) as caller:
+        async with client(upstream_and_app) as caller:
             with pytest.raises(NotFoundError):
                 await caller.chat.completions.create(model=NO_SUCH_MODEL, messages=HI)
-            line[0].enqueue(ScriptedAnswer(fault=faults.cut))
+            upstream_and_app[0].enqueue(ScriptedAnswer(fault=faults.cut))
             with pytest.raises(APIError, match="broke off"):
                 await streamed(caller)
 
     asyncio.run(ask())
-    assert line[1].log().count("outcome=failed") == 2
+    assert upstream_and_app[1].log().count("outcome=failed") == 2
 
 
-def test_a_caller_who_stops_listening_frees_the_upstream(line: Line) -> None:
-    """N6: `aclose`, as LiveKit and Pipecat do when they are interrupted."""
-    upstream, app = line
+def test_a_caller_who_stops_listening_frees_the_upstream(upstream_and_app: Line) -> None:
+    """`aclose`, as LiveKit and Pipecat do when they are interrupted."""
+    upstream, app = upstream_and_app
     count = len(upstream.received)
     upstream.enqueue(ScriptedAnswer(texts=["word "] * 3000, frame_delay=0.01))
 
     async def ask() -> None:
-        async with client(line) as caller:
+        async with client(upstream_and_app) as caller:
             stream = await caller.chat.completions.create(model=MODEL, messages=HI, stream=True)
             async for _ in stream:
                 break

@@ -1,4 +1,4 @@
-"""Who may call (E1, R9): with keys, whoever has one; without, this machine alone."""
+"""Which requests are served: with keys set, those with a key; without, those from this machine."""
 
 import hmac
 from collections import Counter
@@ -11,7 +11,7 @@ from openai import AuthenticationError, OpenAI
 
 from tests.conftest import EVER, Served, served
 from tests.support.frames import chat_body, post
-from tests.support.http import HI, complaint, exchange, head, refused
+from tests.support.http import HI, assert_error, exchange, head, refused
 
 KEYS = {"API_KEY": "first-secret", "API_KEYS": "phone:second-secret,third-secret"}
 SECRETS = ("first-secret", "second-secret", "third-secret")
@@ -182,7 +182,7 @@ def test_with_a_key_a_tunnel_is_welcome(app_with: Callable[..., Any]) -> None:
 def test_every_key_is_compared_in_constant_time(
     app_with: Callable[..., Any], monkeypatch: pytest.MonkeyPatch, given: str
 ) -> None:
-    """E1: whichever key matches, or none, all are compared, as often as each other, by compare_digest."""
+    """Whichever key matches, or none, all are compared, as often as each other, by compare_digest."""
     compared: Counter[str] = Counter()
     compare = hmac.compare_digest
 
@@ -198,7 +198,7 @@ def test_every_key_is_compared_in_constant_time(
 
 
 def test_the_name_of_the_key_is_in_the_log_and_the_keys_are_not(keyed: Served) -> None:
-    """N17: keys in logs. Even at TRACE, and wherever the caller puts them."""
+    """Keys are not in logs, even at TRACE, and wherever the caller puts them."""
     said = "the key is second-secret and Bearer unknown-secret-123"
     for headers in (bearer("second-secret"), {"x-api-key": "third-secret"}):
         assert post(keyed.port, chat_body(said), headers=headers)[0] == 200
@@ -242,7 +242,7 @@ def test_a_key_of_any_bytes_is_only_wrong(keyed: Served, line: bytes) -> None:
         b"\r\n\r\n", b"\r\nAuthorization: " + line + b"\r\nx-api-key: " + line + b"\r\n\r\n"
     )
     status, headers, body = exchange(keyed.port, request, "GET")
-    assert complaint(status, headers, body, 401)["code"] == "invalid_api_key"
+    assert assert_error(status, headers, body, 401)["code"] == "invalid_api_key"
 
 
 # without keys
@@ -250,7 +250,7 @@ def test_a_key_of_any_bytes_is_only_wrong(keyed: Served, line: bytes) -> None:
 
 @pytest.mark.parametrize("host", THIS_HOST)
 def test_this_machine_is_served(app_with: Callable[..., Any], host: str) -> None:
-    """R9."""
+    """Without a key, requests from this machine are served."""
     for address in ("127.0.0.1", "127.0.0.53", "::1"):
         response = app_with().get("/v1/models", headers={"Host": host}, environ_base={"REMOTE_ADDR": address})
         assert response.status_code == 200, address
@@ -266,7 +266,7 @@ def check_told_how(response: Any) -> None:
 @pytest.mark.parametrize("name", FORWARDING)
 @pytest.mark.parametrize("value", ["as it comes", ""])
 def test_a_forwarded_request_is_told_how_to_set_a_key(app_with: Callable[..., Any], name: str, value: str) -> None:
-    """R9: a tunnel never publishes somebody's cloud account."""
+    """A tunnel never publishes somebody's cloud account."""
     headers = {name: value and FORWARDING[name]}
     check_told_how(app_with().post("/v1/chat/completions", json={"messages": HI}, headers=headers))
     check_told_how(app_with(ALLOWED_ORIGINS="https://a.example").get("/v1/models", headers=headers))
@@ -278,7 +278,7 @@ def test_what_clients_send_of_themselves_is_not_forwarded(app_with: Callable[...
 
 @pytest.mark.parametrize("host", OTHER_HOSTS)
 def test_a_foreign_host_is_told_how_to_set_a_key(app_with: Callable[..., Any], host: str) -> None:
-    """R9; and no web page reaches in by a name that it lets point here (DNS rebinding)."""
+    """No web page reaches in by a name that its owner lets point here (DNS rebinding)."""
     check_told_how(app_with().get("/v1/models", headers={"Host": host}))
 
 
@@ -328,11 +328,11 @@ def test_everybody_is_served_if_that_is_wanted(app_with: Callable[..., Any]) -> 
 
 
 def test_a_tunnel_to_the_real_server(serve: Callable[..., Served]) -> None:
-    """R9, over real sockets: as ngrok passes a request on, and one without any Host."""
+    """Over real sockets, without a configured key: a request as ngrok passes it on, and one without Host."""
     app = serve(DEMO_PACE_MS=0)
     assert post(app.port, chat_body())[0] == 200
     status, headers, body = post(app.port, chat_body(), headers={"X-Forwarded-For": "203.0.113.9"})
-    assert "API_KEY" in complaint(status, headers, body, 401)["message"]
+    assert "API_KEY" in assert_error(status, headers, body, 401)["message"]
     # The last one is how nginx asks whom it stands before, unless it is told otherwise.
     for line in (
         b"GET /v1/models HTTP/1.1",
@@ -340,7 +340,7 @@ def test_a_tunnel_to_the_real_server(serve: Callable[..., Served]) -> None:
         b"GET /v1/models HTTP/1.0\r\nHost: 127.0.0.1:8000",
     ):
         status, headers, body = exchange(app.port, line + b"\r\n\r\n", "GET")
-        assert "API_KEY" in complaint(status, headers, body, 401)["message"]
+        assert "API_KEY" in assert_error(status, headers, body, 401)["message"]
 
 
 def test_no_page_steals_a_key_by_a_cookie(app_with: Callable[..., Any]) -> None:

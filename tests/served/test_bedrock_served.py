@@ -63,7 +63,7 @@ class Only:
 def test_three_turns_a_tool_two_workers_and_a_restart(
     upstream: BedrockUpstream, start: Callable[[], Any], request: pytest.FixtureRequest
 ) -> None:
-    """N7: each turn is answered by another process, and the agent remembers."""
+    """Each turn is answered by another process, and the agent remembers."""
     messages: list[Any] = []
 
     def say(app: Served, text: str) -> Any:
@@ -85,7 +85,7 @@ def test_three_turns_a_tool_two_workers_and_a_restart(
     (call,) = choice.message.tool_calls
     assert json.loads(call.function.arguments) == {"city": "Paris"}
     messages.append({"role": "tool", "tool_call_id": call.id, "content": "Sunny."})
-    app = request.getfixturevalue("line")
+    app = request.getfixturevalue("served_app")
     with Only(app, 0):
         assert "Sunny." in answer(app).message.content
     with Only(app, 1):
@@ -109,7 +109,7 @@ PHASES: dict[str, tuple[Turn, bool, bytes]] = {
 
 
 @pytest.fixture(scope="module")
-def line(start: Callable[[], Any]) -> Iterator[Served]:
+def served_app(start: Callable[[], Any]) -> Iterator[Served]:
     with start() as app:
         both(app)
         for _ in range(8):  # each worker has its client at Amazon
@@ -118,24 +118,24 @@ def line(start: Callable[[], Any]) -> Iterator[Served]:
 
 
 @pytest.mark.parametrize("phase", PHASES)
-def test_a_caller_who_leaves_frees_the_agent(upstream: BedrockUpstream, line: Served, phase: str) -> None:
-    """N6: an agent that talks on to nobody goes on acting, and costs."""
+def test_a_caller_who_leaves_frees_the_agent(upstream: BedrockUpstream, served_app: Served, phase: str) -> None:
+    """An agent that talks on to nobody goes on acting, and costs."""
     turn, stream, heard = PHASES[phase]
     count = len(upstream.received)
     upstream.enqueue(turn)
-    caller = Caller(line.port, chat_body(stream=stream))
+    caller = Caller(served_app.port, chat_body(stream=stream))
     until(lambda: len(upstream.received) > count, "the request to arrive at Amazon")
     caller.hears(heard)
     left = caller.leaves()
     assert upstream.received[count].wait_closed(10) - left < AT_ONCE
 
 
-def test_words_come_at_once(upstream: BedrockUpstream, line: Served) -> None:
+def test_words_come_at_once(upstream: BedrockUpstream, served_app: Served) -> None:
     """The second word is a second away: the first is heard before it."""
     upstream.enqueue(Turn(texts=["One ", "two."], frame_delay=1.0, usages=()))
     began = time.monotonic()
     messages: Any = [{"role": "user", "content": "Count."}]
-    stream = line.client().chat.completions.create(model="x", messages=messages, stream=True)
+    stream = served_app.client().chat.completions.create(model="x", messages=messages, stream=True)
     heard = {}
     for chunk in stream:
         if chunk.choices and chunk.choices[0].delta.content:

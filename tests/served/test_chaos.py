@@ -1,4 +1,4 @@
-"""Every kind of upstream, every phase of a hang-up, every way to be silent: what is promised holds for all (D5, D7).
+"""Every kind of upstream, every phase of a hang-up, every way to be silent: what is promised holds for all.
 
 tests/dialects/test_dialects.py has every fault of an upstream through every dialect; here callers leave, and targets
 fall silent, at each of them, in one app under gunicorn. What is left behind is counted.
@@ -37,7 +37,7 @@ SILENCES: dict[str, dict[str, Any]] = {
 SECOND = ["The ", "second ", "answers."]
 
 
-class House:
+class ChaosSetup:
     """The app, its lines, and the fallback of all of them."""
 
     def __init__(self, app: Served, found: dict[str, Line], second: OpenAIUpstream) -> None:
@@ -47,7 +47,7 @@ class House:
 
 
 @pytest.fixture(scope="module")
-def house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
+def setup(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ChaosSetup]:
     folder = tmp_path_factory.mktemp("served")
     with ExitStack() as stack:
         found, settings = stack.enter_context(lines())
@@ -83,7 +83,7 @@ def house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
         for line in found.values():  # so that what is made once is there already
             line.upstream.enqueue(line.answer())
             assert post(app.port, chat_body(provider=line.provider, model=line.model))[0] == 200, line
-        yield House(app, found, second)
+        yield ChaosSetup(app, found, second)
 
 
 @pytest.mark.parametrize("phase", PHASES)
@@ -101,9 +101,9 @@ def test_a_caller_who_leaves_frees_every_kind_of_upstream(house: House, dialect:
     caller.hears(heard)
     left = caller.leaves()
     assert line.upstream.received[count].wait_closed(10) - left < AT_ONCE
-    until(lambda: house.app.log().count("outcome=hung_up") > ended, "the line to end")
-    until(lambda: house.app.threads() <= threads, "the threads to be as many as before")
-    until(lambda: house.app.sockets() <= sockets, "the sockets to be as many as before")
+    until(lambda: setup.app.log().count("outcome=hung_up") > ended, "the line to end")
+    until(lambda: setup.app.threads() <= threads, "the threads to be as many as before")
+    until(lambda: setup.app.sockets() <= sockets, "the sockets to be as many as before")
 
 
 @pytest.mark.parametrize("silence", SILENCES)

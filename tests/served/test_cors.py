@@ -1,4 +1,4 @@
-"""Web pages that may call (A14): preflights are answered, unlisted pages get nothing, `*` never goes with a login."""
+"""Web pages that may call: preflights are answered, unlisted pages get nothing, `*` never goes with a login."""
 
 from collections.abc import Callable
 from typing import Any
@@ -110,7 +110,7 @@ def test_without_the_setting_there_are_no_such_headers(app_with: Callable[..., A
 
 @pytest.mark.parametrize("origin", [PAGE, OTHER, "null"])
 def test_every_page_if_that_is_wanted_but_never_with_a_login(app_with: Callable[..., Any], origin: str) -> None:
-    """A14: never `*` with credentials."""
+    """Never `*` with credentials."""
     client = app_with(ALLOWED_ORIGINS="*", API_KEY="secret")
     found = [
         preflight(client, origin),
@@ -157,7 +157,7 @@ def test_a_preflight_spends_nothing_and_opens_nothing(client: Any) -> None:
 
 
 def test_without_a_key_a_listed_page_is_served(app_with: Callable[..., Any]) -> None:
-    """R9: the pages of ALLOWED_ORIGINS, in a browser on this machine."""
+    """The pages of ALLOWED_ORIGINS, in a browser on this machine."""
     client = app_with(ALLOWED_ORIGINS=PAGE)
     assert preflight(client, PAGE).headers["Access-Control-Allow-Origin"] == PAGE
     assert client.post(CHAT, json={"messages": HI}, headers={"Origin": PAGE}).status_code == 200

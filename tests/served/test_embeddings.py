@@ -1,4 +1,4 @@
-"""POST /v1/embeddings (A9): every form of input, both formats, and batches past what an upstream takes."""
+"""POST /v1/embeddings: every form of input, both formats, and batches past what an upstream takes."""
 
 import base64
 import json
@@ -16,7 +16,7 @@ from tests.emulators import OpenAIUpstream, ScriptedAnswer, faults
 from tests.emulators.openai.server import embedding
 from tests.emulators.scripted import NO_SUCH_MODEL
 from tests.support.frames import post
-from tests.support.http import complaint, refused
+from tests.support.http import assert_error, refused
 
 EMBEDDINGS = "/v1/embeddings"
 TOKENS = [9906, 1917]
@@ -52,7 +52,7 @@ ODD: dict[str, Any] = {
 
 
 @pytest.fixture(scope="module")
-def line(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[OpenAIUpstream, Served]]:
+def upstream_and_app(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[OpenAIUpstream, Served]]:
     """An upstream as OpenAI and as Cohere, whose row takes 96 inputs at a time, and the demo beside it."""
     log = tmp_path_factory.mktemp("served") / "log"
     with OpenAIUpstream(base="/compatibility/v1") as upstream:
@@ -93,10 +93,10 @@ def unpacked(text: str) -> list[float]:
 @pytest.mark.parametrize("form", FORMS)
 @pytest.mark.parametrize("encoding", ["float", "base64", None])
 def test_every_form_of_input_through_an_upstream(
-    line: tuple[OpenAIUpstream, Served], form: str, encoding: str | None
+    upstream_and_app: tuple[OpenAIUpstream, Served], form: str, encoding: str | None
 ) -> None:
-    """N13: only the first vector came; base64 was ignored."""
-    upstream, app = line
+    """Once only the first vector came, and base64 was ignored."""
+    upstream, app = upstream_and_app
     given, inputs = FORMS[form]
     data = ask(app, input=given, encoding_format=encoding)
     found = [unpacked(each) for each in vectors(data)] if encoding == "base64" else vectors(data)
@@ -108,9 +108,9 @@ def test_every_form_of_input_through_an_upstream(
 
 
 @pytest.mark.parametrize("form", FORMS)
-def test_every_form_of_input_through_the_demo(line: tuple[OpenAIUpstream, Served], form: str) -> None:
-    """N13."""
-    _, app = line
+def test_every_form_of_input_through_the_demo(upstream_and_app: tuple[OpenAIUpstream, Served], form: str) -> None:
+    """All vectors come, also those of a batch, and not the first one alone."""
+    _, app = upstream_and_app
     given, inputs = FORMS[form]
     floats = ask(app, input=given, provider="demo")
     packed = ask(app, input=given, provider="demo", encoding_format="base64")
@@ -123,9 +123,9 @@ def test_every_form_of_input_through_the_demo(line: tuple[OpenAIUpstream, Served
 
 
 @pytest.mark.parametrize("provider", ["openai", "cohere", "demo"])
-def test_as_the_openai_package_asks_and_reads(line: tuple[OpenAIUpstream, Served], provider: str) -> None:
-    """N13: by default it asks for base64, and decodes it."""
-    _, app = line
+def test_as_the_openai_package_asks_and_reads(upstream_and_app: tuple[OpenAIUpstream, Served], provider: str) -> None:
+    """By default it asks for base64, and decodes it."""
+    _, app = upstream_and_app
     with app.client() as client:
         answer = client.embeddings.create(model="m", input=["a", "b"], extra_body={"provider": provider})
     assert [row.index for row in answer.data] == [0, 1]
@@ -136,17 +136,17 @@ def test_as_the_openai_package_asks_and_reads(line: tuple[OpenAIUpstream, Served
 
 @pytest.mark.parametrize("provider", ["openai", "demo"])
 @pytest.mark.parametrize("dimensions", [1, 3, 64])
-def test_dimensions(line: tuple[OpenAIUpstream, Served], provider: str, dimensions: int) -> None:
-    _, app = line
+def test_dimensions(upstream_and_app: tuple[OpenAIUpstream, Served], provider: str, dimensions: int) -> None:
+    _, app = upstream_and_app
     data = ask(app, input=["a", "b"], dimensions=dimensions, provider=provider)
     assert [len(each) for each in vectors(data)] == [dimensions] * 2
     packed = ask(app, input="a", dimensions=dimensions, provider=provider, encoding_format="base64")
     assert [len(unpacked(each)) for each in vectors(packed)] == [dimensions]
 
 
-def test_what_is_sent_on(line: tuple[OpenAIUpstream, Served]) -> None:
+def test_what_is_sent_on(upstream_and_app: tuple[OpenAIUpstream, Served]) -> None:
     """Optional parameters as they came; what was left out stays out, and `provider` is ours."""
-    upstream, app = line
+    upstream, app = upstream_and_app
     ask(app, input="a", user="u", dimensions=4, encoding_format="float", provider="openai")
     assert upstream.received[-1].json == {
         "model": "m",
@@ -166,10 +166,10 @@ def test_what_is_sent_on(line: tuple[OpenAIUpstream, Served]) -> None:
 @pytest.mark.parametrize(("count", "sizes"), [(1, [1]), (96, [96]), (97, [96, 1]), (200, [96, 96, 8])])
 @pytest.mark.parametrize("encoding", ["float", "base64"])
 def test_more_inputs_than_the_upstream_takes_are_sent_in_batches(
-    line: tuple[OpenAIUpstream, Served], encoding: str, count: int, sizes: list[int]
+    upstream_and_app: tuple[OpenAIUpstream, Served], encoding: str, count: int, sizes: list[int]
 ) -> None:
-    """A9: every vector, in order, with its index; usage is the sum."""
-    upstream, app = line
+    """Every vector, in order, with its index; usage is the sum."""
+    upstream, app = upstream_and_app
     before = len(upstream.received)
     inputs = [f"text number {number}" for number in range(count)]
     data = ask(app, input=inputs, provider="cohere", encoding_format=encoding)
@@ -179,79 +179,83 @@ def test_more_inputs_than_the_upstream_takes_are_sent_in_batches(
     assert data["usage"] == {"prompt_tokens": 3 * count, "total_tokens": 3 * count}
 
 
-def test_a_batch_out_of_order_is_put_in_order(line: tuple[OpenAIUpstream, Served]) -> None:
-    upstream, app = line
+def test_a_batch_out_of_order_is_put_in_order(upstream_and_app: tuple[OpenAIUpstream, Served]) -> None:
+    upstream, app = upstream_and_app
     rows = [{"index": index, "embedding": [index / 4]} for index in (2, 0, 1)]
     upstream.enqueue(ScriptedAnswer(error={"data": rows, "model": "m"}), path="/embeddings")
     assert vectors(ask(app, input=["a", "b", "c"])) == [[0.0], [0.25], [0.5]]
 
 
-def test_a_batch_that_fails_fails_the_request(line: tuple[OpenAIUpstream, Served]) -> None:
+def test_a_batch_that_fails_fails_the_request(upstream_and_app: tuple[OpenAIUpstream, Served]) -> None:
     """No half of an answer."""
-    upstream, app = line
+    upstream, app = upstream_and_app
     upstream.enqueue(ScriptedAnswer(), ScriptedAnswer(status=500), path="/embeddings")
     status, headers, body = post(app.port, {"input": ["a"] * 200, "provider": "cohere"}, EMBEDDINGS)
-    complaint(status, headers, body, 502)
+    assert_error(status, headers, body, 502)
 
 
-def test_as_many_inputs_as_openai_takes(line: tuple[OpenAIUpstream, Served]) -> None:
-    _, app = line
+def test_as_many_inputs_as_openai_takes(upstream_and_app: tuple[OpenAIUpstream, Served]) -> None:
+    _, app = upstream_and_app
     assert len(ask(app, input=["a"] * 2048)["data"]) == 2048
     status, headers, body = post(app.port, {"input": ["a"] * 2049}, EMBEDDINGS)
-    assert complaint(status, headers, body, 400)["param"] == "input"
+    assert assert_error(status, headers, body, 400)["param"] == "input"
 
 
 # failures
 
 
 @pytest.mark.parametrize("kind", FAILURES)
-def test_a_failure_has_its_true_status(line: tuple[OpenAIUpstream, Served], kind: str) -> None:
-    """N2: an upstream's failure as a 200, or as a bare 500."""
-    upstream, app = line
+def test_a_failure_has_its_true_status(upstream_and_app: tuple[OpenAIUpstream, Served], kind: str) -> None:
+    """An upstream's failure is neither a 200 nor a bare 500."""
+    upstream, app = upstream_and_app
     answer, expected, code = FAILURES[kind]
     upstream.enqueue(answer, path="/embeddings")
     status, headers, body = post(app.port, {"model": "m", "input": "a"}, EMBEDDINGS)
-    details = complaint(status, headers, body, expected)
+    details = assert_error(status, headers, body, expected)
     assert details["code"] == code
     assert upstream.key not in details["message"]
 
 
 @pytest.mark.parametrize("encoding", ["float", "base64"])
 @pytest.mark.parametrize("kind", ODD)
-def test_an_odd_answer_is_the_upstreams_fault(line: tuple[OpenAIUpstream, Served], kind: str, encoding: str) -> None:
+def test_an_odd_answer_is_the_upstreams_fault(
+    upstream_and_app: tuple[OpenAIUpstream, Served], kind: str, encoding: str
+) -> None:
     """Never a 500, nor vectors that are none."""
-    upstream, app = line
+    upstream, app = upstream_and_app
     upstream.enqueue(ScriptedAnswer(error=ODD[kind]), path="/embeddings")
     status, headers, body = post(app.port, {"model": "m", "input": "a", "encoding_format": encoding}, EMBEDDINGS)
-    complaint(status, headers, body, 502)
+    assert_error(status, headers, body, 502)
 
 
 @pytest.mark.parametrize("text", ["~~~", "AAA=", "AAAAAAA", "ü"])
-def test_base64_that_is_none_is_the_upstreams_fault(line: tuple[OpenAIUpstream, Served], text: str) -> None:
-    upstream, app = line
+def test_base64_that_is_none_is_the_upstreams_fault(upstream_and_app: tuple[OpenAIUpstream, Served], text: str) -> None:
+    upstream, app = upstream_and_app
     upstream.enqueue(ScriptedAnswer(error={"data": [{"index": 0, "embedding": text}]}), path="/embeddings")
     status, headers, body = post(app.port, {"model": "m", "input": "a"}, EMBEDDINGS)
-    complaint(status, headers, body, 502)
+    assert_error(status, headers, body, 502)
 
 
-def test_an_unknown_model_is_the_upstreams_404(line: tuple[OpenAIUpstream, Served]) -> None:
-    """R4."""
-    _, app = line
+def test_an_unknown_model_is_the_upstreams_404(upstream_and_app: tuple[OpenAIUpstream, Served]) -> None:
+    """An OpenAI-shaped row passes any name on, and gives back the upstream's 404."""
+    _, app = upstream_and_app
     status, headers, body = post(app.port, {"model": NO_SUCH_MODEL, "input": "a"}, EMBEDDINGS)
-    assert complaint(status, headers, body, 404)["code"] == "model_not_found"
+    assert assert_error(status, headers, body, 404)["code"] == "model_not_found"
 
 
 @pytest.mark.parametrize("empty", ["", [], [[]], None])
-def test_empty_input_is_a_400_before_anybody_is_asked(line: tuple[OpenAIUpstream, Served], empty: Any) -> None:
-    upstream, app = line
+def test_empty_input_is_a_400_before_anybody_is_asked(
+    upstream_and_app: tuple[OpenAIUpstream, Served], empty: Any
+) -> None:
+    upstream, app = upstream_and_app
     before = len(upstream.received)
     status, headers, body = post(app.port, {"model": "m", "input": empty}, EMBEDDINGS)
-    assert complaint(status, headers, body, 400)["param"] == "input"
+    assert assert_error(status, headers, body, 400)["param"] == "input"
     assert len(upstream.received) == before
 
 
-def test_the_openai_package_raises_its_own_errors(line: tuple[OpenAIUpstream, Served]) -> None:
-    upstream, app = line
+def test_the_openai_package_raises_its_own_errors(upstream_and_app: tuple[OpenAIUpstream, Served]) -> None:
+    upstream, app = upstream_and_app
     upstream.enqueue(ScriptedAnswer(status=500), path="/embeddings")
     with app.client() as client:
         with pytest.raises(BadRequestError):

@@ -1,4 +1,4 @@
-"""Never a silent line: who answers when the first does not (D5, D8), as a caller hears it. Real gunicorn."""
+"""Never a silent line: who answers when the first does not, as a caller hears it. Real gunicorn."""
 
 import http.client
 import json
@@ -13,7 +13,7 @@ import yaml
 
 from tests.conftest import Served, free_port, served, until
 from tests.emulators import OpenAIUpstream, ScriptedAnswer, faults
-from tests.support.frames import chat_body, chunks, completion, error, finish, post, said
+from tests.support.frames import chat_body, chunks, completion, error, finish, post, streamed_text
 
 SECOND = ["The ", "second ", "answers."]
 IMAGE = [{"role": "user", "content": [{"type": "image_url", "image_url": {"url": "data:image/png;base64,AAAA"}}]}]
@@ -41,7 +41,7 @@ MODELS = {
 }
 
 
-class Line:
+class TwoUpstreams:
     """The app, and the two upstreams behind it."""
 
     def __init__(self, app: Served, one: OpenAIUpstream, two: OpenAIUpstream) -> None:
@@ -68,7 +68,7 @@ class Line:
 
 
 @pytest.fixture(scope="module")
-def line(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Line]:
+def two_upstreams(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TwoUpstreams]:
     folder = tmp_path_factory.mktemp("served")
     with ExitStack() as stack:
         one, two = stack.enter_context(OpenAIUpstream()), stack.enter_context(OpenAIUpstream())
@@ -94,13 +94,13 @@ def line(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Line]:
             "BREAKER_FAILURES": 10_000,
             "HEADERS_AFTER": 0.6,
         }
-        yield Line(stack.enter_context(served(folder / "log", **settings)), one, two)
+        yield TwoUpstreams(stack.enter_context(served(folder / "log", **settings)), one, two)
 
 
 @pytest.fixture(autouse=True)
-def _scripted(line: Line) -> None:
-    line.one.always(ScriptedAnswer())
-    line.two.always(ScriptedAnswer(texts=SECOND))
+def _scripted(two_upstreams: TwoUpstreams) -> None:
+    two_upstreams.one.always(ScriptedAnswer())
+    two_upstreams.two.always(ScriptedAnswer(texts=SECOND))
 
 
 FAILURES: dict[str, ScriptedAnswer] = {
@@ -116,11 +116,13 @@ FAILURES: dict[str, ScriptedAnswer] = {
 
 @pytest.mark.parametrize("stream", [True, False])
 @pytest.mark.parametrize("failure", FAILURES)
-def test_a_failure_before_the_first_word_goes_to_the_next(line: Line, failure: str, stream: bool) -> None:
-    line.one.always(FAILURES[failure])
-    status, headers, body = post(line.app.port, chat_body(model="patient", stream=stream))
+def test_a_failure_before_the_first_word_goes_to_the_next(
+    two_upstreams: TwoUpstreams, failure: str, stream: bool
+) -> None:
+    two_upstreams.one.always(FAILURES[failure])
+    status, headers, body = post(two_upstreams.app.port, chat_body(model="patient", stream=stream))
     assert (status, headers["x-upstream"]) == (200, "two/gpt-4o")
-    text = said(body) if stream else completion(body)["choices"][0]["message"]["content"]
+    text = streamed_text(body) if stream else completion(body)["choices"][0]["message"]["content"]
     assert text == "".join(SECOND)
 
 
@@ -133,111 +135,111 @@ STALLS: dict[str, ScriptedAnswer] = {
 
 
 @pytest.mark.parametrize("stall", STALLS)
-def test_a_silent_target_is_left_at_its_deadline(line: Line, stall: str) -> None:
+def test_a_silent_target_is_left_at_its_deadline(two_upstreams: TwoUpstreams, stall: str) -> None:
     """The promise is 50 ms beyond ttft_timeout_ms; what is asserted is far more."""
-    line.one.always(STALLS[stall])
-    first, headers, heard = line.hear("quick")
+    two_upstreams.one.always(STALLS[stall])
+    first, headers, heard = two_upstreams.hear("quick")
     assert 0.3 <= first < 1.3
     assert headers["x-upstream"] == "two/gpt-4o"
-    assert said(heard) == "".join(SECOND)
+    assert streamed_text(heard) == "".join(SECOND)
     assert len({chunk["id"] for chunk in chunks(heard)}) == 1
-    until(lambda: line.one.open_connections() == 0, "the first to be freed")
+    until(lambda: two_upstreams.one.open_connections() == 0, "the first to be freed")
 
 
-def test_refused_and_unreachable_ones_are_passed_on_the_way(line: Line) -> None:
+def test_refused_and_unreachable_ones_are_passed_on_the_way(two_upstreams: TwoUpstreams) -> None:
     """A connection that is never made is under the same deadline."""
-    first, headers, _ = line.hear("chain")
+    first, headers, _ = two_upstreams.hear("chain")
     assert first < 2.0
     assert headers["x-upstream"] == "two/gpt-4o"
 
 
-def test_thinking_is_no_first_token_even_when_it_is_asked_for(line: Line) -> None:
+def test_thinking_is_no_first_token_even_when_it_is_asked_for(two_upstreams: TwoUpstreams) -> None:
     """It is held back while the clock runs, so that no caller hears one model think and another one speak."""
-    line.one.always(ScriptedAnswer(reasoning=["hm ", "hm "], texts=["late"], first_delay=0.1, frame_delay=0.5))
-    _, headers, heard = line.hear("quick", include_reasoning=True)
+    two_upstreams.one.always(ScriptedAnswer(reasoning=["hm ", "hm "], texts=["late"], first_delay=0.1, frame_delay=0.5))
+    _, headers, heard = two_upstreams.hear("quick", include_reasoning=True)
     assert headers["x-upstream"] == "two/gpt-4o"
     assert b"reasoning_content" not in heard
 
 
-def test_the_last_is_never_cut(line: Line) -> None:
-    line.one.always(ScriptedAnswer(first_delay=0.5))
-    first, headers, _ = line.hear("alone")
+def test_the_last_is_never_cut(two_upstreams: TwoUpstreams) -> None:
+    two_upstreams.one.always(ScriptedAnswer(first_delay=0.5))
+    first, headers, _ = two_upstreams.hear("alone")
     assert first >= 0.5
     assert headers["x-upstream"] == "one/gpt-4o-mini"
 
 
 @pytest.mark.parametrize("model", ["quick-then-dead", "hedged-by-the-dead"])
-def test_a_slow_target_is_heard_when_the_next_one_is_dead(line: Line, model: str) -> None:
+def test_a_slow_target_is_heard_when_the_next_one_is_dead(two_upstreams: TwoUpstreams, model: str) -> None:
     """A deadline is no outage."""
-    line.one.always(ScriptedAnswer(texts=["Late, ", "but here."], first_delay=0.45))
-    _, headers, heard = line.hear(model)
+    two_upstreams.one.always(ScriptedAnswer(texts=["Late, ", "but here."], first_delay=0.45))
+    _, headers, heard = two_upstreams.hear(model)
     assert headers["x-upstream"] == "one/gpt-4o-mini"
-    assert said(heard) == "Late, but here."
-    line.app.logged(
+    assert streamed_text(heard) == "Late, but here."
+    two_upstreams.app.logged(
         rf"model={model} .*target=one/gpt-4o-mini .*outcome=done .*tried='nobody/gpt-4o-mini: nobody cannot"
     )
 
 
-def test_a_dead_one_between_two_holds_up_nobody(line: Line) -> None:
-    line.one.always(ScriptedAnswer(first_delay=20))
-    first, headers, _ = line.hear("quick-of-three")
+def test_a_dead_one_between_two_holds_up_nobody(two_upstreams: TwoUpstreams) -> None:
+    two_upstreams.one.always(ScriptedAnswer(first_delay=20))
+    first, headers, _ = two_upstreams.hear("quick-of-three")
     assert 0.3 <= first < 1.3
     assert headers["x-upstream"] == "two/gpt-4o"
-    tried = line.app.logged("model=quick-of-three .*tried='([^']*)'")[1]
+    tried = two_upstreams.app.logged("model=quick-of-three .*tried='([^']*)'")[1]
     assert [each.partition(":")[0] for each in tried.split("; ")] == ["nobody/gpt-4o-mini", "one/gpt-4o-mini"]
 
 
-def test_the_first_may_speak_after_its_deadline_and_before_the_next_one(line: Line) -> None:
-    line.one.always(ScriptedAnswer(texts=["One."], first_delay=0.45))
-    line.two.always(ScriptedAnswer(first_delay=20))
-    _, headers, heard = line.hear("quick")
+def test_the_first_may_speak_after_its_deadline_and_before_the_next_one(two_upstreams: TwoUpstreams) -> None:
+    two_upstreams.one.always(ScriptedAnswer(texts=["One."], first_delay=0.45))
+    two_upstreams.two.always(ScriptedAnswer(first_delay=20))
+    _, headers, heard = two_upstreams.hear("quick")
     assert headers["x-upstream"] == "one/gpt-4o-mini"
-    assert said(heard) == "One."
-    until(lambda: line.two.open_connections() == 0, "the second to be cut off")
+    assert streamed_text(heard) == "One."
+    until(lambda: two_upstreams.two.open_connections() == 0, "the second to be cut off")
 
 
-def test_a_first_word_in_time_is_the_answer(line: Line) -> None:
-    line.one.always(ScriptedAnswer(texts=["One ", "answers."], frame_delay=0.25))
-    _, headers, heard = line.hear("quick")
+def test_a_first_word_in_time_is_the_answer(two_upstreams: TwoUpstreams) -> None:
+    two_upstreams.one.always(ScriptedAnswer(texts=["One ", "answers."], frame_delay=0.25))
+    _, headers, heard = two_upstreams.hear("quick")
     assert headers["x-upstream"] == "one/gpt-4o-mini"
-    assert said(heard) == "One answers."
+    assert streamed_text(heard) == "One answers."
 
 
-def test_after_the_first_word_nobody_else_is_asked(line: Line) -> None:
-    asked = len(line.two.received)
-    line.one.always(ScriptedAnswer(fault=faults.cut))
-    _, _, body = post(line.app.port, chat_body(model="patient", stream=True))
+def test_after_the_first_word_nobody_else_is_asked(two_upstreams: TwoUpstreams) -> None:
+    asked = len(two_upstreams.two.received)
+    two_upstreams.one.always(ScriptedAnswer(fault=faults.cut))
+    _, _, body = post(two_upstreams.app.port, chat_body(model="patient", stream=True))
     assert error(body.split(b"\n\n")[-3].removeprefix(b"data: "))["code"] == "upstream_error"
-    assert len(line.two.received) == asked
+    assert len(two_upstreams.two.received) == asked
 
 
-def test_the_next_one_answers_also_when_the_headers_are_out(line: Line) -> None:
-    """R7: HEADERS_AFTER has passed, the stream is open with a heartbeat, then the first target fails."""
-    line.one.always(ScriptedAnswer(delay=0.9, status=400))
-    first, headers, heard = line.hear("patient")
+def test_the_next_one_answers_also_when_the_headers_are_out(two_upstreams: TwoUpstreams) -> None:
+    """HEADERS_AFTER has passed, the stream is open with a heartbeat, then the first target fails."""
+    two_upstreams.one.always(ScriptedAnswer(delay=0.9, status=400))
+    first, headers, heard = two_upstreams.hear("patient")
     assert heard.startswith(b": ")
     assert "x-upstream" not in headers
     assert first >= 0.9
-    assert said(heard) == "".join(SECOND)
+    assert streamed_text(heard) == "".join(SECOND)
 
 
-def test_what_a_model_cannot_do_goes_to_one_that_can(line: Line) -> None:
-    assert line.hear("blind", messages=IMAGE)[1]["x-upstream"] == "two/gpt-4o"
-    assert line.hear("blind", tools=[TOOL])[1]["x-upstream"] == "two/gpt-4o"
-    assert line.hear("blind")[1]["x-upstream"] == "one/gpt-4o-mini"
+def test_what_a_model_cannot_do_goes_to_one_that_can(two_upstreams: TwoUpstreams) -> None:
+    assert two_upstreams.hear("blind", messages=IMAGE)[1]["x-upstream"] == "two/gpt-4o"
+    assert two_upstreams.hear("blind", tools=[TOOL])[1]["x-upstream"] == "two/gpt-4o"
+    assert two_upstreams.hear("blind")[1]["x-upstream"] == "one/gpt-4o-mini"
 
 
-def test_a_model_without_credentials_is_passed_over(line: Line) -> None:
-    assert line.hear("unset")[1]["x-upstream"] == "two/gpt-4o"
+def test_a_model_without_credentials_is_passed_over(two_upstreams: TwoUpstreams) -> None:
+    assert two_upstreams.hear("unset")[1]["x-upstream"] == "two/gpt-4o"
 
 
-def test_when_all_fail_the_upstreams_failure_is_told(line: Line) -> None:
-    line.one.always(ScriptedAnswer(status=500))
-    line.two.always(ScriptedAnswer(status=503))
-    status, headers, body = post(line.app.port, chat_body(model="patient", stream=True))
+def test_when_all_fail_the_upstreams_failure_is_told(two_upstreams: TwoUpstreams) -> None:
+    two_upstreams.one.always(ScriptedAnswer(status=500))
+    two_upstreams.two.always(ScriptedAnswer(status=503))
+    status, headers, body = post(two_upstreams.app.port, chat_body(model="patient", stream=True))
     assert (status, headers["x-should-retry"]) == (502, "false")
     assert "one failed" in error(body)["message"]
-    line.app.logged(
+    two_upstreams.app.logged(
         "model=patient .*target=one/gpt-4o-mini status=502 .*tried='one/gpt-4o-mini: one failed.*; two/gpt-4o: two"
     )
 
@@ -245,124 +247,124 @@ def test_when_all_fail_the_upstreams_failure_is_told(line: Line) -> None:
 # hedging
 
 
-def test_a_slow_first_is_raced_and_the_loser_cut_off(line: Line) -> None:
-    line.one.always(ScriptedAnswer(first_delay=20))
-    first, headers, heard = line.hear("hedged")
+def test_a_slow_first_is_raced_and_the_loser_cut_off(two_upstreams: TwoUpstreams) -> None:
+    two_upstreams.one.always(ScriptedAnswer(first_delay=20))
+    first, headers, heard = two_upstreams.hear("hedged")
     assert 0.15 <= first < 1.15
     assert headers["x-upstream"] == "two/gpt-4o"
-    assert said(heard) == "".join(SECOND)
-    until(lambda: line.one.open_connections() == 0, "the loser to be cut off")
-    line.app.logged("target=two/gpt-4o .*hedged=True")
+    assert streamed_text(heard) == "".join(SECOND)
+    until(lambda: two_upstreams.one.open_connections() == 0, "the loser to be cut off")
+    two_upstreams.app.logged("target=two/gpt-4o .*hedged=True")
 
 
-def test_a_quick_first_is_not_raced(line: Line) -> None:
-    asked = len(line.two.received)
-    assert line.hear("hedged")[1]["x-upstream"] == "one/gpt-4o-mini"
-    assert len(line.two.received) == asked
+def test_a_quick_first_is_not_raced(two_upstreams: TwoUpstreams) -> None:
+    asked = len(two_upstreams.two.received)
+    assert two_upstreams.hear("hedged")[1]["x-upstream"] == "one/gpt-4o-mini"
+    assert len(two_upstreams.two.received) == asked
 
 
-def test_a_failed_first_does_not_wait_for_the_hedge(line: Line) -> None:
-    line.one.always(ScriptedAnswer(status=400))
-    first, headers, _ = line.hear("hedged")
+def test_a_failed_first_does_not_wait_for_the_hedge(two_upstreams: TwoUpstreams) -> None:
+    two_upstreams.one.always(ScriptedAnswer(status=400))
+    first, headers, _ = two_upstreams.hear("hedged")
     assert first < 0.15 + 1
     assert headers["x-upstream"] == "two/gpt-4o"
 
 
-def test_the_first_may_still_win(line: Line) -> None:
-    line.one.always(ScriptedAnswer(texts=["One."], first_delay=0.4))
-    line.two.always(ScriptedAnswer(first_delay=20))
-    _, headers, heard = line.hear("hedged")
+def test_the_first_may_still_win(two_upstreams: TwoUpstreams) -> None:
+    two_upstreams.one.always(ScriptedAnswer(texts=["One."], first_delay=0.4))
+    two_upstreams.two.always(ScriptedAnswer(first_delay=20))
+    _, headers, heard = two_upstreams.hear("hedged")
     assert headers["x-upstream"] == "one/gpt-4o-mini"
-    assert said(heard) == "One."
-    until(lambda: line.two.open_connections() == 0, "the loser to be cut off")
+    assert streamed_text(heard) == "One."
+    until(lambda: two_upstreams.two.open_connections() == 0, "the loser to be cut off")
 
 
-def test_both_may_fail(line: Line) -> None:
-    line.one.always(ScriptedAnswer(status=500))
-    line.two.always(ScriptedAnswer(status=400))
-    assert post(line.app.port, chat_body(model="hedged", stream=True))[0] == 502
+def test_both_may_fail(two_upstreams: TwoUpstreams) -> None:
+    two_upstreams.one.always(ScriptedAnswer(status=500))
+    two_upstreams.two.always(ScriptedAnswer(status=400))
+    assert post(two_upstreams.app.port, chat_body(model="hedged", stream=True))[0] == 502
 
 
-def test_a_hedge_that_fails_is_in_the_log_with_its_own_target(line: Line) -> None:
-    line.one.always(ScriptedAnswer(texts=["One."], first_delay=0.45))
-    line.two.always(ScriptedAnswer(status=400))
-    assert line.hear("hedged")[1]["x-upstream"] == "one/gpt-4o-mini"
-    line.app.logged("model=hedged .*target=one/gpt-4o-mini .*outcome=done .*hedged=True .*tried='two/gpt-4o: ")
-    line.app.logged("no answer .*target=two/gpt-4o ")
+def test_a_hedge_that_fails_is_in_the_log_with_its_own_target(two_upstreams: TwoUpstreams) -> None:
+    two_upstreams.one.always(ScriptedAnswer(texts=["One."], first_delay=0.45))
+    two_upstreams.two.always(ScriptedAnswer(status=400))
+    assert two_upstreams.hear("hedged")[1]["x-upstream"] == "one/gpt-4o-mini"
+    two_upstreams.app.logged("model=hedged .*target=one/gpt-4o-mini .*outcome=done .*hedged=True .*tried='two/gpt-4o: ")
+    two_upstreams.app.logged("no answer .*target=two/gpt-4o ")
 
 
-def test_a_caller_who_leaves_a_race_frees_both(line: Line) -> None:
-    """D7: in every phase."""
-    line.one.always(ScriptedAnswer(first_delay=20))
-    line.two.always(ScriptedAnswer(first_delay=20))
-    one, two = len(line.one.received), len(line.two.received)
+def test_a_caller_who_leaves_a_race_frees_both(two_upstreams: TwoUpstreams) -> None:
+    """A hang-up frees every target, in every phase."""
+    two_upstreams.one.always(ScriptedAnswer(first_delay=20))
+    two_upstreams.two.always(ScriptedAnswer(first_delay=20))
+    one, two = len(two_upstreams.one.received), len(two_upstreams.two.received)
     raw = json.dumps(chat_body(model="hedged", stream=True)).encode()
-    caller = socket.create_connection(("127.0.0.1", line.app.port))
+    caller = socket.create_connection(("127.0.0.1", two_upstreams.app.port))
     caller.sendall(
         b"POST /v1/chat/completions HTTP/1.1\r\nHost: localhost\r\nContent-Length: %d\r\n\r\n" % len(raw) + raw
     )
-    until(lambda: len(line.one.received) > one and len(line.two.received) > two, "both to be asked")
+    until(lambda: len(two_upstreams.one.received) > one and len(two_upstreams.two.received) > two, "both to be asked")
     left = time.monotonic()
     caller.close()
-    for upstream, count in ((line.one, one), (line.two, two)):
+    for upstream, count in ((two_upstreams.one, one), (two_upstreams.two, two)):
         assert upstream.received[count].wait_closed(10) - left < 1.0
 
 
 # fillers
 
 
-def test_a_phrase_is_said_while_the_first_word_is_awaited(line: Line) -> None:
+def test_a_phrase_is_said_while_the_first_word_is_awaited(two_upstreams: TwoUpstreams) -> None:
     """One id and one role throughout; it ends so that a voice pauses; it is no part of the tokens."""
-    line.one.always(ScriptedAnswer(texts=["Here ", "it is."], first_delay=0.7))
-    first, _, heard = line.hear("filled", stream_options={"include_usage": True})
+    two_upstreams.one.always(ScriptedAnswer(texts=["Here ", "it is."], first_delay=0.7))
+    first, _, heard = two_upstreams.hear("filled", stream_options={"include_usage": True})
     found = chunks(heard)
     assert first < 0.7
-    assert said(heard) == "Let me see... Here it is."
+    assert streamed_text(heard) == "Let me see... Here it is."
     assert len({chunk["id"] for chunk in found}) == 1
     assert sum(choice["delta"].get("role") is not None for chunk in found for choice in chunk["choices"]) == 1
     assert finish(heard) == "stop"
 
 
-def test_a_model_may_have_its_own_time_for_the_phrase_of_the_settings(line: Line) -> None:
-    line.one.always(ScriptedAnswer(texts=["Late."], first_delay=0.4))
-    assert said(line.hear("filled-as-set")[2]) == "One moment... Late."
-    assert said(line.hear("unfilled")[2]) == "Late."
+def test_a_model_may_have_its_own_time_for_the_phrase_of_the_settings(two_upstreams: TwoUpstreams) -> None:
+    two_upstreams.one.always(ScriptedAnswer(texts=["Late."], first_delay=0.4))
+    assert streamed_text(two_upstreams.hear("filled-as-set")[2]) == "One moment... Late."
+    assert streamed_text(two_upstreams.hear("unfilled")[2]) == "Late."
 
 
-def test_the_phrase_is_said_while_a_connection_is_being_made(line: Line) -> None:
-    first, _, heard = line.hear("filled-unreachable")
+def test_the_phrase_is_said_while_a_connection_is_being_made(two_upstreams: TwoUpstreams) -> None:
+    first, _, heard = two_upstreams.hear("filled-unreachable")
     assert first < 1.2
-    assert said(heard) == f"One moment... {''.join(SECOND)}"
+    assert streamed_text(heard) == f"One moment... {''.join(SECOND)}"
 
 
-def test_the_next_target_may_answer_after_the_phrase(line: Line) -> None:
-    line.one.always(ScriptedAnswer(delay=0.4, status=400))
-    _, _, heard = line.hear("filled")
-    assert said(heard) == f"Let me see... {''.join(SECOND)}"
+def test_the_next_target_may_answer_after_the_phrase(two_upstreams: TwoUpstreams) -> None:
+    two_upstreams.one.always(ScriptedAnswer(delay=0.4, status=400))
+    _, _, heard = two_upstreams.hear("filled")
+    assert streamed_text(heard) == f"Let me see... {''.join(SECOND)}"
     assert len({chunk["id"] for chunk in chunks(heard)}) == 1
 
 
-def test_a_quick_answer_has_no_phrase(line: Line) -> None:
-    line.one.always(ScriptedAnswer(texts=["Quick."]))
-    assert said(line.hear("filled")[2]) == "Quick."
+def test_a_quick_answer_has_no_phrase(two_upstreams: TwoUpstreams) -> None:
+    two_upstreams.one.always(ScriptedAnswer(texts=["Quick."]))
+    assert streamed_text(two_upstreams.hear("filled")[2]) == "Quick."
 
 
-def test_no_phrase_before_a_tool_call_or_twice_in_a_turn(line: Line) -> None:
-    line.one.always(ScriptedAnswer(texts=["Late."], first_delay=0.4))
-    assert said(line.hear("filled", tools=[TOOL])[2]) == "Late."
+def test_no_phrase_before_a_tool_call_or_twice_in_a_turn(two_upstreams: TwoUpstreams) -> None:
+    two_upstreams.one.always(ScriptedAnswer(texts=["Late."], first_delay=0.4))
+    assert streamed_text(two_upstreams.hear("filled", tools=[TOOL])[2]) == "Late."
     call = {"id": "c1", "type": "function", "function": {"name": "f", "arguments": "{}"}}
     turn = [
         {"role": "user", "content": "q"},
         {"role": "assistant", "content": None, "tool_calls": [call]},
         {"role": "tool", "tool_call_id": "c1", "content": "42"},
     ]
-    assert said(line.hear("filled", messages=turn)[2]) == "Late."
+    assert streamed_text(two_upstreams.hear("filled", messages=turn)[2]) == "Late."
 
 
-def test_a_failure_after_the_phrase_is_an_error_frame(line: Line) -> None:
-    line.one.always(ScriptedAnswer(delay=0.4, status=500))
-    line.two.always(ScriptedAnswer(status=500))
-    _, _, heard = line.hear("filled")
+def test_a_failure_after_the_phrase_is_an_error_frame(two_upstreams: TwoUpstreams) -> None:
+    two_upstreams.one.always(ScriptedAnswer(delay=0.4, status=500))
+    two_upstreams.two.always(ScriptedAnswer(status=500))
+    _, _, heard = two_upstreams.hear("filled")
     assert heard.endswith(b"data: [DONE]\n\n")
     assert error(heard.split(b"\n\n")[-3].removeprefix(b"data: "))["code"] == "upstream_error"
 
@@ -371,11 +373,11 @@ def test_a_failure_after_the_phrase_is_an_error_frame(line: Line) -> None:
 
 
 @pytest.mark.parametrize("stream", [True, False])
-def test_text_is_made_fit_to_be_read_aloud(line: Line, stream: bool) -> None:
-    line.one.always(ScriptedAnswer(texts=["**Hel", "lo** \U0001f600", " there: [a ", "link](http://x)"]))
+def test_text_is_made_fit_to_be_read_aloud(two_upstreams: TwoUpstreams, stream: bool) -> None:
+    two_upstreams.one.always(ScriptedAnswer(texts=["**Hel", "lo** \U0001f600", " there: [a ", "link](http://x)"]))
     for body in (chat_body(model="spoken", stream=stream), chat_body(model="alone", stream=stream, speech=True)):
-        answer = post(line.app.port, body)[2]
-        text = said(answer) if stream else completion(answer)["choices"][0]["message"]["content"]
+        answer = post(two_upstreams.app.port, body)[2]
+        text = streamed_text(answer) if stream else completion(answer)["choices"][0]["message"]["content"]
         assert text == "Hello there: a link"
-    answer = post(line.app.port, chat_body(model="spoken", stream=stream, speech=False))[2]
+    answer = post(two_upstreams.app.port, chat_body(model="spoken", stream=stream, speech=False))[2]
     assert b"**" in answer

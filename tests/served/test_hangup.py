@@ -1,4 +1,4 @@
-"""A caller who leaves frees the upstream at once, in every phase (D7; N6, N23). Real sockets, real gunicorn."""
+"""A caller who leaves frees the upstream at once, in every phase. Real sockets, real gunicorn."""
 
 import time
 from collections.abc import Callable, Iterator
@@ -16,7 +16,7 @@ ALL_PHASES = {**PHASES, "not streaming, mid-body": ({"fault": faults.stalled}, F
 
 
 @pytest.fixture(scope="module", params=[False, True], ids=["plain", "TLS"])
-def line(
+def upstream_and_app(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[tuple[OpenAIUpstream, Served]]:
     log = tmp_path_factory.mktemp("served") / "log"
@@ -39,7 +39,7 @@ def line(
 @pytest.mark.parametrize("way", [Caller.leaves, Caller.is_cut_off], ids=["closes", "is cut off"])
 @pytest.mark.parametrize("phase", ALL_PHASES)
 def test_the_upstream_is_freed_in_every_phase(
-    line: tuple[OpenAIUpstream, Served], phase: str, way: Callable[[Caller], float]
+    upstream_and_app: tuple[OpenAIUpstream, Served], phase: str, way: Callable[[Caller], float]
 ) -> None:
     upstream, app = line
     answer, stream, heard = ALL_PHASES[phase]
@@ -57,9 +57,9 @@ def test_the_upstream_is_freed_in_every_phase(
     assert post(app.port, chat_body())[0] == 200
 
 
-def test_a_wait_between_attempts_ends_too(line: tuple[OpenAIUpstream, Served]) -> None:
+def test_a_wait_between_attempts_ends_too(upstream_and_app: tuple[OpenAIUpstream, Served]) -> None:
     """A caller who leaves in a backoff is not asked for again."""
-    upstream, app = line
+    upstream, app = upstream_and_app
     count, hung_up = len(upstream.received), app.log().count("outcome=hung_up")
     upstream.enqueue(ScriptedAnswer(status=429, headers={"Retry-After": "20"}))
     caller = Caller(app.port, chat_body(stream=True))
@@ -81,7 +81,7 @@ def test_the_demo_stops_talking(serve: Callable[..., Served]) -> None:
 
 
 def test_without_gunicorn_the_next_heartbeat_finds_it(tmp_path: Path) -> None:
-    """R17: the development server does not show the caller's socket."""
+    """`python app.py`: the development server does not show the caller's socket."""
     port, log = free_port(), tmp_path / "log"
     with OpenAIUpstream() as upstream:
         upstream.always(ScriptedAnswer(fault=faults.stalled))
@@ -98,9 +98,9 @@ def test_without_gunicorn_the_next_heartbeat_finds_it(tmp_path: Path) -> None:
             process.kill()
 
 
-def test_hang_ups_in_a_row_leave_nothing_behind(line: tuple[OpenAIUpstream, Served]) -> None:
+def test_hang_ups_in_a_row_leave_nothing_behind(upstream_and_app: tuple[OpenAIUpstream, Served]) -> None:
     """A hundred callers leave mid-stream; threads, sockets and slots are as before."""
-    upstream, app = line
+    upstream, app = upstream_and_app
     until(lambda: upstream.open_connections() <= 1, "earlier callers to be gone")
     threads, sockets = app.threads(), app.sockets()
     upstream.always(ScriptedAnswer(texts=["word "] * 500, frame_delay=0.01))

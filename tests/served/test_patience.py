@@ -1,4 +1,4 @@
-"""Retries, heartbeats, time-outs and the breaker, as a caller on the phone notices them (D2-D4, D6, R7, R13, R15)."""
+"""Retries, heartbeats, time-outs and the breaker, as a caller on the phone notices them."""
 
 import http.client
 import json
@@ -14,7 +14,7 @@ from core.context import CallContext, Timeouts
 from providers.transport.client import Endpoint, send
 from tests.conftest import Served, until
 from tests.emulators import OpenAIUpstream, ScriptedAnswer, faults
-from tests.support.frames import chat_body, completion, error, finish, payloads, post, said
+from tests.support.frames import chat_body, completion, error, finish, payloads, post, streamed_text
 
 Serve = Callable[..., Served]
 
@@ -54,7 +54,7 @@ def test_what_will_not_mend_is_not_tried_again(serve: Serve, upstream: OpenAIUps
 
 
 def test_three_failures_are_one_honest_error(serve: Serve, upstream: OpenAIUpstream) -> None:
-    """R13: and the client is told not to triple it."""
+    """x-should-retry: false keeps the client from multiplying the attempts."""
     app = start(serve, upstream)
     upstream.always(ScriptedAnswer(status=500))
     status, headers, body = post(app.port, chat_body(stream=True))
@@ -63,7 +63,7 @@ def test_three_failures_are_one_honest_error(serve: Serve, upstream: OpenAIUpstr
 
 
 def test_retry_after_is_honoured_where_it_fits(serve: Serve, upstream: OpenAIUpstream) -> None:
-    """N10: not after 16 s, and not before the upstream asked for it."""
+    """An attempt is repeated when Retry-After asks for it, not before and not many seconds later."""
     app = start(serve, upstream)
     upstream.enqueue(ScriptedAnswer(status=429, headers={"Retry-After": "1"}))
     assert post(app.port, chat_body(stream=True))[0] == 200
@@ -94,13 +94,13 @@ def hear(port: int, body: object) -> tuple[int, list[tuple[float, bytes]]]:
 
 
 def test_a_silent_upstream_is_not_a_silent_line(serve: Serve, upstream: OpenAIUpstream) -> None:
-    """N24, N25: the stream opens with a heartbeat, whole comment lines keep it, and the answer still comes."""
+    """The stream opens with a heartbeat, whole comment lines keep it, and the answer still comes."""
     app = start(serve, upstream, HEADERS_AFTER=0.4, HEARTBEAT=0.3)
     upstream.enqueue(ScriptedAnswer(delay=2.0))
     status, heard = hear(app.port, chat_body(stream=True))
     stream = b"".join(data for _, data in heard)
     assert status == 200
-    assert said(stream)
+    assert streamed_text(stream)
     assert stream.count(b": keep-alive\n\n") >= 4
     times = [at for at, _ in heard]
     assert times[0] < 1.5
@@ -112,7 +112,7 @@ def test_silence_in_the_middle_too(serve: Serve, upstream: OpenAIUpstream) -> No
     upstream.enqueue(ScriptedAnswer(texts=["One", " two"], frame_delay=0.35))
     _, heard = hear(app.port, chat_body(stream=True))
     stream = b"".join(data for _, data in heard)
-    assert said(stream) == "One two"
+    assert streamed_text(stream) == "One two"
     assert b"\n\n: keep-alive\n\ndata: " in stream
 
 
@@ -130,12 +130,12 @@ def test_trickling_and_comments_are_silence_to_the_caller(serve: Serve, upstream
 def test_a_failure_after_the_stream_has_opened_is_a_frame_and_a_retry_still_works(
     serve: Serve, upstream: OpenAIUpstream
 ) -> None:
-    """R7: from HEADERS_AFTER on a failure has no status any more, but another attempt may still be made."""
+    """From HEADERS_AFTER on a failure has no status any more, but another attempt may still be made."""
     app = start(serve, upstream, HEADERS_AFTER=0.2, HEARTBEAT=0.1, RETRY_BUDGET=5)
     upstream.enqueue(ScriptedAnswer(status=500, delay=0.5))
     status, heard = hear(app.port, chat_body(stream=True))
     assert status == 200
-    assert said(b"".join(data for _, data in heard))
+    assert streamed_text(b"".join(data for _, data in heard))
     upstream.always(ScriptedAnswer(status=500, delay=0.5))
     status, heard = hear(app.port, chat_body(stream=True))
     assert status == 200
@@ -151,7 +151,7 @@ def test_a_total_time_out_ends_a_stream_that_never_ends(serve: Serve, upstream: 
 
 
 def test_a_dead_target_opens_its_breaker_and_closes_it_again(serve: Serve, upstream: OpenAIUpstream) -> None:
-    """D4: while it is open nobody waits, the upstream is left alone, and /v1/providers shows it."""
+    """While it is open nobody waits, the upstream is left alone, and /v1/providers shows it."""
     app = start(serve, upstream, BREAKER_FAILURES=3, BREAKER_SECONDS=1, RETRIES=0)
     upstream.always(ScriptedAnswer(status=500))
     assert [post(app.port, chat_body())[0] for _ in range(3)] == [502] * 3

@@ -19,7 +19,7 @@ from server.succession import Succession
 from tests.conftest import EVER, Served, _answers, environment, free_port, until
 from tests.served.test_server import running
 from tests.support.forked import Forked
-from tests.support.frames import chat_body, post, said
+from tests.support.frames import chat_body, post, streamed_text
 from tests.support.http import GUNICORN, fails_to_start
 
 Serve = Callable[..., Served]
@@ -75,7 +75,7 @@ class Listener(threading.Thread):
     def heard_all(self) -> bool:
         self.join(EVER)
         assert self.status == 200
-        return len(said(self.heard).split()) == WORDS
+        return len(streamed_text(self.heard).split()) == WORDS
 
 
 # no call is lost

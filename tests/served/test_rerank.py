@@ -1,4 +1,4 @@
-"""POST /v1/rerank (A12): Cohere's and Jina's common shape, from the demo and from an OpenAI-shaped server."""
+"""POST /v1/rerank: Cohere's and Jina's common shape, from the demo and from an OpenAI-shaped server."""
 
 import json
 from collections.abc import Callable

@@ -19,7 +19,7 @@ import pytest
 
 from tests.conftest import EVER, ROOT, Served, _answers, environment, free_port, until
 from tests.support.forked import Forked
-from tests.support.frames import chat_body, completion, finish, post, said
+from tests.support.frames import chat_body, completion, finish, post, streamed_text
 from tests.support.http import GUNICORN, HI, fails_to_start, head
 
 CHAT = "/v1/chat/completions"
@@ -60,7 +60,7 @@ def talk(app: Served, path: str = CHAT, headers: dict[str, str] | None = None) -
     status, _, stream = post(app.port, chat_body(f"say: {SPOKEN}", stream=True), path, headers)
     assert status == 200, stream
     whole: str = completion(body)["choices"][0]["message"]["content"]
-    assert said(stream) == whole
+    assert streamed_text(stream) == whole
     assert finish(stream) == "stop"
     return whole
 
@@ -69,7 +69,7 @@ def talk(app: Served, path: str = CHAT, headers: dict[str, str] | None = None) -
 
 
 def test_gunicorn_with_nothing_but_a_port(tmp_path: Path) -> None:
-    """G1: a fresh clone answers."""
+    """A fresh clone answers."""
     port = free_port()
     with running(tmp_path / "log", *GUNICORN, port=port, PORT=port) as app:
         assert talk(app) == SPOKEN
@@ -89,7 +89,7 @@ def test_a_port_that_the_system_chose_is_told(tmp_path: Path) -> None:
 
 
 def test_python_app_py(tmp_path: Path) -> None:
-    """G2: for development."""
+    """`python app.py`, for development."""
     port = free_port()
     with running(tmp_path / "log", "app.py", port=port, PORT=port, DEMO_PACE_MS=0) as app:
         assert talk(app) == SPOKEN
@@ -133,7 +133,7 @@ def test_the_start_warns_where_strangers_would_hear_the_demo(
 
 @pytest.mark.parametrize("arguments", [(), ("--bind", "0.0.0.0:0"), ("--bind", "127.0.0.1:0", "--bind", "0.0.0.0:0")])
 def test_a_public_address_without_a_key_refuses_to_start(arguments: tuple[str, ...]) -> None:
-    """R9: also one that came by --bind."""
+    """A public address without a key refuses to start, also one that came by --bind."""
     said = fails_to_start(*GUNICORN[:2], *arguments, *GUNICORN[2:], HOST="127.0.0.1" if arguments else "0.0.0.0")
     assert "0.0.0.0" in said
     assert "API_KEY" in said
@@ -171,7 +171,7 @@ def test_an_address_of_the_newer_kind(tmp_path: Path) -> None:
 
 
 def test_a_running_stream_ends_well_on_sigterm(serve: Callable[..., Served]) -> None:
-    """N30: gunicorn cut streams on SIGTERM. The caller hears all of it, and then the process is gone."""
+    """gunicorn itself cuts streams on SIGTERM. Here the caller hears all of it, and then the process is gone."""
     app = serve(DEMO_PACE_MS=30)
     body = json.dumps(chat_body("say 40 words", stream=True)).encode()
     with socket.create_connection(("127.0.0.1", app.port), EVER) as sock:
@@ -315,7 +315,7 @@ def test_a_body_that_no_view_reads_is_no_request(serve: Callable[..., Served], b
 
 @pytest.mark.parametrize("prefix", ["/api", "/api/", "/openai/v1", "/v1", "/v1.0"])
 def test_a_prefix_is_one_more(app_with: Callable[..., object], prefix: str) -> None:
-    """A1, R11: `/v1` and bare paths always answer; some clients add the /v1 that was typed already."""
+    """`/v1` and bare paths always answer; some clients add the /v1 that was typed already."""
     client = app_with(API_ROUTE_PREFIX=prefix)
     for start in {prefix.rstrip("/"), "/v1", "", "/v1/v1"}:
         found = client.post(f"{start}/chat/completions", json={"messages": HI})
@@ -337,7 +337,7 @@ def test_a_prefix_over_the_wire(serve: Callable[..., Served]) -> None:
 
 
 def test_where_somebody_lands_who_types_the_address(app_with: Callable[..., object]) -> None:
-    """A13."""
+    """`/` is a page, for those who type the address into a browser."""
     client = app_with()
     for path in ("/", "/v1", "/v1/"):
         assert re.fullmatch(r"/docs|/v1/", client.get(path).headers["Location"]), path

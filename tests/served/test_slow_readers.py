@@ -12,7 +12,7 @@ import yaml
 
 from tests.conftest import EVER, Served, until
 from tests.emulators import OpenAIUpstream, ScriptedAnswer, faults
-from tests.support.frames import chat_body, error, finish, payloads, post, said
+from tests.support.frames import chat_body, error, finish, payloads, post, streamed_text
 
 WORD = "x" * 80_000 + " "
 WORDS = 250
@@ -80,7 +80,7 @@ def test_who_pauses_and_reads_on_gets_the_whole_stream(
     caller.reads(1000)
     time.sleep(PAUSE)
     stream = caller.reads_to_the_end()
-    assert len(said(stream)) == len(WORD) * WORDS
+    assert len(streamed_text(stream)) == len(WORD) * WORDS
     assert finish(stream) == "stop"
     app.logged("outcome=done")
 

@@ -19,8 +19,8 @@ from tests.conftest import EVER, Served, free_port, until
 from tests.emulators import OpenAIUpstream, ScriptedAnswer
 from tests.served.test_server import running
 from tests.support import strangers
-from tests.support.frames import chat_body, completion, error, post, said
-from tests.support.http import complaint, exchange, fails_to_start, head
+from tests.support.frames import chat_body, completion, error, post, streamed_text
+from tests.support.http import assert_error, exchange, fails_to_start, head
 
 Serve = Callable[..., Served]
 KEY = {"Authorization": "Bearer my-own-key"}
@@ -89,7 +89,7 @@ def test_a_crowd_holds_up_nobody(serve: Serve, kind: str) -> None:
     assert max(worst) < HELD_UP
     ((status, _, heard),) = running_stream
     assert status == 200
-    assert len(said(heard).split()) == 60
+    assert len(streamed_text(heard).split()) == 60
     assert app.workers == workers
     assert "WORKER TIMEOUT" not in app.log()
 
@@ -163,7 +163,7 @@ def test_a_head_may_come_in_pieces_and_several_at_once(serve: Serve) -> None:
 def test_a_head_that_cannot_be_served_is_refused_at_once(serve: Serve, sent: bytes, status: int) -> None:
     app = serve()
     began = time.monotonic()
-    complaint(*exchange(app.port, sent, "GET"), status)
+    assert_error(*exchange(app.port, sent, "GET"), status)
     assert time.monotonic() - began < HELD_UP
 
 

@@ -24,7 +24,7 @@ from tests.emulators.bedrock.server import HAIKU, BedrockUpstream
 from tests.emulators.dialects import DIALECTS, Dialect
 from tests.emulators.scripted import Scripted
 from tests.support.conversations import TIME, WEATHER
-from tests.support.frames import called, completion, said
+from tests.support.frames import called, completion, streamed_text
 
 TURNS, SECONDS = 40, 90.0
 NAMES = ("openai", "anthropic", "gemini", "cohere", "oci")
@@ -74,7 +74,11 @@ class Vendors:
             {"id": identifier, "type": "function", "function": {"name": name, "arguments": json.dumps(arguments)}}
             for identifier, name, arguments in called(response.data)
         ]
-        return {"role": "assistant", "content": said(response.data), **({"tool_calls": calls} if calls else {})}
+        return {
+            "role": "assistant",
+            "content": streamed_text(response.data),
+            **({"tool_calls": calls} if calls else {}),
+        }
 
 
 @pytest.fixture

@@ -75,7 +75,7 @@ def test_an_address_of_another_kind_stops_the_start(url: str) -> None:
 
 
 def test_what_has_expired_is_swept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """N28: nothing grows for days."""
+    """Values past their lifetime are deleted, so a store does not grow for days."""
     monkeypatch.setattr(store, "SWEEP", 0.0)
     kept = SqliteStore(tmp_path / "x.db")
     for number in range(50):

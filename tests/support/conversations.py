@@ -78,7 +78,7 @@ class Conversation:
     body: Mapping[str, Any] = field(default_factory=dict)
     answer: ScriptedAnswer = field(default_factory=ScriptedAnswer)
     wanted: Wanted = field(default_factory=Wanted)
-    told: tuple[str, ...] = ()
+    texts: tuple[str, ...] = ()
 
     def __str__(self) -> str:
         return self.name
@@ -89,13 +89,13 @@ def failing(name: str, answer: ScriptedAnswer, status: int, code: str | None, **
 
 
 CONVERSATIONS = (
-    Conversation("plain", {"messages": HI}, told=("hi",)),
+    Conversation("plain", {"messages": HI}, texts=("hi",)),
     Conversation(
         "unicode",
         {"messages": [{"role": "user", "content": 'Grüß "Gott"\n\u2028 日本語 🙂'}]},
         ScriptedAnswer(texts=["  é", "\n\n", "日本", "語 🙂 ", '"quoted"\t']),
         Wanted(text='  é\n\n日本語 🙂 "quoted"\t'),
-        told=('Grüß "Gott"\n\u2028 日本語 🙂',),
+        texts=('Grüß "Gott"\n\u2028 日本語 🙂',),
     ),
     Conversation(
         "instructions",
@@ -109,23 +109,23 @@ CONVERSATIONS = (
                 {"role": "user", "content": "Two."},
             ]
         },
-        told=("Be brief.", "Be kind.", "hi", "Hello!", "One.", "Two."),
+        texts=("Be brief.", "Be kind.", "hi", "Hello!", "One.", "Two."),
     ),
     Conversation(
         "assistant first",
         {"messages": [{"role": "system", "content": "x"}, {"role": "assistant", "content": "Good day!"}, *HI]},
-        told=("Good day!", "hi"),
+        texts=("Good day!", "hi"),
     ),
-    Conversation("instructions alone", {"messages": [{"role": "system", "content": "Greet them."}]}, told=("Greet",)),
+    Conversation("instructions alone", {"messages": [{"role": "system", "content": "Greet them."}]}, texts=("Greet",)),
     Conversation(
         "a past refusal",
         {"messages": [*HI, {"role": "assistant", "content": None, "refusal": "I may not."}, *HI]},
-        told=("hi", "I may not."),
+        texts=("hi", "I may not."),
     ),
     Conversation(
         "empty messages",
         {"messages": [*HI, {"role": "assistant", "content": ""}, {"role": "user", "content": "Still there?"}]},
-        told=("hi", "Still there?"),
+        texts=("hi", "Still there?"),
     ),
     Conversation(
         "parameters",
@@ -141,7 +141,7 @@ CONVERSATIONS = (
             "frequency_penalty": 0.5,
             "presence_penalty": 0.5,
         },
-        told=("END", "HALT"),
+        texts=("END", "HALT"),
     ),
     Conversation(
         "parallel tools",
@@ -150,7 +150,7 @@ CONVERSATIONS = (
         Wanted(
             text="", calls=(("get_weather", {"city": "Zürich"}), ("get_time", {"zone": "CET"})), finish="tool_calls"
         ),
-        told=("get_weather", "get_time", "city", "zone"),
+        texts=("get_weather", "get_time", "city", "zone"),
     ),
     Conversation(
         "words, then a tool",
@@ -185,7 +185,7 @@ CONVERSATIONS = (
     Conversation(
         "tool results",
         {"messages": AFTERWARDS, "tools": [WEATHER, TIME]},
-        told=("Let me look.", "18 degrees and fair", "09:30", "Zürich", "CET"),
+        texts=("Let me look.", "18 degrees and fair", "09:30", "Zürich", "CET"),
     ),
     Conversation(
         "legacy functions",
@@ -197,9 +197,9 @@ CONVERSATIONS = (
             ],
             "functions": [CLOCK["function"]],
         },
-        told=("tick", "tock"),
+        texts=("tick", "tock"),
     ),
-    Conversation("a schema with $ref", {"messages": HI, "tools": [TREE]}, told=("plant", "name")),
+    Conversation("a schema with $ref", {"messages": HI, "tools": [TREE]}, texts=("plant", "name")),
     Conversation(
         "images",
         {
@@ -213,7 +213,7 @@ CONVERSATIONS = (
                 }
             ]
         },
-        told=("What is this?", PIXEL),
+        texts=("What is this?", PIXEL),
     ),
     Conversation(
         "JSON schema",
@@ -223,7 +223,7 @@ CONVERSATIONS = (
         },
         ScriptedAnswer(texts=['{"name": "Ada', '", "age": 36}']),
         Wanted(text='{"name": "Ada", "age": 36}'),
-        told=("name", "age"),
+        texts=("name", "age"),
     ),
     Conversation(
         "JSON object",

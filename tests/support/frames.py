@@ -53,7 +53,7 @@ def payloads(stream: bytes) -> list[str]:
 
 
 def chunks(stream: bytes) -> list[dict[str, Any]]:
-    """A well-formed stream's chunks: every rule of A3 and A5 is asserted on the way."""
+    """A well-formed stream's chunks: each rule of OpenAI's frames and of streamed calls is asserted on the way."""
     found = [json.loads(data) for data in payloads(stream)]
     assert found
     for chunk in found:
@@ -93,7 +93,7 @@ def _check_choice(choices: list[dict[str, Any]]) -> None:
         assert choices[-1]["finish_reason"] == "tool_calls"
 
 
-def said(stream: bytes, index: int = 0) -> str:
+def streamed_text(stream: bytes, index: int = 0) -> str:
     return "".join(
         choice["delta"].get("content") or ""
         for chunk in chunks(stream)

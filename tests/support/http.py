@@ -16,10 +16,10 @@ GUNICORN = ("-m", "gunicorn", "app:create_app()")
 
 def refused(response: Any, status: int) -> dict[str, Any]:
     """OpenAI's error object, from a response of Flask's client that has this status."""
-    return complaint(response.status_code, response.headers, response.data, status)
+    return assert_error(response.status_code, response.headers, response.data, status)
 
 
-def complaint(found: int, headers: Mapping[str, str], body: bytes, status: int) -> dict[str, Any]:
+def assert_error(found: int, headers: Mapping[str, str], body: bytes, status: int) -> dict[str, Any]:
     """OpenAI's error object: JSON, all four keys, a sentence for people, and nothing of our insides."""
     assert found == status, body[:500]
     kind = {name.lower(): value for name, value in headers.items()}["content-type"]

@@ -41,7 +41,7 @@ def logging_to(handler: BackgroundHandler) -> Iterator[logging.Logger]:
         handler.close()
 
 
-def told(logger: logging.Logger, count: int, size: int = 0) -> None:
+def log_lines(logger: logging.Logger, count: int, size: int = 0) -> None:
     """So many lines, which must take no time."""
     began = time.monotonic()
     for number in range(count):
@@ -66,7 +66,7 @@ def test_a_lock_that_another_process_holds_holds_nobody_up(tmp_path: Path) -> No
     path = tmp_path / "here"
     with logging_to(BackgroundFileHandler(str(path), 10_000_000, 1)) as logger:
         with locked(path):
-            told(logger, 100)
+            log_lines(logger, 100)
             time.sleep(0.5)  # so that it is tried, and not had
             assert not path.exists() or not path.read_text()
         until(lambda: path.exists() and "again" in path.read_text(), "the lines")
@@ -82,7 +82,7 @@ def test_what_a_full_disk_loses_is_counted(
     path = tmp_path / "here"
     path.symlink_to("/dev/full")
     with logging_to(BackgroundFileHandler(str(path), 10_000_000, 1)) as logger:
-        told(logger, 200, 50)
+        log_lines(logger, 200, 50)
         until(lambda: "cannot be written to" in caplog.text, "it to be told")
         assert "No space left" in caplog.text
         assert "Traceback" not in caplog.text
@@ -104,18 +104,18 @@ def test_a_reader_who_does_not_read_holds_nobody_up(monkeypatch: pytest.MonkeyPa
     """docker logs, journald: what is left is whole lines, in order, and the end is there again once they read."""
     monkeypatch.setattr(log_handlers, "MOST_BYTES", 100_000)
     if kind == "a pipe":
-        reading, writing = os.pipe()
+        held, writing = os.pipe()
     else:
         ends = socket.socketpair()
-        reading, writing = (end.detach() for end in ends)
+        held, writing = (end.detach() for end in ends)
     heard = b""
     try:
         with logging_to(StderrHandler(writing)) as logger:
-            told(logger, 2000, 500)
+            log_lines(logger, 2000, 500)
 
             def read() -> bool:
                 nonlocal heard
-                heard += os.read(reading, 1_000_000)
+                heard += os.read(held, 1_000_000)
                 return b"again" in heard
 
             until(read, "the count of those lost")
@@ -123,7 +123,7 @@ def test_a_reader_who_does_not_read_holds_nobody_up(monkeypatch: pytest.MonkeyPa
             while b"last\n" not in heard:
                 read()
     finally:
-        os.close(reading)
+        os.close(held)
         os.close(writing)
     found = numbers(heard.decode())
     assert found == [*range(len(found) - 1), 5000]
@@ -132,39 +132,39 @@ def test_a_reader_who_does_not_read_holds_nobody_up(monkeypatch: pytest.MonkeyPa
 
 def test_who_reads_has_a_line_at_once() -> None:
     """No thread is needed, and others who write there wait as they did."""
-    reading, writing = os.pipe()
+    held, writing = os.pipe()
     before = set(threading.enumerate())
     with logging_to(StderrHandler(writing)) as logger:
         logger.info("line 1 now")
-        assert os.read(reading, 1000) == b"line 1 now\n"
+        assert os.read(held, 1000) == b"line 1 now\n"
         assert os.get_blocking(writing)
         assert set(threading.enumerate()) <= before
-    os.close(reading)
+    os.close(held)
     os.close(writing)
 
 
 def test_a_fork_writes_nothing_twice(tmp_path: Path) -> None:
     path = tmp_path / "here"
     with logging_to(BackgroundFileHandler(str(path), 10_000_000, 1)) as logger:
-        told(logger, 50)
+        log_lines(logger, 50)
         child = os.fork()
         if not child:
             logger.info("line 50 of the child")
             logger.handlers[0].flush()
             os._exit(0)
         assert os.waitpid(child, 0)[1] == 0
-        told(logger, 0)
+        log_lines(logger, 0)
     assert sorted(numbers(path.read_text())) == list(range(51))
 
 
 def test_what_cannot_be_formatted_fails_no_call(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(logging, "raiseExceptions", False)
-    reading, writing = os.pipe()
+    held, writing = os.pipe()
     with logging_to(StderrHandler(writing)) as logger:
         logger.info("%d", "one")
         logger.info("line 1 now")
-        assert os.read(reading, 1000) == b"line 1 now\n"
-    os.close(reading)
+        assert os.read(held, 1000) == b"line 1 now\n"
+    os.close(held)
     os.close(writing)
 
 

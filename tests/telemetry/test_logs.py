@@ -1,4 +1,4 @@
-"""What is written down (F1): one line per request with its facts, in two formats, and no secrets."""
+"""What is written down: one line per request with its facts, in two formats, and no secrets."""
 
 import base64
 import json
@@ -93,7 +93,7 @@ def ask(app: Served, identifier: str, body: Any, path: str = "/v1/chat/completio
 @pytest.mark.parametrize("stream", [False, True])
 @pytest.mark.parametrize("provider", ["openai", "demo"])
 def test_one_line_tells_all_of_a_request(lines: Served, provider: str, stream: bool) -> None:
-    """F1."""
+    """Model, provider, status, first-token time, duration, tokens, attempts and outcome are in one line."""
     identifier = f"done-{provider}-{stream}"
     assert ask(lines, identifier, chat_body(provider=provider, stream=stream)) == 200
     (row,) = reports(lines, identifier)
@@ -223,7 +223,7 @@ def test_an_id_ends_with_its_request(serve: Callable[..., Served]) -> None:
 
 
 def test_prompts_are_logged_at_trace_alone(serve: Callable[..., Served]) -> None:
-    """N17: prompts at INFO."""
+    """No prompt is in the log at INFO."""
     secret = "my grandmother's maiden name"
     for level in ("INFO", "DEBUG"):
         app = serve(LOG_LEVEL=level, DEMO_PACE_MS=0)
@@ -237,7 +237,7 @@ def test_prompts_are_logged_at_trace_alone(serve: Callable[..., Served]) -> None
 
 
 def test_bodies_at_trace_have_their_images_cut(lines: Served) -> None:
-    """N17: images in logs."""
+    """Bodies are in the log at TRACE, with images cut."""
     parts = [
         {"type": "text", "text": "what is on this picture?"},
         {"type": "image_url", "image_url": {"url": f"data:image/png;base64,{IMAGE}"}},
@@ -278,7 +278,7 @@ def test_a_level_keeps_the_rest_out(
 
 
 def test_the_file_rotates(serve: Callable[..., Served], tmp_path: Path) -> None:
-    """F1: as many as are wanted, none larger than is wanted, and each line whole, from two workers."""
+    """As many as are wanted, none larger than is wanted, and each line whole, from two workers."""
     path = tmp_path / "logs" / "thinkline.log"
     path.parent.mkdir()
     settings = {"LOG_FILE": path, "LOG_MAX_BYTES": 4000, "LOG_BACKUPS": 3, "LOG_FORMAT": "json", "WORKERS": 2}
@@ -307,7 +307,7 @@ def test_no_line_is_forged(text: Served, separator: str) -> None:
     assert not [line for line in text.log().splitlines() if line.startswith("2026-01-01T00:00:00.000Z")]
 
 
-def named(app: Served, model: str) -> str:
+def logged_request(app: Served, model: str) -> str:
     """The request line of a request for a model of that name."""
     identifier = f"name-{abs(hash(model))}"
     post(app.port, chat_body(model=model, provider="demo"), headers={"X-Request-Id": identifier})
@@ -318,12 +318,12 @@ def named(app: Served, model: str) -> str:
 @pytest.mark.parametrize("name", ["a\x1b[2Jb", "a\x00b", "a\x08b", "a\x9bb", "a\u2028b", "a\u202eb"])
 def test_no_terminal_is_driven(text: Served, name: str) -> None:
     """Control characters, and what turns the reading direction, are shown and not sent."""
-    assert named(text, name).isprintable()
+    assert logged_request(text, name).isprintable()
 
 
 @pytest.mark.parametrize("white", [" ", "\t", "\u00a0", "\u3000"])
 def test_no_fact_is_forged(text: Served, white: str) -> None:
-    line = named(text, f"a{white}outcome=failed")
+    line = logged_request(text, f"a{white}outcome=failed")
     assert re.search(r" model=(['\"])a.*outcome=failed\1 ", line), line
 
 
@@ -343,7 +343,7 @@ def test_a_long_name_does_not_fill_the_log(text: Served) -> None:
 
 
 def test_upstream_credentials_are_masked(lines: Served, upstream_server: OpenAIUpstream) -> None:
-    """N17: whoever repeats them."""
+    """An upstream's key is masked in the log, also where the upstream's error repeats it."""
     key = upstream_server.key
     upstream_server.enqueue(
         ScriptedAnswer(status=500, error={"error": {"message": f"key {key} and Bearer abcdef123456"}})
@@ -369,7 +369,7 @@ def test_what_looks_like_a_key_is_masked(formatter: type[logging.Formatter], sta
 def test_keys_of_the_models_file_are_masked(
     serve: Callable[..., Served], upstream: OpenAIUpstream, tmp_path: Path
 ) -> None:
-    """N17: also those that come with a change of the file."""
+    """Also those that come with a change of the file."""
     file = tmp_path / "models.yaml"
     row = "providers: {{lab: {{base_url: '{}', api_key: {}}}}}\nmodels: [{{name: {}, provider: lab}}]\n"
     file.write_text(row.format(upstream.base_url, "plainly-secret", "first"))

@@ -119,14 +119,14 @@ BROKEN = {
     "event name": ([*ALL[:3], b"event: chunk\n" + ALL[3], *ALL[4:]], {"frames"}),
     "id field": ([b"id: 1\n" + ALL[0], *ALL[1:]], {"frames"}),
     "two data lines": ([ALL[0].replace(b', "choices"', b',\ndata: "choices"'), *ALL[1:]], {"frames"}),
-    "four newlines (N15)": ([*ALL[:3], ALL[3] + b"\n\n", *ALL[4:]], {"frames"}),
+    "four newlines": ([*ALL[:3], ALL[3] + b"\n\n", *ALL[4:]], {"frames"}),
     "last frame unended": ([*ALL[:-1], DONE[:-1]], {"frames"}),
-    "comment inside (N25)": ([*ALL[:3], b": keep-alive\n", *ALL[3:]], {"comments"}),
-    "comment in a line (N25)": (
+    "comment inside": ([*ALL[:3], b": keep-alive\n", *ALL[3:]], {"comments"}),
+    "comment in a line": (
         [*ALL[:3], ALL[3][:60] + b": keep-alive\n\n" + ALL[3][60:], *ALL[4:]],
         {"JSON", "frames", "openai client"},
     ),
-    "empty event (N25)": ([*ALL[:3], b"data: \n\n", *ALL[3:]], {"JSON", "openai client"}),
+    "empty event": ([*ALL[:3], b"data: \n\n", *ALL[3:]], {"JSON", "openai client"}),
     "half a comment": ([*ALL, b": keep"], {"comments", "[DONE]"}),
     "not JSON": ([*ALL[:3], b"data: {'a': 1}\n\n", *ALL[3:]], {"JSON", "openai client"}),
     "NaN": ([*ALL[:3], b'data: {"choices": [], "x": NaN}\n\n', *ALL[3:]], {"JSON"}),
@@ -175,13 +175,13 @@ BROKEN = {
     "no finish": (sse(*PLAIN[:-1], DONE), {"finish"}, NO_USAGE),
     "two finishes": (sse(*PLAIN, FINISH, DONE), {"finish"}, NO_USAGE),
     "content after the finish": (sse(*PLAIN, SAID[0], DONE), {"finish"}, NO_USAGE),
-    "Cohere's finish (N4)": (sse(*PLAIN[:-1], chunk({}, "COMPLETE"), DONE), {"finish", "types"}, NO_USAGE),
-    "stop beside calls (N4)": (called(*TWO, finish="stop"), {"finish fits"}, TOOLS),
+    "Cohere's finish": (sse(*PLAIN[:-1], chunk({}, "COMPLETE"), DONE), {"finish", "types"}, NO_USAGE),
+    "stop beside calls": (called(*TWO, finish="stop"), {"finish fits"}, TOOLS),
     "tool_calls without": (sse(*PLAIN[:-1], chunk({}, "tool_calls"), DONE), {"finish fits"}, NO_USAGE),
     "no usage": (sse(*PLAIN, DONE), {"usage"}),
     "usage unasked": (ALL, {"usage"}, NO_USAGE),
     "usage twice": (sse(*GOOD, COUNTED, DONE), {"usage"}),
-    "usage with a choice (N15)": (sse(*PLAIN, {**SAID[0], "usage": USAGE}, DONE), {"usage", "finish"}),
+    "usage with a choice": (sse(*PLAIN, {**SAID[0], "usage": USAGE}, DONE), {"usage", "finish"}),
     "usage on the finish": (sse(*PLAIN[:-1], {**FINISH, "usage": USAGE}, DONE), {"usage"}),
     "usage first": (sse(COUNTED, *PLAIN, DONE), {"usage"}),
     "usage does not add up": (sse(*PLAIN, {**COUNTED, "usage": {**USAGE, "total_tokens": 8}}, DONE), {"usage"}),
@@ -200,14 +200,14 @@ BROKEN = {
         {"one call a delta"},
         TOOLS,
     ),
-    "index from 1 (N19)": (called(call(1, named="a", arguments="{}")), {"call indices"}, TOOLS),
-    "index -1 (N19)": (called(call(-1, named="a", arguments="{}")), {"call indices"}, TOOLS),
-    "index differs (N19)": (
+    "index from 1": (called(call(1, named="a", arguments="{}")), {"call indices"}, TOOLS),
+    "index -1": (called(call(-1, named="a", arguments="{}")), {"call indices"}, TOOLS),
+    "index differs": (
         called(call(0, named="a"), call(1, arguments="{}")),
         {"call names", "call arguments"},
         TOOLS,
     ),
-    "all at index 0 (N11)": (
+    "all at index 0": (
         called(call(0, named="a", arguments="{}"), call(0, named="b", arguments="{}")),
         {"call names", "call arguments"},
         TOOLS,
@@ -217,12 +217,12 @@ BROKEN = {
     "one id for two": (called(*(call(n, named="a", arguments="{}", id="x") for n in (0, 1))), {"call names"}, TOOLS),
     "id again": (called(call(0, named="a"), call(0, arguments="{}", id="call_0")), {"call names"}, TOOLS),
     "no type": (called(call(0, named="a", arguments="{}", type=None)), {"call names"}, TOOLS),
-    "arguments by repr (N11)": (called(call(0, named="a", arguments="{'a': 1}")), {"call arguments"}, TOOLS),
+    "arguments by repr": (called(call(0, named="a", arguments="{'a': 1}")), {"call arguments"}, TOOLS),
     "arguments no object": (called(call(0, named="a", arguments="[]")), {"call arguments"}, TOOLS),
-    "all at the end (N8)": ([(5.1 + place / 1000, each) for place, each in enumerate(ALL)], {"not buffered"}),
+    "all at the end": ([(5.1 + place / 1000, each) for place, each in enumerate(ALL)], {"not buffered"}),
     "all in one packet": ([(0.2, b"".join(ALL))], {"not buffered"}),
     "a lump in the middle": ([(0.1, ALL[0]), (0.3, b"".join(ALL[1:-1])), (0.9, ALL[-1])], {"not buffered"}),
-    "silent for 11 s (N24)": (
+    "silent for 11 s": (
         [ALL[0], *((12.0 + place, each) for place, each in enumerate(ALL[1:]))],
         {"no long silence"},
     ),
@@ -244,7 +244,7 @@ ANSWERS = {
     ),
     "text/plain": (captured(ALL, content_type="text/plain"), {"content type"}),
     "compressed": (captured(ALL, content_encoding="br"), {"not compressed"}),
-    "cut (N26)": (captured(ALL[:5], end=End.CUT), {"whole body", "[DONE]", "finish", "usage"}),
+    "cut": (captured(ALL[:5], end=End.CUT), {"whole body", "[DONE]", "finish", "usage"}),
     "cut after [DONE]": (captured(ALL, end=End.CUT), {"whole body"}),
     "held open": (captured(ALL, end=End.HELD, ended_at=1.5), {"ends after [DONE]"}),
     "given up": (
@@ -266,7 +266,7 @@ WARNED = {
     "CRLF": (captured([each.replace(b"\n", b"\r\n") for each in ALL]), {"line ends"}),
     "mixed line ends": (captured([ALL[0].replace(b"\n", b"\r\n"), *ALL[1:]]), {"line ends"}),
     "lost characters": (captured(sse(ROLE, chunk({"content": "\ufffd"}), FINISH, COUNTED, DONE)), {"UTF-8"}),
-    "usage -1 (N4)": (captured(sse(*PLAIN, {**COUNTED, "usage": dict.fromkeys(USAGE, -1)}, DONE)), {"usage"}),
+    "usage -1": (captured(sse(*PLAIN, {**COUNTED, "usage": dict.fromkeys(USAGE, -1)}, DONE)), {"usage"}),
     "too fast to tell": (captured([(0.02, b"".join(ALL))], first=0.02), {"not buffered"}),
     "in one piece": (
         captured(sse(ROLE, chunk({"content": "".join(TEXTS)}), FINISH, COUNTED, DONE)),
@@ -361,8 +361,8 @@ def judged(pieces, url="http://a/v1", model="m", asked=None):
 def test_differences_are_told():
     ours = judged(ALL)
     theirs = judged(sse(*({**each, "system_fingerprint": "fp"} for each in GOOD), DONE), "https://api.openai.com/v1")
-    told = list(differences(ours, theirs))
-    assert "OpenAI (m) sends `system_fingerprint` in the chunk, a (m) does not" in told
+    found = list(differences(ours, theirs))
+    assert "OpenAI (m) sends `system_fingerprint` in the chunk, a (m) does not" in found
     assert not ours.failed
     report = text([ours, theirs], Paint(on=False))
     assert "\x1b" not in report

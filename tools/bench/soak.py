@@ -89,8 +89,8 @@ def call(port: int, body: Mapping[str, Any], dice: random.Random) -> tuple[str, 
     finally:
         connection.close()
     if response.status != 200:
-        told = b'"message"' in heard
-        return (f"told {response.status}", "") if told else ("strange", f"{response.status} {heard[:200]!r}")
+        explained = b'"message"' in heard
+        return (f"told {response.status}", "") if explained else ("strange", f"{response.status} {heard[:200]!r}")
     if not body.get("stream"):
         return "answered", ""
     if not heard.endswith(b"data: [DONE]\n\n"):

@@ -1,1 +1,1 @@
-"""What is configured, what can be reached, what is wrong, and which setting or line mends it."""
+"""Checks the configuration: what is configured, what can be reached, what is wrong, and the setting that mends it."""

@@ -15,12 +15,12 @@ LONGEST = 600.0
 
 
 def main(about: str | None, arguments: Sequence[str] | None = None) -> int:
-    """Run the doctor; its exit code. `about` is the help's text."""
+    """Run the doctor; returns the exit code. `about` is the help's text."""
     parser = argparse.ArgumentParser(description=about, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--json", action="store_true", help="report for machines")
     parser.add_argument("--timeout", type=float, default=5.0, metavar="S", help="seconds for each provider (5)")
     options = parser.parse_args(arguments)
-    logging.getLogger("thinkline").addHandler(logging.NullHandler())  # what is wrong is told as a finding
+    logging.getLogger("thinkline").addHandler(logging.NullHandler())  # problems become findings
     try:
         findings = examine(Settings.load(), min(max(0.1, options.timeout), LONGEST))
         code = int(any(each.state == "fail" for each in findings))

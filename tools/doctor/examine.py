@@ -1,4 +1,4 @@
-"""All that the doctor looks at, in the order in which it is shown."""
+"""All checks of the doctor, in the order in which they are shown."""
 
 import os
 from concurrent.futures import ThreadPoolExecutor
@@ -22,7 +22,7 @@ AT_ONCE = 32
 
 
 def examine(settings: Settings, seconds: float) -> list[Finding]:
-    """Everything, in the order in which it is shown. Raises SettingError."""
+    """All findings, in the order in which they are shown. Raises SettingError."""
     file, where = models_file_and_lines(settings)
     catalogue, lost = _catalogue(settings, usable=file.state == "ok")
     listed = _model_list(settings, catalogue, seconds)

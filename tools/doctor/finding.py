@@ -1,4 +1,4 @@
-"""What was looked at, as a value, as a line of the table, and without secrets."""
+"""The result of a check, as a value and as a line of the table, without secrets."""
 
 import re
 from collections.abc import Iterable, Sequence
@@ -6,13 +6,13 @@ from dataclasses import dataclass, replace
 
 from telemetry.logs import CREDENTIALS
 
-KEY_CHARACTERS = 8  # a shorter key may be a plain word, such as Ollama's usual `ollama`, and would blot out names
+KEY_CHARACTERS = 8  # a shorter key may be a plain word, such as Ollama's usual `ollama`, which would mask names
 USER, QUERY = re.compile(r"(\w://)\S*@"), re.compile(r"(\w://[^\s?'\"]*)\?[^\s'\"]*")
 
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """What was looked at, and its state: `ok`, `warn` or `fail`; `mend` says what to do when it is not ok."""
+    """What was checked, and its state: `ok`, `warn` or `fail`; `mend` says what to do unless it is ok."""
 
     what: str
     state: str
@@ -22,7 +22,7 @@ class Finding:
 
 
 def without(finding: Finding, secrets: Iterable[str] = ()) -> Finding:
-    """The finding without what is nobody's business, should an address or a vendor's sentence hold it."""
+    """The finding without secrets, which an address or a vendor's sentence may hold."""
     known = "|".join(re.escape(each) for each in sorted(secrets, key=len, reverse=True) if len(each) >= KEY_CHARACTERS)
     texts = [CREDENTIALS.sub(r"\1***", text) for text in (finding.detail, finding.mend)]
     texts = [re.sub(known, "***", text) for text in texts] if known else texts
@@ -31,7 +31,7 @@ def without(finding: Finding, secrets: Iterable[str] = ()) -> Finding:
 
 
 def table(findings: Sequence[Finding]) -> str:
-    """One finding a line, then what to do."""
+    """One finding a line, with what to do below it."""
     width = max(len(each.what) for each in findings)
     lines = []
     for each in findings:

@@ -1,4 +1,4 @@
-"""What is on this machine: who may call, where it listens, what it may write, and the store for sessions."""
+"""Checks of this machine: which requests are served, the address, the folders, and the store for sessions."""
 
 import os
 import socket
@@ -16,7 +16,7 @@ SERVERS = ("redis://", "rediss://", "unix://")
 
 
 def callers(settings: Settings) -> Finding:
-    """Who is served."""
+    """Which requests are served: with which keys, and from where."""
     try:
         settings.require_key_if_public(settings.host)
     except SettingError as error:
@@ -29,21 +29,21 @@ def callers(settings: Settings) -> Finding:
 
 
 def address(settings: Settings) -> Finding:
-    """Whether the address is this machine's. At any port, as its own may be served already."""
+    """Whether the address is this machine's. Any port is tried, because the service may use its own port already."""
     family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
     try:
-        socket.create_server((settings.host, 0), family=family).close()  # at any port: its own may be served already
+        socket.create_server((settings.host, 0), family=family).close()  # any port: the own one may be in use
     except (OSError, UnicodeError) as error:
         return Finding("address", "fail", f"{settings.address}: {error}", "mend HOST")
     return Finding("address", "ok", settings.address + ", this machine's own" * is_this_machine(settings.host))
 
 
 def machine(settings: Settings) -> list[Finding]:
-    """What the service finds here: threads, gunicorn, folders."""
+    """The service's surroundings: threads, gunicorn, folders."""
     folder = ROOT / settings.data_dir
     there = next(path for path in (folder, *folder.parents) if os.access(path, os.F_OK))
     kept = there.is_dir() and os.access(there, os.W_OK | os.X_OK)
-    missed = "fail" if settings.model_list_url else "warn"  # nothing but the list is kept there
+    missed = "fail" if settings.model_list_url else "warn"  # only the list is kept there
     usual = f"{settings.threads} in each worker; workers: {settings.workers}"
     few = ("warn", f"{settings.threads}: further callers wait", "raise THREADS (256 is usual)")
     data = f"in {settings.data_dir}" + ", which will be made" * (there != folder)
@@ -57,7 +57,7 @@ def machine(settings: Settings) -> list[Finding]:
 
 
 def sessions(settings: Settings, seconds: float) -> Finding:
-    """The store in STATE_URL. A file is only opened by those who serve."""
+    """The store in STATE_URL. The doctor does not open a file; only the service does."""
     if not settings.state_url.startswith(SERVERS):
         return Finding("sessions", "ok", f"kept in a file ({'STATE_URL' if settings.state_url else 'DATA_DIR'})")
     store, results = RedisStore(settings.state_url), SimpleQueue[Exception | None]()
@@ -70,7 +70,7 @@ def sessions(settings: Settings, seconds: float) -> Finding:
             results.put(error)
 
     started = monotonic()
-    threading.Thread(target=try_it, daemon=True).start()  # it may send a byte at a time
+    threading.Thread(target=try_it, daemon=True).start()  # the server may send a byte at a time
     try:
         error = results.get(timeout=seconds)
         trouble = f"{type(error).__name__}: {error}" if error else ""

@@ -1,4 +1,4 @@
-"""What the names and values of settings give away: halves of a pair, slips of the pen, examples that were copied."""
+"""Checks of the settings' names and values: half of a pair, misspelt names, copied examples."""
 
 import re
 from collections.abc import Iterator
@@ -22,7 +22,7 @@ PAIRS = (
     ("AWS_SESSION_TOKEN", "AWS_ACCESS_KEY_ID"),
     ("MODEL_LIST_AUTH_TOKEN", "MODEL_LIST_URL"),
 )
-"""The first is nothing without the second."""
+"""The first has no effect without the second."""
 
 NEAR, SHORT = 0.8, 7
 KINDS = (
@@ -30,7 +30,7 @@ KINDS = (
     (re.compile(r"_?(API_?)?(BASE|URL|HOST|ENDPOINT|ADDRESS|SERVER)(_URL)?$"), "_BASE_URL"),
     (re.compile(r"_?(DEFAULT_)?MODEL(_NAME|_ID)?$"), "_MODEL"),
 )
-"""How others call what is NAME_API_KEY, NAME_BASE_URL and NAME_MODEL here."""
+"""Other products' names for NAME_API_KEY, NAME_BASE_URL and NAME_MODEL."""
 STEMS = {"GOOGLE": "GEMINI", "CLAUDE": "ANTHROPIC", "GROK": "XAI", "OPEN_AI": "OPENAI", "AZURE_OPENAI": "AZURE"}
 
 PLACEHOLDER = re.compile(
@@ -43,7 +43,7 @@ OTHERS = ("MODEL_LIST_AUTH_TOKEN", "OCI_COMPARTMENT", "AGENT_ID", "AGENT_ALIAS_I
 
 
 def half_set(settings: Settings, snapshot: Snapshot, where: Where) -> Iterator[Finding]:
-    """Of what counts together, one is set and the other is not."""
+    """Only one setting of a pair is set."""
     given = settings.variables
     for one, other in PAIRS:
         if one in given and other not in given:
@@ -59,7 +59,7 @@ def half_set(settings: Settings, snapshot: Snapshot, where: Where) -> Iterator[F
 
 
 def misspelt(settings: Settings) -> Iterator[Finding]:
-    """Names that nobody reads, and that are nearly those of a setting."""
+    """Names that have no effect, and that are nearly those of a setting."""
     known = _known(settings)
     plain = {_plain(name): name for name in known}
     for name in sorted(settings.variables.keys() - known - _read_by_amazon()):
@@ -70,7 +70,7 @@ def misspelt(settings: Settings) -> Iterator[Finding]:
 
 
 def placeholders(settings: Settings) -> Iterator[Finding]:
-    """Values that stand in an example for one of your own."""
+    """Values that are placeholders of an example."""
     for name, value in settings.variables.items():
         if not (SECRET.fullmatch(name) or name in OTHERS):
             continue
@@ -80,7 +80,7 @@ def placeholders(settings: Settings) -> Iterator[Finding]:
 
 
 def _known(settings: Settings) -> set[str]:
-    """The variables that something reads: also those that the models file names."""
+    """The variables that have an effect, including those that the models file names."""
     names = {"ENV_FILE"}
     for each in documented():
         names |= {each.name.upper(), *each.metadata["also"]}
@@ -92,7 +92,7 @@ def _known(settings: Settings) -> set[str]:
     names |= {f"{kind}_proxy" for kind in ("http", "https", "all", "no")}
     try:
         text = (ROOT / settings.models_file).read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError):  # which is a finding of its own
+    except (OSError, UnicodeDecodeError):  # this has a finding of its own
         text = ""
     return names | {found[1] for found in VARIABLE.finditer(text)}
 
@@ -109,7 +109,7 @@ def _plain(name: str) -> str:
 
 
 def _usual(name: str, known: set[str]) -> str:
-    """What is called OPENAI_API_BASE or GOOGLE_API_KEY elsewhere."""
+    """Variables with other products' names, such as OPENAI_API_BASE or GOOGLE_API_KEY."""
     for pattern, kind in KINDS:
         stem = pattern.sub("", name)
         meant = STEMS.get(stem, stem) + kind

@@ -1,4 +1,4 @@
-"""Who can be reached, asked once for what costs nothing, and what their failures mean for the settings."""
+"""Asks each provider once, with a request that costs nothing, and explains its failure by the settings."""
 
 import re
 import socket
@@ -19,11 +19,11 @@ from tools.doctor.where import Where
 SERVER_ERRORS, TOO_LATE = 500, (errors.Cancelled, errors.UpstreamTimeout)
 WEB_PAGE, VARIABLE = re.compile(r"<(!doctype|html)", re.IGNORECASE), re.compile(r"\b[A-Z]+(?:_[A-Z]+)+\b")
 Asked = tuple[Finding, Collection[str]]
-"""Of a provider, and the models that it lists."""
+"""The findings of a provider, and the models that it lists."""
 
 
 def ask(catalogue: Catalogue, entry: ProviderConfig, where: Where, seconds: float) -> Asked:
-    """Ask one provider, within so many seconds."""
+    """Ask one provider, within `seconds`."""
     started, models, model = monotonic(), list[str](), entry.default_model
     call = CallContext(heartbeat=seconds)
     call.begin(Timeouts(seconds, seconds, seconds, seconds))
@@ -45,23 +45,23 @@ def ask(catalogue: Catalogue, entry: ProviderConfig, where: Where, seconds: floa
 
 
 def _has(models: Collection[str], name: str) -> bool:
-    """Some lists have `models/` before a name, others `:latest` after it."""
+    """Whether a list has the model; some lists have `models/` before a name, others `:latest` behind it."""
     return any(name in (each, each.rpartition("/")[2], each.partition(":")[0]) for each in models)
 
 
 def _trouble(error: Exception, entry: ProviderConfig, where: Where, seconds: float) -> tuple[str, str, str]:
-    """State, detail and mend of what a provider raised: the first rule that holds."""
+    """State, detail and mend for a provider's exception: the first rule that fits."""
     cause, text, log = error.__cause__ or error, str(error).rstrip("."), getattr(error, "log", "")
     status = getattr(error, "upstream_status", getattr(error, "status", 0)) or 0
     address = str(entry.options.get("base_url", "a/v1"))
-    versioned = entry.kind != "openai_compatible" or re.search(r"\w/(.*/)?v\d", address)  # others add their own
+    versioned = entry.kind != "openai_compatible" or re.search(r"\w/(.*/)?v\d", address)  # others append their own
     way, key = where.of(entry, "proxy" if entry.options.get("proxy") else "base_url"), where.of(entry, "api_key")
     there = f"mend {where.of(entry, 'base_url')}" + "; the address may lack /v1" * (not versioned)
-    named = [] if "vendor" in entry.options else VARIABLE.findall(text)  # where a vendor's key stands, `where` knows
+    named = [] if "vendor" in entry.options else VARIABLE.findall(text)  # `where` knows the place of a vendor's key
     settings = [param] if (param := getattr(error, "param", None)) else named
     no_list, said = status in (404, 405), log.lstrip()[:1] in ("{", "[") or isinstance(error, errors.InvalidRequest)
     fault, _, to_set = text.partition(": set ")
-    is_denied = "AccessDenied" in log  # Amazon knows who asks, and its policy says no
+    is_denied = "AccessDenied" in log  # Amazon knows the account, and its policy denies the request
     refused = "have a policy allow it" if is_denied else f"{'replace' if _has_key(entry) else 'set'} {key}"
     rules: Sequence[tuple[object, str, str, str]] = (
         (isinstance(cause, socket.gaierror | UnicodeError), "fail", f"{text}: no such host", f"mend {way}, or the DNS"),
@@ -87,12 +87,12 @@ def _trouble(error: Exception, entry: ProviderConfig, where: Where, seconds: flo
 
 
 def _has_key(entry: ProviderConfig) -> bool:
-    """Whether a credential is set: an entry of Amazon's could not have been asked without one."""
+    """Whether a credential is set: Amazon's providers could not have been asked without one."""
     return bool(entry.options.get("api_key")) or "account" in entry.options
 
 
 def model(name: str, snapshot: Snapshot, asked: Mapping[str, Asked], where: Where) -> Finding:
-    """Whether the places of a model by name can be asked, and know it."""
+    """Whether a model's deployments can be asked, and have the model."""
     row, found = snapshot.names[name], list[tuple[str, str, str]]()
     for place in row.upstreams:
         at, entry = place.provider, snapshot.entries[place.provider]

@@ -1,4 +1,4 @@
-"""Where things are configured: in a line of the models file, or in a variable."""
+"""The place of a setting: a line of the models file, or a variable."""
 
 import os
 from collections.abc import Mapping
@@ -20,7 +20,7 @@ WHAT = {"api_key": "the credentials", "base_url": "the address", "model": "the m
 
 @dataclass(frozen=True, slots=True)
 class Where:
-    """Where things are configured: in a line of the models file, or in a variable. `rows` are the file's models."""
+    """The place of a setting: a line of the models file, or a variable. `rows` are the file's models."""
 
     file: str
     upstreams: Mapping[str, str]
@@ -28,7 +28,7 @@ class Where:
     rows: Mapping[str, int] = field(default_factory=dict)
 
     def of(self, entry: ProviderConfig, option: str) -> str:
-        """What to set for another value of a provider's option."""
+        """The place to change a provider's option."""
         name, value = entry.name.partition("#")[0], str(entry.options.get(option, ""))
         if name.startswith("list-"):
             return "MODEL_LIST_AUTH_TOKEN" if option == "api_key" else "MODEL_LIST_URL"
@@ -39,7 +39,7 @@ class Where:
             return signs[0] if signs and option == "api_key" else f"{WHAT[option]} of {name}"
         stem = name.upper().replace("-", "_")
         variable = f"{stem}_{option.upper()}"
-        if variable not in self.upstreams:  # a vendor's own SDK may spell it otherwise
+        if variable not in self.upstreams:  # a vendor's own SDK may spell it differently
             also = (each for each, given in self.upstreams.items() if each.startswith(stem) and value.startswith(given))
             variable = next(also, variable)
         own = None if variable in self.upstreams else self.lines.get(("providers", name))
@@ -47,12 +47,12 @@ class Where:
         return f"{option} of {name} ({self.file}, line {line})" if line else variable
 
     def row(self, name: str) -> str:
-        """Where a model by name is."""
+        """The place of a model by name."""
         return f"{self.file}, line {self.rows[name]}" if name in self.rows else "MODEL_ALIASES"
 
 
 def models_file_and_lines(settings: Settings) -> tuple[Finding, Where]:
-    """The models file, and where things stand in it."""
+    """The models file, and the lines in it."""
     name, path, where = settings.models_file, ROOT / settings.models_file, Where("", settings.upstreams)
     alone = replace(settings, models_file=os.devnull, model_list_url="", provider_name="")
     if name == Settings.models_file and not path.exists():
@@ -68,7 +68,7 @@ def models_file_and_lines(settings: Settings) -> tuple[Finding, Where]:
     rows = {name: lines.get(("providers", part[0], "models", part[2]), 1) for name, part in parts.items()}
     models = data.get("models", []) if isinstance(data, dict) else []
     rows |= {each["name"]: lines["models", at] for at, each in enumerate(models)}
-    regions = lines.items() if isinstance(data, list) else ()  # seed 001's shape
+    regions = lines.items() if isinstance(data, list) else ()  # OCI GenAI access gateway's shape
     rows |= {reduce(getitem, place, data): line for place, line in regions if place[-1:] == ("name",)}
     found = Finding("models file", "ok", f"{name}: providers {len(listing.entries)}, models {len(rows)}")
     return found, Where(name, settings.upstreams, lines, rows)

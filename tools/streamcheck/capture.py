@@ -114,7 +114,7 @@ class _Response:
             self.headers.clear()
 
     @property
-    def framed(self) -> bool:
+    def has_length(self) -> bool:
         """Whether the response itself says where it ends."""
         return "content-length" in self.headers or "transfer-encoding" in self.headers
 
@@ -160,7 +160,7 @@ class _Reading:
             return End.RESET
         at = monotonic() - self._started
         if not data:
-            return End.CLOSED if self._response.headed and not self._response.framed else End.CUT
+            return End.CLOSED if self._response.headed and not self._response.has_length else End.CUT
         return self._take(data, at)
 
     def _take(self, data: bytes, at: float) -> End | None:

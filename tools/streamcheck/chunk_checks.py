@@ -161,8 +161,8 @@ def usage(stream: Stream) -> Iterator[Problem]:
         yield error(f"after the usage comes frame {stream.chunks[-1].number}")
 
 
-def _counts(told: Any) -> Iterator[Problem]:
-    counts: dict[str, Any] = {name: told.get(name) if isinstance(told, Mapping) else None for name in COUNTS}
+def _counts(usage: Any) -> Iterator[Problem]:
+    counts: dict[str, Any] = {name: usage.get(name) if isinstance(usage, Mapping) else None for name in COUNTS}
     for name, value in counts.items():
         if type(value) is not int or value < -1:
             yield error(f"{name} is {shortened(repr(value))}")

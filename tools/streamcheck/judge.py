@@ -11,7 +11,7 @@ from tools.streamcheck import client
 from tools.streamcheck.capture import Capture, End, exchange
 from tools.streamcheck.check import OK, Result, merged, run
 from tools.streamcheck.checks import CHECKS
-from tools.streamcheck.stream import Asked, Stream, said
+from tools.streamcheck.stream import Asked, Stream, error_message
 from tools.streamcheck.timing import Timing, timing
 
 USUAL_MODEL = "gpt-4o-mini"
@@ -123,7 +123,7 @@ class Judged:
 def judge(endpoint: Endpoint, plan: Plan) -> Judged:
     """Ask as planned, and check each answer. Raises Unreachable, Refused and ValueError."""
     body = plan.body(endpoint.model)
-    streams = [Stream(_asked(endpoint, body, plan.timeout), plan.asked) for _ in range(plan.runs)]
+    streams = [Stream(_capture(endpoint, body, plan.timeout), plan.asked) for _ in range(plan.runs)]
     results = merged([run(CHECKS, stream) for stream in streams])
     first = streams[0].capture
     if not plan.client:
@@ -135,12 +135,12 @@ def judge(endpoint: Endpoint, plan: Plan) -> Judged:
     return Judged(endpoint, streams, [*results, live])
 
 
-def _asked(endpoint: Endpoint, body: Mapping[str, Any], timeout: float) -> Capture:
+def _capture(endpoint: Endpoint, body: Mapping[str, Any], timeout: float) -> Capture:
     data = json.dumps(body, ensure_ascii=False).encode()
     headers = {**endpoint.headers, "Content-Type": "application/json", "Accept": "text/event-stream"}
     capture = exchange("POST", endpoint.url + CHAT, headers, data, timeout)
     if capture.status in REFUSED:
-        raise Refused(f"{endpoint.url}: {REFUSED[capture.status]} ({capture.status}: {said(capture.body)})")
+        raise Refused(f"{endpoint.url}: {REFUSED[capture.status]} ({capture.status}: {error_message(capture.body)})")
     return capture
 
 

@@ -113,10 +113,10 @@ def _sketches(all_judged: Sequence[Judged]) -> Iterator[str]:
 
 def _verdict(judged: Judged, paint: Paint) -> str:
     counts = {status: sum(result.status == status for result in judged.results) for status in WORDS}
-    told = ", ".join(f"{count} {_COUNTED[status]}" for status, count in counts.items() if count)
+    summary = ", ".join(f"{count} {_COUNTED[status]}" for status, count in counts.items() if count)
     status: Status = "fail" if judged.failed else "warn" if counts["warn"] else "pass"
     first = milliseconds(judged.first_token)
-    return f"{paint.status(status)}  {judged.endpoint.name}: {told}. First token after {first}."
+    return f"{paint.status(status)}  {judged.endpoint.name}: {summary}. First token after {first}."
 
 
 _COUNTED: Mapping[Status, str] = {"pass": "passed", "warn": "with warnings", "fail": "failed", "skip": "skipped"}

@@ -161,7 +161,7 @@ class Stream:
         return [frame for frame in self.frames if frame.kind == "comment"]
 
 
-def said(body: bytes) -> str:
+def error_message(body: bytes) -> str:
     """The message of an error body, or how the body begins."""
     try:
         return message(json.loads(body))

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from tools.streamcheck.capture import End
 from tools.streamcheck.check import OK, Need, Problem, check, error, warning
 from tools.streamcheck.frames import Frame
-from tools.streamcheck.stream import Stream, message, said, shortened
+from tools.streamcheck.stream import Stream, error_message, message, shortened
 
 NO_ANSWER = {
     End.CUT: "the connection was closed",
@@ -23,7 +23,7 @@ def status(stream: Stream) -> Iterator[Problem]:
     if capture.status == 0:
         yield error(f"no answer: {NO_ANSWER.get(capture.end, capture.end)}")
     elif capture.status != OK:
-        text = capture.headers.get("location") or said(capture.body)
+        text = capture.headers.get("location") or error_message(capture.body)
         yield error(f"{capture.status}" + f": {text}" * bool(text))
 
 

@@ -1,4 +1,4 @@
-"""What an agent says, as neutral events. The event stream has no word for its end: what ends it is the response's own.
+"""Decodes an agent's answer. The event stream has no event for its end; the HTTP response ends it.
 
 https://docs.aws.amazon.com/bedrock/latest/APIReference/API_agent-runtime_ResponseStream.html
 """
@@ -17,21 +17,21 @@ from providers.common.words import words
 log = getLogger("thinkline.providers")
 
 FEW_WORDS = 4
-"""A stream begins with a piece of a word or a few; a first piece of more is taken for the whole answer at once."""
+"""A stream begins with a piece of a few words; a longer first piece is taken for the whole answer."""
 URLS = ("url", "uri", "id", "query")
 TITLES = ("title", "x-amz-bedrock-kb-title", "x-amz-bedrock-kb-document-title")
 
 BAD_SHAPE = (KeyError, TypeError, AttributeError, ValueError)
-"""What reading an event raises that is none."""
+"""The exceptions of reading an event of another shape."""
 
 Named = tuple[str, Mapping[str, Any]]
 
 
 class AgentDecoder:
-    """One answer as it comes: `from_upstream` once. `name` is the provider's.
+    """Decodes one answer: call `from_upstream` once. `name` is the provider's.
 
-    `session` is what calls belong to, and `keep` keeps them and gives them their ids; `traced` says whether tokens are
-    told, `streams` whether a lump is to be cut at words. `said` is the text so far.
+    `session` is the calls' session; `keep` stores calls and returns their ids; `traced` says whether token counts come,
+    `streams` whether text that comes at once is cut at words. `said` is the text so far.
     """
 
     def __init__(
@@ -58,10 +58,10 @@ class AgentDecoder:
         self._filed = False
 
     def from_upstream(self, events: Iterable[Named | Silence]) -> Iterator[Event]:
-        """The answer. Raises UpstreamDown for one that is none."""
+        """The answer's events. Raises UpstreamDown for another shape."""
         try:
             for event in events:
-                yield from self._heard(event)
+                yield from self._events_of(event)
         except BAD_SHAPE as error:
             raise self._none(f"{type(error).__name__}: {error}") from error
         yield from self._text(self._decoder.decode(b"", final=True))
@@ -70,7 +70,7 @@ class AgentDecoder:
         yield Finish("tool_calls" if self._called else "content_filter" if self._intervened else "stop")
         yield Usage(self._prompt, self._completion) if self._traced else Usage(-1, -1)
 
-    def _heard(self, event: Named | Silence) -> Iterator[Event]:
+    def _events_of(self, event: Named | Silence) -> Iterator[Event]:
         if isinstance(event, Silence):
             yield SILENCE
             return
@@ -86,7 +86,7 @@ class AgentDecoder:
                 yield from self._files(members)
 
     def _none(self, what: str) -> UpstreamDown:
-        """The exception for an answer that is none. It is not asked for again: the agent has acted."""
+        """The exception for another shape. It is not retried: the agent has acted."""
         error = UpstreamDown(
             f"{self._name} ended without an answer.", provider=self._name, upstream_status=200, log=what
         )
@@ -99,7 +99,7 @@ class AgentDecoder:
             yield from self._citations(citation)
 
     def _text(self, text: str) -> Iterator[Event]:
-        """Exactly as it came (N7); only a whole answer at once is cut, so that it can be spoken from its start."""
+        """The text, unchanged; only a whole answer at once is cut, so that a voice can begin with it."""
         if not text:
             return
         pieces = list(words(text)) if self._streams and not self.said else []
@@ -116,7 +116,7 @@ class AgentDecoder:
                 yield Citation(url, title, start, end)
 
     def _span(self, part: Mapping[str, Any]) -> tuple[int, int]:
-        """Where the cited words stand: found by themselves where that can be, else as Amazon counts."""
+        """The position of the cited words: found in the text if possible, else as Amazon counts."""
         text, span = part.get("text") or "", part.get("span") or {}
         start = span.get("start", 0)
         if text and self.said[start : start + len(text)] != text:
@@ -125,7 +125,7 @@ class AgentDecoder:
         return start, start + len(text) if text else span.get("end", len(self.said))
 
     def _trace(self, trace: Mapping[str, Any]) -> None:
-        """Tokens stand in the trace of each call of a model, those of collaborating agents too."""
+        """Token counts are in the trace of each model call, also of collaborating agents."""
         for part in trace.values():
             if not isinstance(part, Mapping):
                 continue
@@ -146,7 +146,7 @@ class AgentDecoder:
             yield ToolArguments(identifier, arguments)
 
     def _files(self, members: Mapping[str, Any]) -> Iterator[Event]:
-        """A file that the agent made is named and not sent: a chat completion has no place for it, nor has a voice."""
+        """A file from the agent is named in the log and not sent: chat completions have no place for it."""
         for file in members.get("files") or ():
             name, kind, size = file.get("name") or "file", file.get("type", ""), len(file.get("bytes") or b"")
             self._filed = True
@@ -155,7 +155,7 @@ class AgentDecoder:
 
 
 def _source(reference: Mapping[str, Any]) -> tuple[str, str]:
-    """Address and title of what is cited, wherever it lives; "" for what has no address."""
+    """URL and title of a citation's source, wherever it is; "" for a source without a URL."""
     places = [place for place in (reference.get("location") or {}).values() if isinstance(place, Mapping)]
     url = next((str(place[key]) for place in places for key in URLS if place.get(key)), "")
     metadata = reference.get("metadata") or {}

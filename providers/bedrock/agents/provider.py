@@ -58,10 +58,10 @@ log = getLogger("thinkline.providers")
 
 
 class BedrockAgent(Provider):
-    """An account's agents, name -> `agentId/aliasId`: any other name is that of `model`, the default agent (R4). What
+    """An account's agents, name -> `agentId/aliasId`: any other name is that of `model`, the default agent. What
     has the form of ids is an agent by its ids; only models.yaml can say so.
 
-    `account` is what a Door is made of. `trace` has the agents trace, which is where their token counts stand.
+    `account` holds the arguments of AwsClient. `trace` has the agents trace, which is where their token counts stand.
     `session_ttl`: seconds of silence after which an agent forgets a session, as it was created.
     """
 
@@ -155,7 +155,7 @@ class BedrockAgent(Provider):
             raise
 
     def _refuse(self, request: ChatRequest, asked: AgentInput) -> None:
-        """Refuse what would be lost, and say in the log what an agent has no ear for (A2)."""
+        """Refuse what would be lost, and say in the log what an agent has no ear for."""
         body = request.body
         if (body.get("response_format") or {}).get("type", "text") != "text":
             raise Unsupported("An agent answers in text alone.", param="response_format")
@@ -204,8 +204,8 @@ def _lost(error: GatewayError, name: str, *, known: bool, returns: bool) -> Sess
     results are returned may not wait for them any more: it has had them, or has forgotten that it asked.
     """
     busy = isinstance(error, UpstreamRejected) and error.status == 409  # noqa: PLR2004 - ConflictException
-    told = isinstance(error, (UpstreamRejected, UnknownModel)) and ABOUT_SESSION.search(error.log)
-    gone = known and (told or (returns and isinstance(error, UpstreamRejected)))
+    names_session = isinstance(error, (UpstreamRejected, UnknownModel)) and ABOUT_SESSION.search(error.log)
+    gone = known and (names_session or (returns and isinstance(error, UpstreamRejected)))
     if not (busy or gone):
         return None
     lost = SessionLost(
@@ -243,7 +243,7 @@ def to_upstream(asked: AgentInput, session: Session, options: Json, returned: Js
     state: Json = {key: options[key] for key in OF_THE_SESSION if key in options}
     if asked.system:
         state["promptSessionAttributes"] = {"system_prompt": asked.system, **options.get("promptSessionAttributes", {})}
-    # Without it an agent answers in one lump (N7); it wants the permission bedrock:InvokeModelWithResponseStream.
+    # Without it an agent answers in one lump; it wants the permission bedrock:InvokeModelWithResponseStream.
     streaming: Json = {"streamFinalResponse": True}
     if "applyGuardrailInterval" in options:
         streaming["applyGuardrailInterval"] = options["applyGuardrailInterval"]

@@ -1,6 +1,6 @@
-"""What a conversation in OpenAI's dialect is to an agent: what was said before, what is said now, and beside it.
+"""A conversation in OpenAI's dialect as an agent's turn: the history, the new message, and its files. Pure functions.
 
-An agent owns its prompt, its tools and its memory; a turn is one text to it. Pure functions.
+An agent has its own prompt, tools and memory; a turn is one text.
 """
 
 from base64 import b64decode
@@ -13,7 +13,7 @@ from core.json_values import Json
 from providers.common import translate
 
 FILES = 5
-"""As many files an agent takes at once (service model bedrock-agent-runtime, ByteContentFile)."""
+"""The number of files in one turn (service model bedrock-agent-runtime, ByteContentFile)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,11 +21,11 @@ class AgentInput:
     """One turn.
 
     system    all of the system prompt
-    before    (user or assistant, words): what was said before, no two of one role in a row
-    heard     the messages that a session must have heard to be the conversation's
-    text      what the user says now; "" when tools' results are all that is new
-    results   positions of the messages with the results of tools, if nothing else is new; `before` tells them too
-    files     what is attached now; `all_files`: in the whole conversation
+    before    the history as (user or assistant, text), without two of one role in a row
+    heard     the messages that a session must have received to belong to this conversation
+    text      the user's new text; "" if only results of tools are new
+    results   indices of the messages with the results, if nothing else is new; `before` has them too
+    files     the new attachments; `all_files`: those of the whole conversation
     """
 
     system: str
@@ -46,7 +46,7 @@ def agent_input(messages: Sequence[Mapping[str, Any]]) -> AgentInput:
     users = [at for at in new if messages[at]["role"] == "user"]
     results = [at for at in new if messages[at]["role"] in ("tool", "function")]
     only_results = bool(results) and not users
-    # Some platforms have the agent speak first, or again, by a system message at the end.
+    # Some platforms make the agent speak first, or again, by a system message at the end.
     spoken = users or [at for at in new if messages[at]["role"] in ("system", "developer")]
     text = "" if only_results else "\n".join(filter(str.strip, (texts[at] for at in spoken)))
     if not text and not results and not any(files[at] for at in users):
@@ -70,7 +70,7 @@ def agent_input(messages: Sequence[Mapping[str, Any]]) -> AgentInput:
 
 
 def flattened(before: Sequence[tuple[str, str]], text: str) -> str:
-    """What was said before and what is said now, as one prompt."""
+    """The history and the new message as one prompt."""
     if not before:
         return text
     lines = "\n".join(f"{role.capitalize()}: {words}" for role, words in before)
@@ -103,7 +103,7 @@ def _before(messages: Sequence[tuple[Mapping[str, Any], str]]) -> tuple[tuple[st
 def _text(message: Mapping[str, Any], at: int) -> str:
     content = message.get("content")
     if isinstance(content, list):
-        # The others keep their places, which an error names.
+        # The other messages keep their indices, which an error names.
         content = [{"type": "text", "text": ""} if part["type"] == "file" else part for part in content]
     return translate.content_text(content, f"messages[{at}]")
 

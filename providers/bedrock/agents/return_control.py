@@ -1,10 +1,10 @@
-"""An agent's return of control as tool calls, and their results as what the agent waits for.
+"""An agent's return of control as tool calls, and their results as the agent's session state.
 
 https://docs.aws.amazon.com/bedrock/latest/userguide/agents-returncontrol.html
 
-What the answer to a call needs (session, invocation and place, action and form) is kept in the state, by an id that
-every client and vendor takes. So the result may come to another worker, another replica, or after a restart; and from a
-client that gives calls ids of its own, as long as it says which conversation it is.
+The data for the answer to a call (session, invocation and place, action and form) are stored under an id that every
+client and vendor accepts. So the result may come to another worker or replica, or after a restart. It may also come
+from a client with call ids of its own, if the conversation can be identified.
 """
 
 import re
@@ -22,18 +22,18 @@ from providers.bedrock.agents.sessions import SessionOwner, tag
 from providers.common import translate
 
 NAME_CHARACTERS = 64
-"""As long a function's name may be in OpenAI's dialect, and of these alone:"""
+"""The length of a function's name in OpenAI's dialect, and its characters:"""
 NOT_IN_NAMES = re.compile(r"[^a-zA-Z0-9_-]+")
 YES = frozenset({"confirm", "confirmed", "yes", "true", "ok", "okay"})
 NO = frozenset({"deny", "denied", "no", "false", "cancel", "cancelled"})
 TRUTHS = {"true": True, "false": False}
 ID = re.compile(r"call_agent_([0-9a-f]{12})([0-9a-f]{12})_(0|[1-9]\d?)")
-"""40 characters at most: a nonce, the tag of whose call it is, the place in its invocation."""
+"""40 characters at most: a nonce, the tag of the owner, the place in the invocation."""
 
 
 @dataclass(frozen=True, slots=True)
 class ReturnedControl:
-    """What the agent wants done, as it is kept. `path` and `method` are the API form's.
+    """A stored action that the agent wants. `path` and `method` are for the API form.
 
     `asks`: RESULT, USER_CONFIRMATION or USER_CONFIRMATION_AND_RESULT.
     """
@@ -51,9 +51,9 @@ class ReturnedControl:
 
 @dataclass(frozen=True, slots=True)
 class Kept:
-    """The calls that an agent has made for one caller. Without a state nothing is kept.
+    """The calls that an agent has made for one caller. Without a store nothing is kept.
 
-    `conversation` is the key of the open invocation, `seconds` how long its session is believed to wait.
+    `conversation` is the key of the open invocation, `seconds` how long its session is expected to wait.
     """
 
     state: KeyValueStore | None
@@ -69,7 +69,7 @@ class Kept:
         return [f"call_agent_{nonce}{self._tag(nonce)}_{place}" for place in range(len(calls))]
 
     def recall(self, identifier: str) -> ReturnedControl | None:
-        """The call of this id; None where it is not known."""
+        """The call of this id; None if it is unknown."""
         found = ID.fullmatch(identifier)
         made = self._invocation(found[1]) if found else []
         return made[int(found[3])] if found and int(found[3]) < len(made) else None
@@ -95,7 +95,7 @@ class Kept:
 
 
 def calls(payload: Mapping[str, Any], session: str) -> list[tuple[ReturnedControl, str, str]]:
-    """(call, name, arguments) of each call of a returnControl event. Raises KeyError for one that is none."""
+    """(call, name, arguments) of each call of a returnControl event. Raises KeyError for another shape."""
     invocation = payload["invocationId"]
     made = []
     for place, member in enumerate(payload["invocationInputs"]):
@@ -120,14 +120,14 @@ def calls(payload: Mapping[str, Any], session: str) -> list[tuple[ReturnedContro
 def results(
     messages: Sequence[Mapping[str, Any]], places: Sequence[int], kept: Kept, conversation: str
 ) -> tuple[str, Json] | None:
-    """The session, and the part of its state that answers the calls: `places` are the tool messages. None where the
-    agent is not known to wait for them: it has made the calls and they are forgotten, or another vendor has made them.
+    """The session, and the session state with the results: `places` are the tool messages. None if the agent is not
+    known to wait for them: its calls have expired, or another vendor has made them.
 
-    Raises InvalidRequest for an id that is none of the assistant's calls or is another caller's, and for a call left
-    unanswered.
+    Raises InvalidRequest for an id that is none of the assistant's calls or is another caller's, and for a call without
+    a result.
     """
-    made = _asked(messages, places)[1]
-    asked = [str(call.get("id")) for call in made]
+    made = _calls_before(messages, places)[1]
+    call_ids = [str(call.get("id")) for call in made]
     names = [call["function"].get("name") if isinstance(call.get("function"), dict) else None for call in made]
     opened = kept.opened(conversation)
     waits = [_name(each) for each in opened] == names
@@ -136,10 +136,10 @@ def results(
     for at in places:
         where, identifier = f"messages[{at}].tool_call_id", str(messages[at].get("tool_call_id") or "")
         called = kept.recall(identifier)
-        if kept.is_anothers(identifier) or (called is None and identifier not in asked):
+        if kept.is_anothers(identifier) or (called is None and identifier not in call_ids):
             raise InvalidRequest("There is no such call: its id is none that this agent gave to you.", param=where)
         if called is None and waits:
-            called = opened[asked.index(identifier)]
+            called = opened[call_ids.index(identifier)]
         if called is None:
             forgotten = True
             continue
@@ -158,18 +158,18 @@ def results(
     }
 
 
-def _asked(messages: Sequence[Mapping[str, Any]], places: Sequence[int]) -> tuple[int, list[Mapping[str, Any]]]:
-    """Where the assistant's message stands that the results follow, and its calls."""
+def _calls_before(messages: Sequence[Mapping[str, Any]], places: Sequence[int]) -> tuple[int, list[Mapping[str, Any]]]:
+    """The index of the assistant's message before the results, and its calls."""
     at = next((at for at in range(min(places) - 1, -1, -1) if messages[at]["role"] == "assistant"), -1)
     return at, list(messages[at].get("tool_calls") or ()) if at >= 0 else []
 
 
 def _all_answered(messages: Sequence[Mapping[str, Any]], places: Sequence[int]) -> None:
-    """The agent goes on only when it has all the results."""
-    answered = {messages[at].get("tool_call_id") for at in places}
-    at, asked = _asked(messages, places)
-    for position, call in enumerate(asked):
-        if str(call.get("id")) not in answered:
+    """Raise unless all calls have results: the agent goes on only with all of them."""
+    result_ids = {messages[at].get("tool_call_id") for at in places}
+    at, call_ids = _calls_before(messages, places)
+    for position, call in enumerate(call_ids):
+        if str(call.get("id")) not in result_ids:
             raise InvalidRequest("This call has no result yet.", param=f"messages[{at}].tool_calls[{position}]")
 
 
@@ -178,7 +178,7 @@ def _result(called: ReturnedControl, text: str) -> Json:
     if called.agent:
         result["agentId"] = called.agent
     word = text.strip().strip(".!").lower()
-    if called.asks == "USER_CONFIRMATION":  # what is not plainly a yes is none
+    if called.asks == "USER_CONFIRMATION":  # only a plain yes counts
         result["confirmationState"] = "CONFIRM" if word in YES else "DENY"
     elif called.asks == "USER_CONFIRMATION_AND_RESULT":
         result["confirmationState"] = "DENY" if word in NO else "CONFIRM"
@@ -189,7 +189,7 @@ def _result(called: ReturnedControl, text: str) -> Json:
 
 
 def _name(called: ReturnedControl) -> str:
-    """The function's own name, or one made of an API's method and path; a mere question is `confirm_...`."""
+    """The function's own name, or one made of an API's method and path; for a mere confirmation `confirm_...`."""
     name = f"{called.method.lower()}_{called.path.strip('/')}" if called.path else called.function or called.group
     name = NOT_IN_NAMES.sub("_", name).strip("_")
     name = f"confirm_{name}" if called.asks == "USER_CONFIRMATION" else name
@@ -197,7 +197,7 @@ def _name(called: ReturnedControl) -> str:
 
 
 def _arguments(given: Mapping[str, Any]) -> Json:
-    """Parameters, and the body's properties in the API form, each as the type that it is declared to have."""
+    """The parameters, and the body's properties in the API form, each with its declared type."""
     listed = list(given.get("parameters") or ())
     for content in ((given.get("requestBody") or {}).get("content") or {}).values():
         listed += content.get("properties") or ()
@@ -205,7 +205,7 @@ def _arguments(given: Mapping[str, Any]) -> Json:
 
 
 def _typed(kind: str, value: str | None) -> Any:
-    """A value that came as text; as text where it is not what it says."""
+    """A value from text; the text itself if it does not have the declared type."""
     if value is None:
         return None
     try:

@@ -1,12 +1,12 @@
-"""Which of an agent's sessions a turn belongs to (R10): by the id that the caller gives, or by the words so far.
+"""Which session of an agent a turn belongs to (decision 14): by the id that the caller gives, or by the words so far.
 
-A session is filed after each answer, and claimed by the next turn; what was filed is taken away, so of two turns at
-once only one has it. A turn that finds nothing (a first one, a duplicate, one after an interruption or a long silence)
-begins a new session, and tells it what was said before. So does one with an id of the caller's whose history has not
-grown since the last answer: it is asked again, and the session has heard it already.
+A session is stored after each answer, and the next turn takes it out of the store, so of two simultaneous turns only
+one gets it. A turn that finds none (a first one, a duplicate, one after an interruption or a long silence) begins a new
+session with the whole history. So does a turn with the caller's own id whose history has not grown since the last
+answer: it is a repetition, and the session has received it already.
 
-Whose a session is stands in its id: `nonce.tag`, and the tag is a hash of the caller's key's name, the agent and the
-nonce. So nobody can name a session that another key has opened, and no secret has to be kept for that.
+A session's owner is in its id: `nonce.tag`, where the tag is a hash of the name of the caller's key, the agent and the
+nonce. So a caller cannot name a session that another key has opened, and no secret is needed for that.
 """
 
 import re
@@ -23,21 +23,21 @@ from core.errors import GatewayError, UpstreamTimeout
 from core.store import KeyValueStore
 
 READABLE = 24
-"""Characters of a caller's own id that a session's id shows, so that it can be found in Amazon's logs."""
+"""Characters of a caller's own id that are part of a session's id, for searches in Amazon's logs."""
 TAG = 24
 NOT_FITTING = re.compile(r"[^0-9a-zA-Z_:-]+")
-"""Amazon allows [0-9a-zA-Z._:-]{2,100}; the dot is ours. (service model bedrock-agent-runtime, SessionId)"""
+"""Amazon allows [0-9a-zA-Z._:-]{2,100}; the dot is our separator. (service model bedrock-agent-runtime, SessionId)"""
 OPENED_SECONDS = 5400.0
-"""The longest that an agent keeps an idle session."""
+"""The longest time that an agent keeps an idle session."""
 
 Json = Mapping[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
 class SessionOwner:
-    """Whose sessions: the name of a caller's key ("" without keys), and the agent with its alias.
+    """The owner of sessions: the name of a caller's key ("" without keys), and the agent with its alias.
 
-    `about` is what a session was told beside the words: it must be the same for a transcript to be the same.
+    `about` is what a session received besides the messages: transcripts only match if it is the same.
     """
 
     caller: str
@@ -47,7 +47,7 @@ class SessionOwner:
 
 @dataclass(frozen=True, slots=True)
 class Session:
-    """An agent's session. `known`: it has heard what was said before."""
+    """An agent's session. `known`: it has received the history."""
 
     id: str
     known: bool
@@ -74,8 +74,8 @@ class SessionLease:
 
     A turn that ran into a time-out, or whose caller left, releases nothing: the agent may still be at it.
 
-    `explicit` is the caller's own id, `heard` the messages that a session must have heard, `seconds` how long a
-    session is believed to be kept by the agent.
+    `explicit` is the caller's own id, `heard` the messages that a session must have received, `seconds` how long the
+    agent is expected to keep a session.
     """
 
     state: KeyValueStore | None
@@ -91,7 +91,7 @@ class SessionLease:
         self._key = self._own_key() if self.explicit else transcript_key(self.owner, self.heard)
 
     def open(self, *, anything_before: bool) -> Session:
-        """The session to go on with, else a new one."""
+        """The stored session, else a new one."""
         found = self.state.pop(self._key) if self.state is not None else None
         session, _, heard = (found or "").partition(" ")
         if found and belongs(session, self.owner):
@@ -103,7 +103,7 @@ class SessionLease:
         return self.fresh()
 
     def fresh(self) -> Session:
-        """A session that nobody has used."""
+        """A session that has not been used."""
         return Session(_tagged(self.owner, "-".join(filter(None, (_readable(self.explicit), token_hex(10))))), False)
 
     def __enter__(self) -> Self:
@@ -137,11 +137,11 @@ class SessionLease:
             self._put(transcript_key(self.owner, whole), session.id)
 
     def is_replaceable(self) -> bool:
-        """Whether nothing is lost with the session of a caller who does not send what was said before."""
+        """Whether a lost session loses nothing: not if the caller does not send the history."""
         return not self.explicit or self.state is None or self.state.get(self._opened_key()) is None
 
     def invocation_key(self, messages: Sequence[Json]) -> str:
-        """Where the invocation is filed that a session waits for; `messages` are all that was said before it."""
+        """The key of the invocation that a session waits for; `messages` are the conversation before it."""
         return f"invocation:{self._own_key() if self.explicit else transcript_key(self.owner, messages)}"
 
     def _put(self, key: str, value: str, seconds: float = 0.0) -> None:
@@ -156,7 +156,7 @@ class SessionLease:
 
 
 def lasting_id(owner: SessionOwner, explicit: str) -> str:
-    """The id that a caller's own id always has, so that its session is found even when the store has forgotten it."""
+    """The fixed session id for a caller's own id, so that the session is found after the store has lost it."""
     return _tagged(owner, f"{_readable(explicit)}-{_hash(explicit)[:16]}".lstrip("-"))
 
 
@@ -166,13 +166,13 @@ def belongs(session: str, owner: SessionOwner) -> bool:
 
 
 def transcript_key(owner: SessionOwner, messages: Sequence[Json]) -> str:
-    """Where the session of a conversation is filed that has come so far."""
+    """The key of the session of this conversation."""
     return f"transcript:{_hash([owner.caller, owner.agent, owner.about, transcript(messages)])}"
 
 
 def transcript(messages: Sequence[Json]) -> list[list[str]]:
-    """What was said, in a form that does not depend on white space, on how it was cut into messages and parts, or on
-    the system prompt, which some platforms write anew each turn.
+    """The conversation in a form that does not depend on white space, on its division into messages and parts, or on
+    the system prompt, which some platforms change each turn.
     """
     lines: list[list[str]] = []
     for message in messages:
@@ -198,7 +198,7 @@ def _words(content: Any) -> str:
     pieces = []
     for part in content:
         text = part.get("text")
-        # Whatever is no text (a file) must be the very same.
+        # Anything but text (a file) must be identical.
         pieces.append(text if isinstance(text, str) else _hash(part))
     return "".join(pieces)
 
@@ -212,7 +212,7 @@ def _canonical(arguments: Any) -> str:
 
 
 def tag(owner: SessionOwner, nonce: str) -> str:
-    """What proves that an id with this nonce was made for this key and this agent."""
+    """The tag that shows that an id with this nonce was made for this key and this agent."""
     return _hash([owner.caller, owner.agent, nonce])[:TAG]
 
 

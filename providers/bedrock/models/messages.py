@@ -1,4 +1,4 @@
-"""A conversation as Converse has it: system apart, roles that alternate and begin with the user. Pure.
+"""A conversation in Converse's form: system apart, and roles that alternate and begin with the user. Pure.
 
 https://docs.aws.amazon.com/bedrock/latest/APIReference/API_runtime_Message.html
 """
@@ -47,17 +47,17 @@ def conversation(given: list[Json], *, tools: bool, thoughts: bool = False) -> t
         (("assistant" if turn.role == "assistant" else "user"), _content(turn, tools=tools, thoughts=thoughts))
         for turn in in_turns(given)
     )
-    if not said or said[0][0] != "user":
-        said.insert(0, ("user", [{"text": OPENING}]))
-    messages: list[Json] = [{"role": role, "content": content} for role, content in said]
-    for message in messages:  # results come first: https://docs.aws.amazon.com/bedrock/latest/userguide/tool-use.html
+    if not turns or turns[0][0] != "user":
+        turns.insert(0, ("user", [{"text": OPENING}]))
+    messages: list[Json] = [{"role": role, "content": content} for role, content in turns]
+    for message in messages:  # results first: https://docs.aws.amazon.com/bedrock/latest/userguide/tool-use.html
         message["content"].sort(key=lambda block: "toolResult" not in block)
     _name_documents(messages)
     return system, messages
 
 
 def cache_point(part: Mapping[str, Any]) -> list[Json]:
-    """The cache point after what carries Anthropic's `cache_control`; none where nothing does."""
+    """The cache point behind a part with Anthropic's `cache_control`; none without it."""
     control = part.get("cache_control")
     if not isinstance(control, dict):
         return []
@@ -127,12 +127,12 @@ def _document(file: Any, where: str) -> Json:
 
 
 def _fit_for_a_name(stem: str) -> str:
-    """Letters, digits, hyphens, brackets and single spaces, 200 at most."""
+    """A name that Converse accepts: letters, digits, hyphens, brackets and single spaces, 200 at most."""
     return " ".join(re.sub(r"[^A-Za-z0-9()\[\]\s-]", " ", stem).split())[:190] or "document"
 
 
 def _name_documents(messages: list[Json]) -> None:
-    """Give each document a name of its own, and a text beside it: Converse insists on both."""
+    """Give each document a unique name, and add a text: Converse requires both."""
     names: set[str] = set()
     for message in messages:
         blocks = message["content"]
@@ -146,7 +146,7 @@ def _name_documents(messages: list[Json]) -> None:
 
 
 def _data(url: str, where: str) -> tuple[str, bytes]:
-    """Media type and bytes of a data: URL; another URL is not fetched by us (D10), nor by Bedrock."""
+    """Media type and bytes of a data: URL. Neither Bedrock nor Thinkline fetches another URL."""
     known = parse_data_url(url)
     if known is None:
         raise Unsupported("Bedrock fetches nothing: send the picture itself, as a data: URL.", param=where)

@@ -56,7 +56,7 @@ REFUSES_TOOLS = re.compile(r"(?i)tool use in streaming|streaming tool use")
 
 
 class BedrockModels(Provider):
-    """The models that one account has. `account` is what aws.Door is built with."""
+    """The models that one account has. `account` holds the arguments of AwsClient."""
 
     def __init__(self, *, name: str, model: str, account: Mapping[str, Any]) -> None:
         self.name = name

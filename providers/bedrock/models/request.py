@@ -1,6 +1,6 @@
-"""A chat request as Converse has it. Pure.
+"""A chat request as Converse takes it. Pure.
 
-https://docs.aws.amazon.com/bedrock/latest/APIReference/API_runtime_Converse.html; what a model takes of it:
+https://docs.aws.amazon.com/bedrock/latest/APIReference/API_runtime_Converse.html; what each model supports of it:
 https://docs.aws.amazon.com/bedrock/latest/userguide/conversation-inference-supported-models-features.html
 """
 
@@ -22,34 +22,34 @@ SUPPORTED_PARAMETERS = frozenset({
     "functions", "function_call", "max_completion_tokens", "max_tokens", "messages", "model", "n", "reasoning_effort",
     "response_format", "stop", "stream", "stream_options", "temperature", "tool_choice", "tools", "top_k", "top_p",
 })  # fmt: skip
-"""What has a counterpart. The rest tunes, and is dropped."""
+"""Parameters with a counterpart. The others only tune the answer, and are dropped."""
 
 EXTENSION_PARAMETERS = frozenset({
     "additionalModelRequestFields", "guardrailConfig", "outputConfig", "performanceConfig", "promptVariables",
     "requestMetadata", "serviceTier",
 })  # fmt: skip
-"""Converse's own fields, which a caller may give in the body's `bedrock` object."""
+"""Converse's own fields, from the body's `bedrock` object."""
 
 NAMES_ITS_TOOL = re.compile(r"anthropic\.|amazon\.nova")
-"""Models that take the choice of a named tool; for others it is the only one that is declared, and any is chosen.
+"""Models that support the choice of a named tool; for others only that tool is declared, with the choice of any.
 https://docs.aws.amazon.com/bedrock/latest/APIReference/API_runtime_ToolChoice.html
 """
 GOES_ON = re.compile(r"anthropic\.|amazon\.nova")
-"""Models that go on with an assistant's message at the end; others want the user last."""
+"""Models that continue an assistant's message at the end; others require the user to be last."""
 NO_FORMAT = re.compile(
     r"amazon\.|meta\.|cohere\.|ai21\.|deepseek\.r1|claude-opus-4-1|mistral\.(mi[sx]tral-(?!large-3)|pixtral)"
 )
-"""Models that keep to no JSON schema of themselves, besides Claude's older ones.
+"""Models without a JSON schema for the answer, besides older Claude models.
 https://docs.aws.amazon.com/bedrock/latest/userguide/structured-output.html
 """
 
 NO_CAP = 1 << 30
-"""Tokens of an answer without maxTokens, which is as long as the model can."""
+"""The tokens of an answer, where a request without maxTokens gets as many as the model can."""
 
 
 def asks_by_tool(request: ChatRequest, target: Target) -> bool:
-    """Whether the format of the answer can be kept to by a tool alone: where the model has none of its own, for JSON of
-    any kind, and for objects whose properties are not named.
+    """Whether only a tool can hold the answer to the format: for models without formats, for JSON of any kind, and for
+    objects with unnamed properties.
     """
     kind, given = response_format(request)
     if kind != "json_schema":
@@ -68,10 +68,10 @@ def to_upstream(request: ChatRequest, target: Target) -> Json:
     system, messages = conversation(request.messages, tools=bool(tools), thoughts=returns)
     kin = claude.family_of(target.model)
     if messages[-1]["role"] == "assistant":
-        _end(messages, prefill=kin.prefill and GOES_ON.search(target.model) is not None)
-    inference = _inference(request, target, kin)
+        _end(messages, prefill=family.prefill and GOES_ON.search(target.model) is not None)
+    inference = _inference(request, target, family)
     thinks = _reasoning(request, target, messages, inference.get("maxTokens", NO_CAP))
-    additional = {**_top_k(request, target, kin), **thinks, **own.get("additionalModelRequestFields", {})}
+    additional = {**_top_k(request, target, family), **thinks, **own.get("additionalModelRequestFields", {})}
     if "thinking" in additional:
         additional.pop("top_k", None)
     inference = {key: value for key, value in inference.items() if key not in _excluded(additional)}
@@ -89,7 +89,7 @@ def to_upstream(request: ChatRequest, target: Target) -> Json:
 
 
 def _end(messages: list[Json], *, prefill: bool) -> None:
-    """Let the user speak last, or the assistant go on: from a text without white space at its end, which is refused."""
+    """End with the user, or with the assistant's message to continue: white space at its end is refused."""
     last = messages[-1]["content"][-1]
     if prefill and "text" in last:
         last["text"] = last["text"].rstrip()
@@ -116,28 +116,28 @@ def _own(request: ChatRequest) -> Json:
     return own
 
 
-def _inference(request: ChatRequest, target: Target, kin: claude.Family) -> Json:
-    """Tokens, and OpenAI's ranges fitted into 0 to 1; of what excludes each other, the temperature."""
+def _inference(request: ChatRequest, target: Target, family: claude.Family) -> Json:
+    """The token limit, and OpenAI's ranges scaled into 0 to 1; of those that exclude each other, the temperature."""
     config: Json = {}
     if (cap := request.max_tokens) is not None:
         config["maxTokens"] = min(cap, target.max_tokens or cap)
     for theirs, ours in (("temperature", "temperature"), ("top_p", "topP")):
-        if theirs in request.body and kin.sampling != "none":
+        if theirs in request.body and family.sampling != "none":
             config[ours] = min(max(float(request.body[theirs]), 0.0), 1.0)
-    if kin.sampling == "one" and "temperature" in config:
+    if family.sampling == "one" and "temperature" in config:
         config.pop("topP", None)
     if stop := [each for each in request.stop if each]:
         config["stopSequences"] = stop
     return config
 
 
-def _top_k(request: ChatRequest, target: Target, kin: claude.Family) -> Json:
+def _top_k(request: ChatRequest, target: Target, family: claude.Family) -> Json:
     top_k = request.body.get("top_k")
-    return {"top_k": top_k} if top_k is not None and "anthropic." in target.model and kin.sampling != "none" else {}
+    return {"top_k": top_k} if top_k is not None and "anthropic." in target.model and family.sampling != "none" else {}
 
 
 def _reasoning(request: ChatRequest, target: Target, messages: list[Json], room: int) -> Json:
-    """`reasoning_effort` in each vendor's own words.
+    """`reasoning_effort` in each vendor's own form.
 
     https://docs.aws.amazon.com/bedrock/latest/userguide/claude-messages-adaptive-thinking.html
     """
@@ -145,7 +145,7 @@ def _reasoning(request: ChatRequest, target: Target, messages: list[Json], room:
     if "anthropic." in model:
         return _thinking(request, model, effort, messages, room)
     level = {"xhigh": "high", "max": "high"}.get(effort, effort)
-    if "openai.gpt-oss" in model and effort:  # it always thinks
+    if "openai.gpt-oss" in model and effort:  # it always reasons
         return {"reasoning_effort": {"none": "low", "minimal": "low"}.get(level, level)}
     if "amazon.nova-2" in model and effort in claude.EFFORTS:
         return {"reasoningConfig": {"type": "enabled", "maxReasoningEffort": level}}
@@ -153,7 +153,7 @@ def _reasoning(request: ChatRequest, target: Target, messages: list[Json], room:
 
 
 def _excluded(additional: Json) -> tuple[str, ...]:
-    """What a model that thinks refuses of inferenceConfig.
+    """Remove what a reasoning model refuses in inferenceConfig.
 
     https://docs.aws.amazon.com/bedrock/latest/userguide/claude-messages-extended-thinking.html,
     https://docs.aws.amazon.com/nova/latest/nova2-userguide/extended-thinking.html
@@ -170,10 +170,10 @@ def _thinking(request: ChatRequest, model: str, effort: str, messages: list[Json
         return {}  # the thoughts before the call would have to come back signed
     forced = bool(request.tools) and tool_choice(request)[0] == "required"
     thought, strength = claude.thinking_options(
-        kin, effort, shown=request.include_reasoning, forced=forced, max_tokens=room
+        family, effort, shown=request.include_reasoning, forced=forced, max_tokens=room
     )
     fields: Json = {"thinking": thought} if thought else {}
-    if strength and kin.thinking == "adaptive":  # for the others it is a beta
+    if strength and family.thinking == "adaptive":  # for the others it is a beta
         fields["output_config"] = {"effort": strength}
     return fields
 
@@ -184,8 +184,8 @@ def _lacks_thoughts(blocks: list[Json]) -> bool:
 
 
 def _tools(request: ChatRequest, model: str) -> Json:
-    """toolConfig, or {}: `none` has no counterpart but to declare none. Of tools that alone may be called, only those
-    are declared.
+    """toolConfig, or {}: `none` has no counterpart except to declare no tools. If only some tools may be called, only
+    those are declared.
     """
     mode, names = tool_choice(request)
     tools: list[Json] = []
@@ -199,8 +199,8 @@ def _tools(request: ChatRequest, model: str) -> Json:
         tools += [{"toolSpec": spec}, *cache_point(function)]
     if not tools:
         return {}
-    named = len(names) == 1 and NAMES_ITS_TOOL.search(model) is not None
-    one: Json = {"tool": {"name": names[0]}} if named else {"any": {}}
+    one_tool = len(names) == 1 and NAMES_ITS_TOOL.search(model) is not None
+    one: Json = {"tool": {"name": names[0]}} if one_tool else {"any": {}}
     return {"tools": tools, "toolChoice": one if mode == "required" else {"auto": {}}}
 
 
@@ -211,6 +211,6 @@ def _output(request: ChatRequest) -> Json:
         return {}
     if kind != "json_schema":
         raise Unsupported("Bedrock takes a json_schema or text.", param="response_format")
-    named = {key: given[key] for key in ("name", "description") if given.get(key)}
-    schema = {"schema": orjson.dumps(closed_schema(inline_references(given["schema"]))).decode(), **named}
+    labels = {key: given[key] for key in ("name", "description") if given.get(key)}
+    schema = {"schema": orjson.dumps(closed_schema(inline_references(given["schema"]))).decode(), **labels}
     return {"textFormat": {"type": "json_schema", "structure": {"jsonSchema": schema}}}

@@ -1,6 +1,6 @@
-"""What OCI's chat styles say alike: counts, ends, errors; and what they say twice. Pure.
+"""What the answers of OCI's chat formats share: counts, ends, errors, and repeated text. Pure.
 
-A style turns its events into OpenAI's chunks, which chunks.py reads. Raises ErrorFrame for what means a failure.
+A format turns its events into OpenAI's chunks, for openai_compatible.decode. Raises ErrorFrame for a failure.
 """
 
 from collections.abc import Mapping
@@ -23,18 +23,18 @@ STATUSES = {
     "InternalServerError": 500,
     "ServiceUnavailable": 503,
 }
-"""The names that the gateway has for what the inference service gives as numbers."""
+"""The gateway's names for values that the inference service gives as numbers."""
 
 
 def finish_reason(reason: Any, details: Any = None) -> Any:
-    """The word for an end, as it came. Raises ErrorFrame, with what is told besides, for one that means a failure."""
+    """The finish reason, unchanged. Raises ErrorFrame, with the other details, for one that means a failure."""
     if is_failure(reason):
         raise ErrorFrame({"message": f"The answer was ended early ({reason}). {details or ''}".strip()})
     return reason
 
 
 def usage(counts: Any) -> Json | None:
-    """OpenAI's usage object of OCI's."""
+    """OCI's usage as OpenAI's usage object."""
     if not isinstance(counts, dict):
         return None
     prompt, completion = counts.get("promptTokensDetails") or {}, counts.get("completionTokensDetails") or {}
@@ -54,19 +54,19 @@ def text(content: Any) -> str:
 
 
 def pictures(content: Any) -> list[Json]:
-    """The pictures among its parts."""
+    """The images among a content's parts."""
     parts = content if isinstance(content, list) else []
     urls = [part.get("imageUrl") for part in parts if isinstance(part, dict) and part.get("type") == "IMAGE"]
     return [{"image_url": url} for url in urls]
 
 
 def logprob(token: str, chance: float) -> Json:
-    """A token's entry, as OpenAI has it."""
+    """A token's entry in OpenAI's form."""
     return {"token": token, "logprob": chance, "bytes": list(token.encode("utf-8", "replace")), "top_logprobs": []}
 
 
 def checked(event: Any) -> Json:
-    """An event, or a whole answer. Raises ValueError for what is none, ErrorFrame for an error in its place."""
+    """An event, or a whole answer. Raises ValueError for another shape, ErrorFrame for an error in its place."""
     if not isinstance(event, dict):
         raise ValueError(f"an event that is a {type(event).__name__}")
     if event.get("error"):
@@ -77,18 +77,18 @@ def checked(event: Any) -> Json:
 
 
 def planned(choice: Json, said_as: str) -> Json:
-    """The choice, with what it says in the same breath as its calls as thought: it is the plan to make them ("I will
-    look that up"), and nothing for the user's ears.
+    """The choice with its text as reasoning, if it has calls too: such a text is the plan to make the calls ("I will
+    look that up"), and is not for the user.
     """
-    said = choice[said_as]
-    if said["tool_calls"] and said["content"]:
-        choice[said_as] = {**said, "content": "", "reasoning_content": said["content"]}
+    message = choice[said_as]
+    if message["tool_calls"] and message["content"]:
+        choice[said_as] = {**message, "content": "", "reasoning_content": message["content"]}
     return choice
 
 
 @dataclass
 class _Said:
-    """What one choice has said: its pieces of text, and its calls."""
+    """One choice so far: its pieces of text, and its calls."""
 
     texts: list[str] = field(default_factory=list)
     calls: ToolCallTracker = field(default_factory=ToolCallTracker)
@@ -101,11 +101,11 @@ class _Said:
 
 
 class RepeatFilter:
-    """Takes what an answer says a second time out of its last event (N20): Cohere's has the whole text and the calls
-    again. If nothing was said before, they are left: that is the answer.
+    """Removes repeated content from an answer's last event: Cohere's has the whole text and the calls again. If nothing
+    came before, they stay, because they are the answer.
 
-    `repeats` is whether the style does so; where it does not, only a text that is said exactly twice is taken out.
-    `plans` is whether text beside calls is the plan to make them.
+    `repeats`: the format always does so; otherwise only a text that comes exactly twice is removed. `plans`: text
+    beside calls is the plan to make them.
     """
 
     def __init__(self, *, repeats: bool, plans: bool = False) -> None:
@@ -114,34 +114,34 @@ class RepeatFilter:
         self._said: dict[int, _Said] = {}
 
     def __call__(self, chunk: Json) -> Json:
-        """The chunk, with what is new of it."""
+        """The chunk without repeated content."""
         for choice in chunk["choices"]:
-            said = self._said.setdefault(choice.get("index", 0), _Said())
+            before = self._said.setdefault(choice.get("index", 0), _Said())
             delta = choice["delta"]
             if choice.get("finish_reason"):
-                delta["content"] = self._beyond(said.texts, delta.get("content") or "")
-                delta["tool_calls"] = _new(delta.get("tool_calls") or [], said)
-            said.note(delta)
+                delta["content"] = self._without_repeat(before.texts, delta.get("content") or "")
+                delta["tool_calls"] = _new(delta.get("tool_calls") or [], before)
+            before.note(delta)
             if self._plans:
                 planned(choice, "delta")
         return chunk
 
-    def _beyond(self, texts: list[str], text: str) -> str:
-        said, text = lenient_json.joined("".join(texts)), lenient_json.joined(text)
+    def _without_repeat(self, texts: list[str], text: str) -> str:
+        before, text = lenient_json.joined("".join(texts)), lenient_json.joined(text)
         if not self._repeats:
-            return "" if len(texts) > 1 and text == said else text
-        if said and text.startswith(said):
-            return text[len(said) :]
-        return "" if said.strip() and text.strip() == said.strip() else text
+            return "" if len(texts) > 1 and text == before else text
+        if before and text.startswith(before):
+            return text[len(before) :]
+        return "" if before.strip() and text.strip() == before.strip() else text
 
 
-def _new(calls: list[Json], said: _Said) -> list[Json]:
-    """Those of the calls that were not made before, each of which may be repeated once."""
-    made = [(call.name, _value(call.arguments)) for call in said.calls.opened.values()]
+def _new(calls: list[Json], before: _Said) -> list[Json]:
+    """The calls without those that came before; each earlier call matches one repetition."""
+    made = [(call.name, _value(call.arguments)) for call in before.calls.opened.values()]
     new = []
     for call in calls:
         known = (name_of(call), _value(arguments_of(call)))
-        by_id = (call.get("id") or "") in said.calls.by_id
+        by_id = (call.get("id") or "") in before.calls.by_id
         if known in made and (by_id or not call.get("id")):
             made.remove(known)
         else:

@@ -1,6 +1,6 @@
-"""Calls that a model writes into its text: `<tool_call>{"name": ..., "arguments": {...}}</tool_call>`.
+"""Reads calls that a model writes into its text: `<tool_call>{"name": ..., "arguments": {...}}</tool_call>`.
 
-Imported models on OCI whose server does not read them do so (https://github.com/NousResearch/Hermes-Function-Calling).
+The servers of some imported models on OCI do not read them (https://github.com/NousResearch/Hermes-Function-Calling).
 """
 
 from collections.abc import Iterable, Iterator
@@ -13,7 +13,7 @@ OPENS, CLOSES = "<tool_call>", "</tool_call>"
 
 
 def calls_in_text(events: Iterable[Event]) -> Events:
-    """The events, with the calls in the text of the first choice as calls. What only looks like one stays text."""
+    """The events with the calls in the first choice's text as calls. Text that only resembles a call stays text."""
     held, calls = "", 0
     for event in events:
         if isinstance(event, Text) and event.choice == 0:
@@ -22,24 +22,24 @@ def calls_in_text(events: Iterable[Event]) -> Events:
                 before, opened, rest = held.partition(OPENS)
                 if not opened:
                     kept = _beginning(held)
-                    said, held = held[: len(held) - kept], held[len(held) - kept :]
-                    yield from _said(said, after_calls=calls > 0)
+                    text, held = held[: len(held) - kept], held[len(held) - kept :]
+                    yield from _text_events(text, after_calls=calls > 0)
                     break
                 inside, closed, after = rest.partition(CLOSES)
                 if not closed:
                     break
-                yield from _said(before, after_calls=calls > 0)
+                yield from _text_events(before, after_calls=calls > 0)
                 yield from _call(inside, calls)
                 held, calls = after, calls + 1
             continue
         if isinstance(event, Finish) and event.choice == 0:
-            yield from _said(held, after_calls=calls > 0)
+            yield from _text_events(held, after_calls=calls > 0)
             held = ""
         yield event
 
 
-def _said(text: str, *, after_calls: bool) -> Iterator[Event]:
-    """Text, less the white space that stands between calls."""
+def _text_events(text: str, *, after_calls: bool) -> Iterator[Event]:
+    """Text without the white space between calls."""
     if text and not (after_calls and text.isspace()):
         yield Text(text)
 

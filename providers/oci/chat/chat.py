@@ -1,4 +1,4 @@
-"""A chat in one of OCI's own styles: asked by /actions/chat, and read until it has ended, streamed or not."""
+"""A chat in one of OCI's own formats, by /actions/chat; the answer is read to its end, streamed or not."""
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
@@ -23,9 +23,9 @@ from providers.transport.exchange import arriving, iter_sse, parse_json, read_bo
 class ChatFormat:
     """One of OCI's API formats.
 
-    to_upstream  (request, target) -> chatRequest          taken   OpenAI's parameters that it has a counterpart for
-    chunk, body  what it says, as OpenAI's                 usage_follows   whether its usage comes after its finish
-    repeats      whether its last event says all again    plans   whether text beside calls is the plan to make them
+    to_upstream  (request, target) -> chatRequest          taken   OpenAI's parameters with a counterpart
+    chunk, body  OCI's event or answer as OpenAI's         usage_follows   whether usage comes after the finish reason
+    repeats      whether its last event repeats all        plans   whether text beside calls is the plan to make them
     """
 
     to_upstream: Callable[[ChatRequest, Target], Json]
@@ -37,39 +37,39 @@ class ChatFormat:
     usage_follows: bool = False
 
 
-def answer_events(reply: Response, request: ChatRequest, call: CallContext, name: str, style: ChatFormat) -> Events:
-    """The events of an accepted reply, streamed or whole, whichever was asked for."""
+def answer_events(response: Response, request: ChatRequest, call: CallContext, name: str, style: ChatFormat) -> Events:
+    """The events of a successful response, streamed or whole, whichever the request wanted."""
     try:
-        streams, pieces = yield from arriving(reply, asked=request.stream)
+        streams, pieces = yield from arriving(response, asked=request.stream)
         if streams:
-            yield from _streamed(reply, pieces, request, call, style)
+            yield from _streamed(response, pieces, request, call, style)
             return
-        answer = checked(parse_json((yield from read_body(reply, pieces=pieces)), reply, keep_halves=True))
+        answer = checked(parse_json((yield from read_body(response, pieces=pieces)), response, keep_halves=True))
         events = events_of_body(style.body(answer.get("chatResponse") or answer), Pictures(request))
         yield from cut_at_words(events) if request.stream else events
     except BAD_SHAPE as error:
-        raise reply.broken(f"{type(error).__name__}: {error}") from error
+        raise response.broken(f"{type(error).__name__}: {error}") from error
     except ErrorFrame as error:
         raise oci_error_in_body(name, error.error) from error
 
 
 def _streamed(
-    reply: Response, pieces: Iterable[bytes], request: ChatRequest, call: CallContext, style: ChatFormat
+    response: Response, pieces: Iterable[bytes], request: ChatRequest, call: CallContext, style: ChatFormat
 ) -> Events:
-    """Until it has ended: Cohere's styles say no [DONE], and may keep the connection open
-    (https://github.com/cohere-ai/cohere-python/issues/756); the others' usage is waited for, a moment.
+    """The pieces up to the end: Cohere's formats send no [DONE], and may keep the connection open
+    (https://github.com/cohere-ai/cohere-python/issues/756). The other formats' usage is waited for, for a moment.
     """
     reader, once = (
         ChunkDecoder(request.body.get("n", 1), Pictures(request)),
         RepeatFilter(repeats=style.repeats, plans=style.plans),
     )
     counted = False
-    for frame in iter_sse(reply, pieces, lambda: reader.finished, call):
+    for frame in iter_sse(response, pieces, lambda: reader.finished, call):
         if isinstance(frame, Silence):
             yield frame
             continue
         if frame.data == b"[DONE]":
-            reply.settle()
+            response.settle()
             break
         try:
             for event in reader.events(once(style.chunk(checked(lenient_json.loads(frame.data, keep_halves=True))))):
@@ -79,7 +79,7 @@ def _streamed(
             if not reader.finished:
                 raise
         if reader.finished and (counted or not style.usage_follows):
-            reply.settle()
+            response.settle()
             break
     if not reader.sound:
-        raise reply.broken("the stream ended without a finish reason")
+        raise response.broken("the stream ended without a finish reason")

@@ -1,4 +1,4 @@
-"""COHERE: the older of Cohere's two styles on OCI, for the Command models: a message, its history, Python's type names.
+"""COHERE: the older of Cohere's formats on OCI, for the Command models: a message, its history, Python's type names.
 
 The parameters of models.yaml are applied to the chatRequest, whose names are OCI's.
 
@@ -20,29 +20,29 @@ from providers.oci.chat import answers, common
 from providers.oci.chat.tool_schemas import definitions
 
 SUPPORTED_PARAMETERS = common.SUPPORTED_PARAMETERS
-"""OpenAI's parameters that have a counterpart here."""
+"""OpenAI's parameters with a counterpart."""
 
 
 def call_by_format(request: ChatRequest, name: str) -> tuple[ChatRequest, str]:
-    """Where a tool must be called, which cannot be said here: the request for its arguments as the answer's JSON, and
-    the tool's name. Raises Unsupported where it is one of several; `name` is the model's.
+    """The format has no forced tool call. So this is the request for the tool's arguments as a JSON answer, and the
+    tool's name. Raises Unsupported if several tools are possible; `name` is the model's.
     """
     if translate.tool_choice(request)[0] != "required" or not request.tools:
         return request, ""
-    asked, tool = structured.call_by_format(request)
+    wanted, tool = structured.call_by_format(request)
     if not tool:
         raise Unsupported(f"{name} cannot insist on one of several tools: name the one.", param="tool_choice")
-    return asked, tool
+    return wanted, tool
 
 
 def to_upstream(request: ChatRequest, target: Target, most_tokens: int) -> Json:
-    """The chatRequest; `most_tokens` is what on-demand models answer with at most."""
+    """The chatRequest; `most_tokens` is the limit of on-demand models' answers."""
     common.one_text(request, target)
-    said = _conversation(request)
+    turns = _conversation(request)
     sent: Json = {
         "apiFormat": "COHERE",
-        **said,
-        **_tools(request, [result["call"]["name"] for result in said.get("toolResults", ())]),
+        **turns,
+        **_tools(request, [result["call"]["name"] for result in turns.get("toolResults", ())]),
         **common.cohere_format(request),
         **common.tuning(request, "stopSequences"),
     }
@@ -52,34 +52,32 @@ def to_upstream(request: ChatRequest, target: Target, most_tokens: int) -> Json:
 
 
 def _conversation(request: ChatRequest) -> Json:
-    """What is said now, and what was before. Results of tools at the end stand in the place of a message: both
-    together are refused.
-    """
+    """The new message, and the history. Results of tools at the end replace the message: OCI refuses both together."""
     history: list[Json] = []
     made: dict[str, Json] = {}
     for turn in conversation(request.messages):
-        said = translate.content_text([part for _, part in turn.parts], turn.at)
+        text = translate.content_text([part for _, part in turn.parts], turn.at)
         if turn.role == "user":
-            history.append({"role": "USER", "message": said})
+            history.append({"role": "USER", "message": text})
         elif turn.role == "assistant":
             called = {use.id: {"name": use.name, "parameters": use.arguments} for use in turn.calls}
             made.update(called)
             calls = {"toolCalls": list(called.values())} if called else {}
-            history.append({"role": "CHATBOT", "message": said, **calls})
+            history.append({"role": "CHATBOT", "message": text, **calls})
         elif history[-1]["role"] == "TOOL":
-            history[-1]["toolResults"].append(_result(made[turn.answers], said))
+            history[-1]["toolResults"].append(_result(made[turn.answers], text))
         else:
-            history.append({"role": "TOOL", "toolResults": [_result(made[turn.answers], said)]})
-    told = "\n\n".join(part["text"] for part in instructions(request.messages))
+            history.append({"role": "TOOL", "toolResults": [_result(made[turn.answers], text)]})
+    system = "\n\n".join(part["text"] for part in instructions(request.messages))
     return {
         **_now(history),
         **({"chatHistory": history} if history else {}),
-        **({"preambleOverride": told} if told else {}),
+        **({"preambleOverride": system} if system else {}),
     }
 
 
 def _now(history: list[Json]) -> Json:
-    """The last turn, taken off the history: a message that is empty is refused."""
+    """The last turn, removed from the history: an empty message is refused."""
     if not history:
         return {"message": OPENING}
     if history[-1]["role"] == "CHATBOT":
@@ -90,25 +88,25 @@ def _now(history: list[Json]) -> Json:
     )
 
 
-def _result(call: Json, said: str) -> Json:
-    """A tool's result, with the call that it answers: here it is the call itself that says which (N11)."""
+def _result(call: Json, text: str) -> Json:
+    """A tool's result, with the call that it answers: the whole call identifies it here."""
     try:
-        value = orjson.loads(said)
+        value = orjson.loads(text)
     except orjson.JSONDecodeError:
-        value = said
+        value = text
     outputs = value if isinstance(value, list) and value else [value]
     return {"call": call, "outputs": [each if isinstance(each, dict) else {"result": each} for each in outputs]}
 
 
-def _tools(request: ChatRequest, answered: Collection[str]) -> Json:
-    """There is no toolChoice: none sends no tools, a named one is sent alone. What must be is asked by a format.
-
-    Those that have `answered` are sent in any case: results without their tools are refused
+def _tools(request: ChatRequest, call_names: Collection[str]) -> Json:
+    """There is no toolChoice: for `none` no tools are sent, and a named tool is sent alone. A response format forces a
+    call.
+    Tools with results are sent in any case: results without their tools are refused
     (https://docs.cohere.com/v1/reference/chat, tool_results).
     """
-    functions, mode, named = common.tools(request)
+    functions, mode, chosen = common.tools(request)
     declared = {function["name"]: function for function in common.declared(request)}
-    wanted = [each["name"] for each in functions if named in ("", each["name"])] if mode != "none" else []
+    wanted = [each["name"] for each in functions if chosen in ("", each["name"])] if mode != "none" else []
     tools = [
         {
             "name": function["name"],
@@ -116,7 +114,7 @@ def _tools(request: ChatRequest, answered: Collection[str]) -> Json:
             "parameterDefinitions": definitions(function),
         }
         for function in (
-            declared.get(name, {"name": name, "description": name}) for name in dict.fromkeys([*wanted, *answered])
+            declared.get(name, {"name": name, "description": name}) for name in dict.fromkeys([*wanted, *call_names])
         )
     ]
     return {"tools": tools} if tools else {}
@@ -140,9 +138,9 @@ def _choice(answer: Mapping[str, Any], said_as: str) -> Json:
         {"function": {"name": call["name"], "arguments": call.get("parameters") or {}}}
         for call in answer.get("toolCalls") or ()
     ]
-    said = {"content": answer.get("text") or "", "tool_calls": calls}
+    message = {"content": answer.get("text") or "", "tool_calls": calls}
     return {
-        said_as: said,
+        said_as: message,
         "index": 0,
         "finish_reason": answers.finish_reason(answer.get("finishReason"), answer.get("errorMessage")),
     }

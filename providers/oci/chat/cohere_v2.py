@@ -1,4 +1,4 @@
-"""COHEREV2: the newer of Cohere's two styles on OCI, for its models that see or reason.
+"""COHEREV2: the newer of Cohere's formats on OCI, for its models that see or reason.
 
 The parameters of models.yaml are applied to the chatRequest, whose names are OCI's.
 
@@ -22,15 +22,15 @@ from providers.oci.chat import answers, common
 from providers.oci.chat.tool_schemas import EMPTY
 
 SUPPORTED_PARAMETERS = common.SUPPORTED_PARAMETERS | {"logprobs", "reasoning_effort"}
-"""OpenAI's parameters that have a counterpart here."""
+"""OpenAI's parameters with a counterpart."""
 
 
 def to_upstream(request: ChatRequest, target: Target, most_tokens: int) -> Json:
-    """The chatRequest; `most_tokens` is what on-demand models answer with at most."""
+    """The chatRequest; `most_tokens` is the limit of on-demand models' answers."""
     common.one_text(request, target)
     sent: Json = {
         "apiFormat": "COHEREV2",
-        "messages": [_message(turn, target) for turn in conversation(request.messages, told=True)],
+        "messages": [_message(turn, target) for turn in conversation(request.messages, with_instructions=True)],
         **_tools(request),
         **common.cohere_format(request),
         **common.tuning(request, "stopSequences"),
@@ -72,8 +72,8 @@ def _part(part: Mapping[str, Any], where: str, target: Target) -> Json:
 
 
 def _tools(request: ChatRequest) -> Json:
-    """There is no choice of one tool: it is sent alone, and some tool must be called (N12)."""
-    functions, mode, named = common.tools(request)
+    """A single tool cannot be chosen: it is sent alone, and a call of any tool is required."""
+    functions, mode, chosen = common.tools(request)
     tools = [
         {
             "type": "FUNCTION",
@@ -84,7 +84,7 @@ def _tools(request: ChatRequest) -> Json:
             },
         }
         for function in functions
-        if named in ("", function["name"])
+        if chosen in ("", function["name"])
     ]
     if not tools:
         return {}
@@ -110,13 +110,13 @@ def _choice(answer: Mapping[str, Any], said_as: str) -> Json:
     message = answer.get("message") or {}
     parts = [part for part in message.get("content") or () if isinstance(part, dict)]
     thought = "".join(part.get("thinking") or "" for part in parts)
-    said = {
+    converted = {
         "content": answers.text(message.get("content")),
         "reasoning_content": thought or message.get("toolPlan"),
         "tool_calls": [{**call, "index": at} for at, call in enumerate(message.get("toolCalls") or ())],
     }
     choice = {
-        said_as: said,
+        said_as: converted,
         "index": 0,
         "finish_reason": answers.finish_reason(answer.get("finishReason"), answer.get("errorMessage")),
     }

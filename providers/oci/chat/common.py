@@ -1,4 +1,4 @@
-"""What OCI's chat styles have in common: the parameters' names, the conversation, tools and formats. Pure functions.
+"""What OCI's chat formats share: parameter names, the conversation, tools and response formats. Pure functions.
 
 https://docs.oracle.com/en-us/iaas/api/#/en/generative-ai-inference/20231130/datatypes/ChatDetails
 """
@@ -23,20 +23,20 @@ SAME = {
     "presence_penalty": "presencePenalty",
     "seed": "seed",
 }
-"""OpenAI's name -> OCI's, in all styles."""
+"""OpenAI's name -> OCI's, in all formats."""
 SUPPORTED_PARAMETERS = frozenset({
     *SAME, "function_call", "functions", "max_completion_tokens", "max_tokens", "messages", "modalities", "model", "n",
     "response_format", "stop", "stream", "stream_options", "tool_choice", "tools",
 })  # fmt: skip
-"""OpenAI's parameters that every style has a counterpart for."""
+"""OpenAI's parameters with a counterpart in every format."""
 BLIND = re.compile(r"meta\.llama-3(?!.*vision)|xai\.grok-(3|code)|openai\.gpt-oss|cohere\.command-(?!.*vision)")
-"""Models that see nothing, by https://docs.oracle.com/en-us/iaas/Content/generative-ai/chat-models.htm."""
+"""Models without vision, by https://docs.oracle.com/en-us/iaas/Content/generative-ai/chat-models.htm."""
 COMPLETION_TOKENS = re.compile(r"openai\.(gpt-[5-9]|o\d)")
-"""Models that refuse max_tokens, by whatever name: they think first."""
+"""Reasoning models, which refuse max_tokens under any name."""
 
 
 class Tools(NamedTuple):
-    """The functions that are sent, whether they may, must or must not be called, and the one that must, or ""."""
+    """The functions, whether they may, must or must not be called, and the one that must be, or ""."""
 
     functions: list[Json]
     mode: str
@@ -44,13 +44,13 @@ class Tools(NamedTuple):
 
 
 def base_model(target: Target) -> str:
-    """The name of the model that answers, with its vendor, as far as it is known: an endpoint has a name of its own."""
+    """The model's name with its vendor, if it is known: an endpoint has a name of its own."""
     names = (target.details.get("base"), target.model, target.public_name)
     return next((name for name in names if name and "." in name and "ocid1." not in name), target.model)
 
 
 def counts_thinking(target: Target) -> bool:
-    """Whether the model takes its cap on the answer as max_completion_tokens, as far as it has not refused that."""
+    """Whether the model takes its limit as max_completion_tokens, unless it has refused that."""
     refused = target.refused
     return "max_tokens" in refused or (
         "max_completion_tokens" not in refused and bool(COMPLETION_TOKENS.match(base_model(target)))
@@ -58,8 +58,8 @@ def counts_thinking(target: Target) -> bool:
 
 
 def tuning(request: ChatRequest, stop: str) -> Json:
-    """The parameters that have the same meaning in every style; `stop` is what its sequences are called there."""
-    if not isinstance(request.body.get("top_k", 0), int):  # it is not OpenAI's, so nobody has looked at it yet
+    """The parameters with the same meaning in every format; `stop` is the format's name for stop sequences."""
+    if not isinstance(request.body.get("top_k", 0), int):  # the schema does not check it, as it is not OpenAI's
         raise InvalidRequest("It must be a whole number.", param="top_k")
     sent = {ours: request.body[name] for name, ours in SAME.items() if name in request.body}
     if request.stop:
@@ -71,7 +71,7 @@ def tuning(request: ChatRequest, stop: str) -> Json:
 
 
 def contents(turn: Message, other: Callable[[Mapping[str, Any], str], Json]) -> list[Json]:
-    """A turn's content as OCI's parts; `other` makes those that are no text, and raises Unsupported."""
+    """A turn's content as OCI's parts; `other` converts parts that are no text, and raises Unsupported."""
     made = []
     for where, part in turn.parts:
         if part["type"] in ("text", "input_text", "refusal"):
@@ -82,7 +82,7 @@ def contents(turn: Message, other: Callable[[Mapping[str, Any], str], Json]) -> 
 
 
 def image(part: Mapping[str, Any], where: str, target: Target) -> Json:
-    """OCI's imageUrl; detail as it was given. Raises Unsupported for a model that sees nothing."""
+    """OCI's imageUrl, with the detail unchanged. Raises Unsupported for a model without vision."""
     if BLIND.match(base_model(target)):
         raise Unsupported(f"{target.public_name or target.model} takes no images.", param=where)
     url, detail = translate.image_url(part, where)
@@ -90,7 +90,7 @@ def image(part: Mapping[str, Any], where: str, target: Target) -> Json:
 
 
 def object_in(given: Mapping[str, Any], name: str, where: str) -> Json:
-    """An object that may be missing; {} then. Raises InvalidRequest for anything else in its place."""
+    """An optional object; {} if it is missing. Raises InvalidRequest for anything else."""
     value = given.get(name) or {}
     if not isinstance(value, dict):
         raise InvalidRequest("It must be an object.", param=f"{where}.{name}")
@@ -98,7 +98,7 @@ def object_in(given: Mapping[str, Any], name: str, where: str) -> Json:
 
 
 def tools(request: ChatRequest) -> Tools:
-    """The tools, with a description each, which OCI wants. One that must be called, and none else, is also `named`."""
+    """The tools, each with the description that OCI requires. The only tool that must be called is also `named`."""
     mode, names = translate.tool_choice(request)
     functions = declared(request)
     if mode == "required" and len(names) == 1:
@@ -115,7 +115,7 @@ def declared(request: ChatRequest) -> list[Json]:
 
 
 def cohere_format(request: ChatRequest) -> Json:
-    """Cohere's response format, in both of its styles: JSON, of a schema or of any."""
+    """Cohere's response format, in both formats: JSON, of a schema or of any."""
     kind, given = translate.response_format(request)
     if kind == "text":
         return {}
@@ -124,7 +124,7 @@ def cohere_format(request: ChatRequest) -> Json:
 
 
 def one_text(request: ChatRequest, target: Target) -> None:
-    """Raise Unsupported where more than one answer, or more than text, is asked of a style that gives no more."""
+    """Raise Unsupported for more than one answer, or more than text, if the format has no more."""
     if request.body.get("n", 1) != 1:
         raise Unsupported(f"{target.public_name or target.model} gives one answer a request.", param="n")
     translate.require_text_output(request, target.public_name or target.model)

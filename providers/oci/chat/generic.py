@@ -1,7 +1,7 @@
-"""GENERIC: what every family but Cohere's speaks on OCI (Meta, xAI, OpenAI, Google, imported models).
+"""GENERIC: the format of all families on OCI but Cohere's (Meta, xAI, OpenAI, Google, imported models).
 
-`to_upstream` makes its request; `chunk` and `body` turn what it says into OpenAI's chunks and body, for chunks.py to
-read. The parameters of models.yaml are applied to the chatRequest, whose names are OCI's.
+`to_upstream` makes the request; `chunk` and `body` convert OCI's events and answers to OpenAI's chunks and body, for
+openai_compatible.decode. The parameters of models.yaml apply to the chatRequest, whose names are OCI's.
 
 https://docs.oracle.com/en-us/iaas/api/#/en/generative-ai-inference/20231130/datatypes/GenericChatRequest
 """
@@ -31,14 +31,14 @@ EFFORTS |= {"xhigh": "HIGH", "max": "HIGH"}
 LEVELS = {"low": "LOW", "medium": "MEDIUM", "high": "HIGH"}
 TIERS = {"auto": "AUTO", "default": "DEFAULT", "priority": "PRIORITY"}
 IDS = re.compile(r".{1,40}", re.DOTALL)
-"""OpenAI's models refuse longer ones, which other vendors' calls may have."""
+"""The longest call id of OpenAI's models; other vendors' ids may be longer."""
 SILENT: Json = {"type": "text", "text": "."}
-"""What Gemini's assistant says where it only calls."""
+"""The text beside a call that Gemini requires, if there is none."""
 SUPPORTED_PARAMETERS = common.SUPPORTED_PARAMETERS | {
     "logit_bias", "logprobs", "metadata", "parallel_tool_calls", "prediction", "reasoning_effort", "service_tier",
     "top_logprobs", "verbosity", "web_search_options",
 }  # fmt: skip
-"""OpenAI's parameters that have a counterpart here."""
+"""OpenAI's parameters with a counterpart."""
 
 
 def to_upstream(request: ChatRequest, target: Target) -> Json:
@@ -65,43 +65,43 @@ def to_upstream(request: ChatRequest, target: Target) -> Json:
     if body.get("logprobs"):
         sent["logProbs"] = max(1, body.get("top_logprobs", 0))
     if isinstance(prediction := body.get("prediction"), dict):
-        said = _predicted(prediction.get("content"))
-        sent["prediction"] = {"type": "CONTENT", "content": [{"type": "TEXT", "text": said}]}
+        predicted = _predicted(prediction.get("content"))
+        sent["prediction"] = {"type": "CONTENT", "content": [{"type": "TEXT", "text": predicted}]}
     if isinstance(search := body.get("web_search_options"), dict):
         sent["webSearchOptions"] = _search(search)
     return target.rules.apply({**sent, **_tools(request, target), **_format(request)})
 
 
 def _messages(request: ChatRequest, target: Target) -> list[Json]:
-    turns = conversation(request.messages, told=True)
+    turns = conversation(request.messages, with_instructions=True)
     if common.base_model(target).startswith("google."):
         turns = _between_users(_paired(turns))
     return [_message(turn, target) for turn in turns]
 
 
 def _between_users(turns: list[Message]) -> list[Message]:
-    """The turns with the user first and last, which is how Gemini wants them."""
+    """The turns with the user first and last, as Gemini requires."""
     spoken = [at for at, turn in enumerate(turns) if turn.role not in INSTRUCTIONS]
     first = spoken[0] if spoken else len(turns)
-    framed = list(turns)
+    messages = list(turns)
     if spoken and turns[spoken[-1]].role == "assistant":
-        framed.append(Message("user", "", [("", {"type": "text", "text": GO_ON})]))
+        messages.append(Message("user", "", [("", {"type": "text", "text": GO_ON})]))
     if not spoken or turns[first].role == "assistant":
-        framed.insert(first, Message("user", "", [("", {"type": "text", "text": OPENING})]))
-    return framed
+        messages.insert(first, Message("user", "", [("", {"type": "text", "text": OPENING})]))
+    return messages
 
 
 def _paired(turns: list[Message]) -> list[Message]:
     """Each call with its result behind it. Gemini on OCI refuses several calls in a message ("number of function
-    response parts"), and an assistant that says nothing beside a call
+    response parts"), and an assistant's message with a call and without text
     (https://github.com/oracle/langchain-oracle, providers/generic.py).
     """
     results = {turn.answers: turn for turn in turns if turn.role == "tool"}
     paired: list[Message] = []
     for turn in turns:
         for place, use in enumerate(turn.calls):
-            said = turn.parts if turn.parts and not place else [(turn.at, SILENT)]
-            paired += [replace(turn, parts=said, calls=(use,)), results[use.id]]
+            parts = turn.parts if turn.parts and not place else [(turn.at, SILENT)]
+            paired += [replace(turn, parts=parts, calls=(use,)), results[use.id]]
         if not turn.calls and turn.role != "tool":
             paired.append(turn)
     return paired
@@ -130,7 +130,7 @@ def _message(turn: Message, target: Target) -> Json:
 
 
 def _part(part: Mapping[str, Any], where: str, target: Target) -> Json:
-    """A part that is no text: a picture, a sound, a document or a film."""
+    """A part that is no text: an image, audio, a document or a video."""
     kind = part["type"]
     if kind == "image_url":
         return {"type": "IMAGE", "imageUrl": common.image(part, where, target)}
@@ -148,8 +148,8 @@ def _part(part: Mapping[str, Any], where: str, target: Target) -> Json:
 
 
 def _tools(request: ChatRequest, target: Target) -> Json:
-    """Tools are flat here: no `function` key (N22)."""
-    functions, mode, named = common.tools(request)
+    """Tools are flat here: no `function` key."""
+    functions, mode, chosen = common.tools(request)
     if not functions:
         return {}
     sent: Json = {
@@ -163,8 +163,8 @@ def _tools(request: ChatRequest, target: Target) -> Json:
             for function in functions
         ]
     }
-    if named:
-        sent["toolChoice"] = {"type": "FUNCTION", "name": named}
+    if chosen:
+        sent["toolChoice"] = {"type": "FUNCTION", "name": chosen}
     elif mode != "auto" or "tool_choice" in request.body:
         sent["toolChoice"] = {"type": mode.upper()}
     if "parallel_tool_calls" in request.body and not ONE_CALL.match(common.base_model(target)):
@@ -220,7 +220,7 @@ def _usage(answer: Mapping[str, Any], choices: list[Any]) -> Json | None:
 
 def _choice(choice: Mapping[str, Any], said_as: str) -> Json:
     message = choice.get("message") or {}
-    said: Json = {
+    converted: Json = {
         "content": answers.text(message.get("content")),
         "images": answers.pictures(message.get("content")),
         "reasoning_content": message.get("reasoningContent"),
@@ -228,7 +228,7 @@ def _choice(choice: Mapping[str, Any], said_as: str) -> Json:
         "tool_calls": [_call(call, at) for at, call in enumerate(message.get("toolCalls") or ())],
         "annotations": [_annotation(each) for each in message.get("annotations") or ()],
     }
-    made: Json = {said_as: said, "finish_reason": answers.finish_reason(choice.get("finishReason"))}
+    made: Json = {said_as: converted, "finish_reason": answers.finish_reason(choice.get("finishReason"))}
     if isinstance(choice.get("index"), int):
         made["index"] = choice["index"]
     if isinstance(logprobs := choice.get("logprobs"), dict):
@@ -237,7 +237,7 @@ def _choice(choice: Mapping[str, Any], said_as: str) -> Json:
 
 
 def _call(call: Mapping[str, Any], at: int) -> Json:
-    """A call, or a piece of one, at its place in the event: it has no index of its own (N19)."""
+    """A call, or a piece of one. OCI gives no index, so its position in the event counts."""
     function = {"name": call.get("name"), "arguments": call.get("arguments")}
     return {"index": at, "id": call.get("id"), "function": function}
 
@@ -249,7 +249,7 @@ def _annotation(annotation: Mapping[str, Any]) -> Json:
 
 
 def _logprobs(given: Mapping[str, Any]) -> Json:
-    """Parallel lists as OpenAI's entries; the most likely tokens' values come as text."""
+    """OCI's parallel lists as OpenAI's entries; the values of the most likely tokens come as text."""
     chances, others = given.get("tokenLogprobs") or (), given.get("topLogprobs") or ()
     entries = []
     for at, token in enumerate(given.get("tokens") or ()):

@@ -1,4 +1,4 @@
-"""What OCI serves in OpenAI's own dialect: `/openai/v1`, and models that Data Science deploys. Bodies go as they came.
+"""OCI's endpoints in OpenAI's own dialect: `/openai/v1`, and deployments of Data Science. Bodies are passed on.
 
 https://docs.oracle.com/en-us/iaas/Content/generative-ai/chat-completions-api.htm
 https://docs.oracle.com/en-us/iaas/Content/data-science/using/model-dep-response-streaming-endpoint.htm
@@ -19,14 +19,14 @@ from providers.oci.client import OPENAI, Location, OciClient, SignedRequest
 from providers.openai_compatible.request import fit_messages
 
 DEPLOYED = "odsc-llm"
-"""The name that the containers of Data Science's AI Quick Actions serve their one model by."""
+"""The model's name in the containers of Data Science's AI Quick Actions."""
 ROUTE = {"route": "/v1/chat/completions"}
-"""Which of the container's paths answers, where a deployment has several."""
+"""The header that chooses the container's path, for deployments with several."""
 
 
 def to_upstream(request: ChatRequest, target: Target) -> Json:
-    """The body as it came, with what is past mended, for this target, without what other vendors have left in it; usage
-    is always asked for, and removed again if the caller did not.
+    """The body for this target, with a mended history and without other vendors' keys. Usage is always requested, and
+    removed again if the caller did not want it.
     """
     dialect = LOCAL if target.details.get("type") == "datascience" else AZURE
     body = {**request.body, "model": target.model, "messages": fit_messages(mend_history(request.messages), dialect)}
@@ -56,7 +56,7 @@ def at_inference(service: OciClient, place: Location, body: Mapping[str, Any], a
 def at_deployment(details: Mapping[str, Any], body: Mapping[str, Any], about: str) -> SignedRequest:
     """The request to a deployment: `endpoint` ends in /predict, or in /predict/v1 as the base of an OpenAI client.
 
-    Streams are asked of /predictWithResponseStream, or, where `stream_by` is "header", of /predict as older ones were.
+    Streams use /predictWithResponseStream; if `stream_by` is "header", they use /predict, as older deployments did.
     """
     endpoint, headers = details["endpoint"].rstrip("/"), dict(ROUTE)
     root, _, end = endpoint.rpartition("/predict")

@@ -1,4 +1,4 @@
-"""JSON schemas of tools, as far as the families on OCI take them. Pure functions."""
+"""JSON schemas of tools as the families on OCI accept them. Pure functions."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -17,20 +17,20 @@ PYTHON_TYPES = {
     "array": "list",
     "object": "dict",
 }
-"""CohereParameterDefinition.type takes the names of Python's types."""
+"""CohereParameterDefinition.type has the names of Python's types."""
 EMPTY: Mapping[str, Any] = {"type": "object", "properties": {}}
 PLAIN = ("meta.", "google.")
 """Families that refuse schemas with alternatives."""
 
 
 def parameters(function: Mapping[str, Any], model: str) -> Json:
-    """A function's parameters without references; without alternatives too for the families that refuse them."""
+    """A function's parameters without references, and without alternatives for the families that refuse them."""
     schema = inline_references(function.get("parameters") or EMPTY)
     return dict(_plain(schema, bounds=not model.startswith("google.")) if model.startswith(PLAIN) else schema)
 
 
 def _plain(value: Any, *, bounds: bool) -> Any:
-    """The schema with the first alternative that is not null in the place of several."""
+    """The schema with the first alternative that is not null instead of several."""
     if isinstance(value, list):
         return [_plain(each, bounds=bounds) for each in value]
     if not isinstance(value, dict):
@@ -50,7 +50,7 @@ def _plain(value: Any, *, bounds: bool) -> Any:
 
 
 def definitions(function: Mapping[str, Any]) -> Json:
-    """Cohere's parameterDefinitions, which are flat: what a schema says beyond a type goes into the description."""
+    """Cohere's parameterDefinitions, which are flat: the rest of a schema goes into the description."""
     schema = _plain(inline_references(function.get("parameters") or EMPTY), bounds=True)
     required, properties = schema.get("required") or [], schema.get("properties") or {}
     if not isinstance(required, list) or not isinstance(properties, dict):
@@ -62,12 +62,12 @@ def definitions(function: Mapping[str, Any]) -> Json:
 
 
 def _definition(schema: Mapping[str, Any], *, is_required: bool) -> Json:
-    beyond = {key: value for key, value in schema.items() if key not in ("type", "description", "title")}
-    told = [str(schema.get("description") or schema.get("title") or "")]
-    if beyond:
-        told.append(f"JSON schema: {orjson.dumps(beyond).decode()}")
+    rest = {key: value for key, value in schema.items() if key not in ("type", "description", "title")}
+    descriptions = [str(schema.get("description") or schema.get("title") or "")]
+    if rest:
+        descriptions.append(f"JSON schema: {orjson.dumps(rest).decode()}")
     kind = schema.get("type") or ("object" if "properties" in schema else "array" if "items" in schema else "string")
     definition: Json = {"type": PYTHON_TYPES.get(str(kind), "str"), "isRequired": is_required}
-    if description := " ".join(each for each in told if each):
+    if description := " ".join(each for each in descriptions if each):
         definition["description"] = description
     return definition

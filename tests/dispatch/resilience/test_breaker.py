@@ -1,4 +1,4 @@
-"""The breaker by its own clock (D4, R15)."""
+"""The breaker by its own clock."""
 
 import pytest
 
@@ -96,7 +96,7 @@ def test_states_are_told_by_provider_and_model() -> None:
 
 
 def test_names_without_number_fill_no_memory() -> None:
-    """N28: a caller who makes up names of models leaves no breaker for each."""
+    """A caller who makes up names of models leaves no breaker for each."""
     breakers = Breakers(1, 30)
     breakers["groq/broken"].failed(breakers["groq/broken"].admit())
     for number in range(3000):

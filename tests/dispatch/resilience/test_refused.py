@@ -87,13 +87,13 @@ def camel(name: str) -> str:
 @contextmanager
 def refusing(refused: Mapping[str, Any], words: str) -> Iterator[Server]:
     """A server that refuses what `refused` names: a parameter, with any value or with one."""
-    status, told = WORDS[words]
+    status, words_of_error = WORDS[words]
 
     def handle(connection: Connection, received: Received) -> None:
         body = json.loads(received.body)
         for name, value in refused.items():
             if name in body and value in (None, body[name]):
-                connection.send(answer_of("application/json", json.dumps(told(name)), f"{status} No"))
+                connection.send(answer_of("application/json", json.dumps(words_of_error(name)), f"{status} No"))
                 return
         choice = {"index": 0, "message": {"role": "assistant", "content": "hello"}, "finish_reason": "stop"}
         whole = {"id": "c", "object": "chat.completion", "created": 1, "model": "m", "choices": [choice]}
@@ -103,7 +103,7 @@ def refusing(refused: Mapping[str, Any], words: str) -> Iterator[Server]:
         yield server
 
 
-def asked(server: Server) -> list[dict[str, Any]]:
+def requests_to(server: Server) -> list[dict[str, Any]]:
     return [json.loads(each.body) for each in server.received]
 
 
@@ -124,8 +124,8 @@ def test_a_refused_parameter_is_left_out_and_not_sent_again(
             assert response.status_code == 200, response.data
             assert b"hello" in response.data
             assert len(server.received) == number
-        assert name in asked(server)[0]
-        assert all(name not in each for each in asked(server)[1:])
+        assert name in requests_to(server)[0]
+        assert all(name not in each for each in requests_to(server)[1:])
 
 
 @pytest.mark.parametrize("words", ["OpenAI, unsupported_parameter", "FastAPI", "xAI"])
@@ -137,7 +137,7 @@ def test_several_are_left_out_one_after_the_other(app_with: Callable[..., Any], 
         for number in (3, 4):
             assert client.post("/v1/chat/completions", json=body).status_code == 200
             assert len(server.received) == number
-        last = asked(server)[-1]
+        last = requests_to(server)[-1]
     assert last["max_completion_tokens"] == 50
     assert not {"max_tokens", "temperature"} & last.keys()
 
@@ -145,17 +145,17 @@ def test_several_are_left_out_one_after_the_other(app_with: Callable[..., Any], 
 def test_a_validator_may_name_several_at_once(app_with: Callable[..., Any]) -> None:
     def handle(connection: Connection, received: Received) -> None:
         wrong = json.loads(received.body).keys() & {"store", "user", "max_tokens"}
-        told = {"detail": pydantics(*sorted(wrong))}
+        error = {"detail": pydantics(*sorted(wrong))}
         whole = {"id": "c", "choices": [{"index": 0, "message": {"content": "hello"}, "finish_reason": "stop"}]}
         status = "422 No" if wrong else "200 OK"
-        connection.send(answer_of("application/json", json.dumps(told if wrong else whole), status))
+        connection.send(answer_of("application/json", json.dumps(error if wrong else whole), status))
 
     with Server(handle) as server:
         client = app_with(VLLM_BASE_URL=server.url, **OPENAI_SETTINGS)
         body = {"model": "m", "messages": HI, "store": False, "user": "u", "max_tokens": 5}
         assert client.post("/v1/chat/completions", json=body).status_code == 200
         assert len(server.received) == 2
-        assert asked(server)[1]["max_completion_tokens"] == 5
+        assert requests_to(server)[1]["max_completion_tokens"] == 5
 
 
 @pytest.mark.parametrize(
@@ -178,7 +178,7 @@ def test_a_cap_goes_by_its_other_name_first(
         for _ in range(2):
             response = client.post("/v1/chat/completions", json={"model": "m", "messages": HI, given: 50})
             assert response.status_code == 200, response.data
-        caps = {name for name in asked(server)[-1] if name.startswith("max_")}
+        caps = {name for name in requests_to(server)[-1] if name.startswith("max_")}
     if vendor == "deepseek" and refused == ["max_completion_tokens"]:
         left = {"max_tokens"}
     assert caps == left
@@ -191,7 +191,7 @@ def test_a_word_that_is_refused_does_not_cost_the_others(app_with: Callable[...,
         for effort in ("none", "none", "low"):
             body = {"model": "m", "messages": HI, "reasoning_effort": effort}
             assert client.post("/v1/chat/completions", json=body).status_code == 200
-        assert [each.get("reasoning_effort") for each in asked(server)] == ["none", None, None, "low"]
+        assert [each.get("reasoning_effort") for each in requests_to(server)] == ["none", None, None, "low"]
 
 
 def test_usage_is_not_asked_of_who_refuses_to_count(app_with: Callable[..., Any]) -> None:
@@ -201,7 +201,7 @@ def test_usage_is_not_asked_of_who_refuses_to_count(app_with: Callable[..., Any]
         for _ in range(2):
             body = {"model": "m", "messages": HI, "stream": True}
             assert client.post("/v1/chat/completions", json=body, buffered=True).status_code == 200
-        assert ["stream_options" in each for each in asked(server)] == [True, False, False]
+        assert ["stream_options" in each for each in requests_to(server)] == [True, False, False]
 
 
 CALLERS_OWN: list[tuple[int, Any, str]] = [
@@ -244,12 +244,12 @@ CALLERS_OWN: list[tuple[int, Any, str]] = [
 """Refusals of a value, and of what is no tuning."""
 
 
-@pytest.mark.parametrize(("status", "told", "param"), CALLERS_OWN, ids=str)
+@pytest.mark.parametrize(("status", "error", "param"), CALLERS_OWN, ids=str)
 def test_what_is_the_callers_to_mend_is_asked_once(
-    app_with: Callable[..., Any], status: int, told: Any, param: str
+    app_with: Callable[..., Any], status: int, error: Any, param: str
 ) -> None:
     def handle(connection: Connection, received: Received) -> None:
-        connection.send(answer_of("application/json", json.dumps(told), f"{status} No"))
+        connection.send(answer_of("application/json", json.dumps(error), f"{status} No"))
 
     with Server(handle) as server:
         client = app_with(TOGETHER_API_KEY="k", TOGETHER_BASE_URL=server.url + "/v1", **OPENAI_SETTINGS)
@@ -346,8 +346,8 @@ def test_what_a_models_own_rules_add_is_left_out_too() -> None:
 
 
 def test_an_upstream_cannot_have_more_left_out_than_tuning() -> None:
-    told = {"error": {"message": "No.", "refused": ["messages", "tools", "seed"]}}
-    error = error_from_response("v", 400, {}, json.dumps(told).encode())
+    body = {"error": {"message": "No.", "refused": ["messages", "tools", "seed"]}}
+    error = error_from_response("v", 400, {}, json.dumps(body).encode())
     assert isinstance(error, UpstreamRejected)
     assert error.refused == ("seed",)
 
@@ -390,12 +390,12 @@ IN_THEIR_WORDS = {
 def test_every_dialect_leaves_out_what_is_refused(app_with: Callable[..., Any], dialect: Dialect) -> None:
     """OpenAI's models on OCI say it in OpenAI's words, inside OCI's message."""
     inner = openais("top_p")
-    told: Any = IN_THEIR_WORDS.get(dialect.name.partition(" ")[0], inner)
+    error: Any = IN_THEIR_WORDS.get(dialect.name.partition(" ")[0], inner)
     with dialect.upstream() as upstream:
         if "OCI_REGION" in dialect.settings(upstream) or "oci" in dialect.name:
-            told = {"code": "400", "message": json.dumps(inner)}
+            error = {"code": "400", "message": json.dumps(inner)}
         client = app_with(**OPENAI_SETTINGS, **dialect.settings(upstream))
-        upstream.enqueue(ScriptedAnswer(status=400, error=told))
+        upstream.enqueue(ScriptedAnswer(status=400, error=error))
         before = len([each for each in upstream.received if each.method == "POST"])
         body = {"model": dialect.model, "provider": dialect.name, "messages": HI, "top_p": 0.9}
         response = client.post("/v1/chat/completions", json=body)

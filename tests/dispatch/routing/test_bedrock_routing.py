@@ -1,11 +1,11 @@
-"""Which of Bedrock's doors a model's name means: its models, its agents, or neither (R23)."""
+"""Which of Bedrock's providers a model's name means: its models, its agents, or neither."""
 
 from typing import Any
 
 import pytest
 
 from core.errors import InvalidRequest, UnknownModel
-from tests.dispatch.routing.test_routing import asked, catalogue
+from tests.dispatch.routing.test_routing import catalogue, target_of
 
 AWS = {"AWS_ACCESS_KEY_ID": "k", "AWS_SECRET_ACCESS_KEY": "s", "AWS_REGION": "eu-central-1"}
 AGENTS = {**AWS, "AGENT_ID": "AGENTID", "AGENT_ALIAS_ID": "ALIAS", "AGENTS": "sales=A1/B1,support=A2/B2"}
@@ -31,13 +31,13 @@ IDS = [
 @pytest.mark.parametrize("model", [each for each in IDS if "some-vendor" not in each])
 @pytest.mark.parametrize("default", [{"OPENAI_API_KEY": "k"}, {"OCI_REGION": "eu-frankfurt-1"}, AGENTS, {}], ids=str)
 def test_a_bare_id_is_a_model_of_bedrocks(model: str, default: dict[str, str]) -> None:
-    assert asked(catalogue(**{**AWS, **default}), model) == ("bedrock-models", model)
+    assert target_of(catalogue(**{**AWS, **default}), model) == ("bedrock-models", model)
 
 
 @pytest.mark.parametrize("model", ["amazon.nova-lite-v1:0", "us.anthropic.claude-sonnet-4-5-20250929-v1:0"])
 def test_without_credentials_it_says_what_is_missing(model: str) -> None:
     with pytest.raises(InvalidRequest, match="AWS_ACCESS_KEY_ID") as caught:
-        asked(catalogue(OPENAI_API_KEY="k"), model)
+        target_of(catalogue(OPENAI_API_KEY="k"), model)
     assert caught.value.code == "provider_not_configured"
 
 
@@ -55,33 +55,33 @@ def test_without_credentials_it_says_what_is_missing(model: str) -> None:
     ],
 )
 def test_other_names_are_the_defaults(model: str) -> None:
-    assert asked(catalogue(**AWS, OPENAI_API_KEY="k"), model) == ("openai", model)
+    assert target_of(catalogue(**AWS, OPENAI_API_KEY="k"), model) == ("openai", model)
 
 
 @pytest.mark.parametrize("model", ["cohere.command-a-03-2025", "meta.llama-3.3-70b-instruct", "openai.gpt-5"])
 def test_ocis_names_stay_its_own(model: str) -> None:
-    assert asked(catalogue(**AWS, OCI_REGION="eu-frankfurt-1", OCI_API_KEY="k"), model)[0] == "oci"
+    assert target_of(catalogue(**AWS, OCI_REGION="eu-frankfurt-1", OCI_API_KEY="k"), model)[0] == "oci"
 
 
 def test_bedrock_by_another_name_keeps_its_models() -> None:
-    told = {**AWS, "BEDROCK_OPENAI_API_KEY": "k"}
-    where = catalogue("bedrock-openai", **told)
-    assert asked(where, "openai.gpt-oss-20b-1:0") == ("bedrock-openai", "openai.gpt-oss-20b-1:0")
-    assert asked(catalogue(**told, OPENAI_API_KEY="k"), "openai.gpt-oss-20b-1:0")[0] == "bedrock-models"
+    variables = {**AWS, "BEDROCK_OPENAI_API_KEY": "k"}
+    where = catalogue("bedrock-openai", **variables)
+    assert target_of(where, "openai.gpt-oss-20b-1:0") == ("bedrock-openai", "openai.gpt-oss-20b-1:0")
+    assert target_of(catalogue(**variables, OPENAI_API_KEY="k"), "openai.gpt-oss-20b-1:0")[0] == "bedrock-models"
 
 
 @pytest.mark.parametrize("model", ["amazon.nova-lite-v1:0", "eu.amazon.nova-pro-v1:0", "anthropic.claude-3-haiku-v1:0"])
 @pytest.mark.parametrize("settings", [AGENTS, AWS, {**AGENTS, "OPENAI_API_KEY": "k"}], ids=len)
 def test_bedrock_and_an_id_is_a_model(model: str, settings: dict[str, str]) -> None:
     where = catalogue(**settings)
-    assert asked(where, f"bedrock/{model}") == ("bedrock-models", model)
-    assert asked(where, model, "bedrock") == ("bedrock-models", model)
+    assert target_of(where, f"bedrock/{model}") == ("bedrock-models", model)
+    assert target_of(where, model, "bedrock") == ("bedrock-models", model)
 
 
 def test_bedrock_and_an_agents_name_is_the_agent() -> None:
     where = catalogue(**AGENTS, OPENAI_API_KEY="k")
     for name in ("bedrock-agent", "sales", "support"):
-        assert asked(where, f"bedrock/{name}") == ("bedrock", name)
+        assert target_of(where, f"bedrock/{name}") == ("bedrock", name)
 
 
 def test_a_name_that_no_agent_has_is_a_404_that_lists_them() -> None:
@@ -94,5 +94,5 @@ def test_a_name_that_no_agent_has_is_a_404_that_lists_them() -> None:
 def test_a_voice_platforms_default_is_answered_by_the_agent(model: str) -> None:
     """It names a model that no agent has; who is the default, or named beside it, answers."""
     agents: dict[str, Any] = dict(AGENTS)
-    assert asked(catalogue(**agents), model) == ("bedrock", "bedrock-agent")
-    assert asked(catalogue(**agents, OPENAI_API_KEY="k"), model, "bedrock") == ("bedrock", "bedrock-agent")
+    assert target_of(catalogue(**agents), model) == ("bedrock", "bedrock-agent")
+    assert target_of(catalogue(**agents, OPENAI_API_KEY="k"), model, "bedrock") == ("bedrock", "bedrock-agent")

@@ -1,4 +1,4 @@
-"""From a model's name to its targets, once there are models by name (B1, R2 to R4, R11, R12). Nobody is asked."""
+"""From a model's name to its targets, once there are models by name. Nobody is asked."""
 
 from collections import Counter
 from collections.abc import Callable
@@ -73,7 +73,7 @@ def chat(model: str = "m", **body: Any) -> ChatRequest:
     return ChatRequest({"messages": HI, **body}, model=model, stream=body.get("stream", False))
 
 
-# B1, in its order
+# the order in which a name is looked up
 
 
 FILE = (
@@ -123,7 +123,7 @@ FILE = (
         # of a provider that is not configured, the prefix is a part of the name
         ("deepseek/deepseek-chat", "", ("groq", "its-deepseek/deepseek-chat", "deepseek/deepseek-chat")),
         ("mistral/x", "", ("openai", "mistral/x", "mistral/x")),
-        # the default
+        # the default provider
         ("Fast", "", ("openai", "Fast", "Fast")),
         ("fast/", "", ("openai", "fast/", "fast/")),
         ("best", "", ("openai", "best", "best")),
@@ -131,12 +131,12 @@ FILE = (
     ],
 )
 def test_who_is_asked_for_what(model: str, provider: str, expected: tuple[str, str, str]) -> None:
-    """B1."""
+    """A body's provider, then a prefix, then a name or an alias, then a vendor's prefix, then the default."""
     assert first(catalogue(*FILE, entries=(place("lab"),)).route(model, provider)) == expected
 
 
 def test_the_defaults_own_models_need_no_prefix() -> None:
-    """`closeai/gpt-4o` of seed 002's file, once closeai is the default."""
+    """`closeai/gpt-4o` of LLM Bridge's file, once closeai is the default."""
     where = catalogue(
         row("lab/m", "lab"), row("lab/n", "lab"), row("m", "openai"), entries=(place("lab"),), default="lab"
     )
@@ -145,18 +145,18 @@ def test_the_defaults_own_models_need_no_prefix() -> None:
 
 
 def test_a_vendors_prefix_means_oci() -> None:
-    """B1: once somebody tells of OCI; until then it is a name like others."""
+    """`cohere.` means OCI once OCI is configured; until then the model's name is like any other."""
     assert first(catalogue().route("cohere.command-a")) == ("openai", "cohere.command-a", "cohere.command-a")
-    told = catalogue(row("meta.mine", "openai"), entries=(ProviderConfig("oci", "oci", "", missing="patience"),))
+    with_oci = catalogue(row("meta.mine", "openai"), entries=(ProviderConfig("oci", "oci", "", missing="patience"),))
     for model in ("cohere.command-a", "meta.llama", "xai.grok", "openai.gpt-oss", "google.gemini"):
-        assert error_of(told, model).code == "provider_not_configured"
-    assert first(told.route("meta.mine")) == ("openai", "its-meta.mine", "meta.mine")
-    assert first(told.route("mistral.large")) == ("openai", "mistral.large", "mistral.large")
+        assert error_of(with_oci, model).code == "provider_not_configured"
+    assert first(with_oci.route("meta.mine")) == ("openai", "its-meta.mine", "meta.mine")
+    assert first(with_oci.route("mistral.large")) == ("openai", "mistral.large", "mistral.large")
 
 
 @pytest.mark.parametrize("default", ["", "groq", "lab", "demo"])
 def test_a_name_goes_before_the_default(default: str) -> None:
-    """B1, R2: PROVIDER_NAME is for those whom nobody else knows."""
+    """PROVIDER_NAME is for those whom nobody else knows."""
     where = catalogue(row("m", "openai"), entries=(place("lab", model="x"),), default=default)
     assert where.default == (default or "openai")
     assert first(where.route("m")) == ("openai", "its-m", "m")
@@ -164,7 +164,7 @@ def test_a_name_goes_before_the_default(default: str) -> None:
 
 
 def test_a_provider_that_was_chosen_answers_itself() -> None:
-    """B1: a model that several have, asked for at one of them, is not asked for at the others."""
+    """A model that several have, asked for at one of them, is not asked for at the others."""
     where = catalogue(row("m", "openai:3", "groq", "lab"), entries=(place("lab"),))
     for _ in range(5):
         assert everyone(where.route("m", "groq")) == ["groq"]
@@ -172,7 +172,7 @@ def test_a_provider_that_was_chosen_answers_itself() -> None:
     assert where.route("m", "groq").row is where.route("m").row
 
 
-# R2: the default
+# the default provider
 
 
 def test_the_order_of_defaults() -> None:
@@ -188,25 +188,27 @@ def test_the_order_of_defaults() -> None:
     assert catalogue(entries=(lab, key), variables={"GROQ_API_KEY": "k"}).default == "openai"
 
 
-@pytest.mark.parametrize(("name", "told"), [("nobody", "known are openai, "), ("deepseek", "needs DEEPSEEK_API_KEY")])
-def test_a_default_that_cannot_be_is_refused(name: str, told: str) -> None:
+@pytest.mark.parametrize(
+    ("name", "message"), [("nobody", "known are openai, "), ("deepseek", "needs DEEPSEEK_API_KEY")]
+)
+def test_a_default_that_cannot_be_is_refused(name: str, message: str) -> None:
     with pytest.raises(ValueError, match="PROVIDER_NAME") as caught:
         catalogue(FILE[0], default=name)
-    assert told in str(caught.value)
+    assert message in str(caught.value)
 
 
-# R3, R4: what is not there
+# unknown providers and models
 
 
 def test_an_unknown_provider_is_told_the_known() -> None:
-    """R3."""
+    """The error lists the providers that are known."""
     found = error_of(catalogue(FILE[0], entries=(place("lab"),)), "fast", "nobody")
     assert (found.status, found.code, found.param) == (400, "unknown_provider", "provider")
     assert all(name in found.message for name in ("openai", "lab", "demo"))
 
 
 def test_a_model_whose_provider_is_not_configured_says_what_it_needs() -> None:
-    """R3: by its name too."""
+    """A provider that is not configured is named as such, also by its prefix."""
     where = catalogue(row("m", "deepseek"), row("both", "deepseek", "groq"))
     for model, provider in (("m", ""), ("m", "deepseek"), ("x", "deepseek")):
         found = error_of(where, model, provider)
@@ -216,7 +218,7 @@ def test_a_model_whose_provider_is_not_configured_says_what_it_needs() -> None:
 
 
 def test_who_lists_all_its_models_has_no_others() -> None:
-    """R4."""
+    """A provider with a complete list has no models besides; an agent or the demo answers to any name."""
     where = catalogue(row("lab/m", "lab"), row("n", "lab"), entries=(place("lab", complete=True),))
     assert first(where.route("lab/m")) == first(where.route("m", "lab")) == ("lab", "its-lab/m", "lab/m")
     assert first(where.route("n", "lab")) == ("lab", "its-n", "n")
@@ -228,13 +230,13 @@ def test_who_lists_all_its_models_has_no_others() -> None:
 
 
 def test_who_passes_unknown_names_on() -> None:
-    """R4: pass_unknown, and whoever lists nothing."""
+    """`pass_unknown`, and providers that list nothing."""
     where = catalogue(row("lab/m", "lab"), entries=(place("lab", complete=False),))
     assert first(where.route("lab/x")) == ("lab", "x", "x")
 
 
 def test_the_demo_swallows_no_name_when_there_are_models() -> None:
-    """R4: a slip of the pen is a 404, not a robot's answer on somebody's phone."""
+    """A slip of the pen is a 404, not a robot's answer on somebody's phone."""
     where = catalogue(row("m", "lab"), entries=(place("lab", address=""),), variables={})
     assert where.default == "demo"
     assert isinstance(error_of(where, "n"), UnknownModel)
@@ -243,7 +245,7 @@ def test_the_demo_swallows_no_name_when_there_are_models() -> None:
 
 
 def test_the_demo_answers_to_any_name_when_it_is_alone_or_chosen() -> None:
-    """R4."""
+    """A provider with a complete list has no models besides; an agent or the demo answers to any name."""
     alone = catalogue(variables={})
     chosen = catalogue(row("m", "lab"), entries=(place("lab"),), variables={}, default="demo")
     for where in (alone, chosen):
@@ -270,7 +272,7 @@ def test_who_has_no_default_model_says_so() -> None:
     assert "LAB_MODEL" in found.message
 
 
-# R12: what a model can
+# what a model can
 
 
 TOOL = [{"type": "function", "function": {"name": "f"}}]
@@ -316,7 +318,7 @@ def test_what_a_model_can_is_not_refused(flags: dict[str, bool], body: dict[str,
 # round they go
 
 
-def asked(where: Catalogue, times: int, model: str = "m") -> list[str]:
+def targets_asked(where: Catalogue, times: int, model: str = "m") -> list[str]:
     return [where.route(model).targets[0].provider.name for _ in range(times)]
 
 
@@ -329,7 +331,7 @@ def test_weights_are_shares_of_the_requests(weights: tuple[int, ...], longest: i
     places = [f"{name}:{weight}" for name, weight in zip(names, weights, strict=True)]
     where = catalogue(row("m", *places), entries=tuple(place(name) for name in names))
     rounds = 10
-    order = asked(where, rounds * sum(weights))
+    order = targets_asked(where, rounds * sum(weights))
     assert Counter(order) == {name: rounds * weight for name, weight in zip(names, weights, strict=True)}
     assert not any(order[at : at + longest + 1] == [names[-1]] * (longest + 1) for at in range(len(order)))
 
@@ -349,37 +351,42 @@ def test_the_others_are_left_for_when_the_first_fails() -> None:
 def test_accounts_have_turns() -> None:
     accounts = tuple(place(name) for name in ("lab", "lab#2", "lab#3"))
     where = catalogue(row("m", "lab", "lab#2", "lab#3"), entries=accounts)
-    assert Counter(asked(where, 30)) == {"lab": 10, "lab#2": 10, "lab#3": 10}
+    assert Counter(targets_asked(where, 30)) == {"lab": 10, "lab#2": 10, "lab#3": 10}
     assert Counter(everyone(where.route("m", "lab"))) == {"lab": 1, "lab#2": 1, "lab#3": 1}
     assert {target.name for target in where.route("m").targets} == {"lab/its-m", "lab#2/its-m", "lab#3/its-m"}
 
 
 def test_each_model_has_its_own_turns() -> None:
     where = catalogue(row("m", "openai", "groq"), row("n", "openai", "groq"))
-    assert [asked(where, 1, model) for model in ("m", "n", "m", "n")] == [["openai"], ["openai"], ["groq"], ["groq"]]
+    assert [targets_asked(where, 1, model) for model in ("m", "n", "m", "n")] == [
+        ["openai"],
+        ["openai"],
+        ["groq"],
+        ["groq"],
+    ]
 
 
 def test_who_failed_too_often_comes_last() -> None:
-    """D4: an open breaker is passed over, while another is left."""
+    """An open breaker is passed over, while another is left."""
     broken: set[str] = set()
     where = catalogue(row("m", "openai:3", "groq"), row("one", "groq"), is_open=broken.__contains__)
     broken.add("openai/its-m")
-    assert asked(where, 8) == ["groq"] * 8
+    assert targets_asked(where, 8) == ["groq"] * 8
     assert everyone(where.route("m")) == ["groq", "openai"]
     broken.add("groq/its-m")
-    assert Counter(asked(where, 8)) == {"openai": 6, "groq": 2}
+    assert Counter(targets_asked(where, 8)) == {"openai": 6, "groq": 2}
     broken.clear()
-    assert Counter(asked(where, 8)) == {"openai": 6, "groq": 2}
+    assert Counter(targets_asked(where, 8)) == {"openai": 6, "groq": 2}
 
 
-# R11: who is believed
+# which source goes first
 
 
 def test_a_file_goes_before_the_list_before_the_environment() -> None:
-    def told(address: str) -> SourceContents:
+    def contents_of(address: str) -> SourceContents:
         return SourceContents((place("openai", address),), (row("m", "openai", owned_by=address),))
 
-    everybody = {name: told(f"http://{name}/v1") for name in ("environment", "list", "file")}
+    everybody = {name: contents_of(f"http://{name}/v1") for name in ("environment", "list", "file")}
     for name in ("file", "list", "environment"):
         where = Catalogue(everybody)
         assert where.snapshot.entries["openai"].options["base_url"] == f"http://{name}/v1"
@@ -505,7 +512,7 @@ def target_of(**fields: Any) -> Target:
 
 
 def test_rules_are_applied_in_their_order() -> None:
-    """B3: update, add, rename, delete."""
+    """Update, add, rename, delete."""
     rules = ParameterRules(
         update={"temperature": 0.6, "max_tokens": 5},
         add={"reasoning_effort": "low", "seed": 1, "top_p": 1},
@@ -524,7 +531,7 @@ def test_rules_are_applied_in_their_order() -> None:
 
 
 def test_a_strict_upstream_gets_what_its_rules_say() -> None:
-    """R8: what OpenAI does not publish is left out, unless the file asks for it."""
+    """What OpenAI does not publish is left out, unless the file asks for it."""
     sent = body_of(target_of(rules=ParameterRules(add={"thinking": True})), strict=True, top_k=5)
     assert sent == {"messages": HI, "model": "its-m", "thinking": True}
 
@@ -558,7 +565,7 @@ def test_a_row_changes_what_it_says_and_no_more() -> None:
 
 
 def test_variants_send_different_bodies(serve: Callable[..., Served], upstream: OpenAIUpstream, tmp_path: Path) -> None:
-    """N16, end to end: seed 002's form, its base_url with /chat/completions, two variants of one model."""
+    """LLM Bridge's form, its base_url with /chat/completions, two variants of one model, each with its own body."""
     file = tmp_path / "models.yaml"
     file.write_text(f"""
 providers:
@@ -583,7 +590,7 @@ providers:
 
 
 def test_what_is_refused_never_leaves(app_with: Callable[..., Any], upstream: OpenAIUpstream, tmp_path: Path) -> None:
-    """R12, from the file to the caller."""
+    """A model without tools or images refuses them before an upstream is asked."""
     file = tmp_path / "models.yaml"
     file.write_text("models: [{name: m, provider: openai, tool_call: false, multimodal: false}]")
     client = app_with(MODELS_FILE=file, **upstream.settings())
@@ -597,7 +604,7 @@ def test_what_is_refused_never_leaves(app_with: Callable[..., Any], upstream: Op
 
 
 def test_models_by_name_are_listed(app_with: Callable[..., Any], tmp_path: Path) -> None:
-    """A7: names and aliases, by the ids to call them by; not those that cannot be called."""
+    """Names and aliases, by the ids to call them by; not those that cannot be called."""
     file = tmp_path / "models.yaml"
     file.write_text("""
 providers: {house: {kind: demo}, lab: {models: {m: }}}
@@ -616,7 +623,7 @@ models:
 
 
 def test_the_providers_of_a_file_are_listed(app_with: Callable[..., Any], tmp_path: Path) -> None:
-    """A8."""
+    """GET /v1/providers has the file's providers beside those of the environment."""
     file = tmp_path / "models.yaml"
     file.write_text(
         "providers: {lab: {base_url: http://a/v1, api_key: [hush-1, hush-2], model: x}, cloud: {kind: oci}}"

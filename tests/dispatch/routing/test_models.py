@@ -1,4 +1,4 @@
-"""GET /v1/models (A7): the union of what upstreams list, asked for lazily, kept for a while, stale on failure."""
+"""GET /v1/models: the union of what upstreams list, asked for lazily, kept for a while, stale on failure."""
 
 import threading
 from collections.abc import Callable, Iterator
@@ -70,7 +70,7 @@ def listed(client: Any) -> list[dict[str, Any]]:
     return rows
 
 
-def asked(upstream: OpenAIUpstream) -> int:
+def list_requests(upstream: OpenAIUpstream) -> int:
     return sum(received.path.endswith("/models") for received in upstream.received)
 
 
@@ -100,7 +100,7 @@ def test_an_upstreams_models_are_listed_as_they_are(app_with: Callable[..., Any]
 def test_the_models_of_others_have_their_providers_name_before_them(
     app_with: Callable[..., Any], upstreams: Callable[..., OpenAIUpstream]
 ) -> None:
-    """A7: the union; each id is one to call by."""
+    """The union; each id is one to call by."""
     first, second = upstreams(models=("a", "b")), upstreams(models=("a", "c"))
     client = app_with(**settings_for(openai=first, groq=second))
     rows = [row["id"] for row in listed(client)]
@@ -155,16 +155,16 @@ def test_as_the_openai_package_sees_them(serve: Callable[..., Served], upstream:
 
 
 def test_nobody_is_asked_at_the_start(serve: Callable[..., Served], upstream: OpenAIUpstream) -> None:
-    """N14: an app that does not start because a list is down. Neither at import, nor at start, nor for a chat."""
+    """A list that is down stops neither the import, nor the start, nor a chat."""
     with serve(**settings_for(openai=upstream)).client() as client:
         assert client.chat.completions.create(model="m", messages=HI).choices
-        assert asked(upstream) == 0
+        assert list_requests(upstream) == 0
         assert len(list(client.models.list())) == len(MODELS)
-        assert asked(upstream) == 1
+        assert list_requests(upstream) == 1
 
 
 def test_a_list_that_is_down_stops_nothing(serve: Callable[..., Served], upstream: OpenAIUpstream) -> None:
-    """N14."""
+    """A list that cannot be fetched costs its own models, and nothing else."""
     upstream.always(ScriptedAnswer(fault=faults.refused))
     with serve(**settings_for(openai=upstream)).client() as client:
         assert [model.id for model in client.models.list()] == ["gpt-4o-mini"]
@@ -173,17 +173,17 @@ def test_a_list_that_is_down_stops_nothing(serve: Callable[..., Served], upstrea
 def test_a_list_is_kept_for_its_time(upstream: OpenAIUpstream) -> None:
     clock = Clock()
     models = models_of(clock, openai=upstream)
-    assert asked(upstream) == 0
+    assert list_requests(upstream) == 0
     for _ in range(3):
         assert ids(models) == list(MODELS)
         models.one("gpt-4o")
-    assert asked(upstream) == 1
+    assert list_requests(upstream) == 1
     clock.now += TTL - 1
     ids(models)
-    assert asked(upstream) == 1
+    assert list_requests(upstream) == 1
     clock.now += 1
     ids(models)
-    assert asked(upstream) == 2
+    assert list_requests(upstream) == 2
 
 
 def test_callers_at_once_ask_once(upstream: OpenAIUpstream) -> None:
@@ -196,7 +196,7 @@ def test_callers_at_once_ask_once(upstream: OpenAIUpstream) -> None:
     for thread in threads:
         thread.join()
     assert found == [list(MODELS)] * 8
-    assert asked(upstream) == 1
+    assert list_requests(upstream) == 1
 
 
 def test_an_unknown_model_is_not_asked_for_each_time(upstream: OpenAIUpstream) -> None:
@@ -204,14 +204,14 @@ def test_an_unknown_model_is_not_asked_for_each_time(upstream: OpenAIUpstream) -
     for _ in range(5):
         with pytest.raises(UnknownModel):
             models.one("nothing")
-    assert asked(upstream) == 1
+    assert list_requests(upstream) == 1
 
 
 def test_no_lifetime_asks_each_time(upstream: OpenAIUpstream) -> None:
     models = models_of(Clock(), ttl=0, openai=upstream)
     ids(models)
     ids(models)
-    assert asked(upstream) == 2
+    assert list_requests(upstream) == 2
 
 
 # when they fail
@@ -219,7 +219,7 @@ def test_no_lifetime_asks_each_time(upstream: OpenAIUpstream) -> None:
 
 @pytest.mark.parametrize("kind", BROKEN)
 def test_a_default_model_stands_in_for_a_list(upstream: OpenAIUpstream, kind: str) -> None:
-    """N14."""
+    """A list that cannot be fetched costs its own models, and nothing else."""
     upstream.always(BROKEN[kind], path="/models")
     assert ids(models_of(Clock(), openai=upstream)) == ["gpt-4o-mini"]
 
@@ -232,13 +232,13 @@ def test_the_last_list_is_kept_when_the_next_fails(upstream: OpenAIUpstream, kin
     upstream.always(BROKEN[kind], path="/models")
     clock.now += TTL
     assert ids(models) == list(MODELS)
-    count = asked(upstream)
+    count = list_requests(upstream)
     ids(models)
-    assert asked(upstream) == count, "a failed upstream is left alone for a moment"
+    assert list_requests(upstream) == count, "a failed upstream is left alone for a moment"
     upstream.always(ScriptedAnswer(), path="/models")
     clock.now += RETRY_SECONDS
     assert ids(models) == list(MODELS)
-    assert asked(upstream) == count + 1
+    assert list_requests(upstream) == count + 1
 
 
 @pytest.mark.parametrize(
@@ -298,7 +298,7 @@ def test_upstreams_that_hang_hold_up_nobody_for_long(
     began = monotonic()
     listing = threading.Thread(target=lambda: found.append(listed(client)))
     listing.start()
-    until(lambda: all(asked(server) for server in servers.values()), "all upstreams to be asked")
+    until(lambda: all(list_requests(server) for server in servers.values()), "all upstreams to be asked")
     completion(app.test_client().post("/v1/chat/completions", json={"messages": HI}).data)
     assert listing.is_alive(), "the chat must not have waited for the list"
     listing.join()

@@ -1,4 +1,4 @@
-"""From a model's name to who answers (B1, B2, R1 to R4). Nothing here talks to anybody."""
+"""From a model's name to who answers. Nothing here talks to anybody."""
 
 import subprocess
 import sys
@@ -40,7 +40,7 @@ def account(name: str, **variables: str) -> Endpoint:
     return found
 
 
-def asked(where: Catalogue, model: str = "", provider: str = "") -> tuple[str, str]:
+def target_of(where: Catalogue, model: str = "", provider: str = "") -> tuple[str, str]:
     """Who would be asked, and for which model."""
     route = where.route(model, provider)
     assert len(route.targets) == 1
@@ -61,7 +61,7 @@ def test_without_any_key_there_is_only_the_demo() -> None:
 
 @pytest.mark.parametrize("vendor", KEYED, ids=lambda vendor: vendor.name)
 def test_a_key_is_all_a_vendor_needs(vendor: Any) -> None:
-    """B2: {NAME}_API_KEY; and a region, where the address has one."""
+    """{NAME}_API_KEY; and a region, where the address has one."""
     name = f"{vendor.variable}_API_KEY"
     here = {"AWS_REGION": "eu-central-1"} if "{region}" in vendor.base_url else {}
     assert entries(**here)[vendor.name]["reason"] == f"Needs {name}."
@@ -74,13 +74,15 @@ def test_a_key_is_all_a_vendor_needs(vendor: Any) -> None:
 
 def test_an_address_with_a_region_needs_one() -> None:
     assert entries(BEDROCK_OPENAI_API_KEY="k")["bedrock-openai"]["reason"] == "Needs AWS_REGION."
-    told = {"BEDROCK_OPENAI_API_KEY": "k", "AWS_DEFAULT_REGION": "us-west-2"}
-    assert account("bedrock-openai", **told).base_url == "https://bedrock-runtime.us-west-2.amazonaws.com/openai/v1"
+    variables = {"BEDROCK_OPENAI_API_KEY": "k", "AWS_DEFAULT_REGION": "us-west-2"}
+    assert (
+        account("bedrock-openai", **variables).base_url == "https://bedrock-runtime.us-west-2.amazonaws.com/openai/v1"
+    )
 
 
 @pytest.mark.parametrize("vendor", VENDORS, ids=lambda vendor: vendor.name)
 def test_every_address_can_be_replaced(vendor: Any) -> None:
-    """B2."""
+    """Each provider has a setting for its address, spelled as the vendor's own SDK spells it."""
     address = "http://127.0.0.1:9/some"
     variables = {f"{vendor.variable}_API_KEY": "k", f"{vendor.variable}_BASE_URL": address}
     assert account(vendor.name, **variables).base_url.startswith(address)
@@ -128,7 +130,7 @@ def test_azures_own_names_are_read_too() -> None:
     ],
 )
 def test_how_an_address_is_read(variable: str, address: str, expected: str) -> None:
-    """B2: as the vendor's own SDK takes it; R12: a full URL of the endpoint is shortened."""
+    """An address is read as the vendor's own SDK reads it; a full URL of the endpoint is shortened."""
     found = account(variable.lower(), **{f"{variable}_API_KEY": "k", f"{variable}_BASE_URL": address})
     assert found.base_url == expected
 
@@ -168,7 +170,7 @@ def test_a_key_that_cannot_be_sent_stops_the_start(key: str) -> None:
 
 
 def test_the_default_is_the_first_with_credentials() -> None:
-    """R2: OpenAI, then the table's order, then the demo."""
+    """OpenAI, then the table's order, then the demo."""
     assert catalogue().default == "demo"
     assert catalogue(GROQ_API_KEY="k", DEEPSEEK_API_KEY="k").default == "deepseek"
     assert catalogue(GROQ_API_KEY="k", OPENAI_API_KEY="k").default == "openai"
@@ -180,25 +182,25 @@ def test_the_default_is_the_first_with_credentials() -> None:
 
 
 def test_provider_name_beats_the_order() -> None:
-    """R2; and an empty one is an unset one."""
+    """PROVIDER_NAME chooses the default; an empty one counts as unset."""
     keys = {"OPENAI_API_KEY": "k", "GROQ_API_KEY": "k"}
     assert catalogue("groq", **keys).default == "groq"
     assert catalogue("demo", **keys).default == "demo"
     assert catalogue("", **keys).default == "openai"
-    assert asked(catalogue("groq", **keys), "gpt-4o-mini") == ("groq", "gpt-4o-mini")
+    assert target_of(catalogue("groq", **keys), "gpt-4o-mini") == ("groq", "gpt-4o-mini")
 
 
 @pytest.mark.parametrize(
-    ("name", "told"), [("nobody", "known are openai, "), ("OpenAI", "openai"), ("openai", "OPENAI_API_KEY")]
+    ("name", "message"), [("nobody", "known are openai, "), ("OpenAI", "openai"), ("openai", "OPENAI_API_KEY")]
 )
-def test_a_wrong_provider_name_says_what_is_wrong(name: str, told: str) -> None:
+def test_a_wrong_provider_name_says_what_is_wrong(name: str, message: str) -> None:
     with pytest.raises(SettingError, match="PROVIDER_NAME") as caught:
         catalogue(name, GROQ_API_KEY="k")
-    assert told in str(caught.value)
+    assert message in str(caught.value)
     assert repr(name) in str(caught.value)
 
 
-# B1, in its order
+# the order in which a name is looked up
 
 TWO = {"OPENAI_API_KEY": "k", "GROQ_API_KEY": "k"}
 
@@ -233,40 +235,40 @@ TWO = {"OPENAI_API_KEY": "k", "GROQ_API_KEY": "k"}
     ],
 )
 def test_who_is_asked_for_what(model: str, provider: str, expected: tuple[str, str]) -> None:
-    """B1."""
-    assert asked(catalogue(**TWO), model, provider) == expected
+    """A body's provider, then a known prefix, then the default."""
+    assert target_of(catalogue(**TWO), model, provider) == expected
 
 
 def test_a_prefix_counts_once_its_provider_is_configured() -> None:
-    """B1: `accounts/fireworks/models/x` at Fireworks itself is an id, `fireworks/...` elsewhere is a prefix."""
+    """`accounts/fireworks/models/x` at Fireworks itself is an id, `fireworks/...` elsewhere is a prefix."""
     model = "accounts/fireworks/models/x"
     fireworks = catalogue(FIREWORKS_API_KEY="k")
-    assert asked(fireworks, model) == ("fireworks", model)
-    assert asked(fireworks, f"fireworks/{model}") == ("fireworks", model)
-    assert asked(catalogue(OPENAI_API_KEY="k"), f"fireworks/{model}") == ("openai", f"fireworks/{model}")
+    assert target_of(fireworks, model) == ("fireworks", model)
+    assert target_of(fireworks, f"fireworks/{model}") == ("fireworks", model)
+    assert target_of(catalogue(OPENAI_API_KEY="k"), f"fireworks/{model}") == ("openai", f"fireworks/{model}")
 
 
 def test_the_demo_answers_to_every_name() -> None:
-    """R4: as single-model providers do; a voice platform's default is `gpt-4o-mini`."""
+    """As single-model providers do; a voice platform's default is `gpt-4o-mini`."""
     for model in ("", "demo", "gpt-4o-mini", "openai/gpt-4o", "a/b/c", "x" * 1000):
-        assert asked(catalogue(), model) == ("demo", "demo")
+        assert target_of(catalogue(), model) == ("demo", "demo")
 
 
 def test_a_default_model_can_be_replaced() -> None:
-    assert asked(catalogue(OPENAI_API_KEY="k", OPENAI_MODEL="mine")) == ("openai", "mine")
-    assert asked(catalogue(VLLM_BASE_URL="http://h", VLLM_MODEL="mine")) == ("vllm", "mine")
+    assert target_of(catalogue(OPENAI_API_KEY="k", OPENAI_MODEL="mine")) == ("openai", "mine")
+    assert target_of(catalogue(VLLM_BASE_URL="http://h", VLLM_MODEL="mine")) == ("vllm", "mine")
 
 
 def test_who_has_no_default_model_says_what_to_set() -> None:
     with pytest.raises(InvalidRequest, match="VLLM_MODEL") as caught:
         catalogue(VLLM_BASE_URL="http://h").route("")
     assert (caught.value.status, caught.value.param) == (400, "model")
-    assert asked(catalogue(VLLM_BASE_URL="http://h"), "named") == ("vllm", "named")
+    assert target_of(catalogue(VLLM_BASE_URL="http://h"), "named") == ("vllm", "named")
 
 
 @pytest.mark.parametrize("name", ["nobody", "OpenAI", "openai ", "../openai", "x" * 5000])
 def test_an_unknown_provider_is_told_the_known(name: str) -> None:
-    """R3."""
+    """The error lists the known providers, or names the missing setting."""
     with pytest.raises(InvalidRequest) as caught:
         catalogue(**TWO).route("m", name)
     error = caught.value
@@ -277,7 +279,7 @@ def test_an_unknown_provider_is_told_the_known(name: str) -> None:
 
 @pytest.mark.parametrize("vendor", VENDORS, ids=lambda vendor: vendor.name)
 def test_an_unconfigured_provider_names_its_setting(vendor: Any) -> None:
-    """R3."""
+    """The error lists the known providers, or names the missing setting."""
     with pytest.raises(InvalidRequest) as caught:
         catalogue().route("m", vendor.name)
     error = caught.value
@@ -286,14 +288,14 @@ def test_an_unconfigured_provider_names_its_setting(vendor: Any) -> None:
 
 
 def test_a_route_carries_the_settings_time_outs() -> None:
-    """R7."""
+    """The time-outs of the settings reach the target."""
     names = ("CONNECT_TIMEOUT", "FIRST_EVENT_TIMEOUT", "IDLE_TIMEOUT", "TOTAL_TIMEOUT")
     where = catalogue(OPENAI_API_KEY="k", **dict(zip(names, range(1, 5), strict=True)))
     assert where.route("m").targets[0].timeouts == Timeouts(1, 2, 3, 4)
 
 
 def test_a_provider_is_built_once() -> None:
-    """N5: a client per request."""
+    """A client for each request would connect anew each time."""
     where = catalogue(**TWO)
     first, again, other = (where.route(model).targets[0].provider for model in ("a", "b", "groq/a"))
     assert first is again
@@ -304,7 +306,7 @@ def test_a_provider_is_built_once() -> None:
 
 
 def test_the_providers_are_listed(app_with: Callable[..., Any]) -> None:
-    """A8: all of them; what is missing is named, and nothing secret is shown."""
+    """All of them; what is missing is named, and nothing secret is shown."""
     client = app_with(GROQ_API_KEY="gsk_very_secret_key", GROQ_MODEL="mine", GROQ_BASE_URL="http://h/v1")
     data = client.get("/v1/providers").get_json()
     rows = {row["name"]: row for row in data["providers"]}
@@ -318,10 +320,10 @@ def test_the_providers_are_listed(app_with: Callable[..., Any]) -> None:
 
 
 def test_the_wiring_shows_no_secret() -> None:
-    """N17: what an exception's message or a debugger's line may repeat."""
-    house = build_services(Settings.load(environment(OPENAI_API_KEY="very-secret", API_KEY="very-secret")))
-    target = house.catalogue.route("m").targets[0]
-    assert "very-secret" not in f"{house!r} {vars(house.catalogue)!r} {target!r}"
+    """What an exception's message or a debugger's line may repeat."""
+    services = build_services(Settings.load(environment(OPENAI_API_KEY="very-secret", API_KEY="very-secret")))
+    target = services.catalogue.route("m").targets[0]
+    assert "very-secret" not in f"{services!r} {vars(services.catalogue)!r} {target!r}"
 
 
 # nothing is loaded before it is used
@@ -345,7 +347,7 @@ def modules_after(code: str, **settings: object) -> list[str]:
 
 
 def test_no_provider_is_loaded_before_it_is_used() -> None:
-    """N5's other side: a start that stays quick, however many providers there are."""
+    """Clients are built at their first use, so a start stays quick, however many providers there are."""
     chat = "app.test_client().post('/v1/chat/completions', json={'messages': [{'role': 'user', 'content': 'hi'}]})"
     kinds = {"providers.demo.provider", "providers.openai_compatible.provider", "providers.transport.client"}
     assert not kinds & set(modules_after("", OPENAI_API_KEY="k"))
@@ -367,7 +369,7 @@ def test_other_names_without_a_file(app_with: Callable[..., Any]) -> None:
         "d": ("demo", "x"),
     }
     assert found["gpt-4o-mini"].public_name == "gpt-4o-mini"
-    assert asked(where, "gpt-4.1") == ("openai", "gpt-4.1"), "other names are as they were"
+    assert target_of(where, "gpt-4.1") == ("openai", "gpt-4.1"), "other names are as they were"
     client = app_with(MODEL_ALIASES="mine=demo/x")
     assert "mine" in [each["id"] for each in client.get("/v1/models").get_json()["data"]]
     answer = client.post(

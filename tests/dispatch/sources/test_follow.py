@@ -1,4 +1,4 @@
-"""A models file that changes while calls are under way (B3): followed within seconds, and nobody notices."""
+"""A models file that changes while calls are under way: followed within seconds, and nobody notices."""
 
 import http.client
 import json
@@ -17,7 +17,7 @@ from dispatch.sources.file_watcher import FileWatcher
 from dispatch.sources.sources import Sources
 from tests.conftest import EVER, Served, served, until
 from tests.emulators import OpenAIUpstream, ScriptedAnswer
-from tests.support.frames import chat_body, completion, post, said
+from tests.support.frames import chat_body, completion, post, streamed_text
 from tests.support.http import GUNICORN, fails_to_start
 
 SOON = 5.0
@@ -113,7 +113,7 @@ BROKEN = [
 ]
 
 
-def told(app: Served, count: int) -> str:
+def wait_for_changes(app: Served, count: int) -> str:
     """What the log says of the file, for the so-manieth time."""
 
     def lines() -> list[str]:
@@ -129,7 +129,7 @@ def test_a_file_that_breaks_is_told_and_the_last_good_one_kept(followed: tuple[S
     soon_callable(app, "good")
     for count, (text, line, reason) in enumerate(BROKEN, start=app.log().count("stays in use") + 1):
         by_rename(file, text)
-        said_of_it = told(app, count)
+        said_of_it = wait_for_changes(app, count)
         assert f"ERROR   thinkline.follow: {file}, line {line}: " in said_of_it
         assert reason in said_of_it
         assert callable_at(app, "good")
@@ -149,7 +149,7 @@ def test_a_file_that_is_emptied_is_a_mistake(followed: tuple[Served, Path], text
     soon_callable(app, "filled")
     count = app.log().count("stays in use") + 1
     in_place(file, text)
-    assert f"WARNING thinkline.sources: {file} has no model any more" in told(app, count)
+    assert f"WARNING thinkline.sources: {file} has no model any more" in wait_for_changes(app, count)
     assert callable_at(app, "filled")
     in_place(file, naming("filled-again"))
     soon_callable(app, "filled-again")
@@ -186,7 +186,7 @@ def test_a_new_worker_keeps_what_the_others_keep(
     file.write_text(naming("later"))
     soon_callable(app, "later")
     spoil(file)
-    told(app, 1)
+    wait_for_changes(app, 1)
     for process, number in ((app.workers[0], signal.SIGKILL), (app.process.pid, signal.SIGHUP)):
         before = app.workers
         os.kill(process, number)
@@ -216,7 +216,7 @@ def test_a_file_that_vanishes_leaves_its_models(followed: tuple[Served, Path]) -
     count = app.log().count("stays in use") + 1
     real = file.resolve()
     real.rename(real.with_name("away"))
-    assert f"{file}, line 1: it cannot be read" in told(app, count)
+    assert f"{file}, line 1: it cannot be read" in wait_for_changes(app, count)
     assert callable_at(app, "stays")
     real.write_text(naming("back"))
     soon_callable(app, "back")
@@ -236,7 +236,7 @@ def test_a_running_stream_is_not_disturbed(serve: Callable[..., Served], tmp_pat
         file.write_text(naming("new"))
         soon_callable(app, "new")
         assert not callable_at(app, "lab/gpt-4o")
-        spoken = [said(start + stream.read()) for start, stream in zip(starts, streams, strict=True)]
+        spoken = [streamed_text(start + stream.read()) for start, stream in zip(starts, streams, strict=True)]
     assert spoken == [words.removeprefix("Say: "), "word " * 60]
     assert app.log().count("outcome=done") >= 2
     assert "outcome=failed" not in app.log()
@@ -310,8 +310,8 @@ def test_whatever_is_wrong_stops_the_start_with_one_line(tmp_path: Path, text: s
 
 def test_a_file_that_was_asked_for_must_be_there(tmp_path: Path) -> None:
     missing = tmp_path / "nowhere.yaml"
-    told = fails_to_start(*GUNICORN, MODELS_FILE=missing)
-    assert told == f"Thinkline cannot start. {missing}, line 1: it cannot be read (No such file or directory)"
+    output = fails_to_start(*GUNICORN, MODELS_FILE=missing)
+    assert output == f"Thinkline cannot start. {missing}, line 1: it cannot be read (No such file or directory)"
     assert "(Is a directory)" in fails_to_start(*GUNICORN, MODELS_FILE=tmp_path)
 
 

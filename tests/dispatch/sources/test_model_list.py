@@ -1,4 +1,4 @@
-"""MODEL_LIST_URL: what a list means, and how it is followed over real connections (B4, seed 003)."""
+"""MODEL_LIST_URL: what a list means, and how it is followed over real connections."""
 
 import gzip
 import json
@@ -59,7 +59,7 @@ class Lines(logging.Handler):
 
 
 @pytest.fixture(autouse=True)
-def said() -> Iterator[Lines]:
+def list_log() -> Iterator[Lines]:
     """The log of every test here; none may hold the token, nor a query."""
     logger, lines = logging.getLogger("thinkline.model_list"), Lines()
     before = logger.level
@@ -177,9 +177,9 @@ def test_rows_of_one_address_share_an_entry_and_names_stay_apart() -> None:
     {"available": False}, {"is_available": False}, {"enabled": False}, {"status": "unavailable"},
     {"status": "Disabled"}, {"status": "deprecated"}, {"availability": "unavailable"},
 ])  # fmt: skip
-def test_rows_marked_unavailable_are_left_out_in_silence(mark: dict[str, Any], said: Lines) -> None:
+def test_rows_marked_unavailable_are_left_out_in_silence(mark: dict[str, Any], list_log: Lines) -> None:
     assert names(read(item("gone", **mark), item("here", available=True, status="active"))) == ["here"]
-    assert not said.lines
+    assert not list_log.lines
 
 
 ODD = [
@@ -195,18 +195,18 @@ ODD = [
 
 
 @pytest.mark.parametrize("odd", ODD)
-def test_an_odd_row_is_left_out_and_said(odd: Any, said: Lines) -> None:
+def test_an_odd_row_is_left_out_and_said(odd: Any, list_log: Lines) -> None:
     assert names(read(odd, item("good"))) == ["good"]
-    (line,) = said.lines
+    (line,) = list_log.lines
     assert "'left_out': 1" in line
     assert "row 1: " in line
 
 
-def test_many_odd_rows_are_one_line(said: Lines) -> None:
+def test_many_odd_rows_are_one_line(list_log: Lines) -> None:
     found = read(item("a"), item("a", "/fireworks/chat/completions"), *ODD)
     assert names(found) == ["a"]
     assert found.rows[0].upstreams[0].provider == "list-openai"
-    (line,) = said.lines
+    (line,) = list_log.lines
     assert f"'left_out': {len(ODD) + 1}" in line
     assert "row 2: 'a' stands there twice" in line
 
@@ -313,7 +313,7 @@ def test_a_proxy_leads_to_the_list_and_to_its_models(listed: Listed) -> None:
     assert listed.changes[0].entries[0].options["proxy"] == listed.server.url
 
 
-def test_a_good_list_is_told_once_with_the_token_in_its_header(listed: Listed, said: Lines) -> None:
+def test_a_good_list_is_told_once_with_the_token_in_its_header(listed: Listed, list_log: Lines) -> None:
     listed.list.refresh_once()
     listed.list.refresh_once()
     assert listed.changed() == [["a", "b"]]
@@ -321,7 +321,7 @@ def test_a_good_list_is_told_once_with_the_token_in_its_header(listed: Listed, s
     assert (first.method, first.path) == ("GET", "/models?tenant=hush")
     assert first.headers["Authorization"] == f"OAuth {TOKEN}"
     assert listed.changes[0].entries[0].options["base_url"] == f"{listed.server.url}/openai/v1"
-    assert not said.warnings()
+    assert not list_log.warnings()
     assert not listed.list.problem
 
 
@@ -347,7 +347,7 @@ def test_other_forms_are_followed(listed: Listed, body: bytes) -> None:
     assert listed.changed() == [["z"]]
 
 
-def test_a_list_that_nobody_here_can_speak_to_keeps_the_last_good_one(listed: Listed, said: Lines) -> None:
+def test_a_list_that_nobody_here_can_speak_to_keeps_the_last_good_one(listed: Listed, list_log: Lines) -> None:
     listed.list.refresh_once()
     listed.answer = http(json.dumps({"models": [item("z", "/z/x"), item("y", "/y")]}).encode())
     listed.list.refresh_once()
@@ -368,7 +368,7 @@ def test_a_list_in_chunks_is_put_together(listed: Listed) -> None:
     assert listed.changed() == [["a"]]
 
 
-def test_an_unchanged_list_is_asked_for_on_condition(listed: Listed, said: Lines) -> None:
+def test_an_unchanged_list_is_asked_for_on_condition(listed: Listed, list_log: Lines) -> None:
     listed.answer = http(models("a"), "200 OK", 'ETag: "one"', "Last-Modified: Mon, 01 Jan 2024 00:00:00 GMT")
     listed.list.refresh_once()
     listed.answer = http(b"", "304 Not Modified")
@@ -380,22 +380,22 @@ def test_an_unchanged_list_is_asked_for_on_condition(listed: Listed, said: Lines
     listed.list.refresh_once()
     assert listed.changed() == [["a"], ["b"]]
     assert "If-None-Match" not in listed.server.received[3].headers
-    assert not said.warnings()
+    assert not list_log.warnings()
 
 
-def test_a_304_out_of_the_blue_is_no_list(listed: Listed, said: Lines) -> None:
+def test_a_304_out_of_the_blue_is_no_list(listed: Listed, list_log: Lines) -> None:
     listed.answer = http(b"", "304 Not Modified")
     listed.list.refresh_once()
-    assert len(said.warnings()) == 1
+    assert len(list_log.warnings()) == 1
 
 
 def test_a_list_that_could_not_be_taken_over_is_offered_again(listed: Listed) -> None:
     listed.answer = http(models("a"), "200 OK", 'ETag: "one"')
-    told: list[SourceContents] = []
+    received: list[SourceContents] = []
 
     def refuse_first(change: SourceContents) -> None:
-        told.append(change)
-        if len(told) == 1:
+        received.append(change)
+        if len(received) == 1:
             raise ValueError("the name is taken")
 
     model_list = listed.again(on_change=refuse_first)
@@ -403,7 +403,7 @@ def test_a_list_that_could_not_be_taken_over_is_offered_again(listed: Listed) ->
         model_list.refresh_once()
     assert not (listed.folder / "model_list.json").exists()
     model_list.refresh_once()
-    assert len(told) == 2
+    assert len(received) == 2
     assert "If-None-Match" not in listed.server.received[1].headers
 
 
@@ -450,8 +450,8 @@ BAD: dict[str, tuple[Any, str]] = {
 
 
 @pytest.mark.parametrize("case", BAD)
-def test_a_bad_list_keeps_the_last_good_one(listed: Listed, said: Lines, case: str) -> None:
-    """003 read its list once, at the start, and did not start without it (N14)."""
+def test_a_bad_list_keeps_the_last_good_one(listed: Listed, list_log: Lines, case: str) -> None:
+    """A gateway that reads its list once, at the start, does not start without it."""
     model_list = listed.again()
     model_list.refresh_once()
     model_list._limits = {"silent": IMPATIENT, "trickling": HURRIED}.get(case.split(maxsplit=1)[0], SMALL)
@@ -466,7 +466,7 @@ def test_a_bad_list_keeps_the_last_good_one(listed: Listed, said: Lines, case: s
     model_list.refresh_once()
     assert listed.changed() == [["a", "b"]]
     assert (listed.folder / "model_list.json").read_bytes() == kept
-    (line,) = said.warnings()
+    (line,) = list_log.warnings()
     assert reason in line
     assert reason in model_list.problem
     assert f"{listed.server.url}/models'" in line
@@ -474,14 +474,14 @@ def test_a_bad_list_keeps_the_last_good_one(listed: Listed, said: Lines, case: s
     assert names(listed.again().load_kept()) == ["a", "b"]
 
 
-def test_who_trickles_is_not_asked_again_until_they_end(listed: Listed, said: Lines) -> None:
+def test_who_trickles_is_not_asked_again_until_they_end(listed: Listed, list_log: Lines) -> None:
     """One thread at most waits for them; when they are gone, the list is followed again."""
     model_list = listed.again(limits=HURRIED)
     listed.answer = trickle(HEADLESS)
     model_list.refresh_once()
     model_list.refresh_once()
     assert len(listed.server.received) == 1
-    assert "still being sent" in said.warnings()[1]
+    assert "still being sent" in list_log.warnings()[1]
     listed.answer = GOOD
     listed.server.refuse()
     until(lambda: not any(each.name == "model-list-get" for each in threading.enumerate()), "its thread to end")
@@ -492,13 +492,13 @@ def test_who_trickles_is_not_asked_again_until_they_end(listed: Listed, said: Li
     assert not model_list.problem
 
 
-def test_a_redirect_is_not_followed(listed: Listed, said: Lines) -> None:
+def test_a_redirect_is_not_followed(listed: Listed, list_log: Lines) -> None:
     with Server(lambda connection, _: connection.send(GOOD)) as other:
         listed.answer = http(b"", "302 Found", f"Location: http://localhost:{other.port}/models?key=hush")
         listed.list.refresh_once()
         assert other.accepted == 0
     assert not listed.changes
-    (line,) = said.warnings()
+    (line,) = list_log.warnings()
     assert "redirects to localhost" in line
 
 
@@ -511,23 +511,23 @@ def test_a_list_cannot_name_another_host(listed: Listed) -> None:
         assert other.accepted == 0
 
 
-def test_a_certificate_that_nobody_vouches_for_is_refused(said: Lines) -> None:
+def test_a_certificate_that_nobody_vouches_for_is_refused(list_log: Lines) -> None:
     with Server(lambda connection, _: connection.send(GOOD), tls=True) as server:
         ModelList(f"{server.url}/models?tenant=hush", TOKEN, on_change=pytest.fail).refresh_once()
         assert not server.received
-    assert "certificate verify failed" in said.warnings()[0]
+    assert "certificate verify failed" in list_log.warnings()[0]
 
 
 def test_a_certificate_that_the_system_vouches_for_is_trusted(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SSL_CERT_FILE", str(certificate()[0]))
-    told: list[SourceContents] = []
+    received: list[SourceContents] = []
     with Server(lambda connection, _: connection.send(GOOD), tls=True) as server:
-        ModelList(f"{server.url}/models?tenant=hush", TOKEN, on_change=told.append).refresh_once()
-    assert [names(change) for change in told] == [["a", "b"]]
+        ModelList(f"{server.url}/models?tenant=hush", TOKEN, on_change=received.append).refresh_once()
+    assert [names(change) for change in received] == [["a", "b"]]
 
 
-def test_a_dead_list_neither_stops_the_start_nor_empties_anything(listed: Listed, said: Lines) -> None:
-    """A restart while the list is down serves what was kept (N14)."""
+def test_a_dead_list_neither_stops_the_start_nor_empties_anything(listed: Listed, list_log: Lines) -> None:
+    """A restart while the list is down serves what was kept."""
     listed.list.refresh_once()
     listed.server.refuse()
     restarted = listed.again()
@@ -536,7 +536,7 @@ def test_a_dead_list_neither_stops_the_start_nor_empties_anything(listed: Listed
     assert kept.entries[0].options["api_key"] == TOKEN
     restarted.refresh_once()
     assert len(listed.changes) == 1
-    (line,) = said.warnings()
+    (line,) = list_log.warnings()
     assert "Connection refused" in line
 
 
@@ -561,11 +561,11 @@ def test_the_file_is_ours_alone_and_holds_no_secret(listed: Listed) -> None:
     assert "hush" not in file.read_text()
 
 
-def test_another_urls_file_is_ignored(listed: Listed, said: Lines) -> None:
+def test_another_urls_file_is_ignored(listed: Listed, list_log: Lines) -> None:
     listed.list.refresh_once()
     for url in (f"{listed.server.url}/models?tenant=other", "http://127.0.0.1:9/models?tenant=hush"):
         assert listed.again(url=url).load_kept() == SourceContents()
-    assert not said.warnings()
+    assert not list_log.warnings()
 
 
 @pytest.mark.parametrize("content", [b"", b"{", b"[]x", b"[1]", b'{"url_sha256": 1}', b"\xff"])
@@ -577,19 +577,19 @@ def test_a_spoilt_file_is_ignored(listed: Listed, content: bytes) -> None:
     assert names(listed.again().load_kept()) == ["a", "b"]
 
 
-def test_a_kept_list_without_any_sense_is_said(listed: Listed, said: Lines) -> None:
+def test_a_kept_list_without_any_sense_is_said(listed: Listed, list_log: Lines) -> None:
     listed.list.refresh_once()
     file = listed.folder / "model_list.json"
     file.write_bytes(orjson.dumps({**orjson.loads(file.read_bytes()), "data": 7}))
     assert listed.again().load_kept() == SourceContents()
-    assert "model_list.json" in said.warnings()[0]
+    assert "model_list.json" in list_log.warnings()[0]
 
 
-def test_a_folder_that_cannot_be_written_is_said_and_the_list_serves(listed: Listed, said: Lines) -> None:
+def test_a_folder_that_cannot_be_written_is_said_and_the_list_serves(listed: Listed, list_log: Lines) -> None:
     listed.folder.write_text("a file")
     listed.list.refresh_once()
     assert listed.changed() == [["a", "b"]]
-    assert str(listed.folder) in said.warnings()[0]
+    assert str(listed.folder) in list_log.warnings()[0]
 
 
 def test_without_a_folder_nothing_is_kept(listed: Listed) -> None:
@@ -620,24 +620,24 @@ def following() -> list[threading.Thread]:
     return [thread for thread in threading.enumerate() if thread.name == "model-list"]
 
 
-def test_it_follows_in_the_background_until_it_is_stopped(listed: Listed, said: Lines) -> None:
+def test_it_follows_in_the_background_until_it_is_stopped(listed: Listed, list_log: Lines) -> None:
     model_list = listed.again(refresh=0.02)
     model_list.start()
     until(lambda: listed.changed() == [["a", "b"]], "the first list")
     assert all(thread.daemon for thread in following())
     listed.answer = http(b"", "500 Internal Server Error")
-    until(said.warnings, "the failure in the log")
+    until(list_log.warnings, "the failure in the log")
     listed.answer = http(models("c"))
     until(lambda: listed.changed() == [["a", "b"], ["c"]], "the changed list")
     model_list.stop()
     until(lambda: not following(), "the thread to end")
 
 
-def test_a_list_that_comes_up_after_us_is_not_waited_for_long(listed: Listed, said: Lines) -> None:
+def test_a_list_that_comes_up_after_us_is_not_waited_for_long(listed: Listed, list_log: Lines) -> None:
     """Services that start together: its usual look is minutes away."""
     listed.answer = http(b"", "503 Service Unavailable")
     listed.list.start()
-    until(said.warnings, "the failure in the log")
+    until(list_log.warnings, "the failure in the log")
     listed.answer = http(models("a"))
     until(lambda: listed.changed() == [["a"]], "the list")
     listed.list.stop()
@@ -651,7 +651,7 @@ def test_stopping_does_not_wait_for_the_next_look(listed: Listed) -> None:
     assert len(listed.server.received) == 1
 
 
-def test_what_arrives_after_the_stop_is_not_taken_over(listed: Listed, said: Lines) -> None:
+def test_what_arrives_after_the_stop_is_not_taken_over(listed: Listed, list_log: Lines) -> None:
     stopped = threading.Event()
 
     def late(connection: Connection, _: Received) -> None:
@@ -665,30 +665,30 @@ def test_what_arrives_after_the_stop_is_not_taken_over(listed: Listed, said: Lin
     stopped.set()
     until(lambda: not following(), "the thread to end")
     assert not listed.changes
-    assert not said.warnings()
+    assert not list_log.warnings()
 
 
-def test_a_listener_that_fails_does_not_end_it(listed: Listed, said: Lines) -> None:
-    told = threading.Event()
+def test_a_listener_that_fails_does_not_end_it(listed: Listed, list_log: Lines) -> None:
+    called = threading.Event()
 
     def failing(_: SourceContents) -> None:
         if len(listed.server.received) > 1:
-            told.set()
+            called.set()
         raise RuntimeError("no room")
 
     model_list = listed.again(refresh=0.02, on_change=failing)
     model_list.start()
-    assert told.wait(10)
+    assert called.wait(10)
     model_list.stop()
     until(lambda: not following(), "the thread to end")
-    assert any("no room" in line for line in said.warnings())
+    assert any("no room" in line for line in list_log.warnings())
 
 
-def test_one_fetch_may_follow_another_at_once(listed: Listed, said: Lines) -> None:
+def test_one_fetch_may_follow_another_at_once(listed: Listed, list_log: Lines) -> None:
     """The thread of the one before may still be ending."""
     for _ in range(100):
         listed.list.refresh_once()
-    assert not said.warnings()
+    assert not list_log.warnings()
 
 
 def test_several_threads_may_refresh(listed: Listed) -> None:

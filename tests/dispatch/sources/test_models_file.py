@@ -1,4 +1,4 @@
-"""models.yaml (B3): what each of its fields means, and that a broken one is refused with file, line and reason."""
+"""models.yaml: what each of its fields means, and that a broken one is refused with file, line and reason."""
 
 import os
 import re
@@ -42,7 +42,7 @@ def path(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def read(path: Path) -> Callable[..., SourceContents]:
-    """read(text, NAME=value, ...): the file's Listing, the variables being all there are."""
+    """read(text, NAME=value, ...): the file's SourceContents, the variables being all there are."""
 
     def read(text: str | bytes, **variables: str) -> SourceContents:
         path.write_bytes(text if isinstance(text, bytes) else text.encode())
@@ -117,7 +117,7 @@ def test_a_vendor_of_the_table_is_known_by_its_name(read: Callable[..., SourceCo
 
 
 def test_the_file_goes_before_the_environment(read: Callable[..., SourceContents]) -> None:
-    """R11."""
+    """A row of models.yaml goes before an environment row of the same name."""
     variables = {"OPENAI_API_KEY": "e", "OPENAI_BASE_URL": "http://e/v1", "OPENAI_MODEL": "e"}
     found = entry(read("providers: {openai: {api_key: f, base_url: http://f/v1, model: f}}", **variables), "openai")
     options = found.options
@@ -126,7 +126,7 @@ def test_the_file_goes_before_the_environment(read: Callable[..., SourceContents
 
 
 def test_an_address_may_end_in_chat_completions(read: Callable[..., SourceContents]) -> None:
-    """R12."""
+    """`base_url` may end in /chat/completions, which is removed."""
     for end in ("", "/", "/chat/completions", "/chat/completions/"):
         found = entry(read(f"providers: {{lab: {{base_url: 'http://lab/v1{end}'}}}}"))
         assert found.options["base_url"] == "http://lab/v1"
@@ -176,7 +176,7 @@ def test_other_kinds(read: Callable[..., SourceContents]) -> None:
 
 
 def test_no_secret_is_shown(read: Callable[..., SourceContents], refused: Callable[..., tuple[int, str]]) -> None:
-    """N17."""
+    """No key and no password of the file is in a repr or a message."""
     assert "hush" not in repr(
         read("providers: {lab: {base_url: http://a/v1, api_key: hush, proxy: http://u:hush@p:1}}")
     )
@@ -244,7 +244,7 @@ def test_several_places(read: Callable[..., SourceContents]) -> None:
 
 
 def test_other_names_for_the_same(read: Callable[..., SourceContents]) -> None:
-    """The seeds' names for model, compartment, total_timeout and params."""
+    """Other gateways' names for model, compartment, total_timeout and params."""
     found = row(read(model("model_id: x, compartment_id: c, timeout: 9, param_config: {add_params: {a: 1}}")))
     assert found.upstreams == (Deployment("openai", "x"),)
     assert found.timeouts == {"total": 9}
@@ -259,7 +259,7 @@ def test_other_names_for_the_same(read: Callable[..., SourceContents]) -> None:
 def test_a_models_timeouts_go_before_its_providers(
     read: Callable[..., SourceContents], fields: str, total: float, idle: float
 ) -> None:
-    """R7, B3."""
+    """A model's time-outs go before its provider's, and those before the settings."""
     providers = "providers: {lab: {base_url: http://a/v1, timeout: 60, idle_timeout: 7}}\n"
     listing = read(f"{providers}models: [{{name: m, provider: lab, {fields}}}]")
     where = Catalogue({"environment": ENVIRONMENT, "file": listing})
@@ -281,7 +281,7 @@ def test_a_providers_timeouts_are_those_of_its_other_models_too(read: Callable[.
     assert where.route("any", "lab").targets[0].timeouts == Timeouts(total=60, connect=1)
 
 
-# the seeds' files
+# files of other gateways
 
 
 BRIDGE = """
@@ -320,8 +320,8 @@ logging:
 """
 
 
-def test_seed_002s_file(read: Callable[..., SourceContents]) -> None:
-    """B3, R12."""
+def test_llm_bridges_file(read: Callable[..., SourceContents]) -> None:
+    """LLM Bridge's config.yaml loads as it is, and its base_url loses /chat/completions."""
     found = read(BRIDGE, CLOSEAI_API_KEY="k")
     assert [(each.name, each.available) for each in found.entries] == [
         ("closeai", True),
@@ -349,7 +349,7 @@ def test_seed_002s_file(read: Callable[..., SourceContents]) -> None:
 
 
 def test_variants_differ(read: Callable[..., SourceContents]) -> None:
-    """N16: variants that all behave as the base model (002)."""
+    """Variants once behaved all as the base model."""
     found = read(BRIDGE)
     low, high = (row(found, f"closeai/o3-mini<{effort}>") for effort in ("low", "high"))
     assert low.upstreams == high.upstreams == (Deployment("closeai", "o3-mini"),)
@@ -367,7 +367,7 @@ def test_a_providers_own_proxy_goes_before_the_common_one(read: Callable[..., So
 
 
 def test_whose_models_stand_below_it_has_no_others(read: Callable[..., SourceContents]) -> None:
-    """R4; pass_unknown is ours."""
+    """`pass_unknown` lets a provider with listed models take any name."""
     for fields, complete in (
         ("", False),
         ("models: {m: }", True),
@@ -408,8 +408,8 @@ REGIONS = """
 """
 
 
-def test_seed_001s_file(read: Callable[..., SourceContents]) -> None:
-    """N9: each model keeps its own region and compartment."""
+def test_an_oci_access_gateways_file(read: Callable[..., SourceContents]) -> None:
+    """Each model keeps its own region and compartment."""
     found = read(REGIONS)
     assert [(each.name, each.kind, each.available) for each in found.entries] == [("oci", "oci", False)]
     places = entry(found, "oci").options["places"]
@@ -451,7 +451,9 @@ def test_seed_001s_file(read: Callable[..., SourceContents]) -> None:
         ("- just\n- words\n", 1, "[0]"),
     ],
 )
-def test_seed_001s_file_broken(refused: Callable[..., tuple[int, str]], text: str, line: int, words: str) -> None:
+def test_an_oci_access_gateways_file_broken(
+    refused: Callable[..., tuple[int, str]], text: str, line: int, words: str
+) -> None:
     found = refused(text)
     assert found[0] == line, found
     assert words in found[1]
@@ -1050,7 +1052,7 @@ def loads_or_names_a_line(read: Callable[..., SourceContents], text: str) -> Non
 
 
 def lead_there(where: Catalogue, name: str, row: ModelConfig) -> None:
-    """What is asked for by this name gets this row, unless its head is another configured provider (B1)."""
+    """What is asked for by this name gets this row, unless its head is another configured provider."""
     entries: Mapping[str, ProviderConfig] = where.snapshot.entries
     head = name.partition("/")[0]
     homes = {upstream.provider.partition("#")[0] for upstream in row.upstreams}
@@ -1090,7 +1092,7 @@ def keys_in(value: Any) -> Iterator[str]:
 
 
 OLDER = {"model_id", "compartment_id", "param_config", "adapter", "requires_proxy", "logging"}
-"""The seeds' names for what has another one, and what is read for their sake."""
+"""Other gateways' names for what has another name here, and what is read for their sake."""
 
 
 @pytest.fixture

@@ -24,7 +24,7 @@ from tests.emulators.answers import TEXTS
 from tests.emulators.connection import Connection, Received
 from tests.emulators.server import Server
 from tests.emulators.strict_rows import DeepSeekUpstream, GroqUpstream, MistralUpstream
-from tests.support.frames import completion, post, said
+from tests.support.frames import completion, post, streamed_text
 
 HI = [{"role": "user", "content": "hi"}]
 ROWS = {row.name: row for row in VENDORS}
@@ -112,9 +112,9 @@ def test_a_developer_stays_one_where_there_are(vendor: str) -> None:
 
 def test_mistral_gets_no_parameter_that_it_refuses() -> None:
     body = {"max_completion_tokens": 50, "store": False, "metadata": {"a": "b"}, "seed": 7, "temperature": 0.3}
-    told = sent("mistral", **body, stream=True, stream_options={"include_usage": True}, guardrails=[])
-    assert set(told) == {"model", "messages", "max_tokens", "random_seed", "temperature", "stream", "guardrails"}
-    assert (told["max_tokens"], told["random_seed"]) == (50, 7)
+    sent_body = sent("mistral", **body, stream=True, stream_options={"include_usage": True}, guardrails=[])
+    assert set(sent_body) == {"model", "messages", "max_tokens", "random_seed", "temperature", "stream", "guardrails"}
+    assert (sent_body["max_tokens"], sent_body["random_seed"]) == (50, 7)
 
 
 @pytest.mark.parametrize(
@@ -130,8 +130,8 @@ def test_mistral_gets_no_parameter_that_it_refuses() -> None:
     ],
 )
 def test_the_cap_has_the_name_that_is_known_there(vendor: str, model: str, given: str, name: str) -> None:
-    told = sent(vendor, model, **{given: 40})
-    assert {key: value for key, value in told.items() if "tokens" in key} == {name: 40}
+    sent_body = sent(vendor, model, **{given: 40})
+    assert {key: value for key, value in sent_body.items() if "tokens" in key} == {name: 40}
 
 
 def test_of_two_caps_the_newer_one_counts() -> None:
@@ -140,8 +140,8 @@ def test_of_two_caps_the_newer_one_counts() -> None:
 
 
 def test_models_that_think_first_get_no_sampling() -> None:
-    told = sent("openai", "gpt-5-mini", max_tokens=50, temperature=0.7, top_p=0.9, presence_penalty=1, seed=1)
-    assert set(told) == {"model", "messages", "max_completion_tokens", "seed"}
+    sent_body = sent("openai", "gpt-5-mini", max_tokens=50, temperature=0.7, top_p=0.9, presence_penalty=1, seed=1)
+    assert set(sent_body) == {"model", "messages", "max_completion_tokens", "seed"}
     assert sent("openai", "gpt-5-chat-latest", temperature=0.7)["temperature"] == 0.7
     assert sent("openai", "gpt-4o", temperature=0.7)["temperature"] == 0.7
 
@@ -191,11 +191,11 @@ def test_legacy_functions_are_tools_where_there_are_none() -> None:
         {"role": "function", "name": "f", "content": "x"},
     ]
     assert sent("deepseek", messages=history)["messages"][2]["role"] == "tool"
-    told = sent("mistral", messages=history, **asked)
-    assert told["tools"] == [{"type": "function", "function": {"name": "f"}}]
-    assert told["tool_choice"] == {"type": "function", "function": {"name": "f"}}
-    assert not {"functions", "function_call"} & told.keys()
-    assert told["messages"][1]["tool_calls"][0]["id"] == told["messages"][2]["tool_call_id"]
+    sent_body = sent("mistral", messages=history, **asked)
+    assert sent_body["tools"] == [{"type": "function", "function": {"name": "f"}}]
+    assert sent_body["tool_choice"] == {"type": "function", "function": {"name": "f"}}
+    assert not {"functions", "function_call"} & sent_body.keys()
+    assert sent_body["messages"][1]["tool_calls"][0]["id"] == sent_body["messages"][2]["tool_call_id"]
     assert set(sent("together", messages=history, **asked)) >= {"functions", "function_call"}
 
 
@@ -316,9 +316,9 @@ def test_what_a_vendor_wants_back_comes_back(app_with: Callable[..., Any], vendo
         turn += [{"role": "tool", "tool_call_id": CALL["id"], "content": "noon"}]
         again = client.post("/v1/chat/completions", json={**body, "messages": [*HI, *turn]}, buffered=True)
         assert again.status_code == 200
-        told = json.loads(upstream.received[-1].body)
-    assert told["messages"][1][wants.key] == wants.value
-    assert "thinking" not in told
+        sent_body = json.loads(upstream.received[-1].body)
+    assert sent_body["messages"][1][wants.key] == wants.value
+    assert "thinking" not in sent_body
 
 
 def test_what_is_lost_has_a_stand_in() -> None:
@@ -366,8 +366,8 @@ def test_a_call_without_an_id_is_given_one_by_which_it_is_found(app_with: Callab
         (call,) = message["tool_calls"]
         turn = [message, {"role": "tool", "tool_call_id": call["id"], "content": "noon"}]
         client.post("/v1/chat/completions", json={**body, "messages": [*HI, *turn]})
-        (told,) = json.loads(upstream.received[-1].body)["messages"][1]["tool_calls"]
-    assert told["extra_content"] == SIGNED
+        (tool_call,) = json.loads(upstream.received[-1].body)["messages"][1]["tool_calls"]
+    assert tool_call["extra_content"] == SIGNED
 
 
 # endpoints that a vendor does not have
@@ -395,9 +395,9 @@ def test_an_endpoint_that_a_vendor_lacks_is_a_400_of_ours(
     names = ("OPENAI", "DEEPSEEK", "GROQ", "ANTHROPIC")
     settings = {f"{name}_API_KEY": "k" for name in names} | {f"{name}_BASE_URL": upstream.base_url for name in names}
     response = app_with(**settings).post(f"/v1/{path}", json={**ENDPOINTS[path], "provider": provider})
-    told = response.get_json()["error"]
-    assert (response.status_code, told["code"]) == (400, "unsupported_value")
-    assert provider in told["message"]
+    error = response.get_json()["error"]
+    assert (response.status_code, error["code"]) == (400, "unsupported_value")
+    assert provider in error["message"]
     assert not upstream.received
 
 
@@ -428,9 +428,9 @@ def test_a_text_completion_is_a_chat_of_one_message(
     asked = {"model": "gpt-4o-mini", "prompt": "Say: hi", "max_tokens": 9, "best_of": 1, "echo": False}
     options = {"stream": True, "stream_options": {"include_usage": True}} if stream else {}
     response = client.post("/v1/completions", json={**asked, **options}, buffered=True)
-    told = upstream.received[-1].json
-    assert told["messages"] == [{"role": "user", "content": "Say: hi"}]
-    assert (told["max_tokens"], "prompt" in told, "best_of" in told) == (9, False, False)
+    sent_body = upstream.received[-1].json
+    assert sent_body["messages"] == [{"role": "user", "content": "Say: hi"}]
+    assert (sent_body["max_tokens"], "prompt" in sent_body, "best_of" in sent_body) == (9, False, False)
     if not stream:
         body = response.get_json()
         assert body["object"] == "text_completion"
@@ -483,7 +483,7 @@ def test_telnyx_own_keys_go_no_further(serve: Callable[..., Any], upstream: Open
     app = serve(TOGETHER_API_KEY=upstream.key, TOGETHER_BASE_URL=upstream.base_url)
     upstream.always(ScriptedAnswer())
     body = {"model": "gpt-4o-mini", "messages": HI, "stream": True, "extra_metadata": {"telnyx_agent_target": "+1"}}
-    assert said(post(app.port, body)[2]) == "".join(TEXTS)
+    assert streamed_text(post(app.port, body)[2]) == "".join(TEXTS)
     assert "extra_metadata" not in upstream.received[-1].json
 
 
@@ -557,15 +557,15 @@ def test_models_yaml_says_the_same_of_a_server_of_ones_own(app_with: Callable[..
         client = app_with(MODELS_FILE=file)
         body = {"messages": WANDERED, "store": False, "metadata": {"a": "b"}, "max_completion_tokens": 5, "seed": 1}
         assert client.post("/v1/chat/completions", json={**body, "model": "mine"}).status_code == 200
-        told = json.loads(upstream.received[-1].body)
-        assert {key: value for key, value in told.items() if key != "messages"} == {
+        sent_body = json.loads(upstream.received[-1].body)
+        assert {key: value for key, value in sent_body.items() if key != "messages"} == {
             "model": "m",
             "max_tokens": 5,
             "random_seed": 1,
         }
-        assert told["messages"][0]["role"] == "system"
-        assert set(told["messages"][2]) == {"role", "content", "tool_calls"}
-        assert 6 <= len(told["messages"][2]["tool_calls"][0]["id"]) <= 12
+        assert sent_body["messages"][0]["role"] == "system"
+        assert set(sent_body["messages"][2]) == {"role", "content", "tool_calls"}
+        assert 6 <= len(sent_body["messages"][2]["tool_calls"][0]["id"]) <= 12
         assert client.post("/v1/rerank", json={**ENDPOINTS["rerank"], "model": "mine"}).status_code == 400
         assert client.post("/v1/chat/completions", json={**body, "model": "second/m"}).status_code == 200
         assert "store" not in json.loads(upstream.received[-1].body)
@@ -593,8 +593,8 @@ def test_base64_is_encoded_here(app_with: Callable[..., Any], encoding: str) -> 
 
     def handle(connection: Connection, received: Received) -> None:
         if json.loads(received.body).get("encoding_format", "float") != "float":
-            told = {"error": {"message": "encoding_format: only float is supported", "type": "invalid_request_error"}}
-            connection.send(answer_of("application/json", json.dumps(told), "400 No"))
+            error = {"error": {"message": "encoding_format: only float is supported", "type": "invalid_request_error"}}
+            connection.send(answer_of("application/json", json.dumps(error), "400 No"))
             return
         data = [{"object": "embedding", "index": 0, "embedding": [0.5, -0.25]}]
         usage = {"prompt_tokens": 1, "total_tokens": 1}
@@ -613,7 +613,7 @@ def test_what_cannot_be_done_says_where(app_with: Callable[..., Any], provider: 
     aws = {"AWS_ACCESS_KEY_ID": "k", "AWS_SECRET_ACCESS_KEY": "s", "AWS_REGION": "eu-central-1"}
     part = {"type": "no_such_part", "text": "x"}
     body = {"provider": provider, "messages": [{"role": "user", "content": [part]}]}
-    told = app_with(**keys, **aws).post("/v1/chat/completions", json=body).get_json()["error"]
-    assert told["code"] == "unsupported_value"
-    assert provider.partition("-")[0] in told["message"].lower()
-    assert " there" not in told["message"]
+    error = app_with(**keys, **aws).post("/v1/chat/completions", json=body).get_json()["error"]
+    assert error["code"] == "unsupported_value"
+    assert provider.partition("-")[0] in error["message"].lower()
+    assert " there" not in error["message"]

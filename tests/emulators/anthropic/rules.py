@@ -74,17 +74,17 @@ def _check_sampling(body: Mapping[str, Any]) -> None:
 def _check_thinking(body: Mapping[str, Any]) -> None:
     kind = body.get("thinking", {}).get("type")
     if kind == "enabled":
-        told = '"thinking.type.enabled" is not supported for this model. Use "thinking.type.adaptive"'
-        _require(not NEWER.match(body["model"]), told)
+        message = '"thinking.type.enabled" is not supported for this model. Use "thinking.type.adaptive"'
+        _require(not NEWER.match(body["model"]), message)
         budget = body["thinking"]["budget_tokens"]
         _require(budget >= 1024, "thinking.enabled.budget_tokens: Input should be greater than or equal to 1024")
         _require(budget < body["max_tokens"], "`max_tokens` must be greater than `thinking.budget_tokens`")
     if kind == "disabled":
-        told = '"thinking.type.disabled" is not supported for this model.'
-        _require(not ALWAYS_THINKS.match(body["model"]) and "sonnet-5-5" not in body["model"], told)
+        message = '"thinking.type.disabled" is not supported for this model.'
+        _require(not ALWAYS_THINKS.match(body["model"]) and "sonnet-5-5" not in body["model"], message)
     if kind == "adaptive":
-        told = "adaptive thinking is not supported on this model"
-        _require(NO_PREFILL.match(body["model"]), told)
+        message = "adaptive thinking is not supported on this model"
+        _require(NO_PREFILL.match(body["model"]), message)
     if kind in ("enabled", "adaptive"):
         forced = body.get("tool_choice", {}).get("type") in ("any", "tool")
         _require(not forced, "Thinking may not be enabled when tool_choice forces tool use.")
@@ -163,5 +163,7 @@ def check_schema(schema: Any) -> None:
             check_schema(each)
     check_schema(schema.get("items"))
     if schema.get("type") == "object":
-        told = "output_config.format.schema: For 'object' type, 'additionalProperties' must be explicitly set to false"
-        _require(schema.get("additionalProperties") is False, told)
+        message = (
+            "output_config.format.schema: For 'object' type, 'additionalProperties' must be explicitly set to false"
+        )
+        _require(schema.get("additionalProperties") is False, message)

@@ -68,12 +68,12 @@ class AnthropicUpstream(Scripted):
     def _authorize(self, received: Received) -> None:
         shown = received.headers.get("x-api-key") or received.headers.get("Authorization", "").removeprefix("Bearer ")
         if shown != self.key:
-            told = "invalid x-api-key" if shown else "x-api-key header is required"
-            raise Refused(told, 401, "authentication_error")
+            message = "invalid x-api-key" if shown else "x-api-key header is required"
+            raise Refused(message, 401, "authentication_error")
         version = received.headers.get("anthropic-version")
         if version not in VERSIONS:
-            told = "header is required" if version is None else f'"{version}" is not a valid version'
-            raise Refused(f"anthropic-version: {told}")
+            message = "header is required" if version is None else f'"{version}" is not a valid version'
+            raise Refused(f"anthropic-version: {message}")
         if received.method == "POST" and received.headers.get("Content-Type") != "application/json":
             raise Refused("content-type: application/json is required")
 

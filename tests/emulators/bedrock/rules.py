@@ -96,7 +96,7 @@ def operations() -> tuple[tuple[str, str, re.Pattern[str], OperationModel], ...]
     return tuple(found)
 
 
-def asked(received: Received) -> Asked:
+def parse_request(received: Received) -> Asked:
     """Which operation a request is of, and with which parameters. Raises Refused for what the model does not have."""
     url = urlsplit(received.path)
     for service, method, form, operation in operations():

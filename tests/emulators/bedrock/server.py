@@ -18,7 +18,7 @@ from tests.emulators.bedrock.agent import Agent
 from tests.emulators.bedrock.answers import Turn, failed
 from tests.emulators.bedrock.converse import check, check_stream, converse
 from tests.emulators.bedrock.event_stream import dumps
-from tests.emulators.bedrock.rules import Asked, Refused, asked, check_signature
+from tests.emulators.bedrock.rules import Asked, Refused, check_signature, parse_request
 from tests.emulators.connection import Connection, Received
 from tests.emulators.reply import Piece, Reply, play
 from tests.emulators.server import Server
@@ -97,7 +97,7 @@ class BedrockUpstream(Server):
     def _handle(self, connection: Connection, received: Received) -> None:
         try:
             self._authorize(received)
-            request = asked(received)
+            request = parse_request(received)
             self.asked.append(request)
             if request.operation == "InvokeAgent":
                 self._invoke(connection, request.params)

@@ -291,8 +291,8 @@ def _joined(answer: ScriptedAnswer, body: Mapping[str, Any]) -> dict[str, Any]:
         message["citations"] = citations
     usage = {"finish_reason": _finish(answer, calls), "usage": _usage(answer)}
     logprobs = [{"text": each, "token_ids": [1, 2], "logprobs": [-0.25, -0.5]} for each in said]
-    told = {"logprobs": logprobs} if body.get("logprobs") else {}
-    return {"id": f"c{next(_numbers)}", "message": message, **usage, **told}
+    chances = {"logprobs": logprobs} if body.get("logprobs") else {}
+    return {"id": f"c{next(_numbers)}", "message": message, **usage, **chances}
 
 
 def _finish(answer: ScriptedAnswer, calls: Sequence[Call]) -> str:
@@ -302,9 +302,9 @@ def _finish(answer: ScriptedAnswer, calls: Sequence[Call]) -> str:
 
 def _usage(answer: ScriptedAnswer) -> dict[str, Any]:
     """What is billed is less than what the model reads: Cohere's own preamble is free."""
-    told = answer.usage or {}
-    prompt, completion = told.get("prompt_tokens", 0), told.get("completion_tokens", 0)
-    cached = (told.get("prompt_tokens_details") or {}).get("cached_tokens", 0)
+    usage = answer.usage or {}
+    prompt, completion = usage.get("prompt_tokens", 0), usage.get("completion_tokens", 0)
+    cached = (usage.get("prompt_tokens_details") or {}).get("cached_tokens", 0)
     return {
         "billed_units": {"input_tokens": float(prompt - 3), "output_tokens": float(completion)},
         "tokens": {"input_tokens": float(prompt), "output_tokens": float(completion)},

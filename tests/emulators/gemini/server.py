@@ -298,15 +298,15 @@ def _demanded(answer: ScriptedAnswer, body: Mapping[str, Any]) -> list[Call]:
 
 
 def _usage(answer: ScriptedAnswer) -> dict[str, Any]:
-    told = answer.usage or {}
-    thoughts = (told.get("completion_tokens_details") or {}).get("reasoning_tokens", 0)
+    usage = answer.usage or {}
+    thoughts = (usage.get("completion_tokens_details") or {}).get("reasoning_tokens", 0)
     counts = {
-        "promptTokenCount": told.get("prompt_tokens", 0),
-        "candidatesTokenCount": told.get("completion_tokens", 0) - thoughts,
+        "promptTokenCount": usage.get("prompt_tokens", 0),
+        "candidatesTokenCount": usage.get("completion_tokens", 0) - thoughts,
         "thoughtsTokenCount": thoughts,
-        "cachedContentTokenCount": (told.get("prompt_tokens_details") or {}).get("cached_tokens", 0),
+        "cachedContentTokenCount": (usage.get("prompt_tokens_details") or {}).get("cached_tokens", 0),
     }
-    return {name: value for name, value in counts.items() if value} | {"totalTokenCount": told.get("total_tokens", 0)}
+    return {name: value for name, value in counts.items() if value} | {"totalTokenCount": usage.get("total_tokens", 0)}
 
 
 def _joined(chunks: Iterator[dict[str, Any]]) -> dict[str, Any]:

@@ -56,7 +56,7 @@ class IdeogramUpstream(PicturesUpstream):
     v3_path = "/v1/ideogram-v3/generate"
     unsafe = 0
 
-    def drawn(self, received: Received) -> Any:
+    def images_body(self, received: Received) -> Any:
         """One object a picture."""
         if received.method != "POST" or received.path not in (self.legacy_path, self.v3_path):
             raise Denied(404, "Not Found")

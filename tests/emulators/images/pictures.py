@@ -64,11 +64,11 @@ class PicturesUpstream(Server):
             self.listen()
 
     @property
-    def asked(self) -> list[Received]:
+    def image_requests(self) -> list[Received]:
         """The requests for pictures, without those for files."""
         return [each for each in self.received if not each.path.startswith(FILES)]
 
-    def drawn(self, received: Received) -> Any:
+    def images_body(self, received: Received) -> Any:
         """The vendor's answer. Raises Denied for what the vendor refuses."""
         raise NotImplementedError
 
@@ -87,7 +87,7 @@ class PicturesUpstream(Server):
         answer = ScriptedAnswer()
         try:
             self._authorize(received)
-            reply = _json(200, self.drawn(received))
+            reply = _json(200, self.images_body(received))
             with self._script:
                 answer = self._queue.popleft() if self._queue else self._default
             if answer.status != 200 or answer.error is not None:

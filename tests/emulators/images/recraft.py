@@ -41,7 +41,7 @@ class RecraftUpstream(PicturesUpstream):
         """What a client calls its base URL."""
         return f"{self.url}/v1"
 
-    def drawn(self, received: Received) -> Any:
+    def images_body(self, received: Received) -> Any:
         """As OpenAI does, with an id for each picture, and what it cost."""
         if received.method != "POST" or received.path != self.path:
             raise Denied(404, "not found")

@@ -71,17 +71,17 @@ class Style(ABC):
     @property
     def usage(self) -> dict[str, Any] | None:
         """Under OCI's names."""
-        told = self.answer.usage
-        if told is None:
+        counts = self.answer.usage
+        if counts is None:
             return None
         usage: dict[str, Any] = {
-            "completionTokens": told["completion_tokens"],
-            "promptTokens": told["prompt_tokens"],
-            "totalTokens": told["total_tokens"],
+            "completionTokens": counts["completion_tokens"],
+            "promptTokens": counts["prompt_tokens"],
+            "totalTokens": counts["total_tokens"],
         }
-        if reasoning := told.get("completion_tokens_details", {}).get("reasoning_tokens"):
+        if reasoning := counts.get("completion_tokens_details", {}).get("reasoning_tokens"):
             usage["completionTokensDetails"] = {"reasoningTokens": reasoning}
-        if cached := told.get("prompt_tokens_details", {}).get("cached_tokens"):
+        if cached := counts.get("prompt_tokens_details", {}).get("cached_tokens"):
             usage["promptTokensDetails"] = {"cachedTokens": cached}
         return usage
 
@@ -91,7 +91,7 @@ class Style(ABC):
         return Piece(f"data: {dumps({**data, 'pad': pad})}\n\n".encode(), kind)
 
     @property
-    def told(self) -> dict[str, Any]:
+    def chances(self) -> dict[str, Any]:
         """The usage of a stream's last event, where it was asked for."""
         asked = self.request.get("streamOptions", {}).get("isIncludeUsage")
         return {"usage": self.usage} if asked and self.usage else {}
@@ -126,10 +126,10 @@ class Generic(Style):
                 yield self.event("content", {**said, **({"logprobs": logprobs} if logprobs else {})})
             last = {"role": "ASSISTANT", "content": [{"type": "TEXT", "text": ""}]}
             which = {"index": index} if several else {}
-            usage = self.told if self.answer.usage_on_finish else {}
+            usage = self.chances if self.answer.usage_on_finish else {}
             yield self.event("finish", {**which, "message": last, "finishReason": self.finish, **usage})
-        if self.told and not self.answer.usage_on_finish:
-            yield self.event("usage", self.told)
+        if self.chances and not self.answer.usage_on_finish:
+            yield self.event("usage", self.chances)
         yield Piece(b"data: [DONE]\n\n", "done")
 
     def whole(self) -> dict[str, Any]:
@@ -210,7 +210,7 @@ class Cohere(Style):
         for group in groups if self.calls else ():
             yield self.event("content", {"apiFormat": "COHERE", "toolCalls": list(map(_parsed, group))})
         again = {key: value for key, value in self.whole().items() if key != "usage"}
-        yield self.event("finish", {**again, **self.told})
+        yield self.event("finish", {**again, **self.chances})
 
     def whole(self) -> dict[str, Any]:
         """As CohereChatResponse."""
@@ -235,7 +235,7 @@ class CohereV2(Style):
         groups = [self.calls] if self.answer.calls_together else [[call] for call in self.calls]
         for group in groups if self.calls else ():
             yield self._event("content", {"toolCalls": list(map(self._call, group))})
-        yield self._event("finish", {}, finishReason=self.finish, **self.told)
+        yield self._event("finish", {}, finishReason=self.finish, **self.chances)
 
     def whole(self) -> dict[str, Any]:
         """As CohereChatResponseV2."""

@@ -112,8 +112,8 @@ def token(holder: rsa.RSAPrivateKey, seconds: float = 3600, **claims: Any) -> st
 def token_for(public: str, seconds: float = 3600, **claims: Any) -> str:
     """The same, for whoever sent this public key."""
     now = time()
-    told = {"iat": int(now - 60), "exp": int(now + seconds), "holder": public, "tenant": TENANCY, **claims}
-    return jwt.encode(told, pem(private_key("authority")), "RS256")
+    payload = {"iat": int(now - 60), "exp": int(now + seconds), "holder": public, "tenant": TENANCY, **claims}
+    return jwt.encode(payload, pem(private_key("authority")), "RS256")
 
 
 def verify(received: Received) -> None:

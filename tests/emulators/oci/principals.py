@@ -54,8 +54,8 @@ class Surroundings(Server):
         elif (received.method, received.path) == ("POST", "/v1/x509") and _is_instance(received):
             reply = _json(json.dumps({"token": self._token(received.json["publicKey"])}).encode())
         elif received.path == "/resourcePrincipalSessionTokens" and authorization == f"Bearer {POD_TOKEN}":
-            told = json.dumps({"token": f"ST${self._token(received.json['podKey'])}"})
-            reply = _json(base64.b64encode(told.encode()))
+            body = json.dumps({"token": f"ST${self._token(received.json['podKey'])}"})
+            reply = _json(base64.b64encode(body.encode()))
         else:
             reply = Reply((Piece(b'{"code":"NotAuthenticated","message":"No."}'),), 401)
         play(connection, reply)

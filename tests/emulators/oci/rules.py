@@ -127,8 +127,8 @@ def _check_pairs(messages: list[dict[str, Any]]) -> None:
     for message, after in pairwise([*messages, {}]):
         calls = message.get("toolCalls", [])
         if len(calls) > 1 or (calls and after.get("toolCallId") != calls[0]["id"]):
-            told = "the number of function response parts is equal to the number of function call parts"
-            raise wrong(f"Please ensure that {told} of the function call turn.")
+            rule = "the number of function response parts is equal to the number of function call parts"
+            raise wrong(f"Please ensure that {rule} of the function call turn.")
         if calls and not "".join(part.get("text", "") for part in message.get("content", [])):
             raise Denied(500, "500", "Internal error occurred")
 

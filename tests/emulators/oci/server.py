@@ -78,7 +78,7 @@ class OCIUpstream(Scripted):
         """The endpoint of a Data Science deployment, as the console shows it."""
         return f"{self.url}/{DEPLOYMENT}/predict"
 
-    def asked(self, number: int = 0) -> Any:
+    def request_json(self, number: int = 0) -> Any:
         """The JSON of one of the requests that came; the last one by -1."""
         return self.received[number].json
 

@@ -156,10 +156,10 @@ def test_a_callers_own_thinking_passes() -> None:
 
 
 def test_instructions_are_one_text_unless_they_are_cached() -> None:
-    told = [{"role": "system", "content": "One."}, *HI, {"role": "developer", "content": "Two."}]
-    assert sent(messages=told)["system"] == "One.\n\nTwo."
-    told[0] = {"role": "system", "content": [{"type": "text", "text": "One.", **CACHED}]}
-    assert sent(messages=told)["system"] == [
+    messages = [{"role": "system", "content": "One."}, *HI, {"role": "developer", "content": "Two."}]
+    assert sent(messages=messages)["system"] == "One.\n\nTwo."
+    messages[0] = {"role": "system", "content": [{"type": "text", "text": "One.", **CACHED}]}
+    assert sent(messages=messages)["system"] == [
         {"type": "text", "text": "One.", **CACHED},
         {"type": "text", "text": "Two."},
     ]
@@ -380,7 +380,7 @@ def test_content_that_would_be_lost_is_refused_by_its_field(part: dict[str, Any]
     ({"modalities": ["text", "audio"]}, "modalities"),
 ])  # fmt: skip
 def test_what_makes_no_sense_is_refused_by_its_field(body: dict[str, Any], param: str) -> None:
-    """N11: a result's id is never lost, or taken for another's."""
+    """A result's id is never lost, or taken for another's."""
     with pytest.raises(InvalidRequest) as caught:
         sent(**body)
     assert caught.value.param == param
@@ -389,7 +389,7 @@ def test_what_makes_no_sense_is_refused_by_its_field(body: dict[str, Any], param
 # What is made of an answer
 
 
-def heard(*events: dict[str, Any]) -> list[Event]:
+def decoded(*events: dict[str, Any]) -> list[Event]:
     """The events of these frames; the last must finish the answer."""
     reading = Reading(lambda error: error_in_body("anthropic", error), lambda *_: None)
     found = [event for each in events for event in reading.events(Frame(b"", json.dumps(each).encode()))]
@@ -420,7 +420,7 @@ def end(reason: str, **usage: Any) -> dict[str, Any]:
     ("one_that_is_new", "stop"),
 ])  # fmt: skip
 def test_stop_reasons(reason: str, finish: str) -> None:
-    assert heard(end(reason)) == [Finish(finish)]
+    assert decoded(end(reason)) == [Finish(finish)]
 
 
 @pytest.mark.parametrize("rubbish", [b"data: null", b"data: {not json", b'data: {"type": "message_delta"}'])
@@ -438,13 +438,13 @@ def test_rubbish_behind_a_whole_answer_does_not_spoil_it(upstream: AnthropicUpst
 
 
 def test_a_call_without_arguments_has_an_empty_object() -> None:
-    found = heard(*block(0, {"type": "tool_use", "id": "t", "name": "f", "input": {}},
+    found = decoded(*block(0, {"type": "tool_use", "id": "t", "name": "f", "input": {}},
                          {"type": "input_json_delta", "partial_json": ""}), end("tool_use"))  # fmt: skip
     assert found == [ToolCall(0, "f", "t"), ToolArguments(0, "{}"), Finish("tool_calls")]
 
 
 def test_blocks_and_events_that_nobody_knows_say_nothing() -> None:
-    found = heard(
+    found = decoded(
         {"type": "message_start", "message": {}},
         {"type": "a_new_event", "index": 7},
         *block(0, {"type": "server_tool_use", "id": "s", "name": "web_search", "input": {}},
@@ -460,7 +460,7 @@ def test_blocks_and_events_that_nobody_knows_say_nothing() -> None:
 
 def test_citations_span_the_text_that_they_are_of() -> None:
     source = {"type": "web_search_result_location", "url": "https://e.example", "title": "E", "cited_text": "x"}
-    found = heard(
+    found = decoded(
         *block(0, {"type": "text", "text": ""}, {"type": "text_delta", "text": "So: "}),
         *block(1, {"type": "text", "text": "", "citations": []},
                {"type": "citations_delta", "citation": source}, {"type": "text_delta", "text": "18 °C"}),
@@ -477,7 +477,7 @@ def test_usage_counts_the_cache_and_ends_with_the_last_word() -> None:
 
 
 def test_thinking_is_reasoning() -> None:
-    found = heard(
+    found = decoded(
         *block(0, {"type": "thinking", "thinking": "", "signature": ""},
                {"type": "thinking_delta", "thinking": "Hm."}, {"type": "signature_delta", "signature": "s"}),
         *block(1, {"type": "redacted_thinking", "data": "xxx"}),
@@ -657,7 +657,7 @@ def test_the_sdk_is_refused(
         sdk.messages.create(model=HAIKU, max_tokens=9, messages=HI)
 
 
-@pytest.mark.parametrize(("body", "told"), [
+@pytest.mark.parametrize(("body", "message"), [
     ({"messages": [{"role": "user", "content": [{"type": "text", "text": "x", "detail": "low"}]}]}, "Extra inputs"),
     ({"messages": [*HI, *HI]}, "alternate"),
     ({"messages": [{"role": "assistant", "content": "x"}]}, "first message"),
@@ -675,7 +675,7 @@ def test_the_sdk_is_refused(
     ({"extra_headers": {"anthropic-version": "1999-01-01"}}, "version"),
 ])  # fmt: skip
 def test_the_emulated_vendor_refuses_what_the_real_one_does(
-    sdk: anthropic.Anthropic, body: dict[str, Any], told: str
+    sdk: anthropic.Anthropic, body: dict[str, Any], message: str
 ) -> None:
-    with pytest.raises(anthropic.BadRequestError, match=told):
+    with pytest.raises(anthropic.BadRequestError, match=message):
         sdk.messages.create(**{"model": HAIKU, "max_tokens": 9, "messages": HI, **body})

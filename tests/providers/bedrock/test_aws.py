@@ -68,10 +68,10 @@ def target(**details: Any) -> Target:
     return Target(Provider(), NOVA, timeouts=PATIENCE, details=details)
 
 
-def ask(door: AwsClient, params: dict[str, Any] | None = None, **details: Any) -> dict[str, Any]:
+def ask(client: AwsClient, params: dict[str, Any] | None = None, **details: Any) -> dict[str, Any]:
     call = CallContext()
     call.begin(PATIENCE)
-    answer = door.invoke(CONVERSE, params or ASKED, target(**details), call)
+    answer = client.invoke(CONVERSE, params or ASKED, target(**details), call)
     while True:
         try:
             next(answer)
@@ -79,9 +79,9 @@ def ask(door: AwsClient, params: dict[str, Any] | None = None, **details: Any) -
             return done.value
 
 
-def failing(door: AwsClient, kind: type[GatewayError], params: dict[str, Any] | None = None) -> Any:
+def failing(client: AwsClient, kind: type[GatewayError], params: dict[str, Any] | None = None) -> Any:
     with pytest.raises(kind) as raised:
-        ask(door, params)
+        ask(client, params)
     assert raised.value.message.endswith(".")
     return raised.value
 
@@ -141,23 +141,23 @@ def test_a_role_is_fetched_once_and_again_when_it_runs_out(
 
     with Server(handler) as metadata:
         monkeypatch.setenv("AWS_CONTAINER_CREDENTIALS_FULL_URI", f"{metadata.url}/role")
-        door = AwsClient("aws", {"AWS_REGION": upstream.region, "AWS_ENDPOINT_URL": upstream.url})
+        client = AwsClient("aws", {"AWS_REGION": upstream.region, "AWS_ENDPOINT_URL": upstream.url})
         for _ in range(3):
-            ask(door)
+            ask(client)
     assert fetched == ["/role", "/role"]
 
 
 def test_no_credentials_say_what_to_set_and_are_looked_for_again(
     upstream: BedrockUpstream, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    door = AwsClient("aws", {"AWS_REGION": upstream.region, "AWS_ENDPOINT_URL": upstream.url})
-    assert "AWS_ACCESS_KEY_ID" in failing(door, UpstreamAuthFailed).message
+    client = AwsClient("aws", {"AWS_REGION": upstream.region, "AWS_ENDPOINT_URL": upstream.url})
+    assert "AWS_ACCESS_KEY_ID" in failing(client, UpstreamAuthFailed).message
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", upstream.access_key)
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", upstream.secret)
-    failing(door, UpstreamAuthFailed)
+    failing(client, UpstreamAuthFailed)
     later = monotonic() + 6
     monkeypatch.setattr("providers.bedrock.botocore_clients.monotonic", lambda: later)
-    assert ask(door)["stopReason"] == "end_turn"
+    assert ask(client)["stopReason"] == "end_turn"
 
 
 @pytest.mark.parametrize(
@@ -179,9 +179,9 @@ def test_what_is_configured_wrongly_is_named(variables: dict[str, str], kind: ty
 
 
 def test_a_region_that_the_credential_is_not_for(upstream: BedrockUpstream) -> None:
-    door = AwsClient("aws", upstream.settings, region="us-west-2")
-    failing(door, UpstreamAuthFailed)
-    assert ask(door, region=upstream.region)["stopReason"] == "end_turn", "a model's own region"
+    client = AwsClient("aws", upstream.settings, region="us-west-2")
+    failing(client, UpstreamAuthFailed)
+    assert ask(client, region=upstream.region)["stopReason"] == "end_turn", "a model's own region"
 
 
 def test_a_services_own_address_goes_before_the_common_one(upstream: BedrockUpstream) -> None:
@@ -199,19 +199,19 @@ def test_an_arn_is_one_segment_of_the_path(upstream: BedrockUpstream) -> None:
 
 
 def test_connections_are_kept(upstream: BedrockUpstream) -> None:
-    """N5: one client, one connection."""
-    door = AwsClient("aws", upstream.settings)
-    ask(door)
+    """One client, one connection."""
+    client = AwsClient("aws", upstream.settings)
+    ask(client)
     before = upstream.accepted
     for _ in range(3):
-        ask(door)
+        ask(client)
     assert upstream.accepted == before
 
 
 def test_many_threads_share_one_door(upstream: BedrockUpstream) -> None:
-    door = AwsClient("aws", upstream.settings)
+    client = AwsClient("aws", upstream.settings)
     answers: list[str] = []
-    threads = [threading.Thread(target=lambda: answers.append(ask(door)["stopReason"])) for _ in range(8)]
+    threads = [threading.Thread(target=lambda: answers.append(ask(client)["stopReason"])) for _ in range(8)]
     for thread in threads:
         thread.start()
     for thread in threads:
@@ -336,15 +336,15 @@ def test_what_amazons_model_refuses_names_the_field(upstream: BedrockUpstream) -
 # streams
 
 
-def heard(door: AwsClient, call: CallContext | None = None) -> list[Any]:
+def stream_events(client: AwsClient, call: CallContext | None = None) -> list[Any]:
     call = call or CallContext()
     call.begin(PATIENCE)
-    return list(door.stream(CONVERSE_STREAM, ASKED, target(), call, last="metadata"))
+    return list(client.stream(CONVERSE_STREAM, ASKED, target(), call, last="metadata"))
 
 
 def test_a_stream_and_its_heartbeats(upstream: BedrockUpstream) -> None:
     upstream.enqueue(Turn(texts=["One", " two"], frame_delay=0.06))
-    events = heard(AwsClient("aws", upstream.settings), CallContext(heartbeat=0.02))
+    events = stream_events(AwsClient("aws", upstream.settings), CallContext(heartbeat=0.02))
     assert sum(isinstance(event, Silence) for event in events) >= 3
     named = [event for event in events if not isinstance(event, Silence)]
     assert [name for name, _ in named][-2:] == ["messageStop", "metadata"]
@@ -362,7 +362,7 @@ def test_a_stream_and_its_heartbeats(upstream: BedrockUpstream) -> None:
     ids=["a flipped bit", "cut inside a frame", "HTML", "JSON"],
 )
 def test_a_stream_that_is_none(upstream: BedrockUpstream, spoil: Callable[[bytes], bytes]) -> None:
-    """The checksums tell. N26: a death inside a frame is no end."""
+    """The checksums show a broken frame, and a death inside a frame is no end."""
 
     def play(connection: Connection, reply: Any) -> None:
         body = spoil(reply.body)
@@ -370,7 +370,7 @@ def test_a_stream_that_is_none(upstream: BedrockUpstream, spoil: Callable[[bytes
 
     upstream.enqueue(Turn(fault=Fault("spoilt", "", Phase.MIDDLE, play)))
     with pytest.raises(UpstreamDown):
-        heard(AwsClient("aws", upstream.settings))
+        stream_events(AwsClient("aws", upstream.settings))
 
 
 @pytest.mark.parametrize(
@@ -379,16 +379,16 @@ def test_a_stream_that_is_none(upstream: BedrockUpstream, spoil: Callable[[bytes
     ids=["before headers", "before the first event", "while it streams", "while it is silent"],
 )
 def test_a_hang_up_ends_it_in_every_phase(upstream: BedrockUpstream, turn: Turn) -> None:
-    """D7, N6, N23: botocore would hold on to it."""
+    """A caller's hang-up frees the connection in every phase; botocore itself would keep it."""
     upstream.enqueue(turn)
     count = len(upstream.received)
-    door, call = AwsClient("aws", upstream.settings), CallContext()
+    client, call = AwsClient("aws", upstream.settings), CallContext()
     call.begin(Timeouts(first_event=60))
     ended = threading.Event()
 
     def answer() -> None:
         try:
-            list(door.stream(CONVERSE_STREAM, ASKED, target(), call))
+            list(client.stream(CONVERSE_STREAM, ASKED, target(), call))
         except Cancelled:
             ended.set()
 

@@ -1,4 +1,4 @@
-"""Bedrock agents behind the endpoint: they remember, speak word by word, hand out tools, and say what it cost (C2)."""
+"""Bedrock agents behind the endpoint: they remember, speak word by word, hand out tools, and say what it cost."""
 
 import json
 import sqlite3
@@ -19,7 +19,7 @@ from tests.emulators import FAULTS, Fault, Phase, cases, faults
 from tests.emulators.bedrock.answers import Turn
 from tests.emulators.bedrock.server import AGENT, BedrockUpstream
 from tests.emulators.connection import Connection
-from tests.support.frames import called, chunks, completion, error, finish, payloads, said
+from tests.support.frames import called, chunks, completion, error, finish, payloads, streamed_text
 from tests.support.http import refused
 from tools.doctor.examine import examine
 
@@ -124,7 +124,7 @@ def inputs(bedrock: BedrockUpstream) -> list[str]:
 
 
 def test_an_agent_remembers(bedrock: BedrockUpstream, talk: Talk) -> None:
-    """N7: one session for the conversation, and in it each word once."""
+    """One session for the conversation, and in it each word once."""
     assert talk.say("My name is Ada.") == "My name is Ada.\n"
     talk.say("I live in Paris.")
     assert talk.say("What is my name?") == "My name is Ada.\nI live in Paris.\nWhat is my name?\n"
@@ -169,10 +169,10 @@ def test_an_agent_that_never_heard_it_is_told(bedrock: BedrockUpstream, talk: Ta
         {"role": "assistant", "content": "Nice to meet you."},
     ]
     talk.say("Who am I?")
-    (told,) = inputs(bedrock)
-    assert told.endswith("Who am I?")
+    (text,) = inputs(bedrock)
+    assert text.endswith("Who am I?")
     for words in ("Assistant: Hello!", "User: My name is Ada.", "Assistant: Nice to meet you."):
-        assert words in told
+        assert words in text
     assert state(bedrock) == {"promptSessionAttributes": {"system_prompt": "Be brief."}}
     talk.say("And now?")
     assert inputs(bedrock)[-1] == "And now?"
@@ -287,7 +287,7 @@ def test_ids_that_look_alike_do_not_meet(bedrock: BedrockUpstream, start: Callab
 
 
 def test_a_user_is_no_session(bedrock: BedrockUpstream, start: Callable[..., Any]) -> None:
-    """R10: never by `user`."""
+    """A session is never chosen by `user`."""
     client = start()
     for text in ("Hello.", "Good day."):
         Talk(client, user="ada", user_id="ada").say(text)
@@ -426,7 +426,7 @@ def test_a_store_out_of_reach_fails_no_call(bedrock: BedrockUpstream, start: Cal
 
 
 def test_words_come_as_the_agent_says_them(bedrock: BedrockUpstream, talk: Talk) -> None:
-    """N7: nothing stripped, nothing cut again, streamFinalResponse on."""
+    """Nothing stripped, nothing cut again, streamFinalResponse on."""
     texts = ["Hel", "lo ", " my friend,", "\n\n", "how are you today, in this fine ", "weather? "]
     bedrock.enqueue(Turn(texts=texts))
     stream = talk.send([{"role": "user", "content": "Hi."}], stream=True).data
@@ -442,15 +442,15 @@ def test_characters_are_put_together(bedrock: BedrockUpstream, talk: Talk) -> No
     """Amazon cuts by bytes."""
     raw = "Grüße aus 東京 🗼".encode()
     bedrock.enqueue(Turn(texts=[raw[at : at + 1] for at in range(len(raw))]))
-    assert said(talk.send([{"role": "user", "content": "Hi."}], stream=True).data) == raw.decode()
+    assert streamed_text(talk.send([{"role": "user", "content": "Hi."}], stream=True).data) == raw.decode()
 
 
 def test_a_lump_is_cut_at_words(bedrock: BedrockUpstream, talk: Talk) -> None:
-    """A4: an agent without a streamed final answer has one chunk."""
+    """An agent without a streamed final answer has one chunk."""
     text = "It is sunny in Paris today,  with a light breeze.\n"
     bedrock.enqueue(Turn(texts=[text]))
     stream = talk.send([{"role": "user", "content": "Hi."}], stream=True).data
-    assert said(stream) == text
+    assert streamed_text(stream) == text
     assert len([piece for piece in pieces(stream) if piece]) == 10
 
 
@@ -567,7 +567,7 @@ def test_several_calls_of_both_forms(bedrock: BedrockUpstream, talk: Talk) -> No
 def test_arguments_have_their_types(
     bedrock: BedrockUpstream, talk: Talk, kind: str, value: str, expected: object
 ) -> None:
-    """N11: valid JSON, whatever the agent gives as text."""
+    """Valid JSON, whatever the agent gives as text."""
     (call,) = demanded(talk, bedrock, control(it=(kind, value)))
     assert json.loads(call["function"]["arguments"]) == {"it": expected}
 
@@ -637,7 +637,7 @@ def test_a_result_for_an_unknown_call(bedrock: BedrockUpstream, talk: Talk) -> N
 
 @pytest.mark.parametrize("how", ["again", "expired", "busy"])
 def test_a_result_that_the_agent_does_not_wait_for(bedrock: BedrockUpstream, talk: Talk, how: str) -> None:
-    """A platform sends its turn again, or comes late: the agent is told all of it in a new session (R10)."""
+    """A platform sends its turn again, or comes late: the agent is told all of it in a new session."""
     (call,) = demanded(talk, bedrock, control(city=("string", "Paris")))
     again = [*talk.messages, result(call["id"], "Sunny")]
     if how == "again":
@@ -652,10 +652,10 @@ def test_a_result_that_the_agent_does_not_wait_for(bedrock: BedrockUpstream, tal
     talk.answer()
     first, second = sessions(bedrock)
     assert first != second
-    told = inputs(bedrock)[-1]
-    assert "(Calls get_weather with" in told
-    assert "(The result of get_weather: Sunny)" in told
-    assert "The user now says" not in told
+    text = inputs(bedrock)[-1]
+    assert "(Calls get_weather with" in text
+    assert "(The result of get_weather: Sunny)" in text
+    assert "The user now says" not in text
     assert talk.say("Thank you.").endswith("Thank you.\n")
     assert sessions(bedrock)[-1] == second
 
@@ -690,7 +690,7 @@ def test_words_instead_of_a_result(bedrock: BedrockUpstream, talk: Talk) -> None
 
 
 def test_tokens_of_the_whole_turn(bedrock: BedrockUpstream, talk: Talk) -> None:
-    """N4: usage was always -1. An agent's model is asked several times in a turn."""
+    """Usage was always -1. An agent's model is asked several times in a turn."""
     bedrock.enqueue(Turn(usages=[(100, 20), (150, 30)]))
     talk.messages = [{"role": "user", "content": "Hi."}]
     usage = completion(talk.send(talk.messages).data)["usage"]
@@ -730,7 +730,7 @@ def test_a_guardrail(bedrock: BedrockUpstream, talk: Talk) -> None:
     bedrock.enqueue(Turn(texts=["I may not say that."], guardrail=True))
     stream = talk.send([{"role": "user", "content": "Hi."}], stream=True).data
     assert finish(stream) == "content_filter"
-    assert said(stream) == "I may not say that."
+    assert streamed_text(stream) == "I may not say that."
 
 
 def test_a_file_is_named(bedrock: BedrockUpstream, talk: Talk) -> None:
@@ -846,7 +846,7 @@ def test_an_agent_that_is_to_speak_first(bedrock: BedrockUpstream, talk: Talk) -
 
 
 def test_agents_by_name(bedrock: BedrockUpstream, start: Callable[..., Any]) -> None:
-    """R4: a known name is that agent's, any other the default's."""
+    """A known name is that agent's, any other the default's."""
     client = start(AGENTS=f"sales={'/'.join(OTHER)}")
     for model, expected in (
         ("sales", OTHER),
@@ -951,7 +951,7 @@ def test_the_doctor_asks_an_agent_what_it_must_refuse(
 def test_what_fails_before_the_first_word(
     bedrock: BedrockUpstream, start: Callable[..., Any], turn: Turn, status: int, attempts: int
 ) -> None:
-    """N2, N3: its true status, in a stream too. What the agent may have begun is not begun again."""
+    """A failure has its true status, in a stream too. What the agent may have begun is not begun again."""
     bedrock.always(turn)
     talk = Talk(start(RETRIES=1, RETRY_BUDGET=10))
     details = refused(talk.send([USER], stream=True), status)
@@ -1023,8 +1023,8 @@ RESENT = {"reset_before_headers", "closed_before_headers"}
 
 @cases([fault for fault in FAULTS if fault.phase is not Phase.END and fault.name != "lump"])
 def test_faults(bedrock: BedrockUpstream, start: Callable[..., Any], fault: Fault, stream: bool) -> None:
-    """N2, N3, N26; and what may have reached the agent is not tried again. (A stream of an agent's has no word for its
-    end, so that what is missing there is not missed; and no JSON in its place.)
+    """Before the first event a status, after it an error frame; what may have reached the agent is not tried again.
+    (An agent's stream has no event for its end, so a missing end is not noticed; nor does it hold JSON.)
     """
     client = start(**PATIENCE)
     until(lambda: Talk(client).send([USER]).status_code == 200, "the client at Amazon to be built")
@@ -1034,7 +1034,7 @@ def test_faults(bedrock: BedrockUpstream, start: Callable[..., Any], fault: Faul
     response = Talk(client).send([USER], stream=stream)
     if fault.harmless:
         assert response.status_code == 200
-        text = said(response.data) if stream else completion(response.data)["choices"][0]["message"]["content"]
+        text = streamed_text(response.data) if stream else completion(response.data)["choices"][0]["message"]["content"]
         assert text == "".join(texts)
         return
     if response.status_code == 200:

@@ -82,7 +82,7 @@ def test_a_plain_question() -> None:
 
 
 def test_system_stands_apart_and_roles_alternate() -> None:
-    told = sent(
+    body = sent(
         {"role": "system", "content": "Be kind."},
         HI,
         {"role": "user", "content": [{"type": "text", "text": "there"}, {"type": "text", "text": "  "}]},
@@ -91,8 +91,8 @@ def test_system_stands_apart_and_roles_alternate() -> None:
         {"role": "developer", "content": "Be brief."},
         {"role": "user", "content": "Well?"},
     )
-    assert told["system"] == [{"text": "Be kind."}, {"text": "Be brief."}]
-    assert told["messages"] == [
+    assert body["system"] == [{"text": "Be kind."}, {"text": "Be brief."}]
+    assert body["messages"] == [
         {"role": "user", "content": [{"text": "Hi"}, {"text": "there"}]},
         {"role": "assistant", "content": [{"text": "Hello"}]},
         {"role": "user", "content": [{"text": "Well?"}]},
@@ -101,31 +101,31 @@ def test_system_stands_apart_and_roles_alternate() -> None:
 
 def test_an_agent_may_speak_first() -> None:
     """A voice agent greets before the caller has said a word; Converse insists on the user."""
-    told = sent({"role": "assistant", "content": "Welcome!"}, HI)["messages"]
-    assert [message["role"] for message in told] == ["user", "assistant", "user"]
-    assert told[0]["content"] == [{"text": OPENING}]
+    bodyages = sent({"role": "assistant", "content": "Welcome!"}, HI)["messages"]
+    assert [message["role"] for message in bodyages] == ["user", "assistant", "user"]
+    assert bodyages[0]["content"] == [{"text": OPENING}]
     assert sent({"role": "system", "content": "Greet."})["messages"] == [
         {"role": "user", "content": [{"text": OPENING}]}
     ]
 
 
 def test_calls_and_their_results() -> None:
-    """N11: the ids that a result answers to; results of one turn stand in one message, with what the user adds."""
-    told = sent(HI, CALLED, *ANSWERED, {"role": "user", "content": "So?"}, tools=[WEATHER])["messages"]
-    first, second = (block["toolUse"] for block in told[1]["content"])
+    """The ids that a result answers to; results of one turn stand in one message, with what the user adds."""
+    bodyages = sent(HI, CALLED, *ANSWERED, {"role": "user", "content": "So?"}, tools=[WEATHER])["messages"]
+    first, second = (block["toolUse"] for block in bodyages[1]["content"])
     assert first == {"toolUseId": "call_1", "name": "weather", "input": {"city": "Bern"}}
     assert second["input"] == {}
-    results = [block["toolResult"] for block in told[2]["content"][:2]]
+    results = [block["toolResult"] for block in bodyages[2]["content"][:2]]
     assert [each["toolUseId"] for each in results] == ["call_1", second["toolUseId"]]
     assert [each["content"] for each in results] == [[{"text": "Sun"}], [{"text": "Rain"}]]
-    assert told[2]["content"][2] == {"text": "So?"}
+    assert bodyages[2]["content"][2] == {"text": "So?"}
 
 
 def test_results_come_first_and_a_refusal_is_not_lost() -> None:
     """Claude insists on the results before the words of the same turn."""
     call = {"role": "assistant", "content": None, "tool_calls": CALLED["tool_calls"][:1]}
-    told = sent(HI, call, {"role": "user", "content": "Wait"}, ANSWERED[0], tools=[WEATHER])["messages"]
-    assert ["toolResult" in block for block in told[2]["content"]] == [True, False]
+    bodyages = sent(HI, call, {"role": "user", "content": "Wait"}, ANSWERED[0], tools=[WEATHER])["messages"]
+    assert ["toolResult" in block for block in bodyages[2]["content"]] == [True, False]
     refusal = {"role": "assistant", "content": None, "refusal": "I may not."}
     assert sent(HI, refusal, HI)["messages"][1]["content"] == [{"text": "I may not."}]
 
@@ -133,20 +133,20 @@ def test_results_come_first_and_a_refusal_is_not_lost() -> None:
 def test_legacy_functions() -> None:
     legacy = {"role": "assistant", "content": None, "function_call": {"name": "weather", "arguments": "{}"}}
     result = {"role": "function", "name": "weather", "content": "Sun"}
-    told = sent(HI, legacy, result, functions=[WEATHER["function"]], function_call={"name": "weather"})
-    (call,) = told["messages"][1]["content"]
+    body = sent(HI, legacy, result, functions=[WEATHER["function"]], function_call={"name": "weather"})
+    (call,) = body["messages"][1]["content"]
     result = {"toolUseId": call["toolUse"]["toolUseId"], "content": [{"text": "Sun"}]}
-    assert told["messages"][2]["content"] == [{"toolResult": result}]
-    assert told["toolConfig"]["toolChoice"] == {"tool": {"name": "weather"}}
+    assert body["messages"][2]["content"] == [{"toolResult": result}]
+    assert body["toolConfig"]["toolChoice"] == {"tool": {"name": "weather"}}
 
 
 @pytest.mark.parametrize("more", [{}, {"tools": [WEATHER], "tool_choice": "none"}])
 def test_without_tools_old_calls_become_text(more: dict[str, Any]) -> None:
     """Converse refuses calls in a conversation that declares no tools; `none` cannot be said otherwise."""
-    told = sent(HI, CALLED, *ANSWERED, **more)
-    assert "toolConfig" not in told
-    assert told["messages"][1]["content"][0] == {"text": '(weather was called with {"city":"Bern"})'}
-    assert {"text": "Sun"} in told["messages"][2]["content"]
+    body = sent(HI, CALLED, *ANSWERED, **more)
+    assert "toolConfig" not in body
+    assert body["messages"][1]["content"][0] == {"text": '(weather was called with {"city":"Bern"})'}
+    assert {"text": "Sun"} in body["messages"][2]["content"]
 
 
 def test_a_result_without_its_call() -> None:
@@ -221,24 +221,24 @@ def test_junk_is_refused_and_nothing_worse(data: st.DataObject) -> None:
 
 @pytest.mark.parametrize(("media", "kind"), [("image/png", "png"), ("image/jpg", "jpeg"), ("image/webp", "webp")])
 def test_a_picture(media: str, kind: str) -> None:
-    told = sent(part("image_url", {"url": f"data:{media};base64,{PNG}"}))["messages"][0]["content"]
-    assert told == [{"image": {"format": kind, "source": {"bytes": base64.b64decode(PNG)}}}]
+    blocks = sent(part("image_url", {"url": f"data:{media};base64,{PNG}"}))["messages"][0]["content"]
+    assert blocks == [{"image": {"format": kind, "source": {"bytes": base64.b64decode(PNG)}}}]
 
 
 def test_a_document_has_a_name_of_its_own_and_a_text_beside_it() -> None:
     file = {"file_data": "data:application/pdf;base64,JVBERi0=", "filename": "Q3_report (final).pdf"}
     bare = {"file_data": "aGVsbG8=", "filename": "Q3_report (final).md"}
     content = [{"type": "file", "file": file}, {"type": "file", "file": bare}]
-    told = sent({"role": "user", "content": content})["messages"][0]["content"]
-    documents = [block["document"] for block in told if "document" in block]
+    blocks = sent({"role": "user", "content": content})["messages"][0]["content"]
+    documents = [block["document"] for block in blocks if "document" in block]
     assert [each["format"] for each in documents] == ["pdf", "md"]
     assert [each["name"] for each in documents] == ["Q3 report (final)", "Q3 report (final) 2"]
-    assert told[-1] == {"text": "Q3 report (final)"}
+    assert blocks[-1] == {"text": "Q3 report (final)"}
 
 
 def test_sound() -> None:
-    told = sent(part("input_audio", {"data": "UklGRg==", "format": "wav"}))["messages"][0]["content"]
-    assert told == [{"audio": {"format": "wav", "source": {"bytes": b"RIFF"}}}]
+    blocks = sent(part("input_audio", {"data": "UklGRg==", "format": "wav"}))["messages"][0]["content"]
+    assert blocks == [{"audio": {"format": "wav", "source": {"bytes": b"RIFF"}}}]
 
 
 @pytest.mark.parametrize(
@@ -257,22 +257,22 @@ def test_sound() -> None:
     ],
 )
 def test_what_cannot_be_sent_is_named(message: dict[str, Any], kind: type[InvalidRequest]) -> None:
-    """D10, A2: content is never lost in silence."""
+    """Content is never lost in silence."""
     assert str(refused(HI, message, kind=kind).param).startswith("messages[1].content[0]")
 
 
 def test_cache_points() -> None:
     mark = {"cache_control": {"type": "ephemeral"}}
     long = {"cache_control": {"type": "ephemeral", "ttl": "1h"}}
-    told = sent(
+    body = sent(
         {"role": "system", "content": [{"type": "text", "text": "Be kind.", **long}]},
         {"role": "user", "content": [{"type": "text", "text": "Hi", **mark}, {"type": "text", "text": "there"}]},
         tools=[{**WEATHER, **mark}],
     )
     point = {"cachePoint": {"type": "default"}}
-    assert told["system"] == [{"text": "Be kind."}, {"cachePoint": {"type": "default", "ttl": "1h"}}]
-    assert told["messages"][0]["content"] == [{"text": "Hi"}, point, {"text": "there"}]
-    assert told["toolConfig"]["tools"][1] == point
+    assert body["system"] == [{"text": "Be kind."}, {"cachePoint": {"type": "default", "ttl": "1h"}}]
+    assert body["messages"][0]["content"] == [{"text": "Hi"}, point, {"text": "there"}]
+    assert body["toolConfig"]["tools"][1] == point
 
 
 # what is asked for
@@ -290,7 +290,7 @@ def test_cache_points() -> None:
     ],
 )
 def test_inference(more: dict[str, Any], config: dict[str, Any] | None) -> None:
-    """N12: a stop string is not split into letters."""
+    """A stop string is not split into letters."""
     assert sent(**more).get("inferenceConfig") == config
 
 
@@ -369,23 +369,23 @@ def test_response_format() -> None:
 )
 def test_thinking(model: str, more: dict[str, Any], wanted: dict[str, Any] | None) -> None:
     """As each takes it: Claude's newer models refuse a budget, and numbers that sample."""
-    told = sent(model=model, **more)
-    assert told.get("additionalModelRequestFields") == wanted
+    body = sent(model=model, **more)
+    assert body.get("additionalModelRequestFields") == wanted
     if "anthropic" in model:
-        assert not told.get("inferenceConfig", {}).keys() & {"temperature", "topP"}
+        assert not body.get("inferenceConfig", {}).keys() & {"temperature", "topP"}
 
 
 @pytest.mark.parametrize(("effort", "kept"), [("low", {"maxTokens": 9, "temperature": 0.5}), ("xhigh", None)])
 def test_nova_sets_no_bounds_to_its_highest_effort(effort: str, kept: Any) -> None:
-    told = sent(model="us.amazon.nova-2-lite-v1:0", reasoning_effort=effort, max_tokens=9, temperature=0.5)
-    assert told.get("inferenceConfig") == kept
+    body = sent(model="us.amazon.nova-2-lite-v1:0", reasoning_effort=effort, max_tokens=9, temperature=0.5)
+    assert body.get("inferenceConfig") == kept
 
 
 def test_a_budget_stays_below_the_models_own_cap() -> None:
     capped = Target(PROVIDER, CLAUDE, max_tokens=2000)
-    told = to_upstream(request(reasoning_effort="high", max_tokens=30_000), capped)
-    assert told["inferenceConfig"] == {"maxTokens": 2000}
-    assert told["additionalModelRequestFields"]["thinking"]["budget_tokens"] == 1999
+    body = to_upstream(request(reasoning_effort="high", max_tokens=30_000), capped)
+    assert body["inferenceConfig"] == {"maxTokens": 2000}
+    assert body["additionalModelRequestFields"]["thinking"]["budget_tokens"] == 1999
 
 
 @pytest.mark.parametrize(("model", "last"), [(CLAUDE, "assistant"), ("anthropic.claude-opus-4-7", "user")])
@@ -395,8 +395,8 @@ def test_newer_models_do_not_go_on_with_an_answer(model: str, last: str) -> None
 
 def test_after_a_call_nothing_is_thought() -> None:
     """The thoughts before the call would have to come back signed, and OpenAI's dialect has no place for them."""
-    told = sent(HI, CALLED, *ANSWERED, model=CLAUDE, tools=[WEATHER], reasoning_effort="low")
-    assert "additionalModelRequestFields" not in told
+    body = sent(HI, CALLED, *ANSWERED, model=CLAUDE, tools=[WEATHER], reasoning_effort="low")
+    assert "additionalModelRequestFields" not in body
 
 
 def test_of_two_that_claude_takes_not_together_one_is_sent() -> None:
@@ -410,8 +410,8 @@ def test_bedrocks_own_fields() -> None:
         "performanceConfig": {"latency": "optimized"},
         "requestMetadata": {"line": "1"},
     }
-    told = sent(bedrock=own, stream=True)
-    assert {key: told[key] for key in own} == own
+    body = sent(bedrock=own, stream=True)
+    assert {key: body[key] for key in own} == own
     assert "streamProcessingMode" not in sent(bedrock=own)["guardrailConfig"], "Converse has it not"
 
 
@@ -497,7 +497,7 @@ def test_an_answer(stream: bool) -> None:
 )
 @pytest.mark.parametrize("stream", [True, False])
 def test_why_it_stopped(reason: str, finish: str, stream: bool) -> None:
-    """N4: the reason is the upstream's, in OpenAI's words."""
+    """The reason is the upstream's, in OpenAI's words."""
     assert Finish(finish) in events(Turn(texts=["Hi"], stop_reason=reason), stream)
 
 

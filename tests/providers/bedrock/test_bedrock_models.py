@@ -19,7 +19,7 @@ from tests.emulators.answers import TEXTS, Call
 from tests.emulators.bedrock.answers import Turn
 from tests.emulators.bedrock.converse import NO_SUCH_MODEL
 from tests.emulators.bedrock.server import HAIKU, NOVA, BedrockUpstream
-from tests.support.frames import called, chunks, completion, error, finish, payloads, said
+from tests.support.frames import called, chunks, completion, error, finish, payloads, streamed_text
 
 BOTH = pytest.mark.parametrize("stream", [True, False], ids=["stream", "whole"])
 WHOLE_TEXT = "".join(TEXTS)
@@ -83,7 +83,7 @@ def test_a_stream(upstream: BedrockUpstream, client: Any) -> None:
     calls = [Call("t1", "weather", ['{"city"', ':"Bern"}']), Call("t2", "now", [])]
     upstream.enqueue(Turn(reasoning=["Hm"], texts=["Grü", "ße"], calls=calls))
     _, stream = post(client, stream=True, stream_options={"include_usage": True})
-    assert said(stream) == "Grüße"
+    assert streamed_text(stream) == "Grüße"
     assert called(stream) == [("t1", "weather", {"city": "Bern"}), ("t2", "now", {})]
     assert finish(stream) == "tool_calls"
     assert chunks(stream)[-1]["usage"]["total_tokens"] == 36
@@ -110,10 +110,10 @@ def test_models_and_inference_profiles_are_listed(upstream: BedrockUpstream, cli
 
 
 def test_it_is_the_default_once_there_are_credentials(upstream: BedrockUpstream, client: Any) -> None:
-    """R2: last before the demo; the region says which profile its default model has."""
-    told = client.get("/v1/providers").get_json()
-    rows = {row["name"]: row for row in told["providers"]}
-    assert told["default"] == "bedrock-models"
+    """It is the last default before the demo; the region says which profile its default model has."""
+    providers = client.get("/v1/providers").get_json()
+    rows = {row["name"]: row for row in providers["providers"]}
+    assert providers["default"] == "bedrock-models"
     assert rows["bedrock-models"]["default_model"] == "eu.amazon.nova-lite-v1:0"
     assert rows["bedrock"]["reason"] == "Needs AGENT_ID and AGENT_ALIAS_ID."
     post(client, model="")
@@ -131,12 +131,12 @@ def test_profiles_and_arns_are_names(upstream: BedrockUpstream, client: Any, mod
 
 @pytest.mark.parametrize(("oci", "answers"), [("OCI's credentials", "bedrock-models"), ("", "oci")])
 def test_a_vendors_prefix_is_bedrocks_where_oci_is_not_configured(oci: str, answers: str) -> None:
-    """B1 gives meta.llama... to OCI, whose names look the same."""
-    told = (
+    """With OCI configured, `meta.llama...` means OCI, whose names look the same."""
+    answer = (
         models("bedrock-models", {}, {"AWS_PROFILE": "p"}, {}),
         ProviderConfig("oci", "demo", "", {"name": "oci"}, oci),
     )
-    where = Catalogue({"environment": SourceContents(told)}, default="bedrock-models")
+    where = Catalogue({"environment": SourceContents(answer)}, default="bedrock-models")
     assert where.route("meta.llama3-1-8b-instruct-v1:0").targets[0].provider.name == answers
 
 
@@ -157,14 +157,14 @@ def test_a_vendors_prefix_is_bedrocks_where_oci_is_not_configured(oci: str, answ
 def test_an_exception_has_its_status(
     upstream: BedrockUpstream, client: Any, stream: bool, exception: str, status: int, code: str | None
 ) -> None:
-    """N2: never an answer that says "Error"."""
+    """Never an answer that says "Error"."""
     upstream.enqueue(Turn(exception=exception, headers={"Retry-After": "7"}))
     found, body = post(client, stream=stream)
     assert (found, error(body)["code"]) == (status, code)
 
 
 def test_an_exception_before_the_first_word_has_its_status_too(upstream: BedrockUpstream, client: Any) -> None:
-    """N3: it came in a stream of status 200."""
+    """A failure that comes in a stream of status 200 has its true status."""
     upstream.enqueue(Turn(breaks_with="throttlingException"))
     status, body = post(client, stream=True)
     assert (status, error(body)["code"]) == (429, "rate_limit_exceeded")
@@ -185,7 +185,7 @@ def test_throttling_is_tried_again(upstream: BedrockUpstream, app_with: Callable
     for turn in (Turn(exception="ThrottlingException"), Turn(breaks_with="throttlingException")):
         upstream.enqueue(turn)
         status, stream = post(again, stream=True)
-        assert (status, said(stream)) == (200, WHOLE_TEXT)
+        assert (status, streamed_text(stream)) == (200, WHOLE_TEXT)
 
 
 def test_an_unknown_model(upstream: BedrockUpstream, client: Any) -> None:
@@ -237,19 +237,19 @@ def test_arguments_are_the_text_of_an_object(
 def test_halves_of_surrogate_pairs(upstream: BedrockUpstream, client: Any, stream: bool) -> None:
     upstream.enqueue(Turn(texts=["a\ud83d", "\ude00b\ud83d"]))
     _, body = post(client, stream)
-    text = said(body) if stream else completion(body)["choices"][0]["message"]["content"]
+    text = streamed_text(body) if stream else completion(body)["choices"][0]["message"]["content"]
     assert text == "a😀b\ufffd"
 
 
 @cases(FAULTS)
 def test_faults(upstream: BedrockUpstream, client: Any, impatient: Any, fault: Fault, stream: bool) -> None:
-    """N2, N3, N26: before the first event a status, after it an error frame; never a made-up finish."""
+    """Before the first event a status, after it an error frame; never a made-up finish."""
     upstream.always(Turn(fault=fault))
     status, body = post(impatient if fault.silent else client, stream=stream)
     if fault.harmless and fault.name != JSON_FOR_A_STREAM:
         assert status == 200
         if stream:
-            assert (said(body), finish(body)) == (WHOLE_TEXT, "stop")
+            assert (streamed_text(body), finish(body)) == (WHOLE_TEXT, "stop")
         else:
             assert completion(body)["choices"][0]["message"]["content"] == WHOLE_TEXT
     elif status == 200:
@@ -257,8 +257,8 @@ def test_faults(upstream: BedrockUpstream, client: Any, impatient: Any, fault: F
         assert fault.phase in (Phase.MIDDLE, Phase.END)
         *frames, last = payloads(body)
         assert '"finish_reason":"' not in "".join(frames)
-        told = error(last.encode())
-        assert told["code"] == ("upstream_timeout" if fault.name in TIMED_OUT else "upstream_error")
+        failure = error(last.encode())
+        assert failure["code"] == ("upstream_timeout" if fault.name in TIMED_OUT else "upstream_error")
     else:
         timed_out = fault.name in TIMED_OUT or (fault.name == "comments_only" and not stream)
         assert status == (504 if timed_out else 502), body
@@ -269,14 +269,14 @@ def test_faults(upstream: BedrockUpstream, client: Any, impatient: Any, fault: F
 
 
 @pytest.fixture(scope="module")
-def line(running: BedrockUpstream, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+def served_app(running: BedrockUpstream, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     with served(tmp_path_factory.mktemp("served") / "log", THREADS=8, **running.settings) as app:
         yield app
 
 
 @pytest.fixture
-def openai_client(line: Served) -> OpenAI:
-    return line.client()
+def openai_client(served_app: Served) -> OpenAI:
+    return served_app.client()
 
 
 def test_a_conversation_with_a_tool(upstream: BedrockUpstream, openai_client: OpenAI) -> None:
@@ -296,13 +296,13 @@ def test_a_conversation_with_a_tool(upstream: BedrockUpstream, openai_client: Op
     assert words == WHOLE_TEXT
     messages += [{"role": "assistant", "content": words}, {"role": "user", "content": "Thanks"}]
     assert ask(model=NOVA, messages=messages, tools=[WEATHER]).choices[0].finish_reason == "stop"
-    told = upstream.asked[-1].params["messages"]
-    assert [message["role"] for message in told] == ["user", "assistant"] * 3 + ["user"]
-    assert told[4]["content"] == [{"toolResult": {"toolUseId": "tooluse_1", "content": [{"text": "Sun"}]}}]
+    history = upstream.asked[-1].params["messages"]
+    assert [message["role"] for message in history] == ["user", "assistant"] * 3 + ["user"]
+    assert history[4]["content"] == [{"toolResult": {"toolUseId": "tooluse_1", "content": [{"text": "Sun"}]}}]
 
 
 def test_words_come_as_they_are_said(upstream: BedrockUpstream, openai_client: OpenAI) -> None:
-    """N8: not at the end."""
+    """Words come as the upstream sends them, not all at the end."""
     upstream.enqueue(Turn(texts=["One", " two", " three"], frame_delay=0.15))
     times = [
         monotonic()
@@ -316,9 +316,9 @@ def test_words_come_as_they_are_said(upstream: BedrockUpstream, openai_client: O
 
 
 def test_a_caller_who_leaves_ends_the_models_stream(
-    upstream: BedrockUpstream, openai_client: OpenAI, line: Served
+    upstream: BedrockUpstream, openai_client: OpenAI, served_app: Served
 ) -> None:
-    """D7, N6."""
+    """A hang-up ends the upstream's stream, which would otherwise generate on."""
     upstream.enqueue(Turn(texts=["word "] * 3000, frame_delay=0.01))
     count = len(upstream.received)
     stream = openai_client.chat.completions.create(
@@ -328,9 +328,9 @@ def test_a_caller_who_leaves_ends_the_models_stream(
     left = monotonic()
     stream.close()
     assert upstream.received[count].wait_closed(5) - left < 1
-    line.logged("outcome=hung_up")
+    served_app.logged("outcome=hung_up")
 
 
-def test_nothing_secret_is_logged(upstream: BedrockUpstream, line: Served) -> None:
-    """N17."""
-    assert upstream.secret not in line.log()
+def test_nothing_secret_is_logged(upstream: BedrockUpstream, served_app: Served) -> None:
+    """No credential of AWS is in the log, at any level."""
+    assert upstream.secret not in served_app.log()

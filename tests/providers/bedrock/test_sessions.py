@@ -1,4 +1,4 @@
-"""Sessions as pure values: ids that always fit and never meet, transcripts that mean the same (R10)."""
+"""Sessions as pure values: ids that always fit and never meet, transcripts that mean the same."""
 
 import re
 from typing import Any
@@ -148,23 +148,23 @@ def demanded(owner: SessionOwner = ANN, session: str = "s", store: Kept = STORE)
     return identifier
 
 
-def answered(*identifiers: str, owner: SessionOwner = ANN, store: Kept = STORE, calls: Any = ()) -> Any:
+def file_and_find(*identifiers: str, owner: SessionOwner = ANN, store: Kept = STORE, calls: Any = ()) -> Any:
     """What the agent is told of results with these ids, of the assistant's `calls`."""
-    told = [{"role": "tool", "tool_call_id": each, "content": "done"} for each in identifiers]
-    messages = [user("Do it"), agent(None, tool_calls=list(calls)), *told]
+    tool_results = [{"role": "tool", "tool_call_id": each, "content": "done"} for each in identifiers]
+    messages = [user("Do it"), agent(None, tool_calls=list(calls)), *tool_results]
     return results(messages, range(2, len(messages)), Calls(store, owner, 60), OPEN)
 
 
 def test_a_call_of_another_session_is_not_taken() -> None:
     """Neither of another caller's, nor of another agent's, nor one that was written by hand."""
     identifier = demanded()
-    assert answered(identifier)[0] == "s"
+    assert file_and_find(identifier)[0] == "s"
     for owner in (SessionOwner("bob", "A/B"), SessionOwner("ann", "A/C")):
         with pytest.raises(InvalidRequest):
-            answered(identifier, owner=owner, calls=[{"id": identifier}])
+            file_and_find(identifier, owner=owner, calls=[{"id": identifier}])
     for forged in (f"{identifier}0", identifier[:-1] + "7", f"call_agent_{'0' * 24}_0"):
         with pytest.raises(InvalidRequest):
-            answered(forged)
+            file_and_find(forged)
 
 
 def test_an_id_that_the_client_has_given_is_found_by_the_conversation() -> None:
@@ -172,17 +172,17 @@ def test_an_id_that_the_client_has_given_is_found_by_the_conversation() -> None:
     store = Kept()
     demanded(store=store)
     mine = {"id": "mine", "function": {"name": "f"}}
-    session, told = answered("mine", store=store, calls=[mine])
-    assert (session, told["invocationId"]) == ("s", "inv")
+    session, results = file_and_find("mine", store=store, calls=[mine])
+    assert (session, results["invocationId"]) == ("s", "inv")
     other = {"id": "mine", "function": {"name": "another_vendors"}}
-    assert answered("mine", store=store, calls=[other]) is None
+    assert file_and_find("mine", store=store, calls=[other]) is None
 
 
 def test_a_call_that_is_forgotten_is_told_anew() -> None:
     """The store may have lost it, and another vendor may have made it."""
     identifier = demanded(store=Kept())
-    assert answered(identifier, store=Kept(), calls=[{"id": identifier}]) is None
-    assert answered("call_of_another", store=Kept(), calls=[{"id": "call_of_another"}]) is None
+    assert file_and_find(identifier, store=Kept(), calls=[{"id": identifier}]) is None
+    assert file_and_find("call_of_another", store=Kept(), calls=[{"id": "call_of_another"}]) is None
 
 
 def test_an_id_fits_wherever_the_conversation_goes_on() -> None:
@@ -192,7 +192,7 @@ def test_an_id_fits_wherever_the_conversation_goes_on() -> None:
 
 def test_results_of_two_turns_do_not_go_together() -> None:
     with pytest.raises(InvalidRequest, match="different turns"):
-        answered(demanded(session="1"), demanded(session="2"))
+        file_and_find(demanded(session="1"), demanded(session="2"))
 
 
 @settings(max_examples=100, deadline=None)
@@ -200,7 +200,7 @@ def test_results_of_two_turns_do_not_go_together() -> None:
 def test_no_text_is_mistaken_for_a_call(identifier: str) -> None:
     for each in (identifier, f"call_{identifier}"):
         with pytest.raises(InvalidRequest):
-            answered(each)
+            file_and_find(each)
 
 
 def fail(lease: SessionLease) -> None:

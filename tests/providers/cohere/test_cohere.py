@@ -31,7 +31,7 @@ from tests.emulators.answers import TEXTS
 from tests.emulators.cohere.server import MODELS, CohereUpstream
 from tests.emulators.openai.server import PIXEL, embedding
 from tests.support.conversations import AFTERWARDS, HI, PERSON, TIME, WEATHER
-from tests.support.frames import called, chunks, completion, said
+from tests.support.frames import called, chunks, completion, streamed_text
 from tests.support.http import refused
 
 COMMAND, THINKER = "command-a-03-2025", "command-a-reasoning-08-2025"
@@ -104,7 +104,7 @@ def sent(
     ids=" ".join,
 )
 def test_parameters(body: dict[str, Any], expected: dict[str, Any]) -> None:
-    """N1, N12: each by its own name there and within its range; what has no counterpart is left out."""
+    """Each by its own name there and within its range; what has no counterpart is left out."""
     assert sent(**body) == expected
 
 
@@ -134,7 +134,7 @@ def test_how_much_it_thinks(model: str, body: dict[str, Any], expected: Any) -> 
     ids=str,
 )
 def test_tool_choice(choice: Any, names: list[str], expected: str | None) -> None:
-    """N12: a named tool is the only one that is declared."""
+    """A named tool is the only one that is declared."""
     body = sent(tools=[WEATHER, TIME, {"type": "web_search"}], tool_choice=choice)
     assert [each["function"]["name"] for each in body["tools"]] == names
     assert body.get("tool_choice") == expected
@@ -218,7 +218,7 @@ def test_what_would_be_lost_is_refused(client: Any, upstream: CohereUpstream, bo
 )
 @pytest.mark.parametrize("stream", [True, False], ids=["stream", "whole"])
 def test_why_it_ended(client: Any, upstream: CohereUpstream, reason: str, finish: str | None, stream: bool) -> None:
-    """N2, N4: Cohere's own words for it do not leak, and its failures are errors."""
+    """Cohere's own words for it do not leak, and its failures are errors."""
     upstream.enqueue(ScriptedAnswer(texts=[], finish_reason=reason))
     answer = chat(client, stream=stream)
     if finish is None:
@@ -276,7 +276,7 @@ def test_a_plan_is_thinking() -> None:
 
 
 def test_a_call_without_arguments_is_still_json() -> None:
-    """N11: Cohere sends no piece at all."""
+    """Cohere sends no piece at all."""
     call = {"id": "t", "type": "function", "function": {"name": "tick", "arguments": ""}}
     start = {"type": "tool-call-start", "index": 0, "delta": {"message": {"tool_calls": call}}}
     end = {"type": "message-end", "delta": {"finish_reason": "TOOL_CALL"}}
@@ -286,7 +286,7 @@ def test_a_call_without_arguments_is_still_json() -> None:
 
 
 def test_nothing_follows_a_finish() -> None:
-    """N19, N20: whatever a gateway repeats, an answer ends once."""
+    """Whatever a gateway repeats, an answer ends once."""
     spoken = {"type": "content-delta", "index": 0, "delta": {"message": {"content": {"text": "Hi"}}}}
     end = {"type": "message-end", "delta": {"finish_reason": "COMPLETE"}}
     assert read(spoken, end, spoken, end) == [Text("Hi"), Finish("stop")]
@@ -301,9 +301,9 @@ def test_an_event_of_tomorrow_is_passed_over_and_an_error_is_not() -> None:
 
 
 def test_tokens_are_those_that_the_model_read() -> None:
-    told = {"billed_units": {"input_tokens": 5.0, "output_tokens": 7.0}}
-    assert usage(told) == Usage(5, 7)
-    assert usage({**told, "tokens": {"input_tokens": 70.0, "output_tokens": 8.0}, "cached_tokens": 64.0}) == Usage(
+    counts = {"billed_units": {"input_tokens": 5.0, "output_tokens": 7.0}}
+    assert usage(counts) == Usage(5, 7)
+    assert usage({**counts, "tokens": {"input_tokens": 70.0, "output_tokens": 8.0}, "cached_tokens": 64.0}) == Usage(
         70, 8, 64
     )
     assert usage(None) is None
@@ -348,7 +348,7 @@ def test_a_wrong_key(upstream: CohereUpstream) -> None:
 
 
 def test_the_list_of_models_pays_with_its_own_token() -> None:
-    """B4: by 003's scheme."""
+    """The list's token goes with the list's own scheme."""
     (entry,) = parse_model_list(
         [{"model_version": "m", "handle": "/cohere/v2/chat"}], "https://h.example/l", "tok"
     ).entries
@@ -373,7 +373,7 @@ def embed(client: Any, model: str = "embed-v4.0", **body: Any) -> Any:
 
 @pytest.mark.parametrize("encoding", ["float", "base64"])
 def test_embeddings_in_batches(client: Any, upstream: CohereUpstream, encoding: str) -> None:
-    """N13: all the vectors, in order, in the format that was asked for."""
+    """All the vectors, in order, in the format that was asked for."""
     before = len(upstream.received)
     texts = [f"text {at}" for at in range(200)]
     data = embed(client, input=texts, encoding_format=encoding, dimensions=256).get_json()
@@ -408,7 +408,7 @@ def test_pictures_are_embedded(client: Any, upstream: CohereUpstream, model: str
 
 @pytest.mark.parametrize("given", [[[1, 2]], [{"type": "image_url", "image_url": "https://example.com/y.png"}]])
 def test_what_it_does_not_embed(client: Any, given: Any) -> None:
-    """D10: an address is not fetched by us."""
+    """An address is not fetched by us."""
     assert refused(embed(client, input=given), 400)["param"] == "input[0]"
 
 
@@ -510,11 +510,11 @@ def frames(blocks: Any, calls: Any) -> Iterator[dict[str, Any]]:
 @settings(max_examples=60, deadline=None)
 @given(st.lists(TEXT_BLOCK, max_size=3), CALLS)
 def test_text_stays_text_and_calls_stay_calls(blocks: Any, calls: Any) -> None:
-    """N19: dense indices, one finish, and every text and argument as it was."""
+    """Dense indices, one finish, and every text and argument as it was."""
     events = read(*frames(blocks, calls))
     encoder = ChunkEncoder("m")
     stream = b"".join(map(encoder.encode, events)) + encoder.end()
-    assert said(stream) == "".join(piece for kind, pieces in blocks if kind == "text" for piece in pieces)
+    assert streamed_text(stream) == "".join(piece for kind, pieces in blocks if kind == "text" for piece in pieces)
     assert [(name, arguments) for _, name, arguments in called(stream)] == [(name, each) for name, each, _ in calls]
     thought = "".join(event.text for event in events if isinstance(event, Reasoning))
     assert thought == "".join(piece for kind, pieces in blocks if kind == "thinking" for piece in pieces)

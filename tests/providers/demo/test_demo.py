@@ -18,21 +18,21 @@ DEMO = DemoProvider(pace_ms=0)
 TARGET = Target(DEMO, "demo")
 
 
-def asked(content="Hello", *, stream=False, include_reasoning=False, **body):
+def chat_request(content="Hello", *, stream=False, include_reasoning=False, **body):
     messages = content if isinstance(content, list) and body.pop("whole", False) else None
     messages = messages or [{"role": "user", "content": content}]
     return ChatRequest({"messages": messages, **body}, stream=stream, include_reasoning=include_reasoning)
 
 
 def events_of(*args, **kwargs):
-    return list(DEMO.chat(asked(*args, **kwargs), TARGET, CallContext()))
+    return list(DEMO.chat(chat_request(*args, **kwargs), TARGET, CallContext()))
 
 
 def text_of(events, choice=0):
     return "".join(each.text for each in events if isinstance(each, Text) and each.choice == choice)
 
 
-def said(*args, **kwargs):
+def answer_text(*args, **kwargs):
     return text_of(events_of(*args, **kwargs))
 
 
@@ -45,11 +45,11 @@ def finish_of(events):
 
 @pytest.mark.parametrize("greeting", ["", "  ", "Hi", "hello there!", "Good morning.", "你好。", None, []])
 def test_a_greeting_is_answered_with_an_introduction(greeting):
-    assert said(greeting).startswith("Hello! I am the Thinkline demo")
+    assert answer_text(greeting).startswith("Hello! I am the Thinkline demo")
 
 
 def test_what_the_user_said_comes_back():
-    assert "What is 2 + 2, in Ωhm?" in said("What is 2 + 2, in Ωhm?")
+    assert "What is 2 + 2, in Ωhm?" in answer_text("What is 2 + 2, in Ωhm?")
 
 
 def test_only_the_last_thing_said_counts():
@@ -59,21 +59,21 @@ def test_only_the_last_thing_said_counts():
         {"role": "assistant", "content": None},
         {"role": "user", "content": "second"},
     ]
-    answered = said(conversation, whole=True)
+    answered = answer_text(conversation, whole=True)
     assert "second" in answered
     assert "first" not in answered
     assert "brief" not in answered
 
 
 def test_a_long_text_is_not_repeated_whole():
-    answered = said("blah " * 2000)
+    answered = answer_text("blah " * 2000)
     assert 100 < len(answered) < 500
-    assert len(said("x" * 10_000)) < 500
+    assert len(answer_text("x" * 10_000)) < 500
 
 
 @pytest.mark.parametrize("question", ["Who are you?", "help", "So what are you", "Tell me about yourself"])
 def test_asked_about_itself_it_says_how_to_get_a_real_model(question):
-    assert "OPENAI_API_KEY" in said(question)
+    assert "OPENAI_API_KEY" in answer_text(question)
 
 
 @pytest.mark.parametrize(
@@ -90,13 +90,13 @@ def test_asked_about_itself_it_says_how_to_get_a_real_model(question):
     ],
 )
 def test_it_says_as_many_words_as_it_is_told(order, count):
-    assert len(said(order).split()) == count
+    assert len(answer_text(order).split()) == count
 
 
 def test_it_counts():
-    assert said("Can you count to 12?") == "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12."
-    assert said("count to three") == "1, 2, 3."
-    assert said("count to 1000000").endswith(" 5000.")
+    assert answer_text("Can you count to 12?") == "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12."
+    assert answer_text("count to three") == "1, 2, 3."
+    assert answer_text("count to 1000000").endswith(" 5000.")
 
 
 @pytest.mark.parametrize(
@@ -104,19 +104,19 @@ def test_it_counts():
 )
 @pytest.mark.parametrize("order", ["say {}", "Say: {}", "repeat after me: {}", "Please repeat after me, {}"])
 def test_it_says_a_text_back_exactly(order, text):
-    assert said(order.format(text)).strip() == text.strip()
+    assert answer_text(order.format(text)).strip() == text.strip()
 
 
 def test_repeating_wins_over_counting():
-    assert said("repeat after me: say 50 words") == "say 50 words"
+    assert answer_text("repeat after me: say 50 words") == "say 50 words"
 
 
 def test_images_and_sounds_are_counted():
     image = {"type": "image_url", "image_url": {"url": "https://example.com/a.png"}}
     sound = {"type": "input_audio", "input_audio": {"data": "", "format": "wav"}}
     look = {"type": "text", "text": "Look at these"}
-    assert said([look, image, image]).endswith("Look at these. I also got 2 images.")
-    assert "1 image and 2 audio clips" in said([image, sound, sound])
+    assert answer_text([look, image, image]).endswith("Look at these. I also got 2 images.")
+    assert "1 image and 2 audio clips" in answer_text([image, sound, sound])
 
 
 def test_thinking_comes_first_and_only_on_demand():
@@ -173,26 +173,26 @@ class Clock(CallContext):
 
 def test_the_pace_is_kept_between_words_when_streaming():
     call = Clock()
-    list(DemoProvider(pace_ms=40).chat(asked("count to 5", stream=True), TARGET, call))
+    list(DemoProvider(pace_ms=40).chat(chat_request("count to 5", stream=True), TARGET, call))
     assert call.waits == [0.04] * 4
 
 
 @pytest.mark.parametrize(("pace_ms", "stream"), [(0, True), (40, False)])
 def test_otherwise_it_does_not_wait(pace_ms, stream):
     call = Clock()
-    list(DemoProvider(pace_ms=pace_ms).chat(asked("count to 5", stream=stream), TARGET, call))
+    list(DemoProvider(pace_ms=pace_ms).chat(chat_request("count to 5", stream=stream), TARGET, call))
     assert call.waits == []
 
 
 def test_a_very_slow_pace_keeps_the_line_alive():
     call = Clock(heartbeat=5.0)
-    events = list(DemoProvider(pace_ms=12_000).chat(asked("say a b", stream=True), TARGET, call))
+    events = list(DemoProvider(pace_ms=12_000).chat(chat_request("say a b", stream=True), TARGET, call))
     assert events[:4] == [Text("a "), SILENCE, SILENCE, Text("b")]
     assert call.waits == [5.0, 5.0, 2.0]
 
 
 def test_a_caller_who_leaves_ends_it():
-    events = DemoProvider(pace_ms=40).chat(asked("count to 5000", stream=True), TARGET, Clock(leaves_after=3))
+    events = DemoProvider(pace_ms=40).chat(chat_request("count to 5000", stream=True), TARGET, Clock(leaves_after=3))
     assert [next(events) for _ in range(3)] == [Text("1, "), Text("2, "), Text("3, ")]
     with pytest.raises(Cancelled):
         next(events)
@@ -201,7 +201,7 @@ def test_a_caller_who_leaves_ends_it():
 @pytest.mark.parametrize("stream", [True, False])
 def test_a_caller_who_leaves_ends_it_without_a_pace_too(stream):
     call = CallContext()
-    events = DEMO.chat(asked("count to 5000", stream=stream), TARGET, call)
+    events = DEMO.chat(chat_request("count to 5000", stream=stream), TARGET, call)
     assert next(events) == Text("1, ")
     call.cancel()
     with pytest.raises(Cancelled):
@@ -216,7 +216,7 @@ def test_max_tokens_cuts_the_answer(name):
     events = events_of("say 50 words", **{name: 10})
     assert finish_of(events) == ["length"]
     assert 0 < events[-1].completion <= 10
-    assert said("say 50 words").startswith(text_of(events))
+    assert answer_text("say 50 words").startswith(text_of(events))
 
 
 def test_an_answer_that_just_fits_is_not_cut():
@@ -226,7 +226,7 @@ def test_an_answer_that_just_fits_is_not_cut():
 
 
 def test_one_token_is_enough_for_a_word():
-    assert said("Hi", max_tokens=1) == "Hello! "
+    assert answer_text("Hi", max_tokens=1) == "Hello! "
 
 
 def test_thinking_counts_for_max_tokens():
@@ -341,7 +341,7 @@ def test_its_models():
 
 
 def test_it_answers_to_any_model_name():
-    request = asked("Hi")
+    request = chat_request("Hi")
     named = replace(request, model="gpt-4o-mini", body={**request.body, "model": "gpt-4o-mini"})
     other = Target(DEMO, "gpt-4o-mini")
     assert list(DEMO.chat(named, other, CallContext())) == list(DEMO.chat(request, TARGET, CallContext()))

@@ -149,10 +149,11 @@ def test_a_json_object_follows_a_schema_that_is_told_in_words(indent):
 
 
 @pytest.mark.parametrize(
-    "told", ['{"a":' * 100_000, "{\n" * 100_000, '{"properties": 1}', "{}\n{}\n{}\n{}", " " * 100_000, " {\n" * 50_000]
+    "instructions",
+    ['{"a":' * 100_000, "{\n" * 100_000, '{"properties": 1}', "{}\n{}\n{}\n{}", " " * 100_000, " {\n" * 50_000],
 )
-def test_what_is_no_schema_is_passed_over(told):
-    assert "message" in json.loads(text_of(events_of(told, response_format={"type": "json_object"})))
+def test_what_is_no_schema_is_passed_over(instructions):
+    assert "message" in json.loads(text_of(events_of(instructions, response_format={"type": "json_object"})))
 
 
 def test_a_json_schema_is_satisfied():

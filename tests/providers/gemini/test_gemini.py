@@ -36,7 +36,7 @@ from tests.emulators.answers import TEXTS
 from tests.emulators.gemini.server import MODELS, TOP, GeminiUpstream
 from tests.emulators.openai.server import PIXEL, embedding
 from tests.support.conversations import AFTERWARDS, HI, PERSON, TIME, TREE, WEATHER
-from tests.support.frames import called, chunks, completion, said
+from tests.support.frames import called, chunks, completion, streamed_text
 from tests.support.http import refused
 
 FLASH, PRO, THREE = "gemini-2.5-flash", "gemini-2.5-pro", "gemini-3-flash-preview"
@@ -101,7 +101,7 @@ def config(model: str = FLASH, **body: Any) -> dict[str, Any]:
     ids=" ".join,
 )
 def test_parameters(body: dict[str, Any], expected: dict[str, Any]) -> None:
-    """N1, N12: each by its own name there, `stop` whole; what has no counterpart is left out."""
+    """Each by its own name there, `stop` whole; what has no counterpart is left out."""
     assert config(**body) == expected
     types.GenerationConfig.model_validate(expected)
 
@@ -151,7 +151,7 @@ def test_thoughts_are_asked_for_only_where_they_are_wanted_and_can_be_had() -> N
 
 
 def test_roles_alternate_and_results_are_objects() -> None:
-    """N11: a result is matched by its call's id and name, whatever it looks like."""
+    """A result is matched by its call's id and name, whatever it looks like."""
     calls = [{"id": f"c{at}", "function": {"name": "f", "arguments": ""}} for at in range(3)]
     results = [
         {"role": "tool", "tool_call_id": f"c{at}", "content": said} for at, said in enumerate(("[1]", "x", '{"a":1}'))
@@ -411,7 +411,7 @@ def test_a_lost_signature_is_stood_in_for(client: Any, upstream: GeminiUpstream)
 
 
 def test_calls_without_ids_get_some(client: Any, upstream: GeminiUpstream) -> None:
-    """N11, N22: Gemini 2.5 gives none."""
+    """Gemini 2.5 gives none."""
     upstream.enqueue(ScriptedAnswer(calls=[LOOK, LOOK]))
     found = called(chat(client, tools=[WEATHER], stream=True).data)
     assert [(name, arguments) for _, name, arguments in found] == [("get_weather", {"city": "Zürich"})] * 2
@@ -437,7 +437,7 @@ def test_calls_without_ids_get_some(client: Any, upstream: GeminiUpstream) -> No
     ],
 )
 def test_why_it_ended(client: Any, upstream: GeminiUpstream, reason: str, finish: str | None) -> None:
-    """N2, N4, N26: a failure of the model is an error, not an answer."""
+    """A failure of the model is an error, not an answer."""
     upstream.enqueue(ScriptedAnswer(texts=[], finish_reason=reason))
     answer = chat(client)
     if finish:
@@ -459,7 +459,7 @@ def test_a_blocked_prompt_is_filtered() -> None:
 
 
 def test_nothing_follows_a_finish() -> None:
-    """N19: whatever a gateway repeats, a choice ends once; thoughts are counted among what was said."""
+    """Whatever a gateway repeats, a choice ends once; thoughts are counted among what was said."""
     spoken = {"candidates": [{"content": {"parts": [{"text": "Hi"}]}, "finishReason": "STOP"}]}
     counted = {**spoken, "usageMetadata": {"promptTokenCount": 1, "candidatesTokenCount": 2, "thoughtsTokenCount": 3}}
     assert read(spoken, counted) == [Text("Hi"), Finish("stop"), Usage(1, 5, 0, 3)]
@@ -474,7 +474,7 @@ def test_an_error_in_the_middle_is_raised() -> None:
 def test_several_choices_with_their_probabilities(client: Any, upstream: GeminiUpstream, stream: bool) -> None:
     answer = chat(client, n=2, logprobs=True, top_logprobs=1, stream=stream)
     if stream:
-        assert [said(answer.data, index) for index in (0, 1)] == ["".join(TEXTS)] * 2
+        assert [streamed_text(answer.data, index) for index in (0, 1)] == ["".join(TEXTS)] * 2
         found = [
             each["choices"][0]["logprobs"] for each in chunks(answer.data) if each["choices"][0]["delta"].get("content")
         ]
@@ -492,7 +492,7 @@ def test_an_array_in_the_place_of_a_stream(upstream: GeminiUpstream, client: Any
     """Gateways drop the query: the same chunks come as one JSON array."""
     monkeypatch.setattr("providers.gemini.provider.STREAM", "streamGenerateContent")
     answer = chat(client, stream=True)
-    assert said(answer.data) == "".join(TEXTS)
+    assert streamed_text(answer.data) == "".join(TEXTS)
     upstream.enqueue(ScriptedAnswer(status=429, headers={"retry-after": "3"}))
     assert refused(chat(client, stream=True), 429)["code"] == "rate_limit_exceeded"
 
@@ -553,7 +553,7 @@ def account(options: dict[str, Any], kind: str = "gemini") -> bytes:
 
 
 def test_the_list_of_models_pays_with_its_own_token() -> None:
-    """B4: by 003's scheme, and with the query of the handle."""
+    """The list's token goes with the list's own scheme, and the query is the handle's."""
     (entry,) = parse_model_list(
         [{"model_version": "m", "handle": "/google/v1/models/m:generateContent?x=1"}], "https://h.example/l", "tok"
     ).entries
@@ -584,7 +584,7 @@ def embed(client: Any, **body: Any) -> Any:
 
 
 def test_embeddings_in_batches(client: Any, upstream: GeminiUpstream) -> None:
-    """N13: all the vectors, in order."""
+    """All the vectors, in order."""
     before = len(upstream.received)
     texts = [f"text {at}" for at in range(230)]
     data = embed(client, input=texts, dimensions=4, input_type="search_query").get_json()
@@ -599,7 +599,7 @@ def test_embeddings_in_batches(client: Any, upstream: GeminiUpstream) -> None:
     ("given", "param"), [([[1, 2]], "input[0]"), ([{"type": "image_url", "image_url": "https://x/y.png"}], "input[0]")]
 )
 def test_what_it_does_not_embed(client: Any, given: Any, param: str) -> None:
-    """D10: an address is not fetched by us."""
+    """An address is not fetched by us."""
     assert refused(embed(client, input=given), 400)["param"] == param
 
 
@@ -738,16 +738,16 @@ PARTS = st.one_of(
 @settings(max_examples=60, deadline=None)
 @given(st.lists(st.lists(PARTS, max_size=3), max_size=5))
 def test_text_stays_text_and_calls_stay_calls(parts: list[list[dict[str, Any]]]) -> None:
-    """N19: dense indices, one finish, and every text and argument as it was."""
+    """Dense indices, one finish, and every text and argument as it was."""
     frames = [{"candidates": [{"content": {"parts": each}}]} for each in parts]
     events = read(*frames, {"candidates": [{"finishReason": "STOP"}]})
     encoder = ChunkEncoder("m")
     stream = b"".join(map(encoder.encode, events)) + encoder.end()
     flat = [part for each in parts for part in each]
-    assert said(stream) == "".join(part["text"] for part in flat if "text" in part and not part.get("thought"))
+    assert streamed_text(stream) == "".join(part["text"] for part in flat if "text" in part and not part.get("thought"))
     calls = [part["functionCall"] for part in flat if "functionCall" in part]
     assert [(name, args) for _, name, args in called(stream)] == [(each["name"], each["args"]) for each in calls]
-    assert completion(fold(events, "m"))["choices"][0]["message"]["content"] in (said(stream), None)
+    assert completion(fold(events, "m"))["choices"][0]["message"]["content"] in (streamed_text(stream), None)
 
 
 def test_the_row_says_how_it_is_spoken_to() -> None:

@@ -1,4 +1,4 @@
-"""Ideogram (C6): what its two endpoints are asked, what callers get of that, and what is fetched from where."""
+"""Ideogram: what its two endpoints are asked, what callers get of that, and what is fetched from where."""
 
 import base64
 from collections.abc import Callable, Iterator
@@ -54,7 +54,7 @@ def ask(app_with: Callable[..., Any], ideogram: IdeogramUpstream) -> Callable[..
     return lambda **body: client.post(IMAGES, json={"prompt": "a lighthouse", **body})
 
 
-def drawn(response: Any) -> dict[str, Any]:
+def assert_images(response: Any) -> dict[str, Any]:
     """A good answer, as OpenAI's own types have it."""
     assert response.status_code == 200, response.data
     ImagesResponse.model_validate_json(response.data, strict=True)
@@ -173,7 +173,9 @@ def test_lists_and_objects_in_a_form() -> None:
 
 
 def test_version_3_is_asked_by_a_form(ask: Callable[..., Any], ideogram: IdeogramUpstream) -> None:
-    answer = drawn(ask(n=2, size="1792x1024", quality="hd", style="natural", user="somebody", prompt="Café 🙂\r\n--x"))
+    answer = assert_images(
+        ask(n=2, size="1792x1024", quality="hd", style="natural", user="somebody", prompt="Café 🙂\r\n--x")
+    )
     (received,) = ideogram.received
     assert received.path == "/v1/ideogram-v3/generate"
     assert form(received) == {
@@ -193,13 +195,13 @@ def test_version_3_is_asked_by_a_form(ask: Callable[..., Any], ideogram: Ideogra
 def test_every_spelling_of_version_3_is_asked_there(
     ask: Callable[..., Any], ideogram: IdeogramUpstream, model: str
 ) -> None:
-    drawn(ask(model=model))
+    assert_images(ask(model=model))
     assert ideogram.received[-1].path == "/v1/ideogram-v3/generate"
 
 
 @pytest.mark.parametrize("model", ["V_2", "ideogram/V_2", "ideogram-v2-turbo", "V_1"])
 def test_the_others_are_asked_as_before(ask: Callable[..., Any], ideogram: IdeogramUpstream, model: str) -> None:
-    answer = drawn(ask(model=model, size="1024x1024", style="vivid"))
+    answer = assert_images(ask(model=model, size="1024x1024", style="vivid"))
     (received,) = ideogram.received
     assert received.path == "/generate"
     assert received.json["image_request"]["prompt"] == "a lighthouse"
@@ -207,7 +209,7 @@ def test_the_others_are_asked_as_before(ask: Callable[..., Any], ideogram: Ideog
 
 
 def test_more_than_eight_are_asked_for_in_turn(ask: Callable[..., Any], ideogram: IdeogramUpstream) -> None:
-    assert len(drawn(ask(n=10))["data"]) == 10
+    assert len(assert_images(ask(n=10))["data"]) == 10
     assert [form(each)["num_images"] for each in ideogram.received] == ["8", "2"]
 
 
@@ -223,17 +225,17 @@ def test_a_size_that_is_none_is_a_400(ask: Callable[..., Any], ideogram: Ideogra
 def test_bytes_are_fetched_from_its_own_address_without_the_key(
     ask: Callable[..., Any], ideogram: IdeogramUpstream
 ) -> None:
-    answer = drawn(ask(n=2, response_format="b64_json"))
+    answer = assert_images(ask(n=2, response_format="b64_json"))
     assert [base64.b64decode(row["b64_json"]) for row in answer["data"]] == [PICTURE] * 2
     assert not any("url" in row for row in answer["data"])
     files = [each for each in ideogram.received if each.method == "GET"]
     assert [each.path for each in files] == ["/pictures/0.png?exp=1&sig=a%2Fb", "/pictures/1.png?exp=1&sig=a%2Fb"]
-    assert len({each.connection for each in files}) == 1  # N5: a connection is kept
+    assert len({each.connection for each in files}) == 1  # a connection is kept
 
 
 @pytest.mark.parametrize("way", ["another port", "another host", "https elsewhere", "a name like its own", "a user"])
 def test_a_picture_elsewhere_is_not_fetched(ask: Callable[..., Any], ideogram: IdeogramUpstream, way: str) -> None:
-    """D10: a server that answers for the vendor cannot send us anywhere."""
+    """A server that answers for the vendor cannot send us anywhere."""
     with OpenAIUpstream() as other:
         ideogram.picture_host = {
             "another port": other.url,
@@ -246,7 +248,7 @@ def test_a_picture_elsewhere_is_not_fetched(ask: Callable[..., Any], ideogram: I
         assert "response_format" in details["message"]
         assert not other.accepted
         assert len(ideogram.received) == 1
-        assert drawn(ask())["data"][0]["url"].startswith(ideogram.picture_host)
+        assert assert_images(ask())["data"][0]["url"].startswith(ideogram.picture_host)
 
 
 @pytest.mark.parametrize(
@@ -270,7 +272,7 @@ def test_a_picture_that_cannot_be_fetched_is_a_502_and_is_not_drawn_again(
     client = app_with(IDEOGRAM_API_KEY=ideogram.key, IDEOGRAM_BASE_URL=ideogram.url, IDLE_TIMEOUT=0.2)
     details = refused(client.post(IMAGES, json={"prompt": "p", "response_format": "b64_json"}), 502)
     assert "cannot be fetched" in details["message"]
-    assert len(ideogram.asked) == 1
+    assert len(ideogram.image_requests) == 1
     assert not any(each.path == "/elsewhere" for each in ideogram.received)
 
 
@@ -286,7 +288,7 @@ def test_a_picture_may_not_be_endless(
 
 def test_what_is_not_safe_is_left_out_while_there_is_more(ask: Callable[..., Any], ideogram: IdeogramUpstream) -> None:
     ideogram.unsafe = 1
-    assert len(drawn(ask(n=3))["data"]) == 2
+    assert len(assert_images(ask(n=3))["data"]) == 2
 
 
 def test_a_prompt_that_is_not_safe_is_the_callers_400(ask: Callable[..., Any], ideogram: IdeogramUpstream) -> None:
@@ -303,7 +305,7 @@ def test_a_prompt_that_is_not_safe_is_the_callers_400(ask: Callable[..., Any], i
 def test_a_failure_has_its_true_status(
     ask: Callable[..., Any], ideogram: IdeogramUpstream, status: int, ours: int, code: str | None
 ) -> None:
-    """N2: an upstream's failure as a 200, or as a bare 500."""
+    """An upstream's failure is neither a 200 nor a bare 500."""
     ideogram.enqueue(ScriptedAnswer(status=status, headers={"Retry-After": "7"} if status == 429 else {}))
     response = ask()
     assert refused(response, ours)["code"] == code
@@ -325,10 +327,10 @@ def test_an_odd_answer_is_no_picture(ask: Callable[..., Any], ideogram: Ideogram
 
 @pytest.mark.parametrize("fault", [fault for fault in FAULTS if fault.whole], ids=str)
 def test_every_fault_has_a_status(ask: Callable[..., Any], ideogram: IdeogramUpstream, fault: Fault) -> None:
-    """D11, through a vendor of pictures."""
+    """Every fault of an upstream, at a vendor of pictures."""
     ideogram.always(ScriptedAnswer(fault=fault))
     response = ask()
     if fault.harmless:
-        assert len(drawn(response)["data"]) == 1
+        assert len(assert_images(response)["data"]) == 1
     else:
         refused(response, 504 if fault.silent else 502)

@@ -1,4 +1,4 @@
-"""POST /v1/images/generations (A10): who draws, what OpenAI's shape is sent, and what comes back of it."""
+"""POST /v1/images/generations: who draws, what OpenAI's shape is sent, and what comes back of it."""
 
 import base64
 import json
@@ -38,7 +38,7 @@ AT_ONCE = 1.0
 """Seconds: generous, where the promise is 0.1."""
 
 
-def drawn(response: Any) -> dict[str, Any]:
+def assert_images(response: Any) -> dict[str, Any]:
     """A good answer, as OpenAI's own types have it."""
     assert response.status_code == 200, response.data
     assert response.mimetype == "application/json"
@@ -76,16 +76,16 @@ def openai(app_with: Callable[..., Any], upstream: OpenAIUpstream) -> Callable[.
 def test_the_demo_draws_the_same_each_time_and_in_the_size_asked_for(app_with: Callable[..., Any]) -> None:
     client = app_with()
     asked = {**PROMPT, "n": 2, "size": "300x200", "response_format": "b64_json"}
-    first, again = (drawn(client.post(IMAGES, json=asked))["data"] for _ in range(2))
+    first, again = (assert_images(client.post(IMAGES, json=asked))["data"] for _ in range(2))
     assert first == again
     assert first[0] != first[1]
     assert size_of(base64.b64decode(first[0]["b64_json"])) == (300, 200)
-    other = drawn(client.post(IMAGES, json={**asked, "prompt": "a ship"}))["data"]
+    other = assert_images(client.post(IMAGES, json={**asked, "prompt": "a ship"}))["data"]
     assert other[0] != first[0]
 
 
 def test_the_demos_address_holds_the_picture(app_with: Callable[..., Any]) -> None:
-    answer = drawn(app_with().post(IMAGES, json=PROMPT))
+    answer = assert_images(app_with().post(IMAGES, json=PROMPT))
     (row,) = answer["data"]
     assert size_of(base64.b64decode(row["url"].removeprefix("data:image/png;base64,"))) == (256, 256)
     assert abs(answer["created"] - time.time()) < 60
@@ -93,7 +93,7 @@ def test_the_demos_address_holds_the_picture(app_with: Callable[..., Any]) -> No
 
 @pytest.mark.parametrize("size", ["1x1", "99999x99999", "auto", "odd"])
 def test_the_demo_takes_any_size(app_with: Callable[..., Any], size: str) -> None:
-    drawn(app_with().post(IMAGES, json={**PROMPT, "size": size}))
+    assert_images(app_with().post(IMAGES, json={**PROMPT, "size": size}))
 
 
 # what is taken
@@ -127,9 +127,11 @@ def test_a_key_is_wanted(app_with: Callable[..., Any]) -> None:
 
 
 def test_openai_gets_what_it_publishes_and_nothing_else(openai: Callable[..., Any], upstream: OpenAIUpstream) -> None:
-    """N1; R8: what is ours or foreign stays here, and a null is left out."""
+    """What is ours or foreign stays here, and a null is left out."""
     asked = {"model": "dall-e-3", "n": 1, "size": "1792x1024", "quality": "hd", "style": "vivid", "user": "u"}
-    answer = drawn(openai(**asked, provider="openai", session_id="s", brand_new=1, background=None, stream=False))
+    answer = assert_images(
+        openai(**asked, provider="openai", session_id="s", brand_new=1, background=None, stream=False)
+    )
     assert upstream.received[-1].json == {**PROMPT, **asked}
     assert answer["data"] == [
         {"url": "https://images.invalid/1.png", "revised_prompt": "a lighthouse, in detail"}
@@ -138,7 +140,7 @@ def test_openai_gets_what_it_publishes_and_nothing_else(openai: Callable[..., An
 
 
 def test_bytes_are_asked_of_it(openai: Callable[..., Any], upstream: OpenAIUpstream) -> None:
-    answer = drawn(openai(model="dall-e-2", n=3, response_format="b64_json"))
+    answer = assert_images(openai(model="dall-e-2", n=3, response_format="b64_json"))
     assert [row["b64_json"] for row in answer["data"]] == [PIXEL] * 3
     assert upstream.received[-1].json["response_format"] == "b64_json"
 
@@ -158,7 +160,9 @@ def test_bytes_that_were_asked_for_are_never_an_address(openai: Callable[..., An
 def test_gpt_image_gets_no_format_and_no_style_and_its_usage_passes(
     openai: Callable[..., Any], upstream: OpenAIUpstream, model: str
 ) -> None:
-    answer = drawn(openai(model=model, response_format="url", style="vivid", quality="low", background="opaque"))
+    answer = assert_images(
+        openai(model=model, response_format="url", style="vivid", quality="low", background="opaque")
+    )
     assert upstream.received[-1].json == {
         **PROMPT, "model": model.removeprefix("openai/"), "quality": "low", "background": "opaque",
     }  # fmt: skip
@@ -176,7 +180,7 @@ def test_gpt_image_gets_no_format_and_no_style_and_its_usage_passes(
 def test_what_has_no_counterpart_is_named_in_one_line(
     app_with: Callable[..., Any], capfd: pytest.CaptureFixture[str], settings: str, model: str, dropped: list[str]
 ) -> None:
-    """A2; nobody need answer for that."""
+    """The log names them, although no vendor answers here."""
     address = {f"{settings}_API_KEY": "k", f"{settings}_BASE_URL": "http://127.0.0.1:9"}
     client = app_with(LOG_LEVEL="DEBUG", RETRIES=0, **address)
     known = {"quality": "hd", "user": "u", "n": 1, "response_format": "url", "style": "vivid", "size": "1024x1024"}
@@ -187,7 +191,7 @@ def test_what_has_no_counterpart_is_named_in_one_line(
 
 def test_who_names_no_model_leaves_it_to_openai(openai: Callable[..., Any], upstream: OpenAIUpstream) -> None:
     """Its default model of ours is one that chats."""
-    drawn(openai())
+    assert_images(openai())
     assert upstream.received[-1].json == PROMPT
 
 
@@ -212,7 +216,7 @@ def test_others_of_its_shape_get_the_body_as_it_came() -> None:
 def test_a_failure_has_its_true_status(
     openai: Callable[..., Any], upstream: OpenAIUpstream, answer: ScriptedAnswer, status: int, code: str
 ) -> None:
-    """N2: an upstream's failure as a 200, or as a bare 500."""
+    """An upstream's failure is neither a 200 nor a bare 500."""
     upstream.enqueue(answer, path="/images/generations")
     details = refused(openai(model="gpt-image-1"), status)
     assert details["code"] == code
@@ -238,7 +242,7 @@ def test_an_odd_answer_is_the_upstreams_fault(openai: Callable[..., Any], upstre
 def test_created_is_a_time_whatever_came(openai: Callable[..., Any], upstream: OpenAIUpstream, created: Any) -> None:
     rows = [{"url": "https://x.example/1", "id": "foreign"}]
     upstream.enqueue(ScriptedAnswer(error={"created": created, "data": rows, "credits": 5}), path="/images/generations")
-    answer = drawn(openai(model="dall-e-2"))
+    answer = assert_images(openai(model="dall-e-2"))
     assert set(answer) == {"created", "data"}
     assert abs(answer["created"] - time.time()) < 60 or answer["created"] == 1795170600
 
@@ -247,13 +251,15 @@ def test_created_is_a_time_whatever_came(openai: Callable[..., Any], upstream: O
 
 
 def test_a_vendor_of_pictures_does_not_answer_the_phone(app_with: Callable[..., Any]) -> None:
-    """R2: its key alone makes it no default for chat, but it is the one for pictures."""
+    """Its key alone makes it no default for chat, but it is the one for pictures."""
     with IdeogramUpstream() as ideogram:
         settings = {"IDEOGRAM_API_KEY": ideogram.key, "IDEOGRAM_BASE_URL": ideogram.url}
         client = app_with(**settings)
         assert client.post("/v1/chat/completions", json={"messages": HI}).get_json()["model"] == "demo"
-        assert drawn(client.post(IMAGES, json=PROMPT))["data"][0]["url"] == ideogram.picture_url(0)
-        assert drawn(client.post(IMAGES, json={**PROMPT, "provider": "demo"}))["data"][0]["url"].startswith("data:")
+        assert assert_images(client.post(IMAGES, json=PROMPT))["data"][0]["url"] == ideogram.picture_url(0)
+        assert assert_images(client.post(IMAGES, json={**PROMPT, "provider": "demo"}))["data"][0]["url"].startswith(
+            "data:"
+        )
         assert {"demo", "ideogram/V_3"} <= {row["id"] for row in client.get("/v1/models").get_json()["data"]}
         chosen = app_with(PROVIDER_NAME="ideogram", **settings)
         response = chosen.post("/v1/chat/completions", json={"model": "gpt-4o-mini", "messages": HI, "stream": True})
@@ -278,7 +284,7 @@ providers:
 models:
   - {{name: poster, provider: painter, model: V_2, params: {{add: {{negative_prompt: fog}}}}}}
 """)
-        drawn(app_with(MODELS_FILE=file).post(IMAGES, json={**PROMPT, "model": "poster"}))
+        assert_images(app_with(MODELS_FILE=file).post(IMAGES, json={**PROMPT, "model": "poster"}))
         (received,) = ideogram.received
         assert received.json["image_request"]["negative_prompt"] == "fog"
         assert received.headers["Api-Key"] == ideogram.key
@@ -289,7 +295,7 @@ def test_a_picture_may_take_longer_than_an_answer(app_with: Callable[..., Any]) 
     with IdeogramUpstream() as ideogram:
         ideogram.always(ScriptedAnswer(delay=0.5))
         settings = {"IDEOGRAM_API_KEY": ideogram.key, "IDEOGRAM_BASE_URL": ideogram.url, "RETRIES": 0}
-        drawn(app_with(FIRST_EVENT_TIMEOUT=0.1, HEARTBEAT=0.02, **settings).post(IMAGES, json=PROMPT))
+        assert_images(app_with(FIRST_EVENT_TIMEOUT=0.1, HEARTBEAT=0.02, **settings).post(IMAGES, json=PROMPT))
 
 
 # a list of models
@@ -303,7 +309,7 @@ LIST = {
     "V_3_TURBO": "/v1/ideogram-v3/generate",
     "recraftv3": "/recraft/v1/images/generations",
 }
-"""Models and handles of a list of seed 003's kind."""
+"""Models and handles of a list by HTTP."""
 TOKEN = "y0_token"
 
 
@@ -319,7 +325,7 @@ def list_host(connection: Connection, received: Received) -> None:
     elif received.path == LIST["dall-e-3"]:
         answer = {"created": 5, "data": [{"url": "https://images.example/1.png"}]}
     else:
-        answer = (ideogram if "ideogram" in received.path else recraft).drawn(received)
+        answer = (ideogram if "ideogram" in received.path else recraft).images_body(received)
     body = json.dumps(answer).encode()
     connection.send(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % len(body) + body)
 
@@ -327,14 +333,16 @@ def list_host(connection: Connection, received: Received) -> None:
 def test_a_list_of_models_leads_to_pictures(
     app_with: Callable[..., Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """B4: the list's host and token, the handle's path, the dialect that it names."""
+    """The list's host and token, the handle's path, the dialect that it names."""
     monkeypatch.setattr(ModelList, "start", ModelList.refresh_once)  # at once, and without a thread that stays
     with Server(list_host) as host:
         client = app_with(MODEL_LIST_URL=f"{host.url}/models", MODEL_LIST_AUTH_TOKEN=TOKEN, DATA_DIR=tmp_path)
         assert {row["id"] for row in client.get("/v1/models").get_json()["data"]} >= set(LIST)
         seen = {}
         for model in ("dall-e-3", "V_2", "V_3", "V_3_TURBO", "recraftv3"):
-            drawn(client.post(IMAGES, json={**PROMPT, "model": model, "size": "1024x1024", "quality": "standard"}))
+            assert_images(
+                client.post(IMAGES, json={**PROMPT, "model": model, "size": "1024x1024", "quality": "standard"})
+            )
             seen[model] = host.received[-1]
             assert seen[model].path == LIST[model]
         assert seen["dall-e-3"].json == {**PROMPT, "model": "dall-e-3", "size": "1024x1024", "quality": "standard"}
@@ -388,7 +396,7 @@ def test_the_vendors_own_addresses_are_fetched(
     "https://ideogram.ai:/a", "https://ideogram.ai:99999/a", "https://[::1]/a", "ftp://ideogram.ai/a",
 ])  # fmt: skip
 def test_no_other_address_is_fetched(monkeypatch: pytest.MonkeyPatch, url: str) -> None:
-    """D10, N29: nothing leaves for a host that is not the vendor's, however it is spelt."""
+    """Nothing leaves for a host that is not the vendor's, however it is spelt."""
     monkeypatch.setattr(pictures, "send", lambda *_: pytest.fail("was sent"))
     gallery = pictures.ImageFetcher("ideogram", OWN, ("ideogram.ai",))
     with pytest.raises(UpstreamError):
@@ -399,7 +407,7 @@ def test_no_other_address_is_fetched(monkeypatch: pytest.MonkeyPatch, url: str) 
 
 
 @pytest.fixture(scope="module")
-def line(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[IdeogramUpstream, Served]]:
+def upstream_and_app(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[IdeogramUpstream, Served]]:
     """A vendor of pictures, and OpenAI, behind the app under gunicorn."""
     log = tmp_path_factory.mktemp("served") / "log"
     with IdeogramUpstream() as ideogram, OpenAIUpstream() as openai:
@@ -409,8 +417,8 @@ def line(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[IdeogramUps
             yield ideogram, app
 
 
-def test_as_the_openai_package_asks_and_reads(line: tuple[IdeogramUpstream, Served]) -> None:
-    _, app = line
+def test_as_the_openai_package_asks_and_reads(upstream_and_app: tuple[IdeogramUpstream, Served]) -> None:
+    _, app = upstream_and_app
     with app.client() as client:
         answer = client.images.generate(model="gpt-image-1", prompt="a lighthouse", size="1024x1024", quality="low")
         assert answer.data
@@ -425,9 +433,11 @@ def test_as_the_openai_package_asks_and_reads(line: tuple[IdeogramUpstream, Serv
 
 
 @pytest.mark.parametrize("phase", ["before headers", "mid-body", "while a picture is fetched"])
-def test_who_leaves_frees_the_vendor_in_every_phase(line: tuple[IdeogramUpstream, Served], phase: str) -> None:
-    """D7, N6, N23."""
-    ideogram, app = line
+def test_who_leaves_frees_the_vendor_in_every_phase(
+    upstream_and_app: tuple[IdeogramUpstream, Served], phase: str
+) -> None:
+    """A hang-up closes the vendor's connection, before headers and while the body comes."""
+    ideogram, app = upstream_and_app
     count, hung_up = len(ideogram.received), app.log().count("outcome=hung_up")
     fetching = phase == "while a picture is fetched"
     stalled = ScriptedAnswer(delay=30) if phase == "before headers" else ScriptedAnswer(fault=faults.stalled)

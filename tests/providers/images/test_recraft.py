@@ -1,4 +1,4 @@
-"""Recraft (C6): what it is asked, and what callers get of its answers."""
+"""Recraft: what it is asked, and what callers get of its answers."""
 
 import base64
 from collections.abc import Callable, Iterator
@@ -35,7 +35,7 @@ def client(app_with: Callable[..., Any], recraft: RecraftUpstream) -> Any:
     return app_with(RECRAFT_API_KEY=recraft.key, RECRAFT_BASE_URL=recraft.base_url, RETRIES=0)
 
 
-def drawn(client: Any, **body: Any) -> dict[str, Any]:
+def request_images(client: Any, **body: Any) -> dict[str, Any]:
     """A good answer, as OpenAI's own types have it."""
     response = client.post(IMAGES, json={"prompt": "a lighthouse", **body})
     assert response.status_code == 200, response.data
@@ -95,7 +95,7 @@ def test_its_own_parameters_and_the_rules() -> None:
     ("recraftv4", "recraftv4"), ("recraft-v3", "recraftv3"), ("recraft/recraftv3", "recraftv3"),
 ])  # fmt: skip
 def test_what_is_sent(client: Any, recraft: RecraftUpstream, model: str, known: str) -> None:
-    answer = drawn(client, model=model, size="1792x1024", quality="hd", style="natural", user="u", n=2)
+    answer = request_images(client, model=model, size="1792x1024", quality="hd", style="natural", user="u", n=2)
     (received,) = recraft.received
     assert received.json["model"] == known
     assert not received.json.keys() & {"quality", "user"}
@@ -104,20 +104,20 @@ def test_what_is_sent(client: Any, recraft: RecraftUpstream, model: str, known: 
 
 
 def test_bytes_come_from_itself(client: Any, recraft: RecraftUpstream) -> None:
-    answer = drawn(client, response_format="b64_json")
+    answer = request_images(client, response_format="b64_json")
     assert base64.b64decode(answer["data"][0]["b64_json"]) == PICTURE
     assert len(recraft.received) == 1
 
 
 def test_bytes_are_fetched_where_addresses_came_all_the_same(client: Any, recraft: RecraftUpstream) -> None:
     recraft.enqueue(ScriptedAnswer(error={"created": 5, "data": [{"url": recraft.picture_url(3)}]}))
-    answer = drawn(client, response_format="b64_json")
+    answer = request_images(client, response_format="b64_json")
     assert base64.b64decode(answer["data"][0]["b64_json"]) == PICTURE
     assert recraft.received[-1].path == "/pictures/3.png?exp=1&sig=a%2Fb"
 
 
 def test_more_than_six_are_asked_for_in_turn(client: Any, recraft: RecraftUpstream) -> None:
-    assert len(drawn(client, n=10)["data"]) == 10
+    assert len(request_images(client, n=10)["data"]) == 10
     assert [each.json["n"] for each in recraft.received] == [6, 4]
 
 
@@ -128,7 +128,7 @@ def test_more_than_six_are_asked_for_in_turn(client: Any, recraft: RecraftUpstre
 def test_a_failure_has_its_true_status(
     client: Any, recraft: RecraftUpstream, status: int, ours: int, code: str | None
 ) -> None:
-    """N2: an upstream's failure as a 200, or as a bare 500."""
+    """An upstream's failure is neither a 200 nor a bare 500."""
     recraft.enqueue(ScriptedAnswer(status=status))
     assert refused(client.post(IMAGES, json={"prompt": "p"}), ours)["code"] == code
 

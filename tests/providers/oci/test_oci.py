@@ -24,7 +24,7 @@ from tests.emulators import ScriptedAnswer, faults, oddities
 from tests.emulators.oci.keys import API_KEY, COMPARTMENT, REGION, SECOND_COMPARTMENT, TENANCY, config, config_file
 from tests.emulators.oci.lists import ENDPOINT
 from tests.emulators.oci.server import OCIUpstream
-from tests.support.frames import chunks, payloads, said
+from tests.support.frames import chunks, payloads, streamed_text
 from tests.support.http import HI, refused
 
 GENERIC, COHERE, V2 = "meta.llama-3.3-70b-instruct", "cohere.command-a-03-2025", "cohere.command-a-vision"
@@ -68,7 +68,7 @@ def entry(**given: Any) -> Any:
     ],
 )
 def test_it_is_there_once_anything_is_said_of_it(app_with: Callable[..., Any], settings: dict[str, str]) -> None:
-    """R2: and is the default then; nothing is read or asked for that."""
+    """OCI is the default then; no file is read and no service is asked for that."""
     found = app_with(**settings).get("/v1/providers").get_json()
     assert found["default"] == "oci"
     row = next(row for row in found["providers"] if row["name"] == "oci")
@@ -113,7 +113,7 @@ def test_the_default_model_is_a_setting(client: Any, upstream: OCIUpstream, app_
 
 
 def test_names_of_ocis_models_go_to_oci(upstream: OCIUpstream, app_with: Callable[..., Any], tmp_path: Path) -> None:
-    """B1: whoever the default is."""
+    """A vendor's prefix means OCI, whichever provider is the default."""
     other = app_with(**upstream.settings(tmp_path, PROVIDER_NAME="demo"))
     for model in (GENERIC, COHERE, "xai.grok-4", "openai.gpt-5", "google.gemini-2.5-flash"):
         assert chat(other, model).get_json()["model"] == model
@@ -136,7 +136,7 @@ def at(**given: Any) -> OciClient:
     ],
 )
 def test_the_services_of_a_region(region: str, domain: str) -> None:
-    """N9: both services in the same region."""
+    """Inference and the list of models use the same region."""
     place = Location(region, "c")
     assert at().inference(place) == f"https://inference.generativeai.{domain}/20231130"
     assert at().management(place) == f"https://generativeai.{domain}/20231130"
@@ -173,7 +173,7 @@ def test_the_tenancy_is_the_compartment_where_none_is_set(
 ) -> None:
     where = app_with(**upstream.settings(tmp_path, OCI_COMPARTMENT=""))
     assert chat(where, GENERIC).status_code == 200
-    assert upstream.asked(-1)["compartmentId"] == TENANCY
+    assert upstream.request_json(-1)["compartmentId"] == TENANCY
 
 
 def test_a_compartment_without_rights_and_an_unknown_model(
@@ -205,13 +205,13 @@ SEED_001 = f"""
 """
 
 
-def test_seed_001s_file_works(upstream: OCIUpstream, app_with: Callable[..., Any], tmp_path: Path) -> None:
-    """N9: dead before; each model in its own compartment, dedicated endpoints, deployments, a style of one's choice."""
+def test_an_oci_access_gateways_file_works(upstream: OCIUpstream, app_with: Callable[..., Any], tmp_path: Path) -> None:
+    """Regions have effect; each model has its own compartment; dedicated endpoints, deployments, a chosen style."""
     models = tmp_path / "models.yaml"
     models.write_text(SEED_001.replace("DEPLOYMENT", upstream.deployment))
     where = app_with(**upstream.settings(tmp_path, MODELS_FILE=models))
     assert chat(where, "command").get_json()["model"] == "command"
-    asked = upstream.asked(-1)
+    asked = upstream.request_json(-1)
     assert asked["compartmentId"] == SECOND_COMPARTMENT
     assert asked["servingMode"] == {"servingType": "ON_DEMAND", "modelId": COHERE}
     assert asked["chatRequest"]["apiFormat"] == "COHERE"
@@ -219,12 +219,12 @@ def test_seed_001s_file_works(upstream: OCIUpstream, app_with: Callable[..., Any
     assert upstream.received[-1].path == "/openai/v1/chat/completions"
     assert upstream.received[-1].headers["opc-compartment-id"] == SECOND_COMPARTMENT
     assert chat(where, "tuned").status_code == 200
-    assert upstream.asked(-1)["servingMode"] == {"servingType": "DEDICATED", "endpointId": ENDPOINT}
+    assert upstream.request_json(-1)["servingMode"] == {"servingType": "DEDICATED", "endpointId": ENDPOINT}
     for stream, path in ((False, "/predict"), (True, "/predictWithResponseStream")):
         response = chat(where, "mistral", stream=stream)
         assert response.status_code == 200, response.data
         assert upstream.received[-1].path.endswith(path)
-        assert upstream.asked(-1)["model"] == "odsc-llm"
+        assert upstream.request_json(-1)["model"] == "odsc-llm"
 
 
 def test_an_api_key_alone(upstream: OCIUpstream, app_with: Callable[..., Any]) -> None:
@@ -246,11 +246,11 @@ def test_an_api_key_beside_a_profile(upstream: OCIUpstream, app_with: Callable[.
     """Cohere's models are asked with the profile's signature, in its own compartment."""
     where = app_with(**upstream.settings(tmp_path, OCI_API_KEY=API_KEY, OCI_COMPARTMENT=""))
     assert chat(where, COHERE).status_code == 200
-    assert upstream.asked(-1)["compartmentId"] == TENANCY
+    assert upstream.request_json(-1)["compartmentId"] == TENANCY
 
 
 def test_no_compression_is_offered(client: Any, upstream: OCIUpstream) -> None:
-    """N21: OCI compresses event by event, if it is let."""
+    """OCI compresses event by event if a client offers it, so compression is not offered."""
     chat(client, GENERIC, stream=True)
     headers = upstream.received[-1].headers
     assert "accept-encoding" not in headers
@@ -261,10 +261,10 @@ def test_no_compression_is_offered(client: Any, upstream: OCIUpstream) -> None:
 
 
 def test_what_has_no_counterpart_is_named_in_one_debug_line(client: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    told: list[Any] = []
-    monkeypatch.setattr(exchange.log, "debug", lambda _, extra: told.append(extra["facts"]))
+    names: list[Any] = []
+    monkeypatch.setattr(exchange.log, "debug", lambda _, extra: names.append(extra["facts"]))
     assert chat(client, COHERE, user="u", logit_bias={}, top_p=0.5).status_code == 200
-    assert told == [{"provider": "oci", "parameters": ["logit_bias", "user"]}]
+    assert names == [{"provider": "oci", "parameters": ["logit_bias", "user"]}]
 
 
 def test_a_failure_is_logged_with_ocis_own_id(
@@ -304,7 +304,7 @@ def test_what_debug_oci_sdk_shows(
 
 @EACH_STYLE
 def test_a_caller_who_leaves_ends_the_upstream(upstream: OCIUpstream, tmp_path: Path, model: str) -> None:
-    """D7, N6: before the first token and in the middle of a stream."""
+    """Before the first token and in the middle of a stream."""
     provider = OCI(
         config_file=str(config_file(tmp_path)), region=REGION, compartment=COMPARTMENT, endpoint=upstream.url
     )
@@ -327,12 +327,12 @@ def test_a_silent_upstream_is_bridged(client: Any, upstream: OCIUpstream, model:
     upstream.enqueue(ScriptedAnswer(texts=["well", " then"], frame_delay=0.35))
     response = chat(client, model, stream=True)
     assert response.data.count(b": keep-alive") >= 2
-    assert said(response.data) == "well then"
+    assert streamed_text(response.data) == "well then"
 
 
 @EACH_STYLE
 def test_a_429_is_a_429_within_the_budget(client: Any, upstream: OCIUpstream, model: str) -> None:
-    """N10: 16 seconds of silence."""
+    """The SDK's own retries once cost 16 seconds of silence."""
     upstream.enqueue(*[ScriptedAnswer(status=429)] * 3)
     began = time.monotonic()
     error = refused(chat(client, model, stream=True), 429)
@@ -362,7 +362,7 @@ def test_a_usage_that_never_comes_is_not_waited_for(client: Any, upstream: OCIUp
 
 @EACH_STYLE
 def test_connections_are_kept(client: Any, upstream: OCIUpstream, model: str) -> None:
-    """N5: one connection for one answer after another."""
+    """One connection for one answer after another."""
     chat(client, model)
     before = upstream.accepted
     for _ in range(3):
@@ -371,7 +371,7 @@ def test_connections_are_kept(client: Any, upstream: OCIUpstream, model: str) ->
 
 
 def test_the_first_token_comes_at_once(client: Any, upstream: OCIUpstream, tmp_path: Path) -> None:
-    """N8: the upstream's own pace, and no buffer in between."""
+    """The upstream's own pace, and no buffer in between."""
     chat(client, GENERIC)
     upstream.enqueue(ScriptedAnswer(texts=["one", " two"], frame_delay=1.0))
     response = client.post(
@@ -389,7 +389,7 @@ def test_the_first_token_comes_at_once(client: Any, upstream: OCIUpstream, tmp_p
 
 
 def test_a_lump_is_cut_at_words(client: Any, upstream: OCIUpstream) -> None:
-    """A4: a whole answer where a stream was asked for."""
+    """A whole answer where a stream was asked for."""
     upstream.enqueue(ScriptedAnswer(texts=["a lump of words"], fault=oddities.lump))
     response = chat(client, GENERIC, stream=True)
     pieces = [chunk["choices"][0]["delta"].get("content") for chunk in chunks(response.data)]

@@ -16,7 +16,7 @@ from providers.oci.errors import oci_error, oci_error_in_body
 from providers.oci.provider import styles
 from providers.openai_compatible.decode import ChunkDecoder, ErrorFrame, events_of_body, reason_of
 from schemas.chat.encode import ChunkEncoder
-from tests.support.frames import called, finish, said
+from tests.support.frames import called, finish, streamed_text
 
 STYLES = styles(4000)
 USAGE = {"completionTokens": 8, "promptTokens": 41, "totalTokens": 49}
@@ -117,7 +117,7 @@ AGAIN = [*XAI[:2], calls({"id": "c1", "name": "f", "arguments": '{"a": 1}'}, fin
     "events", [OPENAI, META, XAI, GOOGLE, TOGETHER, AGAIN], ids=["openai", "meta", "xai", "google", "together", "again"]
 )
 def test_the_calls_of_each_family(events: list[dict[str, Any]]) -> None:
-    """N11, N19, N22: dense indices, ids that are there and unique, arguments that are JSON, the right end."""
+    """Dense indices, ids that are there and unique, arguments that are JSON, the right end."""
     data = stream(read("GENERIC", events))
     found = called(data)
     assert [(name, arguments) for _, name, arguments in found] == [("f", {"a": 1}), ("f", {"a": 2})]
@@ -130,7 +130,7 @@ COHERE = [{"apiFormat": "COHERE", "text": text} for text in ("Hi", " there")]
 
 @pytest.mark.parametrize("last", ["Hi there", "Hi there ", "", "Hi there!"])
 def test_cohere_says_it_once(last: str) -> None:
-    """N20: the last event has the whole text again; what is new in it is still said."""
+    """The last event has the whole text again; what is new in it is still said."""
     done = {"apiFormat": "COHERE", "text": last, "chatHistory": [], "finishReason": "COMPLETE", "usage": USAGE}
     found = read("COHERE", [*COHERE, done])
     new = [Text(last[8:])] if last[8:] else []
@@ -159,7 +159,7 @@ def test_coheres_plan_is_kept_back_where_that_costs_no_delay(together: bool) -> 
 
 
 def test_cohere_calls_once_each() -> None:
-    """N4, N20: COMPLETE beside calls is tool_calls; two calls that are the same are two."""
+    """COMPLETE beside calls is tool_calls; two calls that are the same are two."""
     one, two = {"name": "f", "parameters": {"a": 1}}, {"name": "f", "parameters": {"b": {"c": [2]}}}
     for made in ([one], [one, two], [one, one]):
         apart = [{"apiFormat": "COHERE", "toolCalls": [call]} for call in made]
@@ -211,9 +211,9 @@ def test_whole_answers() -> None:
 def test_chances_of_tokens() -> None:
     given = {"tokens": ["Hi"], "tokenLogprobs": [-0.5], "topLogprobs": [{"Hi": "-0.5", "Ho": "-2"}], "textOffset": [0]}
     message = {"content": [{"type": "TEXT", "text": "Hi"}]}
-    (told,) = read("GENERIC", [{"index": 0, "message": message, "logprobs": given}])
-    assert isinstance(told, Text)
-    (entry,) = (told.logprobs or {})["content"]
+    (event,) = read("GENERIC", [{"index": 0, "message": message, "logprobs": given}])
+    assert isinstance(event, Text)
+    (entry,) = (event.logprobs or {})["content"]
     assert (entry["token"], entry["logprob"], entry["bytes"]) == ("Hi", -0.5, [72, 105])
     assert [(each["token"], each["logprob"]) for each in entry["top_logprobs"]] == [("Hi", -0.5), ("Ho", -2.0)]
 
@@ -235,7 +235,7 @@ def test_chances_of_tokens() -> None:
     ],
 )
 def test_ends(theirs: str, ours: str) -> None:
-    """N4: COMPLETE leaking, stop for everything."""
+    """The vendor's COMPLETE never leaks, and the reason is not `stop` for everything."""
     assert reason_of(answers.finish_reason(theirs), said=True) == ours
 
 
@@ -256,13 +256,13 @@ def test_an_error_in_a_stream(code: str) -> None:
 # errors
 
 
-def told(status: int, body: Any, about: str = "has no such model.") -> GatewayError:
+def error_for(status: int, body: Any, about: str = "has no such model.") -> GatewayError:
     return oci_error("oci", about, status, {"opc-request-id": "R1"}, json.dumps(body).encode())
 
 
 @pytest.mark.parametrize("code", ["400", "InvalidParameter"])
 def test_a_refused_request(code: str) -> None:
-    error = told(400, {"code": code, "message": "Please pass in correct format of request."})
+    error = error_for(400, {"code": code, "message": "Please pass in correct format of request."})
     assert isinstance(error, UpstreamRejected)
     assert (error.status, error.code) == (400, None)
     assert "Please pass in correct format" in error.message
@@ -272,34 +272,34 @@ def test_a_refused_request(code: str) -> None:
 def test_an_error_of_the_models_own_vendor_is_unwrapped() -> None:
     inner = {"error": {"message": "Unsupported value.", "param": "temperature", "code": "unsupported_value"}}
     for message in (json.dumps(inner), f"Error from the model: {json.dumps(inner)}"):
-        error = told(400, {"code": "400", "message": message})
+        error = error_for(400, {"code": "400", "message": message})
         assert (error.param, error.code) == ("temperature", "unsupported_value")
         assert error.message == "oci refused the request: Unsupported value."
         late = oci_error_in_body("oci", {"code": "400", "message": message})
         assert (late.param, late.code, late.message) == (error.param, error.code, error.message)
     long = {"error": {"message": "Too long.", "param": "messages", "code": "context_length_exceeded"}}
-    assert isinstance(told(400, {"code": "400", "message": json.dumps(long)}), ContextTooLong)
+    assert isinstance(error_for(400, {"code": "400", "message": json.dumps(long)}), ContextTooLong)
 
 
 def test_other_failures() -> None:
-    refused = told(401, {"code": "NotAuthenticated", "message": "The required information was not provided"})
+    refused = error_for(401, {"code": "NotAuthenticated", "message": "The required information was not provided"})
     assert isinstance(refused, UpstreamAuthFailed)
     assert refused.status == 502
     assert "AUTH_TYPE" in refused.message
-    missing = told(404, {"code": "404", "message": "Entity with key xai.grok-9 not found"})
+    missing = error_for(404, {"code": "404", "message": "Entity with key xai.grok-9 not found"})
     assert isinstance(missing, UnknownModel)
     assert missing.message == "oci has no such model."
     lump = {"code": "ExternalServerIncorrectState", "message": "The server did not stream."}
-    assert told(409, lump).status == 502
-    assert "stream_by" in told(409, lump).message
+    assert error_for(409, lump).status == 502
+    assert "stream_by" in error_for(409, lump).message
     words_ = "too many tokens: size limit exceeded by 1234 tokens."
-    assert isinstance(told(400, {"code": "400", "message": words_}), ContextTooLong)
+    assert isinstance(error_for(400, {"code": "400", "message": words_}), ContextTooLong)
 
 
 # calls that are written
 
 
-def heard(*pieces: str) -> list[Event]:
+def decoded(*pieces: str) -> list[Event]:
     return list(calls_in_text([*(Text(piece) for piece in pieces), Finish("stop")]))
 
 
@@ -310,8 +310,8 @@ WRITTEN = '<tool_call>\n{"name": "f", "arguments": {"a": 1}}\n</tool_call>'
 def test_calls_in_the_text(size: int) -> None:
     text = f"Well. {WRITTEN}\n{WRITTEN}\n"
     pieces = [text[start : start + size] for start in range(0, len(text), size)]
-    data = stream(heard(*pieces))
-    assert said(data) == "Well. "
+    data = stream(decoded(*pieces))
+    assert streamed_text(data) == "Well. "
     assert [(name, arguments) for _, name, arguments in called(data)] == [("f", {"a": 1})] * 2
     assert finish(data) == "tool_calls"
 
@@ -319,8 +319,8 @@ def test_calls_in_the_text(size: int) -> None:
 @pytest.mark.parametrize("text", ["a < b", "see <tool", "<tool_call>never closed", "<tool_call>no JSON</tool_call>"])
 def test_what_only_looks_like_a_call_is_text(text: str) -> None:
     for pieces in ([text], list(text)):
-        data = stream(heard(*pieces))
-        assert said(data) == text
+        data = stream(decoded(*pieces))
+        assert streamed_text(data) == text
         assert finish(data) == "stop"
 
 

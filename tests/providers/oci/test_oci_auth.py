@@ -116,7 +116,7 @@ def test_an_instance(monkeypatch: pytest.MonkeyPatch, ask: Callable[..., Any]) -
 def test_what_an_instances_sign_in_logs(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, debug: bool
 ) -> None:
-    """DEBUG_OCI_SDK: where it asked and what became of it; no key, no certificate, no token (N17)."""
+    """DEBUG_OCI_SDK: where it asked and what became of it; no key, no certificate, no token."""
     caplog.set_level("DEBUG", "oci")
     with Surroundings() as around:
         monkeypatch.setenv("OCI_METADATA_BASE_URL", around.metadata)
@@ -242,7 +242,7 @@ def test_a_key_that_oci_does_not_know(ask: Callable[..., Any], tmp_path: Path) -
 
 
 def test_one_sign_in_for_all(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """N5; lazily: nothing is read before the first request, and once for all that wait."""
+    """Nothing is read before the first request, and then once for all that wait."""
     count = 0
     by_profile = auth.by_profile
 
@@ -316,7 +316,7 @@ def test_a_token_that_is_refused_is_renewed_once(
 
 
 def test_who_waits_for_a_sign_in_may_leave(monkeypatch: pytest.MonkeyPatch) -> None:
-    """N23: what the SDK asks of the network cannot be woken; a request that waits for it can, and keeps its beat."""
+    """What the SDK asks of the network cannot be woken; a request that waits for it can, and keeps its beat."""
     go = threading.Event()
 
     def by_principal(*_: object, **__: object) -> Credential:

@@ -59,7 +59,7 @@ def vectors(response: Any) -> list[Any]:
 
 
 def test_every_vector_in_its_place_past_the_limit(embed: Callable[..., Any], upstream: OCIUpstream) -> None:
-    """N13: all the vectors of all the batches, not the first one alone."""
+    """All the vectors of all the batches, not the first one alone."""
     inputs = [f"text {number}" for number in range(200)]
     found = vectors(embed(inputs))
     assert found == [embedding(each) for each in inputs]
@@ -72,7 +72,7 @@ def test_what_is_sent(embed: Callable[..., Any], upstream: OCIUpstream) -> None:
     assert list(struct.unpack("<256f", base64.b64decode(packed))) == embedding("hi", 256)
     assert response.get_json()["model"] == V4
     assert response.get_json()["usage"] == {"prompt_tokens": 1, "total_tokens": 1}
-    sent = upstream.asked()
+    sent = upstream.request_json()
     assert sent["servingMode"] == {"servingType": "ON_DEMAND", "modelId": V4}
     assert (sent["inputType"], sent["truncate"], sent["outputDimensions"]) == ("SEARCH_QUERY", "END", 256)
 
@@ -80,15 +80,15 @@ def test_what_is_sent(embed: Callable[..., Any], upstream: OCIUpstream) -> None:
 def test_the_only_length_that_vectors_have_may_be_asked_for(embed: Callable[..., Any], upstream: OCIUpstream) -> None:
     """The field is refused with any number in it."""
     assert embed("hi", dimensions=1024).status_code == 200
-    assert "outputDimensions" not in upstream.asked()
+    assert "outputDimensions" not in upstream.request_json()
 
 
 def test_documents_are_what_is_embedded_by_default(embed: Callable[..., Any], upstream: OCIUpstream) -> None:
     embed("hi", settings={"EMBED_TRUNCATE": "start"})
-    assert upstream.asked()["inputType"] == "SEARCH_DOCUMENT"
-    assert upstream.asked()["truncate"] == "START"
+    assert upstream.request_json()["inputType"] == "SEARCH_DOCUMENT"
+    assert upstream.request_json()["truncate"] == "START"
     embed("hi", input_type="query")
-    assert upstream.asked()["inputType"] == "SEARCH_QUERY"
+    assert upstream.request_json()["inputType"] == "SEARCH_QUERY"
 
 
 def test_pictures_go_one_by_one(embed: Callable[..., Any], upstream: OCIUpstream) -> None:
@@ -102,7 +102,7 @@ def test_pictures_go_one_by_one(embed: Callable[..., Any], upstream: OCIUpstream
 
 def test_an_endpoint_is_found_by_its_name(embed: Callable[..., Any], upstream: OCIUpstream) -> None:
     assert len(vectors(embed("hi", model="oci/reception-llama", user="u"))) == 1
-    mode = upstream.asked(-1)["servingMode"]
+    mode = upstream.request_json(-1)["servingMode"]
     assert mode == {"servingType": "DEDICATED", "endpointId": ENDPOINT}
 
 
@@ -119,13 +119,13 @@ def test_an_endpoint_is_found_by_its_name(embed: Callable[..., Any], upstream: O
     ids=["token ids", "picture to fetch", "input type", "too long", "dimensions of v3", "dimensions"],
 )
 def test_bad_input_names_the_field(embed: Callable[..., Any], body: dict[str, Any], param: str) -> None:
-    told = refused(embed(body.pop("input"), body.pop("settings", None), **body), 400)
-    assert told["param"] == param
-    assert ("EMBED_TRUNCATE" in told["message"]) == (param == "input" and not body)
+    error = refused(embed(body.pop("input"), body.pop("settings", None), **body), 400)
+    assert error["param"] == param
+    assert ("EMBED_TRUNCATE" in error["message"]) == (param == "input" and not body)
 
 
 def test_failures_have_their_status(embed: Callable[..., Any], upstream: OCIUpstream) -> None:
-    """N2, and N10: a 429 is a 429, and soon."""
+    """An upstream's 429 is a 429, and the caller gets it soon."""
     for status, expected, code in ((429, 429, "rate_limit_exceeded"), (500, 502, "upstream_error")):
         upstream.enqueue(ScriptedAnswer(status=status), path="/actions/embedText")
         assert refused(embed("hi"), expected)["code"] == code
@@ -144,7 +144,7 @@ def test_rerank(upstream: OCIUpstream, app_with: Callable[..., Any], tmp_path: P
     assert [each["index"] for each in answer["results"]] == [1, 0]
     assert answer["results"][0]["document"] == DOCUMENTS[1]
     assert answer["model"] == RERANK
-    sent = upstream.asked()
+    sent = upstream.request_json()
     assert (sent["topN"], sent["maxTokensPerDocument"]) == (2, 500)
     assert sent["documents"][1] == "we open at nine in the morning"
     assert refused(client.post("/v1/rerank", json={**asked, "model": V4}), 400)["message"]

@@ -20,7 +20,7 @@ from tests.emulators.answers import TEXTS
 from tests.emulators.oci.keys import API_KEY
 from tests.emulators.oci.server import OCIUpstream
 from tests.emulators.openai.server import PIXEL
-from tests.support.frames import called, chunks, finish, said
+from tests.support.frames import called, chunks, finish, streamed_text
 
 WHOLE_TEXT = "".join(TEXTS)
 HI = [{"role": "user", "content": "hi"}]
@@ -126,7 +126,7 @@ def streamed(app: Any, model: str, **more: Any) -> bytes:
 
 
 def sent(upstream: OCIUpstream) -> Any:
-    return upstream.asked(-1)["chatRequest"]
+    return upstream.request_json(-1)["chatRequest"]
 
 
 @every_family
@@ -143,9 +143,9 @@ def test_a_whole_answer(client: openai.OpenAI, upstream: OCIUpstream, family: Fa
 
 @every_family
 def test_a_stream(app: Any, upstream: OCIUpstream, family: Family) -> None:
-    """N15, N20: the text once, one finish, the usage when asked for, one end; and as it came, piece by piece (N8)."""
+    """The text once, one finish, the usage when asked for, one end; and as it came, piece by piece."""
     data = streamed(app, family.model, stream_options={"include_usage": True})
-    assert said(data) == WHOLE_TEXT
+    assert streamed_text(data) == WHOLE_TEXT
     assert finish(data) == "stop"
     found = chunks(data)
     pieces = [chunk["choices"][0]["delta"].get("content") for chunk in found if chunk["choices"]]
@@ -155,7 +155,7 @@ def test_a_stream(app: Any, upstream: OCIUpstream, family: Family) -> None:
 
 @every_family
 def test_one_call_and_several(app: Any, upstream: OCIUpstream, family: Family) -> None:
-    """N11, N19: each call at its own index, with an id of its own, and arguments that are JSON."""
+    """Each call at its own index, with an id of its own, and arguments that are JSON."""
     for calls in (CALLS[:1], CALLS, [CALLS[0], CALLS[0]]):
         for together in (False, True):
             upstream.enqueue(ScriptedAnswer(texts=["Let me see."], calls=unlike(calls), calls_together=together))
@@ -164,7 +164,7 @@ def test_one_call_and_several(app: Any, upstream: OCIUpstream, family: Family) -
             assert [name for _, name, _ in found] == ["weather"] * len(calls)
             assert [arguments["city"] for *_, arguments in found] == [json.loads("".join(c[2]))["city"] for c in calls]
             assert len({identifier for identifier, *_ in found}) == len(calls)
-            assert said(data) == "Let me see."
+            assert streamed_text(data) == "Let me see."
             assert finish(data) == "tool_calls"
 
 
@@ -175,7 +175,7 @@ def unlike(calls: list[Any]) -> list[Any]:
 
 @every_family
 def test_a_call_and_its_result(client: openai.OpenAI, upstream: OCIUpstream, family: Family) -> None:
-    """N11: the ids find their way back, also those that we made, and several results belong to their calls."""
+    """The ids find their way back, also those that we made, and several results belong to their calls."""
     upstream.enqueue(ScriptedAnswer(calls=CALLS))
     answer = client.chat.completions.create(model=family.model, messages=HI, tools=TOOLS).choices[0]
     assert answer.finish_reason == "tool_calls"
@@ -185,8 +185,8 @@ def test_a_call_and_its_result(client: openai.OpenAI, upstream: OCIUpstream, fam
     history = [*HI, answer.message.model_dump(exclude_none=True), *results]
     last = client.chat.completions.create(model=family.model, messages=history, tools=TOOLS)
     assert last.choices[0].message.content == WHOLE_TEXT
-    told = json.dumps(sent(upstream))
-    assert all(f"sun {call.id}" in told for call in calls)
+    body = json.dumps(sent(upstream))
+    assert all(f"sun {call.id}" in body for call in calls)
 
 
 @every_family
@@ -224,7 +224,7 @@ def test_a_picture(app: Any, upstream: OCIUpstream, family: Family) -> None:
 @every_family
 @pytest.mark.parametrize("format_", [FORMAT, {"type": "json_object"}], ids=["schema", "object"])
 def test_a_format(client: openai.OpenAI, upstream: OCIUpstream, family: Family, format_: dict[str, Any]) -> None:
-    """N12: JSON of a schema and of any."""
+    """JSON of a schema and of any."""
     upstream.enqueue(ScriptedAnswer(texts=['{"city":', '"Bern"}']))
     answer = client.chat.completions.create(model=family.model, messages=HI, response_format=format_)
     assert json.loads(answer.choices[0].message.content or "") == {"city": "Bern"}
@@ -237,8 +237,8 @@ def test_a_format(client: openai.OpenAI, upstream: OCIUpstream, family: Family, 
 
 @every_family
 def test_every_parameter_at_once(app: Any, upstream: OCIUpstream, family: Family) -> None:
-    """N1, N22: none is lost that has a counterpart, none is sent that has not, and none is refused."""
-    assert said(streamed(app, family.model, **EVERYTHING)) == WHOLE_TEXT
+    """None is lost that has a counterpart, none is sent that has not, and none is refused."""
+    assert streamed_text(streamed(app, family.model, **EVERYTHING)) == WHOLE_TEXT
     body = sent(upstream)
     assert (body["temperature"], body["topP"], body["seed"]) == (0.3, 0.9, 7)
     assert body["stop" if family.style == "GENERIC" else "stopSequences"] == ["END"]
@@ -272,7 +272,7 @@ def test_the_openai_path(upstream: OCIUpstream, tmp_path: Path, model: str, key:
     settings = upstream.settings(tmp_path, PROVIDER_NAME="oci", MODELS_FILE=file, **key)
     app = create_app(Settings.load(environment(**settings)))
     data = streamed(app, model, stream_options={"include_usage": True}, tools=TOOLS)
-    assert said(data) == WHOLE_TEXT
+    assert streamed_text(data) == WHOLE_TEXT
     received = upstream.received[-1]
     assert received.path == "/openai/v1/chat/completions"
     assert received.headers["Authorization"].startswith("Bearer" if key else "Signature")
@@ -280,7 +280,7 @@ def test_the_openai_path(upstream: OCIUpstream, tmp_path: Path, model: str, key:
 
 @pytest.mark.parametrize("stream", [True, False])
 def test_a_deployment_of_data_science(upstream: OCIUpstream, tmp_path: Path, stream: bool) -> None:
-    """Seed 001's fourth kind: signed, in OpenAI's dialect, and truly streamed (N8)."""
+    """The kind `datascience`: signed, in OpenAI's dialect, and truly streamed."""
     file = tmp_path / "models.yaml"
     file.write_text(
         "- region: us-chicago-1\n"
@@ -293,6 +293,6 @@ def test_a_deployment_of_data_science(upstream: OCIUpstream, tmp_path: Path, str
         "/v1/chat/completions", json={"model": "my-llama", "messages": HI, "stream": stream}
     )
     assert response.status_code == 200, response.data
-    text = said(response.data) if stream else response.get_json()["choices"][0]["message"]["content"]
+    text = streamed_text(response.data) if stream else response.get_json()["choices"][0]["message"]["content"]
     assert text == WHOLE_TEXT
     assert upstream.received[-1].path.endswith("/predictWithResponseStream" if stream else "/predict")

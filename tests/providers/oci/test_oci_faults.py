@@ -1,4 +1,4 @@
-"""Everything that can go wrong on the wire (D11), through OCI's dialects: a status, an error frame, or all of it."""
+"""Everything that can go wrong on the wire, through OCI's dialects: a status, an error frame, or all of it."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -13,7 +13,7 @@ from tests.emulators.answers import TEXTS
 from tests.emulators.oci.chat import error as oci_error
 from tests.emulators.oci.lists import ENDPOINT
 from tests.emulators.oci.server import OCIUpstream
-from tests.support.frames import completion, error, finish, payloads, said
+from tests.support.frames import completion, error, finish, payloads, streamed_text
 
 WHOLE_TEXT = "".join(TEXTS)
 TIMED_OUT = {"stalled_before_headers", "slow_headers", "stalled_after_headers", "comments_only", "stalled"}
@@ -50,10 +50,10 @@ def ask(client: Any, model: str, stream: bool) -> Any:
 
 
 def judged(response: Any, fault: Fault, stream: bool) -> None:
-    """N2, N3, N26: before the first event a status, after it an error frame and a clean end; no made-up finish."""
+    """Before the first event a status, after it an error frame and a clean end; no made-up finish."""
     if fault.harmless:
         assert response.status_code == 200, response.data
-        text = said(response.data) if stream else completion(response.data)["choices"][0]["message"]["content"]
+        text = streamed_text(response.data) if stream else completion(response.data)["choices"][0]["message"]["content"]
         assert text == WHOLE_TEXT
         assert not stream or finish(response.data) == "stop"
     elif response.status_code == 200:
@@ -61,8 +61,8 @@ def judged(response: Any, fault: Fault, stream: bool) -> None:
         assert fault.phase in (Phase.MIDDLE, Phase.END)
         *frames, last = payloads(response.data)
         assert '"finish_reason":"' not in "".join(frames)
-        told = error(last.encode())["code"]
-        assert told == ("upstream_timeout" if fault.name in TIMED_OUT else "upstream_error")
+        code = error(last.encode())["code"]
+        assert code == ("upstream_timeout" if fault.name in TIMED_OUT else "upstream_error")
     else:
         assert response.status_code == (504 if fault.name in TIMED_OUT else 502), response.data
         assert error(response.data)["message"]
@@ -81,7 +81,7 @@ def test_every_fault(upstream: OCIUpstream, client: Any, fault: Fault, stream: b
 
 @pytest.mark.parametrize("model", MODELS.values(), ids=MODELS)
 def test_an_end_that_means_a_failure_is_one(upstream: OCIUpstream, client: Any, model: str) -> None:
-    """N4: a failure is never a stop; a word that nobody knows is one where nothing was said."""
+    """A failure is never a stop; a word that nobody knows is one where nothing was said."""
     upstream.enqueue(ScriptedAnswer(texts=[], finish_reason="WHATEVER"))
     assert ask(client, model, stream=False).status_code == 502
     for reason in ("ERROR", "USER_CANCEL"):
@@ -93,7 +93,7 @@ def test_an_end_that_means_a_failure_is_one(upstream: OCIUpstream, client: Any, 
 
 
 @pytest.mark.parametrize(
-    ("theirs", "told", "status", "code", "param"),
+    ("theirs", "body", "status", "code", "param"),
     [
         (400, {}, 400, None, None),
         (400, {"named": True}, 400, None, None),
@@ -107,10 +107,10 @@ def test_an_end_that_means_a_failure_is_one(upstream: OCIUpstream, client: Any, 
 )
 @pytest.mark.parametrize("stream", [True, False])
 def test_what_oci_says_of_failures(
-    upstream: OCIUpstream, client: Any, theirs: int, told: Any, status: int, code: str, param: str, stream: bool
+    upstream: OCIUpstream, client: Any, theirs: int, body: Any, status: int, code: str, param: str, stream: bool
 ) -> None:
     """Both spellings of codes; OpenAI's own error inside of the message is unwrapped."""
-    upstream.enqueue(ScriptedAnswer(status=theirs, error=oci_error(theirs, **told)))
+    upstream.enqueue(ScriptedAnswer(status=theirs, error=oci_error(theirs, **body)))
     response = ask(client, MODELS["GENERIC"], stream)
     found = error(response.data)
     assert (response.status_code, found["code"], found["param"]) == (status, code, param)
@@ -126,5 +126,5 @@ def test_a_throttled_stream_is_a_429(upstream: OCIUpstream, client: Any) -> None
 
 
 def test_an_endpoint_that_is_gone(upstream: OCIUpstream, client: Any) -> None:
-    told = error(ask(client, f"oci/{ENDPOINT}gone", stream=True).data)
-    assert told["code"] == "model_not_found"
+    failure = error(ask(client, f"oci/{ENDPOINT}gone", stream=True).data)
+    assert failure["code"] == "model_not_found"

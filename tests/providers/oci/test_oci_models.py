@@ -1,4 +1,4 @@
-"""What OCI lists (B5): pages, what is of use, dedicated endpoints by their names; and what the doctor makes of it."""
+"""What OCI lists: pages, what is of use, dedicated endpoints by their names; and what the doctor makes of it."""
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -71,7 +71,7 @@ def test_every_page_and_only_what_can_be_called(
 
 
 def test_no_filter_that_a_service_may_refuse(upstream: OCIUpstream, provider: OCI) -> None:
-    """N14: one that it does not know would empty the whole list."""
+    """A filter that the service does not know would empty the whole list."""
     provider.models(call())
     sent = {each.partition("=")[0] for r in upstream.received for each in r.path.partition("?")[2].split("&")}
     assert sent == {"compartmentId", "page"}
@@ -88,7 +88,7 @@ def test_several_compartments_are_asked_each_for_its_endpoints(upstream: OCIUpst
     "bad", [ScriptedAnswer(status=500), ScriptedAnswer(error={"items": [1, {"id": 2}, None]}, status=200)]
 )
 def test_a_bad_page_keeps_what_is_known(upstream: OCIUpstream, provider: OCI, bad: ScriptedAnswer) -> None:
-    """N14: /v1/models lives on."""
+    """GET /v1/models lives on."""
     upstream.enqueue(ScriptedAnswer(), bad, path="/models")
     names = {model.id for model in provider.models(call())}
     assert "meta.llama-3.3-70b-instruct" in names
@@ -102,32 +102,32 @@ def test_endpoints_that_may_not_be_seen(upstream: OCIUpstream, provider: OCI) ->
 
 
 def test_an_endpoint_answers_to_its_name(upstream: OCIUpstream, provider: OCI) -> None:
-    target = provider.directory.named(Target(provider, "qwen3-32b"), call())
+    target = provider.directory.locate(Target(provider, "qwen3-32b"), call())
     assert target.details["endpoint"] == IMPORTED
     asked = len(upstream.received)
     for name in ("reception-llama", "nobodys-llama", "xai.grok-4", ENDPOINT):
-        found = provider.directory.named(Target(provider, name), call()).details.get("endpoint")
+        found = provider.directory.locate(Target(provider, name), call()).details.get("endpoint")
         assert found == (ENDPOINT if name == "reception-llama" else None)
     assert len(upstream.received) == asked, "looked up once, not for each request"
-    reception = provider.directory.named(Target(provider, "reception-llama"), call())
+    reception = provider.directory.locate(Target(provider, "reception-llama"), call())
     assert reception.details["base"] == "meta.llama-3.3-70b-instruct"
 
 
 def test_a_model_is_asked_for_where_it_is(provider: OCI) -> None:
-    """N9: a region has not the models of another; the first place that lists it is asked, unless its row says where."""
+    """A region has not the models of another; the first place that lists it is asked, unless its row says where."""
     here, there = Location("us-chicago-1", "a"), Location("us-ashburn-1", "b")
     both, one = ({"id": name, "displayName": name, "capabilities": ["CHAT"]} for name in ("meta.x", "xai.y"))
     heard = [(("models", here), PageRows([both])), (("models", there), PageRows([both, one]))]
     models, found = merge_models(heard, 0.0)
     assert [model.id for model in models] == ["meta.x", "xai.y"]
     assert (found["meta.x"].place, found["xai.y"].place) == (here, there)
-    assert provider.directory.named(Target(provider, "xai.grok-4"), call()).details["region"] == "us-chicago-1"
+    assert provider.directory.locate(Target(provider, "xai.grok-4"), call()).details["region"] == "us-chicago-1"
     row = Target(provider, "xai.grok-4", details={"region": "eu-frankfurt-1"})
-    assert provider.directory.named(row, call()) is row
+    assert provider.directory.locate(row, call()) is row
 
 
 def test_no_region_but_those_of_the_models(upstream: OCIUpstream, tmp_path: Path) -> None:
-    """N9: what models.yaml has is found, whatever the settings lack."""
+    """What models.yaml has is found, whatever the settings lack."""
     file = config_file(tmp_path, region="")
     provider = OCI(config_file=str(file), places=[("us-chicago-1", SECOND_COMPARTMENT)], endpoint=upstream.url)
     assert len(provider.models(call())) == len(OFFERED)
@@ -173,8 +173,8 @@ def test_the_doctor_names_the_setting(
     assert setting in found.detail
     assert setting in found.mend
     client = app_with(**upstream.settings(tmp_path, **changes))
-    told = client.post("/v1/embeddings", json={"model": "cohere.embed-v4.0", "input": "hi"}).get_json()["error"]
-    assert setting in told["message"]
+    error = client.post("/v1/embeddings", json={"model": "cohere.embed-v4.0", "input": "hi"}).get_json()["error"]
+    assert setting in error["message"]
 
 
 def test_the_doctor_looks_at_each_compartment(upstream: OCIUpstream, tmp_path: Path) -> None:
@@ -225,8 +225,8 @@ def test_a_key_that_oci_does_not_know(upstream: OCIUpstream, tmp_path: Path, app
     entries = dict(line.split("=", 1) for line in text.splitlines()[1:])
     settings["OCI_CONFIG_FILE"] = written(tmp_path, "DEFAULT", {**entries, "user": "ocid1.user.oc1..nobody"})
     body = {"model": "cohere.embed-v4.0", "input": "hi"}
-    told = refused(app_with(**settings).post("/v1/embeddings", json=body), 502)
-    assert told["code"] == "upstream_authentication"
+    error = refused(app_with(**settings).post("/v1/embeddings", json=body), 502)
+    assert error["code"] == "upstream_authentication"
     found = next(each for each in doctor.examine(Settings.load(environment(**settings)), 5) if "oci" in each.what)
     assert found.state == "fail"
     assert "OCI_CONFIG_PROFILE" in found.mend

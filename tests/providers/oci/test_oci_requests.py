@@ -51,7 +51,7 @@ def refused(model: str, body: Mapping[str, Any]) -> GatewayError:
 
 @pytest.mark.parametrize("model", [GENERIC, COHERE, V2])
 def test_a_stream_asks_for_its_usage_and_a_whole_answer_does_not(model: str) -> None:
-    """N22: stream_options where nothing streams is a 400."""
+    """OCI answers `stream_options` where nothing streams with a 400."""
     streamed, whole = sent(model, {"stream": True}), sent(model, {"stream_options": {"include_usage": True}})
     assert (streamed["isStream"], streamed["streamOptions"]) == (True, {"isIncludeUsage": True})
     assert (whole["isStream"], "streamOptions" in whole) == (False, False)
@@ -59,7 +59,7 @@ def test_a_stream_asks_for_its_usage_and_a_whole_answer_does_not(model: str) -> 
 
 @pytest.mark.parametrize(("model", "name"), [(GENERIC, "stop"), (COHERE, "stopSequences"), (V2, "stopSequences")])
 def test_stop_as_a_text_is_one_sequence(model: str, name: str) -> None:
-    """N12: split into letters."""
+    """A stop string was once split into its letters."""
     assert sent(model, {"stop": "END"})[name] == ["END"]
     assert sent(model, {"stop": ["a", "b"]})[name] == ["a", "b"]
 
@@ -81,7 +81,7 @@ def test_stop_as_a_text_is_one_sequence(model: str, name: str) -> None:
 def test_the_cap_on_an_answer(
     model: str, asked: dict[str, int], limits: dict[str, int], expected: dict[str, int]
 ) -> None:
-    """N22: GPT-5 takes maxCompletionTokens alone; Cohere's models are clamped, instead of failing."""
+    """GPT-5 takes maxCompletionTokens alone; Cohere's models are clamped, instead of failing."""
     found = sent(model, asked, **limits)
     assert {name: found[name] for name in ("maxTokens", "maxCompletionTokens") if name in found} == expected
 
@@ -99,7 +99,7 @@ def test_rules_of_models_yaml_are_applied_to_what_is_sent(model: str) -> None:
 
 @pytest.mark.parametrize("model", [GENERIC, COHERE, V2])
 def test_tools_of_other_kinds_are_passed_over(model: str) -> None:
-    """N22: a non-function tool aborting the request."""
+    """A tool that is no function once aborted the request."""
     found = sent(model, {"tools": [{"type": "web_search"}, TOOLS[0]]})
     assert len(found["tools"]) == 1
     assert "tools" not in sent(model, {"tools": [{"type": "web_search"}], "tool_choice": "auto"})
@@ -149,7 +149,7 @@ def test_legacy_functions_are_tools() -> None:
 
 @pytest.mark.parametrize("model", [GENERIC, COHERE, V2])
 def test_a_result_of_no_call_is_refused(model: str) -> None:
-    """N11: "toolCallId not found"."""
+    """An id that is lost on the way back is OCI's "toolCallId not found"."""
     messages = [*HI, {"role": "tool", "tool_call_id": "c9", "content": "sun"}]
     assert refused(model, {"messages": messages}).param == "messages[1].tool_call_id"
 
@@ -160,8 +160,8 @@ def test_a_result_of_no_call_is_refused(model: str) -> None:
 @pytest.mark.parametrize("model", [GENERIC, V2])
 def test_a_late_result_stands_behind_its_call(model: str) -> None:
     """The user has spoken meanwhile; instructions keep their place."""
-    told = {"role": "system", "content": "Be brief."}
-    late = [told, *ROUND[:2], {"role": "user", "content": "well?"}, ROUND[2], told]
+    system = {"role": "system", "content": "Be brief."}
+    late = [system, *ROUND[:2], {"role": "user", "content": "well?"}, ROUND[2], system]
     found = sent(model, {"messages": late})["messages"]
     assert [message["role"] for message in found] == ["SYSTEM", "USER", "ASSISTANT", "TOOL", "USER", "SYSTEM"]
 
@@ -204,7 +204,7 @@ def test_generic_tool_choices(choice: Any, expected: Any, names: list[str]) -> N
 
 
 def test_generic_has_most_of_openais_parameters() -> None:
-    """N1."""
+    """Parameters were once dropped, all but messages, model and stream."""
     found = sent(
         "openai.gpt-4.1",
         {
@@ -292,7 +292,7 @@ def test_cohere_has_a_message_and_a_history() -> None:
 
 
 def test_cohere_takes_results_in_the_place_of_a_message() -> None:
-    """N11: each result goes with its call, of which there may be several of one name."""
+    """Each result goes with its call, of which there may be several of one name."""
     second = {"id": "c2", "type": "function", "function": {"name": "weather", "arguments": '{"city": "Basel"}'}}
     results = [
         {"role": "tool", "tool_call_id": "c2", "content": '{"sky": "rain"}'},
@@ -324,7 +324,7 @@ def test_cohere_always_has_something_to_answer() -> None:
 
 
 def test_cohere_tools_by_choice() -> None:
-    """N12: a named tool crashing."""
+    """A named tool_choice once crashed."""
     assert [tool["name"] for tool in sent(COHERE, {"tools": TOOLS, "tool_choice": NAMED})["tools"]] == ["news"]
     assert len(sent(COHERE, {"tools": TOOLS, "tool_choice": "required"})["tools"]) == 2
     assert "tools" not in sent(COHERE, {"tools": TOOLS, "tool_choice": "none"})
@@ -340,7 +340,7 @@ def test_cohere_has_the_tools_whose_results_it_reads(more: dict[str, Any]) -> No
     assert bool(tools["weather"]["parameterDefinitions"]) == bool(more)
 
 
-def heard(kind: str, given: Any) -> dict[str, Any]:
+def sent_part(kind: str, given: Any) -> dict[str, Any]:
     return {"role": "user", "content": [{"type": kind, kind: given}]}
 
 
@@ -366,9 +366,9 @@ HEARD = "messages[0].content[0]"
         ("xai.grok-4", {"web_search_options": {"user_location": {"approximate": "Bern"}}}, f"{WHERE}.approximate"),
         ("xai.grok-4", {"prediction": {"type": "content", "content": 5}}, "prediction.content"),
         ("xai.grok-4", {"prediction": {"type": "content", "content": ["words"]}}, "prediction.content"),
-        ("xai.grok-4", {"messages": [heard("input_audio", "UklGRg==")]}, f"{HEARD}.input_audio"),
-        ("xai.grok-4", {"messages": [heard("file", "a.pdf")]}, f"{HEARD}.file"),
-        ("xai.grok-4", {"messages": [heard("video_url", "https://example.com/a.mp4")]}, f"{HEARD}.video_url"),
+        ("xai.grok-4", {"messages": [sent_part("input_audio", "UklGRg==")]}, f"{HEARD}.input_audio"),
+        ("xai.grok-4", {"messages": [sent_part("file", "a.pdf")]}, f"{HEARD}.file"),
+        ("xai.grok-4", {"messages": [sent_part("video_url", "https://example.com/a.mp4")]}, f"{HEARD}.video_url"),
         (COHERE, {"tools": [tool_of({"type": "object", "properties": ["city"]})]}, "tools"),
         (COHERE, {"tools": [tool_of({"type": "object", "properties": {"city": {}}, "required": 1})]}, "tools"),
     ],
@@ -476,7 +476,9 @@ def test_serving_modes() -> None:
     assert serving(target("xai.grok-4", details={"endpoint": ""})) == on_demand
     assert serving(target("tuned", details={"endpoint": endpoint})) == dedicated
     assert serving(target(endpoint)) == dedicated
-    assert serving(target("tuned", details={"endpoint": f"https://{endpoint}"})) == dedicated, "seed 001's template"
+    assert serving(target("tuned", details={"endpoint": f"https://{endpoint}"})) == dedicated, (
+        "OCI GenAI access gateway's template"
+    )
 
 
 def test_openais_dialect_goes_as_it_came() -> None:

@@ -149,7 +149,7 @@ def test_the_second_style_of_cohere(upstream: OCIUpstream) -> None:
 
 
 @pytest.mark.parametrize(
-    ("request_", "model", "complaint"),
+    ("request_", "model", "message"),
     [
         (generic(tools=[function(parameters={"$ref": "#/x"})]), LLAMA, "$ref"),
         (generic(max_tokens=5), "openai.gpt-5", "max_tokens"),
@@ -159,13 +159,13 @@ def test_the_second_style_of_cohere(upstream: OCIUpstream) -> None:
         (models.CohereChatRequest(message="hi", max_tokens=4001), "cohere.command-a-03-2025", "maxTokens"),
     ],
 )
-def test_what_a_model_does_not_take(upstream: OCIUpstream, request_: Any, model: str, complaint: str) -> None:
+def test_what_a_model_does_not_take(upstream: OCIUpstream, request_: Any, model: str, message: str) -> None:
     assert refusal(upstream, details(request_, model)).status == 400
-    assert complaint in upstream.complaints[-1]
+    assert message in upstream.complaints[-1]
 
 
 def test_a_result_must_belong_to_a_call(upstream: OCIUpstream) -> None:
-    """N11: toolCallId not found."""
+    """An id that is lost on the way back is OCI's "toolCallId not found"."""
     result = models.ToolMessage(tool_call_id="call_9", content=[models.TextContent(text="sun")])
     said = [models.UserMessage(content=[models.TextContent(text="hi")]), result]
     assert "toolCallId not found" in refusal(upstream, details(models.GenericChatRequest(messages=said))).message
@@ -209,11 +209,11 @@ def signer_options() -> dict[str, Any]:
 
 
 def test_errors_in_both_spellings(upstream: OCIUpstream) -> None:
-    told = error(400, message="No such value.", inner=("reasoning_effort", "unsupported_value"))
+    failure = error(400, message="No such value.", inner=("reasoning_effort", "unsupported_value"))
     upstream.enqueue(
         ScriptedAnswer(status=429),
         ScriptedAnswer(status=500, error=error(500, named=True)),
-        ScriptedAnswer(status=400, error=told),
+        ScriptedAnswer(status=400, error=failure),
     )
     throttled = refusal(upstream, details(generic()))
     assert (throttled.status, throttled.code) == (429, "429")

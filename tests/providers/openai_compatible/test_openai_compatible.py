@@ -14,7 +14,7 @@ from providers.openai_compatible.passthrough import Passthrough, envelope_of, wh
 from tests.conftest import Served, served
 from tests.emulators import AZURE, DEEPSEEK, GROQ, OPENROUTER, OpenAIUpstream, ScriptedAnswer, Server, faults
 from tests.emulators.answers import TEXTS
-from tests.support.frames import called, chat_body, chunks, completion, error, finish, payloads, post, said
+from tests.support.frames import called, chat_body, chunks, completion, error, finish, payloads, post, streamed_text
 
 DIALECTS = {
     "openai": ScriptedAnswer(),
@@ -54,7 +54,7 @@ TOOLS = [
 
 
 @pytest.fixture(scope="module")
-def line(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[OpenAIUpstream, Served]]:
+def upstream_and_app(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[OpenAIUpstream, Served]]:
     """An emulated OpenAI, and the app in front of it."""
     log = tmp_path_factory.mktemp("served") / "log"
     with (
@@ -72,9 +72,11 @@ def line(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[OpenAIUpstr
 
 @pytest.mark.parametrize("usage", [False, True])
 @pytest.mark.parametrize("dialect", DIALECTS)
-def test_every_dialect_comes_out_as_openais(line: tuple[OpenAIUpstream, Served], dialect: str, usage: bool) -> None:
-    """R6: a foreign key costs a voice its sound; N15: one [DONE], one finish, usage only when asked."""
-    upstream, app = line
+def test_every_dialect_comes_out_as_openais(
+    upstream_and_app: tuple[OpenAIUpstream, Served], dialect: str, usage: bool
+) -> None:
+    """No foreign key, which costs a voice its sound; one [DONE], one finish, usage only when asked for."""
+    upstream, app = upstream_and_app
     upstream.always(DIALECTS[dialect])
     options = {"stream_options": {"include_usage": True}} if usage else {}
     status, headers, stream = post(app.port, chat_body(stream=True, **options))
@@ -82,15 +84,15 @@ def test_every_dialect_comes_out_as_openais(line: tuple[OpenAIUpstream, Served],
     assert headers["content-type"].startswith("text/event-stream")
     assert headers["cache-control"] == "no-cache"
     assert headers["x-accel-buffering"] == "no"
-    assert said(stream) == "".join(TEXTS)
+    assert streamed_text(stream) == "".join(TEXTS)
     assert finish(stream) == "stop"
     counted = [chunk["usage"]["total_tokens"] for chunk in chunks(stream) if chunk.get("usage")]
     assert counted == ([33] if usage else [])
 
 
 @pytest.mark.parametrize("dialect", DIALECTS)
-def test_whole_answers_of_every_dialect(line: tuple[OpenAIUpstream, Served], dialect: str) -> None:
-    upstream, app = line
+def test_whole_answers_of_every_dialect(upstream_and_app: tuple[OpenAIUpstream, Served], dialect: str) -> None:
+    upstream, app = upstream_and_app
     upstream.always(DIALECTS[dialect])
     status, _, body = post(app.port, chat_body())
     answer = completion(body)
@@ -102,9 +104,9 @@ def test_whole_answers_of_every_dialect(line: tuple[OpenAIUpstream, Served], dia
     assert answer["usage"]["total_tokens"] == 33
 
 
-def test_frames_pass_as_they_came(line: tuple[OpenAIUpstream, Served]) -> None:
-    """R6: what OpenAI says is not written anew; N8: nor held back and cut again (A4)."""
-    upstream, app = line
+def test_frames_pass_as_they_came(upstream_and_app: tuple[OpenAIUpstream, Served]) -> None:
+    """OpenAI's frames are neither written anew, nor held back, nor cut again."""
+    upstream, app = upstream_and_app
     upstream.always(ScriptedAnswer(texts=[f"word{number} " for number in range(40)]))
     direct = post(
         upstream.port,
@@ -117,9 +119,9 @@ def test_frames_pass_as_they_came(line: tuple[OpenAIUpstream, Served]) -> None:
 
 
 @pytest.mark.parametrize("dialect", CALL_DIALECTS)
-def test_tool_calls_of_every_dialect(line: tuple[OpenAIUpstream, Served], dialect: str) -> None:
-    """A5, N4, N11, N19: dense indices from 0, one id and one name each, arguments that are JSON."""
-    upstream, app = line
+def test_tool_calls_of_every_dialect(upstream_and_app: tuple[OpenAIUpstream, Served], dialect: str) -> None:
+    """Dense indices from 0, one id and one name each, arguments that are JSON."""
+    upstream, app = upstream_and_app
     upstream.always(CALL_DIALECTS[dialect])
     _, _, stream = post(app.port, chat_body(stream=True, tools=TOOLS))
     assert [(name, arguments) for _, name, arguments in called(stream)] == [
@@ -128,12 +130,12 @@ def test_tool_calls_of_every_dialect(line: tuple[OpenAIUpstream, Served], dialec
     ]
     assert finish(stream) == "tool_calls"
     if dialect == "words first":
-        assert said(stream) == "Let me look."
+        assert streamed_text(stream) == "Let me look."
 
 
 @pytest.mark.parametrize("dialect", CALL_DIALECTS)
-def test_tool_calls_in_whole_answers(line: tuple[OpenAIUpstream, Served], dialect: str) -> None:
-    upstream, app = line
+def test_tool_calls_in_whole_answers(upstream_and_app: tuple[OpenAIUpstream, Served], dialect: str) -> None:
+    upstream, app = upstream_and_app
     upstream.always(CALL_DIALECTS[dialect])
     answer = completion(post(app.port, chat_body(tools=TOOLS))[2])
     calls = answer["choices"][0]["message"]["tool_calls"]
@@ -146,9 +148,9 @@ def test_tool_calls_in_whole_answers(line: tuple[OpenAIUpstream, Served], dialec
     assert answer["choices"][0]["finish_reason"] == "tool_calls"
 
 
-def test_thinking_is_held_back_unless_asked_for(line: tuple[OpenAIUpstream, Served]) -> None:
-    """A6: read aloud, a model's thinking costs the voice its sound."""
-    upstream, app = line
+def test_thinking_is_held_back_unless_asked_for(upstream_and_app: tuple[OpenAIUpstream, Served]) -> None:
+    """Read aloud, a model's thinking costs the voice its sound."""
+    upstream, app = upstream_and_app
     upstream.always(DEEPSEEK)
     assert b"reasoning" not in post(app.port, chat_body(stream=True))[2]
     assert b"reasoning" not in post(app.port, chat_body())[2].replace(b"reasoning_tokens", b"")
@@ -163,9 +165,9 @@ def test_thinking_is_held_back_unless_asked_for(line: tuple[OpenAIUpstream, Serv
     assert body["choices"][0]["message"]["reasoning_content"] == "They greet me."
 
 
-def test_every_parameter_reaches_the_upstream(line: tuple[OpenAIUpstream, Served]) -> None:
-    """N1: the seed dropped all but messages, model and stream. The emulated OpenAI refuses what is not its own."""
-    upstream, app = line
+def test_every_parameter_reaches_the_upstream(upstream_and_app: tuple[OpenAIUpstream, Served]) -> None:
+    """None is dropped. The emulated OpenAI refuses what is not its own."""
+    upstream, app = upstream_and_app
     upstream.always(ScriptedAnswer())
     given = {
         "temperature": 0.3, "top_p": 0.9, "n": 1, "stop": ["x", "y"], "max_tokens": 40,
@@ -180,9 +182,9 @@ def test_every_parameter_reaches_the_upstream(line: tuple[OpenAIUpstream, Served
     assert upstream.received[-1].headers["Authorization"] == f"Bearer {upstream.key}"
 
 
-def test_what_platforms_add_is_not_sent_on(line: tuple[OpenAIUpstream, Served]) -> None:
-    """R8: Vapi's and ElevenLabs' keys, nulls, a metadata that is not string to string, and a limit of minus one."""
-    upstream, app = line
+def test_what_platforms_add_is_not_sent_on(upstream_and_app: tuple[OpenAIUpstream, Served]) -> None:
+    """Vapi's and ElevenLabs' keys, nulls, a metadata that is not string to string, and a limit of minus one."""
+    upstream, app = upstream_and_app
     upstream.always(ScriptedAnswer())
     extras = {
         "call": {"id": "c"}, "phoneNumber": {}, "customer": {}, "user_id": "u", "elevenlabs_extra_body": {"a": 1},
@@ -193,8 +195,8 @@ def test_what_platforms_add_is_not_sent_on(line: tuple[OpenAIUpstream, Served]) 
     assert set(upstream.received[-1].json) == {"model", "messages"}
 
 
-def test_usage_is_asked_for_and_kept_to_ourselves(line: tuple[OpenAIUpstream, Served]) -> None:
-    upstream, app = line
+def test_usage_is_asked_for_and_kept_to_ourselves(upstream_and_app: tuple[OpenAIUpstream, Served]) -> None:
+    upstream, app = upstream_and_app
     upstream.always(ScriptedAnswer())
     post(app.port, chat_body(stream=True, user="count-me"))
     assert upstream.received[-1].json["stream_options"] == {"include_usage": True}
@@ -202,19 +204,19 @@ def test_usage_is_asked_for_and_kept_to_ourselves(line: tuple[OpenAIUpstream, Se
 
 
 def test_a_wrong_address_is_our_misconfiguration(serve: Callable[..., Served], upstream: OpenAIUpstream) -> None:
-    """R14: a base URL without its path is no unknown model of the caller's."""
+    """A base URL without its path is no unknown model of the caller's."""
     app = serve(OPENAI_API_KEY=upstream.key, OPENAI_BASE_URL=upstream.url)
     status, _, body = post(app.port, chat_body())
     assert (status, error(body)["code"]) == (502, "upstream_error")
     assert "address" in error(body)["message"]
 
 
-def test_several_choices(line: tuple[OpenAIUpstream, Served]) -> None:
-    upstream, app = line
+def test_several_choices(upstream_and_app: tuple[OpenAIUpstream, Served]) -> None:
+    upstream, app = upstream_and_app
     for answer in (ScriptedAnswer(choices=3), ScriptedAnswer(choices=3, chunk_keys={"x_groq": {}})):
         upstream.always(answer)
         stream = post(app.port, chat_body(stream=True, n=3))[2]
-        assert [said(stream, index) for index in range(3)] == ["".join(TEXTS)] * 3
+        assert [streamed_text(stream, index) for index in range(3)] == ["".join(TEXTS)] * 3
         assert len(completion(post(app.port, chat_body(n=3))[2])["choices"]) == 3
 
 
@@ -226,10 +228,10 @@ def test_several_choices(line: tuple[OpenAIUpstream, Served]) -> None:
 )  # fmt: skip
 @pytest.mark.parametrize("stream", [False, True])
 def test_an_upstreams_error_keeps_its_meaning(
-    line: tuple[OpenAIUpstream, Served], status: int, ours: int, code: str, stream: bool
+    upstream_and_app: tuple[OpenAIUpstream, Served], status: int, ours: int, code: str, stream: bool
 ) -> None:
-    """N2, N3: a true status, streaming too; our credential's failure is never the caller's 401 (R14)."""
-    upstream, app = line
+    """A true status, streaming too; our credential's failure is never the caller's 401."""
+    upstream, app = upstream_and_app
     upstream.always(ScriptedAnswer(status=status))
     got, headers, body = post(app.port, chat_body(stream=stream))
     upstream.always(ScriptedAnswer())
@@ -242,15 +244,17 @@ def test_an_upstreams_error_keeps_its_meaning(
     assert "sk-" not in body.decode()
 
 
-def test_an_unknown_model_is_a_404(line: tuple[OpenAIUpstream, Served]) -> None:
-    """R4: OpenAI-shaped rows pass any name on, and give back the upstream's 404."""
-    _, app = line
+def test_an_unknown_model_is_a_404(upstream_and_app: tuple[OpenAIUpstream, Served]) -> None:
+    """OpenAI-shaped rows pass any name on, and give back the upstream's 404."""
+    _, app = upstream_and_app
     status, _, body = post(app.port, chat_body() | {"model": "no-such-model"})
     assert (status, error(body)["code"]) == (404, "model_not_found")
 
 
-def test_what_they_say_of_the_callers_request_reaches_the_caller(line: tuple[OpenAIUpstream, Served]) -> None:
-    upstream, app = line
+def test_what_they_say_of_the_callers_request_reaches_the_caller(
+    upstream_and_app: tuple[OpenAIUpstream, Served],
+) -> None:
+    upstream, app = upstream_and_app
     refusal = {
         "message": "Invalid 'temperature' for key sk-abc123456789.",
         "type": "invalid_request_error",
@@ -259,23 +263,23 @@ def test_what_they_say_of_the_callers_request_reaches_the_caller(line: tuple[Ope
     }
     upstream.enqueue(ScriptedAnswer(status=400, error=refusal))
     status, _, body = post(app.port, chat_body())
-    told = error(body)
-    assert (status, told["param"], told["code"]) == (400, "temperature", "decimal_above_max_value")
-    assert "Invalid 'temperature'" in told["message"]
-    assert "abc123" not in told["message"]
+    failure = error(body)
+    assert (status, failure["param"], failure["code"]) == (400, "temperature", "decimal_above_max_value")
+    assert "Invalid 'temperature'" in failure["message"]
+    assert "abc123" not in failure["message"]
 
 
-def test_a_busy_upstream_says_when(line: tuple[OpenAIUpstream, Served]) -> None:
-    upstream, app = line
+def test_a_busy_upstream_says_when(upstream_and_app: tuple[OpenAIUpstream, Served]) -> None:
+    upstream, app = upstream_and_app
     upstream.always(ScriptedAnswer(status=429, headers={"Retry-After": "30"}))
     status, headers, _ = post(app.port, chat_body(stream=True))
     upstream.always(ScriptedAnswer())
     assert (status, headers["retry-after"], headers["x-should-retry"]) == (429, "30", "false")
 
 
-def test_connections_are_kept(line: tuple[OpenAIUpstream, Served]) -> None:
-    """N5: a new connection per request costs 40 to 130 ms of the first word."""
-    upstream, app = line
+def test_connections_are_kept(upstream_and_app: tuple[OpenAIUpstream, Served]) -> None:
+    """A new connection per request costs 40 to 130 ms of the first word."""
+    upstream, app = upstream_and_app
     upstream.always(ScriptedAnswer())
     post(app.port, chat_body(stream=True))
     before = upstream.accepted
@@ -284,19 +288,19 @@ def test_connections_are_kept(line: tuple[OpenAIUpstream, Served]) -> None:
     assert upstream.accepted == before
 
 
-def test_a_lump_is_cut_at_words(line: tuple[OpenAIUpstream, Served]) -> None:
-    """A4: an upstream that does not stream is cut at words, and the pieces join to the exact text."""
+def test_a_lump_is_cut_at_words(upstream_and_app: tuple[OpenAIUpstream, Served]) -> None:
+    """An upstream that does not stream is cut at words, and the pieces join to the exact text."""
     from tests.emulators import oddities  # noqa: PLC0415
 
-    upstream, app = line
+    upstream, app = upstream_and_app
     upstream.enqueue(ScriptedAnswer(texts=["  Two  spaces,\n a new line, and a tab\t."], fault=oddities.lump))
     stream = post(app.port, chat_body(stream=True))[2]
-    assert said(stream) == "  Two  spaces,\n a new line, and a tab\t."
+    assert streamed_text(stream) == "  Two  spaces,\n a new line, and a tab\t."
     assert len(chunks(stream)) > 8
 
 
-def test_a_request_id_goes_through(line: tuple[OpenAIUpstream, Served]) -> None:
-    upstream, app = line
+def test_a_request_id_goes_through(upstream_and_app: tuple[OpenAIUpstream, Served]) -> None:
+    upstream, app = upstream_and_app
     upstream.always(ScriptedAnswer())
     _, headers, _ = post(app.port, chat_body(), headers={"X-Request-Id": "turn-42"})
     assert headers["x-request-id"] == "turn-42"
@@ -309,7 +313,7 @@ def test_thinking_that_nobody_hears_is_no_sign_of_life(serve: Callable[..., Serv
     app = serve(**upstream.settings(), HEADERS_AFTER=0.3, HEARTBEAT=0.3)
     upstream.enqueue(ScriptedAnswer(reasoning=["hm "] * 40, frame_delay=0.05, delta_keys={"reasoning_content": None}))
     stream = post(app.port, chat_body(stream=True))[2]
-    assert said(stream) == "".join(TEXTS)
+    assert streamed_text(stream) == "".join(TEXTS)
     assert stream.count(b": keep-alive\n\n") >= 4
     assert b"hm" not in stream
 
@@ -322,12 +326,12 @@ def test_a_stream_that_breaks_before_its_first_word_is_tried_again(
     app = serve(**upstream.settings())
     upstream.enqueue(replace(DIALECTS[dialect], texts=["", ""], fault=faults.cut), DIALECTS[dialect])
     status, _, stream = post(app.port, chat_body(stream=True))
-    assert (status, said(stream)) == (200, "".join(TEXTS))
+    assert (status, streamed_text(stream)) == (200, "".join(TEXTS))
     app.logged("attempts=2")
 
 
 def test_a_choice_that_comes_late_is_waited_for() -> None:
-    """N26: with n=2 an answer is not whole when its first choice is."""
+    """With n=2 an answer is not whole when its first choice is."""
     passing = Passthrough("auto", include_reasoning=False, include_usage=False, choices=2)
     first = {"id": "c", "object": "chat.completion.chunk", "created": 1, "model": "m"}
     whole = {"index": 0, "delta": {"role": "assistant", "content": "a"}, "logprobs": None, "finish_reason": "stop"}
@@ -402,9 +406,9 @@ def test_more_calls_than_an_answer_has_are_none(in_one: bool) -> None:
     begun = process_time()
     body = {"choices": [{"message": {"tool_calls": calls}, "finish_reason": "tool_calls"}]}
     chunks_of_it = ({"choices": [{"index": 0, "delta": {"tool_calls": [call]}}]} for call in calls)
-    told = events_of_body(body) if in_one else (event for chunk in chunks_of_it for event in reader.events(chunk))
+    events = events_of_body(body) if in_one else (event for chunk in chunks_of_it for event in reader.events(chunk))
     with pytest.raises(ValueError, match="tool calls"):
-        list(told)
+        list(events)
     assert process_time() - begun < 1
 
 

@@ -18,7 +18,7 @@ from providers.transport.sse import Splitter
 from tests.conftest import Served, environment, served
 from tests.emulators import Connection, Received, Server
 from tests.emulators.reply import Piece, Reply, play
-from tests.support.frames import called, chat_body, chunks, completion, error, finish, payloads, said
+from tests.support.frames import called, chat_body, chunks, completion, error, finish, payloads, streamed_text
 
 EMBEDDINGS = "/v1/embeddings"
 HEAD = {"id": "c1", "object": "chat.completion.chunk", "created": 1, "model": "m"}
@@ -202,13 +202,13 @@ def test_what_goes_out_has_openais_shape(client: Any, upstream: Says, name: str)
     """openai-python reads choices and deltas without a look: AttributeError, TypeError."""
     options = {"stream_options": {"include_usage": True}}
     response = streamed(client, upstream, *WORDS, *ODD_ENDS[name], **options)
-    assert (said(response.data), finish(response.data)) == ("a b c d ", "stop")
+    assert (streamed_text(response.data), finish(response.data)) == ("a b c d ", "stop")
 
 
 def test_a_whole_answer_in_one_frame(client: Any, upstream: Says) -> None:
     """Of a server that does not stream, but names its answer an event."""
     response = streamed(client, upstream, whole({"content": "Hi there."}))
-    assert (said(response.data), finish(response.data)) == ("Hi there.", "stop")
+    assert (streamed_text(response.data), finish(response.data)) == ("Hi there.", "stop")
 
 
 @pytest.mark.parametrize("stream", [False, True])
@@ -282,7 +282,7 @@ def test_a_broken_frame_ends_with_an_error(client: Any, upstream: Says, content:
 
 def test_a_number_is_told_as_a_text(client: Any, upstream: Says) -> None:
     response = streamed(client, upstream, *WORDS, chunk({"content": 123}), chunk({}, "stop"))
-    assert said(response.data) == "a b c d 123"
+    assert streamed_text(response.data) == "a b c d 123"
 
 
 # An upstream's excess
@@ -313,7 +313,7 @@ def test_excess_is_the_upstreams_fault(client: Any, upstream: Says, answer: Any)
     assert in_one(client, upstream, answer).status_code == status
     response = streamed(client, upstream, answer)
     if response.status_code == 200:
-        assert (said(response.data), b"usage" in response.data) == ("Hi", False)
+        assert (streamed_text(response.data), b"usage" in response.data) == ("Hi", False)
     else:
         assert response.status_code == status
 
@@ -416,7 +416,7 @@ def gemini(*parts: Any) -> dict[str, Any]:
 BLOB = {"inlineData": {"mimeType": "image/png", "data": "iVBORw0KGgo="}}
 
 
-def drawn(client: Any, upstream: Says, provider: str, text: str, stream: bool, **body: Any) -> Any:
+def request_image(client: Any, upstream: Says, provider: str, text: str, stream: bool, **body: Any) -> Any:
     if provider == "gemini":
         answer = gemini(*([{"text": text}] if text else []), BLOB)
         upstream.body = data(answer) if stream else json.dumps(answer).encode()
@@ -439,7 +439,7 @@ def test_pictures_come_where_they_are_asked_for(
     client: Any, upstream: Says, provider: str, text: str, stream: bool
 ) -> None:
     """In OpenRouter's shape: OpenAI's has no place for them."""
-    response = drawn(client, upstream, provider, text, stream, modalities=["text", "image"])
+    response = request_image(client, upstream, provider, text, stream, modalities=["text", "image"])
     if stream:
         found = [json.loads(each)["choices"][0]["delta"] for each in payloads(response.data)]
         assert [each["images"] for each in found if "images" in each] == [IMAGES]
@@ -456,8 +456,8 @@ def test_pictures_come_where_they_are_asked_for(
 def test_a_picture_beside_a_text_that_nobody_asked_for_is_left_out(
     client: Any, upstream: Says, provider: str, stream: bool
 ) -> None:
-    response = drawn(client, upstream, provider, "Here.", stream)
-    text = said(response.data) if stream else completion(response.data)["choices"][0]["message"]["content"]
+    response = request_image(client, upstream, provider, "Here.", stream)
+    text = streamed_text(response.data) if stream else completion(response.data)["choices"][0]["message"]["content"]
     assert text == "Here."
     assert b"images" not in response.data
 
@@ -488,5 +488,5 @@ def test_a_picture_alone_among_the_parts_is_an_error(client: Any, upstream: Says
 def test_a_picture_alone_that_nobody_asked_for_is_an_error(
     client: Any, upstream: Says, provider: str, stream: bool
 ) -> None:
-    response = drawn(client, upstream, provider, "", stream)
+    response = request_image(client, upstream, provider, "", stream)
     assert (response.status_code, error(response.data)["param"]) == (400, "modalities")

@@ -118,13 +118,13 @@ def test_a_key_that_is_refused_names_its_setting(app_with: Callable[..., Any], p
     """Who runs this reads where to look; the key itself is nowhere."""
 
     def handle(connection: Connection, _: Received) -> None:
-        told = {"error": {"message": "Incorrect API key provided.", "type": "x", "code": "invalid_api_key"}}
-        connection.send(answer_of("application/json", json.dumps(told), f"{status} No"))
+        error = {"error": {"message": "Incorrect API key provided.", "type": "x", "code": "invalid_api_key"}}
+        connection.send(answer_of("application/json", json.dumps(error), f"{status} No"))
 
     name, settings = SETTINGS[provider]
     with Server(handle) as server:
         client = app_with(RETRIES=0, **{key: value.replace("URL", server.url) for key, value in settings.items()})
         response = client.post("/v1/chat/completions", json={"provider": provider, "messages": HI})
-        told = response.get_json()["error"]
-    assert (response.status_code, told["code"]) == (502, "upstream_authentication")
-    assert f"({name})" in told["message"]
+        error = response.get_json()["error"]
+    assert (response.status_code, error["code"]) == (502, "upstream_authentication")
+    assert f"({name})" in error["message"]

@@ -1,4 +1,4 @@
-"""The way to an upstream through a proxy: real proxies on loopback, real TLS behind them (B3, D6, D7)."""
+"""The way to an upstream through a proxy: real proxies on loopback, real TLS behind them."""
 
 import base64
 import ipaddress
@@ -27,7 +27,7 @@ from providers.transport.tls import tls_context
 from tests.conftest import ROOT, environment, until
 from tests.emulators import OpenAIUpstream, certificate
 from tests.emulators.answers import TEXTS
-from tests.support.frames import chat_body, said
+from tests.support.frames import chat_body, streamed_text
 
 HOST = "127.0.0.1"
 PASSWORD = "p@ss/w:rd 7"
@@ -288,7 +288,7 @@ def test_a_streamed_chat_and_its_connection_kept(target: OpenAIUpstream, scheme:
     with Proxy(HANDSHAKES[scheme]("")) as proxy:
         to = account(target, proxy.url(scheme), host="localhost")
         for _ in range(3):
-            assert said(chat(to)) == "".join(TEXTS)
+            assert streamed_text(chat(to)) == "".join(TEXTS)
         assert len(proxy.connections) == target.accepted == len(to.pool) == 1
         by_proxy = scheme in ("http", "socks5h")
         assert proxy.asked == [("localhost" if by_proxy else HOST, target.port)]
@@ -298,21 +298,21 @@ def test_a_streamed_chat_and_its_connection_kept(target: OpenAIUpstream, scheme:
 def test_with_a_credential(target: OpenAIUpstream, scheme: str) -> None:
     user, credential = ("me", "me") if scheme == "socks4" else (f"m%65:{ENCODED}", f"me:{PASSWORD}")
     with Proxy(HANDSHAKES[scheme](credential)) as proxy:
-        assert said(chat(account(target, proxy.url(scheme, user))))
+        assert streamed_text(chat(account(target, proxy.url(scheme, user))))
         assert proxy.asked == [(HOST, target.port)]
 
 
 @pytest.mark.parametrize("scheme", ["http", "socks5h"])
 def test_a_name_that_only_the_proxy_knows(upstream: OpenAIUpstream, scheme: str) -> None:
     with Proxy(HANDSHAKES[scheme]("")) as proxy:
-        assert said(chat(account(upstream, proxy.url(scheme), host="upstream.invalid")))
+        assert streamed_text(chat(account(upstream, proxy.url(scheme), host="upstream.invalid")))
         assert proxy.asked == [("upstream.invalid", upstream.port)]
 
 
 @pytest.mark.parametrize(("scheme", "host"), [("http", "[::1]"), ("socks5", "::1"), ("socks5h", "::1")])
 def test_an_address_of_ip_version_6(upstream: OpenAIUpstream, scheme: str, host: str) -> None:
     with Proxy(HANDSHAKES[scheme]("")) as proxy:
-        assert said(chat(account(upstream, proxy.url(scheme), host="[::1]")))
+        assert streamed_text(chat(account(upstream, proxy.url(scheme), host="[::1]")))
         assert proxy.asked == [(host, upstream.port)]
 
 
@@ -322,7 +322,7 @@ def test_a_kept_connection_that_the_proxy_ended_is_replaced(target: OpenAIUpstre
         chat(to)
         proxy.drop()
         until(lambda: proxy.gone == 1, "the proxy to end the connection")
-        assert said(chat(to))
+        assert streamed_text(chat(to))
         assert len(proxy.connections) == 2
 
 

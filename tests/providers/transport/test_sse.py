@@ -11,7 +11,7 @@ from core.events import AnswerStart, Event, Finish, Text, Usage, Verbatim
 from providers.openai_compatible.passthrough import Passthrough, envelope_of, is_plain
 from providers.transport.sse import FRAME_BYTES, Splitter, parse_frames
 from schemas.chat.encode import ChunkEncoder
-from tests.support.frames import chunks, finish, said
+from tests.support.frames import chunks, finish, streamed_text
 
 line_ends = st.sampled_from(["\n", "\r\n", "\r"])
 texts = st.text(st.characters(blacklist_categories=["Cs"], blacklist_characters="\r\n"), max_size=20)
@@ -87,7 +87,7 @@ def test_text_in_is_text_out(words: list[str], odd_one: int, odd: dict[str, obje
         stream += chunk({"content": word}, **(odd if number == odd_one else {}))
     stream += chunk({}, "stop") + b"data: [DONE]\n\n"
     heard = read(cut(stream, places))
-    assert said(heard) == "".join(words)
+    assert streamed_text(heard) == "".join(words)
     assert finish(heard) == "stop"
     assert len({one["id"] for one in chunks(heard)}) == 1
 
@@ -131,7 +131,7 @@ def test_content_that_imitates_a_frame_stays_content() -> None:
     """A quote inside a JSON string is escaped: nobody speaks a finish reason into being."""
     words = ['"finish_reason":"stop"', '"error":{"a":1}', "data: [DONE]\n\n", '"tool_calls":[', "}\n\ndata: {"]
     stream = chunk({"role": "assistant", "content": ""}) + b"".join(chunk({"content": word}) for word in words * 3)
-    assert said(read([stream + chunk({}, "stop") + b"data: [DONE]\n\n"])) == "".join(words * 3)
+    assert streamed_text(read([stream + chunk({}, "stop") + b"data: [DONE]\n\n"])) == "".join(words * 3)
 
 
 def test_role_alone_is_nothing_to_commit_to() -> None:
@@ -143,7 +143,7 @@ def test_role_alone_is_nothing_to_commit_to() -> None:
 
 
 def test_the_encoder_ends_an_unfinished_answer_with_an_error() -> None:
-    """N26: an answer that just stops is not a finished one."""
+    """An answer that just stops is not a finished one."""
     encoder = ChunkEncoder("m")
     encoder.encode(Text("Hi"))
     assert b'"error"' in encoder.end()
@@ -152,7 +152,7 @@ def test_the_encoder_ends_an_unfinished_answer_with_an_error() -> None:
 def test_the_encoder_shows_usage_only_when_asked() -> None:
     for asked in (False, True):
         encoder = ChunkEncoder("m", include_usage=asked)
-        told: list[Event] = [AnswerStart(id="x"), Text("Hi"), Finish("stop"), Usage(1, 2)]
-        stream = b"".join(encoder.encode(event) for event in told) + encoder.end()
+        events: list[Event] = [AnswerStart(id="x"), Text("Hi"), Finish("stop"), Usage(1, 2)]
+        stream = b"".join(encoder.encode(event) for event in events) + encoder.end()
         assert (b'"usage"' in stream) is asked
-        assert said(stream) == "Hi"
+        assert streamed_text(stream) == "Hi"
