@@ -14,7 +14,7 @@ from schemas.errors import OPENAI, ErrorFormat
 from server.disconnects import BODY_SECONDS
 from server.flask_app import REQUEST_ID
 from telemetry.records import RequestRecord
-from views.services import Services, services
+from views.services import Services, current_services
 
 TOO_LARGE = "The body is larger than this server takes (MAX_BODY_BYTES)."
 TOO_SLOW = "The body did not come in time."
@@ -108,14 +108,14 @@ def _with_access(view: View, errors: ErrorFormat, *, works: bool) -> View:
 
     @wraps(view)
     def answer(**values: Any) -> Response:
-        rooms, environ = services(), request.environ
-        incoming = environ[API_REQUEST] = ApiRequest(rooms, environ, view.__name__, errors)
-        incoming.caller = rooms.guard.caller(environ)
+        services, environ = current_services(), request.environ
+        incoming = environ[API_REQUEST] = ApiRequest(services, environ, view.__name__, errors)
+        incoming.caller = services.guard.caller(environ)
         if not works:
             response = view(incoming, **values)
             incoming.record(status=response.status_code)
             return response
-        rooms.admission.enter()
+        services.admission.enter()
         try:
             response = view(incoming, **values)
         except BaseException:  # whatever it was, the place must be freed
@@ -125,7 +125,7 @@ def _with_access(view: View, errors: ErrorFormat, *, works: bool) -> View:
             response.call_on_close(services.admission.leave)
         else:
             incoming.record(status=response.status_code)
-            rooms.admission.leave()
+            services.admission.leave()
         return response
 
     return answer

@@ -23,10 +23,12 @@ def chat(incoming: ApiRequest) -> Response:
     """Answer a conversation, word by word or whole."""
     services = incoming.services
     session_id = incoming.environ.get("HTTP_X_SESSION_ID", "")
-    asked = load_chat(incoming.body(), show_reasoning=rooms.show_reasoning, session_id=session_id, limits=rooms.limits)
-    incoming.model, incoming.stream, incoming.conversation = asked.model, asked.stream, asked.conversation_id
-    route = rooms.catalogue.chat_route(asked)
-    line = chat_delivery(incoming, asked, route)
+    request = load_chat(
+        incoming.body(), show_reasoning=services.show_reasoning, session_id=session_id, limits=services.limits
+    )
+    incoming.model, incoming.stream, incoming.conversation = request.model, request.stream, request.conversation_id
+    route = services.catalogue.chat_route(request)
+    delivery = chat_delivery(incoming, request, route)
     name = route.targets[0].public_name
     if request.stream:
         return stream_response(
@@ -37,26 +39,26 @@ def chat(incoming: ApiRequest) -> Response:
     return whole_response(delivery, partial(fold, model=name, include_reasoning=request.include_reasoning))
 
 
-def chat_delivery(incoming: ApiRequest, asked: ChatRequest, route: Route) -> Delivery:
-    """A chat's answer, whichever dialect it was asked in: with a filler, or made fit to be read aloud, where wanted."""
-    rooms = incoming.services
-    log.log(5, "asked", extra={"payload": asked.body})
-    fills = asked.stream and bool(route.filler) and (rooms.fills_with_tools or not _may_call(asked))
-    aloud = _is_read_aloud(asked, route)
+def chat_delivery(incoming: ApiRequest, request: ChatRequest, route: Route) -> Delivery:
+    """A chat's answer, in any dialect of callers: with a filler, or made fit to be read aloud, where wanted."""
+    services = incoming.services
+    log.log(5, "request", extra={"payload": request.body})
+    fills = request.stream and bool(route.filler) and (services.fills_with_tools or not _may_call(request))
+    aloud = _is_read_aloud(request, route)
     if fills or aloud:
-        asked = replace(asked, passthrough=None)
+        request = replace(request, passthrough=None)
     return Delivery(
         incoming,
         route,
-        rooms.relay.chat(asked),
-        streams=asked.stream,
-        reasoning=asked.include_reasoning,
+        services.relay.chat(request),
+        streams=request.stream,
+        reasoning=request.include_reasoning,
         fills=fills,
         through=speech_safe if aloud else None,
     )
 
 
-def _may_call(asked: ChatRequest) -> bool:
+def _may_call(request: ChatRequest) -> bool:
     """Whether the answer may be a tool call, or follows one: a phrase before it would be one too many in this turn."""
     return (bool(request.tools) and request.tool_choice != "none") or request.messages[-1]["role"] in (
         "tool",

@@ -11,11 +11,11 @@ from views.delivery import Delivery, stream_response, whole_response
 @api.post("/completions")
 def completions(incoming: ApiRequest) -> Response:
     """Answer a prompt as a chat of one message would be."""
-    rooms = incoming.services
-    asked = load_text_completion(incoming.body(), incoming.services.limits)
-    incoming.model, incoming.stream, incoming.conversation = asked.model, asked.stream, asked.conversation_id
-    route = rooms.catalogue.chat_route(asked)
-    line = Delivery(incoming, route, rooms.relay.chat(asked), streams=asked.stream, reasoning=False)
+    services = incoming.services
+    request = load_text_completion(incoming.body(), incoming.services.limits)
+    incoming.model, incoming.stream, incoming.conversation = request.model, request.stream, request.conversation_id
+    route = services.catalogue.chat_route(request)
+    delivery = Delivery(incoming, route, services.relay.chat(request), streams=request.stream, reasoning=False)
     name = route.targets[0].public_name
     if request.stream:
         return stream_response(delivery, TextEncoder(name, include_usage=request.include_usage))

@@ -14,15 +14,15 @@ from views.delivery import Delivery, whole_response
 @api.post("/embeddings")
 def embeddings(incoming: ApiRequest) -> Response:
     """Turn texts into vectors."""
-    asked = load_embeddings(incoming.body(), incoming.services.limits)
-    incoming.model = asked.model
-    route = incoming.services.catalogue.route(asked.model, asked.provider)
-    line = Delivery(
+    request = load_embeddings(incoming.body(), incoming.services.limits)
+    incoming.model = request.model
+    route = incoming.services.catalogue.route(request.model, request.provider)
+    delivery = Delivery(
         incoming,
         route,
-        lambda target, call: target.provider.embed(asked, target, call),
+        lambda target, call: target.provider.embed(request, target, call),
         streams=False,
-        details={"inputs": len(asked.inputs)},
+        details={"inputs": len(request.inputs)},
     )
 
     def body(events: Iterable[Event]) -> bytes:

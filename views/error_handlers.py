@@ -14,7 +14,7 @@ from core.errors import Cancelled, GatewayError, HalfClosed, InvalidRequest
 from schemas.errors import error_headers
 from server.flask_app import NOT_HTTP, REQUEST_ID
 from views.blueprint import API_REQUEST, SHOWN, ApiRequest
-from views.services import services
+from views.services import current_services
 
 log = getLogger("thinkline.errors")
 
@@ -73,7 +73,7 @@ def _http(error: HTTPException) -> Response:
 
 def _api_request() -> ApiRequest:
     """The request as its view knows it, or as it would, where it has reached none."""
-    return request.environ.get(API_REQUEST) or ApiRequest(services(), request.environ, endpoint="")
+    return request.environ.get(API_REQUEST) or ApiRequest(current_services(), request.environ, endpoint="")
 
 
 def _sentence(status: int, name: str) -> str:

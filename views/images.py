@@ -15,16 +15,16 @@ from views.delivery import Delivery, whole_response
 @api.post("/images/generations")
 def images(incoming: ApiRequest) -> Response:
     """Make pictures from a prompt."""
-    asked = load_images(incoming.body(), incoming.services.limits)
-    incoming.model = asked.model
-    route = incoming.services.catalogue.images_route(asked.model, asked.provider)
-    line = Delivery(
+    request = load_images(incoming.body(), incoming.services.limits)
+    incoming.model = request.model
+    route = incoming.services.catalogue.images_route(request.model, request.provider)
+    delivery = Delivery(
         incoming,
         route,
-        lambda target, call: target.provider.images(asked, target, call),
+        lambda target, call: target.provider.images(request, target, call),
         streams=False,
         patience=IMAGES_FACTOR,
-        details={"images": asked.n},
+        details={"images": request.n},
     )
 
     def body(events: Iterable[Event]) -> bytes:

@@ -14,10 +14,12 @@ from views.delivery import Delivery, whole_response
 @api.post("/moderations")
 def moderations(incoming: ApiRequest) -> Response:
     """Have a text judged, by a provider that does so."""
-    asked = load_moderations(incoming.body(), incoming.services.limits)
-    incoming.model = asked.model
-    route = incoming.services.catalogue.route(asked.model, asked.provider)
-    line = Delivery(incoming, route, lambda target, call: target.provider.moderate(asked, target, call), streams=False)
+    request = load_moderations(incoming.body(), incoming.services.limits)
+    incoming.model = request.model
+    route = incoming.services.catalogue.route(request.model, request.provider)
+    delivery = Delivery(
+        incoming, route, lambda target, call: target.provider.moderate(request, target, call), streams=False
+    )
 
     def body(events: Iterable[Event]) -> bytes:
         for event in events:

@@ -14,15 +14,15 @@ from views.delivery import Delivery, whole_response
 @api.post("/rerank")
 def rerank(incoming: ApiRequest) -> Response:
     """Put documents in order of their relevance to a query."""
-    asked, return_documents = load_rerank(incoming.body(), incoming.services.limits)
-    incoming.model = asked.model
-    route = incoming.services.catalogue.route(asked.model, asked.provider)
-    line = Delivery(
+    request, return_documents = load_rerank(incoming.body(), incoming.services.limits)
+    incoming.model = request.model
+    route = incoming.services.catalogue.route(request.model, request.provider)
+    delivery = Delivery(
         incoming,
         route,
-        lambda target, call: target.provider.rerank(asked, target, call),
+        lambda target, call: target.provider.rerank(request, target, call),
         streams=False,
-        details={"documents": len(asked.documents)},
+        details={"documents": len(request.documents)},
     )
 
     def body(events: Iterable[Event]) -> bytes:

@@ -134,7 +134,7 @@ class Catalogue:
         elif rest and (known := snapshot.entries.get(prefix)) is not None and known.available:
             entry, model = known, rest
         elif row := snapshot.row_of(model):
-            return self._to_row(snapshot, row, beyond)
+            return self._to_row(snapshot, row, lacking)
         elif cloud := snapshot.cloud_of(model):
             entry = snapshot.require_provider(cloud)
         else:

@@ -48,11 +48,11 @@ class ModelLists:
         the others' models with the provider's name before them. The demo is listed only if it is the only provider.
         """
         snapshot = self._catalogue.snapshot
-        asked = [entry for entry in snapshot.available() if not entry.complete and "#" not in entry.name]
+        configs = [entry for entry in snapshot.available() if not entry.complete and "#" not in entry.name]
         if snapshot.models or not snapshot.answers_as_fallback:
-            asked = [entry for entry in asked if not entry.is_fallback]
-        with self._lock:  # one asks, the others wait for what it hears
-            due = [entry for entry in asked if self._is_due(entry)]
+            configs = [entry for entry in configs if not entry.is_fallback]
+        with self._lock:  # one thread asks, the others wait for its result
+            due = [entry for entry in configs if self._is_due(entry)]
             if due:
                 with ThreadPoolExecutor(max_workers=len(due), thread_name_prefix="models") as pool:
                     self._kept.update(zip((entry.name for entry in due), pool.map(self._ask, due), strict=True))

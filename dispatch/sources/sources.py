@@ -60,8 +60,8 @@ class Sources:
         else:
             self._keep(b"")  # before any fork, so that a worker that reads a first one shares it
         if self.list_url:
-            told["list"] = self._model_list.load_kept()
-        return told
+            contents["list"] = self._model_list.load_kept()
+        return contents
 
     def follow(self, catalogue: Catalogue) -> None:
         """Watch the sources in threads of their own, and pass changes to the catalogue, until the process ends."""

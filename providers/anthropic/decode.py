@@ -65,7 +65,7 @@ class AnthropicDecoder:
                 if reason and not self.finished:
                     yield Finish(_finish(reason))
                     self.finished = True
-                    yield from self._usage_event()
+                    yield from self._usage_events()
             case "message_stop":
                 self.done = True
             case "error":
@@ -129,15 +129,15 @@ class AnthropicDecoder:
     @property
     def usage(self) -> Usage | None:
         """The tokens, as far as they are told by now."""
-        return next(self._told(), None)
+        return next(self._usage_events(), None)
 
-    def _told(self) -> Iterator[Usage]:
+    def _usage_events(self) -> Iterator[Usage]:
         if "output_tokens" not in self._usage:
             return
         kinds = ("input_tokens", "cache_creation_input_tokens", "cache_read_input_tokens", "output_tokens")
-        fresh, written, cached, output = (token_count(self._usage.get(kind)) for kind in kinds)
+        fresh, written, cached, generated = (token_count(self._usage.get(kind)) for kind in kinds)
         thought = token_count((self._usage.get("output_tokens_details") or {}).get("thinking_tokens"))
-        yield Usage(fresh + written + cached, said, cached, thought, written)
+        yield Usage(fresh + written + cached, generated, cached, thought, written)
 
 
 def _finish(word: Any) -> FinishReason:

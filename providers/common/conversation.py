@@ -80,9 +80,11 @@ def conversation(messages: Sequence[Mapping[str, Any]], *, with_instructions: bo
             continue
         spoken = spoken or at
         if role in RESULTS:
-            use = _answered(message, at, waiting)
+            use = _take_call(message, at, waiting)
             failed = message.get("is_error") is True
-            turns.append(Message("tool", at, _said(message, at), answers=use.id, name=use.name, failed=failed))
+            turns.append(
+                Message("tool", at, _nonempty_parts(message, at), answers=use.id, name=use.name, failed=failed)
+            )
             continue
         parts, calls = _nonempty_parts(message, at), tuple[ToolUse, ...]()
         if role == "assistant":
@@ -92,7 +94,7 @@ def conversation(messages: Sequence[Mapping[str, Any]], *, with_instructions: bo
             speaker: Role = "user" if role == "user" else "assistant"
             thoughts = message.get("thinking_blocks")
             thoughts = tuple(thoughts) if isinstance(thoughts, list) else ()
-            turns.append(Message(speaker, at, said, calls, name=message.get("name") or "", thoughts=thoughts))
+            turns.append(Message(speaker, at, parts, calls, name=message.get("name") or "", thoughts=thoughts))
     for use in waiting.values():
         raise InvalidRequest("A tool call must be followed by a tool message with its result.", param=use.where)
     if spoken and all(turn.role in INSTRUCTIONS for turn in turns):

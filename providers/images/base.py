@@ -100,8 +100,8 @@ class ImageProvider(HttpProvider):
     def _answer(self, request: HttpRequest, target: Target, call: CallContext) -> Generator[Silence, None, Any]:
         response = send(self._account, "POST", request.path, request.headers, request.body, call, target.timeouts)
         try:
-            yield from raise_for_status(reply, self._failure)
-            raw = yield from read_body(reply)
+            yield from raise_for_status(response, self._failure)
+            raw = yield from read_body(response)
         finally:
             response.close()
         answer = parse_json(raw, response)

@@ -89,14 +89,16 @@ def setup(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ChaosSetup]:
 @pytest.mark.parametrize("phase", PHASES)
 @pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("dialect", DIALECTS)
-def test_a_caller_who_leaves_frees_every_kind_of_upstream(house: House, dialect: str, name: str, phase: str) -> None:
+def test_a_caller_who_leaves_frees_every_kind_of_upstream(
+    setup: ChaosSetup, dialect: str, name: str, phase: str
+) -> None:
     path, body, _ = DIALECTS[dialect]
-    line, (answer, stream, heard) = house.lines[name], PHASES[phase]
-    threads, sockets, ended = house.app.threads(), house.app.sockets() + 1, house.app.log().count("outcome=hung_up")
+    line, (answer, stream, heard) = setup.lines[name], PHASES[phase]
+    threads, sockets, ended = setup.app.threads(), setup.app.sockets() + 1, setup.app.log().count("outcome=hung_up")
     count = len(line.upstream.received)
     line.upstream.enqueue(line.answer(**answer))
     asked = {**body(), "provider": line.provider, "model": line.model, "stream": stream}
-    caller = Caller(house.app.port, asked, path)
+    caller = Caller(setup.app.port, asked, path)
     until(lambda: len(line.upstream.received) > count, "the request to arrive upstream")
     caller.hears(heard)
     left = caller.leaves()
@@ -109,14 +111,14 @@ def test_a_caller_who_leaves_frees_every_kind_of_upstream(house: House, dialect:
 @pytest.mark.parametrize("silence", SILENCES)
 @pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("dialect", DIALECTS)
-def test_the_next_target_answers_for_every_kind(house: House, dialect: str, name: str, silence: str) -> None:
+def test_the_next_target_answers_for_every_kind(setup: ChaosSetup, dialect: str, name: str, silence: str) -> None:
     """The promise is 50 ms beyond the deadline, or beyond the waits between retries."""
     path, body, heard = DIALECTS[dialect]
-    line = house.lines[name]
+    line = setup.lines[name]
     kept = line.upstream.open_connections()
     line.upstream.always(line.answer(**SILENCES[silence]))
     began = time.monotonic()
-    status, headers, stream = post(house.app.port, {**body(), "model": f"safe:{name}", "stream": True}, path)
+    status, headers, stream = post(setup.app.port, {**body(), "model": f"safe:{name}", "stream": True}, path)
     took = time.monotonic() - began
     line.upstream.always(line.answer())
     assert (status, headers["x-upstream"], heard(stream)) == (200, "second/second", "".join(SECOND))

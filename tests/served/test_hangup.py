@@ -41,7 +41,7 @@ def upstream_and_app(
 def test_the_upstream_is_freed_in_every_phase(
     upstream_and_app: tuple[OpenAIUpstream, Served], phase: str, way: Callable[[Caller], float]
 ) -> None:
-    upstream, app = line
+    upstream, app = upstream_and_app
     answer, stream, heard = ALL_PHASES[phase]
     sockets = app.sockets() + 1
     count = len(upstream.received)

@@ -43,7 +43,7 @@ def conversation(given: list[Json], *, tools: bool, thoughts: bool = False) -> t
     system: list[Json] = []
     for part in instructions(given):
         system += [{"text": content_text([part], "messages")}, *cache_point(part)]
-    said = merge_same_role(
+    turns = merge_same_role(
         (("assistant" if turn.role == "assistant" else "user"), _content(turn, tools=tools, thoughts=thoughts))
         for turn in in_turns(given)
     )

@@ -66,7 +66,7 @@ def to_upstream(request: ChatRequest, target: Target) -> Json:
     tools = _tools(request, target.model)
     returns = request.native is not None and "anthropic." in target.model
     system, messages = conversation(request.messages, tools=bool(tools), thoughts=returns)
-    kin = claude.family_of(target.model)
+    family = claude.family_of(target.model)
     if messages[-1]["role"] == "assistant":
         _end(messages, prefill=family.prefill and GOES_ON.search(target.model) is not None)
     inference = _inference(request, target, family)
@@ -165,8 +165,8 @@ def _excluded(additional: Json) -> tuple[str, ...]:
 
 
 def _thinking(request: ChatRequest, model: str, effort: str, messages: list[Json], room: int) -> Json:
-    kin = claude.family_of(model)
-    if kin.thinking == "manual" and any(_lacks_thoughts(message["content"]) for message in messages):
+    family = claude.family_of(model)
+    if family.thinking == "manual" and any(_lacks_thoughts(message["content"]) for message in messages):
         return {}  # the thoughts before the call would have to come back signed
     forced = bool(request.tools) and tool_choice(request)[0] == "required"
     thought, strength = claude.thinking_options(

@@ -472,7 +472,7 @@ def test_citations_span_the_text_that_they_are_of() -> None:
 def test_usage_counts_the_cache_and_ends_with_the_last_word() -> None:
     start = {"input_tokens": 10, "cache_creation_input_tokens": 5, "cache_read_input_tokens": 85, "output_tokens": 1}
     last = {"output_tokens": 30, "output_tokens_details": {"thinking_tokens": 12}, "cache_read_input_tokens": None}
-    found = heard({"type": "message_start", "message": {"usage": start}}, end("end_turn", **last))
+    found = decoded({"type": "message_start", "message": {"usage": start}}, end("end_turn", **last))
     assert found[-1] == Usage(100, 30, cached=85, reasoning=12, written=5)
 
 
