@@ -42,7 +42,7 @@ def chat(incoming: ApiRequest) -> Response:
 def chat_delivery(incoming: ApiRequest, request: ChatRequest, route: Route) -> Delivery:
     """A chat's answer, in any dialect of callers: with a filler, or made fit to be read aloud, where wanted."""
     services = incoming.services
-    log.log(5, "request", extra={"payload": request.body})
+    log.log(5, "asked", extra={"payload": request.body})
     fills = request.stream and bool(route.filler) and (services.fills_with_tools or not _may_call(request))
     aloud = _is_read_aloud(request, route)
     if fills or aloud:

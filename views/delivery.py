@@ -156,7 +156,7 @@ def whole_response(line: Delivery, fold: Callable[[Iterable[Event]], bytes]) -> 
 
 
 def stream_response(line: Delivery, encoder: StreamEncoder) -> Response:
-    """A stream of frames, once the first event has come (D2). Raises what fails before it."""
+    """A stream of frames, once the first event has come. Raises what fails before it."""
     with line:
         line.answer.commit()
     response = line.sign(Response(_frames(line, encoder), mimetype="text/event-stream", headers=HEADERS))

@@ -30,10 +30,12 @@ def messages(incoming: ApiRequest) -> Response:
         route = incoming.services.catalogue.chat_route(asked)
         line = chat_delivery(incoming, asked, route)
         estimate = partial(estimate_prompt_tokens, asked.body)
-        told = MessageEvents(route.targets[0].public_name, include_reasoning=asked.include_reasoning, estimate=estimate)
+        events = MessageEvents(
+            route.targets[0].public_name, include_reasoning=asked.include_reasoning, estimate=estimate
+        )
         if asked.stream:
-            return _signed(incoming, stream_response(line, MessageEncoder(told)))
-        return _signed(incoming, whole_response(line, partial(fold, told)))
+            return _signed(incoming, stream_response(line, MessageEncoder(events)))
+        return _signed(incoming, whole_response(line, partial(fold, events)))
     except GatewayError as error:
         error.param = asked.native.place(error.param) if asked.native else error.param
         raise

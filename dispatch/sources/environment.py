@@ -40,10 +40,12 @@ def from_environment(
     Raises ValueError that names the wrong variable.
     """
     first, *others = [vendor_entry(vendor, upstreams) for vendor in VENDORS]
-    told = {} if clouds is None else {kind: entry(kind, clouds, upstreams, {}) for kind, entry in CLOUDS.items()}
-    late = [told.pop(kind) for kind in LATE if kind in told]
+    cloud_entries = (
+        {} if clouds is None else {kind: entry(kind, clouds, upstreams, {}) for kind, entry in CLOUDS.items()}
+    )
+    late = [cloud_entries.pop(kind) for kind in LATE if kind in cloud_entries]
     demo = ProviderConfig("demo", "demo", "demo", {"pace_ms": demo_pace_ms}, lenient=True, order=1, is_fallback=True)
-    entries = (first, *told.values(), *others, *late, demo)
+    entries = (first, *cloud_entries.values(), *others, *late, demo)
     return SourceContents(entries, aws.agent_rows(clouds or {}), _aliases(aliases))
 
 

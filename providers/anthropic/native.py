@@ -58,9 +58,9 @@ def to_upstream(request: ChatRequest, native: NativeBody, target: Target) -> Jso
         body["messages"] = [_without_foreign(message) for message in body["messages"]]
     if target.max_tokens is not None and "max_tokens" in body:
         body["max_tokens"] = min(body["max_tokens"], target.max_tokens)
-    asked, kin = claude.family_of(str(native.body["model"])), claude.family_of(target.model)
-    if asked is not kin:
-        body = _for_family(body, request, kin)
+    named, family = claude.family_of(str(native.body["model"])), claude.family_of(target.model)
+    if named is not family:
+        body = _for_family(body, request, family)
     return target.rules.apply(body)
 
 
@@ -91,19 +91,19 @@ def _without_foreign(message: Json) -> Json:
     return {**message, "content": kept or [{"type": "text", "text": "..."}]}  # an empty message is refused
 
 
-def _for_family(body: Json, request: ChatRequest, kin: claude.Family) -> Json:
+def _for_family(body: Json, request: ChatRequest, family: claude.Family) -> Json:
     """The body with the thinking, the effort and the sampling that models of this family take: another was asked for,
     by a name that stands for this one, or it is the other's fallback.
     """
     thinks = (body.get("thinking") or {}).get("type") in ("enabled", "adaptive")
     wish = str(request.body.get("reasoning_effort") or ("medium" if thinks else ""))
     forced = (body.get("tool_choice") or {}).get("type") in ("any", "tool")
-    room = body.get("max_tokens", kin.max_tokens)
+    room = body.get("max_tokens", family.max_tokens)
     thinking, effort = claude.thinking_options(
-        kin, wish, shown=request.include_reasoning, forced=forced, max_tokens=room
+        family, wish, shown=request.include_reasoning, forced=forced, max_tokens=room
     )
-    left = ("temperature", "top_p", "top_k") if thinking or kin.sampling == "none" else ()
-    if kin.sampling == "one" and "temperature" in body:
+    left = ("temperature", "top_p", "top_k") if thinking or family.sampling == "none" else ()
+    if family.sampling == "one" and "temperature" in body:
         left = (*left, "top_p")
     kept = {key: value for key, value in body.items() if key not in (*left, "thinking", "output_config")}
     output = {key: value for key, value in (body.get("output_config") or {}).items() if key != "effort"}

@@ -118,15 +118,15 @@ def _raise_failure(event: Mapping[str, Any], name: str) -> None:
 
 
 def _usage(response: Mapping[str, Any]) -> Usage | None:
-    """The tokens, as far as they are told."""
-    told = response.get("usage")
-    if not isinstance(told, dict):
+    """The tokens, as far as they are counts."""
+    counts = response.get("usage")
+    if not isinstance(counts, dict):
         return None
-    cached = (told.get("input_tokens_details") or {}).get("cached_tokens")
-    reasoning = (told.get("output_tokens_details") or {}).get("reasoning_tokens")
+    cached = (counts.get("input_tokens_details") or {}).get("cached_tokens")
+    reasoning = (counts.get("output_tokens_details") or {}).get("reasoning_tokens")
     return Usage(
-        token_count(told.get("input_tokens")),
-        token_count(told.get("output_tokens")),
+        token_count(counts.get("input_tokens")),
+        token_count(counts.get("output_tokens")),
         token_count(cached),
         token_count(reasoning),
     )

@@ -26,8 +26,8 @@ def frame(event: Mapping[str, Any]) -> bytes:
 class MessageEncoder:
     """Turns one answer's events into SSE bytes: `encode` each, then `end`, or `error` instead."""
 
-    def __init__(self, told: MessageEvents) -> None:
-        self._events = told
+    def __init__(self, message_events: MessageEvents) -> None:
+        self._events = message_events
         self._verbatim = False
 
     def encode(self, event: Event) -> bytes:
@@ -59,16 +59,16 @@ class MessageEncoder:
         return frame(error_body(error))
 
 
-def fold(told: MessageEvents, events: Iterable[Event]) -> bytes:
+def fold(message_events: MessageEvents, events: Iterable[Event]) -> bytes:
     """The whole answer as one message. Raises UpstreamDown for an answer without an end."""
     message: Json = {}
     pieces: list[str] = []
     for event in events:
         if isinstance(event, Verbatim):
             return event.data
-        for each in told.of(event):
+        for each in message_events.of(event):
             _add(message, pieces, each)
-    for each in told.end():
+    for each in message_events.end():
         _add(message, pieces, each)
     return dumps(message)
 

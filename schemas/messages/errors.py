@@ -26,11 +26,11 @@ def error_status(error: GatewayError) -> int:
 def error_body(error: GatewayError, request_id: str = "") -> Json:
     """The error object. `details.error_code`, which the SDKs show, is the code that OpenAI's clients get."""
     otherwise = "invalid_request_error" if error.status < 500 else "api_error"  # noqa: PLR2004
-    told: Json = {"type": TYPES.get(error.status, otherwise), "message": error.message}
+    error_object: Json = {"type": TYPES.get(error.status, otherwise), "message": error.message}
     details = {"error_code": error.code, "param": error.param}
     if any(details.values()):
-        told["details"] = {key: value for key, value in details.items() if value}
-    return {"type": "error", "error": told, **({"request_id": request_id} if request_id else {})}
+        error_object["details"] = {key: value for key, value in details.items() if value}
+    return {"type": "error", "error": error_object, **({"request_id": request_id} if request_id else {})}
 
 
 ERRORS = ErrorFormat(error_body, error_status, "request-id")

@@ -95,16 +95,16 @@ class MessageEvents:
 
     def _counted(self) -> Json:
         """The upstream's count; ours as far as it told none. What was read from a cache stands apart from the rest."""
-        told = self._usage or Usage(-1, -1)
+        usage = self._usage or Usage(-1, -1)
         estimated = {"input_tokens": self._prompt_tokens or self._estimate(), "output_tokens": self._said_tokens}
-        if told.prompt >= 0:
-            estimated["input_tokens"] = max(0, told.prompt - told.cached - told.written)
-        if told.completion >= 0:
-            estimated["output_tokens"] = told.completion
+        if usage.prompt >= 0:
+            estimated["input_tokens"] = max(0, usage.prompt - usage.cached - usage.written)
+        if usage.completion >= 0:
+            estimated["output_tokens"] = usage.completion
         return {
             **estimated,
-            "cache_creation_input_tokens": told.written,
-            "cache_read_input_tokens": told.cached,
+            "cache_creation_input_tokens": usage.written,
+            "cache_read_input_tokens": usage.cached,
         }
 
     def _start(self) -> Iterator[Json]:

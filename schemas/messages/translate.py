@@ -165,8 +165,8 @@ def _document(talk: Conversation, block: Mapping[str, Any], place: str) -> list[
     """A PDF as a file; texts as texts, below their title."""
     source, where = _source(block, place), f"{place}.source"
     title = block["title"] if isinstance(block.get("title"), str) else ""
-    told = "\n".join(each for each in (title, block.get("context")) if isinstance(each, str) and each)
-    heading = [{"type": "text", "text": told}] if told else []
+    header = "\n".join(each for each in (title, block.get("context")) if isinstance(each, str) and each)
+    heading = [{"type": "text", "text": header}] if header else []
     match source.get("type"):
         case "base64":
             data = f"data:{_string(source, 'media_type', where)};base64,{_string(source, 'data', where)}"

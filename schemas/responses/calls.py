@@ -66,17 +66,23 @@ class CustomCall(Call):
 
     def body(self, status: Status) -> Json:
         """The item as it is by now."""
-        told = "" if status == "in_progress" else self._input()
-        return {"type": "custom_tool_call", "id": self.id, "call_id": self._call_id, "name": self._name, "input": told}
+        input_text = "" if status == "in_progress" else self._input()
+        return {
+            "type": "custom_tool_call",
+            "id": self.id,
+            "call_id": self._call_id,
+            "name": self._name,
+            "input": input_text,
+        }
 
     def finish(self) -> Iterator[Spoken]:
         """The ends of its parts."""
         for _ in super().finish():
             pass  # the arguments are to be whole; nothing is told of them
-        told = self._input()
-        if told:
-            yield "response.custom_tool_call_input.delta", {**self.at, "delta": told}
-        yield "response.custom_tool_call_input.done", {**self.at, "input": told}
+        input_text = self._input()
+        if input_text:
+            yield "response.custom_tool_call_input.delta", {**self.at, "delta": input_text}
+        yield "response.custom_tool_call_input.done", {**self.at, "input": input_text}
 
     def _said(self, text: str) -> Iterator[Spoken]:
         self._texts.append(text)

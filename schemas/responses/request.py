@@ -254,8 +254,8 @@ def echoed_format(given: Json) -> Json:
     """A text format with the keys that it must have in an answer."""
     if given.get("type") != "json_schema":
         return given
-    told = {key: value for key, value in given.items() if value is not None}
-    return {"description": "", "strict": False, "name": "answer", **told}
+    named = {key: value for key, value in given.items() if value is not None}
+    return {"description": "", "strict": False, "name": "answer", **named}
 
 
 def _tools(body: Mapping[str, Any], *, drops: bool) -> Json:

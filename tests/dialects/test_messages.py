@@ -127,8 +127,8 @@ def test_a_past_with_a_failed_call(line: Line) -> None:
     found = message(line.ask(tools=[WEATHER, TIME], messages=AFTERWARDS), stream=False)
     assert read.text(found) == "".join(TEXTS)
     sent = line.upstream.received[-1].body
-    for told in (b"18 degrees", b"no such zone", b"And now?", b"Let me look."):
-        assert told in sent
+    for text in (b"18 degrees", b"no such zone", b"And now?", b"Let me look."):
+        assert text in sent
     assert line.dialect is ANTHROPIC or b"Error: no such zone" in sent
 
 

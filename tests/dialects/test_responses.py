@@ -70,7 +70,7 @@ def test_every_vendor_has_the_conversation(line: Line, said: Conversation) -> No
         assert replace(found, code=found.code if said.wanted.code else None) == said.wanted
     sent = [text for each in line.upstream.received[before:] if each.body for text in leaves(each.json)]
     dropped = ("END", "HALT")  # this dialect has no stop sequences
-    assert not [text for text in said.told if text not in " ".join(sent) and text not in dropped]
+    assert not [text for text in said.values if text not in " ".join(sent) and text not in dropped]
 
 
 @cases(FAULTS)
@@ -87,8 +87,8 @@ def test_a_fault_is_told(faulty: tuple[Line, Line], fault: Fault, stream: bool) 
         assert got(response, stream).text == "".join(TEXTS)
     elif response.status_code == 200:
         assert fault.phase in (Phase.MIDDLE, Phase.END)
-        *_, told, failed = events(response.data)
-        assert told["code"] == ("upstream_timeout" if fault.silent else "upstream_error")
+        *_, values, failed = events(response.data)
+        assert values["code"] == ("upstream_timeout" if fault.silent else "upstream_error")
         assert failed["type"] == "response.failed"
     else:
         assert response.status_code == (504 if fault.silent else 502)

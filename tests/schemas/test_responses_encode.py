@@ -118,9 +118,9 @@ def test_a_stream_that_breaks_off_anywhere_ends_with_an_error_and_a_failed_respo
     said = [event for event in answer[0] if not isinstance(event, (Finish, Usage))][:after]
     spoken = encoder()
     stream = b"".join([*map(spoken.encode, said), spoken.error(UpstreamDown("It broke."))])
-    *_, told, failed = events(stream)
-    assert (told["type"], told["code"], told["message"]) == ("error", "upstream_error", "It broke.")
-    assert told["error"] == {"type": "server_error", "code": "upstream_error", "message": "It broke.", "param": None}
+    *_, answer, failed = events(stream)
+    assert (answer["type"], answer["code"], answer["message"]) == ("error", "upstream_error", "It broke.")
+    assert answer["error"] == {"type": "server_error", "code": "upstream_error", "message": "It broke.", "param": None}
     assert failed["type"] == "response.failed"
     assert failed["response"]["error"] == {"code": "server_error", "message": "It broke."}
 
@@ -212,8 +212,8 @@ def test_halves_of_a_pair_meet_across_pieces() -> None:
 
 
 def test_a_rate_limit_keeps_its_code() -> None:
-    told, failed = events(encoder().error(UpstreamRateLimited("Slowly.")))[-2:]
-    assert (told["code"], failed["response"]["error"]["code"]) == ("rate_limit_exceeded", "rate_limit_exceeded")
+    answer, failed = events(encoder().error(UpstreamRateLimited("Slowly.")))[-2:]
+    assert (answer["code"], failed["response"]["error"]["code"]) == ("rate_limit_exceeded", "rate_limit_exceeded")
 
 
 def test_a_cancelled_answer_has_not_failed() -> None:

@@ -404,8 +404,8 @@ def test_a_failure_after_it_ends_the_stream_with_an_error(native: Any, event: st
     app, upstream = native
     upstream.fails(event, after=5)
     response = app.post("/v1/responses", json={"input": "hi", "model": "m", "stream": True}, buffered=True)
-    *_, told, failed = events(response.data)
-    assert (told["type"], failed["type"]) == ("error", "response.failed")
+    *_, answer, failed = events(response.data)
+    assert (answer["type"], failed["type"]) == ("error", "response.failed")
     assert "secret of the vendor" not in response.text
 
 

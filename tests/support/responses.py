@@ -116,21 +116,21 @@ def _check_items(middle: list[dict[str, Any]], output: list[dict[str, Any]]) -> 
         assert item["type"] != "message" or (item["content"], item["status"]) == ([], "in_progress")
         assert item["type"] != "function_call" or (item["arguments"], item["status"]) == ("", "in_progress")
         end = next(i for i, event in enumerate(middle) if event["type"] == "response.output_item.done")
-        told, done, middle = middle[:end], middle[end], middle[end + 1 :]
+        deltas, done, middle = middle[:end], middle[end], middle[end + 1 :]
         assert done["output_index"] == at
         assert done["item"] == output[at]
         assert done["item"]["id"] == item["id"]
-        assert all((each["item_id"], each["output_index"]) == (item["id"], at) for each in told), told
-        _check_texts(told, done["item"])
+        assert all((each["item_id"], each["output_index"]) == (item["id"], at) for each in deltas), deltas
+        _check_texts(deltas, done["item"])
         at += 1
     assert at == len(output)
 
 
-def _check_texts(told: list[dict[str, Any]], item: dict[str, Any]) -> None:
+def _check_texts(deltas: list[dict[str, Any]], item: dict[str, Any]) -> None:
     """The pieces are the whole, and parts are told one after the other."""
     said: dict[Any, str] = {}
     opened: list[Any] = []
-    for event in told:
+    for event in deltas:
         place = event.get("content_index", event.get("summary_index", 0))
         if event["type"].endswith("part.added"):
             opened.append(place)

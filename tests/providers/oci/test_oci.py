@@ -278,9 +278,9 @@ def test_a_failure_is_logged_with_ocis_own_id(
         ScriptedAnswer(fault=faults.error_frame),
     ):
         upstream.enqueue(answer)
-        told = chat(where, GENERIC, stream=True)
-        given = told.headers["x-request-id"]
-        assert told.data
+        response = chat(where, GENERIC, stream=True)
+        given = response.headers["x-request-id"]
+        assert response.data
         lines = [line for line in capfd.readouterr().err.splitlines() if "outcome=failed" in line]
         assert [f"opc-request-id {given}/" in line for line in lines] == [True], lines
 
@@ -292,9 +292,9 @@ def test_what_debug_oci_sdk_shows(
     """Each request with its answer's status and id; nothing that it was signed with, and nothing that was said."""
     where = app_with(**upstream.settings(tmp_path, DEBUG_OCI_SDK=setting))
     assert chat(where, GENERIC).status_code == 200
-    told = [line for line in capfd.readouterr().err.splitlines() if " oci.requests: " in line]
-    assert len(told) == lines
-    for line in told:
+    answer = [line for line in capfd.readouterr().err.splitlines() if " oci.requests: " in line]
+    assert len(answer) == lines
+    for line in answer:
         assert "address=" + upstream.url + "/20231130/actions/chat status=200 opc_request_id=" in line
         assert "ignature" not in line
 

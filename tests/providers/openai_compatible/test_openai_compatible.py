@@ -309,7 +309,7 @@ def test_a_request_id_goes_through(upstream_and_app: tuple[OpenAIUpstream, Serve
 
 
 def test_thinking_that_nobody_hears_is_no_sign_of_life(serve: Callable[..., Served], upstream: OpenAIUpstream) -> None:
-    """N24: an upstream that thinks for long, unheard, leaves the line as silent as one that says nothing."""
+    """An upstream that thinks for long, unheard, leaves the line as silent as one that says nothing."""
     app = serve(**upstream.settings(), HEADERS_AFTER=0.3, HEARTBEAT=0.3)
     upstream.enqueue(ScriptedAnswer(reasoning=["hm "] * 40, frame_delay=0.05, delta_keys={"reasoning_content": None}))
     stream = post(app.port, chat_body(stream=True))[2]
@@ -322,7 +322,7 @@ def test_thinking_that_nobody_hears_is_no_sign_of_life(serve: Callable[..., Serv
 def test_a_stream_that_breaks_before_its_first_word_is_tried_again(
     serve: Callable[..., Served], upstream: OpenAIUpstream, dialect: str
 ) -> None:
-    """D2, N3: whichever dialect it is in, a role is no answer yet."""
+    """Whichever dialect it is in, a role is no answer yet."""
     app = serve(**upstream.settings())
     upstream.enqueue(replace(DIALECTS[dialect], texts=["", ""], fault=faults.cut), DIALECTS[dialect])
     status, _, stream = post(app.port, chat_body(stream=True))
