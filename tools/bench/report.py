@@ -238,6 +238,9 @@ def draw(figures: Figures, path: Path) -> None:
         left.plot(list(late), list(late.values()), style, marker=".", label=title)
     left.axhline(100, color="grey", linewidth=0.5)
     left.set(xscale="log", yscale="log", xlabel="streams at 50 tokens a second", ylabel="token transit p99, ms")
+    steps = sorted({row["streams"] for _, rows in _paced_lines(figures) for row in rows})
+    left.set_xticks(steps, list(map(str, steps)))
+    left.minorticks_off()
     left.legend(fontsize="x-small")
     panels = ((middle, "requests_64", "CPU a request, us"), (right, "burst", "CPU a burst token, us"))
     for axis, measure, title in panels:

@@ -114,7 +114,7 @@ def main() -> None:
     """Measure, and write the figures."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("settings", nargs="*", metavar="NAME=value", help="further settings of Thinkline's")
-    parser.add_argument("--seconds", type=float, default=3.0, help="how long each figure is measured for")
+    parser.add_argument("--seconds", type=float, default=2.5, help="how long each figure is measured for")
     parser.add_argument("--only", action="append", default=[], choices=[*peers.all_of({}), "providers"])
     parser.add_argument("--most", type=int, default=STEPS[-1], help="most streams at a time")
     parser.add_argument("--output", type=Path, help="where to, as JSON; unset: to stdout")
