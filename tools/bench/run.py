@@ -2,7 +2,7 @@
 other, all in one run.
 
     make bench            installs the peers into .bench, measures, and writes docs/performance.json, .svg and .md
-    python -m tools.bench.run --seconds 1 --only thinkline --only nginx --output /tmp/figures.json
+    python -m tools.bench.run --seconds 1 --only thinkline --only nginx --output figures.json
     python -m tools.bench.run --only thinkline LOG_LEVEL=WARNING        with further settings of Thinkline's
 
 Everything runs over loopback and ends by itself. The machine's noise is in the figures: compare what one run measured.
