@@ -1,6 +1,6 @@
 # make run    serves on http://127.0.0.1:8000         make test   the tests: no root, no services
 # make check  format, lint, types                     make lock   requirements*.txt from pyproject.toml
-# make test-fast  those of them that start no gunicorn
+# make test-fast  those of them that start no gunicorn, and take no conversation through every dialect
 # make test-services  what needs real services: redis-server on the PATH
 # make soak   callers, faults and hang-ups for MINUTES=10, and what grew meanwhile
 # make bench  what it costs and holds beside its peers: ten minutes, alone on the machine; installs the peers
@@ -19,7 +19,7 @@ test: $(VENV)/.development
 	$(BIN)/python -m pytest -q -n 4
 
 test-fast: $(VENV)/.development
-	$(BIN)/python -m pytest -q -n 4 -m 'not services and not served'
+	$(BIN)/python -m pytest -q -n 4 -m 'not services and not served' --ignore tests/dialects
 
 test-services: $(VENV)/.development
 	$(BIN)/python -m pytest -q -m services

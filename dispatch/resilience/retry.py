@@ -2,10 +2,9 @@
 
 import random
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from logging import getLogger
 from time import monotonic
-from typing import Any
 
 from core.attempts import Attempt, AttemptOutcome
 from core.context import CallContext
@@ -73,7 +72,7 @@ class RetryingTarget:
     failures  is told how it fails, unless it has been cut off
     unheard   kinds of events that are not yet a first event
     more      whether others are left to ask: then nobody waits for this one's Retry-After
-    attempts  so far; `answered` once the first event came
+    answered  once the first event came
     """
 
     def __init__(
@@ -92,7 +91,9 @@ class RetryingTarget:
         self.call = call
         self.breaker = breaker
         self.failures = failures
-        self.attempts: list[Attempt] = []
+        self._ended: list[Attempt] = []
+        self._started: float | None = None
+        self._first_event: float | None = None
         self.answered = False
         self._ask = ask
         self._patience = patience
@@ -102,7 +103,7 @@ class RetryingTarget:
     def run(self) -> Events:
         """The events of the attempt that succeeds, and what stood before its first one. Raises the last failure."""
         while True:
-            self.attempts.append(Attempt(self.target.name, self.target.provider.name, self._now()))
+            self._started, self._first_event = self._now(), None
             probe = False
             try:
                 probe = self.breaker.admit()
@@ -112,7 +113,7 @@ class RetryingTarget:
                     for event in events:
                         if not self.answered and not isinstance(event, self._unheard):
                             self.answered = True
-                            self._update(first_event=self._now())
+                            self._first_event = self._now()
                             self.call.mark_first_event()
                             if probe:
                                 self.breaker.succeeded(probe)
@@ -142,12 +143,24 @@ class RetryingTarget:
     def _now(self) -> float:
         return monotonic() - self.call.started
 
-    def _update(self, **changes: Any) -> None:
-        self.attempts[-1] = replace(self.attempts[-1], **changes)
+    @property
+    def attempts(self) -> list[Attempt]:
+        """So far, the one under way among them."""
+        started = self._started
+        running = [] if started is None else [self._attempt(started, None, "running")]
+        return [*self._ended, *running]
 
     def _end_attempt(self, outcome: AttemptOutcome, error: GatewayError | None = None) -> None:
-        why = {"code": error.code, "error": error.message} if error else {}
-        self._update(ended=self._now(), outcome=outcome, **why)
+        if self._started is not None:
+            self._ended.append(self._attempt(self._started, self._now(), outcome, error))
+            self._started = None
+
+    def _attempt(
+        self, started: float, ended: float | None, outcome: AttemptOutcome, error: GatewayError | None = None
+    ) -> Attempt:
+        code, message = (error.code, error.message) if error else (None, "")
+        target = self.target
+        return Attempt(target.name, target.provider.name, started, self._first_event, ended, outcome, code, message)
 
     def _sleep(self, seconds: float) -> Events:
         """Wait, with a sign of life when one is due."""
@@ -160,10 +173,10 @@ class RetryingTarget:
 
     def _wait_before_retry(self, error: GatewayError) -> float | None:
         """Seconds, with full jitter; the upstream's own Retry-After if it fits the budget. None: no retry."""
-        spent_all = len(self.attempts) > self._patience.retries or self.breaker.state == "open"
+        spent_all = len(self._ended) > self._patience.retries or self.breaker.state == "open"
         if not error.retryable or spent_all or (self._more and error.retry_after):
             return None
-        backoff = self._patience.first_wait * 2 ** (len(self.attempts) - 1)
+        backoff = self._patience.first_wait * 2 ** (len(self._ended) - 1)
         jittered = random.uniform(0, backoff)  # noqa: S311 - spreads retries, keeps no secret
         wait = jittered if error.retry_after is None else error.retry_after + jittered / 10
         return wait if monotonic() - self.call.started + wait < self._patience.budget else None

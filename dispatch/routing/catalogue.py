@@ -84,7 +84,8 @@ class Catalogue:
         with self._lock:
             listings = {**self._listings, source: listing}
             snapshot = self._put_together(listings)
-            if snapshot.answers_as_fallback and not self.snapshot.answers_as_fallback and not self._chosen:
+            is_asked_for = any(entry.is_fallback for entry in listing.entries)
+            if snapshot.answers_as_fallback and not (self.snapshot.answers_as_fallback or self._chosen or is_asked_for):
                 raise ValueError(f"without {self.default!r} there is no provider but the demo")
             self._listings, self.snapshot = listings, snapshot
 

@@ -8,8 +8,8 @@ from core.errors import GatewayError, UpstreamDown, UpstreamTimeout
 from core.events import Citation, Event, Finish, Reasoning, Text, ToolArguments, ToolCall, Usage
 from core.json_values import Json
 from providers.common.finish_reasons import finish_reason
+from providers.common.tool_calls import arguments_of
 from providers.common.translate import require_name, require_text, token_count
-from providers.openai_compatible.tool_calls import arguments_of
 from providers.transport.sse import Frame
 
 

@@ -118,3 +118,17 @@ class ImageFetcher:
 
 def _usual_port(scheme: str) -> int:
     return 443 if scheme == "https" else 80
+
+
+def parse_images(answer: Any) -> list[Picture]:
+    """The pictures of an answer in OpenAI's shape. Raises one of NONSENSE."""
+    found = []
+    for row in answer["data"]:
+        texts = {key: row.get(key) for key in ("url", "b64_json", "revised_prompt")}
+        picture = {key: text for key, text in texts.items() if isinstance(text, str) and text}
+        if "url" not in picture and "b64_json" not in picture:
+            raise ValueError("a picture without url and b64_json")
+        found.append(picture)
+    if not found:
+        raise ValueError("no picture")
+    return found

@@ -15,7 +15,7 @@ from core.json_values import BAD_SHAPE
 from core.requests import ChatRequest, ImagesRequest
 from providers.base import Target
 from providers.common.http_provider import HttpProvider
-from providers.common.image_fetch import ImageFetcher, Picture, seconds, shares
+from providers.common.image_fetch import ImageFetcher, Picture, parse_images, seconds, shares
 from providers.transport.client import send
 from providers.transport.exchange import parse_json, raise_for_status, read_body
 from providers.transport.status_errors import error_from_body
@@ -44,20 +44,6 @@ def nearest(size: tuple[int, int], offered: Iterable[str]) -> str:
         return abs(logarithm(size[0] / size[1]) - logarithm(width / height))
 
     return min(offered, key=unlike)
-
-
-def parse_images(answer: Any) -> list[Picture]:
-    """The pictures of an answer in OpenAI's shape. Raises one of NONSENSE."""
-    found = []
-    for row in answer["data"]:
-        texts = {key: row.get(key) for key in ("url", "b64_json", "revised_prompt")}
-        picture = {key: text for key, text in texts.items() if isinstance(text, str) and text}
-        if "url" not in picture and "b64_json" not in picture:
-            raise ValueError("a picture without url and b64_json")
-        found.append(picture)
-    if not found:
-        raise ValueError("no picture")
-    return found
 
 
 class HttpRequest(NamedTuple):

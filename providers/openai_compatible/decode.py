@@ -25,8 +25,8 @@ from core.events import (
     Usage,
 )
 from providers.common.finish_reasons import ended, finish_reason
+from providers.common.tool_calls import Key, ToolCallTracker, arguments_of, name_of
 from providers.common.translate import Pictures, integer, require_name, token_count
-from providers.openai_compatible.tool_calls import Key, ToolCallTracker, arguments_of, name_of
 
 SERVICE_TIERS = frozenset({"auto", "default", "flex", "scale", "priority", "fast"})
 """Those of OpenAI's: clients that check types take no others."""

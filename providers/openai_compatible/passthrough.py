@@ -15,6 +15,7 @@ from core import lenient_json
 from core.errors import GatewayError
 from core.events import Event, Usage, Verbatim
 from core.json_values import BAD_SHAPE
+from providers.common.tool_calls import ToolCallTracker
 from providers.common.translate import Pictures
 from providers.openai_compatible.decode import (
     ChunkDecoder,
@@ -39,7 +40,6 @@ from providers.openai_compatible.shape import (
     is_usage,
     may_end,
 )
-from providers.openai_compatible.tool_calls import ToolCallTracker
 from providers.transport.sse import parse_frames
 
 STRING = rb'"[^"\\\x00-\x1f]*+(?:\\(?:["\\/bfnrt]|u(?![dD][89a-fA-F])[0-9a-fA-F]{4})[^"\\\x00-\x1f]*+)*+"'

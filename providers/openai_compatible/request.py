@@ -13,9 +13,8 @@ from core.json_values import Json
 from core.requests import ChatRequest, EmbeddingsRequest, ImagesRequest
 from providers.base import Target
 from providers.common.history import mend_history
-from providers.common.image_fetch import seconds
+from providers.common.image_fetch import parse_images, seconds
 from providers.dialects import ANY_ROLE, Dialect
-from providers.images.base import parse_images
 from providers.vendors import Vendor
 
 Message = Mapping[str, Any]

@@ -8,8 +8,8 @@ from collections.abc import Mapping
 from types import NoneType
 from typing import Any
 
+from providers.common.tool_calls import MOST_CALLS, ToolCallTracker, is_object
 from providers.openai_compatible.decode import SERVICE_TIERS, are_logprobs
-from providers.openai_compatible.tool_calls import MOST_CALLS, ToolCallTracker, is_object
 
 CHUNK_KEYS = frozenset(
     {"id", "object", "created", "model", "service_tier", "system_fingerprint", "choices", "usage", "obfuscation"}

@@ -45,7 +45,7 @@ DIALECTS = (
     Dialect(
         "openai",
         OpenAIUpstream,
-        lambda upstream: {"OPENAI_API_KEY": upstream.key, "OPENAI_BASE_URL": upstream.base_url},
+        lambda upstream: upstream.settings(),
         "gpt-4o-mini",
         {"reasoning": "api.openai.com keeps its thinking to itself"},
     ),

@@ -1,0 +1,270 @@
+"""The walls between the rooms: who may import whom, where the environment is read, and how long a file may be.
+
+    client -> server -> views -> schemas -> dispatch -> providers -> upstream
+    client <- server <- views <- schemas <- events  <----------  providers <- upstream
+
+A room is a folder; what it may import follows from the folder's name, so that a new file needs no rule, nor a new
+vendor. What is checked is the code's own imports, wherever they stand in a file.
+"""
+
+import ast
+from collections.abc import Iterator, Mapping
+from fnmatch import fnmatchcase
+from graphlib import TopologicalSorter
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+
+from tests.conftest import ROOT
+
+ROOMS: Mapping[str, str] = {
+    "core": "",
+    "telemetry": "core.*",
+    "storage": "core.*",
+    "access": "core.*",
+    "schemas": "core.*",
+    "providers": "core.*",
+    "dispatch": "core.* providers providers.base providers.vendors providers.dialects providers.transport.proxy "
+    "schemas.models_file",
+    "server": "core.* schemas.errors",
+    "views": "core.* schemas.* dispatch.* access.* server.* telemetry.records",
+    "config": "",
+    "app": "config core.* schemas.limits dispatch.* access.* storage.* telemetry.* server.* views.*",
+    "gunicorn": "app config telemetry.* server.* views.services",
+    "doctor": "tools.doctor.*",
+    "test_streaming": "config tools.streamcheck.*",
+    "tools": "app config core.* dispatch.* providers providers.vendors schemas.openapi.* storage.* telemetry.* tests",
+}
+"""A room, by its folder or file: what of other rooms it may import."""
+
+SHARED = "providers.base providers.vendors providers.transport.* providers.common.*"
+FLOORS: Mapping[str, str] = {
+    "providers": "providers.base",
+    "providers.base": "",
+    "providers.dialects": "providers.base",
+    "providers.vendors": "providers.dialects",
+    "providers.transport": "providers.base",
+    "providers.common": "providers.base providers.vendors providers.transport.*",
+    "providers.openai_compatible": f"{SHARED} providers.dialects",
+    # OCI's newer models speak OpenAI's dialect.
+    "providers.oci": f"{SHARED} providers.dialects providers.openai_compatible.*",
+}
+"""Within providers/: what may be imported of it. A vendor's folder that is not here may import what is SHARED, and no
+other vendor's, so that any one of them can be removed.
+"""
+
+ENVIRONMENT = {"config"}
+"""Who may read the environment."""
+
+MOST_LINES = 300
+LONGER: Mapping[str, str] = {"config.py": "a list of settings, of a few lines each"}
+"""Files that may be longer, each with the reason."""
+
+
+class Import(NamedTuple):
+    """One import of one of our modules by another."""
+
+    importer: str
+    imported: str
+    place: str
+
+
+def name_of(path: Path) -> str:
+    """The module's dotted name: providers/vendors.py is providers.vendors."""
+    parts = path.relative_to(ROOT).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+def files() -> dict[str, Path]:
+    """Our modules, by name, without the tests."""
+    found = [*ROOT.glob("*.py"), *(path for path in ROOT.glob("*/**/*.py") if not skipped(path))]
+    return {name_of(path): path for path in found}
+
+
+def skipped(path: Path) -> bool:
+    first = path.relative_to(ROOT).parts[0]
+    return first.startswith(".") or first == "tests"
+
+
+MODULES = files()
+
+
+def parsed(name: str) -> ast.Module:
+    return ast.parse(MODULES[name].read_text(encoding="utf-8"), str(MODULES[name]))
+
+
+def imports_of(name: str, tree: ast.AST) -> Iterator[Import]:
+    """What a module imports of ours; `from views import chat` is views.chat, or views where that is no module."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            targets = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            targets = [_absolute(name, node, alias.name) for alias in node.names]
+        else:
+            continue
+        place = f"{MODULES[name].relative_to(ROOT)}:{node.lineno}" if name in MODULES else f"{name}:{node.lineno}"
+        for target in targets:
+            if found := next((each for each in _stems(target) if each in MODULES or each == "tests"), None):
+                yield Import(name, found, place)
+
+
+def _absolute(name: str, node: ast.ImportFrom, what: str) -> str:
+    if not node.level:
+        return f"{node.module}.{what}"
+    package = name.split(".")[: -node.level] if not _is_package(name) else name.split(".")[: 1 - node.level or None]
+    return ".".join([*package, *([node.module] if node.module else []), what])
+
+
+def _is_package(name: str) -> bool:
+    return name in MODULES and MODULES[name].name == "__init__.py"
+
+
+def _stems(target: str) -> Iterator[str]:
+    """a.b.c, a.b, a: the longest that is a module is the one imported."""
+    parts = target.split(".")
+    for length in range(len(parts), 0, -1):
+        yield ".".join(parts[:length])
+
+
+def room_of(name: str) -> str:
+    """The first part of a module's name; for providers, the folder or file in it."""
+    parts = name.split(".")
+    return ".".join(parts[:2]) if parts[0] == "providers" else parts[0]
+
+
+def allowed(name: str) -> list[str]:
+    """The patterns of what a module may import besides its own room."""
+    first, room = name.split(".", maxsplit=1)[0], room_of(name)
+    assert first in ROOMS, f"{name} stands in no room of ROOMS: say what it may import"
+    patterns = ROOMS[first].split()
+    return [*patterns, *FLOORS.get(room, SHARED).split()] if first == "providers" else patterns
+
+
+def forbidden(found: Iterator[Import]) -> list[str]:
+    """What is imported over a wall, with file and line."""
+    wrong = {
+        each: f"{each.place}: {each.importer} may not import {each.imported}"
+        for each in found
+        if room_of(each.importer) != room_of(each.imported)
+        and not any(fnmatchcase(each.imported, pattern) for pattern in allowed(each.importer))
+    }
+    return list(wrong.values())
+
+
+def all_imports() -> list[Import]:
+    return [each for name in MODULES for each in imports_of(name, parsed(name))]
+
+
+@pytest.mark.parametrize("name", sorted(MODULES))
+def test_a_module_imports_only_what_it_may(name: str) -> None:
+    wrong = forbidden(imports_of(name, parsed(name)))
+    assert not wrong, "\n".join(["", *wrong])
+
+
+def test_no_arrow_leads_up() -> None:
+    """The table above cannot quietly allow what the plan forbids: rooms import rooms, and none back."""
+    graph: dict[str, set[str]] = {}
+    for each in all_imports():
+        one, other = room_of(each.importer), room_of(each.imported)
+        if other not in (one, "tests"):
+            graph.setdefault(one, set()).add(other)
+    assert list(TopologicalSorter(graph).static_order())  # raises CycleError, which names the circle
+    for low in ("core", "schemas", "providers", "dispatch"):
+        reached = {other for one, others in graph.items() if one.split(".")[0] == low for other in others}
+        above = {"views", "server", "access", "telemetry", "app", "config"}
+        assert not {room.split(".")[0] for room in reached} & above
+
+
+def test_only_the_transport_looks_into_connections() -> None:
+    users = {each.importer for each in all_imports() if each.imported == "providers.transport.connection"}
+    assert all(user.startswith("providers.transport.") for user in users)
+
+
+def test_there_are_no_circles() -> None:
+    graph: dict[str, set[str]] = {name: set() for name in MODULES}
+    for each in all_imports():
+        if each.importer != each.imported:
+            graph[each.importer].add(each.imported)
+    assert list(TopologicalSorter(graph).static_order())
+
+
+def reads_of_the_environment(tree: ast.AST) -> list[int]:
+    """The lines that read, or write, environment variables."""
+    names = {"environ", "environb", "getenv", "getenvb", "putenv", "unsetenv"}
+    found = []
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Attribute):
+            hit = node.attr in names and isinstance(node.value, ast.Name) and node.value.id in ("os", "posix")
+        elif isinstance(node, ast.ImportFrom):
+            hit = node.module in ("os", "posix") and any(alias.name in {*names, "*"} for alias in node.names)
+        else:
+            hit = isinstance(node, ast.Import) and any(alias.name == "os" and alias.asname for alias in node.names)
+        if hit:
+            found.append(node.lineno)
+    return found
+
+
+@pytest.mark.parametrize("name", sorted(set(MODULES) - ENVIRONMENT))
+def test_the_environment_is_read_in_one_place(name: str) -> None:
+    lines = reads_of_the_environment(parsed(name))
+    assert not lines, f"{MODULES[name].relative_to(ROOT)}, lines {lines}: only config.py reads the environment"
+
+
+@pytest.mark.parametrize("name", sorted(MODULES))
+def test_no_file_grows_beyond_reading(name: str) -> None:
+    path = MODULES[name].relative_to(ROOT).as_posix()
+    length = len(MODULES[name].read_text(encoding="utf-8").splitlines())
+    if length > MOST_LINES:
+        assert LONGER.get(path), f"{path} has {length} lines: divide it, or list it in LONGER with the reason"
+
+
+def test_the_list_of_longer_files_is_up_to_date() -> None:
+    assert set(LONGER) <= {path.relative_to(ROOT).as_posix() for path in MODULES.values()}
+
+
+# the checks can fail
+
+
+@pytest.mark.parametrize(
+    ("name", "code", "imported"),
+    [
+        ("providers.demo.provider", "from dispatch.relay import Relay", "dispatch.relay"),
+        ("providers.demo.provider", "def f():\n    import views.chat", "views.chat"),
+        ("providers.gemini.decode", "from providers.cohere.decode import CohereDecoder", "providers.cohere.decode"),
+        ("providers.demo.provider", "from ..gemini import decode", "providers.gemini.decode"),
+        ("providers.newcomer.decode", "from providers.gemini.decode import GeminiDecoder", "providers.gemini.decode"),
+        ("providers.transport.sse", "from providers.common.words import cut_at_words", "providers.common.words"),
+        ("core.events", "import telemetry.logs", "telemetry.logs"),
+        ("schemas.chat.encode", "from providers.base import Target", "providers.base"),
+        ("dispatch.relay", "from schemas.chat.request import load_chat", "schemas.chat.request"),
+        ("dispatch.relay", "from telemetry.records import RequestRecord", "telemetry.records"),
+        ("server.worker", "from views.services import Services", "views.services"),
+        ("views.chat", "import app", "app"),
+        ("views.chat", "from tests import conftest", "tests"),
+    ],
+)
+def test_a_forbidden_import_is_found(name: str, code: str, imported: str) -> None:
+    (found,) = forbidden(imports_of(name, ast.parse(code)))
+    assert found.endswith(f"{name} may not import {imported}")
+    assert f":{code.count(chr(10)) + 1}: " in found
+
+
+def test_a_new_vendor_needs_no_rule() -> None:
+    code = "from providers.base import Target\nfrom providers.transport.client import send\nimport core.events"
+    assert not forbidden(imports_of("providers.newcomer.provider", ast.parse(code)))
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "import os\nos.environ['A']",
+        "import os\nos.getenv('A')",
+        "from os import environ",
+        "from os import getenv as get",
+        "from os import *",
+        "import os as system",
+    ],
+)
+def test_a_read_of_the_environment_is_found(code: str) -> None:
+    assert reads_of_the_environment(ast.parse(code)) == [code.count("\n") + 1]

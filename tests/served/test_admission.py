@@ -26,7 +26,7 @@ Serve = Callable[..., Served]
 
 
 def start(serve: Serve, upstream: OpenAIUpstream, **settings: object) -> Served:
-    return serve(OPENAI_API_KEY=upstream.key, OPENAI_BASE_URL=upstream.base_url, **settings)
+    return serve(**upstream.settings(), **settings)
 
 
 class Caller(threading.Thread):

@@ -25,9 +25,7 @@ def line(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Line]:
     log = tmp_path_factory.mktemp("served") / "log"
     with (
         OpenAIUpstream() as upstream,
-        served(
-            log, OPENAI_API_KEY=upstream.key, OPENAI_BASE_URL=upstream.base_url, API_KEY="own", RETRIES=0, THREADS=64
-        ) as app,
+        served(log, **upstream.settings(), API_KEY="own", RETRIES=0, THREADS=64) as app,
     ):
         yield upstream, app
 

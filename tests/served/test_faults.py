@@ -20,7 +20,7 @@ def line(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[OpenAIUpstr
     log = tmp_path_factory.mktemp("served") / "log"
     with (
         OpenAIUpstream() as upstream,
-        served(log, OPENAI_API_KEY=upstream.key, OPENAI_BASE_URL=upstream.base_url, **settings) as app,
+        served(log, **upstream.settings(), **settings) as app,
     ):
         post(app.port, chat_body())
         yield upstream, app

@@ -30,7 +30,7 @@ def line(
         settings["SSL_CERT_FILE"] = certificate()[0]
     with (
         OpenAIUpstream(tls=request.param) as upstream,
-        served(log, OPENAI_API_KEY=upstream.key, OPENAI_BASE_URL=upstream.base_url, **settings) as app,
+        served(log, **upstream.settings(), **settings) as app,
     ):
         post(app.port, chat_body())
         yield upstream, app
@@ -85,7 +85,7 @@ def test_without_gunicorn_the_next_heartbeat_finds_it(tmp_path: Path) -> None:
     port, log = free_port(), tmp_path / "log"
     with OpenAIUpstream() as upstream:
         upstream.always(ScriptedAnswer(fault=faults.stalled))
-        at = {"OPENAI_API_KEY": upstream.key, "OPENAI_BASE_URL": upstream.base_url}
+        at = upstream.settings()
         process = Forked(["app.py"], environment(PORT=port, HEARTBEAT=0.1, **at), log, log)
         try:
             until(lambda: log.exists() and "Running on" in log.read_text(), "the server to listen")

@@ -20,7 +20,7 @@ Serve = Callable[..., Served]
 
 
 def start(serve: Serve, upstream: OpenAIUpstream, **settings: object) -> Served:
-    return serve(OPENAI_API_KEY=upstream.key, OPENAI_BASE_URL=upstream.base_url, **settings)
+    return serve(**upstream.settings(), **settings)
 
 
 @pytest.mark.parametrize("stream", [False, True])

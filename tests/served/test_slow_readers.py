@@ -63,7 +63,7 @@ def start(serve: Callable[..., Served], upstream: OpenAIUpstream, tmp_path: Path
     file.write_text(yaml.safe_dump({"models": rows}))
 
     def begin(**settings: Any) -> Served:
-        at = {"OPENAI_API_KEY": upstream.key, "OPENAI_BASE_URL": upstream.base_url, "MODELS_FILE": file}
+        at = upstream.settings(MODELS_FILE=file, ALLOW_ANONYMOUS=True)
         return serve(**{**at, "IDLE_TIMEOUT": IDLE, "BREAKER_FAILURES": 10, "RETRIES": 0, **settings})
 
     return begin

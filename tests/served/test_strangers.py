@@ -239,7 +239,7 @@ def test_no_file_for_a_connection_means_not_now(serve: Serve) -> None:
 
 def test_lists_of_models_are_work(serve: Serve, upstream: OpenAIUpstream) -> None:
     """Those who wait for an upstream that says nothing leave threads for others."""
-    app = serve(THREADS=8, OPENAI_API_KEY=upstream.key, OPENAI_BASE_URL=upstream.base_url)
+    app = serve(THREADS=8, **upstream.settings())
     upstream.always(ScriptedAnswer(delay=3), "/models")
     statuses: list[int] = []
 

@@ -42,7 +42,6 @@ def test_such_a_base_has_the_other_endpoints_too(app_with: Callable[..., Any]) -
         ("/v1/chat/completitions", CHAT),
         ("/v1/Chat/Completions", CHAT),
         ("/v1/chat-completions", CHAT),
-        ("/v1/completions", CHAT),
         ("/chat/completion", "/chat/completions"),
         ("/v1/embeddings/embeddings", "/v1/embeddings"),
         ("/v1/embedding", "/v1/embeddings"),
@@ -69,7 +68,7 @@ def test_a_404_names_the_provider_that_is_not_set_up(
     serve: Callable[..., Served], upstream: OpenAIUpstream, stream: bool
 ) -> None:
     """The model's name went to the default provider, with the prefix, and is unknown there."""
-    app = serve(OPENAI_API_KEY=upstream.key, OPENAI_BASE_URL=upstream.base_url)
+    app = serve(**upstream.settings())
     unknown = ScriptedAnswer(status=404, error={"error": {"message": "No such model.", "code": "model_not_found"}})
     upstream.always(unknown)
     upstream.always(unknown, path="/embeddings")

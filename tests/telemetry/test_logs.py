@@ -48,7 +48,7 @@ def upstream_server() -> Iterator[OpenAIUpstream]:
 
 
 def settings_for(upstream: OpenAIUpstream) -> dict[str, object]:
-    return {"OPENAI_API_KEY": upstream.key, "OPENAI_BASE_URL": upstream.base_url, "RETRIES": 0, "DEMO_PACE_MS": 0}
+    return upstream.settings(RETRIES=0, DEMO_PACE_MS=0)
 
 
 @pytest.fixture(scope="module")

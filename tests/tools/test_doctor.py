@@ -53,7 +53,7 @@ def report(*arguments: str, **settings: object) -> Report:
 
 
 def at(upstream: OpenAIUpstream, **settings: object) -> dict[str, object]:
-    return {"OPENAI_BASE_URL": upstream.base_url, "OPENAI_API_KEY": upstream.key, **settings}
+    return upstream.settings(**settings)
 
 
 def raw(status: str, kind: str, body: bytes) -> Callable[[Connection, Received], None]:

@@ -12,8 +12,8 @@ import orjson
 from core import lenient_json
 from core.json_values import Json
 from providers.common.finish_reasons import is_failure
+from providers.common.tool_calls import ToolCallTracker, arguments_of, name_of
 from providers.openai_compatible.decode import ErrorFrame
-from providers.openai_compatible.tool_calls import ToolCallTracker, arguments_of, name_of
 
 STATUSES = {
     "InvalidParameter": 400,

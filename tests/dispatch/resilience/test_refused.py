@@ -468,7 +468,7 @@ def test_an_error_in_a_stream_is_read_as_one_with_a_status(app_with: Callable[..
 
 def test_the_setting_turns_it_off(app_with: Callable[..., Any], upstream: OpenAIUpstream) -> None:
     assert "REFUSED_PARAMETER_TTL" not in environment()
-    client = app_with(OPENAI_API_KEY=upstream.key, OPENAI_BASE_URL=upstream.base_url, REFUSED_PARAMETER_TTL=0)
+    client = app_with(**upstream.settings(), REFUSED_PARAMETER_TTL=0)
     upstream.enqueue(ScriptedAnswer(status=400, error=openais("temperature")))
     body = {"model": "gpt-4o-mini", "messages": HI, "temperature": 0.7}
     response = client.post("/v1/chat/completions", json=body)

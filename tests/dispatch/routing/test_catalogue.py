@@ -586,7 +586,7 @@ def test_what_is_refused_never_leaves(app_with: Callable[..., Any], upstream: Op
     """R12, from the file to the caller."""
     file = tmp_path / "models.yaml"
     file.write_text("models: [{name: m, provider: openai, tool_call: false, multimodal: false}]")
-    client = app_with(MODELS_FILE=file, OPENAI_API_KEY=upstream.key, OPENAI_BASE_URL=upstream.base_url)
+    client = app_with(MODELS_FILE=file, **upstream.settings())
     for body, param in (({"tools": TOOL}, "tools"), ({"messages": IMAGE}, "messages[0].content")):
         details = refused(client.post("/v1/chat/completions", json=chat_body(**{"model": "m", **body})), 400)
         assert (details["code"], details["param"]) == ("unsupported_value", param)

@@ -663,7 +663,7 @@ def test_deep_nesting_is_refused(tmp_path: Path, opening: str) -> None:
     file = tmp_path / "models.yaml"
     file.write_text(opening * (1_000_000 // len(opening)))
     code = (
-        "import sys\nfrom pathlib import Path\nfrom dispatch import models_file\n"
+        "import sys\nfrom pathlib import Path\nfrom dispatch.sources import models_file\n"
         "try:\n    models_file.read(Path(sys.argv[1]), {})\n"
         "except models_file.CatalogueError as error:\n    print(error)\n"
     )

@@ -424,7 +424,7 @@ def test_the_answer_of_a_moderation_passes(app_with: Callable[..., Any]) -> None
 def test_a_text_completion_is_a_chat_of_one_message(
     app_with: Callable[..., Any], upstream: OpenAIUpstream, stream: bool
 ) -> None:
-    client = app_with(OPENAI_API_KEY=upstream.key, OPENAI_BASE_URL=upstream.base_url)
+    client = app_with(**upstream.settings())
     asked = {"model": "gpt-4o-mini", "prompt": "Say: hi", "max_tokens": 9, "best_of": 1, "echo": False}
     options = {"stream": True, "stream_options": {"include_usage": True}} if stream else {}
     response = client.post("/v1/completions", json={**asked, **options}, buffered=True)
@@ -451,7 +451,7 @@ def test_a_text_completion_is_a_chat_of_one_message(
 def test_the_openai_package_reads_text_completions(
     serve: Callable[..., Any], upstream: OpenAIUpstream, stream: bool
 ) -> None:
-    client = serve(OPENAI_API_KEY=upstream.key, OPENAI_BASE_URL=upstream.base_url).client()
+    client = serve(**upstream.settings()).client()
     answer = client.completions.create(model="gpt-4o-mini", prompt="hi", stream=stream)
     pieces = [chunk.choices[0].text for chunk in answer] if stream else [answer.choices[0].text]
     assert "".join(pieces) == "".join(TEXTS)

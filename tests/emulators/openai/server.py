@@ -102,6 +102,10 @@ class OpenAIUpstream(Scripted):
         """What a client calls its base URL."""
         return self.url + self._base
 
+    def settings(self, **others: Any) -> dict[str, Any]:
+        """The settings of an app that asks this server, and others."""
+        return {"OPENAI_API_KEY": self.key, "OPENAI_BASE_URL": self.base_url, **others}
+
     def identity(self, connection: Connection) -> Mapping[str, str]:
         """As api.openai.com has them."""
         return {**super().identity(connection), "openai-processing-ms": "12"}

@@ -66,7 +66,7 @@ def size_of(png: bytes) -> tuple[int, int]:
 @pytest.fixture
 def openai(app_with: Callable[..., Any], upstream: OpenAIUpstream) -> Callable[..., Any]:
     """openai(prompt=..., ...): through the emulated api.openai.com."""
-    client = app_with(OPENAI_API_KEY=upstream.key, OPENAI_BASE_URL=upstream.base_url, RETRIES=0)
+    client = app_with(**upstream.settings(), RETRIES=0)
     return lambda **body: client.post(IMAGES, json={**PROMPT, **body})
 
 
@@ -403,7 +403,7 @@ def line(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[IdeogramUps
     """A vendor of pictures, and OpenAI, behind the app under gunicorn."""
     log = tmp_path_factory.mktemp("served") / "log"
     with IdeogramUpstream() as ideogram, OpenAIUpstream() as openai:
-        settings = {"OPENAI_API_KEY": openai.key, "OPENAI_BASE_URL": openai.base_url, "RETRIES": 0, "HEARTBEAT": 0.05}
+        settings = openai.settings(RETRIES=0, HEARTBEAT=0.05)
         settings |= {"IDEOGRAM_API_KEY": ideogram.key, "IDEOGRAM_BASE_URL": ideogram.url}
         with served(log, FIRST_EVENT_TIMEOUT=5, THREADS=8, **settings) as app:
             yield ideogram, app

@@ -268,7 +268,7 @@ def test_what_has_no_counterpart_is_named_in_one_debug_line(client: Any, monkeyp
 
 
 def test_a_failure_is_logged_with_ocis_own_id(
-    upstream: OCIUpstream, app_with: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    upstream: OCIUpstream, app_with: Any, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     """Their support desk asks for it: also of an answer that was accepted, and went wrong later."""
     where = app_with(**upstream.settings(tmp_path))
@@ -281,18 +281,18 @@ def test_a_failure_is_logged_with_ocis_own_id(
         told = chat(where, GENERIC, stream=True)
         given = told.headers["x-request-id"]
         assert told.data
-        lines = [line for line in capsys.readouterr().err.splitlines() if "outcome=failed" in line]
+        lines = [line for line in capfd.readouterr().err.splitlines() if "outcome=failed" in line]
         assert [f"opc-request-id {given}/" in line for line in lines] == [True], lines
 
 
 @pytest.mark.parametrize(("setting", "lines"), [("true", 1), ("false", 0)])
 def test_what_debug_oci_sdk_shows(
-    upstream: OCIUpstream, app_with: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str], setting: str, lines: int
+    upstream: OCIUpstream, app_with: Any, tmp_path: Path, capfd: pytest.CaptureFixture[str], setting: str, lines: int
 ) -> None:
     """Each request with its answer's status and id; nothing that it was signed with, and nothing that was said."""
     where = app_with(**upstream.settings(tmp_path, DEBUG_OCI_SDK=setting))
     assert chat(where, GENERIC).status_code == 200
-    told = [line for line in capsys.readouterr().err.splitlines() if " oci.requests: " in line]
+    told = [line for line in capfd.readouterr().err.splitlines() if " oci.requests: " in line]
     assert len(told) == lines
     for line in told:
         assert "address=" + upstream.url + "/20231130/actions/chat status=200 opc_request_id=" in line

@@ -306,7 +306,7 @@ def test_a_request_id_goes_through(line: tuple[OpenAIUpstream, Served]) -> None:
 
 def test_thinking_that_nobody_hears_is_no_sign_of_life(serve: Callable[..., Served], upstream: OpenAIUpstream) -> None:
     """N24: an upstream that thinks for long, unheard, leaves the line as silent as one that says nothing."""
-    app = serve(OPENAI_API_KEY=upstream.key, OPENAI_BASE_URL=upstream.base_url, HEADERS_AFTER=0.3, HEARTBEAT=0.3)
+    app = serve(**upstream.settings(), HEADERS_AFTER=0.3, HEARTBEAT=0.3)
     upstream.enqueue(ScriptedAnswer(reasoning=["hm "] * 40, frame_delay=0.05, delta_keys={"reasoning_content": None}))
     stream = post(app.port, chat_body(stream=True))[2]
     assert said(stream) == "".join(TEXTS)
@@ -319,7 +319,7 @@ def test_a_stream_that_breaks_before_its_first_word_is_tried_again(
     serve: Callable[..., Served], upstream: OpenAIUpstream, dialect: str
 ) -> None:
     """D2, N3: whichever dialect it is in, a role is no answer yet."""
-    app = serve(OPENAI_API_KEY=upstream.key, OPENAI_BASE_URL=upstream.base_url)
+    app = serve(**upstream.settings())
     upstream.enqueue(replace(DIALECTS[dialect], texts=["", ""], fault=faults.cut), DIALECTS[dialect])
     status, _, stream = post(app.port, chat_body(stream=True))
     assert (status, said(stream)) == (200, "".join(TEXTS))
@@ -383,7 +383,7 @@ def test_an_answer_before_the_body_was_read_is_the_answer(
 
 @pytest.mark.parametrize("after", ["9" * 400, "-5", "soon", "1e999", "Fri, 31 Dec 2099 23:59:59 GMT"])
 def test_an_odd_retry_after_is_bounded(serve: Callable[..., Served], upstream: OpenAIUpstream, after: str) -> None:
-    app = serve(OPENAI_API_KEY=upstream.key, OPENAI_BASE_URL=upstream.base_url)
+    app = serve(**upstream.settings())
     upstream.always(ScriptedAnswer(status=429, headers={"Retry-After": after}))
     status, headers, _ = post(app.port, chat_body())
     assert status == 429

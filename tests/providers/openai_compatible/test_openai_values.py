@@ -12,8 +12,8 @@ from openai import OpenAI
 
 from app import create_app
 from config import Settings
+from providers.common.tool_calls import ToolCallTracker
 from providers.openai_compatible.passthrough import EXAMINED_FRAMES, Passthrough
-from providers.openai_compatible.tool_calls import ToolCallTracker
 from providers.transport.sse import Splitter
 from tests.conftest import Served, environment, served
 from tests.emulators import Connection, Received, Server

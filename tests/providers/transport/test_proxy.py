@@ -500,9 +500,9 @@ def test_what_is_one(url: str) -> None:
 def test_who_has_no_socks_proxy_does_not_load_the_library() -> None:
     lines = [
         "import sys",
-        "from providers.transport.client import Account",
-        "Account('up', 'http://up/v1', {})",
-        "Account('up', 'http://up/v1', {}, 'http://proxy:3128')",
+        "from providers.transport.client import Endpoint",
+        "Endpoint('up', 'http://up/v1', {})",
+        "Endpoint('up', 'http://up/v1', {}, 'http://proxy:3128')",
         "sys.exit('python_socks' in sys.modules)",
     ]
     subprocess.run([sys.executable, "-c", "\n".join(lines)], cwd=ROOT, check=True, timeout=20)
