@@ -3,13 +3,14 @@
 # make test-fast  those of them that start no gunicorn, and take no conversation through every dialect
 # make test-services  what needs real services: redis-server on the PATH
 # make soak   callers, faults and hang-ups for MINUTES=10, and what grew meanwhile
+# make bench  what it costs and holds beside its peers: ten minutes, alone on the machine; installs the peers
 # make docs   the tables in docs/ whose facts the code has
 # make doctor what is configured, reachable and wrong, and which setting mends it
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: soak run test test-fast test-services check docs doctor lock clean
+.PHONY: bench soak run test test-fast test-services check docs doctor lock clean
 
 run: $(VENV)/.runtime
 	$(BIN)/gunicorn 'app:create_app()'
@@ -32,6 +33,11 @@ MINUTES ?= 10
 
 soak: $(VENV)/.development
 	$(BIN)/python -m tools.bench.soak --minutes $(MINUTES) --plot soak.png
+
+bench: $(VENV)/.development
+	$(BIN)/python -m tools.bench.run --install --output docs/performance.json
+	$(BIN)/python -m tools.bench.report
+	$(BIN)/python -m tools.reference
 
 docs: $(VENV)/.runtime
 	$(BIN)/python -m tools.reference
@@ -56,4 +62,4 @@ $(VENV)/.development: requirements-dev.txt | $(VENV)/bin/python
 	touch $@ $(VENV)/.runtime
 
 clean:
-	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) .bench .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -1,4 +1,5 @@
-"""The tables of docs/ whose facts the code has: settings, providers, errors, endpoints, keys of log lines.
+"""The tables of docs/ whose facts the code has: settings, providers, errors, endpoints, keys of log lines; and what
+`make bench` has measured.
 
     make docs       or: python -m tools.reference; writes them into the pages
 
@@ -12,6 +13,7 @@ import re
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import Field, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +41,7 @@ from core.errors import (
 )
 from providers.vendors import VENDORS, Vendor
 from schemas.openapi.document import document
+from tools.bench import report
 
 DOCS = ROOT / "docs"
 BLOCK = re.compile(r"^<!-- make docs: (\w+) -->\n(?:.*?\n)??<!-- end -->$", re.MULTILINE | re.DOTALL)
@@ -276,6 +279,7 @@ BLOCKS: Mapping[str, Callable[[], str]] = {
     "endpoints": endpoints,
     "operations": operations,
     "logs": logs,
+    **{name: partial(block, report.load()) for name, block in report.BLOCKS.items()},
 }
 
 

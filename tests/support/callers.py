@@ -9,7 +9,7 @@ from typing import Any
 from tests.emulators import faults
 
 AT_ONCE = 1.0
-"""Seconds: generous, where the promise is 0.1 (tools/bench/hangup.py and tools/bench/silence.py have the figures)."""
+"""Seconds: generous, where the promise is 0.1 (docs/performance.md and tools/bench/silence.py have the figures)."""
 LONG = 30.0
 """Seconds that nothing of a test waits for."""
 WORDS = ["word "] * 500

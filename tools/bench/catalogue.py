@@ -1,21 +1,24 @@
 """What a catalogue of ten thousand models costs: to list it, to ask one of them, and to take a change of it in.
 
-    python tools/bench/catalogue.py [--models 10000] [--rounds 5]
+    python -m tools.bench.catalogue [--models 10000] [--rounds 5]
 
 The same server with a catalogue of one model is measured beside it, each alone on one core, in turns.
 """
 
 import argparse
 import tempfile
+from contextlib import ExitStack
+from http.client import HTTPConnection
 from pathlib import Path
 from statistics import median
 from time import perf_counter, sleep
 
-import load
-from processes import Server, cores, get, pinned, thinkline, upstream
+from tools.bench.measures import Bench, requests
+from tools.bench.peers import thinkline
+from tools.bench.processes import LOOPBACK, Server, compile_all, cores, pinned, upstream
 
 CONNECTIONS = 16
-REQUESTS = 2000
+SECONDS = 1.0
 ROW = "  - {{name: gpt-4o-mini{0}, provider: openai, model: gpt-4o-mini, aliases: [alias{0}]}}\n"
 LISTS = 20
 GIVE_UP_SECONDS = 60
@@ -28,18 +31,25 @@ def file_of(path: Path, count: int) -> Path:
     return path
 
 
-def chat(server: Server) -> float:
+def get(server: Server, path: str) -> bytes:
+    """The body of a small answer."""
+    connection = HTTPConnection(LOOPBACK, server.port, timeout=GIVE_UP_SECONDS)
+    try:
+        connection.request("GET", path, headers=dict(server.headers))
+        return connection.getresponse().read()
+    finally:
+        connection.close()
+
+
+def chat(bench: Bench, server: Server) -> float:
     """Microseconds of CPU for a chat request that is not streamed."""
-    before = server.cpu()
-    result = load.requests(server.port, connections=CONNECTIONS, count=REQUESTS)
-    if result.failed:
-        raise RuntimeError(f"{result.failed} answers failed or did not come.")
-    return (server.cpu() - before) / REQUESTS * 1e6
+    found: float = requests(bench, server, CONNECTIONS)["cpu_us"]
+    return found
 
 
 def listed(server: Server) -> int:
     """How many models GET /v1/models lists."""
-    return get(server.port, "/v1/models").count(b'"id":')
+    return get(server, "/v1/models").count(b'"id":')
 
 
 def listing(server: Server) -> tuple[float, float]:
@@ -47,7 +57,7 @@ def listing(server: Server) -> tuple[float, float]:
     before, took = server.cpu(), []
     for _ in range(LISTS):
         began = perf_counter()
-        get(server.port, "/v1/models")
+        get(server, "/v1/models")
         took.append(perf_counter() - began)
     return median(took) * 1000, (server.cpu() - before) / LISTS * 1000
 
@@ -62,7 +72,7 @@ def change(server: Server, path: Path) -> tuple[float, float]:
             raise RuntimeError("The change is not followed.")
         for _ in range(20):
             sent = perf_counter()
-            get(server.port, "/health")
+            get(server, "/health")
             longest = max(longest, perf_counter() - sent)
             sleep(0.002)
     return perf_counter() - began, longest * 1000
@@ -75,24 +85,29 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     options = parser.parse_args()
     core, other = cores()
-    with tempfile.TemporaryDirectory() as folder, pinned(other), upstream(other) as behind:
-        paths = {count: file_of(Path(folder) / f"{count}.yaml", count) for count in (1, options.models)}
+    with ExitStack() as stack:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        compile_all(folder)
+        stack.enter_context(pinned(other))
+        behind = stack.enter_context(upstream(other, folder))
+        bench = Bench(behind, folder, other, SECONDS)
+        paths = {count: file_of(folder / f"{count}.yaml", count) for count in (1, options.models)}
+        servers = {
+            count: stack.enter_context(thinkline(core, behind.port, folder, {"MODELS_FILE": str(path)}))
+            for count, path in paths.items()
+        }
         print("| models | GET /v1/models, ms | of CPU | CPU per chat request, us | change followed, s | held up, ms |")
         print("|---|---|---|---|---|---|")
-        with (
-            thinkline(core, behind.port, {"MODELS_FILE": str(paths[1])}) as few,
-            thinkline(core, behind.port, {"MODELS_FILE": str(paths[options.models])}) as many,
-        ):
-            servers = {1: few, options.models: many}
-            for server in servers.values():
-                chat(server)
-            rounds = [
-                {count: (*listing(each), chat(each)) for count, each in servers.items()} for _ in range(options.rounds)
-            ]
-            for count, server in servers.items():
-                clock, cpu, chats = map(median, zip(*(each[count] for each in rounds), strict=True))
-                followed, held = change(server, paths[count])
-                print(f"| {count} | {clock:.1f} | {cpu:.1f} | {chats:.0f} | {followed:.1f} | {held:.0f} |")
+        for server in servers.values():
+            chat(bench, server)
+        rounds = [
+            {count: (*listing(each), chat(bench, each)) for count, each in servers.items()}
+            for _ in range(options.rounds)
+        ]
+        for count, server in servers.items():
+            clock, cpu, chats = map(median, zip(*(each[count] for each in rounds), strict=True))
+            followed, held = change(server, paths[count])
+            print(f"| {count} | {clock:.1f} | {cpu:.1f} | {chats:.0f} | {followed:.1f} | {held:.0f} |")
 
 
 if __name__ == "__main__":

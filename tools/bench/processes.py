@@ -1,41 +1,76 @@
 """The processes of a measurement: who runs on which core, what they have spent, and that they end."""
 
+import json
 import os
+import shutil
 import socket
 import subprocess
-import sys
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
-from http.client import HTTPConnection
+from dataclasses import dataclass, field
+from http.client import HTTPConnection, HTTPException
 from pathlib import Path
 from time import monotonic, sleep
-from typing import IO
+from typing import Any
 
-ROOT = Path(__file__).parent.parent
+from tools.bench import answers
+
+ROOT = Path(__file__).parent.parent.parent
+HERE = Path(__file__).parent
 LOOPBACK = "127.0.0.1"
-START_SECONDS = 30.0
+CHAT = "/v1/chat/completions"
+START_SECONDS = 90.0
 STOP_SECONDS = 10.0
+UPSTREAM_SECONDS = 1200.0
 TICKS_PER_SECOND = os.sysconf("SC_CLK_TCK")
+
+
+class NotStarted(Exception):
+    """A server does not start; the text has the end of what it said."""
 
 
 @dataclass(frozen=True)
 class Server:
-    """A server under measurement: its port, and the process whose CPU is counted."""
+    """A server under measurement: its port, its first process, and what its callers send besides.
+
+    `own` are the fields of a request's body that it needs.
+    """
 
     port: int
     pid: int
+    headers: Mapping[str, str] = field(default_factory=dict)
+    own: Mapping[str, Any] = field(default_factory=dict)
+
+    def pids(self) -> list[int]:
+        """Its process and all below it."""
+        found = [self.pid]
+        for pid in found:
+            found += map(int, Path(f"/proc/{pid}/task/{pid}/children").read_text().split())
+        return found
 
     def cpu(self) -> float:
-        """CPU seconds that it has spent, in user and in kernel, all threads together (proc(5), fields 14 and 15)."""
-        after_name = Path(f"/proc/{self.pid}/stat").read_text().rpartition(")")[2].split()
-        return (int(after_name[11]) + int(after_name[12])) / TICKS_PER_SECOND
+        """CPU seconds that they have spent, in user and in kernel (proc(5), fields 14 and 15)."""
+        return sum(map(_spent, self.pids()))
 
     def memory(self) -> float:
-        """Resident MB."""
-        pages = int(Path(f"/proc/{self.pid}/statm").read_text().split()[1])
-        return pages * os.sysconf("SC_PAGE_SIZE") / 1e6
+        """MB: their proportional set sizes, so that what they share counts once."""
+        rollups = [Path(f"/proc/{pid}/smaps_rollup").read_text() for pid in self.pids()]
+        return sum(int(text.partition("\nPss:")[2].split()[0]) for text in rollups) * 1024 / 1e6
+
+    def request(self, asked: str, *, stream: bool = True) -> bytes:
+        """A chat request. `asked` is what upstream.c answers: bench:whole, bench:burst:2000 ..."""
+        system = "You are a friendly voice agent of a pizzeria. Answer in one or two sentences."
+        messages = [{"role": "system", "content": system}, {"role": "user", "content": asked}]
+        body = {"model": answers.OPENAI_MODEL, "messages": messages, "temperature": 0.7, **self.own}
+        if stream:
+            body |= {"stream": True, "stream_options": {"include_usage": True}}
+        return answers.request(CHAT, self.headers, body)
+
+
+def _spent(pid: int) -> float:
+    after_name = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(after_name[11]) + int(after_name[12])) / TICKS_PER_SECOND
 
 
 def cores() -> tuple[int, int]:
@@ -45,76 +80,89 @@ def cores() -> tuple[int, int]:
 
 
 @contextmanager
-def upstream(core: int) -> Iterator[Server]:
-    """tools/bench/upstream.py on a port of its own choice."""
-    command = [sys.executable, str(ROOT / "bench" / "upstream.py")]
-    with _child(command, core, {}, stdout=subprocess.PIPE) as process:
-        assert process.stdout is not None
-        yield Server(int(process.stdout.readline()), process.pid)
-
-
-@contextmanager
-def thinkline(core: int, upstream_port: int, settings: Mapping[str, str] | None = None) -> Iterator[Server]:
-    """Thinkline in front of that upstream. `settings` are further variables of its environment."""
-    variables = {
-        "OPENAI_API_KEY": "x",
-        "OPENAI_BASE_URL": f"http://{LOOPBACK}:{upstream_port}/v1",
-        **(settings or {}),
-    }
-    with _gunicorn("app:create_app()", core, variables) as server:
-        yield server
-
-
-@contextmanager
-def bare(core: int) -> Iterator[Server]:
-    """tools/bench/bare.py, served in the same way."""
-    with _gunicorn("bare:app", core, {"PYTHONPATH": str(ROOT / "bench")}) as server:
-        yield server
-
-
-@contextmanager
-def _gunicorn(application: str, core: int, variables: Mapping[str, str]) -> Iterator[Server]:
-    port = _free_port()
-    variables = {"ENV_FILE": os.devnull, "WORKERS": "1", **variables, "PORT": str(port)}
-    with tempfile.TemporaryFile() as log:
-        command = [sys.executable, "-m", "gunicorn", application]
-        with _child(command, core, variables, stderr=log) as process:
-            try:
-                pid = _worker(process, port)
-            except RuntimeError as error:
-                log.seek(0)
-                error.add_note(log.read()[-3000:].decode("utf-8", "replace"))
-                raise
-            yield Server(port, pid)
-
-
-@contextmanager
-def _child(
-    command: list[str],
-    core: int,
-    variables: Mapping[str, str],
-    stdout: int = subprocess.DEVNULL,
-    stderr: IO[bytes] | None = None,
-) -> Iterator[subprocess.Popen[bytes]]:
-    with pinned(core):  # a child inherits it, and so does each of its threads
-        process = subprocess.Popen(
-            command, cwd=ROOT, env={"PATH": os.defpath, **variables}, stdout=stdout, stderr=stderr
-        )
-    try:
-        yield process
-    finally:
-        _end(process)
-
-
-@contextmanager
 def pinned(core: int) -> Iterator[None]:
-    """Run on that core alone, for a while."""
+    """Run on that core alone, for a while; children inherit it."""
     before = os.sched_getaffinity(0)
     os.sched_setaffinity(0, {core})
     try:
         yield
     finally:
         os.sched_setaffinity(0, before)
+
+
+def compile_all(folder: Path) -> None:
+    """Build `upstream` and `load` there. Raises NotStarted."""
+    compiler = shutil.which("cc")
+    if compiler is None:
+        raise NotStarted("There is no C compiler: cc is not on the PATH.")
+    for name in ("upstream", "load"):
+        flags = ["-O2", "-Wall", "-Wextra", "-Wno-missing-field-initializers", "-Werror"]
+        command = [compiler, *flags, "-o", folder / name, HERE / f"{name}.c"]
+        made = subprocess.run(command, check=False, capture_output=True, text=True)
+        if made.returncode:
+            raise NotStarted(made.stderr)
+
+
+@contextmanager
+def upstream(core: int, folder: Path) -> Iterator[Server]:
+    """upstream.c, built in that folder, on a port of its own choice."""
+    answers.write(folder)
+    command = [str(folder / "upstream"), str(folder), str(UPSTREAM_SECONDS)]
+    with pinned(core):
+        process = subprocess.Popen(command, stdout=subprocess.PIPE)
+    try:
+        assert process.stdout is not None
+        yield Server(int(process.stdout.readline()), process.pid)
+    finally:
+        _end(process)
+
+
+def stats(upstream: Server) -> dict[str, int]:
+    """Its counts: opened, hangups, last_hangup_us."""
+    connection = HTTPConnection(LOOPBACK, upstream.port, timeout=10)
+    connection.request("GET", "/stats")
+    found: dict[str, int] = json.loads(connection.getresponse().read())
+    connection.close()
+    return found
+
+
+@contextmanager
+def started(
+    command: Sequence[str],
+    core: int,
+    port: int,
+    *,
+    cwd: Path = ROOT,
+    variables: Mapping[str, str] | None = None,
+    headers: Mapping[str, str] | None = None,
+) -> Iterator[Server]:
+    """A server that answers a chat request. Raises NotStarted."""
+    with tempfile.TemporaryFile() as log, pinned(core):
+        environment = {"PATH": os.environ["PATH"], "HOME": str(cwd), **(variables or {})}  # noqa: TID251 - no setting
+        process = subprocess.Popen(command, cwd=cwd, env=environment, stdout=log, stderr=log)
+        server = Server(port, process.pid, headers or {})
+        try:
+            if not _answers(server, process):
+                log.seek(0)
+                said = log.read()[-2000:].decode("utf-8", "replace").strip()
+                raise NotStarted(said.replace(f"{ROOT}/", "").replace(f"{cwd}/", "") or "It does not answer.")
+            yield server
+        finally:
+            _end(process)
+
+
+def _answers(server: Server, process: subprocess.Popen[bytes]) -> bool:
+    give_up = monotonic() + START_SECONDS
+    while monotonic() < give_up and process.poll() is None:
+        try:
+            with socket.create_connection((LOOPBACK, server.port), 10) as sock:
+                sock.sendall(server.request("bench:whole", stream=False))
+                if sock.recv(12) == b"HTTP/1.1 200":
+                    return True
+        except (OSError, HTTPException):
+            pass
+        sleep(0.1)
+    return False
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:
@@ -129,37 +177,8 @@ def _end(process: subprocess.Popen[bytes]) -> None:
         process.stdout.close()
 
 
-def _worker(master: subprocess.Popen[bytes], port: int) -> int:
-    """The pid of gunicorn's one worker, once it answers. Raises RuntimeError when it does not."""
-    children = Path(f"/proc/{master.pid}/task/{master.pid}/children")
-    give_up = monotonic() + START_SECONDS
-    while monotonic() < give_up and master.poll() is None:
-        pids = children.read_text().split()
-        if pids and _answers(port):
-            return int(pids[0])
-        sleep(0.1)
-    raise RuntimeError("gunicorn did not start.")
-
-
-def _answers(port: int) -> bool:
-    try:
-        get(port, "/health")
-    except OSError:
-        return False
-    return True
-
-
-def get(port: int, path: str) -> bytes:
-    """The body of a small answer. Raises OSError."""
-    connection = HTTPConnection(LOOPBACK, port, timeout=START_SECONDS)
-    try:
-        connection.request("GET", path)
-        return connection.getresponse().read()
-    finally:
-        connection.close()
-
-
-def _free_port() -> int:
+def free_port() -> int:
+    """A port that nobody listens on."""
     with socket.create_server((LOOPBACK, 0)) as sock:
         port: int = sock.getsockname()[1]
         return port

@@ -1,206 +1,138 @@
-"""What Thinkline costs: one worker alone on one core, the upstream and the callers on the other.
+"""What Thinkline costs and holds, beside its peers: one worker alone on one core, the upstream and the callers on the
+other, all in one run.
 
-    python tools/bench/run.py                     a table: medians of several rounds, with their spread
-    python tools/bench/run.py --json              the same for programs
-    python tools/bench/run.py LOG_LEVEL=WARNING   with further settings of Thinkline's
+    make bench            installs the peers into .bench, measures, and writes docs/performance.json, .svg and .md
+    python -m tools.bench.run --seconds 1 --only thinkline --only nginx --output figures.json
+    python -m tools.bench.run --only thinkline LOG_LEVEL=WARNING        with further settings of Thinkline's
 
-Everything runs over loopback and ends by itself. The machine's noise is in the figures: compare ratios (bare.py is the
-yardstick), and only what was measured side by side. Linux only.
+Everything runs over loopback and ends by itself. The machine's noise is in the figures: compare what one run measured.
+Linux only.
 """
 
 import argparse
+import json
+import os
+import platform
 import signal
 import sys
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from statistics import median
+import tempfile
+from collections.abc import Mapping
+from contextlib import ExitStack
+from dataclasses import replace
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+from time import monotonic
+from typing import Any
 
-import load
-import orjson
-from processes import Server, bare, cores, get, pinned, thinkline, upstream
+from tools.bench import answers, peers
+from tools.bench.measures import DIRECT, MEASURES, OF_A_PROVIDER, STEPS, WITHOUT_UPSTREAM, Bench, measure
+from tools.bench.processes import NotStarted, compile_all, cores, pinned, upstream
 
-CONNECTIONS = 64
-REQUESTS = 4000
-STREAMS = 8
-BURST_TOKENS = 10_000
-PACED_STREAMS = 100
-PACED_TOKENS = 200
-FIRST_TOKENS = 300
-"""Streams of one token, one after the other."""
+OURS = ("flask", "gunicorn", "openai")
+"""What Thinkline, bare.py and naive.py run on."""
 
-Figures = dict[str, float]
-
-
-@dataclass(frozen=True)
-class Measure:
-    """A line of the table. `budget`: what its median should not exceed, where there is one."""
-
-    title: str
-    budget: float | None = None
-
-
-MEASURES: Mapping[str, Measure] = {
-    "cpu_per_request_us": Measure("CPU per request, us", 450),
-    "cpu_per_bare_request_us": Measure("CPU per request of a bare Flask view, us"),
-    "times_bare": Measure("CPU per request, times the bare view's"),
-    "connections_per_request": Measure("connections opened to the upstream per request"),
-    "requests_per_second": Measure("requests a second"),
-    "latency_p50_ms": Measure("latency p50, ms"),
-    "latency_p99_ms": Measure("latency p99, ms"),
-    "cpu_per_burst_token_us": Measure("CPU per burst token, us", 8),
-    "burst_tokens_per_second": Measure("burst tokens a second"),
-    "cpu_per_flushed_token_us": Measure("CPU per burst token, written one by one, us"),
-    "flushed_tokens_per_second": Measure("burst tokens a second, written one by one"),
-    "ttft_direct_ms": Measure("TTFT p50 of the upstream itself, ms"),
-    "ttft_added_ms": Measure("TTFT p50 added, ms"),
-    "cpu_per_paced_token_us": Measure(f"CPU per token of {PACED_STREAMS} streams at 50 a second, us"),
-    "paced_tokens_per_second": Measure("their tokens a second"),
-    "paced_ttft_ms": Measure("their TTFT p50, ms"),
-    "direct_requests_per_second": Measure("requests a second, upstream itself"),
-    "direct_burst_tokens_per_second": Measure("burst tokens a second, upstream itself"),
-    "memory_mb": Measure("resident, MB"),
+PROVIDERS: Mapping[str, Mapping[str, Any]] = {
+    "openai": {},
+    "anthropic": {"provider": "anthropic", "model": answers.ANTHROPIC_MODEL},
+    "oci": {"provider": "oci", "model": answers.OCI_MODEL},
+    "bedrock-agent": {"provider": "bedrock", "model": "bedrock-agent", "session_id": "bench-########"},
 }
+"""What a request says to be answered by each; ######## becomes its number."""
 
 
-@dataclass(frozen=True)
-class Stage:
-    """Who is measured: Thinkline, the upstream behind it, and the yardstick."""
-
-    thinkline: Server
-    upstream: Server
-    bare: Server
+def machine() -> dict[str, Any]:
+    """What it ran on."""
+    info = Path("/proc/cpuinfo").read_text()
+    model = next((line.partition(":")[2].strip() for line in info.splitlines() if "model name" in line), "unknown")
+    return {"cpu": model, "cores": os.cpu_count(), "kernel": platform.release(), "python": platform.python_version()}
 
 
-def whole(stage: Stage) -> Figures:
-    """Answers that are not streamed, with 64 connections at work."""
-    opened = int(get(stage.upstream.port, "/connections"))
-    result, spent = _spent(stage.thinkline)
-    opened = int(get(stage.upstream.port, "/connections")) - opened - 1
-    _, spent_bare = _spent(stage.bare)
-    straight = _good(load.requests(stage.upstream.port, connections=CONNECTIONS, count=REQUESTS)).report()
-    report = result.report()
-    return {
-        "cpu_per_request_us": spent / REQUESTS * 1e6,
-        "cpu_per_bare_request_us": spent_bare / REQUESTS * 1e6,
-        "times_bare": spent / spent_bare,
-        "connections_per_request": opened / REQUESTS,
-        **{name: report[name] for name in ("requests_per_second", "latency_p50_ms", "latency_p99_ms")},
-        "direct_requests_per_second": straight["requests_per_second"],
-    }
-
-
-def _spent(server: Server) -> tuple[load.Result, float]:
-    before = server.cpu()
-    result = _good(load.requests(server.port, connections=CONNECTIONS, count=REQUESTS))
-    return result, server.cpu() - before
-
-
-def burst(stage: Stage) -> Figures:
-    """Streams as fast as they come: frames in groups, and frames written one by one."""
-    figures: Figures = {}
-    for kind, group in (("burst", 16), ("flushed", 1)):
-        before = stage.thinkline.cpu()
-        result = _good(load.burst(stage.thinkline.port, streams=STREAMS, tokens=BURST_TOKENS, group=group))
-        figures[f"cpu_per_{kind}_token_us"] = (stage.thinkline.cpu() - before) / result.tokens * 1e6
-        figures[f"{kind}_tokens_per_second"] = result.tokens / result.seconds
-    straight = _good(load.burst(stage.upstream.port, streams=STREAMS, tokens=BURST_TOKENS))
-    return {**figures, "direct_burst_tokens_per_second": straight.tokens / straight.seconds}
-
-
-def first_token(stage: Stage) -> Figures:
-    """What a caller waits longer for the first token, when nobody else is there."""
-    direct, through = (
-        median(_good(load.burst(server.port, streams=1, tokens=1, count=FIRST_TOKENS)).first_tokens) * 1000
-        for server in (stage.upstream, stage.thinkline)
-    )
-    return {"ttft_direct_ms": direct, "ttft_added_ms": through - direct}
-
-
-def paced(stage: Stage) -> Figures:
-    """Streams at the pace of speech, all at once."""
-    before = stage.thinkline.cpu()
-    result = _good(load.paced(stage.thinkline.port, streams=PACED_STREAMS, tokens=PACED_TOKENS))
-    report = result.report()
-    return {
-        "cpu_per_paced_token_us": (stage.thinkline.cpu() - before) / result.tokens * 1e6,
-        "paced_tokens_per_second": report["tokens_per_second"],
-        "paced_ttft_ms": report["ttft_p50_ms"],
-        "memory_mb": stage.thinkline.memory(),
-    }
-
-
-PARTS: Mapping[str, Callable[[Stage], Figures]] = {
-    "requests": whole,
-    "burst": burst,
-    "ttft": first_token,
-    "paced": paced,
-}
-
-
-def _good(result: load.Result) -> load.Result:
-    if result.failed:
-        raise RuntimeError(f"{result.failed} answers failed or did not come.")
-    return result
-
-
-def measure(parts: list[str], rounds: int, settings: Mapping[str, str]) -> dict[str, list[float]]:
-    """Every figure, once a round. Raises RuntimeError when an answer fails or a server does not start."""
+def run(seconds: float, only: list[str], settings: Mapping[str, str], steps: tuple[int, ...] = STEPS) -> dict[str, Any]:
+    """All figures. Raises NotStarted when the upstream or Thinkline does not start."""
     core, other = cores()
-    figures: dict[str, list[float]] = {}
-    with (
-        pinned(other),
-        upstream(other) as direct,
-        bare(core) as yardstick,
-        thinkline(core, direct.port, settings) as here,
-    ):
-        stage = Stage(here, direct, yardstick)
-        for server in (here, yardstick):
-            load.requests(server.port, connections=CONNECTIONS, count=1000)
-        load.burst(here.port, streams=STREAMS, tokens=1000)
-        for _ in range(rounds):
-            for part in parts:
-                for name, value in PARTS[part](stage).items():
-                    figures.setdefault(name, []).append(value)
+    begun = monotonic()
+    with ExitStack() as stack:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="bench-")))
+        compile_all(folder)
+        stack.enter_context(pinned(other))
+        direct = stack.enter_context(upstream(other, folder))
+        bench = Bench(direct, folder, other, seconds, steps)
+        figures: dict[str, Any] = {
+            "date": datetime.now(UTC).strftime("%Y-%m-%d"),
+            "machine": machine(),
+            "versions": {**{name: version(name) for name in OURS}, **peers.versions()},
+            "seconds": seconds,
+            "settings": dict(settings),
+            "left_out": {},
+            "direct": measure(bench, direct, DIRECT),
+            "servers": {},
+            "providers": {},
+        }
+        for name, start in peers.all_of(settings).items():
+            if only and name not in only:
+                continue
+            _tell(f"{name} ({monotonic() - begun:.0f} s)")
+            try:
+                with start(core, direct.port, _inside(folder, name)) as server:
+                    names = WITHOUT_UPSTREAM if name == "bare" else tuple(MEASURES)
+                    figures["servers"][name] = measure(bench, server, names)
+            except NotStarted as error:
+                if name == "thinkline":
+                    raise
+                figures["left_out"][name] = str(error)
+        if not only or "providers" in only:
+            _tell(f"providers ({monotonic() - begun:.0f} s)")
+            figures["providers"] = providers(bench, core, folder, settings)
+    figures["took_seconds"] = round(monotonic() - begun)
     return figures
 
 
-def table(figures: Mapping[str, list[float]]) -> str:
-    """The figures for people."""
-    lines = [f"{'':<48}{'median':>10}{'lowest':>10}{'highest':>10}{'budget':>8}"]
-    for name, known in MEASURES.items():
-        if values := figures.get(name):
-            over = known.budget is not None and median(values) > known.budget
-            budget = "" if known.budget is None else f"{known.budget:g}{'!' if over else ' '}"
-            numbers = "".join(f"{_short(value):>10}" for value in (median(values), min(values), max(values)))
-            lines.append(f"{known.title:<48}{numbers}{budget:>8}".rstrip())
-    return "\n".join(lines) + "\n"
+def providers(bench: Bench, core: int, folder: Path, settings: Mapping[str, str]) -> dict[str, Any]:
+    """Thinkline alone, a new one for each that answers behind it."""
+    figures = {}
+    for name, own in PROVIDERS.items():
+        inside = _inside(folder, f"provider-{name}")
+        chosen = {**peers.vendors(bench.upstream.port, inside), **settings}
+        with peers.thinkline(core, bench.upstream.port, inside, chosen) as server:
+            figures[name] = measure(bench, replace(server, own=own), OF_A_PROVIDER)
+    return figures
 
 
-def _short(value: float) -> str:
-    return f"{value:,.0f}" if value >= 100 else f"{value:.2f}"
+def _inside(folder: Path, name: str) -> Path:
+    path = folder / name
+    path.mkdir()
+    return path
 
 
-def main() -> int:
-    """Measure and tell. The exit status is 1 when a budget is exceeded."""
-    parser = argparse.ArgumentParser(description="What Thinkline costs a request and a token.")
+def _tell(what: str) -> None:
+    sys.stderr.write(f"{what}\n")
+    sys.stderr.flush()
+
+
+def main() -> None:
+    """Measure, and write the figures."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("settings", nargs="*", metavar="NAME=value", help="further settings of Thinkline's")
-    parser.add_argument("--json", action="store_true", help="print every round's figures as JSON")
-    parser.add_argument("--rounds", type=int, default=5, choices=range(1, 51), metavar="1..50")
-    parser.add_argument("--only", choices=PARTS, action="append", help="measure this part; may be repeated")
+    parser.add_argument("--seconds", type=float, default=2.5, help="how long each figure is measured for")
+    parser.add_argument("--only", action="append", default=[], choices=[*peers.all_of({}), "providers"])
+    parser.add_argument("--most", type=int, default=STEPS[-1], help="most streams at a time")
+    parser.add_argument("--output", type=Path, help="where to, as JSON; unset: to stdout")
+    parser.add_argument("--install", action="store_true", help="install the peers that are missing")
     options = parser.parse_args()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that the children are ended
+    failed = peers.install() if options.install else {}
     settings = dict(each.split("=", 1) for each in options.settings)
-    figures = measure(options.only or list(PARTS), options.rounds, settings)
-    if options.json:
-        medians = {name: round(median(values), 3) for name, values in figures.items()}
-        rounds = {name: [round(value, 3) for value in values] for name, values in figures.items()}
-        data = {"python": sys.version.split()[0], "median": medians, "rounds": rounds}
-        sys.stdout.write(orjson.dumps(data, option=orjson.OPT_INDENT_2).decode() + "\n")
+    figures = run(options.seconds, options.only, settings, tuple(step for step in STEPS if step <= options.most))
+    for name, reason in failed.items():
+        if name in figures["left_out"]:
+            figures["left_out"][name] += f" {reason}"
+    text = json.dumps(figures, indent=1) + "\n"
+    if options.output:
+        options.output.write_text(text, encoding="utf-8")
     else:
-        sys.stdout.write(table(figures))
-    budgets = ((figures.get(name), known.budget) for name, known in MEASURES.items())
-    return int(any(values and budget is not None and median(values) > budget for values, budget in budgets))
+        sys.stdout.write(text)
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

@@ -1,0 +1,264 @@
+"""docs/performance.json as the tables and the picture of docs/performance.md.
+
+python -m tools.bench.report       draws docs/performance.svg; `make docs` writes the tables into the page
+"""
+
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+DOCS = Path(__file__).parent.parent.parent / "docs"
+FIGURES, PICTURE = DOCS / "performance.json", DOCS / "performance.svg"
+TITLES: Mapping[str, str] = {
+    "thinkline": "Thinkline",
+    "nginx": "nginx",
+    "portkey": "Portkey",
+    "litellm": "LiteLLM",
+    "naive": "naive proxy",
+    "bare": "bare Flask view",
+    "openai": "OpenAI",
+    "anthropic": "Anthropic",
+    "oci": "OCI",
+    "bedrock-agent": "Bedrock agent",
+}
+BUSY = 0.9
+"""The share of their core above which the upstream and the callers may have been what limited a rate."""
+NONE = "-"
+
+Figures = Mapping[str, Any]
+Cell = Callable[[Figures, Figures], str]
+
+
+def number(value: float | None) -> str:
+    """Three digits that count."""
+    if value is None:
+        return NONE
+    return f"{value:,.0f}" if value >= 100 else f"{value:.1f}" if value >= 10 else f"{value:.2f}"
+
+
+def at(figures: Figures, *path: str) -> Any:
+    """What stands there; None where it was not measured."""
+    found: Any = figures
+    for step in path:
+        found = found.get(step) if isinstance(found, Mapping) else None
+    return found
+
+
+def _rate(measure: str, key: str = "per_second") -> Cell:
+    def cell(server: Figures, _: Figures) -> str:
+        value = at(server, measure, key)
+        limited = value is not None and (at(server, measure, "harness_share") or 0) > BUSY
+        return number(value) + r"\*" * limited
+
+    return cell
+
+
+def _plain(*path: str) -> Cell:
+    return lambda server, _: number(at(server, *path))
+
+
+def _added(percentile: str) -> Cell:
+    def cell(server: Figures, direct: Figures) -> str:
+        return number(added(server, direct, percentile))
+
+    return cell
+
+
+def added(server: Figures, direct: Figures, percentile: str = "p50") -> float | None:
+    """Milliseconds to the first token that are not the upstream's own."""
+    through, own = (at(each, "first_token", percentile) for each in (server, direct))
+    return None if through is None or own is None else max(0.0, through - own)
+
+
+def _transit(server: Figures, _: Figures) -> str:
+    for row in at(server, "paced", "rows") or ():
+        if row["streams"] == 100 and not row["failed"]:
+            return f"{number(row['transit_ms']['p50'])} / {number(row['transit_ms']['p99'])}"
+    return NONE
+
+
+def _held(server: Figures, _: Figures) -> str:
+    held = at(server, "paced", "held")
+    if held is None:
+        return NONE
+    return f"{held:,} or more" if server["paced"]["rows"][-1]["streams"] == held else f"{held:,}"
+
+
+def _hangup(phase: str) -> Cell:
+    def cell(server: Figures, _: Figures) -> str:
+        if at(server, "hangup") is None or "problem" in server["hangup"]:
+            return NONE
+        spread = server["hangup"][phase]
+        return "not within 5 s" if spread is None else f"{number(spread['p50'])} / {number(spread['max'])}"
+
+    return cell
+
+
+STREAMED: Mapping[str, Cell] = {
+    "Added to the first token, ms, p50": _added("p50"),
+    "Added to the first token, ms, p99": _added("p99"),
+    "Short streams a second": _rate("short_streams"),
+    "CPU a short stream, us": _plain("short_streams", "cpu_us"),
+    "Burst tokens a second": _rate("burst", "tokens_per_second"),
+    "CPU a burst token, us": _plain("burst", "cpu_us"),
+    "Token transit at 100 streams, ms, p50 / p99": _transit,
+    "Streams held at 50 tokens a second": _held,
+    "Memory a stream, kB": _plain("paced", "per_stream_kb"),
+    "Freed after a hang-up, ms, mid-stream, p50 / worst": _hangup("streaming_ms"),
+    "Freed after a hang-up, ms, before the answer, p50 / worst": _hangup("before_head_ms"),
+}
+ALL: Mapping[str, Cell] = {
+    "Requests a second, 64 connections": _rate("requests_64"),
+    "Requests a second, 1 connection": _rate("requests_1"),
+    "CPU a request, us, 64 connections": _plain("requests_64", "cpu_us"),
+    "CPU a request, us, 1 connection": _plain("requests_1", "cpu_us"),
+    **STREAMED,
+    "Memory idle, MB": _plain("idle", "mb"),
+}
+
+
+def load() -> Figures:
+    """The figures of the last whole run."""
+    found: Figures = json.loads(FIGURES.read_text(encoding="utf-8"))
+    return found
+
+
+def _table(head: Sequence[str], rows: Iterator[Sequence[str]]) -> str:
+    lines = [f"| {' | '.join(cells)} |" for cells in (head, *rows)]
+    return "\n".join([lines[0], f"|{'---|' * len(head)}", *lines[1:]])
+
+
+def _beside(servers: Mapping[str, Figures], cells: Mapping[str, Cell], direct: Figures) -> str:
+    head = ["", *(TITLES[name] for name in servers)]
+    rows = ([title, *(cell(each, direct) for each in servers.values())] for title, cell in cells.items())
+    return _table(head, rows)
+
+
+def measured(figures: Figures) -> str:
+    """When, on what, and who is missing."""
+    machine, versions = figures["machine"], figures["versions"]
+    known = ", ".join(f"{name} {version}" for name, version in versions.items())
+    lines = [
+        f"Measured on {figures['date']}, {figures['seconds']:g} s a figure, {figures['took_seconds']} s in all.",
+        f"Machine: {machine['cpu']}, {machine['cores']} cores, Linux {machine['kernel']}, Python {machine['python']}.",
+        f"Versions: {known}.",
+    ]
+    lines += [f"Settings: `{name}={value}`." for name, value in figures["settings"].items()]
+    left_out = {name: " ".join(why.split())[-200:] for name, why in figures["left_out"].items()}
+    lines += [f"Left out: {TITLES[name]}. {why}" for name, why in left_out.items()]
+    for name, server in [*figures["servers"].items(), *figures["providers"].items()]:
+        wrong = [(measure, each["problem"]) for measure, each in server.items() if "problem" in each]
+        lines += [f"{TITLES[name]}, `{measure}`: not measured, {' '.join(why.split())[:200]}" for measure, why in wrong]
+    return "\n".join(f"- {line}" for line in lines)
+
+
+def beside_peers(figures: Figures) -> str:
+    """Thinkline and who was measured beside it."""
+    return _beside(figures["servers"], ALL, figures["direct"])
+
+
+def by_provider(figures: Figures) -> str:
+    """Thinkline by who answers behind it."""
+    return _beside(figures["providers"], STREAMED, figures["direct"])
+
+
+def by_streams(figures: Figures) -> str:
+    """How late tokens are, and how busy the core is, by the number of streams."""
+    lines = list(_paced_lines(figures))
+    steps = sorted({row["streams"] for _, rows in lines for row in rows})
+    cells = ([title, *(_step(rows, step) for step in steps)] for title, rows in lines)
+    return _table(["Token transit p99, ms (share of the core)", *(f"{step:,} streams" for step in steps)], cells)
+
+
+def _paced_lines(figures: Figures) -> Iterator[tuple[str, Sequence[Figures]]]:
+    for prefix, kind in (("", "servers"), ("Thinkline, ", "providers")):
+        for name, server in figures[kind].items():
+            if rows := at(server, "paced", "rows"):
+                yield prefix + TITLES[name], rows
+    yield "no proxy", at(figures["direct"], "paced", "rows") or ()
+
+
+def _step(rows: Sequence[Figures], step: int) -> str:
+    for row in rows:
+        if row["streams"] == step:
+            failed = f", {row['failed']} failed" if row["failed"] else ""
+            return f"{number(row['transit_ms']['p99'])} ({row['cpu_share']:.0%}{failed})"
+    return ""
+
+
+def ratios(figures: Figures) -> str:
+    """What depends less on the machine than the figures do."""
+    servers, providers, direct = figures["servers"], figures["providers"], figures["direct"]
+    first = {name: added(each, direct) for name, each in servers.items()}
+    request = {name: at(each, "requests_64", "cpu_us") for name, each in servers.items()}
+    rate = {name: at(each, "requests_64", "per_second") for name, each in servers.items()}
+    token = {name: at(each, "burst", "cpu_us") for name, each in [*servers.items(), *providers.items()]}
+    tokens = {name: at(each, "burst", "tokens_per_second") for name, each in servers.items()}
+    lines = [
+        ("CPU a request, times a bare Flask view's", request, "thinkline", "bare"),
+        ("CPU a burst token, times nginx's", token, "thinkline", "nginx"),
+        ("Burst tokens a second, times nginx's", tokens, "thinkline", "nginx"),
+        ("Added to the first token, p50, times nginx's", first, "thinkline", "nginx"),
+        ("CPU a burst token from Anthropic, times one passed through", token, "anthropic", "openai"),
+        ("CPU a burst token from OCI, times one passed through", token, "oci", "openai"),
+        ("CPU a burst token from a Bedrock agent, times one passed through", token, "bedrock-agent", "openai"),
+        ("Requests a second, times Portkey's", rate, "thinkline", "portkey"),
+        ("Requests a second, times LiteLLM's", rate, "thinkline", "litellm"),
+        ("Requests a second, times the naive proxy's", rate, "thinkline", "naive"),
+    ]
+    return _table(["Ratio", ""], ([title, _ratio(of.get(one), of.get(other))] for title, of, one, other in lines))
+
+
+def _ratio(one: float | None, other: float | None) -> str:
+    return number(one / other) if one is not None and other else NONE
+
+
+BLOCKS: Mapping[str, Callable[[Figures], str]] = {
+    "measured": measured,
+    "ratios": ratios,
+    "beside_peers": beside_peers,
+    "by_provider": by_provider,
+    "by_streams": by_streams,
+}
+
+
+def draw(figures: Figures, path: Path) -> None:
+    """Token transit by streams, and CPU a request and a token."""
+    from matplotlib import rcParams, use  # noqa: PLC0415 - only for who wants the picture
+
+    use("svg")
+    rcParams["svg.hashsalt"] = "thinkline"  # the same figures give the same file
+    from matplotlib import pyplot as plt  # noqa: PLC0415
+
+    figure, (left, middle, right) = plt.subplots(1, 3, figsize=(14, 4.5), layout="constrained")
+    for title, rows in _paced_lines(figures):
+        late = {row["streams"]: row["transit_ms"]["p99"] for row in rows if row["transit_ms"]["p99"]}
+        style = ":" if title == "no proxy" else "--" if "," in title else "-"
+        left.plot(list(late), list(late.values()), style, marker=".", label=title)
+    left.axhline(100, color="grey", linewidth=0.5)
+    left.set(xscale="log", yscale="log", xlabel="streams at 50 tokens a second", ylabel="token transit p99, ms")
+    steps = sorted({row["streams"] for _, rows in _paced_lines(figures) for row in rows})
+    left.set_xticks(steps, list(map(str, steps)))
+    left.minorticks_off()
+    left.legend(fontsize="x-small")
+    panels = ((middle, "requests_64", "CPU a request, us"), (right, "burst", "CPU a burst token, us"))
+    for axis, measure, title in panels:
+        shown = {TITLES[name]: at(each, measure, "cpu_us") for name, each in figures["servers"].items()}
+        shown = {name: value for name, value in shown.items() if value}
+        bars = axis.barh(list(shown), list(shown.values()))
+        axis.bar_label(bars, labels=list(map(number, shown.values())), padding=3)
+        axis.invert_yaxis()
+        axis.set(title=title, xscale="log" if shown else "linear")
+        axis.margins(x=0.2)
+    figure.savefig(path, metadata={"Date": None})
+    plt.close(figure)
+
+
+def main() -> None:
+    """Draw the picture."""
+    draw(load(), PICTURE)
+
+
+if __name__ == "__main__":
+    main()
