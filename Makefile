@@ -1,6 +1,7 @@
 # make run    serves on http://127.0.0.1:8000         make test   the tests: no root, no services
 # make check  format, lint, types                     make lock   requirements*.txt from pyproject.toml
 # make test-fast  those of them that start no gunicorn, and take no conversation through every dialect
+# make test-slow  crowds of strangers, reloads, hang-ups of every kind of upstream, long waits
 # make test-services  what needs real services: redis-server on the PATH
 # make soak   callers, faults and hang-ups for MINUTES=10, and what grew meanwhile
 # make bench  what it costs and holds beside its peers: ten minutes, alone on the machine; installs the peers
@@ -10,7 +11,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: bench soak run test test-fast test-services check docs doctor lock clean
+.PHONY: bench soak run test test-fast test-slow test-services check docs doctor lock clean
 
 run: $(VENV)/.runtime
 	$(BIN)/gunicorn 'app:create_app()'
@@ -19,7 +20,10 @@ test: $(VENV)/.development
 	$(BIN)/python -m pytest -q -n 4
 
 test-fast: $(VENV)/.development
-	$(BIN)/python -m pytest -q -n 4 -m 'not services and not served' --ignore tests/dialects
+	$(BIN)/python -m pytest -q -n 4 -m 'not services and not slow and not served' --ignore tests/dialects
+
+test-slow: $(VENV)/.development
+	$(BIN)/python -m pytest -q -n 4 -m slow
 
 test-services: $(VENV)/.development
 	$(BIN)/python -m pytest -q -m services

@@ -19,6 +19,8 @@ from tests.support import messages, responses
 from tests.support.callers import AT_ONCE, LONG, PHASES, WORDS, Caller
 from tests.support.frames import chat_body, post, said
 
+pytestmark = pytest.mark.slow
+
 DIALECTS: dict[str, tuple[str, Callable[..., dict[str, Any]], Callable[[bytes], str]]] = {
     "chat": ("/v1/chat/completions", chat_body, said),
     "messages": ("/v1/messages", messages.ask_body, lambda data: messages.text(messages.streamed(data))),

@@ -22,6 +22,8 @@ from tests.support.forked import Forked
 from tests.support.frames import chat_body, post, streamed_text
 from tests.support.http import GUNICORN, fails_to_start
 
+pytestmark = pytest.mark.slow
+
 Serve = Callable[..., Served]
 WORDS = 40
 

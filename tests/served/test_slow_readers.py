@@ -14,6 +14,8 @@ from tests.conftest import EVER, Served, until
 from tests.emulators import OpenAIUpstream, ScriptedAnswer, faults
 from tests.support.frames import chat_body, error, finish, payloads, post, streamed_text
 
+pytestmark = pytest.mark.slow
+
 WORD = "x" * 80_000 + " "
 WORDS = 250
 """20 MB of them, which fit into no socket's buffers."""

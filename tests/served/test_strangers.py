@@ -22,6 +22,8 @@ from tests.support import strangers
 from tests.support.frames import chat_body, completion, error, post, streamed_text
 from tests.support.http import assert_error, exchange, fails_to_start, head
 
+pytestmark = pytest.mark.slow
+
 Serve = Callable[..., Served]
 KEY = {"Authorization": "Bearer my-own-key"}
 HELD_UP = 2.0

@@ -26,6 +26,8 @@ from tests.emulators.scripted import Scripted
 from tests.support.conversations import TIME, WEATHER
 from tests.support.frames import called, completion, streamed_text
 
+pytestmark = pytest.mark.slow
+
 TURNS, SECONDS = 40, 90.0
 NAMES = ("openai", "anthropic", "gemini", "cohere", "oci")
 VENDORS: list[Dialect] = [next(each for each in DIALECTS if each.name == name) for name in NAMES]
