@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from tests.conftest import until
-from tests.dialects.test_dialects import HURRIED, Line, leaves, line_to
+from tests.dialects.test_dialects import HURRIED, DialectClient, dialect_client, leaves
 from tests.emulators import FAULTS, Fault, Phase, ScriptedAnswer, cases
 from tests.emulators.answers import TEXTS
 from tests.emulators.dialects import DIALECTS
@@ -20,7 +20,7 @@ LEGACY = "legacy functions"
 FINISHES = {"length": "max_output_tokens", "content_filter": "content_filter"}
 
 
-def ask(line: Line, body: Any, stream: bool) -> Any:
+def ask(line: DialectClient, body: Any, stream: bool) -> Any:
     given = {"model": line.dialect.model, "provider": line.dialect.name, "messages": HI, "stream": stream, **body}
     return line.client.post("/v1/responses", json=asked(given), buffered=True)
 
@@ -46,20 +46,20 @@ def got(response: Any, stream: bool) -> Wanted:
 
 
 @pytest.fixture(scope="module", params=DIALECTS, ids=str)
-def line(request: pytest.FixtureRequest) -> Iterator[Line]:
-    with line_to(request.param) as patient:
+def line(request: pytest.FixtureRequest) -> Iterator[DialectClient]:
+    with dialect_client(request.param) as patient:
         yield patient
 
 
 @pytest.fixture(scope="module", params=DIALECTS[:3], ids=str)
-def faulty(request: pytest.FixtureRequest) -> Iterator[tuple[Line, Line]]:
+def faulty(request: pytest.FixtureRequest) -> Iterator[tuple[DialectClient, DialectClient]]:
     """Three kinds of vendors will do: how a fault is told is the encoder's matter, whoever has it."""
-    with line_to(request.param) as patient, line_to(request.param, **HURRIED) as hurried:
+    with dialect_client(request.param) as patient, dialect_client(request.param, **HURRIED) as hurried:
         yield patient, hurried
 
 
 @pytest.mark.parametrize("said", [each for each in CONVERSATIONS if each.name != LEGACY], ids=str)
-def test_every_vendor_has_the_conversation(line: Line, said: Conversation) -> None:
+def test_every_vendor_has_the_conversation(line: DialectClient, said: Conversation) -> None:
     if said.name in line.dialect.without:
         pytest.skip(line.dialect.without[said.name])
     line.upstream.forget()
@@ -74,7 +74,7 @@ def test_every_vendor_has_the_conversation(line: Line, said: Conversation) -> No
 
 
 @cases(FAULTS)
-def test_a_fault_is_told(faulty: tuple[Line, Line], fault: Fault, stream: bool) -> None:
+def test_a_fault_is_told(faulty: tuple[DialectClient, DialectClient], fault: Fault, stream: bool) -> None:
     """Before the first event a status, after it an error and a failed response; never a response that seems whole."""
     line = faulty[fault.silent]
     line.upstream.forget()
@@ -96,7 +96,7 @@ def test_a_fault_is_told(faulty: tuple[Line, Line], fault: Fault, stream: bool) 
 
 
 @pytest.mark.parametrize("stream", [True, False], ids=["stream", "whole"])
-def test_a_turn_by_chat_and_the_next_by_responses(line: Line, stream: bool) -> None:
+def test_a_turn_by_chat_and_the_next_by_responses(line: DialectClient, stream: bool) -> None:
     """The history is what another dialect has made of it, with calls and their results."""
     line.upstream.forget()
     chat = {

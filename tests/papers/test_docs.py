@@ -480,8 +480,8 @@ def written_urls(app_with):
     server.server_close()
 
 
-def test_the_python_examples_work_and_ask_what_the_curl_examples_ask(app_with, heard, capsys):
-    address, bodies = heard
+def test_the_python_examples_work_and_ask_what_the_curl_examples_ask(app_with, written_urls, capsys):
+    address, bodies = written_urls
     shown = Page(app_with().get("/docs", headers={"Host": address}).text)
     examples = [text for kind, text in shown.samples if kind == "python" and "moderations" not in text]
     for text in examples:

@@ -17,16 +17,16 @@ from tests.emulators import OpenAIUpstream, ScriptedAnswer, faults
 from tests.emulators.lines import NAMES, Line, lines
 from tests.support import messages, responses
 from tests.support.callers import AT_ONCE, LONG, PHASES, WORDS, Caller
-from tests.support.frames import chat_body, post, said
+from tests.support.frames import chat_body, post, streamed_text
 
 pytestmark = pytest.mark.slow
 
 DIALECTS: dict[str, tuple[str, Callable[..., dict[str, Any]], Callable[[bytes], str]]] = {
-    "chat": ("/v1/chat/completions", chat_body, said),
+    "chat": ("/v1/chat/completions", chat_body, streamed_text),
     "messages": ("/v1/messages", messages.ask_body, lambda data: messages.text(messages.streamed(data))),
     "responses": ("/v1/responses", lambda: {"input": "hi"}, lambda data: responses.text_of(responses.ended(data))),
 }
-"""How callers ask, and what is said in a stream."""
+"""How callers ask, and what a stream says."""
 
 SILENCES: dict[str, dict[str, Any]] = {
     "stalls before its headers": {"delay": LONG},

@@ -143,7 +143,7 @@ def test_a_failure_after_the_stream_has_opened_is_a_frame_and_a_retry_still_work
 
 
 def test_a_total_time_out_ends_a_stream_that_never_ends(serve: Serve, upstream: OpenAIUpstream) -> None:
-    app = start(serve, upstream, TOTAL_TIMEOUT=0.5)
+    app = start(serve, upstream, TOTAL_TIMEOUT=2)
     upstream.enqueue(ScriptedAnswer(texts=["word "] * 1000, frame_delay=0.05))
     _, heard = hear(app.port, chat_body(stream=True))
     assert error(payloads(b"".join(data for _, data in heard))[-1].encode())["code"] == "upstream_timeout"

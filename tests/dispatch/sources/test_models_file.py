@@ -1134,7 +1134,7 @@ def test_the_examples_of_the_documentation_load(
     for text in texts:
         listing = read(text, OPENAI_API_KEY="k", OCI_COMPARTMENT="c")
         assert listing.rows or listing.entries
-    text = next(each for each in texts if "aliases" in each)
+    text = next(each for each in texts if "aliases: [default" in each)
     assert [each.aliases for each in read(text, OPENAI_API_KEY="k").rows] == [("default", "quick"), ()]
     line, reason = refused(text.replace("provider: openai", "provder: openai"), OPENAI_API_KEY="k")
     assert f"models.yaml, line {line}: {reason}\n" in pages

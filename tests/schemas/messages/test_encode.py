@@ -30,12 +30,12 @@ from tests.support import messages as read
 Calls = list[tuple[str, dict[str, Any]]]
 
 
-def answer(**options: Any) -> MessageEvents:
+def message_events(**options: Any) -> MessageEvents:
     return MessageEvents("fast", estimate=lambda: 7, **options)
 
 
 def stream(events: list[Event], **options: Any) -> bytes:
-    encoder = MessageEncoder(answer(**options))
+    encoder = MessageEncoder(message_events(**options))
     return b"".join(map(encoder.encode, events)) + encoder.end()
 
 
@@ -84,7 +84,9 @@ def answers(draw: st.DrawFn) -> tuple[list[Event], str, Calls]:
 def test_any_answer_is_a_message_streamed_as_whole(answer: tuple[list[Event], str, Calls], thinks: bool) -> None:
     events, said, calls = answer
     streamed = read.streamed(stream(events, include_reasoning=thinks))
-    whole = read.whole(fold(answer(include_reasoning=thinks), [event for event in events if event is not SILENCE]))
+    whole = read.whole(
+        fold(message_events(include_reasoning=thinks), [event for event in events if event is not SILENCE])
+    )
     assert streamed | {"id": ""} == whole | {"id": ""}
     assert read.calls(whole) == calls
     # White space alone is no block, so it may be missing beside calls and thoughts, and nowhere else.
@@ -116,7 +118,7 @@ def test_the_reason_of_the_end(events: list[Event], reason: str) -> None:
 
 
 def test_the_first_call_flows_and_others_follow_it() -> None:
-    encoder = MessageEncoder(answer())
+    encoder = MessageEncoder(message_events())
     begun = [
         encoder.encode(each)
         for each in (
@@ -134,7 +136,7 @@ def test_the_first_call_flows_and_others_follow_it() -> None:
 def test_a_line_that_is_kept_opens_the_message_once() -> None:
     """Also before bytes of Anthropic's own, which begin one again."""
     theirs = stream([Text("Hello"), Finish("stop"), Usage(9, 3)])
-    encoder = MessageEncoder(answer())
+    encoder = MessageEncoder(message_events())
     data = encoder.encode(SILENCE) + encoder.encode(SILENCE)
     assert data.count(b"event: ping") == 2
     at = theirs.index(b"event: content_block_stop")
@@ -149,7 +151,7 @@ def test_an_answer_without_an_end_is_an_error() -> None:
     events = read.frames(stream([Text("Hel")]))
     assert events[-1]["error"]["type"] == "api_error"
     with pytest.raises(UpstreamDown):
-        fold(answer(), [Text("Hel")])
+        fold(message_events(), [Text("Hel")])
 
 
 @pytest.mark.parametrize(
