@@ -16,6 +16,7 @@ from dispatch.routing.catalogue import Route
 from server.flask_app import REQUEST_ID
 from telemetry.records import RequestOutcome
 from views.blueprint import ApiRequest
+from views.model_access import require_allowed
 
 log = getLogger("thinkline.request")
 
@@ -58,6 +59,8 @@ class Delivery:
         details: Mapping[str, int] | None = None,
     ) -> None:
         rooms, caller, environ = incoming.services, incoming.caller, incoming.environ
+        require_allowed(incoming.key, incoming.model, route, rooms.catalogue)
+        incoming.allowed = True
         self.call = rooms.relay.call(environ[REQUEST_ID], streams=streams, caller=caller, patience=patience)
         self.answer: AnswerStream = rooms.relay.answer(
             route, ask, self.call, streams=streams, reasoning=reasoning, fills=fills
@@ -67,7 +70,7 @@ class Delivery:
         self._details = details or {}
         self._ended = False
         self._admission = rooms.admission
-        self._admission.track(self.call)
+        self._admission.track(self.call, incoming.key)
         self._watcher = rooms.watcher
         self._watched = rooms.watcher.watch(environ, self.call)
 
