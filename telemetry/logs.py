@@ -39,10 +39,10 @@ def config(settings: Any) -> dict[str, Any]:
     """A logging.config dictionary for our loggers and gunicorn's."""
     level = logging.CRITICAL + 10 if settings.level == "NONE" else logging.getLevelNamesMapping()[settings.level]
     KNOWN_SECRETS.add(settings.secrets)
-    handlers: dict[str, Any] = {"stderr": {"class": "log_handlers.Stderr", "formatter": "line"}}
+    handlers: dict[str, Any] = {"stderr": {"class": "telemetry.log_handlers.StderrHandler", "formatter": "line"}}
     if settings.log_file:
         handlers["file"] = {
-            "class": "log_handlers.RotatingFile",
+            "class": "telemetry.log_files.BackgroundFileHandler",
             "formatter": "line",
             "filename": settings.log_file,
             "most_bytes": settings.log_max_bytes,

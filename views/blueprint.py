@@ -9,7 +9,7 @@ from flask import Blueprint, Response, request
 from werkzeug.wsgi import get_content_length, get_input_stream
 
 from core.errors import InvalidRequest, RequestTimeout, TooLarge
-from server.disconnects import BODY_SECONDS
+from server.read_deadlines import BODY_SECONDS
 from views.services import Services, services
 
 TOO_LARGE = "The body is larger than this server takes (MAX_BODY_BYTES)."
@@ -34,7 +34,7 @@ class ApiRequest:
         # gunicorn says that its stream has an end; with another server's, Werkzeug knows what to do.
         stream = environ["wsgi.input"] if "wsgi.input_terminated" in environ else get_input_stream(environ)
         try:
-            with self.services.watcher.due(environ.get("gunicorn.socket"), BODY_SECONDS) as due:
+            with self.services.lines.request_within(environ, BODY_SECONDS) as due:
                 body: bytes = stream.read(most + 1 if length is None else length)
         except OSError as error:
             if due.late or isinstance(error, (BlockingIOError, TimeoutError)):

@@ -13,7 +13,7 @@ from schemas.chat.encode import ChunkEncoder
 from schemas.chat.fold import fold
 from schemas.chat.request import load_chat
 from views.blueprint import ApiRequest, api
-from views.delivery import Delivery, stream_response, whole_response
+from views.delivery import Delivery, StreamResponse, whole_response
 
 log = getLogger("thinkline.chat")
 
@@ -39,10 +39,11 @@ def chat(incoming: ApiRequest) -> Response:
         reasoning=asked.include_reasoning,
         fills=fills,
         through=speech_safe if aloud else None,
+        forwards=asked.stream,
     )
     name = route.targets[0].public_name
     if asked.stream:
-        return stream_response(
+        return StreamResponse(
             line, ChunkEncoder(name, include_usage=asked.include_usage, include_reasoning=asked.include_reasoning)
         )
 

@@ -6,7 +6,7 @@ call's state by the id of the tool call, and where it is not found, such a model
 """
 
 import re
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from functools import partial
 from typing import Any
@@ -16,7 +16,7 @@ import orjson
 from core import lenient_json
 from core.context import CallContext, Timeouts
 from core.errors import ContextTooLong, GatewayError, UpstreamError
-from core.events import Events, Silence
+from core.events import Events
 from core.json_values import BAD_SHAPE, Json
 from core.models import ListedModel
 from core.requests import ChatRequest
@@ -25,8 +25,9 @@ from providers.anthropic.request import asks_by_tool, to_upstream
 from providers.base import Provider, Target
 from providers.common.answers import answer_events
 from providers.common.structured import answer_as_text, format_by_tool
-from providers.transport.client import Endpoint, send, warm
-from providers.transport.exchange import awaited, log_dropped_parameters, request_id_header, request_json
+from providers.transport.client import send, warm
+from providers.transport.endpoint import Endpoint
+from providers.transport.exchange import log_dropped_parameters, request_id_header, request_json
 from providers.transport.status_errors import error_from_response, error_object, for_log, safe_message, written
 from providers.vendors import Vendor
 
@@ -96,14 +97,14 @@ class Anthropic(Provider):
 
     def models(self, call: CallContext) -> Sequence[ListedModel]:
         """GET /v1/models, page by page."""
-        return awaited(self._models(call))
+        return self._models(call)
 
-    def _models(self, call: CallContext) -> Generator[Silence, None, list[ListedModel]]:
+    def _models(self, call: CallContext) -> list[ListedModel]:
         found: list[ListedModel] = []
         after = ""
         for _ in range(PAGES):
             path = f"/models?limit=1000{after}"
-            page = yield from request_json(self._account, "GET", path, b"", call, Timeouts(), self._failure)
+            page = request_json(self._account, "GET", path, b"", call, Timeouts(), self._failure)
             try:
                 found += [ListedModel(row["id"], "anthropic", _seconds(row.get("created_at"))) for row in page["data"]]
                 if not page.get("has_more") or not page["data"]:

@@ -4,7 +4,7 @@ A chat is translated by cohere_chat.py and cohere_answer.py.
 """
 
 import re
-from collections.abc import Generator, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any
 from urllib.parse import quote, urlsplit, urlunsplit
@@ -21,7 +21,7 @@ from core.errors import (
     UpstreamError,
     UpstreamRejected,
 )
-from core.events import Event, Events, Ranks, Silence, Usage, Vectors
+from core.events import Event, Events, Ranks, Usage, Vectors
 from core.json_values import BAD_SHAPE
 from core.models import ListedModel
 from core.requests import ChatRequest, EmbeddingsRequest, Image, RerankRequest
@@ -32,8 +32,9 @@ from providers.common.answers import answer_events
 from providers.common.structured import answer_as_text, format_by_tool
 from providers.common.tool_names import COHERE, fit_names, restore_names
 from providers.common.translate import parse_data_url
-from providers.transport.client import Endpoint, send, warm
-from providers.transport.exchange import awaited, log_dropped_parameters, request_id_header, request_json
+from providers.transport.client import send, warm
+from providers.transport.endpoint import Endpoint
+from providers.transport.exchange import log_dropped_parameters, request_id_header, request_json
 from providers.transport.status_errors import error_from_body, error_from_response, error_object
 from providers.vendors import Vendor
 
@@ -92,7 +93,7 @@ class Cohere(Provider):
         vectors: list[Sequence[float]] = []
         tokens = 0
         for count, body in embeddings_to_upstream(request, target.model, self._batch):
-            data = yield from self._json("POST", "/v2/embed", orjson.dumps(body), target, call)
+            data = self._json("POST", "/v2/embed", orjson.dumps(body), target, call)
             try:
                 found = data["embeddings"]["float"]
                 tokens += _billed(data, "input_tokens") + _billed(data, "image_tokens")
@@ -109,7 +110,7 @@ class Cohere(Provider):
         options = {key: value for key, value in request.options.items() if key in RANKING}
         log_dropped_parameters(self.name, request.options, options)
         body = {"model": target.model, "query": request.query, "documents": list(request.documents), **top, **options}
-        data = yield from self._json("POST", "/v2/rerank", orjson.dumps(body), target, call)
+        data = self._json("POST", "/v2/rerank", orjson.dumps(body), target, call)
         try:
             ranks = [(int(row["index"]), float(row["relevance_score"])) for row in data["results"]]
         except BAD_SHAPE as error:
@@ -126,7 +127,7 @@ class Cohere(Provider):
         page = ""
         for _ in range(MOST_PAGES):
             path = "/v1/models?page_size=1000" + (f"&page_token={quote(page, safe='')}" if page else "")
-            data = awaited(self._json("GET", path, b"", Target(self, self.default_model), call))
+            data = self._json("GET", path, b"", Target(self, self.default_model), call)
             try:
                 found += [
                     ListedModel(each["name"], "cohere") for each in data["models"] if not each.get("is_deprecated")
@@ -138,9 +139,7 @@ class Cohere(Provider):
                 break
         return found
 
-    def _json(
-        self, method: str, path: str, body: bytes, target: Target, call: CallContext
-    ) -> Generator[Silence, None, Any]:
+    def _json(self, method: str, path: str, body: bytes, target: Target, call: CallContext) -> Any:
         return request_json(self._account, method, path, body, call, target.timeouts, self._failure)
 
     def _nonsense(self, what: str) -> GatewayError:

@@ -32,12 +32,12 @@ def answer_events(
     events; cut at words, if a stream was asked for. It counts what comes, not what was asked for. Closes the reply.
     """
     try:
-        yield from raise_for_status(reply, failure)
-        streams, pieces = yield from arriving(reply, asked=request.stream)
+        raise_for_status(reply, failure)
+        streams, pieces = arriving(reply, asked=request.stream)
         if streams:
             yield from decode_stream(reply, pieces, reading, call)
             return
-        raw = yield from read_body(reply, pieces=pieces)
+        raw = read_body(reply, pieces=pieces)
         answer = parse_json(raw, reply, keep_halves=True)
         try:
             events = whole(answer)

@@ -25,8 +25,9 @@ from providers.common.translate import Pictures, parse_data_url
 from providers.gemini.decode import GeminiDecoder
 from providers.gemini.request import asks_by_tool, taken, to_upstream
 from providers.gemini.thought_signatures import ThoughtSignatures
-from providers.transport.client import Endpoint, send, warm
-from providers.transport.exchange import awaited, log_dropped_parameters, request_id_header, request_json
+from providers.transport.client import send, warm
+from providers.transport.endpoint import Endpoint
+from providers.transport.exchange import log_dropped_parameters, request_id_header, request_json
 from providers.transport.status_errors import error_from_body, error_from_response, error_object, written
 from providers.vendors import Vendor
 
@@ -84,7 +85,7 @@ class Gemini(Provider):
             batch = wanted[start : start + self._batch]
             path = f"/{resource(target.model)}:batchEmbedContents"
             body = orjson.dumps({"requests": batch})
-            data = yield from request_json(self._account, "POST", path, body, call, target.timeouts, self._failure)
+            data = request_json(self._account, "POST", path, body, call, target.timeouts, self._failure)
             try:
                 found = [each["values"] for each in data["embeddings"]]
                 tokens += (data.get("usageMetadata") or {}).get("promptTokenCount", 0)
@@ -105,7 +106,7 @@ class Gemini(Provider):
         page = ""
         for _ in range(MOST_PAGES):
             path = "/models?pageSize=1000" + (f"&pageToken={quote(page, safe='')}" if page else "")
-            data = awaited(request_json(self._account, "GET", path, b"", call, Timeouts(), self._failure))
+            data = request_json(self._account, "GET", path, b"", call, Timeouts(), self._failure)
             try:
                 found += [
                     ListedModel(each["name"].removeprefix("models/"), "google")

@@ -4,18 +4,19 @@
 """
 
 import re
-from collections.abc import Generator, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from math import log as logarithm
 from typing import Any, ClassVar, NamedTuple
 
 from core.context import CallContext
 from core.errors import GatewayError, InvalidRequest, Unsupported, UpstreamError
-from core.events import Events, Images, Silence
+from core.events import Events, Images
 from core.json_values import BAD_SHAPE
 from core.requests import ChatRequest, ImagesRequest
 from providers.base import Provider, Target
 from providers.common.image_fetch import ImageFetcher, Picture, seconds, shares
-from providers.transport.client import Endpoint, send
+from providers.transport.client import send
+from providers.transport.endpoint import Endpoint
 from providers.transport.exchange import parse_json, raise_for_status, read_body
 from providers.transport.status_errors import error_from_body, error_from_response
 from providers.vendors import Vendor
@@ -115,7 +116,7 @@ class ImageProvider(Provider):
         data: list[Picture] = []
         created = 0
         for count in shares(request.n, self.most):
-            answer = yield from self._answer(self.asked(request, target, count), target, call)
+            answer = self._answer(self.asked(request, target, count), target, call)
             try:
                 data += self.parse_images(answer)
                 created = seconds(answer.get("created"))
@@ -123,14 +124,14 @@ class ImageProvider(Provider):
                 said = f"{self.name} sent something that is not an answer."
                 raise UpstreamError(said, provider=self.name, log=f"pictures without {error}") from error
         if request.as_base64:
-            yield from self._gallery.unpack(data, call, target.timeouts)
+            self._gallery.unpack(data, call, target.timeouts)
         yield Images(data, created)
 
-    def _answer(self, asked: HttpRequest, target: Target, call: CallContext) -> Generator[Silence, None, Any]:
+    def _answer(self, asked: HttpRequest, target: Target, call: CallContext) -> Any:
         reply = send(self._account, "POST", asked.path, asked.headers, asked.body, call, target.timeouts)
         try:
-            yield from raise_for_status(reply, self.failed)
-            raw = yield from read_body(reply)
+            raise_for_status(reply, self.failed)
+            raw = read_body(reply)
         finally:
             reply.close()
         answer = parse_json(raw, reply)

@@ -3,7 +3,7 @@
 What it says goes through as bytes as long as it is what OpenAI itself would say (R6): see openai_answer.py.
 """
 
-from collections.abc import Generator, Sequence
+from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
@@ -11,7 +11,7 @@ import orjson
 
 from core.context import CallContext, Timeouts
 from core.errors import GatewayError, Unsupported, UpstreamError
-from core.events import Events, ModerationsRequest, Ranks, Silence, Usage, Vectors, Verbatim
+from core.events import Events, ModerationsRequest, Ranks, Usage, Vectors, Verbatim
 from core.json_values import BAD_SHAPE
 from core.models import ListedModel
 from core.requests import ChatRequest, EmbeddingsRequest, ImagesRequest, RerankRequest
@@ -27,8 +27,9 @@ from providers.openai_compatible.request import (
     to_upstream,
 )
 from providers.openai_compatible.returned import Returned
-from providers.transport.client import Endpoint, Response, send, warm
-from providers.transport.exchange import awaited, log_dropped_parameters, raise_for_status, read_body, request_id_header
+from providers.transport.client import Response, send, warm
+from providers.transport.endpoint import Endpoint
+from providers.transport.exchange import log_dropped_parameters, raise_for_status, read_body, request_id_header
 from providers.transport.status_errors import error_from_response
 from providers.vendors import Vendor
 
@@ -53,7 +54,7 @@ class OpenAICompatible(Provider):
         log_dropped_parameters(self.name, request.body.keys() - {"stream_options"}, body)
         reply = self._send("POST", "/chat/completions", orjson.dumps(body), target, call)
         try:
-            yield from raise_for_status(reply, self._failure)
+            raise_for_status(reply, self._failure)
             note = returned.note if returned.wanted else None
             yield from answer_events(reply, request, call, self.name, self._vendor.frames, note)
         finally:
@@ -69,7 +70,7 @@ class OpenAICompatible(Provider):
         for start in range(0, len(request.inputs), size):
             batch = list(request.inputs[start : start + size])
             body = orjson.dumps(embeddings_to_upstream(request, batch, target.model, strict=self._vendor.strict))
-            data = yield from self._json("POST", "/embeddings", body, target, call)
+            data = self._json("POST", "/embeddings", body, target, call)
             try:
                 rows = rows_in_order(data["data"])
                 vectors.extend(row["embedding"] for row in rows)
@@ -87,7 +88,7 @@ class OpenAICompatible(Provider):
         asked = {"model": target.model, "query": request.query, "documents": list(request.documents)}
         top = {} if request.top_n is None else {"top_n": request.top_n}
         body = orjson.dumps({**asked, **top, **request.options})
-        data = yield from self._json("POST", "/rerank", body, target, call)
+        data = self._json("POST", "/rerank", body, target, call)
         try:
             ranks = [(int(row["index"]), float(row["relevance_score"])) for row in data["results"]]
             tokens = (data.get("usage") or {}).get("total_tokens")
@@ -104,13 +105,13 @@ class OpenAICompatible(Provider):
         self._has("images", "makes no pictures")
         body = images_to_upstream(request, target, strict=self._vendor.strict)
         log_dropped_parameters(self.name, request.body, body)
-        answer = yield from self._json("POST", "/images/generations", orjson.dumps(body), target, call)
+        answer = self._json("POST", "/images/generations", orjson.dumps(body), target, call)
         try:
             drawn = images_from_upstream(answer)
         except BAD_SHAPE as error:
             raise self._nonsense(f"pictures without {error}") from error
         if request.as_base64:
-            yield from self._gallery.unpack(drawn.data, call, target.timeouts)
+            self._gallery.unpack(drawn.data, call, target.timeouts)
         yield drawn
 
     def moderate(self, request: ModerationsRequest, target: Target, call: CallContext) -> Events:
@@ -118,14 +119,14 @@ class OpenAICompatible(Provider):
         self._has("moderations", "does not moderate")
         named = {"model": target.model} if request.model else {}
         body = orjson.dumps({**request.body, **named})
-        answer = yield from self._json("POST", "/moderations", body, target, call)
+        answer = self._json("POST", "/moderations", body, target, call)
         if not isinstance(answer, dict) or not isinstance(answer.get("results"), list):
             raise self._nonsense("a moderation without results")
         yield Verbatim(orjson.dumps(answer))
 
     def models(self, call: CallContext) -> Sequence[ListedModel]:
         """GET /models; also a bare array, as some servers answer."""
-        data = awaited(self._json("GET", "/models", b"", Target(self, self.default_model), call))
+        data = self._json("GET", "/models", b"", Target(self, self.default_model), call)
         rows = data.get("data") if isinstance(data, dict) else data
         if not isinstance(rows, list):
             raise self._nonsense("no list of models")
@@ -137,13 +138,11 @@ class OpenAICompatible(Provider):
     def _send(self, method: str, path: str, body: bytes, target: Target, call: CallContext) -> Response:
         return send(self._account, method, path, request_id_header(call), body, call, target.timeouts)
 
-    def _json(
-        self, method: str, path: str, body: bytes, target: Target, call: CallContext
-    ) -> Generator[Silence, None, Any]:
+    def _json(self, method: str, path: str, body: bytes, target: Target, call: CallContext) -> Any:
         reply = self._send(method, path, body, target, call)
         try:
-            yield from raise_for_status(reply, self._failure)
-            raw = yield from read_body(reply)
+            raise_for_status(reply, self._failure)
+            raw = read_body(reply)
         finally:
             reply.close()
         return json_body(raw, reply, self.name)

@@ -23,7 +23,6 @@ from core.events import (
     Picture,
     Reasoning,
     Refusal,
-    Silence,
     Text,
     ToolArguments,
     ToolCall,
@@ -122,8 +121,6 @@ class ChunkEncoder:
                 return event.data
             case Text():
                 return self._opened(event.choice) + self._text(event)
-            case Silence():
-                return HEARTBEAT
             case FillerText():
                 return self._opened(0) + self._text(Text(event.text))
             case ToolCall() | ToolArguments():

@@ -64,6 +64,7 @@ def start(serve: Callable[..., Served], upstream: OpenAIUpstream, tmp_path: Path
 
     def begin(**settings: Any) -> Served:
         at = {"OPENAI_API_KEY": upstream.key, "OPENAI_BASE_URL": upstream.base_url, "MODELS_FILE": file}
+        at["ALLOW_ANONYMOUS"] = "true"  # the reader speaks HTTP/1.0, as a proxy may
         return serve(**{**at, "IDLE_TIMEOUT": IDLE, "BREAKER_FAILURES": 10, "RETRIES": 0, **settings})
 
     return begin

@@ -16,7 +16,7 @@ from typing import Any
 
 from core.context import CallContext, Timeouts
 from core.errors import GatewayError, InvalidRequest, UnknownModel, Unsupported, UpstreamRejected, UpstreamTimeout
-from core.events import Events, Finish, Silence
+from core.events import Events, Finish
 from core.json_values import Json
 from core.models import ListedModel
 from core.requests import ChatRequest
@@ -121,7 +121,7 @@ class BedrockAgent(Provider):
         """The agents that have names here, if there are a region and credentials to call them with. Amazon is not
         asked: to list agents takes another permission than to call one.
         """
-        self._door.client(INVOKE_AGENT.service, Target(self, self.default_model))
+        self._door.client(INVOKE_AGENT.service, Target(self, self.default_model), call)
         return [ListedModel(name, "amazon") for name in self._agents]
 
     def check(self, call: CallContext) -> str:
@@ -162,7 +162,7 @@ class BedrockAgent(Provider):
         try:
             with closing(self._door.stream(INVOKE_AGENT, params, target, call, once=True)) as stream:
                 for event in hearing.from_upstream(stream):
-                    begun = begun or not isinstance(event, Silence)
+                    begun = True
                     if isinstance(event, Finish) and event.reason != "tool_calls":
                         # Before the caller hears of the end: the next turn may come at once, to another worker.
                         desk.file(session, request.messages, hearing.said)

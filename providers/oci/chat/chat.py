@@ -6,7 +6,7 @@ from typing import Any
 
 from core import lenient_json
 from core.context import CallContext
-from core.events import Events, Silence, Usage
+from core.events import Events, Usage
 from core.json_values import BAD_SHAPE, Json
 from core.requests import ChatRequest
 from providers.base import Target
@@ -39,11 +39,11 @@ class ChatFormat:
 def answer_events(reply: Response, request: ChatRequest, call: CallContext, name: str, style: ChatFormat) -> Events:
     """The events of an accepted reply, streamed or whole, whichever was asked for."""
     try:
-        streams, pieces = yield from arriving(reply, asked=request.stream)
+        streams, pieces = arriving(reply, asked=request.stream)
         if streams:
             yield from _streamed(reply, pieces, request, call, style)
             return
-        answer = checked(parse_json((yield from read_body(reply, pieces=pieces)), reply, keep_halves=True))
+        answer = checked(parse_json(read_body(reply, pieces=pieces), reply, keep_halves=True))
         events = events_of_body(style.body(answer.get("chatResponse") or answer))
         yield from cut_at_words(events) if request.stream else events
     except BAD_SHAPE as error:
@@ -61,9 +61,6 @@ def _streamed(
     reader, once = ChunkDecoder(request.body.get("n", 1)), RepeatFilter(repeats=style.repeats, plans=style.plans)
     counted = False
     for frame in iter_sse(reply, pieces, lambda: reader.finished, call):
-        if isinstance(frame, Silence):
-            yield frame
-            continue
         if frame.data == b"[DONE]":
             reply.settle()
             break

@@ -288,7 +288,7 @@ def test_upstreams_that_hang_hold_up_nobody_for_long(
     app_with: Callable[..., Any], upstreams: Callable[..., OpenAIUpstream], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """No longer than PATIENCE, for all of them together; and a chat meanwhile not at all."""
-    monkeypatch.setattr("dispatch.routing.model_lists.PATIENCE", Timeouts(1, 1, 1, 1))
+    monkeypatch.setattr("dispatch.routing.model_lists.LIST_TIMEOUTS", Timeouts(1, 1, 1, 1))
     servers = {name: upstreams(models=("m",)) for name in ("openai", "groq", "deepseek")}
     for server in servers.values():
         server.always(ScriptedAnswer(delay=60), path="/models")
