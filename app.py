@@ -30,10 +30,11 @@ from dispatch.routing.catalogue import Catalogue
 from dispatch.routing.config import Filler
 from dispatch.routing.model_lists import ModelLists
 from dispatch.sources.sources import Sources
+from schemas.chat.encode import HEARTBEAT
 from schemas.limits import Limits
 from server.admission import Admission
-from server.disconnects import DisconnectWatcher
 from server.flask_app import Thinkline
+from server.lines import LineKeeper
 from storage.key_value import open_store
 from telemetry import logs
 from telemetry.records import Recorder, log_request
@@ -125,12 +126,11 @@ def build_services(settings: Settings, sources: Sources | None = None) -> Servic
         models=ModelLists(catalogue, settings.models_ttl),
         relay=Relay(
             breakers,
-            RetryPolicy(settings.headers_after, settings.retries, settings.retry_budget),
-            settings.heartbeat,
+            RetryPolicy(settings.retries, settings.retry_budget),
             state,
             RefusedParameters(settings.refused_parameter_ttl),
         ),
-        watcher=DisconnectWatcher(slow=settings.threads // 4),
+        lines=LineKeeper(settings.heartbeat, settings.headers_after, HEARTBEAT, slow=settings.threads // 4),
         admission=Admission(settings.in_flight),
         max_body_bytes=settings.max_body_bytes,
         limits=Limits(

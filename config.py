@@ -72,7 +72,7 @@ class Settings:
     host: str = setting("127.0.0.1", "Address to listen on. Another than this machine's own needs a key.")
     port: int = setting(8000, "Port to listen on.", least=0, most=65535)
     workers: int = setting(1, "Processes. One serves hundreds of calls; more use more cores.", least=1)
-    threads: int = setting(256, "Requests that one worker serves at the same time.", least=1)
+    threads: int = setting(1280, "Requests that one worker serves at the same time.", least=1)
     max_in_flight: int = setting(
         0, "Requests that one worker takes at the same time; 0: an eighth less than THREADS. More get a 503.", least=0
     )

@@ -191,10 +191,9 @@ def _is_ours(file: Path) -> bool:
 
 
 def post_worker_init(worker: Any) -> None:
-    """Bound how long a caller may keep a thread by sending or reading nothing: accepted sockets inherit it."""
+    """Bound how long a caller may keep a thread by sending nothing: accepted sockets inherit it."""
     for listener in worker.sockets:
-        for option in (socket.SO_RCVTIMEO, socket.SO_SNDTIMEO):
-            listener.sock.setsockopt(socket.SOL_SOCKET, option, struct.pack("ll", STALLED_SECONDS, 0))
+        listener.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, struct.pack("ll", STALLED_SECONDS, 0))
     # What is there by now stays: a full collection need not look at it again, and hold up every line for that long. And
     # hundreds of calls under way are no reason to look for garbage: it is looked for after more of it than they are.
     gc.collect()

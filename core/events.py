@@ -6,9 +6,9 @@ Nothing here knows a vendor or a wire. A provider takes a `ChatRequest` (or an `
 The grammar of an answer, which the encoder relies on:
 
     answer  := Start? item* Finish+ Usage?         (each choice has exactly one Finish)
-    item    := Text | Refusal | Reasoning | ToolCall | ToolArguments | Citation | Picture | Verbatim | Silence
+    item    := Text | Refusal | Reasoning | ToolCall | ToolArguments | Citation | Picture | Verbatim
 
-`Silence` may stand anywhere, `Spoken` (which is the relay's) before the first item. A provider that cannot finish
+A provider that cannot finish
 raises one of core/errors.py's exceptions instead.
 """
 
@@ -131,11 +131,6 @@ class Usage:
 
 
 @dataclass(frozen=True, slots=True)
-class Silence:
-    """The upstream is quiet, and has been for one heartbeat. The line to the caller must not be."""
-
-
-@dataclass(frozen=True, slots=True)
 class FillerText:
     """A phrase of our own, said while the model is silent: heard like Text, and no part of what the model said."""
 
@@ -197,7 +192,6 @@ Event = (
     | Picture
     | Finish
     | Usage
-    | Silence
     | FillerText
     | Verbatim
     | Vectors
@@ -205,8 +199,6 @@ Event = (
     | Images
 )
 Events = Generator[Event, None, None]
-
-SILENCE = Silence()
 
 
 @dataclass(frozen=True, slots=True)

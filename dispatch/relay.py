@@ -1,13 +1,13 @@
 """Target by target until the first event; from then on, whatever comes.
 
 Before the first event a failure is tried again, then the next target is asked, and what is left is raised as its true
-status; after it, a failure is raised to an encoder that makes an error frame of it. Silence passes through in all of
-this, so that the line to the caller is kept: also when the headers are out already, the next target may answer.
+status; after it, a failure is raised to an encoder that makes an error frame of it. Meanwhile the line to the caller is
+kept by another thread (server/lines.py): also when the headers are out already, the next target may answer.
 """
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from itertools import chain, count
+from itertools import chain, count, islice
 from math import inf
 from time import monotonic
 
@@ -15,15 +15,12 @@ from core.attempts import Attempt
 from core.context import CallContext
 from core.errors import Cancelled, GatewayError
 from core.events import (
-    SILENCE,
     AnswerStart,
     Event,
     Events,
-    FillerText,
     Images,
     Ranks,
     Reasoning,
-    Silence,
     Usage,
     Vectors,
     Verbatim,
@@ -51,8 +48,8 @@ class AnswerStream:
     attempts           each time that a target was asked
     hedged             whether two targets were asked at the same time
     tried              what each target that failed has failed with last, by its name
-    filler             the phrase that was said while the model was silent, "" for none
     first_event        seconds from the request to the first event, None before
+    filler             what may be said meanwhile, and at what time of the monotonic clock; ("", inf) for nothing
     usage              tokens, as far as the upstream told
     """
 
@@ -76,10 +73,7 @@ class AnswerStream:
         self._call = call
         self._streams = streams
         self._reasoning = reasoning
-        self.filler = ""
-        self._filler = filler
-        self._filler_by = call.started + route.filler.after if filler and route.filler.after else inf
-        self._opens_by = call.started + relay.patience.headers_after
+        self.filler = (filler, call.started + route.filler.after) if filler and route.filler.after else ("", inf)
         self._failures = Failures(route.targets)
         self._pulled: list[Event] = []
         self._turns: list[RetryingTarget | Race] = []
@@ -101,15 +95,8 @@ class AnswerStream:
         return dict(self._failures.tried)
 
     def commit(self) -> None:
-        """Wait for the first event; no longer than HEADERS_AFTER, when the stream opens without. Raises what fails."""
-        self._keep_beat()
-        for event in self._events:
-            if not isinstance(event, Silence):
-                self._pulled.append(event)
-                return
-            if monotonic() >= self._opens_by:
-                self._pulled.append(event)
-                return
+        """Wait for the first event. Raises what fails."""
+        self._pulled.extend(islice(self._events, 1))
 
     def __iter__(self) -> Iterator[Event]:
         return chain(self._pulled, self._events)
@@ -148,7 +135,7 @@ class AnswerStream:
         at = range(len(self._route.targets))
         hedge_after = self._hedge_after()
         within = [self._within(each) for each in at]
-        if min(hedge_after, self._filler_by, *within) < inf:
+        if min(hedge_after, *within) < inf:
             contenders = [Contender(self._attempts(each, self._call.child()), within[each]) for each in at]
             agents_too = self._route.row is not None and self._route.row.hedge_agents
             yield Race(contenders, self._call, hedge_after=hedge_after, agents_too=agents_too)
@@ -186,47 +173,26 @@ class AnswerStream:
         )
 
     def _heard(self, turn: RetryingTarget | Race) -> Events:
-        """What a turn says, from its first event on; Silence as it falls."""
+        """What a turn says, from its first event on."""
         held: list[Event] = []
         for event in turn.run():
-            if isinstance(event, Silence):
-                yield self._sign_of_life()
-            elif not turn.answered:
-                held.append(event)
-                if monotonic() >= self._call.beat_by:
-                    yield self._sign_of_life()
-            else:
-                if self.first_event is None:
-                    self._begins(turn)
-                    if turn.target is not self._route.targets[0]:
-                        yield AnswerStart(model=turn.target.public_name)
-                held.append(event)
-                for each in held:
-                    self._note(each)
-                    yield each
-                held.clear()
-                if self._reasoning or not isinstance(event, Reasoning):
-                    self._keep_beat()
-                elif monotonic() >= self._call.beat_by:
-                    yield self._sign_of_life()
+            held.append(event)
+            if not turn.answered:
+                continue
+            if self.first_event is None:
+                self._begins(turn)
+                if turn.target is not self._route.targets[0]:
+                    yield AnswerStart(model=turn.target.public_name)
+            for each in held:
+                self._note(each)
+                yield each
+            held.clear()
         yield from held
 
     def _begins(self, turn: RetryingTarget | Race) -> None:
         self.target = turn.target
         self._call = turn.call
         self.first_event = monotonic() - self._call.started
-        self._filler_by = inf
-
-    def _sign_of_life(self) -> Event:
-        """A heartbeat, or the filler if it is time for it."""
-        filler = None
-        if monotonic() >= self._filler_by:
-            filler, self._filler_by = self._filler, inf
-        self._keep_beat()
-        if not filler:
-            return SILENCE
-        self.filler = filler
-        return FillerText(filler)
 
     def _note(self, event: Event) -> None:
         if isinstance(event, Usage):
@@ -234,22 +200,15 @@ class AnswerStream:
         elif isinstance(event, (Verbatim, Vectors, Ranks, Images)) and event.usage is not None:
             self.usage = event.usage
 
-    def _keep_beat(self) -> None:
-        """The next sign of life is due a heartbeat from now, or when the stream must open, or the filler is due."""
-        now = monotonic()
-        due = (now + self._call.heartbeat, self._filler_by, self._opens_by if now < self._opens_by else inf)
-        self._call.beat_by = min(due)
-
 
 @dataclass(frozen=True, slots=True)
 class Relay:
-    """Starts answers. `heartbeat` in seconds; `state` is where providers keep what a next request needs; `refused` what
-    is known of the parameters that models refuse.
+    """Starts answers. `state` is where providers keep what a next request needs; `refused` what is known of the
+    parameters that models refuse.
     """
 
     breakers: Breakers
     patience: RetryPolicy
-    heartbeat: float = 5.0
     state: KeyValueStore | None = None
     refused: RefusedParameters = field(default_factory=lambda: RefusedParameters(0))
     _turn: "count[int]" = field(default_factory=count, repr=False)
@@ -258,7 +217,7 @@ class Relay:
         self, request_id: str, *, streams: bool, caller: str = "", patience: float = WHOLE_ANSWER_FACTOR
     ) -> CallContext:
         """A caller's request begins. One that is not streamed is given longer for its first and only event."""
-        return CallContext(request_id, self.heartbeat, 1.0 if streams else patience, caller=caller, state=self.state)
+        return CallContext(request_id, 1.0 if streams else patience, caller=caller, state=self.state)
 
     def chat(self, request: ChatRequest) -> StreamFactory:
         """How a target is asked this chat."""
@@ -282,8 +241,8 @@ class Relay:
     ) -> AnswerStream:
         """The answer to it. Nothing is sent before it is committed or iterated.
 
-        What the caller does not hear (thinking, unless `reasoning`) is no first event, and no sign of life. `fills`
-        tells whether a filler may be said.
+        What the caller does not hear (thinking, unless `reasoning`) is no first event. `fills` tells whether a filler
+        may be said.
         """
         return AnswerStream(
             self,

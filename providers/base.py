@@ -88,22 +88,22 @@ class Provider:
         yield Usage(estimate_prompt_tokens(request.body), 0)
 
     def embed(self, request: EmbeddingsRequest, target: Target, call: CallContext) -> Events:
-        """Yield one Vectors (and Silence before it). Raises as `chat` does."""
+        """Yield one Vectors. Raises as `chat` does."""
         raise Unsupported(f"{self.name} has no embedding models.", param="model")
 
     def rerank(self, request: RerankRequest, target: Target, call: CallContext) -> Events:
-        """Yield one Ranks (and Silence before it). Raises as `chat` does."""
+        """Yield one Ranks. Raises as `chat` does."""
         raise Unsupported(f"{self.name} does not rerank.", param="model")
 
     def moderate(self, request: ModerationsRequest, target: Target, call: CallContext) -> Events:
-        """Yield one Verbatim, OpenAI's body (and Silence before it). Raises as `chat` does."""
+        """Yield one Verbatim, OpenAI's body. Raises as `chat` does."""
         raise Unsupported(f"{self.name} does not moderate.", param="model")
 
     def warm(self, call: CallContext, timeouts: Timeouts) -> None:
         """Keep a connection open for the next request, if connecting takes long. Raises as `chat` does."""
 
     def images(self, request: ImagesRequest, target: Target, call: CallContext) -> Events:
-        """Yield one Images (and Silence before it). Raises as `chat` does."""
+        """Yield one Images. Raises as `chat` does."""
         raise Unsupported(f"{self.name} makes no pictures.", param="model")
 
     def models(self, call: CallContext) -> Sequence[ListedModel]:

@@ -14,6 +14,8 @@ from typing import Any
 from gunicorn import util
 from gunicorn.workers.gthread import TConn, ThreadWorker
 
+from server.response import send_now
+
 HEAD_SECONDS = 10.0
 """How long the head of a request may take to come."""
 UNSENT_SECONDS = 30.0
@@ -99,14 +101,6 @@ class DeadlineQueue:
         """Let those who wait, and all who come, wait so long from now on."""
         self.seconds = min(self.seconds, seconds)
         self._since = dict.fromkeys(self._since, monotonic())
-
-
-def send_now(sock: socket.socket, data: bytes | memoryview) -> int:
-    """Send what the caller takes without being waited for; returns how many bytes. Raises OSError."""
-    try:
-        return sock.send(data, socket.MSG_DONTWAIT)
-    except BlockingIOError:
-        return 0
 
 
 class PollingWorker(ThreadWorker):  # type: ignore[misc]

@@ -5,6 +5,7 @@ from _thread import start_new_thread
 from collections import deque
 from collections.abc import Callable
 from logging import getLogger
+from time import sleep
 
 log = getLogger("thinkline.errors")
 
@@ -15,8 +16,14 @@ def _nothing() -> None:
     pass
 
 
+PAUSE_SECONDS = 1.0
+"""After the system has denied a thread."""
+SPARE = 32
+"""Threads that are kept ready, where so many are allowed: a rush of calls waits for none to start."""
+
+
 class LifoThreadPool:
-    """So many threads, all started at once: started one by one on demand, they would hold up the first rush of calls.
+    """Up to so many threads, started when they are needed, by a thread of its own: the main thread accepts meanwhile.
 
     An executor's queue wakes the one that has waited longest: all are used in turn, the memory of each grows, and no
     cache is warm. Here those are never touched that are more than what goes on at the same time.
@@ -26,17 +33,24 @@ class LifoThreadPool:
         self._lock = threading.Lock()
         self._free: list[_Thread] = []
         self._jobs: deque[Job] = deque()
-        for number in range(count):
-            _Thread(self, f"call-{number}").start()
+        self._most = count
+        self._started = 0
+        self._wanted = threading.Event()
+        for _ in range(min(SPARE, count)):
+            self._start()
+        if count > SPARE:
+            threading.Thread(target=self._start_more, name="starter", daemon=True).start()
 
     def do(self, job: Job) -> None:
         """Have a thread do it, now if one is free."""
         with self._lock:
-            if not self._free:
+            thread = self._free.pop() if self._free else None
+            if thread is None:
                 self._jobs.append(job)
-                return
-            thread = self._free.pop()
-        thread.wake(job)
+        if thread is not None:
+            thread.wake(job)
+        if len(self._free) < SPARE and self._started < self._most:
+            self._wanted.set()
 
     def next(self, thread: "_Thread") -> Job | None:
         """What that thread is to do now; None when it is free."""
@@ -48,8 +62,23 @@ class LifoThreadPool:
 
     @property
     def free(self) -> int:
-        """How many have nothing to do."""
+        """How many of those that have started have nothing to do."""
         return len(self._free)
+
+    def _start(self) -> None:
+        _Thread(self, f"call-{self._started}").start()
+        self._started += 1
+
+    def _start_more(self) -> None:
+        while self._started < self._most:
+            self._wanted.wait()
+            self._wanted.clear()
+            try:
+                while self._started < self._most and (self._jobs or len(self._free) < SPARE):
+                    self._start()
+            except RuntimeError as error:
+                log.error("no more threads can be started: %s", error)  # noqa: TRY400 - the message says it all
+                sleep(PAUSE_SECONDS)
 
     def shutdown(self, *, wait: bool) -> None:
         """No more jobs will come, says gunicorn. The threads end with the process, whatever they still do."""

@@ -4,21 +4,20 @@ for those who do not read a whole answer, no more threads in use than needed, an
 
 import sys
 import threading
-from functools import lru_cache, partial
+from functools import partial
 from logging import getLogger
-from time import sleep, time
+from time import sleep
 from typing import Any, Protocol
 
 import orjson
-from gunicorn.http import wsgi
-from gunicorn.http.errors import LimitRequestHeaders, ParseException
-from gunicorn.util import http_date
+from gunicorn.http.errors import LimitRequestHeaders
 
 from core.errors import GatewayError, InvalidRequest
 from schemas.errors import error_body
 from server.admission import Admission
-from server.connections import LARGEST_HEAD, ClientConnection, PollingWorker, send_now
+from server.connections import LARGEST_HEAD, ClientConnection, PollingWorker
 from server.malloc_trim import keep_trimmed
+from server.response import send_now
 from server.succession import Succession
 from server.thread_pool import LifoThreadPool
 
@@ -27,10 +26,6 @@ log = getLogger("thinkline.errors")
 BOOT_AGAIN_SECONDS = 1.0
 LAST_WORDS_SECONDS = 1.0
 """How long before the end of GRACEFUL_TIMEOUT the calls that still run are told."""
-SMALL = 65_536
-"""Bytes of a body's first piece, up to which it goes out together with the head."""
-MOST_UNREAD = 65_536
-"""Bytes of a request's body that are discarded for the sake of a kept connection."""
 CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 
 
@@ -173,91 +168,3 @@ class _Buffer:
 
     def sendall(self, data: bytes) -> None:
         self.written += data
-
-
-class _Response(wsgi.Response):  # type: ignore[misc]
-    """gunicorn's response. Its head goes out together with the first of its body, and a whole answer waits for nobody:
-    what its caller does not take is left as the request's `unsent`.
-    """
-
-    def __init__(self, req: Any, sock: Any, cfg: Any) -> None:
-        super().__init__(req, sock, cfg)
-        self._head = b""
-        self.headers_sent = False
-        req.unsent = b""
-
-    def default_headers(self) -> list[str]:
-        """What each head begins with. gunicorn asks the calendar each time, and names itself."""
-        major, minor = self.req.version
-        lines = [
-            f"HTTP/{major}.{minor} {self.status}\r\n",
-            f"Date: {_date(int(time()))}\r\n",
-            f"Connection: {'close' if self.should_close() else 'keep-alive'}\r\n",
-        ]
-        return [*lines, "Transfer-Encoding: chunked\r\n"] if self.chunked else lines
-
-    def send_headers(self) -> None:
-        """Make the head, which goes out with what comes next."""
-        if self.headers_sent:
-            return
-        if not self.must_close and not _discard_body(self.req):
-            self.force_close()
-        lines = [*self.default_headers(), *(f"{name}: {value}\r\n" for name, value in self.headers), "\r\n"]
-        self._head = "".join(lines).encode("latin-1")
-        self.headers_sent = True
-
-    def can_sendfile(self) -> bool:
-        """Files go out as other answers do."""
-        return False
-
-    def close(self) -> None:
-        """The answer is complete."""
-        self.send_headers()
-        if self.chunked:
-            self._send(self._head + b"0\r\n\r\n")
-        elif self._head:
-            self._send(self._head)
-
-    def _emit_body(self, data: bytes) -> None:
-        """Send a piece of the body. One that fills packets of its own is not copied to save one."""
-        if self.chunked:
-            data = b"%X\r\n%b\r\n" % (len(data), data)
-        head, self._head = self._head, b""
-        if head and len(data) > SMALL:
-            self._send(head)
-            head = b""
-        self._send(head + data if head else data)
-
-    def _send(self, data: bytes) -> None:
-        if self.response_length is None and not self._omits_body:
-            self.sock.sendall(data)  # a stream
-        elif self.req.unsent:
-            self.req.unsent += data
-        else:
-            self.req.unsent = data[send_now(self.sock, data) :]
-
-
-wsgi.Response = _Response  # gunicorn has no setting for it
-
-
-@lru_cache(maxsize=2)
-def _date(second: int) -> str:
-    date: str = http_date(second)
-    return date
-
-
-def _discard_body(req: Any) -> bool:
-    """Discard what is left of a request's body, as far as it has come. Whether that was all of it, so that another
-    request may follow: more is not waited for.
-    """
-    body = req.body
-    if getattr(body.reader, "length", None) == 0 and not body.buf.tell():
-        return True
-    sock = req.unreader.sock
-    sock.setblocking(False)
-    try:
-        return not body.failed and len(body.read(MOST_UNREAD)) < MOST_UNREAD
-    except (OSError, ParseException):
-        return False
-    finally:
-        sock.setblocking(True)

@@ -13,11 +13,7 @@ import weakref
 from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
-from pathlib import Path
 from time import monotonic, sleep
-
-from concurrent_log_handler import ConcurrentRotatingFileHandler
-from portalocker import LOCK_EX, LOCK_NB, AlreadyLocked, lock
 
 log = logging.getLogger("thinkline.logs")
 
@@ -28,6 +24,7 @@ GATHER_SECONDS = 0.02
 AGAIN_SECONDS = 1.0
 """Seconds until the next attempt after a failure."""
 LOCK_SECONDS = 1.0
+"""How long another's lock is waited for."""
 LAST_SECONDS = 1.0
 """Seconds that a shutdown waits for lines that are not written yet."""
 
@@ -182,69 +179,6 @@ def _without_waiting(descriptor: int) -> Callable[[bytes], int] | None:
             return lambda data: os.write(own, data)
         return lambda data: os.write(descriptor, data)
     return None
-
-
-class BackgroundFileHandler(BackgroundHandler):
-    """A rotating file that several processes write to."""
-
-    def __init__(self, filename: str, most_bytes: int, backups: int) -> None:
-        self.where = filename
-        self._made: Callable[[], _File] = lambda: _File(
-            filename, maxBytes=most_bytes, backupCount=backups, encoding="utf-8"
-        )
-        self._file: _File = self._made()
-        super().__init__()
-
-    def write(self, data: bytes) -> None:
-        """A line."""
-        self._file.emit(logging.makeLogRecord({"msg": data.decode().removesuffix("\n")}))
-
-    def close(self) -> None:
-        """End the thread, and close the file."""
-        super().close()
-        self._file.close()
-
-    def forked(self) -> None:
-        """This process is a child: it opens the file anew, because two processes cannot use one lock."""
-        super().forked()
-        self._file.close()
-        self._file = self._made()
-
-
-class _File(ConcurrentRotatingFileHandler):
-    """The package's handler; it waits for the lock for a bounded time, writes whole lines or none, and raises."""
-
-    def __init__(self, *arguments: object, **options: object) -> None:
-        super().__init__(*arguments, **options)  # type: ignore[arg-type]
-        self.maxLockAttempts = 1
-
-    def _lock_stream_lock(self, stream_lock: object) -> None:
-        by = monotonic() + LOCK_SECONDS
-        while True:
-            try:
-                lock(stream_lock, LOCK_EX | LOCK_NB)  # type: ignore[arg-type]
-            except AlreadyLocked:
-                if monotonic() >= by:
-                    raise
-                sleep(0.001)
-            else:
-                return
-
-    def do_write(self, msg: str) -> None:
-        """Write a line, while the lock is held. What was written of it is taken back where that fails."""
-        path = Path(self.baseFilename)
-        size = path.stat().st_size if path.exists() else 0
-        try:
-            super().do_write(msg)
-        except OSError:
-            self._close()
-            with suppress(OSError):
-                os.truncate(path, size)
-            raise
-
-    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 - logging's name
-        """Raise what `emit` has caught."""
-        raise  # noqa: PLE0704
 
 
 _handlers: "weakref.WeakSet[BackgroundHandler]" = weakref.WeakSet()

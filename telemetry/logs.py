@@ -42,7 +42,7 @@ def config(settings: Any) -> dict[str, Any]:
     handlers: dict[str, Any] = {"stderr": {"class": "telemetry.log_handlers.StderrHandler", "formatter": "line"}}
     if settings.log_file:
         handlers["file"] = {
-            "class": "telemetry.log_handlers.BackgroundFileHandler",
+            "class": "telemetry.log_files.BackgroundFileHandler",
             "formatter": "line",
             "filename": settings.log_file,
             "most_bytes": settings.log_max_bytes,

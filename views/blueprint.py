@@ -11,8 +11,8 @@ from werkzeug.wsgi import get_content_length, get_input_stream
 
 from core.errors import InvalidRequest, RequestTimeout, TooLarge
 from schemas.errors import OPENAI, ErrorFormat
-from server.disconnects import BODY_SECONDS
 from server.flask_app import REQUEST_ID
+from server.read_deadlines import BODY_SECONDS
 from telemetry.records import RequestRecord
 from views.services import Services, current_services
 
@@ -81,7 +81,7 @@ class ApiRequest:
         # gunicorn marks the stream as terminated; under another server Werkzeug decides.
         stream = environ["wsgi.input"] if "wsgi.input_terminated" in environ else get_input_stream(environ)
         try:
-            with self.services.watcher.due(environ.get("gunicorn.socket"), BODY_SECONDS) as due:
+            with self.services.lines.request_within(environ, BODY_SECONDS) as due:
                 body: bytes = stream.read(most + 1 if length is None else length)
         except OSError as error:
             if due.late or isinstance(error, (BlockingIOError, TimeoutError)):

@@ -13,7 +13,7 @@ from schemas.chat.encode import ChunkEncoder
 from schemas.chat.fold import fold
 from schemas.chat.request import load_chat
 from views.blueprint import ApiRequest, api
-from views.delivery import Delivery, stream_response, whole_response
+from views.delivery import Delivery, StreamResponse, whole_response
 
 log = getLogger("thinkline.chat")
 
@@ -28,10 +28,10 @@ def chat(incoming: ApiRequest) -> Response:
     )
     incoming.model, incoming.stream, incoming.conversation = request.model, request.stream, request.conversation_id
     route = services.catalogue.chat_route(request)
-    delivery = chat_delivery(incoming, request, route)
+    delivery = chat_delivery(incoming, request, route, forwards=True)
     name = route.targets[0].public_name
     if request.stream:
-        return stream_response(
+        return StreamResponse(
             delivery,
             ChunkEncoder(name, include_usage=request.include_usage, include_reasoning=request.include_reasoning),
         )
@@ -39,8 +39,10 @@ def chat(incoming: ApiRequest) -> Response:
     return whole_response(delivery, partial(fold, model=name, include_reasoning=request.include_reasoning))
 
 
-def chat_delivery(incoming: ApiRequest, request: ChatRequest, route: Route) -> Delivery:
-    """A chat's answer, in any dialect of callers: with a filler, or made fit to be read aloud, where wanted."""
+def chat_delivery(incoming: ApiRequest, request: ChatRequest, route: Route, *, forwards: bool = False) -> Delivery:
+    """A chat's answer, in any dialect of callers: with a filler, or made fit to be read aloud, where wanted. With
+    `forwards` its encoder need not see frames that pass unread.
+    """
     services = incoming.services
     log.log(5, "asked", extra={"payload": request.body})
     fills = request.stream and bool(route.filler) and (services.fills_with_tools or not _may_call(request))
@@ -55,6 +57,7 @@ def chat_delivery(incoming: ApiRequest, request: ChatRequest, route: Route) -> D
         reasoning=request.include_reasoning,
         fills=fills,
         through=speech_safe if aloud else None,
+        forwards=forwards and request.stream,
     )
 
 

@@ -5,7 +5,7 @@ from flask import Response
 from schemas.chat.fold import fold
 from schemas.text_completion import TextEncoder, load_text_completion, text_body
 from views.blueprint import ApiRequest, api
-from views.delivery import Delivery, stream_response, whole_response
+from views.delivery import Delivery, StreamResponse, whole_response
 
 
 @api.post("/completions")
@@ -18,5 +18,5 @@ def completions(incoming: ApiRequest) -> Response:
     delivery = Delivery(incoming, route, services.relay.chat(request), streams=request.stream, reasoning=False)
     name = route.targets[0].public_name
     if request.stream:
-        return stream_response(delivery, TextEncoder(name, include_usage=request.include_usage))
+        return StreamResponse(delivery, TextEncoder(name, include_usage=request.include_usage))
     return whole_response(delivery, lambda events: text_body(fold(events, model=name)))

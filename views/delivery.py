@@ -1,15 +1,16 @@
 """Answers on their way out: a stream of SSE frames, or one body; and the record that tells how it went."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from functools import lru_cache
+from functools import lru_cache, partial
 from logging import getLogger
 from typing import Any, Protocol, Self
 from urllib.parse import quote
 
-from flask import Response
+from flask import Response, current_app
+from werkzeug.wsgi import ClosingIterator
 
 from core.errors import Cancelled, GatewayError, HalfClosed, RequestCancelled, RequestTimeout
-from core.events import Event
+from core.events import Event, FillerText
 from dispatch.relay import WHOLE_ANSWER_FACTOR, AnswerStream
 from dispatch.resilience.retry import StreamFactory
 from dispatch.routing.catalogue import Route
@@ -26,7 +27,11 @@ STATUSES: Mapping[RequestOutcome, int] = {"done": 200, "hung_up": 499}
 
 
 class StreamEncoder(Protocol):
-    """How a dialect of callers spells a stream. Each method returns whole SSE frames; b"" says nothing."""
+    """How a dialect of callers spells a stream. Each method returns whole SSE frames; b"" says nothing. `heartbeat` is
+    the frame that breaks a silence.
+    """
+
+    heartbeat: bytes
 
     def encode(self, event: Event) -> bytes:
         """One event. Raises UpstreamDown for one that cannot be passed on."""
@@ -42,6 +47,7 @@ class Delivery:
     """A caller's line while one request is answered: watched for their leaving, and told of in one record.
 
     `events` is what is answered, gone `through` something if that is given. `details` are counts for the record.
+    With `forwards`, frames that may pass as they came need not be encoded. `filler` is the phrase that was said.
     """
 
     def __init__(
@@ -56,6 +62,7 @@ class Delivery:
         through: Callable[[Iterable[Event]], Iterator[Event]] | None = None,
         patience: float = WHOLE_ANSWER_FACTOR,
         details: Mapping[str, int] | None = None,
+        forwards: bool = False,
     ) -> None:
         rooms, caller, environ = incoming.services, incoming.caller, incoming.environ
         self.call = rooms.relay.call(environ[REQUEST_ID], streams=streams, caller=caller, patience=patience)
@@ -65,11 +72,13 @@ class Delivery:
         self.events: Iterable[Event] = through(self.answer) if through else self.answer
         self._incoming = incoming
         self._details = details or {}
+        self.filler = ""
         self._ended = False
         self._admission = rooms.admission
         self._admission.track(self.call)
-        self._watcher = rooms.watcher
-        self._watched = rooms.watcher.watch(environ, self.call)
+        self.line = rooms.lines.watch(environ, self.call)
+        if forwards:
+            self.call.forwarder = self.line
 
     def end(self, outcome: RequestOutcome, failure: GatewayError | None = None) -> None:
         """Let go of the upstream and of the caller's socket, and report. Only the first end counts."""
@@ -80,7 +89,7 @@ class Delivery:
             outcome = "hung_up"
         self.answer.close()
         self._admission.untrack(self.call)
-        self._watcher.unwatch(self._watched)
+        self.line.end()
         self._record(outcome, failure)
 
     def __enter__(self) -> Self:
@@ -88,17 +97,21 @@ class Delivery:
         return self
 
     def __exit__(self, _: object, error: BaseException | None, __: object) -> None:
-        if error is None:
-            return
+        if error is not None and (told := self.fail(error)) is not error:
+            raise told from None
+
+    def fail(self, error: BaseException) -> BaseException:
+        """A failure before the response has begun ends the line; returns what the caller is told."""
         if isinstance(error, Cancelled):
             if self.call.reason is not None:
                 self.end("failed", self.call.reason)
-                raise self.call.reason from None
+                return self.call.reason
             self.end("hung_up")
         elif isinstance(error, GatewayError):
             self.end("failed", error)
         else:
             self.end("failed", GatewayError("Something went wrong here."))
+        return error
 
     def sign(self, response: Response) -> Response:
         """Put on the header that names who answers; none while that is open (a stream may begin before)."""
@@ -121,7 +134,7 @@ class Delivery:
             attempts=answer.attempts,
             tried=answer.tried,
             hedged=answer.hedged,
-            filler=answer.filler,
+            filler=self.filler,
             ttft=answer.first_event,
             usage=answer.usage,
             details=self._details,
@@ -155,18 +168,61 @@ def whole_response(line: Delivery, fold: Callable[[Iterable[Event]], bytes]) -> 
     return line.sign(UnwrappedResponse(body, content_type="application/json"))
 
 
-def stream_response(line: Delivery, encoder: StreamEncoder) -> Response:
-    """A stream of frames, once the first event has come. Raises what fails before it."""
-    with line:
-        line.answer.commit()
-    response = line.sign(Response(_frames(line, encoder), mimetype="text/event-stream", headers=HEADERS))
-    # Whoever leaves early, even before the first byte, is noticed here: a generator not begun runs no `finally`.
-    response.call_on_close(lambda: line.end("hung_up"))
-    return response
+def _same(param: str | None) -> str | None:
+    return param
 
 
-def _frames(line: Delivery, encoder: StreamEncoder) -> Iterator[bytes]:
+class StreamResponse(Response):
+    """A stream of frames. Werkzeug calls it when everything about it is known but the first event: it waits for that,
+    while the line is kept; what fails before the head is out becomes the response. `field` is what the caller calls a
+    parameter that an error names.
+    """
+
+    def __init__(
+        self, delivery: Delivery, encoder: StreamEncoder, field: Callable[[str | None], str | None] = _same
+    ) -> None:
+        super().__init__(mimetype="text/event-stream", headers=HEADERS)
+        self.response = iter(())  # so that it counts as streamed
+        self._delivery = delivery
+        self._encoder = encoder
+        self._field = field
+        # Whoever leaves early, even before the first byte, is noticed here: a generator not begun runs no `finally`.
+        self.call_on_close(lambda: delivery.end("hung_up"))
+
+    def __call__(self, environ: Any, start_response: Callable[..., Any]) -> Iterable[bytes]:
+        """Begin it, or answer what kept it from beginning."""
+        delivery, encoder = self._delivery, self._encoder
+        start = partial(start_response, self.status, self.headers.to_wsgi_list())
+        delivery.line.keep(start, self._filler, delivery.answer.filler[1], encoder.heartbeat)
+        failures: list[Exception] = []
+        try:
+            delivery.answer.commit()
+        except Exception as error:  # noqa: BLE001 - raised again, where it becomes a status or a frame
+            failures.append(error)
+        if not delivery.line.begin():
+            if failures:
+                return self._refuse(failures.pop(), environ, start_response)
+            start_response(self.status, delivery.sign(self).headers.to_wsgi_list())
+        return ClosingIterator(_frames(delivery, encoder, failures), self.close)
+
+    def _filler(self) -> bytes:
+        self._delivery.filler = self._delivery.answer.filler[0]
+        return self._encoder.encode(FillerText(self._delivery.filler))
+
+    def _refuse(self, failure: Exception, environ: Any, start_response: Callable[..., Any]) -> Iterable[bytes]:
+        told: Any = self._delivery.fail(failure)
+        if isinstance(told, GatewayError):
+            told.param = self._field(told.param)
+        response = current_app.finalize_request(current_app.handle_user_exception(told))
+        self.close()
+        answer: Iterable[bytes] = response(environ, start_response)
+        return answer
+
+
+def _frames(line: Delivery, encoder: StreamEncoder, failures: list[Exception]) -> Iterator[bytes]:
+    """The answer's frames; of an answer that has failed already, the failure's."""
     try:
+        _raise_first(failures)
         for event in line.events:
             if data := encoder.encode(event):
                 yield data
@@ -183,6 +239,11 @@ def _frames(line: Delivery, encoder: StreamEncoder) -> Iterator[bytes]:
         yield encoder.error(error)
     except Exception:  # the headers are out: even a fault of our own must reach the caller as a frame, not as a cut
         log.exception("unexpected failure in a stream")
-        failure = GatewayError("Something went wrong here.")
-        line.end("failed", failure)
-        yield encoder.error(failure)
+        fault = GatewayError("Something went wrong here.")
+        line.end("failed", fault)
+        yield encoder.error(fault)
+
+
+def _raise_first(failures: list[Exception]) -> None:
+    if failures:
+        raise failures.pop()  # kept nowhere: it holds on to the frames that would hold on to it

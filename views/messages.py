@@ -17,7 +17,7 @@ from schemas.messages.request import FORWARDED_HEADERS, load_messages
 from server.flask_app import REQUEST_ID
 from views.blueprint import ApiRequest, api
 from views.chat import chat_delivery
-from views.delivery import Delivery, stream_response, whole_response
+from views.delivery import Delivery, StreamResponse, whole_response
 
 OPTIONS = {name: "HTTP_" + name.upper().replace("-", "_") for name in FORWARDED_HEADERS}
 
@@ -26,18 +26,24 @@ OPTIONS = {name: "HTTP_" + name.upper().replace("-", "_") for name in FORWARDED_
 def messages(incoming: ApiRequest) -> Response:
     """Answer a conversation, word by word or whole."""
     asked = _load(incoming)
+
+    def place(param: str | None) -> str | None:
+        return asked.native.place(param) if asked.native else param
+
     try:
         route = incoming.services.catalogue.chat_route(asked)
-        line = chat_delivery(incoming, asked, route)
+        line = chat_delivery(incoming, asked, route, forwards=True)
         estimate = partial(estimate_prompt_tokens, asked.body)
         events = MessageEvents(
             route.targets[0].public_name, include_reasoning=asked.include_reasoning, estimate=estimate
         )
         if asked.stream:
-            return _signed(incoming, stream_response(line, MessageEncoder(events)))
+            return _signed(
+                incoming, StreamResponse(line, MessageEncoder(events), asked.native.place if asked.native else str)
+            )
         return _signed(incoming, whole_response(line, partial(fold, events)))
     except GatewayError as error:
-        error.param = asked.native.place(error.param) if asked.native else error.param
+        error.param = place(error.param)
         raise
 
 

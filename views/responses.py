@@ -13,10 +13,10 @@ from core.requests import NativeBody
 from schemas.responses.encode import ResponsesEncoder, whole
 from schemas.responses.frames import usage_body
 from schemas.responses.items import unanswered_output, whole_item
-from schemas.responses.request import ResponsesRequest, load_compact, load_responses, to_chat
+from schemas.responses.request import Chat, ResponsesRequest, load_compact, load_responses, to_chat
 from views.blueprint import ApiRequest, api
 from views.chat import chat_delivery
-from views.delivery import Delivery, stream_response, whole_response
+from views.delivery import Delivery, StreamResponse, whole_response
 from views.response_store import StoredResponse
 
 NOTHING = StoredResponse({}, [])
@@ -55,7 +55,7 @@ def responses(incoming: ApiRequest) -> Response:
     try:
         route = rooms.catalogue.chat_route(chat.request)
         line = chat_delivery(incoming, chat.request, route)
-        return _answer(incoming, asked, before, line, route.targets[0].public_name, chat.request.include_reasoning)
+        return _answer(incoming, asked, before, line, route.targets[0].public_name, chat)
     except GatewayError as error:
         error.param = chat.field(error.param)
         raise
@@ -92,7 +92,12 @@ def _plain(item: Json) -> Json:
 
 
 def _answer(
-    incoming: ApiRequest, asked: ResponsesRequest, before: StoredResponse, line: Delivery, model: str, reasoning: bool
+    incoming: ApiRequest,
+    asked: ResponsesRequest,
+    before: StoredResponse,
+    line: Delivery,
+    model: str,
+    chat: Chat,
 ) -> Response:
     rooms, caller = incoming.services, incoming.caller
     begun: list[str] = []
@@ -109,7 +114,7 @@ def _answer(
 
     encoder = ResponsesEncoder(
         asked.resource(f"resp_{uuid4().hex}", model),
-        include_reasoning=reasoning,
+        include_reasoning=chat.request.include_reasoning,
         custom_tools=asked.custom_tools,
         streams=asked.streams,
         begins=begins,
@@ -117,7 +122,7 @@ def _answer(
     )
     if not asked.streams:
         return whole_response(line, lambda events: whole(encoder, events))
-    response = stream_response(line, encoder)
+    response = StreamResponse(line, encoder, chat.field)
     response.call_on_close(lambda: rooms.running.remove(caller, *begun))
     return response
 

@@ -10,7 +10,7 @@ from dispatch.routing.catalogue import Catalogue
 from dispatch.routing.model_lists import ModelLists
 from schemas.limits import Limits
 from server.admission import Admission
-from server.disconnects import DisconnectWatcher
+from server.lines import LineKeeper
 from telemetry.records import Recorder
 from views.response_store import ResponseStore
 from views.running import RunningResponses
@@ -24,7 +24,7 @@ class Services:
     catalogue: Catalogue
     models: ModelLists
     relay: Relay
-    watcher: DisconnectWatcher
+    lines: LineKeeper
     admission: Admission
     max_body_bytes: int
     limits: Limits

@@ -21,7 +21,7 @@ asked in the place of the first, and two of which one acts in the world (`Provid
 """
 
 import threading
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Sequence
 from contextvars import copy_context
 from dataclasses import dataclass, field
 from enum import Enum, auto
@@ -32,7 +32,7 @@ from time import monotonic
 from core.attempts import Attempt
 from core.context import CallContext
 from core.errors import Cancelled, CircuitOpen, GatewayError, UpstreamTimeout
-from core.events import SILENCE, Event, Events, Silence
+from core.events import Event, Events
 from dispatch.resilience.retry import RetryingTarget
 from providers.base import Target
 
@@ -81,9 +81,9 @@ class Contender:
 class Race:
     """Contenders in the order in which they are asked, each in a thread of its own, on a child of `call`.
 
-    So the line is kept, and a target is left, whatever that one is about: resolving a name, connecting, fetching a
-    credential. `target` is the winner's, and `call` the one it is asked on. `hedged` tells whether two have run at the
-    same time. With `agents_too`, that goes for agents as well.
+    So a target is left whatever that one is about: resolving a name, connecting, fetching a credential. `target` is the
+    winner's, and `call` the one it is asked on. `hedged` tells whether two have run at the same time. With
+    `agents_too`, that goes for agents as well.
     """
 
     def __init__(
@@ -112,27 +112,34 @@ class Race:
         return sorted(attempts, key=lambda each: each.started)
 
     def run(self) -> Events:
-        """The winner's events, and Silence. Raises a failure when all have failed, and the winner's own."""
+        """The winner's events. Raises a failure when all have failed, and the winner's own."""
         try:
-            winner = yield from self._won()
+            with self.call.on_cancel(self._wake):
+                winner = self._won()
             self.target, self.call = winner.attempts.target, winner.attempts.call
             yield from winner.said
             yield from winner.events
         finally:
             self._end()
 
-    def _won(self) -> Generator[Event, None, Contender]:
-        """Have one after the other asked, until one speaks."""
-        while True:
-            with self._changed:
-                self._failed = False
-                if self._winner is not None:
-                    return self._winner
+    def _won(self) -> Contender:
+        """Have one after the other asked, until one speaks. Raises Cancelled."""
+        with self._changed:
+            while self._winner is None:
                 if self.call.gone:
                     raise Cancelled
+                self._failed = False
                 self._look(monotonic())
-                wake_at = self._next_deadline()
-            yield from self._wait(lambda: self._winner or self._failed, wake_at)
+                seconds = self._next_deadline() - monotonic()
+                self._changed.wait_for(
+                    lambda: self._winner or self._failed or self.call.gone, None if seconds == inf else seconds
+                )
+            return self._winner
+
+    def _wake(self) -> None:
+        """The call is cancelled."""
+        with self._changed:
+            self._changed.notify_all()
 
     def _look(self, now: float) -> None:
         """Note who is late, and ask the next one if it is time to. Raises a failure when nobody is left."""
@@ -206,8 +213,7 @@ class Race:
         failure: BaseException | None = None
         try:
             for event in contender.events:
-                if not isinstance(event, Silence):
-                    contender.said.append(event)
+                contender.said.append(event)
                 if contender.attempts.answered or not contender.may_answer:
                     break
         except BaseException as error:  # noqa: BLE001 - raised again in the thread that waits for it
@@ -233,23 +239,6 @@ class Race:
             contender.state, contender.failure, self._failed = State.FAILED, failure, True
             if not isinstance(failure, (GatewayError, Cancelled)):
                 log.error("unexpected failure of %s", contender.attempts.target.name, exc_info=failure)
-
-    def _wait(self, happened: Callable[[], object], by: float = inf) -> Events:
-        """Until something has happened, or the time has come; with a Silence for each heartbeat of waiting. Raises
-        HungUp when the caller has left.
-        """
-        while True:
-            with self._changed:
-                if self._changed.wait_for(happened, max(0.0, min(by, self.call.beat_by) - monotonic())):
-                    return
-            if self.call.gone:
-                raise Cancelled
-            now = monotonic()
-            if now >= by:
-                return
-            if now >= self.call.beat_by:
-                self.call.beat_by = now + self.call.heartbeat
-                yield SILENCE
 
     def _end(self) -> None:
         """Nobody listens any more."""

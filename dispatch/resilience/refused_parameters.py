@@ -13,7 +13,7 @@ from time import monotonic
 
 from core.context import CallContext
 from core.errors import UpstreamRejected
-from core.events import AnswerStart, Events, Silence
+from core.events import AnswerStart, Events
 from core.requests import ChatRequest
 from providers.base import Target
 
@@ -49,7 +49,7 @@ class RefusedParameters:
             try:
                 for event in events:
                     yield event
-                    if spoken := not isinstance(event, (Silence, AnswerStart)):
+                    if spoken := not isinstance(event, AnswerStart):
                         break
                 yield from events
                 return

@@ -9,7 +9,7 @@ from time import monotonic
 from core.attempts import Attempt, AttemptOutcome
 from core.context import CallContext
 from core.errors import GatewayError, Unsupported, UpstreamError
-from core.events import SILENCE, Events, Silence
+from core.events import Events
 from dispatch.resilience.breaker import Breaker
 from providers.base import Target
 
@@ -23,9 +23,8 @@ SAID_CHARACTERS = 200
 
 @dataclass(frozen=True, slots=True)
 class RetryPolicy:
-    """How long and how often. Seconds; `retries` per target; `budget` for failed attempts and waits."""
+    """How often and how long. `retries` per target; `budget`, in seconds, for failed attempts and waits."""
 
-    headers_after: float = 8.0
     retries: int = 2
     budget: float = 2.0
     first_wait: float = 0.1
@@ -97,7 +96,7 @@ class RetryingTarget:
         self.answered = False
         self._ask = ask
         self._patience = patience
-        self._unheard = (*unheard, Silence)
+        self._unheard = unheard
         self._more = more
 
     def run(self) -> Events:
@@ -133,7 +132,7 @@ class RetryingTarget:
                     self.failures.add(self.target, error, wait)
                 if wait is None:
                     raise
-                yield from self._sleep(wait)
+                self.call.wait(wait)
             except BaseException:  # the caller has left, or a fault of our own: neither is the target's
                 late = self.call.reason is not None and self.call.reason.trips_breaker
                 self._end_attempt("failed" if late else "cancelled", self.call.reason)
@@ -161,15 +160,6 @@ class RetryingTarget:
         code, message = (error.code, error.message) if error else (None, "")
         target = self.target
         return Attempt(target.name, target.provider.name, started, self._first_event, ended, outcome, code, message)
-
-    def _sleep(self, seconds: float) -> Events:
-        """Wait, with a sign of life when one is due."""
-        until = monotonic() + seconds
-        while (left := until - monotonic()) > 0:
-            self.call.wait(max(0.0, min(left, self.call.beat_by - monotonic())))
-            if monotonic() >= self.call.beat_by:
-                self.call.beat_by = monotonic() + self.call.heartbeat
-                yield SILENCE
 
     def _wait_before_retry(self, error: GatewayError) -> float | None:
         """Seconds, with full jitter; the upstream's own Retry-After if it fits the budget. None: no retry."""

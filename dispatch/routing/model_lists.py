@@ -76,7 +76,7 @@ class ModelLists:
         return kept is None or kept.until <= self._clock()
 
     def _ask(self, entry: ProviderConfig) -> _CachedList:
-        call = CallContext(heartbeat=LIST_TIMEOUTS.total)
+        call = CallContext()
         call.begin(LIST_TIMEOUTS)
         try:
             models = self._catalogue.provider(entry).models(call)

@@ -11,7 +11,7 @@ from typing import Any
 from core import lenient_json
 from core.context import CallContext
 from core.errors import GatewayError
-from core.events import CallerDialect, Event, Events, Silence, Usage, Verbatim
+from core.events import CallerDialect, Event, Events, Usage, Verbatim
 from core.json_values import BAD_SHAPE, Json
 from core.requests import ChatRequest, NativeBody
 from providers.anthropic.decode import AnthropicDecoder
@@ -116,14 +116,14 @@ def answer_events(
 ) -> Events:
     """The answer as bytes, where they are of the kind that was asked for, else as events. Closes the reply."""
     try:
-        yield from raise_for_status(reply, failure)
-        streams, pieces = yield from arriving(reply, asked=request.stream)
+        raise_for_status(reply, failure)
+        streams, pieces = arriving(reply, asked=request.stream)
         if streams and request.stream:
             yield from _passed(reply, pieces, decoder, call)
         elif streams:
             yield from decode_stream(reply, pieces, decoder, call)
         else:
-            raw = yield from read_body(reply, pieces=pieces)
+            raw = read_body(reply, pieces=pieces)
             answer = parse_json(raw, reply, keep_halves=True)
             events = list(decoder.whole(answer))
             raw = raw if lenient_json.is_strict(raw) else lenient_json.dumps(answer)
@@ -137,10 +137,7 @@ def answer_events(
 def _passed(reply: Response, pieces: Iterable[bytes], decoder: AnthropicDecoder, call: CallContext) -> Events:
     """A stream's frames, to its end. One that ends before it is finished raises."""
     passing = _Passing(decoder)
-    for block in blocks(pieces, lambda: decoder.finished, call):
-        if isinstance(block, Silence):
-            yield block
-            continue
+    for block in blocks(reply, pieces, lambda: decoder.finished, call, passing.may_pass):
         yield from passing.block(block)
         if decoder.done:
             reply.settle()
@@ -158,9 +155,13 @@ class _Passing:
         self._held: list[bytes] = []
         self._begun = False
 
+    def may_pass(self, block: bytes) -> bool:
+        """Whether a block is plainly more of what has begun, and may pass unread."""
+        return self._begun and PIECES.fullmatch(block) is not None
+
     def block(self, block: bytes) -> Iterator[Event]:
         """The bytes of a block, with the usage once it is known. Raises what an error frame means, and BAD_SHAPE."""
-        if self._begun and PIECES.fullmatch(block):
+        if self.may_pass(block):
             yield Verbatim(block, DIALECT)
             return
         was_finished = self._decoder.finished

@@ -127,8 +127,8 @@ class Anthropic(HttpProvider):
             self._account, "POST", f"/messages/count_tokens{own.query}", _headers(own, call), raw, call, target.timeouts
         )
         try:
-            yield from raise_for_status(reply, self._failure)
-            answer = parse_json((yield from read_body(reply)), reply)
+            raise_for_status(reply, self._failure)
+            answer = parse_json(read_body(reply), reply)
             yield Usage(token_count(answer["input_tokens"]), 0)
         except BAD_SHAPE as error:
             raise reply.broken(f"{type(error).__name__}: {error}") from error

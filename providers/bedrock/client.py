@@ -1,9 +1,9 @@
 """The way to Amazon's services: botocore finds credentials, checks, serialises, signs and parses; the bytes go
-through our own transport, so that time-outs, heartbeats and hang-ups are the same as everywhere.
+through our own transport, so that time-outs and hang-ups are the same as everywhere.
 
     client = AwsClient("bedrock-models", variables)
-    answer = yield from door.invoke(CONVERSE, params, target, call)             # Silence, then the parsed body
-    for event in door.stream(CONVERSE_STREAM, params, target, call): ...        # (name, members) or Silence
+    answer = door.invoke(CONVERSE, params, target, call)             # then the parsed body
+    for event in door.stream(CONVERSE_STREAM, params, target, call): ...        # (name, members)
 
 How: botocore's clients prepare a request as for themselves, and hand it over instead of sending it (aws_clients.py).
 So nothing of botocore's own sockets, retries and time-outs has a part in a call, but for the fetching of credentials.
@@ -23,11 +23,11 @@ from botocore.parsers import PROTOCOL_PARSERS, ResponseParserError, create_parse
 
 from core.context import CallContext, Timeouts
 from core.errors import InvalidRequest, UpstreamDown, UpstreamRejected, UpstreamTimeout
-from core.events import SILENCE, Silence
 from providers.base import Target
 from providers.bedrock.botocore_clients import BotocoreClients, RequestPrepared
 from providers.bedrock.errors import aws_error, error_from_event
-from providers.transport.client import Endpoint, Response, send, warm
+from providers.transport.client import Response, send, warm
+from providers.transport.endpoint import Endpoint
 from providers.transport.exchange import raise_for_status, read_body
 from providers.transport.status_errors import safe_message
 
@@ -74,16 +74,14 @@ class AwsClient:
         self._accounts: dict[str, Endpoint] = {}
         self._lock = threading.Lock()
 
-    def invoke(
-        self, operation: Operation, params: Members, target: Target, call: CallContext
-    ) -> Generator[Silence, None, Members]:
+    def invoke(self, operation: Operation, params: Members, target: Target, call: CallContext) -> Members:
         """The answer to an operation that has one. Raises ProxyError, HungUp."""
-        client = self.client(operation.service, target)
+        client = self.client(operation.service, target, call)
         model = client.meta.service_model.operation_model(operation.name)
         reply = self._send(client, operation, params, target, call)
         try:
-            yield from raise_for_status(reply, partial(aws_error, self.name, setting=self._key))
-            body = yield from read_body(reply)
+            raise_for_status(reply, partial(aws_error, self.name, setting=self._key))
+            body = read_body(reply)
             answer = {"status_code": reply.status, "headers": reply.headers, "body": body}
             parser = create_parser(client.meta.service_model.resolved_protocol)
             parsed: Members = parser.parse(answer, model.output_shape)
@@ -102,14 +100,14 @@ class AwsClient:
         *,
         last: str = "",
         once: bool = False,
-    ) -> Generator[NamedEvent | Silence, None, None]:
+    ) -> Generator[NamedEvent]:
         """The events of an operation that streams, as (name, members), in order; blobs are bytes.
 
         Whether an end is the end is for the caller to judge: `broken` is the exception for one that is not. After an
         event of the name `last` nothing is awaited. `once`: what may have been carried out is not tried again. Raises
         ProxyError, HungUp; for an exception that comes as an event too.
         """
-        client = self.client(operation.service, target)
+        client = self.client(operation.service, target, call)
         reply = self._send(client, operation, params, target, call)
         try:
             yield from self._events(reply, client.meta.service_model, operation, last)
@@ -126,17 +124,12 @@ class AwsClient:
         finally:
             reply.close()
 
-    def _events(
-        self, reply: Response, model: Any, operation: Operation, last: str
-    ) -> Generator[NamedEvent | Silence, None, None]:
+    def _events(self, reply: Response, model: Any, operation: Operation, last: str) -> Generator[NamedEvent]:
         parser = PROTOCOL_PARSERS[model.resolved_protocol].EVENT_STREAM_PARSER_CLS()
         shape = model.operation_model(operation.name).get_event_stream_output()
         try:
-            yield from raise_for_status(reply, partial(aws_error, self.name, setting=self._key))
+            raise_for_status(reply, partial(aws_error, self.name, setting=self._key))
             for message in _messages(reply):
-                if isinstance(message, Silence):
-                    yield message
-                    continue
                 for name, members in self._event(message, parser, shape).items():
                     yield name, members
                     if name == last:
@@ -190,12 +183,12 @@ class AwsClient:
 
     def warm(self, service: str, target: Target, call: CallContext, timeouts: Timeouts) -> None:
         """Build the service's client, and keep a connection open there."""
-        parts = urlsplit(self.client(service, target).meta.endpoint_url)
+        parts = urlsplit(self.client(service, target, call).meta.endpoint_url)
         warm(self._account(f"{parts.scheme}://{parts.netloc}"), call, timeouts)
 
-    def client(self, service: str, target: Target) -> Any:
+    def client(self, service: str, target: Target, call: CallContext) -> Any:
         """The client of a service, whose requests are ours. Raises UpstreamError with the setting that is missing."""
-        return self._clients.get(service, target)
+        return self._clients.get(service, target, call)
 
 
 def client_method(operation: str) -> str:
@@ -203,14 +196,11 @@ def client_method(operation: str) -> str:
     return re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", operation).lower()
 
 
-def _messages(reply: Response) -> Iterator[EventStreamMessage | Silence]:
+def _messages(reply: Response) -> Iterator[EventStreamMessage]:
     """The frames of an event stream as they come, each with its checksums proven. Raises NOT_FRAMES, UpstreamDown."""
     buffer = EventStreamBuffer()
     unread = 0
     for data in reply:
-        if not data:
-            yield SILENCE
-            continue
         unread += len(data)
         buffer.add_data(data)
         for message in buffer:

@@ -4,7 +4,7 @@ A chat is translated by cohere_chat.py and cohere_answer.py.
 """
 
 import re
-from collections.abc import Generator, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any
 from urllib.parse import quote, urlsplit, urlunsplit
@@ -20,7 +20,7 @@ from core.errors import (
     UpstreamDown,
     UpstreamRejected,
 )
-from core.events import Event, Events, Ranks, Silence, Usage, Vectors
+from core.events import Event, Events, Ranks, Usage, Vectors
 from core.json_values import BAD_SHAPE
 from core.models import ListedModel
 from core.requests import ChatRequest, EmbeddingsRequest, Image, RerankRequest
@@ -86,7 +86,7 @@ class Cohere(HttpProvider):
         vectors: list[Sequence[float]] = []
         tokens = 0
         for count, body in embeddings_to_upstream(request, target.model, self._vendor.embedding_batch):
-            data = yield from self._json("POST", "/v2/embed", orjson.dumps(body), target, call)
+            data = self._json("POST", "/v2/embed", orjson.dumps(body), target, call)
             try:
                 found = data["embeddings"]["float"]
                 tokens += _billed(data, "input_tokens") + _billed(data, "image_tokens")
@@ -103,7 +103,7 @@ class Cohere(HttpProvider):
         options = {key: value for key, value in request.options.items() if key in RANKING}
         log_dropped_parameters(self.name, request.options, options)
         body = {"model": target.model, "query": request.query, "documents": list(request.documents), **top, **options}
-        data = yield from self._json("POST", "/v2/rerank", orjson.dumps(body), target, call)
+        data = self._json("POST", "/v2/rerank", orjson.dumps(body), target, call)
         try:
             ranks = [(int(row["index"]), float(row["relevance_score"])) for row in data["results"]]
         except BAD_SHAPE as error:
@@ -122,9 +122,7 @@ class Cohere(HttpProvider):
 
         return self._list_models(call, "/v1/models?page_size=1000", models, next_page)
 
-    def _json(
-        self, method: str, path: str, body: bytes, target: Target, call: CallContext
-    ) -> Generator[Silence, None, Any]:
+    def _json(self, method: str, path: str, body: bytes, target: Target, call: CallContext) -> Any:
         return request_json(self._account, method, path, body, call, target.timeouts, self._failure)
 
 

@@ -32,12 +32,12 @@ def answer_events(
     events, cut at words if the request wants a stream. The response decides which it is. Closes the response.
     """
     try:
-        yield from raise_for_status(response, error_factory)
-        streams, pieces = yield from arriving(response, asked=request.stream)
+        raise_for_status(response, error_factory)
+        streams, pieces = arriving(response, asked=request.stream)
         if streams:
             yield from decode_stream(response, pieces, decoder, call)
             return
-        raw = yield from read_body(response, pieces=pieces)
+        raw = read_body(response, pieces=pieces)
         answer = parse_json(raw, response, keep_halves=True)
         try:
             events = whole(answer)

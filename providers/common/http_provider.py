@@ -8,8 +8,9 @@ from core.errors import GatewayError, UpstreamError
 from core.json_values import BAD_SHAPE
 from core.models import ListedModel
 from providers.base import Provider
-from providers.transport.client import Endpoint, warm
-from providers.transport.exchange import awaited, request_json
+from providers.transport.client import warm
+from providers.transport.endpoint import Endpoint
+from providers.transport.exchange import request_json
 from providers.transport.status_errors import error_from_response
 from providers.vendors import Vendor
 
@@ -63,7 +64,7 @@ class HttpProvider(Provider):
         found: list[ListedModel] = []
         added = ""
         for _ in range(MOST_PAGES):
-            page = awaited(request_json(self._account, "GET", path + added, b"", call, Timeouts(), self._failure))
+            page = request_json(self._account, "GET", path + added, b"", call, Timeouts(), self._failure)
             try:
                 found += models(page)
                 added = next_page(page)

@@ -79,7 +79,7 @@ class Gemini(HttpProvider):
             batch = wanted[start : start + self._vendor.embedding_batch]
             path = f"/{resource(target.model)}:batchEmbedContents"
             body = orjson.dumps({"requests": batch})
-            data = yield from request_json(self._account, "POST", path, body, call, target.timeouts, self._failure)
+            data = request_json(self._account, "POST", path, body, call, target.timeouts, self._failure)
             try:
                 found = [each["values"] for each in data["embeddings"]]
                 tokens += (data.get("usageMetadata") or {}).get("promptTokenCount", 0)

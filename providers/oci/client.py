@@ -1,16 +1,16 @@
 """OCI's services, as requests reach them: where they stand, signed, sent, and accepted.
 
-    place = yield from service.place(target.details, call)           # region and compartment
+    place = service.place(target.details, call)           # region and compartment
     asked = Asked("POST", service.inference(place), "/actions/chat", orjson.dumps(body))
-    with reading((yield from service.send(asked, call, target.timeouts))) as reply:    # accepted
-    data, headers = yield from service.json(asked, call, target.timeouts)
+    with reading(service.send(asked, call, target.timeouts)) as reply:    # accepted
+    data, headers = service.json(asked, call, target.timeouts)
 
-What is yielded meanwhile is Silence. Hosts: https://docs.oracle.com/en-us/iaas/api/#/en/generative-ai-inference/20231130/
+Hosts: https://docs.oracle.com/en-us/iaas/api/#/en/generative-ai-inference/20231130/
 """
 
 import re
 import threading
-from collections.abc import Generator, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from logging import getLogger
@@ -20,13 +20,13 @@ from oci import regions
 
 from core.context import CallContext, Timeouts
 from core.errors import GatewayError, UpstreamAuthFailed, UpstreamDown, UpstreamError
-from core.events import Silence
 from providers.base import Target
 from providers.oci.auth import Login
 from providers.oci.credentials import Credential, credential_error
 from providers.oci.errors import oci_error, traceable
-from providers.transport.client import Endpoint, Response, send, warm
-from providers.transport.exchange import awaited, parse_json, raise_for_status, read_body
+from providers.transport.client import Response, send, warm
+from providers.transport.endpoint import Endpoint
+from providers.transport.exchange import parse_json, raise_for_status, read_body
 
 log = getLogger("oci.requests")
 """Below the package's logger, which DEBUG_OCI_SDK opens: the package itself never hears of these requests."""
@@ -89,9 +89,7 @@ class OciClient:
         self._accounts: dict[str, Endpoint] = {}
         self._lock = threading.Lock()
 
-    def place(
-        self, details: Mapping[str, Any], call: CallContext, *, bearer: bool = False
-    ) -> Generator[Silence, None, Location]:
+    def place(self, details: Mapping[str, Any], call: CallContext, *, bearer: bool = False) -> Location:
         """Where to ask: as the model's `details` say, else the settings, else the credential (its tenancy is the root
         compartment); a request that goes with the API key (`bearer`) needs no compartment, and no other credential.
         Raises UpstreamAuthFailed that names the setting which is missing.
@@ -100,7 +98,7 @@ class OciClient:
         compartment = details.get("compartment") or self._compartment
         if not region or not (compartment or bearer):
             try:
-                signature = yield from self._login.signature(call)
+                signature = self._login.signature(call)
             except UpstreamAuthFailed as error:
                 if not bearer:
                     raise
@@ -125,30 +123,28 @@ class OciClient:
         """Scheme and host of inference, below which OPENAI is too."""
         return self._host(INFERENCE, place.region)
 
-    def send(self, request: SignedRequest, call: CallContext, timeouts: Timeouts) -> Generator[Silence, None, Response]:
+    def send(self, request: SignedRequest, call: CallContext, timeouts: Timeouts) -> Response:
         """An accepted reply, which the caller closes. A token that is refused is renewed, and tried once more."""
         if request.bearer:
-            return (yield from self._sent(request, {"Authorization": f"Bearer {self.api_key}"}, call, timeouts))
-        signature = yield from self._login.signature(call)
+            return self._sent(request, {"Authorization": f"Bearer {self.api_key}"}, call, timeouts)
+        signature = self._login.signature(call)
         try:
-            return (yield from self._sent(request, self._signed(request, signature), call, timeouts))
+            return self._sent(request, self._signed(request, signature), call, timeouts)
         except UpstreamError as error:
             if error.upstream_status != 401 or not self._login.refused(signature):  # noqa: PLR2004
                 raise
-        signature = yield from self._login.signature(call)
-        return (yield from self._sent(request, self._signed(request, signature), call, timeouts))
+        signature = self._login.signature(call)
+        return self._sent(request, self._signed(request, signature), call, timeouts)
 
     def warm(self, call: CallContext, timeouts: Timeouts) -> None:
         """Know the credential, and keep a connection to inference open."""
-        place = awaited(self.place({}, call))
+        place = self.place({}, call)
         warm(self._account(self.inference(place)), call, timeouts)
 
-    def json(
-        self, request: SignedRequest, call: CallContext, timeouts: Timeouts
-    ) -> Generator[Silence, None, tuple[Any, Mapping[str, str]]]:
+    def json(self, request: SignedRequest, call: CallContext, timeouts: Timeouts) -> tuple[Any, Mapping[str, str]]:
         """The answer's JSON and headers (`opc-next-page`)."""
-        with reading((yield from self.send(request, call, timeouts))) as response:
-            raw = yield from read_body(response)
+        with reading(self.send(request, call, timeouts)) as response:
+            raw = read_body(response)
             return parse_json(raw, response), response.headers
 
     def _signed(self, request: SignedRequest, signature: Credential) -> dict[str, str]:
@@ -156,7 +152,7 @@ class OciClient:
 
     def _sent(
         self, request: SignedRequest, headers: Mapping[str, str], call: CallContext, timeouts: Timeouts
-    ) -> Generator[Silence, None, Response]:
+    ) -> Response:
         account = self._account(request.base)
         headers = {**request.headers, **headers}
         if call.request_id:
@@ -166,7 +162,7 @@ class OciClient:
         except UpstreamDown as error:
             raise self._unreachable(error, request) from error
         try:
-            yield from raise_for_status(response, lambda *answer: oci_error(self.name, request.about, *answer))
+            raise_for_status(response, lambda *answer: oci_error(self.name, request.about, *answer))
         except BaseException:  # who asked has no reply yet that could be closed
             response.close()
             raise

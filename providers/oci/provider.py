@@ -89,12 +89,12 @@ class OCI(Provider):
         )
         sent = style.to_upstream(fitted, target)
         log_dropped_parameters(self.name, request.body, style.taken)
-        place = yield from self.service.place(target.details, call)
+        place = self.service.place(target.details, call)
         details = {"compartmentId": place.compartment, "servingMode": serving(target), "chatRequest": sent}
         asked = SignedRequest(
             "POST", self.service.inference(place), "/actions/chat", orjson.dumps(details), about=not_found_hint(target)
         )
-        with reading((yield from self.service.send(asked, call, target.timeouts))) as reply:
+        with reading(self.service.send(asked, call, target.timeouts)) as reply:
             events = answer_events(reply, request, call, self.name, style)
             if _may_write_calls(request, target, api_format):
                 events = calls_in_text(events)
@@ -149,9 +149,9 @@ class OCI(Provider):
         if target.details.get("type") == "datascience":
             asked = openai.at_deployment(target.details, body, not_found_hint(target))
         else:
-            place = yield from self.service.place(target.details, call, bearer=bool(self.service.api_key))
+            place = self.service.place(target.details, call, bearer=bool(self.service.api_key))
             asked = openai.at_inference(self.service, place, body, not_found_hint(target))
-        with reading((yield from self.service.send(asked, call, target.timeouts))) as reply:
+        with reading(self.service.send(asked, call, target.timeouts)) as reply:
             yield from openai_answer.answer_events(reply, request, call, self.name)
 
 

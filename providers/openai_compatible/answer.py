@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from core.context import CallContext
-from core.events import Events, Silence
+from core.events import Events
 from core.json_values import BAD_SHAPE
 from core.requests import ChatRequest
 from providers.common.answers import cut_at_words
@@ -28,11 +28,11 @@ def answer_events(
     """The events of an accepted reply from the upstream `name`, streamed or whole, whichever was asked for."""
     frames = frames if request.passthrough == "chat" else "rebuilt"
     try:
-        streams, pieces = yield from arriving(reply, asked=request.stream)
+        streams, pieces = arriving(reply, asked=request.stream)
         if streams:
             yield from _streamed(reply, pieces, request, call, frames, note)
             return
-        raw = END_MARK.sub(b"", (yield from read_body(reply, pieces=pieces)))
+        raw = END_MARK.sub(b"", read_body(reply, pieces=pieces))
         body = json_body(raw, reply, name)
         if note is not None and note(body):
             frames = "rebuilt"
@@ -74,10 +74,7 @@ def _streamed(
         pictures=Pictures(request),
         note=note,
     )
-    for block in blocks(pieces, lambda: answer.finished, call):
-        if isinstance(block, Silence):
-            yield block
-            continue
+    for block in blocks(reply, pieces, lambda: answer.finished, call, answer.may_pass):
         yield from answer.block(block)
         if answer.done:
             reply.settle()

@@ -113,9 +113,13 @@ class Passthrough:
         """Whether the answer, if nothing more follows, is one."""
         return self._reader.sound
 
+    def may_pass(self, block: bytes) -> bool:
+        """Whether a block of whole frames is plainly more of what has been read, and may pass unread."""
+        return self._state is State.PASS and is_plain(block, *self._envelope)
+
     def block(self, block: bytes) -> Iterator[Event]:
         """The events of a block of whole frames: few and large where they pass."""
-        if self._state is State.PASS and is_plain(block, *self._envelope):
+        if self.may_pass(block):
             yield Verbatim(block, "chat")
             return
         try:

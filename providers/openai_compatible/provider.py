@@ -3,14 +3,14 @@
 What it says goes through as bytes as long as it is what OpenAI itself would say (decision 11): see answer.py.
 """
 
-from collections.abc import Generator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import orjson
 
 from core.context import CallContext
 from core.errors import Unsupported
-from core.events import Events, ModerationsRequest, Ranks, Silence, Usage, Vectors, Verbatim
+from core.events import Events, ModerationsRequest, Ranks, Usage, Vectors, Verbatim
 from core.json_values import BAD_SHAPE
 from core.models import ListedModel
 from core.requests import ChatRequest, EmbeddingsRequest, ImagesRequest, RerankRequest
@@ -29,7 +29,7 @@ from providers.openai_compatible.request import (
 from providers.openai_compatible.responses import DIALECT, native_events, native_request
 from providers.openai_compatible.returned import Returned
 from providers.transport.client import Response, send
-from providers.transport.exchange import awaited, log_dropped_parameters, raise_for_status, read_body, request_id_header
+from providers.transport.exchange import log_dropped_parameters, raise_for_status, read_body, request_id_header
 from providers.vendors import Vendor
 
 NO_RULES = ParameterRules()
@@ -52,7 +52,7 @@ class OpenAICompatible(HttpProvider):
         log_dropped_parameters(self.name, request.body.keys() - {"stream_options"}, body)
         reply = self._send("POST", "/chat/completions", orjson.dumps(body), target, call)
         try:
-            yield from raise_for_status(reply, self._failure)
+            raise_for_status(reply, self._failure)
             note = returned.note if returned.wanted else None
             yield from answer_events(reply, request, call, self.name, self._vendor.frames, note)
         finally:
@@ -70,7 +70,7 @@ class OpenAICompatible(HttpProvider):
         body = native_request(request, target)
         reply = self._send("POST", "/responses", orjson.dumps(body), target, call)
         try:
-            yield from raise_for_status(reply, self._failure)
+            raise_for_status(reply, self._failure)
             yield from native_events(reply, request, call, self.name)
         finally:
             reply.close()
@@ -85,7 +85,7 @@ class OpenAICompatible(HttpProvider):
         for start in range(0, len(request.inputs), size):
             batch = list(request.inputs[start : start + size])
             body = orjson.dumps(embeddings_to_upstream(request, batch, target.model, strict=self._vendor.strict))
-            data = yield from self._json("POST", "/embeddings", body, target, call)
+            data = self._json("POST", "/embeddings", body, target, call)
             try:
                 rows = rows_in_order(data["data"])
                 vectors.extend(row["embedding"] for row in rows)
@@ -103,7 +103,7 @@ class OpenAICompatible(HttpProvider):
         asked = {"model": target.model, "query": request.query, "documents": list(request.documents)}
         top = {} if request.top_n is None else {"top_n": request.top_n}
         body = orjson.dumps({**asked, **top, **request.options})
-        data = yield from self._json("POST", "/rerank", body, target, call)
+        data = self._json("POST", "/rerank", body, target, call)
         try:
             ranks = [(int(row["index"]), float(row["relevance_score"])) for row in data["results"]]
             tokens = (data.get("usage") or {}).get("total_tokens")
@@ -116,13 +116,13 @@ class OpenAICompatible(HttpProvider):
         self._has("images", "makes no pictures")
         body = images_to_upstream(request, target, strict=self._vendor.strict)
         log_dropped_parameters(self.name, request.body, body)
-        answer = yield from self._json("POST", "/images/generations", orjson.dumps(body), target, call)
+        answer = self._json("POST", "/images/generations", orjson.dumps(body), target, call)
         try:
             drawn = images_from_upstream(answer)
         except BAD_SHAPE as error:
             raise self._bad_response(f"pictures without {error}") from error
         if request.as_base64:
-            yield from self._gallery.unpack(drawn.data, call, target.timeouts)
+            self._gallery.unpack(drawn.data, call, target.timeouts)
         yield drawn
 
     def moderate(self, request: ModerationsRequest, target: Target, call: CallContext) -> Events:
@@ -130,14 +130,14 @@ class OpenAICompatible(HttpProvider):
         self._has("moderations", "does not moderate")
         named = {"model": target.model} if request.model else {}
         body = orjson.dumps({**request.body, **named})
-        answer = yield from self._json("POST", "/moderations", body, target, call)
+        answer = self._json("POST", "/moderations", body, target, call)
         if not isinstance(answer, dict) or not isinstance(answer.get("results"), list):
             raise self._bad_response("a moderation without results")
         yield Verbatim(orjson.dumps(answer), "moderations")
 
     def models(self, call: CallContext) -> Sequence[ListedModel]:
         """GET /models; also a bare array, as some servers answer."""
-        data = awaited(self._json("GET", "/models", b"", Target(self, self.default_model), call))
+        data = self._json("GET", "/models", b"", Target(self, self.default_model), call)
         rows = data.get("data") if isinstance(data, dict) else data
         if not isinstance(rows, list):
             raise self._bad_response("no list of models")
@@ -149,13 +149,11 @@ class OpenAICompatible(HttpProvider):
     def _send(self, method: str, path: str, body: bytes, target: Target, call: CallContext) -> Response:
         return send(self._account, method, path, request_id_header(call), body, call, target.timeouts)
 
-    def _json(
-        self, method: str, path: str, body: bytes, target: Target, call: CallContext
-    ) -> Generator[Silence, None, Any]:
+    def _json(self, method: str, path: str, body: bytes, target: Target, call: CallContext) -> Any:
         reply = self._send(method, path, body, target, call)
         try:
-            yield from raise_for_status(reply, self._failure)
-            raw = yield from read_body(reply)
+            raise_for_status(reply, self._failure)
+            raw = read_body(reply)
         finally:
             reply.close()
         return json_body(raw, reply, self.name)

@@ -13,7 +13,7 @@ from typing import Any
 import orjson
 
 from core.context import CallContext
-from core.events import CallerDialect, Events, Silence, Usage, Verbatim
+from core.events import CallerDialect, Events, Usage, Verbatim
 from core.json_values import BAD_SHAPE, Json
 from core.requests import ChatRequest
 from providers.base import Target
@@ -48,13 +48,13 @@ def native_request(request: ChatRequest, target: Target) -> Json:
 def native_events(reply: Response, request: ChatRequest, call: CallContext, name: str) -> Events:
     """The answer as Verbatim, streamed or whole. Raises what it fails with."""
     try:
-        streams, pieces = yield from arriving(reply, asked=request.stream)
+        streams, pieces = arriving(reply, asked=request.stream)
         if streams != request.stream:
             raise reply.broken("a stream where none was asked for" if streams else "no stream where one was asked for")
         if streams:
             yield from _streamed(reply, pieces, call, name)
             return
-        raw = yield from read_body(reply, pieces=pieces)
+        raw = read_body(reply, pieces=pieces)
         body = parse_json(raw, reply)
         _raise_failure(body, name)
         if body["status"] not in ("completed", "incomplete") or not isinstance(body["output"], list):
@@ -70,10 +70,7 @@ def _streamed(reply: Response, pieces: Iterable[bytes], call: CallContext, name:
     def has_ended() -> bool:
         return ended
 
-    for block in blocks(pieces, has_ended, call):
-        if isinstance(block, Silence):
-            yield block
-            continue
+    for block in blocks(reply, pieces, has_ended, call):
         is_whole = block.endswith(FRAME_END)
         if not opens and is_whole and not any(mark in block for mark in MARKS):
             yield Verbatim(block, DIALECT)

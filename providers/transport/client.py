@@ -1,30 +1,26 @@
 """The one transport: the only place that talks to an upstream.
 
     reply = send(account, "POST", "/chat/completions", {}, body, call)
-    yield from reply.head()          # Silence, for each heartbeat in which the upstream has not answered
+    reply.read_head()                # waits until the upstream answers
     reply.status, reply.headers      # from here on
-    for data in reply: ...           # what has arrived; b"" for each heartbeat of silence
+    for data in reply: ...           # what has arrived, as it arrives
     reply.close()                    # in a finally: keeps the connection if the response is whole, else shuts it
 
-Pooling, time-outs, heartbeats and hang-ups are thus the same for every provider. What fails is raised as one of
+Pooling, time-outs and hang-ups are thus the same for every provider. What fails is raised as one of
 core/errors.py's exceptions: nothing of sockets, TLS or HTTP leaves this file.
 """
 
-import re
+import socket
 from collections.abc import Iterator, Mapping
 from math import inf
 from time import monotonic
-from urllib.parse import urlsplit
 
 from core.context import CallContext, Timeouts
 from core.errors import Cancelled, RequestTimeout, UpstreamError
-from core.events import SILENCE, Silence
-from providers.base import USER_AGENT
 from providers.transport.connection import Connection, PrematureClose, ProtocolError
-from providers.transport.dial import Origin, connect
+from providers.transport.dial import connect
+from providers.transport.endpoint import Endpoint
 from providers.transport.network_errors import upstream_error
-from providers.transport.pool import Pool
-from providers.transport.proxy import Proxy
 
 LINGER_SECONDS = 0.05
 """How long close() waits for the end of a response whose content has all been read, to keep the connection."""
@@ -38,54 +34,6 @@ HELD_UP_SECONDS = 0.5
 """Who takes longer over what has arrived is waiting for a caller who does not read."""
 WARM_SECONDS = 25.0
 """How long a kept connection must still last to count as warm."""
-UNSAFE = re.compile(r"[\x00-\x1f\x7f]")
-
-
-class Endpoint:
-    """An upstream's address, our credential there and the connections to it. Built once, shared by all threads.
-
-    `base_url` is what stands before `/chat/completions`; a query in it (Azure's api-version) goes with each request.
-    `headers` carry the credential. `proxy` is a URL (connect.FORMS) through which every connection goes, those to
-    localhost too. Raises ValueError for an address that is not http(s), and for a proxy that is none of the forms.
-    """
-
-    def __init__(self, name: str, base_url: str, headers: Mapping[str, str], proxy: str = "") -> None:
-        parts = urlsplit(base_url)
-        if parts.scheme not in ("http", "https") or not parts.hostname or UNSAFE.search(base_url):
-            raise ValueError(f"{base_url!r} is not an http:// or https:// address.")
-        self.name = name
-        self.base_url = base_url
-        secure = parts.scheme == "https"
-        port = parts.port or (443 if secure else 80)
-        self.peer = Origin(parts.hostname, port, secure, Proxy.parse(proxy) if proxy else None)
-        self.pool = Pool()
-        self._path = parts.path.rstrip("/")
-        self._query = f"?{parts.query}" if parts.query else ""
-        self._headers = {"Host": parts.netloc.rpartition("@")[2], "User-Agent": USER_AGENT, **headers}
-        self._head = _lines(self._headers)
-
-    def request(self, method: str, path: str, headers: Mapping[str, str], body: bytes) -> bytes:
-        """The whole request as it goes over the wire; `headers` go before the account's own of the same name. A body is
-        JSON, unless they have another Content-Type.
-        """
-        query = self._query.replace("?", "&", 1) if "?" in path else self._query
-        line = f"{method} {self._path}{path}{query} HTTP/1.1\r\n"
-        typed = {"Content-Type": "application/json", **headers} if body else headers
-        length = f"Content-Length: {len(body)}\r\n" if body else ""
-        own = self._head if self._headers.keys().isdisjoint(headers) else _lines(_without(self._headers, headers))
-        head = f"{line}{own}{_lines(typed)}{length}Accept: */*\r\n\r\n"
-        return head.encode("latin-1") + body
-
-
-def _without(headers: Mapping[str, str], others: Mapping[str, str]) -> dict[str, str]:
-    return {name: value for name, value in headers.items() if name not in others}
-
-
-def _lines(headers: Mapping[str, str]) -> str:
-    for name, value in headers.items():
-        if UNSAFE.search(value) or not value.isascii():
-            raise ValueError(f"The header {name} may not hold control characters or anything but ASCII.")
-    return "".join(f"{name}: {value}\r\n" for name, value in headers.items())
 
 
 def send(
@@ -99,7 +47,7 @@ def send(
 ) -> "Response":
     """Send a request over a kept connection or a new one. Raises UpstreamDown, UpstreamTimeout and HungUp.
 
-    Returns as soon as the request is out; the response is awaited by `Reply.head()`.
+    Returns as soon as the request is out; the response is awaited by `Response.read_head()`.
     """
     if call.gone:
         raise Cancelled
@@ -138,6 +86,7 @@ class Response:
         self._idle_by = inf
         self._sent_at = self._waited_at = 0.0
         self._held_up = False
+        self._held_since = 0.0
         self._received = 0
         self._settled = False
 
@@ -174,11 +123,11 @@ class Response:
             if not answers_early:
                 raise
 
-    def head(self) -> Iterator[Silence]:
-        """Wait for status and headers; yields Silence for each heartbeat without them."""
+    def read_head(self) -> None:
+        """Wait for status and headers."""
         while not self._live().headed:
             try:
-                arrived = self._receive()
+                self._receive()
             except PrematureClose as error:
                 reused = self._live().reused
                 self._drop()
@@ -187,9 +136,6 @@ class Response:
                     raise self._failure(error) from error
                 self.resent = True
                 self.start(fresh=True)
-                continue
-            if not arrived:
-                yield SILENCE
         self.status = self._live().status
         self.headers = self._live().headers
         if self.headers.get("content-encoding", "identity") != "identity":
@@ -200,7 +146,7 @@ class Response:
             )
 
     def __iter__(self) -> Iterator[bytes]:
-        """The body: what has arrived, as it arrives, and b"" for each heartbeat of silence."""
+        """The body: what has arrived, as it arrives; no longer than the call's `finish_by`."""
         while True:
             connection = self._live()
             data = connection.take()
@@ -213,11 +159,56 @@ class Response:
                 return
             else:
                 try:
-                    arrived = self._receive()
+                    if not self._receive():
+                        return
                 except PrematureClose as error:
                     raise self._failure(error) from error
-                if not arrived:
-                    yield b""
+
+    @property
+    def socket(self) -> socket.socket:
+        """What becomes readable when more of it comes. Raises Cancelled after `close`."""
+        return self._live().sock
+
+    @property
+    def has_more(self) -> bool:
+        """Whether bytes wait that the socket does not show."""
+        return self._connection is not None and self._connection.has_more
+
+    @property
+    def give_up_by(self) -> float:
+        """When a silence has been too long, or the whole answer has; while it is `held_up`, only the latter."""
+        return self._call.total_by if self._held_since else min(self._idle_by, self._call.total_by)
+
+    def read_now(self) -> tuple[bytes, bool]:
+        """What of the body has arrived, without waiting; and whether that was all: then iteration ends, or raises what
+        went wrong.
+        """
+        connection = self._connection
+        if connection is None or self._call.gone:
+            return b"", True
+        connection.receive_now()
+        if data := connection.take():
+            self._idle_by = monotonic() + self._timeouts.idle
+            self._received += len(data)
+            if self._received > BODY_BYTES:
+                connection.failure = ProtocolError(f"more than {BODY_BYTES} bytes")
+        return data, connection.complete or connection.failure is not None
+
+    def hold_up(self) -> None:
+        """The caller does not take what has come: until `go_on` there is no silence of the upstream's."""
+        self._held_since = monotonic()
+
+    def go_on(self) -> None:
+        """It has been read without waiting, and is read on."""
+        now = monotonic()
+        held_since, self._held_since, self._waited_at = self._held_since or now, 0.0, now
+        self._count_pause(now - held_since)
+
+    def _count_pause(self, pause: float) -> None:
+        """So many seconds went into sending to the caller: that was no silence of the upstream's."""
+        self._idle_by += pause
+        self._call.first_event_by += pause
+        self._held_up = self._held_up or pause > HELD_UP_SECONDS
 
     def settle(self) -> None:
         """The content is known to be whole: close() may wait a moment for the end of the response."""
@@ -250,30 +241,29 @@ class Response:
         return self._connection
 
     def _receive(self) -> bool:
-        """Wait for bytes; False when the next heartbeat is due. Raises what the caller is told, and Cut."""
+        """Wait for bytes; False when none are waited for any more. Raises what the caller is told, and
+        PrematureClose.
+        """
         call, now = self._call, monotonic()
-        pause, self._waited_at = now - self._waited_at, now  # for sending to the caller: no silence of the upstream's
-        self._idle_by += pause
-        call.first_event_by += pause
-        self._held_up = self._held_up or pause > HELD_UP_SECONDS
-        give_up_by = min(self._idle_by, call.first_event_by, call.total_by)
-        while True:
+        pause, self._waited_at = now - self._waited_at, now
+        self._count_pause(pause)
+        give_up_by = min(self._idle_by, call.first_event_by, call.total_by, call.finish_by)
+        arrived = False
+        while not arrived:
             now = monotonic()
+            if now >= call.finish_by:
+                return False
             if now >= give_up_by:
                 raise self._failure(TimeoutError())
-            if now >= call.beat_by:
-                call.beat_by = now + call.heartbeat
-                return False
             try:
-                arrived = self._live().receive(min(give_up_by, call.beat_by) - now)
+                arrived = self._live().receive(give_up_by - now)
             except (OSError, ProtocolError) as error:
                 raise self._failure(error) from error
             if call.gone:
                 raise Cancelled
             self._waited_at = monotonic()
-            if arrived:
-                self._idle_by = self._waited_at + self._timeouts.idle
-                return True
+        self._idle_by = self._waited_at + self._timeouts.idle
+        return True
 
     def _drop(self, connection: Connection | None = None) -> None:
         connection = connection or self._connection

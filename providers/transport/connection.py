@@ -2,6 +2,7 @@
 
 import socket
 import ssl
+from math import inf
 from select import POLLIN, POLLOUT, poll
 from time import monotonic
 from typing import Any
@@ -61,6 +62,7 @@ class Connection:
         self._surplus = False
         self._barren = 0
         self._body: list[bytes] = []
+        self.failure: Exception | None = None
 
     def send(self, data: bytes, seconds: float) -> None:
         """Write all of it. Raises OSError (TimeoutError when it takes longer)."""
@@ -74,9 +76,27 @@ class Connection:
                 if not self._ready(wanted, give_up_by - monotonic()):
                     raise TimeoutError("the upstream takes nothing in") from None
 
+    def receive_now(self) -> None:
+        """Take in what has arrived. What `receive` would raise, the next `receive` raises."""
+        try:
+            self._take_in(self._next(0, ready=True))
+        except (PrematureClose, ProtocolError, OSError) as error:
+            self.failure = error
+
+    @property
+    def has_more(self) -> bool:
+        """Whether TLS has decrypted bytes already, which the socket does not show."""
+        return self._secure and bool(self.sock.pending())  # type: ignore[attr-defined]
+
     def receive(self, seconds: float) -> bool:
-        """Take in what arrives within so many seconds; False when nothing does. Raises Cut, Garbage and OSError."""
-        data = self._next(seconds)
+        """Take in what arrives within so many seconds; False when nothing does. Raises PrematureClose, ProtocolError
+        and OSError.
+        """
+        if self.failure is not None:
+            raise self.failure
+        return self._take_in(self._next(seconds, ready=self.has_more))
+
+    def _take_in(self, data: bytes | None) -> bool:
         if data is None:
             return False
         if not data:
@@ -94,11 +114,9 @@ class Connection:
             self._acknowledge()
         return True
 
-    def _next(self, seconds: float) -> bytes | None:
+    def _next(self, seconds: float, *, ready: bool) -> bytes | None:
         """What has arrived, b"" at the end of the stream, None after so many seconds of nothing."""
         give_up_by = monotonic() + seconds
-        # Bytes that TLS has decrypted already are not seen by poll.
-        ready = self._secure and self.sock.pending()  # type: ignore[attr-defined]
         while True:
             if not ready and not self._ready(POLLIN, give_up_by - monotonic()):
                 return None
@@ -122,7 +140,7 @@ class Connection:
         if wanted != POLLIN:
             waiting = poll()
             waiting.register(self.sock, wanted)
-        return bool(waiting.poll(max(0.0, seconds) * 1000))
+        return bool(waiting.poll(None if seconds == inf else max(0.0, seconds) * 1000))
 
     def _end_of_stream(self) -> None:
         # llhttp cannot know that the stream ended: only a body with neither length nor chunks is made whole by it.

@@ -6,7 +6,7 @@ all of them. The socket that comes out is a plain one, or TLS over it; of the pr
 
 import socket
 import threading
-from concurrent.futures import Future, wait
+from concurrent.futures import Future
 from dataclasses import dataclass
 from functools import partial
 from time import monotonic
@@ -16,9 +16,6 @@ from core.context import CallContext
 from core.errors import Cancelled
 from providers.transport.proxy import Proxy, seconds_left
 from providers.transport.tls import tls_context
-
-LOOK_SECONDS = 0.05
-"""How often who waits for a name looks whether their caller is still there."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,10 +66,7 @@ def _resolve(host: str, port: int, call: CallContext, deadline: float) -> list[A
         if lookup is None:
             lookup = _lookups[host, port] = Future()
             threading.Thread(target=_look_up, args=(host, port, lookup), name="resolve", daemon=True).start()
-    while not wait([lookup], min(LOOK_SECONDS, seconds_left(deadline))).done:
-        if call.gone:
-            raise Cancelled
-    return lookup.result()
+    return call.wait_for(lookup, deadline)
 
 
 def _look_up(host: str, port: int, lookup: "Future[list[Any]]") -> None:

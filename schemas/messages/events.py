@@ -22,7 +22,6 @@ from core.events import (
     Picture,
     Reasoning,
     Refusal,
-    Silence,
     Text,
     ToolArguments,
     ToolCall,
@@ -70,9 +69,6 @@ class MessageEvents:
                 self._model = event.model or self._model
             case FillerText() if self._include_reasoning:
                 yield {"type": "ping"}  # Anthropic wants the thinking first, when the message comes back
-            case Silence():
-                yield from self._start()
-                yield {"type": "ping"}
             case Usage():
                 self._usage = event
             case Finish() if not self.stop_reason:

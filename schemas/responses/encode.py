@@ -23,7 +23,6 @@ from core.events import (
     Picture,
     Reasoning,
     Refusal,
-    Silence,
     Text,
     ToolArguments,
     ToolCall,
@@ -50,6 +49,8 @@ class ResponsesEncoder:
     `response` is the resource as it begins (ResponsesRequest.resource); `custom_tools` the names of tools that take a
     text. `begins` is told the id that the caller is told, once.
     """
+
+    heartbeat = HEARTBEAT
 
     def __init__(
         self,
@@ -86,8 +87,6 @@ class ResponsesEncoder:
         match event:
             case Verbatim():
                 return self._passed(event.data)
-            case Silence():
-                return HEARTBEAT
             case Usage():
                 self._usage = event
             case AnswerStart():

@@ -18,7 +18,6 @@ from core.events import (
     Picture,
     Reasoning,
     Refusal,
-    Silence,
     Text,
     ToolArguments,
     ToolCall,
@@ -75,7 +74,7 @@ def answers(draw: st.DrawFn) -> tuple[list[Event], list[tuple[str, Any]]]:
     if draw(st.booleans()):
         said.append(FillerText("One moment... "))
     asides = st.one_of(
-        TEXTS.map(Text), TEXTS.map(Refusal), TEXTS.map(Reasoning), st.just(Silence()),
+        TEXTS.map(Text), TEXTS.map(Refusal), TEXTS.map(Reasoning),
         st.just(Citation("https://a.example", "A", 0, 1)), st.just(Picture("data:image/png;base64,AAAA")),
     )  # fmt: skip
     said += draw(st.lists(asides, max_size=5))

@@ -269,7 +269,7 @@ def test_a_worker_that_cannot_boot_is_tried_again(serve: Serve, tmp_path: Path) 
     file.write_text("THREADS=200\n")
     app = serve(ENV_FILE=file, THREADS="", DEMO_PACE_MS=0)
     (worker,) = app.workers
-    _limit_memory(app.process.pid, 800_000_000)  # less than the stacks of 200 threads
+    _limit_memory(app.process.pid, 150_000_000)  # less than the stacks of the threads that a worker begins with
     file.write_text("THREADS=1000\n")
     app.process.send_signal(signal.SIGHUP)
     app.logged("ERROR .*THREADS is 1000, and the system allows .*last good settings")

@@ -45,7 +45,7 @@ def machine(settings: Settings) -> list[Finding]:
     kept = there.is_dir() and os.access(there, os.W_OK | os.X_OK)
     missed = "fail" if settings.model_list_url else "warn"  # only the list is kept there
     usual = f"{settings.threads} in each worker; workers: {settings.workers}"
-    few = ("warn", f"{settings.threads}: further callers wait", "raise THREADS (256 is usual)")
+    few = ("warn", f"{settings.threads}: further callers wait", "raise THREADS (1280 is usual)")
     data = f"in {settings.data_dir}" + ", which will be made" * (there != folder)
     checks = (
         ("threads", settings.threads >= FEW_THREADS, usual, few),

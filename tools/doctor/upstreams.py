@@ -25,7 +25,7 @@ Asked = tuple[Finding, Collection[str]]
 def ask(catalogue: Catalogue, entry: ProviderConfig, where: Where, seconds: float) -> Asked:
     """Ask one provider, within `seconds`."""
     started, models, model = monotonic(), list[str](), entry.default_model
-    call = CallContext(heartbeat=seconds)
+    call = CallContext()
     call.begin(Timeouts(seconds, seconds, seconds, seconds))
     timer = threading.Timer(seconds, call.cancel)  # also while it connects, which the call's deadlines do not cover
     timer.start()

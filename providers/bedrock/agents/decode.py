@@ -9,7 +9,7 @@ from logging import getLogger
 from typing import Any
 
 from core.errors import UpstreamDown
-from core.events import SILENCE, Citation, Event, Finish, Silence, Text, ToolArguments, ToolCall, Usage
+from core.events import Citation, Event, Finish, Text, ToolArguments, ToolCall, Usage
 from providers.bedrock.agents.return_control import ReturnedControl, calls
 from providers.common.translate import token_count
 from providers.common.words import words
@@ -57,7 +57,7 @@ class AgentDecoder:
         self._called = False
         self._filed = False
 
-    def from_upstream(self, events: Iterable[Named | Silence]) -> Iterator[Event]:
+    def from_upstream(self, events: Iterable[Named]) -> Iterator[Event]:
         """The answer's events. Raises UpstreamDown for another shape."""
         try:
             for event in events:
@@ -70,10 +70,7 @@ class AgentDecoder:
         yield Finish("tool_calls" if self._called else "content_filter" if self._intervened else "stop")
         yield Usage(self._prompt, self._completion) if self._traced else Usage(-1, -1)
 
-    def _events_of(self, event: Named | Silence) -> Iterator[Event]:
-        if isinstance(event, Silence):
-            yield SILENCE
-            return
+    def _events_of(self, event: Named) -> Iterator[Event]:
         name, members = event
         match name:
             case "chunk":

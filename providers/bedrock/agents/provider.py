@@ -17,7 +17,7 @@ from typing import Any
 
 from core.context import CallContext, Timeouts
 from core.errors import GatewayError, InvalidRequest, UnknownModel, Unsupported, UpstreamRejected
-from core.events import Events, Finish, Silence
+from core.events import Events, Finish
 from core.json_values import Json
 from core.models import ListedModel
 from core.requests import ChatRequest
@@ -114,7 +114,7 @@ class BedrockAgent(Provider):
         """The agents that have names here, if there are a region and credentials to call them with. Amazon is not
         asked: to list agents takes another permission than to call one.
         """
-        self._door.client(INVOKE_AGENT.service, Target(self, self.default_model))
+        self._door.client(INVOKE_AGENT.service, Target(self, self.default_model), call)
         return [ListedModel(name, "amazon") for name in self._agents]
 
     def check(self, call: CallContext) -> str:
@@ -143,8 +143,7 @@ class BedrockAgent(Provider):
         try:
             with closing(self._door.stream(INVOKE_AGENT, params, target, turn.call, once=True)) as stream:
                 for event in decoder.from_upstream(stream):
-                    if not isinstance(event, Silence):
-                        lease.begin()
+                    lease.begin()
                     if isinstance(event, Finish) and event.reason != "tool_calls":
                         # Before the caller hears of the end: the next turn may come at once, to another worker.
                         lease.save(session, request.messages, decoder.said)

@@ -15,14 +15,12 @@ from core import lenient_json
 from core.context import CallContext, Timeouts
 from core.errors import UpstreamAuthFailed, UpstreamDown, UpstreamRejected
 from core.events import (
-    SILENCE,
     Citation,
     Event,
     Events,
     Finish,
     FinishReason,
     Reasoning,
-    Silence,
     Text,
     ToolArguments,
     ToolCall,
@@ -38,7 +36,7 @@ from providers.common.answers import cut_at_words
 from providers.common.finish_reasons import finish_reason
 from providers.common.structured import answer_as_text, format_by_tool
 from providers.common.translate import token_count
-from providers.transport.exchange import awaited, log_dropped_parameters, until_finished
+from providers.transport.exchange import log_dropped_parameters, until_finished
 
 CONVERSE = Operation("bedrock-runtime", "Converse")
 COUNT_TOKENS = Operation("bedrock-runtime", "CountTokens")
@@ -83,9 +81,7 @@ class BedrockModels(Provider):
                 if not REFUSES_TOOLS.search(error.log):
                     raise
                 self._whole.add(target.model)
-        answer = yield from self._door.invoke(
-            CONVERSE, to_upstream(replace(request, stream=False), target), target, call
-        )
+        answer = self._door.invoke(CONVERSE, to_upstream(replace(request, stream=False), target), target, call)
         events = self._told(events_of_body(answer), call)
         yield from cut_at_words(events) if request.stream else events
 
@@ -95,7 +91,7 @@ class BedrockModels(Provider):
         converse = {name: params[name] for name in COUNTED if name in params}
         asked = {"modelId": target.model, "input": {"converse": converse}}
         try:
-            answer = yield from self._door.invoke(COUNT_TOKENS, asked, target, call)
+            answer = self._door.invoke(COUNT_TOKENS, asked, target, call)
             yield Usage(token_count(answer["inputTokens"]), 0)
         except (UpstreamRejected, UpstreamAuthFailed):
             yield from super().count_tokens(request, target, call)
@@ -123,7 +119,7 @@ class BedrockModels(Provider):
             page = {"maxResults": 1000, "nextToken": answer["nextToken"]} if answer.get("nextToken") else {}
         return found
 
-    def _told(self, named: Iterable[NamedEvent | Silence], call: CallContext) -> Events:
+    def _told(self, named: Iterable[NamedEvent], call: CallContext) -> Events:
         finishes: list[Finish] = []
         try:
             for event in until_finished(decode_events(named), lambda: bool(finishes), call):
@@ -137,7 +133,7 @@ class BedrockModels(Provider):
             raise self._door.broken("the answer ended without a stopReason")
 
     def _answer(self, operation: Operation, params: Members, call: CallContext) -> Members:
-        return awaited(self._door.invoke(operation, params, Target(self, self.default_model), call))
+        return self._door.invoke(operation, params, Target(self, self.default_model), call)
 
 
 def events_of_body(answer: Members) -> Iterator[NamedEvent]:
@@ -162,14 +158,10 @@ def events_of_body(answer: Members) -> Iterator[NamedEvent]:
     yield "metadata", answer
 
 
-def decode_events(named: Iterable[NamedEvent | Silence]) -> Iterator[Event]:
+def decode_events(named: Iterable[NamedEvent]) -> Iterator[Event]:
     """What ConverseStream says, as events. Raises UpstreamDown for what the model could not finish, and NONSENSE."""
     block = _Block()
-    for each in named:
-        if isinstance(each, Silence):
-            yield SILENCE
-            continue
-        name, members = each
+    for name, members in named:
         if name == "contentBlockStart":
             yield from block.starts(members)
         elif name == "contentBlockDelta":

@@ -6,7 +6,7 @@ from typing import Any
 
 from core import lenient_json
 from core.context import CallContext
-from core.events import Events, Silence, Usage
+from core.events import Events, Usage
 from core.json_values import BAD_SHAPE, Json
 from core.requests import ChatRequest
 from providers.base import Target
@@ -40,11 +40,11 @@ class ChatFormat:
 def answer_events(response: Response, request: ChatRequest, call: CallContext, name: str, style: ChatFormat) -> Events:
     """The events of a successful response, streamed or whole, whichever the request wanted."""
     try:
-        streams, pieces = yield from arriving(response, asked=request.stream)
+        streams, pieces = arriving(response, asked=request.stream)
         if streams:
             yield from _streamed(response, pieces, request, call, style)
             return
-        answer = checked(parse_json((yield from read_body(response, pieces=pieces)), response, keep_halves=True))
+        answer = checked(parse_json(read_body(response, pieces=pieces), response, keep_halves=True))
         events = events_of_body(style.body(answer.get("chatResponse") or answer), Pictures(request))
         yield from cut_at_words(events) if request.stream else events
     except BAD_SHAPE as error:
@@ -65,9 +65,6 @@ def _streamed(
     )
     counted = False
     for frame in iter_sse(response, pieces, lambda: reader.finished, call):
-        if isinstance(frame, Silence):
-            yield frame
-            continue
         if frame.data == b"[DONE]":
             response.settle()
             break

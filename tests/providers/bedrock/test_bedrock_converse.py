@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from core.errors import InvalidRequest, Unsupported, UpstreamDown
-from core.events import SILENCE, Citation, Event, Finish, Reasoning, Text, ToolArguments, ToolCall, Usage
+from core.events import Citation, Event, Finish, Reasoning, Text, ToolArguments, ToolCall, Usage
 from core.requests import ChatRequest
 from providers.base import ParameterRules, Target
 from providers.bedrock.models.provider import BedrockModels, decode_events, events_of_body
@@ -513,7 +513,6 @@ def test_citations_stand_for_their_blocks_text() -> None:
     named: list[Any] = [
         ("contentBlockDelta", {"delta": {"text": "One. "}}),
         ("contentBlockStop", {}),
-        SILENCE,
         ("contentBlockDelta", {"delta": {"text": "Two."}}),
         ("contentBlockDelta", {"delta": {"citation": web}}),
         ("contentBlockStop", {}),
