@@ -133,13 +133,18 @@ def on_starting(server: Any) -> None:
 
 def when_ready(server: Any) -> None:
     """Say who answers, and where; and have a second SIGTERM end at once what the first lets end in its time."""
-    terms = count()
+    terms, end = count(), server.handle_term
 
     def terminate(_: int, frame: Any) -> None:
-        if not server.reexec_pid and not server.master_pid:  # else another master serves, after USR2
-            server.succession.stop()
         server.signal(signal.SIGINT if next(terms) else signal.SIGTERM, frame)
 
+    def handle_term() -> None:
+        # Decided in gunicorn's own loop: in the signal's handler, a fork that is under way has no reexec_pid yet.
+        if not server.reexec_pid and not server.master_pid:  # else another master serves, after USR2
+            server.succession.stop()
+        end()
+
+    server.handle_term = handle_term
     signal.signal(signal.SIGTERM, terminate)
     if worker_connections < WANTED_CONNECTIONS:
         message = "A worker takes %d connections instead of %d: only %d files may be open at a time (ulimit -n)."

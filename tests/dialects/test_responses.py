@@ -70,7 +70,7 @@ def test_every_vendor_has_the_conversation(line: DialectClient, said: Conversati
         assert replace(found, code=found.code if said.wanted.code else None) == said.wanted
     sent = [text for each in line.upstream.received[before:] if each.body for text in leaves(each.json)]
     dropped = ("END", "HALT")  # this dialect has no stop sequences
-    assert not [text for text in said.values if text not in " ".join(sent) and text not in dropped]
+    assert not [text for text in said.texts if text not in " ".join(sent) and text not in dropped]
 
 
 @cases(FAULTS)

@@ -54,8 +54,8 @@ FLOORS: Mapping[str, str] = {
 other vendor's, so that any one of them can be removed.
 """
 
-ENVIRONMENT = {"config"}
-"""Who may read the environment."""
+ENVIRONMENT = {"config", "tools.bench.peers", "tools.bench.processes"}
+"""Who may read the environment: the settings, and the bench, which hands its own on to what it starts."""
 
 MOST_LINES = 300
 LONGER: Mapping[str, str] = {

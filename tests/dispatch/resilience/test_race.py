@@ -1,6 +1,7 @@
 """Races and deadlines, without sockets: providers here are as slow, as late and as deaf as the test says."""
 
 import gc
+import logging
 import socket
 import threading
 import time
@@ -198,7 +199,12 @@ def test_when_all_have_failed_each_is_told_with_what_it_failed_with(caplog: pyte
     assert [record.facts["target"] for record in caplog.records] == ["two/m", "one/m"]  # type: ignore[attr-defined]
 
 
-def test_a_fault_of_our_own_is_in_the_log_when_another_one_answers(caplog: pytest.LogCaptureFixture) -> None:
+def test_a_fault_of_our_own_is_in_the_log_when_another_one_answers(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(
+        logging.getLogger("thinkline"), "propagate", True
+    )  # an app of another test has set it otherwise
     given = answer(Scripted("one", lambda: {}["missing"]), Scripted("two"), ttft=5.0)
     assert texts(given) == ["two"]
     assert "KeyError" in caplog.text
