@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
+import hypothesis
 import pytest
 from openai import OpenAI
 
@@ -14,6 +15,10 @@ from app import create_app
 from config import Settings
 from tests.emulators.openai.server import OpenAIUpstream
 from tests.support.forked import Forked
+
+# A deadline for each example would be a timed test: a busy machine fails it.
+hypothesis.settings.register_profile("untimed", deadline=None)
+hypothesis.settings.load_profile("untimed")
 
 ROOT = Path(__file__).parent.parent
 EVER = 20.0

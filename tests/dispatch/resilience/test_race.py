@@ -199,14 +199,15 @@ def test_when_all_have_failed_each_is_told_with_what_it_failed_with(caplog: pyte
     assert [record.facts["target"] for record in caplog.records] == ["two/m", "one/m"]  # type: ignore[attr-defined]
 
 
-def test_a_fault_of_our_own_is_in_the_log_when_another_one_answers(
-    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(
-        logging.getLogger("thinkline"), "propagate", True
-    )  # an app of another test has set it otherwise
-    given = answer(Scripted("one", lambda: {}["missing"]), Scripted("two"), ttft=5.0)
-    assert texts(given) == ["two"]
+def test_a_fault_of_our_own_is_in_the_log_when_another_one_answers(caplog: pytest.LogCaptureFixture) -> None:
+    relay = logging.getLogger("thinkline.relay")  # an app of another test may have set where its loggers write
+    caplog.set_level(logging.INFO, relay.name)
+    relay.addHandler(caplog.handler)
+    try:
+        given = answer(Scripted("one", lambda: {}["missing"]), Scripted("two"), ttft=5.0)
+        assert texts(given) == ["two"]
+    finally:
+        relay.removeHandler(caplog.handler)
     assert "KeyError" in caplog.text
     assert "one/m" in caplog.text
 
