@@ -38,7 +38,7 @@ def check_items(items: Any) -> None:
         kind = item_kind(item)
         if not isinstance(kind, str):
             raise InvalidRequest("An item needs a `type`, such as message.", param=f"{where}.type")
-        if kind == "message" and item.get("role") not in ROLES:
+        if kind == "message" and not (isinstance(item.get("role"), str) and item["role"] in ROLES):
             raise InvalidRequest(f"It must be one of {', '.join(sorted(ROLES))}.", param=f"{where}.role")
         if kind == "message":
             _check_content(item.get("content"), f"{where}.content")
@@ -49,7 +49,9 @@ def check_items(items: Any) -> None:
             _check_content(item.get("output"), f"{where}.output")
         elif kind == "item_reference":
             raise Unsupported(
-                "Items are not kept here by themselves: send the item itself, or a `previous_response_id`.", param=where
+                "Items are not kept here by themselves: send the item itself (clients do with `store: false`), or a "
+                "`previous_response_id`.",
+                param=where,
             )
 
 

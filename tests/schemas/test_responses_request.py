@@ -165,3 +165,11 @@ def test_lists_have_their_limits(items: str) -> None:
     with pytest.raises(InvalidRequest) as wrong:
         load_responses(raw, limits=Limits(messages=3, items=3))
     assert wrong.value.param == items
+
+
+@pytest.mark.parametrize("role", [[], {}, 1, None, "narrator"])
+def test_a_role_that_is_none_is_named(role: Any) -> None:
+    """A list for a role was a fault of our own once."""
+    with pytest.raises(InvalidRequest) as caught:
+        chat({"input": [{"role": role, "content": "hi"}]})
+    assert caught.value.param in ("input[0].role", "input[0].type")
