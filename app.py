@@ -9,6 +9,8 @@ import logging
 import re
 import socket
 import sys
+from collections.abc import Sequence
+from functools import partial
 from logging.config import dictConfig
 from time import monotonic, sleep
 from urllib.parse import urlsplit
@@ -18,8 +20,11 @@ from flask_cors import CORS
 from werkzeug.serving import is_running_from_reloader
 
 from access.keys import Authenticator
+from access.limits import RateLimiter
 from config import ROOT, SettingError, Settings, is_this_machine
+from core.api_keys import ApiKey
 from core.context import Timeouts
+from core.errors import Unauthenticated
 from core.masking import KNOWN_SECRETS
 from dispatch.prewarm import Prewarmer
 from dispatch.relay import Relay
@@ -36,6 +41,7 @@ from server.admission import Admission
 from server.flask_app import Thinkline
 from server.lines import LineKeeper
 from storage.key_value import open_store
+from storage.rate_limits import open_limits
 from telemetry import logs
 from telemetry.records import Recorder, log_request
 from views import (
@@ -59,9 +65,16 @@ from views.running import RunningResponses
 from views.services import Services
 
 PORT_SECONDS = 1.0
+REVOKED = "The API key was revoked."
 TYPED = "/chat/completions"  # and most add this, to an address that has it already
 # Importing them hangs their views on the blueprint.
 ROUTES = (chat, completions, embeddings, images, messages, models, moderations, providers, rerank, responses)
+EXPOSED = [
+    "x-request-id",
+    "Retry-After",
+    *(f"x-ratelimit-{what}-{kind}" for what in ("limit", "remaining", "reset") for kind in ("requests", "tokens")),
+]
+"""Headers that web pages may read."""
 ALWAYS = ("", "/v1", "/v1/v1", "/api/v1")
 """Prefixes for clients that append a second /v1, and for clients that know OpenRouter's paths."""
 
@@ -72,7 +85,7 @@ def create_app(settings: Settings | None = None) -> Flask:
     """The application, with gunicorn's settings under gunicorn. Raises SettingError for settings that do not work."""
     settings = settings or Settings.in_use or Settings.load()
     dictConfig(logs.config(settings))
-    app = Thinkline(__name__, logs.request_id.set)
+    app = Thinkline(__name__, logs.request_id.set, key_in_path=settings.key_in_path)
     app.json.sort_keys = False  # type: ignore[attr-defined]
     app.url_map.strict_slashes = False
     sources = build_sources(settings)
@@ -86,7 +99,7 @@ def create_app(settings: Settings | None = None) -> Flask:
         app.register_blueprint(ops, url_prefix=prefix or None, name=f"ops{number}")
     app.register_blueprint(docs.docs)
     catalogue = app.extensions["thinkline"].catalogue
-    sources.follow(catalogue)
+    sources.follow(catalogue, partial(_replace_keys, app.extensions["thinkline"], settings))
     if settings.warm:
         Prewarmer(catalogue, _timeouts(settings)).start()
     if settings.allowed_origins:
@@ -94,12 +107,12 @@ def create_app(settings: Settings | None = None) -> Flask:
         origins = [
             "*" if each == "*" else re.compile(re.escape(each.lower()) + r"\Z") for each in settings.allowed_origins
         ]
-        CORS(app, origins=origins, expose_headers=["x-request-id", "Retry-After"], max_age=600)
+        CORS(app, origins=origins, expose_headers=EXPOSED, max_age=600)
     return app
 
 
 def build_services(settings: Settings, sources: Sources | None = None) -> Services:
-    """The rooms behind the views. Raises SettingError. Connects to nobody."""
+    """The services behind the views. Raises SettingError. Connects to nobody."""
     sources = sources or build_sources(settings)
     KNOWN_SECRETS.add(settings.secrets)
     breakers = Breakers(settings.breaker_failures, settings.breaker_seconds)
@@ -113,11 +126,15 @@ def build_services(settings: Settings, sources: Sources | None = None) -> Servic
             hide=KNOWN_SECRETS.add,
         )
         state = open_store(settings.state_url, ROOT / settings.data_dir)
+        limits = open_limits(
+            settings.state_url, ROOT / settings.data_dir, processes=Settings.processes or settings.workers
+        )
     except ValueError as error:
         raise SettingError(str(error)) from None
     return Services(
         guard=Authenticator(
             settings.keys,
+            catalogue.contents("file").keys,
             anonymous=settings.allow_anonymous,
             is_local=is_this_machine,
             origins=settings.allowed_origins,
@@ -140,6 +157,7 @@ def build_services(settings: Settings, sources: Sources | None = None) -> Servic
             documents=settings.max_documents,
             values=settings.max_values,
         ),
+        checks=(RateLimiter(limits, fails_open=settings.limits_fail_open),),
         record=Recorder([log_request]),
         show_reasoning=settings.reasoning == "show",
         fills_with_tools=settings.filler_with_tools,
@@ -147,6 +165,15 @@ def build_services(settings: Settings, sources: Sources | None = None) -> Servic
         running=RunningResponses(state if settings.workers > 1 or "://" in settings.state_url else None),
         drops_tools=settings.responses_drop_tools,
     )
+
+
+def _replace_keys(services: Services, settings: Settings, keys: Sequence[ApiKey]) -> None:
+    """The models file has these keys from now on."""
+    services.guard.replace(keys)
+    if settings.end_revoked_streams:
+        services.admission.cancel(
+            lambda key: isinstance(key, ApiKey) and not services.guard.knows(key), Unauthenticated(REVOKED)
+        )
 
 
 def _timeouts(settings: Settings) -> Timeouts:
@@ -166,6 +193,7 @@ def build_sources(settings: Settings) -> Sources:
         aliases=settings.model_aliases,
         models_file=ROOT / settings.models_file,
         required=settings.models_file != Settings.models_file,
+        keys=settings.keys,
         list_url=settings.model_list_url,
         list_token=settings.model_list_auth_token,
         list_refresh=settings.model_list_refresh,
@@ -180,7 +208,8 @@ def log_start(services: Services, address: str, settings: Settings) -> None:
     if default != "demo":
         return
     is_public = not is_this_machine(urlsplit(address).hostname or "unix:")
-    access = "API_KEY is set" if settings.keys else "others can reach that address" if is_public else ""
+    has_keys = services.guard.has_keys
+    access = "a key is set" if has_keys else "others can reach that address" if is_public else ""
     if access and not settings.provider_name:
         log.warning("Whoever calls hears the built-in demo, although %s: no provider is configured.", access)
     log.info("That is the built-in demo. For a real one, put a line like OPENAI_API_KEY=sk-... into .env.")
@@ -218,10 +247,11 @@ def main() -> None:
     """Serve for development, with Flask's own server."""
     try:
         settings = Settings.load()
-        settings.require_key_if_public(settings.host)
         if not is_running_from_reloader():
             check_port(settings.host, settings.port)
         app = create_app(settings)
+        has_keys = app.extensions["thinkline"].guard.has_keys
+        settings.require_key_if_public(settings.host, file_has_keys=has_keys)
     except SettingError as error:
         sys.exit(f"Thinkline cannot start. {error}")
     log_start(app.extensions["thinkline"], f"http://{settings.address}", settings)

@@ -68,6 +68,8 @@ class Settings:
     """gunicorn's master sets them: the workers use the settings that it has checked, and only the master reads .env."""
     bound: ClassVar[tuple[str, ...]] = ()
     """The hosts of gunicorn's --bind, which replace HOST."""
+    processes: ClassVar[int] = 0
+    """The number of gunicorn's --workers, which replaces WORKERS; 0 where gunicorn does not serve."""
 
     host: str = setting("127.0.0.1", "Address to listen on. Another than this machine's own needs a key.")
     port: int = setting(8000, "Port to listen on.", least=0, most=65535)
@@ -96,6 +98,13 @@ class Settings:
         also=("ACCESS_API_KEYS", "DEFAULT_API_KEYS"),
         secret=True,
     )
+    key_in_path: bool = setting(
+        False, "Take a key out of the path too, `/k/YOUR-KEY/v1/...`, for clients that can send no header."
+    )
+    end_revoked_streams: bool = setting(False, "End the running streams of a key that is taken out of MODELS_FILE.")
+    limits_fail_open: bool = setting(
+        True, "Serve keys with limits while these cannot be counted; false: refuse them with a 503."
+    )
     allow_anonymous: bool = setting(False, "Serve everybody without a key, also over a public address.")
     allowed_origins: tuple[str, ...] = setting((), "Web pages that may call from a browser: comma-separated origins.")
 
@@ -110,7 +119,9 @@ class Settings:
     model_list_refresh: float = setting(300.0, "Seconds between two looks at that list.", least=1)
     data_dir: str = setting("data", "Where what must outlive a restart is kept.")
     state_url: str = setting(
-        "", "Where sessions are kept: `redis://...` for several machines; unset: a file in DATA_DIR.", secret=True
+        "",
+        "Where sessions and limits are kept: `redis://...` for several machines; unset: files in DATA_DIR.",
+        secret=True,
     )
 
     responses_ttl: float = setting(
@@ -206,8 +217,10 @@ class Settings:
 
     def __post_init__(self) -> None:
         prefix = self.api_route_prefix
-        if prefix and not re.fullmatch(r"(/[A-Za-z0-9._~-]+)*/?", prefix):
-            raise SettingError(f"API_ROUTE_PREFIX is {prefix!r}; allowed are paths such as /v1 or /api/v1.")
+        if prefix and not re.fullmatch(r"(?!/k(/|\Z))(/[A-Za-z0-9._~-]+)*/?", prefix):
+            raise SettingError(
+                f"API_ROUTE_PREFIX is {prefix!r}; allowed are paths such as /v1 or /api/v1, other than /k."
+            )
         if self.model_list_url and not re.fullmatch(r"https?://[^\s/@]+[!-~]*", self.model_list_url):
             raise SettingError("MODEL_LIST_URL is not an address; allowed: http:// or https://, without a password.")
         for origin in self.allowed_origins:
@@ -295,9 +308,11 @@ class Settings:
         """LOG_LEVEL, or what TRACE and DEBUG make of it."""
         return "TRACE" if self.trace else "DEBUG" if self.debug else self.log_level
 
-    def require_key_if_public(self, host: str) -> None:
-        """Refuse to serve the public without a key (decision 6): raises SettingError for a public address."""
-        if self.keys or self.allow_anonymous or is_this_machine(host):
+    def require_key_if_public(self, host: str, *, file_has_keys: bool = False) -> None:
+        """Refuse to serve the public without a key, here or in the models file (decision 6): raises SettingError for a
+        public address.
+        """
+        if self.keys or file_has_keys or self.allow_anonymous or is_this_machine(host):
             return
         raise SettingError(
             f"HOST is {host!r}, which others can reach, and no key is set. "

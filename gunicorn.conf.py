@@ -33,14 +33,15 @@ log = logging.getLogger("thinkline.settings")
 def _load(last: Settings | None) -> tuple[Settings, dict[str, Any], Services]:
     """What is set now, checked by using it. Raises SettingError; `last` is what a running service has."""
     found = Settings.load()
+    services = build_services(found)
     if last:
         for host in Settings.bound or (found.host,):
-            found.require_key_if_public(host)
+            found.require_key_if_public(host, file_has_keys=services.guard.has_keys)
         if found.address != last.address and not Settings.bound:
             check_port(found.host, found.port)
         if found.threads > last.threads:
             _try_threads(found.threads)
-    return found, logs.config(found), build_services(found)
+    return found, logs.config(found), services
 
 
 def _try_threads(count: int) -> None:
@@ -117,10 +118,11 @@ def on_starting(server: Any) -> None:
         Settings.bound = tuple(map(_host, server.cfg.address))
     server.succession = Succession.inherited(server.cfg.env_orig if server.master_pid else {})
     server.succession.expect(1, server.cfg.workers)
+    Settings.processes = server.cfg.workers
     try:
         _try_threads(server.cfg.threads)
         for address in server.cfg.address:
-            settings.require_key_if_public(_host(address))
+            settings.require_key_if_public(_host(address), file_has_keys=services.guard.has_keys)
             if isinstance(address, tuple) and not is_bound:
                 check_port(*address[:2])
     except SettingError as error:
@@ -189,6 +191,7 @@ def post_fork(server: Any, worker: Any) -> None:  # noqa: ARG001 - gunicorn name
             import config  # noqa: PLC0415 - as it is now
 
             config.Settings.in_use = config.Settings.of(settings.variables)
+            config.Settings.processes = Settings.processes
 
 
 def _is_ours(file: Path) -> bool:

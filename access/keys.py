@@ -4,9 +4,11 @@ import hmac
 import re
 from collections.abc import Callable, Iterable, Mapping
 from functools import lru_cache
+from hashlib import sha256
 from typing import Any
 from urllib.parse import urlsplit
 
+from core.api_keys import ANONYMOUS, PATH_KEY, ApiKey, digests_of
 from core.errors import Unauthenticated
 
 FORWARDED = re.compile(
@@ -20,48 +22,72 @@ FORWARDED = re.compile(
 request with such a header was forwarded for another machine.
 """
 
+NOBODY = (bytes(32), ANONYMOUS)
+"""What is compared with the digest of a key that is not known."""
 HOW_TO_SET_A_KEY = (
     "Set API_KEY to a secret of your own where this server runs, and send it as `Authorization: Bearer ...`."
 )
 
 
 class Authenticator:
-    """Checks a request's key against the configured keys, name -> key. Without any key, only requests of this machine
-    are accepted, unless `anonymous`.
+    """Checks a request's key against the keys of the settings, name -> key, and those of the models file, which can be
+    replaced. Without any key, only requests of this machine are accepted, unless `anonymous`. Safe for all threads.
 
     `is_local` says whether a host name or address is this machine; `origins` are the web pages that may call.
     """
 
     def __init__(
-        self, keys: Mapping[str, str], *, anonymous: bool, is_local: Callable[[str], bool], origins: Iterable[str] = ()
+        self,
+        keys: Mapping[str, str],
+        file_keys: Iterable[ApiKey] = (),
+        *,
+        anonymous: bool,
+        is_local: Callable[[str], bool],
+        origins: Iterable[str] = (),
     ) -> None:
-        # Clients send what is not ASCII in UTF-8 or in Latin-1.
-        self._keys = [(name, form) for name, key in keys.items() for form in _forms(key)]
+        self._settings_keys = [ApiKey(name=name, digests=digests_of(key)) for name, key in keys.items()]
         self._anonymous = anonymous
         self._is_local = lru_cache(maxsize=1024)(is_local)
         self._origins = frozenset(origin.lower() for origin in origins)  # as browsers send them
+        self.replace(file_keys)
 
-    def caller(self, environ: Mapping[str, Any]) -> str:
-        """The name of the key that came with the WSGI request, "" without keys. Raises Unauthenticated."""
-        if self._keys:
-            return self._name(_key(environ))
+    def replace(self, file_keys: Iterable[ApiKey]) -> None:
+        """The models file has these keys from now on."""
+        keys = [*file_keys, *self._settings_keys]
+        self._by_digest = {digest: (digest, key) for key in keys for digest in key.digests}
+
+    @property
+    def has_keys(self) -> bool:
+        """Whether callers need a key."""
+        return bool(self._by_digest)
+
+    def knows(self, key: ApiKey) -> bool:
+        """Whether the key, as it was known once, is still one. Who was served without one needs none."""
+        return not key.digests or not key.digests.isdisjoint(self._by_digest)
+
+    def authenticate(self, environ: Mapping[str, Any]) -> ApiKey:
+        """The key that came with the WSGI request, ANONYMOUS where none is needed. Raises Unauthenticated."""
+        if self._by_digest:
+            return self._find(_key(environ))
         if not self._anonymous:
             self._only_this_machine(environ)
-        return ""
+        return ANONYMOUS
 
-    def _name(self, key: str) -> str:
+    def _find(self, key: str) -> ApiKey:
         if not key:
             raise Unauthenticated(
                 "No API key provided: this server wants one, sent as `Authorization: Bearer ...`.",
                 code="missing_api_key",
             )
-        given = key.encode("latin-1", "ignore")  # WSGI's strings hold bytes, one a character
-        # Every key is compared, so the time does not tell which one matched.
-        names = [name for name, known in self._keys if hmac.compare_digest(known, given)]
-        if not names:
+        given = sha256(key.encode("latin-1", "ignore")).digest()  # WSGI's strings hold bytes, one a character
+        # The time of the look-up depends on the digest alone, which brings nobody nearer to a key.
+        known, found = self._by_digest.get(given, NOBODY)
+        if not hmac.compare_digest(known, given):
             # These are OpenAI's own words: LiteLLM recognises a wrong key by them.
             raise Unauthenticated("Incorrect API key provided: it is not one of this server's.")
-        return names[0]
+        if found.expired:
+            raise Unauthenticated(f"The API key {found.name!r} has expired.")
+        return found
 
     def _only_this_machine(self, environ: Mapping[str, Any]) -> None:
         host = _host_name(environ.get("HTTP_HOST", ""))
@@ -79,13 +105,6 @@ class Authenticator:
             )
 
 
-def _forms(key: str) -> set[bytes]:
-    try:
-        return {key.encode(), key.encode("latin-1")}
-    except UnicodeEncodeError:
-        return {key.encode()}
-
-
 @lru_cache(maxsize=64)
 def _host_name(address: str) -> str:
     """The host name in `name:port`, "" if there is none."""
@@ -96,7 +115,11 @@ def _host_name(address: str) -> str:
 
 
 def _key(environ: Mapping[str, Any]) -> str:
-    """The key in the headers: a bearer token, x-api-key, api-key as at Azure, or Authorization without a scheme."""
+    """The key that was sent: in the path, as a bearer token, x-api-key, api-key as at Azure, or Authorization without a
+    scheme.
+    """
+    if path_key := environ.get(PATH_KEY):
+        return str(path_key)
     authorization: str = environ.get("HTTP_AUTHORIZATION", "").strip(" \t")
     scheme, _, token = authorization.partition(" ")
     bearer, bare = (token, "") if scheme.lower() == "bearer" else ("", authorization)

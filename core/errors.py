@@ -136,6 +136,12 @@ class RateLimited(GatewayError):
     client_may_retry = True
 
 
+class TokensLimited(RateLimited):
+    """The key's tokens of this minute are used up."""
+
+    type = "tokens"
+
+
 class Overloaded(GatewayError):
     """The server has as many requests under way as it may have."""
 

@@ -1,24 +1,21 @@
 """The schema of models.yaml: its fields, and the values that each may have. `schema_for` knows three shapes.
 
-ours                         a mapping: `providers` by name, `models` a list, `aliases` by name
+ours                         a mapping: `providers` by name, `models` a list, `aliases` by name, `keys` a list
 OCI GenAI access gateway's   a list of regions, each with `models` of four kinds (ondemand, embedding, dedicated,
                              datascience)
 LLM Bridge's                 a mapping: `providers` by name, each with its `models` by name
 """
 
 import re
-from difflib import get_close_matches
 from typing import Any
 
-from marshmallow import RAISE, Schema, ValidationError, fields, validate, validates_schema
+from marshmallow import Schema, ValidationError, fields, validate, validates_schema
 
-from schemas.chat.request import ChatSchema
+from schemas.closed import NAME, ClosedSchema
 from schemas.common import OneOfTypes, StrictBoolean, StrictInteger, StrictNumber
+from schemas.file_keys import ApiKeySchema
 
-PARAMETERS = frozenset(ChatSchema().fields)
-NEAR, FEW_FIELDS = 0.7, 8
 SECONDS = validate.Range(min=0.001, max=86_400)
-NAME = validate.Regexp(r"[!-~]{1,200}\Z", error="Must be a name without spaces, of visible ASCII characters.")
 
 
 def _pattern(value: str) -> None:
@@ -39,36 +36,6 @@ class OneOrMore(OneOfTypes):
         if isinstance(value, list) and not (value and all(isinstance(each, str) for each in value)):
             raise ValidationError(f"Must be {self.what}.")
         return value
-
-
-class ClosedSchema(Schema):
-    """A schema that refuses unknown fields: a misspelt field would silently have no effect."""
-
-    class Meta:
-        """marshmallow's options."""
-
-        unknown = RAISE
-
-    def handle_error(self, error: ValidationError, data: Any, *, many: bool, **_: Any) -> None:
-        """Name a misspelt field first: the other errors may follow from it."""
-        for messages in list(error.messages_dict.values()) if many else [error.messages_dict]:
-            unknown = [name for name, texts in messages.items() if texts == [self.error_messages["unknown"]]]
-            rest = {name: texts for name, texts in messages.items() if name not in unknown}
-            messages.clear()
-            messages.update({name: [f"Unknown field; {self._meant(str(name))}."] for name in unknown})
-            messages.update(rest)
-
-    def _meant(self, name: str) -> str:
-        near = get_close_matches(name.lower().replace("-", "_"), self.fields, n=1, cutoff=NEAR)
-        if near and not (name in PARAMETERS and "params" in self.fields):
-            return f"{near[0]!r} may be meant"
-        if "params" in self.fields:
-            return "what is to be sent to the model goes into 'params'"
-        if name in PARAMETERS and "models" in self.fields:
-            return "what is to be sent to a model goes into the 'params' of that model"
-        if len(self.fields) <= FEW_FIELDS:
-            return f"known are {', '.join(self.fields)}"
-        return "models.example.yaml has those there are"
 
 
 class TimeoutsSchema(ClosedSchema):
@@ -220,6 +187,7 @@ class FileSchema(ClosedSchema):
     providers = fields.Dict(keys=fields.String(validate=NAME), values=fields.Nested(ProviderSchema, allow_none=True))
     models = fields.List(fields.Nested(ModelSchema))
     aliases = fields.Dict(keys=fields.String(validate=NAME), values=fields.String())
+    keys = fields.List(fields.Nested(ApiKeySchema))
     proxy = fields.Dict(keys=fields.String(), values=fields.String())
     logging = fields.Dict()
 

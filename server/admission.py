@@ -3,10 +3,11 @@ an end, when the server is to stop.
 """
 
 import threading
+from collections.abc import Callable
 from time import monotonic
 
 from core.context import CallContext
-from core.errors import Overloaded
+from core.errors import GatewayError, Overloaded
 
 BUSY = "Too many requests are under way here (MAX_IN_FLIGHT)."
 STOPPING = "This server is shutting down; another one will answer."
@@ -20,7 +21,7 @@ class Admission:
     def __init__(self, most: int) -> None:
         self._most = most
         self._running = 0
-        self._calls: set[CallContext] = set()
+        self._calls: dict[CallContext, object] = {}
         self._changed = threading.Condition()
         self.draining = False
 
@@ -38,13 +39,19 @@ class Admission:
             if not self._running:
                 self._changed.notify_all()
 
-    def track(self, call: CallContext) -> None:
-        """A call is answered from now on."""
-        self._calls.add(call)
+    def track(self, call: CallContext, owner: object = None) -> None:
+        """A call is answered from now on. `owner` is what `cancel` finds it by."""
+        self._calls[call] = owner
 
     def untrack(self, call: CallContext) -> None:
         """It is over. May be told twice."""
-        self._calls.discard(call)
+        self._calls.pop(call, None)
+
+    def cancel(self, is_meant: Callable[[object], bool], reason: GatewayError) -> None:
+        """End the calls whose owner is meant, and tell their callers why."""
+        for call, owner in list(self._calls.items()):
+            if is_meant(owner):
+                call.cancel(reason)
 
     def drain(self, seconds: float, last_words: float, *, refuse: bool = True) -> None:
         """Take nothing more (unless not to `refuse`), and wait until all have ended; after so many seconds, tell those

@@ -9,10 +9,15 @@ from flask import Flask, Request
 from flask.sessions import NullSession, SessionInterface
 from werkzeug.routing import MapAdapter
 
+from core.api_keys import PATH_KEY
+
 NOT_HTTP = "thinkline.not_http"
 """The environ's key of what makes a request none."""
 REQUEST_ID = "thinkline.request_id"
 """Its key in the environ."""
+HEADERS = "thinkline.headers"
+"""The environ's key of a list of headers that the answer has, whatever it will be."""
+KEY_IN_PATH = re.compile(r"/k/([^/]+)")
 SANE_ID = re.compile(r"[A-Za-z0-9_.:-]{1,128}")
 SLASHES = re.compile(r"//+")
 
@@ -30,14 +35,16 @@ class NoSessions(SessionInterface):
 class Thinkline(Flask):
     """The application, without what takes Flask time for each request and is used by none of them.
 
-    `tell_id` is told each request's id, as its thread begins with it.
+    `tell_id` is told each request's id, as its thread begins with it. With `key_in_path`, the path may begin with
+    `/k/` and an API key, for clients that can send no header.
     """
 
     session_interface = NoSessions()
 
-    def __init__(self, import_name: str, tell_id: Callable[[str], object]) -> None:
+    def __init__(self, import_name: str, tell_id: Callable[[str], object], *, key_in_path: bool = False) -> None:
         super().__init__(import_name, static_folder=None, template_folder="web")
         self._tell_id = tell_id
+        self._key_in_path = key_in_path
 
     def wsgi_app(self, environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
         """Answer a request, with the headers that every answer has.
@@ -47,9 +54,11 @@ class Thinkline(Flask):
         """
         if "//" in environ["PATH_INFO"]:
             environ["PATH_INFO"] = SLASHES.sub("/", environ["PATH_INFO"])
+        if environ["PATH_INFO"].startswith("/k/"):
+            self._take_key(environ)
         identifier = environ[REQUEST_ID] = _identified(environ.get("HTTP_X_REQUEST_ID"))
         self._tell_id(identifier)
-        always = [("x-request-id", identifier), ("X-Content-Type-Options", "nosniff")]
+        always = environ[HEADERS] = [("x-request-id", identifier), ("X-Content-Type-Options", "nosniff")]
         response: Any = super().wsgi_app(
             environ, lambda status, headers, failure=None: start_response(status, headers + always, failure)
         )
@@ -58,6 +67,19 @@ class Thinkline(Flask):
             raise environ[NOT_HTTP]
         answer: Iterable[bytes] = response
         return answer
+
+    def _take_key(self, environ: dict[str, Any]) -> None:
+        """Take a key out of the path, so that no log has it: also where keys in paths are not taken."""
+        path = environ["PATH_INFO"]
+        found = KEY_IN_PATH.match(path)
+        if found is None:
+            return
+        rest = path[found.end() :]
+        for name in ("RAW_URI", "REQUEST_URI", "PATH_INFO"):
+            environ[name] = f"/k/***{rest}"
+        if self._key_in_path:
+            environ[PATH_KEY] = found[1]
+            environ["PATH_INFO"] = rest or "/"
 
     def ensure_sync(self, func: Any) -> Any:
         """No view and no hook is a coroutine: finding that out, each time, takes longer than they do."""

@@ -8,19 +8,15 @@ The store never makes a call fail. While it cannot be reached, reads find nothin
 once, and once more when the store is back. A corrupt file is renamed, and a new one is made.
 """
 
-import fcntl
-import os
 import sqlite3
-import threading
-import weakref
 from collections.abc import Callable
-from contextlib import closing
 from logging import getLogger
 from pathlib import Path
 from time import monotonic, time
 from typing import Any, TypeVar
 
 from core.store import KeyValueStore
+from storage.sqlite_file import SqliteFile
 
 log = getLogger("thinkline.state")
 
@@ -31,7 +27,6 @@ PAUSE = 5.0
 SWEEP = 60.0
 """Seconds between two deletions of expired values."""
 PREFIX = "thinkline:"
-CORRUPT = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
 
 SCHEMA = """
 CREATE TABLE IF NOT EXISTS kept (key TEXT PRIMARY KEY, value TEXT NOT NULL, until REAL NOT NULL) WITHOUT ROWID;
@@ -87,35 +82,27 @@ class FailSoftStore:
 
 
 class SqliteStore(FailSoftStore):
-    """A file that several processes share. Each process opens it on first use.
-
-    https://www.sqlite.org/howtocorrupt.html, 2.6: a connection must not be used across a fork.
-    """
+    """A file that several processes share."""
 
     failures = (sqlite3.Error, OSError)
 
     def __init__(self, path: Path) -> None:
         super().__init__()
         self.where = str(path)
-        self._path = path
-        self._lock = threading.Lock()
-        self._opened: sqlite3.Connection | None = None
-        self._inode = 0
+        self._file = SqliteFile(path, SCHEMA, STORE_SECONDS, "the store for sessions")
         self._sweep_at = 0.0
-        _files.add(self)
 
     def put(self, key: str, value: str, seconds: float) -> None:
         """Keep a value."""
         now = time()
 
-        def work() -> None:
-            connection = self._connection()
+        def work(connection: sqlite3.Connection) -> None:
             connection.execute("INSERT OR REPLACE INTO kept VALUES (?, ?, ?)", (key, value, now + seconds))
             if now >= self._sweep_at:
                 self._sweep_at = now + SWEEP
                 connection.execute("DELETE FROM kept WHERE until <= ?", (now,))
 
-        self._locked(work)
+        self._try(lambda: self._file.run(work))
 
     def get(self, key: str) -> str | None:
         """The value; it stays in the store."""
@@ -126,100 +113,11 @@ class SqliteStore(FailSoftStore):
         return self._one("DELETE FROM kept WHERE key = ? AND until > ? RETURNING value", key)
 
     def _one(self, statement: str, key: str) -> str | None:
-        def work() -> str | None:
-            rows = self._connection().execute(statement, (key, time())).fetchall()
+        def work(connection: sqlite3.Connection) -> str | None:
+            rows = connection.execute(statement, (key, time())).fetchall()
             return str(rows[0][0]) if rows else None
 
-        return self._locked(work)
-
-    def _locked(self, work: Callable[[], T]) -> T | None:
-        with self._lock:
-            return self._try(lambda: self._repaired(work))
-
-    def _repaired(self, work: Callable[[], T]) -> T:
-        try:
-            return work()
-        except sqlite3.DatabaseError as error:
-            if getattr(error, "sqlite_errorcode", 0) & 0xFF not in CORRUPT:
-                raise
-            self._close()
-            set_aside(self._path)
-            return work()
-
-    def _close(self) -> None:
-        if self._opened is not None:
-            self._opened.close()
-        self._opened = None
-
-    def _connection(self) -> sqlite3.Connection:
-        if self._opened is not None and self._inode != _inode(self._path):
-            self._close()  # the file was removed, or another process has renamed it
-        if self._opened is None:
-            self._path.parent.mkdir(parents=True, exist_ok=True)
-            if self._path.exists() and not self._path.is_file():  # sqlite would wait for a pipe's other end
-                raise OSError(f"{self._path} is no file")
-            # One connection, guarded by `_lock`, in autocommit mode.
-            opened = sqlite3.connect(self._path, timeout=STORE_SECONDS, isolation_level=None, check_same_thread=False)
-            try:
-                # Readers and a writer at once; a power cut may lose the last writes, but does not corrupt the file.
-                try:
-                    opened.execute("PRAGMA journal_mode = WAL")
-                except sqlite3.OperationalError:
-                    pass  # another process is setting it; the file keeps the mode
-                opened.execute("PRAGMA synchronous = NORMAL")
-                opened.executescript(SCHEMA)
-            except BaseException:  # without this the connection would never be closed
-                opened.close()
-                raise
-            self._opened, self._inode = opened, _inode(self._path)
-        return self._opened
-
-    def forked(self) -> None:
-        """This process is a child: the parent's connection is left open and is not used."""
-        _parents.append(self._opened)
-        self._lock = threading.Lock()
-        self._opened = None
-
-
-def _inode(path: Path) -> int:
-    try:
-        return path.stat().st_ino
-    except FileNotFoundError:
-        return 0
-
-
-def set_aside(path: Path) -> None:
-    """Rename a file that is no database any more, unless another process has. Raises OSError and sqlite3.Error."""
-    folder = os.open(path.parent, os.O_RDONLY)
-    try:
-        fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        try:
-            with closing(sqlite3.connect(path, timeout=STORE_SECONDS)) as found:
-                if found.execute("PRAGMA quick_check(1)").fetchone() == ("ok",):
-                    return
-        except sqlite3.DatabaseError as error:
-            if getattr(error, "sqlite_errorcode", 0) & 0xFF not in CORRUPT:
-                raise
-        aside = path.with_name(f"{path.name}.corrupt")
-        path.replace(aside)
-        for journal in ("-wal", "-shm"):  # they belong to the renamed file
-            path.with_name(path.name + journal).unlink(missing_ok=True)
-        log.warning(
-            "the store for sessions was corrupt; it is set aside, and a new one is made",
-            extra={"facts": {"store": str(path), "aside": str(aside)}},
-        )
-    finally:
-        os.close(folder)
-
-
-def _forked() -> None:
-    for state in list(_files):
-        state.forked()
-
-
-_files: "weakref.WeakSet[SqliteStore]" = weakref.WeakSet()
-_parents: list[sqlite3.Connection | None] = []
-os.register_at_fork(after_in_child=_forked)
+        return self._try(lambda: self._file.run(work))
 
 
 class RedisStore(FailSoftStore):

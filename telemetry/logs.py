@@ -28,6 +28,7 @@ request_id: ContextVar[str] = ContextVar("request_id", default="")
 CREDENTIALS = re.compile(r"([Bb]earer\s+|\b(?:sk|gsk|xai|pplx|r8|hf)[-_])[A-Za-z0-9._~+/=*-]{6,}")
 # Written out like this, the check is four times as fast, and nearly all lines need no masking.
 CREDENTIAL_HINTS = re.compile(r"earer\s|sk[-_]|xai[-_]|pplx[-_]|r8[-_]|hf[-_]")
+KEY_IN_PATH = re.compile(r"(/k/)[^/\s?\"']+")
 DATA_URL = re.compile(r"data:[\w/+.-]+;base64,[A-Za-z0-9+/=]{32,}")
 LONG_BASE64 = re.compile(r"[A-Za-z0-9+/]{400,}={0,2}")
 PAYLOAD_CHARACTERS = 20_000
@@ -88,6 +89,8 @@ class _LineFormatter(logging.Formatter):
         for pattern in (self._secrets.pattern, KNOWN_SECRETS.pattern):
             if pattern is not None:
                 text = pattern.sub("***", text)
+        if "/k/" in text:
+            text = KEY_IN_PATH.sub(r"\1***", text)
         return CREDENTIALS.sub(r"\1***", text) if CREDENTIAL_HINTS.search(text) else text
 
     def _facts(self, record: logging.LogRecord) -> dict[str, Any]:

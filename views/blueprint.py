@@ -1,6 +1,6 @@
 """The blueprint of all endpoints that need a key. It checks the key itself, so no view can forget to."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import wraps
 from time import monotonic, time
@@ -9,11 +9,15 @@ from typing import Any
 from flask import Blueprint, Response, request
 from werkzeug.wsgi import get_content_length, get_input_stream
 
-from core.errors import InvalidRequest, RequestTimeout, TooLarge
+from access.admission import Permit, estimated_tokens
+from core.api_keys import ANONYMOUS, ApiKey
+from core.errors import GatewayError, InvalidRequest, RequestTimeout, TooLarge
+from core.events import Usage
 from schemas.errors import OPENAI, ErrorFormat
-from server.flask_app import REQUEST_ID
+from server.flask_app import HEADERS, REQUEST_ID
 from server.read_deadlines import BODY_SECONDS
 from telemetry.records import RequestRecord
+from views.model_access import concealed
 from views.services import Services, current_services
 
 TOO_LARGE = "The body is larger than this server takes (MAX_BODY_BYTES)."
@@ -31,27 +35,51 @@ API_REQUEST = "thinkline.api_request"
 class ApiRequest:
     """A request to a view of the API, and what is known of it for its record.
 
-    `caller` is the name of its key, "" without keys. `endpoint` is the view's name. A view sets `model`, `stream` and
-    `conversation` as soon as it has read them. `errors` tells how the caller's dialect has an error. `recorded` is set
-    once the request has its record.
+    `key` is the request's key, and `permits` what that key's checks have granted. `endpoint` is the view's name. A view
+    sets `model`, `stream` and `conversation` as soon as it has read them. `errors` tells how the caller's dialect has
+    an error. `allowed` is set once its model is one that the key may call, `recorded` once the request has its record,
+    with the `usage` that stands there.
     """
 
     services: Services
     environ: dict[str, Any]
     endpoint: str
     errors: ErrorFormat = OPENAI
-    caller: str = ""
+    key: ApiKey = ANONYMOUS
+    permits: Sequence[Permit] = ()
     model: str = ""
     stream: bool | None = None
     conversation: str = ""
+    allowed: bool = False
     recorded: bool = False
+    usage: Usage | None = None
     started: float = field(default_factory=monotonic)
+
+    @property
+    def caller(self) -> str:
+        """The name of its key, "" without keys."""
+        return self.key.name
+
+    def enter(self, *, counts: bool) -> None:
+        """Pass the checks of its key. Raises RateLimited."""
+        permits = [check.permit(self.key) for check in self.services.checks]
+        self.permits = [permit for permit in permits if permit is not None]
+        for permit in self.permits:
+            permit.enter(counts=counts)
+
+    def leave(self) -> None:
+        """It has been answered to its last byte: what it took is known, or estimated where an upstream was asked."""
+        used = self.usage
+        tokens = used.prompt + used.completion if used else None if self.recorded else 0
+        for permit in self.permits:
+            permit.release(tokens)
 
     def record(self, **result: Any) -> None:
         """Hand the request's record to the sinks, with `result` as its fields. Only the first record counts."""
         if self.recorded:
             return
         self.recorded = True
+        self.usage = result.get("usage")
         environ = self.environ
         duration = monotonic() - result.pop("began", self.started)
         self.services.record(
@@ -93,6 +121,10 @@ class ApiRequest:
             raise TooLarge(TOO_LARGE)
         if length is not None and len(body) < length:
             raise InvalidRequest(BROKEN_OFF)
+        if self.permits:
+            tokens = estimated_tokens(body)
+            for permit in self.permits:
+                permit.spend(tokens)
         return body
 
 
@@ -100,32 +132,45 @@ View = Callable[..., Response]
 """Is called with an ApiRequest, and with what its path holds."""
 
 
-def _with_access(view: View, errors: ErrorFormat, *, works: bool) -> View:
+def _with_access(view: View, errors: ErrorFormat, *, works: bool, counts: bool) -> View:
     """The view, for who may call; what `works`, for as many at a time as there may be, and a stream to its last byte.
+    What `counts` is counted for the key's limits.
 
-    Raises Unauthenticated and Overloaded. Preflights, which carry no key, never come here.
+    Raises Unauthenticated, Overloaded and RateLimited. Preflights, which carry no key, never come here.
     """
 
     @wraps(view)
     def answer(**values: Any) -> Response:
         services, environ = current_services(), request.environ
         incoming = environ[API_REQUEST] = ApiRequest(services, environ, view.__name__, errors)
-        incoming.caller = services.guard.caller(environ)
-        if not works:
-            response = view(incoming, **values)
-            incoming.record(status=response.status_code)
-            return response
-        services.admission.enter()
+        incoming.key = services.guard.authenticate(environ)
+        if works:
+            services.admission.enter()
+
+        def leave() -> None:
+            incoming.leave()
+            if works:
+                services.admission.leave()
+
         try:
+            incoming.enter(counts=counts)
             response = view(incoming, **values)
+        except GatewayError as error:
+            leave()
+            if incoming.allowed:
+                raise
+            raise concealed(error, incoming.key, incoming.model, services.catalogue) from None
         except BaseException:  # whatever it was, the place must be freed
-            services.admission.leave()
+            leave()
             raise
+        finally:
+            for permit in incoming.permits:
+                environ[HEADERS].extend(permit.headers())
         if response.is_streamed:
-            response.call_on_close(services.admission.leave)
+            response.call_on_close(leave)
         else:
             incoming.record(status=response.status_code)
-            services.admission.leave()
+            leave()
         return response
 
     return answer
@@ -140,10 +185,11 @@ class Api(Blueprint):
     def add_url_rule(self, rule: str, endpoint: Any = None, view_func: Any = None, *rest: Any, **options: Any) -> None:
         """Flask's, with a guard before the view."""
         errors = options.pop("errors", OPENAI)
-        works = options.pop("asks", "POST" in options.get("methods", ()))
-        super().add_url_rule(
-            rule, endpoint, view_func and _with_access(view_func, errors, works=works), *rest, **options
-        )
+        posts = "POST" in options.get("methods", ())
+        works = options.pop("asks", posts)
+        # What asks nobody does not count: a caller at its limit can still cancel.
+        view = view_func and _with_access(view_func, errors, works=works, counts=works and posts)
+        super().add_url_rule(rule, endpoint, view, *rest, **options)
 
 
 api = Api("api", __name__)

@@ -17,6 +17,7 @@ from dispatch.routing.catalogue import Route
 from server.flask_app import REQUEST_ID
 from telemetry.records import RequestOutcome
 from views.blueprint import ApiRequest
+from views.model_access import require_allowed
 
 log = getLogger("thinkline.request")
 
@@ -65,6 +66,8 @@ class Delivery:
         forwards: bool = False,
     ) -> None:
         rooms, caller, environ = incoming.services, incoming.caller, incoming.environ
+        require_allowed(incoming.key, incoming.model, route, rooms.catalogue)
+        incoming.allowed = True
         self.call = rooms.relay.call(environ[REQUEST_ID], streams=streams, caller=caller, patience=patience)
         self.answer: AnswerStream = rooms.relay.answer(
             route, ask, self.call, streams=streams, reasoning=reasoning, fills=fills
@@ -75,7 +78,7 @@ class Delivery:
         self.filler = ""
         self._ended = False
         self._admission = rooms.admission
-        self._admission.track(self.call)
+        self._admission.track(self.call, incoming.key)
         self.line = rooms.lines.watch(environ, self.call)
         if forwards:
             self.call.forwarder = self.line

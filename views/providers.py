@@ -9,8 +9,9 @@ from views.blueprint import ApiRequest, api
 def providers(incoming: ApiRequest) -> Response:
     """List the providers: which can be used, what the others lack, and whose breakers are open."""
     services = incoming.services
-    rows = services.catalogue.listing()
+    rows = [row for row in services.catalogue.listing() if incoming.key.allows_provider(row["name"])]
     for row in rows:
         if states := services.relay.breakers.states(row["name"]):
             row["breakers"] = states
-    return jsonify(providers=rows, default=services.catalogue.default)
+    default = services.catalogue.default
+    return jsonify(providers=rows, default=default if incoming.key.allows_provider(default) else None)

@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 
 from flask import current_app
 
+from access.admission import AdmissionCheck
 from access.keys import Authenticator
 from dispatch.relay import Relay
 from dispatch.routing.catalogue import Catalogue
@@ -30,6 +31,7 @@ class Services:
     limits: Limits
     responses: ResponseStore
     running: RunningResponses
+    checks: tuple[AdmissionCheck, ...] = ()
     record: Recorder = field(default_factory=Recorder)
     show_reasoning: bool = False
     fills_with_tools: bool = False

@@ -4,6 +4,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from core.api_keys import ApiKey
 from providers.base import ParameterRules
 
 
@@ -128,8 +129,11 @@ class ModelConfig:
 
 @dataclass(frozen=True, slots=True)
 class SourceContents:
-    """The contents of one source. `aliases` map a name to any name that a request may have, also `provider/model`."""
+    """The contents of one source. `aliases` map a name to any name that a request may have, also `provider/model`;
+    `keys` are those that callers may send.
+    """
 
     entries: tuple[ProviderConfig, ...] = ()
     rows: tuple[ModelConfig, ...] = ()
     aliases: Mapping[str, str] = field(default_factory=dict)
+    keys: tuple[ApiKey, ...] = ()

@@ -69,7 +69,12 @@ class ModelLists:
         for model in self.all():
             if model.id in (identifier, plain):
                 return replace(model, id=identifier)
-        raise UnknownModel(f"There is no model {identifier[:200]!r}.", param="model")
+        raise self.unknown(identifier)
+
+    @staticmethod
+    def unknown(identifier: str) -> UnknownModel:
+        """What is said of an id that is not listed."""
+        return UnknownModel(f"There is no model {identifier[:200]!r}.", param="model")
 
     def _is_due(self, entry: ProviderConfig) -> bool:
         kept = self._kept.get(entry.name)

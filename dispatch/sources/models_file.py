@@ -17,6 +17,7 @@ from marshmallow import ValidationError
 from dispatch.routing.config import ProviderConfig, SourceContents
 from dispatch.sources.consistency import Inconsistent, Located, check_consistency
 from dispatch.sources.environment import CLOUDS, vendor_entry
+from dispatch.sources.file_keys import api_keys
 from dispatch.sources.file_models import as_list, model_config, model_details, over_accounts, timeouts_of
 from dispatch.sources.file_vendor import deviations, vendor_named
 from dispatch.sources.litellm import from_litellm, is_litellm
@@ -122,7 +123,8 @@ def _file(
                 raise Inconsistent(("models", at, *field), what)
     accounts = [entry.name for entry in entries]
     rows = [(replace(row, upstreams=over_accounts(row.upstreams, accounts)), place) for row, place in rows]
-    return SourceContents(tuple(entries), check_consistency(rows, data.get("aliases", {})))
+    checked = check_consistency(rows, data.get("aliases", {}))
+    return SourceContents(tuple(entries), checked, keys=api_keys(data.get("keys", [])))
 
 
 def _regions(regions: list[dict[str, Any]], variables: Mapping[str, str], clouds: Mapping[str, Any]) -> SourceContents:

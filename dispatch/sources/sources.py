@@ -1,15 +1,16 @@
 """All sources of providers and models: the environment, models.yaml, a list by HTTP."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from logging import getLogger
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from core.api_keys import ApiKey
 from dispatch.routing.catalogue import Catalogue
 from dispatch.routing.config import SourceContents
-from dispatch.sources import models_file
+from dispatch.sources import file_keys, models_file
 from dispatch.sources.environment import from_environment
 from dispatch.sources.file_watcher import FileWatcher
 from dispatch.sources.last_good import LastGood
@@ -32,7 +33,8 @@ class Sources:
 
     `upstreams` and `variables` are the environment's, `clouds` the settings for OCI and AWS, `default` and `aliases`
     PROVIDER_NAME and MODEL_ALIASES. A `models_file` that is not `required` may be missing. The list at `list_url` (""
-    for none) is loaded every `list_refresh` seconds, and its last good answer is kept in `folder`.
+    for none) is loaded every `list_refresh` seconds, and its last good answer is kept in `folder`. `keys` are the
+    callers' keys of the settings, which the file may not repeat.
     """
 
     upstreams: Mapping[str, str]
@@ -47,6 +49,8 @@ class Sources:
     list_token: str = field(repr=False)
     list_refresh: float
     folder: Path
+    keys: Mapping[str, str] = field(default_factory=dict, repr=False)
+    _on_keys: Callable[[Sequence[ApiKey]], None] | None = field(default=None, init=False, repr=False)
     _catalogue: Catalogue | None = field(default=None, init=False, repr=False)
 
     def listings(self) -> dict[str, SourceContents]:
@@ -63,8 +67,11 @@ class Sources:
             contents["list"] = self._model_list.load_kept()
         return contents
 
-    def follow(self, catalogue: Catalogue) -> None:
-        """Watch the sources in threads of their own, and pass changes to the catalogue, until the process ends."""
+    def follow(self, catalogue: Catalogue, on_keys: Callable[[Sequence[ApiKey]], None] | None = None) -> None:
+        """Watch the sources in threads of their own until the process ends, and pass changes to the catalogue, and the
+        file's keys for callers to `on_keys`.
+        """
+        self._on_keys = on_keys
         FileWatcher(self.models_file, lambda: self._take_over(catalogue)).start()
         if self.list_url:
             self._catalogue = catalogue
@@ -87,16 +94,20 @@ class Sources:
         """Pass the file's contents to the catalogue. Raises ValueError, and changes nothing, if they cannot be used."""
         text = models_file.text(self.models_file)
         listing, last = self._understood(text), catalogue.contents("file")
-        if (last.rows and not listing.rows) or (last.entries and not listing.entries + listing.rows):
+        lost_models = (last.rows and not listing.rows) or (last.entries and not listing.entries + listing.rows)
+        if lost_models or (last.keys and not listing.keys):  # without a key, everybody might be served
             log.warning(
-                "%s has no model any more, as if emptied by mistake; the last good one stays in use until a restart",
+                "%s has no %s any more, as if emptied by mistake; the last good one stays in use until a restart",
                 self.models_file,
+                "model" if lost_models else "key",
             )
             return
         try:
             catalogue.replace("file", listing)
         except ValueError as error:
             raise ValueError(f"{self.models_file}: {error}") from None
+        if self._on_keys:
+            self._on_keys(listing.keys)
         self._keep(text)
         before, now = ({row.name for row in each.rows} for each in (last, listing))
         facts = {"file": str(self.models_file), "added": sorted(now - before), "removed": sorted(before - now)}
@@ -111,7 +122,9 @@ class Sources:
 
     def _understood(self, text: bytes) -> SourceContents:
         known = [entry.name for entry in self._environment().entries]
-        return models_file.understood(text, self.models_file, self.variables, known, self.clouds)
+        listing = models_file.understood(text, self.models_file, self.variables, known, self.clouds)
+        file_keys.check_apart(listing.keys, self.keys, self.models_file)
+        return listing
 
     def _keep(self, text: bytes) -> None:
         if self.models_file in LAST_GOOD:

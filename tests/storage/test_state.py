@@ -4,10 +4,8 @@ import multiprocessing
 import os
 import socket
 import sqlite3
-import subprocess
 import threading
 import time
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, suppress
 from pathlib import Path
@@ -20,21 +18,6 @@ from core.store import KeyValueStore
 from storage import key_value as store
 from storage.key_value import RedisStore, SqliteStore, open_store
 from tests.conftest import EVER, environment, free_port, until
-
-
-@pytest.fixture
-def redis_url(tmp_path: Path) -> Iterator[str]:
-    port = free_port()
-    command = ["redis-server", "--port", str(port), "--save", "", "--dir", str(tmp_path)]
-    with subprocess.Popen(command, stdout=subprocess.DEVNULL) as process:
-        until(lambda: _listens(port), "redis-server to listen")
-        yield f"redis://127.0.0.1:{port}/0"
-        process.terminate()
-
-
-def _listens(port: int) -> bool:
-    with socket.socket() as probe:
-        return probe.connect_ex(("127.0.0.1", port)) == 0
 
 
 def keeps_and_gives_once(one: KeyValueStore, other: KeyValueStore) -> None:
@@ -140,7 +123,7 @@ def _spoil(path: Path, how: str) -> None:
     kept = SqliteStore(path)
     for number in range(500):
         kept.put(f"key{number}", "value" * 20, 60)
-    kept._close()
+    kept._file._close()
     content = path.read_bytes()
     if how == "no database":
         path.write_bytes(b"something else" * 1000)

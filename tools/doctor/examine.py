@@ -29,7 +29,12 @@ def examine(settings: Settings, seconds: float) -> list[Finding]:
     snapshot = catalogue.snapshot
     with ThreadPoolExecutor(AT_ONCE) as pool:
         asked = dict(pool.map(lambda each: (each.name, ask(catalogue, each, where, seconds)), snapshot.available()))
-    findings = [Finding("settings", "ok", "can be read"), callers(settings), address(settings), *machine(settings)]
+    findings = [
+        Finding("settings", "ok", "can be read"),
+        callers(settings, len(catalogue.contents("file").keys)),
+        address(settings),
+        *machine(settings),
+    ]
     findings.append(sessions(settings, seconds))
     findings += [*half_set(settings, snapshot, where), *misspelt(settings), *placeholders(settings)]
     findings += [file, *listed, lost or _default(settings, snapshot), *(finding for finding, _ in asked.values())]

@@ -15,14 +15,14 @@ FEW_THREADS = 8
 SERVERS = ("redis://", "rediss://", "unix://")
 
 
-def callers(settings: Settings) -> Finding:
-    """Which requests are served: with which keys, and from where."""
+def callers(settings: Settings, file_keys: int) -> Finding:
+    """Which requests are served: with which keys, and from where. `file_keys` is how many the models file has."""
     try:
-        settings.require_key_if_public(settings.host)
+        settings.require_key_if_public(settings.host, file_has_keys=bool(file_keys))
     except SettingError as error:
         return Finding("callers", "fail", str(error).partition(". ")[0], "set API_KEY to a secret of your own")
-    if settings.keys:
-        return Finding("callers", "ok", f"those who send a key ({len(settings.keys)} set)")
+    if count := len(settings.keys) + file_keys:
+        return Finding("callers", "ok", f"those who send a key ({count} set)")
     if settings.allow_anonymous:
         return Finding("callers", "warn", "everybody, without a key", "set API_KEY, and unset ALLOW_ANONYMOUS")
     return Finding("callers", "ok", "this machine alone, as no key is set; nobody through a tunnel or a proxy")

@@ -24,6 +24,7 @@ from dispatch.sources.environment import from_environment
 from dispatch.sources.models_file import CatalogueError
 from providers.base import ParameterRules
 from schemas import models_file as schemas
+from schemas.file_keys import BudgetSchema
 from tests.conftest import ROOT, environment
 
 ENVIRONMENT = from_environment({}, demo_pace_ms=0)
@@ -1132,8 +1133,8 @@ def test_the_examples_of_the_documentation_load(
     texts = re.findall(r"^```yaml\n(.*?)^```$", pages, re.MULTILINE | re.DOTALL)
     assert len(texts) >= 3
     for text in texts:
-        listing = read(text, OPENAI_API_KEY="k", OCI_COMPARTMENT="c")
-        assert listing.rows or listing.entries
+        listing = read(text, OPENAI_API_KEY="k", OCI_COMPARTMENT="c", OPERATIONS="a-secret-of-some-length")
+        assert listing.rows or listing.entries or listing.keys
     text = next(each for each in texts if "aliases: [default" in each)
     assert [each.aliases for each in read(text, OPENAI_API_KEY="k").rows] == [("default", "quick"), ()]
     line, reason = refused(text.replace("provider: openai", "provder: openai"), OPENAI_API_KEY="k")
@@ -1149,6 +1150,8 @@ def test_the_example_has_every_field(example: Path) -> None:
         schemas.UpstreamSchema,
         schemas.PriceSchema,
         schemas.RulesSchema,
+        schemas.ApiKeySchema,
+        BudgetSchema,
     ):
         fields = {name for name in schema().fields if name not in OLDER and not name.endswith("_params")}
         assert fields <= used, f"{EXAMPLE.name} lacks {sorted(fields - used)}"

@@ -1,0 +1,155 @@
+"""Keys and limits under real gunicorn: exact over workers and machines, and followed while calls go on."""
+
+import http.client
+import json
+import os
+import signal
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import pytest
+import redis
+
+from tests.conftest import EVER, Served, until
+from tests.support.frames import chat_body, post
+
+ALICE, BOB = "alice-has-a-long-secret", "bob-has-a-long-secret-too"
+Serve = Callable[..., Served]
+
+
+def written(tmp_path: Path, *keys: str) -> Path:
+    file = tmp_path / "models.yaml"
+    new = tmp_path / "new.yaml"
+    lines = "\n".join(f"  - {{{key}}}" for key in keys)
+    new.write_text(f"models: [{{name: fast, provider: demo, model: demo}}]\nkeys:\n{lines}\n")
+    new.replace(file)
+    return file
+
+
+def asked(port: int, key: str = ALICE, **more: Any) -> tuple[int, dict[str, str], bytes]:
+    return post(port, chat_body(model="fast", **more), headers={"Authorization": f"Bearer {key}"})
+
+
+def at_once(ports: list[int], count: int) -> list[int]:
+    """The statuses of so many requests by 50 parallel callers, who take turns at the ports."""
+    with ThreadPoolExecutor(50) as pool:
+        return list(pool.map(lambda at: asked(ports[at % len(ports)])[0], range(count)))
+
+
+class Stream:
+    """A stream that has begun."""
+
+    def __init__(self, port: int, key: str) -> None:
+        self._connection = http.client.HTTPConnection("127.0.0.1", port, timeout=EVER)
+        body = json.dumps(chat_body("word " * 30, model="fast", stream=True))
+        self._connection.request("POST", "/v1/chat/completions", body, {"Authorization": f"Bearer {key}"})
+        self.response = self._connection.getresponse()
+        self.status = self.response.status
+        self.response.readline()
+
+    def rest(self) -> bytes:
+        return self.response.read()
+
+    def close(self) -> None:
+        self._connection.close()
+        self.response.close()
+
+
+@pytest.mark.parametrize("workers", [["WORKERS"], []], ids=["by setting", "by gunicorn's option"])
+def test_requests_are_exact_over_four_workers(serve: Serve, tmp_path: Path, workers: list[str]) -> None:
+    file = written(tmp_path, f"name: alice, key: {ALICE}, requests_per_minute: 60")
+    options = {} if not workers else {"WORKERS": 4}
+    arguments = [] if workers else ["--workers", "4"]
+    app = serve(*arguments, MODELS_FILE=file, DATA_DIR=tmp_path / "data", DEMO_PACE_MS=0, THREADS=128, **options)
+    until(lambda: len(app.workers) == 4, "four workers")
+    found = at_once([app.port], 150)
+    assert "out of reach" not in app.log(), app.log()
+    assert (found.count(200), found.count(429)) == (60, 90)
+
+
+def test_concurrent_requests_are_exact_over_four_workers(serve: Serve, tmp_path: Path) -> None:
+    file = written(tmp_path, f"name: alice, key: {ALICE}, concurrent: 5")
+    app = serve(MODELS_FILE=file, DATA_DIR=tmp_path / "data", DEMO_PACE_MS=400, WORKERS=4, THREADS=128)
+    until(lambda: len(app.workers) == 4, "four workers")
+    with ThreadPoolExecutor(50) as pool:
+        streams = list(pool.map(lambda _: Stream(app.port, ALICE), range(50)))
+    assert [each.status for each in streams].count(200) == 5
+    assert {each.status for each in streams} == {200, 429}
+    for stream in streams:
+        stream.close()
+    until(lambda: asked(app.port, stream=True)[0] == 200, "the places of those who left")
+
+
+def test_places_of_a_worker_that_died_are_free_again(serve: Serve, tmp_path: Path) -> None:
+    file = written(tmp_path, f"name: alice, key: {ALICE}, concurrent: 1")
+    app = serve(MODELS_FILE=file, DATA_DIR=tmp_path / "data", DEMO_PACE_MS=2000, WORKERS=2)
+    until(lambda: len(app.workers) == 2, "two workers")
+    stream = Stream(app.port, ALICE)
+    assert asked(app.port)[0] == 429
+    for worker in app.workers:
+        os.kill(worker, signal.SIGKILL)
+    until(lambda: _status(app.port) == 200, "a place", 2 * EVER)
+    stream.close()
+
+
+def _status(port: int) -> int:
+    try:
+        stream = Stream(port, ALICE)
+    except (OSError, http.client.HTTPException):
+        return 0  # its worker is just being replaced
+    stream.close()
+    return stream.status
+
+
+@pytest.mark.services
+def test_two_machines_share_limits_exactly(serve: Serve, tmp_path: Path, redis_url: str) -> None:
+    """Each with four workers, and its own folder."""
+    file = written(tmp_path, f"name: alice, key: {ALICE}, requests_per_minute: 60")
+    options = {"MODELS_FILE": file, "STATE_URL": redis_url, "DEMO_PACE_MS": 0, "WORKERS": 4, "THREADS": 128}
+    apps = [serve(DATA_DIR=tmp_path / f"data{number}", **options) for number in range(2)]
+    until(lambda: all(len(app.workers) == 4 for app in apps), "eight workers")
+    found = at_once([app.port for app in apps], 150)
+    assert "out of reach" not in apps[0].log() + apps[1].log()
+    assert (found.count(200), found.count(429)) == (60, 90)
+
+
+@pytest.mark.services
+def test_a_redis_with_another_password_limits_nobody(serve: Serve, tmp_path: Path, redis_url: str) -> None:
+    file = written(tmp_path, f"name: alice, key: {ALICE}, requests_per_minute: 1")
+    redis.Redis.from_url(redis_url).config_set("requirepass", "its-password")
+    url = redis_url.replace("redis://", "redis://:not-its-password@")
+    app = serve(MODELS_FILE=file, DATA_DIR=tmp_path / "data", DEMO_PACE_MS=0, STATE_URL=url)
+    assert [asked(app.port)[0] for _ in range(3)] == [200] * 3
+    app.logged("the store for limits is out of reach.*assword")
+    assert "not-its-password" not in app.log()
+    assert app.log().count("limits is out of reach") == 1
+
+
+def test_a_folder_that_cannot_be_written_limits_nobody(serve: Serve, tmp_path: Path) -> None:
+    (tmp_path / "data").write_text("no folder")
+    file = written(tmp_path, f"name: alice, key: {ALICE}, requests_per_minute: 1")
+    app = serve(MODELS_FILE=file, DATA_DIR=tmp_path / "data", DEMO_PACE_MS=0, WORKERS=2)
+    assert [asked(app.port)[0] for _ in range(3)] == [200] * 3
+    app.logged("the store for limits is out of reach")
+
+
+@pytest.mark.parametrize("ends", [False, True])
+def test_a_revoked_keys_running_stream_ends_only_if_wanted(serve: Serve, tmp_path: Path, ends: bool) -> None:
+    file = written(tmp_path, f"name: alice, key: {ALICE}", f"name: bob, key: {BOB}")
+    app = serve(MODELS_FILE=file, DEMO_PACE_MS=150, END_REVOKED_STREAMS=ends)
+    alices, bobs = Stream(app.port, ALICE), Stream(app.port, BOB)
+    written(tmp_path, f"name: bob, key: {BOB}", "name: alice, key: another-long-secret-of-hers")
+    until(lambda: asked(app.port, ALICE, messages=[])[0] == 401, "the key to be revoked")
+    said = alices.rest()
+    assert (b"The API key was revoked." in said) == ends
+    assert (b'"finish_reason":"stop"' in said) != ends
+    assert said.endswith(b"data: [DONE]\n\n")
+    assert b'"finish_reason":"stop"' in bobs.rest()
+
+
+def test_a_public_address_may_have_its_keys_in_the_file_alone(serve: Serve, tmp_path: Path) -> None:
+    app = serve(HOST="0.0.0.0", MODELS_FILE=written(tmp_path, f"name: alice, key: {ALICE}"), DEMO_PACE_MS=0)
+    assert asked(app.port)[0] == 200
+    assert asked(app.port, BOB)[0] == 401
