@@ -115,7 +115,7 @@ def test_an_address_that_is_not_here_is_one_sentence() -> None:
     ("settings", "warned"),
     [
         ({}, ""),
-        ({"API_KEY": "my-own-key"}, "API_KEY is set"),
+        ({"API_KEY": "my-own-key"}, "a key is set"),
         ({"HOST": "0.0.0.0", "ALLOW_ANONYMOUS": "true"}, "others can reach that address"),
         ({"API_KEY": "my-own-key", "PROVIDER_NAME": "demo"}, ""),
         ({"API_KEY": "my-own-key", "OPENAI_API_KEY": "k", "OPENAI_BASE_URL": "http://127.0.0.1:9/v1"}, ""),
