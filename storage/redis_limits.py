@@ -20,9 +20,10 @@ local window, lease = {WINDOW}, {LEASE_SECONDS}
 
 -- What is over is forgotten, and what is of the future: that was counted by a clock that has gone back since.
 redis.call('ZREMRANGEBYSCORE', requests, '-inf', now - window)
-redis.call('ZREMRANGEBYSCORE', requests, '(' .. now, '+inf')
+-- Lua's own text of a number has 14 digits, too few for microseconds.
+redis.call('ZREMRANGEBYSCORE', requests, string.format('(%.17g', now), '+inf')
 redis.call('ZREMRANGEBYSCORE', leases, '-inf', now)
-redis.call('ZREMRANGEBYSCORE', leases, '(' .. (now + lease), '+inf')
+redis.call('ZREMRANGEBYSCORE', leases, string.format('(%.17g', now + lease), '+inf')
 local number = math.floor(now / window)
 local elapsed = now - number * window
 local kept = redis.call('HMGET', tokens, 'window', 'current', 'previous')

@@ -53,10 +53,10 @@ def test_one_too_many_is_refused_and_not_counted(opened: Open) -> None:
 
 
 def test_many_at_once_are_counted_exactly(opened: Open) -> None:
-    stores, quota = [opened(), opened()], Quota(requests=20, concurrent=100)
+    stores, quota = [opened(), opened()], Quota(requests=200, concurrent=1000)
     with ThreadPoolExecutor(16) as pool:
-        found = list(pool.map(lambda at: stores[at % 2].take("a", quota, f"lease{at}").refused, range(60)))
-    assert found.count(None) == 20
+        found = list(pool.map(lambda at: stores[at % 2].take("a", quota, f"lease{at}").refused, range(600)))
+    assert found.count(None) == 200
 
 
 def test_concurrent_requests_give_their_places_back(opened: Open) -> None:

@@ -285,7 +285,8 @@ def test_the_file_rotates(serve: Callable[..., Served], tmp_path: Path) -> None:
     app = serve(DEMO_PACE_MS=0, **settings)
     for number in range(60):
         post(app.port, chat_body(model=f"number-{number:02}"))
-    until(lambda: "number-59" in path.read_text(), "the last line")
+    # While the file is turned, no file has its name.
+    until(lambda: path.exists() and "number-59" in path.read_text(), "the last line")
     files = sorted(each for each in path.parent.iterdir() if each.name.startswith("thinkline.log"))
     assert [each.name for each in files] == ["thinkline.log", *(f"thinkline.log.{number}" for number in (1, 2, 3))]
     rows = [json.loads(line) for each in files for line in each.read_text().splitlines()]
