@@ -53,9 +53,18 @@ docs: $(VENV)/.runtime
 doctor: $(VENV)/.runtime
 	$(BIN)/python doctor.py
 
+EXTRAS := oci aws redis
+COMPILE = $(BIN)/pip-compile -q --strip-extras --no-emit-index-url --no-emit-trusted-host --no-emit-find-links
+
+# deploy/requirements has the same versions with the hashes of their files, base and extras apart, for the image.
 lock: $(VENV)/.development
-	$(BIN)/pip-compile -q --strip-extras --no-emit-index-url --no-emit-trusted-host --no-emit-find-links -o requirements.txt pyproject.toml
-	$(BIN)/pip-compile -q --strip-extras --no-emit-index-url --no-emit-trusted-host --no-emit-find-links --allow-unsafe --extra dev -c requirements.txt -o requirements-dev.txt pyproject.toml
+	$(COMPILE) $(EXTRAS:%=--extra %) -o requirements.txt pyproject.toml
+	$(COMPILE) --allow-unsafe $(EXTRAS:%=--extra %) --extra dev -c requirements.txt -o requirements-dev.txt pyproject.toml
+	$(COMPILE) --allow-unsafe --extra deploy -c requirements-dev.txt -o requirements-deploy.txt pyproject.toml
+	$(COMPILE) --generate-hashes -c requirements.txt -o deploy/requirements/base.txt pyproject.toml
+	for extra in $(EXTRAS) sbom; do \
+	  $(COMPILE) --generate-hashes --extra $$extra -c requirements-dev.txt -o deploy/requirements/$$extra.txt pyproject.toml || exit; \
+	done
 
 $(VENV)/bin/python:
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed; name one: make run PYTHON=python3.12")'

@@ -2,6 +2,7 @@
 
 gunicorn 'app:create_app()'     serves (gunicorn.conf.py beside this file is picked up)
 python app.py                   serves for development
+python app.py --version         says which version this is
 """
 
 import errno
@@ -9,6 +10,7 @@ import logging
 import re
 import socket
 import sys
+from argparse import ArgumentParser
 from collections.abc import Sequence
 from functools import partial
 from logging.config import dictConfig
@@ -26,6 +28,7 @@ from core.api_keys import ApiKey
 from core.context import Timeouts
 from core.errors import Unauthenticated
 from core.masking import KNOWN_SECRETS
+from core.version import VERSION
 from dispatch.prewarm import Prewarmer
 from dispatch.relay import Relay
 from dispatch.resilience.breaker import Breakers
@@ -204,7 +207,9 @@ def build_sources(settings: Settings) -> Sources:
 def log_start(services: Services, address: str, settings: Settings) -> None:
     """Log the default provider and the address at start. The demo needs no warning if only this machine can call."""
     default = services.catalogue.default
-    log.info("Thinkline answers at %s/v1 with the provider %s.", address, default)
+    log.info("Thinkline answers at %s/v1 with the provider %s, in version %s.", address, default, VERSION)
+    for name, package in services.catalogue.uninstalled().items():
+        log.warning("The provider %s is configured, but needs %s.", name, package)
     if default != "demo":
         return
     is_public = not is_this_machine(urlsplit(address).hostname or "unix:")
@@ -245,6 +250,9 @@ def _is_free(host: str, port: int) -> bool:
 
 def main() -> None:
     """Serve for development, with Flask's own server."""
+    parser = ArgumentParser(description="Serve for development. The settings come from the environment and .env.")
+    parser.add_argument("--version", action="version", version=f"Thinkline {VERSION}")
+    parser.parse_args()
     try:
         settings = Settings.load()
         if not is_running_from_reloader():

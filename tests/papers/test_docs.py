@@ -295,7 +295,7 @@ def test_an_answer_that_breaks_the_promise_is_noticed():
     with pytest.raises(ValidationError):
         check(schema_named("Model"), {"id": "a", "object": "model", "created": "today", "owned_by": "b"})
     with pytest.raises(ValidationError):
-        check(schema_named("Health"), {"status": "ok", "mood": "fine"}, strict=True)
+        check(schema_named("Health"), {"status": "ok", "version": "1.0.0", "mood": "fine"}, strict=True)
 
 
 class Page(HTMLParser):
