@@ -35,7 +35,7 @@ LABEL org.opencontainers.image.title="Thinkline" \
 ENV PATH=/opt/packages/bin:$PATH \
     PYTHONUNBUFFERED=1 \
     PYTHONDONTWRITEBYTECODE=1 \
-    GUNICORN_CMD_ARGS="--worker-tmp-dir /dev/shm"
+    TMPDIR=/dev/shm
 WORKDIR /app
 # The one folder that it writes to (DATA_DIR).
 RUN useradd --system --uid 10001 --no-create-home --home-dir /app thinkline \

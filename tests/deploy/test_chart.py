@@ -14,7 +14,7 @@ pytestmark = pytest.mark.deploy
 
 CHART = ROOT / "deploy/helm/thinkline"
 OLDEST, NEWEST = 29, 37
-"""Minor versions of Kubernetes: the chart's kubeVersion, and the newest whose schemas are at hand. OKE's are among them."""
+"""Minor versions of Kubernetes, with those of OKE: the chart's kubeVersion, and the newest that has schemas here."""
 LEAST = {"image": {"repository": "registry.example/thinkline"}, "secret": {"name": "thinkline"}}
 EVERYTHING = {
     "image": {"repository": "registry.example/thinkline", "digest": f"sha256:{'0' * 64}"},
