@@ -242,7 +242,7 @@ PATHS: dict[str, Json] = {
     "/responses/{identifier}/input_items": {"get": _operation("listInputItems", "Responses",
         "List what a response has answered", "Page by page: `limit`, `order` (asc, desc) and `after`, an item's id.",
         _answer("The items.", _media(ref("ItemList"))), "400 401 404 500", parameters=_RESPONSE)},
-    "/responses/input_tokens": {"post": _operation("countInputTokens", "Responses", "Count the tokens of a conversation",
+    "/responses/input_tokens": {"post": _operation("countInputTokens", "Responses", "Count the tokens of a prompt",
         "As the provider counts them, where it does; else about how many.",
         _answer("The count.", _media(ref("InputTokens"))), _ASKED, requestBody=_body("InputTokensRequest", _FOLLOWED))},
     "/responses/compact": {"post": _operation("compactResponse", "Responses", "Turn a conversation into items",
