@@ -1,4 +1,4 @@
-"""What is told of each time that a target was asked."""
+"""The record of one attempt: a target that was asked once."""
 
 from dataclasses import dataclass
 from typing import Literal

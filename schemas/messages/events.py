@@ -38,7 +38,7 @@ UNFINISHED = "The upstream's answer ended before it was finished."
 class MessageEvents:
     """One answer's events as Anthropic's: `of` each, then `end`.
 
-    `model` is the public name of who answers, used unless the upstream tells another. `estimate` gives the prompt's
+    `model` is the public name of the model, used unless the upstream sends another. `estimate` gives the prompt's
     tokens, which are told before the upstream has counted them.
     """
 
@@ -63,7 +63,7 @@ class MessageEvents:
         self._groups: dict[int | str, list[Event]] = {}
 
     def of(self, event: Event) -> Iterator[Json]:
-        """What a caller is told of an event."""
+        """The event in this dialect."""
         match event:
             case AnswerStart():
                 self._model = event.model or self._model

@@ -63,7 +63,7 @@ class Call(Item):
 
 
 class CustomCall(Call):
-    """A call of a tool that takes a text: it is told at its end, when the text can be read out of the arguments."""
+    """A call of a tool that takes a text: it is sent at its end, when the text can be read out of the arguments."""
 
     prefix = "ctc"
 
@@ -81,7 +81,7 @@ class CustomCall(Call):
     def finish(self) -> Iterator[NamedFields]:
         """The ends of its parts."""
         for _ in super().finish():
-            pass  # the arguments are to be whole; nothing is told of them
+            pass  # the arguments are to be whole, and are not sent
         input_text = self._input()
         if input_text:
             yield "response.custom_tool_call_input.delta", {**self.at, "delta": input_text}

@@ -1,6 +1,6 @@
 """Answers on the Responses wire: events to its stream, or to one resource.
 
-What keeps a stream in order, whoever answers: consecutive numbers; one item at a time, each added, told and done before
+Rules of each stream, from every provider: consecutive numbers; one item at a time, each added, filled and done before
 the next; full resources at both ends; one [DONE], and nothing after it.
 
 A call whose arguments are still open when the next item begins holds that one back: some upstreams tell several calls
@@ -42,7 +42,7 @@ from schemas.responses.tools import DeclaredTool
 INCOMPLETE = {"length": "max_output_tokens", "content_filter": "content_filter"}
 
 Keep = Callable[[Json, list[Json], bool], None]
-"""Is told of a response that has ended, of the items in it that a model said and that another response may follow, and
+"""Called with a response that has ended, the items in it that a model said and that another response may follow, and
 whether it passed as it came.
 """
 
@@ -51,8 +51,8 @@ class ResponsesEncoder:
     """Turns one answer's events into the bytes of a stream: `encode` each, then `end`, or `error` instead.
 
     `response` is the resource as it begins (ResponsesRequest.resource); `named_tools` the tools that a chat calls
-    otherwise than the caller, by the names of their functions there. `begins` is told the id that the caller is told,
-    once.
+    otherwise than the caller, by the names of their functions there. `begins` is called once, with
+    the id that the caller gets.
     """
 
     heartbeat = HEARTBEAT
