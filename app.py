@@ -66,7 +66,6 @@ from views.services import Services
 
 PORT_SECONDS = 1.0
 REVOKED = "The API key was revoked."
-TYPED = "/chat/completions"  # and most add this, to an address that has it already
 # Importing them hangs their views on the blueprint.
 ROUTES = (chat, completions, embeddings, images, messages, models, moderations, providers, rerank, responses)
 EXPOSED = [
@@ -75,8 +74,8 @@ EXPOSED = [
     *(f"x-ratelimit-{what}-{kind}" for what in ("limit", "remaining", "reset") for kind in ("requests", "tokens")),
 ]
 """Headers that web pages may read."""
-ALWAYS = ("", "/v1", "/v1/v1", "/api/v1")
-"""Prefixes for clients that append a second /v1, and for clients that know OpenRouter's paths."""
+PREFIXES = ("/v1", "/v1/v1", "/api/v1")
+"""Of all paths, beside none: for clients that append a second /v1, and for clients that know OpenRouter's paths."""
 
 log = logging.getLogger("thinkline")
 
@@ -85,19 +84,15 @@ def create_app(settings: Settings | None = None) -> Flask:
     """The application, with gunicorn's settings under gunicorn. Raises SettingError for settings that do not work."""
     settings = settings or Settings.in_use or Settings.load()
     dictConfig(logs.config(settings))
-    app = Thinkline(__name__, logs.request_id.set, key_in_path=settings.key_in_path)
+    prefixes = [*PREFIXES, settings.api_route_prefix.rstrip("/")]
+    app = Thinkline(__name__, logs.request_id.set, prefixes, key_in_path=settings.key_in_path)
     app.json.sort_keys = False  # type: ignore[attr-defined]
     app.url_map.strict_slashes = False
     sources = build_sources(settings)
     app.extensions["thinkline"] = build_services(settings, sources)
     errors.register(app)
-    bases = [*ALWAYS, settings.api_route_prefix.rstrip("/")]
-    typed = [f"{base}{TYPED}{again}" for base in bases for again in ("", "/v1")]
-    for number, prefix in enumerate(dict.fromkeys([*bases, *typed])):
-        app.register_blueprint(api, url_prefix=prefix or None, name=f"api{number}")
-    for number, prefix in enumerate(dict.fromkeys(bases)):
-        app.register_blueprint(ops, url_prefix=prefix or None, name=f"ops{number}")
-    app.register_blueprint(docs.docs)
+    for blueprint in (api, ops, docs.docs):
+        app.register_blueprint(blueprint)
     catalogue = app.extensions["thinkline"].catalogue
     sources.follow(catalogue, partial(_replace_keys, app.extensions["thinkline"], settings))
     if settings.warm:
