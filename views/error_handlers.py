@@ -10,7 +10,7 @@ from flask import Flask, Response, current_app, request
 from gunicorn.http.errors import ParseException
 from werkzeug.exceptions import HTTPException
 
-from core.errors import Cancelled, GatewayError, HalfClosed, InvalidRequest
+from core.errors import Cancelled, GatewayError, HalfClosed, InvalidRequest, RateLimited
 from schemas.errors import error_headers
 from server.flask_app import NOT_HTTP, REQUEST_ID
 from views.blueprint import API_REQUEST, SHOWN, ApiRequest
@@ -49,6 +49,7 @@ def respond(error: GatewayError) -> Response:
         code=error.code,
         param=error.param,
         error=error.message,
+        limit=error.limit if isinstance(error, RateLimited) else "",
     )
     body = orjson.dumps(asked.errors.body(error, asked.environ[REQUEST_ID]))
     response = Response(body, status, mimetype="application/json")
