@@ -1,13 +1,11 @@
 """POST /messages and /messages/count_tokens, Anthropic's dialect."""
 
-from collections.abc import Iterable
 from functools import partial
 
 import orjson
 from flask import Response
 
-from core.errors import GatewayError, UpstreamDown
-from core.events import Event, Usage
+from core.errors import GatewayError
 from core.requests import ChatRequest
 from core.token_estimate import estimate_prompt_tokens
 from schemas.messages.encode import MessageEncoder, fold
@@ -16,8 +14,8 @@ from schemas.messages.events import MessageEvents
 from schemas.messages.request import FORWARDED_HEADERS, load_messages
 from server.flask_app import REQUEST_ID
 from views.blueprint import ApiRequest, api
-from views.chat import chat_delivery
-from views.delivery import Delivery, StreamResponse, whole_response
+from views.chat import chat_delivery, count_prompt, counted
+from views.delivery import StreamResponse, whole_response
 
 OPTIONS = {name: "HTTP_" + name.upper().replace("-", "_") for name in FORWARDED_HEADERS}
 
@@ -51,15 +49,10 @@ def messages(incoming: ApiRequest) -> Response:
 def count_tokens(incoming: ApiRequest) -> Response:
     """Tell how many tokens a conversation has: as the upstream counts them, or about how many."""
     asked = _load(incoming, counts=True)
-    route = incoming.services.catalogue.chat_route(asked)
-    line = Delivery(
+    return _signed(
         incoming,
-        route,
-        lambda target, call: target.provider.count_tokens(asked, target, call),
-        streams=False,
-        patience=1.0,
+        whole_response(count_prompt(incoming, asked), lambda events: orjson.dumps({"input_tokens": counted(events)})),
     )
-    return _signed(incoming, whole_response(line, _counted))
 
 
 def _load(incoming: ApiRequest, *, counts: bool = False) -> ChatRequest:
@@ -75,13 +68,6 @@ def _load(incoming: ApiRequest, *, counts: bool = False) -> ChatRequest:
     )
     incoming.model, incoming.stream, incoming.conversation = asked.model, asked.stream, asked.conversation_id
     return asked
-
-
-def _counted(events: Iterable[Event]) -> bytes:
-    for event in events:
-        if isinstance(event, Usage):
-            return orjson.dumps({"input_tokens": event.prompt})
-    raise UpstreamDown("The upstream counted nothing.")
 
 
 def _signed(incoming: ApiRequest, response: Response) -> Response:

@@ -1,11 +1,12 @@
 """POST /responses, and what can be done with a response afterwards."""
 
+from dataclasses import dataclass
 from time import time
 from typing import Any
 from uuid import uuid4
 
 import orjson
-from flask import Response
+from flask import Response, request
 
 from core.errors import GatewayError, InvalidRequest, Unsupported
 from core.json_values import Json
@@ -15,11 +16,13 @@ from schemas.responses.frames import usage_body
 from schemas.responses.items import unanswered_output, whole_item
 from schemas.responses.request import Chat, ResponsesRequest, load_compact, load_responses, to_chat
 from views.blueprint import ApiRequest, api
-from views.chat import chat_delivery
+from views.chat import chat_delivery, count_prompt, counted
 from views.delivery import Delivery, StreamResponse, whole_response
 from views.response_store import StoredResponse
 
 NOTHING = StoredResponse({}, [])
+MOST_LISTED = 100
+"""Items of a page."""
 
 
 class PreviousNotFound(InvalidRequest):
@@ -35,9 +38,43 @@ class ResponseNotFound(InvalidRequest):
     code = "response_not_found"
 
 
+@dataclass(frozen=True, slots=True)
+class _Asked:
+    """A request, what it follows, and the chat that both mean."""
+
+    request: ResponsesRequest
+    before: StoredResponse
+    chat: Chat
+
+
 @api.post("/responses")
 def responses(incoming: ApiRequest) -> Response:
     """Answer a conversation in the Responses dialect, event by event or whole."""
+    asked = _load(incoming)
+    try:
+        route = incoming.services.catalogue.chat_route(asked.chat.request)
+        line = chat_delivery(incoming, asked.chat.request, route)
+        return _answer(incoming, asked, line, route.targets[0].public_name)
+    except GatewayError as error:
+        error.param = asked.chat.field(error.param)
+        raise
+
+
+@api.post("/responses/input_tokens")
+def input_tokens(incoming: ApiRequest) -> Response:
+    """Tell how many tokens a conversation has: as the upstream counts them, or about how many."""
+    chat = _load(incoming).chat
+    try:
+        tokens = count_prompt(incoming, chat.request)
+        return whole_response(
+            tokens, lambda events: orjson.dumps({"object": "response.input_tokens", "input_tokens": counted(events)})
+        )
+    except GatewayError as error:
+        error.param = chat.field(error.param)
+        raise
+
+
+def _load(incoming: ApiRequest) -> _Asked:
     rooms = incoming.services
     asked = load_responses(
         incoming.body(),
@@ -52,13 +89,7 @@ def responses(incoming: ApiRequest) -> Response:
         raise InvalidRequest(f"There is no call {call_id!r} that this output could answer.", param="input")
     chat = to_chat(asked, native_body(asked, before), before.items, drops_tools=rooms.drops_tools)
     incoming.conversation = chat.request.conversation_id
-    try:
-        route = rooms.catalogue.chat_route(chat.request)
-        line = chat_delivery(incoming, chat.request, route)
-        return _answer(incoming, asked, before, line, route.targets[0].public_name, chat)
-    except GatewayError as error:
-        error.param = chat.field(error.param)
-        raise
+    return _Asked(asked, before, chat)
 
 
 def _previous(incoming: ApiRequest, identifier: str) -> StoredResponse:
@@ -91,15 +122,9 @@ def _plain(item: Json) -> Json:
     return {key: value for key, value in item.items() if key not in ("id", "status")}
 
 
-def _answer(
-    incoming: ApiRequest,
-    asked: ResponsesRequest,
-    before: StoredResponse,
-    line: Delivery,
-    model: str,
-    chat: Chat,
-) -> Response:
+def _answer(incoming: ApiRequest, whole_request: _Asked, line: Delivery, model: str) -> Response:
     rooms, caller = incoming.services, incoming.caller
+    asked, before, chat = whole_request.request, whole_request.before, whole_request.chat
     begun: list[str] = []
 
     def begins(identifier: str) -> None:
@@ -110,12 +135,13 @@ def _answer(
     def keep(response: Json, said: list[Json], passed: bool) -> None:
         if asked.is_stored:
             provider = line.answer.target.provider.name if passed else ""
-            rooms.responses.put(caller, StoredResponse(response, [*before.items, *asked.items, *said], provider))
+            items = [*before.items, *map(whole_item, asked.items), *said]
+            rooms.responses.put(caller, StoredResponse(response, items, provider, len(said)))
 
     encoder = ResponsesEncoder(
         asked.resource(f"resp_{uuid4().hex}", model),
         include_reasoning=chat.request.include_reasoning,
-        custom_tools=asked.custom_tools,
+        named_tools=asked.named_tools,
         streams=asked.streams,
         begins=begins,
         keep=keep,
@@ -133,6 +159,33 @@ def get_response(incoming: ApiRequest, identifier: str) -> Response:
     if "stream=true" in incoming.environ.get("QUERY_STRING", "").lower():
         raise Unsupported("A response that has ended is given whole: leave it out.", param="stream")
     return _json(_found(incoming, identifier).response)
+
+
+@api.get("/responses/<identifier>/input_items")
+def input_items(incoming: ApiRequest, identifier: str) -> Response:
+    """Give what a response that is kept has answered, page by page."""
+    asked = request.args
+    limit, order, after = asked.get("limit", "20"), asked.get("order", "desc"), asked.get("after", "")
+    if not limit.isascii() or not limit.isdigit() or not 1 <= int(limit[:9]) <= MOST_LISTED:
+        raise InvalidRequest(f"It must be a number from 1 to {MOST_LISTED}.", param="limit")
+    if order not in ("asc", "desc"):
+        raise InvalidRequest("It must be asc or desc.", param="order")
+    items = _found(incoming, identifier).input_items
+    if order == "desc":
+        items = items[::-1]
+    if after:
+        ids = [item.get("id") for item in items]
+        if after not in ids:
+            raise InvalidRequest("It is the id of no item of this input.", param="after")
+        items = items[ids.index(after) + 1 :]
+    page = items[: int(limit)]
+    return _json({
+        "object": "list",
+        "data": page,
+        "first_id": page[0]["id"] if page else None,
+        "last_id": page[-1]["id"] if page else None,
+        "has_more": len(items) > len(page),
+    })  # fmt: skip
 
 
 @api.delete("/responses/<identifier>")

@@ -10,6 +10,7 @@ from schemas.chat.arguments import Arguments
 from schemas.chat.encode import new_call_id
 from schemas.responses.items import CUSTOM_INPUT
 from schemas.responses.output import Item, Spoken, Status
+from schemas.responses.tools import DeclaredTool
 
 
 class Call(Item):
@@ -17,9 +18,9 @@ class Call(Item):
 
     prefix = "fc"
 
-    def __init__(self, index: int, call: ToolCall) -> None:
+    def __init__(self, index: int, call: ToolCall, tool: DeclaredTool) -> None:
         super().__init__(index)
-        self._name = call.name
+        self._named = {"name": tool.name, **({"namespace": tool.namespace} if tool.namespace else {})}
         self._call_id = call.id or new_call_id()
         self._arguments = Arguments()
         self._texts: list[str] = []
@@ -39,8 +40,8 @@ class Call(Item):
 
     def body(self, status: Status) -> Json:
         """The item as it is by now."""
-        named = {"call_id": self._call_id, "name": self._name}
-        return {"type": "function_call", "id": self.id, **named, "arguments": self.text, "status": status}
+        made = {"type": "function_call", "id": self.id, "call_id": self._call_id, **self._named}
+        return {**made, "arguments": self.text, "status": status}
 
     def feed(self, event: Event) -> Iterator[Spoken]:
         """What an event adds to it."""
@@ -50,8 +51,10 @@ class Call(Item):
     def finish(self) -> Iterator[Spoken]:
         """The ends of its parts."""
         yield from self._said(self._halves.rest() + self._arguments.close())
-        fields = {"name": self._name, "arguments": self.text}
-        yield "response.function_call_arguments.done", {**self.at, **fields}
+        yield (
+            "response.function_call_arguments.done",
+            {**self.at, "name": self._named["name"], "arguments": self.text},
+        )
 
     def _said(self, text: str) -> Iterator[Spoken]:
         if text:
@@ -71,7 +74,7 @@ class CustomCall(Call):
             "type": "custom_tool_call",
             "id": self.id,
             "call_id": self._call_id,
-            "name": self._name,
+            **self._named,
             "input": input_text,
         }
 

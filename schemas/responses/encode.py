@@ -8,8 +8,9 @@ at a time. It goes on once the arguments are whole, at the finish at the latest.
 """
 
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from time import time
+from types import MappingProxyType
 from typing import Any
 
 from core import lenient_json
@@ -36,18 +37,22 @@ from schemas.responses import output
 from schemas.responses.calls import Call, CustomCall
 from schemas.responses.frames import ended_response, events_of, next_number, response_error, usage_body
 from schemas.responses.output import Item, Message, PictureItem, Spoken
+from schemas.responses.tools import DeclaredTool
 
 INCOMPLETE = {"length": "max_output_tokens", "content_filter": "content_filter"}
 
 Keep = Callable[[Json, list[Json], bool], None]
-"""Is told of a response that has ended well, of the items in it that a model said, and whether it passed as it came."""
+"""Is told of a response that has ended, of the items in it that a model said and that another response may follow, and
+whether it passed as it came.
+"""
 
 
 class ResponsesEncoder:
     """Turns one answer's events into the bytes of a stream: `encode` each, then `end`, or `error` instead.
 
-    `response` is the resource as it begins (ResponsesRequest.resource); `custom_tools` the names of tools that take a
-    text. `begins` is told the id that the caller is told, once.
+    `response` is the resource as it begins (ResponsesRequest.resource); `named_tools` the tools that a chat calls
+    otherwise than the caller, by the names of their functions there. `begins` is told the id that the caller is told,
+    once.
     """
 
     heartbeat = HEARTBEAT
@@ -57,14 +62,14 @@ class ResponsesEncoder:
         response: Json,
         *,
         include_reasoning: bool = False,
-        custom_tools: frozenset[str] = frozenset(),
+        named_tools: Mapping[str, DeclaredTool] = MappingProxyType({}),
         streams: bool = True,
         begins: Callable[[str], None] = lambda _: None,
         keep: Keep = lambda *_: None,
     ) -> None:
         self.response = response
         self._include_reasoning = include_reasoning
-        self._custom_tools = custom_tools
+        self._named_tools = named_tools
         self._streams = streams
         self._begins = begins
         self._keep = keep
@@ -144,6 +149,10 @@ class ResponsesEncoder:
             "output": self._output("incomplete"),
             "usage": usage_body(self._usage) if self._usage else None,
         }
+        # What was said until then has been heard; calls that broke off cannot be answered.
+        self._keep(
+            self.response, [item.body("incomplete") for item in self._said() if isinstance(item, Message)], False
+        )
         if cancelled:
             return begun + self._write("response.incomplete", response=self.response) + DONE
         said = error_body(error)["error"]
@@ -186,7 +195,8 @@ class ResponsesEncoder:
             case ToolArguments():
                 return self._calls[event.key]
             case ToolCall():
-                call = CustomCall(index, event) if event.name in self._custom_tools else Call(index, event)
+                tool = self._named_tools.get(event.name) or DeclaredTool(event.name)
+                call = (CustomCall if tool.is_custom else Call)(index, event, tool)
                 self._calls[event.key] = call
                 return self._add(call)
             case Picture():
