@@ -17,7 +17,7 @@ import stat
 from collections.abc import Callable, Mapping
 from dataclasses import MISSING, Field, dataclass, field, fields
 from io import StringIO
-from ipaddress import ip_address
+from ipaddress import ip_address, ip_network
 from math import isinf
 from pathlib import Path
 from types import MappingProxyType
@@ -68,6 +68,8 @@ class Settings:
     """gunicorn's master sets them: the workers use the settings that it has checked, and only the master reads .env."""
     bound: ClassVar[tuple[str, ...]] = ()
     """The hosts of gunicorn's --bind, which replace HOST."""
+    metrics_folder: ClassVar[str] = ""
+    """Where gunicorn's workers share their metrics; "" where there is one process."""
     processes: ClassVar[int] = 0
     """The number of gunicorn's --workers, which replaces WORKERS; 0 where gunicorn does not serve."""
 
@@ -104,6 +106,14 @@ class Settings:
     end_revoked_streams: bool = setting(False, "End the running streams of a key that is taken out of MODELS_FILE.")
     limits_fail_open: bool = setting(
         True, "Serve keys with limits while these cannot be counted; false: refuse them with a 503."
+    )
+    metrics_key: str = setting(
+        "", "The key that opens `/metrics`, besides those of admins; it opens nothing else.", secret=True
+    )
+    trusted_proxies: tuple[str, ...] = setting(
+        (),
+        "Addresses and networks of the web servers in front, comma-separated: `X-Forwarded-For` is believed from them "
+        "alone. `unix` is a Unix socket.",
     )
     allow_anonymous: bool = setting(False, "Serve everybody without a key, also over a public address.")
     allowed_origins: tuple[str, ...] = setting((), "Web pages that may call from a browser: comma-separated origins.")
@@ -223,6 +233,11 @@ class Settings:
             )
         if self.model_list_url and not re.fullmatch(r"https?://[^\s/@]+[!-~]*", self.model_list_url):
             raise SettingError("MODEL_LIST_URL is not an address; allowed: http:// or https://, without a password.")
+        for address in self.trusted_proxies:
+            if address != "unix" and not _is_network(address):
+                raise SettingError(
+                    f"TRUSTED_PROXIES has {address!r}; allowed are unix, and addresses or networks such as 10.0.0.0/8."
+                )
         for origin in self.allowed_origins:
             if origin != "*" and not re.fullmatch(r"[a-z][a-z0-9+.-]*://[A-Za-z0-9.:\[\]_-]+", origin):
                 raise SettingError(
@@ -265,6 +280,12 @@ class Settings:
         os.environ.update({name: aws[name] for name in missing})  # noqa: TID251
         EXPORTED.clear()
         EXPORTED.update(missing)
+
+    @classmethod
+    def share_metrics(cls, folder: str) -> None:
+        """The workers that are forked from now on share their metrics there, as prometheus_client wants to be told."""
+        cls.metrics_folder = folder
+        os.environ["PROMETHEUS_MULTIPROC_DIR"] = folder  # noqa: TID251
 
     @property
     def in_flight(self) -> int:
@@ -318,6 +339,14 @@ class Settings:
             f"HOST is {host!r}, which others can reach, and no key is set. "
             "Set API_KEY to a secret of your own (or ALLOW_ANONYMOUS=true to serve everybody)."
         )
+
+
+def _is_network(text: str) -> bool:
+    try:
+        ip_network(text, strict=False)
+    except ValueError:
+        return False
+    return True
 
 
 def is_this_machine(host: str) -> bool:

@@ -128,18 +128,24 @@ class PermissionDenied(GatewayError):
 
 
 class RateLimited(GatewayError):
-    """The key has used up its limit for now."""
+    """A limit is used up for now. `limit` says which: the key's requests, tokens or concurrent; or the model's."""
 
     status = 429
     type = "requests"
     code = "rate_limit_exceeded"
     client_may_retry = True
+    limit: str = "requests"
+
+    def __init__(self, message: str, *, limit: str = "", **details: Any) -> None:
+        super().__init__(message, **details)
+        self.limit = limit or self.limit
 
 
 class TokensLimited(RateLimited):
     """The key's tokens of this minute are used up."""
 
     type = "tokens"
+    limit = "tokens"
 
 
 class Overloaded(GatewayError):

@@ -10,7 +10,7 @@ from flask import Flask, Response, current_app, request
 from gunicorn.http.errors import ParseException
 from werkzeug.exceptions import HTTPException
 
-from core.errors import Cancelled, GatewayError, HalfClosed, InvalidRequest
+from core.errors import Cancelled, GatewayError, HalfClosed, InvalidRequest, RateLimited
 from schemas.errors import OPENAI, error_headers
 from schemas.messages.errors import ERRORS
 from server.flask_app import NOT_HTTP, REQUEST_ID
@@ -52,6 +52,7 @@ def respond(error: GatewayError) -> Response:
         code=error.code,
         param=error.param,
         error=error.message,
+        limit=error.limit if isinstance(error, RateLimited) else "",
     )
     body = orjson.dumps(asked.errors.body(error, asked.environ[REQUEST_ID]))
     response = Response(body, status, mimetype="application/json")

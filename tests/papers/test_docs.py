@@ -34,8 +34,8 @@ SCHEMAS = API["components"]["schemas"]
 OPERATIONS = {
     (path, method): operation for path, methods in API["paths"].items() for method, operation in methods.items()
 }
-NOT_DOCUMENTED = {("/", "get"), ("/docs", "get"), ("/docs.css", "get")}
-"""Pages for people: they are no part of the API."""
+NOT_DOCUMENTED = {("/", "get"), ("/docs", "get"), ("/docs.css", "get"), ("/metrics", "get")}
+"""Pages for people and for Prometheus: they are no part of the API."""
 
 HELLO = {"messages": [{"role": "user", "content": "Hello"}]}
 TOOL = {"type": "function", "function": {"name": "get_weather", "parameters": {"type": "object"}}}
