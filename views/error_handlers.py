@@ -11,7 +11,8 @@ from gunicorn.http.errors import ParseException
 from werkzeug.exceptions import HTTPException
 
 from core.errors import Cancelled, GatewayError, HalfClosed, InvalidRequest
-from schemas.errors import error_headers
+from schemas.errors import OPENAI, error_headers
+from schemas.messages.errors import ERRORS
 from server.flask_app import NOT_HTTP, REQUEST_ID
 from views.blueprint import API_REQUEST, SHOWN, ApiRequest
 from views.services import current_services
@@ -22,6 +23,8 @@ LIKE = 0.75
 """From this likeness on (difflib's ratio) a path is taken for a misspelt one."""
 OLLAMAS = re.compile(r"/api/(?!v1(/|$))")
 """Paths of Ollama's own, whose clients read a sentence where others read an object."""
+OF_ANTHROPIC = re.compile(r"/messages(/[^/]*)?/?$")
+"""Paths of Anthropic's dialect."""
 
 
 class NotFound(InvalidRequest):
@@ -73,7 +76,11 @@ def _http(error: HTTPException) -> Response:
 
 def _api_request() -> ApiRequest:
     """The request as its view knows it, or as it would, where it has reached none."""
-    return request.environ.get(API_REQUEST) or ApiRequest(current_services(), request.environ, endpoint="")
+    known: ApiRequest | None = request.environ.get(API_REQUEST)
+    if known is not None:
+        return known
+    dialect = ERRORS if OF_ANTHROPIC.search(request.path) else OPENAI
+    return ApiRequest(current_services(), request.environ, endpoint="", errors=dialect)
 
 
 def _sentence(status: int, name: str) -> str:

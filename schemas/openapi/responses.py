@@ -90,6 +90,9 @@ RESPONSE_SCHEMAS: dict[str, Json] = {
     "ResponseEvent": value("object", "One event of a stream.", required=["type", "sequence_number"], properties={
         "type": value("string", "The event's name."), "sequence_number": value("integer", "Its place, from 0.")}),
     "DeletedResponse": record("What is gone.", id=TEXT, object={"const": "response"}, deleted={"const": True}),
+    "ItemList": record("Items of a conversation.", object={"const": "list"}, data=array(value("object"), "The items."),
+        first_id=value("string|null"), last_id=value("string|null"), has_more=value("boolean", "Whether more follow.")),
+    "InputTokens": record("How many tokens.", object={"const": "response.input_tokens"}, input_tokens=COUNT),
     "Compaction": record("The items of a conversation.", id=TEXT, object={"const": "response.compaction"},
         created_at=_WHEN, output=array(value("object"), "The items."), usage=value("object", "Nothing was asked.")),
     "Error": record("What went wrong.", error=record("",

@@ -131,6 +131,53 @@ def test_a_response_is_kept_for_its_caller_alone(demo: Served, client: OpenAI) -
     assert gone.value.code == "previous_response_not_found"
 
 
+def test_what_a_response_has_answered_can_be_listed(client: OpenAI) -> None:
+    first = client.responses.create(model="demo", input="say: Good morning.")
+    more: Any = [{"role": "user", "content": "say: Good"}, {"role": "user", "content": "say: Good night."}]
+    second = client.responses.create(model="demo", input=more, previous_response_id=first.id)
+    listed = list(client.responses.input_items.list(second.id, order="asc", limit=2))
+    assert [item.content[0].text for item in listed] == [
+        "say: Good morning.", "Good morning.", "say: Good", "say: Good night.",
+    ]  # fmt: skip
+    newest = client.responses.input_items.list(second.id, limit=1)
+    assert ([item.id for item in newest.data], newest.has_more) == ([listed[-1].id], True)
+    for wrong in ({"limit": 0}, {"after": "nothing"}):
+        with pytest.raises(BadRequestError) as refused:
+            client.responses.input_items.list(second.id, **wrong)
+        assert refused.value.param == next(iter(wrong))
+
+
+def test_tokens_are_counted_without_an_answer(client: OpenAI) -> None:
+    count = client.responses.input_tokens.count(model="demo", input="word " * 40)
+    assert 40 <= count.input_tokens <= 80
+
+
+def test_an_answer_that_was_cancelled_is_kept_as_far_as_it_came(client: OpenAI) -> None:
+    """Its caller has heard that much: the next turn may follow it."""
+    with client.responses.stream(model="demo", input="say: " + "word " * 400) as stream:
+        for event in stream:
+            if event.type == "response.created":
+                identifier = event.response.id
+            if event.type == "response.output_text.delta":
+                break
+        client.responses.cancel(identifier)
+        for _ in stream:
+            pass
+    kept = client.responses.retrieve(identifier)
+    assert kept.status == "cancelled"
+    assert kept.output_text.startswith("word")
+    assert len(kept.output_text) < 2000
+    follower = client.responses.create(model="demo", input="say: Yes?", previous_response_id=identifier)
+    assert follower.output_text == "Yes?"
+
+
+def test_metadata_has_openais_bounds(client: OpenAI) -> None:
+    for metadata in ({str(at): "" for at in range(17)}, {"k" * 65: ""}, {"k": "v" * 513}):
+        with pytest.raises(BadRequestError) as wrong:
+            client.responses.create(model="demo", input="hi", metadata=metadata)
+        assert wrong.value.param == "metadata"
+
+
 def test_a_kept_response_is_no_stream(client: OpenAI) -> None:
     response = client.responses.create(model="demo", input="hi")
     with pytest.raises(BadRequestError) as wrong:

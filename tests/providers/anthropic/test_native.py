@@ -122,6 +122,8 @@ def test_tokens_are_counted_there(line: Line) -> None:
     response = line.ask("/v1/messages/count_tokens?beta=true", {"anthropic-beta": "b"}, **body)
     assert read.count(response.data) == COUNTED
     assert line.upstream.received[-1].path == "/v1/messages/count_tokens?beta=true"
+    counted = line.client.post("/v1/responses/input_tokens", json={"model": "claude", "input": "hi", "temperature": 1})
+    assert counted.json == {"object": "response.input_tokens", "input_tokens": COUNTED}
     line.upstream.always(ScriptedAnswer(status=429), path="/messages/count_tokens")
     assert line.ask("/v1/messages/count_tokens").status_code == 429
 
