@@ -38,7 +38,6 @@ from dispatch.routing.config import Filler
 from dispatch.routing.known_names import KnownNames
 from dispatch.routing.model_lists import ModelLists
 from dispatch.sources.sources import Sources
-from schemas.chat.encode import HEARTBEAT
 from schemas.limits import Limits
 from server.admission import Admission
 from server.flask_app import Thinkline
@@ -159,7 +158,7 @@ def build_services(settings: Settings, sources: Sources | None = None) -> Servic
             state,
             RefusedParameters(settings.refused_parameter_ttl),
         ),
-        lines=LineKeeper(settings.heartbeat, settings.headers_after, HEARTBEAT, slow=settings.threads // 4),
+        lines=LineKeeper(settings.heartbeat, settings.headers_after, slow=settings.threads // 4),
         admission=Admission(settings.in_flight),
         max_body_bytes=settings.max_body_bytes,
         limits=Limits(

@@ -212,7 +212,7 @@ class StreamResponse(Response):
         """Begin it, or answer what kept it from beginning."""
         delivery, encoder = self._delivery, self._encoder
         start = partial(start_response, self.status, self.headers.to_wsgi_list())
-        delivery.line.keep(start, self._filler, delivery.answer.filler[1], encoder.heartbeat)
+        delivery.line.keep(start, encoder.heartbeat, self._filler, delivery.answer.filler[1])
         failures: list[Exception] = []
         try:
             delivery.answer.commit()
