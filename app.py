@@ -96,19 +96,8 @@ def create_app(settings: Settings | None = None) -> Flask:
     sources = build_sources(settings)
     app.extensions["thinkline"] = _with_metrics(build_services(settings, sources), settings)
     errors.register(app)
-<<<<<<< HEAD
-    for blueprint in (api, ops, docs.docs):
+    for blueprint in (api, ops, metrics, docs.docs):
         app.register_blueprint(blueprint)
-=======
-    bases = [*ALWAYS, settings.api_route_prefix.rstrip("/")]
-    typed = [f"{base}{TYPED}{again}" for base in bases for again in ("", "/v1")]
-    for number, prefix in enumerate(dict.fromkeys([*bases, *typed])):
-        app.register_blueprint(api, url_prefix=prefix or None, name=f"api{number}")
-    for number, prefix in enumerate(dict.fromkeys(bases)):
-        app.register_blueprint(ops, url_prefix=prefix or None, name=f"ops{number}")
-        app.register_blueprint(metrics, url_prefix=prefix or None, name=f"metrics{number}")
-    app.register_blueprint(docs.docs)
->>>>>>> h-sight
     catalogue = app.extensions["thinkline"].catalogue
     sources.follow(catalogue, partial(_replace_keys, app.extensions["thinkline"], settings))
     if settings.warm:
