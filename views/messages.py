@@ -58,6 +58,7 @@ def count_tokens(incoming: ApiRequest) -> Response:
         lambda target, call: target.provider.count_tokens(asked, target, call),
         streams=False,
         patience=1.0,
+        charged=False,
     )
     return _signed(incoming, whole_response(line, _counted))
 

@@ -13,6 +13,7 @@ from schemas.limits import Limits
 from server.admission import Admission
 from server.lines import LineKeeper
 from telemetry.records import Recorder
+from usage.accounting import AnswerLengths
 from views.response_store import ResponseStore
 from views.running import RunningResponses
 
@@ -33,6 +34,7 @@ class Services:
     running: RunningResponses
     checks: tuple[AdmissionCheck, ...] = ()
     record: Recorder = field(default_factory=Recorder)
+    lengths: AnswerLengths = field(default_factory=AnswerLengths)
     show_reasoning: bool = False
     fills_with_tools: bool = False
     drops_tools: bool = False
