@@ -40,10 +40,13 @@ from schemas.limits import Limits
 from server.admission import Admission
 from server.flask_app import Thinkline
 from server.lines import LineKeeper
+from storage.database import open_database
 from storage.key_value import open_store
 from storage.rate_limits import open_limits
 from telemetry import logs
 from telemetry.records import Recorder, log_request
+from usage.ledger import Ledger
+from usage.store import UsageStore
 from views import (
     chat,
     completions,
@@ -53,6 +56,7 @@ from views import (
     models,
     moderations,
     providers,
+    request_log,
     rerank,
     responses,
 )
@@ -68,7 +72,9 @@ PORT_SECONDS = 1.0
 REVOKED = "The API key was revoked."
 TYPED = "/chat/completions"  # and most add this, to an address that has it already
 # Importing them hangs their views on the blueprint.
-ROUTES = (chat, completions, embeddings, images, messages, models, moderations, providers, rerank, responses)
+ROUTES = (
+    chat, completions, embeddings, images, messages, models, moderations, providers, request_log, rerank, responses
+)  # fmt: skip
 EXPOSED = [
     "x-request-id",
     "Retry-After",
@@ -129,8 +135,12 @@ def build_services(settings: Settings, sources: Sources | None = None) -> Servic
         limits = open_limits(
             settings.state_url, ROOT / settings.data_dir, processes=Settings.processes or settings.workers
         )
+        database = open_database(settings.database_url, ROOT / settings.data_dir)
     except ValueError as error:
         raise SettingError(str(error)) from None
+    store = UsageStore(database)
+    ledger = Ledger(store, ROOT / settings.data_dir / "usage-spool", days=settings.usage_days)
+    keeps_usage = settings.usage_days > 0
     return Services(
         guard=Authenticator(
             settings.keys,
@@ -158,7 +168,8 @@ def build_services(settings: Settings, sources: Sources | None = None) -> Servic
             values=settings.max_values,
         ),
         checks=(RateLimiter(limits, fails_open=settings.limits_fail_open),),
-        record=Recorder([log_request]),
+        record=Recorder([log_request, *([ledger] if keeps_usage else [])]),
+        ledger=ledger if keeps_usage else None,
         show_reasoning=settings.reasoning == "show",
         fills_with_tools=settings.filler_with_tools,
         responses=ResponseStore(state, settings.responses_ttl),

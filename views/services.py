@@ -14,6 +14,7 @@ from server.admission import Admission
 from server.lines import LineKeeper
 from telemetry.records import Recorder
 from usage.accounting import AnswerLengths
+from usage.ledger import Ledger
 from views.response_store import ResponseStore
 from views.running import RunningResponses
 
@@ -34,6 +35,7 @@ class Services:
     running: RunningResponses
     checks: tuple[AdmissionCheck, ...] = ()
     record: Recorder = field(default_factory=Recorder)
+    ledger: Ledger | None = None
     lengths: AnswerLengths = field(default_factory=AnswerLengths)
     show_reasoning: bool = False
     fills_with_tools: bool = False
