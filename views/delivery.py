@@ -10,6 +10,7 @@ from urllib.parse import quote
 from flask import Response, current_app
 from werkzeug.wsgi import ClosingIterator
 
+from core.attempts import own_share
 from core.errors import Cancelled, GatewayError, HalfClosed, RequestCancelled, RequestTimeout
 from core.events import Event, FillerText
 from dispatch.relay import WHOLE_ANSWER_FACTOR, AnswerStream
@@ -79,6 +80,7 @@ class Delivery:
         )
         self.events: Iterable[Event] = through(self.answer) if through else self.answer
         self._incoming = incoming
+        self._loading = self.call.started - incoming.received if incoming.received else 0.0
         self._details = details or {}
         self._estimates = estimates and charged
         self._charged = charged
@@ -127,9 +129,22 @@ class Delivery:
 
     def sign(self, response: Response) -> Response:
         """Put on the header that names who answers; none while that is open (a stream may begin before)."""
-        if self.answer.first_event is not None:
+        first_event = self.answer.first_event
+        if first_event is not None:
             response.headers["x-upstream"] = _header(self.answer.target.name)
+            own = self._own_seconds()
+            if own is not None:
+                upstream = max(0.0, self._loading + first_event - own)
+                response.headers["Server-Timing"] = (
+                    f"thinkline;dur={own * 1000:.1f}, upstream;dur={upstream * 1000:.1f}"
+                )
         return response
+
+    def _own_seconds(self) -> float | None:
+        """Our share of the seconds until the first event, from the body's last byte on."""
+        first_event = self.answer.first_event
+        share = None if first_event is None else own_share(self.answer.attempts, first_event)
+        return None if share is None else self._loading + share
 
     def _record(self, outcome: RequestOutcome, failure: GatewayError | None) -> None:
         """Who answered, how fast, how much, and how it ended."""
@@ -161,6 +176,7 @@ class Delivery:
             headers=self._headers_at(),
             heartbeats=tuple(at - self.call.started for at in self.line.heartbeats),
             ttft=answer.first_event,
+            overhead=self._own_seconds(),
             usage=billed.usage if self._charged else answer.usage,
             cost=billed.cost if self._charged else 0.0,
             unpriced=billed.unpriced and self._charged,
@@ -227,7 +243,7 @@ class StreamResponse(Response):
         """Begin it, or answer what kept it from beginning."""
         delivery, encoder = self._delivery, self._encoder
         start = partial(start_response, self.status, self.headers.to_wsgi_list())
-        delivery.line.keep(start, self._filler, delivery.answer.filler[1], encoder.heartbeat)
+        delivery.line.keep(start, encoder.heartbeat, self._filler, delivery.answer.filler[1])
         failures: list[Exception] = []
         try:
             delivery.answer.commit()

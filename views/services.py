@@ -6,12 +6,14 @@ from flask import current_app
 
 from access.admission import AdmissionCheck
 from access.keys import Authenticator
+from access.proxies import TrustedProxies
 from dispatch.relay import Relay
 from dispatch.routing.catalogue import Catalogue
 from dispatch.routing.model_lists import ModelLists
 from schemas.limits import Limits
 from server.admission import Admission
 from server.lines import LineKeeper
+from telemetry.metrics import Metrics
 from telemetry.records import Recorder
 from usage.accounting import AnswerLengths
 from usage.ledger import Ledger
@@ -37,6 +39,9 @@ class Services:
     record: Recorder = field(default_factory=Recorder)
     ledger: Ledger | None = None
     lengths: AnswerLengths = field(default_factory=AnswerLengths)
+    proxies: TrustedProxies = field(default_factory=TrustedProxies)
+    metrics: Metrics | None = None
+    metrics_key: str = ""
     show_reasoning: bool = False
     fills_with_tools: bool = False
     drops_tools: bool = False
