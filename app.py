@@ -42,11 +42,14 @@ from schemas.limits import Limits
 from server.admission import Admission
 from server.flask_app import Thinkline
 from server.lines import LineKeeper
+from storage.database import open_database
 from storage.key_value import open_store
 from storage.rate_limits import open_limits
 from telemetry import logs
 from telemetry.metrics import Metrics, Sampled
 from telemetry.records import Recorder, log_request
+from usage.ledger import Ledger
+from usage.store import UsageStore
 from views import (
     chat,
     completions,
@@ -56,6 +59,7 @@ from views import (
     models,
     moderations,
     providers,
+    request_log,
     rerank,
     responses,
 )
@@ -71,7 +75,9 @@ from views.services import Services
 PORT_SECONDS = 1.0
 REVOKED = "The API key was revoked."
 # Importing them hangs their views on the blueprint.
-ROUTES = (chat, completions, embeddings, images, messages, models, moderations, providers, rerank, responses)
+ROUTES = (
+    chat, completions, embeddings, images, messages, models, moderations, providers, request_log, rerank, responses
+)  # fmt: skip
 EXPOSED = [
     "x-request-id",
     "Retry-After",
@@ -129,8 +135,12 @@ def build_services(settings: Settings, sources: Sources | None = None) -> Servic
         limits = open_limits(
             settings.state_url, ROOT / settings.data_dir, processes=Settings.processes or settings.workers
         )
+        database = open_database(settings.database_url, ROOT / settings.data_dir)
     except ValueError as error:
         raise SettingError(str(error)) from None
+    store = UsageStore(database)
+    ledger = Ledger(store, ROOT / settings.data_dir / "usage-spool", days=settings.usage_days)
+    keeps_usage = settings.usage_days > 0
     return Services(
         guard=Authenticator(
             settings.keys,
@@ -159,7 +169,8 @@ def build_services(settings: Settings, sources: Sources | None = None) -> Servic
         ),
         proxies=TrustedProxies(settings.trusted_proxies),
         checks=(RateLimiter(limits, fails_open=settings.limits_fail_open),),
-        record=Recorder([log_request]),
+        record=Recorder([log_request, *([ledger] if keeps_usage else [])]),
+        ledger=ledger if keeps_usage else None,
         show_reasoning=settings.reasoning == "show",
         fills_with_tools=settings.filler_with_tools,
         responses=ResponseStore(state, settings.responses_ttl),
@@ -178,6 +189,7 @@ def _with_metrics(services: Services, settings: Settings) -> Services:
             in_flight=lambda: services.admission.running,
             breakers=breakers.all_states,
             limit_failures=lambda: sum(limiter.failures for limiter in limiters),
+            ledger_queue=lambda: services.ledger.waiting if services.ledger is not None else 0,
         ),
         Settings.metrics_folder,
     )

@@ -141,6 +141,15 @@ class Settings:
         secret=True,
     )
 
+    database_url: str = setting(
+        "",
+        "Where usage is kept: `postgresql://...` for several machines; unset: a file in DATA_DIR.",
+        secret=True,
+    )
+    usage_days: float = setting(
+        400.0, "Days that the table of usage keeps a request; 0: there is no table, and no budget holds.", least=0
+    )
+
     responses_ttl: float = setting(
         3600.0, "Seconds that an answer of /v1/responses can be followed by its id; 0: none is kept.", least=0
     )

@@ -44,8 +44,11 @@ class CallContext:
 
     The transport tells it every socket it uses (`attach`, `detach`); `cancel`, from any thread and in any phase,
     shuts them at once, so that a blocked read returns. After that, `attach` and each wait raise Cancelled. `reason` is
-    the error, where another cause than a hang-up ended it. A `child` is the same request asked of another target: it
-    ends with it, or alone.
+    the error, where another cause than a hang-up ended it, and `gone_at` when it did. A `child` is the same request
+    asked of another target: it ends with it, or alone.
+
+    `headers_at` is when the running attempt's upstream began to answer, `frames` how many of its frames were forwarded
+    unread.
     """
 
     def __init__(
@@ -66,7 +69,10 @@ class CallContext:
         self.first_event_by = inf
         self.total_by = inf
         self.finish_by = inf
+        self.headers_at: float | None = None
+        self.frames = 0
         self.gone = False
+        self.gone_at: float | None = None
         self.reason: GatewayError | None = None
         self._children: list[CallContext] = []
         self._sockets: set[socket.socket] = set()
@@ -90,6 +96,11 @@ class CallContext:
         self.first_event_by = monotonic() + timeouts.first_event * self.patience
         self.total_by = self.started + timeouts.total
         self.finish_by = inf
+        self.headers_at = None
+
+    def mark_headers(self) -> None:
+        """The head of the upstream's answer has come."""
+        self.headers_at = monotonic()
 
     def mark_first_event(self) -> None:
         """From here on only the idle and the total time-outs apply."""
@@ -116,6 +127,7 @@ class CallContext:
         """The caller has left, or gets `reason` as its error: wake each thread that works for the request."""
         with self._lock:
             self.gone = True
+            self.gone_at = self.gone_at or monotonic()
             self.reason = self.reason or reason
             for child in self._children:
                 child.cancel()

@@ -38,7 +38,8 @@ class ApiRequest:
     `key` is the request's key, and `permits` what that key's checks have granted. `endpoint` is the view's name. A view
     sets `model`, `stream` and `conversation` as soon as it has read them. `errors` tells how the caller's dialect has
     an error. `received` is when its body had come, by the monotonic clock. `allowed` is set once its model is one that
-    the key may call, `recorded` once the request has its record, with the `usage` that stands there.
+    the key may call, `recorded` once the request has its record, with the `usage` that stands there. `prompt_tokens`
+    are estimated once the body is there.
     """
 
     services: Services
@@ -54,6 +55,7 @@ class ApiRequest:
     allowed: bool = False
     recorded: bool = False
     usage: Usage | None = None
+    prompt_tokens: int = 0
     started: float = field(default_factory=monotonic)
 
     @property
@@ -123,10 +125,9 @@ class ApiRequest:
         if length is not None and len(body) < length:
             raise InvalidRequest(BROKEN_OFF)
         self.received = monotonic()
-        if self.permits:
-            tokens = estimated_tokens(body)
-            for permit in self.permits:
-                permit.spend(tokens)
+        self.prompt_tokens = estimated_tokens(body)
+        for permit in self.permits:
+            permit.spend(self.prompt_tokens)
         return body
 
 

@@ -15,6 +15,8 @@ from server.admission import Admission
 from server.lines import LineKeeper
 from telemetry.metrics import Metrics
 from telemetry.records import Recorder
+from usage.accounting import AnswerLengths
+from usage.ledger import Ledger
 from views.response_store import ResponseStore
 from views.running import RunningResponses
 
@@ -35,6 +37,8 @@ class Services:
     running: RunningResponses
     checks: tuple[AdmissionCheck, ...] = ()
     record: Recorder = field(default_factory=Recorder)
+    ledger: Ledger | None = None
+    lengths: AnswerLengths = field(default_factory=AnswerLengths)
     proxies: TrustedProxies = field(default_factory=TrustedProxies)
     metrics: Metrics | None = None
     metrics_key: str = ""

@@ -136,6 +136,7 @@ class Response:
                     raise self._failure(error) from error
                 self.resent = True
                 self.start(fresh=True)
+        self._call.mark_headers()
         self.status = self._live().status
         self.headers = self._live().headers
         if self.headers.get("content-encoding", "identity") != "identity":
