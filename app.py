@@ -23,7 +23,7 @@ from werkzeug.serving import is_running_from_reloader
 from access.keys import Authenticator
 from access.limits import RateLimiter
 from access.proxies import TrustedProxies
-from config import ROOT, SettingError, Settings, is_this_machine
+from config import OTEL_PROTOCOL, ROOT, SettingError, Settings, is_this_machine
 from core.api_keys import ApiKey
 from core.context import Timeouts
 from core.errors import Unauthenticated
@@ -81,6 +81,9 @@ EXPOSED = [
     *(f"x-ratelimit-{what}-{kind}" for what in ("limit", "remaining", "reset") for kind in ("requests", "tokens")),
 ]
 """Headers that web pages may read."""
+TRACES_SECONDS = 2.0
+"""How long the end of a process waits until its last traces are sent."""
+HOW_TO_TRACE = "Install them: pip install opentelemetry-sdk opentelemetry-exporter-otlp-proto-http"
 ALWAYS = ("", "/v1", "/v1/v1", "/api/v1")
 """Prefixes for clients that append a second /v1, and for clients that know OpenRouter's paths."""
 
@@ -95,7 +98,7 @@ def create_app(settings: Settings | None = None) -> Flask:
     app.json.sort_keys = False  # type: ignore[attr-defined]
     app.url_map.strict_slashes = False
     sources = build_sources(settings)
-    app.extensions["thinkline"] = _with_metrics(build_services(settings, sources), settings)
+    app.extensions["thinkline"] = _with_traces(_with_metrics(build_services(settings, sources), settings), settings)
     errors.register(app)
     bases = [*ALWAYS, settings.api_route_prefix.rstrip("/")]
     typed = [f"{base}{TYPED}{again}" for base in bases for again in ("", "/v1")]
@@ -191,6 +194,29 @@ def _with_metrics(services: Services, settings: Settings) -> Services:
     breakers.listeners.append(metrics.breaker_changed)
     return replace(
         services, record=services.record.also(metrics.record), metrics=metrics, metrics_key=settings.metrics_key
+    )
+
+
+def _with_traces(services: Services, settings: Settings) -> Services:
+    """The services of a process that sends traces, where an address for them is set."""
+    if not settings.sends_traces:
+        return services
+    if settings.traces_protocol != OTEL_PROTOCOL:
+        log.error(
+            "No traces are sent: OTEL_EXPORTER_OTLP_PROTOCOL is not %s, the one that is spoken here.", OTEL_PROTOCOL
+        )
+        return services
+    try:
+        from telemetry.tracing import Tracer  # noqa: PLC0415 - its packages are optional, and take long to load
+    except ImportError as error:
+        log.error("An address for traces is set (OTEL_*), and none are sent: %s. %s", error, HOW_TO_TRACE)  # noqa: TRY400
+        return services
+    tracer = Tracer()
+    return replace(
+        services,
+        record=services.record.also(tracer.record),
+        tracer=tracer,
+        at_end=(*services.at_end, partial(tracer.close, TRACES_SECONDS)),
     )
 
 

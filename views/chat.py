@@ -86,6 +86,7 @@ def count_prompt(incoming: ApiRequest, asked: ChatRequest) -> Delivery:
         lambda target, call: target.provider.count_tokens(asked, target, call),
         streams=False,
         patience=1.0,
+        charged=False,
     )
 
 

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import lru_cache, partial
 from logging import getLogger
+from time import monotonic
 from typing import Any, Protocol, Self
 from urllib.parse import quote
 
@@ -17,6 +18,7 @@ from dispatch.resilience.retry import StreamFactory
 from dispatch.routing.catalogue import Route
 from server.flask_app import REQUEST_ID
 from telemetry.records import RequestOutcome
+from usage.accounting import bill
 from views.blueprint import ApiRequest
 from views.model_access import require_allowed
 
@@ -49,7 +51,8 @@ class Delivery:
     """A caller's line while one request is answered: watched for their leaving, and told of in one record.
 
     `events` is what is answered, gone `through` something if that is given. `details` are counts for the record.
-    With `forwards`, frames that may pass as they came need not be encoded. `filler` is the phrase that was said.
+    With `forwards`, frames that may pass as they came need not be encoded. `filler` is the phrase that was said. What
+    an upstream does not count is estimated, where it `estimates`. An answer that is not `charged` costs nothing.
     """
 
     def __init__(
@@ -65,11 +68,14 @@ class Delivery:
         patience: float = WHOLE_ANSWER_FACTOR,
         details: Mapping[str, int] | None = None,
         forwards: bool = False,
+        estimates: bool = True,
+        charged: bool = True,
     ) -> None:
         rooms, caller, environ = incoming.services, incoming.caller, incoming.environ
         require_allowed(incoming.key, incoming.model, route, rooms.catalogue)
         incoming.allowed = True
         self.call = rooms.relay.call(environ[REQUEST_ID], streams=streams, caller=caller, patience=patience)
+        self.call.trace = incoming.trace
         self.answer: AnswerStream = rooms.relay.answer(
             route, ask, self.call, streams=streams, reasoning=reasoning, fills=fills
         )
@@ -77,7 +83,11 @@ class Delivery:
         self._incoming = incoming
         self._loading = self.call.started - incoming.received if incoming.received else 0.0
         self._details = details or {}
+        self._estimates = estimates and charged
+        self._charged = charged
+        self._streams = streams
         self.filler = ""
+        self.filler_at: float | None = None
         self._ended = False
         self._admission = rooms.admission
         self._admission.track(self.call, incoming.key)
@@ -139,26 +149,48 @@ class Delivery:
 
     def _record(self, outcome: RequestOutcome, failure: GatewayError | None) -> None:
         """Who answered, how fast, how much, and how it ended."""
-        answer = self.answer
+        answer, incoming, lengths = self.answer, self._incoming, self._incoming.services.lengths
+        duration = monotonic() - self.call.started
+        prompt = incoming.prompt_tokens if self._estimates else None
+        told = answer.usage if self._charged else None
+        billed = bill(answer.attempts, told, answer.generated, prompt, duration)
+        target = answer.target.name
         result: dict[str, Any] = {}
         if failure is not None:
             result = {"code": failure.code, "param": failure.param, "error": failure.message, "said": failure.log}
-        self._incoming.record(
+        if outcome == "hung_up":
+            result["hung_up_at"] = duration if self.call.gone_at is None else self._since(self.call.gone_at)
+            result["tokens_saved"] = lengths.left(target, answer.generated) if self._estimates else None
+        elif outcome == "done" and billed.usage is not None:
+            lengths.note(target, billed.usage.completion)
+        incoming.record(
             began=self.call.started,
             status=failure.status if failure else STATUSES[outcome],
             outcome=outcome,
             provider=answer.target.provider.name,
-            target=answer.target.name,
-            attempts=answer.attempts,
+            target=target,
+            attempts=billed.attempts,
             tried=answer.tried,
             hedged=answer.hedged,
             filler=self.filler,
+            filler_at=self._since(self.filler_at),
+            headers=self._headers_at(),
+            heartbeats=tuple(at - self.call.started for at in self.line.heartbeats),
             ttft=answer.first_event,
             overhead=self._own_seconds(),
-            usage=answer.usage,
+            usage=billed.usage if self._charged else answer.usage,
+            cost=billed.cost if self._charged else 0.0,
+            unpriced=billed.unpriced and self._charged,
             details=self._details,
             **result,
         )
+
+    def _since(self, at: float | None) -> float | None:
+        return None if at is None else at - self.call.started
+
+    def _headers_at(self) -> float | None:
+        opened_at = self.line.opened_at
+        return self.answer.first_event if opened_at is None and self._streams else self._since(opened_at)
 
 
 @lru_cache(maxsize=1024)
@@ -225,7 +257,7 @@ class StreamResponse(Response):
         return ClosingIterator(_frames(delivery, encoder, failures), self.close)
 
     def _filler(self) -> bytes:
-        self._delivery.filler = self._delivery.answer.filler[0]
+        self._delivery.filler, self._delivery.filler_at = self._delivery.answer.filler[0], monotonic()
         return self._encoder.encode(FillerText(self._delivery.filler))
 
     def _refuse(self, failure: Exception, environ: Any, start_response: Callable[..., Any]) -> Iterable[bytes]:

@@ -51,6 +51,8 @@ def send(
     """
     if call.gone:
         raise Cancelled
+    if call.trace is not None:
+        headers = {**headers, **call.trace_headers}
     reply = Response(account, account.request(method, path, headers, body), call, timeouts or Timeouts())
     reply.start()
     return reply
@@ -136,6 +138,7 @@ class Response:
                     raise self._failure(error) from error
                 self.resent = True
                 self.start(fresh=True)
+        self._call.mark_headers()
         self.status = self._live().status
         self.headers = self._live().headers
         if self.headers.get("content-encoding", "identity") != "identity":
