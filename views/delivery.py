@@ -76,6 +76,7 @@ class Delivery:
         incoming.allowed = True
         self.call = rooms.relay.call(environ[REQUEST_ID], streams=streams, caller=caller, patience=patience)
         self.call.trace = incoming.trace
+        self.call.traced = incoming.key.admin and environ.get("HTTP_X_TRACE") == "1"
         self.answer: AnswerStream = rooms.relay.answer(
             route, ask, self.call, streams=streams, reasoning=reasoning, fills=fills
         )
