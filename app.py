@@ -23,7 +23,7 @@ from werkzeug.serving import is_running_from_reloader
 from access.keys import Authenticator
 from access.limits import RateLimiter
 from access.proxies import TrustedProxies
-from config import OTEL_PROTOCOL, ROOT, SettingError, Settings, is_this_machine
+from config import ROOT, SettingError, Settings, is_this_machine
 from core.api_keys import ApiKey
 from core.context import Timeouts
 from core.errors import Unauthenticated
@@ -38,7 +38,6 @@ from dispatch.routing.config import Filler
 from dispatch.routing.known_names import KnownNames
 from dispatch.routing.model_lists import ModelLists
 from dispatch.sources.sources import Sources
-from schemas.chat.encode import HEARTBEAT
 from schemas.limits import Limits
 from server.admission import Admission
 from server.flask_app import Thinkline
@@ -47,6 +46,7 @@ from storage.key_value import open_store
 from storage.rate_limits import open_limits
 from telemetry import logs
 from telemetry.metrics import Metrics, Sampled
+from telemetry.open_tracing import open_tracer
 from telemetry.records import Recorder, log_request
 from views import (
     chat,
@@ -71,7 +71,6 @@ from views.services import Services
 
 PORT_SECONDS = 1.0
 REVOKED = "The API key was revoked."
-TYPED = "/chat/completions"  # and most add this, to an address that has it already
 # Importing them hangs their views on the blueprint.
 ROUTES = (chat, completions, embeddings, images, messages, models, moderations, providers, rerank, responses)
 EXPOSED = [
@@ -83,9 +82,8 @@ EXPOSED = [
 """Headers that web pages may read."""
 TRACES_SECONDS = 2.0
 """How long the end of a process waits until its last traces are sent."""
-HOW_TO_TRACE = "Install them: pip install opentelemetry-sdk opentelemetry-exporter-otlp-proto-http"
-ALWAYS = ("", "/v1", "/v1/v1", "/api/v1")
-"""Prefixes for clients that append a second /v1, and for clients that know OpenRouter's paths."""
+PREFIXES = ("/v1", "/v1/v1", "/api/v1")
+"""Of all paths, beside none: for clients that append a second /v1, and for clients that know OpenRouter's paths."""
 
 log = logging.getLogger("thinkline")
 
@@ -94,20 +92,15 @@ def create_app(settings: Settings | None = None) -> Flask:
     """The application, with gunicorn's settings under gunicorn. Raises SettingError for settings that do not work."""
     settings = settings or Settings.in_use or Settings.load()
     dictConfig(logs.config(settings))
-    app = Thinkline(__name__, logs.request_id.set, key_in_path=settings.key_in_path)
+    prefixes = [*PREFIXES, settings.api_route_prefix.rstrip("/")]
+    app = Thinkline(__name__, logs.request_id.set, prefixes, key_in_path=settings.key_in_path)
     app.json.sort_keys = False  # type: ignore[attr-defined]
     app.url_map.strict_slashes = False
     sources = build_sources(settings)
     app.extensions["thinkline"] = _with_traces(_with_metrics(build_services(settings, sources), settings), settings)
     errors.register(app)
-    bases = [*ALWAYS, settings.api_route_prefix.rstrip("/")]
-    typed = [f"{base}{TYPED}{again}" for base in bases for again in ("", "/v1")]
-    for number, prefix in enumerate(dict.fromkeys([*bases, *typed])):
-        app.register_blueprint(api, url_prefix=prefix or None, name=f"api{number}")
-    for number, prefix in enumerate(dict.fromkeys(bases)):
-        app.register_blueprint(ops, url_prefix=prefix or None, name=f"ops{number}")
-        app.register_blueprint(metrics, url_prefix=prefix or None, name=f"metrics{number}")
-    app.register_blueprint(docs.docs)
+    for blueprint in (api, ops, metrics, docs.docs):
+        app.register_blueprint(blueprint)
     catalogue = app.extensions["thinkline"].catalogue
     sources.follow(catalogue, partial(_replace_keys, app.extensions["thinkline"], settings))
     if settings.warm:
@@ -157,7 +150,7 @@ def build_services(settings: Settings, sources: Sources | None = None) -> Servic
             state,
             RefusedParameters(settings.refused_parameter_ttl),
         ),
-        lines=LineKeeper(settings.heartbeat, settings.headers_after, HEARTBEAT, slow=settings.threads // 4),
+        lines=LineKeeper(settings.heartbeat, settings.headers_after, slow=settings.threads // 4),
         admission=Admission(settings.in_flight),
         max_body_bytes=settings.max_body_bytes,
         limits=Limits(
@@ -199,24 +192,12 @@ def _with_metrics(services: Services, settings: Settings) -> Services:
 
 def _with_traces(services: Services, settings: Settings) -> Services:
     """The services of a process that sends traces, where an address for them is set."""
-    if not settings.sends_traces:
+    tracer = open_tracer(settings)
+    if tracer is None:
         return services
-    if settings.traces_protocol != OTEL_PROTOCOL:
-        log.error(
-            "No traces are sent: OTEL_EXPORTER_OTLP_PROTOCOL is not %s, the one that is spoken here.", OTEL_PROTOCOL
-        )
-        return services
-    try:
-        from telemetry.tracing import Tracer  # noqa: PLC0415 - its packages are optional, and take long to load
-    except ImportError as error:
-        log.error("An address for traces is set (OTEL_*), and none are sent: %s. %s", error, HOW_TO_TRACE)  # noqa: TRY400
-        return services
-    tracer = Tracer()
+    close = partial(tracer.close, TRACES_SECONDS)
     return replace(
-        services,
-        record=services.record.also(tracer.record),
-        tracer=tracer,
-        at_end=(*services.at_end, partial(tracer.close, TRACES_SECONDS)),
+        services, record=services.record.also(tracer.record), tracer=tracer, at_end=(*services.at_end, close)
     )
 
 

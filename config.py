@@ -5,12 +5,16 @@ A setting is a field of Settings: its environment variable is its name in capita
 (tests/papers/test_readme.py compares the three). The environment beats .env, which beats the default; an empty variable
 is an unset one.
 
+A secret may stand in a file: NAME_FILE names the file that holds the value of NAME, as Docker's and Kubernetes'
+secrets do (`API_KEY_FILE=/run/secrets/api_key`).
+
 The credentials and addresses of upstreams have a shape instead of a field: {NAME}_API_KEY, {NAME}_BASE_URL and
 {NAME}_MODEL, for the names in providers/vendors.py, AWS's own AWS_*, and HTTPS_PROXY with its like. They are handed on
 in `upstreams`; `variables` has all there are, for the `${NAME}` of models.yaml. What the clouds need besides is a
 setting marked `cloud`.
 """
 
+import errno
 import os
 import re
 import stat
@@ -31,14 +35,16 @@ ROOT = Path(__file__).parent
 ENV_FILE_CHARACTERS = 1_000_000
 EXPORTED: set[str] = set()
 """The AWS_* and OTEL_* of the environment that were set from .env."""
+SECRET_CHARACTERS = 100_000
 SECRET_VARIABLE = re.compile(r".*_API_KEY|AWS_SECRET_ACCESS_KEY|AWS_SESSION_TOKEN|AWS_BEARER_TOKEN_BEDROCK")
 UPSTREAM_VARIABLE = re.compile(
     r"[A-Z][A-Z0-9_]*_(API_KEY|BASE_URL|ENDPOINT|MODEL)|AWS_[A-Z0-9_]+|(?i:HTTPS?|ALL|NO)_PROXY"
 )
+FILE_VARIABLE = re.compile(rf"({SECRET_VARIABLE.pattern}|AWS_ACCESS_KEY_ID|(?i:(HTTPS?|ALL)_PROXY))_FILE")
+"""Names the file of an upstream's secret; a proxy's address may hold a password."""
 BOOLEANS = {"true": True, "1": True, "yes": True, "on": True, "false": False, "0": False, "no": False, "off": False}
 OTEL_ENDPOINTS = ("OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT")
 OTEL_PROTOCOLS = ("OTEL_EXPORTER_OTLP_TRACES_PROTOCOL", "OTEL_EXPORTER_OTLP_PROTOCOL")
-OTEL_PROTOCOL = "http/protobuf"
 OTEL_HEADERS = ("OTEL_EXPORTER_OTLP_HEADERS", "OTEL_EXPORTER_OTLP_TRACES_HEADERS")
 NAMED_KEY = re.compile(r"([A-Za-z0-9_-]+):(.+)")
 
@@ -262,9 +268,12 @@ class Settings:
         real = environ is None
         environ = {k: v for k, v in os.environ.items() if k not in EXPORTED} if environ is None else environ  # noqa: TID251 - the one place
         path = environ.get("ENV_FILE")
-        file = _read(Path(path or ROOT / ".env"), required=bool(path))
-        variables = {**{name: line.value for name, line in file.items()}, **_set(environ)}
-        settings = cls.of(variables, {name: line.place for name, line in file.items() if name not in _set(environ)})
+        file = _with_secrets(_read(Path(path or ROOT / ".env"), required=bool(path)))
+        given = _with_secrets({name: _Line(value, "") for name, value in _set(environ).items()})
+        lines = {**file, **given}
+        settings = cls.of(
+            {name: line.value for name, line in lines.items()}, {name: line.place for name, line in lines.items()}
+        )
         if real:
             settings.export()
         return settings
@@ -332,8 +341,8 @@ class Settings:
 
     @property
     def traces_protocol(self) -> str:
-        """How traces are to be sent."""
-        return next(filter(None, map(self._otel, OTEL_PROTOCOLS)), OTEL_PROTOCOL)
+        """How traces are to be sent, "" where nothing is said."""
+        return next(filter(None, map(self._otel, OTEL_PROTOCOLS)), "")
 
     def _otel(self, name: str) -> str:
         return self.variables.get(name, "")
@@ -399,29 +408,76 @@ def documented() -> list[Field[Any]]:
     return [each for each in fields(Settings) if each.metadata]
 
 
+def names_a_secret_file(variable: str) -> bool:
+    """Whether the variable names the file of a secret."""
+    secret = (each for each in documented() if each.metadata["secret"])
+    names = {f"{name}_FILE" for each in secret for name in (each.name.upper(), *each.metadata["also"])}
+    return variable in names or bool(FILE_VARIABLE.fullmatch(variable))
+
+
 @dataclass(frozen=True, slots=True)
 class _Line:
-    """A setting in .env, and where it stands."""
+    """A variable's value, and where it stands if that is a file."""
 
     value: str
     place: str
 
 
+def _with_secrets(lines: Mapping[str, _Line]) -> dict[str, _Line]:
+    """The variables, and those whose secrets are in files. Raises SettingError with setting and file."""
+    found = dict(lines)
+    for variable, line in lines.items():
+        if not names_a_secret_file(variable):
+            continue
+        name, path = variable.removesuffix("_FILE"), Path(line.value)
+        if name in lines:  # which of the two is meant cannot be known
+            raise SettingError(f"{name} and {variable} are both set{line.place}; unset one of them.")
+        # A secret in the place of its file's name is not shown either.
+        shown = (
+            repr(line.value) if path.is_absolute() or (len(path.parts) > 1 and path.parent.is_dir()) else "(not shown)"
+        )
+        found[name] = _Line(_secret(path, f"{variable} is {shown}{line.place}"), f" (in {path})")
+    return found
+
+
+def _secret(path: Path, setting: str) -> str:
+    """What a file has on its one line. Raises SettingError, without the content."""
+    try:
+        text = _text(path)
+    except (OSError, ValueError) as error:
+        raise SettingError(f"{setting}, which cannot be read: {_reason(error)}.") from None
+    value = re.sub(r"\r?\n\Z", "", text.removeprefix("\ufeff"))
+    if not value.strip():
+        raise SettingError(f"{setting}, which is empty.")
+    if len(text) > SECRET_CHARACTERS or re.search(r"[\x00-\x08\x0a-\x1f\x7f]", value):
+        raise SettingError(f"{setting}, which holds no secret; allowed: one line of text.")
+    return value
+
+
+def _text(path: Path) -> str:
+    """A file's text. Never waits: a pipe without a writer is refused. Raises OSError and ValueError."""
+    with open(path, encoding="utf-8", opener=lambda path, flags: os.open(path, flags | os.O_NONBLOCK)) as file:
+        if not _is_plain(os.fstat(file.fileno())):
+            raise OSError(errno.EINVAL, "it is no file")
+        return file.read(ENV_FILE_CHARACTERS)
+
+
+def _reason(error: OSError | ValueError) -> str:
+    if isinstance(error, OSError):
+        return error.strerror or type(error).__name__
+    return "it is not UTF-8 text" if isinstance(error, UnicodeDecodeError) else "its name is none"
+
+
 def _read(env_file: Path, *, required: bool) -> dict[str, _Line]:
     """The variables of .env. Raises SettingError with file and line, and never waits."""
     try:
-        # Opened so that a pipe without a writer is refused instead of waited for.
-        with open(env_file, encoding="utf-8", opener=lambda path, flags: os.open(path, flags | os.O_NONBLOCK)) as file:
-            if not _is_plain(os.fstat(file.fileno())):
-                raise SettingError(f"{env_file} cannot be read: it is no file.")
-            text = file.read(ENV_FILE_CHARACTERS)
+        text = _text(env_file)
     except FileNotFoundError:
         if required:
             raise SettingError(f"ENV_FILE is {str(env_file)!r}; there is no such file.") from None
         return {}
-    except (OSError, UnicodeDecodeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
-        raise SettingError(f"{env_file} cannot be read: {reason}.") from None
+    except (OSError, ValueError) as error:
+        raise SettingError(f"{env_file} cannot be read: {_reason(error)}.") from None
     lines: dict[str, int] = {}
     for binding in parse_stream(StringIO(text)):
         begun = binding.original.string

@@ -1,4 +1,4 @@
-"""The record of each time that a target was asked."""
+"""The record of one attempt: a target that was asked once."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass

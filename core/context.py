@@ -48,8 +48,8 @@ class CallContext:
 
     The transport tells it every socket it uses (`attach`, `detach`); `cancel`, from any thread and in any phase,
     shuts them at once, so that a blocked read returns. After that, `attach` and each wait raise Cancelled. `reason` is
-    why, when it was not the caller who left, and `gone_at` when. A `child` is the same request asked of another target:
-    it ends with it, or alone.
+    the error, where another cause than a hang-up ended it, and `gone_at` when it ended. A `child` is the same request
+    asked of another target: it ends with it, or alone.
 
     `headers_at` is when the running attempt's upstream began to answer, `frames` how many of its frames were forwarded
     unread.
@@ -142,7 +142,7 @@ class CallContext:
             self._sockets.discard(sock)
 
     def cancel(self, reason: GatewayError | None = None) -> None:
-        """The caller has left, or is told `reason`: wake whoever works for them."""
+        """The caller has left, or gets `reason` as its error: wake each thread that works for the request."""
         with self._lock:
             self.gone = True
             self.gone_at = self.gone_at or monotonic()

@@ -78,7 +78,7 @@ def _is_read_aloud(request: ChatRequest, route: Route) -> bool:
     return bool(wanted) and request.body.get("response_format", {}).get("type", "text") == "text"
 
 
-def count_prompt(incoming: ApiRequest, asked: ChatRequest) -> Delivery:
+def prompt_count_delivery(incoming: ApiRequest, asked: ChatRequest) -> Delivery:
     """A line that is told the Usage of a prompt, which is not answered."""
     return Delivery(
         incoming,
@@ -90,9 +90,9 @@ def count_prompt(incoming: ApiRequest, asked: ChatRequest) -> Delivery:
     )
 
 
-def counted(events: Iterable[Event]) -> int:
+def prompt_tokens(events: Iterable[Event]) -> int:
     """The prompt's tokens. Raises UpstreamDown."""
     for event in events:
         if isinstance(event, Usage):
             return event.prompt
-    raise UpstreamDown("The upstream counted nothing.")
+    raise UpstreamDown("The upstream prompt_tokens nothing.")

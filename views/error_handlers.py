@@ -101,16 +101,19 @@ def _meant(path: str) -> str:
     known = _known_paths(current_app)
     ending = max((each for each in known if path.endswith(each)), key=len, default="")
     if ending:
-        return f"/v1{ending}" if f"/v1{ending}" in known else ending
+        return known[ending]
     return next(iter(get_close_matches(path, known, 1, LIKE)), "")
 
 
 @lru_cache(maxsize=1)
-def _known_paths(app: Flask) -> frozenset[str]:
-    rules = [rule.rule for rule in app.url_map.iter_rules() if not rule.arguments]
-    return frozenset(
-        rule for rule in rules if "/chat/completions/" not in rule and "/v1/v1" not in rule and rule != "/"
-    )
+def _known_paths(app: Flask) -> dict[str, str]:
+    """The paths that there are, each with how it is recommended."""
+    found: dict[str, str] = {}
+    for rule in app.url_map.iter_rules():
+        if not rule.arguments and rule.rule != "/":
+            full = f"/v1{rule.rule}" if rule.endpoint.startswith("api.") else rule.rule
+            found |= {rule.rule: full, full: full}
+    return found
 
 
 def _hung_up(_: Cancelled) -> Response:

@@ -16,7 +16,7 @@ from schemas.responses.frames import usage_body
 from schemas.responses.items import unanswered_output, whole_item
 from schemas.responses.request import Chat, ResponsesRequest, load_compact, load_responses, to_chat
 from views.blueprint import ApiRequest, api
-from views.chat import chat_delivery, count_prompt, counted
+from views.chat import chat_delivery, prompt_count_delivery, prompt_tokens
 from views.delivery import Delivery, StreamResponse, whole_response
 from views.response_store import StoredResponse
 
@@ -39,24 +39,24 @@ class ResponseNotFound(InvalidRequest):
 
 
 @dataclass(frozen=True, slots=True)
-class _Asked:
-    """A request, what it follows, and the chat that both mean."""
+class _Conversation:
+    """A request, the response that it follows, and the chat that both mean."""
 
     request: ResponsesRequest
-    before: StoredResponse
+    previous: StoredResponse
     chat: Chat
 
 
 @api.post("/responses")
 def responses(incoming: ApiRequest) -> Response:
     """Answer a conversation in the Responses dialect, event by event or whole."""
-    asked = _load(incoming)
+    conversation = _load(incoming)
     try:
-        route = incoming.services.catalogue.chat_route(asked.chat.request)
-        line = chat_delivery(incoming, asked.chat.request, route)
-        return _answer(incoming, asked, line, route.targets[0].public_name)
+        route = incoming.services.catalogue.chat_route(conversation.chat.request)
+        delivery = chat_delivery(incoming, conversation.chat.request, route)
+        return _answer(incoming, conversation, delivery, route.targets[0].public_name)
     except GatewayError as error:
-        error.param = asked.chat.field(error.param)
+        error.param = conversation.chat.field(error.param)
         raise
 
 
@@ -65,31 +65,32 @@ def input_tokens(incoming: ApiRequest) -> Response:
     """Tell how many tokens a conversation has: as the upstream counts them, or about how many."""
     chat = _load(incoming).chat
     try:
-        tokens = count_prompt(incoming, chat.request)
+        delivery = prompt_count_delivery(incoming, chat.request)
         return whole_response(
-            tokens, lambda events: orjson.dumps({"object": "response.input_tokens", "input_tokens": counted(events)})
+            delivery,
+            lambda events: orjson.dumps({"object": "response.input_tokens", "input_tokens": prompt_tokens(events)}),
         )
     except GatewayError as error:
         error.param = chat.field(error.param)
         raise
 
 
-def _load(incoming: ApiRequest) -> _Asked:
-    rooms = incoming.services
+def _load(incoming: ApiRequest) -> _Conversation:
+    services = incoming.services
     asked = load_responses(
         incoming.body(),
-        show_reasoning=rooms.show_reasoning,
+        show_reasoning=services.show_reasoning,
         session_id=incoming.environ.get("HTTP_X_SESSION_ID", ""),
-        limits=rooms.limits,
+        limits=services.limits,
     )
     incoming.model, incoming.stream = str(asked.body.get("model", "")), asked.streams
-    before = _previous(incoming, asked.previous)
-    rooms.limits.check([*before.items, *asked.items], "messages", "input")
-    if before is not NOTHING and (call_id := unanswered_output(before.items, asked.items)):
+    previous = _previous(incoming, asked.previous)
+    services.limits.check([*previous.items, *asked.items], "messages", "input")
+    if previous is not NOTHING and (call_id := unanswered_output(previous.items, asked.items)):
         raise InvalidRequest(f"There is no call {call_id!r} that this output could answer.", param="input")
-    chat = to_chat(asked, native_body(asked, before), before.items, drops_tools=rooms.drops_tools)
+    chat = to_chat(asked, native_body(asked, previous), previous.items, drops_tools=services.drops_tools)
     incoming.conversation = chat.request.conversation_id
-    return _Asked(asked, before, chat)
+    return _Conversation(asked, previous, chat)
 
 
 def _previous(incoming: ApiRequest, identifier: str) -> StoredResponse:
@@ -106,15 +107,15 @@ def _previous(incoming: ApiRequest, identifier: str) -> StoredResponse:
     return found
 
 
-def native_body(asked: ResponsesRequest, before: StoredResponse) -> NativeBody:
+def native_body(asked: ResponsesRequest, previous: StoredResponse) -> NativeBody:
     """The request for an upstream that speaks its dialect: as it came, but with the conversation so far, except where
     that is known.
     """
-    if before is NOTHING:
+    if previous is NOTHING:
         return NativeBody(asked.body)
-    kept = [_plain(item) for item in before.items if item.get("type") != "reasoning" or item.get("encrypted_content")]
+    kept = [_plain(item) for item in previous.items if item.get("type") != "reasoning" or item.get("encrypted_content")]
     body = {key: value for key, value in asked.body.items() if key != "previous_response_id"}
-    return NativeBody({**body, "input": [*kept, *asked.items]}, before.provider, asked.body)
+    return NativeBody({**body, "input": [*kept, *asked.items]}, previous.provider, asked.body)
 
 
 def _plain(item: Json) -> Json:
@@ -122,21 +123,21 @@ def _plain(item: Json) -> Json:
     return {key: value for key, value in item.items() if key not in ("id", "status")}
 
 
-def _answer(incoming: ApiRequest, whole_request: _Asked, line: Delivery, model: str) -> Response:
-    rooms, caller = incoming.services, incoming.caller
-    asked, before, chat = whole_request.request, whole_request.before, whole_request.chat
+def _answer(incoming: ApiRequest, conversation: _Conversation, delivery: Delivery, model: str) -> Response:
+    services, caller = incoming.services, incoming.caller
+    asked, previous, chat = conversation.request, conversation.previous, conversation.chat
     begun: list[str] = []
 
     def begins(identifier: str) -> None:
         if asked.streams:  # of another nobody knows the id
             begun.append(identifier)
-            rooms.running.add(caller, identifier, line.call, lambda: encoder.response)
+            services.running.add(caller, identifier, delivery.call, lambda: encoder.response)
 
     def keep(response: Json, said: list[Json], passed: bool) -> None:
         if asked.is_stored:
-            provider = line.answer.target.provider.name if passed else ""
-            items = [*before.items, *map(whole_item, asked.items), *said]
-            rooms.responses.put(caller, StoredResponse(response, items, provider, len(said)))
+            provider = delivery.answer.target.provider.name if passed else ""
+            items = [*previous.items, *map(whole_item, asked.items), *said]
+            services.responses.put(caller, StoredResponse(response, items, provider, len(said)))
 
     encoder = ResponsesEncoder(
         asked.resource(f"resp_{uuid4().hex}", model),
@@ -147,9 +148,9 @@ def _answer(incoming: ApiRequest, whole_request: _Asked, line: Delivery, model: 
         keep=keep,
     )
     if not asked.streams:
-        return whole_response(line, lambda events: whole(encoder, events))
-    response = StreamResponse(line, encoder, chat.field)
-    response.call_on_close(lambda: rooms.running.remove(caller, *begun))
+        return whole_response(delivery, lambda events: whole(encoder, events))
+    response = StreamResponse(delivery, encoder, chat.field)
+    response.call_on_close(lambda: services.running.remove(caller, *begun))
     return response
 
 
@@ -158,7 +159,7 @@ def get_response(incoming: ApiRequest, identifier: str) -> Response:
     """Give a response that is kept."""
     if "stream=true" in incoming.environ.get("QUERY_STRING", "").lower():
         raise Unsupported("A response that has ended is given whole: leave it out.", param="stream")
-    return _json(_found(incoming, identifier).response)
+    return _json(_require_stored(incoming, identifier).response)
 
 
 @api.get("/responses/<identifier>/input_items")
@@ -170,7 +171,7 @@ def input_items(incoming: ApiRequest, identifier: str) -> Response:
         raise InvalidRequest(f"It must be a number from 1 to {MOST_LISTED}.", param="limit")
     if order not in ("asc", "desc"):
         raise InvalidRequest("It must be asc or desc.", param="order")
-    items = _found(incoming, identifier).input_items
+    items = _require_stored(incoming, identifier).input_items
     if order == "desc":
         items = items[::-1]
     if after:
@@ -191,7 +192,7 @@ def input_items(incoming: ApiRequest, identifier: str) -> Response:
 @api.delete("/responses/<identifier>")
 def delete_response(incoming: ApiRequest, identifier: str) -> Response:
     """Forget a response."""
-    _found(incoming, identifier)
+    _require_stored(incoming, identifier)
     incoming.services.responses.delete(incoming.caller, identifier)
     return _json({"id": identifier, "object": "response", "deleted": True})
 
@@ -201,7 +202,7 @@ def cancel_response(incoming: ApiRequest, identifier: str) -> Response:
     """End an answer that is under way, and free its upstream."""
     response = incoming.services.running.cancel(incoming.caller, identifier)
     if response is None:
-        _found(incoming, identifier)
+        _require_stored(incoming, identifier)
         raise InvalidRequest("It has ended already.", param="response_id")
     return _json(response)
 
@@ -211,17 +212,17 @@ def compact_response(incoming: ApiRequest) -> Response:
     """Give the items of a conversation as the beginning of another: all of them, as none is to be lost."""
     asked = load_compact(incoming.body(), incoming.services.limits)
     incoming.model = str(asked.body["model"])
-    before = _previous(incoming, asked.previous)
+    previous = _previous(incoming, asked.previous)
     return _json({
         "id": f"resp_{uuid4().hex}",
         "object": "response.compaction",
         "created_at": int(time()),
-        "output": [whole_item(item) for item in (*before.items, *asked.items)],
+        "output": [whole_item(item) for item in (*previous.items, *asked.items)],
         "usage": usage_body(None),
     })  # fmt: skip
 
 
-def _found(incoming: ApiRequest, identifier: str) -> StoredResponse:
+def _require_stored(incoming: ApiRequest, identifier: str) -> StoredResponse:
     found = incoming.services.responses.get(incoming.caller, identifier)
     if found is None:
         raise ResponseNotFound(f"Response with id {identifier[:100]!r} not found.", param="response_id")

@@ -92,8 +92,8 @@ FIELDS = {
     "verbosity": "How long the answer is to be: `low`, `medium`, `high`.",
     "modalities": "The kinds of output: `text`, and `audio` or `image` where the model has them.",
     "metadata": "Your own notes on the request.",
-    "user": "Who is asking, in your own terms.",
-    "role": "Who speaks. `developer` is the newer name of `system`, `function` the older one of `tool`.",
+    "user": "The end user, in your own terms.",
+    "role": "The speaker. `developer` is the newer name of `system`, `function` the older one of `tool`.",
     "content": 'The text, or a list of parts such as `{"type": "text", "text": "..."}`.',
     "prompt": "What is to be answered.",
     "documents": "What is put in order: texts, or objects with a `text`.",
@@ -106,10 +106,10 @@ FIELDS = {
     "truncation": "Taken for compatibility: the provider decides.",
     "service_tier": "How the provider is to serve it, where it has tiers.",
     "prompt_cache_key": "Helps the provider to find what it has cached.",
-    "safety_identifier": "Who is asking, hashed, for the provider's own checks.",
+    "safety_identifier": "The end user, hashed, for the provider's own checks.",
     "text": "What the text is to be like.",
     "reasoning": "How the model is to think.",
-    "provider": "Who is to answer; see `/v1/providers`.",
+    "provider": "The provider to ask; see `/v1/providers`.",
 }
 """Descriptions of fields whose name and type do not explain them."""
 

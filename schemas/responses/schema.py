@@ -66,7 +66,7 @@ class ResponsesSchema(OpenSchema):
     service_tier = fields.String()
     prompt_cache_key = fields.String()
     safety_identifier = fields.String()
-    provider = fields.String(metadata={"description": "Who is to answer; see /v1/providers."})
+    provider = fields.String(metadata={"description": "The provider to ask; see /v1/providers."})
     session_id = fields.String(metadata={"description": "Keeps a Bedrock agent's session."})
     speech = StrictBoolean(
         metadata={"description": "Take out of the text what cannot be read aloud, such as Markdown."}

@@ -89,7 +89,7 @@ def chat_tools(tools: Sequence[Json], custom_input: str, *, drops: bool) -> list
 
 
 def _text_alone(name: str, form: Any) -> Json:
-    """The schema of an object with one text in it; a grammar is told in words, as nothing else would hold it."""
+    """The schema of an object with one text in it; a grammar goes into the description, as a schema cannot hold it."""
     about = "The input, as plain text."
     if isinstance(form, dict) and isinstance(form.get("definition"), str):
         about += f" It must follow this {form.get('syntax') or ''} grammar:\n{form['definition']}"

@@ -14,7 +14,7 @@ from storage import key_value
 from tests.conftest import Served, served, until
 from tests.emulators import OpenAIUpstream, ScriptedAnswer, faults
 from tests.emulators.openai.responses import ResponsesUpstream
-from tests.support.frames import error
+from tests.support.frames import error, post
 from tests.support.http import refused
 from tests.support.responses import checked_response, ended, events, text_of
 from views import response_store
@@ -346,15 +346,15 @@ def test_a_vendors_refusal_names_the_callers_own_field(app_with: Callable[..., A
 
 
 def test_a_filler_is_heard_first_and_is_no_part_of_the_conversation(
-    app_with: Callable[..., Any], tmp_path: Path
+    serve: Callable[..., Served], tmp_path: Path
 ) -> None:
     with OpenAIUpstream() as upstream:
         upstream.always(ScriptedAnswer(texts=["Here I am."], first_delay=0.3))
         settings = {"OPENAI_API_KEY": upstream.key, "OPENAI_BASE_URL": upstream.base_url, "FILLER_AFTER_MS": 50}
-        app = app_with(DATA_DIR=tmp_path, **settings)
-        response = ended(app.post("/v1/responses", json={"input": "hi", "stream": True}, buffered=True).data)
+        app = serve(DATA_DIR=tmp_path, **settings)
+        response = ended(post(app.port, {"input": "hi", "stream": True}, "/v1/responses")[2])
         assert text_of(response) == "One moment... Here I am."
-        app.post("/v1/responses", json={"input": "And?", "previous_response_id": response["id"]})
+        post(app.port, {"input": "And?", "previous_response_id": response["id"]}, "/v1/responses")
         assert "One moment" not in json.dumps(upstream.received[-1].json)
 
 
@@ -366,12 +366,12 @@ def test_markdown_is_taken_out_for_a_voice(app_with: Callable[..., Any]) -> None
         assert text_of(ended(response.data)) == "Hello"
 
 
-def test_a_heartbeat_keeps_the_line_and_breaks_no_event(app_with: Callable[..., Any]) -> None:
+def test_a_heartbeat_keeps_the_line_and_breaks_no_event(serve: Callable[..., Served]) -> None:
     with OpenAIUpstream() as upstream:
         upstream.always(ScriptedAnswer(texts=["Here."], first_delay=0.4))
         settings = {"OPENAI_API_KEY": upstream.key, "OPENAI_BASE_URL": upstream.base_url}
-        app = app_with(**settings, HEADERS_AFTER=0.05, HEARTBEAT=0.05)
-        data = app.post("/v1/responses", json={"input": "hi", "stream": True}, buffered=True).data
+        app = serve(**settings, HEADERS_AFTER=0.05, HEARTBEAT=0.05)
+        data = post(app.port, {"input": "hi", "stream": True}, "/v1/responses")[2]
     assert data.startswith(b":")
     assert text_of(ended(data)) == "Here."
 
