@@ -47,6 +47,7 @@ from storage.key_value import open_store
 from storage.rate_limits import open_limits
 from telemetry import logs
 from telemetry.metrics import Metrics, Sampled
+from telemetry.open_tracing import open_tracer
 from telemetry.records import Recorder, log_request
 from usage.ledger import Ledger
 from usage.store import UsageStore
@@ -85,6 +86,8 @@ EXPOSED = [
     *(f"x-ratelimit-{what}-{kind}" for what in ("limit", "remaining", "reset") for kind in ("requests", "tokens")),
 ]
 """Headers that web pages may read."""
+TRACES_SECONDS = 2.0
+"""How long the end of a process waits until its last traces are sent."""
 PREFIXES = ("/v1", "/v1/v1", "/api/v1")
 """Of all paths, beside none: for clients that append a second /v1, and for clients that know OpenRouter's paths."""
 
@@ -100,7 +103,7 @@ def create_app(settings: Settings | None = None) -> Flask:
     app.json.sort_keys = False  # type: ignore[attr-defined]
     app.url_map.strict_slashes = False
     sources = build_sources(settings)
-    app.extensions["thinkline"] = _with_metrics(build_services(settings, sources), settings)
+    app.extensions["thinkline"] = _with_traces(_with_metrics(build_services(settings, sources), settings), settings)
     errors.register(app)
     for blueprint in (api, ops, metrics, docs.docs):
         app.register_blueprint(blueprint)
@@ -196,6 +199,17 @@ def _with_metrics(services: Services, settings: Settings) -> Services:
     breakers.listeners.append(metrics.breaker_changed)
     return replace(
         services, record=services.record.also(metrics.record), metrics=metrics, metrics_key=settings.metrics_key
+    )
+
+
+def _with_traces(services: Services, settings: Settings) -> Services:
+    """The services of a process that sends traces, where an address for them is set."""
+    tracer = open_tracer(settings)
+    if tracer is None:
+        return services
+    close = partial(tracer.close, TRACES_SECONDS)
+    return replace(
+        services, record=services.record.also(tracer.record), tracer=tracer, at_end=(*services.at_end, close)
     )
 
 

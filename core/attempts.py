@@ -24,6 +24,7 @@ class Attempt:
     code, error, status   what it failed with; `status` is the upstream's, None where it sent none
     unheard      characters that were generated before the first event, such as thinking
     price        of its model, None where it is not known
+    span_id      of its span, "" where nothing is traced
     usage, cost  what it took, None where that is not known or nothing is charged
     """
 
@@ -44,6 +45,7 @@ class Attempt:
     price: Price | None = None
     usage: Usage | None = None
     cost: float | None = None
+    span_id: str = ""
 
 
 def own_share(attempts: Iterable[Attempt], first_event: float) -> float | None:

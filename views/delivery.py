@@ -10,7 +10,6 @@ from urllib.parse import quote
 from flask import Response, current_app
 from werkzeug.wsgi import ClosingIterator
 
-from core.attempts import own_share
 from core.errors import Cancelled, GatewayError, HalfClosed, RequestCancelled, RequestTimeout
 from core.events import Event, FillerText
 from dispatch.relay import WHOLE_ANSWER_FACTOR, AnswerStream
@@ -21,6 +20,7 @@ from telemetry.records import RequestOutcome
 from usage.accounting import bill
 from views.blueprint import ApiRequest
 from views.model_access import require_allowed
+from views.timing import own_seconds, server_timing
 
 log = getLogger("thinkline.request")
 
@@ -74,6 +74,8 @@ class Delivery:
         require_allowed(incoming.key, incoming.model, route, rooms.catalogue)
         incoming.allowed = True
         self.call = rooms.relay.call(environ[REQUEST_ID], streams=streams, caller=caller, patience=patience)
+        self.call.trace = incoming.trace
+        self.call.traced = incoming.key.admin and environ.get("HTTP_X_TRACE") == "1"
         self.answer: AnswerStream = rooms.relay.answer(
             route, ask, self.call, streams=streams, reasoning=reasoning, fills=fills
         )
@@ -127,22 +129,10 @@ class Delivery:
 
     def sign(self, response: Response) -> Response:
         """Put on the header that names who answers; none while that is open (a stream may begin before)."""
-        first_event = self.answer.first_event
-        if first_event is not None:
+        if self.answer.first_event is not None:
             response.headers["x-upstream"] = _header(self.answer.target.name)
-            own = self._own_seconds()
-            if own is not None:
-                upstream = max(0.0, self._loading + first_event - own)
-                response.headers["Server-Timing"] = (
-                    f"thinkline;dur={own * 1000:.1f}, upstream;dur={upstream * 1000:.1f}"
-                )
+        response.headers["Server-Timing"] = server_timing(self.answer, self.call, self._loading)
         return response
-
-    def _own_seconds(self) -> float | None:
-        """Our share of the seconds until the first event, from the body's last byte on."""
-        first_event = self.answer.first_event
-        share = None if first_event is None else own_share(self.answer.attempts, first_event)
-        return None if share is None else self._loading + share
 
     def _record(self, outcome: RequestOutcome, failure: GatewayError | None) -> None:
         """Who answered, how fast, how much, and how it ended."""
@@ -174,7 +164,7 @@ class Delivery:
             headers=self._headers_at(),
             heartbeats=tuple(at - self.call.started for at in self.line.heartbeats),
             ttft=answer.first_event,
-            overhead=self._own_seconds(),
+            overhead=own_seconds(answer, self._loading),
             usage=billed.usage if self._charged else answer.usage,
             cost=billed.cost if self._charged else 0.0,
             unpriced=billed.unpriced and self._charged,
@@ -240,6 +230,7 @@ class StreamResponse(Response):
     def __call__(self, environ: Any, start_response: Callable[..., Any]) -> Iterable[bytes]:
         """Begin it, or answer what kept it from beginning."""
         delivery, encoder = self._delivery, self._encoder
+        delivery.sign(self)
         start = partial(start_response, self.status, self.headers.to_wsgi_list())
         delivery.line.keep(start, encoder.heartbeat, self._filler, delivery.answer.filler[1])
         failures: list[Exception] = []
