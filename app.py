@@ -52,12 +52,13 @@ from views import (
     messages,
     models,
     moderations,
+    openapi,
+    pages,
     providers,
     rerank,
     responses,
 )
 from views import error_handlers as errors
-from views import pages as docs
 from views.blueprint import api
 from views.health import ops
 from views.response_store import ResponseStore
@@ -97,7 +98,9 @@ def create_app(settings: Settings | None = None) -> Flask:
         app.register_blueprint(api, url_prefix=prefix or None, name=f"api{number}")
     for number, prefix in enumerate(dict.fromkeys(bases)):
         app.register_blueprint(ops, url_prefix=prefix or None, name=f"ops{number}")
-    app.register_blueprint(docs.docs)
+    app.register_blueprint(openapi.description)
+    if settings.pages:
+        app.register_blueprint(pages.pages)
     catalogue = app.extensions["thinkline"].catalogue
     sources.follow(catalogue, partial(_replace_keys, app.extensions["thinkline"], settings))
     if settings.warm:
