@@ -11,7 +11,6 @@ description = Blueprint("openapi", __name__)
 
 
 @description.get("/openapi.json")
-@description.get("/v1/openapi.json")
 def openapi() -> Response:
     """Describe the API to programs."""
     return Response(_document(), mimetype="application/json")

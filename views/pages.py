@@ -8,8 +8,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from flask import Blueprint, Response, abort, make_response, redirect, render_template, request, send_from_directory
-from werkzeug.wrappers import Response as AnyResponse
+from flask import Blueprint, Response, abort, make_response, render_template, request, send_from_directory
 
 from schemas.openapi.document import document
 from views import guides
@@ -57,14 +56,7 @@ def live() -> Response:
     return _page("live.html", page="Live")
 
 
-@pages.get("/v1")
-def api_root() -> AnyResponse:
-    """Show the way to who types the API's address into a browser."""
-    return redirect("/docs")
-
-
 @pages.get("/docs")
-@pages.get("/v1/docs")
 def docs() -> Response:
     """Describe the API, with examples for the address that the reader came by."""
     return _page("docs.html", here="/docs", **_api())
