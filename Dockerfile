@@ -14,6 +14,7 @@ COPY app.py config.py gunicorn.conf.py ./
 COPY access access/
 COPY core core/
 COPY dispatch dispatch/
+COPY docs docs/
 COPY providers providers/
 COPY schemas schemas/
 COPY server server/

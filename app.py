@@ -59,13 +59,14 @@ from views import (
     messages,
     models,
     moderations,
+    openapi,
+    pages,
     providers,
     request_log,
     rerank,
     responses,
 )
 from views import error_handlers as errors
-from views import pages as docs
 from views.blueprint import api
 from views.health import ops
 from views.metrics import metrics
@@ -105,7 +106,7 @@ def create_app(settings: Settings | None = None) -> Flask:
     sources = build_sources(settings)
     app.extensions["thinkline"] = _with_traces(_with_metrics(build_services(settings, sources), settings), settings)
     errors.register(app)
-    for blueprint in (api, ops, metrics, docs.docs):
+    for blueprint in (api, ops, metrics, openapi.description, *([pages.pages] if settings.pages else [])):
         app.register_blueprint(blueprint)
     catalogue = app.extensions["thinkline"].catalogue
     sources.follow(catalogue, partial(_replace_keys, app.extensions["thinkline"], settings))

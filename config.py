@@ -128,6 +128,7 @@ class Settings:
     )
     allow_anonymous: bool = setting(False, "Serve everybody without a key, also over a public address.")
     allowed_origins: tuple[str, ...] = setting((), "Web pages that may call from a browser: comma-separated origins.")
+    pages: bool = setting(True, "Serve the pages for people: the playground, the live view and `/docs`.")
 
     provider_name: str = setting("", "The default provider; unset: the first one with credentials.")
     reasoning: str = setting("hide", "Whether a model's thinking is passed on unasked.", choices=("hide", "show"))
