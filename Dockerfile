@@ -3,8 +3,8 @@
 ARG PYTHON=python:3.11-slim-bookworm
 
 FROM ${PYTHON} AS packages
-# "aws redis" makes an image without OCI's SDK, which is most of it.
-ARG EXTRAS="oci aws redis"
+# "aws redis postgres otel" makes an image without OCI's SDK, which is most of it.
+ARG EXTRAS="oci aws redis postgres otel"
 WORKDIR /build
 COPY deploy/requirements deploy/requirements/
 # The versions are locked, with the hashes of their files; nothing is compiled, and pip does not come along.
@@ -56,6 +56,7 @@ COPY telemetry telemetry/
 COPY tools/__init__.py tools/keys.py tools/
 COPY tools/doctor tools/doctor/
 COPY tools/streamcheck tools/streamcheck/
+COPY usage usage/
 COPY views views/
 COPY web web/
 RUN python -m compileall -q .

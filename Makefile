@@ -53,7 +53,7 @@ docs: $(VENV)/.runtime
 doctor: $(VENV)/.runtime
 	$(BIN)/python doctor.py
 
-EXTRAS := oci aws redis
+EXTRAS := oci aws redis postgres otel
 COMPILE = $(BIN)/pip-compile -q --strip-extras --no-emit-index-url --no-emit-trusted-host --no-emit-find-links
 
 # deploy/requirements has the same versions with the hashes of their files, base and extras apart, for the image.

@@ -5,16 +5,14 @@ python app.py                   serves for development
 python app.py --version         says which version this is
 """
 
-import errno
 import logging
 import re
-import socket
 import sys
 from argparse import ArgumentParser
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import partial
 from logging.config import dictConfig
-from time import monotonic, sleep
 from urllib.parse import urlsplit
 
 from flask import Flask
@@ -23,6 +21,7 @@ from werkzeug.serving import is_running_from_reloader
 
 from access.keys import Authenticator
 from access.limits import RateLimiter
+from access.proxies import TrustedProxies
 from config import ROOT, SettingError, Settings, is_this_machine
 from core.api_keys import ApiKey
 from core.context import Timeouts
@@ -36,17 +35,23 @@ from dispatch.resilience.refused_parameters import RefusedParameters
 from dispatch.resilience.retry import RetryPolicy
 from dispatch.routing.catalogue import Catalogue
 from dispatch.routing.config import Filler
+from dispatch.routing.known_names import KnownNames
 from dispatch.routing.model_lists import ModelLists
 from dispatch.sources.sources import Sources
-from schemas.chat.encode import HEARTBEAT
 from schemas.limits import Limits
 from server.admission import Admission
 from server.flask_app import Thinkline
 from server.lines import LineKeeper
+from server.ports import check_port
+from storage.database import open_database
 from storage.key_value import open_store
 from storage.rate_limits import open_limits
 from telemetry import logs
+from telemetry.metrics import Metrics, Sampled
+from telemetry.open_tracing import open_tracer
 from telemetry.records import Recorder, log_request
+from usage.ledger import Ledger
+from usage.store import UsageStore
 from views import (
     chat,
     completions,
@@ -55,31 +60,37 @@ from views import (
     messages,
     models,
     moderations,
+    openapi,
+    pages,
     providers,
+    request_log,
     rerank,
     responses,
 )
 from views import error_handlers as errors
-from views import pages as docs
 from views.blueprint import api
 from views.health import ops
+from views.metrics import metrics
 from views.response_store import ResponseStore
 from views.running import RunningResponses
 from views.services import Services
 
-PORT_SECONDS = 1.0
 REVOKED = "The API key was revoked."
-TYPED = "/chat/completions"  # and most add this, to an address that has it already
 # Importing them hangs their views on the blueprint.
-ROUTES = (chat, completions, embeddings, images, messages, models, moderations, providers, rerank, responses)
+ROUTES = (
+    chat, completions, embeddings, images, messages, models, moderations, providers, request_log, rerank, responses
+)  # fmt: skip
 EXPOSED = [
     "x-request-id",
     "Retry-After",
+    "Server-Timing",
     *(f"x-ratelimit-{what}-{kind}" for what in ("limit", "remaining", "reset") for kind in ("requests", "tokens")),
 ]
 """Headers that web pages may read."""
-ALWAYS = ("", "/v1", "/v1/v1", "/api/v1")
-"""Prefixes for clients that append a second /v1, and for clients that know OpenRouter's paths."""
+TRACES_SECONDS = 2.0
+"""How long the end of a process waits until its last traces are sent."""
+PREFIXES = ("/v1", "/v1/v1", "/api/v1")
+"""Of all paths, beside none: for clients that append a second /v1, and for clients that know OpenRouter's paths."""
 
 log = logging.getLogger("thinkline")
 
@@ -88,19 +99,15 @@ def create_app(settings: Settings | None = None) -> Flask:
     """The application, with gunicorn's settings under gunicorn. Raises SettingError for settings that do not work."""
     settings = settings or Settings.in_use or Settings.load()
     dictConfig(logs.config(settings))
-    app = Thinkline(__name__, logs.request_id.set, key_in_path=settings.key_in_path)
+    prefixes = [*PREFIXES, settings.api_route_prefix.rstrip("/")]
+    app = Thinkline(__name__, logs.request_id.set, prefixes, key_in_path=settings.key_in_path)
     app.json.sort_keys = False  # type: ignore[attr-defined]
     app.url_map.strict_slashes = False
     sources = build_sources(settings)
-    app.extensions["thinkline"] = build_services(settings, sources)
+    app.extensions["thinkline"] = _with_traces(_with_metrics(build_services(settings, sources), settings), settings)
     errors.register(app)
-    bases = [*ALWAYS, settings.api_route_prefix.rstrip("/")]
-    typed = [f"{base}{TYPED}{again}" for base in bases for again in ("", "/v1")]
-    for number, prefix in enumerate(dict.fromkeys([*bases, *typed])):
-        app.register_blueprint(api, url_prefix=prefix or None, name=f"api{number}")
-    for number, prefix in enumerate(dict.fromkeys(bases)):
-        app.register_blueprint(ops, url_prefix=prefix or None, name=f"ops{number}")
-    app.register_blueprint(docs.docs)
+    for blueprint in (api, ops, metrics, openapi.description, *([pages.pages] if settings.pages else [])):
+        app.register_blueprint(blueprint)
     catalogue = app.extensions["thinkline"].catalogue
     sources.follow(catalogue, partial(_replace_keys, app.extensions["thinkline"], settings))
     if settings.warm:
@@ -132,8 +139,12 @@ def build_services(settings: Settings, sources: Sources | None = None) -> Servic
         limits = open_limits(
             settings.state_url, ROOT / settings.data_dir, processes=Settings.processes or settings.workers
         )
+        database = open_database(settings.database_url, ROOT / settings.data_dir)
     except ValueError as error:
         raise SettingError(str(error)) from None
+    store = UsageStore(database)
+    ledger = Ledger(store, ROOT / settings.data_dir / "usage-spool", days=settings.usage_days)
+    keeps_usage = settings.usage_days > 0
     return Services(
         guard=Authenticator(
             settings.keys,
@@ -150,7 +161,7 @@ def build_services(settings: Settings, sources: Sources | None = None) -> Servic
             state,
             RefusedParameters(settings.refused_parameter_ttl),
         ),
-        lines=LineKeeper(settings.heartbeat, settings.headers_after, HEARTBEAT, slow=settings.threads // 4),
+        lines=LineKeeper(settings.heartbeat, settings.headers_after, slow=settings.threads // 4),
         admission=Admission(settings.in_flight),
         max_body_bytes=settings.max_body_bytes,
         limits=Limits(
@@ -160,13 +171,46 @@ def build_services(settings: Settings, sources: Sources | None = None) -> Servic
             documents=settings.max_documents,
             values=settings.max_values,
         ),
+        proxies=TrustedProxies(settings.trusted_proxies),
         checks=(RateLimiter(limits, fails_open=settings.limits_fail_open),),
-        record=Recorder([log_request]),
+        record=Recorder([log_request, *([ledger] if keeps_usage else [])]),
+        ledger=ledger if keeps_usage else None,
         show_reasoning=settings.reasoning == "show",
         fills_with_tools=settings.filler_with_tools,
         responses=ResponseStore(state, settings.responses_ttl),
         running=RunningResponses(state if settings.workers > 1 or "://" in settings.state_url else None),
         drops_tools=settings.responses_drop_tools,
+    )
+
+
+def _with_metrics(services: Services, settings: Settings) -> Services:
+    """The services of a process that serves, which counts what they do."""
+    breakers = services.relay.breakers
+    limiters = [check for check in services.checks if isinstance(check, RateLimiter)]
+    metrics = Metrics(
+        KnownNames(services.catalogue, services.models),
+        Sampled(
+            in_flight=lambda: services.admission.running,
+            breakers=breakers.all_states,
+            limit_failures=lambda: sum(limiter.failures for limiter in limiters),
+            ledger_queue=lambda: services.ledger.waiting if services.ledger is not None else 0,
+        ),
+        Settings.metrics_folder,
+    )
+    breakers.listeners.append(metrics.breaker_changed)
+    return replace(
+        services, record=services.record.also(metrics.record), metrics=metrics, metrics_key=settings.metrics_key
+    )
+
+
+def _with_traces(services: Services, settings: Settings) -> Services:
+    """The services of a process that sends traces, where an address for them is set."""
+    tracer = open_tracer(settings)
+    if tracer is None:
+        return services
+    close = partial(tracer.close, TRACES_SECONDS)
+    return replace(
+        services, record=services.record.also(tracer.record), tracer=tracer, at_end=(*services.at_end, close)
     )
 
 
@@ -220,32 +264,12 @@ def log_start(services: Services, address: str, settings: Settings) -> None:
     log.info("That is the built-in demo. For a real one, put a line like OPENAI_API_KEY=sk-... into .env.")
 
 
-def check_port(host: str, port: int) -> None:
-    """Raises SettingError, with the setting to change, for an address that the server cannot listen on.
-
-    An address in use is waited for a moment: the server there may be about to end.
-    """
-    until = monotonic() + PORT_SECONDS
-    while not _is_free(host, port):
-        if monotonic() > until:
-            raise SettingError(f"PORT is {port}, where another program listens already; stop it, or choose another.")
-        sleep(PORT_SECONDS / 10)
-
-
-def _is_free(host: str, port: int) -> bool:
+def require_port(host: str, port: int) -> None:
+    """Raise SettingError for an address that the server cannot listen on."""
     try:
-        family, kind, protocol, _, address = socket.getaddrinfo(
-            host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
-        )[0]
-        with socket.socket(family, kind, protocol) as probe:
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            probe.bind(address)
-    except OSError as error:
-        if error.errno == errno.EADDRINUSE:
-            return False
-        name, value = ("PORT", port) if error.errno == errno.EACCES else ("HOST", repr(host))
-        raise SettingError(f"{name} is {value}, where this program cannot listen: {error.strerror}.") from None
-    return True
+        check_port(host, port)
+    except ValueError as error:
+        raise SettingError(str(error)) from None
 
 
 def main() -> None:
@@ -256,7 +280,7 @@ def main() -> None:
     try:
         settings = Settings.load()
         if not is_running_from_reloader():
-            check_port(settings.host, settings.port)
+            require_port(settings.host, settings.port)
         app = create_app(settings)
         has_keys = app.extensions["thinkline"].guard.has_keys
         settings.require_key_if_public(settings.host, file_has_keys=has_keys)

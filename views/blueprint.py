@@ -13,6 +13,7 @@ from access.admission import Permit, estimated_tokens
 from core.api_keys import ANONYMOUS, ApiKey
 from core.errors import GatewayError, InvalidRequest, RequestTimeout, TooLarge
 from core.events import Usage
+from core.trace_context import TraceContext
 from schemas.errors import OPENAI, ErrorFormat
 from server.flask_app import HEADERS, REQUEST_ID
 from server.read_deadlines import BODY_SECONDS
@@ -37,8 +38,9 @@ class ApiRequest:
 
     `key` is the request's key, and `permits` what that key's checks have granted. `endpoint` is the view's name. A view
     sets `model`, `stream` and `conversation` as soon as it has read them. `errors` tells how the caller's dialect has
-    an error. `allowed` is set once its model is one that the key may call, `recorded` once the request has its record,
-    with the `usage` that stands there.
+    an error. `received` is when its body had come, by the monotonic clock; `prompt_tokens` are estimated then.
+    `allowed` is set once its model is one that the key may call, `recorded` once the request has its record, with the
+    `usage` that stands there.
     """
 
     services: Services
@@ -50,10 +52,20 @@ class ApiRequest:
     model: str = ""
     stream: bool | None = None
     conversation: str = ""
+    received: float = 0.0
     allowed: bool = False
     recorded: bool = False
     usage: Usage | None = None
+    prompt_tokens: int = 0
     started: float = field(default_factory=monotonic)
+    _trace: TraceContext | None = None
+
+    @property
+    def trace(self) -> TraceContext | None:
+        """The trace that it belongs to, None where nothing is traced."""
+        if self._trace is None and self.services.tracer is not None:
+            self._trace = self.services.tracer.begin(self.environ)
+        return self._trace
 
     @property
     def caller(self) -> str:
@@ -89,13 +101,14 @@ class ApiRequest:
                 duration=duration,
                 method=environ["REQUEST_METHOD"],
                 path=environ["PATH_INFO"][:SHOWN],
-                sender=environ.get("REMOTE_ADDR", ""),
+                sender=self.services.proxies.sender(environ),
                 forwarded_for=environ.get("HTTP_X_FORWARDED_FOR", "")[:SHOWN],
                 caller=self.caller,
                 endpoint=self.endpoint,
                 model=self.model,
                 stream=self.stream,
                 conversation=self.conversation,
+                trace=self.trace,
                 **result,
             )
         )
@@ -121,10 +134,10 @@ class ApiRequest:
             raise TooLarge(TOO_LARGE)
         if length is not None and len(body) < length:
             raise InvalidRequest(BROKEN_OFF)
-        if self.permits:
-            tokens = estimated_tokens(body)
-            for permit in self.permits:
-                permit.spend(tokens)
+        self.received = monotonic()
+        self.prompt_tokens = estimated_tokens(body)
+        for permit in self.permits:
+            permit.spend(self.prompt_tokens)
         return body
 
 
