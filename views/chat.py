@@ -1,6 +1,6 @@
 """POST /chat/completions."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from functools import partial
 from logging import getLogger
@@ -10,6 +10,7 @@ from flask import Response
 from core.errors import UpstreamDown
 from core.events import Event, Usage
 from core.requests import ChatRequest
+from core.trace_context import Words
 from dispatch.routing.catalogue import Route
 from dispatch.transforms.speech import speech_safe
 from schemas.chat.encode import ChunkEncoder
@@ -50,7 +51,10 @@ def chat_delivery(incoming: ApiRequest, request: ChatRequest, route: Route, *, f
     log.log(5, "asked", extra={"payload": request.body})
     fills = request.stream and bool(route.filler) and (services.fills_with_tools or not _may_call(request))
     aloud = _is_read_aloud(request, route)
-    if fills or aloud:
+    words = incoming.trace.words if incoming.trace else None
+    if words is not None:
+        words.asked = request.messages
+    if fills or aloud or words is not None:
         request = replace(request, passthrough=None)
     return Delivery(
         incoming,
@@ -59,9 +63,15 @@ def chat_delivery(incoming: ApiRequest, request: ChatRequest, route: Route, *, f
         streams=request.stream,
         reasoning=request.include_reasoning,
         fills=fills,
-        through=speech_safe if aloud else None,
-        forwards=forwards and request.stream,
+        through=_through(words, aloud=aloud),
+        forwards=forwards and request.stream and words is None,
     )
+
+
+def _through(words: Words | None, *, aloud: bool) -> Callable[[Iterable[Event]], Iterator[Event]] | None:
+    if words is None:
+        return speech_safe if aloud else None
+    return (lambda events: words.listen(speech_safe(events))) if aloud else words.listen
 
 
 def _may_call(request: ChatRequest) -> bool:
