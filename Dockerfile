@@ -14,11 +14,13 @@ COPY app.py config.py gunicorn.conf.py ./
 COPY access access/
 COPY core core/
 COPY dispatch dispatch/
+COPY docs docs/
 COPY providers providers/
 COPY schemas schemas/
 COPY server server/
 COPY storage storage/
 COPY telemetry telemetry/
+COPY usage usage/
 COPY views views/
 COPY web web/
 

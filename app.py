@@ -4,16 +4,13 @@ gunicorn 'app:create_app()'     serves (gunicorn.conf.py beside this file is pic
 python app.py                   serves for development
 """
 
-import errno
 import logging
 import re
-import socket
 import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
 from logging.config import dictConfig
-from time import monotonic, sleep
 from urllib.parse import urlsplit
 
 from flask import Flask
@@ -42,12 +39,16 @@ from schemas.limits import Limits
 from server.admission import Admission
 from server.flask_app import Thinkline
 from server.lines import LineKeeper
+from server.ports import check_port
+from storage.database import open_database
 from storage.key_value import open_store
 from storage.rate_limits import open_limits
 from telemetry import logs
 from telemetry.metrics import Metrics, Sampled
 from telemetry.open_tracing import open_tracer
 from telemetry.records import Recorder, log_request
+from usage.ledger import Ledger
+from usage.store import UsageStore
 from views import (
     chat,
     completions,
@@ -56,12 +57,14 @@ from views import (
     messages,
     models,
     moderations,
+    openapi,
+    pages,
     providers,
+    request_log,
     rerank,
     responses,
 )
 from views import error_handlers as errors
-from views import pages as docs
 from views.blueprint import api
 from views.health import ops
 from views.metrics import metrics
@@ -69,10 +72,11 @@ from views.response_store import ResponseStore
 from views.running import RunningResponses
 from views.services import Services
 
-PORT_SECONDS = 1.0
 REVOKED = "The API key was revoked."
 # Importing them hangs their views on the blueprint.
-ROUTES = (chat, completions, embeddings, images, messages, models, moderations, providers, rerank, responses)
+ROUTES = (
+    chat, completions, embeddings, images, messages, models, moderations, providers, request_log, rerank, responses
+)  # fmt: skip
 EXPOSED = [
     "x-request-id",
     "Retry-After",
@@ -99,7 +103,7 @@ def create_app(settings: Settings | None = None) -> Flask:
     sources = build_sources(settings)
     app.extensions["thinkline"] = _with_traces(_with_metrics(build_services(settings, sources), settings), settings)
     errors.register(app)
-    for blueprint in (api, ops, metrics, docs.docs):
+    for blueprint in (api, ops, metrics, openapi.description, *([pages.pages] if settings.pages else [])):
         app.register_blueprint(blueprint)
     catalogue = app.extensions["thinkline"].catalogue
     sources.follow(catalogue, partial(_replace_keys, app.extensions["thinkline"], settings))
@@ -132,8 +136,12 @@ def build_services(settings: Settings, sources: Sources | None = None) -> Servic
         limits = open_limits(
             settings.state_url, ROOT / settings.data_dir, processes=Settings.processes or settings.workers
         )
+        database = open_database(settings.database_url, ROOT / settings.data_dir)
     except ValueError as error:
         raise SettingError(str(error)) from None
+    store = UsageStore(database)
+    ledger = Ledger(store, ROOT / settings.data_dir / "usage-spool", days=settings.usage_days)
+    keeps_usage = settings.usage_days > 0
     return Services(
         guard=Authenticator(
             settings.keys,
@@ -162,7 +170,8 @@ def build_services(settings: Settings, sources: Sources | None = None) -> Servic
         ),
         proxies=TrustedProxies(settings.trusted_proxies),
         checks=(RateLimiter(limits, fails_open=settings.limits_fail_open),),
-        record=Recorder([log_request]),
+        record=Recorder([log_request, *([ledger] if keeps_usage else [])]),
+        ledger=ledger if keeps_usage else None,
         show_reasoning=settings.reasoning == "show",
         fills_with_tools=settings.filler_with_tools,
         responses=ResponseStore(state, settings.responses_ttl),
@@ -181,6 +190,7 @@ def _with_metrics(services: Services, settings: Settings) -> Services:
             in_flight=lambda: services.admission.running,
             breakers=breakers.all_states,
             limit_failures=lambda: sum(limiter.failures for limiter in limiters),
+            ledger_queue=lambda: services.ledger.waiting if services.ledger is not None else 0,
         ),
         Settings.metrics_folder,
     )
@@ -249,32 +259,12 @@ def log_start(services: Services, address: str, settings: Settings) -> None:
     log.info("That is the built-in demo. For a real one, put a line like OPENAI_API_KEY=sk-... into .env.")
 
 
-def check_port(host: str, port: int) -> None:
-    """Raises SettingError, with the setting to change, for an address that the server cannot listen on.
-
-    An address in use is waited for a moment: the server there may be about to end.
-    """
-    until = monotonic() + PORT_SECONDS
-    while not _is_free(host, port):
-        if monotonic() > until:
-            raise SettingError(f"PORT is {port}, where another program listens already; stop it, or choose another.")
-        sleep(PORT_SECONDS / 10)
-
-
-def _is_free(host: str, port: int) -> bool:
+def require_port(host: str, port: int) -> None:
+    """Raise SettingError for an address that the server cannot listen on."""
     try:
-        family, kind, protocol, _, address = socket.getaddrinfo(
-            host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
-        )[0]
-        with socket.socket(family, kind, protocol) as probe:
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            probe.bind(address)
-    except OSError as error:
-        if error.errno == errno.EADDRINUSE:
-            return False
-        name, value = ("PORT", port) if error.errno == errno.EACCES else ("HOST", repr(host))
-        raise SettingError(f"{name} is {value}, where this program cannot listen: {error.strerror}.") from None
-    return True
+        check_port(host, port)
+    except ValueError as error:
+        raise SettingError(str(error)) from None
 
 
 def main() -> None:
@@ -282,7 +272,7 @@ def main() -> None:
     try:
         settings = Settings.load()
         if not is_running_from_reloader():
-            check_port(settings.host, settings.port)
+            require_port(settings.host, settings.port)
         app = create_app(settings)
         has_keys = app.extensions["thinkline"].guard.has_keys
         settings.require_key_if_public(settings.host, file_has_keys=has_keys)

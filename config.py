@@ -128,6 +128,7 @@ class Settings:
     )
     allow_anonymous: bool = setting(False, "Serve everybody without a key, also over a public address.")
     allowed_origins: tuple[str, ...] = setting((), "Web pages that may call from a browser: comma-separated origins.")
+    pages: bool = setting(True, "Serve the pages for people: the playground, the live view and `/docs`.")
 
     provider_name: str = setting("", "The default provider; unset: the first one with credentials.")
     reasoning: str = setting("hide", "Whether a model's thinking is passed on unasked.", choices=("hide", "show"))
@@ -143,6 +144,15 @@ class Settings:
         "",
         "Where sessions and limits are kept: `redis://...` for several machines; unset: files in DATA_DIR.",
         secret=True,
+    )
+
+    database_url: str = setting(
+        "",
+        "Where usage is kept: `postgresql://...` for several machines; unset: a file in DATA_DIR.",
+        secret=True,
+    )
+    usage_days: float = setting(
+        400.0, "Days that the table of usage keeps a request; 0: there is no table, and no budget holds.", least=0
     )
 
     responses_ttl: float = setting(

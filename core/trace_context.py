@@ -1,12 +1,10 @@
 """The trace that a request belongs to, as W3C's headers carry it: https://www.w3.org/TR/trace-context/."""
 
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from random import getrandbits
 from typing import Any
-
-from core.events import Event, Text
 
 TRACEPARENT = re.compile(r"(?!ff)[0-9a-f]{2}-(?!0{32})([0-9a-f]{32})-(?!0{16})([0-9a-f]{16})-([0-9a-f]{2})(-.*)?")
 TRACESTATE = re.compile(r"[\x20-\x7e\t]{0,512}")
@@ -29,13 +27,6 @@ class Words:
 
     asked: Sequence[Mapping[str, Any]] = ()
     said: list[str] = field(default_factory=list)
-
-    def listen(self, events: Iterable[Event]) -> Iterator[Event]:
-        """The events, as they come: their text is kept."""
-        for event in events:
-            if isinstance(event, Text):
-                self.said.append(event.text)
-            yield event
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

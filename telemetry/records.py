@@ -89,6 +89,11 @@ class RequestRecord:
     tokens_saved: int | None = None
 
     @property
+    def counted(self) -> Usage | None:
+        """The usage, where the upstream has counted it."""
+        return None if self.usage is None or self.usage.estimated else self.usage
+
+    @property
     def fallbacks(self) -> int:
         """How many targets were given up for another one."""
         return len(self.tried.keys() - {self.target})
@@ -147,8 +152,8 @@ def _request_facts(record: RequestRecord) -> dict[str, Any]:
         facts["tried"] = "; ".join(f"{target}: {failure}" for target, failure in record.tried.items())
     if record.ttft is not None:
         facts["ttft_ms"] = round(record.ttft * 1000, 1)
-    if record.usage is not None and not record.usage.estimated:
-        facts |= {"prompt_tokens": record.usage.prompt, "completion_tokens": record.usage.completion}
+    if record.counted is not None:
+        facts |= {"prompt_tokens": record.counted.prompt, "completion_tokens": record.counted.completion}
     if record.cost is not None:
         facts["cost"] = round(record.cost, 6)
     if record.error:

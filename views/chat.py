@@ -1,6 +1,6 @@
 """POST /chat/completions."""
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import replace
 from functools import partial
 from logging import getLogger
@@ -10,9 +10,8 @@ from flask import Response
 from core.errors import UpstreamDown
 from core.events import Event, Usage
 from core.requests import ChatRequest
-from core.trace_context import Words
 from dispatch.routing.catalogue import Route
-from dispatch.transforms.speech import speech_safe
+from dispatch.transforms.speech import read_aloud
 from schemas.chat.encode import ChunkEncoder
 from schemas.chat.fold import fold
 from schemas.chat.request import load_chat
@@ -56,22 +55,16 @@ def chat_delivery(incoming: ApiRequest, request: ChatRequest, route: Route, *, f
         words.asked = request.messages
     if fills or aloud or words is not None:
         request = replace(request, passthrough=None)
+    ask = services.relay.chat(request)
     return Delivery(
         incoming,
         route,
-        services.relay.chat(request),
+        read_aloud(ask) if aloud else ask,
         streams=request.stream,
         reasoning=request.include_reasoning,
         fills=fills,
-        through=_through(words, aloud=aloud),
         forwards=forwards and request.stream and words is None,
     )
-
-
-def _through(words: Words | None, *, aloud: bool) -> Callable[[Iterable[Event]], Iterator[Event]] | None:
-    if words is None:
-        return speech_safe if aloud else None
-    return (lambda events: words.listen(speech_safe(events))) if aloud else words.listen
 
 
 def _may_call(request: ChatRequest) -> bool:

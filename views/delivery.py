@@ -50,9 +50,9 @@ class StreamEncoder(Protocol):
 class Delivery:
     """A caller's line while one request is answered: watched for their leaving, and told of in one record.
 
-    `events` is what is answered, gone `through` something if that is given. `details` are counts for the record.
-    With `forwards`, frames that may pass as they came need not be encoded. `filler` is the phrase that was said. What
-    an upstream does not count is estimated, where it `estimates`. An answer that is not `charged` costs nothing.
+    `details` are counts for the record. With `forwards`, frames that may pass as they came need not be encoded.
+    `filler` is the phrase that was said. What an upstream does not count is estimated, where it `estimates`. An answer
+    that is not `charged` costs nothing.
     """
 
     def __init__(
@@ -64,7 +64,6 @@ class Delivery:
         streams: bool,
         reasoning: bool = True,
         fills: bool = False,
-        through: Callable[[Iterable[Event]], Iterator[Event]] | None = None,
         patience: float = WHOLE_ANSWER_FACTOR,
         details: Mapping[str, int] | None = None,
         forwards: bool = False,
@@ -80,7 +79,6 @@ class Delivery:
         self.answer: AnswerStream = rooms.relay.answer(
             route, ask, self.call, streams=streams, reasoning=reasoning, fills=fills
         )
-        self.events: Iterable[Event] = through(self.answer) if through else self.answer
         self._incoming = incoming
         self._loading = self.call.started - incoming.received if incoming.received else 0.0
         self._details = details or {}
@@ -201,8 +199,8 @@ class UnwrappedResponse(Response):
 def whole_response(line: Delivery, fold: Callable[[Iterable[Event]], bytes]) -> Response:
     """One JSON body. Raises what fails."""
     with line:
-        body = fold(line.events)
-        for _ in line.events:  # to its end, so that the target is known to have answered
+        body = fold(line.answer)
+        for _ in line.answer:  # to its end, so that the target is known to have answered
             pass
     line.end("done")
     return line.sign(UnwrappedResponse(body, content_type="application/json"))
@@ -264,7 +262,7 @@ def _frames(line: Delivery, encoder: StreamEncoder, failures: list[Exception]) -
     """The answer's frames; of an answer that has failed already, the failure's."""
     try:
         _raise_first(failures)
-        for event in line.events:
+        for event in line.answer:
             if data := encoder.encode(event):
                 yield data
         yield encoder.end()

@@ -1,7 +1,6 @@
-"""GET /health, /ready and /: for load balancers and for people who try the address in a browser. No key."""
+"""GET /health and /ready: for load balancers. No key."""
 
-from flask import Blueprint, Response, jsonify, redirect
-from werkzeug.wrappers import Response as AnyResponse
+from flask import Blueprint, Response, jsonify
 
 from views.services import current_services
 
@@ -20,9 +19,3 @@ def ready() -> tuple[Response, int]:
     if current_services().admission.draining:
         return jsonify(status="draining"), 503
     return jsonify(status="ready", provider=current_services().catalogue.default), 200
-
-
-@ops.get("/")
-def root() -> AnyResponse:
-    """Show the way."""
-    return redirect("/docs")

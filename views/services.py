@@ -19,6 +19,7 @@ from server.lines import LineKeeper
 from telemetry.metrics import Metrics
 from telemetry.records import Recorder
 from usage.accounting import AnswerLengths
+from usage.ledger import Ledger
 from views.response_store import ResponseStore
 from views.running import RunningResponses
 
@@ -46,12 +47,13 @@ class Services:
     running: RunningResponses
     checks: tuple[AdmissionCheck, ...] = ()
     record: Recorder = field(default_factory=Recorder)
+    ledger: Ledger | None = None
+    lengths: AnswerLengths = field(default_factory=AnswerLengths)
     proxies: TrustedProxies = field(default_factory=TrustedProxies)
     tracer: Tracer | None = None
     at_end: tuple[Callable[[], object], ...] = ()
     metrics: Metrics | None = None
     metrics_key: str = ""
-    lengths: AnswerLengths = field(default_factory=AnswerLengths)
     show_reasoning: bool = False
     fills_with_tools: bool = False
     drops_tools: bool = False
