@@ -199,7 +199,11 @@ def _with_metrics(services: Services, settings: Settings) -> Services:
     )
     breakers.listeners.append(metrics.breaker_changed)
     return replace(
-        services, record=services.record.also(metrics.record), metrics=metrics, metrics_key=settings.metrics_key
+        services,
+        record=services.record.also(metrics.record),
+        metrics=metrics,
+        metrics_key=settings.metrics_key,
+        at_end=(*services.at_end, metrics.flush),
     )
 
 

@@ -240,6 +240,11 @@ class Settings:
     log_file: str = setting("", "A file to log to as well; it rotates, and workers share it.")
     log_max_bytes: int = setting(10_485_760, "Size at which the log file rotates.", least=1000)
     log_backups: int = setting(5, "Rotated log files that are kept.", least=0)
+    traces_content: bool = setting(
+        False,
+        "Have traces tell what was said, too.",
+        also=("OTEL_INSTRUMENTATION_GENAI_CAPTURE_MESSAGE_CONTENT",),
+    )
     debug: bool = setting(False, "LOG_LEVEL=DEBUG, by its older name.")
     trace: bool = setting(False, "LOG_LEVEL=TRACE, by its older name: bodies too.")
 

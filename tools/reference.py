@@ -1,5 +1,5 @@
-"""The tables of docs/ whose facts the code has: settings, providers, errors, endpoints, keys of log lines; and what
-`make bench` has measured.
+"""The tables of docs/ whose facts the code has: settings, providers, errors, endpoints, metrics, keys of log lines; and
+what `make bench` has measured.
 
     make docs       or: python -m tools.reference; writes them into the pages
 
@@ -43,6 +43,7 @@ from core.errors import (
 )
 from providers.vendors import VENDORS, Vendor
 from schemas.openapi.document import document
+from telemetry.metrics import METRICS
 from tools.bench import report
 
 DOCS = ROOT / "docs"
@@ -300,6 +301,14 @@ def logs() -> str:
     return "\n\n".join(f"## {title}\n\n{table(['Key', 'What'], each)}" for title, each in rows.items())
 
 
+def metrics() -> str:
+    """Every metric of /metrics."""
+    rows = [
+        [f"`{each.name}`", each.kind, ", ".join(f"`{name}`" for name in each.labels), each.about] for each in METRICS
+    ]
+    return table(["Metric", "Kind", "Labels", "What"], rows)
+
+
 BLOCKS: Mapping[str, Callable[[], str]] = {
     "settings": settings,
     "providers": providers,
@@ -307,6 +316,7 @@ BLOCKS: Mapping[str, Callable[[], str]] = {
     "endpoints": endpoints,
     "operations": operations,
     "logs": logs,
+    "metrics": metrics,
     **{name: partial(block, report.load()) for name, block in report.BLOCKS.items()},
 }
 

@@ -50,7 +50,10 @@ def chat_delivery(incoming: ApiRequest, request: ChatRequest, route: Route, *, f
     log.log(5, "asked", extra={"payload": request.body})
     fills = request.stream and bool(route.filler) and (services.fills_with_tools or not _may_call(request))
     aloud = _is_read_aloud(request, route)
-    if fills or aloud:
+    words = incoming.trace.words if incoming.trace else None
+    if words is not None:
+        words.asked = request.messages
+    if fills or aloud or words is not None:
         request = replace(request, passthrough=None)
     ask = services.relay.chat(request)
     return Delivery(
@@ -60,7 +63,7 @@ def chat_delivery(incoming: ApiRequest, request: ChatRequest, route: Route, *, f
         streams=request.stream,
         reasoning=request.include_reasoning,
         fills=fills,
-        forwards=forwards and request.stream,
+        forwards=forwards and request.stream and words is None,
     )
 
 

@@ -81,6 +81,7 @@ class Delivery:
         )
         self._incoming = incoming
         self._loading = self.call.started - incoming.received if incoming.received else 0.0
+        self._own: float | None = None
         self._details = details or {}
         self._estimates = estimates and charged
         self._charged = charged
@@ -131,7 +132,8 @@ class Delivery:
         """Put on the header that names who answers; none while that is open (a stream may begin before)."""
         if self.answer.first_event is not None:
             response.headers["x-upstream"] = _header(self.answer.target.name)
-        response.headers["Server-Timing"] = server_timing(self.answer, self.call, self._loading)
+            self._own = own_seconds(self.answer, self._loading)
+        response.headers["Server-Timing"] = server_timing(self._own, self.answer, self.call, self._loading)
         return response
 
     def _record(self, outcome: RequestOutcome, failure: GatewayError | None) -> None:
@@ -164,7 +166,7 @@ class Delivery:
             headers=self._headers_at(),
             heartbeats=tuple(at - self.call.started for at in self.line.heartbeats),
             ttft=answer.first_event,
-            overhead=own_seconds(answer, self._loading),
+            overhead=own_seconds(answer, self._loading) if self._own is None else self._own,
             usage=billed.usage if self._charged else answer.usage,
             cost=billed.cost if self._charged else 0.0,
             unpriced=billed.unpriced and self._charged,
