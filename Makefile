@@ -6,12 +6,13 @@
 # make soak   callers, faults and hang-ups for MINUTES=10, and what grew meanwhile
 # make bench  what it costs and holds beside its peers: ten minutes, alone on the machine; installs the peers
 # make docs   the tables in docs/ whose facts the code has
+# make prices usage/prices.json, from LiteLLM's newest list
 # make doctor what is configured, reachable and wrong, and which setting mends it
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: bench soak run test test-fast test-slow test-again test-services check docs doctor lock clean
+.PHONY: bench soak run test test-fast test-slow test-again test-services check docs prices doctor lock clean
 
 run: $(VENV)/.runtime
 	$(BIN)/gunicorn 'app:create_app()'
@@ -49,6 +50,9 @@ bench: $(VENV)/.development
 
 docs: $(VENV)/.runtime
 	$(BIN)/python -m tools.reference
+
+prices: $(VENV)/.runtime
+	$(BIN)/python -m tools.prices
 
 doctor: $(VENV)/.runtime
 	$(BIN)/python doctor.py
