@@ -42,16 +42,9 @@ def register(app: Flask) -> None:
 def respond(error: GatewayError) -> Response:
     """The error as a response with its true status."""
     asked = _api_request()
-    status = asked.errors.status(error)
-    asked.record(
-        status=status,
-        outcome="failed" if error.status == 500 else "refused",  # noqa: PLR2004 - a fault of our own
-        code=error.code,
-        param=error.param,
-        error=error.message,
-    )
+    asked.record_failure(error)
     body = orjson.dumps(asked.errors.body(error, asked.environ[REQUEST_ID]))
-    response = Response(body, status, mimetype="application/json")
+    response = Response(body, asked.errors.status(error), mimetype="application/json")
     response.headers.update(error_headers(error))
     if asked.errors.id_header:
         response.headers[asked.errors.id_header] = asked.environ[REQUEST_ID]
