@@ -11,7 +11,7 @@ from werkzeug.wsgi import get_content_length, get_input_stream
 
 from access.admission import Permit, estimated_tokens
 from core.api_keys import ANONYMOUS, ApiKey
-from core.errors import GatewayError, InvalidRequest, PermissionDenied, RequestTimeout, TooLarge
+from core.errors import GatewayError, InvalidRequest, PermissionDenied, RateLimited, RequestTimeout, TooLarge
 from core.events import Usage
 from schemas.errors import OPENAI, ErrorFormat
 from server.flask_app import HEADERS, REQUEST_ID
@@ -38,8 +38,9 @@ class ApiRequest:
 
     `key` is the request's key, and `permits` what that key's checks have granted. `endpoint` is the view's name. A view
     sets `model`, `stream` and `conversation` as soon as it has read them. `errors` tells how the caller's dialect has
-    an error. `allowed` is set once its model is one that the key may call, `recorded` once the request has its record,
-    with the `usage` that stands there. `lacks_key` tells of a WebSocket that its key is to come in a message.
+    an error. `received` is when its body had come, by the monotonic clock. `allowed` is set once its model is one that
+    the key may call, `recorded` once the request has its record, with the `usage` that stands there. `lacks_key` tells
+    of a WebSocket that its key is to come in a message.
     """
 
     services: Services
@@ -51,6 +52,7 @@ class ApiRequest:
     model: str = ""
     stream: bool | None = None
     conversation: str = ""
+    received: float = 0.0
     allowed: bool = False
     recorded: bool = False
     lacks_key: bool = False
@@ -91,7 +93,7 @@ class ApiRequest:
                 duration=duration,
                 method=environ["REQUEST_METHOD"],
                 path=environ["PATH_INFO"][:SHOWN],
-                sender=environ.get("REMOTE_ADDR", ""),
+                sender=self.services.proxies.sender(environ),
                 forwarded_for=environ.get("HTTP_X_FORWARDED_FOR", "")[:SHOWN],
                 caller=self.caller,
                 endpoint=self.endpoint,
@@ -127,7 +129,8 @@ class ApiRequest:
         return body
 
     def spend(self, body: bytes) -> None:
-        """Count what the body's prompt is estimated at for the limits of its key. Raises RateLimited."""
+        """The body has come: count what its prompt is estimated at for the limits of its key. Raises RateLimited."""
+        self.received = monotonic()
         if self.permits:
             tokens = estimated_tokens(body)
             for permit in self.permits:
@@ -141,6 +144,7 @@ class ApiRequest:
             code=error.code,
             param=error.param,
             error=error.message,
+            limit=error.limit if isinstance(error, RateLimited) else "",
         )
 
 

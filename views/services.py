@@ -7,6 +7,7 @@ from flask import current_app
 
 from access.admission import AdmissionCheck
 from access.keys import Authenticator
+from access.proxies import TrustedProxies
 from dispatch.relay import Relay
 from dispatch.routing.catalogue import Catalogue
 from dispatch.routing.model_lists import ModelLists
@@ -14,6 +15,7 @@ from schemas.limits import Limits
 from server.admission import Admission
 from server.lines import LineKeeper
 from server.sockets.keeper import SocketKeeper
+from telemetry.metrics import Metrics
 from telemetry.records import Recorder
 from views.response_store import ResponseStore
 from views.running import RunningResponses
@@ -37,6 +39,9 @@ class Services:
     checks: tuple[AdmissionCheck, ...] = ()
     record: Recorder = field(default_factory=Recorder)
     tell_id: Callable[[str], object] = str
+    proxies: TrustedProxies = field(default_factory=TrustedProxies)
+    metrics: Metrics | None = None
+    metrics_key: str = ""
     show_reasoning: bool = False
     fills_with_tools: bool = False
     drops_tools: bool = False

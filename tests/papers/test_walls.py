@@ -29,7 +29,7 @@ ROOMS: Mapping[str, str] = {
     "schemas.models_file",
     "server": "core.* schemas.errors",
     "voice": "core.* schemas.* server.sockets.socket",
-    "views": "core.* schemas.* dispatch.* access.* server.* telemetry.records voice.*",
+    "views": "core.* schemas.* dispatch.* access.* server.* telemetry.records telemetry.metrics voice.*",
     "config": "",
     "app": "config core.* schemas.limits dispatch.* access.* storage.* telemetry.* server.* views.*",
     "gunicorn": "app config telemetry.* server.* views.services",
