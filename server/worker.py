@@ -78,7 +78,7 @@ class Worker(PollingWorker):
         self.cfg.__dict__.update({name: setting.get() for name, setting in self.cfg.settings.items()})
         self._state = getattr(self.wsgi, "extensions", {}).get("thinkline")
         if self._state is not None:
-            self._state.sockets.serve_with(self.tpool.do)
+            self._state.sockets.serve_with(self.tpool.do, self.worker_connections)
 
     def enqueue_req(self, conn: ClientConnection) -> None:
         """Have a thread serve a connection whose next request has come."""

@@ -81,9 +81,10 @@ class SocketKeeper:
         self._buffered = 0
         self.closing = False
 
-    def serve_with(self, do: Callable[[Callable[[], None]], None]) -> None:
-        """The worker's pool: `do` has one of its threads do a job."""
+    def serve_with(self, do: Callable[[Callable[[], None]], None], connections: int) -> None:
+        """The worker's pool: `do` has one of its threads do a job. Of its connections half are left to requests."""
         self._do = do
+        self._most = min(self._most, connections // 2)
 
     def open(self, handler: SocketHandler, owner: object) -> Socket:
         """A connection that is about to begin; `owner` is None while nobody knows whose it is. Raises Overloaded;
@@ -199,7 +200,7 @@ class SocketKeeper:
             if descriptor == self._woken:
                 os.read(descriptor, 4096)
             elif (connection := self._sockets.get(descriptor)) is not None:
-                self._heed(connection, event)
+                self._do_for(connection, self._heed, event)
         now = monotonic()
         for job in self._timers.take(now):
             job()
@@ -207,7 +208,16 @@ class SocketKeeper:
             self._looks_at = now + LOOK_SECONDS
             self._dispatcher.relieve()
             for connection in list(self._ends):
-                self._look(connection, now)
+                self._do_for(connection, self._look, now)
+
+    def _do_for(self, connection: Socket, step: Callable[[Socket, Any], None], fact: float) -> None:
+        """Whatever fails for one connection ends that connection alone."""
+        try:
+            step(connection, fact)
+        except Exception:
+            log.exception("a WebSocket cannot be kept")
+            connection.cut()
+            self._release(connection)
 
     def _heed(self, connection: Socket, event: int) -> None:
         """Bytes have come, the peer takes some, or it has left."""
