@@ -20,7 +20,7 @@ from flask_cors import CORS
 from werkzeug.serving import is_running_from_reloader
 
 from access.budgets import BudgetCheck
-from access.keys import Authenticator
+from access.keys import REVOKED, Authenticator
 from access.limits import RateLimiter
 from access.proxies import TrustedProxies
 from config import ROOT, SettingError, Settings, is_this_machine
@@ -44,6 +44,7 @@ from server.admission import Admission
 from server.flask_app import Thinkline
 from server.lines import LineKeeper
 from server.ports import check_port
+from server.sockets.keeper import SocketKeeper
 from storage.key_value import open_store
 from storage.rate_limits import open_limits
 from telemetry import logs
@@ -66,6 +67,7 @@ from views import (
     request_log,
     rerank,
     responses,
+    sockets,
     usage,
 )
 from views import error_handlers as errors
@@ -76,11 +78,10 @@ from views.response_store import ResponseStore
 from views.running import RunningResponses
 from views.services import Services
 
-REVOKED = "The API key was revoked."
 # Importing them hangs their views on the blueprint.
 ROUTES = (
     chat, completions, embeddings, images, messages, models, moderations, providers, request_log, rerank, responses,
-    usage,
+    sockets, usage,
 )  # fmt: skip
 EXPOSED = [
     "x-request-id",
@@ -146,14 +147,16 @@ def build_services(settings: Settings, sources: Sources | None = None) -> Servic
     except ValueError as error:
         raise SettingError(str(error)) from None
     ledgers = [] if ledger is None else [ledger]
+    admission = Admission(settings.in_flight)
+    guard = Authenticator(
+        settings.keys,
+        catalogue.contents("file").keys,
+        anonymous=settings.allow_anonymous,
+        is_local=is_this_machine,
+        origins=settings.allowed_origins,
+    )
     return Services(
-        guard=Authenticator(
-            settings.keys,
-            catalogue.contents("file").keys,
-            anonymous=settings.allow_anonymous,
-            is_local=is_this_machine,
-            origins=settings.allowed_origins,
-        ),
+        guard=guard,
         catalogue=catalogue,
         models=ModelLists(catalogue, settings.models_ttl),
         relay=Relay(
@@ -163,7 +166,7 @@ def build_services(settings: Settings, sources: Sources | None = None) -> Servic
             RefusedParameters(settings.refused_parameter_ttl),
         ),
         lines=LineKeeper(settings.heartbeat, settings.headers_after, slow=settings.threads // 4),
-        admission=Admission(settings.in_flight),
+        admission=admission,
         max_body_bytes=settings.max_body_bytes,
         limits=Limits(
             messages=settings.max_messages,
@@ -176,9 +179,11 @@ def build_services(settings: Settings, sources: Sources | None = None) -> Servic
         checks=(*map(BudgetCheck, ledgers), RateLimiter(limits, fails_open=settings.limits_fail_open)),
         record=Recorder([log_request, *ledgers]),
         ledger=ledger,
+        tell_id=logs.request_id.set,
         show_reasoning=settings.reasoning == "show",
         fills_with_tools=settings.filler_with_tools,
         responses=ResponseStore(state, settings.responses_ttl),
+        sockets=SocketKeeper(admission, settings.max_sockets, settings.max_body_bytes, guard.refusal),
         running=RunningResponses(state if settings.workers > 1 or "://" in settings.state_url else None),
         drops_tools=settings.responses_drop_tools,
     )

@@ -275,7 +275,7 @@ class Ledger:
 
 
 def open_ledger(url: str, folder: Path, *, days: float) -> Ledger | None:
-    """The ledger of the database at `url`, or in `folder`; None for 0 `days`. Does not connect yet. Raises ValueError."""
+    """The ledger of the database at `url`, or in `folder`; None for 0 `days`. Connects later. Raises ValueError."""
     database = open_database(url, folder)
     return Ledger(UsageStore(database), folder / "usage-spool", days=days) if days else None
 
