@@ -17,7 +17,7 @@ import stat
 from collections.abc import Callable, Mapping
 from dataclasses import MISSING, Field, dataclass, field, fields
 from io import StringIO
-from ipaddress import ip_address
+from ipaddress import ip_address, ip_network
 from math import isinf
 from pathlib import Path
 from types import MappingProxyType
@@ -105,8 +105,28 @@ class Settings:
     limits_fail_open: bool = setting(
         True, "Serve keys with limits while these cannot be counted; false: refuse them with a 503."
     )
+    trusted_proxies: tuple[str, ...] = setting(
+        (),
+        "Addresses and networks of the web servers in front, comma-separated: `X-Forwarded-For` is believed from them "
+        "alone. `unix` is a Unix socket.",
+    )
     allow_anonymous: bool = setting(False, "Serve everybody without a key, also over a public address.")
     allowed_origins: tuple[str, ...] = setting((), "Web pages that may call from a browser: comma-separated origins.")
+
+    public_url: str = setting(
+        "", "Where callers reach this server, if a proxy changes the Host: Twilio signs the address that it dials."
+    )
+    twilio_auth_token: tuple[str, ...] = setting(
+        (),
+        "Twilio's auth token, which proves that it is Twilio that dials; with commas several, or shared keys' secrets.",
+        secret=True,
+    )
+    elevenlabs_api_key: str = setting(
+        "", "The API key at ElevenLabs whose Speech Engine may dial; its token is checked by it.", secret=True
+    )
+    voice_sources: tuple[str, ...] = setting(
+        (), "Networks that phone platforms dial from, comma-separated: they need no key then."
+    )
 
     provider_name: str = setting("", "The default provider; unset: the first one with credentials.")
     reasoning: str = setting("hide", "Whether a model's thinking is passed on unasked.", choices=("hide", "show"))
@@ -223,6 +243,18 @@ class Settings:
             )
         if self.model_list_url and not re.fullmatch(r"https?://[^\s/@]+[!-~]*", self.model_list_url):
             raise SettingError("MODEL_LIST_URL is not an address; allowed: http:// or https://, without a password.")
+        if self.public_url and not re.fullmatch(r"(https?|wss?)://[^\s/@]+[!-~]*", self.public_url):
+            raise SettingError("PUBLIC_URL is not an address; allowed: such as https://voice.example.com.")
+        for address in self.voice_sources:
+            if not _is_network(address):
+                raise SettingError(
+                    f"VOICE_SOURCES has {address!r}; allowed are addresses and networks such as 192.0.2.0/24."
+                )
+        for address in self.trusted_proxies:
+            if address != "unix" and not _is_network(address):
+                raise SettingError(
+                    f"TRUSTED_PROXIES has {address!r}; allowed are unix, and addresses or networks such as 10.0.0.0/8."
+                )
         for origin in self.allowed_origins:
             if origin != "*" and not re.fullmatch(r"[a-z][a-z0-9+.-]*://[A-Za-z0-9.:\[\]_-]+", origin):
                 raise SettingError(
@@ -318,6 +350,14 @@ class Settings:
             f"HOST is {host!r}, which others can reach, and no key is set. "
             "Set API_KEY to a secret of your own (or ALLOW_ANONYMOUS=true to serve everybody)."
         )
+
+
+def _is_network(text: str) -> bool:
+    try:
+        ip_network(text, strict=False)
+    except ValueError:
+        return False
+    return True
 
 
 def is_this_machine(host: str) -> bool:

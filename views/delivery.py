@@ -206,7 +206,7 @@ class StreamResponse(Response):
             if failures:
                 return self._refuse(failures.pop(), environ, start_response)
             start_response(self.status, delivery.sign(self).headers.to_wsgi_list())
-        return ClosingIterator(_frames(delivery, encoder, failures), self.close)
+        return ClosingIterator(stream_frames(delivery, encoder, failures), self.close)
 
     def _filler(self) -> bytes:
         self._delivery.filler = self._delivery.answer.filler[0]
@@ -222,7 +222,7 @@ class StreamResponse(Response):
         return answer
 
 
-def _frames(line: Delivery, encoder: StreamEncoder, failures: list[Exception]) -> Iterator[bytes]:
+def stream_frames(line: Delivery, encoder: StreamEncoder, failures: list[Exception]) -> Iterator[bytes]:
     """The answer's frames; of an answer that has failed already, the failure's."""
     try:
         _raise_first(failures)

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from core.api_keys import ApiKey
+from dispatch.routing.voice_config import NO_VOICE, VoiceConfig
 from providers.base import ParameterRules
 
 
@@ -96,6 +97,7 @@ class ModelConfig:
     hedge_agents  whether agents, which act in the world, are hedged too
     filler        the text while the first token is awaited; the settings fill what it lacks
     speech        whether the text is made fit to be read aloud
+    voice         how it speaks on the phone
     max_tokens    the largest max_tokens of a request
     tools, stream_tools, images   whether the model has them; a request that needs a missing one is refused
     price         per million tokens, (prompt, completion), in the user's own currency
@@ -114,6 +116,7 @@ class ModelConfig:
     hedge_agents: bool = False
     filler: Filler = NO_FILLER
     speech: bool = False
+    voice: VoiceConfig = NO_VOICE
     max_tokens: int | None = None
     rules: ParameterRules = field(default_factory=ParameterRules)
     tools: bool = True
