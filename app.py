@@ -10,6 +10,7 @@ import re
 import socket
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import partial
 from logging.config import dictConfig
 from time import monotonic, sleep
@@ -21,6 +22,7 @@ from werkzeug.serving import is_running_from_reloader
 
 from access.keys import Authenticator
 from access.limits import RateLimiter
+from access.proxies import TrustedProxies
 from config import ROOT, SettingError, Settings, is_this_machine
 from core.api_keys import ApiKey
 from core.context import Timeouts
@@ -33,9 +35,9 @@ from dispatch.resilience.refused_parameters import RefusedParameters
 from dispatch.resilience.retry import RetryPolicy
 from dispatch.routing.catalogue import Catalogue
 from dispatch.routing.config import Filler
+from dispatch.routing.known_names import KnownNames
 from dispatch.routing.model_lists import ModelLists
 from dispatch.sources.sources import Sources
-from schemas.chat.encode import HEARTBEAT
 from schemas.limits import Limits
 from server.admission import Admission
 from server.flask_app import Thinkline
@@ -43,6 +45,7 @@ from server.lines import LineKeeper
 from storage.key_value import open_store
 from storage.rate_limits import open_limits
 from telemetry import logs
+from telemetry.metrics import Metrics, Sampled
 from telemetry.records import Recorder, log_request
 from views import (
     chat,
@@ -60,23 +63,24 @@ from views import error_handlers as errors
 from views import pages as docs
 from views.blueprint import api
 from views.health import ops
+from views.metrics import metrics
 from views.response_store import ResponseStore
 from views.running import RunningResponses
 from views.services import Services
 
 PORT_SECONDS = 1.0
 REVOKED = "The API key was revoked."
-TYPED = "/chat/completions"  # and most add this, to an address that has it already
 # Importing them hangs their views on the blueprint.
 ROUTES = (chat, completions, embeddings, images, messages, models, moderations, providers, rerank, responses)
 EXPOSED = [
     "x-request-id",
     "Retry-After",
+    "Server-Timing",
     *(f"x-ratelimit-{what}-{kind}" for what in ("limit", "remaining", "reset") for kind in ("requests", "tokens")),
 ]
 """Headers that web pages may read."""
-ALWAYS = ("", "/v1", "/v1/v1", "/api/v1")
-"""Prefixes for clients that append a second /v1, and for clients that know OpenRouter's paths."""
+PREFIXES = ("/v1", "/v1/v1", "/api/v1")
+"""Of all paths, beside none: for clients that append a second /v1, and for clients that know OpenRouter's paths."""
 
 log = logging.getLogger("thinkline")
 
@@ -85,19 +89,15 @@ def create_app(settings: Settings | None = None) -> Flask:
     """The application, with gunicorn's settings under gunicorn. Raises SettingError for settings that do not work."""
     settings = settings or Settings.in_use or Settings.load()
     dictConfig(logs.config(settings))
-    app = Thinkline(__name__, logs.request_id.set, key_in_path=settings.key_in_path)
+    prefixes = [*PREFIXES, settings.api_route_prefix.rstrip("/")]
+    app = Thinkline(__name__, logs.request_id.set, prefixes, key_in_path=settings.key_in_path)
     app.json.sort_keys = False  # type: ignore[attr-defined]
     app.url_map.strict_slashes = False
     sources = build_sources(settings)
-    app.extensions["thinkline"] = build_services(settings, sources)
+    app.extensions["thinkline"] = _with_metrics(build_services(settings, sources), settings)
     errors.register(app)
-    bases = [*ALWAYS, settings.api_route_prefix.rstrip("/")]
-    typed = [f"{base}{TYPED}{again}" for base in bases for again in ("", "/v1")]
-    for number, prefix in enumerate(dict.fromkeys([*bases, *typed])):
-        app.register_blueprint(api, url_prefix=prefix or None, name=f"api{number}")
-    for number, prefix in enumerate(dict.fromkeys(bases)):
-        app.register_blueprint(ops, url_prefix=prefix or None, name=f"ops{number}")
-    app.register_blueprint(docs.docs)
+    for blueprint in (api, ops, metrics, docs.docs):
+        app.register_blueprint(blueprint)
     catalogue = app.extensions["thinkline"].catalogue
     sources.follow(catalogue, partial(_replace_keys, app.extensions["thinkline"], settings))
     if settings.warm:
@@ -147,7 +147,7 @@ def build_services(settings: Settings, sources: Sources | None = None) -> Servic
             state,
             RefusedParameters(settings.refused_parameter_ttl),
         ),
-        lines=LineKeeper(settings.heartbeat, settings.headers_after, HEARTBEAT, slow=settings.threads // 4),
+        lines=LineKeeper(settings.heartbeat, settings.headers_after, slow=settings.threads // 4),
         admission=Admission(settings.in_flight),
         max_body_bytes=settings.max_body_bytes,
         limits=Limits(
@@ -157,6 +157,7 @@ def build_services(settings: Settings, sources: Sources | None = None) -> Servic
             documents=settings.max_documents,
             values=settings.max_values,
         ),
+        proxies=TrustedProxies(settings.trusted_proxies),
         checks=(RateLimiter(limits, fails_open=settings.limits_fail_open),),
         record=Recorder([log_request]),
         show_reasoning=settings.reasoning == "show",
@@ -164,6 +165,25 @@ def build_services(settings: Settings, sources: Sources | None = None) -> Servic
         responses=ResponseStore(state, settings.responses_ttl),
         running=RunningResponses(state if settings.workers > 1 or "://" in settings.state_url else None),
         drops_tools=settings.responses_drop_tools,
+    )
+
+
+def _with_metrics(services: Services, settings: Settings) -> Services:
+    """The services of a process that serves, which counts what they do."""
+    breakers = services.relay.breakers
+    limiters = [check for check in services.checks if isinstance(check, RateLimiter)]
+    metrics = Metrics(
+        KnownNames(services.catalogue, services.models),
+        Sampled(
+            in_flight=lambda: services.admission.running,
+            breakers=breakers.all_states,
+            limit_failures=lambda: sum(limiter.failures for limiter in limiters),
+        ),
+        Settings.metrics_folder,
+    )
+    breakers.listeners.append(metrics.breaker_changed)
+    return replace(
+        services, record=services.record.also(metrics.record), metrics=metrics, metrics_key=settings.metrics_key
     )
 
 

@@ -5,12 +5,16 @@ A setting is a field of Settings: its environment variable is its name in capita
 (tests/papers/test_readme.py compares the three). The environment beats .env, which beats the default; an empty variable
 is an unset one.
 
+A secret may stand in a file: NAME_FILE names the file that holds the value of NAME, as Docker's and Kubernetes'
+secrets do (`API_KEY_FILE=/run/secrets/api_key`).
+
 The credentials and addresses of upstreams have a shape instead of a field: {NAME}_API_KEY, {NAME}_BASE_URL and
 {NAME}_MODEL, for the names in providers/vendors.py, AWS's own AWS_*, and HTTPS_PROXY with its like. They are handed on
 in `upstreams`; `variables` has all there are, for the `${NAME}` of models.yaml. What the clouds need besides is a
 setting marked `cloud`.
 """
 
+import errno
 import os
 import re
 import stat
@@ -30,10 +34,13 @@ ROOT = Path(__file__).parent
 ENV_FILE_CHARACTERS = 1_000_000
 EXPORTED: set[str] = set()
 """The AWS_* of the environment that were set from .env."""
+SECRET_CHARACTERS = 100_000
 SECRET_VARIABLE = re.compile(r".*_API_KEY|AWS_SECRET_ACCESS_KEY|AWS_SESSION_TOKEN|AWS_BEARER_TOKEN_BEDROCK")
 UPSTREAM_VARIABLE = re.compile(
     r"[A-Z][A-Z0-9_]*_(API_KEY|BASE_URL|ENDPOINT|MODEL)|AWS_[A-Z0-9_]+|(?i:HTTPS?|ALL|NO)_PROXY"
 )
+FILE_VARIABLE = re.compile(rf"({SECRET_VARIABLE.pattern}|AWS_ACCESS_KEY_ID|(?i:(HTTPS?|ALL)_PROXY))_FILE")
+"""Names the file of an upstream's secret; a proxy's address may hold a password."""
 BOOLEANS = {"true": True, "1": True, "yes": True, "on": True, "false": False, "0": False, "no": False, "off": False}
 NAMED_KEY = re.compile(r"([A-Za-z0-9_-]+):(.+)")
 
@@ -68,6 +75,8 @@ class Settings:
     """gunicorn's master sets them: the workers use the settings that it has checked, and only the master reads .env."""
     bound: ClassVar[tuple[str, ...]] = ()
     """The hosts of gunicorn's --bind, which replace HOST."""
+    metrics_folder: ClassVar[str] = ""
+    """Where gunicorn's workers share their metrics; "" where there is one process."""
     processes: ClassVar[int] = 0
     """The number of gunicorn's --workers, which replaces WORKERS; 0 where gunicorn does not serve."""
 
@@ -104,6 +113,9 @@ class Settings:
     end_revoked_streams: bool = setting(False, "End the running streams of a key that is taken out of MODELS_FILE.")
     limits_fail_open: bool = setting(
         True, "Serve keys with limits while these cannot be counted; false: refuse them with a 503."
+    )
+    metrics_key: str = setting(
+        "", "The key that opens `/metrics`, besides those of admins; it opens nothing else.", secret=True
     )
     trusted_proxies: tuple[str, ...] = setting(
         (),
@@ -274,9 +286,12 @@ class Settings:
         real = environ is None
         environ = {k: v for k, v in os.environ.items() if k not in EXPORTED} if environ is None else environ  # noqa: TID251 - the one place
         path = environ.get("ENV_FILE")
-        file = _read(Path(path or ROOT / ".env"), required=bool(path))
-        variables = {**{name: line.value for name, line in file.items()}, **_set(environ)}
-        settings = cls.of(variables, {name: line.place for name, line in file.items() if name not in _set(environ)})
+        file = _with_secrets(_read(Path(path or ROOT / ".env"), required=bool(path)))
+        given = _with_secrets({name: _Line(value, "") for name, value in _set(environ).items()})
+        lines = {**file, **given}
+        settings = cls.of(
+            {name: line.value for name, line in lines.items()}, {name: line.place for name, line in lines.items()}
+        )
         if real:
             settings.export()
         return settings
@@ -297,6 +312,12 @@ class Settings:
         os.environ.update({name: aws[name] for name in missing})  # noqa: TID251
         EXPORTED.clear()
         EXPORTED.update(missing)
+
+    @classmethod
+    def share_metrics(cls, folder: str) -> None:
+        """The workers that are forked from now on share their metrics there, as prometheus_client wants to be told."""
+        cls.metrics_folder = folder
+        os.environ["PROMETHEUS_MULTIPROC_DIR"] = folder  # noqa: TID251
 
     @property
     def in_flight(self) -> int:
@@ -390,29 +411,76 @@ def documented() -> list[Field[Any]]:
     return [each for each in fields(Settings) if each.metadata]
 
 
+def names_a_secret_file(variable: str) -> bool:
+    """Whether the variable names the file of a secret."""
+    secret = (each for each in documented() if each.metadata["secret"])
+    names = {f"{name}_FILE" for each in secret for name in (each.name.upper(), *each.metadata["also"])}
+    return variable in names or bool(FILE_VARIABLE.fullmatch(variable))
+
+
 @dataclass(frozen=True, slots=True)
 class _Line:
-    """A setting in .env, and where it stands."""
+    """A variable's value, and where it stands if that is a file."""
 
     value: str
     place: str
 
 
+def _with_secrets(lines: Mapping[str, _Line]) -> dict[str, _Line]:
+    """The variables, and those whose secrets are in files. Raises SettingError with setting and file."""
+    found = dict(lines)
+    for variable, line in lines.items():
+        if not names_a_secret_file(variable):
+            continue
+        name, path = variable.removesuffix("_FILE"), Path(line.value)
+        if name in lines:  # which of the two is meant cannot be known
+            raise SettingError(f"{name} and {variable} are both set{line.place}; unset one of them.")
+        # A secret in the place of its file's name is not shown either.
+        shown = (
+            repr(line.value) if path.is_absolute() or (len(path.parts) > 1 and path.parent.is_dir()) else "(not shown)"
+        )
+        found[name] = _Line(_secret(path, f"{variable} is {shown}{line.place}"), f" (in {path})")
+    return found
+
+
+def _secret(path: Path, setting: str) -> str:
+    """What a file has on its one line. Raises SettingError, without the content."""
+    try:
+        text = _text(path)
+    except (OSError, ValueError) as error:
+        raise SettingError(f"{setting}, which cannot be read: {_reason(error)}.") from None
+    value = re.sub(r"\r?\n\Z", "", text.removeprefix("\ufeff"))
+    if not value.strip():
+        raise SettingError(f"{setting}, which is empty.")
+    if len(text) > SECRET_CHARACTERS or re.search(r"[\x00-\x08\x0a-\x1f\x7f]", value):
+        raise SettingError(f"{setting}, which holds no secret; allowed: one line of text.")
+    return value
+
+
+def _text(path: Path) -> str:
+    """A file's text. Never waits: a pipe without a writer is refused. Raises OSError and ValueError."""
+    with open(path, encoding="utf-8", opener=lambda path, flags: os.open(path, flags | os.O_NONBLOCK)) as file:
+        if not _is_plain(os.fstat(file.fileno())):
+            raise OSError(errno.EINVAL, "it is no file")
+        return file.read(ENV_FILE_CHARACTERS)
+
+
+def _reason(error: OSError | ValueError) -> str:
+    if isinstance(error, OSError):
+        return error.strerror or type(error).__name__
+    return "it is not UTF-8 text" if isinstance(error, UnicodeDecodeError) else "its name is none"
+
+
 def _read(env_file: Path, *, required: bool) -> dict[str, _Line]:
     """The variables of .env. Raises SettingError with file and line, and never waits."""
     try:
-        # Opened so that a pipe without a writer is refused instead of waited for.
-        with open(env_file, encoding="utf-8", opener=lambda path, flags: os.open(path, flags | os.O_NONBLOCK)) as file:
-            if not _is_plain(os.fstat(file.fileno())):
-                raise SettingError(f"{env_file} cannot be read: it is no file.")
-            text = file.read(ENV_FILE_CHARACTERS)
+        text = _text(env_file)
     except FileNotFoundError:
         if required:
             raise SettingError(f"ENV_FILE is {str(env_file)!r}; there is no such file.") from None
         return {}
-    except (OSError, UnicodeDecodeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
-        raise SettingError(f"{env_file} cannot be read: {reason}.") from None
+    except (OSError, ValueError) as error:
+        raise SettingError(f"{env_file} cannot be read: {_reason(error)}.") from None
     lines: dict[str, int] = {}
     for binding in parse_stream(StringIO(text)):
         begun = binding.original.string

@@ -25,6 +25,7 @@ from server.file_limits import most_connections, raise_file_limit
 from server.succession import Succession
 from server.thread_pool import check_threads
 from telemetry import logs
+from telemetry.metric_files import MetricFiles
 from views.services import Services
 
 log = logging.getLogger("thinkline.settings")
@@ -131,6 +132,17 @@ def on_starting(server: Any) -> None:
         sys.exit(
             "Thinkline cannot start. It does not speak TLS itself (certfile, keyfile): a web server in front does."
         )
+    server.metric_files = _share_metrics()
+
+
+def _share_metrics() -> MetricFiles | None:
+    try:
+        files = MetricFiles()
+    except OSError as error:
+        log.warning("/metrics shows one worker at a time: no folder for all can be made: %s", error)
+        return None
+    Settings.share_metrics(str(files.folder))
+    return files
 
 
 def when_ready(server: Any) -> None:
@@ -181,6 +193,18 @@ def pre_fork(server: Any, worker: Any) -> None:
     worker.succession = server.succession
 
 
+def child_exit(server: Any, worker: Any) -> None:
+    """What a worker has counted outlives it."""
+    if server.metric_files:
+        server.metric_files.worker_ended(worker.pid)
+
+
+def on_exit(server: Any) -> None:
+    """No other master has these files: one that takes over has its own."""
+    if server.metric_files:
+        server.metric_files.remove()
+
+
 def post_fork(server: Any, worker: Any) -> None:  # noqa: ARG001 - gunicorn names them
     """With RELOAD a new worker is to have the code as it is now: what this process knows of it is forgotten."""
     if settings.reload:
@@ -192,6 +216,7 @@ def post_fork(server: Any, worker: Any) -> None:  # noqa: ARG001 - gunicorn name
 
             config.Settings.in_use = config.Settings.of(settings.variables)
             config.Settings.processes = Settings.processes
+            config.Settings.metrics_folder = Settings.metrics_folder
 
 
 def _is_ours(file: Path) -> bool:

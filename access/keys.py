@@ -9,7 +9,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from core.api_keys import ANONYMOUS, PATH_KEY, ApiKey, digests_of
-from core.errors import Unauthenticated
+from core.errors import PermissionDenied, Unauthenticated
 
 FORWARDED = re.compile(
     "^HTTP_(?:FORWARDED|VIA$|MAX_FORWARDS|CF_|CDN_|TRUE_CLIENT_IP|(?:WL_)?PROXY_|CLIENT_IP|FASTLY_|FLY_|NGROK|TAILSCALE_"
@@ -72,6 +72,18 @@ class Authenticator:
         if not self._anonymous:
             self._only_this_machine(environ)
         return ANONYMOUS
+
+    def require_operator(self, environ: Mapping[str, Any], own_key: str = "") -> None:
+        """Check a request for what is not for callers: it has `own_key` or an admin's. Where there is no key at all, it
+        comes from this machine, also if anonymous callers are served. Raises Unauthenticated and PermissionDenied.
+        """
+        if not own_key and not self._by_digest:
+            self._only_this_machine(environ)
+            return
+        key = _key(environ)
+        is_own = own_key and hmac.compare_digest(key.encode("latin-1", "ignore"), own_key.encode())
+        if not is_own and not self._find(key).admin:
+            raise PermissionDenied("This wants an admin's key, or one that is set for it alone.")
 
     def _find(self, key: str) -> ApiKey:
         if not key:

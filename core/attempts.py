@@ -1,5 +1,6 @@
-"""What is told of each time that a target was asked."""
+"""The record of one attempt: a target that was asked once."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal
 
@@ -22,3 +23,14 @@ class Attempt:
     outcome: AttemptOutcome = "running"
     code: str | None = None
     error: str = ""
+
+
+def own_share(attempts: Iterable[Attempt], first_event: float) -> float | None:
+    """Of the seconds until the first event, those before a target was asked, and those after the event had come from
+    its target; None where no target has spoken. Attempts that failed before are nobody's share but theirs.
+    """
+    asked = list(attempts)
+    spoken = [each.first_event for each in asked if each.first_event is not None]
+    if not spoken:
+        return None
+    return max(0.0, min(each.started for each in asked) + first_event - min(spoken))

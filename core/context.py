@@ -44,8 +44,8 @@ class CallContext:
 
     The transport tells it every socket it uses (`attach`, `detach`); `cancel`, from any thread and in any phase,
     shuts them at once, so that a blocked read returns. After that, `attach` and each wait raise Cancelled. `reason` is
-    why, when it was not the caller who left. A `child` is the same request asked of another target: it ends with it,
-    or alone.
+    the error, where another cause than a hang-up ended it. A `child` is the same request asked of another target: it
+    ends with it, or alone.
     """
 
     def __init__(
@@ -113,7 +113,7 @@ class CallContext:
             self._sockets.discard(sock)
 
     def cancel(self, reason: GatewayError | None = None) -> None:
-        """The caller has left, or is told `reason`: wake whoever works for them."""
+        """The caller has left, or gets `reason` as its error: wake each thread that works for the request."""
         with self._lock:
             self.gone = True
             self.reason = self.reason or reason

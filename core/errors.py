@@ -20,7 +20,7 @@ retried.
         ├── UpstreamRejected 4xx                        the caller's request, the vendor's status
         └── UpstreamAuthFailed 502                      our credential, never the caller's fault
 
-    Cancelled                                    not an error: nobody is left to be told
+    Cancelled                                    not an error: the caller has left
 
 How an error is spelled is for the caller's dialect: schemas/errors.py has OpenAI's. Its message is ours; what a vendor
 wrote goes to the log.
@@ -35,7 +35,7 @@ class GatewayError(Exception):
     `message` is for the caller: no key, no stack, no vendor's page. `param` names the field or setting at fault.
     `retry_after` is in seconds and becomes a Retry-After header. `log` is for the log alone. `retryable` is the class's
     word; a provider may know better of one failure, as when what was asked may have been done already. `trips_breaker`
-    tells whether the breaker is told, and the transport may know better of that. `client_may_retry` is the advice for
+    says whether the breaker counts it, and the transport may know better of that. `client_may_retry` is the advice for
     the caller's client, None for none.
     """
 
@@ -128,18 +128,24 @@ class PermissionDenied(GatewayError):
 
 
 class RateLimited(GatewayError):
-    """The key has used up its limit for now."""
+    """A limit is used up for now. `limit` says which: the key's requests, tokens or concurrent; or the model's."""
 
     status = 429
     type = "requests"
     code = "rate_limit_exceeded"
     client_may_retry = True
+    limit: str = "requests"
+
+    def __init__(self, message: str, *, limit: str = "", **details: Any) -> None:
+        super().__init__(message, **details)
+        self.limit = limit or self.limit
 
 
 class TokensLimited(RateLimited):
     """The key's tokens of this minute are used up."""
 
     type = "tokens"
+    limit = "tokens"
 
 
 class Overloaded(GatewayError):

@@ -8,8 +8,7 @@ The grammar of an answer, which the encoder relies on:
     answer  := Start? item* Finish+ Usage?         (each choice has exactly one Finish)
     item    := Text | Refusal | Reasoning | ToolCall | ToolArguments | Citation | Picture | Verbatim
 
-A provider that cannot finish
-raises one of core/errors.py's exceptions instead.
+A provider that cannot finish raises one of core/errors.py's exceptions instead.
 """
 
 from collections.abc import Generator, Mapping, Sequence
@@ -23,7 +22,7 @@ FinishReason = Literal["stop", "length", "tool_calls", "content_filter"]
 
 @dataclass(frozen=True, slots=True)
 class AnswerStart:
-    """Who answers, where the upstream says so: its ids are worth keeping for its support desk.
+    """The upstream's own names for its answer, which its support asks for.
 
     Without one (or with empty fields) the encoder gives the answer an id, a time and the target's public name. A
     stream that began as Verbatim goes on as events after a Start whose `calls` hold the keys of the tool calls that

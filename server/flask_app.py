@@ -1,7 +1,7 @@
 """Flask as Thinkline wants it: views are plain functions, nobody has a session, and every request has an id."""
 
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from random import getrandbits
 from typing import Any
 
@@ -35,15 +35,23 @@ class NoSessions(SessionInterface):
 class Thinkline(Flask):
     """The application, without what takes Flask time for each request and is used by none of them.
 
-    `tell_id` is told each request's id, as its thread begins with it. With `key_in_path`, the path may begin with
-    `/k/` and an API key, for clients that can send no header.
+    `tell_id` is told each request's id, as its thread begins with it. Each path is also answered behind each of the
+    `prefixes`. With `key_in_path`, the path may begin with `/k/` and an API key, for clients that can send no header.
     """
 
     session_interface = NoSessions()
 
-    def __init__(self, import_name: str, tell_id: Callable[[str], object], *, key_in_path: bool = False) -> None:
+    def __init__(
+        self,
+        import_name: str,
+        tell_id: Callable[[str], object],
+        prefixes: Sequence[str] = (),
+        *,
+        key_in_path: bool = False,
+    ) -> None:
         super().__init__(import_name, static_folder=None, template_folder="web")
         self._tell_id = tell_id
+        self._prefix = _prefix_pattern(prefixes)
         self._key_in_path = key_in_path
 
     def wsgi_app(self, environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
@@ -86,11 +94,21 @@ class Thinkline(Flask):
         return func
 
     def create_url_adapter(self, request: Request | None) -> MapAdapter | None:
-        """Where a path leads does not depend on the Host that a caller sends: it is not looked at."""
+        """Where a path leads does not depend on the Host that a caller sends: it is not looked at. Prefixes are taken
+        off here: a rule for each of them would be compiled at each start.
+        """
         if request is None:
             return None
-        scheme, path, query = request.scheme, request.path, request.query_string
+        scheme, path, query = request.scheme, self._prefix.sub("", request.path, count=1) or "/", request.query_string
         return MapAdapter(self.url_map, "", "/", "", scheme, path, request.method, query.decode("latin-1"))
+
+
+def _prefix_pattern(prefixes: Sequence[str]) -> re.Pattern[str]:
+    """What may stand before a path. Most clients append /chat/completions, also to an address that has it already, and
+    others /v1.
+    """
+    longest_first = "|".join(re.escape(prefix) for prefix in sorted(prefixes, key=len, reverse=True) if prefix)
+    return re.compile(rf"\A(?:{longest_first})?(?:/chat/completions(?:/v1)?(?=/.))?(?=/|\Z)")
 
 
 def _identified(given: str | None) -> str:

@@ -18,7 +18,6 @@ class Keeper(Protocol):
     heartbeat: float
     headers_after: float
     can_forward: bool
-    frame: bytes
 
     def look_by(self, line: "Line", due: float) -> None:
         """Look at the line by then at the latest."""
@@ -55,20 +54,18 @@ class Line:
         self.start: Callable[[], object] | None = None
         self.opens_by = self.filler_by = inf
         self.filler: Callable[[], bytes] | None = None
-        self.heartbeat = keeper.frame
+        self.heartbeat = b""
         self.source: Source | None = None
         self.is_paused = False
 
     def keep(
-        self, start: Callable[[], object], filler: Callable[[], bytes], filler_by: float, heartbeat: bytes = b""
+        self, start: Callable[[], object], heartbeat: bytes, filler: Callable[[], bytes], filler_by: float
     ) -> None:
         """A stream will be written, whose head `start` makes. Until `begin` it is opened when its first event is late,
-        and what `filler` gives is written at `filler_by`; until the end each silence is broken by a heartbeat, the
-        keeper's or the one given.
+        and what `filler` gives is written at `filler_by`; until the end each silence is broken by a heartbeat.
         """
         if self.response is not None:
-            self.start, self.filler, self.filler_by = start, filler, filler_by
-            self.heartbeat = heartbeat or self.heartbeat
+            self.start, self.heartbeat, self.filler, self.filler_by = start, heartbeat, filler, filler_by
             self.opens_by = self.call.started + self._keeper.headers_after
             self._keeper.look_by(self, min(self.opens_by, filler_by, monotonic() + self._keeper.heartbeat))
 

@@ -12,6 +12,9 @@ log = getLogger("thinkline.records")
 request_log = getLogger("thinkline.request")
 refusal_log = getLogger("thinkline.errors")
 
+CALL_CHARACTERS = 200
+"""Of a conversation's id, which callers choose."""
+
 RequestOutcome = Literal["done", "hung_up", "failed", "refused"]
 
 
@@ -26,12 +29,17 @@ class RequestRecord:
     outcome       "refused" before a target was asked; "failed" also when that was our own fault
     provider, target    which of them answered, or failed last; "" where none was asked
     ttft          seconds to the first event, None where none came
+    overhead      how many of them were our own, and not a target's
+    cost          in the currency of the prices, None where that is not known
     attempts      each time that a target was asked, in the order of asking
     tried         what each target that failed has failed with last, by its name
     hedged        whether two targets were asked at the same time
     filler        the phrase that was said while the model was silent, "" for none
+    sender        the address that it came from: that of its peer, or what a trusted proxy says
+    forwarded_for what its header X-Forwarded-For says, which anybody may have written
     conversation  the caller's id of the conversation or the phone call, "" without one
     said          what the upstream wrote of its failure: for logs, never for callers
+    limit         which limit a refused request was over, "" for none
     details       how many inputs, documents or images, where that is told
     """
 
@@ -54,6 +62,7 @@ class RequestRecord:
     param: str | None = None
     error: str = ""
     said: str = ""
+    limit: str = ""
     provider: str = ""
     target: str = ""
     attempts: tuple[Attempt, ...] = ()
@@ -61,7 +70,9 @@ class RequestRecord:
     hedged: bool = False
     filler: str = ""
     ttft: float | None = None
+    overhead: float | None = None
     usage: Usage | None = None
+    cost: float | None = None
 
     @property
     def fallbacks(self) -> int:
@@ -77,6 +88,10 @@ class Recorder:
 
     def __init__(self, sinks: Iterable[Sink] = ()) -> None:
         self._sinks = tuple(sinks)
+
+    def also(self, *sinks: Sink) -> "Recorder":
+        """One that hands each record to these sinks too."""
+        return Recorder((*self._sinks, *sinks))
 
     def __call__(self, record: RequestRecord) -> None:
         """Hand it over."""
@@ -99,6 +114,7 @@ def log_request(record: RequestRecord) -> None:
 
 def _request_facts(record: RequestRecord) -> dict[str, Any]:
     facts: dict[str, Any] = {"caller": record.caller} if record.caller else {}
+    facts |= _whose(record)
     facts |= {"path": record.endpoint, "model": record.model}
     if record.stream is not None:
         facts["stream"] = record.stream
@@ -119,6 +135,8 @@ def _request_facts(record: RequestRecord) -> dict[str, Any]:
         facts["ttft_ms"] = round(record.ttft * 1000, 1)
     if record.usage is not None:
         facts |= {"prompt_tokens": record.usage.prompt, "completion_tokens": record.usage.completion}
+    if record.cost is not None:
+        facts["cost"] = round(record.cost, 6)
     if record.error:
         facts |= {"code": record.code, "error": record.error, "said": record.said}
     return facts
@@ -126,5 +144,11 @@ def _request_facts(record: RequestRecord) -> dict[str, Any]:
 
 def _refusal_facts(record: RequestRecord) -> dict[str, Any]:
     facts = {"status": record.status, "code": record.code, "param": record.param, "error": record.error}
-    facts |= {"method": record.method, "path": record.path, "sender": record.sender}
+    facts |= {"method": record.method, "path": record.path, **_whose(record)}
     return {**facts, "forwarded_for": record.forwarded_for} if record.forwarded_for else facts
+
+
+def _whose(record: RequestRecord) -> dict[str, str]:
+    """What finds the lines of a phone call, and of a sender."""
+    facts = {"call": record.conversation[:CALL_CHARACTERS]} if record.conversation else {}
+    return {**facts, "from": record.sender} if record.sender else facts

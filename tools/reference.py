@@ -108,6 +108,9 @@ LOG_KEYS: Mapping[str, Mapping[str, str]] = {
     "The line of a request, `request`": {
         "request_id": "The answer's `x-request-id`.",
         "caller": "The name of the key that came with it.",
+        "call": "The caller's id of the conversation or the phone call: `session_id`, `metadata.session_id`, Vapi's "
+        "`call.id`, ElevenLabs' `conversation_id`, Twilio's CallSid.",
+        "from": "The address that the request came from: its peer's, or as a proxy of `TRUSTED_PROXIES` says.",
         "path": "Which endpoint: chat, completions, embeddings, images, moderations, rerank.",
         "model": "The model that the caller named.",
         "stream": "Whether the answer was to be streamed.",
@@ -125,6 +128,7 @@ LOG_KEYS: Mapping[str, Mapping[str, str]] = {
         "ttft_ms": "Milliseconds to the first token.",
         "prompt_tokens": "Tokens of the request, as the provider counts them.",
         "completion_tokens": "Tokens of the answer, likewise.",
+        "cost": "What it has cost, in the currency of the prices.",
         "code": "The error's code, where it failed.",
         "error": "The error's message.",
         "said": "What the provider said to it, in its own words.",
@@ -137,8 +141,9 @@ LOG_KEYS: Mapping[str, Mapping[str, str]] = {
         "error": "The error's message.",
         "method": "The request's method.",
         "path": "The request's path, or how it begins.",
-        "sender": "The address that the request came from.",
-        "forwarded_for": "The header `X-Forwarded-For`, where a proxy sent one.",
+        "call": "As above, where the body was read.",
+        "from": "As above.",
+        "forwarded_for": "The header `X-Forwarded-For`, which anybody may have written.",
     },
     "The line of an attempt that failed, `retry` or `no answer`": {
         "request_id": "The answer's `x-request-id`.",
@@ -146,6 +151,21 @@ LOG_KEYS: Mapping[str, Mapping[str, str]] = {
         "error": "The error's message.",
         "said": "What the provider said to it, in its own words.",
         "wait": "Seconds until it is asked again; `retry` alone has it.",
+    },
+    "The lines of a breaker, `breaker opened` and `breaker closed`": {
+        "request_id": "The answer's `x-request-id`, of the request that changed it.",
+        "target": "The provider and model that is left alone, or asked again.",
+    },
+    "The lines of an exchange with a provider, at `TRACE` or by `x-trace: 1`: `sent to the provider`, `came back`": {
+        "request_id": "The answer's `x-request-id`.",
+        "provider": "The provider.",
+        "url": "The address, without a query's secrets.",
+        "method": "The method.",
+        "status": "The status that came back.",
+        "headers": "The headers, those with credentials masked.",
+        "bytes": "Bytes of the body.",
+        "seconds": "Seconds from the request to the end of what came back.",
+        "payload": "The body: at most 20,000 characters, without pictures.",
     },
 }
 # fmt: on

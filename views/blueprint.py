@@ -37,8 +37,8 @@ class ApiRequest:
 
     `key` is the request's key, and `permits` what that key's checks have granted. `endpoint` is the view's name. A view
     sets `model`, `stream` and `conversation` as soon as it has read them. `errors` tells how the caller's dialect has
-    an error. `allowed` is set once its model is one that the key may call, `recorded` once the request has its record,
-    with the `usage` that stands there.
+    an error. `received` is when its body had come, by the monotonic clock. `allowed` is set once its model is one that
+    the key may call, `recorded` once the request has its record, with the `usage` that stands there.
     """
 
     services: Services
@@ -50,6 +50,7 @@ class ApiRequest:
     model: str = ""
     stream: bool | None = None
     conversation: str = ""
+    received: float = 0.0
     allowed: bool = False
     recorded: bool = False
     usage: Usage | None = None
@@ -89,7 +90,7 @@ class ApiRequest:
                 duration=duration,
                 method=environ["REQUEST_METHOD"],
                 path=environ["PATH_INFO"][:SHOWN],
-                sender=environ.get("REMOTE_ADDR", ""),
+                sender=self.services.proxies.sender(environ),
                 forwarded_for=environ.get("HTTP_X_FORWARDED_FOR", "")[:SHOWN],
                 caller=self.caller,
                 endpoint=self.endpoint,
@@ -121,6 +122,7 @@ class ApiRequest:
             raise TooLarge(TOO_LARGE)
         if length is not None and len(body) < length:
             raise InvalidRequest(BROKEN_OFF)
+        self.received = monotonic()
         if self.permits:
             tokens = estimated_tokens(body)
             for permit in self.permits:

@@ -1,11 +1,14 @@
 """POST /chat/completions."""
 
+from collections.abc import Iterable
 from dataclasses import replace
 from functools import partial
 from logging import getLogger
 
 from flask import Response
 
+from core.errors import UpstreamDown
+from core.events import Event, Usage
 from core.requests import ChatRequest
 from dispatch.routing.catalogue import Route
 from dispatch.transforms.speech import speech_safe
@@ -73,3 +76,22 @@ def _is_read_aloud(request: ChatRequest, route: Route) -> bool:
     """Whether the text is made fit for a voice: the body says so, else the model. JSON for a program never is."""
     wanted = request.extras.get("speech", route.row is not None and route.row.speech)
     return bool(wanted) and request.body.get("response_format", {}).get("type", "text") == "text"
+
+
+def prompt_count_delivery(incoming: ApiRequest, asked: ChatRequest) -> Delivery:
+    """A line that is told the Usage of a prompt, which is not answered."""
+    return Delivery(
+        incoming,
+        incoming.services.catalogue.chat_route(asked),
+        lambda target, call: target.provider.count_tokens(asked, target, call),
+        streams=False,
+        patience=1.0,
+    )
+
+
+def prompt_tokens(events: Iterable[Event]) -> int:
+    """The prompt's tokens. Raises UpstreamDown."""
+    for event in events:
+        if isinstance(event, Usage):
+            return event.prompt
+    raise UpstreamDown("The upstream prompt_tokens nothing.")

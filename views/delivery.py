@@ -9,6 +9,7 @@ from urllib.parse import quote
 from flask import Response, current_app
 from werkzeug.wsgi import ClosingIterator
 
+from core.attempts import own_share
 from core.errors import Cancelled, GatewayError, HalfClosed, RequestCancelled, RequestTimeout
 from core.events import Event, FillerText
 from dispatch.relay import WHOLE_ANSWER_FACTOR, AnswerStream
@@ -74,6 +75,7 @@ class Delivery:
         )
         self.events: Iterable[Event] = through(self.answer) if through else self.answer
         self._incoming = incoming
+        self._loading = self.call.started - incoming.received if incoming.received else 0.0
         self._details = details or {}
         self.filler = ""
         self._ended = False
@@ -118,9 +120,22 @@ class Delivery:
 
     def sign(self, response: Response) -> Response:
         """Put on the header that names who answers; none while that is open (a stream may begin before)."""
-        if self.answer.first_event is not None:
+        first_event = self.answer.first_event
+        if first_event is not None:
             response.headers["x-upstream"] = _header(self.answer.target.name)
+            own = self._own_seconds()
+            if own is not None:
+                upstream = max(0.0, self._loading + first_event - own)
+                response.headers["Server-Timing"] = (
+                    f"thinkline;dur={own * 1000:.1f}, upstream;dur={upstream * 1000:.1f}"
+                )
         return response
+
+    def _own_seconds(self) -> float | None:
+        """Our share of the seconds until the first event, from the body's last byte on."""
+        first_event = self.answer.first_event
+        share = None if first_event is None else own_share(self.answer.attempts, first_event)
+        return None if share is None else self._loading + share
 
     def _record(self, outcome: RequestOutcome, failure: GatewayError | None) -> None:
         """Who answered, how fast, how much, and how it ended."""
@@ -139,6 +154,7 @@ class Delivery:
             hedged=answer.hedged,
             filler=self.filler,
             ttft=answer.first_event,
+            overhead=self._own_seconds(),
             usage=answer.usage,
             details=self._details,
             **result,
@@ -196,7 +212,7 @@ class StreamResponse(Response):
         """Begin it, or answer what kept it from beginning."""
         delivery, encoder = self._delivery, self._encoder
         start = partial(start_response, self.status, self.headers.to_wsgi_list())
-        delivery.line.keep(start, self._filler, delivery.answer.filler[1], encoder.heartbeat)
+        delivery.line.keep(start, encoder.heartbeat, self._filler, delivery.answer.filler[1])
         failures: list[Exception] = []
         try:
             delivery.answer.commit()

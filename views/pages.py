@@ -23,7 +23,6 @@ docs = Blueprint("docs", __name__, template_folder=WEB)
 
 
 @docs.get("/openapi.json")
-@docs.get("/v1/openapi.json")
 def openapi() -> Response:
     """Describe the API to programs."""
     return Response(_document(), mimetype="application/json")
@@ -36,7 +35,6 @@ def _document() -> str:
 
 
 @docs.get("/docs")
-@docs.get("/v1/docs")
 def page() -> Response:
     """Describe the API to people, with examples for the address they came by."""
     html = render_template("docs.html", api=document(), base=f"{_address()}/v1", pretty=pretty)

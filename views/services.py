@@ -6,12 +6,14 @@ from flask import current_app
 
 from access.admission import AdmissionCheck
 from access.keys import Authenticator
+from access.proxies import TrustedProxies
 from dispatch.relay import Relay
 from dispatch.routing.catalogue import Catalogue
 from dispatch.routing.model_lists import ModelLists
 from schemas.limits import Limits
 from server.admission import Admission
 from server.lines import LineKeeper
+from telemetry.metrics import Metrics
 from telemetry.records import Recorder
 from views.response_store import ResponseStore
 from views.running import RunningResponses
@@ -33,6 +35,9 @@ class Services:
     running: RunningResponses
     checks: tuple[AdmissionCheck, ...] = ()
     record: Recorder = field(default_factory=Recorder)
+    proxies: TrustedProxies = field(default_factory=TrustedProxies)
+    metrics: Metrics | None = None
+    metrics_key: str = ""
     show_reasoning: bool = False
     fills_with_tools: bool = False
     drops_tools: bool = False

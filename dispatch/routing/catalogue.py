@@ -231,7 +231,8 @@ class Catalogue:
         waits: list[float] = []
         targets = [target for each in able for target in self._targets(snapshot, each, only, waits)]
         if not targets and waits:
-            raise RateLimited(f"The model {row.name!r} was asked as often as it may be (rpm).", retry_after=min(waits))
+            said = f"The model {row.name!r} was asked as often as it may be (rpm)."
+            raise RateLimited(said, limit="model", retry_after=min(waits))
         if not targets:
             snapshot.require_provider(row.upstreams[0].provider)
         self._rates.count(targets[0].name)

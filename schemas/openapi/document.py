@@ -23,7 +23,7 @@ from schemas.moderations import ModerationsSchema
 from schemas.openapi import messages
 from schemas.openapi.responses import COUNT, RESPONSE_SCHEMAS, TEXT, array, record, ref, value
 from schemas.rerank import RerankSchema
-from schemas.responses.schema import CompactSchema, ResponsesSchema
+from schemas.responses.schema import CompactSchema, InputTokensSchema, ResponsesSchema
 from schemas.text_completion import TextCompletionSchema
 
 VERSION = "0.1.0"
@@ -63,6 +63,7 @@ REQUESTS: dict[str, tuple[type[Schema], str]] = {
     "ResponsesRequest": (ResponsesSchema, (
         "Other keys go on as they came. A null is a key left out. `background`, `conversation`, `prompt` are refused, "
         "and so are tools of OpenAI's own where another provider answers.")),
+    "InputTokensRequest": (InputTokensSchema, "As for `/responses`; what does not change the prompt is not looked at."),
     "CompactRequest": (CompactSchema, "Other keys are allowed. A null counts as a key left out."),
     "RerankRequest": (RerankSchema, "Other keys are allowed. A null counts as a key left out."),
 }
@@ -91,8 +92,8 @@ FIELDS = {
     "verbosity": "How long the answer is to be: `low`, `medium`, `high`.",
     "modalities": "The kinds of output: `text`, and `audio` or `image` where the model has them.",
     "metadata": "Your own notes on the request.",
-    "user": "Who is asking, in your own terms.",
-    "role": "Who speaks. `developer` is the newer name of `system`, `function` the older one of `tool`.",
+    "user": "The end user, in your own terms.",
+    "role": "The speaker. `developer` is the newer name of `system`, `function` the older one of `tool`.",
     "content": 'The text, or a list of parts such as `{"type": "text", "text": "..."}`.',
     "prompt": "What is to be answered.",
     "documents": "What is put in order: texts, or objects with a `text`.",
@@ -105,10 +106,10 @@ FIELDS = {
     "truncation": "Taken for compatibility: the provider decides.",
     "service_tier": "How the provider is to serve it, where it has tiers.",
     "prompt_cache_key": "Helps the provider to find what it has cached.",
-    "safety_identifier": "Who is asking, hashed, for the provider's own checks.",
+    "safety_identifier": "The end user, hashed, for the provider's own checks.",
     "text": "What the text is to be like.",
     "reasoning": "How the model is to think.",
-    "provider": "Who is to answer; see `/v1/providers`.",
+    "provider": "The provider to ask; see `/v1/providers`.",
 }
 """Descriptions of fields whose name and type do not explain them."""
 
@@ -238,6 +239,12 @@ PATHS: dict[str, Json] = {
     "/responses/{identifier}/cancel": {"post": _operation("cancelResponse", "Responses", "End an answer under way",
         "Its stream ends as incomplete, and its upstream is freed.",
         _answer("The response as it is then.", _media(ref("Response"))), "400 401 404 500", parameters=_RESPONSE)},
+    "/responses/{identifier}/input_items": {"get": _operation("listInputItems", "Responses",
+        "List what a response has answered", "Page by page: `limit`, `order` (asc, desc) and `after`, an item's id.",
+        _answer("The items.", _media(ref("ItemList"))), "400 401 404 500", parameters=_RESPONSE)},
+    "/responses/input_tokens": {"post": _operation("countInputTokens", "Responses", "Count the tokens of a prompt",
+        "As the provider counts them, where it does; else about how many.",
+        _answer("The count.", _media(ref("InputTokens"))), _ASKED, requestBody=_body("InputTokensRequest", _FOLLOWED))},
     "/responses/compact": {"post": _operation("compactResponse", "Responses", "Turn a conversation into items",
         "All items of it, to begin another with; `model` is required.",
         _answer("The items.", _media(ref("Compaction"))), _ASKED, requestBody=_body("CompactRequest", _COMPACTED))},

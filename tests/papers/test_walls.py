@@ -30,7 +30,7 @@ ROOMS: Mapping[str, str] = {
     "server": "core.* schemas.errors",
     "voice": "core.* schemas.* server.sockets.socket dispatch.routing.voice_config providers.transport.client "
     "providers.transport.endpoint providers.transport.exchange",
-    "views": "core.* schemas.* dispatch.* access.* server.* telemetry.records voice.*",
+    "views": "core.* schemas.* dispatch.* access.* server.* telemetry.records telemetry.metrics voice.*",
     "config": "",
     "app": "config core.* schemas.limits dispatch.* access.* storage.* telemetry.* server.* views.*",
     "gunicorn": "app config telemetry.* server.* views.services",

@@ -268,8 +268,8 @@ def test_a_caller_who_leaves_ends_a_race_at_once() -> None:
     gate = threading.Event()
     one, two = Scripted("one", gate.wait), Scripted("two", gate.wait)
     given = answer(one, two, hedge=0.0)
-    threading.Timer(0.2, given._call.cancel).start()
     began = time.monotonic()
+    threading.Timer(0.2, given._call.cancel).start()
     with pytest.raises(Cancelled):
         list(given)
     assert 0.2 <= time.monotonic() - began < 1.2
