@@ -20,6 +20,7 @@ COPY server server/
 COPY storage storage/
 COPY telemetry telemetry/
 COPY views views/
+COPY voice voice/
 COPY web web/
 
 # The number, not the name: Kubernetes can then see that it is not root.

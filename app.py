@@ -20,7 +20,7 @@ from flask import Flask
 from flask_cors import CORS
 from werkzeug.serving import is_running_from_reloader
 
-from access.keys import Authenticator
+from access.keys import REVOKED, Authenticator
 from access.limits import RateLimiter
 from access.proxies import TrustedProxies
 from config import ROOT, SettingError, Settings, is_this_machine
@@ -42,6 +42,7 @@ from schemas.limits import Limits
 from server.admission import Admission
 from server.flask_app import Thinkline
 from server.lines import LineKeeper
+from server.sockets.keeper import SocketKeeper
 from storage.key_value import open_store
 from storage.rate_limits import open_limits
 from telemetry import logs
@@ -58,6 +59,7 @@ from views import (
     providers,
     rerank,
     responses,
+    sockets,
 )
 from views import error_handlers as errors
 from views import pages as docs
@@ -69,9 +71,8 @@ from views.running import RunningResponses
 from views.services import Services
 
 PORT_SECONDS = 1.0
-REVOKED = "The API key was revoked."
 # Importing them hangs their views on the blueprint.
-ROUTES = (chat, completions, embeddings, images, messages, models, moderations, providers, rerank, responses)
+ROUTES = (chat, completions, embeddings, images, messages, models, moderations, providers, rerank, responses, sockets)
 EXPOSED = [
     "x-request-id",
     "Retry-After",
@@ -131,14 +132,16 @@ def build_services(settings: Settings, sources: Sources | None = None) -> Servic
         )
     except ValueError as error:
         raise SettingError(str(error)) from None
+    admission = Admission(settings.in_flight)
+    guard = Authenticator(
+        settings.keys,
+        catalogue.contents("file").keys,
+        anonymous=settings.allow_anonymous,
+        is_local=is_this_machine,
+        origins=settings.allowed_origins,
+    )
     return Services(
-        guard=Authenticator(
-            settings.keys,
-            catalogue.contents("file").keys,
-            anonymous=settings.allow_anonymous,
-            is_local=is_this_machine,
-            origins=settings.allowed_origins,
-        ),
+        guard=guard,
         catalogue=catalogue,
         models=ModelLists(catalogue, settings.models_ttl),
         relay=Relay(
@@ -148,7 +151,7 @@ def build_services(settings: Settings, sources: Sources | None = None) -> Servic
             RefusedParameters(settings.refused_parameter_ttl),
         ),
         lines=LineKeeper(settings.heartbeat, settings.headers_after, slow=settings.threads // 4),
-        admission=Admission(settings.in_flight),
+        admission=admission,
         max_body_bytes=settings.max_body_bytes,
         limits=Limits(
             messages=settings.max_messages,
@@ -160,9 +163,11 @@ def build_services(settings: Settings, sources: Sources | None = None) -> Servic
         proxies=TrustedProxies(settings.trusted_proxies),
         checks=(RateLimiter(limits, fails_open=settings.limits_fail_open),),
         record=Recorder([log_request]),
+        tell_id=logs.request_id.set,
         show_reasoning=settings.reasoning == "show",
         fills_with_tools=settings.filler_with_tools,
         responses=ResponseStore(state, settings.responses_ttl),
+        sockets=SocketKeeper(admission, settings.max_sockets, settings.max_body_bytes, guard.refusal),
         running=RunningResponses(state if settings.workers > 1 or "://" in settings.state_url else None),
         drops_tools=settings.responses_drop_tools,
     )

@@ -87,6 +87,7 @@ class Settings:
     max_in_flight: int = setting(
         0, "Requests that one worker takes at the same time; 0: an eighth less than THREADS. More get a 503.", least=0
     )
+    max_sockets: int = setting(1000, "WebSockets that one worker keeps open at the same time; 0: none.", least=0)
     graceful_timeout: float = setting(30.0, "Seconds that running streams have to end after SIGTERM.", least=0)
     reload: bool = setting(False, "Restart when a source file changes (development).")
     warm: bool = setting(True, "Open TLS connections to the providers before the first caller comes, and keep them.")

@@ -10,6 +10,7 @@ from flask.sessions import NullSession, SessionInterface
 from werkzeug.routing import MapAdapter
 
 from core.api_keys import PATH_KEY
+from server.sockets.handshake import is_upgrade
 
 NOT_HTTP = "thinkline.not_http"
 """The environ's key of what makes a request none."""
@@ -36,7 +37,8 @@ class Thinkline(Flask):
     """The application, without what takes Flask time for each request and is used by none of them.
 
     `tell_id` is told each request's id, as its thread begins with it. Each path is also answered behind each of the
-    `prefixes`. With `key_in_path`, the path may begin with `/k/` and an API key, for clients that can send no header.
+    `prefixes`. With `key_in_path`, the path may begin with `/k/` and an API key, for clients that can
+    send no header. That of a WebSocket always may.
     """
 
     session_interface = NoSessions()
@@ -85,7 +87,7 @@ class Thinkline(Flask):
         rest = path[found.end() :]
         for name in ("RAW_URI", "REQUEST_URI", "PATH_INFO"):
             environ[name] = f"/k/***{rest}"
-        if self._key_in_path:
+        if self._key_in_path or is_upgrade(environ):
             environ[PATH_KEY] = found[1]
             environ["PATH_INFO"] = rest or "/"
 

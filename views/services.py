@@ -1,5 +1,6 @@
 """The services that the views use: built once by app.py, found through Flask's current app."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from flask import current_app
@@ -13,6 +14,7 @@ from dispatch.routing.model_lists import ModelLists
 from schemas.limits import Limits
 from server.admission import Admission
 from server.lines import LineKeeper
+from server.sockets.keeper import SocketKeeper
 from telemetry.metrics import Metrics
 from telemetry.records import Recorder
 from views.response_store import ResponseStore
@@ -33,11 +35,13 @@ class Services:
     limits: Limits
     responses: ResponseStore
     running: RunningResponses
+    sockets: SocketKeeper
     checks: tuple[AdmissionCheck, ...] = ()
     record: Recorder = field(default_factory=Recorder)
     proxies: TrustedProxies = field(default_factory=TrustedProxies)
     metrics: Metrics | None = None
     metrics_key: str = ""
+    tell_id: Callable[[str], object] = str
     show_reasoning: bool = False
     fills_with_tools: bool = False
     drops_tools: bool = False
