@@ -22,6 +22,7 @@ from werkzeug.serving import is_running_from_reloader
 
 from access.keys import REVOKED, Authenticator
 from access.limits import RateLimiter
+from access.platforms import PlatformProofs, networks
 from access.proxies import TrustedProxies
 from config import ROOT, SettingError, Settings, is_this_machine
 from core.api_keys import ApiKey
@@ -59,7 +60,9 @@ from views import (
     providers,
     rerank,
     responses,
+    responses_socket,
     sockets,
+    voice,
 )
 from views import error_handlers as errors
 from views import pages as docs
@@ -72,7 +75,10 @@ from views.services import Services
 
 PORT_SECONDS = 1.0
 # Importing them hangs their views on the blueprint.
-ROUTES = (chat, completions, embeddings, images, messages, models, moderations, providers, rerank, responses, sockets)
+ROUTES = (
+    chat, completions, embeddings, images, messages, models, moderations, providers, rerank, responses,
+    responses_socket, sockets, voice,
+)  # fmt: skip
 EXPOSED = [
     "x-request-id",
     "Retry-After",
@@ -132,7 +138,7 @@ def build_services(settings: Settings, sources: Sources | None = None) -> Servic
         )
     except ValueError as error:
         raise SettingError(str(error)) from None
-    admission = Admission(settings.in_flight)
+    admission, proxies = Admission(settings.in_flight), TrustedProxies(settings.trusted_proxies)
     guard = Authenticator(
         settings.keys,
         catalogue.contents("file").keys,
@@ -160,7 +166,14 @@ def build_services(settings: Settings, sources: Sources | None = None) -> Servic
             documents=settings.max_documents,
             values=settings.max_values,
         ),
-        proxies=TrustedProxies(settings.trusted_proxies),
+        proxies=proxies,
+        proofs=PlatformProofs(
+            twilio_tokens=settings.twilio_auth_token,
+            elevenlabs_key=settings.elevenlabs_api_key,
+            public_url=settings.public_url,
+            sources=networks(settings.voice_sources),
+            proxies=proxies,
+        ),
         checks=(RateLimiter(limits, fails_open=settings.limits_fail_open),),
         record=Recorder([log_request]),
         tell_id=logs.request_id.set,

@@ -7,6 +7,7 @@ from flask import current_app
 
 from access.admission import AdmissionCheck
 from access.keys import Authenticator
+from access.platforms import PlatformProofs
 from access.proxies import TrustedProxies
 from dispatch.relay import Relay
 from dispatch.routing.catalogue import Catalogue
@@ -36,6 +37,7 @@ class Services:
     responses: ResponseStore
     running: RunningResponses
     sockets: SocketKeeper
+    proofs: PlatformProofs = field(default_factory=PlatformProofs)
     checks: tuple[AdmissionCheck, ...] = ()
     record: Recorder = field(default_factory=Recorder)
     proxies: TrustedProxies = field(default_factory=TrustedProxies)

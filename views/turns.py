@@ -88,9 +88,9 @@ class SocketCaller:
             services.tell_id("")
 
     @contextmanager
-    def chat(self, body: bytes, key: ApiKey | None = None) -> Iterator[TurnAnswer]:
+    def chat(self, body: bytes, key: ApiKey | None = None, *, own_tools: bool = False) -> Iterator[TurnAnswer]:
         """A turn that asks a model: `body` is that of a chat completion with `stream`. Leaving the block ends the
-        answer.
+        answer. `own_tools`: a tool that it calls is carried out in this turn, so that a filler is not one too many.
         """
         services = self._services
         with self.turn(body, key) as incoming:
@@ -101,7 +101,7 @@ class SocketCaller:
             request = replace(request, passthrough=None)  # a message holds one event, and bytes any number
             incoming.model, incoming.stream, incoming.conversation = request.model, True, request.conversation_id
             route = services.catalogue.chat_route(request)
-            delivery = chat_delivery(incoming, request, route)
+            delivery = chat_delivery(incoming, request, route, fills_with_tools=own_tools)
             with delivery:
                 yield TurnAnswer(delivery, request, route.targets[0].public_name)
             delivery.end("done")

@@ -34,7 +34,7 @@ class Socket(Protocol):
 
     @property
     def closing(self) -> bool:
-        """Whether the server is about to stop."""
+        """Whether the server ends it, so that the platform is to dial again."""
 
     def send(self, text: str) -> None:
         """Send a text frame. Raises Cancelled."""

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterator
+from time import time
 
 import orjson
 
@@ -43,6 +44,17 @@ def error_fields(error: GatewayError) -> Json:
 def error_message(error: GatewayError) -> str:
     """A WebSocket's message for a turn that has failed before its response began."""
     return dumps({"type": "error", "sequence_number": 0, "status": error.status, **error_fields(error)}).decode()
+
+
+def warm_up_messages(response: Json) -> tuple[list[str], Json]:
+    """A WebSocket's messages for a response that has no output, and the response as it is then."""
+    ended = {**response, "status": "completed", "completed_at": int(time()), "usage": usage_body(None)}
+    told = [("created", response), ("in_progress", response), ("completed", ended)]
+    events = [
+        {"type": f"response.{kind}", "sequence_number": number, "response": each}
+        for number, (kind, each) in enumerate(told)
+    ]
+    return [dumps(event).decode() for event in events], ended
 
 
 def messages_of(data: bytes) -> Iterator[str]:

@@ -94,7 +94,7 @@ def routes(app):
     for rule in app.url_map.iter_rules():
         path = re.sub(r"<.*?>", "{}", rule.rule)
         found |= {(path, method.lower()) for method in rule.methods - {"HEAD", "OPTIONS"}}
-    return found - NOT_DOCUMENTED - {(rule, "get") for rule in api.sockets}
+    return found - NOT_DOCUMENTED - {(re.sub(r"<.*?>", "{}", rule), "get") for rule in api.sockets}
 
 
 PROMISED = {(re.sub(r"{.*?}", "{}", path), method) for path, method in OPERATIONS}
