@@ -22,6 +22,7 @@ from werkzeug.serving import is_running_from_reloader
 from access.budgets import BudgetCheck
 from access.keys import REVOKED, Authenticator
 from access.limits import RateLimiter
+from access.platforms import PlatformProofs, networks
 from access.proxies import TrustedProxies
 from config import ROOT, SettingError, Settings, is_this_machine
 from core.api_keys import ApiKey
@@ -67,8 +68,10 @@ from views import (
     request_log,
     rerank,
     responses,
+    responses_socket,
     sockets,
     usage,
+    voice,
 )
 from views import error_handlers as errors
 from views.blueprint import api
@@ -81,7 +84,7 @@ from views.services import Services
 # Importing them hangs their views on the blueprint.
 ROUTES = (
     chat, completions, embeddings, images, messages, models, moderations, providers, request_log, rerank, responses,
-    sockets, usage,
+    responses_socket, sockets, usage, voice,
 )  # fmt: skip
 EXPOSED = [
     "x-request-id",
@@ -147,7 +150,7 @@ def build_services(settings: Settings, sources: Sources | None = None) -> Servic
     except ValueError as error:
         raise SettingError(str(error)) from None
     ledgers = [] if ledger is None else [ledger]
-    admission = Admission(settings.in_flight)
+    admission, proxies = Admission(settings.in_flight), TrustedProxies(settings.trusted_proxies)
     guard = Authenticator(
         settings.keys,
         catalogue.contents("file").keys,
@@ -175,7 +178,14 @@ def build_services(settings: Settings, sources: Sources | None = None) -> Servic
             documents=settings.max_documents,
             values=settings.max_values,
         ),
-        proxies=TrustedProxies(settings.trusted_proxies),
+        proxies=proxies,
+        proofs=PlatformProofs(
+            twilio_tokens=settings.twilio_auth_token,
+            elevenlabs_key=settings.elevenlabs_api_key,
+            public_url=settings.public_url,
+            sources=networks(settings.voice_sources),
+            proxies=proxies,
+        ),
         checks=(*map(BudgetCheck, ledgers), RateLimiter(limits, fails_open=settings.limits_fail_open)),
         record=Recorder([log_request, *ledgers]),
         ledger=ledger,

@@ -66,6 +66,11 @@ class Authenticator:
         """Whether the key, as it was known once, is still one. Who was served without one needs none."""
         return not key.digests or not key.digests.isdisjoint(self._by_digest)
 
+    def named(self, name: str) -> ApiKey | None:
+        """The key of that name, for who has proved to be its owner. Raises Unauthenticated if it has expired."""
+        found = next((key for _, key in self._by_digest.values() if key.name == name), None)
+        return self.renew(found) if found is not None else None
+
     def renew(self, key: ApiKey) -> ApiKey:
         """A key that was accepted once, as it is now. Raises Unauthenticated when it is one no more."""
         if not key.digests:

@@ -136,12 +136,12 @@ class ApiRequest:
             raise TooLarge(TOO_LARGE)
         if length is not None and len(body) < length:
             raise InvalidRequest(BROKEN_OFF)
+        self.received = monotonic()
         self.spend(body)
         return body
 
     def spend(self, body: bytes) -> None:
-        """The body has come: count what its prompt is estimated at for the limits of its key. Raises RateLimited."""
-        self.received = monotonic()
+        """Count what the body's prompt is estimated at for the limits of its key. Raises RateLimited."""
         self.prompt_tokens = estimated_tokens(body)
         for permit in self.permits:
             permit.spend(self.prompt_tokens)

@@ -8,6 +8,7 @@ from flask import current_app
 
 from access.admission import AdmissionCheck
 from access.keys import Authenticator
+from access.platforms import PlatformProofs
 from access.proxies import TrustedProxies
 from core.trace_context import TraceContext
 from dispatch.relay import Relay
@@ -47,6 +48,7 @@ class Services:
     responses: ResponseStore
     running: RunningResponses
     sockets: SocketKeeper
+    proofs: PlatformProofs = field(default_factory=PlatformProofs)
     checks: tuple[AdmissionCheck, ...] = ()
     record: Recorder = field(default_factory=Recorder)
     ledger: Ledger | None = None
