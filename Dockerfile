@@ -20,6 +20,7 @@ COPY schemas schemas/
 COPY server server/
 COPY storage storage/
 COPY telemetry telemetry/
+COPY usage usage/
 COPY views views/
 COPY web web/
 

@@ -42,11 +42,15 @@ from schemas.limits import Limits
 from server.admission import Admission
 from server.flask_app import Thinkline
 from server.lines import LineKeeper
+from storage.database import open_database
 from storage.key_value import open_store
 from storage.rate_limits import open_limits
 from telemetry import logs
 from telemetry.metrics import Metrics, Sampled
+from telemetry.open_tracing import open_tracer
 from telemetry.records import Recorder, log_request
+from usage.ledger import Ledger
+from usage.store import UsageStore
 from views import (
     chat,
     completions,
@@ -58,6 +62,7 @@ from views import (
     openapi,
     pages,
     providers,
+    request_log,
     rerank,
     responses,
 )
@@ -72,7 +77,9 @@ from views.services import Services
 PORT_SECONDS = 1.0
 REVOKED = "The API key was revoked."
 # Importing them hangs their views on the blueprint.
-ROUTES = (chat, completions, embeddings, images, messages, models, moderations, providers, rerank, responses)
+ROUTES = (
+    chat, completions, embeddings, images, messages, models, moderations, providers, request_log, rerank, responses
+)  # fmt: skip
 EXPOSED = [
     "x-request-id",
     "Retry-After",
@@ -80,6 +87,8 @@ EXPOSED = [
     *(f"x-ratelimit-{what}-{kind}" for what in ("limit", "remaining", "reset") for kind in ("requests", "tokens")),
 ]
 """Headers that web pages may read."""
+TRACES_SECONDS = 2.0
+"""How long the end of a process waits until its last traces are sent."""
 PREFIXES = ("/v1", "/v1/v1", "/api/v1")
 """Of all paths, beside none: for clients that append a second /v1, and for clients that know OpenRouter's paths."""
 
@@ -95,7 +104,7 @@ def create_app(settings: Settings | None = None) -> Flask:
     app.json.sort_keys = False  # type: ignore[attr-defined]
     app.url_map.strict_slashes = False
     sources = build_sources(settings)
-    app.extensions["thinkline"] = _with_metrics(build_services(settings, sources), settings)
+    app.extensions["thinkline"] = _with_traces(_with_metrics(build_services(settings, sources), settings), settings)
     errors.register(app)
     for blueprint in (api, ops, metrics, openapi.description, *([pages.pages] if settings.pages else [])):
         app.register_blueprint(blueprint)
@@ -130,8 +139,12 @@ def build_services(settings: Settings, sources: Sources | None = None) -> Servic
         limits = open_limits(
             settings.state_url, ROOT / settings.data_dir, processes=Settings.processes or settings.workers
         )
+        database = open_database(settings.database_url, ROOT / settings.data_dir)
     except ValueError as error:
         raise SettingError(str(error)) from None
+    store = UsageStore(database)
+    ledger = Ledger(store, ROOT / settings.data_dir / "usage-spool", days=settings.usage_days)
+    keeps_usage = settings.usage_days > 0
     return Services(
         guard=Authenticator(
             settings.keys,
@@ -160,7 +173,8 @@ def build_services(settings: Settings, sources: Sources | None = None) -> Servic
         ),
         proxies=TrustedProxies(settings.trusted_proxies),
         checks=(RateLimiter(limits, fails_open=settings.limits_fail_open),),
-        record=Recorder([log_request]),
+        record=Recorder([log_request, *([ledger] if keeps_usage else [])]),
+        ledger=ledger if keeps_usage else None,
         show_reasoning=settings.reasoning == "show",
         fills_with_tools=settings.filler_with_tools,
         responses=ResponseStore(state, settings.responses_ttl),
@@ -179,12 +193,24 @@ def _with_metrics(services: Services, settings: Settings) -> Services:
             in_flight=lambda: services.admission.running,
             breakers=breakers.all_states,
             limit_failures=lambda: sum(limiter.failures for limiter in limiters),
+            ledger_queue=lambda: services.ledger.waiting if services.ledger is not None else 0,
         ),
         Settings.metrics_folder,
     )
     breakers.listeners.append(metrics.breaker_changed)
     return replace(
         services, record=services.record.also(metrics.record), metrics=metrics, metrics_key=settings.metrics_key
+    )
+
+
+def _with_traces(services: Services, settings: Settings) -> Services:
+    """The services of a process that sends traces, where an address for them is set."""
+    tracer = open_tracer(settings)
+    if tracer is None:
+        return services
+    close = partial(tracer.close, TRACES_SECONDS)
+    return replace(
+        services, record=services.record.also(tracer.record), tracer=tracer, at_end=(*services.at_end, close)
     )
 
 

@@ -233,3 +233,16 @@ def post_worker_init(worker: Any) -> None:
     gc.freeze()
     gc.set_threshold(10_000, 10, 10)
     worker.succession.serves(worker.age)
+    if ledger := _ledger(worker):
+        ledger.start()
+
+
+def worker_exit(server: Any, worker: Any) -> None:  # noqa: ARG001 - gunicorn names them
+    """What has been used is written before the worker ends."""
+    if ledger := _ledger(worker):
+        ledger.close()
+
+
+def _ledger(worker: Any) -> Any:
+    services = getattr(worker.wsgi, "extensions", {}).get("thinkline")
+    return services and services.ledger

@@ -16,6 +16,7 @@ from schemas.common import OneOfTypes, StrictBoolean, StrictInteger, StrictNumbe
 from schemas.file_keys import ApiKeySchema
 
 SECONDS = validate.Range(min=0.001, max=86_400)
+PRICE = validate.Range(min=0, max=1_000_000)
 
 
 def _pattern(value: str) -> None:
@@ -62,10 +63,15 @@ class RulesSchema(ClosedSchema):
 
 
 class PriceSchema(ClosedSchema):
-    """Prices per million tokens."""
+    """Prices per million tokens. `cached` and `written` are those of a prompt that a cache has or takes, `reasoning`
+    those of a completion that is thinking.
+    """
 
-    prompt = StrictNumber(required=True, validate=validate.Range(min=0))
-    completion = StrictNumber(required=True, validate=validate.Range(min=0))
+    prompt = StrictNumber(required=True, validate=PRICE)
+    completion = StrictNumber(required=True, validate=PRICE)
+    cached = StrictNumber(validate=PRICE)
+    reasoning = StrictNumber(validate=PRICE)
+    written = StrictNumber(validate=PRICE)
 
 
 class UpstreamSchema(ClosedSchema):

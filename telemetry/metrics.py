@@ -163,7 +163,7 @@ class Metrics:
         self._count_events(record, model)
 
     def _count_tokens(self, record: RequestRecord, model: str, provider: str) -> None:
-        usage = record.usage
+        usage = record.counted
         if record.stream and record.ttft is not None:
             self._of("thinkline_time_to_first_token_seconds", model, provider).observe(record.ttft)
             if usage is not None and usage.completion > 1 and record.outcome == "done":

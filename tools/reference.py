@@ -78,6 +78,8 @@ ERRORS = (
         "the caller; you, by `keys`"),
     ErrorRow(UnknownModel, "There is no such model.", "the caller"),
     ErrorRow(InvalidRequest, "No such response is kept for this key.", "the caller", "response_not_found", "404"),
+    ErrorRow(InvalidRequest, "No such request is among the last ones of this key.", "the caller", "request_not_found",
+        "404"),
     ErrorRow(InvalidRequest, "There is no such path, or it has no such method.", "the caller", "null", "404, 405"),
     ErrorRow(RequestTimeout, "The body was begun, and did not come; or the answer was not read.", "the caller"),
     ErrorRow(UpstreamRejected, "The agent's session is busy with another turn.",

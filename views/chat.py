@@ -11,7 +11,7 @@ from core.errors import UpstreamDown
 from core.events import Event, Usage
 from core.requests import ChatRequest
 from dispatch.routing.catalogue import Route
-from dispatch.transforms.speech import speech_safe
+from dispatch.transforms.speech import read_aloud
 from schemas.chat.encode import ChunkEncoder
 from schemas.chat.fold import fold
 from schemas.chat.request import load_chat
@@ -52,14 +52,14 @@ def chat_delivery(incoming: ApiRequest, request: ChatRequest, route: Route, *, f
     aloud = _is_read_aloud(request, route)
     if fills or aloud:
         request = replace(request, passthrough=None)
+    ask = services.relay.chat(request)
     return Delivery(
         incoming,
         route,
-        services.relay.chat(request),
+        read_aloud(ask) if aloud else ask,
         streams=request.stream,
         reasoning=request.include_reasoning,
         fills=fills,
-        through=speech_safe if aloud else None,
         forwards=forwards and request.stream,
     )
 
@@ -86,6 +86,7 @@ def prompt_count_delivery(incoming: ApiRequest, asked: ChatRequest) -> Delivery:
         lambda target, call: target.provider.count_tokens(asked, target, call),
         streams=False,
         patience=1.0,
+        charged=False,
     )
 
 

@@ -12,6 +12,7 @@ from typing import Any
 
 from core.context import Timeouts
 from core.errors import InvalidRequest, RateLimited, UnknownModel, Unsupported, UpstreamDown
+from core.prices import Price
 from core.requests import ChatRequest
 from dispatch.routing.config import NO_FILLER, Deployment, Filler, ModelConfig, ProviderConfig, SourceContents
 from dispatch.routing.rates import Rates
@@ -49,7 +50,8 @@ class Catalogue:
 
     `default` is PROVIDER_NAME, "" for the first provider with credentials; `filler` is for models without a filler of
     their own; `is_open` says for a target's name whether its breaker is open; `hide` receives the keys of all
-    providers, which no log may show. Raises ValueError if `default` is unknown or has no credentials.
+    providers, which no log may show; `price_of` says what a vendor's model costs. Raises ValueError if `default` is
+    unknown or has no credentials.
     """
 
     def __init__(
@@ -61,6 +63,7 @@ class Catalogue:
         filler: Filler = NO_FILLER,
         is_open: Callable[[str], bool] = lambda _: False,
         hide: Callable[[Iterable[str]], None] = lambda _: None,
+        price_of: Callable[[str, str], Price | None] = lambda *_: None,
     ) -> None:
         self._listings = dict(listings)
         self._chosen = default
@@ -68,6 +71,7 @@ class Catalogue:
         self._filler = filler
         self._is_open = is_open
         self._hide = hide
+        self._price_of = price_of
         self._rates = Rates()
         self._built: dict[str, tuple[ProviderConfig, Provider]] = {}
         self._lock = threading.Lock()
@@ -212,7 +216,8 @@ class Catalogue:
                 f"Name a model: {entry.name} has no default (set {entry.name.upper()}_MODEL).", param="model"
             )
         timeouts = self._patience(entry.timeouts)
-        target = Target(self.provider(entry), upstream_model, upstream_model, timeouts)
+        price = self._price_of(entry.price_list, upstream_model)
+        target = Target(self.provider(entry), upstream_model, upstream_model, timeouts, price=price)
         return Route((target,), filler=self._filler)
 
     def _patience(self, overrides: Mapping[str, float]) -> Timeouts:
@@ -268,6 +273,7 @@ class Catalogue:
             row.max_tokens,
             row.rules,
             row.details,
+            price=row.price or self._price_of(entry.price_list, upstream.model),
         )
 
     def _put_together(self, listings: Mapping[str, SourceContents]) -> Snapshot:

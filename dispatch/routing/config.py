@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from core.api_keys import ApiKey
+from core.prices import Price
 from providers.base import ParameterRules
 
 
@@ -41,6 +42,12 @@ class ProviderConfig:
     def available(self) -> bool:
         """Whether the provider can be used."""
         return not self.missing
+
+    @property
+    def price_list(self) -> str:
+        """Whose prices its models have: the vendor's, or a cloud's."""
+        vendor = self.options.get("vendor")
+        return str(vendor.prices or vendor.name) if vendor else self.kind
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,7 +105,7 @@ class ModelConfig:
     speech        whether the text is made fit to be read aloud
     max_tokens    the largest max_tokens of a request
     tools, stream_tools, images   whether the model has them; a request that needs a missing one is refused
-    price         per million tokens, (prompt, completion), in the user's own currency
+    price         in the user's own currency; None: that of the vendor's list
     description   a sentence for people who choose a model; it changes nothing about the row
     details       what else the source gives: region, compartment, endpoint, kind
     only          "chat" or "images" if the model is for nothing else
@@ -119,7 +126,7 @@ class ModelConfig:
     tools: bool = True
     stream_tools: bool = True
     images: bool = True
-    price: tuple[float, float] | None = None
+    price: Price | None = None
     owned_by: str = ""
     created: int = 0
     description: str = field(default="", compare=False)

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
+from core.prices import Price
 from dispatch.routing.config import Deployment, Filler, ModelConfig
 from providers.base import ParameterRules
 
@@ -41,7 +42,7 @@ def model_config(given: Mapping[str, Any]) -> ModelConfig:
         tools=given.get("tool_call", True),
         stream_tools=given.get("stream_tool_call", True),
         images=given.get("multimodal", True),
-        price=(price["prompt"], price["completion"]) if price else None,
+        price=Price(**price) if price else None,
         owned_by=given.get("owned_by") or upstreams[0].provider,
         description=given.get("description", ""),
         details=model_details(given),
