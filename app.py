@@ -50,6 +50,7 @@ from telemetry.metrics import Metrics, Sampled
 from telemetry.open_tracing import open_tracer
 from telemetry.records import Recorder, log_request
 from usage.ledger import Ledger
+from usage.overview import Overview
 from usage.store import UsageStore
 from views import (
     chat,
@@ -69,10 +70,12 @@ from views import (
 from views import error_handlers as errors
 from views.blueprint import api
 from views.health import ops
+from views.live import live
 from views.metrics import metrics
 from views.response_store import ResponseStore
 from views.running import RunningResponses
 from views.services import Services
+from views.watchers import Watchers
 
 PORT_SECONDS = 1.0
 REVOKED = "The API key was revoked."
@@ -106,7 +109,7 @@ def create_app(settings: Settings | None = None) -> Flask:
     sources = build_sources(settings)
     app.extensions["thinkline"] = _with_traces(_with_metrics(build_services(settings, sources), settings), settings)
     errors.register(app)
-    for blueprint in (api, ops, metrics, openapi.description, *([pages.pages] if settings.pages else [])):
+    for blueprint in (api, ops, metrics, openapi.description, *((pages.pages, live) if settings.pages else ())):
         app.register_blueprint(blueprint)
     catalogue = app.extensions["thinkline"].catalogue
     sources.follow(catalogue, partial(_replace_keys, app.extensions["thinkline"], settings))
@@ -175,6 +178,7 @@ def build_services(settings: Settings, sources: Sources | None = None) -> Servic
         checks=(RateLimiter(limits, fails_open=settings.limits_fail_open),),
         record=Recorder([log_request, *([ledger] if keeps_usage else [])]),
         ledger=ledger if keeps_usage else None,
+        watchers=Watchers(Overview(database) if keeps_usage else None),
         show_reasoning=settings.reasoning == "show",
         fills_with_tools=settings.filler_with_tools,
         responses=ResponseStore(state, settings.responses_ttl),

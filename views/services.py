@@ -22,6 +22,7 @@ from usage.accounting import AnswerLengths
 from usage.ledger import Ledger
 from views.response_store import ResponseStore
 from views.running import RunningResponses
+from views.watchers import Watchers
 
 
 class Tracer(Protocol):
@@ -48,6 +49,7 @@ class Services:
     checks: tuple[AdmissionCheck, ...] = ()
     record: Recorder = field(default_factory=Recorder)
     ledger: Ledger | None = None
+    watchers: Watchers = field(default_factory=Watchers)
     lengths: AnswerLengths = field(default_factory=AnswerLengths)
     proxies: TrustedProxies = field(default_factory=TrustedProxies)
     tracer: Tracer | None = None
