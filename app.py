@@ -4,16 +4,13 @@ gunicorn 'app:create_app()'     serves (gunicorn.conf.py beside this file is pic
 python app.py                   serves for development
 """
 
-import errno
 import logging
 import re
-import socket
 import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
 from logging.config import dictConfig
-from time import monotonic, sleep
 from urllib.parse import urlsplit
 
 from flask import Flask
@@ -42,6 +39,7 @@ from schemas.limits import Limits
 from server.admission import Admission
 from server.flask_app import Thinkline
 from server.lines import LineKeeper
+from server.ports import check_port
 from storage.database import open_database
 from storage.key_value import open_store
 from storage.rate_limits import open_limits
@@ -77,7 +75,6 @@ from views.running import RunningResponses
 from views.services import Services
 from views.watchers import Watchers
 
-PORT_SECONDS = 1.0
 REVOKED = "The API key was revoked."
 # Importing them hangs their views on the blueprint.
 ROUTES = (
@@ -266,32 +263,12 @@ def log_start(services: Services, address: str, settings: Settings) -> None:
     log.info("That is the built-in demo. For a real one, put a line like OPENAI_API_KEY=sk-... into .env.")
 
 
-def check_port(host: str, port: int) -> None:
-    """Raises SettingError, with the setting to change, for an address that the server cannot listen on.
-
-    An address in use is waited for a moment: the server there may be about to end.
-    """
-    until = monotonic() + PORT_SECONDS
-    while not _is_free(host, port):
-        if monotonic() > until:
-            raise SettingError(f"PORT is {port}, where another program listens already; stop it, or choose another.")
-        sleep(PORT_SECONDS / 10)
-
-
-def _is_free(host: str, port: int) -> bool:
+def require_port(host: str, port: int) -> None:
+    """Raise SettingError for an address that the server cannot listen on."""
     try:
-        family, kind, protocol, _, address = socket.getaddrinfo(
-            host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
-        )[0]
-        with socket.socket(family, kind, protocol) as probe:
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            probe.bind(address)
-    except OSError as error:
-        if error.errno == errno.EADDRINUSE:
-            return False
-        name, value = ("PORT", port) if error.errno == errno.EACCES else ("HOST", repr(host))
-        raise SettingError(f"{name} is {value}, where this program cannot listen: {error.strerror}.") from None
-    return True
+        check_port(host, port)
+    except ValueError as error:
+        raise SettingError(str(error)) from None
 
 
 def main() -> None:
@@ -299,7 +276,7 @@ def main() -> None:
     try:
         settings = Settings.load()
         if not is_running_from_reloader():
-            check_port(settings.host, settings.port)
+            require_port(settings.host, settings.port)
         app = create_app(settings)
         has_keys = app.extensions["thinkline"].guard.has_keys
         settings.require_key_if_public(settings.host, file_has_keys=has_keys)
