@@ -9,6 +9,8 @@ from typing import Any
 from providers.base import Provider
 
 PROVIDERS = {
+    "agentcore-harness": "providers.bedrock.agentcore.harness:AgentCoreHarness",
+    "agentcore-runtime": "providers.bedrock.agentcore.runtime:AgentCoreRuntime",
     "anthropic": "providers.anthropic.provider:Anthropic",
     "bedrock": "providers.bedrock.agents.provider:BedrockAgent",
     "bedrock-models": "providers.bedrock.models.provider:BedrockModels",
@@ -17,6 +19,7 @@ PROVIDERS = {
     "gemini": "providers.gemini.provider:Gemini",
     "ideogram": "providers.images.ideogram:Ideogram",
     "oci": "providers.oci.provider:OCI",
+    "oci-agent": "providers.oci.agents.provider:OciAgent",
     "openai_compatible": "providers.openai_compatible.provider:OpenAICompatible",
     "recraft": "providers.images.recraft:Recraft",
 }

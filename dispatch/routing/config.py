@@ -5,7 +5,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from core.api_keys import ApiKey
-from providers.base import ParameterRules
+from core.guardrails import GuardrailRules, Side
+from providers.base import ParameterRules, Provider
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +85,32 @@ NO_FILLER = Filler()
 
 
 @dataclass(frozen=True, slots=True)
+class Guardrail:
+    """A check of what goes to a model and what comes of it, by the account of `provider`.
+
+    sides       what is checked: input, output
+    phrase      what the caller hears in the place of what is blocked; "" for the guardrail's own words
+    deadline    seconds that one check may take
+    fails_open  whether a text passes that could not be checked; else it counts as blocked
+    """
+
+    provider: str
+    rules: GuardrailRules
+    sides: frozenset[Side] = frozenset({"input", "output"})
+    phrase: str = ""
+    deadline: float = 2.0
+    fails_open: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Guard:
+    """A guardrail, and the provider that checks."""
+
+    provider: Provider
+    config: Guardrail
+
+
+@dataclass(frozen=True, slots=True)
 class ModelConfig:
     """A model under a name that callers use.
 
@@ -96,6 +123,7 @@ class ModelConfig:
     hedge_agents  whether agents, which act in the world, are hedged too
     filler        the text while the first token is awaited; the settings fill what it lacks
     speech        whether the text is made fit to be read aloud
+    guardrail     the check of what is asked and answered
     max_tokens    the largest max_tokens of a request
     tools, stream_tools, images   whether the model has them; a request that needs a missing one is refused
     price         per million tokens, (prompt, completion), in the user's own currency
@@ -114,6 +142,7 @@ class ModelConfig:
     hedge_agents: bool = False
     filler: Filler = NO_FILLER
     speech: bool = False
+    guardrail: Guardrail | None = None
     max_tokens: int | None = None
     rules: ParameterRules = field(default_factory=ParameterRules)
     tools: bool = True

@@ -70,12 +70,7 @@ def target(**details: Any) -> Target:
 def ask(client: AwsClient, params: dict[str, Any] | None = None, **details: Any) -> dict[str, Any]:
     call = CallContext()
     call.begin(PATIENCE)
-    answer = client.invoke(CONVERSE, params or ASKED, target(**details), call)
-    while True:
-        try:
-            next(answer)
-        except StopIteration as done:
-            return done.value
+    return client.invoke(CONVERSE, params or ASKED, target(**details), call)
 
 
 def failing(client: AwsClient, kind: type[GatewayError], params: dict[str, Any] | None = None) -> Any:
