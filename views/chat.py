@@ -10,7 +10,7 @@ from flask import Response
 from core.errors import UpstreamDown
 from core.events import Event, Usage
 from core.requests import ChatRequest
-from dispatch.routing.catalogue import Route
+from dispatch.routing.route import Route
 from dispatch.transforms.speech import read_aloud
 from schemas.chat.encode import ChunkEncoder
 from schemas.chat.fold import fold

@@ -14,7 +14,7 @@ from core.errors import Cancelled, GatewayError, HalfClosed, RequestCancelled, R
 from core.events import Event, FillerText
 from dispatch.relay import WHOLE_ANSWER_FACTOR, AnswerStream
 from dispatch.resilience.retry import StreamFactory
-from dispatch.routing.catalogue import Route
+from dispatch.routing.route import Route
 from server.flask_app import REQUEST_ID
 from telemetry.records import RequestOutcome
 from usage.accounting import bill
