@@ -81,7 +81,7 @@ class Ledger:
         self._recent.append(record)
         self._queue.append(record)
         if self._closing.is_set():
-            self._save()
+            self._save_last()
         elif not self._wake.is_set():
             self.start()
             self._wake.set()
@@ -138,6 +138,9 @@ class Ledger:
         self._wake.set()
         if self._thread is not None:
             self._thread.join(CLOSE_SECONDS)
+        self._save_last()
+
+    def _save_last(self) -> None:
         self._save()
         with self._lock:
             self._spool.close()
@@ -275,7 +278,7 @@ class Ledger:
 
 
 def open_ledger(url: str, folder: Path, *, days: float) -> Ledger | None:
-    """The ledger of the database at `url`, or in `folder`; None for 0 `days`. Does not connect yet. Raises ValueError."""
+    """The ledger of the database at `url`, or in `folder`; None for 0 `days`. Connects to none. Raises ValueError."""
     database = open_database(url, folder)
     return Ledger(UsageStore(database), folder / "usage-spool", days=days) if days else None
 

@@ -49,8 +49,8 @@ class UsageStore:
         return 0
 
     def _is_new(self, connection: Connection, name: str) -> bool:
-        noted = self.database.insert(connection, BATCHES).on_conflict_do_nothing()
-        return bool(connection.execute(noted, {"id": name, "written": time()}).rowcount)
+        noted = self.database.insert(connection, BATCHES).on_conflict_do_nothing().returning(BATCHES.c.id)
+        return connection.execute(noted, {"id": name, "written": time()}).first() is not None
 
     def _write_rows(self, connection: Connection, rows: Sequence[Sequence[object]]) -> None:
         connection.execute(insert(REQUESTS), [dict(zip(COLUMNS, row, strict=True)) for row in rows])
