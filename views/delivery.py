@@ -143,7 +143,8 @@ class Delivery:
         duration = monotonic() - self.call.started
         prompt = incoming.prompt_tokens if self._estimates else None
         told = answer.usage if self._charged else None
-        billed = bill(answer.attempts, told, answer.generated, prompt, duration)
+        attempts = answer.attempts
+        billed = bill(attempts, told, answer.generated, prompt, duration)
         target = answer.target.name
         result: dict[str, Any] = {}
         if failure is not None:
@@ -159,7 +160,7 @@ class Delivery:
             outcome=outcome,
             provider=answer.target.provider.name,
             target=target,
-            attempts=billed.attempts,
+            attempts=attempts,
             tried=answer.tried,
             hedged=answer.hedged,
             filler=self.filler,
