@@ -91,6 +91,8 @@ class Tracer:
             attributes={**_request_attributes(record, operation), **_words(context)},
             error=record.error if record.status >= SERVER_ERROR else "",
         )
+        if context.words is not None:
+            context.words.forget()
 
     def _send(
         self,
