@@ -6,7 +6,7 @@ kept by another thread (server/lines.py): also when the headers are out already,
 """
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import chain, count, islice
 from math import inf
 from time import monotonic
@@ -37,7 +37,8 @@ from dispatch.resilience.hedge import Contender, Race
 from dispatch.resilience.refused_parameters import RefusedParameters
 from dispatch.resilience.retry import Failures, RetryingTarget, RetryPolicy, StreamFactory
 from dispatch.routing.catalogue import Route
-from dispatch.routing.config import Filler
+from dispatch.routing.config import Filler, Guard
+from dispatch.transforms.guardrail import GuardedChat
 from providers.base import Target
 
 WHOLE_ANSWER_FACTOR = 4.0
@@ -233,6 +234,25 @@ class AnswerStream:
 
 
 @dataclass(frozen=True, slots=True)
+class ChatFactory:
+    """How a target is asked a chat."""
+
+    request: ChatRequest
+    refused: RefusedParameters
+
+    def __call__(self, target: Target, call: CallContext) -> Events:
+        """The answer's events. Raises as Provider.chat does."""
+        if not target.provider.passes(self.request, target):
+            self.request.require_chat()
+        return self.refused.chat(self.request, target, call)
+
+    def guarded(self, guard: Guard) -> GuardedChat:
+        """The same under a guardrail, which must see events: no bytes pass."""
+        request = replace(self.request, passthrough=None)
+        return GuardedChat(ChatFactory(request, self.refused), guard, request)
+
+
+@dataclass(frozen=True, slots=True)
 class Relay:
     """Starts answers. `state` is where providers keep what a next request needs; `refused` what is known of the
     parameters that models refuse.
@@ -250,15 +270,9 @@ class Relay:
         """A caller's request begins. One that is not streamed is given longer for its first and only event."""
         return CallContext(request_id, 1.0 if streams else patience, caller=caller, state=self.state)
 
-    def chat(self, request: ChatRequest) -> StreamFactory:
+    def chat(self, request: ChatRequest) -> "ChatFactory":
         """How a target is asked this chat."""
-
-        def ask(target: Target, call: CallContext) -> Events:
-            if not target.provider.passes(request, target):
-                request.require_chat()
-            return self.refused.chat(request, target, call)
-
-        return ask
+        return ChatFactory(request, self.refused)
 
     def answer(
         self,
@@ -273,12 +287,12 @@ class Relay:
         """The answer to it. Nothing is sent before it is committed or iterated.
 
         What the caller does not hear (thinking, unless `reasoning`) is no first event. `fills` tells whether a filler
-        may be said.
+        may be said. A chat is asked under the route's guardrail.
         """
         return AnswerStream(
             self,
             route,
-            ask,
+            ask.guarded(route.guard) if route.guard and isinstance(ask, ChatFactory) else ask,
             call,
             streams=streams,
             reasoning=reasoning,

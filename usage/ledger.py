@@ -18,7 +18,7 @@ from typing import Any
 import orjson
 
 from core.errors import Overloaded
-from storage.database import open_database
+from storage.database import Database, open_database
 from storage.spool import Batch, Spool
 from telemetry.records import RequestRecord
 from usage.reports import Question, report
@@ -87,6 +87,11 @@ class Ledger:
             self._wake.set()
 
     @property
+    def database(self) -> Database:
+        """Where the rows go."""
+        return self._store.database
+
+    @property
     def waiting(self) -> int:
         """Records that wait for the database."""
         return len(self._queue) + self._spooled + sum(len(rows) for _, rows in list(self._held))
@@ -127,7 +132,7 @@ class Ledger:
     def report(self, question: Question) -> list[dict[str, Any]]:
         """What was used. Raises Overloaded where the database does not say so in time."""
         try:
-            return report(self._store.database, question)
+            return report(self.database, question)
         except self._store.failures as error:
             log.warning("usage cannot be read", extra={"facts": {"said": _sentence(error)}})
             raise Overloaded(UNREADABLE, code="usage_unavailable", retry_after=TRY_AGAIN_SECONDS) from None

@@ -19,11 +19,12 @@ from server.admission import Admission
 from server.lines import LineKeeper
 from server.sockets.keeper import SocketKeeper
 from telemetry.metrics import Metrics
-from telemetry.records import Recorder
+from telemetry.records import Recorder, RequestRecord
 from usage.accounting import AnswerLengths
 from usage.ledger import Ledger
 from views.response_store import ResponseStore
 from views.running import RunningResponses
+from views.watchers import Watchers
 
 
 class Tracer(Protocol):
@@ -31,6 +32,12 @@ class Tracer(Protocol):
 
     def begin(self, environ: Mapping[str, Any]) -> TraceContext:
         """The trace of a WSGI request."""
+
+    def record(self, record: RequestRecord) -> None:
+        """Send the spans of a request that has ended."""
+
+    def close(self, seconds: float) -> None:
+        """Send what is left, for so long at most."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +59,7 @@ class Services:
     checks: tuple[AdmissionCheck, ...] = ()
     record: Recorder = field(default_factory=Recorder)
     ledger: Ledger | None = None
+    watchers: Watchers = field(default_factory=Watchers)
     lengths: AnswerLengths = field(default_factory=AnswerLengths)
     tell_id: Callable[[str], object] = str
     proxies: TrustedProxies = field(default_factory=TrustedProxies)

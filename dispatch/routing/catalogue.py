@@ -14,7 +14,7 @@ from core.context import Timeouts
 from core.errors import InvalidRequest, RateLimited, UnknownModel, Unsupported, UpstreamDown
 from core.prices import Price
 from core.requests import ChatRequest
-from dispatch.routing.config import NO_FILLER, Deployment, Filler, ModelConfig, ProviderConfig, SourceContents
+from dispatch.routing.config import NO_FILLER, Deployment, Filler, Guard, ModelConfig, ProviderConfig, SourceContents
 from dispatch.routing.rates import Rates
 from dispatch.routing.rules import unsupported_images_reason, unsupported_reason, with_fallbacks
 from dispatch.routing.snapshot import BEDROCK_ID, Snapshot, put_together
@@ -37,12 +37,14 @@ class Route:
     row      the model that the request names, None if no row has that name
     filler   the text to send while the first token is awaited, if any
     note     a sentence for the error message when the model does not exist
+    guard    the row's guardrail, if any, which goes for its fallbacks too
     """
 
     targets: tuple[Target, ...]
     row: ModelConfig | None = None
     filler: Filler = NO_FILLER
     note: str = ""
+    guard: Guard | None = None
 
 
 class Catalogue:
@@ -248,7 +250,11 @@ class Catalogue:
         if not targets:
             snapshot.require_provider(row.upstreams[0].provider)
         self._rates.count(targets[0].name)
-        return Route(tuple(targets), row, row.filler.over(self._filler))
+        return Route(tuple(targets), row, row.filler.over(self._filler), guard=self._guard(snapshot, row))
+
+    def _guard(self, snapshot: Snapshot, row: ModelConfig) -> Guard | None:
+        config = row.guardrail
+        return Guard(self.provider(snapshot.require_provider(config.provider)), config) if config else None
 
     def _targets(self, snapshot: Snapshot, row: ModelConfig, only: str, waits: list[float]) -> list[Target]:
         """The row's deployments in rotation (with `only`, one provider's): those with an open breaker come last, those

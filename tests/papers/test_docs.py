@@ -35,7 +35,7 @@ SCHEMAS = API["components"]["schemas"]
 OPERATIONS = {
     (path, method): operation for path, methods in API["paths"].items() for method, operation in methods.items()
 }
-NOT_DOCUMENTED = ("pages.", "metrics.")
+NOT_DOCUMENTED = ("pages.", "live.", "metrics.")
 """Blueprints for people and for Prometheus: they are no part of the API."""
 
 HELLO = {"messages": [{"role": "user", "content": "Hello"}]}
