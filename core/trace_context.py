@@ -27,10 +27,10 @@ class Parent:
 
 @dataclass(slots=True)
 class Words:
-    """A conversation, as messages in OpenAI's form, and what was answered so far."""
+    """A conversation, as messages in OpenAI's form, and what was answered so far, by the id of the attempt's span."""
 
     asked: Sequence[Mapping[str, Any]] = ()
-    said: list[str] = field(default_factory=list)
+    said: dict[str, list[str]] = field(default_factory=dict)
 
     def forget(self) -> None:
         """It has been told: the record, which may be kept longer, does not have it."""
