@@ -85,7 +85,6 @@ class AnswerStream:
         self._streams = streams
         self._reasoning = reasoning
         self.filler = (filler, call.started + route.filler.after) if filler and route.filler.after else ("", inf)
-        self._words = call.trace.words if call.trace is not None else None
         self._failures = Failures(route.targets)
         self._pulled: list[Event] = []
         self._turns: list[RetryingTarget | Race] = []
@@ -217,8 +216,6 @@ class AnswerStream:
         kind = type(event)  # cheaper than isinstance, for each piece of an answer
         if kind in GENERATED:
             self._characters += len(event.text)
-            if self._words is not None and kind is Text:
-                self._words.said.append(event.text)
         elif kind is Usage:
             self.usage = event
         elif kind in WITH_USAGE:
@@ -267,12 +264,12 @@ class Relay:
         """The answer to it. Nothing is sent before it is committed or iterated.
 
         What the caller does not hear (thinking, unless `reasoning`) is no first event. `fills` tells whether a filler
-        may be said. A chat is asked under the route's guardrail.
+        may be said.
         """
         return AnswerStream(
             self,
             route,
-            ask.guarded(route.guard) if route.guard and isinstance(ask, ChatFactory) else ask,
+            ask,
             call,
             streams=streams,
             reasoning=reasoning,
