@@ -2,7 +2,7 @@
 
 import hmac
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import lru_cache
 from hashlib import sha256
 from typing import Any
@@ -58,6 +58,11 @@ class Authenticator:
         self._by_digest = {digest: (digest, key) for key in keys for digest in key.digests}
 
     @property
+    def keys(self) -> Sequence[ApiKey]:
+        """All keys there are, by their names."""
+        return sorted({key.name: key for _, key in self._by_digest.values()}.values(), key=lambda key: key.name)
+
+    @property
     def has_keys(self) -> bool:
         """Whether callers need a key."""
         return bool(self._by_digest)
@@ -65,6 +70,11 @@ class Authenticator:
     def knows(self, key: ApiKey) -> bool:
         """Whether the key, as it was known once, is still one. Who was served without one needs none."""
         return not key.digests or not key.digests.isdisjoint(self._by_digest)
+
+    def named(self, name: str) -> ApiKey | None:
+        """The key of that name, for who has proved to be its owner. Raises Unauthenticated if it has expired."""
+        found = next((key for _, key in self._by_digest.values() if key.name == name), None)
+        return self.renew(found) if found is not None else None
 
     def renew(self, key: ApiKey) -> ApiKey:
         """A key that was accepted once, as it is now. Raises Unauthenticated when it is one no more."""

@@ -42,6 +42,9 @@ class ServerState(Protocol):
     def sockets(self) -> SocketKeeper:
         """The WebSockets."""
 
+    def close(self) -> None:
+        """The worker is about to end."""
+
 
 class Worker(PollingWorker):
     """gthread, with what this file's head says."""
@@ -145,6 +148,7 @@ class Worker(PollingWorker):
         super().run()
         if self._state is not None:
             self._state.admission.drain(0, LAST_WORDS_SECONDS / 2)
+            self._state.close()
 
     def handle_exit(self, sig: int, frame: Any) -> None:
         """SIGTERM: let those calls end that run, then stop.

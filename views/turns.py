@@ -1,6 +1,6 @@
 """The turns of a WebSocket: each passes what a request passes, and ends as one record."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from itertools import count
@@ -9,6 +9,7 @@ from typing import Any
 
 from core.api_keys import ApiKey
 from core.errors import Cancelled, GatewayError, HalfClosed, Unauthenticated
+from core.events import Event
 from core.requests import ChatRequest
 from schemas.chat.request import load_chat
 from server.flask_app import HEADERS, REQUEST_ID
@@ -32,7 +33,7 @@ class TurnAnswer:
     def __init__(self, delivery: Delivery, request: ChatRequest, model: str) -> None:
         self._delivery = delivery
         self.call = delivery.call
-        self.events = delivery.events
+        self.events: Iterable[Event] = delivery.events
         self.filler = delivery.answer.filler
         self.request = request
         self.model = model
@@ -88,9 +89,9 @@ class SocketCaller:
             services.tell_id("")
 
     @contextmanager
-    def chat(self, body: bytes, key: ApiKey | None = None) -> Iterator[TurnAnswer]:
+    def chat(self, body: bytes, key: ApiKey | None = None, *, own_tools: bool = False) -> Iterator[TurnAnswer]:
         """A turn that asks a model: `body` is that of a chat completion with `stream`. Leaving the block ends the
-        answer.
+        answer. `own_tools`: a tool that it calls is carried out in this turn, so that a filler is not one too many.
         """
         services = self._services
         with self.turn(body, key) as incoming:
@@ -101,7 +102,7 @@ class SocketCaller:
             request = replace(request, passthrough=None)  # a message holds one event, and bytes any number
             incoming.model, incoming.stream, incoming.conversation = request.model, True, request.conversation_id
             route = services.catalogue.chat_route(request)
-            delivery = chat_delivery(incoming, request, route)
+            delivery = chat_delivery(incoming, request, route, fills_with_tools=own_tools)
             with delivery:
                 yield TurnAnswer(delivery, request, route.targets[0].public_name)
             delivery.end("done")

@@ -161,11 +161,13 @@ class ChatHandler:
                 raise
 
     def _answer_all(self) -> None:
-        while self._chats and not self._socket.closing:
+        has_more = True
+        while has_more and not self._socket.closing:
             with suppress(Cancelled):  # the peer has left
                 self._answer(self._chats[0])
-            with self._lock:
+            with self._lock:  # so that one that comes now starts a thread, or is seen by this one
                 self._chats.popleft()
+                has_more = bool(self._chats)
 
     def _answer(self, chat: Chat) -> None:
         try:
