@@ -14,6 +14,10 @@ from voice.history import Spoken, keep_heard, without_empty
 PRESSED = "(The caller has pressed the keys: "
 SILENT = "(The caller has said nothing for a while.)"
 PLACEHOLDER = re.compile(r"\{\{\s*([\w.-]{1,100})\s*\}\}")
+LONGEST = 4000
+"""Characters of what a caller says in one go."""
+MOST_MESSAGES = 2000
+"""Of a conversation; the oldest are forgotten."""
 KEPT_SECONDS = 600.0
 """How long a conversation waits for its platform to dial again, after a reload has closed its socket."""
 
@@ -55,7 +59,12 @@ class Conversation:
     def hear(self, text: str) -> None:
         """The caller has said this."""
         self._spoken = []
-        self.history.append({"role": "user", "content": text})
+        self.history.append({"role": "user", "content": text[:LONGEST]})
+        if len(self.history) > MOST_MESSAGES:
+            newest = self.history[-MOST_MESSAGES // 2 :]
+            while newest[0]["role"] != "user":  # results of tools would stand without their calls
+                newest.pop(0)
+            self.history = newest
 
     def hear_key(self, digit: str) -> None:
         """The caller has pressed a key. Keys that are pressed one after the other are one message."""
@@ -101,7 +110,7 @@ class Conversation:
 
     def keep_heard(self, heard: str) -> None:
         """The newest answer was interrupted: the caller has heard this much of it."""
-        keep_heard(self._spoken, heard)
+        keep_heard(self._spoken, heard[:LONGEST])
         self._spoken = []
         self.history = without_empty(self.history)
 

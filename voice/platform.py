@@ -4,12 +4,16 @@ a platform's frame  -> Platform.read  -> Command -> session
 session             -> Output         -> Platform.write -> the platform's frames
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from core.json_values import Json
 from voice.tools import Action
+
+MOST_FACTS = 100
+LONGEST_FACT = 2000
+"""Characters."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,6 +135,12 @@ class Platform(Protocol):
 
     def write(self, turn: int | None, output: Output) -> list[Json]:
         """The frames of an output of this turn."""
+
+
+def facts_of(facts: Mapping[str, Any]) -> dict[str, str]:
+    """Those of a call's facts that are texts."""
+    texts = [(name, value[:LONGEST_FACT]) for name, value in facts.items() if isinstance(value, str)]
+    return dict(texts[:MOST_FACTS])
 
 
 def string_of(value: Any) -> str:
