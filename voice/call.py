@@ -68,6 +68,7 @@ class Call:
     def __init__(self, platform: Platform, conversation: Conversation) -> None:
         self.platform = platform
         self.conversation = conversation
+        self.id = platform.call_id
         self.state = State.IDLE
         self.lock = threading.Lock()
         self.writing = threading.Lock()

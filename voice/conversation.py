@@ -2,7 +2,6 @@
 
 import re
 from hashlib import sha256
-from typing import Protocol
 
 import orjson
 
@@ -118,11 +117,6 @@ class Conversation:
         return PLACEHOLDER.sub(lambda found: self.variables.get(found[1], ""), text).strip()
 
 
-class _Call(Protocol):
-    name: str
-    conversation: str
-
-
 class KeptConversations:
     """Conversations whose sockets a reload has closed, until their platforms dial again; by the caller's name."""
 
@@ -130,15 +124,15 @@ class KeptConversations:
         self._state = state
         self._caller = caller
 
-    def keep(self, call: _Call, conversation: Conversation) -> None:
+    def keep(self, call_id: str, conversation: Conversation) -> None:
         """Keep one for its call."""
-        if self._state is not None and call.conversation and conversation.history:
+        if self._state is not None and call_id and conversation.history:
             kept = {"history": conversation.history, "variables": conversation.variables}
-            self._state.put(self._key(call), orjson.dumps(kept).decode(), KEPT_SECONDS)
+            self._state.put(self._key(call_id), orjson.dumps(kept).decode(), KEPT_SECONDS)
 
-    def restore(self, call: _Call, conversation: Conversation) -> bool:
+    def restore(self, call_id: str, conversation: Conversation) -> bool:
         """Give a call the conversation that it had. Whether it had one."""
-        kept = self._state.pop(self._key(call)) if self._state is not None and call.conversation else None
+        kept = self._state.pop(self._key(call_id)) if self._state is not None and call_id else None
         if kept is None:
             return False
         found = orjson.loads(kept)
@@ -146,5 +140,5 @@ class KeptConversations:
         conversation.variables = {**found["variables"], **conversation.variables}
         return True
 
-    def _key(self, call: _Call) -> str:
-        return f"voice:{sha256(orjson.dumps([self._caller, call.name, call.conversation])).hexdigest()}"
+    def _key(self, call_id: str) -> str:
+        return f"voice:{sha256(orjson.dumps([self._caller, call_id])).hexdigest()}"

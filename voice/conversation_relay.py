@@ -33,11 +33,9 @@ class ConversationRelay:
     """A Platform."""
 
     name = "conversation-relay"
+    call_id = ""
     actions = frozenset({"end_call", "transfer_call", "press_digit", "switch_language", "play_sound"})
     remembers = False
-
-    def __init__(self) -> None:
-        self.conversation = ""
 
     def open(self) -> list[Json]:
         """Nothing: the platform sends `setup` first."""

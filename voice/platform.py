@@ -20,7 +20,7 @@ LONGEST_FACT = 2000
 class Begin:
     """The call has this id, and these facts, by which the instructions can name them."""
 
-    conversation: str
+    call_id: str
     variables: dict[str, str] = field(default_factory=dict)
 
 
@@ -113,14 +113,14 @@ Output = Speech | ToolStarted | ToolEnded | TurnEnded | Action
 class Platform(Protocol):
     """An adapter: a platform's frames as commands, and outputs as its frames. Pure.
 
-    name           what records call it
-    conversation   the call's id, "" until a Begin tells it
+    name           what webhooks call it
+    call_id        the call's id, "" where a Begin tells it
     actions        names of the tools that it can carry out (voice/tools.py)
     remembers      whether it sends its own account of the conversation with each turn
     """
 
     name: str
-    conversation: str
+    call_id: str
     actions: frozenset[str]
     remembers: bool
 

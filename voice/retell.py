@@ -35,7 +35,7 @@ class Retell:
     remembers = True
 
     def __init__(self, call_id: str) -> None:
-        self.conversation = call_id
+        self.call_id = call_id
 
     def open(self) -> list[Json]:
         """What is wanted of Retell: a new connection when this one is lost, the call's facts, and calls of tools."""

@@ -72,8 +72,8 @@ class Session:
         self._call.socket = socket
         try:
             self._call.send(self._platform.open())
-            if self._platform.conversation:
-                self._begin(Begin(self._platform.conversation))
+            if self._call.id:
+                self._begin(Begin(self._call.id))
         except Cancelled:
             pass  # it is closed already: `closed` comes
 
@@ -96,7 +96,7 @@ class Session:
             self._call.drop_turn()
             self._call.state = State.CLOSED
         if self._call.socket.closing and not self._platform.remembers:
-            self._kept.keep(self._platform, self._conversation)
+            self._kept.keep(self._call.id, self._conversation)
 
     def _obey(self, command: Command | None) -> None:
         conversation = self._conversation
@@ -125,9 +125,9 @@ class Session:
         if self._has_begun:
             return
         self._has_begun = True
-        self._platform.conversation = begin.conversation[:LONGEST_ID]
+        self._call.id = begin.call_id[:LONGEST_ID]
         self._conversation.variables |= begin.variables
-        restored = not self._platform.remembers and self._kept.restore(self._platform, self._conversation)
+        restored = not self._platform.remembers and self._kept.restore(self._call.id, self._conversation)
         self._call.send(self._platform.greet("" if restored else self._conversation.greet()))
         if restored and self._conversation.awaits_answer:
             self._start(None, lambda: None)
