@@ -2,7 +2,7 @@
 
 import hmac
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import lru_cache
 from hashlib import sha256
 from typing import Any
@@ -56,6 +56,11 @@ class Authenticator:
         """The models file has these keys from now on."""
         keys = [*file_keys, *self._settings_keys]
         self._by_digest = {digest: (digest, key) for key in keys for digest in key.digests}
+
+    @property
+    def keys(self) -> Sequence[ApiKey]:
+        """All keys there are, by their names."""
+        return sorted({key.name: key for _, key in self._by_digest.values()}.values(), key=lambda key: key.name)
 
     @property
     def has_keys(self) -> bool:

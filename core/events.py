@@ -119,7 +119,7 @@ class Finish:
 @dataclass(frozen=True, slots=True)
 class Usage:
     """Tokens of the whole turn. `cached` (read from a cache) and `written` (to it) are parts of `prompt`, `reasoning`
-    of `completion`.
+    of `completion`. `estimated` where the upstream has not counted them.
     """
 
     prompt: int
@@ -127,6 +127,7 @@ class Usage:
     cached: int = 0
     reasoning: int = 0
     written: int = 0
+    estimated: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,9 @@ from typing import Any
 from core.context import CallContext, Timeouts
 from core.errors import Unsupported
 from core.events import Events, ModerationsRequest, Usage
+from core.guardrails import GuardrailRules, Side, Verdict
 from core.models import ListedModel
+from core.prices import Price
 from core.requests import ChatRequest, EmbeddingsRequest, ImagesRequest, RerankRequest
 from core.token_estimate import estimate_prompt_tokens
 
@@ -42,7 +44,8 @@ class Target:
 
     `max_tokens` is the largest that a caller may ask for; `rules` change the request's body. `ttft_timeout`, in
     seconds, holds while another target is left. `details` is what else the source gives: region, compartment, type.
-    `refused` are parameters that the model is known to refuse, by OpenAI's names; the request has none of them.
+    `refused` are parameters that the model is known to refuse, by OpenAI's names; the request has none of them. `price`
+    is None where it is not known.
     """
 
     provider: "Provider"
@@ -54,6 +57,7 @@ class Target:
     rules: ParameterRules = field(default_factory=ParameterRules)
     details: Mapping[str, Any] = field(default_factory=dict)
     refused: frozenset[str] = frozenset()
+    price: Price | None = None
 
     @property
     def name(self) -> str:
@@ -98,6 +102,10 @@ class Provider:
     def moderate(self, request: ModerationsRequest, target: Target, call: CallContext) -> Events:
         """Yield one Verbatim, OpenAI's body. Raises as `chat` does."""
         raise Unsupported(f"{self.name} does not moderate.", param="model")
+
+    def guard(self, text: str, side: Side, rules: GuardrailRules, call: CallContext, seconds: float) -> Verdict:
+        """Check a text by the rules, within so many seconds: the call has no other deadlines. Raises as `chat` does."""
+        raise Unsupported(f"{self.name} has no guardrails.", param="model")
 
     def warm(self, call: CallContext, timeouts: Timeouts) -> None:
         """Keep a connection open for the next request, if connecting takes long. Raises as `chat` does."""

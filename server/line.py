@@ -11,6 +11,8 @@ from core.context import CallContext
 from core.forwarding import Source
 from server.response import Response
 
+KEPT_HEARTBEATS = 100
+
 
 class Keeper(Protocol):
     """What a line needs of its keeper."""
@@ -33,12 +35,13 @@ class Line:
     """A caller's connection while one request is answered. It is the call's Forwarder, where it can be one.
 
     due      when the keeper looks at it next
+    opened_at, heartbeats   when the head went out before the first event, and the first of the heartbeats
     source   what is forwarded to it; `is_paused` while the caller does not take it
     """
 
     __slots__ = (
-        "_keeper", "_parked", "call", "descriptor", "due", "ended", "filler", "filler_by", "heartbeat", "is_paused",
-        "opens_by", "response", "socket", "source", "start",
+        "_keeper", "_parked", "call", "descriptor", "due", "ended", "filler", "filler_by", "heartbeat", "heartbeats",
+        "is_paused", "opened_at", "opens_by", "response", "socket", "source", "start",
     )  # fmt: skip
 
     def __init__(
@@ -51,6 +54,8 @@ class Line:
         self.response = response
         self.ended = False
         self.due = inf
+        self.opened_at: float | None = None
+        self.heartbeats: tuple[float, ...] = ()
         self.start: Callable[[], object] | None = None
         self.opens_by = self.filler_by = inf
         self.filler: Callable[[], bytes] | None = None
@@ -97,6 +102,12 @@ class Line:
         """Let the thread go on that waits in `forward`. For the keeper."""
         self.source = None
         self._parked.release()
+
+    def next_heartbeat(self) -> bytes:
+        """The bytes of one, whose time is noted."""
+        if len(self.heartbeats) < KEPT_HEARTBEATS:
+            self.heartbeats = (*self.heartbeats, monotonic())
+        return self.heartbeat
 
     def end(self) -> None:
         """The request is over. To be called before its socket is closed; may be called twice."""

@@ -184,7 +184,7 @@ class LineKeeper:
                 line.filler_by = inf
                 self._write(line, response, line.filler())
             elif now >= (line.opens_by if line.start else response.written_at + self.heartbeat):
-                self._write(line, response, line.heartbeat)
+                self._write(line, response, line.next_heartbeat())
             if line.start is not None:  # which may end any moment
                 return min(line.filler_by, line.opens_by, now + self.heartbeat)
             return min(line.filler_by, response.written_at + self.heartbeat)
@@ -197,7 +197,7 @@ class LineKeeper:
     def _write(self, line: Line, response: Response, data: bytes) -> None:
         if line.start is not None:
             line.start()
-            line.start = None
+            line.start, line.opened_at = None, monotonic()
         response.write_now(data)
 
     def _cut(self, line: Line) -> None:

@@ -42,6 +42,9 @@ class ServerState(Protocol):
     def sockets(self) -> SocketKeeper:
         """The WebSockets."""
 
+    def close(self) -> None:
+        """The worker is about to end."""
+
 
 class Worker(PollingWorker):
     """gthread, with what this file's head says."""
@@ -78,7 +81,7 @@ class Worker(PollingWorker):
         self.cfg.__dict__.update({name: setting.get() for name, setting in self.cfg.settings.items()})
         self._state = getattr(self.wsgi, "extensions", {}).get("thinkline")
         if self._state is not None:
-            self._state.sockets.serve_with(self.tpool.do)
+            self._state.sockets.serve_with(self.tpool.do, self.worker_connections)
 
     def enqueue_req(self, conn: ClientConnection) -> None:
         """Have a thread serve a connection whose next request has come."""
@@ -145,6 +148,7 @@ class Worker(PollingWorker):
         super().run()
         if self._state is not None:
             self._state.admission.drain(0, LAST_WORDS_SECONDS / 2)
+            self._state.close()
 
     def handle_exit(self, sig: int, frame: Any) -> None:
         """SIGTERM: let those calls end that run, then stop.

@@ -7,6 +7,7 @@ from typing import Any, Literal
 
 from core.attempts import Attempt
 from core.events import Usage
+from core.trace_context import TraceContext
 
 log = getLogger("thinkline.records")
 request_log = getLogger("thinkline.request")
@@ -39,8 +40,14 @@ class RequestRecord:
     forwarded_for what its header X-Forwarded-For says, which anybody may have written
     conversation  the caller's id of the conversation or the phone call, "" without one
     said          what the upstream wrote of its failure: for logs, never for callers
+    trace         the trace that it belongs to, None where nothing is traced
     limit         which limit a refused request was over, "" for none
     details       how many inputs, documents or images, where that is told
+    usage         tokens of the answer; an estimate where the upstream has not counted them
+    cost          of all attempts, as far as prices are known, None where none is; `unpriced` where one is not
+    headers       seconds to the head of our answer, None where it was not streamed
+    filler_at, hung_up_at, heartbeats   seconds to each of these
+    tokens_saved  about how many tokens a hang-up has spared, None where that is not known
     """
 
     request_id: str
@@ -73,6 +80,18 @@ class RequestRecord:
     overhead: float | None = None
     usage: Usage | None = None
     cost: float | None = None
+    trace: TraceContext | None = None
+    unpriced: bool = False
+    headers: float | None = None
+    filler_at: float | None = None
+    hung_up_at: float | None = None
+    heartbeats: tuple[float, ...] = ()
+    tokens_saved: int | None = None
+
+    @property
+    def counted(self) -> Usage | None:
+        """The usage, where the upstream has counted it."""
+        return None if self.usage is None or self.usage.estimated else self.usage
 
     @property
     def fallbacks(self) -> int:
@@ -133,8 +152,8 @@ def _request_facts(record: RequestRecord) -> dict[str, Any]:
         facts["tried"] = "; ".join(f"{target}: {failure}" for target, failure in record.tried.items())
     if record.ttft is not None:
         facts["ttft_ms"] = round(record.ttft * 1000, 1)
-    if record.usage is not None:
-        facts |= {"prompt_tokens": record.usage.prompt, "completion_tokens": record.usage.completion}
+    if record.counted is not None:
+        facts |= {"prompt_tokens": record.counted.prompt, "completion_tokens": record.counted.completion}
     if record.cost is not None:
         facts["cost"] = round(record.cost, 6)
     if record.error:

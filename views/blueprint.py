@@ -13,6 +13,7 @@ from access.admission import Permit, estimated_tokens
 from core.api_keys import ANONYMOUS, ApiKey
 from core.errors import GatewayError, InvalidRequest, PermissionDenied, RateLimited, RequestTimeout, TooLarge
 from core.events import Usage
+from core.trace_context import TraceContext
 from schemas.errors import OPENAI, ErrorFormat
 from server.flask_app import HEADERS, REQUEST_ID
 from server.read_deadlines import BODY_SECONDS
@@ -38,9 +39,9 @@ class ApiRequest:
 
     `key` is the request's key, and `permits` what that key's checks have granted. `endpoint` is the view's name. A view
     sets `model`, `stream` and `conversation` as soon as it has read them. `errors` tells how the caller's dialect has
-    an error. `received` is when its body had come, by the monotonic clock. `allowed` is set once its model is one that
-    the key may call, `recorded` once the request has its record, with the `usage` that stands there. `lacks_key`
-    tells of a WebSocket that its key is to come in a message.
+    an error. `received` is when its body had come, by the monotonic clock; `prompt_tokens` are estimated then.
+    `allowed` is set once its model is one that the key may call, `recorded` once the request has its record, with the
+    `usage` that stands there. `lacks_key` tells of a WebSocket that its key is to come in a message.
     """
 
     services: Services
@@ -57,7 +58,16 @@ class ApiRequest:
     recorded: bool = False
     lacks_key: bool = False
     usage: Usage | None = None
+    prompt_tokens: int = 0
     started: float = field(default_factory=monotonic)
+    _trace: TraceContext | None = None
+
+    @property
+    def trace(self) -> TraceContext | None:
+        """The trace that it belongs to, None where nothing is traced."""
+        if self._trace is None and self.services.tracer is not None:
+            self._trace = self.services.tracer.begin(self.environ)
+        return self._trace
 
     @property
     def caller(self) -> str:
@@ -100,6 +110,7 @@ class ApiRequest:
                 model=self.model,
                 stream=self.stream,
                 conversation=self.conversation,
+                trace=self.trace,
                 **result,
             )
         )
@@ -131,10 +142,9 @@ class ApiRequest:
 
     def spend(self, body: bytes) -> None:
         """Count what the body's prompt is estimated at for the limits of its key. Raises RateLimited."""
-        if self.permits:
-            tokens = estimated_tokens(body)
-            for permit in self.permits:
-                permit.spend(tokens)
+        self.prompt_tokens = estimated_tokens(body)
+        for permit in self.permits:
+            permit.spend(self.prompt_tokens)
 
     def record_failure(self, error: GatewayError) -> None:
         """Record that it failed before a target was asked."""

@@ -11,7 +11,7 @@ from core.errors import UpstreamDown
 from core.events import Event, Usage
 from core.requests import ChatRequest
 from dispatch.routing.catalogue import Route
-from dispatch.transforms.speech import speech_safe
+from dispatch.transforms.speech import read_aloud
 from schemas.chat.encode import ChunkEncoder
 from schemas.chat.fold import fold
 from schemas.chat.request import load_chat
@@ -53,17 +53,20 @@ def chat_delivery(
     log.log(5, "asked", extra={"payload": request.body})
     fills = request.stream and bool(route.filler) and may_fill
     aloud = _is_read_aloud(request, route)
-    if fills or aloud:
+    words = incoming.trace.words if incoming.trace else None
+    if words is not None:
+        words.asked = request.messages
+    if fills or aloud or words is not None:
         request = replace(request, passthrough=None)
+    ask = services.relay.chat(request)
     return Delivery(
         incoming,
         route,
-        services.relay.chat(request),
+        read_aloud(ask) if aloud else ask,
         streams=request.stream,
         reasoning=request.include_reasoning,
         fills=fills,
-        through=speech_safe if aloud else None,
-        forwards=forwards and request.stream,
+        forwards=forwards and request.stream and words is None,
     )
 
 
@@ -89,6 +92,7 @@ def prompt_count_delivery(incoming: ApiRequest, asked: ChatRequest) -> Delivery:
         lambda target, call: target.provider.count_tokens(asked, target, call),
         streams=False,
         patience=1.0,
+        charged=False,
     )
 
 

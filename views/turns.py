@@ -1,6 +1,6 @@
 """The turns of a WebSocket: each passes what a request passes, and ends as one record."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from itertools import count
@@ -9,6 +9,7 @@ from typing import Any
 
 from core.api_keys import ApiKey
 from core.errors import Cancelled, GatewayError, HalfClosed, Unauthenticated
+from core.events import Event
 from core.requests import ChatRequest
 from schemas.chat.request import load_chat
 from server.flask_app import HEADERS, REQUEST_ID
@@ -32,7 +33,7 @@ class TurnAnswer:
     def __init__(self, delivery: Delivery, request: ChatRequest, model: str) -> None:
         self._delivery = delivery
         self.call = delivery.call
-        self.events = delivery.events
+        self.events: Iterable[Event] = delivery.events
         self.filler = delivery.answer.filler
         self.request = request
         self.model = model

@@ -15,7 +15,9 @@ MESSAGES_PER_SECOND = 100
 MESSAGES_AT_ONCE = 200
 """Of one connection; faster ones are read later."""
 SMALL_FRAME = 1024
-"""Bytes. A larger piece of a fragmented message does not count for that."""
+"""Bytes. A larger piece of a fragmented message does not count for that, but its bytes do."""
+BYTES_PER_MESSAGE = 65_536
+"""So many bytes count as one message more."""
 MOST_REASON = 123
 """Bytes of a close frame's reason (5.5)."""
 
@@ -64,8 +66,8 @@ class Framing:
         else:
             self._protocol.receive_eof()
         frames = [event for event in self._protocol.events_received() if isinstance(event, Frame)]
-        self._slow_down(frames)
-        messages = [message for frame in frames if (message := self._take(frame)) is not None]
+        self._slow_down(frames, len(data))
+        messages = [message for frame in frames if self.is_open and (message := self._take(frame)) is not None]
         self._move_output()
         return messages
 
@@ -103,11 +105,12 @@ class Framing:
             self._protocol.fail(CloseCode.INVALID_DATA, "a text message is UTF-8")
             return None
 
-    def _slow_down(self, frames: list[Frame]) -> None:
+    def _slow_down(self, frames: list[Frame], size: int) -> None:
         now = monotonic()
         grown = self._allowance + (now - self._allowed_at) * MESSAGES_PER_SECOND
         counted = sum(frame.opcode is not Opcode.CONT or len(frame.data) < SMALL_FRAME for frame in frames)
-        self._allowance, self._allowed_at = min(grown, MESSAGES_AT_ONCE) - counted, now
+        self._allowance = min(grown, MESSAGES_AT_ONCE) - counted - size / BYTES_PER_MESSAGE
+        self._allowed_at = now
         if self._allowance < 0:
             self.reads_from = now - self._allowance / MESSAGES_PER_SECOND
 

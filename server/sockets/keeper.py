@@ -19,6 +19,7 @@ from websockets.frames import CloseCode
 
 from core.errors import GatewayError, Overloaded
 from server.admission import COME_AGAIN, STOPPING, Admission
+from server.read_deadlines import BODY_SECONDS
 from server.response import STALLED_SECONDS
 from server.sockets.dispatcher import Dispatcher
 from server.sockets.socket import Socket, SocketHandler
@@ -81,9 +82,10 @@ class SocketKeeper:
         self._buffered = 0
         self.closing = False
 
-    def serve_with(self, do: Callable[[Callable[[], None]], None]) -> None:
-        """The worker's pool: `do` has one of its threads do a job."""
+    def serve_with(self, do: Callable[[Callable[[], None]], None], connections: int) -> None:
+        """The worker's pool: `do` has one of its threads do a job. Of its connections half are left to requests."""
         self._do = do
+        self._most = min(self._most, connections // 2)
 
     def open(self, handler: SocketHandler, owner: object) -> Socket:
         """A connection that is about to begin; `owner` is None while nobody knows whose it is. Raises Overloaded;
@@ -199,7 +201,7 @@ class SocketKeeper:
             if descriptor == self._woken:
                 os.read(descriptor, 4096)
             elif (connection := self._sockets.get(descriptor)) is not None:
-                self._heed(connection, event)
+                self._do_for(connection, self._heed, event)
         now = monotonic()
         for job in self._timers.take(now):
             job()
@@ -207,10 +209,21 @@ class SocketKeeper:
             self._looks_at = now + LOOK_SECONDS
             self._dispatcher.relieve()
             for connection in list(self._ends):
-                self._look(connection, now)
+                self._do_for(connection, self._look, now)
+
+    def _do_for(self, connection: Socket, step: Callable[[Socket, Any], None], fact: float) -> None:
+        """Whatever fails for one connection ends that connection alone."""
+        try:
+            step(connection, fact)
+        except Exception:
+            log.exception("a WebSocket cannot be kept")
+            connection.cut()
+            self._release(connection)
 
     def _heed(self, connection: Socket, event: int) -> None:
         """Bytes have come, the peer takes some, or it has left."""
+        if connection.sock is None:
+            return  # it begins at this moment
         if event & TAKES:
             connection.flush()
         if event & COMES:
@@ -218,7 +231,7 @@ class SocketKeeper:
         elif event & LEFT:  # and what it sent before is not read now: that of one who has left need not be
             connection.cut()
             self._release(connection)
-        if connection.is_over:
+        if connection.framing.is_over:
             self._release(connection)
 
     def _read(self, connection: Socket) -> None:
@@ -232,9 +245,11 @@ class SocketKeeper:
         except OSError:
             data = b""
         connection.read(data)
-        self._count(connection, connection.buffered)
+        self._count(connection, connection.framing.buffered)
         if self._buffered > MOST_BUFFERED:
-            connection.close(CloseCode.TRY_AGAIN_LATER, "Too much is under way here.")
+            largest = max(self._ends, key=lambda each: each.counted)
+            largest.close(CloseCode.TRY_AGAIN_LATER, "Too many long messages are on their way here.")
+            self._count(largest, 0)
 
     def _count(self, connection: Socket, buffered: int) -> None:
         self._buffered += buffered - connection.counted
@@ -247,6 +262,8 @@ class SocketKeeper:
             self._release(connection)
         elif now - connection.unsent_since >= STALLED_SECONDS or now - connection.heard_at >= SILENT_SECONDS:
             connection.cut()
+        elif now - connection.begun_at >= BODY_SECONDS:
+            connection.close(CloseCode.POLICY_VIOLATION, "The message did not come in time.")
         elif now - connection.pinged_at >= PING_SECONDS:
             connection.ping()
         if reason := self._verdict(connection.owner):

@@ -21,7 +21,7 @@ from tests.conftest import Served, served, until
 from tests.emulators import OpenAIUpstream, ScriptedAnswer, faults
 from tests.emulators.openai.responses import ResponsesUpstream
 from tests.support.callers import AT_ONCE, LONG, WORDS
-from tests.support.calls import FakeSocket
+from tests.support.phone_calls import FakeSocket
 from tests.support.responses import ENDS, events, text_of
 from views.responses_socket import ResponsesHandler
 

@@ -1,6 +1,8 @@
 """/v1/ws, and what holds for every WebSocket: real gunicorn, and a client of the field's own (websockets)."""
 
+import signal
 import socket
+import struct
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, nullcontext
@@ -8,7 +10,7 @@ from pathlib import Path
 
 import pytest
 from websockets.exceptions import InvalidStatus
-from websockets.frames import Opcode
+from websockets.frames import Frame, Opcode
 
 from tests.conftest import EVER, Served, served, until
 from tests.emulators import OpenAIUpstream, ScriptedAnswer, faults
@@ -416,3 +418,114 @@ def test_turns_count_as_requests_under_way(serve: Serve, upstream: OpenAIUpstrea
         assert answered(one)[-1]["error"]["code"] == "response_cancelled"
         other.send(chat())
         assert answer_of(other)
+
+
+# Workers that end
+
+
+@pytest.mark.parametrize(
+    ("ends", "served_by"), [(signal.SIGTERM, False), (signal.SIGHUP, True), (signal.SIGUSR2, True)],
+    ids=["stops", "reloads", "is succeeded"],
+)  # fmt: skip
+def test_sockets_at_rest_are_closed_at_once_and_talking_ones_after_their_turn(serve: Serve, ends, served_by) -> None:
+    app = serve(DEMO_PACE_MS=20)
+    text = "word " * 60
+    with dial(app.port) as idle, dial(app.port) as talking:
+        talking.send(chat(text))
+        received(talking)
+        if ends == signal.SIGUSR2:
+            app.process.send_signal(ends)
+            until(lambda: app.log().count("Booting worker") > 1, "the next master's worker")
+            ends = signal.SIGTERM
+        began = time.monotonic()
+        app.process.send_signal(ends)
+        assert closed(idle)[0] == 1012
+        assert time.monotonic() - began < 10
+        rest = answered(talking)
+        assert rest[-1] == {"type": "done"}
+        assert text_of(rest).count("word") >= 50
+        assert closed(talking)[0] == 1012
+    if served_by:
+        with dial(app.port) as client:
+            client.send(chat())
+            assert answer_of(client)
+    else:
+        assert app.process.wait(EVER) == 0
+
+
+def test_a_turn_that_does_not_end_is_told_and_closed_when_the_time_is_over(serve: Serve) -> None:
+    app = serve(DEMO_PACE_MS=500, GRACEFUL_TIMEOUT=3)
+    with dial(app.port) as talking, socket.create_connection(("127.0.0.1", app.port)):
+        deaf = RawClient(app.port)  # answers no close frame
+        talking.send(chat("word " * 1000))
+        received(talking)
+        began = time.monotonic()
+        app.process.send_signal(signal.SIGTERM)
+        last = answered(talking)[-1]
+        assert (last["type"], last["error"]["code"]) == ("error", "server_overloaded")
+        assert closed(talking)[0] == 1012
+        assert app.process.wait(EVER) == 0
+        assert time.monotonic() - began < 15
+        assert deaf.close_code() == 1012
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(120)
+def test_a_peer_that_is_gone_without_a_word_is_noticed(serve: Serve) -> None:
+    """It reads, and answers no ping."""
+    app = serve()
+    client = RawClient(app.port)
+    client.socket.settimeout(60)
+    began = time.monotonic()
+    assert client.close_code() is None
+    assert 30 < time.monotonic() - began < 55
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(120)
+def test_a_peer_that_reads_nothing_of_its_answer_is_cut_off(app: Served, upstream: OpenAIUpstream) -> None:
+    count = len(upstream.received)
+    upstream.enqueue(ScriptedAnswer(texts=["word " * 2000] * 3000))
+    client = RawClient(app.port, window=4096)
+    client.send(Opcode.TEXT, chat().encode())
+    until(lambda: len(upstream.received) > count, "the request to arrive upstream")
+    upstream.received[count].wait_closed(70)
+    app.logged("path=ws .*outcome=hung_up")
+
+
+def test_peers_who_reset_behind_the_handshake_leave_nothing_behind(app: Served) -> None:
+    """Seen: one that was gone before its connection had begun was handled twice, and no message was after that."""
+    with dial(app.port) as client:
+        client.send(chat())
+        assert answer_of(client)
+    sockets = app.sockets()
+    for _ in range(300):
+        with socket.create_connection(("127.0.0.1", app.port), EVER) as sock:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            sock.sendall(handshake())
+    with dial(app.port) as client:
+        client.send(chat())
+        assert answer_of(client)
+    until(lambda: app.sockets() <= sockets, "the sockets to be as many as before")
+    assert "Traceback" not in app.log()
+
+
+def test_a_connection_that_was_kept_becomes_a_socket_and_loses_no_byte(app: Served) -> None:
+    with socket.create_connection(("127.0.0.1", app.port), EVER) as sock:
+        ping = Frame(Opcode.TEXT, b'{"type": "ping"}').serialize(mask=True)
+        sock.sendall(b"GET /health HTTP/1.1\r\nHost: localhost\r\n\r\n" + handshake() + ping)
+        answer = b""
+        while not answer.endswith(b'\x81\x0f{"type":"pong"}'):
+            data = sock.recv(4096)
+            assert data, answer
+            answer += data
+    assert answer.count(b"HTTP/1.1 200 OK") == answer.count(b"HTTP/1.1 101 ") == 1
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(120)
+def test_a_message_that_does_not_come_whole_is_given_up(app: Served) -> None:
+    client = RawClient(app.port)
+    client.socket.settimeout(60)
+    client.socket.sendall(Frame(Opcode.TEXT, b"x" * 50_000).serialize(mask=True)[:-1])
+    assert client.close_code() == 1008

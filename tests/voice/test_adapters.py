@@ -9,7 +9,7 @@ from core.events import Finish, Text
 from dispatch.routing.voice_config import VoiceConfig
 from schemas.file_voice import PLATFORM_TOOLS
 from tests.conftest import until
-from tests.support.calls import FakeCall
+from tests.support.phone_calls import FakeCall
 from voice.retell import Retell
 from voice.speech_engine import SpeechEngine
 from voice.tools import TOOLS

@@ -10,7 +10,7 @@ from core.errors import Cancelled, RateLimited, UpstreamDown
 from core.events import Finish, Reasoning, Refusal, Text, ToolArguments, ToolCall
 from dispatch.routing.voice_config import VoiceConfig
 from tests.conftest import until
-from tests.support.calls import FakeCall
+from tests.support.phone_calls import FakeCall
 from voice import conversation
 from voice.call import State
 from voice.conversation_relay import ConversationRelay
