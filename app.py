@@ -2,11 +2,13 @@
 
 gunicorn 'app:create_app()'     serves (gunicorn.conf.py beside this file is picked up)
 python app.py                   serves for development
+python app.py --version         says which version this is
 """
 
 import logging
 import re
 import sys
+from argparse import ArgumentParser
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
@@ -17,14 +19,17 @@ from flask import Flask
 from flask_cors import CORS
 from werkzeug.serving import is_running_from_reloader
 
-from access.keys import Authenticator
+from access.budgets import BudgetCheck
+from access.keys import REVOKED, Authenticator
 from access.limits import RateLimiter
+from access.platforms import PlatformProofs, networks
 from access.proxies import TrustedProxies
 from config import ROOT, SettingError, Settings, is_this_machine
 from core.api_keys import ApiKey
 from core.context import Timeouts
 from core.errors import Unauthenticated
 from core.masking import KNOWN_SECRETS
+from core.version import VERSION
 from dispatch.prewarm import Prewarmer
 from dispatch.relay import Relay
 from dispatch.resilience.breaker import Breakers
@@ -40,16 +45,16 @@ from server.admission import Admission
 from server.flask_app import Thinkline
 from server.lines import LineKeeper
 from server.ports import check_port
-from storage.database import open_database
+from server.sockets.keeper import SocketKeeper
 from storage.key_value import open_store
 from storage.rate_limits import open_limits
 from telemetry import logs
 from telemetry.metrics import Metrics, Sampled
 from telemetry.open_tracing import open_tracer
 from telemetry.records import Recorder, log_request
-from usage.ledger import Ledger
+from usage.ledger import open_ledger
 from usage.overview import Overview
-from usage.store import UsageStore
+from usage.prices import price_of
 from views import (
     chat,
     completions,
@@ -64,6 +69,10 @@ from views import (
     request_log,
     rerank,
     responses,
+    responses_socket,
+    sockets,
+    usage,
+    voice,
 )
 from views import error_handlers as errors
 from views.blueprint import api
@@ -75,10 +84,10 @@ from views.running import RunningResponses
 from views.services import Services
 from views.watchers import Watchers
 
-REVOKED = "The API key was revoked."
 # Importing them hangs their views on the blueprint.
 ROUTES = (
-    chat, completions, embeddings, images, messages, models, moderations, providers, request_log, rerank, responses
+    chat, completions, embeddings, images, messages, models, moderations, providers, request_log, rerank, responses,
+    responses_socket, sockets, usage, voice,
 )  # fmt: skip
 EXPOSED = [
     "x-request-id",
@@ -134,25 +143,26 @@ def build_services(settings: Settings, sources: Sources | None = None) -> Servic
             filler=Filler.of(settings.filler_after_ms, settings.filler_text.split("|")),
             is_open=lambda target: breakers[target].state == "open",
             hide=KNOWN_SECRETS.add,
+            price_of=price_of,
         )
         state = open_store(settings.state_url, ROOT / settings.data_dir)
         limits = open_limits(
             settings.state_url, ROOT / settings.data_dir, processes=Settings.processes or settings.workers
         )
-        database = open_database(settings.database_url, ROOT / settings.data_dir)
+        ledger = open_ledger(settings.database_url, ROOT / settings.data_dir, days=settings.usage_days)
     except ValueError as error:
         raise SettingError(str(error)) from None
-    store = UsageStore(database)
-    ledger = Ledger(store, ROOT / settings.data_dir / "usage-spool", days=settings.usage_days)
-    keeps_usage = settings.usage_days > 0
+    ledgers = [] if ledger is None else [ledger]
+    admission, proxies = Admission(settings.in_flight), TrustedProxies(settings.trusted_proxies)
+    guard = Authenticator(
+        settings.keys,
+        catalogue.contents("file").keys,
+        anonymous=settings.allow_anonymous,
+        is_local=is_this_machine,
+        origins=settings.allowed_origins,
+    )
     return Services(
-        guard=Authenticator(
-            settings.keys,
-            catalogue.contents("file").keys,
-            anonymous=settings.allow_anonymous,
-            is_local=is_this_machine,
-            origins=settings.allowed_origins,
-        ),
+        guard=guard,
         catalogue=catalogue,
         models=ModelLists(catalogue, settings.models_ttl),
         relay=Relay(
@@ -162,7 +172,7 @@ def build_services(settings: Settings, sources: Sources | None = None) -> Servic
             RefusedParameters(settings.refused_parameter_ttl),
         ),
         lines=LineKeeper(settings.heartbeat, settings.headers_after, slow=settings.threads // 4),
-        admission=Admission(settings.in_flight),
+        admission=admission,
         max_body_bytes=settings.max_body_bytes,
         limits=Limits(
             messages=settings.max_messages,
@@ -171,14 +181,23 @@ def build_services(settings: Settings, sources: Sources | None = None) -> Servic
             documents=settings.max_documents,
             values=settings.max_values,
         ),
-        proxies=TrustedProxies(settings.trusted_proxies),
-        checks=(RateLimiter(limits, fails_open=settings.limits_fail_open),),
-        record=Recorder([log_request, *([ledger] if keeps_usage else [])]),
-        ledger=ledger if keeps_usage else None,
-        watchers=Watchers(Overview(database) if keeps_usage else None),
+        proxies=proxies,
+        proofs=PlatformProofs(
+            twilio_tokens=settings.twilio_auth_token,
+            elevenlabs_key=settings.elevenlabs_api_key,
+            public_url=settings.public_url,
+            sources=networks(settings.voice_sources),
+            proxies=proxies,
+        ),
+        checks=(*map(BudgetCheck, ledgers), RateLimiter(limits, fails_open=settings.limits_fail_open)),
+        record=Recorder([log_request, *ledgers]),
+        ledger=ledger,
+        watchers=Watchers(None if ledger is None else Overview(ledger.database)),
+        tell_id=logs.request_id.set,
         show_reasoning=settings.reasoning == "show",
         fills_with_tools=settings.filler_with_tools,
         responses=ResponseStore(state, settings.responses_ttl),
+        sockets=SocketKeeper(admission, settings.max_sockets, settings.max_body_bytes, guard.refusal),
         running=RunningResponses(state if settings.workers > 1 or "://" in settings.state_url else None),
         drops_tools=settings.responses_drop_tools,
     )
@@ -200,7 +219,11 @@ def _with_metrics(services: Services, settings: Settings) -> Services:
     )
     breakers.listeners.append(metrics.breaker_changed)
     return replace(
-        services, record=services.record.also(metrics.record), metrics=metrics, metrics_key=settings.metrics_key
+        services,
+        record=services.record.also(metrics.record),
+        metrics=metrics,
+        metrics_key=settings.metrics_key,
+        at_end=(*services.at_end, metrics.flush),
     )
 
 
@@ -252,7 +275,9 @@ def build_sources(settings: Settings) -> Sources:
 def log_start(services: Services, address: str, settings: Settings) -> None:
     """Log the default provider and the address at start. The demo needs no warning if only this machine can call."""
     default = services.catalogue.default
-    log.info("Thinkline answers at %s/v1 with the provider %s.", address, default)
+    log.info("Thinkline answers at %s/v1 with the provider %s, in version %s.", address, default, VERSION)
+    for name, package in services.catalogue.uninstalled().items():
+        log.warning("The provider %s is configured, but needs %s.", name, package)
     if default != "demo":
         return
     is_public = not is_this_machine(urlsplit(address).hostname or "unix:")
@@ -273,6 +298,9 @@ def require_port(host: str, port: int) -> None:
 
 def main() -> None:
     """Serve for development, with Flask's own server."""
+    parser = ArgumentParser(description="Serve for development. The settings come from the environment and .env.")
+    parser.add_argument("--version", action="version", version=f"Thinkline {VERSION}")
+    parser.parse_args()
     try:
         settings = Settings.load()
         if not is_running_from_reloader():

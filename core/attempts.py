@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from math import inf
 from typing import Literal
 
 from core.events import Usage
@@ -52,8 +53,8 @@ def own_share(attempts: Iterable[Attempt], first_event: float) -> float | None:
     """Of the seconds until the first event, those before a target was asked, and those after the event had come from
     its target; None where no target has spoken. Attempts that failed before are nobody's share but theirs.
     """
-    asked = list(attempts)
-    spoken = [each.first_event for each in asked if each.first_event is not None]
-    if not spoken:
-        return None
-    return max(0.0, min(each.started for each in asked) + first_event - min(spoken))
+    started = spoken = inf
+    for each in attempts:
+        started = min(started, each.started)
+        spoken = spoken if each.first_event is None else min(spoken, each.first_event)
+    return None if spoken == inf else max(0.0, started + first_event - spoken)

@@ -1,8 +1,10 @@
 """The trace that a request belongs to, as W3C's headers carry it: https://www.w3.org/TR/trace-context/."""
 
 import re
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from random import getrandbits
+from typing import Any
 
 TRACEPARENT = re.compile(r"(?!ff)[0-9a-f]{2}-(?!0{32})([0-9a-f]{32})-(?!0{16})([0-9a-f]{16})-([0-9a-f]{2})(-.*)?")
 TRACESTATE = re.compile(r"[\x20-\x7e\t]{0,512}")
@@ -19,16 +21,25 @@ class Parent:
     state: str = ""
 
 
+@dataclass(slots=True)
+class Words:
+    """A conversation, as messages in OpenAI's form, and what was answered so far."""
+
+    asked: Sequence[Mapping[str, Any]] = ()
+    said: list[str] = field(default_factory=list)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TraceContext:
     """A request's trace, with the id of its own span; ids are lower-case hexadecimal. `parent` is None where the trace
-    begins here.
+    begins here. `words` is where the conversation is kept for the trace, None where no trace is to have it.
     """
 
     trace_id: str
     span_id: str
     sampled: bool = True
     parent: Parent | None = None
+    words: Words | None = None
 
     def headers(self, span_id: str) -> dict[str, str]:
         """What makes another's span a child of this one."""

@@ -85,6 +85,7 @@ class AnswerStream:
         self._streams = streams
         self._reasoning = reasoning
         self.filler = (filler, call.started + route.filler.after) if filler and route.filler.after else ("", inf)
+        self._words = call.trace.words if call.trace is not None else None
         self._failures = Failures(route.targets)
         self._pulled: list[Event] = []
         self._turns: list[RetryingTarget | Race] = []
@@ -216,6 +217,8 @@ class AnswerStream:
         kind = type(event)  # cheaper than isinstance, for each piece of an answer
         if kind in GENERATED:
             self._characters += len(event.text)
+            if self._words is not None and kind is Text:
+                self._words.said.append(event.text)
         elif kind is Usage:
             self.usage = event
         elif kind in WITH_USAGE:

@@ -14,6 +14,7 @@ from marshmallow import Schema, ValidationError, fields, validate, validates_sch
 from schemas.closed import NAME, ClosedSchema
 from schemas.common import OneOfTypes, StrictBoolean, StrictInteger, StrictNumber
 from schemas.file_keys import ApiKeySchema
+from schemas.file_voice import VoiceSchema
 
 SECONDS = validate.Range(min=0.001, max=86_400)
 PRICE = validate.Range(min=0, max=1_000_000)
@@ -111,6 +112,7 @@ class ModelSchema(TimeoutsSchema, PlaceSchema):
     filler_after_ms = StrictNumber(validate=validate.Range(min=0))
     filler_text = OneOrMore(what="a text or a list of them")
     speech = StrictBoolean()
+    voice = fields.Nested(VoiceSchema)
     max_tokens = StrictInteger(validate=validate.Range(min=1))
     params = fields.Nested(RulesSchema)
     param_config = fields.Nested(RulesSchema)

@@ -25,4 +25,4 @@ def open_tracer(settings: Any) -> "Tracer | None":
         what = "An address for traces is set (OTEL_*), and none are sent: %s. Install the packages: %s"
         log.error(what, error, HOW_TO_INSTALL)  # noqa: TRY400 - a traceback says no more
         return None
-    return Tracer()
+    return Tracer(with_words=settings.traces_content)

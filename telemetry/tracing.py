@@ -20,7 +20,7 @@ from opentelemetry.sdk.util.instrumentation import InstrumentationScope
 from opentelemetry.trace import NonRecordingSpan, SpanContext, SpanKind, Status, StatusCode, TraceFlags, TraceState
 
 from core.attempts import Attempt
-from core.trace_context import Parent, TraceContext, new_span_id, new_trace_id, parse_parent
+from core.trace_context import Parent, TraceContext, Words, new_span_id, new_trace_id, parse_parent
 from telemetry import genai
 from telemetry.records import RequestRecord
 
@@ -36,10 +36,12 @@ EXPORT_LOGGERS = (
 class Tracer:
     """Begins a request's trace, and is the sink that sends its spans. To be made after the fork.
 
-    `service` is the name of the service where OTEL_SERVICE_NAME gives none.
+    `service` is the name of the service where OTEL_SERVICE_NAME gives none. Traces have the words of conversations only
+    `with_words`.
     """
 
-    def __init__(self, service: str = "thinkline") -> None:
+    def __init__(self, service: str = "thinkline", *, with_words: bool = False) -> None:
+        self._with_words = with_words
         resource = Resource.create()
         if str(resource.attributes.get(SERVICE_NAME, "")).startswith("unknown_service"):
             resource = resource.merge(Resource({SERVICE_NAME: service}))
@@ -56,12 +58,9 @@ class Tracer:
         trace_id = parent.trace_id if parent else new_trace_id()
         context = None if parent is None else trace.set_span_in_context(NonRecordingSpan(_remote(parent)))
         decided = self._sampler.should_sample(context, int(trace_id, 16), "request", SpanKind.SERVER)
-        return TraceContext(
-            trace_id=trace_id,
-            span_id=new_span_id(),
-            sampled=decided.decision is Decision.RECORD_AND_SAMPLE,
-            parent=parent,
-        )
+        sampled = decided.decision is Decision.RECORD_AND_SAMPLE
+        words = Words() if self._with_words and sampled else None
+        return TraceContext(trace_id=trace_id, span_id=new_span_id(), sampled=sampled, parent=parent, words=words)
 
     def record(self, record: RequestRecord) -> None:
         """The sink."""
@@ -89,7 +88,7 @@ class Tracer:
             kind=SpanKind.SERVER,
             start=record.started,
             end=record.started + record.duration,
-            attributes=_request_attributes(record, operation),
+            attributes={**_request_attributes(record, operation), **_words(context)},
             error=record.error if record.status >= SERVER_ERROR else "",
         )
 
@@ -148,6 +147,16 @@ def _request_attributes(record: RequestRecord, operation: str) -> dict[str, Any]
         "thinkline.hedged": record.hedged or None,
         "thinkline.overhead": record.overhead,
         "thinkline.cost": record.cost,
+    }
+
+
+def _words(context: TraceContext) -> dict[str, str]:
+    if context.words is None:
+        return {}
+    said = "".join(context.words.said)
+    return {
+        genai.INPUT_MESSAGES: genai.input_messages(context.words.asked) if context.words.asked else "",
+        genai.OUTPUT_MESSAGES: genai.output_messages(said) if said else "",
     }
 
 

@@ -1,5 +1,5 @@
-"""The tables of docs/ whose facts the code has: settings, providers, errors, endpoints, keys of log lines; and what
-`make bench` has measured.
+"""The tables of docs/ whose facts the code has: settings, providers, errors, endpoints, metrics, keys of log lines; and
+what `make bench` has measured.
 
     make docs       or: python -m tools.reference; writes them into the pages
 
@@ -19,6 +19,7 @@ from typing import Any
 
 from config import ROOT, documented
 from core.errors import (
+    BudgetExceeded,
     CircuitOpen,
     ContextTooLong,
     GatewayError,
@@ -43,6 +44,7 @@ from core.errors import (
 )
 from providers.vendors import VENDORS, Vendor
 from schemas.openapi.document import document
+from telemetry.metrics import METRICS
 from tools.bench import report
 
 DOCS = ROOT / "docs"
@@ -81,6 +83,8 @@ ERRORS = (
     ErrorRow(InvalidRequest, "No such request is among the last ones of this key.", "the caller", "request_not_found",
         "404"),
     ErrorRow(InvalidRequest, "There is no such path, or it has no such method.", "the caller", "null", "404, 405"),
+    ErrorRow(InvalidRequest, "A WebSocket answers at this path, and the request opens none.", "the caller",
+        "upgrade_required", "426"),
     ErrorRow(RequestTimeout, "The body was begun, and did not come; or the answer was not read.", "the caller"),
     ErrorRow(UpstreamRejected, "The agent's session is busy with another turn.",
         "send the turn again, or the history with it", "session_busy", "409"),
@@ -92,9 +96,13 @@ ERRORS = (
     ErrorRow(RateLimited, "The model was asked as often as its `rpm` allows; or the key's requests of this minute, or "
         "its places, are taken.", "wait `Retry-After`"),
     ErrorRow(TokensLimited, "The key's tokens of this minute are spent.", "wait `Retry-After`"),
+    ErrorRow(BudgetExceeded, "The key has spent its budget of this day or month; the message says when it renews.",
+        "wait; you, by `budget`"),
     ErrorRow(HalfClosed, "The sending side was shut, which counts as hanging up.", "the caller"),
     ErrorRow(RequestCancelled, "The answer was cancelled over another connection.", "the caller"),
     ErrorRow(GatewayError, "A fault of Thinkline's own. The log has the rest.", "please report it", "null"),
+    ErrorRow(GatewayError, "WebSockets need gunicorn on Linux, which `make run` starts.", "you",
+        "not_served_here", "501"),
     ErrorRow(UpstreamError, "The provider cannot be reached, failed, or broke off.",
         "the provider; you, if its address is wrong"),
     ErrorRow(UpstreamAuthFailed, "The provider refuses the key that is set here.", "you, in `.env`"),
@@ -102,6 +110,8 @@ ERRORS = (
         "insufficient_quota"),
     ErrorRow(UpstreamDown, "The provider says that it is overloaded.", "wait", status="503"),
     ErrorRow(Overloaded, "Too many requests are under way here, or the server shuts down.", "wait `Retry-After`"),
+    ErrorRow(Overloaded, "The table of usage cannot be read now.", "wait `Retry-After`", "usage_unavailable"),
+    ErrorRow(InvalidRequest, "No usage is kept here (USAGE_DAYS is 0).", "you", "usage_not_kept"),
     ErrorRow(CircuitOpen, "The provider failed too often and is left alone for now.", "wait `Retry-After`"),
     ErrorRow(UpstreamTimeout, "The provider took too long.", "the provider"),
 )
@@ -300,6 +310,14 @@ def logs() -> str:
     return "\n\n".join(f"## {title}\n\n{table(['Key', 'What'], each)}" for title, each in rows.items())
 
 
+def metrics() -> str:
+    """Every metric of /metrics."""
+    rows = [
+        [f"`{each.name}`", each.kind, ", ".join(f"`{name}`" for name in each.labels), each.about] for each in METRICS
+    ]
+    return table(["Metric", "Kind", "Labels", "What"], rows)
+
+
 BLOCKS: Mapping[str, Callable[[], str]] = {
     "settings": settings,
     "providers": providers,
@@ -307,6 +325,7 @@ BLOCKS: Mapping[str, Callable[[], str]] = {
     "endpoints": endpoints,
     "operations": operations,
     "logs": logs,
+    "metrics": metrics,
     **{name: partial(block, report.load()) for name, block in report.BLOCKS.items()},
 }
 

@@ -42,15 +42,21 @@ def chat(incoming: ApiRequest) -> Response:
     return whole_response(delivery, partial(fold, model=name, include_reasoning=request.include_reasoning))
 
 
-def chat_delivery(incoming: ApiRequest, request: ChatRequest, route: Route, *, forwards: bool = False) -> Delivery:
+def chat_delivery(
+    incoming: ApiRequest, request: ChatRequest, route: Route, *, forwards: bool = False, fills_with_tools: bool = False
+) -> Delivery:
     """A chat's answer, in any dialect of callers: with a filler, or made fit to be read aloud, where wanted. With
     `forwards` its encoder need not see frames that pass unread.
     """
     services = incoming.services
+    may_fill = fills_with_tools or services.fills_with_tools or not _may_call(request)
     log.log(5, "asked", extra={"payload": request.body})
-    fills = request.stream and bool(route.filler) and (services.fills_with_tools or not _may_call(request))
+    fills = request.stream and bool(route.filler) and may_fill
     aloud = _is_read_aloud(request, route)
-    if fills or aloud:
+    words = incoming.trace.words if incoming.trace else None
+    if words is not None:
+        words.asked = request.messages
+    if fills or aloud or words is not None:
         request = replace(request, passthrough=None)
     ask = services.relay.chat(request)
     return Delivery(
@@ -60,7 +66,7 @@ def chat_delivery(incoming: ApiRequest, request: ChatRequest, route: Route, *, f
         streams=request.stream,
         reasoning=request.include_reasoning,
         fills=fills,
-        forwards=forwards and request.stream,
+        forwards=forwards and request.stream and words is None,
     )
 
 

@@ -50,7 +50,7 @@ class StreamEncoder(Protocol):
 class Delivery:
     """A caller's line while one request is answered: watched for their leaving, and told of in one record.
 
-    `details` are counts for the record. With `forwards`, frames that may pass as they came need not be encoded.
+    `events` are the answer's, as they are encoded. `details` are counts for the record. With `forwards`, frames that may pass as they came need not be encoded.
     `filler` is the phrase that was said. What an upstream does not count is estimated, where it `estimates`. An answer
     that is not `charged` costs nothing.
     """
@@ -70,17 +70,19 @@ class Delivery:
         estimates: bool = True,
         charged: bool = True,
     ) -> None:
-        rooms, caller, environ = incoming.services, incoming.caller, incoming.environ
-        require_allowed(incoming.key, incoming.model, route, rooms.catalogue)
+        services, caller, environ = incoming.services, incoming.caller, incoming.environ
+        require_allowed(incoming.key, incoming.model, route, services.catalogue)
         incoming.allowed = True
-        self.call = rooms.relay.call(environ[REQUEST_ID], streams=streams, caller=caller, patience=patience)
+        self.call = services.relay.call(environ[REQUEST_ID], streams=streams, caller=caller, patience=patience)
         self.call.trace = incoming.trace
         self.call.traced = incoming.key.admin and environ.get("HTTP_X_TRACE") == "1"
-        self.answer: AnswerStream = rooms.relay.answer(
+        self.answer: AnswerStream = services.relay.answer(
             route, ask, self.call, streams=streams, reasoning=reasoning, fills=fills
         )
+        self.events: Iterable[Event] = self.answer
         self._incoming = incoming
         self._loading = self.call.started - incoming.received if incoming.received else 0.0
+        self._own: float | None = None
         self._details = details or {}
         self._estimates = estimates and charged
         self._charged = charged
@@ -88,9 +90,9 @@ class Delivery:
         self.filler = ""
         self.filler_at: float | None = None
         self._ended = False
-        self._admission = rooms.admission
+        self._admission = services.admission
         self._admission.track(self.call, incoming.key)
-        self.line = rooms.lines.watch(environ, self.call)
+        self.line = services.lines.watch(environ, self.call)
         if forwards:
             self.call.forwarder = self.line
 
@@ -131,7 +133,8 @@ class Delivery:
         """Put on the header that names who answers; none while that is open (a stream may begin before)."""
         if self.answer.first_event is not None:
             response.headers["x-upstream"] = _header(self.answer.target.name)
-        response.headers["Server-Timing"] = server_timing(self.answer, self.call, self._loading)
+            self._own = own_seconds(self.answer, self._loading)
+        response.headers["Server-Timing"] = server_timing(self._own, self.answer, self.call, self._loading)
         return response
 
     def _record(self, outcome: RequestOutcome, failure: GatewayError | None) -> None:
@@ -164,7 +167,7 @@ class Delivery:
             headers=self._headers_at(),
             heartbeats=tuple(at - self.call.started for at in self.line.heartbeats),
             ttft=answer.first_event,
-            overhead=own_seconds(answer, self._loading),
+            overhead=own_seconds(answer, self._loading) if self._own is None else self._own,
             usage=billed.usage if self._charged else answer.usage,
             cost=billed.cost if self._charged else 0.0,
             unpriced=billed.unpriced and self._charged,
@@ -242,7 +245,7 @@ class StreamResponse(Response):
             if failures:
                 return self._refuse(failures.pop(), environ, start_response)
             start_response(self.status, delivery.sign(self).headers.to_wsgi_list())
-        return ClosingIterator(_frames(delivery, encoder, failures), self.close)
+        return ClosingIterator(stream_frames(delivery, encoder, failures), self.close)
 
     def _filler(self) -> bytes:
         self._delivery.filler, self._delivery.filler_at = self._delivery.answer.filler[0], monotonic()
@@ -258,28 +261,28 @@ class StreamResponse(Response):
         return answer
 
 
-def _frames(line: Delivery, encoder: StreamEncoder, failures: list[Exception]) -> Iterator[bytes]:
+def stream_frames(delivery: Delivery, encoder: StreamEncoder, failures: list[Exception]) -> Iterator[bytes]:
     """The answer's frames; of an answer that has failed already, the failure's."""
     try:
         _raise_first(failures)
-        for event in line.answer:
+        for event in delivery.events:
             if data := encoder.encode(event):
                 yield data
         yield encoder.end()
-        line.end("done")
+        delivery.end("done")
     except Cancelled:
-        if line.call.reason is None:
-            line.end("hung_up")
+        if delivery.call.reason is None:
+            delivery.end("hung_up")
         else:
-            line.end("failed", line.call.reason)
-        yield encoder.error(line.call.reason or HalfClosed())
+            delivery.end("failed", delivery.call.reason)
+        yield encoder.error(delivery.call.reason or HalfClosed())
     except GatewayError as error:
-        line.end("hung_up" if isinstance(error, RequestTimeout) else "failed", error)
+        delivery.end("hung_up" if isinstance(error, RequestTimeout) else "failed", error)
         yield encoder.error(error)
     except Exception:  # the headers are out: even a fault of our own must reach the caller as a frame, not as a cut
         log.exception("unexpected failure in a stream")
         fault = GatewayError("Something went wrong here.")
-        line.end("failed", fault)
+        delivery.end("failed", fault)
         yield encoder.error(fault)
 
 

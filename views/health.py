@@ -2,6 +2,7 @@
 
 from flask import Blueprint, Response, jsonify
 
+from core.version import VERSION
 from views.services import current_services
 
 ops = Blueprint("ops", __name__)
@@ -9,8 +10,8 @@ ops = Blueprint("ops", __name__)
 
 @ops.get("/health")
 def health() -> Response:
-    """Tell that the process lives."""
-    return jsonify(status="ok")
+    """Tell that the process lives, and which version it runs."""
+    return jsonify(status="ok", version=VERSION)
 
 
 @ops.get("/ready")

@@ -17,11 +17,10 @@ def own_seconds(answer: AnswerStream, loading: float) -> float | None:
     return None if share is None else loading + share
 
 
-def server_timing(answer: AnswerStream, call: CallContext, loading: float) -> str:
+def server_timing(own: float | None, answer: AnswerStream, call: CallContext, loading: float) -> str:
     """The header: our share, and the upstream's where its first event has been waited for.
     https://www.w3.org/TR/server-timing/
     """
-    own = own_seconds(answer, loading)
     if own is None or answer.first_event is None:
         return f"thinkline;dur={(loading + monotonic() - call.started) * 1000:.1f}"
     upstream = max(0.0, loading + answer.first_event - own)

@@ -6,6 +6,7 @@ from typing import Any
 
 from core.api_keys import ApiKey
 from core.prices import Price
+from dispatch.routing.voice_config import NO_VOICE, VoiceConfig
 from providers.base import ParameterRules
 
 
@@ -103,6 +104,7 @@ class ModelConfig:
     hedge_agents  whether agents, which act in the world, are hedged too
     filler        the text while the first token is awaited; the settings fill what it lacks
     speech        whether the text is made fit to be read aloud
+    voice         how it speaks on the phone
     max_tokens    the largest max_tokens of a request
     tools, stream_tools, images   whether the model has them; a request that needs a missing one is refused
     price         in the user's own currency; None: that of the vendor's list
@@ -121,6 +123,7 @@ class ModelConfig:
     hedge_agents: bool = False
     filler: Filler = NO_FILLER
     speech: bool = False
+    voice: VoiceConfig = NO_VOICE
     max_tokens: int | None = None
     rules: ParameterRules = field(default_factory=ParameterRules)
     tools: bool = True

@@ -1,5 +1,6 @@
 """Traces over the wire: to a collector that decodes OTLP, from the caller, and on to the upstream."""
 
+import json
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -63,6 +64,27 @@ def test_a_request_and_its_attempt_are_spans_of_the_callers_trace(
     assert attempt.attributes["thinkline.target"] == "openai/gpt-4o"
     assert not request.failed
     assert b"a secret of the caller" not in collector.raw
+
+
+def test_words_are_told_only_where_a_setting_says_so(
+    serve: Serve, upstream: OpenAIUpstream, collector: Collector
+) -> None:
+    options = {
+        "OTEL_INSTRUMENTATION_GENAI_CAPTURE_MESSAGE_CONTENT": "true",
+        "OTEL_EXPORTER_OTLP_ENDPOINT": collector.url,
+    }
+    app = serve(**upstream.settings(**options, **QUICK))
+    upstream.always(ScriptedAnswer(texts=["It is ", "noon."]))
+    for stream in (False, True):
+        collector.spans.clear()
+        assert post(app.port, chat_body("What time is it?", model="openai/gpt-4o", stream=stream))[0] == 200
+        said = spans(collector, 2)["chat openai/gpt-4o"].attributes
+        assert json.loads(said["gen_ai.input.messages"])[-1] == {
+            "role": "user",
+            "parts": [{"type": "text", "content": "What time is it?"}],
+        }
+        (answer,) = json.loads(said["gen_ai.output.messages"])
+        assert answer == {"role": "assistant", "parts": [{"type": "text", "content": "It is noon."}]}
 
 
 def test_each_attempt_is_a_span(serve: Serve, upstream: OpenAIUpstream, collector: Collector, tmp_path: Path) -> None:
