@@ -10,7 +10,6 @@ import re
 import sys
 from argparse import ArgumentParser
 from collections.abc import Sequence
-from dataclasses import replace
 from functools import partial
 from logging.config import dictConfig
 from urllib.parse import urlsplit
@@ -37,7 +36,6 @@ from dispatch.resilience.refused_parameters import RefusedParameters
 from dispatch.resilience.retry import RetryPolicy
 from dispatch.routing.catalogue import Catalogue
 from dispatch.routing.config import Filler
-from dispatch.routing.known_names import KnownNames
 from dispatch.routing.model_lists import ModelLists
 from dispatch.sources.sources import Sources
 from schemas.limits import Limits
@@ -49,7 +47,6 @@ from server.sockets.keeper import SocketKeeper
 from storage.key_value import open_store
 from storage.rate_limits import open_limits
 from telemetry import logs
-from telemetry.metrics import Metrics, Sampled
 from telemetry.open_tracing import open_tracer
 from telemetry.records import Recorder, log_request
 from usage.ledger import open_ledger
@@ -77,6 +74,7 @@ from views import (
 from views import error_handlers as errors
 from views.blueprint import api
 from views.health import ops
+from views.instrumentation import with_metrics, with_traces
 from views.live import live
 from views.metrics import metrics
 from views.response_store import ResponseStore
@@ -96,8 +94,6 @@ EXPOSED = [
     *(f"x-ratelimit-{what}-{kind}" for what in ("limit", "remaining", "reset") for kind in ("requests", "tokens")),
 ]
 """Headers that web pages may read."""
-TRACES_SECONDS = 2.0
-"""How long the end of a process waits until its last traces are sent."""
 PREFIXES = ("/v1", "/v1/v1", "/api/v1")
 """Of all paths, beside none: for clients that append a second /v1, and for clients that know OpenRouter's paths."""
 
@@ -113,7 +109,7 @@ def create_app(settings: Settings | None = None) -> Flask:
     app.json.sort_keys = False  # type: ignore[attr-defined]
     app.url_map.strict_slashes = False
     sources = build_sources(settings)
-    app.extensions["thinkline"] = _with_traces(_with_metrics(build_services(settings, sources), settings), settings)
+    app.extensions["thinkline"] = _observed(build_services(settings, sources), settings)
     errors.register(app)
     for blueprint in (api, ops, metrics, openapi.description, *((pages.pages, live) if settings.pages else ())):
         app.register_blueprint(blueprint)
@@ -128,6 +124,12 @@ def create_app(settings: Settings | None = None) -> Flask:
         ]
         CORS(app, origins=origins, expose_headers=EXPOSED, max_age=600)
     return app
+
+
+def _observed(services: Services, settings: Settings) -> Services:
+    """The services of a process that serves: what they do is counted and traced."""
+    counted = with_metrics(services, Settings.metrics_folder, settings.metrics_key)
+    return with_traces(counted, open_tracer(settings))
 
 
 def build_services(settings: Settings, sources: Sources | None = None) -> Services:
@@ -192,7 +194,7 @@ def build_services(settings: Settings, sources: Sources | None = None) -> Servic
         checks=(*map(BudgetCheck, ledgers), RateLimiter(limits, fails_open=settings.limits_fail_open)),
         record=Recorder([log_request, *ledgers]),
         ledger=ledger,
-        watchers=Watchers(None if ledger is None else Overview(ledger.database)),
+        watchers=Watchers(Overview(ledger.database) if ledger is not None else None),
         tell_id=logs.request_id.set,
         show_reasoning=settings.reasoning == "show",
         fills_with_tools=settings.filler_with_tools,
@@ -200,41 +202,6 @@ def build_services(settings: Settings, sources: Sources | None = None) -> Servic
         sockets=SocketKeeper(admission, settings.max_sockets, settings.max_body_bytes, guard.refusal),
         running=RunningResponses(state if settings.workers > 1 or "://" in settings.state_url else None),
         drops_tools=settings.responses_drop_tools,
-    )
-
-
-def _with_metrics(services: Services, settings: Settings) -> Services:
-    """The services of a process that serves, which counts what they do."""
-    breakers = services.relay.breakers
-    limiters = [check for check in services.checks if isinstance(check, RateLimiter)]
-    metrics = Metrics(
-        KnownNames(services.catalogue, services.models),
-        Sampled(
-            in_flight=lambda: services.admission.running,
-            breakers=breakers.all_states,
-            limit_failures=lambda: sum(limiter.failures for limiter in limiters),
-            ledger_queue=lambda: services.ledger.waiting if services.ledger is not None else 0,
-        ),
-        Settings.metrics_folder,
-    )
-    breakers.listeners.append(metrics.breaker_changed)
-    return replace(
-        services,
-        record=services.record.also(metrics.record),
-        metrics=metrics,
-        metrics_key=settings.metrics_key,
-        at_end=(*services.at_end, metrics.flush),
-    )
-
-
-def _with_traces(services: Services, settings: Settings) -> Services:
-    """The services of a process that sends traces, where an address for them is set."""
-    tracer = open_tracer(settings)
-    if tracer is None:
-        return services
-    close = partial(tracer.close, TRACES_SECONDS)
-    return replace(
-        services, record=services.record.also(tracer.record), tracer=tracer, at_end=(*services.at_end, close)
     )
 
 

@@ -18,7 +18,7 @@ from typing import Any
 import orjson
 
 from core.errors import Overloaded
-from storage.database import open_database
+from storage.database import Database, open_database
 from storage.spool import Batch, Spool
 from telemetry.records import RequestRecord
 from usage.reports import Question, report
@@ -50,13 +50,12 @@ class Ledger:
     """A sink of records. Its thread starts with `start`, or with the first record: after a fork.
 
     `folder` is for the spool, `days` how long a row is kept. `waiting` counts the records that the database does not
-    have yet, and `lost` those that it will never have; `database` is where it writes.
+    have yet, and `lost` those that it will never have.
     """
 
     def __init__(self, store: UsageStore, folder: Path, *, days: float) -> None:
         self.spending = Spending()
         self.lost = 0
-        self.database = store.database
         self._store = store
         self._days = days
         self._spool = Spool(folder)
@@ -86,6 +85,11 @@ class Ledger:
         elif not self._wake.is_set():
             self.start()
             self._wake.set()
+
+    @property
+    def database(self) -> Database:
+        """Where the rows go."""
+        return self._store.database
 
     @property
     def waiting(self) -> int:
@@ -128,7 +132,7 @@ class Ledger:
     def report(self, question: Question) -> list[dict[str, Any]]:
         """What was used. Raises Overloaded where the database does not say so in time."""
         try:
-            return report(self._store.database, question)
+            return report(self.database, question)
         except self._store.failures as error:
             log.warning("usage cannot be read", extra={"facts": {"said": _sentence(error)}})
             raise Overloaded(UNREADABLE, code="usage_unavailable", retry_after=TRY_AGAIN_SECONDS) from None

@@ -50,9 +50,9 @@ class StreamEncoder(Protocol):
 class Delivery:
     """A caller's line while one request is answered: watched for their leaving, and told of in one record.
 
-    `events` are the answer's, as they are encoded. `details` are counts for the record. With `forwards`, frames that may pass as they came need not be encoded.
-    `filler` is the phrase that was said. What an upstream does not count is estimated, where it `estimates`. An answer
-    that is not `charged` costs nothing.
+    `events` are the answer's, as they are encoded. `details` are counts for the record. With `forwards`, frames that
+    may pass as they came need not be encoded. `filler` is the phrase that was said. What an upstream does not count is
+    estimated, where it `estimates`. An answer that is not `charged` costs nothing.
     """
 
     def __init__(

@@ -19,7 +19,7 @@ from server.admission import Admission
 from server.lines import LineKeeper
 from server.sockets.keeper import SocketKeeper
 from telemetry.metrics import Metrics
-from telemetry.records import Recorder
+from telemetry.records import Recorder, RequestRecord
 from usage.accounting import AnswerLengths
 from usage.ledger import Ledger
 from views.response_store import ResponseStore
@@ -32,6 +32,12 @@ class Tracer(Protocol):
 
     def begin(self, environ: Mapping[str, Any]) -> TraceContext:
         """The trace of a WSGI request."""
+
+    def record(self, record: RequestRecord) -> None:
+        """Send the spans of a request that has ended."""
+
+    def close(self, seconds: float) -> None:
+        """Send what is left, for so long at most."""
 
 
 @dataclass(frozen=True, slots=True)
