@@ -49,12 +49,12 @@ UNREADABLE = "The table of usage cannot be read now; what is used meanwhile is n
 class Ledger:
     """A sink of records. Its thread starts with `start`, or with the first record: after a fork.
 
-    `folder` is for the spool, `days` how long a row is kept. The last requests are written for other workers too, if it
-    `shares`. `waiting` counts the records that the database does not
+    `folder` is for the spool, `days` how long a row is kept, and `shares` how many of a batch's last requests are
+    written for other workers. `waiting` counts the records that the database does not
     have yet, and `lost` those that it will never have.
     """
 
-    def __init__(self, store: UsageStore, folder: Path, *, days: float, shares: bool = True) -> None:
+    def __init__(self, store: UsageStore, folder: Path, *, days: float, shares: int = KEPT_RECENT) -> None:
         self.spending = Spending()
         self.lost = 0
         self._store = store
@@ -67,7 +67,7 @@ class Ledger:
         self._queue: deque[RequestRecord] = deque()
         self._held: deque[Batch] = deque()
         self._recent: deque[RequestRecord] = deque(maxlen=KEPT_RECENT)
-        self._unshared: deque[RequestRecord] = deque(maxlen=KEPT_RECENT)
+        self._unshared: deque[RequestRecord] = deque(maxlen=shares)
         self._failing = self._spool_failing = False
         self._try_at = self._refresh_at = self._housekeeping_at = self._retention_at = 0.0
         self._wake = threading.Event()
@@ -109,9 +109,10 @@ class Ledger:
             if record.request_id == request_id and key in (None, record.caller):
                 return timeline(record)
         try:
-            return self._store.recent(request_id, key) if self._shares else None
+            shared = self._store.recent(request_id, key) if self._shares else None
         except self._store.failures:
             return None
+        return None if shared is None else timeline(shared)
 
     def watch_spending(self, key: str, seconds: float) -> None:
         """Have a key's `spending` kept fresh. The first to ask waits up to so many seconds until it is known."""
@@ -187,8 +188,7 @@ class Ledger:
         with self._lock:
             while self._queue:
                 records = [self._queue.popleft() for _ in range(min(BATCH_ROWS, len(self._queue)))]
-                if self._shares:
-                    self._unshared.extend(records)
+                self._unshared.extend(records)
                 if rows := [row_of(record) for record in records if record.target]:
                     self._keep((self._source, next(self._batches), rows))
 
@@ -217,7 +217,7 @@ class Ledger:
                 if spooled is None:
                     self._spooled = 0  # somebody has removed the file
                 batch = spooled or (self._held[0] if self._held else NOTHING)
-                recent, self._unshared = list(self._unshared), deque(maxlen=KEPT_RECENT)
+                recent, self._unshared = list(self._unshared), deque(maxlen=self._shares)
             if not self._try(lambda: self._write_batch(batch, recent)):  # noqa: B023 - called at once
                 return False
             with self._lock:
@@ -285,7 +285,8 @@ def open_ledger(url: str, folder: Path, *, days: float, processes: int) -> Ledge
     none. Raises ValueError.
     """
     database = open_database(url, folder)
-    shares = processes > 1 or database.is_shared
+    # Of each process's last requests, so many are among the last of all.
+    shares = KEPT_RECENT // processes if processes > 1 or database.is_shared else 0
     return Ledger(UsageStore(database), folder / "usage-spool", days=days, shares=shares) if days else None
 
 

@@ -230,6 +230,13 @@ def test_the_last_two_hundred_are_shared(open_ledger: Callable[..., Ledger]) -> 
         assert connection.execute(select(func.sum(RECENT.c.requests))).scalar() < 2 * KEPT_RECENT
 
 
+def test_another_worker_shows_a_request_as_its_own_would(open_ledger: Callable[..., Ledger]) -> None:
+    one, other = open_ledger(), open_ledger()
+    one(record(7, conversation="call-7", outcome="hung_up", hung_up_at=0.2, heartbeats=(0.1,), error="no", code="c"))
+    until(lambda: other.find("turn-7", None) is not None, "the other to know it")
+    assert other.find("turn-7", None) == one.find("turn-7", None)
+
+
 @pytest.mark.services
 def test_postgresql_that_goes_away_and_comes_back(tmp_path: Path) -> None:
     folder = mkdtemp(prefix="thinkline-postgresql-")
