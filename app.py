@@ -2,18 +2,16 @@
 
 gunicorn 'app:create_app()'     serves (gunicorn.conf.py beside this file is picked up)
 python app.py                   serves for development
+python app.py --version         says which version this is
 """
 
-import errno
 import logging
 import re
-import socket
 import sys
+from argparse import ArgumentParser
 from collections.abc import Sequence
-from dataclasses import replace
 from functools import partial
 from logging.config import dictConfig
-from time import monotonic, sleep
 from urllib.parse import urlsplit
 
 from flask import Flask
@@ -21,14 +19,16 @@ from flask_cors import CORS
 from werkzeug.serving import is_running_from_reloader
 
 from access.budgets import BudgetCheck
-from access.keys import Authenticator
+from access.keys import REVOKED, Authenticator
 from access.limits import RateLimiter
+from access.platforms import PlatformProofs, networks
 from access.proxies import TrustedProxies
 from config import ROOT, SettingError, Settings, is_this_machine
 from core.api_keys import ApiKey
 from core.context import Timeouts
 from core.errors import Unauthenticated
 from core.masking import KNOWN_SECRETS
+from core.version import VERSION
 from dispatch.prewarm import Prewarmer
 from dispatch.relay import Relay
 from dispatch.resilience.breaker import Breakers
@@ -36,19 +36,21 @@ from dispatch.resilience.refused_parameters import RefusedParameters
 from dispatch.resilience.retry import RetryPolicy
 from dispatch.routing.catalogue import Catalogue
 from dispatch.routing.config import Filler
-from dispatch.routing.known_names import KnownNames
 from dispatch.routing.model_lists import ModelLists
 from dispatch.sources.sources import Sources
 from schemas.limits import Limits
 from server.admission import Admission
 from server.flask_app import Thinkline
 from server.lines import LineKeeper
+from server.ports import check_port
+from server.sockets.keeper import SocketKeeper
 from storage.key_value import open_store
 from storage.rate_limits import open_limits
 from telemetry import logs
-from telemetry.metrics import Metrics, Sampled
+from telemetry.open_tracing import open_tracer
 from telemetry.records import Recorder, log_request
 from usage.ledger import open_ledger
+from usage.overview import Overview
 from usage.prices import price_of
 from views import (
     chat,
@@ -58,27 +60,32 @@ from views import (
     messages,
     models,
     moderations,
+    openapi,
+    pages,
     providers,
     request_log,
     rerank,
     responses,
+    responses_socket,
+    sockets,
     usage,
+    voice,
 )
 from views import error_handlers as errors
-from views import pages as docs
 from views.blueprint import api
 from views.health import ops
+from views.instrumentation import with_metrics, with_traces
+from views.live import live
 from views.metrics import metrics
 from views.response_store import ResponseStore
 from views.running import RunningResponses
 from views.services import Services
+from views.watchers import Watchers
 
-PORT_SECONDS = 1.0
-REVOKED = "The API key was revoked."
 # Importing them hangs their views on the blueprint.
 ROUTES = (
     chat, completions, embeddings, images, messages, models, moderations, providers, request_log, rerank, responses,
-    usage,
+    responses_socket, sockets, usage, voice,
 )  # fmt: skip
 EXPOSED = [
     "x-request-id",
@@ -102,9 +109,9 @@ def create_app(settings: Settings | None = None) -> Flask:
     app.json.sort_keys = False  # type: ignore[attr-defined]
     app.url_map.strict_slashes = False
     sources = build_sources(settings)
-    app.extensions["thinkline"] = _with_metrics(build_services(settings, sources), settings)
+    app.extensions["thinkline"] = _observed(build_services(settings, sources), settings)
     errors.register(app)
-    for blueprint in (api, ops, metrics, docs.docs):
+    for blueprint in (api, ops, metrics, openapi.description, *((pages.pages, live) if settings.pages else ())):
         app.register_blueprint(blueprint)
     catalogue = app.extensions["thinkline"].catalogue
     sources.follow(catalogue, partial(_replace_keys, app.extensions["thinkline"], settings))
@@ -117,6 +124,12 @@ def create_app(settings: Settings | None = None) -> Flask:
         ]
         CORS(app, origins=origins, expose_headers=EXPOSED, max_age=600)
     return app
+
+
+def _observed(services: Services, settings: Settings) -> Services:
+    """The services of a process that serves: what they do is counted and traced."""
+    counted = with_metrics(services, Settings.metrics_folder, settings.metrics_key)
+    return with_traces(counted, open_tracer(settings))
 
 
 def build_services(settings: Settings, sources: Sources | None = None) -> Services:
@@ -141,14 +154,16 @@ def build_services(settings: Settings, sources: Sources | None = None) -> Servic
     except ValueError as error:
         raise SettingError(str(error)) from None
     ledgers = [] if ledger is None else [ledger]
+    admission, proxies = Admission(settings.in_flight), TrustedProxies(settings.trusted_proxies)
+    guard = Authenticator(
+        settings.keys,
+        catalogue.contents("file").keys,
+        anonymous=settings.allow_anonymous,
+        is_local=is_this_machine,
+        origins=settings.allowed_origins,
+    )
     return Services(
-        guard=Authenticator(
-            settings.keys,
-            catalogue.contents("file").keys,
-            anonymous=settings.allow_anonymous,
-            is_local=is_this_machine,
-            origins=settings.allowed_origins,
-        ),
+        guard=guard,
         catalogue=catalogue,
         models=ModelLists(catalogue, settings.models_ttl),
         relay=Relay(
@@ -158,7 +173,7 @@ def build_services(settings: Settings, sources: Sources | None = None) -> Servic
             RefusedParameters(settings.refused_parameter_ttl),
         ),
         lines=LineKeeper(settings.heartbeat, settings.headers_after, slow=settings.threads // 4),
-        admission=Admission(settings.in_flight),
+        admission=admission,
         max_body_bytes=settings.max_body_bytes,
         limits=Limits(
             messages=settings.max_messages,
@@ -167,35 +182,25 @@ def build_services(settings: Settings, sources: Sources | None = None) -> Servic
             documents=settings.max_documents,
             values=settings.max_values,
         ),
-        proxies=TrustedProxies(settings.trusted_proxies),
+        proxies=proxies,
+        proofs=PlatformProofs(
+            twilio_tokens=settings.twilio_auth_token,
+            elevenlabs_key=settings.elevenlabs_api_key,
+            public_url=settings.public_url,
+            sources=networks(settings.voice_sources),
+            proxies=proxies,
+        ),
         checks=(*map(BudgetCheck, ledgers), RateLimiter(limits, fails_open=settings.limits_fail_open)),
         record=Recorder([log_request, *ledgers]),
         ledger=ledger,
+        watchers=Watchers(Overview(ledger.database) if ledger is not None else None),
+        tell_id=logs.request_id.set,
         show_reasoning=settings.reasoning == "show",
         fills_with_tools=settings.filler_with_tools,
         responses=ResponseStore(state, settings.responses_ttl),
+        sockets=SocketKeeper(admission, settings.max_sockets, settings.max_body_bytes, guard.refusal),
         running=RunningResponses(state if settings.workers > 1 or "://" in settings.state_url else None),
         drops_tools=settings.responses_drop_tools,
-    )
-
-
-def _with_metrics(services: Services, settings: Settings) -> Services:
-    """The services of a process that serves, which counts what they do."""
-    breakers = services.relay.breakers
-    limiters = [check for check in services.checks if isinstance(check, RateLimiter)]
-    metrics = Metrics(
-        KnownNames(services.catalogue, services.models),
-        Sampled(
-            in_flight=lambda: services.admission.running,
-            breakers=breakers.all_states,
-            limit_failures=lambda: sum(limiter.failures for limiter in limiters),
-            ledger_queue=lambda: services.ledger.waiting if services.ledger is not None else 0,
-        ),
-        Settings.metrics_folder,
-    )
-    breakers.listeners.append(metrics.breaker_changed)
-    return replace(
-        services, record=services.record.also(metrics.record), metrics=metrics, metrics_key=settings.metrics_key
     )
 
 
@@ -236,7 +241,9 @@ def build_sources(settings: Settings) -> Sources:
 def log_start(services: Services, address: str, settings: Settings) -> None:
     """Log the default provider and the address at start. The demo needs no warning if only this machine can call."""
     default = services.catalogue.default
-    log.info("Thinkline answers at %s/v1 with the provider %s.", address, default)
+    log.info("Thinkline answers at %s/v1 with the provider %s, in version %s.", address, default, VERSION)
+    for name, package in services.catalogue.uninstalled().items():
+        log.warning("The provider %s is configured, but needs %s.", name, package)
     if default != "demo":
         return
     is_public = not is_this_machine(urlsplit(address).hostname or "unix:")
@@ -247,40 +254,23 @@ def log_start(services: Services, address: str, settings: Settings) -> None:
     log.info("That is the built-in demo. For a real one, put a line like OPENAI_API_KEY=sk-... into .env.")
 
 
-def check_port(host: str, port: int) -> None:
-    """Raises SettingError, with the setting to change, for an address that the server cannot listen on.
-
-    An address in use is waited for a moment: the server there may be about to end.
-    """
-    until = monotonic() + PORT_SECONDS
-    while not _is_free(host, port):
-        if monotonic() > until:
-            raise SettingError(f"PORT is {port}, where another program listens already; stop it, or choose another.")
-        sleep(PORT_SECONDS / 10)
-
-
-def _is_free(host: str, port: int) -> bool:
+def require_port(host: str, port: int) -> None:
+    """Raise SettingError for an address that the server cannot listen on."""
     try:
-        family, kind, protocol, _, address = socket.getaddrinfo(
-            host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
-        )[0]
-        with socket.socket(family, kind, protocol) as probe:
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            probe.bind(address)
-    except OSError as error:
-        if error.errno == errno.EADDRINUSE:
-            return False
-        name, value = ("PORT", port) if error.errno == errno.EACCES else ("HOST", repr(host))
-        raise SettingError(f"{name} is {value}, where this program cannot listen: {error.strerror}.") from None
-    return True
+        check_port(host, port)
+    except ValueError as error:
+        raise SettingError(str(error)) from None
 
 
 def main() -> None:
     """Serve for development, with Flask's own server."""
+    parser = ArgumentParser(description="Serve for development. The settings come from the environment and .env.")
+    parser.add_argument("--version", action="version", version=f"Thinkline {VERSION}")
+    parser.parse_args()
     try:
         settings = Settings.load()
         if not is_running_from_reloader():
-            check_port(settings.host, settings.port)
+            require_port(settings.host, settings.port)
         app = create_app(settings)
         has_keys = app.extensions["thinkline"].guard.has_keys
         settings.require_key_if_public(settings.host, file_has_keys=has_keys)

@@ -26,6 +26,7 @@ from math import isinf
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, ClassVar
+from urllib.parse import unquote
 
 from dotenv import dotenv_values
 from dotenv.parser import parse_stream
@@ -33,7 +34,7 @@ from dotenv.parser import parse_stream
 ROOT = Path(__file__).parent
 ENV_FILE_CHARACTERS = 1_000_000
 EXPORTED: set[str] = set()
-"""The AWS_* of the environment that were set from .env."""
+"""The AWS_* and OTEL_* of the environment that were set from .env."""
 SECRET_CHARACTERS = 100_000
 SECRET_VARIABLE = re.compile(r".*_API_KEY|AWS_SECRET_ACCESS_KEY|AWS_SESSION_TOKEN|AWS_BEARER_TOKEN_BEDROCK")
 UPSTREAM_VARIABLE = re.compile(
@@ -42,6 +43,9 @@ UPSTREAM_VARIABLE = re.compile(
 FILE_VARIABLE = re.compile(rf"({SECRET_VARIABLE.pattern}|AWS_ACCESS_KEY_ID|(?i:(HTTPS?|ALL)_PROXY))_FILE")
 """Names the file of an upstream's secret; a proxy's address may hold a password."""
 BOOLEANS = {"true": True, "1": True, "yes": True, "on": True, "false": False, "0": False, "no": False, "off": False}
+OTEL_ENDPOINTS = ("OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT")
+OTEL_PROTOCOLS = ("OTEL_EXPORTER_OTLP_TRACES_PROTOCOL", "OTEL_EXPORTER_OTLP_PROTOCOL")
+OTEL_HEADERS = ("OTEL_EXPORTER_OTLP_HEADERS", "OTEL_EXPORTER_OTLP_TRACES_HEADERS")
 NAMED_KEY = re.compile(r"([A-Za-z0-9_-]+):(.+)")
 
 
@@ -87,6 +91,7 @@ class Settings:
     max_in_flight: int = setting(
         0, "Requests that one worker takes at the same time; 0: an eighth less than THREADS. More get a 503.", least=0
     )
+    max_sockets: int = setting(1000, "WebSockets that one worker keeps open at the same time; 0: none.", least=0)
     graceful_timeout: float = setting(30.0, "Seconds that running streams have to end after SIGTERM.", least=0)
     reload: bool = setting(False, "Restart when a source file changes (development).")
     warm: bool = setting(True, "Open TLS connections to the providers before the first caller comes, and keep them.")
@@ -124,6 +129,22 @@ class Settings:
     )
     allow_anonymous: bool = setting(False, "Serve everybody without a key, also over a public address.")
     allowed_origins: tuple[str, ...] = setting((), "Web pages that may call from a browser: comma-separated origins.")
+    pages: bool = setting(True, "Serve the pages for people: the playground, the live view and `/docs`.")
+
+    public_url: str = setting(
+        "", "Where callers reach this server, if a proxy changes the Host: Twilio signs the address that it dials."
+    )
+    twilio_auth_token: tuple[str, ...] = setting(
+        (),
+        "Twilio's auth token, which proves that it is Twilio that dials; with commas several, or shared keys' secrets.",
+        secret=True,
+    )
+    elevenlabs_api_key: str = setting(
+        "", "The API key at ElevenLabs whose Speech Engine may dial; its token is checked by it.", secret=True
+    )
+    voice_sources: tuple[str, ...] = setting(
+        (), "Networks that phone platforms dial from, comma-separated: they need no key then."
+    )
 
     provider_name: str = setting("", "The default provider; unset: the first one with credentials.")
     reasoning: str = setting("hide", "Whether a model's thinking is passed on unasked.", choices=("hide", "show"))
@@ -235,6 +256,11 @@ class Settings:
     log_file: str = setting("", "A file to log to as well; it rotates, and workers share it.")
     log_max_bytes: int = setting(10_485_760, "Size at which the log file rotates.", least=1000)
     log_backups: int = setting(5, "Rotated log files that are kept.", least=0)
+    traces_content: bool = setting(
+        False,
+        "Have traces tell what was said, too.",
+        also=("OTEL_INSTRUMENTATION_GENAI_CAPTURE_MESSAGE_CONTENT",),
+    )
     debug: bool = setting(False, "LOG_LEVEL=DEBUG, by its older name.")
     trace: bool = setting(False, "LOG_LEVEL=TRACE, by its older name: bodies too.")
 
@@ -249,6 +275,13 @@ class Settings:
             )
         if self.model_list_url and not re.fullmatch(r"https?://[^\s/@]+[!-~]*", self.model_list_url):
             raise SettingError("MODEL_LIST_URL is not an address; allowed: http:// or https://, without a password.")
+        if self.public_url and not re.fullmatch(r"(https?|wss?)://[^\s/@?#]+(/[!-~]*)?", self.public_url):
+            raise SettingError("PUBLIC_URL is not an address; allowed: such as https://voice.example.com.")
+        for address in self.voice_sources:
+            if not _is_network(address):
+                raise SettingError(
+                    f"VOICE_SOURCES has {address!r}; allowed are addresses and networks such as 192.0.2.0/24."
+                )
         for address in self.trusted_proxies:
             if address != "unix" and not _is_network(address):
                 raise SettingError(
@@ -291,12 +324,12 @@ class Settings:
         return cls(**known, upstreams=MappingProxyType(upstreams), variables=MappingProxyType(dict(variables)))
 
     def export(self) -> None:
-        """Put these AWS_* into the environment if it does not have them, and remove those of earlier settings."""
+        """Put these AWS_* and OTEL_* into the environment if it lacks them, and remove those of earlier settings."""
         for name in EXPORTED:
             os.environ.pop(name, None)  # noqa: TID251
-        aws = {name: value for name, value in self.variables.items() if name.startswith("AWS_")}
-        missing = aws.keys() - _set(os.environ).keys()  # noqa: TID251
-        os.environ.update({name: aws[name] for name in missing})  # noqa: TID251
+        theirs = {name: value for name, value in self.variables.items() if name.startswith(("AWS_", "OTEL_"))}
+        missing = theirs.keys() - _set(os.environ).keys()  # noqa: TID251
+        os.environ.update({name: theirs[name] for name in missing})  # noqa: TID251
         EXPORTED.clear()
         EXPORTED.update(missing)
 
@@ -335,7 +368,22 @@ class Settings:
         texts = [text for value in ours for text in ([value] if isinstance(value, str) else value)]
         theirs = [value for name, value in self.upstreams.items() if SECRET_VARIABLE.fullmatch(name)]
         addresses = [value for value in self.upstreams.values() if "@" in value and "://" in value]
-        return [*texts, *self.keys.values(), *theirs, *addresses]
+        collectors = [each.partition("=")[2] for name in OTEL_HEADERS for each in self._otel(name).split(",")]
+        return [*texts, *self.keys.values(), *theirs, *addresses, *map(unquote, filter(None, collectors))]
+
+    @property
+    def sends_traces(self) -> bool:
+        """Whether an address for traces is set, and nothing that turns them off."""
+        is_off = self._otel("OTEL_SDK_DISABLED").lower() == "true" or self._otel("OTEL_TRACES_EXPORTER") == "none"
+        return any(map(self._otel, OTEL_ENDPOINTS)) and not is_off
+
+    @property
+    def traces_protocol(self) -> str:
+        """How traces are to be sent, "" where nothing is said."""
+        return next(filter(None, map(self._otel, OTEL_PROTOCOLS)), "")
+
+    def _otel(self, name: str) -> str:
+        return self.variables.get(name, "")
 
     @property
     def address(self) -> str:

@@ -19,7 +19,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 from gunicorn import glogging
 from gunicorn.util import parse_address
 
-from app import build_services, check_port, log_start
+from app import build_services, log_start, require_port
 from config import EXPORTED, ROOT, SettingError, Settings, env_file
 from server.file_limits import most_connections, raise_file_limit
 from server.succession import Succession
@@ -39,7 +39,7 @@ def _load(last: Settings | None) -> tuple[Settings, dict[str, Any], Services]:
         for host in Settings.bound or (found.host,):
             found.require_key_if_public(host, file_has_keys=services.guard.has_keys)
         if found.address != last.address and not Settings.bound:
-            check_port(found.host, found.port)
+            require_port(found.host, found.port)
         if found.threads > last.threads:
             _try_threads(found.threads)
     return found, logs.config(found), services
@@ -93,7 +93,7 @@ bind = settings.address
 workers = settings.workers
 worker_class = "server.worker.Worker"  # gthread
 threads = settings.threads
-WANTED_CONNECTIONS = settings.threads + 2000
+WANTED_CONNECTIONS = settings.threads + settings.max_sockets + 2000
 files = raise_file_limit()
 worker_connections = min(WANTED_CONNECTIONS, most_connections(files, settings.threads))
 keepalive = 75
@@ -125,7 +125,7 @@ def on_starting(server: Any) -> None:
         for address in server.cfg.address:
             settings.require_key_if_public(_host(address), file_has_keys=services.guard.has_keys)
             if isinstance(address, tuple) and not is_bound:
-                check_port(*address[:2])
+                require_port(*address[:2])
     except SettingError as error:
         sys.exit(f"Thinkline cannot start. {error}")
     if server.cfg.is_ssl:

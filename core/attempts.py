@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from math import inf
 from typing import Literal
 
 from core.events import Usage
@@ -24,6 +25,7 @@ class Attempt:
     code, error, status   what it failed with; `status` is the upstream's, None where it sent none
     unheard      characters that were generated before the first event, such as thinking
     price        of its model, None where it is not known
+    span_id      of its span, "" where nothing is traced
     usage, cost  what it took, None where that is not known or nothing is charged
     """
 
@@ -44,14 +46,15 @@ class Attempt:
     price: Price | None = None
     usage: Usage | None = None
     cost: float | None = None
+    span_id: str = ""
 
 
 def own_share(attempts: Iterable[Attempt], first_event: float) -> float | None:
     """Of the seconds until the first event, those before a target was asked, and those after the event had come from
     its target; None where no target has spoken. Attempts that failed before are nobody's share but theirs.
     """
-    asked = list(attempts)
-    spoken = [each.first_event for each in asked if each.first_event is not None]
-    if not spoken:
-        return None
-    return max(0.0, min(each.started for each in asked) + first_event - min(spoken))
+    started = spoken = inf
+    for each in attempts:
+        started = min(started, each.started)
+        spoken = spoken if each.first_event is None else min(spoken, each.first_event)
+    return None if spoken == inf else max(0.0, started + first_event - spoken)

@@ -14,6 +14,7 @@ from typing import TypeVar
 from core.errors import Cancelled, GatewayError
 from core.forwarding import Forwarder
 from core.store import KeyValueStore
+from core.trace_context import TraceContext, new_span_id
 
 T = TypeVar("T")
 
@@ -42,9 +43,12 @@ class CallContext:
     next request needs, None where nothing is kept. `forwarder` sends frames that may pass as they came to the caller,
     None where nothing is sent by it.
 
+    `trace` is the trace that it belongs to, and `span_id` the attempt under way in it. What is sent to upstreams, and
+    comes back, is logged where it is `traced`.
+
     The transport tells it every socket it uses (`attach`, `detach`); `cancel`, from any thread and in any phase,
     shuts them at once, so that a blocked read returns. After that, `attach` and each wait raise Cancelled. `reason` is
-    the error, where another cause than a hang-up ended it, and `gone_at` when it did. A `child` is the same request
+    the error, where another cause than a hang-up ended it, and `gone_at` when it ended. A `child` is the same request
     asked of another target: it ends with it, or alone.
 
     `headers_at` is when the running attempt's upstream began to answer, `frames` how many of its frames were forwarded
@@ -65,6 +69,9 @@ class CallContext:
         self.state = state
         self.patience = patience
         self.forwarder = forwarder
+        self.trace: TraceContext | None = None
+        self.span_id = ""
+        self.traced = False
         self.started = monotonic()
         self.first_event_by = inf
         self.total_by = inf
@@ -85,11 +92,22 @@ class CallContext:
             self.request_id, self.patience, caller=self.caller, state=self.state, forwarder=self.forwarder
         )
         child.started = self.started
+        child.trace, child.traced = self.trace, self.traced
         with self._lock:
             if self.gone:
                 raise Cancelled
             self._children.append(child)
         return child
+
+    def begin_span(self) -> None:
+        """An attempt starts: it has a span of its own, where something is traced."""
+        if self.trace is not None:
+            self.span_id = new_span_id()
+
+    @property
+    def trace_headers(self) -> dict[str, str]:
+        """What makes the upstream's span a child of the attempt's."""
+        return self.trace.headers(self.span_id or self.trace.span_id) if self.trace is not None else {}
 
     def begin(self, timeouts: Timeouts) -> None:
         """An attempt starts: its deadlines count from now, the total from the call's own start."""

@@ -32,13 +32,13 @@ from core.events import (
 from core.requests import ChatRequest
 from core.store import KeyValueStore
 from core.token_estimate import CHARACTERS_PER_TOKEN
+from dispatch.chat_factory import ChatFactory
 from dispatch.resilience.breaker import Breakers
 from dispatch.resilience.hedge import Contender, Race
 from dispatch.resilience.refused_parameters import RefusedParameters
 from dispatch.resilience.retry import Failures, RetryingTarget, RetryPolicy, StreamFactory
-from dispatch.routing.catalogue import Route
 from dispatch.routing.config import Filler
-from providers.base import Target
+from dispatch.routing.route import Route
 
 WHOLE_ANSWER_FACTOR = 4.0
 """How many times FIRST_EVENT_TIMEOUT an answer may take that comes in one piece (setting first_event_timeout)."""
@@ -247,15 +247,9 @@ class Relay:
         """A caller's request begins. One that is not streamed is given longer for its first and only event."""
         return CallContext(request_id, 1.0 if streams else patience, caller=caller, state=self.state)
 
-    def chat(self, request: ChatRequest) -> StreamFactory:
+    def chat(self, request: ChatRequest) -> ChatFactory:
         """How a target is asked this chat."""
-
-        def ask(target: Target, call: CallContext) -> Events:
-            if not target.provider.passes(request, target):
-                request.require_chat()
-            return self.refused.chat(request, target, call)
-
-        return ask
+        return ChatFactory(request, self.refused)
 
     def answer(
         self,

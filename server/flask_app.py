@@ -1,15 +1,17 @@
 """Flask as Thinkline wants it: views are plain functions, nobody has a session, and every request has an id."""
 
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from random import getrandbits
 from typing import Any
+from urllib.parse import unquote_to_bytes
 
 from flask import Flask, Request
 from flask.sessions import NullSession, SessionInterface
 from werkzeug.routing import MapAdapter
 
 from core.api_keys import PATH_KEY
+from server.sockets.handshake import is_upgrade
 
 NOT_HTTP = "thinkline.not_http"
 """The environ's key of what makes a request none."""
@@ -18,6 +20,7 @@ REQUEST_ID = "thinkline.request_id"
 HEADERS = "thinkline.headers"
 """The environ's key of a list of headers that the answer has, whatever it will be."""
 KEY_IN_PATH = re.compile(r"/k/([^/]+)")
+KEY_IN_URI = re.compile(r"(?:https?://[^/]*)?/+k/+([^/?#]+)")
 SANE_ID = re.compile(r"[A-Za-z0-9_.:-]{1,128}")
 SLASHES = re.compile(r"//+")
 
@@ -36,7 +39,8 @@ class Thinkline(Flask):
     """The application, without what takes Flask time for each request and is used by none of them.
 
     `tell_id` is told each request's id, as its thread begins with it. Each path is also answered behind each of the
-    `prefixes`. With `key_in_path`, the path may begin with `/k/` and an API key, for clients that can send no header.
+    `prefixes`. With `key_in_path`, the path may begin with `/k/` and an API key, for clients that can send no header;
+    the path of a WebSocket always may.
     """
 
     session_interface = NoSessions()
@@ -78,15 +82,13 @@ class Thinkline(Flask):
 
     def _take_key(self, environ: dict[str, Any]) -> None:
         """Take a key out of the path, so that no log has it: also where keys in paths are not taken."""
-        path = environ["PATH_INFO"]
-        found = KEY_IN_PATH.match(path)
-        if found is None:
+        key, rest = _split_key(environ)
+        if not key:
             return
-        rest = path[found.end() :]
         for name in ("RAW_URI", "REQUEST_URI", "PATH_INFO"):
             environ[name] = f"/k/***{rest}"
-        if self._key_in_path:
-            environ[PATH_KEY] = found[1]
+        if self._key_in_path or is_upgrade(environ):
+            environ[PATH_KEY] = key
             environ["PATH_INFO"] = rest or "/"
 
     def ensure_sync(self, func: Any) -> Any:
@@ -101,6 +103,18 @@ class Thinkline(Flask):
             return None
         scheme, path, query = request.scheme, self._prefix.sub("", request.path, count=1) or "/", request.query_string
         return MapAdapter(self.url_map, "", "/", "", scheme, path, request.method, query.decode("latin-1"))
+
+
+def _split_key(environ: Mapping[str, Any]) -> tuple[str, str]:
+    """The key in a path, and the path behind it. A slash in a key comes as %2F, which PATH_INFO does not show."""
+    path: str = environ["PATH_INFO"]
+    if found := KEY_IN_URI.match(environ.get("RAW_URI", "")):
+        key = unquote_to_bytes(found[1]).decode("latin-1")
+        before, _, rest = path.partition(SLASHES.sub("/", f"/k/{key}"))
+        if not before and rest[:1] in ("", "/"):
+            return key, rest
+    found = KEY_IN_PATH.match(path)
+    return (found[1], path[found.end() :]) if found else ("", path)
 
 
 def _prefix_pattern(prefixes: Sequence[str]) -> re.Pattern[str]:

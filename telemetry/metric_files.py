@@ -21,6 +21,10 @@ IN_USE = "in-use"
 """The file that a master and its workers hold a lock on as long as one of them lives."""
 READING = "reading"
 """The file that is locked while files are read or merged."""
+KINDS = ("counter", "histogram", "gauge_livesum", "gauge_livemax")
+"""The package has a file for each, by this name and the worker's process id."""
+FILE_BYTES = 65_536
+"""As the package makes them; they grow."""
 MEMORY = Path("/dev/shm")  # noqa: S108 - each folder in it is made by mkdtemp
 """Files in memory: on a disk, a write could wait for it."""
 
@@ -72,6 +76,23 @@ class MetricFiles:
         """The server has ended."""
         shutil.rmtree(self.folder, ignore_errors=True)
         self._in_use.close()
+
+
+def prepare_files(folder: Path) -> bool:
+    """Make this worker's files, whole: one that is just being made cannot be read. False, with a line in the log, where
+    there is no room for them: writing to a file in memory would end the process then.
+    """
+    pid = os.getpid()
+    new = folder / f"new_{pid}"
+    try:
+        for kind in KINDS:
+            with new.open("wb") as file:
+                os.posix_fallocate(file.fileno(), 0, FILE_BYTES)
+            new.rename(folder / f"{kind}_{pid}.db")
+    except OSError as error:
+        log.warning("the metrics of this worker are its own alone: %s", error)
+        return False
+    return True
 
 
 @contextmanager

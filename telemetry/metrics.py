@@ -5,9 +5,10 @@ https://prometheus.io/docs/practices/naming/ is where the names come from.
 """
 
 import threading
+from bisect import bisect_left
 from collections import Counter as Counts
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from logging import getLogger
 from pathlib import Path
 from time import sleep
@@ -17,7 +18,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, disa
 from prometheus_client.exposition import choose_encoder
 from prometheus_client.multiprocess import MultiProcessCollector
 
-from telemetry.metric_files import being_read
+from telemetry.metric_files import being_read, prepare_files
 from telemetry.records import RequestRecord
 
 log = getLogger("thinkline.metrics")
@@ -60,6 +61,7 @@ METRICS = (
     Metric("histogram", "thinkline_overhead_seconds",
         "Thinkline's own share of the seconds until the first token.", ("endpoint",), OVERHEAD_SECONDS),
     Metric("gauge", "thinkline_requests_in_flight", "Requests that are being answered."),
+    Metric("gauge", "thinkline_sockets_open", "WebSockets that are open, at rest or with a turn under way."),
     Metric("counter", "thinkline_tokens_total",
         "Tokens, as providers count them; `kind` is prompt or completion.", (*MODEL, "kind")),
     Metric("counter", "thinkline_cost_total",
@@ -80,9 +82,11 @@ METRICS = (
         ("key", "limit")),
     Metric("counter", "thinkline_limit_store_failures_total",
         "Requests whose limits could not be counted, as the store was out of reach."),
-    Metric("gauge", "thinkline_ledger_queue_records", "Records that wait to be written to the ledger."),
+    Metric("gauge", "thinkline_ledger_queue_records", "Records that the table of usage does not have yet."),
+    Metric("counter", "thinkline_ledger_records_lost_total", "Records that the table of usage will never have."),
 )
 # fmt: on
+BUCKETS = {each.name: each.buckets for each in METRICS}
 
 
 class KnownNames(Protocol):
@@ -103,14 +107,32 @@ class Sampled:
     breakers: Callable[[], Mapping[str, str]]
     limit_failures: Callable[[], int]
     ledger_queue: Callable[[], int] = lambda: 0
+    ledger_lost: Callable[[], int] = lambda: 0
+    sockets: Callable[[], int] = lambda: 0
+
+
+@dataclass(slots=True)
+class _Observed:
+    """Values of a histogram that the package does not have yet. A bucket has the values up to its bound."""
+
+    bounds: tuple[float, ...]
+    sum: float = 0.0
+    counts: list[int] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.counts = [0] * (len(self.bounds) + 1)
 
 
 class Metrics:
     """The metrics of one worker; with a `folder`, which all workers share, what is read is of all of them. To be made
     after the fork.
+
+    A request is counted in memory, which costs a fifth of what the package's files do; `flush` passes the counts on,
+    each second.
     """
 
     def __init__(self, names: KnownNames, sampled: Sampled, folder: str = "") -> None:
+        folder = folder if folder and prepare_files(Path(folder)) else ""
         disable_created_metrics()  # type: ignore[no-untyped-call]
         # The package decides this by an environment variable at its first import, which may be before the fork.
         values.ValueClass = values.MultiProcessValue() if folder else values.MutexValue  # type: ignore[no-untyped-call]
@@ -121,8 +143,11 @@ class Metrics:
         self._metrics: dict[str, Any] = {each.name: self._made(each) for each in METRICS}
         self._children: dict[tuple[str, ...], Any] = {}
         self._open: set[str] = set()
-        self._limit_failures = 0
-        self._sampling = threading.Lock()
+        self._counted: dict[str, int] = {}
+        self._added: dict[tuple[str, ...], float] = {}
+        self._observed: dict[tuple[str, ...], _Observed] = {}
+        self._lock = threading.Lock()
+        self._flushing = threading.Lock()
         if folder:
             threading.Thread(target=self._keep_sampling, name="metrics", daemon=True).start()
 
@@ -136,7 +161,7 @@ class Metrics:
         return Counter(metric.name, metric.about, metric.labels, registry=self._registry)
 
     def _of(self, *name_and_labels: str) -> Any:
-        """A metric's child. The package looks each up under a lock; there are few, so they are kept."""
+        """A metric's child, which is kept: the package looks each up under a lock."""
         child = self._children.get(name_and_labels)
         if child is None:
             name, *labels = name_and_labels
@@ -149,49 +174,76 @@ class Metrics:
         endpoint, provider = record.endpoint or NONE, record.provider or NONE
         model = self._names.model(record.model, record.target) or NONE
         status = str(record.status)
-        self._of("thinkline_requests_total", endpoint, model, provider, record.outcome, status).inc()
-        if record.limit:
-            self._of("thinkline_limits_hit_total", record.caller or NONE, record.limit).inc()
-        if not record.target:
-            return
-        self._of("thinkline_request_duration_seconds", endpoint, model, provider).observe(record.duration)
-        if record.overhead is not None:
-            self._of("thinkline_overhead_seconds", endpoint).observe(record.overhead)
-        if record.cost:
-            self._of("thinkline_cost_total", model, provider).inc(record.cost)
-        self._count_tokens(record, model, provider)
-        self._count_events(record, model)
+        with self._lock:
+            self._add(1, "thinkline_requests_total", endpoint, model, provider, record.outcome, status)
+            if record.limit:
+                self._add(1, "thinkline_limits_hit_total", record.caller or NONE, record.limit)
+            if record.target:
+                self._observe(record.duration, "thinkline_request_duration_seconds", endpoint, model, provider)
+                if record.overhead is not None:
+                    self._observe(record.overhead, "thinkline_overhead_seconds", endpoint)
+                if record.cost:
+                    self._add(record.cost, "thinkline_cost_total", model, provider)
+                self._count_tokens(record, model, provider)
+                self._count_events(record, model)
+
+    def _add(self, amount: float, *name_and_labels: str) -> None:
+        self._added[name_and_labels] = self._added.get(name_and_labels, 0) + amount
+
+    def _observe(self, seconds: float, *name_and_labels: str) -> None:
+        observed = self._observed.get(name_and_labels)
+        if observed is None:
+            observed = self._observed[name_and_labels] = _Observed(BUCKETS[name_and_labels[0]])
+        observed.counts[bisect_left(observed.bounds, seconds)] += 1
+        observed.sum += seconds
+
+    def flush(self) -> None:
+        """Put what was counted where all workers read it."""
+        with self._flushing:
+            with self._lock:
+                added, self._added = self._added, {}
+                observed, self._observed = self._observed, {}
+            for key, amount in added.items():
+                self._of(*key).inc(amount)
+            for key, each in observed.items():
+                histogram = self._of(*key)
+                for place, count in enumerate(each.counts):
+                    if count:
+                        histogram._buckets[place].inc(count)  # noqa: SLF001 - the package has no way to add several
+                histogram._sum.inc(each.sum)  # noqa: SLF001
 
     def _count_tokens(self, record: RequestRecord, model: str, provider: str) -> None:
         usage = record.counted
         if record.stream and record.ttft is not None:
-            self._of("thinkline_time_to_first_token_seconds", model, provider).observe(record.ttft)
+            self._observe(record.ttft, "thinkline_time_to_first_token_seconds", model, provider)
             if usage is not None and usage.completion > 1 and record.outcome == "done":
                 seconds = max(0.0, record.duration - record.ttft) / (usage.completion - 1)
-                self._of("thinkline_time_per_output_token_seconds", model, provider).observe(seconds)
+                self._observe(seconds, "thinkline_time_per_output_token_seconds", model, provider)
         if usage is not None:
             # An upstream may say -1 for what it does not know, and a counter never falls.
-            self._of("thinkline_tokens_total", model, provider, "prompt").inc(max(0, usage.prompt))
-            self._of("thinkline_tokens_total", model, provider, "completion").inc(max(0, usage.completion))
+            self._add(max(0, usage.prompt), "thinkline_tokens_total", model, provider, "prompt")
+            self._add(max(0, usage.completion), "thinkline_tokens_total", model, provider, "completion")
 
     def _count_events(self, record: RequestRecord, model: str) -> None:
         if len(record.attempts) > 1:
             for target, count in Counts(attempt.target for attempt in record.attempts).items():
                 if count > 1:
-                    self._of("thinkline_retries_total", self._names.target(target)).inc(count - 1)
+                    self._add(count - 1, "thinkline_retries_total", self._names.target(target))
         for target in record.tried:
             if target != record.target:
-                self._of("thinkline_fallbacks_total", self._names.target(target)).inc()
+                self._add(1, "thinkline_fallbacks_total", self._names.target(target))
         if record.hedged:
-            self._of("thinkline_hedges_total", model).inc()
+            self._add(1, "thinkline_hedges_total", model)
         if record.filler:
-            self._of("thinkline_fillers_total", model).inc()
+            self._add(1, "thinkline_fillers_total", model)
         if record.outcome == "hung_up":
-            self._of("thinkline_hang_ups_total", model).inc()
+            self._add(1, "thinkline_hang_ups_total", model)
 
     def breaker_changed(self, target: str, state: str) -> None:
         """A breaker has opened or closed."""
-        self._of("thinkline_breaker_changes_total", self._names.target(target), state).inc()
+        label = self._names.target(target)
+        with self._lock:
+            self._add(1, "thinkline_breaker_changes_total", label, state)
 
     def render(self, accept: str) -> tuple[bytes, str]:
         """All metrics in the format that an Accept header asks for, and its content type."""
@@ -206,13 +258,18 @@ class Metrics:
 
     def sample(self) -> None:
         """Look at what is not counted as it happens."""
-        with self._sampling:
+        self.flush()
+        with self._flushing:
             self._of("thinkline_requests_in_flight").set(self._sampled.in_flight())
             self._of("thinkline_ledger_queue_records").set(self._sampled.ledger_queue())
-            failures = self._sampled.limit_failures()
-            self._of("thinkline_limit_store_failures_total").inc(failures - self._limit_failures)
-            self._limit_failures = failures
+            self._of("thinkline_sockets_open").set(self._sampled.sockets())
+            self._raise_to("thinkline_limit_store_failures_total", self._sampled.limit_failures())
+            self._raise_to("thinkline_ledger_records_lost_total", self._sampled.ledger_lost())
             self._sample_breakers()
+
+    def _raise_to(self, name: str, count: int) -> None:
+        self._of(name).inc(count - self._counted.get(name, 0))
+        self._counted[name] = count
 
     def _sample_breakers(self) -> None:
         states = dict.fromkeys(self._open, 0)

@@ -7,6 +7,7 @@ from typing import Any, Literal
 
 from core.attempts import Attempt
 from core.events import Usage
+from core.trace_context import TraceContext
 
 log = getLogger("thinkline.records")
 request_log = getLogger("thinkline.request")
@@ -39,6 +40,7 @@ class RequestRecord:
     forwarded_for what its header X-Forwarded-For says, which anybody may have written
     conversation  the caller's id of the conversation or the phone call, "" without one
     said          what the upstream wrote of its failure: for logs, never for callers
+    trace         the trace that it belongs to, None where nothing is traced
     limit         which limit a refused request was over, "" for none
     details       how many inputs, documents or images, where that is told
     usage         tokens of the answer; an estimate where the upstream has not counted them
@@ -78,6 +80,7 @@ class RequestRecord:
     overhead: float | None = None
     usage: Usage | None = None
     cost: float | None = None
+    trace: TraceContext | None = None
     unpriced: bool = False
     headers: float | None = None
     filler_at: float | None = None

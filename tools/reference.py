@@ -1,5 +1,5 @@
-"""The tables of docs/ whose facts the code has: settings, providers, errors, endpoints, keys of log lines; and what
-`make bench` has measured.
+"""The tables of docs/ whose facts the code has: settings, providers, errors, endpoints, metrics, keys of log lines; and
+what `make bench` has measured.
 
     make docs       or: python -m tools.reference; writes them into the pages
 
@@ -44,6 +44,7 @@ from core.errors import (
 )
 from providers.vendors import VENDORS, Vendor
 from schemas.openapi.document import document
+from telemetry.metrics import METRICS
 from tools.bench import report
 
 DOCS = ROOT / "docs"
@@ -82,6 +83,8 @@ ERRORS = (
     ErrorRow(InvalidRequest, "No such request is among the last ones of this key.", "the caller", "request_not_found",
         "404"),
     ErrorRow(InvalidRequest, "There is no such path, or it has no such method.", "the caller", "null", "404, 405"),
+    ErrorRow(InvalidRequest, "A WebSocket answers at this path, and the request opens none.", "the caller",
+        "upgrade_required", "426"),
     ErrorRow(RequestTimeout, "The body was begun, and did not come; or the answer was not read.", "the caller"),
     ErrorRow(UpstreamRejected, "The agent's session is busy with another turn.",
         "send the turn again, or the history with it", "session_busy", "409"),
@@ -98,6 +101,8 @@ ERRORS = (
     ErrorRow(HalfClosed, "The sending side was shut, which counts as hanging up.", "the caller"),
     ErrorRow(RequestCancelled, "The answer was cancelled over another connection.", "the caller"),
     ErrorRow(GatewayError, "A fault of Thinkline's own. The log has the rest.", "please report it", "null"),
+    ErrorRow(GatewayError, "WebSockets need gunicorn on Linux, which `make run` starts.", "you",
+        "not_served_here", "501"),
     ErrorRow(UpstreamError, "The provider cannot be reached, failed, or broke off.",
         "the provider; you, if its address is wrong"),
     ErrorRow(UpstreamAuthFailed, "The provider refuses the key that is set here.", "you, in `.env`"),
@@ -305,6 +310,14 @@ def logs() -> str:
     return "\n\n".join(f"## {title}\n\n{table(['Key', 'What'], each)}" for title, each in rows.items())
 
 
+def metrics() -> str:
+    """Every metric of /metrics."""
+    rows = [
+        [f"`{each.name}`", each.kind, ", ".join(f"`{name}`" for name in each.labels), each.about] for each in METRICS
+    ]
+    return table(["Metric", "Kind", "Labels", "What"], rows)
+
+
 BLOCKS: Mapping[str, Callable[[], str]] = {
     "settings": settings,
     "providers": providers,
@@ -312,6 +325,7 @@ BLOCKS: Mapping[str, Callable[[], str]] = {
     "endpoints": endpoints,
     "operations": operations,
     "logs": logs,
+    "metrics": metrics,
     **{name: partial(block, report.load()) for name, block in report.BLOCKS.items()},
 }
 

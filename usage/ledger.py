@@ -17,7 +17,7 @@ from time import monotonic
 from typing import Any
 
 from core.errors import Overloaded
-from storage.database import open_database
+from storage.database import Database, open_database
 from storage.spool import Batch, Spool
 from telemetry.records import RequestRecord
 from usage.reports import Question, report
@@ -91,6 +91,11 @@ class Ledger:
             self._wake.set()
 
     @property
+    def database(self) -> Database:
+        """Where the rows go."""
+        return self._store.database
+
+    @property
     def waiting(self) -> int:
         """Records that wait for the database."""
         return len(self._queue) + self._spooled + sum(len(rows) for *_, rows in list(self._held))
@@ -130,7 +135,7 @@ class Ledger:
     def report(self, question: Question) -> list[dict[str, Any]]:
         """What was used. Raises Overloaded where the database does not say so in time."""
         try:
-            return report(self._store.database, question)
+            return report(self.database, question)
         except self._store.failures as error:
             log.warning("usage cannot be read", extra={"facts": {"said": _sentence(error)}})
             raise Overloaded(UNREADABLE, code="usage_unavailable", retry_after=TRY_AGAIN_SECONDS) from None

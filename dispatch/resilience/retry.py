@@ -110,6 +110,7 @@ class RetryingTarget:
         """The events of the attempt that succeeds, and what stood before its first one. Raises the last failure."""
         while True:
             self._started, self._first_event, self._unheard_characters = self._now(), None, 0
+            self.call.begin_span()
             probe = False
             try:
                 probe = self.breaker.admit()
@@ -195,6 +196,7 @@ class RetryingTarget:
             deadline=None if self.due == inf else self.due - began,
             unheard=self._unheard_characters,
             price=target.price,
+            span_id=call.span_id,
         )
 
     def _wait_before_retry(self, error: GatewayError) -> float | None:

@@ -15,6 +15,7 @@ from marshmallow import Schema
 from marshmallow.fields import Field
 
 from core.json_values import Json
+from core.version import VERSION
 from schemas.chat.request import ChatSchema
 from schemas.common import OneOfTypes, StrictBoolean, StrictInteger, StrictNumber
 from schemas.embeddings import EmbeddingsSchema
@@ -26,7 +27,6 @@ from schemas.rerank import RerankSchema
 from schemas.responses.schema import CompactSchema, InputTokensSchema, ResponsesSchema
 from schemas.text_completion import TextCompletionSchema
 
-VERSION = "0.1.0"
 ABOUT = """One OpenAI-compatible endpoint, made for voice agents. A client that speaks OpenAI's chat completions needs
 this server's address as its `base_url`, and its key. The paths answer with `/v1` and without."""
 KEYS = {

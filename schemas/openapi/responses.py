@@ -131,7 +131,7 @@ RESPONSE_SCHEMAS: dict[str, Json] = {
         name=value("string", "What to send as `provider`, or before the model: `name/model`."), default_model=TEXT,
         available=value("boolean", "Whether it can be used."), reason=value("string", "What it lacks."),
         breakers=value("object", "Models that fail and are left alone for now: `open` or `half-open`.")),
-    "Health": record("The process lives.", status={"const": "ok"}),
+    "Health": record("The process lives.", status={"const": "ok"}, version=value("string", "The version.")),
     "Ready": record("Requests can be served.", status={"const": "ready"}, provider=value("string", "The default.")),
 }
 # fmt: on

@@ -1,13 +1,15 @@
 """/metrics under real gunicorn: the sum over workers, also over those that have died, and nothing left behind."""
 
+import logging
 import os
 import signal
 from collections.abc import Callable
 from pathlib import Path
 
+import pytest
 import requests
 
-from telemetry.metric_files import MEMORY, MetricFiles, remove_abandoned
+from telemetry.metric_files import KINDS, MEMORY, MetricFiles, prepare_files, remove_abandoned
 from tests.conftest import EVER, Served, until
 from tests.support.frames import chat_body, post
 from tests.telemetry.test_metrics import samples
@@ -83,6 +85,16 @@ def test_the_folder_ends_with_the_server(serve: Serve) -> None:
     app.process.send_signal(signal.SIGTERM)
     app.process.wait(EVER)
     assert not folder.exists()
+
+
+def test_a_worker_without_room_for_its_files_counts_for_itself(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    logging.getLogger("thinkline").propagate = True
+    assert prepare_files(tmp_path)
+    assert {file.name for file in tmp_path.iterdir()} == {f"{kind}_{os.getpid()}.db" for kind in KINDS}
+    assert not prepare_files(tmp_path / "nowhere")
+    assert "the metrics of this worker are its own alone" in caplog.text
 
 
 def test_what_a_killed_server_has_left_is_removed_and_nothing_else() -> None:

@@ -4,8 +4,6 @@ import re
 from collections.abc import Iterator
 from difflib import get_close_matches
 
-from botocore.configprovider import BOTOCORE_DEFAUT_SESSION_VARIABLES as AMAZONS
-
 from config import ROOT, Settings, documented, names_a_secret_file
 from dispatch.routing.snapshot import Snapshot
 from dispatch.sources.aws import SIGNS
@@ -101,6 +99,10 @@ def _known(settings: Settings) -> set[str]:
 
 def _read_by_amazon() -> set[str]:
     names: set[str] = set()
+    try:
+        from botocore.configprovider import BOTOCORE_DEFAUT_SESSION_VARIABLES as AMAZONS  # noqa: PLC0415 - an extra
+    except ModuleNotFoundError:
+        return names
     for _, variables, *_ in AMAZONS.values():
         names |= {variables} if isinstance(variables, str) else {*(variables or ())}
     return names
