@@ -101,6 +101,14 @@ class UsageStore:
                         return decode(each)
         return None
 
+    def recent_after(self, last: int) -> tuple[int, list[RequestRecord]]:
+        """The last requests of batches after number `last`, oldest first, and the newest number."""
+        query = select(RECENT.c.id, RECENT.c.body).where(RECENT.c.id > last).order_by(RECENT.c.id)
+        with self.database.read() as connection:
+            rows = connection.execute(query).all()
+        records = [decode(each) for row in rows for each in orjson.loads(row.body)]
+        return (rows[-1].id if rows else last), records
+
     def delete_old(self, days: float) -> None:
         """Delete what is older than so many days."""
         before = time() - days * DAY
