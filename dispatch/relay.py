@@ -6,7 +6,7 @@ kept by another thread (server/lines.py): also when the headers are out already,
 """
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from itertools import chain, count, islice
 from math import inf
 from time import monotonic
@@ -32,14 +32,13 @@ from core.events import (
 from core.requests import ChatRequest
 from core.store import KeyValueStore
 from core.token_estimate import CHARACTERS_PER_TOKEN
+from dispatch.chat_factory import ChatFactory
 from dispatch.resilience.breaker import Breakers
 from dispatch.resilience.hedge import Contender, Race
 from dispatch.resilience.refused_parameters import RefusedParameters
 from dispatch.resilience.retry import Failures, RetryingTarget, RetryPolicy, StreamFactory
-from dispatch.routing.catalogue import Route
-from dispatch.routing.config import Filler, Guard
-from dispatch.transforms.guardrail import GuardedChat
-from providers.base import Target
+from dispatch.routing.config import Filler
+from dispatch.routing.route import Route
 
 WHOLE_ANSWER_FACTOR = 4.0
 """How many times FIRST_EVENT_TIMEOUT an answer may take that comes in one piece (setting first_event_timeout)."""
@@ -231,25 +230,6 @@ class AnswerStream:
 
 
 @dataclass(frozen=True, slots=True)
-class ChatFactory:
-    """How a target is asked a chat."""
-
-    request: ChatRequest
-    refused: RefusedParameters
-
-    def __call__(self, target: Target, call: CallContext) -> Events:
-        """The answer's events. Raises as Provider.chat does."""
-        if not target.provider.passes(self.request, target):
-            self.request.require_chat()
-        return self.refused.chat(self.request, target, call)
-
-    def guarded(self, guard: Guard) -> GuardedChat:
-        """The same under a guardrail, which must see events: no bytes pass."""
-        request = replace(self.request, passthrough=None)
-        return GuardedChat(ChatFactory(request, self.refused), guard, request)
-
-
-@dataclass(frozen=True, slots=True)
 class Relay:
     """Starts answers. `state` is where providers keep what a next request needs; `refused` what is known of the
     parameters that models refuse.
@@ -267,7 +247,7 @@ class Relay:
         """A caller's request begins. One that is not streamed is given longer for its first and only event."""
         return CallContext(request_id, 1.0 if streams else patience, caller=caller, state=self.state)
 
-    def chat(self, request: ChatRequest) -> "ChatFactory":
+    def chat(self, request: ChatRequest) -> ChatFactory:
         """How a target is asked this chat."""
         return ChatFactory(request, self.refused)
 
@@ -284,12 +264,12 @@ class Relay:
         """The answer to it. Nothing is sent before it is committed or iterated.
 
         What the caller does not hear (thinking, unless `reasoning`) is no first event. `fills` tells whether a filler
-        may be said. A chat is asked under the route's guardrail.
+        may be said.
         """
         return AnswerStream(
             self,
             route,
-            ask.guarded(route.guard) if route.guard and isinstance(ask, ChatFactory) else ask,
+            ask,
             call,
             streams=streams,
             reasoning=reasoning,

@@ -11,7 +11,7 @@ from core.errors import UpstreamDown
 from core.events import Event, Usage
 from core.requests import ChatRequest
 from dispatch.resilience.retry import StreamFactory
-from dispatch.routing.catalogue import Route
+from dispatch.routing.route import Route
 from dispatch.transforms.speech import read_aloud
 from dispatch.transforms.traced_words import keep_words
 from schemas.chat.encode import ChunkEncoder
@@ -61,7 +61,6 @@ def chat_delivery(
     if fills or aloud or words is not None:
         request = replace(request, passthrough=None)
     chat = services.relay.chat(request)
-    # Here, as the relay sees only whether it is a chat that is to be guarded: what follows hides that.
     ask: StreamFactory = chat.guarded(route.guard) if route.guard else chat
     if words is not None:
         ask = keep_words(ask, words)
