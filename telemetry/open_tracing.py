@@ -9,7 +9,7 @@ if TYPE_CHECKING:
 log = getLogger("thinkline")
 
 PROTOCOL = "http/protobuf"
-HOW_TO_INSTALL = "pip install opentelemetry-sdk opentelemetry-exporter-otlp-proto-http"
+HOW_TO_INSTALL = "pip install '.[otel]'"
 
 
 def open_tracer(settings: Any) -> "Tracer | None":
