@@ -232,6 +232,7 @@ def test_half_a_handshake_is_refused_with_a_sentence(app: Served, fields: tuple[
                 break
     assert answer.startswith(b"HTTP/1.1 %d " % status), answer
     assert b'"message"' in answer
+    assert (b"\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n" in answer) == (status == 426)
 
 
 def test_no_extension_is_agreed_on(app: Served) -> None:
