@@ -82,6 +82,11 @@ class SocketKeeper:
         self._buffered = 0
         self.closing = False
 
+    @property
+    def count(self) -> int:
+        """How many are open."""
+        return len(self._ends)
+
     def serve_with(self, do: Callable[[Callable[[], None]], None], connections: int) -> None:
         """The worker's pool: `do` has one of its threads do a job. Of its connections half are left to requests."""
         self._do = do
