@@ -93,11 +93,10 @@ class FakeModel:
     def will_say(self, *texts: str) -> ScriptedAnswer:
         return self.will(*map(Text, texts), Finish("stop"))
 
-    def will_call(self, name: str, arguments: Json, text: str = "") -> ScriptedAnswer:
+    def will_call(self, name: str, arguments: Json, text: str = "", **options: Any) -> ScriptedAnswer:
         said = [Text(text)] if text else []
-        return self.will(
-            *said, ToolCall(0, name, f"call_{name}"), ToolArguments(0, json.dumps(arguments)), Finish("stop")
-        )
+        call = (ToolCall(0, name, f"call_{name}"), ToolArguments(0, json.dumps(arguments)))
+        return self.will(*said, *call, Finish("stop"), **options)
 
     def will_refuse(self, error: GatewayError) -> None:
         self._script.append(error)

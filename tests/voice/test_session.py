@@ -192,6 +192,19 @@ def test_no_filler_behind_the_first_word(call: FakeCall) -> None:
     assert not call.socket.later
 
 
+def test_a_filler_while_a_tool_is_carried_out() -> None:
+    wait = threading.Event()
+    call = call_with(VoiceConfig(tools=(BOOK,)), webhook=FakeWebhook("Booked.", wait))
+    call.model.will_call("book", {}, filler=("One moment... ", time.monotonic() + 10))
+    call.model.will_say("Done.")
+    says(call, "A table")
+    until(lambda: call.session.state is State.CALLING, "the webhook to be called")
+    call.socket.later[0]()
+    wait.set()
+    call.has_sent(token("One moment... "), token("Done."), LAST)
+    until(lambda: not call.socket.later, "the filler to be taken back")
+
+
 def test_keys_of_the_phone_are_one_message(call: FakeCall) -> None:
     call.model.will(threading.Event(), Finish("stop"))
     call.takes(type="dtmf", digit="1")
@@ -339,19 +352,23 @@ def test_a_language_and_a_sound_and_the_answer_goes_on() -> None:
 
 
 class FakeWebhook:
-    def __init__(self, answer: Any) -> None:
+    """Answers, or fails; first it waits, for its release or the end of the turn."""
+
+    def __init__(self, answer: str | ToolFailed, wait: threading.Event | None = None) -> None:
         self.answer = answer
         self.bodies: list[Any] = []
+        self._wait = wait
 
     def call(self, body: Any, context: Any) -> str:
         self.bodies.append(body)
-        if isinstance(self.answer, Exception):
+        if self._wait is not None:
+            with context.on_cancel(self._wait.set):
+                self._wait.wait(20)
+            if context.gone:
+                raise Cancelled
+        if isinstance(self.answer, ToolFailed):
             raise self.answer
-        if isinstance(self.answer, threading.Event):
-            with context.on_cancel(self.answer.set):
-                self.answer.wait(20)
-            raise Cancelled
-        return str(self.answer)
+        return self.answer
 
 
 BOOK = {"name": "book", "description": "Book a table.", "parameters": {"type": "object", "properties": {}}}
@@ -390,7 +407,7 @@ def test_several_calls_of_one_answer() -> None:
 
 
 def test_an_interruption_frees_a_webhook_too() -> None:
-    call = call_with(VoiceConfig(tools=(BOOK,)), webhook=FakeWebhook(threading.Event()))
+    call = call_with(VoiceConfig(tools=(BOOK,)), webhook=FakeWebhook("", threading.Event()))
     call.model.will_call("book", {}, "Let me see.")
     says(call, "A table")
     until(lambda: call.session.state is State.CALLING, "the webhook to be called")
