@@ -25,6 +25,7 @@ class FakeSocket:
     def __init__(self) -> None:
         self.frames: list[Json] = []
         self.closing = False
+        self.is_finished = True
         self.is_full = False
         self.closed_with: int | None = None
         self.later: list[Callable[[], None]] = []

@@ -459,6 +459,39 @@ def test_a_conversation_outlives_a_reload() -> None:
     assert not state
 
 
+@pytest.mark.parametrize(
+    ("ends", "goes_on"),
+    [("lost", True), ("finished", False), ("hung up here", False), ("transferred", False)],
+)
+def test_a_lost_connection_is_dialled_again(ends: str, goes_on: bool) -> None:
+    state: Any = FakeState()
+    state.pop = lambda key: dict.pop(state, key, None)
+    old = call_with(VoiceConfig(), state=state)
+    tool = {"hung up here": "end_call", "transferred": "transfer_call"}.get(ends)
+    if tool:
+        old.model.will_call(tool, {"number": "+14155550100"}, "Bye.")
+    else:
+        old.model.will_say("Yes.")
+    says(old, "Hello")
+    until(lambda: old.session.state is State.IDLE and old.frames, "the answer")
+    old.socket.is_finished = ends == "finished"
+    old.session.closed()
+    assert bool(state) is goes_on
+
+
+def test_retells_greeting_is_not_said_again() -> None:
+    state: Any = FakeState()
+    state.pop = lambda key: dict.pop(state, key, None)
+    config = VoiceConfig(greeting="Hello!")
+    old = FakeCall(Retell("c1"), config, state=state)
+    assert old.frames[-1]["content"] == "Hello!"
+    old.socket.is_finished = False
+    old.session.closed()
+    new = FakeCall(Retell("c1"), config, state=state)
+    assert (new.frames[-1]["content"], new.frames[-1]["content_complete"]) == ("", True)
+    assert not new.model.asked
+
+
 def test_a_turn_of_the_same_number_is_answered_once() -> None:
     call = FakeCall(Retell("c1"))
     wait = threading.Event()
@@ -531,3 +564,13 @@ def test_sip_addresses_are_numbers_too() -> None:
     call.model.will_call("transfer_call", {"number": "+14155550100"})
     says(call, "The other one")
     until(lambda: "+14155550100" in call.frames[-1].get("handoffData", ""), "the transfer")
+
+
+def test_an_error_of_the_platforms_is_logged(call: FakeCall, caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level("WARNING", "thinkline.voice"):
+        call.takes(type="error", description="Invalid message received" + "x" * 10_000)
+    (record,) = caplog.records
+    facts = vars(record)["facts"]
+    assert facts["call"] == "CA1"
+    assert facts["said"].startswith("Invalid message received")
+    assert len(facts["said"]) <= 500
