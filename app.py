@@ -19,6 +19,7 @@ from flask import Flask
 from flask_cors import CORS
 from werkzeug.serving import is_running_from_reloader
 
+from access.budgets import BudgetCheck
 from access.keys import Authenticator
 from access.limits import RateLimiter
 from access.proxies import TrustedProxies
@@ -43,15 +44,14 @@ from server.admission import Admission
 from server.flask_app import Thinkline
 from server.lines import LineKeeper
 from server.ports import check_port
-from storage.database import open_database
 from storage.key_value import open_store
 from storage.rate_limits import open_limits
 from telemetry import logs
 from telemetry.metrics import Metrics, Sampled
 from telemetry.open_tracing import open_tracer
 from telemetry.records import Recorder, log_request
-from usage.ledger import Ledger
-from usage.store import UsageStore
+from usage.ledger import open_ledger
+from usage.prices import price_of
 from views import (
     chat,
     completions,
@@ -66,6 +66,7 @@ from views import (
     request_log,
     rerank,
     responses,
+    usage,
 )
 from views import error_handlers as errors
 from views.blueprint import api
@@ -78,7 +79,8 @@ from views.services import Services
 REVOKED = "The API key was revoked."
 # Importing them hangs their views on the blueprint.
 ROUTES = (
-    chat, completions, embeddings, images, messages, models, moderations, providers, request_log, rerank, responses
+    chat, completions, embeddings, images, messages, models, moderations, providers, request_log, rerank, responses,
+    usage,
 )  # fmt: skip
 EXPOSED = [
     "x-request-id",
@@ -134,17 +136,16 @@ def build_services(settings: Settings, sources: Sources | None = None) -> Servic
             filler=Filler.of(settings.filler_after_ms, settings.filler_text.split("|")),
             is_open=lambda target: breakers[target].state == "open",
             hide=KNOWN_SECRETS.add,
+            price_of=price_of,
         )
         state = open_store(settings.state_url, ROOT / settings.data_dir)
         limits = open_limits(
             settings.state_url, ROOT / settings.data_dir, processes=Settings.processes or settings.workers
         )
-        database = open_database(settings.database_url, ROOT / settings.data_dir)
+        ledger = open_ledger(settings.database_url, ROOT / settings.data_dir, days=settings.usage_days)
     except ValueError as error:
         raise SettingError(str(error)) from None
-    store = UsageStore(database)
-    ledger = Ledger(store, ROOT / settings.data_dir / "usage-spool", days=settings.usage_days)
-    keeps_usage = settings.usage_days > 0
+    ledgers = [] if ledger is None else [ledger]
     return Services(
         guard=Authenticator(
             settings.keys,
@@ -172,9 +173,9 @@ def build_services(settings: Settings, sources: Sources | None = None) -> Servic
             values=settings.max_values,
         ),
         proxies=TrustedProxies(settings.trusted_proxies),
-        checks=(RateLimiter(limits, fails_open=settings.limits_fail_open),),
-        record=Recorder([log_request, *([ledger] if keeps_usage else [])]),
-        ledger=ledger if keeps_usage else None,
+        checks=(*map(BudgetCheck, ledgers), RateLimiter(limits, fails_open=settings.limits_fail_open)),
+        record=Recorder([log_request, *ledgers]),
+        ledger=ledger,
         show_reasoning=settings.reasoning == "show",
         fills_with_tools=settings.filler_with_tools,
         responses=ResponseStore(state, settings.responses_ttl),
@@ -256,7 +257,7 @@ def log_start(services: Services, address: str, settings: Settings) -> None:
     """Log the default provider and the address at start. The demo needs no warning if only this machine can call."""
     default = services.catalogue.default
     log.info("Thinkline answers at %s/v1 with the provider %s, in version %s.", address, default, VERSION)
-    for name, package in services.catalogue.uninstalled().items():
+    for name, package in services.catalogue.snapshot.uninstalled().items():
         log.warning("The provider %s is configured, but needs %s.", name, package)
     if default != "demo":
         return

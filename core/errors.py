@@ -11,6 +11,7 @@ retried.
     ├── Unauthenticated 401 invalid_api_key
     ├── PermissionDenied 403 permission_denied
     ├── RateLimited 429 rate_limit_exceeded      ours; the client may come again
+    │   └── BudgetExceeded 429 budget_exceeded   ours; when its budget renews
     ├── Overloaded 503 server_overloaded         ours; the client may come again
     ├── CircuitOpen 503 upstream_unavailable
     └── UpstreamError 502 upstream_error
@@ -146,6 +147,15 @@ class TokensLimited(RateLimited):
 
     type = "tokens"
     limit = "tokens"
+
+
+class BudgetExceeded(RateLimited):
+    """The key has spent its budget of this day or month."""
+
+    type = "insufficient_quota"
+    code = "budget_exceeded"
+    client_may_retry = False
+    limit = "budget"
 
 
 class Overloaded(GatewayError):

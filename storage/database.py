@@ -9,7 +9,6 @@ import fcntl
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from importlib.util import find_spec
 from logging import getLogger
 from pathlib import Path
 from time import monotonic, sleep
@@ -19,6 +18,7 @@ from sqlalchemy import Connection, Engine, MetaData, Table, create_engine, event
 from sqlalchemy.engine import URL
 from sqlalchemy.exc import ArgumentError, DatabaseError, SQLAlchemyError
 
+from core.extras import missing_extra
 from storage.migrations import REVISIONS
 from storage.sqlite_file import CORRUPT, set_aside
 
@@ -32,6 +32,8 @@ STATEMENT_SECONDS = 10
 """Seconds that the server works on one statement."""
 CONNECTIONS = 3
 """For each process: one that writes, and those that answer reports."""
+PROGRESS_STEPS = 100_000
+"""Of SQLite's virtual machine, between two looks at the clock."""
 MIGRATION_LOCK = 0x7468696E6B
 """Of PostgreSQL's advisory locks; the number says "think"."""
 _migrating = threading.Lock()
@@ -58,6 +60,7 @@ class Database:
         self._lock = threading.Lock()
         self._engine: Engine | None = None
         self._is_current = False
+        self._readers = threading.BoundedSemaphore(CONNECTIONS - 1)
         self.is_shared = url.get_backend_name() == "postgresql"
         self.path = None if self.is_shared else Path(url.database or "")
         self.where = url.render_as_string(hide_password=True)
@@ -72,6 +75,28 @@ class Database:
             self._is_current = False  # who knows what has happened to it
             self._replace_if_corrupt(error)
             raise
+
+    @contextmanager
+    def read(self) -> Iterator[Connection]:
+        """As `begin`, for questions of callers: few at a time, so that the writer always has a connection, and none for
+        longer than STATEMENT_SECONDS. Raises `failures`.
+        """
+        if not self._readers.acquire(timeout=CONNECT_SECONDS):
+            raise TimeoutError("too many read from the database at the same time")
+        try:
+            with self.begin() as connection:
+                if self.path is None:  # the server has a limit of its own
+                    yield connection
+                    return
+                driver: Any = connection.connection.driver_connection
+                until = monotonic() + STATEMENT_SECONDS
+                driver.set_progress_handler(lambda: monotonic() > until, PROGRESS_STEPS)
+                try:
+                    yield connection
+                finally:
+                    driver.set_progress_handler(None, 0)
+        finally:
+            self._readers.release()
 
     def insert(self, connection: Connection, table: Table) -> Any:
         """An INSERT that knows ON CONFLICT, as the dialect spells it."""
@@ -169,11 +194,8 @@ def open_database(url: str, folder: Path) -> Database:
         return Database(URL.create("sqlite", database=rest.removeprefix("/")))
     if scheme not in ("postgresql", "postgres", "postgresql+psycopg") or not rest:
         raise ValueError(f"DATABASE_URL is none that is known here; {ALLOWED}.")
-    if find_spec("psycopg") is None:
-        raise ValueError(
-            "DATABASE_URL is PostgreSQL's, whose driver is not installed. Install the extra thinkline[postgres]: "
-            ".venv/bin/pip install 'psycopg[binary]'."
-        )
+    if package := missing_extra("postgres", "psycopg"):
+        raise ValueError(f"DATABASE_URL is PostgreSQL's, which needs {package}.")
     try:
         return Database(make_url(f"postgresql+psycopg://{rest}"))
     except (ArgumentError, ValueError):  # their messages may hold the password

@@ -11,6 +11,7 @@ REQUESTS = Table(
     Column("id", BigInteger().with_variant(Integer, "sqlite"), primary_key=True, autoincrement=True),
     Column("request_id", Text, nullable=False),
     Column("started", Double, nullable=False),
+    Column("hour", Integer, nullable=False),
     Column("key", Text, nullable=False),
     Column("endpoint", String(40), nullable=False),
     Column("model", Text, nullable=False),
@@ -35,8 +36,9 @@ REQUESTS = Table(
     Index("requests_started", "started"),
     Index("requests_key_started", "key", "started"),
 )
-"""One row for each request that asked an upstream. `started` is Unix time; `duration` and `first_token` are in seconds.
-`estimated` marks tokens that no upstream has counted, `unpriced` requests of which `cost` is not all.
+"""One row for each request that asked an upstream. `started` is Unix time, and `hour` the same in whole hours;
+`duration` and `first_token` are in seconds. `estimated` marks tokens that no upstream has counted, `unpriced` requests
+of which `cost` is not all.
 """
 
 BATCHES = Table("batches", METADATA, Column("id", Text, primary_key=True), Column("written", Double, nullable=False))

@@ -19,6 +19,7 @@ from typing import Any
 
 from config import ROOT, documented
 from core.errors import (
+    BudgetExceeded,
     CircuitOpen,
     ContextTooLong,
     GatewayError,
@@ -93,6 +94,8 @@ ERRORS = (
     ErrorRow(RateLimited, "The model was asked as often as its `rpm` allows; or the key's requests of this minute, or "
         "its places, are taken.", "wait `Retry-After`"),
     ErrorRow(TokensLimited, "The key's tokens of this minute are spent.", "wait `Retry-After`"),
+    ErrorRow(BudgetExceeded, "The key has spent its budget of this day or month; the message says when it renews.",
+        "wait; you, by `budget`"),
     ErrorRow(HalfClosed, "The sending side was shut, which counts as hanging up.", "the caller"),
     ErrorRow(RequestCancelled, "The answer was cancelled over another connection.", "the caller"),
     ErrorRow(GatewayError, "A fault of Thinkline's own. The log has the rest.", "please report it", "null"),
@@ -103,6 +106,8 @@ ERRORS = (
         "insufficient_quota"),
     ErrorRow(UpstreamDown, "The provider says that it is overloaded.", "wait", status="503"),
     ErrorRow(Overloaded, "Too many requests are under way here, or the server shuts down.", "wait `Retry-After`"),
+    ErrorRow(Overloaded, "The table of usage cannot be read now.", "wait `Retry-After`", "usage_unavailable"),
+    ErrorRow(InvalidRequest, "No usage is kept here (USAGE_DAYS is 0).", "you", "usage_not_kept"),
     ErrorRow(CircuitOpen, "The provider failed too often and is left alone for now.", "wait `Retry-After`"),
     ErrorRow(UpstreamTimeout, "The provider took too long.", "the provider"),
 )

@@ -7,7 +7,8 @@ A batch goes to the spool first. What the database does not take waits there, in
 
 import threading
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from datetime import date
 from logging import getLogger
 from pathlib import Path
 from secrets import token_hex
@@ -16,8 +17,11 @@ from typing import Any
 
 import orjson
 
+from core.errors import Overloaded
+from storage.database import open_database
 from storage.spool import Batch, Spool
 from telemetry.records import RequestRecord
+from usage.reports import Question, report
 from usage.rows import costs_of, row_of
 from usage.spending import Spending
 from usage.store import KEPT_RECENT, UsageStore
@@ -39,6 +43,7 @@ RETENTION_SECONDS = 3600.0
 CLOSE_SECONDS = 0.4
 """How long a worker that ends waits for the database."""
 UNKNOWN_KEY = 401
+UNREADABLE = "The table of usage cannot be read now; what is used meanwhile is noted all the same."
 
 
 class Ledger:
@@ -101,8 +106,7 @@ class Ledger:
                 return timeline(record)
         try:
             body = self._store.recent(request_id, key)
-        except self._store.failures as error:
-            self._fails(error)
+        except self._store.failures:
             return None
         found: dict[str, Any] | None = orjson.loads(body) if body else None
         return found
@@ -115,6 +119,18 @@ class Ledger:
             self.start()
             self._wake.set()
             self._refreshed.wait(seconds)
+
+    def spent(self, key: str, today: date) -> Mapping[str, float]:
+        """What a key has spent, by period: "day" and "month"."""
+        return self.spending.spent(key, today)
+
+    def report(self, question: Question) -> list[dict[str, Any]]:
+        """What was used. Raises Overloaded where the database does not say so in time."""
+        try:
+            return report(self._store.database, question)
+        except self._store.failures as error:
+            log.warning("usage cannot be read", extra={"facts": {"said": _sentence(error)}})
+            raise Overloaded(UNREADABLE, code="usage_unavailable", retry_after=TRY_AGAIN_SECONDS) from None
 
     def close(self) -> None:
         """The worker ends: nothing may be lost. What comes from now on goes to the spool at once."""
@@ -256,6 +272,12 @@ class Ledger:
             self._failing = True
             facts = {"database": self._store.database.where, "said": _sentence(error), "spool": str(self._spool.folder)}
             log.warning("the database of usage is out of reach; records wait in the spool", extra={"facts": facts})
+
+
+def open_ledger(url: str, folder: Path, *, days: float) -> Ledger | None:
+    """The ledger of the database at `url`, or in `folder`; None for 0 `days`. Raises ValueError."""
+    database = open_database(url, folder)
+    return Ledger(UsageStore(database), folder / "usage-spool", days=days) if days else None
 
 
 def _sentence(error: Exception) -> str:

@@ -8,12 +8,13 @@ from telemetry.records import RequestRecord
 from usage.accounting import total
 
 COLUMNS = (
-    "request_id", "started", "key", "endpoint", "model", "provider", "target", "status", "outcome", "code", "duration",
-    "first_token", "prompt_tokens", "completion_tokens", "cached_tokens", "reasoning_tokens", "estimated", "cost",
-    "unpriced", "attempts", "hedged", "fallbacks", "tokens_saved",
+    "request_id", "started", "hour", "key", "endpoint", "model", "provider", "target", "status", "outcome", "code",
+    "duration", "first_token", "prompt_tokens", "completion_tokens", "cached_tokens", "reasoning_tokens", "estimated",
+    "cost", "unpriced", "attempts", "hedged", "fallbacks", "tokens_saved",
 )  # fmt: skip
 """Of storage.tables.REQUESTS, in the order of `row_of`."""
 STARTED, KEY, COST = COLUMNS.index("started"), COLUMNS.index("key"), COLUMNS.index("cost")
+HOUR = 3600
 NAME_CHARACTERS = 200
 """Of a model's name: callers may make up any."""
 
@@ -25,6 +26,7 @@ def row_of(record: RequestRecord) -> list[Any]:
     return [
         record.request_id,
         record.started,
+        int(record.started // HOUR),
         record.caller,
         record.endpoint,
         _storable(record.model),

@@ -20,7 +20,7 @@ class Spending:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._written: dict[str, dict[date, float]] = {}
-        self._unwritten: dict[tuple[str, date], float] = {}
+        self._unwritten: dict[str, dict[date, float]] = {}
         self._watched: dict[str, float] = {}
 
     def watch(self, key: str) -> bool:
@@ -43,7 +43,7 @@ class Spending:
         first = today.replace(day=1)
         with self._lock:
             amounts = list(self._written.get(key, {}).items())
-            amounts += [(day, cost) for (name, day), cost in self._unwritten.items() if name == key]
+            amounts += self._unwritten.get(key, {}).items()
         return {
             "day": sum(cost for day, cost in amounts if day == today),
             "month": sum(cost for day, cost in amounts if day >= first),
@@ -51,9 +51,10 @@ class Spending:
 
     def add(self, key: str, started: float, cost: float) -> None:
         """A request has cost so much, which the database does not have yet."""
-        at = key, day_of(started)
+        day = day_of(started)
         with self._lock:
-            self._unwritten[at] = self._unwritten.get(at, 0.0) + cost
+            days = self._unwritten.setdefault(key, {})
+            days[day] = days.get(day, 0.0) + cost
 
     def refresh(
         self,
@@ -67,7 +68,10 @@ class Spending:
             found[key][day] = cost
         with self._lock:
             self._written.update(found)
-            for at, cost in written:
-                left = self._unwritten.pop(at, 0.0) - cost
+            for (key, day), cost in written:
+                days = self._unwritten.get(key, {})
+                left = days.pop(day, 0.0) - cost
                 if left > ROUNDING:
-                    self._unwritten[at] = left
+                    days[day] = left
+                elif not days:
+                    self._unwritten.pop(key, None)

@@ -91,7 +91,7 @@ class UsageStore:
         """One of the last requests, of this key or of any, as JSON."""
         query = select(RECENT.c.body).where(RECENT.c.request_id == request_id)
         query = query if key is None else query.where(RECENT.c.key == key)
-        with self.database.begin() as connection:
+        with self.database.read() as connection:
             body: str | None = connection.execute(query.order_by(RECENT.c.id.desc()).limit(1)).scalar()
         return body
 

@@ -123,7 +123,8 @@ ERRORS = {
             "or request (`request_not_found`)."),
     "408": "The body was begun, and did not come; or the answer was not read: `request_timeout`.",
     "413": "The body is larger than this server takes: `request_too_large`.",
-    "429": "Too many requests for now, here or at the upstream: `rate_limit_exceeded`.",
+    "429": ("Too many requests for now, here or at the upstream (`rate_limit_exceeded`), or the key's budget is spent "
+            "(`budget_exceeded`)."),
     "499": ("The sending side of the connection was shut, which counts as hanging up: `client_closed_request`; or the "
             "answer was cancelled: `response_cancelled`."),
     "4XX": "The upstream refuses the request with another status.",
@@ -267,6 +268,9 @@ PATHS: dict[str, Json] = {
     "/providers": {"get": _operation("listProviders", "Models", "List the providers",
         "Which of them can be used, what the others lack, and whose breakers are open.",
         _answer("The providers.", _media(ref("ProviderList"))), "401 500")},
+    "/usage": {"get": _operation("getUsage", "Usage", "Report what was used",
+        "Requests, tokens, cost and times: a key sees its own, an admin's key all.",
+        _answer("The report.", _media(ref("UsageList"))), "400 401 403 500 503", parameters=usage.PARAMETERS)},
     "/requests/{request_id}": {"get": _operation("getRequest", "Usage", "Show one of the last requests",
         "Its attempts and what happened when: of the last 200, to its own key and to an admin's.",
         _answer("The request.", _media(ref("RequestLog"))), "401 404 500", parameters=usage.ID)},

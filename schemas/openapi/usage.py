@@ -6,6 +6,7 @@ from schemas.openapi.responses import COUNT, TEXT, array, record, ref, value
 # fmt: off
 _SECONDS = value("number|null", "Seconds since the request came; null where it did not happen.")
 _COST = value("number|null", "In the currency of the prices; null where no price is known.")
+_SECONDS_TO = value("number|null", "Null where no answer was streamed.")
 _MARKS = ["retry", "hedge", "deadline", "fallback", "filler", "heartbeat", "hang_up"]
 
 RESPONSES: dict[str, Json] = {
@@ -31,6 +32,32 @@ RESPONSES: dict[str, Json] = {
     "RequestMark": record("Something that happened.", at=value("number"), kind=value("string", "What.", enum=_MARKS),
         text=value("string", "In words.")),
 }
+RESPONSES |= {
+    "UsageList": record("What was used.", object={"const": "list"}, data=array(ref("UsageRow"), "One for each group.")),
+    "UsageRow": record("What was used by one group, or in all.", "key model provider day hour outcome",
+        key=TEXT, model=TEXT, provider=TEXT, day=TEXT, hour=TEXT, outcome=TEXT, requests=COUNT, prompt_tokens=COUNT,
+        completion_tokens=COUNT, cached_tokens=COUNT, reasoning_tokens=COUNT,
+        estimated_requests=value("integer", "Requests of which tokens are estimated."), cost=_COST,
+        unpriced_requests=value("integer", "Requests of which `cost` is not all, as a price is not known."),
+        attempts=COUNT, hedges=COUNT, fallbacks=COUNT, done=COUNT, failed=COUNT, hung_up=COUNT,
+        tokens_saved=value("integer", "About how many tokens hang-ups have spared."),
+        first_token=record("Seconds to the first token.", p50=_SECONDS_TO, p95=_SECONDS_TO, p99=_SECONDS_TO)),
+}
+_MOMENT = "A date, a time such as 2026-11-30T08:00:00Z, or Unix seconds"
+_GROUPS = "Some of `key`, `model`, `provider`, `day`, `hour`, `outcome`, comma-separated; without it there is one row."
+
+
+def _parameter(name: str, about: str, **schema: object) -> Json:
+    return {"name": name, "in": "query", "schema": {**TEXT, **schema}, "description": about}
+
+
+PARAMETERS = [
+    _parameter("from", f"{_MOMENT}; 30 days before `to` unless given."),
+    _parameter("to", f"{_MOMENT}; a date counts to its end. Now, unless given."),
+    _parameter("group_by", _GROUPS),
+    _parameter("format", "`csv` for a table.", enum=["json", "csv"]),
+    _parameter("key", "Of one key by its name, for an admin's key."),
+]
 ID = [{"name": "request_id", "in": "path", "example": "turn-42", "required": True, "schema": TEXT,
     "description": "The `x-request-id` of the request."}]
 # fmt: on

@@ -14,6 +14,7 @@ def upgrade() -> None:
         sa.Column("id", sa.BigInteger().with_variant(sa.Integer, "sqlite"), primary_key=True, autoincrement=True),
         sa.Column("request_id", sa.Text, nullable=False),
         sa.Column("started", sa.Double, nullable=False),
+        sa.Column("hour", sa.Integer, nullable=False),
         sa.Column("key", sa.Text, nullable=False),
         sa.Column("endpoint", sa.String(40), nullable=False),
         sa.Column("model", sa.Text, nullable=False),
