@@ -58,6 +58,7 @@ COPY tools/doctor tools/doctor/
 COPY tools/streamcheck tools/streamcheck/
 COPY usage usage/
 COPY views views/
+COPY voice voice/
 COPY web web/
 RUN python -m compileall -q .
 

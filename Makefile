@@ -6,6 +6,7 @@
 # make soak   callers, faults and hang-ups for MINUTES=10, and what grew meanwhile
 # make bench  what it costs and holds beside its peers: ten minutes, alone on the machine; installs the peers
 # make docs   the tables in docs/ whose facts the code has
+# make screenshots  the pictures of the pages in docs/; needs chromium
 # make prices usage/prices.json, from LiteLLM's newest list
 # make check-deploy  Dockerfile, compose.yaml and the Helm chart
 # make image  the Docker image         make up  with Docker Compose: PROFILES=redis,postgres,monitoring
@@ -14,7 +15,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: check-deploy image secrets up bench soak run test test-fast test-slow test-again test-services check docs prices doctor lock clean
+.PHONY: check-deploy image secrets up bench screenshots soak run test test-fast test-slow test-again test-services check docs prices doctor lock clean
 
 run: $(VENV)/.runtime
 	$(BIN)/gunicorn 'app:create_app()'
@@ -73,6 +74,9 @@ bench: $(VENV)/.development
 	$(BIN)/python -m tools.bench.run --install --output docs/performance.json
 	$(BIN)/python -m tools.bench.report
 	$(BIN)/python -m tools.reference
+
+screenshots: $(VENV)/.development
+	$(BIN)/python -m tools.screenshots
 
 docs: $(VENV)/.runtime
 	$(BIN)/python -m tools.reference

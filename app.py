@@ -10,7 +10,6 @@ import re
 import sys
 from argparse import ArgumentParser
 from collections.abc import Sequence
-from dataclasses import replace
 from functools import partial
 from logging.config import dictConfig
 from urllib.parse import urlsplit
@@ -20,8 +19,9 @@ from flask_cors import CORS
 from werkzeug.serving import is_running_from_reloader
 
 from access.budgets import BudgetCheck
-from access.keys import Authenticator
+from access.keys import REVOKED, Authenticator
 from access.limits import RateLimiter
+from access.platforms import PlatformProofs, networks
 from access.proxies import TrustedProxies
 from config import ROOT, SettingError, Settings, is_this_machine
 from core.api_keys import ApiKey
@@ -36,7 +36,6 @@ from dispatch.resilience.refused_parameters import RefusedParameters
 from dispatch.resilience.retry import RetryPolicy
 from dispatch.routing.catalogue import Catalogue
 from dispatch.routing.config import Filler
-from dispatch.routing.known_names import KnownNames
 from dispatch.routing.model_lists import ModelLists
 from dispatch.sources.sources import Sources
 from schemas.limits import Limits
@@ -44,13 +43,14 @@ from server.admission import Admission
 from server.flask_app import Thinkline
 from server.lines import LineKeeper
 from server.ports import check_port
+from server.sockets.keeper import SocketKeeper
 from storage.key_value import open_store
 from storage.rate_limits import open_limits
 from telemetry import logs
-from telemetry.metrics import Metrics, Sampled
 from telemetry.open_tracing import open_tracer
 from telemetry.records import Recorder, log_request
 from usage.ledger import open_ledger
+from usage.overview import Overview
 from usage.prices import price_of
 from views import (
     chat,
@@ -66,21 +66,26 @@ from views import (
     request_log,
     rerank,
     responses,
+    responses_socket,
+    sockets,
     usage,
+    voice,
 )
 from views import error_handlers as errors
 from views.blueprint import api
 from views.health import ops
+from views.instrumentation import with_metrics, with_traces
+from views.live import live
 from views.metrics import metrics
 from views.response_store import ResponseStore
 from views.running import RunningResponses
 from views.services import Services
+from views.watchers import Watchers
 
-REVOKED = "The API key was revoked."
 # Importing them hangs their views on the blueprint.
 ROUTES = (
     chat, completions, embeddings, images, messages, models, moderations, providers, request_log, rerank, responses,
-    usage,
+    responses_socket, sockets, usage, voice,
 )  # fmt: skip
 EXPOSED = [
     "x-request-id",
@@ -89,8 +94,6 @@ EXPOSED = [
     *(f"x-ratelimit-{what}-{kind}" for what in ("limit", "remaining", "reset") for kind in ("requests", "tokens")),
 ]
 """Headers that web pages may read."""
-TRACES_SECONDS = 2.0
-"""How long the end of a process waits until its last traces are sent."""
 PREFIXES = ("/v1", "/v1/v1", "/api/v1")
 """Of all paths, beside none: for clients that append a second /v1, and for clients that know OpenRouter's paths."""
 
@@ -106,9 +109,9 @@ def create_app(settings: Settings | None = None) -> Flask:
     app.json.sort_keys = False  # type: ignore[attr-defined]
     app.url_map.strict_slashes = False
     sources = build_sources(settings)
-    app.extensions["thinkline"] = _with_traces(_with_metrics(build_services(settings, sources), settings), settings)
+    app.extensions["thinkline"] = _observed(build_services(settings, sources), settings)
     errors.register(app)
-    for blueprint in (api, ops, metrics, openapi.description, *([pages.pages] if settings.pages else [])):
+    for blueprint in (api, ops, metrics, openapi.description, *((pages.pages, live) if settings.pages else ())):
         app.register_blueprint(blueprint)
     catalogue = app.extensions["thinkline"].catalogue
     sources.follow(catalogue, partial(_replace_keys, app.extensions["thinkline"], settings))
@@ -121,6 +124,12 @@ def create_app(settings: Settings | None = None) -> Flask:
         ]
         CORS(app, origins=origins, expose_headers=EXPOSED, max_age=600)
     return app
+
+
+def _observed(services: Services, settings: Settings) -> Services:
+    """The services of a process that serves: what they do is counted and traced."""
+    counted = with_metrics(services, Settings.metrics_folder, settings.metrics_key)
+    return with_traces(counted, open_tracer(settings))
 
 
 def build_services(settings: Settings, sources: Sources | None = None) -> Services:
@@ -138,22 +147,23 @@ def build_services(settings: Settings, sources: Sources | None = None) -> Servic
             hide=KNOWN_SECRETS.add,
             price_of=price_of,
         )
-        state = open_store(settings.state_url, ROOT / settings.data_dir)
-        limits = open_limits(
-            settings.state_url, ROOT / settings.data_dir, processes=Settings.processes or settings.workers
-        )
-        ledger = open_ledger(settings.database_url, ROOT / settings.data_dir, days=settings.usage_days)
+        folder, processes = ROOT / settings.data_dir, Settings.processes or settings.workers
+        state = open_store(settings.state_url, folder)
+        limits = open_limits(settings.state_url, folder, processes=processes)
+        ledger = open_ledger(settings.database_url, folder, days=settings.usage_days, processes=processes)
     except ValueError as error:
         raise SettingError(str(error)) from None
     ledgers = [] if ledger is None else [ledger]
+    admission, proxies = Admission(settings.in_flight), TrustedProxies(settings.trusted_proxies)
+    guard = Authenticator(
+        settings.keys,
+        catalogue.contents("file").keys,
+        anonymous=settings.allow_anonymous,
+        is_local=is_this_machine,
+        origins=settings.allowed_origins,
+    )
     return Services(
-        guard=Authenticator(
-            settings.keys,
-            catalogue.contents("file").keys,
-            anonymous=settings.allow_anonymous,
-            is_local=is_this_machine,
-            origins=settings.allowed_origins,
-        ),
+        guard=guard,
         catalogue=catalogue,
         models=ModelLists(catalogue, settings.models_ttl),
         relay=Relay(
@@ -163,7 +173,7 @@ def build_services(settings: Settings, sources: Sources | None = None) -> Servic
             RefusedParameters(settings.refused_parameter_ttl),
         ),
         lines=LineKeeper(settings.heartbeat, settings.headers_after, slow=settings.threads // 4),
-        admission=Admission(settings.in_flight),
+        admission=admission,
         max_body_bytes=settings.max_body_bytes,
         limits=Limits(
             messages=settings.max_messages,
@@ -172,50 +182,25 @@ def build_services(settings: Settings, sources: Sources | None = None) -> Servic
             documents=settings.max_documents,
             values=settings.max_values,
         ),
-        proxies=TrustedProxies(settings.trusted_proxies),
+        proxies=proxies,
+        proofs=PlatformProofs(
+            twilio_tokens=settings.twilio_auth_token,
+            elevenlabs_key=settings.elevenlabs_api_key,
+            public_url=settings.public_url,
+            sources=networks(settings.voice_sources),
+            proxies=proxies,
+        ),
         checks=(*map(BudgetCheck, ledgers), RateLimiter(limits, fails_open=settings.limits_fail_open)),
         record=Recorder([log_request, *ledgers]),
         ledger=ledger,
+        watchers=Watchers(Overview(ledger.database) if ledger is not None else None),
+        tell_id=logs.request_id.set,
         show_reasoning=settings.reasoning == "show",
         fills_with_tools=settings.filler_with_tools,
         responses=ResponseStore(state, settings.responses_ttl),
+        sockets=SocketKeeper(admission, settings.max_sockets, settings.max_body_bytes, guard.refusal),
         running=RunningResponses(state if settings.workers > 1 or "://" in settings.state_url else None),
         drops_tools=settings.responses_drop_tools,
-    )
-
-
-def _with_metrics(services: Services, settings: Settings) -> Services:
-    """The services of a process that serves, which counts what they do."""
-    breakers = services.relay.breakers
-    limiters = [check for check in services.checks if isinstance(check, RateLimiter)]
-    metrics = Metrics(
-        KnownNames(services.catalogue, services.models),
-        Sampled(
-            in_flight=lambda: services.admission.running,
-            breakers=breakers.all_states,
-            limit_failures=lambda: sum(limiter.failures for limiter in limiters),
-            ledger_queue=lambda: services.ledger.waiting if services.ledger is not None else 0,
-        ),
-        Settings.metrics_folder,
-    )
-    breakers.listeners.append(metrics.breaker_changed)
-    return replace(
-        services,
-        record=services.record.also(metrics.record),
-        metrics=metrics,
-        metrics_key=settings.metrics_key,
-        at_end=(*services.at_end, metrics.flush),
-    )
-
-
-def _with_traces(services: Services, settings: Settings) -> Services:
-    """The services of a process that sends traces, where an address for them is set."""
-    tracer = open_tracer(settings)
-    if tracer is None:
-        return services
-    close = partial(tracer.close, TRACES_SECONDS)
-    return replace(
-        services, record=services.record.also(tracer.record), tracer=tracer, at_end=(*services.at_end, close)
     )
 
 

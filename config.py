@@ -91,6 +91,7 @@ class Settings:
     max_in_flight: int = setting(
         0, "Requests that one worker takes at the same time; 0: an eighth less than THREADS. More get a 503.", least=0
     )
+    max_sockets: int = setting(1000, "WebSockets that one worker keeps open at the same time; 0: none.", least=0)
     graceful_timeout: float = setting(30.0, "Seconds that running streams have to end after SIGTERM.", least=0)
     reload: bool = setting(False, "Restart when a source file changes (development).")
     warm: bool = setting(True, "Open TLS connections to the providers before the first caller comes, and keep them.")
@@ -129,6 +130,21 @@ class Settings:
     allow_anonymous: bool = setting(False, "Serve everybody without a key, also over a public address.")
     allowed_origins: tuple[str, ...] = setting((), "Web pages that may call from a browser: comma-separated origins.")
     pages: bool = setting(True, "Serve the pages for people: the playground, the live view and `/docs`.")
+
+    public_url: str = setting(
+        "", "Where callers reach this server, if a proxy changes the Host: Twilio signs the address that it dials."
+    )
+    twilio_auth_token: tuple[str, ...] = setting(
+        (),
+        "Twilio's auth token, which proves that it is Twilio that dials; with commas several, or shared keys' secrets.",
+        secret=True,
+    )
+    elevenlabs_api_key: str = setting(
+        "", "The API key at ElevenLabs whose Speech Engine may dial; its token is checked by it.", secret=True
+    )
+    voice_sources: tuple[str, ...] = setting(
+        (), "Networks that phone platforms dial from, comma-separated: they need no key then."
+    )
 
     provider_name: str = setting("", "The default provider; unset: the first one with credentials.")
     reasoning: str = setting("hide", "Whether a model's thinking is passed on unasked.", choices=("hide", "show"))
@@ -259,6 +275,13 @@ class Settings:
             )
         if self.model_list_url and not re.fullmatch(r"https?://[^\s/@]+[!-~]*", self.model_list_url):
             raise SettingError("MODEL_LIST_URL is not an address; allowed: http:// or https://, without a password.")
+        if self.public_url and not re.fullmatch(r"(https?|wss?)://[^\s/@?#]+(/[!-~]*)?", self.public_url):
+            raise SettingError("PUBLIC_URL is not an address; allowed: such as https://voice.example.com.")
+        for address in self.voice_sources:
+            if not _is_network(address):
+                raise SettingError(
+                    f"VOICE_SOURCES has {address!r}; allowed are addresses and networks such as 192.0.2.0/24."
+                )
         for address in self.trusted_proxies:
             if address != "unix" and not _is_network(address):
                 raise SettingError(

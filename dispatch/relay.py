@@ -32,13 +32,13 @@ from core.events import (
 from core.requests import ChatRequest
 from core.store import KeyValueStore
 from core.token_estimate import CHARACTERS_PER_TOKEN
+from dispatch.chat_factory import ChatFactory
 from dispatch.resilience.breaker import Breakers
 from dispatch.resilience.hedge import Contender, Race
 from dispatch.resilience.refused_parameters import RefusedParameters
 from dispatch.resilience.retry import Failures, RetryingTarget, RetryPolicy, StreamFactory
-from dispatch.routing.catalogue import Route
 from dispatch.routing.config import Filler
-from providers.base import Target
+from dispatch.routing.route import Route
 
 WHOLE_ANSWER_FACTOR = 4.0
 """How many times FIRST_EVENT_TIMEOUT an answer may take that comes in one piece (setting first_event_timeout)."""
@@ -85,7 +85,6 @@ class AnswerStream:
         self._streams = streams
         self._reasoning = reasoning
         self.filler = (filler, call.started + route.filler.after) if filler and route.filler.after else ("", inf)
-        self._words = call.trace.words if call.trace is not None else None
         self._failures = Failures(route.targets)
         self._pulled: list[Event] = []
         self._turns: list[RetryingTarget | Race] = []
@@ -217,8 +216,6 @@ class AnswerStream:
         kind = type(event)  # cheaper than isinstance, for each piece of an answer
         if kind in GENERATED:
             self._characters += len(event.text)
-            if self._words is not None and kind is Text:
-                self._words.said.append(event.text)
         elif kind is Usage:
             self.usage = event
         elif kind in WITH_USAGE:
@@ -250,15 +247,9 @@ class Relay:
         """A caller's request begins. One that is not streamed is given longer for its first and only event."""
         return CallContext(request_id, 1.0 if streams else patience, caller=caller, state=self.state)
 
-    def chat(self, request: ChatRequest) -> StreamFactory:
+    def chat(self, request: ChatRequest) -> ChatFactory:
         """How a target is asked this chat."""
-
-        def ask(target: Target, call: CallContext) -> Events:
-            if not target.provider.passes(request, target):
-                request.require_chat()
-            return self.refused.chat(request, target, call)
-
-        return ask
+        return ChatFactory(request, self.refused)
 
     def answer(
         self,

@@ -10,6 +10,8 @@ from core.extras import missing_extra
 from providers.base import Provider
 
 PROVIDERS = {
+    "agentcore-harness": "providers.bedrock.agentcore.harness:AgentCoreHarness",
+    "agentcore-runtime": "providers.bedrock.agentcore.runtime:AgentCoreRuntime",
     "anthropic": "providers.anthropic.provider:Anthropic",
     "bedrock": "providers.bedrock.agents.provider:BedrockAgent",
     "bedrock-models": "providers.bedrock.models.provider:BedrockModels",
@@ -18,6 +20,7 @@ PROVIDERS = {
     "gemini": "providers.gemini.provider:Gemini",
     "ideogram": "providers.images.ideogram:Ideogram",
     "oci": "providers.oci.provider:OCI",
+    "oci-agent": "providers.oci.agents.provider:OciAgent",
     "openai_compatible": "providers.openai_compatible.provider:OpenAICompatible",
     "recraft": "providers.images.recraft:Recraft",
 }

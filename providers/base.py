@@ -7,6 +7,7 @@ from typing import Any
 from core.context import CallContext, Timeouts
 from core.errors import Unsupported
 from core.events import Events, ModerationsRequest, Usage
+from core.guardrails import GuardrailRules, Side, Verdict
 from core.models import ListedModel
 from core.prices import Price
 from core.requests import ChatRequest, EmbeddingsRequest, ImagesRequest, RerankRequest
@@ -101,6 +102,10 @@ class Provider:
     def moderate(self, request: ModerationsRequest, target: Target, call: CallContext) -> Events:
         """Yield one Verbatim, OpenAI's body. Raises as `chat` does."""
         raise Unsupported(f"{self.name} does not moderate.", param="model")
+
+    def guard(self, text: str, side: Side, rules: GuardrailRules, call: CallContext, seconds: float) -> Verdict:
+        """Check a text by the rules, within so many seconds: the call has no other deadlines. Raises as `chat` does."""
+        raise Unsupported(f"{self.name} has no guardrails.", param="model")
 
     def warm(self, call: CallContext, timeouts: Timeouts) -> None:
         """Keep a connection open for the next request, if connecting takes long. Raises as `chat` does."""

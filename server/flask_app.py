@@ -11,6 +11,7 @@ from flask.sessions import NullSession, SessionInterface
 from werkzeug.routing import MapAdapter
 
 from core.api_keys import PATH_KEY
+from server.sockets.handshake import is_upgrade
 
 NOT_HTTP = "thinkline.not_http"
 """The environ's key of what makes a request none."""
@@ -86,7 +87,7 @@ class Thinkline(Flask):
             return
         for name in ("RAW_URI", "REQUEST_URI", "PATH_INFO"):
             environ[name] = f"/k/***{rest}"
-        if self._key_in_path or environ.get("HTTP_UPGRADE", "").lower() == "websocket":
+        if self._key_in_path or is_upgrade(environ):
             environ[PATH_KEY] = key
             environ["PATH_INFO"] = rest or "/"
 

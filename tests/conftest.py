@@ -153,7 +153,10 @@ def redis_url(tmp_path: Path) -> Iterator[str]:
 @pytest.fixture(scope="session")
 def postgresql() -> Iterator[str]:
     """A PostgreSQL server's address, without a database's name. The server refuses to run as root."""
-    with TemporaryDirectory(prefix="thinkline-postgresql-") as folder, postgresql_server(Path(folder)) as url:
+    with (
+        TemporaryDirectory(prefix="thinkline-postgresql-") as folder,
+        postgresql_server(Path(folder), free_port()) as url,
+    ):
         yield url
 
 

@@ -10,8 +10,10 @@ from flask import Response
 from core.errors import UpstreamDown
 from core.events import Event, Usage
 from core.requests import ChatRequest
-from dispatch.routing.catalogue import Route
+from dispatch.resilience.retry import StreamFactory
+from dispatch.routing.route import Route
 from dispatch.transforms.speech import read_aloud
+from dispatch.transforms.traced_words import keep_words
 from schemas.chat.encode import ChunkEncoder
 from schemas.chat.fold import fold
 from schemas.chat.request import load_chat
@@ -42,20 +44,26 @@ def chat(incoming: ApiRequest) -> Response:
     return whole_response(delivery, partial(fold, model=name, include_reasoning=request.include_reasoning))
 
 
-def chat_delivery(incoming: ApiRequest, request: ChatRequest, route: Route, *, forwards: bool = False) -> Delivery:
+def chat_delivery(
+    incoming: ApiRequest, request: ChatRequest, route: Route, *, forwards: bool = False, fills_with_tools: bool = False
+) -> Delivery:
     """A chat's answer, in any dialect of callers: with a filler, or made fit to be read aloud, where wanted. With
     `forwards` its encoder need not see frames that pass unread.
     """
     services = incoming.services
+    may_fill = fills_with_tools or services.fills_with_tools or not _may_call(request)
     log.log(5, "asked", extra={"payload": request.body})
-    fills = request.stream and bool(route.filler) and (services.fills_with_tools or not _may_call(request))
+    fills = request.stream and bool(route.filler) and may_fill
     aloud = _is_read_aloud(request, route)
     words = incoming.trace.words if incoming.trace else None
     if words is not None:
         words.asked = request.messages
     if fills or aloud or words is not None:
         request = replace(request, passthrough=None)
-    ask = services.relay.chat(request)
+    chat = services.relay.chat(request)
+    ask: StreamFactory = chat.guarded(route.guard) if route.guard else chat
+    if words is not None:
+        ask = keep_words(ask, words)
     return Delivery(
         incoming,
         route,

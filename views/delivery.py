@@ -14,7 +14,7 @@ from core.errors import Cancelled, GatewayError, HalfClosed, RequestCancelled, R
 from core.events import Event, FillerText
 from dispatch.relay import WHOLE_ANSWER_FACTOR, AnswerStream
 from dispatch.resilience.retry import StreamFactory
-from dispatch.routing.catalogue import Route
+from dispatch.routing.route import Route
 from server.flask_app import REQUEST_ID
 from telemetry.records import RequestOutcome
 from usage.accounting import bill
@@ -50,9 +50,9 @@ class StreamEncoder(Protocol):
 class Delivery:
     """A caller's line while one request is answered: watched for their leaving, and told of in one record.
 
-    `details` are counts for the record. With `forwards`, frames that may pass as they came need not be encoded.
-    `filler` is the phrase that was said. What an upstream does not count is estimated, where it `estimates`. An answer
-    that is not `charged` costs nothing.
+    `events` are the answer's, as they are encoded. `details` are counts for the record. With `forwards`, frames that
+    may pass as they came need not be encoded. `filler` is the phrase that was said. What an upstream does not count is
+    estimated, where it `estimates`. An answer that is not `charged` costs nothing.
     """
 
     def __init__(
@@ -70,15 +70,16 @@ class Delivery:
         estimates: bool = True,
         charged: bool = True,
     ) -> None:
-        rooms, caller, environ = incoming.services, incoming.caller, incoming.environ
-        require_allowed(incoming.key, incoming.model, route, rooms.catalogue)
+        services, caller, environ = incoming.services, incoming.caller, incoming.environ
+        require_allowed(incoming.key, incoming.model, route, services.catalogue)
         incoming.allowed = True
-        self.call = rooms.relay.call(environ[REQUEST_ID], streams=streams, caller=caller, patience=patience)
+        self.call = services.relay.call(environ[REQUEST_ID], streams=streams, caller=caller, patience=patience)
         self.call.trace = incoming.trace
         self.call.traced = incoming.key.admin and environ.get("HTTP_X_TRACE") == "1"
-        self.answer: AnswerStream = rooms.relay.answer(
+        self.answer: AnswerStream = services.relay.answer(
             route, ask, self.call, streams=streams, reasoning=reasoning, fills=fills
         )
+        self.events: Iterable[Event] = self.answer
         self._incoming = incoming
         self._loading = self.call.started - incoming.received if incoming.received else 0.0
         self._own: float | None = None
@@ -89,9 +90,9 @@ class Delivery:
         self.filler = ""
         self.filler_at: float | None = None
         self._ended = False
-        self._admission = rooms.admission
+        self._admission = services.admission
         self._admission.track(self.call, incoming.key)
-        self.line = rooms.lines.watch(environ, self.call)
+        self.line = services.lines.watch(environ, self.call)
         if forwards:
             self.call.forwarder = self.line
 
@@ -142,7 +143,8 @@ class Delivery:
         duration = monotonic() - self.call.started
         prompt = incoming.prompt_tokens if self._estimates else None
         told = answer.usage if self._charged else None
-        billed = bill(answer.attempts, told, answer.generated, prompt, duration)
+        attempts = answer.attempts
+        billed = bill(attempts, told, answer.generated, prompt, duration)
         target = answer.target.name
         result: dict[str, Any] = {}
         if failure is not None:
@@ -158,7 +160,7 @@ class Delivery:
             outcome=outcome,
             provider=answer.target.provider.name,
             target=target,
-            attempts=billed.attempts,
+            attempts=attempts,
             tried=answer.tried,
             hedged=answer.hedged,
             filler=self.filler,
@@ -244,7 +246,7 @@ class StreamResponse(Response):
             if failures:
                 return self._refuse(failures.pop(), environ, start_response)
             start_response(self.status, delivery.sign(self).headers.to_wsgi_list())
-        return ClosingIterator(_frames(delivery, encoder, failures), self.close)
+        return ClosingIterator(stream_frames(delivery, encoder, failures), self.close)
 
     def _filler(self) -> bytes:
         self._delivery.filler, self._delivery.filler_at = self._delivery.answer.filler[0], monotonic()
@@ -260,28 +262,28 @@ class StreamResponse(Response):
         return answer
 
 
-def _frames(line: Delivery, encoder: StreamEncoder, failures: list[Exception]) -> Iterator[bytes]:
+def stream_frames(delivery: Delivery, encoder: StreamEncoder, failures: list[Exception]) -> Iterator[bytes]:
     """The answer's frames; of an answer that has failed already, the failure's."""
     try:
         _raise_first(failures)
-        for event in line.answer:
+        for event in delivery.events:
             if data := encoder.encode(event):
                 yield data
         yield encoder.end()
-        line.end("done")
+        delivery.end("done")
     except Cancelled:
-        if line.call.reason is None:
-            line.end("hung_up")
+        if delivery.call.reason is None:
+            delivery.end("hung_up")
         else:
-            line.end("failed", line.call.reason)
-        yield encoder.error(line.call.reason or HalfClosed())
+            delivery.end("failed", delivery.call.reason)
+        yield encoder.error(delivery.call.reason or HalfClosed())
     except GatewayError as error:
-        line.end("hung_up" if isinstance(error, RequestTimeout) else "failed", error)
+        delivery.end("hung_up" if isinstance(error, RequestTimeout) else "failed", error)
         yield encoder.error(error)
     except Exception:  # the headers are out: even a fault of our own must reach the caller as a frame, not as a cut
         log.exception("unexpected failure in a stream")
         fault = GatewayError("Something went wrong here.")
-        line.end("failed", fault)
+        delivery.end("failed", fault)
         yield encoder.error(fault)
 
 

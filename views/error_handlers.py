@@ -10,7 +10,7 @@ from flask import Flask, Response, current_app, request
 from gunicorn.http.errors import ParseException
 from werkzeug.exceptions import HTTPException
 
-from core.errors import Cancelled, GatewayError, HalfClosed, InvalidRequest, RateLimited
+from core.errors import Cancelled, GatewayError, HalfClosed, InvalidRequest
 from schemas.errors import OPENAI, error_headers
 from schemas.messages.errors import ERRORS
 from server.flask_app import NOT_HTTP, REQUEST_ID
@@ -45,17 +45,9 @@ def register(app: Flask) -> None:
 def respond(error: GatewayError) -> Response:
     """The error as a response with its true status."""
     asked = _api_request()
-    status = asked.errors.status(error)
-    asked.record(
-        status=status,
-        outcome="failed" if error.status == 500 else "refused",  # noqa: PLR2004 - a fault of our own
-        code=error.code,
-        param=error.param,
-        error=error.message,
-        limit=error.limit if isinstance(error, RateLimited) else "",
-    )
+    asked.record_failure(error)
     body = orjson.dumps(asked.errors.body(error, asked.environ[REQUEST_ID]))
-    response = Response(body, status, mimetype="application/json")
+    response = Response(body, asked.errors.status(error), mimetype="application/json")
     response.headers.update(error_headers(error))
     if asked.errors.id_header:
         response.headers[asked.errors.id_header] = asked.environ[REQUEST_ID]

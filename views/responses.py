@@ -1,5 +1,6 @@
 """POST /responses, and what can be done with a response afterwards."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from time import time
 from typing import Any
@@ -39,7 +40,7 @@ class ResponseNotFound(InvalidRequest):
 
 
 @dataclass(frozen=True, slots=True)
-class _Conversation:
+class Conversation:
     """A request, the response that it follows, and the chat that both mean."""
 
     request: ResponsesRequest
@@ -75,29 +76,38 @@ def input_tokens(incoming: ApiRequest) -> Response:
         raise
 
 
-def _load(incoming: ApiRequest) -> _Conversation:
+def _load(incoming: ApiRequest) -> Conversation:
+    return load_conversation(incoming, incoming.body(), incoming.services.responses.get)
+
+
+Find = Callable[[str, str], StoredResponse | None]
+"""A caller's response, by its id."""
+
+
+def load_conversation(incoming: ApiRequest, raw: bytes, find: Find) -> Conversation:
+    """A request's conversation; `find` has those that it may follow. Raises InvalidRequest."""
     services = incoming.services
     asked = load_responses(
-        incoming.body(),
+        raw,
         show_reasoning=services.show_reasoning,
         session_id=incoming.environ.get("HTTP_X_SESSION_ID", ""),
         limits=services.limits,
     )
     incoming.model, incoming.stream = str(asked.body.get("model", "")), asked.streams
-    previous = _previous(incoming, asked.previous)
+    previous = _previous(incoming, asked.previous, find)
     services.limits.check([*previous.items, *asked.items], "messages", "input")
     if previous is not NOTHING and (call_id := unanswered_output(previous.items, asked.items)):
         raise InvalidRequest(f"There is no call {call_id!r} that this output could answer.", param="input")
     chat = to_chat(asked, native_body(asked, previous), previous.items, drops_tools=services.drops_tools)
     incoming.conversation = chat.request.conversation_id
-    return _Conversation(asked, previous, chat)
+    return Conversation(asked, previous, chat)
 
 
-def _previous(incoming: ApiRequest, identifier: str) -> StoredResponse:
+def _previous(incoming: ApiRequest, identifier: str, find: Find) -> StoredResponse:
     """What the response has kept that is to be followed. Raises PreviousNotFound."""
     if not identifier:
         return NOTHING
-    found = incoming.services.responses.get(incoming.caller, identifier)
+    found = find(incoming.caller, identifier)
     if found is None:
         raise PreviousNotFound(
             f"Previous response with id {identifier[:100]!r} not found: it is unknown, or has expired. Send all items "
@@ -123,9 +133,35 @@ def _plain(item: Json) -> Json:
     return {key: value for key, value in item.items() if key not in ("id", "status")}
 
 
-def _answer(incoming: ApiRequest, conversation: _Conversation, delivery: Delivery, model: str) -> Response:
+def _answer(incoming: ApiRequest, conversation: Conversation, delivery: Delivery, model: str) -> Response:
+    asked, put = conversation.request, incoming.services.responses.put
+
+    def keep(stored: StoredResponse) -> None:
+        if asked.is_stored:
+            put(incoming.caller, stored)
+
+    encoder, end = response_encoder(incoming, conversation, delivery, model, keep)
+    if not asked.streams:
+        return whole_response(delivery, lambda events: whole(encoder, events))
+    response = StreamResponse(delivery, encoder, conversation.chat.field)
+    response.call_on_close(end)
+    return response
+
+
+def response_encoder(
+    incoming: ApiRequest,
+    conversation: Conversation,
+    delivery: Delivery,
+    model: str,
+    keep: Callable[[StoredResponse], None],
+    *,
+    one_end: bool = False,
+) -> tuple[ResponsesEncoder, Callable[[], None]]:
+    """What spells the answer, which can be cancelled by its id until the second value is called. `keep` is called with
+    a response that can be followed.
+    """
     services, caller = incoming.services, incoming.caller
-    asked, previous, chat = conversation.request, conversation.previous, conversation.chat
+    asked, previous = conversation.request, conversation.previous
     begun: list[str] = []
 
     def begins(identifier: str) -> None:
@@ -133,25 +169,21 @@ def _answer(incoming: ApiRequest, conversation: _Conversation, delivery: Deliver
             begun.append(identifier)
             services.running.add(caller, identifier, delivery.call, lambda: encoder.response)
 
-    def keep(response: Json, said: list[Json], passed: bool) -> None:
-        if asked.is_stored:
-            provider = delivery.answer.target.provider.name if passed else ""
-            items = [*previous.items, *map(whole_item, asked.items), *said]
-            services.responses.put(caller, StoredResponse(response, items, provider, len(said)))
+    def keep_items(response: Json, said: list[Json], passed: bool) -> None:
+        provider = delivery.answer.target.provider.name if passed else ""
+        items = [*previous.items, *map(whole_item, asked.items), *said]
+        keep(StoredResponse(response, items, provider, len(said)))
 
     encoder = ResponsesEncoder(
         asked.resource(f"resp_{uuid4().hex}", model),
-        include_reasoning=chat.request.include_reasoning,
+        include_reasoning=conversation.chat.request.include_reasoning,
         named_tools=asked.named_tools,
         streams=asked.streams,
+        one_end=one_end,
         begins=begins,
-        keep=keep,
+        keep=keep_items,
     )
-    if not asked.streams:
-        return whole_response(delivery, lambda events: whole(encoder, events))
-    response = StreamResponse(delivery, encoder, chat.field)
-    response.call_on_close(lambda: services.running.remove(caller, *begun))
-    return response
+    return encoder, lambda: services.running.remove(caller, *begun)
 
 
 @api.get("/responses/<identifier>")
@@ -212,7 +244,7 @@ def compact_response(incoming: ApiRequest) -> Response:
     """Give the items of a conversation as the beginning of another: all of them, as none is to be lost."""
     asked = load_compact(incoming.body(), incoming.services.limits)
     incoming.model = str(asked.body["model"])
-    previous = _previous(incoming, asked.previous)
+    previous = _previous(incoming, asked.previous, incoming.services.responses.get)
     return _json({
         "id": f"resp_{uuid4().hex}",
         "object": "response.compaction",

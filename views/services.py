@@ -8,6 +8,7 @@ from flask import current_app
 
 from access.admission import AdmissionCheck
 from access.keys import Authenticator
+from access.platforms import PlatformProofs
 from access.proxies import TrustedProxies
 from core.trace_context import TraceContext
 from dispatch.relay import Relay
@@ -16,12 +17,14 @@ from dispatch.routing.model_lists import ModelLists
 from schemas.limits import Limits
 from server.admission import Admission
 from server.lines import LineKeeper
+from server.sockets.keeper import SocketKeeper
 from telemetry.metrics import Metrics
-from telemetry.records import Recorder
+from telemetry.records import Recorder, RequestRecord
 from usage.accounting import AnswerLengths
 from usage.ledger import Ledger
 from views.response_store import ResponseStore
 from views.running import RunningResponses
+from views.watchers import Watchers
 
 
 class Tracer(Protocol):
@@ -29,6 +32,12 @@ class Tracer(Protocol):
 
     def begin(self, environ: Mapping[str, Any]) -> TraceContext:
         """The trace of a WSGI request."""
+
+    def record(self, record: RequestRecord) -> None:
+        """Send the spans of a request that has ended."""
+
+    def close(self, seconds: float) -> None:
+        """Send what is left, for so long at most."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,10 +54,14 @@ class Services:
     limits: Limits
     responses: ResponseStore
     running: RunningResponses
+    sockets: SocketKeeper
+    proofs: PlatformProofs = field(default_factory=PlatformProofs)
     checks: tuple[AdmissionCheck, ...] = ()
     record: Recorder = field(default_factory=Recorder)
     ledger: Ledger | None = None
+    watchers: Watchers = field(default_factory=Watchers)
     lengths: AnswerLengths = field(default_factory=AnswerLengths)
+    tell_id: Callable[[str], object] = str
     proxies: TrustedProxies = field(default_factory=TrustedProxies)
     tracer: Tracer | None = None
     at_end: tuple[Callable[[], object], ...] = ()

@@ -55,15 +55,17 @@ export async function failure(response) {
   return new ApiError(response.status, body?.error);
 }
 
-/** The lines of a stream's events: `{data}` or `{comment}`, as they come. */
+/** The lines of a stream's events: `{event, data}` or `{comment}`, as they come. */
 export async function* events(body) {
   const reader = body.pipeThrough(new TextDecoderStream()).getReader();
   let rest = "";
+  let event = "";
   for (let { done, value } = await reader.read(); !done; { done, value } = await reader.read()) {
     const lines = (rest + value).split(/\r\n|\n/);
     rest = lines.pop();
     for (const line of lines) {
-      if (line.startsWith("data:")) yield { data: line.slice(5).trim() };
+      if (line.startsWith("event:")) event = line.slice(6).trim();
+      else if (line.startsWith("data:")) yield { event, data: line.slice(5).trim() };
       else if (line.startsWith(":")) yield { comment: line.slice(1).trim() };
     }
   }

@@ -6,7 +6,7 @@ source with new contents replaces the current one.
 
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -14,8 +14,9 @@ from core.context import Timeouts
 from core.errors import InvalidRequest, RateLimited, UnknownModel, Unsupported, UpstreamDown
 from core.prices import Price
 from core.requests import ChatRequest
-from dispatch.routing.config import NO_FILLER, Deployment, Filler, ModelConfig, ProviderConfig, SourceContents
+from dispatch.routing.config import NO_FILLER, Deployment, Filler, Guard, ModelConfig, ProviderConfig, SourceContents
 from dispatch.routing.rates import Rates
+from dispatch.routing.route import Route
 from dispatch.routing.rules import unsupported_images_reason, unsupported_reason, with_fallbacks
 from dispatch.routing.snapshot import BEDROCK_ID, Snapshot, put_together
 from providers import build
@@ -28,21 +29,6 @@ SECRET_OPTIONS = frozenset(
 )
 UnsupportedReason = Callable[[ModelConfig], Unsupported | None]
 """Why a model cannot serve a request; None if it can."""
-
-
-@dataclass(frozen=True, slots=True)
-class Route:
-    """The targets that may answer a request, the preferred one first; there is always one.
-
-    row      the model that the request names, None if no row has that name
-    filler   the text to send while the first token is awaited, if any
-    note     a sentence for the error message when the model does not exist
-    """
-
-    targets: tuple[Target, ...]
-    row: ModelConfig | None = None
-    filler: Filler = NO_FILLER
-    note: str = ""
 
 
 class Catalogue:
@@ -241,7 +227,11 @@ class Catalogue:
         if not targets:
             snapshot.require_provider(row.upstreams[0].provider)
         self._rates.count(targets[0].name)
-        return Route(tuple(targets), row, row.filler.over(self._filler))
+        return Route(tuple(targets), row, row.filler.over(self._filler), guard=self._guard(snapshot, row))
+
+    def _guard(self, snapshot: Snapshot, row: ModelConfig) -> Guard | None:
+        config = row.guardrail
+        return Guard(self.provider(snapshot.require_provider(config.provider)), config) if config else None
 
     def _targets(self, snapshot: Snapshot, row: ModelConfig, only: str, waits: list[float]) -> list[Target]:
         """The row's deployments in rotation (with `only`, one provider's): those with an open breaker come last, those

@@ -5,8 +5,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from core.api_keys import ApiKey
+from core.guardrails import GuardrailRules, Side
 from core.prices import Price
-from providers.base import ParameterRules
+from dispatch.routing.voice_config import NO_VOICE, VoiceConfig
+from providers.base import ParameterRules, Provider
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +93,32 @@ NO_FILLER = Filler()
 
 
 @dataclass(frozen=True, slots=True)
+class Guardrail:
+    """A check of what goes to a model and what comes of it, by the account of `provider`.
+
+    sides       what is checked: input, output
+    phrase      what the caller hears in the place of what is blocked; "" for the guardrail's own words
+    deadline    seconds that one check may take
+    fails_open  whether a text passes that could not be checked; else it counts as blocked
+    """
+
+    provider: str
+    rules: GuardrailRules
+    sides: frozenset[Side] = frozenset({"input", "output"})
+    phrase: str = ""
+    deadline: float = 2.0
+    fails_open: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Guard:
+    """A guardrail, and the provider that checks."""
+
+    provider: Provider
+    config: Guardrail
+
+
+@dataclass(frozen=True, slots=True)
 class ModelConfig:
     """A model under a name that callers use.
 
@@ -103,6 +131,8 @@ class ModelConfig:
     hedge_agents  whether agents, which act in the world, are hedged too
     filler        the text while the first token is awaited; the settings fill what it lacks
     speech        whether the text is made fit to be read aloud
+    voice         how it speaks on the phone
+    guardrail     the check of what is asked and answered
     max_tokens    the largest max_tokens of a request
     tools, stream_tools, images   whether the model has them; a request that needs a missing one is refused
     price         in the user's own currency; None: that of the vendor's list
@@ -121,6 +151,8 @@ class ModelConfig:
     hedge_agents: bool = False
     filler: Filler = NO_FILLER
     speech: bool = False
+    voice: VoiceConfig = NO_VOICE
+    guardrail: Guardrail | None = None
     max_tokens: int | None = None
     rules: ParameterRules = field(default_factory=ParameterRules)
     tools: bool = True

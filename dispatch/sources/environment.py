@@ -21,6 +21,14 @@ Cloud = Callable[[str, Mapping[str, Any], Mapping[str, str], Mapping[str, Any]],
 CLOUDS: Mapping[str, Cloud] = {"bedrock": aws.agents, "oci": oci.entry, "bedrock-models": aws.models}
 """Providers that need more than an address and a key: kind (and usual name) -> the function that makes the config."""
 
+FILE_CLOUDS: Mapping[str, Cloud] = {
+    **CLOUDS,
+    "agentcore-harness": aws.agentcore,
+    "agentcore-runtime": aws.agentcore,
+    "oci-agent": oci.agent,
+}
+"""The same for models.yaml, which alone can tell of agents of these kinds."""
+
 ALIAS = re.compile(r"(?P<name>[!-<>-~]+)=(?P<model>[!-~]+)")
 LATE = ("bedrock-models",)
 """Clouds after the vendors' table: credentials of Amazon alone do not mean that its models are wanted."""

@@ -12,6 +12,7 @@ So nothing of botocore's own sockets, retries and time-outs has a part in a call
 import re
 import threading
 from collections.abc import Generator, Iterator, Mapping
+from contextlib import contextmanager
 from functools import partial
 from struct import error as StructError  # noqa: N812 - an exception's name
 from typing import Any, NamedTuple
@@ -107,10 +108,22 @@ class AwsClient:
         event of the name `last` nothing is awaited. `once`: what may have been carried out is not tried again. Raises
         ProxyError, HungUp; for an exception that comes as an event too.
         """
+        model = self.client(operation.service, target, call).meta.service_model
+        with self.open(operation, params, target, call, once=once) as reply:
+            yield from self._events(reply, model, operation, last)
+
+    @contextmanager
+    def open(
+        self, operation: Operation, params: Members, target: Target, call: CallContext, *, once: bool = False
+    ) -> Iterator[Response]:
+        """The accepted reply to an operation whose body is read as it comes; closed in the end. `once` and what it
+        raises are as in `stream`.
+        """
         client = self.client(operation.service, target, call)
         reply = self._send(client, operation, params, target, call)
         try:
-            yield from self._events(reply, client.meta.service_model, operation, last)
+            raise_for_status(reply, partial(aws_error, self.name, setting=self._key))
+            yield reply
         except UpstreamRejected as error:
             if once and reply.resent and error.status == CONFLICT:
                 busy = self.broken("the request that went out before is being carried out")
@@ -128,7 +141,6 @@ class AwsClient:
         parser = PROTOCOL_PARSERS[model.resolved_protocol].EVENT_STREAM_PARSER_CLS()
         shape = model.operation_model(operation.name).get_event_stream_output()
         try:
-            raise_for_status(reply, partial(aws_error, self.name, setting=self._key))
             for message in _messages(reply):
                 for name, members in self._event(message, parser, shape).items():
                     yield name, members

@@ -13,13 +13,14 @@ import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from http import HTTPStatus
 from logging import getLogger
 from typing import Any
 
 from oci import regions
 
 from core.context import CallContext, Timeouts
-from core.errors import GatewayError, UpstreamAuthFailed, UpstreamDown, UpstreamError
+from core.errors import GatewayError, UpstreamAuthFailed, UpstreamDown, UpstreamError, UpstreamTimeout
 from providers.base import Target
 from providers.oci.auth import Login
 from providers.oci.credentials import Credential, credential_error
@@ -33,7 +34,9 @@ log = getLogger("oci.requests")
 
 INFERENCE = "https://inference.generativeai.{region}.oci.{secondLevelDomain}"
 MANAGEMENT = "https://generativeai.{region}.oci.{secondLevelDomain}"
+AGENTS = "https://agent-runtime.generativeai.{region}.oci.{secondLevelDomain}"
 VERSION = "/20231130"
+AGENTS_VERSION = "/20240531"
 OPENAI = "/openai/v1"
 REGION = re.compile(r"[a-z0-9-]{3,40}")
 
@@ -51,6 +54,7 @@ class SignedRequest:
     """A request: `base` is an address as `Service.inference` gives it, `path` what follows, with its query.
 
     `about` is what a 404 is about, for the caller's eyes: a sentence. `bearer` sends the GenAI API key, unsigned.
+    `once`: what may have been carried out is not tried again.
     """
 
     method: str
@@ -60,6 +64,7 @@ class SignedRequest:
     headers: Mapping[str, str] = field(default_factory=dict)
     about: str = ""
     bearer: bool = False
+    once: bool = False
 
 
 class OciClient:
@@ -84,7 +89,7 @@ class OciClient:
         self._login = login
         self._region = region
         self._compartment = compartment
-        self._endpoint = endpoint.rstrip("/").removesuffix(VERSION).removesuffix(OPENAI)
+        self._endpoint = endpoint.rstrip("/").removesuffix(VERSION).removesuffix(AGENTS_VERSION).removesuffix(OPENAI)
         self._proxy = proxy
         self._accounts: dict[str, Endpoint] = {}
         self._lock = threading.Lock()
@@ -119,6 +124,10 @@ class OciClient:
         """The address of `/models` and `/endpoints`."""
         return self._host(MANAGEMENT, place.region) + VERSION
 
+    def agents(self, place: Location) -> str:
+        """The address of `/agentEndpoints`."""
+        return self._host(AGENTS, place.region) + AGENTS_VERSION
+
     def inference_host(self, place: Location) -> str:
         """Scheme and host of inference, below which OPENAI is too."""
         return self._host(INFERENCE, place.region)
@@ -136,10 +145,9 @@ class OciClient:
         signature = self._login.signature(call)
         return self._sent(request, self._signed(request, signature), call, timeouts)
 
-    def warm(self, call: CallContext, timeouts: Timeouts) -> None:
-        """Know the credential, and keep a connection to inference open."""
-        place = self.place({}, call)
-        warm(self._account(self.inference(place)), call, timeouts)
+    def warm(self, base: str, call: CallContext, timeouts: Timeouts) -> None:
+        """Keep a connection open there."""
+        warm(self._account(base), call, timeouts)
 
     def json(self, request: SignedRequest, call: CallContext, timeouts: Timeouts) -> tuple[Any, Mapping[str, str]]:
         """The answer's JSON and headers (`opc-next-page`)."""
@@ -163,8 +171,10 @@ class OciClient:
             raise self._unreachable(error, request) from error
         try:
             raise_for_status(response, lambda *answer: oci_error(self.name, request.about, *answer))
-        except BaseException:  # who asked has no reply yet that could be closed
+        except BaseException as error:  # who asked has no reply yet that could be closed
             response.close()
+            if request.once and isinstance(error, UpstreamError):
+                raise _once(error, response) from error
             raise
         finally:
             _tell(request, response)
@@ -207,6 +217,16 @@ def reading(response: Response) -> Iterator[Response]:
         raise
     finally:
         response.close()
+
+
+def _once(error: UpstreamError, response: Response) -> UpstreamError:
+    """The error, to be retried only where nothing was carried out; a conflict may be with what went out before."""
+    if response.resent and error.status == HTTPStatus.CONFLICT:
+        what = "the request that went out before is being carried out"
+        error = UpstreamDown("The answer was broken off.", provider=error.provider, log=what)
+    if isinstance(error, UpstreamTimeout) or response.status in (0, HTTPStatus.OK, HTTPStatus.CONFLICT):
+        error.retryable = False
+    return error
 
 
 def _tell(request: SignedRequest, response: Response) -> None:

@@ -12,14 +12,16 @@ from logging import getLogger
 import orjson
 
 from core.context import CallContext, Timeouts
-from core.errors import UpstreamAuthFailed
+from core.errors import UpstreamAuthFailed, UpstreamError
 from core.events import Events
+from core.guardrails import GuardrailRules, Side, Verdict
+from core.json_values import BAD_SHAPE
 from core.models import ListedModel
 from core.requests import ChatRequest, EmbeddingsRequest, RerankRequest
 from providers.base import Provider, Target
 from providers.common.structured import answer_as_call
 from providers.common.tool_names import COHERE, GOOGLE, fit_names, restore_names
-from providers.oci import embeddings
+from providers.oci import embeddings, guardrails
 from providers.oci.auth import Login
 from providers.oci.chat import cohere_v1 as cohere
 from providers.oci.chat import cohere_v2, generic, openai
@@ -111,9 +113,17 @@ class OCI(Provider):
         """POST /actions/rerankText."""
         yield from embeddings.rerank(self.service, request, self.directory.locate(target, call), call)
 
+    def guard(self, text: str, side: Side, rules: GuardrailRules, call: CallContext, seconds: float) -> Verdict:
+        """POST /actions/applyGuardrails."""
+        try:
+            return guardrails.check(self.service, text, side, rules, call, Timeouts(*[seconds] * 4))
+        except BAD_SHAPE as error:
+            what = f"{self.name} sent something that is no verdict."
+            raise UpstreamError(what, provider=self.name, log=f"{type(error).__name__}: {error}") from error
+
     def warm(self, call: CallContext, timeouts: Timeouts) -> None:
         """Keep a connection open there."""
-        self.service.warm(call, timeouts)
+        self.service.warm(self.service.inference(self.service.place({}, call)), call, timeouts)
 
     def models(self, call: CallContext) -> Sequence[ListedModel]:
         """GET /models and /endpoints, in every region and compartment that is configured."""

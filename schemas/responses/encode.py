@@ -32,10 +32,16 @@ from core.events import (
 )
 from core.json_values import Json
 from schemas.chat.encode import DONE, HEARTBEAT, dumps
-from schemas.errors import error_body
 from schemas.responses import output
 from schemas.responses.calls import Call, CustomCall
-from schemas.responses.frames import ended_response, events_of, next_number, response_error, usage_body
+from schemas.responses.frames import (
+    ended_response,
+    error_fields,
+    events_of,
+    next_number,
+    response_error,
+    usage_body,
+)
 from schemas.responses.output import Item, Message, NamedFields, PictureItem
 from schemas.responses.tools import DeclaredTool
 
@@ -52,7 +58,8 @@ class ResponsesEncoder:
 
     `response` is the resource as it begins (ResponsesRequest.resource); `named_tools` the tools that a chat calls
     otherwise than the caller, by the names of their functions there. `begins` is called once, with
-    the id that the caller gets.
+    the id that the caller gets. With `one_end`, an answer that fails ends with one event, and not
+    with an error and the response: a WebSocket's next answer must not begin with the rest of this one.
     """
 
     heartbeat = HEARTBEAT
@@ -64,6 +71,7 @@ class ResponsesEncoder:
         include_reasoning: bool = False,
         named_tools: Mapping[str, DeclaredTool] = MappingProxyType({}),
         streams: bool = True,
+        one_end: bool = False,
         begins: Callable[[str], None] = lambda _: None,
         keep: Keep = lambda *_: None,
     ) -> None:
@@ -71,6 +79,7 @@ class ResponsesEncoder:
         self._include_reasoning = include_reasoning
         self._named_tools = named_tools
         self._streams = streams
+        self._one_end = one_end
         self._begins = begins
         self._keep = keep
         self._number = 0
@@ -138,8 +147,10 @@ class ResponsesEncoder:
         """
         if self._last:
             self._catch_up()
-        begun = self._begin()
         cancelled = isinstance(error, RequestCancelled)
+        if self._one_end and not (self._begun or cancelled):
+            return self._write("error", status=error.status, **error_fields(error))
+        begun = self.begin()
         if cancelled:
             begun += self._advance("incomplete")
         self.response = {
@@ -155,21 +166,16 @@ class ResponsesEncoder:
         )
         if cancelled:
             return begun + self._write("response.incomplete", response=self.response) + DONE
-        said = error_body(error)["error"]
-        return (
-            begun
-            + self._write("error", error=said, code=said["code"], message=said["message"], param=said["param"])
-            + self._write("response.failed", response=self.response)
-            + DONE
-        )
+        told = b"" if self._one_end else self._write("error", **error_fields(error))
+        return begun + told + self._write("response.failed", response=self.response) + DONE
 
     def _start(self, start: AnswerStart) -> None:
         if not self._begun:
             tier = {} if start.service_tier is None else {"service_tier": start.service_tier}
             self.response = {**self.response, "model": start.model or self.response["model"], **tier}
 
-    def _begin(self) -> bytes:
-        """The response as it begins, once."""
+    def begin(self) -> bytes:
+        """The response as it begins, once: with the first event, or earlier."""
         if self._begun:
             return b""
         self._begun = True
@@ -181,7 +187,7 @@ class ResponsesEncoder:
     def _feed(self, item: Item, event: Event) -> bytes:
         """What an item of the output has to say of it, by now."""
         item.held.append(event)
-        return self._begin() + self._advance()
+        return self.begin() + self._advance()
 
     def _add(self, item: Item) -> Item:
         self._items.append(item)
@@ -226,7 +232,7 @@ class ResponsesEncoder:
         self._finish = event
         if not self._model_items():
             self._add(Message(len(self._items))).held.append(Text(""))
-        return self._begin() + self._advance("incomplete" if event.reason in INCOMPLETE else "completed")
+        return self.begin() + self._advance("incomplete" if event.reason in INCOMPLETE else "completed")
 
     def _model_items(self) -> list[Item]:
         """The items that a model said."""

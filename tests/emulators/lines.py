@@ -8,7 +8,7 @@ from typing import Any
 from tests.emulators.answers import ScriptedAnswer
 from tests.emulators.bedrock.answers import Turn
 from tests.emulators.bedrock.server import AGENT, BedrockUpstream
-from tests.emulators.dialects import DIALECTS
+from tests.emulators.dialects import AGENTS, DIALECTS, models_file
 from tests.emulators.server import Server
 
 
@@ -29,7 +29,7 @@ class Line:
 
 
 NAMES = (
-    *dict.fromkeys(f"{each.name}/{each.model}" for each in DIALECTS),
+    *dict.fromkeys(f"{each.name}/{each.model}" for each in (*DIALECTS, *AGENTS)),
     "bedrock/bedrock-agent",
     "bedrock-models/nova",
 )
@@ -37,15 +37,19 @@ NAMES = (
 
 @contextmanager
 def lines() -> Iterator[tuple[Mapping[str, Line], Mapping[str, str]]]:
-    """The lines by name (NAMES), and the settings of an app that has them all."""
+    """The lines by name (NAMES), and the settings of an app that has them all: whoever writes another MODELS_FILE takes
+    over the providers of this one.
+    """
     with ExitStack() as stack:
         settings: dict[str, str] = {}
         upstreams: dict[str, Server] = {}
         found: dict[str, Line] = {}
-        for dialect in DIALECTS:
+        providers: dict[str, Any] = {}
+        for dialect in (*DIALECTS, *AGENTS):
             if dialect.name not in upstreams:
                 upstreams[dialect.name] = stack.enter_context(dialect.upstream())
                 settings |= dialect.settings(upstreams[dialect.name])
+                providers |= dialect.providers(upstreams[dialect.name])
             name = f"{dialect.name}/{dialect.model}"
             found[name] = Line(name, dialect.name, dialect.model, upstreams[dialect.name], ScriptedAnswer)
         amazon = stack.enter_context(BedrockUpstream())
@@ -56,4 +60,4 @@ def lines() -> Iterator[tuple[Mapping[str, Line], Mapping[str, str]]]:
         ):
             name = f"{provider}/{short}"
             found[name] = Line(name, provider, model, amazon, Turn)
-        yield found, settings
+        yield found, {**settings, "MODELS_FILE": models_file(providers)}

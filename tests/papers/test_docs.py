@@ -27,6 +27,7 @@ from schemas.openapi import document as openapi
 from schemas.openapi.document import document
 from schemas.text_completion import load_text_completion
 from tests.conftest import ROOT
+from views.blueprint import api
 from views.pages import FALLBACK, pretty
 
 API = document()
@@ -34,7 +35,7 @@ SCHEMAS = API["components"]["schemas"]
 OPERATIONS = {
     (path, method): operation for path, methods in API["paths"].items() for method, operation in methods.items()
 }
-NOT_DOCUMENTED = ("pages.", "metrics.")
+NOT_DOCUMENTED = ("pages.", "live.", "metrics.")
 """Blueprints for people and for Prometheus: they are no part of the API."""
 
 HELLO = {"messages": [{"role": "user", "content": "Hello"}]}
@@ -94,7 +95,7 @@ def routes(app):
         if not rule.endpoint.startswith(NOT_DOCUMENTED):
             path = re.sub(r"<.*?>", "{}", rule.rule)
             found |= {(path, method.lower()) for method in rule.methods - {"HEAD", "OPTIONS"}}
-    return found
+    return found - {(re.sub(r"<.*?>", "{}", rule), "get") for rule in api.sockets}
 
 
 PROMISED = {(re.sub(r"{.*?}", "{}", path), method) for path, method in OPERATIONS}

@@ -29,7 +29,9 @@ ROOMS: Mapping[str, str] = {
     "dispatch": "core.* providers providers.base providers.vendors providers.dialects providers.transport.proxy "
     "schemas.models_file",
     "server": "core.* schemas.errors",
-    "views": "core.* schemas.* dispatch.* access.* usage.* server.* telemetry.records telemetry.metrics",
+    "voice": "core.* schemas.* server.sockets.socket dispatch.routing.voice_config providers.transport.client "
+    "providers.transport.endpoint providers.transport.exchange",
+    "views": "core.* schemas.* dispatch.* access.* usage.* server.* telemetry.records telemetry.metrics voice.*",
     "config": "",
     "app": "config core.* schemas.limits dispatch.* access.* storage.* usage.* telemetry.* server.* views.*",
     "gunicorn": "app config telemetry.* server.* views.services",

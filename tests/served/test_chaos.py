@@ -7,6 +7,7 @@ fall silent, at each of them, in one app under gunicorn. What is left behind is 
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -59,11 +60,12 @@ def setup(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ChaosSetup]:
             {"name": f"safe:{name}", "provider": line.provider, "model": line.model, "ttft_timeout_ms": 300}
             for name, line in found.items()
         ]
+        agents = yaml.safe_load(Path(settings["MODELS_FILE"]).read_text())["providers"]
         file = folder / "models.yaml"
         file.write_text(
             yaml.safe_dump(
                 {
-                    "providers": {"second": {"base_url": second.base_url, "api_key": second.key}},
+                    "providers": {**agents, "second": {"base_url": second.base_url, "api_key": second.key}},
                     "models": [
                         *({**row, "fallbacks": ["second"]} for row in rows),
                         {"name": "second", "provider": "second"},
@@ -74,8 +76,7 @@ def setup(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ChaosSetup]:
         app = stack.enter_context(
             served(
                 folder / "log",
-                **settings,
-                MODELS_FILE=file,
+                **{**settings, "MODELS_FILE": file},
                 DATA_DIR=folder / "data",
                 THREADS=16,
                 BREAKER_FAILURES=10_000,

@@ -160,6 +160,7 @@ def test_a_replica_that_is_killed_costs_its_own_streams_alone(
         until(lambda: sum(map(_under_way, apps)) == len(threads), "the streams")
         mine = _under_way(apps[0])
         os.killpg(apps[0].process.pid, signal.SIGKILL)
+        until(lambda: not _listens(apps[0].port), "its end")
         assert [ask(front.port) for _ in range(20)] == [200] * 20
         for thread in threads:
             thread.join(EVER)

@@ -8,9 +8,9 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from logging import getLogger
 from typing import Any
 
-from core.errors import UpstreamDown
 from core.events import Citation, Event, Finish, Text, ToolArguments, ToolCall, Usage
 from providers.bedrock.agents.return_control import ReturnedControl, calls
+from providers.common.agent_turns import no_answer
 from providers.common.translate import token_count
 from providers.common.words import words
 
@@ -63,10 +63,10 @@ class AgentDecoder:
             for event in events:
                 yield from self._events_of(event)
         except BAD_SHAPE as error:
-            raise self._none(f"{type(error).__name__}: {error}") from error
+            raise no_answer(self._name, f"{type(error).__name__}: {error}") from error
         yield from self._text(self._decoder.decode(b"", final=True))
         if not (self.said or self._called or self._filed):
-            raise self._none(self._failed or "no chunk, no returnControl")
+            raise no_answer(self._name, self._failed or "no chunk, no returnControl")
         yield Finish("tool_calls" if self._called else "content_filter" if self._intervened else "stop")
         yield Usage(self._prompt, self._completion) if self._traced else Usage(-1, -1)
 
@@ -81,14 +81,6 @@ class AgentDecoder:
                 yield from self._calls(members)
             case "files":
                 yield from self._files(members)
-
-    def _none(self, what: str) -> UpstreamDown:
-        """The exception for another shape. It is not retried: the agent has acted."""
-        error = UpstreamDown(
-            f"{self._name} ended without an answer.", provider=self._name, upstream_status=200, log=what
-        )
-        error.retryable = False
-        return error
 
     def _chunk(self, members: Mapping[str, Any]) -> Iterator[Event]:
         yield from self._text(self._decoder.decode(members.get("bytes") or b""))

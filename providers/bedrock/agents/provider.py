@@ -23,21 +23,18 @@ from core.models import ListedModel
 from core.requests import ChatRequest
 from providers.base import Provider, Target
 from providers.bedrock.agents.decode import AgentDecoder
-from providers.bedrock.agents.request import FILES, AgentInput, agent_input, flattened
+from providers.bedrock.agents.request import FILES, input_file
 from providers.bedrock.agents.return_control import Kept, results
-from providers.bedrock.agents.sessions import Session, SessionLease, SessionOwner
 from providers.bedrock.client import AwsClient, Operation
-from providers.common.translate import tool_choice
+from providers.common.agent_input import AgentInput, agent_input, flattened, require_agent_can
+from providers.common.agent_sessions import Session, SessionLease, SessionOwner
+from providers.common.agent_turns import CAUTION, SessionLost, answer_in_session
 
 INVOKE_AGENT = Operation("bedrock-agent-runtime", "InvokeAgent")
 NO_SESSION = "??"
 """An id that Amazon refuses: it may have letters, digits and `._:-`."""
 SESSION_TTL = 600.0
 """An agent's own default (CreateAgent, idleSessionTTLInSeconds)."""
-CAUTION = 0.9
-"""The part of it in which a session is taken for alive. Past that a turn brings the history to a new session: too
-early costs little, too late would make the agent forget.
-"""
 IDS = re.compile(r"[0-9a-zA-Z]{1,10}/[0-9a-zA-Z]{1,10}")
 ABOUT_SESSION = re.compile(r"(?i)session(?!state|attributes)")
 OPTIONS = {
@@ -89,7 +86,7 @@ class BedrockAgent(Provider):
     def chat(self, request: ChatRequest, target: Target, call: CallContext) -> Events:
         """One turn, in the conversation's session, or in a new one that is told what was said before."""
         options = _options(request)
-        asked = agent_input(request.messages)
+        asked = agent_input(request.messages, input_file)
         self._refuse(request, asked)
         named = target.model if IDS.fullmatch(target.model) else self.default_model
         agent = self._agents.get(target.model) or self._agents.get(named, named)
@@ -97,14 +94,12 @@ class BedrockAgent(Provider):
         owner = SessionOwner(call.caller, agent, about)
         lease = SessionLease(call.state, owner, request.conversation_id, asked.heard, self._seconds)
         turn = AgentTurn(request, target, call, agent, options, asked, lease, Kept(call.state, owner, self._seconds))
-        with lease:
-            try:
-                yield from self._answer(turn, *turn.session())
-            except SessionLost as error:
-                if error.retryable and not asked.before and not lease.is_replaceable():
-                    raise
-                log.info("a new session for the turn", extra={"facts": {"provider": self.name, "said": error.log}})
-                yield from self._answer(turn, lease.fresh())
+        yield from answer_in_session(
+            lease,
+            lambda: self._answer(turn, *turn.session()),
+            partial(self._answer, turn),
+            has_history=bool(asked.before),
+        )
 
     def warm(self, call: CallContext, timeouts: Timeouts) -> None:
         """Keep a connection open there."""
@@ -155,18 +150,10 @@ class BedrockAgent(Provider):
 
     def _refuse(self, request: ChatRequest, asked: AgentInput) -> None:
         """Refuse what would be lost, and say in the log what an agent has no ear for."""
-        body = request.body
-        if (body.get("response_format") or {}).get("type", "text") != "text":
-            raise Unsupported("An agent answers in text alone.", param="response_format")
-        if tool_choice(request)[0] == "required":
-            raise Unsupported("An agent calls what it finds necessary, and cannot be made to.", param="tool_choice")
-        if "audio" in body.get("modalities", ()):
-            raise Unsupported("An agent answers in text alone.", param="modalities")
-        if body.get("n", 1) > 1:
-            raise Unsupported("An agent gives one answer.", param="n")
+        require_agent_can(request)
         if len(asked.all_files) > FILES:
             raise Unsupported(f"An agent takes {FILES} files at most.", param="messages")
-        if dropped := body.keys() - SUPPORTED_PARAMETERS:
+        if dropped := request.body.keys() - SUPPORTED_PARAMETERS:
             log.debug("not sent on", extra={"facts": {"provider": self.name, "parameters": sorted(dropped)}})
 
 
@@ -194,10 +181,6 @@ class AgentTurn:
         return self.lease.fresh(), None
 
 
-class SessionLost(UpstreamRejected):
-    """The session is busy with another turn (to be retried), or the agent does not have it any more."""
-
-
 def _lost(error: GatewayError, name: str, *, known: bool, returns: bool) -> SessionLost | None:
     """ConflictException is another turn's; that a `known` session is gone only Amazon's words tell. One to which tools'
     results are returned may not wait for them any more: it has had them, or has forgotten that it asked.
@@ -207,16 +190,7 @@ def _lost(error: GatewayError, name: str, *, known: bool, returns: bool) -> Sess
     gone = known and (names_session or (returns and isinstance(error, UpstreamRejected)))
     if not (busy or gone):
         return None
-    lost = SessionLost(
-        "The agent is busy with another turn of this session.",
-        upstream_status=409,
-        provider=name,
-        param="session_id",
-        code="session_busy",
-        log=error.log,
-    )
-    lost.retryable = busy
-    return lost
+    return SessionLost(name, error.log, busy=busy)
 
 
 def _options(request: ChatRequest) -> Json:

@@ -18,13 +18,13 @@ import orjson
 from core.errors import InvalidRequest
 from core.json_values import Json
 from core.store import KeyValueStore
-from providers.bedrock.agents.sessions import SessionOwner, tag
 from providers.common import translate
+from providers.common.agent_sessions import SessionOwner, tag
+from providers.common.agent_turns import is_yes
 
 NAME_CHARACTERS = 64
 """The length of a function's name in OpenAI's dialect, and its characters:"""
 NOT_IN_NAMES = re.compile(r"[^a-zA-Z0-9_-]+")
-YES = frozenset({"confirm", "confirmed", "yes", "true", "ok", "okay"})
 NO = frozenset({"deny", "denied", "no", "false", "cancel", "cancelled"})
 TRUTHS = {"true": True, "false": False}
 ID = re.compile(r"call_agent_([0-9a-f]{12})([0-9a-f]{12})_(0|[1-9]\d?)")
@@ -178,8 +178,8 @@ def _result(called: ReturnedControl, text: str) -> Json:
     if called.agent:
         result["agentId"] = called.agent
     word = text.strip().strip(".!").lower()
-    if called.asks == "USER_CONFIRMATION":  # only a plain yes counts
-        result["confirmationState"] = "CONFIRM" if word in YES else "DENY"
+    if called.asks == "USER_CONFIRMATION":
+        result["confirmationState"] = "CONFIRM" if is_yes(text) else "DENY"
     elif called.asks == "USER_CONFIRMATION_AND_RESULT":
         result["confirmationState"] = "DENY" if word in NO else "CONFIRM"
     result["responseBody"] = {"TEXT": {"body": text}}

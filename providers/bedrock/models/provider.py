@@ -26,11 +26,13 @@ from core.events import (
     ToolCall,
     Usage,
 )
+from core.guardrails import GuardrailRules, Side, Verdict
 from core.json_values import BAD_SHAPE
 from core.models import ListedModel
 from core.requests import ChatRequest
 from providers.base import Provider, Target
 from providers.bedrock.client import AwsClient, Members, NamedEvent, Operation
+from providers.bedrock.models import guardrails
 from providers.bedrock.models.request import SUPPORTED_PARAMETERS, asks_by_tool, to_upstream
 from providers.common.answers import cut_at_words
 from providers.common.finish_reasons import finish_reason
@@ -98,6 +100,14 @@ class BedrockModels(Provider):
 
     def _calls_whole(self, model: str) -> bool:
         return model in self._whole or WHOLE_CALLS.search(model) is not None
+
+    def guard(self, text: str, side: Side, rules: GuardrailRules, call: CallContext, seconds: float) -> Verdict:
+        """By ApplyGuardrail, or InvokeGuardrailChecks."""
+        target = Target(self, self.default_model, timeouts=Timeouts(*[seconds] * 4))
+        try:
+            return guardrails.check(self._door, text, side, rules, target, call)
+        except BAD_SHAPE as error:
+            raise self._door.broken(f"a verdict without {error}") from error
 
     def warm(self, call: CallContext, timeouts: Timeouts) -> None:
         """Keep a connection open there."""

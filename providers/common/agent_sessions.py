@@ -126,14 +126,16 @@ class SessionLease:
         """Whether the agent has answered anything."""
         return self.lease_state is not LeaseState.HELD
 
-    def save(self, session: Session, messages: Sequence[Json], answer: str) -> None:
-        """The turn is over. `messages` are all that was said, `answer` what the agent said to it."""
+    def save(self, session: Session, messages: Sequence[Json], answer: str, calls: Sequence[Json] = ()) -> None:
+        """The turn is over. `messages` are all that was said, `answer` what the agent said to it, `calls` its tool
+        calls in OpenAI's form, where the session goes on with their results.
+        """
         self.lease_state = LeaseState.SAVED
         if self.explicit:
             self._put(self._key, f"{session.id} {_hash(transcript(self.heard))}")
             self._put(self._opened_key(), "yes", OPENED_SECONDS)
         else:
-            whole = [*messages, {"role": "assistant", "content": answer}]
+            whole = [*messages, {"role": "assistant", "content": answer, "tool_calls": calls}]
             self._put(transcript_key(self.owner, whole), session.id)
 
     def is_replaceable(self) -> bool:

@@ -1,0 +1,100 @@
+"""A harness of Bedrock AgentCore, by InvokeHarness: a model, tools and a memory that Amazon runs.
+
+https://docs.aws.amazon.com/bedrock-agentcore/latest/devguide/harness.html
+"""
+
+from contextlib import closing
+from functools import partial
+
+from core.context import CallContext
+from core.errors import GatewayError, UpstreamRejected
+from core.events import Events, Finish
+from core.json_values import Json
+from core.requests import ChatRequest
+from providers.base import Target
+from providers.bedrock.agentcore.account import (
+    SERVICE,
+    AgentCoreProvider,
+    request_options,
+    session_lost,
+    wire_session_id,
+)
+from providers.bedrock.agentcore.harness_decode import HarnessDecoder
+from providers.bedrock.agentcore.harness_request import (
+    OPTIONS,
+    SUPPORTED_PARAMETERS,
+    HarnessInput,
+    harness_input,
+    to_upstream,
+)
+from providers.bedrock.client import Operation
+from providers.common.agent_input import require_agent_can
+from providers.common.agent_sessions import Session, SessionLease, SessionOwner
+from providers.common.agent_turns import answer_in_session
+from providers.transport.exchange import log_dropped_parameters, until_finished
+
+INVOKE_HARNESS = Operation(SERVICE, "InvokeHarness")
+NO_SESSION = "?" * 33
+"""An id that Amazon refuses: it may have letters, digits, `-` and `_`."""
+HELLO = [{"role": "user", "content": [{"text": "?"}]}]
+
+
+class AgentCoreHarness(AgentCoreProvider):
+    """One harness."""
+
+    def chat(self, request: ChatRequest, target: Target, call: CallContext) -> Events:
+        """One turn, in the conversation's session, or in a new one that is told what was said before."""
+        options = request_options(request, OPTIONS)
+        require_agent_can(request)
+        asked = harness_input(request)
+        log_dropped_parameters(self.name, request.body, SUPPORTED_PARAMETERS)
+        owner = SessionOwner(call.caller, self._arn_of(target), [options.get("actorId"), request.body.get("user")])
+        state = call.state if self._remembers else None
+        lease = SessionLease(
+            state, owner, request.conversation_id if self._remembers else "", asked.heard, self._seconds
+        )
+        answer = partial(self._answer, request, target, call, asked, options, lease)
+        before = bool(asked.history)
+        yield from answer_in_session(
+            lease, lambda: answer(lease.open(anything_before=before)), answer, has_history=before
+        )
+
+    def check(self, call: CallContext) -> str:
+        """Call it in a session whose id it must refuse: credential and policy show, and nothing is run."""
+        params = {"harnessArn": self._arn, "runtimeSessionId": NO_SESSION, "messages": HELLO}
+        try:
+            for _ in self._client.stream(INVOKE_HARNESS, params, Target(self, self.default_model), call, once=True):
+                pass
+        except UpstreamRejected as error:
+            if error.status != 400:  # noqa: PLR2004 - ValidationException
+                raise
+        return "the credential is accepted; whether there is such a harness shows when it is called"
+
+    def _answer(
+        self,
+        request: ChatRequest,
+        target: Target,
+        call: CallContext,
+        asked: HarnessInput,
+        options: Json,
+        lease: SessionLease,
+        session: Session,
+    ) -> Events:
+        """One attempt. Raises SessionLost when the session is busy, and nothing was heard yet."""
+        fixed = {"harnessArn": self._arn_of(target), "runtimeSessionId": wire_session_id(session)}
+        if qualifier := self._field(target, "qualifier"):
+            fixed["qualifier"] = qualifier
+        params = target.rules.apply({**fixed, **to_upstream(request, asked, options, known=session.known)})
+        decoder = HarnessDecoder(self.name)
+        try:
+            with closing(self._client.stream(INVOKE_HARNESS, params, target, call, once=True)) as stream:
+                for event in decoder.from_upstream(until_finished(stream, lambda: decoder.finished, call)):
+                    lease.begin()
+                    if isinstance(event, Finish):
+                        # Before the caller hears of the end: the next turn may come at once, to another worker.
+                        lease.save(session, request.messages, decoder.said, decoder.calls)
+                    yield event
+        except GatewayError as error:
+            if not lease.begun and (lost := session_lost(error, self.name)):
+                raise lost from error
+            raise
