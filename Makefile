@@ -6,12 +6,13 @@
 # make soak   callers, faults and hang-ups for MINUTES=10, and what grew meanwhile
 # make bench  what it costs and holds beside its peers: ten minutes, alone on the machine; installs the peers
 # make docs   the tables in docs/ whose facts the code has
+# make prices usage/prices.json, from LiteLLM's newest list
 # make doctor what is configured, reachable and wrong, and which setting mends it
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: bench soak run test test-fast test-slow test-again test-services check docs doctor lock clean
+.PHONY: bench soak run test test-fast test-slow test-again test-services check docs prices doctor lock clean
 
 run: $(VENV)/.runtime
 	$(BIN)/gunicorn 'app:create_app()'
@@ -50,12 +51,24 @@ bench: $(VENV)/.development
 docs: $(VENV)/.runtime
 	$(BIN)/python -m tools.reference
 
+prices: $(VENV)/.runtime
+	$(BIN)/python -m tools.prices
+
 doctor: $(VENV)/.runtime
 	$(BIN)/python doctor.py
 
+EXTRAS := oci aws redis postgres otel
+COMPILE = $(BIN)/pip-compile -q --strip-extras --no-emit-index-url --no-emit-trusted-host --no-emit-find-links
+
+# deploy/requirements has the same versions with the hashes of their files, base and extras apart, for the image.
 lock: $(VENV)/.development
-	$(BIN)/pip-compile -q --strip-extras --no-emit-index-url --no-emit-trusted-host --no-emit-find-links -o requirements.txt pyproject.toml
-	$(BIN)/pip-compile -q --strip-extras --no-emit-index-url --no-emit-trusted-host --no-emit-find-links --allow-unsafe --extra dev -c requirements.txt -o requirements-dev.txt pyproject.toml
+	$(COMPILE) $(EXTRAS:%=--extra %) -o requirements.txt pyproject.toml
+	$(COMPILE) --allow-unsafe $(EXTRAS:%=--extra %) --extra dev -c requirements.txt -o requirements-dev.txt pyproject.toml
+	$(COMPILE) --allow-unsafe --extra deploy -c requirements-dev.txt -o requirements-deploy.txt pyproject.toml
+	$(COMPILE) --generate-hashes -c requirements.txt -o deploy/requirements/base.txt pyproject.toml
+	for extra in $(EXTRAS) sbom; do \
+	  $(COMPILE) --generate-hashes --extra $$extra -c requirements-dev.txt -o deploy/requirements/$$extra.txt pyproject.toml || exit; \
+	done
 
 $(VENV)/bin/python:
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed; name one: make run PYTHON=python3.12")'

@@ -19,12 +19,13 @@ sys.path.insert(0, str(Path(__file__).parent))
 from gunicorn import glogging
 from gunicorn.util import parse_address
 
-from app import build_services, check_port, log_start
+from app import build_services, log_start, require_port
 from config import EXPORTED, ROOT, SettingError, Settings, env_file
 from server.file_limits import most_connections, raise_file_limit
 from server.succession import Succession
 from server.thread_pool import check_threads
 from telemetry import logs
+from telemetry.metric_files import MetricFiles
 from views.services import Services
 
 log = logging.getLogger("thinkline.settings")
@@ -38,7 +39,7 @@ def _load(last: Settings | None) -> tuple[Settings, dict[str, Any], Services]:
         for host in Settings.bound or (found.host,):
             found.require_key_if_public(host, file_has_keys=services.guard.has_keys)
         if found.address != last.address and not Settings.bound:
-            check_port(found.host, found.port)
+            require_port(found.host, found.port)
         if found.threads > last.threads:
             _try_threads(found.threads)
     return found, logs.config(found), services
@@ -92,7 +93,7 @@ bind = settings.address
 workers = settings.workers
 worker_class = "server.worker.Worker"  # gthread
 threads = settings.threads
-WANTED_CONNECTIONS = settings.threads + 2000
+WANTED_CONNECTIONS = settings.threads + settings.max_sockets + 2000
 files = raise_file_limit()
 worker_connections = min(WANTED_CONNECTIONS, most_connections(files, settings.threads))
 keepalive = 75
@@ -124,13 +125,24 @@ def on_starting(server: Any) -> None:
         for address in server.cfg.address:
             settings.require_key_if_public(_host(address), file_has_keys=services.guard.has_keys)
             if isinstance(address, tuple) and not is_bound:
-                check_port(*address[:2])
+                require_port(*address[:2])
     except SettingError as error:
         sys.exit(f"Thinkline cannot start. {error}")
     if server.cfg.is_ssl:
         sys.exit(
             "Thinkline cannot start. It does not speak TLS itself (certfile, keyfile): a web server in front does."
         )
+    server.metric_files = _share_metrics()
+
+
+def _share_metrics() -> MetricFiles | None:
+    try:
+        files = MetricFiles()
+    except OSError as error:
+        log.warning("/metrics shows one worker at a time: no folder for all can be made: %s", error)
+        return None
+    Settings.share_metrics(str(files.folder))
+    return files
 
 
 def when_ready(server: Any) -> None:
@@ -181,6 +193,18 @@ def pre_fork(server: Any, worker: Any) -> None:
     worker.succession = server.succession
 
 
+def child_exit(server: Any, worker: Any) -> None:
+    """What a worker has counted outlives it."""
+    if server.metric_files:
+        server.metric_files.worker_ended(worker.pid)
+
+
+def on_exit(server: Any) -> None:
+    """No other master has these files: one that takes over has its own."""
+    if server.metric_files:
+        server.metric_files.remove()
+
+
 def post_fork(server: Any, worker: Any) -> None:  # noqa: ARG001 - gunicorn names them
     """With RELOAD a new worker is to have the code as it is now: what this process knows of it is forgotten."""
     if settings.reload:
@@ -192,6 +216,7 @@ def post_fork(server: Any, worker: Any) -> None:  # noqa: ARG001 - gunicorn name
 
             config.Settings.in_use = config.Settings.of(settings.variables)
             config.Settings.processes = Settings.processes
+            config.Settings.metrics_folder = Settings.metrics_folder
 
 
 def _is_ours(file: Path) -> bool:
@@ -208,3 +233,16 @@ def post_worker_init(worker: Any) -> None:
     gc.freeze()
     gc.set_threshold(10_000, 10, 10)
     worker.succession.serves(worker.age)
+    if ledger := _ledger(worker):
+        ledger.start()
+
+
+def worker_exit(server: Any, worker: Any) -> None:  # noqa: ARG001 - gunicorn names them
+    """What has been used is written before the worker ends."""
+    if ledger := _ledger(worker):
+        ledger.close()
+
+
+def _ledger(worker: Any) -> Any:
+    services = getattr(worker.wsgi, "extensions", {}).get("thinkline")
+    return services and services.ledger

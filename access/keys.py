@@ -2,14 +2,14 @@
 
 import hmac
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import lru_cache
 from hashlib import sha256
 from typing import Any
 from urllib.parse import urlsplit
 
 from core.api_keys import ANONYMOUS, PATH_KEY, ApiKey, digests_of
-from core.errors import Unauthenticated
+from core.errors import PermissionDenied, Unauthenticated
 
 FORWARDED = re.compile(
     "^HTTP_(?:FORWARDED|VIA$|MAX_FORWARDS|CF_|CDN_|TRUE_CLIENT_IP|(?:WL_)?PROXY_|CLIENT_IP|FASTLY_|FLY_|NGROK|TAILSCALE_"
@@ -22,6 +22,7 @@ FORWARDED = re.compile(
 request with such a header was forwarded for another machine.
 """
 
+REVOKED = "The API key was revoked."
 NOBODY = (bytes(32), ANONYMOUS)
 """What is compared with the digest of a key that is not known."""
 HOW_TO_SET_A_KEY = (
@@ -57,6 +58,11 @@ class Authenticator:
         self._by_digest = {digest: (digest, key) for key in keys for digest in key.digests}
 
     @property
+    def keys(self) -> Sequence[ApiKey]:
+        """All keys there are, by their names."""
+        return sorted({key.name: key for _, key in self._by_digest.values()}.values(), key=lambda key: key.name)
+
+    @property
     def has_keys(self) -> bool:
         """Whether callers need a key."""
         return bool(self._by_digest)
@@ -65,6 +71,44 @@ class Authenticator:
         """Whether the key, as it was known once, is still one. Who was served without one needs none."""
         return not key.digests or not key.digests.isdisjoint(self._by_digest)
 
+    def named(self, name: str) -> ApiKey | None:
+        """The key of that name, for who has proved to be its owner. Raises Unauthenticated if it has expired."""
+        found = next((key for _, key in self._by_digest.values() if key.name == name), None)
+        return self.renew(found) if found is not None else None
+
+    def renew(self, key: ApiKey) -> ApiKey:
+        """A key that was accepted once, as it is now. Raises Unauthenticated when it is one no more."""
+        if not key.digests:
+            return key
+        now = next((self._by_digest[each][1] for each in key.digests if each in self._by_digest), None)
+        if now is None:
+            raise Unauthenticated(REVOKED)
+        if now.expired:
+            raise Unauthenticated(_expired(now))
+        return now
+
+    def refusal(self, key: ApiKey | None) -> str:
+        """Why a key that was accepted once is refused now, "" where it is not, or has not come."""
+        try:
+            self.renew(key or ANONYMOUS)
+        except Unauthenticated as error:
+            return error.message
+        return ""
+
+    def find(self, key: str) -> ApiKey:
+        """The key that came as a text in a message, ANONYMOUS where none is needed. Raises Unauthenticated."""
+        return self._find(key.encode(errors="replace").decode("latin-1")) if self._by_digest else ANONYMOUS
+
+    def accepts_origin(self, environ: Mapping[str, Any]) -> bool:
+        """Whether a web page may open a WebSocket: one of this very host, or of the origins. Without an Origin it is
+        no web page.
+        """
+        origin: str = environ.get("HTTP_ORIGIN", "").lower()
+        if not origin or origin in self._origins or "*" in self._origins:
+            return True
+        host: str = environ.get("HTTP_HOST", "")
+        return origin.partition("://")[2] == host.lower()
+
     def authenticate(self, environ: Mapping[str, Any]) -> ApiKey:
         """The key that came with the WSGI request, ANONYMOUS where none is needed. Raises Unauthenticated."""
         if self._by_digest:
@@ -72,6 +116,18 @@ class Authenticator:
         if not self._anonymous:
             self._only_this_machine(environ)
         return ANONYMOUS
+
+    def require_operator(self, environ: Mapping[str, Any], own_key: str = "") -> None:
+        """Check a request for what is not for callers: it has `own_key` or an admin's. Where there is no key at all, it
+        comes from this machine, also if anonymous callers are served. Raises Unauthenticated and PermissionDenied.
+        """
+        if not own_key and not self._by_digest:
+            self._only_this_machine(environ)
+            return
+        key = _key(environ)
+        is_own = own_key and hmac.compare_digest(key.encode("latin-1", "ignore"), own_key.encode())
+        if not is_own and not self._find(key).admin:
+            raise PermissionDenied("This wants an admin's key, or one that is set for it alone.")
 
     def _find(self, key: str) -> ApiKey:
         if not key:
@@ -86,7 +142,7 @@ class Authenticator:
             # These are OpenAI's own words: LiteLLM recognises a wrong key by them.
             raise Unauthenticated("Incorrect API key provided: it is not one of this server's.")
         if found.expired:
-            raise Unauthenticated(f"The API key {found.name!r} has expired.")
+            raise Unauthenticated(_expired(found))
         return found
 
     def _only_this_machine(self, environ: Mapping[str, Any]) -> None:
@@ -103,6 +159,10 @@ class Authenticator:
             raise Unauthenticated(
                 f"Without a key, web pages of other sites are not served. {HOW_TO_SET_A_KEY}", code="missing_api_key"
             )
+
+
+def _expired(key: ApiKey) -> str:
+    return f"The API key {key.name!r} has expired."
 
 
 @lru_cache(maxsize=64)

@@ -184,7 +184,9 @@ class RateLimitPermit:
             )
         if standing.refused == "concurrent":
             raise RateLimited(
-                f"The key {name!r} may have {quota.concurrent} requests at the same time.", retry_after=COME_AGAIN
+                f"The key {name!r} may have {quota.concurrent} requests at the same time.",
+                limit="concurrent",
+                retry_after=COME_AGAIN,
             )
         if standing.refused == "tokens":
             raise TokensLimited(

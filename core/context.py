@@ -14,6 +14,7 @@ from typing import TypeVar
 from core.errors import Cancelled, GatewayError
 from core.forwarding import Forwarder
 from core.store import KeyValueStore
+from core.trace_context import TraceContext, new_span_id
 
 T = TypeVar("T")
 
@@ -42,10 +43,16 @@ class CallContext:
     next request needs, None where nothing is kept. `forwarder` sends frames that may pass as they came to the caller,
     None where nothing is sent by it.
 
+    `trace` is the trace that it belongs to, and `span_id` the attempt under way in it. What is sent to upstreams, and
+    comes back, is logged where it is `traced`.
+
     The transport tells it every socket it uses (`attach`, `detach`); `cancel`, from any thread and in any phase,
     shuts them at once, so that a blocked read returns. After that, `attach` and each wait raise Cancelled. `reason` is
-    why, when it was not the caller who left. A `child` is the same request asked of another target: it ends with it,
-    or alone.
+    the error, where another cause than a hang-up ended it, and `gone_at` when it ended. A `child` is the same request
+    asked of another target: it ends with it, or alone.
+
+    `headers_at` is when the running attempt's upstream began to answer, `frames` how many of its frames were forwarded
+    unread.
     """
 
     def __init__(
@@ -62,11 +69,17 @@ class CallContext:
         self.state = state
         self.patience = patience
         self.forwarder = forwarder
+        self.trace: TraceContext | None = None
+        self.span_id = ""
+        self.traced = False
         self.started = monotonic()
         self.first_event_by = inf
         self.total_by = inf
         self.finish_by = inf
+        self.headers_at: float | None = None
+        self.frames = 0
         self.gone = False
+        self.gone_at: float | None = None
         self.reason: GatewayError | None = None
         self._children: list[CallContext] = []
         self._sockets: set[socket.socket] = set()
@@ -79,17 +92,33 @@ class CallContext:
             self.request_id, self.patience, caller=self.caller, state=self.state, forwarder=self.forwarder
         )
         child.started = self.started
+        child.trace, child.traced = self.trace, self.traced
         with self._lock:
             if self.gone:
                 raise Cancelled
             self._children.append(child)
         return child
 
+    def begin_span(self) -> None:
+        """An attempt starts: it has a span of its own, where something is traced."""
+        if self.trace is not None:
+            self.span_id = new_span_id()
+
+    @property
+    def trace_headers(self) -> dict[str, str]:
+        """What makes the upstream's span a child of the attempt's."""
+        return self.trace.headers(self.span_id or self.trace.span_id) if self.trace is not None else {}
+
     def begin(self, timeouts: Timeouts) -> None:
         """An attempt starts: its deadlines count from now, the total from the call's own start."""
         self.first_event_by = monotonic() + timeouts.first_event * self.patience
         self.total_by = self.started + timeouts.total
         self.finish_by = inf
+        self.headers_at = None
+
+    def mark_headers(self) -> None:
+        """The head of the upstream's answer has come."""
+        self.headers_at = monotonic()
 
     def mark_first_event(self) -> None:
         """From here on only the idle and the total time-outs apply."""
@@ -113,9 +142,10 @@ class CallContext:
             self._sockets.discard(sock)
 
     def cancel(self, reason: GatewayError | None = None) -> None:
-        """The caller has left, or is told `reason`: wake whoever works for them."""
+        """The caller has left, or gets `reason` as its error: wake each thread that works for the request."""
         with self._lock:
             self.gone = True
+            self.gone_at = self.gone_at or monotonic()
             self.reason = self.reason or reason
             for child in self._children:
                 child.cancel()

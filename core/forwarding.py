@@ -9,11 +9,11 @@ from typing import Protocol
 
 
 class Source(Protocol):
-    """An upstream's response, read without waiting by whoever has taken it over.
+    """An upstream's response, read without waiting by the thread that has taken it over.
 
     socket      what becomes readable when more comes; non-blocking
     over        whether the thread that gave it away is to go on
-    give_up_by  when that thread is to go on whatever came, by the monotonic clock
+    give_up_by  when that thread is to go on in any case, by the monotonic clock
     """
 
     socket: socket.socket

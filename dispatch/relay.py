@@ -10,6 +10,7 @@ from dataclasses import dataclass, field, replace
 from itertools import chain, count, islice
 from math import inf
 from time import monotonic
+from typing import Any
 
 from core.attempts import Attempt
 from core.context import CallContext
@@ -21,12 +22,16 @@ from core.events import (
     Images,
     Ranks,
     Reasoning,
+    Refusal,
+    Text,
+    ToolArguments,
     Usage,
     Vectors,
     Verbatim,
 )
 from core.requests import ChatRequest
 from core.store import KeyValueStore
+from core.token_estimate import CHARACTERS_PER_TOKEN
 from dispatch.resilience.breaker import Breakers
 from dispatch.resilience.hedge import Contender, Race
 from dispatch.resilience.refused_parameters import RefusedParameters
@@ -40,6 +45,11 @@ WHOLE_ANSWER_FACTOR = 4.0
 """How many times FIRST_EVENT_TIMEOUT an answer may take that comes in one piece (setting first_event_timeout)."""
 IMAGES_FACTOR = 12.0
 """The same for pictures: https://platform.openai.com/docs/guides/image-generation says up to two minutes for one."""
+
+
+GENERATED = frozenset({Text, Refusal, Reasoning, ToolArguments})
+"""Events with text that a model has generated."""
+WITH_USAGE = frozenset({Verbatim, Vectors, Ranks, Images})
 
 
 class AnswerStream:
@@ -68,6 +78,7 @@ class AnswerStream:
         self.target = route.targets[0]
         self.first_event: float | None = None
         self.usage: Usage | None = None
+        self._characters = self._frames = 0
         self._relay = relay
         self._route = route
         self._ask = ask
@@ -75,6 +86,7 @@ class AnswerStream:
         self._streams = streams
         self._reasoning = reasoning
         self.filler = (filler, call.started + route.filler.after) if filler and route.filler.after else ("", inf)
+        self._words = call.trace.words if call.trace is not None else None
         self._failures = Failures(route.targets)
         self._pulled: list[Event] = []
         self._turns: list[RetryingTarget | Race] = []
@@ -84,6 +96,11 @@ class AnswerStream:
     def attempts(self) -> tuple[Attempt, ...]:
         """Each time that a target was asked so far."""
         return tuple([attempt for turn in self._turns for attempt in turn.attempts])
+
+    @property
+    def generated(self) -> int:
+        """About how many tokens of the answer have come. A frame that passed unread counts as one."""
+        return self._frames + self._call.frames + self._characters // CHARACTERS_PER_TOKEN
 
     @property
     def hedged(self) -> bool:
@@ -142,7 +159,9 @@ class AnswerStream:
             yield Race(contenders, self._call, hedge_after=hedge_after, agents_too=agents_too)
         else:
             for each in at:
-                yield self._attempts(each, self._call)
+                attempts = self._attempts(each, self._call)
+                attempts.why = "fallback" if each else "first"
+                yield attempts
 
     def _hedge_after(self) -> float:
         """Seconds after which the second target is asked beside the first; inf: not at all."""
@@ -195,11 +214,23 @@ class AnswerStream:
         self._call = turn.call
         self.first_event = monotonic() - self._call.started
 
-    def _note(self, event: Event) -> None:
-        if isinstance(event, Usage):
+    def _note(self, event: Any) -> None:
+        kind = type(event)  # cheaper than isinstance, for each piece of an answer
+        if kind in GENERATED:
+            self._characters += len(event.text)
+            if self._words is not None and kind is Text:
+                self._words.said.append(event.text)
+        elif kind is Usage:
             self.usage = event
-        elif isinstance(event, (Verbatim, Vectors, Ranks, Images)) and event.usage is not None:
-            self.usage = event.usage
+        elif kind in WITH_USAGE:
+            if kind is Verbatim:
+                data = event.data
+                if self._streams:
+                    self._frames += data.count(b"\n\n")
+                else:
+                    self._characters += len(data)
+            if event.usage is not None:
+                self.usage = event.usage
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,6 +6,7 @@ An OpenAI-shaped vendor is a row in vendors.py, not a line here.
 from importlib import import_module
 from typing import Any
 
+from core.extras import missing_extra
 from providers.base import Provider
 
 PROVIDERS = {
@@ -23,6 +24,14 @@ PROVIDERS = {
     "openai_compatible": "providers.openai_compatible.provider:OpenAICompatible",
     "recraft": "providers.images.recraft:Recraft",
 }
+
+PACKAGES = {"oci": ("oci", "oci"), "bedrock": ("aws", "botocore"), "bedrock-models": ("aws", "botocore")}
+"""Of kinds that need more than every installation has: the extra, and its package."""
+
+
+def missing_package(kind: str) -> str:
+    """What has to be installed for a provider of a kind; "" if nothing is missing."""
+    return missing_extra(*PACKAGES[kind]) if kind in PACKAGES else ""
 
 
 def build(kind: str, options: dict[str, Any]) -> Provider:

@@ -9,6 +9,7 @@ from core.errors import Unsupported
 from core.events import Events, ModerationsRequest, Usage
 from core.guardrails import GuardrailRules, Side, Verdict
 from core.models import ListedModel
+from core.prices import Price
 from core.requests import ChatRequest, EmbeddingsRequest, ImagesRequest, RerankRequest
 from core.token_estimate import estimate_prompt_tokens
 
@@ -43,7 +44,8 @@ class Target:
 
     `max_tokens` is the largest that a caller may ask for; `rules` change the request's body. `ttft_timeout`, in
     seconds, holds while another target is left. `details` is what else the source gives: region, compartment, type.
-    `refused` are parameters that the model is known to refuse, by OpenAI's names; the request has none of them.
+    `refused` are parameters that the model is known to refuse, by OpenAI's names; the request has none of them. `price`
+    is None where it is not known.
     """
 
     provider: "Provider"
@@ -55,6 +57,7 @@ class Target:
     rules: ParameterRules = field(default_factory=ParameterRules)
     details: Mapping[str, Any] = field(default_factory=dict)
     refused: frozenset[str] = frozenset()
+    price: Price | None = None
 
     @property
     def name(self) -> str:

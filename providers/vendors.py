@@ -39,6 +39,7 @@ class Vendor:
     only             "images" for a vendor that makes images and does not chat
     pictures         its own domains, from which its images may be downloaded
     key_setting      the setting of its key, for the message when the key is refused
+    prices           the row whose prices its models have; "" for its own
     """
 
     name: str
@@ -64,6 +65,7 @@ class Vendor:
     only: Literal["", "images"] = ""
     pictures: tuple[str, ...] = ()
     key_setting: str = ""
+    prices: str = ""
 
     def at(self, address: str) -> "Vendor":
         """The row as it is at an address: a vendor's OpenAI-shaped endpoint speaks that dialect, to a bearer token."""
@@ -268,4 +270,4 @@ VENDORS = (
 def defaults_for_kind(kind: str, name: str) -> Vendor | None:
     """The defaults of a provider of another name that speaks a vendor's own dialect."""
     found = next((row for row in VENDORS if row.kind == kind != "openai_compatible"), None)
-    return replace(found, name=name, label=name) if found else None
+    return replace(found, name=name, label=name, prices=found.name) if found else None

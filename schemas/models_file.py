@@ -14,8 +14,10 @@ from marshmallow import Schema, ValidationError, fields, validate, validates_sch
 from schemas.closed import NAME, ClosedSchema
 from schemas.common import OneOfTypes, StrictBoolean, StrictInteger, StrictNumber
 from schemas.file_keys import ApiKeySchema
+from schemas.file_voice import VoiceSchema
 
 SECONDS = validate.Range(min=0.001, max=86_400)
+PRICE = validate.Range(min=0, max=1_000_000)
 
 
 def _pattern(value: str) -> None:
@@ -62,10 +64,15 @@ class RulesSchema(ClosedSchema):
 
 
 class PriceSchema(ClosedSchema):
-    """Prices per million tokens."""
+    """Prices per million tokens. `cached` and `written` are those of a prompt that a cache has or takes, `reasoning`
+    those of a completion that is thinking.
+    """
 
-    prompt = StrictNumber(required=True, validate=validate.Range(min=0))
-    completion = StrictNumber(required=True, validate=validate.Range(min=0))
+    prompt = StrictNumber(required=True, validate=PRICE)
+    completion = StrictNumber(required=True, validate=PRICE)
+    cached = StrictNumber(validate=PRICE)
+    reasoning = StrictNumber(validate=PRICE)
+    written = StrictNumber(validate=PRICE)
 
 
 class UpstreamSchema(ClosedSchema):
@@ -139,6 +146,7 @@ class ModelSchema(TimeoutsSchema, PlaceSchema, AgentSchema):
     filler_after_ms = StrictNumber(validate=validate.Range(min=0))
     filler_text = OneOrMore(what="a text or a list of them")
     speech = StrictBoolean()
+    voice = fields.Nested(VoiceSchema)
     guardrail = fields.Nested(GuardrailSchema)
     max_tokens = StrictInteger(validate=validate.Range(min=1))
     params = fields.Nested(RulesSchema)

@@ -39,6 +39,11 @@ class Admission:
             if not self._running:
                 self._changed.notify_all()
 
+    @property
+    def running(self) -> int:
+        """How many requests are worked on."""
+        return self._running
+
     def track(self, call: CallContext, owner: object = None) -> None:
         """A call is answered from now on. `owner` is what `cancel` finds it by."""
         self._calls[call] = owner

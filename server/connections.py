@@ -15,6 +15,7 @@ from gunicorn import util
 from gunicorn.workers.gthread import TConn, ThreadWorker
 
 from server.response import send_now
+from server.sockets.socket import Socket
 
 HEAD_SECONDS = 10.0
 """How long the head of a request may take to come."""
@@ -54,6 +55,7 @@ class ClientConnection(TConn):  # type: ignore[misc]
     keep        whether another request may follow
     discarded   bytes read since it is closing
     queue       where it waits
+    upgraded    the WebSocket that it has become
     """
 
     def __init__(self, *facts: Any) -> None:
@@ -65,6 +67,7 @@ class ClientConnection(TConn):  # type: ignore[misc]
         self.keep = False
         self.discarded = 0
         self.queue: DeadlineQueue | None = None
+        self.upgraded: Socket | None = None
 
 
 class DeadlineQueue:

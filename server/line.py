@@ -11,6 +11,8 @@ from core.context import CallContext
 from core.forwarding import Source
 from server.response import Response
 
+KEPT_HEARTBEATS = 100
+
 
 class Keeper(Protocol):
     """What a line needs of its keeper."""
@@ -18,7 +20,6 @@ class Keeper(Protocol):
     heartbeat: float
     headers_after: float
     can_forward: bool
-    frame: bytes
 
     def look_by(self, line: "Line", due: float) -> None:
         """Look at the line by then at the latest."""
@@ -34,12 +35,13 @@ class Line:
     """A caller's connection while one request is answered. It is the call's Forwarder, where it can be one.
 
     due      when the keeper looks at it next
+    opened_at, heartbeats   when the head went out before the first event, and the first of the heartbeats
     source   what is forwarded to it; `is_paused` while the caller does not take it
     """
 
     __slots__ = (
-        "_keeper", "_parked", "call", "descriptor", "due", "ended", "filler", "filler_by", "heartbeat", "is_paused",
-        "opens_by", "response", "socket", "source", "start",
+        "_keeper", "_parked", "call", "descriptor", "due", "ended", "filler", "filler_by", "heartbeat", "heartbeats",
+        "is_paused", "opened_at", "opens_by", "response", "socket", "source", "start",
     )  # fmt: skip
 
     def __init__(
@@ -52,23 +54,23 @@ class Line:
         self.response = response
         self.ended = False
         self.due = inf
+        self.opened_at: float | None = None
+        self.heartbeats: tuple[float, ...] = ()
         self.start: Callable[[], object] | None = None
         self.opens_by = self.filler_by = inf
         self.filler: Callable[[], bytes] | None = None
-        self.heartbeat = keeper.frame
+        self.heartbeat = b""
         self.source: Source | None = None
         self.is_paused = False
 
     def keep(
-        self, start: Callable[[], object], filler: Callable[[], bytes], filler_by: float, heartbeat: bytes = b""
+        self, start: Callable[[], object], heartbeat: bytes, filler: Callable[[], bytes], filler_by: float
     ) -> None:
         """A stream will be written, whose head `start` makes. Until `begin` it is opened when its first event is late,
-        and what `filler` gives is written at `filler_by`; until the end each silence is broken by a heartbeat, the
-        keeper's or the one given.
+        and what `filler` gives is written at `filler_by`; until the end each silence is broken by a heartbeat.
         """
         if self.response is not None:
-            self.start, self.filler, self.filler_by = start, filler, filler_by
-            self.heartbeat = heartbeat or self.heartbeat
+            self.start, self.heartbeat, self.filler, self.filler_by = start, heartbeat, filler, filler_by
             self.opens_by = self.call.started + self._keeper.headers_after
             self._keeper.look_by(self, min(self.opens_by, filler_by, monotonic() + self._keeper.heartbeat))
 
@@ -100,6 +102,12 @@ class Line:
         """Let the thread go on that waits in `forward`. For the keeper."""
         self.source = None
         self._parked.release()
+
+    def next_heartbeat(self) -> bytes:
+        """The bytes of one, whose time is noted."""
+        if len(self.heartbeats) < KEPT_HEARTBEATS:
+            self.heartbeats = (*self.heartbeats, monotonic())
+        return self.heartbeat
 
     def end(self) -> None:
         """The request is over. To be called before its socket is closed; may be called twice."""

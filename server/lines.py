@@ -13,10 +13,7 @@ import os
 import select
 import socket
 import threading
-from collections import deque
 from collections.abc import Callable, Mapping
-from heapq import heappop, heappush
-from itertools import count
 from logging import getLogger
 from math import inf
 from time import monotonic
@@ -27,6 +24,7 @@ from core.forwarding import Source
 from server.line import Line
 from server.read_deadlines import ReadDeadline, ReadDeadlines
 from server.response import RESPONSE, STALLED_SECONDS, Response
+from server.schedule import Schedule
 
 log = getLogger("thinkline.errors")
 
@@ -45,23 +43,18 @@ class LineKeeper:
     A kept connection stays in the epoll between its requests, and leaves it when it is closed. So there is one system
     call a request, and no lock.
 
-    `heartbeat` and `headers_after` in seconds; `frame` is a heartbeat's bytes; `slow` is how many callers may take all
-    their time to send a request.
+    `heartbeat` and `headers_after` in seconds; `slow` is how many callers may take all their time to send a request.
     """
 
-    def __init__(self, heartbeat: float, headers_after: float, frame: bytes, *, slow: int = 64) -> None:
+    def __init__(self, heartbeat: float, headers_after: float, *, slow: int = 64) -> None:
         self.headers_after = headers_after
         self.can_forward = HAS_EPOLL
         self.heartbeat = heartbeat
-        self.frame = frame
         self._requests = ReadDeadlines(slow)
         self._starting = threading.Lock()
         self._lines: dict[int, Line] = {}
         self._sources: dict[int, Line] = {}
-        self._heap: list[tuple[float, int, Line]] = []
-        self._number = count()
-        self._posted: deque[tuple[Line, float]] = deque()
-        self._wakes_at = inf
+        self._schedule = Schedule()
         self._looks_at = 0.0
         self._poller: Any = None
 
@@ -96,8 +89,7 @@ class LineKeeper:
 
     def look_by(self, line: Line, due: float) -> None:
         """Have the thread look at a line by then at the latest; at once, if that is past."""
-        self._posted.append((line, due))
-        if due < self._wakes_at:
+        if self._schedule.ask(line, due):
             self._wake()
 
     def take_over(self, line: Line, source: Source) -> None:
@@ -138,11 +130,7 @@ class LineKeeper:
                 log.exception("a turn of the lines' thread failed")
 
     def _turn(self, poller: Any) -> None:
-        self._wakes_at = self._heap[0][0] if self._heap else inf
-        self._take_posted()  # what is posted from here on is compared with _wakes_at
-        if self._heap:
-            self._wakes_at = min(self._wakes_at, self._heap[0][0])
-        seconds = min(LOOK_SECONDS, max(0.0, self._wakes_at - monotonic()))
+        seconds = self._schedule.seconds(LOOK_SECONDS)
         for descriptor, event in poller.poll(seconds if HAS_EPOLL else seconds * 1000):
             if (line := self._sources.get(descriptor)) is not None:
                 self._do(line, self._pass_on)
@@ -151,7 +139,7 @@ class LineKeeper:
             elif (line := self._lines.get(descriptor)) is not None:
                 self._do(line, self._heed_caller, descriptor, event)
         now = monotonic()
-        for line in self._take_due(now):
+        for line in self._schedule.take_due(now):
             self._do(line, self._look, now)
         if now >= self._looks_at:
             self._looks_at = now + LOOK_SECONDS
@@ -166,25 +154,6 @@ class LineKeeper:
             line.call.cancel()
             self._give_back(line)
 
-    def _take_posted(self) -> None:
-        while self._posted:
-            line, due = self._posted.popleft()
-            if due < line.due:
-                self._schedule(line, due)
-
-    def _take_due(self, now: float) -> list[Line]:
-        lines = []
-        while self._heap and self._heap[0][0] <= now:
-            due, _, line = heappop(self._heap)
-            if line.due == due:
-                lines.append(line)
-        return lines
-
-    def _schedule(self, line: Line, due: float) -> None:
-        line.due = due
-        if due < inf and not line.ended:
-            heappush(self._heap, (due, next(self._number), line))
-
     def _look(self, line: Line, now: float) -> None:
         """Do what is due for a line, and find out when it is to be looked at next."""
         line.due = inf
@@ -198,7 +167,7 @@ class LineKeeper:
         due = self._keep(line, line.response, now)
         if (source := line.source) is not None:
             due = 0 if source.has_more and not line.is_paused else min(due, source.give_up_by)
-        self._schedule(line, due)
+        self._schedule.set(line, due)
 
     def _keep(self, line: Line, response: Response, now: float) -> float:
         """Write what is due; returns when the next is."""
@@ -215,7 +184,7 @@ class LineKeeper:
                 line.filler_by = inf
                 self._write(line, response, line.filler())
             elif now >= (line.opens_by if line.start else response.written_at + self.heartbeat):
-                self._write(line, response, line.heartbeat)
+                self._write(line, response, line.next_heartbeat())
             if line.start is not None:  # which may end any moment
                 return min(line.filler_by, line.opens_by, now + self.heartbeat)
             return min(line.filler_by, response.written_at + self.heartbeat)
@@ -228,7 +197,7 @@ class LineKeeper:
     def _write(self, line: Line, response: Response, data: bytes) -> None:
         if line.start is not None:
             line.start()
-            line.start = None
+            line.start, line.opened_at = None, monotonic()
         response.write_now(data)
 
     def _cut(self, line: Line) -> None:
@@ -266,9 +235,9 @@ class LineKeeper:
             source.pause()
             self._poller.unregister(source.socket)
             self._poller.modify(line.descriptor, LEFT_ONCE | TAKES)
-            self._schedule(line, min(line.due, response.unsent_since + STALLED_SECONDS))
+            self._schedule.set(line, min(line.due, response.unsent_since + STALLED_SECONDS))
         elif source.has_more:
-            self._schedule(line, 0)
+            self._schedule.set(line, 0)
 
     def _resume(self, line: Line, source: Source) -> None:
         """The caller takes something again."""
@@ -285,7 +254,7 @@ class LineKeeper:
             line.is_paused = False
             source.resume()
             self._poller.register(source.socket, COMES)
-            self._schedule(line, 0)  # TLS may hold more, and its deadline has moved
+            self._schedule.set(line, 0)  # TLS may hold more, and its deadline has moved
 
     def _give_back(self, line: Line) -> None:
         source = line.source

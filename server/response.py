@@ -24,7 +24,7 @@ MOST_UNREAD = 65_536
 """Bytes of a request's body that are discarded for the sake of a kept connection."""
 
 
-def send_now(sock: socket.socket, data: bytes | memoryview) -> int:
+def send_now(sock: socket.socket, data: bytes | bytearray | memoryview) -> int:
     """Send what the caller takes without being waited for; returns how many bytes. Raises OSError."""
     try:
         return sock.send(data, socket.MSG_DONTWAIT)
@@ -60,6 +60,7 @@ class Response(wsgi.Response):  # type: ignore[misc]
         self._head = b""
         self.headers_sent = False
         req.unsent = b""
+        req.upgraded = None
         self.lock = threading.Lock()
         self.unsent = b""
         self.unsent_since = 0.0
@@ -70,10 +71,11 @@ class Response(wsgi.Response):  # type: ignore[misc]
     def default_headers(self) -> list[str]:
         """What each head begins with. gunicorn asks the calendar each time, and names itself."""
         major, minor = self.req.version
+        after = "upgrade" if self.upgrade else "close" if self.should_close() else "keep-alive"
         lines = [
             f"HTTP/{major}.{minor} {self.status}\r\n",
             f"Date: {_date(int(time()))}\r\n",
-            f"Connection: {'close' if self.should_close() else 'keep-alive'}\r\n",
+            f"Connection: {after}\r\n",
         ]
         return [*lines, "Transfer-Encoding: chunked\r\n"] if self.chunked else lines
 
@@ -86,6 +88,10 @@ class Response(wsgi.Response):  # type: ignore[misc]
         lines = [*self.default_headers(), *(f"{name}: {value}\r\n" for name, value in self.headers), "\r\n"]
         self._head = "".join(lines).encode("latin-1")
         self.headers_sent = True
+
+    def upgrade_to(self, connection: object) -> None:
+        """When this answer is written, its socket is that connection's."""
+        self.req.upgraded = connection
 
     def can_sendfile(self) -> bool:
         """Files go out as other answers do."""

@@ -18,6 +18,8 @@ from server.admission import Admission
 from server.connections import LARGEST_HEAD, ClientConnection, PollingWorker
 from server.malloc_trim import keep_trimmed
 from server.response import send_now
+from server.sockets.keeper import SocketKeeper
+from server.sockets.socket import Socket
 from server.succession import Succession
 from server.thread_pool import LifoThreadPool
 
@@ -36,6 +38,13 @@ class ServerState(Protocol):
     def admission(self) -> Admission:
         """Which requests are under way."""
 
+    @property
+    def sockets(self) -> SocketKeeper:
+        """The WebSockets."""
+
+    def close(self) -> None:
+        """The worker is about to end."""
+
 
 class Worker(PollingWorker):
     """gthread, with what this file's head says."""
@@ -45,6 +54,10 @@ class Worker(PollingWorker):
     succession: Succession | None = None
     """gunicorn.conf.py sets it before the fork."""
     _ending = False
+
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        self._has_stopped_accepting = threading.Event()
 
     def init_process(self) -> None:
         """Boot, and serve to the end. A worker that replaces another, and cannot boot, is tried again: gunicorn would
@@ -67,10 +80,27 @@ class Worker(PollingWorker):
         # gunicorn looks two dozen settings up for each request: from here on they are plain attributes.
         self.cfg.__dict__.update({name: setting.get() for name, setting in self.cfg.settings.items()})
         self._state = getattr(self.wsgi, "extensions", {}).get("thinkline")
+        if self._state is not None:
+            self._state.sockets.serve_with(self.tpool.do, self.worker_connections)
 
     def enqueue_req(self, conn: ClientConnection) -> None:
         """Have a thread serve a connection whose next request has come."""
         self.tpool.do(partial(self._serve, conn))
+
+    def detach(self, conn: ClientConnection) -> None:
+        """A connection has become a WebSocket. It counts until it is closed."""
+        self._pipelined_running.discard(conn)
+        self._serve_pipelined()
+
+    def forget(self) -> None:
+        """One that had become a WebSocket is closed."""
+        self.nr_conns -= 1
+
+    def set_accept_enabled(self, enabled: bool) -> None:
+        """Listen or not, and tell those who wait for the end of it."""
+        super().set_accept_enabled(enabled)
+        if not self.alive:
+            self._has_stopped_accepting.set()
 
     def get_thread_pool(self) -> LifoThreadPool:
         """Threads that are used as few as possible, in the place of an executor."""
@@ -87,7 +117,16 @@ class Worker(PollingWorker):
                 conn.parser.unreader.unread(head)
                 keep = self.handle(conn)
         finally:
-            self.method_queue.defer(self.finish_request, conn, keep)
+            if conn.upgraded is not None and self._state is not None:
+                self._hand_over(conn, conn.upgraded, self._state.sockets)
+            else:
+                self.method_queue.defer(self.finish_request, conn, keep)
+
+    def _hand_over(self, conn: ClientConnection, connection: Socket, keeper: SocketKeeper) -> None:
+        """A WebSocket has begun, for which no thread waits."""
+        self.method_queue.defer(self.detach, conn)
+        received = conn.parser.unreader.take_buffered()
+        keeper.take_over(connection, conn.sock, conn.unsent, received, partial(self.method_queue.defer, self.forget))
 
     def handle_request(self, req: Any, conn: ClientConnection) -> bool:
         """Answer a request, as far as its caller reads; the connection has the rest of the answer."""
@@ -95,7 +134,7 @@ class Worker(PollingWorker):
             req._expected_100_continue = False  # noqa: SLF001 - gunicorn would wait for a caller who does not read
             send_now(conn.sock, CONTINUE)
         keep: bool = super().handle_request(req, conn)
-        conn.unsent = memoryview(req.unsent)
+        conn.unsent, conn.upgraded = memoryview(req.unsent), req.upgraded
         return keep
 
     def _keepalive_after(self, conn: ClientConnection, keepalive: bool) -> bool:
@@ -109,6 +148,7 @@ class Worker(PollingWorker):
         super().run()
         if self._state is not None:
             self._state.admission.drain(0, LAST_WORDS_SECONDS / 2)
+            self._state.close()
 
     def handle_exit(self, sig: int, frame: Any) -> None:
         """SIGTERM: let those calls end that run, then stop.
@@ -128,10 +168,15 @@ class Worker(PollingWorker):
         graceful = self.cfg.graceful_timeout
         last_words = min(LAST_WORDS_SECONDS, graceful / 2)
         if self.succession is None or self.succession.stops(graceful / 2):
+            state.sockets.retire()
             state.admission.drain(graceful - last_words, last_words / 2)
             self._leave(sig, frame)
         else:
             self._leave(sig, frame)
+            self._has_stopped_accepting.wait(
+                LAST_WORDS_SECONDS
+            )  # who is closed now comes again at once: to the successor
+            state.sockets.retire()
             state.admission.drain(graceful - last_words, last_words / 2, refuse=False)
 
     def _leave(self, sig: int, frame: Any) -> None:

@@ -15,6 +15,7 @@ from pathlib import Path
 from time import monotonic, time
 from typing import Any, TypeVar
 
+from core.extras import missing_extra
 from core.store import KeyValueStore
 from storage.sqlite_file import SqliteFile
 
@@ -42,6 +43,8 @@ def open_store(url: str, folder: Path) -> KeyValueStore:
     if not url:
         return SqliteStore(folder / "state.sqlite3")
     if scheme in ("redis", "rediss", "unix") and rest:
+        if package := missing_extra("redis", "redis"):
+            raise ValueError(f"STATE_URL is a Redis server's, which needs {package}.")
         try:
             return RedisStore(url)
         except ValueError:  # its message may hold the password

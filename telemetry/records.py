@@ -7,10 +7,14 @@ from typing import Any, Literal
 
 from core.attempts import Attempt
 from core.events import Usage
+from core.trace_context import TraceContext
 
 log = getLogger("thinkline.records")
 request_log = getLogger("thinkline.request")
 refusal_log = getLogger("thinkline.errors")
+
+CALL_CHARACTERS = 200
+"""Of a conversation's id, which callers choose."""
 
 RequestOutcome = Literal["done", "hung_up", "failed", "refused"]
 
@@ -26,13 +30,24 @@ class RequestRecord:
     outcome       "refused" before a target was asked; "failed" also when that was our own fault
     provider, target    which of them answered, or failed last; "" where none was asked
     ttft          seconds to the first event, None where none came
+    overhead      how many of them were our own, and not a target's
+    cost          in the currency of the prices, None where that is not known
     attempts      each time that a target was asked, in the order of asking
     tried         what each target that failed has failed with last, by its name
     hedged        whether two targets were asked at the same time
     filler        the phrase that was said while the model was silent, "" for none
+    sender        the address that it came from: that of its peer, or what a trusted proxy says
+    forwarded_for what its header X-Forwarded-For says, which anybody may have written
     conversation  the caller's id of the conversation or the phone call, "" without one
     said          what the upstream wrote of its failure: for logs, never for callers
+    trace         the trace that it belongs to, None where nothing is traced
+    limit         which limit a refused request was over, "" for none
     details       how many inputs, documents or images, where that is told
+    usage         tokens of the answer; an estimate where the upstream has not counted them
+    cost          of all attempts, as far as prices are known, None where none is; `unpriced` where one is not
+    headers       seconds to the head of our answer, None where it was not streamed
+    filler_at, hung_up_at, heartbeats   seconds to each of these
+    tokens_saved  about how many tokens a hang-up has spared, None where that is not known
     """
 
     request_id: str
@@ -54,6 +69,7 @@ class RequestRecord:
     param: str | None = None
     error: str = ""
     said: str = ""
+    limit: str = ""
     provider: str = ""
     target: str = ""
     attempts: tuple[Attempt, ...] = ()
@@ -61,7 +77,21 @@ class RequestRecord:
     hedged: bool = False
     filler: str = ""
     ttft: float | None = None
+    overhead: float | None = None
     usage: Usage | None = None
+    cost: float | None = None
+    trace: TraceContext | None = None
+    unpriced: bool = False
+    headers: float | None = None
+    filler_at: float | None = None
+    hung_up_at: float | None = None
+    heartbeats: tuple[float, ...] = ()
+    tokens_saved: int | None = None
+
+    @property
+    def counted(self) -> Usage | None:
+        """The usage, where the upstream has counted it."""
+        return None if self.usage is None or self.usage.estimated else self.usage
 
     @property
     def fallbacks(self) -> int:
@@ -77,6 +107,10 @@ class Recorder:
 
     def __init__(self, sinks: Iterable[Sink] = ()) -> None:
         self._sinks = tuple(sinks)
+
+    def also(self, *sinks: Sink) -> "Recorder":
+        """One that hands each record to these sinks too."""
+        return Recorder((*self._sinks, *sinks))
 
     def __call__(self, record: RequestRecord) -> None:
         """Hand it over."""
@@ -99,6 +133,7 @@ def log_request(record: RequestRecord) -> None:
 
 def _request_facts(record: RequestRecord) -> dict[str, Any]:
     facts: dict[str, Any] = {"caller": record.caller} if record.caller else {}
+    facts |= _whose(record)
     facts |= {"path": record.endpoint, "model": record.model}
     if record.stream is not None:
         facts["stream"] = record.stream
@@ -117,8 +152,10 @@ def _request_facts(record: RequestRecord) -> dict[str, Any]:
         facts["tried"] = "; ".join(f"{target}: {failure}" for target, failure in record.tried.items())
     if record.ttft is not None:
         facts["ttft_ms"] = round(record.ttft * 1000, 1)
-    if record.usage is not None:
-        facts |= {"prompt_tokens": record.usage.prompt, "completion_tokens": record.usage.completion}
+    if record.counted is not None:
+        facts |= {"prompt_tokens": record.counted.prompt, "completion_tokens": record.counted.completion}
+    if record.cost is not None:
+        facts["cost"] = round(record.cost, 6)
     if record.error:
         facts |= {"code": record.code, "error": record.error, "said": record.said}
     return facts
@@ -126,5 +163,11 @@ def _request_facts(record: RequestRecord) -> dict[str, Any]:
 
 def _refusal_facts(record: RequestRecord) -> dict[str, Any]:
     facts = {"status": record.status, "code": record.code, "param": record.param, "error": record.error}
-    facts |= {"method": record.method, "path": record.path, "sender": record.sender}
+    facts |= {"method": record.method, "path": record.path, **_whose(record)}
     return {**facts, "forwarded_for": record.forwarded_for} if record.forwarded_for else facts
+
+
+def _whose(record: RequestRecord) -> dict[str, str]:
+    """What finds the lines of a phone call, and of a sender."""
+    facts = {"call": record.conversation[:CALL_CHARACTERS]} if record.conversation else {}
+    return {**facts, "from": record.sender} if record.sender else facts

@@ -7,8 +7,11 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
+from uuid import uuid4
 
 import hypothesis
+import psycopg
 import pytest
 from openai import OpenAI
 
@@ -16,6 +19,7 @@ from app import create_app
 from config import Settings
 from tests.emulators.openai.server import OpenAIUpstream
 from tests.support.forked import Forked
+from tests.support.postgresql import postgresql_server
 
 # A deadline for each example would be a timed test: a busy machine fails it.
 hypothesis.settings.register_profile("untimed", deadline=None)
@@ -144,6 +148,22 @@ def redis_url(tmp_path: Path) -> Iterator[str]:
         until(lambda: _listens(port), "redis-server to listen")
         yield f"redis://127.0.0.1:{port}/0"
         process.terminate()
+
+
+@pytest.fixture(scope="session")
+def postgresql() -> Iterator[str]:
+    """A PostgreSQL server's address, without a database's name. The server refuses to run as root."""
+    with TemporaryDirectory(prefix="thinkline-postgresql-") as folder, postgresql_server(Path(folder)) as url:
+        yield url
+
+
+@pytest.fixture
+def database_url(postgresql: str) -> Iterator[str]:
+    """A new database's address."""
+    name = f"thinkline_{uuid4().hex}"
+    with psycopg.connect(f"{postgresql}/postgres", autocommit=True) as connection:
+        connection.execute(f"CREATE DATABASE {name}")
+    return f"{postgresql}/{name}"
 
 
 def _listens(port: int) -> bool:

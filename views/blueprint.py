@@ -11,11 +11,13 @@ from werkzeug.wsgi import get_content_length, get_input_stream
 
 from access.admission import Permit, estimated_tokens
 from core.api_keys import ANONYMOUS, ApiKey
-from core.errors import GatewayError, InvalidRequest, RequestTimeout, TooLarge
+from core.errors import GatewayError, InvalidRequest, PermissionDenied, RateLimited, RequestTimeout, TooLarge
 from core.events import Usage
+from core.trace_context import TraceContext
 from schemas.errors import OPENAI, ErrorFormat
 from server.flask_app import HEADERS, REQUEST_ID
 from server.read_deadlines import BODY_SECONDS
+from server.sockets.handshake import check_handshake
 from telemetry.records import RequestRecord
 from views.model_access import concealed
 from views.services import Services, current_services
@@ -37,8 +39,9 @@ class ApiRequest:
 
     `key` is the request's key, and `permits` what that key's checks have granted. `endpoint` is the view's name. A view
     sets `model`, `stream` and `conversation` as soon as it has read them. `errors` tells how the caller's dialect has
-    an error. `allowed` is set once its model is one that the key may call, `recorded` once the request has its record,
-    with the `usage` that stands there.
+    an error. `received` is when its body had come, by the monotonic clock; `prompt_tokens` are estimated then.
+    `allowed` is set once its model is one that the key may call, `recorded` once the request has its record, with the
+    `usage` that stands there. `lacks_key` tells of a WebSocket that its key is to come in a message.
     """
 
     services: Services
@@ -50,10 +53,21 @@ class ApiRequest:
     model: str = ""
     stream: bool | None = None
     conversation: str = ""
+    received: float = 0.0
     allowed: bool = False
     recorded: bool = False
+    lacks_key: bool = False
     usage: Usage | None = None
+    prompt_tokens: int = 0
     started: float = field(default_factory=monotonic)
+    _trace: TraceContext | None = None
+
+    @property
+    def trace(self) -> TraceContext | None:
+        """The trace that it belongs to, None where nothing is traced."""
+        if self._trace is None and self.services.tracer is not None:
+            self._trace = self.services.tracer.begin(self.environ)
+        return self._trace
 
     @property
     def caller(self) -> str:
@@ -89,13 +103,14 @@ class ApiRequest:
                 duration=duration,
                 method=environ["REQUEST_METHOD"],
                 path=environ["PATH_INFO"][:SHOWN],
-                sender=environ.get("REMOTE_ADDR", ""),
+                sender=self.services.proxies.sender(environ),
                 forwarded_for=environ.get("HTTP_X_FORWARDED_FOR", "")[:SHOWN],
                 caller=self.caller,
                 endpoint=self.endpoint,
                 model=self.model,
                 stream=self.stream,
                 conversation=self.conversation,
+                trace=self.trace,
                 **result,
             )
         )
@@ -121,11 +136,26 @@ class ApiRequest:
             raise TooLarge(TOO_LARGE)
         if length is not None and len(body) < length:
             raise InvalidRequest(BROKEN_OFF)
-        if self.permits:
-            tokens = estimated_tokens(body)
-            for permit in self.permits:
-                permit.spend(tokens)
+        self.received = monotonic()
+        self.spend(body)
         return body
+
+    def spend(self, body: bytes) -> None:
+        """Count what the body's prompt is estimated at for the limits of its key. Raises RateLimited."""
+        self.prompt_tokens = estimated_tokens(body)
+        for permit in self.permits:
+            permit.spend(self.prompt_tokens)
+
+    def record_failure(self, error: GatewayError) -> None:
+        """Record that it failed before a target was asked."""
+        self.record(
+            status=self.errors.status(error),
+            outcome="failed" if error.status == 500 else "refused",  # noqa: PLR2004 - a fault of our own
+            code=error.code,
+            param=error.param,
+            error=error.message,
+            limit=error.limit if isinstance(error, RateLimited) else "",
+        )
 
 
 View = Callable[..., Response]
@@ -176,14 +206,57 @@ def _with_access(view: View, errors: ErrorFormat, *, works: bool, counts: bool) 
     return answer
 
 
+Admit = Callable[[ApiRequest], ApiKey | None]
+"""Whose a handshake is; None where the first message is to tell. Raises Unauthenticated."""
+
+
+def by_key(incoming: ApiRequest) -> ApiKey:
+    """A handshake is admitted as any other request is."""
+    return incoming.services.guard.authenticate(incoming.environ)
+
+
+def _with_handshake(view: View, admit: Admit) -> View:
+    """The view of a WebSocket, for who may open one. Its turns are checked one by one (views/turns.py).
+
+    Raises UpgradeRequired and InvalidRequest for what is no handshake, PermissionDenied for a web page of another site,
+    and what `admit` raises.
+    """
+
+    @wraps(view)
+    def answer(**values: Any) -> Response:
+        services, environ = current_services(), request.environ
+        incoming = environ[API_REQUEST] = ApiRequest(services, environ, view.__name__)
+        check_handshake(environ)
+        if not services.guard.accepts_origin(environ):
+            raise PermissionDenied("Web pages of this origin may not call here (ALLOWED_ORIGINS).")
+        found = admit(incoming)
+        incoming.key, incoming.lacks_key = found or ANONYMOUS, found is None
+        return view(incoming, **values)
+
+    return answer
+
+
 class Api(Blueprint):
     """A blueprint whose views are all admitted. What asks upstreams is work: a POST, and a route with asks=True.
 
-    A route of another dialect than OpenAI's says how that spells errors: errors=....
+    A route of another dialect than OpenAI's says how that spells errors: errors=.... `sockets` are the routes of
+    WebSockets, which an OpenAPI document cannot have.
     """
+
+    def __init__(self, name: str, import_name: str) -> None:
+        super().__init__(name, import_name)
+        self.sockets: list[str] = []
+
+    def socket(self, rule: str, admit: Admit = by_key) -> Callable[[View], View]:
+        """A route for WebSockets, whose view answers with views.sockets.upgrade."""
+        self.sockets.append(rule)
+        return self.get(rule, admit=admit)
 
     def add_url_rule(self, rule: str, endpoint: Any = None, view_func: Any = None, *rest: Any, **options: Any) -> None:
         """Flask's, with a guard before the view."""
+        if (admit := options.pop("admit", None)) is not None and view_func:
+            super().add_url_rule(rule, endpoint, _with_handshake(view_func, admit), *rest, **options)
+            return
         errors = options.pop("errors", OPENAI)
         posts = "POST" in options.get("methods", ())
         works = options.pop("asks", posts)

@@ -1,14 +1,17 @@
 """POST /chat/completions."""
 
+from collections.abc import Iterable
 from dataclasses import replace
 from functools import partial
 from logging import getLogger
 
 from flask import Response
 
+from core.errors import UpstreamDown
+from core.events import Event, Usage
 from core.requests import ChatRequest
 from dispatch.routing.catalogue import Route
-from dispatch.transforms.speech import speech_safe
+from dispatch.transforms.speech import read_aloud
 from schemas.chat.encode import ChunkEncoder
 from schemas.chat.fold import fold
 from schemas.chat.request import load_chat
@@ -39,25 +42,31 @@ def chat(incoming: ApiRequest) -> Response:
     return whole_response(delivery, partial(fold, model=name, include_reasoning=request.include_reasoning))
 
 
-def chat_delivery(incoming: ApiRequest, request: ChatRequest, route: Route, *, forwards: bool = False) -> Delivery:
+def chat_delivery(
+    incoming: ApiRequest, request: ChatRequest, route: Route, *, forwards: bool = False, fills_with_tools: bool = False
+) -> Delivery:
     """A chat's answer, in any dialect of callers: with a filler, or made fit to be read aloud, where wanted. With
     `forwards` its encoder need not see frames that pass unread.
     """
     services = incoming.services
+    may_fill = fills_with_tools or services.fills_with_tools or not _may_call(request)
     log.log(5, "asked", extra={"payload": request.body})
-    fills = request.stream and bool(route.filler) and (services.fills_with_tools or not _may_call(request))
+    fills = request.stream and bool(route.filler) and may_fill
     aloud = _is_read_aloud(request, route)
-    if fills or aloud:
+    words = incoming.trace.words if incoming.trace else None
+    if words is not None:
+        words.asked = request.messages
+    if fills or aloud or words is not None:
         request = replace(request, passthrough=None)
+    ask = services.relay.chat(request)
     return Delivery(
         incoming,
         route,
-        services.relay.chat(request),
+        read_aloud(ask) if aloud else ask,
         streams=request.stream,
         reasoning=request.include_reasoning,
         fills=fills,
-        through=speech_safe if aloud else None,
-        forwards=forwards and request.stream,
+        forwards=forwards and request.stream and words is None,
     )
 
 
@@ -73,3 +82,23 @@ def _is_read_aloud(request: ChatRequest, route: Route) -> bool:
     """Whether the text is made fit for a voice: the body says so, else the model. JSON for a program never is."""
     wanted = request.extras.get("speech", route.row is not None and route.row.speech)
     return bool(wanted) and request.body.get("response_format", {}).get("type", "text") == "text"
+
+
+def prompt_count_delivery(incoming: ApiRequest, asked: ChatRequest) -> Delivery:
+    """A line that is told the Usage of a prompt, which is not answered."""
+    return Delivery(
+        incoming,
+        incoming.services.catalogue.chat_route(asked),
+        lambda target, call: target.provider.count_tokens(asked, target, call),
+        streams=False,
+        patience=1.0,
+        charged=False,
+    )
+
+
+def prompt_tokens(events: Iterable[Event]) -> int:
+    """The prompt's tokens. Raises UpstreamDown."""
+    for event in events:
+        if isinstance(event, Usage):
+            return event.prompt
+    raise UpstreamDown("The upstream prompt_tokens nothing.")

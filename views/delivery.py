@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import lru_cache, partial
 from logging import getLogger
+from time import monotonic
 from typing import Any, Protocol, Self
 from urllib.parse import quote
 
@@ -16,8 +17,10 @@ from dispatch.resilience.retry import StreamFactory
 from dispatch.routing.catalogue import Route
 from server.flask_app import REQUEST_ID
 from telemetry.records import RequestOutcome
+from usage.accounting import bill
 from views.blueprint import ApiRequest
 from views.model_access import require_allowed
+from views.timing import own_seconds, server_timing
 
 log = getLogger("thinkline.request")
 
@@ -47,8 +50,9 @@ class StreamEncoder(Protocol):
 class Delivery:
     """A caller's line while one request is answered: watched for their leaving, and told of in one record.
 
-    `events` is what is answered, gone `through` something if that is given. `details` are counts for the record.
-    With `forwards`, frames that may pass as they came need not be encoded. `filler` is the phrase that was said.
+    `events` are the answer's, as they are encoded. `details` are counts for the record. With `forwards`, frames that
+    may pass as they came need not be encoded. `filler` is the phrase that was said. What an upstream does not count is
+    estimated, where it `estimates`. An answer that is not `charged` costs nothing.
     """
 
     def __init__(
@@ -60,26 +64,35 @@ class Delivery:
         streams: bool,
         reasoning: bool = True,
         fills: bool = False,
-        through: Callable[[Iterable[Event]], Iterator[Event]] | None = None,
         patience: float = WHOLE_ANSWER_FACTOR,
         details: Mapping[str, int] | None = None,
         forwards: bool = False,
+        estimates: bool = True,
+        charged: bool = True,
     ) -> None:
-        rooms, caller, environ = incoming.services, incoming.caller, incoming.environ
-        require_allowed(incoming.key, incoming.model, route, rooms.catalogue)
+        services, caller, environ = incoming.services, incoming.caller, incoming.environ
+        require_allowed(incoming.key, incoming.model, route, services.catalogue)
         incoming.allowed = True
-        self.call = rooms.relay.call(environ[REQUEST_ID], streams=streams, caller=caller, patience=patience)
-        self.answer: AnswerStream = rooms.relay.answer(
+        self.call = services.relay.call(environ[REQUEST_ID], streams=streams, caller=caller, patience=patience)
+        self.call.trace = incoming.trace
+        self.call.traced = incoming.key.admin and environ.get("HTTP_X_TRACE") == "1"
+        self.answer: AnswerStream = services.relay.answer(
             route, ask, self.call, streams=streams, reasoning=reasoning, fills=fills
         )
-        self.events: Iterable[Event] = through(self.answer) if through else self.answer
+        self.events: Iterable[Event] = self.answer
         self._incoming = incoming
+        self._loading = self.call.started - incoming.received if incoming.received else 0.0
+        self._own: float | None = None
         self._details = details or {}
+        self._estimates = estimates and charged
+        self._charged = charged
+        self._streams = streams
         self.filler = ""
+        self.filler_at: float | None = None
         self._ended = False
-        self._admission = rooms.admission
+        self._admission = services.admission
         self._admission.track(self.call, incoming.key)
-        self.line = rooms.lines.watch(environ, self.call)
+        self.line = services.lines.watch(environ, self.call)
         if forwards:
             self.call.forwarder = self.line
 
@@ -120,29 +133,54 @@ class Delivery:
         """Put on the header that names who answers; none while that is open (a stream may begin before)."""
         if self.answer.first_event is not None:
             response.headers["x-upstream"] = _header(self.answer.target.name)
+            self._own = own_seconds(self.answer, self._loading)
+        response.headers["Server-Timing"] = server_timing(self._own, self.answer, self.call, self._loading)
         return response
 
     def _record(self, outcome: RequestOutcome, failure: GatewayError | None) -> None:
         """Who answered, how fast, how much, and how it ended."""
-        answer = self.answer
+        answer, incoming, lengths = self.answer, self._incoming, self._incoming.services.lengths
+        duration = monotonic() - self.call.started
+        prompt = incoming.prompt_tokens if self._estimates else None
+        told = answer.usage if self._charged else None
+        billed = bill(answer.attempts, told, answer.generated, prompt, duration)
+        target = answer.target.name
         result: dict[str, Any] = {}
         if failure is not None:
             result = {"code": failure.code, "param": failure.param, "error": failure.message, "said": failure.log}
-        self._incoming.record(
+        if outcome == "hung_up":
+            result["hung_up_at"] = duration if self.call.gone_at is None else self._since(self.call.gone_at)
+            result["tokens_saved"] = lengths.left(target, answer.generated) if self._estimates else None
+        elif outcome == "done" and billed.usage is not None:
+            lengths.note(target, billed.usage.completion)
+        incoming.record(
             began=self.call.started,
             status=failure.status if failure else STATUSES[outcome],
             outcome=outcome,
             provider=answer.target.provider.name,
-            target=answer.target.name,
-            attempts=answer.attempts,
+            target=target,
+            attempts=billed.attempts,
             tried=answer.tried,
             hedged=answer.hedged,
             filler=self.filler,
+            filler_at=self._since(self.filler_at),
+            headers=self._headers_at(),
+            heartbeats=tuple(at - self.call.started for at in self.line.heartbeats),
             ttft=answer.first_event,
-            usage=answer.usage,
+            overhead=own_seconds(answer, self._loading) if self._own is None else self._own,
+            usage=billed.usage if self._charged else answer.usage,
+            cost=billed.cost if self._charged else 0.0,
+            unpriced=billed.unpriced and self._charged,
             details=self._details,
             **result,
         )
+
+    def _since(self, at: float | None) -> float | None:
+        return None if at is None else at - self.call.started
+
+    def _headers_at(self) -> float | None:
+        opened_at = self.line.opened_at
+        return self.answer.first_event if opened_at is None and self._streams else self._since(opened_at)
 
 
 @lru_cache(maxsize=1024)
@@ -164,8 +202,8 @@ class UnwrappedResponse(Response):
 def whole_response(line: Delivery, fold: Callable[[Iterable[Event]], bytes]) -> Response:
     """One JSON body. Raises what fails."""
     with line:
-        body = fold(line.events)
-        for _ in line.events:  # to its end, so that the target is known to have answered
+        body = fold(line.answer)
+        for _ in line.answer:  # to its end, so that the target is known to have answered
             pass
     line.end("done")
     return line.sign(UnwrappedResponse(body, content_type="application/json"))
@@ -195,8 +233,9 @@ class StreamResponse(Response):
     def __call__(self, environ: Any, start_response: Callable[..., Any]) -> Iterable[bytes]:
         """Begin it, or answer what kept it from beginning."""
         delivery, encoder = self._delivery, self._encoder
+        delivery.sign(self)
         start = partial(start_response, self.status, self.headers.to_wsgi_list())
-        delivery.line.keep(start, self._filler, delivery.answer.filler[1], encoder.heartbeat)
+        delivery.line.keep(start, encoder.heartbeat, self._filler, delivery.answer.filler[1])
         failures: list[Exception] = []
         try:
             delivery.answer.commit()
@@ -206,10 +245,10 @@ class StreamResponse(Response):
             if failures:
                 return self._refuse(failures.pop(), environ, start_response)
             start_response(self.status, delivery.sign(self).headers.to_wsgi_list())
-        return ClosingIterator(_frames(delivery, encoder, failures), self.close)
+        return ClosingIterator(stream_frames(delivery, encoder, failures), self.close)
 
     def _filler(self) -> bytes:
-        self._delivery.filler = self._delivery.answer.filler[0]
+        self._delivery.filler, self._delivery.filler_at = self._delivery.answer.filler[0], monotonic()
         return self._encoder.encode(FillerText(self._delivery.filler))
 
     def _refuse(self, failure: Exception, environ: Any, start_response: Callable[..., Any]) -> Iterable[bytes]:
@@ -222,28 +261,28 @@ class StreamResponse(Response):
         return answer
 
 
-def _frames(line: Delivery, encoder: StreamEncoder, failures: list[Exception]) -> Iterator[bytes]:
+def stream_frames(delivery: Delivery, encoder: StreamEncoder, failures: list[Exception]) -> Iterator[bytes]:
     """The answer's frames; of an answer that has failed already, the failure's."""
     try:
         _raise_first(failures)
-        for event in line.events:
+        for event in delivery.events:
             if data := encoder.encode(event):
                 yield data
         yield encoder.end()
-        line.end("done")
+        delivery.end("done")
     except Cancelled:
-        if line.call.reason is None:
-            line.end("hung_up")
+        if delivery.call.reason is None:
+            delivery.end("hung_up")
         else:
-            line.end("failed", line.call.reason)
-        yield encoder.error(line.call.reason or HalfClosed())
+            delivery.end("failed", delivery.call.reason)
+        yield encoder.error(delivery.call.reason or HalfClosed())
     except GatewayError as error:
-        line.end("hung_up" if isinstance(error, RequestTimeout) else "failed", error)
+        delivery.end("hung_up" if isinstance(error, RequestTimeout) else "failed", error)
         yield encoder.error(error)
     except Exception:  # the headers are out: even a fault of our own must reach the caller as a frame, not as a cut
         log.exception("unexpected failure in a stream")
         fault = GatewayError("Something went wrong here.")
-        line.end("failed", fault)
+        delivery.end("failed", fault)
         yield encoder.error(fault)
 
 

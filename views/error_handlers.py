@@ -11,7 +11,8 @@ from gunicorn.http.errors import ParseException
 from werkzeug.exceptions import HTTPException
 
 from core.errors import Cancelled, GatewayError, HalfClosed, InvalidRequest
-from schemas.errors import error_headers
+from schemas.errors import OPENAI, error_headers
+from schemas.messages.errors import ERRORS
 from server.flask_app import NOT_HTTP, REQUEST_ID
 from views.blueprint import API_REQUEST, SHOWN, ApiRequest
 from views.services import current_services
@@ -22,6 +23,8 @@ LIKE = 0.75
 """From this likeness on (difflib's ratio) a path is taken for a misspelt one."""
 OLLAMAS = re.compile(r"/api/(?!v1(/|$))")
 """Paths of Ollama's own, whose clients read a sentence where others read an object."""
+OF_ANTHROPIC = re.compile(r"/messages(/[^/]*)?/?$")
+"""Paths of Anthropic's dialect."""
 
 
 class NotFound(InvalidRequest):
@@ -42,16 +45,9 @@ def register(app: Flask) -> None:
 def respond(error: GatewayError) -> Response:
     """The error as a response with its true status."""
     asked = _api_request()
-    status = asked.errors.status(error)
-    asked.record(
-        status=status,
-        outcome="failed" if error.status == 500 else "refused",  # noqa: PLR2004 - a fault of our own
-        code=error.code,
-        param=error.param,
-        error=error.message,
-    )
+    asked.record_failure(error)
     body = orjson.dumps(asked.errors.body(error, asked.environ[REQUEST_ID]))
-    response = Response(body, status, mimetype="application/json")
+    response = Response(body, asked.errors.status(error), mimetype="application/json")
     response.headers.update(error_headers(error))
     if asked.errors.id_header:
         response.headers[asked.errors.id_header] = asked.environ[REQUEST_ID]
@@ -73,7 +69,11 @@ def _http(error: HTTPException) -> Response:
 
 def _api_request() -> ApiRequest:
     """The request as its view knows it, or as it would, where it has reached none."""
-    return request.environ.get(API_REQUEST) or ApiRequest(current_services(), request.environ, endpoint="")
+    known: ApiRequest | None = request.environ.get(API_REQUEST)
+    if known is not None:
+        return known
+    dialect = ERRORS if OF_ANTHROPIC.search(request.path) else OPENAI
+    return ApiRequest(current_services(), request.environ, endpoint="", errors=dialect)
 
 
 def _sentence(status: int, name: str) -> str:
@@ -93,16 +93,19 @@ def _meant(path: str) -> str:
     known = _known_paths(current_app)
     ending = max((each for each in known if path.endswith(each)), key=len, default="")
     if ending:
-        return f"/v1{ending}" if f"/v1{ending}" in known else ending
+        return known[ending]
     return next(iter(get_close_matches(path, known, 1, LIKE)), "")
 
 
 @lru_cache(maxsize=1)
-def _known_paths(app: Flask) -> frozenset[str]:
-    rules = [rule.rule for rule in app.url_map.iter_rules() if not rule.arguments]
-    return frozenset(
-        rule for rule in rules if "/chat/completions/" not in rule and "/v1/v1" not in rule and rule != "/"
-    )
+def _known_paths(app: Flask) -> dict[str, str]:
+    """The paths that there are, each with how it is recommended."""
+    found: dict[str, str] = {}
+    for rule in app.url_map.iter_rules():
+        if not rule.arguments and rule.rule != "/":
+            full = f"/v1{rule.rule}" if rule.endpoint.startswith("api.") else rule.rule
+            found |= {rule.rule: full, full: full}
+    return found
 
 
 def _hung_up(_: Cancelled) -> Response:

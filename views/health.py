@@ -1,8 +1,8 @@
-"""GET /health, /ready and /: for load balancers and for people who try the address in a browser. No key."""
+"""GET /health and /ready: for load balancers. No key."""
 
-from flask import Blueprint, Response, jsonify, redirect
-from werkzeug.wrappers import Response as AnyResponse
+from flask import Blueprint, Response, jsonify
 
+from core.version import VERSION
 from views.services import current_services
 
 ops = Blueprint("ops", __name__)
@@ -10,8 +10,8 @@ ops = Blueprint("ops", __name__)
 
 @ops.get("/health")
 def health() -> Response:
-    """Tell that the process lives."""
-    return jsonify(status="ok")
+    """Tell that the process lives, and which version it runs."""
+    return jsonify(status="ok", version=VERSION)
 
 
 @ops.get("/ready")
@@ -20,9 +20,3 @@ def ready() -> tuple[Response, int]:
     if current_services().admission.draining:
         return jsonify(status="draining"), 503
     return jsonify(status="ready", provider=current_services().catalogue.default), 200
-
-
-@ops.get("/")
-def root() -> AnyResponse:
-    """Show the way."""
-    return redirect("/docs")

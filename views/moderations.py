@@ -18,7 +18,11 @@ def moderations(incoming: ApiRequest) -> Response:
     incoming.model = request.model
     route = incoming.services.catalogue.route(request.model, request.provider)
     delivery = Delivery(
-        incoming, route, lambda target, call: target.provider.moderate(request, target, call), streams=False
+        incoming,
+        route,
+        lambda target, call: target.provider.moderate(request, target, call),
+        streams=False,
+        estimates=False,
     )
 
     def body(events: Iterable[Event]) -> bytes:

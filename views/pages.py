@@ -1,4 +1,6 @@
-"""GET /docs and /openapi.json: the API described from the same schemas that check it. No key."""
+"""The pages for people: the playground, comparisons, the live view, /docs. They hold no secret: what they show needs
+the key that is typed into them. Where no key is set they are for this machine alone, as all else (decision 6).
+"""
 
 import json
 import re
@@ -6,49 +8,119 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from flask import Blueprint, Response, make_response, render_template, request, send_from_directory
+from flask import Blueprint, Response, abort, make_response, render_template, request, send_from_directory
 
 from schemas.openapi.document import document
+from views import guides
+from views.services import current_services
 
 WEB = Path(__file__).parent.parent / "web"
 SANE_HOST = re.compile(r"[A-Za-z0-9.:\[\]-]+")
 FALLBACK = "http://127.0.0.1:8000"
+POLICY = (
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; "
+    "base-uri 'none'; form-action 'none'; frame-ancestors 'none'; require-trusted-types-for 'script'; "
+    "trusted-types 'none'"
+)
 HEADERS = {
-    "Content-Security-Policy": "default-src 'none'; style-src 'self'; img-src 'self' data:; base-uri 'none'; "
-    "form-action 'none'; frame-ancestors 'none'",
+    "Content-Security-Policy": POLICY,
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "Permissions-Policy": "microphone=(self), camera=(), geolocation=(), payment=(), usb=()",
     "Referrer-Policy": "no-referrer",
+    "Cache-Control": "no-cache",
 }
+PICTURE_POLICY = "default-src 'none'; style-src 'unsafe-inline'; sandbox"
+"""Of the drawings in guide pages, which plotting tools write with styles inside."""
+ASSETS = {".css", ".js"}
+PICTURES = {".svg", ".png"}
 
-docs = Blueprint("docs", __name__, template_folder=WEB)
-
-
-@docs.get("/openapi.json")
-@docs.get("/v1/openapi.json")
-def openapi() -> Response:
-    """Describe the API to programs."""
-    return Response(_document(), mimetype="application/json")
+pages = Blueprint("pages", __name__, template_folder=WEB)
 
 
-@cache
-def _document() -> str:
-    """It is always the same, and large."""
-    return json.dumps(document(), ensure_ascii=False)
+@pages.get("/")
+def playground() -> Response:
+    """Talk to a model, by text or by voice."""
+    return _page("playground.html", page="Playground")
 
 
-@docs.get("/docs")
-@docs.get("/v1/docs")
-def page() -> Response:
-    """Describe the API to people, with examples for the address they came by."""
-    html = render_template("docs.html", api=document(), base=f"{_address()}/v1", pretty=pretty)
-    response = make_response(html)
+@pages.get("/compare")
+def compare() -> Response:
+    """Give models the same turn."""
+    return _page("compare.html", page="Compare")
+
+
+@pages.get("/live")
+def live() -> Response:
+    """Watch what goes on. What it shows comes from views/live.py, for an admin key."""
+    return _page("live.html", page="Live")
+
+
+@pages.get("/docs")
+def docs() -> Response:
+    """Describe the API, with examples for the address that the reader came by."""
+    return _page("docs.html", here="/docs", **_api())
+
+
+@pages.get("/docs/schemas")
+def schemas() -> Response:
+    """Describe the schemas of answers."""
+    return _page("schemas.html", here="/docs/schemas", **_api())
+
+
+@pages.get("/docs/guide/<path:name>")
+def guide(name: str) -> Response:
+    """Show a page of docs/, or a picture in one."""
+    if Path(name).suffix in PICTURES:
+        response = send_from_directory(guides.FOLDER, name, max_age=300)
+        response.headers["Content-Security-Policy"] = PICTURE_POLICY
+        return response
+    found = guides.guides().get(name)
+    if found is None:
+        abort(404)
+    return _page("guide.html", page="Docs", here=found.address, guide=found, guides=guides.menu())
+
+
+@pages.get("/web/<name>")
+def asset(name: str) -> Response:
+    """A style sheet or a script. It is asked for each time, so that a page and its scripts are of one version."""
+    if Path(name).suffix not in ASSETS:
+        abort(404)
+    return send_from_directory(WEB, name, max_age=0)
+
+
+def _page(template: str, **values: Any) -> Response:
+    """Raises Unauthenticated where nobody but this machine is served."""
+    guard = current_services().guard
+    if not guard.has_keys:
+        guard.authenticate(request.environ)
+    response = make_response(render_template(template, **values))
     response.headers.update(HEADERS)
     return response
 
 
-@docs.get("/docs.css")
-def style() -> Response:
-    """The page's looks."""
-    return send_from_directory(WEB, "docs.css", max_age=300)
+def _api() -> dict[str, Any]:
+    """What the pages about the API are drawn from."""
+    api = _document()
+    operations = [each for methods in api["paths"].values() for each in methods.values()]
+    bodies = [
+        each["requestBody"]["content"]["application/json"]["schema"] for each in operations if "requestBody" in each
+    ]
+    return {
+        "page": "Docs",
+        "api": api,
+        "base": f"{_address()}/v1",
+        "bodies": {each["$ref"].rpartition("/")[2] for each in bodies},
+        "tags": list(dict.fromkeys(each["tags"][0] for each in operations)),
+        "guides": guides.menu(),
+        "pretty": pretty,
+    }
+
+
+@cache
+def _document() -> dict[str, Any]:
+    """It is always the same, and large."""
+    return document()
 
 
 def _address() -> str:

@@ -17,13 +17,19 @@ MOST_BYTES = 8 * 1024 * 1024
 
 @dataclass(frozen=True, slots=True)
 class StoredResponse:
-    """A response, the items of the conversation up to and with its own, and the name of the provider that has them too,
-    "" for none.
+    """A response, and the items of the conversation up to and with its own, of which the last `said` are its output.
+    `provider` is the name of the provider that has them too, "" for none.
     """
 
     response: Json
     items: list[Json]
     provider: str = ""
+    said: int = 0
+
+    @property
+    def input_items(self) -> list[Json]:
+        """What it answered."""
+        return self.items[: len(self.items) - self.said]
 
 
 class ResponseStore:
@@ -36,7 +42,7 @@ class ResponseStore:
     def put(self, caller: str, stored: StoredResponse) -> None:
         """Keep one, unless it is too large."""
         if self._state is not None:
-            value = orjson.dumps({"response": stored.response, "items": stored.items, "provider": stored.provider})
+            value = orjson.dumps(stored)
             if len(value) <= MOST_BYTES:
                 self._state.put(_key(caller, stored.response["id"]), value.decode(), self._seconds)
 

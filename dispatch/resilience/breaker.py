@@ -2,22 +2,43 @@
 
 import threading
 from collections.abc import Callable
+from logging import getLogger
 from time import monotonic
 from typing import Literal
 
 from core.errors import CircuitOpen
 
+log = getLogger("thinkline.breaker")
+
 State = Literal["closed", "open", "half-open"]
+Changed = Callable[[str, State], object]
+"""Is called with a target's name and its breaker's new state, open or closed. Must not wait."""
+
+
+def log_change(name: str, state: State) -> None:
+    """Write a line: a target that is left alone is something to look at."""
+    if state == "open":
+        log.warning("breaker opened", extra={"facts": {"target": name}})
+    else:
+        log.info("breaker closed", extra={"facts": {"target": name}})
 
 
 class Breaker:
     """closed -> (failures in a row) -> open -> (seconds) -> half-open -> one probe decides.
 
-    `clock` gives seconds. Safe for all threads.
+    `clock` gives seconds; `changed` hears of each opening and closing. Safe for all threads.
     """
 
-    def __init__(self, name: str, failures: int, seconds: float, clock: Callable[[], float] = monotonic) -> None:
+    def __init__(
+        self,
+        name: str,
+        failures: int,
+        seconds: float,
+        clock: Callable[[], float] = monotonic,
+        changed: Changed = log_change,
+    ) -> None:
         self._name = name
+        self._changed = changed
         self._limit = failures
         self._seconds = seconds
         self._clock = clock
@@ -65,10 +86,13 @@ class Breaker:
         if not (probe or self._failures):
             return
         with self._lock:
+            closes = probe and self._opened_at is not None
             self._failures = 0
             if probe:
                 self._opened_at = None
                 self._probing = False
+        if closes:
+            self._changed(self._name, "closed")
 
     def failed(self, probe: bool) -> None:
         """The attempt failed in a way that counts."""
@@ -76,8 +100,11 @@ class Breaker:
             self._failures += 1
             if probe:
                 self._probing = False
-            if probe or (self._failures >= self._limit and self._opened_at is None):
+            opens = self._failures >= self._limit and self._opened_at is None
+            if probe or opens:
                 self._opened_at = self._clock()
+        if opens:
+            self._changed(self._name, "open")
 
     def abandoned(self, probe: bool) -> None:
         """The attempt said nothing about the target: the caller left, or the request was at fault."""
@@ -93,10 +120,12 @@ class Breakers:
     """The breakers by target, made as targets are first used.
 
     Callers choose names of models, so that there can be any number: those that have nothing to tell are let go.
+    `listeners` hear of each breaker's opening and closing, besides the log.
     """
 
     def __init__(self, failures: int, seconds: float, clock: Callable[[], float] = monotonic) -> None:
         self._settings = (failures, seconds, clock)
+        self.listeners: list[Changed] = [log_change]
         self._breakers: dict[str, Breaker] = {}
         self._lock = threading.Lock()
 
@@ -106,8 +135,17 @@ class Breakers:
             with self._lock:
                 if len(self._breakers) >= KEPT_BREAKERS:
                     self._breakers = {name: each for name, each in self._breakers.items() if not each.at_rest}
-                breaker = self._breakers.setdefault(name, Breaker(name, *self._settings))
+                breaker = self._breakers.setdefault(name, Breaker(name, *self._settings, self._tell))
         return breaker
+
+    def _tell(self, name: str, state: State) -> None:
+        for listener in self.listeners:
+            listener(name, state)
+
+    def all_states(self) -> dict[str, State]:
+        """The breakers that are not closed, by target."""
+        states = {name: breaker.state for name, breaker in list(self._breakers.items())}
+        return {name: state for name, state in states.items() if state != "closed"}
 
     def __len__(self) -> int:
         return len(self._breakers)
@@ -115,5 +153,6 @@ class Breakers:
     def states(self, provider: str) -> dict[str, State]:
         """The breakers of a provider's targets that are not closed, by model."""
         prefix = f"{provider}/"
-        states = {name: breaker.state for name, breaker in list(self._breakers.items()) if name.startswith(prefix)}
-        return {name.removeprefix(prefix): state for name, state in states.items() if state != "closed"}
+        return {
+            name.removeprefix(prefix): state for name, state in self.all_states().items() if name.startswith(prefix)
+        }

@@ -167,6 +167,8 @@ class Race:
                     return
                 self._make_room(each, running)
                 each.state, each.by = State.RUNNING, now + each.within
+                each.attempts.why = "first" if is_first else "hedge" if in_time else "fallback"
+                each.attempts.due = each.by
                 self._start(each)
                 return
 
@@ -206,7 +208,10 @@ class Race:
                 log=f"nothing within {contender.within} s (ttft_timeout_ms)",
             )
             contender.attempts.failures.add(target, reason)
-        contender.attempts.call.cancel(reason)
+        if self.call.gone:
+            contender.attempts.call.cancel(reason)
+        else:
+            contender.attempts.cut("late" if late else "lost", reason)
 
     def _read(self, contender: Contender) -> None:
         """In the contender's thread: keep what it says, until it has won, lost or failed."""

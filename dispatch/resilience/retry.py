@@ -4,9 +4,10 @@ import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from logging import getLogger
+from math import inf
 from time import monotonic
 
-from core.attempts import Attempt, AttemptOutcome
+from core.attempts import Attempt, AttemptOutcome, AttemptReason
 from core.context import CallContext
 from core.errors import GatewayError, Unsupported, UpstreamError
 from core.events import Events
@@ -72,6 +73,8 @@ class RetryingTarget:
     unheard   kinds of events that are not yet a first event
     more      whether others are left to ask: then nobody waits for this one's Retry-After
     answered  once the first event came
+    why       it is asked; `due` is its deadline, by the monotonic clock
+    cut_off   how and when another target took its place
     """
 
     def __init__(
@@ -93,7 +96,11 @@ class RetryingTarget:
         self._ended: list[Attempt] = []
         self._started: float | None = None
         self._first_event: float | None = None
+        self._unheard_characters = 0
         self.answered = False
+        self.why: AttemptReason = "first"
+        self.due = inf
+        self.cut_off: tuple[AttemptOutcome, float] | None = None
         self._ask = ask
         self._patience = patience
         self._unheard = unheard
@@ -102,7 +109,8 @@ class RetryingTarget:
     def run(self) -> Events:
         """The events of the attempt that succeeds, and what stood before its first one. Raises the last failure."""
         while True:
-            self._started, self._first_event = self._now(), None
+            self._started, self._first_event, self._unheard_characters = self._now(), None, 0
+            self.call.begin_span()
             probe = False
             try:
                 probe = self.breaker.admit()
@@ -110,13 +118,14 @@ class RetryingTarget:
                 events = self._ask(self.target, self.call)
                 try:
                     for event in events:
-                        if not self.answered and not isinstance(event, self._unheard):
-                            self.answered = True
-                            self._first_event = self._now()
-                            self.call.mark_first_event()
-                            if probe:
-                                self.breaker.succeeded(probe)
-                                probe = False
+                        if not self.answered:
+                            if isinstance(event, self._unheard):
+                                self._unheard_characters += len(getattr(event, "text", ""))
+                            else:
+                                self._begin_answer()
+                                if probe:
+                                    self.breaker.succeeded(probe)
+                                    probe = False
                         yield event
                 finally:
                     events.close()
@@ -135,9 +144,14 @@ class RetryingTarget:
                 self.call.wait(wait)
             except BaseException:  # the caller has left, or a fault of our own: neither is the target's
                 late = self.call.reason is not None and self.call.reason.trips_breaker
-                self._end_attempt("failed" if late else "cancelled", self.call.reason)
+                self._end_attempt("late" if late else "cancelled", self.call.reason)
                 self.breaker.failed(probe) if late else self.breaker.abandoned(probe)
                 raise
+
+    def _begin_answer(self) -> None:
+        self.answered = True
+        self._first_event = self._now()
+        self.call.mark_first_event()
 
     def _now(self) -> float:
         return monotonic() - self.call.started
@@ -149,6 +163,11 @@ class RetryingTarget:
         running = [] if started is None else [self._attempt(started, None, "running")]
         return [*self._ended, *running]
 
+    def cut(self, outcome: AttemptOutcome, reason: GatewayError | None = None) -> None:
+        """Another target takes its place: cancel it."""
+        self.cut_off = outcome, self._now()
+        self.call.cancel(reason)
+
     def _end_attempt(self, outcome: AttemptOutcome, error: GatewayError | None = None) -> None:
         if self._started is not None:
             self._ended.append(self._attempt(self._started, self._now(), outcome, error))
@@ -157,9 +176,28 @@ class RetryingTarget:
     def _attempt(
         self, started: float, ended: float | None, outcome: AttemptOutcome, error: GatewayError | None = None
     ) -> Attempt:
-        code, message = (error.code, error.message) if error else (None, "")
-        target = self.target
-        return Attempt(target.name, target.provider.name, started, self._first_event, ended, outcome, code, message)
+        target, call, began = self.target, self.call, self.call.started
+        if self.cut_off is not None and outcome != "failed":
+            outcome, ended = self.cut_off
+            error = call.reason
+        return Attempt(
+            target.name,
+            target.provider.name,
+            started,
+            self._first_event,
+            ended,
+            outcome,
+            error.code if error else None,
+            error.message if error else "",
+            model=target.model,
+            why="retry" if self._ended else self.why,
+            headers=None if call.headers_at is None else call.headers_at - began,
+            status=error.upstream_status if isinstance(error, UpstreamError) else None,
+            deadline=None if self.due == inf else self.due - began,
+            unheard=self._unheard_characters,
+            price=target.price,
+            span_id=call.span_id,
+        )
 
     def _wait_before_retry(self, error: GatewayError) -> float | None:
         """Seconds, with full jitter; the upstream's own Retry-After if it fits the budget. None: no retry."""

@@ -12,12 +12,13 @@ from typing import Any
 
 from core.context import Timeouts
 from core.errors import InvalidRequest, RateLimited, UnknownModel, Unsupported, UpstreamDown
+from core.prices import Price
 from core.requests import ChatRequest
 from dispatch.routing.config import NO_FILLER, Deployment, Filler, Guard, ModelConfig, ProviderConfig, SourceContents
 from dispatch.routing.rates import Rates
 from dispatch.routing.rules import unsupported_images_reason, unsupported_reason, with_fallbacks
 from dispatch.routing.snapshot import BEDROCK_ID, Snapshot, put_together
-from providers import build
+from providers import build, missing_package
 from providers.base import Provider, Target
 
 BEDROCK, BEDROCK_MODELS = "bedrock", "bedrock-models"
@@ -51,7 +52,8 @@ class Catalogue:
 
     `default` is PROVIDER_NAME, "" for the first provider with credentials; `filler` is for models without a filler of
     their own; `is_open` says for a target's name whether its breaker is open; `hide` receives the keys of all
-    providers, which no log may show. Raises ValueError if `default` is unknown or has no credentials.
+    providers, which no log may show; `price_of` says what a vendor's model costs. Raises ValueError if `default` is
+    unknown or has no credentials.
     """
 
     def __init__(
@@ -63,6 +65,7 @@ class Catalogue:
         filler: Filler = NO_FILLER,
         is_open: Callable[[str], bool] = lambda _: False,
         hide: Callable[[Iterable[str]], None] = lambda _: None,
+        price_of: Callable[[str, str], Price | None] = lambda *_: None,
     ) -> None:
         self._listings = dict(listings)
         self._chosen = default
@@ -70,6 +73,7 @@ class Catalogue:
         self._filler = filler
         self._is_open = is_open
         self._hide = hide
+        self._price_of = price_of
         self._rates = Rates()
         self._built: dict[str, tuple[ProviderConfig, Provider]] = {}
         self._lock = threading.Lock()
@@ -173,6 +177,13 @@ class Catalogue:
             rows.append(row)
         return rows
 
+    def uninstalled(self) -> dict[str, str]:
+        """The providers that are configured, and lack nothing but a package: name -> what to install."""
+        packages = {
+            entry.name: missing_package(entry.kind) for entry in self.snapshot.entries.values() if entry.missing
+        }
+        return {name: package for name, package in packages.items() if package == self.snapshot.entries[name].missing}
+
     def _more_than_a_fallback(self, snapshot: Snapshot, fallback: ProviderConfig, model: str) -> None:
         """Raise where models are told of, or will be: then the fallback does not answer in the place of one."""
         if snapshot.names:
@@ -214,7 +225,8 @@ class Catalogue:
                 f"Name a model: {entry.name} has no default (set {entry.name.upper()}_MODEL).", param="model"
             )
         timeouts = self._patience(entry.timeouts)
-        target = Target(self.provider(entry), upstream_model, upstream_model, timeouts)
+        price = self._price_of(entry.price_list, upstream_model)
+        target = Target(self.provider(entry), upstream_model, upstream_model, timeouts, price=price)
         return Route((target,), filler=self._filler)
 
     def _patience(self, overrides: Mapping[str, float]) -> Timeouts:
@@ -233,7 +245,8 @@ class Catalogue:
         waits: list[float] = []
         targets = [target for each in able for target in self._targets(snapshot, each, only, waits)]
         if not targets and waits:
-            raise RateLimited(f"The model {row.name!r} was asked as often as it may be (rpm).", retry_after=min(waits))
+            said = f"The model {row.name!r} was asked as often as it may be (rpm)."
+            raise RateLimited(said, limit="model", retry_after=min(waits))
         if not targets:
             snapshot.require_provider(row.upstreams[0].provider)
         self._rates.count(targets[0].name)
@@ -273,6 +286,7 @@ class Catalogue:
             row.max_tokens,
             row.rules,
             row.details,
+            price=row.price or self._price_of(entry.price_list, upstream.model),
         )
 
     def _put_together(self, listings: Mapping[str, SourceContents]) -> Snapshot:

@@ -6,6 +6,8 @@ from typing import Any
 
 from core.api_keys import ApiKey
 from core.guardrails import GuardrailRules, Side
+from core.prices import Price
+from dispatch.routing.voice_config import NO_VOICE, VoiceConfig
 from providers.base import ParameterRules, Provider
 
 
@@ -42,6 +44,12 @@ class ProviderConfig:
     def available(self) -> bool:
         """Whether the provider can be used."""
         return not self.missing
+
+    @property
+    def price_list(self) -> str:
+        """Whose prices its models have: the vendor's, or a cloud's."""
+        vendor = self.options.get("vendor")
+        return str(vendor.prices or vendor.name) if vendor else self.kind
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,10 +131,11 @@ class ModelConfig:
     hedge_agents  whether agents, which act in the world, are hedged too
     filler        the text while the first token is awaited; the settings fill what it lacks
     speech        whether the text is made fit to be read aloud
+    voice         how it speaks on the phone
     guardrail     the check of what is asked and answered
     max_tokens    the largest max_tokens of a request
     tools, stream_tools, images   whether the model has them; a request that needs a missing one is refused
-    price         per million tokens, (prompt, completion), in the user's own currency
+    price         in the user's own currency; None: that of the vendor's list
     description   a sentence for people who choose a model; it changes nothing about the row
     details       what else the source gives: region, compartment, endpoint, kind
     only          "chat" or "images" if the model is for nothing else
@@ -142,13 +151,14 @@ class ModelConfig:
     hedge_agents: bool = False
     filler: Filler = NO_FILLER
     speech: bool = False
+    voice: VoiceConfig = NO_VOICE
     guardrail: Guardrail | None = None
     max_tokens: int | None = None
     rules: ParameterRules = field(default_factory=ParameterRules)
     tools: bool = True
     stream_tools: bool = True
     images: bool = True
-    price: tuple[float, float] | None = None
+    price: Price | None = None
     owned_by: str = ""
     created: int = 0
     description: str = field(default="", compare=False)

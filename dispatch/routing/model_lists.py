@@ -33,12 +33,15 @@ class _CachedList:
 
 
 class ModelLists:
-    """The list of models. `ttl` is in seconds; `clock` gives seconds."""
+    """The list of models. `ttl` is in seconds; `clock` gives seconds. `listed` has the models of all lists so far, as
+    `provider/model`.
+    """
 
     def __init__(self, catalogue: Catalogue, ttl: float, clock: Callable[[], float] = monotonic) -> None:
         self._catalogue = catalogue
         self._ttl = ttl
         self._clock = clock
+        self.listed: frozenset[str] = frozenset()
         self._kept: dict[str, _CachedList] = {}
         self._union: tuple[tuple[object, ...], Sequence[ListedModel]] = ((), ())
         self._lock = threading.Lock()
@@ -56,6 +59,9 @@ class ModelLists:
             if due:
                 with ThreadPoolExecutor(max_workers=len(due), thread_name_prefix="models") as pool:
                     self._kept.update(zip((entry.name for entry in due), pool.map(self._ask, due), strict=True))
+                self.listed = frozenset(
+                    f"{name}/{model.id}" for name, kept in self._kept.items() for model in kept.models
+                )
             lists = [self._kept[entry.name] for entry in configs]
             before, models = self._union
             if len(before) != 1 + len(lists) or any(map(operator.is_not, before, (snapshot, *lists))):

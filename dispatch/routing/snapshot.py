@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from itertools import count
 
@@ -10,6 +10,7 @@ from core.errors import InvalidRequest
 from core.models import ListedModel
 from dispatch.routing.config import Deployment, ModelConfig, ProviderConfig, SourceContents
 from dispatch.routing.rules import weighted_rotation
+from providers import missing_package
 from providers.vendors import OCI_PREFIXES
 
 SOURCES = ("file", "list", "environment")
@@ -104,7 +105,7 @@ def put_together(listings: Mapping[str, SourceContents], chosen: str) -> Snapsho
     names: dict[str, ModelConfig] = {}
     ordered = [listings[source] for source in SOURCES if source in listings]
     for listing in reversed(ordered):  # the environment decides the order, and the file the values
-        entries.update({entry.name: entry for entry in listing.entries})
+        entries.update({entry.name: _if_installed(entry) for entry in listing.entries})
     for listing in ordered:
         for row in listing.rows:
             _check_places(row, entries)
@@ -128,6 +129,10 @@ def put_together(listings: Mapping[str, SourceContents], chosen: str) -> Snapsho
         {name: weighted_rotation(row.upstreams) for name, row in rows.items()},
         {name: count() for name in rows},
     )
+
+
+def _if_installed(entry: ProviderConfig) -> ProviderConfig:
+    return entry if entry.missing else replace(entry, missing=missing_package(entry.kind))
 
 
 def _patterns(names: Mapping[str, ModelConfig]) -> list[tuple[re.Pattern[str], ModelConfig]]:

@@ -5,7 +5,10 @@ from dataclasses import replace
 from typing import Any
 
 from core.guardrails import GuardrailRules
+from core.masking import KNOWN_SECRETS
+from core.prices import Price
 from dispatch.routing.config import Deployment, Filler, Guardrail, ModelConfig
+from dispatch.routing.voice_config import VoiceConfig, Webhook
 from providers.base import ParameterRules
 
 WHERE = (
@@ -40,16 +43,33 @@ def model_config(given: Mapping[str, Any]) -> ModelConfig:
         hedge_agents=given.get("hedge_agents", False),
         filler=Filler.of(given.get("filler_after_ms"), as_list(given.get("filler_text"))),
         speech=given.get("speech", False),
+        voice=voice_config(given.get("voice", {})),
         guardrail=_guardrail(given["guardrail"]) if "guardrail" in given else None,
         max_tokens=given.get("max_tokens"),
         rules=_rules(given.get("params") or given.get("param_config") or {}),
         tools=given.get("tool_call", True),
         stream_tools=given.get("stream_tool_call", True),
         images=given.get("multimodal", True),
-        price=(price["prompt"], price["completion"]) if price else None,
+        price=Price(**price) if price else None,
         owned_by=given.get("owned_by") or upstreams[0].provider,
         description=given.get("description", ""),
         details=model_details(given),
+    )
+
+
+def voice_config(given: Mapping[str, Any]) -> VoiceConfig:
+    """How a model speaks on the phone. The webhook's secret is hidden in logs from now on."""
+    webhook = given.get("webhook")
+    if webhook:
+        KNOWN_SECRETS.add([webhook["secret"]])
+    return VoiceConfig(
+        instructions=given.get("instructions", ""),
+        greeting=given.get("greeting", ""),
+        platform_tools=tuple(given["platform_tools"]) if "platform_tools" in given else None,
+        transfer_to=tuple(given.get("transfer_to", ())),
+        sounds=given.get("sounds", {}),
+        tools=tuple(given.get("tools", ())),
+        webhook=Webhook(**webhook) if webhook else None,
     )
 
 

@@ -14,7 +14,7 @@ def vendor_named(name: str, given: Mapping[str, Any]) -> Vendor:
     known = {row.name: row for row in VENDORS}
     vendor = given.get("vendor", name)
     if vendor in known:
-        return replace(known[vendor], name=name)
+        return replace(known[vendor], name=name, prices=vendor)
     if "vendor" in given:
         raise Inconsistent(
             ("providers", name, "vendor"), f"there is no vendor {vendor!r}; there are {', '.join(known)}"

@@ -71,6 +71,10 @@ SUPPORTED_PARAMETERS = {
     "parallel_tool_calls", "functions", "function_call", "response_format", "reasoning_effort", "thinking",
     "modalities",
 }  # fmt: skip
+UNCOUNTED = frozenset({
+    "max_tokens", "stream", "temperature", "top_p", "top_k", "stop_sequences", "metadata", "service_tier",
+})  # fmt: skip
+"""What /v1/messages/count_tokens does not take of /v1/messages."""
 
 
 class Anthropic(HttpProvider):
@@ -119,13 +123,13 @@ class Anthropic(HttpProvider):
         """POST /v1/messages/count_tokens."""
         own = native.native_of(request)
         if own is None:
-            yield from super().count_tokens(request, target, call)
-            return
-        body = native.to_upstream(request, own, target)
-        raw = orjson.dumps({key: value for key, value in body.items() if key not in ("max_tokens", "stream")})
-        reply = send(
-            self._account, "POST", f"/messages/count_tokens{own.query}", _headers(own, call), raw, call, target.timeouts
-        )
+            body, query = to_upstream(request, target, _Thoughts(call, target).recall), ""
+            headers = request_id_header(call)
+        else:
+            body, query, headers = native.to_upstream(request, own, target), own.query, _headers(own, call)
+        raw = orjson.dumps({key: value for key, value in body.items() if key not in UNCOUNTED})
+        path = f"/messages/count_tokens{query}"
+        reply = send(self._account, "POST", path, headers, raw, call, target.timeouts)
         try:
             raise_for_status(reply, self._failure)
             answer = parse_json(read_body(reply), reply)

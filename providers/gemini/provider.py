@@ -5,6 +5,7 @@ A chat is translated by gemini_chat.py and gemini_answer.py. The key travels in 
 
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 from urllib.parse import quote, urlsplit, urlunsplit
 
@@ -21,7 +22,7 @@ from providers.common.answers import answer_events
 from providers.common.http_provider import HttpProvider
 from providers.common.structured import answer_as_text, format_by_tool
 from providers.common.tool_names import GOOGLE, fit_names, restore_names
-from providers.common.translate import Pictures, parse_data_url
+from providers.common.translate import Pictures, parse_data_url, token_count
 from providers.gemini.decode import GeminiDecoder
 from providers.gemini.request import asks_by_tool, taken, to_upstream
 from providers.gemini.thought_signatures import ThoughtSignatures
@@ -69,6 +70,21 @@ class Gemini(HttpProvider):
         events = answer_events(reply, request, self._failure, reading, lambda answer: list(reading.whole(answer)), call)
         events = restore_names(events, names) if names else events
         yield from answer_as_text(events, answer) if answer else events
+
+    def count_tokens(self, request: ChatRequest, target: Target, call: CallContext) -> Events:
+        """POST models/{model}:countTokens; an estimate for a model that does not count."""
+        model = resource(target.model)
+        fitted, _ = fit_names(replace(request, stream=False), GOOGLE)
+        body = to_upstream(fitted, target, ThoughtSignatures(call).recall)
+        raw = orjson.dumps({"generateContentRequest": {"model": model, **body}})
+        try:
+            answer = request_json(
+                self._account, "POST", f"/{model}:countTokens", raw, call, target.timeouts, self._failure
+            )
+        except UpstreamRejected:
+            yield from super().count_tokens(request, target, call)
+            return
+        yield Usage(token_count(answer.get("totalTokens")), 0)
 
     def embed(self, request: EmbeddingsRequest, target: Target, call: CallContext) -> Events:
         """POST models/{model}:batchEmbedContents, in batches of what one request may have."""

@@ -21,6 +21,7 @@ from providers.transport.connection import Connection, PrematureClose, ProtocolE
 from providers.transport.dial import connect
 from providers.transport.endpoint import Endpoint
 from providers.transport.network_errors import upstream_error
+from providers.transport.wire_log import WireLog, is_wanted
 
 LINGER_SECONDS = 0.05
 """How long close() waits for the end of a response whose content has all been read, to keep the connection."""
@@ -51,6 +52,8 @@ def send(
     """
     if call.gone:
         raise Cancelled
+    if call.trace is not None:
+        headers = {**headers, **call.trace_headers}
     reply = Response(account, account.request(method, path, headers, body), call, timeouts or Timeouts())
     reply.start()
     return reply
@@ -78,6 +81,7 @@ class Response:
         self.status = 0
         self.headers: Mapping[str, str] = {}
         self.resent = False
+        self._wire = WireLog(account.name, request) if is_wanted(call) else None
         self._account = account
         self._request = request
         self._call = call
@@ -136,6 +140,7 @@ class Response:
                     raise self._failure(error) from error
                 self.resent = True
                 self.start(fresh=True)
+        self._call.mark_headers()
         self.status = self._live().status
         self.headers = self._live().headers
         if self.headers.get("content-encoding", "identity") != "identity":
@@ -151,7 +156,7 @@ class Response:
             connection = self._live()
             data = connection.take()
             if data:
-                self._received += len(data)
+                self._count(data)
                 if self._received > BODY_BYTES:
                     raise self._failure(ProtocolError(f"more than {BODY_BYTES} bytes"))
                 yield data
@@ -189,7 +194,7 @@ class Response:
         connection.receive_now()
         if data := connection.take():
             self._idle_by = monotonic() + self._timeouts.idle
-            self._received += len(data)
+            self._count(data)
             if self._received > BODY_BYTES:
                 connection.failure = ProtocolError(f"more than {BODY_BYTES} bytes")
         return data, connection.complete or connection.failure is not None
@@ -210,6 +215,11 @@ class Response:
         self._call.first_event_by += pause
         self._held_up = self._held_up or pause > HELD_UP_SECONDS
 
+    def _count(self, data: bytes) -> None:
+        self._received += len(data)
+        if self._wire is not None:
+            self._wire.take(data)
+
     def settle(self) -> None:
         """The content is known to be whole: close() may wait a moment for the end of the response."""
         self._settled = True
@@ -217,6 +227,8 @@ class Response:
     def close(self) -> None:
         """Give the connection back if the response is whole, shut it otherwise. May be called twice."""
         connection = self._connection
+        if self._wire is not None:
+            self._wire.end(self.status, self.headers)
         if connection is None:
             return
         if self._settled and not connection.complete and not self._call.gone:

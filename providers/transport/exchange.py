@@ -94,7 +94,7 @@ def blocks(
             if block := splitter.feed(data):
                 yield block
                 if may_pass is not None and call.forwarder is not None and may_pass(block):
-                    yield forward(reply, splitter, may_pass, call.forwarder)
+                    yield forward(reply, splitter, may_pass, call)
             if finished():
                 call.mark_finished()
         yield splitter.close()

@@ -3,18 +3,21 @@
 import socket
 from collections.abc import Callable
 
-from core.forwarding import Forwarder
+from core.context import CallContext
 from providers.transport.client import Response
 from providers.transport.sse import Splitter
 
 
 class ForwardedResponse:
-    """The Source of a response. It is over at the first block of whole frames that may not pass, its `rest`."""
+    """The Source of a response. It is over at the first block of whole frames that may not pass, its `rest`; `frames`
+    have passed.
+    """
 
     def __init__(self, reply: Response, splitter: Splitter, may_pass: Callable[[bytes], bool]) -> None:
         self.socket: socket.socket = reply.socket
         self.over = False
         self.rest = b""
+        self.frames = 0
         self._reply = reply
         self._splitter = splitter
         self._may_pass = may_pass
@@ -38,6 +41,7 @@ class ForwardedResponse:
             self.over = True
             return b""
         if not block or self._may_pass(block):
+            self.frames += block.count(b"\n\n")
             return block
         self.over, self.rest = True, block
         return b""
@@ -51,11 +55,14 @@ class ForwardedResponse:
         self._reply.go_on()
 
 
-def forward(reply: Response, splitter: Splitter, may_pass: Callable[[bytes], bool], forwarder: Forwarder) -> bytes:
+def forward(reply: Response, splitter: Splitter, may_pass: Callable[[bytes], bool], call: CallContext) -> bytes:
     """Have blocks passed on while they may; returns the first that may not, b"" for none: then the body is iterated
-    again. What was taken from the body before must have reached the caller.
+    again. What was taken from the body before must have reached the caller. For a call with a forwarder.
     """
     source = ForwardedResponse(reply, splitter, may_pass)
-    if forwarder.forward(source):
-        reply.go_on()
+    try:
+        if call.forwarder is not None and call.forwarder.forward(source):
+            reply.go_on()
+    finally:
+        call.frames += source.frames
     return source.rest

@@ -19,8 +19,8 @@ def test_what_another_thread_finds_out_comes_back() -> None:
 @pytest.mark.parametrize("wait", [lambda call, gate: call.run(gate.wait), lambda call, _: call.wait(20)])
 def test_a_cancellation_wakes_who_waits(wait) -> None:
     call, gate = CallContext(), threading.Event()
-    threading.Timer(0.1, call.cancel).start()
     began = time.monotonic()
+    threading.Timer(0.1, call.cancel).start()
     with pytest.raises(Cancelled):
         wait(call, gate)
     assert 0.1 <= time.monotonic() - began < 1.1

@@ -161,7 +161,7 @@ def test_an_idle_server_stops_at_once_and_a_second_signal_ends_a_busy_one(
 def test_who_sends_a_byte_at_a_time_is_cut_off(monkeypatch: pytest.MonkeyPatch, sent: bytes) -> None:
     """A thread is not theirs for as long as they like."""
     monkeypatch.setattr(lines, "LOOK_SECONDS", 0.05)
-    keeper = lines.LineKeeper(5.0, 8.0, b": keep-alive\n\n")
+    keeper = lines.LineKeeper(5.0, 8.0)
     ours, theirs = socket.socketpair()
     with ours, theirs:
         theirs.sendall(sent)

@@ -11,8 +11,8 @@ import pytest
 
 from tests.conftest import EVER, Served, served, until
 from tests.emulators import Fault, OpenAIUpstream, ScriptedAnswer, certificate, faults
-from tests.served.test_hangup import AT_ONCE, Caller
-from tests.support.frames import chat_body, error, finish, payloads, post, said
+from tests.support.callers import AT_ONCE, Caller
+from tests.support.frames import chat_body, error, finish, payloads, post, streamed_text
 
 WORDS = [f"{number} " for number in range(3000)]
 RUNNING = ScriptedAnswer(texts=WORDS, frame_delay=0.005)
@@ -51,7 +51,7 @@ def test_a_long_stream_arrives_whole_and_is_counted(line: tuple[OpenAIUpstream, 
     upstream, app = line
     upstream.enqueue(ScriptedAnswer(texts=WORDS))
     stream = post(app.port, chat_body(stream=True, stream_options={"include_usage": True}))[2]
-    assert said(stream) == "".join(WORDS)
+    assert streamed_text(stream) == "".join(WORDS)
     assert finish(stream) == "stop"
     told = json.loads(payloads(stream)[-1])["usage"]["completion_tokens"]
     app.logged(f"outcome=done .*completion_tokens={told}")
@@ -64,7 +64,7 @@ def test_a_stream_without_chunks_is_closed_at_its_end(line: tuple[OpenAIUpstream
         sock.sendall(raw_request("1.0"))
         head, _, stream = read_to_end(sock).partition(b"\r\n\r\n")
     assert b"chunked" not in head
-    assert said(stream) == "".join(WORDS)
+    assert streamed_text(stream) == "".join(WORDS)
 
 
 def test_a_pipelined_request_waits_behind_a_stream(line: tuple[OpenAIUpstream, Served]) -> None:

@@ -33,7 +33,7 @@ def stream(keeper: LineKeeper, ours: socket.socket, call: CallContext, **kept: A
     response = Response(request, ours, SimpleNamespace())
     line = keeper.watch({"gunicorn.socket": ours, RESPONSE: response}, call)
     start = lambda: response.start_response("200 OK", [("Content-Type", "text/event-stream")])  # noqa: E731
-    line.keep(**{"start": start, "filler": lambda: b"", "filler_by": float("inf"), **kept})
+    line.keep(**{"start": start, "heartbeat": HEARTBEAT, "filler": lambda: b"", "filler_by": float("inf"), **kept})
     return line, response
 
 
@@ -48,7 +48,7 @@ def hears(sock: socket.socket, what: bytes) -> bytes:
 
 def test_a_stream_is_opened_late_once_and_kept(pair: tuple[socket.socket, socket.socket]) -> None:
     ours, theirs = pair
-    line, response = stream(LineKeeper(0.05, 0.2, HEARTBEAT), ours, CallContext())
+    line, response = stream(LineKeeper(0.05, 0.2), ours, CallContext())
     heard = hears(theirs, HEARTBEAT)
     assert heard.startswith(b"HTTP/1.1 200 OK\r\n")
     assert line.begin(), "it is open"
@@ -64,7 +64,7 @@ def test_a_filler_is_written_once_at_its_time_and_never_after_the_first_event(
     pair: tuple[socket.socket, socket.socket],
 ) -> None:
     ours, theirs = pair
-    keeper, call = LineKeeper(0.05, 60, HEARTBEAT), CallContext()
+    keeper, call = LineKeeper(0.05, 60), CallContext()
     line, _ = stream(keeper, ours, call, filler=lambda: b"data: wait\n\n", filler_by=call.started + 0.1)
     heard = hears(theirs, HEARTBEAT)
     assert heard.count(b"data: wait") == 1
@@ -75,7 +75,7 @@ def test_a_filler_is_written_once_at_its_time_and_never_after_the_first_event(
 
 def test_what_has_begun_in_time_gets_no_filler(pair: tuple[socket.socket, socket.socket]) -> None:
     ours, theirs = pair
-    keeper, call = LineKeeper(0.05, 60, HEARTBEAT), CallContext()
+    keeper, call = LineKeeper(0.05, 60), CallContext()
     line, response = stream(keeper, ours, call, filler=lambda: b"data: wait\n\n", filler_by=call.started + 0.1)
     assert not line.begin(), "its head is still to be made"
     response.start_response("200 OK", [])
@@ -90,7 +90,7 @@ def test_a_caller_who_takes_no_heartbeat_is_cut_off(
     """The keeper waits for nobody: another line has its heartbeats meanwhile."""
     monkeypatch.setattr(lines, "STALLED_SECONDS", 0.5)
     ours, theirs = pair
-    keeper, call = LineKeeper(0.05, 0.1, HEARTBEAT), CallContext()
+    keeper, call = LineKeeper(0.05, 0.1), CallContext()
     while send_now(ours, b"x" * 65_536):
         pass  # until nothing more fits
     line, _ = stream(keeper, ours, call)
@@ -110,7 +110,7 @@ def test_a_caller_who_takes_no_heartbeat_is_cut_off(
 def test_a_writer_that_waits_holds_up_no_other_line(pair: tuple[socket.socket, socket.socket]) -> None:
     """It has the lock while its caller does not read."""
     ours, theirs = pair
-    keeper, call = LineKeeper(0.05, 60, HEARTBEAT), CallContext()
+    keeper, call = LineKeeper(0.05, 60), CallContext()
     line, response = stream(keeper, ours, call)
     line.begin()
     response.start_response("200 OK", [])
@@ -137,7 +137,7 @@ def test_a_writer_that_waits_holds_up_no_other_line(pair: tuple[socket.socket, s
 def test_a_caller_who_leaves_ends_the_call(pair: tuple[socket.socket, socket.socket]) -> None:
     ours, theirs = pair
     call = CallContext()
-    line, _ = stream(LineKeeper(5, 8, HEARTBEAT), ours, call)
+    line, _ = stream(LineKeeper(5, 8), ours, call)
     theirs.close()
     until(lambda: call.gone, "the call to be cancelled")
     line.end()

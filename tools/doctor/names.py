@@ -4,9 +4,7 @@ import re
 from collections.abc import Iterator
 from difflib import get_close_matches
 
-from botocore.configprovider import BOTOCORE_DEFAUT_SESSION_VARIABLES as AMAZONS
-
-from config import ROOT, Settings, documented
+from config import ROOT, Settings, documented, names_a_secret_file
 from dispatch.routing.snapshot import Snapshot
 from dispatch.sources.aws import SIGNS
 from dispatch.sources.yaml_lines import VARIABLE
@@ -63,6 +61,8 @@ def misspelt(settings: Settings) -> Iterator[Finding]:
     known = _known(settings)
     plain = {_plain(name): name for name in known}
     for name in sorted(settings.variables.keys() - known - _read_by_amazon()):
+        if names_a_secret_file(name) and name.removesuffix("_FILE") in known:
+            continue
         close = get_close_matches(name.upper(), known, n=1, cutoff=NEAR) if len(name) >= SHORT else []
         meant = plain.get(_plain(name)) or _usual(name.upper(), known) or (close[0] if close else "")
         if meant:
@@ -99,6 +99,10 @@ def _known(settings: Settings) -> set[str]:
 
 def _read_by_amazon() -> set[str]:
     names: set[str] = set()
+    try:
+        from botocore.configprovider import BOTOCORE_DEFAUT_SESSION_VARIABLES as AMAZONS  # noqa: PLC0415 - an extra
+    except ModuleNotFoundError:
+        return names
     for _, variables, *_ in AMAZONS.values():
         names |= {variables} if isinstance(variables, str) else {*(variables or ())}
     return names

@@ -16,6 +16,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from core.context import Timeouts
+from core.prices import Price
 from dispatch.routing.catalogue import Catalogue
 from dispatch.routing.config import Deployment, ModelConfig, ProviderConfig, SourceContents
 from dispatch.sources import models_file
@@ -230,7 +231,7 @@ aliases: {m3: m}
         tools=False,
         stream_tools=False,
         images=False,
-        price=(0.15, 0.6),
+        price=Price(0.15, 0.6),
         owned_by="somebody",
         details={"region": "us-chicago-1", "compartment": "ocid1", "endpoint": "https://e", "type": "dedicated"},
     )

@@ -1,0 +1,51 @@
+"""Which connection's message is handled next, in a few threads of the worker's pool."""
+
+import threading
+from collections import deque
+from collections.abc import Callable
+
+from server.sockets.socket import Socket
+
+USUAL = 4
+"""Threads at the same time. Handlers wait for nothing, and the pool is for requests."""
+MOST = 64
+"""The same where handlers do not come to an end."""
+
+
+class Dispatcher:
+    """Connections in the order of their messages. `do` has a thread of the pool do a job. Safe for all threads."""
+
+    def __init__(self, do: Callable[[Callable[[], None]], None]) -> None:
+        self._do = do
+        self._ready: deque[Socket] = deque()
+        self._running = 0
+        self._handled = self._seen = 0
+        self._lock = threading.Lock()
+
+    def add(self, connection: Socket) -> None:
+        """Have its handler called, once."""
+        with self._lock:
+            self._ready.append(connection)
+            starts = self._running < USUAL
+            self._running += starts
+        if starts:
+            self._do(self._run)
+
+    def relieve(self) -> None:
+        """Use one more thread if none has come to an end since the last time."""
+        with self._lock:
+            is_stuck = bool(self._ready) and self._handled == self._seen and self._running < MOST
+            self._seen = self._handled
+            self._running += is_stuck
+        if is_stuck:
+            self._do(self._run)
+
+    def _run(self) -> None:
+        while True:
+            with self._lock:
+                if not self._ready:
+                    self._running -= 1
+                    return
+                connection = self._ready.popleft()
+            connection.handle_next()
+            self._handled += 1

@@ -1,0 +1,74 @@
+"""The WebSocket handshake (RFC 6455, section 4.2), over the request that a WSGI server has read."""
+
+import logging
+from collections.abc import Mapping, Sequence
+from http import HTTPStatus
+from typing import Any
+
+from websockets.datastructures import Headers
+from websockets.http11 import Request
+from websockets.server import ServerProtocol
+from websockets.typing import Subprotocol
+
+from core.errors import InvalidRequest
+
+FIELDS = (
+    "Upgrade",
+    "Connection",
+    "Sec-WebSocket-Key",
+    "Sec-WebSocket-Version",
+    "Sec-WebSocket-Protocol",
+)
+"""Without Sec-WebSocket-Extensions: a compressed message of a kilobyte may hold a gigabyte, so none is negotiated."""
+SILENT = logging.Logger("websockets", logging.CRITICAL + 1)  # noqa: LOG001 - no setting is to make it speak
+"""The library would log each message, with the keys in it."""
+
+
+class UpgradeRequired(InvalidRequest):
+    """A WebSocket answers at this path, and the request opens none."""
+
+    status = 426
+    code = "upgrade_required"
+
+
+def is_upgrade(environ: Mapping[str, Any]) -> bool:
+    """Whether the request asks for a WebSocket, complete or not."""
+    return "websocket" in environ.get("HTTP_UPGRADE", "").lower()
+
+
+def check_handshake(environ: Mapping[str, Any]) -> None:
+    """Raises what `accept` raises."""
+    accept(environ)
+
+
+def accept(environ: Mapping[str, Any], subprotocol: str | None = None) -> list[tuple[str, str]]:
+    """The headers of the 101. `subprotocol` is named in them if the client offers it.
+
+    Raises UpgradeRequired (426) for a request that asks for no WebSocket of version 13, and InvalidRequest for a
+    handshake that is not whole.
+    """
+    if environ["REQUEST_METHOD"] != "GET" or environ.get("SERVER_PROTOCOL") == "HTTP/1.0" or _has_body(environ):
+        raise UpgradeRequired("A WebSocket is opened by a GET over HTTP/1.1 without a body.")
+    headers = Headers()
+    for field in FIELDS:
+        if (value := environ.get(f"HTTP_{field.upper().replace('-', '_')}")) is not None:
+            headers[field] = value
+    protocols = [Subprotocol(subprotocol)] if subprotocol else None
+    checker = ServerProtocol(subprotocols=protocols, select_subprotocol=_offered, logger=SILENT)
+    response = checker.accept(Request(environ["PATH_INFO"], headers))
+    if response.status_code == HTTPStatus.SWITCHING_PROTOCOLS:
+        return [(name, value) for name, value in response.headers.raw_items() if name.lower() != "date"]
+    reason = str(checker.handshake_exc or "the handshake is not complete")
+    if response.status_code == HTTPStatus.UPGRADE_REQUIRED or "Sec-WebSocket-Version" in reason:
+        raise UpgradeRequired(f"Here answers a WebSocket (version 13), and this request opens none: {reason}.")
+    raise InvalidRequest(f"The WebSocket's handshake is not whole: {reason}.")
+
+
+def _has_body(environ: Mapping[str, Any]) -> bool:
+    return environ.get("CONTENT_LENGTH", "0") not in ("", "0") or "HTTP_TRANSFER_ENCODING" in environ
+
+
+def _offered(protocol: ServerProtocol, offered: Sequence[Subprotocol]) -> Subprotocol | None:
+    """The one of ours if the client offers it; none is no reason to refuse."""
+    ours = protocol.available_subprotocols or ()
+    return next((each for each in ours if each in offered), None)

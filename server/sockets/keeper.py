@@ -1,0 +1,276 @@
+"""The worker's WebSockets: one thread reads all of them, so that one at rest costs none.
+
+It is another than the keeper of lines' (server/lines.py): that one forwards streams to callers, who are not to wait
+while long messages, or floods of short ones, are unmasked and put together. Messages are handled in a few threads of
+the worker's pool, turns in as many as MAX_IN_FLIGHT allows.
+"""
+
+import os
+import select
+import socket
+import threading
+from collections.abc import Callable
+from contextlib import suppress
+from logging import getLogger
+from time import monotonic
+from typing import Any
+
+from websockets.frames import CloseCode
+
+from core.errors import GatewayError, Overloaded
+from server.admission import COME_AGAIN, STOPPING, Admission
+from server.response import STALLED_SECONDS
+from server.sockets.dispatcher import Dispatcher
+from server.sockets.socket import Socket, SocketHandler
+from server.sockets.timers import Timers
+
+log = getLogger("thinkline.errors")
+
+HAS_EPOLL = hasattr(select, "epoll")
+LEFT = getattr(select, "EPOLLRDHUP", 0) | getattr(select, "EPOLLHUP", 0) | getattr(select, "EPOLLERR", 0)
+COMES = getattr(select, "EPOLLIN", 0)
+TAKES = getattr(select, "EPOLLOUT", 0)
+PIECE = 32_768
+"""Bytes that are read of a connection at a time."""
+PING_SECONDS = 20.0
+SILENT_SECONDS = 42.0
+"""How long nothing may come, with the pings that want an answer: a peer that is gone is noticed within 45 seconds."""
+LOOK_SECONDS = 1.0
+"""How often it is looked for pings that are due, for peers that are gone, and for owners who may not stay."""
+MOST_BUFFERED = 268_435_456
+"""Bytes of messages that have not come whole, of all connections."""
+EXPECTED_SECONDS = 60.0
+"""How long a place is kept for a connection whose 101 is on its way: longer than that may take."""
+STRANGERS = 4
+"""Of so many places one may be taken by a peer that has not brought its key yet."""
+ONLY_GUNICORN = "WebSockets are served by gunicorn, on Linux: `make run` starts it. `python app.py` has none."
+TOO_MANY = "Too many WebSockets are open here (MAX_SOCKETS)."
+
+
+class NotServedHere(GatewayError):
+    """The server that was started has no WebSockets."""
+
+    status = 501
+    code = "not_served_here"
+    client_may_retry = False
+
+
+class SocketKeeper:
+    """Keeps WebSockets, `most` at the same time, with messages of up to `most_bytes`. It may be made before a fork.
+
+    `verdict` is asked each second about each connection's owner: why it may not stay, "" where it may.
+    """
+
+    def __init__(
+        self, admission: Admission, most: int, most_bytes: int, verdict: Callable[[Any], str] = lambda _: ""
+    ) -> None:
+        self._admission = admission
+        self._most = most
+        self._most_bytes = most_bytes
+        self._verdict = verdict
+        self._do: Callable[[Callable[[], None]], None] | None = None
+        self._dispatcher = Dispatcher(self.do)
+        self._timers = Timers()
+        self._sockets: dict[int, Socket] = {}
+        self._ends: dict[Socket, Callable[[], None]] = {}
+        self._expected: dict[Socket, float] = {}
+        self._masks: dict[Socket, int] = {}
+        self._lock = threading.Lock()
+        self._poller: Any = None
+        self._looks_at = 0.0
+        self._buffered = 0
+        self.closing = False
+
+    def serve_with(self, do: Callable[[Callable[[], None]], None], connections: int) -> None:
+        """The worker's pool: `do` has one of its threads do a job. Of its connections half are left to requests."""
+        self._do = do
+        self._most = min(self._most, connections // 2)
+
+    def open(self, handler: SocketHandler, owner: object) -> Socket:
+        """A connection that is about to begin; `owner` is None while nobody knows whose it is. Raises Overloaded;
+        NotServedHere under another server than ours.
+        """
+        if self._do is None or not HAS_EPOLL:
+            raise NotServedHere(ONLY_GUNICORN)
+        connection = Socket(self, handler, owner, self._most_bytes)
+        with self._lock:
+            now = monotonic()
+            for late in [each for each, by in self._expected.items() if by < now]:
+                del self._expected[late]
+            present = [*self._ends, *self._expected]
+            strangers = sum(each.owner is None for each in present)
+            if self.closing:
+                raise Overloaded(STOPPING, retry_after=COME_AGAIN)
+            if len(present) >= self._most or (owner is None and strangers >= max(1, self._most // STRANGERS)):
+                raise Overloaded(TOO_MANY, retry_after=COME_AGAIN)
+            self._expected[connection] = now + EXPECTED_SECONDS
+        return connection
+
+    def take_over(
+        self,
+        connection: Socket,
+        sock: socket.socket,
+        unsent: bytes | memoryview,
+        received: bytes,
+        ended: Callable[[], None],
+    ) -> None:
+        """Keep a connection whose 101 was written, but for `unsent`; `received` came behind the handshake. `ended` is
+        called when its socket is closed.
+        """
+        self._start()
+        with self._lock:
+            self._expected.pop(connection, None)
+            self._ends[connection] = ended
+        self._sockets[sock.fileno()] = connection
+        self._masks[connection] = 0
+        self._poller.register(sock, LEFT)
+        connection.begin(sock, unsent, received)
+        if self.closing:
+            connection.retire(CloseCode.SERVICE_RESTART, STOPPING)
+
+    def retire(self) -> None:
+        """The worker is to end: take no further connection, close those at rest, and the others after their turns."""
+        self.closing = True
+        for connection in list(self._ends):
+            connection.retire(CloseCode.SERVICE_RESTART, STOPPING)
+
+    # for connections
+
+    def watch(self, connection: Socket) -> None:
+        """Wait for what the connection waits for now. With its lock."""
+        if connection.sock is None:
+            return
+        reads, writes = connection.wants
+        mask = LEFT | (COMES if reads else 0) | (TAKES if writes else 0)
+        if self._masks.get(connection) != mask:
+            self._masks[connection] = mask
+            self._poller.modify(connection.sock, mask)
+
+    def handle(self, connection: Socket) -> None:
+        """Have a thread call its handler, after those of others that wait already."""
+        self._dispatcher.add(connection)
+
+    def do(self, job: Callable[[], None]) -> None:
+        """Have a thread of the pool do it."""
+        if self._do is not None:
+            self._do(job)
+
+    def call_at(self, due: float, job: Callable[[], None]) -> Callable[[], None]:
+        """Have the keeper's thread do it then; returns what takes that back."""
+        cancel, is_next = self._timers.add(due, job)
+        if is_next:
+            self._wake()
+        return cancel
+
+    def enter(self) -> None:
+        """A turn begins. Raises Overloaded."""
+        self._admission.enter()
+
+    def leave(self) -> None:
+        """A turn has ended."""
+        self._admission.leave()
+
+    # the keeper's thread
+
+    def _start(self) -> None:
+        with self._lock:
+            if self._poller is None:
+                poller: Any = select.epoll()
+                self._woken, self._waker = os.pipe()
+                os.set_blocking(self._woken, False)
+                os.set_blocking(self._waker, False)
+                poller.register(self._woken, COMES)
+                self._poller = poller
+                threading.Thread(target=self._run, name="sockets", daemon=True).start()
+
+    def _wake(self) -> None:
+        with suppress(BlockingIOError):  # it has more than enough reasons to wake
+            os.write(self._waker, b"\0")
+
+    def _run(self) -> None:
+        while True:
+            try:
+                self._turn()
+            except Exception:  # whatever it was: all the worker's sockets need this thread
+                log.exception("a turn of the sockets' thread failed")
+
+    def _turn(self) -> None:
+        wait = max(0.0, min(self._timers.next, self._looks_at) - monotonic())
+        for descriptor, event in self._poller.poll(wait):
+            if descriptor == self._woken:
+                os.read(descriptor, 4096)
+            elif (connection := self._sockets.get(descriptor)) is not None:
+                self._do_for(connection, self._heed, event)
+        now = monotonic()
+        for job in self._timers.take(now):
+            job()
+        if now >= self._looks_at:
+            self._looks_at = now + LOOK_SECONDS
+            self._dispatcher.relieve()
+            for connection in list(self._ends):
+                self._do_for(connection, self._look, now)
+
+    def _do_for(self, connection: Socket, step: Callable[[Socket, Any], None], fact: float) -> None:
+        """Whatever fails for one connection ends that connection alone."""
+        try:
+            step(connection, fact)
+        except Exception:
+            log.exception("a WebSocket cannot be kept")
+            connection.cut()
+            self._release(connection)
+
+    def _heed(self, connection: Socket, event: int) -> None:
+        """Bytes have come, the peer takes some, or it has left."""
+        if event & TAKES:
+            connection.flush()
+        if event & COMES:
+            self._read(connection)
+        elif event & LEFT:  # and what it sent before is not read now: that of one who has left need not be
+            connection.cut()
+            self._release(connection)
+        if connection.is_over:
+            self._release(connection)
+
+    def _read(self, connection: Socket) -> None:
+        sock = connection.sock
+        if sock is None:
+            return
+        try:
+            data = sock.recv(PIECE, socket.MSG_DONTWAIT)
+        except BlockingIOError:
+            return
+        except OSError:
+            data = b""
+        connection.read(data)
+        self._count(connection, connection.buffered)
+        if self._buffered > MOST_BUFFERED:
+            connection.close(CloseCode.TRY_AGAIN_LATER, "Too much is under way here.")
+
+    def _count(self, connection: Socket, buffered: int) -> None:
+        self._buffered += buffered - connection.counted
+        connection.counted = buffered
+
+    def _look(self, connection: Socket, now: float) -> None:
+        """Do what is due for a connection."""
+        if now >= connection.closes_by:
+            connection.cut()
+            self._release(connection)
+        elif now - connection.unsent_since >= STALLED_SECONDS or now - connection.heard_at >= SILENT_SECONDS:
+            connection.cut()
+        elif now - connection.pinged_at >= PING_SECONDS:
+            connection.ping()
+        if reason := self._verdict(connection.owner):
+            connection.retire(CloseCode.POLICY_VIOLATION, reason)
+
+    def _release(self, connection: Socket) -> None:
+        """Close its socket, which nobody else does: the number may be another's at once."""
+        sock = connection.forget()
+        if sock is None:
+            return
+        self._count(connection, 0)
+        self._poller.unregister(sock)
+        del self._sockets[sock.fileno()], self._masks[connection]
+        sock.close()
+        with self._lock:
+            ended = self._ends.pop(connection)
+        ended()

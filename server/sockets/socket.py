@@ -1,0 +1,300 @@
+"""One WebSocket connection, as its handler and the thread that keeps it (server/sockets/keeper.py) share it.
+
+state     what may happen
+open      messages come and go; turns begin
+retired   no new turn begins; the connection is closed after the turns that run, at once where none does
+closing   a close frame was sent; the peer's, or the end of its stream, is awaited for CLOSING_SECONDS
+closed    nothing more comes or goes; the handler has been, or is being, told
+"""
+
+import errno
+import socket
+import threading
+from collections import deque
+from collections.abc import Callable
+from contextlib import suppress
+from functools import partial
+from logging import getLogger
+from math import inf
+from threading import get_ident
+from time import monotonic
+from typing import Protocol
+
+from websockets.frames import CloseCode
+
+from core.errors import Cancelled, Overloaded
+from server.response import STALLED_SECONDS, send_now
+from server.sockets.framing import Framing
+
+log = getLogger("thinkline.errors")
+
+MOST_UNSENT = 262_144
+"""Bytes that wait for the peer before a turn that sends more has to wait too."""
+MOST_WAITING = 16
+"""Messages that wait for the handler before no more are read."""
+CLOSING_SECONDS = 2.0
+"""How long the peer may take to answer a close frame."""
+WRONG = "Something went wrong here."
+
+
+class SocketHandler(Protocol):
+    """What is done with a connection: called in threads of the pool, one at a time and in order. It never waits."""
+
+    def opened(self, socket: "Socket") -> None:
+        """The connection is there; the first call."""
+
+    def receive(self, message: str | bytes) -> None:
+        """A whole message has come: a text, or bytes."""
+
+    def closed(self) -> None:
+        """The peer has left, or we have closed: cancel what runs. The last call."""
+
+
+class Keeper(Protocol):
+    """What a connection needs of its keeper."""
+
+    def watch(self, connection: "Socket") -> None:
+        """Wait for what the connection waits for now."""
+
+    def handle(self, connection: "Socket") -> None:
+        """Have a thread call `handle_next`."""
+
+    def do(self, job: Callable[[], None]) -> None:
+        """Have a thread of the pool do it."""
+
+    def call_at(self, due: float, job: Callable[[], None]) -> Callable[[], None]:
+        """Have it done then, by the keeper's thread; returns what takes that back."""
+
+    def enter(self) -> None:
+        """A turn begins. Raises Overloaded."""
+
+    def leave(self) -> None:
+        """A turn has ended."""
+
+
+class Socket:
+    """An upgraded connection. Any thread may call `send`, `close`, `run_turn` and `call_later`.
+
+    owner      whose it is; the keeper is told which owners may stay
+    closing    no new turn begins
+    heard_at   when the last byte came, by the monotonic clock
+    counted    how much of `buffered` its keeper has counted
+    """
+
+    def __init__(self, keeper: Keeper, handler: SocketHandler, owner: object, most_bytes: int) -> None:
+        self._keeper = keeper
+        self._handler = handler
+        self.owner = owner
+        self._framing = Framing(most_bytes)
+        self._changed = threading.Condition()
+        self._opened = partial(handler.opened, self)
+        self._jobs: deque[Callable[[], None]] = deque([self._opened])
+        self._handled_by = 0
+        self._is_handled = False
+        self._is_closed = False
+        self._turns = 0
+        self._retired: tuple[int, str] | None = None
+        self.unsent_since = inf
+        self.sock: socket.socket | None = None
+        self.heard_at = self.pinged_at = monotonic()
+        self.closes_by = inf
+        self.counted = 0
+
+    # for handlers
+
+    @property
+    def closing(self) -> bool:
+        """Whether a shutdown or a reload has begun, or its owner may not stay: no new turn begins."""
+        return self._retired is not None
+
+    def send(self, text: str) -> None:
+        """Send one text message. A turn waits while the peer takes too little, up to STALLED_SECONDS. Raises Cancelled
+        when the peer has left or reads nothing, or the connection is closed.
+        """
+        with self._changed:
+            if get_ident() != self._handled_by and not self._changed.wait_for(self._takes_more, STALLED_SECONDS):
+                self.cut()
+            if self._is_closed:
+                raise Cancelled
+            self._framing.send_text(text)
+            self.flush()
+
+    def close(self, code: int = 1000, reason: str = "") -> None:
+        """Close with a close frame. What was sent before goes out first."""
+        with self._changed:
+            if not self._is_closed:
+                self._framing.close(code, reason)
+                self._end()
+                self.flush()
+
+    def run_turn(self, work: Callable[[], None]) -> None:
+        """Do `work` in a thread of the pool, as one of MAX_IN_FLIGHT. Raises Overloaded when there are too many, or the
+        connection takes no more turns; Cancelled when it is closed.
+        """
+        with self._changed:
+            if self._is_closed:
+                raise Cancelled
+            if self._retired is not None:
+                raise Overloaded(self._retired[1])
+            self._keeper.enter()
+            self._turns += 1
+        self._keeper.do(partial(self._run_turn, work))
+
+    def call_later(self, seconds: float, callback: Callable[[], None]) -> Callable[[], None]:
+        """Have the handler's thread call back, in order with its messages; returns what takes that back."""
+        return self._keeper.call_at(monotonic() + seconds, partial(self._add_job, callback))
+
+    # for the keeper
+
+    def begin(self, sock: socket.socket, unsent: bytes | memoryview, received: bytes) -> None:
+        """The 101 was written, but for `unsent`; `received` came behind the handshake."""
+        with self._changed:
+            self.sock = sock
+            self._framing.output[:0] = unsent
+            self._is_handled = True
+            self._keeper.handle(self)
+            if received:
+                self._feed(received)
+            self.flush()
+
+    def retire(self, code: int, reason: str) -> None:
+        """Let no further turn begin, and close when none runs."""
+        with self._changed:
+            self._retired = self._retired or (code, reason)
+            if not self._turns:
+                self.close(*self._retired)
+
+    def read(self, data: bytes) -> None:
+        """Some bytes have come; none mean that the peer has left."""
+        self.heard_at = monotonic()
+        with self._changed:
+            self._feed(data)
+            self.flush()
+
+    def ping(self) -> None:
+        """Ask the peer whether it is there."""
+        with self._changed:
+            self.pinged_at = monotonic()
+            if not self._is_closed:
+                self._framing.ping()
+                self.flush()
+
+    def flush(self) -> None:
+        """Send what the peer takes without being waited for."""
+        with self._changed:
+            sock, output = self.sock, self._framing.output
+            if sock is None:
+                return
+            try:
+                if output and (sent := send_now(sock, output)):
+                    del output[:sent]
+                    self.unsent_since = monotonic()
+                    self._changed.notify_all()
+                self.unsent_since = min(self.unsent_since, monotonic()) if output else inf
+                if self._framing.ends and not output:
+                    sock.shutdown(socket.SHUT_WR)
+            except OSError as error:
+                if error.errno != errno.ENOTCONN:
+                    self.cut()
+            self._keeper.watch(self)
+
+    def cut(self) -> None:
+        """End it without a word: the peer reads nothing, or is gone."""
+        with self._changed:
+            self._end()
+            self._framing.output.clear()
+            self.closes_by = 0.0
+            if self.sock is not None:
+                with suppress(OSError):
+                    self.sock.shutdown(socket.SHUT_RDWR)
+
+    def forget(self) -> socket.socket | None:
+        """The socket, which nobody uses from now on; None when that was so before."""
+        with self._changed:
+            self._end()
+            sock, self.sock = self.sock, None
+            return sock
+
+    @property
+    def wants(self) -> tuple[bool, bool]:
+        """Whether it waits for bytes, and for the peer to take some."""
+        is_free = monotonic() >= self._framing.reads_from and len(self._jobs) < MOST_WAITING
+        unsent = len(self._framing.output)
+        return (is_free or self._is_closed) and unsent <= MOST_UNSENT, bool(unsent)
+
+    @property
+    def buffered(self) -> int:
+        """Bytes of a message that has not come whole."""
+        return self._framing.buffered
+
+    @property
+    def is_over(self) -> bool:
+        """Whether nothing more can come."""
+        return self._framing.is_over
+
+    def handle_next(self) -> None:
+        """Call the handler for the next of what has come."""
+        with self._changed:
+            job = self._jobs.popleft()
+            self._handled_by = get_ident()
+        try:
+            job()
+        except Cancelled:
+            pass
+        except Exception:  # whatever it was: the peer is told, and the thread is needed for others
+            log.exception("a message cannot be handled")
+            self.close(CloseCode.INTERNAL_ERROR, WRONG)
+        with self._changed:
+            self._handled_by = 0
+            self._is_handled = bool(self._jobs)
+            if self._is_handled:
+                self._keeper.handle(self)
+            self._keeper.watch(self)
+
+    # with the lock
+
+    def _takes_more(self) -> bool:
+        return self._is_closed or len(self._framing.output) <= MOST_UNSENT
+
+    def _add_job(self, job: Callable[[], None]) -> None:
+        with self._changed:
+            if self._is_closed:
+                return
+            self._jobs.append(job)
+            if not self._is_handled:
+                self._is_handled = True
+                self._keeper.handle(self)
+
+    def _feed(self, data: bytes) -> None:
+        framing = self._framing
+        for message in framing.feed(data):
+            self._add_job(partial(self._handler.receive, message))
+        if not framing.is_open:
+            self._end()
+        elif framing.reads_from > monotonic():
+            self._keeper.call_at(framing.reads_from, self.flush)
+
+    def _end(self) -> None:
+        """Nothing more is sent or handled: tell the handler, once."""
+        if self._is_closed:
+            return
+        self._jobs = deque(job for job in self._jobs if job is self._opened)
+        self._add_job(self._handler.closed)
+        self._is_closed = True
+        self.closes_by = monotonic() + CLOSING_SECONDS
+        self._changed.notify_all()
+
+    def _run_turn(self, work: Callable[[], None]) -> None:
+        try:
+            work()
+        except Cancelled:
+            pass
+        except Exception:  # whatever it was, the turn has ended
+            log.exception("a turn failed")
+            self.close(CloseCode.INTERNAL_ERROR, WRONG)
+        finally:
+            self._keeper.leave()
+            with self._changed:
+                self._turns -= 1
+                if not self._turns and self._retired is not None:
+                    self.close(*self._retired)

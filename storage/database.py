@@ -1,0 +1,251 @@
+"""The database behind DATABASE_URL, by SQLAlchemy: opened on first use, in each process anew.
+
+unset                   the file usage.sqlite3 in DATA_DIR
+sqlite:///var/lib/x.db  another file (sqlite:////var/lib/x.db from the root); a plain path will do
+postgresql://           a PostgreSQL server, for several machines; needs the package psycopg
+"""
+
+import fcntl
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib.util import find_spec
+from logging import getLogger
+from pathlib import Path
+from time import monotonic, sleep
+from typing import Any
+
+from sqlalchemy import Connection, Engine, MetaData, Table, create_engine, event, inspect, make_url, select, text
+from sqlalchemy.engine import URL
+from sqlalchemy.exc import ArgumentError, DatabaseError, SQLAlchemyError
+
+from storage.migrations import REVISIONS
+from storage.sqlite_file import CORRUPT, set_aside
+
+log = getLogger("thinkline.usage")
+
+SQLITE_SECONDS = 1.0
+"""Seconds that a statement waits for other processes' at a file."""
+CONNECT_SECONDS = 2
+"""Seconds that connecting to a server may take; psycopg knows no less."""
+STATEMENT_SECONDS = 10
+"""Seconds that the server works on one statement."""
+CONNECTIONS = 3
+"""For each process: one that writes, and those that answer reports."""
+PROGRESS_STEPS = 100_000
+"""Of SQLite's virtual machine, between two looks at the clock."""
+MIGRATION_LOCK = 0x7468696E6B
+"""Of PostgreSQL's advisory locks; the number says "think"."""
+_migrating = threading.Lock()
+"""Alembic's context is a global of the process. What a thread holds this for is bounded."""
+FOLDER = Path(__file__).parent / "migrations"
+ALLOWED = "allowed: postgresql://USER:PASSWORD@HOST:5432/NAME, or sqlite:///FILE"
+
+
+class NewerDatabaseError(SQLAlchemyError):
+    """The database has a version that this code does not know."""
+
+
+class Database:
+    """Connections to a database that has been brought to today's version. Safe for all threads.
+
+    `where` says what it is, without a password. `failures` are what `begin` and statements raise when the database
+    cannot be used.
+    """
+
+    failures: tuple[type[Exception], ...] = (SQLAlchemyError, OSError)
+
+    def __init__(self, url: URL) -> None:
+        self._url = url
+        self._lock = threading.Lock()
+        self._engine: Engine | None = None
+        self._is_current = False
+        self._readers = threading.BoundedSemaphore(CONNECTIONS - 1)
+        self.is_shared = url.get_backend_name() == "postgresql"
+        self.path = None if self.is_shared else Path(url.database or "")
+        self.where = url.render_as_string(hide_password=True)
+
+    @contextmanager
+    def begin(self) -> Iterator[Connection]:
+        """A connection in a transaction, which is rolled back when the block raises. Raises `failures`."""
+        try:
+            with self._current_engine().begin() as connection:
+                yield connection
+        except DatabaseError as error:
+            self._is_current = False  # who knows what has happened to it
+            self._replace_if_corrupt(error)
+            raise
+
+    @contextmanager
+    def read(self) -> Iterator[Connection]:
+        """As `begin`, for questions of callers: few at a time, so that the writer always has a connection, and none for
+        longer than STATEMENT_SECONDS. Raises `failures`.
+        """
+        if not self._readers.acquire(timeout=CONNECT_SECONDS):
+            raise TimeoutError("too many read from the database at the same time")
+        try:
+            with self.begin() as connection:
+                if self.path is None:  # the server has a limit of its own
+                    yield connection
+                    return
+                driver: Any = connection.connection.driver_connection
+                until = monotonic() + STATEMENT_SECONDS
+                driver.set_progress_handler(lambda: monotonic() > until, PROGRESS_STEPS)
+                try:
+                    yield connection
+                finally:
+                    driver.set_progress_handler(None, 0)
+        finally:
+            self._readers.release()
+
+    def insert(self, connection: Connection, table: Table) -> Any:
+        """An INSERT that knows ON CONFLICT, as the dialect spells it."""
+        if connection.dialect.name == "postgresql":
+            from sqlalchemy.dialects.postgresql import insert as insert_postgresql  # noqa: PLC0415 - only there
+
+            return insert_postgresql(table)
+        from sqlalchemy.dialects.sqlite import insert as insert_sqlite  # noqa: PLC0415
+
+        return insert_sqlite(table)
+
+    def migrate(self, revision: str = "head", *, down: bool = False) -> None:
+        """Bring the database to a version. Raises `failures`, and NewerDatabaseError unless it goes `down`."""
+        from alembic import command  # noqa: PLC0415 - takes a while to load, and few starts need it
+        from alembic.config import Config  # noqa: PLC0415
+
+        with _migrating, self._migration_lock(), self._opened().begin() as connection:
+            if not down and revision_of(connection) == REVISIONS[-1]:
+                return
+            if connection.dialect.name == "postgresql":
+                connection.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": MIGRATION_LOCK})
+            config = Config()
+            config.set_main_option("script_location", str(FOLDER))
+            config.attributes["connection"] = connection
+            if down:
+                command.downgrade(config, revision)
+            else:
+                command.upgrade(config, revision)
+
+    def close(self) -> None:
+        """Close the connections. The next use opens others."""
+        with self._lock:
+            engine, self._engine, self._is_current = self._engine, None, False
+        if engine is not None:
+            engine.dispose()
+
+    def _current_engine(self) -> Engine:
+        engine = self._opened()
+        if self._is_current:
+            if self.path is None or self.path.exists():
+                return engine
+            self.close()  # the file was removed
+            engine = self._opened()
+        with engine.connect() as connection:
+            revision = revision_of(connection)
+        if revision and revision not in REVISIONS:
+            raise NewerDatabaseError(f"its version {revision} is newer than {REVISIONS[-1]}, which this program knows")
+        if revision != REVISIONS[-1]:
+            self.migrate()
+        self._is_current = True
+        return engine
+
+    def _opened(self) -> Engine:
+        with self._lock:
+            if self._engine is None:
+                if self.path is not None:
+                    self.path.parent.mkdir(parents=True, exist_ok=True)
+                    if self.path.exists() and not self.path.is_file():  # SQLite would wait for a pipe's other end
+                        raise OSError(f"{self.path} is no file")
+                self._engine = _engine(self._url)
+            return self._engine
+
+    @contextmanager
+    def _migration_lock(self) -> Iterator[None]:
+        """Held while a file is migrated: one process does it, and the others wait."""
+        if self.path is None:
+            yield
+            return
+        with Path(f"{self.path}.lock").open("w", encoding="ascii") as file:
+            until = monotonic() + STATEMENT_SECONDS
+            while True:
+                try:
+                    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    break
+                except BlockingIOError:
+                    if monotonic() > until:
+                        raise
+                    sleep(0.05)
+            yield
+
+    def _replace_if_corrupt(self, error: DatabaseError) -> None:
+        if self.path is not None and getattr(error.orig, "sqlite_errorcode", 0) & 0xFF in CORRUPT:
+            self.close()
+            set_aside(self.path, SQLITE_SECONDS, "the table of usage")
+
+
+def open_database(url: str, folder: Path) -> Database:
+    """The database at `url`, or in `folder`. Does not connect yet. Raises ValueError, without the URL's password."""
+    scheme, mark, rest = url.partition("://")
+    if not url:
+        return Database(URL.create("sqlite", database=str(folder / "usage.sqlite3")))
+    if not mark:
+        return Database(URL.create("sqlite", database=url))
+    if scheme == "sqlite" and rest.strip("/"):
+        return Database(URL.create("sqlite", database=rest.removeprefix("/")))
+    if scheme not in ("postgresql", "postgres", "postgresql+psycopg") or not rest:
+        raise ValueError(f"DATABASE_URL is none that is known here; {ALLOWED}.")
+    if find_spec("psycopg") is None:
+        raise ValueError(
+            "DATABASE_URL is PostgreSQL's, whose driver is not installed. Install the extra thinkline[postgres]: "
+            ".venv/bin/pip install 'psycopg[binary]'."
+        )
+    try:
+        return Database(make_url(f"postgresql+psycopg://{rest}"))
+    except (ArgumentError, ValueError):  # their messages may hold the password
+        raise ValueError(f"DATABASE_URL cannot be read; {ALLOWED}.") from None
+
+
+def revision_of(connection: Connection) -> str:
+    """The version of the database; "" for one without tables of ours."""
+    if not inspect(connection).has_table("alembic_version"):
+        return ""
+    versions = Table("alembic_version", MetaData(), autoload_with=connection)
+    return str(connection.execute(select(versions.c.version_num)).scalar() or "")
+
+
+def _engine(url: URL) -> Engine:
+    if url.get_backend_name() == "postgresql":
+        return create_engine(
+            url,
+            pool_size=CONNECTIONS,
+            max_overflow=0,
+            pool_timeout=CONNECT_SECONDS,
+            pool_pre_ping=True,
+            connect_args={
+                "connect_timeout": CONNECT_SECONDS,
+                "application_name": "thinkline",
+                "tcp_user_timeout": CONNECT_SECONDS * 1000,  # of a server that is gone without a word
+                "options": f"-c statement_timeout={STATEMENT_SECONDS}s -c lock_timeout={STATEMENT_SECONDS}s",
+            },
+        )
+    engine = create_engine(
+        url,
+        pool_size=CONNECTIONS,
+        max_overflow=0,
+        pool_timeout=SQLITE_SECONDS,
+        connect_args={"timeout": SQLITE_SECONDS, "check_same_thread": False},
+    )
+    event.listen(engine, "connect", _set_up_sqlite)
+    event.listen(engine, "begin", lambda connection: connection.exec_driver_sql("BEGIN"))
+    return engine
+
+
+def _set_up_sqlite(connection: Any, _: object) -> None:
+    """Readers and a writer at once; a power cut may lose the last rows, but does not corrupt the file. Transactions are
+    begun by SQLAlchemy: Python's driver leaves changes of tables out of them.
+    """
+    connection.isolation_level = None
+    cursor = connection.cursor()
+    cursor.execute("PRAGMA journal_mode = WAL")
+    cursor.execute("PRAGMA synchronous = NORMAL")
+    cursor.close()

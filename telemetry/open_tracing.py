@@ -1,0 +1,28 @@
+"""Whether traces are sent. Apart from what sends them, whose packages are optional and take long to load."""
+
+from logging import getLogger
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from telemetry.tracing import Tracer
+
+log = getLogger("thinkline")
+
+PROTOCOL = "http/protobuf"
+HOW_TO_INSTALL = "pip install opentelemetry-sdk opentelemetry-exporter-otlp-proto-http"
+
+
+def open_tracer(settings: Any) -> "Tracer | None":
+    """What sends traces; None where none are wanted, and where they cannot be sent, which the log tells."""
+    if not settings.sends_traces:
+        return None
+    if settings.traces_protocol not in ("", PROTOCOL):
+        log.error("No traces are sent: OTEL_EXPORTER_OTLP_PROTOCOL is not %s, the one that is spoken here.", PROTOCOL)
+        return None
+    try:
+        from telemetry.tracing import Tracer  # noqa: PLC0415 - see above
+    except ImportError as error:
+        what = "An address for traces is set (OTEL_*), and none are sent: %s. Install the packages: %s"
+        log.error(what, error, HOW_TO_INSTALL)  # noqa: TRY400 - a traceback says no more
+        return None
+    return Tracer(with_words=settings.traces_content)

@@ -1,0 +1,455 @@
+"""The session of a phone call, with a socket and a model that do as they are told: each cell of its table."""
+
+import threading
+import time
+from typing import Any
+
+import pytest
+
+from core.errors import Cancelled, RateLimited, UpstreamDown
+from core.events import Finish, Reasoning, Refusal, Text, ToolArguments, ToolCall
+from dispatch.routing.voice_config import VoiceConfig
+from tests.conftest import until
+from tests.support.phone_calls import FakeCall
+from voice.call import State
+from voice.conversation_relay import ConversationRelay
+from voice.retell import Retell
+from voice.webhook import ToolFailed
+
+LAST = {"type": "text", "token": "", "last": True}
+
+
+def token(text: str) -> dict[str, Any]:
+    return {"type": "text", "token": text, "last": False}
+
+
+@pytest.fixture
+def call() -> FakeCall:
+    return call_with(VoiceConfig())
+
+
+def call_with(config: VoiceConfig, **options: Any) -> FakeCall:
+    call = FakeCall(ConversationRelay(), config, **options)
+    call.takes(type="setup", sessionId="VX1", callSid="CA1", customParameters={"name": "Ann"})
+    return call
+
+
+def says(call: FakeCall, text: str) -> None:
+    call.takes(type="prompt", voicePrompt=text, lang="en-US", last=True)
+
+
+def test_a_turn_is_spoken_and_remembered(call: FakeCall) -> None:
+    call.model.will_say("Good ", "morning.")
+    says(call, "Hello")
+    call.has_sent(token("Good "), token("morning."), LAST)
+    call.model.will_say("Yes.")
+    says(call, "Are you there?")
+    call.has_sent(LAST, token("Yes."), LAST)
+    messages, _, conversation = call.model.asked[1]
+    assert messages == [
+        {"role": "user", "content": "Hello"},
+        {"role": "assistant", "content": "Good morning."},
+        {"role": "user", "content": "Are you there?"},
+    ]
+    assert conversation == "CA1"
+    assert call.session.state is State.IDLE
+
+
+def test_thinking_is_not_spoken_and_a_refusal_is(call: FakeCall) -> None:
+    call.model.will(Reasoning("hm"), Refusal("I cannot."), Finish("stop"))
+    says(call, "Hello")
+    call.has_sent(token("I cannot."), LAST)
+
+
+def test_instructions_and_greeting_name_facts_of_the_call() -> None:
+    call = call_with(VoiceConfig(instructions="You speak with {{name}}.{{unknown}}", greeting="Hello {{ name }}!"))
+    call.has_sent({"type": "text", "token": "Hello Ann!", "last": True})
+    call.model.will_say("Yes.")
+    says(call, "Hi")
+    call.has_sent(token("Yes."), LAST)
+    assert [each["content"] for each in call.model.asked[0][0]] == ["You speak with Ann.", "Hello Ann!", "Hi"]
+
+
+@pytest.mark.parametrize("spoken", [[], [Text("I would like to say ")]], ids=["asking", "speaking"])
+def test_a_newer_turn_cancels_the_one_under_way(call: FakeCall, spoken: list[Any]) -> None:
+    first = call.model.will(*spoken, threading.Event(), Text("too much."), Finish("stop"))
+    says(call, "One")
+    call.is_asked(1)
+    until(lambda: len(call.frames) == len(spoken), "what was spoken")
+    call.model.will_say("Two it is.")
+    says(call, "Two")
+    call.has_sent(*[token(each.text) for each in spoken], token("Two it is."), LAST)
+    assert first.call.gone
+    until(lambda: first.ended, "the upstream to be let go of")
+
+
+@pytest.mark.parametrize("spoken", [[], [Text("I would like")]], ids=["asking", "speaking"])
+def test_an_interrupted_turn_gets_no_further_frame(call: FakeCall, spoken: list[Any]) -> None:
+    go_on = threading.Event()
+    answer = call.model.will(*spoken, go_on, Text(" to talk."), Finish("stop"))
+    says(call, "One")
+    call.is_asked(1)
+    until(lambda: len(call.frames) == len(spoken), "what was spoken")
+    call.takes(type="interrupt", utteranceUntilInterrupt="", durationUntilInterruptMs=10)
+    assert answer.call.gone
+    assert call.session.state is State.IDLE
+    until(lambda: answer.ended, "the upstream to be let go of")
+    assert len(call.frames) == len(spoken)
+
+
+@pytest.mark.parametrize(
+    ("heard", "kept"),
+    [
+        ("Life is a complex set", "Life is a complex set"),
+        ("life is, a complex!", "Life is a complex"),
+        ("set of", "Life is a complex set of"),
+        ("Life is a comp", "Life is a"),
+        ("Life is a complex set of 3 things.", "Life is a complex set of three things."),
+        ("something else entirely", "Life is a"),
+        ("", None),
+    ],
+)
+def test_what_was_not_heard_is_trimmed(call: FakeCall, heard: str, kept: str | None) -> None:
+    """Platforms speak later than the model: mostly the whole answer was sent when the caller interrupts it."""
+    call.model.will_say("Life is a complex ", "set of three things. And more.")
+    says(call, "What is life?")
+    call.has_sent(LAST)
+    call.takes(type="interrupt", utteranceUntilInterrupt=heard, durationUntilInterruptMs=460)
+    call.model.will_say("Yes.")
+    says(call, "Stop")
+    call.has_sent(token("Yes."), LAST)
+    said = [each["content"] for each in call.model.asked[1][0] if each["role"] == "assistant"]
+    assert said == ([] if kept is None else [kept])
+
+
+def test_a_late_interruption_does_not_touch_what_came_before(call: FakeCall) -> None:
+    for answer in ("One.", "Two."):
+        call.model.will_say(answer)
+        says(call, "Count")
+        call.has_sent(token(answer), LAST)
+    for _ in range(2):
+        call.takes(type="interrupt", utteranceUntilInterrupt="")
+    call.model.will_say("Three.")
+    says(call, "Count")
+    call.has_sent(token("Three."), LAST)
+    assert [each["content"] for each in call.model.asked[2][0]] == ["Count", "One.", "Count", "Count"]
+
+
+@pytest.mark.parametrize("error", [UpstreamDown("down"), RateLimited("slowly")])
+def test_a_failure_ends_the_turn_and_is_not_spoken(call: FakeCall, error: Any) -> None:
+    call.model.will(Text("Well"), error)
+    says(call, "Hello")
+    call.has_sent(token("Well"), LAST)
+    call.model.will_refuse(error)
+    says(call, "Hello?")
+    call.has_sent(LAST, LAST)
+    call.model.will_say("Here I am.")
+    says(call, "Hello??")
+    call.has_sent(token("Here I am."), LAST)
+
+
+def test_an_answer_without_an_end_is_a_failure(call: FakeCall) -> None:
+    call.model.will(Text("Well"))
+    says(call, "Hello")
+    call.has_sent(token("Well"), LAST)
+
+
+def test_a_full_server_ends_the_turn(call: FakeCall) -> None:
+    call.socket.is_full = True
+    says(call, "Hello")
+    call.has_sent(LAST)
+
+
+def test_a_filler_is_said_once_and_is_not_what_the_model_said(call: FakeCall) -> None:
+    wait = threading.Event()
+    answer = call.model.will(
+        wait, Text("Noon it is. Or not."), Finish("stop"), filler=("One moment... ", time.monotonic())
+    )
+    says(call, "When?")
+    until(lambda: call.socket.later, "the filler to be planned")
+    call.socket.later[0]()
+    call.has_sent(token("One moment... "))
+    wait.set()
+    call.has_sent(token("One moment... "), token("Noon it is. Or not."), LAST)
+    assert answer.filled
+    call.takes(type="interrupt", utteranceUntilInterrupt="One moment... Noon it is.")
+    call.model.will_say("Yes.")
+    says(call, "Fine")
+    call.has_sent(token("Yes."), LAST)
+    assert call.model.asked[1][0][1] == {"role": "assistant", "content": "Noon it is."}
+
+
+def test_no_filler_behind_the_first_word(call: FakeCall) -> None:
+    wait = threading.Event()
+    call.model.will(Text("Noon"), wait, Finish("stop"), filler=("One moment... ", time.monotonic() + 10))
+    says(call, "When?")
+    call.has_sent(token("Noon"))
+    with pytest.raises(Cancelled):
+        call.socket.later[0]()
+    wait.set()
+    call.has_sent(token("Noon"), LAST)
+    assert not call.socket.later
+
+
+def test_keys_of_the_phone_are_one_message(call: FakeCall) -> None:
+    call.model.will(threading.Event(), Finish("stop"))
+    call.takes(type="dtmf", digit="1")
+    call.is_asked(1)
+    call.model.will_say("Twelve.")
+    call.takes(type="dtmf", digit="2")
+    call.has_sent(token("Twelve."), LAST)
+    assert call.model.asked[1][0] == [{"role": "user", "content": "(The caller has pressed the keys: 1 2)"}]
+
+
+@pytest.mark.parametrize(
+    "frame",
+    [
+        "",
+        "no JSON",
+        "[]",
+        "null",
+        "1",
+        '"prompt"',
+        "{}",
+        '{"type": 7}',
+        '{"type": "unheard-of"}',
+        '{"type": "prompt"}',
+        '{"type": "prompt", "voicePrompt": {"a": 1}}',
+        '{"type": "prompt", "voicePrompt": "half", "last": false}',
+        '{"type": "prompt", "voicePrompt": "  ", "last": true}',
+        '{"type": "interrupt", "utteranceUntilInterrupt": 7}',
+        '{"type": "dtmf", "digit": 1}',
+        '{"type": "setup"}',
+        '{"type": "setup", "sessionId": [], "customParameters": 4}',
+        '{"type": "error", "description": "64107"}',
+        '{"type": "info", "name": "roundTripDelayMs", "value": "200"}',
+        b"\xff\xfe",
+        "[" * 100_000,
+    ],
+)
+def test_frames_that_mean_nothing_are_ignored(call: FakeCall, frame: str | bytes) -> None:
+    call.session.receive(frame)
+    call.model.will_say("Still here.")
+    says(call, "Hello")
+    call.has_sent(token("Still here."), LAST)
+    assert len(call.model.asked) == 1
+
+
+def test_the_end_of_the_socket_ends_the_turn(call: FakeCall) -> None:
+    answer = call.model.will(threading.Event(), Finish("stop"))
+    says(call, "Hello")
+    call.is_asked(1)
+    call.socket.closed_with = 1006
+    call.session.closed()
+    assert answer.call.gone
+    assert call.session.state is State.CLOSED
+    says(call, "Hello")
+    assert len(call.model.asked) == 1
+
+
+# Tools
+
+
+def test_the_platforms_tools_are_offered(call: FakeCall) -> None:
+    call.model.will_say("Hi.")
+    says(call, "Hello")
+    call.has_sent(token("Hi."), LAST)
+    names = [tool["function"]["name"] for tool in call.model.asked[0][1]]
+    assert names == ["end_call", "transfer_call", "press_digit"]
+
+
+@pytest.mark.parametrize(
+    ("name", "arguments", "ending"),
+    [
+        (
+            "end_call",
+            {},
+            {"type": "end", "handoffData": '{"reasonCode":"end-call","reason":"The conversation is over."}'},
+        ),
+        (
+            "transfer_call",
+            {"number": "+1 (415) 555-0100"},
+            {
+                "type": "end",
+                "handoffData": '{"reasonCode":"live-agent-handoff","reason":"The caller is to be transferred.",'
+                '"transferNumber":"+14155550100"}',
+            },
+        ),
+        ("press_digit", {"digits": "12#"}, {"type": "sendDigits", "digits": "12#"}),
+    ],
+)
+def test_a_platforms_tool_ends_the_turn(call: FakeCall, name: str, arguments: Any, ending: Any) -> None:
+    call.model.will_call(name, arguments, "Very well.")
+    says(call, "Please do")
+    call.has_sent(token("Very well."), LAST, ending)
+    call.model.will_say("Yes.")
+    says(call, "And?")
+    call.has_sent(token("Yes."), LAST)
+    _, said, result, _ = call.model.asked[1][0]
+    assert (said["content"], said["tool_calls"][0]["function"]["name"]) == ("Very well.", name)
+    assert (result["role"], result["content"]) == ("tool", "Done.")
+
+
+@pytest.mark.parametrize(
+    ("name", "arguments", "why"),
+    [
+        ("transfer_call", {"number": "the police"}, "form"),
+        ("transfer_call", {"number": 911}, "form"),
+        ("transfer_call", {}, "form"),
+        ("press_digit", {"digits": "one"}, "0-9"),
+        ("press_digit", {"digits": True}, "0-9"),
+        ("unheard_of", {}, "no tool"),
+    ],
+)
+def test_a_wrong_call_is_told_to_the_model(call: FakeCall, name: str, arguments: Any, why: str) -> None:
+    call.model.will_call(name, arguments)
+    call.model.will_say("Sorry.")
+    says(call, "Please do")
+    call.has_sent(token("Sorry."), LAST)
+    assert why in call.model.asked[1][0][-1]["content"]
+
+
+def test_a_call_is_transferred_to_known_numbers_alone() -> None:
+    call = call_with(VoiceConfig(transfer_to=("+14155550100",)))
+    call.model.will_call("transfer_call", {"number": "+19005550199"})
+    call.model.will_call("transfer_call", {"number": "+14155550100"})
+    says(call, "Give me the other one")
+    until(lambda: call.frames and call.frames[-1]["type"] == "end", "the transfer")
+    assert "+14155550100" in call.frames[-1]["handoffData"]
+    parameters = call.model.asked[0][1][1]["function"]["parameters"]
+    assert parameters["properties"]["number"]["enum"] == ["+14155550100"]
+
+
+def test_a_language_and_a_sound_and_the_answer_goes_on() -> None:
+    config = VoiceConfig(platform_tools=("switch_language",), sounds={"hold": "https://a.example/hold.mp3"})
+    call = call_with(config)
+    call.model.will_call("switch_language", {"language": "es-MX"})
+    call.model.will_call("play_sound", {"name": "hold"})
+    call.model.will_call("play_sound", {"name": "https://evil.example"})
+    call.model.will_say("Hola.")
+    says(call, "Español")
+    call.has_sent(
+        {"type": "language", "ttsLanguage": "es-MX", "transcriptionLanguage": "es-MX"},
+        {"type": "play", "source": "https://a.example/hold.mp3"},
+        token("Hola."),
+        LAST,
+    )
+    assert [tool["function"]["name"] for tool in call.model.asked[0][1]] == ["switch_language", "play_sound"]
+
+
+class FakeWebhook:
+    def __init__(self, answer: Any) -> None:
+        self.answer = answer
+        self.bodies: list[Any] = []
+
+    def call(self, body: Any, context: Any) -> str:
+        self.bodies.append(body)
+        if isinstance(self.answer, Exception):
+            raise self.answer
+        if isinstance(self.answer, threading.Event):
+            with context.on_cancel(self.answer.set):
+                self.answer.wait(20)
+            raise Cancelled
+        return str(self.answer)
+
+
+BOOK = {"name": "book", "description": "Book a table.", "parameters": {"type": "object", "properties": {}}}
+
+
+@pytest.mark.parametrize(("answer", "told"), [("Booked.", "Booked."), (ToolFailed("It failed."), "It failed.")])
+def test_other_tools_are_the_webhooks(answer: Any, told: str) -> None:
+    webhook = FakeWebhook(answer)
+    call = call_with(VoiceConfig(tools=(BOOK,)), webhook=webhook)
+    call.model.will_call("book", {"time": "8"}, "Let me see.")
+    call.model.will_say(" Done.")
+    says(call, "A table at 8")
+    call.has_sent(token("Let me see."), token(" Done."), LAST)
+    assert webhook.bodies[0]["data"]["tool_call"] == {"id": "call_book", "name": "book", "arguments": {"time": "8"}}
+    assert webhook.bodies[0]["data"]["conversation"] == "CA1"
+    asked = call.model.asked[1][0]
+    assert [each["role"] for each in asked] == ["user", "assistant", "tool"]
+    assert asked[-1] == {"role": "tool", "tool_call_id": "call_book", "content": told}
+
+
+def test_several_calls_of_one_answer() -> None:
+    call = call_with(VoiceConfig(tools=(BOOK,)), webhook=FakeWebhook("Booked."))
+    call.model.will(
+        ToolCall(0, "book", "a"),
+        ToolCall(1, "book", "b"),
+        ToolArguments(1, '{"n":2}'),
+        ToolArguments(0, "{}"),
+        Finish("stop"),
+    )
+    call.model.will_say("Both.")
+    says(call, "Two tables")
+    call.has_sent(token("Both."), LAST)
+    _, assistant, first, second = call.model.asked[1][0]
+    assert [each["id"] for each in assistant["tool_calls"]] == ["a", "b"]
+    assert [first["tool_call_id"], second["tool_call_id"]] == ["a", "b"]
+
+
+def test_an_interruption_frees_a_webhook_too() -> None:
+    call = call_with(VoiceConfig(tools=(BOOK,)), webhook=FakeWebhook(threading.Event()))
+    call.model.will_call("book", {}, "Let me see.")
+    says(call, "A table")
+    until(lambda: call.session.state is State.CALLING, "the webhook to be called")
+    call.takes(type="interrupt", utteranceUntilInterrupt="Let me")
+    call.model.will_say("Yes.")
+    says(call, "Wait")
+    call.has_sent(token("Let me see."), token("Yes."), LAST)
+    assert [each["content"] for each in call.model.asked[1][0]] == ["A table", "Let me", "Wait"]
+
+
+def test_a_model_that_only_calls_tools_is_stopped() -> None:
+    call = call_with(VoiceConfig(tools=(BOOK,)), webhook=FakeWebhook("again"))
+    for _ in range(10):
+        call.model.will_call("book", {})
+    says(call, "A table")
+    call.has_sent(LAST)
+    assert len(call.model.asked) < 10
+
+
+# A reload
+
+
+class FakeState(dict[str, str]):
+    def put(self, key: str, value: str, seconds: float) -> None:
+        self[key] = value
+
+
+def test_a_conversation_outlives_a_reload() -> None:
+    """ConversationRelay dials again; the words that no one has answered are answered then."""
+    state: Any = FakeState()
+    state.pop = lambda key: dict.pop(state, key, None)
+    config = VoiceConfig(greeting="Hello!", instructions="For {{name}}.")
+    old = call_with(config, state=state)
+    old.model.will_say("Nice to meet you.")
+    says(old, "I am Ann")
+    old.has_sent(token("Nice to meet you."), LAST)
+    old.socket.closing = True
+    says(old, "Who am I?")
+    assert old.frames[-1] == LAST
+    old.session.closed()
+    new = FakeCall(ConversationRelay(), config, state=state)
+    new.model.will_say("You are Ann.")
+    new.takes(type="setup", sessionId="VX2", callSid="CA1")
+    new.has_sent(token("You are Ann."), LAST)
+    assert len(new.frames) == 2, "no second greeting"
+    assert [each["content"] for each in new.model.asked[0][0]] == [
+        "For Ann.", "Hello!", "I am Ann", "Nice to meet you.", "Who am I?",
+    ]  # fmt: skip
+    assert not state
+
+
+def test_a_turn_of_the_same_number_is_answered_once() -> None:
+    call = FakeCall(Retell("c1"))
+    wait = threading.Event()
+    call.model.will(wait, Text("Hi"), Finish("stop"))
+    turn = {"interaction_type": "response_required", "transcript": [{"role": "user", "content": "Hello"}]}
+    call.takes(**turn, response_id=3)
+    call.is_asked(1)
+    call.takes(**turn, response_id=3)
+    call.takes(**turn, response_id=2)
+    wait.set()
+    until(lambda: call.frames[-1].get("content_complete") and call.frames[-1]["response_id"] == 3, "the end")
+    assert len(call.model.asked) == 1

@@ -1,0 +1,1 @@
+"""What requests took and cost: accounting, the table of usage, reports."""

@@ -1,0 +1,290 @@
+"""The table of usage, written off the requests' path: by one thread a worker, in batches.
+
+    record -> queue -> spool (a file) -> database
+
+A batch goes to the spool first. What the database does not take waits there, in order, until it does.
+"""
+
+import threading
+from collections import deque
+from collections.abc import Callable, Mapping
+from datetime import date
+from logging import getLogger
+from pathlib import Path
+from secrets import token_hex
+from time import monotonic
+from typing import Any
+
+import orjson
+
+from core.errors import Overloaded
+from storage.database import Database, open_database
+from storage.spool import Batch, Spool
+from telemetry.records import RequestRecord
+from usage.reports import Question, report
+from usage.rows import costs_of, row_of
+from usage.spending import Spending
+from usage.store import KEPT_RECENT, UsageStore
+from usage.timeline import timeline
+
+log = getLogger("thinkline.usage")
+
+BATCH_SECONDS = 0.1
+"""How long a record waits for others of its batch."""
+BATCH_ROWS = 2000
+MOST_IN_MEMORY = 20_000
+"""Records, where neither the database nor the spool takes any."""
+REFRESH_SECONDS = 0.5
+"""Between two looks at what all workers have spent."""
+TRY_AGAIN_SECONDS = 2.0
+HOUSEKEEPING_SECONDS = 60.0
+"""Between two looks for what workers that have died have left."""
+RETENTION_SECONDS = 3600.0
+CLOSE_SECONDS = 0.4
+"""How long a worker that ends waits for the database."""
+UNKNOWN_KEY = 401
+UNREADABLE = "The table of usage cannot be read now; what is used meanwhile is noted all the same."
+
+
+class Ledger:
+    """A sink of records. Its thread starts with `start`, or with the first record: after a fork.
+
+    `folder` is for the spool, `days` how long a row is kept. `waiting` counts the records that the database does not
+    have yet, and `lost` those that it will never have.
+    """
+
+    def __init__(self, store: UsageStore, folder: Path, *, days: float) -> None:
+        self.spending = Spending()
+        self.lost = 0
+        self._store = store
+        self._days = days
+        self._spool = Spool(folder)
+        self._spooled = 0
+        self._queue: deque[RequestRecord] = deque()
+        self._held: deque[Batch] = deque()
+        self._recent: deque[RequestRecord] = deque(maxlen=KEPT_RECENT)
+        self._unshared: deque[RequestRecord] = deque(maxlen=KEPT_RECENT)
+        self._failing = self._spool_failing = False
+        self._try_at = self._refresh_at = self._housekeeping_at = self._retention_at = 0.0
+        self._wake = threading.Event()
+        self._refreshed = threading.Event()
+        self._closing = threading.Event()
+        self._lock = threading.Lock()
+        self._thread: threading.Thread | None = None
+
+    def __call__(self, record: RequestRecord) -> None:
+        """Note a request that has ended."""
+        if record.method != "POST" or record.status == UNKNOWN_KEY or not record.endpoint:
+            return
+        if record.cost:
+            self.spending.add(record.caller, record.started, record.cost)
+        self._recent.append(record)
+        self._queue.append(record)
+        if self._closing.is_set():
+            self._save()
+        elif not self._wake.is_set():
+            self.start()
+            self._wake.set()
+
+    @property
+    def database(self) -> Database:
+        """Where the rows go."""
+        return self._store.database
+
+    @property
+    def waiting(self) -> int:
+        """Records that wait for the database."""
+        return len(self._queue) + self._spooled + sum(len(rows) for _, rows in list(self._held))
+
+    def start(self) -> None:
+        """Begin: bring the database to today's version, and write what waits. May be called twice."""
+        if self._thread is None:
+            with self._lock:
+                if self._thread is None:
+                    self._thread = threading.Thread(target=self._run, name="usage", daemon=True)
+                    self._thread.start()
+
+    def find(self, request_id: str, key: str | None) -> dict[str, Any] | None:
+        """The time line of one of the last requests, of this key or of any."""
+        for record in reversed(list(self._recent)):
+            if record.request_id == request_id and key in (None, record.caller):
+                return timeline(record)
+        try:
+            body = self._store.recent(request_id, key)
+        except self._store.failures:
+            return None
+        found: dict[str, Any] | None = orjson.loads(body) if body else None
+        return found
+
+    def watch_spending(self, key: str, seconds: float) -> None:
+        """Have a key's `spending` kept fresh. The first to ask waits up to so many seconds until it is known."""
+        if not self.spending.watch(key):
+            self._refreshed.clear()
+            self._refresh_at = 0.0
+            self.start()
+            self._wake.set()
+            self._refreshed.wait(seconds)
+
+    def spent(self, key: str, today: date) -> Mapping[str, float]:
+        """What a key has spent, by period: "day" and "month"."""
+        return self.spending.spent(key, today)
+
+    def report(self, question: Question) -> list[dict[str, Any]]:
+        """What was used. Raises Overloaded where the database does not say so in time."""
+        try:
+            return report(self.database, question)
+        except self._store.failures as error:
+            log.warning("usage cannot be read", extra={"facts": {"said": _sentence(error)}})
+            raise Overloaded(UNREADABLE, code="usage_unavailable", retry_after=TRY_AGAIN_SECONDS) from None
+
+    def close(self) -> None:
+        """The worker ends: nothing may be lost. What comes from now on goes to the spool at once."""
+        self._closing.set()
+        self._wake.set()
+        if self._thread is not None:
+            self._thread.join(CLOSE_SECONDS)
+        self._save()
+        with self._lock:
+            self._spool.close()
+
+    def _run(self) -> None:
+        while not self._closing.is_set():
+            self._wake.clear()
+            try:
+                self._turn()
+            except Exception:  # whatever it was: the next records need this thread
+                log.exception("the table of usage cannot be written")
+                self._try_at = monotonic() + TRY_AGAIN_SECONDS
+            self._wake.wait(self._seconds_to_wait())
+            if self._queue:
+                self._closing.wait(BATCH_SECONDS)
+        self._save()
+        self._write()
+
+    def _turn(self) -> None:
+        self._save()
+        now = monotonic()
+        if now < self._try_at or (self._failing and not self._try(self._store.check)) or not self._write():
+            return
+        if now >= self._housekeeping_at:
+            self._housekeeping_at = now + HOUSEKEEPING_SECONDS
+            self._write_left_behind()
+        if now >= self._retention_at:
+            self._retention_at = now + RETENTION_SECONDS
+            self._try(lambda: self._store.delete_old(self._days))
+        self._refresh(now)
+
+    def _seconds_to_wait(self) -> float:
+        if self._queue:
+            return 0.0
+        if self._failing:
+            return TRY_AGAIN_SECONDS
+        until = self._refresh_at if self.spending.watched() else self._housekeeping_at
+        return max(0.0, until - monotonic())
+
+    def _save(self) -> None:
+        """Move what is queued to the spool, or hold it in memory where that takes nothing."""
+        with self._lock:
+            while self._queue:
+                records = [self._queue.popleft() for _ in range(min(BATCH_ROWS, len(self._queue)))]
+                self._unshared.extend(records)
+                if rows := [row_of(record) for record in records if record.target]:
+                    self._keep((token_hex(8), rows))
+
+    def _keep(self, batch: Batch) -> None:
+        rows = len(batch[1])
+        try:
+            if not self._held and self._spool.append(batch):
+                self._spooled += rows
+                self._spool_failing = False
+                return
+        except OSError as error:
+            if not self._spool_failing:
+                self._spool_failing = True
+                log.warning("records of usage cannot be spooled", extra={"facts": {"said": str(error)}})
+        if sum(len(held) for _, held in self._held) + rows > MOST_IN_MEMORY:
+            self.lost += rows
+            log.error("records of usage are lost", extra={"facts": {"so_far": self.lost}})
+        else:
+            self._held.append(batch)
+
+    def _write(self) -> bool:
+        """Write what waits, oldest first. Whether the database took it."""
+        while self._spooled or self._held or self._unshared:
+            with self._lock:
+                spooled = self._spool.first() if self._spooled else None
+                if spooled is None:
+                    self._spooled = 0  # somebody has removed the file
+                batch = spooled or (self._held[0] if self._held else ("", []))
+                recent, self._unshared = list(self._unshared), deque(maxlen=KEPT_RECENT)
+            if not self._try(lambda: self._write_batch(batch, recent)):  # noqa: B023 - called at once
+                return False
+            with self._lock:
+                if spooled is not None:
+                    self._spool.forget_first()
+                    self._spooled -= len(spooled[1])
+                elif self._held:
+                    self._held.popleft()
+        return True
+
+    def _write_batch(self, batch: Batch, recent: list[RequestRecord]) -> None:
+        self._count_lost(self._store.write(batch, recent))
+        if costs := costs_of(batch[1]):
+            keys = self.spending.watched()
+            self.spending.refresh(keys, self._store.spending(keys) if keys else (), costs.items())
+
+    def _write_left_behind(self) -> None:
+        """Write what workers that have died have spooled."""
+        for spool in self._spool.adopt():
+            rows = 0
+            while (batch := spool.first()) is not None:
+                if not self._try(lambda: self._count_lost(self._store.write(batch))):
+                    spool.close()
+                    return
+                spool.forget_first()
+                rows += len(batch[1])
+            spool.close()
+            if rows:
+                log.info("records of a worker that has died are written", extra={"facts": {"records": rows}})
+
+    def _count_lost(self, rows: int) -> None:
+        if rows:
+            self.lost += rows
+            log.error("the database refuses records of usage", extra={"facts": {"records": rows, "so_far": self.lost}})
+
+    def _refresh(self, now: float) -> None:
+        keys = self.spending.watched()
+        if now >= self._refresh_at and keys:
+            self._refresh_at = now + REFRESH_SECONDS
+            self._try(lambda: self.spending.refresh(keys, self._store.spending(keys)))
+        self._refreshed.set()
+
+    def _try(self, work: Callable[[], object]) -> bool:
+        try:
+            work()
+        except self._store.failures as error:
+            self._fails(error)
+            return False
+        if self._failing:
+            self._failing = False
+            log.info("the database of usage is back", extra={"facts": {"database": self._store.database.where}})
+        return True
+
+    def _fails(self, error: Exception) -> None:
+        self._try_at = monotonic() + TRY_AGAIN_SECONDS
+        self._refreshed.set()
+        if not self._failing:
+            self._failing = True
+            facts = {"database": self._store.database.where, "said": _sentence(error), "spool": str(self._spool.folder)}
+            log.warning("the database of usage is out of reach; records wait in the spool", extra={"facts": facts})
+
+
+def open_ledger(url: str, folder: Path, *, days: float) -> Ledger | None:
+    """The ledger of the database at `url`, or in `folder`; None for 0 `days`. Connects later. Raises ValueError."""
+    database = open_database(url, folder)
+    return Ledger(UsageStore(database), folder / "usage-spool", days=days) if days else None
+
+
+def _sentence(error: Exception) -> str:
+    """What the driver says, without the statement and its values."""
+    return str(getattr(error, "orig", None) or error).strip().partition("\n")[0]

@@ -1,0 +1,125 @@
+"""What the live page shows of the database: the last hour by target and key, costs by day, the last requests."""
+
+import threading
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from math import ceil
+from time import monotonic, time
+from typing import Any
+
+from sqlalchemy import select
+
+from storage.database import Database
+from storage.tables import RECENT, REQUESTS, SPENDING
+
+HOUR = 3600.0
+MINUTE = 60.0
+MOST_ROWS = 20_000
+"""Of the last hour; the newest are taken. More would only make the percentiles finer."""
+DAYS = 14
+KEPT_SECONDS = 1.5
+"""How long what was read is shown to all who watch."""
+
+
+class Overview:
+    """Reads the database for all who watch, at most once in KEPT_SECONDS. Safe for all threads. Its methods raise
+    `failures` when the database cannot be used.
+    """
+
+    def __init__(self, database: Database) -> None:
+        self.failures = database.failures
+        self._database = database
+        self._lock = threading.Lock()
+        self._read_at = 0.0
+        self._hour: dict[str, Any] = {}
+
+    def hour(self) -> Mapping[str, Any]:
+        """`targets` and `keys` of the last hour by name, and `days`: what each key has cost on each day."""
+        with self._lock:
+            if not self._read_at or monotonic() - self._read_at > KEPT_SECONDS:
+                self._hour = self._read()
+                self._read_at = monotonic()
+            return self._hour
+
+    def requests_after(self, last: int) -> tuple[int, list[str]]:
+        """Of the last requests those that came after number `last`, oldest first, as JSON; and the newest number."""
+        query = select(RECENT.c.id, RECENT.c.body).where(RECENT.c.id > last).order_by(RECENT.c.id)
+        with self._database.begin() as connection:
+            rows = connection.execute(query).all()
+        return (rows[-1].id if rows else last), [row.body for row in rows]
+
+    def _read(self) -> dict[str, Any]:
+        now = time()
+        columns = REQUESTS.c
+        wanted = (
+            columns.started, columns.key, columns.target, columns.outcome, columns.first_token, columns.prompt_tokens,
+            columns.completion_tokens, columns.cost, columns.hedged, columns.fallbacks, columns.tokens_saved,
+        )  # fmt: skip
+        newest = select(*wanted).where(columns.started >= now - HOUR).order_by(columns.started.desc()).limit(MOST_ROWS)
+        first_day = datetime.now(UTC).date() - timedelta(DAYS - 1)
+        with self._database.begin() as connection:
+            rows = connection.execute(newest).all()
+            costs = connection.execute(select(SPENDING).where(SPENDING.c.day >= first_day)).all()
+        return {
+            "targets": {name: each.told(now) for name, each in sorted(_by_target(rows).items())},
+            "keys": _last_minute(rows, now),
+            "days": [{"day": row.day.isoformat(), "key": row.key, "cost": row.cost} for row in costs],
+        }
+
+
+@dataclass(slots=True)
+class _Target:
+    """What a target's requests of the last hour came to."""
+
+    outcomes: dict[str, int] = field(default_factory=lambda: defaultdict(int))
+    sums: dict[str, float] = field(default_factory=lambda: defaultdict(float))
+    first_tokens: list[tuple[float, float]] = field(default_factory=list)
+
+    def add(self, row: Any) -> None:
+        self.outcomes[row.outcome] += 1
+        self.sums["hedges"] += row.hedged
+        self.sums["fallbacks"] += row.fallbacks
+        self.sums["tokens_saved"] += row.tokens_saved or 0
+        self.sums["cost"] += row.cost or 0
+        if row.first_token is not None:
+            self.first_tokens.append((row.started, row.first_token))
+
+    def told(self, now: float) -> dict[str, Any]:
+        """`minutes` are [minutes ago, p50, p95] of the time to the first token, in seconds."""
+        minutes = defaultdict(list)
+        for started, seconds in self.first_tokens:
+            minutes[int((now - started) // MINUTE)].append(seconds)
+        return {
+            "requests": sum(self.outcomes.values()),
+            "outcomes": dict(self.outcomes),
+            **self.sums,
+            "first_token": percentiles([seconds for _, seconds in self.first_tokens]),
+            "minutes": [[ago, *percentiles(found)] for ago, found in sorted(minutes.items(), reverse=True)],
+        }
+
+
+def _by_target(rows: Iterable[Any]) -> Mapping[str, _Target]:
+    targets: dict[str, _Target] = defaultdict(_Target)
+    for row in rows:
+        targets[row.target].add(row)
+    return targets
+
+
+def _last_minute(rows: Iterable[Any], now: float) -> dict[str, dict[str, int]]:
+    """The requests and tokens of each key in the last minute, and its requests in the hour."""
+    keys: dict[str, dict[str, int]] = defaultdict(lambda: {"requests": 0, "tokens": 0, "hour": 0})
+    for row in rows:
+        key = keys[row.key]
+        key["hour"] += 1
+        if row.started >= now - MINUTE:
+            key["requests"] += 1
+            key["tokens"] += max(0, row.prompt_tokens or 0) + max(0, row.completion_tokens or 0)
+    return keys
+
+
+def percentiles(values: Sequence[float]) -> list[float]:
+    """p50 and p95 by the nearest rank; none of nothing."""
+    ordered = sorted(values)
+    return [round(ordered[ceil(rank * len(ordered)) - 1], 4) for rank in (0.5, 0.95)] if ordered else []

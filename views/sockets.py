@@ -1,0 +1,59 @@
+"""WebSockets: the answer that makes a connection one, and /ws."""
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from flask import Response
+
+from core.api_keys import ApiKey
+from core.errors import Unauthenticated
+from server.response import RESPONSE
+from server.sockets.handshake import accept
+from server.sockets.socket import Socket, SocketHandler
+from views.blueprint import ApiRequest, api
+from views.turns import SocketCaller
+from voice.ws import ChatHandler
+
+
+class UpgradeResponse(Response):
+    """The 101, after which the connection is the WebSocket's and no request's."""
+
+    def __init__(self, headers: Iterable[tuple[str, str]], connection: Socket) -> None:
+        super().__init__(status=101)
+        self.headers.clear()
+        self.headers.extend(headers)
+        self._connection = connection
+
+    def __call__(self, environ: Any, start_response: Callable[..., Any]) -> Iterable[bytes]:
+        """Send it."""
+        environ[RESPONSE].upgrade_to(self._connection)
+        start_response("101 Switching Protocols", self.headers.to_wsgi_list())
+        return ()
+
+
+def upgrade(incoming: ApiRequest, handler: SocketHandler, subprotocol: str | None = None) -> Response:
+    """Make the request's connection a WebSocket, which `handler` serves. `subprotocol` holds if the client offers it.
+
+    Raises Overloaded (MAX_SOCKETS); NotServedHere under Flask's own server.
+    """
+    headers = accept(incoming.environ, subprotocol)
+    connection = incoming.services.sockets.open(handler, None if incoming.lacks_key else incoming.key)
+    incoming.recorded = True  # each turn has a record, the handshake has none
+    return UpgradeResponse(headers, connection)
+
+
+def by_key_or_later(incoming: ApiRequest) -> ApiKey | None:
+    """A handshake is admitted without a key too, where keys are needed: the first message is to bring one."""
+    try:
+        return incoming.services.guard.authenticate(incoming.environ)
+    except Unauthenticated as error:
+        if incoming.services.guard.has_keys and error.code == "missing_api_key":
+            return None
+        raise
+
+
+@api.socket("/ws", by_key_or_later)
+def ws(incoming: ApiRequest) -> Response:
+    """Chats one after another, in JSON messages (voice/ws.py)."""
+    caller = SocketCaller(incoming)
+    return upgrade(incoming, ChatHandler(caller, incoming.services.limits))

@@ -1,0 +1,107 @@
+"""A call under way, as its threads share it: one has its frames, another answers its turn.
+
+What both touch is touched with `lock`, which nobody holds while they wait. A turn's frames are written with another
+lock, so that those of two turns never mix: a platform that reads slowly makes its turn wait, and never that one thread.
+"""
+
+import threading
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from enum import Enum
+from typing import Protocol
+
+from core import lenient_json
+from core.context import CallContext
+from core.errors import Cancelled
+from core.json_values import Json
+from voice.conversation import Conversation
+from voice.platform import Output, Platform
+
+
+class State(Enum):
+    """What a call is doing; voice/session.py has the table."""
+
+    IDLE = "idle"
+    ASKING = "asking"
+    SPEAKING = "speaking"
+    CALLING = "calling"
+    CLOSED = "closed"
+
+
+class Socket(Protocol):
+    """What a call needs of its connection (server/sockets)."""
+
+    @property
+    def closing(self) -> bool:
+        """Whether the server ends it, so that the platform is to dial again."""
+
+    def send(self, text: str) -> None:
+        """Send a text frame. Raises Cancelled."""
+
+    def close(self, code: int = 1000, reason: str = "") -> None:
+        """Close it."""
+
+    def run_turn(self, work: Callable[[], None]) -> None:
+        """Do the work on another thread. Raises Overloaded."""
+
+    def call_later(self, seconds: float, callback: Callable[[], None]) -> Callable[[], None]:
+        """Have the thread of the frames call back; returns what takes that back."""
+
+
+@dataclass(eq=False, slots=True)
+class Turn:
+    """A turn under way. `asked` is the conversation up to it, `upstream` what is cancelled to end it."""
+
+    number: int | None
+    asked: list[Json]
+    upstream: CallContext | None = None
+    has_spoken: bool = False
+
+
+class Call:
+    """A call: its platform, its conversation, and the turn under way."""
+
+    def __init__(self, platform: Platform, conversation: Conversation) -> None:
+        self.platform = platform
+        self.conversation = conversation
+        self.state = State.IDLE
+        self.lock = threading.Lock()
+        self.writing = threading.Lock()
+        self.socket: Socket
+        self.turn: Turn | None = None
+
+    @contextmanager
+    def current(self, turn: Turn) -> Iterator[None]:
+        """With the lock, as long as the turn is the one under way. Raises Cancelled."""
+        with self.lock:
+            if self.turn is not turn:
+                raise Cancelled
+            yield
+
+    def attach(self, turn: Turn, upstream: CallContext, state: State) -> None:
+        """From now on it is `upstream` that is cancelled with the turn. Raises Cancelled if the turn has been."""
+        with self.current(turn):
+            turn.upstream, self.state = upstream, state
+
+    def emit(self, turn: Turn, output: Output, note: Callable[[], object] = lambda: None) -> None:
+        """Send an output of a turn, after `note`, with the lock. Raises Cancelled."""
+        with self.writing:
+            with self.current(turn):
+                note()
+            self.send(self.platform.write(turn.number, output))
+
+    def drop_turn(self) -> None:
+        """Cancel the turn under way. What was sent of it stays in the conversation. Only with the lock."""
+        turn, self.turn = self.turn, None
+        if turn is None:
+            return
+        self.state = State.IDLE
+        self.conversation.end_answer()
+        if turn.upstream is not None:
+            turn.upstream.cancel()
+
+    def send(self, frames: Iterable[Json]) -> None:
+        """Send frames. Raises Cancelled."""
+        for frame in frames:
+            self.socket.send(lenient_json.dumps(frame).decode())

@@ -1,0 +1,141 @@
+"""The conversation of a call, as messages of a chat: what was said, what of it was heard, and what tools have done."""
+
+import re
+from hashlib import sha256
+from typing import Protocol
+
+import orjson
+
+from core.json_values import Json
+from core.store import KeyValueStore
+from dispatch.routing.voice_config import VoiceConfig
+from voice.history import Spoken, keep_heard, without_empty
+
+PRESSED = "(The caller has pressed the keys: "
+SILENT = "(The caller has said nothing for a while.)"
+PLACEHOLDER = re.compile(r"\{\{\s*([\w.-]{1,100})\s*\}\}")
+KEPT_SECONDS = 600.0
+"""How long a conversation waits for its platform to dial again, after a reload has closed its socket."""
+
+
+class Conversation:
+    """The messages so far. Not safe for threads: the session has a lock.
+
+    `history` is the conversation up to the turn under way, `rounds` what the assistant has done in that: texts, calls
+    of tools and their answers. `variables` are facts of the call.
+    """
+
+    def __init__(self, config: VoiceConfig) -> None:
+        self.variables: dict[str, str] = {}
+        self.history: list[Json] = []
+        self.rounds: list[Json] = []
+        self._config = config
+        self._spoken: list[Spoken] = []
+
+    def messages(self) -> list[Json]:
+        """What the model is asked. The last message is never the assistant's: some models would go on with that."""
+        instructions = self._filled(self._config.instructions)
+        system = [{"role": "system", "content": instructions}] if instructions else []
+        is_open = self.history and self.history[-1]["role"] != "assistant"
+        return [*system, *self.history, *([] if is_open else [{"role": "user", "content": SILENT}])]
+
+    @property
+    def awaits_answer(self) -> bool:
+        """Whether the caller has spoken last."""
+        return bool(self.history) and self.history[-1]["role"] == "user"
+
+    def greet(self) -> str:
+        """What is said first, "" for nothing; it has been said."""
+        text = self._filled(self._config.greeting)
+        if text:
+            self.say(text)
+            self.end_answer()
+        return text
+
+    def hear(self, text: str) -> None:
+        """The caller has said this."""
+        self._spoken = []
+        self.history.append({"role": "user", "content": text})
+
+    def hear_key(self, digit: str) -> None:
+        """The caller has pressed a key. Keys that are pressed one after the other are one message."""
+        last = self.history[-1] if self.history else {"content": ""}
+        if last.get("role") == "user" and last["content"].startswith(PRESSED):
+            self.history.pop()
+            digit = f"{last['content'].removeprefix(PRESSED).removesuffix(')')} {digit}"
+        self.hear(f"{PRESSED}{digit})")
+
+    def replace(self, messages: list[Json]) -> None:
+        """The platform's own account of the conversation, which has what was heard."""
+        self._spoken = []
+        self.history = messages
+
+    def say(self, text: str) -> None:
+        """The assistant says a piece of its answer."""
+        if not self.rounds or self.rounds[-1]["role"] != "assistant" or self.rounds[-1].get("tool_calls"):
+            self.rounds.append({"role": "assistant", "content": ""})
+        message = self.rounds[-1]
+        message["content"] += text
+        if self._spoken and self._spoken[-1].message is message:
+            self._spoken[-1].text += text
+        else:
+            self._spoken.append(Spoken(text, message))
+
+    def say_filler(self, text: str) -> None:
+        """A phrase of ours: heard, and no part of what the model said."""
+        self._spoken.append(Spoken(text, None))
+
+    def add_call(self, use: Json, content: str, *, continues: bool) -> None:
+        """The assistant has called a tool, which has answered this; it `continues` the calls of one answer."""
+        assistants = [each for each in self.rounds if each["role"] == "assistant"]
+        if not continues and (not self.rounds or self.rounds[-1]["role"] != "assistant"):
+            assistants = [{"role": "assistant", "content": None}]
+            self.rounds += assistants
+        assistants[-1].setdefault("tool_calls", []).append(use)
+        self.rounds.append({"role": "tool", "tool_call_id": use["id"], "content": content})
+
+    def end_answer(self) -> None:
+        """The answer is over: what it has come to belongs to the history."""
+        self.history += self.rounds
+        self.rounds = []
+
+    def keep_heard(self, heard: str) -> None:
+        """The newest answer was interrupted: the caller has heard this much of it."""
+        keep_heard(self._spoken, heard)
+        self._spoken = []
+        self.history = without_empty(self.history)
+
+    def _filled(self, text: str) -> str:
+        return PLACEHOLDER.sub(lambda found: self.variables.get(found[1], ""), text).strip()
+
+
+class _Call(Protocol):
+    name: str
+    conversation: str
+
+
+class KeptConversations:
+    """Conversations whose sockets a reload has closed, until their platforms dial again; by the caller's name."""
+
+    def __init__(self, state: KeyValueStore | None, caller: str) -> None:
+        self._state = state
+        self._caller = caller
+
+    def keep(self, call: _Call, conversation: Conversation) -> None:
+        """Keep one for its call."""
+        if self._state is not None and call.conversation and conversation.history:
+            kept = {"history": conversation.history, "variables": conversation.variables}
+            self._state.put(self._key(call), orjson.dumps(kept).decode(), KEPT_SECONDS)
+
+    def restore(self, call: _Call, conversation: Conversation) -> bool:
+        """Give a call the conversation that it had. Whether it had one."""
+        kept = self._state.pop(self._key(call)) if self._state is not None and call.conversation else None
+        if kept is None:
+            return False
+        found = orjson.loads(kept)
+        conversation.history = found["history"]
+        conversation.variables = {**found["variables"], **conversation.variables}
+        return True
+
+    def _key(self, call: _Call) -> str:
+        return f"voice:{sha256(orjson.dumps([self._caller, call.name, call.conversation])).hexdigest()}"

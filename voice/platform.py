@@ -1,0 +1,147 @@
+"""What an adapter and the session say to each other, as pure values.
+
+a platform's frame  -> Platform.read  -> Command -> session
+session             -> Output         -> Platform.write -> the platform's frames
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from core.json_values import Json
+from voice.tools import Action
+
+
+@dataclass(frozen=True, slots=True)
+class Begin:
+    """The call has this id, and these facts, by which the instructions can name them."""
+
+    conversation: str
+    variables: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Describe:
+    """The call has these facts."""
+
+    variables: dict[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class Transcript:
+    """A turn of the platform's own number, with the whole conversation, as a chat's messages."""
+
+    turn: int | None
+    messages: list[Json]
+
+
+@dataclass(frozen=True, slots=True)
+class Utterance:
+    """The caller has said this. The session has the conversation so far."""
+
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class KeyPress:
+    """The caller has pressed a key of the phone."""
+
+    digit: str
+
+
+@dataclass(frozen=True, slots=True)
+class Interruption:
+    """The caller has spoken over the answer. `heard` is what they heard of it, None where that is not known."""
+
+    heard: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """Frames that need no turn, such as a pong."""
+
+    frames: Sequence[Json]
+
+
+@dataclass(frozen=True, slots=True)
+class HangUp:
+    """The call is over."""
+
+
+Command = Begin | Describe | Transcript | Utterance | KeyPress | Interruption | Reply | HangUp
+
+
+@dataclass(frozen=True, slots=True)
+class Speech:
+    """A piece of the answer, to be spoken."""
+
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class ToolStarted:
+    """A tool is being called."""
+
+    id: str
+    name: str
+    arguments: str
+
+
+@dataclass(frozen=True, slots=True)
+class ToolEnded:
+    """It has answered, or failed."""
+
+    id: str
+    content: str
+    succeeded: bool
+
+
+@dataclass(frozen=True, slots=True)
+class TurnEnded:
+    """The answer is complete, or nothing more of it comes; the platform is to do `action`, None for nothing."""
+
+    action: Action | None = None
+
+
+Output = Speech | ToolStarted | ToolEnded | TurnEnded | Action
+
+
+class Platform(Protocol):
+    """An adapter: a platform's frames as commands, and outputs as its frames. Pure.
+
+    name           what records call it
+    conversation   the call's id, "" until a Begin tells it
+    actions        names of the tools that it can carry out (voice/tools.py)
+    remembers      whether it sends its own account of the conversation with each turn
+    """
+
+    name: str
+    conversation: str
+    actions: frozenset[str]
+    remembers: bool
+
+    def open(self) -> list[Json]:
+        """Frames that are sent first."""
+
+    def greet(self, text: str) -> list[Json]:
+        """Frames that begin the call; the text may be ""."""
+
+    def read(self, frame: Json) -> Command | None:
+        """What a frame means, None for nothing. Raises one of BAD_SHAPE for what it cannot mean."""
+
+    def write(self, turn: int | None, output: Output) -> list[Json]:
+        """The frames of an output of this turn."""
+
+
+def string_of(value: Any) -> str:
+    """A value that must be a string. Raises TypeError."""
+    if not isinstance(value, str):
+        raise TypeError(value)
+    return value
+
+
+def number_of(value: Any) -> int:
+    """A value that must be a whole number. Raises TypeError."""
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise TypeError(value)
+    return value

@@ -1,0 +1,176 @@
+"""A phone call on a WebSocket: turns of a conversation, whichever platform carries it.
+
+    state      a turn comes     interrupted   text      calls tools  is finished   fails      socket closes
+    IDLE       ASKING           IDLE (trims)  -         -            -             -          CLOSED
+    ASKING     ASKING (cancels) IDLE          SPEAKING  CALLING      IDLE          IDLE       CLOSED
+    SPEAKING   ASKING (cancels) IDLE (trims)  SPEAKING  CALLING      IDLE          IDLE       CLOSED
+    CALLING    ASKING (cancels) IDLE (trims)  -         -            ASKING, IDLE  IDLE       CLOSED
+    CLOSED     -                -             -         -            -             -          -
+
+One turn is answered at a time. A newer one and an interruption cancel it: its upstream is let go of at once, and none
+of its frames goes out any more. From CALLING a turn goes back to ASKING with what the tools have answered, or ends if
+the platform is to end, transfer or dial.
+"""
+
+from collections.abc import Callable
+from functools import partial
+from logging import getLogger
+
+import orjson
+
+from core.errors import Cancelled, GatewayError
+from core.json_values import BAD_SHAPE, Json
+from dispatch.routing.voice_config import VoiceConfig
+from voice.call import Call, Socket, State, Turn
+from voice.conversation import Conversation, KeptConversations
+from voice.platform import (
+    Begin,
+    Command,
+    Describe,
+    HangUp,
+    Interruption,
+    KeyPress,
+    Platform,
+    Reply,
+    Transcript,
+    TurnEnded,
+    Utterance,
+)
+from voice.tools import Action
+from voice.turns import Ask, TurnAnswerer
+from voice.webhook import ToolWebhook
+
+log = getLogger("thinkline.voice")
+
+
+class Session:
+    """A SocketHandler: one phone call. `webhook` carries out the tools of `config`; None where there is none."""
+
+    def __init__(
+        self, platform: Platform, ask: Ask, config: VoiceConfig, webhook: ToolWebhook | None, kept: KeptConversations
+    ) -> None:
+        self._platform = platform
+        self._conversation = Conversation(config)
+        self._call = Call(platform, self._conversation)
+        self._answerer = TurnAnswerer(self._call, ask, config, webhook)
+        self._kept = kept
+        self._newest: int | None = None
+
+    @property
+    def state(self) -> State:
+        """What the call is doing."""
+        return self._call.state
+
+    def opened(self, socket: Socket) -> None:
+        """The handshake is done."""
+        self._call.socket = socket
+        try:
+            self._call.send(self._platform.open())
+            if self._platform.conversation:
+                self._begin(Begin(self._platform.conversation))
+        except Cancelled:
+            pass  # it is closed already: `closed` comes
+
+    def receive(self, message: str | bytes) -> None:
+        """A frame has come. One that means nothing is ignored, as the platforms do with ours."""
+        try:
+            frame: Json = orjson.loads(message)
+            command = self._platform.read(frame)
+        except BAD_SHAPE:
+            log.debug("a frame without a meaning", extra={"facts": {"platform": self._platform.name}})
+            return
+        try:
+            self._obey(command)
+        except Cancelled:
+            pass  # the socket is closed: `closed` comes
+
+    def closed(self) -> None:
+        """The platform has left, or the socket was closed here."""
+        with self._call.lock:
+            self._call.drop_turn()
+            self._call.state = State.CLOSED
+        if self._call.socket.closing and not self._platform.remembers:
+            self._kept.keep(self._platform, self._conversation)
+
+    def _obey(self, command: Command | None) -> None:
+        conversation = self._conversation
+        match command:
+            case Begin():
+                self._begin(command)
+            case Describe():
+                conversation.variables |= command.variables
+            case Transcript():
+                self._start(command.turn, partial(conversation.replace, command.messages))
+            case Utterance():
+                self._start(None, partial(conversation.hear, command.text))
+            case KeyPress():
+                self._start(None, partial(conversation.hear_key, command.digit))
+            case Interruption():
+                self._interrupt(command.heard)
+            case Reply():
+                self._call.send(command.frames)
+            case HangUp():
+                with self._call.lock:
+                    self._call.drop_turn()
+                self._call.socket.close(1000)
+
+    def _begin(self, begin: Begin) -> None:
+        self._platform.conversation = begin.conversation
+        self._conversation.variables |= begin.variables
+        restored = not self._platform.remembers and self._kept.restore(self._platform, self._conversation)
+        self._call.send(self._platform.greet("" if restored else self._conversation.greet()))
+        if restored and self._conversation.awaits_answer:
+            self._start(None, lambda: None)
+
+    def _start(self, number: int | None, hear: Callable[[], None]) -> None:
+        """Answer a turn, in the place of the one under way. A number that is older than the newest is stale."""
+        call = self._call
+        with call.lock:
+            if call.state is State.CLOSED or (number is not None and self._is_stale(number)):
+                return
+            call.drop_turn()
+            hear()
+            turn = call.turn = Turn(number, self._conversation.messages())
+            self._newest, call.state = number, State.ASKING
+        try:
+            call.socket.run_turn(partial(self._run, turn))
+        except GatewayError as error:
+            if not call.socket.closing:  # it is answered after a reload, once the platform has dialled again
+                self._fail(turn, error)
+
+    def _is_stale(self, number: int) -> bool:
+        running = self._call.turn is not None
+        return self._newest is not None and (number < self._newest or (number == self._newest and running))
+
+    def _interrupt(self, heard: str | None) -> None:
+        with self._call.lock:
+            self._call.drop_turn()
+            if heard is not None:
+                self._conversation.keep_heard(heard)
+
+    def _run(self, turn: Turn) -> None:
+        """Answer a turn, on its own thread."""
+        try:
+            self._finish(turn, self._answerer.answer(turn))
+        except Cancelled:
+            pass  # by a newer turn, an interruption, or the end of the call
+        except GatewayError as error:
+            self._fail(turn, error)
+        except Exception:  # a fault of our own must not leave the platform waiting
+            log.exception("unexpected failure in a turn")
+            self._fail(turn, GatewayError("Something went wrong here."))
+
+    def _finish(self, turn: Turn, action: Action | None) -> None:
+        def end() -> None:
+            self._conversation.end_answer()
+            self._call.turn, self._call.state = None, State.IDLE
+
+        self._call.emit(turn, TurnEnded(action), end)
+
+    def _fail(self, turn: Turn, error: GatewayError) -> None:
+        """Nothing more is said in this turn: platforms are told that it is complete, or they would wait for more."""
+        log.info("a turn failed", extra={"facts": {"platform": self._platform.name, "error": error.message}})
+        try:
+            self._finish(turn, None)
+        except Cancelled:
+            pass  # another turn is under way, or the platform has left
