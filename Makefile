@@ -6,13 +6,14 @@
 # make soak   callers, faults and hang-ups for MINUTES=10, and what grew meanwhile
 # make bench  what it costs and holds beside its peers: ten minutes, alone on the machine; installs the peers
 # make docs   the tables in docs/ whose facts the code has
+# make screenshots  the pictures of the pages in docs/; needs chromium
 # make prices usage/prices.json, from LiteLLM's newest list
 # make doctor what is configured, reachable and wrong, and which setting mends it
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: bench soak run test test-fast test-slow test-again test-services check docs prices doctor lock clean
+.PHONY: bench screenshots soak run test test-fast test-slow test-again test-services check docs prices doctor lock clean
 
 run: $(VENV)/.runtime
 	$(BIN)/gunicorn 'app:create_app()'
@@ -47,6 +48,9 @@ bench: $(VENV)/.development
 	$(BIN)/python -m tools.bench.run --install --output docs/performance.json
 	$(BIN)/python -m tools.bench.report
 	$(BIN)/python -m tools.reference
+
+screenshots: $(VENV)/.development
+	$(BIN)/python -m tools.screenshots
 
 docs: $(VENV)/.runtime
 	$(BIN)/python -m tools.reference

@@ -147,11 +147,10 @@ def build_services(settings: Settings, sources: Sources | None = None) -> Servic
             hide=KNOWN_SECRETS.add,
             price_of=price_of,
         )
-        state = open_store(settings.state_url, ROOT / settings.data_dir)
-        limits = open_limits(
-            settings.state_url, ROOT / settings.data_dir, processes=Settings.processes or settings.workers
-        )
-        ledger = open_ledger(settings.database_url, ROOT / settings.data_dir, days=settings.usage_days)
+        folder, processes = ROOT / settings.data_dir, Settings.processes or settings.workers
+        state = open_store(settings.state_url, folder)
+        limits = open_limits(settings.state_url, folder, processes=processes)
+        ledger = open_ledger(settings.database_url, folder, days=settings.usage_days, processes=processes)
     except ValueError as error:
         raise SettingError(str(error)) from None
     ledgers = [] if ledger is None else [ledger]

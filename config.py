@@ -275,7 +275,7 @@ class Settings:
             )
         if self.model_list_url and not re.fullmatch(r"https?://[^\s/@]+[!-~]*", self.model_list_url):
             raise SettingError("MODEL_LIST_URL is not an address; allowed: http:// or https://, without a password.")
-        if self.public_url and not re.fullmatch(r"(https?|wss?)://[^\s/@]+[!-~]*", self.public_url):
+        if self.public_url and not re.fullmatch(r"(https?|wss?)://[^\s/@?#]+(/[!-~]*)?", self.public_url):
             raise SettingError("PUBLIC_URL is not an address; allowed: such as https://voice.example.com.")
         for address in self.voice_sources:
             if not _is_network(address):

@@ -12,7 +12,7 @@ AttemptOutcome = Literal["running", "answered", "failed", "late", "lost", "cance
 AttemptReason = Literal["first", "retry", "hedge", "fallback"]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Attempt:
     """One time that a target was asked. Times are in seconds since the request began.
 

@@ -7,7 +7,11 @@ from random import getrandbits
 from typing import Any
 
 TRACEPARENT = re.compile(r"(?!ff)[0-9a-f]{2}-(?!0{32})([0-9a-f]{32})-(?!0{16})([0-9a-f]{16})-([0-9a-f]{2})(-.*)?")
-TRACESTATE = re.compile(r"[\x20-\x7e\t]{0,512}")
+STATE_CHARACTERS = 512
+"""Of a tracestate; W3C asks for as many to be passed on."""
+STATE_MEMBER = re.compile(
+    r"[a-z0-9][a-z0-9_*/@-]{0,255}=[\x20-\x2b\x2d-\x3c\x3e-\x7e]{0,255}[\x21-\x2b\x2d-\x3c\x3e-\x7e]"
+)
 SAMPLED = 0x01
 
 
@@ -23,10 +27,15 @@ class Parent:
 
 @dataclass(slots=True)
 class Words:
-    """A conversation, as messages in OpenAI's form, and what was answered so far."""
+    """A conversation, as messages in OpenAI's form, and what was answered so far, by the id of the attempt's span."""
 
     asked: Sequence[Mapping[str, Any]] = ()
-    said: list[str] = field(default_factory=list)
+    said: dict[str, list[str]] = field(default_factory=dict)
+
+    def forget(self) -> None:
+        """It has been told: the record, which may be kept longer, does not have it."""
+        self.asked = ()
+        self.said.clear()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,9 +63,15 @@ def parse_parent(traceparent: str, tracestate: str = "") -> Parent | None:
     found = TRACEPARENT.fullmatch(traceparent.strip())
     if found is None or (found[4] and traceparent.lstrip().startswith("00")):
         return None
-    state = tracestate.strip()
-    sampled = bool(int(found[3], 16) & SAMPLED)
-    return Parent(found[1], found[2], sampled, state if TRACESTATE.fullmatch(state) else "")
+    return Parent(found[1], found[2], bool(int(found[3], 16) & SAMPLED), _state(tracestate))
+
+
+def _state(header: str) -> str:
+    """A tracestate as it is passed on, "" for one that is not valid."""
+    if len(header) > STATE_CHARACTERS:
+        return ""
+    members = [member for each in header.split(",") if (member := each.strip())]
+    return ",".join(members) if all(map(STATE_MEMBER.fullmatch, members)) else ""
 
 
 def new_trace_id() -> str:

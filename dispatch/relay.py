@@ -6,7 +6,7 @@ kept by another thread (server/lines.py): also when the headers are out already,
 """
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from itertools import chain, count, islice
 from math import inf
 from time import monotonic
@@ -32,14 +32,13 @@ from core.events import (
 from core.requests import ChatRequest
 from core.store import KeyValueStore
 from core.token_estimate import CHARACTERS_PER_TOKEN
+from dispatch.chat_factory import ChatFactory
 from dispatch.resilience.breaker import Breakers
 from dispatch.resilience.hedge import Contender, Race
 from dispatch.resilience.refused_parameters import RefusedParameters
 from dispatch.resilience.retry import Failures, RetryingTarget, RetryPolicy, StreamFactory
-from dispatch.routing.catalogue import Route
-from dispatch.routing.config import Filler, Guard
-from dispatch.transforms.guardrail import GuardedChat
-from providers.base import Target
+from dispatch.routing.config import Filler
+from dispatch.routing.route import Route
 
 WHOLE_ANSWER_FACTOR = 4.0
 """How many times FIRST_EVENT_TIMEOUT an answer may take that comes in one piece (setting first_event_timeout)."""
@@ -86,7 +85,6 @@ class AnswerStream:
         self._streams = streams
         self._reasoning = reasoning
         self.filler = (filler, call.started + route.filler.after) if filler and route.filler.after else ("", inf)
-        self._words = call.trace.words if call.trace is not None else None
         self._failures = Failures(route.targets)
         self._pulled: list[Event] = []
         self._turns: list[RetryingTarget | Race] = []
@@ -218,8 +216,6 @@ class AnswerStream:
         kind = type(event)  # cheaper than isinstance, for each piece of an answer
         if kind in GENERATED:
             self._characters += len(event.text)
-            if self._words is not None and kind is Text:
-                self._words.said.append(event.text)
         elif kind is Usage:
             self.usage = event
         elif kind in WITH_USAGE:
@@ -231,25 +227,6 @@ class AnswerStream:
                     self._characters += len(data)
             if event.usage is not None:
                 self.usage = event.usage
-
-
-@dataclass(frozen=True, slots=True)
-class ChatFactory:
-    """How a target is asked a chat."""
-
-    request: ChatRequest
-    refused: RefusedParameters
-
-    def __call__(self, target: Target, call: CallContext) -> Events:
-        """The answer's events. Raises as Provider.chat does."""
-        if not target.provider.passes(self.request, target):
-            self.request.require_chat()
-        return self.refused.chat(self.request, target, call)
-
-    def guarded(self, guard: Guard) -> GuardedChat:
-        """The same under a guardrail, which must see events: no bytes pass."""
-        request = replace(self.request, passthrough=None)
-        return GuardedChat(ChatFactory(request, self.refused), guard, request)
 
 
 @dataclass(frozen=True, slots=True)
@@ -270,7 +247,7 @@ class Relay:
         """A caller's request begins. One that is not streamed is given longer for its first and only event."""
         return CallContext(request_id, 1.0 if streams else patience, caller=caller, state=self.state)
 
-    def chat(self, request: ChatRequest) -> "ChatFactory":
+    def chat(self, request: ChatRequest) -> ChatFactory:
         """How a target is asked this chat."""
         return ChatFactory(request, self.refused)
 
@@ -287,12 +264,12 @@ class Relay:
         """The answer to it. Nothing is sent before it is committed or iterated.
 
         What the caller does not hear (thinking, unless `reasoning`) is no first event. `fills` tells whether a filler
-        may be said. A chat is asked under the route's guardrail.
+        may be said.
         """
         return AnswerStream(
             self,
             route,
-            ask.guarded(route.guard) if route.guard and isinstance(ask, ChatFactory) else ask,
+            ask,
             call,
             streams=streams,
             reasoning=reasoning,

@@ -11,7 +11,7 @@ from schemas.common import StrictBoolean, StrictNumber
 
 PLATFORM_TOOLS = ("end_call", "transfer_call", "press_digit", "switch_language", "play_sound")
 TOOL_NAME = validate.Regexp(r"[a-zA-Z0-9_-]{1,64}\Z", error="Must be of letters, digits, - and _, 64 at most.")
-ADDRESS = re.compile(r"https?://[^\s/@?#]+[!-~]*")
+ADDRESS = re.compile(r"https?://[^\s/@?#]+(?:[/?#][!-~]*)?")
 
 
 def _address(value: str) -> None:

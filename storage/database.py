@@ -14,6 +14,7 @@ from logging import getLogger
 from pathlib import Path
 from time import monotonic, sleep
 from typing import Any
+from urllib.parse import urlsplit
 
 from sqlalchemy import Connection, Engine, MetaData, Table, create_engine, event, inspect, make_url, select, text
 from sqlalchemy.engine import URL
@@ -121,6 +122,7 @@ class Database:
             config = Config()
             config.set_main_option("script_location", str(FOLDER))
             config.attributes["connection"] = connection
+            self._is_current = False
             if down:
                 command.downgrade(config, revision)
             else:
@@ -200,6 +202,7 @@ def open_database(url: str, folder: Path) -> Database:
             ".venv/bin/pip install 'psycopg[binary]'."
         )
     try:
+        urlsplit(url).port  # noqa: B018 - raises for what is none
         return Database(make_url(f"postgresql+psycopg://{rest}"))
     except (ArgumentError, ValueError):  # their messages may hold the password
         raise ValueError(f"DATABASE_URL cannot be read; {ALLOWED}.") from None

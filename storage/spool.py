@@ -20,8 +20,8 @@ SPOOL_BYTES = 64 * 1024 * 1024
 """Of one process's file: some hundred thousand records. What does not fit is lost, and counted."""
 SUFFIX = ".spool"
 
-Batch = tuple[str, list[list[Any]]]
-"""(its id, its rows). The id tells whether it has been written already."""
+Batch = tuple[str, int, list[list[Any]]]
+"""(the process that it comes from, its number there, its rows): what has been written can be told from what has not."""
 
 
 class Spool:
@@ -114,8 +114,8 @@ class Spool:
 def _batch(line: bytes) -> Batch:
     """A line's batch; one without rows for a line that was cut off."""
     try:
-        name, rows = orjson.loads(line)
+        source, number, rows = orjson.loads(line)
     except (orjson.JSONDecodeError, ValueError, TypeError):
         log.warning("a record that waited for the database cannot be read", extra={"facts": {"bytes": len(line)}})
-        return "", []
-    return name, rows
+        return "", 0, []
+    return source, number, rows

@@ -34,15 +34,20 @@ REQUESTS = Table(
     Column("fallbacks", Integer, nullable=False),
     Column("tokens_saved", Integer),
     Index("requests_started", "started"),
-    Index("requests_key_started", "key", "started"),
 )
 """One row for each request that asked an upstream. `started` is Unix time, and `hour` the same in whole hours;
 `duration` and `first_token` are in seconds. `estimated` marks tokens that no upstream has counted, `unpriced` requests
 of which `cost` is not all.
 """
 
-BATCHES = Table("batches", METADATA, Column("id", Text, primary_key=True), Column("written", Double, nullable=False))
-"""Which batches of rows have been written, so that none is written twice."""
+WRITTEN = Table(
+    "written_batches",
+    METADATA,
+    Column("source", Text, primary_key=True),
+    Column("number", BigInteger, nullable=False),
+    Column("written", Double, nullable=False),
+)
+"""The number of the last batch of rows from each source, so that none is written twice."""
 
 SPENDING = Table(
     "spending",
@@ -57,9 +62,8 @@ RECENT = Table(
     "recent_requests",
     METADATA,
     Column("id", BigInteger().with_variant(Integer, "sqlite"), primary_key=True, autoincrement=True),
-    Column("request_id", Text, nullable=False, index=True),
-    Column("key", Text, nullable=False),
-    Column("ended", Double, nullable=False),
+    Column("requests", Integer, nullable=False),
+    Column("written", Double, nullable=False),
     Column("body", Text, nullable=False),
 )
-"""The last requests with their attempts, as JSON, for workers that did not serve them."""
+"""The last requests with their attempts, for workers that did not serve them: a batch a row, as JSON."""

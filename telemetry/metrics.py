@@ -61,6 +61,7 @@ METRICS = (
     Metric("histogram", "thinkline_overhead_seconds",
         "Thinkline's own share of the seconds until the first token.", ("endpoint",), OVERHEAD_SECONDS),
     Metric("gauge", "thinkline_requests_in_flight", "Requests that are being answered."),
+    Metric("gauge", "thinkline_sockets_open", "WebSockets that are open, at rest or with a turn under way."),
     Metric("counter", "thinkline_tokens_total",
         "Tokens, as providers count them; `kind` is prompt or completion.", (*MODEL, "kind")),
     Metric("counter", "thinkline_cost_total",
@@ -81,7 +82,8 @@ METRICS = (
         ("key", "limit")),
     Metric("counter", "thinkline_limit_store_failures_total",
         "Requests whose limits could not be counted, as the store was out of reach."),
-    Metric("gauge", "thinkline_ledger_queue_records", "Records that wait to be written to the ledger."),
+    Metric("gauge", "thinkline_ledger_queue_records", "Records that the table of usage does not have yet."),
+    Metric("counter", "thinkline_ledger_records_lost_total", "Records that the table of usage will never have."),
 )
 # fmt: on
 BUCKETS = {each.name: each.buckets for each in METRICS}
@@ -105,6 +107,8 @@ class Sampled:
     breakers: Callable[[], Mapping[str, str]]
     limit_failures: Callable[[], int]
     ledger_queue: Callable[[], int] = lambda: 0
+    ledger_lost: Callable[[], int] = lambda: 0
+    sockets: Callable[[], int] = lambda: 0
 
 
 @dataclass(slots=True)
@@ -139,7 +143,7 @@ class Metrics:
         self._metrics: dict[str, Any] = {each.name: self._made(each) for each in METRICS}
         self._children: dict[tuple[str, ...], Any] = {}
         self._open: set[str] = set()
-        self._limit_failures = 0
+        self._counted: dict[str, int] = {}
         self._added: dict[tuple[str, ...], float] = {}
         self._observed: dict[tuple[str, ...], _Observed] = {}
         self._lock = threading.Lock()
@@ -258,10 +262,14 @@ class Metrics:
         with self._flushing:
             self._of("thinkline_requests_in_flight").set(self._sampled.in_flight())
             self._of("thinkline_ledger_queue_records").set(self._sampled.ledger_queue())
-            failures = self._sampled.limit_failures()
-            self._of("thinkline_limit_store_failures_total").inc(failures - self._limit_failures)
-            self._limit_failures = failures
+            self._of("thinkline_sockets_open").set(self._sampled.sockets())
+            self._raise_to("thinkline_limit_store_failures_total", self._sampled.limit_failures())
+            self._raise_to("thinkline_ledger_records_lost_total", self._sampled.ledger_lost())
             self._sample_breakers()
+
+    def _raise_to(self, name: str, count: int) -> None:
+        self._of(name).inc(count - self._counted.get(name, 0))
+        self._counted[name] = count
 
     def _sample_breakers(self) -> None:
         states = dict.fromkeys(self._open, 0)

@@ -25,4 +25,8 @@ def open_tracer(settings: Any) -> "Tracer | None":
         what = "An address for traces is set (OTEL_*), and none are sent: %s. Install the packages: %s"
         log.error(what, error, HOW_TO_INSTALL)  # noqa: TRY400 - a traceback says no more
         return None
-    return Tracer(with_words=settings.traces_content)
+    try:
+        return Tracer(with_words=settings.traces_content)
+    except Exception as error:  # noqa: BLE001 - the SDK reads a dozen variables and files, and each fails in its own way
+        log.error("No traces are sent, as OTEL_* cannot be used: %s", error)  # noqa: TRY400
+        return None

@@ -88,9 +88,11 @@ class Tracer:
             kind=SpanKind.SERVER,
             start=record.started,
             end=record.started + record.duration,
-            attributes={**_request_attributes(record, operation), **_words(context)},
+            attributes={**_request_attributes(record, operation), **_words(context.words, record)},
             error=record.error if record.status >= SERVER_ERROR else "",
         )
+        if context.words is not None:
+            context.words.forget()
 
     def _send(
         self,
@@ -150,12 +152,13 @@ def _request_attributes(record: RequestRecord, operation: str) -> dict[str, Any]
     }
 
 
-def _words(context: TraceContext) -> dict[str, str]:
-    if context.words is None:
+def _words(words: Words | None, record: RequestRecord) -> dict[str, str]:
+    if words is None:
         return {}
-    said = "".join(context.words.said)
+    heard = [each.span_id for each in record.attempts if each.first_event is not None]
+    said = "".join(words.said.get(heard[-1], ())) if heard else ""
     return {
-        genai.INPUT_MESSAGES: genai.input_messages(context.words.asked) if context.words.asked else "",
+        genai.INPUT_MESSAGES: genai.input_messages(words.asked) if words.asked else "",
         genai.OUTPUT_MESSAGES: genai.output_messages(said) if said else "",
     }
 

@@ -153,12 +153,15 @@ def redis_url(tmp_path: Path) -> Iterator[str]:
 @pytest.fixture(scope="session")
 def postgresql() -> Iterator[str]:
     """A PostgreSQL server's address, without a database's name. The server refuses to run as root."""
-    with TemporaryDirectory(prefix="thinkline-postgresql-") as folder, postgresql_server(Path(folder)) as url:
+    with (
+        TemporaryDirectory(prefix="thinkline-postgresql-") as folder,
+        postgresql_server(Path(folder), free_port()) as url,
+    ):
         yield url
 
 
 @pytest.fixture
-def database_url(postgresql: str) -> Iterator[str]:
+def database_url(postgresql: str) -> str:
     """A new database's address."""
     name = f"thinkline_{uuid4().hex}"
     with psycopg.connect(f"{postgresql}/postgres", autocommit=True) as connection:

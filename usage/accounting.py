@@ -2,7 +2,7 @@
 
 import threading
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 from core.attempts import Attempt
 from core.events import Usage
@@ -17,42 +17,36 @@ NEWEST_SHARE = 0.1
 
 @dataclass(frozen=True, slots=True)
 class Bill:
-    """`usage` is the answer's, and `cost` that of all attempts whose prices are known; `unpriced` where one's is not.
-    Each of `attempts` has its own.
-    """
+    """`usage` is the answer's, `cost` that of all attempts whose prices are known; `unpriced` where one's is not."""
 
-    attempts: tuple[Attempt, ...]
     usage: Usage | None
     cost: float | None
     unpriced: bool
 
 
 def bill(attempts: Sequence[Attempt], told: Usage | None, generated: int, prompt: int | None, duration: float) -> Bill:
-    """The bill of a request that has ended after `duration` seconds. `told` is the usage that the upstream has told of
-    the answer, and `generated` the estimate of its tokens; `prompt` is that of the prompt's, None where an estimate
-    makes no sense, as for pictures.
+    """The bill of a request that has ended after `duration` seconds; each attempt gets its usage and cost.
+
+    `told` is what the upstream has counted of the answer, and `generated` the estimate of its tokens; `prompt` is that
+    of the prompt's, None where an estimate makes no sense, as for pictures.
     """
-    answering = next((at for at, each in enumerate(attempts) if each.first_event is not None), None)
-    billed, cost, unpriced, usage = [], None, False, told
-    for at, attempt in enumerate(attempts):
-        ended = attempt
-        if ended.outcome == "running":  # its thread has not noticed yet that the request is over
-            ended = replace(ended, outcome="cancelled", ended=duration)
-        taken = None
-        if at == answering:
-            taken = usage = told or _estimate(prompt, generated, ended)
-        elif ended.outcome in CUT_SHORT:
-            taken = _estimate(prompt, 0, ended)
-        price = ended.price
-        if taken is not None and price is not None:
-            paid = price.cost(taken)
-            cost = (cost or 0.0) + paid
-            ended = replace(ended, usage=taken, cost=paid)
+    answering = next((each for each in attempts if each.first_event is not None), None)
+    cost, unpriced = None, False
+    for attempt in attempts:
+        if attempt.outcome == "running":  # its thread has not noticed yet that the request is over
+            attempt.outcome, attempt.ended = "cancelled", duration
+        if attempt is answering:
+            attempt.usage = told or _estimate(prompt, generated, attempt)
+        elif attempt.outcome in CUT_SHORT:
+            attempt.usage = _estimate(prompt, 0, attempt)
         else:
-            unpriced = unpriced or taken is not None or at == answering
-            ended = replace(ended, usage=taken)
-        billed.append(ended)
-    return Bill(tuple(billed), usage, cost, unpriced)
+            continue
+        if attempt.usage is None or attempt.price is None:
+            unpriced = unpriced or attempt.usage is not None or attempt is answering
+        else:
+            attempt.cost = attempt.price.cost(attempt.usage)
+            cost = (cost or 0.0) + attempt.cost
+    return Bill(told if answering is None else answering.usage, cost, unpriced)
 
 
 def total(attempts: Sequence[Attempt]) -> Usage | None:

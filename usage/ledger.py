@@ -9,13 +9,12 @@ import threading
 from collections import deque
 from collections.abc import Callable, Mapping
 from datetime import date
+from itertools import count
 from logging import getLogger
 from pathlib import Path
 from secrets import token_hex
 from time import monotonic
 from typing import Any
-
-import orjson
 
 from core.errors import Overloaded
 from storage.database import Database, open_database
@@ -29,12 +28,12 @@ from usage.timeline import timeline
 
 log = getLogger("thinkline.usage")
 
-BATCH_SECONDS = 0.1
+BATCH_SECONDS = 0.4
 """How long a record waits for others of its batch."""
 BATCH_ROWS = 2000
 MOST_IN_MEMORY = 20_000
 """Records, where neither the database nor the spool takes any."""
-REFRESH_SECONDS = 0.5
+REFRESH_SECONDS = 0.4
 """Between two looks at what all workers have spent."""
 TRY_AGAIN_SECONDS = 2.0
 HOUSEKEEPING_SECONDS = 60.0
@@ -43,21 +42,26 @@ RETENTION_SECONDS = 3600.0
 CLOSE_SECONDS = 0.4
 """How long a worker that ends waits for the database."""
 UNKNOWN_KEY = 401
+NOTHING: Batch = ("", 0, [])
 UNREADABLE = "The table of usage cannot be read now; what is used meanwhile is noted all the same."
 
 
 class Ledger:
     """A sink of records. Its thread starts with `start`, or with the first record: after a fork.
 
-    `folder` is for the spool, `days` how long a row is kept. `waiting` counts the records that the database does not
+    `folder` is for the spool, `days` how long a row is kept. The last requests are written for other workers too, if it
+    `shares`. `waiting` counts the records that the database does not
     have yet, and `lost` those that it will never have.
     """
 
-    def __init__(self, store: UsageStore, folder: Path, *, days: float) -> None:
+    def __init__(self, store: UsageStore, folder: Path, *, days: float, shares: bool = True) -> None:
         self.spending = Spending()
         self.lost = 0
         self._store = store
         self._days = days
+        self._shares = shares
+        self._source = token_hex(8)
+        self._batches = count()
         self._spool = Spool(folder)
         self._spooled = 0
         self._queue: deque[RequestRecord] = deque()
@@ -81,7 +85,7 @@ class Ledger:
         self._recent.append(record)
         self._queue.append(record)
         if self._closing.is_set():
-            self._save()
+            self._save_last()
         elif not self._wake.is_set():
             self.start()
             self._wake.set()
@@ -94,7 +98,7 @@ class Ledger:
     @property
     def waiting(self) -> int:
         """Records that wait for the database."""
-        return len(self._queue) + self._spooled + sum(len(rows) for _, rows in list(self._held))
+        return len(self._queue) + self._spooled + sum(len(rows) for *_, rows in list(self._held))
 
     def start(self) -> None:
         """Begin: bring the database to today's version, and write what waits. May be called twice."""
@@ -110,11 +114,9 @@ class Ledger:
             if record.request_id == request_id and key in (None, record.caller):
                 return timeline(record)
         try:
-            body = self._store.recent(request_id, key)
+            return self._store.recent(request_id, key) if self._shares else None
         except self._store.failures:
             return None
-        found: dict[str, Any] | None = orjson.loads(body) if body else None
-        return found
 
     def watch_spending(self, key: str, seconds: float) -> None:
         """Have a key's `spending` kept fresh. The first to ask waits up to so many seconds until it is known."""
@@ -143,6 +145,9 @@ class Ledger:
         self._wake.set()
         if self._thread is not None:
             self._thread.join(CLOSE_SECONDS)
+        self._save_last()
+
+    def _save_last(self) -> None:
         self._save()
         with self._lock:
             self._spool.close()
@@ -187,12 +192,13 @@ class Ledger:
         with self._lock:
             while self._queue:
                 records = [self._queue.popleft() for _ in range(min(BATCH_ROWS, len(self._queue)))]
-                self._unshared.extend(records)
+                if self._shares:
+                    self._unshared.extend(records)
                 if rows := [row_of(record) for record in records if record.target]:
-                    self._keep((token_hex(8), rows))
+                    self._keep((self._source, next(self._batches), rows))
 
     def _keep(self, batch: Batch) -> None:
-        rows = len(batch[1])
+        rows = len(batch[2])
         try:
             if not self._held and self._spool.append(batch):
                 self._spooled += rows
@@ -202,7 +208,7 @@ class Ledger:
             if not self._spool_failing:
                 self._spool_failing = True
                 log.warning("records of usage cannot be spooled", extra={"facts": {"said": str(error)}})
-        if sum(len(held) for _, held in self._held) + rows > MOST_IN_MEMORY:
+        if sum(len(held) for *_, held in self._held) + rows > MOST_IN_MEMORY:
             self.lost += rows
             log.error("records of usage are lost", extra={"facts": {"so_far": self.lost}})
         else:
@@ -215,21 +221,21 @@ class Ledger:
                 spooled = self._spool.first() if self._spooled else None
                 if spooled is None:
                     self._spooled = 0  # somebody has removed the file
-                batch = spooled or (self._held[0] if self._held else ("", []))
+                batch = spooled or (self._held[0] if self._held else NOTHING)
                 recent, self._unshared = list(self._unshared), deque(maxlen=KEPT_RECENT)
             if not self._try(lambda: self._write_batch(batch, recent)):  # noqa: B023 - called at once
                 return False
             with self._lock:
                 if spooled is not None:
                     self._spool.forget_first()
-                    self._spooled -= len(spooled[1])
+                    self._spooled -= len(spooled[2])
                 elif self._held:
                     self._held.popleft()
         return True
 
     def _write_batch(self, batch: Batch, recent: list[RequestRecord]) -> None:
         self._count_lost(self._store.write(batch, recent))
-        if costs := costs_of(batch[1]):
+        if costs := costs_of(batch[2]):
             keys = self.spending.watched()
             self.spending.refresh(keys, self._store.spending(keys) if keys else (), costs.items())
 
@@ -242,7 +248,7 @@ class Ledger:
                     spool.close()
                     return
                 spool.forget_first()
-                rows += len(batch[1])
+                rows += len(batch[2])
             spool.close()
             if rows:
                 log.info("records of a worker that has died are written", extra={"facts": {"records": rows}})
@@ -279,10 +285,13 @@ class Ledger:
             log.warning("the database of usage is out of reach; records wait in the spool", extra={"facts": facts})
 
 
-def open_ledger(url: str, folder: Path, *, days: float) -> Ledger | None:
-    """The ledger of the database at `url`, or in `folder`; None for 0 `days`. Connects later. Raises ValueError."""
+def open_ledger(url: str, folder: Path, *, days: float, processes: int) -> Ledger | None:
+    """The ledger of one of so many processes in the database at `url`, or in `folder`; None for 0 `days`. Connects to
+    none. Raises ValueError.
+    """
     database = open_database(url, folder)
-    return Ledger(UsageStore(database), folder / "usage-spool", days=days) if days else None
+    shares = processes > 1 or database.is_shared
+    return Ledger(UsageStore(database), folder / "usage-spool", days=days, shares=shares) if days else None
 
 
 def _sentence(error: Exception) -> str:

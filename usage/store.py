@@ -1,23 +1,28 @@
 """The statements on the table of usage: batches written once each, amounts, the last requests, retention."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from datetime import UTC, date, datetime, timedelta
+from functools import lru_cache
 from time import time
+from typing import Any
 
-from sqlalchemy import Connection, delete, func, insert, select
+import orjson
+from sqlalchemy import Connection, Dialect, delete, insert, select
 from sqlalchemy.exc import DataError, IntegrityError
 
 from storage.database import Database
 from storage.spool import Batch
-from storage.tables import BATCHES, RECENT, REQUESTS, SPENDING
+from storage.tables import RECENT, REQUESTS, SPENDING, WRITTEN
 from telemetry.records import RequestRecord
 from usage.rows import COLUMNS, costs_of
-from usage.timeline import encoded
+from usage.timeline import timeline
 
+Row = Sequence[Any]
+Json = dict[str, Any]
 KEPT_RECENT = 200
 """Of the last requests."""
-BATCH_DAYS = 30
-"""How long a batch is known to have been written. No spool waits longer."""
+SOURCE_DAYS = 30
+"""How long the last batch of a process is known. No spool waits longer."""
 SPENDING_DAYS = 62
 DELETED_AT_ONCE = 5000
 """Rows, so that no other writer waits for long."""
@@ -35,25 +40,40 @@ class UsageStore:
         """Write a batch, unless it has been written, and the last requests. Returns how many of the batch's rows no
         database would take.
         """
-        name, rows = batch
         try:
-            with self.database.begin() as connection:
-                if rows and self._is_new(connection, name):
-                    self._write_rows(connection, rows)
-                if recent:
-                    self._write_recent(connection, recent)
+            self._write(batch, recent, _write_rows)
         except (DataError, IntegrityError):
-            if len(rows) <= 1:
-                return len(rows)
-            return sum(self.write((f"{name}/{at}", [row])) for at, row in enumerate(rows))
+            refused: list[int] = []
+            self._write(batch, (), lambda connection, rows: refused.append(_write_one_by_one(connection, rows)))
+            return sum(refused)
         return 0
 
-    def _is_new(self, connection: Connection, name: str) -> bool:
-        noted = self.database.insert(connection, BATCHES).on_conflict_do_nothing()
-        return bool(connection.execute(noted, {"id": name, "written": time()}).rowcount)
+    def _write(
+        self,
+        batch: Batch,
+        recent: Sequence[RequestRecord],
+        write_rows: Callable[[Connection, Sequence[Row]], object],
+    ) -> None:
+        source, number, rows = batch
+        with self.database.begin() as connection:
+            if rows and self._is_new(connection, source, number):
+                write_rows(connection, rows)
+                self._add_spending(connection, rows)
+            if recent:
+                _write_recent(connection, recent)
 
-    def _write_rows(self, connection: Connection, rows: Sequence[Sequence[object]]) -> None:
-        connection.execute(insert(REQUESTS), [dict(zip(COLUMNS, row, strict=True)) for row in rows])
+    def _is_new(self, connection: Connection, source: str, number: int) -> bool:
+        """Note a batch; whether it was not noted already."""
+        note = self.database.insert(connection, WRITTEN)
+        later = note.on_conflict_do_update(
+            index_elements=["source"],
+            set_={"number": note.excluded.number, "written": note.excluded.written},
+            where=WRITTEN.c.number < note.excluded.number,
+        ).returning(WRITTEN.c.source)
+        noted = connection.execute(later, {"source": source, "number": number, "written": time()})
+        return noted.first() is not None
+
+    def _add_spending(self, connection: Connection, rows: Sequence[Row]) -> None:
         if costs := costs_of(rows):
             added = self.database.insert(connection, SPENDING)
             more = {"cost": SPENDING.c.cost + added.excluded.cost}
@@ -61,24 +81,10 @@ class UsageStore:
             amounts = [{"key": key, "day": day, "cost": cost} for (key, day), cost in sorted(costs.items())]
             connection.execute(added.on_conflict_do_update(index_elements=["key", "day"], set_=more), amounts)
 
-    def _write_recent(self, connection: Connection, recent: Sequence[RequestRecord]) -> None:
-        rows = [
-            {
-                "request_id": each.request_id,
-                "key": each.caller,
-                "ended": each.started + each.duration,
-                "body": encoded(each),
-            }
-            for each in recent[-KEPT_RECENT:]
-        ]
-        connection.execute(insert(RECENT), rows)
-        newest = select(func.max(RECENT.c.id)).scalar_subquery()
-        connection.execute(delete(RECENT).where(RECENT.c.id <= newest - KEPT_RECENT))
-
     def check(self) -> None:
         """Find out whether the database can be used."""
         with self.database.begin() as connection:
-            connection.execute(select(BATCHES.c.id).limit(1))
+            connection.execute(select(WRITTEN.c.source).limit(1))
 
     def spending(self, keys: Collection[str]) -> list[tuple[str, date, float]]:
         """What these keys have spent on each day of this month, as (key, day, cost)."""
@@ -87,13 +93,16 @@ class UsageStore:
             query = select(SPENDING).where(SPENDING.c.key.in_(keys), SPENDING.c.day >= first)
             return [(row.key, row.day, row.cost) for row in connection.execute(query)]
 
-    def recent(self, request_id: str, key: str | None) -> str | None:
-        """One of the last requests, of this key or of any, as JSON."""
-        query = select(RECENT.c.body).where(RECENT.c.request_id == request_id)
-        query = query if key is None else query.where(RECENT.c.key == key)
+    def recent(self, request_id: str, key: str | None) -> Json | None:
+        """One of the last requests, of this key or of any, as `GET /v1/requests` shows it."""
         with self.database.read() as connection:
-            body: str | None = connection.execute(query.order_by(RECENT.c.id.desc()).limit(1)).scalar()
-        return body
+            bodies = connection.execute(select(RECENT.c.body).order_by(RECENT.c.id.desc())).scalars()
+            for body in bodies:
+                for name, whose, shown in reversed(orjson.loads(body)):
+                    if name == request_id and key in (None, whose):
+                        found: Json = shown
+                        return found
+        return None
 
     def delete_old(self, days: float) -> None:
         """Delete what is older than so many days."""
@@ -105,6 +114,44 @@ class UsageStore:
                 deleted = connection.execute(delete(REQUESTS).where(REQUESTS.c.id.in_(old))).rowcount
         first_day = datetime.now(UTC).date() - timedelta(SPENDING_DAYS)
         with self.database.begin() as connection:
-            connection.execute(delete(BATCHES).where(BATCHES.c.written < time() - BATCH_DAYS * DAY))
+            connection.execute(delete(WRITTEN).where(WRITTEN.c.written < time() - SOURCE_DAYS * DAY))
             connection.execute(delete(SPENDING).where(SPENDING.c.day < first_day))
-            connection.execute(delete(RECENT).where(RECENT.c.ended < before))
+            connection.execute(delete(RECENT).where(RECENT.c.written < before))
+
+
+def _write_rows(connection: Connection, rows: Sequence[Row]) -> None:
+    """Without SQLAlchemy's own work on each value, which takes longer than the database's."""
+    statement = _insertion(connection.dialect)
+    if connection.dialect.positional:
+        connection.exec_driver_sql(statement, [tuple(row) for row in rows])
+    else:
+        connection.exec_driver_sql(statement, [dict(zip(COLUMNS, row, strict=True)) for row in rows])
+
+
+@lru_cache(maxsize=4)
+def _insertion(dialect: Dialect) -> str:
+    return str(insert(REQUESTS).compile(dialect=dialect, column_keys=list(COLUMNS)))
+
+
+def _write_one_by_one(connection: Connection, rows: Sequence[Row]) -> int:
+    """How many were refused."""
+    refused = 0
+    for row in rows:
+        try:
+            with connection.begin_nested():
+                _write_rows(connection, [row])
+        except (DataError, IntegrityError):
+            refused += 1
+    return refused
+
+
+def _write_recent(connection: Connection, recent: Sequence[RequestRecord]) -> None:
+    shown = [(each.request_id, each.caller, timeline(each)) for each in recent[-KEPT_RECENT:]]
+    row = {"requests": len(shown), "written": time(), "body": orjson.dumps(shown).decode()}
+    connection.execute(insert(RECENT), row)
+    kept = 0
+    for number, requests in connection.execute(select(RECENT.c.id, RECENT.c.requests).order_by(RECENT.c.id.desc())):
+        if kept >= KEPT_RECENT:
+            connection.execute(delete(RECENT).where(RECENT.c.id <= number))
+            break
+        kept += requests

@@ -5,8 +5,6 @@ from dataclasses import asdict
 from operator import itemgetter
 from typing import Any
 
-import orjson
-
 from core.attempts import Attempt
 from core.events import Usage
 from telemetry.records import RequestRecord
@@ -43,11 +41,6 @@ def timeline(record: RequestRecord) -> Json:
         "attempts": [_attempt(each) for each in record.attempts],
         "marks": sorted(_marks(record), key=itemgetter("at")),
     }
-
-
-def encoded(record: RequestRecord) -> str:
-    """The time line as JSON."""
-    return orjson.dumps(timeline(record)).decode()
 
 
 def _attempt(attempt: Attempt) -> Json:

@@ -10,8 +10,10 @@ from flask import Response
 from core.errors import UpstreamDown
 from core.events import Event, Usage
 from core.requests import ChatRequest
-from dispatch.routing.catalogue import Route
+from dispatch.resilience.retry import StreamFactory
+from dispatch.routing.route import Route
 from dispatch.transforms.speech import read_aloud
+from dispatch.transforms.traced_words import keep_words
 from schemas.chat.encode import ChunkEncoder
 from schemas.chat.fold import fold
 from schemas.chat.request import load_chat
@@ -58,7 +60,10 @@ def chat_delivery(
         words.asked = request.messages
     if fills or aloud or words is not None:
         request = replace(request, passthrough=None)
-    ask = services.relay.chat(request)
+    chat = services.relay.chat(request)
+    ask: StreamFactory = chat.guarded(route.guard) if route.guard else chat
+    if words is not None:
+        ask = keep_words(ask, words)
     return Delivery(
         incoming,
         route,

@@ -14,7 +14,7 @@ from core.errors import Cancelled, GatewayError, HalfClosed, RequestCancelled, R
 from core.events import Event, FillerText
 from dispatch.relay import WHOLE_ANSWER_FACTOR, AnswerStream
 from dispatch.resilience.retry import StreamFactory
-from dispatch.routing.catalogue import Route
+from dispatch.routing.route import Route
 from server.flask_app import REQUEST_ID
 from telemetry.records import RequestOutcome
 from usage.accounting import bill
@@ -143,7 +143,8 @@ class Delivery:
         duration = monotonic() - self.call.started
         prompt = incoming.prompt_tokens if self._estimates else None
         told = answer.usage if self._charged else None
-        billed = bill(answer.attempts, told, answer.generated, prompt, duration)
+        attempts = answer.attempts
+        billed = bill(attempts, told, answer.generated, prompt, duration)
         target = answer.target.name
         result: dict[str, Any] = {}
         if failure is not None:
@@ -159,7 +160,7 @@ class Delivery:
             outcome=outcome,
             provider=answer.target.provider.name,
             target=target,
-            attempts=billed.attempts,
+            attempts=attempts,
             tried=answer.tried,
             hedged=answer.hedged,
             filler=self.filler,

@@ -22,7 +22,7 @@ GROUPS = {
     "reference": "Reference",
 }
 """What the menu calls the folders of docs/, in its order; other folders come last, by their names."""
-FIRST = ("quickstart", "routing", "models-yaml", "resilience")
+FIRST = ("quickstart", "pages", "routing", "models-yaml", "resilience")
 """The pages that a reader wants first; the others follow by their names."""
 
 

@@ -25,6 +25,8 @@ def with_metrics(services: Services, folder: str, key: str) -> Services:
             breakers=breakers.all_states,
             limit_failures=lambda: sum(limiter.failures for limiter in limiters),
             ledger_queue=lambda: services.ledger.waiting if services.ledger is not None else 0,
+            ledger_lost=lambda: services.ledger.lost if services.ledger is not None else 0,
+            sockets=lambda: services.sockets.count,
         ),
         folder,
     )

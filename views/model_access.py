@@ -5,7 +5,8 @@ from collections.abc import Iterable
 from core.api_keys import ApiKey
 from core.errors import GatewayError, PermissionDenied, UnknownModel
 from core.models import ListedModel
-from dispatch.routing.catalogue import Catalogue, Route
+from dispatch.routing.catalogue import Catalogue
+from dispatch.routing.route import Route
 
 ABOUT_PROVIDERS = ("unknown_provider", "provider_not_configured")
 """Codes of errors that tell of providers, whichever model was named."""

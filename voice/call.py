@@ -56,20 +56,25 @@ class Turn:
     number: int | None
     asked: list[Json]
     upstream: CallContext | None = None
+    has_begun: bool = False
     has_spoken: bool = False
 
 
 class Call:
-    """A call: its platform, its conversation, and the turn under way."""
+    """A call: its platform, its conversation, the turn under way, and how many threads answer turns: the newest, and
+    perhaps one before that is coming to its end.
+    """
 
     def __init__(self, platform: Platform, conversation: Conversation) -> None:
         self.platform = platform
         self.conversation = conversation
+        self.id = platform.call_id
         self.state = State.IDLE
         self.lock = threading.Lock()
         self.writing = threading.Lock()
         self.socket: Socket
         self.turn: Turn | None = None
+        self.threads = 0
 
     @contextmanager
     def current(self, turn: Turn) -> Iterator[None]:

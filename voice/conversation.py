@@ -2,7 +2,6 @@
 
 import re
 from hashlib import sha256
-from typing import Protocol
 
 import orjson
 
@@ -14,6 +13,10 @@ from voice.history import Spoken, keep_heard, without_empty
 PRESSED = "(The caller has pressed the keys: "
 SILENT = "(The caller has said nothing for a while.)"
 PLACEHOLDER = re.compile(r"\{\{\s*([\w.-]{1,100})\s*\}\}")
+LONGEST = 4000
+"""Characters of what a caller says in one go."""
+MOST_MESSAGES = 2000
+"""Of a conversation; the oldest are forgotten."""
 KEPT_SECONDS = 600.0
 """How long a conversation waits for its platform to dial again, after a reload has closed its socket."""
 
@@ -55,7 +58,12 @@ class Conversation:
     def hear(self, text: str) -> None:
         """The caller has said this."""
         self._spoken = []
-        self.history.append({"role": "user", "content": text})
+        self.history.append({"role": "user", "content": text[:LONGEST]})
+        if len(self.history) > MOST_MESSAGES:
+            newest = self.history[-MOST_MESSAGES // 2 :]
+            while newest[0]["role"] != "user":  # results of tools would stand without their calls
+                newest.pop(0)
+            self.history = newest
 
     def hear_key(self, digit: str) -> None:
         """The caller has pressed a key. Keys that are pressed one after the other are one message."""
@@ -101,17 +109,12 @@ class Conversation:
 
     def keep_heard(self, heard: str) -> None:
         """The newest answer was interrupted: the caller has heard this much of it."""
-        keep_heard(self._spoken, heard)
+        keep_heard(self._spoken, heard[:LONGEST])
         self._spoken = []
         self.history = without_empty(self.history)
 
     def _filled(self, text: str) -> str:
         return PLACEHOLDER.sub(lambda found: self.variables.get(found[1], ""), text).strip()
-
-
-class _Call(Protocol):
-    name: str
-    conversation: str
 
 
 class KeptConversations:
@@ -121,15 +124,15 @@ class KeptConversations:
         self._state = state
         self._caller = caller
 
-    def keep(self, call: _Call, conversation: Conversation) -> None:
+    def keep(self, call_id: str, conversation: Conversation) -> None:
         """Keep one for its call."""
-        if self._state is not None and call.conversation and conversation.history:
+        if self._state is not None and call_id and conversation.history:
             kept = {"history": conversation.history, "variables": conversation.variables}
-            self._state.put(self._key(call), orjson.dumps(kept).decode(), KEPT_SECONDS)
+            self._state.put(self._key(call_id), orjson.dumps(kept).decode(), KEPT_SECONDS)
 
-    def restore(self, call: _Call, conversation: Conversation) -> bool:
+    def restore(self, call_id: str, conversation: Conversation) -> bool:
         """Give a call the conversation that it had. Whether it had one."""
-        kept = self._state.pop(self._key(call)) if self._state is not None and call.conversation else None
+        kept = self._state.pop(self._key(call_id)) if self._state is not None and call_id else None
         if kept is None:
             return False
         found = orjson.loads(kept)
@@ -137,5 +140,5 @@ class KeptConversations:
         conversation.variables = {**found["variables"], **conversation.variables}
         return True
 
-    def _key(self, call: _Call) -> str:
-        return f"voice:{sha256(orjson.dumps([self._caller, call.name, call.conversation])).hexdigest()}"
+    def _key(self, call_id: str) -> str:
+        return f"voice:{sha256(orjson.dumps([self._caller, call_id])).hexdigest()}"

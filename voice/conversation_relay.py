@@ -20,6 +20,7 @@ from voice.platform import (
     Speech,
     TurnEnded,
     Utterance,
+    facts_of,
     string_of,
 )
 from voice.tools import EndCall, PlaySound, PressDigits, SwitchLanguage, TransferCall
@@ -32,11 +33,9 @@ class ConversationRelay:
     """A Platform."""
 
     name = "conversation-relay"
+    call_id = ""
     actions = frozenset({"end_call", "transfer_call", "press_digit", "switch_language", "play_sound"})
     remembers = False
-
-    def __init__(self) -> None:
-        self.conversation = ""
 
     def open(self) -> list[Json]:
         """Nothing: the platform sends `setup` first."""
@@ -99,4 +98,4 @@ def _facts(setup: Json) -> dict[str, str]:
     """The call's numbers and its custom parameters."""
     facts = {name: setup.get(name) for name in ("from", "to", "direction", "callerName")}
     facts |= setup.get("customParameters") or {}
-    return {name: value for name, value in facts.items() if isinstance(value, str)}
+    return facts_of(facts)

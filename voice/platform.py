@@ -4,19 +4,23 @@ a platform's frame  -> Platform.read  -> Command -> session
 session             -> Output         -> Platform.write -> the platform's frames
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from core.json_values import Json
 from voice.tools import Action
 
+MOST_FACTS = 100
+LONGEST_FACT = 2000
+"""Characters."""
+
 
 @dataclass(frozen=True, slots=True)
 class Begin:
     """The call has this id, and these facts, by which the instructions can name them."""
 
-    conversation: str
+    call_id: str
     variables: dict[str, str] = field(default_factory=dict)
 
 
@@ -109,14 +113,14 @@ Output = Speech | ToolStarted | ToolEnded | TurnEnded | Action
 class Platform(Protocol):
     """An adapter: a platform's frames as commands, and outputs as its frames. Pure.
 
-    name           what records call it
-    conversation   the call's id, "" until a Begin tells it
+    name           what webhooks call it
+    call_id        the call's id, "" where a Begin tells it
     actions        names of the tools that it can carry out (voice/tools.py)
     remembers      whether it sends its own account of the conversation with each turn
     """
 
     name: str
-    conversation: str
+    call_id: str
     actions: frozenset[str]
     remembers: bool
 
@@ -131,6 +135,12 @@ class Platform(Protocol):
 
     def write(self, turn: int | None, output: Output) -> list[Json]:
         """The frames of an output of this turn."""
+
+
+def facts_of(facts: Mapping[str, Any]) -> dict[str, str]:
+    """Those of a call's facts that are texts."""
+    texts = [(name, value[:LONGEST_FACT]) for name, value in facts.items() if isinstance(value, str)]
+    return dict(texts[:MOST_FACTS])
 
 
 def string_of(value: Any) -> str:

@@ -18,6 +18,7 @@ from voice.platform import (
     ToolStarted,
     Transcript,
     TurnEnded,
+    facts_of,
     number_of,
     string_of,
 )
@@ -34,7 +35,7 @@ class Retell:
     remembers = True
 
     def __init__(self, call_id: str) -> None:
-        self.conversation = call_id
+        self.call_id = call_id
 
     def open(self) -> list[Json]:
         """What is wanted of Retell: a new connection when this one is lost, the call's facts, and calls of tools."""
@@ -116,4 +117,4 @@ def _facts(call: Json) -> dict[str, str]:
     """The call's numbers and its dynamic variables."""
     facts = {name: call.get(f"{name}_number") for name in ("from", "to")}
     facts |= call.get("retell_llm_dynamic_variables") or {}
-    return {name: value for name, value in facts.items() if isinstance(value, str)}
+    return facts_of(facts)

@@ -42,6 +42,11 @@ from voice.webhook import ToolWebhook
 
 log = getLogger("thinkline.voice")
 
+LONGEST_ID = 200
+MOST_THREADS = 2
+"""Of one call. Turns that end slowly, as a platform that reads nothing makes them, must not take the threads of others.
+"""
+
 
 class Session:
     """A SocketHandler: one phone call. `webhook` carries out the tools of `config`; None where there is none."""
@@ -55,6 +60,7 @@ class Session:
         self._answerer = TurnAnswerer(self._call, ask, config, webhook)
         self._kept = kept
         self._newest: int | None = None
+        self._has_begun = False
 
     @property
     def state(self) -> State:
@@ -66,8 +72,8 @@ class Session:
         self._call.socket = socket
         try:
             self._call.send(self._platform.open())
-            if self._platform.conversation:
-                self._begin(Begin(self._platform.conversation))
+            if self._call.id:
+                self._begin(Begin(self._call.id))
         except Cancelled:
             pass  # it is closed already: `closed` comes
 
@@ -90,7 +96,7 @@ class Session:
             self._call.drop_turn()
             self._call.state = State.CLOSED
         if self._call.socket.closing and not self._platform.remembers:
-            self._kept.keep(self._platform, self._conversation)
+            self._kept.keep(self._call.id, self._conversation)
 
     def _obey(self, command: Command | None) -> None:
         conversation = self._conversation
@@ -98,7 +104,7 @@ class Session:
             case Begin():
                 self._begin(command)
             case Describe():
-                conversation.variables |= command.variables
+                conversation.variables = command.variables
             case Transcript():
                 self._start(command.turn, partial(conversation.replace, command.messages))
             case Utterance():
@@ -115,9 +121,13 @@ class Session:
                 self._call.socket.close(1000)
 
     def _begin(self, begin: Begin) -> None:
-        self._platform.conversation = begin.conversation
+        """The call has begun, which it does once."""
+        if self._has_begun:
+            return
+        self._has_begun = True
+        self._call.id = begin.call_id[:LONGEST_ID]
         self._conversation.variables |= begin.variables
-        restored = not self._platform.remembers and self._kept.restore(self._platform, self._conversation)
+        restored = not self._platform.remembers and self._kept.restore(self._call.id, self._conversation)
         self._call.send(self._platform.greet("" if restored else self._conversation.greet()))
         if restored and self._conversation.awaits_answer:
             self._start(None, lambda: None)
@@ -132,10 +142,18 @@ class Session:
             hear()
             turn = call.turn = Turn(number, self._conversation.messages())
             self._newest, call.state = number, State.ASKING
+            has_thread = call.threads >= MOST_THREADS
+            call.threads += not has_thread
+        if has_thread:
+            return  # it answers this turn next
         try:
-            call.socket.run_turn(partial(self._run, turn))
-        except GatewayError as error:
-            if not call.socket.closing:  # it is answered after a reload, once the platform has dialled again
+            call.socket.run_turn(self._answer_turns)
+        except (GatewayError, Cancelled) as error:
+            with call.lock:
+                call.threads -= 1
+            if isinstance(error, Cancelled):
+                raise
+            if not call.socket.closing:  # else it is answered once the platform has dialled again
                 self._fail(turn, error)
 
     def _is_stale(self, number: int) -> bool:
@@ -148,8 +166,23 @@ class Session:
             if heard is not None:
                 self._conversation.keep_heard(heard)
 
+    def _answer_turns(self) -> None:
+        """Answer the newest turn, as long as there is one that no thread answers."""
+        call = self._call
+        while True:
+            with call.lock:
+                turn = call.turn
+                if turn is None or turn.has_begun:
+                    call.threads -= 1
+                    return
+                turn.has_begun = True
+            self._run(turn)
+            if call.socket.closing:
+                with call.lock:
+                    call.threads -= 1
+                return
+
     def _run(self, turn: Turn) -> None:
-        """Answer a turn, on its own thread."""
         try:
             self._finish(turn, self._answerer.answer(turn))
         except Cancelled:
@@ -169,7 +202,7 @@ class Session:
 
     def _fail(self, turn: Turn, error: GatewayError) -> None:
         """Nothing more is said in this turn: platforms are told that it is complete, or they would wait for more."""
-        log.info("a turn failed", extra={"facts": {"platform": self._platform.name, "error": error.message}})
+        log.debug("a turn failed", extra={"facts": {"platform": self._platform.name, "error": error.message}})
         try:
             self._finish(turn, None)
         except Cancelled:

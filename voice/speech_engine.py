@@ -14,11 +14,9 @@ class SpeechEngine:
     """A Platform."""
 
     name = "speech-engine"
+    call_id = ""
     actions: frozenset[str] = frozenset()
     remembers = True
-
-    def __init__(self) -> None:
-        self.conversation = ""
 
     def open(self) -> list[Json]:
         """Nothing: the engine sends `init` first."""

@@ -70,8 +70,8 @@ def end_call(_: Json, __: VoiceConfig) -> Action:
 
 def transfer_call(arguments: Json, config: VoiceConfig) -> Action:
     """Raises BadArguments for what is no number, and for one that is not in `transfer_to`."""
-    number = re.sub(r"[\s().-]", "", _text(arguments, "number"))
-    if config.transfer_to and number not in config.transfer_to:
+    number = _dialled(_text(arguments, "number"))
+    if config.transfer_to and number not in map(_dialled, config.transfer_to):
         raise BadArguments(f"The call can be transferred to these numbers alone: {', '.join(config.transfer_to)}.")
     if not NUMBER.fullmatch(number):
         raise BadArguments("The number must be in the form +14155550100.")
@@ -161,6 +161,11 @@ def _function(name: str, config: VoiceConfig) -> Json:
         properties[parameter]["enum"] = list(choices)
     parameters = {"type": "object", "properties": properties, "required": list(properties)}
     return {"name": name, "description": description, "parameters": parameters}
+
+
+def _dialled(number: str) -> str:
+    """A number without the marks that it is written with."""
+    return number if number.startswith("sip") else re.sub(r"[\s().-]", "", number)
 
 
 def _text(arguments: Json, name: str) -> str:

@@ -93,7 +93,7 @@ class TurnAnswerer:
         """Speak one answer of the model; returns the calls in it."""
         uses: dict[int | str, ToolUse] = {}
         finished = False
-        with self._ask(self._with_rounds(turn), tools, self._call.platform.conversation) as answer:
+        with self._ask(self._with_rounds(turn), tools, self._call.id) as answer:
             self._call.attach(turn, answer.call, State.ASKING)
             with self._filler(turn, answer) if fills else nullcontext():
                 for event in answer.events:
@@ -181,7 +181,7 @@ class TurnAnswerer:
 
     def _tool_body(self, use: ToolUse) -> Json:
         call = {"id": use.id, "name": use.name, "arguments": arguments_of(use.arguments)}
-        where = {"platform": self._call.platform.name, "conversation": self._call.platform.conversation}
+        where = {"platform": self._call.platform.name, "conversation": self._call.id}
         return {
             "type": "tool.call",
             "data": {**where, "variables": self._call.conversation.variables, "tool_call": call},

@@ -29,14 +29,12 @@ export const RECIPES = [
     text: ({ base, model }) => `from pipecat.services.openai.llm import OpenAILLMService\n\nllm = OpenAILLMService(\n    base_url="${base}/v1",\n    api_key="YOUR-KEY",\n    settings=OpenAILLMService.Settings(model=${JSON.stringify(model)}),\n)`,
   },
   {
-    name: "Retell", public: true, hint: "In the agent's settings, choose Custom LLM. Retell can send no header: the key is in the path.",
+    name: "Retell", guide: "clients/retell", public: true, hint: "In the agent's settings, choose Custom LLM. Retell can send no header: the key is in the path.",
     text: ({ base, model }) => `${base.replace(/^http/, "ws")}/k/YOUR-KEY/v1/retell?model=${encodeURIComponent(model)}`,
-    needs: "/v1/retell/{call_id}",
   },
   {
-    name: "Twilio ConversationRelay", public: true, hint: "TwiML. Set TWILIO_AUTH_TOKEN here: it proves that Twilio calls.",
-    text: ({ base, model }) => `<Response>\n  <Connect>\n    <ConversationRelay url="${escaped(`${base.replace(/^http/, "ws")}/v1/conversation-relay?model=${encodeURIComponent(model)}`)}" welcomeGreeting="Hello." />\n  </Connect>\n</Response>`,
-    needs: "/v1/conversation-relay",
+    name: "Twilio ConversationRelay", guide: "clients/twilio", public: true, hint: "TwiML. Set TWILIO_AUTH_TOKEN here: it proves that Twilio calls.",
+    text: ({ base, model }) => `<Response>\n  <Connect>\n    <ConversationRelay url="${escaped(`${base.replace(/^http/, "ws")}/v1/conversation-relay?model=${encodeURIComponent(model)}`)}" dtmfDetection="true" applicationReconnect="true" />\n  </Connect>\n</Response>`,
   },
   {
     name: "The OpenAI client", guide: "clients/openai",

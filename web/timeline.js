@@ -64,24 +64,27 @@ function symbol(mark, x, y, size = 5.5) {
   return node;
 }
 
-/** The names of marks above the bar, in lanes so that they do not cover each other; what finds no place has none. */
+/**
+ * The names of marks above the bar, in lanes so that they do not cover each other; what finds no place has none. They
+ * stand to the right of their stems, and earlier ones higher, so that no stem crosses a name.
+ */
 function named(line, scale, width) {
-  const ends = Array(LANES).fill(-Infinity);
+  const free = Array(LANES).fill(width); // up to where each lane is
   const placed = [];
-  for (const mark of line.marks.filter((each) => NAMED.has(each.kind))) {
-    const text = `${mark.name} ${seconds(mark.at)}`;
+  for (const mark of line.marks.filter((each) => NAMED.has(each.kind)).reverse()) {
+    const text = mark.at === 0 ? mark.name : `${mark.name} ${seconds(mark.at)}`;
     const size = text.length * LETTER;
     const x = scale(mark.at);
-    const start = Math.min(Math.max(0, x - size / 2), width - size);
-    const lane = ends.findIndex((end) => end + 8 < start);
+    const lane = free.findIndex((end) => Math.min(x + size, width) <= end);
     if (lane < 0) continue;
-    ends[lane] = start + size;
+    const start = Math.min(x, free[lane] - size, width - size);
+    free[lane] = start - 8;
     placed.push({ x, start, lane, text });
   }
   const height = (Math.max(-1, ...placed.map((each) => each.lane)) + 1) * 16 + 4;
   const heightOf = (lane) => height - lane * 16;
-  const stems = placed.map(({ x, lane }) => shape("line", { class: "stem", x1: x, x2: x, y1: heightOf(lane) + 2, y2: height + 6 }));
-  const texts = placed.map(({ start, lane, text }) => shape("text", { x: start, y: heightOf(lane) - 2 }, text));
+  const stems = placed.map(({ x, lane }) => shape("line", { class: "stem", x1: x, x2: x, y1: heightOf(lane), y2: height + 6 }));
+  const texts = placed.map(({ start, lane, text }) => shape("text", { x: start, y: heightOf(lane) - 3 }, text));
   return { height, nodes: [...stems, ...texts] };
 }
 

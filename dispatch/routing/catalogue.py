@@ -6,7 +6,7 @@ source with new contents replaces the current one.
 
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -16,6 +16,7 @@ from core.prices import Price
 from core.requests import ChatRequest
 from dispatch.routing.config import NO_FILLER, Deployment, Filler, Guard, ModelConfig, ProviderConfig, SourceContents
 from dispatch.routing.rates import Rates
+from dispatch.routing.route import Route
 from dispatch.routing.rules import unsupported_images_reason, unsupported_reason, with_fallbacks
 from dispatch.routing.snapshot import BEDROCK_ID, Snapshot, put_together
 from providers import build, missing_package
@@ -28,23 +29,6 @@ SECRET_OPTIONS = frozenset(
 )
 UnsupportedReason = Callable[[ModelConfig], Unsupported | None]
 """Why a model cannot serve a request; None if it can."""
-
-
-@dataclass(frozen=True, slots=True)
-class Route:
-    """The targets that may answer a request, the preferred one first; there is always one.
-
-    row      the model that the request names, None if no row has that name
-    filler   the text to send while the first token is awaited, if any
-    note     a sentence for the error message when the model does not exist
-    guard    the row's guardrail, if any, which goes for its fallbacks too
-    """
-
-    targets: tuple[Target, ...]
-    row: ModelConfig | None = None
-    filler: Filler = NO_FILLER
-    note: str = ""
-    guard: Guard | None = None
 
 
 class Catalogue:

@@ -3,8 +3,11 @@
 import threading
 from collections import deque
 from collections.abc import Callable
+from logging import getLogger
 
 from server.sockets.socket import Socket
+
+log = getLogger("thinkline.errors")
 
 USUAL = 4
 """Threads at the same time. Handlers wait for nothing, and the pool is for requests."""
@@ -47,5 +50,8 @@ class Dispatcher:
                     self._running -= 1
                     return
                 connection = self._ready.popleft()
-            connection.handle_next()
+            try:
+                connection.handle_next()
+            except Exception:  # whatever it was: the thread is needed for the others
+                log.exception("a WebSocket's message is lost")
             self._handled += 1

@@ -67,7 +67,7 @@ class Framing:
             self._protocol.receive_eof()
         frames = [event for event in self._protocol.events_received() if isinstance(event, Frame)]
         self._slow_down(frames, len(data))
-        messages = [message for frame in frames if (message := self._take(frame)) is not None]
+        messages = [message for frame in frames if self.is_open and (message := self._take(frame)) is not None]
         self._move_output()
         return messages
 

@@ -19,6 +19,7 @@ from websockets.frames import CloseCode
 
 from core.errors import GatewayError, Overloaded
 from server.admission import COME_AGAIN, STOPPING, Admission
+from server.read_deadlines import BODY_SECONDS
 from server.response import STALLED_SECONDS
 from server.sockets.dispatcher import Dispatcher
 from server.sockets.socket import Socket, SocketHandler
@@ -80,6 +81,11 @@ class SocketKeeper:
         self._looks_at = 0.0
         self._buffered = 0
         self.closing = False
+
+    @property
+    def count(self) -> int:
+        """How many are open."""
+        return len(self._ends)
 
     def serve_with(self, do: Callable[[Callable[[], None]], None], connections: int) -> None:
         """The worker's pool: `do` has one of its threads do a job. Of its connections half are left to requests."""
@@ -221,6 +227,8 @@ class SocketKeeper:
 
     def _heed(self, connection: Socket, event: int) -> None:
         """Bytes have come, the peer takes some, or it has left."""
+        if connection.sock is None:
+            return  # it begins at this moment
         if event & TAKES:
             connection.flush()
         if event & COMES:
@@ -228,7 +236,7 @@ class SocketKeeper:
         elif event & LEFT:  # and what it sent before is not read now: that of one who has left need not be
             connection.cut()
             self._release(connection)
-        if connection.is_over:
+        if connection.framing.is_over:
             self._release(connection)
 
     def _read(self, connection: Socket) -> None:
@@ -242,9 +250,11 @@ class SocketKeeper:
         except OSError:
             data = b""
         connection.read(data)
-        self._count(connection, connection.buffered)
+        self._count(connection, connection.framing.buffered)
         if self._buffered > MOST_BUFFERED:
-            connection.close(CloseCode.TRY_AGAIN_LATER, "Too much is under way here.")
+            largest = max(self._ends, key=lambda each: each.counted)
+            largest.close(CloseCode.TRY_AGAIN_LATER, "Too many long messages are on their way here.")
+            self._count(largest, 0)
 
     def _count(self, connection: Socket, buffered: int) -> None:
         self._buffered += buffered - connection.counted
@@ -257,6 +267,8 @@ class SocketKeeper:
             self._release(connection)
         elif now - connection.unsent_since >= STALLED_SECONDS or now - connection.heard_at >= SILENT_SECONDS:
             connection.cut()
+        elif now - connection.begun_at >= BODY_SECONDS:
+            connection.close(CloseCode.POLICY_VIOLATION, "The message did not come in time.")
         elif now - connection.pinged_at >= PING_SECONDS:
             connection.ping()
         if reason := self._verdict(connection.owner):

@@ -33,7 +33,7 @@ MOST_UNSENT = 262_144
 MOST_WAITING = 16
 """Messages that wait for the handler before no more are read."""
 CLOSING_SECONDS = 2.0
-"""How long the peer may take to answer a close frame."""
+"""How long the peer may take to answer a close frame, once it has taken what was sent before."""
 WRONG = "Something went wrong here."
 
 
@@ -78,14 +78,15 @@ class Socket:
     owner      whose it is; the keeper is told which owners may stay
     closing    no new turn begins
     heard_at   when the last byte came, by the monotonic clock
-    counted    how much of `buffered` its keeper has counted
+    begun_at   when a message began that has not come whole; inf without one
+    counted    how much of what it has buffered its keeper has counted
     """
 
     def __init__(self, keeper: Keeper, handler: SocketHandler, owner: object, most_bytes: int) -> None:
         self._keeper = keeper
         self._handler = handler
         self.owner = owner
-        self._framing = Framing(most_bytes)
+        self.framing = Framing(most_bytes)
         self._changed = threading.Condition()
         self._opened = partial(handler.opened, self)
         self._jobs: deque[Callable[[], None]] = deque([self._opened])
@@ -97,7 +98,7 @@ class Socket:
         self.unsent_since = inf
         self.sock: socket.socket | None = None
         self.heard_at = self.pinged_at = monotonic()
-        self.closes_by = inf
+        self.closes_by = self.begun_at = self._closed_at = inf
         self.counted = 0
 
     # for handlers
@@ -116,14 +117,14 @@ class Socket:
                 self.cut()
             if self._is_closed:
                 raise Cancelled
-            self._framing.send_text(text)
+            self.framing.send_text(text)
             self.flush()
 
     def close(self, code: int = 1000, reason: str = "") -> None:
         """Close with a close frame. What was sent before goes out first."""
         with self._changed:
             if not self._is_closed:
-                self._framing.close(code, reason)
+                self.framing.close(code, reason)
                 self._end()
                 self.flush()
 
@@ -150,9 +151,10 @@ class Socket:
         """The 101 was written, but for `unsent`; `received` came behind the handshake."""
         with self._changed:
             self.sock = sock
-            self._framing.output[:0] = unsent
-            self._is_handled = True
-            self._keeper.handle(self)
+            self.framing.output[:0] = unsent
+            if not self._is_handled:  # else it was closed before it has begun
+                self._is_handled = True
+                self._keeper.handle(self)
             if received:
                 self._feed(received)
             self.flush()
@@ -176,22 +178,24 @@ class Socket:
         with self._changed:
             self.pinged_at = monotonic()
             if not self._is_closed:
-                self._framing.ping()
+                self.framing.ping()
                 self.flush()
 
     def flush(self) -> None:
         """Send what the peer takes without being waited for."""
         with self._changed:
-            sock, output = self.sock, self._framing.output
+            sock, output = self.sock, self.framing.output
             if sock is None:
                 return
             try:
                 if output and (sent := send_now(sock, output)):
                     del output[:sent]
                     self.unsent_since = monotonic()
+                    if self._is_closed:
+                        self.closes_by = min(monotonic(), self._closed_at + STALLED_SECONDS) + CLOSING_SECONDS
                     self._changed.notify_all()
                 self.unsent_since = min(self.unsent_since, monotonic()) if output else inf
-                if self._framing.ends and not output:
+                if self.framing.ends and not output:
                     sock.shutdown(socket.SHUT_WR)
             except OSError as error:
                 if error.errno != errno.ENOTCONN:
@@ -202,7 +206,7 @@ class Socket:
         """End it without a word: the peer reads nothing, or is gone."""
         with self._changed:
             self._end()
-            self._framing.output.clear()
+            self.framing.output.clear()
             self.closes_by = 0.0
             if self.sock is not None:
                 with suppress(OSError):
@@ -218,19 +222,9 @@ class Socket:
     @property
     def wants(self) -> tuple[bool, bool]:
         """Whether it waits for bytes, and for the peer to take some."""
-        is_free = monotonic() >= self._framing.reads_from and len(self._jobs) < MOST_WAITING
-        unsent = len(self._framing.output)
+        is_free = monotonic() >= self.framing.reads_from and len(self._jobs) < MOST_WAITING
+        unsent = len(self.framing.output)
         return (is_free or self._is_closed) and unsent <= MOST_UNSENT, bool(unsent)
-
-    @property
-    def buffered(self) -> int:
-        """Bytes of a message that has not come whole."""
-        return self._framing.buffered
-
-    @property
-    def is_over(self) -> bool:
-        """Whether nothing more can come."""
-        return self._framing.is_over
 
     def handle_next(self) -> None:
         """Call the handler for the next of what has come."""
@@ -254,7 +248,7 @@ class Socket:
     # with the lock
 
     def _takes_more(self) -> bool:
-        return self._is_closed or len(self._framing.output) <= MOST_UNSENT
+        return self._is_closed or len(self.framing.output) <= MOST_UNSENT
 
     def _add_job(self, job: Callable[[], None]) -> None:
         with self._changed:
@@ -266,9 +260,14 @@ class Socket:
                 self._keeper.handle(self)
 
     def _feed(self, data: bytes) -> None:
-        framing = self._framing
-        for message in framing.feed(data):
+        framing = self.framing
+        messages = framing.feed(data)
+        for message in messages:
             self._add_job(partial(self._handler.receive, message))
+        if not framing.buffered:
+            self.begun_at = inf
+        elif messages or self.begun_at == inf:
+            self.begun_at = self.heard_at
         if not framing.is_open:
             self._end()
         elif framing.reads_from > monotonic():
@@ -281,7 +280,8 @@ class Socket:
         self._jobs = deque(job for job in self._jobs if job is self._opened)
         self._add_job(self._handler.closed)
         self._is_closed = True
-        self.closes_by = monotonic() + CLOSING_SECONDS
+        self._closed_at = monotonic()
+        self.closes_by = self._closed_at + CLOSING_SECONDS
         self._changed.notify_all()
 
     def _run_turn(self, work: Callable[[], None]) -> None:

@@ -40,11 +40,17 @@ def test_no_parent(header: str) -> None:
     assert parse_parent(header) is None
 
 
-@pytest.mark.parametrize("state", ["a=\r\nx-evil: 1", "ä=1", "a" * 513])
+@pytest.mark.parametrize("state", ["a=\r\nx-evil: 1", "ä=1", "a=" + "b" * 513, "a=1\tb=2", "no member", "=1", "a=1=2"])
 def test_a_state_that_is_none_is_not_passed_on(state: str) -> None:
     parent = parse_parent(f"00-{TRACE}-{SPAN}-01", state)
     context = TraceContext(trace_id=TRACE, span_id=SPAN, parent=parent)
     assert context.headers(SPAN) == {"traceparent": f"00-{TRACE}-{SPAN}-01"}
+
+
+def test_a_state_of_several_members_is_passed_on() -> None:
+    parent = parse_parent(f"00-{TRACE}-{SPAN}-01", "congo=t61rcWkgMzE , 1-vendor@rojo=00f067,, ")
+    assert parent is not None
+    assert parent.state == "congo=t61rcWkgMzE,1-vendor@rojo=00f067"
 
 
 def test_new_ids_are_of_their_length() -> None:

@@ -94,6 +94,7 @@ def test_the_guides_are_the_pages_of_docs(get: Callable[[str], Any]) -> None:
         assert title
         assert guide.title == title[1]
         assert f'href="{guide.address}" aria-current="page"' in html
+        assert "&lt;img" not in html, "HTML in a guide page is not drawn: write Markdown"
 
 
 @pytest.mark.parametrize("path", guide_pages())

@@ -32,6 +32,12 @@ RECORD = {
 }  # fmt: skip
 """A record as /v1/requests/{id} has it, of a failover."""
 
+FAILOVER = """
+models:
+  - {name: fast, provider: openai, model: gpt-4o-mini, fallbacks: [spare], ttft_timeout_ms: 300}
+  - {name: spare, provider: demo, model: demo, price: {prompt: 1, completion: 2}}
+"""
+
 Open = Callable[..., Page]
 
 
@@ -81,6 +87,37 @@ def test_the_record_draws_attempts_and_marks(serve: Callable[..., Served], tab: 
     expect(page.locator("#timeline-table")).to_contain_text("asked, because the one before failed")
     expect(page.locator("#figures")).to_contain_text("$0.00042")
     assert page.title() != "owned"
+
+
+def test_a_failover_is_seen(serve: Callable[..., Served], tab: Open, upstream: OpenAIUpstream, tmp_path: Path) -> None:
+    """From the server's own record: the first model misses its deadline, the next one answers, and what it cost."""
+    (tmp_path / "models.yaml").write_text(FAILOVER)
+    app = serve(**upstream.settings(), MODELS_FILE=tmp_path / "models.yaml", DEMO_PACE_MS=5, DATA_DIR=tmp_path / "data")
+    upstream.enqueue(ScriptedAnswer(delay=10))
+    page = tab(address(app))
+    expect(page.locator("#send")).to_be_enabled()
+    page.select_option("#model", "fast")
+    say(page, "Say: Good morning.")
+    expect(page.locator("#timeline .span.answered")).to_have_count(1)
+    assert {"Deadline", "Fallback"} <= set(marks(page))
+    expect(page.locator("#timeline .name")).to_have_text(["openai/gpt-4o-mini", "demo/demo"])
+    expect(page.locator("#figures")).to_contain_text("Cost")
+    expect(page.locator("#figures")).to_contain_text("demo/demo")
+
+
+def test_a_hang_up_is_seen_with_what_it_saved(
+    serve: Callable[..., Served], tab: Open, upstream: OpenAIUpstream, tmp_path: Path
+) -> None:
+    app = serve(**upstream.settings(), DATA_DIR=tmp_path / "data")
+    page = tab(address(app))
+    upstream.enqueue(ScriptedAnswer(texts=["One "] * 30))
+    say(page, "Hello")
+    done(page)
+    upstream.enqueue(ScriptedAnswer(texts=["One "] * 500, frame_delay=0.05))
+    say(page, "Again")
+    expect(page.locator(".message.assistant .words").last).to_contain_text("One One")
+    page.click("#stop")
+    until(lambda: "Hang-up" in marks(page), "the hang-up to be drawn")
 
 
 def test_stop_frees_the_upstream(serve: Callable[..., Served], tab: Open, upstream: OpenAIUpstream) -> None:

@@ -92,10 +92,10 @@ def frames(text):
 def routes(app):
     found = set()
     for rule in app.url_map.iter_rules():
-        if not rule.endpoint.startswith(NOT_DOCUMENTED) and rule.rule not in api.sockets:
+        if not rule.endpoint.startswith(NOT_DOCUMENTED):
             path = re.sub(r"<.*?>", "{}", rule.rule)
             found |= {(path, method.lower()) for method in rule.methods - {"HEAD", "OPTIONS"}}
-    return found
+    return found - {(re.sub(r"<.*?>", "{}", rule), "get") for rule in api.sockets}
 
 
 PROMISED = {(re.sub(r"{.*?}", "{}", path), method) for path, method in OPERATIONS}

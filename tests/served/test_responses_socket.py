@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 import yaml
+from openai import OpenAI
 from openai.types.responses import ResponseErrorEvent
 from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import ClientConnection, connect
@@ -218,6 +219,20 @@ def test_an_hour_is_the_end(busy: bool) -> None:
     until(lambda: socket.closed_with, "the end")
     (error,) = socket.frames
     assert (error["code"], socket.closed_with) == ("websocket_connection_limit_reached", 1008)
+
+
+def test_openais_package(demo: Served) -> None:
+    client = OpenAI(base_url=demo.url, api_key="key-of-ann", max_retries=0)
+    with client.responses.connect() as connection:
+        connection.response.create(model="demo", input="say: Good morning.", store=False)
+        said, event = "", connection.recv()
+        while event.type != "response.completed":
+            said += event.delta if event.type == "response.output_text.delta" else ""
+            event = connection.recv()
+        assert (said, event.response.output_text) == ("Good morning.", "Good morning.")
+        connection.response.create(model="demo", input="x", previous_response_id="resp_of_nobody")
+        error = connection.recv()
+        assert (error.type, error.code) == ("error", "previous_response_not_found")
 
 
 # An emulated model

@@ -2,6 +2,7 @@
 
 import signal
 import socket
+import struct
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, nullcontext
@@ -9,7 +10,7 @@ from pathlib import Path
 
 import pytest
 from websockets.exceptions import InvalidStatus
-from websockets.frames import Opcode
+from websockets.frames import Frame, Opcode
 
 from tests.conftest import EVER, Served, served, until
 from tests.emulators import OpenAIUpstream, ScriptedAnswer, faults
@@ -490,3 +491,41 @@ def test_a_peer_that_reads_nothing_of_its_answer_is_cut_off(app: Served, upstrea
     until(lambda: len(upstream.received) > count, "the request to arrive upstream")
     upstream.received[count].wait_closed(70)
     app.logged("path=ws .*outcome=hung_up")
+
+
+def test_peers_who_reset_behind_the_handshake_leave_nothing_behind(app: Served) -> None:
+    """Seen: one that was gone before its connection had begun was handled twice, and no message was after that."""
+    with dial(app.port) as client:
+        client.send(chat())
+        assert answer_of(client)
+    sockets = app.sockets()
+    for _ in range(300):
+        with socket.create_connection(("127.0.0.1", app.port), EVER) as sock:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            sock.sendall(handshake())
+    with dial(app.port) as client:
+        client.send(chat())
+        assert answer_of(client)
+    until(lambda: app.sockets() <= sockets, "the sockets to be as many as before")
+    assert "Traceback" not in app.log()
+
+
+def test_a_connection_that_was_kept_becomes_a_socket_and_loses_no_byte(app: Served) -> None:
+    with socket.create_connection(("127.0.0.1", app.port), EVER) as sock:
+        ping = Frame(Opcode.TEXT, b'{"type": "ping"}').serialize(mask=True)
+        sock.sendall(b"GET /health HTTP/1.1\r\nHost: localhost\r\n\r\n" + handshake() + ping)
+        answer = b""
+        while not answer.endswith(b'\x81\x0f{"type":"pong"}'):
+            data = sock.recv(4096)
+            assert data, answer
+            answer += data
+    assert answer.count(b"HTTP/1.1 200 OK") == answer.count(b"HTTP/1.1 101 ") == 1
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(120)
+def test_a_message_that_does_not_come_whole_is_given_up(app: Served) -> None:
+    client = RawClient(app.port)
+    client.socket.settimeout(60)
+    client.socket.sendall(Frame(Opcode.TEXT, b"x" * 50_000).serialize(mask=True)[:-1])
+    assert client.close_code() == 1008

@@ -159,6 +159,13 @@ def test_without_an_address_nothing_is_traced(serve: Serve, upstream: OpenAIUpst
     assert "traceparent" not in upstream.wait_received(1).headers
 
 
+def test_variables_that_cannot_be_used_are_told_of(serve: Serve, collector: Collector) -> None:
+    options = {"OTEL_EXPORTER_OTLP_TIMEOUT": "soon", "OTEL_TRACES_SAMPLER": "nonsense", "OTEL_BSP_MAX_QUEUE_SIZE": 1}
+    app = serve(OTEL_EXPORTER_OTLP_ENDPOINT=collector.url, DEMO_PACE_MS=0, **options)
+    assert post(app.port, chat_body())[0] == 200
+    app.logged("ERROR .*No traces are sent, as OTEL_. cannot be used")
+
+
 def test_grpc_is_told_of_and_the_service_runs(serve: Serve, collector: Collector) -> None:
     app = serve(OTEL_EXPORTER_OTLP_ENDPOINT=collector.url, OTEL_EXPORTER_OTLP_PROTOCOL="grpc", DEMO_PACE_MS=0)
     assert post(app.port, chat_body())[0] == 200

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import threading
 import time
@@ -9,13 +10,16 @@ from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
+from xml.etree import ElementTree as ET
 
 import pytest
 import yaml
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import connect
 
-from tests.conftest import Served, served, until
+from dispatch.routing.voice_config import Webhook
+from dispatch.sources.models_file import read
+from tests.conftest import ROOT, Served, served, until
 from tests.emulators import Call, OpenAIUpstream, ScriptedAnswer, faults
 from tests.emulators.platforms.relay import SETUP, TELNYX, RelayCall, signed
 from tests.emulators.platforms.retell import RetellCall
@@ -166,6 +170,47 @@ def test_one_record_a_turn(demo: Served) -> None:
     until(lambda: len(lines()) >= before + 2, "two records")
     assert len(lines()) == before + 2
     assert "speech_engine" in lines()[-1]
+
+
+# The pages
+
+
+def page(name: str) -> str:
+    return (ROOT / "docs" / "clients" / name).read_text()
+
+
+def block(text: str, language: str) -> str:
+    found = re.search(rf"```{language}\n(.*?)```", text, re.DOTALL)
+    assert found
+    return found[1]
+
+
+def test_the_twiml_of_the_page_works(demo: Served) -> None:
+    relay = ET.fromstring(block(page("twilio.md"), "xml"))[0][0]
+    address = relay.attrib["url"].replace("wss://YOUR-NAME.ngrok-free.app", f"ws://127.0.0.1:{demo.port}")
+    parameters = {each.attrib["name"]: each.attrib["value"] for each in relay}
+    with RelayCall(address, signed(address, TOKEN), {**SETUP, "customParameters": parameters}) as call:
+        assert call.asks("say: Hi.") == "Hi."
+
+
+def test_the_addresses_of_the_pages_work(demo: Served) -> None:
+    addresses = re.findall(r"wss://YOUR-NAME.ngrok-free.app(/\S+?)[`\s]", page("retell.md") + page("voice.md"))
+    assert len(addresses) >= 5
+    for path in addresses:
+        target = path.replace("YOUR-KEY", KEY) + ("/call_1" if path.endswith("retell") else "")
+        headers = {} if KEY in target else {"Authorization": f"Bearer {KEY}"}
+        with connect(f"ws://127.0.0.1:{demo.port}{target}", additional_headers=headers, proxy=None) as socket:
+            socket.send("{}")
+
+
+def test_the_models_of_the_page_load(tmp_path: Path) -> None:
+    found = yaml.safe_load(block(page("voice.md"), "yaml"))
+    found["models"][0]["provider"] = "demo"
+    (tmp_path / "models.yaml").write_text(yaml.safe_dump(found))
+    (row,) = read(tmp_path / "models.yaml", {"SECRET": "a secret of your own"}, known=["demo"]).rows
+    voice = row.voice
+    assert (voice.transfer_to, voice.tools[0]["name"]) == (("+14155550100",), "book_table")
+    assert voice.webhook == Webhook("https://example.com/tools", "a secret of your own", 5)
 
 
 # An emulated model

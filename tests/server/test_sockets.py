@@ -91,6 +91,7 @@ def test_binary_messages_are_bytes() -> None:
         (text("x", opcode=Opcode.CONT), 1002),
         (text("x", fin=False) + text("y"), 1002),
     ],
+    ids=["no UTF-8", "a surrogate", "large", "large in pieces", "no beginning", "no end"],
 )
 def test_what_is_wrong_is_told_by_its_code(data: bytes, code: int) -> None:
     frames = Framing(100)

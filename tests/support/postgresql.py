@@ -4,7 +4,6 @@ import os
 import pwd
 import shutil
 import signal
-import socket
 import subprocess
 import time
 from collections.abc import Iterator
@@ -87,15 +86,10 @@ def _exists(name: str) -> bool:
     return True
 
 
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
 @contextmanager
-def postgresql_server(folder: Path) -> Iterator[str]:
-    server = Server(folder, free_port())
+def postgresql_server(folder: Path, port: int) -> Iterator[str]:
+    """The address of a server that ends with the block."""
+    server = Server(folder, port)
     server.start()
     try:
         yield server.url

@@ -195,6 +195,8 @@ def test_each_metric_can_be_reached_and_unknown_counts_do_no_harm() -> None:
             breakers=lambda: {"x/y": "half-open"},
             limit_failures=lambda: next(failures),
             ledger_queue=lambda: 5,
+            ledger_lost=lambda: 2,
+            sockets=lambda: 4,
         ),
     )
     metrics.record(
@@ -209,6 +211,8 @@ def test_each_metric_can_be_reached_and_unknown_counts_do_no_harm() -> None:
     found = samples(metrics.render("")[0].decode())
     assert found["thinkline_limit_store_failures_total"] == 3
     assert found["thinkline_ledger_queue_records"] == 5
+    assert found["thinkline_ledger_records_lost_total"] == 2
+    assert found["thinkline_sockets_open"] == 4
     assert found["thinkline_requests_in_flight"] == 7
     assert found["thinkline_breaker_state{target=x/y}"] == 1
     assert found["thinkline_hang_ups_total{model=m}"] == 1

@@ -27,9 +27,10 @@ def test_without_a_price_of_their_own_they_cost_as_others_do() -> None:
 
 
 def test_an_answer_costs_what_the_upstream_has_counted() -> None:
-    billed = bill([attempt()], TOLD, generated=9, prompt=9, duration=1.0)
+    answered = attempt()
+    billed = bill([answered], TOLD, generated=9, prompt=9, duration=1.0)
     assert (billed.usage, billed.cost, billed.unpriced) == (TOLD, PRICE.cost(TOLD), False)
-    assert billed.attempts[0].cost == billed.cost
+    assert (answered.usage, answered.cost) == (TOLD, billed.cost)
 
 
 def test_an_unknown_price_is_an_unknown_cost() -> None:
@@ -51,21 +52,20 @@ def test_what_nobody_has_counted_is_estimated(outcome: str) -> None:
 
 @pytest.mark.parametrize("outcome", ["lost", "late", "cancelled", "running"])
 def test_an_attempt_that_was_cut_off_costs_too(outcome: str) -> None:
-    cut = attempt(outcome, first_event=None, unheard=80)
-    billed = bill([cut, attempt(why="hedge")], TOLD, generated=50, prompt=25, duration=1.0)
-    loser, winner = billed.attempts
+    loser, winner = attempt(outcome, first_event=None, unheard=80), attempt(why="hedge")
+    billed = bill([loser, winner], TOLD, generated=50, prompt=25, duration=1.0)
     assert loser.usage == Usage(25, 20, estimated=True)
     assert loser.outcome != "running"
     assert winner.usage == TOLD
     assert billed.cost == pytest.approx(PRICE.cost(Usage(25, 20)) + PRICE.cost(TOLD))
-    assert total(billed.attempts) == Usage(125, 70, estimated=True)
+    assert total([loser, winner]) == Usage(125, 70, estimated=True)
     assert billed.usage == TOLD
 
 
 def test_an_attempt_that_was_refused_costs_nothing() -> None:
     refused = attempt("failed", first_event=None)
     billed = bill([refused, attempt()], TOLD, generated=50, prompt=25, duration=1.0)
-    assert billed.attempts[0].cost is None
+    assert refused.cost is None
     assert billed.cost == PRICE.cost(TOLD)
     assert not billed.unpriced
 

@@ -11,6 +11,7 @@ from core.events import Finish, Reasoning, Refusal, Text, ToolArguments, ToolCal
 from dispatch.routing.voice_config import VoiceConfig
 from tests.conftest import until
 from tests.support.phone_calls import FakeCall
+from voice import conversation
 from voice.call import State
 from voice.conversation_relay import ConversationRelay
 from voice.retell import Retell
@@ -45,13 +46,13 @@ def test_a_turn_is_spoken_and_remembered(call: FakeCall) -> None:
     call.model.will_say("Yes.")
     says(call, "Are you there?")
     call.has_sent(LAST, token("Yes."), LAST)
-    messages, _, conversation = call.model.asked[1]
+    messages, _, identifier = call.model.asked[1]
     assert messages == [
         {"role": "user", "content": "Hello"},
         {"role": "assistant", "content": "Good morning."},
         {"role": "user", "content": "Are you there?"},
     ]
-    assert conversation == "CA1"
+    assert identifier == "CA1"
     assert call.session.state is State.IDLE
 
 
@@ -453,3 +454,63 @@ def test_a_turn_of_the_same_number_is_answered_once() -> None:
     wait.set()
     until(lambda: call.frames[-1].get("content_complete") and call.frames[-1]["response_id"] == 3, "the end")
     assert len(call.model.asked) == 1
+
+
+# Bounds
+
+
+def test_turns_that_end_slowly_take_two_threads(call: FakeCall) -> None:
+    """A platform that reads nothing keeps a turn from ending; the newest one waits for a thread of its own call."""
+    go_on = threading.Event()
+    send = call.socket.send
+
+    def blocked(text: str) -> None:
+        go_on.wait(20)
+        send(text)
+
+    call.socket.send = blocked  # type: ignore[method-assign]
+    before = threading.active_count()
+    for number in range(20):
+        call.model.will_say(f"Answer {number}.")
+    for number in range(20):
+        says(call, f"Question {number}")
+    until(lambda: call.model.given, "the first answer")
+    assert threading.active_count() - before <= 2
+    go_on.set()
+    until(lambda: call.frames and call.frames[-1] == LAST, "the newest answer")
+    assert call.model.asked[-1][0][-1]["content"] == "Question 19"
+    assert len(call.model.asked) <= 3
+
+
+def test_a_conversation_has_an_end(call: FakeCall, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(conversation, "MOST_MESSAGES", 20)
+    for number in range(30):
+        call.model.will_say("Yes.")
+        says(call, f"{number}" + "x" * 100_000)
+        call.has_sent(token("Yes."), LAST)
+    messages = call.model.asked[-1][0]
+    assert len(messages) <= 20
+    assert messages[0]["role"] == "user"
+    assert messages[-1]["content"].startswith("29x")
+    assert len(messages[-1]["content"]) == conversation.LONGEST
+
+
+def test_a_call_begins_once() -> None:
+    call = call_with(VoiceConfig(greeting="Hello {{name}}!"))
+    call.takes(type="setup", sessionId="VX2", callSid="CA2", customParameters={"name": "Bob"})
+    call.model.will_say("Yes.")
+    says(call, "Hi")
+    call.has_sent(token("Yes."), LAST)
+    assert call.model.asked[0][2] == "CA1"
+    assert len(call.frames) == 3
+
+
+def test_sip_addresses_are_numbers_too() -> None:
+    call = call_with(VoiceConfig(transfer_to=("sip:front.desk@example.com", "+1 (415) 555-0100")))
+    call.model.will_call("transfer_call", {"number": "sip:front.desk@example.com"})
+    says(call, "The desk")
+    until(lambda: call.frames and call.frames[-1]["type"] == "end", "the transfer")
+    assert "sip:front.desk@example.com" in call.frames[-1]["handoffData"]
+    call.model.will_call("transfer_call", {"number": "+14155550100"})
+    says(call, "The other one")
+    until(lambda: "+14155550100" in call.frames[-1].get("handoffData", ""), "the transfer")

@@ -38,9 +38,11 @@ def upgrade() -> None:
         sa.Column("tokens_saved", sa.Integer),
     )
     op.create_index("requests_started", "requests", ["started"])
-    op.create_index("requests_key_started", "requests", ["key", "started"])
     op.create_table(
-        "batches", sa.Column("id", sa.Text, primary_key=True), sa.Column("written", sa.Double, nullable=False)
+        "written_batches",
+        sa.Column("source", sa.Text, primary_key=True),
+        sa.Column("number", sa.BigInteger, nullable=False),
+        sa.Column("written", sa.Double, nullable=False),
     )
     op.create_table(
         "spending",
@@ -51,15 +53,13 @@ def upgrade() -> None:
     op.create_table(
         "recent_requests",
         sa.Column("id", sa.BigInteger().with_variant(sa.Integer, "sqlite"), primary_key=True, autoincrement=True),
-        sa.Column("request_id", sa.Text, nullable=False),
-        sa.Column("key", sa.Text, nullable=False),
-        sa.Column("ended", sa.Double, nullable=False),
+        sa.Column("requests", sa.Integer, nullable=False),
+        sa.Column("written", sa.Double, nullable=False),
         sa.Column("body", sa.Text, nullable=False),
     )
-    op.create_index("ix_recent_requests_request_id", "recent_requests", ["request_id"])
 
 
 def downgrade() -> None:
     """Drop them, with all that they hold."""
-    for table in ("recent_requests", "spending", "batches", "requests"):
+    for table in ("recent_requests", "spending", "written_batches", "requests"):
         op.drop_table(table)

@@ -18,8 +18,8 @@ from core.requests import ChatRequest
 from dispatch.relay import AnswerStream, Relay
 from dispatch.resilience.breaker import Breakers
 from dispatch.resilience.retry import RetryPolicy
-from dispatch.routing.catalogue import Route
 from dispatch.routing.config import Deployment, ModelConfig
+from dispatch.routing.route import Route
 from providers.base import Provider, Target
 from providers.transport.dial import Origin, connect
 from tests.conftest import until

@@ -1,0 +1,23 @@
+"""The words of an answer, kept for its trace."""
+
+from contextlib import closing
+
+from core.context import CallContext
+from core.events import Events, Text
+from core.trace_context import Words
+from dispatch.resilience.retry import StreamFactory
+from providers.base import Target
+
+
+def keep_words(ask: StreamFactory, words: Words) -> StreamFactory:
+    """The same, with the text of each attempt kept under its span's id."""
+
+    def asked(target: Target, call: CallContext) -> Events:
+        said = words.said[call.span_id] = []
+        with closing(ask(target, call)) as events:
+            for event in events:
+                if isinstance(event, Text):
+                    said.append(event.text)
+                yield event
+
+    return asked
