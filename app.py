@@ -242,7 +242,7 @@ def log_start(services: Services, address: str, settings: Settings) -> None:
     """Log the default provider and the address at start. The demo needs no warning if only this machine can call."""
     default = services.catalogue.default
     log.info("Thinkline answers at %s/v1 with the provider %s, in version %s.", address, default, VERSION)
-    for name, package in services.catalogue.uninstalled().items():
+    for name, package in services.catalogue.snapshot.uninstalled().items():
         log.warning("The provider %s is configured, but needs %s.", name, package)
     if default != "demo":
         return

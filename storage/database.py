@@ -203,7 +203,7 @@ def open_database(url: str, folder: Path) -> Database:
     if scheme not in ("postgresql", "postgres", "postgresql+psycopg") or not rest:
         raise ValueError(f"DATABASE_URL is none that is known here; {ALLOWED}.")
     if package := missing_extra("postgres", "psycopg"):
-        raise ValueError(f"DATABASE_URL is PostgreSQL's, which needs {package}, the extra thinkline[postgres].")
+        raise ValueError(f"DATABASE_URL is PostgreSQL's, which needs {package}.")
     try:
         urlsplit(url).port  # noqa: B018 - raises for what is none
         return Database(make_url(f"postgresql+psycopg://{rest}"))
