@@ -20,11 +20,11 @@ from core.errors import Overloaded
 from storage.database import Database, open_database
 from storage.spool import Batch, Spool
 from telemetry.records import RequestRecord
+from usage.recent import RecentRequests
 from usage.reports import Question, report
 from usage.rows import costs_of, row_of
 from usage.spending import Spending
 from usage.store import KEPT_RECENT, UsageStore
-from usage.timeline import timeline
 
 log = getLogger("thinkline.usage")
 
@@ -66,7 +66,7 @@ class Ledger:
         self._spooled = 0
         self._queue: deque[RequestRecord] = deque()
         self._held: deque[Batch] = deque()
-        self._recent: deque[RequestRecord] = deque(maxlen=KEPT_RECENT)
+        self._recent = RecentRequests()
         self._unshared: deque[RequestRecord] = deque(maxlen=KEPT_RECENT)
         self._failing = self._spool_failing = False
         self._try_at = self._refresh_at = self._housekeeping_at = self._retention_at = 0.0
@@ -110,13 +110,18 @@ class Ledger:
 
     def find(self, request_id: str, key: str | None) -> dict[str, Any] | None:
         """The time line of one of the last requests, of this key or of any."""
-        for record in reversed(list(self._recent)):
-            if record.request_id == request_id and key in (None, record.caller):
-                return timeline(record)
+        if (found := self._recent.find(request_id, key)) is not None:
+            return found
         try:
             return self._store.recent(request_id, key) if self._shares else None
         except self._store.failures:
             return None
+
+    def requests_after(self, last: int) -> tuple[int, list[dict[str, Any]]]:
+        """The last requests of all processes that came after number `last`, oldest first, and the newest number.
+        Raises the database's failures.
+        """
+        return self._store.recent_after(last) if self._shares else self._recent.after(last)
 
     def watch_spending(self, key: str, seconds: float) -> None:
         """Have a key's `spending` kept fresh. The first to ask waits up to so many seconds until it is known."""

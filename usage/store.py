@@ -104,6 +104,14 @@ class UsageStore:
                         return found
         return None
 
+    def recent_after(self, last: int) -> tuple[int, list[Json]]:
+        """The last requests of the batches after number `last`, oldest first; and the newest number."""
+        query = select(RECENT.c.id, RECENT.c.body).where(RECENT.c.id > last).order_by(RECENT.c.id)
+        with self.database.read() as connection:
+            rows = connection.execute(query).all()
+        requests = [shown for row in rows for _, _, shown in orjson.loads(row.body)]
+        return (rows[-1].id if rows else last), requests[-KEPT_RECENT:]
+
     def delete_old(self, days: float) -> None:
         """Delete what is older than so many days."""
         before = time() - days * DAY
