@@ -17,7 +17,7 @@ from time import monotonic
 from typing import Any
 
 from core.errors import Overloaded
-from storage.database import Database, open_database
+from storage.database import open_database
 from storage.spool import Batch, Spool
 from telemetry.records import RequestRecord
 from usage.recent import RecentRequests
@@ -57,6 +57,7 @@ class Ledger:
     def __init__(self, store: UsageStore, folder: Path, *, days: float, shares: bool = True) -> None:
         self.spending = Spending()
         self.lost = 0
+        self.database = store.database
         self._store = store
         self._days = days
         self._shares = shares
@@ -91,11 +92,6 @@ class Ledger:
             self._wake.set()
 
     @property
-    def database(self) -> Database:
-        """Where the rows go."""
-        return self._store.database
-
-    @property
     def waiting(self) -> int:
         """Records that wait for the database."""
         return len(self._queue) + self._spooled + sum(len(rows) for *_, rows in list(self._held))
@@ -118,9 +114,7 @@ class Ledger:
             return None
 
     def requests_after(self, last: int) -> tuple[int, list[dict[str, Any]]]:
-        """The last requests of all processes that came after number `last`, oldest first, and the newest number.
-        Raises the database's failures.
-        """
+        """The last requests after number `last`, oldest first, and the newest number. Raises its failures."""
         return self._store.recent_after(last) if self._shares else self._recent.after(last)
 
     def watch_spending(self, key: str, seconds: float) -> None:
