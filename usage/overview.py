@@ -1,4 +1,4 @@
-"""What the live page shows of the database: the last hour by target and key, costs by day."""
+"""What the live page shows of the database: the last hour by target and key, costs by day, the last requests."""
 
 import threading
 from collections import defaultdict
@@ -11,8 +11,9 @@ from typing import Any
 
 from sqlalchemy import select
 
-from storage.database import Database
 from storage.tables import REQUESTS, SPENDING
+from usage.ledger import Ledger
+from usage.recent import Json
 
 HOUR = 3600.0
 MINUTE = 60.0
@@ -24,13 +25,14 @@ KEPT_SECONDS = 4.0
 
 
 class Overview:
-    """Reads the database for all who watch, at most once in KEPT_SECONDS. Safe for all threads. `hour` raises
+    """Reads the database for all who watch, at most once in KEPT_SECONDS. Safe for all threads. Its methods raise
     `failures` when the database cannot be used.
     """
 
-    def __init__(self, database: Database) -> None:
-        self.failures = database.failures
-        self._database = database
+    def __init__(self, ledger: Ledger) -> None:
+        self.failures = ledger.database.failures
+        self._database = ledger.database
+        self._recent = ledger.recent
         self._lock = threading.Lock()
         self._read_at = 0.0
         self._hour: dict[str, Any] = {}
@@ -44,6 +46,10 @@ class Overview:
                 self._hour = self._read()
                 self._read_at = monotonic()
             return self._hour
+
+    def requests_after(self, last: int) -> tuple[int, list[Json]]:
+        """Of the last requests those that came after number `last`, oldest first; and the newest number."""
+        return self._recent.after(last)
 
     def _read(self) -> dict[str, Any]:
         now = time()

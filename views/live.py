@@ -70,12 +70,12 @@ def _event(name: str, data: bytes) -> bytes:
 
 
 def _turns(services: Services, last: int) -> tuple[int, list[dict[str, Any]]]:
-    ledger = services.ledger
-    if ledger is None:
+    overview = services.watchers.overview
+    if overview is None:
         return last, []
     try:
-        return ledger.requests_after(last)
-    except ledger.database.failures:
+        return overview.requests_after(last)
+    except overview.failures:
         return last, []  # the overview says so
 
 

@@ -45,7 +45,7 @@ class Nginx:
         )
         servers = " ".join(f"server 127.0.0.1:{port};" for port in ports)
         self._config.write_text(
-            f"pid {self._folder}/nginx.pid; worker_processes 2; events {{ worker_connections 1000; }}\n"
+            f"pid {self._folder}/nginx.pid; worker_processes 1; events {{ worker_connections 1000; }}\n"
             f"http {{ access_log off; {temporary} {MAP}\n"
             f"upstream thinkline {{ {servers} }}\n"
             f"server {{ listen 127.0.0.1:{self.port};\n"

@@ -38,7 +38,7 @@ def examine(settings: Settings, seconds: float) -> list[Finding]:
     findings.append(sessions(settings, seconds))
     findings += [*half_set(settings, snapshot, where), *misspelt(settings), *placeholders(settings)]
     findings += [file, *listed, lost or _default(settings, snapshot), *(finding for finding, _ in asked.values())]
-    uninstalled = catalogue.uninstalled().items()
+    uninstalled = snapshot.uninstalled().items()
     findings += [Finding(f"provider {name}", "fail", f"needs {package}", "install it") for name, package in uninstalled]
     aliases = [text.partition("=")[0] for text in settings.model_aliases]
     findings += [model(name, snapshot, asked, where) for name in dict.fromkeys([*where.rows, *aliases])]
