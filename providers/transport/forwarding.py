@@ -57,8 +57,11 @@ class ForwardedResponse:
 
 def forward(reply: Response, splitter: Splitter, may_pass: Callable[[bytes], bool], call: CallContext) -> bytes:
     """Have blocks passed on while they may; returns the first that may not, b"" for none: then the body is iterated
-    again. What was taken from the body before must have reached the caller. For a call with a forwarder.
+    again. For a call with a forwarder.
     """
+    reply.hold_up()
+    call.flush()  # what was taken from the body before goes first
+    reply.go_on()
     source = ForwardedResponse(reply, splitter, may_pass)
     try:
         if call.forwarder is not None and call.forwarder.forward(source):
