@@ -193,7 +193,7 @@ def build_services(settings: Settings, sources: Sources | None = None) -> Servic
         checks=(*map(BudgetCheck, ledgers), RateLimiter(limits, fails_open=settings.limits_fail_open)),
         record=Recorder([log_request, *ledgers]),
         ledger=ledger,
-        watchers=Watchers(Overview(ledger.database) if ledger is not None else None),
+        watchers=Watchers(Overview(ledger) if ledger is not None else None),
         tell_id=logs.request_id.set,
         show_reasoning=settings.reasoning == "show",
         fills_with_tools=settings.filler_with_tools,

@@ -9,10 +9,11 @@ from math import ceil
 from time import monotonic, time
 from typing import Any
 
+import orjson
 from sqlalchemy import select
 
-from storage.database import Database
-from storage.tables import RECENT, REQUESTS, SPENDING
+from storage.tables import REQUESTS, SPENDING
+from usage.ledger import Ledger
 
 HOUR = 3600.0
 MINUTE = 60.0
@@ -28,9 +29,10 @@ class Overview:
     `failures` when the database cannot be used.
     """
 
-    def __init__(self, database: Database) -> None:
-        self.failures = database.failures
-        self._database = database
+    def __init__(self, ledger: Ledger) -> None:
+        self.failures = ledger.database.failures
+        self._database = ledger.database
+        self._recent = ledger.recent
         self._lock = threading.Lock()
         self._read_at = 0.0
         self._hour: dict[str, Any] = {}
@@ -45,10 +47,8 @@ class Overview:
 
     def requests_after(self, last: int) -> tuple[int, list[str]]:
         """Of the last requests those that came after number `last`, oldest first, as JSON; and the newest number."""
-        query = select(RECENT.c.id, RECENT.c.body).where(RECENT.c.id > last).order_by(RECENT.c.id)
-        with self._database.begin() as connection:
-            rows = connection.execute(query).all()
-        return (rows[-1].id if rows else last), [row.body for row in rows]
+        newest, shown = self._recent.after(last)
+        return newest, [orjson.dumps(each).decode() for each in shown]
 
     def _read(self) -> dict[str, Any]:
         now = time()
@@ -59,7 +59,7 @@ class Overview:
         )  # fmt: skip
         newest = select(*wanted).where(columns.started >= now - HOUR).order_by(columns.started.desc()).limit(MOST_ROWS)
         first_day = datetime.now(UTC).date() - timedelta(DAYS - 1)
-        with self._database.begin() as connection:
+        with self._database.read() as connection:
             rows = connection.execute(newest).all()
             costs = connection.execute(select(SPENDING).where(SPENDING.c.day >= first_day)).all()
         return {

@@ -52,7 +52,7 @@ def _events(services: Services, call: CallContext) -> Iterator[bytes]:
     until = monotonic() + WATCH_SECONDS
     last, told = 0, b""
     try:
-        while monotonic() < until and not services.admission.draining:
+        while monotonic() < until and not services.admission.ending:
             overview = orjson.dumps(_overview(services))
             yield b": here\n\n" if overview == told else _event("overview", overview)
             told = overview

@@ -36,6 +36,10 @@ class Socket(Protocol):
     def closing(self) -> bool:
         """Whether the server ends it, so that the platform is to dial again."""
 
+    @property
+    def is_finished(self) -> bool:
+        """Whether the platform has closed it, and was not lost."""
+
     def send(self, text: str) -> None:
         """Send a text frame. Raises Cancelled."""
 

@@ -108,6 +108,11 @@ class Socket:
         """Whether a shutdown or a reload has begun, or its owner may not stay: no new turn begins."""
         return self._retired is not None
 
+    @property
+    def is_finished(self) -> bool:
+        """Whether the peer has closed it with a close frame, and was not lost."""
+        return self.framing.is_finished
+
     def send(self, text: str) -> None:
         """Send one text message. A turn waits while the peer takes too little, up to STALLED_SECONDS. Raises Cancelled
         when the peer has left or reads nothing, or the connection is closed.

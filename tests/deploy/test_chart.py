@@ -224,3 +224,11 @@ def test_a_mistake_in_the_values_is_named(values: dict[str, Any], said: str) -> 
 
 def test_the_same_values_give_the_same_manifests() -> None:
     assert rendered(EVERYTHING) == rendered(EVERYTHING, is_upgrade=True, revision=2)
+
+
+def test_the_alerts_and_the_dashboard_are_those_of_prometheus_and_grafana() -> None:
+    manifests = rendered({**LEAST, "prometheusRule": {"enabled": True}, "dashboard": {"enabled": True}})
+    alerts = yaml.safe_load((ROOT / "deploy/prometheus/alerts.yaml").read_text())
+    assert manifests["PrometheusRule"]["spec"] == alerts
+    dashboard = manifests["ConfigMap"]["data"]["thinkline.json"]
+    assert dashboard == (ROOT / "deploy/grafana/thinkline.json").read_text()

@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
+from socket import SHUT_RDWR
 from typing import Any
 from xml.etree import ElementTree as ET
 
@@ -422,6 +423,24 @@ def test_a_caller_who_never_reads_holds_up_nobody(app: Served, upstream: OpenAIU
         assert time.monotonic() - began < 10
     for socket in deaf:
         threading.Thread(target=socket.close, daemon=True).start()
+
+
+def test_a_conversation_goes_on_after_a_lost_connection(app: Served, upstream: OpenAIUpstream, asked: Asked) -> None:
+    upstream.always(ScriptedAnswer(texts=["Yes."]))
+    address = url(app, "conversation-relay?model=plain")
+    for ends, heard in (("lost", 3), ("closed", 1)):
+        setup = {**SETUP, "callSid": f"CA-{ends}"}
+        before = app.sockets()
+        first = RelayCall(address, setup=setup)
+        assert first.asks("Hello") == "Yes."
+        if ends == "lost":
+            first.socket.socket.shutdown(SHUT_RDWR)
+        first.socket.close()
+        until(lambda most=before + 1: app.sockets() <= most, "the connection to be noticed as lost")  # and one to the model
+        count = len(upstream.received)
+        with RelayCall(address, setup=setup) as again:
+            assert again.asks("Are you there?") == "Yes."
+        assert len(upstream.wait_received(count + 1).json["messages"]) == heard
 
 
 def test_a_conversation_goes_on_after_a_reload(

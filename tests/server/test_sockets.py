@@ -1,5 +1,6 @@
 """The parts of server/sockets that need no server: frames, the handshake, whose turn it is."""
 
+import os
 import threading
 import time
 
@@ -12,6 +13,7 @@ from server.sockets.dispatcher import USUAL, Dispatcher
 from server.sockets.framing import Framing
 from server.sockets.handshake import UpgradeRequired, accept
 from server.sockets.timers import Timers
+from server.worker import _MethodQueue
 from tests.conftest import EVER, until
 
 HANDSHAKE = {
@@ -183,3 +185,15 @@ def test_another_server_than_ours_says_so(app_with) -> None:
     answer = client.get("/v1/ws", headers=fields, environ_overrides={"SERVER_PROTOCOL": "HTTP/1.1"})
     assert answer.status_code == 501
     assert "make run" in answer.json["error"]["message"]
+
+
+def test_a_thread_that_is_late_writes_into_no_other_file(tmp_path) -> None:
+    """gunicorn closes its pipe at the end of the worker's last turn, and threads write to it when they are done."""
+    queue = _MethodQueue()
+    queue.init()
+    queue.close()
+    with (tmp_path / "file").open("wb") as file:
+        queue.defer(print)
+        assert file.fileno() not in (queue._read_fd, queue._write_fd)
+    assert (tmp_path / "file").read_bytes() == b""
+    assert os.read(queue.fileno(), 10) == b"\0"
