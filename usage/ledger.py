@@ -81,6 +81,9 @@ class Ledger:
         if record.cost:
             self.spending.add(record.caller, record.started, record.cost)
         self.recent.add(record)
+        if len(self._queue) >= MOST_IN_MEMORY:  # the thread waits for something
+            self.lost += 1
+            return
         self._queue.append(record)
         if self._closing.is_set():
             self._save_last()
