@@ -4,6 +4,7 @@ import csv
 import io
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from time import monotonic
 from typing import Any
 
 import pytest
@@ -203,6 +204,17 @@ def test_another_process_knows_what_was_spent(upstream: OpenAIUpstream, tmp_path
     assert one.ask("dear", key="bob").status_code == 200
     until(lambda: other.ask("free", key="bob").status_code == 429, "the other to know")
     assert Desk(upstream, tmp_path).ask("free", key="bob").status_code == 429
+
+
+def test_a_budget_that_nobody_can_look_up_refuses_nobody_and_holds_nobody_up(
+    upstream: OpenAIUpstream, tmp_path: Path
+) -> None:
+    desk = Desk(upstream, tmp_path, DATABASE_URL="postgresql://u:p@127.0.0.1:1/x")
+    began = monotonic()
+    assert {desk.ask("free", key="bob").status_code for _ in range(30)} == {200}
+    assert monotonic() - began < 5  # with a look for each it would be 7 and more
+    assert desk.ask("dear", key="bob").status_code == 200
+    assert desk.ask("free", key="bob").status_code == 429  # what this worker has spent it knows by itself
 
 
 def test_without_a_table(upstream: OpenAIUpstream, tmp_path: Path) -> None:
