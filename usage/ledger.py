@@ -163,7 +163,9 @@ class Ledger:
     def _turn(self) -> None:
         self._save()
         now = monotonic()
-        if now < self._try_at or (self._failing and not self._try(self._store.check)) or not self._write():
+        # A database that is full, or can only be read, is back once it takes what waits.
+        is_idle = self._failing and not self.waiting
+        if now < self._try_at or (is_idle and not self._try(self._store.check)) or not self._write():
             return
         if now >= self._housekeeping_at:
             self._housekeeping_at = now + HOUSEKEEPING_SECONDS
