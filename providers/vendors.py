@@ -22,6 +22,7 @@ class Vendor:
     kind             its dialect, a key of providers.PROVIDERS
     compatible       the end of an address of the vendor's OpenAI-shaped endpoint, whatever `kind` is
     base_url         the address before `/chat/completions`; "" if each user has their own
+    chat_path        what follows the address, for a chat
     path             added to an address that is a bare host, as the vendor's own SDK does
     model            the default model; "" if only the user knows it
     also             other environment variables for (key, base URL), as the vendor's own SDK spells them
@@ -46,6 +47,7 @@ class Vendor:
     kind: str = "openai_compatible"
     openai_suffix: str = ""
     base_url: str = ""
+    chat_path: str = "/chat/completions"
     path: str = ""
     model: str = ""
     env_aliases: tuple[tuple[str, ...], tuple[str, ...]] = ((), ())
@@ -206,6 +208,28 @@ VENDORS = (
         base_url="https://bedrock-runtime.{region}.amazonaws.com/openai/v1",
         model="openai.gpt-oss-120b-1:0",
         named=True,
+        lacks=CHATS_ALONE,
+    ),
+    # A think endpoint like the one here, whose chat is asked at /v1/think itself. It has no list of models.
+    Vendor(
+        name="deepgram",
+        label="Deepgram",
+        base_url="https://agent.deepgram.com/v1",
+        chat_path="/think",
+        model="think-fast",
+        key_scheme="Token",
+        usage=False,
+        dialect=dialects.DEEPGRAM,
+        lacks=CHATS_ALONE,
+    ),
+    # A project's address, https://NAME.services.ai.azure.com/api/projects/PROJECT/openai/v1, and a token of Entra's.
+    Vendor(
+        name="azure-foundry",
+        label="Azure AI Foundry",
+        path="/openai/v1",
+        model="gpt-4o-mini",
+        responses="always",
+        dialect=dialects.AZURE,
         lacks=CHATS_ALONE,
     ),
     Vendor(

@@ -105,7 +105,7 @@ def vendor_entry(
         missing.append(f"{stem}_BASE_URL")
     if REGION in url:
         missing.append("AWS_REGION")
-    url = _with_path(url, vendor.path)
+    url = _with_path(url.rstrip("/").removesuffix(vendor.chat_path), vendor.path)
     vendor = replace(vendor.at(url), key_setting=in_file or key_name)
     options: dict[str, Any] = {
         "vendor": vendor,

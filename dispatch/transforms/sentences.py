@@ -2,8 +2,10 @@
 
 import re
 
-END = re.compile(r"(?:[.!?\u2026]+[\"')\]\u201d\u2019\u00bb]*(?=\s)|[\u3002\uff01\uff1f]+|\n)\s*")
-"""The end of a sentence with the white space behind it; a full stop ends one where white space follows it."""
+END = re.compile(r"(?:[.!?\u2026]+[\"')\]*_~`\u201d\u2019\u00bb]*(?=\s)|[\u3002\uff01\uff1f]+|\n)\s*")
+"""The end of a sentence with the white space behind it; a full stop ends one where white space follows it, or marks
+that belong to the sentence.
+"""
 MOST_CHARACTERS = 600
 """A longer sentence is cut at white space."""
 

@@ -50,7 +50,7 @@ class OpenAICompatible(HttpProvider):
         returned = Returned(self._vendor.dialect, call, target)
         body = to_upstream(request, target, self._vendor, returned.put_back)
         log_dropped_parameters(self.name, request.body.keys() - {"stream_options"}, body)
-        reply = self._send("POST", "/chat/completions", orjson.dumps(body), target, call)
+        reply = self._send("POST", self._vendor.chat_path, orjson.dumps(body), target, call)
         try:
             raise_for_status(reply, self._failure)
             note = returned.note if returned.wanted else None

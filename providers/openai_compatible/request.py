@@ -12,6 +12,7 @@ from core.requests import ChatRequest, EmbeddingsRequest, ImagesRequest
 from providers.base import Target
 from providers.common.history import mend_history
 from providers.common.image_fetch import parse_images, seconds
+from providers.common.translate import content_text
 from providers.dialects import ANY_ROLE, Dialect
 from providers.vendors import Vendor
 
@@ -54,6 +55,8 @@ def to_upstream(
         for key, value in request.body.items()
         if (not vendor.strict or key in OPENAI_PARAMETERS) and key not in dialect.refuses
     }
+    if dialect.takes:
+        body = {key: value for key, value in body.items() if key in dialect.takes or key in dialect.names}
     body["model"] = target.model
     if request.native is not None:
         _leave_out_foreign(body, dialect)
@@ -160,6 +163,8 @@ def _fit_message(message: Message, dialect: Dialect) -> Json:
     made = dict(message)
     if keys:
         made = {key: value for key, value in message.items() if key in keys and (value is not None or key == "content")}
+        if dialect.text_alone and isinstance(made.get("content"), list):
+            made["content"] = content_text(made["content"], "messages")
         if isinstance(content := made.get("content"), list):
             made["content"] = [{key: each for key, each in part.items() if key != "cache_control"} for part in content]
         if "refusal" not in keys and message.get("refusal") and not made.get("content"):

@@ -15,7 +15,7 @@ from tests.emulators.server import Server
 @dataclass(frozen=True)
 class Line:
     """A model of ours and the emulated vendor behind it. `answer` makes an answer in that vendor's terms: `texts`,
-    `delay`, `first_delay`, `frame_delay` and `fault` are the same for all.
+    `delay`, `first_delay`, `frame_delay` and `fault` are the same for all. `opens`: the requests before a chat's own.
     """
 
     name: str
@@ -23,6 +23,7 @@ class Line:
     model: str
     upstream: Any
     answer: Callable[..., Any]
+    opens: int = 0
 
     def __str__(self) -> str:
         return self.name
@@ -51,7 +52,9 @@ def lines() -> Iterator[tuple[Mapping[str, Line], Mapping[str, str]]]:
                 settings |= dialect.settings(upstreams[dialect.name])
                 providers |= dialect.providers(upstreams[dialect.name])
             name = f"{dialect.name}/{dialect.model}"
-            found[name] = Line(name, dialect.name, dialect.model, upstreams[dialect.name], ScriptedAnswer)
+            found[name] = Line(
+                name, dialect.name, dialect.model, upstreams[dialect.name], ScriptedAnswer, dialect.opens
+            )
         amazon = stack.enter_context(BedrockUpstream())
         settings |= {**amazon.settings, "AGENT_ID": AGENT[0], "AGENT_ALIAS_ID": AGENT[1]}
         for provider, model, short in (

@@ -98,7 +98,7 @@ def test_a_caller_who_leaves_frees_every_kind_of_upstream(
     path, body, _ = DIALECTS[dialect]
     line, (answer, stream, heard) = setup.lines[name], PHASES[phase]
     threads, sockets, ended = setup.app.threads(), setup.app.sockets() + 1, setup.app.log().count("outcome=hung_up")
-    count = len(line.upstream.received)
+    count = len(line.upstream.received) + line.opens
     line.upstream.enqueue(line.answer(**answer))
     asked = {**body(), "provider": line.provider, "model": line.model, "stream": stream}
     caller = Caller(setup.app.port, asked, path)

@@ -1164,7 +1164,7 @@ def test_the_examples_models_can_be_asked_once_their_keys_are_set(example: Path)
     found = models_file.read(example, keys, KNOWN)
     where = Catalogue({"environment": environment, "file": found})
     for each in found.rows:
-        if each.upstreams[0].provider != "oci":
+        if each.upstreams[0].provider != "oci" and each.guardrail is None:
             assert where.route(each.name).row is each
     assert where.route("gpt-3.5-turbo").row is where.route("quick").row is where.route("fast").row
     assert entry(found).options["model"] == "llama-3.1-8b"

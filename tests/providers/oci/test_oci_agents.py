@@ -141,7 +141,7 @@ def test_citations_are_annotations(agent: AgentUpstream, app: Callable[..., Any]
         "url": "https://objects/tarif.pdf",
         "title": "Tarif",
         "start_index": 0,
-        "end_index": 14,
+        "end_index": 13,
     }
 
 
@@ -280,7 +280,7 @@ def test_a_call_without_its_result_is_refused_by_name(agent: AgentUpstream, app:
 
 @pytest.mark.parametrize("stream", [True, False])
 def test_what_may_have_been_done_is_not_repeated(agent: AgentUpstream, app: Callable[..., Any], stream: bool) -> None:
-    agent.always(ScriptedAnswer(fault=faults.closed_before_headers))
+    agent.always(ScriptedAnswer(fault=faults.cut_after_headers))
     response = ask(app(), [user("hi")], stream=stream)
     assert (response.status_code, error(response.data)["code"]) == (502, "upstream_error")
     assert len(agent.received) == 2  # the session's, and one chat
