@@ -249,6 +249,14 @@ def test_frames_that_mean_nothing_are_ignored(call: FakeCall, frame: str | bytes
     assert len(call.model.asked) == 1
 
 
+def test_half_a_character_is_no_reason_for_silence(call: FakeCall) -> None:
+    """JavaScript writes the half of a pair that it has cut as an escape."""
+    call.model.will_say("Yes.")
+    call.session.receive('{"type": "prompt", "voicePrompt": "Hello \\ud83d", "last": true}')
+    call.has_sent(token("Yes."), LAST)
+    assert call.model.asked[0][0][-1]["content"] == "Hello \ufffd"
+
+
 def test_the_end_of_the_socket_ends_the_turn(call: FakeCall) -> None:
     answer = call.model.will(threading.Event(), Finish("stop"))
     says(call, "Hello")
