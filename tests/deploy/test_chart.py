@@ -172,7 +172,7 @@ def test_kedas_scaler_counts_calls_and_owns_the_number_of_replicas() -> None:
 
 def test_rules_and_dashboard_are_those_of_the_project() -> None:
     manifests = rendered(EVERYTHING)
-    assert manifests["PrometheusRule"]["spec"] == yaml.safe_load((ROOT / "deploy/prometheus/alerts.yml").read_text())
+    assert manifests["PrometheusRule"]["spec"] == yaml.safe_load((ROOT / "deploy/prometheus/alerts.yaml").read_text())
     assert manifests["Dashboard"]["data"] == {"thinkline.json": (ROOT / "deploy/grafana/thinkline.json").read_text()}
     metric = manifests["ScaledObject"]["spec"]["triggers"][0]["metadata"]["query"].partition("{")[0]
     assert f'"{metric.removeprefix("sum(")}"' in (ROOT / "telemetry/metrics.py").read_text()
@@ -224,11 +224,3 @@ def test_a_mistake_in_the_values_is_named(values: dict[str, Any], said: str) -> 
 
 def test_the_same_values_give_the_same_manifests() -> None:
     assert rendered(EVERYTHING) == rendered(EVERYTHING, is_upgrade=True, revision=2)
-
-
-def test_the_alerts_and_the_dashboard_are_those_of_prometheus_and_grafana() -> None:
-    manifests = rendered({**LEAST, "prometheusRule": {"enabled": True}, "dashboard": {"enabled": True}})
-    alerts = yaml.safe_load((ROOT / "deploy/prometheus/alerts.yaml").read_text())
-    assert manifests["PrometheusRule"]["spec"] == alerts
-    dashboard = manifests["ConfigMap"]["data"]["thinkline.json"]
-    assert dashboard == (ROOT / "deploy/grafana/thinkline.json").read_text()

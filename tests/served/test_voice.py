@@ -436,9 +436,8 @@ def test_a_conversation_goes_on_after_a_lost_connection(app: Served, upstream: O
         if ends == "lost":
             first.socket.socket.shutdown(SHUT_RDWR)
         first.socket.close()
-        until(
-            lambda most=before + 1: app.sockets() <= most, "the connection to be noticed as lost"
-        )  # and one to the model
+        most = before + 1  # one to the model
+        until(lambda most=most: app.sockets() <= most, "the connection to be noticed as lost")
         count = len(upstream.received)
         with RelayCall(address, setup=setup) as again:
             assert again.asks("Are you there?") == "Yes."
