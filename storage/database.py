@@ -128,6 +128,11 @@ class Database:
             else:
                 command.upgrade(config, revision)
 
+    def version(self) -> str:
+        """The version that it has; "" without tables of ours. Raises `failures`."""
+        with self._opened().connect() as connection:
+            return revision_of(connection)
+
     def close(self) -> None:
         """Close the connections. The next use opens others."""
         with self._lock:
@@ -167,6 +172,7 @@ class Database:
         if self.path is None:
             yield
             return
+        self.path.parent.mkdir(parents=True, exist_ok=True)
         with Path(f"{self.path}.lock").open("w", encoding="ascii") as file:
             until = monotonic() + STATEMENT_SECONDS
             while True:
