@@ -8,12 +8,14 @@
 # make docs   the tables in docs/ whose facts the code has
 # make screenshots  the pictures of the pages in docs/; needs chromium
 # make prices usage/prices.json, from LiteLLM's newest list
+# make check-deploy  Dockerfile, compose.yaml and the Helm chart
+# make image  the Docker image         make up  with Docker Compose: PROFILES=redis,postgres,monitoring
 # make doctor what is configured, reachable and wrong, and which setting mends it
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: bench screenshots soak run test test-fast test-slow test-again test-services check docs prices doctor lock clean
+.PHONY: check-deploy image secrets up bench screenshots soak run test test-fast test-slow test-again test-services check docs prices doctor lock clean
 
 run: $(VENV)/.runtime
 	$(BIN)/gunicorn 'app:create_app()'
@@ -38,6 +40,30 @@ check: $(VENV)/.development
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
+	$(BIN)/python -m tools.packages
+
+# Dockerfile, compose.yaml, the Helm chart and the workflows, by the tools of their makers; needs no Docker and no cluster.
+check-deploy: $(VENV)/.deploy
+	$(BIN)/python -m pytest -q -m deploy tests/deploy
+
+VERSION = $(shell sed -n 's/^version = "\(.*\)"/\1/p' pyproject.toml)
+EXTRAS := oci aws redis postgres otel
+
+image:
+	docker build --build-arg VERSION=$(VERSION) --build-arg REVISION=$$(git rev-parse HEAD) --build-arg EXTRAS="$(EXTRAS)" -t thinkline -t thinkline:$(VERSION) .
+
+secrets:
+	sh deploy/secrets.sh
+
+comma := ,
+PROFILES ?=
+
+# PROFILES=redis,postgres,monitoring
+up: secrets
+	VERSION=$(VERSION) \
+	  $(if $(findstring redis,$(PROFILES)),STATE_URL_FILE=/run/secrets/state_url) \
+	  $(if $(findstring postgres,$(PROFILES)),DATABASE_URL_FILE=/run/secrets/database_url) \
+	  docker compose $(patsubst %,--profile %,$(subst $(comma), ,$(PROFILES))) up --build
 
 MINUTES ?= 10
 
@@ -61,7 +87,6 @@ prices: $(VENV)/.runtime
 doctor: $(VENV)/.runtime
 	$(BIN)/python doctor.py
 
-EXTRAS := oci aws redis postgres otel
 COMPILE = $(BIN)/pip-compile -q --strip-extras --no-emit-index-url --no-emit-trusted-host --no-emit-find-links
 
 # deploy/requirements has the same versions with the hashes of their files, base and extras apart, for the image.
@@ -85,6 +110,10 @@ $(VENV)/.runtime: requirements.txt | $(VENV)/bin/python
 $(VENV)/.development: requirements-dev.txt | $(VENV)/bin/python
 	$(BIN)/pip install -q --disable-pip-version-check -r requirements-dev.txt
 	touch $@ $(VENV)/.runtime
+
+$(VENV)/.deploy: requirements-deploy.txt $(VENV)/.development
+	$(BIN)/pip install -q --disable-pip-version-check -r requirements-deploy.txt
+	touch $@
 
 clean:
 	rm -rf $(VENV) .bench .mypy_cache .ruff_cache .pytest_cache .hypothesis

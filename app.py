@@ -193,7 +193,7 @@ def build_services(settings: Settings, sources: Sources | None = None) -> Servic
         checks=(*map(BudgetCheck, ledgers), RateLimiter(limits, fails_open=settings.limits_fail_open)),
         record=Recorder([log_request, *ledgers]),
         ledger=ledger,
-        watchers=Watchers(Overview(ledger.database) if ledger is not None else None),
+        watchers=Watchers(Overview(ledger) if ledger is not None else None),
         tell_id=logs.request_id.set,
         show_reasoning=settings.reasoning == "show",
         fills_with_tools=settings.filler_with_tools,
@@ -242,7 +242,7 @@ def log_start(services: Services, address: str, settings: Settings) -> None:
     """Log the default provider and the address at start. The demo needs no warning if only this machine can call."""
     default = services.catalogue.default
     log.info("Thinkline answers at %s/v1 with the provider %s, in version %s.", address, default, VERSION)
-    for name, package in services.catalogue.uninstalled().items():
+    for name, package in services.catalogue.snapshot.uninstalled().items():
         log.warning("The provider %s is configured, but needs %s.", name, package)
     if default != "demo":
         return

@@ -39,6 +39,9 @@ class CallContext:
     event, at its end. `finish_by` is when nothing more of a finished answer is waited for. All times are of the
     monotonic clock.
 
+    `flush` lets what has been said so far reach the caller: to be called before whatever waits, as what comes together
+    is sent together.
+
     `caller` is the name of the key that came with it, "" without keys; `state` is where a provider may keep what the
     next request needs, None where nothing is kept. `forwarder` sends frames that may pass as they came to the caller,
     None where nothing is sent by it.
@@ -69,6 +72,7 @@ class CallContext:
         self.state = state
         self.patience = patience
         self.forwarder = forwarder
+        self.flush: Callable[[], object] = _do_nothing
         self.trace: TraceContext | None = None
         self.span_id = ""
         self.traced = False
@@ -92,6 +96,7 @@ class CallContext:
             self.request_id, self.patience, caller=self.caller, state=self.state, forwarder=self.forwarder
         )
         child.started = self.started
+        child.flush = self.flush
         child.trace, child.traced = self.trace, self.traced
         with self._lock:
             if self.gone:
@@ -173,6 +178,7 @@ class CallContext:
 
     def wait(self, seconds: float) -> None:
         """Sleep, unless the call is cancelled meanwhile. Raises Cancelled."""
+        self.flush()
         cancelled = threading.Event()
         with self.on_cancel(cancelled.set):
             if cancelled.wait(seconds):
@@ -182,6 +188,7 @@ class CallContext:
         """What another thread is to find out. Raises Cancelled, TimeoutError at `by` or when the call's own deadlines
         are over, and what the other thread raised.
         """
+        self.flush()
         woken = threading.Event()
         future.add_done_callback(lambda _: woken.set())
         by = min(by, self.first_event_by, self.total_by)
@@ -203,3 +210,7 @@ class CallContext:
 
         threading.Thread(target=copy_context().run, args=(run,), name="blocking", daemon=True).start()
         return self.wait_for(future, by)
+
+
+def _do_nothing() -> None:
+    """Nothing is kept back."""

@@ -14,6 +14,7 @@ keep() {
 }
 
 keep api_key "tl-$(random)"
+keep metrics_key "$(random)"
 keep redis_password "$(random)"
 keep database_password "$(random)"
 keep grafana_password "$(random)"

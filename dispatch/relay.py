@@ -193,19 +193,21 @@ class AnswerStream:
     def _heard(self, turn: RetryingTarget | Race) -> Events:
         """What a turn says, from its first event on."""
         held: list[Event] = []
-        for event in turn.run():
+        events = turn.run()
+        for event in events:
             held.append(event)
-            if not turn.answered:
-                continue
-            if self.first_event is None:
-                self._begins(turn)
-                if turn.target is not self._route.targets[0]:
-                    yield AnswerStart(model=turn.target.public_name)
+            if turn.answered:
+                break
+        if turn.answered:
+            self._begins(turn)
+            if turn.target is not self._route.targets[0]:
+                yield AnswerStart(model=turn.target.public_name)
             for each in held:
                 self._note(each)
-                yield each
-            held.clear()
         yield from held
+        for event in events:
+            self._note(event)
+            yield event
 
     def _begins(self, turn: RetryingTarget | Race) -> None:
         self.target = turn.target

@@ -3,6 +3,7 @@
 import re
 from base64 import b64decode
 from typing import Any
+from urllib.parse import urlsplit
 
 from marshmallow import ValidationError, fields, validate, validates_schema
 
@@ -15,7 +16,11 @@ ADDRESS = re.compile(r"https?://[^\s/@?#]+(?:[/?#][!-~]*)?")
 
 
 def _address(value: str) -> None:
-    if not ADDRESS.fullmatch(value):
+    try:
+        usable = bool(ADDRESS.fullmatch(value)) and urlsplit(value).port != 0
+    except ValueError:
+        usable = False
+    if not usable:
         raise ValidationError("Must be an address, http:// or https://, without a password.")
 
 

@@ -16,14 +16,17 @@ COME_AGAIN = 1.0
 
 
 class Admission:
-    """Counts the requests that are worked on, `most` at the same time. Safe for all threads."""
+    """Counts the requests that are worked on, `most` at the same time. Safe for all threads.
+
+    `draining` says that no more are taken, `ending` that this worker is about to end, or another one takes over.
+    """
 
     def __init__(self, most: int) -> None:
         self._most = most
         self._running = 0
         self._calls: dict[CallContext, object] = {}
         self._changed = threading.Condition()
-        self.draining = False
+        self.draining = self.ending = False
 
     def enter(self) -> None:
         """A request comes. Raises Overloaded when there are too many, or none is taken any more."""
@@ -62,6 +65,7 @@ class Admission:
         """Take nothing more (unless not to `refuse`), and wait until all have ended; after so many seconds, tell those
         who have not, and wait for their last words.
         """
+        self.ending = True
         self.draining = self.draining or refuse
         if self._emptied(monotonic() + seconds):
             return

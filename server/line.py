@@ -13,6 +13,9 @@ from server.response import Response
 
 KEPT_HEARTBEATS = 100
 
+GATHERED = 16_384
+"""Bytes of a stream that are written whatever follows them."""
+
 
 class Keeper(Protocol):
     """What a line needs of its keeper."""
@@ -40,14 +43,17 @@ class Line:
     """
 
     __slots__ = (
-        "_keeper", "_parked", "call", "descriptor", "due", "ended", "filler", "filler_by", "heartbeat", "heartbeats",
-        "is_paused", "opened_at", "opens_by", "response", "socket", "source", "start",
+        "_gathered", "_gathered_size", "_keeper", "_parked", "call", "descriptor", "due", "ended", "filler",
+        "filler_by", "heartbeat", "heartbeats", "is_paused", "opened_at", "opens_by", "response", "socket",
+        "source", "start",
     )  # fmt: skip
 
     def __init__(
         self, keeper: Keeper, call: CallContext, sock: socket.socket | None, response: Response | None
     ) -> None:
         self._keeper = keeper
+        self._gathered: list[bytes] = []
+        self._gathered_size = 0
         self.call = call
         self.socket = sock
         self.descriptor: int | None = None
@@ -70,6 +76,7 @@ class Line:
         and what `filler` gives is written at `filler_by`; until the end each silence is broken by a heartbeat.
         """
         if self.response is not None:
+            self.call.flush = self.flush
             self.start, self.heartbeat, self.filler, self.filler_by = start, heartbeat, filler, filler_by
             self.opens_by = self.call.started + self._keeper.headers_after
             self._keeper.look_by(self, min(self.opens_by, filler_by, monotonic() + self._keeper.heartbeat))
@@ -84,12 +91,34 @@ class Line:
             self.response.written_at = self.response.written_at or monotonic()
             return is_open
 
+    def gather(self, data: bytes) -> bool:
+        """Write a piece of a stream at the next `flush`, together with others. False where it cannot be done."""
+        if self.response is None:
+            return False
+        self._gathered.append(data)
+        self._gathered_size += len(data)
+        if self._gathered_size > GATHERED:
+            self.flush()
+        return True
+
+    def flush(self) -> None:
+        """Write what was gathered, and wait until the caller has taken it. Who does not take it ends the call."""
+        if self._gathered and self.response is not None:
+            data = b"".join(self._gathered)
+            self._gathered.clear()
+            self._gathered_size = 0
+            try:
+                self.response.write(data)
+            except OSError:
+                self.call.cancel()
+
     def forward(self, source: Source) -> bool:
         """Pass a source's frames on until it is over; this thread waits for that. False where it cannot be done.
         Raises Cancelled.
         """
         if self.response is None or not self._keeper.can_forward:
             return False
+        self.flush()
         self._parked = threading.Lock()
         self._parked.acquire()
         self.is_paused = False

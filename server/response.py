@@ -66,6 +66,7 @@ class Response(wsgi.Response):  # type: ignore[misc]
         self.unsent_since = 0.0
         self.written_at = 0.0
         self.closed = False
+        self._failure: OSError | None = None
         self._waits = True
 
     def default_headers(self) -> list[str]:
@@ -144,13 +145,19 @@ class Response(wsgi.Response):  # type: ignore[misc]
         if self.response_length is not None or self._omits_body:
             self._send_whole(data)
             return
+        if self._failure is not None:  # what was cut off in the middle has no end
+            raise self._failure
         self.written_at = monotonic()
         if self.unsent:
             data, self.unsent = self.unsent + data, b""
-        if self._waits:
-            send_all(self.sock, data, STALLED_SECONDS)
-        elif rest := data[send_now(self.sock, data) :]:
-            self.unsent, self.unsent_since = rest, self.written_at
+        try:
+            if self._waits:
+                send_all(self.sock, data, STALLED_SECONDS)
+            elif rest := data[send_now(self.sock, data) :]:
+                self.unsent, self.unsent_since = rest, self.written_at
+        except OSError as error:
+            self._failure = error
+            raise
 
     def _send_whole(self, data: bytes) -> None:
         if self.req.unsent:

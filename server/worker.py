@@ -11,6 +11,7 @@ from typing import Any, Protocol
 
 import orjson
 from gunicorn.http.errors import LimitRequestHeaders
+from gunicorn.workers.gthread import PollableMethodQueue
 
 from core.errors import GatewayError, InvalidRequest
 from schemas.errors import error_body
@@ -57,7 +58,7 @@ class Worker(PollingWorker):
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **options)
-        self._has_stopped_accepting = threading.Event()
+        self.method_queue = _MethodQueue()
 
     def init_process(self) -> None:
         """Boot, and serve to the end. A worker that replaces another, and cannot boot, is tried again: gunicorn would
@@ -96,12 +97,6 @@ class Worker(PollingWorker):
         """One that had become a WebSocket is closed."""
         self.nr_conns -= 1
 
-    def set_accept_enabled(self, enabled: bool) -> None:
-        """Listen or not, and tell those who wait for the end of it."""
-        super().set_accept_enabled(enabled)
-        if not self.alive:
-            self._has_stopped_accepting.set()
-
     def get_thread_pool(self) -> LifoThreadPool:
         """Threads that are used as few as possible, in the place of an executor."""
         return LifoThreadPool(self.cfg.threads)
@@ -126,7 +121,13 @@ class Worker(PollingWorker):
         """A WebSocket has begun, for which no thread waits."""
         self.method_queue.defer(self.detach, conn)
         received = conn.parser.unreader.take_buffered()
-        keeper.take_over(connection, conn.sock, conn.unsent, received, partial(self.method_queue.defer, self.forget))
+        ended = partial(self.method_queue.defer, self.forget)
+        try:
+            keeper.take_over(connection, conn.sock, conn.unsent, received, ended)
+        except OSError as error:
+            log.error("a WebSocket cannot be kept: %s", error)  # noqa: TRY400 - the message says it all
+            conn.sock.close()
+            ended()
 
     def handle_request(self, req: Any, conn: ClientConnection) -> bool:
         """Answer a request, as far as its caller reads; the connection has the rest of the answer."""
@@ -149,6 +150,12 @@ class Worker(PollingWorker):
         if self._state is not None:
             self._state.admission.drain(0, LAST_WORDS_SECONDS / 2)
             self._state.close()
+
+    def _cap_keepalive(self, deadline: float) -> None:
+        """The worker is to end, and listens no more: WebSockets that are closed now are opened again elsewhere."""
+        super()._cap_keepalive(deadline)
+        if self._state is not None:
+            self._state.sockets.retire()
 
     def handle_exit(self, sig: int, frame: Any) -> None:
         """SIGTERM: let those calls end that run, then stop.
@@ -173,10 +180,6 @@ class Worker(PollingWorker):
             self._leave(sig, frame)
         else:
             self._leave(sig, frame)
-            self._has_stopped_accepting.wait(
-                LAST_WORDS_SECONDS
-            )  # who is closed now comes again at once: to the successor
-            state.sockets.retire()
             state.admission.drain(graceful - last_words, last_words / 2, refuse=False)
 
     def _leave(self, sig: int, frame: Any) -> None:
@@ -197,6 +200,15 @@ class Worker(PollingWorker):
             send_now(client, status_line + b"\r\n" + head.encode() + body)
         except OSError:
             pass  # who sent it has gone
+
+
+class _MethodQueue(PollableMethodQueue):  # type: ignore[misc]
+    """gunicorn's, whose pipe stays open until the process ends: threads may still write to it after the last turn, and
+    by then its number may be that of another file.
+    """
+
+    def close(self) -> None:
+        """Nothing."""
 
 
 class _Buffer:

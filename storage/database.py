@@ -9,7 +9,6 @@ import fcntl
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from importlib.util import find_spec
 from logging import getLogger
 from pathlib import Path
 from time import monotonic, sleep
@@ -20,6 +19,7 @@ from sqlalchemy import Connection, Engine, MetaData, Table, create_engine, event
 from sqlalchemy.engine import URL
 from sqlalchemy.exc import ArgumentError, DatabaseError, SQLAlchemyError
 
+from core.extras import missing_extra
 from storage.migrations import REVISIONS
 from storage.sqlite_file import CORRUPT, set_aside
 
@@ -128,6 +128,11 @@ class Database:
             else:
                 command.upgrade(config, revision)
 
+    def version(self) -> str:
+        """The version that it has; "" without tables of ours. Raises `failures`."""
+        with self._opened().connect() as connection:
+            return revision_of(connection)
+
     def close(self) -> None:
         """Close the connections. The next use opens others."""
         with self._lock:
@@ -167,6 +172,7 @@ class Database:
         if self.path is None:
             yield
             return
+        self.path.parent.mkdir(parents=True, exist_ok=True)
         with Path(f"{self.path}.lock").open("w", encoding="ascii") as file:
             until = monotonic() + STATEMENT_SECONDS
             while True:
@@ -196,11 +202,8 @@ def open_database(url: str, folder: Path) -> Database:
         return Database(URL.create("sqlite", database=rest.removeprefix("/")))
     if scheme not in ("postgresql", "postgres", "postgresql+psycopg") or not rest:
         raise ValueError(f"DATABASE_URL is none that is known here; {ALLOWED}.")
-    if find_spec("psycopg") is None:
-        raise ValueError(
-            "DATABASE_URL is PostgreSQL's, whose driver is not installed. Install the extra thinkline[postgres]: "
-            ".venv/bin/pip install 'psycopg[binary]'."
-        )
+    if package := missing_extra("postgres", "psycopg"):
+        raise ValueError(f"DATABASE_URL is PostgreSQL's, which needs {package}.")
     try:
         urlsplit(url).port  # noqa: B018 - raises for what is none
         return Database(make_url(f"postgresql+psycopg://{rest}"))

@@ -27,11 +27,17 @@ PAUSE = 5.0
 """Seconds without an attempt after a failure, so that not every call waits for the store."""
 SWEEP = 60.0
 """Seconds between two deletions of expired values."""
+MOST_BYTES = 1024 * 1024 * 1024
+"""Of a file. When it holds more, what would expire first goes: answers of /v1/responses are the most of it."""
 PREFIX = "thinkline:"
 
 SCHEMA = """
 CREATE TABLE IF NOT EXISTS kept (key TEXT PRIMARY KEY, value TEXT NOT NULL, until REAL NOT NULL) WITHOUT ROWID;
 CREATE INDEX IF NOT EXISTS kept_until ON kept (until);
+"""
+
+SHORTEN = """
+DELETE FROM kept WHERE key IN (SELECT key FROM kept ORDER BY until LIMIT (SELECT count(*) / 4 + 1 FROM kept))
 """
 
 T = TypeVar("T")
@@ -104,6 +110,8 @@ class SqliteStore(FailSoftStore):
             if now >= self._sweep_at:
                 self._sweep_at = now + SWEEP
                 connection.execute("DELETE FROM kept WHERE until <= ?", (now,))
+                if _bytes_used(connection) > MOST_BYTES:
+                    connection.execute(SHORTEN)
 
         self._try(lambda: self._file.run(work))
 
@@ -157,6 +165,13 @@ class RedisStore(FailSoftStore):
     def _in_time(self, work: Callable[[], T]) -> T | None:
         with self._bounded(STORE_SECONDS):
             return self._try(work)
+
+
+def _bytes_used(connection: sqlite3.Connection) -> int:
+    pages, free, size = (
+        connection.execute(f"PRAGMA {name}").fetchone()[0] for name in ("page_count", "freelist_count", "page_size")
+    )
+    return int((pages - free) * size)
 
 
 def _text(found: Any) -> str | None:

@@ -1,6 +1,19 @@
 """The tables of the database, as today's code reads and writes them. A change here needs a migration."""
 
-from sqlalchemy import BigInteger, Boolean, Column, Date, Double, Index, Integer, MetaData, String, Table, Text
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    Column,
+    Date,
+    Double,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    String,
+    Table,
+    Text,
+)
 
 METADATA = MetaData()
 
@@ -64,6 +77,6 @@ RECENT = Table(
     Column("id", BigInteger().with_variant(Integer, "sqlite"), primary_key=True, autoincrement=True),
     Column("requests", Integer, nullable=False),
     Column("written", Double, nullable=False),
-    Column("body", Text, nullable=False),
+    Column("body", LargeBinary, nullable=False),
 )
-"""The last requests with their attempts, for workers that did not serve them: a batch a row, as JSON."""
+"""The last requests with their attempts, for workers that did not serve them: a batch a row, as JSON in UTF-8."""

@@ -3,13 +3,14 @@
 from logging import getLogger
 from typing import TYPE_CHECKING, Any
 
+from core.extras import missing_extra
+
 if TYPE_CHECKING:
     from telemetry.tracing import Tracer
 
 log = getLogger("thinkline")
 
 PROTOCOL = "http/protobuf"
-HOW_TO_INSTALL = "pip install opentelemetry-sdk opentelemetry-exporter-otlp-proto-http"
 
 
 def open_tracer(settings: Any) -> "Tracer | None":
@@ -19,12 +20,11 @@ def open_tracer(settings: Any) -> "Tracer | None":
     if settings.traces_protocol not in ("", PROTOCOL):
         log.error("No traces are sent: OTEL_EXPORTER_OTLP_PROTOCOL is not %s, the one that is spoken here.", PROTOCOL)
         return None
-    try:
-        from telemetry.tracing import Tracer  # noqa: PLC0415 - see above
-    except ImportError as error:
-        what = "An address for traces is set (OTEL_*), and none are sent: %s. Install the packages: %s"
-        log.error(what, error, HOW_TO_INSTALL)  # noqa: TRY400 - a traceback says no more
+    if package := missing_extra("otel", "opentelemetry"):
+        log.error("An address for traces is set (OTEL_*), and none are sent: that needs %s.", package)
         return None
+    from telemetry.tracing import Tracer  # noqa: PLC0415 - see above
+
     try:
         return Tracer(with_words=settings.traces_content)
     except Exception as error:  # noqa: BLE001 - the SDK reads a dozen variables and files, and each fails in its own way

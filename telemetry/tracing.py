@@ -27,6 +27,8 @@ from telemetry.records import RequestRecord
 SAY_AGAIN = 60.0
 """Seconds between two log lines that the collector cannot be reached."""
 SERVER_ERROR = 500
+NAME_CHARACTERS = 200
+ATTRIBUTE_CHARACTERS = 2 * genai.MOST_CHARACTERS
 EXPORT_LOGGERS = (
     "opentelemetry.exporter.otlp.proto.http.trace_exporter",
     "opentelemetry.sdk._shared_internal",
@@ -107,11 +109,11 @@ class Tracer:
         error: str,
     ) -> None:
         span = ReadableSpan(
-            name[:200],
+            name[:NAME_CHARACTERS],
             context,
             parent,
             self._resource,
-            {name: value for name, value in attributes.items() if value not in (None, "")},
+            {name: _cut(value) for name, value in attributes.items() if value not in (None, "")},
             kind=kind,
             status=Status(StatusCode.ERROR, error) if error else Status(),
             start_time=int(start * 1e9),
@@ -125,6 +127,11 @@ class Tracer:
         ending = threading.Thread(target=self._processor.shutdown, name="traces", daemon=True)
         ending.start()
         ending.join(seconds)
+
+
+def _cut(value: Any) -> Any:
+    """A text of bounded length: callers choose the names of models and conversations."""
+    return value[:ATTRIBUTE_CHARACTERS] if isinstance(value, str) else value
 
 
 def _request_attributes(record: RequestRecord, operation: str) -> dict[str, Any]:

@@ -20,11 +20,11 @@ from core.errors import Overloaded
 from storage.database import Database, open_database
 from storage.spool import Batch, Spool
 from telemetry.records import RequestRecord
+from usage.recent import RecentRequests
 from usage.reports import Question, report
 from usage.rows import costs_of, row_of
 from usage.spending import Spending
 from usage.store import KEPT_RECENT, UsageStore
-from usage.timeline import timeline
 
 log = getLogger("thinkline.usage")
 
@@ -49,25 +49,23 @@ UNREADABLE = "The table of usage cannot be read now; what is used meanwhile is n
 class Ledger:
     """A sink of records. Its thread starts with `start`, or with the first record: after a fork.
 
-    `folder` is for the spool, `days` how long a row is kept. The last requests are written for other workers too, if it
-    `shares`. `waiting` counts the records that the database does not
+    `folder` is for the spool, `days` how long a row is kept, and `shares` how many of a batch's last requests are
+    written for other workers. `waiting` counts the records that the database does not
     have yet, and `lost` those that it will never have.
     """
 
-    def __init__(self, store: UsageStore, folder: Path, *, days: float, shares: bool = True) -> None:
+    def __init__(self, store: UsageStore, folder: Path, *, days: float, shares: int = KEPT_RECENT) -> None:
         self.spending = Spending()
+        self.recent = RecentRequests(store, shares)
         self.lost = 0
         self._store = store
         self._days = days
-        self._shares = shares
         self._source = token_hex(8)
         self._batches = count()
         self._spool = Spool(folder)
         self._spooled = 0
         self._queue: deque[RequestRecord] = deque()
         self._held: deque[Batch] = deque()
-        self._recent: deque[RequestRecord] = deque(maxlen=KEPT_RECENT)
-        self._unshared: deque[RequestRecord] = deque(maxlen=KEPT_RECENT)
         self._failing = self._spool_failing = False
         self._try_at = self._refresh_at = self._housekeeping_at = self._retention_at = 0.0
         self._wake = threading.Event()
@@ -78,11 +76,11 @@ class Ledger:
 
     def __call__(self, record: RequestRecord) -> None:
         """Note a request that has ended."""
-        if record.method != "POST" or record.status == UNKNOWN_KEY or not record.endpoint:
+        if not record.target and (record.method != "POST" or record.status == UNKNOWN_KEY or not record.endpoint):
             return
         if record.cost:
             self.spending.add(record.caller, record.started, record.cost)
-        self._recent.append(record)
+        self.recent.add(record)
         self._queue.append(record)
         if self._closing.is_set():
             self._save_last()
@@ -107,16 +105,6 @@ class Ledger:
                 if self._thread is None:
                     self._thread = threading.Thread(target=self._run, name="usage", daemon=True)
                     self._thread.start()
-
-    def find(self, request_id: str, key: str | None) -> dict[str, Any] | None:
-        """The time line of one of the last requests, of this key or of any."""
-        for record in reversed(list(self._recent)):
-            if record.request_id == request_id and key in (None, record.caller):
-                return timeline(record)
-        try:
-            return self._store.recent(request_id, key) if self._shares else None
-        except self._store.failures:
-            return None
 
     def watch_spending(self, key: str, seconds: float) -> None:
         """Have a key's `spending` kept fresh. The first to ask waits up to so many seconds until it is known."""
@@ -192,8 +180,7 @@ class Ledger:
         with self._lock:
             while self._queue:
                 records = [self._queue.popleft() for _ in range(min(BATCH_ROWS, len(self._queue)))]
-                if self._shares:
-                    self._unshared.extend(records)
+                self.recent.share(records)
                 if rows := [row_of(record) for record in records if record.target]:
                     self._keep((self._source, next(self._batches), rows))
 
@@ -216,13 +203,13 @@ class Ledger:
 
     def _write(self) -> bool:
         """Write what waits, oldest first. Whether the database took it."""
-        while self._spooled or self._held or self._unshared:
+        while self._spooled or self._held or self.recent.has_unshared:
             with self._lock:
                 spooled = self._spool.first() if self._spooled else None
                 if spooled is None:
                     self._spooled = 0  # somebody has removed the file
                 batch = spooled or (self._held[0] if self._held else NOTHING)
-                recent, self._unshared = list(self._unshared), deque(maxlen=KEPT_RECENT)
+                recent = self.recent.take_unshared()
             if not self._try(lambda: self._write_batch(batch, recent)):  # noqa: B023 - called at once
                 return False
             with self._lock:
@@ -290,7 +277,8 @@ def open_ledger(url: str, folder: Path, *, days: float, processes: int) -> Ledge
     none. Raises ValueError.
     """
     database = open_database(url, folder)
-    shares = processes > 1 or database.is_shared
+    # Of each process's last requests, so many are among the last of all.
+    shares = KEPT_RECENT // processes if processes > 1 or database.is_shared else 0
     return Ledger(UsageStore(database), folder / "usage-spool", days=days, shares=shares) if days else None
 
 

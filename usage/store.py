@@ -14,11 +14,10 @@ from storage.database import Database
 from storage.spool import Batch
 from storage.tables import RECENT, REQUESTS, SPENDING, WRITTEN
 from telemetry.records import RequestRecord
+from usage.record_json import decode, encode
 from usage.rows import COLUMNS, costs_of
-from usage.timeline import timeline
 
 Row = Sequence[Any]
-Json = dict[str, Any]
 KEPT_RECENT = 200
 """Of the last requests."""
 SOURCE_DAYS = 30
@@ -93,16 +92,22 @@ class UsageStore:
             query = select(SPENDING).where(SPENDING.c.key.in_(keys), SPENDING.c.day >= first)
             return [(row.key, row.day, row.cost) for row in connection.execute(query)]
 
-    def recent(self, request_id: str, key: str | None) -> Json | None:
-        """One of the last requests, of this key or of any, as `GET /v1/requests` shows it."""
+    def recent(self, request_id: str, key: str | None) -> RequestRecord | None:
+        """One of the last requests, of this key or of any."""
         with self.database.read() as connection:
-            bodies = connection.execute(select(RECENT.c.body).order_by(RECENT.c.id.desc())).scalars()
-            for body in bodies:
-                for name, whose, shown in reversed(orjson.loads(body)):
-                    if name == request_id and key in (None, whose):
-                        found: Json = shown
-                        return found
+            for body in connection.execute(select(RECENT.c.body).order_by(RECENT.c.id.desc())).scalars():
+                for each in reversed(orjson.loads(body)):
+                    if each["request_id"] == request_id and key in (None, each["caller"]):
+                        return decode(each)
         return None
+
+    def recent_after(self, last: int) -> tuple[int, list[RequestRecord]]:
+        """The last requests of batches after number `last`, oldest first, and the newest number."""
+        query = select(RECENT.c.id, RECENT.c.body).where(RECENT.c.id > last).order_by(RECENT.c.id)
+        with self.database.read() as connection:
+            rows = connection.execute(query).all()
+        records = [decode(each) for row in rows for each in orjson.loads(row.body)]
+        return (rows[-1].id if rows else last), records
 
     def delete_old(self, days: float) -> None:
         """Delete what is older than so many days."""
@@ -146,8 +151,8 @@ def _write_one_by_one(connection: Connection, rows: Sequence[Row]) -> int:
 
 
 def _write_recent(connection: Connection, recent: Sequence[RequestRecord]) -> None:
-    shown = [(each.request_id, each.caller, timeline(each)) for each in recent[-KEPT_RECENT:]]
-    row = {"requests": len(shown), "written": time(), "body": orjson.dumps(shown).decode()}
+    bodies = [body for each in recent if (body := encode(each))]
+    row = {"requests": len(bodies), "written": time(), "body": b"[%b]" % b",".join(bodies)}
     connection.execute(insert(RECENT), row)
     kept = 0
     for number, requests in connection.execute(select(RECENT.c.id, RECENT.c.requests).order_by(RECENT.c.id.desc())):

@@ -17,7 +17,7 @@ from core.trace_context import TraceContext
 from schemas.errors import OPENAI, ErrorFormat
 from server.flask_app import HEADERS, REQUEST_ID
 from server.read_deadlines import BODY_SECONDS
-from server.sockets.handshake import check_handshake
+from server.sockets.handshake import WHAT_TO_UPGRADE_TO, UpgradeRequired, check_handshake
 from telemetry.records import RequestRecord
 from views.model_access import concealed
 from views.services import Services, current_services
@@ -226,7 +226,11 @@ def _with_handshake(view: View, admit: Admit) -> View:
     def answer(**values: Any) -> Response:
         services, environ = current_services(), request.environ
         incoming = environ[API_REQUEST] = ApiRequest(services, environ, view.__name__)
-        check_handshake(environ)
+        try:
+            check_handshake(environ)
+        except UpgradeRequired:
+            environ[HEADERS].extend(WHAT_TO_UPGRADE_TO)
+            raise
         if not services.guard.accepts_origin(environ):
             raise PermissionDenied("Web pages of this origin may not call here (ALLOWED_ORIGINS).")
         found = admit(incoming)

@@ -263,27 +263,35 @@ class StreamResponse(Response):
 
 
 def stream_frames(delivery: Delivery, encoder: StreamEncoder, failures: list[Exception]) -> Iterator[bytes]:
-    """The answer's frames; of an answer that has failed already, the failure's."""
+    """The answer's frames; of an answer that has failed already, the failure's. Those that come together are written
+    together, where the line takes them: then they are not among these.
+    """
+    line = delivery.line
     try:
         _raise_first(failures)
         for event in delivery.events:
-            if data := encoder.encode(event):
+            if (data := encoder.encode(event)) and not line.gather(data):
                 yield data
-        yield encoder.end()
-        delivery.end("done")
+        if not line.gather(data := encoder.end()):
+            yield data
+        line.flush()
+        delivery.end("hung_up" if delivery.call.gone else "done")
     except Cancelled:
         if delivery.call.reason is None:
             delivery.end("hung_up")
         else:
             delivery.end("failed", delivery.call.reason)
+        line.flush()
         yield encoder.error(delivery.call.reason or HalfClosed())
     except GatewayError as error:
         delivery.end("hung_up" if isinstance(error, RequestTimeout) else "failed", error)
+        line.flush()
         yield encoder.error(error)
     except Exception:  # the headers are out: even a fault of our own must reach the caller as a frame, not as a cut
         log.exception("unexpected failure in a stream")
         fault = GatewayError("Something went wrong here.")
         delivery.end("failed", fault)
+        line.flush()
         yield encoder.error(fault)
 
 

@@ -19,7 +19,7 @@ class RequestNotFound(InvalidRequest):
 def show_request(incoming: ApiRequest, request_id: str) -> Response:
     """Show it: to the key that it came with, and to an admin's."""
     ledger, key = incoming.services.ledger, incoming.key
-    found = ledger.find(request_id, None if key.admin else key.name) if ledger is not None else None
+    found = ledger.recent.find(request_id, None if key.admin else key.name) if ledger is not None else None
     if found is None:
         raise RequestNotFound(f"There is no request {request_id[:SHOWN]!r} among the last ones of this key.")
     return jsonify(found)

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from logging import getLogger
 from typing import Any, Protocol
 
 from flask import current_app
@@ -25,6 +26,8 @@ from usage.ledger import Ledger
 from views.response_store import ResponseStore
 from views.running import RunningResponses
 from views.watchers import Watchers
+
+log = getLogger("thinkline")
 
 
 class Tracer(Protocol):
@@ -74,7 +77,10 @@ class Services:
     def close(self) -> None:
         """The process is about to end: all requests have."""
         for end in self.at_end:
-            end()
+            try:
+                end()
+            except Exception:  # whatever it was: the others have something to save, too
+                log.exception("an end has failed")
 
 
 def current_services() -> Services:

@@ -17,8 +17,8 @@ LONGEST = 4000
 """Characters of what a caller says in one go."""
 MOST_MESSAGES = 2000
 """Of a conversation; the oldest are forgotten."""
-KEPT_SECONDS = 600.0
-"""How long a conversation waits for its platform to dial again, after a reload has closed its socket."""
+KEPT_SECONDS = 120.0
+"""How long a conversation waits for its platform to dial again, after a reload or a lost connection."""
 
 
 class Conversation:
@@ -118,7 +118,7 @@ class Conversation:
 
 
 class KeptConversations:
-    """Conversations whose sockets a reload has closed, until their platforms dial again; by the caller's name."""
+    """Conversations whose connections were lost, until their platforms dial again; by the caller's name."""
 
     def __init__(self, state: KeyValueStore | None, caller: str) -> None:
         self._state = state

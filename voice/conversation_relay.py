@@ -14,6 +14,7 @@ from core.json_values import Json
 from voice.platform import (
     Begin,
     Command,
+    Complaint,
     Interruption,
     KeyPress,
     Output,
@@ -46,7 +47,7 @@ class ConversationRelay:
         return [_text(text, last=True)] if text else []
 
     def read(self, frame: Json) -> Command | None:
-        """`error` and `info` need no answer, and neither do prompts that the caller is still speaking."""
+        """`info` needs no answer, and neither do prompts that the caller is still speaking."""
         match frame["type"]:
             case "setup":
                 call = frame.get("callSid") or frame.get("callControlId") or frame["sessionId"]
@@ -59,6 +60,8 @@ class ConversationRelay:
                 return Interruption(None if heard is None else string_of(heard))
             case "dtmf":
                 return KeyPress(string_of(frame["digit"])[:1]) if frame["digit"] else None
+            case "error":
+                return Complaint(string_of(frame["description"]))
         return None
 
     def write(self, turn: int | None, output: Output) -> list[Json]:

@@ -72,7 +72,14 @@ class HangUp:
     """The call is over."""
 
 
-Command = Begin | Describe | Transcript | Utterance | KeyPress | Interruption | Reply | HangUp
+@dataclass(frozen=True, slots=True)
+class Complaint:
+    """Something is wrong at the platform, or with a frame of ours."""
+
+    text: str
+
+
+Command = Begin | Describe | Transcript | Utterance | KeyPress | Interruption | Reply | HangUp | Complaint
 
 
 @dataclass(frozen=True, slots=True)

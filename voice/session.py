@@ -26,6 +26,7 @@ from voice.conversation import Conversation, KeptConversations
 from voice.platform import (
     Begin,
     Command,
+    Complaint,
     Describe,
     HangUp,
     Interruption,
@@ -36,13 +37,15 @@ from voice.platform import (
     TurnEnded,
     Utterance,
 )
-from voice.tools import Action
+from voice.tools import Action, EndCall, TransferCall
 from voice.turns import Ask, TurnAnswerer
 from voice.webhook import ToolWebhook
 
 log = getLogger("thinkline.voice")
 
 LONGEST_ID = 200
+SHOWN = 500
+"""Characters of what a platform tells of an error."""
 MOST_THREADS = 2
 """Of one call. Turns that end slowly, as a platform that reads nothing makes them, must not take the threads of others.
 """
@@ -61,6 +64,7 @@ class Session:
         self._kept = kept
         self._newest: int | None = None
         self._has_begun = False
+        self._is_over = False
 
     @property
     def state(self) -> State:
@@ -95,7 +99,8 @@ class Session:
         with self._call.lock:
             self._call.drop_turn()
             self._call.state = State.CLOSED
-        if self._call.socket.closing and not self._platform.remembers:
+        socket = self._call.socket
+        if not self._is_over and (socket.closing or not socket.framing.is_finished):  # the platform will dial again
             self._kept.keep(self._call.id, self._conversation)
 
     def _obey(self, command: Command | None) -> None:
@@ -115,7 +120,11 @@ class Session:
                 self._interrupt(command.heard)
             case Reply():
                 self._call.send(command.frames)
+            case Complaint():
+                facts = {"platform": self._platform.name, "call": self._call.id, "said": command.text[:SHOWN]}
+                log.warning("the platform tells of an error", extra={"facts": facts})
             case HangUp():
+                self._is_over = True
                 with self._call.lock:
                     self._call.drop_turn()
                 self._call.socket.close(1000)
@@ -127,9 +136,9 @@ class Session:
         self._has_begun = True
         self._call.id = begin.call_id[:LONGEST_ID]
         self._conversation.variables |= begin.variables
-        restored = not self._platform.remembers and self._kept.restore(self._call.id, self._conversation)
+        restored = self._kept.restore(self._call.id, self._conversation)
         self._call.send(self._platform.greet("" if restored else self._conversation.greet()))
-        if restored and self._conversation.awaits_answer:
+        if restored and self._conversation.awaits_answer and not self._platform.remembers:
             self._start(None, lambda: None)
 
     def _start(self, number: int | None, hear: Callable[[], None]) -> None:
@@ -196,6 +205,7 @@ class Session:
     def _finish(self, turn: Turn, action: Action | None) -> None:
         def end() -> None:
             self._conversation.end_answer()
+            self._is_over = isinstance(action, (EndCall, TransferCall))
             self._call.turn, self._call.state = None, State.IDLE
 
         self._call.emit(turn, TurnEnded(action), end)

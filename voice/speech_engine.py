@@ -5,7 +5,19 @@ It sends its own account of the conversation with each turn. Turns are numbered:
 """
 
 from core.json_values import Json
-from voice.platform import Begin, Command, HangUp, Output, Reply, Speech, Transcript, TurnEnded, number_of, string_of
+from voice.platform import (
+    Begin,
+    Command,
+    Complaint,
+    HangUp,
+    Output,
+    Reply,
+    Speech,
+    Transcript,
+    TurnEnded,
+    number_of,
+    string_of,
+)
 
 ROLES = {"agent": "assistant", "user": "user"}
 
@@ -27,7 +39,7 @@ class SpeechEngine:
         return []
 
     def read(self, frame: Json) -> Command | None:
-        """Turns and pings. Of what fails there, it tells by `error`."""
+        """Turns, pings and errors."""
         match frame["type"]:
             case "init":
                 return Begin(string_of(frame["conversation_id"]))
@@ -42,6 +54,8 @@ class SpeechEngine:
                 return Reply([{"type": "pong"}])
             case "close":
                 return HangUp()
+            case "error":
+                return Complaint(string_of(frame["message"]))
         return None
 
     def write(self, turn: int | None, output: Output) -> list[Json]:

@@ -1,7 +1,7 @@
 """A turn: the model is asked, its answer spoken, and what it calls carried out, until it has said its last."""
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass, field
 from logging import getLogger
 from math import inf
@@ -78,34 +78,38 @@ class TurnAnswerer:
     def answer(self, turn: Turn) -> Action | None:
         """Ask the model until it has said its last; returns what the platform is to do then."""
         tools = offered(self._call.platform.actions, self._config)
-        for number in range(MOST_ROUNDS):
-            uses = self._round(turn, tools, fills=number == 0)
-            if not uses:
-                return None
-            for at, use in enumerate(uses):
-                action = self._carry_out(turn, use, continues=at > 0)
-                if isinstance(action, ENDS_TURN):
-                    return action
+        with ExitStack() as fillers:
+            for number in range(MOST_ROUNDS):
+                uses = self._round(turn, tools, None if number else fillers)
+                if not uses:
+                    return None
+                for at, use in enumerate(uses):
+                    action = self._carry_out(turn, use, continues=at > 0)
+                    if isinstance(action, ENDS_TURN):
+                        return action
         log.warning("a model calls tools again and again", extra={"facts": {"platform": self._call.platform.name}})
         return None
 
-    def _round(self, turn: Turn, tools: Sequence[Json], *, fills: bool) -> list[ToolUse]:
-        """Speak one answer of the model; returns the calls in it."""
+    def _round(self, turn: Turn, tools: Sequence[Json], fillers: ExitStack | None) -> list[ToolUse]:
+        """Speak one answer of the model; returns the calls in it. With `fillers`, a phrase is said if nothing else is,
+        until that is closed.
+        """
         uses: dict[int | str, ToolUse] = {}
         finished = False
         with self._ask(self._with_rounds(turn), tools, self._call.id) as answer:
             self._call.attach(turn, answer.call, State.ASKING)
-            with self._filler(turn, answer) if fills else nullcontext():
-                for event in answer.events:
-                    match event:
-                        case Text() | Refusal() if event.text and not event.choice:
-                            self._say(turn, event.text)
-                        case ToolCall(choice=0):
-                            uses[event.key] = ToolUse(event.id or new_call_id(), event.name)
-                        case ToolArguments(choice=0):
-                            uses[event.key].pieces.append(event.text)
-                        case Finish(choice=0):
-                            finished = True
+            if fillers is not None and answer.filler[1] < inf:
+                fillers.callback(self._plan_filler(turn, answer))
+            for event in answer.events:
+                match event:
+                    case Text() | Refusal() if event.text and not event.choice:
+                        self._say(turn, event.text)
+                    case ToolCall(choice=0):
+                        uses[event.key] = ToolUse(event.id or new_call_id(), event.name)
+                    case ToolArguments(choice=0):
+                        uses[event.key].pieces.append(event.text)
+                    case Finish(choice=0):
+                        finished = True
             if not finished:
                 raise UpstreamDown("The upstream's answer ended before it was finished.")
         return list(uses.values())
@@ -114,13 +118,9 @@ class TurnAnswerer:
         with self._call.current(turn):
             return [*turn.asked, *self._call.conversation.rounds]
 
-    @contextmanager
-    def _filler(self, turn: Turn, answer: Answer) -> Iterator[None]:
-        """Within this block a phrase is said when its time comes and nothing else was said."""
+    def _plan_filler(self, turn: Turn, answer: Answer) -> Callable[[], None]:
+        """Have a phrase said when its time comes, unless something was said before; returns what takes that back."""
         text, due = answer.filler
-        if due == inf:
-            yield
-            return
 
         def note() -> None:
             if turn.has_spoken:
@@ -132,11 +132,7 @@ class TurnAnswerer:
             if not self._call.writing.locked():  # else the turn is speaking, and this thread may not wait for it
                 self._call.emit(turn, Speech(text), note)
 
-        take_back = self._call.socket.call_later(max(0.0, due - monotonic()), fill)
-        try:
-            yield
-        finally:
-            take_back()
+        return self._call.socket.call_later(max(0.0, due - monotonic()), fill)
 
     def _say(self, turn: Turn, text: str) -> None:
         def note() -> None:

@@ -4,9 +4,13 @@ import { recordOf, Turn } from "./api.js";
 import { element, find, seconds } from "./dom.js";
 import { callCard } from "./tools.js";
 
+const NO_RESULT = "The person went on without a result.";
+
 export class Conversation {
   #messages = [];
   #abort = null;
+  #running = null; // a promise, while an answer is under way
+  #waiting = null; // calls whose results are not all there
   #list = find("#conversation");
 
   /** `settings()` gives model, system, temperature and tools; the others are told of what happens. */
@@ -15,27 +19,37 @@ export class Conversation {
   }
 
   get busy() {
-    return this.#abort !== null;
+    return this.#running !== null;
   }
 
   get isEmpty() {
     return !this.#list.childElementCount;
   }
 
-  clear() {
+  async clear() {
+    await this.#stopped();
     this.#messages = [];
+    this.#waiting = null;
     this.#list.replaceChildren();
   }
 
   /** Free the provider. What has come of the answer stays in the conversation. */
   stop() {
     this.#abort?.abort();
-    this.#abort = null;
+  }
+
+  /** Stop, and wait until what has come is filed. */
+  async #stopped() {
+    while (this.#running) {
+      this.stop();
+      await this.#running;
+    }
   }
 
   /** Say something, as the person. */
   async ask(words, { image = "", endOfSpeech = null } = {}) {
-    this.stop();
+    await this.#stopped();
+    this.#waiting?.finish();
     const content = image ? [{ type: "text", text: words || "What is in this image?" }, { type: "image_url", image_url: { url: image } }] : words;
     this.#messages.push({ role: "user", content });
     const shown = element("li", { class: "message user" }, element("p", { class: "words" }, words));
@@ -54,20 +68,22 @@ export class Conversation {
     }
     const { model, system, temperature, tools } = settings;
     const messages = [...(system ? [{ role: "system", content: system }] : []), ...this.#messages];
-    const turn = new Turn({ model, messages, ...(temperature === undefined ? {} : { temperature }), ...(tools.length ? { tools } : {}) });
+    const turn = new Turn({ ...(model ? { model } : {}), messages, ...(temperature === undefined ? {} : { temperature }), ...(tools.length ? { tools } : {}) });
     if (endOfSpeech !== null) turn.endOfSpeech = Math.min(0, (endOfSpeech - turn.origin) / 1000);
-    const abort = (this.#abort = new AbortController());
+    const { signal } = (this.#abort = new AbortController());
     const shown = this.#answer(turn);
     this.shown(turn);
-    this.changed();
-    await turn.run({
-      signal: abort.signal,
+    this.#running = turn.run({
+      signal,
       changed: () => { shown.update(); this.shown(turn); },
-      said: (sentence) => { if (!abort.signal.aborted) this.said(sentence, turn); },
+      said: (sentence) => { if (!signal.aborted) this.said(sentence, turn); },
+    }).then(() => {
+      this.#running = null;
+      this.#keep(turn, tools);
     });
-    if (this.#abort === abort) this.#abort = null;
-    this.#keep(turn, tools);
-    this.shown(turn);
+    this.changed();
+    await this.#running;
+    this.shown(turn, { onlyIfShown: true });
     this.changed();
     this.ended(turn);
     if (turn.requestId) {
@@ -91,18 +107,24 @@ export class Conversation {
 
   #askForResults(calls, tools) {
     const results = new Map();
+    const finish = () => {
+      this.#waiting = null;
+      for (const { send } of cards) send.disabled = true;
+      for (const { id } of calls) this.#messages.push({ role: "tool", tool_call_id: id, content: results.get(id) ?? NO_RESULT });
+    };
     const cards = calls.map((call) => {
       const declaration = tools.find((each) => each.function.name === call.function.name);
       const stub = this.tools.stub(call.function.name);
       const made = callCard(call, declaration, stub, (text) => {
         results.set(call.id, text);
         if (results.size < calls.length) return;
-        for (const { id } of calls) this.#messages.push({ role: "tool", tool_call_id: id, content: results.get(id) });
+        finish();
         this.#turn(null);
       });
       this.#list.lastElementChild.append(made.card);
       return { ...made, stub };
     });
+    this.#waiting = { finish };
     this.#scroll();
     for (const { send, stub } of cards) if (stub) send.click();
   }

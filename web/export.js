@@ -20,7 +20,7 @@ export async function savePng(name, drawing) {
   canvas.width = (width + 2 * MARGIN) * DENSITY;
   canvas.height = (height + 2 * MARGIN) * DENSITY;
   const context = canvas.getContext("2d");
-  context.fillStyle = getComputedStyle(document.body).backgroundColor;
+  context.fillStyle = getComputedStyle(drawing.closest(".card") || document.body).backgroundColor;
   context.fillRect(0, 0, canvas.width, canvas.height);
   context.drawImage(image, MARGIN * DENSITY, MARGIN * DENSITY, width * DENSITY, height * DENSITY);
   save(`${name}.png`, await new Promise((resolve) => { canvas.toBlob(resolve, "image/png"); }));

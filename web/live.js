@@ -11,6 +11,7 @@ const KEPT = 200;
 const AGAIN_MS = 3000;
 const OUTCOMES = { done: "done", hung_up: "hung up", failed: "failed", refused: "refused" };
 
+const rows = new WeakMap(); // by turn
 let turns = [];
 let abort = null;
 
@@ -104,7 +105,12 @@ function showKeys(keys) {
 function showTurns() {
   const words = find("#search").value.trim().toLowerCase();
   const found = turns.filter((turn) => [turn.call, turn.id, turn.model, turn.key, turn.target].some((each) => each?.toLowerCase().includes(words)) || !words);
-  find("#turns").replaceChildren(...found.map(turnRow));
+  const body = find("#turns");
+  const shown = found.map((turn) => rows.get(turn) ?? rows.set(turn, turnRow(turn)).get(turn));
+  shown.forEach((row, at) => { // rows that are in their places stay there, and keep the focus
+    if (body.children[at] !== row) body.insertBefore(row, body.children[at] || null);
+  });
+  while (body.childElementCount > shown.length) body.lastElementChild.remove();
   find("#turns-hint").textContent = words ? `${found.length} of ${turns.length} turns` : turns.length ? "" : "No turn yet.";
 }
 

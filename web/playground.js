@@ -80,9 +80,9 @@ document.addEventListener("keydown", (event) => {
   if (event.key === "Escape") stop();
 });
 find("#stop").addEventListener("click", stop);
-find("#clear").addEventListener("click", () => {
+find("#clear").addEventListener("click", async () => {
   stop();
-  conversation.clear();
+  await conversation.clear();
   view.hide();
   changed();
   message.focus();

@@ -5,6 +5,8 @@ const Recognition = () => window.SpeechRecognition || window.webkitSpeechRecogni
 export const canListen = () => Boolean(Recognition());
 export const canSpeak = () => "speechSynthesis" in window && "SpeechSynthesisUtterance" in window;
 
+const ECHO_MS = 2500;
+const ECHO_SHARE = 0.6;
 const NO_RECOGNITION = "This browser recognises no speech. Chrome, Edge and Safari do; typing works everywhere.";
 const FAILURES = {
   "not-allowed": "The browser may not use the microphone. Allow it for this page, and press Talk again.",
@@ -22,44 +24,49 @@ export function abilities() {
 
 /** Speaks sentences one after the other. */
 export class Speaker {
-  #waiting = 0;
+  #waiting = new Set(); // kept: browsers forget the listeners of an utterance that nobody holds
   #run = 0;
+  #lately = [];
 
   /** `began(sentence)` is called as each begins to sound, `silent()` when nothing is left to say. */
   constructor({ began = () => {}, silent = () => {} }) {
     this.began = began;
     this.silent = silent;
-    this.now = "";
   }
 
   get speaking() {
-    return this.#waiting > 0;
+    return this.#waiting.size > 0;
+  }
+
+  /** The last sentences that began to sound, as recognisers hear them late. */
+  get lately() {
+    return this.#lately.filter(({ at }) => performance.now() - at < ECHO_MS).map(({ sentence }) => sentence);
   }
 
   say(sentence) {
     if (!canSpeak()) return;
     const run = this.#run;
     const utterance = new SpeechSynthesisUtterance(sentence);
-    utterance.lang = document.documentElement.lang;
-    this.#waiting += 1;
+    utterance.lang = navigator.language;
+    this.#waiting.add(utterance);
     utterance.onstart = () => {
       if (run !== this.#run) return;
-      this.now = sentence;
+      this.#lately = [...this.#lately.slice(-1), { sentence, at: Infinity }];
       this.began(sentence);
     };
     utterance.onend = utterance.onerror = () => {
       if (run !== this.#run) return; // of an answer that was stopped
-      this.now = "";
-      this.#waiting -= 1;
-      if (!this.#waiting) this.silent();
+      this.#lately = this.#lately.map((each) => ({ ...each, at: Math.min(each.at, performance.now()) }));
+      this.#waiting.delete(utterance);
+      if (!this.#waiting.size) this.silent();
     };
     speechSynthesis.speak(utterance);
   }
 
   stop() {
     this.#run += 1;
-    this.#waiting = 0;
-    this.now = "";
+    this.#waiting.clear();
+    this.#lately = this.#lately.map((each) => ({ ...each, at: Math.min(each.at, performance.now()) }));
     if (canSpeak()) speechSynthesis.cancel();
   }
 }
@@ -136,9 +143,14 @@ export class Listener {
   }
 }
 
-/** Whether what was heard is only the page's own voice, out of a loudspeaker: all its words are in what is being said. */
-export function isEcho(heard, spoken) {
+/**
+ * Whether what was heard is only the page's own voice, out of a loudspeaker: all its words are in what is being said.
+ * Once that is over, most of it must have been heard: a person may repeat a word of a question in the answer.
+ */
+export function isEcho(heard, sentences, isSpeaking) {
   const words = (text) => text.toLowerCase().match(/[\p{L}\p{N}']+/gu) || [];
-  const said = new Set(words(spoken));
-  return words(heard).every((word) => said.has(word));
+  const said = words(sentences.join(" "));
+  const repeated = words(heard);
+  if (!repeated.every((word) => said.includes(word))) return false;
+  return isSpeaking || repeated.length > ECHO_SHARE * words(sentences.at(-1) || "").length;
 }

@@ -59,7 +59,8 @@ export class VoiceLoop {
   }
 
   #isOwnVoice(words) {
-    return this.speaker.speaking && isEcho(words, this.speaker.now);
+    const said = this.speaker.lately;
+    return said.length > 0 && isEcho(words, said, this.speaker.speaking);
   }
 
   #heard(words) {

@@ -19,7 +19,7 @@ from dispatch.routing.rates import Rates
 from dispatch.routing.route import Route
 from dispatch.routing.rules import unsupported_images_reason, unsupported_reason, with_fallbacks
 from dispatch.routing.snapshot import BEDROCK_ID, Snapshot, put_together
-from providers import build, missing_package
+from providers import build
 from providers.base import Provider, Target
 
 BEDROCK, BEDROCK_MODELS = "bedrock", "bedrock-models"
@@ -160,13 +160,6 @@ class Catalogue:
                 row["reason"] = f"Needs {entry.missing}."
             rows.append(row)
         return rows
-
-    def uninstalled(self) -> dict[str, str]:
-        """The providers that are configured, and lack nothing but a package: name -> what to install."""
-        packages = {
-            entry.name: missing_package(entry.kind) for entry in self.snapshot.entries.values() if entry.missing
-        }
-        return {name: package for name, package in packages.items() if package == self.snapshot.entries[name].missing}
 
     def _more_than_a_fallback(self, snapshot: Snapshot, fallback: ProviderConfig, model: str) -> None:
         """Raise where models are told of, or will be: then the fallback does not answer in the place of one."""

@@ -66,6 +66,11 @@ class Snapshot:
             return row
         return next((row for pattern, row in self.patterns if pattern.fullmatch(model)), None)
 
+    def uninstalled(self) -> dict[str, str]:
+        """The providers that are configured, and lack nothing but a package: name -> what to install."""
+        packages = {entry.name: missing_package(entry.kind) for entry in self.entries.values() if entry.missing}
+        return {name: package for name, package in packages.items() if package == self.entries[name].missing}
+
     def available(self) -> list[ProviderConfig]:
         """The providers that can be used, in order."""
         return [entry for entry in self.entries.values() if entry.available]

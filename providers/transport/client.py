@@ -96,6 +96,7 @@ class Response:
 
     def start(self, *, fresh: bool = False) -> None:
         """Write the request. A kept connection that turns out to be closed is replaced once, silently."""
+        self._call.flush()
         kept = None if fresh else self._account.pool.take()
         try:
             if kept is not None:
@@ -256,7 +257,9 @@ class Response:
         """Wait for bytes; False when none are waited for any more. Raises what the caller is told, and
         PrematureClose.
         """
-        call, now = self._call, monotonic()
+        call = self._call
+        call.flush()
+        now = monotonic()
         pause, self._waited_at = now - self._waited_at, now
         self._count_pause(pause)
         give_up_by = min(self._idle_by, call.first_event_by, call.total_by, call.finish_by)

@@ -12,7 +12,7 @@ log = getLogger("thinkline.wire")
 
 TRACE = 5
 KEPT_BYTES = 262_144
-"""Of what comes back. The log shows less, once pictures are cut out of it."""
+"""Of a body. The log shows less, once pictures are cut out of it."""
 SECRET_NAME = re.compile(r"auth|key|token|secret|cookie|signature|credential", re.IGNORECASE)
 SECRET_QUERY = re.compile(r"([?&][^=&]*(?:auth|key|token|secret|signature|credential)[^=&]*=)[^&]*", re.IGNORECASE)
 
@@ -31,7 +31,14 @@ class WireLog:
         self._bytes = 0
         self._ended = False
         url = SECRET_QUERY.sub(r"\1***", f"{headers.get('Host', '')}{path}")
-        _write("sent to the provider", body, method=method, url=url, headers=_masked(headers), **self._facts(len(body)))
+        _write(
+            "sent to the provider",
+            body[:KEPT_BYTES],
+            method=method,
+            url=url,
+            headers=_masked(headers),
+            **self._facts(len(body)),
+        )
 
     def take(self, data: bytes) -> None:
         """A piece of the body has come."""

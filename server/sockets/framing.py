@@ -51,6 +51,11 @@ class Framing:
         return self._protocol.state is State.CLOSED
 
     @property
+    def is_finished(self) -> bool:
+        """Whether the peer has sent a close frame."""
+        return self._protocol.close_rcvd is not None
+
+    @property
     def buffered(self) -> int:
         """Bytes of a message that has not come whole."""
         return len(self._message) + len(self._protocol.reader.buffer)

@@ -20,6 +20,8 @@ FIELDS = (
     "Sec-WebSocket-Protocol",
 )
 """Without Sec-WebSocket-Extensions: a compressed message of a kilobyte may hold a gigabyte, so none is negotiated."""
+WHAT_TO_UPGRADE_TO = (("Upgrade", "websocket"), ("Sec-WebSocket-Version", "13"))
+"""Headers of a 426 (RFC 9110, 15.5.22)."""
 SILENT = logging.Logger("websockets", logging.CRITICAL + 1)  # noqa: LOG001 - no setting is to make it speak
 """The library would log each message, with the keys in it."""
 

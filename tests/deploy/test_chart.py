@@ -23,7 +23,7 @@ EVERYTHING = {
         "external": {
             "enabled": True,
             "store": {"name": "vault"},
-            "remote": {"API_KEY": "thinkline-key", "STATE_URL": "thinkline-redis"},
+            "remote": {"API_KEY": "thinkline-key", "METRICS_KEY": "thinkline-metrics", "STATE_URL": "thinkline-redis"},
         }
     },
     "models": "models:\n  - name: fast\n",
@@ -36,7 +36,9 @@ EVERYTHING = {
         "fromNamespaces": [{"kubernetes.io/metadata.name": "ingress-nginx"}],
         "egress": [{"to": [{"podSelector": {"matchLabels": {"app": "redis"}}}], "ports": [{"port": 6379}]}],
     },
-    "serviceMonitor": {"enabled": True, "tokenSecret": {"name": "metrics"}},
+    "serviceMonitor": {"enabled": True},
+    "prometheusRule": {"enabled": True},
+    "dashboard": {"enabled": True},
     "nodeSelector": {"pool": "voice"},
     "tolerations": [{"key": "voice", "operator": "Exists"}],
     "affinity": {"nodeAffinity": {}},
@@ -50,13 +52,17 @@ CUSTOM = ("ExternalSecret", "ScaledObject", "ServiceMonitor", "PrometheusRule")
 
 
 def rendered(values: dict[str, Any], **options: Any) -> dict[str, Any]:
-    """kind -> manifest. Raises HelmError of the package."""
+    """kind -> manifest; "Dashboard" is its ConfigMap. Raises HelmError of the package."""
     with import_module("helm_python.chart").Chart.load(CHART) as chart:
         files = chart.render(values, name="voice", namespace="calls", **options)
     manifests = chain.from_iterable(
         yaml.safe_load_all(text) for name, text in files.items() if not name.endswith("NOTES.txt")
     )
-    return {manifest["kind"]: manifest for manifest in manifests if manifest}
+    return {_kind(manifest): manifest for manifest in manifests if manifest}
+
+
+def _kind(manifest: dict[str, Any]) -> str:
+    return "Dashboard" if manifest["metadata"]["name"].endswith("-dashboard") else str(manifest["kind"])
 
 
 def refusal(values: dict[str, Any]) -> str:
@@ -120,7 +126,7 @@ def test_secrets_come_as_files_and_their_names_are_settings() -> None:
         given = variables(values)
         files = {name: value for name, value in given.items() if name.endswith("_KEY_FILE") or name == "STATE_URL_FILE"}
         assert files == {name: f"/etc/thinkline/secrets/{name.removesuffix('_FILE')}" for name in files}
-        assert len(files) == 2
+        assert len(files) > 1
     assert "a-key" not in str(rendered(CREATED)["Deployment"])
 
 
@@ -164,6 +170,22 @@ def test_kedas_scaler_counts_calls_and_owns_the_number_of_replicas() -> None:
     assert trigger["metadata"]["threshold"] == "200"
 
 
+def test_rules_and_dashboard_are_those_of_the_project() -> None:
+    manifests = rendered(EVERYTHING)
+    assert manifests["PrometheusRule"]["spec"] == yaml.safe_load((ROOT / "deploy/prometheus/alerts.yaml").read_text())
+    assert manifests["Dashboard"]["data"] == {"thinkline.json": (ROOT / "deploy/grafana/thinkline.json").read_text()}
+    metric = manifests["ScaledObject"]["spec"]["triggers"][0]["metadata"]["query"].partition("{")[0]
+    assert f'"{metric.removeprefix("sum(")}"' in (ROOT / "telemetry/metrics.py").read_text()
+
+
+def test_prometheus_brings_the_key_of_the_metrics() -> None:
+    manifests = rendered(EVERYTHING)
+    (endpoint,) = manifests["ServiceMonitor"]["spec"]["endpoints"]
+    secret = manifests["ExternalSecret"]["spec"]["target"]["name"]
+    assert endpoint["authorization"]["credentials"] == {"name": secret, "key": "METRICS_KEY"}
+    assert "METRICS_KEY_FILE" in variables(EVERYTHING)
+
+
 def test_the_ingress_neither_buffers_nor_ends_a_silent_stream() -> None:
     annotations = rendered(EVERYTHING)["Ingress"]["metadata"]["annotations"]
     prefix = "nginx.ingress.kubernetes.io/"
@@ -187,9 +209,9 @@ def test_the_network_policy_lets_calls_in_and_providers_be_asked() -> None:
         ({"image": LEAST["image"]}, "secret.name is needed"),
         ({**LEAST, "replica": 3}, "replica"),
         ({**LEAST, "replicas": 0}, "replicas"),
-        ({**LEAST, "settings": {"OPENAI_API_KEY": "sk-1"}}, "settings"),
-        ({**LEAST, "settings": {"AWS_SECRET_ACCESS_KEY": "x"}}, "settings"),
-        ({**LEAST, "settings": {"LOG-LEVEL": "x"}}, "settings"),
+        ({**LEAST, "settings": {"OPENAI_API_KEY": "sk-1"}}, "OPENAI_API_KEY"),
+        ({**LEAST, "settings": {"AWS_SECRET_ACCESS_KEY": "x"}}, "AWS_SECRET_ACCESS_KEY"),
+        ({**LEAST, "settings": {"LOG-LEVEL": "x"}}, "LOG-LEVEL"),
         ({"image": {"repository": "r", "tag": "latest"}, "secret": {"name": "s"}}, "tag"),
         ({**LEAST, "ingress": {"enabled": True}}, "ingress.host is needed"),
         ({**LEAST, "secret": {"external": {"enabled": True}}}, "secret.external.store.name is needed"),

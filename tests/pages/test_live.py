@@ -2,6 +2,7 @@
 
 import json
 import re
+import signal
 import socket
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -156,6 +157,17 @@ def test_watchers_are_few_and_give_their_places_back(serve: Callable[..., Served
 def _may_watch(app: Served) -> bool:
     with watching(app) as response:
         return bool(response.status_code == 200)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_who_watches_holds_up_neither_a_stop_nor_a_reload(serve: Callable[..., Served], number: int) -> None:
+    app = serve(DEMO_PACE_MS=0, GRACEFUL_TIMEOUT=60)
+    (worker,) = app.workers
+    with watching(app) as response:
+        next(told(response, "overview"))
+        app.process.send_signal(number)
+        assert list(told(response, "turns")) == []  # to its end, which is no error
+    until(lambda: not Path(f"/proc/{worker}").exists(), "the worker to end")
 
 
 def test_no_usage_is_kept(serve: Callable[..., Served]) -> None:

@@ -237,6 +237,36 @@ def test_a_tool_is_called_and_its_result_typed(serve: Callable[..., Served], tab
     expect(page.locator("#notices")).to_contain_text("no JSON object")
 
 
+def test_who_goes_on_without_a_result(serve: Callable[..., Served], tab: Open, upstream: OpenAIUpstream) -> None:
+    page = tab(address(serve(**upstream.settings())))
+    expect(page.locator("#send")).to_be_enabled()
+    page.click("#tools-panel summary")
+    page.click("#add-tool")
+    page.get_by_label("Its result").fill("")
+    upstream.enqueue(ScriptedAnswer(calls=[("call_1", "get_weather", ['{"city": "Rome"}'])]))
+    say(page, "How is the weather?")
+    expect(page.locator(".call")).to_have_count(1)
+    upstream.enqueue(ScriptedAnswer(texts=["As you like."]))
+    say(page, "Never mind")
+    expect(page.locator(".message.assistant .words").last).to_have_text("As you like.")
+    expect(page.get_by_role("button", name="Send the result")).to_be_disabled()
+    roles = [each["role"] for each in json.loads(upstream.received[-1].body)["messages"]]
+    assert roles == ["system", "user", "assistant", "tool", "user"]
+
+
+def test_a_new_conversation_in_the_middle_of_an_answer(serve: Callable[..., Served], tab: Open) -> None:
+    app = serve(DEMO_PACE_MS=50)
+    page = tab(address(app))
+    say(page, "Say 300 words")
+    expect(page.locator(".message.assistant .words")).to_contain_text("This is")
+    page.click("#clear")
+    expect(page.locator(".message")).to_have_count(0)
+    app.logged("outcome=hung_up")
+    with page.expect_request("**/v1/chat/completions") as asked:
+        say(page, "Hello")
+    assert [each["role"] for each in asked.value.post_data_json["messages"]] == ["system", "user"]
+
+
 def test_an_image_goes_along(serve: Callable[..., Served], tab: Open, tmp_path: Path) -> None:
     picture = tmp_path / "dot.svg"
     picture.write_text('<svg xmlns="http://www.w3.org/2000/svg" width="4" height="4"/>')

@@ -1,5 +1,6 @@
 """Talking: a fake recogniser and a fake voice in the real page, and what the browser does not have."""
 
+import json
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -8,6 +9,7 @@ import pytest
 from playwright.sync_api import Page, expect
 
 from tests.conftest import Served
+from tests.emulators import OpenAIUpstream, ScriptedAnswer
 from tests.pages.test_playground import address, done, marks, say
 from tests.support.browser import FAKE_SPEECH, NO_SPEECH
 
@@ -76,6 +78,38 @@ def test_barge_in(serve: Callable[..., Served], tab: Callable[..., Page], how: s
     page.evaluate("fake.hold = false")
     hear(page, "Count to three", final=True)
     expect(page.locator(".message.assistant .words").last).to_have_text("1, 2, 3.")
+
+
+def test_words_of_the_question_are_an_answer(serve: Callable[..., Served], tab: Callable[..., Page]) -> None:
+    """Once the voice is silent, most of a sentence heard again is an echo, and a word of it the person's."""
+    page = tab(address(serve(DEMO_PACE_MS=5)), FAKE_SPEECH)
+    talk(page)
+    hear(page, "Say: On Friday we have ten or half past two.", final=True)
+    done(page)
+    expect(page.locator("#voice-state")).to_have_text("Listening ...")
+    hear(page, "on friday we have ten or half past two", final=True)
+    hear(page, "half past two", final=True)
+    expect(page.locator(".message.user .words")).to_have_text(
+        ["Say: On Friday we have ten or half past two.", "half past two"]
+    )
+
+
+def test_the_history_is_in_order_after_an_interruption(
+    serve: Callable[..., Served], tab: Callable[..., Page], upstream: OpenAIUpstream
+) -> None:
+    """Words that come in the middle of an answer stand behind what was said of it."""
+    page = tab(address(serve(**upstream.settings())), FAKE_SPEECH)
+    upstream.enqueue(ScriptedAnswer(texts=["One. "] * 200, frame_delay=0.05))
+    talk(page)
+    page.evaluate("fake.hold = true")
+    hear(page, "Hello", final=True)
+    expect(page.locator("#voice-state")).to_contain_text("Speaking")
+    upstream.enqueue(ScriptedAnswer(texts=["Fine."]))
+    hear(page, "something else", final=True)
+    expect(page.locator(".message.assistant .words").last).to_have_text("Fine.")
+    sent = json.loads(upstream.received[-1].body)["messages"]
+    assert [each["role"] for each in sent] == ["system", "user", "assistant", "user"]
+    assert sent[2]["content"].startswith("One. ")
 
 
 def test_interruptions_can_be_turned_off(serve: Callable[..., Served], tab: Callable[..., Page]) -> None:

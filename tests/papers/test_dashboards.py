@@ -12,7 +12,7 @@ from telemetry.metrics import METRICS
 from tests.conftest import ROOT
 
 DASHBOARD = json.loads((ROOT / "deploy/grafana/thinkline.json").read_text())
-ALERTS = yaml.safe_load((ROOT / "deploy/prometheus/alerts.yml").read_text())
+ALERTS = yaml.safe_load((ROOT / "deploy/prometheus/alerts.yaml").read_text())
 PROMETHEUS_OWN = {"le", "instance", "job"}
 SUFFIXES = {"counter": ("",), "gauge": ("",), "histogram": ("_bucket", "_sum", "_count")}
 LABELS = {f"{each.name}{suffix}": {*each.labels, *PROMETHEUS_OWN} for each in METRICS for suffix in SUFFIXES[each.kind]}

@@ -16,6 +16,8 @@ import yaml
 
 from tests.conftest import Served, served, until
 from tests.emulators.bedrock.agentcore import ACCESS_KEY, RUNTIME, SECRET
+from tests.emulators.bedrock.guardrails import GUARDRAIL
+from tests.emulators.bedrock.server import BedrockUpstream
 from tests.emulators.dialects import AGENTS, Dialect
 from tests.emulators.oci.agents import AgentUpstream
 from tests.served.test_bedrock_served import Only, both
@@ -66,6 +68,21 @@ def test_a_caller_who_leaves_while_a_session_is_made_frees_it(tmp_path: Path) ->
         until(lambda: len(upstream.received) > count, "the session to be asked for")
         left = caller.leaves()
         assert upstream.received[count].wait_closed(10) - left < AT_ONCE
+
+
+def test_a_caller_who_leaves_while_a_text_is_checked_frees_the_guardrail(tmp_path: Path) -> None:
+    file = tmp_path / "models.yaml"
+    guardrail = {"provider": "bedrock-models", "id": GUARDRAIL, "deadline_ms": 30_000}
+    file.write_text(yaml.safe_dump({"models": [{"name": "talk", "provider": "demo", "guardrail": guardrail}]}))
+    with BedrockUpstream() as amazon, served(tmp_path / "log", **amazon.settings, MODELS_FILE=file) as app:
+        assert post(app.port, chat_body("hi", model="talk"))[0] == 200  # what is made once is there already
+        amazon.guardrails.delay = 30.0
+        for sides in ("before the model", "before the caller"):
+            count = len(amazon.received)
+            caller = Caller(app.port, chat_body("hi", model="talk", stream=True))
+            until(lambda count=count: len(amazon.received) > count, f"a check {sides}")
+            left = caller.leaves()
+            assert amazon.received[count].wait_closed(10) - left < AT_ONCE
 
 
 # The real server of a runtime

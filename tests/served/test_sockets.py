@@ -1,5 +1,6 @@
 """/v1/ws, and what holds for every WebSocket: real gunicorn, and a client of the field's own (websockets)."""
 
+import json
 import signal
 import socket
 import struct
@@ -14,12 +15,15 @@ from websockets.frames import Frame, Opcode
 
 from tests.conftest import EVER, Served, served, until
 from tests.emulators import OpenAIUpstream, ScriptedAnswer, faults
+from tests.emulators.dialects import DIALECTS, Dialect
 from tests.support.callers import AT_ONCE, PHASES
 from tests.support.frames import chat_body, post
 from tests.support.websocket import RawClient, answered, chat, closed, dial, handshake, received, text_of
 
 Serve = Callable[..., Served]
 KEY, OTHER = "alice-has-a-long-secret", "bob-has-a-long-secret-too"
+TOOL = {"type": "function", "function": {"name": "end_call", "description": "Hang up.",
+    "parameters": {"type": "object", "properties": {"why": {"type": "string"}}}}}  # fmt: skip
 SLOW = ScriptedAnswer(texts=["word "] * 500, frame_delay=0.01)
 
 
@@ -173,6 +177,35 @@ def test_one_record_a_turn_and_no_key_in_the_log(app: Served) -> None:
     assert "sk-not-needed-but-secret" not in app.log()
 
 
+def test_the_filler_is_said_while_the_model_is_silent(serve: Serve, upstream: OpenAIUpstream) -> None:
+    app = serve(**upstream.settings(), FILLER_AFTER_MS=50, FILLER_TEXT="One moment...")
+    upstream.enqueue(ScriptedAnswer(texts=["Here", " I am."], first_delay=1.0), ScriptedAnswer(texts=["At once."]))
+    with dial(app.port) as client:
+        client.send(chat())
+        assert answer_of(client).replace("... ", "...") == "One moment...Here I am."
+        client.send(chat())
+        assert answer_of(client) == "At once."
+
+
+@pytest.mark.parametrize("dialect", DIALECTS[:5], ids=str)
+def test_the_model_may_be_any_providers(serve: Serve, dialect: Dialect) -> None:
+    with dialect.upstream() as other:
+        app = serve(**dialect.settings(other))
+        other.enqueue(
+            ScriptedAnswer(texts=["Well,", " hello."]),
+            ScriptedAnswer(calls=[("call_1", "end_call", ['{"why": ', '"bye"}'])]),
+        )
+        with dial(app.port) as client:
+            client.send(chat(model=f"{dialect.name}/{dialect.model}"))
+            assert answer_of(client) == "Well, hello."
+            client.send(chat(model=f"{dialect.name}/{dialect.model}", tools=[TOOL]))
+            *found, done = answered(client)
+    assert done == {"type": "done"}
+    assert found[-1]["choices"][0]["finish_reason"] == "tool_calls"
+    deltas = [call for each in found for choice in each["choices"] for call in choice["delta"].get("tool_calls", [])]
+    assert json.loads("".join(call["function"]["arguments"] for call in deltas)) == {"why": "bye"}
+
+
 # The handshake
 
 
@@ -199,6 +232,7 @@ def test_half_a_handshake_is_refused_with_a_sentence(app: Served, fields: tuple[
                 break
     assert answer.startswith(b"HTTP/1.1 %d " % status), answer
     assert b'"message"' in answer
+    assert (b"\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n" in answer) == (status == 426)
 
 
 def test_no_extension_is_agreed_on(app: Served) -> None:
@@ -366,7 +400,8 @@ def test_a_peer_that_reads_nothing_costs_a_bounded_buffer_and_no_message_thread(
         except TimeoutError:
             pass  # it is not read any further
     with dial(app.port) as other:
-        until(lambda: other.send(chat()) or answered(other)[-1]["type"] == "done", "the place to be free")
+        other.send(chat())
+        assert answer_of(other)
 
 
 def test_idle_sockets_cost_no_thread_and_health_answers(serve: Serve) -> None:
@@ -416,8 +451,7 @@ def test_turns_count_as_requests_under_way(serve: Serve, upstream: OpenAIUpstrea
         assert post(app.port, chat_body())[0] == 503
         one.send('{"type": "cancel"}')
         assert answered(one)[-1]["error"]["code"] == "response_cancelled"
-        other.send(chat())
-        assert answer_of(other)
+        until(lambda: other.send(chat()) or answered(other)[-1]["type"] == "done", "the place to be free")
 
 
 # Workers that end

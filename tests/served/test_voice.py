@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
+from socket import SHUT_RDWR
 from typing import Any
 from xml.etree import ElementTree as ET
 
@@ -422,6 +423,24 @@ def test_a_caller_who_never_reads_holds_up_nobody(app: Served, upstream: OpenAIU
         assert time.monotonic() - began < 10
     for socket in deaf:
         threading.Thread(target=socket.close, daemon=True).start()
+
+
+@pytest.mark.parametrize("is_lost", [True, False])
+def test_a_conversation_goes_on_after_a_lost_connection(
+    app: Served, upstream: OpenAIUpstream, asked: Asked, is_lost: bool
+) -> None:
+    upstream.always(ScriptedAnswer(texts=["Yes."]))
+    address = url(app, "conversation-relay?model=plain")
+    setup, before = {**SETUP, "callSid": f"CA-{is_lost}"}, app.sockets()
+    first = RelayCall(address, setup=setup)
+    assert first.asks("Hello") == "Yes."
+    if is_lost:
+        first.socket.socket.shutdown(SHUT_RDWR)
+    first.socket.close()
+    until(lambda: app.sockets() <= before + 1, "the connection to be noticed as lost")  # and one to the model is kept
+    with RelayCall(address, setup=setup) as again:
+        assert again.asks("Are you there?") == "Yes."
+    assert len(asked.next(2).json["messages"]) == (3 if is_lost else 1)
 
 
 def test_a_conversation_goes_on_after_a_reload(

@@ -1,5 +1,6 @@
 """nginx before the app, with the files of deploy/nginx."""
 
+import shutil
 import signal
 import subprocess
 from collections.abc import Iterator, Sequence
@@ -19,7 +20,15 @@ class Nginx:
         self._folder = folder
         self._config = folder / "nginx.conf"
         self._write(ports)
-        command = ["nginx", "-p", str(folder), "-c", str(self._config), "-g", "daemon off;"]
+        command = [
+            shutil.which("nginx") or "/usr/sbin/nginx",
+            "-p",
+            str(folder),
+            "-c",
+            str(self._config),
+            "-g",
+            "daemon off;",
+        ]
         self._process = subprocess.Popen(command, stderr=(folder / "nginx.log").open("wb"))
         until(lambda: _listens(self.port), "nginx to listen")
 
@@ -45,7 +54,7 @@ class Nginx:
         )
         servers = " ".join(f"server 127.0.0.1:{port};" for port in ports)
         self._config.write_text(
-            f"pid {self._folder}/nginx.pid; worker_processes 2; events {{ worker_connections 1000; }}\n"
+            f"pid {self._folder}/nginx.pid; worker_processes 1; events {{ worker_connections 1000; }}\n"
             f"http {{ access_log off; {temporary} {MAP}\n"
             f"upstream thinkline {{ {servers} }}\n"
             f"server {{ listen 127.0.0.1:{self.port};\n"

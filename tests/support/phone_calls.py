@@ -6,6 +6,7 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from math import inf
+from types import SimpleNamespace
 from typing import Any
 
 from core.context import CallContext
@@ -25,6 +26,7 @@ class FakeSocket:
     def __init__(self) -> None:
         self.frames: list[Json] = []
         self.closing = False
+        self.framing = SimpleNamespace(is_finished=True)
         self.is_full = False
         self.closed_with: int | None = None
         self.later: list[Callable[[], None]] = []
@@ -93,11 +95,10 @@ class FakeModel:
     def will_say(self, *texts: str) -> ScriptedAnswer:
         return self.will(*map(Text, texts), Finish("stop"))
 
-    def will_call(self, name: str, arguments: Json, text: str = "") -> ScriptedAnswer:
+    def will_call(self, name: str, arguments: Json, text: str = "", **options: Any) -> ScriptedAnswer:
         said = [Text(text)] if text else []
-        return self.will(
-            *said, ToolCall(0, name, f"call_{name}"), ToolArguments(0, json.dumps(arguments)), Finish("stop")
-        )
+        call = (ToolCall(0, name, f"call_{name}"), ToolArguments(0, json.dumps(arguments)))
+        return self.will(*said, *call, Finish("stop"), **options)
 
     def will_refuse(self, error: GatewayError) -> None:
         self._script.append(error)

@@ -37,6 +37,7 @@ FACTS = {
     "ttft_ms",
     "prompt_tokens",
     "completion_tokens",
+    "cost",
 }
 SANE = ["abc", "a-b_c:d.e", "0" * 128, "req_123", "6f1c7f5c-9d5e-4d3c-8f43-0f5a0b1f7d11"]
 ODD = ["", " ", "a b", "x" * 129, "a/b", "<script>", "a;b", "a\tb", "é", "a=b outcome=done", '"', "{}"]

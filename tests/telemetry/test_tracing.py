@@ -17,7 +17,7 @@ def test_missing_packages_are_named_and_the_service_runs(
     assert app.post("/v1/chat/completions", json=chat_body()).status_code == 200
     said = capfd.readouterr().err
     assert "An address for traces is set" in said
-    assert "pip install opentelemetry-sdk opentelemetry-exporter-otlp-proto-http" in said
+    assert "pip install '.[otel]'" in said
 
 
 @pytest.mark.parametrize(

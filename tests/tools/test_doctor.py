@@ -492,6 +492,22 @@ def test_redis_is_tried_and_in_time():
     assert report().of("sessions")["state"] == "ok"
 
 
+def test_the_database_of_usage_is_tried_and_in_time():
+    nobody = report(DATABASE_URL=f"postgresql://u:hidden-away@127.0.0.1:{free_port()}/x")
+    assert nobody.code == 1
+    assert "DATABASE_URL" in nobody.of("usage")["mend"]
+    assert "hidden-away" not in nobody.text
+    with Server(lambda connection, _: connection.send(b"no PostgreSQL at all\r\n")) as server:
+        odd = report("--timeout", "2", DATABASE_URL=f"postgresql://u:p@127.0.0.1:{server.port}/x")
+    assert odd.of("usage")["state"] == "fail"
+    assert report().of("usage")["state"] == "ok"
+
+
+@pytest.mark.services
+def test_postgresql_answers_the_doctor(database_url: str):
+    assert report(DATABASE_URL=database_url).of("usage")["detail"] == "kept in PostgreSQL, which answers"
+
+
 # the server itself
 
 

@@ -15,6 +15,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from core.attempts import Attempt
 from core.events import Usage
+from core.extras import missing_extra
 from storage import spool as spools
 from storage.database import Database, NewerDatabaseError, open_database, revision_of
 from storage.migrations import REVISIONS
@@ -223,11 +224,18 @@ def test_the_last_two_hundred_are_shared(open_ledger: Callable[..., Ledger]) -> 
         one(record(number, key="ann" if number % 2 else "bob"))
         if number % 40 == 0:
             until(lambda: not one.waiting, "a batch")
-    until(lambda: other.find(f"turn-{KEPT_RECENT + 49}", "ann") is not None, "the last one")
-    assert other.find(f"turn-{KEPT_RECENT + 49}", "bob") is None
-    assert other.find("turn-1", None) is None
+    until(lambda: other.recent.find(f"turn-{KEPT_RECENT + 49}", "ann") is not None, "the last one")
+    assert other.recent.find(f"turn-{KEPT_RECENT + 49}", "bob") is None
+    assert other.recent.find("turn-1", None) is None
     with other._store.database.begin() as connection:
         assert connection.execute(select(func.sum(RECENT.c.requests))).scalar() < 2 * KEPT_RECENT
+
+
+def test_another_worker_shows_a_request_as_its_own_would(open_ledger: Callable[..., Ledger]) -> None:
+    one, other = open_ledger(), open_ledger()
+    one(record(7, conversation="call-7", outcome="hung_up", hung_up_at=0.2, heartbeats=(0.1,), error="no", code="c"))
+    until(lambda: other.recent.find("turn-7", None) is not None, "the other to know it")
+    assert other.recent.find("turn-7", None) == one.recent.find("turn-7", None)
 
 
 @pytest.mark.services
@@ -360,6 +368,8 @@ def test_an_address_that_makes_no_sense_is_refused_without_its_password(tmp_path
 
 
 def test_a_missing_driver_is_named_with_its_extra(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("storage.database.find_spec", lambda name: None)
+    monkeypatch.setattr("core.extras.find_spec", lambda name: None)
+    missing_extra.cache_clear()
     with pytest.raises(ValueError, match=r"thinkline\[postgres\]"):
         open_database("postgres://user:hunter2@db/x", tmp_path)
+    missing_extra.cache_clear()

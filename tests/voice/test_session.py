@@ -192,6 +192,19 @@ def test_no_filler_behind_the_first_word(call: FakeCall) -> None:
     assert not call.socket.later
 
 
+def test_a_filler_while_a_tool_is_carried_out() -> None:
+    wait = threading.Event()
+    call = call_with(VoiceConfig(tools=(BOOK,)), webhook=FakeWebhook("Booked.", wait))
+    call.model.will_call("book", {}, filler=("One moment... ", time.monotonic() + 10))
+    call.model.will_say("Done.")
+    says(call, "A table")
+    until(lambda: call.session.state is State.CALLING, "the webhook to be called")
+    call.socket.later[0]()
+    wait.set()
+    call.has_sent(token("One moment... "), token("Done."), LAST)
+    until(lambda: not call.socket.later, "the filler to be taken back")
+
+
 def test_keys_of_the_phone_are_one_message(call: FakeCall) -> None:
     call.model.will(threading.Event(), Finish("stop"))
     call.takes(type="dtmf", digit="1")
@@ -339,19 +352,23 @@ def test_a_language_and_a_sound_and_the_answer_goes_on() -> None:
 
 
 class FakeWebhook:
-    def __init__(self, answer: Any) -> None:
+    """Answers, or fails; first it waits, for its release or the end of the turn."""
+
+    def __init__(self, answer: str | ToolFailed, wait: threading.Event | None = None) -> None:
         self.answer = answer
         self.bodies: list[Any] = []
+        self._wait = wait
 
     def call(self, body: Any, context: Any) -> str:
         self.bodies.append(body)
-        if isinstance(self.answer, Exception):
+        if self._wait is not None:
+            with context.on_cancel(self._wait.set):
+                self._wait.wait(20)
+            if context.gone:
+                raise Cancelled
+        if isinstance(self.answer, ToolFailed):
             raise self.answer
-        if isinstance(self.answer, threading.Event):
-            with context.on_cancel(self.answer.set):
-                self.answer.wait(20)
-            raise Cancelled
-        return str(self.answer)
+        return self.answer
 
 
 BOOK = {"name": "book", "description": "Book a table.", "parameters": {"type": "object", "properties": {}}}
@@ -390,7 +407,7 @@ def test_several_calls_of_one_answer() -> None:
 
 
 def test_an_interruption_frees_a_webhook_too() -> None:
-    call = call_with(VoiceConfig(tools=(BOOK,)), webhook=FakeWebhook(threading.Event()))
+    call = call_with(VoiceConfig(tools=(BOOK,)), webhook=FakeWebhook("", threading.Event()))
     call.model.will_call("book", {}, "Let me see.")
     says(call, "A table")
     until(lambda: call.session.state is State.CALLING, "the webhook to be called")
@@ -440,6 +457,39 @@ def test_a_conversation_outlives_a_reload() -> None:
         "For Ann.", "Hello!", "I am Ann", "Nice to meet you.", "Who am I?",
     ]  # fmt: skip
     assert not state
+
+
+@pytest.mark.parametrize(
+    ("ends", "goes_on"),
+    [("lost", True), ("finished", False), ("hung up here", False), ("transferred", False)],
+)
+def test_a_lost_connection_is_dialled_again(ends: str, goes_on: bool) -> None:
+    state: Any = FakeState()
+    state.pop = lambda key: dict.pop(state, key, None)
+    old = call_with(VoiceConfig(), state=state)
+    tool = {"hung up here": "end_call", "transferred": "transfer_call"}.get(ends)
+    if tool:
+        old.model.will_call(tool, {"number": "+14155550100"}, "Bye.")
+    else:
+        old.model.will_say("Yes.")
+    says(old, "Hello")
+    until(lambda: old.session.state is State.IDLE and old.frames, "the answer")
+    old.socket.framing.is_finished = ends == "finished"
+    old.session.closed()
+    assert bool(state) is goes_on
+
+
+def test_retells_greeting_is_not_said_again() -> None:
+    state: Any = FakeState()
+    state.pop = lambda key: dict.pop(state, key, None)
+    config = VoiceConfig(greeting="Hello!")
+    old = FakeCall(Retell("c1"), config, state=state)
+    assert old.frames[-1]["content"] == "Hello!"
+    old.socket.framing.is_finished = False
+    old.session.closed()
+    new = FakeCall(Retell("c1"), config, state=state)
+    assert (new.frames[-1]["content"], new.frames[-1]["content_complete"]) == ("", True)
+    assert not new.model.asked
 
 
 def test_a_turn_of_the_same_number_is_answered_once() -> None:
@@ -514,3 +564,13 @@ def test_sip_addresses_are_numbers_too() -> None:
     call.model.will_call("transfer_call", {"number": "+14155550100"})
     says(call, "The other one")
     until(lambda: "+14155550100" in call.frames[-1].get("handoffData", ""), "the transfer")
+
+
+def test_an_error_of_the_platforms_is_logged(call: FakeCall, caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level("WARNING", "thinkline.voice"):
+        call.takes(type="error", description="Invalid message received" + "x" * 10_000)
+    (record,) = caplog.records
+    facts = vars(record)["facts"]
+    assert facts["call"] == "CA1"
+    assert facts["said"].startswith("Invalid message received")
+    assert len(facts["said"]) <= 500

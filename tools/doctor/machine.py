@@ -1,14 +1,17 @@
-"""Checks of this machine: which requests are served, the address, the folders, and the store for sessions."""
+"""Checks of this machine: which requests are served, the address, the folders, the stores of sessions and usage."""
 
 import os
 import socket
 import threading
+from collections.abc import Callable
 from importlib.util import find_spec
 from queue import Empty, SimpleQueue
 from time import monotonic
 
 from config import ROOT, SettingError, Settings, is_this_machine
+from storage.database import open_database
 from storage.key_value import RedisStore
+from storage.migrations import REVISIONS
 from tools.doctor.finding import Finding
 
 FEW_THREADS = 8
@@ -60,23 +63,51 @@ def sessions(settings: Settings, seconds: float) -> Finding:
     """The store in STATE_URL. The doctor does not open a file; only the service does."""
     if not settings.state_url.startswith(SERVERS):
         return Finding("sessions", "ok", f"kept in a file ({'STATE_URL' if settings.state_url else 'DATA_DIR'})")
-    store, results = RedisStore(settings.state_url), SimpleQueue[Exception | None]()
+    store = RedisStore(settings.state_url)
+    trouble, spent = _tried(store.check, seconds)
+    if trouble:
+        return Finding("sessions", "fail", f"kept in Redis: {trouble}", "mend STATE_URL, or start Redis there", spent)
+    return Finding("sessions", "ok", "kept in Redis, which can be written to", "", spent)
+
+
+def usage(settings: Settings, seconds: float) -> Finding:
+    """The database in DATABASE_URL, which is not written to."""
+    if not settings.usage_days:
+        return Finding("usage", "ok", "not kept (USAGE_DAYS is 0)")
+    try:
+        database = open_database(settings.database_url, ROOT / settings.data_dir)
+    except ValueError as error:
+        return Finding("usage", "fail", str(error), "mend DATABASE_URL")
+    if not database.is_shared:
+        return Finding("usage", "ok", f"kept in a file ({'DATABASE_URL' if settings.database_url else 'DATA_DIR'})")
+    versions: list[str] = []
+    trouble, spent = _tried(lambda: versions.append(database.version()), seconds)
+    if trouble:
+        mend = "mend DATABASE_URL, or start PostgreSQL there"
+        return Finding("usage", "fail", f"kept in PostgreSQL: {trouble}", mend, spent)
+    if versions[0] not in ("", *REVISIONS):
+        newer = f"kept in PostgreSQL, by a newer release (version {versions[0]}): records wait"
+        return Finding("usage", "fail", newer, "install that release here too", spent)
+    return Finding("usage", "ok", "kept in PostgreSQL, which answers", "", spent)
+
+
+def _tried(work: Callable[[], object], seconds: float) -> tuple[str, int]:
+    """What goes wrong with it within so many seconds, "" for nothing; and the milliseconds that it took."""
+    results: SimpleQueue[Exception | None] = SimpleQueue()
 
     def try_it() -> None:
         try:
-            store.check()
+            work()
             results.put(None)
         except Exception as error:  # noqa: BLE001 - whatever it raises is what is told
             results.put(error)
 
     started = monotonic()
-    threading.Thread(target=try_it, daemon=True).start()  # the server may send a byte at a time
+    threading.Thread(target=try_it, daemon=True).start()  # a server may send a byte at a time
     try:
         error = results.get(timeout=seconds)
-        trouble = f"{type(error).__name__}: {error}" if error else ""
+        said = str(getattr(error, "orig", None) or error).strip().partition("\n")[0]
+        trouble = f"{type(error).__name__}: {said}" if error else ""
     except Empty:
         trouble = f"no answer within {seconds:g} s"
-    spent = round((monotonic() - started) * 1000)
-    if trouble:
-        return Finding("sessions", "fail", f"kept in Redis: {trouble}", "mend STATE_URL, or start Redis there", spent)
-    return Finding("sessions", "ok", "kept in Redis, which can be written to", "", spent)
+    return trouble, round((monotonic() - started) * 1000)

@@ -66,6 +66,8 @@ def test_the_secret_is_hidden_in_logs(tmp_path: Path) -> None:
         ({"webhook": {**WEBHOOK, "url": "ftp://example.com"}}, "address"),
         ({"webhook": {**WEBHOOK, "url": "https://user:secret@example.com"}}, "address"),
         ({"webhook": {**WEBHOOK, "url": "https://"}}, "address"),
+        ({"webhook": {**WEBHOOK, "url": "https://example.com:https/"}}, "address"),
+        ({"webhook": {**WEBHOOK, "url": "https://[::1/"}}, "address"),
         ({"webhook": {**WEBHOOK, "timeout": 3600}}, "60"),
         ({"platform_tools": ["hang_up"]}, "end_call"),
         ({"transfer_to": []}, "1"),
