@@ -266,12 +266,12 @@ class Relay:
         """The answer to it. Nothing is sent before it is committed or iterated.
 
         What the caller does not hear (thinking, unless `reasoning`) is no first event. `fills` tells whether a filler
-        may be said. A chat is asked under the route's guardrail, if it is not already.
+        may be said.
         """
         return AnswerStream(
             self,
             route,
-            ask.guarded(route.guard) if route.guard and isinstance(ask, ChatFactory) else ask,
+            ask,
             call,
             streams=streams,
             reasoning=reasoning,
