@@ -121,7 +121,13 @@ class Worker(PollingWorker):
         """A WebSocket has begun, for which no thread waits."""
         self.method_queue.defer(self.detach, conn)
         received = conn.parser.unreader.take_buffered()
-        keeper.take_over(connection, conn.sock, conn.unsent, received, partial(self.method_queue.defer, self.forget))
+        ended = partial(self.method_queue.defer, self.forget)
+        try:
+            keeper.take_over(connection, conn.sock, conn.unsent, received, ended)
+        except OSError as error:
+            log.error("a WebSocket cannot be kept: %s", error)  # noqa: TRY400 - the message says it all
+            conn.sock.close()
+            ended()
 
     def handle_request(self, req: Any, conn: ClientConnection) -> bool:
         """Answer a request, as far as its caller reads; the connection has the rest of the answer."""

@@ -9,18 +9,18 @@ from math import ceil
 from time import monotonic, time
 from typing import Any
 
-import orjson
 from sqlalchemy import select
 
 from storage.tables import REQUESTS, SPENDING
 from usage.ledger import Ledger
+from usage.recent import Json
 
 HOUR = 3600.0
 MINUTE = 60.0
-MOST_ROWS = 20_000
-"""Of the last hour; the newest are taken. More would only make the percentiles finer."""
+MOST_ROWS = 5000
+"""Of the last hour; the newest are taken. More would hold up the answers of this process."""
 DAYS = 14
-KEPT_SECONDS = 1.5
+KEPT_SECONDS = 4.0
 """How long what was read is shown to all who watch."""
 
 
@@ -38,17 +38,18 @@ class Overview:
         self._hour: dict[str, Any] = {}
 
     def hour(self) -> Mapping[str, Any]:
-        """`targets` and `keys` of the last hour by name, and `days`: what each key has cost on each day."""
+        """`targets` and `keys` of the last hour by name, and `days`: what each key has cost on each of the last days
+        and of this month's.
+        """
         with self._lock:
             if not self._read_at or monotonic() - self._read_at > KEPT_SECONDS:
                 self._hour = self._read()
                 self._read_at = monotonic()
             return self._hour
 
-    def requests_after(self, last: int) -> tuple[int, list[str]]:
-        """Of the last requests those that came after number `last`, oldest first, as JSON; and the newest number."""
-        newest, shown = self._recent.after(last)
-        return newest, [orjson.dumps(each).decode() for each in shown]
+    def requests_after(self, last: int) -> tuple[int, list[Json]]:
+        """Of the last requests those that came after number `last`, oldest first; and the newest number."""
+        return self._recent.after(last)
 
     def _read(self) -> dict[str, Any]:
         now = time()
@@ -58,7 +59,8 @@ class Overview:
             columns.completion_tokens, columns.cost, columns.hedged, columns.fallbacks, columns.tokens_saved,
         )  # fmt: skip
         newest = select(*wanted).where(columns.started >= now - HOUR).order_by(columns.started.desc()).limit(MOST_ROWS)
-        first_day = datetime.now(UTC).date() - timedelta(DAYS - 1)
+        today = datetime.now(UTC).date()
+        first_day = min(today.replace(day=1), today - timedelta(DAYS - 1))
         with self._database.read() as connection:
             rows = connection.execute(newest).all()
             costs = connection.execute(select(SPENDING).where(SPENDING.c.day >= first_day)).all()

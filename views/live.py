@@ -21,6 +21,7 @@ from views.services import Services, current_services
 
 WATCH_SECONDS = 600.0
 LOOK_SECONDS = 1.0
+GAUGES = ("thinkline_requests_in_flight", "thinkline_breaker_state")
 STATES = {0: "closed", 1: "half-open", 2: "open"}
 UNREADABLE = "The table of usage cannot be read now; the log says why."
 NOT_KEPT = "No usage is kept here (USAGE_DAYS=0)."
@@ -53,12 +54,12 @@ def _events(services: Services, call: CallContext) -> Iterator[bytes]:
     last, told = 0, b""
     try:
         while monotonic() < until and not services.admission.ending:
-            overview = orjson.dumps(_overview(services))
+            overview = services.watchers.see(lambda: orjson.dumps(_overview(services)))
             yield b": here\n\n" if overview == told else _event("overview", overview)
             told = overview
             last, turns = _turns(services, last)
             if turns:
-                yield _event("turns", f"[{','.join(turns)}]".encode())
+                yield _event("turns", orjson.dumps(turns))
             call.wait(LOOK_SECONDS)
     except Cancelled:
         return
@@ -68,7 +69,7 @@ def _event(name: str, data: bytes) -> bytes:
     return b"event: %b\ndata: %b\n\n" % (name.encode(), data)
 
 
-def _turns(services: Services, last: int) -> tuple[int, list[str]]:
+def _turns(services: Services, last: int) -> tuple[int, list[dict[str, Any]]]:
     overview = services.watchers.overview
     if overview is None:
         return last, []
@@ -123,8 +124,8 @@ def _gauges(services: Services) -> dict[str, Any]:
     found: dict[str, Any] = {"in_flight": 0, "breakers": {}}
     if services.metrics is None:
         return found
-    text = services.metrics.render("text/plain")[0].decode()
-    for family in text_string_to_metric_families(text):
+    lines = services.metrics.render("text/plain")[0].decode().splitlines(keepends=True)
+    for family in text_string_to_metric_families("".join(line for line in lines if line.startswith(GAUGES))):
         if family.name == "thinkline_requests_in_flight":
             found["in_flight"] = round(sum(sample.value for sample in family.samples))
         elif family.name == "thinkline_breaker_state":

@@ -1,7 +1,9 @@
 """Those who watch the live view in this worker."""
 
 import threading
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from time import monotonic
 
 from core.errors import Overloaded
 from usage.overview import Overview
@@ -9,6 +11,8 @@ from usage.overview import Overview
 MOST_WATCHERS = 8
 COME_AGAIN = 5.0
 """Seconds, for Retry-After."""
+SHARED_SECONDS = 1.5
+"""How old what all see together may be."""
 
 
 @dataclass(slots=True)
@@ -17,6 +21,9 @@ class Watchers:
 
     overview: Overview | None = None
     _count: int = 0
+    _shared: bytes = b""
+    _shared_at: float = 0.0
+    _making: threading.Lock = field(default_factory=threading.Lock)
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
     def enter(self) -> None:
@@ -30,3 +37,10 @@ class Watchers:
         """One has gone."""
         with self._lock:
             self._count -= 1
+
+    def see(self, make: Callable[[], bytes]) -> bytes:
+        """What all see together: made by one of them, and not each time."""
+        with self._making:
+            if not self._shared or monotonic() - self._shared_at > SHARED_SECONDS:
+                self._shared, self._shared_at = make(), monotonic()
+            return self._shared

@@ -29,6 +29,14 @@ class State(Enum):
     CLOSED = "closed"
 
 
+class Framing(Protocol):
+    """The state of a connection's protocol."""
+
+    @property
+    def is_finished(self) -> bool:
+        """Whether the platform has said that it leaves, and was not lost."""
+
+
 class Socket(Protocol):
     """What a call needs of its connection (server/sockets)."""
 
@@ -37,8 +45,8 @@ class Socket(Protocol):
         """Whether the server ends it, so that the platform is to dial again."""
 
     @property
-    def is_finished(self) -> bool:
-        """Whether the platform has closed it, and was not lost."""
+    def framing(self) -> Framing:
+        """What has come over it."""
 
     def send(self, text: str) -> None:
         """Send a text frame. Raises Cancelled."""

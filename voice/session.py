@@ -100,7 +100,7 @@ class Session:
             self._call.drop_turn()
             self._call.state = State.CLOSED
         socket = self._call.socket
-        if not self._is_over and (socket.closing or not socket.is_finished):  # the platform will dial again
+        if not self._is_over and (socket.closing or not socket.framing.is_finished):  # the platform will dial again
             self._kept.keep(self._call.id, self._conversation)
 
     def _obey(self, command: Command | None) -> None:

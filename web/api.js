@@ -79,7 +79,7 @@ export async function* events(body) {
 export class Turn {
   constructor(body) {
     Object.assign(this, {
-      model: body.model, request: body, startedAt: Date.now(), requestId: "", upstream: "", outcome: "running", error: "", status: null,
+      model: body.model || "", request: body, startedAt: Date.now(), requestId: "", upstream: "", outcome: "running", error: "", status: null,
       headers: null, firstToken: null, firstSentence: null, lastToken: null, ended: null, endOfSpeech: null, firstSound: null,
       text: "", toolCalls: [], usage: null, finishReason: null, ticks: [], heartbeats: [], frames: [], record: null,
     });

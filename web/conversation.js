@@ -68,7 +68,7 @@ export class Conversation {
     }
     const { model, system, temperature, tools } = settings;
     const messages = [...(system ? [{ role: "system", content: system }] : []), ...this.#messages];
-    const turn = new Turn({ model, messages, ...(temperature === undefined ? {} : { temperature }), ...(tools.length ? { tools } : {}) });
+    const turn = new Turn({ ...(model ? { model } : {}), messages, ...(temperature === undefined ? {} : { temperature }), ...(tools.length ? { tools } : {}) });
     if (endOfSpeech !== null) turn.endOfSpeech = Math.min(0, (endOfSpeech - turn.origin) / 1000);
     const { signal } = (this.#abort = new AbortController());
     const shown = this.#answer(turn);

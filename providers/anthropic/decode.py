@@ -35,7 +35,10 @@ class AnthropicDecoder:
         if self.finished:
             self.done = data["type"] == "message_stop"
             return
-        yield from self._events_of_frame(data)
+        if data["type"] == "content_block_delta":  # most frames are
+            yield from self._went_on(data["index"], data["delta"])
+        else:
+            yield from self._events_of_frame(data)
 
     def whole(self, message: Any) -> Iterator[Event]:
         """The events of a whole message. Raises as `events` does."""
@@ -55,8 +58,6 @@ class AnthropicDecoder:
                 self._count(data["message"].get("usage"))
             case "content_block_start":
                 yield from self._opened(data["index"], data["content_block"])
-            case "content_block_delta":
-                yield from self._went_on(data["index"], data["delta"])
             case "content_block_stop":
                 yield from self._closed(data["index"])
             case "message_delta":

@@ -76,6 +76,10 @@ def parse_frames(block: bytes) -> Iterator[Frame]:
         if piece.startswith(b"data: ") and b"\n" not in piece:
             if data := piece[6:].strip():
                 yield Frame(b"", data)
+        elif piece.startswith(b"event: ") and piece.count(b"\n") == 1 and b"\ndata: " in piece:
+            event, _, data = piece[7:].partition(b"\ndata: ")
+            if data := data.strip():
+                yield Frame(event, data)
         elif piece:
             event, lines = b"", []
             for line in piece.split(b"\n"):

@@ -33,6 +33,8 @@ COMES = getattr(select, "EPOLLIN", 0)
 TAKES = getattr(select, "EPOLLOUT", 0)
 PIECE = 32_768
 """Bytes that are read of a connection at a time."""
+STRANGERS_PIECE = 4096
+"""The same of a peer without a key, which may be hundreds of frames."""
 PING_SECONDS = 20.0
 SILENT_SECONDS = 42.0
 """How long nothing may come, with the pings that want an answer: a peer that is gone is noticed within 45 seconds."""
@@ -121,15 +123,14 @@ class SocketKeeper:
         ended: Callable[[], None],
     ) -> None:
         """Keep a connection whose 101 was written, but for `unsent`; `received` came behind the handshake. `ended` is
-        called when its socket is closed.
+        called when its socket is closed. Raises OSError where the system has no room for another one.
         """
         self._start()
+        self._poller.register(sock, 0)
         with self._lock:
             self._expected.pop(connection, None)
             self._ends[connection] = ended
         self._sockets[sock.fileno()] = connection
-        self._masks[connection] = 0
-        self._poller.register(sock, LEFT)
         connection.begin(sock, unsent, received)
         if self.closing:
             connection.retire(CloseCode.SERVICE_RESTART, STOPPING)
@@ -244,7 +245,7 @@ class SocketKeeper:
         if sock is None:
             return
         try:
-            data = sock.recv(PIECE, socket.MSG_DONTWAIT)
+            data = sock.recv(PIECE if connection.owner is not None else STRANGERS_PIECE, socket.MSG_DONTWAIT)
         except BlockingIOError:
             return
         except OSError:
@@ -252,7 +253,7 @@ class SocketKeeper:
         connection.read(data)
         self._count(connection, connection.framing.buffered)
         if self._buffered > MOST_BUFFERED:
-            largest = max(self._ends, key=lambda each: each.counted)
+            largest = max(list(self._ends), key=lambda each: each.counted)
             largest.close(CloseCode.TRY_AGAIN_LATER, "Too many long messages are on their way here.")
             self._count(largest, 0)
 
@@ -281,7 +282,8 @@ class SocketKeeper:
             return
         self._count(connection, 0)
         self._poller.unregister(sock)
-        del self._sockets[sock.fileno()], self._masks[connection]
+        del self._sockets[sock.fileno()]
+        self._masks.pop(connection, None)
         sock.close()
         with self._lock:
             ended = self._ends.pop(connection)

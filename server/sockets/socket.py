@@ -25,6 +25,7 @@ from websockets.frames import CloseCode
 from core.errors import Cancelled, Overloaded
 from server.response import STALLED_SECONDS, send_now
 from server.sockets.framing import Framing
+from server.sockets.keeping import Keeper
 
 log = getLogger("thinkline.errors")
 
@@ -50,28 +51,6 @@ class SocketHandler(Protocol):
         """The peer has left, or we have closed: cancel what runs. The last call."""
 
 
-class Keeper(Protocol):
-    """What a connection needs of its keeper."""
-
-    def watch(self, connection: "Socket") -> None:
-        """Wait for what the connection waits for now."""
-
-    def handle(self, connection: "Socket") -> None:
-        """Have a thread call `handle_next`."""
-
-    def do(self, job: Callable[[], None]) -> None:
-        """Have a thread of the pool do it."""
-
-    def call_at(self, due: float, job: Callable[[], None]) -> Callable[[], None]:
-        """Have it done then, by the keeper's thread; returns what takes that back."""
-
-    def enter(self) -> None:
-        """A turn begins. Raises Overloaded."""
-
-    def leave(self) -> None:
-        """A turn has ended."""
-
-
 class Socket:
     """An upgraded connection. Any thread may call `send`, `close`, `run_turn` and `call_later`.
 
@@ -94,6 +73,7 @@ class Socket:
         self._is_handled = False
         self._is_closed = False
         self._turns = 0
+        self._timers: dict[object, Callable[[], None]] = {}
         self._retired: tuple[int, str] | None = None
         self.unsent_since = inf
         self.sock: socket.socket | None = None
@@ -107,11 +87,6 @@ class Socket:
     def closing(self) -> bool:
         """Whether a shutdown or a reload has begun, or its owner may not stay: no new turn begins."""
         return self._retired is not None
-
-    @property
-    def is_finished(self) -> bool:
-        """Whether the peer has closed it with a close frame, and was not lost."""
-        return self.framing.is_finished
 
     def send(self, text: str) -> None:
         """Send one text message. A turn waits while the peer takes too little, up to STALLED_SECONDS. Raises Cancelled
@@ -147,8 +122,14 @@ class Socket:
         self._keeper.do(partial(self._run_turn, work))
 
     def call_later(self, seconds: float, callback: Callable[[], None]) -> Callable[[], None]:
-        """Have the handler's thread call back, in order with its messages; returns what takes that back."""
-        return self._keeper.call_at(monotonic() + seconds, partial(self._add_job, callback))
+        """Have the handler's thread call back, in order with its messages, unless the connection is closed before.
+        Returns what takes that back.
+        """
+        timer = object()
+        with self._changed:
+            job = partial(self._add_job, callback, timer)
+            self._timers[timer] = self._keeper.call_at(monotonic() + seconds, job)
+        return partial(self._withdraw, timer)
 
     # for the keeper
 
@@ -252,11 +233,17 @@ class Socket:
 
     # with the lock
 
+    def _withdraw(self, timer: object) -> None:
+        with self._changed:
+            if (cancel := self._timers.pop(timer, None)) is not None:
+                cancel()
+
     def _takes_more(self) -> bool:
         return self._is_closed or len(self.framing.output) <= MOST_UNSENT
 
-    def _add_job(self, job: Callable[[], None]) -> None:
+    def _add_job(self, job: Callable[[], None], timer: object = None) -> None:
         with self._changed:
+            self._timers.pop(timer, None)
             if self._is_closed:
                 return
             self._jobs.append(job)
@@ -282,6 +269,9 @@ class Socket:
         """Nothing more is sent or handled: tell the handler, once."""
         if self._is_closed:
             return
+        for cancel in self._timers.values():
+            cancel()  # it would hold on to the connection until it is due
+        self._timers.clear()
         self._jobs = deque(job for job in self._jobs if job is self._opened)
         self._add_job(self._handler.closed)
         self._is_closed = True

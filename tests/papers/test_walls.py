@@ -37,7 +37,8 @@ ROOMS: Mapping[str, str] = {
     "gunicorn": "app config telemetry.* server.* views.services",
     "doctor": "tools.doctor.*",
     "test_streaming": "config tools.streamcheck.*",
-    "tools": "app config core.* dispatch.* providers providers.vendors schemas.openapi.* storage.* telemetry.* tests",
+    "tools": "app config core.* dispatch.* providers providers.vendors schemas.openapi.* storage.* telemetry.* "
+    "tests usage.*",
 }
 """A room, by its folder or file: what of other rooms it may import."""
 

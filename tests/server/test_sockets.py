@@ -1,8 +1,10 @@
 """The parts of server/sockets that need no server: frames, the handshake, whose turn it is."""
 
+import gc
 import os
 import threading
 import time
+import weakref
 
 import pytest
 from websockets.frames import Close, Frame, Opcode
@@ -12,6 +14,7 @@ from server.sockets import framing
 from server.sockets.dispatcher import USUAL, Dispatcher
 from server.sockets.framing import Framing
 from server.sockets.handshake import UpgradeRequired, accept
+from server.sockets.socket import Socket
 from server.sockets.timers import Timers
 from server.worker import _MethodQueue
 from tests.conftest import EVER, until
@@ -197,3 +200,49 @@ def test_a_thread_that_is_late_writes_into_no_other_file(tmp_path) -> None:
         assert file.fileno() not in (queue._read_fd, queue._write_fd)
     assert (tmp_path / "file").read_bytes() == b""
     assert os.read(queue.fileno(), 10) == b"\0"
+
+
+class Quiet:
+    """A keeper that does nothing, but for what `timers` have."""
+
+    def __init__(self) -> None:
+        self.timers = Timers()
+
+    def call_at(self, due, job):
+        return self.timers.add(due, job)[0]
+
+    def __getattr__(self, name):
+        return lambda *_: None
+
+
+class Deaf:
+    """A handler."""
+
+    def opened(self, socket) -> None: ...
+
+    def receive(self, message) -> None: ...
+
+    def closed(self) -> None: ...
+
+
+def test_a_connection_that_is_closed_is_held_by_no_timer() -> None:
+    keeper = Quiet()
+    connection = Socket(keeper, Deaf(), None, 1000)
+    connection.call_later(3600, Deaf().closed)
+    gone = weakref.ref(connection)
+    connection.close()
+    del connection
+    gc.collect()
+    assert gone() is None
+
+
+def test_a_timer_that_is_taken_back_or_over_is_forgotten() -> None:
+    keeper = Quiet()
+    connection = Socket(keeper, Deaf(), None, 1000)
+    cancel = connection.call_later(0, Deaf().closed)
+    connection.call_later(0, Deaf().closed)
+    cancel()
+    (job,) = keeper.timers.take(time.monotonic() + 1)
+    job()
+    assert len(connection._jobs) == 2  # `opened` is the first
+    assert not connection._timers

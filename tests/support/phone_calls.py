@@ -6,6 +6,7 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from math import inf
+from types import SimpleNamespace
 from typing import Any
 
 from core.context import CallContext
@@ -25,7 +26,7 @@ class FakeSocket:
     def __init__(self) -> None:
         self.frames: list[Json] = []
         self.closing = False
-        self.is_finished = True
+        self.framing = SimpleNamespace(is_finished=True)
         self.is_full = False
         self.closed_with: int | None = None
         self.later: list[Callable[[], None]] = []

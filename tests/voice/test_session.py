@@ -474,7 +474,7 @@ def test_a_lost_connection_is_dialled_again(ends: str, goes_on: bool) -> None:
         old.model.will_say("Yes.")
     says(old, "Hello")
     until(lambda: old.session.state is State.IDLE and old.frames, "the answer")
-    old.socket.is_finished = ends == "finished"
+    old.socket.framing.is_finished = ends == "finished"
     old.session.closed()
     assert bool(state) is goes_on
 
@@ -485,7 +485,7 @@ def test_retells_greeting_is_not_said_again() -> None:
     config = VoiceConfig(greeting="Hello!")
     old = FakeCall(Retell("c1"), config, state=state)
     assert old.frames[-1]["content"] == "Hello!"
-    old.socket.is_finished = False
+    old.socket.framing.is_finished = False
     old.session.closed()
     new = FakeCall(Retell("c1"), config, state=state)
     assert (new.frames[-1]["content"], new.frames[-1]["content_complete"]) == ("", True)

@@ -28,7 +28,7 @@ STATUSES = {
 
 def finish_reason(reason: Any, details: Any = None) -> Any:
     """The finish reason, unchanged. Raises ErrorFrame, with the other details, for one that means a failure."""
-    if is_failure(reason):
+    if reason and is_failure(reason):
         raise ErrorFrame({"message": f"The answer was ended early ({reason}). {details or ''}".strip()})
     return reason
 
@@ -50,7 +50,7 @@ def text(content: Any) -> str:
     """The text of a message's content: a list of parts, or a string as it is."""
     if isinstance(content, str):
         return content
-    return "".join(part.get("text") or "" for part in content or () if isinstance(part, dict))
+    return "".join([part.get("text") or "" for part in content or () if isinstance(part, dict)])
 
 
 def pictures(content: Any) -> list[Json]:
@@ -81,7 +81,7 @@ def planned(choice: Json, said_as: str) -> Json:
     look that up"), and is not for the user.
     """
     message = choice[said_as]
-    if message["tool_calls"] and message["content"]:
+    if message.get("tool_calls") and message["content"]:
         choice[said_as] = {**message, "content": "", "reasoning_content": message["content"]}
     return choice
 
@@ -94,8 +94,8 @@ class _Said:
     calls: ToolCallTracker = field(default_factory=ToolCallTracker)
 
     def note(self, delta: Mapping[str, Any]) -> None:
-        if delta.get("content"):
-            self.texts.append(delta["content"])
+        if content := delta.get("content"):
+            self.texts.append(content)
         for call in delta.get("tool_calls") or ():
             self.calls.take(call)
 
@@ -116,7 +116,10 @@ class RepeatFilter:
     def __call__(self, chunk: Json) -> Json:
         """The chunk without repeated content."""
         for choice in chunk["choices"]:
-            before = self._said.setdefault(choice.get("index", 0), _Said())
+            index = choice.get("index", 0)
+            before = self._said.get(index)
+            if before is None:
+                before = self._said[index] = _Said()
             delta = choice["delta"]
             if choice.get("finish_reason"):
                 delta["content"] = self._without_repeat(before.texts, delta.get("content") or "")

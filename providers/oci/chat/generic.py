@@ -202,6 +202,10 @@ def _search(options: Mapping[str, Any]) -> Json:
     return sent
 
 
+PLAIN = {"role", "content"}
+"""Keys of a message that is text and pictures."""
+
+
 def chunk(event: Mapping[str, Any]) -> Json:
     """An event of the stream as one of OpenAI's chunks. An event is a choice by itself, or has a list of them."""
     choices = event.get("choices") or ([event] if "message" in event or event.get("finishReason") else [])
@@ -215,19 +219,25 @@ def body(answer: Mapping[str, Any]) -> Json:
 
 
 def _usage(answer: Mapping[str, Any], choices: list[Any]) -> Json | None:
-    return answers.usage(answer.get("usage") or next((each["usage"] for each in choices if each.get("usage")), None))
+    for each in (answer, *choices):
+        if counts := each.get("usage"):
+            return answers.usage(counts)
+    return None
 
 
 def _choice(choice: Mapping[str, Any], said_as: str) -> Json:
     message = choice.get("message") or {}
-    converted: Json = {
-        "content": answers.text(message.get("content")),
-        "images": answers.pictures(message.get("content")),
-        "reasoning_content": message.get("reasoningContent"),
-        "refusal": message.get("refusal"),
-        "tool_calls": [_call(call, at) for at, call in enumerate(message.get("toolCalls") or ())],
-        "annotations": [_annotation(each) for each in message.get("annotations") or ()],
-    }
+    content = message.get("content")
+    converted: Json = {"content": answers.text(content)}
+    if images := answers.pictures(content):
+        converted["images"] = images
+    if not message.keys() <= PLAIN:  # most pieces of a stream are text and nothing else
+        converted |= {
+            "reasoning_content": message.get("reasoningContent"),
+            "refusal": message.get("refusal"),
+            "tool_calls": [_call(call, at) for at, call in enumerate(message.get("toolCalls") or ())],
+            "annotations": [_annotation(each) for each in message.get("annotations") or ()],
+        }
     made: Json = {said_as: converted, "finish_reason": answers.finish_reason(choice.get("finishReason"))}
     if isinstance(choice.get("index"), int):
         made["index"] = choice["index"]
