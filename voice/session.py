@@ -37,8 +37,7 @@ from voice.platform import (
     Utterance,
 )
 from voice.tools import Action, EndCall, TransferCall
-from voice.turns import Ask, TurnAnswerer
-from voice.webhook import ToolWebhook
+from voice.turns import Ask, ToolWebhook, TurnAnswerer
 
 log = getLogger("thinkline.voice")
 

@@ -15,7 +15,7 @@ from voice import conversation
 from voice.call import State
 from voice.conversation_relay import ConversationRelay
 from voice.retell import Retell
-from voice.webhook import ToolFailed
+from voice.turns import ToolFailed
 
 LAST = {"type": "text", "token": "", "last": True}
 

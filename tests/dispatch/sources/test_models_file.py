@@ -1134,7 +1134,7 @@ def test_the_examples_of_the_documentation_load(
     texts = re.findall(r"^```yaml\n(.*?)^```$", pages, re.MULTILINE | re.DOTALL)
     assert len(texts) >= 3
     for text in texts:
-        secrets = dict.fromkeys(("OPERATIONS", "SECRET"), "a-secret-of-some-length")
+        secrets = {"OPERATIONS": "a-secret-of-some-length", "WEBHOOK_SECRET": "s" * 24}
         listing = read(text, OPENAI_API_KEY="k", OCI_COMPARTMENT="c", **secrets)
         assert listing.rows or listing.entries or listing.keys
     text = next(each for each in texts if "aliases: [default" in each)
