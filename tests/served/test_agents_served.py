@@ -15,9 +15,13 @@ import pytest
 import yaml
 
 from tests.conftest import Served, served, until
-from tests.emulators.bedrock.agentcore import ACCESS_KEY, RUNTIME, SECRET
+from tests.emulators import Call, ScriptedAnswer
+from tests.emulators.bedrock.agentcore import ACCESS_KEY, RUNTIME, SECRET, RuntimeUpstream
+from tests.emulators.bedrock.guardrails import GUARDRAIL
+from tests.emulators.bedrock.server import BedrockUpstream
 from tests.emulators.dialects import AGENTS, Dialect
 from tests.emulators.oci.agents import AgentUpstream
+from tests.emulators.platforms.retell import RetellCall
 from tests.served.test_bedrock_served import Only, both
 from tests.support.callers import AT_ONCE, Caller
 from tests.support.frames import chat_body, error, payloads, post, streamed_text
@@ -66,6 +70,41 @@ def test_a_caller_who_leaves_while_a_session_is_made_frees_it(tmp_path: Path) ->
         until(lambda: len(upstream.received) > count, "the session to be asked for")
         left = caller.leaves()
         assert upstream.received[count].wait_closed(10) - left < AT_ONCE
+
+
+@pytest.mark.parametrize("side", ["input", "output"])
+def test_a_caller_who_leaves_while_a_text_is_checked_frees_the_guardrail(side: str, tmp_path: Path) -> None:
+    file = tmp_path / "models.yaml"
+    guardrail = {"provider": "bedrock-models", "id": GUARDRAIL, "deadline_ms": 30_000, "sides": [side]}
+    file.write_text(yaml.safe_dump({"models": [{"name": "talk", "provider": "demo", "guardrail": guardrail}]}))
+    with BedrockUpstream() as amazon, served(tmp_path / "log", **amazon.settings, MODELS_FILE=file) as app:
+        assert post(app.port, chat_body("hi", model="talk"))[0] == 200  # what is made once is there already
+        amazon.guardrails.delay = 30.0
+        count = len(amazon.received)
+        caller = Caller(app.port, chat_body("hi", model="talk", stream=True))
+        until(lambda: len(amazon.received) > count, "a check")
+        left = caller.leaves()
+        assert amazon.received[count].wait_closed(10) - left < AT_ONCE
+
+
+CALLERS = [each for each in AGENTS if each.upstream is not RuntimeUpstream]
+"""Agents that call functions of the caller's."""
+
+
+@pytest.mark.parametrize("dialect", CALLERS, ids=str)
+def test_an_agents_own_functions_end_and_transfer_a_phone_call(dialect: Dialect, tmp_path: Path) -> None:
+    with dialect.upstream() as upstream, running(dialect, upstream, tmp_path) as app:
+        for name, arguments, done in (
+            ("transfer_call", '{"number": "+14155550100"}', {"transfer_number": "+14155550100"}),
+            ("end_call", "{}", {"end_call": True}),
+        ):
+            upstream.enqueue(ScriptedAnswer(texts=["Goodbye."], calls=[Call("c1", name, [arguments])]))
+            address = f"ws://127.0.0.1:{app.port}/v1/retell"
+            with RetellCall(address, f"call_{name}", "?model=agent") as call:
+                call.begins()
+                text, frame = call.hears(call.says("That is all."))
+            assert "Goodbye." in text
+            assert done.items() <= frame.items()
 
 
 # The real server of a runtime

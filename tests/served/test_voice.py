@@ -58,6 +58,24 @@ def test_twilios_signature_names_the_scheme_that_was_dialled(demo: Served) -> No
         assert call.asks("say: Hi.") == "Hi."
 
 
+@pytest.mark.parametrize(
+    ("settings", "headers"),
+    [
+        ({"PUBLIC_URL": "https://voice.example.com"}, {}),
+        ({"TRUSTED_PROXIES": "127.0.0.1"}, {"X-Forwarded-Host": "voice.example.com", "X-Forwarded-Proto": "https"}),
+    ],
+)
+def test_behind_a_proxy_twilio_signs_the_public_address(
+    serve: Callable[..., Served], settings: Any, headers: Any
+) -> None:
+    app = serve(TWILIO_AUTH_TOKEN=TOKEN, **settings)
+    proof = signed("wss://voice.example.com/v1/conversation-relay?model=demo", TOKEN)
+    with RelayCall(url(app, "conversation-relay?model=demo"), {**proof, **headers}) as call:
+        assert call.asks("say: Hi.") == "Hi."
+    with pytest.raises(InvalidStatus):
+        connect(url(app, "conversation-relay"), additional_headers={**proof, **headers}, proxy=None)
+
+
 def test_elevenlabs_dials_with_its_token(demo: Served) -> None:
     with EngineCall(url(demo, "speech-engine"), token(ELEVENLABS)) as call:
         assert call.asks("say: Good morning.") == "Good morning."

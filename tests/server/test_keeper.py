@@ -141,3 +141,44 @@ def test_a_caller_who_leaves_ends_the_call(pair: tuple[socket.socket, socket.soc
     theirs.close()
     until(lambda: call.gone, "the call to be cancelled")
     line.end()
+
+
+def test_what_comes_together_is_written_together_and_in_order(pair: tuple[socket.socket, socket.socket]) -> None:
+    ours, theirs = pair
+    call = CallContext()
+    line, response = stream(LineKeeper(5, 60), ours, call)
+    assert not line.begin()
+    response.start_response("200 OK", [])
+    assert line.gather(b"data: one\n\n")
+    assert line.gather(b"data: two\n\n")
+    theirs.settimeout(0.2)
+    with pytest.raises(TimeoutError):
+        theirs.recv(1)
+    theirs.settimeout(EVER)
+    call.flush()  # as whatever waits does
+    assert b"data: one\n\ndata: two\n\n" in hears(theirs, b"two\n\n")
+    line.gather(b"data: last\n\n" * 2000)
+    assert hears(theirs, b"last\n\n"), "so much waits for nothing"
+    line.end()
+
+
+def test_after_a_piece_that_was_cut_off_there_is_no_end(
+    monkeypatch: pytest.MonkeyPatch, pair: tuple[socket.socket, socket.socket]
+) -> None:
+    """A caller who reads on after all must not take half an answer for a whole one."""
+    monkeypatch.setattr("server.response.STALLED_SECONDS", 0.2)
+    ours, theirs = pair
+    call = CallContext()
+    line, response = stream(LineKeeper(5, 60), ours, call)
+    line.begin()
+    response.start_response("200 OK", [])
+    line.gather(b"x" * 8_000_000)  # more than fits
+    assert call.gone
+    with pytest.raises(OSError, match="nothing was read"):
+        response.close()
+    ours.shutdown(socket.SHUT_WR)
+    heard = b""
+    while data := theirs.recv(1_000_000):
+        heard += data
+    assert not heard.endswith(b"0\r\n\r\n")
+    line.end()
