@@ -112,7 +112,7 @@ class PlatformProofs:
             return
         yield f"//{environ.get('HTTP_HOST', '')}"
         forwarded = environ.get("HTTP_X_FORWARDED_HOST", "").partition(",")[0].strip()
-        if forwarded and self.proxies.sender(environ) != environ.get("REMOTE_ADDR", ""):  # so the peer is one of them
+        if forwarded and self.proxies.trusts_peer(environ):
             yield f"//{forwarded}"
 
 

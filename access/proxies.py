@@ -27,6 +27,10 @@ class TrustedProxies:
             return peer
         return self._sender_of(peer, forwarded[-1000:])
 
+    def trusts_peer(self, environ: Mapping[str, Any]) -> bool:
+        """Whether the request comes from one of them."""
+        return self._trusts(environ.get("REMOTE_ADDR", ""))
+
     def _last_untrusted(self, peer: str, forwarded: str) -> str:
         sender = peer
         for hop in reversed(forwarded.split(",")):

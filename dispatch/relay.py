@@ -266,12 +266,12 @@ class Relay:
         """The answer to it. Nothing is sent before it is committed or iterated.
 
         What the caller does not hear (thinking, unless `reasoning`) is no first event. `fills` tells whether a filler
-        may be said.
+        may be said. A chat is asked under the route's guardrail, unless it is already.
         """
         return AnswerStream(
             self,
             route,
-            ask,
+            ask.guarded(route.guard) if route.guard and isinstance(ask, ChatFactory) else ask,
             call,
             streams=streams,
             reasoning=reasoning,

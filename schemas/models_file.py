@@ -207,7 +207,7 @@ class ProviderSchema(TimeoutsSchema, PlaceSchema, LoginSchema, AgentSchema):
     arn = fields.String()
     agent_endpoint = fields.String()
     remembers = StrictBoolean()
-    session_ttl = StrictNumber(validate=validate.Range(60, 5400))
+    session_ttl = StrictNumber(validate=validate.Range(60, 28_800))
     proxy = fields.String()
     frames = fields.String(validate=validate.OneOf(["auto", "verbatim", "rebuilt"]))
     strict = StrictBoolean()

@@ -3,7 +3,7 @@
 import csv
 import io
 from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from time import time
 from typing import Any
 
@@ -16,6 +16,7 @@ from schemas.closed import ClosedSchema
 GROUPS = ("key", "model", "provider", "day", "hour", "outcome")
 DAYS = 30
 """How far back a report goes, unless told otherwise."""
+DAY = 86_400.0
 DATE = len("2026-11-30")
 LATEST = 253_402_300_799
 """The last second of the year 9999."""
@@ -39,7 +40,7 @@ class Moment(fields.Field[float]):
                 return min(float(text), LATEST)
             moment = datetime.fromisoformat(text)
             moment = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
-            return (moment + timedelta(days=self.ends and len(text) <= DATE)).timestamp()
+            return min(moment.timestamp() + DAY * (self.ends and len(text) <= DATE), LATEST)
         except (ValueError, OverflowError):
             raise ValidationError("Must be a date, a time such as 2026-11-30T08:00:00Z, or Unix seconds.") from None
 
@@ -70,7 +71,7 @@ def load_usage(parameters: Mapping[str, Sequence[str]]) -> dict[str, Any]:
         sentence = next(iter(messages.values()))[0] if isinstance(messages, dict) else messages[0]
         raise InvalidRequest(f"{name}: {sentence}", param=name) from None
     end = loaded.get("end", time() + 1)
-    start = loaded.get("start", end - DAYS * 86_400)
+    start = loaded.get("start", end - DAYS * DAY)
     if start >= end:
         raise InvalidRequest("to: Must be later than from.", param="to")
     return {"group_by": [], "format": "json", **loaded, "start": start, "end": end}

@@ -8,7 +8,7 @@ postgresql://           a PostgreSQL server, for several machines; needs the pac
 import fcntl
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from logging import getLogger
 from pathlib import Path
 from time import monotonic, sleep
@@ -22,6 +22,7 @@ from sqlalchemy.exc import ArgumentError, DatabaseError, SQLAlchemyError
 from core.extras import missing_extra
 from storage.migrations import REVISIONS
 from storage.sqlite_file import CORRUPT, set_aside
+from storage.watchdog import Watchdog
 
 log = getLogger("thinkline.usage")
 
@@ -29,6 +30,8 @@ SQLITE_SECONDS = 1.0
 """Seconds that a statement waits for other processes' at a file."""
 CONNECT_SECONDS = 2
 """Seconds that connecting to a server may take; psycopg knows no less."""
+WRITE_SECONDS = 3.0
+"""Seconds that writing a batch may take; while it takes that, the next ones wait in memory."""
 STATEMENT_SECONDS = 10
 """Seconds that the server works on one statement."""
 CONNECTIONS = 3
@@ -61,21 +64,31 @@ class Database:
         self._lock = threading.Lock()
         self._engine: Engine | None = None
         self._is_current = False
+        self._watchdog = Watchdog()
         self._readers = threading.BoundedSemaphore(CONNECTIONS - 1)
         self.is_shared = url.get_backend_name() == "postgresql"
         self.path = None if self.is_shared else Path(url.database or "")
         self.where = url.render_as_string(hide_password=True)
 
     @contextmanager
-    def begin(self) -> Iterator[Connection]:
-        """A connection in a transaction, which is rolled back when the block raises. Raises `failures`."""
+    def begin(self, seconds: float = WRITE_SECONDS) -> Iterator[Connection]:
+        """A connection in a transaction of so many seconds at most, which is rolled back when the block raises. Raises
+        `failures`.
+        """
         try:
-            with self._current_engine().begin() as connection:
+            with self._current_engine().connect() as connection, self._limited(connection, seconds), connection.begin():
                 yield connection
         except DatabaseError as error:
             self._is_current = False  # who knows what has happened to it
             self._replace_if_corrupt(error)
             raise
+
+    def _limited(self, connection: Connection, seconds: float) -> AbstractContextManager[None]:
+        """A file waits for nobody longer than SQLITE_SECONDS, and a server perhaps for ever."""
+        if self.path is not None:
+            return nullcontext()
+        driver: Any = connection.connection.driver_connection
+        return self._watchdog.limit(driver.fileno(), seconds)
 
     @contextmanager
     def read(self) -> Iterator[Connection]:
@@ -85,7 +98,7 @@ class Database:
         if not self._readers.acquire(timeout=CONNECT_SECONDS):
             raise TimeoutError("too many read from the database at the same time")
         try:
-            with self.begin() as connection:
+            with self.begin(STATEMENT_SECONDS + 1) as connection:
                 if self.path is None:  # the server has a limit of its own
                     yield connection
                     return
@@ -130,7 +143,7 @@ class Database:
 
     def version(self) -> str:
         """The version that it has; "" without tables of ours. Raises `failures`."""
-        with self._opened().connect() as connection:
+        with self._opened().connect() as connection, self._limited(connection, WRITE_SECONDS):
             return revision_of(connection)
 
     def close(self) -> None:
@@ -147,7 +160,7 @@ class Database:
                 return engine
             self.close()  # the file was removed
             engine = self._opened()
-        with engine.connect() as connection:
+        with engine.connect() as connection, self._limited(connection, WRITE_SECONDS):
             revision = revision_of(connection)
         if revision and revision not in REVISIONS:
             raise NewerDatabaseError(f"its version {revision} is newer than {REVISIONS[-1]}, which this program knows")
@@ -226,7 +239,6 @@ def _engine(url: URL) -> Engine:
             pool_size=CONNECTIONS,
             max_overflow=0,
             pool_timeout=CONNECT_SECONDS,
-            pool_pre_ping=True,
             connect_args={
                 "connect_timeout": CONNECT_SECONDS,
                 "application_name": "thinkline",

@@ -15,10 +15,11 @@ REQUIREMENTS = ROOT / "requirements.txt"
 SECONDS = 120
 PINNED = re.compile(r"^([a-z0-9][a-z0-9._-]*)==", re.MULTILINE)
 ALLOWED = re.compile(
-    r"MIT(-0| License)?|Apache(-2\.0| Software License)|(BSD(-[23]-Clause| License))|ISC( License \(ISCL\))?"
+    r"MIT(-0| License)?|Apache(-2\.0| Software License)|BSD-[23]-Clause|(3-Clause )?BSD License|ISC( License \(ISCL\))?"
     r"|PSF-2\.0|Python Software Foundation License|Universal Permissive License \(UPL\)|Unlicense"
     # Of libraries that are used as they are:
-    r"|MPL-2\.0|Mozilla Public License 2\.0 \(MPL 2\.0\)|GNU Lesser General Public License v2 or later \(LGPLv2\+\)"
+    r"|MPL-2\.0|Mozilla Public License 2\.0 \(MPL 2\.0\)|LGPL-3\.0-only"
+    r"|GNU Lesser General Public License v2 or later \(LGPLv2\+\)"
 )
 
 

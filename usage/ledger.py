@@ -5,6 +5,7 @@
 A batch goes to the spool first. What the database does not take waits there, in order, until it does.
 """
 
+import atexit
 import threading
 from collections import deque
 from collections.abc import Callable, Mapping
@@ -41,6 +42,7 @@ HOUSEKEEPING_SECONDS = 60.0
 RETENTION_SECONDS = 3600.0
 CLOSE_SECONDS = 0.4
 """How long a worker that ends waits for the database."""
+SAY_AGAIN_SECONDS = 60.0
 UNKNOWN_KEY = 401
 NOTHING: Batch = ("", 0, [])
 UNREADABLE = "The table of usage cannot be read now; what is used meanwhile is noted all the same."
@@ -67,7 +69,7 @@ class Ledger:
         self._queue: deque[RequestRecord] = deque()
         self._held: deque[Batch] = deque()
         self._failing = self._spool_failing = False
-        self._try_at = self._refresh_at = self._housekeeping_at = self._retention_at = 0.0
+        self._say_lost_at = self._try_at = self._refresh_at = self._housekeeping_at = self._retention_at = 0.0
         self._wake = threading.Event()
         self._refreshed = threading.Event()
         self._closing = threading.Event()
@@ -81,6 +83,9 @@ class Ledger:
         if record.cost:
             self.spending.add(record.caller, record.started, record.cost)
         self.recent.add(record)
+        if len(self._queue) >= MOST_IN_MEMORY:  # the thread waits for something
+            self._lose(1)
+            return
         self._queue.append(record)
         if self._closing.is_set():
             self._save_last()
@@ -105,10 +110,11 @@ class Ledger:
                 if self._thread is None:
                     self._thread = threading.Thread(target=self._run, name="usage", daemon=True)
                     self._thread.start()
+                    atexit.register(self.close)  # for the development server
 
     def watch_spending(self, key: str, seconds: float) -> None:
         """Have a key's `spending` kept fresh. The first to ask waits up to so many seconds until it is known."""
-        if not self.spending.watch(key):
+        if not self.spending.watch(key) and not self._failing:
             self._refreshed.clear()
             self._refresh_at = 0.0
             self.start()
@@ -157,7 +163,9 @@ class Ledger:
     def _turn(self) -> None:
         self._save()
         now = monotonic()
-        if now < self._try_at or (self._failing and not self._try(self._store.check)) or not self._write():
+        # A database that is full, or can only be read, is back once it takes what waits.
+        is_idle = self._failing and not self.waiting
+        if now < self._try_at or (is_idle and not self._try(self._store.check)) or not self._write():
             return
         if now >= self._housekeeping_at:
             self._housekeeping_at = now + HOUSEKEEPING_SECONDS
@@ -170,7 +178,7 @@ class Ledger:
     def _seconds_to_wait(self) -> float:
         if self._queue:
             return 0.0
-        if self._failing:
+        if self._failing or self._try_at > monotonic():
             return TRY_AGAIN_SECONDS
         until = self._refresh_at if self.spending.watched() else self._housekeeping_at
         return max(0.0, until - monotonic())
@@ -196,10 +204,15 @@ class Ledger:
                 self._spool_failing = True
                 log.warning("records of usage cannot be spooled", extra={"facts": {"said": str(error)}})
         if sum(len(held) for *_, held in self._held) + rows > MOST_IN_MEMORY:
-            self.lost += rows
-            log.error("records of usage are lost", extra={"facts": {"so_far": self.lost}})
+            self._lose(rows)
         else:
             self._held.append(batch)
+
+    def _lose(self, rows: int) -> None:
+        self.lost += rows
+        if monotonic() >= self._say_lost_at:
+            self._say_lost_at = monotonic() + SAY_AGAIN_SECONDS
+            log.error("records of usage are lost", extra={"facts": {"so_far": self.lost}})
 
     def _write(self) -> bool:
         """Write what waits, oldest first. Whether the database took it."""

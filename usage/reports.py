@@ -42,6 +42,8 @@ def _object(row: Mapping[str, Any], groups: Sequence[str], percentiles: Mapping[
     named = {name: _spelled(name, row[name]) for name in groups}
     sums = {name: value for name, value in row.items() if name not in groups}
     sums = {name: value if value is None or name == "cost" else int(value) for name, value in sums.items()}
+    if not sums["unpriced_requests"]:
+        sums["cost"] = sums["cost"] or 0.0  # of no requests, or of free ones
     first_token = percentiles.get(tuple(row[name] for name in groups), dict.fromkeys(f"p{p}" for p in PERCENTILES))
     return {**named, **sums, "first_token": first_token}
 

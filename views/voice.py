@@ -25,8 +25,7 @@ from voice.platform import Platform
 from voice.retell import Retell
 from voice.session import Session
 from voice.speech_engine import SpeechEngine
-from voice.turns import Answer
-from voice.webhook import ToolWebhook
+from voice.turns import Answer, ToolWebhook
 
 Proof = Callable[[PlatformProofs, Any], bool]
 """Whether a request proves who dials. Raises Unauthenticated for a proof that is wrong."""
@@ -110,7 +109,9 @@ def _voice_config(incoming: ApiRequest, model: str) -> VoiceConfig:
 
 @lru_cache(maxsize=64)
 def _webhook(config: Webhook) -> ToolWebhook:
-    return ToolWebhook(config)
+    from voice.webhook import SignedWebhook  # noqa: PLC0415 - loads the transport, which others do without
+
+    return SignedWebhook(config)
 
 
 def _asking(caller: SocketCaller, model: str) -> Callable[..., AbstractContextManager[Answer]]:

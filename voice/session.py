@@ -16,8 +16,7 @@ from collections.abc import Callable
 from functools import partial
 from logging import getLogger
 
-import orjson
-
+from core import lenient_json
 from core.errors import Cancelled, GatewayError
 from core.json_values import BAD_SHAPE, Json
 from dispatch.routing.voice_config import VoiceConfig
@@ -38,8 +37,7 @@ from voice.platform import (
     Utterance,
 )
 from voice.tools import Action, EndCall, TransferCall
-from voice.turns import Ask, TurnAnswerer
-from voice.webhook import ToolWebhook
+from voice.turns import Ask, ToolWebhook, TurnAnswerer
 
 log = getLogger("thinkline.voice")
 
@@ -84,7 +82,7 @@ class Session:
     def receive(self, message: str | bytes) -> None:
         """A frame has come. One that means nothing is ignored, as the platforms do with ours."""
         try:
-            frame: Json = orjson.loads(message)
+            frame: Json = lenient_json.loads(message.encode() if isinstance(message, str) else message)
             command = self._platform.read(frame)
         except BAD_SHAPE:
             log.debug("a frame without a meaning", extra={"facts": {"platform": self._platform.name}})

@@ -18,12 +18,22 @@ from schemas.chat.encode import new_call_id
 from voice.call import Call, State, Turn
 from voice.platform import Speech, ToolEnded, ToolStarted
 from voice.tools import ENDS_TURN, TOOLS, Action, BadArguments, action_of, arguments_of, offered
-from voice.webhook import ToolFailed, ToolWebhook
 
 log = getLogger("thinkline.voice")
 
 MOST_ROUNDS = 6
 """How often the model is asked in one turn: a model that only calls tools says nothing to the caller."""
+
+
+class ToolFailed(Exception):
+    """A tool has not been carried out; the message is for the model."""
+
+
+class ToolWebhook(Protocol):
+    """Carries tools out (voice/webhook.py)."""
+
+    def call(self, body: Json, call: CallContext) -> str:
+        """What the tool answers. Raises ToolFailed, and Cancelled when the call is."""
 
 
 class Answer(Protocol):

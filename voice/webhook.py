@@ -20,6 +20,7 @@ from dispatch.routing.voice_config import Webhook
 from providers.transport.client import send
 from providers.transport.endpoint import Endpoint
 from providers.transport.exchange import raise_for_status, read_body
+from voice.turns import ToolFailed
 
 log = getLogger("thinkline.voice")
 
@@ -28,12 +29,8 @@ MOST_BYTES = 65_536
 SECRET_PREFIX = "whsec_"  # noqa: S105 - what a secret begins with
 
 
-class ToolFailed(Exception):
-    """The webhook has not answered well; the message is for the model."""
-
-
-class ToolWebhook:
-    """Calls one webhook, over kept connections. Safe for all threads."""
+class SignedWebhook:
+    """A ToolWebhook: calls one webhook, over kept connections. Safe for all threads."""
 
     def __init__(self, config: Webhook) -> None:
         self._endpoint = Endpoint("webhook", config.url, {})

@@ -50,7 +50,7 @@ const voice = new VoiceLoop({
 function send(words, endOfSpeech = null) {
   if (!words.trim() && !image) return;
   voice.stop();
-  conversation.ask(words.trim(), { image, endOfSpeech, spoken: endOfSpeech !== null });
+  conversation.ask(words.trim(), { image, endOfSpeech });
   attach("");
 }
 

@@ -27,7 +27,7 @@ READABLE = 24
 TAG = 24
 NOT_FITTING = re.compile(r"[^0-9a-zA-Z_:-]+")
 """Amazon allows [0-9a-zA-Z._:-]{2,100}; the dot is our separator. (service model bedrock-agent-runtime, SessionId)"""
-OPENED_SECONDS = 5400.0
+OPENED_SECONDS = 28_800.0
 """The longest time that an agent keeps an idle session."""
 
 Json = Mapping[str, Any]

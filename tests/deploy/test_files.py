@@ -5,6 +5,7 @@ import re
 import shutil
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -44,6 +45,23 @@ def test_workflows_are_pinned_and_may_do_little() -> None:
     for file in (ROOT / ".github/workflows").iterdir():
         for action in re.findall(r"uses: (\S+)", file.read_text()):
             assert re.fullmatch(r"[\w./-]+@[0-9a-f]{40}", action), f"{file.name} does not pin {action}"
+
+
+def test_the_image_has_the_versions_that_are_tested() -> None:
+    """deploy/requirements, by `make lock`: each extra and what it needs, with hashes."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    tested = _versions(ROOT / "requirements.txt")
+    extras = re.search(r'^ARG EXTRAS="(.*)"$', (ROOT / "Dockerfile").read_text(), re.MULTILINE)
+    assert extras
+    for name in ("base", *extras[1].split()):
+        locked = _versions(ROOT / f"deploy/requirements/{name}.txt")
+        wanted = [*project["dependencies"], *project["optional-dependencies"].get(name, [])]
+        assert {re.split(r"[\[<>=]", each)[0] for each in wanted} <= locked.keys(), f"{name}: make lock"
+        assert locked.items() <= tested.items(), f"{name}: make lock"
+
+
+def _versions(file: Path) -> dict[str, str]:
+    return dict(re.findall(r"^([a-z0-9._-]+)==(\S+)", file.read_text(), re.MULTILINE))
 
 
 def test_compose_keeps_secrets_in_files(tmp_path: Path) -> None:
@@ -86,3 +104,11 @@ def test_grafana_and_prometheus_find_their_files() -> None:
     assert json.loads((ROOT / "deploy/grafana/thinkline.json").read_text())["panels"]
     sources = yaml.safe_load((ROOT / "deploy/grafana/provisioning/datasources/prometheus.yaml").read_text())
     assert [each["type"] for each in sources["datasources"]] == ["prometheus"]
+
+
+def test_a_server_of_ones_own_takes_25_lines_each_with_a_check() -> None:
+    block = re.search(r"```sh\n(.*?)```", (ROOT / "docs/operate/vm.md").read_text(), re.DOTALL)
+    assert block
+    lines = block[1].splitlines()
+    assert len(lines) <= 25
+    assert all(re.search(r"\S +# \S", line) for line in lines)

@@ -3,7 +3,10 @@
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
+
+import yaml
 
 from tests.emulators.answers import ScriptedAnswer
 from tests.emulators.bedrock.answers import Turn
@@ -36,10 +39,16 @@ NAMES = (
 )
 
 
+def providers_of(settings: Mapping[str, str]) -> Mapping[str, Any]:
+    """The providers of the lines that models.yaml alone can configure."""
+    providers: Mapping[str, Any] = yaml.safe_load(Path(settings["MODELS_FILE"]).read_text())["providers"]
+    return providers
+
+
 @contextmanager
 def lines() -> Iterator[tuple[Mapping[str, Line], Mapping[str, str]]]:
     """The lines by name (NAMES), and the settings of an app that has them all: whoever writes another MODELS_FILE takes
-    over the providers of this one.
+    over `providers_of` them.
     """
     with ExitStack() as stack:
         settings: dict[str, str] = {}

@@ -7,7 +7,6 @@ fall silent, at each of them, in one app under gunicorn. What is left behind is 
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -15,7 +14,7 @@ import yaml
 
 from tests.conftest import Served, served, until
 from tests.emulators import OpenAIUpstream, ScriptedAnswer, faults
-from tests.emulators.lines import NAMES, Line, lines
+from tests.emulators.lines import NAMES, Line, lines, providers_of
 from tests.support import messages, responses
 from tests.support.callers import AT_ONCE, LONG, PHASES, WORDS, Caller
 from tests.support.frames import chat_body, post, streamed_text
@@ -60,12 +59,14 @@ def setup(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ChaosSetup]:
             {"name": f"safe:{name}", "provider": line.provider, "model": line.model, "ttft_timeout_ms": 300}
             for name, line in found.items()
         ]
-        agents = yaml.safe_load(Path(settings["MODELS_FILE"]).read_text())["providers"]
         file = folder / "models.yaml"
         file.write_text(
             yaml.safe_dump(
                 {
-                    "providers": {**agents, "second": {"base_url": second.base_url, "api_key": second.key}},
+                    "providers": {
+                        **providers_of(settings),
+                        "second": {"base_url": second.base_url, "api_key": second.key},
+                    },
                     "models": [
                         *({**row, "fallbacks": ["second"]} for row in rows),
                         {"name": "second", "provider": "second"},

@@ -19,6 +19,7 @@ import pytest
 import redis as redis_package
 
 from tests.conftest import EVER, Served, _listens, free_port, until
+from tests.emulators.bedrock.server import AGENT, BedrockUpstream
 from tests.support import postgresql
 from tests.support.frames import chat_body, post, streamed_text
 from tests.support.nginx import nginx
@@ -138,6 +139,24 @@ def test_limits_responses_and_usage_are_one(replicas: Callable[..., list[Served]
     for app in apps:
         assert "chat" in app.log(), "a replica that nobody asked"
         until(lambda port=app.port: used(port) == answered, f"{answered} requests in the table of usage")  # type: ignore[misc]
+
+
+def test_an_agents_session_is_one(replicas: Callable[..., list[Served]], redis: Redis) -> None:
+    """Each turn is answered by another replica, and after a restart of Redis too; the agent remembers."""
+    with BedrockUpstream() as upstream:
+        ids = {"AGENT_ID": AGENT[0], "AGENT_ALIAS_ID": AGENT[1]}
+        apps = replicas(2, **upstream.settings, **ids)
+        messages: list[dict[str, Any]] = []
+        for turn in range(4):
+            if turn == 2:
+                redis.stop()
+                redis.start()
+            messages.append({"role": "user", "content": f"This is turn {turn}."})
+            body = {"model": "bedrock-agent", "messages": messages}
+            status, _, answer = post(apps[turn % 2].port, body, headers=ADMIN)
+            assert status == 200, answer
+            messages.append(json.loads(answer)["choices"][0]["message"])
+        assert len({each.params["sessionId"] for each in upstream.asked if "sessionId" in each.params}) == 1
 
 
 def test_a_replica_that_is_killed_costs_its_own_streams_alone(

@@ -58,6 +58,24 @@ def test_twilios_signature_names_the_scheme_that_was_dialled(demo: Served) -> No
         assert call.asks("say: Hi.") == "Hi."
 
 
+@pytest.mark.parametrize(
+    ("settings", "headers"),
+    [
+        ({"PUBLIC_URL": "https://voice.example.com"}, {}),
+        ({"TRUSTED_PROXIES": "127.0.0.1"}, {"X-Forwarded-Host": "voice.example.com", "X-Forwarded-Proto": "https"}),
+    ],
+)
+def test_behind_a_proxy_twilio_signs_the_public_address(
+    serve: Callable[..., Served], settings: Any, headers: Any
+) -> None:
+    app = serve(TWILIO_AUTH_TOKEN=TOKEN, **settings)
+    proof = signed("wss://voice.example.com/v1/conversation-relay?model=demo", TOKEN)
+    with RelayCall(url(app, "conversation-relay?model=demo"), {**proof, **headers}) as call:
+        assert call.asks("say: Hi.") == "Hi."
+    with pytest.raises(InvalidStatus):
+        connect(url(app, "conversation-relay"), additional_headers={**proof, **headers}, proxy=None)
+
+
 def test_elevenlabs_dials_with_its_token(demo: Served) -> None:
     with EngineCall(url(demo, "speech-engine"), token(ELEVENLABS)) as call:
         assert call.asks("say: Good morning.") == "Good morning."
@@ -208,7 +226,7 @@ def test_the_models_of_the_page_load(tmp_path: Path) -> None:
     found = yaml.safe_load(block(page("voice.md"), "yaml"))
     found["models"][0]["provider"] = "demo"
     (tmp_path / "models.yaml").write_text(yaml.safe_dump(found))
-    (row,) = read(tmp_path / "models.yaml", {"SECRET": "a secret of your own"}, known=["demo"]).rows
+    (row,) = read(tmp_path / "models.yaml", {"WEBHOOK_SECRET": "a secret of your own"}, known=["demo"]).rows
     voice = row.voice
     assert (voice.transfer_to, voice.tools[0]["name"]) == (("+14155550100",), "book_table")
     assert voice.webhook == Webhook("https://example.com/tools", "a secret of your own", 5)

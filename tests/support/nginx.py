@@ -1,5 +1,6 @@
 """nginx before the app, with the files of deploy/nginx."""
 
+import shutil
 import signal
 import subprocess
 from collections.abc import Iterator, Sequence
@@ -19,7 +20,15 @@ class Nginx:
         self._folder = folder
         self._config = folder / "nginx.conf"
         self._write(ports)
-        command = ["nginx", "-p", str(folder), "-c", str(self._config), "-g", "daemon off;"]
+        command = [
+            shutil.which("nginx") or "/usr/sbin/nginx",
+            "-p",
+            str(folder),
+            "-c",
+            str(self._config),
+            "-g",
+            "daemon off;",
+        ]
         self._process = subprocess.Popen(command, stderr=(folder / "nginx.log").open("wb"))
         until(lambda: _listens(self.port), "nginx to listen")
 

@@ -103,10 +103,13 @@ class FakeModel:
     def will_refuse(self, error: GatewayError) -> None:
         self._script.append(error)
 
+    def next(self) -> ScriptedAnswer | GatewayError:
+        return self._script.popleft()
+
     @contextmanager
     def ask(self, messages: Sequence[Json], tools: Sequence[Json], conversation: str) -> Iterator[ScriptedAnswer]:
         self.asked.append((json.loads(json.dumps(messages)), list(tools), conversation))
-        answer = self._script.popleft()
+        answer = self.next()
         if isinstance(answer, GatewayError):
             raise answer
         self.given.append(answer)

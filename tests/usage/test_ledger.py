@@ -1,5 +1,6 @@
 """The table of usage: written once, in order, by whichever database, and never at a call's expense."""
 
+import signal
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -263,6 +264,31 @@ def test_postgresql_that_goes_away_and_comes_back(tmp_path: Path) -> None:
 
 
 @pytest.mark.services
+def test_postgresql_that_falls_silent(tmp_path: Path) -> None:
+    folder = mkdtemp(prefix="thinkline-postgresql-")
+    server = Server(Path(folder), free_port())
+    server.start()
+    ledger = Ledger(UsageStore(open_database(f"{server.url}/postgres", tmp_path)), tmp_path / "spool", days=40_000)
+    try:
+        ledger(record(1))
+        until(lambda: not ledger.waiting, "the first row")
+        server.signal_all(signal.SIGSTOP)
+        ledger(record(2))
+        until(lambda: ledger._failing, "the silence to be noticed", 30)
+        ledger(record(3))
+        until(lambda: not ledger._queue, "the spool to have it", 30)
+        server.signal_all(signal.SIGCONT)
+        until(lambda: not ledger.waiting, "all rows", 40)
+        assert requests(f"{server.url}/postgres", tmp_path) == ["turn-1", "turn-2", "turn-3"]
+    finally:
+        server.signal_all(signal.SIGCONT)
+        ledger.close()
+        ledger._store.database.close()
+        server.stop()
+        rmtree(folder)
+
+
+@pytest.mark.services
 def test_postgresql_that_can_only_be_read(
     open_ledger: Callable[..., Ledger], database_url: str, tmp_path: Path
 ) -> None:
@@ -370,6 +396,6 @@ def test_an_address_that_makes_no_sense_is_refused_without_its_password(tmp_path
 def test_a_missing_driver_is_named_with_its_extra(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("core.extras.find_spec", lambda name: None)
     missing_extra.cache_clear()
-    with pytest.raises(ValueError, match=r"thinkline\[postgres\]"):
+    with pytest.raises(ValueError, match=r"\[postgres\]"):
         open_database("postgres://user:hunter2@db/x", tmp_path)
     missing_extra.cache_clear()

@@ -15,7 +15,7 @@ from voice import conversation
 from voice.call import State
 from voice.conversation_relay import ConversationRelay
 from voice.retell import Retell
-from voice.webhook import ToolFailed
+from voice.turns import ToolFailed
 
 LAST = {"type": "text", "token": "", "last": True}
 
@@ -247,6 +247,14 @@ def test_frames_that_mean_nothing_are_ignored(call: FakeCall, frame: str | bytes
     says(call, "Hello")
     call.has_sent(token("Still here."), LAST)
     assert len(call.model.asked) == 1
+
+
+def test_half_a_character_is_no_reason_for_silence(call: FakeCall) -> None:
+    """JavaScript writes the half of a pair that it has cut as an escape."""
+    call.model.will_say("Yes.")
+    call.session.receive('{"type": "prompt", "voicePrompt": "Hello \\ud83d", "last": true}')
+    call.has_sent(token("Yes."), LAST)
+    assert call.model.asked[0][0][-1]["content"] == "Hello \ufffd"
 
 
 def test_the_end_of_the_socket_ends_the_turn(call: FakeCall) -> None:

@@ -15,7 +15,8 @@ from openai import InvalidWebhookSignatureError, OpenAI
 from core.context import CallContext
 from core.errors import Cancelled
 from dispatch.routing.voice_config import Webhook
-from voice.webhook import MOST_BYTES, ToolFailed, ToolWebhook
+from voice.turns import ToolFailed
+from voice.webhook import MOST_BYTES, SignedWebhook
 
 SECRET = "whsec_" + b64encode(b"a secret of thirty-two bytes....").decode()
 
@@ -66,8 +67,8 @@ def receiver() -> Iterator[Receiver]:
         server.shutdown()
 
 
-def webhook(receiver: Receiver, secret: str = SECRET, timeout: float = 5.0) -> ToolWebhook:
-    return ToolWebhook(Webhook(receiver.url, secret, timeout))
+def webhook(receiver: Receiver, secret: str = SECRET, timeout: float = 5.0) -> SignedWebhook:
+    return SignedWebhook(Webhook(receiver.url, secret, timeout))
 
 
 def test_it_is_signed_as_standard_webhooks_are(receiver: Receiver) -> None:
@@ -114,7 +115,7 @@ def test_a_slow_one_is_a_failure(receiver: Receiver) -> None:
 
 def test_nobody_there_is_a_failure(receiver: Receiver) -> None:
     with pytest.raises(ToolFailed):
-        ToolWebhook(Webhook("http://127.0.0.1:9/tools", SECRET, 1.0)).call({}, CallContext())
+        SignedWebhook(Webhook("http://127.0.0.1:9/tools", SECRET, 1.0)).call({}, CallContext())
 
 
 def test_a_cancelled_one_is_let_go_of(receiver: Receiver) -> None:

@@ -23,7 +23,7 @@ import yaml
 
 from tests.conftest import served, until
 from tests.emulators import OpenAIUpstream, ScriptedAnswer, faults
-from tests.emulators.lines import Line, lines
+from tests.emulators.lines import Line, lines, providers_of
 from tests.support.callers import LONG, PHASES, WORDS, Caller
 from tests.support.frames import chat_body
 
@@ -167,12 +167,11 @@ def main() -> None:
             {"name": "hedged", "provider": "one", "hedge_after_ms": HEDGE_MS, "fallbacks": ["second"]},
         ]
         file = folder / "models.yaml"
-        file.write_text(yaml.safe_dump({"providers": providers, "models": models}))
+        file.write_text(yaml.safe_dump({"providers": {**providers_of(settings), **providers}, "models": models}))
         app = stack.enter_context(
             served(
                 folder / "log",
-                **settings,
-                MODELS_FILE=file,
+                **{**settings, "MODELS_FILE": file},
                 DATA_DIR=folder,
                 BREAKER_FAILURES=10**6,
                 MAX_IN_FLIGHT=32,

@@ -27,7 +27,7 @@ import yaml
 
 from tests.conftest import Served, served
 from tests.emulators import OpenAIUpstream, ScriptedAnswer, faults
-from tests.emulators.lines import Line, lines
+from tests.emulators.lines import Line, lines, providers_of
 from tests.support.callers import WORDS
 from tests.support.frames import chat_body
 from tests.support.strangers import STRANGERS
@@ -210,14 +210,19 @@ def main() -> int:
         file = folder / "models.yaml"
         file.write_text(
             yaml.safe_dump(
-                {"providers": {"second": {"base_url": second.base_url, "api_key": second.key}}, "models": models}
+                {
+                    "providers": {
+                        **providers_of(settings),
+                        "second": {"base_url": second.base_url, "api_key": second.key},
+                    },
+                    "models": models,
+                }
             )
         )
         app = stack.enter_context(
             served(
                 folder / "log",
-                **settings,
-                MODELS_FILE=file,
+                **{**settings, "MODELS_FILE": file},
                 DATA_DIR=folder,
                 THREADS=256,
                 FIRST_EVENT_TIMEOUT=3,

@@ -6,7 +6,7 @@ from http import HTTPStatus
 from typing import Any
 
 from core.context import CallContext, Timeouts
-from core.errors import GatewayError, InvalidRequest, UpstreamRejected
+from core.errors import GatewayError, InvalidRequest, UpstreamDown, UpstreamRejected
 from core.json_values import Json
 from core.models import ListedModel
 from core.requests import ChatRequest
@@ -19,6 +19,9 @@ SERVICE = "bedrock-agentcore"
 SESSION_TTL = 900.0
 """Seconds of silence after which a session's machine is shut, unless it was created otherwise
 (https://docs.aws.amazon.com/bedrock-agentcore/latest/devguide/runtime-sessions.html)."""
+FAILED_IN_AGENT = (HTTPStatus.INTERNAL_SERVER_ERROR, HTTPStatus.FAILED_DEPENDENCY, HTTPStatus.BAD_GATEWAY)
+"""Statuses of an agent that has failed, after it may have acted: it is not asked again."""
+USER_ID = re.compile(r"[!-~]{1,1024}")
 NO_SUCH_SESSION = "thinkline-doctor-has-no-such-session"
 
 
@@ -80,7 +83,11 @@ def wire_session_id(session: Session) -> str:
 
 
 def session_lost(error: GatewayError, name: str) -> SessionLost | None:
-    """A conflict means that the session is busy. One that has ended begins anew at Amazon without a word."""
+    """A conflict means that the session is busy. One that has ended begins anew at Amazon without a word. A failure of
+    the agent's own is marked as one that is not to be repeated.
+    """
+    if isinstance(error, UpstreamDown) and error.upstream_status in FAILED_IN_AGENT:
+        error.retryable = False
     busy = isinstance(error, UpstreamRejected) and error.status == HTTPStatus.CONFLICT
     return SessionLost(name, error.log, busy=True) if busy else None
 
@@ -97,4 +104,6 @@ def request_options(request: ChatRequest, kinds: Mapping[str, type]) -> Json:
         if not isinstance(value, kinds[key]) or isinstance(value, bool):
             what = {str: "a string", int: "a whole number", dict: "an object"}[kinds[key]]
             raise InvalidRequest(f"Must be {what}.", param=f"bedrock.{key}")
+    if not USER_ID.fullmatch(options.get("runtimeUserId", "-")):
+        raise InvalidRequest("Must be visible ASCII characters, without spaces.", param="bedrock.runtimeUserId")
     return options

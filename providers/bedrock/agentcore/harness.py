@@ -95,6 +95,6 @@ class AgentCoreHarness(AgentCoreProvider):
                         lease.save(session, request.messages, decoder.said, decoder.calls)
                     yield event
         except GatewayError as error:
-            if not lease.begun and (lost := session_lost(error, self.name)):
+            if (lost := session_lost(error, self.name)) and not lease.begun:
                 raise lost from error
             raise

@@ -8,7 +8,6 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
-from core.errors import UpstreamDown
 from core.events import Event, Finish, FinishReason, Reasoning, Text, ToolArguments, ToolCall, Usage
 from core.json_values import BAD_SHAPE, Json
 from providers.bedrock.client import Members, NamedEvent
@@ -64,12 +63,9 @@ class HarnessDecoder:
         try:
             for name, members in named:
                 yield from self._events_of(name, members)
+            yield from self._end()
         except BAD_SHAPE as error:
             raise no_answer(self._name, f"{type(error).__name__}: {error}") from error
-        if self._stop is None:
-            raise no_answer(self._name, "no stopReason")
-        yield from self._end()
-        yield self._usage
 
     def _events_of(self, name: str, members: Members) -> Iterator[Event]:
         match name:
@@ -114,6 +110,8 @@ class HarnessDecoder:
             yield Reasoning(require_text(thought))
 
     def _end(self) -> Iterator[Event]:
+        if self._stop is None:
+            raise no_answer(self._name, "no stopReason")
         for identifier, call in self._open.items():
             arguments = "".join(call.pieces) or "{}"
             self.calls.append({"id": identifier, "function": {"name": call.name, "arguments": arguments}})
@@ -121,11 +119,9 @@ class HarnessDecoder:
             yield ToolArguments(identifier, arguments)
         reason = FINISHES.get(self._stop) or finish_reason(self._stop, said=bool(self.said))
         if reason is None or (reason == "stop" and not (self.said or self.calls)):
-            raise self._failed()
+            raise no_answer(self._name, f"stopReason {self._stop}")
         yield Finish("tool_calls" if self.calls else reason)
-
-    def _failed(self) -> UpstreamDown:
-        return no_answer(self._name, f"stopReason {self._stop}")
+        yield self._usage
 
     def _count(self, usage: Members) -> None:
         """The tokens of each of the harness's calls of its model; those of the cache come beside inputTokens."""

@@ -8,13 +8,12 @@ has the memory that the next words need. The closed connection ends the invocati
 
 from collections.abc import Iterable, Mapping
 from functools import partial
-from http import HTTPStatus
 from itertools import chain
 
 import orjson
 
 from core.context import CallContext
-from core.errors import GatewayError, UnknownModel, UpstreamAuthFailed, UpstreamDown, UpstreamRejected
+from core.errors import GatewayError, UnknownModel, UpstreamAuthFailed, UpstreamRejected
 from core.events import Event, Events, Finish
 from core.json_values import Json
 from core.requests import ChatRequest
@@ -41,8 +40,6 @@ OPTIONS: Mapping[str, type] = {"payload": dict, "runtimeUserId": str}
 """What a caller may say in the body's `bedrock` object: more of the app's payload, and Amazon's id of a user."""
 SUPPORTED_PARAMETERS = frozenset({"messages", "metadata", "model", "stream", "stream_options"})
 SSE_BEGINS = (b"data:", b"event:", b"id:", b"retry:", b":")
-FAILED_IN_APP = (HTTPStatus.INTERNAL_SERVER_ERROR, HTTPStatus.FAILED_DEPENDENCY, HTTPStatus.BAD_GATEWAY)
-"""Statuses of an app that has failed, after it may have acted."""
 
 
 class AgentCoreRuntime(AgentCoreProvider):
@@ -113,9 +110,7 @@ class AgentCoreRuntime(AgentCoreProvider):
                         lease.save(session, request.messages, decoder.said)
                     yield event
         except GatewayError as error:
-            if isinstance(error, UpstreamDown) and error.upstream_status in FAILED_IN_APP:
-                error.retryable = False
-            if not lease.begun and (lost := session_lost(error, self.name)):
+            if (lost := session_lost(error, self.name)) and not lease.begun:
                 raise lost from error
             raise
 

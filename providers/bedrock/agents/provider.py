@@ -2,8 +2,8 @@
 
 https://docs.aws.amazon.com/bedrock/latest/APIReference/API_agent-runtime_InvokeAgent.html
 
-Which session a turn belongs to is told in sessions.py, what a turn is in bedrock_agent_turn.py; calls and events have
-files of their own.
+Which session a turn belongs to is told in providers/common/agent_sessions.py, what a turn is in agent_input.py there;
+calls and events have files of their own.
 """
 
 import re

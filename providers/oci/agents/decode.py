@@ -21,7 +21,7 @@ from providers.oci.errors import oci_error_in_body
 TEXT_PATHS = ("message.content.text", "message.content", "content.text", "content", "text", "delta")
 CONFIRM = "confirm"
 """The name of the call for a question for approval, which has no function."""
-TELLS = ("block", "flag", "violat")
+TELLS = ("blocked", "flagged", "violat", "interven")
 
 
 class AgentDecoder:

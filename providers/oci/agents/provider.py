@@ -116,8 +116,9 @@ class OciAgent(Provider):
         performed = (
             performed_actions(request.messages, asked.results, remote.pending) if remote and asked.results else []
         )
-        if asked.results and known and not performed:
-            raise SessionLost(self.name, "it does not wait for these results", busy=False)
+        waits = remote is not None and bool(remote.pending)
+        if known and asked.before and bool(performed) != (waits or bool(asked.results)):
+            raise SessionLost(self.name, "it waits for other results, or for none", busy=False)
         decoder = AgentDecoder(self.name, streams=request.stream)
         try:
             remote = remote or self._created(target, call)

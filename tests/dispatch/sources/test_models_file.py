@@ -1134,7 +1134,8 @@ def test_the_examples_of_the_documentation_load(
     texts = re.findall(r"^```yaml\n(.*?)^```$", pages, re.MULTILINE | re.DOTALL)
     assert len(texts) >= 3
     for text in texts:
-        listing = read(text, OPENAI_API_KEY="k", OCI_COMPARTMENT="c", OPERATIONS="a-secret-of-some-length")
+        secrets = {"OPERATIONS": "a-secret-of-some-length", "WEBHOOK_SECRET": "s" * 24}
+        listing = read(text, OPENAI_API_KEY="k", OCI_COMPARTMENT="c", **secrets)
         assert listing.rows or listing.entries or listing.keys
     text = next(each for each in texts if "aliases: [default" in each)
     assert [each.aliases for each in read(text, OPENAI_API_KEY="k").rows] == [("default", "quick"), ()]

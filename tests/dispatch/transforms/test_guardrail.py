@@ -165,6 +165,13 @@ def test_calls_pass_behind_the_text_that_was_checked(app: Callable[..., Any], up
     assert [each[1:] for each in called(response.data)] == [("look", {"a": 1})]
 
 
+def test_each_choice_is_checked(app: Callable[..., Any], upstream: OpenAIUpstream) -> None:
+    upstream.enqueue(ScriptedAnswer(texts=["Fine. ", "A bomb", "."]))
+    response = ask(app({**KEPT, "phrase": PHRASE}), stream=False, n=2)
+    found = [(each["message"]["content"], each["finish_reason"]) for each in completion(response.data)["choices"]]
+    assert found == [(PHRASE, "content_filter")] * 2
+
+
 def test_thinking_that_was_not_checked_is_not_passed_on(app: Callable[..., Any], upstream: OpenAIUpstream) -> None:
     upstream.enqueue(ScriptedAnswer(reasoning=["a bomb"], texts=["Hello."]))
     response = ask(app(KEPT), include_reasoning=True)

@@ -5,6 +5,7 @@ that must be met.
         upstream.enqueue(ScriptedAnswer(texts=["Hi"]))        the next chat
         upstream.sessions[...]                                what each session has been told
         upstream.citations, upstream.guardrail, upstream.approval    what goes with each answer
+        upstream.session_delay                                seconds that a new session takes
 
 A stream's events are ChatResults with a piece of the text each, as no document says what they are; with `cumulative`,
 with all of it so far.
@@ -52,6 +53,7 @@ class AgentUpstream(Scripted):
         self.guardrail = ""
         self.approval = False
         self.cumulative = False
+        self.session_delay = 0.0
         self._pending: dict[str, list[str]] = {}
         self._numbers = count(1)
         self._folder = TemporaryDirectory(prefix="upstream-oci-agent-")
@@ -71,7 +73,7 @@ class AgentUpstream(Scripted):
         answer = ScriptedAnswer()
         try:
             if _operation(received) == "/sessions":
-                return answer, self._create(received)
+                return ScriptedAnswer(delay=self.session_delay), self._create(received)
             details = self._details(received)
             answer = self.next()
             if answer.status != 200 or answer.error is not None:

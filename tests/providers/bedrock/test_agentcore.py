@@ -231,6 +231,8 @@ def test_a_row_can_keep_the_harness_own_prompt_and_tools(harness: HarnessUpstrea
         ({"maxIterations": "3"}, "bedrock.maxIterations"),
         ({"maxIterations": True}, "bedrock.maxIterations"),
         ({"actorId": 7}, "bedrock.actorId"),
+        ({"runtimeUserId": "a\r\nb: c"}, "bedrock.runtimeUserId"),
+        ({"runtimeUserId": "Zürich"}, "bedrock.runtimeUserId"),
     ],
 )
 def test_an_option_that_is_none_is_refused_by_name(

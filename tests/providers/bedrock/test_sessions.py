@@ -289,3 +289,10 @@ def test_odd_values_are_refused_and_nothing_worse(messages: list[Any], beside: d
             results(asked.messages, found.results, Calls(STORE, ANN, 60), OPEN)
     except GatewayError:
         pass
+
+
+@pytest.mark.parametrize("name", ["end_call", "transfer_call", "press_digit"])
+def test_an_action_that_ends_or_transfers_a_call_has_the_name_that_voice_sockets_know(name: str) -> None:
+    given = {"functionInvocationInput": {"actionGroup": "phone", "function": name, "parameters": []}}
+    ((_, called, arguments),) = calls({"invocationId": "i", "invocationInputs": [given]}, "s")
+    assert (called, arguments) == (name, "{}")

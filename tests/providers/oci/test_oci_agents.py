@@ -190,7 +190,7 @@ def test_events_of_several_shapes_say_the_same(frames: list[Any]) -> None:
         ('{"contentModeration": {"blocked": true}}', "content_filter"),
         ('{"results": [{"name": "promptInjection", "action": "BLOCKED"}]}', "content_filter"),
         ("blocked by policy", "content_filter"),
-        ('{"contentModeration": {"blocked": false, "score": 0.1}}', "stop"),
+        ('{"contentModeration": {"blocked": false, "score": 0.1, "mode": "BLOCK"}}', "stop"),
         ("{}", "stop"),
     ],
 )
