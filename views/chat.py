@@ -77,10 +77,9 @@ def chat_delivery(
 
 def _may_call(request: ChatRequest) -> bool:
     """Whether the answer may be a tool call, or follows one: a phrase before it would be one too many in this turn."""
-    return (bool(request.tools) and request.tool_choice != "none") or request.messages[-1]["role"] in (
-        "tool",
-        "function",
-    )
+    if request.tools and request.tool_choice != "none":
+        return True
+    return bool(request.messages) and request.messages[-1]["role"] in ("tool", "function")
 
 
 def _is_read_aloud(request: ChatRequest, route: Route) -> bool:
