@@ -61,7 +61,7 @@ def chat_delivery(
     if fills or aloud or words is not None:
         request = replace(request, passthrough=None)
     chat = services.relay.chat(request)
-    ask: StreamFactory = chat.guarded(route.guard) if route.guard else chat
+    ask: StreamFactory = chat.with_guard(route.guard) if route.guard else chat
     if words is not None:
         ask = keep_words(ask, words)
     return Delivery(
