@@ -194,7 +194,7 @@ def build_services(settings: Settings, sources: Sources | None = None) -> Servic
         record=Recorder([log_request, *ledgers]),
         ledger=ledger,
         watchers=Watchers(Overview(ledger) if ledger is not None else None),
-        tell_id=logs.request_id.set,
+        set_request_id=logs.request_id.set,
         show_reasoning=settings.reasoning == "show",
         fills_with_tools=settings.filler_with_tools,
         responses=ResponseStore(state, settings.responses_ttl),

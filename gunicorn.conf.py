@@ -117,7 +117,7 @@ def on_starting(server: Any) -> None:
     is_bound = server.master_pid or settings.variables.get("LISTEN_FDS") or server.cfg.reuse_port
     if server.cfg.address != [parse_address(bind)]:
         Settings.bound = tuple(map(_host, server.cfg.address))
-    server.succession = Succession.inherited(server.cfg.env_orig if server.master_pid else {})
+    server.succession = Succession.inherit(server.cfg.env_orig if server.master_pid else {})
     server.succession.expect(1, server.cfg.workers)
     Settings.processes = server.cfg.workers
     try:
@@ -232,7 +232,7 @@ def post_worker_init(worker: Any) -> None:
     gc.collect()
     gc.freeze()
     gc.set_threshold(10_000, 10, 10)
-    worker.succession.serves(worker.age)
+    worker.succession.mark_serving(worker.age)
     if ledger := _ledger(worker):
         ledger.start()
 

@@ -1,26 +1,26 @@
-"""The keeper, as its connections see it."""
+"""The keeper's interface for its connections."""
 
 from collections.abc import Callable
 from typing import Any, Protocol
 
 
 class Keeper(Protocol):
-    """What a connection needs of its keeper."""
+    """The methods of the keeper that a connection calls."""
 
     def watch(self, connection: Any) -> None:
-        """Wait for what the connection waits for now."""
+        """Poll for the events that the connection waits for now."""
 
     def handle(self, connection: Any) -> None:
         """Have a thread call `handle_next`."""
 
     def do(self, job: Callable[[], None]) -> None:
-        """Have a thread of the pool do it."""
+        """Have a thread of the pool do the job."""
 
     def call_at(self, due: float, job: Callable[[], None]) -> Callable[[], None]:
-        """Have it done then, by the keeper's thread; returns what takes that back."""
+        """Have the keeper's thread do the job at `due`; returns a function that cancels it."""
 
     def enter(self) -> None:
-        """A turn begins. Raises Overloaded."""
+        """Count a turn that begins. Raises Overloaded."""
 
     def leave(self) -> None:
-        """A turn has ended."""
+        """Count a turn that has ended."""
