@@ -36,7 +36,7 @@ class Report:
 
 
 def run(*arguments: str, **settings: object) -> "CompletedProcess[str]":
-    done = forked.run(["doctor.py", *arguments], environment(**{"PORT": 0, **settings}), 2 * EVER)
+    done = forked.run(["doctor.py", *arguments], environment(**{"PORT": 0, "USAGE_DAYS": 90, **settings}), 2 * EVER)
     assert not done.stderr, done.stderr
     return done
 
