@@ -43,10 +43,13 @@ class Desk:
 
     def __init__(self, upstream: OpenAIUpstream, folder: Path, **settings: object) -> None:
         (folder / "models.yaml").write_text(MODELS % f"{upstream.url}/v1")
-        values = {"MODELS_FILE": folder / "models.yaml", "DATA_DIR": folder / "data", "DEMO_PACE_MS": 0, "RETRIES": 0}
-        self.client: FlaskClient = create_app(
-            Settings.load(environment(**{"USAGE_DAYS": 90, **values, **settings}))
-        ).test_client()
+        values: dict[str, object] = {
+            "MODELS_FILE": folder / "models.yaml",
+            "DATA_DIR": folder / "data",
+            "USAGE_DAYS": 90,
+        }
+        values |= {"DEMO_PACE_MS": 0, "RETRIES": 0}
+        self.client: FlaskClient = create_app(Settings.load(environment(**{**values, **settings}))).test_client()
         self.asked = 0
 
     def ask(self, model: str, key: str = "ann", **body: Any) -> Any:
