@@ -1,4 +1,4 @@
-"""How a chat is asked of a target: by what its model is known to refuse, and under a guardrail where it has one."""
+"""Starts a chat at a target: without the parameters that its model refuses, and under its guardrail if it has one."""
 
 from dataclasses import dataclass, replace
 
@@ -13,7 +13,7 @@ from providers.base import Target
 
 @dataclass(frozen=True, slots=True)
 class ChatFactory:
-    """How a target is asked a chat."""
+    """Sends one chat request to any target (a StreamFactory)."""
 
     request: ChatRequest
     refused: RefusedParameters
@@ -24,7 +24,7 @@ class ChatFactory:
             self.request.require_chat()
         return self.refused.chat(self.request, target, call)
 
-    def guarded(self, guard: Guard) -> GuardedChat:
+    def with_guard(self, guard: Guard) -> GuardedChat:
         """The same under a guardrail, which must see events: no bytes pass."""
         request = replace(self.request, passthrough=None)
         return GuardedChat(ChatFactory(request, self.refused), guard, request)

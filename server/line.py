@@ -121,7 +121,6 @@ class Line:
         """
         if self.response is None or not self._keeper.can_forward:
             return False
-        self.flush()
         self._parked = threading.Lock()
         self._parked.acquire()
         self.is_paused = False

@@ -61,7 +61,7 @@ def chat_delivery(
     if fills or aloud or words is not None:
         request = replace(request, passthrough=None)
     chat = services.relay.chat(request)
-    start: StreamFactory = chat.guarded(route.guard) if route.guard else chat
+    start: StreamFactory = chat.with_guard(route.guard) if route.guard else chat
     if words is not None:
         start = keep_words(start, words)
     return Delivery(
@@ -77,10 +77,9 @@ def chat_delivery(
 
 def _may_call(request: ChatRequest) -> bool:
     """Whether the answer may be a tool call, or follows one: a filler before it would be the turn's second."""
-    return (bool(request.tools) and request.tool_choice != "none") or request.messages[-1]["role"] in (
-        "tool",
-        "function",
-    )
+    if request.tools and request.tool_choice != "none":
+        return True
+    return bool(request.messages) and request.messages[-1]["role"] in ("tool", "function")
 
 
 def _is_read_aloud(request: ChatRequest, route: Route) -> bool:

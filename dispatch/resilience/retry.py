@@ -1,4 +1,4 @@
-"""One target's attempts at an answer: repeated before its first event, never after it."""
+"""Retries one target before its first event, never after it."""
 
 import random
 from collections.abc import Callable, Sequence
@@ -18,13 +18,13 @@ log = getLogger("thinkline.relay")
 
 StreamFactory = Callable[[Target, CallContext], Events]
 
-SAID_CHARACTERS = 200
-"""Of an upstream's own words, in `Failures.tried`."""
+DETAIL_CHARACTERS = 200
+"""The most of an upstream's own error text in `Failures.tried`."""
 
 
 @dataclass(frozen=True, slots=True)
 class RetryPolicy:
-    """How often and how long. `retries` per target; `budget`, in seconds, for failed attempts and waits."""
+    """`retries` per target; `budget` in seconds for failed attempts and waits; `first_wait` in seconds."""
 
     retries: int = 2
     budget: float = 2.0
@@ -32,10 +32,10 @@ class RetryPolicy:
 
 
 class Failures:
-    """What the targets of one request have failed with, each written to the log as it happens. Safe for all threads.
+    """The failures of one request's targets; each is logged as it happens. Safe for all threads.
 
-    `targets` are all that may be asked, in their order. `tried` has what each failed with last, by its name: what the
-    caller would be told, and what the upstream said.
+    `targets` are the route's, in order. `tried` has each target's last failure by its name: the message for the caller,
+    and the upstream's own text.
     """
 
     def __init__(self, targets: Sequence[Target]) -> None:
@@ -44,9 +44,9 @@ class Failures:
         self._failures: list[tuple[Target, GatewayError]] = []
 
     def add(self, target: Target, error: GatewayError, wait: float | None = None) -> None:
-        """A target has failed: for good, or it is asked again after so many seconds."""
-        said = f" ({error.log[:SAID_CHARACTERS]})" if error.log else ""
-        self.tried[target.name] = error.message + said
+        """Record a target's failure; it is final, or retried after `wait` seconds."""
+        detail = f" ({error.log[:DETAIL_CHARACTERS]})" if error.log else ""
+        self.tried[target.name] = error.message + detail
         facts: dict[str, object] = {"target": target.name, "error": error.message, "said": error.log}
         if wait is None:
             self._failures.append((target, error))
@@ -55,26 +55,26 @@ class Failures:
             log.info("retry", extra={"facts": {**facts, "wait": round(wait, 3)}})
 
     def most_telling(self) -> tuple[Target, GatewayError]:
-        """What an upstream failed with, the first of them, tells more than that another is left alone, or cannot do
-        this.
+        """The failure to raise: the first target's that an upstream reported, else the last one (an open breaker, or an
+        unsupported request).
         """
         upstreams = [each for each in self._failures if isinstance(each[1], UpstreamError)]
         return min(upstreams, key=lambda each: self._targets.index(each[0]), default=self._failures[-1])
 
     def forget(self) -> None:
-        """Let go of the exceptions: they hold on to the frames that hold on to them, with all they know."""
+        """Release the exceptions: their tracebacks form reference cycles with the frames that hold them."""
         self._failures.clear()
 
 
 class RetryingTarget:
-    """A target asked, and asked again while it fails in a way that passes.
+    """A target that is tried again while its failures are retryable.
 
-    failures  is told how it fails, unless it has been cut off
-    unheard   kinds of events that are not yet a first event
-    more      whether others are left to ask: then nobody waits for this one's Retry-After
-    answered  once the first event came
-    why       it is asked; `due` is its deadline, by the monotonic clock
-    cut_off   how and when another target took its place
+    failures      records each failure, unless the call has been cancelled
+    unheard       types of events that do not count as a first event
+    more          whether another target is left: then this one's Retry-After is not waited for
+    has_answered  whether the first event has come
+    why, due      the reason of the first attempt, and the deadline by the monotonic clock
+    cut_off       how and when another target replaced this one
     """
 
     def __init__(
@@ -97,7 +97,7 @@ class RetryingTarget:
         self._started: float | None = None
         self._first_event: float | None = None
         self._unheard_characters = 0
-        self.answered = False
+        self.has_answered = False
         self.why: AttemptReason = "first"
         self.due = inf
         self.cut_off: tuple[AttemptOutcome, float] | None = None
@@ -107,7 +107,7 @@ class RetryingTarget:
         self._more = more
 
     def run(self) -> Events:
-        """The events of the attempt that succeeds, and what stood before its first one. Raises the last failure."""
+        """The events of the attempt that succeeds, with those before its first event. Raises the last failure."""
         while True:
             self._started, self._first_event, self._unheard_characters = self._now(), None, 0
             self.call.begin_span()
@@ -118,25 +118,25 @@ class RetryingTarget:
                 events = self._ask(self.target, self.call)
                 try:
                     for event in events:
-                        if not self.answered:
+                        if not self.has_answered:
                             if isinstance(event, self._unheard):
                                 self._unheard_characters += len(getattr(event, "text", ""))
                             else:
                                 self._begin_answer()
                                 if probe:
-                                    self.breaker.succeeded(probe)
+                                    self.breaker.record_success(probe)
                                     probe = False
                         yield event
                 finally:
                     events.close()
                 self._end_attempt("answered")
-                self.breaker.succeeded(probe)
+                self.breaker.record_success(probe)
                 return
             except GatewayError as error:
                 _name_provider(error, self.target)
                 self._end_attempt("failed", error)
-                self.breaker.failed(probe) if error.trips_breaker else self.breaker.abandoned(probe)
-                wait = None if self.answered else self._wait_before_retry(error)
+                self.breaker.record_failure(probe) if error.trips_breaker else self.breaker.release(probe)
+                wait = None if self.has_answered else self._wait_before_retry(error)
                 if not self.call.gone:
                     self.failures.add(self.target, error, wait)
                 if wait is None:
@@ -145,11 +145,11 @@ class RetryingTarget:
             except BaseException:  # the caller has left, or a fault of our own: neither is the target's
                 late = self.call.reason is not None and self.call.reason.trips_breaker
                 self._end_attempt("late" if late else "cancelled", self.call.reason)
-                self.breaker.failed(probe) if late else self.breaker.abandoned(probe)
+                self.breaker.record_failure(probe) if late else self.breaker.release(probe)
                 raise
 
     def _begin_answer(self) -> None:
-        self.answered = True
+        self.has_answered = True
         self._first_event = self._now()
         self.call.mark_first_event()
 
@@ -158,13 +158,13 @@ class RetryingTarget:
 
     @property
     def attempts(self) -> list[Attempt]:
-        """So far, the one under way among them."""
+        """The attempts so far, with the one under way."""
         started = self._started
         running = [] if started is None else [self._attempt(started, None, "running")]
         return [*self._ended, *running]
 
     def cut(self, outcome: AttemptOutcome, reason: GatewayError | None = None) -> None:
-        """Another target takes its place: cancel it."""
+        """Cancel it, because another target takes its place."""
         self.cut_off = outcome, self._now()
         self.call.cancel(reason)
 
@@ -211,7 +211,7 @@ class RetryingTarget:
 
 
 def _name_provider(error: GatewayError, target: Target) -> None:
-    """Have a sentence about what cannot be done say where, as the translations do not know: "anthropic: ..."."""
+    """Prefix an Unsupported error with the provider, which the translation does not know: "anthropic: ..."."""
     name = target.provider.name
     if isinstance(error, Unsupported) and name.partition("-")[0] not in error.message.lower():
         error.message = f"{name}: {error.message}"

@@ -203,11 +203,11 @@ def _begun(text: str, tag: str) -> int:
 def read_aloud(ask: StreamFactory) -> StreamFactory:
     """The same, with text fit to be read aloud. Text that is taken out is no first event of a target's."""
 
-    def asked(target: Target, call: CallContext) -> Events:
+    def stream(target: Target, call: CallContext) -> Events:
         with closing(ask(target, call)) as events:
             yield from speech_safe(events)
 
-    return asked
+    return stream
 
 
 def speech_safe(events: Iterable[Event]) -> Iterator[Event]:

@@ -12,12 +12,12 @@ from providers.base import Target
 def keep_words(ask: StreamFactory, words: Words) -> StreamFactory:
     """The same, with the text of each attempt kept under its span's id."""
 
-    def asked(target: Target, call: CallContext) -> Events:
-        said = words.said[call.span_id] = []
+    def stream(target: Target, call: CallContext) -> Events:
+        texts = words.said[call.span_id] = []
         with closing(ask(target, call)) as events:
             for event in events:
                 if isinstance(event, Text):
-                    said.append(event.text)
+                    texts.append(event.text)
                 yield event
 
-    return asked
+    return stream

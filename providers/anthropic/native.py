@@ -23,9 +23,9 @@ from providers.common.translate import fit_id
 from providers.transport.client import Response
 from providers.transport.exchange import (
     ErrorFactory,
-    arriving,
     blocks,
     decode_stream,
+    detect_stream,
     parse_json,
     raise_for_status,
     read_body,
@@ -117,7 +117,7 @@ def answer_events(
     """The answer as bytes, where they are of the kind that was asked for, else as events. Closes the reply."""
     try:
         raise_for_status(reply, failure)
-        streams, pieces = arriving(reply, asked=request.stream)
+        streams, pieces = detect_stream(reply, expected=request.stream)
         if streams and request.stream:
             yield from _passed(reply, pieces, decoder, call)
         elif streams:

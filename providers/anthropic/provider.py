@@ -36,7 +36,7 @@ from providers.transport.exchange import (
     read_body,
     request_id_header,
 )
-from providers.transport.status_errors import error_from_response, error_object, for_log, safe_message, written
+from providers.transport.status_errors import error_body, error_from_response, error_object, for_log, safe_message
 
 VERSION = {"anthropic-version": "2023-06-01"}
 STATUSES = {
@@ -206,7 +206,7 @@ def anthropic_error(
 def error_in_body(name: str, error: Any) -> GatewayError:
     """The exception for an error object that came with status 200."""
     status = STATUSES.get(str(error.get("type")), 500) if isinstance(error, dict) else 500
-    return anthropic_error(name, status, {}, written(error))
+    return anthropic_error(name, status, {}, error_body(error))
 
 
 def _seconds(created: Any) -> int:

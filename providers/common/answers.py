@@ -12,8 +12,8 @@ from providers.transport.client import Response
 from providers.transport.exchange import (
     ErrorFactory,
     StreamDecoder,
-    arriving,
     decode_stream,
+    detect_stream,
     parse_json,
     raise_for_status,
     read_body,
@@ -33,7 +33,7 @@ def answer_events(
     """
     try:
         raise_for_status(response, error_factory)
-        streams, pieces = arriving(response, asked=request.stream)
+        streams, pieces = detect_stream(response, expected=request.stream)
         if streams:
             yield from decode_stream(response, pieces, decoder, call)
             return

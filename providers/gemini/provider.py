@@ -28,7 +28,7 @@ from providers.gemini.request import asks_by_tool, taken, to_upstream
 from providers.gemini.thought_signatures import ThoughtSignatures
 from providers.transport.client import send
 from providers.transport.exchange import log_dropped_parameters, request_id_header, request_json
-from providers.transport.status_errors import error_from_body, error_from_response, error_object, written
+from providers.transport.status_errors import error_body, error_from_body, error_from_response, error_object
 
 VERSION = "/v1beta"
 """Added to an address that names no version, as Google's SDK takes it."""
@@ -123,7 +123,7 @@ class Gemini(HttpProvider):
         """An error object that stands where an answer should."""
         status = error.get("code") if isinstance(error, dict) else None
         if isinstance(status, int) and 400 <= status < 600:  # noqa: PLR2004
-            return gemini_error(self.name, status, {}, written(error))
+            return gemini_error(self.name, status, {}, error_body(error))
         return error_from_body(self.name, error)
 
 

@@ -45,7 +45,7 @@ def oci_error(name: str, about: str, status: int, headers: Mapping[str, str], bo
 def oci_error_in_body(name: str, error: Any) -> GatewayError:
     """The exception for an error instead of an answer or within one; unwrapped as above."""
     details = error if isinstance(error, dict) else {"message": error}
-    inner = error_object(_unwrapped(failures.written(details)))
+    inner = error_object(_unwrapped(failures.error_body(details)))
     return failures.error_from_body(name, {**details, "status": details.get("code"), **inner})
 
 
@@ -61,4 +61,4 @@ def _unwrapped(body: bytes) -> bytes:
     if start < 0 or message is None:
         return body
     inner = error_object(message[start:].encode())
-    return failures.written(inner) if isinstance(inner.get("message"), str) else body
+    return failures.error_body(inner) if isinstance(inner.get("message"), str) else body

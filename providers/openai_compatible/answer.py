@@ -15,7 +15,7 @@ from providers.common.translate import Pictures
 from providers.openai_compatible.decode import ErrorFrame, events_of_body, unwrapped
 from providers.openai_compatible.passthrough import Mode, Passthrough, whole_answer
 from providers.transport.client import Response
-from providers.transport.exchange import END_MARK, arriving, blocks, parse_json, read_body
+from providers.transport.exchange import END_MARK, blocks, detect_stream, parse_json, read_body
 from providers.transport.status_errors import error_from_body
 
 Note = Callable[[Mapping[str, Any]], bool]
@@ -28,7 +28,7 @@ def answer_events(
     """The events of an accepted reply from the upstream `name`, streamed or whole, whichever was asked for."""
     frames = frames if request.passthrough == "chat" else "rebuilt"
     try:
-        streams, pieces = arriving(reply, asked=request.stream)
+        streams, pieces = detect_stream(reply, expected=request.stream)
         if streams:
             yield from _streamed(reply, pieces, request, call, frames, note)
             return

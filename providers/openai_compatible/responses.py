@@ -19,7 +19,7 @@ from core.requests import ChatRequest
 from providers.base import Target
 from providers.common.translate import token_count
 from providers.transport.client import Response
-from providers.transport.exchange import arriving, blocks, parse_json, read_body
+from providers.transport.exchange import blocks, detect_stream, parse_json, read_body
 from providers.transport.sse import parse_frames
 from providers.transport.status_errors import error_from_body
 
@@ -48,7 +48,7 @@ def native_request(request: ChatRequest, target: Target) -> Json:
 def native_events(reply: Response, request: ChatRequest, call: CallContext, name: str) -> Events:
     """The answer as Verbatim, streamed or whole. Raises what it fails with."""
     try:
-        streams, pieces = arriving(reply, asked=request.stream)
+        streams, pieces = detect_stream(reply, expected=request.stream)
         if streams != request.stream:
             raise reply.broken("a stream where none was asked for" if streams else "no stream where one was asked for")
         if streams:

@@ -1,13 +1,13 @@
-"""The one transport: the only place that talks to an upstream.
+"""The HTTP transport of all providers: the only module that sends requests to an upstream.
 
     reply = send(account, "POST", "/chat/completions", {}, body, call)
     reply.read_head()                # waits until the upstream answers
-    reply.status, reply.headers      # from here on
+    reply.status, reply.headers      # known from here on
     for data in reply: ...           # what has arrived, as it arrives
     reply.close()                    # in a finally: keeps the connection if the response is whole, else shuts it
 
-Pooling, time-outs and hang-ups are thus the same for every provider. What fails is raised as one of
-core/errors.py's exceptions: nothing of sockets, TLS or HTTP leaves this file.
+So pooling, time-outs and cancellation are the same for every provider. Failures are raised as exceptions of
+core/errors.py: no exception of sockets, TLS or HTTP leaves this module.
 """
 
 import socket
@@ -26,13 +26,13 @@ from providers.transport.wire_log import WireLog, is_wanted
 LINGER_SECONDS = 0.05
 """How long close() waits for the end of a response whose content has all been read, to keep the connection."""
 BODY_BYTES = 256 * 1024 * 1024
-"""More than this from an upstream is not an answer."""
+"""The most bytes that a response may have."""
 STALE_SECONDS = 1.0
-"""A kept connection that had been closed meanwhile shows it within a round trip. One that closes later than this after
-the request went out has cut off its answer.
+"""Seconds. A kept connection that the upstream had closed already shows it within a round trip. If it closes later than
+this after the request was sent, the upstream may have begun the work.
 """
 HELD_UP_SECONDS = 0.5
-"""Who takes longer over what has arrived is waiting for a caller who does not read."""
+"""Seconds. If the consumer takes longer over a piece, it waits for a caller that does not read."""
 WARM_SECONDS = 25.0
 """How long a kept connection must still last to count as warm."""
 
@@ -46,9 +46,9 @@ def send(
     call: CallContext,
     timeouts: Timeouts | None = None,
 ) -> "Response":
-    """Send a request over a kept connection or a new one. Raises UpstreamDown, UpstreamTimeout and HungUp.
+    """Send a request over a kept connection or a new one. Raises UpstreamDown, UpstreamTimeout and Cancelled.
 
-    Returns as soon as the request is out; the response is awaited by `Response.read_head()`.
+    Returns as soon as the request is sent; the response is awaited by `Response.read_head()`.
     """
     if call.gone:
         raise Cancelled
@@ -60,9 +60,9 @@ def send(
 
 
 def warm(account: Endpoint, call: CallContext, timeouts: Timeouts) -> None:
-    """Have a connection wait in the pool, if making one costs a TLS handshake and none is there that will last.
+    """Put a connection into the pool, if connecting takes a TLS handshake and no pooled connection will last.
 
-    Raises UpstreamDown, UpstreamTimeout and HungUp.
+    Raises UpstreamDown, UpstreamTimeout and Cancelled.
     """
     if not account.peer.secure or account.pool.lasts(WARM_SECONDS):
         return
@@ -75,7 +75,7 @@ def warm(account: Endpoint, call: CallContext, timeouts: Timeouts) -> None:
 
 
 class Response:
-    """A response as it arrives. See this file's head for its use. `resent`: the upstream may have had it twice."""
+    """A response as it arrives; the module's docstring shows its use. `resent`: the request was sent a second time."""
 
     def __init__(self, account: Endpoint, request: bytes, call: CallContext, timeouts: Timeouts) -> None:
         self.status = 0
@@ -95,7 +95,7 @@ class Response:
         self._settled = False
 
     def start(self, *, fresh: bool = False) -> None:
-        """Write the request. A kept connection that turns out to be closed is replaced once, silently."""
+        """Send the request. If a pooled connection turns out to be closed, it is sent once more on a new one."""
         self._call.flush()
         kept = None if fresh else self._account.pool.take()
         try:
@@ -117,14 +117,14 @@ class Response:
             raise
 
     def _time_to_connect(self) -> float:
-        """CONNECT_TIMEOUT, or what is left of the time to the first event if that is less."""
+        """Seconds: CONNECT_TIMEOUT, or the rest of the time to the first event if that is shorter."""
         return max(0.001, min(self._timeouts.connect, self._call.first_event_by - monotonic()))
 
     def _send(self, connection: Connection, *, answers_early: bool) -> None:
         try:
             connection.send(self._request, self._timeouts.idle)
         except ConnectionError:
-            # It may have closed because it has said already what is wrong (a 413): the answer is read all the same.
+            # The upstream may have answered with an error (a 413) and closed: its response is read all the same.
             if not answers_early:
                 raise
 
@@ -152,7 +152,7 @@ class Response:
             )
 
     def __iter__(self) -> Iterator[bytes]:
-        """The body: what has arrived, as it arrives; no longer than the call's `finish_by`."""
+        """The body's pieces as they arrive, until the call's `finish_by` at the latest."""
         while True:
             connection = self._live()
             data = connection.take()
@@ -172,22 +172,24 @@ class Response:
 
     @property
     def socket(self) -> socket.socket:
-        """What becomes readable when more of it comes. Raises Cancelled after `close`."""
+        """The socket that becomes readable when more arrives. Raises Cancelled after `close`."""
         return self._live().sock
 
     @property
     def has_more(self) -> bool:
-        """Whether bytes wait that the socket does not show."""
+        """Whether received bytes are buffered, which the socket does not show."""
         return self._connection is not None and self._connection.has_more
 
     @property
     def give_up_by(self) -> float:
-        """When a silence has been too long, or the whole answer has; while it is `held_up`, only the latter."""
+        """The time at which the silence, or the whole response, has lasted too long; while the caller does not read
+        (`hold_up`), only the latter counts.
+        """
         return self._call.total_by if self._held_since else min(self._idle_by, self._call.total_by)
 
     def read_now(self) -> tuple[bytes, bool]:
-        """What of the body has arrived, without waiting; and whether that was all: then iteration ends, or raises what
-        went wrong.
+        """The part of the body that has arrived, without waiting; and whether it was the last: then iteration ends, or
+        raises the failure.
         """
         connection = self._connection
         if connection is None or self._call.gone:
@@ -201,17 +203,17 @@ class Response:
         return data, connection.complete or connection.failure is not None
 
     def hold_up(self) -> None:
-        """The caller does not take what has come: until `go_on` there is no silence of the upstream's."""
+        """Stop the clock of the upstream's silence, because the caller does not read, until `go_on`."""
         self._held_since = monotonic()
 
     def go_on(self) -> None:
-        """It has been read without waiting, and is read on."""
+        """Continue after `hold_up`: the body is read again."""
         now = monotonic()
         held_since, self._held_since, self._waited_at = self._held_since or now, 0.0, now
         self._count_pause(now - held_since)
 
     def _count_pause(self, pause: float) -> None:
-        """So many seconds went into sending to the caller: that was no silence of the upstream's."""
+        """Do not count these seconds, which went into sending to the caller, as silence of the upstream."""
         self._idle_by += pause
         self._call.first_event_by += pause
         self._held_up = self._held_up or pause > HELD_UP_SECONDS
@@ -222,11 +224,11 @@ class Response:
             self._wire.take(data)
 
     def settle(self) -> None:
-        """The content is known to be whole: close() may wait a moment for the end of the response."""
+        """Note that the content is complete: close() may wait a moment for the end of the response."""
         self._settled = True
 
     def close(self) -> None:
-        """Give the connection back if the response is whole, shut it otherwise. May be called twice."""
+        """Return the connection to the pool if the response is complete, else shut it. May be called twice."""
         connection = self._connection
         if self._wire is not None:
             self._wire.end(self.status, self.headers)
@@ -245,7 +247,7 @@ class Response:
             connection.close()
 
     def broken(self, what: str) -> Exception:
-        """The exception for a response whose content makes no sense; `what` goes to the log."""
+        """The exception for a response with invalid content; `what` goes to the log."""
         return self._failure(ProtocolError(what))
 
     def _live(self) -> Connection:
@@ -254,9 +256,7 @@ class Response:
         return self._connection
 
     def _receive(self) -> bool:
-        """Wait for bytes; False when none are waited for any more. Raises what the caller is told, and
-        PrematureClose.
-        """
+        """Wait for bytes; False once none are expected. Raises a GatewayError or PrematureClose."""
         call = self._call
         call.flush()
         now = monotonic()
@@ -288,13 +288,13 @@ class Response:
             connection.close()
 
     def _failure(self, error: Exception) -> Exception:
-        """The one translation of what sockets and the parser raise into what the caller is told."""
+        """The exception of core/errors.py for an exception of the socket or the parser."""
         if self._call.gone:
             return Cancelled()
         is_late = isinstance(error, TimeoutError)
         if is_late and self._held_up and monotonic() >= self._call.total_by:
             return RequestTimeout("The answer was not read in time (TOTAL_TIMEOUT).")
         failure = upstream_error(error, self._account.name, self.status or None, self._account.peer.proxy)
-        # Many an upstream closes a connection on which nothing is taken from it.
+        # Many upstreams close a connection whose other side does not read.
         failure.trips_breaker = failure.trips_breaker and (is_late or not self._held_up)
         return failure

@@ -1,4 +1,4 @@
-"""An upstream's address, and how a request to it is spelled."""
+"""An upstream's address, and the bytes of a request to it."""
 
 import re
 from collections.abc import Mapping
@@ -16,7 +16,7 @@ class Endpoint:
     """An upstream's address, our credential there and the connections to it. Built once, shared by all threads.
 
     `base_url` is what stands before `/chat/completions`; a query in it (Azure's api-version) goes with each request.
-    `headers` carry the credential. `proxy` is a URL (connect.FORMS) through which every connection goes, those to
+    `headers` carry the credential. `proxy` is a URL (proxy.FORMS) through which every connection goes, those to
     localhost too. Raises ValueError for an address that is not http(s), and for a proxy that is none of the forms.
     """
 

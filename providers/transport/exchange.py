@@ -1,4 +1,4 @@
-"""One exchange with an upstream over the transport: is it accepted, and what came, whole or frame by frame.
+"""One HTTP exchange with an upstream: check the status, then read the body whole or frame by frame.
 
     reply = send(account, "POST", path, headers, body, call, target.timeouts)
     try:
@@ -7,8 +7,7 @@
     finally:
         reply.close()
 
-An answer that is one JSON value is asked for by `request_json` at once; a chat's comes by `answer_events`, streamed or
-not.
+`request_json` is the whole exchange for an answer of one JSON value; common/answers.py has the one for a chat.
 """
 
 import re
@@ -32,17 +31,17 @@ from providers.transport.sse import Frame, Splitter, parse_frames, starts
 log = getLogger("thinkline.providers")
 
 ERROR_BYTES = 65_536
-"""As much of an error's body is read."""
+"""The most bytes that are read of an error's body."""
 END_MARK = re.compile(rb"\s+data: ?\[DONE\]\s*\Z")
 
 Item = TypeVar("Item")
 
 ErrorFactory = Callable[[int, Mapping[str, str], bytes], GatewayError]
-"""Status, headers and body of an answer that is no success, as the exception it means."""
+"""(status, headers, body) of an unsuccessful response -> the exception that it means."""
 
 
 def raise_for_status(reply: Response, failure: ErrorFactory) -> None:
-    """Wait for the head; raise what a status other than 2xx means."""
+    """Wait for the head; raise the exception for a status other than 2xx."""
     reply.read_head()
     if not 200 <= reply.status < 300:  # noqa: PLR2004
         body = b""
@@ -64,16 +63,16 @@ def read_body(reply: Response, most: int = BODY_BYTES, pieces: Iterable[bytes] |
     return b"".join(parts)
 
 
-def arriving(reply: Response, *, asked: bool) -> tuple[bool, Iterable[bytes]]:
-    """Whether a body is a stream of events, whatever it is called and whatever was asked for: its first byte tells. And
-    its pieces.
+def detect_stream(reply: Response, *, expected: bool) -> tuple[bool, Iterable[bytes]]:
+    """Whether a body is a stream of events, and its pieces. The first byte decides, not its content type;
+    `expected` is for a body whose beginning is neither a stream's nor JSON's.
     """
     pieces, first = iter(reply), b""
     for data in pieces:
         first += data
-        if (streams := starts(first, asked)) is not None:
+        if (streams := starts(first, expected)) is not None:
             return streams, chain((first,), pieces)
-    return asked, (first,)
+    return expected, (first,)
 
 
 def blocks(
@@ -83,10 +82,10 @@ def blocks(
     call: CallContext,
     may_pass: Callable[[bytes], bool] | None = None,
 ) -> Iterator[bytes]:
-    """The whole frames of a body, as many at a time as have come. Raises ValueError for what is no stream of frames.
+    """The complete frames of a body, as many at a time as have arrived. Raises ValueError for an invalid stream.
 
-    Once the answer is finished, nobody misses what fails, and what else comes is waited for no longer than a moment.
-    Those that `may_pass` unread are forwarded where there is a forwarder, and are not among them.
+    Once the answer is finished, a failure is ignored, and the rest is awaited only for a moment. Frames that `may_pass`
+    unread go to the call's forwarder, if it has one, and are not yielded.
     """
     splitter = Splitter()
     try:
@@ -125,7 +124,7 @@ def parse_json(raw: bytes, reply: Response, *, keep_halves: bool = False) -> Any
 def request_json(
     account: Endpoint, method: str, path: str, body: bytes, call: CallContext, timeouts: Timeouts, failure: ErrorFactory
 ) -> Any:
-    """A whole exchange whose answer is one JSON value."""
+    """Send a request, and return the JSON value of its response."""
     reply = send(account, method, path, request_id_header(call), body, call, timeouts)
     try:
         raise_for_status(reply, failure)
@@ -136,12 +135,12 @@ def request_json(
 
 
 def request_id_header(call: CallContext) -> dict[str, str]:
-    """The header by which a request is found again in an upstream's log."""
+    """The header with the request's id, by which the request is found in an upstream's log."""
     return {"x-request-id": call.request_id} if call.request_id else {}
 
 
 def until_finished(items: Iterable[Item], finished: Callable[[], bool], call: CallContext) -> Iterator[Item]:
-    """The items, until the answer is finished and nothing more comes: what fails from then on, nobody misses."""
+    """The items. Once the answer is finished, the rest is awaited only for a moment, and a failure is ignored."""
     try:
         for item in items:
             yield item
@@ -153,27 +152,29 @@ def until_finished(items: Iterable[Item], finished: Callable[[], bool], call: Ca
 
 
 def log_dropped_parameters(provider: str, given: Collection[str], sent: Collection[str]) -> None:
-    """Name the caller's parameters that have no counterpart at this upstream, in one line of the debug log."""
+    """Log, at debug level, the request's parameters that have no counterpart at this upstream."""
     if dropped := sorted(set(given) - set(sent)):
         log.debug("not sent on", extra={"facts": {"provider": provider, "parameters": dropped}})
 
 
 class StreamDecoder(Protocol):
-    """One streamed answer, as it is read: a dialect's frames to events.
+    """Decodes one streamed answer: a dialect's frames to events.
 
-    `finished` once the answer itself is whole, whatever may still follow; `done` once nothing follows. `events` raises
-    a ProxyError for what the upstream reports, and one of translate.NONSENSE for what has no meaning.
+    `finished` is true once the answer is complete, though more frames may follow; `done` once none follows. `events`
+    raises a GatewayError for a failure that the upstream reports, and one of BAD_SHAPE for another shape.
     """
 
     finished: bool
     done: bool
 
     def events(self, frame: Frame) -> Iterator[Event]:
-        """What a frame says."""
+        """The events of a frame."""
 
 
 def decode_stream(reply: Response, pieces: Iterable[bytes], reading: StreamDecoder, call: CallContext) -> Events:
-    """The events of a stream, to its end. One that ends before it is finished raises; rubbish after that is let be."""
+    """The events of a stream, to its end. Raises `reply.broken` if it ends before the answer is finished. Invalid
+    frames after that are ignored.
+    """
     for frame in iter_sse(reply, pieces, lambda: reading.finished, call):
         try:
             yield from reading.events(frame)

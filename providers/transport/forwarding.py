@@ -1,4 +1,4 @@
-"""A response whose frames pass to the caller as they came, read by the thread that keeps the callers' lines."""
+"""Passes a response's frames to the caller unchanged, read by the thread of server/lines.py."""
 
 import socket
 from collections.abc import Callable
@@ -9,8 +9,8 @@ from providers.transport.sse import Splitter
 
 
 class ForwardedResponse:
-    """The Source of a response. It is over at the first block of whole frames that may not pass, its `rest`; `frames`
-    have passed.
+    """The Source of a response's bytes. It ends at the first block of frames that may not pass, which becomes `rest`;
+    `frames` counts those that have passed.
     """
 
     def __init__(self, reply: Response, splitter: Splitter, may_pass: Callable[[bytes], bool]) -> None:
@@ -24,20 +24,20 @@ class ForwardedResponse:
 
     @property
     def give_up_by(self) -> float:
-        """As the time-outs say."""
+        """The response's own deadline."""
         return self._reply.give_up_by
 
     @property
     def has_more(self) -> bool:
-        """Whether TLS has more."""
+        """Whether TLS has decrypted bytes that the socket does not show."""
         return not self.over and self._reply.has_more
 
     def read(self) -> bytes:
-        """The frames that are whole by now, if they may pass."""
+        """The complete frames that have arrived, if they may pass."""
         data, self.over = self._reply.read_now()
         try:
             block = self._splitter.feed(data)
-        except ValueError:  # a frame without an end: who iterates the body finds that out too
+        except ValueError:  # a frame without an end: iterating the body raises the same
             self.over = True
             return b""
         if not block or self._may_pass(block):
@@ -47,18 +47,21 @@ class ForwardedResponse:
         return b""
 
     def pause(self) -> None:
-        """The caller does not take what has come."""
+        """The caller does not read: its socket is full."""
         self._reply.hold_up()
 
     def resume(self) -> None:
-        """The caller takes it."""
+        """The caller reads again."""
         self._reply.go_on()
 
 
 def forward(reply: Response, splitter: Splitter, may_pass: Callable[[bytes], bool], call: CallContext) -> bytes:
-    """Have blocks passed on while they may; returns the first that may not, b"" for none: then the body is iterated
-    again. What was taken from the body before must have reached the caller. For a call with a forwarder.
+    """Pass blocks on while they may; returns the first one that may not, b"" if the caller iterates the body again. Only
+    for a call with a forwarder.
     """
+    reply.hold_up()
+    call.flush()  # what was taken from the body before goes first
+    reply.go_on()
     source = ForwardedResponse(reply, splitter, may_pass)
     try:
         if call.forwarder is not None and call.forwarder.forward(source):

@@ -1,4 +1,4 @@
-"""What was sent to an upstream and what came back, in the log: at TRACE, or for one call of an admin's."""
+"""Logs the bytes of an exchange with an upstream: at level TRACE, or for one request of an administrator."""
 
 import re
 from collections.abc import Mapping
@@ -18,7 +18,7 @@ SECRET_QUERY = re.compile(r"([?&][^=&]*(?:auth|key|token|secret|signature|creden
 
 
 class WireLog:
-    """One exchange. Its two lines are the request, and what came back once the exchange is over."""
+    """One exchange: one line for the request, and one for the response once the exchange is over."""
 
     def __init__(self, provider: str, request: bytes) -> None:
         head, _, body = request.partition(b"\r\n\r\n")
@@ -36,22 +36,22 @@ class WireLog:
             body[:KEPT_BYTES],
             method=method,
             url=url,
-            headers=_masked(headers),
+            headers=_mask(headers),
             **self._facts(len(body)),
         )
 
     def take(self, data: bytes) -> None:
-        """A piece of the body has come."""
+        """Add a piece of the body."""
         self._bytes += len(data)
         self._kept += data[: max(0, KEPT_BYTES - len(self._kept))]
 
     def end(self, status: int, headers: Mapping[str, str]) -> None:
-        """Nothing more comes. Only the first end counts."""
+        """Write the response. Only the first call counts."""
         if not self._ended:
             self._ended = True
             seconds = round(monotonic() - self._began, 3)
             facts = self._facts(self._bytes)
-            _write("came back", bytes(self._kept), status=status, headers=_masked(headers), seconds=seconds, **facts)
+            _write("came back", bytes(self._kept), status=status, headers=_mask(headers), seconds=seconds, **facts)
 
     def _facts(self, count: int) -> dict[str, Any]:
         return {"provider": self._provider, "bytes": count}
@@ -62,11 +62,11 @@ def is_wanted(call: CallContext) -> bool:
     return log.isEnabledFor(TRACE) or (call.traced and log.isEnabledFor(CRITICAL))
 
 
-def _masked(headers: Mapping[str, str]) -> dict[str, str]:
+def _mask(headers: Mapping[str, str]) -> dict[str, str]:
     return {name: "***" if SECRET_NAME.search(name) else value for name, value in headers.items()}
 
 
 def _write(message: str, payload: bytes, **facts: Any) -> None:
-    # Whether it is wanted has been decided: the logger's own level does not count.
+    # is_wanted has decided already: the logger's own level does not count.
     extra = {"facts": facts, "payload": payload}
     log.handle(log.makeRecord(log.name, TRACE, "", 0, message, (), None, extra=extra))

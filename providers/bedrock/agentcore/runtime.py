@@ -32,7 +32,7 @@ from providers.common.agent_input import AgentInput, agent_input, flattened, req
 from providers.common.agent_sessions import Session, SessionLease, SessionOwner
 from providers.common.agent_turns import answer_in_session
 from providers.transport.client import Response
-from providers.transport.exchange import arriving, iter_sse, log_dropped_parameters, parse_json, read_body
+from providers.transport.exchange import detect_stream, iter_sse, log_dropped_parameters, parse_json, read_body
 
 INVOKE = Operation(SERVICE, "InvokeAgentRuntime")
 STOP_SESSION = Operation(SERVICE, "StopRuntimeSession")
@@ -132,7 +132,7 @@ def _events(reply: Response, decoder: RuntimeDecoder, call: CallContext, *, stre
         if first.lstrip().startswith(SSE_BEGINS):
             return decoder.from_frames(iter_sse(reply, chain((first,), pieces), lambda: False, call))
         return decoder.from_plain_text(chain((first,), pieces))
-    is_stream, body = arriving(reply, asked=streams)
+    is_stream, body = detect_stream(reply, expected=streams)
     if is_stream:
         return decoder.from_frames(iter_sse(reply, body, lambda: False, call))
     return decoder.from_json(parse_json(read_body(reply, pieces=body), reply))

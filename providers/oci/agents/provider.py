@@ -26,7 +26,7 @@ from providers.oci.agents.request import RemoteSession, performed_actions, to_up
 from providers.oci.auth import Login
 from providers.oci.client import OciClient, SignedRequest, reading
 from providers.transport.client import Response
-from providers.transport.exchange import arriving, iter_sse, log_dropped_parameters, parse_json, read_body
+from providers.transport.exchange import detect_stream, iter_sse, log_dropped_parameters, parse_json, read_body
 
 SESSION_TTL = 3600.0
 """Seconds of silence after which an endpoint ends a session, unless it was created otherwise."""
@@ -176,7 +176,7 @@ def _key(session: Session) -> str:
 
 def _results(reply: Response, call: CallContext, *, streams: bool) -> Iterator[Any]:
     """The JSON values of a stream's events, or the one of a body: what was asked for does not say which comes."""
-    is_stream, pieces = arriving(reply, asked=streams)
+    is_stream, pieces = detect_stream(reply, expected=streams)
     if not is_stream:
         yield parse_json(read_body(reply, pieces=pieces), reply)
         return

@@ -16,7 +16,7 @@ from providers.oci.chat.answers import RepeatFilter, checked
 from providers.oci.errors import oci_error_in_body
 from providers.openai_compatible.decode import ChunkDecoder, ErrorFrame, events_of_body
 from providers.transport.client import Response
-from providers.transport.exchange import arriving, iter_sse, parse_json, read_body
+from providers.transport.exchange import detect_stream, iter_sse, parse_json, read_body
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,7 @@ class ChatFormat:
 def answer_events(response: Response, request: ChatRequest, call: CallContext, name: str, style: ChatFormat) -> Events:
     """The events of a successful response, streamed or whole, whichever the request wanted."""
     try:
-        streams, pieces = arriving(response, asked=request.stream)
+        streams, pieces = detect_stream(response, expected=request.stream)
         if streams:
             yield from _streamed(response, pieces, request, call, style)
             return

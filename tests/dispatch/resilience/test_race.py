@@ -147,7 +147,7 @@ def test_a_late_first_is_heard_when_the_next_one_fails(hedge: float | None) -> N
 
 def test_a_late_first_is_heard_when_the_next_ones_breaker_is_open() -> None:
     relay = Relay(Breakers(1, 30.0), RetryPolicy(retries=0))
-    relay.breakers["two/m"].failed(relay.breakers["two/m"].admit())
+    relay.breakers["two/m"].record_failure(relay.breakers["two/m"].admit())
     asked = threading.Event()
     for _ in range(3):
         assert texts(answer(slow("one"), Scripted("two", asked.set), ttft=0.05, relay=relay)) == ["one"]
@@ -167,7 +167,7 @@ def test_a_late_first_is_cut_off_when_the_next_one_speaks_and_that_counts() -> N
 def test_an_agent_is_cut_off_before_another_is_asked() -> None:
     order = []
     agent = slow("agent", acts=True)
-    given = answer(agent, Scripted("two", lambda: order.append(given._turns[0]._contenders[0].state.name)), ttft=0.05)
+    given = answer(agent, Scripted("two", lambda: order.append(given._started[0]._contenders[0].state.name)), ttft=0.05)
     assert texts(given) == ["two"]
     assert order == ["LOST"]
     assert not given.hedged
@@ -175,7 +175,7 @@ def test_an_agent_is_cut_off_before_another_is_asked() -> None:
 
 def test_an_agent_is_heard_when_nobody_else_can_be_asked() -> None:
     relay = Relay(Breakers(1, 30.0), RetryPolicy(retries=0))
-    relay.breakers["two/m"].failed(relay.breakers["two/m"].admit())
+    relay.breakers["two/m"].record_failure(relay.breakers["two/m"].admit())
     assert texts(answer(slow("agent", acts=True), Scripted("two"), ttft=0.05, relay=relay)) == ["agent"]
 
 
