@@ -269,7 +269,7 @@ class Relay:
         return AnswerStream(
             self,
             route,
-            ask.guarded(route.guard) if route.guard and isinstance(ask, ChatFactory) else ask,
+            ask.with_guard(route.guard) if route.guard and isinstance(ask, ChatFactory) else ask,
             call,
             streams=streams,
             reasoning=reasoning,
