@@ -25,8 +25,6 @@ from views.timing import own_seconds, server_timing
 log = getLogger("thinkline.request")
 
 HEADERS = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
-
-
 STATUSES: Mapping[RequestOutcome, int] = {"done": 200, "hung_up": 499}
 
 

@@ -9,7 +9,8 @@ from core.api_keys import ApiKey
 from core.errors import Unauthenticated
 from server.response import RESPONSE
 from server.sockets.handshake import accept
-from server.sockets.socket import Socket, SocketHandler
+from server.sockets.interfaces import SocketHandler
+from server.sockets.socket import Socket
 from views.blueprint import ApiRequest, api
 from views.turns import SocketCaller
 from voice.ws import ChatHandler

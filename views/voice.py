@@ -43,7 +43,7 @@ def _admit_platform(
         wrong: Unauthenticated | None = None
         try:
             if services.proofs.is_source(environ) or proof(services.proofs, environ):
-                return services.guard.named(name) or ApiKey(name=name)
+                return services.guard.find_by_name(name) or ApiKey(name=name)
         except Unauthenticated as error:
             wrong = error
         if wrong is None and not is_set(services.proofs):

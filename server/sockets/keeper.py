@@ -22,7 +22,8 @@ from server.admission import RETRY_AFTER_SECONDS, STOPPING, Admission
 from server.read_deadlines import BODY_SECONDS
 from server.response import STALLED_SECONDS
 from server.sockets.dispatcher import Dispatcher
-from server.sockets.socket import Socket, SocketHandler
+from server.sockets.interfaces import SocketHandler
+from server.sockets.socket import Socket
 from server.sockets.timers import Timers
 
 log = getLogger("thinkline.errors")

@@ -18,14 +18,13 @@ from logging import getLogger
 from math import inf
 from threading import get_ident
 from time import monotonic
-from typing import Protocol
 
 from websockets.frames import CloseCode
 
 from core.errors import Cancelled, Overloaded
 from server.response import STALLED_SECONDS, send_now
 from server.sockets.framing import Framing
-from server.sockets.keeping import Keeper
+from server.sockets.interfaces import Keeper, SocketHandler
 
 log = getLogger("thinkline.errors")
 
@@ -36,21 +35,6 @@ MOST_WAITING = 16
 CLOSING_SECONDS = 2.0
 """How long the peer may take to answer a close frame, once all earlier bytes are sent."""
 INTERNAL_FAULT = "Something went wrong here."
-
-
-class SocketHandler(Protocol):
-    """Handles one connection. Its methods are called in threads of the pool, one at a time and in order. They never
-    block.
-    """
-
-    def opened(self, socket: "Socket") -> None:
-        """The connection is open. The first call."""
-
-    def receive(self, message: str | bytes) -> None:
-        """A complete message has arrived: text, or bytes."""
-
-    def closed(self) -> None:
-        """The peer has left, or we have closed: cancel running turns. The last call."""
 
 
 class Socket:

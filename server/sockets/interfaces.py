@@ -1,4 +1,4 @@
-"""The keeper's interface for its connections."""
+"""The interfaces of a connection's keeper and of its handler."""
 
 from collections.abc import Callable
 from typing import Any, Protocol
@@ -24,3 +24,18 @@ class Keeper(Protocol):
 
     def leave(self) -> None:
         """Count a turn that has ended."""
+
+
+class SocketHandler(Protocol):
+    """Handles one connection. Its methods are called in threads of the pool, one at a time and in order. They never
+    block.
+    """
+
+    def opened(self, socket: Any) -> None:
+        """The connection is open. The first call."""
+
+    def receive(self, message: str | bytes) -> None:
+        """A complete message has arrived: text, or bytes."""
+
+    def closed(self) -> None:
+        """The peer has left, or we have closed: cancel running turns. The last call."""
