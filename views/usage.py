@@ -20,5 +20,5 @@ def usage(incoming: ApiRequest) -> Response:
         raise InvalidRequest("No usage is kept here (USAGE_DAYS is 0).", code="usage_not_kept")
     rows = ledger.report(Question(asked["start"], asked["end"], whose, tuple(asked["group_by"])))
     if asked["format"] == "csv" or request.accept_mimetypes.best == "text/csv":
-        return Response(usage_csv(rows), content_type="text/csv; charset=utf-8")
+        return Response(usage_csv(rows, asked["group_by"]), content_type="text/csv; charset=utf-8")
     return Response(usage_json(rows), content_type="application/json")
