@@ -82,9 +82,10 @@ def _sentence(status: int, name: str) -> str:
     if status != 404:  # noqa: PLR2004
         return f"The request cannot be served ({name})."
     meant = _meant(request.path)
+    rest = "/docs" if "pages" in current_app.blueprints else "/openapi.json"  # without PAGES there is no /docs
     if meant:
-        return f"There is nothing at this path. You may have meant {meant} (/docs shows them all)."
-    return "There is nothing at this path. Chat completions are at /v1/chat/completions; /docs shows the rest."
+        return f"There is nothing at this path. You may have meant {meant} ({rest} shows them all)."
+    return f"There is nothing at this path. Chat completions are at /v1/chat/completions; {rest} shows the rest."
 
 
 def _meant(path: str) -> str:
