@@ -428,6 +428,11 @@ SLIPS = {
 }
 
 
+@pytest.mark.parametrize("name", ["TF_CLI_CONFIG_FILE", "GIT_CONFIG_FILE", "DB_DATABASE_URL"])
+def test_other_programs_variables_are_no_misspelt_settings(name):
+    assert name not in report(**{name: "x"}).text
+
+
 def test_names_that_nobody_reads_but_nearly():
     found = report(**dict.fromkeys(SLIPS, "something"))
     assert found.code == 0

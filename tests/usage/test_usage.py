@@ -189,6 +189,21 @@ def test_as_a_table(desk: Desk) -> None:
     }
 
 
+@pytest.mark.parametrize("groups", ["", "model", "day,key"])
+def test_csv_of_nothing_has_the_same_head(desk: Desk, groups: str) -> None:
+    desk.ask("free")
+    desk.rows(requests=1)
+    some = desk.usage(f"?format=csv&group_by={groups}").text.splitlines()[0]
+    none = desk.usage(f"?format=csv&group_by={groups}&from=1&to=2").text.splitlines()[0]
+    assert none == some
+    assert some.split(",")[: 1 + groups.count(",")] == (groups or "requests").split(",")
+
+
+def test_a_wrong_parameter_is_told_the_ones_that_can_be_sent(desk: Desk) -> None:
+    said = desk.usage("?colour=1").json["error"]["message"]
+    assert said == "colour: Unknown field; known are from, to, group_by, format, key."
+
+
 def test_a_spent_budget_refuses_and_says_when_it_renews(desk: Desk) -> None:
     assert desk.ask("dear", key="bob").status_code == 200
     refused = desk.ask("free", key="bob")
