@@ -21,7 +21,7 @@ from dispatch.routing.catalogue import Catalogue
 from dispatch.routing.config import Deployment, ModelConfig, ProviderConfig, SourceContents
 from dispatch.sources import models_file
 from dispatch.sources.consistency import Inconsistent, check_consistency
-from dispatch.sources.environment import from_environment
+from dispatch.sources.environment import CLOUDS, from_environment
 from dispatch.sources.models_file import CatalogueError
 from providers.base import ParameterRules
 from schemas import models_file as schemas
@@ -29,7 +29,7 @@ from schemas.file_keys import BudgetSchema
 from tests.conftest import ROOT, environment
 
 ENVIRONMENT = from_environment({}, demo_pace_ms=0)
-KNOWN = [entry.name for entry in ENVIRONMENT.entries]
+KNOWN = [*(entry.name for entry in ENVIRONMENT.entries), *CLOUDS]
 EXAMPLE = ROOT / "models.example.yaml"
 AT_ONCE = 5.0
 """Seconds, generously: what is refused is refused before it costs anything."""
