@@ -209,7 +209,7 @@ def open_database(url: str, folder: Path) -> Database:
     scheme, mark, rest = url.partition("://")
     if not url:
         return Database(URL.create("sqlite", database=str(folder / "usage.sqlite3")))
-    if not mark:
+    if not mark and "/" in url:  # a path, and not a word that would become a file unasked
         return Database(URL.create("sqlite", database=url))
     if scheme == "sqlite" and rest.strip("/"):
         return Database(URL.create("sqlite", database=rest.removeprefix("/")))

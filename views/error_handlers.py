@@ -82,9 +82,10 @@ def _sentence(status: int, name: str) -> str:
     if status != 404:  # noqa: PLR2004
         return f"The request cannot be served ({name})."
     suggestion = _similar_path(request.path)
+    rest = "/docs" if "pages" in current_app.blueprints else "/openapi.json"  # without PAGES there is no /docs
     if suggestion:
-        return f"There is nothing at this path. You may have meant {suggestion} (/docs shows them all)."
-    return "There is nothing at this path. Chat completions are at /v1/chat/completions; /docs shows the rest."
+        return f"There is nothing at this path. You may have meant {suggestion} ({rest} shows them all)."
+    return f"There is nothing at this path. Chat completions are at /v1/chat/completions; {rest} shows the rest."
 
 
 def _similar_path(path: str) -> str:

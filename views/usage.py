@@ -20,5 +20,5 @@ def usage(incoming: ApiRequest) -> Response:
         raise InvalidRequest("No usage is kept here (USAGE_DAYS is 0).", code="usage_not_kept")
     rows = ledger.report(Question(query["start"], query["end"], key_name, tuple(query["group_by"])))
     if query["format"] == "csv" or request.accept_mimetypes.best == "text/csv":
-        return Response(usage_csv(rows), content_type="text/csv; charset=utf-8")
+        return Response(usage_csv(rows, query["group_by"]), content_type="text/csv; charset=utf-8")
     return Response(usage_json(rows), content_type="application/json")

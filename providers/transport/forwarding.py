@@ -56,8 +56,8 @@ class ForwardedResponse:
 
 
 def forward(reply: Response, splitter: Splitter, may_pass: Callable[[bytes], bool], call: CallContext) -> bytes:
-    """Pass blocks on while they may; returns the first one that may not, b"" if the caller iterates the body again. Only
-    for a call with a forwarder.
+    """Pass blocks on while they may; returns the first one that may not, b"" if the caller iterates the body again.
+    Only for a call with a forwarder.
     """
     reply.hold_up()
     call.flush()  # what was taken from the body before goes first

@@ -385,6 +385,8 @@ def test_a_file_that_is_removed_is_made_anew(tmp_path: Path) -> None:
         "sqlite://",
         "postgresql://u:hunter2@[bad/x",
         "redis://:hunter2@r/0",
+        "hunter2",
+        "postgresql:hunter2@db",
     ],
 )
 def test_an_address_that_makes_no_sense_is_refused_without_its_password(tmp_path: Path, address: str) -> None:
