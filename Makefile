@@ -2,7 +2,7 @@
 # make check  format, lint, types                     make lock   requirements*.txt from pyproject.toml
 # make test-fast  those of them that start no gunicorn, and take no conversation through every dialect
 # make test-slow  crowds of strangers, reloads, hang-ups of every kind of upstream, long waits
-# make test-services  what needs real services: redis-server on the PATH
+# make test-services  what needs real services: redis-server, PostgreSQL, chromium
 # make soak   callers, faults and hang-ups for MINUTES=10, and what grew meanwhile
 # make bench  what it costs and holds beside its peers: ten minutes, alone on the machine; installs the peers
 # make docs   the tables in docs/ whose facts the code has

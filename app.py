@@ -82,7 +82,7 @@ from views.running import RunningResponses
 from views.services import Services
 from views.watchers import Watchers
 
-# Importing them hangs their views on the blueprint.
+# Importing these modules adds their views to the blueprint.
 ROUTES = (
     chat, completions, embeddings, images, messages, models, moderations, providers, request_log, rerank, responses,
     responses_socket, sockets, usage, voice,
@@ -95,7 +95,7 @@ EXPOSED = [
 ]
 """Headers that web pages may read."""
 PREFIXES = ("/v1", "/v1/v1", "/api/v1")
-"""Of all paths, beside none: for clients that append a second /v1, and for clients that know OpenRouter's paths."""
+"""Prefixes of all paths, beside none: for clients that append a second /v1, and for those with OpenRouter's paths."""
 
 log = logging.getLogger("thinkline")
 
@@ -109,7 +109,7 @@ def create_app(settings: Settings | None = None) -> Flask:
     app.json.sort_keys = False  # type: ignore[attr-defined]
     app.url_map.strict_slashes = False
     sources = build_sources(settings)
-    app.extensions["thinkline"] = _observed(build_services(settings, sources), settings)
+    app.extensions["thinkline"] = _with_telemetry(build_services(settings, sources), settings)
     errors.register(app)
     for blueprint in (api, ops, metrics, openapi.description, *((pages.pages, live) if settings.pages else ())):
         app.register_blueprint(blueprint)
@@ -118,7 +118,7 @@ def create_app(settings: Settings | None = None) -> Flask:
     if settings.warm:
         Prewarmer(catalogue, _timeouts(settings)).start()
     if settings.allowed_origins:
-        # Patterns that match the text alone: flask-cors takes some texts for patterns, such as http://[::1].
+        # Escaped: flask-cors takes some origins for patterns, such as http://[::1].
         origins = [
             "*" if each == "*" else re.compile(re.escape(each.lower()) + r"\Z") for each in settings.allowed_origins
         ]
@@ -126,14 +126,14 @@ def create_app(settings: Settings | None = None) -> Flask:
     return app
 
 
-def _observed(services: Services, settings: Settings) -> Services:
-    """The services of a process that serves: what they do is counted and traced."""
+def _with_telemetry(services: Services, settings: Settings) -> Services:
+    """Build the services of a process that serves, with metrics and traces."""
     counted = with_metrics(services, Settings.metrics_folder, settings.metrics_key)
     return with_traces(counted, open_tracer(settings))
 
 
 def build_services(settings: Settings, sources: Sources | None = None) -> Services:
-    """The services behind the views. Raises SettingError. Connects to nobody."""
+    """Build the services behind the views, without connecting. Raises SettingError."""
     sources = sources or build_sources(settings)
     KNOWN_SECRETS.add(settings.secrets)
     breakers = Breakers(settings.breaker_failures, settings.breaker_seconds)
@@ -194,7 +194,7 @@ def build_services(settings: Settings, sources: Sources | None = None) -> Servic
         record=Recorder([log_request, *ledgers]),
         ledger=ledger,
         watchers=Watchers(Overview(ledger) if ledger is not None else None),
-        tell_id=logs.request_id.set,
+        set_request_id=logs.request_id.set,
         show_reasoning=settings.reasoning == "show",
         fills_with_tools=settings.filler_with_tools,
         responses=ResponseStore(state, settings.responses_ttl),
@@ -205,7 +205,7 @@ def build_services(settings: Settings, sources: Sources | None = None) -> Servic
 
 
 def _replace_keys(services: Services, settings: Settings, keys: Sequence[ApiKey]) -> None:
-    """The models file has these keys from now on."""
+    """Replace the keys of the models file."""
     services.guard.replace(keys)
     if settings.end_revoked_streams:
         services.admission.cancel(
@@ -220,7 +220,7 @@ def _timeouts(settings: Settings) -> Timeouts:
 
 
 def build_sources(settings: Settings) -> Sources:
-    """Where the catalogue learns of providers and models."""
+    """The sources of the catalogue's providers and models."""
     return Sources(
         upstreams=settings.upstreams,
         clouds=settings.clouds,

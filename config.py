@@ -80,9 +80,9 @@ class Settings:
     bound: ClassVar[tuple[str, ...]] = ()
     """The hosts of gunicorn's --bind, which replace HOST."""
     metrics_folder: ClassVar[str] = ""
-    """Where gunicorn's workers share their metrics; "" where there is one process."""
+    """The folder of the workers' metrics; "" for a single process."""
     processes: ClassVar[int] = 0
-    """The number of gunicorn's --workers, which replaces WORKERS; 0 where gunicorn does not serve."""
+    """The number of gunicorn's --workers, which replaces WORKERS; 0 without gunicorn."""
 
     host: str = setting("127.0.0.1", "Address to listen on. Another than this machine's own needs a key.")
     port: int = setting(8000, "Port to listen on.", least=0, most=65535)
@@ -335,7 +335,9 @@ class Settings:
 
     @classmethod
     def share_metrics(cls, folder: str) -> None:
-        """The workers that are forked from now on share their metrics there, as prometheus_client wants to be told."""
+        """Have workers that are forked from now on share their metrics in `folder`; prometheus_client reads it from the
+        environment.
+        """
         cls.metrics_folder = folder
         os.environ["PROMETHEUS_MULTIPROC_DIR"] = folder  # noqa: TID251
 
@@ -373,13 +375,13 @@ class Settings:
 
     @property
     def sends_traces(self) -> bool:
-        """Whether an address for traces is set, and nothing that turns them off."""
+        """Whether an address for traces is set, and traces are not turned off."""
         is_off = self._otel("OTEL_SDK_DISABLED").lower() == "true" or self._otel("OTEL_TRACES_EXPORTER") == "none"
         return any(map(self._otel, OTEL_ENDPOINTS)) and not is_off
 
     @property
     def traces_protocol(self) -> str:
-        """How traces are to be sent, "" where nothing is said."""
+        """The protocol of traces, "" if it is not set."""
         return next(filter(None, map(self._otel, OTEL_PROTOCOLS)), "")
 
     def _otel(self, name: str) -> str:
@@ -387,13 +389,13 @@ class Settings:
 
     @property
     def address(self) -> str:
-        """host:port, as a URL has it."""
+        """host:port, as in a URL."""
         host = f"[{self.host}]" if ":" in self.host else self.host
         return f"{host}:{self.port}"
 
     @property
     def level(self) -> str:
-        """LOG_LEVEL, or what TRACE and DEBUG make of it."""
+        """LOG_LEVEL, or the level that TRACE or DEBUG sets."""
         return "TRACE" if self.trace else "DEBUG" if self.debug else self.log_level
 
     def require_key_if_public(self, host: str, *, file_has_keys: bool = False) -> None:
@@ -468,7 +470,7 @@ def _with_secrets(lines: Mapping[str, _Line]) -> dict[str, _Line]:
         if not names_a_secret_file(variable):
             continue
         name, path = variable.removesuffix("_FILE"), Path(line.value)
-        if name in lines:  # which of the two is meant cannot be known
+        if name in lines:  # it is ambiguous
             raise SettingError(f"{name} and {variable} are both set{line.place}; unset one of them.")
         # A secret in the place of its file's name is not shown either.
         shown = (
@@ -479,7 +481,7 @@ def _with_secrets(lines: Mapping[str, _Line]) -> dict[str, _Line]:
 
 
 def _secret(path: Path, setting: str) -> str:
-    """What a file has on its one line. Raises SettingError, without the content."""
+    """The only line of a file. Raises SettingError, without the content."""
     try:
         text = _text(path)
     except (OSError, ValueError) as error:

@@ -1,4 +1,4 @@
-"""Budgets: what a key may spend on a day and in a month, in UTC. Whoever has spent it all is refused at once."""
+"""Budgets: the amounts that a key may spend in a day and in a month, in UTC. A key without money left is refused."""
 
 from collections.abc import Iterator, Mapping
 from datetime import UTC, date, datetime, timedelta
@@ -8,17 +8,17 @@ from core.api_keys import ApiKey
 from core.errors import BudgetExceeded
 
 FIRST_LOOK_SECONDS = 0.25
-"""How long a request waits where nobody knows yet what its key has spent."""
+"""How long a key's first request waits until the key's amounts are read."""
 
 
 class Accounts(Protocol):
-    """What keys have spent."""
+    """The amounts that keys have spent."""
 
     def watch_spending(self, key: str, seconds: float) -> None:
-        """Have a key's amounts kept fresh. The first to ask waits up to so many seconds."""
+        """Have a key's amounts kept current. The first call waits up to `seconds` for them."""
 
     def spent(self, key: str, today: date) -> Mapping[str, float]:
-        """A key's amounts by period, "day" and "month"."""
+        """A key's amounts by period: "day" and "month"."""
 
 
 class BudgetCheck:
@@ -33,7 +33,7 @@ class BudgetCheck:
 
 
 class BudgetPermit:
-    """A Permit of one request. What it costs is booked when it has ended."""
+    """The check of one request. Its cost is counted when it has ended."""
 
     def __init__(self, check: BudgetCheck, key: ApiKey) -> None:
         self._accounts = check.accounts
@@ -46,7 +46,7 @@ class BudgetPermit:
         key, today = self._key, datetime.now(UTC).date()
         self._accounts.watch_spending(key.name, FIRST_LOOK_SECONDS)
         spent = self._accounts.spent(key.name, today)
-        # The one that renews last decides when to come again.
+        # The period that renews last decides the Retry-After.
         for period in ("month", "day"):
             most = key.budget.get(period)
             if most is not None and spent[period] >= most:
@@ -58,13 +58,13 @@ class BudgetPermit:
                 )
 
     def spend(self, tokens: int) -> None:
-        """Tokens are another check's."""
+        """Do nothing: another check counts tokens."""
 
     def release(self, tokens: int | None) -> None:
-        """The request's record has its cost."""
+        """Do nothing: the request's record has its cost."""
 
     def headers(self) -> Iterator[tuple[str, str]]:
-        """None: there is no usual header for money."""
+        """Yield nothing: there is no usual header for money."""
         yield from ()
 
 

@@ -1,4 +1,4 @@
-"""How a phone platform proves that it is the one that dials: by a signature, a token, or the address it comes from."""
+"""Checks a phone platform's proof: a signature, a token, or the address that it dials from."""
 
 import hmac
 import re
@@ -22,19 +22,19 @@ ISSUER = "https://api.elevenlabs.io/convai/speech-engine"
 SUBJECT = "convai_speech_engine_upstream"
 LEEWAY_SECONDS = 60
 RESIDENCY = re.compile(r"_residency_[a-z0-9]+\Z")
-"""What a key of another data residency ends in, and is not signed with."""
+"""The suffix of a key with another data residency, which is not part of the signing key."""
 PORTS = {"wss": 443, "https": 443, "ws": 80, "http": 80}
 
 
 @dataclass(frozen=True, slots=True)
 class PlatformProofs:
-    """What platforms prove themselves by. Empty values prove nothing.
+    """The secrets and addresses by which platforms are recognised. An empty value recognises none.
 
     twilio_tokens    account auth tokens of Twilio, or the secrets of its shared keys
     elevenlabs_key   the API key of the account whose Speech Engine dials
-    public_url       where callers reach this server, if that is not the Host that comes
+    public_url       the address by which callers reach this server, if it is not the Host header
     sources          networks that platforms dial from
-    proxies          the web servers in front, whose X-Forwarded-* are believed
+    proxies          the web servers in front, whose X-Forwarded-* headers are trusted
     """
 
     twilio_tokens: Sequence[str] = ()
@@ -93,8 +93,8 @@ class PlatformProofs:
         return True
 
     def dialled_urls(self, environ: Mapping[str, Any]) -> Iterator[str]:
-        """The URLs that may have been dialled, path and query as they came. That TLS may have ended in front of this
-        server is not visible here, and neither is a usual port.
+        """The URLs that may have been dialled, with path and query unchanged. The request shows neither whether TLS
+        ended at a web server in front nor whether a default port was written.
         """
         target: str = environ.get("RAW_URI") or environ.get("REQUEST_URI", "")
         if "://" in target:
@@ -129,7 +129,7 @@ def twilio_algorithm(settings: str) -> str:
 
 
 def _is_signed(given: str, urls: Iterable[str], tokens: Iterable[str], algorithm: str) -> bool:
-    """https://www.twilio.com/docs/usage/security#validating-requests"""
+    """Whether a signature fits. https://www.twilio.com/docs/usage/security#validating-requests"""
     found = False
     for token in tokens:
         for url in urls:
@@ -139,7 +139,7 @@ def _is_signed(given: str, urls: Iterable[str], tokens: Iterable[str], algorithm
 
 
 def _hosts(netloc: str, scheme: str) -> Iterator[str]:
-    """The host as it came, and without or with a port: what Twilio signs is not consistent in that."""
+    """The host as it was sent, and without or with its port: Twilio signs either."""
     yield netloc
     host, colon, port = netloc.rpartition(":")
     if colon and port.isdigit():

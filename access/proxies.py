@@ -1,4 +1,4 @@
-"""Where a request comes from, behind web servers that may be believed."""
+"""Finds the address of a request's sender behind trusted web servers."""
 
 from collections.abc import Iterable, Mapping
 from functools import lru_cache
@@ -18,8 +18,8 @@ class TrustedProxies:
         self._sender_of = lru_cache(maxsize=1024)(self._last_untrusted)
 
     def sender(self, environ: Mapping[str, Any]) -> str:
-        """The address that the request comes from: its peer's; where that is a trusted proxy, the last one in
-        X-Forwarded-For that is none.
+        """The sender's address: the peer's; if that is a trusted proxy, the last one in X-Forwarded-For that is not a
+        trusted proxy.
         """
         peer: str = environ.get("REMOTE_ADDR", "")
         forwarded = environ.get("HTTP_X_FORWARDED_FOR")
@@ -28,7 +28,7 @@ class TrustedProxies:
         return self._sender_of(peer, forwarded[-1000:])
 
     def trusts_peer(self, environ: Mapping[str, Any]) -> bool:
-        """Whether the request comes from one of them."""
+        """Whether the request's peer is a trusted proxy."""
         return self._trusts(environ.get("REMOTE_ADDR", ""))
 
     def _last_untrusted(self, peer: str, forwarded: str) -> str:
@@ -38,7 +38,7 @@ class TrustedProxies:
                 break
             address = _address(hop)
             if not address:
-                break  # whoever wrote it: it is no address
+                break  # not an address
             sender = address
         return sender
 
@@ -46,17 +46,19 @@ class TrustedProxies:
         try:
             found = ip_address(address)
         except ValueError:
-            return self._unix and not address  # a Unix socket's peer has none
+            return self._unix and not address  # a Unix socket's peer has no address
         mapped = getattr(found, "ipv4_mapped", None) or found
-        return any(_holds(network, mapped) for network in self._networks)
+        return any(_contains(network, mapped) for network in self._networks)
 
 
-def _holds(network: IPv4Network | IPv6Network, address: Any) -> bool:
+def _contains(network: IPv4Network | IPv6Network, address: Any) -> bool:
     return bool(network.version == address.version and address in network)
 
 
 def _address(hop: str) -> str:
-    """The address in one of its forms: 192.0.2.1, 192.0.2.1:4711, 2001:db8::1, [2001:db8::1]:4711; "" for none."""
+    """The address in a hop, which has one of these forms: 192.0.2.1, 192.0.2.1:4711, 2001:db8::1, [2001:db8::1]:4711;
+    "" for none.
+    """
     text = hop.strip().strip('"')
     if text.startswith("["):
         text = text[1:].partition("]")[0]

@@ -264,12 +264,12 @@ class Relay:
         """The route's answer. Nothing is sent before it is committed or iterated.
 
         Reasoning counts as a first event only with `reasoning`: otherwise the caller does not receive it. `fills` tells
-        whether a filler may be sent.
+        whether a filler may be sent. A chat is asked under the route's guardrail, unless it is already.
         """
         return AnswerStream(
             self,
             route,
-            ask,
+            ask.with_guard(route.guard) if route.guard and isinstance(ask, ChatFactory) else ask,
             call,
             streams=streams,
             reasoning=reasoning,

@@ -20,6 +20,12 @@ DAY = 86_400.0
 DATE = len("2026-11-30")
 LATEST = 253_402_300_799
 """The last second of the year 9999."""
+COUNTS = (
+    "requests", "prompt_tokens", "completion_tokens", "cached_tokens", "reasoning_tokens", "estimated_requests", "cost",
+    "unpriced_requests", "attempts", "hedges", "fallbacks", "done", "failed", "hung_up", "tokens_saved",
+    "first_token_p50", "first_token_p95", "first_token_p99",
+)  # fmt: skip
+"""The columns of CSV behind those of the groups."""
 FORMULA = ("=", "+", "-", "@", "\t", "\r")
 """How a text begins that a spreadsheet would compute."""
 
@@ -82,13 +88,12 @@ def usage_json(rows: Sequence[Mapping[str, Any]]) -> bytes:
     return orjson.dumps({"object": "list", "data": rows})
 
 
-def usage_csv(rows: Sequence[Mapping[str, Any]]) -> bytes:
-    """The rows as CSV with a head."""
-    flat = [_flat(row) for row in rows]
+def usage_csv(rows: Sequence[Mapping[str, Any]], group_by: Sequence[str]) -> bytes:
+    """The rows as CSV, with the same head however many there are."""
     text = io.StringIO()
-    writer = csv.DictWriter(text, list(flat[0]) if flat else ["requests"])
+    writer = csv.DictWriter(text, [*group_by, *COUNTS])
     writer.writeheader()
-    writer.writerows(flat)
+    writer.writerows(map(_flat, rows))
     return text.getvalue().encode()
 
 

@@ -14,11 +14,11 @@ from server.response import Response
 KEPT_HEARTBEATS = 100
 
 GATHERED = 16_384
-"""Bytes of a stream that are written whatever follows them."""
+"""When so many bytes are gathered, they are written at once."""
 
 
 class Keeper(Protocol):
-    """What a line needs of its keeper."""
+    """The methods of the keeper that a line calls."""
 
     heartbeat: float
     headers_after: float
@@ -28,18 +28,20 @@ class Keeper(Protocol):
         """Look at the line by then at the latest."""
 
     def take_over(self, line: "Line", source: Source) -> None:
-        """Write what the source gives to the line, until it is over."""
+        """Write the source's frames to the line until the source is over."""
 
     def forget(self, line: "Line") -> None:
-        """The line has ended."""
+        """Stop watching a line, which has ended."""
 
 
 class Line:
-    """A caller's connection while one request is answered. It is the call's Forwarder, where it can be one.
+    """A caller's connection while one request is answered. It implements the call's Forwarder.
 
-    due      when the keeper looks at it next
-    opened_at, heartbeats   when the head went out before the first event, and the first of the heartbeats
-    source   what is forwarded to it; `is_paused` while the caller does not take it
+    due         when the keeper checks it next
+    opened_at   when the head was sent, if that was before the first event
+    heartbeats  when the first KEPT_HEARTBEATS heartbeats were sent
+    source      the stream that is forwarded to it
+    is_paused   the source is not read, since the caller does not read
     """
 
     __slots__ = (
@@ -72,8 +74,9 @@ class Line:
     def keep(
         self, start: Callable[[], object], heartbeat: bytes, filler: Callable[[], bytes], filler_by: float
     ) -> None:
-        """A stream will be written, whose head `start` makes. Until `begin` it is opened when its first event is late,
-        and what `filler` gives is written at `filler_by`; until the end each silence is broken by a heartbeat.
+        """Have the keeper look after a stream. `start` sends its head. Until `begin`, the keeper opens the stream if
+        the first event is late, and writes `filler()` at `filler_by`; until the end it writes a heartbeat in each
+        silence.
         """
         if self.response is not None:
             self.call.flush = self.flush
@@ -82,7 +85,7 @@ class Line:
             self._keeper.look_by(self, min(self.opens_by, filler_by, monotonic() + self._keeper.heartbeat))
 
     def begin(self) -> bool:
-        """The first event has come. Whether the stream is open already; if not, who calls makes its head."""
+        """Note the first event. Returns whether the head is sent; if not, the calling thread sends it."""
         if self.response is None:
             return False
         with self.response.lock:
@@ -92,7 +95,7 @@ class Line:
             return is_open
 
     def gather(self, data: bytes) -> bool:
-        """Write a piece of a stream at the next `flush`, together with others. False where it cannot be done."""
+        """Keep a piece of a stream for the next `flush`. False if there is no response to write to."""
         if self.response is None:
             return False
         self._gathered.append(data)
@@ -102,7 +105,7 @@ class Line:
         return True
 
     def flush(self) -> None:
-        """Write what was gathered, and wait until the caller has taken it. Who does not take it ends the call."""
+        """Write the gathered pieces, and wait until the caller has read them. A failure cancels the call."""
         if self._gathered and self.response is not None:
             data = b"".join(self._gathered)
             self._gathered.clear()
@@ -113,12 +116,11 @@ class Line:
                 self.call.cancel()
 
     def forward(self, source: Source) -> bool:
-        """Pass a source's frames on until it is over; this thread waits for that. False where it cannot be done.
+        """Have the keeper forward a source until it is over, and wait for that. False where nothing can be forwarded.
         Raises Cancelled.
         """
         if self.response is None or not self._keeper.can_forward:
             return False
-        self.flush()
         self._parked = threading.Lock()
         self._parked.acquire()
         self.is_paused = False
@@ -128,16 +130,16 @@ class Line:
         return True
 
     def give_back(self) -> None:
-        """Let the thread go on that waits in `forward`. For the keeper."""
+        """Wake the thread that waits in `forward`. Called by the keeper."""
         self.source = None
         self._parked.release()
 
     def next_heartbeat(self) -> bytes:
-        """The bytes of one, whose time is noted."""
+        """Return a heartbeat's bytes, and note its time."""
         if len(self.heartbeats) < KEPT_HEARTBEATS:
             self.heartbeats = (*self.heartbeats, monotonic())
         return self.heartbeat
 
     def end(self) -> None:
-        """The request is over. To be called before its socket is closed; may be called twice."""
+        """End the line. Must be called before its socket is closed; may be called twice."""
         self._keeper.forget(self)

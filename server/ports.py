@@ -1,4 +1,4 @@
-"""Whether the server can listen on an address: asked before gunicorn tries, whose own error names no setting."""
+"""Checks whether the server can listen on an address, before gunicorn tries: gunicorn's error names no setting."""
 
 import errno
 import socket
@@ -11,7 +11,7 @@ PORT_SECONDS = 1.0
 def check_port(host: str, port: int) -> None:
     """Raises ValueError, with the setting to change, for an address that the server cannot listen on.
 
-    An address in use is waited for a moment: the server there may be about to end.
+    If the address is in use, it waits up to PORT_SECONDS: the server there may be about to end.
     """
     until = monotonic() + PORT_SECONDS
     while not _is_free(host, port):

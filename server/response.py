@@ -1,5 +1,5 @@
-"""gunicorn's response, as Thinkline writes it: the head goes out with the first of the body, and whoever writes, the
-request's thread or the keeper of lines, writes whole pieces under one lock.
+"""gunicorn's response, which sends the head together with the first bytes of the body. The request's thread and the
+keeper of lines write whole pieces to it, under one lock.
 """
 
 import errno
@@ -17,15 +17,15 @@ from gunicorn.util import http_date
 RESPONSE = "thinkline.response"
 """The environ's key of the response to a request."""
 STALLED_SECONDS = 30.0
-"""How long a caller may take nothing of a stream."""
+"""How long a caller may read nothing of a stream."""
 SMALL = 65_536
-"""Bytes of a body's first piece, up to which it goes out together with the head."""
+"""Bytes. A first piece of a body up to this size is sent together with the head."""
 MOST_UNREAD = 65_536
-"""Bytes of a request's body that are discarded for the sake of a kept connection."""
+"""Bytes of an unread request body that are discarded to keep the connection."""
 
 
 def send_now(sock: socket.socket, data: bytes | bytearray | memoryview) -> int:
-    """Send what the caller takes without being waited for; returns how many bytes. Raises OSError."""
+    """Send without blocking; returns how many bytes were sent. Raises OSError."""
     try:
         return sock.send(data, socket.MSG_DONTWAIT)
     except BlockingIOError:
@@ -33,7 +33,7 @@ def send_now(sock: socket.socket, data: bytes | bytearray | memoryview) -> int:
 
 
 def send_all(sock: socket.socket, data: bytes, seconds: float) -> None:
-    """Send all of it. Raises OSError, also for a caller who takes nothing for so many seconds.
+    """Send all data. Raises OSError, also when the caller reads nothing for `seconds`.
 
     The socket stays blocking: other threads use it too.
     """
@@ -46,13 +46,13 @@ def send_all(sock: socket.socket, data: bytes, seconds: float) -> None:
 
 
 class Response(wsgi.Response):  # type: ignore[misc]
-    """A whole answer waits for nobody: what its caller does not take is left as the request's `unsent`, for the main
-    thread. A stream is written by the request's thread, which waits for its caller, and by the keeper of lines,
-    which does not: what did not fit then is `unsent` here, and goes first the next time.
+    """A response to one request. Writing a whole body never blocks: bytes that the caller does not read become the
+    request's `unsent`, which the main thread sends. A stream is written by the request's thread, which may block, and
+    by the keeper of lines, which does not: its unsent bytes are `unsent` here, and are sent first the next time.
 
-    lock           held by who writes to a stream
+    lock           is held while a stream is written to
     written_at     when something was last written, by the monotonic clock
-    unsent_since   since when nothing of `unsent` has been taken
+    unsent_since   since when no byte of `unsent` was sent
     """
 
     def __init__(self, req: Any, sock: Any, cfg: Any) -> None:
@@ -70,7 +70,7 @@ class Response(wsgi.Response):  # type: ignore[misc]
         self._waits = True
 
     def default_headers(self) -> list[str]:
-        """What each head begins with. gunicorn asks the calendar each time, and names itself."""
+        """The first lines of the head. gunicorn's version formats the date each time, and adds a Server header."""
         major, minor = self.req.version
         after = "upgrade" if self.upgrade else "close" if self.should_close() else "keep-alive"
         lines = [
@@ -81,7 +81,7 @@ class Response(wsgi.Response):  # type: ignore[misc]
         return [*lines, "Transfer-Encoding: chunked\r\n"] if self.chunked else lines
 
     def send_headers(self) -> None:
-        """Make the head, which goes out with what comes next."""
+        """Make the head, which is sent together with the next bytes."""
         if self.headers_sent:
             return
         if not self.must_close and not _discard_body(self.req):
@@ -91,20 +91,20 @@ class Response(wsgi.Response):  # type: ignore[misc]
         self.headers_sent = True
 
     def upgrade_to(self, connection: object) -> None:
-        """When this answer is written, its socket is that connection's."""
+        """Hand the socket to `connection` once this response is written."""
         self.req.upgraded = connection
 
     def can_sendfile(self) -> bool:
-        """Files go out as other answers do."""
+        """False: files are sent as other bodies are."""
         return False
 
     def write(self, data: bytes) -> None:
-        """Write a piece of the body, and wait until the caller has taken it."""
+        """Write a piece of the body, and block until it is sent."""
         with self.lock:
             super().write(data)
 
     def write_now(self, data: bytes) -> None:
-        """The same without waiting, for a stream; only with the lock. Raises OSError."""
+        """Write a piece of a stream without blocking. The lock must be held. Raises OSError."""
         self._waits = False
         try:
             super().write(data)
@@ -112,9 +112,7 @@ class Response(wsgi.Response):  # type: ignore[misc]
             self._waits = True
 
     def flush_now(self) -> bool:
-        """Send of `unsent` what the caller takes without being waited for; whether that was all. Only with the lock.
-        Raises OSError.
-        """
+        """Send `unsent` without blocking; returns whether all of it was sent. The lock must be held. Raises OSError."""
         sent = send_now(self.sock, self.unsent)
         if sent:
             self.unsent = self.unsent[sent:]
@@ -122,7 +120,7 @@ class Response(wsgi.Response):  # type: ignore[misc]
         return not self.unsent
 
     def close(self) -> None:
-        """The answer is complete: nothing is written any more."""
+        """Send the end of the body. Nothing may be written afterwards."""
         with self.lock:
             self.closed = True
             self.send_headers()
@@ -132,7 +130,7 @@ class Response(wsgi.Response):  # type: ignore[misc]
                 self._send(self._head)
 
     def _emit_body(self, data: bytes) -> None:
-        """Send a piece of the body. One that fills packets of its own is not copied to save one."""
+        """Send a piece of the body. The head is sent separately from a large piece, which need not be copied then."""
         if self.chunked:
             data = b"%X\r\n%b\r\n" % (len(data), data)
         head, self._head = self._head, b""
@@ -145,7 +143,7 @@ class Response(wsgi.Response):  # type: ignore[misc]
         if self.response_length is not None or self._omits_body:
             self._send_whole(data)
             return
-        if self._failure is not None:  # what was cut off in the middle has no end
+        if self._failure is not None:  # a stream that broke off gets no end
             raise self._failure
         self.written_at = monotonic()
         if self.unsent:
@@ -171,7 +169,7 @@ _create = getattr(wsgi.create, "__wrapped__", wsgi.create)  # with RELOAD this m
 
 @wraps(_create)
 def create(*arguments: Any) -> tuple[Response, dict[str, Any]]:
-    """What gunicorn's `wsgi.create` makes, with our response, which the environ has too."""
+    """Call gunicorn's `wsgi.create` with our response class. The environ gets the response too."""
     response, environ = _create(*arguments, response_class=Response)
     environ[RESPONSE] = response
     return response, environ
@@ -186,8 +184,8 @@ def _date(second: int) -> str:
     return date
 
 
-class _WithoutWaiting:
-    """A socket that is read without waiting: it stays blocking for the other threads."""
+class _NonBlockingReader:
+    """Reads a socket without blocking; the socket itself stays blocking for the other threads."""
 
     def __init__(self, sock: socket.socket) -> None:
         self._socket = sock
@@ -197,14 +195,14 @@ class _WithoutWaiting:
 
 
 def _discard_body(req: Any) -> bool:
-    """Discard what is left of a request's body, as far as it has come. Whether that was all of it, so that another
-    request may follow: more is not waited for.
+    """Discard the unread rest of a request's body, as far as it has arrived, without blocking. Returns whether that was
+    all of it, so that another request may follow.
     """
     body = req.body
     if getattr(body.reader, "length", None) == 0 and not body.buf.tell():
         return True
     sock = req.unreader.sock
-    req.unreader.sock = _WithoutWaiting(sock)
+    req.unreader.sock = _NonBlockingReader(sock)
     try:
         return not body.failed and len(body.read(MOST_UNREAD)) < MOST_UNREAD
     except (OSError, ParseException):

@@ -1,5 +1,5 @@
-"""gunicorn's threaded worker, as Thinkline wants it: errors in JSON, heads and first words in one packet, no thread
-for those who do not read a whole answer, no more threads in use than needed, an end that lets calls end.
+"""gunicorn's threaded worker with errors in JSON, the head and the first frame in one packet, no thread for a caller
+that is slow to read a whole answer, as few threads in use as needed, and an end that lets calls end.
 """
 
 import sys
@@ -27,31 +27,32 @@ from server.thread_pool import LifoThreadPool
 log = getLogger("thinkline.errors")
 
 BOOT_AGAIN_SECONDS = 1.0
-LAST_WORDS_SECONDS = 1.0
-"""How long before the end of GRACEFUL_TIMEOUT the calls that still run are told."""
+FINAL_ERROR_SECONDS = 1.0
+"""How long before the end of GRACEFUL_TIMEOUT the calls that still run are cancelled, with an error to their callers.
+"""
 CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 
 
 class ServerState(Protocol):
-    """What the worker needs of the app: app.extensions has it."""
+    """The services that the worker uses; app.extensions has them."""
 
     @property
     def admission(self) -> Admission:
-        """Which requests are under way."""
+        """The bound on requests under way."""
 
     @property
     def sockets(self) -> SocketKeeper:
-        """The WebSockets."""
+        """The keeper of WebSockets."""
 
     def close(self) -> None:
-        """The worker is about to end."""
+        """Save and close: the worker is about to end."""
 
 
 class Worker(PollingWorker):
-    """gthread, with what this file's head says."""
+    """gunicorn's gthread with the changes that the module's docstring lists."""
 
     _state: ServerState | None = None
-    """None while the app is not loaded, and where it could not be (RELOAD after a mistake)."""
+    """None until the app is loaded, and if it cannot be loaded (RELOAD after a mistake)."""
     succession: Succession | None = None
     """gunicorn.conf.py sets it before the fork."""
     _ending = False
@@ -61,8 +62,8 @@ class Worker(PollingWorker):
         self.method_queue = _MethodQueue()
 
     def init_process(self) -> None:
-        """Boot, and serve to the end. A worker that replaces another, and cannot boot, is tried again: gunicorn would
-        end the whole server. So is one that is denied its threads, as there may be enough of them soon.
+        """Boot and serve. If a worker that replaces another cannot boot, the boot is retried, where gunicorn would end
+        the whole server. So is the boot of a worker that gets too few threads, as there may be enough of them soon.
         """
         try:
             super().init_process()
@@ -76,7 +77,7 @@ class Worker(PollingWorker):
             sys.exit(1)
 
     def load_wsgi(self) -> None:
-        """Load the app, whose admission this worker asks."""
+        """Load the app, and hand its services this worker's threads."""
         super().load_wsgi()
         # gunicorn looks two dozen settings up for each request: from here on they are plain attributes.
         self.cfg.__dict__.update({name: setting.get() for name, setting in self.cfg.settings.items()})
@@ -85,20 +86,20 @@ class Worker(PollingWorker):
             self._state.sockets.serve_with(self.tpool.do, self.worker_connections)
 
     def enqueue_req(self, conn: ClientConnection) -> None:
-        """Have a thread serve a connection whose next request has come."""
+        """Have a thread serve a connection whose next request has arrived."""
         self.tpool.do(partial(self._serve, conn))
 
     def detach(self, conn: ClientConnection) -> None:
-        """A connection has become a WebSocket. It counts until it is closed."""
+        """Leave a connection that has become a WebSocket to its keeper. It counts until it is closed."""
         self._pipelined_running.discard(conn)
         self._serve_pipelined()
 
     def forget(self) -> None:
-        """One that had become a WebSocket is closed."""
+        """Count off a WebSocket that is closed."""
         self.nr_conns -= 1
 
     def get_thread_pool(self) -> LifoThreadPool:
-        """Threads that are used as few as possible, in the place of an executor."""
+        """The pool that gunicorn uses instead of an executor."""
         return LifoThreadPool(self.cfg.threads)
 
     def _serve(self, conn: ClientConnection) -> None:
@@ -118,7 +119,7 @@ class Worker(PollingWorker):
                 self.method_queue.defer(self.finish_request, conn, keep)
 
     def _hand_over(self, conn: ClientConnection, connection: Socket, keeper: SocketKeeper) -> None:
-        """A WebSocket has begun, for which no thread waits."""
+        """Hand a new WebSocket to its keeper, and free this thread."""
         self.method_queue.defer(self.detach, conn)
         received = conn.parser.unreader.take_buffered()
         ended = partial(self.method_queue.defer, self.forget)
@@ -130,39 +131,38 @@ class Worker(PollingWorker):
             ended()
 
     def handle_request(self, req: Any, conn: ClientConnection) -> bool:
-        """Answer a request, as far as its caller reads; the connection has the rest of the answer."""
+        """Answer a request without waiting for its caller to read; the connection keeps the rest of the answer."""
         if req._expected_100_continue:  # noqa: SLF001 - it has no other name
-            req._expected_100_continue = False  # noqa: SLF001 - gunicorn would wait for a caller who does not read
+            req._expected_100_continue = False  # noqa: SLF001 - gunicorn would block on a caller that does not read
             send_now(conn.sock, CONTINUE)
         keep: bool = super().handle_request(req, conn)
         conn.unsent, conn.upgraded = memoryview(req.unsent), req.upgraded
         return keep
 
     def _keepalive_after(self, conn: ClientConnection, keepalive: bool) -> bool:
-        """Whether the connection is kept: the response has found out. gunicorn would read on for up to 5 s."""
+        """Whether the connection is kept, as the response has decided. gunicorn would read the body for up to 5 s."""
         conn.parser.mesg = None
         return keepalive
 
     def run(self) -> None:
-        """Serve until the worker is to end; whoever is still answered then is told so."""
+        """Serve until the worker is to end; then cancel the calls that still run."""
         keep_trimmed()
         super().run()
         if self._state is not None:
-            self._state.admission.drain(0, LAST_WORDS_SECONDS / 2)
+            self._state.admission.drain(0, FINAL_ERROR_SECONDS / 2)
             self._state.close()
 
     def _cap_keepalive(self, deadline: float) -> None:
-        """The worker is to end, and listens no more: WebSockets that are closed now are opened again elsewhere."""
+        """Close WebSockets too: the worker listens no more, so that clients reconnect to another worker."""
         super()._cap_keepalive(deadline)
         if self._state is not None:
             self._state.sockets.retire()
 
     def handle_exit(self, sig: int, frame: Any) -> None:
-        """SIGTERM: let those calls end that run, then stop.
+        """On SIGTERM, let the running calls end, then stop.
 
-        Where the server stops, new calls are refused meanwhile, health is answered, and readiness denied; where other
-        workers take over, this one serves until they do, and leaves the listener to them. gunicorn's own way is to stop
-        listening at once.
+        If the server stops, new calls are refused meanwhile, /health answers and /ready fails. If other workers take
+        over, this one serves until they do, and then stops listening. gunicorn would stop listening at once.
         """
         state = self._state
         if state is None:
@@ -173,20 +173,20 @@ class Worker(PollingWorker):
 
     def _end(self, state: ServerState, sig: int, frame: Any) -> None:
         graceful = self.cfg.graceful_timeout
-        last_words = min(LAST_WORDS_SECONDS, graceful / 2)
-        if self.succession is None or self.succession.stops(graceful / 2):
+        error_seconds = min(FINAL_ERROR_SECONDS, graceful / 2)
+        if self.succession is None or self.succession.wait_for_stop(graceful / 2):
             state.sockets.retire()
-            state.admission.drain(graceful - last_words, last_words / 2)
-            self._leave(sig, frame)
+            state.admission.drain(graceful - error_seconds, error_seconds / 2)
+            self._stop_listening(sig, frame)
         else:
-            self._leave(sig, frame)
-            state.admission.drain(graceful - last_words, last_words / 2, refuse=False)
+            self._stop_listening(sig, frame)
+            state.admission.drain(graceful - error_seconds, error_seconds / 2, refuse=False)
 
-    def _leave(self, sig: int, frame: Any) -> None:
+    def _stop_listening(self, sig: int, frame: Any) -> None:
         super().handle_exit(sig, frame)
 
     def handle_error(self, req: Any, client: Any, addr: Any, exc: BaseException) -> None:
-        """Let gunicorn find the status and log it, and put it in our words."""
+        """Answer a request that cannot be served: gunicorn finds the status and logs it, the body is our JSON."""
         page = _Buffer()
         super().handle_error(req, page, addr, exc)
         if not page.written:
@@ -199,20 +199,20 @@ class Worker(PollingWorker):
         try:
             send_now(client, status_line + b"\r\n" + head.encode() + body)
         except OSError:
-            pass  # who sent it has gone
+            pass  # the caller has left
 
 
 class _MethodQueue(PollableMethodQueue):  # type: ignore[misc]
-    """gunicorn's, whose pipe stays open until the process ends: threads may still write to it after the last turn, and
-    by then its number may be that of another file.
+    """gunicorn's queue, whose pipe stays open until the process ends: threads may still write to it after the loop has
+    ended, when its descriptor could belong to another file.
     """
 
     def close(self) -> None:
-        """Nothing."""
+        """Keep the pipe open."""
 
 
 class _Buffer:
-    """A socket that keeps what gunicorn writes to it."""
+    """Stands in for a socket, and keeps the bytes that gunicorn writes."""
 
     def __init__(self) -> None:
         self.written = b""

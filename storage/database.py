@@ -1,4 +1,4 @@
-"""The database behind DATABASE_URL, by SQLAlchemy: opened on first use, in each process anew.
+"""The database at DATABASE_URL, by SQLAlchemy. Each process opens it on first use.
 
 unset                   the file usage.sqlite3 in DATA_DIR
 sqlite:///var/lib/x.db  another file (sqlite:////var/lib/x.db from the root); a plain path will do
@@ -27,21 +27,21 @@ from storage.watchdog import Watchdog
 log = getLogger("thinkline.usage")
 
 SQLITE_SECONDS = 1.0
-"""Seconds that a statement waits for other processes' at a file."""
+"""Seconds that a statement waits for other processes that use the file."""
 CONNECT_SECONDS = 2
-"""Seconds that connecting to a server may take; psycopg knows no less."""
+"""Seconds that connecting to a server may take: psycopg's least."""
 WRITE_SECONDS = 3.0
-"""Seconds that writing a batch may take; while it takes that, the next ones wait in memory."""
+"""Seconds that writing a batch may take; meanwhile the next batches wait in memory."""
 STATEMENT_SECONDS = 10
 """Seconds that the server works on one statement."""
 CONNECTIONS = 3
-"""For each process: one that writes, and those that answer reports."""
+"""For each process: one for the writer, the others for reports."""
 PROGRESS_STEPS = 100_000
-"""Of SQLite's virtual machine, between two looks at the clock."""
+"""Steps of SQLite's virtual machine between two checks of the time."""
 MIGRATION_LOCK = 0x7468696E6B
-"""Of PostgreSQL's advisory locks; the number says "think"."""
+"""The key of PostgreSQL's advisory lock: "think" in ASCII."""
 _migrating = threading.Lock()
-"""Alembic's context is a global of the process. What a thread holds this for is bounded."""
+"""A lock, since Alembic's context is global in the process. It is held for a bounded time."""
 FOLDER = Path(__file__).parent / "migrations"
 ALLOWED = "allowed: postgresql://USER:PASSWORD@HOST:5432/NAME, or sqlite:///FILE"
 
@@ -51,9 +51,9 @@ class NewerDatabaseError(SQLAlchemyError):
 
 
 class Database:
-    """Connections to a database that has been brought to today's version. Safe for all threads.
+    """Connections to a database, which is migrated to the current version first. Safe for all threads.
 
-    `where` says what it is, without a password. `failures` are what `begin` and statements raise when the database
+    `where` is its URL without the password. `failures` are what `begin` and statements raise when the database
     cannot be used.
     """
 
@@ -72,19 +72,19 @@ class Database:
 
     @contextmanager
     def begin(self, seconds: float = WRITE_SECONDS) -> Iterator[Connection]:
-        """A connection in a transaction of so many seconds at most, which is rolled back when the block raises. Raises
+        """A connection in a transaction of at most `seconds`, which is rolled back when the block raises. Raises
         `failures`.
         """
         try:
-            with self._current_engine().connect() as connection, self._limited(connection, seconds), connection.begin():
+            with self._current_engine().connect() as connection, self._limit(connection, seconds), connection.begin():
                 yield connection
         except DatabaseError as error:
-            self._is_current = False  # who knows what has happened to it
+            self._is_current = False  # check its version again before the next use
             self._replace_if_corrupt(error)
             raise
 
-    def _limited(self, connection: Connection, seconds: float) -> AbstractContextManager[None]:
-        """A file waits for nobody longer than SQLITE_SECONDS, and a server perhaps for ever."""
+    def _limit(self, connection: Connection, seconds: float) -> AbstractContextManager[None]:
+        """Bound the use of a server's connection. Waits for a file are bounded by SQLITE_SECONDS already."""
         if self.path is not None:
             return nullcontext()
         driver: Any = connection.connection.driver_connection
@@ -92,14 +92,14 @@ class Database:
 
     @contextmanager
     def read(self) -> Iterator[Connection]:
-        """As `begin`, for questions of callers: few at a time, so that the writer always has a connection, and none for
-        longer than STATEMENT_SECONDS. Raises `failures`.
+        """As `begin`, for reports: few at a time, so that the writer always has a connection, and none for longer than
+        STATEMENT_SECONDS. Raises `failures`.
         """
         if not self._readers.acquire(timeout=CONNECT_SECONDS):
             raise TimeoutError("too many read from the database at the same time")
         try:
             with self.begin(STATEMENT_SECONDS + 1) as connection:
-                if self.path is None:  # the server has a limit of its own
+                if self.path is None:  # the server applies statement_timeout
                     yield connection
                     return
                 driver: Any = connection.connection.driver_connection
@@ -113,7 +113,7 @@ class Database:
             self._readers.release()
 
     def insert(self, connection: Connection, table: Table) -> Any:
-        """An INSERT that knows ON CONFLICT, as the dialect spells it."""
+        """The dialect's INSERT statement with ON CONFLICT."""
         if connection.dialect.name == "postgresql":
             from sqlalchemy.dialects.postgresql import insert as insert_postgresql  # noqa: PLC0415 - only there
 
@@ -123,11 +123,11 @@ class Database:
         return insert_sqlite(table)
 
     def migrate(self, revision: str = "head", *, down: bool = False) -> None:
-        """Bring the database to a version. Raises `failures`, and NewerDatabaseError unless it goes `down`."""
-        from alembic import command  # noqa: PLC0415 - takes a while to load, and few starts need it
+        """Migrate the database to a revision. Raises `failures`, and NewerDatabaseError unless `down`."""
+        from alembic import command  # noqa: PLC0415 - slow to load, and few starts need it
         from alembic.config import Config  # noqa: PLC0415
 
-        with _migrating, self._migration_lock(), self._opened().begin() as connection:
+        with _migrating, self._migration_lock(), self._open().begin() as connection:
             if not down and revision_of(connection) == REVISIONS[-1]:
                 return
             if connection.dialect.name == "postgresql":
@@ -142,25 +142,25 @@ class Database:
                 command.upgrade(config, revision)
 
     def version(self) -> str:
-        """The version that it has; "" without tables of ours. Raises `failures`."""
-        with self._opened().connect() as connection, self._limited(connection, WRITE_SECONDS):
+        """The database's revision; "" without our tables. Raises `failures`."""
+        with self._open().connect() as connection, self._limit(connection, WRITE_SECONDS):
             return revision_of(connection)
 
     def close(self) -> None:
-        """Close the connections. The next use opens others."""
+        """Close the connections. The next use opens new ones."""
         with self._lock:
             engine, self._engine, self._is_current = self._engine, None, False
         if engine is not None:
             engine.dispose()
 
     def _current_engine(self) -> Engine:
-        engine = self._opened()
+        engine = self._open()
         if self._is_current:
             if self.path is None or self.path.exists():
                 return engine
             self.close()  # the file was removed
-            engine = self._opened()
-        with engine.connect() as connection, self._limited(connection, WRITE_SECONDS):
+            engine = self._open()
+        with engine.connect() as connection, self._limit(connection, WRITE_SECONDS):
             revision = revision_of(connection)
         if revision and revision not in REVISIONS:
             raise NewerDatabaseError(f"its version {revision} is newer than {REVISIONS[-1]}, which this program knows")
@@ -169,7 +169,7 @@ class Database:
         self._is_current = True
         return engine
 
-    def _opened(self) -> Engine:
+    def _open(self) -> Engine:
         with self._lock:
             if self._engine is None:
                 if self.path is not None:
@@ -181,7 +181,7 @@ class Database:
 
     @contextmanager
     def _migration_lock(self) -> Iterator[None]:
-        """Held while a file is migrated: one process does it, and the others wait."""
+        """Lock a file's migration: one process migrates, and the others wait."""
         if self.path is None:
             yield
             return
@@ -209,7 +209,7 @@ def open_database(url: str, folder: Path) -> Database:
     scheme, mark, rest = url.partition("://")
     if not url:
         return Database(URL.create("sqlite", database=str(folder / "usage.sqlite3")))
-    if not mark:
+    if not mark and "/" in url:  # a path, and not a word that would become a file unasked
         return Database(URL.create("sqlite", database=url))
     if scheme == "sqlite" and rest.strip("/"):
         return Database(URL.create("sqlite", database=rest.removeprefix("/")))
@@ -218,14 +218,14 @@ def open_database(url: str, folder: Path) -> Database:
     if package := missing_extra("postgres", "psycopg"):
         raise ValueError(f"DATABASE_URL is PostgreSQL's, which needs {package}.")
     try:
-        urlsplit(url).port  # noqa: B018 - raises for what is none
+        urlsplit(url).port  # noqa: B018 - raises for a port that is no number
         return Database(make_url(f"postgresql+psycopg://{rest}"))
     except (ArgumentError, ValueError):  # their messages may hold the password
         raise ValueError(f"DATABASE_URL cannot be read; {ALLOWED}.") from None
 
 
 def revision_of(connection: Connection) -> str:
-    """The version of the database; "" for one without tables of ours."""
+    """The database's revision; "" without our tables."""
     if not inspect(connection).has_table("alembic_version"):
         return ""
     versions = Table("alembic_version", MetaData(), autoload_with=connection)
@@ -242,7 +242,7 @@ def _engine(url: URL) -> Engine:
             connect_args={
                 "connect_timeout": CONNECT_SECONDS,
                 "application_name": "thinkline",
-                "tcp_user_timeout": CONNECT_SECONDS * 1000,  # of a server that is gone without a word
+                "tcp_user_timeout": CONNECT_SECONDS * 1000,  # if the server disappears
                 "options": f"-c statement_timeout={STATEMENT_SECONDS}s -c lock_timeout={STATEMENT_SECONDS}s",
             },
         )
@@ -259,8 +259,8 @@ def _engine(url: URL) -> Engine:
 
 
 def _set_up_sqlite(connection: Any, _: object) -> None:
-    """Readers and a writer at once; a power cut may lose the last rows, but does not corrupt the file. Transactions are
-    begun by SQLAlchemy: Python's driver leaves changes of tables out of them.
+    """Allow readers beside a writer. A power cut may lose the last rows, but does not corrupt the file. SQLAlchemy
+    begins transactions: Python's driver would leave changes of tables out of them.
     """
     connection.isolation_level = None
     cursor = connection.cursor()

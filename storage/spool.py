@@ -1,7 +1,7 @@
-"""Records that wait for the database: a file a process, to which each batch goes before it is written there.
+"""Batches of records that wait for the database: each process has a file, to which each batch is appended first.
 
-So a process that is killed loses no batch, and a database that is away costs none: what is in a file is written when
-the database is back, or by another process once the file's own has died. Each line is one batch, oldest first.
+So neither a killed process nor an unreachable database loses a batch: the file's batches are written when the database
+is back, or by another process once the file's own has died. Each line is one batch, oldest first.
 """
 
 import fcntl
@@ -17,15 +17,15 @@ import orjson
 log = getLogger("thinkline.usage")
 
 SPOOL_BYTES = 64 * 1024 * 1024
-"""Of one process's file: some hundred thousand records. What does not fit is lost, and counted."""
+"""The size of one process's file: some hundred thousand records. Batches that do not fit are lost, and counted."""
 SUFFIX = ".spool"
 
 Batch = tuple[str, int, list[list[Any]]]
-"""(the process that it comes from, its number there, its rows): what has been written can be told from what has not."""
+"""(the process, the batch's number in it, its rows). The number shows whether the batch has been written."""
 
 
 class Spool:
-    """This process's file in `folder`, made with the first batch. For one thread."""
+    """This process's file in `folder`, which the first batch creates. For one thread."""
 
     def __init__(self, folder: Path, most_bytes: int = SPOOL_BYTES) -> None:
         self.folder = folder
@@ -35,16 +35,16 @@ class Spool:
         self._read_to = 0
 
     def append(self, batch: Batch) -> bool:
-        """Keep a batch; False where it does not fit. Raises OSError."""
+        """Append a batch; False if it does not fit. Raises OSError."""
         line = orjson.dumps(batch) + b"\n"
-        file = self._opened()
+        file = self._opened_file()
         end = file.seek(0, os.SEEK_END)
         if end + len(line) > self._most:
             return False
         try:
             file.write(line)
             file.flush()
-        except OSError:  # the disk is full: half a line must not stand before the next
+        except OSError:  # the disk is full: remove the half line
             file.close()
             os.truncate(self._path or "", end)
             self._file = None
@@ -52,17 +52,17 @@ class Spool:
         return True
 
     def first(self) -> Batch | None:
-        """The oldest batch that waits, None for none. Raises OSError."""
+        """The oldest batch; None if there is none. Raises OSError."""
         if self._file is None and self._path is None:
             return None
-        file = self._opened()
+        file = self._opened_file()
         file.seek(self._read_to)
         line = file.readline()
         return _batch(line) if line else None
 
     def forget_first(self) -> None:
-        """It has been written. Raises OSError."""
-        file = self._opened()
+        """Remove the oldest batch, which has been written. Raises OSError."""
+        file = self._opened_file()
         file.seek(self._read_to)
         file.readline()
         self._read_to = file.tell()
@@ -71,7 +71,7 @@ class Spool:
             self._read_to = 0
 
     def close(self) -> None:
-        """Remove the file if nothing waits in it; else another process will find it."""
+        """Close the file, and remove it if no batch waits in it; else another process will find it."""
         if self._file is not None and self._path is not None:
             is_empty = self._file.seek(0, os.SEEK_END) == self._read_to
             if is_empty:
@@ -81,7 +81,7 @@ class Spool:
         self._read_to = 0
 
     def adopt(self) -> "Iterator[Spool]":
-        """The files of processes that have died, each to be emptied and closed."""
+        """Yield the files of processes that have died; the caller empties and closes them."""
         for path in sorted(self.folder.glob(f"*{SUFFIX}")):
             if path == self._path:
                 continue
@@ -89,10 +89,10 @@ class Spool:
             try:
                 spool._open(path)
             except OSError:
-                continue  # its process lives, or another one is faster
+                continue  # its process lives, or another one has it
             yield spool
 
-    def _opened(self) -> IO[bytes]:
+    def _opened_file(self) -> IO[bytes]:
         if self._file is None:
             self.folder.mkdir(parents=True, exist_ok=True)
             self._open(self._path or self.folder / f"{os.getpid()}-{token_hex(4)}{SUFFIX}")
@@ -112,7 +112,7 @@ class Spool:
 
 
 def _batch(line: bytes) -> Batch:
-    """A line's batch; one without rows for a line that was cut off."""
+    """Decode a line; a broken line becomes a batch without rows."""
     try:
         source, number, rows = orjson.loads(line)
     except (orjson.JSONDecodeError, ValueError, TypeError):

@@ -1,4 +1,4 @@
-"""The tables of the database, as today's code reads and writes them. A change here needs a migration."""
+"""The tables of the database, as the code reads and writes them. A change here needs a migration."""
 
 from sqlalchemy import (
     BigInteger,
@@ -20,7 +20,7 @@ METADATA = MetaData()
 REQUESTS = Table(
     "requests",
     METADATA,
-    # SQLite counts rows by itself only in a column of this very type.
+    # SQLite's autoincrement needs exactly this type.
     Column("id", BigInteger().with_variant(Integer, "sqlite"), primary_key=True, autoincrement=True),
     Column("request_id", Text, nullable=False),
     Column("started", Double, nullable=False),
@@ -50,7 +50,7 @@ REQUESTS = Table(
 )
 """One row for each request that asked an upstream. `started` is Unix time, and `hour` the same in whole hours;
 `duration` and `first_token` are in seconds. `estimated` marks tokens that no upstream has counted, `unpriced` requests
-of which `cost` is not all.
+whose `cost` is incomplete.
 """
 
 WRITTEN = Table(
@@ -69,7 +69,7 @@ SPENDING = Table(
     Column("day", Date, primary_key=True),
     Column("cost", Double, nullable=False),
 )
-"""What each key has spent on each day, in UTC."""
+"""The amount that each key has spent on each day, in UTC."""
 
 RECENT = Table(
     "recent_requests",
@@ -79,4 +79,4 @@ RECENT = Table(
     Column("written", Double, nullable=False),
     Column("body", LargeBinary, nullable=False),
 )
-"""The last requests with their attempts, for workers that did not serve them: a batch a row, as JSON in UTF-8."""
+"""The last requests with their attempts, for workers that did not serve them. Each row is a batch, as JSON in UTF-8."""

@@ -1,4 +1,4 @@
-"""Bounds what a server may keep a thread waiting: PostgreSQL's driver waits for an answer however long it takes."""
+"""Bounds how long a thread waits for a database server: PostgreSQL's driver has no such limit."""
 
 import os
 import socket
@@ -11,38 +11,38 @@ LOOK_SECONDS = 0.5
 
 
 class Watchdog:
-    """Shuts the sockets of connections that are used for too long, by a thread that starts with the first. Safe for all
-    threads.
+    """Shuts the sockets of connections that are used for too long, in a thread that starts with the first use. Safe for
+    all threads.
     """
 
     def __init__(self) -> None:
-        self._watched: dict[object, tuple[float, int]] = {}
+        self._uses: dict[object, tuple[float, int]] = {}
         self._lock = threading.Lock()
         self._thread: threading.Thread | None = None
 
     @contextmanager
     def limit(self, descriptor: int, seconds: float) -> Iterator[None]:
-        """Within this block, the socket is shut once so many seconds are over: who reads from it gets an error."""
+        """A context after whose `seconds` the socket is shut, so that a blocked read fails."""
         use = object()
         with self._lock:
-            self._watched[use] = monotonic() + seconds, descriptor
+            self._uses[use] = monotonic() + seconds, descriptor
             if self._thread is None:
-                self._thread = threading.Thread(target=self._look, name="watchdog", daemon=True)
+                self._thread = threading.Thread(target=self._watch, name="watchdog", daemon=True)
                 self._thread.start()
         try:
             yield
         finally:
             with self._lock:
-                self._watched.pop(use, None)
+                self._uses.pop(use, None)
 
-    def _look(self) -> None:
+    def _watch(self) -> None:
         while True:
             sleep(LOOK_SECONDS)
             now = monotonic()
-            with self._lock:  # so that no descriptor is another's by now
-                for use, (until, descriptor) in list(self._watched.items()):
+            with self._lock:  # so that no descriptor was closed and reused
+                for use, (until, descriptor) in list(self._uses.items()):
                     if now >= until:
-                        del self._watched[use]
+                        del self._uses[use]
                         _shut(descriptor)
 
 

@@ -34,14 +34,16 @@ OPERATIONS = {
     "embeddings": "embeddings",
     "images": "generate_content",
 }
-"""The operation of each endpoint; those without one keep their own name."""
+"""The operation of each endpoint; others keep the endpoint's name."""
 
 MOST_CHARACTERS = 20_000
-"""Of a conversation in a span."""
+"""Characters of a conversation in a span."""
 
 
 def input_messages(messages: Iterable[Mapping[str, Any]]) -> str:
-    """A conversation in OpenAI's form as the attribute INPUT_MESSAGES: texts and tool calls, its end if it is long."""
+    """A conversation in OpenAI's form as the attribute INPUT_MESSAGES: texts and tool calls; of a long one, only its
+    end.
+    """
     kept: list[bytes] = []
     size = 0
     for message in reversed(list(messages)):

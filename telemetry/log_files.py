@@ -1,4 +1,4 @@
-"""The log's file. Apart from the other handlers, as the packages that it needs load much that nothing else does."""
+"""The handler of the log file. It has a module of its own, since its packages are slow to load."""
 
 import logging
 import os
@@ -14,18 +14,18 @@ from telemetry.log_handlers import LOCK_SECONDS, BackgroundHandler
 
 
 class BackgroundFileHandler(BackgroundHandler):
-    """A file that rotates, and that several processes write to."""
+    """A rotating file that several processes write to."""
 
     def __init__(self, filename: str, most_bytes: int, backups: int) -> None:
         self.where = filename
-        self._made: Callable[[], _File] = lambda: _File(
+        self._create: Callable[[], _File] = lambda: _File(
             filename, maxBytes=most_bytes, backupCount=backups, encoding="utf-8"
         )
-        self._file: _File = self._made()
+        self._file: _File = self._create()
         super().__init__()
 
     def write(self, data: bytes) -> None:
-        """A line."""
+        """Write a line."""
         self._file.emit(logging.makeLogRecord({"msg": data.decode().removesuffix("\n")}))
 
     def close(self) -> None:
@@ -34,14 +34,16 @@ class BackgroundFileHandler(BackgroundHandler):
         self._file.close()
 
     def forked(self) -> None:
-        """This process is a child: the file is opened anew, as its lock is no use to two."""
+        """Open the file anew in this child process: two processes cannot share its lock."""
         super().forked()
         self._file.close()
-        self._file = self._made()
+        self._file = self._create()
 
 
 class _File(ConcurrentRotatingFileHandler):
-    """The package's, which waits for the lock for a bounded time, writes whole lines or nothing, and raises."""
+    """The package's handler, changed to wait a bounded time for the lock, to write whole lines or nothing, and to
+    raise.
+    """
 
     def __init__(self, *arguments: object, **options: object) -> None:
         super().__init__(*arguments, **options)  # type: ignore[arg-type]
@@ -60,7 +62,7 @@ class _File(ConcurrentRotatingFileHandler):
                 return
 
     def do_write(self, msg: str) -> None:
-        """Write a line, while the lock is held. What was written of it is taken back where that fails."""
+        """Write a line while the lock is held. After a failure the file is truncated to its size before."""
         path = Path(self.baseFilename)
         size = path.stat().st_size if path.exists() else 0
         try:

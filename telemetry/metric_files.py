@@ -1,5 +1,5 @@
-"""The files in which workers keep their metrics, so that each can read those of all (prometheus_client's multiprocess
-mode). gunicorn's master makes the folder, and clears up after workers that have ended.
+"""The files of the workers' metrics, which each worker can read (prometheus_client's multiprocess mode). gunicorn's
+master makes the folder, and merges the files of workers that have ended.
 """
 
 import fcntl
@@ -18,19 +18,19 @@ log = getLogger("thinkline.metrics")
 
 PREFIX = "thinkline-metrics-"
 IN_USE = "in-use"
-"""The file that a master and its workers hold a lock on as long as one of them lives."""
+"""The name of the file that a master and its workers keep locked while one of them lives."""
 READING = "reading"
-"""The file that is locked while files are read or merged."""
+"""The name of the file that is locked while files are read or merged."""
 KINDS = ("counter", "histogram", "gauge_livesum", "gauge_livemax")
-"""The package has a file for each, by this name and the worker's process id."""
+"""The package has a file for each kind, named by it and the worker's process id."""
 FILE_BYTES = 65_536
-"""As the package makes them; they grow."""
+"""The package's initial size; files grow."""
 MEMORY = Path("/dev/shm")  # noqa: S108 - each folder in it is made by mkdtemp
-"""Files in memory: on a disk, a write could wait for it."""
+"""A file system in memory: a write to a disk could block."""
 
 
 class MetricFiles:
-    """A new folder, in the master. Raises OSError."""
+    """The folder of the files, made by the master. Raises OSError."""
 
     def __init__(self) -> None:
         parent = MEMORY if os.access(MEMORY, os.W_OK) else Path(tempfile.gettempdir())
@@ -41,8 +41,8 @@ class MetricFiles:
         self._ended: set[int] = set()
 
     def worker_ended(self, pid: int) -> None:
-        """Forget a worker's gauges, and add up its counts with those of others that have ended, so that there are not
-        more files with each reload. Waits for nobody: what is being read is left for the next time.
+        """Drop a worker's gauges, and merge its counts into those of earlier ended workers, so that reloads do not add
+        files. Never blocks: while files are read, the merge is left for the next call.
         """
         try:
             mark_process_dead(pid, str(self.folder))  # type: ignore[no-untyped-call]
@@ -54,7 +54,7 @@ class MetricFiles:
                     return
                 while self._ended:
                     self._merge(self._ended.pop())
-        except (OSError, ValueError, RuntimeError) as error:  # a full disk, or half a file
+        except (OSError, ValueError, RuntimeError) as error:  # a full disk, or a broken file
             log.warning("the metrics of a worker that has ended are lost in part: %s", error)
 
     def _merge(self, pid: int) -> None:
@@ -73,14 +73,14 @@ class MetricFiles:
             own.unlink()
 
     def remove(self) -> None:
-        """The server has ended."""
+        """Remove the folder: the server has ended."""
         shutil.rmtree(self.folder, ignore_errors=True)
         self._in_use.close()
 
 
 def prepare_files(folder: Path) -> bool:
-    """Make this worker's files, whole: one that is just being made cannot be read. False, with a line in the log, where
-    there is no room for them: writing to a file in memory would end the process then.
+    """Make this worker's files, each in one step, since an incomplete file cannot be read. If there is no space, log
+    that and return False: a write to a mapped file would then kill the process.
     """
     pid = os.getpid()
     new = folder / f"new_{pid}"
@@ -96,17 +96,17 @@ def prepare_files(folder: Path) -> bool:
 
 
 @contextmanager
-def being_read(folder: Path) -> Iterator[None]:
-    """Within this block no files are merged: a count would be seen twice, or not at all."""
+def block_merging(folder: Path) -> Iterator[None]:
+    """A context in which no files are merged: a reader would see counts twice, or not at all."""
     with (folder / READING).open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_SH)
         yield
 
 
 def remove_abandoned(parent: Path) -> None:
-    """Remove the folders that a server has left which was killed."""
+    """Remove the folders of servers that were killed."""
     for folder in parent.glob(f"{PREFIX}*"):
-        # An OSError: it is in use, or another user's, or just being made.
+        # OSError: the folder is in use, another user's, or new.
         with suppress(OSError), (folder / IN_USE).open() as lock:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             shutil.rmtree(folder, ignore_errors=True)

@@ -1,7 +1,7 @@
-"""What is counted and measured of all requests, for Prometheus: a sink of records, and what is looked at now and then.
+"""Metrics for Prometheus: counted by a sink of records, and gauges that are sampled.
 
-Labels have values that operators choose, never callers: a model that nobody has configured or listed is `other`.
-https://prometheus.io/docs/practices/naming/ is where the names come from.
+Operators choose the labels' values, never callers: a model that is neither configured nor listed is `other`.
+Names follow https://prometheus.io/docs/practices/naming/.
 """
 
 import threading
@@ -18,15 +18,15 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, disa
 from prometheus_client.exposition import choose_encoder
 from prometheus_client.multiprocess import MultiProcessCollector
 
-from telemetry.metric_files import being_read, prepare_files
+from telemetry.metric_files import block_merging, prepare_files
 from telemetry.records import RequestRecord
 
 log = getLogger("thinkline.metrics")
 
 SAMPLE_SECONDS = 1.0
-"""How old the gauges of other workers are at most."""
+"""How old the gauges of other workers may be."""
 NONE = "none"
-"""A label's value where there is none: no model was named, no provider asked."""
+"""The label's value if no model was named, or no provider was asked."""
 STATES: Mapping[str, int] = {"closed": 0, "half-open": 1, "open": 2}
 
 # Voice agents are judged between 0.2 and 2 seconds, so most of the buckets lie there.
@@ -37,7 +37,7 @@ OVERHEAD_SECONDS = (0.0005, 0.001, 0.002, 0.003, 0.005, 0.0075, 0.01, 0.02, 0.05
 
 @dataclass(frozen=True, slots=True)
 class Metric:
-    """A metric's definition. `over` says how a gauge's values of several workers become one."""
+    """A metric's definition. `over` says how the workers' values of a gauge are combined."""
 
     kind: Literal["counter", "gauge", "histogram"]
     name: str
@@ -90,18 +90,18 @@ BUCKETS = {each.name: each.buckets for each in METRICS}
 
 
 class KnownNames(Protocol):
-    """The names that may be labels."""
+    """Maps names to values of labels."""
 
     def model(self, name: str, target: str) -> str:
-        """The public name of what a caller has called `name`, and `target` has answered; "" where none was named."""
+        """The public name of the model that the caller named `name` and `target` answered; "" if none was named."""
 
     def target(self, name: str) -> str:
-        """The target, or that of its provider for all that are not known."""
+        """The target's name; for an unknown one, one name per provider."""
 
 
 @dataclass(frozen=True, slots=True)
 class Sampled:
-    """What is looked at when metrics are read, and each second where there are other workers to read them."""
+    """Functions that are sampled when metrics are read and, with several workers, each second."""
 
     in_flight: Callable[[], int]
     breakers: Callable[[], Mapping[str, str]]
@@ -113,7 +113,7 @@ class Sampled:
 
 @dataclass(slots=True)
 class _Observed:
-    """Values of a histogram that the package does not have yet. A bucket has the values up to its bound."""
+    """Values of a histogram that are not in the package's yet. A bucket counts the values up to its bound."""
 
     bounds: tuple[float, ...]
     sum: float = 0.0
@@ -124,11 +124,11 @@ class _Observed:
 
 
 class Metrics:
-    """The metrics of one worker; with a `folder`, which all workers share, what is read is of all of them. To be made
-    after the fork.
+    """The metrics of one worker. With a `folder`, which all workers share, each worker reports the metrics of all. To
+    be made after the fork.
 
-    A request is counted in memory, which costs a fifth of what the package's files do; `flush` passes the counts on,
-    each second.
+    Requests are counted in memory, which takes a fifth of the time of the package's files; each second `flush` adds the
+    counts there.
     """
 
     def __init__(self, names: KnownNames, sampled: Sampled, folder: str = "") -> None:
@@ -140,7 +140,7 @@ class Metrics:
         self._folder = folder
         self._names = names
         self._sampled = sampled
-        self._metrics: dict[str, Any] = {each.name: self._made(each) for each in METRICS}
+        self._metrics: dict[str, Any] = {each.name: self._create(each) for each in METRICS}
         self._children: dict[tuple[str, ...], Any] = {}
         self._open: set[str] = set()
         self._counted: dict[str, int] = {}
@@ -151,7 +151,7 @@ class Metrics:
         if folder:
             threading.Thread(target=self._keep_sampling, name="metrics", daemon=True).start()
 
-    def _made(self, metric: Metric) -> Counter | Gauge | Histogram:
+    def _create(self, metric: Metric) -> Counter | Gauge | Histogram:
         if metric.kind == "histogram":
             return Histogram(metric.name, metric.about, metric.labels, buckets=metric.buckets, registry=self._registry)
         if metric.kind == "gauge":
@@ -160,8 +160,8 @@ class Metrics:
             )
         return Counter(metric.name, metric.about, metric.labels, registry=self._registry)
 
-    def _of(self, *name_and_labels: str) -> Any:
-        """A metric's child, which is kept: the package looks each up under a lock."""
+    def _child(self, *name_and_labels: str) -> Any:
+        """A metric's child, cached here: the package looks it up under a lock."""
         child = self._children.get(name_and_labels)
         if child is None:
             name, *labels = name_and_labels
@@ -170,7 +170,7 @@ class Metrics:
         return child
 
     def record(self, record: RequestRecord) -> None:
-        """The sink: count a request that has ended."""
+        """Count a request that has ended; a sink of records."""
         endpoint, provider = record.endpoint or NONE, record.provider or NONE
         model = self._names.model(record.model, record.target) or NONE
         status = str(record.status)
@@ -198,15 +198,15 @@ class Metrics:
         observed.sum += seconds
 
     def flush(self) -> None:
-        """Put what was counted where all workers read it."""
+        """Add the counts to the package's metrics, which all workers read."""
         with self._flushing:
             with self._lock:
                 added, self._added = self._added, {}
                 observed, self._observed = self._observed, {}
             for key, amount in added.items():
-                self._of(*key).inc(amount)
+                self._child(*key).inc(amount)
             for key, each in observed.items():
-                histogram = self._of(*key)
+                histogram = self._child(*key)
                 for place, count in enumerate(each.counts):
                     if count:
                         histogram._buckets[place].inc(count)  # noqa: SLF001 - the package has no way to add several
@@ -220,7 +220,7 @@ class Metrics:
                 seconds = max(0.0, record.duration - record.ttft) / (usage.completion - 1)
                 self._observe(seconds, "thinkline_time_per_output_token_seconds", model, provider)
         if usage is not None:
-            # An upstream may say -1 for what it does not know, and a counter never falls.
+            # Upstreams send -1 for unknown counts, and a counter must not fall.
             self._add(max(0, usage.prompt), "thinkline_tokens_total", model, provider, "prompt")
             self._add(max(0, usage.completion), "thinkline_tokens_total", model, provider, "completion")
 
@@ -240,7 +240,7 @@ class Metrics:
             self._add(1, "thinkline_hang_ups_total", model)
 
     def breaker_changed(self, target: str, state: str) -> None:
-        """A breaker has opened or closed."""
+        """Count a breaker that has opened or closed."""
         label = self._names.target(target)
         with self._lock:
             self._add(1, "thinkline_breaker_changes_total", label, state)
@@ -253,22 +253,22 @@ class Metrics:
             return encode(self._registry), content_type
         registry = CollectorRegistry()
         MultiProcessCollector(registry, self._folder)  # type: ignore[no-untyped-call]
-        with being_read(Path(self._folder)):
+        with block_merging(Path(self._folder)):
             return encode(registry), content_type
 
     def sample(self) -> None:
-        """Look at what is not counted as it happens."""
+        """Read the sampled values."""
         self.flush()
         with self._flushing:
-            self._of("thinkline_requests_in_flight").set(self._sampled.in_flight())
-            self._of("thinkline_ledger_queue_records").set(self._sampled.ledger_queue())
-            self._of("thinkline_sockets_open").set(self._sampled.sockets())
+            self._child("thinkline_requests_in_flight").set(self._sampled.in_flight())
+            self._child("thinkline_ledger_queue_records").set(self._sampled.ledger_queue())
+            self._child("thinkline_sockets_open").set(self._sampled.sockets())
             self._raise_to("thinkline_limit_store_failures_total", self._sampled.limit_failures())
             self._raise_to("thinkline_ledger_records_lost_total", self._sampled.ledger_lost())
             self._sample_breakers()
 
     def _raise_to(self, name: str, count: int) -> None:
-        self._of(name).inc(count - self._counted.get(name, 0))
+        self._child(name).inc(count - self._counted.get(name, 0))
         self._counted[name] = count
 
     def _sample_breakers(self) -> None:
@@ -277,13 +277,13 @@ class Metrics:
             target = self._names.target(name)
             states[target] = max(states.get(target, 0), STATES[state])
         for target, level in states.items():
-            self._of("thinkline_breaker_state", target).set(level)
+            self._child("thinkline_breaker_state", target).set(level)
         self._open = {target for target, level in states.items() if level}
 
     def _keep_sampling(self) -> None:
         while True:
             try:
                 self.sample()
-            except Exception:  # whatever it was: the thread must look again
+            except Exception:  # any fault: the thread must go on sampling
                 log.exception("the gauges cannot be sampled")
             sleep(SAMPLE_SECONDS)

@@ -1,4 +1,4 @@
-"""Whether traces are sent. Apart from what sends them, whose packages are optional and take long to load."""
+"""Opens the tracer. It has a module of its own, since the tracer's packages are optional and slow to load."""
 
 from logging import getLogger
 from typing import TYPE_CHECKING, Any
@@ -14,7 +14,7 @@ PROTOCOL = "http/protobuf"
 
 
 def open_tracer(settings: Any) -> "Tracer | None":
-    """What sends traces; None where none are wanted, and where they cannot be sent, which the log tells."""
+    """Open the tracer; None if traces are not configured. None too if they cannot be sent, with a line in the log."""
     if not settings.sends_traces:
         return None
     if settings.traces_protocol not in ("", PROTOCOL):
@@ -23,7 +23,7 @@ def open_tracer(settings: Any) -> "Tracer | None":
     if package := missing_extra("otel", "opentelemetry"):
         log.error("An address for traces is set (OTEL_*), and none are sent: that needs %s.", package)
         return None
-    from telemetry.tracing import Tracer  # noqa: PLC0415 - see above
+    from telemetry.tracing import Tracer  # noqa: PLC0415 - optional, and slow to load
 
     try:
         return Tracer(with_words=settings.traces_content)

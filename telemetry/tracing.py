@@ -24,8 +24,8 @@ from core.trace_context import Parent, TraceContext, Words, new_span_id, new_tra
 from telemetry import genai
 from telemetry.records import RequestRecord
 
-SAY_AGAIN = 60.0
-"""Seconds between two log lines that the collector cannot be reached."""
+LOG_AGAIN_SECONDS = 60.0
+"""The time between two log lines that the collector cannot be reached."""
 SERVER_ERROR = 500
 NAME_CHARACTERS = 200
 ATTRIBUTE_CHARACTERS = 2 * genai.MOST_CHARACTERS
@@ -36,9 +36,9 @@ EXPORT_LOGGERS = (
 
 
 class Tracer:
-    """Begins a request's trace, and is the sink that sends its spans. To be made after the fork.
+    """Begins a request's trace, and sends its spans as a sink of records. To be made after the fork.
 
-    `service` is the name of the service where OTEL_SERVICE_NAME gives none. Traces have the words of conversations only
+    `service` is the service's name if OTEL_SERVICE_NAME sets none. Traces contain the texts of conversations only
     `with_words`.
     """
 
@@ -52,20 +52,20 @@ class Tracer:
         self._processor = BatchSpanProcessor(OTLPSpanExporter())
         self._scope = InstrumentationScope("thinkline")
         for name in EXPORT_LOGGERS:
-            logging.getLogger(name).addFilter(_OnceInAWhile())
+            logging.getLogger(name).addFilter(_OncePerMinute())
 
     def begin(self, environ: Mapping[str, Any]) -> TraceContext:
-        """A request's trace: the caller's, where the request brings one, else a new one."""
+        """Begin a request's trace: the caller's if the request has one, else a new one."""
         parent = parse_parent(environ.get("HTTP_TRACEPARENT", ""), environ.get("HTTP_TRACESTATE", ""))
         trace_id = parent.trace_id if parent else new_trace_id()
         context = None if parent is None else trace.set_span_in_context(NonRecordingSpan(_remote(parent)))
-        decided = self._sampler.should_sample(context, int(trace_id, 16), "request", SpanKind.SERVER)
-        sampled = decided.decision is Decision.RECORD_AND_SAMPLE
+        decision = self._sampler.should_sample(context, int(trace_id, 16), "request", SpanKind.SERVER)
+        sampled = decision.decision is Decision.RECORD_AND_SAMPLE
         words = Words() if self._with_words and sampled else None
         return TraceContext(trace_id=trace_id, span_id=new_span_id(), sampled=sampled, parent=parent, words=words)
 
     def record(self, record: RequestRecord) -> None:
-        """The sink."""
+        """Send the spans of a request that has ended; a sink of records."""
         context = record.trace
         if context is None or not context.sampled or not record.endpoint:
             return
@@ -113,7 +113,7 @@ class Tracer:
             context,
             parent,
             self._resource,
-            {name: _cut(value) for name, value in attributes.items() if value not in (None, "")},
+            {name: _shorten(value) for name, value in attributes.items() if value not in (None, "")},
             kind=kind,
             status=Status(StatusCode.ERROR, error) if error else Status(),
             start_time=int(start * 1e9),
@@ -123,14 +123,14 @@ class Tracer:
         self._processor.on_end(span)
 
     def close(self, seconds: float) -> None:
-        """Send what waits, for at most so many seconds."""
+        """Send the waiting spans, for at most `seconds`."""
         ending = threading.Thread(target=self._processor.shutdown, name="traces", daemon=True)
         ending.start()
         ending.join(seconds)
 
 
-def _cut(value: Any) -> Any:
-    """A text of bounded length: callers choose the names of models and conversations."""
+def _shorten(value: Any) -> Any:
+    """Bound a text's length: callers choose the names of models and conversations."""
     return value[:ATTRIBUTE_CHARACTERS] if isinstance(value, str) else value
 
 
@@ -162,8 +162,8 @@ def _request_attributes(record: RequestRecord, operation: str) -> dict[str, Any]
 def _words(words: Words | None, record: RequestRecord) -> dict[str, str]:
     if words is None:
         return {}
-    heard = [each.span_id for each in record.attempts if each.first_event is not None]
-    said = "".join(words.said.get(heard[-1], ())) if heard else ""
+    answering = [each.span_id for each in record.attempts if each.first_event is not None]
+    said = "".join(words.said.get(answering[-1], ())) if answering else ""
     return {
         genai.INPUT_MESSAGES: genai.input_messages(words.asked) if words.asked else "",
         genai.OUTPUT_MESSAGES: genai.output_messages(said) if said else "",
@@ -201,8 +201,8 @@ def _remote(parent: Parent) -> SpanContext:
     )
 
 
-class _OnceInAWhile(logging.Filter):
-    """Lets a line through each minute: a collector that is away would fill the log."""
+class _OncePerMinute(logging.Filter):
+    """Passes one line a minute: an unreachable collector would fill the log."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -212,6 +212,6 @@ class _OnceInAWhile(logging.Filter):
         now = monotonic()
         if now < self._again:
             return False
-        self._again = now + SAY_AGAIN
+        self._again = now + LOG_AGAIN_SECONDS
         record.exc_info = record.exc_text = None
         return True

@@ -90,7 +90,8 @@ def environment(**settings: object) -> dict[str, str]:
     """Only what the test says: nothing of the developer's own environment or .env."""
     home = Path.home()
     here = {"PATH": "/usr/bin:/bin", "ENV_FILE": "/dev/null", "HOME": str(home), "DATA_DIR": str(home / "data")}
-    here |= {"WARM": "false"}
+    # No test closes the apps that it makes, and each would keep a thread for the table of usage.
+    here |= {"WARM": "false", "USAGE_DAYS": "0"}
     return {**here, **{name: str(value) for name, value in settings.items()}}
 
 
@@ -98,7 +99,8 @@ def environment(**settings: object) -> dict[str, str]:
 def served(log_path: Path, *arguments: str, **settings: object) -> Iterator[Served]:
     """The app under real gunicorn until the block ends, which is sudden."""
     port = free_port()
-    variables = environment(PORT=port, **{"THREADS": 32, **settings})
+    usual = {"THREADS": 32, "USAGE_DAYS": 90, "DATA_DIR": log_path.with_name(f"{log_path.name}-data")}
+    variables = environment(PORT=port, **{**usual, **settings})
     log_path.write_bytes(b"")
     process = Forked(["-m", "gunicorn", *arguments, "app:create_app()"], variables, log_path, log_path)
     try:

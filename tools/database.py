@@ -13,7 +13,7 @@ from storage.migrations import REVISIONS
 
 
 def main(arguments: list[str]) -> str | None:
-    """What went wrong, None for nothing."""
+    """Run a command; returns the error's text, None if it succeeded."""
     try:
         settings = Settings.load()
         database = open_database(settings.database_url, ROOT / settings.data_dir)

@@ -49,12 +49,12 @@ COSTS = (
     "output_cost_per_reasoning_token",
     "cache_creation_input_token_cost",
 )
-"""In the order of core.prices.Price."""
+"""LiteLLM's keys, in the order of core.prices.Price."""
 MOST_DIGITS = 9
 
 
 def table(rows: Mapping[str, Any], version: str, date: str) -> dict[str, Any]:
-    """The prices of our vendors' models, per million tokens: vendor -> model -> as core.prices.Price has them."""
+    """The prices of our vendors' models, per million tokens: vendor -> model -> the fields of core.prices.Price."""
     vendors: dict[str, dict[str, list[float | None]]] = {}
     for name, row in sorted(rows.items()):
         vendor = VENDORS.get(row.get("litellm_provider"))
@@ -79,7 +79,7 @@ def table(rows: Mapping[str, Any], version: str, date: str) -> dict[str, Any]:
 
 
 def _prices(row: Mapping[str, Any]) -> list[float | None] | None:
-    """The row's prices, without the empty ones at the end; None where it does not have both of the first."""
+    """The row's prices, without empty ones at the end; None if it lacks one of the first two."""
     costs = [row.get(name) for name in COSTS]
     if row.get("mode") == "embedding":
         costs[1] = costs[1] or 0.0
@@ -98,9 +98,9 @@ def _per_million(cost: Any) -> float | None:
 
 
 def download(folder: Path) -> tuple[Any, str]:
-    """The newest list, and the version of its package."""
+    """Download the newest list; returns it and its package's version."""
     command = [sys.executable, "-m", "pip", "download", "-q", "--no-deps", "--only-binary", ":all:", "-d", str(folder)]
-    subprocess.run([*command, "litellm"], check=True)  # noqa: S603 - no part of it comes from outside
+    subprocess.run([*command, "litellm"], check=True)  # noqa: S603 - its parts are constants
     (wheel,) = folder.glob("litellm-*.whl")
     with ZipFile(wheel) as archive:
         return json.loads(archive.read(LIST)), wheel.name.split("-")[1]

@@ -224,7 +224,7 @@ def _vendor(each: Vendor) -> Sequence[str]:
 
 
 def errors() -> str:
-    """Every error that a caller can meet, with what follows from its class."""
+    """Every error that a caller can get, with the properties of its class."""
     head = ["Status", "Type", "Code", "What it means", "Who mends it", "Repeated here", "`x-should-retry`"]
     return table(head, map(_error, ERRORS))
 
@@ -253,7 +253,7 @@ def endpoints() -> str:
 
 
 def operations() -> str:
-    """What each endpoint takes, and the statuses that it answers with."""
+    """Each endpoint's parameters, body and statuses."""
     return "\n\n".join(_operation(f"{method.upper()} /v1{path}", each) for path, method, each in _operations())
 
 
@@ -267,12 +267,12 @@ def _operation(title: str, each: Mapping[str, Any]) -> str:
     parts = [f"## {title}", each["description"]]
     if "requestBody" in each:
         (media,) = each["requestBody"]["content"].values()
-        schema = _resolved(media["schema"])
+        schema = _resolve(media["schema"])
         parts += [_fields(schema), schema["description"]]
         for name, field in schema["properties"].items():
             node = field.get("items", field)
             if "$ref" in node:
-                parts.append(f"{_kind(node)}, in `{name}`:\n\n{_fields(_resolved(node))}")
+                parts.append(f"{_kind(node)}, in `{name}`:\n\n{_fields(_resolve(node))}")
     statuses = ", ".join(f"`{status}`" for status in each["responses"])
     return "\n\n".join([*parts, f"Statuses: {statuses}; see [errors](errors.md)."])
 
@@ -287,7 +287,7 @@ def _fields(schema: Mapping[str, Any]) -> str:
 
 
 def _kind(field: Mapping[str, Any]) -> str:
-    """What a field's value is, in words."""
+    """A description of a field's value."""
     if "$ref" in field:
         return str(field["$ref"].rpartition("/")[2])
     if "anyOf" in field:
@@ -299,13 +299,13 @@ def _kind(field: Mapping[str, Any]) -> str:
     return ", ".join(f"`{each}`" for each in field["enum"]) if "enum" in field else str(kind)
 
 
-def _resolved(node: Mapping[str, Any]) -> Mapping[str, Any]:
+def _resolve(node: Mapping[str, Any]) -> Mapping[str, Any]:
     schema: Mapping[str, Any] = document()["components"]["schemas"][node["$ref"].rpartition("/")[2]]
     return schema
 
 
 def logs() -> str:
-    """The keys of the lines that tell of requests."""
+    """The keys of the log lines about requests."""
     rows = {title: ([f"`{name}`", about] for name, about in keys.items()) for title, keys in LOG_KEYS.items()}
     return "\n\n".join(f"## {title}\n\n{table(['Key', 'What'], each)}" for title, each in rows.items())
 
@@ -331,7 +331,7 @@ BLOCKS: Mapping[str, Callable[[], str]] = {
 
 
 def written(page: str) -> str:
-    """The page with its tables as they are to be. Raises KeyError for a table that there is not."""
+    """Return the page with current tables. Raises KeyError for an unknown table."""
     return BLOCK.sub(lambda found: f"<!-- make docs: {found[1]} -->\n{BLOCKS[found[1]]()}\n<!-- end -->", page)
 
 
@@ -341,7 +341,7 @@ def pages() -> list[Path]:
 
 
 def main() -> None:
-    """Write the pages that are not as they are to be, and name them."""
+    """Write the pages that have changed, and print their names."""
     for path in pages():
         page = path.read_text(encoding="utf-8")
         if (text := written(page)) != page:

@@ -52,7 +52,7 @@ MANY = 12
 
 
 def main() -> None:
-    """Take all of them."""
+    """Take all pictures."""
     FOLDER.mkdir(parents=True, exist_ok=True)
     folder = Path(tempfile.mkdtemp())
     (folder / "models.yaml").write_text(MODELS, encoding="utf-8")
@@ -135,7 +135,7 @@ def _take_all(app: Served, browser: Browser, first: OpenAIUpstream) -> None:
 
 
 def _talk(app: Served, browser: Browser, **looks: Any) -> Page:
-    """The playground after a turn of which all is known."""
+    """The playground after a turn with all its figures."""
     page = _open(app, browser, "/", **looks)
     expect(page.locator("#send")).to_be_enabled()
     page.select_option("#model", "receptionist")
@@ -147,7 +147,7 @@ def _talk(app: Served, browser: Browser, **looks: Any) -> Page:
 
 
 def _ask_many(app: Served, first: OpenAIUpstream) -> None:
-    """Turns of a caller, some of which fail at the first provider."""
+    """Send turns, some of which fail at the first provider."""
     for number in range(MANY):
         if number % 4 == 3:  # noqa: PLR2004 - each fourth
             first.enqueue(ScriptedAnswer(status=400))

@@ -1,1 +1,1 @@
-"""What requests took and cost: accounting, the table of usage, reports."""
+"""Tokens and costs of requests: accounting, the table of usage, reports."""

@@ -1,8 +1,8 @@
-"""The table of usage, written off the requests' path: by one thread a worker, in batches.
+"""Writes the table of usage, by one thread for each worker, in batches.
 
     record -> queue -> spool (a file) -> database
 
-A batch goes to the spool first. What the database does not take waits there, in order, until it does.
+A batch is spooled first. Batches wait there, in order, until the database has them.
 """
 
 import atexit
@@ -33,16 +33,16 @@ BATCH_SECONDS = 0.4
 """How long a record waits for others of its batch."""
 BATCH_ROWS = 2000
 MOST_IN_MEMORY = 20_000
-"""Records, where neither the database nor the spool takes any."""
+"""Records, while neither the database nor the spool can be written."""
 REFRESH_SECONDS = 0.4
-"""Between two looks at what all workers have spent."""
+"""The time between two readings of the amounts of all workers."""
 TRY_AGAIN_SECONDS = 2.0
 HOUSEKEEPING_SECONDS = 60.0
-"""Between two looks for what workers that have died have left."""
+"""The time between two searches for spools of workers that have died."""
 RETENTION_SECONDS = 3600.0
 CLOSE_SECONDS = 0.4
 """How long a worker that ends waits for the database."""
-SAY_AGAIN_SECONDS = 60.0
+LOG_AGAIN_SECONDS = 60.0
 UNKNOWN_KEY = 401
 NOTHING: Batch = ("", 0, [])
 UNREADABLE = "The table of usage cannot be read now; what is used meanwhile is noted all the same."
@@ -52,8 +52,8 @@ class Ledger:
     """A sink of records. Its thread starts with `start`, or with the first record: after a fork.
 
     `folder` is for the spool, `days` how long a row is kept, and `shares` how many of a batch's last requests are
-    written for other workers. `waiting` counts the records that the database does not
-    have yet, and `lost` those that it will never have.
+    written for other workers. `waiting` counts the records that are not in the database yet, `lost` those that were
+    given up.
     """
 
     def __init__(self, store: UsageStore, folder: Path, *, days: float, shares: int = KEPT_RECENT) -> None:
@@ -69,7 +69,7 @@ class Ledger:
         self._queue: deque[RequestRecord] = deque()
         self._held: deque[Batch] = deque()
         self._failing = self._spool_failing = False
-        self._say_lost_at = self._try_at = self._refresh_at = self._housekeeping_at = self._retention_at = 0.0
+        self._log_lost_at = self._try_at = self._refresh_at = self._housekeeping_at = self._retention_at = 0.0
         self._wake = threading.Event()
         self._refreshed = threading.Event()
         self._closing = threading.Event()
@@ -77,13 +77,13 @@ class Ledger:
         self._thread: threading.Thread | None = None
 
     def __call__(self, record: RequestRecord) -> None:
-        """Note a request that has ended."""
+        """Note a request that has ended; a sink of records."""
         if not record.target and (record.method != "POST" or record.status == UNKNOWN_KEY or not record.endpoint):
             return
         if record.cost:
             self.spending.add(record.caller, record.started, record.cost)
         self.recent.add(record)
-        if len(self._queue) >= MOST_IN_MEMORY:  # the thread waits for something
+        if len(self._queue) >= MOST_IN_MEMORY:  # the thread is stuck
             self._lose(1)
             return
         self._queue.append(record)
@@ -95,16 +95,16 @@ class Ledger:
 
     @property
     def database(self) -> Database:
-        """Where the rows go."""
+        """The database of the rows."""
         return self._store.database
 
     @property
     def waiting(self) -> int:
-        """Records that wait for the database."""
+        """How many records wait for the database."""
         return len(self._queue) + self._spooled + sum(len(rows) for *_, rows in list(self._held))
 
     def start(self) -> None:
-        """Begin: bring the database to today's version, and write what waits. May be called twice."""
+        """Start the thread, which migrates the database and writes waiting records. May be called twice."""
         if self._thread is None:
             with self._lock:
                 if self._thread is None:
@@ -113,7 +113,7 @@ class Ledger:
                     atexit.register(self.close)  # for the development server
 
     def watch_spending(self, key: str, seconds: float) -> None:
-        """Have a key's `spending` kept fresh. The first to ask waits up to so many seconds until it is known."""
+        """Have a key's amounts kept current. The first call waits up to `seconds` until they are known."""
         if not self.spending.watch(key) and not self._failing:
             self._refreshed.clear()
             self._refresh_at = 0.0
@@ -122,19 +122,19 @@ class Ledger:
             self._refreshed.wait(seconds)
 
     def spent(self, key: str, today: date) -> Mapping[str, float]:
-        """What a key has spent, by period: "day" and "month"."""
+        """A key's amounts by period: "day" and "month"."""
         return self.spending.spent(key, today)
 
     def report(self, question: Question) -> list[dict[str, Any]]:
-        """What was used. Raises Overloaded where the database does not say so in time."""
+        """Answer a question about usage. Raises Overloaded if the database cannot be read in time."""
         try:
             return report(self.database, question)
         except self._store.failures as error:
-            log.warning("usage cannot be read", extra={"facts": {"said": _sentence(error)}})
+            log.warning("usage cannot be read", extra={"facts": {"said": _message(error)}})
             raise Overloaded(UNREADABLE, code="usage_unavailable", retry_after=TRY_AGAIN_SECONDS) from None
 
     def close(self) -> None:
-        """The worker ends: nothing may be lost. What comes from now on goes to the spool at once."""
+        """Write or spool all records, since the worker ends. Later records are spooled at once."""
         self._closing.set()
         self._wake.set()
         if self._thread is not None:
@@ -151,7 +151,7 @@ class Ledger:
             self._wake.clear()
             try:
                 self._turn()
-            except Exception:  # whatever it was: the next records need this thread
+            except Exception:  # any fault: the next records need this thread
                 log.exception("the table of usage cannot be written")
                 self._try_at = monotonic() + TRY_AGAIN_SECONDS
             self._wake.wait(self._seconds_to_wait())
@@ -163,13 +163,13 @@ class Ledger:
     def _turn(self) -> None:
         self._save()
         now = monotonic()
-        # A database that is full, or can only be read, is back once it takes what waits.
+        # A full or read-only database is back only when it takes the waiting records.
         is_idle = self._failing and not self.waiting
         if now < self._try_at or (is_idle and not self._try(self._store.check)) or not self._write():
             return
         if now >= self._housekeeping_at:
             self._housekeeping_at = now + HOUSEKEEPING_SECONDS
-            self._write_left_behind()
+            self._write_adopted()
         if now >= self._retention_at:
             self._retention_at = now + RETENTION_SECONDS
             self._try(lambda: self._store.delete_old(self._days))
@@ -184,7 +184,7 @@ class Ledger:
         return max(0.0, until - monotonic())
 
     def _save(self) -> None:
-        """Move what is queued to the spool, or hold it in memory where that takes nothing."""
+        """Move queued records to the spool, or hold them in memory if it cannot be written."""
         with self._lock:
             while self._queue:
                 records = [self._queue.popleft() for _ in range(min(BATCH_ROWS, len(self._queue)))]
@@ -210,17 +210,17 @@ class Ledger:
 
     def _lose(self, rows: int) -> None:
         self.lost += rows
-        if monotonic() >= self._say_lost_at:
-            self._say_lost_at = monotonic() + SAY_AGAIN_SECONDS
+        if monotonic() >= self._log_lost_at:
+            self._log_lost_at = monotonic() + LOG_AGAIN_SECONDS
             log.error("records of usage are lost", extra={"facts": {"so_far": self.lost}})
 
     def _write(self) -> bool:
-        """Write what waits, oldest first. Whether the database took it."""
+        """Write waiting batches, oldest first. Returns whether the database has them all."""
         while self._spooled or self._held or self.recent.has_unshared:
             with self._lock:
                 spooled = self._spool.first() if self._spooled else None
                 if spooled is None:
-                    self._spooled = 0  # somebody has removed the file
+                    self._spooled = 0  # the file was removed
                 batch = spooled or (self._held[0] if self._held else NOTHING)
                 recent = self.recent.take_unshared()
             if not self._try(lambda: self._write_batch(batch, recent)):  # noqa: B023 - called at once
@@ -239,8 +239,8 @@ class Ledger:
             keys = self.spending.watched()
             self.spending.refresh(keys, self._store.spending(keys) if keys else (), costs.items())
 
-    def _write_left_behind(self) -> None:
-        """Write what workers that have died have spooled."""
+    def _write_adopted(self) -> None:
+        """Write the spooled batches of workers that have died."""
         for spool in self._spool.adopt():
             rows = 0
             while (batch := spool.first()) is not None:
@@ -269,32 +269,32 @@ class Ledger:
         try:
             work()
         except self._store.failures as error:
-            self._fails(error)
+            self._note_failure(error)
             return False
         if self._failing:
             self._failing = False
             log.info("the database of usage is back", extra={"facts": {"database": self._store.database.where}})
         return True
 
-    def _fails(self, error: Exception) -> None:
+    def _note_failure(self, error: Exception) -> None:
         self._try_at = monotonic() + TRY_AGAIN_SECONDS
         self._refreshed.set()
         if not self._failing:
             self._failing = True
-            facts = {"database": self._store.database.where, "said": _sentence(error), "spool": str(self._spool.folder)}
+            facts = {"database": self._store.database.where, "said": _message(error), "spool": str(self._spool.folder)}
             log.warning("the database of usage is out of reach; records wait in the spool", extra={"facts": facts})
 
 
 def open_ledger(url: str, folder: Path, *, days: float, processes: int) -> Ledger | None:
-    """The ledger of one of so many processes in the database at `url`, or in `folder`; None for 0 `days`. Connects to
-    none. Raises ValueError.
+    """The ledger of one of `processes` processes, with the database at `url`, or in `folder`; None for 0 `days`. Does
+    not connect yet. Raises ValueError.
     """
     database = open_database(url, folder)
-    # Of each process's last requests, so many are among the last of all.
+    # About this many of a process's last requests are among the last of all processes.
     shares = KEPT_RECENT // processes if processes > 1 or database.is_shared else 0
     return Ledger(UsageStore(database), folder / "usage-spool", days=days, shares=shares) if days else None
 
 
-def _sentence(error: Exception) -> str:
-    """What the driver says, without the statement and its values."""
+def _message(error: Exception) -> str:
+    """The driver's message without the statement and its values."""
     return str(getattr(error, "orig", None) or error).strip().partition("\n")[0]

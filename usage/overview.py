@@ -1,4 +1,4 @@
-"""What the live page shows of the database: the last hour by target and key, costs by day, the last requests."""
+"""The data of the live page from the database: the last hour by target and key, costs by day, the last requests."""
 
 import threading
 from collections import defaultdict
@@ -18,14 +18,14 @@ from usage.recent import Json
 HOUR = 3600.0
 MINUTE = 60.0
 MOST_ROWS = 5000
-"""Of the last hour; the newest are taken. More would hold up the answers of this process."""
+"""The newest rows of the last hour. More would delay the answers of this process."""
 DAYS = 14
 KEPT_SECONDS = 4.0
-"""How long what was read is shown to all who watch."""
+"""How long a reading is shared among watchers."""
 
 
 class Overview:
-    """Reads the database for all who watch, at most once in KEPT_SECONDS. Safe for all threads. Its methods raise
+    """Reads the database for all watchers, at most once in KEPT_SECONDS. Safe for all threads. Its methods raise
     `failures` when the database cannot be used.
     """
 
@@ -38,8 +38,8 @@ class Overview:
         self._hour: dict[str, Any] = {}
 
     def hour(self) -> Mapping[str, Any]:
-        """`targets` and `keys` of the last hour by name, and `days`: what each key has cost on each of the last days
-        and of this month's.
+        """`targets` and `keys` of the last hour by name, and `days`: each key's costs on each of the last days and of
+        this month's.
         """
         with self._lock:
             if not self._read_at or monotonic() - self._read_at > KEPT_SECONDS:
@@ -48,7 +48,7 @@ class Overview:
             return self._hour
 
     def requests_after(self, last: int) -> tuple[int, list[Json]]:
-        """Of the last requests those that came after number `last`, oldest first; and the newest number."""
+        """The newest number, and the requests after number `last`, oldest first."""
         return self._recent.after(last)
 
     def _read(self) -> dict[str, Any]:
@@ -65,7 +65,7 @@ class Overview:
             rows = connection.execute(newest).all()
             costs = connection.execute(select(SPENDING).where(SPENDING.c.day >= first_day)).all()
         return {
-            "targets": {name: each.told(now) for name, each in sorted(_by_target(rows).items())},
+            "targets": {name: each.to_json(now) for name, each in sorted(_by_target(rows).items())},
             "keys": _last_minute(rows, now),
             "days": [{"day": row.day.isoformat(), "key": row.key, "cost": row.cost} for row in costs],
         }
@@ -73,7 +73,7 @@ class Overview:
 
 @dataclass(slots=True)
 class _Target:
-    """What a target's requests of the last hour came to."""
+    """A summary of a target's requests in the last hour."""
 
     outcomes: dict[str, int] = field(default_factory=lambda: defaultdict(int))
     sums: dict[str, float] = field(default_factory=lambda: defaultdict(float))
@@ -88,7 +88,7 @@ class _Target:
         if row.first_token is not None:
             self.first_tokens.append((row.started, row.first_token))
 
-    def told(self, now: float) -> dict[str, Any]:
+    def to_json(self, now: float) -> dict[str, Any]:
         """`minutes` are [minutes ago, p50, p95] of the time to the first token, in seconds."""
         minutes = defaultdict(list)
         for started, seconds in self.first_tokens:
@@ -122,6 +122,6 @@ def _last_minute(rows: Iterable[Any], now: float) -> dict[str, dict[str, int]]:
 
 
 def percentiles(values: Sequence[float]) -> list[float]:
-    """p50 and p95 by the nearest rank; none of nothing."""
+    """p50 and p95 by the nearest rank; [] without values."""
     ordered = sorted(values)
     return [round(ordered[ceil(rank * len(ordered)) - 1], 4) for rank in (0.5, 0.95)] if ordered else []

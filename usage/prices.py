@@ -1,6 +1,6 @@
-"""What a vendor's model costs, by the table in prices.json, which has its source and its date; `make prices` renews it.
+"""Prices of vendors' models, from prices.json, which names its source and date; `make prices` renews it.
 
-The table is in US dollars per million tokens. What it does not have has no known price, which is not a price of 0.
+Prices are in US dollars per million tokens. A model that is not listed has no known price, which is not a price of 0.
 """
 
 import re
@@ -14,7 +14,7 @@ from core.prices import Price
 
 TABLE = Path(__file__).parent / "prices.json"
 GEOGRAPHY = re.compile(r"(us|us-gov|eu|apac|jp|au|ca|sa|me|global)\.(?=\w+\.)")
-"""Before a Bedrock model's id, where it is answered in one of several regions."""
+"""The prefix of a Bedrock model's id that stands for several regions."""
 FREE = Price(0, 0)
 DEMO = "demo"
 """The kind of the provider that is built in."""
@@ -27,7 +27,7 @@ def _table() -> Any:
 
 @lru_cache(maxsize=10_000)
 def price_of(vendor: str, model: str) -> Price | None:
-    """The price of a vendor's model, None where it is not known."""
+    """The price of a vendor's model; None if it is not known."""
     if vendor == DEMO:
         return FREE
     prices = _table()["vendors"].get(vendor, {})

@@ -13,8 +13,8 @@ Json = dict[str, Any]
 
 
 class RecentRequests:
-    """This worker's own are in memory; of each batch, the last `shares` are written to `store` for the other workers.
-    Safe for all threads.
+    """The last requests. This worker's own are in memory; the last `shares` of each batch are written to `store` for
+    other workers. Safe for all threads.
     """
 
     def __init__(self, store: UsageStore, shares: int) -> None:
@@ -25,25 +25,25 @@ class RecentRequests:
         self._unshared: deque[RequestRecord] = deque(maxlen=shares)
 
     def add(self, record: RequestRecord) -> None:
-        """One has ended."""
+        """Add a request that has ended."""
         self._own.append((next(self._numbers), record))
 
     def share(self, records: Iterable[RequestRecord]) -> None:
-        """These are to be written, as far as they are among the last."""
+        """Queue records to be written; only the last `shares` are kept."""
         self._unshared.extend(records)
 
     @property
     def has_unshared(self) -> bool:
-        """Whether some are to be written."""
+        """Whether records are to be written."""
         return bool(self._unshared)
 
     def take_unshared(self) -> list[RequestRecord]:
-        """Those to be written."""
+        """Remove and return the records to be written."""
         taken, self._unshared = list(self._unshared), deque(maxlen=self._shares)
         return taken
 
     def find(self, request_id: str, key: str | None) -> Json | None:
-        """The time line of one of them, of this key or of any."""
+        """The timeline of a request of this key, or of any; None if it is not among the last."""
         for _, record in reversed(list(self._own)):
             if record.request_id == request_id and key in (None, record.caller):
                 return timeline(record)
@@ -54,8 +54,8 @@ class RecentRequests:
         return None if shared is None else timeline(shared)
 
     def after(self, last: int) -> tuple[int, list[Json]]:
-        """The time lines of those that came after number `last`, oldest first; and the newest number. Raises the
-        database's `failures`.
+        """The newest number, and the timelines of the requests after number `last`, oldest first. Raises the database's
+        `failures`.
         """
         if self._shares:
             newest, records = self._store.recent_after(last)

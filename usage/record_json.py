@@ -1,4 +1,4 @@
-"""A record as JSON, for other workers to read; it takes a tenth of the time that its time line would."""
+"""A record as JSON for other workers, which takes a tenth of the time that its timeline would."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -11,7 +11,7 @@ from telemetry.records import RequestRecord
 
 
 def encode(record: RequestRecord) -> bytes:
-    """The record; b"" for one that is no JSON, as it has half of a surrogate pair in a name."""
+    """Encode a record; b"" for one that JSON cannot hold, with half of a surrogate pair in a name."""
     try:
         return orjson.dumps(record)
     except TypeError:
@@ -19,7 +19,7 @@ def encode(record: RequestRecord) -> bytes:
 
 
 def decode(data: Mapping[str, Any]) -> RequestRecord:
-    """The record that `encode` has made JSON of, without prices."""
+    """Decode the JSON of `encode`; prices are not in it."""
     attempts = tuple(Attempt(**{**each, "usage": _usage(each["usage"]), "price": None}) for each in data["attempts"])
     return RequestRecord(**{**data, "attempts": attempts, "usage": _usage(data["usage"])})
 

@@ -1,4 +1,4 @@
-"""GET /v1/usage: what was used, grouped, and how fast the first tokens came."""
+"""Reports for GET /v1/usage: tokens, costs and times to the first token, in groups."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -13,15 +13,15 @@ from storage.tables import REQUESTS
 GROUPS = ("key", "model", "provider", "day", "hour", "outcome")
 PERCENTILES = (50, 95, 99)
 MOST_GROUPS = 10_000
-"""Rows of one report: the first of them, where a question has more."""
+"""The most rows of a report; further ones are left out."""
 DAY, HOUR = 86_400, 3600
 Json = dict[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """What a report is about. Times are in Unix seconds; `end` is the first that is too late. `key` is whose requests
-    count, None for all; `group_by` are some of GROUPS.
+    """The question that a report answers. Times are in Unix seconds, `end` exclusive. `key` limits it to one key's
+    requests, None to none; `group_by` are some of GROUPS.
     """
 
     start: float
@@ -39,7 +39,7 @@ def report(database: Database, question: Question) -> list[Json]:
 
 
 def _object(row: Mapping[str, Any], groups: Sequence[str], percentiles: Mapping[tuple[Any, ...], Json]) -> Json:
-    named = {name: _spelled(name, row[name]) for name in groups}
+    named = {name: _format_time(name, row[name]) for name in groups}
     sums = {name: value for name, value in row.items() if name not in groups}
     sums = {name: value if value is None or name == "cost" else int(value) for name, value in sums.items()}
     if not sums["unpriced_requests"]:
@@ -48,8 +48,8 @@ def _object(row: Mapping[str, Any], groups: Sequence[str], percentiles: Mapping[
     return {**named, **sums, "first_token": first_token}
 
 
-def _spelled(name: str, value: Any) -> Any:
-    """A time as ISO 8601 has it."""
+def _format_time(name: str, value: Any) -> Any:
+    """Format days and hours by ISO 8601; other values stay."""
     if name not in ("day", "hour"):
         return value
     moment = datetime.fromtimestamp(value * (DAY if name == "day" else HOUR), UTC)
@@ -99,7 +99,7 @@ def _sums(question: Question) -> Select[Any]:
 
 
 def _percentiles(connection: Connection, question: Question) -> dict[tuple[Any, ...], Json]:
-    """By group: the nearest-rank percentiles of the seconds to the first token, which both databases can compute."""
+    """By group, the nearest-rank percentiles of the seconds to the first token, in SQL that both databases have."""
     groups = [_group(name) for name in question.group_by]
     ranked = (
         select(

@@ -12,11 +12,11 @@ COLUMNS = (
     "duration", "first_token", "prompt_tokens", "completion_tokens", "cached_tokens", "reasoning_tokens", "estimated",
     "cost", "unpriced", "attempts", "hedged", "fallbacks", "tokens_saved",
 )  # fmt: skip
-"""Of storage.tables.REQUESTS, in the order of `row_of`."""
+"""Columns of storage.tables.REQUESTS, in the order of `row_of`."""
 STARTED, KEY, COST = COLUMNS.index("started"), COLUMNS.index("key"), COLUMNS.index("cost")
 HOUR = 3600
 NAME_CHARACTERS = 200
-"""Of a model's name: callers may make up any."""
+"""Characters of a model's name, which callers choose."""
 
 
 def row_of(record: RequestRecord) -> list[Any]:
@@ -49,7 +49,7 @@ def row_of(record: RequestRecord) -> list[Any]:
 
 
 def _storable(name: str) -> str:
-    """Without what PostgreSQL takes in no text: the character 0, and halves of surrogate pairs."""
+    """Remove the characters that PostgreSQL refuses in text: 0, and halves of surrogate pairs."""
     name = name[:NAME_CHARACTERS]
     return name if name.isascii() and "\0" not in name else name.replace("\0", "").encode(errors="replace").decode()
 
@@ -60,7 +60,7 @@ def day_of(started: float) -> date:
 
 
 def costs_of(rows: Sequence[Sequence[Any]]) -> Mapping[tuple[str, date], float]:
-    """What rows have cost, by key and day."""
+    """The costs of rows by key and day."""
     costs: dict[tuple[str, date], float] = {}
     for row in rows:
         if row[COST]:

@@ -1,4 +1,4 @@
-"""What each key has spent on this day and in this month, in UTC: as this worker knows it, within a second."""
+"""The amounts that each key has spent today and this month, in UTC, as this worker knows them, within a second."""
 
 import threading
 from collections.abc import Iterable, Mapping
@@ -8,13 +8,13 @@ from time import monotonic
 from usage.rows import day_of
 
 WATCH_SECONDS = 60.0
-"""How long after a question a key's amounts are kept fresh."""
+"""How long a key's amounts are kept current after they were needed."""
 ROUNDING = 1e-9
 
 
 class Spending:
-    """Amounts by key and day. The ledger's thread keeps those fresh that are watched: as the database has them, and
-    what it does not have yet of this worker's own. Safe for all threads.
+    """Amounts by key and day: those in the database, and this worker's own that are not there yet. The ledger's thread
+    keeps those of watched keys current. Safe for all threads.
     """
 
     def __init__(self) -> None:
@@ -24,12 +24,12 @@ class Spending:
         self._watched: dict[str, float] = {}
 
     def watch(self, key: str) -> bool:
-        """Have a key's amounts kept fresh; whether they are known already."""
+        """Have a key's amounts kept current; returns whether they are known already."""
         self._watched[key] = monotonic() + WATCH_SECONDS
         return key in self._written
 
     def watched(self) -> list[str]:
-        """The keys whose amounts are to be kept fresh."""
+        """The keys whose amounts are kept current."""
         now = monotonic()
         with self._lock:
             for key, until in list(self._watched.items()):
@@ -39,7 +39,7 @@ class Spending:
             return list(self._watched)
 
     def spent(self, key: str, today: date) -> Mapping[str, float]:
-        """By "day" and "month"."""
+        """A key's amounts by period: "day" and "month"."""
         first = today.replace(day=1)
         with self._lock:
             amounts = list(self._written.get(key, {}).items())
@@ -50,7 +50,7 @@ class Spending:
         }
 
     def add(self, key: str, started: float, cost: float) -> None:
-        """A request has cost so much, which the database does not have yet."""
+        """Add a request's cost, which is not in the database yet."""
         day = day_of(started)
         with self._lock:
             days = self._unwritten.setdefault(key, {})
@@ -62,7 +62,7 @@ class Spending:
         rows: Iterable[tuple[str, date, float]],
         written: Iterable[tuple[tuple[str, date], float]] = (),
     ) -> None:
-        """The database has these amounts of these keys, among them what this worker has `written`."""
+        """Replace the amounts of `keys` by the database's `rows`, which include what this worker has `written`."""
         found: dict[str, dict[date, float]] = {key: {} for key in keys}
         for key, day, cost in rows:
             found[key][day] = cost

@@ -1,4 +1,4 @@
-"""The statements on the table of usage: batches written once each, amounts, the last requests, retention."""
+"""The statements on the table of usage: batches, amounts, the last requests, retention."""
 
 from collections.abc import Callable, Collection, Sequence
 from datetime import UTC, date, datetime, timedelta
@@ -19,12 +19,12 @@ from usage.rows import COLUMNS, costs_of
 
 Row = Sequence[Any]
 KEPT_RECENT = 200
-"""Of the last requests."""
+"""How many of the last requests are kept."""
 SOURCE_DAYS = 30
-"""How long the last batch of a process is known. No spool waits longer."""
+"""How long the number of a process's last batch is kept. No spool waits longer."""
 SPENDING_DAYS = 62
 DELETED_AT_ONCE = 5000
-"""Rows, so that no other writer waits for long."""
+"""Rows of one DELETE, so that no other writer waits for long."""
 DAY = 86_400.0
 
 
@@ -36,8 +36,8 @@ class UsageStore:
         self.failures = database.failures
 
     def write(self, batch: Batch, recent: Sequence[RequestRecord] = ()) -> int:
-        """Write a batch, unless it has been written, and the last requests. Returns how many of the batch's rows no
-        database would take.
+        """Write a batch, unless it has been written before, and the last requests. Returns how many of the batch's rows
+        the database refused.
         """
         try:
             self._write(batch, recent, _write_rows)
@@ -62,7 +62,7 @@ class UsageStore:
                 _write_recent(connection, recent)
 
     def _is_new(self, connection: Connection, source: str, number: int) -> bool:
-        """Note a batch; whether it was not noted already."""
+        """Note a batch; returns whether it is new."""
         note = self.database.insert(connection, WRITTEN)
         later = note.on_conflict_do_update(
             index_elements=["source"],
@@ -76,17 +76,17 @@ class UsageStore:
         if costs := costs_of(rows):
             added = self.database.insert(connection, SPENDING)
             more = {"cost": SPENDING.c.cost + added.excluded.cost}
-            # In one order, so that two writers do not wait for each other.
+            # Sorted, so that two writers cannot deadlock.
             amounts = [{"key": key, "day": day, "cost": cost} for (key, day), cost in sorted(costs.items())]
             connection.execute(added.on_conflict_do_update(index_elements=["key", "day"], set_=more), amounts)
 
     def check(self) -> None:
-        """Find out whether the database can be used."""
+        """Read from the database, to see whether it can be used."""
         with self.database.begin() as connection:
             connection.execute(select(WRITTEN.c.source).limit(1))
 
     def spending(self, keys: Collection[str]) -> list[tuple[str, date, float]]:
-        """What these keys have spent on each day of this month, as (key, day, cost)."""
+        """The amounts of these keys on each day of this month, as (key, day, cost)."""
         first = datetime.now(UTC).date().replace(day=1)
         with self.database.begin() as connection:
             query = select(SPENDING).where(SPENDING.c.key.in_(keys), SPENDING.c.day >= first)
@@ -110,7 +110,7 @@ class UsageStore:
         return (rows[-1].id if rows else last), records
 
     def delete_old(self, days: float) -> None:
-        """Delete what is older than so many days."""
+        """Delete rows that are older than `days`."""
         before = time() - days * DAY
         old = select(REQUESTS.c.id).where(REQUESTS.c.started < before).limit(DELETED_AT_ONCE)
         deleted = DELETED_AT_ONCE
@@ -125,7 +125,7 @@ class UsageStore:
 
 
 def _write_rows(connection: Connection, rows: Sequence[Row]) -> None:
-    """Without SQLAlchemy's own work on each value, which takes longer than the database's."""
+    """Insert rows without SQLAlchemy's processing of each value, which takes longer than the database's."""
     statement = _insertion(connection.dialect)
     if connection.dialect.positional:
         connection.exec_driver_sql(statement, [tuple(row) for row in rows])
@@ -139,7 +139,7 @@ def _insertion(dialect: Dialect) -> str:
 
 
 def _write_one_by_one(connection: Connection, rows: Sequence[Row]) -> int:
-    """How many were refused."""
+    """Insert each row by itself; returns how many were refused."""
     refused = 0
     for row in rows:
         try:

@@ -1,4 +1,4 @@
-"""A record as `GET /v1/requests/{id}` shows it: what happened when, in seconds since the request came."""
+"""The timeline of a request, for `GET /v1/requests/{id}`. Times are in seconds since the request arrived."""
 
 from collections.abc import Iterator
 from dataclasses import asdict
@@ -13,7 +13,7 @@ Json = dict[str, Any]
 
 
 def timeline(record: RequestRecord) -> Json:
-    """The request, its attempts, and the marks of its time line."""
+    """Return the request, its attempts, and the marks of its timeline."""
     error = {"code": record.code, "message": record.error} if record.error else None
     filler = None if record.filler_at is None else {"at": _seconds(record.filler_at), "text": record.filler}
     return {
@@ -70,7 +70,7 @@ def _marks(record: RequestRecord) -> Iterator[Json]:
             yield _mark(attempt.started, "hedge", f"{attempt.target} is asked as well")
         elif attempt.why == "fallback":
             yield _mark(attempt.started, "fallback", f"{attempt.target} is asked instead")
-        if attempt.deadline is not None and _missed(attempt, attempt.deadline, record.duration):
+        if attempt.deadline is not None and _has_missed(attempt, attempt.deadline, record.duration):
             yield _mark(attempt.deadline, "deadline", f"{attempt.target} should have begun by now")
     if record.filler_at is not None:
         yield _mark(record.filler_at, "filler", f"A phrase is said meanwhile: {record.filler}")
@@ -80,7 +80,7 @@ def _marks(record: RequestRecord) -> Iterator[Json]:
         yield _mark(record.hung_up_at, "hang_up", "The caller hung up")
 
 
-def _missed(attempt: Attempt, deadline: float, duration: float) -> bool:
+def _has_missed(attempt: Attempt, deadline: float, duration: float) -> bool:
     until = attempt.first_event if attempt.first_event is not None else attempt.ended
     return (duration if until is None else until) >= deadline
 

@@ -47,8 +47,8 @@ def chat(incoming: ApiRequest) -> Response:
 def chat_delivery(
     incoming: ApiRequest, request: ChatRequest, route: Route, *, forwards: bool = False, fills_with_tools: bool = False
 ) -> Delivery:
-    """A chat's answer, in any dialect of callers: with a filler, or made fit to be read aloud, where wanted. With
-    `forwards` its encoder need not see frames that pass unread.
+    """Begin to deliver a chat's answer, in any dialect of callers, with a filler and with text fit to be read aloud
+    where configured. With `forwards`, frames may pass without the encoder.
     """
     services = incoming.services
     may_fill = fills_with_tools or services.fills_with_tools or not _may_call(request)
@@ -61,13 +61,13 @@ def chat_delivery(
     if fills or aloud or words is not None:
         request = replace(request, passthrough=None)
     chat = services.relay.chat(request)
-    ask: StreamFactory = chat.with_guard(route.guard) if route.guard else chat
+    start: StreamFactory = chat.with_guard(route.guard) if route.guard else chat
     if words is not None:
-        ask = keep_words(ask, words)
+        start = keep_words(start, words)
     return Delivery(
         incoming,
         route,
-        read_aloud(ask) if aloud else ask,
+        read_aloud(start) if aloud else start,
         streams=request.stream,
         reasoning=request.include_reasoning,
         fills=fills,
@@ -76,25 +76,24 @@ def chat_delivery(
 
 
 def _may_call(request: ChatRequest) -> bool:
-    """Whether the answer may be a tool call, or follows one: a phrase before it would be one too many in this turn."""
-    return (bool(request.tools) and request.tool_choice != "none") or request.messages[-1]["role"] in (
-        "tool",
-        "function",
-    )
+    """Whether the answer may be a tool call, or follows one: a filler before it would be the turn's second."""
+    if request.tools and request.tool_choice != "none":
+        return True
+    return bool(request.messages) and request.messages[-1]["role"] in ("tool", "function")
 
 
 def _is_read_aloud(request: ChatRequest, route: Route) -> bool:
-    """Whether the text is made fit for a voice: the body says so, else the model. JSON for a program never is."""
+    """Whether text is made fit for a voice: as the body says, else as the model's row says. JSON never is."""
     wanted = request.extras.get("speech", route.row is not None and route.row.speech)
     return bool(wanted) and request.body.get("response_format", {}).get("type", "text") == "text"
 
 
-def prompt_count_delivery(incoming: ApiRequest, asked: ChatRequest) -> Delivery:
-    """A line that is told the Usage of a prompt, which is not answered."""
+def prompt_count_delivery(incoming: ApiRequest, request: ChatRequest) -> Delivery:
+    """Begin to deliver the Usage of a prompt, which is counted and not answered."""
     return Delivery(
         incoming,
-        incoming.services.catalogue.chat_route(asked),
-        lambda target, call: target.provider.count_tokens(asked, target, call),
+        incoming.services.catalogue.chat_route(request),
+        lambda target, call: target.provider.count_tokens(request, target, call),
         streams=False,
         patience=1.0,
         charged=False,
@@ -102,8 +101,8 @@ def prompt_count_delivery(incoming: ApiRequest, asked: ChatRequest) -> Delivery:
 
 
 def prompt_tokens(events: Iterable[Event]) -> int:
-    """The prompt's tokens. Raises UpstreamDown."""
+    """Return the prompt's tokens. Raises UpstreamDown."""
     for event in events:
         if isinstance(event, Usage):
             return event.prompt
-    raise UpstreamDown("The upstream prompt_tokens nothing.")
+    raise UpstreamDown("The upstream counted no tokens.")

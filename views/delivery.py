@@ -1,4 +1,4 @@
-"""Answers on their way out: a stream of SSE frames, or one body; and the record that tells how it went."""
+"""Sends an answer as a stream of SSE frames or as one body, and records the request when it has ended."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import lru_cache, partial
@@ -25,41 +25,39 @@ from views.timing import own_seconds, server_timing
 log = getLogger("thinkline.request")
 
 HEADERS = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
-
-
 STATUSES: Mapping[RequestOutcome, int] = {"done": 200, "hung_up": 499}
 
 
 class StreamEncoder(Protocol):
-    """How a dialect of callers spells a stream. Each method returns whole SSE frames; b"" says nothing. `heartbeat` is
-    the frame that breaks a silence.
+    """Encodes a stream in a dialect of callers. Each method returns whole SSE frames, or b"" for nothing. `heartbeat`
+    is the frame that is sent in a silence.
     """
 
     heartbeat: bytes
 
     def encode(self, event: Event) -> bytes:
-        """One event. Raises UpstreamDown for one that cannot be passed on."""
+        """Encode an event. Raises UpstreamDown for one that the dialect cannot express."""
 
     def end(self) -> bytes:
-        """The end of the answer, or an error frame and the end where it stopped unfinished."""
+        """Encode the end; if the answer stopped unfinished, an error frame before it."""
 
     def error(self, error: GatewayError) -> bytes:
-        """An error frame and the end, after whatever was sent."""
+        """Encode an error frame and the end."""
 
 
 class Delivery:
-    """A caller's line while one request is answered: watched for their leaving, and told of in one record.
+    """The delivery of one answer: it watches the caller's line, closes the answer once, and records the request.
 
-    `events` are the answer's, as they are encoded. `details` are counts for the record. With `forwards`, frames that
-    may pass as they came need not be encoded. `filler` is the phrase that was said. What an upstream does not count is
-    estimated, where it `estimates`. An answer that is not `charged` costs nothing.
+    `events` are the answer's events, to be encoded. `details` are counts for the record. With `forwards`, frames may
+    pass without being encoded. `filler` is the phrase that was sent. With `estimates`, tokens that the upstream has not
+    counted are estimated. An answer that is not `charged` costs nothing.
     """
 
     def __init__(
         self,
         incoming: ApiRequest,
         route: Route,
-        ask: StreamFactory,
+        start: StreamFactory,
         *,
         streams: bool,
         reasoning: bool = True,
@@ -77,7 +75,7 @@ class Delivery:
         self.call.trace = incoming.trace
         self.call.traced = incoming.key.admin and environ.get("HTTP_X_TRACE") == "1"
         self.answer: AnswerStream = services.relay.answer(
-            route, ask, self.call, streams=streams, reasoning=reasoning, fills=fills
+            route, start, self.call, streams=streams, reasoning=reasoning, fills=fills
         )
         self.events: Iterable[Event] = self.answer
         self._incoming = incoming
@@ -97,11 +95,11 @@ class Delivery:
             self.call.forwarder = self.line
 
     def end(self, outcome: RequestOutcome, failure: GatewayError | None = None) -> None:
-        """Let go of the upstream and of the caller's socket, and report. Only the first end counts."""
+        """Release the upstream and the caller's line, and record the request. Only the first call counts."""
         if self._ended:
             return
         self._ended = True
-        if isinstance(failure, RequestCancelled):  # as the caller wished
+        if isinstance(failure, RequestCancelled):  # the caller has cancelled it
             outcome = "hung_up"
         self.answer.close()
         self._admission.untrack(self.call)
@@ -109,15 +107,15 @@ class Delivery:
         self._record(outcome, failure)
 
     def __enter__(self) -> Self:
-        """For the time before the response has begun: a failure ends the line, and goes on to become a status."""
+        """Use as a context until the response begins: a failure ends the delivery, and becomes a status."""
         return self
 
     def __exit__(self, _: object, error: BaseException | None, __: object) -> None:
-        if error is not None and (told := self.fail(error)) is not error:
-            raise told from None
+        if error is not None and (failure := self.fail(error)) is not error:
+            raise failure from None
 
     def fail(self, error: BaseException) -> BaseException:
-        """A failure before the response has begun ends the line; returns what the caller is told."""
+        """End the delivery with a failure before the response has begun; returns the error for the caller."""
         if isinstance(error, Cancelled):
             if self.call.reason is not None:
                 self.end("failed", self.call.reason)
@@ -130,7 +128,7 @@ class Delivery:
         return error
 
     def sign(self, response: Response) -> Response:
-        """Put on the header that names who answers; none while that is open (a stream may begin before)."""
+        """Set Server-Timing, and x-upstream, which names the target, once a target has answered."""
         if self.answer.first_event is not None:
             response.headers["x-upstream"] = _header(self.answer.target.name)
             self._own = own_seconds(self.answer, self._loading)
@@ -138,13 +136,13 @@ class Delivery:
         return response
 
     def _record(self, outcome: RequestOutcome, failure: GatewayError | None) -> None:
-        """Who answered, how fast, how much, and how it ended."""
+        """Record the request: target, times, tokens, cost and outcome."""
         answer, incoming, lengths = self.answer, self._incoming, self._incoming.services.lengths
         duration = monotonic() - self.call.started
         prompt = incoming.prompt_tokens if self._estimates else None
-        told = answer.usage if self._charged else None
+        counted = answer.usage if self._charged else None
         attempts = answer.attempts
-        billed = bill(attempts, told, answer.generated, prompt, duration)
+        billed = bill(attempts, counted, answer.generated, prompt, duration)
         target = answer.target.name
         result: dict[str, Any] = {}
         if failure is not None:
@@ -190,24 +188,24 @@ def _header(name: str) -> str:
 
 
 class UnwrappedResponse(Response):
-    """One body. Werkzeug would copy its headers and wrap it, to find out what is known of it: how long it is, and that
-    there is nothing to close.
+    """A response with one body. Werkzeug would copy its headers and wrap the body, to find its length and whether it
+    needs closing, both of which are known.
     """
 
     def __call__(self, environ: Any, start_response: Callable[..., Any]) -> Any:
-        """Send it."""
+        """Send the response."""
         start_response(self.status, self.headers.to_wsgi_list())
         return self.response
 
 
-def whole_response(line: Delivery, fold: Callable[[Iterable[Event]], bytes]) -> Response:
-    """One JSON body. Raises what fails."""
-    with line:
-        body = fold(line.answer)
-        for _ in line.answer:  # to its end, so that the target is known to have answered
+def whole_response(delivery: Delivery, fold: Callable[[Iterable[Event]], bytes]) -> Response:
+    """Fold the answer's events into one JSON body. Raises GatewayError and Cancelled."""
+    with delivery:
+        body = fold(delivery.answer)
+        for _ in delivery.answer:  # read to the end, so that the attempt counts as done
             pass
-    line.end("done")
-    return line.sign(UnwrappedResponse(body, content_type="application/json"))
+    delivery.end("done")
+    return delivery.sign(UnwrappedResponse(body, content_type="application/json"))
 
 
 def _same(param: str | None) -> str | None:
@@ -215,24 +213,24 @@ def _same(param: str | None) -> str | None:
 
 
 class StreamResponse(Response):
-    """A stream of frames. Werkzeug calls it when everything about it is known but the first event: it waits for that,
-    while the line is kept; what fails before the head is out becomes the response. `field` is what the caller calls a
-    parameter that an error names.
+    """A stream of SSE frames. When Werkzeug calls it, it waits for the first event, while the keeper keeps the line. A
+    failure before the head is sent becomes the response. `field` maps a parameter in an error to its name in the
+    caller's dialect.
     """
 
     def __init__(
         self, delivery: Delivery, encoder: StreamEncoder, field: Callable[[str | None], str | None] = _same
     ) -> None:
         super().__init__(mimetype="text/event-stream", headers=HEADERS)
-        self.response = iter(())  # so that it counts as streamed
+        self.response = iter(())  # makes `is_streamed` true
         self._delivery = delivery
         self._encoder = encoder
         self._field = field
-        # Whoever leaves early, even before the first byte, is noticed here: a generator not begun runs no `finally`.
+        # Also ends a delivery whose caller leaves before the first byte: a generator not begun runs no `finally`.
         self.call_on_close(lambda: delivery.end("hung_up"))
 
     def __call__(self, environ: Any, start_response: Callable[..., Any]) -> Iterable[bytes]:
-        """Begin it, or answer what kept it from beginning."""
+        """Begin the stream, or send the failure that came before its head."""
         delivery, encoder = self._delivery, self._encoder
         delivery.sign(self)
         start = partial(start_response, self.status, self.headers.to_wsgi_list())
@@ -253,18 +251,18 @@ class StreamResponse(Response):
         return self._encoder.encode(FillerText(self._delivery.filler))
 
     def _refuse(self, failure: Exception, environ: Any, start_response: Callable[..., Any]) -> Iterable[bytes]:
-        told: Any = self._delivery.fail(failure)
-        if isinstance(told, GatewayError):
-            told.param = self._field(told.param)
-        response = current_app.finalize_request(current_app.handle_user_exception(told))
+        error: Any = self._delivery.fail(failure)
+        if isinstance(error, GatewayError):
+            error.param = self._field(error.param)
+        response = current_app.finalize_request(current_app.handle_user_exception(error))
         self.close()
         answer: Iterable[bytes] = response(environ, start_response)
         return answer
 
 
 def stream_frames(delivery: Delivery, encoder: StreamEncoder, failures: list[Exception]) -> Iterator[bytes]:
-    """The answer's frames; of an answer that has failed already, the failure's. Those that come together are written
-    together, where the line takes them: then they are not among these.
+    """Yield the answer's frames, or an error frame if it has failed already. Frames that the line gathers, to write
+    them together, are not yielded.
     """
     line = delivery.line
     try:
@@ -287,7 +285,7 @@ def stream_frames(delivery: Delivery, encoder: StreamEncoder, failures: list[Exc
         delivery.end("hung_up" if isinstance(error, RequestTimeout) else "failed", error)
         line.flush()
         yield encoder.error(error)
-    except Exception:  # the headers are out: even a fault of our own must reach the caller as a frame, not as a cut
+    except Exception:  # the head is sent: a fault of our own must become a frame too
         log.exception("unexpected failure in a stream")
         fault = GatewayError("Something went wrong here.")
         delivery.end("failed", fault)
@@ -297,4 +295,4 @@ def stream_frames(delivery: Delivery, encoder: StreamEncoder, failures: list[Exc
 
 def _raise_first(failures: list[Exception]) -> None:
     if failures:
-        raise failures.pop()  # kept nowhere: it holds on to the frames that would hold on to it
+        raise failures.pop()  # not kept in a variable: its traceback would form a cycle with this frame

@@ -1,4 +1,4 @@
-"""The guide pages: the Markdown of docs/ as HTML, made once by markdown-it and without any HTML of the pages' own."""
+"""The guide pages: docs/ as HTML, rendered once by markdown-it, which escapes HTML in the Markdown."""
 
 import posixpath
 import re
@@ -21,14 +21,14 @@ GROUPS = {
     "operate": "Operation",
     "reference": "Reference",
 }
-"""What the menu calls the folders of docs/, in its order; other folders come last, by their names."""
+"""The menu's names of the folders of docs/, in its order; other folders follow by their names."""
 FIRST = ("quickstart", "pages", "routing", "models-yaml", "resilience")
-"""The pages that a reader wants first; the others follow by their names."""
+"""The first pages of the menu; the others follow by their names."""
 
 
 @dataclass(frozen=True, slots=True)
 class Guide:
-    """A page: its `name` is its path in docs/ without the ending, `html` is safe to be shown."""
+    """A page. `name` is its path in docs/ without the suffix; `html` is safe to show."""
 
     name: str
     title: str
@@ -36,7 +36,7 @@ class Guide:
 
     @property
     def address(self) -> str:
-        """Where it is served."""
+        """The path at which it is served."""
         return f"{ADDRESS}{self.name}"
 
 
@@ -70,8 +70,8 @@ def _guide(name: str, names: Iterable[str]) -> Guide:
     tokens = parser.parse(COMMENT.sub("", text))
     title = next((each.content for each in tokens if each.type == "inline"), name)
     _name_headings(tokens)
-    _lead_links(tokens, name, names)
-    return Guide(name, title, Markup(parser.renderer.render(_scrollable(tokens), parser.options, {})))  # noqa: S704 - markdown-it escapes
+    _rewrite_links(tokens, name, names)
+    return Guide(name, title, Markup(parser.renderer.render(_wrap_tables(tokens), parser.options, {})))  # noqa: S704 - markdown-it escapes
 
 
 def _name_headings(tokens: Iterable[Token]) -> None:
@@ -81,13 +81,13 @@ def _name_headings(tokens: Iterable[Token]) -> None:
     for token in tokens:
         if opening is not None:
             words = re.sub(r"[^\w\- ]", "", token.content.lower()).replace(" ", "-")
-            slug = next(each for each in _numbered(words) if each not in taken)
+            slug = next(each for each in _slug_candidates(words) if each not in taken)
             taken.add(slug)
             opening.attrSet("id", slug)
         opening = token if token.type == "heading_open" else None
 
 
-def _numbered(slug: str) -> Iterator[str]:
+def _slug_candidates(slug: str) -> Iterator[str]:
     yield slug
     number = 0
     while True:
@@ -95,8 +95,8 @@ def _numbered(slug: str) -> Iterator[str]:
         yield f"{slug}-{number}"
 
 
-def _lead_links(tokens: Iterable[Token], name: str, names: Iterable[str]) -> None:
-    """Lead links between the files to the pages that are served; one out of docs/ leads nowhere."""
+def _rewrite_links(tokens: Iterable[Token], name: str, names: Iterable[str]) -> None:
+    """Rewrite links between the files as links between pages; remove the target of a link out of docs/."""
     for token in tokens:
         for child in token.children or ():
             key = {"link_open": "href", "image": "src"}.get(child.type)
@@ -114,8 +114,8 @@ def _lead_links(tokens: Iterable[Token], name: str, names: Iterable[str]) -> Non
                 del child.attrs[key]
 
 
-def _scrollable(tokens: Iterable[Token]) -> list[Token]:
-    """The tokens, with a frame around each table that scrolls where the table is wider than a phone."""
+def _wrap_tables(tokens: Iterable[Token]) -> list[Token]:
+    """Return the tokens with each table in a div that scrolls if the table is wider than the screen."""
     found = []
     for token in tokens:
         if token.type == "table_open":

@@ -10,13 +10,13 @@ ops = Blueprint("ops", __name__)
 
 @ops.get("/health")
 def health() -> Response:
-    """Tell that the process lives, and which version it runs."""
+    """Say that the process lives, and which version it runs."""
     return jsonify(status="ok", version=VERSION)
 
 
 @ops.get("/ready")
 def ready() -> tuple[Response, int]:
-    """Tell that requests can be served, and by whom; not while the server shuts down."""
+    """Say that requests are served, and by which provider by default; 503 while the server shuts down."""
     if current_services().admission.draining:
         return jsonify(status="draining"), 503
     return jsonify(status="ready", provider=current_services().catalogue.default), 200

@@ -1,4 +1,4 @@
-"""Services that are observed: counted for /metrics, and traced."""
+"""Adds metrics and traces to the services."""
 
 from dataclasses import replace
 from functools import partial
@@ -9,12 +9,12 @@ from telemetry.metrics import Metrics, Sampled
 from views.services import Services, Tracer
 
 TRACES_SECONDS = 2.0
-"""How long the end of a process waits until its last traces are sent."""
+"""How long a process that ends waits until its last traces are sent."""
 
 
 def with_metrics(services: Services, folder: str, key: str) -> Services:
-    """Services that count what they do: in a file of `folder` for this process, "" without others. `key` opens
-    /metrics.
+    """Return the services with metrics. `folder` has the files that all workers share, "" for a single process. `key`
+    is that of /metrics.
     """
     breakers = services.relay.breakers
     limiters = [check for check in services.checks if isinstance(check, RateLimiter)]
@@ -41,7 +41,7 @@ def with_metrics(services: Services, folder: str, key: str) -> Services:
 
 
 def with_traces(services: Services, tracer: Tracer | None) -> Services:
-    """Services whose requests are traced, where there is a tracer."""
+    """Return the services with a tracer, if there is one."""
     if tracer is None:
         return services
     close = partial(tracer.close, TRACES_SECONDS)

@@ -1,7 +1,7 @@
-"""GET /live/events: what the page /live shows, as server-sent events. For an admin's key alone.
+"""GET /live/events: the data of the page /live, as server-sent events. Needs an admin's key.
 
-A watcher holds a thread, which sleeps between two looks; so there are few of them (views/watchers.py), and none longer
-than WATCH_SECONDS: the page comes again.
+A watcher holds a thread, which sleeps between two readings. So their number is bounded (views/watchers.py), and their
+time too (WATCH_SECONDS): the page reconnects.
 """
 
 from collections.abc import Iterator, Mapping
@@ -31,7 +31,7 @@ live = Blueprint("live", __name__)
 
 @live.get("/live/events")
 def watch() -> Response:
-    """Tell what goes on until the watcher leaves. Raises Unauthenticated, PermissionDenied and Overloaded."""
+    """Send events until the watcher leaves. Raises Unauthenticated, PermissionDenied and Overloaded."""
     services = current_services()
     services.guard.require_operator(request.environ, "")
     services.watchers.enter()
@@ -49,14 +49,14 @@ def watch() -> Response:
 
 
 def _events(services: Services, call: CallContext) -> Iterator[bytes]:
-    """`overview` whenever it has changed, `turns` with the requests that have ended since the last."""
+    """Yield `overview` when it has changed, and `turns` with the requests that have ended since the last one."""
     until = monotonic() + WATCH_SECONDS
-    last, told = 0, b""
+    last, sent = 0, b""
     try:
         while monotonic() < until and not services.admission.ending:
             overview = services.watchers.see(lambda: orjson.dumps(_overview(services)))
-            yield b": here\n\n" if overview == told else _event("overview", overview)
-            told = overview
+            yield b": here\n\n" if overview == sent else _event("overview", overview)
+            sent = overview
             last, turns = _turns(services, last)
             if turns:
                 yield _event("turns", orjson.dumps(turns))
@@ -76,7 +76,7 @@ def _turns(services: Services, last: int) -> tuple[int, list[dict[str, Any]]]:
     try:
         return overview.requests_after(last)
     except overview.failures:
-        return last, []  # the overview says so
+        return last, []  # the overview has the problem
 
 
 def _overview(services: Services) -> dict[str, Any]:
@@ -100,7 +100,7 @@ def _overview(services: Services) -> dict[str, Any]:
 
 
 def _key(key: ApiKey, hour: Mapping[str, Any]) -> dict[str, Any]:
-    """A key's limits and budgets, and what it has used of them. No more of the key than its name."""
+    """A key's limits and budgets, and its use of them. Of the key itself, only the name."""
     quota = key.quota
     used = hour.get("keys", {}).get(key.name, {})
     today = datetime.now(UTC).date().isoformat()
@@ -120,7 +120,7 @@ def _key(key: ApiKey, hour: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _gauges(services: Services) -> dict[str, Any]:
-    """Of all workers: the requests in flight, and the breakers that are not closed."""
+    """The requests in flight and the breakers that are not closed, of all workers."""
     found: dict[str, Any] = {"in_flight": 0, "breakers": {}}
     if services.metrics is None:
         return found

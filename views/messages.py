@@ -30,7 +30,7 @@ def messages(incoming: ApiRequest) -> Response:
 
     try:
         route = incoming.services.catalogue.chat_route(chat_request)
-        line = chat_delivery(incoming, chat_request, route, forwards=True)
+        delivery = chat_delivery(incoming, chat_request, route, forwards=True)
         estimate = partial(estimate_prompt_tokens, chat_request.body)
         events = MessageEvents(
             route.targets[0].public_name, include_reasoning=chat_request.include_reasoning, estimate=estimate
@@ -38,9 +38,11 @@ def messages(incoming: ApiRequest) -> Response:
         if chat_request.stream:
             return _with_request_id(
                 incoming,
-                StreamResponse(line, MessageEncoder(events), chat_request.native.place if chat_request.native else str),
+                StreamResponse(
+                    delivery, MessageEncoder(events), chat_request.native.place if chat_request.native else str
+                ),
             )
-        return _with_request_id(incoming, whole_response(line, partial(fold, events)))
+        return _with_request_id(incoming, whole_response(delivery, partial(fold, events)))
     except GatewayError as error:
         error.param = place(error.param)
         raise
@@ -48,7 +50,7 @@ def messages(incoming: ApiRequest) -> Response:
 
 @api.post("/messages/count_tokens", errors=ERRORS)
 def count_tokens(incoming: ApiRequest) -> Response:
-    """Tell how many tokens a conversation has: as the upstream counts them, or about how many."""
+    """Count a conversation's tokens: by the upstream, or by an estimate."""
     chat_request = _load(incoming, counts=True)
     return _with_request_id(
         incoming,
@@ -79,6 +81,6 @@ def _load(incoming: ApiRequest, *, counts: bool = False) -> ChatRequest:
 
 
 def _with_request_id(incoming: ApiRequest, response: Response) -> Response:
-    """With the request's id under the name by which Anthropic's clients read it."""
+    """Add the request's id in the header that Anthropic's clients read."""
     response.headers[ERRORS.id_header] = incoming.environ[REQUEST_ID]
     return response

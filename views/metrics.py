@@ -1,4 +1,4 @@
-"""GET /metrics: what Prometheus reads. Not for callers: METRICS_KEY or an admin's key opens it."""
+"""GET /metrics, for Prometheus. Needs METRICS_KEY or an admin's key."""
 
 from flask import Blueprint, Response, request
 
@@ -9,7 +9,7 @@ metrics = Blueprint("metrics", __name__)
 
 @metrics.get("/metrics")
 def read_metrics() -> Response:
-    """Give the metrics of all workers."""
+    """Return the metrics of all workers."""
     services = current_services()
     services.guard.require_operator(request.environ, services.metrics_key)
     assert services.metrics is not None  # noqa: S101 - create_app gives them

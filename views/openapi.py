@@ -1,4 +1,4 @@
-"""GET /openapi.json: the API described to programs, from the same schemas that check it. No key."""
+"""GET /openapi.json: the OpenAPI document, made from the schemas that check requests. No key."""
 
 import json
 from functools import cache
@@ -12,11 +12,11 @@ description = Blueprint("openapi", __name__)
 
 @description.get("/openapi.json")
 def openapi() -> Response:
-    """Describe the API to programs."""
+    """Return the OpenAPI document."""
     return Response(_document(), mimetype="application/json")
 
 
 @cache
 def _document() -> str:
-    """It is always the same, and large."""
+    """The document, which is large and never changes."""
     return json.dumps(document(), ensure_ascii=False)

@@ -1,5 +1,5 @@
-"""The pages for people: the playground, comparisons, the live view, /docs. They hold no secret: what they show needs
-the key that is typed into them. Where no key is set they are for this machine alone, as all else (decision 6).
+"""The web pages: the playground, comparisons, the live view, /docs. They contain no secrets: their scripts call the API
+with the key that the reader types. Without configured keys only this machine gets them (decision 6).
 """
 
 import json
@@ -33,7 +33,7 @@ HEADERS = {
     "Cache-Control": "no-cache",
 }
 PICTURE_POLICY = "default-src 'none'; style-src 'unsafe-inline'; sandbox"
-"""Of the drawings in guide pages, which plotting tools write with styles inside."""
+"""For the SVG drawings of guide pages, which have inline styles."""
 ASSETS = {".css", ".js"}
 PICTURES = {".svg", ".png"}
 
@@ -54,13 +54,13 @@ def compare() -> Response:
 
 @pages.get("/live")
 def live() -> Response:
-    """Watch what goes on. What it shows comes from views/live.py, for an admin key."""
+    """Watch requests. The data comes from views/live.py, and needs an admin's key."""
     return _page("live.html", page="Live")
 
 
 @pages.get("/docs")
 def docs() -> Response:
-    """Describe the API, with examples for the address that the reader came by."""
+    """Describe the API, with examples for the address that the reader uses."""
     return _page("docs.html", here="/docs", **_api())
 
 
@@ -85,14 +85,14 @@ def guide(name: str) -> Response:
 
 @pages.get("/web/<name>")
 def asset(name: str) -> Response:
-    """A style sheet or a script. It is asked for each time, so that a page and its scripts are of one version."""
+    """Return a style sheet or a script. Browsers revalidate it each time, so that it fits the page."""
     if Path(name).suffix not in ASSETS:
         abort(404)
     return send_from_directory(WEB, name, max_age=0)
 
 
 def _page(template: str, **values: Any) -> Response:
-    """Raises Unauthenticated where nobody but this machine is served."""
+    """Render a page. Raises Unauthenticated if only this machine is served."""
     guard = current_services().guard
     if not guard.has_keys:
         guard.authenticate(request.environ)
@@ -102,13 +102,13 @@ def _page(template: str, **values: Any) -> Response:
 
 
 def _without_indents(html: str) -> str:
-    """A fifth of a long page is white space, which matters within <pre> alone."""
+    """Remove indentation, a fifth of a long page; within <pre> it is kept."""
     parts = PREFORMATTED.split(html)
     return "".join(part if part.startswith("<pre") else INDENT.sub("\n", part) for part in parts)
 
 
 def _api() -> dict[str, Any]:
-    """What the pages about the API are drawn from."""
+    """The values of the templates about the API."""
     api = _document()
     operations = [each for methods in api["paths"].values() for each in methods.values()]
     bodies = [
@@ -127,12 +127,12 @@ def _api() -> dict[str, Any]:
 
 @cache
 def _document() -> dict[str, Any]:
-    """It is always the same, and large."""
+    """The document, which is large and never changes."""
     return document()
 
 
 def _address() -> str:
-    """Where the caller found us, unless the Host header is odd: it ends up in commands that people copy."""
+    """The address by which the reader reached this server. An odd Host header is not used: people copy the examples."""
     if not SANE_HOST.fullmatch(request.host):
         return FALLBACK
     through_tls = request.headers.get("X-Forwarded-Proto", "").partition(",")[0].strip() == "https"
@@ -140,7 +140,7 @@ def _address() -> str:
 
 
 def pretty(value: Any, width: int = 88, indent: str = "") -> str:
-    """JSON as people write it: what fits the width stays on one line."""
+    """Format JSON: a value that fits the width stays on one line."""
     flat = json.dumps(value, ensure_ascii=False)
     if len(indent + flat) <= width or not isinstance(value, (dict, list)):
         return flat

@@ -1,4 +1,4 @@
-"""GET /requests/{x-request-id}: what happened when in one of the last requests."""
+"""GET /requests/{x-request-id}: the timeline of one of the last requests."""
 
 from flask import Response, jsonify
 
@@ -17,7 +17,7 @@ class RequestNotFound(InvalidRequest):
 
 @api.get("/requests/<path:request_id>")
 def show_request(incoming: ApiRequest, request_id: str) -> Response:
-    """Show it: to the key that it came with, and to an admin's."""
+    """Show a request to the key that sent it, and to an admin's key."""
     ledger, key = incoming.services.ledger, incoming.key
     found = ledger.recent.find(request_id, None if key.admin else key.name) if ledger is not None else None
     if found is None:

@@ -1,4 +1,4 @@
-"""POST /responses, and what can be done with a response afterwards."""
+"""POST /responses, and the endpoints for a stored response: get, list its input, delete, cancel, compact."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -27,13 +27,13 @@ MOST_LISTED = 100
 
 
 class PreviousNotFound(InvalidRequest):
-    """The response that is to be followed is not there."""
+    """The previous response is not stored."""
 
     code = "previous_response_not_found"
 
 
 class ResponseNotFound(InvalidRequest):
-    """No such response of this caller's."""
+    """This caller has no such response."""
 
     status = 404
     code = "response_not_found"
@@ -41,7 +41,7 @@ class ResponseNotFound(InvalidRequest):
 
 @dataclass(frozen=True, slots=True)
 class Conversation:
-    """A request, the response that it follows, and the chat that both mean."""
+    """A request, the response that it follows, and the chat that results from both."""
 
     request: ResponsesRequest
     previous: StoredResponse
@@ -63,7 +63,7 @@ def responses(incoming: ApiRequest) -> Response:
 
 @api.post("/responses/input_tokens")
 def input_tokens(incoming: ApiRequest) -> Response:
-    """Tell how many tokens a conversation has: as the upstream counts them, or about how many."""
+    """Count a conversation's tokens: by the upstream, or by an estimate."""
     chat = _load(incoming).chat
     try:
         delivery = prompt_count_delivery(incoming, chat.request)
@@ -85,26 +85,26 @@ Find = Callable[[str, str], StoredResponse | None]
 
 
 def load_conversation(incoming: ApiRequest, raw: bytes, find: Find) -> Conversation:
-    """A request's conversation; `find` has those that it may follow. Raises InvalidRequest."""
+    """Load a request's conversation; `find` returns a response that it follows. Raises InvalidRequest."""
     services = incoming.services
-    asked = load_responses(
+    request = load_responses(
         raw,
         show_reasoning=services.show_reasoning,
         session_id=incoming.environ.get("HTTP_X_SESSION_ID", ""),
         limits=services.limits,
     )
-    incoming.model, incoming.stream = str(asked.body.get("model", "")), asked.streams
-    previous = _previous(incoming, asked.previous, find)
-    services.limits.check([*previous.items, *asked.items], "messages", "input")
-    if previous is not NOTHING and (call_id := unanswered_output(previous.items, asked.items)):
+    incoming.model, incoming.stream = str(request.body.get("model", "")), request.streams
+    previous = _previous(incoming, request.previous, find)
+    services.limits.check([*previous.items, *request.items], "messages", "input")
+    if previous is not NOTHING and (call_id := unanswered_output(previous.items, request.items)):
         raise InvalidRequest(f"There is no call {call_id!r} that this output could answer.", param="input")
-    chat = to_chat(asked, native_body(asked, previous), previous.items, drops_tools=services.drops_tools)
+    chat = to_chat(request, native_body(request, previous), previous.items, drops_tools=services.drops_tools)
     incoming.conversation = chat.request.conversation_id
-    return Conversation(asked, previous, chat)
+    return Conversation(request, previous, chat)
 
 
 def _previous(incoming: ApiRequest, identifier: str, find: Find) -> StoredResponse:
-    """What the response has kept that is to be followed. Raises PreviousNotFound."""
+    """The previous response with its items. Raises PreviousNotFound."""
     if not identifier:
         return NOTHING
     found = find(incoming.caller, identifier)
@@ -117,31 +117,33 @@ def _previous(incoming: ApiRequest, identifier: str, find: Find) -> StoredRespon
     return found
 
 
-def native_body(asked: ResponsesRequest, previous: StoredResponse) -> NativeBody:
-    """The request for an upstream that speaks its dialect: as it came, but with the conversation so far, except where
-    that is known.
+def native_body(request: ResponsesRequest, previous: StoredResponse) -> NativeBody:
+    """The body for an upstream that speaks the Responses dialect: as it was sent, with the items of the conversation in
+    place of `previous_response_id`, except for the provider that has stored them.
     """
     if previous is NOTHING:
-        return NativeBody(asked.body)
-    kept = [_plain(item) for item in previous.items if item.get("type") != "reasoning" or item.get("encrypted_content")]
-    body = {key: value for key, value in asked.body.items() if key != "previous_response_id"}
-    return NativeBody({**body, "input": [*kept, *asked.items]}, previous.provider, asked.body)
+        return NativeBody(request.body)
+    kept = [
+        _without_id(item) for item in previous.items if item.get("type") != "reasoning" or item.get("encrypted_content")
+    ]
+    body = {key: value for key, value in request.body.items() if key != "previous_response_id"}
+    return NativeBody({**body, "input": [*kept, *request.items]}, previous.provider, request.body)
 
 
-def _plain(item: Json) -> Json:
-    """An item without the id by which its own upstream knows it."""
+def _without_id(item: Json) -> Json:
+    """The item without the id and status that its upstream gave it."""
     return {key: value for key, value in item.items() if key not in ("id", "status")}
 
 
 def _answer(incoming: ApiRequest, conversation: Conversation, delivery: Delivery, model: str) -> Response:
-    asked, put = conversation.request, incoming.services.responses.put
+    request, put = conversation.request, incoming.services.responses.put
 
     def keep(stored: StoredResponse) -> None:
-        if asked.is_stored:
+        if request.is_stored:
             put(incoming.caller, stored)
 
     encoder, end = response_encoder(incoming, conversation, delivery, model, keep)
-    if not asked.streams:
+    if not request.streams:
         return whole_response(delivery, lambda events: whole(encoder, events))
     response = StreamResponse(delivery, encoder, conversation.chat.field)
     response.call_on_close(end)
@@ -157,28 +159,28 @@ def response_encoder(
     *,
     one_end: bool = False,
 ) -> tuple[ResponsesEncoder, Callable[[], None]]:
-    """What spells the answer, which can be cancelled by its id until the second value is called. `keep` is called with
-    a response that can be followed.
+    """Return the answer's encoder, and a function that ends the time in which the answer can be cancelled by its id.
+    `keep` is called with the response when it can be followed.
     """
     services, caller = incoming.services, incoming.caller
-    asked, previous = conversation.request, conversation.previous
+    request, previous = conversation.request, conversation.previous
     begun: list[str] = []
 
     def begins(identifier: str) -> None:
-        if asked.streams:  # of another nobody knows the id
+        if request.streams:  # else the caller does not know the id yet
             begun.append(identifier)
             services.running.add(caller, identifier, delivery.call, lambda: encoder.response)
 
-    def keep_items(response: Json, said: list[Json], passed: bool) -> None:
+    def keep_items(response: Json, output: list[Json], passed: bool) -> None:
         provider = delivery.answer.target.provider.name if passed else ""
-        items = [*previous.items, *map(whole_item, asked.items), *said]
-        keep(StoredResponse(response, items, provider, len(said)))
+        items = [*previous.items, *map(whole_item, request.items), *output]
+        keep(StoredResponse(response, items, provider, len(output)))
 
     encoder = ResponsesEncoder(
-        asked.resource(f"resp_{uuid4().hex}", model),
+        request.resource(f"resp_{uuid4().hex}", model),
         include_reasoning=conversation.chat.request.include_reasoning,
-        named_tools=asked.named_tools,
-        streams=asked.streams,
+        named_tools=request.named_tools,
+        streams=request.streams,
         one_end=one_end,
         begins=begins,
         keep=keep_items,
@@ -188,7 +190,7 @@ def response_encoder(
 
 @api.get("/responses/<identifier>")
 def get_response(incoming: ApiRequest, identifier: str) -> Response:
-    """Give a response that is kept."""
+    """Return a stored response."""
     if "stream=true" in incoming.environ.get("QUERY_STRING", "").lower():
         raise Unsupported("A response that has ended is given whole: leave it out.", param="stream")
     return _json(_require_stored(incoming, identifier).response)
@@ -196,9 +198,9 @@ def get_response(incoming: ApiRequest, identifier: str) -> Response:
 
 @api.get("/responses/<identifier>/input_items")
 def input_items(incoming: ApiRequest, identifier: str) -> Response:
-    """Give what a response that is kept has answered, page by page."""
-    asked = request.args
-    limit, order, after = asked.get("limit", "20"), asked.get("order", "desc"), asked.get("after", "")
+    """Return the input items of a stored response, page by page."""
+    query = request.args
+    limit, order, after = query.get("limit", "20"), query.get("order", "desc"), query.get("after", "")
     if not limit.isascii() or not limit.isdigit() or not 1 <= int(limit[:9]) <= MOST_LISTED:
         raise InvalidRequest(f"It must be a number from 1 to {MOST_LISTED}.", param="limit")
     if order not in ("asc", "desc"):
@@ -223,7 +225,7 @@ def input_items(incoming: ApiRequest, identifier: str) -> Response:
 
 @api.delete("/responses/<identifier>")
 def delete_response(incoming: ApiRequest, identifier: str) -> Response:
-    """Forget a response."""
+    """Delete a stored response."""
     _require_stored(incoming, identifier)
     incoming.services.responses.delete(incoming.caller, identifier)
     return _json({"id": identifier, "object": "response", "deleted": True})
@@ -231,7 +233,7 @@ def delete_response(incoming: ApiRequest, identifier: str) -> Response:
 
 @api.post("/responses/<identifier>/cancel", asks=False)
 def cancel_response(incoming: ApiRequest, identifier: str) -> Response:
-    """End an answer that is under way, and free its upstream."""
+    """Cancel an answer under way, and its upstream's work."""
     response = incoming.services.running.cancel(incoming.caller, identifier)
     if response is None:
         _require_stored(incoming, identifier)
@@ -241,15 +243,15 @@ def cancel_response(incoming: ApiRequest, identifier: str) -> Response:
 
 @api.post("/responses/compact")
 def compact_response(incoming: ApiRequest) -> Response:
-    """Give the items of a conversation as the beginning of another: all of them, as none is to be lost."""
-    asked = load_compact(incoming.body(), incoming.services.limits)
-    incoming.model = str(asked.body["model"])
-    previous = _previous(incoming, asked.previous, incoming.services.responses.get)
+    """Return all items of a conversation, to begin another with: nothing is left out."""
+    compaction = load_compact(incoming.body(), incoming.services.limits)
+    incoming.model = str(compaction.body["model"])
+    previous = _previous(incoming, compaction.previous, incoming.services.responses.get)
     return _json({
         "id": f"resp_{uuid4().hex}",
         "object": "response.compaction",
         "created_at": int(time()),
-        "output": [whole_item(item) for item in (*previous.items, *asked.items)],
+        "output": [whole_item(item) for item in (*previous.items, *compaction.items)],
         "usage": usage_body(None),
     })  # fmt: skip
 

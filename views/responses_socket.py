@@ -2,11 +2,11 @@
 
     state       response.create  response.cancel   ends    connection is old   the peer leaves
     IDLE        ANSWERING        -                 -       CLOSED              CLOSED
-    ANSWERING   waits its turn   ends incomplete   IDLE    CLOSED at its end   CLOSED: its upstream is let go of
+    ANSWERING   waits its turn   ends incomplete   IDLE    CLOSED at its end   CLOSED: its upstream is cancelled
     CLOSED      -                -                 -       -                   -
 
-A response ends with one event: completed, incomplete or failed; or, if it has not begun, error. Clients read the next
-response's events behind that one.
+A response ends with one event: completed, incomplete or failed; or, if it has not begun, error. The events of the next
+response follow it.
 """
 
 import threading
@@ -43,45 +43,45 @@ from views.turns import SocketCaller
 from voice.ws import Chat
 
 OLDEST_SECONDS = 3600.0
-"""How long a connection may last: OpenAI's hour, by which clients open another."""
+"""How long a connection may last: an hour, as at OpenAI; then clients open another one."""
 MOST_WAITING = 8
 MOST_KEPT = 16
-"""Responses that can be followed on their connection without being stored."""
+"""Responses that can be followed on their connection, stored or not."""
 POLICY_VIOLATION = 1008
 
 
 class ConnectionTooOld(InvalidRequest):
-    """The connection has lasted as long as one may."""
+    """The connection has reached its longest duration."""
 
     code = "websocket_connection_limit_reached"
 
 
 class RecentResponses:
-    """Those of one connection: the newest ones, of no more than MOST_BYTES in all. Only its turns use it."""
+    """The newest responses of one connection, of up to MOST_BYTES in all. Only its turns use it."""
 
     def __init__(self) -> None:
         self._kept: OrderedDict[str, tuple[StoredResponse, int]] = OrderedDict()
 
     def put(self, stored: StoredResponse) -> None:
-        """Keep one, in the place of the oldest."""
+        """Keep a response; the oldest ones are dropped for it."""
         size = len(orjson.dumps(stored.items))
         self._kept[stored.response["id"]] = stored, size
         while len(self._kept) > MOST_KEPT or sum(size for _, size in self._kept.values()) > MOST_BYTES:
             self._kept.popitem(last=False)
 
     def get(self, identifier: str) -> StoredResponse | None:
-        """One of them."""
+        """The response of that id; None if it is not kept."""
         stored, _ = self._kept.get(identifier, (None, 0))
         return stored
 
     def evict(self, identifier: str) -> None:
-        """Forget one, if it is there."""
+        """Drop a response, if it is kept."""
         self._kept.pop(identifier, None)
 
 
 class Turn(Chat):
-    """A response that waits or is made. `response_id` is "" until the client knows it; `has_kept` tells whether it can
-    be followed.
+    """A response that waits or is under way. `response_id` is "" until it is sent; `has_kept`: the response can be
+    followed.
     """
 
     def __init__(self, event: ClientEvent) -> None:
@@ -91,7 +91,7 @@ class Turn(Chat):
         self.has_kept = False
 
     def follow_events(self, events: Iterable[Event]) -> Iterator[Event]:
-        """The events, after whose first no filler is said."""
+        """Yield the events; from the first one on no filler is sent."""
         try:
             for event in events:
                 self.begin()
@@ -101,7 +101,7 @@ class Turn(Chat):
 
 
 class ResponsesHandler:
-    """A SocketHandler."""
+    """The SocketHandler of /responses."""
 
     def __init__(self, caller: SocketCaller, limits: Limits, model: str) -> None:
         self._caller = caller
@@ -114,12 +114,12 @@ class ResponsesHandler:
         self._socket: Socket
 
     def opened(self, socket: Socket) -> None:
-        """The handshake is done."""
+        """Keep the socket, and limit its time."""
         self._socket = socket
         socket.call_later(OLDEST_SECONDS, self._grow_old)
 
     def receive(self, message: str | bytes) -> None:
-        """Obey a message, or say why not."""
+        """Handle a client event; an error is sent as an event."""
         try:
             event = load_event(message, self._limits, self._model)
             if event.type == "response.cancel":
@@ -130,14 +130,14 @@ class ResponsesHandler:
             self._socket.send(error_message(error))
 
     def closed(self) -> None:
-        """Nobody is left to be answered."""
+        """Cancel all turns: the connection is closed."""
         with self._lock:
             turns = list(self._turns)
         for turn in turns:
             turn.cancel(None)
 
     def _cancel_response(self, identifier: str) -> None:
-        """End the response under way. Of another nobody is told: it has ended, and its last event is on its way."""
+        """Cancel the response under way. Another id is ignored: that response has ended."""
         with self._lock:
             turn = self._turns[0] if self._turns else None
         if turn is not None and identifier in ("", turn.response_id):
@@ -192,7 +192,7 @@ class ResponsesHandler:
         except GatewayError as error:
             self._socket.send(error_message(error))
         finally:
-            if not turn.has_kept:  # what was not followed well is not to be followed again
+            if not turn.has_kept:  # as OpenAI does: a response whose follow-up failed cannot be followed again
                 self._recent.evict(turn.event.previous)
 
     def _find(self, incoming: ApiRequest) -> Any:
@@ -223,28 +223,28 @@ class ResponsesHandler:
             delivery.end("hung_up")  # unless it has ended otherwise
 
     def _keep(self, turn: Turn, incoming: ApiRequest, conversation: Conversation, stored: StoredResponse) -> None:
-        """Keep what can be followed: here, and where other connections find it if the client wants that."""
+        """Keep a response that can be followed: on this connection, and in the store if the client wants that."""
         if stored.response["status"] != "failed":
             turn.has_kept = True
             if conversation.request.is_stored:
                 incoming.services.responses.put(incoming.caller, stored)
             else:
-                stored = replace(stored, provider="")  # which was told not to keep it either
+                stored = replace(stored, provider="")  # whose request said not to store it either
             self._recent.put(stored)
 
     def _prepare(self, turn: Turn, incoming: ApiRequest, conversation: Conversation, model: str) -> None:
         """`generate: false`: a response without output, which can be followed."""
-        asked = conversation.request
-        response = asked.resource(f"resp_{uuid4().hex}", model)
+        request = conversation.request
+        response = request.resource(f"resp_{uuid4().hex}", model)
         messages, ended = warm_up_messages(response)
-        items = [*conversation.previous.items, *map(whole_item, asked.items)]
+        items = [*conversation.previous.items, *map(whole_item, request.items)]
         self._keep(turn, incoming, conversation, StoredResponse(ended, items, "", 0))
         incoming.record(status=200)
         for message in messages:
             self._socket.send(message)
 
     def _stream(self, turn: Turn, delivery: Delivery, encoder: ResponsesEncoder, *, begins_now: bool) -> None:
-        """Send the events of a response. It begins before its first word where it can, so that it can be cancelled."""
+        """Send the events of a response. If it can, it begins before its first word, to be cancellable."""
         delivery.events = turn.follow_events(delivery.events)
         text, by = delivery.answer.filler
         if by < inf:

@@ -31,16 +31,16 @@ log = getLogger("thinkline")
 
 
 class Tracer(Protocol):
-    """Begins traces; telemetry/tracing.py has it, where its packages are installed."""
+    """Begins and sends traces. telemetry/tracing.py implements it with optional packages."""
 
     def begin(self, environ: Mapping[str, Any]) -> TraceContext:
-        """The trace of a WSGI request."""
+        """Begin the trace of a WSGI request."""
 
     def record(self, record: RequestRecord) -> None:
         """Send the spans of a request that has ended."""
 
     def close(self, seconds: float) -> None:
-        """Send what is left, for so long at most."""
+        """Send the remaining spans, for at most `seconds`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +64,7 @@ class Services:
     ledger: Ledger | None = None
     watchers: Watchers = field(default_factory=Watchers)
     lengths: AnswerLengths = field(default_factory=AnswerLengths)
-    tell_id: Callable[[str], object] = str
+    set_request_id: Callable[[str], object] = str
     proxies: TrustedProxies = field(default_factory=TrustedProxies)
     tracer: Tracer | None = None
     at_end: tuple[Callable[[], object], ...] = ()
@@ -75,11 +75,11 @@ class Services:
     drops_tools: bool = False
 
     def close(self) -> None:
-        """The process is about to end: all requests have."""
+        """Close the services: all requests have ended, and the process will."""
         for end in self.at_end:
             try:
                 end()
-            except Exception:  # whatever it was: the others have something to save, too
+            except Exception:  # any fault: the other services must be closed too
                 log.exception("an end has failed")
 
 

@@ -1,4 +1,4 @@
-"""WebSockets: the answer that makes a connection one, and /ws."""
+"""The response that upgrades a connection to a WebSocket, and /ws."""
 
 from collections.abc import Callable, Iterable
 from typing import Any
@@ -9,14 +9,15 @@ from core.api_keys import ApiKey
 from core.errors import Unauthenticated
 from server.response import RESPONSE
 from server.sockets.handshake import accept
-from server.sockets.socket import Socket, SocketHandler
+from server.sockets.interfaces import SocketHandler
+from server.sockets.socket import Socket
 from views.blueprint import ApiRequest, api
 from views.turns import SocketCaller
 from voice.ws import ChatHandler
 
 
 class UpgradeResponse(Response):
-    """The 101, after which the connection is the WebSocket's and no request's."""
+    """A 101, after which the connection belongs to the WebSocket."""
 
     def __init__(self, headers: Iterable[tuple[str, str]], connection: Socket) -> None:
         super().__init__(status=101)
@@ -25,14 +26,15 @@ class UpgradeResponse(Response):
         self._connection = connection
 
     def __call__(self, environ: Any, start_response: Callable[..., Any]) -> Iterable[bytes]:
-        """Send it."""
+        """Send the response."""
         environ[RESPONSE].upgrade_to(self._connection)
         start_response("101 Switching Protocols", self.headers.to_wsgi_list())
         return ()
 
 
 def upgrade(incoming: ApiRequest, handler: SocketHandler, subprotocol: str | None = None) -> Response:
-    """Make the request's connection a WebSocket, which `handler` serves. `subprotocol` holds if the client offers it.
+    """Upgrade the request's connection to a WebSocket that `handler` serves. `subprotocol` is used if the client offers
+    it.
 
     Raises Overloaded (MAX_SOCKETS); NotServedHere under Flask's own server.
     """
@@ -43,7 +45,7 @@ def upgrade(incoming: ApiRequest, handler: SocketHandler, subprotocol: str | Non
 
 
 def by_key_or_later(incoming: ApiRequest) -> ApiKey | None:
-    """A handshake is admitted without a key too, where keys are needed: the first message is to bring one."""
+    """Admit a handshake with its key; without one too, since the first message may bring it."""
     try:
         return incoming.services.guard.authenticate(incoming.environ)
     except Unauthenticated as error:

@@ -1,4 +1,4 @@
-"""Whose the seconds until an answer's first event are: for `Server-Timing`, and for the record."""
+"""Divides the seconds until the first event into our share and the upstream's, for `Server-Timing` and the record."""
 
 from time import monotonic
 
@@ -8,8 +8,8 @@ from dispatch.relay import AnswerStream
 
 
 def own_seconds(answer: AnswerStream, loading: float) -> float | None:
-    """Our share of them, from the request's last byte on; None without a first event. `loading` are the seconds that
-    went by before the call began.
+    """Our share of the seconds from the request's last byte to the first event; None without a first event. `loading`
+    are the seconds before the call began.
     """
     if answer.first_event is None:
         return None
@@ -18,7 +18,7 @@ def own_seconds(answer: AnswerStream, loading: float) -> float | None:
 
 
 def server_timing(own: float | None, answer: AnswerStream, call: CallContext, loading: float) -> str:
-    """The header: our share, and the upstream's where its first event has been waited for.
+    """The header's value: our share, and the upstream's once there is a first event.
     https://www.w3.org/TR/server-timing/
     """
     if own is None or answer.first_event is None:

@@ -1,4 +1,4 @@
-"""The turns of a WebSocket: each passes what a request passes, and ends as one record."""
+"""The turns of a WebSocket: each passes the checks of a request, and has one record."""
 
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -16,18 +16,18 @@ from server.flask_app import HEADERS, REQUEST_ID
 from views.blueprint import ApiRequest
 from views.chat import chat_delivery
 from views.delivery import Delivery
-from views.model_access import concealed
+from views.model_access import conceal_models
 
 log = getLogger("thinkline.request")
 
 
 class TurnAnswer:
-    """A model's answer in a turn, while it is given.
+    """A model's answer in a turn, while it is under way.
 
-    call     is cancelled to end it
-    events   what the model says
-    filler   what may be said while it says nothing, and at what time of the monotonic clock; ("", inf) for nothing
-    model    the public name of the model that is asked
+    call     its context; cancelling it ends the answer
+    events   the answer's events
+    filler   the filler, and when it is due by the monotonic clock; ("", inf) for none
+    model    the public name of the model
     """
 
     def __init__(self, delivery: Delivery, request: ChatRequest, model: str) -> None:
@@ -39,12 +39,12 @@ class TurnAnswer:
         self.model = model
 
     def note_filler(self) -> None:
-        """The filler was said."""
+        """Note that the filler was sent."""
         self._delivery.filler = self.filler[0]
 
 
 class SocketCaller:
-    """Who has opened a WebSocket, by its handshake. `key` is None until one has come."""
+    """The caller of a WebSocket, as its handshake shows it. `key` is None until one was sent."""
 
     def __init__(self, incoming: ApiRequest) -> None:
         self._services = incoming.services
@@ -54,21 +54,21 @@ class SocketCaller:
         self.key = None if incoming.lacks_key else incoming.key
 
     def find(self, key: str) -> ApiKey:
-        """The key that came in a message. Raises Unauthenticated."""
+        """Find the key that was sent in a message. Raises Unauthenticated."""
         return self._services.guard.find(key)
 
     @contextmanager
     def turn(self, body: bytes, key: ApiKey | None = None) -> Iterator[ApiRequest]:
-        """Within this block a turn is done, with this key or the caller's. It passes what a POST with this body passes,
-        but for MAX_IN_FLIGHT, which is `Socket.run_turn`'s. Raises GatewayError and Cancelled.
+        """A context for one turn, with this key or the caller's. It passes the checks of a POST with this body, except
+        for MAX_IN_FLIGHT, which `Socket.run_turn` counts. Raises GatewayError and Cancelled.
         """
         services = self._services
         identifier = f"{self._environ[REQUEST_ID]}.{next(self._turns)}"
         environ: dict[str, Any] = {**self._environ, REQUEST_ID: identifier, HEADERS: []}
         incoming = ApiRequest(services, environ, self._endpoint)
-        services.tell_id(identifier)
+        services.set_request_id(identifier)
         try:
-            incoming.key = self._renewed(key or self.key)
+            incoming.key = self._renew(key or self.key)
             incoming.enter(counts=True)
             incoming.spend(body)
             yield incoming
@@ -76,22 +76,24 @@ class SocketCaller:
             incoming.record(status=HalfClosed.status, outcome="hung_up")
             raise
         except GatewayError as error:
-            told = error if incoming.allowed else concealed(error, incoming.key, incoming.model, services.catalogue)
-            incoming.record_failure(told)
-            raise told from None
-        except Exception:  # a fault of our own: the turn ends as others do
+            shown = (
+                error if incoming.allowed else conceal_models(error, incoming.key, incoming.model, services.catalogue)
+            )
+            incoming.record_failure(shown)
+            raise shown from None
+        except Exception:  # a fault of our own: the peer gets an error, as from a POST
             log.exception("unexpected failure in a turn")
             fault = GatewayError("Something went wrong here.")
             incoming.record_failure(fault)
             raise fault from None
         finally:
             incoming.leave()
-            services.tell_id("")
+            services.set_request_id("")
 
     @contextmanager
     def chat(self, body: bytes, key: ApiKey | None = None, *, own_tools: bool = False) -> Iterator[TurnAnswer]:
-        """A turn that asks a model: `body` is that of a chat completion with `stream`. Leaving the block ends the
-        answer. `own_tools`: a tool that it calls is carried out in this turn, so that a filler is not one too many.
+        """A context for a turn that asks a model; `body` is a chat completion's with `stream`. Leaving the block ends
+        the answer. `own_tools`: tool calls are carried out within this turn, so that a filler may precede them.
         """
         services = self._services
         with self.turn(body, key) as incoming:
@@ -107,7 +109,7 @@ class SocketCaller:
                 yield TurnAnswer(delivery, request, route.targets[0].public_name)
             delivery.end("done")
 
-    def _renewed(self, key: ApiKey | None) -> ApiKey:
+    def _renew(self, key: ApiKey | None) -> ApiKey:
         if key is None:
             raise Unauthenticated(
                 "No API key provided: send it in the handshake, or as `api_key`.", code="missing_api_key"

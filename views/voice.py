@@ -1,4 +1,4 @@
-"""The WebSockets that phone platforms dial: who dials, and with which model they speak."""
+"""The WebSockets that phone platforms dial: checks the platform's proof, and picks the model."""
 
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
@@ -16,7 +16,7 @@ from core.errors import GatewayError, Unauthenticated
 from core.json_values import Json
 from dispatch.routing.voice_config import NO_VOICE, VoiceConfig, Webhook
 from views.blueprint import ApiRequest, api
-from views.model_access import concealed
+from views.model_access import conceal_models
 from views.sockets import upgrade
 from views.turns import SocketCaller
 from voice.conversation import KeptConversations
@@ -28,12 +28,14 @@ from voice.speech_engine import SpeechEngine
 from voice.turns import Answer, ToolWebhook
 
 Proof = Callable[[PlatformProofs, Any], bool]
-"""Whether a request proves who dials. Raises Unauthenticated for a proof that is wrong."""
+"""Whether a request has the platform's proof. Raises Unauthenticated for a wrong proof."""
 
 
-def _proved(name: str, proof: Proof, is_set: Callable[[PlatformProofs], object]) -> Callable[[ApiRequest], ApiKey]:
-    """Admits who brings the platform's proof, or a key. Once the proof's setting `is_set`, being on this machine is
-    none. The key of that name in models.yaml, if there is one, says what the platform may do.
+def _admit_platform(
+    name: str, proof: Proof, is_set: Callable[[PlatformProofs], object]
+) -> Callable[[ApiRequest], ApiKey]:
+    """Admit a handshake with the platform's proof or a key. Once the proof's setting `is_set`, a handshake from this
+    machine needs one too. The key `name` in models.yaml, if there is one, limits what the platform may call.
     """
 
     def admit(incoming: ApiRequest) -> ApiKey:
@@ -41,7 +43,7 @@ def _proved(name: str, proof: Proof, is_set: Callable[[PlatformProofs], object])
         wrong: Unauthenticated | None = None
         try:
             if services.proofs.is_source(environ) or proof(services.proofs, environ):
-                return services.guard.named(name) or ApiKey(name=name)
+                return services.guard.find_by_name(name) or ApiKey(name=name)
         except Unauthenticated as error:
             wrong = error
         if wrong is None and not is_set(services.proofs):
@@ -56,9 +58,9 @@ def _proved(name: str, proof: Proof, is_set: Callable[[PlatformProofs], object])
     return admit
 
 
-by_twilio = _proved("twilio", PlatformProofs.has_twilio_signature, lambda proofs: proofs.twilio_tokens)
-by_elevenlabs = _proved("elevenlabs", PlatformProofs.has_elevenlabs_token, lambda proofs: proofs.elevenlabs_key)
-by_source = _proved("retell", lambda *_: False, lambda proofs: proofs.sources)
+by_twilio = _admit_platform("twilio", PlatformProofs.has_twilio_signature, lambda proofs: proofs.twilio_tokens)
+by_elevenlabs = _admit_platform("elevenlabs", PlatformProofs.has_elevenlabs_token, lambda proofs: proofs.elevenlabs_key)
+by_source = _admit_platform("retell", lambda *_: False, lambda proofs: proofs.sources)
 
 
 @api.socket("/retell/<call_id>", by_source)
@@ -86,13 +88,13 @@ def _answer_call(incoming: ApiRequest, platform: Platform) -> Response:
     config = _voice_config(incoming, model)
     webhook = _webhook(config.webhook) if config.webhook is not None else None
     kept = KeptConversations(services.relay.state, incoming.caller)
-    ask = _asking(SocketCaller(incoming), model)
+    ask = _ask_model(SocketCaller(incoming), model)
     return upgrade(incoming, Session(platform, ask, config, webhook, kept))
 
 
 def _voice_config(incoming: ApiRequest, model: str) -> VoiceConfig:
-    """How a model speaks on the phone. Raises UnknownModel and InvalidRequest for one that there is not: better now
-    than in the middle of a call.
+    """The model's voice settings. Raises UnknownModel and InvalidRequest for an unknown model, so that the handshake
+    fails and not the phone call later.
     """
     catalogue = incoming.services.catalogue
     row = catalogue.snapshot.row_of(model)
@@ -100,7 +102,7 @@ def _voice_config(incoming: ApiRequest, model: str) -> VoiceConfig:
         try:
             catalogue.route(model)
         except GatewayError as error:
-            raise concealed(error, incoming.key, model, catalogue) from None
+            raise conceal_models(error, incoming.key, model, catalogue) from None
         return NO_VOICE
     if not (row.tools and row.stream_tools):
         return replace(row.voice, platform_tools=(), sounds={}, tools=())
@@ -109,12 +111,12 @@ def _voice_config(incoming: ApiRequest, model: str) -> VoiceConfig:
 
 @lru_cache(maxsize=64)
 def _webhook(config: Webhook) -> ToolWebhook:
-    from voice.webhook import SignedWebhook  # noqa: PLC0415 - loads the transport, which others do without
+    from voice.webhook import SignedWebhook  # noqa: PLC0415 - loads the transport, which few calls need
 
     return SignedWebhook(config)
 
 
-def _asking(caller: SocketCaller, model: str) -> Callable[..., AbstractContextManager[Answer]]:
+def _ask_model(caller: SocketCaller, model: str) -> Callable[..., AbstractContextManager[Answer]]:
     named = {"model": model} if model else {}
 
     def ask(messages: Sequence[Json], tools: Sequence[Json], conversation: str) -> AbstractContextManager[Answer]:

@@ -1,4 +1,4 @@
-"""Those who watch the live view in this worker."""
+"""The watchers of the live view in this worker."""
 
 import threading
 from collections.abc import Callable
@@ -9,15 +9,14 @@ from core.errors import Overloaded
 from usage.overview import Overview
 
 MOST_WATCHERS = 8
-COME_AGAIN = 5.0
-"""Seconds, for Retry-After."""
+RETRY_AFTER_SECONDS = 5.0
 SHARED_SECONDS = 1.5
-"""How old what all see together may be."""
+"""How old the shared overview may be."""
 
 
 @dataclass(slots=True)
 class Watchers:
-    """How many there are, and what of the database they see: `overview`, None where no usage is kept."""
+    """Counts watchers, and shares one reading of the database among them. `overview` is None if no usage is kept."""
 
     overview: Overview | None = None
     _count: int = 0
@@ -27,19 +26,19 @@ class Watchers:
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
     def enter(self) -> None:
-        """One more. Raises Overloaded."""
+        """Count a new watcher. Raises Overloaded."""
         with self._lock:
             if self._count >= MOST_WATCHERS:
-                raise Overloaded("Too many pages watch already.", retry_after=COME_AGAIN)
+                raise Overloaded("Too many pages watch already.", retry_after=RETRY_AFTER_SECONDS)
             self._count += 1
 
     def leave(self) -> None:
-        """One has gone."""
+        """Count off a watcher."""
         with self._lock:
             self._count -= 1
 
     def see(self, make: Callable[[], bytes]) -> bytes:
-        """What all see together: made by one of them, and not each time."""
+        """The shared value: `make` is called by one watcher when it is older than SHARED_SECONDS."""
         with self._making:
             if not self._shared or monotonic() - self._shared_at > SHARED_SECONDS:
                 self._shared, self._shared_at = make(), monotonic()

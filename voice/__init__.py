@@ -1,1 +1,1 @@
-"""Phone platforms that speak WebSocket: one session, and an adapter for each platform. It knows no vendor of models."""
+"""Phone calls on WebSockets: one session for all platforms, and an adapter for each platform."""

@@ -1,6 +1,6 @@
 """A call under way, as its threads share it: one has its frames, another answers its turn.
 
-What both touch is touched with `lock`, which nobody holds while they wait. A turn's frames are written with another
+Both use shared values only with `lock`, which no thread holds while it waits. A turn's frames are written with another
 lock, so that those of two turns never mix: a platform that reads slowly makes its turn wait, and never that one thread.
 """
 
@@ -20,7 +20,7 @@ from voice.platform import Output, Platform
 
 
 class State(Enum):
-    """What a call is doing; voice/session.py has the table."""
+    """The states of a call; voice/session.py has the table."""
 
     IDLE = "idle"
     ASKING = "asking"
@@ -34,36 +34,36 @@ class Framing(Protocol):
 
     @property
     def is_finished(self) -> bool:
-        """Whether the platform has said that it leaves, and was not lost."""
+        """Whether the platform has closed the connection properly, so that it was not lost."""
 
 
 class Socket(Protocol):
-    """What a call needs of its connection (server/sockets)."""
+    """The methods of the connection (server/sockets) that a call uses."""
 
     @property
     def closing(self) -> bool:
-        """Whether the server ends it, so that the platform is to dial again."""
+        """Whether the server ends the connection, so that the platform is to dial again."""
 
     @property
     def framing(self) -> Framing:
-        """What has come over it."""
+        """The state of its protocol."""
 
     def send(self, text: str) -> None:
         """Send a text frame. Raises Cancelled."""
 
     def close(self, code: int = 1000, reason: str = "") -> None:
-        """Close it."""
+        """Close the connection."""
 
     def run_turn(self, work: Callable[[], None]) -> None:
-        """Do the work on another thread. Raises Overloaded."""
+        """Do the work in another thread. Raises Overloaded."""
 
     def call_later(self, seconds: float, callback: Callable[[], None]) -> Callable[[], None]:
-        """Have the thread of the frames call back; returns what takes that back."""
+        """Have the thread of the frames call back; returns a function that cancels it."""
 
 
 @dataclass(eq=False, slots=True)
 class Turn:
-    """A turn under way. `asked` is the conversation up to it, `upstream` what is cancelled to end it."""
+    """A turn under way. `asked` is the conversation up to it, `upstream` the context that is cancelled to end it."""
 
     number: int | None
     asked: list[Json]
@@ -90,26 +90,26 @@ class Call:
 
     @contextmanager
     def current(self, turn: Turn) -> Iterator[None]:
-        """With the lock, as long as the turn is the one under way. Raises Cancelled."""
+        """A context that holds the lock while the turn is the one under way. Raises Cancelled."""
         with self.lock:
             if self.turn is not turn:
                 raise Cancelled
             yield
 
     def attach(self, turn: Turn, upstream: CallContext, state: State) -> None:
-        """From now on it is `upstream` that is cancelled with the turn. Raises Cancelled if the turn has been."""
+        """Have `upstream` cancelled with the turn. Raises Cancelled if the turn is cancelled already."""
         with self.current(turn):
             turn.upstream, self.state = upstream, state
 
     def emit(self, turn: Turn, output: Output, note: Callable[[], object] = lambda: None) -> None:
-        """Send an output of a turn, after `note`, with the lock. Raises Cancelled."""
+        """Call `note`, then send an output of a turn, with the lock held. Raises Cancelled."""
         with self.writing:
             with self.current(turn):
                 note()
             self.send(self.platform.write(turn.number, output))
 
     def drop_turn(self) -> None:
-        """Cancel the turn under way. What was sent of it stays in the conversation. Only with the lock."""
+        """Cancel the turn under way. The sent part of its answer stays in the conversation. The lock must be held."""
         turn, self.turn = self.turn, None
         if turn is None:
             return

@@ -1,4 +1,4 @@
-"""The conversation of a call, as messages of a chat: what was said, what of it was heard, and what tools have done."""
+"""The conversation of a call, as messages of a chat: the texts as far as they were heard, and the results of tools."""
 
 import re
 from hashlib import sha256
@@ -14,9 +14,9 @@ PRESSED = "(The caller has pressed the keys: "
 SILENT = "(The caller has said nothing for a while.)"
 PLACEHOLDER = re.compile(r"\{\{\s*([\w.-]{1,100})\s*\}\}")
 LONGEST = 4000
-"""Characters of what a caller says in one go."""
+"""Characters of one utterance of the caller."""
 MOST_MESSAGES = 2000
-"""Of a conversation; the oldest are forgotten."""
+"""Messages of a conversation; the oldest are dropped."""
 KEPT_SECONDS = 120.0
 """How long a conversation waits for its platform to dial again, after a reload or a lost connection."""
 
@@ -36,8 +36,8 @@ class Conversation:
         self._spoken: list[Spoken] = []
 
     def messages(self) -> list[Json]:
-        """What the model is asked. The last message is never the assistant's: some models would go on with that."""
-        instructions = self._filled(self._config.instructions)
+        """The messages for the model. The last one is never the assistant's, which some models would continue."""
+        instructions = self._fill_in(self._config.instructions)
         system = [{"role": "system", "content": instructions}] if instructions else []
         is_open = self.history and self.history[-1]["role"] != "assistant"
         return [*system, *self.history, *([] if is_open else [{"role": "user", "content": SILENT}])]
@@ -48,15 +48,15 @@ class Conversation:
         return bool(self.history) and self.history[-1]["role"] == "user"
 
     def greet(self) -> str:
-        """What is said first, "" for nothing; it has been said."""
-        text = self._filled(self._config.greeting)
+        """Add the greeting and return it; "" for none."""
+        text = self._fill_in(self._config.greeting)
         if text:
             self.say(text)
             self.end_answer()
         return text
 
     def hear(self, text: str) -> None:
-        """The caller has said this."""
+        """Add an utterance of the caller."""
         self._spoken = []
         self.history.append({"role": "user", "content": text[:LONGEST]})
         if len(self.history) > MOST_MESSAGES:
@@ -66,7 +66,7 @@ class Conversation:
             self.history = newest
 
     def hear_key(self, digit: str) -> None:
-        """The caller has pressed a key. Keys that are pressed one after the other are one message."""
+        """Add a key that the caller has pressed. Keys in a row become one message."""
         last = self.history[-1] if self.history else {"content": ""}
         if last.get("role") == "user" and last["content"].startswith(PRESSED):
             self.history.pop()
@@ -74,12 +74,12 @@ class Conversation:
         self.hear(f"{PRESSED}{digit})")
 
     def replace(self, messages: list[Json]) -> None:
-        """The platform's own account of the conversation, which has what was heard."""
+        """Replace the messages by the platform's own transcript, which has what the caller heard."""
         self._spoken = []
         self.history = messages
 
     def say(self, text: str) -> None:
-        """The assistant says a piece of its answer."""
+        """Add a piece of the assistant's answer."""
         if not self.rounds or self.rounds[-1]["role"] != "assistant" or self.rounds[-1].get("tool_calls"):
             self.rounds.append({"role": "assistant", "content": ""})
         message = self.rounds[-1]
@@ -90,11 +90,11 @@ class Conversation:
             self._spoken.append(Spoken(text, message))
 
     def say_filler(self, text: str) -> None:
-        """A phrase of ours: heard, and no part of what the model said."""
+        """Add a filler, which the caller hears, and which is no part of the model's answer."""
         self._spoken.append(Spoken(text, None))
 
     def add_call(self, use: Json, content: str, *, continues: bool) -> None:
-        """The assistant has called a tool, which has answered this; it `continues` the calls of one answer."""
+        """Add a call of a tool and its result. `continues`: the answer has made a call before."""
         assistants = [each for each in self.rounds if each["role"] == "assistant"]
         if not continues and (not self.rounds or self.rounds[-1]["role"] != "assistant"):
             assistants = [{"role": "assistant", "content": None}]
@@ -103,17 +103,17 @@ class Conversation:
         self.rounds.append({"role": "tool", "tool_call_id": use["id"], "content": content})
 
     def end_answer(self) -> None:
-        """The answer is over: what it has come to belongs to the history."""
+        """End the answer, and move it to the history."""
         self.history += self.rounds
         self.rounds = []
 
     def keep_heard(self, heard: str) -> None:
-        """The newest answer was interrupted: the caller has heard this much of it."""
+        """Cut the newest answer, which was interrupted, behind the part that the caller heard."""
         keep_heard(self._spoken, heard[:LONGEST])
         self._spoken = []
         self.history = without_empty(self.history)
 
-    def _filled(self, text: str) -> str:
+    def _fill_in(self, text: str) -> str:
         return PLACEHOLDER.sub(lambda found: self.variables.get(found[1], ""), text).strip()
 
 
@@ -125,13 +125,13 @@ class KeptConversations:
         self._caller = caller
 
     def keep(self, call_id: str, conversation: Conversation) -> None:
-        """Keep one for its call."""
+        """Keep the conversation of a call."""
         if self._state is not None and call_id and conversation.history:
             kept = {"history": conversation.history, "variables": conversation.variables}
             self._state.put(self._key(call_id), orjson.dumps(kept).decode(), KEPT_SECONDS)
 
     def restore(self, call_id: str, conversation: Conversation) -> bool:
-        """Give a call the conversation that it had. Whether it had one."""
+        """Restore the conversation that a call had; returns whether it had one."""
         kept = self._state.pop(self._key(call_id)) if self._state is not None and call_id else None
         if kept is None:
             return False

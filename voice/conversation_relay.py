@@ -31,7 +31,7 @@ HANDOFF = "live-agent-handoff"
 
 
 class ConversationRelay:
-    """A Platform."""
+    """The Platform of ConversationRelay."""
 
     name = "conversation-relay"
     call_id = ""
@@ -39,15 +39,15 @@ class ConversationRelay:
     remembers = False
 
     def open(self) -> list[Json]:
-        """Nothing: the platform sends `setup` first."""
+        """No frames: the platform sends `setup` first."""
         return []
 
     def greet(self, text: str) -> list[Json]:
-        """The greeting, for those who leave `welcomeGreeting` out of their TwiML."""
+        """The greeting, if the TwiML has no `welcomeGreeting`."""
         return [_text(text, last=True)] if text else []
 
     def read(self, frame: Json) -> Command | None:
-        """`info` needs no answer, and neither do prompts that the caller is still speaking."""
+        """Decode a frame. `info` and unfinished prompts mean nothing."""
         match frame["type"]:
             case "setup":
                 call = frame.get("callSid") or frame.get("callControlId") or frame["sessionId"]
@@ -65,7 +65,7 @@ class ConversationRelay:
         return None
 
     def write(self, turn: int | None, output: Output) -> list[Json]:
-        """Tokens, and what the platform is to do behind the last one."""
+        """Encode tokens, and the platform's action behind the last one."""
         match output:
             case Speech():
                 return [_text(output.text, last=False)]

@@ -1,4 +1,4 @@
-"""What a caller has heard of an answer, as messages of a chat. Pure."""
+"""The heard part of an answer, as messages of a chat. Pure functions."""
 
 import re
 from collections.abc import Sequence
@@ -11,14 +11,14 @@ WORD = re.compile(r"[^\W_]+(?:['\u2019][^\W_]+)*")
 
 @dataclass(slots=True)
 class Spoken:
-    """A text that was sent to be spoken: the content of a message, or a filler, which belongs to none (None)."""
+    """A text that was sent to be spoken: the content of a message, or a filler, which has no message (None)."""
 
     text: str
     message: Json | None
 
 
 def keep_heard(spoken: Sequence[Spoken], heard: str) -> None:
-    """Cut the messages behind what was heard of them. Platforms tell all that was heard of the answer, or its last
+    """Cut the messages behind their heard part. Platforms tell all that was heard of the answer, or its last
     part, as their voice has pronounced it: it is found by its words.
     """
     text = "".join(each.text for each in spoken)
@@ -31,17 +31,17 @@ def keep_heard(spoken: Sequence[Spoken], heard: str) -> None:
 
 
 def _end_of(text: str, heard: str) -> int:
-    """Where in the text that which was heard of it ends. A word that was cut short was not heard."""
+    """The index in the text where the heard part ends. A word that was cut short was not heard."""
     words = list(WORD.finditer(text))
-    said = [word[0].casefold() for word in words]
+    spoken_words = [word[0].casefold() for word in words]
     wanted = [word.casefold() for word in WORD.findall(heard)]
     if not wanted:
         return 0
     for ending in (wanted, wanted[:-1]):
-        for start in range(len(said) - len(ending) + 1 if ending else 0):
-            if said[start : start + len(ending)] == ending:
+        for start in range(len(spoken_words) - len(ending) + 1 if ending else 0):
+            if spoken_words[start : start + len(ending)] == ending:
                 return _with_punctuation(text, words[start + len(ending) - 1].end())
-    # Pronounced otherwise than written ("5" and "five"): as many words.
+    # Spoken otherwise than written ("5" and "five"): count words.
     count = min(len(wanted), len(words))
     return _with_punctuation(text, words[count - 1].end()) if count else len(text)
 
@@ -53,5 +53,5 @@ def _with_punctuation(text: str, end: int) -> int:
 
 
 def without_empty(messages: Sequence[Json]) -> list[Json]:
-    """The messages, without those of the assistant of which nothing is left."""
+    """The messages without empty ones of the assistant."""
     return [each for each in messages if each["role"] != "assistant" or each.get("content") or each.get("tool_calls")]

@@ -1,4 +1,4 @@
-"""What an adapter and the session say to each other, as pure values.
+"""The commands and outputs between an adapter and the session, as pure values.
 
 a platform's frame  -> Platform.read  -> Command -> session
 session             -> Output         -> Platform.write -> the platform's frames
@@ -18,7 +18,7 @@ LONGEST_FACT = 2000
 
 @dataclass(frozen=True, slots=True)
 class Begin:
-    """The call has this id, and these facts, by which the instructions can name them."""
+    """The call begins, with its id and its facts, which the instructions may name."""
 
     call_id: str
     variables: dict[str, str] = field(default_factory=dict)
@@ -26,14 +26,14 @@ class Begin:
 
 @dataclass(frozen=True, slots=True)
 class Describe:
-    """The call has these facts."""
+    """Further facts of the call."""
 
     variables: dict[str, str]
 
 
 @dataclass(frozen=True, slots=True)
 class Transcript:
-    """A turn of the platform's own number, with the whole conversation, as a chat's messages."""
+    """A turn with the platform's number for it, and the whole conversation as a chat's messages."""
 
     turn: int | None
     messages: list[Json]
@@ -41,7 +41,7 @@ class Transcript:
 
 @dataclass(frozen=True, slots=True)
 class Utterance:
-    """The caller has said this. The session has the conversation so far."""
+    """An utterance of the caller. The session has the conversation so far."""
 
     text: str
 
@@ -55,7 +55,7 @@ class KeyPress:
 
 @dataclass(frozen=True, slots=True)
 class Interruption:
-    """The caller has spoken over the answer. `heard` is what they heard of it, None where that is not known."""
+    """The caller has interrupted the answer. `heard` is the part that was heard, None if it is not known."""
 
     heard: str | None
 
@@ -74,7 +74,7 @@ class HangUp:
 
 @dataclass(frozen=True, slots=True)
 class Complaint:
-    """Something is wrong at the platform, or with a frame of ours."""
+    """An error at the platform, or in one of our frames."""
 
     text: str
 
@@ -91,7 +91,7 @@ class Speech:
 
 @dataclass(frozen=True, slots=True)
 class ToolStarted:
-    """A tool is being called."""
+    """A tool is called."""
 
     id: str
     name: str
@@ -100,7 +100,7 @@ class ToolStarted:
 
 @dataclass(frozen=True, slots=True)
 class ToolEnded:
-    """It has answered, or failed."""
+    """A tool has answered or failed."""
 
     id: str
     content: str
@@ -109,7 +109,7 @@ class ToolEnded:
 
 @dataclass(frozen=True, slots=True)
 class TurnEnded:
-    """The answer is complete, or nothing more of it comes; the platform is to do `action`, None for nothing."""
+    """The answer has ended; then the platform is to do `action`, None for nothing."""
 
     action: Action | None = None
 
@@ -121,7 +121,7 @@ class Platform(Protocol):
     """An adapter: a platform's frames as commands, and outputs as its frames. Pure.
 
     name           what webhooks call it
-    call_id        the call's id, "" where a Begin tells it
+    call_id        the call's id, "" where a Begin has it
     actions        names of the tools that it can carry out (voice/tools.py)
     remembers      whether it sends its own account of the conversation with each turn
     """
@@ -132,20 +132,20 @@ class Platform(Protocol):
     remembers: bool
 
     def open(self) -> list[Json]:
-        """Frames that are sent first."""
+        """The frames that are sent first."""
 
     def greet(self, text: str) -> list[Json]:
-        """Frames that begin the call; the text may be ""."""
+        """The frames that begin the call; the text may be ""."""
 
     def read(self, frame: Json) -> Command | None:
-        """What a frame means, None for nothing. Raises one of BAD_SHAPE for what it cannot mean."""
+        """Decode a frame; None if it means nothing. Raises one of BAD_SHAPE for a broken frame."""
 
     def write(self, turn: int | None, output: Output) -> list[Json]:
-        """The frames of an output of this turn."""
+        """Encode an output of this turn as frames."""
 
 
 def facts_of(facts: Mapping[str, Any]) -> dict[str, str]:
-    """Those of a call's facts that are texts."""
+    """The facts of a call that are texts."""
     texts = [(name, value[:LONGEST_FACT]) for name, value in facts.items() if isinstance(value, str)]
     return dict(texts[:MOST_FACTS])
 

@@ -28,7 +28,7 @@ ROLES = {"agent": "assistant", "user": "user"}
 
 
 class Retell:
-    """A Platform."""
+    """The Platform of Retell."""
 
     name = "retell"
     actions = frozenset({"end_call", "transfer_call", "press_digit"})
@@ -38,16 +38,16 @@ class Retell:
         self.call_id = call_id
 
     def open(self) -> list[Json]:
-        """What is wanted of Retell: a new connection when this one is lost, the call's facts, and calls of tools."""
+        """The settings for Retell: reconnect after a lost connection, send the facts and the calls of tools."""
         config = {"auto_reconnect": True, "call_details": True, "transcript_with_tool_calls": True}
         return [{"response_type": "config", "config": config}]
 
     def greet(self, text: str) -> list[Json]:
-        """The begin message. An empty one has the caller speak first."""
+        """The begin message. With an empty one the caller speaks first."""
         return [self._response(0, text, complete=True)]
 
     def read(self, frame: Json) -> Command | None:
-        """Turns, facts and pings; `update_only` brings nothing that the next turn does not bring."""
+        """Decode turns, facts and pings. `update_only` has nothing that the next turn does not have."""
         match frame["interaction_type"]:
             case "response_required":
                 return Transcript(number_of(frame["response_id"]), messages_of(frame))
@@ -61,7 +61,7 @@ class Retell:
         return None
 
     def write(self, turn: int | None, output: Output) -> list[Json]:
-        """Responses, and tools as Retell shows them beside the transcript."""
+        """Encode responses, and the tools that Retell shows beside the transcript."""
         match output:
             case Speech():
                 return [self._response(turn, output.text)]
@@ -87,7 +87,7 @@ class Retell:
 
 
 def messages_of(frame: Json) -> list[Json]:
-    """The transcript as a chat: with calls of tools, where it has them, each followed by its result."""
+    """The transcript as a chat's messages, with calls of tools, each followed by its result."""
     entries = frame.get("transcript_with_tool_calls") or frame["transcript"]
     results = {each["tool_call_id"]: each for each in entries if each.get("role") == "tool_call_result"}
     messages: list[Json] = []
@@ -105,7 +105,7 @@ def messages_of(frame: Json) -> list[Json]:
 
 
 def _append(messages: list[Json], message: Json) -> None:
-    """Add what was said; two things that one side has said are one message."""
+    """Add an utterance; two in a row of the same side become one message."""
     last = messages[-1] if messages else {}
     if last.get("role") == message["role"] and last.get("content") and "tool_calls" not in last:
         last["content"] += f" {message['content']}"

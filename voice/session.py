@@ -1,6 +1,6 @@
 """A phone call on a WebSocket: turns of a conversation, whichever platform carries it.
 
-    state      a turn comes     interrupted   text      calls tools  is finished   fails      socket closes
+    state      a turn begins    interrupted   text      calls tools  is finished   fails      socket closes
     IDLE       ASKING           IDLE (trims)  -         -            -             -          CLOSED
     ASKING     ASKING (cancels) IDLE          SPEAKING  CALLING      IDLE          IDLE       CLOSED
     SPEAKING   ASKING (cancels) IDLE (trims)  SPEAKING  CALLING      IDLE          IDLE       CLOSED
@@ -43,7 +43,7 @@ log = getLogger("thinkline.voice")
 
 LONGEST_ID = 200
 SHOWN = 500
-"""Characters of what a platform tells of an error."""
+"""Characters of a platform's error in the log."""
 MOST_THREADS = 2
 """Of one call. Turns that end slowly, as a platform that reads nothing makes them, must not take the threads of others.
 """
@@ -66,21 +66,21 @@ class Session:
 
     @property
     def state(self) -> State:
-        """What the call is doing."""
+        """The state of the call."""
         return self._call.state
 
     def opened(self, socket: Socket) -> None:
-        """The handshake is done."""
+        """Begin: the connection is open."""
         self._call.socket = socket
         try:
             self._call.send(self._platform.open())
             if self._call.id:
                 self._begin(Begin(self._call.id))
         except Cancelled:
-            pass  # it is closed already: `closed` comes
+            pass  # the socket is closed: `closed` will be called
 
     def receive(self, message: str | bytes) -> None:
-        """A frame has come. One that means nothing is ignored, as the platforms do with ours."""
+        """Handle a frame. A broken one is ignored, as platforms ignore ours."""
         try:
             frame: Json = lenient_json.loads(message.encode() if isinstance(message, str) else message)
             command = self._platform.read(frame)
@@ -90,10 +90,10 @@ class Session:
         try:
             self._obey(command)
         except Cancelled:
-            pass  # the socket is closed: `closed` comes
+            pass  # the socket is closed: `closed` will be called
 
     def closed(self) -> None:
-        """The platform has left, or the socket was closed here."""
+        """End the call: the platform has left, or the socket was closed here."""
         with self._call.lock:
             self._call.drop_turn()
             self._call.state = State.CLOSED
@@ -128,7 +128,7 @@ class Session:
                 self._call.socket.close(1000)
 
     def _begin(self, begin: Begin) -> None:
-        """The call has begun, which it does once."""
+        """Begin the call, once."""
         if self._has_begun:
             return
         self._has_begun = True
@@ -140,7 +140,7 @@ class Session:
             self._start(None, lambda: None)
 
     def _start(self, number: int | None, hear: Callable[[], None]) -> None:
-        """Answer a turn, in the place of the one under way. A number that is older than the newest is stale."""
+        """Answer a turn, which cancels the one under way. A turn with an older number than the newest is ignored."""
         call = self._call
         with call.lock:
             if call.state is State.CLOSED or (number is not None and self._is_stale(number)):
@@ -160,7 +160,7 @@ class Session:
                 call.threads -= 1
             if isinstance(error, Cancelled):
                 raise
-            if not call.socket.closing:  # else it is answered once the platform has dialled again
+            if not call.socket.closing:  # else it is answered when the platform has dialled again
                 self._fail(turn, error)
 
     def _is_stale(self, number: int) -> bool:
@@ -174,7 +174,7 @@ class Session:
                 self._conversation.keep_heard(heard)
 
     def _answer_turns(self) -> None:
-        """Answer the newest turn, as long as there is one that no thread answers."""
+        """Answer the newest turn, and go on while there is one that no thread answers."""
         call = self._call
         while True:
             with call.lock:
@@ -193,7 +193,7 @@ class Session:
         try:
             self._finish(turn, self._answerer.answer(turn))
         except Cancelled:
-            pass  # by a newer turn, an interruption, or the end of the call
+            pass  # cancelled by a newer turn, an interruption, or the end of the call
         except GatewayError as error:
             self._fail(turn, error)
         except Exception:  # a fault of our own must not leave the platform waiting
@@ -209,7 +209,7 @@ class Session:
         self._call.emit(turn, TurnEnded(action), end)
 
     def _fail(self, turn: Turn, error: GatewayError) -> None:
-        """Nothing more is said in this turn: platforms are told that it is complete, or they would wait for more."""
+        """End a turn that says nothing more. The platform gets its end, as it would wait for more otherwise."""
         log.debug("a turn failed", extra={"facts": {"platform": self._platform.name, "error": error.message}})
         try:
             self._finish(turn, None)

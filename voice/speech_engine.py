@@ -23,7 +23,7 @@ ROLES = {"agent": "assistant", "user": "user"}
 
 
 class SpeechEngine:
-    """A Platform."""
+    """The Platform of ElevenLabs' Speech Engine."""
 
     name = "speech-engine"
     call_id = ""
@@ -31,15 +31,15 @@ class SpeechEngine:
     remembers = True
 
     def open(self) -> list[Json]:
-        """Nothing: the engine sends `init` first."""
+        """No frames: the engine sends `init` first."""
         return []
 
     def greet(self, text: str) -> list[Json]:
-        """Nothing: an engine's first message is in its own settings, and a response must have a turn."""
+        """No frames: the first message is a setting of the engine, and a response must have a turn."""
         return []
 
     def read(self, frame: Json) -> Command | None:
-        """Turns, pings and errors."""
+        """Decode turns, pings and errors."""
         match frame["type"]:
             case "init":
                 return Begin(string_of(frame["conversation_id"]))
@@ -59,7 +59,7 @@ class SpeechEngine:
         return None
 
     def write(self, turn: int | None, output: Output) -> list[Json]:
-        """Pieces of the answer, and its end."""
+        """Encode pieces of the answer, and its end."""
         match output:
             case Speech():
                 return [_response(turn, output.text, final=False)]

@@ -1,4 +1,4 @@
-"""Tools of the platforms: what the model may have them do with the call. Pure.
+"""Tools of the platforms: the actions on the call that the model may choose. Pure functions.
 
 Numbers and sounds that models.yaml names are the only ones that a call is transferred to, or plays: a caller may talk a
 model into anything.
@@ -54,7 +54,7 @@ class PlaySound:
 
 Action = EndCall | TransferCall | PressDigits | SwitchLanguage | PlaySound
 ENDS_TURN = (EndCall, TransferCall, PressDigits)
-"""Actions behind which the model is not asked again."""
+"""Actions after which the model is not asked again."""
 ALWAYS = ("end_call", "transfer_call", "press_digit")
 """Tools that are offered unless models.yaml says otherwise."""
 
@@ -64,14 +64,14 @@ class BadArguments(ValueError):
 
 
 def end_call(_: Json, __: VoiceConfig) -> Action:
-    """The call ends."""
+    """Make the action that ends the call."""
     return EndCall()
 
 
 def transfer_call(arguments: Json, config: VoiceConfig) -> Action:
-    """Raises BadArguments for what is no number, and for one that is not in `transfer_to`."""
-    number = _dialled(_text(arguments, "number"))
-    if config.transfer_to and number not in map(_dialled, config.transfer_to):
+    """Make a transfer. Raises BadArguments for a number that is invalid or not in `transfer_to`."""
+    number = _strip_number(_text(arguments, "number"))
+    if config.transfer_to and number not in map(_strip_number, config.transfer_to):
         raise BadArguments(f"The call can be transferred to these numbers alone: {', '.join(config.transfer_to)}.")
     if not NUMBER.fullmatch(number):
         raise BadArguments("The number must be in the form +14155550100.")
@@ -125,7 +125,8 @@ TOOLS: Mapping[str, tuple[Callable[[Json, VoiceConfig], Action], str, str, str]]
     ),
     "play_sound": (play_sound, "Play a recording.", "name", "The recording's name."),
 }
-"""Name: what makes an action of its arguments, and its description; the name and description of its only parameter."""
+"""Name: the function that makes the action from the arguments, its description, and its only parameter's name and
+description."""
 
 
 def offered(actions: Iterable[str], config: VoiceConfig) -> list[Json]:
@@ -140,12 +141,12 @@ def offered(actions: Iterable[str], config: VoiceConfig) -> list[Json]:
 
 
 def action_of(name: str, arguments: Json, config: VoiceConfig) -> Action:
-    """What a call of a platform's tool means. Raises BadArguments."""
+    """The action of a call of a platform's tool. Raises BadArguments."""
     return TOOLS[name][0](arguments, config)
 
 
 def arguments_of(text: str) -> Json:
-    """A call's arguments; none for a text that is no object."""
+    """A call's arguments; {} for a text that is no JSON object."""
     try:
         arguments = orjson.loads(text)
     except orjson.JSONDecodeError:
@@ -163,8 +164,8 @@ def _function(name: str, config: VoiceConfig) -> Json:
     return {"name": name, "description": description, "parameters": parameters}
 
 
-def _dialled(number: str) -> str:
-    """A number without the marks that it is written with."""
+def _strip_number(number: str) -> str:
+    """A number without spaces and punctuation."""
     return number if number.startswith("sip") else re.sub(r"[\s().-]", "", number)
 
 

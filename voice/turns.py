@@ -1,4 +1,4 @@
-"""A turn: the model is asked, its answer spoken, and what it calls carried out, until it has said its last."""
+"""Answers a turn: asks the model, sends its answer, and carries out its tool calls, until it calls no more tools."""
 
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager, ExitStack
@@ -22,22 +22,22 @@ from voice.tools import ENDS_TURN, TOOLS, Action, BadArguments, action_of, argum
 log = getLogger("thinkline.voice")
 
 MOST_ROUNDS = 6
-"""How often the model is asked in one turn: a model that only calls tools says nothing to the caller."""
+"""How often the model is asked in one turn, since a model that only calls tools says nothing to the caller."""
 
 
 class ToolFailed(Exception):
-    """A tool has not been carried out; the message is for the model."""
+    """A tool failed; the message is for the model."""
 
 
 class ToolWebhook(Protocol):
     """Carries tools out (voice/webhook.py)."""
 
     def call(self, body: Json, call: CallContext) -> str:
-        """What the tool answers. Raises ToolFailed, and Cancelled when the call is."""
+        """Run the tool, and return its answer. Raises ToolFailed, and Cancelled with the call."""
 
 
 class Answer(Protocol):
-    """One answer of a model, while it is given.
+    """One answer of a model, while it is under way.
 
     call     is cancelled to end it
     events   what the model says
@@ -49,7 +49,7 @@ class Answer(Protocol):
     filler: tuple[str, float]
 
     def note_filler(self) -> None:
-        """The filler was said."""
+        """Note that the filler was sent."""
 
 
 Ask = Callable[[Sequence[Json], Sequence[Json], str], AbstractContextManager[Answer]]
@@ -86,7 +86,7 @@ class TurnAnswerer:
         self._own = frozenset(tool["name"] for tool in config.tools)
 
     def answer(self, turn: Turn) -> Action | None:
-        """Ask the model until it has said its last; returns what the platform is to do then."""
+        """Ask the model until it calls no more tools; returns the platform's action then, None for none."""
         tools = offered(self._call.platform.actions, self._config)
         with ExitStack() as fillers:
             for number in range(MOST_ROUNDS):
@@ -129,7 +129,7 @@ class TurnAnswerer:
             return [*turn.asked, *self._call.conversation.rounds]
 
     def _plan_filler(self, turn: Turn, answer: Answer) -> Callable[[], None]:
-        """Have a phrase said when its time comes, unless something was said before; returns what takes that back."""
+        """Have a filler sent when it is due, unless something was sent before; returns a function that cancels it."""
         text, due = answer.filler
 
         def note() -> None:
@@ -152,7 +152,7 @@ class TurnAnswerer:
         self._call.emit(turn, Speech(text), note)
 
     def _carry_out(self, turn: Turn, use: ToolUse, *, continues: bool) -> Action | None:
-        """Have a tool do its work, and note what it has answered."""
+        """Run a tool, and note its answer."""
         action: Action | None = None
         upstream = CallContext()
         self._call.attach(turn, upstream, State.CALLING)

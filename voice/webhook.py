@@ -26,7 +26,7 @@ log = getLogger("thinkline.voice")
 
 MOST_BYTES = 65_536
 """A longer answer is not for a model on the phone."""
-SECRET_PREFIX = "whsec_"  # noqa: S105 - what a secret begins with
+SECRET_PREFIX = "whsec_"  # noqa: S105 - the prefix of secrets
 
 
 class SignedWebhook:
@@ -39,7 +39,7 @@ class SignedWebhook:
         self._key = signing_key(config.secret)
 
     def call(self, body: Json, call: CallContext) -> str:
-        """What the tool answers. Raises ToolFailed, and Cancelled when the call is."""
+        """Run the tool, and return its answer. Raises ToolFailed, and Cancelled with the call."""
         raw = orjson.dumps(body)
         call.begin(self._timeouts)
         try:
@@ -55,7 +55,7 @@ class SignedWebhook:
         return answer.decode(errors="replace")
 
     def headers(self, body: bytes) -> dict[str, str]:
-        """The headers that sign a body."""
+        """The headers with the signature of a body."""
         identifier, seconds = f"msg_{uuid4().hex}", str(int(time()))
         signature = {"webhook-signature": sign(self._key, identifier, seconds, body)} if self._key else {}
         return {"webhook-id": identifier, "webhook-timestamp": seconds, **signature}

@@ -1,6 +1,6 @@
 """/v1/ws: chats one after another on a WebSocket, in JSON messages (schemas/websocket.py).
 
-    state       a chat comes     cancel               ping   a wrong message   the peer leaves
+    state       a chat arrives   cancel               ping   a wrong message   the peer leaves
     IDLE        ANSWERING        -                    pong   an error          CLOSED
     ANSWERING   waits its turn   each ends in error   pong   an error          CLOSED: its upstream is let go of
     CLOSED      -                -                    -      -                 -
@@ -42,23 +42,23 @@ class Answer(Protocol):
     model: str
 
     def note_filler(self) -> None:
-        """The filler was said."""
+        """Note that the filler was sent."""
 
 
 class Caller(Protocol):
-    """Whose chats these are (views/turns.py). `key` is None until one has come."""
+    """The caller of these chats (views/turns.py). `key` is None until one was sent."""
 
     key: ApiKey | None
 
     def find(self, key: str) -> ApiKey:
-        """The key that came in a message. Raises Unauthenticated."""
+        """Find the key that was sent in a message. Raises Unauthenticated."""
 
     def chat(self, body: bytes, key: ApiKey | None = None) -> AbstractContextManager[Answer]:
         """Ask a model. Raises GatewayError and Cancelled."""
 
 
 class Chat:
-    """A chat that waits or is answered."""
+    """A chat that waits or is under way."""
 
     def __init__(self, body: bytes, key: ApiKey | None) -> None:
         self.body = body
@@ -70,25 +70,25 @@ class Chat:
         self._lock = threading.Lock()
 
     def follow(self, call: CallContext) -> None:
-        """This call answers it."""
+        """Note the call that answers it."""
         with self._lock:
             self._call = call
             if self._is_cancelled:
                 call.cancel(self._reason)
 
     def begin(self) -> None:
-        """Its first word is there, or it has ended: nothing is said in its place any more."""
+        """Note its first word or its end; from then on no filler is sent."""
         with self._lock:
             self._has_begun = True
 
     def unless_begun(self, say: Callable[[], None]) -> None:
-        """Say it before its first word, or not at all."""
+        """Send a filler, unless its first word was sent."""
         with self._lock:
             if not self._has_begun:
                 say()
 
     def cancel(self, reason: GatewayError | None) -> None:
-        """End it, also before it has begun."""
+        """Cancel the chat, also before it has begun."""
         with self._lock:
             self._is_cancelled, self._reason = True, reason
             if self._call is not None:
@@ -96,7 +96,7 @@ class Chat:
 
 
 class ChatHandler:
-    """A SocketHandler."""
+    """The SocketHandler of /ws."""
 
     def __init__(self, caller: Caller, limits: Limits) -> None:
         self._caller = caller
@@ -106,20 +106,20 @@ class ChatHandler:
         self._socket: Socket
 
     def opened(self, socket: Socket) -> None:
-        """The handshake is done."""
+        """Keep the socket."""
         self._socket = socket
         if self._caller.key is None:
             socket.call_later(KEY_SECONDS, self._require_key)
 
     def receive(self, message: str | bytes) -> None:
-        """Obey a message, or say why not."""
+        """Handle a message; an error is sent back."""
         try:
             self._obey(load_message(message, self._limits))
         except GatewayError as error:
             self._socket.send(error_message(error))
 
     def closed(self) -> None:
-        """Nobody is left to be answered."""
+        """Cancel all chats: the connection is closed."""
         self._cancel(None)
 
     def _obey(self, message: ClientMessage) -> None:
@@ -165,7 +165,7 @@ class ChatHandler:
         while has_more and not self._socket.closing:
             with suppress(Cancelled):  # the peer has left
                 self._answer(self._chats[0])
-            with self._lock:  # so that one that comes now starts a thread, or is seen by this one
+            with self._lock:  # so that a chat that arrives now starts a thread, or is found by this one
                 self._chats.popleft()
                 has_more = bool(self._chats)
 

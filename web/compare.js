@@ -1,7 +1,7 @@
 // Compares models: the same turn at once, one after the other by ear, or a series of ten with its percentiles.
 
 import { recordOf, Turn } from "./api.js";
-import { element, find, money, seconds, table } from "./dom.js";
+import { element, find, money, seconds, soon, table } from "./dom.js";
 import { saveJson } from "./export.js";
 import { lineOfTurn } from "./line.js";
 import { filledIn } from "./links.js";
@@ -11,6 +11,7 @@ import { drawTimeline } from "./timeline.js";
 
 const MODELS = 3;
 const SERIES = 10;
+const REDRAW_MS = 120;
 const PHRASES = ["Good morning, who is there?", "What can you do for me?", "Say: One moment, please.", "Count to ten", "I would like to move my appointment to Friday."];
 
 const choices = Array.from({ length: MODELS }, (_, at) => choice(at));
@@ -65,15 +66,7 @@ function facts(turn) {
 /** Ask one model, and draw what comes; its record, which has the cost, comes later. */
 async function ask(model, words, signal, { show = () => {}, said = () => {} } = {}) {
   const turn = new Turn(bodyFor(model, words));
-  let due = false;
-  await turn.run({
-    signal, said: (sentence) => said(sentence, turn),
-    changed: () => {
-      if (due) return;
-      due = true;
-      setTimeout(() => { due = false; show(turn); }, 120);
-    },
-  });
+  await turn.run({ signal, said: (sentence) => said(sentence, turn), changed: soon(() => show(turn), REDRAW_MS) });
   if (turn.failure?.status === 401) find("#notices").replaceChildren(noticeOf(turn.failure));
   if (turn.requestId) {
     recordOf(turn.requestId).then((record) => {
@@ -182,7 +175,7 @@ function series() {
 }
 
 /** The least value that so many of a hundred do not exceed (nearest rank); null of none. */
-export function percentile(values, rank) {
+function percentile(values, rank) {
   const sorted = values.filter((each) => each !== null && each !== undefined).sort((one, other) => one - other);
   return sorted.length ? sorted[Math.max(0, Math.ceil((rank / 100) * sorted.length) - 1)] : null;
 }

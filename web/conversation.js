@@ -1,9 +1,10 @@
 // The conversation: its messages, the turn that runs, the tool calls that wait for results.
 
 import { recordOf, Turn } from "./api.js";
-import { element, find, seconds } from "./dom.js";
+import { element, find, seconds, soon } from "./dom.js";
 import { callCard } from "./tools.js";
 
+const REDRAW_MS = 40;
 const NO_RESULT = "The person went on without a result.";
 
 export class Conversation {
@@ -75,10 +76,11 @@ export class Conversation {
     this.shown(turn);
     this.#running = turn.run({
       signal,
-      changed: () => { shown.update(); this.shown(turn); },
+      changed: soon(() => { shown.update(); this.shown(turn, { onlyIfShown: true }); }, REDRAW_MS),
       said: (sentence) => { if (!signal.aborted) this.said(sentence, turn); },
     }).then(() => {
       this.#running = null;
+      shown.update();
       this.#keep(turn, tools);
     });
     this.changed();

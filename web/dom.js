@@ -43,6 +43,19 @@ export function money(value) {
   return `$${value === 0 ? "0" : value < 0.01 ? value.toPrecision(2) : value.toFixed(2)}`;
 }
 
+/** A function that does `work` soon, once for many calls: frames may come faster than anybody looks. */
+export function soon(work, milliseconds) {
+  let isDue = false;
+  return () => {
+    if (isDue) return;
+    isDue = true;
+    setTimeout(() => {
+      isDue = false;
+      work();
+    }, milliseconds);
+  };
+}
+
 /** Offer a file for saving. */
 export function save(name, blob) {
   const link = element("a", { href: URL.createObjectURL(blob), download: name });

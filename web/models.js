@@ -62,7 +62,7 @@ export function noticeOf(error) {
 }
 
 /** Enough of a key to know which one it is. */
-export function masked(key) {
+function masked(key) {
   return key.length > 11 ? `${key.slice(0, 3)}...${key.slice(-4)}` : `of ${key.length} characters`;
 }
 

@@ -1,6 +1,6 @@
 // The part of the page about one turn: figures, time line, table, report, frames, files.
 
-import { element, find, money, seconds } from "./dom.js";
+import { element, find, money, seconds, soon } from "./dom.js";
 import { savePng, saveJson } from "./export.js";
 import { FrameList } from "./frames.js";
 import { lineOfReport } from "./latency_report.js";
@@ -13,7 +13,6 @@ const REDRAW_MS = 120;
 export class TurnView {
   #turn = null;
   #frames = new FrameList(find("#frames"));
-  #due = false;
 
   constructor() {
     find("#save-json").addEventListener("click", () => saveJson(this.#name, this.#turn));
@@ -40,15 +39,10 @@ export class TurnView {
     find("#turn").hidden = find("#raw").hidden = true;
   }
 
-  /** Draw again soon: frames may come faster than anybody looks. */
-  refresh() {
-    if (this.#due || !this.#turn) return;
-    this.#due = true;
-    setTimeout(() => {
-      this.#due = false;
-      if (this.#turn) this.#draw();
-    }, REDRAW_MS);
-  }
+  /** Draw again soon. */
+  refresh = soon(() => {
+    if (this.#turn) this.#draw();
+  }, REDRAW_MS);
 
   #draw() {
     const turn = this.#turn;

@@ -87,7 +87,7 @@ class Sources:
         try:
             self._take_over(catalogue)
         except ValueError as error:
-            log.error("%s; the last good one stays in use", error)  # noqa: TRY400 - the message suffices
+            log.error("%s; the last good one stays in use", str(error).rstrip("."))  # noqa: TRY400 - the message suffices
         return catalogue.contents("file")
 
     def _take_over(self, catalogue: Catalogue) -> None:

@@ -56,9 +56,12 @@ class ForwardedResponse:
 
 
 def forward(reply: Response, splitter: Splitter, may_pass: Callable[[bytes], bool], call: CallContext) -> bytes:
-    """Pass blocks on while they may; returns the first one that may not, b"" if the caller iterates the body again. All
-    bytes taken from the body before must have been sent to the caller. Only for a call with a forwarder.
+    """Pass blocks on while they may; returns the first one that may not, b"" if the caller iterates the body again.
+    Only for a call with a forwarder.
     """
+    reply.hold_up()
+    call.flush()  # what was taken from the body before goes first
+    reply.go_on()
     source = ForwardedResponse(reply, splitter, may_pass)
     try:
         if call.forwarder is not None and call.forwarder.forward(source):

@@ -1,4 +1,4 @@
-"""Which connection's message is handled next, in a few threads of the worker's pool."""
+"""Handles the messages of WebSockets in order, in a few threads of the worker's pool."""
 
 import threading
 from collections import deque
@@ -10,13 +10,13 @@ from server.sockets.socket import Socket
 log = getLogger("thinkline.errors")
 
 USUAL = 4
-"""Threads at the same time. Handlers wait for nothing, and the pool is for requests."""
+"""Threads at the same time: handlers never block, and the pool is for requests."""
 MOST = 64
-"""The same where handlers do not come to an end."""
+"""The same while handlers are stuck."""
 
 
 class Dispatcher:
-    """Connections in the order of their messages. `do` has a thread of the pool do a job. Safe for all threads."""
+    """Connections with messages to be handled. `do` has a thread of the pool do a job. Safe for all threads."""
 
     def __init__(self, do: Callable[[Callable[[], None]], None]) -> None:
         self._do = do
@@ -26,7 +26,7 @@ class Dispatcher:
         self._lock = threading.Lock()
 
     def add(self, connection: Socket) -> None:
-        """Have its handler called, once."""
+        """Have the connection's handler called, once."""
         with self._lock:
             self._ready.append(connection)
             starts = self._running < USUAL
@@ -35,7 +35,7 @@ class Dispatcher:
             self._do(self._run)
 
     def relieve(self) -> None:
-        """Use one more thread if none has come to an end since the last time."""
+        """Use one more thread if no message was handled since the last call."""
         with self._lock:
             is_stuck = bool(self._ready) and self._handled == self._seen and self._running < MOST
             self._seen = self._handled
@@ -52,6 +52,6 @@ class Dispatcher:
                 connection = self._ready.popleft()
             try:
                 connection.handle_next()
-            except Exception:  # whatever it was: the thread is needed for the others
+            except Exception:  # any fault: the thread is needed for other connections
                 log.exception("a WebSocket's message is lost")
             self._handled += 1

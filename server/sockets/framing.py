@@ -1,5 +1,5 @@
-"""WebSocket's frames and messages (RFC 6455), without any I/O. The library knows the protocol; what a peer may ask of
-this server is bounded here.
+"""WebSocket frames and messages (RFC 6455), without I/O. The library has the protocol; the bounds on what a peer may
+send are here.
 """
 
 from math import inf
@@ -9,15 +9,15 @@ from websockets.exceptions import InvalidState
 from websockets.frames import CloseCode, Frame, Opcode
 from websockets.protocol import SERVER, Protocol, State
 
-from server.sockets.handshake import SILENT
+from server.sockets.handshake import SILENT_LOGGER
 
 MESSAGES_PER_SECOND = 100
 MESSAGES_AT_ONCE = 200
-"""Of one connection; faster ones are read later."""
+"""The limits of one connection. When they are reached, reading pauses."""
 SMALL_FRAME = 1024
-"""Bytes. A larger piece of a fragmented message does not count for that, but its bytes do."""
+"""Bytes. A fragment of this size or larger does not count as a message; its bytes count below."""
 BYTES_PER_MESSAGE = 65_536
-"""So many bytes count as one message more."""
+"""So many bytes count as one more message."""
 MOST_REASON = 123
 """Bytes of a close frame's reason (5.5)."""
 
@@ -26,12 +26,12 @@ class Framing:
     """The protocol's state of one connection. Not safe for threads.
 
     output       bytes that are to be sent
-    ends         nothing is to be sent behind them
+    ends         nothing may be sent after them
     reads_from   when more may be read, by the monotonic clock
     """
 
     def __init__(self, most_bytes: int) -> None:
-        self._protocol = Protocol(SERVER, max_size=most_bytes, logger=SILENT)
+        self._protocol = Protocol(SERVER, max_size=most_bytes, logger=SILENT_LOGGER)
         self._message = bytearray()
         self._is_text = True
         self._allowance = float(MESSAGES_AT_ONCE)
@@ -42,7 +42,7 @@ class Framing:
 
     @property
     def is_open(self) -> bool:
-        """Whether messages may come and go."""
+        """Whether messages may be sent and received."""
         return self._protocol.state is State.OPEN
 
     @property
@@ -57,12 +57,12 @@ class Framing:
 
     @property
     def buffered(self) -> int:
-        """Bytes of a message that has not come whole."""
+        """Bytes of an incomplete message."""
         return len(self._message) + len(self._protocol.reader.buffer)
 
     def feed(self, data: bytes) -> list[str | bytes]:
-        """The messages that are whole with these bytes of the peer; none mean the end of its stream. What it does
-        wrongly closes the connection: 1002, 1007 for text that is not UTF-8, 1009 for a message that is too large.
+        """The messages that these bytes complete; no bytes mean the end of the peer's stream. A violation closes the
+        connection: 1002, 1007 for text that is not UTF-8, 1009 for a message that is too large.
         """
         if self._protocol.reader.eof:
             return []
@@ -82,7 +82,7 @@ class Framing:
         self._move_output()
 
     def ping(self) -> None:
-        """Ask the peer whether it is there."""
+        """Send a ping, which a living peer answers."""
         self._protocol.send_ping(b"")
         self._move_output()
 

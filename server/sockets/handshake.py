@@ -20,14 +20,14 @@ FIELDS = (
     "Sec-WebSocket-Protocol",
 )
 """Without Sec-WebSocket-Extensions: a compressed message of a kilobyte may hold a gigabyte, so none is negotiated."""
-WHAT_TO_UPGRADE_TO = (("Upgrade", "websocket"), ("Sec-WebSocket-Version", "13"))
+UPGRADE_HEADERS = (("Upgrade", "websocket"), ("Sec-WebSocket-Version", "13"))
 """Headers of a 426 (RFC 9110, 15.5.22)."""
-SILENT = logging.Logger("websockets", logging.CRITICAL + 1)  # noqa: LOG001 - no setting is to make it speak
+SILENT_LOGGER = logging.Logger("websockets", logging.CRITICAL + 1)  # noqa: LOG001 - no setting may enable it
 """The library would log each message, with the keys in it."""
 
 
 class UpgradeRequired(InvalidRequest):
-    """A WebSocket answers at this path, and the request opens none."""
+    """The path is a WebSocket's, and the request does not open one."""
 
     status = 426
     code = "upgrade_required"
@@ -39,15 +39,15 @@ def is_upgrade(environ: Mapping[str, Any]) -> bool:
 
 
 def check_handshake(environ: Mapping[str, Any]) -> None:
-    """Raises what `accept` raises."""
+    """Check a handshake. Raises what `accept` raises."""
     accept(environ)
 
 
 def accept(environ: Mapping[str, Any], subprotocol: str | None = None) -> list[tuple[str, str]]:
-    """The headers of the 101. `subprotocol` is named in them if the client offers it.
+    """Check a handshake, and return the headers of the 101. They name `subprotocol` if the client offers it.
 
     Raises UpgradeRequired (426) for a request that asks for no WebSocket of version 13, and InvalidRequest for a
-    handshake that is not whole.
+    handshake that is incomplete.
     """
     if environ["REQUEST_METHOD"] != "GET" or environ.get("SERVER_PROTOCOL") == "HTTP/1.0" or _has_body(environ):
         raise UpgradeRequired("A WebSocket is opened by a GET over HTTP/1.1 without a body.")
@@ -56,7 +56,7 @@ def accept(environ: Mapping[str, Any], subprotocol: str | None = None) -> list[t
         if (value := environ.get(f"HTTP_{field.upper().replace('-', '_')}")) is not None:
             headers[field] = value
     protocols = [Subprotocol(subprotocol)] if subprotocol else None
-    checker = ServerProtocol(subprotocols=protocols, select_subprotocol=_offered, logger=SILENT)
+    checker = ServerProtocol(subprotocols=protocols, select_subprotocol=_select_subprotocol, logger=SILENT_LOGGER)
     response = checker.accept(Request(environ["PATH_INFO"], headers))
     if response.status_code == HTTPStatus.SWITCHING_PROTOCOLS:
         return [(name, value) for name, value in response.headers.raw_items() if name.lower() != "date"]
@@ -70,7 +70,7 @@ def _has_body(environ: Mapping[str, Any]) -> bool:
     return environ.get("CONTENT_LENGTH", "0") not in ("", "0") or "HTTP_TRANSFER_ENCODING" in environ
 
 
-def _offered(protocol: ServerProtocol, offered: Sequence[Subprotocol]) -> Subprotocol | None:
-    """The one of ours if the client offers it; none is no reason to refuse."""
+def _select_subprotocol(protocol: ServerProtocol, offered: Sequence[Subprotocol]) -> Subprotocol | None:
+    """Our subprotocol if the client offers it, else None, which refuses nothing."""
     ours = protocol.available_subprotocols or ()
     return next((each for each in ours if each in offered), None)

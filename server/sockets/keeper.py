@@ -1,8 +1,8 @@
-"""The worker's WebSockets: one thread reads all of them, so that one at rest costs none.
+"""The worker's WebSockets: one thread reads all of them, so that an idle one holds no thread.
 
-It is another than the keeper of lines' (server/lines.py): that one forwards streams to callers, who are not to wait
-while long messages, or floods of short ones, are unmasked and put together. Messages are handled in a few threads of
-the worker's pool, turns in as many as MAX_IN_FLIGHT allows.
+It is not the thread of the lines (server/lines.py): that one forwards streams, which must not wait while long messages
+or floods of short ones are decoded. Messages are handled in a few threads of the worker's pool, turns in as many as
+MAX_IN_FLIGHT allows.
 """
 
 import os
@@ -18,40 +18,41 @@ from typing import Any
 from websockets.frames import CloseCode
 
 from core.errors import GatewayError, Overloaded
-from server.admission import COME_AGAIN, STOPPING, Admission
+from server.admission import RETRY_AFTER_SECONDS, STOPPING, Admission
 from server.read_deadlines import BODY_SECONDS
 from server.response import STALLED_SECONDS
 from server.sockets.dispatcher import Dispatcher
-from server.sockets.socket import Socket, SocketHandler
+from server.sockets.interfaces import SocketHandler
+from server.sockets.socket import Socket
 from server.sockets.timers import Timers
 
 log = getLogger("thinkline.errors")
 
 HAS_EPOLL = hasattr(select, "epoll")
-LEFT = getattr(select, "EPOLLRDHUP", 0) | getattr(select, "EPOLLHUP", 0) | getattr(select, "EPOLLERR", 0)
-COMES = getattr(select, "EPOLLIN", 0)
-TAKES = getattr(select, "EPOLLOUT", 0)
+HANGUP = getattr(select, "EPOLLRDHUP", 0) | getattr(select, "EPOLLHUP", 0) | getattr(select, "EPOLLERR", 0)
+READABLE = getattr(select, "EPOLLIN", 0)
+WRITABLE = getattr(select, "EPOLLOUT", 0)
 PIECE = 32_768
-"""Bytes that are read of a connection at a time."""
-STRANGERS_PIECE = 4096
-"""The same of a peer without a key, which may be hundreds of frames."""
+"""Bytes of one read from a connection."""
+UNAUTHENTICATED_PIECE = 4096
+"""The same for a peer without a key: its bytes may be hundreds of frames."""
 PING_SECONDS = 20.0
 SILENT_SECONDS = 42.0
-"""How long nothing may come, with the pings that want an answer: a peer that is gone is noticed within 45 seconds."""
+"""How long a peer may send nothing, not even pongs: a peer that is gone is noticed within 45 seconds."""
 LOOK_SECONDS = 1.0
-"""How often it is looked for pings that are due, for peers that are gone, and for owners who may not stay."""
+"""How often due pings, lost peers and revoked keys are looked for."""
 MOST_BUFFERED = 268_435_456
-"""Bytes of messages that have not come whole, of all connections."""
+"""Bytes of incomplete messages, of all connections together."""
 EXPECTED_SECONDS = 60.0
-"""How long a place is kept for a connection whose 101 is on its way: longer than that may take."""
-STRANGERS = 4
-"""Of so many places one may be taken by a peer that has not brought its key yet."""
+"""How long a place is reserved for a connection whose 101 is being sent."""
+UNAUTHENTICATED_SHARE = 4
+"""One of so many places may be used by a peer that has not sent its key yet."""
 ONLY_GUNICORN = "WebSockets are served by gunicorn, on Linux: `make run` starts it. `python app.py` has none."
 TOO_MANY = "Too many WebSockets are open here (MAX_SOCKETS)."
 
 
 class NotServedHere(GatewayError):
-    """The server that was started has no WebSockets."""
+    """The server that runs has no WebSockets."""
 
     status = 501
     code = "not_served_here"
@@ -61,16 +62,16 @@ class NotServedHere(GatewayError):
 class SocketKeeper:
     """Keeps WebSockets, `most` at the same time, with messages of up to `most_bytes`. It may be made before a fork.
 
-    `verdict` is asked each second about each connection's owner: why it may not stay, "" where it may.
+    `rejection` is called each second with each connection's owner; it returns why the connection must close, else "".
     """
 
     def __init__(
-        self, admission: Admission, most: int, most_bytes: int, verdict: Callable[[Any], str] = lambda _: ""
+        self, admission: Admission, most: int, most_bytes: int, rejection: Callable[[Any], str] = lambda _: ""
     ) -> None:
         self._admission = admission
         self._most = most
         self._most_bytes = most_bytes
-        self._verdict = verdict
+        self._rejection = rejection
         self._do: Callable[[Callable[[], None]], None] | None = None
         self._dispatcher = Dispatcher(self.do)
         self._timers = Timers()
@@ -90,12 +91,12 @@ class SocketKeeper:
         return len(self._ends)
 
     def serve_with(self, do: Callable[[Callable[[], None]], None], connections: int) -> None:
-        """The worker's pool: `do` has one of its threads do a job. Of its connections half are left to requests."""
+        """Use the worker's pool: `do` has one of its threads do a job. Half of the `connections` are for requests."""
         self._do = do
         self._most = min(self._most, connections // 2)
 
     def open(self, handler: SocketHandler, owner: object) -> Socket:
-        """A connection that is about to begin; `owner` is None while nobody knows whose it is. Raises Overloaded;
+        """Reserve a place for a new connection; `owner` is None until its key is known. Raises Overloaded, and
         NotServedHere under another server than ours.
         """
         if self._do is None or not HAS_EPOLL:
@@ -106,11 +107,13 @@ class SocketKeeper:
             for late in [each for each, by in self._expected.items() if by < now]:
                 del self._expected[late]
             present = [*self._ends, *self._expected]
-            strangers = sum(each.owner is None for each in present)
+            unauthenticated = sum(each.owner is None for each in present)
             if self.closing:
-                raise Overloaded(STOPPING, retry_after=COME_AGAIN)
-            if len(present) >= self._most or (owner is None and strangers >= max(1, self._most // STRANGERS)):
-                raise Overloaded(TOO_MANY, retry_after=COME_AGAIN)
+                raise Overloaded(STOPPING, retry_after=RETRY_AFTER_SECONDS)
+            if len(present) >= self._most or (
+                owner is None and unauthenticated >= max(1, self._most // UNAUTHENTICATED_SHARE)
+            ):
+                raise Overloaded(TOO_MANY, retry_after=RETRY_AFTER_SECONDS)
             self._expected[connection] = now + EXPECTED_SECONDS
         return connection
 
@@ -122,8 +125,8 @@ class SocketKeeper:
         received: bytes,
         ended: Callable[[], None],
     ) -> None:
-        """Keep a connection whose 101 was written, but for `unsent`; `received` came behind the handshake. `ended` is
-        called when its socket is closed. Raises OSError where the system has no room for another one.
+        """Keep a connection whose 101 was written except for `unsent`; the client sent `received` after its handshake.
+        `ended` is called when the socket is closed. Raises OSError if the system has no resources for it.
         """
         self._start()
         self._poller.register(sock, 0)
@@ -136,7 +139,7 @@ class SocketKeeper:
             connection.retire(CloseCode.SERVICE_RESTART, STOPPING)
 
     def retire(self) -> None:
-        """The worker is to end: take no further connection, close those at rest, and the others after their turns."""
+        """Accept no further connections, close idle ones now and the others after their turns: the worker is to end."""
         self.closing = True
         for connection in list(self._ends):
             connection.retire(CloseCode.SERVICE_RESTART, STOPPING)
@@ -144,37 +147,37 @@ class SocketKeeper:
     # for connections
 
     def watch(self, connection: Socket) -> None:
-        """Wait for what the connection waits for now. With its lock."""
+        """Poll for the events that the connection waits for now. Its lock must be held."""
         if connection.sock is None:
             return
         reads, writes = connection.wants
-        mask = LEFT | (COMES if reads else 0) | (TAKES if writes else 0)
+        mask = HANGUP | (READABLE if reads else 0) | (WRITABLE if writes else 0)
         if self._masks.get(connection) != mask:
             self._masks[connection] = mask
             self._poller.modify(connection.sock, mask)
 
     def handle(self, connection: Socket) -> None:
-        """Have a thread call its handler, after those of others that wait already."""
+        """Queue the connection's next message for its handler."""
         self._dispatcher.add(connection)
 
     def do(self, job: Callable[[], None]) -> None:
-        """Have a thread of the pool do it."""
+        """Have a thread of the pool do the job."""
         if self._do is not None:
             self._do(job)
 
     def call_at(self, due: float, job: Callable[[], None]) -> Callable[[], None]:
-        """Have the keeper's thread do it then; returns what takes that back."""
+        """Have the keeper's thread do the job at `due`; returns a function that cancels it."""
         cancel, is_next = self._timers.add(due, job)
         if is_next:
             self._wake()
         return cancel
 
     def enter(self) -> None:
-        """A turn begins. Raises Overloaded."""
+        """Count a turn that begins. Raises Overloaded."""
         self._admission.enter()
 
     def leave(self) -> None:
-        """A turn has ended."""
+        """Count a turn that has ended."""
         self._admission.leave()
 
     # the keeper's thread
@@ -186,19 +189,19 @@ class SocketKeeper:
                 self._woken, self._waker = os.pipe()
                 os.set_blocking(self._woken, False)
                 os.set_blocking(self._waker, False)
-                poller.register(self._woken, COMES)
+                poller.register(self._woken, READABLE)
                 self._poller = poller
                 threading.Thread(target=self._run, name="sockets", daemon=True).start()
 
     def _wake(self) -> None:
-        with suppress(BlockingIOError):  # it has more than enough reasons to wake
+        with suppress(BlockingIOError):  # the pipe is full, so the thread will wake
             os.write(self._waker, b"\0")
 
     def _run(self) -> None:
         while True:
             try:
                 self._turn()
-            except Exception:  # whatever it was: all the worker's sockets need this thread
+            except Exception:  # any fault: all the worker's sockets need this thread
                 log.exception("a turn of the sockets' thread failed")
 
     def _turn(self) -> None:
@@ -207,7 +210,7 @@ class SocketKeeper:
             if descriptor == self._woken:
                 os.read(descriptor, 4096)
             elif (connection := self._sockets.get(descriptor)) is not None:
-                self._do_for(connection, self._heed, event)
+                self._run_step(connection, self._handle_event, event)
         now = monotonic()
         for job in self._timers.take(now):
             job()
@@ -215,10 +218,10 @@ class SocketKeeper:
             self._looks_at = now + LOOK_SECONDS
             self._dispatcher.relieve()
             for connection in list(self._ends):
-                self._do_for(connection, self._look, now)
+                self._run_step(connection, self._check, now)
 
-    def _do_for(self, connection: Socket, step: Callable[[Socket, Any], None], fact: float) -> None:
-        """Whatever fails for one connection ends that connection alone."""
+    def _run_step(self, connection: Socket, step: Callable[[Socket, Any], None], fact: float) -> None:
+        """Do a step for a connection. A failure ends that connection alone."""
         try:
             step(connection, fact)
         except Exception:
@@ -226,15 +229,15 @@ class SocketKeeper:
             connection.cut()
             self._release(connection)
 
-    def _heed(self, connection: Socket, event: int) -> None:
-        """Bytes have come, the peer takes some, or it has left."""
+    def _handle_event(self, connection: Socket, event: int) -> None:
+        """Handle an event of epoll: the socket is readable or writable, or the peer has left."""
         if connection.sock is None:
-            return  # it begins at this moment
-        if event & TAKES:
+            return  # another thread is in `begin`
+        if event & WRITABLE:
             connection.flush()
-        if event & COMES:
+        if event & READABLE:
             self._read(connection)
-        elif event & LEFT:  # and what it sent before is not read now: that of one who has left need not be
+        elif event & HANGUP:  # messages of a peer that has left need not be read
             connection.cut()
             self._release(connection)
         if connection.framing.is_over:
@@ -245,7 +248,7 @@ class SocketKeeper:
         if sock is None:
             return
         try:
-            data = sock.recv(PIECE if connection.owner is not None else STRANGERS_PIECE, socket.MSG_DONTWAIT)
+            data = sock.recv(PIECE if connection.owner is not None else UNAUTHENTICATED_PIECE, socket.MSG_DONTWAIT)
         except BlockingIOError:
             return
         except OSError:
@@ -261,7 +264,7 @@ class SocketKeeper:
         self._buffered += buffered - connection.counted
         connection.counted = buffered
 
-    def _look(self, connection: Socket, now: float) -> None:
+    def _check(self, connection: Socket, now: float) -> None:
         """Do what is due for a connection."""
         if now >= connection.closes_by:
             connection.cut()
@@ -272,11 +275,11 @@ class SocketKeeper:
             connection.close(CloseCode.POLICY_VIOLATION, "The message did not come in time.")
         elif now - connection.pinged_at >= PING_SECONDS:
             connection.ping()
-        if reason := self._verdict(connection.owner):
+        if reason := self._rejection(connection.owner):
             connection.retire(CloseCode.POLICY_VIOLATION, reason)
 
     def _release(self, connection: Socket) -> None:
-        """Close its socket, which nobody else does: the number may be another's at once."""
+        """Close its socket. Only this thread may: the descriptor can be reused at once."""
         sock = connection.forget()
         if sock is None:
             return

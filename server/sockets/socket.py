@@ -1,10 +1,10 @@
 """One WebSocket connection, as its handler and the thread that keeps it (server/sockets/keeper.py) share it.
 
 state     what may happen
-open      messages come and go; turns begin
-retired   no new turn begins; the connection is closed after the turns that run, at once where none does
+open      messages are sent and received; turns begin
+retired   no new turn begins; the connection is closed after the running turns, at once if there are none
 closing   a close frame was sent; the peer's, or the end of its stream, is awaited for CLOSING_SECONDS
-closed    nothing more comes or goes; the handler has been, or is being, told
+closed    nothing is sent or received; the handler's `closed` was called, or is queued
 """
 
 import errno
@@ -18,47 +18,33 @@ from logging import getLogger
 from math import inf
 from threading import get_ident
 from time import monotonic
-from typing import Protocol
 
 from websockets.frames import CloseCode
 
 from core.errors import Cancelled, Overloaded
 from server.response import STALLED_SECONDS, send_now
 from server.sockets.framing import Framing
-from server.sockets.keeping import Keeper
+from server.sockets.interfaces import Keeper, SocketHandler
 
 log = getLogger("thinkline.errors")
 
 MOST_UNSENT = 262_144
-"""Bytes that wait for the peer before a turn that sends more has to wait too."""
+"""Unsent bytes from which on a turn that sends more has to wait."""
 MOST_WAITING = 16
-"""Messages that wait for the handler before no more are read."""
+"""Messages that may wait for the handler; then reading pauses."""
 CLOSING_SECONDS = 2.0
-"""How long the peer may take to answer a close frame, once it has taken what was sent before."""
-WRONG = "Something went wrong here."
-
-
-class SocketHandler(Protocol):
-    """What is done with a connection: called in threads of the pool, one at a time and in order. It never waits."""
-
-    def opened(self, socket: "Socket") -> None:
-        """The connection is there; the first call."""
-
-    def receive(self, message: str | bytes) -> None:
-        """A whole message has come: a text, or bytes."""
-
-    def closed(self) -> None:
-        """The peer has left, or we have closed: cancel what runs. The last call."""
+"""How long the peer may take to answer a close frame, once all earlier bytes are sent."""
+INTERNAL_FAULT = "Something went wrong here."
 
 
 class Socket:
     """An upgraded connection. Any thread may call `send`, `close`, `run_turn` and `call_later`.
 
-    owner      whose it is; the keeper is told which owners may stay
+    owner      the key that it belongs to; None until that is known
     closing    no new turn begins
-    heard_at   when the last byte came, by the monotonic clock
-    begun_at   when a message began that has not come whole; inf without one
-    counted    how much of what it has buffered its keeper has counted
+    heard_at   when the last byte arrived, by the monotonic clock
+    begun_at   when the incomplete message began; inf if there is none
+    counted    how many of its buffered bytes its keeper has counted
     """
 
     def __init__(self, keeper: Keeper, handler: SocketHandler, owner: object, most_bytes: int) -> None:
@@ -85,12 +71,12 @@ class Socket:
 
     @property
     def closing(self) -> bool:
-        """Whether a shutdown or a reload has begun, or its owner may not stay: no new turn begins."""
+        """Whether new turns are refused: a shutdown or a reload has begun, or its key was revoked."""
         return self._retired is not None
 
     def send(self, text: str) -> None:
-        """Send one text message. A turn waits while the peer takes too little, up to STALLED_SECONDS. Raises Cancelled
-        when the peer has left or reads nothing, or the connection is closed.
+        """Send one text message. A turn blocks while too much is unsent, up to STALLED_SECONDS. Raises Cancelled when
+        the peer has left or reads nothing, or the connection is closed.
         """
         with self._changed:
             if get_ident() != self._handled_by and not self._changed.wait_for(self._takes_more, STALLED_SECONDS):
@@ -101,7 +87,7 @@ class Socket:
             self.flush()
 
     def close(self, code: int = 1000, reason: str = "") -> None:
-        """Close with a close frame. What was sent before goes out first."""
+        """Close with a close frame. Earlier messages are sent first."""
         with self._changed:
             if not self._is_closed:
                 self.framing.close(code, reason)
@@ -109,8 +95,8 @@ class Socket:
                 self.flush()
 
     def run_turn(self, work: Callable[[], None]) -> None:
-        """Do `work` in a thread of the pool, as one of MAX_IN_FLIGHT. Raises Overloaded when there are too many, or the
-        connection takes no more turns; Cancelled when it is closed.
+        """Do `work` in a thread of the pool, as one of MAX_IN_FLIGHT. Raises Overloaded when there are too many, or
+        when the connection is retired; Cancelled when it is closed.
         """
         with self._changed:
             if self._is_closed:
@@ -123,7 +109,7 @@ class Socket:
 
     def call_later(self, seconds: float, callback: Callable[[], None]) -> Callable[[], None]:
         """Have the handler's thread call back, in order with its messages, unless the connection is closed before.
-        Returns what takes that back.
+        Returns a function that cancels it.
         """
         timer = object()
         with self._changed:
@@ -134,11 +120,11 @@ class Socket:
     # for the keeper
 
     def begin(self, sock: socket.socket, unsent: bytes | memoryview, received: bytes) -> None:
-        """The 101 was written, but for `unsent`; `received` came behind the handshake."""
+        """Begin on a socket. `unsent` is the unsent rest of the 101; the client sent `received` after its handshake."""
         with self._changed:
             self.sock = sock
             self.framing.output[:0] = unsent
-            if not self._is_handled:  # else it was closed before it has begun
+            if not self._is_handled:  # else it was closed before it began
                 self._is_handled = True
                 self._keeper.handle(self)
             if received:
@@ -146,21 +132,21 @@ class Socket:
             self.flush()
 
     def retire(self, code: int, reason: str) -> None:
-        """Let no further turn begin, and close when none runs."""
+        """Refuse new turns, and close when none runs."""
         with self._changed:
             self._retired = self._retired or (code, reason)
             if not self._turns:
                 self.close(*self._retired)
 
     def read(self, data: bytes) -> None:
-        """Some bytes have come; none mean that the peer has left."""
+        """Decode bytes from the peer; no bytes mean the end of its stream."""
         self.heard_at = monotonic()
         with self._changed:
             self._feed(data)
             self.flush()
 
     def ping(self) -> None:
-        """Ask the peer whether it is there."""
+        """Send a ping, which a living peer answers."""
         with self._changed:
             self.pinged_at = monotonic()
             if not self._is_closed:
@@ -168,7 +154,7 @@ class Socket:
                 self.flush()
 
     def flush(self) -> None:
-        """Send what the peer takes without being waited for."""
+        """Send without blocking."""
         with self._changed:
             sock, output = self.sock, self.framing.output
             if sock is None:
@@ -189,7 +175,7 @@ class Socket:
             self._keeper.watch(self)
 
     def cut(self) -> None:
-        """End it without a word: the peer reads nothing, or is gone."""
+        """End the connection without a close frame: the peer reads nothing, or is gone."""
         with self._changed:
             self._end()
             self.framing.output.clear()
@@ -199,7 +185,7 @@ class Socket:
                     self.sock.shutdown(socket.SHUT_RDWR)
 
     def forget(self) -> socket.socket | None:
-        """The socket, which nobody uses from now on; None when that was so before."""
+        """Give up the socket and return it, so that the keeper can close it; None if that was done before."""
         with self._changed:
             self._end()
             sock, self.sock = self.sock, None
@@ -207,13 +193,13 @@ class Socket:
 
     @property
     def wants(self) -> tuple[bool, bool]:
-        """Whether it waits for bytes, and for the peer to take some."""
+        """Whether it waits to read, and to write."""
         is_free = monotonic() >= self.framing.reads_from and len(self._jobs) < MOST_WAITING
         unsent = len(self.framing.output)
         return (is_free or self._is_closed) and unsent <= MOST_UNSENT, bool(unsent)
 
     def handle_next(self) -> None:
-        """Call the handler for the next of what has come."""
+        """Call the handler for the next message or timer."""
         with self._changed:
             job = self._jobs.popleft()
             self._handled_by = get_ident()
@@ -221,9 +207,9 @@ class Socket:
             job()
         except Cancelled:
             pass
-        except Exception:  # whatever it was: the peer is told, and the thread is needed for others
+        except Exception:  # any fault: the peer gets 1011, and the thread is needed for others
             log.exception("a message cannot be handled")
-            self.close(CloseCode.INTERNAL_ERROR, WRONG)
+            self.close(CloseCode.INTERNAL_ERROR, INTERNAL_FAULT)
         with self._changed:
             self._handled_by = 0
             self._is_handled = bool(self._jobs)
@@ -266,11 +252,11 @@ class Socket:
             self._keeper.call_at(framing.reads_from, self.flush)
 
     def _end(self) -> None:
-        """Nothing more is sent or handled: tell the handler, once."""
+        """Stop handling messages, and queue the handler's `closed`, once."""
         if self._is_closed:
             return
         for cancel in self._timers.values():
-            cancel()  # it would hold on to the connection until it is due
+            cancel()  # it would keep the connection in memory until it is due
         self._timers.clear()
         self._jobs = deque(job for job in self._jobs if job is self._opened)
         self._add_job(self._handler.closed)
@@ -284,9 +270,9 @@ class Socket:
             work()
         except Cancelled:
             pass
-        except Exception:  # whatever it was, the turn has ended
+        except Exception:  # any fault: the turn must be counted off
             log.exception("a turn failed")
-            self.close(CloseCode.INTERNAL_ERROR, WRONG)
+            self.close(CloseCode.INTERNAL_ERROR, INTERNAL_FAULT)
         finally:
             self._keeper.leave()
             with self._changed:

@@ -1,4 +1,4 @@
-"""What is to be done at a time, by the thread that asks for it."""
+"""Jobs with a time, which one thread takes when they are due."""
 
 import threading
 from collections.abc import Callable
@@ -14,11 +14,11 @@ class _Timer:
         self.job = job
 
     def cancel(self) -> None:
-        self.job = None  # what it holds on to is let go of now, the timer itself when it is due
+        self.job = None  # frees what the job refers to now; the timer itself is removed when it is due
 
 
 class Timers:
-    """Safe for all threads. Times are of the monotonic clock."""
+    """Jobs by their times, of the monotonic clock. Safe for all threads."""
 
     def __init__(self) -> None:
         self._heap: list[tuple[float, int, _Timer]] = []
@@ -26,7 +26,7 @@ class Timers:
         self._lock = threading.Lock()
 
     def add(self, due: float, job: Callable[[], None]) -> tuple[Callable[[], None], bool]:
-        """Have it done then: returns what takes that back, and whether it is the next thing that is due."""
+        """Add a job; returns a function that cancels it, and whether it is the next job that is due."""
         timer = _Timer(job)
         with self._lock:
             heappush(self._heap, (due, next(self._number), timer))
@@ -34,12 +34,12 @@ class Timers:
 
     @property
     def next(self) -> float:
-        """When something is due."""
+        """When the next job is due; inf if there is none."""
         with self._lock:
             return self._heap[0][0] if self._heap else inf
 
     def take(self, now: float) -> list[Callable[[], None]]:
-        """What is due."""
+        """Remove and return the jobs that are due."""
         due = []
         with self._lock:
             while self._heap and self._heap[0][0] <= now:

@@ -1,4 +1,4 @@
-"""Alembic runs a migration by this file, on the connection that storage/database.py hands over."""
+"""Alembic runs this file for a migration, on the connection that storage/database.py passes."""
 
 from alembic import context
 

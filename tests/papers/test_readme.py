@@ -125,7 +125,8 @@ def test_no_page_writes_a_setting_that_does_not_exist():
     others = "AZURE_OPENAI_(API_KEY|ENDPOINT)|AWS_[A-Z_]+|OTEL_[A-Z_]+"
     upstream = re.compile(rf"({vendors}|NAME)_(API_KEY|BASE_URL|MODEL)|{others}")
     for paper in PAPERS:
-        names = set(re.findall(r"\b[A-Z]{2,}_[A-Z_]+\b", read(paper)))
+        text = re.sub(r"\$\{\w+[^}]*\}", "", read(paper))  # models.yaml may name variables of its writer's own
+        names = set(re.findall(r"\b[A-Z]{2,}_[A-Z_]+\b", text))
         names -= known | {f"{name}_FILE" for name in known}  # each secret may stand in a file of its own
         wrong = [name for name in names if not upstream.match(name)]
         assert not wrong, f"{paper} names settings that do not exist: {wrong}"

@@ -142,14 +142,14 @@ def test_a_worker_fewer_loses_no_call(serve: Serve) -> None:
 def test_who_is_replaced_waits_for_those_who_take_over() -> None:
     succession = Succession()
     succession.expect(3, 2)
-    assert not succession.stops(0.1), "only for so long"
-    succession.serves(3)
+    assert not succession.wait_for_stop(0.1), "only for so long"
+    succession.mark_serving(3)
     began = time.monotonic()
-    threading.Timer(0.5, lambda: succession.serves(6)).start()  # the one of age 4 died while it booted
-    assert not succession.stops(EVER)
+    threading.Timer(0.5, lambda: succession.mark_serving(6)).start()  # the one of age 4 died while it booted
+    assert not succession.wait_for_stop(EVER)
     assert 0.4 < time.monotonic() - began < EVER / 2
     threading.Timer(0.1, succession.stop).start()
-    assert succession.stops(EVER)
+    assert succession.wait_for_stop(EVER)
 
 
 # a mistake costs no call

@@ -45,7 +45,7 @@ class Asker:
     def __init__(self, upstream: OpenAIUpstream, folder: Path) -> None:
         (folder / "models.yaml").write_text(MODELS % f"{upstream.url}/v1")
         values = {"MODELS_FILE": folder / "models.yaml", "DATA_DIR": folder / "data", "DEMO_PACE_MS": 0, "RETRIES": 1}
-        self.client: FlaskClient = create_app(Settings.load(environment(**values))).test_client()
+        self.client: FlaskClient = create_app(Settings.load(environment(USAGE_DAYS=90, **values))).test_client()
 
     def ask(self, identifier: str, key: str = "ann", **body: Any) -> None:
         headers = {"Authorization": f"Bearer key-of-{key}-of-twenty", "x-request-id": identifier}

@@ -36,7 +36,7 @@ class Report:
 
 
 def run(*arguments: str, **settings: object) -> "CompletedProcess[str]":
-    done = forked.run(["doctor.py", *arguments], environment(**{"PORT": 0, **settings}), 2 * EVER)
+    done = forked.run(["doctor.py", *arguments], environment(**{"PORT": 0, "USAGE_DAYS": 90, **settings}), 2 * EVER)
     assert not done.stderr, done.stderr
     return done
 
@@ -426,6 +426,11 @@ SLIPS = {
     "OCI_COMPARTMENT_ID": "OCI_COMPARTMENT",
     "MODELS_ALIASES": "MODEL_ALIASES",
 }
+
+
+@pytest.mark.parametrize("name", ["TF_CLI_CONFIG_FILE", "GIT_CONFIG_FILE", "DB_DATABASE_URL"])
+def test_other_programs_variables_are_no_misspelt_settings(name):
+    assert name not in report(**{name: "x"}).text
 
 
 def test_names_that_nobody_reads_but_nearly():

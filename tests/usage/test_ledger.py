@@ -170,7 +170,7 @@ def test_a_database_of_a_newer_version_has_records_wait(
     assert any((tmp_path / "spool").iterdir())
     with pytest.raises(NewerDatabaseError, match="9999"), ledger._store.database.begin():
         pass
-    with database._opened().begin() as connection:
+    with database._open().begin() as connection:
         connection.execute(text("UPDATE alembic_version SET version_num = :head"), {"head": REVISIONS[-1]})
     until(lambda: not ledger.waiting, "the records to be written")
     assert requests(url, tmp_path) == ["turn-1", "turn-2"]
@@ -203,7 +203,7 @@ def test_the_migrations_make_the_tables_that_the_code_uses_and_take_them_back(ur
     with database.begin() as connection:
         assert compare_metadata(MigrationContext.configure(connection), METADATA) == []
     database.migrate("base", down=True)
-    with database._opened().connect() as connection:
+    with database._open().connect() as connection:
         assert revision_of(connection) == ""
     with database.begin() as connection:
         assert revision_of(connection) == REVISIONS[-1]
@@ -385,6 +385,8 @@ def test_a_file_that_is_removed_is_made_anew(tmp_path: Path) -> None:
         "sqlite://",
         "postgresql://u:hunter2@[bad/x",
         "redis://:hunter2@r/0",
+        "hunter2",
+        "postgresql:hunter2@db",
     ],
 )
 def test_an_address_that_makes_no_sense_is_refused_without_its_password(tmp_path: Path, address: str) -> None:

@@ -43,7 +43,12 @@ class Desk:
 
     def __init__(self, upstream: OpenAIUpstream, folder: Path, **settings: object) -> None:
         (folder / "models.yaml").write_text(MODELS % f"{upstream.url}/v1")
-        values = {"MODELS_FILE": folder / "models.yaml", "DATA_DIR": folder / "data", "DEMO_PACE_MS": 0, "RETRIES": 0}
+        values: dict[str, object] = {
+            "MODELS_FILE": folder / "models.yaml",
+            "DATA_DIR": folder / "data",
+            "USAGE_DAYS": 90,
+        }
+        values |= {"DEMO_PACE_MS": 0, "RETRIES": 0}
         self.client: FlaskClient = create_app(Settings.load(environment(**{**values, **settings}))).test_client()
         self.asked = 0
 
@@ -182,6 +187,21 @@ def test_as_a_table(desk: Desk) -> None:
         "first_token_p95",
         "first_token_p99",
     }
+
+
+@pytest.mark.parametrize("groups", ["", "model", "day,key"])
+def test_csv_of_nothing_has_the_same_head(desk: Desk, groups: str) -> None:
+    desk.ask("free")
+    desk.rows(requests=1)
+    some = desk.usage(f"?format=csv&group_by={groups}").text.splitlines()[0]
+    none = desk.usage(f"?format=csv&group_by={groups}&from=1&to=2").text.splitlines()[0]
+    assert none == some
+    assert some.split(",")[: 1 + groups.count(",")] == (groups or "requests").split(",")
+
+
+def test_a_wrong_parameter_is_told_the_ones_that_can_be_sent(desk: Desk) -> None:
+    said = desk.usage("?colour=1").json["error"]["message"]
+    assert said == "colour: Unknown field; known are from, to, group_by, format, key."
 
 
 def test_a_spent_budget_refuses_and_says_when_it_renews(desk: Desk) -> None:

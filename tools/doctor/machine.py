@@ -46,7 +46,7 @@ def machine(settings: Settings) -> list[Finding]:
     folder = ROOT / settings.data_dir
     there = next(path for path in (folder, *folder.parents) if os.access(path, os.F_OK))
     kept = there.is_dir() and os.access(there, os.W_OK | os.X_OK)
-    missed = "fail" if settings.model_list_url else "warn"  # only the list is kept there
+    missed = "fail" if settings.model_list_url else "warn"  # only the list is stored there
     usual = f"{settings.threads} in each worker; workers: {settings.workers}"
     few = ("warn", f"{settings.threads}: further callers wait", "raise THREADS (1280 is usual)")
     data = f"in {settings.data_dir}" + ", which will be made" * (there != folder)
@@ -64,7 +64,7 @@ def sessions(settings: Settings, seconds: float) -> Finding:
     if not settings.state_url.startswith(SERVERS):
         return Finding("sessions", "ok", f"kept in a file ({'STATE_URL' if settings.state_url else 'DATA_DIR'})")
     store = RedisStore(settings.state_url)
-    trouble, spent = _tried(store.check, seconds)
+    trouble, spent = _try(store.check, seconds)
     if trouble:
         return Finding("sessions", "fail", f"kept in Redis: {trouble}", "mend STATE_URL, or start Redis there", spent)
     return Finding("sessions", "ok", "kept in Redis, which can be written to", "", spent)
@@ -81,7 +81,7 @@ def usage(settings: Settings, seconds: float) -> Finding:
     if not database.is_shared:
         return Finding("usage", "ok", f"kept in a file ({'DATABASE_URL' if settings.database_url else 'DATA_DIR'})")
     versions: list[str] = []
-    trouble, spent = _tried(lambda: versions.append(database.version()), seconds)
+    trouble, spent = _try(lambda: versions.append(database.version()), seconds)
     if trouble:
         mend = "mend DATABASE_URL, or start PostgreSQL there"
         return Finding("usage", "fail", f"kept in PostgreSQL: {trouble}", mend, spent)
@@ -91,23 +91,23 @@ def usage(settings: Settings, seconds: float) -> Finding:
     return Finding("usage", "ok", "kept in PostgreSQL, which answers", "", spent)
 
 
-def _tried(work: Callable[[], object], seconds: float) -> tuple[str, int]:
-    """What goes wrong with it within so many seconds, "" for nothing; and the milliseconds that it took."""
+def _try(work: Callable[[], object], seconds: float) -> tuple[str, int]:
+    """Run a check for at most `seconds`; returns its failure, "" for none, and the milliseconds that it took."""
     results: SimpleQueue[Exception | None] = SimpleQueue()
 
     def try_it() -> None:
         try:
             work()
             results.put(None)
-        except Exception as error:  # noqa: BLE001 - whatever it raises is what is told
+        except Exception as error:  # noqa: BLE001 - any failure becomes the finding
             results.put(error)
 
     started = monotonic()
     threading.Thread(target=try_it, daemon=True).start()  # a server may send a byte at a time
     try:
         error = results.get(timeout=seconds)
-        said = str(getattr(error, "orig", None) or error).strip().partition("\n")[0]
-        trouble = f"{type(error).__name__}: {said}" if error else ""
+        problem = str(getattr(error, "orig", None) or error).strip().partition("\n")[0]
+        trouble = f"{type(error).__name__}: {problem}" if error else ""
     except Empty:
         trouble = f"no answer within {seconds:g} s"
     return trouble, round((monotonic() - started) * 1000)

@@ -1,4 +1,4 @@
-"""The table of usage, what keys have spent, the last requests."""
+"""The tables of usage, of written batches, of spending and of the last requests."""
 
 import sqlalchemy as sa
 from alembic import op
@@ -8,7 +8,7 @@ down_revision = None
 
 
 def upgrade() -> None:
-    """Make the tables."""
+    """Create the tables."""
     op.create_table(
         "requests",
         sa.Column("id", sa.BigInteger().with_variant(sa.Integer, "sqlite"), primary_key=True, autoincrement=True),
@@ -60,6 +60,6 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
-    """Drop them, with all that they hold."""
+    """Drop the tables and their rows."""
     for table in ("recent_requests", "spending", "written_batches", "requests"):
         op.drop_table(table)

@@ -1134,7 +1134,7 @@ def test_the_examples_of_the_documentation_load(
     texts = re.findall(r"^```yaml\n(.*?)^```$", pages, re.MULTILINE | re.DOTALL)
     assert len(texts) >= 3
     for text in texts:
-        secrets = {"OPERATIONS": "a-secret-of-some-length", "WEBHOOK_SECRET": "s" * 24}
+        secrets = {"OPERATIONS": "a-secret-of-some-length", "SECRET": "s" * 24, "AWS_BEARER_TOKEN_BEDROCK": "k"}
         listing = read(text, OPENAI_API_KEY="k", OCI_COMPARTMENT="c", **secrets)
         assert listing.rows or listing.entries or listing.keys
     text = next(each for each in texts if "aliases: [default" in each)

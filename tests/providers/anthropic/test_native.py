@@ -110,7 +110,7 @@ def test_a_name_that_stands_for_another_model_brings_what_that_takes(line: Line)
 
 def test_a_filler_comes_before_the_words(serve: Callable[..., Served], tmp_path: Path) -> None:
     with AnthropicUpstream() as upstream:
-        app = serve(**settings_for(upstream, tmp_path))
+        app = serve(**{**settings_for(upstream, tmp_path), "FIRST_EVENT_TIMEOUT": 15})
         upstream.enqueue(ScriptedAnswer(first_delay=0.2))
         message = read.streamed(post(app.port, read.ask_body(model="filled", stream=True), "/v1/messages")[2])
     assert read.text(message).startswith("Hm... Grüße")
