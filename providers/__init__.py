@@ -26,11 +26,11 @@ PROVIDERS = {
 }
 
 PACKAGES = {"oci": ("oci", "oci"), "bedrock": ("aws", "botocore"), "bedrock-models": ("aws", "botocore")}
-"""Of kinds that need more than every installation has: the extra, and its package."""
+"""Kinds that need an optional dependency -> the extra, and its package."""
 
 
 def missing_package(kind: str) -> str:
-    """What has to be installed for a provider of a kind; "" if nothing is missing."""
+    """The package to install for a provider of a kind; "" if none is missing."""
     return missing_extra(*PACKAGES[kind]) if kind in PACKAGES else ""
 
 

@@ -1,6 +1,6 @@
-"""What upstreams of OpenAI's shape refuse of OpenAI's dialect, and what they want back: data for each vendor.
+"""Deviations of OpenAI-shaped upstreams from OpenAI's dialect, by vendor: refused parameters, keys to send back.
 
-A refusal of another parameter that only tunes the answer is remembered at run time:
+A refusal of another tuning parameter is learned at run time:
 dispatch/resilience/refused_parameters.py.
 """
 
@@ -20,15 +20,15 @@ class Dialect:
     """An upstream's deviations from OpenAI's dialect. The default has none.
 
     refuses       parameters that are not sent to it
-    takes         the only parameters that are; empty for any
+    takes         the only parameters that are sent to it; empty for any
     names         OpenAI's name of a parameter -> its own name
     models        the same for some of its models: a pattern of their names -> renamed and omitted parameters; the first
                   that fits
     message_keys  role, or ANY_ROLE -> the keys that its messages may have; empty for any
-    roles         a role that it does not know -> the one that it takes instead
+    roles         a role that it does not know -> the role to send instead
     call_ids      a pattern of the ids of tool calls that it takes; "" for any
     cache_marks   takes Anthropic's `cache_control` in parts and tools
-    text_alone    takes a content as one text, no list of parts
+    text_alone    accepts a content as one text only, not as a list of parts
 
     OpenAI's clients do not send back some keys that an upstream sends with its calls, and requires with them later:
 
@@ -82,7 +82,7 @@ DEEPSEEK = Dialect(
     refuses=frozenset({"functions", "function_call"}),
     names=_MAX_TOKENS,
     roles=_SYSTEM,
-    # https://api-docs.deepseek.com/guides/thinking_mode: a 400 where it lacks while it thinks, which it does unasked.
+    # https://api-docs.deepseek.com/guides/thinking_mode: a 400 without it while it thinks, by default.
     returned={"reasoning_content": ""},
     unreturned={"thinking": {"type": "disabled"}},
 )

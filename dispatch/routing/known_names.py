@@ -1,4 +1,4 @@
-"""Which names of models and targets are known here, so that no caller's invention becomes a series of a metric."""
+"""The known names of models and targets, so that an invented name does not become a series of a metric."""
 
 from collections.abc import Collection
 from typing import Any
@@ -11,7 +11,7 @@ OTHER = "other"
 
 
 class KnownNames:
-    """Names that are configured, and those that providers have listed. Asks no provider."""
+    """Names that are configured, and those that providers have listed. Sends no requests."""
 
     def __init__(self, catalogue: Catalogue, models: ModelLists) -> None:
         self._catalogue = catalogue
@@ -19,7 +19,7 @@ class KnownNames:
         self._known: tuple[Any, Any, Collection[str]] = (None, None, ())
 
     def model(self, name: str, target: str) -> str:
-        """The public name of what a caller has called `name`, and `target` has answered: a row's, else the target's;
+        """The public name for a request of the model `name` that `target` has answered: a row's, else the target's;
         "" where none was named.
         """
         if row := self._catalogue.snapshot.row_of(name):

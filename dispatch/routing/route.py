@@ -1,4 +1,4 @@
-"""What the catalogue makes of a model's name."""
+"""A route: the targets for a model's name, as the catalogue finds them."""
 
 from dataclasses import dataclass
 

@@ -17,7 +17,7 @@ class Webhook:
 @dataclass(frozen=True, slots=True)
 class VoiceConfig:
     """instructions    the system message; {{name}} stands for a fact of the call
-    greeting        what is said first, "" for nothing
+    greeting        the first sentence, "" for none
     platform_tools  names of tools that the platform carries out (voice/tools.py), None for the usual ones
     transfer_to     the only numbers that calls are transferred to; none: any
     sounds          recordings that may be played, by name

@@ -18,7 +18,7 @@ AGENTCORE_ARN = re.compile(
     r"arn:[^:]+:bedrock-agentcore:(?P<region>[a-z0-9-]+):\d{12}:(?P<what>harness|runtime)/[a-zA-Z0-9_/-]+"
 )
 AGENT_FIELDS = ("qualifier", "prompt_field", "system_field", "text_path")
-"""What an agent's provider, or its models, may say of how it is called."""
+"""Options of a provider of agents, or of its models, for calls."""
 SIGNS = (
     "AWS_ACCESS_KEY_ID",
     "AWS_PROFILE",
@@ -27,7 +27,7 @@ SIGNS = (
     "AWS_CONTAINER_CREDENTIALS_RELATIVE_URI",
     "AWS_CONTAINER_CREDENTIALS_FULL_URI",
 )
-"""Any of these means that Amazon is to be used. A machine's own role cannot be seen: models.yaml has to say so."""
+"""Any of these means that Amazon is to be used. A machine's own role is not visible, so models.yaml must request it."""
 
 GEOGRAPHIES = {"us": "us.", "eu": "eu.", "ap": "apac."}
 """The first part of a region -> the inference profile for newer models there."""

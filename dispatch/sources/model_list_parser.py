@@ -1,6 +1,6 @@
 """The parser of MODEL_LIST_URL's list: its rows become providers and models, or are left out.
 
-The list names paths, never hosts: whatever it says, requests and the token go to the list's own scheme and host.
+The list names paths, never hosts: requests and the token always go to the list's own scheme and host.
 """
 
 import re

@@ -59,11 +59,11 @@ def text(path: Path) -> bytes:
 def read(
     path: Path, variables: Mapping[str, str], known: Collection[str] = (), clouds: Mapping[str, Any] | None = None
 ) -> SourceContents:
-    """The file's providers and models, as `understood`. Raises CatalogueError."""
-    return understood(text(path), path, variables, known, clouds or {})
+    """The file's providers and models, as `parse`. Raises CatalogueError."""
+    return parse(text(path), path, variables, known, clouds or {})
 
 
-def understood(
+def parse(
     raw: bytes, path: Path, variables: Mapping[str, str], known: Collection[str], clouds: Mapping[str, Any]
 ) -> SourceContents:
     """The providers and models of a file's text. `variables` replace `${NAME}`; `known` are the names of other sources'
@@ -106,7 +106,7 @@ def understood(
 def _file(
     data: Mapping[str, Any], variables: Mapping[str, str], known: Collection[str], clouds: Mapping[str, Any]
 ) -> SourceContents:
-    """Our own shape, and LLM Bridge's. Raises Incoherent."""
+    """Our own shape, and LLM Bridge's. Raises Inconsistent."""
     providers = {name: given or {} for name, given in data.get("providers", {}).items()}
     entries: list[ProviderConfig] = []
     rows: list[Located] = []
@@ -131,7 +131,7 @@ def _file(
 
 
 def _regions(regions: list[dict[str, Any]], variables: Mapping[str, str], clouds: Mapping[str, Any]) -> SourceContents:
-    """OCI GenAI access gateway's list: four kinds of models, each in a region and a compartment. Raises Incoherent."""
+    """OCI GenAI access gateway's list: four kinds of models, each in a region and compartment. Raises Inconsistent."""
     rows: list[Located] = []
     for at, region in enumerate(regions):
         where = {"region": region["region"], "compartment": region["compartment_id"]}
@@ -166,7 +166,7 @@ def _cloud(
     clouds: Mapping[str, Any],
     place: YamlPath,
 ) -> ProviderConfig:
-    """A cloud's config. Raises Incoherent."""
+    """A cloud's config. Raises Inconsistent."""
     try:
         if given.get("proxy"):
             Proxy.parse(given["proxy"])

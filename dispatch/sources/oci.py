@@ -52,16 +52,16 @@ def entry(
         "debug": settings.get("debug_oci_sdk", False),
     }
     _check(options)
-    said = (
+    is_configured = (
         any(settings.get(field) for field in ("oci_region", "oci_compartment"))
         or any(options[key] for key in ("credentials", "api_key"))
         or options["auth_type"] != AUTH_TYPE
         or (options["config_file"], options["profile"]) != (CONFIG_FILE, PROFILE)
         or os.path.isfile(os.path.expanduser(CONFIG_FILE))  # noqa: PTH111, PTH113 - these know homes that cannot be read
     )
-    if said and not options["proxy"]:
+    if is_configured and not options["proxy"]:
         options["proxy"] = proxy_for(options["endpoint"] or HOST.format(region=options["region"]), variables)
-    return ProviderConfig(name, "oci", options["model"], options, "" if said else MISSING)
+    return ProviderConfig(name, "oci", options["model"], options, "" if is_configured else MISSING)
 
 
 def agent(

@@ -1,4 +1,5 @@
-"""A guardrail around a chat: what the user says is checked before a target is asked, and the answer before it is heard.
+"""A guardrail around a chat: the user's text is checked before the request is sent, and the answer before it is passed
+on.
 
 A streamed answer is checked sentence by sentence: a sentence is held until it has passed, while the model goes on. What
 is blocked is never sent. In its place the caller hears the guardrail's phrase, and the answer ends as content_filter.
@@ -30,7 +31,7 @@ WHOLE_CHARACTERS = 20_000
 
 @dataclass(slots=True)
 class GuardedChat:
-    """How a target is asked a chat under a guardrail. The input is checked once, however many targets are asked."""
+    """A StreamFactory under a guardrail. The input is checked once for all targets."""
 
     ask: StreamFactory
     guard: Guard
@@ -47,12 +48,12 @@ class GuardedChat:
                 return
         events = self.ask(target, call)
         try:
-            yield from self._checked(events, call) if "output" in sides else events
+            yield from self._check_output(events, call) if "output" in sides else events
         finally:
             events.close()
 
-    def _checked(self, events: Iterable[Event], call: CallContext) -> Iterator[Event]:
-        """The events, with the text that has passed. What a model thinks is not checked, so it is not passed on."""
+    def _check_output(self, events: Iterable[Event], call: CallContext) -> Iterator[Event]:
+        """The events, with the text that has passed. Reasoning is not checked, so it is not passed on."""
         held: defaultdict[int, _Held] = defaultdict(lambda: _Held(self.request.stream))
         blocked: set[int] = set()
         for event in events:
@@ -73,7 +74,7 @@ class GuardedChat:
                 yield Text(verdict.text, choice)
             if choice in blocked:
                 if self.request.body.get("n", 1) == 1:
-                    return  # the model is let go: nothing that it still says is wanted
+                    return  # the rest of the answer is not needed
             elif not isinstance(event, (Text, Reasoning)):
                 yield event
 
@@ -103,7 +104,7 @@ class _Held:
 
 
 def new_words(request: ChatRequest) -> str:
-    """What the user has said since the last answer."""
+    """The user's text since the last answer."""
     words: list[str] = []
     for message in request.messages:
         if message["role"] == "assistant":

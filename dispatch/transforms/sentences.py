@@ -11,13 +11,13 @@ MOST_CHARACTERS = 600
 
 
 class SentenceSplitter:
-    """One text. `feed` gives the sentences that are whole by now, `rest` what is left at its end; they join to it."""
+    """One text. `feed` returns the sentences that are complete by now, `rest` the remainder; they join to the text."""
 
     def __init__(self) -> None:
         self._held = ""
 
     def feed(self, text: str) -> list[str]:
-        """Take the next piece."""
+        """Add the next piece; returns the complete sentences."""
         self._held += text
         sentences, start = [], 0
         for end in END.finditer(self._held):
@@ -32,6 +32,6 @@ class SentenceSplitter:
         return sentences
 
     def rest(self) -> str:
-        """The text has ended."""
+        """The remainder, once the text has ended."""
         rest, self._held = self._held, ""
         return rest

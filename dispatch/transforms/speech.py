@@ -201,7 +201,7 @@ def _begun(text: str, tag: str) -> int:
 
 
 def read_aloud(ask: StreamFactory) -> StreamFactory:
-    """The same, with text fit to be read aloud. Text that is taken out is no first event of a target's."""
+    """A StreamFactory with text fit to be read aloud. Removed text does not count as a first event."""
 
     def stream(target: Target, call: CallContext) -> Events:
         with closing(ask(target, call)) as events:

@@ -10,7 +10,7 @@ from providers.base import Target
 
 
 def keep_words(ask: StreamFactory, words: Words) -> StreamFactory:
-    """The same, with the text of each attempt kept under its span's id."""
+    """A StreamFactory that keeps the text of each attempt under its span's id."""
 
     def stream(target: Target, call: CallContext) -> Events:
         texts = words.said[call.span_id] = []

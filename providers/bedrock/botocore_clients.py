@@ -28,7 +28,7 @@ CREDENTIALS = (
     "or give this machine a role"
 )
 FETCHING = Config(connect_timeout=3, read_timeout=3, retries={"total_max_attempts": 1})
-"""Time-outs of botocore's own requests for credentials (STS, SSO): a caller waits for them."""
+"""Time-outs of botocore's own requests for credentials (STS, SSO), for which a request waits."""
 ONCE = Config(retries={"total_max_attempts": 1, "mode": "standard"})
 LOOK_AGAIN_SECONDS = 5.0
 """Seconds for which missing credentials are remembered. The lookup asks the machine's metadata service, which takes a
@@ -77,8 +77,8 @@ class BotocoreClients:
             try:
                 client = call.run(partial(self._make, key))
             except TimeoutError as error:
-                said = f"{self._name} found no AWS credentials in time."
-                raise UpstreamTimeout(said, provider=self._name) from error
+                message = f"{self._name} found no AWS credentials in time."
+                raise UpstreamTimeout(message, provider=self._name) from error
         return client
 
     def _make(self, key: tuple[str, str, str]) -> Any:
@@ -86,7 +86,7 @@ class BotocoreClients:
             client = self._clients.get(key)
             if client is None:
                 try:
-                    client = self._clients[key] = self._built(*key)
+                    client = self._clients[key] = self._build(*key)
                 except (BotoCoreError, ClientError, ValueError) as error:  # ValueError: an endpoint that is no URL
                     raise self.error_from_botocore(error) from error
             return client
@@ -104,7 +104,7 @@ class BotocoreClients:
         message = f"{name} cannot be reached as it is configured: see AWS_REGION and AWS_ENDPOINT_URL."
         return UpstreamError(message, **details)
 
-    def _built(self, service: str, region: str, endpoint: str) -> Any:
+    def _build(self, service: str, region: str, endpoint: str) -> Any:
         given = self._variables
         session = Session(profile=self._profile or given.get("AWS_PROFILE"))
         session.set_default_client_config(FETCHING)

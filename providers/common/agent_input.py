@@ -23,7 +23,7 @@ class AgentInput:
 
     system    all of the system prompt
     before    the history as (user or assistant, text), without two of one role in a row
-    heard     the messages that a session must have received to belong to this conversation
+    received     the messages that a session must have received to belong to this conversation
     text      the user's new text; "" if only results of tools are new
     results   indices of the messages with the results, if nothing else is new; `before` has them too
     files     the new attachments; `all_files`: those of the whole conversation
@@ -31,7 +31,7 @@ class AgentInput:
 
     system: str
     before: tuple[tuple[str, str], ...]
-    heard: Sequence[Mapping[str, Any]]
+    received: Sequence[Mapping[str, Any]]
     text: str
     results: tuple[int, ...]
     files: tuple[Json, ...]
@@ -77,7 +77,7 @@ def agent_input(messages: Sequence[Mapping[str, Any]], to_file: FileConverter | 
             if message["role"] in ("system", "developer") and texts[at].strip()
         ),
         before=_before([(messages[at], texts[at]) for at in earlier]),
-        heard=messages[:first_new],
+        received=messages[:first_new],
         text=text,
         results=tuple(results) if only_results else (),
         files=tuple(file for at in users for file in files[at]),
@@ -85,7 +85,7 @@ def agent_input(messages: Sequence[Mapping[str, Any]], to_file: FileConverter | 
     )
 
 
-def flattened(before: Sequence[tuple[str, str]], text: str) -> str:
+def flatten_history(before: Sequence[tuple[str, str]], text: str) -> str:
     """The history and the new message as one prompt."""
     if not before:
         return text

@@ -1,4 +1,4 @@
-"""One turn with an agent that keeps sessions: in the conversation's own, or in a new one that is told the history."""
+"""One turn with an agent that keeps sessions: in the conversation's session, or in a new one with the history."""
 
 from collections.abc import Callable
 from logging import getLogger
@@ -10,8 +10,8 @@ from providers.common.agent_sessions import Session, SessionLease
 log = getLogger("thinkline.providers")
 
 CAUTION = 0.9
-"""The part of an agent's idle time in which a session is taken for alive. Past that a turn brings the history to a new
-session: too early costs little, too late would make the agent forget.
+"""The fraction of an agent's idle time in which a session counts as alive. After it, a turn starts a new session with
+the history. That costs little if it is too early; if it were too late, the agent would lose the history.
 """
 
 
@@ -24,16 +24,16 @@ def is_yes(result: str) -> bool:
 
 
 class SessionLost(UpstreamRejected):
-    """The session is `busy` with another turn (to be retried), or the agent does not have it any more."""
+    """The session is `busy` with another turn (retryable), or has expired at the agent."""
 
-    def __init__(self, provider: str, said: str, *, busy: bool) -> None:
+    def __init__(self, provider: str, detail: str, *, busy: bool) -> None:
         super().__init__(
             "The agent is busy with another turn of this session.",
             upstream_status=409,
             provider=provider,
             param="session_id",
             code="session_busy",
-            log=said,
+            log=detail,
         )
         self.retryable = busy
 
@@ -41,8 +41,8 @@ class SessionLost(UpstreamRejected):
 def answer_in_session(
     lease: SessionLease, first: Callable[[], Events], again: Callable[[Session], Events], *, has_history: bool
 ) -> Events:
-    """The answer of `first`; where its session is lost, that of `again` in a new one. `has_history`: the request says
-    what was said before.
+    """The answer of `first`; if its session is lost, that of `again` in a new one. `has_history`: the request has
+    earlier messages.
     """
     with lease:
         try:
@@ -50,12 +50,12 @@ def answer_in_session(
         except SessionLost as error:
             if error.retryable and not has_history and not lease.is_replaceable():
                 raise
-            log.info("a new session for the turn", extra={"facts": {"provider": error.provider, "said": error.log}})
+            log.info("a new session for the turn", extra={"facts": {"provider": error.provider, "message": error.log}})
             yield from again(lease.fresh())
 
 
 def no_answer(name: str, what: str) -> UpstreamDown:
-    """The exception for an answer of another shape, or none. It is not retried: the agent has acted."""
+    """The exception for a missing or invalid answer. It is not retried: the agent may have acted."""
     error = UpstreamDown(f"{name} ended without an answer.", provider=name, upstream_status=200, log=what)
     error.retryable = False
     return error

@@ -28,8 +28,8 @@ def answer_events(
     whole: Callable[[Any], Iterable[Event]],
     call: CallContext,
 ) -> Events:
-    """A chat's answer as events, read to its end. A stream is decoded as it comes; of one JSON value `whole` makes the
-    events, cut at words if the request wants a stream. The response decides which it is. Closes the response.
+    """A chat's answer as events, read to its end. A stream is decoded as it arrives. For one JSON value, `whole` makes
+    the events, cut at words if the request wants a stream. The body decides which it is. Closes the response.
     """
     try:
         raise_for_status(response, error_factory)
@@ -49,7 +49,7 @@ def answer_events(
 
 
 def cut_at_words(events: Iterable[Event]) -> Iterator[Event]:
-    """The events of an answer that came at once, with its text cut at words."""
+    """The events of an unstreamed answer, with its text cut at words."""
     for event in events:
         if isinstance(event, Text) and event.logprobs is None:
             yield from (Text(word, event.choice) for word in words(event.text))

@@ -40,8 +40,8 @@ def seconds(created: Any) -> int:
 
 
 class ImageFetcher:
-    """Fetches the images of one vendor, without its key: over https from the vendor's own `domains`, and from the very
-    origin that is configured. Any other address is refused.
+    """Fetches the images of one vendor, without its key: over https from the vendor's own `domains`, and from the
+    configured origin. Any other address is refused.
     """
 
     def __init__(self, name: str, base_url: str, domains: Sequence[str], proxy: str = "") -> None:
@@ -69,7 +69,7 @@ class ImageFetcher:
         try:
             response = send(account, "GET", path, {}, b"", call, timeouts)
             try:
-                raise_for_status(response, self._refused)
+                raise_for_status(response, self._error_from_response)
                 return self._bytes(response)
             finally:
                 response.close()
@@ -108,7 +108,7 @@ class ImageFetcher:
                 self._accounts[origin] = Endpoint(self._name, origin, {}, self._proxy)
             return self._accounts[origin], found[4] or "/"
 
-    def _refused(self, status: int, headers: Mapping[str, str], body: bytes) -> GatewayError:
+    def _error_from_response(self, status: int, headers: Mapping[str, str], body: bytes) -> GatewayError:
         return self._lost(f"status {status}: {body[:200]!r}")
 
     def _lost(self, what: str) -> UpstreamError:
@@ -123,7 +123,7 @@ def _usual_port(scheme: str) -> int:
 
 
 def parse_images(answer: Any) -> list[Picture]:
-    """The pictures of an answer in OpenAI's shape. Raises one of NONSENSE."""
+    """The images of an answer in OpenAI's shape. Raises one of BAD_SHAPE."""
     found = []
     for row in answer["data"]:
         texts = {key: row.get(key) for key in ("url", "b64_json", "revised_prompt")}

@@ -6,7 +6,7 @@ from core.json_values import BAD_SHAPE
 
 
 def at_path(value: Any, path: str) -> Any:
-    """What stands at a path of names and, in lists, numbers; None for nothing."""
+    """The value at a path of names and, in lists, numbers; None if there is none."""
     try:
         for name in path.split("."):
             value = value[int(name)] if isinstance(value, list) else value[name]

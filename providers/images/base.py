@@ -55,8 +55,8 @@ class HttpRequest(NamedTuple):
 
 
 class ImageProvider(HttpProvider):
-    """A vendor that makes pictures and does not chat. One request makes `most` of them; for more, several are sent, one
-    after another. `path` is where to ask instead of the vendor's own paths, as a list of models has it.
+    """A vendor that makes images and does not chat. One request makes up to `most` images; for more, several requests
+    are sent in turn. `path` replaces the vendor's own paths, if a list of models gives one.
     """
 
     most: ClassVar[int]

@@ -1,10 +1,10 @@
-"""How OCI knows us: credentials that are read or fetched when first needed, kept while they hold, and renewed in time.
+"""Credentials for OCI: read or fetched when first needed, kept while they are valid, and renewed in time.
 
-    signature = login.signature(call)      # waits while a first sign-in takes its time
+    signature = login.signature(call)      # waits for the first sign-in
     headers = signature.headers("POST", url, body)
 
-Signing in happens on a thread of its own, once for all who wait for it: what a principal asks of the network cannot be
-woken, but a request that waits can.
+A sign-in runs in its own thread, once for all requests that wait for it. Its network calls cannot be interrupted, but
+a waiting request can.
 """
 
 import threading
@@ -22,17 +22,17 @@ from providers.oci.credentials import PRINCIPALS, Credential, Profile, by_princi
 log = getLogger("thinkline.providers")
 
 SIGN_IN_SECONDS = 30.0
-"""A request that has no time-out of its own waits no longer than this."""
+"""The longest wait of a request without a time-out of its own."""
 AHEAD_SECONDS = 300.0
-"""So long before a token expires, the next one is fetched, while the old one still signs."""
+"""The next token is fetched so long before the old one expires, which still signs meanwhile."""
 LAST_SECONDS = 30.0
-"""A token that lives no longer than this signs nothing more: clocks differ."""
+"""A token that expires within this time is not used, because clocks differ."""
 
 
 class Login:
-    """One way to sign in, shared by all threads: once, and again before the token expires, when a file that it was
-    read from changes, and after `refused`. `given` are a profile's values in the place of a file's; with `debug`, the
-    package logs what it asks for a principal.
+    """One way to sign in, shared by all threads. It signs in again before the token expires, when a file of the
+    credential changes, and after `discard`. `given` are a profile's values instead of a file's. With `debug`, the
+    package logs its requests for a principal.
     """
 
     def __init__(
@@ -54,10 +54,10 @@ class Login:
         self._under_way: Future[Credential] | None = None
 
     def signature(self, call: CallContext) -> Credential:
-        """A credential that holds. Raises UpstreamAuthFailed that names the setting, UpstreamTimeout and Cancelled."""
+        """A valid credential. Raises UpstreamAuthFailed that names the setting, UpstreamTimeout and Cancelled."""
         current = self._current
         usable = current is not None and current.holds(LAST_SECONDS)
-        changed = current is not None and current.changed
+        changed = current is not None and current.has_changed
         if current is not None and usable and not changed and current.holds(AHEAD_SECONDS):
             return current
         sign_in = self._begin(current)
@@ -74,8 +74,8 @@ class Login:
                 return current  # a file that is being written just now
             raise copy(error) from None  # others wait for the same
 
-    def refused(self, signature: Credential) -> bool:
-        """OCI does not take this credential any more. Whether another try is worth it: not with a user's key."""
+    def discard(self, signature: Credential) -> bool:
+        """Forget a credential that OCI has refused. Returns whether a new one may work: not for a user's key."""
         if signature.expires == inf:
             return False
         with self._lock:
@@ -84,7 +84,7 @@ class Login:
         return True
 
     def _begin(self, seen: Credential | None) -> "Future[Credential]":
-        """The sign-in that is under way, or has ended since the caller saw what there was; else a new one."""
+        """The sign-in that is under way, or that has replaced the credential `seen`; else a new one."""
         with self._lock:
             last = self._under_way
             if last is None or (last.done() and self._current in (None, seen)):

@@ -1,9 +1,9 @@
-"""OCI's services, as requests reach them: where they stand, signed, sent, and accepted.
+"""Sends requests to OCI's services: finds region and compartment, signs, sends, and checks the status.
 
     place = service.place(target.details, call)           # region and compartment
-    asked = Asked("POST", service.inference(place), "/actions/chat", orjson.dumps(body))
-    with reading(service.send(asked, call, target.timeouts)) as reply:    # accepted
-    data, headers = service.json(asked, call, target.timeouts)
+    request = SignedRequest("POST", service.inference(place), "/actions/chat", orjson.dumps(body))
+    with reading(service.send(request, call, target.timeouts)) as response:    # a successful one
+    data, headers = service.json(request, call, target.timeouts)
 
 Hosts: https://docs.oracle.com/en-us/iaas/api/#/en/generative-ai-inference/20231130/
 """
@@ -30,7 +30,7 @@ from providers.transport.endpoint import Endpoint
 from providers.transport.exchange import parse_json, raise_for_status, read_body
 
 log = getLogger("oci.requests")
-"""Below the package's logger, which DEBUG_OCI_SDK opens: the package itself never hears of these requests."""
+"""A child of the package's logger, which DEBUG_OCI_SDK enables; the package itself does not send these requests."""
 
 INFERENCE = "https://inference.generativeai.{region}.oci.{secondLevelDomain}"
 MANAGEMENT = "https://generativeai.{region}.oci.{secondLevelDomain}"
@@ -43,7 +43,7 @@ REGION = re.compile(r"[a-z0-9-]{3,40}")
 
 @dataclass(frozen=True)
 class Location:
-    """Where a model is asked for: a region, and the compartment that is billed ("" only with an API key)."""
+    """Where a model is called: the region, and the compartment that is billed ("" only with an API key)."""
 
     region: str
     compartment: str
@@ -51,10 +51,10 @@ class Location:
 
 @dataclass(frozen=True)
 class SignedRequest:
-    """A request: `base` is an address as `Service.inference` gives it, `path` what follows, with its query.
+    """A request: `base` is an address such as `OciClient.inference` returns, `path` the rest of it, with the query.
 
-    `about` is what a 404 is about, for the caller's eyes: a sentence. `bearer` sends the GenAI API key, unsigned.
-    `once`: what may have been carried out is not tried again.
+    `about` is the message of a 404 for the caller. `bearer` sends the GenAI API key instead of a signature. `once`: the
+    request is not repeated if the service may have carried it out.
     """
 
     method: str
@@ -68,7 +68,7 @@ class SignedRequest:
 
 
 class OciClient:
-    """One account at OCI. Built once for each provider, shared by all threads; it asks nobody before the first request.
+    """One account at OCI. Built once for each provider, shared by all threads; no network before the first request.
 
     `region` and `compartment` are the settings', `endpoint` replaces scheme and host of inference and management.
     """
@@ -95,9 +95,9 @@ class OciClient:
         self._lock = threading.Lock()
 
     def place(self, details: Mapping[str, Any], call: CallContext, *, bearer: bool = False) -> Location:
-        """Where to ask: as the model's `details` say, else the settings, else the credential (its tenancy is the root
-        compartment); a request that goes with the API key (`bearer`) needs no compartment, and no other credential.
-        Raises UpstreamAuthFailed that names the setting which is missing.
+        """The location from the model's `details`, else the settings, else the credential (its tenancy is the root
+        compartment). A request with the API key (`bearer`) needs neither a compartment nor another credential.
+        Raises UpstreamAuthFailed that names the missing setting.
         """
         region = details.get("region") or self._region
         compartment = details.get("compartment") or self._compartment
@@ -117,33 +117,33 @@ class OciClient:
         return Location(region.lower(), compartment)
 
     def inference(self, place: Location) -> str:
-        """The address of `/actions/chat` and its like."""
+        """The address before `/actions/chat` and other actions."""
         return self._host(INFERENCE, place.region) + VERSION
 
     def management(self, place: Location) -> str:
-        """The address of `/models` and `/endpoints`."""
+        """The address before `/models` and `/endpoints`."""
         return self._host(MANAGEMENT, place.region) + VERSION
 
     def agents(self, place: Location) -> str:
-        """The address of `/agentEndpoints`."""
+        """The address before `/agentEndpoints`."""
         return self._host(AGENTS, place.region) + AGENTS_VERSION
 
     def inference_host(self, place: Location) -> str:
-        """Scheme and host of inference, below which OPENAI is too."""
+        """Scheme and host of inference, where the path OPENAI is too."""
         return self._host(INFERENCE, place.region)
 
     def send(self, request: SignedRequest, call: CallContext, timeouts: Timeouts) -> Response:
-        """An accepted reply, which the caller closes. A token that is refused is renewed, and tried once more."""
+        """A successful response, which the caller closes. After a 401, a token is renewed and the request repeated."""
         if request.bearer:
-            return self._sent(request, {"Authorization": f"Bearer {self.api_key}"}, call, timeouts)
+            return self._send_once(request, {"Authorization": f"Bearer {self.api_key}"}, call, timeouts)
         signature = self._login.signature(call)
         try:
-            return self._sent(request, self._signed(request, signature), call, timeouts)
+            return self._send_once(request, self._sign(request, signature), call, timeouts)
         except UpstreamError as error:
-            if error.upstream_status != 401 or not self._login.refused(signature):  # noqa: PLR2004
+            if error.upstream_status != 401 or not self._login.discard(signature):  # noqa: PLR2004
                 raise
         signature = self._login.signature(call)
-        return self._sent(request, self._signed(request, signature), call, timeouts)
+        return self._send_once(request, self._sign(request, signature), call, timeouts)
 
     def warm(self, base: str, call: CallContext, timeouts: Timeouts) -> None:
         """Keep a connection open there."""
@@ -155,10 +155,10 @@ class OciClient:
             raw = read_body(response)
             return parse_json(raw, response), response.headers
 
-    def _signed(self, request: SignedRequest, signature: Credential) -> dict[str, str]:
+    def _sign(self, request: SignedRequest, signature: Credential) -> dict[str, str]:
         return signature.headers(request.method, request.base + request.path, request.body)
 
-    def _sent(
+    def _send_once(
         self, request: SignedRequest, headers: Mapping[str, str], call: CallContext, timeouts: Timeouts
     ) -> Response:
         account = self._account(request.base)
@@ -171,17 +171,17 @@ class OciClient:
             raise self._unreachable(error, request) from error
         try:
             raise_for_status(response, lambda *answer: oci_error(self.name, request.about, *answer))
-        except BaseException as error:  # who asked has no reply yet that could be closed
+        except BaseException as error:  # the caller has no response yet that it could close
             response.close()
             if request.once and isinstance(error, UpstreamError):
-                raise _once(error, response) from error
+                raise _without_retry(error, response) from error
             raise
         finally:
-            _tell(request, response)
+            _log_request(request, response)
         return response
 
     def _unreachable(self, error: UpstreamDown, request: SignedRequest) -> GatewayError:
-        """Nobody there: in a region that nobody knows, that is no accident."""
+        """The error for a failed connection: for an unknown region, the setting is wrong."""
         host = request.base.split("/")[2]
         region = host.partition(".oci.")[0].rpartition(".")[2]
         if ".oci." not in host or regions.is_region(region):
@@ -209,7 +209,7 @@ class OciClient:
 
 @contextmanager
 def reading(response: Response) -> Iterator[Response]:
-    """Close the reply in the end; what goes wrong until then has its opc-request-id in the log."""
+    """Close the response in the end; an error in between gets its opc-request-id for the log."""
     try:
         yield response
     except GatewayError as error:
@@ -219,8 +219,8 @@ def reading(response: Response) -> Iterator[Response]:
         response.close()
 
 
-def _once(error: UpstreamError, response: Response) -> UpstreamError:
-    """The error, to be retried only where nothing was carried out; a conflict may be with what went out before."""
+def _without_retry(error: UpstreamError, response: Response) -> UpstreamError:
+    """The error, retryable only if nothing was carried out; a conflict may be with the same request sent before."""
     if response.resent and error.status == HTTPStatus.CONFLICT:
         what = "the request that went out before is being carried out"
         error = UpstreamDown("The answer was broken off.", provider=error.provider, log=what)
@@ -229,7 +229,7 @@ def _once(error: UpstreamError, response: Response) -> UpstreamError:
     return error
 
 
-def _tell(request: SignedRequest, response: Response) -> None:
+def _log_request(request: SignedRequest, response: Response) -> None:
     facts = {
         "method": request.method,
         "address": request.base + request.path,
@@ -249,7 +249,7 @@ def serving(target: Target) -> dict[str, str]:
 
 
 def not_found_hint(target: Target) -> str:
-    """What a 404 means, and what mends it."""
+    """The message of a 404: its meaning, and the setting to correct."""
     if target.details.get("endpoint"):
         return "has no such endpoint, or does not let us use it (endpoint in models.yaml, OCI_COMPARTMENT)."
     return f"has no model {target.model!r} there, or does not let us use it (OCI_REGION, OCI_COMPARTMENT)."

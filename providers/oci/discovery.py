@@ -24,7 +24,7 @@ from providers.vendors import OCI_PREFIXES
 log = getLogger("thinkline.providers")
 
 USEFUL = {"CHAT", "TEXT_EMBEDDINGS", "TEXT_RERANK"}
-"""What a model must be able to do to be of use here; some can be fine-tuned only."""
+"""Capabilities of which a model needs one to be listed; some models can only be fine-tuned."""
 PAGES = 50
 AGAIN_SECONDS = 60.0
 """Seconds between two lookups of a name that no endpoint has."""
@@ -64,7 +64,7 @@ class ModelDirectory:
         self._places = places
         self.failures: list[GatewayError] = []
         """The last error of a place's list."""
-        self.asked = False
+        self.has_loaded = False
         self._found: Mapping[str, LocatedModel] = {}
         self._look_again = 0.0
 
@@ -81,7 +81,7 @@ class ModelDirectory:
         jobs = [("models", place) for place in regions.values()] + [("endpoints", place) for place in places]
         with ThreadPoolExecutor(len(jobs), thread_name_prefix="oci-models") as pool:
             pages = list(pool.map(lambda job: self._rows(job[0], job[1], call), jobs))
-        self.asked = True
+        self.has_loaded = True
         models, found = merge_models(zip(jobs, pages, strict=True), time())
         self.failures = errors = [each.error for each in pages if each.error is not None]
         if errors and not models:

@@ -29,8 +29,8 @@ def check(
     }
     if rules.version:
         details["guardrailVersionConfig"] = {"guardrailVersion": rules.version}
-    asked = SignedRequest("POST", client.inference(place), "/actions/applyGuardrails", orjson.dumps(details))
-    answer, _ = client.json(asked, call, timeouts)
+    request = SignedRequest("POST", client.inference(place), "/actions/applyGuardrails", orjson.dumps(details))
+    answer, _ = client.json(request, call, timeouts)
     found = tuple(_findings(answer["results"], rules.threshold))
     return Verdict("" if found else text, bool(found), found)
 

@@ -90,13 +90,13 @@ class OCI(Provider):
             else (fitted, "")
         )
         sent = style.to_upstream(fitted, target)
-        log_dropped_parameters(self.name, request.body, style.taken)
+        log_dropped_parameters(self.name, request.body, style.supported_parameters)
         place = self.service.place(target.details, call)
         details = {"compartmentId": place.compartment, "servingMode": serving(target), "chatRequest": sent}
-        asked = SignedRequest(
+        signed = SignedRequest(
             "POST", self.service.inference(place), "/actions/chat", orjson.dumps(details), about=not_found_hint(target)
         )
-        with reading(self.service.send(asked, call, target.timeouts)) as reply:
+        with reading(self.service.send(signed, call, target.timeouts)) as reply:
             events = answer_events(reply, request, call, self.name, style)
             if _may_write_calls(request, target, api_format):
                 events = calls_in_text(events)
@@ -122,7 +122,7 @@ class OCI(Provider):
             raise UpstreamError(what, provider=self.name, log=f"{type(error).__name__}: {error}") from error
 
     def warm(self, call: CallContext, timeouts: Timeouts) -> None:
-        """Keep a connection open there."""
+        """Keep a connection to the service open."""
         self.service.warm(self.service.inference(self.service.place({}, call)), call, timeouts)
 
     def models(self, call: CallContext) -> Sequence[ListedModel]:
@@ -138,10 +138,14 @@ class OCI(Provider):
         """One region or compartment that is refused is no small matter, though others have lists."""
         if self.directory.failures:
             raise self.directory.failures[0]
-        return "" if self.directory.asked else "not asked: OCI_API_KEY alone lists nothing, so nor was OCI_COMPARTMENT"
+        return (
+            ""
+            if self.directory.has_loaded
+            else "not asked: OCI_API_KEY alone lists nothing, so nor was OCI_COMPARTMENT"
+        )
 
     def _format(self, target: Target) -> str:
-        """The API style: as models.yaml has it, else by the family; with an API key, OpenAI's for whoever speaks it."""
+        """The API style: as models.yaml has it, else by the family; with an API key, OpenAI's if the model has it."""
         if target.details.get("type") == "datascience":
             return "OPENAI"
         if chosen := target.details.get("api_format"):
@@ -157,11 +161,11 @@ class OCI(Provider):
     def _openai(self, request: ChatRequest, target: Target, call: CallContext) -> Events:
         body = openai.to_upstream(request, target)
         if target.details.get("type") == "datascience":
-            asked = openai.at_deployment(target.details, body, not_found_hint(target))
+            signed = openai.at_deployment(target.details, body, not_found_hint(target))
         else:
             place = self.service.place(target.details, call, bearer=bool(self.service.api_key))
-            asked = openai.at_inference(self.service, place, body, not_found_hint(target))
-        with reading(self.service.send(asked, call, target.timeouts)) as reply:
+            signed = openai.at_inference(self.service, place, body, not_found_hint(target))
+        with reading(self.service.send(signed, call, target.timeouts)) as reply:
             yield from openai_answer.answer_events(reply, request, call, self.name)
 
 
@@ -179,5 +183,5 @@ def styles(cohere_max_tokens: int) -> dict[str, ChatFormat]:
 
 
 def _may_write_calls(request: ChatRequest, target: Target, api_format: str) -> bool:
-    """Whether calls may come as text: from models whose server OCI did not make for them."""
+    """Whether tool calls may come as text: from models that OCI does not host itself."""
     return bool(request.tools) and api_format == "GENERIC" and not base_model(target).startswith(HOSTED)

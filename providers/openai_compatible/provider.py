@@ -1,6 +1,6 @@
-"""Every upstream that speaks OpenAI's dialect: a row of vendors.py is all there is to one.
+"""Every upstream that speaks OpenAI's dialect; a row of vendors.py configures it.
 
-What it says goes through as bytes as long as it is what OpenAI itself would say (decision 11): see answer.py.
+An answer passes as bytes as long as it is as OpenAI would send it (decision 11): see answer.py.
 """
 
 from collections.abc import Sequence
@@ -36,14 +36,14 @@ NO_RULES = ParameterRules()
 
 
 class OpenAICompatible(HttpProvider):
-    """One row's upstream. What is given is the user's own; `name` differs from the row's for a second account."""
+    """The upstream of one row. The arguments are the user's; `name` differs from the row's for a second account."""
 
     def __init__(self, vendor: Vendor, *, base_url: str, proxy: str = "", **account: str) -> None:
         super().__init__(vendor, base_url=base_url, proxy=proxy, **account)
         self._gallery = ImageFetcher(self.name, base_url, vendor.pictures, proxy)
 
     def chat(self, request: ChatRequest, target: Target, call: CallContext) -> Events:
-        """Ask, and pass on what comes: bytes where they are OpenAI's own, events where they are not."""
+        """POST /chat/completions. The answer is bytes where these are as OpenAI's, else events."""
         if self.passes(request, target):
             yield from self._respond(request, target, call)
             return
@@ -59,14 +59,12 @@ class OpenAICompatible(HttpProvider):
             reply.close()
 
     def passes(self, request: ChatRequest, target: Target) -> bool:
-        """A request in the Responses dialect does where the row has that, and the model has no rules of its own, which
-        are about a chat.
-        """
+        """True for a request in the Responses dialect, if the row has that and the model has no rules (for chats)."""
         wanted = request.passthrough == DIALECT and request.native is not None
         return wanted and self._vendor.responses != "never" and target.rules == NO_RULES
 
     def _respond(self, request: ChatRequest, target: Target, call: CallContext) -> Events:
-        """POST /responses; what is answered passes as it came."""
+        """POST /responses; the answer passes unchanged."""
         body = native_request(request, target)
         reply = self._send("POST", "/responses", orjson.dumps(body), target, call)
         try:
@@ -76,8 +74,8 @@ class OpenAICompatible(HttpProvider):
             reply.close()
 
     def embed(self, request: EmbeddingsRequest, target: Target, call: CallContext) -> Events:
-        """Ask in batches that the upstream takes, and give all the vectors in order."""
-        self._has("embeddings", "has no embedding models")
+        """POST /embeddings in batches of the upstream's size; yields all vectors in order."""
+        self._require_endpoint("embeddings", "has no embedding models")
         reject_images(request.inputs, self.name)
         vectors: list[Sequence[float] | str] = []
         prompt_tokens, model = 0, ""
@@ -99,10 +97,10 @@ class OpenAICompatible(HttpProvider):
 
     def rerank(self, request: RerankRequest, target: Target, call: CallContext) -> Events:
         """POST /rerank, as vLLM, llama.cpp, Together and Jina have it."""
-        self._has("rerank", "does not rerank")
-        asked = {"model": target.model, "query": request.query, "documents": list(request.documents)}
+        self._require_endpoint("rerank", "does not rerank")
+        fields = {"model": target.model, "query": request.query, "documents": list(request.documents)}
         top = {} if request.top_n is None else {"top_n": request.top_n}
-        body = orjson.dumps({**asked, **top, **request.options})
+        body = orjson.dumps({**fields, **top, **request.options})
         data = self._json("POST", "/rerank", body, target, call)
         try:
             ranks = [(int(row["index"]), float(row["relevance_score"])) for row in data["results"]]
@@ -112,8 +110,8 @@ class OpenAICompatible(HttpProvider):
         yield Ranks(ranks, data.get("model") or "", Usage(tokens, 0) if isinstance(tokens, int) else None)
 
     def images(self, request: ImagesRequest, target: Target, call: CallContext) -> Events:
-        """POST /images/generations. How many pictures one request may have is for the upstream to say."""
-        self._has("images", "makes no pictures")
+        """POST /images/generations. The upstream limits the number of images."""
+        self._require_endpoint("images", "makes no pictures")
         body = images_to_upstream(request, target, strict=self._vendor.strict)
         log_dropped_parameters(self.name, request.body, body)
         answer = self._json("POST", "/images/generations", orjson.dumps(body), target, call)
@@ -126,8 +124,8 @@ class OpenAICompatible(HttpProvider):
         yield drawn
 
     def moderate(self, request: ModerationsRequest, target: Target, call: CallContext) -> Events:
-        """POST /moderations; what is answered passes as it came."""
-        self._has("moderations", "does not moderate")
+        """POST /moderations; the answer passes unchanged."""
+        self._require_endpoint("moderations", "does not moderate")
         named = {"model": target.model} if request.model else {}
         body = orjson.dumps({**request.body, **named})
         answer = self._json("POST", "/moderations", body, target, call)
@@ -158,7 +156,7 @@ class OpenAICompatible(HttpProvider):
             reply.close()
         return json_body(raw, reply, self.name)
 
-    def _has(self, endpoint: str, lacking: str) -> None:
-        """Raise Unsupported for an endpoint that is known not to be there."""
+    def _require_endpoint(self, endpoint: str, lacking: str) -> None:
+        """Raise Unsupported for an endpoint that the vendor does not have."""
         if endpoint in self._vendor.lacks:
             raise Unsupported(f"{self.name} {lacking}.", param="model")

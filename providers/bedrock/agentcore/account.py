@@ -1,4 +1,4 @@
-"""What harnesses and runtimes have in common: the account, the agent's ARN, sessions' ids, and a lost session."""
+"""Shared by harnesses and runtimes: the account, the agent's ARN, session ids, and lost sessions."""
 
 import re
 from collections.abc import Mapping
@@ -20,7 +20,7 @@ SESSION_TTL = 900.0
 """Seconds of silence after which a session's machine is shut, unless it was created otherwise
 (https://docs.aws.amazon.com/bedrock-agentcore/latest/devguide/runtime-sessions.html)."""
 FAILED_IN_AGENT = (HTTPStatus.INTERNAL_SERVER_ERROR, HTTPStatus.FAILED_DEPENDENCY, HTTPStatus.BAD_GATEWAY)
-"""Statuses of an agent that has failed, after it may have acted: it is not asked again."""
+"""Statuses of a failed agent, which may have acted before: the request is not repeated."""
 USER_ID = re.compile(r"[!-~]{1,1024}")
 NO_SUCH_SESSION = "thinkline-doctor-has-no-such-session"
 
@@ -28,7 +28,7 @@ NO_SUCH_SESSION = "thinkline-doctor-has-no-such-session"
 class AgentCoreProvider(Provider):
     """One harness or runtime, `arn`, under the name `model`; in models.yaml a model's `model` may be another ARN.
 
-    `account` holds the arguments of AwsClient. With `remembers` false, each turn is a session of its own that is told
+    `account` holds the arguments of AwsClient. With `remembers` false, each turn is a session of its own that gets
     the whole conversation. `fields` are the provider's defaults for what a model may say in its row.
     """
 
@@ -51,16 +51,16 @@ class AgentCoreProvider(Provider):
         self._seconds = session_ttl * CAUTION
         self._remembers = remembers
         self._fields = fields or {}
-        # A Bedrock API key opens models alone.
+        # A Bedrock API key is valid for models only.
         variables = {key: value for key, value in account["variables"].items() if key != "AWS_BEARER_TOKEN_BEDROCK"}
         self._client = AwsClient(name, **{**account, "variables": variables, "token": ""})
 
     def warm(self, call: CallContext, timeouts: Timeouts) -> None:
-        """Keep a connection open there."""
+        """Keep a connection to the service open."""
         self._client.warm(SERVICE, Target(self, self.default_model), call, timeouts)
 
     def models(self, call: CallContext) -> list[ListedModel]:
-        """The agent, if there are a region and credentials to call it with. Amazon is not asked: to list agents takes
+        """The agent, if there are a region and credentials to call it with. No request is sent: listing agents needs
         another permission than to call one.
         """
         self._client.client(SERVICE, Target(self, self.default_model), call)
@@ -70,7 +70,7 @@ class AgentCoreProvider(Provider):
         return target.model if target.model.startswith("arn:") else self._arn
 
     def _field(self, target: Target, name: str) -> str:
-        """What the model's row says, else the provider's."""
+        """The option of the model's row, else the provider's."""
         return str(target.details.get(name) or self._fields.get(name) or "")
 
 
@@ -83,7 +83,7 @@ def wire_session_id(session: Session) -> str:
 
 
 def session_lost(error: GatewayError, name: str) -> SessionLost | None:
-    """A conflict means that the session is busy. One that has ended begins anew at Amazon without a word. A failure of
+    """A conflict means that the session is busy. Amazon silently restarts one that has ended. A failure of
     the agent's own is marked as one that is not to be repeated.
     """
     if isinstance(error, UpstreamDown) and error.upstream_status in FAILED_IN_AGENT:

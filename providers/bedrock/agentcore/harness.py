@@ -43,24 +43,24 @@ class AgentCoreHarness(AgentCoreProvider):
     """One harness."""
 
     def chat(self, request: ChatRequest, target: Target, call: CallContext) -> Events:
-        """One turn, in the conversation's session, or in a new one that is told what was said before."""
+        """One turn, in the conversation's session, or in a new one that gets the history."""
         options = request_options(request, OPTIONS)
         require_agent_can(request)
-        asked = harness_input(request)
+        turn_input = harness_input(request)
         log_dropped_parameters(self.name, request.body, SUPPORTED_PARAMETERS)
         owner = SessionOwner(call.caller, self._arn_of(target), [options.get("actorId"), request.body.get("user")])
         state = call.state if self._remembers else None
         lease = SessionLease(
-            state, owner, request.conversation_id if self._remembers else "", asked.heard, self._seconds
+            state, owner, request.conversation_id if self._remembers else "", turn_input.received, self._seconds
         )
-        answer = partial(self._answer, request, target, call, asked, options, lease)
-        before = bool(asked.history)
+        answer = partial(self._answer, request, target, call, turn_input, options, lease)
+        before = bool(turn_input.history)
         yield from answer_in_session(
             lease, lambda: answer(lease.open(anything_before=before)), answer, has_history=before
         )
 
     def check(self, call: CallContext) -> str:
-        """Call it in a session whose id it must refuse: credential and policy show, and nothing is run."""
+        """Call it with an invalid session id: this checks credential and policy, and runs nothing."""
         params = {"harnessArn": self._arn, "runtimeSessionId": NO_SESSION, "messages": HELLO}
         try:
             for _ in self._client.stream(INVOKE_HARNESS, params, Target(self, self.default_model), call, once=True):
@@ -75,24 +75,24 @@ class AgentCoreHarness(AgentCoreProvider):
         request: ChatRequest,
         target: Target,
         call: CallContext,
-        asked: HarnessInput,
+        turn_input: HarnessInput,
         options: Json,
         lease: SessionLease,
         session: Session,
     ) -> Events:
-        """One attempt. Raises SessionLost when the session is busy, and nothing was heard yet."""
+        """One attempt. Raises SessionLost if the session is busy and the harness has sent nothing yet."""
         fixed = {"harnessArn": self._arn_of(target), "runtimeSessionId": wire_session_id(session)}
         if qualifier := self._field(target, "qualifier"):
             fixed["qualifier"] = qualifier
-        params = target.rules.apply({**fixed, **to_upstream(request, asked, options, known=session.known)})
+        params = target.rules.apply({**fixed, **to_upstream(request, turn_input, options, known=session.known)})
         decoder = HarnessDecoder(self.name)
         try:
             with closing(self._client.stream(INVOKE_HARNESS, params, target, call, once=True)) as stream:
                 for event in decoder.from_upstream(until_finished(stream, lambda: decoder.finished, call)):
                     lease.begin()
                     if isinstance(event, Finish):
-                        # Before the caller hears of the end: the next turn may come at once, to another worker.
-                        lease.save(session, request.messages, decoder.said, decoder.calls)
+                        # Before the caller receives the end: the next turn may come at once, to another worker.
+                        lease.save(session, request.messages, decoder.text, decoder.calls)
                     yield event
         except GatewayError as error:
             if (lost := session_lost(error, self.name)) and not lease.begun:

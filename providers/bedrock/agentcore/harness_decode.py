@@ -25,7 +25,7 @@ FINISHES: dict[str, FinishReason] = {
     "partial_turn": "length",
     "hook_stopped": "content_filter",
 }
-"""The words for a message's end that other dialects do not have, or mean otherwise by."""
+"""The stop reasons that other dialects do not have, or that have another meaning there."""
 GOES_ON = ("tool_use", "tool_result", "partial_turn")
 
 
@@ -38,12 +38,12 @@ class _Call:
 class HarnessDecoder:
     """Decodes one answer: call `from_upstream` once. `name` is the provider's.
 
-    `said` is the text so far, `calls` are in the end those that the caller is to carry out, in OpenAI's form.
+    `text` is the text so far, `calls` are in the end those that the caller is to carry out, in OpenAI's form.
     `finished` once the last message has ended, whatever may still follow.
     """
 
     def __init__(self, name: str) -> None:
-        self.said = ""
+        self.text = ""
         self.calls: list[Json] = []
         self._name = name
         self._open: dict[str, _Call] = {}
@@ -72,7 +72,7 @@ class HarnessDecoder:
             case "messageStart":
                 self._stop = None
                 self._assistant = members["role"] == "assistant"
-                self._joins = bool(self.said)
+                self._joins = bool(self.text)
                 self._at.clear()
             case "contentBlockStart":
                 self._starts(members)
@@ -84,7 +84,7 @@ class HarnessDecoder:
                 self._count(members["usage"])
 
     def _starts(self, members: Members) -> None:
-        """A call is known by its id: an index may come again in the same message."""
+        """A call is identified by its id, because an index may be repeated in one message."""
         start = members["start"]
         if use := start.get("toolUse"):
             identifier = require_name(use["toolUseId"])
@@ -97,10 +97,10 @@ class HarnessDecoder:
     def _goes_on(self, members: Members) -> Iterator[Event]:
         delta = members["delta"]
         if self._assistant and (text := delta.get("text")):
-            if self._joins and not (self.said[-1].isspace() or text[0].isspace()):
+            if self._joins and not (self.text[-1].isspace() or text[0].isspace()):
                 text = f" {text}"  # two messages of the harness are one answer here
             self._joins = False
-            self.said += text
+            self.text += text
             yield Text(text)
         if (piece := delta.get("toolUse", {}).get("input")) and (
             call := self._open.get(self._at.get(members["contentBlockIndex"], ""))
@@ -117,22 +117,22 @@ class HarnessDecoder:
             self.calls.append({"id": identifier, "function": {"name": call.name, "arguments": arguments}})
             yield ToolCall(identifier, call.name, identifier)
             yield ToolArguments(identifier, arguments)
-        reason = FINISHES.get(self._stop) or finish_reason(self._stop, said=bool(self.said))
-        if reason is None or (reason == "stop" and not (self.said or self.calls)):
+        reason = FINISHES.get(self._stop) or finish_reason(self._stop, has_content=bool(self.text))
+        if reason is None or (reason == "stop" and not (self.text or self.calls)):
             raise no_answer(self._name, f"stopReason {self._stop}")
         yield Finish("tool_calls" if self.calls else reason)
         yield self._usage
 
     def _count(self, usage: Members) -> None:
         """The tokens of each of the harness's calls of its model; those of the cache come beside inputTokens."""
-        fresh, cached, written, said = (
+        fresh, cached, written, output = (
             token_count(usage.get(key))
             for key in ("inputTokens", "cacheReadInputTokens", "cacheWriteInputTokens", "outputTokens")
         )
         so_far = self._usage
         self._usage = Usage(
             so_far.prompt + fresh + cached + written,
-            so_far.completion + said,
+            so_far.completion + output,
             so_far.cached + cached,
             written=so_far.written + written,
         )

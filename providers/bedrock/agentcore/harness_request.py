@@ -29,21 +29,21 @@ OPTIONS: Mapping[str, type] = {
     "maxIterations": int,
     "timeoutSeconds": int,
 }
-"""What a caller may say in the body's `bedrock` object, by Amazon's names."""
+"""The keys of the request's `bedrock` object, by Amazon's names."""
 IDS = re.compile(r"[a-zA-Z0-9_-]{1,64}")
 NUMBER = re.compile(r"\d+")
 
 
 @dataclass(frozen=True, slots=True)
 class HarnessInput:
-    """A conversation. `system` are its instructions, `history` what was said before, `new` what a session that knows
-    that gets; `heard` are the request's messages that a session must have received to belong to the conversation.
+    """A conversation. `system` are its instructions, `history` the earlier messages, `new` those for a session that has
+    the history; `received` are the request's messages that a session must have received to belong to the conversation.
     """
 
     system: list[Json]
     history: list[Message]
     new: list[Message]
-    heard: Sequence[Mapping[str, Any]]
+    received: Sequence[Mapping[str, Any]]
 
 
 def harness_input(request: ChatRequest) -> HarnessInput:
@@ -63,12 +63,12 @@ def harness_input(request: ChatRequest) -> HarnessInput:
     return HarnessInput(system, [turn for turn in turns if _index(turn) < first_new], new, messages[: last + 1])
 
 
-def to_upstream(request: ChatRequest, asked: HarnessInput, options: Json, *, known: bool) -> Json:
+def to_upstream(request: ChatRequest, turn_input: HarnessInput, options: Json, *, known: bool) -> Json:
     """The parameters of InvokeHarness, but for harness and session; `known`: the session has the history."""
     functions = [] if tool_choice(request)[0] == "none" else declared_functions(request.tools)
     params: Json = {
-        "messages": _messages(asked.new if known else [*asked.history, *asked.new], resumes=known),
-        "systemPrompt": asked.system,
+        "messages": _messages(turn_input.new if known else [*turn_input.history, *turn_input.new], resumes=known),
+        "systemPrompt": turn_input.system,
         "tools": [_inline_function(function) for function in functions],
         "maxTokens": request.max_tokens,
         "actorId": request.body.get("user"),
@@ -91,14 +91,14 @@ def _messages(turns: Sequence[Message], *, resumes: bool) -> list[Json]:
 
 
 def _content(turn: Message) -> list[Json]:
-    said = [{"text": content_text([part], where)} for where, part in turn.parts if _is_text(part, where)]
+    texts = [{"text": content_text([part], where)} for where, part in turn.parts if _is_text(part, where)]
     if turn.role == "tool":
         failed = {"status": "error"} if turn.failed else {}
-        return [{"toolResult": {"toolUseId": fit_id(turn.answers, IDS), "content": said, **failed}}]
+        return [{"toolResult": {"toolUseId": fit_id(turn.answers, IDS), "content": texts, **failed}}]
     uses = [
         {"toolUse": {"toolUseId": fit_id(use.id, IDS), "name": use.name, "input": use.arguments}} for use in turn.calls
     ]
-    return [*said, *uses]
+    return [*texts, *uses]
 
 
 def _is_text(part: Json, where: str) -> bool:

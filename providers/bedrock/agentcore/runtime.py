@@ -1,4 +1,4 @@
-"""An app at a runtime of Bedrock AgentCore, by InvokeAgentRuntime. What it takes and answers is the app's own affair.
+"""An app at a runtime of Bedrock AgentCore, by InvokeAgentRuntime. The app defines its own payload and answer.
 
 https://docs.aws.amazon.com/bedrock-agentcore/latest/devguide/runtime-invoke-agent.html
 
@@ -28,7 +28,7 @@ from providers.bedrock.agentcore.account import (
 )
 from providers.bedrock.agentcore.runtime_decode import RuntimeDecoder
 from providers.bedrock.client import Operation
-from providers.common.agent_input import AgentInput, agent_input, flattened, require_agent_can
+from providers.common.agent_input import AgentInput, agent_input, flatten_history, require_agent_can
 from providers.common.agent_sessions import Session, SessionLease, SessionOwner
 from providers.common.agent_turns import answer_in_session
 from providers.transport.client import Response
@@ -37,37 +37,40 @@ from providers.transport.exchange import detect_stream, iter_sse, log_dropped_pa
 INVOKE = Operation(SERVICE, "InvokeAgentRuntime")
 STOP_SESSION = Operation(SERVICE, "StopRuntimeSession")
 OPTIONS: Mapping[str, type] = {"payload": dict, "runtimeUserId": str}
-"""What a caller may say in the body's `bedrock` object: more of the app's payload, and Amazon's id of a user."""
+"""The keys of the request's `bedrock` object: more of the app's payload, and Amazon's id of a user."""
 SUPPORTED_PARAMETERS = frozenset({"messages", "metadata", "model", "stream", "stream_options"})
 SSE_BEGINS = (b"data:", b"event:", b"id:", b"retry:", b":")
 
 
 class AgentCoreRuntime(AgentCoreProvider):
-    """One runtime. The words go to `prompt_field` of the payload, a path of names with dots between them; the answer's
-    text is read at `text_path` (runtime_decode.py); the system prompt goes to `system_field`, if that is given.
+    """One runtime. The prompt goes to `prompt_field` of the payload, a path of names with dots between them; the
+    answer's text is read at `text_path` (runtime_decode.py); the system prompt goes to `system_field`, if that is
+    given.
     """
 
     def chat(self, request: ChatRequest, target: Target, call: CallContext) -> Events:
-        """One turn, in the conversation's session, or in a new one that is told what was said before."""
+        """One turn, in the conversation's session, or in a new one that gets the history."""
         options = request_options(request, OPTIONS)
         require_agent_can(request)
-        asked = agent_input(request.messages)
+        turn_input = agent_input(request.messages)
         log_dropped_parameters(self.name, request.body, SUPPORTED_PARAMETERS)
         owner = SessionOwner(call.caller, self._arn_of(target), options.get("runtimeUserId"))
         state = call.state if self._remembers else None
         explicit = request.conversation_id if self._remembers else ""
-        lease = SessionLease(state, owner, explicit, asked.heard, self._seconds)
-        answer = partial(self._answer, request, target, call, asked, options, lease)
+        lease = SessionLease(state, owner, explicit, turn_input.received, self._seconds)
+        answer = partial(self._answer, request, target, call, turn_input, options, lease)
         yield from answer_in_session(
             lease,
-            # It makes no tool calls: results are of another provider's.
-            lambda: answer(lease.fresh() if asked.results else lease.open(anything_before=bool(asked.before))),
+            # It makes no tool calls: results belong to another provider's calls.
+            lambda: answer(
+                lease.fresh() if turn_input.results else lease.open(anything_before=bool(turn_input.before))
+            ),
             answer,
-            has_history=bool(asked.before),
+            has_history=bool(turn_input.before),
         )
 
     def check(self, call: CallContext) -> str:
-        """Stop a session that there is not: that runs nothing."""
+        """Stop a session that does not exist: that checks the credential, and runs nothing."""
         params = {"agentRuntimeArn": self._arn, "runtimeSessionId": NO_SUCH_SESSION}
         try:
             self._client.invoke(STOP_SESSION, params, Target(self, self.default_model), call)
@@ -84,13 +87,13 @@ class AgentCoreRuntime(AgentCoreProvider):
         request: ChatRequest,
         target: Target,
         call: CallContext,
-        asked: AgentInput,
+        turn_input: AgentInput,
         options: Json,
         lease: SessionLease,
         session: Session,
     ) -> Events:
-        """One attempt. Raises SessionLost when the session is busy, and nothing was heard yet."""
-        payload = target.rules.apply(self._payload(target, asked, options, session))
+        """One attempt. Raises SessionLost if the session is busy and the app has sent nothing yet."""
+        payload = target.rules.apply(self._payload(target, turn_input, options, session))
         params = {
             "agentRuntimeArn": self._arn_of(target),
             "runtimeSessionId": wire_session_id(session),
@@ -106,25 +109,25 @@ class AgentCoreRuntime(AgentCoreProvider):
                 for event in _events(reply, decoder, call, streams=request.stream):
                     lease.begin()
                     if isinstance(event, Finish):
-                        # Before the caller hears of the end: the next turn may come at once, to another worker.
-                        lease.save(session, request.messages, decoder.said)
+                        # Before the caller receives the end: the next turn may come at once, to another worker.
+                        lease.save(session, request.messages, decoder.text)
                     yield event
         except GatewayError as error:
             if (lost := session_lost(error, self.name)) and not lease.begun:
                 raise lost from error
             raise
 
-    def _payload(self, target: Target, asked: AgentInput, options: Json, session: Session) -> Json:
-        prompt = flattened(() if session.known else asked.before, asked.text)
+    def _payload(self, target: Target, turn_input: AgentInput, options: Json, session: Session) -> Json:
+        prompt = flatten_history(() if session.known else turn_input.before, turn_input.text)
         payload: Json = dict(options.get("payload", {}))
         _put(payload, self._field(target, "prompt_field") or "prompt", prompt)
-        if (field := self._field(target, "system_field")) and asked.system:
-            _put(payload, field, asked.system)
+        if (field := self._field(target, "system_field")) and turn_input.system:
+            _put(payload, field, turn_input.system)
         return payload
 
 
 def _events(reply: Response, decoder: RuntimeDecoder, call: CallContext, *, streams: bool) -> Iterable[Event]:
-    """The answer's events, whichever of three forms it has."""
+    """The events of an answer in any of its three forms."""
     kind = reply.headers.get("content-type", "").partition(";")[0].strip().lower()
     if kind == "text/plain":
         pieces = iter(reply)

@@ -39,12 +39,12 @@ JSON_BEGINS = (b"{", b"[", b'"')
 
 
 class RuntimeDecoder:
-    """Decodes one answer. `name` is the provider's; with `streams`, text that comes at once is cut at words. `said` is
+    """Decodes one answer. `name` is the provider's; with `streams`, text that comes at once is cut at words. `text` is
     the text so far.
     """
 
     def __init__(self, name: str, path: str, *, streams: bool) -> None:
-        self.said = ""
+        self.text = ""
         self._name = name
         self._paths = (path,) if path else USUAL_PATHS
         self._given = bool(path)
@@ -70,7 +70,7 @@ class RuntimeDecoder:
         self._raise_error(value)
         text = self._find(value)
         yield from map(Text, words(text) if self._streams else [text] if text else [])
-        self.said = text
+        self.text = text
         yield from self._end()
 
     def from_plain_text(self, pieces: Iterable[bytes]) -> Iterator[Event]:
@@ -83,11 +83,11 @@ class RuntimeDecoder:
 
     def _text(self, text: str) -> Iterator[Event]:
         if text:
-            self.said += text
+            self.text += text
             yield Text(text)
 
     def _end(self) -> Iterator[Event]:
-        if not self.said:
+        if not self.text:
             raise no_answer(self._name, f"no text at {' or '.join(self._paths)} (text_path in models.yaml)")
         yield Finish("stop")
         yield Usage(-1, -1)
@@ -103,11 +103,11 @@ class RuntimeDecoder:
         return ""
 
     def _raise_error(self, value: Any) -> None:
-        """What the app reports in the place of text: `{"error": ..., "error_type": ..., "message": ...}`."""
+        """The error that the app reports instead of text: `{"error": ..., "error_type": ..., "message": ...}`."""
         if isinstance(value, dict) and value.get("error"):
-            raise self._failed(orjson.dumps(value, default=str).decode())
+            raise self._error(orjson.dumps(value, default=str).decode())
 
-    def _failed(self, what: str) -> UpstreamDown:
+    def _error(self, what: str) -> UpstreamDown:
         error = UpstreamDown(f"The agent at {self._name} failed.", provider=self._name, upstream_status=200, log=what)
         error.retryable = False
         return error

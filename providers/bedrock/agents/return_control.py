@@ -147,7 +147,7 @@ def results(
         if (called.session, called.invocation) != (known.session, known.invocation):
             raise InvalidRequest("The results of calls from different turns cannot go together.", param=where)
         found[called] = translate.content_text(messages[at].get("content"), f"messages[{at}]")
-    _all_answered(messages, places)
+    _require_all_results(messages, places)
     if forgotten:
         return None
     first = next(iter(found))
@@ -164,7 +164,7 @@ def _calls_before(messages: Sequence[Mapping[str, Any]], places: Sequence[int]) 
     return at, list(messages[at].get("tool_calls") or ()) if at >= 0 else []
 
 
-def _all_answered(messages: Sequence[Mapping[str, Any]], places: Sequence[int]) -> None:
+def _require_all_results(messages: Sequence[Mapping[str, Any]], places: Sequence[int]) -> None:
     """Raise unless all calls have results: the agent goes on only with all of them."""
     result_ids = {messages[at].get("tool_call_id") for at in places}
     at, call_ids = _calls_before(messages, places)
@@ -201,10 +201,10 @@ def _arguments(given: Mapping[str, Any]) -> Json:
     listed = list(given.get("parameters") or ())
     for content in ((given.get("requestBody") or {}).get("content") or {}).values():
         listed += content.get("properties") or ()
-    return {each["name"]: _typed(each.get("type", "string"), each.get("value")) for each in listed}
+    return {each["name"]: _convert(each.get("type", "string"), each.get("value")) for each in listed}
 
 
-def _typed(kind: str, value: str | None) -> Any:
+def _convert(kind: str, value: str | None) -> Any:
     """A value from text; the text itself if it does not have the declared type."""
     if value is None:
         return None

@@ -28,13 +28,13 @@ def check(
             "source": side.upper(),
             "content": [{"text": {"text": text}}],
         }
-        return _applied(client.invoke(APPLY, params, target, call), text)
+        return _verdict_of(client.invoke(APPLY, params, target, call), text)
     checks = checks_to_upstream(rules, side)
     if not checks:
         return Verdict(text)
     role = "user" if side == "input" else "assistant"
-    asked = {"messages": [{"role": role, "content": [{"text": text}]}], "checks": checks}
-    found = tuple(_findings(client.invoke(CHECKS, asked, target, call), rules.threshold))
+    checked = {"messages": [{"role": role, "content": [{"text": text}]}], "checks": checks}
+    found = tuple(_findings(client.invoke(CHECKS, checked, target, call), rules.threshold))
     return Verdict("" if found else text, bool(found), found)
 
 
@@ -50,7 +50,7 @@ def checks_to_upstream(rules: GuardrailRules, side: Side) -> Members:
     return checks
 
 
-def _applied(answer: Members, text: str) -> Verdict:
+def _verdict_of(answer: Members, text: str) -> Verdict:
     """A guardrail that only masks intervenes too: what it did, its assessments tell."""
     if answer["action"] != "GUARDRAIL_INTERVENED":
         return Verdict(text)

@@ -26,11 +26,11 @@ TELLS = ("blocked", "flagged", "violat", "interven")
 
 class AgentDecoder:
     """Decodes one answer: `from_results` once. `name` is the provider's; with `streams`, text that comes at once is cut
-    at words. `said` is the text so far; `calls`, in OpenAI's form, and `pending` are in the end what is to be done.
+    at words. `text` is the text so far; `calls`, in OpenAI's form, and `pending` are in the end what is to be done.
     """
 
     def __init__(self, name: str, *, streams: bool) -> None:
-        self.said = ""
+        self.text = ""
         self.calls: list[Json] = []
         self.pending: list[PendingAction] = []
         self._name = name
@@ -70,19 +70,19 @@ class AgentDecoder:
         self._blocked = self._blocked or _has_blocked(result.get("guardrailResult"))
 
     def _text(self, text: str) -> Iterator[Event]:
-        """What is new in a text: it may be the next piece, or begin with all that was said."""
+        """The new part of a text, which is the next piece, or the whole text so far with the next piece."""
         if not text:
             return
         self._pieces += 1
         if self._pieces == 2:  # noqa: PLR2004 - the second shows which of the two it is
-            self._is_cumulative = len(text) > len(self.said) and text.startswith(self.said)
-        if self._is_cumulative and text.startswith(self.said):
-            text = text[len(self.said) :]
-        elif self._pieces > 2 and text == self.said:  # noqa: PLR2004 - the whole once more, at the end
+            self._is_cumulative = len(text) > len(self.text) and text.startswith(self.text)
+        if self._is_cumulative and text.startswith(self.text):
+            text = text[len(self.text) :]
+        elif self._pieces > 2 and text == self.text:  # noqa: PLR2004 - the whole once more, at the end
             return
         if text:
-            whole = self._streams and not self.said
-            self.said += text
+            whole = self._streams and not self.text
+            self.text += text
             yield from map(Text, words(text) if whole else [text])
 
     def _cite(self, content: Mapping[str, Any]) -> None:
@@ -92,7 +92,7 @@ class AgentDecoder:
                 self._note(citation, int(span["start"]), int(span["end"]))
         if not content.get("paragraphCitations"):
             for citation in content.get("citations") or ():
-                self._note(citation, 0, len(self.said))
+                self._note(citation, 0, len(self.text))
 
     def _note(self, citation: Mapping[str, Any], start: int, end: int) -> None:
         location = citation.get("sourceLocation") or {}
@@ -117,7 +117,7 @@ class AgentDecoder:
             yield Citation(url, title, start, end)
         for identifier, action in self._actions.items():
             yield from self._call(identifier, action)
-        if not (self.said or self.calls or self._blocked):
+        if not (self.text or self.calls or self._blocked):
             raise no_answer(self._name, self._failed or "no message, no requiredActions")
         yield Finish("tool_calls" if self.calls else "content_filter" if self._blocked else "stop")
         yield self._usage or Usage(-1, -1)
@@ -128,8 +128,8 @@ class AgentDecoder:
         if function := action.get("functionCall"):
             name, arguments = require_name(function["name"]), _arguments(function.get("arguments"))
         else:
-            asked = {key: action[key] for key in ("message", "options") if key in action}
-            name, arguments = CONFIRM, lenient_json.dumps(asked).decode()
+            question = {key: action[key] for key in ("message", "options") if key in action}
+            name, arguments = CONFIRM, lenient_json.dumps(question).decode()
         key = fit_id(identifier, IDS)
         self.pending.append(PendingAction(identifier, kind))
         self.calls.append({"id": key, "function": {"name": name, "arguments": arguments}})
@@ -154,6 +154,6 @@ def _has_blocked(result: Any) -> bool:
     if isinstance(result, str):
         return any(word in result.lower() for word in TELLS)
     if isinstance(result, Mapping):
-        told = (value is True and any(word in key.lower() for word in TELLS) for key, value in result.items())
-        return any(told) or any(map(_has_blocked, result.values()))
+        blocked = (value is True and any(word in key.lower() for word in TELLS) for key, value in result.items())
+        return any(blocked) or any(map(_has_blocked, result.values()))
     return isinstance(result, list) and any(map(_has_blocked, result))

@@ -68,31 +68,31 @@ class OciAgent(Provider):
         getLogger("oci").setLevel(logging.DEBUG if debug else logging.NOTSET)
 
     def chat(self, request: ChatRequest, target: Target, call: CallContext) -> Events:
-        """One turn, in the conversation's session, or in a new one that is told what was said before."""
+        """One turn, in the conversation's session, or in a new one that gets the history."""
         require_agent_can(request)
-        asked = agent_input(request.messages)
+        turn_input = agent_input(request.messages)
         log_dropped_parameters(self.name, request.body, SUPPORTED_PARAMETERS)
         owner = SessionOwner(call.caller, self._endpoint_of(target))
-        lease = SessionLease(call.state, owner, request.conversation_id, asked.heard, self._seconds)
-        answer = partial(self._answer, request, target, call, asked, lease)
-        before = bool(asked.before)
+        lease = SessionLease(call.state, owner, request.conversation_id, turn_input.received, self._seconds)
+        answer = partial(self._answer, request, target, call, turn_input, lease)
+        before = bool(turn_input.before)
         yield from answer_in_session(
             lease, lambda: answer(lease.open(anything_before=before)), answer, has_history=before
         )
 
     def warm(self, call: CallContext, timeouts: Timeouts) -> None:
-        """Keep a connection open there."""
+        """Keep a connection to the service open."""
         self._service.warm(self._service.agents(self._service.place({}, call)), call, timeouts)
 
     def models(self, call: CallContext) -> list[ListedModel]:
-        """The agent, if there is a credential to call it with. OCI is not asked: to list agents takes another
-        permission than to call one.
+        """The agent, if there is a credential to call it with. No request is sent: listing agents needs another
+        permission than calling one.
         """
         self._service.place({}, call)
         return [ListedModel(self.default_model, "oci")]
 
     def check(self, call: CallContext) -> str:
-        """Ask for a session that there is not: that runs nothing."""
+        """Get a session that does not exist: that checks the credential, and runs nothing."""
         try:
             self._service.json(
                 self._request(Target(self, self.default_model), "GET", NO_SESSION, b"", call), call, Timeouts()
@@ -106,23 +106,25 @@ class OciAgent(Provider):
         request: ChatRequest,
         target: Target,
         call: CallContext,
-        asked: AgentInput,
+        turn_input: AgentInput,
         lease: SessionLease,
         session: Session,
     ) -> Events:
-        """One attempt. Raises SessionLost when the session cannot be gone on with, and nothing was heard yet."""
-        remote = self._stored(call, session) if session.known else None
+        """One attempt. Raises SessionLost if the session cannot be continued and the agent has sent nothing yet."""
+        remote = self._load(call, session) if session.known else None
         known = remote is not None
         performed = (
-            performed_actions(request.messages, asked.results, remote.pending) if remote and asked.results else []
+            performed_actions(request.messages, turn_input.results, remote.pending)
+            if remote and turn_input.results
+            else []
         )
         waits = remote is not None and bool(remote.pending)
-        if known and asked.before and bool(performed) != (waits or bool(asked.results)):
+        if known and turn_input.before and bool(performed) != (waits or bool(turn_input.results)):
             raise SessionLost(self.name, "it waits for other results, or for none", busy=False)
         decoder = AgentDecoder(self.name, streams=request.stream)
         try:
-            remote = remote or self._created(target, call)
-            details = to_upstream(asked, remote, performed, known=known, streams=request.stream)
+            remote = remote or self._create_session(target, call)
+            details = to_upstream(turn_input, remote, performed, known=known, streams=request.stream)
             body = orjson.dumps(target.rules.apply(details))
             with reading(
                 self._service.send(self._request(target, "POST", "/actions/chat", body, call), call, target.timeouts)
@@ -130,9 +132,9 @@ class OciAgent(Provider):
                 for event in decoder.from_results(_results(reply, call, streams=request.stream)):
                     lease.begin()
                     if isinstance(event, Finish):
-                        # Before the caller hears of the end: the next turn may come at once, to another worker.
+                        # Before the caller receives the end: the next turn may come at once, to another worker.
                         self._store(call, session, RemoteSession(remote.id, tuple(decoder.pending)))
-                        lease.save(session, request.messages, decoder.said, decoder.calls)
+                        lease.save(session, request.messages, decoder.text, decoder.calls)
                     yield event
         except (UpstreamDown, UpstreamTimeout) as error:
             error.retryable = error.retryable and error.upstream_status != HTTPStatus.OK
@@ -142,10 +144,10 @@ class OciAgent(Provider):
                 raise lost from error
             raise
 
-    def _created(self, target: Target, call: CallContext) -> RemoteSession:
-        """A new session at OCI."""
-        asked = self._request(target, "POST", "/sessions", orjson.dumps({"displayName": "thinkline"}), call)
-        made, _ = self._service.json(asked, call, target.timeouts)
+    def _create_session(self, target: Target, call: CallContext) -> RemoteSession:
+        """Create a session at OCI."""
+        create = self._request(target, "POST", "/sessions", orjson.dumps({"displayName": "thinkline"}), call)
+        made, _ = self._service.json(create, call, target.timeouts)
         identifier = made.get("id") if isinstance(made, dict) else None
         if not isinstance(identifier, str) or not identifier:
             raise no_answer(self.name, "a session without an id")
@@ -161,7 +163,7 @@ class OciAgent(Provider):
     def _endpoint_of(self, target: Target) -> str:
         return target.model if target.model.startswith(OCID) else self._agent
 
-    def _stored(self, call: CallContext, session: Session) -> RemoteSession | None:
+    def _load(self, call: CallContext, session: Session) -> RemoteSession | None:
         found = call.state.get(_key(session)) if call.state is not None else None
         return RemoteSession.loads(found) if found else None
 
@@ -175,7 +177,7 @@ def _key(session: Session) -> str:
 
 
 def _results(reply: Response, call: CallContext, *, streams: bool) -> Iterator[Any]:
-    """The JSON values of a stream's events, or the one of a body: what was asked for does not say which comes."""
+    """The JSON values of a stream's events, or the one of a body; the body decides which it is."""
     is_stream, pieces = detect_stream(reply, expected=streams)
     if not is_stream:
         yield parse_json(read_body(reply, pieces=pieces), reply)
@@ -187,8 +189,8 @@ def _results(reply: Response, call: CallContext, *, streams: bool) -> Iterator[A
 
 
 def _lost(error: GatewayError, name: str, *, known: bool) -> SessionLost | None:
-    """A conflict is another turn's; a session that is `known` here and not there has ended. OCI says 404 to both that
-    and an endpoint that is not there: then no new session can be made either.
+    """SessionLost for an error that means it. A conflict means that another turn is under way. A `known` session may
+    have ended: OCI answers with 404, as for a missing endpoint, where creating a new session fails as well.
     """
     if isinstance(error, UpstreamRejected) and error.status == HTTPStatus.CONFLICT:
         return SessionLost(name, error.log, busy=True)

@@ -9,12 +9,12 @@ import orjson
 
 from core.errors import InvalidRequest
 from core.json_values import Json
-from providers.common.agent_input import AgentInput, flattened
+from providers.common.agent_input import AgentInput, flatten_history
 from providers.common.agent_turns import is_yes
 from providers.common.translate import content_text
 
 IDS = re.compile(r"[a-zA-Z0-9_-]{1,40}")
-"""A call's id as all clients and vendors take it."""
+"""The form of a call's id that all clients and vendors accept."""
 APPROVAL = "HUMAN_APPROVAL_REQUIRED_ACTION"
 
 
@@ -28,7 +28,7 @@ class PendingAction:
 
 @dataclass(frozen=True, slots=True)
 class RemoteSession:
-    """A session as OCI knows it, and what it waits for, in the order of the calls."""
+    """A session at OCI, and the actions that it waits for, in the order of the calls."""
 
     id: str
     pending: tuple[PendingAction, ...] = ()
@@ -45,13 +45,13 @@ class RemoteSession:
 
 
 def to_upstream(
-    asked: AgentInput, session: RemoteSession, performed: Sequence[Json], *, known: bool, streams: bool
+    turn_input: AgentInput, session: RemoteSession, performed: Sequence[Json], *, known: bool, streams: bool
 ) -> Json:
     """The turn as ChatDetails; `known`: the session has the history. `performed` are the results it waits for."""
     details: Json = {"shouldStream": streams, "sessionId": session.id}
     if performed:
         return {**details, "performedActions": list(performed)}
-    return {**details, "userMessage": flattened(() if known else asked.before, asked.text)}
+    return {**details, "userMessage": flatten_history(() if known else turn_input.before, turn_input.text)}
 
 
 def performed_actions(
@@ -71,11 +71,11 @@ def performed_actions(
         if place is None:
             raise InvalidRequest("This call has no result yet.", param=f"messages[{at}].tool_calls[{position}]")
         text = content_text(messages[place].get("content"), f"messages[{place}]")
-        performed.append(_performed(action, text))
+        performed.append(_performed_action(action, text))
     return performed
 
 
-def _performed(action: PendingAction, text: str) -> Json:
+def _performed_action(action: PendingAction, text: str) -> Json:
     made = {"actionId": action.id, "performedActionType": action.kind.replace("_REQUIRED_", "_PERFORMED_")}
     if action.kind == APPROVAL:
         return {**made, "chosenOption": "APPROVE" if is_yes(text) else "DENY"}

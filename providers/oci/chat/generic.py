@@ -65,7 +65,7 @@ def to_upstream(request: ChatRequest, target: Target) -> Json:
     if body.get("logprobs"):
         sent["logProbs"] = max(1, body.get("top_logprobs", 0))
     if isinstance(prediction := body.get("prediction"), dict):
-        predicted = _predicted(prediction.get("content"))
+        predicted = _predicted_text(prediction.get("content"))
         sent["prediction"] = {"type": "CONTENT", "content": [{"type": "TEXT", "text": predicted}]}
     if isinstance(search := body.get("web_search_options"), dict):
         sent["webSearchOptions"] = _search(search)
@@ -75,7 +75,7 @@ def to_upstream(request: ChatRequest, target: Target) -> Json:
 def _messages(request: ChatRequest, target: Target) -> list[Json]:
     turns = conversation(request.messages, with_instructions=True)
     if common.base_model(target).startswith("google."):
-        turns = _between_users(_paired(turns))
+        turns = _between_users(_pair_calls(turns))
     return [_message(turn, target) for turn in turns]
 
 
@@ -91,7 +91,7 @@ def _between_users(turns: list[Message]) -> list[Message]:
     return messages
 
 
-def _paired(turns: list[Message]) -> list[Message]:
+def _pair_calls(turns: list[Message]) -> list[Message]:
     """Each call with its result behind it. Gemini on OCI refuses several calls in a message ("number of function
     response parts"), and an assistant's message with a call and without text
     (https://github.com/oracle/langchain-oracle, providers/generic.py).
@@ -184,7 +184,7 @@ def _format(request: ChatRequest) -> Json:
     return {"responseFormat": {"type": "JSON_SCHEMA", "jsonSchema": schema}}
 
 
-def _predicted(content: Any) -> str:
+def _predicted_text(content: Any) -> str:
     of_parts = isinstance(content, list) and all(isinstance(each, dict) and "type" in each for each in content)
     if not of_parts and not isinstance(content, str):
         raise InvalidRequest("It must be a string or a list of text parts.", param="prediction.content")

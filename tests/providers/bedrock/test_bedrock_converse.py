@@ -14,7 +14,8 @@ from core.errors import InvalidRequest, Unsupported, UpstreamDown
 from core.events import Citation, Event, Finish, Reasoning, Text, ToolArguments, ToolCall, Usage
 from core.requests import ChatRequest
 from providers.base import ParameterRules, Target
-from providers.bedrock.models.provider import BedrockModels, decode_events, events_of_body
+from providers.bedrock.models.decode import decode_events, events_of_body
+from providers.bedrock.models.provider import BedrockModels
 from providers.bedrock.models.request import SUPPORTED_PARAMETERS, to_upstream
 from providers.common.conversation import OPENING
 from schemas.chat.request import load_chat
