@@ -440,7 +440,7 @@ def test_what_the_document_says_is_escaped(app_with):
 
 
 def test_the_curl_examples_work(app_with, page):
-    client = app_with()
+    client = app_with(USAGE_DAYS=90)
     commands = [shlex.split(text.replace("\\\n", " ")) for kind, text in page.samples if kind == "curl"]
     assert len(commands) == len(OPERATIONS) + len(openapi.CHATS) - 1
     for words in commands:

@@ -183,7 +183,7 @@ def test_a_database_that_is_away_stops_no_call(serve: Callable[..., Served], tmp
     unread = httpx.get(f"{app.url}/usage")
     assert (unread.status_code, unread.json()["error"]["code"]) == (503, "usage_unavailable")
     assert "hunter2" not in app.log()
-    until(lambda: any(path.stat().st_size for path in (tmp_path / "usage-spool").iterdir()), "the spool to have them")
+    until(lambda: any(path.stat().st_size for path in (tmp_path / "usage-spool").glob("*")), "the spool to have them")
 
 
 def test_an_address_that_makes_no_sense_stops_the_start(serve: Callable[..., Served]) -> None:

@@ -226,7 +226,7 @@ def test_the_models_of_the_page_load(tmp_path: Path) -> None:
     found = yaml.safe_load(block(page("voice.md"), "yaml"))
     found["models"][0]["provider"] = "demo"
     (tmp_path / "models.yaml").write_text(yaml.safe_dump(found))
-    (row,) = read(tmp_path / "models.yaml", {"WEBHOOK_SECRET": "a secret of your own"}, known=["demo"]).rows
+    (row,) = read(tmp_path / "models.yaml", {"SECRET": "a secret of your own"}, known=["demo"]).rows
     voice = row.voice
     assert (voice.transfer_to, voice.tools[0]["name"]) == (("+14155550100",), "book_table")
     assert voice.webhook == Webhook("https://example.com/tools", "a secret of your own", 5)
