@@ -2,16 +2,20 @@
 # make check  format, lint, types                     make lock   requirements*.txt from pyproject.toml
 # make test-fast  those of them that start no gunicorn, and take no conversation through every dialect
 # make test-slow  crowds of strangers, reloads, hang-ups of every kind of upstream, long waits
-# make test-services  what needs real services: redis-server on the PATH
+# make test-services  what needs real services: redis-server, PostgreSQL, chromium
 # make soak   callers, faults and hang-ups for MINUTES=10, and what grew meanwhile
 # make bench  what it costs and holds beside its peers: ten minutes, alone on the machine; installs the peers
 # make docs   the tables in docs/ whose facts the code has
+# make screenshots  the pictures of the pages in docs/; needs chromium
+# make prices usage/prices.json, from LiteLLM's newest list
+# make check-deploy  Dockerfile, compose.yaml and the Helm chart
+# make image  the Docker image         make up  with Docker Compose: PROFILES=redis,postgres,monitoring
 # make doctor what is configured, reachable and wrong, and which setting mends it
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: bench soak run test test-fast test-slow test-again test-services check docs doctor lock clean
+.PHONY: check-deploy image secrets up bench screenshots soak run test test-fast test-slow test-again test-services check docs prices doctor lock clean
 
 run: $(VENV)/.runtime
 	$(BIN)/gunicorn 'app:create_app()'
@@ -36,6 +40,30 @@ check: $(VENV)/.development
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
+	$(BIN)/python -m tools.packages
+
+# Dockerfile, compose.yaml, the Helm chart and the workflows, by the tools of their makers; needs no Docker and no cluster.
+check-deploy: $(VENV)/.deploy
+	$(BIN)/python -m pytest -q -m deploy tests/deploy
+
+VERSION = $(shell sed -n 's/^version = "\(.*\)"/\1/p' pyproject.toml)
+EXTRAS := oci aws redis postgres otel
+
+image:
+	docker build --build-arg VERSION=$(VERSION) --build-arg REVISION=$$(git rev-parse HEAD) --build-arg EXTRAS="$(EXTRAS)" -t thinkline -t thinkline:$(VERSION) .
+
+secrets:
+	sh deploy/secrets.sh
+
+comma := ,
+PROFILES ?=
+
+# PROFILES=redis,postgres,monitoring
+up: secrets
+	VERSION=$(VERSION) \
+	  $(if $(findstring redis,$(PROFILES)),STATE_URL_FILE=/run/secrets/state_url) \
+	  $(if $(findstring postgres,$(PROFILES)),DATABASE_URL_FILE=/run/secrets/database_url) \
+	  docker compose $(patsubst %,--profile %,$(subst $(comma), ,$(PROFILES))) up --build
 
 MINUTES ?= 10
 
@@ -47,15 +75,29 @@ bench: $(VENV)/.development
 	$(BIN)/python -m tools.bench.report
 	$(BIN)/python -m tools.reference
 
+screenshots: $(VENV)/.development
+	$(BIN)/python -m tools.screenshots
+
 docs: $(VENV)/.runtime
 	$(BIN)/python -m tools.reference
+
+prices: $(VENV)/.runtime
+	$(BIN)/python -m tools.prices
 
 doctor: $(VENV)/.runtime
 	$(BIN)/python doctor.py
 
+COMPILE = $(BIN)/pip-compile -q --strip-extras --no-emit-index-url --no-emit-trusted-host --no-emit-find-links
+
+# deploy/requirements has the same versions with the hashes of their files, base and extras apart, for the image.
 lock: $(VENV)/.development
-	$(BIN)/pip-compile -q --strip-extras --no-emit-index-url --no-emit-trusted-host --no-emit-find-links -o requirements.txt pyproject.toml
-	$(BIN)/pip-compile -q --strip-extras --no-emit-index-url --no-emit-trusted-host --no-emit-find-links --allow-unsafe --extra dev -c requirements.txt -o requirements-dev.txt pyproject.toml
+	$(COMPILE) $(EXTRAS:%=--extra %) -o requirements.txt pyproject.toml
+	$(COMPILE) --allow-unsafe $(EXTRAS:%=--extra %) --extra dev -c requirements.txt -o requirements-dev.txt pyproject.toml
+	$(COMPILE) --allow-unsafe --extra deploy -c requirements-dev.txt -o requirements-deploy.txt pyproject.toml
+	$(COMPILE) --generate-hashes -c requirements.txt -o deploy/requirements/base.txt pyproject.toml
+	for extra in $(EXTRAS) sbom; do \
+	  $(COMPILE) --generate-hashes --extra $$extra -c requirements-dev.txt -o deploy/requirements/$$extra.txt pyproject.toml || exit; \
+	done
 
 $(VENV)/bin/python:
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed; name one: make run PYTHON=python3.12")'
@@ -68,6 +110,10 @@ $(VENV)/.runtime: requirements.txt | $(VENV)/bin/python
 $(VENV)/.development: requirements-dev.txt | $(VENV)/bin/python
 	$(BIN)/pip install -q --disable-pip-version-check -r requirements-dev.txt
 	touch $@ $(VENV)/.runtime
+
+$(VENV)/.deploy: requirements-deploy.txt $(VENV)/.development
+	$(BIN)/pip install -q --disable-pip-version-check -r requirements-deploy.txt
+	touch $@
 
 clean:
 	rm -rf $(VENV) .bench .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -2,30 +2,33 @@
 
 gunicorn 'app:create_app()'     serves (gunicorn.conf.py beside this file is picked up)
 python app.py                   serves for development
+python app.py --version         says which version this is
 """
 
-import errno
 import logging
 import re
-import socket
 import sys
+from argparse import ArgumentParser
 from collections.abc import Sequence
 from functools import partial
 from logging.config import dictConfig
-from time import monotonic, sleep
 from urllib.parse import urlsplit
 
 from flask import Flask
 from flask_cors import CORS
 from werkzeug.serving import is_running_from_reloader
 
-from access.keys import Authenticator
+from access.budgets import BudgetCheck
+from access.keys import REVOKED, Authenticator
 from access.limits import RateLimiter
+from access.platforms import PlatformProofs, networks
+from access.proxies import TrustedProxies
 from config import ROOT, SettingError, Settings, is_this_machine
 from core.api_keys import ApiKey
 from core.context import Timeouts
 from core.errors import Unauthenticated
 from core.masking import KNOWN_SECRETS
+from core.version import VERSION
 from dispatch.prewarm import Prewarmer
 from dispatch.relay import Relay
 from dispatch.resilience.breaker import Breakers
@@ -37,12 +40,18 @@ from dispatch.routing.model_lists import ModelLists
 from dispatch.sources.sources import Sources
 from schemas.limits import Limits
 from server.admission import Admission
-from server.disconnects import DisconnectWatcher
 from server.flask_app import Thinkline
+from server.lines import LineKeeper
+from server.ports import check_port
+from server.sockets.keeper import SocketKeeper
 from storage.key_value import open_store
 from storage.rate_limits import open_limits
 from telemetry import logs
+from telemetry.open_tracing import open_tracer
 from telemetry.records import Recorder, log_request
+from usage.ledger import open_ledger
+from usage.overview import Overview
+from usage.prices import price_of
 from views import (
     chat,
     completions,
@@ -51,31 +60,42 @@ from views import (
     messages,
     models,
     moderations,
+    openapi,
+    pages,
     providers,
+    request_log,
     rerank,
     responses,
+    responses_socket,
+    sockets,
+    usage,
+    voice,
 )
 from views import error_handlers as errors
-from views import pages as docs
 from views.blueprint import api
 from views.health import ops
+from views.instrumentation import with_metrics, with_traces
+from views.live import live
+from views.metrics import metrics
 from views.response_store import ResponseStore
 from views.running import RunningResponses
 from views.services import Services
+from views.watchers import Watchers
 
-PORT_SECONDS = 1.0
-REVOKED = "The API key was revoked."
-TYPED = "/chat/completions"  # and most add this, to an address that has it already
-# Importing them hangs their views on the blueprint.
-ROUTES = (chat, completions, embeddings, images, messages, models, moderations, providers, rerank, responses)
+# Importing these modules adds their views to the blueprint.
+ROUTES = (
+    chat, completions, embeddings, images, messages, models, moderations, providers, request_log, rerank, responses,
+    responses_socket, sockets, usage, voice,
+)  # fmt: skip
 EXPOSED = [
     "x-request-id",
     "Retry-After",
+    "Server-Timing",
     *(f"x-ratelimit-{what}-{kind}" for what in ("limit", "remaining", "reset") for kind in ("requests", "tokens")),
 ]
 """Headers that web pages may read."""
-ALWAYS = ("", "/v1", "/v1/v1", "/api/v1")
-"""Prefixes for clients that append a second /v1, and for clients that know OpenRouter's paths."""
+PREFIXES = ("/v1", "/v1/v1", "/api/v1")
+"""Prefixes of all paths, beside none: for clients that append a second /v1, and for those with OpenRouter's paths."""
 
 log = logging.getLogger("thinkline")
 
@@ -84,25 +104,21 @@ def create_app(settings: Settings | None = None) -> Flask:
     """The application, with gunicorn's settings under gunicorn. Raises SettingError for settings that do not work."""
     settings = settings or Settings.in_use or Settings.load()
     dictConfig(logs.config(settings))
-    app = Thinkline(__name__, logs.request_id.set, key_in_path=settings.key_in_path)
+    prefixes = [*PREFIXES, settings.api_route_prefix.rstrip("/")]
+    app = Thinkline(__name__, logs.request_id.set, prefixes, key_in_path=settings.key_in_path)
     app.json.sort_keys = False  # type: ignore[attr-defined]
     app.url_map.strict_slashes = False
     sources = build_sources(settings)
-    app.extensions["thinkline"] = build_services(settings, sources)
+    app.extensions["thinkline"] = _with_telemetry(build_services(settings, sources), settings)
     errors.register(app)
-    bases = [*ALWAYS, settings.api_route_prefix.rstrip("/")]
-    typed = [f"{base}{TYPED}{again}" for base in bases for again in ("", "/v1")]
-    for number, prefix in enumerate(dict.fromkeys([*bases, *typed])):
-        app.register_blueprint(api, url_prefix=prefix or None, name=f"api{number}")
-    for number, prefix in enumerate(dict.fromkeys(bases)):
-        app.register_blueprint(ops, url_prefix=prefix or None, name=f"ops{number}")
-    app.register_blueprint(docs.docs)
+    for blueprint in (api, ops, metrics, openapi.description, *((pages.pages, live) if settings.pages else ())):
+        app.register_blueprint(blueprint)
     catalogue = app.extensions["thinkline"].catalogue
     sources.follow(catalogue, partial(_replace_keys, app.extensions["thinkline"], settings))
     if settings.warm:
         Prewarmer(catalogue, _timeouts(settings)).start()
     if settings.allowed_origins:
-        # Patterns that match the text alone: flask-cors takes some texts for patterns, such as http://[::1].
+        # Escaped: flask-cors takes some origins for patterns, such as http://[::1].
         origins = [
             "*" if each == "*" else re.compile(re.escape(each.lower()) + r"\Z") for each in settings.allowed_origins
         ]
@@ -110,8 +126,14 @@ def create_app(settings: Settings | None = None) -> Flask:
     return app
 
 
+def _with_telemetry(services: Services, settings: Settings) -> Services:
+    """Build the services of a process that serves, with metrics and traces."""
+    counted = with_metrics(services, Settings.metrics_folder, settings.metrics_key)
+    return with_traces(counted, open_tracer(settings))
+
+
 def build_services(settings: Settings, sources: Sources | None = None) -> Services:
-    """The services behind the views. Raises SettingError. Connects to nobody."""
+    """Build the services behind the views, without connecting. Raises SettingError."""
     sources = sources or build_sources(settings)
     KNOWN_SECRETS.add(settings.secrets)
     breakers = Breakers(settings.breaker_failures, settings.breaker_seconds)
@@ -123,32 +145,35 @@ def build_services(settings: Settings, sources: Sources | None = None) -> Servic
             filler=Filler.of(settings.filler_after_ms, settings.filler_text.split("|")),
             is_open=lambda target: breakers[target].state == "open",
             hide=KNOWN_SECRETS.add,
+            price_of=price_of,
         )
-        state = open_store(settings.state_url, ROOT / settings.data_dir)
-        limits = open_limits(
-            settings.state_url, ROOT / settings.data_dir, processes=Settings.processes or settings.workers
-        )
+        folder, processes = ROOT / settings.data_dir, Settings.processes or settings.workers
+        state = open_store(settings.state_url, folder)
+        limits = open_limits(settings.state_url, folder, processes=processes)
+        ledger = open_ledger(settings.database_url, folder, days=settings.usage_days, processes=processes)
     except ValueError as error:
         raise SettingError(str(error)) from None
+    ledgers = [] if ledger is None else [ledger]
+    admission, proxies = Admission(settings.in_flight), TrustedProxies(settings.trusted_proxies)
+    guard = Authenticator(
+        settings.keys,
+        catalogue.contents("file").keys,
+        anonymous=settings.allow_anonymous,
+        is_local=is_this_machine,
+        origins=settings.allowed_origins,
+    )
     return Services(
-        guard=Authenticator(
-            settings.keys,
-            catalogue.contents("file").keys,
-            anonymous=settings.allow_anonymous,
-            is_local=is_this_machine,
-            origins=settings.allowed_origins,
-        ),
+        guard=guard,
         catalogue=catalogue,
         models=ModelLists(catalogue, settings.models_ttl),
         relay=Relay(
             breakers,
-            RetryPolicy(settings.headers_after, settings.retries, settings.retry_budget),
-            settings.heartbeat,
+            RetryPolicy(settings.retries, settings.retry_budget),
             state,
             RefusedParameters(settings.refused_parameter_ttl),
         ),
-        watcher=DisconnectWatcher(slow=settings.threads // 4),
-        admission=Admission(settings.in_flight),
+        lines=LineKeeper(settings.heartbeat, settings.headers_after, slow=settings.threads // 4),
+        admission=admission,
         max_body_bytes=settings.max_body_bytes,
         limits=Limits(
             messages=settings.max_messages,
@@ -157,18 +182,30 @@ def build_services(settings: Settings, sources: Sources | None = None) -> Servic
             documents=settings.max_documents,
             values=settings.max_values,
         ),
-        checks=(RateLimiter(limits, fails_open=settings.limits_fail_open),),
-        record=Recorder([log_request]),
+        proxies=proxies,
+        proofs=PlatformProofs(
+            twilio_tokens=settings.twilio_auth_token,
+            elevenlabs_key=settings.elevenlabs_api_key,
+            public_url=settings.public_url,
+            sources=networks(settings.voice_sources),
+            proxies=proxies,
+        ),
+        checks=(*map(BudgetCheck, ledgers), RateLimiter(limits, fails_open=settings.limits_fail_open)),
+        record=Recorder([log_request, *ledgers]),
+        ledger=ledger,
+        watchers=Watchers(Overview(ledger) if ledger is not None else None),
+        set_request_id=logs.request_id.set,
         show_reasoning=settings.reasoning == "show",
         fills_with_tools=settings.filler_with_tools,
         responses=ResponseStore(state, settings.responses_ttl),
+        sockets=SocketKeeper(admission, settings.max_sockets, settings.max_body_bytes, guard.refusal),
         running=RunningResponses(state if settings.workers > 1 or "://" in settings.state_url else None),
         drops_tools=settings.responses_drop_tools,
     )
 
 
 def _replace_keys(services: Services, settings: Settings, keys: Sequence[ApiKey]) -> None:
-    """The models file has these keys from now on."""
+    """Replace the keys of the models file."""
     services.guard.replace(keys)
     if settings.end_revoked_streams:
         services.admission.cancel(
@@ -183,7 +220,7 @@ def _timeouts(settings: Settings) -> Timeouts:
 
 
 def build_sources(settings: Settings) -> Sources:
-    """Where the catalogue learns of providers and models."""
+    """The sources of the catalogue's providers and models."""
     return Sources(
         upstreams=settings.upstreams,
         clouds=settings.clouds,
@@ -204,7 +241,9 @@ def build_sources(settings: Settings) -> Sources:
 def log_start(services: Services, address: str, settings: Settings) -> None:
     """Log the default provider and the address at start. The demo needs no warning if only this machine can call."""
     default = services.catalogue.default
-    log.info("Thinkline answers at %s/v1 with the provider %s.", address, default)
+    log.info("Thinkline answers at %s/v1 with the provider %s, in version %s.", address, default, VERSION)
+    for name, package in services.catalogue.snapshot.uninstalled().items():
+        log.warning("The provider %s is configured, but needs %s.", name, package)
     if default != "demo":
         return
     is_public = not is_this_machine(urlsplit(address).hostname or "unix:")
@@ -215,40 +254,23 @@ def log_start(services: Services, address: str, settings: Settings) -> None:
     log.info("That is the built-in demo. For a real one, put a line like OPENAI_API_KEY=sk-... into .env.")
 
 
-def check_port(host: str, port: int) -> None:
-    """Raises SettingError, with the setting to change, for an address that the server cannot listen on.
-
-    An address in use is waited for a moment: the server there may be about to end.
-    """
-    until = monotonic() + PORT_SECONDS
-    while not _is_free(host, port):
-        if monotonic() > until:
-            raise SettingError(f"PORT is {port}, where another program listens already; stop it, or choose another.")
-        sleep(PORT_SECONDS / 10)
-
-
-def _is_free(host: str, port: int) -> bool:
+def require_port(host: str, port: int) -> None:
+    """Raise SettingError for an address that the server cannot listen on."""
     try:
-        family, kind, protocol, _, address = socket.getaddrinfo(
-            host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
-        )[0]
-        with socket.socket(family, kind, protocol) as probe:
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            probe.bind(address)
-    except OSError as error:
-        if error.errno == errno.EADDRINUSE:
-            return False
-        name, value = ("PORT", port) if error.errno == errno.EACCES else ("HOST", repr(host))
-        raise SettingError(f"{name} is {value}, where this program cannot listen: {error.strerror}.") from None
-    return True
+        check_port(host, port)
+    except ValueError as error:
+        raise SettingError(str(error)) from None
 
 
 def main() -> None:
     """Serve for development, with Flask's own server."""
+    parser = ArgumentParser(description="Serve for development. The settings come from the environment and .env.")
+    parser.add_argument("--version", action="version", version=f"Thinkline {VERSION}")
+    parser.parse_args()
     try:
         settings = Settings.load()
         if not is_running_from_reloader():
-            check_port(settings.host, settings.port)
+            require_port(settings.host, settings.port)
         app = create_app(settings)
         has_keys = app.extensions["thinkline"].guard.has_keys
         settings.require_key_if_public(settings.host, file_has_keys=has_keys)

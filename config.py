@@ -5,23 +5,28 @@ A setting is a field of Settings: its environment variable is its name in capita
 (tests/papers/test_readme.py compares the three). The environment beats .env, which beats the default; an empty variable
 is an unset one.
 
+A secret may stand in a file: NAME_FILE names the file that holds the value of NAME, as Docker's and Kubernetes'
+secrets do (`API_KEY_FILE=/run/secrets/api_key`).
+
 The credentials and addresses of upstreams have a shape instead of a field: {NAME}_API_KEY, {NAME}_BASE_URL and
 {NAME}_MODEL, for the names in providers/vendors.py, AWS's own AWS_*, and HTTPS_PROXY with its like. They are handed on
 in `upstreams`; `variables` has all there are, for the `${NAME}` of models.yaml. What the clouds need besides is a
 setting marked `cloud`.
 """
 
+import errno
 import os
 import re
 import stat
 from collections.abc import Callable, Mapping
 from dataclasses import MISSING, Field, dataclass, field, fields
 from io import StringIO
-from ipaddress import ip_address
+from ipaddress import ip_address, ip_network
 from math import isinf
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, ClassVar
+from urllib.parse import unquote
 
 from dotenv import dotenv_values
 from dotenv.parser import parse_stream
@@ -29,12 +34,18 @@ from dotenv.parser import parse_stream
 ROOT = Path(__file__).parent
 ENV_FILE_CHARACTERS = 1_000_000
 EXPORTED: set[str] = set()
-"""The AWS_* of the environment that were set from .env."""
+"""The AWS_* and OTEL_* of the environment that were set from .env."""
+SECRET_CHARACTERS = 100_000
 SECRET_VARIABLE = re.compile(r".*_API_KEY|AWS_SECRET_ACCESS_KEY|AWS_SESSION_TOKEN|AWS_BEARER_TOKEN_BEDROCK")
 UPSTREAM_VARIABLE = re.compile(
     r"[A-Z][A-Z0-9_]*_(API_KEY|BASE_URL|ENDPOINT|MODEL)|AWS_[A-Z0-9_]+|(?i:HTTPS?|ALL|NO)_PROXY"
 )
+FILE_VARIABLE = re.compile(rf"({SECRET_VARIABLE.pattern}|AWS_ACCESS_KEY_ID|(?i:(HTTPS?|ALL)_PROXY))_FILE")
+"""Names the file of an upstream's secret; a proxy's address may hold a password."""
 BOOLEANS = {"true": True, "1": True, "yes": True, "on": True, "false": False, "0": False, "no": False, "off": False}
+OTEL_ENDPOINTS = ("OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT")
+OTEL_PROTOCOLS = ("OTEL_EXPORTER_OTLP_TRACES_PROTOCOL", "OTEL_EXPORTER_OTLP_PROTOCOL")
+OTEL_HEADERS = ("OTEL_EXPORTER_OTLP_HEADERS", "OTEL_EXPORTER_OTLP_TRACES_HEADERS")
 NAMED_KEY = re.compile(r"([A-Za-z0-9_-]+):(.+)")
 
 
@@ -68,16 +79,19 @@ class Settings:
     """gunicorn's master sets them: the workers use the settings that it has checked, and only the master reads .env."""
     bound: ClassVar[tuple[str, ...]] = ()
     """The hosts of gunicorn's --bind, which replace HOST."""
+    metrics_folder: ClassVar[str] = ""
+    """The folder of the workers' metrics; "" for a single process."""
     processes: ClassVar[int] = 0
-    """The number of gunicorn's --workers, which replaces WORKERS; 0 where gunicorn does not serve."""
+    """The number of gunicorn's --workers, which replaces WORKERS; 0 without gunicorn."""
 
     host: str = setting("127.0.0.1", "Address to listen on. Another than this machine's own needs a key.")
     port: int = setting(8000, "Port to listen on.", least=0, most=65535)
     workers: int = setting(1, "Processes. One serves hundreds of calls; more use more cores.", least=1)
-    threads: int = setting(256, "Requests that one worker serves at the same time.", least=1)
+    threads: int = setting(1280, "Requests that one worker serves at the same time.", least=1)
     max_in_flight: int = setting(
         0, "Requests that one worker takes at the same time; 0: an eighth less than THREADS. More get a 503.", least=0
     )
+    max_sockets: int = setting(1000, "WebSockets that one worker keeps open at the same time; 0: none.", least=0)
     graceful_timeout: float = setting(30.0, "Seconds that running streams have to end after SIGTERM.", least=0)
     reload: bool = setting(False, "Restart when a source file changes (development).")
     warm: bool = setting(True, "Open TLS connections to the providers before the first caller comes, and keep them.")
@@ -105,8 +119,32 @@ class Settings:
     limits_fail_open: bool = setting(
         True, "Serve keys with limits while these cannot be counted; false: refuse them with a 503."
     )
+    metrics_key: str = setting(
+        "", "The key that opens `/metrics`, besides those of admins; it opens nothing else.", secret=True
+    )
+    trusted_proxies: tuple[str, ...] = setting(
+        (),
+        "Addresses and networks of the web servers in front, comma-separated: `X-Forwarded-For` is believed from them "
+        "alone. `unix` is a Unix socket.",
+    )
     allow_anonymous: bool = setting(False, "Serve everybody without a key, also over a public address.")
     allowed_origins: tuple[str, ...] = setting((), "Web pages that may call from a browser: comma-separated origins.")
+    pages: bool = setting(True, "Serve the pages for people: the playground, the live view and `/docs`.")
+
+    public_url: str = setting(
+        "", "Where callers reach this server, if a proxy changes the Host: Twilio signs the address that it dials."
+    )
+    twilio_auth_token: tuple[str, ...] = setting(
+        (),
+        "Twilio's auth token, which proves that it is Twilio that dials; with commas several, or shared keys' secrets.",
+        secret=True,
+    )
+    elevenlabs_api_key: str = setting(
+        "", "The API key at ElevenLabs whose Speech Engine may dial; its token is checked by it.", secret=True
+    )
+    voice_sources: tuple[str, ...] = setting(
+        (), "Networks that phone platforms dial from, comma-separated: they need no key then."
+    )
 
     provider_name: str = setting("", "The default provider; unset: the first one with credentials.")
     reasoning: str = setting("hide", "Whether a model's thinking is passed on unasked.", choices=("hide", "show"))
@@ -122,6 +160,15 @@ class Settings:
         "",
         "Where sessions and limits are kept: `redis://...` for several machines; unset: files in DATA_DIR.",
         secret=True,
+    )
+
+    database_url: str = setting(
+        "",
+        "Where usage is kept: `postgresql://...` for several machines; unset: a file in DATA_DIR.",
+        secret=True,
+    )
+    usage_days: float = setting(
+        400.0, "Days that the table of usage keeps a request; 0: there is no table, and no budget holds.", least=0
     )
 
     responses_ttl: float = setting(
@@ -209,6 +256,11 @@ class Settings:
     log_file: str = setting("", "A file to log to as well; it rotates, and workers share it.")
     log_max_bytes: int = setting(10_485_760, "Size at which the log file rotates.", least=1000)
     log_backups: int = setting(5, "Rotated log files that are kept.", least=0)
+    traces_content: bool = setting(
+        False,
+        "Have traces tell what was said, too.",
+        also=("OTEL_INSTRUMENTATION_GENAI_CAPTURE_MESSAGE_CONTENT",),
+    )
     debug: bool = setting(False, "LOG_LEVEL=DEBUG, by its older name.")
     trace: bool = setting(False, "LOG_LEVEL=TRACE, by its older name: bodies too.")
 
@@ -223,6 +275,18 @@ class Settings:
             )
         if self.model_list_url and not re.fullmatch(r"https?://[^\s/@]+[!-~]*", self.model_list_url):
             raise SettingError("MODEL_LIST_URL is not an address; allowed: http:// or https://, without a password.")
+        if self.public_url and not re.fullmatch(r"(https?|wss?)://[^\s/@?#]+(/[!-~]*)?", self.public_url):
+            raise SettingError("PUBLIC_URL is not an address; allowed: such as https://voice.example.com.")
+        for address in self.voice_sources:
+            if not _is_network(address):
+                raise SettingError(
+                    f"VOICE_SOURCES has {address!r}; allowed are addresses and networks such as 192.0.2.0/24."
+                )
+        for address in self.trusted_proxies:
+            if address != "unix" and not _is_network(address):
+                raise SettingError(
+                    f"TRUSTED_PROXIES has {address!r}; allowed are unix, and addresses or networks such as 10.0.0.0/8."
+                )
         for origin in self.allowed_origins:
             if origin != "*" and not re.fullmatch(r"[a-z][a-z0-9+.-]*://[A-Za-z0-9.:\[\]_-]+", origin):
                 raise SettingError(
@@ -242,9 +306,12 @@ class Settings:
         real = environ is None
         environ = {k: v for k, v in os.environ.items() if k not in EXPORTED} if environ is None else environ  # noqa: TID251 - the one place
         path = environ.get("ENV_FILE")
-        file = _read(Path(path or ROOT / ".env"), required=bool(path))
-        variables = {**{name: line.value for name, line in file.items()}, **_set(environ)}
-        settings = cls.of(variables, {name: line.place for name, line in file.items() if name not in _set(environ)})
+        file = _with_secrets(_read(Path(path or ROOT / ".env"), required=bool(path)))
+        given = _with_secrets({name: _Line(value, "") for name, value in _set(environ).items()})
+        lines = {**file, **given}
+        settings = cls.of(
+            {name: line.value for name, line in lines.items()}, {name: line.place for name, line in lines.items()}
+        )
         if real:
             settings.export()
         return settings
@@ -257,14 +324,22 @@ class Settings:
         return cls(**known, upstreams=MappingProxyType(upstreams), variables=MappingProxyType(dict(variables)))
 
     def export(self) -> None:
-        """Put these AWS_* into the environment if it does not have them, and remove those of earlier settings."""
+        """Put these AWS_* and OTEL_* into the environment if it lacks them, and remove those of earlier settings."""
         for name in EXPORTED:
             os.environ.pop(name, None)  # noqa: TID251
-        aws = {name: value for name, value in self.variables.items() if name.startswith("AWS_")}
-        missing = aws.keys() - _set(os.environ).keys()  # noqa: TID251
-        os.environ.update({name: aws[name] for name in missing})  # noqa: TID251
+        theirs = {name: value for name, value in self.variables.items() if name.startswith(("AWS_", "OTEL_"))}
+        missing = theirs.keys() - _set(os.environ).keys()  # noqa: TID251
+        os.environ.update({name: theirs[name] for name in missing})  # noqa: TID251
         EXPORTED.clear()
         EXPORTED.update(missing)
+
+    @classmethod
+    def share_metrics(cls, folder: str) -> None:
+        """Have workers that are forked from now on share their metrics in `folder`; prometheus_client reads it from the
+        environment.
+        """
+        cls.metrics_folder = folder
+        os.environ["PROMETHEUS_MULTIPROC_DIR"] = folder  # noqa: TID251
 
     @property
     def in_flight(self) -> int:
@@ -295,17 +370,32 @@ class Settings:
         texts = [text for value in ours for text in ([value] if isinstance(value, str) else value)]
         theirs = [value for name, value in self.upstreams.items() if SECRET_VARIABLE.fullmatch(name)]
         addresses = [value for value in self.upstreams.values() if "@" in value and "://" in value]
-        return [*texts, *self.keys.values(), *theirs, *addresses]
+        collectors = [each.partition("=")[2] for name in OTEL_HEADERS for each in self._otel(name).split(",")]
+        return [*texts, *self.keys.values(), *theirs, *addresses, *map(unquote, filter(None, collectors))]
+
+    @property
+    def sends_traces(self) -> bool:
+        """Whether an address for traces is set, and traces are not turned off."""
+        is_off = self._otel("OTEL_SDK_DISABLED").lower() == "true" or self._otel("OTEL_TRACES_EXPORTER") == "none"
+        return any(map(self._otel, OTEL_ENDPOINTS)) and not is_off
+
+    @property
+    def traces_protocol(self) -> str:
+        """The protocol of traces, "" if it is not set."""
+        return next(filter(None, map(self._otel, OTEL_PROTOCOLS)), "")
+
+    def _otel(self, name: str) -> str:
+        return self.variables.get(name, "")
 
     @property
     def address(self) -> str:
-        """host:port, as a URL has it."""
+        """host:port, as in a URL."""
         host = f"[{self.host}]" if ":" in self.host else self.host
         return f"{host}:{self.port}"
 
     @property
     def level(self) -> str:
-        """LOG_LEVEL, or what TRACE and DEBUG make of it."""
+        """LOG_LEVEL, or the level that TRACE or DEBUG sets."""
         return "TRACE" if self.trace else "DEBUG" if self.debug else self.log_level
 
     def require_key_if_public(self, host: str, *, file_has_keys: bool = False) -> None:
@@ -318,6 +408,14 @@ class Settings:
             f"HOST is {host!r}, which others can reach, and no key is set. "
             "Set API_KEY to a secret of your own (or ALLOW_ANONYMOUS=true to serve everybody)."
         )
+
+
+def _is_network(text: str) -> bool:
+    try:
+        ip_network(text, strict=False)
+    except ValueError:
+        return False
+    return True
 
 
 def is_this_machine(host: str) -> bool:
@@ -350,29 +448,76 @@ def documented() -> list[Field[Any]]:
     return [each for each in fields(Settings) if each.metadata]
 
 
+def names_a_secret_file(variable: str) -> bool:
+    """Whether the variable names the file of a secret."""
+    secret = (each for each in documented() if each.metadata["secret"])
+    names = {f"{name}_FILE" for each in secret for name in (each.name.upper(), *each.metadata["also"])}
+    return variable in names or bool(FILE_VARIABLE.fullmatch(variable))
+
+
 @dataclass(frozen=True, slots=True)
 class _Line:
-    """A setting in .env, and where it stands."""
+    """A variable's value, and where it stands if that is a file."""
 
     value: str
     place: str
 
 
+def _with_secrets(lines: Mapping[str, _Line]) -> dict[str, _Line]:
+    """The variables, and those whose secrets are in files. Raises SettingError with setting and file."""
+    found = dict(lines)
+    for variable, line in lines.items():
+        if not names_a_secret_file(variable):
+            continue
+        name, path = variable.removesuffix("_FILE"), Path(line.value)
+        if name in lines:  # it is ambiguous
+            raise SettingError(f"{name} and {variable} are both set{line.place}; unset one of them.")
+        # A secret in the place of its file's name is not shown either.
+        shown = (
+            repr(line.value) if path.is_absolute() or (len(path.parts) > 1 and path.parent.is_dir()) else "(not shown)"
+        )
+        found[name] = _Line(_secret(path, f"{variable} is {shown}{line.place}"), f" (in {path})")
+    return found
+
+
+def _secret(path: Path, setting: str) -> str:
+    """The only line of a file. Raises SettingError, without the content."""
+    try:
+        text = _text(path)
+    except (OSError, ValueError) as error:
+        raise SettingError(f"{setting}, which cannot be read: {_reason(error)}.") from None
+    value = re.sub(r"\r?\n\Z", "", text.removeprefix("\ufeff"))
+    if not value.strip():
+        raise SettingError(f"{setting}, which is empty.")
+    if len(text) > SECRET_CHARACTERS or re.search(r"[\x00-\x08\x0a-\x1f\x7f]", value):
+        raise SettingError(f"{setting}, which holds no secret; allowed: one line of text.")
+    return value
+
+
+def _text(path: Path) -> str:
+    """A file's text. Never waits: a pipe without a writer is refused. Raises OSError and ValueError."""
+    with open(path, encoding="utf-8", opener=lambda path, flags: os.open(path, flags | os.O_NONBLOCK)) as file:
+        if not _is_plain(os.fstat(file.fileno())):
+            raise OSError(errno.EINVAL, "it is no file")
+        return file.read(ENV_FILE_CHARACTERS)
+
+
+def _reason(error: OSError | ValueError) -> str:
+    if isinstance(error, OSError):
+        return error.strerror or type(error).__name__
+    return "it is not UTF-8 text" if isinstance(error, UnicodeDecodeError) else "its name is none"
+
+
 def _read(env_file: Path, *, required: bool) -> dict[str, _Line]:
     """The variables of .env. Raises SettingError with file and line, and never waits."""
     try:
-        # Opened so that a pipe without a writer is refused instead of waited for.
-        with open(env_file, encoding="utf-8", opener=lambda path, flags: os.open(path, flags | os.O_NONBLOCK)) as file:
-            if not _is_plain(os.fstat(file.fileno())):
-                raise SettingError(f"{env_file} cannot be read: it is no file.")
-            text = file.read(ENV_FILE_CHARACTERS)
+        text = _text(env_file)
     except FileNotFoundError:
         if required:
             raise SettingError(f"ENV_FILE is {str(env_file)!r}; there is no such file.") from None
         return {}
-    except (OSError, UnicodeDecodeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
-        raise SettingError(f"{env_file} cannot be read: {reason}.") from None
+    except (OSError, ValueError) as error:
+        raise SettingError(f"{env_file} cannot be read: {_reason(error)}.") from None
     lines: dict[str, int] = {}
     for binding in parse_stream(StringIO(text)):
         begun = binding.original.string

@@ -1,4 +1,4 @@
-"""How gunicorn serves the app: threads, so that hundreds of calls may be under way; and no stranger without a key.
+"""gunicorn's settings: threads, so that hundreds of requests may be under way, and no public address without a key.
 
 https://docs.gunicorn.org/en/stable/settings.html
 """
@@ -19,26 +19,29 @@ sys.path.insert(0, str(Path(__file__).parent))
 from gunicorn import glogging
 from gunicorn.util import parse_address
 
-from app import build_services, check_port, log_start
+from app import build_services, log_start, require_port
 from config import EXPORTED, ROOT, SettingError, Settings, env_file
 from server.file_limits import most_connections, raise_file_limit
 from server.succession import Succession
 from server.thread_pool import check_threads
 from telemetry import logs
+from telemetry.metric_files import MetricFiles
 from views.services import Services
 
 log = logging.getLogger("thinkline.settings")
 
 
 def _load(last: Settings | None) -> tuple[Settings, dict[str, Any], Services]:
-    """What is set now, checked by using it. Raises SettingError; `last` is what a running service has."""
+    """Load the settings, and check them by building the services. `last` are those of a running service. Raises
+    SettingError.
+    """
     found = Settings.load()
     services = build_services(found)
     if last:
         for host in Settings.bound or (found.host,):
             found.require_key_if_public(host, file_has_keys=services.guard.has_keys)
         if found.address != last.address and not Settings.bound:
-            check_port(found.host, found.port)
+            require_port(found.host, found.port)
         if found.threads > last.threads:
             _try_threads(found.threads)
     return found, logs.config(found), services
@@ -51,7 +54,7 @@ def _try_threads(count: int) -> None:
         raise SettingError(str(error)) from None
 
 
-last_good = Settings.in_use  # this file is run again on HUP, and what it imports is not
+last_good = Settings.in_use  # HUP runs this file again, but not the modules that it imports
 try:
     settings, logconfig_dict, services = _load(last_good)
 except SettingError as error:
@@ -63,7 +66,7 @@ except SettingError as error:
 except Exception:
     if last_good is None:
         raise
-    # Whatever it was: gunicorn would end a running service for it.
+    # Any fault: gunicorn would end a running service for it.
     settings, logconfig_dict = last_good, logs.config(last_good)
     settings.export()
     log.exception("The last good settings stay in use; %s is read again on HUP.", env_file())
@@ -71,18 +74,18 @@ Settings.in_use = settings
 
 
 class Logger(glogging.Logger):  # type: ignore[misc]
-    """gunicorn's, which with a logconfig_dict makes an access line for each request even if nobody reads it."""
+    """gunicorn's logger without access lines: with a logconfig_dict it would format one for each request."""
 
     def access(self, *arguments: Any) -> None:
-        """Only when an access log was asked for: our own line says more."""
+        """Log an access line only if an access log is configured: our own line has more."""
         if self.cfg.accesslog:
             super().access(*arguments)
 
 
 STALLED_SECONDS = 30
 
-# gunicorn is to believe no proxy, neither of SCRIPT_NAME nor of the scheme. Then it need not find out, each time,
-# whether the sender would be one of those who may tell.
+# gunicorn trusts no proxy headers, neither for SCRIPT_NAME nor for the scheme. So it need not check for each request
+# whether its sender is a trusted proxy.
 forwarder_headers = ""
 secure_scheme_headers: dict[str, str] = {}
 forwarded_allow_ips = "*"
@@ -92,7 +95,7 @@ bind = settings.address
 workers = settings.workers
 worker_class = "server.worker.Worker"  # gthread
 threads = settings.threads
-WANTED_CONNECTIONS = settings.threads + 2000
+WANTED_CONNECTIONS = settings.threads + settings.max_sockets + 2000
 files = raise_file_limit()
 worker_connections = min(WANTED_CONNECTIONS, most_connections(files, settings.threads))
 keepalive = 75
@@ -102,21 +105,21 @@ control_socket_disable = True
 
 
 def _host(address: Any) -> str:
-    """The host of one of gunicorn's addresses; "unix:" for a path, and a descriptor could be anywhere."""
+    """The host of one of gunicorn's addresses; "unix:" for a path, "fd" for a descriptor."""
     if isinstance(address, tuple):
         return str(address[0])
     return "unix:" if isinstance(address, str) else "fd"
 
 
 def on_starting(server: Any) -> None:
-    """Check every address before it is bound, also one that came by `--bind`, and take over from a master before.
+    """Check every address before it is bound, also one of `--bind`, and inherit the page of an earlier master.
 
-    It is bound already in a master that takes over from another (USR2), or that systemd hands its sockets.
+    Addresses are bound already in a master that takes over from another (USR2), or gets its sockets from systemd.
     """
     is_bound = server.master_pid or settings.variables.get("LISTEN_FDS") or server.cfg.reuse_port
     if server.cfg.address != [parse_address(bind)]:
         Settings.bound = tuple(map(_host, server.cfg.address))
-    server.succession = Succession.inherited(server.cfg.env_orig if server.master_pid else {})
+    server.succession = Succession.inherit(server.cfg.env_orig if server.master_pid else {})
     server.succession.expect(1, server.cfg.workers)
     Settings.processes = server.cfg.workers
     try:
@@ -124,24 +127,35 @@ def on_starting(server: Any) -> None:
         for address in server.cfg.address:
             settings.require_key_if_public(_host(address), file_has_keys=services.guard.has_keys)
             if isinstance(address, tuple) and not is_bound:
-                check_port(*address[:2])
+                require_port(*address[:2])
     except SettingError as error:
         sys.exit(f"Thinkline cannot start. {error}")
     if server.cfg.is_ssl:
         sys.exit(
             "Thinkline cannot start. It does not speak TLS itself (certfile, keyfile): a web server in front does."
         )
+    server.metric_files = _share_metrics()
+
+
+def _share_metrics() -> MetricFiles | None:
+    try:
+        files = MetricFiles()
+    except OSError as error:
+        log.warning("/metrics shows one worker at a time: no folder for all can be made: %s", error)
+        return None
+    Settings.share_metrics(str(files.folder))
+    return files
 
 
 def when_ready(server: Any) -> None:
-    """Say who answers, and where; and have a second SIGTERM end at once what the first lets end in its time."""
+    """Log the address and the default provider; and have a second SIGTERM end the server at once."""
     terms, end = count(), server.handle_term
 
     def terminate(_: int, frame: Any) -> None:
         server.signal(signal.SIGINT if next(terms) else signal.SIGTERM, frame)
 
     def handle_term() -> None:
-        # Decided in gunicorn's own loop: in the signal's handler, a fork that is under way has no reexec_pid yet.
+        # Decided in gunicorn's loop: in the signal handler, the pid of a fork under way is not known yet.
         if not server.reexec_pid and not server.master_pid:  # else another master serves, after USR2
             server.succession.stop()
         end()
@@ -155,43 +169,56 @@ def when_ready(server: Any) -> None:
 
 
 def post_request(worker: Any, request: Any, environ: Any, response: Any) -> None:  # noqa: ARG001 - gunicorn counts them
-    """What the thread logs from now on is no longer about that request."""
+    """Clear the request's id: later log lines of the thread are not about that request."""
     logs.request_id.set("")
 
 
 def on_reload(server: Any) -> None:
-    """HUP: the workers that are forked next take over from those there are."""
+    """On HUP, note that the next workers take over."""
     server.succession.expect(server.worker_age + 1, server.cfg.workers)
 
 
 def pre_exec(server: Any) -> None:
-    """USR2: so do those of the master that is executed next."""
+    """On USR2, note that the workers of the next master take over, and hand it the page."""
     server.succession.expect(1, server.cfg.workers)
-    environ = server.cfg.env_orig  # what the environment was when this file was last run
+    environ = server.cfg.env_orig  # the environment from before this file was last run
     for name in EXPORTED:
         environ.pop(name, None)
     server.succession.hand_over(environ)
     python, program, *arguments = server.START_CTX["args"]
-    if Path(program).name == "__main__.py":  # run as a file, gunicorn's http would stand before Python's own
+    if Path(program).name == "__main__.py":  # run as a file, gunicorn's http would hide Python's own
         server.START_CTX["args"] = [python, "-m", "gunicorn", *arguments]
 
 
 def pre_fork(server: Any, worker: Any) -> None:
-    """Tell a worker where it learns whether it is to stop or is replaced."""
+    """Give a worker the page that says whether the server stops or others take over."""
     worker.succession = server.succession
 
 
+def child_exit(server: Any, worker: Any) -> None:
+    """Keep the counts of a worker that has ended."""
+    if server.metric_files:
+        server.metric_files.worker_ended(worker.pid)
+
+
+def on_exit(server: Any) -> None:
+    """Remove the metrics' files: a master that takes over has its own."""
+    if server.metric_files:
+        server.metric_files.remove()
+
+
 def post_fork(server: Any, worker: Any) -> None:  # noqa: ARG001 - gunicorn names them
-    """With RELOAD a new worker is to have the code as it is now: what this process knows of it is forgotten."""
+    """With RELOAD, forget our loaded modules, so that a new worker loads the current code."""
     if settings.reload:
         for name, module in list(sys.modules.items()):
             if _is_ours(Path(getattr(module, "__file__", None) or "/")):
                 del sys.modules[name]
-        with suppress(SyntaxError):  # gunicorn tells of it, when it loads the app
+        with suppress(SyntaxError):  # gunicorn reports it when it loads the app
             import config  # noqa: PLC0415 - as it is now
 
             config.Settings.in_use = config.Settings.of(settings.variables)
             config.Settings.processes = Settings.processes
+            config.Settings.metrics_folder = Settings.metrics_folder
 
 
 def _is_ours(file: Path) -> bool:
@@ -199,13 +226,25 @@ def _is_ours(file: Path) -> bool:
 
 
 def post_worker_init(worker: Any) -> None:
-    """Bound how long a caller may keep a thread by sending or reading nothing: accepted sockets inherit it."""
+    """Bound how long a caller may keep a thread by sending nothing: accepted sockets inherit it."""
     for listener in worker.sockets:
-        for option in (socket.SO_RCVTIMEO, socket.SO_SNDTIMEO):
-            listener.sock.setsockopt(socket.SOL_SOCKET, option, struct.pack("ll", STALLED_SECONDS, 0))
-    # What is there by now stays: a full collection need not look at it again, and hold up every line for that long. And
-    # hundreds of calls under way are no reason to look for garbage: it is looked for after more of it than they are.
+        listener.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, struct.pack("ll", STALLED_SECONDS, 0))
+    # Objects that exist now are never freed: without them a full collection delays the lines less. And the threshold is
+    # above what hundreds of requests under way allocate, which are no garbage.
     gc.collect()
     gc.freeze()
     gc.set_threshold(10_000, 10, 10)
-    worker.succession.serves(worker.age)
+    worker.succession.mark_serving(worker.age)
+    if ledger := _ledger(worker):
+        ledger.start()
+
+
+def worker_exit(server: Any, worker: Any) -> None:  # noqa: ARG001 - gunicorn names them
+    """Write the usage before the worker ends."""
+    if ledger := _ledger(worker):
+        ledger.close()
+
+
+def _ledger(worker: Any) -> Any:
+    services = getattr(worker.wsgi, "extensions", {}).get("thinkline")
+    return services and services.ledger

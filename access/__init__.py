@@ -1,1 +1,1 @@
-"""Which requests may be served."""
+"""Which requests are served: keys, limits, budgets, proofs of platforms."""

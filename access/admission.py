@@ -1,4 +1,4 @@
-"""What a request must pass once its key is known: limits, and whatever else is counted for a key."""
+"""The interface of the checks that a request passes once its key is known: limits and budgets."""
 
 import re
 from collections.abc import Iterable
@@ -7,32 +7,32 @@ from typing import Protocol
 from core.api_keys import ApiKey
 
 BYTES_PER_TOKEN = 4
-"""Of text in most languages, as most models count."""
+"""Bytes of text for one token: about right for most languages and models."""
 IMAGE_TOKENS = 1000
 DATA_URL = re.compile(rb"data:[\w/+.-]+;base64,[A-Za-z0-9+/=\\]+")
 
 
 class Permit(Protocol):
-    """One check of one request. `enter` comes first and `release` last, once each."""
+    """One check of one request. `enter` is called first and `release` last, once each."""
 
     def enter(self, *, counts: bool) -> None:
         """Admit the request, and count it if it `counts`. Raises RateLimited."""
 
     def spend(self, tokens: int) -> None:
-        """Count what its prompt is estimated at, before it is asked. Raises RateLimited."""
+        """Count the prompt's estimated tokens, before a target is asked. Raises RateLimited."""
 
     def release(self, tokens: int | None) -> None:
-        """It has ended, and took so many tokens in all; None where nobody counted them."""
+        """End the check. `tokens` is what the request has used in all; None if that is not known."""
 
     def headers(self) -> Iterable[tuple[str, str]]:
-        """What its answer tells of the check, as known by then."""
+        """The headers of the response that describe the check."""
 
 
 class AdmissionCheck(Protocol):
     """A check by key. Safe for all threads."""
 
     def permit(self, key: ApiKey) -> Permit | None:
-        """The check of a request with this key; None where the key need not be checked. Must cost next to nothing."""
+        """Return the check of a request with this key; None if the key needs none. Must be fast."""
 
 
 def estimated_tokens(body: bytes) -> int:

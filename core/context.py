@@ -2,12 +2,24 @@
 
 import socket
 import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future
+from contextlib import contextmanager
+from contextvars import copy_context
 from dataclasses import dataclass
 from math import inf
 from time import monotonic
+from typing import TypeVar
 
 from core.errors import Cancelled, GatewayError
+from core.forwarding import Forwarder
 from core.store import KeyValueStore
+from core.trace_context import TraceContext, new_span_id
+
+T = TypeVar("T")
+
+GRACE_SECONDS = 1.0
+"""How long after its finish an answer may still bring its usage and its end mark."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,64 +36,106 @@ class CallContext:
     """One caller's request while it is answered: how long it may take, and whether the caller is still there.
 
     `patience` is how many times its FIRST_EVENT_TIMEOUT an upstream may take: an answer that is not streamed has one
-    event, at its end. `beat_by` is when the line to the caller must hear something: the transport reports a Silence
-    by then at the latest, whether or not bytes trickle in. All times are of the monotonic clock.
+    event, at its end. `finish_by` is when nothing more of a finished answer is waited for. All times are of the
+    monotonic clock.
+
+    `flush` lets what has been said so far reach the caller: to be called before whatever waits, as what comes together
+    is sent together.
 
     `caller` is the name of the key that came with it, "" without keys; `state` is where a provider may keep what the
-    next request needs, None where nothing is kept.
+    next request needs, None where nothing is kept. `forwarder` sends frames that may pass as they came to the caller,
+    None where nothing is sent by it.
 
-    The transport tells it every socket it uses (`attach`, `detach`); `hang_up`, from any thread and in any phase,
-    shuts them at once, so that a blocked read returns. After that, `attach` and `wait` raise HungUp. `reason` is why,
-    when it was not the caller who left. A `child` is the same request asked of another target: it ends with it, or
-    alone.
+    `trace` is the trace that it belongs to, and `span_id` the attempt under way in it. What is sent to upstreams, and
+    comes back, is logged where it is `traced`.
+
+    The transport tells it every socket it uses (`attach`, `detach`); `cancel`, from any thread and in any phase,
+    shuts them at once, so that a blocked read returns. After that, `attach` and each wait raise Cancelled. `reason` is
+    the error, where another cause than a hang-up ended it, and `gone_at` when it ended. A `child` is the same request
+    asked of another target: it ends with it, or alone.
+
+    `headers_at` is when the running attempt's upstream began to answer, `frames` how many of its frames were forwarded
+    unread.
     """
 
     def __init__(
         self,
         request_id: str = "",
-        heartbeat: float = 5.0,
         patience: float = 1.0,
         *,
         caller: str = "",
         state: KeyValueStore | None = None,
+        forwarder: Forwarder | None = None,
     ) -> None:
         self.request_id = request_id
         self.caller = caller
         self.state = state
         self.patience = patience
-        self.heartbeat = heartbeat
+        self.forwarder = forwarder
+        self.flush: Callable[[], object] = _do_nothing
+        self.trace: TraceContext | None = None
+        self.span_id = ""
+        self.traced = False
         self.started = monotonic()
         self.first_event_by = inf
         self.total_by = inf
-        self.beat_by = self.started + heartbeat
+        self.finish_by = inf
+        self.headers_at: float | None = None
+        self.frames = 0
         self.gone = False
+        self.gone_at: float | None = None
         self.reason: GatewayError | None = None
         self._children: list[CallContext] = []
         self._sockets: set[socket.socket] = set()
         self._lock = threading.Lock()
-        self._left: threading.Event | None = None
+        self._callbacks: set[Callable[[], object]] = set()
 
     def child(self) -> "CallContext":
-        """A call within this one, with deadlines of its own. Raises HungUp when the caller has left already."""
-        child = CallContext(self.request_id, self.heartbeat, self.patience, caller=self.caller, state=self.state)
+        """A call within this one, with deadlines of its own. Raises Cancelled when this one has ended."""
+        child = CallContext(
+            self.request_id, self.patience, caller=self.caller, state=self.state, forwarder=self.forwarder
+        )
         child.started = self.started
+        child.flush = self.flush
+        child.trace, child.traced = self.trace, self.traced
         with self._lock:
             if self.gone:
                 raise Cancelled
             self._children.append(child)
         return child
 
+    def begin_span(self) -> None:
+        """An attempt starts: it has a span of its own, where something is traced."""
+        if self.trace is not None:
+            self.span_id = new_span_id()
+
+    @property
+    def trace_headers(self) -> dict[str, str]:
+        """What makes the upstream's span a child of the attempt's."""
+        return self.trace.headers(self.span_id or self.trace.span_id) if self.trace is not None else {}
+
     def begin(self, timeouts: Timeouts) -> None:
         """An attempt starts: its deadlines count from now, the total from the call's own start."""
         self.first_event_by = monotonic() + timeouts.first_event * self.patience
         self.total_by = self.started + timeouts.total
+        self.finish_by = inf
+        self.headers_at = None
+
+    def mark_headers(self) -> None:
+        """The head of the upstream's answer has come."""
+        self.headers_at = monotonic()
 
     def mark_first_event(self) -> None:
         """From here on only the idle and the total time-outs apply."""
         self.first_event_by = inf
 
+    def mark_finished(self) -> None:
+        """The answer is whole: what may still follow is waited for no longer than GRACE_SECONDS."""
+        if self.finish_by == inf:
+            self.finish_by = monotonic() + GRACE_SECONDS
+
     def attach(self, sock: socket.socket) -> None:
-        """The transport talks on this socket from now on. Raises HungUp when the caller has left already."""
+        """The transport talks on this socket from now on. Raises Cancelled when the call has ended."""
         with self._lock:
             if self.gone:
                 raise Cancelled
@@ -93,9 +147,10 @@ class CallContext:
             self._sockets.discard(sock)
 
     def cancel(self, reason: GatewayError | None = None) -> None:
-        """The caller has left, or is told `reason`: wake whoever works for them."""
+        """The caller has left, or gets `reason` as its error: wake each thread that works for the request."""
         with self._lock:
             self.gone = True
+            self.gone_at = self.gone_at or monotonic()
             self.reason = self.reason or reason
             for child in self._children:
                 child.cancel()
@@ -105,15 +160,57 @@ class CallContext:
                     socket.socket.shutdown(sock, socket.SHUT_RDWR)
                 except OSError:
                     pass  # closed by the other side first
-            if self._left is not None:
-                self._left.set()
+            for callback in self._callbacks:
+                callback()
 
-    def wait(self, seconds: float) -> None:
-        """Sleep, unless the caller leaves meanwhile. Raises HungUp."""
+    @contextmanager
+    def on_cancel(self, callback: Callable[[], object]) -> Iterator[None]:
+        """Within this block a cancellation calls `callback`, which must not block. Raises Cancelled at its begin."""
         with self._lock:
             if self.gone:
                 raise Cancelled
-            if self._left is None:
-                self._left = threading.Event()
-        if self._left.wait(seconds):
+            self._callbacks.add(callback)
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._callbacks.discard(callback)
+
+    def wait(self, seconds: float) -> None:
+        """Sleep, unless the call is cancelled meanwhile. Raises Cancelled."""
+        self.flush()
+        cancelled = threading.Event()
+        with self.on_cancel(cancelled.set):
+            if cancelled.wait(seconds):
+                raise Cancelled
+
+    def wait_for(self, future: "Future[T]", by: float = inf) -> T:
+        """What another thread is to find out. Raises Cancelled, TimeoutError at `by` or when the call's own deadlines
+        are over, and what the other thread raised.
+        """
+        self.flush()
+        woken = threading.Event()
+        future.add_done_callback(lambda _: woken.set())
+        by = min(by, self.first_event_by, self.total_by)
+        with self.on_cancel(woken.set):
+            woken.wait(None if by == inf else max(0.0, by - monotonic()))
+        if self.gone:
             raise Cancelled
+        return future.result(0)
+
+    def run(self, work: Callable[[], T], by: float = inf) -> T:
+        """Do what blocks and cannot be woken, on a thread of its own; wait as `wait_for` does."""
+        future: Future[T] = Future()
+
+        def run() -> None:
+            try:
+                future.set_result(work())
+            except BaseException as error:  # noqa: BLE001 - raised again in the thread that waits
+                future.set_exception(error)
+
+        threading.Thread(target=copy_context().run, args=(run,), name="blocking", daemon=True).start()
+        return self.wait_for(future, by)
+
+
+def _do_nothing() -> None:
+    """Nothing is kept back."""

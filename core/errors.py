@@ -11,6 +11,7 @@ retried.
     ├── Unauthenticated 401 invalid_api_key
     ├── PermissionDenied 403 permission_denied
     ├── RateLimited 429 rate_limit_exceeded      ours; the client may come again
+    │   └── BudgetExceeded 429 budget_exceeded   ours; when its budget renews
     ├── Overloaded 503 server_overloaded         ours; the client may come again
     ├── CircuitOpen 503 upstream_unavailable
     └── UpstreamError 502 upstream_error
@@ -20,7 +21,7 @@ retried.
         ├── UpstreamRejected 4xx                        the caller's request, the vendor's status
         └── UpstreamAuthFailed 502                      our credential, never the caller's fault
 
-    Cancelled                                    not an error: nobody is left to be told
+    Cancelled                                    not an error: the caller has left
 
 How an error is spelled is for the caller's dialect: schemas/errors.py has OpenAI's. Its message is ours; what a vendor
 wrote goes to the log.
@@ -35,7 +36,7 @@ class GatewayError(Exception):
     `message` is for the caller: no key, no stack, no vendor's page. `param` names the field or setting at fault.
     `retry_after` is in seconds and becomes a Retry-After header. `log` is for the log alone. `retryable` is the class's
     word; a provider may know better of one failure, as when what was asked may have been done already. `trips_breaker`
-    tells whether the breaker is told, and the transport may know better of that. `client_may_retry` is the advice for
+    says whether the breaker counts it, and the transport may know better of that. `client_may_retry` is the advice for
     the caller's client, None for none.
     """
 
@@ -128,18 +129,33 @@ class PermissionDenied(GatewayError):
 
 
 class RateLimited(GatewayError):
-    """The key has used up its limit for now."""
+    """A limit is used up for now. `limit` says which: the key's requests, tokens or concurrent; or the model's."""
 
     status = 429
     type = "requests"
     code = "rate_limit_exceeded"
     client_may_retry = True
+    limit: str = "requests"
+
+    def __init__(self, message: str, *, limit: str = "", **details: Any) -> None:
+        super().__init__(message, **details)
+        self.limit = limit or self.limit
 
 
 class TokensLimited(RateLimited):
     """The key's tokens of this minute are used up."""
 
     type = "tokens"
+    limit = "tokens"
+
+
+class BudgetExceeded(RateLimited):
+    """The key has spent its budget of this day or month."""
+
+    type = "insufficient_quota"
+    code = "budget_exceeded"
+    client_may_retry = False
+    limit = "budget"
 
 
 class Overloaded(GatewayError):

@@ -6,10 +6,9 @@ Nothing here knows a vendor or a wire. A provider takes a `ChatRequest` (or an `
 The grammar of an answer, which the encoder relies on:
 
     answer  := Start? item* Finish+ Usage?         (each choice has exactly one Finish)
-    item    := Text | Refusal | Reasoning | ToolCall | ToolArguments | Citation | Picture | Verbatim | Silence
+    item    := Text | Refusal | Reasoning | ToolCall | ToolArguments | Citation | Picture | Verbatim
 
-`Silence` may stand anywhere, `Spoken` (which is the relay's) before the first item. A provider that cannot finish
-raises one of core/errors.py's exceptions instead.
+A provider that cannot finish raises one of core/errors.py's exceptions instead.
 """
 
 from collections.abc import Generator, Mapping, Sequence
@@ -23,7 +22,7 @@ FinishReason = Literal["stop", "length", "tool_calls", "content_filter"]
 
 @dataclass(frozen=True, slots=True)
 class AnswerStart:
-    """Who answers, where the upstream says so: its ids are worth keeping for its support desk.
+    """The upstream's own names for its answer, which its support asks for.
 
     Without one (or with empty fields) the encoder gives the answer an id, a time and the target's public name. A
     stream that began as Verbatim goes on as events after a Start whose `calls` hold the keys of the tool calls that
@@ -120,7 +119,7 @@ class Finish:
 @dataclass(frozen=True, slots=True)
 class Usage:
     """Tokens of the whole turn. `cached` (read from a cache) and `written` (to it) are parts of `prompt`, `reasoning`
-    of `completion`.
+    of `completion`. `estimated` where the upstream has not counted them.
     """
 
     prompt: int
@@ -128,11 +127,7 @@ class Usage:
     cached: int = 0
     reasoning: int = 0
     written: int = 0
-
-
-@dataclass(frozen=True, slots=True)
-class Silence:
-    """The upstream is quiet, and has been for one heartbeat. The line to the caller must not be."""
+    estimated: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -197,7 +192,6 @@ Event = (
     | Picture
     | Finish
     | Usage
-    | Silence
     | FillerText
     | Verbatim
     | Vectors
@@ -205,8 +199,6 @@ Event = (
     | Images
 )
 Events = Generator[Event, None, None]
-
-SILENCE = Silence()
 
 
 @dataclass(frozen=True, slots=True)

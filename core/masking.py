@@ -11,7 +11,7 @@ ENCODED_SHORTEST = 8
 
 
 class SecretMasker:
-    """Texts that nobody may read; more of them may come while the product runs."""
+    """Texts that no log and no answer may hold; more of them may be added while the process runs."""
 
     def __init__(self, texts: Iterable[str] = ()) -> None:
         self._texts: frozenset[str] = frozenset()
@@ -29,7 +29,7 @@ class SecretMasker:
             self._in_any_form = _any_of({form for text in known for form in _forms(text)})
 
     def masked(self, text: str, most: int) -> str:
-        """What somebody else said, without these in any form, and of `most` characters."""
+        """A text of another party, without these texts in any form, cut to `most` characters."""
         # Cut last, lest half a secret is left; but not all of a vast text is looked at.
         text = text[: 4 * most]
         text = self._in_any_form.sub("***", text) if self._in_any_form else text

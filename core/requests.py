@@ -12,6 +12,10 @@ MESSAGE = re.compile(r"messages\[(\d+)\]")
 """A chat's message, at the head of a field's name."""
 
 
+CALL_IDS = ("conversation_id", "call_id", "call_sid", "callSid", "CallSid")
+"""What agents of one's own call it in `metadata`; the last three are Twilio's."""
+
+
 @dataclass(frozen=True, slots=True)
 class NativeBody:
     """A chat's body in the dialect that its caller speaks, for upstreams that speak it as well.
@@ -84,6 +88,7 @@ class ChatRequest:
             elevenlabs.get("session_id"),
             elevenlabs.get("conversation_id"),
             _object(self.extras.get("call")).get("id"),
+            *(metadata.get(name) for name in CALL_IDS),
         )
         return next((str(each) for each in given if isinstance(each, (str, int)) and str(each).strip()), "")
 

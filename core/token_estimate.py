@@ -10,7 +10,7 @@ CJK = "\u3041-\u3096\u30a1-\u30fa\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U000200
 """Inside the brackets of a regular expression: kana and ideographs, which are written without spaces, less marks."""
 # What common tokenizers give about a token each: the above with their punctuation, Hangul syllables, emoji.
 _DENSE = re.compile(f"[{CJK}\u3000-\u30ff\uac00-\ud7a3\uff00-\uff60\U0001f1e6-\U0001f1ff\U0001f300-\U0001faff]")
-_CHARACTERS_PER_TOKEN = 4
+CHARACTERS_PER_TOKEN = 4
 
 MESSAGE_TOKENS = 4
 """What the marks around each message take."""
@@ -28,14 +28,14 @@ def estimate_tokens(text: str) -> int:
     if not text:
         return 0
     dense = 0 if text.isascii() else len(_DENSE.findall(text))
-    return max(1, dense + (len(text) - dense) // _CHARACTERS_PER_TOKEN)
+    return max(1, dense + (len(text) - dense) // CHARACTERS_PER_TOKEN)
 
 
 def estimate_prompt_tokens(body: Mapping[str, Any]) -> int:
     """Of a chat in OpenAI's dialect: its messages with their calls, and its tools."""
     total = sum(_message_tokens(message) for message in body["messages"])
     tools = body.get("tools")
-    return total + (len(orjson.dumps(tools)) // _CHARACTERS_PER_TOKEN if tools else 0)
+    return total + (len(orjson.dumps(tools)) // CHARACTERS_PER_TOKEN if tools else 0)
 
 
 def _message_tokens(message: Mapping[str, Any]) -> int:

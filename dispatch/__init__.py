@@ -1,1 +1,1 @@
-"""From a model's name to a first event: who can answer, who does, and what happens when they cannot."""
+"""From a model's name to a first event: routing, the sources of the configuration, retries, fallbacks and hedging."""

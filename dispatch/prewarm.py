@@ -48,5 +48,5 @@ class Prewarmer:
         try:
             self._catalogue.provider(entry).warm(call, self._timeouts)
         except (GatewayError, Cancelled, OSError, ValueError) as error:
-            # No request is affected; the next one gets the error.
+            # No request is affected; the next one raises the error.
             log.debug("not warm", extra={"facts": {"provider": entry.name, "error": str(error)}})

@@ -1,59 +1,66 @@
-"""Target by target until the first event; from then on, whatever comes.
+"""Tries the targets of a route in order until one yields its first event; then passes on that target's events.
 
-Before the first event a failure is tried again, then the next target is asked, and what is left is raised as its true
-status; after it, a failure is raised to an encoder that makes an error frame of it. Silence passes through in all of
-this, so that the line to the caller is kept: also when the headers are out already, the next target may answer.
+Before the first event, a failed attempt is retried, then the next target is tried, and the last failure is raised with
+its true status. After it, a failure is raised to the encoder, which makes an error frame of it. Another thread keeps
+the connection to the caller meanwhile (server/lines.py), so the next target may answer although the headers are sent.
 """
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from itertools import chain, count
+from itertools import chain, count, islice
 from math import inf
 from time import monotonic
+from typing import Any
 
 from core.attempts import Attempt
 from core.context import CallContext
 from core.errors import Cancelled, GatewayError
 from core.events import (
-    SILENCE,
     AnswerStart,
     Event,
     Events,
-    FillerText,
     Images,
     Ranks,
     Reasoning,
-    Silence,
+    Refusal,
+    Text,
+    ToolArguments,
     Usage,
     Vectors,
     Verbatim,
 )
 from core.requests import ChatRequest
 from core.store import KeyValueStore
+from core.token_estimate import CHARACTERS_PER_TOKEN
+from dispatch.chat_factory import ChatFactory
 from dispatch.resilience.breaker import Breakers
 from dispatch.resilience.hedge import Contender, Race
 from dispatch.resilience.refused_parameters import RefusedParameters
 from dispatch.resilience.retry import Failures, RetryingTarget, RetryPolicy, StreamFactory
-from dispatch.routing.catalogue import Route
 from dispatch.routing.config import Filler
-from providers.base import Target
+from dispatch.routing.route import Route
 
 WHOLE_ANSWER_FACTOR = 4.0
-"""How many times FIRST_EVENT_TIMEOUT an answer may take that comes in one piece (setting first_event_timeout)."""
+"""An answer in one piece may take so many times FIRST_EVENT_TIMEOUT."""
 IMAGES_FACTOR = 12.0
-"""The same for pictures: https://platform.openai.com/docs/guides/image-generation says up to two minutes for one."""
+"""The same for images: one takes up to two minutes (https://platform.openai.com/docs/guides/image-generation)."""
+
+
+GENERATED = frozenset({Text, Refusal, Reasoning, ToolArguments})
+"""Events with text that a model has generated."""
+WITH_USAGE = frozenset({Verbatim, Vectors, Ranks, Images})
 
 
 class AnswerStream:
-    """An answer under way: iterate it once, and close it. It knows what the log wants to know.
+    """An answer under way: iterate it once, and close it. Its attributes are what the request's record needs.
 
-    target             answers, or failed last; until then, it is asked
-    attempts           each time that a target was asked
-    hedged             whether two targets were asked at the same time
-    tried              what each target that failed has failed with last, by its name
-    filler             the phrase that was said while the model was silent, "" for none
+    target             the target that answers, that is tried now, or that failed last
+    attempts           the attempts so far, at all targets
+    hedged             whether two targets ran at the same time
+    tried              the last failure of each target that failed, by the target's name
     first_event        seconds from the request to the first event, None before
-    usage              tokens, as far as the upstream told
+    filler             the filler text, and when it is due by the monotonic clock; ("", inf) for none
+    usage              the tokens that the upstream has reported so far
     """
 
     def __init__(
@@ -70,65 +77,61 @@ class AnswerStream:
         self.target = route.targets[0]
         self.first_event: float | None = None
         self.usage: Usage | None = None
+        self._characters = self._frames = 0
         self._relay = relay
         self._route = route
         self._ask = ask
         self._call = call
         self._streams = streams
         self._reasoning = reasoning
-        self.filler = ""
-        self._filler = filler
-        self._filler_by = call.started + route.filler.after if filler and route.filler.after else inf
-        self._opens_by = call.started + relay.patience.headers_after
+        self.filler = (filler, call.started + route.filler.after) if filler and route.filler.after else ("", inf)
         self._failures = Failures(route.targets)
-        self._pulled: list[Event] = []
-        self._turns: list[RetryingTarget | Race] = []
+        self._buffered: list[Event] = []
+        self._started: list[RetryingTarget | Race] = []
         self._events = self._run()
 
     @property
     def attempts(self) -> tuple[Attempt, ...]:
-        """Each time that a target was asked so far."""
-        return tuple([attempt for turn in self._turns for attempt in turn.attempts])
+        """The attempts so far, at all targets."""
+        return tuple([attempt for runner in self._started for attempt in runner.attempts])
+
+    @property
+    def generated(self) -> int:
+        """An estimate of the answer's tokens so far. A frame that passed unread counts as one."""
+        return self._frames + self._call.frames + self._characters // CHARACTERS_PER_TOKEN
 
     @property
     def hedged(self) -> bool:
-        """Whether a second target was asked while the first was silent."""
-        return any(isinstance(turn, Race) and turn.hedged for turn in self._turns)
+        """Whether a second target was tried while the first was silent."""
+        return any(isinstance(runner, Race) and runner.hedged for runner in self._started)
 
     @property
     def tried(self) -> Mapping[str, str]:
-        """What each target that failed has failed with last, by its name."""
+        """The last failure of each target that failed, by the target's name."""
         return dict(self._failures.tried)
 
     def commit(self) -> None:
-        """Wait for the first event; no longer than HEADERS_AFTER, when the stream opens without. Raises what fails."""
-        self._keep_beat()
-        for event in self._events:
-            if not isinstance(event, Silence):
-                self._pulled.append(event)
-                return
-            if monotonic() >= self._opens_by:
-                self._pulled.append(event)
-                return
+        """Wait for the first event. Raises the last failure if no target yields one."""
+        self._buffered.extend(islice(self._events, 1))
 
     def __iter__(self) -> Iterator[Event]:
-        return chain(self._pulled, self._events)
+        return chain(self._buffered, self._events)
 
     def close(self) -> None:
-        """Let go of the upstream. May be called twice."""
+        """Close the upstream's response. May be called twice."""
         self._events.close()
 
     def _run(self) -> Events:
-        """One turn after the other, until one answers."""
+        """Run one runner after the other, until one answers."""
         try:
-            for turn in self._in_turn():
-                self._turns.append(turn)
-                self.target = turn.target
+            for runner in self._runners():
+                self._started.append(runner)
+                self.target = runner.target
                 try:
-                    yield from self._heard(turn)
+                    yield from self._events_from(runner)
                     return
                 except GatewayError:
-                    if turn.answered:
+                    if runner.has_answered:
                         raise
             if self._call.gone:
                 raise Cancelled
@@ -141,39 +144,39 @@ class AnswerStream:
         finally:
             self._failures.forget()
 
-    def _in_turn(self) -> Iterator[RetryingTarget | Race]:
-        """The targets in their order: one at a time, or all in a race, where something is to happen while one is
-        silent.
-        """
+    def _runners(self) -> Iterator[RetryingTarget | Race]:
+        """A runner for each target in order; or one race of all, if a target's silence may start the next."""
         at = range(len(self._route.targets))
         hedge_after = self._hedge_after()
-        within = [self._within(each) for each in at]
-        if min(hedge_after, self._filler_by, *within) < inf:
-            contenders = [Contender(self._attempts(each, self._call.child()), within[each]) for each in at]
+        timeouts = [self._first_event_timeout(each) for each in at]
+        if min(hedge_after, *timeouts) < inf:
+            contenders = [Contender(self._retrying_target(each, self._call.child()), timeouts[each]) for each in at]
             agents_too = self._route.row is not None and self._route.row.hedge_agents
             yield Race(contenders, self._call, hedge_after=hedge_after, agents_too=agents_too)
         else:
             for each in at:
-                yield self._attempts(each, self._call)
+                attempts = self._retrying_target(each, self._call)
+                attempts.why = "fallback" if each else "first"
+                yield attempts
 
     def _hedge_after(self) -> float:
-        """Seconds after which the second target is asked beside the first; inf: not at all."""
+        """Seconds of silence after which the second target is started beside the first; inf for never."""
         row = self._route.row
-        return inf if row is None or row.hedge_after is None or not self._more(0) else row.hedge_after
+        return inf if row is None or row.hedge_after is None or not self._has_next(0) else row.hedge_after
 
-    def _more(self, at: int) -> bool:
+    def _has_next(self, at: int) -> bool:
         return at + 1 < len(self._route.targets)
 
-    def _within(self, at: int) -> float:
-        """Seconds for a target's first event; inf where nothing is said, and for the last one: nobody would be asked in
-        its place. A whole answer has no first event.
+    def _first_event_timeout(self, at: int) -> float:
+        """Seconds for a target's first event; inf if its row sets none, for the last target, which nothing can replace,
+        and for an answer that is not streamed.
         """
-        return (self._more(at) and self._streams and self._route.targets[at].ttft_timeout) or inf
+        return (self._has_next(at) and self._streams and self._route.targets[at].ttft_timeout) or inf
 
-    def _attempts(self, at: int, call: CallContext) -> RetryingTarget:
+    def _retrying_target(self, at: int, call: CallContext) -> RetryingTarget:
         target = self._route.targets[at]
-        # Thinking aloud is no first token: while the clock runs and another target is left, it is held back.
-        thinks = () if self._reasoning and self._within(at) == inf else (Reasoning,)
+        # Reasoning is no first token: while the deadline runs and another target is left, it is held back.
+        thinks = () if self._reasoning and self._first_event_timeout(at) == inf else (Reasoning,)
         return RetryingTarget(
             target,
             self._ask,
@@ -182,93 +185,71 @@ class AnswerStream:
             self._relay.patience,
             self._failures,
             unheard=(AnswerStart, Usage, *thinks),
-            more=self._more(at),
+            more=self._has_next(at),
         )
 
-    def _heard(self, turn: RetryingTarget | Race) -> Events:
-        """What a turn says, from its first event on; Silence as it falls."""
+    def _events_from(self, runner: RetryingTarget | Race) -> Events:
+        """The events of a runner, once it has its first event."""
         held: list[Event] = []
-        for event in turn.run():
-            if isinstance(event, Silence):
-                yield self._sign_of_life()
-            elif not turn.answered:
-                held.append(event)
-                if monotonic() >= self._call.beat_by:
-                    yield self._sign_of_life()
-            else:
-                if self.first_event is None:
-                    self._begins(turn)
-                    if turn.target is not self._route.targets[0]:
-                        yield AnswerStart(model=turn.target.public_name)
-                held.append(event)
-                for each in held:
-                    self._note(each)
-                    yield each
-                held.clear()
-                if self._reasoning or not isinstance(event, Reasoning):
-                    self._keep_beat()
-                elif monotonic() >= self._call.beat_by:
-                    yield self._sign_of_life()
+        events = runner.run()
+        for event in events:
+            held.append(event)
+            if runner.has_answered:
+                break
+        if runner.has_answered:
+            self._record_first_event(runner)
+            if runner.target is not self._route.targets[0]:
+                yield AnswerStart(model=runner.target.public_name)
+            for each in held:
+                self._note(each)
         yield from held
+        for event in events:
+            self._note(event)
+            yield event
 
-    def _begins(self, turn: RetryingTarget | Race) -> None:
-        self.target = turn.target
-        self._call = turn.call
+    def _record_first_event(self, runner: RetryingTarget | Race) -> None:
+        self.target = runner.target
+        self._call = runner.call
         self.first_event = monotonic() - self._call.started
-        self._filler_by = inf
 
-    def _sign_of_life(self) -> Event:
-        """A heartbeat, or the filler if it is time for it."""
-        filler = None
-        if monotonic() >= self._filler_by:
-            filler, self._filler_by = self._filler, inf
-        self._keep_beat()
-        if not filler:
-            return SILENCE
-        self.filler = filler
-        return FillerText(filler)
-
-    def _note(self, event: Event) -> None:
-        if isinstance(event, Usage):
+    def _note(self, event: Any) -> None:
+        kind = type(event)  # cheaper than isinstance, for each piece of an answer
+        if kind in GENERATED:
+            self._characters += len(event.text)
+        elif kind is Usage:
             self.usage = event
-        elif isinstance(event, (Verbatim, Vectors, Ranks, Images)) and event.usage is not None:
-            self.usage = event.usage
-
-    def _keep_beat(self) -> None:
-        """The next sign of life is due a heartbeat from now, or when the stream must open, or the filler is due."""
-        now = monotonic()
-        due = (now + self._call.heartbeat, self._filler_by, self._opens_by if now < self._opens_by else inf)
-        self._call.beat_by = min(due)
+        elif kind in WITH_USAGE:
+            if kind is Verbatim:
+                data = event.data
+                if self._streams:
+                    self._frames += data.count(b"\n\n")
+                else:
+                    self._characters += len(data)
+            if event.usage is not None:
+                self.usage = event.usage
 
 
 @dataclass(frozen=True, slots=True)
 class Relay:
-    """Starts answers. `heartbeat` in seconds; `state` is where providers keep what a next request needs; `refused` what
-    is known of the parameters that models refuse.
+    """Starts answers. `state` stores what a provider needs for a conversation's next request; `refused` has the
+    parameters that models are known to refuse.
     """
 
     breakers: Breakers
     patience: RetryPolicy
-    heartbeat: float = 5.0
     state: KeyValueStore | None = None
     refused: RefusedParameters = field(default_factory=lambda: RefusedParameters(0))
-    _turn: "count[int]" = field(default_factory=count, repr=False)
+    _fillers_used: "count[int]" = field(default_factory=count, repr=False)
 
     def call(
         self, request_id: str, *, streams: bool, caller: str = "", patience: float = WHOLE_ANSWER_FACTOR
     ) -> CallContext:
-        """A caller's request begins. One that is not streamed is given longer for its first and only event."""
-        return CallContext(request_id, self.heartbeat, 1.0 if streams else patience, caller=caller, state=self.state)
+        """The context of a new request. One that is not streamed has `patience` times as long for its only event."""
+        return CallContext(request_id, 1.0 if streams else patience, caller=caller, state=self.state)
 
-    def chat(self, request: ChatRequest) -> StreamFactory:
-        """How a target is asked this chat."""
-
-        def ask(target: Target, call: CallContext) -> Events:
-            if not target.provider.passes(request, target):
-                request.require_chat()
-            return self.refused.chat(request, target, call)
-
-        return ask
+    def chat(self, request: ChatRequest) -> ChatFactory:
+        """The factory that sends this chat to a target."""
+        return ChatFactory(request, self.refused)
 
     def answer(
         self,
@@ -280,20 +261,20 @@ class Relay:
         reasoning: bool = True,
         fills: bool = False,
     ) -> AnswerStream:
-        """The answer to it. Nothing is sent before it is committed or iterated.
+        """The route's answer. Nothing is sent before it is committed or iterated.
 
-        What the caller does not hear (thinking, unless `reasoning`) is no first event, and no sign of life. `fills`
-        tells whether a filler may be said.
+        Reasoning counts as a first event only with `reasoning`: otherwise the caller does not receive it. `fills` tells
+        whether a filler may be sent. A chat is asked under the route's guardrail, unless it is already.
         """
         return AnswerStream(
             self,
             route,
-            ask,
+            ask.with_guard(route.guard) if route.guard and isinstance(ask, ChatFactory) else ask,
             call,
             streams=streams,
             reasoning=reasoning,
-            filler=self._next(route.filler) if fills else None,
+            filler=self._next_filler(route.filler) if fills else None,
         )
 
-    def _next(self, filler: Filler) -> str | None:
-        return filler.texts[next(self._turn) % len(filler.texts)] if filler else None
+    def _next_filler(self, filler: Filler) -> str | None:
+        return filler.texts[next(self._fillers_used) % len(filler.texts)] if filler else None

@@ -1,6 +1,6 @@
-"""What upstreams of OpenAI's shape refuse of OpenAI's dialect, and what they want back: data for each vendor.
+"""Deviations of OpenAI-shaped upstreams from OpenAI's dialect, by vendor: refused parameters, keys to send back.
 
-A refusal of another parameter that only tunes the answer is remembered at run time:
+A refusal of another tuning parameter is learned at run time:
 dispatch/resilience/refused_parameters.py.
 """
 
@@ -20,13 +20,15 @@ class Dialect:
     """An upstream's deviations from OpenAI's dialect. The default has none.
 
     refuses       parameters that are not sent to it
+    takes         the only parameters that are sent to it; empty for any
     names         OpenAI's name of a parameter -> its own name
     models        the same for some of its models: a pattern of their names -> renamed and omitted parameters; the first
                   that fits
     message_keys  role, or ANY_ROLE -> the keys that its messages may have; empty for any
-    roles         a role that it does not know -> the one that it takes instead
+    roles         a role that it does not know -> the role to send instead
     call_ids      a pattern of the ids of tool calls that it takes; "" for any
     cache_marks   takes Anthropic's `cache_control` in parts and tools
+    text_alone    accepts a content as one text only, not as a list of parts
 
     OpenAI's clients do not send back some keys that an upstream sends with its calls, and requires with them later:
 
@@ -37,12 +39,14 @@ class Dialect:
     """
 
     refuses: frozenset[str] = frozenset()
+    takes: frozenset[str] = frozenset()
     names: Mapping[str, str] = field(default_factory=dict)
     models: Mapping[str, ParameterRules] = field(default_factory=dict)
     message_keys: Mapping[str, frozenset[str]] = field(default_factory=dict)
     roles: Mapping[str, str] = field(default_factory=dict)
     call_ids: str = ""
     cache_marks: bool = False
+    text_alone: bool = False
     returned: Mapping[str, Any] = field(default_factory=dict)
     returned_in_call: Mapping[str, Any] = field(default_factory=dict)
     unreturned: Mapping[str, Any] = field(default_factory=dict)
@@ -78,7 +82,7 @@ DEEPSEEK = Dialect(
     refuses=frozenset({"functions", "function_call"}),
     names=_MAX_TOKENS,
     roles=_SYSTEM,
-    # https://api-docs.deepseek.com/guides/thinking_mode: a 400 where it lacks while it thinks, which it does unasked.
+    # https://api-docs.deepseek.com/guides/thinking_mode: a 400 without it while it thinks, by default.
     returned={"reasoning_content": ""},
     unreturned={"thinking": {"type": "disabled"}},
 )
@@ -113,6 +117,17 @@ GEMINI = Dialect(
     returned_in_call={"extra_content": {"google": {"thought_signature": "skip_thought_signature_validator"}}},
     thinking=r"(models/)?gemini-([3-9]|.*latest).*",
 )
+
+# https://developers.deepgram.com/docs/llm/request-response-format: eight fields, any other is refused; a text alone.
+DEEPGRAM = Dialect(
+    takes=frozenset({
+        "model", "messages", "stream", "temperature", "max_tokens", "tools", "tool_choice", "reasoning_effort",
+    }),
+    names=_MAX_TOKENS,
+    message_keys={ANY_ROLE: frozenset({"role", "content", "tool_calls", "tool_call_id"})},
+    roles=_SYSTEM,
+    text_alone=True,
+)  # fmt: skip
 
 LOCAL = Dialect(roles=_SYSTEM)
 """Servers of one's own: their templates have a system role, and no developer role."""

@@ -1,5 +1,5 @@
-"""The upstreams with an address and a key, one row each. To add one, add a row; `make docs` puts it into
-docs/providers/index.md, and tests follow it.
+"""The upstreams with an address and a key, one row each. To add one, add a row: `make docs` adds it to
+docs/providers/index.md, and tests cover it.
 
 The environment variables of a row are {NAME}_API_KEY, {NAME}_BASE_URL and {NAME}_MODEL, NAME being the row's name in
 capitals with `-` as `_`. A row without `base_url` is configured by its base URL, the others by their key.
@@ -20,24 +20,26 @@ class Vendor:
     """An upstream with an address and a key.
 
     kind             its dialect, a key of providers.PROVIDERS
-    compatible       the end of an address of the vendor's OpenAI-shaped endpoint, whatever `kind` is
+    compatible       the end of the address of the vendor's OpenAI-shaped endpoint, for any `kind`
     base_url         the address before `/chat/completions`; "" if each user has their own
+    chat_path        what follows the address, for a chat
     path             added to an address that is a bare host, as the vendor's own SDK does
     model            the default model; "" if only the user knows it
     also             other environment variables for (key, base URL), as the vendor's own SDK spells them
     key_header       the header with the key, and key_scheme the word before the key
     strict           sends only parameters of OpenAI's published document
     usage            supports `stream_options`, so that usage can be requested
-    dialect          what it refuses of OpenAI's dialect, and what it wants back
+    dialect          its deviations from OpenAI's dialect
     lacks            the endpoints that it does not have
-    frames           auto: bytes pass while they hold only OpenAI's own keys; rebuilt, verbatim: always (R6)
-    responses        has /responses itself, which gets bodies as they came: never; own: at its own address alone; always
+    frames           auto: bytes pass while they hold only OpenAI's own keys; rebuilt, verbatim: always
+    responses        has /responses itself, which gets bodies unchanged: never; own: only at its own address; always
     embedding_batch  inputs that one embeddings request may have
     keyless          answers without a key (a server of one's own)
     named            its models' names begin with a vendor's, as OCI's do
     only             "images" for a vendor that makes images and does not chat
     pictures         its own domains, from which its images may be downloaded
     key_setting      the setting of its key, for the message when the key is refused
+    prices           the row whose prices its models have; "" for its own
     """
 
     name: str
@@ -45,6 +47,7 @@ class Vendor:
     kind: str = "openai_compatible"
     openai_suffix: str = ""
     base_url: str = ""
+    chat_path: str = "/chat/completions"
     path: str = ""
     model: str = ""
     env_aliases: tuple[tuple[str, ...], tuple[str, ...]] = ((), ())
@@ -62,9 +65,10 @@ class Vendor:
     only: Literal["", "images"] = ""
     pictures: tuple[str, ...] = ()
     key_setting: str = ""
+    prices: str = ""
 
     def at(self, address: str) -> "Vendor":
-        """The row as it is at an address: a vendor's OpenAI-shaped endpoint speaks that dialect, to a bearer token."""
+        """The row for an address: a vendor's OpenAI-shaped endpoint has that dialect, and takes a bearer token."""
         if self.responses == "own" and address.rstrip("/") != self.base_url:
             return replace(self, responses="never")
         if self.openai_suffix and address.partition("?")[0].endswith(self.openai_suffix):
@@ -72,7 +76,7 @@ class Vendor:
         return self
 
     def credential(self, key: str) -> dict[str, str]:
-        """The header with a key; none for an empty key."""
+        """The header with a key; {} for an empty key."""
         return {self.key_header: f"{self.key_scheme} {key}".strip()} if key else {}
 
     @property
@@ -82,7 +86,7 @@ class Vendor:
 
 
 OCI_PREFIXES = ("cohere.", "meta.", "xai.", "openai.", "google.")
-"""How the names begin that OCI gives to its models on demand."""
+"""The prefixes of OCI's names of its on-demand models."""
 
 VENDORS = (
     Vendor(
@@ -136,7 +140,7 @@ VENDORS = (
         dialect=dialects.LOCAL,
         lacks=frozenset({MODERATIONS}),
     ),
-    # Mistral sends usage without being asked, and refuses stream_options with a 422.
+    # Mistral sends usage always, and refuses stream_options with a 422.
     Vendor(
         name="mistral",
         label="Mistral AI",
@@ -206,6 +210,28 @@ VENDORS = (
         named=True,
         lacks=CHATS_ALONE,
     ),
+    # An endpoint for think providers like ours: a chat is a POST to /v1/think itself. It has no list of models.
+    Vendor(
+        name="deepgram",
+        label="Deepgram",
+        base_url="https://agent.deepgram.com/v1",
+        chat_path="/think",
+        model="think-fast",
+        key_scheme="Token",
+        usage=False,
+        dialect=dialects.DEEPGRAM,
+        lacks=CHATS_ALONE,
+    ),
+    # A project's address, https://NAME.services.ai.azure.com/api/projects/PROJECT/openai/v1, and a token of Entra's.
+    Vendor(
+        name="azure-foundry",
+        label="Azure AI Foundry",
+        path="/openai/v1",
+        model="gpt-4o-mini",
+        responses="always",
+        dialect=dialects.AZURE,
+        lacks=CHATS_ALONE,
+    ),
     Vendor(
         name="ollama",
         label="Ollama",
@@ -244,4 +270,4 @@ VENDORS = (
 def defaults_for_kind(kind: str, name: str) -> Vendor | None:
     """The defaults of a provider of another name that speaks a vendor's own dialect."""
     found = next((row for row in VENDORS if row.kind == kind != "openai_compatible"), None)
-    return replace(found, name=name, label=name) if found else None
+    return replace(found, name=name, label=name, prices=found.name) if found else None

@@ -30,13 +30,14 @@ class ClosedSchema(Schema):
             messages.update(rest)
 
     def _meant(self, name: str) -> str:
-        near = get_close_matches(name.lower().replace("-", "_"), self.fields, n=1, cutoff=NEAR)
+        known = [field.data_key or field_name for field_name, field in self.fields.items()]
+        near = get_close_matches(name.lower().replace("-", "_"), known, n=1, cutoff=NEAR)
         if near and not (name in PARAMETERS and "params" in self.fields):
             return f"{near[0]!r} may be meant"
         if "params" in self.fields:
             return "what is to be sent to the model goes into 'params'"
         if name in PARAMETERS and "models" in self.fields:
             return "what is to be sent to a model goes into the 'params' of that model"
-        if len(self.fields) <= FEW_FIELDS:
-            return f"known are {', '.join(self.fields)}"
+        if len(known) <= FEW_FIELDS:
+            return f"known are {', '.join(known)}"
         return "models.example.yaml has those there are"

@@ -14,8 +14,10 @@ from marshmallow import Schema, ValidationError, fields, validate, validates_sch
 from schemas.closed import NAME, ClosedSchema
 from schemas.common import OneOfTypes, StrictBoolean, StrictInteger, StrictNumber
 from schemas.file_keys import ApiKeySchema
+from schemas.file_voice import VoiceSchema
 
 SECONDS = validate.Range(min=0.001, max=86_400)
+PRICE = validate.Range(min=0, max=1_000_000)
 
 
 def _pattern(value: str) -> None:
@@ -62,10 +64,15 @@ class RulesSchema(ClosedSchema):
 
 
 class PriceSchema(ClosedSchema):
-    """Prices per million tokens."""
+    """Prices per million tokens. `cached` and `written` are those of a prompt that a cache has or takes, `reasoning`
+    those of a completion that is thinking.
+    """
 
-    prompt = StrictNumber(required=True, validate=validate.Range(min=0))
-    completion = StrictNumber(required=True, validate=validate.Range(min=0))
+    prompt = StrictNumber(required=True, validate=PRICE)
+    completion = StrictNumber(required=True, validate=PRICE)
+    cached = StrictNumber(validate=PRICE)
+    reasoning = StrictNumber(validate=PRICE)
+    written = StrictNumber(validate=PRICE)
 
 
 class UpstreamSchema(ClosedSchema):
@@ -89,7 +96,41 @@ class PlaceSchema(ClosedSchema):
     stream_by = fields.String(validate=validate.OneOf(["path", "header"]))
 
 
-class ModelSchema(TimeoutsSchema, PlaceSchema):
+DOTTED = validate.Regexp(r"[^.\s]+(\.[^.\s]+)*\Z", error="Must be names with dots between them.")
+
+
+class AgentSchema(ClosedSchema):
+    """How an agent is called: AgentCore's endpoint, and the places of words in an app's own JSON."""
+
+    qualifier = fields.String()
+    prompt_field = fields.String(validate=DOTTED)
+    system_field = fields.String(validate=DOTTED)
+    text_path = fields.String(validate=DOTTED)
+
+
+class GuardrailSchema(ClosedSchema):
+    """A model's guardrail: one that is kept at a provider, by its `id`, or checks by their names there."""
+
+    provider = fields.String(required=True)
+    id = fields.String(validate=validate.Length(min=1))
+    version = fields.String(validate=validate.Length(min=1))
+    content = fields.List(fields.String(), validate=validate.Length(min=1))
+    attacks = fields.List(fields.String(), validate=validate.Length(min=1))
+    sensitive = fields.List(fields.String(), validate=validate.Length(min=1))
+    threshold = StrictNumber(validate=validate.Range(0, 1))
+    sides = fields.List(fields.String(validate=validate.OneOf(["input", "output"])), validate=validate.Length(min=1))
+    phrase = fields.String()
+    deadline_ms = StrictNumber(validate=validate.Range(1, 60_000))
+    fails_open = StrictBoolean()
+
+    @validates_schema
+    def _something(self, data: dict[str, Any], **_: Any) -> None:
+        checks = data.keys() & {"content", "attacks", "sensitive"}
+        if ("id" in data) == bool(checks):
+            raise ValidationError("Must have either an id, or some of content, attacks and sensitive.")
+
+
+class ModelSchema(TimeoutsSchema, PlaceSchema, AgentSchema):
     """A model under the name that callers use."""
 
     name = fields.String(required=True, validate=NAME)
@@ -105,6 +146,8 @@ class ModelSchema(TimeoutsSchema, PlaceSchema):
     filler_after_ms = StrictNumber(validate=validate.Range(min=0))
     filler_text = OneOrMore(what="a text or a list of them")
     speech = StrictBoolean()
+    voice = fields.Nested(VoiceSchema)
+    guardrail = fields.Nested(GuardrailSchema)
     max_tokens = StrictInteger(validate=validate.Range(min=1))
     params = fields.Nested(RulesSchema)
     param_config = fields.Nested(RulesSchema)
@@ -150,7 +193,7 @@ class LoginSchema(ClosedSchema):
     security_token_file = fields.String()
 
 
-class ProviderSchema(TimeoutsSchema, PlaceSchema, LoginSchema):
+class ProviderSchema(TimeoutsSchema, PlaceSchema, LoginSchema, AgentSchema):
     """A provider: a vendor of the table, or a server that speaks a known dialect."""
 
     kind = fields.String()
@@ -161,7 +204,10 @@ class ProviderSchema(TimeoutsSchema, PlaceSchema, LoginSchema):
     profile = fields.String()
     agent_id = fields.String()
     agent_alias_id = fields.String()
-    session_ttl = StrictNumber(validate=validate.Range(60, 5400))
+    arn = fields.String()
+    agent_endpoint = fields.String()
+    remembers = StrictBoolean()
+    session_ttl = StrictNumber(validate=validate.Range(60, 28_800))
     proxy = fields.String()
     frames = fields.String(validate=validate.OneOf(["auto", "verbatim", "rebuilt"]))
     strict = StrictBoolean()

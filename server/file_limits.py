@@ -3,7 +3,7 @@
 import resource
 
 OWN_FILES = 100
-"""What a worker has open besides connections: its program, logs, pipes, listeners, state, look-ups of names."""
+"""Files that a worker has open besides connections: its program, logs, pipes, listeners, databases, DNS look-ups."""
 
 
 def raise_file_limit() -> int:
@@ -17,6 +17,6 @@ def raise_file_limit() -> int:
 
 
 def most_connections(files: int, threads: int) -> int:
-    """How many callers' connections so many open files allow, where each thread may have one to an upstream besides."""
+    """How many callers' connections a limit of open files allows. Each thread may also have one to an upstream."""
     left = files - OWN_FILES
     return max(1, left - threads, left // 2)

@@ -1,4 +1,4 @@
-"""What glibc keeps of the memory that many threads have freed: it gives it back only when asked to (malloc_trim(3))."""
+"""Returns freed memory to the system: glibc keeps what many threads have freed until malloc_trim(3) is called."""
 
 import ctypes
 import threading
@@ -9,7 +9,7 @@ TRIM_SECONDS = 20.0
 
 
 def keep_trimmed() -> None:
-    """Ask for it now and then, where there is a glibc. Python goes on meanwhile."""
+    """Call malloc_trim every TRIM_SECONDS in a thread, where there is a glibc. The call releases the GIL."""
     trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
     if trim is not None:
         threading.Thread(target=_run, args=(trim,), name="memory", daemon=True).start()

@@ -1,5 +1,5 @@
-"""What gunicorn's master tells its workers beside signals: SIGTERM is sent to a worker both when the server stops and
-when others take over (HUP, USR2, TTOU), and what it is to do then differs.
+"""Memory by which gunicorn's master tells its workers why they get SIGTERM: the server stops, or other workers take
+over (HUP, USR2, TTOU). A worker ends differently in the two cases.
 """
 
 import mmap
@@ -13,13 +13,15 @@ PAGE_BYTES = 4096
 VARIABLE = "THINKLINE_SUCCESSION_FD"
 """Carries the page's descriptor over the exec of USR2."""
 LOOK_SECONDS = 0.02
-HEARSAY_SECONDS = 0.25
-"""Who signals a whole group (systemd's KillMode=control-group) may reach a worker before the master has said why."""
+MASTER_SECONDS = 0.25
+"""How long the master may take to write the reason: a signal to the whole group (systemd's KillMode=control-group) may
+reach a worker first.
+"""
 
 
 class Succession:
-    """A page that a master, its workers and, after USR2, the next master share. Byte 0: the server stops. The others:
-    one for each worker that is to take over and does not serve yet.
+    """A page of memory that a master, its workers and, after USR2, the next master share. Byte 0: the server stops.
+    Each other byte: a worker that is to take over does not serve yet.
     """
 
     def __init__(self, descriptor: int | None = None) -> None:
@@ -32,20 +34,20 @@ class Succession:
         self._oldest, self._count = 1, 1
 
     @classmethod
-    def inherited(cls, environ: MutableMapping[str, str]) -> Self:
-        """The page of the master that USR2 was sent to, or a new one where that had none."""
+    def inherit(cls, environ: MutableMapping[str, str]) -> Self:
+        """The page of the master that got USR2, or a new page if there is none."""
         try:
             return cls(int(environ[VARIABLE]))
         except (KeyError, ValueError, OSError):
             return cls()
 
     def hand_over(self, environ: MutableMapping[str, str]) -> None:
-        """Let the program that is executed next, with this environment, inherit the page."""
+        """Let the next program that is executed with this environment inherit the page."""
         os.set_inheritable(self._descriptor, True)
         environ[VARIABLE] = str(self._descriptor)
 
     def expect(self, oldest: int, count: int) -> None:
-        """So many workers are about to take over; `oldest` is gunicorn's age of the first. Nothing stops, then."""
+        """Note that `count` workers are about to take over; `oldest` is gunicorn's age of the first. Clears a stop."""
         self._oldest, self._count = oldest, min(count, PAGE_BYTES - 1)
         self._page[:] = (b"\0" + b"\1" * self._count).ljust(PAGE_BYTES, b"\0")
 
@@ -53,20 +55,20 @@ class Succession:
         """Whether the worker of that age is one of those that the server starts with."""
         return self._oldest == 1 and age <= self._count
 
-    def serves(self, age: int) -> None:
-        """The worker of that age serves. One that replaces a worker which died while it booted takes its place."""
+    def mark_serving(self, age: int) -> None:
+        """Note that the worker of that age serves. A worker that replaces one that died at boot uses the same byte."""
         self._page[1 + (age - self._oldest) % self._count] = 0
 
     def stop(self) -> None:
-        """The server stops: nobody takes over."""
+        """Note that the server stops: no worker takes over."""
         self._page[0] = 1
 
-    def stops(self, seconds: float) -> bool:
-        """Whether the server stops; if not, wait until all serve who are to take over, for so many seconds at most."""
+    def wait_for_stop(self, seconds: float) -> bool:
+        """Whether the server stops. If not, wait up to `seconds` until all workers that take over serve."""
         began = monotonic()
         while not self._page[0]:
             waited = monotonic() - began
-            if waited >= seconds or (waited >= HEARSAY_SECONDS and not any(self._page[1:])):
+            if waited >= seconds or (waited >= MASTER_SECONDS and not any(self._page[1:])):
                 return False
             sleep(LOOK_SECONDS)
         return True

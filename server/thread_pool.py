@@ -1,10 +1,11 @@
-"""The worker's threads: of those that are free, the one that was busy last takes the next job."""
+"""The worker's threads: the free thread that was busy last takes the next job."""
 
 import threading
 from _thread import start_new_thread
 from collections import deque
 from collections.abc import Callable
 from logging import getLogger
+from time import sleep
 
 log = getLogger("thinkline.errors")
 
@@ -15,31 +16,44 @@ def _nothing() -> None:
     pass
 
 
-class LifoThreadPool:
-    """So many threads, all started at once: started one by one on demand, they would hold up the first rush of calls.
+PAUSE_SECONDS = 1.0
+"""The pause after the system could not start a thread."""
+SPARE = 32
+"""How many free threads are kept ready, so that a burst of requests need not wait for threads to start."""
 
-    An executor's queue wakes the one that has waited longest: all are used in turn, the memory of each grows, and no
-    cache is warm. Here those are never touched that are more than what goes on at the same time.
+
+class LifoThreadPool:
+    """Up to `count` threads. A thread of its own starts them when they are needed, so that the main thread never waits.
+
+    An executor's queue wakes the thread that has waited longest, so that all threads are used in turn: the memory of
+    each grows, and no cache is warm. Here no more threads are used than jobs run at the same time.
     """
 
     def __init__(self, count: int) -> None:
         self._lock = threading.Lock()
         self._free: list[_Thread] = []
         self._jobs: deque[Job] = deque()
-        for number in range(count):
-            _Thread(self, f"call-{number}").start()
+        self._most = count
+        self._started = 0
+        self._wanted = threading.Event()
+        for _ in range(min(SPARE, count)):
+            self._start()
+        if count > SPARE:
+            threading.Thread(target=self._start_more, name="starter", daemon=True).start()
 
     def do(self, job: Job) -> None:
-        """Have a thread do it, now if one is free."""
+        """Have a thread do the job, now if one is free."""
         with self._lock:
-            if not self._free:
+            thread = self._free.pop() if self._free else None
+            if thread is None:
                 self._jobs.append(job)
-                return
-            thread = self._free.pop()
-        thread.wake(job)
+        if thread is not None:
+            thread.wake(job)
+        if len(self._free) < SPARE and self._started < self._most:
+            self._wanted.set()
 
     def next(self, thread: "_Thread") -> Job | None:
-        """What that thread is to do now; None when it is free."""
+        """The next job for that thread; None if there is none, and the thread counts as free."""
         with self._lock:
             if self._jobs:
                 return self._jobs.popleft()
@@ -48,11 +62,26 @@ class LifoThreadPool:
 
     @property
     def free(self) -> int:
-        """How many have nothing to do."""
+        """How many started threads have no job."""
         return len(self._free)
 
+    def _start(self) -> None:
+        _Thread(self, f"call-{self._started}").start()
+        self._started += 1
+
+    def _start_more(self) -> None:
+        while self._started < self._most:
+            self._wanted.wait()
+            self._wanted.clear()
+            try:
+                while self._started < self._most and (self._jobs or len(self._free) < SPARE):
+                    self._start()
+            except RuntimeError as error:
+                log.error("no more threads can be started: %s", error)  # noqa: TRY400 - the message says it all
+                sleep(PAUSE_SECONDS)
+
     def shutdown(self, *, wait: bool) -> None:
-        """No more jobs will come, says gunicorn. The threads end with the process, whatever they still do."""
+        """Do nothing: the threads are daemons, and end with the process."""
 
 
 class _Thread(threading.Thread):
@@ -67,23 +96,23 @@ class _Thread(threading.Thread):
         self._job = job
         self._woken.release()
 
-    def _handed(self) -> Job:
+    def _wait_for_job(self) -> Job:
         self._woken.acquire()
         job, self._job = self._job, _nothing
         return job
 
     def run(self) -> None:
         while True:
-            job = self._pool.next(self) or self._handed()
+            job = self._pool.next(self) or self._wait_for_job()
             try:
                 job()
-            except BaseException:  # whatever it was: the thread is needed for the next one
+            except BaseException:  # any fault: the thread is needed for the next job
                 log.exception("a job failed")
             del job
 
 
 def check_threads(count: int) -> None:
-    """Find out whether the system allows a process so many threads. Raises RuntimeError with what to do if not."""
+    """Check that the system allows `count` threads. Raises RuntimeError, which says what to change."""
     may_end, ended = threading.Event(), threading.Semaphore(0)
     started = 0
 
@@ -93,7 +122,7 @@ def check_threads(count: int) -> None:
 
     try:
         for _ in range(count):
-            start_new_thread(work, ())  # a Thread waits until it has begun, which one without memory never does
+            start_new_thread(work, ())  # Thread.start waits until the thread runs, which it never does without memory
             started += 1
     except RuntimeError:
         raise RuntimeError(

@@ -1,59 +1,69 @@
-"""gunicorn's threaded worker, as Thinkline wants it: errors in JSON, heads and first words in one packet, no thread
-for those who do not read a whole answer, no more threads in use than needed, an end that lets calls end.
+"""gunicorn's threaded worker with errors in JSON, the head and the first frame in one packet, no thread for a caller
+that is slow to read a whole answer, as few threads in use as needed, and an end that lets calls end.
 """
 
 import sys
 import threading
-from functools import lru_cache, partial
+from functools import partial
 from logging import getLogger
-from time import sleep, time
+from time import sleep
 from typing import Any, Protocol
 
 import orjson
-from gunicorn.http import wsgi
-from gunicorn.http.errors import LimitRequestHeaders, ParseException
-from gunicorn.util import http_date
+from gunicorn.http.errors import LimitRequestHeaders
+from gunicorn.workers.gthread import PollableMethodQueue
 
 from core.errors import GatewayError, InvalidRequest
 from schemas.errors import error_body
 from server.admission import Admission
-from server.connections import LARGEST_HEAD, ClientConnection, PollingWorker, send_now
+from server.connections import LARGEST_HEAD, ClientConnection, PollingWorker
 from server.malloc_trim import keep_trimmed
+from server.response import send_now
+from server.sockets.keeper import SocketKeeper
+from server.sockets.socket import Socket
 from server.succession import Succession
 from server.thread_pool import LifoThreadPool
 
 log = getLogger("thinkline.errors")
 
 BOOT_AGAIN_SECONDS = 1.0
-LAST_WORDS_SECONDS = 1.0
-"""How long before the end of GRACEFUL_TIMEOUT the calls that still run are told."""
-SMALL = 65_536
-"""Bytes of a body's first piece, up to which it goes out together with the head."""
-MOST_UNREAD = 65_536
-"""Bytes of a request's body that are discarded for the sake of a kept connection."""
+FINAL_ERROR_SECONDS = 1.0
+"""How long before the end of GRACEFUL_TIMEOUT the calls that still run are cancelled, with an error to their callers.
+"""
 CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 
 
 class ServerState(Protocol):
-    """What the worker needs of the app: app.extensions has it."""
+    """The services that the worker uses; app.extensions has them."""
 
     @property
     def admission(self) -> Admission:
-        """Which requests are under way."""
+        """The bound on requests under way."""
+
+    @property
+    def sockets(self) -> SocketKeeper:
+        """The keeper of WebSockets."""
+
+    def close(self) -> None:
+        """Save and close: the worker is about to end."""
 
 
 class Worker(PollingWorker):
-    """gthread, with what this file's head says."""
+    """gunicorn's gthread with the changes that the module's docstring lists."""
 
     _state: ServerState | None = None
-    """None while the app is not loaded, and where it could not be (RELOAD after a mistake)."""
+    """None until the app is loaded, and if it cannot be loaded (RELOAD after a mistake)."""
     succession: Succession | None = None
     """gunicorn.conf.py sets it before the fork."""
     _ending = False
 
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        self.method_queue = _MethodQueue()
+
     def init_process(self) -> None:
-        """Boot, and serve to the end. A worker that replaces another, and cannot boot, is tried again: gunicorn would
-        end the whole server. So is one that is denied its threads, as there may be enough of them soon.
+        """Boot and serve. If a worker that replaces another cannot boot, the boot is retried, where gunicorn would end
+        the whole server. So is the boot of a worker that gets too few threads, as there may be enough of them soon.
         """
         try:
             super().init_process()
@@ -67,18 +77,29 @@ class Worker(PollingWorker):
             sys.exit(1)
 
     def load_wsgi(self) -> None:
-        """Load the app, whose admission this worker asks."""
+        """Load the app, and hand its services this worker's threads."""
         super().load_wsgi()
         # gunicorn looks two dozen settings up for each request: from here on they are plain attributes.
         self.cfg.__dict__.update({name: setting.get() for name, setting in self.cfg.settings.items()})
         self._state = getattr(self.wsgi, "extensions", {}).get("thinkline")
+        if self._state is not None:
+            self._state.sockets.serve_with(self.tpool.do, self.worker_connections)
 
     def enqueue_req(self, conn: ClientConnection) -> None:
-        """Have a thread serve a connection whose next request has come."""
+        """Have a thread serve a connection whose next request has arrived."""
         self.tpool.do(partial(self._serve, conn))
 
+    def detach(self, conn: ClientConnection) -> None:
+        """Leave a connection that has become a WebSocket to its keeper. It counts until it is closed."""
+        self._pipelined_running.discard(conn)
+        self._serve_pipelined()
+
+    def forget(self) -> None:
+        """Count off a WebSocket that is closed."""
+        self.nr_conns -= 1
+
     def get_thread_pool(self) -> LifoThreadPool:
-        """Threads that are used as few as possible, in the place of an executor."""
+        """The pool that gunicorn uses instead of an executor."""
         return LifoThreadPool(self.cfg.threads)
 
     def _serve(self, conn: ClientConnection) -> None:
@@ -92,35 +113,56 @@ class Worker(PollingWorker):
                 conn.parser.unreader.unread(head)
                 keep = self.handle(conn)
         finally:
-            self.method_queue.defer(self.finish_request, conn, keep)
+            if conn.upgraded is not None and self._state is not None:
+                self._hand_over(conn, conn.upgraded, self._state.sockets)
+            else:
+                self.method_queue.defer(self.finish_request, conn, keep)
+
+    def _hand_over(self, conn: ClientConnection, connection: Socket, keeper: SocketKeeper) -> None:
+        """Hand a new WebSocket to its keeper, and free this thread."""
+        self.method_queue.defer(self.detach, conn)
+        received = conn.parser.unreader.take_buffered()
+        ended = partial(self.method_queue.defer, self.forget)
+        try:
+            keeper.take_over(connection, conn.sock, conn.unsent, received, ended)
+        except OSError as error:
+            log.error("a WebSocket cannot be kept: %s", error)  # noqa: TRY400 - the message says it all
+            conn.sock.close()
+            ended()
 
     def handle_request(self, req: Any, conn: ClientConnection) -> bool:
-        """Answer a request, as far as its caller reads; the connection has the rest of the answer."""
+        """Answer a request without waiting for its caller to read; the connection keeps the rest of the answer."""
         if req._expected_100_continue:  # noqa: SLF001 - it has no other name
-            req._expected_100_continue = False  # noqa: SLF001 - gunicorn would wait for a caller who does not read
+            req._expected_100_continue = False  # noqa: SLF001 - gunicorn would block on a caller that does not read
             send_now(conn.sock, CONTINUE)
         keep: bool = super().handle_request(req, conn)
-        conn.unsent = memoryview(req.unsent)
+        conn.unsent, conn.upgraded = memoryview(req.unsent), req.upgraded
         return keep
 
     def _keepalive_after(self, conn: ClientConnection, keepalive: bool) -> bool:
-        """Whether the connection is kept: the response has found out. gunicorn would read on for up to 5 s."""
+        """Whether the connection is kept, as the response has decided. gunicorn would read the body for up to 5 s."""
         conn.parser.mesg = None
         return keepalive
 
     def run(self) -> None:
-        """Serve until the worker is to end; whoever is still answered then is told so."""
+        """Serve until the worker is to end; then cancel the calls that still run."""
         keep_trimmed()
         super().run()
         if self._state is not None:
-            self._state.admission.drain(0, LAST_WORDS_SECONDS / 2)
+            self._state.admission.drain(0, FINAL_ERROR_SECONDS / 2)
+            self._state.close()
+
+    def _cap_keepalive(self, deadline: float) -> None:
+        """Close WebSockets too: the worker listens no more, so that clients reconnect to another worker."""
+        super()._cap_keepalive(deadline)
+        if self._state is not None:
+            self._state.sockets.retire()
 
     def handle_exit(self, sig: int, frame: Any) -> None:
-        """SIGTERM: let those calls end that run, then stop.
+        """On SIGTERM, let the running calls end, then stop.
 
-        Where the server stops, new calls are refused meanwhile, health is answered, and readiness denied; where other
-        workers take over, this one serves until they do, and leaves the listener to them. gunicorn's own way is to stop
-        listening at once.
+        If the server stops, new calls are refused meanwhile, /health answers and /ready fails. If other workers take
+        over, this one serves until they do, and then stops listening. gunicorn would stop listening at once.
         """
         state = self._state
         if state is None:
@@ -131,19 +173,20 @@ class Worker(PollingWorker):
 
     def _end(self, state: ServerState, sig: int, frame: Any) -> None:
         graceful = self.cfg.graceful_timeout
-        last_words = min(LAST_WORDS_SECONDS, graceful / 2)
-        if self.succession is None or self.succession.stops(graceful / 2):
-            state.admission.drain(graceful - last_words, last_words / 2)
-            self._leave(sig, frame)
+        error_seconds = min(FINAL_ERROR_SECONDS, graceful / 2)
+        if self.succession is None or self.succession.wait_for_stop(graceful / 2):
+            state.sockets.retire()
+            state.admission.drain(graceful - error_seconds, error_seconds / 2)
+            self._stop_listening(sig, frame)
         else:
-            self._leave(sig, frame)
-            state.admission.drain(graceful - last_words, last_words / 2, refuse=False)
+            self._stop_listening(sig, frame)
+            state.admission.drain(graceful - error_seconds, error_seconds / 2, refuse=False)
 
-    def _leave(self, sig: int, frame: Any) -> None:
+    def _stop_listening(self, sig: int, frame: Any) -> None:
         super().handle_exit(sig, frame)
 
     def handle_error(self, req: Any, client: Any, addr: Any, exc: BaseException) -> None:
-        """Let gunicorn find the status and log it, and put it in our words."""
+        """Answer a request that cannot be served: gunicorn finds the status and logs it, the body is our JSON."""
         page = _Buffer()
         super().handle_error(req, page, addr, exc)
         if not page.written:
@@ -156,11 +199,20 @@ class Worker(PollingWorker):
         try:
             send_now(client, status_line + b"\r\n" + head.encode() + body)
         except OSError:
-            pass  # who sent it has gone
+            pass  # the caller has left
+
+
+class _MethodQueue(PollableMethodQueue):  # type: ignore[misc]
+    """gunicorn's queue, whose pipe stays open until the process ends: threads may still write to it after the loop has
+    ended, when its descriptor could belong to another file.
+    """
+
+    def close(self) -> None:
+        """Keep the pipe open."""
 
 
 class _Buffer:
-    """A socket that keeps what gunicorn writes to it."""
+    """Stands in for a socket, and keeps the bytes that gunicorn writes."""
 
     def __init__(self) -> None:
         self.written = b""
@@ -173,91 +225,3 @@ class _Buffer:
 
     def sendall(self, data: bytes) -> None:
         self.written += data
-
-
-class _Response(wsgi.Response):  # type: ignore[misc]
-    """gunicorn's response. Its head goes out together with the first of its body, and a whole answer waits for nobody:
-    what its caller does not take is left as the request's `unsent`.
-    """
-
-    def __init__(self, req: Any, sock: Any, cfg: Any) -> None:
-        super().__init__(req, sock, cfg)
-        self._head = b""
-        self.headers_sent = False
-        req.unsent = b""
-
-    def default_headers(self) -> list[str]:
-        """What each head begins with. gunicorn asks the calendar each time, and names itself."""
-        major, minor = self.req.version
-        lines = [
-            f"HTTP/{major}.{minor} {self.status}\r\n",
-            f"Date: {_date(int(time()))}\r\n",
-            f"Connection: {'close' if self.should_close() else 'keep-alive'}\r\n",
-        ]
-        return [*lines, "Transfer-Encoding: chunked\r\n"] if self.chunked else lines
-
-    def send_headers(self) -> None:
-        """Make the head, which goes out with what comes next."""
-        if self.headers_sent:
-            return
-        if not self.must_close and not _discard_body(self.req):
-            self.force_close()
-        lines = [*self.default_headers(), *(f"{name}: {value}\r\n" for name, value in self.headers), "\r\n"]
-        self._head = "".join(lines).encode("latin-1")
-        self.headers_sent = True
-
-    def can_sendfile(self) -> bool:
-        """Files go out as other answers do."""
-        return False
-
-    def close(self) -> None:
-        """The answer is complete."""
-        self.send_headers()
-        if self.chunked:
-            self._send(self._head + b"0\r\n\r\n")
-        elif self._head:
-            self._send(self._head)
-
-    def _emit_body(self, data: bytes) -> None:
-        """Send a piece of the body. One that fills packets of its own is not copied to save one."""
-        if self.chunked:
-            data = b"%X\r\n%b\r\n" % (len(data), data)
-        head, self._head = self._head, b""
-        if head and len(data) > SMALL:
-            self._send(head)
-            head = b""
-        self._send(head + data if head else data)
-
-    def _send(self, data: bytes) -> None:
-        if self.response_length is None and not self._omits_body:
-            self.sock.sendall(data)  # a stream
-        elif self.req.unsent:
-            self.req.unsent += data
-        else:
-            self.req.unsent = data[send_now(self.sock, data) :]
-
-
-wsgi.Response = _Response  # gunicorn has no setting for it
-
-
-@lru_cache(maxsize=2)
-def _date(second: int) -> str:
-    date: str = http_date(second)
-    return date
-
-
-def _discard_body(req: Any) -> bool:
-    """Discard what is left of a request's body, as far as it has come. Whether that was all of it, so that another
-    request may follow: more is not waited for.
-    """
-    body = req.body
-    if getattr(body.reader, "length", None) == 0 and not body.buf.tell():
-        return True
-    sock = req.unreader.sock
-    sock.setblocking(False)
-    try:
-        return not body.failed and len(body.read(MOST_UNREAD)) < MOST_UNREAD
-    except (OSError, ParseException):
-        return False
-    finally:
-        sock.setblocking(True)

@@ -1,1 +1,1 @@
-"""Stores for values that outlive a request."""
+"""Stores for values that outlive a request: SQLite, PostgreSQL, Redis."""

@@ -18,7 +18,7 @@ REPLY_BYTES = 16_000_000
 
 
 class _Bound(threading.local):
-    """The seconds that this thread's exchange may still take."""
+    """The deadline of this thread's exchange, and the bytes that it may still receive."""
 
     by = 0.0
     size = 0
@@ -29,7 +29,7 @@ _bound = _Bound()
 
 @contextmanager
 def bounded(seconds: float) -> Iterator[None]:
-    """Every command inside this context shares one deadline, including a retry and a new connection."""
+    """Give all commands in this block one deadline, including a retry and a new connection."""
     _bound.by, _bound.size = monotonic() + seconds, REPLY_BYTES
     yield
 
@@ -41,14 +41,14 @@ def connect(url: str, seconds: float) -> Any:
         decode_responses=True,
         socket_timeout=seconds,
         socket_connect_timeout=seconds,
-        # One retry, at once: the server may have closed a kept connection. No more, because a caller waits.
+        # One immediate retry, since the server may have closed an idle connection. No more, since a caller waits.
         retry=Retry(NoBackoff(), 1),
     )
     pool.connection_class = type("Bounded", (_Connection, pool.connection_class), {})
     return redis.Redis(connection_pool=pool)
 
 
-def _left() -> float:
+def _seconds_left() -> float:
     left = _bound.by - monotonic()
     if left <= 0:
         raise TimeoutError("it takes too long")
@@ -56,10 +56,10 @@ def _left() -> float:
 
 
 class _Connection:
-    """Mixed into the package's kinds of connection: TCP, TLS, Unix sockets."""
+    """A mixin for the package's connection classes: TCP, TLS, Unix sockets."""
 
     def _connect(self) -> "_Socket":
-        left = _left()
+        left = _seconds_left()
         connected: Future[socket.socket] = Future()
 
         def work() -> None:
@@ -77,7 +77,7 @@ class _Connection:
 
 
 def _close(connected: "Future[socket.socket]") -> None:
-    """Mark the connection as no longer waited for."""
+    """Close a connection that was made too late."""
     if not connected.exception():
         connected.result().close()
 
@@ -92,7 +92,7 @@ class _Socket:
         return getattr(self._sock, name)
 
     def recv(self, size: int) -> bytes:
-        """Like a socket's. Raises ConnectionError when more bytes than the limit have come."""
+        """Receive as a socket does. Raises ConnectionError for a reply larger than REPLY_BYTES."""
         with self._in_time():
             data = self._sock.recv(size)
         _bound.size -= len(data)
@@ -101,15 +101,15 @@ class _Socket:
         return data
 
     def sendall(self, data: bytes) -> None:
-        """Like a socket's."""
+        """Send as a socket does."""
         with self._in_time():
             self._sock.sendall(data)
 
     @contextmanager
     def _in_time(self) -> Iterator[None]:
         timeout = self._sock.gettimeout()
-        if timeout != 0:  # with 0 the package only asks whether there is something to read
-            self._sock.settimeout(_left())
+        if timeout != 0:  # 0: the package only checks whether there is something to read
+            self._sock.settimeout(_seconds_left())
         try:
             yield
         finally:

@@ -4,8 +4,8 @@
     sqlite:///var/lib/x.db    another file; a plain path will do
     redis://, rediss://, unix://   a Redis server, as the redis package reads it
 
-The store never makes a call fail. While it cannot be reached, reads find nothing and writes are lost. The log says so
-once, and once more when the store is back. A corrupt file is renamed, and a new one is made.
+The store never makes a request fail. While it cannot be reached, reads find nothing and writes are lost. The log says
+so once, and once more when the store is back. A corrupt file is renamed, and a new one is made.
 """
 
 import sqlite3
@@ -15,22 +15,30 @@ from pathlib import Path
 from time import monotonic, time
 from typing import Any, TypeVar
 
+from core.extras import missing_extra
 from core.store import KeyValueStore
 from storage.sqlite_file import SqliteFile
 
 log = getLogger("thinkline.state")
 
 STORE_SECONDS = 0.5
-"""Seconds that a call waits for the store, at most."""
+"""Seconds that a request waits for the store, at most."""
 PAUSE = 5.0
-"""Seconds without an attempt after a failure, so that not every call waits for the store."""
+"""Seconds without an attempt after a failure, so that not every request waits for the store."""
 SWEEP = 60.0
 """Seconds between two deletions of expired values."""
+MOST_BYTES = 1024 * 1024 * 1024
+"""The size of a file. When it is reached, the values that expire first are deleted; most are answers of /v1/responses.
+"""
 PREFIX = "thinkline:"
 
 SCHEMA = """
 CREATE TABLE IF NOT EXISTS kept (key TEXT PRIMARY KEY, value TEXT NOT NULL, until REAL NOT NULL) WITHOUT ROWID;
 CREATE INDEX IF NOT EXISTS kept_until ON kept (until);
+"""
+
+SHORTEN = """
+DELETE FROM kept WHERE key IN (SELECT key FROM kept ORDER BY until LIMIT (SELECT count(*) / 4 + 1 FROM kept))
 """
 
 T = TypeVar("T")
@@ -42,6 +50,8 @@ def open_store(url: str, folder: Path) -> KeyValueStore:
     if not url:
         return SqliteStore(folder / "state.sqlite3")
     if scheme in ("redis", "rediss", "unix") and rest:
+        if package := missing_extra("redis", "redis"):
+            raise ValueError(f"STATE_URL is a Redis server's, which needs {package}.")
         try:
             return RedisStore(url)
         except ValueError:  # its message may hold the password
@@ -52,7 +62,7 @@ def open_store(url: str, folder: Path) -> KeyValueStore:
 
 
 class FailSoftStore:
-    """Answers a store's failures as if the store were empty."""
+    """A store that behaves as if it were empty while it fails."""
 
     failures: tuple[type[Exception], ...] = ()
     where = ""
@@ -82,7 +92,7 @@ class FailSoftStore:
 
 
 class SqliteStore(FailSoftStore):
-    """A file that several processes share."""
+    """A SQLite file that several processes share."""
 
     failures = (sqlite3.Error, OSError)
 
@@ -101,15 +111,17 @@ class SqliteStore(FailSoftStore):
             if now >= self._sweep_at:
                 self._sweep_at = now + SWEEP
                 connection.execute("DELETE FROM kept WHERE until <= ?", (now,))
+                if _bytes_used(connection) > MOST_BYTES:
+                    connection.execute(SHORTEN)
 
         self._try(lambda: self._file.run(work))
 
     def get(self, key: str) -> str | None:
-        """The value; it stays in the store."""
+        """Return the value, which stays in the store."""
         return self._one("SELECT value FROM kept WHERE key = ? AND until > ?", key)
 
     def pop(self, key: str) -> str | None:
-        """The value; it is removed. A DELETE is atomic among processes too."""
+        """Remove and return the value. A DELETE is atomic among processes too."""
         return self._one("DELETE FROM kept WHERE key = ? AND until > ? RETURNING value", key)
 
     def _one(self, statement: str, key: str) -> str | None:
@@ -129,7 +141,7 @@ class RedisStore(FailSoftStore):
 
     def __init__(self, url: str) -> None:
         super().__init__()
-        from storage import bounded_redis  # noqa: PLC0415 - takes a while to load, and only several machines need it
+        from storage import bounded_redis  # noqa: PLC0415 - slow to load, and only several machines need it
 
         self._redis = bounded_redis.connect(url, STORE_SECONDS)
         self._bounded = bounded_redis.bounded
@@ -140,20 +152,27 @@ class RedisStore(FailSoftStore):
 
     def put(self, key: str, value: str, seconds: float) -> None:
         """Keep a value."""
-        self._in_time(lambda: self._redis.set(PREFIX + key, value, px=max(1, round(seconds * 1000))))
+        self._run_bounded(lambda: self._redis.set(PREFIX + key, value, px=max(1, round(seconds * 1000))))
 
     def get(self, key: str) -> str | None:
-        """The value; it stays in the store."""
-        return _text(self._in_time(lambda: self._redis.get(PREFIX + key)))
+        """Return the value, which stays in the store."""
+        return _text(self._run_bounded(lambda: self._redis.get(PREFIX + key)))
 
     def pop(self, key: str) -> str | None:
-        """The value; it is removed in the same transaction (GETDEL needs Redis 6.2)."""
+        """Remove and return the value, in one transaction (GETDEL needs Redis 6.2)."""
         pipeline = self._redis.pipeline(transaction=True)
-        return _text(self._in_time(lambda: pipeline.get(PREFIX + key).delete(PREFIX + key).execute()[0]))
+        return _text(self._run_bounded(lambda: pipeline.get(PREFIX + key).delete(PREFIX + key).execute()[0]))
 
-    def _in_time(self, work: Callable[[], T]) -> T | None:
+    def _run_bounded(self, work: Callable[[], T]) -> T | None:
         with self._bounded(STORE_SECONDS):
             return self._try(work)
+
+
+def _bytes_used(connection: sqlite3.Connection) -> int:
+    pages, free, size = (
+        connection.execute(f"PRAGMA {name}").fetchone()[0] for name in ("page_count", "freelist_count", "page_size")
+    )
+    return int((pages - free) * size)
 
 
 def _text(found: Any) -> str | None:

@@ -16,15 +16,15 @@ from storage.sqlite_file import SqliteFile
 
 T = TypeVar("T")
 BUSY_SECONDS = 2.0
-"""Seconds that a request waits for other workers, at most: on a crowded machine each may be held up for a while, and
-who does not wait for them would count wrongly.
+"""Seconds that a request waits for other workers, at most: on a busy machine each may hold the lock for a while, and
+a request that does not wait would count wrongly.
 """
 REDIS = ("redis://", "rediss://", "unix://")
 SCHEMA = "CREATE TABLE IF NOT EXISTS limits (key TEXT PRIMARY KEY, counts BLOB NOT NULL) WITHOUT ROWID;"
 
 
 class KeyCounts:
-    """What is counted for one key. `now` is in seconds of a clock that all who count share, and never goes back while
+    """The counts of one key. `now` is in seconds of a clock that all processes share, and that never goes back while
     the machine runs.
     """
 
@@ -37,13 +37,13 @@ class KeyCounts:
 
     @classmethod
     def decode(cls, data: bytes) -> "KeyCounts":
-        """As `encode` has written it."""
+        """Decode the JSON of `encode`."""
         counts = cls()
         counts.granted, counts.window, counts.current, counts.previous, counts.leases = orjson.loads(data)
         return counts
 
     def encode(self) -> bytes:
-        """As JSON."""
+        """Encode as JSON."""
         return orjson.dumps((self.granted, self.window, self.current, self.previous, self.leases))
 
     def take(self, quota: Quota, lease: str, now: float) -> Standing:
@@ -78,12 +78,12 @@ class KeyCounts:
         self.leases.pop(lease, None)
 
     def renew(self, lease: str, now: float) -> None:
-        """As LimitStore.renew, for one."""
+        """As LimitStore.renew, for one lease."""
         if lease in self.leases:
             self.leases[lease] = now + LEASE_SECONDS
 
     def _advance(self, now: float) -> None:
-        """Forget what is over, and what is of the future: that was counted before the machine was started again."""
+        """Forget counts that are over, and those of the future, which are from before a restart of the machine."""
         granted = self.granted
         if granted and (granted[0] <= now - WINDOW or granted[-1] > now):
             self.granted = [at for at in granted if now - WINDOW < at <= now]
@@ -104,18 +104,18 @@ class KeyCounts:
 
 
 def open_limits(url: str, folder: Path, *, processes: int) -> LimitStore:
-    """The store for so many processes: Redis where STATE_URL is one, else memory for one and a file in `folder` for
-    several. Connects to nobody yet. Raises ValueError, without the URL's password.
+    """The store for this number of processes: Redis if `url` is one, else memory for one process and a file in `folder`
+    for several. Does not connect yet. Raises ValueError, without the URL's password.
     """
     if url.startswith(REDIS):
-        from storage.redis_limits import RedisLimits  # noqa: PLC0415 - loads redis, which others do without
+        from storage.redis_limits import RedisLimits  # noqa: PLC0415 - loads redis, which only this needs
 
         return RedisLimits(url)
     return MemoryLimits() if processes == 1 else SqliteLimits(folder / "limits.sqlite3")
 
 
 class _LocalLimits(ABC):
-    """What the stores of one machine have in common: each changes a key's counts in one step (`_change`)."""
+    """The base of the stores of one machine. A subclass changes a key's counts in one step (`_change`)."""
 
     failures: tuple[type[Exception], ...] = ()
     where: str
@@ -129,17 +129,17 @@ class _LocalLimits(ABC):
         return self._change(key, lambda counts, now: counts.spend(quota, tokens, now))
 
     def settle(self, key: str, lease: str, tokens: int) -> None:
-        """A request has ended."""
+        """Count a request that has ended."""
         self._change(key, lambda counts, now: counts.settle(lease, tokens, now))
 
     def renew(self, leases: Iterable[tuple[str, str]]) -> None:
-        """Their requests go on."""
+        """Renew the leases of requests under way."""
         for key, lease in leases:
             self._change(key, partial(_renew, lease))
 
     @abstractmethod
     def _change(self, key: str, change: Callable[[KeyCounts, float], T]) -> T:
-        """What `change` returns, of the key's counts and the time."""
+        """Call `change` with the key's counts and the time, and return its result."""
 
 
 def _renew(lease: str, counts: KeyCounts, now: float) -> None:
@@ -147,7 +147,7 @@ def _renew(lease: str, counts: KeyCounts, now: float) -> None:
 
 
 class MemoryLimits(_LocalLimits):
-    """For one process. `clock` gives seconds."""
+    """Limits in memory, for one process. `clock` gives seconds."""
 
     where = "memory"
 
@@ -165,13 +165,15 @@ class MemoryLimits(_LocalLimits):
 
 
 class SqliteLimits(_LocalLimits):
-    """For the workers of one machine: a row for each key, in a file. Their clock is the machine's monotonic one."""
+    """Limits in a file with a row for each key, for the workers of one machine. The clock is the machine's monotonic
+    one.
+    """
 
     failures: tuple[type[Exception], ...] = (sqlite3.Error, OSError, ValueError)
 
     def __init__(self, path: Path) -> None:
         self.where = str(path)
-        # What is lost in a power cut would have been over by the time that the machine is back.
+        # Counts that a power cut loses would be over by the time the machine is back.
         self._file = SqliteFile(path, SCHEMA, BUSY_SECONDS, "the store for limits", synchronous="OFF")
 
     def _change(self, key: str, change: Callable[[KeyCounts, float], T]) -> T:
@@ -183,7 +185,7 @@ class SqliteLimits(_LocalLimits):
                 result = change(counts, monotonic())
                 connection.execute("INSERT OR REPLACE INTO limits VALUES (?, ?)", (key, counts.encode()))
                 connection.execute("COMMIT")
-            except BaseException:  # whatever it was, the others must not wait for this transaction
+            except BaseException:  # any fault: other workers must not wait for this transaction
                 if connection.in_transaction:
                     connection.execute("ROLLBACK")
                 raise

@@ -18,7 +18,7 @@ local step, id, amount = ARGV[1], ARGV[2], tonumber(ARGV[3])
 local most_requests, most_tokens, most_concurrent = tonumber(ARGV[4]), tonumber(ARGV[5]), tonumber(ARGV[6])
 local window, lease = {WINDOW}, {LEASE_SECONDS}
 
--- What is over is forgotten, and what is of the future: that was counted by a clock that has gone back since.
+-- Forget counts that are over, and those of the future, which are from before the clock was set back.
 redis.call('ZREMRANGEBYSCORE', requests, '-inf', now - window)
 -- Lua's own text of a number has 14 digits, too few for microseconds.
 redis.call('ZREMRANGEBYSCORE', requests, string.format('(%.17g', now), '+inf')
@@ -68,10 +68,10 @@ return {{refused, redis.call('ZCARD', requests), tostring(now - (first[2] or now
 
 
 class RedisLimits:
-    """For several machines. Connects on first use. Raises ValueError for a URL that cannot be read."""
+    """Limits in Redis, for several machines. Connects on first use. Raises ValueError for a URL that cannot be read."""
 
     failures: tuple[type[Exception], ...] = (Exception,)
-    """What makes no sense as a reply is raised by the package in many ways."""
+    """The package raises many kinds of errors for replies that it cannot parse."""
     where = "redis"
 
     def __init__(self, url: str) -> None:
@@ -86,16 +86,16 @@ class RedisLimits:
         return self._run("spend", key, amount=tokens, quota=quota)
 
     def settle(self, key: str, lease: str, tokens: int) -> None:
-        """A request has ended."""
+        """Count a request that has ended."""
         self._run("settle", key, lease, tokens)
 
     def renew(self, leases: Iterable[tuple[str, str]]) -> None:
-        """Their requests go on."""
+        """Renew the leases of requests under way."""
         for key, lease in leases:
             self._run("renew", key, lease)
 
     def _run(self, step: str, key: str, lease: str = "", amount: int = 0, quota: Quota = NO_QUOTA) -> Standing:
-        # A cluster keeps together what has the same text in {}.
+        # A cluster keeps keys with the same text in {} on one node.
         keys = [f"{PREFIX}limits:{{{key}}}:{what}" for what in ("requests", "tokens", "concurrent")]
         limits = [-1 if most is None else most for most in (quota.requests, quota.tokens, quota.concurrent)]
         with bounded_redis.bounded(REDIS_SECONDS):

@@ -1,4 +1,4 @@
-"""A SQLite file that several processes share: opened on first use, in each process anew, and made anew when corrupt.
+"""A SQLite file that several processes share. Each opens it on first use; a corrupt file is replaced.
 
 https://www.sqlite.org/howtocorrupt.html, 2.6: a connection must not be used across a fork.
 """
@@ -22,7 +22,7 @@ T = TypeVar("T")
 
 class SqliteFile:
     """The file at `path` with the tables of `schema`. Each wait for other threads and for other processes is bounded by
-    `seconds`; `what` is what the log calls it. Safe for all threads.
+    `seconds`; `what` is its name in the log. Safe for all threads.
     """
 
     def __init__(self, path: Path, schema: str, seconds: float, what: str, synchronous: str = "NORMAL") -> None:
@@ -36,8 +36,8 @@ class SqliteFile:
         _files.add(self)
 
     def run(self, work: Callable[[sqlite3.Connection], T]) -> T:
-        """What `work` returns, with the connection to itself; on a file that is corrupt, once more with a new one.
-        Raises OSError and sqlite3.Error.
+        """Call `work` with the connection, which no other thread uses meanwhile, and return its result. If the file is
+        corrupt, it is called again with a new one. Raises OSError and sqlite3.Error.
         """
         if not self._lock.acquire(timeout=self._seconds):
             raise sqlite3.OperationalError("the file is waited for by too many")
@@ -67,7 +67,7 @@ class SqliteFile:
             # One connection, guarded by `_lock`, in autocommit mode.
             opened = sqlite3.connect(self._path, timeout=self._seconds, isolation_level=None, check_same_thread=False)
             try:
-                # Readers and a writer at once; a power cut may lose the last writes, but does not corrupt the file.
+                # Readers beside a writer; a power cut may lose the last writes, but does not corrupt the file.
                 try:
                     opened.execute("PRAGMA journal_mode = WAL")
                 except sqlite3.OperationalError:
@@ -79,8 +79,8 @@ class SqliteFile:
             self._opened, self._inode = opened, _inode(self._path)
         return self._opened
 
-    def forked(self) -> None:
-        """This process is a child: the parent's connection is left open and is not used."""
+    def reset_after_fork(self) -> None:
+        """Forget the parent's connection, which stays open and is not used in this child process."""
         _parents.append(self._opened)
         self._lock = threading.Lock()
         self._opened = None
@@ -118,11 +118,11 @@ def set_aside(path: Path, seconds: float, what: str) -> None:
         os.close(folder)
 
 
-def _forked() -> None:
+def _reset_all() -> None:
     for file in list(_files):
-        file.forked()
+        file.reset_after_fork()
 
 
 _files: "weakref.WeakSet[SqliteFile]" = weakref.WeakSet()
 _parents: list[sqlite3.Connection | None] = []
-os.register_at_fork(after_in_child=_forked)
+os.register_at_fork(after_in_child=_reset_all)

@@ -1,1 +1,1 @@
-"""What an operator can see of the running service."""
+"""Logs, metrics and traces, for operators."""

@@ -1,6 +1,6 @@
 """Log handlers that never block: a line that cannot be written at once waits in a bounded queue for a thread.
 
-A full disk, a lock of another process and a pipe without a reader cost lines, which are counted. They delay no call.
+A full disk, a lock of another process and a pipe without a reader cost lines, which are counted. They delay no request.
 """
 
 import logging
@@ -13,11 +13,7 @@ import weakref
 from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
-from pathlib import Path
 from time import monotonic, sleep
-
-from concurrent_log_handler import ConcurrentRotatingFileHandler
-from portalocker import LOCK_EX, LOCK_NB, AlreadyLocked, lock
 
 log = logging.getLogger("thinkline.logs")
 
@@ -28,6 +24,7 @@ GATHER_SECONDS = 0.02
 AGAIN_SECONDS = 1.0
 """Seconds until the next attempt after a failure."""
 LOCK_SECONDS = 1.0
+"""Seconds that a lock of another process is waited for."""
 LAST_SECONDS = 1.0
 """Seconds that a shutdown waits for lines that are not written yet."""
 
@@ -49,7 +46,7 @@ class BackgroundHandler(logging.Handler):
         self._lines: deque[bytes] = deque()
         self._size = self._lost = 0
         self._failing = self._closed = False
-        self._come = threading.Event()
+        self._has_lines = threading.Event()
         self._thread: threading.Thread | None = None
 
     def write_at_once(self, data: bytes) -> int:
@@ -57,14 +54,14 @@ class BackgroundHandler(logging.Handler):
         return 0
 
     def write(self, data: bytes) -> None:
-        """Write all of it, however long that takes. Raises OSError, after which nothing of it has been written."""
+        """Write all data, without a time limit. Raises OSError; then none of it is written."""
         raise NotImplementedError
 
     def emit(self, record: logging.LogRecord) -> None:
         """Write a line now, or queue it."""
         try:
             data = f"{self.format(record)}\n".encode("utf-8", "backslashreplace")
-        except Exception:  # noqa: BLE001 - as logging's own handlers do: what is logged fails no call
+        except Exception:  # noqa: BLE001 - as logging's own handlers do: logging must not fail a request
             self.handleError(record)
             return
         with self._guard:
@@ -79,7 +76,7 @@ class BackgroundHandler(logging.Handler):
                 return
             self._lines.append(data[done:])
             self._size += len(data) - done
-        self._come.set()
+        self._has_lines.set()
 
     def _has_thread(self) -> bool:
         if self._thread is None:
@@ -93,9 +90,9 @@ class BackgroundHandler(logging.Handler):
 
     def _run(self) -> None:
         while not self._closed:
-            self._come.wait()
+            self._has_lines.wait()
             sleep(GATHER_SECONDS)
-            self._come.clear()
+            self._has_lines.clear()
             while self._lines and not self._closed:
                 self._write_first()
 
@@ -127,20 +124,20 @@ class BackgroundHandler(logging.Handler):
         """End the thread, once the queue is empty."""
         self.flush()
         self._closed = True
-        self._come.set()
+        self._has_lines.set()
         super().close()
 
     def before_fork(self) -> None:
-        """Wait until no line is half written; a forked child would inherit the other half."""
-        self._may_go_on = self._writing.acquire(timeout=LOCK_SECONDS)
+        """Wait until no line is half written: a forked child would inherit the rest of it."""
+        self._has_lock = self._writing.acquire(timeout=LOCK_SECONDS)
 
     def after_fork(self) -> None:
-        """The parent continues."""
-        if self._may_go_on:
+        """Let the thread write again, in the parent."""
+        if self._has_lock:
             self._writing.release()
 
     def forked(self) -> None:
-        """This process is a child."""
+        """Begin anew in this child process."""
         self._begin()
 
 
@@ -152,17 +149,17 @@ class StderrHandler(BackgroundHandler):
     def __init__(self, descriptor: int = 2) -> None:
         super().__init__()
         self._descriptor = descriptor
-        self._at_once = _without_waiting(descriptor)
+        self._at_once = _non_blocking_write(descriptor)
 
     def write_at_once(self, data: bytes) -> int:
-        """As many bytes as there is room for."""
+        """Write without blocking; returns the number of bytes."""
         try:
             return self._at_once(data) if self._at_once else 0
         except BlockingIOError:
             return 0
 
     def write(self, data: bytes) -> None:
-        """All bytes, as soon as there is room."""
+        """Write all bytes, and wait while the reader is slow."""
         poll = select.poll()
         poll.register(self._descriptor, select.POLLOUT)
         while data:
@@ -170,8 +167,10 @@ class StderrHandler(BackgroundHandler):
             data = data[self.write_at_once(data) if self._at_once else os.write(self._descriptor, data) :]
 
 
-def _without_waiting(descriptor: int) -> Callable[[bytes], int] | None:
-    """A way to write without waiting. O_NONBLOCK would hold for each process that shares the file, as a shell does."""
+def _non_blocking_write(descriptor: int) -> Callable[[bytes], int] | None:
+    """Return a function that writes without blocking; None if there is none. O_NONBLOCK on the shared descriptor would
+    apply to other processes too, such as a shell.
+    """
     with suppress(OSError):
         mode = os.fstat(descriptor).st_mode
         if stat.S_ISSOCK(mode):
@@ -182,69 +181,6 @@ def _without_waiting(descriptor: int) -> Callable[[bytes], int] | None:
             return lambda data: os.write(own, data)
         return lambda data: os.write(descriptor, data)
     return None
-
-
-class BackgroundFileHandler(BackgroundHandler):
-    """A rotating file that several processes write to."""
-
-    def __init__(self, filename: str, most_bytes: int, backups: int) -> None:
-        self.where = filename
-        self._made: Callable[[], _File] = lambda: _File(
-            filename, maxBytes=most_bytes, backupCount=backups, encoding="utf-8"
-        )
-        self._file: _File = self._made()
-        super().__init__()
-
-    def write(self, data: bytes) -> None:
-        """A line."""
-        self._file.emit(logging.makeLogRecord({"msg": data.decode().removesuffix("\n")}))
-
-    def close(self) -> None:
-        """End the thread, and close the file."""
-        super().close()
-        self._file.close()
-
-    def forked(self) -> None:
-        """This process is a child: it opens the file anew, because two processes cannot use one lock."""
-        super().forked()
-        self._file.close()
-        self._file = self._made()
-
-
-class _File(ConcurrentRotatingFileHandler):
-    """The package's handler; it waits for the lock for a bounded time, writes whole lines or none, and raises."""
-
-    def __init__(self, *arguments: object, **options: object) -> None:
-        super().__init__(*arguments, **options)  # type: ignore[arg-type]
-        self.maxLockAttempts = 1
-
-    def _lock_stream_lock(self, stream_lock: object) -> None:
-        by = monotonic() + LOCK_SECONDS
-        while True:
-            try:
-                lock(stream_lock, LOCK_EX | LOCK_NB)  # type: ignore[arg-type]
-            except AlreadyLocked:
-                if monotonic() >= by:
-                    raise
-                sleep(0.001)
-            else:
-                return
-
-    def do_write(self, msg: str) -> None:
-        """Write a line, while the lock is held. What was written of it is taken back where that fails."""
-        path = Path(self.baseFilename)
-        size = path.stat().st_size if path.exists() else 0
-        try:
-            super().do_write(msg)
-        except OSError:
-            self._close()
-            with suppress(OSError):
-                os.truncate(path, size)
-            raise
-
-    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 - logging's name
-        """Raise what `emit` has caught."""
-        raise  # noqa: PLE0704
 
 
 _handlers: "weakref.WeakSet[BackgroundHandler]" = weakref.WeakSet()

@@ -18,7 +18,7 @@ from core.masking import KNOWN_SECRETS, SecretMasker
 
 # No line shows these, so they are not computed (https://docs.python.org/3/howto/logging.html#optimization).
 logging.logThreads = logging.logProcesses = logging.logMultiprocessing = False
-logging._srcfile = None  # noqa: SLF001 - the way that page names
+logging._srcfile = None  # noqa: SLF001 - as that page recommends
 
 TRACE = 5
 logging.addLevelName(TRACE, "TRACE")
@@ -26,7 +26,7 @@ logging.addLevelName(TRACE, "TRACE")
 request_id: ContextVar[str] = ContextVar("request_id", default="")
 
 CREDENTIALS = re.compile(r"([Bb]earer\s+|\b(?:sk|gsk|xai|pplx|r8|hf)[-_])[A-Za-z0-9._~+/=*-]{6,}")
-# Written out like this, the check is four times as fast, and nearly all lines need no masking.
+# A check that is four times as fast; nearly all lines need no masking.
 CREDENTIAL_HINTS = re.compile(r"earer\s|sk[-_]|xai[-_]|pplx[-_]|r8[-_]|hf[-_]")
 KEY_IN_PATH = re.compile(r"(/k/)[^/\s?\"']+")
 DATA_URL = re.compile(r"data:[\w/+.-]+;base64,[A-Za-z0-9+/=]{32,}")
@@ -43,7 +43,7 @@ def config(settings: Any) -> dict[str, Any]:
     handlers: dict[str, Any] = {"stderr": {"class": "telemetry.log_handlers.StderrHandler", "formatter": "line"}}
     if settings.log_file:
         handlers["file"] = {
-            "class": "telemetry.log_handlers.BackgroundFileHandler",
+            "class": "telemetry.log_files.BackgroundFileHandler",
             "formatter": "line",
             "filename": settings.log_file,
             "most_bytes": settings.log_max_bytes,
@@ -67,22 +67,22 @@ class _LineFormatter(logging.Formatter):
         self._secrets = SecretMasker(secrets)
 
     def _is_harmless(self, values: Collection[Any]) -> bool:
-        """Whether none of them needs masking or cutting. All are checked at once, as each request logs a line."""
+        """Whether no value needs masking or cutting. They are checked together, since each request logs a line."""
         text = "\0".join([value for value in values if type(value) is str])
         if len(text) > FACT_CHARACTERS or not SCALARS.issuperset(map(type, values)):
             return False
         return self._without_secrets(text) == text
 
-    def _masked(self, value: Any) -> Any:
+    def _mask(self, value: Any) -> Any:
         """The value without secrets, and of a bounded length."""
         if isinstance(value, str):
-            # Cut last, so that no half of a secret is left.
+            # Cut after masking, so that no half of a secret is left.
             text = self._without_secrets(value[: 2 * FACT_CHARACTERS])
             return text if len(value) <= FACT_CHARACTERS else f"{text[:FACT_CHARACTERS]}...({len(value)} characters)"
         if isinstance(value, Mapping):
-            return {str(key): self._masked(each) for key, each in value.items()}
+            return {str(key): self._mask(each) for key, each in value.items()}
         if isinstance(value, (list, tuple)):
-            return [self._masked(each) for each in value]
+            return [self._mask(each) for each in value]
         return value
 
     def _without_secrets(self, text: str) -> str:
@@ -98,7 +98,7 @@ class _LineFormatter(logging.Formatter):
         own = getattr(record, "facts", {})
         facts = {"request_id": identifier, **own} if identifier else dict(own)
         if not self._is_harmless(own.values()):
-            facts = self._masked(facts)
+            facts = self._mask(facts)
         if (payload := getattr(record, "payload", None)) is not None:
             facts["payload"] = self._without_secrets(readable(payload))
         if record.exc_info:
@@ -110,25 +110,25 @@ class _LineFormatter(logging.Formatter):
 
 
 class TextFormatter(_LineFormatter):
-    """time LEVEL logger: message key=value ..."""
+    """Formats lines: time LEVEL logger: message key=value ..."""
 
     def format(self, record: logging.LogRecord) -> str:
-        """One line; an exception's traceback follows on lines of its own."""
+        """Format a record as one line; a traceback follows on lines of its own."""
         facts = self._facts(record)
         trace = facts.pop("exception", "")
         message = _one_line(self._without_secrets(record.getMessage()))
         pairs = "".join([f" {name}={value}" for name, value in facts.items()])
         if not pairs.isprintable() or pairs.count(" ") > len(facts) or "= " in f"{pairs} ":
-            pairs = "".join([f" {name}={_plain(value)}" for name, value in facts.items()])
+            pairs = "".join([f" {name}={_fact_text(value)}" for name, value in facts.items()])
         line = f"{self._time(record)} {record.levelname:<7} {record.name}: {message}{pairs}"
         return f"{line}\n{trace}" if trace else line
 
 
 class JsonFormatter(_LineFormatter):
-    """One JSON object a line."""
+    """Formats lines as JSON objects."""
 
     def format(self, record: logging.LogRecord) -> str:
-        """Time, level, logger and message, then the facts."""
+        """Format a record: time, level, logger and message, then the facts."""
         head = {"time": self._time(record), "level": record.levelname, "logger": record.name}
         message = self._without_secrets(record.getMessage())
         return _json({**head, "message": message, **self._facts(record)})
@@ -154,8 +154,8 @@ def _json(value: Any) -> str:
         return orjson.dumps(repr(value)[:PAYLOAD_CHARACTERS]).decode()
 
 
-def _plain(value: Any) -> str:
-    """A fact's value; in quotes if it could be read as more than one value."""
+def _fact_text(value: Any) -> str:
+    """A fact's value as text; in quotes if it could be read as several values."""
     text = str(value)
     return text if text.isprintable() and " " not in text and text else repr(text)
 

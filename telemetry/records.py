@@ -1,4 +1,4 @@
-"""The record of a request, which each one ends as, and the sinks that read it."""
+"""The record of a request that has ended, and the sinks that read it."""
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
@@ -7,10 +7,14 @@ from typing import Any, Literal
 
 from core.attempts import Attempt
 from core.events import Usage
+from core.trace_context import TraceContext
 
 log = getLogger("thinkline.records")
 request_log = getLogger("thinkline.request")
 refusal_log = getLogger("thinkline.errors")
+
+CALL_CHARACTERS = 200
+"""Characters of a conversation's id, which callers choose."""
 
 RequestOutcome = Literal["done", "hung_up", "failed", "refused"]
 
@@ -19,20 +23,31 @@ RequestOutcome = Literal["done", "hung_up", "failed", "refused"]
 class RequestRecord:
     """One request, as it ended. `started` is Unix time; other times are seconds since then.
 
-    caller        name of the key it came with, "" without keys or for an unknown one
+    caller        name of its key, "" without keys or for an unknown one
     endpoint      name of the view: "chat", "embeddings"; "" where no view was reached
     model         as the caller named it, "" where none was named or the body was not read
     stream        None where the endpoint has no such choice
-    outcome       "refused" before a target was asked; "failed" also when that was our own fault
-    provider, target    which of them answered, or failed last; "" where none was asked
-    ttft          seconds to the first event, None where none came
+    outcome       "refused" before a target was asked; "failed" also for a fault of our own
+    provider, target    those that answered, or failed last; "" if none was asked
+    ttft          seconds to the first event, None without one
+    overhead      our own share of `ttft`
     attempts      each time that a target was asked, in the order of asking
-    tried         what each target that failed has failed with last, by its name
+    tried         the last failure of each target that failed, by its name
     hedged        whether two targets were asked at the same time
-    filler        the phrase that was said while the model was silent, "" for none
+    filler        the filler that was sent, "" for none
+    sender        its address: the peer's, or the one that a trusted proxy names
+    forwarded_for its header X-Forwarded-For, which the caller may have forged
     conversation  the caller's id of the conversation or the phone call, "" without one
-    said          what the upstream wrote of its failure: for logs, never for callers
-    details       how many inputs, documents or images, where that is told
+    said          the upstream's own words for a failure: for logs, never for callers
+    trace         its trace, None without a tracer
+    limit         the limit that refused it, "" for none
+    details       the number of inputs, documents or images
+    usage         tokens of the answer; an estimate if the upstream has not counted them
+    cost          of all attempts with known prices, in the prices' currency, None if no price is known
+    unpriced      whether a price is missing in `cost`
+    headers       seconds to the head of our answer, None if it was not streamed
+    filler_at, hung_up_at, heartbeats   seconds to each of these
+    tokens_saved  an estimate of the tokens that a hang-up has saved, None if it is not known
     """
 
     request_id: str
@@ -54,6 +69,7 @@ class RequestRecord:
     param: str | None = None
     error: str = ""
     said: str = ""
+    limit: str = ""
     provider: str = ""
     target: str = ""
     attempts: tuple[Attempt, ...] = ()
@@ -61,7 +77,21 @@ class RequestRecord:
     hedged: bool = False
     filler: str = ""
     ttft: float | None = None
+    overhead: float | None = None
     usage: Usage | None = None
+    cost: float | None = None
+    trace: TraceContext | None = None
+    unpriced: bool = False
+    headers: float | None = None
+    filler_at: float | None = None
+    hung_up_at: float | None = None
+    heartbeats: tuple[float, ...] = ()
+    tokens_saved: int | None = None
+
+    @property
+    def counted(self) -> Usage | None:
+        """The usage if the upstream has counted it, else None."""
+        return None if self.usage is None or self.usage.estimated else self.usage
 
     @property
     def fallbacks(self) -> int:
@@ -73,22 +103,26 @@ Sink = Callable[[RequestRecord], None]
 
 
 class Recorder:
-    """Hands each record to all sinks. A sink that raises costs a log line, and neither the request nor other sinks."""
+    """Hands each record to all sinks. A sink that raises is logged, and affects neither the request nor other sinks."""
 
     def __init__(self, sinks: Iterable[Sink] = ()) -> None:
         self._sinks = tuple(sinks)
 
+    def also(self, *sinks: Sink) -> "Recorder":
+        """Return a Recorder that hands each record to these sinks too."""
+        return Recorder((*self._sinks, *sinks))
+
     def __call__(self, record: RequestRecord) -> None:
-        """Hand it over."""
+        """Hand a record to all sinks."""
         for sink in self._sinks:
             try:
                 sink(record)
-            except Exception:  # whatever a sink fails with, the caller has their answer
+            except Exception:  # any fault of a sink: the caller has the answer already
                 log.exception("a record was lost")
 
 
 def log_request(record: RequestRecord) -> None:
-    """The sink that writes the log line. A request that asked no target has one when it was refused."""
+    """Write the log line; a sink. A request that asked no target is logged if it was refused."""
     if record.target:
         level = WARNING if record.outcome == "failed" else INFO
         if request_log.isEnabledFor(level):
@@ -99,6 +133,7 @@ def log_request(record: RequestRecord) -> None:
 
 def _request_facts(record: RequestRecord) -> dict[str, Any]:
     facts: dict[str, Any] = {"caller": record.caller} if record.caller else {}
+    facts |= _origin_facts(record)
     facts |= {"path": record.endpoint, "model": record.model}
     if record.stream is not None:
         facts["stream"] = record.stream
@@ -117,8 +152,10 @@ def _request_facts(record: RequestRecord) -> dict[str, Any]:
         facts["tried"] = "; ".join(f"{target}: {failure}" for target, failure in record.tried.items())
     if record.ttft is not None:
         facts["ttft_ms"] = round(record.ttft * 1000, 1)
-    if record.usage is not None:
-        facts |= {"prompt_tokens": record.usage.prompt, "completion_tokens": record.usage.completion}
+    if record.counted is not None:
+        facts |= {"prompt_tokens": record.counted.prompt, "completion_tokens": record.counted.completion}
+    if record.cost is not None:
+        facts["cost"] = round(record.cost, 6)
     if record.error:
         facts |= {"code": record.code, "error": record.error, "said": record.said}
     return facts
@@ -126,5 +163,11 @@ def _request_facts(record: RequestRecord) -> dict[str, Any]:
 
 def _refusal_facts(record: RequestRecord) -> dict[str, Any]:
     facts = {"status": record.status, "code": record.code, "param": record.param, "error": record.error}
-    facts |= {"method": record.method, "path": record.path, "sender": record.sender}
+    facts |= {"method": record.method, "path": record.path, **_origin_facts(record)}
     return {**facts, "forwarded_for": record.forwarded_for} if record.forwarded_for else facts
+
+
+def _origin_facts(record: RequestRecord) -> dict[str, str]:
+    """The facts by which the lines of a phone call, or of a sender, are found."""
+    facts = {"call": record.conversation[:CALL_CHARACTERS]} if record.conversation else {}
+    return {**facts, "from": record.sender} if record.sender else facts

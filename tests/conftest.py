@@ -7,8 +7,11 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
+from uuid import uuid4
 
 import hypothesis
+import psycopg
 import pytest
 from openai import OpenAI
 
@@ -16,6 +19,7 @@ from app import create_app
 from config import Settings
 from tests.emulators.openai.server import OpenAIUpstream
 from tests.support.forked import Forked
+from tests.support.postgresql import postgresql_server
 
 # A deadline for each example would be a timed test: a busy machine fails it.
 hypothesis.settings.register_profile("untimed", deadline=None)
@@ -86,7 +90,8 @@ def environment(**settings: object) -> dict[str, str]:
     """Only what the test says: nothing of the developer's own environment or .env."""
     home = Path.home()
     here = {"PATH": "/usr/bin:/bin", "ENV_FILE": "/dev/null", "HOME": str(home), "DATA_DIR": str(home / "data")}
-    here |= {"WARM": "false"}
+    # No test closes the apps that it makes, and each would keep a thread for the table of usage.
+    here |= {"WARM": "false", "USAGE_DAYS": "0"}
     return {**here, **{name: str(value) for name, value in settings.items()}}
 
 
@@ -94,7 +99,8 @@ def environment(**settings: object) -> dict[str, str]:
 def served(log_path: Path, *arguments: str, **settings: object) -> Iterator[Served]:
     """The app under real gunicorn until the block ends, which is sudden."""
     port = free_port()
-    variables = environment(PORT=port, **{"THREADS": 32, **settings})
+    usual = {"THREADS": 32, "USAGE_DAYS": 90, "DATA_DIR": log_path.with_name(f"{log_path.name}-data")}
+    variables = environment(PORT=port, **{**usual, **settings})
     log_path.write_bytes(b"")
     process = Forked(["-m", "gunicorn", *arguments, "app:create_app()"], variables, log_path, log_path)
     try:
@@ -144,6 +150,25 @@ def redis_url(tmp_path: Path) -> Iterator[str]:
         until(lambda: _listens(port), "redis-server to listen")
         yield f"redis://127.0.0.1:{port}/0"
         process.terminate()
+
+
+@pytest.fixture(scope="session")
+def postgresql() -> Iterator[str]:
+    """A PostgreSQL server's address, without a database's name. The server refuses to run as root."""
+    with (
+        TemporaryDirectory(prefix="thinkline-postgresql-") as folder,
+        postgresql_server(Path(folder), free_port()) as url,
+    ):
+        yield url
+
+
+@pytest.fixture
+def database_url(postgresql: str) -> str:
+    """A new database's address."""
+    name = f"thinkline_{uuid4().hex}"
+    with psycopg.connect(f"{postgresql}/postgres", autocommit=True) as connection:
+        connection.execute(f"CREATE DATABASE {name}")
+    return f"{postgresql}/{name}"
 
 
 def _listens(port: int) -> bool:

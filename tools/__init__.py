@@ -1,1 +1,1 @@
-"""Programs beside the service."""
+"""Programs beside the service: doctor, streamcheck, bench, reference, screenshots."""

@@ -1,5 +1,5 @@
-"""The tables of docs/ whose facts the code has: settings, providers, errors, endpoints, keys of log lines; and what
-`make bench` has measured.
+"""The tables of docs/ whose facts the code has: settings, providers, errors, endpoints, metrics, keys of log lines; and
+what `make bench` has measured.
 
     make docs       or: python -m tools.reference; writes them into the pages
 
@@ -19,6 +19,7 @@ from typing import Any
 
 from config import ROOT, documented
 from core.errors import (
+    BudgetExceeded,
     CircuitOpen,
     ContextTooLong,
     GatewayError,
@@ -43,6 +44,7 @@ from core.errors import (
 )
 from providers.vendors import VENDORS, Vendor
 from schemas.openapi.document import document
+from telemetry.metrics import METRICS
 from tools.bench import report
 
 DOCS = ROOT / "docs"
@@ -78,7 +80,11 @@ ERRORS = (
         "the caller; you, by `keys`"),
     ErrorRow(UnknownModel, "There is no such model.", "the caller"),
     ErrorRow(InvalidRequest, "No such response is kept for this key.", "the caller", "response_not_found", "404"),
+    ErrorRow(InvalidRequest, "No such request is among the last ones of this key.", "the caller", "request_not_found",
+        "404"),
     ErrorRow(InvalidRequest, "There is no such path, or it has no such method.", "the caller", "null", "404, 405"),
+    ErrorRow(InvalidRequest, "A WebSocket answers at this path, and the request opens none.", "the caller",
+        "upgrade_required", "426"),
     ErrorRow(RequestTimeout, "The body was begun, and did not come; or the answer was not read.", "the caller"),
     ErrorRow(UpstreamRejected, "The agent's session is busy with another turn.",
         "send the turn again, or the history with it", "session_busy", "409"),
@@ -90,9 +96,13 @@ ERRORS = (
     ErrorRow(RateLimited, "The model was asked as often as its `rpm` allows; or the key's requests of this minute, or "
         "its places, are taken.", "wait `Retry-After`"),
     ErrorRow(TokensLimited, "The key's tokens of this minute are spent.", "wait `Retry-After`"),
+    ErrorRow(BudgetExceeded, "The key has spent its budget of this day or month; the message says when it renews.",
+        "wait; you, by `budget`"),
     ErrorRow(HalfClosed, "The sending side was shut, which counts as hanging up.", "the caller"),
     ErrorRow(RequestCancelled, "The answer was cancelled over another connection.", "the caller"),
     ErrorRow(GatewayError, "A fault of Thinkline's own. The log has the rest.", "please report it", "null"),
+    ErrorRow(GatewayError, "WebSockets need gunicorn on Linux, which `make run` starts.", "you",
+        "not_served_here", "501"),
     ErrorRow(UpstreamError, "The provider cannot be reached, failed, or broke off.",
         "the provider; you, if its address is wrong"),
     ErrorRow(UpstreamAuthFailed, "The provider refuses the key that is set here.", "you, in `.env`"),
@@ -100,6 +110,8 @@ ERRORS = (
         "insufficient_quota"),
     ErrorRow(UpstreamDown, "The provider says that it is overloaded.", "wait", status="503"),
     ErrorRow(Overloaded, "Too many requests are under way here, or the server shuts down.", "wait `Retry-After`"),
+    ErrorRow(Overloaded, "The table of usage cannot be read now.", "wait `Retry-After`", "usage_unavailable"),
+    ErrorRow(InvalidRequest, "No usage is kept here (USAGE_DAYS is 0).", "you", "usage_not_kept"),
     ErrorRow(CircuitOpen, "The provider failed too often and is left alone for now.", "wait `Retry-After`"),
     ErrorRow(UpstreamTimeout, "The provider took too long.", "the provider"),
 )
@@ -108,6 +120,9 @@ LOG_KEYS: Mapping[str, Mapping[str, str]] = {
     "The line of a request, `request`": {
         "request_id": "The answer's `x-request-id`.",
         "caller": "The name of the key that came with it.",
+        "call": "The caller's id of the conversation or the phone call: `session_id`, `metadata.session_id`, Vapi's "
+        "`call.id`, ElevenLabs' `conversation_id`, Twilio's CallSid.",
+        "from": "The address that the request came from: its peer's, or as a proxy of `TRUSTED_PROXIES` says.",
         "path": "Which endpoint: chat, completions, embeddings, images, moderations, rerank.",
         "model": "The model that the caller named.",
         "stream": "Whether the answer was to be streamed.",
@@ -125,6 +140,7 @@ LOG_KEYS: Mapping[str, Mapping[str, str]] = {
         "ttft_ms": "Milliseconds to the first token.",
         "prompt_tokens": "Tokens of the request, as the provider counts them.",
         "completion_tokens": "Tokens of the answer, likewise.",
+        "cost": "What it has cost, in the currency of the prices.",
         "code": "The error's code, where it failed.",
         "error": "The error's message.",
         "said": "What the provider said to it, in its own words.",
@@ -137,8 +153,9 @@ LOG_KEYS: Mapping[str, Mapping[str, str]] = {
         "error": "The error's message.",
         "method": "The request's method.",
         "path": "The request's path, or how it begins.",
-        "sender": "The address that the request came from.",
-        "forwarded_for": "The header `X-Forwarded-For`, where a proxy sent one.",
+        "call": "As above, where the body was read.",
+        "from": "As above.",
+        "forwarded_for": "The header `X-Forwarded-For`, which anybody may have written.",
     },
     "The line of an attempt that failed, `retry` or `no answer`": {
         "request_id": "The answer's `x-request-id`.",
@@ -146,6 +163,21 @@ LOG_KEYS: Mapping[str, Mapping[str, str]] = {
         "error": "The error's message.",
         "said": "What the provider said to it, in its own words.",
         "wait": "Seconds until it is asked again; `retry` alone has it.",
+    },
+    "The lines of a breaker, `breaker opened` and `breaker closed`": {
+        "request_id": "The answer's `x-request-id`, of the request that changed it.",
+        "target": "The provider and model that is left alone, or asked again.",
+    },
+    "The lines of an exchange with a provider, at `TRACE` or by `x-trace: 1`: `sent to the provider`, `came back`": {
+        "request_id": "The answer's `x-request-id`.",
+        "provider": "The provider.",
+        "url": "The address, without a query's secrets.",
+        "method": "The method.",
+        "status": "The status that came back.",
+        "headers": "The headers, those with credentials masked.",
+        "bytes": "Bytes of the body.",
+        "seconds": "Seconds from the request to the end of what came back.",
+        "payload": "The body: at most 20,000 characters, without pictures.",
     },
 }
 # fmt: on
@@ -192,7 +224,7 @@ def _vendor(each: Vendor) -> Sequence[str]:
 
 
 def errors() -> str:
-    """Every error that a caller can meet, with what follows from its class."""
+    """Every error that a caller can get, with the properties of its class."""
     head = ["Status", "Type", "Code", "What it means", "Who mends it", "Repeated here", "`x-should-retry`"]
     return table(head, map(_error, ERRORS))
 
@@ -221,7 +253,7 @@ def endpoints() -> str:
 
 
 def operations() -> str:
-    """What each endpoint takes, and the statuses that it answers with."""
+    """Each endpoint's parameters, body and statuses."""
     return "\n\n".join(_operation(f"{method.upper()} /v1{path}", each) for path, method, each in _operations())
 
 
@@ -235,12 +267,12 @@ def _operation(title: str, each: Mapping[str, Any]) -> str:
     parts = [f"## {title}", each["description"]]
     if "requestBody" in each:
         (media,) = each["requestBody"]["content"].values()
-        schema = _resolved(media["schema"])
+        schema = _resolve(media["schema"])
         parts += [_fields(schema), schema["description"]]
         for name, field in schema["properties"].items():
             node = field.get("items", field)
             if "$ref" in node:
-                parts.append(f"{_kind(node)}, in `{name}`:\n\n{_fields(_resolved(node))}")
+                parts.append(f"{_kind(node)}, in `{name}`:\n\n{_fields(_resolve(node))}")
     statuses = ", ".join(f"`{status}`" for status in each["responses"])
     return "\n\n".join([*parts, f"Statuses: {statuses}; see [errors](errors.md)."])
 
@@ -255,7 +287,7 @@ def _fields(schema: Mapping[str, Any]) -> str:
 
 
 def _kind(field: Mapping[str, Any]) -> str:
-    """What a field's value is, in words."""
+    """A description of a field's value."""
     if "$ref" in field:
         return str(field["$ref"].rpartition("/")[2])
     if "anyOf" in field:
@@ -267,15 +299,23 @@ def _kind(field: Mapping[str, Any]) -> str:
     return ", ".join(f"`{each}`" for each in field["enum"]) if "enum" in field else str(kind)
 
 
-def _resolved(node: Mapping[str, Any]) -> Mapping[str, Any]:
+def _resolve(node: Mapping[str, Any]) -> Mapping[str, Any]:
     schema: Mapping[str, Any] = document()["components"]["schemas"][node["$ref"].rpartition("/")[2]]
     return schema
 
 
 def logs() -> str:
-    """The keys of the lines that tell of requests."""
+    """The keys of the log lines about requests."""
     rows = {title: ([f"`{name}`", about] for name, about in keys.items()) for title, keys in LOG_KEYS.items()}
     return "\n\n".join(f"## {title}\n\n{table(['Key', 'What'], each)}" for title, each in rows.items())
+
+
+def metrics() -> str:
+    """Every metric of /metrics."""
+    rows = [
+        [f"`{each.name}`", each.kind, ", ".join(f"`{name}`" for name in each.labels), each.about] for each in METRICS
+    ]
+    return table(["Metric", "Kind", "Labels", "What"], rows)
 
 
 BLOCKS: Mapping[str, Callable[[], str]] = {
@@ -285,12 +325,13 @@ BLOCKS: Mapping[str, Callable[[], str]] = {
     "endpoints": endpoints,
     "operations": operations,
     "logs": logs,
+    "metrics": metrics,
     **{name: partial(block, report.load()) for name, block in report.BLOCKS.items()},
 }
 
 
 def written(page: str) -> str:
-    """The page with its tables as they are to be. Raises KeyError for a table that there is not."""
+    """Return the page with current tables. Raises KeyError for an unknown table."""
     return BLOCK.sub(lambda found: f"<!-- make docs: {found[1]} -->\n{BLOCKS[found[1]]()}\n<!-- end -->", page)
 
 
@@ -300,7 +341,7 @@ def pages() -> list[Path]:
 
 
 def main() -> None:
-    """Write the pages that are not as they are to be, and name them."""
+    """Write the pages that have changed, and print their names."""
     for path in pages():
         page = path.read_text(encoding="utf-8")
         if (text := written(page)) != page:

@@ -1,1 +1,1 @@
-"""The HTTP edge: who may call, what was asked, and how the answer goes out. It knows no vendor."""
+"""The HTTP endpoints: each checks the key, loads the request, dispatches it and delivers the answer."""

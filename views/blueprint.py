@@ -1,4 +1,4 @@
-"""The blueprint of all endpoints that need a key. It checks the key itself, so no view can forget to."""
+"""The blueprint of all endpoints that need a key. It checks the key itself, so that no view can omit the check."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -11,21 +11,22 @@ from werkzeug.wsgi import get_content_length, get_input_stream
 
 from access.admission import Permit, estimated_tokens
 from core.api_keys import ANONYMOUS, ApiKey
-from core.errors import GatewayError, InvalidRequest, RequestTimeout, TooLarge
+from core.errors import GatewayError, InvalidRequest, PermissionDenied, RateLimited, RequestTimeout, TooLarge
 from core.events import Usage
+from core.trace_context import TraceContext
 from schemas.errors import OPENAI, ErrorFormat
-from server.disconnects import BODY_SECONDS
 from server.flask_app import HEADERS, REQUEST_ID
+from server.read_deadlines import BODY_SECONDS
+from server.sockets.handshake import UPGRADE_HEADERS, UpgradeRequired, check_handshake
 from telemetry.records import RequestRecord
-from views.model_access import concealed
+from views.model_access import conceal_models
 from views.services import Services, current_services
 
 TOO_LARGE = "The body is larger than this server takes (MAX_BODY_BYTES)."
 TOO_SLOW = "The body did not come in time."
 SHOWN = 200
-"""Characters of what a stranger may make as long as they like."""
+"""Characters that a record keeps of a text of any length that a caller chooses."""
 BROKEN_OFF = "The body is shorter than announced."
-
 
 API_REQUEST = "thinkline.api_request"
 """The environ's key of a request's ApiRequest."""
@@ -33,12 +34,17 @@ API_REQUEST = "thinkline.api_request"
 
 @dataclass(slots=True)
 class ApiRequest:
-    """A request to a view of the API, and what is known of it for its record.
+    """A request to a view of the API, with the facts for its record.
 
-    `key` is the request's key, and `permits` what that key's checks have granted. `endpoint` is the view's name. A view
-    sets `model`, `stream` and `conversation` as soon as it has read them. `errors` tells how the caller's dialect has
-    an error. `allowed` is set once its model is one that the key may call, `recorded` once the request has its record,
-    with the `usage` that stands there.
+    endpoint        the view's name
+    errors          how the caller's dialect spells an error
+    key, permits    the request's key, and the permits of that key's checks
+    model, stream, conversation    set by the view as soon as it has read them
+    received        when the body was complete, by the monotonic clock
+    prompt_tokens   the estimate from the body
+    allowed         whether its model is one that the key may call
+    recorded        whether the request has its record; `usage` is the one in it
+    lacks_key       whether a WebSocket's key is to be sent in a message
     """
 
     services: Services
@@ -50,25 +56,36 @@ class ApiRequest:
     model: str = ""
     stream: bool | None = None
     conversation: str = ""
+    received: float = 0.0
     allowed: bool = False
     recorded: bool = False
+    lacks_key: bool = False
     usage: Usage | None = None
+    prompt_tokens: int = 0
     started: float = field(default_factory=monotonic)
+    _trace: TraceContext | None = None
+
+    @property
+    def trace(self) -> TraceContext | None:
+        """The request's trace; None without a tracer."""
+        if self._trace is None and self.services.tracer is not None:
+            self._trace = self.services.tracer.begin(self.environ)
+        return self._trace
 
     @property
     def caller(self) -> str:
-        """The name of its key, "" without keys."""
+        """The name of the key; "" without keys."""
         return self.key.name
 
     def enter(self, *, counts: bool) -> None:
-        """Pass the checks of its key. Raises RateLimited."""
+        """Pass the checks of the key. Raises RateLimited."""
         permits = [check.permit(self.key) for check in self.services.checks]
         self.permits = [permit for permit in permits if permit is not None]
         for permit in self.permits:
             permit.enter(counts=counts)
 
     def leave(self) -> None:
-        """It has been answered to its last byte: what it took is known, or estimated where an upstream was asked."""
+        """Release the permits, with the tokens used: as recorded, None if a record has none, 0 without a record."""
         used = self.usage
         tokens = used.prompt + used.completion if used else None if self.recorded else 0
         for permit in self.permits:
@@ -89,19 +106,20 @@ class ApiRequest:
                 duration=duration,
                 method=environ["REQUEST_METHOD"],
                 path=environ["PATH_INFO"][:SHOWN],
-                sender=environ.get("REMOTE_ADDR", ""),
+                sender=self.services.proxies.sender(environ),
                 forwarded_for=environ.get("HTTP_X_FORWARDED_FOR", "")[:SHOWN],
                 caller=self.caller,
                 endpoint=self.endpoint,
                 model=self.model,
                 stream=self.stream,
                 conversation=self.conversation,
+                trace=self.trace,
                 **result,
             )
         )
 
     def body(self) -> bytes:
-        """The body. Raises TooLarge; RequestTimeout if it does not come in time; InvalidRequest if it is incomplete."""
+        """Read the body. Raises TooLarge; RequestTimeout if it is not sent in time; InvalidRequest if incomplete."""
         environ, most = self.environ, self.services.max_body_bytes
         length = get_content_length(environ)
         if length is not None and length > most:
@@ -109,7 +127,7 @@ class ApiRequest:
         # gunicorn marks the stream as terminated; under another server Werkzeug decides.
         stream = environ["wsgi.input"] if "wsgi.input_terminated" in environ else get_input_stream(environ)
         try:
-            with self.services.watcher.due(environ.get("gunicorn.socket"), BODY_SECONDS) as due:
+            with self.services.lines.request_within(environ, BODY_SECONDS) as due:
                 body: bytes = stream.read(most + 1 if length is None else length)
         except OSError as error:
             if due.late or isinstance(error, (BlockingIOError, TimeoutError)):
@@ -121,22 +139,37 @@ class ApiRequest:
             raise TooLarge(TOO_LARGE)
         if length is not None and len(body) < length:
             raise InvalidRequest(BROKEN_OFF)
-        if self.permits:
-            tokens = estimated_tokens(body)
-            for permit in self.permits:
-                permit.spend(tokens)
+        self.received = monotonic()
+        self.spend(body)
         return body
+
+    def spend(self, body: bytes) -> None:
+        """Count the body's estimated tokens for the key's limits. Raises RateLimited."""
+        self.prompt_tokens = estimated_tokens(body)
+        for permit in self.permits:
+            permit.spend(self.prompt_tokens)
+
+    def record_failure(self, error: GatewayError) -> None:
+        """Record a failure before any target was asked."""
+        self.record(
+            status=self.errors.status(error),
+            outcome="failed" if error.status == 500 else "refused",  # noqa: PLR2004 - a fault of our own
+            code=error.code,
+            param=error.param,
+            error=error.message,
+            limit=error.limit if isinstance(error, RateLimited) else "",
+        )
 
 
 View = Callable[..., Response]
-"""Is called with an ApiRequest, and with what its path holds."""
+"""Called with an ApiRequest, and with the values in its path."""
 
 
 def _with_access(view: View, errors: ErrorFormat, *, works: bool, counts: bool) -> View:
-    """The view, for who may call; what `works`, for as many at a time as there may be, and a stream to its last byte.
-    What `counts` is counted for the key's limits.
+    """Wrap a view with the check of the key. If it `works`, a request takes one of MAX_IN_FLIGHT places, a stream until
+    its last byte. If it `counts`, a request counts for the key's limits.
 
-    Raises Unauthenticated, Overloaded and RateLimited. Preflights, which carry no key, never come here.
+    Raises Unauthenticated, Overloaded and RateLimited. Preflights, which have no key, are answered before.
     """
 
     @wraps(view)
@@ -159,8 +192,8 @@ def _with_access(view: View, errors: ErrorFormat, *, works: bool, counts: bool) 
             leave()
             if incoming.allowed:
                 raise
-            raise concealed(error, incoming.key, incoming.model, services.catalogue) from None
-        except BaseException:  # whatever it was, the place must be freed
+            raise conceal_models(error, incoming.key, incoming.model, services.catalogue) from None
+        except BaseException:  # any fault: the place must be freed
             leave()
             raise
         finally:
@@ -176,18 +209,65 @@ def _with_access(view: View, errors: ErrorFormat, *, works: bool, counts: bool) 
     return answer
 
 
-class Api(Blueprint):
-    """A blueprint whose views are all admitted. What asks upstreams is work: a POST, and a route with asks=True.
+Admit = Callable[[ApiRequest], ApiKey | None]
+"""Returns the key of a handshake; None if the first message is to bring it. Raises Unauthenticated."""
 
-    A route of another dialect than OpenAI's says how that spells errors: errors=....
+
+def by_key(incoming: ApiRequest) -> ApiKey:
+    """Admit a handshake as any other request: by its key."""
+    return incoming.services.guard.authenticate(incoming.environ)
+
+
+def _with_handshake(view: View, admit: Admit) -> View:
+    """Wrap the view of a WebSocket with the check of its handshake. Each turn has checks of its own (views/turns.py).
+
+    Raises UpgradeRequired and InvalidRequest for a wrong handshake, PermissionDenied for a web page of another origin,
+    and the errors of `admit`.
     """
 
+    @wraps(view)
+    def answer(**values: Any) -> Response:
+        services, environ = current_services(), request.environ
+        incoming = environ[API_REQUEST] = ApiRequest(services, environ, view.__name__)
+        try:
+            check_handshake(environ)
+        except UpgradeRequired:
+            environ[HEADERS].extend(UPGRADE_HEADERS)
+            raise
+        if not services.guard.accepts_origin(environ):
+            raise PermissionDenied("Web pages of this origin may not call here (ALLOWED_ORIGINS).")
+        key = admit(incoming)
+        incoming.key, incoming.lacks_key = key or ANONYMOUS, key is None
+        return view(incoming, **values)
+
+    return answer
+
+
+class Api(Blueprint):
+    """A blueprint that checks the key of each request. A POST, and a route with asks=True, takes a MAX_IN_FLIGHT place.
+
+    A route of another dialect than OpenAI's passes its ErrorFormat: errors=.... `sockets` are the routes of
+    WebSockets, which an OpenAPI document cannot have.
+    """
+
+    def __init__(self, name: str, import_name: str) -> None:
+        super().__init__(name, import_name)
+        self.sockets: list[str] = []
+
+    def socket(self, rule: str, admit: Admit = by_key) -> Callable[[View], View]:
+        """Add a route for WebSockets, whose view returns `views.sockets.upgrade(...)`."""
+        self.sockets.append(rule)
+        return self.get(rule, admit=admit)
+
     def add_url_rule(self, rule: str, endpoint: Any = None, view_func: Any = None, *rest: Any, **options: Any) -> None:
-        """Flask's, with a guard before the view."""
+        """Add a route as Flask does, with the view wrapped in its checks."""
+        if (admit := options.pop("admit", None)) is not None and view_func:
+            super().add_url_rule(rule, endpoint, _with_handshake(view_func, admit), *rest, **options)
+            return
         errors = options.pop("errors", OPENAI)
         posts = "POST" in options.get("methods", ())
         works = options.pop("asks", posts)
-        # What asks nobody does not count: a caller at its limit can still cancel.
+        # A route that asks no upstream does not count, so that a caller at its limit can still cancel.
         view = view_func and _with_access(view_func, errors, works=works, counts=works and posts)
         super().add_url_rule(rule, endpoint, view, *rest, **options)
 

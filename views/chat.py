@@ -1,19 +1,24 @@
 """POST /chat/completions."""
 
+from collections.abc import Iterable
 from dataclasses import replace
 from functools import partial
 from logging import getLogger
 
 from flask import Response
 
+from core.errors import UpstreamDown
+from core.events import Event, Usage
 from core.requests import ChatRequest
-from dispatch.routing.catalogue import Route
-from dispatch.transforms.speech import speech_safe
+from dispatch.resilience.retry import StreamFactory
+from dispatch.routing.route import Route
+from dispatch.transforms.speech import read_aloud
+from dispatch.transforms.traced_words import keep_words
 from schemas.chat.encode import ChunkEncoder
 from schemas.chat.fold import fold
 from schemas.chat.request import load_chat
 from views.blueprint import ApiRequest, api
-from views.delivery import Delivery, stream_response, whole_response
+from views.delivery import Delivery, StreamResponse, whole_response
 
 log = getLogger("thinkline.chat")
 
@@ -28,10 +33,10 @@ def chat(incoming: ApiRequest) -> Response:
     )
     incoming.model, incoming.stream, incoming.conversation = request.model, request.stream, request.conversation_id
     route = services.catalogue.chat_route(request)
-    delivery = chat_delivery(incoming, request, route)
+    delivery = chat_delivery(incoming, request, route, forwards=True)
     name = route.targets[0].public_name
     if request.stream:
-        return stream_response(
+        return StreamResponse(
             delivery,
             ChunkEncoder(name, include_usage=request.include_usage, include_reasoning=request.include_reasoning),
         )
@@ -39,34 +44,65 @@ def chat(incoming: ApiRequest) -> Response:
     return whole_response(delivery, partial(fold, model=name, include_reasoning=request.include_reasoning))
 
 
-def chat_delivery(incoming: ApiRequest, request: ChatRequest, route: Route) -> Delivery:
-    """A chat's answer, in any dialect of callers: with a filler, or made fit to be read aloud, where wanted."""
+def chat_delivery(
+    incoming: ApiRequest, request: ChatRequest, route: Route, *, forwards: bool = False, fills_with_tools: bool = False
+) -> Delivery:
+    """Begin to deliver a chat's answer, in any dialect of callers, with a filler and with text fit to be read aloud
+    where configured. With `forwards`, frames may pass without the encoder.
+    """
     services = incoming.services
+    may_fill = fills_with_tools or services.fills_with_tools or not _may_call(request)
     log.log(5, "asked", extra={"payload": request.body})
-    fills = request.stream and bool(route.filler) and (services.fills_with_tools or not _may_call(request))
+    fills = request.stream and bool(route.filler) and may_fill
     aloud = _is_read_aloud(request, route)
-    if fills or aloud:
+    words = incoming.trace.words if incoming.trace else None
+    if words is not None:
+        words.asked = request.messages
+    if fills or aloud or words is not None:
         request = replace(request, passthrough=None)
+    chat = services.relay.chat(request)
+    start: StreamFactory = chat.with_guard(route.guard) if route.guard else chat
+    if words is not None:
+        start = keep_words(start, words)
     return Delivery(
         incoming,
         route,
-        services.relay.chat(request),
+        read_aloud(start) if aloud else start,
         streams=request.stream,
         reasoning=request.include_reasoning,
         fills=fills,
-        through=speech_safe if aloud else None,
+        forwards=forwards and request.stream and words is None,
     )
 
 
 def _may_call(request: ChatRequest) -> bool:
-    """Whether the answer may be a tool call, or follows one: a phrase before it would be one too many in this turn."""
-    return (bool(request.tools) and request.tool_choice != "none") or request.messages[-1]["role"] in (
-        "tool",
-        "function",
-    )
+    """Whether the answer may be a tool call, or follows one: a filler before it would be the turn's second."""
+    if request.tools and request.tool_choice != "none":
+        return True
+    return bool(request.messages) and request.messages[-1]["role"] in ("tool", "function")
 
 
 def _is_read_aloud(request: ChatRequest, route: Route) -> bool:
-    """Whether the text is made fit for a voice: the body says so, else the model. JSON for a program never is."""
+    """Whether text is made fit for a voice: as the body says, else as the model's row says. JSON never is."""
     wanted = request.extras.get("speech", route.row is not None and route.row.speech)
     return bool(wanted) and request.body.get("response_format", {}).get("type", "text") == "text"
+
+
+def prompt_count_delivery(incoming: ApiRequest, request: ChatRequest) -> Delivery:
+    """Begin to deliver the Usage of a prompt, which is counted and not answered."""
+    return Delivery(
+        incoming,
+        incoming.services.catalogue.chat_route(request),
+        lambda target, call: target.provider.count_tokens(request, target, call),
+        streams=False,
+        patience=1.0,
+        charged=False,
+    )
+
+
+def prompt_tokens(events: Iterable[Event]) -> int:
+    """Return the prompt's tokens. Raises UpstreamDown."""
+    for event in events:
+        if isinstance(event, Usage):
+            return event.prompt
+    raise UpstreamDown("The upstream counted no tokens.")

@@ -5,7 +5,8 @@ from flask import Response
 from schemas.chat.fold import fold
 from schemas.text_completion import TextEncoder, load_text_completion, text_body
 from views.blueprint import ApiRequest, api
-from views.delivery import Delivery, stream_response, whole_response
+from views.chat import chat_delivery
+from views.delivery import StreamResponse, whole_response
 
 
 @api.post("/completions")
@@ -15,8 +16,8 @@ def completions(incoming: ApiRequest) -> Response:
     request = load_text_completion(incoming.body(), incoming.services.limits)
     incoming.model, incoming.stream, incoming.conversation = request.model, request.stream, request.conversation_id
     route = services.catalogue.chat_route(request)
-    delivery = Delivery(incoming, route, services.relay.chat(request), streams=request.stream, reasoning=False)
+    delivery = chat_delivery(incoming, request, route)
     name = route.targets[0].public_name
     if request.stream:
-        return stream_response(delivery, TextEncoder(name, include_usage=request.include_usage))
+        return StreamResponse(delivery, TextEncoder(name, include_usage=request.include_usage))
     return whole_response(delivery, lambda events: text_body(fold(events, model=name)))

@@ -1,4 +1,4 @@
-"""Every failure as the error object of the caller's dialect, whatever raised it: never HTML, never a stack."""
+"""Turns each failure into the error object of the caller's dialect: never HTML, never a traceback."""
 
 import re
 from difflib import get_close_matches
@@ -11,17 +11,20 @@ from gunicorn.http.errors import ParseException
 from werkzeug.exceptions import HTTPException
 
 from core.errors import Cancelled, GatewayError, HalfClosed, InvalidRequest
-from schemas.errors import error_headers
+from schemas.errors import OPENAI, error_headers
+from schemas.messages.errors import ERRORS
 from server.flask_app import NOT_HTTP, REQUEST_ID
 from views.blueprint import API_REQUEST, SHOWN, ApiRequest
 from views.services import current_services
 
 log = getLogger("thinkline.errors")
 
-LIKE = 0.75
-"""From this likeness on (difflib's ratio) a path is taken for a misspelt one."""
-OLLAMAS = re.compile(r"/api/(?!v1(/|$))")
-"""Paths of Ollama's own, whose clients read a sentence where others read an object."""
+SIMILARITY = 0.75
+"""A path with this ratio (difflib) to a known one is taken for a misspelling of it."""
+OLLAMA_PATH = re.compile(r"/api/(?!v1(/|$))")
+"""Paths of Ollama's own API, whose clients expect the error as a string."""
+ANTHROPIC_PATH = re.compile(r"/messages(/[^/]*)?/?$")
+"""Paths of Anthropic's dialect."""
 
 
 class NotFound(InvalidRequest):
@@ -31,7 +34,7 @@ class NotFound(InvalidRequest):
 
 
 def register(app: Flask) -> None:
-    """Have the app answer failures so."""
+    """Register the handlers with the app."""
     app.register_error_handler(GatewayError, respond)
     app.register_error_handler(HTTPException, _http)
     app.register_error_handler(Cancelled, _hung_up)
@@ -41,20 +44,13 @@ def register(app: Flask) -> None:
 
 def respond(error: GatewayError) -> Response:
     """The error as a response with its true status."""
-    asked = _api_request()
-    status = asked.errors.status(error)
-    asked.record(
-        status=status,
-        outcome="failed" if error.status == 500 else "refused",  # noqa: PLR2004 - a fault of our own
-        code=error.code,
-        param=error.param,
-        error=error.message,
-    )
-    body = orjson.dumps(asked.errors.body(error, asked.environ[REQUEST_ID]))
-    response = Response(body, status, mimetype="application/json")
+    incoming = _api_request()
+    incoming.record_failure(error)
+    body = orjson.dumps(incoming.errors.body(error, incoming.environ[REQUEST_ID]))
+    response = Response(body, incoming.errors.status(error), mimetype="application/json")
     response.headers.update(error_headers(error))
-    if asked.errors.id_header:
-        response.headers[asked.errors.id_header] = asked.environ[REQUEST_ID]
+    if incoming.errors.id_header:
+        response.headers[incoming.errors.id_header] = incoming.environ[REQUEST_ID]
     return response
 
 
@@ -65,15 +61,19 @@ def _http(error: HTTPException) -> Response:
     ours = NotFound(_sentence(status, error.name))
     ours.status = status
     response = respond(ours)
-    if OLLAMAS.match(request.path):
+    if OLLAMA_PATH.match(request.path):
         response.set_data(orjson.dumps({"error": ours.message}))
     response.headers.extend((k, v) for k, v in error.get_headers() if k.lower() == "allow")
     return response
 
 
 def _api_request() -> ApiRequest:
-    """The request as its view knows it, or as it would, where it has reached none."""
-    return request.environ.get(API_REQUEST) or ApiRequest(current_services(), request.environ, endpoint="")
+    """The view's ApiRequest; a new one if no view was reached."""
+    known: ApiRequest | None = request.environ.get(API_REQUEST)
+    if known is not None:
+        return known
+    dialect = ERRORS if ANTHROPIC_PATH.search(request.path) else OPENAI
+    return ApiRequest(current_services(), request.environ, endpoint="", errors=dialect)
 
 
 def _sentence(status: int, name: str) -> str:
@@ -81,40 +81,44 @@ def _sentence(status: int, name: str) -> str:
         return "This path does not answer to that method."
     if status != 404:  # noqa: PLR2004
         return f"The request cannot be served ({name})."
-    meant = _meant(request.path)
-    if meant:
-        return f"There is nothing at this path. You may have meant {meant} (/docs shows them all)."
-    return "There is nothing at this path. Chat completions are at /v1/chat/completions; /docs shows the rest."
+    suggestion = _similar_path(request.path)
+    rest = "/docs" if "pages" in current_app.blueprints else "/openapi.json"  # without PAGES there is no /docs
+    if suggestion:
+        return f"There is nothing at this path. You may have meant {suggestion} ({rest} shows them all)."
+    return f"There is nothing at this path. Chat completions are at /v1/chat/completions; {rest} shows the rest."
 
 
-def _meant(path: str) -> str:
-    """The path that was meant: what a doubled or a lengthened one ends in, or what a misspelt one is like; or ""."""
+def _similar_path(path: str) -> str:
+    """The known path that this one ends in, else the known one that is most similar, else ""."""
     path = path[:SHOWN].lower().rstrip("/")
     known = _known_paths(current_app)
     ending = max((each for each in known if path.endswith(each)), key=len, default="")
     if ending:
-        return f"/v1{ending}" if f"/v1{ending}" in known else ending
-    return next(iter(get_close_matches(path, known, 1, LIKE)), "")
+        return known[ending]
+    return next(iter(get_close_matches(path, known, 1, SIMILARITY)), "")
 
 
 @lru_cache(maxsize=1)
-def _known_paths(app: Flask) -> frozenset[str]:
-    rules = [rule.rule for rule in app.url_map.iter_rules() if not rule.arguments]
-    return frozenset(
-        rule for rule in rules if "/chat/completions/" not in rule and "/v1/v1" not in rule and rule != "/"
-    )
+def _known_paths(app: Flask) -> dict[str, str]:
+    """All paths without variables, each with its recommended form."""
+    found: dict[str, str] = {}
+    for rule in app.url_map.iter_rules():
+        if not rule.arguments and rule.rule != "/":
+            full = f"/v1{rule.rule}" if rule.endpoint.startswith("api.") else rule.rule
+            found |= {rule.rule: full, full: full}
+    return found
 
 
 def _hung_up(_: Cancelled) -> Response:
     error = HalfClosed()
-    asked = _api_request()
-    asked.record(status=error.status, outcome="hung_up", code=error.code, error=error.message)
-    body = orjson.dumps(asked.errors.body(error, asked.environ[REQUEST_ID]))
+    incoming = _api_request()
+    incoming.record(status=error.status, outcome="hung_up", code=error.code, error=error.message)
+    body = orjson.dumps(incoming.errors.body(error, incoming.environ[REQUEST_ID]))
     return Response(body, error.status, mimetype="application/json")
 
 
 def _not_http(error: ParseException) -> Response:
-    """The body is not what its head said: gunicorn answers, and closes the line, once this reaches it."""
+    """Pass the error on to gunicorn, which answers it and closes the connection: the body does not fit its head."""
     request.environ[NOT_HTTP] = error
     return Response(status=400)
 

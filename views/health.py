@@ -1,8 +1,8 @@
-"""GET /health, /ready and /: for load balancers and for people who try the address in a browser. No key."""
+"""GET /health and /ready: for load balancers. No key."""
 
-from flask import Blueprint, Response, jsonify, redirect
-from werkzeug.wrappers import Response as AnyResponse
+from flask import Blueprint, Response, jsonify
 
+from core.version import VERSION
 from views.services import current_services
 
 ops = Blueprint("ops", __name__)
@@ -10,19 +10,13 @@ ops = Blueprint("ops", __name__)
 
 @ops.get("/health")
 def health() -> Response:
-    """Tell that the process lives."""
-    return jsonify(status="ok")
+    """Say that the process lives, and which version it runs."""
+    return jsonify(status="ok", version=VERSION)
 
 
 @ops.get("/ready")
 def ready() -> tuple[Response, int]:
-    """Tell that requests can be served, and by whom; not while the server shuts down."""
+    """Say that requests are served, and by which provider by default; 503 while the server shuts down."""
     if current_services().admission.draining:
         return jsonify(status="draining"), 503
     return jsonify(status="ready", provider=current_services().catalogue.default), 200
-
-
-@ops.get("/")
-def root() -> AnyResponse:
-    """Show the way."""
-    return redirect("/docs")

@@ -25,6 +25,7 @@ def images(incoming: ApiRequest) -> Response:
         streams=False,
         patience=IMAGES_FACTOR,
         details={"images": request.n},
+        estimates=False,
     )
 
     def body(events: Iterable[Event]) -> bytes:

@@ -1,13 +1,11 @@
 """POST /messages and /messages/count_tokens, Anthropic's dialect."""
 
-from collections.abc import Iterable
 from functools import partial
 
 import orjson
 from flask import Response
 
-from core.errors import GatewayError, UpstreamDown
-from core.events import Event, Usage
+from core.errors import GatewayError
 from core.requests import ChatRequest
 from core.token_estimate import estimate_prompt_tokens
 from schemas.messages.encode import MessageEncoder, fold
@@ -16,8 +14,8 @@ from schemas.messages.events import MessageEvents
 from schemas.messages.request import FORWARDED_HEADERS, load_messages
 from server.flask_app import REQUEST_ID
 from views.blueprint import ApiRequest, api
-from views.chat import chat_delivery
-from views.delivery import Delivery, stream_response, whole_response
+from views.chat import chat_delivery, prompt_count_delivery, prompt_tokens
+from views.delivery import StreamResponse, whole_response
 
 OPTIONS = {name: "HTTP_" + name.upper().replace("-", "_") for name in FORWARDED_HEADERS}
 
@@ -25,60 +23,64 @@ OPTIONS = {name: "HTTP_" + name.upper().replace("-", "_") for name in FORWARDED_
 @api.post("/messages", errors=ERRORS)
 def messages(incoming: ApiRequest) -> Response:
     """Answer a conversation, word by word or whole."""
-    asked = _load(incoming)
+    chat_request = _load(incoming)
+
+    def place(param: str | None) -> str | None:
+        return chat_request.native.place(param) if chat_request.native else param
+
     try:
-        route = incoming.services.catalogue.chat_route(asked)
-        line = chat_delivery(incoming, asked, route)
-        estimate = partial(estimate_prompt_tokens, asked.body)
+        route = incoming.services.catalogue.chat_route(chat_request)
+        delivery = chat_delivery(incoming, chat_request, route, forwards=True)
+        estimate = partial(estimate_prompt_tokens, chat_request.body)
         events = MessageEvents(
-            route.targets[0].public_name, include_reasoning=asked.include_reasoning, estimate=estimate
+            route.targets[0].public_name, include_reasoning=chat_request.include_reasoning, estimate=estimate
         )
-        if asked.stream:
-            return _signed(incoming, stream_response(line, MessageEncoder(events)))
-        return _signed(incoming, whole_response(line, partial(fold, events)))
+        if chat_request.stream:
+            return _with_request_id(
+                incoming,
+                StreamResponse(
+                    delivery, MessageEncoder(events), chat_request.native.place if chat_request.native else str
+                ),
+            )
+        return _with_request_id(incoming, whole_response(delivery, partial(fold, events)))
     except GatewayError as error:
-        error.param = asked.native.place(error.param) if asked.native else error.param
+        error.param = place(error.param)
         raise
 
 
 @api.post("/messages/count_tokens", errors=ERRORS)
 def count_tokens(incoming: ApiRequest) -> Response:
-    """Tell how many tokens a conversation has: as the upstream counts them, or about how many."""
-    asked = _load(incoming, counts=True)
-    route = incoming.services.catalogue.chat_route(asked)
-    line = Delivery(
+    """Count a conversation's tokens: by the upstream, or by an estimate."""
+    chat_request = _load(incoming, counts=True)
+    return _with_request_id(
         incoming,
-        route,
-        lambda target, call: target.provider.count_tokens(asked, target, call),
-        streams=False,
-        patience=1.0,
+        whole_response(
+            prompt_count_delivery(incoming, chat_request),
+            lambda events: orjson.dumps({"input_tokens": prompt_tokens(events)}),
+        ),
     )
-    return _signed(incoming, whole_response(line, _counted))
 
 
 def _load(incoming: ApiRequest, *, counts: bool = False) -> ChatRequest:
-    rooms, environ = incoming.services, incoming.environ
-    asked = load_messages(
+    services, environ = incoming.services, incoming.environ
+    chat_request = load_messages(
         incoming.body(),
         headers={name: environ[key] for name, key in OPTIONS.items() if environ.get(key)},
         query="?beta=true" if "beta=true" in environ.get("QUERY_STRING", "").split("&") else "",
         counts=counts,
-        show_reasoning=rooms.show_reasoning,
+        show_reasoning=services.show_reasoning,
         session_id=environ.get("HTTP_X_SESSION_ID", ""),
-        limits=rooms.limits,
+        limits=services.limits,
     )
-    incoming.model, incoming.stream, incoming.conversation = asked.model, asked.stream, asked.conversation_id
-    return asked
+    incoming.model, incoming.stream, incoming.conversation = (
+        chat_request.model,
+        chat_request.stream,
+        chat_request.conversation_id,
+    )
+    return chat_request
 
 
-def _counted(events: Iterable[Event]) -> bytes:
-    for event in events:
-        if isinstance(event, Usage):
-            return orjson.dumps({"input_tokens": event.prompt})
-    raise UpstreamDown("The upstream counted nothing.")
-
-
-def _signed(incoming: ApiRequest, response: Response) -> Response:
-    """With the request's id under the name by which Anthropic's clients read it."""
+def _with_request_id(incoming: ApiRequest, response: Response) -> Response:
+    """Add the request's id in the header that Anthropic's clients read."""
     response.headers[ERRORS.id_header] = incoming.environ[REQUEST_ID]
     return response

@@ -1,52 +1,53 @@
-"""Which models a key may call. Who may not call one is not told whether it exists."""
+"""Which models a key may call. The error for another model does not say whether it exists."""
 
 from collections.abc import Iterable
 
 from core.api_keys import ApiKey
 from core.errors import GatewayError, PermissionDenied, UnknownModel
 from core.models import ListedModel
-from dispatch.routing.catalogue import Catalogue, Route
+from dispatch.routing.catalogue import Catalogue
+from dispatch.routing.route import Route
 
 ABOUT_PROVIDERS = ("unknown_provider", "provider_not_configured")
-"""Codes of errors that tell of providers, whichever model was named."""
+"""Codes of errors that name providers."""
 
 
 def require_allowed(key: ApiKey, model: str, route: Route, catalogue: Catalogue) -> None:
-    """Raises PermissionDenied when `model`, as it was asked for, has led to one that the key may not call."""
+    """Raises PermissionDenied if the requested `model` has led to one that the key may not call."""
     if key.models and not key.allows(_names_of(route, model, catalogue)):
-        raise _denied(key)
+        raise _permission_denied(key)
 
 
-def concealed(error: GatewayError, key: ApiKey, model: str, catalogue: Catalogue) -> GatewayError:
-    """An error before there was a route, as a caller may hear it whose key may call some models alone: it tells nothing
-    of the others. `model` is "" while the body was not read, or names none.
+def conceal_models(error: GatewayError, key: ApiKey, model: str, catalogue: Catalogue) -> GatewayError:
+    """Return an error from before the routing, or one in its place that says nothing of models that the key may not
+    call. `model` is "" if the body was not read, or names none.
     """
     if not key.models or not (model or error.code in ABOUT_PROVIDERS):
         return error
     if error.code in ABOUT_PROVIDERS or not key.allows(_names(model, catalogue)):
-        return _denied(key)
+        return _permission_denied(key)
     if isinstance(error, UnknownModel):
         return UnknownModel(f"There is no model {model[:200]!r}; /v1/models lists those for this key.", param="model")
     return error
 
 
 def allowed_models(models: Iterable[ListedModel], key: ApiKey, catalogue: Catalogue) -> list[ListedModel]:
-    """Those of the listed models that the key may call."""
+    """The listed models that the key may call."""
     return [model for model in models if key.allows(_names(model.id, catalogue))]
 
 
-def _denied(key: ApiKey) -> PermissionDenied:
+def _permission_denied(key: ApiKey) -> PermissionDenied:
     return PermissionDenied(f"The key {key.name!r} may call these models: {', '.join(key.models)}.", param="model")
 
 
 def _names(model: str, catalogue: Catalogue) -> set[str]:
-    """The names of what is asked for or listed as `model`, as far as they are known without a route."""
+    """The names of a requested or listed model, as far as they are known without a route."""
     if row := catalogue.snapshot.names.get(model):
         return {row.name, *row.aliases}
     return {model, f"{catalogue.default}/{model}"}
 
 
-def _names_of(route: Route, asked: str, catalogue: Catalogue) -> set[str]:
+def _names_of(route: Route, requested: str, catalogue: Catalogue) -> set[str]:
     """The names of the model that a route leads to: a row's, else `provider/model`, and without the provider where it
     can be called so.
     """
@@ -56,5 +57,5 @@ def _names_of(route: Route, asked: str, catalogue: Catalogue) -> set[str]:
     provider = target.provider.name.partition("#")[0]
     names = {f"{provider}/{target.model}"}
     if provider in (catalogue.default, catalogue.snapshot.cloud_of(target.model)):
-        names |= {asked, target.model} - catalogue.snapshot.names.keys() - {""}
+        names |= {requested, target.model} - catalogue.snapshot.names.keys() - {""}
     return names

@@ -13,12 +13,16 @@ from views.delivery import Delivery, whole_response
 
 @api.post("/moderations")
 def moderations(incoming: ApiRequest) -> Response:
-    """Have a text judged, by a provider that does so."""
+    """Have a provider judge whether texts are harmful."""
     request = load_moderations(incoming.body(), incoming.services.limits)
     incoming.model = request.model
     route = incoming.services.catalogue.route(request.model, request.provider)
     delivery = Delivery(
-        incoming, route, lambda target, call: target.provider.moderate(request, target, call), streams=False
+        incoming,
+        route,
+        lambda target, call: target.provider.moderate(request, target, call),
+        streams=False,
+        estimates=False,
     )
 
     def body(events: Iterable[Event]) -> bytes:

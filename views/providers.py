@@ -7,7 +7,7 @@ from views.blueprint import ApiRequest, api
 
 @api.get("/providers")
 def providers(incoming: ApiRequest) -> Response:
-    """List the providers: which can be used, what the others lack, and whose breakers are open."""
+    """List the providers: which are configured, what the others lack, and which breakers are open."""
     services = incoming.services
     rows = [row for row in services.catalogue.listing() if incoming.key.allows_provider(row["name"])]
     for row in rows:

@@ -23,6 +23,7 @@ def rerank(incoming: ApiRequest) -> Response:
         lambda target, call: target.provider.rerank(request, target, call),
         streams=False,
         details={"documents": len(request.documents)},
+        estimates=False,
     )
 
     def body(events: Iterable[Event]) -> bytes:

@@ -1,5 +1,5 @@
-"""Answers under way that their callers may cancel by id, from another connection and, over the state store, from
-another worker.
+"""Answers under way, which callers can cancel by id: from another connection and, by the state store, through another
+worker.
 """
 
 import threading
@@ -16,9 +16,9 @@ from core.json_values import Json
 from core.store import KeyValueStore
 
 LOOK_SECONDS = 0.25
-"""Between two looks for answers that were cancelled elsewhere."""
+"""Between two checks for cancellations through other workers."""
 ANSWER_SECONDS = 2.0
-"""How long the worker that has an answer may take to say so."""
+"""How long the worker that has the answer may take to cancel it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,32 +32,32 @@ class _Running:
 
 
 class RunningResponses:
-    """Those of this worker; `shared` is the store where other workers leave word, None where there are none. Safe for
-    all threads.
+    """The running answers of this worker. By the store `shared` other workers ask to cancel one; None for a single
+    worker. Safe for all threads.
     """
 
     def __init__(self, shared: KeyValueStore | None) -> None:
         self._shared = shared
         self._running: dict[str, _Running] = {}
         self._lock = threading.Lock()
-        self._looks = False
+        self._is_watching = False
 
     def add(self, caller: str, identifier: str, call: CallContext, response: Callable[[], Json]) -> None:
-        """One begins, which can be cancelled from now on."""
+        """Add an answer, which can be cancelled from now on."""
         with self._lock:
             self._running[_key(caller, identifier)] = _Running(call, response)
-            if self._shared is not None and not self._looks:
-                self._looks = True
-                threading.Thread(target=self._look, args=(self._shared,), daemon=True).start()
+            if self._shared is not None and not self._is_watching:
+                self._is_watching = True
+                threading.Thread(target=self._watch_store, args=(self._shared,), daemon=True).start()
 
     def remove(self, caller: str, *identifiers: str) -> None:
-        """These are over."""
+        """Remove answers that have ended."""
         with self._lock:
             for identifier in identifiers:
                 self._running.pop(_key(caller, identifier), None)
 
     def cancel(self, caller: str, identifier: str) -> Json | None:
-        """End one of the caller's: the response as it is then; None where none is under way."""
+        """Cancel the caller's answer; returns the response as it is then, None if none is under way."""
         key = _key(caller, identifier)
         with self._lock:
             running = self._running.pop(key, None)
@@ -69,20 +69,20 @@ class RunningResponses:
         shared.put(f"cancel:{key}", "", ANSWER_SECONDS)
         by = monotonic() + ANSWER_SECONDS
         while monotonic() < by:
-            if (said := shared.pop(f"cancelled:{key}")) is not None:
-                response: Json = orjson.loads(said)
+            if (cancelled := shared.pop(f"cancelled:{key}")) is not None:
+                response: Json = orjson.loads(cancelled)
                 return response
             sleep(LOOK_SECONDS / 5)
         return None
 
-    def _look(self, shared: KeyValueStore) -> None:
-        """As long as any are under way, look for those that are to be cancelled."""
+    def _watch_store(self, shared: KeyValueStore) -> None:
+        """While answers are under way, check the store for cancellations."""
         while True:
             sleep(LOOK_SECONDS)
             with self._lock:
                 keys = list(self._running)
                 if not keys:
-                    self._looks = False
+                    self._is_watching = False
                     return
             for key in keys:
                 if shared.pop(f"cancel:{key}") is not None:

@@ -1,27 +1,27 @@
-"""Targets asked under deadlines, at most two of them at a time: whoever speaks first answers.
+"""Runs targets under deadlines, at most two at a time: the first one with an event answers.
 
 The state of each target, a contender:
 
-    WAITING   has not been asked              -> RUNNING, FAILED (its breaker is open)
-    RUNNING   has said nothing yet            -> LATE, WON, LOST, FAILED
-    LATE      has missed its deadline, and is -> WON, LOST, FAILED
-              still listened to
-    WON       spoke first: it answers, to its end
-    LOST      has been cut off
+    WAITING   not started                     -> RUNNING, FAILED (its breaker is open)
+    RUNNING   no event yet                    -> LATE, WON, LOST, FAILED
+    LATE      has missed its deadline, and    -> WON, LOST, FAILED
+              still runs
+    WON       had the first event: it answers, to its end
+    LOST      has been cancelled
     FAILED    has raised
 
-The next contender that waits, and whose breaker lets it through, is asked
+The next WAITING contender whose breaker admits it is started
 
-    when none is left that could answer,
-    when all that could have missed their deadlines,
+    when no contender is RUNNING or LATE,
+    when all of these are LATE,
     when the first has been silent for `hedge_after` seconds, once.
 
-A deadline alone cuts nobody off. What does is that another one speaks, or that its place is needed: a third one is
-asked in the place of the first, and two of which one acts in the world (`Provider.acts`) do not run at the same time.
+A missed deadline alone cancels no contender. A contender is cancelled when another one wins, or when its place is
+needed: a third one replaces the first, and a target that acts in the world (`Provider.acts`) runs alone.
 """
 
 import threading
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Sequence
 from contextvars import copy_context
 from dataclasses import dataclass, field
 from enum import Enum, auto
@@ -32,7 +32,7 @@ from time import monotonic
 from core.attempts import Attempt
 from core.context import CallContext
 from core.errors import Cancelled, CircuitOpen, GatewayError, UpstreamTimeout
-from core.events import SILENCE, Event, Events, Silence
+from core.events import Event, Events
 from dispatch.resilience.retry import RetryingTarget
 from providers.base import Target
 
@@ -54,19 +54,19 @@ class State(Enum):
 
 @dataclass(eq=False)
 class Contender:
-    """A target in a race: `within` seconds from when it is asked, its first event is due; inf for no deadline.
+    """A target in a race. Its first event is due `timeout` seconds after its start; inf for no deadline.
 
-    events   what it says; its own thread reads them up to the first, and the winner's are read on by who runs the race:
-             a hop between threads for each token would double what a token costs
-    said     what was read by then
-    failure  what it failed with
+    events       its events. Its own thread reads them up to the first one. The thread that runs the race reads the rest
+                 of the winner's: passing each token between threads would double a token's cost
+    events_read  the events that its own thread has read
+    failure      its exception
     """
 
     attempts: RetryingTarget
-    within: float = inf
+    timeout: float = inf
     state: State = State.WAITING
-    by: float = inf
-    said: list[Event] = field(default_factory=list)
+    deadline: float = inf
+    events_read: list[Event] = field(default_factory=list)
     failure: BaseException | None = None
 
     def __post_init__(self) -> None:
@@ -74,16 +74,16 @@ class Contender:
 
     @property
     def may_answer(self) -> bool:
-        """Whether it has been asked, and may still speak first."""
+        """Whether it runs, and may still win."""
         return self.state in (State.RUNNING, State.LATE)
 
 
 class Race:
-    """Contenders in the order in which they are asked, each in a thread of its own, on a child of `call`.
+    """Contenders in the order of their start, each in its own thread, with a child of `call` as its context.
 
-    So the line is kept, and a target is left, whatever that one is about: resolving a name, connecting, fetching a
-    credential. `target` is the winner's, and `call` the one it is asked on. `hedged` tells whether two have run at the
-    same time. With `agents_too`, that goes for agents as well.
+    So the next target can start while one still resolves a name, connects or fetches a credential. `target` and `call`
+    become the winner's. `hedged` tells whether two have run at the same time. `agents_too` lets targets that act in the
+    world do so.
     """
 
     def __init__(
@@ -101,56 +101,63 @@ class Race:
         self._changed = threading.Condition()
 
     @property
-    def answered(self) -> bool:
-        """Whether one has won."""
+    def has_answered(self) -> bool:
+        """Whether a contender has won."""
         return self._winner is not None
 
     @property
     def attempts(self) -> list[Attempt]:
-        """Attempts so far, of all contenders, in the order of asking."""
+        """The attempts so far, of all contenders, in the order of their start."""
         attempts = [attempt for each in self._contenders for attempt in each.attempts.attempts]
         return sorted(attempts, key=lambda each: each.started)
 
     def run(self) -> Events:
-        """The winner's events, and Silence. Raises a failure when all have failed, and the winner's own."""
+        """The winner's events. Raises the first failure if all contenders fail, and the winner's own."""
         try:
-            winner = yield from self._won()
+            with self.call.on_cancel(self._wake):
+                winner = self._wait_for_winner()
             self.target, self.call = winner.attempts.target, winner.attempts.call
-            yield from winner.said
+            yield from winner.events_read
             yield from winner.events
         finally:
             self._end()
 
-    def _won(self) -> Generator[Event, None, Contender]:
-        """Have one after the other asked, until one speaks."""
-        while True:
-            with self._changed:
-                self._failed = False
-                if self._winner is not None:
-                    return self._winner
+    def _wait_for_winner(self) -> Contender:
+        """Start the contenders as they are due, until one wins. Raises Cancelled."""
+        with self._changed:
+            while self._winner is None:
                 if self.call.gone:
                     raise Cancelled
-                self._look(monotonic())
-                wake_at = self._next_deadline()
-            yield from self._wait(lambda: self._winner or self._failed, wake_at)
+                self._failed = False
+                self._advance(monotonic())
+                seconds = self._next_deadline() - monotonic()
+                self._changed.wait_for(
+                    lambda: self._winner or self._failed or self.call.gone, None if seconds == inf else seconds
+                )
+            return self._winner
 
-    def _look(self, now: float) -> None:
-        """Note who is late, and ask the next one if it is time to. Raises a failure when nobody is left."""
+    def _wake(self) -> None:
+        """Wake the waiting thread: the call is cancelled."""
+        with self._changed:
+            self._changed.notify_all()
+
+    def _advance(self, now: float) -> None:
+        """Mark late contenders, and start the next one if it is due. Raises the first failure if none can win."""
         for each in self._contenders:
-            if each.state is State.RUNNING and now >= each.by:
+            if each.state is State.RUNNING and now >= each.deadline:
                 each.state = State.LATE
         running = [each for each in self._contenders if each.may_answer]
         if all(each.state is State.LATE for each in running) or now >= self._hedge_at:
-            self._ask_next(running, now)
+            self._start_next(running, now)
         if not any(each.may_answer for each in self._contenders):
             raise next(each.failure for each in self._contenders if each.failure is not None)
 
     def _next_deadline(self) -> float:
         running = [each for each in self._contenders if each.state is State.RUNNING]
-        return min([self._hedge_at, *(each.by for each in running)])
+        return min([self._hedge_at, *(each.deadline for each in running)])
 
-    def _ask_next(self, running: Sequence[Contender], now: float) -> None:
-        """Ask the next one that may be asked; without one, those that run are left alone."""
+    def _start_next(self, running: Sequence[Contender], now: float) -> None:
+        """Start the next contender whose breaker admits it; without one, those that run continue."""
         is_first = all(each.state is State.WAITING for each in self._contenders)
         self._hedge_at = now + self._hedge_after if is_first else inf
         in_time = any(each.state is State.RUNNING for each in running)
@@ -159,7 +166,9 @@ class Race:
                 if in_time and not all(self._may_run_together(each, one) for one in running):
                     return
                 self._make_room(each, running)
-                each.state, each.by = State.RUNNING, now + each.within
+                each.state, each.deadline = State.RUNNING, now + each.timeout
+                each.attempts.why = "first" if is_first else "hedge" if in_time else "fallback"
+                each.attempts.due = each.deadline
                 self._start(each)
                 return
 
@@ -173,11 +182,11 @@ class Race:
         return True
 
     def _make_room(self, newcomer: Contender, running: Sequence[Contender]) -> None:
-        """Cut off who may not run beside the newcomer: where one of the two acts, and of more than two the first."""
+        """Cancel contenders that may not run beside the newcomer: if one of the two acts, and the first of three."""
         staying = [each for each in running if self._may_run_together(each, newcomer)][-(AT_A_TIME - 1) :]
         for each in running:
             if each not in staying:
-                self._cut_off(each)
+                self._cancel(each)
         self.hedged = self.hedged or bool(staying)
 
     def _may_run_together(self, one: Contender, other: Contender) -> bool:
@@ -187,8 +196,8 @@ class Race:
         name = f"race-{contender.attempts.target.name}"
         threading.Thread(target=copy_context().run, args=(self._read, contender), name=name, daemon=True).start()
 
-    def _cut_off(self, contender: Contender) -> None:
-        """Nobody hears it any more. That it was late is a failure of the target's; to be second is none."""
+    def _cancel(self, contender: Contender) -> None:
+        """Cancel a contender. To have been late counts as the target's failure; to have lost does not."""
         late, contender.state = contender.state is State.LATE, State.LOST
         reason = None
         if late:
@@ -196,67 +205,52 @@ class Race:
             reason = contender.failure = UpstreamTimeout(
                 f"{target.provider.name} did not answer in time.",
                 provider=target.provider.name,
-                log=f"nothing within {contender.within} s (ttft_timeout_ms)",
+                log=f"nothing within {contender.timeout} s (ttft_timeout_ms)",
             )
             contender.attempts.failures.add(target, reason)
-        contender.attempts.call.cancel(reason)
+        if self.call.gone:
+            contender.attempts.call.cancel(reason)
+        else:
+            contender.attempts.cut("late" if late else "lost", reason)
 
     def _read(self, contender: Contender) -> None:
-        """In the contender's thread: keep what it says, until it has won, lost or failed."""
+        """In the contender's thread: collect its events until it has won, lost or failed."""
         failure: BaseException | None = None
         try:
             for event in contender.events:
-                if not isinstance(event, Silence):
-                    contender.said.append(event)
-                if contender.attempts.answered or not contender.may_answer:
+                contender.events_read.append(event)
+                if contender.attempts.has_answered or not contender.may_answer:
                     break
         except BaseException as error:  # noqa: BLE001 - raised again in the thread that waits for it
             failure = error
         with self._changed:
-            self._fails(contender, failure) if failure is not None else self._speaks(contender)
+            self._set_failed(contender, failure) if failure is not None else self._set_winner(contender)
             has_won = contender.state is State.WON
             self._changed.notify_all()
         del failure  # it holds on to this frame
         if not has_won:
             contender.events.close()
 
-    def _speaks(self, contender: Contender) -> None:
-        """The first who does, or has ended without a word, has won; the others are cut off."""
+    def _set_winner(self, contender: Contender) -> None:
+        """The first contender with an event, or whose events have ended, wins; the others are cancelled."""
         if contender.may_answer:
             contender.state, self._winner = State.WON, contender
             for each in self._contenders:
                 if each.may_answer:
-                    self._cut_off(each)
+                    self._cancel(each)
 
-    def _fails(self, contender: Contender, failure: BaseException) -> None:
+    def _set_failed(self, contender: Contender, failure: BaseException) -> None:
         if contender.may_answer:
             contender.state, contender.failure, self._failed = State.FAILED, failure, True
             if not isinstance(failure, (GatewayError, Cancelled)):
                 log.error("unexpected failure of %s", contender.attempts.target.name, exc_info=failure)
 
-    def _wait(self, happened: Callable[[], object], by: float = inf) -> Events:
-        """Until something has happened, or the time has come; with a Silence for each heartbeat of waiting. Raises
-        HungUp when the caller has left.
-        """
-        while True:
-            with self._changed:
-                if self._changed.wait_for(happened, max(0.0, min(by, self.call.beat_by) - monotonic())):
-                    return
-            if self.call.gone:
-                raise Cancelled
-            now = monotonic()
-            if now >= by:
-                return
-            if now >= self.call.beat_by:
-                self.call.beat_by = now + self.call.heartbeat
-                yield SILENCE
-
     def _end(self) -> None:
-        """Nobody listens any more."""
+        """Cancel those that still run, and release the exceptions."""
         with self._changed:
             for each in self._contenders:
                 if each.may_answer:
-                    self._cut_off(each)
+                    self._cancel(each)
                 each.failure = None  # it holds on to the frames that hold on to it, and would wait for the collector
         if self._winner is not None:
             self._winner.events.close()

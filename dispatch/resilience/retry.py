@@ -1,15 +1,16 @@
-"""One target's attempts at an answer: repeated before its first event, never after it."""
+"""Retries one target before its first event, never after it."""
 
 import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from logging import getLogger
+from math import inf
 from time import monotonic
 
-from core.attempts import Attempt, AttemptOutcome
+from core.attempts import Attempt, AttemptOutcome, AttemptReason
 from core.context import CallContext
 from core.errors import GatewayError, Unsupported, UpstreamError
-from core.events import SILENCE, Events, Silence
+from core.events import Events
 from dispatch.resilience.breaker import Breaker
 from providers.base import Target
 
@@ -17,25 +18,24 @@ log = getLogger("thinkline.relay")
 
 StreamFactory = Callable[[Target, CallContext], Events]
 
-SAID_CHARACTERS = 200
-"""Of an upstream's own words, in `Failures.tried`."""
+DETAIL_CHARACTERS = 200
+"""The most of an upstream's own error text in `Failures.tried`."""
 
 
 @dataclass(frozen=True, slots=True)
 class RetryPolicy:
-    """How long and how often. Seconds; `retries` per target; `budget` for failed attempts and waits."""
+    """`retries` per target; `budget` in seconds for failed attempts and waits; `first_wait` in seconds."""
 
-    headers_after: float = 8.0
     retries: int = 2
     budget: float = 2.0
     first_wait: float = 0.1
 
 
 class Failures:
-    """What the targets of one request have failed with, each written to the log as it happens. Safe for all threads.
+    """The failures of one request's targets; each is logged as it happens. Safe for all threads.
 
-    `targets` are all that may be asked, in their order. `tried` has what each failed with last, by its name: what the
-    caller would be told, and what the upstream said.
+    `targets` are the route's, in order. `tried` has each target's last failure by its name: the message for the caller,
+    and the upstream's own text.
     """
 
     def __init__(self, targets: Sequence[Target]) -> None:
@@ -44,9 +44,9 @@ class Failures:
         self._failures: list[tuple[Target, GatewayError]] = []
 
     def add(self, target: Target, error: GatewayError, wait: float | None = None) -> None:
-        """A target has failed: for good, or it is asked again after so many seconds."""
-        said = f" ({error.log[:SAID_CHARACTERS]})" if error.log else ""
-        self.tried[target.name] = error.message + said
+        """Record a target's failure; it is final, or retried after `wait` seconds."""
+        detail = f" ({error.log[:DETAIL_CHARACTERS]})" if error.log else ""
+        self.tried[target.name] = error.message + detail
         facts: dict[str, object] = {"target": target.name, "error": error.message, "said": error.log}
         if wait is None:
             self._failures.append((target, error))
@@ -55,24 +55,26 @@ class Failures:
             log.info("retry", extra={"facts": {**facts, "wait": round(wait, 3)}})
 
     def most_telling(self) -> tuple[Target, GatewayError]:
-        """What an upstream failed with, the first of them, tells more than that another is left alone, or cannot do
-        this.
+        """The failure to raise: the first target's that an upstream reported, else the last one (an open breaker, or an
+        unsupported request).
         """
         upstreams = [each for each in self._failures if isinstance(each[1], UpstreamError)]
         return min(upstreams, key=lambda each: self._targets.index(each[0]), default=self._failures[-1])
 
     def forget(self) -> None:
-        """Let go of the exceptions: they hold on to the frames that hold on to them, with all they know."""
+        """Release the exceptions: their tracebacks form reference cycles with the frames that hold them."""
         self._failures.clear()
 
 
 class RetryingTarget:
-    """A target asked, and asked again while it fails in a way that passes.
+    """A target that is tried again while its failures are retryable.
 
-    failures  is told how it fails, unless it has been cut off
-    unheard   kinds of events that are not yet a first event
-    more      whether others are left to ask: then nobody waits for this one's Retry-After
-    answered  once the first event came
+    failures      records each failure, unless the call has been cancelled
+    unheard       types of events that do not count as a first event
+    more          whether another target is left: then this one's Retry-After is not waited for
+    has_answered  whether the first event has come
+    why, due      the reason of the first attempt, and the deadline by the monotonic clock
+    cut_off       how and when another target replaced this one
     """
 
     def __init__(
@@ -94,16 +96,21 @@ class RetryingTarget:
         self._ended: list[Attempt] = []
         self._started: float | None = None
         self._first_event: float | None = None
-        self.answered = False
+        self._unheard_characters = 0
+        self.has_answered = False
+        self.why: AttemptReason = "first"
+        self.due = inf
+        self.cut_off: tuple[AttemptOutcome, float] | None = None
         self._ask = ask
         self._patience = patience
-        self._unheard = (*unheard, Silence)
+        self._unheard = unheard
         self._more = more
 
     def run(self) -> Events:
-        """The events of the attempt that succeeds, and what stood before its first one. Raises the last failure."""
+        """The events of the attempt that succeeds, with those before its first event. Raises the last failure."""
         while True:
-            self._started, self._first_event = self._now(), None
+            self._started, self._first_event, self._unheard_characters = self._now(), None, 0
+            self.call.begin_span()
             probe = False
             try:
                 probe = self.breaker.admit()
@@ -111,44 +118,55 @@ class RetryingTarget:
                 events = self._ask(self.target, self.call)
                 try:
                     for event in events:
-                        if not self.answered and not isinstance(event, self._unheard):
-                            self.answered = True
-                            self._first_event = self._now()
-                            self.call.mark_first_event()
-                            if probe:
-                                self.breaker.succeeded(probe)
-                                probe = False
+                        if not self.has_answered:
+                            if isinstance(event, self._unheard):
+                                self._unheard_characters += len(getattr(event, "text", ""))
+                            else:
+                                self._begin_answer()
+                                if probe:
+                                    self.breaker.record_success(probe)
+                                    probe = False
                         yield event
                 finally:
                     events.close()
                 self._end_attempt("answered")
-                self.breaker.succeeded(probe)
+                self.breaker.record_success(probe)
                 return
             except GatewayError as error:
                 _name_provider(error, self.target)
                 self._end_attempt("failed", error)
-                self.breaker.failed(probe) if error.trips_breaker else self.breaker.abandoned(probe)
-                wait = None if self.answered else self._wait_before_retry(error)
+                self.breaker.record_failure(probe) if error.trips_breaker else self.breaker.release(probe)
+                wait = None if self.has_answered else self._wait_before_retry(error)
                 if not self.call.gone:
                     self.failures.add(self.target, error, wait)
                 if wait is None:
                     raise
-                yield from self._sleep(wait)
+                self.call.wait(wait)
             except BaseException:  # the caller has left, or a fault of our own: neither is the target's
                 late = self.call.reason is not None and self.call.reason.trips_breaker
-                self._end_attempt("failed" if late else "cancelled", self.call.reason)
-                self.breaker.failed(probe) if late else self.breaker.abandoned(probe)
+                self._end_attempt("late" if late else "cancelled", self.call.reason)
+                self.breaker.record_failure(probe) if late else self.breaker.release(probe)
                 raise
+
+    def _begin_answer(self) -> None:
+        self.has_answered = True
+        self._first_event = self._now()
+        self.call.mark_first_event()
 
     def _now(self) -> float:
         return monotonic() - self.call.started
 
     @property
     def attempts(self) -> list[Attempt]:
-        """So far, the one under way among them."""
+        """The attempts so far, with the one under way."""
         started = self._started
         running = [] if started is None else [self._attempt(started, None, "running")]
         return [*self._ended, *running]
+
+    def cut(self, outcome: AttemptOutcome, reason: GatewayError | None = None) -> None:
+        """Cancel it, because another target takes its place."""
+        self.cut_off = outcome, self._now()
+        self.call.cancel(reason)
 
     def _end_attempt(self, outcome: AttemptOutcome, error: GatewayError | None = None) -> None:
         if self._started is not None:
@@ -158,18 +176,28 @@ class RetryingTarget:
     def _attempt(
         self, started: float, ended: float | None, outcome: AttemptOutcome, error: GatewayError | None = None
     ) -> Attempt:
-        code, message = (error.code, error.message) if error else (None, "")
-        target = self.target
-        return Attempt(target.name, target.provider.name, started, self._first_event, ended, outcome, code, message)
-
-    def _sleep(self, seconds: float) -> Events:
-        """Wait, with a sign of life when one is due."""
-        until = monotonic() + seconds
-        while (left := until - monotonic()) > 0:
-            self.call.wait(max(0.0, min(left, self.call.beat_by - monotonic())))
-            if monotonic() >= self.call.beat_by:
-                self.call.beat_by = monotonic() + self.call.heartbeat
-                yield SILENCE
+        target, call, began = self.target, self.call, self.call.started
+        if self.cut_off is not None and outcome != "failed":
+            outcome, ended = self.cut_off
+            error = call.reason
+        return Attempt(
+            target.name,
+            target.provider.name,
+            started,
+            self._first_event,
+            ended,
+            outcome,
+            error.code if error else None,
+            error.message if error else "",
+            model=target.model,
+            why="retry" if self._ended else self.why,
+            headers=None if call.headers_at is None else call.headers_at - began,
+            status=error.upstream_status if isinstance(error, UpstreamError) else None,
+            deadline=None if self.due == inf else self.due - began,
+            unheard=self._unheard_characters,
+            price=target.price,
+            span_id=call.span_id,
+        )
 
     def _wait_before_retry(self, error: GatewayError) -> float | None:
         """Seconds, with full jitter; the upstream's own Retry-After if it fits the budget. None: no retry."""
@@ -183,7 +211,7 @@ class RetryingTarget:
 
 
 def _name_provider(error: GatewayError, target: Target) -> None:
-    """Have a sentence about what cannot be done say where, as the translations do not know: "anthropic: ..."."""
+    """Prefix an Unsupported error with the provider, which the translation does not know: "anthropic: ..."."""
     name = target.provider.name
     if isinstance(error, Unsupported) and name.partition("-")[0] not in error.message.lower():
         error.message = f"{name}: {error.message}"

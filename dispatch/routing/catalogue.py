@@ -6,17 +6,19 @@ source with new contents replaces the current one.
 
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
 from core.context import Timeouts
 from core.errors import InvalidRequest, RateLimited, UnknownModel, Unsupported, UpstreamDown
+from core.prices import Price
 from core.requests import ChatRequest
-from dispatch.routing.config import NO_FILLER, Deployment, Filler, ModelConfig, ProviderConfig, SourceContents
+from dispatch.routing.config import NO_FILLER, Deployment, Filler, Guard, ModelConfig, ProviderConfig, SourceContents
 from dispatch.routing.rates import Rates
+from dispatch.routing.route import Route
 from dispatch.routing.rules import unsupported_images_reason, unsupported_reason, with_fallbacks
-from dispatch.routing.snapshot import BEDROCK_ID, Snapshot, put_together
+from dispatch.routing.snapshot import BEDROCK_ID, Snapshot, merge
 from providers import build
 from providers.base import Provider, Target
 
@@ -29,27 +31,13 @@ UnsupportedReason = Callable[[ModelConfig], Unsupported | None]
 """Why a model cannot serve a request; None if it can."""
 
 
-@dataclass(frozen=True, slots=True)
-class Route:
-    """The targets that may answer a request, the preferred one first; there is always one.
-
-    row      the model that the request names, None if no row has that name
-    filler   the text to send while the first token is awaited, if any
-    note     a sentence for the error message when the model does not exist
-    """
-
-    targets: tuple[Target, ...]
-    row: ModelConfig | None = None
-    filler: Filler = NO_FILLER
-    note: str = ""
-
-
 class Catalogue:
     """All providers and models, and the rules that choose among them. Safe for all threads.
 
     `default` is PROVIDER_NAME, "" for the first provider with credentials; `filler` is for models without a filler of
-    their own; `is_open` says for a target's name whether its breaker is open; `hide` receives the keys of all
-    providers, which no log may show. Raises ValueError if `default` is unknown or has no credentials.
+    their own; `is_open` returns for a target's name whether its breaker is open; `hide` receives the keys of all
+    providers, which no log may show; `price_of` returns the price of a vendor's model. Raises ValueError if `default`
+    is unknown or has no credentials.
     """
 
     def __init__(
@@ -61,6 +49,7 @@ class Catalogue:
         filler: Filler = NO_FILLER,
         is_open: Callable[[str], bool] = lambda _: False,
         hide: Callable[[Iterable[str]], None] = lambda _: None,
+        price_of: Callable[[str, str], Price | None] = lambda *_: None,
     ) -> None:
         self._listings = dict(listings)
         self._chosen = default
@@ -68,10 +57,11 @@ class Catalogue:
         self._filler = filler
         self._is_open = is_open
         self._hide = hide
+        self._price_of = price_of
         self._rates = Rates()
         self._built: dict[str, tuple[ProviderConfig, Provider]] = {}
         self._lock = threading.Lock()
-        self.snapshot = self._put_together(self._listings)
+        self.snapshot = self._merge(self._listings)
 
     def contents(self, source: str) -> SourceContents:
         """The contents of one source."""
@@ -83,7 +73,7 @@ class Catalogue:
         """
         with self._lock:
             listings = {**self._listings, source: listing}
-            snapshot = self._put_together(listings)
+            snapshot = self._merge(listings)
             is_asked_for = any(entry.is_fallback for entry in listing.entries)
             if snapshot.answers_as_fallback and not (self.snapshot.answers_as_fallback or self._chosen or is_asked_for):
                 raise ValueError(f"without {self.default!r} there is no provider but the demo")
@@ -138,9 +128,9 @@ class Catalogue:
         elif cloud := snapshot.cloud_of(model):
             entry = snapshot.require_provider(cloud)
         else:
-            entry = self._unnamed(snapshot, only)
+            entry = self._provider_by_default(snapshot, only)
             if entry.is_fallback and not self._chosen and model:
-                self._more_than_a_fallback(snapshot, entry, model)
+                self._require_fallback_may_answer(snapshot, entry, model)
         row = snapshot.names.get(f"{entry.name}/{model}") or snapshot.row_of(model)
         if row and any(_provider_of(upstream) == entry.name for upstream in row.upstreams):
             return self._to_row(snapshot, row, lacking, only=entry.name)
@@ -171,16 +161,16 @@ class Catalogue:
             rows.append(row)
         return rows
 
-    def _more_than_a_fallback(self, snapshot: Snapshot, fallback: ProviderConfig, model: str) -> None:
-        """Raise where models are told of, or will be: then the fallback does not answer in the place of one."""
+    def _require_fallback_may_answer(self, snapshot: Snapshot, fallback: ProviderConfig, model: str) -> None:
+        """Raise if models are configured, or a list of models is awaited: the fallback must not answer for them."""
         if snapshot.names:
-            raise _unknown(model)
+            raise _unknown_model(model)
         if "list" in self._listings and model != fallback.default_model:
-            said = "The list of models has not come yet; the log says why."
-            raise UpstreamDown(said, provider="MODEL_LIST_URL", unavailable=True)
+            message = "The list of models has not come yet; the log says why."
+            raise UpstreamDown(message, provider="MODEL_LIST_URL", unavailable=True)
 
     def _at_bedrock(self, snapshot: Snapshot, model: str, provider: str) -> str:
-        """The id of the Bedrock model that a name at the provider `bedrock` means; "" for an agent, or another name.
+        """The id of the Bedrock model that a name means at the provider `bedrock`; "" for an agent, or another name.
         Raises UnknownModel for `bedrock/NAME` where no agent has that name.
         """
         prefix, _, rest = model.partition("/")
@@ -196,7 +186,7 @@ class Catalogue:
             raise UnknownModel(f"There is no agent {name[:200]!r}; the agents are {known}.", param="model")
         return ""
 
-    def _unnamed(self, snapshot: Snapshot, only: str) -> ProviderConfig:
+    def _provider_by_default(self, snapshot: Snapshot, only: str) -> ProviderConfig:
         """The provider for requests that name none; for images, a provider of images goes before the demo."""
         default = snapshot.entries[snapshot.default]
         if only and default.is_fallback and not self._chosen:
@@ -205,17 +195,18 @@ class Catalogue:
 
     def _to_entry(self, entry: ProviderConfig, model: str) -> Route:
         if entry.complete and model:
-            raise _unknown(model)
+            raise _unknown_model(model)
         upstream_model = entry.default_model if entry.lenient or not model else model
         if not upstream_model:
             raise InvalidRequest(
                 f"Name a model: {entry.name} has no default (set {entry.name.upper()}_MODEL).", param="model"
             )
-        timeouts = self._patience(entry.timeouts)
-        target = Target(self.provider(entry), upstream_model, upstream_model, timeouts)
+        timeouts = self._timeouts_with(entry.timeouts)
+        price = self._price_of(entry.price_list, upstream_model)
+        target = Target(self.provider(entry), upstream_model, upstream_model, timeouts, price=price)
         return Route((target,), filler=self._filler)
 
-    def _patience(self, overrides: Mapping[str, float]) -> Timeouts:
+    def _timeouts_with(self, overrides: Mapping[str, float]) -> Timeouts:
         return replace(self._timeouts, **overrides) if overrides else self._timeouts
 
     def _to_row(
@@ -231,21 +222,27 @@ class Catalogue:
         waits: list[float] = []
         targets = [target for each in able for target in self._targets(snapshot, each, only, waits)]
         if not targets and waits:
-            raise RateLimited(f"The model {row.name!r} was asked as often as it may be (rpm).", retry_after=min(waits))
+            message = f"The model {row.name!r} was asked as often as it may be (rpm)."
+            raise RateLimited(message, limit="model", retry_after=min(waits))
         if not targets:
             snapshot.require_provider(row.upstreams[0].provider)
         self._rates.count(targets[0].name)
-        return Route(tuple(targets), row, row.filler.over(self._filler))
+        return Route(tuple(targets), row, row.filler.over(self._filler), guard=self._guard(snapshot, row))
+
+    def _guard(self, snapshot: Snapshot, row: ModelConfig) -> Guard | None:
+        config = row.guardrail
+        return Guard(self.provider(snapshot.require_provider(config.provider)), config) if config else None
 
     def _targets(self, snapshot: Snapshot, row: ModelConfig, only: str, waits: list[float]) -> list[Target]:
-        """The row's deployments in rotation (with `only`, one provider's): those with an open breaker come last, those
-        without credentials are left out, and those at their limit of requests too: their waits are put into `waits`.
+        """The row's deployments in rotation (with `only`, one provider's); those with an open breaker are last. Those
+        without credentials and those at their limit of requests are left out; the latter's waits are appended to
+        `waits`.
         """
         turns = snapshot.turns[row.name]
         first = next(snapshot.counters[row.name]) % len(turns) if len(turns) > 1 else 0
         places = dict.fromkeys(row.upstreams[position] for position in dict.fromkeys(turns[first:] + turns[:first]))
-        in_turn = [each for each in places if only in ("", _provider_of(each))]
-        usable = [upstream for upstream in in_turn if snapshot.entries[upstream.provider].available]
+        rotated = [each for each in places if only in ("", _provider_of(each))]
+        usable = [upstream for upstream in rotated if snapshot.entries[upstream.provider].available]
         targets = []
         for upstream in usable:
             target = self._target(row, upstream, snapshot.entries[upstream.provider])
@@ -262,15 +259,16 @@ class Catalogue:
             self.provider(entry),
             upstream.model,
             row.name,
-            self._patience({**entry.timeouts, **row.timeouts}),
+            self._timeouts_with({**entry.timeouts, **row.timeouts}),
             row.ttft_timeout,
             row.max_tokens,
             row.rules,
             row.details,
+            price=row.price or self._price_of(entry.price_list, upstream.model),
         )
 
-    def _put_together(self, listings: Mapping[str, SourceContents]) -> Snapshot:
-        snapshot = put_together(listings, self._chosen)
+    def _merge(self, listings: Mapping[str, SourceContents]) -> Snapshot:
+        snapshot = merge(listings, self._chosen)
         self._hide(secret for entry in snapshot.entries.values() for secret in _secrets(entry.options))
         return snapshot
 
@@ -288,5 +286,5 @@ def _provider_of(upstream: Deployment) -> str:
     return upstream.provider.partition("#")[0]
 
 
-def _unknown(model: str) -> UnknownModel:
+def _unknown_model(model: str) -> UnknownModel:
     return UnknownModel(f"There is no model {model[:200]!r}; /v1/models lists those there are.", param="model")

@@ -5,20 +5,23 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from core.api_keys import ApiKey
-from providers.base import ParameterRules
+from core.guardrails import GuardrailRules, Side
+from core.prices import Price
+from dispatch.routing.voice_config import NO_VOICE, VoiceConfig
+from providers.base import ParameterRules, Provider
 
 
 @dataclass(frozen=True, slots=True)
 class ProviderConfig:
     """A configured provider, or one that lacks something.
 
-    kind      a key of providers.PROVIDERS, or of one that is still to come
-    options   what the provider's class is built with, `name` among them
-    missing   what it needs to be set or to exist; "" when the provider can be used
+    kind      a key of providers.PROVIDERS
+    options   the arguments of the provider's class, with `name`
+    missing   the missing setting or package; "" if the provider can be used
     named     its models' names begin with their vendors', as OCI's do: cohere.command-r-v1:0
-    lenient   answers to any model name, as single-model providers do (R4)
-    complete  has no models but those that are listed (R4)
-    only      "images" for one that makes pictures and does not chat
+    lenient   answers to any model name, as single-model providers do
+    complete  has only the models that are listed
+    only      "images" for one that makes images and does not chat
     order     the default is the first that can be used: of a lower order, then in the order of the sources
     is_fallback  answers only as long as nothing else is configured, as the demo does
     timeouts  overrides of core.context.Timeouts, by field, in seconds
@@ -42,6 +45,12 @@ class ProviderConfig:
         """Whether the provider can be used."""
         return not self.missing
 
+    @property
+    def price_list(self) -> str:
+        """Whose prices its models have: the vendor's, or a cloud's."""
+        vendor = self.options.get("vendor")
+        return str(vendor.prices or vendor.name) if vendor else self.kind
+
 
 @dataclass(frozen=True, slots=True)
 class Deployment:
@@ -57,7 +66,7 @@ class Deployment:
 
 @dataclass(frozen=True, slots=True)
 class Filler:
-    """The text to send after `after` seconds without a token, while the first one is awaited; the texts take turns.
+    """The texts to send, in rotation, after `after` seconds without a first token.
 
     0 turns it off; None, or no text, uses the setting. A Filler is true if it has a time and a text.
     """
@@ -84,6 +93,32 @@ NO_FILLER = Filler()
 
 
 @dataclass(frozen=True, slots=True)
+class Guardrail:
+    """A check of the input to a model and of its output, by the account of `provider`.
+
+    sides       what is checked: input, output
+    phrase      the text that replaces blocked text; "" for the guardrail's own
+    deadline    seconds that one check may take
+    fails_open  whether a text passes that could not be checked; else it counts as blocked
+    """
+
+    provider: str
+    rules: GuardrailRules
+    sides: frozenset[Side] = frozenset({"input", "output"})
+    phrase: str = ""
+    deadline: float = 2.0
+    fails_open: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Guard:
+    """A guardrail, and the provider that checks."""
+
+    provider: Provider
+    config: Guardrail
+
+
+@dataclass(frozen=True, slots=True)
 class ModelConfig:
     """A model under a name that callers use.
 
@@ -96,11 +131,13 @@ class ModelConfig:
     hedge_agents  whether agents, which act in the world, are hedged too
     filler        the text while the first token is awaited; the settings fill what it lacks
     speech        whether the text is made fit to be read aloud
+    voice         how it speaks on the phone
+    guardrail     the check of requests and answers
     max_tokens    the largest max_tokens of a request
     tools, stream_tools, images   whether the model has them; a request that needs a missing one is refused
-    price         per million tokens, (prompt, completion), in the user's own currency
-    description   a sentence for people who choose a model; it changes nothing about the row
-    details       what else the source gives: region, compartment, endpoint, kind
+    price         in the user's own currency; None: that of the vendor's list
+    description   a sentence for users who choose a model; not part of the configuration
+    details       the source's other values: region, compartment, endpoint, kind
     only          "chat" or "images" if the model is for nothing else
     """
 
@@ -114,12 +151,14 @@ class ModelConfig:
     hedge_agents: bool = False
     filler: Filler = NO_FILLER
     speech: bool = False
+    voice: VoiceConfig = NO_VOICE
+    guardrail: Guardrail | None = None
     max_tokens: int | None = None
     rules: ParameterRules = field(default_factory=ParameterRules)
     tools: bool = True
     stream_tools: bool = True
     images: bool = True
-    price: tuple[float, float] | None = None
+    price: Price | None = None
     owned_by: str = ""
     created: int = 0
     description: str = field(default="", compare=False)

@@ -33,12 +33,15 @@ class _CachedList:
 
 
 class ModelLists:
-    """The list of models. `ttl` is in seconds; `clock` gives seconds."""
+    """The list of models. `ttl` is in seconds; `clock` gives seconds. `listed` has the models of all lists so far, as
+    `provider/model`.
+    """
 
     def __init__(self, catalogue: Catalogue, ttl: float, clock: Callable[[], float] = monotonic) -> None:
         self._catalogue = catalogue
         self._ttl = ttl
         self._clock = clock
+        self.listed: frozenset[str] = frozenset()
         self._kept: dict[str, _CachedList] = {}
         self._union: tuple[tuple[object, ...], Sequence[ListedModel]] = ((), ())
         self._lock = threading.Lock()
@@ -51,11 +54,14 @@ class ModelLists:
         configs = [entry for entry in snapshot.available() if not entry.complete and "#" not in entry.name]
         if snapshot.models or not snapshot.answers_as_fallback:
             configs = [entry for entry in configs if not entry.is_fallback]
-        with self._lock:  # one thread asks, the others wait for its result
+        with self._lock:  # one thread sends the requests, the others wait for its result
             due = [entry for entry in configs if self._is_due(entry)]
             if due:
                 with ThreadPoolExecutor(max_workers=len(due), thread_name_prefix="models") as pool:
-                    self._kept.update(zip((entry.name for entry in due), pool.map(self._ask, due), strict=True))
+                    self._kept.update(zip((entry.name for entry in due), pool.map(self._load, due), strict=True))
+                self.listed = frozenset(
+                    f"{name}/{model.id}" for name, kept in self._kept.items() for model in kept.models
+                )
             lists = [self._kept[entry.name] for entry in configs]
             before, models = self._union
             if len(before) != 1 + len(lists) or any(map(operator.is_not, before, (snapshot, *lists))):
@@ -73,15 +79,15 @@ class ModelLists:
 
     @staticmethod
     def unknown(identifier: str) -> UnknownModel:
-        """What is said of an id that is not listed."""
+        """The error for an id that is not listed."""
         return UnknownModel(f"There is no model {identifier[:200]!r}.", param="model")
 
     def _is_due(self, entry: ProviderConfig) -> bool:
         kept = self._kept.get(entry.name)
         return kept is None or kept.until <= self._clock()
 
-    def _ask(self, entry: ProviderConfig) -> _CachedList:
-        call = CallContext(heartbeat=LIST_TIMEOUTS.total)
+    def _load(self, entry: ProviderConfig) -> _CachedList:
+        call = CallContext()
         call.begin(LIST_TIMEOUTS)
         try:
             models = self._catalogue.provider(entry).models(call)

@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from itertools import count
 
@@ -10,6 +10,7 @@ from core.errors import InvalidRequest
 from core.models import ListedModel
 from dispatch.routing.config import Deployment, ModelConfig, ProviderConfig, SourceContents
 from dispatch.routing.rules import weighted_rotation
+from providers import missing_package
 from providers.vendors import OCI_PREFIXES
 
 SOURCES = ("file", "list", "environment")
@@ -65,6 +66,11 @@ class Snapshot:
             return row
         return next((row for pattern, row in self.patterns if pattern.fullmatch(model)), None)
 
+    def uninstalled(self) -> dict[str, str]:
+        """Providers that lack only a package: name -> the package to install."""
+        packages = {entry.name: missing_package(entry.kind) for entry in self.entries.values() if entry.missing}
+        return {name: package for name, package in packages.items() if package == self.entries[name].missing}
+
     def available(self) -> list[ProviderConfig]:
         """The providers that can be used, in order."""
         return [entry for entry in self.entries.values() if entry.available]
@@ -74,7 +80,7 @@ class Snapshot:
         return _cloud_of(model, self.entries, self.default)
 
     def prefix_note(self, model: str) -> str:
-        """A sentence for the error of an unknown model, if the provider before its name lacks its key."""
+        """A hint for the error of an unknown model: the provider before its name lacks its key. "" if it does not."""
         prefix, slash, _ = model.partition("/")
         entry = self.entries.get(prefix) if slash else None
         if entry is None or entry.available:
@@ -98,16 +104,16 @@ class Snapshot:
         return entry
 
 
-def put_together(listings: Mapping[str, SourceContents], chosen: str) -> Snapshot:
+def merge(listings: Mapping[str, SourceContents], chosen: str) -> Snapshot:
     """The sources' contents, merged; `chosen` is PROVIDER_NAME. Raises ValueError for contents that contradict."""
     entries: dict[str, ProviderConfig] = {}
     names: dict[str, ModelConfig] = {}
     ordered = [listings[source] for source in SOURCES if source in listings]
     for listing in reversed(ordered):  # the environment decides the order, and the file the values
-        entries.update({entry.name: entry for entry in listing.entries})
+        entries.update({entry.name: _if_installed(entry) for entry in listing.entries})
     for listing in ordered:
         for row in listing.rows:
-            _check_places(row, entries)
+            _check_providers(row, entries)
             if row.name not in names:  # a row that loses its name loses its aliases too
                 for name in (row.name, *row.aliases):
                     names.setdefault(name, row)
@@ -130,16 +136,22 @@ def put_together(listings: Mapping[str, SourceContents], chosen: str) -> Snapsho
     )
 
 
+def _if_installed(entry: ProviderConfig) -> ProviderConfig:
+    return entry if entry.missing else replace(entry, missing=missing_package(entry.kind))
+
+
 def _patterns(names: Mapping[str, ModelConfig]) -> list[tuple[re.Pattern[str], ModelConfig]]:
-    """The aliases that stand for every name of their form: `claude-*`. Of two that fit, the one with more letters."""
+    """The aliases that stand for every name of their form: `claude-*`. The longer of two matching ones is first."""
     found = sorted((name for name in names if "*" in name), key=len, reverse=True)
     return [(re.compile(".*".join(map(re.escape, name.split("*")))), names[name]) for name in found]
 
 
 def _cloud_of(model: str, entries: Mapping[str, ProviderConfig], default: str) -> str:
-    """The cloud provider of a model by its name, or "". It is "" if the cloud has no credentials and the default
-    provider has names of that kind too, and if the default provider is Bedrock under another name. A name that fits
-    both clouds is Bedrock's only if Bedrock can be used.
+    """The cloud provider whose form of model ids a name has, or "".
+
+    Without credentials of the cloud, it is "" if the default provider has names of that form too; and it is "" if the
+    default provider is Bedrock under another name. A name that fits both clouds is Bedrock's only if Bedrock can be
+    used.
     """
     oci_shaped = model.startswith(OCI_PREFIXES)
     bedrock, oci = entries.get("bedrock-models"), entries.get("oci")
@@ -180,7 +192,7 @@ def _default(entries: Mapping[str, ProviderConfig], name: str) -> str:
     return name
 
 
-def _check_places(row: ModelConfig, entries: Mapping[str, ProviderConfig]) -> None:
+def _check_providers(row: ModelConfig, entries: Mapping[str, ProviderConfig]) -> None:
     for upstream in row.upstreams:
         if upstream.provider not in entries:
             raise ValueError(f"The model {row.name!r} is at the provider {upstream.provider!r}, which nobody tells of.")

@@ -1,4 +1,4 @@
-"""The configs of Amazon Bedrock: `bedrock` for agents, `bedrock-models` for models."""
+"""The configs of Amazon Bedrock: `bedrock` for agents, `bedrock-models` for models, `agentcore-...` for AgentCore."""
 
 import re
 from collections.abc import Mapping
@@ -14,6 +14,11 @@ IDS = r"[0-9a-zA-Z]{1,10}"
 AGENT = re.compile(rf"(?P<name>[!-<>-~]+)=(?P<ids>{IDS}/{IDS})")
 REGION = re.compile(r"[a-z0-9-]{1,40}")
 TOKEN = re.compile(r"[!-~]+")
+AGENTCORE_ARN = re.compile(
+    r"arn:[^:]+:bedrock-agentcore:(?P<region>[a-z0-9-]+):\d{12}:(?P<what>harness|runtime)/[a-zA-Z0-9_/-]+"
+)
+AGENT_FIELDS = ("qualifier", "prompt_field", "system_field", "text_path")
+"""Options of a provider of agents, or of its models, for calls."""
 SIGNS = (
     "AWS_ACCESS_KEY_ID",
     "AWS_PROFILE",
@@ -22,7 +27,7 @@ SIGNS = (
     "AWS_CONTAINER_CREDENTIALS_RELATIVE_URI",
     "AWS_CONTAINER_CREDENTIALS_FULL_URI",
 )
-"""Any of these means that Amazon is to be used. A machine's own role cannot be seen: models.yaml has to say so."""
+"""Any of these means that Amazon is to be used. A machine's own role is not visible, so models.yaml must request it."""
 
 GEOGRAPHIES = {"us": "us.", "eu": "eu.", "ap": "apac."}
 """The first part of a region -> the inference profile for newer models there."""
@@ -73,6 +78,27 @@ def models(
     )
     options = {"name": name, "model": model, "account": account}
     return ProviderConfig(name, "bedrock-models", model, options, missing, named=True)
+
+
+def agentcore(
+    name: str, _: Mapping[str, Any], variables: Mapping[str, str], given: Mapping[str, Any]
+) -> ProviderConfig:
+    """A harness or a runtime of AgentCore, in the region of its ARN unless another is given. Raises ValueError."""
+    arn, what = given.get("arn", ""), given["kind"].removeprefix("agentcore-")
+    found = AGENTCORE_ARN.fullmatch(arn)
+    if arn and (found is None or found["what"] != what):
+        raise ValueError(f"ARN is {arn!r}; allowed: arn:aws:bedrock-agentcore:REGION:ACCOUNT:{what}/NAME.")
+    region = given.get("region") or (found["region"] if found else "")
+    model = given.get("model") or name
+    options = {
+        "name": name,
+        "model": model,
+        "arn": arn,
+        "account": _credentials(variables, {**given, "region": region}, "BEDROCK_AGENTCORE", used=bool(arn)),
+        "fields": {field: given[field] for field in AGENT_FIELDS if field in given},
+        **{field: given[field] for field in ("session_ttl", "remembers") if field in given},
+    }
+    return ProviderConfig(name, given["kind"], model, options, "" if arn else "arn", lenient=True)
 
 
 def _parse_agents(clouds: Mapping[str, Any]) -> dict[str, str]:

@@ -21,7 +21,7 @@ class Inconsistent(Exception):
 
 
 def check_consistency(placed: Sequence[Located], aliases: Mapping[str, str]) -> tuple[ModelConfig, ...]:
-    """The rows with the aliases that are listed apart from them. Raises Incoherent."""
+    """The rows with the aliases that are listed apart from them. Raises Inconsistent."""
     rows: dict[str, ModelConfig] = {}
     places: dict[str, YamlPath] = {}
     for row, place in placed:

@@ -21,6 +21,14 @@ Cloud = Callable[[str, Mapping[str, Any], Mapping[str, str], Mapping[str, Any]],
 CLOUDS: Mapping[str, Cloud] = {"bedrock": aws.agents, "oci": oci.entry, "bedrock-models": aws.models}
 """Providers that need more than an address and a key: kind (and usual name) -> the function that makes the config."""
 
+FILE_CLOUDS: Mapping[str, Cloud] = {
+    **CLOUDS,
+    "agentcore-harness": aws.agentcore,
+    "agentcore-runtime": aws.agentcore,
+    "oci-agent": oci.agent,
+}
+"""The same for models.yaml, which alone can tell of agents of these kinds."""
+
 ALIAS = re.compile(r"(?P<name>[!-<>-~]+)=(?P<model>[!-~]+)")
 LATE = ("bedrock-models",)
 """Clouds after the vendors' table: credentials of Amazon alone do not mean that its models are wanted."""
@@ -97,7 +105,7 @@ def vendor_entry(
         missing.append(f"{stem}_BASE_URL")
     if REGION in url:
         missing.append("AWS_REGION")
-    url = _with_path(url, vendor.path)
+    url = _with_path(url.rstrip("/").removesuffix(vendor.chat_path), vendor.path)
     vendor = replace(vendor.at(url), key_setting=in_file or key_name)
     options: dict[str, Any] = {
         "vendor": vendor,

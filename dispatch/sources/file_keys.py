@@ -1,4 +1,4 @@
-"""The `keys` of models.yaml: who may call, which models, and how much."""
+"""The `keys` of models.yaml: the keys of callers, with their models and limits."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
@@ -61,7 +61,7 @@ def _api_key(given: Mapping[str, Any]) -> ApiKey:
 
 
 def _expiry(text: str) -> float:
-    """Unix time: of a date, when it is over. What has no time zone is in UTC."""
+    """Unix time; for a date, the end of that day. A time without a zone is UTC."""
     moment = datetime.fromisoformat(text)
     moment = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
     return (moment + timedelta(days=len(text) <= DATE_CHARACTERS)).timestamp()

@@ -4,10 +4,17 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-from dispatch.routing.config import Deployment, Filler, ModelConfig
+from core.guardrails import GuardrailRules
+from core.masking import KNOWN_SECRETS
+from core.prices import Price
+from dispatch.routing.config import Deployment, Filler, Guardrail, ModelConfig
+from dispatch.routing.voice_config import VoiceConfig, Webhook
 from providers.base import ParameterRules
 
-WHERE = ("region", "compartment", "endpoint", "type", "api_format", "stream_by")
+WHERE = (
+    "region", "compartment", "endpoint", "type", "api_format", "stream_by",
+    "qualifier", "prompt_field", "system_field", "text_path",
+)  # fmt: skip
 TIMEOUTS = {
     "connect_timeout": "connect",
     "first_event_timeout": "first_event",
@@ -36,20 +43,49 @@ def model_config(given: Mapping[str, Any]) -> ModelConfig:
         hedge_agents=given.get("hedge_agents", False),
         filler=Filler.of(given.get("filler_after_ms"), as_list(given.get("filler_text"))),
         speech=given.get("speech", False),
+        voice=voice_config(given.get("voice", {})),
+        guardrail=_guardrail(given["guardrail"]) if "guardrail" in given else None,
         max_tokens=given.get("max_tokens"),
         rules=_rules(given.get("params") or given.get("param_config") or {}),
         tools=given.get("tool_call", True),
         stream_tools=given.get("stream_tool_call", True),
         images=given.get("multimodal", True),
-        price=(price["prompt"], price["completion"]) if price else None,
+        price=Price(**price) if price else None,
         owned_by=given.get("owned_by") or upstreams[0].provider,
         description=given.get("description", ""),
         details=model_details(given),
     )
 
 
+def voice_config(given: Mapping[str, Any]) -> VoiceConfig:
+    """How a model speaks on the phone. The webhook's secret is hidden in logs from now on."""
+    webhook = given.get("webhook")
+    if webhook:
+        KNOWN_SECRETS.add([webhook["secret"]])
+    return VoiceConfig(
+        instructions=given.get("instructions", ""),
+        greeting=given.get("greeting", ""),
+        platform_tools=tuple(given["platform_tools"]) if "platform_tools" in given else None,
+        transfer_to=tuple(given.get("transfer_to", ())),
+        sounds=given.get("sounds", {}),
+        tools=tuple(given.get("tools", ())),
+        webhook=Webhook(**webhook) if webhook else None,
+    )
+
+
+def _guardrail(given: Mapping[str, Any]) -> Guardrail:
+    rules: dict[str, Any] = {name: tuple(given[name]) for name in ("content", "attacks", "sensitive") if name in given}
+    rules |= {name: given[name] for name in ("id", "version", "threshold") if name in given}
+    options: dict[str, Any] = {name: given[name] for name in ("phrase", "fails_open") if name in given}
+    if "sides" in given:
+        options["sides"] = frozenset(given["sides"])
+    if "deadline_ms" in given:
+        options["deadline"] = given["deadline_ms"] / 1000
+    return Guardrail(given["provider"], GuardrailRules(**rules), **options)
+
+
 def model_details(given: Mapping[str, Any]) -> dict[str, Any]:
-    """The place of a cloud's model: region, compartment, endpoint and type, if they are given."""
+    """The place of a cloud's model, such as its region, and how an agent is called, as far as they are given."""
     details = {key: given[key] for key in WHERE if key in given}
     return {**details, **({"compartment": given["compartment_id"]} if "compartment_id" in given else {})}
 

@@ -10,11 +10,11 @@ from providers.vendors import VENDORS, Vendor
 
 
 def vendor_named(name: str, given: Mapping[str, Any]) -> Vendor:
-    """The vendor that is named, or that has the provider's name; else a server of one's own. Raises Incoherent."""
+    """The vendor that is named, or that has the provider's name; else a server of one's own. Raises Inconsistent."""
     known = {row.name: row for row in VENDORS}
     vendor = given.get("vendor", name)
     if vendor in known:
-        return replace(known[vendor], name=name)
+        return replace(known[vendor], name=name, prices=vendor)
     if "vendor" in given:
         raise Inconsistent(
             ("providers", name, "vendor"), f"there is no vendor {vendor!r}; there are {', '.join(known)}"

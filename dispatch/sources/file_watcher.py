@@ -42,8 +42,8 @@ class FileWatcher:
         try:
             self._changed()
         except ValueError as error:
-            log.error("%s; the last good one stays in use", error)  # noqa: TRY400 - the message says it all
-        except Exception:  # a fault of our own must not end the watching
+            log.error("%s; the last good one stays in use", str(error).rstrip("."))  # noqa: TRY400 - the message suffices
+        except Exception:  # a bug must not end the watching
             log.exception("what has changed cannot be taken in")
 
     def _run(self) -> None:

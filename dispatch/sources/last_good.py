@@ -23,17 +23,17 @@ class LastGood:
 
     def put(self, text: bytes) -> None:
         """Replace the text."""
-        with self._locked(fcntl.LOCK_EX):
+        with self._lock(fcntl.LOCK_EX):
             os.ftruncate(self._file.fileno(), 0)
             os.pwrite(self._file.fileno(), text, 0)
 
     def text(self) -> bytes:
         """The text, as the last of the processes stored it."""
-        with self._locked(fcntl.LOCK_SH):
+        with self._lock(fcntl.LOCK_SH):
             return os.pread(self._file.fileno(), os.fstat(self._file.fileno()).st_size, 0)
 
     @contextmanager
-    def _locked(self, kind: int) -> Iterator[None]:
+    def _lock(self, kind: int) -> Iterator[None]:
         """POSIX locks work between processes; within a process only one thread comes here, and for a moment."""
         fcntl.lockf(self._file, kind)
         try:

@@ -69,7 +69,7 @@ def is_litellm(data: Any) -> bool:
 
 
 def from_litellm(data: Mapping[str, Any], variables: Mapping[str, str]) -> Json:
-    """The file in our shape: providers, models, aliases. Raises Incoherent with the place in LiteLLM's file."""
+    """The file in our shape: providers, models, aliases. Raises Inconsistent with the place in LiteLLM's file."""
     providers: dict[str, Json] = {}
     models: dict[str, Json] = {}
     for at, given in enumerate(_rows(data.get("model_list"))):
@@ -79,7 +79,9 @@ def from_litellm(data: Mapping[str, Any], variables: Mapping[str, str]) -> Json:
             raise Inconsistent(place, "it needs a model_name, and litellm_params with a model")
         if "*" in name:  # names with a provider before the model need no row
             continue
-        params = {key: _resolved(value, variables, (*place, "litellm_params", key)) for key, value in params.items()}
+        params = {
+            key: _resolve_variables(value, variables, (*place, "litellm_params", key)) for key, value in params.items()
+        }
         provider, model = _provider(params, providers)
         row = models.setdefault(name, {"name": name, "model": model, "upstreams": [], **_beside(params, given)})
         row["upstreams"].append({"provider": provider, "model": model, **_share(params)})
@@ -97,7 +99,7 @@ def _rows(given: Any) -> list[Json]:
     return given
 
 
-def _resolved(value: Any, variables: Mapping[str, str], place: YamlPath) -> Any:
+def _resolve_variables(value: Any, variables: Mapping[str, str], place: YamlPath) -> Any:
     if not isinstance(value, str) or not value.startswith(ENVIRONMENT):
         return value
     name = value.removeprefix(ENVIRONMENT)
@@ -166,7 +168,7 @@ def _fallbacks(settings: list[Json], names: list[str]) -> dict[str, list[str]]:
     found: dict[str, list[str]] = {}
     for name, others in _pairs(settings, names):
         for other in others:
-            if other in names and other != name and name not in _reached(other, found):
+            if other in names and other != name and name not in _reachable(other, found):
                 found.setdefault(name, []).append(other)
     return found
 
@@ -181,7 +183,7 @@ def _pairs(settings: list[Json], names: list[str]) -> Iterator[tuple[str, list[s
     yield from ((name, common) for name in names if name not in own)
 
 
-def _reached(name: str, found: Mapping[str, list[str]]) -> set[str]:
+def _reachable(name: str, found: Mapping[str, list[str]]) -> set[str]:
     ahead, seen = [name], set[str]()
     while ahead:
         each = ahead.pop()

@@ -134,10 +134,10 @@ class ModelList:
         while not self._stopped.is_set():
             try:
                 self.refresh_once()
-            except Exception:  # a fault of our own must not end the refreshing
+            except Exception:  # a bug must not end the refreshing
                 log.exception("the model list could not be taken over")
             pause, again = (min(again, self._refresh), again * 2) if self.problem else (self._refresh, AGAIN_SECONDS)
-            # Jitter, so that many servers do not ask at the same moment.
+            # Jitter, so that many servers do not send requests at the same moment.
             self._stopped.wait(pause * random.uniform(0.9, 1.1))  # noqa: S311
 
     def _fetch(self) -> tuple[bytes, dict[str, str]] | None:
@@ -187,7 +187,7 @@ class ModelList:
     def _take(self, body: bytes, conditions: dict[str, str]) -> None:
         """Make a list the last good one. Raises NoList."""
         if (body_digest := _digest(body)) != self._body_digest:
-            data, found = self._understood(body)
+            data, found = self._parse(body)
             if found != self._last:
                 self._on_change(found)
                 facts = {"url": url_without_query(self._url), "models": len(found.rows), "before": len(self._last.rows)}
@@ -196,7 +196,7 @@ class ModelList:
             self._keep({"url_sha256": _digest(self._url.encode()), "conditions": conditions, "data": data})
         self._conditions = conditions
 
-    def _understood(self, body: bytes) -> tuple[Any, SourceContents]:
+    def _parse(self, body: bytes) -> tuple[Any, SourceContents]:
         try:
             data = orjson.loads(body)
         except ValueError:

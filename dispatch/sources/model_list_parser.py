@@ -1,6 +1,6 @@
 """The parser of MODEL_LIST_URL's list: its rows become providers and models, or are left out.
 
-The list names paths, never hosts: whatever it says, requests and the token go to the list's own scheme and host.
+The list names paths, never hosts: requests and the token always go to the list's own scheme and host.
 """
 
 import re
@@ -11,6 +11,7 @@ from logging import getLogger
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
+from core.prices import Price
 from dispatch.routing.config import Deployment, ModelConfig, ProviderConfig, SourceContents
 from providers import PROVIDERS
 from providers.vendors import Vendor, defaults_for_kind
@@ -111,12 +112,12 @@ def _owner(handle: str, family: Any) -> str:
     return [*owners, *(part for part in parts if not ANY_PATH.fullmatch(part)), ""][0]
 
 
-def _price(item: Mapping[str, Any]) -> tuple[float, float] | None:
+def _price(item: Mapping[str, Any]) -> Price | None:
     prices: list[Any] = [item.get("prompt_price_1k"), item.get("completion_price_1k")]
     if not all(type(price) in (int, float) and 0 <= price < MOST_PRICE for price in prices):
         return None
     prompt, completion = (round(price * 1000, 9) for price in prices)  # 0.0007 * 1000 is 0.7000000000000001
-    return prompt, completion
+    return Price(prompt, completion)
 
 
 SETTING = "MODEL_LIST_AUTH_TOKEN"

@@ -16,7 +16,7 @@ from marshmallow import ValidationError
 
 from dispatch.routing.config import ProviderConfig, SourceContents
 from dispatch.sources.consistency import Inconsistent, Located, check_consistency
-from dispatch.sources.environment import CLOUDS, vendor_entry
+from dispatch.sources.environment import FILE_CLOUDS, vendor_entry
 from dispatch.sources.file_keys import api_keys
 from dispatch.sources.file_models import as_list, model_config, model_details, over_accounts, timeouts_of
 from dispatch.sources.file_vendor import deviations, vendor_named
@@ -59,11 +59,11 @@ def text(path: Path) -> bytes:
 def read(
     path: Path, variables: Mapping[str, str], known: Collection[str] = (), clouds: Mapping[str, Any] | None = None
 ) -> SourceContents:
-    """The file's providers and models, as `understood`. Raises CatalogueError."""
-    return understood(text(path), path, variables, known, clouds or {})
+    """The file's providers and models, as `parse`. Raises CatalogueError."""
+    return parse(text(path), path, variables, known, clouds or {})
 
 
-def understood(
+def parse(
     raw: bytes, path: Path, variables: Mapping[str, str], known: Collection[str], clouds: Mapping[str, Any]
 ) -> SourceContents:
     """The providers and models of a file's text. `variables` replace `${NAME}`; `known` are the names of other sources'
@@ -106,7 +106,7 @@ def understood(
 def _file(
     data: Mapping[str, Any], variables: Mapping[str, str], known: Collection[str], clouds: Mapping[str, Any]
 ) -> SourceContents:
-    """Our own shape, and LLM Bridge's. Raises Incoherent."""
+    """Our own shape, and LLM Bridge's. Raises Inconsistent."""
     providers = {name: given or {} for name, given in data.get("providers", {}).items()}
     entries: list[ProviderConfig] = []
     rows: list[Located] = []
@@ -116,6 +116,9 @@ def _file(
         rows += _nested(name, given)
     rows += [(model_config(given), ("models", at)) for at, given in enumerate(data.get("models", []))]
     for at, given in enumerate(data.get("models", [])):
+        if (guard := given.get("guardrail", {}).get("provider")) and guard not in providers and guard not in known:
+            what = f"{given['name']!r} is guarded by the provider {guard!r}, which is not known"
+            raise Inconsistent(("models", at, "guardrail", "provider"), what)
         for position, each in enumerate(given.get("upstreams", [given])):
             if each["provider"] not in providers and each["provider"] not in known:
                 field = ("upstreams", position, "provider") if "upstreams" in given else ("provider",)
@@ -128,7 +131,7 @@ def _file(
 
 
 def _regions(regions: list[dict[str, Any]], variables: Mapping[str, str], clouds: Mapping[str, Any]) -> SourceContents:
-    """OCI GenAI access gateway's list: four kinds of models, each in a region and a compartment. Raises Incoherent."""
+    """OCI GenAI access gateway's list: four kinds of models, each in a region and compartment. Raises Inconsistent."""
     rows: list[Located] = []
     for at, region in enumerate(regions):
         where = {"region": region["region"], "compartment": region["compartment_id"]}
@@ -163,11 +166,11 @@ def _cloud(
     clouds: Mapping[str, Any],
     place: YamlPath,
 ) -> ProviderConfig:
-    """A cloud's config. Raises Incoherent."""
+    """A cloud's config. Raises Inconsistent."""
     try:
         if given.get("proxy"):
             Proxy.parse(given["proxy"])
-        return replace(CLOUDS[kind](name, clouds, variables, given), timeouts=timeouts_of(given))
+        return replace(FILE_CLOUDS[kind](name, clouds, variables, given), timeouts=timeouts_of(given))
     except ValueError as error:
         raise Inconsistent((*place, *_field(str(error), given)), str(error)) from None
 
@@ -199,7 +202,7 @@ def _entries(
     if "#" in name or "/" in name:
         raise Inconsistent(place, f"a provider's name may have neither # nor /: {name!r}")
     base = vendor_named(name, given)
-    kind = given.get("kind", name if name in CLOUDS else base.kind)
+    kind = given.get("kind", name if name in FILE_CLOUDS else base.kind)
     if kind == "demo":
         return [
             ProviderConfig(name, kind, "demo", {"name": name}, lenient=True, order=int(name == kind), is_fallback=True)
@@ -210,8 +213,8 @@ def _entries(
                 name, kind, "", missing=f"a kind of provider that this version has; it has {', '.join(PROVIDERS)}"
             )
         ]
-    if kind in CLOUDS:
-        return [_cloud(name, kind, {**given, "proxy": proxy}, variables, clouds, place)]
+    if kind in FILE_CLOUDS:
+        return [_cloud(name, kind, {**given, "kind": kind, "proxy": proxy}, variables, clouds, place)]
     vendor = replace(defaults_for_kind(kind, name) or base, kind=kind, openai_suffix="") if "kind" in given else base
     vendor = replace(vendor, **deviations(given, vendor))
     complete = "models" in given and not given.get("pass_unknown", False)

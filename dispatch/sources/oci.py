@@ -12,10 +12,12 @@ from dispatch.sources.proxies import proxy_for
 DEFAULT_MODEL = "meta.llama-3.3-70b-instruct"
 """On demand in most regions: https://docs.oracle.com/en-us/iaas/Content/generative-ai/pretrained-models.htm."""
 AUTH_TYPE, CONFIG_FILE, PROFILE = "API_KEY", "~/.oci/config", "DEFAULT"
+AGENT_HOST = "https://agent-runtime.generativeai.{region}.oci.oraclecloud.com"
 HOST = "https://inference.generativeai.{region}.oci.oraclecloud.com"
-"""The address that is compared with NO_PROXY to choose the environment's proxy."""
+"""The addresses that are compared with NO_PROXY to choose the environment's proxy."""
 MISSING = "OCI_REGION and OCI_COMPARTMENT, and a key in OCI_CONFIG_FILE or another AUTH_TYPE"
 REGION = re.compile(r"[A-Za-z0-9-]{1,40}")
+AGENT_ENDPOINT = re.compile(r"ocid1\.genaiagentendpoint\.[A-Za-z0-9._-]{1,250}")
 CREDENTIALS = ("user", "tenancy", "fingerprint", "key_content", "key_file", "pass_phrase", "security_token_file")
 
 
@@ -50,16 +52,45 @@ def entry(
         "debug": settings.get("debug_oci_sdk", False),
     }
     _check(options)
-    said = (
+    is_configured = (
         any(settings.get(field) for field in ("oci_region", "oci_compartment"))
         or any(options[key] for key in ("credentials", "api_key"))
         or options["auth_type"] != AUTH_TYPE
         or (options["config_file"], options["profile"]) != (CONFIG_FILE, PROFILE)
         or os.path.isfile(os.path.expanduser(CONFIG_FILE))  # noqa: PTH111, PTH113 - these know homes that cannot be read
     )
-    if said and not options["proxy"]:
+    if is_configured and not options["proxy"]:
         options["proxy"] = proxy_for(options["endpoint"] or HOST.format(region=options["region"]), variables)
-    return ProviderConfig(name, "oci", options["model"], options, "" if said else MISSING)
+    return ProviderConfig(name, "oci", options["model"], options, "" if is_configured else MISSING)
+
+
+def agent(
+    name: str, settings: Mapping[str, Any], variables: Mapping[str, str], given: Mapping[str, Any]
+) -> ProviderConfig:
+    """The config of an agent's endpoint, with the account of the settings or of models.yaml. Raises ValueError."""
+    account = entry(name, settings, variables, given).options
+    agent_endpoint, model = given.get("agent_endpoint", ""), given.get("model") or name
+    if agent_endpoint and not AGENT_ENDPOINT.fullmatch(agent_endpoint):
+        raise ValueError(f"AGENT_ENDPOINT is {agent_endpoint!r}; allowed are OCIDs: ocid1.genaiagentendpoint.oc1...")
+    endpoint = given.get("base_url", "")
+    options = {
+        "name": name,
+        "model": model,
+        "agent_endpoint": agent_endpoint,
+        "login": {
+            "auth_type": account["auth_type"],
+            "config_file": account["config_file"],
+            "profile": account["profile"],
+            "given": account["credentials"],
+        },
+        "region": account["region"],
+        "endpoint": endpoint,
+        "proxy": given.get("proxy") or proxy_for(endpoint or AGENT_HOST.format(region=account["region"]), variables),
+        "debug": account["debug"],
+        **({"session_ttl": given["session_ttl"]} if "session_ttl" in given else {}),
+    }
+    missing = "" if agent_endpoint else "agent_endpoint"
+    return ProviderConfig(name, "oci-agent", model, options, missing, lenient=True)
 
 
 def _check(options: Mapping[str, Any]) -> None:

@@ -80,22 +80,22 @@ class Sources:
     def _file_or_last_good(self, kept: LastGood, others: Mapping[str, SourceContents]) -> SourceContents:
         """The file, or its last valid text if it has become invalid since. Raises ValueError."""
         try:
-            last = self._understood(kept.text())
+            last = self._parse(kept.text())
             catalogue = Catalogue({**others, "file": last}, default=self.default)
         except ValueError:  # the settings have changed, and the old text does not fit them
             return self._file()
         try:
             self._take_over(catalogue)
         except ValueError as error:
-            log.error("%s; the last good one stays in use", error)  # noqa: TRY400 - the message says it all
+            log.error("%s; the last good one stays in use", str(error).rstrip("."))  # noqa: TRY400 - the message suffices
         return catalogue.contents("file")
 
     def _take_over(self, catalogue: Catalogue) -> None:
         """Pass the file's contents to the catalogue. Raises ValueError, and changes nothing, if they cannot be used."""
         text = models_file.text(self.models_file)
-        listing, last = self._understood(text), catalogue.contents("file")
+        listing, last = self._parse(text), catalogue.contents("file")
         lost_models = (last.rows and not listing.rows) or (last.entries and not listing.entries + listing.rows)
-        if lost_models or (last.keys and not listing.keys):  # without a key, everybody might be served
+        if lost_models or (last.keys and not listing.keys):  # without keys, every caller might be served
             log.warning(
                 "%s has no %s any more, as if emptied by mistake; the last good one stays in use until a restart",
                 self.models_file,
@@ -116,13 +116,13 @@ class Sources:
     def _file(self) -> SourceContents:
         """The file as it is. Raises CatalogueError."""
         text = models_file.text(self.models_file)
-        listing = self._understood(text)
+        listing = self._parse(text)
         self._keep(text)
         return listing
 
-    def _understood(self, text: bytes) -> SourceContents:
+    def _parse(self, text: bytes) -> SourceContents:
         known = [entry.name for entry in self._environment().entries]
-        listing = models_file.understood(text, self.models_file, self.variables, known, self.clouds)
+        listing = models_file.parse(text, self.models_file, self.variables, known, self.clouds)
         file_keys.check_apart(listing.keys, self.keys, self.models_file)
         return listing
 

@@ -39,7 +39,7 @@ def load(text: str, variables: Mapping[str, str]) -> tuple[Any, dict[YamlPath, i
         reader = _Reader(loader, variables)
         return reader.value(node, ()), reader.lines
     except yaml.MarkedYAMLError as error:
-        raise _marked(error, text) from None
+        raise _from_yaml_error(error, text) from None
     except ReaderError as error:
         line = text.count("\n", 0, error.position) + 1
         raise YamlError(line, "a character that is not allowed in YAML") from None
@@ -57,7 +57,7 @@ def _not_too_deep(text: str) -> None:
             raise YamlError(line, f"it is nested more than {DEPTH} deep")
 
 
-def _marked(error: yaml.MarkedYAMLError, text: str) -> YamlError:
+def _from_yaml_error(error: yaml.MarkedYAMLError, text: str) -> YamlError:
     mark = error.problem_mark or error.context_mark
     line = mark.line + 1 if mark else 1
     what = error.problem or "not YAML"

@@ -10,8 +10,12 @@ Text with a meaning stays: the text of a link, the cells of a table, code betwee
 import re
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
+from contextlib import closing
 
-from core.events import Event, Finish, Text, ToolCall
+from core.context import CallContext
+from core.events import Event, Events, Finish, Text, ToolCall
+from dispatch.resilience.retry import StreamFactory
+from providers.base import Target
 
 OPEN, CLOSE = "<think>", "</think>"
 MARKS = "*_~`"
@@ -194,6 +198,16 @@ class SpeechFilter:
 def _begun(text: str, tag: str) -> int:
     """How many characters at the end of a text may be the beginning of a tag."""
     return next((size for size in range(min(len(tag) - 1, len(text)), 0, -1) if tag.startswith(text[-size:])), 0)
+
+
+def read_aloud(ask: StreamFactory) -> StreamFactory:
+    """A StreamFactory with text fit to be read aloud. Removed text does not count as a first event."""
+
+    def stream(target: Target, call: CallContext) -> Events:
+        with closing(ask(target, call)) as events:
+            yield from speech_safe(events)
+
+    return stream
 
 
 def speech_safe(events: Iterable[Event]) -> Iterator[Event]:

@@ -35,7 +35,10 @@ class AnthropicDecoder:
         if self.finished:
             self.done = data["type"] == "message_stop"
             return
-        yield from self._events_of_frame(data)
+        if data["type"] == "content_block_delta":  # most frames are
+            yield from self._continue_block(data["index"], data["delta"])
+        else:
+            yield from self._events_of_frame(data)
 
     def whole(self, message: Any) -> Iterator[Event]:
         """The events of a whole message. Raises as `events` does."""
@@ -54,11 +57,9 @@ class AnthropicDecoder:
             case "message_start":
                 self._count(data["message"].get("usage"))
             case "content_block_start":
-                yield from self._opened(data["index"], data["content_block"])
-            case "content_block_delta":
-                yield from self._went_on(data["index"], data["delta"])
+                yield from self._start_block(data["index"], data["content_block"])
             case "content_block_stop":
-                yield from self._closed(data["index"])
+                yield from self._end_block(data["index"])
             case "message_delta":
                 self._count(data.get("usage"))
                 reason = data["delta"].get("stop_reason")
@@ -71,7 +72,7 @@ class AnthropicDecoder:
             case "error":
                 raise self._fail(data["error"])
 
-    def _opened(self, index: int, block: Mapping[str, Any]) -> Iterator[Event]:
+    def _start_block(self, index: int, block: Mapping[str, Any]) -> Iterator[Event]:
         self._blocks[index] = state = {**block, "from": self._characters, "sources": block.get("citations") or []}
         if block["type"] == "tool_use":
             self._called[index] = require_text(block["id"])
@@ -85,7 +86,7 @@ class AnthropicDecoder:
             yield Reasoning(require_text(block["thinking"]))
         state["pieces"] = False
 
-    def _went_on(self, index: int, delta: Mapping[str, Any]) -> Iterator[Event]:
+    def _continue_block(self, index: int, delta: Mapping[str, Any]) -> Iterator[Event]:
         state = self._blocks[index]
         match delta["type"]:
             case "text_delta" if delta["text"]:
@@ -102,7 +103,7 @@ class AnthropicDecoder:
             case "citations_delta":
                 state["sources"] = [*state["sources"], delta["citation"]]
 
-    def _closed(self, index: int) -> Iterator[Event]:
+    def _end_block(self, index: int) -> Iterator[Event]:
         state = self._blocks.pop(index)
         if index in self._called and not state["pieces"]:
             yield ToolArguments(index, lenient_json.dumps(state.get("input") or {}).decode())
@@ -123,12 +124,12 @@ class AnthropicDecoder:
         return Text(text)
 
     def _count(self, usage: Any) -> None:
-        """The last value of each count holds: the counts at a message's end are those of the whole message."""
+        """Keep the last value of each count: the counts at a message's end are those of the whole message."""
         self._usage |= {key: value for key, value in (usage or {}).items() if value is not None}
 
     @property
     def usage(self) -> Usage | None:
-        """The tokens, as far as they are told by now."""
+        """The tokens that have been reported so far."""
         return next(self._usage_events(), None)
 
     def _usage_events(self) -> Iterator[Usage]:
@@ -142,7 +143,7 @@ class AnthropicDecoder:
 
 def _finish(word: Any) -> FinishReason:
     """OpenAI's finish reason; an unknown one is `stop`. Raises UpstreamDown for one that means a failure."""
-    reason = finish_reason(word, said=True)
+    reason = finish_reason(word, has_content=True)
     if reason is None:
         raise UpstreamDown("The model could not finish its answer.", log=str(word))
     return reason

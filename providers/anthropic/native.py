@@ -1,7 +1,7 @@
-"""Requests that came in Anthropic's own dialect: the body goes on as it came, and the answer's bytes come back.
+"""Requests in Anthropic's own dialect: the body is sent unchanged, and the answer's bytes are passed on.
 
-An answer's frames pass as long as they are what they claim to be: a block of nothing but pieces of text passes unread,
-all else is decoded on its way, so that an error or a cut is noticed.
+A block that holds nothing but pieces of content blocks passes unread. Every other frame is decoded before it passes, so
+that an error or a premature end is noticed.
 """
 
 import re
@@ -11,7 +11,7 @@ from typing import Any
 from core import lenient_json
 from core.context import CallContext
 from core.errors import GatewayError
-from core.events import CallerDialect, Event, Events, Silence, Usage, Verbatim
+from core.events import CallerDialect, Event, Events, Usage, Verbatim
 from core.json_values import BAD_SHAPE, Json
 from core.requests import ChatRequest, NativeBody
 from providers.anthropic.decode import AnthropicDecoder
@@ -23,9 +23,9 @@ from providers.common.translate import fit_id
 from providers.transport.client import Response
 from providers.transport.exchange import (
     ErrorFactory,
-    arriving,
     blocks,
     decode_stream,
+    detect_stream,
     parse_json,
     raise_for_status,
     read_body,
@@ -45,13 +45,13 @@ MESSAGE_STOP = b'event: message_stop\ndata: {"type":"message_stop"}\n\n'
 
 
 def native_of(request: ChatRequest) -> NativeBody | None:
-    """The request as it came, if that was in this dialect."""
+    """The request's own body, if the request came in this dialect."""
     return request.native if request.native and request.native.dialect == DIALECT else None
 
 
 def to_upstream(request: ChatRequest, native: NativeBody, target: Target) -> Json:
-    """The body as it came, for this model. What other vendors have left in the conversation is made fit: ids of calls
-    that Anthropic does not take, and thinking that it has not signed.
+    """The request's own body, for this model. It loses what other vendors have left in the conversation: call ids that
+    Anthropic refuses, and thinking that it has not signed.
     """
     body = {**native.body, "model": target.model}
     if any(_is_foreign(block) for message in body["messages"] for block in _blocks(message)):
@@ -92,8 +92,8 @@ def _without_foreign(message: Json) -> Json:
 
 
 def _for_family(body: Json, request: ChatRequest, family: claude.Family) -> Json:
-    """The body with the thinking, the effort and the sampling that models of this family take: another was asked for,
-    by a name that stands for this one, or it is the other's fallback.
+    """The body with the thinking, effort and sampling parameters that this family accepts: the caller may have named an
+    alias, or a model of which this one is the fallback.
     """
     thinks = (body.get("thinking") or {}).get("type") in ("enabled", "adaptive")
     wish = str(request.body.get("reasoning_effort") or ("medium" if thinks else ""))
@@ -114,16 +114,16 @@ def _for_family(body: Json, request: ChatRequest, family: claude.Family) -> Json
 def answer_events(
     reply: Response, request: ChatRequest, failure: ErrorFactory, decoder: AnthropicDecoder, call: CallContext
 ) -> Events:
-    """The answer as bytes, where they are of the kind that was asked for, else as events. Closes the reply."""
+    """The answer as bytes if it is streamed as the request wants, else as events. Closes the response."""
     try:
-        yield from raise_for_status(reply, failure)
-        streams, pieces = yield from arriving(reply, asked=request.stream)
+        raise_for_status(reply, failure)
+        streams, pieces = detect_stream(reply, expected=request.stream)
         if streams and request.stream:
-            yield from _passed(reply, pieces, decoder, call)
+            yield from _pass_frames(reply, pieces, decoder, call)
         elif streams:
             yield from decode_stream(reply, pieces, decoder, call)
         else:
-            raw = yield from read_body(reply, pieces=pieces)
+            raw = read_body(reply, pieces=pieces)
             answer = parse_json(raw, reply, keep_halves=True)
             events = list(decoder.whole(answer))
             raw = raw if lenient_json.is_strict(raw) else lenient_json.dumps(answer)
@@ -134,13 +134,10 @@ def answer_events(
         reply.close()
 
 
-def _passed(reply: Response, pieces: Iterable[bytes], decoder: AnthropicDecoder, call: CallContext) -> Events:
-    """A stream's frames, to its end. One that ends before it is finished raises."""
+def _pass_frames(reply: Response, pieces: Iterable[bytes], decoder: AnthropicDecoder, call: CallContext) -> Events:
+    """A stream's frames, to its end. Raises `reply.broken` if it ends before a stop reason."""
     passing = _Passing(decoder)
-    for block in blocks(pieces, lambda: decoder.finished, call):
-        if isinstance(block, Silence):
-            yield block
-            continue
+    for block in blocks(reply, pieces, lambda: decoder.finished, call, passing.may_pass):
         yield from passing.block(block)
         if decoder.done:
             reply.settle()
@@ -151,49 +148,53 @@ def _passed(reply: Response, pieces: Iterable[bytes], decoder: AnthropicDecoder,
 
 
 class _Passing:
-    """A stream's blocks of frames. What stands before the first piece is held, so that a failure has its status."""
+    """Passes a stream's blocks of frames. Frames before the first content are held, so a failure keeps its status."""
 
     def __init__(self, decoder: AnthropicDecoder) -> None:
         self._decoder = decoder
         self._held: list[bytes] = []
         self._begun = False
 
+    def may_pass(self, block: bytes) -> bool:
+        """Whether a block continues a content block, and may pass unread."""
+        return self._begun and PIECES.fullmatch(block) is not None
+
     def block(self, block: bytes) -> Iterator[Event]:
-        """The bytes of a block, with the usage once it is known. Raises what an error frame means, and BAD_SHAPE."""
-        if self._begun and PIECES.fullmatch(block):
+        """The bytes of a block, with the usage once it is known. Raises BAD_SHAPE, and the error of an error frame."""
+        if self.may_pass(block):
             yield Verbatim(block, DIALECT)
             return
         was_finished = self._decoder.finished
         try:
             for each in parse_frames(block):
-                self._read(each)
+                self._hold(each)
                 if self._decoder.done:
                     break
         except (*BAD_SHAPE, GatewayError):
             if was_finished:
-                return  # the answer is whole: what follows it spoils nothing
-            yield from self._released()
+                return  # the answer is complete: invalid frames after it are ignored
+            yield from self._release()
             raise
-        yield from self._released(self._decoder.usage if self._decoder.finished and not was_finished else None)
+        yield from self._release(self._decoder.usage if self._decoder.finished and not was_finished else None)
 
-    def _read(self, each: Frame) -> None:
-        """A frame is held, to pass with its block. After the finish there is nothing more to say than that."""
+    def _hold(self, each: Frame) -> None:
+        """Decode a frame, and hold it to pass with its block. After the stop reason only message_stop passes."""
         finished = self._decoder.finished
         self._begun = any([*self._decoder.events(each)]) or self._begun
         if self._decoder.done and not self._decoder.finished:
             raise ValueError("a message_stop before the stop reason")
         if self._decoder.done or not finished:
-            self._held.append(_framed(each))
+            self._held.append(_encode_frame(each))
 
-    def _released(self, usage: Usage | None = None) -> Iterator[Event]:
+    def _release(self, usage: Usage | None = None) -> Iterator[Event]:
         if self._begun and self._held:
             data = b"".join(self._held)
             self._held.clear()
             yield Verbatim(data, DIALECT, usage)
 
 
-def _framed(each: Frame) -> bytes:
-    """The frame on lines of its own, in JSON that every parser reads, named for its type."""
+def _encode_frame(each: Frame) -> bytes:
+    """The frame's bytes: strict JSON on one line, with its type as the event's name."""
     data, value = each.data, lenient_json.loads(each.data, keep_halves=True)
     if b"\n" in data or not lenient_json.is_strict(data):
         data = lenient_json.dumps(value)

@@ -1,8 +1,8 @@
-"""Anthropic's Messages, and whoever else speaks that dialect: https://platform.claude.com/docs/en/api/messages
+"""Anthropic's Messages API, also at other vendors: https://platform.claude.com/docs/en/api/messages
 
-Thinking must come back with the calls that it led to, or a model that thinks within a budget refuses the next request
-(/build-with-claude/thinking, "preserving thinking blocks"). OpenAI's clients know nothing of it: it is kept in the
-call's state by the id of the tool call, and where it is not found, such a model is asked not to think.
+A model with a thinking budget refuses a request whose tool calls come without the thinking before them
+(/build-with-claude/thinking, "preserving thinking blocks"). OpenAI's clients do not send it back, so it is stored by
+the id of the tool call. If it is not found, thinking is turned off for that request.
 """
 
 import re
@@ -36,7 +36,7 @@ from providers.transport.exchange import (
     read_body,
     request_id_header,
 )
-from providers.transport.status_errors import error_from_response, error_object, for_log, safe_message, written
+from providers.transport.status_errors import error_body, error_from_response, error_object, for_log, safe_message
 
 VERSION = {"anthropic-version": "2023-06-01"}
 STATUSES = {
@@ -51,7 +51,7 @@ STATUSES = {
     "timeout_error": 504,
     "overloaded_error": 529,
 }
-"""What an error is that comes in the place of an answer (/api/errors)."""
+"""The status of an error object that comes instead of an answer (/api/errors)."""
 
 TOO_LONG = re.compile(r"prompt is too long|exceeds? (the )?context (limit|window)", re.IGNORECASE)
 NO_CREDIT = re.compile(r"credit balance is too low", re.IGNORECASE)
@@ -71,6 +71,10 @@ SUPPORTED_PARAMETERS = {
     "parallel_tool_calls", "functions", "function_call", "response_format", "reasoning_effort", "thinking",
     "modalities",
 }  # fmt: skip
+UNCOUNTED = frozenset({
+    "max_tokens", "stream", "temperature", "top_p", "top_k", "stop_sequences", "metadata", "service_tier",
+})  # fmt: skip
+"""Parameters of /v1/messages that /v1/messages/count_tokens refuses."""
 
 
 class Anthropic(HttpProvider):
@@ -79,13 +83,13 @@ class Anthropic(HttpProvider):
     headers = VERSION
 
     def _address(self, base_url: str) -> str:
-        return versioned(base_url)
+        return with_version(base_url)
 
     def _failure(self, status: int, headers: Mapping[str, str], body: bytes) -> GatewayError:
         return anthropic_error(self.name, status, headers, body, setting=self._vendor.key_setting)
 
     def chat(self, request: ChatRequest, target: Target, call: CallContext) -> Events:
-        """Ask, and tell what comes: as bytes, if the request came in this dialect."""
+        """POST /v1/messages. The answer passes as bytes if the request came in this dialect."""
         if (own := native.native_of(request)) is not None:
             yield from self._native(request, own, target, call)
             return
@@ -101,7 +105,7 @@ class Anthropic(HttpProvider):
         yield from answer_as_text(events, answer) if answer else events
 
     def passes(self, request: ChatRequest, target: Target) -> bool:
-        """A request in Anthropic's dialect does."""
+        """True for a request in Anthropic's dialect."""
         return native.native_of(request) is not None
 
     def _native(self, request: ChatRequest, own: NativeBody, target: Target, call: CallContext) -> Events:
@@ -119,16 +123,16 @@ class Anthropic(HttpProvider):
         """POST /v1/messages/count_tokens."""
         own = native.native_of(request)
         if own is None:
-            yield from super().count_tokens(request, target, call)
-            return
-        body = native.to_upstream(request, own, target)
-        raw = orjson.dumps({key: value for key, value in body.items() if key not in ("max_tokens", "stream")})
-        reply = send(
-            self._account, "POST", f"/messages/count_tokens{own.query}", _headers(own, call), raw, call, target.timeouts
-        )
+            body, query = to_upstream(request, target, _Thoughts(call, target).recall), ""
+            headers = request_id_header(call)
+        else:
+            body, query, headers = native.to_upstream(request, own, target), own.query, _headers(own, call)
+        raw = orjson.dumps({key: value for key, value in body.items() if key not in UNCOUNTED})
+        path = f"/messages/count_tokens{query}"
+        reply = send(self._account, "POST", path, headers, raw, call, target.timeouts)
         try:
-            yield from raise_for_status(reply, self._failure)
-            answer = parse_json((yield from read_body(reply)), reply)
+            raise_for_status(reply, self._failure)
+            answer = parse_json(read_body(reply), reply)
             yield Usage(token_count(answer["input_tokens"]), 0)
         except BAD_SHAPE as error:
             raise reply.broken(f"{type(error).__name__}: {error}") from error
@@ -148,12 +152,12 @@ class Anthropic(HttpProvider):
 
 
 def _headers(own: NativeBody, call: CallContext) -> dict[str, str]:
-    """The caller's own version and betas, in the place of ours."""
+    """The version and betas of the caller's request, which replace ours."""
     return {**request_id_header(call), **own.headers}
 
 
-def versioned(address: str) -> str:
-    """What stands before /messages: the address with /v1, unless it says itself where the messages are."""
+def with_version(address: str) -> str:
+    """The address before /messages: with /v1, unless it ends in /messages already."""
     path, mark, query = address.partition("?")
     path = path.rstrip("/")
     if path.endswith("/messages"):
@@ -183,10 +187,10 @@ class _Thoughts:
 def anthropic_error(
     name: str, status: int, headers: Mapping[str, str], body: bytes, *, setting: str = ""
 ) -> GatewayError:
-    """The exception for an error answer (/api/errors). An account without credit is told of by a 400."""
-    said = str(error_object(body).get("message") or "")
+    """The exception for an error response (/api/errors). A 400 may mean that the account has no credit."""
+    sentence = str(error_object(body).get("message") or "")
     log = for_log(body)
-    if status == 402 or NO_CREDIT.search(said):  # noqa: PLR2004
+    if status == 402 or NO_CREDIT.search(sentence):  # noqa: PLR2004
         return UpstreamError(
             f"The account at {name} has no credit left.",
             code="insufficient_quota",
@@ -194,19 +198,19 @@ def anthropic_error(
             upstream_status=status,
             log=log,
         )
-    if status == 400 and TOO_LONG.search(said):  # noqa: PLR2004
-        return ContextTooLong(f"{name} refused the request: {safe_message(said)}", param="messages", log=log)
+    if status == 400 and TOO_LONG.search(sentence):  # noqa: PLR2004
+        return ContextTooLong(f"{name} refused the request: {safe_message(sentence)}", param="messages", log=log)
     return error_from_response(name, status, headers, body, setting=setting)
 
 
 def error_in_body(name: str, error: Any) -> GatewayError:
     """The exception for an error object that came with status 200."""
     status = STATUSES.get(str(error.get("type")), 500) if isinstance(error, dict) else 500
-    return anthropic_error(name, status, {}, written(error))
+    return anthropic_error(name, status, {}, error_body(error))
 
 
 def _seconds(created: Any) -> int:
-    """RFC 3339 in Unix seconds; 0 for what is none."""
+    """RFC 3339 as Unix seconds; 0 for another value."""
     try:
         return max(0, int(datetime.fromisoformat(created).timestamp()))
     except (TypeError, ValueError):

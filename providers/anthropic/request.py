@@ -44,7 +44,7 @@ def to_upstream(request: ChatRequest, target: Target, recall: Recall = lambda _:
     forced = tools.get("tool_choice", {}).get("type") in ("any", "tool")
     thought, effort = _thinking(request, family, room, forced=forced)
     thinks = thought.get("type") != "disabled" if thought else family.thinks_by_default
-    thoughts = _remembered(turns, recall) if thinks else {}
+    thoughts = _recall_thoughts(turns, recall) if thinks else {}
     if thought.get("type") == "enabled" and not all(thoughts.values()):
         thinks, thought = False, {}  # a call whose thinking is lost would be refused
     prefill = family.prefill and not thinks and request.messages[-1]["role"] == "assistant"
@@ -91,7 +91,7 @@ def _system(request: ChatRequest) -> str | list[Json]:
 
 
 def _messages(turns: list[Message], thoughts: Mapping[str, list[Json]], *, prefill: bool) -> list[Json]:
-    """User and assistant by turns; the user is first, and last unless `prefill`."""
+    """User and assistant messages alternate; the user is first, and last unless `prefill`."""
     messages = merge_same_role(
         (("assistant" if turn.role == "assistant" else "user"), _content(turn, thoughts)) for turn in turns
     )
@@ -131,9 +131,9 @@ def _id(identifier: str) -> str:
     return fit_id(identifier, IDS)
 
 
-def _remembered(turns: list[Message], recall: Recall) -> dict[str, list[Json]]:
-    """The thinking before the calls since the last message of the user, by the first call's id, and by those of other
-    calls with thinking. Older thinking may be left out; without this one, models with a budget refuse the calls.
+def _recall_thoughts(turns: list[Message], recall: Recall) -> dict[str, list[Json]]:
+    """The thinking before the calls since the user's last message, by the ids of the calls that it is stored for. Older
+    thinking may be left out; models with a budget refuse these calls without theirs.
     """
     thoughts: dict[str, list[Json]] = {}
     for turn in reversed(turns):
@@ -150,19 +150,19 @@ def _text(part: Mapping[str, Any], where: str = "") -> Json:
     if part["type"] not in ("text", "input_text", "refusal"):
         raise Unsupported(f"An assistant's message cannot have a part of type {part['type']!r}.", param=where)
     text = str(part.get("refusal" if part["type"] == "refusal" else "text") or "")
-    return {"type": "text", "text": text, **_cached(part)}
+    return {"type": "text", "text": text, **_cache_mark(part)}
 
 
-def _cached(part: Mapping[str, Any]) -> Json:
+def _cache_mark(part: Mapping[str, Any]) -> Json:
     """Anthropic's own mark for the prompt cache, which is passed on unchanged."""
     return {"cache_control": part["cache_control"]} if part.get("cache_control") else {}
 
 
 def _block(part: Mapping[str, Any], where: str) -> Json:
     if part["type"] == "image_url":
-        return {"type": "image", "source": _image(image_url(part, where)[0], where), **_cached(part)}
+        return {"type": "image", "source": _image(image_url(part, where)[0], where), **_cache_mark(part)}
     if part["type"] == "file":
-        return {**_document(part, where), **_cached(part)}
+        return {**_document(part, where), **_cache_mark(part)}
     if part["type"] not in ("text", "input_text", "refusal"):
         raise Unsupported(f"Claude takes no part of type {part['type']!r}.", param=where)
     return _text(part)
@@ -224,7 +224,7 @@ def _tools(request: ChatRequest, turns: list[Message]) -> Json:
 def _tool(function: Mapping[str, Any]) -> Json:
     schema = function["parameters"] or {"type": "object"}
     description = {"description": function["description"]} if function.get("description") else {}
-    return {"name": function["name"], **description, "input_schema": schema, **_cached(function)}
+    return {"name": function["name"], **description, "input_schema": schema, **_cache_mark(function)}
 
 
 def _thinking(request: ChatRequest, family: claude.Family, room: int, *, forced: bool) -> tuple[Json, str]:

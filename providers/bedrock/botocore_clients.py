@@ -9,6 +9,7 @@ Missing credentials are looked up by botocore's own chain: shared files, web ide
 
 import threading
 from collections.abc import Mapping
+from functools import partial
 from time import monotonic
 from typing import Any, NoReturn
 
@@ -17,7 +18,8 @@ from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError, NoRegionError, ProfileNotFound
 from botocore.session import Session
 
-from core.errors import GatewayError, UpstreamAuthFailed, UpstreamError
+from core.context import CallContext
+from core.errors import GatewayError, UpstreamAuthFailed, UpstreamError, UpstreamTimeout
 from providers.base import Target
 from providers.bedrock.errors import is_about_credentials
 
@@ -26,7 +28,7 @@ CREDENTIALS = (
     "or give this machine a role"
 )
 FETCHING = Config(connect_timeout=3, read_timeout=3, retries={"total_max_attempts": 1})
-"""Time-outs of botocore's own requests for credentials (STS, SSO): a caller waits for them."""
+"""Time-outs of botocore's own requests for credentials (STS, SSO), for which a request waits."""
 ONCE = Config(retries={"total_max_attempts": 1, "mode": "standard"})
 LOOK_AGAIN_SECONDS = 5.0
 """Seconds for which missing credentials are remembered. The lookup asks the machine's metadata service, which takes a
@@ -63,22 +65,31 @@ class BotocoreClients:
         self._none_until = 0.0
         self._lock = threading.Lock()
 
-    def get(self, service: str, target: Target) -> Any:
+    def get(self, service: str, target: Target, call: CallContext) -> Any:
         """The client of a service, in the region (and at the endpoint) of the target, or else of the configuration.
 
-        Raises UpstreamError with the setting that is missing or wrong.
+        Raises UpstreamError with the setting that is missing or wrong, UpstreamTimeout and Cancelled: to look for
+        credentials may take seconds.
         """
         key = service, target.details.get("region") or "", target.details.get("endpoint") or ""
         client = self._clients.get(key)
         if client is None:
-            with self._lock:
-                client = self._clients.get(key)
-                if client is None:
-                    try:
-                        client = self._clients[key] = self._built(*key)
-                    except (BotoCoreError, ClientError, ValueError) as error:  # ValueError: an endpoint that is no URL
-                        raise self.error_from_botocore(error) from error
+            try:
+                client = call.run(partial(self._make, key))
+            except TimeoutError as error:
+                message = f"{self._name} found no AWS credentials in time."
+                raise UpstreamTimeout(message, provider=self._name) from error
         return client
+
+    def _make(self, key: tuple[str, str, str]) -> Any:
+        with self._lock:
+            client = self._clients.get(key)
+            if client is None:
+                try:
+                    client = self._clients[key] = self._build(*key)
+                except (BotoCoreError, ClientError, ValueError) as error:  # ValueError: an endpoint that is no URL
+                    raise self.error_from_botocore(error) from error
+            return client
 
     def error_from_botocore(self, error: Exception) -> GatewayError:
         """The error for an exception that botocore raises before anything is sent."""
@@ -93,7 +104,7 @@ class BotocoreClients:
         message = f"{name} cannot be reached as it is configured: see AWS_REGION and AWS_ENDPOINT_URL."
         return UpstreamError(message, **details)
 
-    def _built(self, service: str, region: str, endpoint: str) -> Any:
+    def _build(self, service: str, region: str, endpoint: str) -> Any:
         given = self._variables
         session = Session(profile=self._profile or given.get("AWS_PROFILE"))
         session.set_default_client_config(FETCHING)

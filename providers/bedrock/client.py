@@ -1,17 +1,18 @@
-"""The way to Amazon's services: botocore finds credentials, checks, serialises, signs and parses; the bytes go
-through our own transport, so that time-outs, heartbeats and hang-ups are the same as everywhere.
+"""A client for Amazon's services: botocore finds credentials, validates, serialises, signs and parses. Our transport
+sends the bytes, so time-outs and cancellation are those of the other providers.
 
     client = AwsClient("bedrock-models", variables)
-    answer = yield from door.invoke(CONVERSE, params, target, call)             # Silence, then the parsed body
-    for event in door.stream(CONVERSE_STREAM, params, target, call): ...        # (name, members) or Silence
+    answer = client.invoke(CONVERSE, params, target, call)                         # the parsed body
+    for event in client.stream(CONVERSE_STREAM, params, target, call): ...         # (name, members)
 
-How: botocore's clients prepare a request as for themselves, and hand it over instead of sending it (aws_clients.py).
-So nothing of botocore's own sockets, retries and time-outs has a part in a call, but for the fetching of credentials.
+botocore's clients prepare each request, and pass it to us instead of sending it (botocore_clients.py). So botocore's
+own sockets, retries and time-outs are only used to fetch credentials.
 """
 
 import re
 import threading
 from collections.abc import Generator, Iterator, Mapping
+from contextlib import contextmanager
 from functools import partial
 from struct import error as StructError  # noqa: N812 - an exception's name
 from typing import Any, NamedTuple
@@ -23,11 +24,11 @@ from botocore.parsers import PROTOCOL_PARSERS, ResponseParserError, create_parse
 
 from core.context import CallContext, Timeouts
 from core.errors import InvalidRequest, UpstreamDown, UpstreamRejected, UpstreamTimeout
-from core.events import SILENCE, Silence
 from providers.base import Target
 from providers.bedrock.botocore_clients import BotocoreClients, RequestPrepared
 from providers.bedrock.errors import aws_error, error_from_event
-from providers.transport.client import Endpoint, Response, send, warm
+from providers.transport.client import Response, send, warm
+from providers.transport.endpoint import Endpoint
 from providers.transport.exchange import raise_for_status, read_body
 from providers.transport.status_errors import safe_message
 
@@ -45,10 +46,10 @@ BAD_EVENT_STREAM = (
     AttributeError,
     TypeError,
 )
-"""What botocore's readers raise for bytes that are no event stream."""
+"""The exceptions of botocore's parsers for an invalid event stream."""
 
 KEYS = {"AWS_BEARER_TOKEN_BEDROCK": "token", "AWS_PROFILE": "profile"}
-"""Settings that go before AWS_ACCESS_KEY_ID, and what models.yaml gives in their place."""
+"""Settings that go before AWS_ACCESS_KEY_ID, and the options of models.yaml that replace them."""
 
 Members = dict[str, Any]
 NamedEvent = tuple[str, Members]
@@ -62,8 +63,8 @@ class Operation(NamedTuple):
 
 
 class AwsClient:
-    """One account at Amazon: connections to its services. `variables` and `given` (region, profile, endpoint, token) as
-    in Clients, `proxy` as in http.Account.
+    """One account at Amazon: connections to its services. `variables` and `given` (region, profile, endpoint, token)
+    are those of BotocoreClients, `proxy` is that of Endpoint.
     """
 
     def __init__(self, name: str, variables: Mapping[str, str], *, proxy: str = "", **given: str) -> None:
@@ -74,16 +75,14 @@ class AwsClient:
         self._accounts: dict[str, Endpoint] = {}
         self._lock = threading.Lock()
 
-    def invoke(
-        self, operation: Operation, params: Members, target: Target, call: CallContext
-    ) -> Generator[Silence, None, Members]:
-        """The answer to an operation that has one. Raises ProxyError, HungUp."""
-        client = self.client(operation.service, target)
+    def invoke(self, operation: Operation, params: Members, target: Target, call: CallContext) -> Members:
+        """The parsed body of an operation that does not stream. Raises GatewayError and Cancelled."""
+        client = self.client(operation.service, target, call)
         model = client.meta.service_model.operation_model(operation.name)
         reply = self._send(client, operation, params, target, call)
         try:
-            yield from raise_for_status(reply, partial(aws_error, self.name, setting=self._key))
-            body = yield from read_body(reply)
+            raise_for_status(reply, partial(aws_error, self.name, setting=self._key))
+            body = read_body(reply)
             answer = {"status_code": reply.status, "headers": reply.headers, "body": body}
             parser = create_parser(client.meta.service_model.resolved_protocol)
             parsed: Members = parser.parse(answer, model.output_shape)
@@ -102,17 +101,29 @@ class AwsClient:
         *,
         last: str = "",
         once: bool = False,
-    ) -> Generator[NamedEvent | Silence, None, None]:
+    ) -> Generator[NamedEvent]:
         """The events of an operation that streams, as (name, members), in order; blobs are bytes.
 
-        Whether an end is the end is for the caller to judge: `broken` is the exception for one that is not. After an
-        event of the name `last` nothing is awaited. `once`: what may have been carried out is not tried again. Raises
-        ProxyError, HungUp; for an exception that comes as an event too.
+        The caller decides whether the stream ended too early: `broken` is the exception for that. After an event of the
+        name `last` nothing is awaited. `once`: a request that may have been carried out is not repeated. Raises
+        GatewayError, also for an exception that comes as an event, and Cancelled.
         """
-        client = self.client(operation.service, target)
+        model = self.client(operation.service, target, call).meta.service_model
+        with self.open(operation, params, target, call, once=once) as reply:
+            yield from self._events(reply, model, operation, last)
+
+    @contextmanager
+    def open(
+        self, operation: Operation, params: Members, target: Target, call: CallContext, *, once: bool = False
+    ) -> Iterator[Response]:
+        """The successful response to an operation, for the caller to read; closed in the end. `once` and the exceptions
+        are those of `stream`.
+        """
+        client = self.client(operation.service, target, call)
         reply = self._send(client, operation, params, target, call)
         try:
-            yield from self._events(reply, client.meta.service_model, operation, last)
+            raise_for_status(reply, partial(aws_error, self.name, setting=self._key))
+            yield reply
         except UpstreamRejected as error:
             if once and reply.resent and error.status == CONFLICT:
                 busy = self.broken("the request that went out before is being carried out")
@@ -126,17 +137,11 @@ class AwsClient:
         finally:
             reply.close()
 
-    def _events(
-        self, reply: Response, model: Any, operation: Operation, last: str
-    ) -> Generator[NamedEvent | Silence, None, None]:
+    def _events(self, reply: Response, model: Any, operation: Operation, last: str) -> Generator[NamedEvent]:
         parser = PROTOCOL_PARSERS[model.resolved_protocol].EVENT_STREAM_PARSER_CLS()
         shape = model.operation_model(operation.name).get_event_stream_output()
         try:
-            yield from raise_for_status(reply, partial(aws_error, self.name, setting=self._key))
             for message in _messages(reply):
-                if isinstance(message, Silence):
-                    yield message
-                    continue
                 for name, members in self._event(message, parser, shape).items():
                     yield name, members
                     if name == last:
@@ -146,7 +151,7 @@ class AwsClient:
             raise reply.broken(f"{type(error).__name__}: {error}") from error
 
     def broken(self, what: str) -> UpstreamDown:
-        """The exception for an answer that stopped, or makes no sense; `what` goes to the log."""
+        """The exception for an answer that is incomplete or invalid; `what` goes to the log."""
         return UpstreamDown(f"{self.name} broke off its answer.", provider=self.name, log=what)
 
     def _event(self, message: EventStreamMessage, parser: Any, shape: Any) -> dict[str, Members]:
@@ -157,7 +162,7 @@ class AwsClient:
         return parsed
 
     def _send(self, client: Any, operation: Operation, params: Members, target: Target, call: CallContext) -> Response:
-        request = self._prepared(client, operation, params)
+        request = self._prepare(client, operation, params)
         parts = urlsplit(request.url)
         origin = f"{parts.scheme}://{parts.netloc.removesuffix(DEFAULT_PORTS[parts.scheme])}"
         path = f"{parts.path}?{parts.query}" if parts.query else parts.path
@@ -165,13 +170,13 @@ class AwsClient:
         body = request.body or b""
         return send(self._account(origin), request.method, path, headers, body, call, target.timeouts)
 
-    def _prepared(self, client: Any, operation: Operation, params: Members) -> Any:
+    def _prepare(self, client: Any, operation: Operation, params: Members) -> Any:
         """The request as botocore would send it. Raises InvalidRequest with the field; else as `client`."""
         method = getattr(client, client_method(operation.name))
         try:
             method(**params)
         except RequestPrepared as prepared:
-            # Its way out of botocore is forgotten: those frames and it hold on to each other.
+            # The exception that carried it out of botocore is released: its traceback forms a reference cycle.
             return prepared.with_traceback(None).args[0]
         except ParamValidationError as error:
             raise _invalid(error) from error
@@ -189,13 +194,13 @@ class AwsClient:
         return account
 
     def warm(self, service: str, target: Target, call: CallContext, timeouts: Timeouts) -> None:
-        """Build the service's client, and keep a connection open there."""
-        parts = urlsplit(self.client(service, target).meta.endpoint_url)
+        """Build the service's client, and keep a connection to it open."""
+        parts = urlsplit(self.client(service, target, call).meta.endpoint_url)
         warm(self._account(f"{parts.scheme}://{parts.netloc}"), call, timeouts)
 
-    def client(self, service: str, target: Target) -> Any:
-        """The client of a service, whose requests are ours. Raises UpstreamError with the setting that is missing."""
-        return self._clients.get(service, target)
+    def client(self, service: str, target: Target, call: CallContext) -> Any:
+        """The client of a service, which only prepares requests. Raises UpstreamError with the missing setting."""
+        return self._clients.get(service, target, call)
 
 
 def client_method(operation: str) -> str:
@@ -203,14 +208,11 @@ def client_method(operation: str) -> str:
     return re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", operation).lower()
 
 
-def _messages(reply: Response) -> Iterator[EventStreamMessage | Silence]:
-    """The frames of an event stream as they come, each with its checksums proven. Raises NOT_FRAMES, UpstreamDown."""
+def _messages(reply: Response) -> Iterator[EventStreamMessage]:
+    """The frames of an event stream, with their checksums verified. Raises UpstreamDown and BAD_EVENT_STREAM."""
     buffer = EventStreamBuffer()
     unread = 0
     for data in reply:
-        if not data:
-            yield SILENCE
-            continue
         unread += len(data)
         buffer.add_data(data)
         for message in buffer:
@@ -221,7 +223,7 @@ def _messages(reply: Response) -> Iterator[EventStreamMessage | Silence]:
 
 
 def _invalid(error: ParamValidationError) -> InvalidRequest:
-    """What botocore's own model of the service refuses; the first finding, with the service's name of the field."""
+    """The error for parameters that botocore's service model refuses: its first finding, with the service's field."""
     finding = str(error.kwargs["report"]).partition("\n")[0]
     field = re.search(r"(?:for parameter|in) ([A-Za-z][\w.\[\]]*)", finding)
     return InvalidRequest(f"Amazon's model of the request says: {safe_message(finding)}.", param=field and field[1])

@@ -1,4 +1,4 @@
-"""Amazon's exceptions as errors for the caller, by the names in its service models.
+"""Maps Amazon's exceptions to errors for the caller, by the names in its service models.
 
 https://docs.aws.amazon.com/bedrock/latest/APIReference/API_runtime_Converse.html#API_runtime_Converse_Errors and
 https://docs.aws.amazon.com/bedrock/latest/APIReference/CommonErrors.html
@@ -38,12 +38,14 @@ STATUSES: Mapping[str, int] = {
     "Validation": 400,
     "ResourceNotFound": 404,
     "Conflict": 409,
+    "RetryableConflict": 409,
     "Throttling": 429,
     "ServiceQuotaExceeded": 429,
     "ModelTimeout": 504,
     "InternalServer": 500,
     "BadGateway": 502,
     "DependencyFailed": 502,
+    "RuntimeClientError": 502,
     "ModelError": 502,
     "ModelStreamError": 502,
     "ModelNotReady": 503,
@@ -53,7 +55,7 @@ STATUSES: Mapping[str, int] = {
 
 CODES: Mapping[str, str] = {"ResourceNotFound": "model_not_found", "ServiceQuotaExceeded": "insufficient_quota"}
 
-SAID: tuple[tuple[re.Pattern[str], int, str], ...] = (
+BY_MESSAGE: tuple[tuple[re.Pattern[str], int, str], ...] = (
     (
         re.compile(r"(?i)\b(?:input|prompt) is too long|too many input tokens|context (?:length|window)"),
         400,
@@ -85,7 +87,7 @@ def aws_error(name: str, status: int, headers: Mapping[str, str], body: bytes, *
     """The exception for an answer of `status`: x-amzn-errortype is `Name` or `Name:address`, the body has a message.
     `setting` is the credential's setting.
     """
-    message = error_object(body) or _capitalised(body)
+    message = error_object(body) or _fields_of(body)
     exception = headers.get("x-amzn-errortype") or str(message.get("__type") or message.get("code") or "")
     exception = exception.partition(":")[0].rpartition("#")[2]
     return _error_class(name, status, headers, exception, str(message.get("message") or ""), setting)
@@ -104,13 +106,13 @@ def _error_class(
     status = STATUSES.get(stem, status)
     code = CODES.get(stem)
     if stem == "Validation":
-        status, code = next(((to, word) for form, to, word in SAID if form.search(message)), (status, code))
+        status, code = next(((to, word) for form, to, word in BY_MESSAGE if form.search(message)), (status, code))
     fields = {"message": message, "code": code, "type": exception} if message or exception else {}
     return by_status(name, status, headers, orjson.dumps({"error": fields}), setting=setting)
 
 
-def _capitalised(body: bytes) -> dict[str, Any]:
-    """The message; some of Amazon's services, and its gateways, name the key `Message`."""
+def _fields_of(body: bytes) -> dict[str, Any]:
+    """The body's fields, by names in lower case: some services and gateways call the message `Message`."""
     try:
         data = orjson.loads(body)
     except orjson.JSONDecodeError:

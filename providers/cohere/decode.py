@@ -16,13 +16,13 @@ from providers.transport.sse import Frame
 class CohereDecoder:
     """Decodes a streamed answer (a StreamDecoder): frames whose data have a `type`, then [DONE].
 
-    `failed` makes the exception for an error that comes instead of an answer.
+    `fail` makes the exception for an error that comes instead of an answer.
     """
 
-    def __init__(self, failed: Callable[[Any], GatewayError]) -> None:
+    def __init__(self, fail: Callable[[Any], GatewayError]) -> None:
         self.finished = False
         self.done = False
-        self._failed = failed
+        self._fail = fail
         self._said = False
         self._argued: dict[Any, bool] = {}
 
@@ -46,10 +46,10 @@ class CohereDecoder:
             case "citation-start":
                 yield from _citations(message.get("citations"))
             case "message-end":
-                yield from _end(delta, said=self._said or bool(self._argued))
+                yield from _end(delta, has_content=self._said or bool(self._argued))
                 self.finished = True
             case "" | "error":
-                raise self._failed(data)
+                raise self._fail(data)
 
     def _call(self, kind: str, key: int, call: Mapping[str, Any]) -> Iterator[Event]:
         function = call.get("function") or {}
@@ -79,8 +79,8 @@ def events_of_body(body: Any) -> Iterator[Event]:
         yield ToolCall(key, require_name(call["function"]["name"]), require_text(call.get("id") or ""))
         yield ToolArguments(key, arguments_of(call))
     yield from _citations(message.get("citations"))
-    said = bool(message.get("content") or message.get("tool_calls"))
-    yield from _end({**body, "finish_reason": body.get("finish_reason") or "COMPLETE"}, said=said)
+    has_content = bool(message.get("content") or message.get("tool_calls"))
+    yield from _end({**body, "finish_reason": body.get("finish_reason") or "COMPLETE"}, has_content=has_content)
 
 
 def _content(part: Mapping[str, Any], logprobs: Json | None) -> Iterator[Event]:
@@ -90,12 +90,12 @@ def _content(part: Mapping[str, Any], logprobs: Json | None) -> Iterator[Event]:
         yield Text(require_text(part["text"]), logprobs=logprobs)
 
 
-def _end(body: Mapping[str, Any], *, said: bool) -> Iterator[Event]:
+def _end(body: Mapping[str, Any], *, has_content: bool) -> Iterator[Event]:
     """The finish reason and the usage."""
     word = body["finish_reason"]
     if word == "TIMEOUT":
         raise UpstreamTimeout("The model did not finish its answer in time.", log=word)
-    reason = finish_reason(word, said=said and not body.get("error"))
+    reason = finish_reason(word, has_content=has_content and not body.get("error"))
     if reason is None:
         raise UpstreamDown("The model could not finish its answer.", log=f"{word} {body.get('error') or ''}")
     yield Finish(reason)

@@ -1,10 +1,10 @@
 """Cohere's second API: https://docs.cohere.com/v2/reference
 
-A chat is translated by cohere_chat.py and cohere_answer.py.
+request.py and decode.py translate a chat.
 """
 
 import re
-from collections.abc import Generator, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any
 from urllib.parse import quote, urlsplit, urlunsplit
@@ -20,7 +20,7 @@ from core.errors import (
     UpstreamDown,
     UpstreamRejected,
 )
-from core.events import Event, Events, Ranks, Silence, Usage, Vectors
+from core.events import Event, Events, Ranks, Usage, Vectors
 from core.json_values import BAD_SHAPE
 from core.models import ListedModel
 from core.requests import ChatRequest, EmbeddingsRequest, Image, RerankRequest
@@ -44,14 +44,14 @@ RANKING = ("max_tokens_per_doc", "priority", "relevant_spans")
 
 TOO_LONG = re.compile("too many tokens|context length", re.IGNORECASE)
 VERSION = re.compile(r"/v[12]$")
-"""What an address may end in: the paths name the version."""
+"""The ends of an address that are cut off, because the paths have the version."""
 
 
 class Cohere(HttpProvider):
-    """Cohere itself, or who speaks as it does."""
+    """Cohere, or a server with its API."""
 
     def _address(self, base_url: str) -> str:
-        return _unversioned(base_url)
+        return _without_version(base_url)
 
     def _failure(self, status: int, headers: Mapping[str, str], body: bytes) -> GatewayError:
         return cohere_error(self.name, status, headers, body, setting=self._vendor.key_setting)
@@ -76,20 +76,20 @@ class Cohere(HttpProvider):
         yield from answer_as_text(events, answer) if answer else events
 
     def _whole(self, answer: Any) -> Iterator[Event]:
-        """The events of an answer in one piece, which may be an error's."""
+        """The events of an answer in one piece. Raises the error if it is one."""
         if isinstance(answer["message"], str):
             raise error_from_body(self.name, answer)
         return events_of_body(answer)
 
     def embed(self, request: EmbeddingsRequest, target: Target, call: CallContext) -> Events:
-        """POST v2/embed, in as many requests as Cohere's limits make of it."""
+        """POST v2/embed, in requests within Cohere's limits."""
         vectors: list[Sequence[float]] = []
         tokens = 0
         for count, body in embeddings_to_upstream(request, target.model, self._vendor.embedding_batch):
-            data = yield from self._json("POST", "/v2/embed", orjson.dumps(body), target, call)
+            data = self._json("POST", "/v2/embed", orjson.dumps(body), target, call)
             try:
                 found = data["embeddings"]["float"]
-                tokens += _billed(data, "input_tokens") + _billed(data, "image_tokens")
+                tokens += _billed_units(data, "input_tokens") + _billed_units(data, "image_tokens")
             except BAD_SHAPE as error:
                 raise self._bad_response(f"embeddings without {error}") from error
             if len(found) != count:
@@ -98,12 +98,12 @@ class Cohere(HttpProvider):
         yield Vectors(vectors, usage=Usage(tokens, 0) if tokens else None)
 
     def rerank(self, request: RerankRequest, target: Target, call: CallContext) -> Events:
-        """POST v2/rerank. It is billed by the search, and tells no tokens."""
+        """POST v2/rerank. It is billed by the search, and reports no tokens."""
         top = {} if request.top_n is None else {"top_n": request.top_n}
         options = {key: value for key, value in request.options.items() if key in RANKING}
         log_dropped_parameters(self.name, request.options, options)
         body = {"model": target.model, "query": request.query, "documents": list(request.documents), **top, **options}
-        data = yield from self._json("POST", "/v2/rerank", orjson.dumps(body), target, call)
+        data = self._json("POST", "/v2/rerank", orjson.dumps(body), target, call)
         try:
             ranks = [(int(row["index"]), float(row["relevance_score"])) for row in data["results"]]
         except BAD_SHAPE as error:
@@ -122,19 +122,19 @@ class Cohere(HttpProvider):
 
         return self._list_models(call, "/v1/models?page_size=1000", models, next_page)
 
-    def _json(
-        self, method: str, path: str, body: bytes, target: Target, call: CallContext
-    ) -> Generator[Silence, None, Any]:
+    def _json(self, method: str, path: str, body: bytes, target: Target, call: CallContext) -> Any:
         return request_json(self._account, method, path, body, call, target.timeouts, self._failure)
 
 
 def cohere_error(name: str, status: int, headers: Mapping[str, str], body: bytes, *, setting: str = "") -> GatewayError:
-    """What an error of Cohere's means (https://docs.cohere.com/reference/errors), which has statuses of its own."""
-    said = body[:2000].decode("utf-8", "replace")
+    """The exception for Cohere's error response (https://docs.cohere.com/reference/errors), which has statuses of its
+    own.
+    """
+    text = body[:2000].decode("utf-8", "replace")
     if status == 498:  # noqa: PLR2004
-        return InvalidRequest(f"{name} does not allow what is said there.", code="content_filter", log=said)
+        return InvalidRequest(f"{name} does not allow what is said there.", code="content_filter", log=text)
     if status == 499:  # noqa: PLR2004
-        return UpstreamDown(f"{name} gave up the request.", provider=name, upstream_status=status, log=said)
+        return UpstreamDown(f"{name} gave up the request.", provider=name, upstream_status=status, log=text)
     error = error_from_response(name, status, headers, body, setting=setting)
     if isinstance(error, UpstreamRejected) and TOO_LONG.search(str(error_object(body).get("message"))):
         return ContextTooLong(error.message, param="messages", log=error.log)
@@ -181,11 +181,11 @@ def _parts(items: list[Any], size: int) -> list[list[Any]]:
     return [items[start : start + size] for start in range(0, len(items), size)]
 
 
-def _billed(data: Mapping[str, Any], what: str) -> int:
+def _billed_units(data: Mapping[str, Any], what: str) -> int:
     units = (data.get("meta") or {}).get("billed_units") or {}
     return int(units.get(what) or 0)
 
 
-def _unversioned(address: str) -> str:
+def _without_version(address: str) -> str:
     parts = urlsplit(address)
     return urlunsplit(parts._replace(path=VERSION.sub("", parts.path.rstrip("/"))))

@@ -53,12 +53,12 @@ def asks_by_tool(request: ChatRequest) -> bool:
 
 def to_upstream(request: ChatRequest, target: Target) -> Json:
     """The body of v2/chat. Raises InvalidRequest and Unsupported."""
-    whose = target.provider.name
-    require_text_output(request, whose)
+    name = target.provider.name
+    require_text_output(request, name)
     if request.body.get("n", 1) > 1:
-        raise Unsupported(f"{whose} gives one answer to a request.", param="n")
+        raise Unsupported(f"{name} gives one answer to a request.", param="n")
     if len(request.stop) > MOST_STOPS:
-        raise Unsupported(f"{whose} takes at most {MOST_STOPS} stop sequences.", param="stop")
+        raise Unsupported(f"{name} takes at most {MOST_STOPS} stop sequences.", param="stop")
     body: Json = {"model": target.model, "messages": _messages(request), "stream": request.stream}
     body |= {key: request.body[key] for key in (*SAME, *OWN) if key in request.body}
     for ours, (theirs, least, most) in NUMBERS.items():

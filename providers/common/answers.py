@@ -12,8 +12,8 @@ from providers.transport.client import Response
 from providers.transport.exchange import (
     ErrorFactory,
     StreamDecoder,
-    arriving,
     decode_stream,
+    detect_stream,
     parse_json,
     raise_for_status,
     read_body,
@@ -28,16 +28,16 @@ def answer_events(
     whole: Callable[[Any], Iterable[Event]],
     call: CallContext,
 ) -> Events:
-    """A chat's answer as events, read to its end. A stream is decoded as it comes; of one JSON value `whole` makes the
-    events, cut at words if the request wants a stream. The response decides which it is. Closes the response.
+    """A chat's answer as events, read to its end. A stream is decoded as it arrives. For one JSON value, `whole` makes
+    the events, cut at words if the request wants a stream. The body decides which it is. Closes the response.
     """
     try:
-        yield from raise_for_status(response, error_factory)
-        streams, pieces = yield from arriving(response, asked=request.stream)
+        raise_for_status(response, error_factory)
+        streams, pieces = detect_stream(response, expected=request.stream)
         if streams:
             yield from decode_stream(response, pieces, decoder, call)
             return
-        raw = yield from read_body(response, pieces=pieces)
+        raw = read_body(response, pieces=pieces)
         answer = parse_json(raw, response, keep_halves=True)
         try:
             events = whole(answer)
@@ -49,7 +49,7 @@ def answer_events(
 
 
 def cut_at_words(events: Iterable[Event]) -> Iterator[Event]:
-    """The events of an answer that came at once, with its text cut at words."""
+    """The events of an unstreamed answer, with its text cut at words."""
     for event in events:
         if isinstance(event, Text) and event.logprobs is None:
             yield from (Text(word, event.choice) for word in words(event.text))

@@ -9,7 +9,7 @@ from typing import Any, Literal, NamedTuple
 
 from core.errors import InvalidRequest
 from core.json_values import Json
-from providers.common.history import RESULTS, mended_arguments, numbered
+from providers.common.history import RESULTS, mend_with_indices, mended_arguments
 from providers.common.translate import content_parts, content_text
 
 OPENING = "(The user has not spoken yet.)"
@@ -36,8 +36,9 @@ class Message:
     """One message of a conversation; instructions are not among them.
 
     `at` is the message: `messages[2]`; `parts` stand in its `content`, each with its field: `messages[2].content[0]`.
-    Those that say nothing are left out. A tool's turn `answers` the call of that id, of the function `name`, and has
-    perhaps `failed`; another's `name` is the speaker's. `thoughts` are Anthropic's signed blocks, before the rest.
+    Empty parts are left out. A tool's message `answers` the call of that id, of the function `name`; `failed` is true
+    if the tool failed. In another message `name` is the speaker's. `thoughts` are Anthropic's signed blocks, before the
+    rest.
     """
 
     role: Role | Literal["system", "developer"]
@@ -64,18 +65,20 @@ def conversation(messages: Sequence[Mapping[str, Any]], *, with_instructions: bo
     """The conversation's messages without empty ones. `with_instructions` includes system and developer messages, also
     empty ones.
 
-    What is past is mended first (history.py). A legacy `function_call` is a call, and a `function` message its result.
+    The past part is mended first (history.py). A legacy `function_call` is a call, and a `function` message its result.
     Raises InvalidRequest for a new result without a call, a new call without a result, and if all messages are empty.
     Without messages it is [].
     """
     turns: list[Message] = []
     waiting: dict[str, ToolUse] = {}
     spoken = ""
-    for number, message in numbered(messages):
+    for number, message in mend_with_indices(messages):
         role, at = message["role"], f"messages[{number}]"
         if role in INSTRUCTIONS:
             turns += (
-                [Message(role, at, _placed(message, at), name=message.get("name") or "")] if with_instructions else []
+                [Message(role, at, _parts_with_fields(message, at), name=message.get("name") or "")]
+                if with_instructions
+                else []
             )
             continue
         spoken = spoken or at
@@ -102,7 +105,7 @@ def conversation(messages: Sequence[Mapping[str, Any]], *, with_instructions: bo
     return turns
 
 
-def _placed(message: Mapping[str, Any], at: str) -> list[tuple[str, Json]]:
+def _parts_with_fields(message: Mapping[str, Any], at: str) -> list[tuple[str, Json]]:
     return [(f"{at}.content[{place}]", part) for place, part in enumerate(content_parts(message.get("content")))]
 
 
@@ -112,7 +115,7 @@ def _nonempty_parts(message: Mapping[str, Any], at: str) -> list[tuple[str, Json
     A refusal beside the content is a part too. So is the transcript of a spoken answer without content. A
     `cache_control` of the whole message becomes its last part's.
     """
-    given = _placed(message, at)
+    given = _parts_with_fields(message, at)
     given += [(at, {"type": "refusal", "refusal": message["refusal"]})] if message.get("refusal") else []
     if not given and isinstance(spoken := message.get("audio"), dict) and spoken.get("transcript"):
         given = [(f"{at}.audio", {"type": "text", "text": spoken["transcript"]})]

@@ -46,10 +46,8 @@ FAILED = re.compile(r"error|abort|cancel|fail|interrupt|malformed|time_?out")
 NONE_YET = frozenset({"finish_reason_unspecified", "unspecified", "null", "none"})
 
 
-def ended(word: Any) -> str:
-    """The word in lower case with underscores, as in the table: EndTurn, END-TURN and end_turn are one. "" without a
-    word.
-    """
+def normalize_reason(word: Any) -> str:
+    """The word in lower case with underscores, as in the table: EndTurn, END-TURN and end_turn are one. "" for none."""
     if not word:
         return ""
     if not isinstance(word, str):
@@ -60,13 +58,13 @@ def ended(word: Any) -> str:
 
 def is_failure(word: Any) -> bool:
     """Whether the word means that the model could not finish."""
-    text = ended(word)
+    text = normalize_reason(word)
     return text in FAILURES or (text not in FINISH_REASONS and bool(FAILED.search(text)))
 
 
-def finish_reason(word: Any, *, said: bool) -> FinishReason | None:
+def finish_reason(word: Any, *, has_content: bool) -> FinishReason | None:
     """OpenAI's finish reason; None for a failure. An unknown word is `stop` if there is an answer, and a failure if
     there is none.
     """
-    known = FINISH_REASONS.get(ended(word))
-    return known if known or is_failure(word) or not said else "stop"
+    known = FINISH_REASONS.get(normalize_reason(word))
+    return known if known or is_failure(word) or not has_content else "stop"

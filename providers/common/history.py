@@ -40,10 +40,10 @@ def mend_history(messages: Sequence[Message]) -> list[Message]:
     Past calls have unique ids, the JSON text of an object as arguments, and their results directly behind them, with
     a placeholder for a missing one. Past results without a call are left out.
     """
-    return [message for _, message in numbered(messages)]
+    return [message for _, message in mend_with_indices(messages)]
 
 
-def numbered(messages: Sequence[Message]) -> list[tuple[int, Message]]:
+def mend_with_indices(messages: Sequence[Message]) -> list[tuple[int, Message]]:
     """The mended messages, each with its index in `messages`; a placeholder has its call's index."""
     if not any(message["role"] in RESULTS or _has_calls(message) for message in messages):
         return list(enumerate(messages))
@@ -62,7 +62,7 @@ def numbered(messages: Sequence[Message]) -> list[tuple[int, Message]]:
         elif message["role"] == "assistant" and _has_calls(message):
             made = list(_calls(message, at, seen))
             waiting += made
-            kept.append((at, _mended(message, made)))
+            kept.append((at, _mend_message(message, made)))
         else:
             kept.append((at, message))
     for call in waiting:
@@ -76,7 +76,7 @@ def mended_arguments(given: Any) -> Json:
     value = given
     for _ in range(2):  # some clients encode the text twice
         if isinstance(value, str):
-            value = _parsed(value)
+            value = _parse(value)
     if isinstance(value, dict):
         return value
     return {UNREADABLE: given if isinstance(given, str) else value} if value else {}
@@ -101,7 +101,7 @@ def _calls(message: Message, at: int, seen: set[str]) -> Iterator[_Call]:
         yield _Call(at, given, str(function.get("name")) if isinstance(function, dict) else "", fresh, legacy=False)
 
 
-def _mended(message: Message, made: Sequence[_Call]) -> Message:
+def _mend_message(message: Message, made: Sequence[_Call]) -> Message:
     """The message with mended calls; the same object if nothing changed."""
     if not message.get("tool_calls"):
         legacy = message.get("function_call")
@@ -157,7 +157,7 @@ def _stand_in(call: _Call) -> Json:
     return {"role": "tool", "tool_call_id": call.id, "content": INTERRUPTED}
 
 
-def _parsed(text: str) -> Any:
+def _parse(text: str) -> Any:
     """The value of a JSON text, also with NaN or half a surrogate pair, which some clients send. The text itself if it
     is no JSON, None if it is blank.
     """

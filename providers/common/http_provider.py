@@ -1,4 +1,4 @@
-"""What providers have in common that are asked by HTTP at one address, with one key."""
+"""The base of providers with one HTTP address and one key."""
 
 from collections.abc import Callable, Mapping
 from typing import Any, ClassVar
@@ -8,17 +8,18 @@ from core.errors import GatewayError, UpstreamError
 from core.json_values import BAD_SHAPE
 from core.models import ListedModel
 from providers.base import Provider
-from providers.transport.client import Endpoint, warm
-from providers.transport.exchange import awaited, request_json
+from providers.transport.client import warm
+from providers.transport.endpoint import Endpoint
+from providers.transport.exchange import request_json
 from providers.transport.status_errors import error_from_response
 from providers.vendors import Vendor
 
 MOST_PAGES = 20
-"""Pages of a list of models that are asked for: an upstream that always names a next page ends here."""
+"""The most pages of a list of models, for an upstream that always names a next page."""
 
 
 class HttpProvider(Provider):
-    """A vendor of the table at one address. What is given is the user's own; `name` differs from the vendor's for a
+    """A vendor of the table at one address. The arguments are the user's; `name` differs from the vendor's for a
     second account there.
     `headers` are sent with each request, besides the credential.
     """
@@ -35,19 +36,19 @@ class HttpProvider(Provider):
         self._account = Endpoint(self.name, address, {**vendor.credential(api_key), **self.headers}, proxy)
 
     def warm(self, call: CallContext, timeouts: Timeouts) -> None:
-        """Keep a connection open there."""
+        """Keep a connection to the upstream open."""
         warm(self._account, call, timeouts)
 
     def _address(self, base_url: str) -> str:
-        """The address that paths are added to, of what users write."""
+        """The address before the paths, from the configured one."""
         return base_url
 
     def _failure(self, status: int, headers: Mapping[str, str], body: bytes) -> GatewayError:
-        """What a status other than 2xx means."""
+        """The exception for a status other than 2xx."""
         return error_from_response(self.name, status, headers, body, setting=self._vendor.key_setting)
 
     def _bad_response(self, what: str) -> UpstreamError:
-        """The exception for an answer without the shape that is documented; `what` is for the log."""
+        """The exception for an answer without the documented shape; `what` is for the log."""
         return UpstreamError(f"{self.name} sent something that is not an answer.", provider=self.name, log=what)
 
     def _list_models(
@@ -57,13 +58,13 @@ class HttpProvider(Provider):
         models: Callable[[Any], list[ListedModel]],
         next_page: Callable[[Any], str],
     ) -> list[ListedModel]:
-        """The `models` of each page of a list; `next_page` is what the path of the page after it has besides, "" after
-        the last one. Raises as `models` does.
+        """The `models` of all pages of a list. `next_page` returns the query of the page after one, "" after the last.
+        Raises as `models` does.
         """
         found: list[ListedModel] = []
         added = ""
         for _ in range(MOST_PAGES):
-            page = awaited(request_json(self._account, "GET", path + added, b"", call, Timeouts(), self._failure))
+            page = request_json(self._account, "GET", path + added, b"", call, Timeouts(), self._failure)
             try:
                 found += models(page)
                 added = next_page(page)

@@ -3,15 +3,15 @@
 import re
 import threading
 from base64 import b64encode
-from collections.abc import Generator, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 from urllib.parse import urlsplit
 
 from core.context import CallContext, Timeouts
 from core.errors import GatewayError, UpstreamError
-from core.events import Silence
-from providers.transport.client import Endpoint, Response, send
+from providers.transport.client import Response, send
+from providers.transport.endpoint import Endpoint
 from providers.transport.exchange import raise_for_status, read_body
 
 Picture = dict[str, str]
@@ -40,8 +40,8 @@ def seconds(created: Any) -> int:
 
 
 class ImageFetcher:
-    """Fetches the images of one vendor, without its key: over https from the vendor's own `domains`, and from the very
-    origin that is configured. Any other address is refused.
+    """Fetches the images of one vendor, without its key: over https from the vendor's own `domains`, and from the
+    configured origin. Any other address is refused.
     """
 
     def __init__(self, name: str, base_url: str, domains: Sequence[str], proxy: str = "") -> None:
@@ -53,15 +53,15 @@ class ImageFetcher:
         self._accounts: dict[str, Endpoint] = {}
         self._lock = threading.Lock()
 
-    def unpack(self, data: Sequence[Picture], call: CallContext, timeouts: Timeouts) -> Generator[Silence, None, None]:
+    def unpack(self, data: Sequence[Picture], call: CallContext, timeouts: Timeouts) -> None:
         """Replace each URL by the image's bytes."""
         for picture in data:
             if "b64_json" not in picture:
-                raw = yield from self.fetch(picture["url"], call, timeouts)
+                raw = self.fetch(picture["url"], call, timeouts)
                 picture["b64_json"] = b64encode(raw).decode()
             picture.pop("url", None)
 
-    def fetch(self, url: str, call: CallContext, timeouts: Timeouts) -> Generator[Silence, None, bytes]:
+    def fetch(self, url: str, call: CallContext, timeouts: Timeouts) -> bytes:
         """The image at a URL from the vendor. Raises UpstreamError, which is not retried: the image would be generated,
         and paid for, again.
         """
@@ -69,20 +69,20 @@ class ImageFetcher:
         try:
             response = send(account, "GET", path, {}, b"", call, timeouts)
             try:
-                yield from raise_for_status(response, self._refused)
-                return (yield from self._bytes(response))
+                raise_for_status(response, self._error_from_response)
+                return self._bytes(response)
             finally:
                 response.close()
         except GatewayError as error:
             raise self._lost(error.log or error.message) from error
 
-    def _bytes(self, response: Response) -> Generator[Silence, None, bytes]:
+    def _bytes(self, response: Response) -> bytes:
         kind, length = response.headers.get("content-type", ""), response.headers.get("content-length", "0")
         if not kind.startswith(("image/", "application/octet-stream", "binary/octet-stream")):
             raise self._lost(f"the content type {kind!r}")
         if length.isdigit() and int(length) > PICTURE_BYTES:
             raise self._lost(f"{length} bytes")
-        data = yield from read_body(response, PICTURE_BYTES)
+        data = read_body(response, PICTURE_BYTES)
         if not data:
             raise self._lost("no bytes")
         return data
@@ -108,7 +108,7 @@ class ImageFetcher:
                 self._accounts[origin] = Endpoint(self._name, origin, {}, self._proxy)
             return self._accounts[origin], found[4] or "/"
 
-    def _refused(self, status: int, headers: Mapping[str, str], body: bytes) -> GatewayError:
+    def _error_from_response(self, status: int, headers: Mapping[str, str], body: bytes) -> GatewayError:
         return self._lost(f"status {status}: {body[:200]!r}")
 
     def _lost(self, what: str) -> UpstreamError:
@@ -123,7 +123,7 @@ def _usual_port(scheme: str) -> int:
 
 
 def parse_images(answer: Any) -> list[Picture]:
-    """The pictures of an answer in OpenAI's shape. Raises one of NONSENSE."""
+    """The images of an answer in OpenAI's shape. Raises one of BAD_SHAPE."""
     found = []
     for row in answer["data"]:
         texts = {key: row.get(key) for key in ("url", "b64_json", "revised_prompt")}

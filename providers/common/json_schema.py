@@ -162,7 +162,7 @@ def inline_references(schema: Any) -> Any:
             if reference in trail:
                 return {"type": "object"}
             beside = {key: each for key, each in value.items() if key != "$ref"}
-            return within({**_referred(reference, schema), **beside}, (*trail, reference), depth + 1)
+            return within({**_look_up(reference, schema), **beside}, (*trail, reference), depth + 1)
         found: Json = {}
         for key, each in value.items():
             if key == "properties" and isinstance(each, dict):
@@ -174,7 +174,7 @@ def inline_references(schema: Any) -> Any:
     return within(schema, (), 0)
 
 
-def _referred(reference: str, root: Any) -> Json:
+def _look_up(reference: str, root: Any) -> Json:
     found = root
     for step in reference.removeprefix("#").strip("/").split("/") if reference != "#" else ():
         found = found.get(step.replace("~1", "/").replace("~0", "~")) if isinstance(found, dict) else None

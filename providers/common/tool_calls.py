@@ -54,14 +54,14 @@ class ToolCallTracker:
           and the same arguments once more        is the same call, repeated: nothing is added
         no name, and an index that is known       continues the latest call at that index
         no name, no id, and an unknown index      continues the latest call of all
-        a name, at an index without a name yet    names that call: what had come of its arguments is told now
+        a name, at an index without a name yet    names that call: the arguments so far are passed on now
         the same name at the same index           continues the call while its arguments are incomplete
           and a new id before any arguments       opens a new call: two calls, all at index 0
           and the call is complete                opens a new call: whole calls, all at index 0
         another name at the same index            opens a new call
         arguments `{}` or null, then others       are one call's: the empty object was a placeholder
         arguments as an object, or none           are made text; none at all are `{}` once the answer ends
-        no name until the end                     is no call: the answer is broken
+        no name until the end                     is no call: the answer is invalid
     """
 
     def __init__(self) -> None:

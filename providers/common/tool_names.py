@@ -36,7 +36,7 @@ def fit_names(request: ChatRequest, allowed: re.Pattern[str] | None) -> tuple[Ch
     body = dict(request.body)
     for key in ("tools", "functions", "tool_choice", "function_call", "messages"):
         if key in body:
-            body[key] = _renamed(body[key], fitted)
+            body[key] = _rename(body[key], fitted)
     return replace(request, body=body), {fit: name for name, fit in fitted.items()}
 
 
@@ -59,16 +59,16 @@ def _names(request: ChatRequest) -> Iterator[str]:
             yield function["name"]
 
 
-def _renamed(value: Any, names: Json) -> Any:
+def _rename(value: Any, names: Json) -> Any:
     """Tools, a tool choice or messages with changed function names: in `function`, `functions` and `function_call`, in
     calls and in results; schemas and contents are not changed.
     """
     if isinstance(value, list):
-        return [_renamed(each, names) for each in value]
+        return [_rename(each, names) for each in value]
     if not isinstance(value, dict):
         return value
     changed = {
-        key: _renamed(each, names)
+        key: _rename(each, names)
         if key in ("function", "tool_calls", "function_call", "allowed_tools", "tools")
         else each
         for key, each in value.items()

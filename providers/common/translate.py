@@ -187,9 +187,9 @@ class Pictures:
     def pictures(self, images: Iterable[Any], choice: int = 0) -> Iterator[Picture]:
         """Events of OpenRouter's `images`: [{"type": "image_url", "image_url": {"url": ...}}]."""
         for image in images:
-            yield from self.seen(require_text(image["image_url"]["url"]), choice)
+            yield from self.take(require_text(image["image_url"]["url"]), choice)
 
-    def seen(self, url: str, choice: int = 0) -> Iterator[Picture]:
+    def take(self, url: str, choice: int = 0) -> Iterator[Picture]:
         """The event of one image, by its URL."""
         if self.wanted:
             yield Picture(url, choice)
@@ -198,9 +198,9 @@ class Pictures:
             kind = url[:40].partition(";")[0]
             log.debug("a picture is not sent on", extra={"facts": {"picture": kind, "characters": len(url)}})
 
-    def check(self, choice: int = 0, *, said: bool) -> None:
+    def check(self, choice: int = 0, *, has_content: bool) -> None:
         """At the end of a choice: raise Unsupported if it has nothing but an image that the request does not want."""
-        if choice in self._dropped and not said:
+        if choice in self._dropped and not has_content:
             raise Unsupported(
                 'The model answered with a picture alone; ask for it with `modalities`: ["text", "image"].',
                 param="modalities",

@@ -1,4 +1,4 @@
-"""Text, cut into the pieces that a voice can speak. Pure."""
+"""Cuts text into pieces that a voice can speak. Pure."""
 
 import re
 import unicodedata

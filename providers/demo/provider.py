@@ -14,7 +14,6 @@ from collections.abc import Generator, Iterable, Iterator, Sequence
 from core.context import CallContext
 from core.errors import Cancelled, InvalidRequest
 from core.events import (
-    SILENCE,
     Event,
     Events,
     Finish,
@@ -61,7 +60,7 @@ class DemoProvider(Provider):
         for event in answer(request):
             if request.stream and isinstance(event, _SPOKEN):
                 if spoken:
-                    yield from self._pause(call)
+                    self._pause(call)
                 spoken = True
             if call.gone:
                 raise Cancelled
@@ -111,14 +110,9 @@ class DemoProvider(Provider):
         """One model for chat and one for embeddings; the demo answers to other names too."""
         return [ListedModel(self.default_model, "thinkline"), ListedModel("demo-embedding", "thinkline")]
 
-    def _pause(self, call: CallContext) -> Events:
-        left = self.pace
-        while 0 < call.heartbeat < left:
-            call.wait(call.heartbeat)
-            yield SILENCE
-            left -= call.heartbeat
-        if left > 0:
-            call.wait(left)
+    def _pause(self, call: CallContext) -> None:
+        if self.pace > 0:
+            call.wait(self.pace)
 
 
 def answer(request: ChatRequest) -> Events:

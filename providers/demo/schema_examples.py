@@ -80,16 +80,16 @@ class _Examples:
         if len(above) + len(here) > _DEEPEST:
             raise _NoValueError
         if "$ref" in schema:
-            return self.referred(schema, name, above, here)
+            return self.resolve_reference(schema, name, above, here)
         for key in ("anyOf", "oneOf"):
             if _branches(schema, key):
                 return self.first_of(schema, key, name, above, here)
         if parts := _branches(schema, "allOf"):
-            return self.value(_merged({**schema, "allOf": parts[1:]}, parts[0]), name, above, (*here, ""))
+            return self.value(_merge({**schema, "allOf": parts[1:]}, parts[0]), name, above, (*here, ""))
         kinds = _kinds(schema)
         if "const" in schema or "enum" in schema:
             given = [schema["const"]] if "const" in schema else _list(schema, "enum")
-            return self.chosen([each for each in given if _is_a(each, kinds)])
+            return self.choose([each for each in given if _is_a(each, kinds)])
         if "default" in schema and _is_a(schema["default"], kinds):
             return schema["default"]
         return self.plain(schema, kinds[0] if kinds else "", name, (*above, *here, ""))
@@ -106,12 +106,12 @@ class _Examples:
             return True if kind == "boolean" else None
         return self.string(schema, name) if kind == "string" or name else {}
 
-    def referred(self, schema: Schema, name: str, above: tuple[str, ...], here: tuple[str, ...]) -> Any:
+    def resolve_reference(self, schema: Schema, name: str, above: tuple[str, ...], here: tuple[str, ...]) -> Any:
         """The value behind a $ref. The smallest value never needs a $ref inside itself."""
         ref = str(schema["$ref"])
         if ref in above:
             raise _NoValueError
-        meant = _merged(_resolved(self.root, ref), _without(schema, "$ref"))
+        meant = _merge(_look_up(self.root, ref), _without(schema, "$ref"))
         return self.value(meant, name, above, (*here, ref))
 
     def first_of(self, schema: Schema, key: str, name: str, above: tuple[str, ...], here: tuple[str, ...]) -> Any:
@@ -119,12 +119,12 @@ class _Examples:
         rest = _without(schema, key)
         for branch in _branches(schema, key):
             try:
-                return self.value(_merged(rest, branch), name, above, (*here, ""))
+                return self.value(_merge(rest, branch), name, above, (*here, ""))
             except _NoValueError:
                 continue
         raise _NoValueError
 
-    def chosen(self, given: list[Any]) -> Any:
+    def choose(self, given: list[Any]) -> Any:
         """The enum's value that the user named, else the first."""
         if not given:
             raise _NoValueError
@@ -268,7 +268,7 @@ def _without(schema: Schema, key: str) -> Schema:
     return {each: value for each, value in schema.items() if each != key}
 
 
-def _merged(one: Schema, other: Schema) -> Schema:
+def _merge(one: Schema, other: Schema) -> Schema:
     """One schema that requires what two schemas require, as far as the common keywords go."""
     return {**one, **{key: _both(key, one[key], value) if key in one else value for key, value in other.items()}}
 
@@ -289,7 +289,7 @@ def _both(key: str, one: Any, other: Any) -> Any:
     return other
 
 
-def _resolved(root: Schema, ref: str) -> Schema:
+def _look_up(root: Schema, ref: str) -> Schema:
     """The target of `#/$defs/x`; any schema (`{}`) if the document has none."""
     found: Any = root
     for step in ref.removeprefix("#").split("/")[1:]:

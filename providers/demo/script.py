@@ -80,7 +80,7 @@ def script_for(request: ChatRequest) -> Script:
     prompt = text_of(content)
     tools = [] if results else chosen_tools(request, prompt)
     calls = [(each.name, _arguments(each, prompt)) for each in tools]
-    text = "" if calls else _formatted(request, prompt, _reply(prompt, content, results))
+    text = "" if calls else _format_reply(request, prompt, _reply(prompt, content, results))
     return Script(_thoughts(request, prompt, tools), calls, text)
 
 
@@ -108,7 +108,7 @@ def attachments(content: Any) -> str:
 
 
 def tool_results(request: ChatRequest) -> list[str]:
-    """The results of tools since the last text of anybody."""
+    """The results of tools since the last message with text."""
     results: list[str] = []
     for message in reversed(messages(request)):
         if message.get("role") in ("tool", "function"):
@@ -130,7 +130,7 @@ def speech(prompt: str) -> str:
         return _HELLO
     if _ASKED_ABOUT_ITSELF.search(prompt):
         return _ABOUT
-    return f"I hear you. You said: {_shortened(prompt)}"
+    return f"I hear you. You said: {_shorten(prompt)}"
 
 
 def _of_length(prompt: str) -> str:
@@ -147,7 +147,7 @@ def _arguments(tool: Tool, prompt: str) -> str:
     return json.dumps(value if isinstance(value, dict) else {}, ensure_ascii=False)
 
 
-def _formatted(request: ChatRequest, prompt: str, reply: str) -> str:
+def _format_reply(request: ChatRequest, prompt: str, reply: str) -> str:
     """The reply in the requested response_format."""
     wanted = request.body.get("response_format")
     kind = string_at(wanted, "type")
@@ -178,7 +178,7 @@ def _schema_in_messages(request: ChatRequest) -> Mapping[str, Any] | None:
 
 def _reply(prompt: str, content: Any, results: Sequence[str]) -> str:
     if results:
-        return " ".join(f"The tool says: {_shortened(each)}" for each in results)
+        return " ".join(f"The tool says: {_shorten(each)}" for each in results)
     got = attachments(content)
     if got and not prompt.strip():
         return f"Hello! I got {got}."
@@ -211,7 +211,7 @@ def _amount(number: str) -> int:
     return max(1, min(value, MOST_WORDS))
 
 
-def _shortened(text: str) -> str:
+def _shorten(text: str) -> str:
     """A text on one line, cut after a word if it is too long to listen to."""
     joined = " ".join(text.split())
     if len(joined) <= _ECHO:

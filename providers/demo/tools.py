@@ -30,7 +30,7 @@ def declared_tools(request: ChatRequest) -> list[Tool]:
         for each in functions
         if isinstance(each, Mapping)
     ]
-    allowed = _allowed(request)
+    allowed = _allowed_names(request)
     return [each for each in tools if each.name and (allowed is None or each.name in allowed)]
 
 
@@ -64,7 +64,7 @@ def _tool_of_name(tools: Sequence[Tool], name: str) -> Tool:
     )
 
 
-def _allowed(request: ChatRequest) -> set[str] | None:
+def _allowed_names(request: ChatRequest) -> set[str] | None:
     """The names in `tool_choice: {"type": "allowed_tools", ...}`; None if all are allowed."""
     choice = request.tool_choice
     allowed = choice.get("allowed_tools") if isinstance(choice, Mapping) else None

@@ -11,7 +11,7 @@ from core import lenient_json
 from core.errors import GatewayError, UpstreamDown
 from core.events import Event, Finish, Reasoning, Text, ToolArguments, ToolCall, Usage
 from core.json_values import Json
-from providers.common.finish_reasons import ended, finish_reason
+from providers.common.finish_reasons import finish_reason, normalize_reason
 from providers.common.translate import Pictures, require_name, require_text, token_count
 from providers.transport.sse import Frame
 
@@ -81,7 +81,7 @@ class GeminiDecoder:
         logprobs = _logprobs(candidate.get("logprobsResult"))
         for part in (candidate.get("content") or {}).get("parts") or ():
             if "functionCall" in part:
-                yield from self._called(part, index)
+                yield from self._call_events(part, index)
             elif part.get("text"):
                 if part.get("thought"):
                     yield Reasoning(require_text(part["text"]), index)
@@ -93,19 +93,19 @@ class GeminiDecoder:
                 kind = blob.get("mimeType", "image/png")
                 if self._pictures.wanted:
                     self._said.add(index)
-                yield from self._pictures.seen(f"data:{require_text(kind)};base64,{require_text(blob['data'])}", index)
-        if ended(word := candidate.get("finishReason")):
+                yield from self._pictures.take(f"data:{require_text(kind)};base64,{require_text(blob['data'])}", index)
+        if normalize_reason(word := candidate.get("finishReason")):
             yield self._finish(word, index, str(candidate.get("finishMessage") or ""))
 
     def _finish(self, word: Any, index: int, details: str = "") -> Finish:
-        reason = finish_reason(word, said=index in self._said)
+        reason = finish_reason(word, has_content=index in self._said)
         if reason is None:
             raise UpstreamDown("The model could not finish its answer.", log=f"{word} {details}")
-        self._pictures.check(index, said=index in self._said)
+        self._pictures.check(index, has_content=index in self._said)
         self._unfinished.discard(index)
         return Finish(reason, index)
 
-    def _called(self, part: Mapping[str, Any], index: int) -> Iterator[Event]:
+    def _call_events(self, part: Mapping[str, Any], index: int) -> Iterator[Event]:
         """The events of a call. Gemini sends each call whole."""
         call, key = part["functionCall"], self._calls
         self._calls += 1

@@ -1,10 +1,11 @@
 """Google's Gemini API: https://ai.google.dev/api
 
-A chat is translated by gemini_chat.py and gemini_answer.py. The key travels in a header: addresses end up in logs.
+request.py and decode.py translate a chat. The key is sent in a header, because logs have addresses.
 """
 
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 from urllib.parse import quote, urlsplit, urlunsplit
 
@@ -21,13 +22,13 @@ from providers.common.answers import answer_events
 from providers.common.http_provider import HttpProvider
 from providers.common.structured import answer_as_text, format_by_tool
 from providers.common.tool_names import GOOGLE, fit_names, restore_names
-from providers.common.translate import Pictures, parse_data_url
+from providers.common.translate import Pictures, parse_data_url, token_count
 from providers.gemini.decode import GeminiDecoder
-from providers.gemini.request import asks_by_tool, taken, to_upstream
+from providers.gemini.request import asks_by_tool, supported_parameters, to_upstream
 from providers.gemini.thought_signatures import ThoughtSignatures
 from providers.transport.client import send
 from providers.transport.exchange import log_dropped_parameters, request_id_header, request_json
-from providers.transport.status_errors import error_from_body, error_from_response, error_object, written
+from providers.transport.status_errors import error_body, error_from_body, error_from_response, error_object
 
 VERSION = "/v1beta"
 """Added to an address that names no version, as Google's SDK takes it."""
@@ -48,10 +49,10 @@ DELAY = re.compile(r"(\d+(?:\.\d+)?)s")
 
 
 class Gemini(HttpProvider):
-    """Gemini at Google, or at who speaks as it does."""
+    """Gemini at Google, or a server with its API."""
 
     def _address(self, base_url: str) -> str:
-        return _versioned(base_url)
+        return _with_version(base_url)
 
     def _failure(self, status: int, headers: Mapping[str, str], body: bytes) -> GatewayError:
         return gemini_error(self.name, status, headers, body, setting=self._vendor.key_setting)
@@ -62,7 +63,7 @@ class Gemini(HttpProvider):
         fitted, names = fit_names(request, GOOGLE)
         fitted, answer = format_by_tool(fitted) if asks_by_tool(request, target) else (fitted, "")
         body = to_upstream(fitted, target, thoughts.recall)
-        log_dropped_parameters(self.name, request.body, taken(target.model))
+        log_dropped_parameters(self.name, request.body, supported_parameters(target.model))
         reading = GeminiDecoder(request.body.get("n", 1), thoughts.keep, self._in_band, Pictures(request))
         path = f"/{resource(target.model)}:{STREAM if request.stream else 'generateContent'}"
         reply = send(self._account, "POST", path, request_id_header(call), orjson.dumps(body), call, target.timeouts)
@@ -70,8 +71,23 @@ class Gemini(HttpProvider):
         events = restore_names(events, names) if names else events
         yield from answer_as_text(events, answer) if answer else events
 
+    def count_tokens(self, request: ChatRequest, target: Target, call: CallContext) -> Events:
+        """POST models/{model}:countTokens; an estimate for a model that does not count."""
+        model = resource(target.model)
+        fitted, _ = fit_names(replace(request, stream=False), GOOGLE)
+        body = to_upstream(fitted, target, ThoughtSignatures(call).recall)
+        raw = orjson.dumps({"generateContentRequest": {"model": model, **body}})
+        try:
+            answer = request_json(
+                self._account, "POST", f"/{model}:countTokens", raw, call, target.timeouts, self._failure
+            )
+        except UpstreamRejected:
+            yield from super().count_tokens(request, target, call)
+            return
+        yield Usage(token_count(answer.get("totalTokens")), 0)
+
     def embed(self, request: EmbeddingsRequest, target: Target, call: CallContext) -> Events:
-        """POST models/{model}:batchEmbedContents, in batches of what one request may have."""
+        """POST models/{model}:batchEmbedContents, in batches within Gemini's limit."""
         wanted = [embedding_to_upstream(request, at, target.model) for at in range(len(request.inputs))]
         vectors: list[Sequence[float]] = []
         tokens = 0
@@ -79,7 +95,7 @@ class Gemini(HttpProvider):
             batch = wanted[start : start + self._vendor.embedding_batch]
             path = f"/{resource(target.model)}:batchEmbedContents"
             body = orjson.dumps({"requests": batch})
-            data = yield from request_json(self._account, "POST", path, body, call, target.timeouts, self._failure)
+            data = request_json(self._account, "POST", path, body, call, target.timeouts, self._failure)
             try:
                 found = [each["values"] for each in data["embeddings"]]
                 tokens += (data.get("usageMetadata") or {}).get("promptTokenCount", 0)
@@ -91,7 +107,7 @@ class Gemini(HttpProvider):
         yield Vectors(vectors, usage=Usage(tokens, 0) if tokens else None)
 
     def models(self, call: CallContext) -> Sequence[ListedModel]:
-        """GET models, page by page: those that converse or embed."""
+        """GET models, page by page: those that chat or embed."""
 
         def models(page: Any) -> list[ListedModel]:
             rows = filter(_serves, page["models"])
@@ -104,22 +120,25 @@ class Gemini(HttpProvider):
         return self._list_models(call, "/models?pageSize=1000", models, next_page)
 
     def _in_band(self, error: Any) -> GatewayError:
-        """An error object that stands where an answer should."""
+        """The exception for an error object that comes instead of an answer."""
         status = error.get("code") if isinstance(error, dict) else None
         if isinstance(status, int) and 400 <= status < 600:  # noqa: PLR2004
-            return gemini_error(self.name, status, {}, written(error))
+            return gemini_error(self.name, status, {}, error_body(error))
         return error_from_body(self.name, error)
 
 
 def gemini_error(name: str, status: int, headers: Mapping[str, str], body: bytes, *, setting: str = "") -> GatewayError:
-    """What an error of Google's means (https://ai.google.dev/gemini-api/docs/troubleshooting).
+    """The exception for Google's error response (https://ai.google.dev/gemini-api/docs/troubleshooting).
 
-    By its documented details: a bad key is a 400 there, and how long to wait stands in the body.
+    Its documented details decide: a bad key is a 400, and the body has the time to wait.
     """
     details = error_object(body)
-    said, facts = str(details.get("message")), [each for each in details.get("details") or () if isinstance(each, dict)]
+    message, facts = (
+        str(details.get("message")),
+        [each for each in details.get("details") or () if isinstance(each, dict)],
+    )
     reasons = [str(each.get("reason")) for each in facts]
-    ours = any(reason.startswith("API_KEY_") for reason in reasons) or BAD_KEY.search(said)
+    ours = any(reason.startswith("API_KEY_") for reason in reasons) or BAD_KEY.search(message)
     if ours or details.get("status") == "FAILED_PRECONDITION":  # which means: no billing, or not in this country
         refused = error_from_response(name, 401, headers, body, setting=setting)
         if isinstance(refused, UpstreamError):
@@ -128,13 +147,13 @@ def gemini_error(name: str, status: int, headers: Mapping[str, str], body: bytes
     delays = [found[1] for each in facts if (found := DELAY.fullmatch(str(each.get("retryDelay"))))]
     headers = {**headers, "retry-after": delays[0]} if delays else headers
     error = error_from_response(name, status, headers, body, setting=setting)
-    if isinstance(error, UpstreamRejected) and TOO_LONG.search(said):
+    if isinstance(error, UpstreamRejected) and TOO_LONG.search(message):
         return ContextTooLong(error.message, param="messages", log=error.log)
     return error
 
 
 def resource(model: str) -> str:
-    """A model's name as it stands in a path: with its kind before it, and nothing else of a path in it."""
+    """A model's name as part of a path: with its kind before it, and quoted."""
     kind = "tunedModels" if model.startswith("tunedModels/") else "models"
     return f"{kind}/{quote(model.removeprefix(f'{kind}/'), safe='')}"
 
@@ -161,7 +180,7 @@ def _serves(model: Mapping[str, Any]) -> bool:
     return any(method in methods for method in ("generateContent", "embedContent"))
 
 
-def _versioned(address: str) -> str:
+def _with_version(address: str) -> str:
     parts = urlsplit(address)
     path = parts.path.rstrip("/")
     return urlunsplit(parts._replace(path=path if re.search(r"/v\d\w*$", path) else path + VERSION))

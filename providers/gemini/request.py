@@ -88,7 +88,7 @@ def thinks_by(model: str) -> str:
     return "level" if version(model) >= (3, 0) else "budget" if version(model) >= (2, 5) else ""
 
 
-def taken(model: str) -> frozenset[str]:
+def supported_parameters(model: str) -> frozenset[str]:
     """The parameters that a model supports."""
     thinking = {"reasoning_effort"} if thinks_by(model) else set()
     return SUPPORTED_PARAMETERS | thinking | (PENALTIES.keys() if version(model) < (2, 5) else set())
@@ -172,7 +172,7 @@ def _part(part: Mapping[str, Any], where: str) -> Json:
             return {"text": content_text([part], where)}
         case "image_url":
             url, _ = image_url(part, where)
-            return _inline(url) or {"fileData": {**_guessed(url), "fileUri": url}}
+            return _inline(url) or {"fileData": {**_guess_media_type(url), "fileUri": url}}
         case "input_audio":
             audio = part.get("input_audio") or {}
             if not isinstance(audio.get("data"), str) or audio.get("format") not in AUDIO_TYPES:
@@ -193,7 +193,7 @@ def _inline(url: str) -> Json | None:
     return {"inlineData": {"mimeType": found[0], "data": found[1]}} if found else None
 
 
-def _guessed(url: str) -> Json:
+def _guess_media_type(url: str) -> Json:
     kind = guess_type(urlsplit(url).path)[0]
     return {"mimeType": kind} if kind else {}
 

@@ -4,13 +4,13 @@
 """
 
 import re
-from collections.abc import Generator, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from math import log as logarithm
 from typing import Any, ClassVar, NamedTuple
 
 from core.context import CallContext
 from core.errors import InvalidRequest, Unsupported
-from core.events import Events, Images, Silence
+from core.events import Events, Images
 from core.json_values import BAD_SHAPE
 from core.requests import ChatRequest, ImagesRequest
 from providers.base import Target
@@ -55,8 +55,8 @@ class HttpRequest(NamedTuple):
 
 
 class ImageProvider(HttpProvider):
-    """A vendor that makes pictures and does not chat. One request makes `most` of them; for more, several are sent, one
-    after another. `path` is where to ask instead of the vendor's own paths, as a list of models has it.
+    """A vendor that makes images and does not chat. One request makes up to `most` images; for more, several requests
+    are sent in turn. `path` replaces the vendor's own paths, if a list of models gives one.
     """
 
     most: ClassVar[int]
@@ -87,21 +87,21 @@ class ImageProvider(HttpProvider):
         data: list[Picture] = []
         created = 0
         for count in shares(request.n, self.most):
-            answer = yield from self._answer(self.http_request(request, target, count), target, call)
+            answer = self._answer(self.http_request(request, target, count), target, call)
             try:
                 data += self.parse_images(answer)
                 created = seconds(answer.get("created"))
             except BAD_SHAPE as error:
                 raise self._bad_response(f"pictures without {error}") from error
         if request.as_base64:
-            yield from self._gallery.unpack(data, call, target.timeouts)
+            self._gallery.unpack(data, call, target.timeouts)
         yield Images(data, created)
 
-    def _answer(self, request: HttpRequest, target: Target, call: CallContext) -> Generator[Silence, None, Any]:
+    def _answer(self, request: HttpRequest, target: Target, call: CallContext) -> Any:
         response = send(self._account, "POST", request.path, request.headers, request.body, call, target.timeouts)
         try:
-            yield from raise_for_status(response, self._failure)
-            raw = yield from read_body(response)
+            raise_for_status(response, self._failure)
+            raw = read_body(response)
         finally:
             response.close()
         answer = parse_json(raw, response)

@@ -1,46 +1,49 @@
-"""OCI's services, as requests reach them: where they stand, signed, sent, and accepted.
+"""Sends requests to OCI's services: finds region and compartment, signs, sends, and checks the status.
 
-    place = yield from service.place(target.details, call)           # region and compartment
-    asked = Asked("POST", service.inference(place), "/actions/chat", orjson.dumps(body))
-    with reading((yield from service.send(asked, call, target.timeouts))) as reply:    # accepted
-    data, headers = yield from service.json(asked, call, target.timeouts)
+    place = service.place(target.details, call)           # region and compartment
+    request = SignedRequest("POST", service.inference(place), "/actions/chat", orjson.dumps(body))
+    with reading(service.send(request, call, target.timeouts)) as response:    # a successful one
+    data, headers = service.json(request, call, target.timeouts)
 
-What is yielded meanwhile is Silence. Hosts: https://docs.oracle.com/en-us/iaas/api/#/en/generative-ai-inference/20231130/
+Hosts: https://docs.oracle.com/en-us/iaas/api/#/en/generative-ai-inference/20231130/
 """
 
 import re
 import threading
-from collections.abc import Generator, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from http import HTTPStatus
 from logging import getLogger
 from typing import Any
 
 from oci import regions
 
 from core.context import CallContext, Timeouts
-from core.errors import GatewayError, UpstreamAuthFailed, UpstreamDown, UpstreamError
-from core.events import Silence
+from core.errors import GatewayError, UpstreamAuthFailed, UpstreamDown, UpstreamError, UpstreamTimeout
 from providers.base import Target
 from providers.oci.auth import Login
 from providers.oci.credentials import Credential, credential_error
 from providers.oci.errors import oci_error, traceable
-from providers.transport.client import Endpoint, Response, send, warm
-from providers.transport.exchange import awaited, parse_json, raise_for_status, read_body
+from providers.transport.client import Response, send, warm
+from providers.transport.endpoint import Endpoint
+from providers.transport.exchange import parse_json, raise_for_status, read_body
 
 log = getLogger("oci.requests")
-"""Below the package's logger, which DEBUG_OCI_SDK opens: the package itself never hears of these requests."""
+"""A child of the package's logger, which DEBUG_OCI_SDK enables; the package itself does not send these requests."""
 
 INFERENCE = "https://inference.generativeai.{region}.oci.{secondLevelDomain}"
 MANAGEMENT = "https://generativeai.{region}.oci.{secondLevelDomain}"
+AGENTS = "https://agent-runtime.generativeai.{region}.oci.{secondLevelDomain}"
 VERSION = "/20231130"
+AGENTS_VERSION = "/20240531"
 OPENAI = "/openai/v1"
 REGION = re.compile(r"[a-z0-9-]{3,40}")
 
 
 @dataclass(frozen=True)
 class Location:
-    """Where a model is asked for: a region, and the compartment that is billed ("" only with an API key)."""
+    """Where a model is called: the region, and the compartment that is billed ("" only with an API key)."""
 
     region: str
     compartment: str
@@ -48,9 +51,10 @@ class Location:
 
 @dataclass(frozen=True)
 class SignedRequest:
-    """A request: `base` is an address as `Service.inference` gives it, `path` what follows, with its query.
+    """A request: `base` is an address such as `OciClient.inference` returns, `path` the rest of it, with the query.
 
-    `about` is what a 404 is about, for the caller's eyes: a sentence. `bearer` sends the GenAI API key, unsigned.
+    `about` is the message of a 404 for the caller. `bearer` sends the GenAI API key instead of a signature. `once`: the
+    request is not repeated if the service may have carried it out.
     """
 
     method: str
@@ -60,10 +64,11 @@ class SignedRequest:
     headers: Mapping[str, str] = field(default_factory=dict)
     about: str = ""
     bearer: bool = False
+    once: bool = False
 
 
 class OciClient:
-    """One account at OCI. Built once for each provider, shared by all threads; it asks nobody before the first request.
+    """One account at OCI. Built once for each provider, shared by all threads; no network before the first request.
 
     `region` and `compartment` are the settings', `endpoint` replaces scheme and host of inference and management.
     """
@@ -84,23 +89,21 @@ class OciClient:
         self._login = login
         self._region = region
         self._compartment = compartment
-        self._endpoint = endpoint.rstrip("/").removesuffix(VERSION).removesuffix(OPENAI)
+        self._endpoint = endpoint.rstrip("/").removesuffix(VERSION).removesuffix(AGENTS_VERSION).removesuffix(OPENAI)
         self._proxy = proxy
         self._accounts: dict[str, Endpoint] = {}
         self._lock = threading.Lock()
 
-    def place(
-        self, details: Mapping[str, Any], call: CallContext, *, bearer: bool = False
-    ) -> Generator[Silence, None, Location]:
-        """Where to ask: as the model's `details` say, else the settings, else the credential (its tenancy is the root
-        compartment); a request that goes with the API key (`bearer`) needs no compartment, and no other credential.
-        Raises UpstreamAuthFailed that names the setting which is missing.
+    def place(self, details: Mapping[str, Any], call: CallContext, *, bearer: bool = False) -> Location:
+        """The location from the model's `details`, else the settings, else the credential (its tenancy is the root
+        compartment). A request with the API key (`bearer`) needs neither a compartment nor another credential.
+        Raises UpstreamAuthFailed that names the missing setting.
         """
         region = details.get("region") or self._region
         compartment = details.get("compartment") or self._compartment
         if not region or not (compartment or bearer):
             try:
-                signature = yield from self._login.signature(call)
+                signature = self._login.signature(call)
             except UpstreamAuthFailed as error:
                 if not bearer:
                     raise
@@ -114,49 +117,50 @@ class OciClient:
         return Location(region.lower(), compartment)
 
     def inference(self, place: Location) -> str:
-        """The address of `/actions/chat` and its like."""
+        """The address before `/actions/chat` and other actions."""
         return self._host(INFERENCE, place.region) + VERSION
 
     def management(self, place: Location) -> str:
-        """The address of `/models` and `/endpoints`."""
+        """The address before `/models` and `/endpoints`."""
         return self._host(MANAGEMENT, place.region) + VERSION
 
+    def agents(self, place: Location) -> str:
+        """The address before `/agentEndpoints`."""
+        return self._host(AGENTS, place.region) + AGENTS_VERSION
+
     def inference_host(self, place: Location) -> str:
-        """Scheme and host of inference, below which OPENAI is too."""
+        """Scheme and host of inference, where the path OPENAI is too."""
         return self._host(INFERENCE, place.region)
 
-    def send(self, request: SignedRequest, call: CallContext, timeouts: Timeouts) -> Generator[Silence, None, Response]:
-        """An accepted reply, which the caller closes. A token that is refused is renewed, and tried once more."""
+    def send(self, request: SignedRequest, call: CallContext, timeouts: Timeouts) -> Response:
+        """A successful response, which the caller closes. After a 401, a token is renewed and the request repeated."""
         if request.bearer:
-            return (yield from self._sent(request, {"Authorization": f"Bearer {self.api_key}"}, call, timeouts))
-        signature = yield from self._login.signature(call)
+            return self._send_once(request, {"Authorization": f"Bearer {self.api_key}"}, call, timeouts)
+        signature = self._login.signature(call)
         try:
-            return (yield from self._sent(request, self._signed(request, signature), call, timeouts))
+            return self._send_once(request, self._sign(request, signature), call, timeouts)
         except UpstreamError as error:
-            if error.upstream_status != 401 or not self._login.refused(signature):  # noqa: PLR2004
+            if error.upstream_status != 401 or not self._login.discard(signature):  # noqa: PLR2004
                 raise
-        signature = yield from self._login.signature(call)
-        return (yield from self._sent(request, self._signed(request, signature), call, timeouts))
+        signature = self._login.signature(call)
+        return self._send_once(request, self._sign(request, signature), call, timeouts)
 
-    def warm(self, call: CallContext, timeouts: Timeouts) -> None:
-        """Know the credential, and keep a connection to inference open."""
-        place = awaited(self.place({}, call))
-        warm(self._account(self.inference(place)), call, timeouts)
+    def warm(self, base: str, call: CallContext, timeouts: Timeouts) -> None:
+        """Keep a connection open there."""
+        warm(self._account(base), call, timeouts)
 
-    def json(
-        self, request: SignedRequest, call: CallContext, timeouts: Timeouts
-    ) -> Generator[Silence, None, tuple[Any, Mapping[str, str]]]:
+    def json(self, request: SignedRequest, call: CallContext, timeouts: Timeouts) -> tuple[Any, Mapping[str, str]]:
         """The answer's JSON and headers (`opc-next-page`)."""
-        with reading((yield from self.send(request, call, timeouts))) as response:
-            raw = yield from read_body(response)
+        with reading(self.send(request, call, timeouts)) as response:
+            raw = read_body(response)
             return parse_json(raw, response), response.headers
 
-    def _signed(self, request: SignedRequest, signature: Credential) -> dict[str, str]:
+    def _sign(self, request: SignedRequest, signature: Credential) -> dict[str, str]:
         return signature.headers(request.method, request.base + request.path, request.body)
 
-    def _sent(
+    def _send_once(
         self, request: SignedRequest, headers: Mapping[str, str], call: CallContext, timeouts: Timeouts
-    ) -> Generator[Silence, None, Response]:
+    ) -> Response:
         account = self._account(request.base)
         headers = {**request.headers, **headers}
         if call.request_id:
@@ -166,16 +170,18 @@ class OciClient:
         except UpstreamDown as error:
             raise self._unreachable(error, request) from error
         try:
-            yield from raise_for_status(response, lambda *answer: oci_error(self.name, request.about, *answer))
-        except BaseException:  # who asked has no reply yet that could be closed
+            raise_for_status(response, lambda *answer: oci_error(self.name, request.about, *answer))
+        except BaseException as error:  # the caller has no response yet that it could close
             response.close()
+            if request.once and isinstance(error, UpstreamError):
+                raise _without_retry(error, response) from error
             raise
         finally:
-            _tell(request, response)
+            _log_request(request, response)
         return response
 
     def _unreachable(self, error: UpstreamDown, request: SignedRequest) -> GatewayError:
-        """Nobody there: in a region that nobody knows, that is no accident."""
+        """The error for a failed connection: for an unknown region, the setting is wrong."""
         host = request.base.split("/")[2]
         region = host.partition(".oci.")[0].rpartition(".")[2]
         if ".oci." not in host or regions.is_region(region):
@@ -203,7 +209,7 @@ class OciClient:
 
 @contextmanager
 def reading(response: Response) -> Iterator[Response]:
-    """Close the reply in the end; what goes wrong until then has its opc-request-id in the log."""
+    """Close the response in the end; an error in between gets its opc-request-id for the log."""
     try:
         yield response
     except GatewayError as error:
@@ -213,7 +219,17 @@ def reading(response: Response) -> Iterator[Response]:
         response.close()
 
 
-def _tell(request: SignedRequest, response: Response) -> None:
+def _without_retry(error: UpstreamError, response: Response) -> UpstreamError:
+    """The error, retryable only if nothing was carried out; a conflict may be with the same request sent before."""
+    if response.resent and error.status == HTTPStatus.CONFLICT:
+        what = "the request that went out before is being carried out"
+        error = UpstreamDown("The answer was broken off.", provider=error.provider, log=what)
+    if isinstance(error, UpstreamTimeout) or response.status in (0, HTTPStatus.OK, HTTPStatus.CONFLICT):
+        error.retryable = False
+    return error
+
+
+def _log_request(request: SignedRequest, response: Response) -> None:
     facts = {
         "method": request.method,
         "address": request.base + request.path,
@@ -233,7 +249,7 @@ def serving(target: Target) -> dict[str, str]:
 
 
 def not_found_hint(target: Target) -> str:
-    """What a 404 means, and what mends it."""
+    """The message of a 404: its meaning, and the setting to correct."""
     if target.details.get("endpoint"):
         return "has no such endpoint, or does not let us use it (endpoint in models.yaml, OCI_COMPARTMENT)."
     return f"has no model {target.model!r} there, or does not let us use it (OCI_REGION, OCI_COMPARTMENT)."

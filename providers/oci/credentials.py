@@ -42,7 +42,7 @@ KEY_FIELDS = ("tenancy", "user", "fingerprint")
 
 @dataclass(frozen=True)
 class Credential:
-    """A credential that holds until `expires` (Unix seconds). `files` are those it was read from, as they were."""
+    """A credential, valid until `expires` (Unix seconds). `files` has the state of the files it was read from."""
 
     signer: Any = field(repr=False)
     region: str = ""
@@ -52,24 +52,24 @@ class Credential:
     since: float = field(default_factory=time)
 
     def holds(self, ahead: float) -> bool:
-        """Whether it holds for so many seconds more, or for a quarter of its life where that is shorter."""
+        """Whether it is valid for so many seconds more, or for a quarter of its lifetime if that is shorter."""
         return self.expires - time() > min(ahead, (self.expires - self.since) / 4)
 
     @property
-    def changed(self) -> bool:
-        """Whether a file that it was read from is another one by now."""
+    def has_changed(self) -> bool:
+        """Whether a file that it was read from has changed since."""
         return any(_stamp(path) != before for path, before in self.files)
 
     def headers(self, method: str, url: str, body: bytes) -> dict[str, str]:
-        """What a request carries so that OCI takes it for ours: Authorization, and what that signs."""
+        """The headers of a signed request: Authorization, and the headers that it signs."""
         request = _Unsigned(method, url, body)
-        # Not `signer(request)`: a principal's would fetch its next token there, in the way of the request.
+        # Not `signer(request)`: a principal's signer would fetch its next token there, and delay the request.
         AbstractBaseSigner.do_request_sign(self.signer, request)
         return {name: text for name, text in request.headers.items() if name not in request.of_the_transport}
 
 
 class _Unsigned:
-    """As much of a `requests.PreparedRequest` as the package's signers look at."""
+    """The attributes of a `requests.PreparedRequest` that the package's signers read."""
 
     of_the_transport = ("host", "content-type", "content-length")
 
@@ -121,7 +121,7 @@ def by_profile(profile: Profile, *, by_token: bool) -> Credential:
 
 
 def by_principal(name: str, auth_type: str, *, debug: bool = False) -> Credential:
-    """What the machine or the pod that we run on is given; it takes the network, and its time."""
+    """The principal of the machine or pod; fetched over the network, which may take seconds."""
     once = {"retry_strategy": NoneRetryStrategy(), "log_requests": debug}
     try:
         if auth_type == "INSTANCE_PRINCIPAL":
@@ -134,7 +134,7 @@ def by_principal(name: str, auth_type: str, *, debug: bool = False) -> Credentia
             signer = get_resource_principals_signer()
         else:
             signer = get_oke_workload_identity_resource_principal_signer(**once)
-    except Exception as error:  # the package raises whatever its parts raise: requests, OSError, ValueError ...
+    except Exception as error:  # the package lets exceptions of requests, OSError, ValueError and others through
         raise credential_error(
             name,
             f"AUTH_TYPE is {auth_type}, which {PRINCIPALS[auth_type]}; there is none here.",
@@ -152,7 +152,7 @@ def credential_error(name: str, what: str, setting: str, *, log: str = "") -> Up
 
 
 def claims(token: str) -> dict[str, Any]:
-    """What a JSON web token says, unchecked; {} for what is none."""
+    """The claims of a JSON web token, not verified; {} for an invalid one."""
     try:
         payload = token.split(".")[1]
         payload_claims = orjson.loads(urlsafe_b64decode(payload + "=" * (-len(payload) % 4)))
@@ -162,7 +162,7 @@ def claims(token: str) -> dict[str, Any]:
 
 
 def _at_home(path: str) -> Path:
-    """Without the home, where there is none: then the file cannot be read, which is told as such."""
+    """The path with ~ expanded, or unchanged without a home; then reading the file fails, and the error says so."""
     return Path(os.path.expanduser(path))  # noqa: PTH111
 
 

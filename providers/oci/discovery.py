@@ -4,7 +4,7 @@ https://docs.oracle.com/en-us/iaas/api/#/en/generative-ai/20231130/ModelCollecti
 https://docs.oracle.com/en-us/iaas/api/#/en/generative-ai/20231130/EndpointCollection/ListEndpoints
 """
 
-from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -15,18 +15,16 @@ from urllib.parse import urlencode
 
 from core.context import CallContext, Timeouts
 from core.errors import GatewayError, UnknownModel, UpstreamAuthFailed
-from core.events import Silence
 from core.models import ListedModel
 from providers.base import Target
 from providers.oci.client import Location, OciClient, SignedRequest
 from providers.oci.credentials import credential_error
-from providers.transport.exchange import awaited
 from providers.vendors import OCI_PREFIXES
 
 log = getLogger("thinkline.providers")
 
 USEFUL = {"CHAT", "TEXT_EMBEDDINGS", "TEXT_RERANK"}
-"""What a model must be able to do to be of use here; some can be fine-tuned only."""
+"""Capabilities of which a model needs one to be listed; some models can only be fine-tuned."""
 PAGES = 50
 AGAIN_SECONDS = 60.0
 """Seconds between two lookups of a name that no endpoint has."""
@@ -66,7 +64,7 @@ class ModelDirectory:
         self._places = places
         self.failures: list[GatewayError] = []
         """The last error of a place's list."""
-        self.asked = False
+        self.has_loaded = False
         self._found: Mapping[str, LocatedModel] = {}
         self._look_again = 0.0
 
@@ -76,14 +74,14 @@ class ModelDirectory:
         All lists are loaded at the same time. The rows before an error count.
         """
         self._look_again = monotonic() + AGAIN_SECONDS
-        places = awaited(self._all_places(call))
+        places = self._all_places(call)
         regions: dict[str, Location] = {}
         for place in places:
             regions.setdefault(place.region, place)  # a base model belongs to every compartment
         jobs = [("models", place) for place in regions.values()] + [("endpoints", place) for place in places]
         with ThreadPoolExecutor(len(jobs), thread_name_prefix="oci-models") as pool:
-            pages = list(pool.map(lambda job: awaited(self._rows(job[0], job[1], call)), jobs))
-        self.asked = True
+            pages = list(pool.map(lambda job: self._rows(job[0], job[1], call), jobs))
+        self.has_loaded = True
         models, found = merge_models(zip(jobs, pages, strict=True), time())
         self.failures = errors = [each.error for each in pages if each.error is not None]
         if errors and not models:
@@ -111,18 +109,18 @@ class ModelDirectory:
         found = self._found.get(name)
         return replace(target, details={**found.details, **details}) if found else target
 
-    def _all_places(self, call: CallContext) -> Generator[Silence, None, list[Location]]:
+    def _all_places(self, call: CallContext) -> list[Location]:
         places: list[Location] = []
         try:
-            places.append((yield from self._service.place({}, call)))
+            places.append(self._service.place({}, call))
         except UpstreamAuthFailed:
             if not self._places:  # else every model may have a place of its own
                 raise
         for region, compartment in self._places:
-            places.append((yield from self._service.place({"region": region, "compartment": compartment}, call)))
+            places.append(self._service.place({"region": region, "compartment": compartment}, call))
         return list(dict.fromkeys(places))
 
-    def _rows(self, kind: str, place: Location, call: CallContext) -> Generator[Silence, None, PageRows]:
+    def _rows(self, kind: str, place: Location, call: CallContext) -> PageRows:
         """All pages of `models` or `endpoints`. Without filters: older services refuse newer ones' filters."""
         rows: list[Row] = []
         page = ""
@@ -131,7 +129,7 @@ class ModelDirectory:
                 query = urlencode({"compartmentId": place.compartment, **({"page": page} if page else {})})
                 base = self._service.management(place)
                 request = SignedRequest("GET", base, f"/{kind}?{query}", about="lists nothing there.")
-                data, headers = yield from self._service.json(request, call, Timeouts())
+                data, headers = self._service.json(request, call, Timeouts())
                 rows += _usable(data)
                 before, page = page, headers.get("opc-next-page", "")
                 if page in ("", before):

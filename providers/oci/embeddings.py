@@ -47,7 +47,7 @@ def embed(service: OciClient, request: EmbeddingsRequest, target: Target, call: 
     """Send each batch in turn, and yield all vectors in the order of the inputs."""
     asked_for = list(batches(request))
     output_dimensions(request, target)
-    place = yield from service.place(target.details, call)
+    place = service.place(target.details, call)
     log_dropped_parameters(service.name, ["user"] if request.user else [], ())
     vectors: list[Sequence[float]] = []
     tokens: int | None = None
@@ -55,7 +55,7 @@ def embed(service: OciClient, request: EmbeddingsRequest, target: Target, call: 
         body = embed_to_upstream(request, batch, target, place, truncate)
         try:
             signed = _signed_request(service, place, "/actions/embedText", body, target)
-            data, _ = yield from service.json(signed, call, target.timeouts)
+            data, _ = service.json(signed, call, target.timeouts)
         except UpstreamRejected as error:
             raise _mendable(error, body) from error
         found, counted = embed_from_upstream(data, len(batch.inputs), service.name)
@@ -137,11 +137,11 @@ def embed_from_upstream(data: Any, size: int, name: str) -> tuple[list[Sequence[
 
 def rerank(service: OciClient, request: RerankRequest, target: Target, call: CallContext) -> Events:
     """Send one request: OCI takes all documents together."""
-    place = yield from service.place(target.details, call)
+    place = service.place(target.details, call)
     body = rerank_to_upstream(request, target, place)
     log_dropped_parameters(service.name, request.options, RERANK_OPTIONS)
     signed = _signed_request(service, place, "/actions/rerankText", body, target)
-    data, _ = yield from service.json(signed, call, target.timeouts)
+    data, _ = service.json(signed, call, target.timeouts)
     yield Ranks(rerank_from_upstream(data, service.name))
 
 

@@ -21,7 +21,7 @@ def oci_error(name: str, about: str, status: int, headers: Mapping[str, str], bo
     Its opc-request-id goes to the log. An openai.* model's own error comes as JSON inside the message; its param and
     code reach the caller.
     """
-    inner = _unwrapped(body)
+    inner = _unwrap(body)
     found = failures.error_from_response(name, status, headers, inner)
     if isinstance(found, UpstreamAuthFailed):
         found = UpstreamAuthFailed(
@@ -45,7 +45,7 @@ def oci_error(name: str, about: str, status: int, headers: Mapping[str, str], bo
 def oci_error_in_body(name: str, error: Any) -> GatewayError:
     """The exception for an error instead of an answer or within one; unwrapped as above."""
     details = error if isinstance(error, dict) else {"message": error}
-    inner = error_object(_unwrapped(failures.written(details)))
+    inner = error_object(_unwrap(failures.error_body(details)))
     return failures.error_from_body(name, {**details, "status": details.get("code"), **inner})
 
 
@@ -54,11 +54,11 @@ def traceable(message: str, headers: Mapping[str, str]) -> str:
     return f"opc-request-id {headers.get('opc-request-id', '(none)')}: {message}"
 
 
-def _unwrapped(body: bytes) -> bytes:
+def _unwrap(body: bytes) -> bytes:
     """The body with the model's own error instead of the message that holds it as JSON."""
     message = error_object(body).get("message")
     start = message.find("{") if isinstance(message, str) else -1
     if start < 0 or message is None:
         return body
     inner = error_object(message[start:].encode())
-    return failures.written(inner) if isinstance(inner.get("message"), str) else body
+    return failures.error_body(inner) if isinstance(inner.get("message"), str) else body

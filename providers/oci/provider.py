@@ -12,14 +12,16 @@ from logging import getLogger
 import orjson
 
 from core.context import CallContext, Timeouts
-from core.errors import UpstreamAuthFailed
+from core.errors import UpstreamAuthFailed, UpstreamError
 from core.events import Events
+from core.guardrails import GuardrailRules, Side, Verdict
+from core.json_values import BAD_SHAPE
 from core.models import ListedModel
 from core.requests import ChatRequest, EmbeddingsRequest, RerankRequest
 from providers.base import Provider, Target
 from providers.common.structured import answer_as_call
 from providers.common.tool_names import COHERE, GOOGLE, fit_names, restore_names
-from providers.oci import embeddings
+from providers.oci import embeddings, guardrails
 from providers.oci.auth import Login
 from providers.oci.chat import cohere_v1 as cohere
 from providers.oci.chat import cohere_v2, generic, openai
@@ -88,13 +90,13 @@ class OCI(Provider):
             else (fitted, "")
         )
         sent = style.to_upstream(fitted, target)
-        log_dropped_parameters(self.name, request.body, style.taken)
-        place = yield from self.service.place(target.details, call)
+        log_dropped_parameters(self.name, request.body, style.supported_parameters)
+        place = self.service.place(target.details, call)
         details = {"compartmentId": place.compartment, "servingMode": serving(target), "chatRequest": sent}
-        asked = SignedRequest(
+        signed = SignedRequest(
             "POST", self.service.inference(place), "/actions/chat", orjson.dumps(details), about=not_found_hint(target)
         )
-        with reading((yield from self.service.send(asked, call, target.timeouts))) as reply:
+        with reading(self.service.send(signed, call, target.timeouts)) as reply:
             events = answer_events(reply, request, call, self.name, style)
             if _may_write_calls(request, target, api_format):
                 events = calls_in_text(events)
@@ -111,9 +113,17 @@ class OCI(Provider):
         """POST /actions/rerankText."""
         yield from embeddings.rerank(self.service, request, self.directory.locate(target, call), call)
 
+    def guard(self, text: str, side: Side, rules: GuardrailRules, call: CallContext, seconds: float) -> Verdict:
+        """POST /actions/applyGuardrails."""
+        try:
+            return guardrails.check(self.service, text, side, rules, call, Timeouts(*[seconds] * 4))
+        except BAD_SHAPE as error:
+            what = f"{self.name} sent something that is no verdict."
+            raise UpstreamError(what, provider=self.name, log=f"{type(error).__name__}: {error}") from error
+
     def warm(self, call: CallContext, timeouts: Timeouts) -> None:
-        """Keep a connection open there."""
-        self.service.warm(call, timeouts)
+        """Keep a connection to the service open."""
+        self.service.warm(self.service.inference(self.service.place({}, call)), call, timeouts)
 
     def models(self, call: CallContext) -> Sequence[ListedModel]:
         """GET /models and /endpoints, in every region and compartment that is configured."""
@@ -128,10 +138,14 @@ class OCI(Provider):
         """One region or compartment that is refused is no small matter, though others have lists."""
         if self.directory.failures:
             raise self.directory.failures[0]
-        return "" if self.directory.asked else "not asked: OCI_API_KEY alone lists nothing, so nor was OCI_COMPARTMENT"
+        return (
+            ""
+            if self.directory.has_loaded
+            else "not asked: OCI_API_KEY alone lists nothing, so nor was OCI_COMPARTMENT"
+        )
 
     def _format(self, target: Target) -> str:
-        """The API style: as models.yaml has it, else by the family; with an API key, OpenAI's for whoever speaks it."""
+        """The API style: as models.yaml has it, else by the family; with an API key, OpenAI's if the model has it."""
         if target.details.get("type") == "datascience":
             return "OPENAI"
         if chosen := target.details.get("api_format"):
@@ -147,11 +161,11 @@ class OCI(Provider):
     def _openai(self, request: ChatRequest, target: Target, call: CallContext) -> Events:
         body = openai.to_upstream(request, target)
         if target.details.get("type") == "datascience":
-            asked = openai.at_deployment(target.details, body, not_found_hint(target))
+            signed = openai.at_deployment(target.details, body, not_found_hint(target))
         else:
-            place = yield from self.service.place(target.details, call, bearer=bool(self.service.api_key))
-            asked = openai.at_inference(self.service, place, body, not_found_hint(target))
-        with reading((yield from self.service.send(asked, call, target.timeouts))) as reply:
+            place = self.service.place(target.details, call, bearer=bool(self.service.api_key))
+            signed = openai.at_inference(self.service, place, body, not_found_hint(target))
+        with reading(self.service.send(signed, call, target.timeouts)) as reply:
             yield from openai_answer.answer_events(reply, request, call, self.name)
 
 
@@ -169,5 +183,5 @@ def styles(cohere_max_tokens: int) -> dict[str, ChatFormat]:
 
 
 def _may_write_calls(request: ChatRequest, target: Target, api_format: str) -> bool:
-    """Whether calls may come as text: from models whose server OCI did not make for them."""
+    """Whether tool calls may come as text: from models that OCI does not host itself."""
     return bool(request.tools) and api_format == "GENERIC" and not base_model(target).startswith(HOSTED)

@@ -1,42 +1,42 @@
-"""An answer in OpenAI's dialect, whoever gives it: bytes where they are what OpenAI itself would say, else events.
+"""An answer in OpenAI's dialect from any upstream: as bytes if they are as OpenAI would send them, else as events.
 
-passthrough.py judges which they are, and decode.py reads the rest into events.
+passthrough.py decides which bytes may pass, and decode.py decodes the rest.
 """
 
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from core.context import CallContext
-from core.events import Events, Silence
+from core.events import Events
 from core.json_values import BAD_SHAPE
 from core.requests import ChatRequest
 from providers.common.answers import cut_at_words
 from providers.common.translate import Pictures
-from providers.openai_compatible.decode import ErrorFrame, events_of_body, unwrapped
+from providers.openai_compatible.decode import ErrorFrame, events_of_body, unwrap
 from providers.openai_compatible.passthrough import Mode, Passthrough, whole_answer
 from providers.transport.client import Response
-from providers.transport.exchange import END_MARK, arriving, blocks, parse_json, read_body
+from providers.transport.exchange import END_MARK, blocks, detect_stream, parse_json, read_body
 from providers.transport.status_errors import error_from_body
 
 Note = Callable[[Mapping[str, Any]], bool]
-"""Is told each chunk that is read, or the whole answer; true when it may not pass as it came."""
+"""Called with each decoded chunk, or the whole answer; returns whether it may not pass unchanged."""
 
 
 def answer_events(
     reply: Response, request: ChatRequest, call: CallContext, name: str, frames: Mode = "auto", note: Note | None = None
 ) -> Events:
-    """The events of an accepted reply from the upstream `name`, streamed or whole, whichever was asked for."""
+    """The events of a successful response of the upstream `name`, streamed or not, whichever the request wants."""
     frames = frames if request.passthrough == "chat" else "rebuilt"
     try:
-        streams, pieces = yield from arriving(reply, asked=request.stream)
+        streams, pieces = detect_stream(reply, expected=request.stream)
         if streams:
-            yield from _streamed(reply, pieces, request, call, frames, note)
+            yield from _stream_events(reply, pieces, request, call, frames, note)
             return
-        raw = END_MARK.sub(b"", (yield from read_body(reply, pieces=pieces)))
+        raw = END_MARK.sub(b"", read_body(reply, pieces=pieces))
         body = json_body(raw, reply, name)
         if note is not None and note(body):
             frames = "rebuilt"
-        yield from _in_one(body, raw, request, frames)
+        yield from _body_events(body, raw, request, frames)
     except BAD_SHAPE as error:
         raise reply.broken(f"{type(error).__name__}: {error}") from error
     except ErrorFrame as error:
@@ -44,17 +44,17 @@ def answer_events(
 
 
 def json_body(raw: bytes, reply: Response, name: str) -> Any:
-    """A body's JSON, out of an envelope where it is in one. Raises for an error object that came with status 200."""
+    """A body's JSON, without its envelope if it has one. Raises for an error object with status 200."""
     data = parse_json(raw, reply)
     if isinstance(data, dict):
-        data = unwrapped(data)
+        data = unwrap(data)
     if isinstance(data, dict) and data.get("error"):
         raise error_from_body(name, data["error"])
     return data
 
 
-def _in_one(body: Any, raw: bytes, request: ChatRequest, frames: Mode) -> Events:
-    """One JSON body; when a stream was asked for, it is a lump, and is cut at words."""
+def _body_events(body: Any, raw: bytes, request: ChatRequest, frames: Mode) -> Events:
+    """The events of one JSON body, cut at words if the request wants a stream."""
     pictures = Pictures(request)
     if request.stream:
         yield from cut_at_words(events_of_body(body, pictures))
@@ -62,10 +62,10 @@ def _in_one(body: Any, raw: bytes, request: ChatRequest, frames: Mode) -> Events
         yield from whole_answer(body, raw, frames, include_reasoning=request.include_reasoning, pictures=pictures)
 
 
-def _streamed(
+def _stream_events(
     reply: Response, pieces: Iterable[bytes], request: ChatRequest, call: CallContext, frames: Mode, note: Note | None
 ) -> Events:
-    """A stream; one that was not asked for is told as events, which are put together elsewhere."""
+    """The events of a stream. If the request wants none, they are never bytes, because the encoder joins them."""
     answer = Passthrough(
         frames if request.stream else "rebuilt",
         include_reasoning=request.include_reasoning,
@@ -74,10 +74,7 @@ def _streamed(
         pictures=Pictures(request),
         note=note,
     )
-    for block in blocks(pieces, lambda: answer.finished, call):
-        if isinstance(block, Silence):
-            yield block
-            continue
+    for block in blocks(reply, pieces, lambda: answer.finished, call, answer.may_pass):
         yield from answer.block(block)
         if answer.done:
             reply.settle()

@@ -24,7 +24,7 @@ from core.events import (
     ToolCall,
     Usage,
 )
-from providers.common.finish_reasons import ended, finish_reason
+from providers.common.finish_reasons import finish_reason, normalize_reason
 from providers.common.tool_calls import Key, ToolCallTracker, arguments_of, name_of
 from providers.common.translate import Pictures, integer, require_name, token_count
 
@@ -51,20 +51,20 @@ def parse_chunk(data: bytes) -> tuple[dict[str, Any], bool]:
         strict, chunk = False, lenient_json.loads(data, keep_halves=True)
     if not isinstance(chunk, dict):
         raise ValueError(f"a frame that is not an object: {data[:200]!r}")
-    chunk = unwrapped(chunk)
+    chunk = unwrap(chunk)
     if chunk.get("error"):
         raise ErrorFrame(chunk["error"])
     return chunk, strict
 
 
-def unwrapped(data: dict[str, Any]) -> dict[str, Any]:
+def unwrap(data: dict[str, Any]) -> dict[str, Any]:
     """The answer in `{"response": {...}}`, which some gateways send. The key stays, so that the frame may not pass."""
     inner = data.get("response")
     return {**inner, "response": True} if isinstance(inner, dict) and "choices" not in data else data
 
 
 class ChunkDecoder:
-    """Decodes a stream's chunks to events. It remembers for each choice what has begun and ended.
+    """Decodes a stream's chunks to events. It records for each choice what has begun and ended.
 
     `note` takes a chunk that is passed to the caller unchanged; `events` decodes one.
     """
@@ -73,7 +73,7 @@ class ChunkDecoder:
         self._choices = choices
         self._pictures = pictures or Pictures()
         self.opened: set[int] = set()
-        self.said: set[int] = set()
+        self._with_content: set[int] = set()
         self.ended: set[int] = set()
         self.calls: dict[int, ToolCallTracker] = {}
 
@@ -84,11 +84,11 @@ class ChunkDecoder:
 
     @property
     def sound(self) -> bool:
-        """Whether every choice that has begun is finished; more is not known of an answer that has ended."""
+        """Whether every choice that has begun is finished: the most that an ended stream can show."""
         return bool(self.ended) and self.ended >= self.opened
 
     def note(self, chunk: Mapping[str, Any]) -> None:
-        """Remember what begins and ends in a chunk."""
+        """Record what begins and ends in a chunk."""
         for choice in chunk["choices"]:
             index, delta = choice["index"], choice["delta"]
             self._note(index, delta)
@@ -99,8 +99,8 @@ class ChunkDecoder:
 
     def _note(self, index: int, delta: Mapping[str, Any]) -> None:
         self.opened.add(index)
-        if index not in self.said and says_something(delta):
-            self.said.add(index)
+        if index not in self._with_content and says_something(delta):
+            self._with_content.add(index)
 
     def start(self, chunk: Mapping[str, Any], *, resumed: bool) -> AnswerStart:
         """The answer's identity; `resumed` if the caller has seen all chunks so far."""
@@ -116,23 +116,23 @@ class ChunkDecoder:
             if index in self.ended:
                 continue
             delta = choice.get("delta") or {}
-            if not delta and index not in self.said:
+            if not delta and index not in self._with_content:
                 delta = choice.get("message") or {}  # a whole answer in one frame
             self._note(index, delta)
             yield from delta_events(delta, index, choice.get("logprobs"))
             if images := images_of(delta):
                 if self._pictures.wanted:
-                    self.said.add(index)
+                    self._with_content.add(index)
                 yield from self._pictures.pictures(images, index)
             if "tool_calls" in delta or "function_call" in delta:
                 for call in calls_of(delta):
-                    yield from self._called(call, index)
-            if (word := choice.get("finish_reason")) and ended(word):
+                    yield from self._call_events(call, index)
+            if (word := choice.get("finish_reason")) and normalize_reason(word):
                 yield self._end(word, index)
         if counted := usage(chunk.get("usage")):
             yield counted
 
-    def _called(self, call: Mapping[str, Any], choice: int) -> Iterator[Event]:
+    def _call_events(self, call: Mapping[str, Any], choice: int) -> Iterator[Event]:
         calls = self.calls.setdefault(choice, ToolCallTracker())
         key, named, piece = calls.take(call)
         if named:
@@ -143,8 +143,8 @@ class ChunkDecoder:
     def _end(self, word: Any, choice: int) -> Finish:
         if choice in self.calls and self.calls[choice].nameless:
             raise ValueError("a tool call without a name")
-        self._pictures.check(choice, said=choice in self.said)
-        reason = reason_of(word, said=choice in self.said)
+        self._pictures.check(choice, has_content=choice in self._with_content)
+        reason = reason_of(word, has_content=choice in self._with_content)
         self.ended.add(choice)
         return Finish(reason, choice)
 
@@ -169,9 +169,9 @@ def events_of_body(body: Any, pictures: Pictures | None = None) -> Iterator[Even
             yield ToolCall(key, require_name(name_of(call)), calls.opened[key].id, index)
             yield ToolArguments(key, arguments_of(call), index)
         speaks = says_something(message)
-        pictures.check(index, said=speaks)
+        pictures.check(index, has_content=speaks)
         word = choice.get("finish_reason")
-        yield Finish(reason_of(word, said=speaks) if ended(word) else "stop", index)
+        yield Finish(reason_of(word, has_content=speaks) if normalize_reason(word) else "stop", index)
     if counted := usage(body.get("usage")):
         yield counted
 
@@ -266,11 +266,11 @@ def _are_entries(tokens: Any) -> bool:
     )
 
 
-def reason_of(word: Any, *, said: bool) -> FinishReason:
+def reason_of(word: Any, *, has_content: bool) -> FinishReason:
     """OpenAI's finish reason. Raises ErrorFrame for one that means a failure, which must not become "stop"."""
-    reason = finish_reason(word, said=said)
+    reason = finish_reason(word, has_content=has_content)
     if reason is None:
-        raise ErrorFrame({"message": f"The answer was ended early ({ended(word)})."})
+        raise ErrorFrame({"message": f"The answer was ended early ({normalize_reason(word)})."})
     return reason
 
 

@@ -1,9 +1,9 @@
-"""Which of an OpenAI-shaped upstream's bytes may reach the caller as they came (decision 11).
+"""Decides which of an OpenAI-shaped upstream's bytes may reach the caller unchanged (decision 11).
 
-They may while they hold only OpenAI's own keys, with values such as OpenAI's, in OpenAI's own order of things: voice
-platforms fall silent at a foreign key, and clients break at a null. A stream's first frames are read one by one; after
-that a block passes unparsed if it is plainly more of the same, and is read again if not. From the first frame that may
-not pass, the rest is told as events.
+Bytes pass while they have only OpenAI's keys, with OpenAI's types, in OpenAI's order: some voice platforms stay silent
+after an unknown key, and some clients fail at a null. A stream's first frames are decoded one by one. After that, a
+block passes unparsed if only its text differs from the last decoded frame; any other block is decoded. From the first
+frame that may not pass, all frames become events.
 """
 
 import re
@@ -43,7 +43,7 @@ from providers.openai_compatible.shape import (
 from providers.transport.sse import parse_frames
 
 STRING = rb'"[^"\\\x00-\x1f]*+(?:\\(?:["\\/bfnrt]|u(?![dD][89a-fA-F])[0-9a-fA-F]{4})[^"\\\x00-\x1f]*+)*+"'
-"""A JSON string, without escapes of surrogate pairs: their halves are for the parser."""
+"""A JSON string without escaped surrogates, which only the parser can check."""
 STRINGS = re.compile(STRING + rb"(?:\n" + STRING + rb")*+")
 CONTENT = re.compile(rb'"delta": ?{"content": ?(' + STRING + rb")")
 PADDING = re.compile(rb', ?"obfuscation": ?"[ !#-\[\]-~]*"')
@@ -56,7 +56,7 @@ Mode = Literal["auto", "verbatim", "rebuilt"]
 
 
 class State(Enum):
-    """What becomes of the next block."""
+    """What happens to the next block; see Passthrough."""
 
     EXAMINE = auto()
     PASS = auto()
@@ -71,10 +71,10 @@ class Passthrough:
         PASS      a block that is plainly more of the    -> REBUILD  at the first frame that may not
                   same goes out unread; another is read
                   frame by frame, as in EXAMINE
-        REBUILD   frames are read and told as events     until the end
+        REBUILD   frames are decoded to events           until the end
 
-    `done` once [DONE] came; `finished` once every choice has its finish reason. `note` is told each chunk that is read,
-    and is true of one that may not pass.
+    `done` once [DONE] came; `finished` once every choice has its finish reason. `note` is called with each decoded
+    chunk, and returns whether that one may not pass.
     """
 
     def __init__(
@@ -105,17 +105,21 @@ class Passthrough:
 
     @property
     def finished(self) -> bool:
-        """Whether the answer itself is whole, whatever may still follow it."""
+        """Whether the answer is complete, though more frames may follow."""
         return self._reader.finished
 
     @property
     def sound(self) -> bool:
-        """Whether the answer, if nothing more follows, is one."""
+        """Whether the answer is valid if the stream ends here."""
         return self._reader.sound
 
+    def may_pass(self, block: bytes) -> bool:
+        """Whether only the text of a block's frames differs from the last decoded one: then it may pass unread."""
+        return self._state is State.PASS and is_plain(block, *self._envelope)
+
     def block(self, block: bytes) -> Iterator[Event]:
-        """The events of a block of whole frames: few and large where they pass."""
-        if self._state is State.PASS and is_plain(block, *self._envelope):
+        """The events of a block of complete frames: one Verbatim if the block passes."""
+        if self.may_pass(block):
             yield Verbatim(block, "chat")
             return
         try:
@@ -126,13 +130,13 @@ class Passthrough:
                 yield from self._read(frame.data)
         except (*BAD_SHAPE, GatewayError, ErrorFrame):
             if self._held and (self._sent or self.finished):
-                yield self._released()
+                yield self._release()
             raise
         if self._held and self._examined:
-            yield self._released()
+            yield self._release()
 
     def _read(self, data: bytes) -> Iterator[Event]:
-        """What a frame says, unless it may pass: then it is held, to pass with its block."""
+        """The events of a frame that may not pass; one that may is held, to pass with its block."""
         try:
             chunk, strict = parse_chunk(data)
             is_noted = self._note is not None and self._note(chunk)
@@ -144,29 +148,29 @@ class Passthrough:
         except (*BAD_SHAPE, GatewayError, ErrorFrame):
             if not self.finished:
                 raise
-            return  # the answer is whole: what follows it spoils nothing
+            return  # the answer is complete: invalid frames after it are ignored
         self._usage = usage(chunk.get("usage"))
         self._held.append(b"data: " + data + b"\n\n")
         self._envelope = NO_ENVELOPE if _finishes(chunk) else envelope_of(data)
-        # A role alone is nothing to commit to: it goes with the first frame that says something.
+        # A role alone does not commit to this target: it is sent with the first frame that has content.
         self._examined += self._examined > 0 or _says_something(chunk)
         if self._examined >= EXAMINED_FRAMES:
             self._state = State.PASS
 
-    def _released(self) -> Verbatim:
+    def _release(self) -> Verbatim:
         self._sent = True
         data = b"".join(self._held)
         self._held.clear()
         return Verbatim(data, "chat", self._usage)
 
     def _rebuild(self, chunk: Mapping[str, Any]) -> Iterator[Event]:
-        """A frame that may not pass as it came, as events; so are all that follow."""
+        """The events of a frame that may not pass, and of the held ones; all later frames become events too."""
         if self._state is not State.REBUILD:
             self._state = State.REBUILD
             if self._held and self._examined:
-                yield self._released()
+                yield self._release()
             if not self._sent:
-                self._reader = ChunkDecoder(self._choices, self._pictures)  # the caller has seen nothing of the noted
+                self._reader = ChunkDecoder(self._choices, self._pictures)  # no noted frame has been sent to the caller
             yield self._reader.start(self._head or chunk, resumed=self._sent)
             for data in self._held:
                 yield from self._reader.events(parse_chunk(data[6:])[0])
@@ -209,7 +213,7 @@ class Passthrough:
 
 
 def whole_answer(body: Any, raw: bytes, mode: Mode, *, include_reasoning: bool, pictures: Pictures) -> Iterator[Event]:
-    """A whole answer: `raw`, if it may pass, else the events of `body`. Raises as they are drawn, ValueError."""
+    """A whole answer: `raw` if it may pass, else the events of `body`. Raises ValueError while it is iterated."""
     keys = DELTA_KEYS | {"reasoning_content"} if include_reasoning else DELTA_KEYS
     may_pass = mode != "rebuilt" and is_body(body) and (mode == "verbatim" or body_may_pass(body, keys))
     if may_pass and lenient_json.is_strict(raw):
@@ -233,29 +237,29 @@ def _says_something(chunk: Mapping[str, Any]) -> bool:
 
 
 def envelope_of(data: bytes) -> tuple[bytes, bytes]:
-    """What stands before and behind the text in a frame, less OpenAI's random padding."""
+    """The bytes before and after the text in a frame, without OpenAI's random padding."""
     content = CONTENT.search(data)
     if content is None:
         return NO_ENVELOPE
-    return b"data: " + data[: content.start(1)], _unpadded(data[content.end() :]) + b"\n\n"
+    return b"data: " + data[: content.start(1)], _without_padding(data[content.end() :]) + b"\n\n"
 
 
 def is_plain(block: bytes, before: bytes, behind: bytes) -> bool:
-    """Whether a block is whole frames of text in the envelope of the one that was read last: decided unparsed.
+    """Whether a block is complete frames of text in the envelope of the last decoded frame, decided without parsing.
 
-    The envelope has quotes, and cannot stand inside a JSON string, where every quote is escaped. What stands between
-    its halves must be JSON strings in UTF-8.
+    The envelope has quotes, so it cannot be part of a JSON string, where every quote is escaped. The bytes between its
+    halves must be JSON strings in UTF-8.
     """
     if not before or not block.startswith(before):
         return False
-    block = _unpadded(block)
+    block = _without_padding(block)
     if not block.endswith(behind):
         return False
     texts = block[len(before) : -len(behind)].replace(behind + before, b"\n")
     return STRINGS.fullmatch(texts) is not None and (texts.isascii() or _is_utf8(texts))
 
 
-def _unpadded(data: bytes) -> bytes:
+def _without_padding(data: bytes) -> bytes:
     return PADDING.sub(b"", data) if b'"obfuscation"' in data else data
 
 

@@ -1,16 +1,16 @@
-"""Every upstream that speaks OpenAI's dialect: a row of vendors.py is all there is to one.
+"""Every upstream that speaks OpenAI's dialect; a row of vendors.py configures it.
 
-What it says goes through as bytes as long as it is what OpenAI itself would say (decision 11): see answer.py.
+An answer passes as bytes as long as it is as OpenAI would send it (decision 11): see answer.py.
 """
 
-from collections.abc import Generator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import orjson
 
 from core.context import CallContext
 from core.errors import Unsupported
-from core.events import Events, ModerationsRequest, Ranks, Silence, Usage, Vectors, Verbatim
+from core.events import Events, ModerationsRequest, Ranks, Usage, Vectors, Verbatim
 from core.json_values import BAD_SHAPE
 from core.models import ListedModel
 from core.requests import ChatRequest, EmbeddingsRequest, ImagesRequest, RerankRequest
@@ -29,55 +29,53 @@ from providers.openai_compatible.request import (
 from providers.openai_compatible.responses import DIALECT, native_events, native_request
 from providers.openai_compatible.returned import Returned
 from providers.transport.client import Response, send
-from providers.transport.exchange import awaited, log_dropped_parameters, raise_for_status, read_body, request_id_header
+from providers.transport.exchange import log_dropped_parameters, raise_for_status, read_body, request_id_header
 from providers.vendors import Vendor
 
 NO_RULES = ParameterRules()
 
 
 class OpenAICompatible(HttpProvider):
-    """One row's upstream. What is given is the user's own; `name` differs from the row's for a second account."""
+    """The upstream of one row. The arguments are the user's; `name` differs from the row's for a second account."""
 
     def __init__(self, vendor: Vendor, *, base_url: str, proxy: str = "", **account: str) -> None:
         super().__init__(vendor, base_url=base_url, proxy=proxy, **account)
         self._gallery = ImageFetcher(self.name, base_url, vendor.pictures, proxy)
 
     def chat(self, request: ChatRequest, target: Target, call: CallContext) -> Events:
-        """Ask, and pass on what comes: bytes where they are OpenAI's own, events where they are not."""
+        """POST /chat/completions. The answer is bytes where these are as OpenAI's, else events."""
         if self.passes(request, target):
             yield from self._respond(request, target, call)
             return
         returned = Returned(self._vendor.dialect, call, target)
         body = to_upstream(request, target, self._vendor, returned.put_back)
         log_dropped_parameters(self.name, request.body.keys() - {"stream_options"}, body)
-        reply = self._send("POST", "/chat/completions", orjson.dumps(body), target, call)
+        reply = self._send("POST", self._vendor.chat_path, orjson.dumps(body), target, call)
         try:
-            yield from raise_for_status(reply, self._failure)
+            raise_for_status(reply, self._failure)
             note = returned.note if returned.wanted else None
             yield from answer_events(reply, request, call, self.name, self._vendor.frames, note)
         finally:
             reply.close()
 
     def passes(self, request: ChatRequest, target: Target) -> bool:
-        """A request in the Responses dialect does where the row has that, and the model has no rules of its own, which
-        are about a chat.
-        """
+        """True for a request in the Responses dialect, if the row has that and the model has no rules (for chats)."""
         wanted = request.passthrough == DIALECT and request.native is not None
         return wanted and self._vendor.responses != "never" and target.rules == NO_RULES
 
     def _respond(self, request: ChatRequest, target: Target, call: CallContext) -> Events:
-        """POST /responses; what is answered passes as it came."""
+        """POST /responses; the answer passes unchanged."""
         body = native_request(request, target)
         reply = self._send("POST", "/responses", orjson.dumps(body), target, call)
         try:
-            yield from raise_for_status(reply, self._failure)
+            raise_for_status(reply, self._failure)
             yield from native_events(reply, request, call, self.name)
         finally:
             reply.close()
 
     def embed(self, request: EmbeddingsRequest, target: Target, call: CallContext) -> Events:
-        """Ask in batches that the upstream takes, and give all the vectors in order."""
-        self._has("embeddings", "has no embedding models")
+        """POST /embeddings in batches of the upstream's size; yields all vectors in order."""
+        self._require_endpoint("embeddings", "has no embedding models")
         reject_images(request.inputs, self.name)
         vectors: list[Sequence[float] | str] = []
         prompt_tokens, model = 0, ""
@@ -85,7 +83,7 @@ class OpenAICompatible(HttpProvider):
         for start in range(0, len(request.inputs), size):
             batch = list(request.inputs[start : start + size])
             body = orjson.dumps(embeddings_to_upstream(request, batch, target.model, strict=self._vendor.strict))
-            data = yield from self._json("POST", "/embeddings", body, target, call)
+            data = self._json("POST", "/embeddings", body, target, call)
             try:
                 rows = rows_in_order(data["data"])
                 vectors.extend(row["embedding"] for row in rows)
@@ -99,11 +97,11 @@ class OpenAICompatible(HttpProvider):
 
     def rerank(self, request: RerankRequest, target: Target, call: CallContext) -> Events:
         """POST /rerank, as vLLM, llama.cpp, Together and Jina have it."""
-        self._has("rerank", "does not rerank")
-        asked = {"model": target.model, "query": request.query, "documents": list(request.documents)}
+        self._require_endpoint("rerank", "does not rerank")
+        fields = {"model": target.model, "query": request.query, "documents": list(request.documents)}
         top = {} if request.top_n is None else {"top_n": request.top_n}
-        body = orjson.dumps({**asked, **top, **request.options})
-        data = yield from self._json("POST", "/rerank", body, target, call)
+        body = orjson.dumps({**fields, **top, **request.options})
+        data = self._json("POST", "/rerank", body, target, call)
         try:
             ranks = [(int(row["index"]), float(row["relevance_score"])) for row in data["results"]]
             tokens = (data.get("usage") or {}).get("total_tokens")
@@ -112,32 +110,32 @@ class OpenAICompatible(HttpProvider):
         yield Ranks(ranks, data.get("model") or "", Usage(tokens, 0) if isinstance(tokens, int) else None)
 
     def images(self, request: ImagesRequest, target: Target, call: CallContext) -> Events:
-        """POST /images/generations. How many pictures one request may have is for the upstream to say."""
-        self._has("images", "makes no pictures")
+        """POST /images/generations. The upstream limits the number of images."""
+        self._require_endpoint("images", "makes no pictures")
         body = images_to_upstream(request, target, strict=self._vendor.strict)
         log_dropped_parameters(self.name, request.body, body)
-        answer = yield from self._json("POST", "/images/generations", orjson.dumps(body), target, call)
+        answer = self._json("POST", "/images/generations", orjson.dumps(body), target, call)
         try:
             drawn = images_from_upstream(answer)
         except BAD_SHAPE as error:
             raise self._bad_response(f"pictures without {error}") from error
         if request.as_base64:
-            yield from self._gallery.unpack(drawn.data, call, target.timeouts)
+            self._gallery.unpack(drawn.data, call, target.timeouts)
         yield drawn
 
     def moderate(self, request: ModerationsRequest, target: Target, call: CallContext) -> Events:
-        """POST /moderations; what is answered passes as it came."""
-        self._has("moderations", "does not moderate")
+        """POST /moderations; the answer passes unchanged."""
+        self._require_endpoint("moderations", "does not moderate")
         named = {"model": target.model} if request.model else {}
         body = orjson.dumps({**request.body, **named})
-        answer = yield from self._json("POST", "/moderations", body, target, call)
+        answer = self._json("POST", "/moderations", body, target, call)
         if not isinstance(answer, dict) or not isinstance(answer.get("results"), list):
             raise self._bad_response("a moderation without results")
         yield Verbatim(orjson.dumps(answer), "moderations")
 
     def models(self, call: CallContext) -> Sequence[ListedModel]:
         """GET /models; also a bare array, as some servers answer."""
-        data = awaited(self._json("GET", "/models", b"", Target(self, self.default_model), call))
+        data = self._json("GET", "/models", b"", Target(self, self.default_model), call)
         rows = data.get("data") if isinstance(data, dict) else data
         if not isinstance(rows, list):
             raise self._bad_response("no list of models")
@@ -149,18 +147,16 @@ class OpenAICompatible(HttpProvider):
     def _send(self, method: str, path: str, body: bytes, target: Target, call: CallContext) -> Response:
         return send(self._account, method, path, request_id_header(call), body, call, target.timeouts)
 
-    def _json(
-        self, method: str, path: str, body: bytes, target: Target, call: CallContext
-    ) -> Generator[Silence, None, Any]:
+    def _json(self, method: str, path: str, body: bytes, target: Target, call: CallContext) -> Any:
         reply = self._send(method, path, body, target, call)
         try:
-            yield from raise_for_status(reply, self._failure)
-            raw = yield from read_body(reply)
+            raise_for_status(reply, self._failure)
+            raw = read_body(reply)
         finally:
             reply.close()
         return json_body(raw, reply, self.name)
 
-    def _has(self, endpoint: str, lacking: str) -> None:
-        """Raise Unsupported for an endpoint that is known not to be there."""
+    def _require_endpoint(self, endpoint: str, lacking: str) -> None:
+        """Raise Unsupported for an endpoint that the vendor does not have."""
         if endpoint in self._vendor.lacks:
             raise Unsupported(f"{self.name} {lacking}.", param="model")

@@ -1,4 +1,4 @@
-"""A request for an upstream of OpenAI's shape: the caller's body, without what the upstream refuses (dialects.py)."""
+"""A request for an OpenAI-shaped upstream: the caller's body without what the upstream refuses (dialects.py)."""
 
 import re
 from base64 import b32encode
@@ -12,6 +12,7 @@ from core.requests import ChatRequest, EmbeddingsRequest, ImagesRequest
 from providers.base import Target
 from providers.common.history import mend_history
 from providers.common.image_fetch import parse_images, seconds
+from providers.common.translate import content_text
 from providers.dialects import ANY_ROLE, Dialect
 from providers.vendors import Vendor
 
@@ -46,7 +47,7 @@ def to_upstream(
     request: ChatRequest, target: Target, vendor: Vendor, give_back: Callable[[Json], Json] = lambda body: body
 ) -> Json:
     """The body for this target, with a history that no vendor refuses. A strict row gets no parameter that OpenAI does
-    not publish, unless the target's own rules say so. `give_back` adds the values that the upstream wants back.
+    not publish, unless the target's own rules say so. `give_back` adds the values that the upstream requires back.
     """
     dialect = vendor.dialect
     body = {
@@ -54,6 +55,8 @@ def to_upstream(
         for key, value in request.body.items()
         if (not vendor.strict or key in OPENAI_PARAMETERS) and key not in dialect.refuses
     }
+    if dialect.takes:
+        body = {key: value for key, value in body.items() if key in dialect.takes or key in dialect.names}
     body["model"] = target.model
     if request.native is not None:
         _leave_out_foreign(body, dialect)
@@ -80,8 +83,8 @@ def to_upstream(
 
 
 def _leave_out_foreign(body: Json, dialect: Dialect) -> None:
-    """Take out what the caller's own dialect has besides OpenAI's. Parts that are texts alone become one text, as not
-    every server takes a list of them.
+    """Remove the keys that only the caller's own dialect has. A list of text parts becomes one text, because not every
+    server accepts a list.
     """
     body["messages"] = [_plainer(message, dialect) for message in body["messages"]]
     if not dialect.cache_marks and "tools" in body:
@@ -117,7 +120,7 @@ def _rename(body: Json, request: ChatRequest, target: Target, dialect: Dialect) 
 
 
 def _is_plain(messages: Sequence[Message]) -> bool:
-    """Whether all messages are plainly fine for every upstream: a role and a text."""
+    """Whether every upstream accepts all messages: each has a role and a text, and nothing else."""
     for message in messages:
         if len(message) != 2 or message["role"] not in PLAIN_ROLES or type(message.get("content")) is not str:  # noqa: PLR2004
             return False
@@ -145,11 +148,11 @@ def fit_messages(messages: Sequence[Message], dialect: Dialect) -> list[Message]
     """The messages as the upstream accepts them; unchanged ones are the same objects."""
     if not (dialect.message_keys or dialect.roles or dialect.call_ids):
         return list(messages)
-    return [message if _fits(message, dialect) else _fit_message(message, dialect) for message in messages]
+    return [message if _is_acceptable(message, dialect) else _fit_message(message, dialect) for message in messages]
 
 
-def _fits(message: Message, dialect: Dialect) -> bool:
-    """Whether a message is plainly fine."""
+def _is_acceptable(message: Message, dialect: Dialect) -> bool:
+    """Whether the upstream accepts a message unchanged."""
     keys = _keys(message["role"], dialect)
     plain = type(message.get("content")) is str and "tool_calls" not in message and "tool_call_id" not in message
     return plain and message["role"] not in dialect.roles and (not keys or message.keys() <= keys)
@@ -160,6 +163,8 @@ def _fit_message(message: Message, dialect: Dialect) -> Json:
     made = dict(message)
     if keys:
         made = {key: value for key, value in message.items() if key in keys and (value is not None or key == "content")}
+        if dialect.text_alone and isinstance(made.get("content"), list):
+            made["content"] = content_text(made["content"], "messages")
         if isinstance(content := made.get("content"), list):
             made["content"] = [{key: each for key, each in part.items() if key != "cache_control"} for part in content]
         if "refusal" not in keys and message.get("refusal") and not made.get("content"):

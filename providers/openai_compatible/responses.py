@@ -1,10 +1,10 @@
-"""OpenAI's /responses at upstreams that have it themselves: the caller's body goes there, and its bytes come back.
+"""OpenAI's /responses at upstreams that have it: the caller's body is sent unchanged, and the answer's bytes passed on.
 
-    opening   nothing but the response's own beginning has come: it is held, as a failure now is a status yet
-    passing   blocks go on unread, unless they may hold an end
-    ended     the response has ended well; its usage is known
+    opening   only the response's first events have come: they are held, so that a failure can still become a status
+    passing   blocks pass unread, unless they may hold the end
+    ended     the response is complete; its usage is known
 
-A failure that the stream tells is raised, at any time.
+A failure that the stream reports is raised, at any time.
 """
 
 from collections.abc import Iterable, Iterator, Mapping
@@ -13,13 +13,13 @@ from typing import Any
 import orjson
 
 from core.context import CallContext
-from core.events import CallerDialect, Events, Silence, Usage, Verbatim
+from core.events import CallerDialect, Events, Usage, Verbatim
 from core.json_values import BAD_SHAPE, Json
 from core.requests import ChatRequest
 from providers.base import Target
 from providers.common.translate import token_count
 from providers.transport.client import Response
-from providers.transport.exchange import arriving, blocks, parse_json, read_body
+from providers.transport.exchange import blocks, detect_stream, parse_json, read_body
 from providers.transport.sse import parse_frames
 from providers.transport.status_errors import error_from_body
 
@@ -28,13 +28,13 @@ OPENING = frozenset({"response.created", "response.queued", "response.in_progres
 ENDS = frozenset({"response.completed", "response.incomplete"})
 FAILURES = frozenset({"error", "response.failed"})
 MARKS = (b"response.completed", b"response.incomplete", b"response.failed", b'"error"', b"[DONE]")
-"""A block without these goes on."""
+"""A block without these words passes."""
 FRAME_END = b"\n\n"
 
 
 def native_request(request: ChatRequest, target: Target) -> Json:
     """The caller's body for this target."""
-    assert request.native is not None  # noqa: S101 - Provider.passes has seen to it
+    assert request.native is not None  # noqa: S101 - Provider.passes ensures it
     native = request.native
     known = native.provider == target.provider.name and native.continuing
     given = native.continuing if known else native.body
@@ -46,15 +46,15 @@ def native_request(request: ChatRequest, target: Target) -> Json:
 
 
 def native_events(reply: Response, request: ChatRequest, call: CallContext, name: str) -> Events:
-    """The answer as Verbatim, streamed or whole. Raises what it fails with."""
+    """The answer as Verbatim, streamed or whole. Raises the failure that it reports."""
     try:
-        streams, pieces = yield from arriving(reply, asked=request.stream)
+        streams, pieces = detect_stream(reply, expected=request.stream)
         if streams != request.stream:
             raise reply.broken("a stream where none was asked for" if streams else "no stream where one was asked for")
         if streams:
-            yield from _streamed(reply, pieces, call, name)
+            yield from _stream_events(reply, pieces, call, name)
             return
-        raw = yield from read_body(reply, pieces=pieces)
+        raw = read_body(reply, pieces=pieces)
         body = parse_json(raw, reply)
         _raise_failure(body, name)
         if body["status"] not in ("completed", "incomplete") or not isinstance(body["output"], list):
@@ -64,21 +64,18 @@ def native_events(reply: Response, request: ChatRequest, call: CallContext, name
         raise reply.broken(f"{type(error).__name__}: {error}") from error
 
 
-def _streamed(reply: Response, pieces: Iterable[bytes], call: CallContext, name: str) -> Events:
+def _stream_events(reply: Response, pieces: Iterable[bytes], call: CallContext, name: str) -> Events:
     held, opens, ended = b"", True, False
 
     def has_ended() -> bool:
         return ended
 
-    for block in blocks(pieces, has_ended, call):
-        if isinstance(block, Silence):
-            yield block
-            continue
+    for block in blocks(reply, pieces, has_ended, call):
         is_whole = block.endswith(FRAME_END)
         if not opens and is_whole and not any(mark in block for mark in MARKS):
             yield Verbatim(block, DIALECT)
             continue
-        # The last frame of a stream may have no end, or be a part of one.
+        # The last frame of a stream may lack its end, or be incomplete.
         whole = block if is_whole or not block else block + FRAME_END
         usage: Usage | None = None
         for event in _events(whole):
@@ -103,12 +100,12 @@ def _events(block: bytes) -> Iterator[Json]:
 
 
 def _without_end_mark(block: bytes) -> bytes:
-    """The block without what ends a stream, which is the encoder's to say."""
+    """The block without the stream's end mark, which the encoder adds."""
     return block.replace(b"data: [DONE]\n\n", b"") if b"[DONE]" in block else block
 
 
 def _raise_failure(event: Mapping[str, Any], name: str) -> None:
-    """Raise what an event, or a whole response, says that went wrong."""
+    """Raise the failure that an event, or a whole response, reports."""
     kind = event.get("type")
     if kind == "error":
         raise error_from_body(name, event.get("error") or event)
@@ -118,7 +115,7 @@ def _raise_failure(event: Mapping[str, Any], name: str) -> None:
 
 
 def _usage(response: Mapping[str, Any]) -> Usage | None:
-    """The tokens, as far as they are counts."""
+    """The usage, if its values are counts."""
     counts = response.get("usage")
     if not isinstance(counts, dict):
         return None

@@ -45,7 +45,7 @@ class Returned:
         messages, lost = [], False
         for message in body["messages"]:
             if message["role"] == "assistant" and message.get("tool_calls"):
-                made = self._completed(message)
+                made = self._with_stored_keys(message)
                 lost = lost or any(made.get(key) in (None, "") for key in self._dialect.returned)
                 messages.append(made)
             else:
@@ -54,8 +54,8 @@ class Returned:
         return {**beside, **body, "messages": messages}
 
     def note(self, answer: Mapping[str, Any]) -> bool:
-        """Take a chunk, or a whole answer. A call without an id gets one, under which its keys are stored; then this
-        is true, and the answer may not pass unchanged.
+        """Collect the keys of a chunk, or a whole answer. A call without an id gets one, under which its keys are
+        stored. Then this returns true, and the answer may not pass unchanged.
         """
         opened = False
         if self._state is None or not self.wanted:
@@ -66,14 +66,14 @@ class Returned:
             message = choice.get("delta") or choice.get("message") or {}
             kept = self._said.setdefault(index, {})
             for key in self._dialect.returned.keys() & message.keys():
-                kept[key] = joined(kept.get(key), message[key])
+                kept[key] = join_values(kept.get(key), message[key])
             for place, call in enumerate(message.get("tool_calls") or ()):
-                opened = self._opened(index, place, call) or opened
+                opened = self._note_call(index, place, call) or opened
             if choice.get("finish_reason"):
                 self._keep(index)
         return opened
 
-    def _opened(self, choice: int, place: int, call: Json) -> bool:
+    def _note_call(self, choice: int, place: int, call: Json) -> bool:
         """Note a call, or a piece of one; returns whether it had to be given an id."""
         calls = self._calls.setdefault(choice, {})
         at = call.get("index", place)
@@ -95,7 +95,7 @@ class Returned:
                 value = orjson.dumps({"message": kept, "call": call["keys"]}).decode()
                 self._state.put(self._key(call["id"]), value, KEPT_SECONDS)
 
-    def _completed(self, message: Mapping[str, Any]) -> Json:
+    def _with_stored_keys(self, message: Mapping[str, Any]) -> Json:
         """An assistant's message with calls, and with the stored keys."""
         made, calls = dict(message), [dict(call) for call in message["tool_calls"]]
         known = [self._recall(str(call.get("id"))) for call in calls]
@@ -121,7 +121,7 @@ class Returned:
         return f"returned:{sha256(orjson.dumps([*self._owner, identifier])).hexdigest()}"
 
 
-def joined(before: Any, piece: Any) -> Any:
+def join_values(before: Any, piece: Any) -> Any:
     """The value so far and its next piece, joined: texts as one, and lists of details detail by detail."""
     if before is None or piece is None:
         return piece if before is None else before

@@ -1,4 +1,4 @@
-"""Whether what an OpenAI-shaped upstream sends is what OpenAI itself would send: by its keys, and by their values.
+"""Checks whether an upstream's answer has the shape of OpenAI's: by its keys, and by their values.
 
 Clients rely on these invariants of OpenAI without checks, so passthrough.py checks them before bytes may pass.
 """

@@ -1,91 +1,40 @@
-"""The one transport: the only place that talks to an upstream.
+"""The HTTP transport of all providers: the only module that sends requests to an upstream.
 
     reply = send(account, "POST", "/chat/completions", {}, body, call)
-    yield from reply.head()          # Silence, for each heartbeat in which the upstream has not answered
-    reply.status, reply.headers      # from here on
-    for data in reply: ...           # what has arrived; b"" for each heartbeat of silence
+    reply.read_head()                # waits until the upstream answers
+    reply.status, reply.headers      # known from here on
+    for data in reply: ...           # what has arrived, as it arrives
     reply.close()                    # in a finally: keeps the connection if the response is whole, else shuts it
 
-Pooling, time-outs, heartbeats and hang-ups are thus the same for every provider. What fails is raised as one of
-core/errors.py's exceptions: nothing of sockets, TLS or HTTP leaves this file.
+So pooling, time-outs and cancellation are the same for every provider. Failures are raised as exceptions of
+core/errors.py: no exception of sockets, TLS or HTTP leaves this module.
 """
 
-import re
+import socket
 from collections.abc import Iterator, Mapping
 from math import inf
 from time import monotonic
-from urllib.parse import urlsplit
 
 from core.context import CallContext, Timeouts
 from core.errors import Cancelled, RequestTimeout, UpstreamError
-from core.events import SILENCE, Silence
-from providers.base import USER_AGENT
 from providers.transport.connection import Connection, PrematureClose, ProtocolError
-from providers.transport.dial import Origin, connect
+from providers.transport.dial import connect
+from providers.transport.endpoint import Endpoint
 from providers.transport.network_errors import upstream_error
-from providers.transport.pool import Pool
-from providers.transport.proxy import Proxy
+from providers.transport.wire_log import WireLog, is_wanted
 
 LINGER_SECONDS = 0.05
 """How long close() waits for the end of a response whose content has all been read, to keep the connection."""
 BODY_BYTES = 256 * 1024 * 1024
-"""More than this from an upstream is not an answer."""
+"""The most bytes that a response may have."""
 STALE_SECONDS = 1.0
-"""A kept connection that had been closed meanwhile shows it within a round trip. One that closes later than this after
-the request went out has cut off its answer.
+"""Seconds. A kept connection that the upstream had closed already shows it within a round trip. If it closes later than
+this after the request was sent, the upstream may have begun the work.
 """
 HELD_UP_SECONDS = 0.5
-"""Who takes longer over what has arrived is waiting for a caller who does not read."""
+"""Seconds. If the consumer takes longer over a piece, it waits for a caller that does not read."""
 WARM_SECONDS = 25.0
 """How long a kept connection must still last to count as warm."""
-UNSAFE = re.compile(r"[\x00-\x1f\x7f]")
-
-
-class Endpoint:
-    """An upstream's address, our credential there and the connections to it. Built once, shared by all threads.
-
-    `base_url` is what stands before `/chat/completions`; a query in it (Azure's api-version) goes with each request.
-    `headers` carry the credential. `proxy` is a URL (connect.FORMS) through which every connection goes, those to
-    localhost too. Raises ValueError for an address that is not http(s), and for a proxy that is none of the forms.
-    """
-
-    def __init__(self, name: str, base_url: str, headers: Mapping[str, str], proxy: str = "") -> None:
-        parts = urlsplit(base_url)
-        if parts.scheme not in ("http", "https") or not parts.hostname or UNSAFE.search(base_url):
-            raise ValueError(f"{base_url!r} is not an http:// or https:// address.")
-        self.name = name
-        self.base_url = base_url
-        secure = parts.scheme == "https"
-        port = parts.port or (443 if secure else 80)
-        self.peer = Origin(parts.hostname, port, secure, Proxy.parse(proxy) if proxy else None)
-        self.pool = Pool()
-        self._path = parts.path.rstrip("/")
-        self._query = f"?{parts.query}" if parts.query else ""
-        self._headers = {"Host": parts.netloc.rpartition("@")[2], "User-Agent": USER_AGENT, **headers}
-        self._head = _lines(self._headers)
-
-    def request(self, method: str, path: str, headers: Mapping[str, str], body: bytes) -> bytes:
-        """The whole request as it goes over the wire; `headers` go before the account's own of the same name. A body is
-        JSON, unless they have another Content-Type.
-        """
-        query = self._query.replace("?", "&", 1) if "?" in path else self._query
-        line = f"{method} {self._path}{path}{query} HTTP/1.1\r\n"
-        typed = {"Content-Type": "application/json", **headers} if body else headers
-        length = f"Content-Length: {len(body)}\r\n" if body else ""
-        own = self._head if self._headers.keys().isdisjoint(headers) else _lines(_without(self._headers, headers))
-        head = f"{line}{own}{_lines(typed)}{length}Accept: */*\r\n\r\n"
-        return head.encode("latin-1") + body
-
-
-def _without(headers: Mapping[str, str], others: Mapping[str, str]) -> dict[str, str]:
-    return {name: value for name, value in headers.items() if name not in others}
-
-
-def _lines(headers: Mapping[str, str]) -> str:
-    for name, value in headers.items():
-        if UNSAFE.search(value) or not value.isascii():
-            raise ValueError(f"The header {name} may not hold control characters or anything but ASCII.")
-    return "".join(f"{name}: {value}\r\n" for name, value in headers.items())
 
 
 def send(
@@ -97,21 +46,23 @@ def send(
     call: CallContext,
     timeouts: Timeouts | None = None,
 ) -> "Response":
-    """Send a request over a kept connection or a new one. Raises UpstreamDown, UpstreamTimeout and HungUp.
+    """Send a request over a kept connection or a new one. Raises UpstreamDown, UpstreamTimeout and Cancelled.
 
-    Returns as soon as the request is out; the response is awaited by `Reply.head()`.
+    Returns as soon as the request is sent; the response is awaited by `Response.read_head()`.
     """
     if call.gone:
         raise Cancelled
+    if call.trace is not None:
+        headers = {**headers, **call.trace_headers}
     reply = Response(account, account.request(method, path, headers, body), call, timeouts or Timeouts())
     reply.start()
     return reply
 
 
 def warm(account: Endpoint, call: CallContext, timeouts: Timeouts) -> None:
-    """Have a connection wait in the pool, if making one costs a TLS handshake and none is there that will last.
+    """Put a connection into the pool, if connecting takes a TLS handshake and no pooled connection will last.
 
-    Raises UpstreamDown, UpstreamTimeout and HungUp.
+    Raises UpstreamDown, UpstreamTimeout and Cancelled.
     """
     if not account.peer.secure or account.pool.lasts(WARM_SECONDS):
         return
@@ -124,12 +75,13 @@ def warm(account: Endpoint, call: CallContext, timeouts: Timeouts) -> None:
 
 
 class Response:
-    """A response as it arrives. See this file's head for its use. `resent`: the upstream may have had it twice."""
+    """A response as it arrives; the module's docstring shows its use. `resent`: the request was sent a second time."""
 
     def __init__(self, account: Endpoint, request: bytes, call: CallContext, timeouts: Timeouts) -> None:
         self.status = 0
         self.headers: Mapping[str, str] = {}
         self.resent = False
+        self._wire = WireLog(account.name, request) if is_wanted(call) else None
         self._account = account
         self._request = request
         self._call = call
@@ -138,11 +90,13 @@ class Response:
         self._idle_by = inf
         self._sent_at = self._waited_at = 0.0
         self._held_up = False
+        self._held_since = 0.0
         self._received = 0
         self._settled = False
 
     def start(self, *, fresh: bool = False) -> None:
-        """Write the request. A kept connection that turns out to be closed is replaced once, silently."""
+        """Send the request. If a pooled connection turns out to be closed, it is sent once more on a new one."""
+        self._call.flush()
         kept = None if fresh else self._account.pool.take()
         try:
             if kept is not None:
@@ -163,22 +117,22 @@ class Response:
             raise
 
     def _time_to_connect(self) -> float:
-        """CONNECT_TIMEOUT, or what is left of the time to the first event if that is less."""
+        """Seconds: CONNECT_TIMEOUT, or the rest of the time to the first event if that is shorter."""
         return max(0.001, min(self._timeouts.connect, self._call.first_event_by - monotonic()))
 
     def _send(self, connection: Connection, *, answers_early: bool) -> None:
         try:
             connection.send(self._request, self._timeouts.idle)
         except ConnectionError:
-            # It may have closed because it has said already what is wrong (a 413): the answer is read all the same.
+            # The upstream may have answered with an error (a 413) and closed: its response is read all the same.
             if not answers_early:
                 raise
 
-    def head(self) -> Iterator[Silence]:
-        """Wait for status and headers; yields Silence for each heartbeat without them."""
+    def read_head(self) -> None:
+        """Wait for status and headers."""
         while not self._live().headed:
             try:
-                arrived = self._receive()
+                self._receive()
             except PrematureClose as error:
                 reused = self._live().reused
                 self._drop()
@@ -187,9 +141,7 @@ class Response:
                     raise self._failure(error) from error
                 self.resent = True
                 self.start(fresh=True)
-                continue
-            if not arrived:
-                yield SILENCE
+        self._call.mark_headers()
         self.status = self._live().status
         self.headers = self._live().headers
         if self.headers.get("content-encoding", "identity") != "identity":
@@ -200,12 +152,12 @@ class Response:
             )
 
     def __iter__(self) -> Iterator[bytes]:
-        """The body: what has arrived, as it arrives, and b"" for each heartbeat of silence."""
+        """The body's pieces as they arrive, until the call's `finish_by` at the latest."""
         while True:
             connection = self._live()
             data = connection.take()
             if data:
-                self._received += len(data)
+                self._count(data)
                 if self._received > BODY_BYTES:
                     raise self._failure(ProtocolError(f"more than {BODY_BYTES} bytes"))
                 yield data
@@ -213,19 +165,73 @@ class Response:
                 return
             else:
                 try:
-                    arrived = self._receive()
+                    if not self._receive():
+                        return
                 except PrematureClose as error:
                     raise self._failure(error) from error
-                if not arrived:
-                    yield b""
+
+    @property
+    def socket(self) -> socket.socket:
+        """The socket that becomes readable when more arrives. Raises Cancelled after `close`."""
+        return self._live().sock
+
+    @property
+    def has_more(self) -> bool:
+        """Whether received bytes are buffered, which the socket does not show."""
+        return self._connection is not None and self._connection.has_more
+
+    @property
+    def give_up_by(self) -> float:
+        """The time at which the silence, or the whole response, has lasted too long; while the caller does not read
+        (`hold_up`), only the latter counts.
+        """
+        return self._call.total_by if self._held_since else min(self._idle_by, self._call.total_by)
+
+    def read_now(self) -> tuple[bytes, bool]:
+        """The part of the body that has arrived, without waiting; and whether it was the last: then iteration ends, or
+        raises the failure.
+        """
+        connection = self._connection
+        if connection is None or self._call.gone:
+            return b"", True
+        connection.receive_now()
+        if data := connection.take():
+            self._idle_by = monotonic() + self._timeouts.idle
+            self._count(data)
+            if self._received > BODY_BYTES:
+                connection.failure = ProtocolError(f"more than {BODY_BYTES} bytes")
+        return data, connection.complete or connection.failure is not None
+
+    def hold_up(self) -> None:
+        """Stop the clock of the upstream's silence, because the caller does not read, until `go_on`."""
+        self._held_since = monotonic()
+
+    def go_on(self) -> None:
+        """Continue after `hold_up`: the body is read again."""
+        now = monotonic()
+        held_since, self._held_since, self._waited_at = self._held_since or now, 0.0, now
+        self._count_pause(now - held_since)
+
+    def _count_pause(self, pause: float) -> None:
+        """Do not count these seconds, which went into sending to the caller, as silence of the upstream."""
+        self._idle_by += pause
+        self._call.first_event_by += pause
+        self._held_up = self._held_up or pause > HELD_UP_SECONDS
+
+    def _count(self, data: bytes) -> None:
+        self._received += len(data)
+        if self._wire is not None:
+            self._wire.take(data)
 
     def settle(self) -> None:
-        """The content is known to be whole: close() may wait a moment for the end of the response."""
+        """Note that the content is complete: close() may wait a moment for the end of the response."""
         self._settled = True
 
     def close(self) -> None:
-        """Give the connection back if the response is whole, shut it otherwise. May be called twice."""
+        """Return the connection to the pool if the response is complete, else shut it. May be called twice."""
         connection = self._connection
+        if self._wire is not None:
+            self._wire.end(self.status, self.headers)
         if connection is None:
             return
         if self._settled and not connection.complete and not self._call.gone:
@@ -241,7 +247,7 @@ class Response:
             connection.close()
 
     def broken(self, what: str) -> Exception:
-        """The exception for a response whose content makes no sense; `what` goes to the log."""
+        """The exception for a response with invalid content; `what` goes to the log."""
         return self._failure(ProtocolError(what))
 
     def _live(self) -> Connection:
@@ -250,30 +256,29 @@ class Response:
         return self._connection
 
     def _receive(self) -> bool:
-        """Wait for bytes; False when the next heartbeat is due. Raises what the caller is told, and Cut."""
-        call, now = self._call, monotonic()
-        pause, self._waited_at = now - self._waited_at, now  # for sending to the caller: no silence of the upstream's
-        self._idle_by += pause
-        call.first_event_by += pause
-        self._held_up = self._held_up or pause > HELD_UP_SECONDS
-        give_up_by = min(self._idle_by, call.first_event_by, call.total_by)
-        while True:
+        """Wait for bytes; False once none are expected. Raises a GatewayError or PrematureClose."""
+        call = self._call
+        call.flush()
+        now = monotonic()
+        pause, self._waited_at = now - self._waited_at, now
+        self._count_pause(pause)
+        give_up_by = min(self._idle_by, call.first_event_by, call.total_by, call.finish_by)
+        arrived = False
+        while not arrived:
             now = monotonic()
+            if now >= call.finish_by:
+                return False
             if now >= give_up_by:
                 raise self._failure(TimeoutError())
-            if now >= call.beat_by:
-                call.beat_by = now + call.heartbeat
-                return False
             try:
-                arrived = self._live().receive(min(give_up_by, call.beat_by) - now)
+                arrived = self._live().receive(give_up_by - now)
             except (OSError, ProtocolError) as error:
                 raise self._failure(error) from error
             if call.gone:
                 raise Cancelled
             self._waited_at = monotonic()
-            if arrived:
-                self._idle_by = self._waited_at + self._timeouts.idle
-                return True
+        self._idle_by = self._waited_at + self._timeouts.idle
+        return True
 
     def _drop(self, connection: Connection | None = None) -> None:
         connection = connection or self._connection
@@ -283,13 +288,13 @@ class Response:
             connection.close()
 
     def _failure(self, error: Exception) -> Exception:
-        """The one translation of what sockets and the parser raise into what the caller is told."""
+        """The exception of core/errors.py for an exception of the socket or the parser."""
         if self._call.gone:
             return Cancelled()
         is_late = isinstance(error, TimeoutError)
         if is_late and self._held_up and monotonic() >= self._call.total_by:
             return RequestTimeout("The answer was not read in time (TOTAL_TIMEOUT).")
         failure = upstream_error(error, self._account.name, self.status or None, self._account.peer.proxy)
-        # Many an upstream closes a connection on which nothing is taken from it.
+        # Many upstreams close a connection whose other side does not read.
         failure.trips_breaker = failure.trips_breaker and (is_late or not self._held_up)
         return failure

@@ -1,7 +1,8 @@
-"""The transport's engine: one kept connection, its parser, and the pool it waits in. Only http.py looks inside."""
+"""One HTTP/1.1 connection and its parser, for client.py and pool.py."""
 
 import socket
 import ssl
+from math import inf
 from select import POLLIN, POLLOUT, poll
 from time import monotonic
 from typing import Any
@@ -9,10 +10,10 @@ from typing import Any
 from httptools import HttpParserError, HttpParserUpgrade, HttpResponseParser
 
 RECEIVE_BYTES = 65_536
-"""What one read takes at most. A burst of frames comes in one piece, and leaves in one."""
+"""The most bytes of one read. A burst of frames arrives in one piece, and is sent in one."""
 
 BARREN_BYTES = 262_144
-"""How much may arrive without a byte of body: heads, trailers and chunk extensions are bounded by it."""
+"""The most bytes without a byte of the body: the bound of heads, trailers and chunk extensions."""
 
 QUICKACK: int | None = getattr(socket, "TCP_QUICKACK", None)  # Linux has it
 
@@ -20,11 +21,11 @@ WOULD_BLOCK = (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError)
 
 
 class ProtocolError(Exception):
-    """What came is not HTTP, or more of it than we take."""
+    """The response is not HTTP, or exceeds a bound."""
 
 
 class PrematureClose(Exception):
-    """The other side closed before the response was whole. `before_first_byte`: before a single byte of it."""
+    """The upstream closed before the response was complete; `before_first_byte`: before any byte of it."""
 
     def __init__(self, *, before_first_byte: bool) -> None:
         super().__init__("closed early")
@@ -50,7 +51,7 @@ class Connection:
         self.expect()
 
     def expect(self) -> None:
-        """A new response will come."""
+        """Prepare the parser for the next response."""
         self.status = 0
         self.headers: dict[str, str] = {}
         self.headed = False
@@ -61,6 +62,7 @@ class Connection:
         self._surplus = False
         self._barren = 0
         self._body: list[bytes] = []
+        self.failure: Exception | None = None
 
     def send(self, data: bytes, seconds: float) -> None:
         """Write all of it. Raises OSError (TimeoutError when it takes longer)."""
@@ -74,9 +76,27 @@ class Connection:
                 if not self._ready(wanted, give_up_by - monotonic()):
                     raise TimeoutError("the upstream takes nothing in") from None
 
+    def receive_now(self) -> None:
+        """Read what has arrived, without waiting. An exception is kept for the next `receive`."""
+        try:
+            self._take_in(self._next(0, ready=True))
+        except (PrematureClose, ProtocolError, OSError) as error:
+            self.failure = error
+
+    @property
+    def has_more(self) -> bool:
+        """Whether TLS has decrypted bytes already, which the socket does not show."""
+        return self._secure and bool(self.sock.pending())  # type: ignore[attr-defined]
+
     def receive(self, seconds: float) -> bool:
-        """Take in what arrives within so many seconds; False when nothing does. Raises Cut, Garbage and OSError."""
-        data = self._next(seconds)
+        """Read what arrives within so many seconds; False if nothing does. Raises PrematureClose, ProtocolError and
+        OSError.
+        """
+        if self.failure is not None:
+            raise self.failure
+        return self._take_in(self._next(seconds, ready=self.has_more))
+
+    def _take_in(self, data: bytes | None) -> bool:
         if data is None:
             return False
         if not data:
@@ -94,11 +114,9 @@ class Connection:
             self._acknowledge()
         return True
 
-    def _next(self, seconds: float) -> bytes | None:
-        """What has arrived, b"" at the end of the stream, None after so many seconds of nothing."""
+    def _next(self, seconds: float, *, ready: bool) -> bytes | None:
+        """The bytes that have arrived; b"" at the end of the stream, None after so many seconds without any."""
         give_up_by = monotonic() + seconds
-        # Bytes that TLS has decrypted already are not seen by poll.
-        ready = self._secure and self.sock.pending()  # type: ignore[attr-defined]
         while True:
             if not ready and not self._ready(POLLIN, give_up_by - monotonic()):
                 return None
@@ -110,8 +128,8 @@ class Connection:
                 raise PrematureClose(before_first_byte=not self._touched) from error
 
     def _acknowledge(self) -> None:
-        """Tell the sender at once that it came. Many an upstream sends its next piece only then (Nagle's algorithm),
-        and the kernel would wait 40 ms with it: tcp(7), TCP_QUICKACK, which does not last.
+        """Acknowledge the received bytes at once. Many upstreams send the next piece only then (Nagle's algorithm), and
+        the kernel delays an acknowledgement by 40 ms. TCP_QUICKACK does not last, so it is set each time: tcp(7).
         """
         if QUICKACK is not None:
             self.sock.setsockopt(socket.IPPROTO_TCP, QUICKACK, 1)
@@ -122,7 +140,7 @@ class Connection:
         if wanted != POLLIN:
             waiting = poll()
             waiting.register(self.sock, wanted)
-        return bool(waiting.poll(max(0.0, seconds) * 1000))
+        return bool(waiting.poll(None if seconds == inf else max(0.0, seconds) * 1000))
 
     def _end_of_stream(self) -> None:
         # llhttp cannot know that the stream ended: only a body with neither length nor chunks is made whole by it.
@@ -138,12 +156,12 @@ class Connection:
         return data
 
     def reusable(self) -> bool:
-        """Whether the next request may use it: the response is whole, and the other side keeps it open."""
+        """Whether the next request may use it: the response is complete, and the upstream keeps it open."""
         return self.complete and self._framed and self._keep_alive and not self._surplus
 
     def alive(self) -> bool:
-        """Whether a waiting connection still stands: bytes or an end, when none are due, mean that it does not. What
-        TLS itself sends between requests (the tickets of TLS 1.3) are none.
+        """Whether an idle connection is usable: not after unexpected bytes or an end of stream. Session tickets of TLS
+        are expected.
         """
         if not self._poll.poll(0):
             return True
@@ -162,7 +180,7 @@ class Connection:
         self.sock.close()
 
     def on_message_begin(self) -> None:
-        """httptools: a response begins; a second one was not asked for, and is not looked at."""
+        """httptools: a response begins. A second one belongs to no request, and is ignored."""
         self._surplus = self.complete
 
     def on_header(self, name: bytes, value: bytes) -> None:
@@ -171,7 +189,7 @@ class Connection:
             self.headers[name.decode("latin-1").lower()] = value.decode("latin-1")
 
     def on_headers_complete(self) -> None:
-        """httptools: the head is whole."""
+        """httptools: the head is complete."""
         if self._surplus:
             return
         self.status = self._parser.get_status_code()
@@ -186,7 +204,7 @@ class Connection:
             self._body.append(data)
 
     def on_message_complete(self) -> None:
-        """httptools: the response is whole."""
+        """httptools: the response is complete."""
         if self._surplus:
             return
         if self.headed:

@@ -1,12 +1,12 @@
-"""How the transport gets its sockets: to the upstream or through its proxy, then TLS. Only http.py looks inside.
+"""Opens connections for client.py: to the upstream or through its proxy, then TLS.
 
-The call knows a socket from its first moment, so that a hang-up ends any of these phases, and one deadline holds over
-all of them. The socket that comes out is a plain one, or TLS over it; of the proxy nothing is left but the way.
+Each socket is registered with the call at once, so cancelling the call ends any of these phases. One deadline covers
+all of them. The result is a plain or a TLS socket; a tunnel through a proxy does not show.
 """
 
 import socket
 import threading
-from concurrent.futures import Future, wait
+from concurrent.futures import Future
 from dataclasses import dataclass
 from functools import partial
 from time import monotonic
@@ -16,9 +16,6 @@ from core.context import CallContext
 from core.errors import Cancelled
 from providers.transport.proxy import Proxy, seconds_left
 from providers.transport.tls import tls_context
-
-LOOK_SECONDS = 0.05
-"""How often who waits for a name looks whether their caller is still there."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +29,7 @@ class Origin:
 
 
 def connect(peer: Origin, call: CallContext, seconds: float) -> socket.socket:
-    """A connected socket that the call knows of from the first moment. Raises OSError and HungUp."""
+    """A connected socket, registered with the call as soon as it exists. Raises OSError and Cancelled."""
     deadline = monotonic() + seconds
     failure: OSError | None = None
     first = peer.proxy or peer
@@ -43,7 +40,7 @@ def connect(peer: Origin, call: CallContext, seconds: float) -> socket.socket:
             break
         sock = socket.socket(family, kind, protocol)
         try:
-            # Each gets its share of the time: one that leads nowhere must not use up that of the next.
+            # Each address gets its share of the time: an unreachable one must not use up that of the next.
             return _open(sock, address, peer, call, now + (deadline - now) / left)
         except OSError as error:
             failure = error
@@ -57,8 +54,8 @@ _looking = threading.Lock()
 
 
 def _resolve(host: str, port: int, call: CallContext, deadline: float) -> list[Any]:
-    """What getaddrinfo says, if it says it in time. It cannot be interrupted, and may take half a minute: so a thread
-    waits for it, one for all who ask for the same. Raises OSError, UnicodeError and HungUp.
+    """The result of getaddrinfo, if it comes in time. The function cannot be interrupted, and may take half a minute,
+    so it runs in a thread, one for all calls that resolve the same name. Raises OSError, UnicodeError and Cancelled.
     """
     try:
         return socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_NUMERICHOST)
@@ -69,10 +66,7 @@ def _resolve(host: str, port: int, call: CallContext, deadline: float) -> list[A
         if lookup is None:
             lookup = _lookups[host, port] = Future()
             threading.Thread(target=_look_up, args=(host, port, lookup), name="resolve", daemon=True).start()
-    while not wait([lookup], min(LOOK_SECONDS, seconds_left(deadline))).done:
-        if call.gone:
-            raise Cancelled
-    return lookup.result()
+    return call.wait_for(lookup, deadline)
 
 
 def _look_up(host: str, port: int, lookup: "Future[list[Any]]") -> None:

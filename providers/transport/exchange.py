@@ -1,22 +1,19 @@
-"""One exchange with an upstream over the transport: is it accepted, and what came, whole or frame by frame.
+"""One HTTP exchange with an upstream: check the status, then read the body whole or frame by frame.
 
     reply = send(account, "POST", path, headers, body, call, target.timeouts)
     try:
-        yield from accepted(reply, self._failure)
-        raw = yield from read(reply)            # or: yield from streamed(reply, pieces, reading, call)
+        raise_for_status(reply, self._failure)
+        raw = read_body(reply)                  # or: yield from decode_stream(reply, pieces, decoder, call)
     finally:
         reply.close()
 
-What is yielded meanwhile is Silence, a heartbeat of it each. An answer that is one JSON value is `asked` for at once;
-a chat's is `told`, whichever way it comes.
+`request_json` is the whole exchange for an answer of one JSON value; common/answers.py has the one for a chat.
 """
 
 import re
-from collections.abc import Callable, Collection, Generator, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from itertools import chain
 from logging import getLogger
-from math import inf
-from time import monotonic
 from typing import Any, Protocol, TypeVar
 
 import orjson
@@ -24,90 +21,81 @@ import orjson
 from core import lenient_json
 from core.context import CallContext, Timeouts
 from core.errors import GatewayError, UpstreamError
-from core.events import SILENCE, Event, Events, Silence
+from core.events import Event, Events
 from core.json_values import BAD_SHAPE
-from providers.transport.client import BODY_BYTES, Endpoint, Response, send
+from providers.transport.client import BODY_BYTES, Response, send
+from providers.transport.endpoint import Endpoint
+from providers.transport.forwarding import forward
 from providers.transport.sse import Frame, Splitter, parse_frames, starts
 
 log = getLogger("thinkline.providers")
 
 ERROR_BYTES = 65_536
-"""As much of an error's body is read."""
+"""The most bytes that are read of an error's body."""
 END_MARK = re.compile(rb"\s+data: ?\[DONE\]\s*\Z")
-GRACE_SECONDS = 1.0
-"""How long after its finish an answer may still bring its usage and its end mark."""
 
 Item = TypeVar("Item")
 
 ErrorFactory = Callable[[int, Mapping[str, str], bytes], GatewayError]
-"""Status, headers and body of an answer that is no success, as the exception it means."""
+"""(status, headers, body) of an unsuccessful response -> the exception that it means."""
 
 
-def raise_for_status(reply: Response, failure: ErrorFactory) -> Generator[Silence, None, None]:
-    """Wait for the head; raise what a status other than 2xx means."""
-    yield from reply.head()
+def raise_for_status(reply: Response, failure: ErrorFactory) -> None:
+    """Wait for the head; raise the exception for a status other than 2xx."""
+    reply.read_head()
     if not 200 <= reply.status < 300:  # noqa: PLR2004
         body = b""
         for data in reply:
             body += data
             if len(body) > ERROR_BYTES:
                 break
-            if not data:
-                yield SILENCE
         raise failure(reply.status, reply.headers, body)
 
 
-def read_body(
-    reply: Response, most: int = BODY_BYTES, pieces: Iterable[bytes] | None = None
-) -> Generator[Silence, None, bytes]:
+def read_body(reply: Response, most: int = BODY_BYTES, pieces: Iterable[bytes] | None = None) -> bytes:
     """The whole body, of `pieces` if some have been taken. Raises `reply.broken` for one of more than `most` bytes."""
     parts, size = [], 0
     for data in reply if pieces is None else pieces:
-        if data:
-            parts.append(data)
-            size += len(data)
-            if size > most:
-                raise reply.broken(f"more than {most} bytes")
-        else:
-            yield SILENCE
+        parts.append(data)
+        size += len(data)
+        if size > most:
+            raise reply.broken(f"more than {most} bytes")
     return b"".join(parts)
 
 
-def arriving(reply: Response, *, asked: bool) -> Generator[Silence, None, tuple[bool, Iterable[bytes]]]:
-    """Whether a body is a stream of events, whatever it is called and whatever was asked for: its first byte tells. And
-    its pieces.
+def detect_stream(reply: Response, *, expected: bool) -> tuple[bool, Iterable[bytes]]:
+    """Whether a body is a stream of events, and its pieces. The first byte decides, not its content type;
+    `expected` is for a body whose beginning is neither a stream's nor JSON's.
     """
     pieces, first = iter(reply), b""
     for data in pieces:
-        if not data:
-            yield SILENCE
         first += data
-        if (streams := starts(first, asked)) is not None:
+        if (streams := starts(first, expected)) is not None:
             return streams, chain((first,), pieces)
-    return asked, (first,)
+    return expected, (first,)
 
 
-def blocks(pieces: Iterable[bytes], finished: Callable[[], bool], call: CallContext) -> Iterator[bytes | Silence]:
-    """The whole frames of a body, as many at a time as have come. Raises ValueError for what is no stream of frames.
+def blocks(
+    reply: Response,
+    pieces: Iterable[bytes],
+    finished: Callable[[], bool],
+    call: CallContext,
+    may_pass: Callable[[bytes], bool] | None = None,
+) -> Iterator[bytes]:
+    """The complete frames of a body, as many at a time as have arrived. Raises ValueError for an invalid stream.
 
-    Once the answer is finished, nobody misses what fails, and what else comes is waited for no longer than a moment,
-    whether it is silence or comments.
+    Once the answer is finished, a failure is ignored, and the rest is awaited only for a moment. Frames that `may_pass`
+    unread go to the call's forwarder, if it has one, and are not yielded.
     """
     splitter = Splitter()
-    ends_by = inf
     try:
         for data in pieces:
-            if not data:
-                if finished():
-                    return
-                yield SILENCE
-            elif block := splitter.feed(data):
+            if block := splitter.feed(data):
                 yield block
+                if may_pass is not None and call.forwarder is not None and may_pass(block):
+                    yield forward(reply, splitter, may_pass, call)
             if finished():
-                ends_by = min(ends_by, monotonic() + GRACE_SECONDS)
-                call.beat_by = min(call.beat_by, ends_by)
-                if monotonic() >= ends_by:
-                    return
+                call.mark_finished()
         yield splitter.close()
     except (ValueError, UpstreamError):
         if not finished():
@@ -116,14 +104,11 @@ def blocks(pieces: Iterable[bytes], finished: Callable[[], bool], call: CallCont
 
 def iter_sse(
     reply: Response, pieces: Iterable[bytes], finished: Callable[[], bool], call: CallContext
-) -> Iterator[Frame | Silence]:
+) -> Iterator[Frame]:
     """The SSE frames of the body's pieces, by `blocks`. Raises `reply.broken`."""
     try:
-        for block in blocks(pieces, finished, call):
-            if isinstance(block, Silence):
-                yield block
-            else:
-                yield from parse_frames(block)
+        for block in blocks(reply, pieces, finished, call):
+            yield from parse_frames(block)
     except ValueError as error:
         raise reply.broken(str(error)) from error
 
@@ -138,72 +123,59 @@ def parse_json(raw: bytes, reply: Response, *, keep_halves: bool = False) -> Any
 
 def request_json(
     account: Endpoint, method: str, path: str, body: bytes, call: CallContext, timeouts: Timeouts, failure: ErrorFactory
-) -> Generator[Silence, None, Any]:
-    """A whole exchange whose answer is one JSON value."""
+) -> Any:
+    """Send a request, and return the JSON value of its response."""
     reply = send(account, method, path, request_id_header(call), body, call, timeouts)
     try:
-        yield from raise_for_status(reply, failure)
-        raw = yield from read_body(reply)
+        raise_for_status(reply, failure)
+        raw = read_body(reply)
     finally:
         reply.close()
     return parse_json(raw, reply)
 
 
 def request_id_header(call: CallContext) -> dict[str, str]:
-    """The header by which a request is found again in an upstream's log."""
+    """The header with the request's id, by which the request is found in an upstream's log."""
     return {"x-request-id": call.request_id} if call.request_id else {}
 
 
-def awaited(steps: Generator[Silence, None, Item]) -> Item:
-    """What such a generator returns, for who has nobody to tell of the silence."""
-    while True:
-        try:
-            next(steps)
-        except StopIteration as done:
-            result: Item = done.value
-            return result
-
-
 def until_finished(items: Iterable[Item], finished: Callable[[], bool], call: CallContext) -> Iterator[Item]:
-    """The items, until the answer is finished and nothing more comes: what fails from then on, nobody misses."""
+    """The items. Once the answer is finished, the rest is awaited only for a moment, and a failure is ignored."""
     try:
         for item in items:
-            if isinstance(item, Silence) and finished():
-                return
             yield item
             if finished():
-                call.beat_by = min(call.beat_by, monotonic() + GRACE_SECONDS)
+                call.mark_finished()
     except UpstreamError:
         if not finished():
             raise
 
 
 def log_dropped_parameters(provider: str, given: Collection[str], sent: Collection[str]) -> None:
-    """Name the caller's parameters that have no counterpart at this upstream, in one line of the debug log."""
+    """Log, at debug level, the request's parameters that have no counterpart at this upstream."""
     if dropped := sorted(set(given) - set(sent)):
         log.debug("not sent on", extra={"facts": {"provider": provider, "parameters": dropped}})
 
 
 class StreamDecoder(Protocol):
-    """One streamed answer, as it is read: a dialect's frames to events.
+    """Decodes one streamed answer: a dialect's frames to events.
 
-    `finished` once the answer itself is whole, whatever may still follow; `done` once nothing follows. `events` raises
-    a ProxyError for what the upstream reports, and one of translate.NONSENSE for what has no meaning.
+    `finished` is true once the answer is complete, though more frames may follow; `done` once none follows. `events`
+    raises a GatewayError for a failure that the upstream reports, and one of BAD_SHAPE for another shape.
     """
 
     finished: bool
     done: bool
 
     def events(self, frame: Frame) -> Iterator[Event]:
-        """What a frame says."""
+        """The events of a frame."""
 
 
 def decode_stream(reply: Response, pieces: Iterable[bytes], reading: StreamDecoder, call: CallContext) -> Events:
-    """The events of a stream, to its end. One that ends before it is finished raises; rubbish after that is let be."""
+    """The events of a stream, to its end. Raises `reply.broken` if it ends before the answer is finished. Invalid
+    frames after that are ignored.
+    """
     for frame in iter_sse(reply, pieces, lambda: reading.finished, call):
-        if isinstance(frame, Silence):
-            yield frame
-            continue
         try:
             yield from reading.events(frame)
         except BAD_SHAPE as error:

@@ -1,4 +1,4 @@
-"""What sockets, TLS and the HTTP parser raise, as what the caller is told."""
+"""Maps exceptions of sockets, TLS and the HTTP parser to exceptions of core/errors.py."""
 
 import ssl
 
@@ -8,7 +8,7 @@ from providers.transport.proxy import Proxy
 
 
 def upstream_error(error: Exception, name: str, status: int | None = None, proxy: Proxy | None = None) -> UpstreamError:
-    """An OSError, PrematureClose or ProtocolError as what a caller is told; the detail goes to the log."""
+    """The UpstreamError for an OSError, PrematureClose or ProtocolError; the detail goes to the log."""
     detail = f"{type(error).__name__}: {error}" + (f" (through {proxy})" if proxy else "")
     if isinstance(error, ssl.SSLCertVerificationError):
         return UpstreamError(f"{name} shows a certificate that we do not trust.", provider=name, log=detail)

@@ -12,19 +12,19 @@ KEPT_CONNECTIONS = 512
 
 
 class Pool:
-    """Connections that wait for their next request, the last used first: the others then grow old and go."""
+    """Idle connections, last used first, so that surplus ones reach their maximum age and are closed."""
 
     def __init__(self) -> None:
         self._kept: deque[Connection] = deque()
 
     def take(self) -> Connection | None:
-        """A connection that still stands, or None."""
+        """A connection that is still open, or None."""
         while self._kept:
             try:
                 connection = self._kept.pop()
             except IndexError:  # another thread took the last one
                 return None
-            # Also one that has just been put here: bytes that nobody asked for would be the next caller's answer.
+            # Also one that has just been returned: unexpected bytes on it would become the next request's answer.
             if monotonic() - connection.kept_at < KEPT_SECONDS and connection.alive():
                 connection.reused = True
                 return connection
@@ -32,7 +32,7 @@ class Pool:
         return None
 
     def put(self, connection: Connection) -> None:
-        """Keep it for the next request, and let the eldest go when they are old or many."""
+        """Keep it for the next request, and close the oldest ones beyond the maximum age or number."""
         connection.kept_at = monotonic()
         self._kept.append(connection)
         while self._kept:
@@ -46,7 +46,7 @@ class Pool:
             eldest.close()
 
     def lasts(self, seconds: float) -> bool:
-        """Whether a connection waits here that may still be used so many seconds from now."""
+        """Whether a connection here will still be usable in so many seconds."""
         try:
             newest = self._kept[-1]
         except IndexError:

@@ -17,17 +17,17 @@ UNSAFE = re.compile(r"[\x00-\x20\x7f]")
 SOCKS_BYTES = 255
 """A length in SOCKS5 is one byte (RFC 1929)."""
 HEAD_BYTES = 65_536
-"""More than this in answer to a CONNECT is not an answer."""
+"""The most bytes of a response to CONNECT."""
 STATUS = re.compile(rb"HTTP/1\.\d (\d{3})\b")
 
 
 class ProxyRefused(ConnectionError):
-    """The proxy answers no, or what makes no sense."""
+    """The proxy refused the tunnel, or its answer is invalid."""
 
 
 @dataclass(frozen=True, slots=True)
 class Proxy:
-    """A proxy's address and our credential there. `str()` of it is for the log: without the credential."""
+    """A proxy's address and our credential there. `str()` of it leaves the credential out, for the log."""
 
     scheme: str
     host: str
@@ -66,7 +66,7 @@ class Proxy:
         return f"{self.scheme}://{_authority(self.host, self.port)}"
 
     def tunnel(self, sock: socket.socket, host: str, port: int, deadline: float) -> None:
-        """Have this proxy, to which the socket is connected, lead it on to host and port. Raises OSError."""
+        """Open a tunnel to host and port on a socket that is connected to this proxy. Raises OSError."""
         way = _DeadlineSocket(sock, deadline)
         if self.scheme == "http":
             self._connect(way, host, port)
@@ -74,7 +74,7 @@ class Proxy:
             self._socks(way, host, port)
 
     def _connect(self, way: "_DeadlineSocket", host: str, port: int) -> None:
-        """HTTP's CONNECT (RFC 9110, 9.3.6): the tunnel begins after the head of a 2xx, whatever that head says."""
+        """HTTP's CONNECT (RFC 9110, 9.3.6). The tunnel begins after the head of a 2xx, whose fields are ignored."""
         authority = _authority(host, port)
         request = f"CONNECT {authority} HTTP/1.1\r\nHost: {authority}\r\n"
         if self.user or self.password:
@@ -96,7 +96,7 @@ class Proxy:
             raise ProxyRefused("the proxy speaks before the upstream was asked anything")
 
     def _socks(self, way: Any, host: str, port: int) -> None:
-        # Here, because only those who have such a proxy are to pay for the library.
+        # Imported here, so that only installations with such a proxy load the library.
         import python_socks  # noqa: PLC0415
         import python_socks.sync  # noqa: PLC0415
 
@@ -110,10 +110,10 @@ class Proxy:
 
 
 class _DeadlineSocket:
-    """A connected socket as handshakes use it: whatever they do on it ends by one deadline.
+    """A connected socket for handshakes; one deadline bounds all their reads and writes.
 
-    python_socks makes its own sockets, out of our sight, but takes one from the proxy that stands before its own
-    (`forward`, its documented chaining): that is `connect`, which hands it this object.
+    python_socks opens sockets of its own, which the call could not cancel. Its documented chaining (`forward`) takes a
+    socket from another proxy's `connect` instead: that method returns this object.
     """
 
     def __init__(self, sock: socket.socket, deadline: float) -> None:
@@ -121,7 +121,7 @@ class _DeadlineSocket:
         self._deadline = deadline
 
     def connect(self, dest_host: str, dest_port: int, timeout: float) -> "_DeadlineSocket":
-        """The way to the proxy, which stands already."""
+        """This object: it is connected to the proxy already."""
         return self
 
     def left(self) -> float:
@@ -139,11 +139,11 @@ class _DeadlineSocket:
         return self._sock.recv(size)
 
     def close(self) -> None:
-        """Nothing: who opened the socket closes it."""
+        """Do nothing: dial.py opened the socket, and closes it."""
 
 
 def seconds_left(deadline: float) -> float:
-    """Until the deadline. Raises TimeoutError once it has passed."""
+    """Seconds until the deadline. Raises TimeoutError once it has passed."""
     left = deadline - monotonic()
     if left <= 0:
         raise TimeoutError("no time is left to connect")

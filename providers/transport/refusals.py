@@ -18,9 +18,9 @@ TUNING = (
     "safety_identifier", "prompt_cache_key", "prompt_cache_options", "prompt_cache_retention", "prediction",
     "stream_options",
 )  # fmt: skip
-"""Parameters that change how an answer is made, and not what it is about: one can do without."""
+"""Parameters that tune how an answer is generated; the request keeps its meaning without them."""
 PLAIN_WORDS = frozenset({"seed", "stop", "store", "metadata", "user", "prediction", "verbosity"})
-"""Those that a sentence may have without meaning the parameter, unless it says so."""
+"""Those that are also plain words: a sentence means the parameter only if it says so."""
 
 
 def _bare(name: str) -> str:
@@ -47,10 +47,10 @@ REFUSES = re.compile(
 BOUNDS = re.compile(
     r"(?i)\b(must|should|range|between|maximum|minimum|exceeds?|at (most|least)|(less|greater|more) than|too \w+)\b"
 )
-"""A sentence about the value, which is the caller's to mend."""
+"""A sentence about the value, which the caller must correct."""
 BOUNDS_CODE = re.compile(r"(?i)range|above|below|max|min|type|length|context")
 CONTENT = re.compile(r"(?i)\b(messages?|tools?|functions?|schemas?|response_format|images?|content|properties)\b")
-"""A sentence about what the request is about; parameters are called as some property of a tool may be too."""
+"""A sentence about the content, such as a tool's property, which may have the name of a parameter."""
 NAMED = re.compile(r"(?i)[`'\"](?P<quoted>[\w.-]+)[`'\"]|(?:parameters?|arguments?|property|field):? +(?P<after>\w+)")
 WORD = re.compile(r"[A-Za-z][A-Za-z_]+")
 
@@ -64,12 +64,12 @@ def validation(error: Mapping[str, Any]) -> dict[str, Any]:
         return {}
     paths = [_path(each.get("loc")) for each in found]
     forbidden = [str(each.get("type")) in FORBIDDEN or _forbids(str(each.get("msg"))) for each in found]
-    said = [
+    sentences = [
         f"{path}: {each.get('msg')}" if path else str(each.get("msg")) for path, each in zip(paths, found, strict=True)
     ]
     refused = [NAMES.get(_bare(path)) for path, each in zip(paths, forbidden, strict=True) if each and "." not in path]
     return {
-        "message": "; ".join(said),
+        "message": "; ".join(sentences),
         "param": paths[0] or None,
         "code": "unsupported_parameter" if forbidden[0] else "invalid_value",
         "refused": [name for name in refused if name],
@@ -95,24 +95,24 @@ def _path(loc: Any) -> str:
     return "".join(f"[{step}]" if isinstance(step, int) else f".{step}" for step in steps).removeprefix(".")
 
 
-def _forbids(said: str) -> bool:
-    return bool(REFUSES.search(said)) and not BOUNDS.search(said)
+def _forbids(sentence: str) -> bool:
+    return bool(REFUSES.search(sentence)) and not BOUNDS.search(sentence)
 
 
-def refused_parameters(details: Mapping[str, Any], said: str) -> tuple[str, ...]:
-    """The tuning parameters that an error object refuses as such, by OpenAI's names; none for a value out of range, and
-    for what is no tuning. `said` is its sentence.
+def refused_parameters(details: Mapping[str, Any], sentence: str) -> tuple[str, ...]:
+    """The tuning parameters that an error object refuses as such, by OpenAI's names; none for a value out of range or
+    another field. `sentence` is its message.
     """
     if isinstance(refused := details.get("refused"), list):
         return tuple(name for name in refused if name in TUNING)
     code, param = str(details.get("code") or ""), details.get("param")
     if isinstance(param, str) and param:
         name = NAMES.get(_bare(param)) if "[" not in param else None
-        refuses = code in REFUSES_FIELD or (_forbids(said) and not BOUNDS_CODE.search(code))
+        refuses = code in REFUSES_FIELD or (_forbids(sentence) and not BOUNDS_CODE.search(code))
         return (name,) if name and refuses else ()
-    if not _forbids(said) or BOUNDS_CODE.search(code) or CONTENT.search(said):
+    if not _forbids(sentence) or BOUNDS_CODE.search(code) or CONTENT.search(sentence):
         return ()
-    named = [NAMES.get(_bare(found["quoted"] or found["after"])) for found in NAMED.finditer(said)]
-    words = [NAMES.get(_bare(word)) for word in WORD.findall(said)]
+    named = [NAMES.get(_bare(found["quoted"] or found["after"])) for found in NAMED.finditer(sentence)]
+    words = [NAMES.get(_bare(word)) for word in WORD.findall(sentence)]
     loose = [name for name in words if name not in PLAIN_WORDS]
     return next(((name,) for name in (*named, *loose) if name), ())

@@ -1,16 +1,16 @@
 """Server-sent events as they arrive (https://html.spec.whatwg.org/multipage/server-sent-events.html), in any pieces.
 
 Two steps, so that a relay may pass whole frames on without looking into them: a Splitter finds where frames end, and
-`frames` reads them.
+`parse_frames` reads them.
 """
 
 from collections.abc import Iterator
 from typing import NamedTuple
 
 FRAME_BYTES = 16 * 1024 * 1024
-"""A frame longer than this is not one."""
+"""The most bytes of a frame."""
 BEFORE = b"\xef\xbb\xbf \t\r\n"
-"""What may stand before anything: a byte order mark and blanks."""
+"""What may precede the first frame: a byte order mark and blanks."""
 
 
 class Frame(NamedTuple):
@@ -28,7 +28,7 @@ class Splitter:
         self._after_return = False
 
     def feed(self, data: bytes) -> bytes:
-        """The frames that are whole by now, b"" when none is. Raises ValueError for a frame without an end."""
+        """The frames that are complete by now; b"" for none. Raises ValueError for a frame without an end."""
         if data and (self._after_return or b"\r" in data):
             data = self._with_line_feeds(data)
         if not self._rest and data.endswith(b"\n\n"):
@@ -45,7 +45,7 @@ class Splitter:
         return block
 
     def close(self) -> bytes:
-        """What is left when the stream ends: a last frame whose blank line was spared, as some servers do."""
+        """The rest when the stream ends: a last frame without its blank line, as some servers send it."""
         rest = bytes(self._rest)
         self._rest.clear()
         return rest
@@ -69,13 +69,17 @@ def starts(data: bytes, otherwise: bool) -> bool | None:
 
 
 def parse_frames(block: bytes) -> Iterator[Frame]:
-    """The events of a block whose data are more than blanks, which are taken off their ends; comments, ids and retry
-    times are passed over.
+    """The events of a block whose data are not blank, with the data stripped; comments, ids and retry times are
+    ignored.
     """
     for piece in block.removeprefix(b"\xef\xbb\xbf").split(b"\n\n"):
         if piece.startswith(b"data: ") and b"\n" not in piece:
             if data := piece[6:].strip():
                 yield Frame(b"", data)
+        elif piece.startswith(b"event: ") and piece.count(b"\n") == 1 and b"\ndata: " in piece:
+            event, _, data = piece[7:].partition(b"\ndata: ")
+            if data := data.strip():
+                yield Frame(event, data)
         elif piece:
             event, lines = b"", []
             for line in piece.split(b"\n"):

@@ -1,4 +1,4 @@
-"""What an upstream's error answer means for the caller: by its status first, by documented codes second."""
+"""Maps an upstream's error response to an exception: by its status first, by documented codes second."""
 
 import re
 from collections.abc import Mapping
@@ -36,11 +36,11 @@ SECRETS = re.compile(
 def error_from_response(
     name: str, status: int, headers: Mapping[str, str], body: bytes, *, setting: str = ""
 ) -> GatewayError:
-    """The exception for an answer of `status` from the upstream `name`; its text goes to the log. `setting` is what
-    holds the credential for it.
+    """The exception for an answer of `status` from the upstream `name`; its text goes to the log. `setting` is
+    the setting of its credential.
 
-    Only where the caller's own request is at fault (their 400, 404, 413, 422 ...) does the vendor's sentence reach
-    the caller, without whatever looks like a credential or an address: it names the field to mend.
+    The vendor's message reaches the caller only if the request is at fault (their 400, 404, 413, 422 ...), because it
+    names the field to correct; anything that looks like a credential or an address is removed from it.
     """
     details = error_object(body)
     code, param = (_text(details.get(key)) for key in ("code", "param"))
@@ -66,20 +66,20 @@ def error_from_response(
     about_model = code == "model_not_found" or "model" in message.lower()
     if status < 400 or not details or (status == 404 and not about_model):  # noqa: PLR2004
         return UpstreamError(f"{name} answered with status {status}; its address may be configured wrongly.", **facts)
-    said = f"{name} refused the request: {safe_message(message)}" if message else f"{name} refused the request."
+    text = f"{name} refused the request: {safe_message(message)}" if message else f"{name} refused the request."
     if code == "context_length_exceeded":
-        return ContextTooLong(said, param=param or "messages", log=facts["log"])
+        return ContextTooLong(text, param=param or "messages", log=facts["log"])
     if status == 404:  # noqa: PLR2004
-        return UnknownModel(said, param=param or "model", log=facts["log"])
+        return UnknownModel(text, param=param or "model", log=facts["log"])
     refused = refused_parameters(details, message or "")
-    return UpstreamRejected(said, code=code, param=param, refused=refused, **facts)
+    return UpstreamRejected(text, code=code, param=param, refused=refused, **facts)
 
 
 def error_from_body(name: str, error: Any) -> GatewayError:
     """The exception for an error object that came with status 200, in a body or in a stream."""
     details = error if isinstance(error, dict) else {"message": error}
     statuses = [int(str(details[key])) for key in ("code", "status") if _is_status(details.get(key))]
-    body = written(details)
+    body = error_body(details)
     if details.get("type") == "invalid_request_error":
         statuses.append(400)
     if statuses:
@@ -87,8 +87,8 @@ def error_from_body(name: str, error: Any) -> GatewayError:
     return UpstreamDown(f"{name} reported an error instead of an answer.", provider=name, log=for_log(body))
 
 
-def written(error: Any) -> bytes:
-    """An error object as the body of an answer; without what is nested too deeply to be written."""
+def error_body(error: Any) -> bytes:
+    """An error object as the body of an answer; without what is nested too deeply to be error_body."""
     try:
         return lenient_json.dumps({"error": error})
     except orjson.JSONEncodeError:
@@ -136,19 +136,19 @@ def retry_after(headers: Mapping[str, str]) -> float | None:
 
 
 def safe_message(message: str) -> str:
-    """A vendor's sentence for a caller: one line, bounded, without credentials and addresses."""
+    """A vendor's message for a caller: one line, bounded, without credentials and addresses."""
     message = KNOWN_SECRETS.masked(message[: 100 * MESSAGE_CHARACTERS], 10 * MESSAGE_CHARACTERS)
     message = SECRETS.sub("***", " ".join(message.split()))
     return message if len(message) <= MESSAGE_CHARACTERS else f"{message[:MESSAGE_CHARACTERS]}..."
 
 
 def for_log(body: bytes) -> str:
-    """What an upstream said, for the log."""
+    """An upstream's body as text for the log."""
     return KNOWN_SECRETS.masked(body[: 4 * LOG_CHARACTERS].decode("utf-8", "replace"), LOG_CHARACTERS)
 
 
 def _text(value: Any) -> str | None:
-    """A code or a field's name of the upstream's, as it may go on."""
+    """A code or a field's name from the upstream, as it may be passed on."""
     return KNOWN_SECRETS.masked(value, NAME_CHARACTERS) if isinstance(value, str) and value else None
 
 

@@ -23,7 +23,6 @@ from core.events import (
     Picture,
     Reasoning,
     Refusal,
-    Silence,
     Text,
     ToolArguments,
     ToolCall,
@@ -88,6 +87,8 @@ class ChunkEncoder:
     `model` is the target's public name; it is used unless the upstream's own frames name another model.
     """
 
+    heartbeat = HEARTBEAT
+
     def __init__(self, model: str, *, include_usage: bool = False, include_reasoning: bool = False) -> None:
         self._include_usage = include_usage
         self._include_reasoning = include_reasoning
@@ -123,8 +124,6 @@ class ChunkEncoder:
                 return event.data
             case Text():
                 return self._opened(event.choice) + self._text(event)
-            case Silence():
-                return HEARTBEAT
             case FillerText():
                 return self._opened(0) + self._text(Text(event.text))
             case ToolCall() | ToolArguments():

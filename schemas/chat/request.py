@@ -108,7 +108,7 @@ class ChatSchema(OpenSchema):
     modalities = Items(fields.String())
     metadata = fields.Dict()
     user = fields.String()
-    provider = fields.String(metadata={"description": "Who is to answer; see /v1/providers."})
+    provider = fields.String(metadata={"description": "The provider to ask; see /v1/providers."})
     session_id = fields.String(metadata={"description": "Keeps a Bedrock agent's session."})
     speech = StrictBoolean(
         metadata={"description": "Take out of the text what cannot be read aloud, such as Markdown."}

@@ -7,15 +7,12 @@ from core import lenient_json
 from core.errors import GatewayError, UpstreamDown
 from core.events import (
     Event,
-    Silence,
     Verbatim,
 )
 from core.json_values import Json
 from schemas.chat.encode import dumps
 from schemas.messages.errors import error_body
 from schemas.messages.events import MessageEvents
-
-MESSAGE_START = b"event: message_start\n"
 
 
 def frame(event: Mapping[str, Any]) -> bytes:
@@ -26,6 +23,8 @@ def frame(event: Mapping[str, Any]) -> bytes:
 class MessageEncoder:
     """Turns one answer's events into SSE bytes: `encode` each, then `end`, or `error` instead."""
 
+    heartbeat = frame({"type": "ping"})
+
     def __init__(self, message_events: MessageEvents) -> None:
         self._events = message_events
         self._verbatim = False
@@ -33,17 +32,11 @@ class MessageEncoder:
     def encode(self, event: Event) -> bytes:
         """The bytes for one event; b"" when the caller is to see nothing of it."""
         if isinstance(event, Verbatim):
-            return self._passed(event)
+            self._verbatim = True
+            return event.data
         if self._verbatim:
-            return frame({"type": "ping"}) if isinstance(event, Silence) else b""
+            return b""
         return b"".join(map(frame, self._events.of(event)))
-
-    def _passed(self, event: Verbatim) -> bytes:
-        """An upstream's own frames. A message that is begun already, for a sign of life, is not begun again."""
-        first, self._verbatim = not self._verbatim, True
-        if first and self._events.started and event.data.startswith(MESSAGE_START):
-            return event.data.partition(b"\n\n")[2]
-        return event.data
 
     def end(self) -> bytes:
         """The last bytes. An answer that stopped without a finish is an error, and says so."""

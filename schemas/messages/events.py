@@ -22,7 +22,6 @@ from core.events import (
     Picture,
     Reasoning,
     Refusal,
-    Silence,
     Text,
     ToolArguments,
     ToolCall,
@@ -39,7 +38,7 @@ UNFINISHED = "The upstream's answer ended before it was finished."
 class MessageEvents:
     """One answer's events as Anthropic's: `of` each, then `end`.
 
-    `model` is the public name of who answers, used unless the upstream tells another. `estimate` gives the prompt's
+    `model` is the public name of the model, used unless the upstream sends another. `estimate` gives the prompt's
     tokens, which are told before the upstream has counted them.
     """
 
@@ -64,15 +63,12 @@ class MessageEvents:
         self._groups: dict[int | str, list[Event]] = {}
 
     def of(self, event: Event) -> Iterator[Json]:
-        """What a caller is told of an event."""
+        """The event in this dialect."""
         match event:
             case AnswerStart():
                 self._model = event.model or self._model
             case FillerText() if self._include_reasoning:
                 yield {"type": "ping"}  # Anthropic wants the thinking first, when the message comes back
-            case Silence():
-                yield from self._start()
-                yield {"type": "ping"}
             case Usage():
                 self._usage = event
             case Finish() if not self.stop_reason:
@@ -90,10 +86,10 @@ class MessageEvents:
             raise UpstreamDown(UNFINISHED)
         yield from self._start()
         delta = {"stop_reason": self.stop_reason, "stop_sequence": None}
-        yield {"type": "message_delta", "delta": delta, "usage": self._counted()}
+        yield {"type": "message_delta", "delta": delta, "usage": self._usage_body()}
         yield {"type": "message_stop"}
 
-    def _counted(self) -> Json:
+    def _usage_body(self) -> Json:
         """The upstream's count; ours as far as it told none. What was read from a cache stands apart from the rest."""
         usage = self._usage or Usage(-1, -1)
         estimated = {"input_tokens": self._prompt_tokens or self._estimate(), "output_tokens": self._said_tokens}
@@ -132,7 +128,7 @@ class MessageEvents:
     def _in_turn(self, event: Event) -> Iterator[Json]:
         """An event at once, or after the call that is open."""
         if self._open != "tool_use" or (isinstance(event, ToolArguments) and event.key == self._key):
-            yield from self._told(event)
+            yield from self._translate(event)
         elif isinstance(event, ToolArguments):
             self._groups[event.key].append(event)
         else:
@@ -140,7 +136,7 @@ class MessageEvents:
             if isinstance(event, ToolCall):
                 self._groups[event.key] = self._waiting[-1]
 
-    def _told(self, event: Event) -> Iterator[Json]:
+    def _translate(self, event: Event) -> Iterator[Json]:
         match event:
             case Text() | FillerText():
                 yield from self._text(event.text)
@@ -226,7 +222,7 @@ class MessageEvents:
         waiting, self._waiting = self._waiting, []
         for group in waiting:
             for event in group:
-                yield from self._told(event)
+                yield from self._translate(event)
             if self._open == "tool_use":
                 yield from self._closed()
         yield from self._closed()

@@ -56,7 +56,9 @@ def _check_blocks(content: Any) -> None:
 class MessagesMessageSchema(OpenSchema):
     """One message of the conversation."""
 
-    role = fields.String(required=True, validate=validate.OneOf(sorted(ROLES)), metadata={"description": "Who speaks."})
+    role = fields.String(
+        required=True, validate=validate.OneOf(sorted(ROLES)), metadata={"description": "The speaker."}
+    )
     content = OneOfTypes(str, list, what="a string or a list of content blocks", required=True)
 
     @validates("content")
@@ -82,7 +84,7 @@ class CountTokensSchema(OpenSchema):
         str,
         list,
         what="a string or a list of text blocks",
-        metadata={"description": "What the model is told before the conversation."},
+        metadata={"description": "Instructions for the model, before the conversation."},
     )
     tools = Items(
         fields.Dict(), metadata={"description": "What may be called: each has a `name` and an `input_schema`."}
@@ -92,7 +94,7 @@ class CountTokensSchema(OpenSchema):
     )
     thinking = fields.Dict(metadata={"description": "Whether the model thinks aloud; the caller then sees it."})
     output_config = fields.Dict(metadata={"description": "The `effort`, and the `format` of the answer."})
-    provider = fields.String(metadata={"description": "Who is to answer; see /v1/providers."})
+    provider = fields.String(metadata={"description": "The provider to ask; see /v1/providers."})
 
     @validates("system")
     def _system(self, system: Any, **_: Any) -> None:
@@ -112,7 +114,7 @@ class MessagesSchema(CountTokensSchema):
     top_p = StrictNumber()
     top_k = StrictInteger(metadata={"description": "Choose among so many of the likeliest words."})
     stop_sequences = Items(fields.String(), metadata={"description": "Texts at which the answer ends."})
-    metadata = fields.Dict(metadata={"description": "`user_id` is who is asking, in your own terms."})
+    metadata = fields.Dict(metadata={"description": "`user_id` is the end user, in your own terms."})
     service_tier = fields.String(metadata={"description": "`auto` or `standard_only`."})
     session_id = fields.String(metadata={"description": "Keeps a Bedrock agent's session."})
     speech = StrictBoolean(

@@ -34,7 +34,7 @@ class Conversation:
         self.places.append(place)
 
     def lose(self, what: str, place: str) -> None:
-        """Something has no counterpart: the first such thing is told."""
+        """Something has no counterpart: the error names the first such thing."""
         self.lacks = self.lacks or Unsupported(what, param=place)
 
 

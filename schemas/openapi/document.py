@@ -15,18 +15,18 @@ from marshmallow import Schema
 from marshmallow.fields import Field
 
 from core.json_values import Json
+from core.version import VERSION
 from schemas.chat.request import ChatSchema
 from schemas.common import OneOfTypes, StrictBoolean, StrictInteger, StrictNumber
 from schemas.embeddings import EmbeddingsSchema
 from schemas.images import ImagesSchema
 from schemas.moderations import ModerationsSchema
-from schemas.openapi import messages
+from schemas.openapi import messages, usage
 from schemas.openapi.responses import COUNT, RESPONSE_SCHEMAS, TEXT, array, record, ref, value
 from schemas.rerank import RerankSchema
-from schemas.responses.schema import CompactSchema, ResponsesSchema
+from schemas.responses.schema import CompactSchema, InputTokensSchema, ResponsesSchema
 from schemas.text_completion import TextCompletionSchema
 
-VERSION = "0.1.0"
 ABOUT = """One OpenAI-compatible endpoint, made for voice agents. A client that speaks OpenAI's chat completions needs
 this server's address as its `base_url`, and its key. The paths answer with `/v1` and without."""
 KEYS = {
@@ -63,6 +63,7 @@ REQUESTS: dict[str, tuple[type[Schema], str]] = {
     "ResponsesRequest": (ResponsesSchema, (
         "Other keys go on as they came. A null is a key left out. `background`, `conversation`, `prompt` are refused, "
         "and so are tools of OpenAI's own where another provider answers.")),
+    "InputTokensRequest": (InputTokensSchema, "As for `/responses`; what does not change the prompt is not looked at."),
     "CompactRequest": (CompactSchema, "Other keys are allowed. A null counts as a key left out."),
     "RerankRequest": (RerankSchema, "Other keys are allowed. A null counts as a key left out."),
 }
@@ -91,8 +92,8 @@ FIELDS = {
     "verbosity": "How long the answer is to be: `low`, `medium`, `high`.",
     "modalities": "The kinds of output: `text`, and `audio` or `image` where the model has them.",
     "metadata": "Your own notes on the request.",
-    "user": "Who is asking, in your own terms.",
-    "role": "Who speaks. `developer` is the newer name of `system`, `function` the older one of `tool`.",
+    "user": "The end user, in your own terms.",
+    "role": "The speaker. `developer` is the newer name of `system`, `function` the older one of `tool`.",
     "content": 'The text, or a list of parts such as `{"type": "text", "text": "..."}`.',
     "prompt": "What is to be answered.",
     "documents": "What is put in order: texts, or objects with a `text`.",
@@ -105,10 +106,10 @@ FIELDS = {
     "truncation": "Taken for compatibility: the provider decides.",
     "service_tier": "How the provider is to serve it, where it has tiers.",
     "prompt_cache_key": "Helps the provider to find what it has cached.",
-    "safety_identifier": "Who is asking, hashed, for the provider's own checks.",
+    "safety_identifier": "The end user, hashed, for the provider's own checks.",
     "text": "What the text is to be like.",
     "reasoning": "How the model is to think.",
-    "provider": "Who is to answer; see `/v1/providers`.",
+    "provider": "The provider to ask; see `/v1/providers`.",
 }
 """Descriptions of fields whose name and type do not explain them."""
 
@@ -118,10 +119,12 @@ ERRORS = {
             "`previous_response_not_found`."),
     "401": "No key, or a wrong one: `missing_api_key`, `invalid_api_key`.",
     "403": "The key is not for this: `permission_denied`.",
-    "404": "There is no such model: `model_not_found`; or no such response: `response_not_found`.",
+    "404": ("There is no such model: `model_not_found`; or no such response (`response_not_found`) "
+            "or request (`request_not_found`)."),
     "408": "The body was begun, and did not come; or the answer was not read: `request_timeout`.",
     "413": "The body is larger than this server takes: `request_too_large`.",
-    "429": "Too many requests for now, here or at the upstream: `rate_limit_exceeded`.",
+    "429": ("Too many requests for now, here or at the upstream (`rate_limit_exceeded`), or the key's budget is spent "
+            "(`budget_exceeded`)."),
     "499": ("The sending side of the connection was shut, which counts as hanging up: `client_closed_request`; or the "
             "answer was cancelled: `response_cancelled`."),
     "4XX": "The upstream refuses the request with another status.",
@@ -238,6 +241,12 @@ PATHS: dict[str, Json] = {
     "/responses/{identifier}/cancel": {"post": _operation("cancelResponse", "Responses", "End an answer under way",
         "Its stream ends as incomplete, and its upstream is freed.",
         _answer("The response as it is then.", _media(ref("Response"))), "400 401 404 500", parameters=_RESPONSE)},
+    "/responses/{identifier}/input_items": {"get": _operation("listInputItems", "Responses",
+        "List what a response has answered", "Page by page: `limit`, `order` (asc, desc) and `after`, an item's id.",
+        _answer("The items.", _media(ref("ItemList"))), "400 401 404 500", parameters=_RESPONSE)},
+    "/responses/input_tokens": {"post": _operation("countInputTokens", "Responses", "Count the tokens of a prompt",
+        "As the provider counts them, where it does; else about how many.",
+        _answer("The count.", _media(ref("InputTokens"))), _ASKED, requestBody=_body("InputTokensRequest", _FOLLOWED))},
     "/responses/compact": {"post": _operation("compactResponse", "Responses", "Turn a conversation into items",
         "All items of it, to begin another with; `model` is required.",
         _answer("The items.", _media(ref("Compaction"))), _ASKED, requestBody=_body("CompactRequest", _COMPACTED))},
@@ -259,6 +268,12 @@ PATHS: dict[str, Json] = {
     "/providers": {"get": _operation("listProviders", "Models", "List the providers",
         "Which of them can be used, what the others lack, and whose breakers are open.",
         _answer("The providers.", _media(ref("ProviderList"))), "401 500")},
+    "/usage": {"get": _operation("getUsage", "Usage", "Report what was used",
+        "Requests, tokens, cost and times: a key sees its own, an admin's key all.",
+        _answer("The report.", _media(ref("UsageList"))), "400 401 403 500 503", parameters=usage.PARAMETERS)},
+    "/requests/{request_id}": {"get": _operation("getRequest", "Usage", "Show one of the last requests",
+        "Its attempts and what happened when: of the last 200, to its own key and to an admin's.",
+        _answer("The request.", _media(ref("RequestLog"))), "401 404 500", parameters=usage.ID)},
     "/health": {"get": _operation("getHealth", "Service", "Is the process alive?", "Asks no upstream.",
         _answer("It is.", _media(ref("Health"))))},
     "/ready": {"get": _operation("getReady", "Service", "Can requests be served?", "Asks no upstream.",
@@ -297,7 +312,7 @@ def document() -> Json:
     spec = _spec()
     for name, (schema, about) in REQUESTS.items():
         spec.components.schema(name, {"description": about}, schema=schema)
-    for name, shape in {**RESPONSE_SCHEMAS, **messages.RESPONSES}.items():
+    for name, shape in {**RESPONSE_SCHEMAS, **messages.RESPONSES, **usage.RESPONSES}.items():
         spec.components.schema(name, shape)
     for name, about in HEADERS.items():
         spec.components.header(name, {"description": about, "schema": TEXT})

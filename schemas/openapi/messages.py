@@ -8,8 +8,8 @@ from schemas.messages.request import CountTokensSchema, MessagesSchema
 from schemas.openapi.responses import COUNT, TEXT, array, record, ref, value
 
 # fmt: off
-ABOUT = """For Anthropic's clients, whoever answers. Anthropic itself gets the body as it came. With `stream` the answer
-comes as Anthropic's events. Errors are Anthropic's too; an overloaded upstream or server is a 529."""
+ABOUT = """For Anthropic's clients, through every provider. Anthropic itself gets the body as it came. With `stream`
+the answer comes as Anthropic's events. Errors are Anthropic's too; an overloaded upstream or server is a 529."""
 
 REQUESTS: dict[str, tuple[type[Schema], str]] = {
     "MessagesRequest": (MessagesSchema, (
@@ -25,7 +25,7 @@ COUNTED: dict[str, tuple[str, Json]] = {"counted": ("A question", _HELLO)}
 
 RESPONSES: dict[str, Json] = {
     "MessagesAnswer": record("What the assistant says.", "stop_details container", id=TEXT, type={"const": "message"},
-        role={"const": "assistant"}, model=value("string", "Who answered."),
+        role={"const": "assistant"}, model=value("string", "The model that answered."),
         content=array(value("object"), "Blocks of type `text`, `tool_use`, `thinking`."),
         stop_reason=value("string|null", "Why it ended."), stop_sequence=value("string|null"),
         usage=record("Tokens.", "cache_creation_input_tokens cache_read_input_tokens", input_tokens=COUNT,

@@ -32,7 +32,7 @@ def record(about: str, optional: str = "", **properties: Json) -> Json:
 TEXT, COUNT = value("string"), value("integer")
 
 _ENDS = [*get_args(FinishReason), "function_call"]
-_MODEL = value("string", "Who answered.")
+_MODEL = value("string", "The model that answered.")
 _WHEN = value("integer", "When it was made, in Unix seconds.")
 _LOGPROBS = value("object|null", "With `logprobs`: those of the tokens.")
 _PERHAPS = "tool_calls refusal annotations images reasoning_content"
@@ -90,6 +90,9 @@ RESPONSE_SCHEMAS: dict[str, Json] = {
     "ResponseEvent": value("object", "One event of a stream.", required=["type", "sequence_number"], properties={
         "type": value("string", "The event's name."), "sequence_number": value("integer", "Its place, from 0.")}),
     "DeletedResponse": record("What is gone.", id=TEXT, object={"const": "response"}, deleted={"const": True}),
+    "ItemList": record("Items of a conversation.", object={"const": "list"}, data=array(value("object"), "The items."),
+        first_id=value("string|null"), last_id=value("string|null"), has_more=value("boolean", "Whether more follow.")),
+    "InputTokens": record("How many tokens.", object={"const": "response.input_tokens"}, input_tokens=COUNT),
     "Compaction": record("The items of a conversation.", id=TEXT, object={"const": "response.compaction"},
         created_at=_WHEN, output=array(value("object"), "The items."), usage=value("object", "Nothing was asked.")),
     "Error": record("What went wrong.", error=record("",
@@ -123,12 +126,12 @@ RESPONSE_SCHEMAS: dict[str, Json] = {
         object={"const": "model"}, created=value("integer", "Unix seconds; 0 when unknown."),
         owned_by=value("string", "Its maker."), description=value("string", "What models.yaml says of it.")),
     "ProviderList": record("All providers that this server knows.", providers=array(ref("Provider")),
-        default=value("string", "Who answers when the request does not say.")),
-    "Provider": record("Who can answer.", "reason breakers",
+        default=value("string", "The provider of requests that name none.")),
+    "Provider": record("The providers.", "reason breakers",
         name=value("string", "What to send as `provider`, or before the model: `name/model`."), default_model=TEXT,
         available=value("boolean", "Whether it can be used."), reason=value("string", "What it lacks."),
         breakers=value("object", "Models that fail and are left alone for now: `open` or `half-open`.")),
-    "Health": record("The process lives.", status={"const": "ok"}),
-    "Ready": record("Requests can be served.", status={"const": "ready"}, provider=value("string", "By whom.")),
+    "Health": record("The process lives.", status={"const": "ok"}, version=value("string", "The version.")),
+    "Ready": record("Requests can be served.", status={"const": "ready"}, provider=value("string", "The default.")),
 }
 # fmt: on

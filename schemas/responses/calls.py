@@ -9,7 +9,8 @@ from core.json_values import Json
 from schemas.chat.arguments import Arguments
 from schemas.chat.encode import new_call_id
 from schemas.responses.items import CUSTOM_INPUT
-from schemas.responses.output import Item, Spoken, Status
+from schemas.responses.output import Item, NamedFields, Status
+from schemas.responses.tools import DeclaredTool
 
 
 class Call(Item):
@@ -17,9 +18,9 @@ class Call(Item):
 
     prefix = "fc"
 
-    def __init__(self, index: int, call: ToolCall) -> None:
+    def __init__(self, index: int, call: ToolCall, tool: DeclaredTool) -> None:
         super().__init__(index)
-        self._name = call.name
+        self._named = {"name": tool.name, **({"namespace": tool.namespace} if tool.namespace else {})}
         self._call_id = call.id or new_call_id()
         self._arguments = Arguments()
         self._texts: list[str] = []
@@ -39,28 +40,30 @@ class Call(Item):
 
     def body(self, status: Status) -> Json:
         """The item as it is by now."""
-        named = {"call_id": self._call_id, "name": self._name}
-        return {"type": "function_call", "id": self.id, **named, "arguments": self.text, "status": status}
+        made = {"type": "function_call", "id": self.id, "call_id": self._call_id, **self._named}
+        return {**made, "arguments": self.text, "status": status}
 
-    def feed(self, event: Event) -> Iterator[Spoken]:
+    def feed(self, event: Event) -> Iterator[NamedFields]:
         """What an event adds to it."""
         if isinstance(event, ToolArguments):
-            yield from self._said(self._halves.join(self._arguments.feed(event.text)))
+            yield from self._delta(self._halves.join(self._arguments.feed(event.text)))
 
-    def finish(self) -> Iterator[Spoken]:
+    def finish(self) -> Iterator[NamedFields]:
         """The ends of its parts."""
-        yield from self._said(self._halves.rest() + self._arguments.close())
-        fields = {"name": self._name, "arguments": self.text}
-        yield "response.function_call_arguments.done", {**self.at, **fields}
+        yield from self._delta(self._halves.rest() + self._arguments.close())
+        yield (
+            "response.function_call_arguments.done",
+            {**self.at, "name": self._named["name"], "arguments": self.text},
+        )
 
-    def _said(self, text: str) -> Iterator[Spoken]:
+    def _delta(self, text: str) -> Iterator[NamedFields]:
         if text:
             self._texts.append(text)
             yield "response.function_call_arguments.delta", {**self.at, "delta": text}
 
 
 class CustomCall(Call):
-    """A call of a tool that takes a text: it is told at its end, when the text can be read out of the arguments."""
+    """A call of a tool that takes a text: it is sent at its end, when the text can be read out of the arguments."""
 
     prefix = "ctc"
 
@@ -71,20 +74,20 @@ class CustomCall(Call):
             "type": "custom_tool_call",
             "id": self.id,
             "call_id": self._call_id,
-            "name": self._name,
+            **self._named,
             "input": input_text,
         }
 
-    def finish(self) -> Iterator[Spoken]:
+    def finish(self) -> Iterator[NamedFields]:
         """The ends of its parts."""
         for _ in super().finish():
-            pass  # the arguments are to be whole; nothing is told of them
+            pass  # the arguments are to be whole, and are not sent
         input_text = self._input()
         if input_text:
             yield "response.custom_tool_call_input.delta", {**self.at, "delta": input_text}
         yield "response.custom_tool_call_input.done", {**self.at, "input": input_text}
 
-    def _said(self, text: str) -> Iterator[Spoken]:
+    def _delta(self, text: str) -> Iterator[NamedFields]:
         self._texts.append(text)
         yield from ()
 

@@ -1,6 +1,6 @@
 """Answers on the Responses wire: events to its stream, or to one resource.
 
-What keeps a stream in order, whoever answers: consecutive numbers; one item at a time, each added, told and done before
+Rules of each stream, from every provider: consecutive numbers; one item at a time, each added, filled and done before
 the next; full resources at both ends; one [DONE], and nothing after it.
 
 A call whose arguments are still open when the next item begins holds that one back: some upstreams tell several calls
@@ -8,8 +8,9 @@ at a time. It goes on once the arguments are whole, at the finish at the latest.
 """
 
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from time import time
+from types import MappingProxyType
 from typing import Any
 
 from core import lenient_json
@@ -23,7 +24,6 @@ from core.events import (
     Picture,
     Reasoning,
     Refusal,
-    Silence,
     Text,
     ToolArguments,
     ToolCall,
@@ -32,39 +32,54 @@ from core.events import (
 )
 from core.json_values import Json
 from schemas.chat.encode import DONE, HEARTBEAT, dumps
-from schemas.errors import error_body
 from schemas.responses import output
 from schemas.responses.calls import Call, CustomCall
-from schemas.responses.frames import ended_response, events_of, next_number, response_error, usage_body
-from schemas.responses.output import Item, Message, PictureItem, Spoken
+from schemas.responses.frames import (
+    ended_response,
+    error_fields,
+    events_of,
+    next_number,
+    response_error,
+    usage_body,
+)
+from schemas.responses.output import Item, Message, NamedFields, PictureItem
+from schemas.responses.tools import DeclaredTool
 
 INCOMPLETE = {"length": "max_output_tokens", "content_filter": "content_filter"}
 
 Keep = Callable[[Json, list[Json], bool], None]
-"""Is told of a response that has ended well, of the items in it that a model said, and whether it passed as it came."""
+"""Called with a response that has ended, the items in it that a model said and that another response may follow, and
+whether it passed as it came.
+"""
 
 
 class ResponsesEncoder:
     """Turns one answer's events into the bytes of a stream: `encode` each, then `end`, or `error` instead.
 
-    `response` is the resource as it begins (ResponsesRequest.resource); `custom_tools` the names of tools that take a
-    text. `begins` is told the id that the caller is told, once.
+    `response` is the resource as it begins (ResponsesRequest.resource); `named_tools` the tools that a chat calls
+    otherwise than the caller, by the names of their functions there. `begins` is called once, with
+    the id that the caller gets. With `one_end`, an answer that fails ends with one event, and not
+    with an error and the response: a WebSocket's next answer must not begin with the rest of this one.
     """
+
+    heartbeat = HEARTBEAT
 
     def __init__(
         self,
         response: Json,
         *,
         include_reasoning: bool = False,
-        custom_tools: frozenset[str] = frozenset(),
+        named_tools: Mapping[str, DeclaredTool] = MappingProxyType({}),
         streams: bool = True,
+        one_end: bool = False,
         begins: Callable[[str], None] = lambda _: None,
         keep: Keep = lambda *_: None,
     ) -> None:
         self.response = response
         self._include_reasoning = include_reasoning
-        self._custom_tools = custom_tools
+        self._named_tools = named_tools
         self._streams = streams
+        self._one_end = one_end
         self._begins = begins
         self._keep = keep
         self._number = 0
@@ -85,15 +100,13 @@ class ResponsesEncoder:
         """The bytes for one event; b"" when the caller is to see nothing of it."""
         match event:
             case Verbatim():
-                return self._passed(event.data)
-            case Silence():
-                return HEARTBEAT
+                return self._pass_through(event.data)
             case Usage():
                 self._usage = event
             case AnswerStart():
                 self._start(event)
             case Finish():
-                return self._finished(event)
+                return self._encode_finish(event)
             case _ if getattr(event, "choice", 0) or self.finished:
                 pass  # a response is one answer
             case Reasoning() if not self._include_reasoning:
@@ -101,9 +114,9 @@ class ResponsesEncoder:
             case Text(text="", logprobs=None):
                 pass
             case FillerText():
-                return self._told(self._add(Message(len(self._items), is_filler=True)), Text(event.text))
+                return self._feed(self._add(Message(len(self._items), is_filler=True)), Text(event.text))
             case Text() | Refusal() | Reasoning() | Citation() | ToolCall() | ToolArguments() | Picture():
-                return self._told(self._item_for(event), event)
+                return self._feed(self._item_for(event), event)
             case _:
                 raise TypeError(f"{type(event).__name__} has no place in a response")
         return b""
@@ -125,7 +138,7 @@ class ResponsesEncoder:
             "output": self._output("incomplete" if reason else "completed"),
             "usage": usage_body(self._usage),
         }
-        self._keep(self.response, [item.body("completed") for item in self._said()], False)
+        self._keep(self.response, [item.body("completed") for item in self._model_items()], False)
         return self._write("response.incomplete" if reason else "response.completed", response=self.response) + DONE
 
     def error(self, error: GatewayError) -> bytes:
@@ -134,8 +147,10 @@ class ResponsesEncoder:
         """
         if self._last:
             self._catch_up()
-        begun = self._begin()
         cancelled = isinstance(error, RequestCancelled)
+        if self._one_end and not (self._begun or cancelled):
+            return self._write("error", status=error.status, **error_fields(error))
+        begun = self.begin()
         if cancelled:
             begun += self._advance("incomplete")
         self.response = {
@@ -145,23 +160,22 @@ class ResponsesEncoder:
             "output": self._output("incomplete"),
             "usage": usage_body(self._usage) if self._usage else None,
         }
+        # What was said until then has been heard; calls that broke off cannot be answered.
+        self._keep(
+            self.response, [item.body("incomplete") for item in self._model_items() if isinstance(item, Message)], False
+        )
         if cancelled:
             return begun + self._write("response.incomplete", response=self.response) + DONE
-        said = error_body(error)["error"]
-        return (
-            begun
-            + self._write("error", error=said, code=said["code"], message=said["message"], param=said["param"])
-            + self._write("response.failed", response=self.response)
-            + DONE
-        )
+        told = b"" if self._one_end else self._write("error", **error_fields(error))
+        return begun + told + self._write("response.failed", response=self.response) + DONE
 
     def _start(self, start: AnswerStart) -> None:
         if not self._begun:
             tier = {} if start.service_tier is None else {"service_tier": start.service_tier}
             self.response = {**self.response, "model": start.model or self.response["model"], **tier}
 
-    def _begin(self) -> bytes:
-        """The response as it begins, once."""
+    def begin(self) -> bytes:
+        """The response as it begins, once: with the first event, or earlier."""
         if self._begun:
             return b""
         self._begun = True
@@ -170,10 +184,10 @@ class ResponsesEncoder:
             "response.in_progress", response=self.response
         )
 
-    def _told(self, item: Item, event: Event) -> bytes:
+    def _feed(self, item: Item, event: Event) -> bytes:
         """What an item of the output has to say of it, by now."""
         item.held.append(event)
-        return self._begin() + self._advance()
+        return self.begin() + self._advance()
 
     def _add(self, item: Item) -> Item:
         self._items.append(item)
@@ -187,7 +201,8 @@ class ResponsesEncoder:
             case ToolArguments():
                 return self._calls[event.key]
             case ToolCall():
-                call = CustomCall(index, event) if event.name in self._custom_tools else Call(index, event)
+                tool = self._named_tools.get(event.name) or DeclaredTool(event.name)
+                call = (CustomCall if tool.is_custom else Call)(index, event, tool)
                 self._calls[event.key] = call
                 return self._add(call)
             case Picture():
@@ -204,22 +219,22 @@ class ResponsesEncoder:
         data = b""
         while self._waiting:
             item = self._waiting[0]
-            data += self._spelled(item.flush())
+            data += self._write_all(item.flush())
             if not status and (len(self._waiting) == 1 or not item.is_whole):
                 break
             self._waiting.popleft()
-            data += self._spelled(item.close("completed" if self._waiting or not status else status))
+            data += self._write_all(item.close("completed" if self._waiting or not status else status))
         return data
 
-    def _finished(self, event: Finish) -> bytes:
+    def _encode_finish(self, event: Finish) -> bytes:
         if self.finished or event.choice:
             return b""
         self._finish = event
-        if not self._said():
+        if not self._model_items():
             self._add(Message(len(self._items))).held.append(Text(""))
-        return self._begin() + self._advance("incomplete" if event.reason in INCOMPLETE else "completed")
+        return self.begin() + self._advance("incomplete" if event.reason in INCOMPLETE else "completed")
 
-    def _said(self) -> list[Item]:
+    def _model_items(self) -> list[Item]:
         """The items that a model said."""
         return [item for item in self._items if not (isinstance(item, Message) and item.is_filler)]
 
@@ -227,7 +242,7 @@ class ResponsesEncoder:
         """The items of the output, the last one with its own status."""
         return [item.body(last if item is self._items[-1] else "completed") for item in self._items]
 
-    def _spelled(self, events: Iterator[Spoken]) -> bytes:
+    def _write_all(self, events: Iterator[NamedFields]) -> bytes:
         return b"".join([self._write(kind, **fields) for kind, fields in events])
 
     def _write(self, kind: str, **fields: Any) -> bytes:
@@ -238,7 +253,7 @@ class ResponsesEncoder:
         data = dumps({"type": kind, "sequence_number": number, **fields})
         return b"event: " + kind.encode() + b"\ndata: " + data + b"\n\n"
 
-    def _passed(self, data: bytes) -> bytes:
+    def _pass_through(self, data: bytes) -> bytes:
         """Bytes of an upstream that speaks this dialect itself: a stream's frames."""
         if not self._begun:
             self._begun = True

@@ -2,12 +2,15 @@
 
 import re
 from collections.abc import Iterator
+from time import time
 
 import orjson
 
 from core.errors import GatewayError
 from core.events import Usage
 from core.json_values import BAD_SHAPE, Json
+from schemas.chat.encode import dumps
+from schemas.errors import error_body
 
 NUMBER = re.compile(rb'"sequence_number":\s*(\d+)')
 ENDS = frozenset({"response.completed", "response.incomplete"})
@@ -30,6 +33,35 @@ def response_error(error: GatewayError) -> Json:
     """The error of a failed response, whose codes are few; the error event before it has the true one."""
     limited = error.code == "rate_limit_exceeded"
     return {"code": error.code if limited else "server_error", "message": error.message}
+
+
+def error_fields(error: GatewayError) -> Json:
+    """What an error event says: OpenAI's package reads it flat, and Open Responses nested."""
+    said = error_body(error)["error"]
+    return {"error": said, "code": said["code"], "message": said["message"], "param": said["param"]}
+
+
+def error_message(error: GatewayError) -> str:
+    """A WebSocket's message for a turn that has failed before its response began."""
+    return dumps({"type": "error", "sequence_number": 0, "status": error.status, **error_fields(error)}).decode()
+
+
+def warm_up_messages(response: Json) -> tuple[list[str], Json]:
+    """A WebSocket's messages for a response that has no output, and the response as it is then."""
+    ended = {**response, "status": "completed", "completed_at": int(time()), "usage": usage_body(None)}
+    told = [("created", response), ("in_progress", response), ("completed", ended)]
+    events = [
+        {"type": f"response.{kind}", "sequence_number": number, "response": each}
+        for number, (kind, each) in enumerate(told)
+    ]
+    return [dumps(event).decode() for event in events], ended
+
+
+def messages_of(data: bytes) -> Iterator[str]:
+    """The messages that a WebSocket has for a stream's frames, which are [DONE] at its end, and may be comments."""
+    for line in data.split(b"\n"):
+        if line.startswith(b"data:") and (event := line[5:].strip()) != b"[DONE]":
+            yield event.decode()
 
 
 def events_of(data: bytes) -> Iterator[Json]:

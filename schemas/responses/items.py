@@ -13,6 +13,7 @@ import orjson
 
 from core.errors import InvalidRequest, Unsupported
 from core.json_values import Json
+from schemas.responses.tools import function_name
 
 ROLES = frozenset({"system", "developer", "user", "assistant"})
 OF_THE_SERVER = frozenset({
@@ -43,7 +44,9 @@ def check_items(items: Any) -> None:
         if kind == "message":
             _check_content(item.get("content"), f"{where}.content")
         elif kind in CALLS:
-            _check_strings(item, ("call_id", "name", CALLS[kind]), where)
+            _check_strings(
+                item, ("call_id", "name", CALLS[kind], *(("namespace",) if item.get("namespace") else ())), where
+            )
         elif kind in OUTPUTS:
             _check_strings(item, ("call_id",), where)
             _check_content(item.get("output"), f"{where}.output")
@@ -149,7 +152,8 @@ def _add_call(messages: list[Json], call: Json) -> None:
 def _call(item: Mapping[str, Any], kind: str) -> Json:
     given = item[CALLS[kind]]
     arguments = given if kind == "function_call" else orjson.dumps({CUSTOM_INPUT: given}).decode()
-    return {"id": item["call_id"], "type": "function", "function": {"name": item["name"], "arguments": arguments}}
+    name = function_name(item["name"], item.get("namespace"))
+    return {"id": item["call_id"], "type": "function", "function": {"name": name, "arguments": arguments}}
 
 
 CUSTOM_INPUT = "input"

@@ -18,7 +18,7 @@ from core.events import Citation, Event, Picture, Refusal, Text
 from core.events import Reasoning as Thought
 from core.json_values import Json
 
-Spoken = tuple[str, Json]
+NamedFields = tuple[str, Json]
 Status = str
 """completed or incomplete."""
 
@@ -66,7 +66,7 @@ class Item:
         """The item as it is by now."""
         raise NotImplementedError
 
-    def flush(self) -> Iterator[Spoken]:
+    def flush(self) -> Iterator[NamedFields]:
         """What is held of it, after its beginning."""
         if not self._opened:
             self._opened = True
@@ -75,19 +75,19 @@ class Item:
             yield from self.feed(event)
         self.held.clear()
 
-    def open(self) -> Iterator[Spoken]:
+    def open(self) -> Iterator[NamedFields]:
         """Its beginning."""
         yield "response.output_item.added", {"output_index": self._index, "item": self.body("in_progress")}
 
-    def feed(self, event: Event) -> Iterator[Spoken]:
+    def feed(self, event: Event) -> Iterator[NamedFields]:
         """What an event adds to it."""
         raise NotImplementedError
 
-    def finish(self) -> Iterator[Spoken]:
+    def finish(self) -> Iterator[NamedFields]:
         """The ends of its parts."""
         yield from ()
 
-    def close(self, status: Status) -> Iterator[Spoken]:
+    def close(self, status: Status) -> Iterator[NamedFields]:
         """Its end."""
         yield from self.finish()
         yield "response.output_item.done", {"output_index": self._index, "item": self.body(status)}
@@ -108,30 +108,30 @@ class Message(Item):
         """The item as it is by now."""
         return {"type": "message", "id": self.id, "status": status, "role": "assistant", "content": self._content()}
 
-    def feed(self, event: Event) -> Iterator[Spoken]:
+    def feed(self, event: Event) -> Iterator[NamedFields]:
         """What an event adds to it."""
         if isinstance(event, Refusal):
             yield from self._part("refusal")
             if text := self._halves.join(event.text):
-                yield self._said("refusal", text)
+                yield self._delta("refusal", text)
             return
         yield from self._part("output_text")
         if isinstance(event, Text):
-            logprobs = [_logprob(each) for each in (event.logprobs or {}).get("content") or ()]
+            logprobs = [_logprob_body(each) for each in (event.logprobs or {}).get("content") or ()]
             self._parts[-1]["logprobs"] += logprobs
             if text := self._halves.join(event.text):
-                yield self._said("output_text", text, logprobs=logprobs)
+                yield self._delta("output_text", text, logprobs=logprobs)
         elif isinstance(event, Citation):
-            yield self._annotated(event)
+            yield self._annotation_added(event)
 
-    def finish(self) -> Iterator[Spoken]:
+    def finish(self) -> Iterator[NamedFields]:
         """The ends of its parts."""
         if not self._parts:
             return
         part, at = self._parts[-1], self._at()
         kind = part["type"]
         if lost := self._halves.rest():
-            yield self._said(kind, lost, **({"logprobs": []} if kind == "output_text" else {}))
+            yield self._delta(kind, lost, **({"logprobs": []} if kind == "output_text" else {}))
         part |= self._whole(part)
         if kind == "output_text":
             yield "response.output_text.done", {**at, "text": part["text"], "logprobs": part["logprobs"]}
@@ -139,7 +139,7 @@ class Message(Item):
             yield "response.refusal.done", {**at, "refusal": part["refusal"]}
         yield "response.content_part.done", {**at, "part": dict(part)}
 
-    def _part(self, kind: str) -> Iterator[Spoken]:
+    def _part(self, kind: str) -> Iterator[NamedFields]:
         """Have a part of this kind open."""
         if self._parts and self._parts[-1]["type"] == kind:
             return
@@ -147,13 +147,13 @@ class Message(Item):
         self._texts = []
         empty: Json = {"text": "", "annotations": [], "logprobs": []} if kind == "output_text" else {"refusal": ""}
         self._parts.append({"type": kind, **empty})
-        yield "response.content_part.added", {**self._at(), "part": {"type": kind, **_copied(empty)}}
+        yield "response.content_part.added", {**self._at(), "part": {"type": kind, **_copy_lists(empty)}}
 
-    def _said(self, kind: str, text: str, **fields: Any) -> Spoken:
+    def _delta(self, kind: str, text: str, **fields: Any) -> NamedFields:
         self._texts.append(text)
         return f"response.{kind}.delta", {**self._at(), "delta": text, **fields}
 
-    def _annotated(self, citation: Citation) -> Spoken:
+    def _annotation_added(self, citation: Citation) -> NamedFields:
         annotations = self._parts[-1]["annotations"]
         where = {"start_index": citation.start, "end_index": citation.end}
         annotations.append({"type": "url_citation", "url": citation.url, "title": citation.title, **where})
@@ -184,26 +184,26 @@ class Reasoning(Item):
         summary = [{"type": "summary_text", "text": "".join(self._texts)}] if self._texts else []
         return {"type": "reasoning", "id": self.id, "summary": summary}
 
-    def open(self) -> Iterator[Spoken]:
+    def open(self) -> Iterator[NamedFields]:
         """Its beginning."""
         yield from super().open()
         part = {"type": "summary_text", "text": ""}
         yield "response.reasoning_summary_part.added", {**self.at, "summary_index": 0, "part": part}
 
-    def feed(self, event: Event) -> Iterator[Spoken]:
+    def feed(self, event: Event) -> Iterator[NamedFields]:
         """What an event adds to it."""
         if isinstance(event, Thought) and (text := self._halves.join(event.text)):
-            yield self._said(text)
+            yield self._delta(text)
 
-    def finish(self) -> Iterator[Spoken]:
+    def finish(self) -> Iterator[NamedFields]:
         """The ends of its parts."""
         if lost := self._halves.rest():
-            yield self._said(lost)
+            yield self._delta(lost)
         at, text = {**self.at, "summary_index": 0}, "".join(self._texts)
         yield "response.reasoning_summary_text.done", {**at, "text": text}
         yield "response.reasoning_summary_part.done", {**at, "part": {"type": "summary_text", "text": text}}
 
-    def _said(self, text: str) -> Spoken:
+    def _delta(self, text: str) -> NamedFields:
         self._texts.append(text)
         return "response.reasoning_summary_text.delta", {**self.at, "summary_index": 0, "delta": text}
 
@@ -223,16 +223,16 @@ class PictureItem(Item):
         state = {"status": "completed" if done else status, "result": self._data if done else None}
         return {"type": "image_generation_call", "id": self.id, **state}
 
-    def feed(self, event: Event) -> Iterator[Spoken]:
+    def feed(self, event: Event) -> Iterator[NamedFields]:
         """What an event adds to it."""
         yield from ()
 
 
-def _copied(part: Json) -> Json:
+def _copy_lists(part: Json) -> Json:
     return {key: list(value) if isinstance(value, list) else value for key, value in part.items()}
 
 
-def _logprob(token: Json) -> Json:
+def _logprob_body(token: Json) -> Json:
     """A chat's entry of a token; clients of this dialect demand its bytes, and its alternatives."""
     others = [{**each, "bytes": each.get("bytes") or []} for each in token.get("top_logprobs") or ()]
     return {**token, "bytes": token.get("bytes") or [], "top_logprobs": others}

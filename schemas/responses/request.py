@@ -17,7 +17,7 @@ from schemas.common import load, parse
 from schemas.limits import DEFAULTS, Limits
 from schemas.responses.items import CUSTOM_INPUT, check_items, to_messages
 from schemas.responses.schema import CompactSchema, ResponsesSchema
-from schemas.responses.tools import chat_tool_choice, chat_tools, echoed_tool
+from schemas.responses.tools import DeclaredTool, chat_tool_choice, chat_tools, declared_tools, echoed_tool
 
 REFUSED = {
     "conversation": "Conversations are not kept here: send `previous_response_id`, or all items of the conversation.",
@@ -57,14 +57,14 @@ class ResponsesRequest:
     body           the caller's JSON object, without nulls and without the keys of ours
     items          its input, as items
     extras         the keys of ours, and of the voice platforms
-    custom_tools   the names of its tools that take a text of their own
+    named_tools    its tools that a chat calls otherwise, by the names of their functions there
     show_reasoning whether the model's thinking is given unasked
     """
 
     body: Mapping[str, Any]
     items: list[Json]
     extras: Mapping[str, Any] = field(default_factory=dict)
-    custom_tools: frozenset[str] = frozenset()
+    named_tools: Mapping[str, DeclaredTool] = field(default_factory=dict)
     show_reasoning: bool = False
 
     @property
@@ -151,10 +151,7 @@ def load_responses(
         extras.setdefault("session_id", session_id)
     if "metadata" in body:
         extras.setdefault("metadata", body["metadata"])
-    custom = [tool.get("name") for tool in body.get("tools", []) if tool.get("type") == "custom"]
-    return ResponsesRequest(
-        body, items, extras, frozenset(name for name in custom if isinstance(name, str)), show_reasoning
-    )
+    return ResponsesRequest(body, items, extras, declared_tools(body.get("tools", [])), show_reasoning)
 
 
 def load_compact(raw: bytes, limits: Limits = DEFAULTS) -> ResponsesRequest:

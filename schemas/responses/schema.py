@@ -14,6 +14,9 @@ from schemas.common import (
     StrictNumber,
 )
 
+MOST_METADATA, METADATA_KEY, METADATA_VALUE = 16, 64, 512
+"""OpenAI's bounds: keys, and the characters of a key and of its value."""
+
 
 class TextSchema(OpenSchema):
     """What the text is to be like."""
@@ -63,7 +66,7 @@ class ResponsesSchema(OpenSchema):
     service_tier = fields.String()
     prompt_cache_key = fields.String()
     safety_identifier = fields.String()
-    provider = fields.String(metadata={"description": "Who is to answer; see /v1/providers."})
+    provider = fields.String(metadata={"description": "The provider to ask; see /v1/providers."})
     session_id = fields.String(metadata={"description": "Keeps a Bedrock agent's session."})
     speech = StrictBoolean(
         metadata={"description": "Take out of the text what cannot be read aloud, such as Markdown."}
@@ -74,6 +77,16 @@ class ResponsesSchema(OpenSchema):
     def _metadata(self, metadata: Any, **_: Any) -> None:
         if not all(isinstance(value, str) for value in metadata.values()):
             raise ValidationError("Its values must be strings.")
+        if len(metadata) > MOST_METADATA:
+            raise ValidationError(f"It may have at most {MOST_METADATA} keys.")
+        if any(len(key) > METADATA_KEY or len(value) > METADATA_VALUE for key, value in metadata.items()):
+            raise ValidationError(
+                f"Its keys may have at most {METADATA_KEY} characters, its values at most {METADATA_VALUE}."
+            )
+
+
+class InputTokensSchema(ResponsesSchema):
+    """A request to count the tokens of a prompt."""
 
 
 class CompactSchema(OpenSchema):

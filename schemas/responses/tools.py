@@ -1,12 +1,63 @@
 """The tools of a Responses request as a chat has them, and as an answer repeats them. Pure."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from hashlib import sha256
 from typing import Any
 
 from core.errors import InvalidRequest, Unsupported
 from core.json_values import Json
 
 FUNCTION_KEYS = ("name", "description", "parameters", "strict")
+MOST_NAME_CHARACTERS = 64
+"""The longest name of a function that OpenAI's models take."""
+
+
+@dataclass(frozen=True, slots=True)
+class DeclaredTool:
+    """A tool as its caller calls it. `is_custom`: it takes a text of its own, instead of JSON."""
+
+    name: str
+    namespace: str = ""
+    is_custom: bool = False
+
+
+def function_name(name: str, namespace: str | None) -> str:
+    """The name of a tool's function in a chat, where tools have no namespaces."""
+    if not namespace:
+        return name
+    joined = f"{namespace}__{name}"
+    if len(joined) <= MOST_NAME_CHARACTERS:
+        return joined
+    return f"{joined[: MOST_NAME_CHARACTERS - 9]}_{sha256(joined.encode()).hexdigest()[:8]}"
+
+
+def declared_tools(tools: Sequence[Json]) -> dict[str, DeclaredTool]:
+    """The tools that a chat calls otherwise than its caller does, by the names of their functions."""
+    found = {}
+    for _, namespace, tool in _flat(tools):
+        name, is_custom = tool.get("name"), tool.get("type") == "custom"
+        if isinstance(name, str) and (namespace or is_custom):
+            found[function_name(name, namespace.get("name"))] = DeclaredTool(
+                name, namespace.get("name", ""), is_custom=is_custom
+            )
+    return found
+
+
+def _flat(tools: Sequence[Json]) -> Iterator[tuple[str, Json, Json]]:
+    """Each tool with its field's name and its namespace, {} for none. Raises InvalidRequest."""
+    for at, tool in enumerate(tools):
+        where = f"tools[{at}]"
+        if tool.get("type") != "namespace":
+            yield where, {}, tool
+            continue
+        if not isinstance(tool.get("name"), str) or not tool["name"]:
+            raise InvalidRequest("It must be a string.", param=f"{where}.name")
+        inner = tool.get("tools")
+        if not isinstance(inner, list) or not all(isinstance(each, dict) for each in inner):
+            raise InvalidRequest("It must be a list of tools.", param=f"{where}.tools")
+        for place, each in enumerate(inner):
+            yield f"{where}.tools[{place}]", tool, each
 
 
 def chat_tools(tools: Sequence[Json], custom_input: str, *, drops: bool) -> list[Json]:
@@ -14,8 +65,8 @@ def chat_tools(tools: Sequence[Json], custom_input: str, *, drops: bool) -> list
     itself runs, unless it `drops` them.
     """
     made = []
-    for at, tool in enumerate(tools):
-        kind, where = tool.get("type"), f"tools[{at}]"
+    for where, namespace, tool in _flat(tools):
+        kind = tool.get("type")
         if kind not in ("function", "custom"):
             if drops:
                 continue
@@ -27,6 +78,9 @@ def chat_tools(tools: Sequence[Json], custom_input: str, *, drops: bool) -> list
         if not isinstance(tool.get("name"), str) or not tool["name"]:
             raise InvalidRequest("It must be a string.", param=f"{where}.name")
         function = {key: tool[key] for key in FUNCTION_KEYS if tool.get(key) is not None}
+        function["name"] = function_name(tool["name"], namespace.get("name"))
+        if namespace and not function.get("description") and isinstance(namespace.get("description"), str):
+            function["description"] = namespace["description"]
         if kind == "custom":
             function["parameters"] = _text_alone(custom_input, tool.get("format"))
         kept = {key: tool[key] for key in ("cache_control",) if key in tool}
@@ -35,7 +89,7 @@ def chat_tools(tools: Sequence[Json], custom_input: str, *, drops: bool) -> list
 
 
 def _text_alone(name: str, form: Any) -> Json:
-    """The schema of an object with one text in it; a grammar is told in words, as nothing else would hold it."""
+    """The schema of an object with one text in it; a grammar goes into the description, as a schema cannot hold it."""
     about = "The input, as plain text."
     if isinstance(form, dict) and isinstance(form.get("definition"), str):
         about += f" It must follow this {form.get('syntax') or ''} grammar:\n{form['definition']}"
@@ -66,10 +120,10 @@ def chat_tool_choice(choice: Any, tools: list[Json], *, drops: bool) -> tuple[li
 
 
 def _name(tool: Mapping[str, Any], tools: Sequence[Json], where: str) -> str:
-    name = tool.get("name")
+    name = function_name(str(tool.get("name")), tool.get("namespace"))
     if not any(each["function"]["name"] == name for each in tools):
         raise InvalidRequest("It names a tool that is not among `tools`.", param=where)
-    return str(name)
+    return name
 
 
 def echoed_tool(tool: Json) -> Json:

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import pytest
 
@@ -191,6 +192,36 @@ def test_a_key_in_the_path(client: Client, path: str, capfd: Any) -> None:
     assert "caller=alice" in said
     assert ALICE not in said
     assert "wrong-key-in-the-path" not in said
+
+
+@pytest.mark.parametrize(
+    "key", ["a/key/with+slashes==and-more", "a key with spaces & signs?", "schlüssel-mit-umlauten"]
+)
+def test_a_key_in_the_path_may_have_any_characters(client: Client, key: str, capfd: Any) -> None:
+    app = client(f"keys: [{{name: alice, key: '{key}'}}]", KEY_IN_PATH=True)
+    assert app.post(f"/k/{quote(key, safe='')}/v1/chat/completions", json=chat_body(model="demo")).status_code == 200
+    refused(app.post(f"/k/{quote(key, safe='')}x/v1/chat/completions", json=chat_body(model="demo")), 401)
+    said = capfd.readouterr().err
+    assert key not in said
+    assert quote(key, safe="") not in said
+
+
+@pytest.mark.parametrize("path", ["/v1/models", "/v1/providers", "/v1/embeddings", "/v1/messages", "/v1/responses"])
+def test_a_key_in_the_path_opens_every_endpoint(client: Client, path: str) -> None:
+    app = client(f"keys: [{{name: alice, key: {ALICE}}}]", KEY_IN_PATH=True)
+    method = app.get if path in ("/v1/models", "/v1/providers") else app.post
+    assert method(f"/k/{ALICE}{path}").status_code != 401
+    refused(method(path), 401) if "messages" not in path else None
+    assert method(f"/k/wrong-key-of-nobody{path}").status_code == 401
+
+
+def test_a_socket_may_always_have_its_key_in_the_path(client: Client) -> None:
+    """A browser's and Twilio's sockets can send no header."""
+    app = client(f"keys: [{{name: alice, key: {ALICE}}}]")
+    upgrade = {"Upgrade": "WebSocket", "Connection": "Upgrade"}
+    assert app.get(f"/k/{ALICE}/v1/models", headers=upgrade).status_code == 200
+    refused(app.get(f"/k/{ALICE}/v1/models"), 404)
+    refused(app.get("/k/wrong-key-of-nobody/v1/models", headers=upgrade), 401)
 
 
 def test_a_key_in_the_path_is_not_taken_unless_wanted_and_never_logged(client: Client, capfd: Any) -> None:

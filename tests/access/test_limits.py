@@ -175,7 +175,7 @@ class Unreachable(MemoryLimits):
 
 @pytest.fixture
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(limits, "PAUSE", 0.0)
+    monkeypatch.setattr(limits, "PAUSE_SECONDS", 0.0)
 
 
 @pytest.mark.usefixtures("impatient")

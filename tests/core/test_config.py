@@ -1,5 +1,6 @@
 """Settings: where they come from, what is allowed, and what is said about the rest."""
 
+import os
 import re
 from dataclasses import Field
 from pathlib import Path
@@ -320,3 +321,137 @@ def test_a_broken_file_stops_the_start_in_one_line(command: tuple[str, ...], tmp
     file = tmp_path / "broken.env"
     file.write_bytes(bytes(range(256)))
     assert "broken.env cannot be read" in fails_to_start(*command, ENV_FILE=file)
+
+
+# secrets in files
+
+
+SECRETS = [each for each in documented() if each.metadata["secret"]]
+
+
+@for_each(SECRETS)
+def test_every_secret_setting_may_stand_in_a_file(setting: Field[Any], tmp_path: Path) -> None:
+    file = tmp_path / "secret"
+    file.write_text("redis://:pass@127.0.0.1:6379/0\n")
+    for name in (variable(setting), *setting.metadata["also"]):
+        settings = load(**{f"{name}_FILE": file})
+        assert getattr(settings, setting.name) == getattr(load(**{name: file.read_text()}), setting.name)
+        assert settings.variables[name] == "redis://:pass@127.0.0.1:6379/0"
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "OPENAI_API_KEY",
+        "AZURE_OPENAI_API_KEY",
+        "MINE_API_KEY",
+        "AWS_SECRET_ACCESS_KEY",
+        "AWS_ACCESS_KEY_ID",
+        "AWS_SESSION_TOKEN",
+        "AWS_BEARER_TOKEN_BEDROCK",
+        "HTTPS_PROXY",
+        "all_proxy",
+    ],
+)
+def test_so_may_an_upstreams(name: str, tmp_path: Path) -> None:
+    file = tmp_path / "secret"
+    file.write_text("a-secret")
+    settings = load(**{f"{name}_FILE": file})
+    assert settings.variables[name] == "a-secret"
+    assert "a-secret" not in repr(settings)
+
+
+@pytest.mark.parametrize(
+    ("content", "value"),
+    [
+        ("key", "key"),
+        ("key\n", "key"),
+        ("key\r\n", "key"),
+        ("\ufeffkey\n", "key"),
+        (" key with #, 'quotes' and ü ", " key with #, 'quotes' and ü "),
+        ("$HOME ${KEY} \\n\n", "$HOME ${KEY} \\n"),
+    ],
+)
+def test_a_secret_is_what_the_file_holds(content: str, value: str, tmp_path: Path) -> None:
+    """Nothing is expanded, and one newline at the end, which editors and echo add, is left out."""
+    file = tmp_path / "secret"
+    file.write_bytes(content.encode())
+    assert load(API_KEY_FILE=file).api_key == value
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (b"", "is empty"),
+        (b"\n", "is empty"),
+        (b" \n", "is empty"),
+        (b"a-key\nanother\n", "one line of text"),
+        (b"a-key\n\n", "one line of text"),
+        (b"a-key\0", "one line of text"),
+        (b"a-key\xff", "not UTF-8"),
+        (b"a-key" * 1_000_000, "one line of text"),
+    ],
+)
+def test_a_file_that_holds_no_secret_stops_the_start(content: bytes, said: str, tmp_path: Path) -> None:
+    """A key that is empty by mistake must not open the service."""
+    file = tmp_path / "secret"
+    file.write_bytes(content)
+    found = setting_error(API_KEY_FILE=file)
+    assert found.startswith(f"API_KEY_FILE is '{file}', which ")
+    assert said in found
+    assert "a-key" not in found
+
+
+@pytest.mark.parametrize("kind", ["nothing", "a folder", "a pipe"])
+def test_a_secret_that_cannot_be_read_stops_the_start(kind: str, tmp_path: Path) -> None:
+    path = tmp_path / "secret"
+    if kind == "a folder":
+        path.mkdir()
+    elif kind == "a pipe":
+        os.mkfifo(path)
+    assert setting_error(STATE_URL_FILE=path).startswith(f"STATE_URL_FILE is '{path}', which cannot be read: ")
+    env = tmp_path / "mine.env"
+    env.write_text(f"\nOPENAI_API_KEY_FILE={path}\n")
+    assert setting_error(ENV_FILE=env).startswith(f"OPENAI_API_KEY_FILE is '{path}' ({env}, line 2), which cannot")
+
+
+@pytest.mark.parametrize("text", ["sk-secret", "redis://:secret@10.0.0.1:6379/0", "ab/secret=="])
+def test_a_secret_instead_of_its_file_is_not_shown(text: str) -> None:
+    said = setting_error(STATE_URL_FILE=text)
+    assert said.startswith("STATE_URL_FILE is (not shown), which cannot be read: ")
+    assert "secret" not in said
+
+
+def test_the_environment_beats_the_file_also_with_secrets_in_files(tmp_path: Path) -> None:
+    secret, env = tmp_path / "secret", tmp_path / "mine.env"
+    secret.write_text("from-the-secret\n")
+    env.write_text("API_KEY=from-env-file\n")
+    assert load(ENV_FILE=env, API_KEY_FILE=secret).api_key == "from-the-secret"
+    env.write_text(f"API_KEY_FILE={secret}\n")
+    assert load(ENV_FILE=env, API_KEY="from-the-environment").api_key == "from-the-environment"
+    assert load(ENV_FILE=env, API_KEY="").api_key == "from-the-secret"
+
+
+def test_a_secret_and_its_file_are_one_too_many(tmp_path: Path) -> None:
+    secret, env = tmp_path / "secret", tmp_path / "mine.env"
+    secret.write_text("one")
+    assert setting_error(API_KEY="two", API_KEY_FILE=secret) == (
+        "API_KEY and API_KEY_FILE are both set; unset one of them."
+    )
+    env.write_text(f"API_KEY=two\nAPI_KEY_FILE={secret}\n")
+    assert f"both set ({env}, line 2)" in setting_error(ENV_FILE=env)
+
+
+def test_other_files_are_no_secrets(tmp_path: Path) -> None:
+    """What ends in _FILE already, and what Amazon's SDK reads itself."""
+    names = ("MODELS_FILE", "LOG_FILE", "OCI_CONFIG_FILE", "AWS_WEB_IDENTITY_TOKEN_FILE", "AWS_SHARED_CREDENTIALS_FILE")
+    variables = dict.fromkeys(names, tmp_path / "nothing")
+    settings = load(**variables)
+    assert not {name.removesuffix("_FILE") for name in names} & settings.variables.keys()
+
+
+def test_a_reload_reads_the_secret_again(tmp_path: Path) -> None:
+    file = tmp_path / "secret"
+    for key in ("first", "second"):
+        file.write_text(key)
+        assert load(API_KEY_FILE=file).api_key == key

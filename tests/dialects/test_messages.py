@@ -17,6 +17,8 @@ from tests.emulators.anthropic.server import AnthropicUpstream
 from tests.emulators.bedrock.answers import Turn
 from tests.emulators.bedrock.server import COUNTED, HAIKU, NOVA, BedrockUpstream
 from tests.emulators.dialects import DIALECTS, Dialect
+from tests.emulators.gemini.server import COUNTED as GEMINI_COUNTED
+from tests.emulators.gemini.server import GeminiUpstream
 from tests.emulators.openai.server import PIXEL, OpenAIUpstream
 from tests.emulators.scripted import NO_SUCH_MODEL, Scripted
 from tests.support import messages as read
@@ -343,6 +345,33 @@ def test_bedrock_counts_for_models_that_it_counts_for(model: str) -> None:
         response = client.post("/v1/messages/count_tokens", json={**asked, "tools": [WEATHER]})
         count = read.count(response.data)
         assert count == COUNTED if model == HAIKU else 40 < count < 60
+
+
+def test_gemini_counts_too() -> None:
+    with GeminiUpstream() as upstream:
+        settings = {"GEMINI_API_KEY": upstream.key, "GEMINI_BASE_URL": upstream.base_url}
+        client = create_app(Settings.load(environment(**QUIET, **settings))).test_client()
+        asked = {
+            "model": "gemini-2.5-flash",
+            "messages": [{"role": "user", "content": "hi"}],
+            "provider": "gemini",
+            "system": "Be brief.",
+        }
+        response = client.post("/v1/messages/count_tokens", json={**asked, "tools": [WEATHER]})
+        assert read.count(response.data) == GEMINI_COUNTED
+        upstream.always(ScriptedAnswer(status=400), path="countTokens")
+        estimate = client.post("/v1/messages/count_tokens", json={**asked, "tools": [WEATHER]})
+        assert 20 < read.count(estimate.data) < 90
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "status"), [("GET", "/v1/messages", 405), ("POST", "/v1/messages/batches", 404)]
+)
+def test_what_is_not_there_is_an_error_of_this_dialect(method: str, path: str, status: int) -> None:
+    client = create_app(Settings.load(environment(**QUIET))).test_client()
+    response = client.open(path, method=method)
+    assert response.status_code == status
+    assert (response.json["type"], "type" in response.json["error"]) == ("error", True)
 
 
 def test_a_pattern_of_models_leads_where_the_file_says(tmp_path: Any) -> None:

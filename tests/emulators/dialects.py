@@ -2,11 +2,17 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
+from tempfile import mkdtemp
 from typing import Any
 
+import yaml
+
 from tests.emulators.anthropic.server import AnthropicUpstream
+from tests.emulators.bedrock.agentcore import HARNESS, RUNTIME, AgentCoreUpstream, HarnessUpstream, RuntimeUpstream
 from tests.emulators.cohere.server import CohereUpstream
 from tests.emulators.gemini.server import GeminiUpstream
+from tests.emulators.oci.agents import ENDPOINT, AgentUpstream
 from tests.emulators.oci.server import OCIUpstream
 from tests.emulators.openai.server import OpenAIUpstream
 from tests.emulators.scripted import Scripted
@@ -17,7 +23,9 @@ class Dialect:
     """A provider of ours, and the emulated vendor that it talks to.
 
     `settings` are what configures the provider for that vendor; `model` is one of its that can do all the suite
-    wants. `without` names the suite's conversations that it cannot have: name -> why.
+    wants. `without` names the suite's conversations and faults that it cannot have: name -> why. `providers` are those
+    of models.yaml, for what only that can configure; `opens` the requests before a chat's own; `counts` whether it
+    tells tokens.
     """
 
     name: str
@@ -25,6 +33,9 @@ class Dialect:
     settings: Callable[[Any], Mapping[str, str]]
     model: str
     without: Mapping[str, str] = field(default_factory=dict)
+    providers: Callable[[Any], Mapping[str, Any]] = lambda _: {}
+    opens: int = 0
+    counts: bool = True
 
     def __str__(self) -> str:
         return self.name
@@ -80,3 +91,76 @@ DIALECTS = (
         {"refusal": "it has no word for it", **HELD},
     ),
 )
+
+OWN = "an agent has its own"
+LONE = {
+    "any tool": "an agent cannot be made to call",
+    "a named tool": "an agent cannot be made to call",
+    "images": "an agent takes text",
+    "JSON schema": "an agent answers in text",
+    "JSON object": "an agent answers in text",
+    "parameters": OWN,
+    "an unknown model": "any name is the agent's",
+}
+TOOLLESS = {
+    **LONE,
+    "a schema with $ref": OWN,
+    "instructions": OWN,
+    "parallel tools": OWN,
+    "reasoning": OWN,
+    "usage": "it counts none of the cache",
+    "length": "it has no word for it",
+    "refusal": "it has no word for it",
+    "an unknown call's result": "a result that it does not wait for is told as what was said",
+}
+
+ENDLESS = dict.fromkeys(
+    ("no_finish", "done_without_finish", "no_done", "held_after_finish", "held_after_done", "finished_twice"),
+    "the end of the response is the only end that its stream is known to have",
+)
+
+AGENTS = (
+    Dialect(
+        "concierge",
+        HarnessUpstream,
+        lambda upstream: upstream.settings,
+        "concierge",
+        {
+            **LONE,
+            "usage": "it counts no tokens of reasoning",
+            "comments_only": "its stream is none of SSE",
+            "lump": "it has no other form",
+        },
+        lambda upstream: _agentcore("concierge", "harness", HARNESS, upstream),
+    ),
+    Dialect(
+        "app",
+        RuntimeUpstream,
+        lambda upstream: upstream.settings,
+        "app",
+        {**TOOLLESS, **ENDLESS, PLANS: OWN, "a tool without arguments": OWN},
+        lambda upstream: _agentcore("app", "runtime", RUNTIME, upstream),
+        counts=False,
+    ),
+    Dialect(
+        "oci-help",
+        AgentUpstream,
+        lambda upstream: upstream.settings,
+        "oci-help",
+        {**TOOLLESS, **ENDLESS},
+        lambda upstream: {"oci-help": {"kind": "oci-agent", "agent_endpoint": ENDPOINT, "base_url": upstream.url}},
+        opens=1,
+    ),
+)
+"""Agents that keep sessions, which have no settings but in models.yaml."""
+
+
+def _agentcore(name: str, what: str, arn: str, upstream: AgentCoreUpstream) -> Mapping[str, Any]:
+    return {name: {"kind": f"agentcore-{what}", "arn": arn, "base_url": upstream.url}}
+
+
+def models_file(providers: Mapping[str, Any]) -> str:
+    """The path of a models.yaml with these providers."""
+    path = Path(mkdtemp(dir=Path.home()), "models.yaml")
+    path.write_text(yaml.safe_dump({"providers": dict(providers)}))
+    return str(path)

@@ -18,7 +18,6 @@ from core.events import (
     Picture,
     Reasoning,
     Refusal,
-    Silence,
     Text,
     ToolArguments,
     ToolCall,
@@ -43,7 +42,7 @@ ASKED = load_responses(
 
 def encoder(**options: Any) -> ResponsesEncoder:
     return ResponsesEncoder(
-        ASKED.resource("resp_1", "m"), include_reasoning=True, custom_tools=ASKED.custom_tools, **options
+        ASKED.resource("resp_1", "m"), include_reasoning=True, named_tools=ASKED.named_tools, **options
     )
 
 
@@ -75,7 +74,7 @@ def answers(draw: st.DrawFn) -> tuple[list[Event], list[tuple[str, Any]]]:
     if draw(st.booleans()):
         said.append(FillerText("One moment... "))
     asides = st.one_of(
-        TEXTS.map(Text), TEXTS.map(Refusal), TEXTS.map(Reasoning), st.just(Silence()),
+        TEXTS.map(Text), TEXTS.map(Refusal), TEXTS.map(Reasoning),
         st.just(Citation("https://a.example", "A", 0, 1)), st.just(Picture("data:image/png;base64,AAAA")),
     )  # fmt: skip
     said += draw(st.lists(asides, max_size=5))
@@ -108,6 +107,20 @@ def test_whatever_is_said_is_a_valid_stream_and_the_same_response_whole(
     spoken = encoder(streams=False)
     body = json.loads(whole(spoken, said))
     assert without_ids(checked_response(body)) == without_ids(response)
+
+
+def test_a_call_into_a_namespace_is_told_by_its_own_name() -> None:
+    function = {"type": "function", "name": "look_up"}
+    tools = [{"type": "namespace", "name": "crm", "description": "Customers.", "tools": [function]}, function]
+    asked = load_responses(json.dumps({"model": "m", "input": "hi", "tools": tools}).encode())
+    spoken = ResponsesEncoder(asked.resource("resp_1", "m"), named_tools=asked.named_tools)
+    said: list[Event] = [ToolCall(0, "crm__look_up"), ToolCall(1, "look_up"), Finish("tool_calls")]
+    response = ended(b"".join([*map(spoken.encode, said), spoken.end()]))
+    assert [(item.get("namespace"), item["name"]) for item in response["output"]] == [
+        ("crm", "look_up"),
+        (None, "look_up"),
+    ]
+    assert response["tools"] == [tools[0], {**function, "description": None, "parameters": None, "strict": None}]
 
 
 @hypothesis.settings(max_examples=100, deadline=None, derandomize=True)

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from core.errors import InvalidRequest
+from core.errors import GatewayError, InvalidRequest
 from core.requests import ChatRequest, NativeBody
 from schemas.limits import Limits
 from schemas.responses.request import Chat, load_responses, to_chat
@@ -132,6 +132,38 @@ def test_allowed_tools_leave_the_others_out() -> None:
 def test_a_choice_without_tools_is_left_out() -> None:
     """OpenAI refuses it."""
     assert chat({"tool_choice": "auto", "parallel_tool_calls": True}).body.keys() == {"messages"}
+
+
+def test_tools_of_a_namespace_are_functions_with_its_name() -> None:
+    inner = [{"type": "function", "name": "look_up"}, {"type": "custom", "name": "n" * 60, "description": "Notes."}]
+    tools = [{"type": "namespace", "name": "crm", "description": "Customers.", "tools": inner}]
+    call = {"type": "function_call", "call_id": "a", "name": "look_up", "namespace": "crm", "arguments": "{}"}
+    answered = [call, {"type": "function_call_output", "call_id": "a", "output": "Ann"}]
+    choice = {"type": "function", "name": "look_up", "namespace": "crm"}
+    asked = {"input": [{"role": "user", "content": "Who?"}, *answered], "tools": tools, "tool_choice": choice}
+    body = chat(asked).body
+    first, second = (tool["function"] for tool in body["tools"])
+    assert (first["name"], first["description"]) == ("crm__look_up", "Customers.")
+    assert second["description"] == "Notes."
+    assert second["name"].startswith("crm__nnn")
+    assert len(second["name"]) == 64
+    assert body["messages"][1]["tool_calls"][0]["function"]["name"] == "crm__look_up"
+    assert body["tool_choice"]["function"]["name"] == "crm__look_up"
+
+
+@pytest.mark.parametrize(
+    ("tool", "param"),
+    [
+        ({"type": "namespace", "tools": []}, "tools[0].name"),
+        ({"type": "namespace", "name": "crm"}, "tools[0].tools"),
+        ({"type": "namespace", "name": "crm", "tools": [1]}, "tools[0].tools"),
+        ({"type": "namespace", "name": "crm", "tools": [{"type": "function"}]}, "tools[0].tools[0].name"),
+    ],
+)
+def test_a_wrong_namespace_is_named(tool: Any, param: str) -> None:
+    with pytest.raises(GatewayError) as wrong:
+        chat({"tools": [tool]})
+    assert wrong.value.param == param
 
 
 def test_a_custom_tool_is_a_function_of_a_text() -> None:

@@ -14,7 +14,7 @@ import pytest
 from app import create_app
 from config import SettingError, Settings
 from providers.transport.tls import tls_context
-from server import disconnects as hangup
+from server import lines
 from tests.conftest import EVER, Served, environment, until
 from tests.emulators import OpenAIUpstream, ScriptedAnswer, certificate
 from tests.emulators.bedrock.server import AGENT, BedrockUpstream
@@ -160,12 +160,12 @@ def test_an_idle_server_stops_at_once_and_a_second_signal_ends_a_busy_one(
 )
 def test_who_sends_a_byte_at_a_time_is_cut_off(monkeypatch: pytest.MonkeyPatch, sent: bytes) -> None:
     """A thread is not theirs for as long as they like."""
-    monkeypatch.setattr(hangup, "LOOK_SECONDS", 0.05)
-    watcher = hangup.DisconnectWatcher()
+    monkeypatch.setattr(lines, "LOOK_SECONDS", 0.05)
+    keeper = lines.LineKeeper(5.0, 8.0)
     ours, theirs = socket.socketpair()
     with ours, theirs:
         theirs.sendall(sent)
-        with watcher.due(ours, 0.2) as due:
+        with keeper.request_within({"gunicorn.socket": ours}, 0.2) as due:
             received = b""
             while data := ours.recv(4096):
                 received += data

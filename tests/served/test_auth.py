@@ -40,7 +40,8 @@ GUARDED = (
     ("HEAD", "/v1/models"),
     ("GET", "/v1/providers"),
 )
-OPEN = ("/health", "/v1/health", "/ready", "/v1/ready", "/docs", "/docs.css", "/openapi.json", "/")
+OPEN = ("/health", "/v1/health", "/ready", "/v1/ready", "/openapi.json", "/web/base.css")
+PAGES = ("/", "/compare", "/live", "/docs", "/docs/schemas", "/docs/guide/quickstart")
 FORWARDING = {
     "X-Forwarded-For": "203.0.113.9",
     "X-Forwarded-Host": "abc.ngrok-free.app",
@@ -139,7 +140,7 @@ def test_without_a_key_nothing_that_costs_is_open(app_with: Callable[..., Any], 
         assert "Authorization: Bearer" in details["message"]
 
 
-@pytest.mark.parametrize("path", OPEN)
+@pytest.mark.parametrize("path", OPEN + PAGES)
 def test_what_tells_nothing_is_open(app_with: Callable[..., Any], path: str) -> None:
     assert app_with(**KEYS).get(path).status_code in (200, 302)
 
@@ -317,6 +318,14 @@ def test_a_page_of_this_machine_or_an_allowed_one_is_served(app_with: Callable[.
 def test_health_is_open_through_a_tunnel_too(app_with: Callable[..., Any], path: str) -> None:
     headers = {"X-Forwarded-For": "203.0.113.9", "Host": "abc.ngrok-free.app"}
     assert app_with().get(path, headers=headers).status_code in (200, 302)
+
+
+@pytest.mark.parametrize("path", PAGES)
+def test_without_a_key_the_pages_are_for_this_machine_alone(app_with: Callable[..., Any], path: str) -> None:
+    headers = {"X-Forwarded-For": "203.0.113.9", "Host": "abc.ngrok-free.app"}
+    assert app_with().get(path).status_code == 200
+    refused(app_with().get(path, headers=headers), 401)
+    assert app_with(ALLOW_ANONYMOUS=True).get(path, headers=headers).status_code == 200
 
 
 def test_everybody_is_served_if_that_is_wanted(app_with: Callable[..., Any]) -> None:

@@ -14,7 +14,7 @@ import yaml
 
 from tests.conftest import Served, served, until
 from tests.emulators import OpenAIUpstream, ScriptedAnswer, faults
-from tests.emulators.lines import NAMES, Line, lines
+from tests.emulators.lines import NAMES, Line, lines, providers_of
 from tests.support import messages, responses
 from tests.support.callers import AT_ONCE, LONG, PHASES, WORDS, Caller
 from tests.support.frames import chat_body, post, streamed_text
@@ -63,7 +63,10 @@ def setup(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ChaosSetup]:
         file.write_text(
             yaml.safe_dump(
                 {
-                    "providers": {"second": {"base_url": second.base_url, "api_key": second.key}},
+                    "providers": {
+                        **providers_of(settings),
+                        "second": {"base_url": second.base_url, "api_key": second.key},
+                    },
                     "models": [
                         *({**row, "fallbacks": ["second"]} for row in rows),
                         {"name": "second", "provider": "second"},
@@ -74,8 +77,7 @@ def setup(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ChaosSetup]:
         app = stack.enter_context(
             served(
                 folder / "log",
-                **settings,
-                MODELS_FILE=file,
+                **{**settings, "MODELS_FILE": file},
                 DATA_DIR=folder / "data",
                 THREADS=16,
                 BREAKER_FAILURES=10_000,
@@ -97,7 +99,7 @@ def test_a_caller_who_leaves_frees_every_kind_of_upstream(
     path, body, _ = DIALECTS[dialect]
     line, (answer, stream, heard) = setup.lines[name], PHASES[phase]
     threads, sockets, ended = setup.app.threads(), setup.app.sockets() + 1, setup.app.log().count("outcome=hung_up")
-    count = len(line.upstream.received)
+    count = len(line.upstream.received) + line.opens
     line.upstream.enqueue(line.answer(**answer))
     asked = {**body(), "provider": line.provider, "model": line.model, "stream": stream}
     caller = Caller(setup.app.port, asked, path)

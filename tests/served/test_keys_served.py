@@ -8,12 +8,14 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import pytest
 import redis
 
 from tests.conftest import EVER, Served, until
 from tests.support.frames import chat_body, post
+from tests.support.http import exchange
 
 ALICE, BOB = "alice-has-a-long-secret", "bob-has-a-long-secret-too"
 Serve = Callable[..., Served]
@@ -153,3 +155,20 @@ def test_a_public_address_may_have_its_keys_in_the_file_alone(serve: Serve, tmp_
     app = serve(HOST="0.0.0.0", MODELS_FILE=written(tmp_path, f"name: alice, key: {ALICE}"), DEMO_PACE_MS=0)
     assert asked(app.port)[0] == 200
     assert asked(app.port, BOB)[0] == 401
+
+
+def test_a_key_in_the_path_is_never_logged(serve: Serve, tmp_path: Path) -> None:
+    """Neither by us nor by gunicorn, also of what is no request."""
+    key = "a/key/that+needs=escapes"
+    file = written(tmp_path, f"name: alice, key: '{key}'")
+    arguments = ("--access-logfile", "-", "--log-level", "debug")
+    app = serve(*arguments, MODELS_FILE=file, KEY_IN_PATH=True, LOG_LEVEL="TRACE", DEMO_PACE_MS=0)
+    escaped = quote(key, safe="")
+    assert post(app.port, chat_body(model="fast"), f"/k/{escaped}/v1/chat/completions")[0] == 200
+    assert post(app.port, chat_body(model="fast"), f"/k/{escaped}1/v1/chat/completions")[0] == 401
+    for line in (f"GET /k/{escaped}/v1/models HTTP/9.9", f"GET /k/{escaped}/v1/models", f"G@T /k/{escaped} HTTP/1.1"):
+        exchange(app.port, f"{line}\r\nHost: localhost\r\n\r\n".encode())
+    app.logged("refused .*status=401")
+    log = app.log()
+    assert "/k/***" in log
+    assert not [form for form in (key, escaped, quote(key)) if form in log]

@@ -5,16 +5,19 @@ import json
 import socket
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from itertools import pairwise
 
 import pytest
 
 from core.context import CallContext, Timeouts
-from providers.transport.client import Endpoint, send
-from tests.conftest import Served, until
+from providers.transport.client import send
+from providers.transport.endpoint import Endpoint
+from tests.conftest import Served, served, until
 from tests.emulators import OpenAIUpstream, ScriptedAnswer, faults
+from tests.emulators.lines import Line, lines
 from tests.support.frames import chat_body, completion, error, finish, payloads, post, streamed_text
+from tests.support.messages import ask_body
 
 Serve = Callable[..., Served]
 
@@ -127,6 +130,65 @@ def test_trickling_and_comments_are_silence_to_the_caller(serve: Serve, upstream
     assert error(payloads(stream)[-1].encode())["code"] == "upstream_timeout"
 
 
+SHORT = {"HEADERS_AFTER": 0.3, "HEARTBEAT": 0.2, "FIRST_EVENT_TIMEOUT": 1, "RETRIES": 0, "BREAKER_FAILURES": 10_000}
+
+
+def assert_ends_in_time(port: int, body: dict[str, object], path: str = "/v1/chat/completions") -> None:
+    """Nothing but heartbeats, then an error, at FIRST_EVENT_TIMEOUT: far from TOTAL_TIMEOUT and IDLE_TIMEOUT."""
+    began = time.monotonic()
+    status, _, stream = post(port, {**body, "stream": True}, path)
+    assert 0.9 <= time.monotonic() - began < 5
+    assert status == 200
+    assert b"upstream_timeout" in stream
+    assert b"thought" not in stream
+
+
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [
+        ("/v1/chat/completions", chat_body()),
+        ("/v1/completions", {"prompt": "hi"}),
+        ("/v1/messages", ask_body()),
+        ("/v1/responses", {"input": "hi"}),
+    ],
+    ids=["chat", "completions", "messages", "responses"],
+)
+def test_thinking_that_is_not_shown_is_silence_to_the_caller(
+    every_thinker: tuple[Served, list[Line]], path: str, body: dict[str, object]
+) -> None:
+    """Also while its pieces come all the time: heartbeats alone never outlive the deadline."""
+    app, thinkers = every_thinker
+    for line in thinkers:
+        if (path, line.provider) == ("/v1/messages", "anthropic"):
+            continue  # it has the caller's own dialect, and what it thinks passes
+        line.upstream.enqueue(line.answer(reasoning=["thought "] * 200, frame_delay=0.1))
+        assert_ends_in_time(app.port, {**body, "provider": line.provider, "model": line.model}, path)
+
+
+@pytest.fixture(scope="module")
+def every_thinker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Served, list[Line]]]:
+    """An app whose upstreams think although nobody asked them to."""
+    log = tmp_path_factory.mktemp("served") / "log"
+    with lines() as (found, settings), served(log, **settings, **SHORT) as app:
+        yield app, [line for name, line in found.items() if name in THINKERS]
+
+
+THINKERS = (
+    "openai/gpt-4o-mini",
+    "anthropic/claude-haiku-4-5",
+    "cohere/command-a-reasoning-08-2025",
+    "oci/meta.llama-4-maverick-17b-128e-instruct-fp8",
+    "oci/cohere.command-a-vision",
+)
+
+
+def test_thinking_that_is_taken_out_is_silence_to_the_caller(serve: Serve, upstream: OpenAIUpstream) -> None:
+    """Some models think in their text. What is not read aloud is no word."""
+    app = start(serve, upstream, **SHORT)
+    upstream.enqueue(ScriptedAnswer(texts=["<think>", *["thought "] * 200], frame_delay=0.1))
+    assert_ends_in_time(app.port, chat_body(speech=True))
+
+
 def test_a_failure_after_the_stream_has_opened_is_a_frame_and_a_retry_still_works(
     serve: Serve, upstream: OpenAIUpstream
 ) -> None:
@@ -234,7 +296,7 @@ def test_no_piece_waits_for_our_acknowledgement() -> None:
         began = time.monotonic()
         for _ in range(rounds):
             reply = send(account, "GET", "/", {}, b"", call, Timeouts())
-            list(reply.head())
+            reply.read_head()
             assert b"".join(reply) == b"OK"
             reply.close()
         assert time.monotonic() - began < rounds * 0.02

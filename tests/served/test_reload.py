@@ -142,14 +142,14 @@ def test_a_worker_fewer_loses_no_call(serve: Serve) -> None:
 def test_who_is_replaced_waits_for_those_who_take_over() -> None:
     succession = Succession()
     succession.expect(3, 2)
-    assert not succession.stops(0.1), "only for so long"
-    succession.serves(3)
+    assert not succession.wait_for_stop(0.1), "only for so long"
+    succession.mark_serving(3)
     began = time.monotonic()
-    threading.Timer(0.5, lambda: succession.serves(6)).start()  # the one of age 4 died while it booted
-    assert not succession.stops(EVER)
+    threading.Timer(0.5, lambda: succession.mark_serving(6)).start()  # the one of age 4 died while it booted
+    assert not succession.wait_for_stop(EVER)
     assert 0.4 < time.monotonic() - began < EVER / 2
     threading.Timer(0.1, succession.stop).start()
-    assert succession.stops(EVER)
+    assert succession.wait_for_stop(EVER)
 
 
 # a mistake costs no call
@@ -269,7 +269,7 @@ def test_a_worker_that_cannot_boot_is_tried_again(serve: Serve, tmp_path: Path) 
     file.write_text("THREADS=200\n")
     app = serve(ENV_FILE=file, THREADS="", DEMO_PACE_MS=0)
     (worker,) = app.workers
-    _limit_memory(app.process.pid, 800_000_000)  # less than the stacks of 200 threads
+    _limit_memory(app.process.pid, 150_000_000)  # less than the stacks of the threads that a worker begins with
     file.write_text("THREADS=1000\n")
     app.process.send_signal(signal.SIGHUP)
     app.logged("ERROR .*THREADS is 1000, and the system allows .*last good settings")

@@ -14,7 +14,7 @@ from storage import key_value
 from tests.conftest import Served, served, until
 from tests.emulators import OpenAIUpstream, ScriptedAnswer, faults
 from tests.emulators.openai.responses import ResponsesUpstream
-from tests.support.frames import error
+from tests.support.frames import error, post
 from tests.support.http import refused
 from tests.support.responses import checked_response, ended, events, text_of
 from views import response_store
@@ -129,6 +129,53 @@ def test_a_response_is_kept_for_its_caller_alone(demo: Served, client: OpenAI) -
     with pytest.raises(BadRequestError) as gone:
         client.responses.create(model="demo", input="hi", previous_response_id=response.id)
     assert gone.value.code == "previous_response_not_found"
+
+
+def test_what_a_response_has_answered_can_be_listed(client: OpenAI) -> None:
+    first = client.responses.create(model="demo", input="say: Good morning.")
+    more: Any = [{"role": "user", "content": "say: Good"}, {"role": "user", "content": "say: Good night."}]
+    second = client.responses.create(model="demo", input=more, previous_response_id=first.id)
+    listed = list(client.responses.input_items.list(second.id, order="asc", limit=2))
+    assert [item.content[0].text for item in listed] == [
+        "say: Good morning.", "Good morning.", "say: Good", "say: Good night.",
+    ]  # fmt: skip
+    newest = client.responses.input_items.list(second.id, limit=1)
+    assert ([item.id for item in newest.data], newest.has_more) == ([listed[-1].id], True)
+    for wrong in ({"limit": 0}, {"after": "nothing"}):
+        with pytest.raises(BadRequestError) as refused:
+            client.responses.input_items.list(second.id, **wrong)
+        assert refused.value.param == next(iter(wrong))
+
+
+def test_tokens_are_counted_without_an_answer(client: OpenAI) -> None:
+    count = client.responses.input_tokens.count(model="demo", input="word " * 40)
+    assert 40 <= count.input_tokens <= 80
+
+
+def test_an_answer_that_was_cancelled_is_kept_as_far_as_it_came(client: OpenAI) -> None:
+    """Its caller has heard that much: the next turn may follow it."""
+    with client.responses.stream(model="demo", input="say: " + "word " * 400) as stream:
+        for event in stream:
+            if event.type == "response.created":
+                identifier = event.response.id
+            if event.type == "response.output_text.delta":
+                break
+        client.responses.cancel(identifier)
+        for _ in stream:
+            pass
+    kept = client.responses.retrieve(identifier)
+    assert kept.status == "cancelled"
+    assert kept.output_text.startswith("word")
+    assert len(kept.output_text) < 2000
+    follower = client.responses.create(model="demo", input="say: Yes?", previous_response_id=identifier)
+    assert follower.output_text == "Yes?"
+
+
+def test_metadata_has_openais_bounds(client: OpenAI) -> None:
+    for metadata in ({str(at): "" for at in range(17)}, {"k" * 65: ""}, {"k": "v" * 513}):
+        with pytest.raises(BadRequestError) as wrong:
+            client.responses.create(model="demo", input="hi", metadata=metadata)
+        assert wrong.value.param == "metadata"
 
 
 def test_a_kept_response_is_no_stream(client: OpenAI) -> None:
@@ -299,15 +346,15 @@ def test_a_vendors_refusal_names_the_callers_own_field(app_with: Callable[..., A
 
 
 def test_a_filler_is_heard_first_and_is_no_part_of_the_conversation(
-    app_with: Callable[..., Any], tmp_path: Path
+    serve: Callable[..., Served], tmp_path: Path
 ) -> None:
     with OpenAIUpstream() as upstream:
         upstream.always(ScriptedAnswer(texts=["Here I am."], first_delay=0.3))
         settings = {"OPENAI_API_KEY": upstream.key, "OPENAI_BASE_URL": upstream.base_url, "FILLER_AFTER_MS": 50}
-        app = app_with(DATA_DIR=tmp_path, **settings)
-        response = ended(app.post("/v1/responses", json={"input": "hi", "stream": True}, buffered=True).data)
+        app = serve(DATA_DIR=tmp_path, **settings)
+        response = ended(post(app.port, {"input": "hi", "stream": True}, "/v1/responses")[2])
         assert text_of(response) == "One moment... Here I am."
-        app.post("/v1/responses", json={"input": "And?", "previous_response_id": response["id"]})
+        post(app.port, {"input": "And?", "previous_response_id": response["id"]}, "/v1/responses")
         assert "One moment" not in json.dumps(upstream.received[-1].json)
 
 
@@ -319,12 +366,12 @@ def test_markdown_is_taken_out_for_a_voice(app_with: Callable[..., Any]) -> None
         assert text_of(ended(response.data)) == "Hello"
 
 
-def test_a_heartbeat_keeps_the_line_and_breaks_no_event(app_with: Callable[..., Any]) -> None:
+def test_a_heartbeat_keeps_the_line_and_breaks_no_event(serve: Callable[..., Served]) -> None:
     with OpenAIUpstream() as upstream:
         upstream.always(ScriptedAnswer(texts=["Here."], first_delay=0.4))
         settings = {"OPENAI_API_KEY": upstream.key, "OPENAI_BASE_URL": upstream.base_url}
-        app = app_with(**settings, HEADERS_AFTER=0.05, HEARTBEAT=0.05)
-        data = app.post("/v1/responses", json={"input": "hi", "stream": True}, buffered=True).data
+        app = serve(**settings, HEADERS_AFTER=0.05, HEARTBEAT=0.05)
+        data = post(app.port, {"input": "hi", "stream": True}, "/v1/responses")[2]
     assert data.startswith(b":")
     assert text_of(ended(data)) == "Here."
 

@@ -17,6 +17,7 @@ from pathlib import Path
 
 import pytest
 
+from core.version import VERSION
 from tests.conftest import EVER, ROOT, Served, _answers, environment, free_port, until
 from tests.support.forked import Forked
 from tests.support.frames import chat_body, completion, finish, post, streamed_text
@@ -306,7 +307,7 @@ def test_a_body_that_no_view_reads_is_no_request(serve: Callable[..., Served], b
     for _ in range(3):
         connection.request("GET", "/health", iter([body]) if chunked else body, encode_chunked=chunked)
         response = connection.getresponse()
-        assert (response.status, response.read()) == (200, b'{"status":"ok"}\n')
+        assert (response.status, response.read()) == (200, f'{{"status":"ok","version":"{VERSION}"}}\n'.encode())
     connection.close()
 
 
@@ -325,7 +326,7 @@ def test_a_prefix_is_one_more(app_with: Callable[..., object], prefix: str) -> N
         assert client.get(f"{start}/models").get_json()["object"] == "list", start
         assert client.get(f"{start}/models/demo").get_json()["id"] == "demo", start
         assert client.get(f"{start}/providers").get_json()["default"] == "demo", start
-        assert client.get(f"{start}/health").get_json() == {"status": "ok"}, start
+        assert client.get(f"{start}/health").get_json()["status"] == "ok", start
         assert client.get(f"{start}/ready").get_json() == {"status": "ready", "provider": "demo"}, start
 
 
@@ -340,8 +341,7 @@ def test_where_somebody_lands_who_types_the_address(app_with: Callable[..., obje
     """`/` is a page, for those who type the address into a browser."""
     client = app_with()
     for path in ("/", "/v1", "/v1/"):
-        assert re.fullmatch(r"/docs|/v1/", client.get(path).headers["Location"]), path
-    assert client.get("/", follow_redirects=True).status_code == 200
+        assert client.get(path).mimetype == "text/html", path
 
 
 def test_every_answer_says_what_it_is(app_with: Callable[..., object]) -> None:

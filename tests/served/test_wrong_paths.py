@@ -55,6 +55,14 @@ def test_a_404_names_the_path_that_was_meant(app_with: Callable[..., Any], path:
     assert f"You may have meant {right} (" in refused(app_with().post(path, json={}), 404)["message"]
 
 
+@pytest.mark.parametrize("path", ["/v1/files", "/v1/model"])
+def test_a_404_names_a_page_that_is_there(app_with: Callable[..., Any], path: str) -> None:
+    for pages, there in (("true", "/docs"), ("false", "/openapi.json")):
+        client = app_with(PAGES=pages)
+        assert f"{there} shows" in refused(client.post(path, json={}), 404)["message"]
+        assert client.get(there).status_code == 200
+
+
 @pytest.mark.parametrize("path", ["/v1/files", "/favicon.ico", "/.env", "/v1/" + "a" * 5000, "/v1/audio/speech"])
 def test_a_404_guesses_nothing_where_nothing_is_like_it(app_with: Callable[..., Any], path: str) -> None:
     assert "may have meant" not in refused(app_with().post(path, json={}), 404)["message"]

@@ -3,7 +3,7 @@
 import threading
 from collections import Counter
 
-from server.thread_pool import LifoThreadPool
+from server.thread_pool import SPARE, LifoThreadPool
 from tests.conftest import until
 
 
@@ -53,3 +53,20 @@ def test_a_job_that_fails_costs_no_thread() -> None:
     threads.do(done.set)
     assert done.wait(5)
     until(lambda: threads.free == 2, "both to be free")
+
+
+def test_more_threads_are_started_when_they_are_needed() -> None:
+    threads = LifoThreadPool(SPARE + 100)
+    assert threads.free <= SPARE
+    gate, began = threading.Event(), threading.Semaphore(0)
+
+    def job() -> None:
+        began.release()
+        gate.wait(10)
+
+    for _ in range(SPARE + 100):
+        threads.do(job)
+    for _ in range(SPARE + 100):
+        assert began.acquire(timeout=10)
+    gate.set()
+    until(lambda: threads.free == SPARE + 100, "all to be free")

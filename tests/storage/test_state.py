@@ -280,3 +280,15 @@ def test_redis_from_many_threads(redis_url: str) -> None:
     for thread in threads:
         thread.join()
     assert not lost
+
+
+def test_a_file_does_not_grow_without_bound(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(store, "MOST_BYTES", 1_000_000)
+    monkeypatch.setattr(store, "SWEEP", 0.0)
+    kept = SqliteStore(tmp_path / "state.sqlite3")
+    for number in range(60):
+        kept.put(f"value-{number}", "x" * 50_000, 1000 + number)
+    assert kept.get("value-0") is None
+    assert kept.get("value-59") is not None
+    kept.put("last", "y", 1)
+    assert (tmp_path / "state.sqlite3").stat().st_size < 3_000_000

@@ -15,8 +15,9 @@ from pathlib import Path
 
 import pytest
 
-from telemetry import log_handlers
-from telemetry.log_handlers import BackgroundFileHandler, BackgroundHandler, StderrHandler
+from telemetry import log_files, log_handlers
+from telemetry.log_files import BackgroundFileHandler
+from telemetry.log_handlers import BackgroundHandler, StderrHandler
 from tests.conftest import EVER, ROOT, Served, _answers, environment, free_port, until
 from tests.support.frames import chat_body, post
 from tests.support.http import GUNICORN
@@ -25,7 +26,7 @@ from tests.support.http import GUNICORN
 @pytest.fixture(autouse=True)
 def soon(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(log_handlers, "AGAIN_SECONDS", 0.05)
-    monkeypatch.setattr(log_handlers, "LOCK_SECONDS", 0.2)
+    monkeypatch.setattr(log_files, "LOCK_SECONDS", 0.2)
 
 
 @contextmanager

@@ -24,6 +24,7 @@ FORGED = "2026-01-01T00:00:00.000Z ERROR   thinkline: forged"
 IMAGE = base64.b64encode(bytes(range(256)) * 40).decode()
 FACTS = {
     "request_id",
+    "from",
     "path",
     "model",
     "stream",
@@ -36,6 +37,7 @@ FACTS = {
     "ttft_ms",
     "prompt_tokens",
     "completion_tokens",
+    "cost",
 }
 SANE = ["abc", "a-b_c:d.e", "0" * 128, "req_123", "6f1c7f5c-9d5e-4d3c-8f43-0f5a0b1f7d11"]
 ODD = ["", " ", "a b", "x" * 129, "a/b", "<script>", "a;b", "a\tb", "é", "a=b outcome=done", '"', "{}"]
@@ -144,16 +146,53 @@ def test_a_refusal_has_its_line_too(lines: Served, path: str, body: Any, status:
     rows = [row for row in objects(lines) if row.get("request_id") == identifier and "gunicorn" not in row["logger"]]
     assert [row["status"] for row in rows] == [status]
     assert all(row["message"] != "request" for row in rows)
-    assert (rows[0]["method"], rows[0]["path"], rows[0]["sender"]) == ("POST", path, "127.0.0.1")
+    assert (rows[0]["method"], rows[0]["path"], rows[0]["from"]) == ("POST", path, "127.0.0.1")
 
 
 def test_who_is_refused_is_told_of_with_what_the_proxy_says(serve: Callable[..., Served]) -> None:
     app = serve(API_KEY="a-good-key", MAX_BODY_BYTES=100)
     key = {"Authorization": "Bearer a-good-key"}
     assert post(app.port, {}, "/v1/embeddings", {"X-Forwarded-For": "203.0.113.7"})[0] == 401
-    app.logged("refused .*status=401 .*method=POST path=/v1/embeddings sender=127.0.0.1 forwarded_for=203.0.113.7")
+    app.logged("refused .*status=401 .*method=POST path=/v1/embeddings from=127.0.0.1 forwarded_for=203.0.113.7")
     assert post(app.port, chat_body("long " * 100), headers=key)[0] == 413
-    app.logged("refused .*status=413 .*method=POST path=/v1/chat/completions sender=127.0.0.1")
+    app.logged("refused .*status=413 .*method=POST path=/v1/chat/completions from=127.0.0.1")
+
+
+@pytest.mark.parametrize(
+    "ids",
+    [
+        {"session_id": "call-7"},
+        {"call": {"id": "call-7"}},
+        {"elevenlabs_extra_body": {"conversation_id": "call-7"}},
+        {"metadata": {"session_id": "call-7"}},
+        {"metadata": {"callSid": "call-7"}},
+    ],
+)
+def test_the_line_is_found_by_the_phone_call(lines: Served, ids: dict[str, Any]) -> None:
+    identifier = "call-" + re.sub("[^a-zA-Z]+", "-", json.dumps(ids)).strip("-")
+    assert ask(lines, identifier, chat_body(provider="demo", **ids)) == 200
+    (row,) = reports(lines, identifier)
+    assert (row["call"], row["from"]) == ("call-7", "127.0.0.1")
+
+
+def test_a_trusted_proxy_is_believed_about_its_caller(serve: Callable[..., Served]) -> None:
+    app = serve(API_KEY="a-good-key", TRUSTED_PROXIES="127.0.0.0/8", DEMO_PACE_MS=0)
+    headers = {"Authorization": "Bearer a-good-key", "X-Forwarded-For": "6.6.6.6, 203.0.113.7"}
+    assert post(app.port, chat_body(), headers=headers)[0] == 200
+    app.logged("request .*caller=default from=203.0.113.7 ")
+    assert "6.6.6.6" not in app.log()
+
+
+def test_a_breaker_that_opens_has_its_line(serve: Callable[..., Served], upstream: OpenAIUpstream) -> None:
+    app = serve(**upstream.settings(RETRIES=0, BREAKER_FAILURES=2, BREAKER_SECONDS=0.01))
+    upstream.always(ScriptedAnswer(status=500))
+    for _ in range(2):
+        post(app.port, chat_body(model="openai/gpt-4o-mini"))
+    app.logged("WARNING thinkline.breaker: breaker opened .*target=openai/gpt-4o-mini")
+    upstream.always(ScriptedAnswer())
+    until(lambda: post(app.port, chat_body(model="openai/gpt-4o-mini"))[0] == 200, "the breaker's probe")
+    app.logged("INFO    thinkline.breaker: breaker closed .*target=openai/gpt-4o-mini")
+    assert app.log().count("breaker opened") == app.log().count("breaker closed") == 1
 
 
 def test_every_line_is_json(lines: Served) -> None:

@@ -1,6 +1,7 @@
 """Each request ends as one record, whatever became of it, and every sink is handed it."""
 
 import logging
+import re
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -129,3 +130,27 @@ def test_a_sink_that_raises_costs_a_log_line_and_nothing_else(house: House, capl
     logging.getLogger("thinkline").propagate = True
     assert house.ask(**HELLO, model="one/gpt-4o").outcome == "done"
     assert "a record was lost" in caplog.text
+
+
+@pytest.mark.parametrize("stream", [True, False])
+def test_server_timing_tells_our_share_and_the_upstreams(house: House, upstream: OpenAIUpstream, stream: bool) -> None:
+    upstream.always(ScriptedAnswer(delay=0.3))
+    house.ask(
+        **HELLO, model="one/gpt-4o", stream=stream
+    )  # what is made at the first request is not our share of others
+    with house.client.post(
+        "/v1/chat/completions", json={**HELLO, "model": "one/gpt-4o", "stream": stream},
+        headers={"Authorization": "Bearer secret-of-ann"},
+    ) as response:  # fmt: skip
+        assert response.data
+        timing = response.headers["Server-Timing"]
+    found = re.fullmatch(r"thinkline;dur=([0-9.]+), upstream;dur=([0-9.]+)", timing)
+    assert found, timing
+    own, theirs = map(float, found.groups())
+    assert theirs >= 300
+    assert own < 250
+    record = house.records[-1]
+    assert record.overhead is not None
+    assert record.ttft is not None
+    assert record.overhead == pytest.approx(own / 1000, abs=0.001)
+    assert record.ttft >= 0.3

@@ -36,7 +36,7 @@ class Report:
 
 
 def run(*arguments: str, **settings: object) -> "CompletedProcess[str]":
-    done = forked.run(["doctor.py", *arguments], environment(**{"PORT": 0, **settings}), 2 * EVER)
+    done = forked.run(["doctor.py", *arguments], environment(**{"PORT": 0, "USAGE_DAYS": 90, **settings}), 2 * EVER)
     assert not done.stderr, done.stderr
     return done
 
@@ -428,6 +428,11 @@ SLIPS = {
 }
 
 
+@pytest.mark.parametrize("name", ["TF_CLI_CONFIG_FILE", "GIT_CONFIG_FILE", "DB_DATABASE_URL"])
+def test_other_programs_variables_are_no_misspelt_settings(name):
+    assert name not in report(**{name: "x"}).text
+
+
 def test_names_that_nobody_reads_but_nearly():
     found = report(**dict.fromkeys(SLIPS, "something"))
     assert found.code == 0
@@ -490,6 +495,22 @@ def test_redis_is_tried_and_in_time():
         odd = report("--timeout", "2", STATE_URL=f"redis://127.0.0.1:{server.port}/0")
     assert odd.of("sessions")["state"] == "fail"
     assert report().of("sessions")["state"] == "ok"
+
+
+def test_the_database_of_usage_is_tried_and_in_time():
+    nobody = report(DATABASE_URL=f"postgresql://u:hidden-away@127.0.0.1:{free_port()}/x")
+    assert nobody.code == 1
+    assert "DATABASE_URL" in nobody.of("usage")["mend"]
+    assert "hidden-away" not in nobody.text
+    with Server(lambda connection, _: connection.send(b"no PostgreSQL at all\r\n")) as server:
+        odd = report("--timeout", "2", DATABASE_URL=f"postgresql://u:p@127.0.0.1:{server.port}/x")
+    assert odd.of("usage")["state"] == "fail"
+    assert report().of("usage")["state"] == "ok"
+
+
+@pytest.mark.services
+def test_postgresql_answers_the_doctor(database_url: str):
+    assert report(DATABASE_URL=database_url).of("usage")["detail"] == "kept in PostgreSQL, which answers"
 
 
 # the server itself

@@ -20,11 +20,13 @@ from tests.emulators import faults
 from tests.emulators.answers import ScriptedAnswer
 from tests.emulators.openai.server import OpenAIUpstream
 from views.blueprint import Api, ApiRequest
-from views.delivery import Delivery, stream_response
+from views.delivery import Delivery, StreamResponse
 
 
 class WordEncoder:
     """An event: line for each text, whatever else is said."""
+
+    heartbeat = b": still here\n\n"
 
     def encode(self, event: Event) -> bytes:
         assert not isinstance(event, Verbatim), "bytes of another dialect"
@@ -52,7 +54,7 @@ def words(incoming: ApiRequest) -> Response:
     asked = ChatRequest(body, stream=True, passthrough=None)
     services = incoming.services
     route = services.catalogue.chat_route(asked)
-    return stream_response(Delivery(incoming, route, services.relay.chat(asked), streams=True), WordEncoder())
+    return StreamResponse(Delivery(incoming, route, services.relay.chat(asked), streams=True), WordEncoder())
 
 
 @pytest.fixture

@@ -1,1 +1,1 @@
-"""tools.bench"""
+"""Measures what the proxy costs and holds, beside its peers."""

@@ -1,4 +1,4 @@
-"""What the upstream in C answers: the emulators' own bytes, in the pieces that upstream.c takes."""
+"""The answers of upstream.c: the emulators' own bytes, in the pieces that it sends."""
 
 import json
 from collections.abc import Mapping
@@ -50,7 +50,7 @@ DIALECTS = {"openai": _openai, "anthropic": _anthropic, "oci": _oci, "agent": _a
 
 
 def write(folder: Path) -> None:
-    """NAME.whole, NAME.opening, NAME.token and NAME.closing of each dialect, as they go over the wire."""
+    """NAME.whole, NAME.opening, NAME.token and NAME.closing of each dialect, as bytes of the wire."""
     for name, answer in DIALECTS.items():
         for part, data in _parts(answer(stream=True), answer(stream=False)).items():
             (folder / f"{name}.{part}").write_bytes(data)
@@ -58,19 +58,19 @@ def write(folder: Path) -> None:
 
 def _parts(reply: Reply, whole: Reply) -> Mapping[str, bytes]:
     """The stream cut around its one token. An agent's whole answer is a stream, too."""
-    (at,) = (place for place, piece in enumerate(reply.pieces) if piece.kind == "content" and _stamped(piece.data))
+    (at,) = (place for place, piece in enumerate(reply.pieces) if piece.kind == "content" and _has_stamp(piece.data))
     chunks = [b"%x\r\n%b\r\n" % (len(piece.data), piece.data) for piece in reply.pieces]
     opening, closing = b"".join([reply.head(), *chunks[:at]]), b"".join([*chunks[at + 1 :], b"0\r\n\r\n"])
     sized = whole.head(("Content-Length", str(len(whole.body)))) + whole.body
     return {"opening": opening, "token": chunks[at], "closing": closing, "whole": sized}
 
 
-def _stamped(data: bytes) -> bool:
+def _has_stamp(data: bytes) -> bool:
     return STAMP.encode() in data or b"fjAwMDAwMDAs" in data
 
 
 def request(path: str, headers: Mapping[str, str], body: Mapping[str, Any]) -> bytes:
-    """A request as it goes over the wire."""
+    """A request as bytes of the wire."""
     data = json.dumps(body).encode()
     fields = {
         "Host": "localhost",

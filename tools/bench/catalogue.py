@@ -1,4 +1,4 @@
-"""What a catalogue of ten thousand models costs: to list it, to ask one of them, and to take a change of it in.
+"""The cost of a catalogue of ten thousand models: listing it, asking one model, and loading a change.
 
     python -m tools.bench.catalogue [--models 10000] [--rounds 5]
 
@@ -25,7 +25,7 @@ GIVE_UP_SECONDS = 60
 
 
 def file_of(path: Path, count: int) -> Path:
-    """A models.yaml with so many models, the last of which is the one that is asked."""
+    """A models.yaml with this number of models, the last of which is asked."""
     numbers = [f"-{number}" for number in range(count - 1)]
     path.write_text("models:\n" + "".join(ROW.format(number) for number in [*numbers, ""]))
     return path
@@ -63,7 +63,7 @@ def listing(server: Server) -> tuple[float, float]:
 
 
 def change(server: Server, path: Path) -> tuple[float, float]:
-    """Seconds until a new model is listed, and the longest that a request was held up meanwhile, in milliseconds."""
+    """Seconds until a new model is listed, and the longest delay of a request meanwhile, in milliseconds."""
     count = listed(server) + 2  # its name and its alias
     began, longest = perf_counter(), 0.0
     path.write_text(path.read_text() + ROW.format("-new"))

@@ -1,4 +1,4 @@
-"""What is measured of a server, each as plain figures: rates a second, times in ms, CPU in microseconds."""
+"""The measurements of a server, as plain figures: rates a second, times in ms, CPU in microseconds."""
 
 import json
 import resource
@@ -15,7 +15,7 @@ from tools.bench.processes import LOOPBACK, Server, pinned, stats
 
 TOKENS_PER_SECOND = 50
 SPREAD_SECONDS = 1.0
-"""Over how long paced streams are begun, as calls come one by one."""
+"""The time over which paced streams are begun, one by one as calls arrive."""
 GRACE_SECONDS = 4.0
 """How long paced streams may take longer than they should, before they count as not ended."""
 STALL_MS = 100.0
@@ -29,7 +29,7 @@ HANGUPS = 10
 NOTICED_SECONDS = 5.0
 SETTLE_SECONDS, SETTLE_AT_MOST = 0.25, 15.0
 QUIET = 0.2
-"""The share of a core below which a server has done what the callers who left had asked."""
+"""The share of a core below which a server has ended the work for callers that left."""
 
 Figures = dict[str, Any]
 
@@ -50,7 +50,9 @@ class Bench:
     seconds: float
     steps: tuple[int, ...] = STEPS
 
-    def load(self, server: Server, asked: str, *, stream: bool = True, during: Any = None, **options: float) -> Figures:
+    def load(
+        self, server: Server, answer: str, *, stream: bool = True, during: Any = None, **options: float
+    ) -> Figures:
         """One run of load.c: what it saw, `cpu_seconds` of the server, and the shares of their cores that the server
         and the harness took. `options` are load.c's; `during` is called while it runs.
         """
@@ -62,16 +64,16 @@ class Bench:
                 [str(self.folder / "load"), str(server.port), *words], stdin=subprocess.PIPE, stdout=subprocess.PIPE
             )
         assert process.stdin is not None
-        process.stdin.write(server.request(asked, stream=stream))
+        process.stdin.write(server.request(answer, stream=stream))
         process.stdin.close()
         if during:
             during()
         assert process.stdout is not None
         with process.stdout as output:
-            said = output.read()
+            output_text = output.read()
         if process.wait():
             raise WrongAnswers("No connection.")
-        seen: Figures = json.loads(said)
+        seen: Figures = json.loads(output_text)
         seen["cpu_seconds"] = server.cpu() - spent
         seen["cpu_share"] = seen["cpu_seconds"] / seen["seconds"]
         seen["harness_share"] = (self._harness() - harness) / seen["seconds"]
@@ -94,7 +96,7 @@ class Bench:
 
 
 def _settle(server: Server) -> None:
-    """Wait until what one run has left behind does not spoil the next."""
+    """Wait until the work of one run no longer affects the next."""
     give_up = monotonic() + SETTLE_AT_MOST
     while monotonic() < give_up:
         spent = server.cpu()
@@ -119,13 +121,13 @@ def requests(bench: Bench, server: Server, connections: int) -> Figures:
 
 
 def first_token(bench: Bench, server: Server) -> Figures:
-    """The time to the first token, one stream after another. What the upstream itself takes is in it."""
+    """The time to the first token, one stream after another. It includes the upstream's own time."""
     seen = bench.good(server, f"bench:burst:{FIRST_TOKENS}", tokens=FIRST_TOKENS, connections=1)
     return {"streams": seen["answers"], **seen["ttft_ms"]}
 
 
 def burst(bench: Bench, server: Server) -> Figures:
-    """Streams as fast as they come, each token a write of the upstream's."""
+    """Streams at full speed, each token a write of the upstream's."""
     seen = bench.good(server, f"bench:burst:{BURST_TOKENS}", tokens=BURST_TOKENS, connections=BURST_STREAMS)
     return {
         "tokens_per_second": round(seen["tokens"] / seen["seconds"]),
@@ -135,7 +137,7 @@ def burst(bench: Bench, server: Server) -> Figures:
 
 
 def short_streams(bench: Bench, server: Server) -> Figures:
-    """Streams of a sentence's length, as fast as they come."""
+    """Streams of a sentence's length, at full speed."""
     seen = bench.good(server, f"bench:burst:{SHORT_TOKENS}", tokens=SHORT_TOKENS, connections=SHORT_STREAMS)
     return {
         "per_second": round(seen["answers"] / seen["seconds"], 1),
@@ -147,7 +149,7 @@ def short_streams(bench: Bench, server: Server) -> Figures:
 def paced(bench: Bench, server: Server) -> Figures:
     """Streams at 50 tokens a second, more at each step until they are not held well; and the memory they take.
 
-    What one takes is told only of MANY or more: the memory of fewer is lost in that of other things.
+    The memory of a stream is given only for MANY or more: that of fewer is too small to be seen.
     """
     before = server.memory()
     tokens = max(10, round(TOKENS_PER_SECOND * (bench.seconds + 1)))
@@ -182,27 +184,27 @@ def hangup(bench: Bench, server: Server) -> Figures:
     return {phase: _leave_often(bench, server, *how) for phase, how in phases.items()}
 
 
-def _leave_often(bench: Bench, server: Server, asked: str, heard: bytes) -> Figures | None:
+def _leave_often(bench: Bench, server: Server, answer: str, heard: bytes) -> Figures | None:
     times = []
     for _ in range(HANGUPS):
-        time = _leave(bench, server, asked, heard)
+        time = _leave(bench, server, answer, heard)
         if time is None:
             return None
         times.append(time)
     return {"p50": round(statistics.median(times), 2), "max": round(max(times), 2)}
 
 
-def _leave(bench: Bench, server: Server, asked: str, heard: bytes) -> float | None:
+def _leave(bench: Bench, server: Server, answer: str, heard: bytes) -> float | None:
     before = stats(bench.upstream)["hangups"]
     with socket.create_connection((LOOPBACK, server.port), NOTICED_SECONDS) as sock:
-        sock.sendall(server.request(asked))
+        sock.sendall(server.request(answer))
         got = b""
         while heard and b"~0000000" + heard not in got and b"fjAwMDAwMDAs" not in got:
             data = sock.recv(65536)
             if not data:
                 raise WrongAnswers(f"Closed early: {got[-200:]!r}")
             got += data
-        sleep(0.05)  # let the phase settle: what is measured is the leaving
+        sleep(0.05)  # let the phase begin: only the hang-up is measured
         left = monotonic()
     while monotonic() < left + NOTICED_SECONDS:
         now = stats(bench.upstream)
@@ -224,14 +226,14 @@ MEASURES: Mapping[str, Measure] = {
     "hangup": hangup,
 }
 WITHOUT_UPSTREAM = ("requests_1", "requests_64")
-"""What can be measured of a server that asks no upstream."""
+"""The measurements of a server without an upstream."""
 OF_A_PROVIDER = ("paced", "first_token", "short_streams", "burst", "hangup")
 DIRECT = ("paced", "requests_1", "requests_64", "first_token", "short_streams", "burst")
-"""What is measured of the upstream itself, which nobody stands before."""
+"""The measurements of the upstream itself, without a proxy."""
 
 
 def measure(bench: Bench, server: Server, names: tuple[str, ...]) -> Figures:
-    """Each of these, after a warm-up; `problem` instead of the figures where answers were wrong."""
+    """Run these measurements after a warm-up; `problem` replaces the figures if answers were wrong."""
     figures: Figures = {"idle": {"mb": round(server.memory(), 1)}}
     bench.load(server, "bench:whole", stream=False, tokens=1, connections=64, seconds=min(1.0, bench.seconds))
     for name in names:

@@ -1,4 +1,4 @@
-"""A yardstick: the proxy that one writes first, Flask and OpenAI's client, under gunicorn's own threaded worker."""
+"""A yardstick: the simplest proxy, Flask and OpenAI's client under gunicorn's own threaded worker."""
 
 from collections.abc import Iterator
 from typing import Any

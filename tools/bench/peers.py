@@ -1,4 +1,4 @@
-"""Who is measured: Thinkline and its peers, each one worker on one core in front of the same upstream.
+"""The servers that are measured: Thinkline and its peers, each one worker on one core before the same upstream.
 
 `install` brings what is missing: nginx from the distribution, LiteLLM into an environment of its own, Portkey by npm.
 Each needs a registry; one that cannot be had is left out of the tables, by name.
@@ -58,7 +58,7 @@ Start = Callable[[int, int, Path], AbstractContextManager[Server]]
 
 @contextmanager
 def thinkline(core: int, upstream: int, folder: Path, settings: Mapping[str, str] | None = None) -> Iterator[Server]:
-    """Thinkline as it is delivered, with a key and its log; `settings` are further variables of its environment."""
+    """Thinkline with its defaults, a key and its log; `settings` are further environment variables."""
     port = free_port()
     variables = {
         "ENV_FILE": os.devnull,
@@ -97,7 +97,7 @@ def vendors(upstream: int, folder: Path) -> Mapping[str, str]:
 
 
 def nginx(core: int, upstream: int, folder: Path) -> AbstractContextManager[Server]:
-    """nginx, passing on each piece as it comes."""
+    """nginx, without buffering."""
     port = free_port()
     (folder / "nginx.conf").write_text(NGINX.format(host=LOOPBACK, port=port, upstream=upstream))
     command = [_found("nginx"), "-e", "stderr", "-p", str(folder), "-c", "nginx.conf"]
@@ -110,7 +110,7 @@ def litellm(core: int, upstream: int, folder: Path) -> AbstractContextManager[Se
     config = folder / "litellm.yaml"
     config.write_text(LITELLM_CONFIG.format(host=LOOPBACK, upstream=upstream))
     command = [_found(str(LITELLM)), "--config", str(config), "--host", LOOPBACK, "--port", str(port)]
-    key = f"sk-{secrets.token_hex(32)}"  # it does not start without one, nor with one that is easily guessed
+    key = f"sk-{secrets.token_hex(32)}"  # it does not start without a key that is hard to guess
     variables = {"LITELLM_LOCAL_MODEL_COST_MAP": "True", "LITELLM_LOG": "ERROR", "LITELLM_MASTER_KEY": key}
     return started(
         [*command, "--num_workers", "1", "--telemetry", "False"],
@@ -209,7 +209,7 @@ def _portkey_commands() -> list[list[str]]:
 
 
 def versions() -> dict[str, str]:
-    """What is installed, as each of them says."""
+    """The versions of the installed peers."""
     commands = {
         "nginx": ["/usr/sbin/nginx", "-v"],
         "litellm": [str(LITELLM.with_name("pip")), "list", "--format=freeze", "--disable-pip-version-check"],
@@ -219,16 +219,18 @@ def versions() -> dict[str, str]:
     found = {}
     for name, command in commands.items():
         try:
-            said = subprocess.run(command, check=True, capture_output=True, text=True, timeout=60)
+            process = subprocess.run(command, check=True, capture_output=True, text=True, timeout=60)
         except (OSError, subprocess.SubprocessError):
             continue
-        lines = [line for line in (said.stdout + said.stderr).splitlines() if name != "litellm" or "litellm==" in line]
+        lines = [
+            line for line in (process.stdout + process.stderr).splitlines() if name != "litellm" or "litellm==" in line
+        ]
         found[name] = lines[0].rpartition("/" if name == "nginx" else "==")[2].strip() if lines else ""
     return found
 
 
 def all_of(settings: Mapping[str, str]) -> Mapping[str, Start]:
-    """Who is measured, in the order of the tables."""
+    """The servers that are measured, in the order of the tables."""
     return {
         "thinkline": partial(thinkline, settings=settings),
         "nginx": nginx,

@@ -1,4 +1,4 @@
-"""The processes of a measurement: who runs on which core, what they have spent, and that they end."""
+"""The processes of a measurement: their cores, their CPU time and memory, and their end."""
 
 import json
 import os
@@ -27,7 +27,7 @@ TICKS_PER_SECOND = os.sysconf("SC_CLK_TCK")
 
 
 class NotStarted(Exception):
-    """A server does not start; the text has the end of what it said."""
+    """A server does not start; the text has the end of its output."""
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,7 @@ class Server:
         return found
 
     def cpu(self) -> float:
-        """CPU seconds that they have spent, in user and in kernel (proc(5), fields 14 and 15)."""
+        """Their CPU seconds, in user and in kernel (proc(5), fields 14 and 15)."""
         return sum(map(_spent, self.pids()))
 
     def memory(self) -> float:
@@ -58,10 +58,10 @@ class Server:
         rollups = [Path(f"/proc/{pid}/smaps_rollup").read_text() for pid in self.pids()]
         return sum(int(text.partition("\nPss:")[2].split()[0]) for text in rollups) * 1024 / 1e6
 
-    def request(self, asked: str, *, stream: bool = True) -> bytes:
-        """A chat request. `asked` is what upstream.c answers: bench:whole, bench:burst:2000 ..."""
+    def request(self, answer: str, *, stream: bool = True) -> bytes:
+        """A chat request. `answer` is what upstream.c answers: bench:whole, bench:burst:2000 ..."""
         system = "You are a friendly voice agent of a pizzeria. Answer in one or two sentences."
-        messages = [{"role": "system", "content": system}, {"role": "user", "content": asked}]
+        messages = [{"role": "system", "content": system}, {"role": "user", "content": answer}]
         body = {"model": answers.OPENAI_MODEL, "messages": messages, "temperature": 0.7, **self.own}
         if stream:
             body |= {"stream": True, "stream_options": {"include_usage": True}}
@@ -144,8 +144,8 @@ def started(
         try:
             if not _answers(server, process):
                 log.seek(0)
-                said = log.read()[-2000:].decode("utf-8", "replace").strip()
-                raise NotStarted(said.replace(f"{ROOT}/", "").replace(f"{cwd}/", "") or "It does not answer.")
+                output = log.read()[-2000:].decode("utf-8", "replace").strip()
+                raise NotStarted(output.replace(f"{ROOT}/", "").replace(f"{cwd}/", "") or "It does not answer.")
             yield server
         finally:
             _end(process)
@@ -178,7 +178,7 @@ def _end(process: subprocess.Popen[bytes]) -> None:
 
 
 def free_port() -> int:
-    """A port that nobody listens on."""
+    """A free port."""
     with socket.create_server((LOOPBACK, 0)) as sock:
         port: int = sock.getsockname()[1]
         return port

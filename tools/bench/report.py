@@ -38,7 +38,7 @@ def number(value: float | None) -> str:
 
 
 def at(figures: Figures, *path: str) -> Any:
-    """What stands there; None where it was not measured."""
+    """The figure at that path; None if it was not measured."""
     found: Any = figures
     for step in path:
         found = found.get(step) if isinstance(found, Mapping) else None
@@ -136,7 +136,7 @@ def _beside(servers: Mapping[str, Figures], cells: Mapping[str, Cell], direct: F
 
 
 def measured(figures: Figures) -> str:
-    """When, on what, and who is missing."""
+    """The date, the machine, and the missing peers."""
     machine, versions = figures["machine"], figures["versions"]
     known = ", ".join(f"{name} {version}" for name, version in versions.items())
     lines = [
@@ -154,12 +154,12 @@ def measured(figures: Figures) -> str:
 
 
 def beside_peers(figures: Figures) -> str:
-    """Thinkline and who was measured beside it."""
+    """Thinkline beside its peers."""
     return _beside(figures["servers"], ALL, figures["direct"])
 
 
 def by_provider(figures: Figures) -> str:
-    """Thinkline by who answers behind it."""
+    """Thinkline by the upstream's dialect."""
     return _beside(figures["providers"], STREAMED, figures["direct"])
 
 
@@ -188,7 +188,7 @@ def _step(rows: Sequence[Figures], step: int) -> str:
 
 
 def ratios(figures: Figures) -> str:
-    """What depends less on the machine than the figures do."""
+    """Ratios, which depend less on the machine than the figures do."""
     servers, providers, direct = figures["servers"], figures["providers"], figures["direct"]
     first = {name: added(each, direct) for name, each in servers.items()}
     request = {name: at(each, "requests_64", "cpu_us") for name, each in servers.items()}
@@ -225,7 +225,7 @@ BLOCKS: Mapping[str, Callable[[Figures], str]] = {
 
 def draw(figures: Figures, path: Path) -> None:
     """Token transit by streams, and CPU a request and a token."""
-    from matplotlib import rcParams, use  # noqa: PLC0415 - only for who wants the picture
+    from matplotlib import rcParams, use  # noqa: PLC0415 - only the picture needs it
 
     use("svg")
     rcParams["svg.hashsalt"] = "thinkline"  # the same figures give the same file

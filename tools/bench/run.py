@@ -30,7 +30,7 @@ from tools.bench.measures import DIRECT, MEASURES, OF_A_PROVIDER, STEPS, WITHOUT
 from tools.bench.processes import NotStarted, compile_all, cores, pinned, upstream
 
 OURS = ("flask", "gunicorn", "openai")
-"""What Thinkline, bare.py and naive.py run on."""
+"""The packages whose versions are noted."""
 
 PROVIDERS: Mapping[str, Mapping[str, Any]] = {
     "openai": {},
@@ -38,11 +38,11 @@ PROVIDERS: Mapping[str, Mapping[str, Any]] = {
     "oci": {"provider": "oci", "model": answers.OCI_MODEL},
     "bedrock-agent": {"provider": "bedrock", "model": "bedrock-agent", "session_id": "bench-########"},
 }
-"""What a request says to be answered by each; ######## becomes its number."""
+"""The text by which a request gets each answer; ######## becomes its number."""
 
 
 def machine() -> dict[str, Any]:
-    """What it ran on."""
+    """The machine and the versions."""
     info = Path("/proc/cpuinfo").read_text()
     model = next((line.partition(":")[2].strip() for line in info.splitlines() if "model name" in line), "unknown")
     return {"cpu": model, "cores": os.cpu_count(), "kernel": platform.release(), "python": platform.python_version()}
@@ -89,7 +89,7 @@ def run(seconds: float, only: list[str], settings: Mapping[str, str], steps: tup
 
 
 def providers(bench: Bench, core: int, folder: Path, settings: Mapping[str, str]) -> dict[str, Any]:
-    """Thinkline alone, a new one for each that answers behind it."""
+    """Thinkline alone, a new process for each upstream's dialect."""
     figures = {}
     for name, own in PROVIDERS.items():
         inside = _inside(folder, f"provider-{name}")

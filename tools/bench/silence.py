@@ -1,4 +1,4 @@
-"""How long is the line silent when a target is, how soon is it freed, and what does hedging cost?
+"""Measures how long a line is silent when a target is, how soon it is freed, and what hedging costs.
 
     python -m tools.bench.silence [--runs 20] [--calls 400]
 
@@ -23,7 +23,7 @@ import yaml
 
 from tests.conftest import served, until
 from tests.emulators import OpenAIUpstream, ScriptedAnswer, faults
-from tests.emulators.lines import Line, lines
+from tests.emulators.lines import Line, lines, providers_of
 from tests.support.callers import LONG, PHASES, WORDS, Caller
 from tests.support.frames import chat_body
 
@@ -84,7 +84,7 @@ def hangups(port: int, found: Mapping[str, Line], runs: int) -> None:
                 caller = Caller(port, chat_body(provider=line.provider, model=line.model, stream=stream))
                 until(lambda line=line, count=count: len(line.upstream.received) > count, "the request to arrive")
                 caller.hears(heard)
-                time.sleep(0.02)  # let the phase settle: what is measured is the leaving
+                time.sleep(0.02)  # let the phase begin: only the hang-up is measured
                 left = time.monotonic()
                 caller.leaves()
                 worst = max(worst, (line.upstream.received[count].wait_closed(10) - left) * 1000)
@@ -109,7 +109,7 @@ def hedging(port: int, one: OpenAIUpstream, two: OpenAIUpstream, calls: int) -> 
 
 
 def refusals(port: int, one: OpenAIUpstream, most: int, runs: int) -> None:
-    """How soon who is one too many is told."""
+    """How soon a request over the limit is refused."""
     one.always(ScriptedAnswer(first_delay=LONG))
     held = [threading.Thread(target=_hold, args=(port,), daemon=True) for _ in range(most)]
     for thread in held:
@@ -117,12 +117,12 @@ def refusals(port: int, one: OpenAIUpstream, most: int, runs: int) -> None:
     count = len(one.received)
     while len(one.received) < count + most and one.open_connections() < most:
         time.sleep(0.01)
-    times = [_timed(lambda: _refused(port)) for _ in range(runs)]
+    times = [_measure_ms(lambda: _send_one_too_many(port)) for _ in range(runs)]
     print(f"\n| one too many, {most} under way | median ms | worst ms |\n|---|---|---|")
     print(f"| 503 | {statistics.median(times):.1f} | {max(times):.1f} |")
 
 
-def _timed(do: Callable[[], None]) -> float:
+def _measure_ms(do: Callable[[], None]) -> float:
     began = time.monotonic()
     do()
     return (time.monotonic() - began) * 1000
@@ -135,7 +135,7 @@ def _hold(port: int) -> None:
         pass  # the bench is over
 
 
-def _refused(port: int) -> None:
+def _send_one_too_many(port: int) -> None:
     connection = HTTPConnection("127.0.0.1", port, timeout=10)
     connection.request("POST", "/v1/chat/completions", json.dumps(chat_body(model="plain")))
     response = connection.getresponse()
@@ -167,12 +167,11 @@ def main() -> None:
             {"name": "hedged", "provider": "one", "hedge_after_ms": HEDGE_MS, "fallbacks": ["second"]},
         ]
         file = folder / "models.yaml"
-        file.write_text(yaml.safe_dump({"providers": providers, "models": models}))
+        file.write_text(yaml.safe_dump({"providers": {**providers_of(settings), **providers}, "models": models}))
         app = stack.enter_context(
             served(
                 folder / "log",
-                **settings,
-                MODELS_FILE=file,
+                **{**settings, "MODELS_FILE": file},
                 DATA_DIR=folder,
                 BREAKER_FAILURES=10**6,
                 MAX_IN_FLIGHT=32,

@@ -1,4 +1,5 @@
-"""Callers, faults and hang-ups, mixed for a long time: does anything grow, and is everybody answered or told why not?
+"""Callers, faults and hang-ups, mixed for a long time: does anything grow, and does every caller get an answer or an
+error?
 
     make soak MINUTES=10        or: python -m tools.bench.soak --minutes 10 [--callers 100] [--plot soak.png]
 
@@ -27,7 +28,7 @@ import yaml
 
 from tests.conftest import Served, served
 from tests.emulators import OpenAIUpstream, ScriptedAnswer, faults
-from tests.emulators.lines import Line, lines
+from tests.emulators.lines import Line, lines, providers_of
 from tests.support.callers import WORDS
 from tests.support.frames import chat_body
 from tests.support.strangers import STRANGERS
@@ -51,12 +52,12 @@ ANSWERS: tuple[tuple[int, dict[str, Any]], ...] = (
     (1, {"fault": faults.stalled}),
     (1, {"fault": faults.garbage}),
 )
-"""How often an upstream answers so."""
+"""How often an upstream gives that answer."""
 
 
 @dataclass
 class Seen:
-    """What the callers saw, and what was counted meanwhile: (seconds, KiB, threads, sockets, p50 ms of late)."""
+    """The callers' results, and the samples of the process: (seconds, KiB, threads, sockets, p50 ms of late)."""
 
     outcomes: Counter[str] = field(default_factory=Counter)
     strange: list[str] = field(default_factory=list)
@@ -64,8 +65,8 @@ class Seen:
     samples: list[tuple[float, int, int, int, float]] = field(default_factory=list)
     lock: threading.Lock = field(default_factory=threading.Lock)
 
-    def tell(self, outcome: str, seconds: float, strange: str = "") -> None:
-        """One call is over."""
+    def count(self, outcome: str, seconds: float, strange: str = "") -> None:
+        """Count a call that has ended."""
         with self.lock:
             self.outcomes[outcome] += 1
             self.latencies.append(seconds)
@@ -74,7 +75,7 @@ class Seen:
 
 
 def call(port: int, body: Mapping[str, Any], dice: random.Random) -> tuple[str, str]:
-    """One call: how it ended, and what was strange about it."""
+    """Make one call; returns how it ended, and what was wrong with it."""
     leaves = dice.random() < 0.25
     connection = HTTPConnection("127.0.0.1", port, timeout=60)
     try:
@@ -104,7 +105,7 @@ def caller(port: int, names: list[str], until: float, seen: Seen, seed: int) -> 
     while time.monotonic() < until:
         began = time.monotonic()
         body = chat_body(model=f"safe:{dice.choice(names)}", stream=dice.random() < 0.8)
-        seen.tell(*_with_time(call(port, body, dice), began))
+        seen.count(*_with_time(call(port, body, dice), began))
         time.sleep(dice.random() * 0.2)
 
 
@@ -171,7 +172,7 @@ def grown(seen: Seen, rest: tuple[int, int, int]) -> list[str]:
 
 def plot(seen: Seen, path: str) -> None:
     """Memory, threads, sockets and latency over time."""
-    from matplotlib import use  # noqa: PLC0415 - only for who wants the picture
+    from matplotlib import use  # noqa: PLC0415 - only the picture needs it
 
     use("Agg")
     from matplotlib import pyplot as plt  # noqa: PLC0415
@@ -210,14 +211,19 @@ def main() -> int:
         file = folder / "models.yaml"
         file.write_text(
             yaml.safe_dump(
-                {"providers": {"second": {"base_url": second.base_url, "api_key": second.key}}, "models": models}
+                {
+                    "providers": {
+                        **providers_of(settings),
+                        "second": {"base_url": second.base_url, "api_key": second.key},
+                    },
+                    "models": models,
+                }
             )
         )
         app = stack.enter_context(
             served(
                 folder / "log",
-                **settings,
-                MODELS_FILE=file,
+                **{**settings, "MODELS_FILE": file},
                 DATA_DIR=folder,
                 THREADS=256,
                 FIRST_EVENT_TIMEOUT=3,

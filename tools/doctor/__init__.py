@@ -1,1 +1,1 @@
-"""Checks the configuration: what is configured, what can be reached, what is wrong, and the setting that mends it."""
+"""Checks the configuration: what is configured, what can be reached, what is wrong, and which setting mends it."""

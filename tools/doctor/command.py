@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import asdict
 
 from config import SettingError, Settings
+from core.version import VERSION
 from tools.doctor.examine import examine
 from tools.doctor.finding import Finding, table, without
 
@@ -19,6 +20,7 @@ def main(about: str | None, arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=about, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--json", action="store_true", help="report for machines")
     parser.add_argument("--timeout", type=float, default=5.0, metavar="S", help="seconds for each provider (5)")
+    parser.add_argument("--version", action="version", version=f"Thinkline {VERSION}")
     options = parser.parse_args(arguments)
     logging.getLogger("thinkline").addHandler(logging.NullHandler())  # problems become findings
     try:

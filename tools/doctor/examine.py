@@ -13,7 +13,7 @@ from dispatch.routing.snapshot import Snapshot
 from dispatch.sources.model_list import Limits, ModelList
 from dispatch.sources.proxies import proxy_for
 from tools.doctor.finding import Finding, without
-from tools.doctor.machine import address, callers, machine, sessions
+from tools.doctor.machine import address, callers, machine, sessions, usage
 from tools.doctor.names import half_set, misspelt, placeholders
 from tools.doctor.upstreams import ask, model
 from tools.doctor.where import models_file_and_lines
@@ -35,9 +35,11 @@ def examine(settings: Settings, seconds: float) -> list[Finding]:
         address(settings),
         *machine(settings),
     ]
-    findings.append(sessions(settings, seconds))
+    findings += [sessions(settings, seconds), usage(settings, seconds)]
     findings += [*half_set(settings, snapshot, where), *misspelt(settings), *placeholders(settings)]
     findings += [file, *listed, lost or _default(settings, snapshot), *(finding for finding, _ in asked.values())]
+    uninstalled = snapshot.uninstalled().items()
+    findings += [Finding(f"provider {name}", "fail", f"needs {package}", "install it") for name, package in uninstalled]
     aliases = [text.partition("=")[0] for text in settings.model_aliases]
     findings += [model(name, snapshot, asked, where) for name in dict.fromkeys([*where.rows, *aliases])]
     missing = {entry.name: entry.missing for entry in snapshot.entries.values() if entry.missing}

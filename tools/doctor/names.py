@@ -2,11 +2,9 @@
 
 import re
 from collections.abc import Iterator
-from difflib import get_close_matches
+from difflib import SequenceMatcher, get_close_matches
 
-from botocore.configprovider import BOTOCORE_DEFAUT_SESSION_VARIABLES as AMAZONS
-
-from config import ROOT, Settings, documented
+from config import ROOT, Settings, documented, names_a_secret_file
 from dispatch.routing.snapshot import Snapshot
 from dispatch.sources.aws import SIGNS
 from dispatch.sources.yaml_lines import VARIABLE
@@ -24,7 +22,7 @@ PAIRS = (
 )
 """The first has no effect without the second."""
 
-NEAR, SHORT = 0.8, 7
+NEAR, NEAR_WORD, SHORT = 0.8, 0.6, 7
 KINDS = (
     (re.compile(r"_?(SECRET_|ACCESS_)?(API_?)?(KEY|TOKEN)$"), "_API_KEY"),
     (re.compile(r"_?(API_?)?(BASE|URL|HOST|ENDPOINT|ADDRESS|SERVER)(_URL)?$"), "_BASE_URL"),
@@ -63,8 +61,9 @@ def misspelt(settings: Settings) -> Iterator[Finding]:
     known = _known(settings)
     plain = {_plain(name): name for name in known}
     for name in sorted(settings.variables.keys() - known - _read_by_amazon()):
-        close = get_close_matches(name.upper(), known, n=1, cutoff=NEAR) if len(name) >= SHORT else []
-        meant = plain.get(_plain(name)) or _usual(name.upper(), known) or (close[0] if close else "")
+        if names_a_secret_file(name) and name.removesuffix("_FILE") in known:
+            continue
+        meant = plain.get(_plain(name)) or _usual(name.upper(), known) or _near(name.upper(), known)
         if meant:
             yield Finding(f"setting {name}", "warn", "is set, but nobody reads it", f"{meant} may be meant")
 
@@ -99,9 +98,22 @@ def _known(settings: Settings) -> set[str]:
 
 def _read_by_amazon() -> set[str]:
     names: set[str] = set()
+    try:
+        from botocore.configprovider import BOTOCORE_DEFAUT_SESSION_VARIABLES as AMAZONS  # noqa: PLC0415 - an extra
+    except ModuleNotFoundError:
+        return names
     for _, variables, *_ in AMAZONS.values():
         names |= {variables} if isinstance(variables, str) else {*(variables or ())}
     return names
+
+
+def _near(name: str, known: set[str]) -> str:
+    """What a name is nearly. The first word tells other programs' variables (TF_CLI_CONFIG_FILE) from misspelt ones."""
+    if len(name) < SHORT:
+        return ""
+    word = name.partition("_")[0]
+    alike = [each for each in known if SequenceMatcher(None, word, each.partition("_")[0]).ratio() >= NEAR_WORD]
+    return next(iter(get_close_matches(name, alike, n=1, cutoff=NEAR)), "")
 
 
 def _plain(name: str) -> str:

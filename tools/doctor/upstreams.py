@@ -23,9 +23,9 @@ Asked = tuple[Finding, Collection[str]]
 
 
 def ask(catalogue: Catalogue, entry: ProviderConfig, where: Where, seconds: float) -> Asked:
-    """Ask one provider, within `seconds`."""
+    """Send one request to a provider, within `seconds`."""
     started, models, model = monotonic(), list[str](), entry.default_model
-    call = CallContext(heartbeat=seconds)
+    call = CallContext()
     call.begin(Timeouts(seconds, seconds, seconds, seconds))
     timer = threading.Timer(seconds, call.cancel)  # also while it connects, which the call's deadlines do not cover
     timer.start()
@@ -57,11 +57,11 @@ def _trouble(error: Exception, entry: ProviderConfig, where: Where, seconds: flo
     versioned = entry.kind != "openai_compatible" or re.search(r"\w/(.*/)?v\d", address)  # others append their own
     way, key = where.of(entry, "proxy" if entry.options.get("proxy") else "base_url"), where.of(entry, "api_key")
     there = f"mend {where.of(entry, 'base_url')}" + "; the address may lack /v1" * (not versioned)
-    named = [] if "vendor" in entry.options else VARIABLE.findall(text)  # `where` knows the place of a vendor's key
+    named = [] if "vendor" in entry.options else VARIABLE.findall(text)  # `where` finds the place of a vendor's key
     settings = [param] if (param := getattr(error, "param", None)) else named
     no_list, said = status in (404, 405), log.lstrip()[:1] in ("{", "[") or isinstance(error, errors.InvalidRequest)
     fault, _, to_set = text.partition(": set ")
-    is_denied = "AccessDenied" in log  # Amazon knows the account, and its policy denies the request
+    is_denied = "AccessDenied" in log  # the credentials are valid, and a policy denies the request
     refused = "have a policy allow it" if is_denied else f"{'replace' if _has_key(entry) else 'set'} {key}"
     rules: Sequence[tuple[object, str, str, str]] = (
         (isinstance(cause, socket.gaierror | UnicodeError), "fail", f"{text}: no such host", f"mend {way}, or the DNS"),
@@ -87,12 +87,12 @@ def _trouble(error: Exception, entry: ProviderConfig, where: Where, seconds: flo
 
 
 def _has_key(entry: ProviderConfig) -> bool:
-    """Whether a credential is set: Amazon's providers could not have been asked without one."""
+    """Whether a credential is set, without which Amazon's providers get no request."""
     return bool(entry.options.get("api_key")) or "account" in entry.options
 
 
 def model(name: str, snapshot: Snapshot, asked: Mapping[str, Asked], where: Where) -> Finding:
-    """Whether a model's deployments can be asked, and have the model."""
+    """Whether a model's deployments are reachable, and have the model."""
     row, found = snapshot.names[name], list[tuple[str, str, str]]()
     for place in row.upstreams:
         at, entry = place.provider, snapshot.entries[place.provider]

@@ -98,7 +98,7 @@ class _Response:
             self.headers[key] = f"{self.headers[key]}, {text}" if key in self.headers else text
 
     def on_headers_complete(self) -> None:
-        if self.complete:  # a second response, which nobody asked for
+        if self.complete:  # a second response, which was not asked for
             return
         self.status = self.parser.get_status_code()
         self.headed = self.status >= 200  # noqa: PLR2004 - a 1xx announces that the response is still to come
@@ -242,7 +242,7 @@ def _connected(url: str, timeout: float) -> socket.socket:
             return sock
         try:
             return _tls().wrap_socket(sock, server_hostname=parts.hostname)
-        except BaseException:  # a socket that nobody knows of is never closed
+        except BaseException:  # a socket without an owner is never closed
             sock.close()
             raise
     except (OSError, UnicodeError) as error:

@@ -101,7 +101,7 @@ def _run(each: Check, stream: Stream) -> Result:
 
 
 def merged(runs: Sequence[Sequence[Result]]) -> list[Result]:
-    """Several runs' results as one: whatever any of them found. The runs have the same checks."""
+    """Several runs' results as one: all that any of them found. The runs have the same checks."""
     return [
         Result(
             same[0].name,

@@ -167,7 +167,7 @@ def _counts(usage: Any) -> Iterator[Problem]:
         if type(value) is not int or value < -1:
             yield error(f"{name} is {shortened(repr(value))}")
         elif value == -1:
-            yield warning(f"{name} is -1, so nobody knows it")
+            yield warning(f"{name} is -1, so it is unknown")
     prompt, completion, total = counts.values()
     if all(type(value) is int and value >= 0 for value in counts.values()) and prompt + completion != total:
         yield error(f"{prompt} and {completion} tokens are told to be {total}")

@@ -38,7 +38,7 @@ class Refused(Exception):
 
 @dataclass(frozen=True)
 class Endpoint:
-    """Whom to ask. `url` is what stands before /chat/completions."""
+    """The server to ask. `url` is what stands before /chat/completions."""
 
     url: str
     key: str = ""

@@ -71,7 +71,7 @@ class Part:
 
 
 class Stream:
-    """A capture, read. Nothing here raises, whatever came."""
+    """A capture, read. Nothing here raises for any input."""
 
     def __init__(self, capture: Capture, asked: Asked | None = None) -> None:
         self.capture = capture

@@ -1,4 +1,4 @@
-"""Checks of the HTTP answer and of its server-sent events, whatever they say."""
+"""Checks of the HTTP answer and of its server-sent events, apart from their contents."""
 
 from collections.abc import Iterator
 

@@ -8,16 +8,16 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from logging import getLogger
 from typing import Any
 
-from core.errors import UpstreamDown
-from core.events import SILENCE, Citation, Event, Finish, Silence, Text, ToolArguments, ToolCall, Usage
+from core.events import Citation, Event, Finish, Text, ToolArguments, ToolCall, Usage
 from providers.bedrock.agents.return_control import ReturnedControl, calls
+from providers.common.agent_turns import no_answer
 from providers.common.translate import token_count
 from providers.common.words import words
 
 log = getLogger("thinkline.providers")
 
 FEW_WORDS = 4
-"""A stream begins with a piece of a few words; a longer first piece is taken for the whole answer."""
+"""The first piece of a stream has a few words; a longer one is taken for the whole answer."""
 URLS = ("url", "uri", "id", "query")
 TITLES = ("title", "x-amz-bedrock-kb-title", "x-amz-bedrock-kb-document-title")
 
@@ -31,7 +31,7 @@ class AgentDecoder:
     """Decodes one answer: call `from_upstream` once. `name` is the provider's.
 
     `session` is the calls' session; `keep` stores calls and returns their ids; `traced` says whether token counts come,
-    `streams` whether text that comes at once is cut at words. `said` is the text so far.
+    `streams` whether text that comes at once is cut at words. `text` is the text so far.
     """
 
     def __init__(
@@ -43,7 +43,7 @@ class AgentDecoder:
         traced: bool,
         streams: bool,
     ) -> None:
-        self.said = ""
+        self.text = ""
         self._name = name
         self._session = session
         self._keep = keep
@@ -57,23 +57,20 @@ class AgentDecoder:
         self._called = False
         self._filed = False
 
-    def from_upstream(self, events: Iterable[Named | Silence]) -> Iterator[Event]:
+    def from_upstream(self, events: Iterable[Named]) -> Iterator[Event]:
         """The answer's events. Raises UpstreamDown for another shape."""
         try:
             for event in events:
                 yield from self._events_of(event)
         except BAD_SHAPE as error:
-            raise self._none(f"{type(error).__name__}: {error}") from error
+            raise no_answer(self._name, f"{type(error).__name__}: {error}") from error
         yield from self._text(self._decoder.decode(b"", final=True))
-        if not (self.said or self._called or self._filed):
-            raise self._none(self._failed or "no chunk, no returnControl")
+        if not (self.text or self._called or self._filed):
+            raise no_answer(self._name, self._failed or "no chunk, no returnControl")
         yield Finish("tool_calls" if self._called else "content_filter" if self._intervened else "stop")
         yield Usage(self._prompt, self._completion) if self._traced else Usage(-1, -1)
 
-    def _events_of(self, event: Named | Silence) -> Iterator[Event]:
-        if isinstance(event, Silence):
-            yield SILENCE
-            return
+    def _events_of(self, event: Named) -> Iterator[Event]:
         name, members = event
         match name:
             case "chunk":
@@ -85,14 +82,6 @@ class AgentDecoder:
             case "files":
                 yield from self._files(members)
 
-    def _none(self, what: str) -> UpstreamDown:
-        """The exception for another shape. It is not retried: the agent has acted."""
-        error = UpstreamDown(
-            f"{self._name} ended without an answer.", provider=self._name, upstream_status=200, log=what
-        )
-        error.retryable = False
-        return error
-
     def _chunk(self, members: Mapping[str, Any]) -> Iterator[Event]:
         yield from self._text(self._decoder.decode(members.get("bytes") or b""))
         for citation in (members.get("attribution") or {}).get("citations") or ():
@@ -102,8 +91,8 @@ class AgentDecoder:
         """The text, unchanged; only a whole answer at once is cut, so that a voice can begin with it."""
         if not text:
             return
-        pieces = list(words(text)) if self._streams and not self.said else []
-        self.said += text
+        pieces = list(words(text)) if self._streams and not self.text else []
+        self.text += text
         yield from map(Text, pieces if len(pieces) > FEW_WORDS else [text])
 
     def _citations(self, citation: Mapping[str, Any]) -> Iterator[Event]:
@@ -119,10 +108,10 @@ class AgentDecoder:
         """The position of the cited words: found in the text if possible, else as Amazon counts."""
         text, span = part.get("text") or "", part.get("span") or {}
         start = span.get("start", 0)
-        if text and self.said[start : start + len(text)] != text:
-            found = self.said.rfind(text)
+        if text and self.text[start : start + len(text)] != text:
+            found = self.text.rfind(text)
             start = found if found >= 0 else start
-        return start, start + len(text) if text else span.get("end", len(self.said))
+        return start, start + len(text) if text else span.get("end", len(self.text))
 
     def _trace(self, trace: Mapping[str, Any]) -> None:
         """Token counts are in the trace of each model call, also of collaborating agents."""
@@ -151,7 +140,7 @@ class AgentDecoder:
             name, kind, size = file.get("name") or "file", file.get("type", ""), len(file.get("bytes") or b"")
             self._filed = True
             log.info("the agent made a file", extra={"facts": {"name": name, "type": kind, "bytes": size}})
-            yield Citation(f"attachment:{name}", name, len(self.said), len(self.said))
+            yield Citation(f"attachment:{name}", name, len(self.text), len(self.text))
 
 
 def _source(reference: Mapping[str, Any]) -> tuple[str, str]:

@@ -2,8 +2,8 @@
 
 https://docs.aws.amazon.com/bedrock/latest/APIReference/API_agent-runtime_InvokeAgent.html
 
-Which session a turn belongs to is told in sessions.py, what a turn is in bedrock_agent_turn.py; calls and events have
-files of their own.
+providers/common/agent_sessions.py finds the session of a turn, and agent_input.py makes a turn of a conversation;
+return_control.py has the tool calls, decode.py the events.
 """
 
 import re
@@ -17,27 +17,24 @@ from typing import Any
 
 from core.context import CallContext, Timeouts
 from core.errors import GatewayError, InvalidRequest, UnknownModel, Unsupported, UpstreamRejected
-from core.events import Events, Finish, Silence
+from core.events import Events, Finish
 from core.json_values import Json
 from core.models import ListedModel
 from core.requests import ChatRequest
 from providers.base import Provider, Target
 from providers.bedrock.agents.decode import AgentDecoder
-from providers.bedrock.agents.request import FILES, AgentInput, agent_input, flattened
+from providers.bedrock.agents.request import FILES, input_file
 from providers.bedrock.agents.return_control import Kept, results
-from providers.bedrock.agents.sessions import Session, SessionLease, SessionOwner
 from providers.bedrock.client import AwsClient, Operation
-from providers.common.translate import tool_choice
+from providers.common.agent_input import AgentInput, agent_input, flatten_history, require_agent_can
+from providers.common.agent_sessions import Session, SessionLease, SessionOwner
+from providers.common.agent_turns import CAUTION, SessionLost, answer_in_session
 
 INVOKE_AGENT = Operation("bedrock-agent-runtime", "InvokeAgent")
 NO_SESSION = "??"
 """An id that Amazon refuses: it may have letters, digits and `._:-`."""
 SESSION_TTL = 600.0
 """An agent's own default (CreateAgent, idleSessionTTLInSeconds)."""
-CAUTION = 0.9
-"""The part of it in which a session is taken for alive. Past that a turn brings the history to a new session: too
-early costs little, too late would make the agent forget.
-"""
 IDS = re.compile(r"[0-9a-zA-Z]{1,10}/[0-9a-zA-Z]{1,10}")
 ABOUT_SESSION = re.compile(r"(?i)session(?!state|attributes)")
 OPTIONS = {
@@ -51,7 +48,7 @@ OPTIONS = {
     "applyGuardrailInterval",
     "conversationHistory",
 }
-"""What a caller may say in the body's `bedrock` object. The names are Amazon's, and `latency` for short."""
+"""The keys of the request's `bedrock` object. The names are Amazon's, and `latency` for short."""
 OF_THE_SESSION = ("sessionAttributes", "promptSessionAttributes", "knowledgeBaseConfigurations")
 SUPPORTED_PARAMETERS = frozenset({"messages", "model", "stream", "stream_options", "metadata"})
 log = getLogger("thinkline.providers")
@@ -84,47 +81,47 @@ class BedrockAgent(Provider):
         self._seconds = session_ttl * CAUTION
         # Bedrock's API keys do not open agents: https://docs.aws.amazon.com/bedrock/latest/userguide/api-keys-how.html
         variables = {key: value for key, value in account["variables"].items() if key != "AWS_BEARER_TOKEN_BEDROCK"}
-        self._door = AwsClient(name, **{**account, "variables": variables, "token": ""})
+        self._client = AwsClient(name, **{**account, "variables": variables, "token": ""})
 
     def chat(self, request: ChatRequest, target: Target, call: CallContext) -> Events:
-        """One turn, in the conversation's session, or in a new one that is told what was said before."""
+        """One turn, in the conversation's session, or in a new one that gets the history."""
         options = _options(request)
-        asked = agent_input(request.messages)
-        self._refuse(request, asked)
+        turn_input = agent_input(request.messages, input_file)
+        self._check_supported(request, turn_input)
         named = target.model if IDS.fullmatch(target.model) else self.default_model
         agent = self._agents.get(target.model) or self._agents.get(named, named)
         about = [options.get("memoryId"), options.get("sessionAttributes")]
         owner = SessionOwner(call.caller, agent, about)
-        lease = SessionLease(call.state, owner, request.conversation_id, asked.heard, self._seconds)
-        turn = AgentTurn(request, target, call, agent, options, asked, lease, Kept(call.state, owner, self._seconds))
-        with lease:
-            try:
-                yield from self._answer(turn, *turn.session())
-            except SessionLost as error:
-                if error.retryable and not asked.before and not lease.is_replaceable():
-                    raise
-                log.info("a new session for the turn", extra={"facts": {"provider": self.name, "said": error.log}})
-                yield from self._answer(turn, lease.fresh())
+        lease = SessionLease(call.state, owner, request.conversation_id, turn_input.received, self._seconds)
+        turn = AgentTurn(
+            request, target, call, agent, options, turn_input, lease, Kept(call.state, owner, self._seconds)
+        )
+        yield from answer_in_session(
+            lease,
+            lambda: self._answer(turn, *turn.session()),
+            partial(self._answer, turn),
+            has_history=bool(turn_input.before),
+        )
 
     def warm(self, call: CallContext, timeouts: Timeouts) -> None:
-        """Keep a connection open there."""
-        self._door.warm(INVOKE_AGENT.service, Target(self, self.default_model), call, timeouts)
+        """Keep a connection to the service open."""
+        self._client.warm(INVOKE_AGENT.service, Target(self, self.default_model), call, timeouts)
 
     def models(self, call: CallContext) -> list[ListedModel]:
-        """The agents that have names here, if there are a region and credentials to call them with. Amazon is not
-        asked: to list agents takes another permission than to call one.
+        """The agents that have names here, if there are a region and credentials to call them with. No request is
+        sent: listing agents needs another permission than calling one.
         """
-        self._door.client(INVOKE_AGENT.service, Target(self, self.default_model))
+        self._client.client(INVOKE_AGENT.service, Target(self, self.default_model), call)
         return [ListedModel(name, "amazon") for name in self._agents]
 
     def check(self, call: CallContext) -> str:
-        """Call each agent in a session whose id it must refuse: credential and policy show, and nothing is run."""
+        """Call each agent with an invalid session id: this checks credential and policy, and runs nothing."""
         target = Target(self, self.default_model)
         for ids in self._agents.values():
             agent_id, alias_id = ids.split("/")
             params = {"agentId": agent_id, "agentAliasId": alias_id, "sessionId": NO_SESSION}
             try:
-                for _ in self._door.stream(INVOKE_AGENT, params, target, call, once=True):
+                for _ in self._client.stream(INVOKE_AGENT, params, target, call, once=True):
                     pass
             except UpstreamRejected as error:
                 if error.status != HTTPStatus.BAD_REQUEST:
@@ -132,42 +129,33 @@ class BedrockAgent(Provider):
         return "the credential is accepted; whether there are such agents shows when they are called"
 
     def _answer(self, turn: "AgentTurn", session: Session, returned: Json | None = None) -> Events:
-        """One attempt. Raises SessionLost when the session cannot be gone on with, and nothing was heard yet."""
+        """One attempt. Raises SessionLost if the session cannot be continued and the agent has sent nothing yet."""
         request, target, lease = turn.request, turn.target, turn.lease
         agent_id, alias_id = turn.agent.split("/")
         fixed = {"agentId": agent_id, "agentAliasId": alias_id, "enableTrace": self._trace}
-        params = target.rules.apply({**fixed, **to_upstream(turn.asked, session, turn.options, returned)})
+        params = target.rules.apply({**fixed, **to_upstream(turn.input, session, turn.options, returned)})
         keep = partial(turn.kept.keep, conversation=lease.invocation_key(request.messages))
         traced = params.get("enableTrace") is True
         decoder = AgentDecoder(self.name, session.id, keep, traced=traced, streams=request.stream)
         try:
-            with closing(self._door.stream(INVOKE_AGENT, params, target, turn.call, once=True)) as stream:
+            with closing(self._client.stream(INVOKE_AGENT, params, target, turn.call, once=True)) as stream:
                 for event in decoder.from_upstream(stream):
-                    if not isinstance(event, Silence):
-                        lease.begin()
+                    lease.begin()
                     if isinstance(event, Finish) and event.reason != "tool_calls":
-                        # Before the caller hears of the end: the next turn may come at once, to another worker.
-                        lease.save(session, request.messages, decoder.said)
+                        # Before the caller receives the end: the next turn may come at once, to another worker.
+                        lease.save(session, request.messages, decoder.text)
                     yield event
         except GatewayError as error:
             if not lease.begun and (lost := _lost(error, self.name, known=session.known, returns=returned is not None)):
                 raise lost from error
             raise
 
-    def _refuse(self, request: ChatRequest, asked: AgentInput) -> None:
-        """Refuse what would be lost, and say in the log what an agent has no ear for."""
-        body = request.body
-        if (body.get("response_format") or {}).get("type", "text") != "text":
-            raise Unsupported("An agent answers in text alone.", param="response_format")
-        if tool_choice(request)[0] == "required":
-            raise Unsupported("An agent calls what it finds necessary, and cannot be made to.", param="tool_choice")
-        if "audio" in body.get("modalities", ()):
-            raise Unsupported("An agent answers in text alone.", param="modalities")
-        if body.get("n", 1) > 1:
-            raise Unsupported("An agent gives one answer.", param="n")
-        if len(asked.all_files) > FILES:
+    def _check_supported(self, request: ChatRequest, turn_input: AgentInput) -> None:
+        """Raise Unsupported for what would be lost, and log the parameters that an agent does not have."""
+        require_agent_can(request)
+        if len(turn_input.all_files) > FILES:
             raise Unsupported(f"An agent takes {FILES} files at most.", param="messages")
-        if dropped := body.keys() - SUPPORTED_PARAMETERS:
+        if dropped := request.body.keys() - SUPPORTED_PARAMETERS:
             log.debug("not sent on", extra={"facts": {"provider": self.name, "parameters": sorted(dropped)}})
 
 
@@ -180,44 +168,31 @@ class AgentTurn:
     call: CallContext
     agent: str
     options: Json
-    asked: AgentInput
+    input: AgentInput
     lease: SessionLease
     kept: Kept
 
     def session(self) -> tuple[Session, Json | None]:
-        """The session to go on with; with the results of tools, where it waits for these."""
-        asked = self.asked
-        if not asked.results:
-            return self.lease.open(anything_before=bool(asked.before)), None
-        messages, key = self.request.messages, self.lease.invocation_key(asked.heard[:-1])
-        if waiting := results(messages, asked.results, self.kept, key):
+        """The session to continue, and the results of tools if it waits for these."""
+        turn_input = self.input
+        if not turn_input.results:
+            return self.lease.open(anything_before=bool(turn_input.before)), None
+        messages, key = self.request.messages, self.lease.invocation_key(turn_input.received[:-1])
+        if waiting := results(messages, turn_input.results, self.kept, key):
             return Session(waiting[0], known=True), waiting[1]
         return self.lease.fresh(), None
 
 
-class SessionLost(UpstreamRejected):
-    """The session is busy with another turn (to be retried), or the agent does not have it any more."""
-
-
 def _lost(error: GatewayError, name: str, *, known: bool, returns: bool) -> SessionLost | None:
-    """ConflictException is another turn's; that a `known` session is gone only Amazon's words tell. One to which tools'
-    results are returned may not wait for them any more: it has had them, or has forgotten that it asked.
+    """SessionLost for an error that means it. ConflictException means that another turn is under way; only the message
+    tells that a `known` session has expired. A session to which results are returned may no longer wait for them.
     """
     busy = isinstance(error, UpstreamRejected) and error.status == 409  # noqa: PLR2004 - ConflictException
     names_session = isinstance(error, (UpstreamRejected, UnknownModel)) and ABOUT_SESSION.search(error.log)
     gone = known and (names_session or (returns and isinstance(error, UpstreamRejected)))
     if not (busy or gone):
         return None
-    lost = SessionLost(
-        "The agent is busy with another turn of this session.",
-        upstream_status=409,
-        provider=name,
-        param="session_id",
-        code="session_busy",
-        log=error.log,
-    )
-    lost.retryable = busy
-    return lost
+    return SessionLost(name, error.log, busy=busy)
 
 
 def _options(request: ChatRequest) -> Json:
@@ -238,12 +213,15 @@ def _options(request: ChatRequest) -> Json:
     return options
 
 
-def to_upstream(asked: AgentInput, session: Session, options: Json, returned: Json | None = None) -> Json:
+def to_upstream(turn_input: AgentInput, session: Session, options: Json, returned: Json | None = None) -> Json:
     """The turn as InvokeAgent has it, but for the agent's ids. `returned` are the results that the agent waits for."""
     state: Json = {key: options[key] for key in OF_THE_SESSION if key in options}
-    if asked.system:
-        state["promptSessionAttributes"] = {"system_prompt": asked.system, **options.get("promptSessionAttributes", {})}
-    # Without it an agent answers in one lump; it wants the permission bedrock:InvokeModelWithResponseStream.
+    if turn_input.system:
+        state["promptSessionAttributes"] = {
+            "system_prompt": turn_input.system,
+            **options.get("promptSessionAttributes", {}),
+        }
+    # Without it an agent answers in one piece; it wants the permission bedrock:InvokeModelWithResponseStream.
     streaming: Json = {"streamFinalResponse": True}
     if "applyGuardrailInterval" in options:
         streaming["applyGuardrailInterval"] = options["applyGuardrailInterval"]
@@ -251,14 +229,14 @@ def to_upstream(asked: AgentInput, session: Session, options: Json, returned: Js
     if returned is not None:
         state |= returned  # with it, Amazon ignores inputText
     else:
-        before = () if session.known else asked.before
-        if options.get("conversationHistory") and before and asked.text:
+        before = () if session.known else turn_input.before
+        if options.get("conversationHistory") and before and turn_input.text:
             state["conversationHistory"] = {
                 "messages": [{"role": role, "content": [{"text": words}]} for role, words in before]
             }
             before = ()
-        body["inputText"] = flattened(before, asked.text)
-        if files := asked.files if session.known else asked.all_files:
+        body["inputText"] = flatten_history(before, turn_input.text)
+        if files := turn_input.files if session.known else turn_input.all_files:
             state["files"] = list(files)
     if state:
         body["sessionState"] = state

@@ -18,13 +18,13 @@ import orjson
 from core.errors import InvalidRequest
 from core.json_values import Json
 from core.store import KeyValueStore
-from providers.bedrock.agents.sessions import SessionOwner, tag
 from providers.common import translate
+from providers.common.agent_sessions import SessionOwner, tag
+from providers.common.agent_turns import is_yes
 
 NAME_CHARACTERS = 64
 """The length of a function's name in OpenAI's dialect, and its characters:"""
 NOT_IN_NAMES = re.compile(r"[^a-zA-Z0-9_-]+")
-YES = frozenset({"confirm", "confirmed", "yes", "true", "ok", "okay"})
 NO = frozenset({"deny", "denied", "no", "false", "cancel", "cancelled"})
 TRUTHS = {"true": True, "false": False}
 ID = re.compile(r"call_agent_([0-9a-f]{12})([0-9a-f]{12})_(0|[1-9]\d?)")
@@ -147,7 +147,7 @@ def results(
         if (called.session, called.invocation) != (known.session, known.invocation):
             raise InvalidRequest("The results of calls from different turns cannot go together.", param=where)
         found[called] = translate.content_text(messages[at].get("content"), f"messages[{at}]")
-    _all_answered(messages, places)
+    _require_all_results(messages, places)
     if forgotten:
         return None
     first = next(iter(found))
@@ -164,7 +164,7 @@ def _calls_before(messages: Sequence[Mapping[str, Any]], places: Sequence[int]) 
     return at, list(messages[at].get("tool_calls") or ()) if at >= 0 else []
 
 
-def _all_answered(messages: Sequence[Mapping[str, Any]], places: Sequence[int]) -> None:
+def _require_all_results(messages: Sequence[Mapping[str, Any]], places: Sequence[int]) -> None:
     """Raise unless all calls have results: the agent goes on only with all of them."""
     result_ids = {messages[at].get("tool_call_id") for at in places}
     at, call_ids = _calls_before(messages, places)
@@ -178,8 +178,8 @@ def _result(called: ReturnedControl, text: str) -> Json:
     if called.agent:
         result["agentId"] = called.agent
     word = text.strip().strip(".!").lower()
-    if called.asks == "USER_CONFIRMATION":  # only a plain yes counts
-        result["confirmationState"] = "CONFIRM" if word in YES else "DENY"
+    if called.asks == "USER_CONFIRMATION":
+        result["confirmationState"] = "CONFIRM" if is_yes(text) else "DENY"
     elif called.asks == "USER_CONFIRMATION_AND_RESULT":
         result["confirmationState"] = "DENY" if word in NO else "CONFIRM"
     result["responseBody"] = {"TEXT": {"body": text}}
@@ -201,10 +201,10 @@ def _arguments(given: Mapping[str, Any]) -> Json:
     listed = list(given.get("parameters") or ())
     for content in ((given.get("requestBody") or {}).get("content") or {}).values():
         listed += content.get("properties") or ()
-    return {each["name"]: _typed(each.get("type", "string"), each.get("value")) for each in listed}
+    return {each["name"]: _convert(each.get("type", "string"), each.get("value")) for each in listed}
 
 
-def _typed(kind: str, value: str | None) -> Any:
+def _convert(kind: str, value: str | None) -> Any:
     """A value from text; the text itself if it does not have the declared type."""
     if value is None:
         return None

@@ -74,14 +74,14 @@ def _content(turn: Message, *, tools: bool, thoughts: bool) -> list[Json]:
             failed = {"status": "error"} if turn.failed else {}
             return [{"toolResult": {"toolUseId": fit_id(turn.answers, IDS), "content": content, **failed}}, *points]
         return [{"text": f"({turn.name} answered:)"}, *content, *points]
-    said = [each for block, after in marked for each in (block, *after)]
+    content = [each for block, after in marked for each in (block, *after)]
     signed = [_thought(each) for each in turn.thoughts if thoughts and (each.get("signature") or each.get("data"))]
-    return signed + said + [_call(use, tools=tools) for use in turn.calls]
+    return signed + content + [_call(use, tools=tools) for use in turn.calls]
 
 
 def _thought(block: Mapping[str, Any]) -> Json:
     if block["type"] == "redacted_thinking":
-        return {"reasoningContent": {"redactedContent": _decoded(block.get("data"), "thinking")}}
+        return {"reasoningContent": {"redactedContent": _decode_base64(block.get("data"), "thinking")}}
     text = {"text": str(block.get("thinking") or ""), "signature": str(block["signature"])}
     return {"reasoningContent": {"reasoningText": text}}
 
@@ -108,7 +108,7 @@ def _block(part: Json, where: str) -> Json:
         audio = part.get("input_audio")
         if not isinstance(audio, dict) or audio.get("format") not in AUDIO:
             raise InvalidRequest(f"Needs `data` and a `format` of {', '.join(AUDIO)}.", param=f"{where}.input_audio")
-        return {"audio": {"format": audio["format"], "source": {"bytes": _decoded(audio.get("data"), where)}}}
+        return {"audio": {"format": audio["format"], "source": {"bytes": _decode_base64(audio.get("data"), where)}}}
     raise Unsupported(f"A part of type {kind!r} cannot be sent to Bedrock.", param=where)
 
 
@@ -122,7 +122,7 @@ def _document(file: Any, where: str) -> Json:
         raise Unsupported(
             f"Bedrock takes documents of the kinds {', '.join(DOCUMENTS.values())}.", param=f"{where}.file"
         )
-    raw = _decoded(known[1] if known else file["file_data"], where)
+    raw = _decode_base64(known[1] if known else file["file_data"], where)
     return {"format": kind, "name": _fit_for_a_name(name.stem), "source": {"bytes": raw}}
 
 
@@ -150,10 +150,10 @@ def _data(url: str, where: str) -> tuple[str, bytes]:
     known = parse_data_url(url)
     if known is None:
         raise Unsupported("Bedrock fetches nothing: send the picture itself, as a data: URL.", param=where)
-    return known[0], _decoded(known[1], where)
+    return known[0], _decode_base64(known[1], where)
 
 
-def _decoded(data: Any, where: str) -> bytes:
+def _decode_base64(data: Any, where: str) -> bytes:
     try:
         raw = b64decode(data, validate=True)
     except (NotBase64, TypeError, ValueError):

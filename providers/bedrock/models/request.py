@@ -74,7 +74,7 @@ def to_upstream(request: ChatRequest, target: Target) -> Json:
     additional = {**_top_k(request, target, family), **thinks, **own.get("additionalModelRequestFields", {})}
     if "thinking" in additional:
         additional.pop("top_k", None)
-    inference = {key: value for key, value in inference.items() if key not in _excluded(additional)}
+    inference = {key: value for key, value in inference.items() if key not in _pop_excluded(additional)}
     params = {
         "modelId": target.model,
         "messages": messages,
@@ -152,7 +152,7 @@ def _reasoning(request: ChatRequest, target: Target, messages: list[Json], room:
     return {}
 
 
-def _excluded(additional: Json) -> tuple[str, ...]:
+def _pop_excluded(additional: Json) -> tuple[str, ...]:
     """Remove what a reasoning model refuses in inferenceConfig.
 
     https://docs.aws.amazon.com/bedrock/latest/userguide/claude-messages-extended-thinking.html,

@@ -1,4 +1,4 @@
-"""What the answers of OCI's chat formats share: counts, ends, errors, and repeated text. Pure.
+"""Shared by the decoders of OCI's chat formats: counts, finish reasons, errors, and repeated text. Pure.
 
 A format turns its events into OpenAI's chunks, for openai_compatible.decode. Raises ErrorFrame for a failure.
 """
@@ -28,7 +28,7 @@ STATUSES = {
 
 def finish_reason(reason: Any, details: Any = None) -> Any:
     """The finish reason, unchanged. Raises ErrorFrame, with the other details, for one that means a failure."""
-    if is_failure(reason):
+    if reason and is_failure(reason):
         raise ErrorFrame({"message": f"The answer was ended early ({reason}). {details or ''}".strip()})
     return reason
 
@@ -50,7 +50,7 @@ def text(content: Any) -> str:
     """The text of a message's content: a list of parts, or a string as it is."""
     if isinstance(content, str):
         return content
-    return "".join(part.get("text") or "" for part in content or () if isinstance(part, dict))
+    return "".join([part.get("text") or "" for part in content or () if isinstance(part, dict)])
 
 
 def pictures(content: Any) -> list[Json]:
@@ -65,7 +65,7 @@ def logprob(token: str, chance: float) -> Json:
     return {"token": token, "logprob": chance, "bytes": list(token.encode("utf-8", "replace")), "top_logprobs": []}
 
 
-def checked(event: Any) -> Json:
+def check_event(event: Any) -> Json:
     """An event, or a whole answer. Raises ValueError for another shape, ErrorFrame for an error in its place."""
     if not isinstance(event, dict):
         raise ValueError(f"an event that is a {type(event).__name__}")
@@ -76,26 +76,26 @@ def checked(event: Any) -> Json:
     return event
 
 
-def planned(choice: Json, said_as: str) -> Json:
+def move_plan(choice: Json, said_as: str) -> Json:
     """The choice with its text as reasoning, if it has calls too: such a text is the plan to make the calls ("I will
     look that up"), and is not for the user.
     """
     message = choice[said_as]
-    if message["tool_calls"] and message["content"]:
+    if message.get("tool_calls") and message["content"]:
         choice[said_as] = {**message, "content": "", "reasoning_content": message["content"]}
     return choice
 
 
 @dataclass
-class _Said:
+class _Received:
     """One choice so far: its pieces of text, and its calls."""
 
     texts: list[str] = field(default_factory=list)
     calls: ToolCallTracker = field(default_factory=ToolCallTracker)
 
     def note(self, delta: Mapping[str, Any]) -> None:
-        if delta.get("content"):
-            self.texts.append(delta["content"])
+        if content := delta.get("content"):
+            self.texts.append(content)
         for call in delta.get("tool_calls") or ():
             self.calls.take(call)
 
@@ -111,19 +111,22 @@ class RepeatFilter:
     def __init__(self, *, repeats: bool, plans: bool = False) -> None:
         self._repeats = repeats
         self._plans = plans
-        self._said: dict[int, _Said] = {}
+        self._said: dict[int, _Received] = {}
 
     def __call__(self, chunk: Json) -> Json:
         """The chunk without repeated content."""
         for choice in chunk["choices"]:
-            before = self._said.setdefault(choice.get("index", 0), _Said())
+            index = choice.get("index", 0)
+            before = self._said.get(index)
+            if before is None:
+                before = self._said[index] = _Received()
             delta = choice["delta"]
             if choice.get("finish_reason"):
                 delta["content"] = self._without_repeat(before.texts, delta.get("content") or "")
                 delta["tool_calls"] = _new(delta.get("tool_calls") or [], before)
             before.note(delta)
             if self._plans:
-                planned(choice, "delta")
+                move_plan(choice, "delta")
         return chunk
 
     def _without_repeat(self, texts: list[str], text: str) -> str:
@@ -135,7 +138,7 @@ class RepeatFilter:
         return "" if before.strip() and text.strip() == before.strip() else text
 
 
-def _new(calls: list[Json], before: _Said) -> list[Json]:
+def _new(calls: list[Json], before: _Received) -> list[Json]:
     """The calls without those that came before; each earlier call matches one repetition."""
     made = [(call.name, _value(call.arguments)) for call in before.calls.opened.values()]
     new = []

@@ -105,7 +105,7 @@ def _tools(request: ChatRequest, call_names: Collection[str]) -> Json:
     (https://docs.cohere.com/v1/reference/chat, tool_results).
     """
     functions, mode, chosen = common.tools(request)
-    declared = {function["name"]: function for function in common.declared(request)}
+    declared = {function["name"]: function for function in common.list_functions(request)}
     wanted = [each["name"] for each in functions if chosen in ("", each["name"])] if mode != "none" else []
     tools = [
         {
@@ -128,7 +128,7 @@ def chunk(event: Mapping[str, Any]) -> Json:
 def body(answer: Mapping[str, Any]) -> Json:
     """A whole chatResponse as OpenAI's body."""
     return {
-        "choices": [answers.planned(_choice(answer, "message"), "message")],
+        "choices": [answers.move_plan(_choice(answer, "message"), "message")],
         "usage": answers.usage(answer.get("usage")),
     }
 

@@ -100,13 +100,13 @@ def object_in(given: Mapping[str, Any], name: str, where: str) -> Json:
 def tools(request: ChatRequest) -> Tools:
     """The tools, each with the description that OCI requires. The only tool that must be called is also `named`."""
     mode, names = translate.tool_choice(request)
-    functions = declared(request)
+    functions = list_functions(request)
     if mode == "required" and len(names) == 1:
         return Tools(functions, mode, names[0])
     return Tools([each for each in functions if not names or each["name"] in names], mode, "")
 
 
-def declared(request: ChatRequest) -> list[Json]:
+def list_functions(request: ChatRequest) -> list[Json]:
     """All the functions, with a description each."""
     return [
         {**function, "description": str(function.get("description") or function["name"])}

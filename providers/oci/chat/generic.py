@@ -65,7 +65,7 @@ def to_upstream(request: ChatRequest, target: Target) -> Json:
     if body.get("logprobs"):
         sent["logProbs"] = max(1, body.get("top_logprobs", 0))
     if isinstance(prediction := body.get("prediction"), dict):
-        predicted = _predicted(prediction.get("content"))
+        predicted = _predicted_text(prediction.get("content"))
         sent["prediction"] = {"type": "CONTENT", "content": [{"type": "TEXT", "text": predicted}]}
     if isinstance(search := body.get("web_search_options"), dict):
         sent["webSearchOptions"] = _search(search)
@@ -75,7 +75,7 @@ def to_upstream(request: ChatRequest, target: Target) -> Json:
 def _messages(request: ChatRequest, target: Target) -> list[Json]:
     turns = conversation(request.messages, with_instructions=True)
     if common.base_model(target).startswith("google."):
-        turns = _between_users(_paired(turns))
+        turns = _between_users(_pair_calls(turns))
     return [_message(turn, target) for turn in turns]
 
 
@@ -91,7 +91,7 @@ def _between_users(turns: list[Message]) -> list[Message]:
     return messages
 
 
-def _paired(turns: list[Message]) -> list[Message]:
+def _pair_calls(turns: list[Message]) -> list[Message]:
     """Each call with its result behind it. Gemini on OCI refuses several calls in a message ("number of function
     response parts"), and an assistant's message with a call and without text
     (https://github.com/oracle/langchain-oracle, providers/generic.py).
@@ -184,7 +184,7 @@ def _format(request: ChatRequest) -> Json:
     return {"responseFormat": {"type": "JSON_SCHEMA", "jsonSchema": schema}}
 
 
-def _predicted(content: Any) -> str:
+def _predicted_text(content: Any) -> str:
     of_parts = isinstance(content, list) and all(isinstance(each, dict) and "type" in each for each in content)
     if not of_parts and not isinstance(content, str):
         raise InvalidRequest("It must be a string or a list of text parts.", param="prediction.content")
@@ -202,6 +202,10 @@ def _search(options: Mapping[str, Any]) -> Json:
     return sent
 
 
+PLAIN = {"role", "content"}
+"""Keys of a message that is text and pictures."""
+
+
 def chunk(event: Mapping[str, Any]) -> Json:
     """An event of the stream as one of OpenAI's chunks. An event is a choice by itself, or has a list of them."""
     choices = event.get("choices") or ([event] if "message" in event or event.get("finishReason") else [])
@@ -215,19 +219,25 @@ def body(answer: Mapping[str, Any]) -> Json:
 
 
 def _usage(answer: Mapping[str, Any], choices: list[Any]) -> Json | None:
-    return answers.usage(answer.get("usage") or next((each["usage"] for each in choices if each.get("usage")), None))
+    for each in (answer, *choices):
+        if counts := each.get("usage"):
+            return answers.usage(counts)
+    return None
 
 
 def _choice(choice: Mapping[str, Any], said_as: str) -> Json:
     message = choice.get("message") or {}
-    converted: Json = {
-        "content": answers.text(message.get("content")),
-        "images": answers.pictures(message.get("content")),
-        "reasoning_content": message.get("reasoningContent"),
-        "refusal": message.get("refusal"),
-        "tool_calls": [_call(call, at) for at, call in enumerate(message.get("toolCalls") or ())],
-        "annotations": [_annotation(each) for each in message.get("annotations") or ()],
-    }
+    content = message.get("content")
+    converted: Json = {"content": answers.text(content)}
+    if images := answers.pictures(content):
+        converted["images"] = images
+    if not message.keys() <= PLAIN:  # most pieces of a stream are text and nothing else
+        converted |= {
+            "reasoning_content": message.get("reasoningContent"),
+            "refusal": message.get("refusal"),
+            "tool_calls": [_call(call, at) for at, call in enumerate(message.get("toolCalls") or ())],
+            "annotations": [_annotation(each) for each in message.get("annotations") or ()],
+        }
     made: Json = {said_as: converted, "finish_reason": answers.finish_reason(choice.get("finishReason"))}
     if isinstance(choice.get("index"), int):
         made["index"] = choice["index"]

@@ -18,16 +18,16 @@ class Clock:
 def opened(clock: Clock) -> Breaker:
     breaker = Breaker("openai/gpt", 3, 30, clock)
     for _ in range(3):
-        breaker.failed(breaker.admit())
+        breaker.record_failure(breaker.admit())
     return breaker
 
 
 def test_failures_in_a_row_open_it_and_a_success_between_does_not() -> None:
     breaker = Breaker("x", 3, 30, Clock())
     for _ in range(5):
-        breaker.failed(breaker.admit())
-        breaker.failed(breaker.admit())
-        breaker.succeeded(breaker.admit())
+        breaker.record_failure(breaker.admit())
+        breaker.record_failure(breaker.admit())
+        breaker.record_success(breaker.admit())
     assert breaker.state == "closed"
 
 
@@ -49,7 +49,7 @@ def test_half_open_lets_one_probe_through() -> None:
     probe = breaker.admit()
     with pytest.raises(CircuitOpen):
         breaker.admit()
-    breaker.succeeded(probe)
+    breaker.record_success(probe)
     assert breaker.state == "closed"
 
 
@@ -57,7 +57,7 @@ def test_a_failed_probe_opens_it_again() -> None:
     clock = Clock()
     breaker = opened(clock)
     clock.now = 30
-    breaker.failed(breaker.admit())
+    breaker.record_failure(breaker.admit())
     assert breaker.state == "open"
     clock.now = 59
     assert breaker.state == "open"
@@ -69,9 +69,9 @@ def test_a_probe_whose_caller_left_proves_nothing() -> None:
     clock = Clock()
     breaker = opened(clock)
     clock.now = 30
-    breaker.abandoned(breaker.admit())
+    breaker.release(breaker.admit())
     assert breaker.state == "half-open"
-    breaker.succeeded(breaker.admit())
+    breaker.record_success(breaker.admit())
     assert breaker.state == "closed"
 
 
@@ -79,18 +79,18 @@ def test_an_attempt_from_before_does_not_end_the_probe() -> None:
     clock = Clock()
     breaker = Breaker("x", 1, 30, clock)
     earlier = breaker.admit()
-    breaker.failed(breaker.admit())
+    breaker.record_failure(breaker.admit())
     clock.now = 30
     breaker.admit()
-    breaker.abandoned(earlier)
+    breaker.release(earlier)
     with pytest.raises(CircuitOpen):
         breaker.admit()
 
 
 def test_states_are_told_by_provider_and_model() -> None:
     breakers = Breakers(1, 30)
-    breakers["groq/a"].failed(breakers["groq/a"].admit())
-    breakers["groq/b"].succeeded(breakers["groq/b"].admit())
+    breakers["groq/a"].record_failure(breakers["groq/a"].admit())
+    breakers["groq/b"].record_success(breakers["groq/b"].admit())
     assert breakers.states("groq") == {"a": "open"}
     assert breakers.states("openai") == {}
 
@@ -98,8 +98,8 @@ def test_states_are_told_by_provider_and_model() -> None:
 def test_names_without_number_fill_no_memory() -> None:
     """A caller who makes up names of models leaves no breaker for each."""
     breakers = Breakers(1, 30)
-    breakers["groq/broken"].failed(breakers["groq/broken"].admit())
+    breakers["groq/broken"].record_failure(breakers["groq/broken"].admit())
     for number in range(3000):
-        breakers[f"groq/{number}"].succeeded(breakers[f"groq/{number}"].admit())
+        breakers[f"groq/{number}"].record_success(breakers[f"groq/{number}"].admit())
     assert len(breakers) <= 1001
     assert breakers.states("groq") == {"broken": "open"}

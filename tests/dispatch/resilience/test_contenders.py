@@ -33,7 +33,7 @@ def race(targets: str, **options: float | bool) -> Clocked:
         provider.name = f"{letter}{at}"
         target = Target(provider, "m")
         if letter == "x":
-            breakers[target.name].failed(probe=False)
+            breakers[target.name].record_failure(probe=False)
         attempts = RetryingTarget(
             target, Mock(), CallContext(), breakers[target.name], RetryPolicy(), Failures(()), unheard=()
         )
@@ -44,17 +44,17 @@ def race(targets: str, **options: float | bool) -> Clocked:
 def played(race: Clocked, *steps: str) -> str:
     """The states after steps such as `1.5` (time passes to then), `+0` (that one speaks) and `-1` (that one fails)."""
     now = 0.0
-    race._look(now)
+    race._advance(now)
     for step in steps:
         at = race._contenders[int(step[1:])] if step[0] in "+-" else None
         if step[0] == "+":
-            race._speaks(at)
+            race._set_winner(at)
         elif step[0] == "-":
-            race._fails(at, UpstreamDown(f"{step[1:]} is down."))
-            race._look(now)
+            race._set_failed(at, UpstreamDown(f"{step[1:]} is down."))
+            race._advance(now)
         else:
             now = float(step)
-            race._look(now)
+            race._advance(now)
     return " ".join(each.state.name for each in race._contenders)
 
 
@@ -144,9 +144,9 @@ def test_when_nobody_is_left_a_failure_is_raised(targets: str, steps: str) -> No
 
 def test_it_wakes_for_the_next_thing_that_is_due_and_for_nothing_else() -> None:
     given = race("tt", hedge_after=0.5)
-    given._look(0.0)
+    given._advance(0.0)
     assert given._next_deadline() == 0.5
-    given._look(0.5)
+    given._advance(0.5)
     assert given._next_deadline() == DEADLINE
-    given._look(1.0)
+    given._advance(1.0)
     assert given._next_deadline() == inf

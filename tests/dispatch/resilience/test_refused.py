@@ -10,7 +10,7 @@ import pytest
 
 from core.context import CallContext
 from core.errors import UpstreamRejected
-from core.events import Events, Finish, Silence, Text
+from core.events import AnswerStart, Events, Finish, Text
 from core.requests import ChatRequest
 from dispatch.resilience.refused_parameters import RefusedParameters, without
 from providers.base import ParameterRules, Provider, Target
@@ -300,7 +300,7 @@ class Picky(Provider):
 
     def chat(self, request: ChatRequest, target: Target, call: CallContext) -> Events:
         self.asked.append("temperature" in request.body)
-        yield Silence()
+        yield AnswerStart()
         if "temperature" in request.body:
             raise refusal("temperature")
         yield Text("hello")

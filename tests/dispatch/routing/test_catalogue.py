@@ -11,9 +11,10 @@ import pytest
 from core.context import Timeouts
 from core.errors import GatewayError, InvalidRequest, UnknownModel, Unsupported, UpstreamDown
 from core.requests import ChatRequest
-from dispatch.routing.catalogue import Catalogue, Route
+from dispatch.routing.catalogue import Catalogue
 from dispatch.routing.config import Deployment, ModelConfig, ProviderConfig, SourceContents
 from dispatch.routing.model_lists import ModelLists
+from dispatch.routing.route import Route
 from dispatch.routing.rules import weighted_rotation
 from dispatch.sources.environment import from_environment, vendor_entry
 from providers.base import ParameterRules, Provider, Target

@@ -14,7 +14,7 @@ from core.context import Timeouts
 from core.errors import InvalidRequest
 from dispatch.routing.catalogue import Catalogue
 from dispatch.sources.environment import CLOUDS, LATE
-from providers.transport.client import Endpoint
+from providers.transport.endpoint import Endpoint
 from providers.vendors import VENDORS
 from tests.conftest import ROOT, environment
 

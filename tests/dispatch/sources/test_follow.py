@@ -132,6 +132,7 @@ def test_a_file_that_breaks_is_told_and_the_last_good_one_kept(followed: tuple[S
         said_of_it = wait_for_changes(app, count)
         assert f"ERROR   thinkline.follow: {file}, line {line}: " in said_of_it
         assert reason in said_of_it
+        assert ".;" not in said_of_it
         assert callable_at(app, "good")
     by_rename(file, naming("mended"))
     soon_callable(app, "mended")

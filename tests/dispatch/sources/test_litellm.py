@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from core.errors import RateLimited
+from core.prices import Price
 from dispatch.routing.catalogue import Catalogue
 from dispatch.routing.config import SourceContents
 from dispatch.routing.rates import Rates
@@ -107,7 +108,7 @@ def test_vendors_are_known_by_litellms_names(read: Callable[..., SourceContents]
 def test_defaults_prices_and_fallbacks(read: Callable[..., SourceContents]) -> None:
     rows = {row.name: row for row in read(CONFIG).rows}
     assert rows["claude"].rules.add == {"max_tokens": 900, "temperature": 0.3}
-    assert rows["claude"].price == (1.0, 5.0)
+    assert rows["claude"].price == Price(1.0, 5.0)
     assert rows["gpt-4o"].fallbacks == ("claude",)
     assert rows["claude"].fallbacks == ("local",), "one that leads back is left out"
 

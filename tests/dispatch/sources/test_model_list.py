@@ -16,6 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import providers
+from core.prices import Price
 from dispatch.routing.config import SourceContents
 from dispatch.sources.model_list import Limits, ModelList
 from dispatch.sources.model_list_parser import parse_model_list
@@ -104,7 +105,7 @@ def test_an_openai_shaped_row_is_callable() -> None:
     assert entry.options["api_key"] == TOKEN
     assert TOKEN not in repr(found)
     assert [(place.provider, place.model) for place in row.upstreams] == [("list-openai", "gpt-4o")]
-    assert (row.price, row.owned_by, row.created) == ((2.5, 10.0), "openai", 0)
+    assert (row.price, row.owned_by, row.created) == (Price(2.5, 10.0), "openai", 0)
 
 
 def test_the_token_goes_up_by_003s_scheme() -> None:
@@ -228,7 +229,7 @@ def test_the_owner_is_inferred(handle: str, family: Any, owner: str) -> None:
     (0.0007, 0, (0.7, 0)), ("0.1", 0.1, None), (0.1, None, None), (True, 1, None), (-1, 1, None), (1e300, 1, None),
 ])  # fmt: skip
 def test_prices_are_per_million_tokens_when_they_are_numbers(prompt: Any, completion: Any, price: Any) -> None:
-    assert read(item(prompt_price_1k=prompt, completion_price_1k=completion)).rows[0].price == price
+    assert read(item(prompt_price_1k=prompt, completion_price_1k=completion)).rows[0].price == (price and Price(*price))
 
 
 JSON = st.recursive(st.none() | st.booleans() | st.floats() | st.text(), lambda x: st.lists(x) | st.dictionaries(

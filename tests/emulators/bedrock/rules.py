@@ -22,7 +22,7 @@ from botocore.model import OperationModel, Shape
 
 from tests.emulators.connection import Received
 
-SERVICES = ("bedrock-runtime", "bedrock", "bedrock-agent-runtime")
+SERVICES = ("bedrock-runtime", "bedrock", "bedrock-agent-runtime", "bedrock-agentcore")
 SKEW_SECONDS = 300
 SIGNATURE = re.compile(
     r"AWS4-HMAC-SHA256 Credential=([^/]+)/(\d{8})/([^/]+)/([^/]+)/aws4_request, SignedHeaders=([\w;-]+), "
@@ -49,8 +49,10 @@ class Asked(NamedTuple):
     params: dict[str, Any]
 
 
-def check_signature(received: Received, access_key: str, secret: str, region: str, token: str = "") -> None:
-    """SigV4, computed anew. Raises Refused.
+def check_signature(
+    received: Received, access_key: str, secret: str, region: str, token: str = "", *, signs: str = "bedrock"
+) -> None:
+    """SigV4, computed anew, for the service that `signs`. Raises Refused.
 
     https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_sigv-create-signed-request.html
     """
@@ -63,7 +65,7 @@ def check_signature(received: Received, access_key: str, secret: str, region: st
     signed = names.split(";")
     needed = {"host", "x-amz-date"} | ({"content-type"} if received.body else set())
     needed |= {name for name in received.headers if name.startswith("x-amz-")}
-    if (scope, service) != (region, "bedrock") or not needed <= set(signed):
+    if (scope, service) != (region, signs) or not needed <= set(signed):
         message = f"Credential should be scoped to a valid region and service, and sign {sorted(needed)}."
         raise Refused("InvalidSignatureException", message, 403)
     stamp = received.headers["X-Amz-Date"]
@@ -74,7 +76,7 @@ def check_signature(received: Received, access_key: str, secret: str, region: st
     headers = {name: received.headers[name] for name in signed}
     request = AWSRequest(received.method, url, data=received.body, headers=headers)
     request.context["timestamp"] = stamp
-    auth = SigV4Auth(Credentials(access_key, secret), "bedrock", scope)
+    auth = SigV4Auth(Credentials(access_key, secret), signs, scope)
     expected = auth.signature(auth.string_to_sign(request, auth.canonical_request(request)), request)
     if not hmac.compare_digest(expected, given):
         message = "The request signature we calculated does not match the signature you provided."
@@ -104,7 +106,8 @@ def parse_request(received: Received) -> Asked:
         if path is None or method != received.method:
             continue
         shape = operation.input_shape
-        body = _parsed(received.body)
+        blob = shape.serialization.get("payload")
+        body = {blob: base64.b64encode(received.body).decode()} if blob else _parsed(received.body)
         params = {_member(shape, name): unquote(value) for name, value in path.groupdict().items()}
         for name, member in shape.members.items():
             wire, location = member.serialization.get("name", name), member.serialization.get("location")

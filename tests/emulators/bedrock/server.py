@@ -18,6 +18,7 @@ from tests.emulators.bedrock.agent import Agent
 from tests.emulators.bedrock.answers import Turn, failed
 from tests.emulators.bedrock.converse import check, check_stream, converse
 from tests.emulators.bedrock.event_stream import dumps
+from tests.emulators.bedrock.guardrails import CHECKS, Guardrails
 from tests.emulators.bedrock.rules import Asked, Refused, check_signature, parse_request
 from tests.emulators.connection import Connection, Received
 from tests.emulators.reply import Piece, Reply, play
@@ -59,6 +60,7 @@ class BedrockUpstream(Server):
         self.region = REGION
         self.asked: list[Asked] = []
         self.agents = {AGENT: Agent(*AGENT), ("OTHER12345", "ALIAS12345"): Agent("OTHER12345", "ALIAS12345")}
+        self.guardrails = Guardrails()
         self._queue: deque[Turn] = deque()
         self._default = Turn()
         self._script = threading.Lock()
@@ -107,6 +109,8 @@ class BedrockUpstream(Server):
                     check_stream(request.params)
                 turn = self._next()
                 self._play(connection, turn, converse(turn, request.params, request.operation == "ConverseStream"))
+            elif request.operation in CHECKS:
+                play(connection, self.guardrails.answer(request))
             elif request.operation == "CountTokens":
                 self._count(connection, request.params)
             else:

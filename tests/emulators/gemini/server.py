@@ -51,6 +51,8 @@ STATUSES = {
 }
 FINISHES = {"stop": "STOP", "length": "MAX_TOKENS", "content_filter": "SAFETY", "tool_calls": "STOP"}
 
+COUNTED = 17
+"""Tokens of every prompt that is to be counted."""
 _numbers = count(1)
 
 
@@ -109,6 +111,13 @@ class GeminiUpstream(Scripted):
             self._check(body, model)
             answer = self.next()
             reply = self._said(answer, body, model, method, query)
+        elif method == "countTokens":
+            inner = body["generateContentRequest"]
+            if inner.pop("model") != f"models/{model}":
+                raise Refused(400, "The model of the request is another one than that of its path.")
+            self._check(inner, model)
+            answer = self.next("countTokens")
+            reply = _json(200, {"totalTokens": COUNTED, "promptTokensDetails": []})
         else:
             raise Refused(404, f"Unknown method {method}")
         return answer, reply if answer.status == 200 and answer.error is None else failed(answer)

@@ -224,3 +224,11 @@ def check_rerank(details: Mapping[str, Any]) -> None:
         raise wrong(f"{model} does not support rerank.")
     if not details["documents"] or details.get("topN", 1) < 1:
         raise wrong("documents must not be empty.")
+
+
+def check_guardrails(details: Mapping[str, Any]) -> None:
+    """Raises Denied for what is refused in ApplyGuardrailsDetails."""
+    if details["compartmentId"] not in COMPARTMENTS:
+        raise Denied(404, "NotAuthorizedOrNotFound", "Authorization failed or requested resource not found.")
+    if not details.get("input", {}).get("content") or not details["guardrailConfigs"]:
+        raise wrong("input and guardrailConfigs must not be empty.")

@@ -23,7 +23,15 @@ from tests.emulators.connection import Connection, Received
 from tests.emulators.oci import chat as oci_chat
 from tests.emulators.oci.keys import API_KEY, COMPARTMENT, REGION, Unsigned, config_file, verify
 from tests.emulators.oci.lists import COMPARTMENTS, OFFERED, Denied, listed
-from tests.emulators.oci.rules import check_chat, check_embed, check_place, check_rerank, check_shape, wrong
+from tests.emulators.oci.rules import (
+    check_chat,
+    check_embed,
+    check_guardrails,
+    check_place,
+    check_rerank,
+    check_shape,
+    wrong,
+)
 from tests.emulators.openai import completion
 from tests.emulators.openai.server import _json, embedding
 from tests.emulators.reply import Reply
@@ -38,6 +46,7 @@ ACTIONS = {
     "/actions/chat": ("ChatDetails", check_chat),
     "/actions/embedText": ("EmbedTextDetails", check_embed),
     "/actions/rerankText": ("RerankTextDetails", check_rerank),
+    "/actions/applyGuardrails": ("ApplyGuardrailsDetails", check_guardrails),
 }
 PREDICT = (f"/{DEPLOYMENT}/predict", f"/{DEPLOYMENT}/predictWithResponseStream")
 OPENAI_FAMILIES = ("openai.", "xai.", "meta.", "google.")
@@ -48,7 +57,7 @@ class OCIUpstream(Scripted):
 
     Script it by the path below /20231130 (`/actions/chat`, `/models`, `/endpoints` ...), by `/predict` and
     `/predictWithResponseStream`, and by `/chat/completions` for /openai/v1. `complaints` says why it refused: the real
-    one does not. Cohere's streams stay open after their last event.
+    one does not. `objections` are words that its guardrails find. Cohere's streams stay open after their last event.
     """
 
     chat = "/actions/chat"
@@ -56,6 +65,7 @@ class OCIUpstream(Scripted):
     def __init__(self, *, tls: bool = False) -> None:
         super().__init__(key=API_KEY, tls=tls)
         self.complaints: list[str] = []
+        self.objections: set[str] = set()
         self._folder = TemporaryDirectory(prefix="upstream-oci-")
 
     @property
@@ -142,6 +152,8 @@ class OCIUpstream(Scripted):
         kind, check = ACTIONS[path]
         check_shape(details, kind)
         check(details)
+        if path == "/actions/applyGuardrails":
+            return self._unless_failed(path, _json(200, _verdict(details, self.objections)))
         if path != "/actions/chat":
             made = _embeddings(details) if path == "/actions/embedText" else _ranks(details)
             return self._unless_failed(path, _json(200, made))
@@ -195,6 +207,25 @@ def _embeddings(details: Mapping[str, Any]) -> dict[str, Any]:
         "modelVersion": "1.0",
         **({"usage": usage} if "v4" in model else {}),
     }
+
+
+def _verdict(details: Mapping[str, Any], words: set[str]) -> dict[str, Any]:
+    """What each guardrail that is asked for says of the text."""
+    text, configs = details["input"]["content"], details["guardrailConfigs"]
+    found = [word for word in words if word in text]
+    results: dict[str, Any] = {}
+    if moderation := configs.get("contentModerationConfig"):
+        results["contentModeration"] = {
+            "categories": [{"name": each, "score": float(bool(found))} for each in moderation["categories"]]
+        }
+    if "promptInjectionConfig" in configs:
+        results["promptInjection"] = {"score": float(bool(found))}
+    if personal := configs.get("personallyIdentifiableInformationConfig"):
+        results["personallyIdentifiableInformation"] = [
+            {"offset": text.index(word), "length": len(word), "text": word, "label": personal["types"][0], "score": 0.9}
+            for word in found
+        ]
+    return {"results": results}
 
 
 def _ranks(details: Mapping[str, Any]) -> dict[str, Any]:

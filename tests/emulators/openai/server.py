@@ -118,6 +118,8 @@ class OpenAIUpstream(Scripted):
             return self._answer_to(received, path)
         except Refused as refused:
             return ScriptedAnswer(), _json(refused.status, {"error": refused.error})
+        except (AttributeError, KeyError, TypeError) as error:  # a value of another shape than OpenAI's
+            return ScriptedAnswer(), _json(400, {"error": Refused(400, f"Invalid value: {error}").error})
 
     def _path(self, received: Received) -> str:
         path = urlsplit(received.path).path

@@ -16,7 +16,7 @@ from core.errors import ContextTooLong, GatewayError, InvalidRequest, Unsupporte
 from core.events import Citation, Event, Finish, Reasoning, Text, ToolArguments, ToolCall, Usage
 from core.requests import ChatRequest
 from providers.anthropic.decode import AnthropicDecoder as Reading
-from providers.anthropic.provider import Anthropic, anthropic_error, error_in_body, versioned
+from providers.anthropic.provider import Anthropic, anthropic_error, error_in_body, with_version
 from providers.anthropic.request import to_upstream
 from providers.base import ParameterRules, Target
 from providers.common.json_schema import closed_schema
@@ -597,7 +597,7 @@ def test_where_it_is_not_known_any_more_nothing_is_thought(upstream: AnthropicUp
     ("https://gate.example/raw/messages?tenant=x", "https://gate.example/raw?tenant=x"),
 ])  # fmt: skip
 def test_an_address_may_say_where_the_messages_are(address: str, prefix: str) -> None:
-    assert versioned(address) == prefix
+    assert with_version(address) == prefix
 
 
 def test_models_page_by_page(upstream: AnthropicUpstream) -> None:

@@ -1,17 +1,19 @@
 """What came in Anthropic's own dialect passes as it came, in both directions."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from app import create_app
 from config import Settings
-from tests.conftest import environment
+from tests.conftest import Served, environment
 from tests.emulators import FAULTS, Fault, ScriptedAnswer
 from tests.emulators.anthropic.server import COUNTED, AnthropicUpstream
 from tests.support import messages as read
+from tests.support.frames import post
 
 QUIET = {"RETRIES": 0, "BREAKER_FAILURES": 10_000, "LOG_LEVEL": "NONE", "FIRST_EVENT_TIMEOUT": 0.3, "IDLE_TIMEOUT": 0.3}
 ROWS = """models:
@@ -33,14 +35,17 @@ class Line:
         return json.loads(self.upstream.received[-1].body)
 
 
-@pytest.fixture
-def line(tmp_path: Any) -> Iterator[Line]:
-    file = tmp_path / "models.yaml"
+def settings_for(upstream: AnthropicUpstream, folder: Path) -> dict[str, object]:
+    file = folder / "models.yaml"
     file.write_text(ROWS)
+    at = {"ANTHROPIC_API_KEY": upstream.key, "ANTHROPIC_BASE_URL": upstream.url}
+    return {**QUIET, **at, "MODELS_FILE": file, "HEARTBEAT": 1}
+
+
+@pytest.fixture
+def line(tmp_path: Path) -> Iterator[Line]:
     with AnthropicUpstream() as upstream:
-        values = environment(
-            **QUIET, ANTHROPIC_API_KEY=upstream.key, ANTHROPIC_BASE_URL=upstream.url, MODELS_FILE=file, HEARTBEAT=1
-        )
+        values = environment(**settings_for(upstream, tmp_path))
         yield Line(upstream, create_app(Settings.load(values)).test_client())
 
 
@@ -103,9 +108,11 @@ def test_a_name_that_stands_for_another_model_brings_what_that_takes(line: Line)
     assert line.sent()["service_tier"] == "standard_only"
 
 
-def test_a_filler_comes_before_the_words(line: Line) -> None:
-    line.upstream.enqueue(ScriptedAnswer(first_delay=0.2))
-    message = read.streamed(line.ask(model="filled", stream=True).data)
+def test_a_filler_comes_before_the_words(serve: Callable[..., Served], tmp_path: Path) -> None:
+    with AnthropicUpstream() as upstream:
+        app = serve(**{**settings_for(upstream, tmp_path), "FIRST_EVENT_TIMEOUT": 15})
+        upstream.enqueue(ScriptedAnswer(first_delay=0.2))
+        message = read.streamed(post(app.port, read.ask_body(model="filled", stream=True), "/v1/messages")[2])
     assert read.text(message).startswith("Hm... Grüße")
     assert [block["type"] for block in message["content"]] == ["text"]
 
@@ -115,6 +122,8 @@ def test_tokens_are_counted_there(line: Line) -> None:
     response = line.ask("/v1/messages/count_tokens?beta=true", {"anthropic-beta": "b"}, **body)
     assert read.count(response.data) == COUNTED
     assert line.upstream.received[-1].path == "/v1/messages/count_tokens?beta=true"
+    counted = line.client.post("/v1/responses/input_tokens", json={"model": "claude", "input": "hi", "temperature": 1})
+    assert counted.json == {"object": "response.input_tokens", "input_tokens": COUNTED}
     line.upstream.always(ScriptedAnswer(status=429), path="/messages/count_tokens")
     assert line.ask("/v1/messages/count_tokens").status_code == 429
 

@@ -11,10 +11,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from core.errors import InvalidRequest, Unsupported, UpstreamDown
-from core.events import SILENCE, Citation, Event, Finish, Reasoning, Text, ToolArguments, ToolCall, Usage
+from core.events import Citation, Event, Finish, Reasoning, Text, ToolArguments, ToolCall, Usage
 from core.requests import ChatRequest
 from providers.base import ParameterRules, Target
-from providers.bedrock.models.provider import BedrockModels, decode_events, events_of_body
+from providers.bedrock.models.decode import decode_events, events_of_body
+from providers.bedrock.models.provider import BedrockModels
 from providers.bedrock.models.request import SUPPORTED_PARAMETERS, to_upstream
 from providers.common.conversation import OPENING
 from schemas.chat.request import load_chat
@@ -513,7 +514,6 @@ def test_citations_stand_for_their_blocks_text() -> None:
     named: list[Any] = [
         ("contentBlockDelta", {"delta": {"text": "One. "}}),
         ("contentBlockStop", {}),
-        SILENCE,
         ("contentBlockDelta", {"delta": {"text": "Two."}}),
         ("contentBlockDelta", {"delta": {"citation": web}}),
         ("contentBlockStop", {}),

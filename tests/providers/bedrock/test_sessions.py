@@ -9,10 +9,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from core.errors import Cancelled, GatewayError, InvalidRequest, UpstreamDown, UpstreamTimeout
-from providers.bedrock.agents.request import agent_input
+from providers.bedrock.agents.request import input_file
 from providers.bedrock.agents.return_control import Kept as Calls
 from providers.bedrock.agents.return_control import calls, results
-from providers.bedrock.agents.sessions import (
+from providers.common.agent_input import agent_input
+from providers.common.agent_sessions import (
     SessionLease,
     SessionOwner,
     belongs,
@@ -283,8 +284,15 @@ def test_odd_values_are_refused_and_nothing_worse(messages: list[Any], beside: d
         asked = load_chat(orjson.dumps({"messages": messages, **beside}))
         assert isinstance(asked.conversation_id, str)
         transcript_key(ANN, asked.messages)
-        found = agent_input(asked.messages)
+        found = agent_input(asked.messages, input_file)
         if found.results:
             results(asked.messages, found.results, Calls(STORE, ANN, 60), OPEN)
     except GatewayError:
         pass
+
+
+@pytest.mark.parametrize("name", ["end_call", "transfer_call", "press_digit"])
+def test_an_action_that_ends_or_transfers_a_call_has_the_name_that_voice_sockets_know(name: str) -> None:
+    given = {"functionInvocationInput": {"actionGroup": "phone", "function": name, "parameters": []}}
+    ((_, called, arguments),) = calls({"invocationId": "i", "invocationInputs": [given]}, "s")
+    assert (called, arguments) == (name, "{}")

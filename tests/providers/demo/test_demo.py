@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from core.context import CallContext
 from core.errors import Cancelled, InvalidRequest
-from core.events import SILENCE, Finish, Reasoning, Text, Usage
+from core.events import Finish, Reasoning, Text, Usage
 from core.requests import ChatRequest, EmbeddingsRequest
 from core.token_estimate import estimate_tokens
 from providers.base import Target
@@ -182,13 +182,6 @@ def test_otherwise_it_does_not_wait(pace_ms, stream):
     call = Clock()
     list(DemoProvider(pace_ms=pace_ms).chat(chat_request("count to 5", stream=stream), TARGET, call))
     assert call.waits == []
-
-
-def test_a_very_slow_pace_keeps_the_line_alive():
-    call = Clock(heartbeat=5.0)
-    events = list(DemoProvider(pace_ms=12_000).chat(chat_request("say a b", stream=True), TARGET, call))
-    assert events[:4] == [Text("a "), SILENCE, SILENCE, Text("b")]
-    assert call.waits == [5.0, 5.0, 2.0]
 
 
 def test_a_caller_who_leaves_ends_it():

@@ -23,7 +23,7 @@ from providers.base import ParameterRules, Provider, Target
 from providers.common.conversation import GO_ON, OPENING
 from providers.gemini.decode import GeminiDecoder
 from providers.gemini.provider import gemini_error, resource
-from providers.gemini.request import STAND_IN, taken, to_upstream
+from providers.gemini.request import STAND_IN, supported_parameters, to_upstream
 from providers.gemini.thought_signatures import CARRIED, ThoughtSignatures
 from providers.transport.sse import Frame
 from providers.vendors import VENDORS
@@ -111,10 +111,10 @@ def test_penalties_go_to_those_that_take_them() -> None:
     asked = {"presence_penalty": 1, "frequency_penalty": 0.5}
     for model in ("gemini-2.0-flash", "gemma-3-27b-it"):
         assert config(model, **asked) == {"presencePenalty": 1, "frequencyPenalty": 0.5}
-        assert set(asked) <= taken(model)
+        assert set(asked) <= supported_parameters(model)
     for model in (FLASH, THREE, "gemini-flash-latest"):
         assert config(model, **asked) == {}
-        assert not set(asked) & taken(model)
+        assert not set(asked) & supported_parameters(model)
 
 
 @pytest.mark.parametrize(

@@ -22,7 +22,7 @@ from dispatch.sources.model_list import ModelList
 from providers.base import ParameterRules, Provider, Target
 from providers.common import image_fetch as pictures
 from providers.openai_compatible.request import images_to_upstream
-from providers.transport.client import Endpoint
+from providers.transport.endpoint import Endpoint
 from tests.conftest import Served, served, until
 from tests.emulators import Connection, OpenAIUpstream, Received, ScriptedAnswer, Server, faults
 from tests.emulators.images.ideogram import IdeogramUpstream, form

@@ -33,7 +33,7 @@ def read(style: str, said_: Iterable[dict[str, Any]], choices: int = 1) -> list[
     return [
         event
         for data in frames
-        for event in reader.events(once(STYLES[style].chunk(answers.checked(json.loads(data)))))
+        for event in reader.events(once(STYLES[style].chunk(answers.check_event(json.loads(data)))))
     ]
 
 
@@ -236,20 +236,20 @@ def test_chances_of_tokens() -> None:
 )
 def test_ends(theirs: str, ours: str) -> None:
     """The vendor's COMPLETE never leaks, and the reason is not `stop` for everything."""
-    assert reason_of(answers.finish_reason(theirs), said=True) == ours
+    assert reason_of(answers.finish_reason(theirs), has_content=True) == ours
 
 
 @pytest.mark.parametrize("reason", ["ERROR", "USER_CANCEL", "UNKNOWN_ENUM_VALUE"])
 def test_ends_that_are_failures(reason: str) -> None:
     """A word that nobody knows is one where nothing was said before it."""
     with pytest.raises(ErrorFrame):
-        reason_of(answers.finish_reason(reason), said=False)
+        reason_of(answers.finish_reason(reason), has_content=False)
 
 
 @pytest.mark.parametrize("code", ["429", "TooManyRequests"])
 def test_an_error_in_a_stream(code: str) -> None:
     with pytest.raises(ErrorFrame) as caught:
-        answers.checked({"code": code, "message": "too many"})
+        answers.check_event({"code": code, "message": "too many"})
     assert caught.value.error["code"] == "429"
 
 

@@ -21,7 +21,8 @@ from config import SettingError, Settings
 from core.context import CallContext, Timeouts
 from core.errors import Cancelled, UpstreamDown, UpstreamTimeout
 from dispatch.sources.proxies import variable_for
-from providers.transport.client import Endpoint, send
+from providers.transport.client import send
+from providers.transport.endpoint import Endpoint
 from providers.transport.proxy import FORMS
 from providers.transport.tls import tls_context
 from tests.conftest import ROOT, environment, until
@@ -248,8 +249,7 @@ def chat(to: Endpoint, connect: float = 5.0, call: CallContext | None = None) ->
     body = json.dumps(chat_body(stream=True)).encode()
     reply = send(to, "POST", "/chat/completions", {}, body, call or CallContext(), Timeouts(connect=connect))
     try:
-        for _ in reply.head():
-            pass
+        reply.read_head()
         stream = b"".join(reply)
         reply.settle()
     finally:

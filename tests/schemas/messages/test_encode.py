@@ -9,7 +9,6 @@ from hypothesis import strategies as st
 
 from core.errors import CircuitOpen, GatewayError, InvalidRequest, Overloaded, UpstreamDown, UpstreamTimeout
 from core.events import (
-    SILENCE,
     AnswerStart,
     Event,
     FillerText,
@@ -20,7 +19,6 @@ from core.events import (
     ToolArguments,
     ToolCall,
     Usage,
-    Verbatim,
 )
 from schemas.messages.encode import MessageEncoder, fold
 from schemas.messages.errors import error_body, error_status
@@ -48,7 +46,7 @@ def answers(draw: st.DrawFn) -> tuple[list[Event], str, Calls]:
     said, calls, queues = "", list[tuple[str, dict[str, Any]]](), list[list[ToolArguments]]()
     texts = st.text(st.characters(codec="utf-8"), max_size=8)
     for number in range(draw(st.integers(0, 6))):
-        match draw(st.sampled_from(["text", "call", "thought", "silence", "half", "arguments"])):
+        match draw(st.sampled_from(["text", "call", "thought", "half", "arguments"])):
             case "text":
                 piece = draw(texts)
                 events.append(Text(piece))
@@ -60,8 +58,6 @@ def answers(draw: st.DrawFn) -> tuple[list[Event], str, Calls]:
                 events.append(Reasoning(draw(texts)))
                 if draw(st.booleans()):
                     events.append(Reasoning("", signature="signed", redacted=draw(st.booleans())))
-            case "silence":
-                events.append(SILENCE)
             case "call":
                 arguments = draw(st.dictionaries(texts, texts | st.integers(), max_size=3))
                 events.append(ToolCall(number, f"tool_{number}", f"call_{number}"))
@@ -84,9 +80,7 @@ def answers(draw: st.DrawFn) -> tuple[list[Event], str, Calls]:
 def test_any_answer_is_a_message_streamed_as_whole(answer: tuple[list[Event], str, Calls], thinks: bool) -> None:
     events, said, calls = answer
     streamed = read.streamed(stream(events, include_reasoning=thinks))
-    whole = read.whole(
-        fold(message_events(include_reasoning=thinks), [event for event in events if event is not SILENCE])
-    )
+    whole = read.whole(fold(message_events(include_reasoning=thinks), events))
     assert streamed | {"id": ""} == whole | {"id": ""}
     assert read.calls(whole) == calls
     # White space alone is no block, so it may be missing beside calls and thoughts, and nowhere else.
@@ -131,20 +125,6 @@ def test_the_first_call_flows_and_others_follow_it() -> None:
     assert [len(read.frames(each)) if each else 0 for each in begun] == [2, 0, 0, 1]
     rest = encoder.encode(Finish("tool_calls")) + encoder.end()
     assert read.calls(read.streamed(b"".join(begun) + rest)) == [("first", {"x": 1}), ("second", {"y": 2})]
-
-
-def test_a_line_that_is_kept_opens_the_message_once() -> None:
-    """Also before bytes of Anthropic's own, which begin one again."""
-    theirs = stream([Text("Hello"), Finish("stop"), Usage(9, 3)])
-    encoder = MessageEncoder(message_events())
-    data = encoder.encode(SILENCE) + encoder.encode(SILENCE)
-    assert data.count(b"event: ping") == 2
-    at = theirs.index(b"event: content_block_stop")
-    data += encoder.encode(Verbatim(theirs[:at], "messages")) + encoder.encode(SILENCE)
-    data += encoder.encode(Verbatim(theirs[at:], "messages")) + encoder.end()
-    message = read.streamed(data)
-    assert read.text(message) == "Hello"
-    assert message["usage"]["input_tokens"] == 9
 
 
 def test_an_answer_without_an_end_is_an_error() -> None:

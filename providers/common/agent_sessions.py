@@ -1,4 +1,4 @@
-"""Which session of an agent a turn belongs to (decision 14): by the id that the caller gives, or by the words so far.
+"""Finds the session of an agent for a turn (decision 14): by the caller's own id, or by the transcript so far.
 
 A session is stored after each answer, and the next turn takes it out of the store, so of two simultaneous turns only
 one gets it. A turn that finds none (a first one, a duplicate, one after an interruption or a long silence) begins a new
@@ -27,7 +27,7 @@ READABLE = 24
 TAG = 24
 NOT_FITTING = re.compile(r"[^0-9a-zA-Z_:-]+")
 """Amazon allows [0-9a-zA-Z._:-]{2,100}; the dot is our separator. (service model bedrock-agent-runtime, SessionId)"""
-OPENED_SECONDS = 5400.0
+OPENED_SECONDS = 28_800.0
 """The longest time that an agent keeps an idle session."""
 
 Json = Mapping[str, Any]
@@ -64,39 +64,39 @@ class LeaseState(Enum):
 
 @dataclass(slots=True)
 class SessionLease:
-    """Where one turn finds its session, and leaves it for the next: a context, for the time of the turn. `state` None
-    remembers nothing.
+    """The lease of a session for one turn, as a context manager; afterwards the session is stored for the next turn.
+    With `state` None nothing is stored.
 
-        HELD      the session is taken away from other turns  -> BEGUN, RELEASED
-        BEGUN     the agent has answered something             -> SAVED; if it fails, the session is left to expire
-        SAVED     the session is filed for the next turn
-        RELEASED  the turn failed before the agent began: the session is there again, for the same turn to come
+        HELD      no other turn can take the session           -> BEGUN, RELEASED
+        BEGUN     the agent has sent an event                  -> SAVED; after a failure the session expires unused
+        SAVED     the session is stored for the next turn
+        RELEASED  the turn failed before BEGUN: the session is stored again, for a repetition of the turn
 
-    A turn that ran into a time-out, or whose caller left, releases nothing: the agent may still be at it.
+    A turn that timed out, or whose caller disconnected, releases nothing: the agent may still be running.
 
-    `explicit` is the caller's own id, `heard` the messages that a session must have received, `seconds` how long the
+    `explicit` is the caller's own id, `received` the messages that a session must have received, `seconds` how long the
     agent is expected to keep a session.
     """
 
     state: KeyValueStore | None
     owner: SessionOwner
     explicit: str
-    heard: Sequence[Json]
+    received: Sequence[Json]
     seconds: float
     _key: str = field(default="", init=False)
     _claimed: str = field(default="", init=False)
     lease_state: LeaseState = field(default=LeaseState.HELD, init=False)
 
     def __post_init__(self) -> None:
-        self._key = self._own_key() if self.explicit else transcript_key(self.owner, self.heard)
+        self._key = self._own_key() if self.explicit else transcript_key(self.owner, self.received)
 
     def open(self, *, anything_before: bool) -> Session:
         """The stored session, else a new one."""
         found = self.state.pop(self._key) if self.state is not None else None
-        session, _, heard = (found or "").partition(" ")
+        session, _, digest = (found or "").partition(" ")
         if found and belongs(session, self.owner):
             self._claimed = found
-            again = anything_before and heard == _hash(transcript(self.heard))
+            again = anything_before and digest == _hash(transcript(self.received))
             return self.fresh() if again else Session(session, known=True)
         if self.explicit and not anything_before:
             return Session(lasting_id(self.owner, self.explicit), known=True)
@@ -104,7 +104,7 @@ class SessionLease:
 
     def fresh(self) -> Session:
         """A session that has not been used."""
-        return Session(_tagged(self.owner, "-".join(filter(None, (_readable(self.explicit), token_hex(10))))), False)
+        return Session(_add_tag(self.owner, "-".join(filter(None, (_readable(self.explicit), token_hex(10))))), False)
 
     def __enter__(self) -> Self:
         return self
@@ -117,23 +117,25 @@ class SessionLease:
                 self._put(self._key, self._claimed)
 
     def begin(self) -> None:
-        """The agent has answered something."""
+        """Note that the agent has sent an event."""
         if self.lease_state is LeaseState.HELD:
             self.lease_state = LeaseState.BEGUN
 
     @property
     def begun(self) -> bool:
-        """Whether the agent has answered anything."""
+        """Whether the agent has sent an event."""
         return self.lease_state is not LeaseState.HELD
 
-    def save(self, session: Session, messages: Sequence[Json], answer: str) -> None:
-        """The turn is over. `messages` are all that was said, `answer` what the agent said to it."""
+    def save(self, session: Session, messages: Sequence[Json], answer: str, calls: Sequence[Json] = ()) -> None:
+        """Store the session after the turn. `messages` are the conversation, `answer` is the agent's text, `calls` its
+        tool calls in OpenAI's form if the session continues with their results.
+        """
         self.lease_state = LeaseState.SAVED
         if self.explicit:
-            self._put(self._key, f"{session.id} {_hash(transcript(self.heard))}")
+            self._put(self._key, f"{session.id} {_hash(transcript(self.received))}")
             self._put(self._opened_key(), "yes", OPENED_SECONDS)
         else:
-            whole = [*messages, {"role": "assistant", "content": answer}]
+            whole = [*messages, {"role": "assistant", "content": answer, "tool_calls": calls}]
             self._put(transcript_key(self.owner, whole), session.id)
 
     def is_replaceable(self) -> bool:
@@ -157,12 +159,12 @@ class SessionLease:
 
 def lasting_id(owner: SessionOwner, explicit: str) -> str:
     """The fixed session id for a caller's own id, so that the session is found after the store has lost it."""
-    return _tagged(owner, f"{_readable(explicit)}-{_hash(explicit)[:16]}".lstrip("-"))
+    return _add_tag(owner, f"{_readable(explicit)}-{_hash(explicit)[:16]}".lstrip("-"))
 
 
 def belongs(session: str, owner: SessionOwner) -> bool:
     """Whether the session was opened by this key, at this agent."""
-    return session == _tagged(owner, session.rpartition(".")[0])
+    return session == _add_tag(owner, session.rpartition(".")[0])
 
 
 def transcript_key(owner: SessionOwner, messages: Sequence[Json]) -> str:
@@ -216,7 +218,7 @@ def tag(owner: SessionOwner, nonce: str) -> str:
     return _hash([owner.caller, owner.agent, nonce])[:TAG]
 
 
-def _tagged(owner: SessionOwner, nonce: str) -> str:
+def _add_tag(owner: SessionOwner, nonce: str) -> str:
     return f"{nonce}.{tag(owner, nonce)}"
 
 

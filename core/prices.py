@@ -1,0 +1,29 @@
+"""What tokens cost."""
+
+from dataclasses import dataclass
+
+from core.events import Usage
+
+PER = 1_000_000
+"""Tokens that a price is for."""
+
+
+@dataclass(frozen=True, slots=True)
+class Price:
+    """Prices per million tokens, in one currency. Where `cached`, `written` (to a cache) or `reasoning` is None, these
+    tokens cost as much as others of the prompt or of the completion.
+    """
+
+    prompt: float
+    completion: float
+    cached: float | None = None
+    reasoning: float | None = None
+    written: float | None = None
+
+    def cost(self, usage: Usage) -> float:
+        """What so many tokens cost."""
+        prompt, completion = self.prompt, self.completion
+        extra = usage.cached * ((prompt if self.cached is None else self.cached) - prompt)
+        extra += usage.written * ((prompt if self.written is None else self.written) - prompt)
+        extra += usage.reasoning * ((completion if self.reasoning is None else self.reasoning) - completion)
+        return (usage.prompt * prompt + usage.completion * completion + extra) / PER

@@ -1,0 +1,1 @@
+"""WebSocket connections: the handshake, one connection, and the thread that keeps all of a worker's."""

@@ -1,0 +1,1 @@
+"""Phone platforms that dial a WebSocket: scripted, and as strict about each frame as their documents."""

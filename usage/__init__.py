@@ -1,0 +1,1 @@
+"""Tokens and costs of requests: accounting, the table of usage, reports."""

@@ -1,0 +1,1 @@
+"""Phone calls on WebSockets: one session for all platforms, and an adapter for each platform."""
