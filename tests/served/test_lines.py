@@ -53,8 +53,8 @@ def test_a_long_stream_arrives_whole_and_is_counted(line: tuple[OpenAIUpstream, 
     stream = post(app.port, chat_body(stream=True, stream_options={"include_usage": True}))[2]
     assert streamed_text(stream) == "".join(WORDS)
     assert finish(stream) == "stop"
-    told = json.loads(payloads(stream)[-1])["usage"]["completion_tokens"]
-    app.logged(f"outcome=done .*completion_tokens={told}")
+    count = json.loads(payloads(stream)[-1])["usage"]["completion_tokens"]
+    app.logged(f"outcome=done .*completion_tokens={count}")
 
 
 def test_a_stream_without_chunks_is_closed_at_its_end(line: tuple[OpenAIUpstream, Served]) -> None:
