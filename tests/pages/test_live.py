@@ -78,6 +78,7 @@ def test_pages_false_hides_the_events_too(app_with: Any) -> None:
     assert app_with(PAGES=False).get("/live/events").status_code == 404
 
 
+@pytest.mark.slow
 def test_what_is_told(serve: Callable[..., Served], upstream: OpenAIUpstream, keys_file: str) -> None:
     app = serve("--workers", "2", MODELS_FILE=keys_file, **upstream.settings(), DEMO_PACE_MS=0)
     for _ in range(4):

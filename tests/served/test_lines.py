@@ -111,6 +111,7 @@ def test_the_end_of_the_server_is_told_in_a_stream(serve: Callable[..., Served],
     assert b"shutting down" in read_to_end(caller.socket)
 
 
+@pytest.mark.slow
 def test_many_streams_at_the_default_leave_health_its_thread(tmp_path: Path, upstream: OpenAIUpstream) -> None:
     """More than there are threads at first."""
     upstream.always(ScriptedAnswer(texts=WORDS, frame_delay=0.5))
