@@ -166,8 +166,8 @@ class ResponsesEncoder:
         )
         if cancelled:
             return begun + self._write("response.incomplete", response=self.response) + DONE
-        told = b"" if self._one_end else self._write("error", **error_fields(error))
-        return begun + told + self._write("response.failed", response=self.response) + DONE
+        error_event = b"" if self._one_end else self._write("error", **error_fields(error))
+        return begun + error_event + self._write("response.failed", response=self.response) + DONE
 
     def _start(self, start: AnswerStart) -> None:
         if not self._begun:

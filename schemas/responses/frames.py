@@ -49,10 +49,10 @@ def error_message(error: GatewayError) -> str:
 def warm_up_messages(response: Json) -> tuple[list[str], Json]:
     """A WebSocket's messages for a response that has no output, and the response as it is then."""
     ended = {**response, "status": "completed", "completed_at": int(time()), "usage": usage_body(None)}
-    told = [("created", response), ("in_progress", response), ("completed", ended)]
+    named = [("created", response), ("in_progress", response), ("completed", ended)]
     events = [
         {"type": f"response.{kind}", "sequence_number": number, "response": each}
-        for number, (kind, each) in enumerate(told)
+        for number, (kind, each) in enumerate(named)
     ]
     return [dumps(event).decode() for event in events], ended
 

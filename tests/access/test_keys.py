@@ -97,11 +97,11 @@ def test_a_key_may_call_its_models_alone(
     answer = ask(app, ALICE, stream=stream, **asked)
     assert answer.status_code == status, answer.data
     if status == 403:
-        told = refused(answer, 403)
-        assert told["code"] == "permission_denied"
-        assert "fast, openai/*" in told["message"]
+        refusal = refused(answer, 403)
+        assert refusal["code"] == "permission_denied"
+        assert "fast, openai/*" in refusal["message"]
         for other in ("secret-project", "demo", "groq", "anthropic"):
-            assert other not in told["message"]
+            assert other not in refusal["message"]
 
 
 def test_a_model_that_others_may_call_is_refused_like_one_that_is_not_there(client: Client) -> None:

@@ -57,9 +57,9 @@ def test_one_request_too_many_is_refused_at_once(client: Client, upstream: OpenA
     app = client("requests_per_minute: 2")
     answers = [ask(app, stream=stream) for _ in range(4)]
     assert [each.status_code for each in answers] == [200, 200, 429, 429]
-    told = refused(answers[2], 429)
-    assert (told["type"], told["code"]) == ("requests", "rate_limit_exceeded")
-    assert "'alice' may make 2 requests a minute" in told["message"]
+    refusal = refused(answers[2], 429)
+    assert (refusal["type"], refusal["code"]) == ("requests", "rate_limit_exceeded")
+    assert "'alice' may make 2 requests a minute" in refusal["message"]
     assert 50 <= int(answers[2].headers["Retry-After"]) <= 61
     assert answers[2].headers["x-should-retry"] == "true"
     assert [each.headers["x-ratelimit-remaining-requests"] for each in answers] == ["1", "0", "0", "0"]
@@ -102,9 +102,9 @@ def test_tokens_are_what_the_upstream_counted(client: Client, stream: bool) -> N
         answer.get_data()
         answer.close()
         assert tokens_left(app) == max(0, left)
-    told = refused(ask(app, stream=stream), 429)
-    assert told["type"] == "tokens"
-    assert "'alice' may use 149 tokens a minute" in told["message"]
+    refusal = refused(ask(app, stream=stream), 429)
+    assert refusal["type"] == "tokens"
+    assert "'alice' may use 149 tokens a minute" in refusal["message"]
 
 
 def test_a_prompt_is_estimated_before_it_is_asked(client: Client, upstream: OpenAIUpstream) -> None:

@@ -4,19 +4,18 @@ import json
 import re
 import signal
 import socket
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
-import requests
 from playwright.sync_api import Page, expect
 
 from tests.conftest import Served, until
 from tests.emulators import OpenAIUpstream, ScriptedAnswer
 from tests.support.frames import chat_body, post
+from tests.support.live import events, watching
 from views.watchers import MOST_WATCHERS
 
 KEYS = """
@@ -44,25 +43,6 @@ def keys_file(tmp_path: Path) -> str:
 
 def bearer(key: str) -> dict[str, str]:
     return {"Authorization": f"Bearer {key}"}
-
-
-@contextmanager
-def watching(app: Served, headers: dict[str, str] | None = None) -> Iterator[Any]:
-    response = requests.get(f"http://127.0.0.1:{app.port}/live/events", headers=headers, stream=True, timeout=20)
-    try:
-        yield response
-    finally:
-        response.close()
-
-
-def told(response: Any, name: str) -> Iterator[Any]:
-    """The data of each event of that name."""
-    event = ""
-    for line in response.iter_lines(decode_unicode=True):
-        if line.startswith("event: "):
-            event = line.removeprefix("event: ")
-        elif line.startswith("data: ") and event == name:
-            yield json.loads(line.removeprefix("data: "))
 
 
 @pytest.mark.parametrize(
@@ -98,6 +78,7 @@ def test_pages_false_hides_the_events_too(app_with: Any) -> None:
     assert app_with(PAGES=False).get("/live/events").status_code == 404
 
 
+@pytest.mark.slow
 def test_what_is_told(serve: Callable[..., Served], upstream: OpenAIUpstream, keys_file: str) -> None:
     app = serve("--workers", "2", MODELS_FILE=keys_file, **upstream.settings(), DEMO_PACE_MS=0)
     for _ in range(4):
@@ -106,14 +87,14 @@ def test_what_is_told(serve: Callable[..., Served], upstream: OpenAIUpstream, ke
     post(app.port, {**chat_body(), "model": "fast"}, headers=bearer("alices-own-secret-key"))
     with watching(app, bearer("operations-secret-key")) as response:
         turns = []
-        for more in told(response, "turns"):
+        for more in events(response, "turns"):
             turns += more
             if len(turns) == 5:
                 break
     with watching(app, bearer("operations-secret-key")) as response:
         assert {turn["key"] for turn in turns} == {"alice"}
         assert sorted(len(turn["attempts"]) for turn in turns) == [1, 1, 1, 1, 2]
-        overview = next(each for each in told(response, "overview") if len(each["targets"]) == 2)
+        overview = next(each for each in events(response, "overview") if len(each["targets"]) == 2)
     target = overview["targets"]["openai/gpt-4o-mini"]
     assert target["outcomes"] == {"done": 4}
     assert target["minutes"][0][1] <= target["minutes"][0][2]
@@ -129,7 +110,7 @@ def test_what_is_told(serve: Callable[..., Served], upstream: OpenAIUpstream, ke
 def test_new_turns_come_as_they_end(serve: Callable[..., Served]) -> None:
     app = serve(DEMO_PACE_MS=0)
     with watching(app) as response:
-        turns = told(response, "turns")
+        turns = events(response, "turns")
         for _ in range(3):
             post(app.port, chat_body())
             (turn,) = next(turns)
@@ -164,22 +145,22 @@ def test_who_watches_holds_up_neither_a_stop_nor_a_reload(serve: Callable[..., S
     app = serve(DEMO_PACE_MS=0, GRACEFUL_TIMEOUT=60)
     (worker,) = app.workers
     with watching(app) as response:
-        next(told(response, "overview"))
+        next(events(response, "overview"))
         app.process.send_signal(number)
-        assert list(told(response, "turns")) == []  # to its end, which is no error
+        assert list(events(response, "turns")) == []  # to its end, which is no error
     until(lambda: not Path(f"/proc/{worker}").exists(), "the worker to end")
 
 
 def test_no_usage_is_kept(serve: Callable[..., Served]) -> None:
     app = serve(DEMO_PACE_MS=0, USAGE_DAYS=0)
     with watching(app) as response:
-        assert "USAGE_DAYS" in next(told(response, "overview"))["problem"]
+        assert "USAGE_DAYS" in next(events(response, "overview"))["problem"]
 
 
 def test_a_database_that_is_broken_is_said(serve: Callable[..., Served], tmp_path: Path) -> None:
     app = serve(DEMO_PACE_MS=0, DATABASE_URL=f"sqlite:///{tmp_path}")
     with watching(app) as response:
-        assert "cannot be read" in next(told(response, "overview"))["problem"]
+        assert "cannot be read" in next(events(response, "overview"))["problem"]
     assert post(app.port, chat_body())[0] == 200
 
 

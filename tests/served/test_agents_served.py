@@ -55,9 +55,9 @@ def test_an_agent_remembers_over_workers_and_a_restart(dialect: Dialect, tmp_pat
         with running(dialect, upstream, tmp_path, WORKERS=2) as app:
             both(app)
             say(app, "Who am I?")
-        (told,) = upstream.sessions.values()
-        assert [text in json.dumps(told) for text in ("Ada", "Bern", "Who am I?")] == [True] * 3
-        assert "conversation so far" not in json.dumps(told)
+        (session,) = upstream.sessions.values()
+        assert [text in json.dumps(session) for text in ("Ada", "Bern", "Who am I?")] == [True] * 3
+        assert "conversation so far" not in json.dumps(session)
 
 
 def test_a_caller_who_leaves_while_a_session_is_made_frees_it(tmp_path: Path) -> None:
@@ -190,8 +190,8 @@ def test_the_real_server_of_a_runtime_is_understood(real: tuple[AgentApp, Served
     assert b"fell over" not in data
     status, _, data = ask(app, "fail")
     assert (status, error(data)["code"]) == (502, "upstream_error")
-    (told,) = [each for each in agent.memory.values() if len(each) > 1]
-    assert told[:3] == ["hello", "whole", "break"]
+    (memory,) = [each for each in agent.memory.values() if len(each) > 1]
+    assert memory[:3] == ["hello", "whole", "break"]
     assert sum(each.count("fail") for each in agent.memory.values()) == 1
 
 

@@ -98,6 +98,7 @@ def test_without_gunicorn_it_is_noticed_too(tmp_path: Path) -> None:
             process.kill()
 
 
+@pytest.mark.slow
 def test_hang_ups_in_a_row_leave_nothing_behind(upstream_and_app: tuple[OpenAIUpstream, Served]) -> None:
     """A hundred callers leave mid-stream; threads, sockets and slots are as before."""
     upstream, app = upstream_and_app

@@ -71,6 +71,7 @@ def test_requests_are_exact_over_four_workers(serve: Serve, tmp_path: Path, work
     assert (found.count(200), found.count(429)) == (60, 90)
 
 
+@pytest.mark.slow
 def test_concurrent_requests_are_exact_over_four_workers(serve: Serve, tmp_path: Path) -> None:
     file = written(tmp_path, f"name: alice, key: {ALICE}, concurrent: 5")
     app = serve(MODELS_FILE=file, DATA_DIR=tmp_path / "data", DEMO_PACE_MS=400, WORKERS=4, THREADS=128)
@@ -84,6 +85,7 @@ def test_concurrent_requests_are_exact_over_four_workers(serve: Serve, tmp_path:
     until(lambda: asked(app.port, stream=True)[0] == 200, "the places of those who left")
 
 
+@pytest.mark.slow
 def test_places_of_a_worker_that_died_are_free_again(serve: Serve, tmp_path: Path) -> None:
     file = written(tmp_path, f"name: alice, key: {ALICE}, concurrent: 1")
     app = serve(MODELS_FILE=file, DATA_DIR=tmp_path / "data", DEMO_PACE_MS=2000, WORKERS=2)
@@ -137,6 +139,7 @@ def test_a_folder_that_cannot_be_written_limits_nobody(serve: Serve, tmp_path: P
     app.logged("the store for limits is out of reach")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("ends", [False, True])
 def test_a_revoked_keys_running_stream_ends_only_if_wanted(serve: Serve, tmp_path: Path, ends: bool) -> None:
     file = written(tmp_path, f"name: alice, key: {ALICE}", f"name: bob, key: {BOB}")

@@ -53,8 +53,8 @@ def test_a_long_stream_arrives_whole_and_is_counted(line: tuple[OpenAIUpstream, 
     stream = post(app.port, chat_body(stream=True, stream_options={"include_usage": True}))[2]
     assert streamed_text(stream) == "".join(WORDS)
     assert finish(stream) == "stop"
-    told = json.loads(payloads(stream)[-1])["usage"]["completion_tokens"]
-    app.logged(f"outcome=done .*completion_tokens={told}")
+    count = json.loads(payloads(stream)[-1])["usage"]["completion_tokens"]
+    app.logged(f"outcome=done .*completion_tokens={count}")
 
 
 def test_a_stream_without_chunks_is_closed_at_its_end(line: tuple[OpenAIUpstream, Served]) -> None:
@@ -111,6 +111,7 @@ def test_the_end_of_the_server_is_told_in_a_stream(serve: Callable[..., Served],
     assert b"shutting down" in read_to_end(caller.socket)
 
 
+@pytest.mark.slow
 def test_many_streams_at_the_default_leave_health_its_thread(tmp_path: Path, upstream: OpenAIUpstream) -> None:
     """More than there are threads at first."""
     upstream.always(ScriptedAnswer(texts=WORDS, frame_delay=0.5))

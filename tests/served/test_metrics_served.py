@@ -87,6 +87,7 @@ def test_the_folder_ends_with_the_server(serve: Serve) -> None:
     assert not folder.exists()
 
 
+@pytest.mark.slow
 def test_a_worker_without_room_for_its_files_counts_for_itself(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

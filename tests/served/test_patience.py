@@ -143,6 +143,7 @@ def assert_ends_in_time(port: int, body: dict[str, object], path: str = "/v1/cha
     assert b"thought" not in stream
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("path", "body"),
     [

@@ -22,6 +22,7 @@ from tests.conftest import EVER, Served, _listens, free_port, until
 from tests.emulators.bedrock.server import AGENT, BedrockUpstream
 from tests.support import postgresql
 from tests.support.frames import chat_body, post, streamed_text
+from tests.support.live import events, watching
 from tests.support.nginx import nginx
 
 pytestmark = [pytest.mark.services, pytest.mark.timeout(150)]
@@ -139,6 +140,14 @@ def test_limits_responses_and_usage_are_one(replicas: Callable[..., list[Served]
     for app in apps:
         assert "chat" in app.log(), "a replica that nobody asked"
         until(lambda port=app.port: used(port) == answered, f"{answered} requests in the table of usage")  # type: ignore[misc]
+
+
+def test_the_live_view_is_one(replicas: Callable[..., list[Served]]) -> None:
+    one, other = replicas(2)
+    assert ask(one.port) == 200
+    with watching(other, ADMIN) as response:
+        (turn,) = next(turns for turns in events(response, "turns") if turns)
+    assert (turn["key"], turn["model"], turn["outcome"]) == ("admin", "fast", "done")
 
 
 def test_an_agents_session_is_one(replicas: Callable[..., list[Served]], redis: Redis) -> None:

@@ -380,6 +380,7 @@ def test_a_message_may_come_in_pieces(app: Served) -> None:
     assert client.close_code() == 1009
 
 
+@pytest.mark.slow
 def test_a_flood_holds_up_nobody(app: Served) -> None:
     with dial(app.port) as client:
         for _ in range(2000):
@@ -390,6 +391,7 @@ def test_a_flood_holds_up_nobody(app: Served) -> None:
         assert received(client) == {"type": "pong"}
 
 
+@pytest.mark.slow
 def test_a_peer_that_reads_nothing_costs_a_bounded_buffer_and_no_message_thread(app: Served) -> None:
     clients = [RawClient(app.port, window=4096) for _ in range(10)]
     for client in clients:

@@ -461,6 +461,7 @@ def test_a_conversation_goes_on_after_a_lost_connection(
     assert len(asked.next(2).json["messages"]) == (3 if is_lost else 1)
 
 
+@pytest.mark.slow
 def test_a_conversation_goes_on_after_a_reload(
     upstream: OpenAIUpstream, serve: Callable[..., Served], tmp_path: Path
 ) -> None:

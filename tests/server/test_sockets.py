@@ -225,6 +225,7 @@ class Deaf:
     def closed(self) -> None: ...
 
 
+@pytest.mark.slow
 def test_a_connection_that_is_closed_is_held_by_no_timer() -> None:
     keeper = Quiet()
     connection = Socket(keeper, Deaf(), None, 1000)

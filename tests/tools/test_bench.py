@@ -55,6 +55,7 @@ def test_paced_streams_keep_their_pace(bench):
     assert seen["latency_ms"]["p50"] >= 9 * 20, "nine gaps of 20 ms"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("answer", "good"),
     [
@@ -88,6 +89,7 @@ def test_the_upstream_counts_who_leaves(bench, served):
     assert stats(bench.upstream)["hangups"] == before + 3
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", run.PROVIDERS)
 def test_every_provider_can_be_measured(bench, served, name):
     figures = measure(bench, replace(served, own=run.PROVIDERS[name]), OF_A_PROVIDER)
@@ -98,6 +100,7 @@ def test_every_provider_can_be_measured(bench, served, name):
     assert None not in figures["hangup"].values()
 
 
+@pytest.mark.slow
 def test_what_cannot_be_installed_is_named_and_left_out(monkeypatch, tmp_path):
     @contextmanager
     def missing(*_: object) -> Iterator[Server]:

@@ -110,7 +110,7 @@ def test_retell_sees_the_webhooks_tools_and_tells_of_them_again() -> None:
     result = {"response_type": "tool_call_result", "tool_call_id": "call_weather", "content": "18 degrees"}
     call.has_sent(invocation, {**result, "successful": True}, response(1, "18."), response(1, "", complete=True))
     call.model.will_say("Yes.")
-    told = [
+    frames = [
         *HELLO,
         {"role": "tool_call_invocation", "tool_call_id": "call_weather", "name": "weather", "arguments": "{}"},
         {"role": "tool_call_result", "tool_call_id": "call_weather", "content": "18 degrees"},
@@ -118,7 +118,7 @@ def test_retell_sees_the_webhooks_tools_and_tells_of_them_again() -> None:
         {"role": "tool_call_invocation", "tool_call_id": "unanswered", "name": "weather", "arguments": "{}"},
         {"role": "user", "content": "Sure?"},
     ]
-    requires(call, 2, HELLO, transcript_with_tool_calls=told)
+    requires(call, 2, HELLO, transcript_with_tool_calls=frames)
     call.has_sent(response(2, "", complete=True))
     assert [each["role"] for each in call.model.asked[2][0]] == ["user", "assistant", "tool", "assistant", "user"]
 

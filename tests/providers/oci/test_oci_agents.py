@@ -108,9 +108,9 @@ def test_a_session_that_has_ended_there_begins_anew_with_the_history(
     messages += [said(client, messages)["message"], user("Who am I?")]
     agent.expire()
     said(client, messages)
-    ((told,),) = agent.sessions.values()
-    assert "User: My name is Ada." in told
-    assert told.endswith("Who am I?")
+    ((text,),) = agent.sessions.values()
+    assert "User: My name is Ada." in text
+    assert text.endswith("Who am I?")
 
 
 def test_without_a_store_each_turn_is_told_the_history(agent: AgentUpstream, app: Callable[..., Any]) -> None:
