@@ -63,10 +63,9 @@ except SettingError as error:
     settings, logconfig_dict = last_good, logs.config(last_good)
     settings.export()
     log.error("%s The last good settings stay in use; %s is read again on HUP.", error, env_file())  # noqa: TRY400 - the message says it all
-except Exception:
+except Exception:  # any fault: gunicorn would end a running service for it
     if last_good is None:
         raise
-    # Any fault: gunicorn would end a running service for it.
     settings, logconfig_dict = last_good, logs.config(last_good)
     settings.export()
     log.exception("The last good settings stay in use; %s is read again on HUP.", env_file())

@@ -37,7 +37,7 @@ from dispatch.resilience.breaker import Breakers
 from dispatch.resilience.hedge import Contender, Race
 from dispatch.resilience.refused_parameters import RefusedParameters
 from dispatch.resilience.retry import Failures, RetryingTarget, RetryPolicy, StreamFactory
-from dispatch.routing.config import Filler
+from dispatch.routing.config import Filler, Guard
 from dispatch.routing.route import Route
 
 WHOLE_ANSWER_FACTOR = 4.0
@@ -247,9 +247,10 @@ class Relay:
         """The context of a new request. One that is not streamed has `patience` times as long for its only event."""
         return CallContext(request_id, 1.0 if streams else patience, caller=caller, state=self.state)
 
-    def chat(self, request: ChatRequest) -> ChatFactory:
-        """The factory that sends this chat to a target."""
-        return ChatFactory(request, self.refused)
+    def chat(self, request: ChatRequest, guard: Guard | None = None) -> StreamFactory:
+        """Ask a target this chat, under the route's guardrail where it has one."""
+        chat = ChatFactory(request, self.refused)
+        return chat.with_guard(guard) if guard else chat
 
     def answer(
         self,
@@ -264,12 +265,12 @@ class Relay:
         """The route's answer. Nothing is sent before it is committed or iterated.
 
         Reasoning counts as a first event only with `reasoning`: otherwise the caller does not receive it. `fills` tells
-        whether a filler may be sent. A chat is asked under the route's guardrail, unless it is already.
+        whether a filler may be sent.
         """
         return AnswerStream(
             self,
             route,
-            ask.with_guard(route.guard) if route.guard and isinstance(ask, ChatFactory) else ask,
+            ask,
             call,
             streams=streams,
             reasoning=reasoning,

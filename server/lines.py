@@ -149,7 +149,7 @@ class LineKeeper:
         """Do a step for a line. A failure ends that line alone."""
         try:
             step(line, *arguments)
-        except Exception:
+        except Exception:  # any fault: the thread keeps the other lines
             log.exception("a line cannot be kept")
             line.call.cancel()
             self._give_back(line)

@@ -10,7 +10,6 @@ from flask import Response
 from core.errors import UpstreamDown
 from core.events import Event, Usage
 from core.requests import ChatRequest
-from dispatch.resilience.retry import StreamFactory
 from dispatch.routing.route import Route
 from dispatch.transforms.speech import read_aloud
 from dispatch.transforms.traced_words import keep_words
@@ -60,8 +59,7 @@ def chat_delivery(
         words.asked = request.messages
     if fills or aloud or words is not None:
         request = replace(request, passthrough=None)
-    chat = services.relay.chat(request)
-    start: StreamFactory = chat.with_guard(route.guard) if route.guard else chat
+    start = services.relay.chat(request, route.guard)
     if words is not None:
         start = keep_words(start, words)
     return Delivery(
