@@ -24,14 +24,19 @@ def loads(raw: bytes, *, keep_halves: bool = False) -> Any:
 
     Raises orjson.JSONDecodeError.
     """
+    return parse(raw, keep_halves=keep_halves)[0]
+
+
+def parse(raw: bytes, *, keep_halves: bool = False) -> tuple[Any, bool]:
+    """The same value, and whether it is JSON for any parser."""
     try:
-        return orjson.loads(raw)
+        return orjson.loads(raw), True
     except orjson.JSONDecodeError as error:
         if not OTHERS.search(raw):
             raise
         try:
             text = (raw if keep_halves else ESCAPES.sub(_replaced, raw)).decode("utf-8-sig")
-            return json.loads(text, parse_int=orjson.loads)
+            return json.loads(text, parse_int=orjson.loads), False
         except (ValueError, RecursionError):
             raise error from None
 

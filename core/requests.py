@@ -80,6 +80,8 @@ class ChatRequest:
         """The caller's own id of the conversation or the phone call, "" without one: their own word first, then what
         their platform sends.
         """
+        if not self.extras and "metadata" not in self.body:
+            return ""
         metadata = _object(self.extras.get("metadata") or self.body.get("metadata"))
         elevenlabs = _object(self.extras.get("elevenlabs_extra_body"))
         given = (

@@ -1,9 +1,9 @@
 """The record of a request that has ended, and the sinks that read it."""
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
 from logging import INFO, WARNING, getLogger
-from typing import Any, Literal
+from types import MappingProxyType
+from typing import Any, Literal, NamedTuple
 
 from core.attempts import Attempt
 from core.events import Usage
@@ -19,9 +19,12 @@ CALL_CHARACTERS = 200
 RequestOutcome = Literal["done", "hung_up", "failed", "refused"]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RequestRecord:
-    """One request, as it ended. `started` is Unix time; other times are seconds since then.
+NOTHING: Mapping[str, Any] = MappingProxyType({})
+
+
+class RequestRecord(NamedTuple):
+    """One request, as it ended. `started` is Unix time; other times are seconds since then. A named tuple is made in a
+    quarter of a frozen dataclass's time.
 
     caller        name of its key, "" without keys or for an unknown one
     endpoint      name of the view: "chat", "embeddings"; "" where no view was reached
@@ -62,7 +65,7 @@ class RequestRecord:
     model: str = ""
     stream: bool | None = None
     conversation: str = ""
-    details: Mapping[str, int] = field(default_factory=dict)
+    details: Mapping[str, int] = NOTHING
     status: int = 200
     outcome: RequestOutcome = "done"
     code: str | None = None
@@ -73,7 +76,7 @@ class RequestRecord:
     provider: str = ""
     target: str = ""
     attempts: tuple[Attempt, ...] = ()
-    tried: Mapping[str, str] = field(default_factory=dict)
+    tried: Mapping[str, str] = NOTHING
     hedged: bool = False
     filler: str = ""
     ttft: float | None = None

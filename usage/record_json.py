@@ -13,7 +13,7 @@ from telemetry.records import RequestRecord
 def encode(record: RequestRecord) -> bytes:
     """Encode a record; b"" for one that JSON cannot hold, with half of a surrogate pair in a name."""
     try:
-        return orjson.dumps(record)
+        return orjson.dumps({**record._asdict(), "details": dict(record.details), "tried": dict(record.tried)})
     except TypeError:
         return b""
 

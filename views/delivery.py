@@ -127,13 +127,14 @@ class Delivery:
             self.end("failed", GatewayError("Something went wrong here."))
         return error
 
-    def sign(self, response: Response) -> Response:
-        """Set Server-Timing, and x-upstream, which names the target, once a target has answered."""
+    def headers(self) -> list[tuple[str, str]]:
+        """Server-Timing, and x-upstream, which names the target, once a target has answered."""
+        headers = []
         if self.answer.first_event is not None:
-            response.headers["x-upstream"] = _header(self.answer.target.name)
+            headers.append(("x-upstream", _header(self.answer.target.name)))
             self._own = own_seconds(self.answer, self._loading)
-        response.headers["Server-Timing"] = server_timing(self._own, self.answer, self.call, self._loading)
-        return response
+        headers.append(("Server-Timing", server_timing(self._own, self.answer, self.call, self._loading)))
+        return headers
 
     def _record(self, outcome: RequestOutcome, failure: GatewayError | None) -> None:
         """Record the request: target, times, tokens, cost and outcome."""
@@ -187,14 +188,18 @@ def _header(name: str) -> str:
     return quote(name, safe="/:@.<>#+ ")
 
 
-class UnwrappedResponse(Response):
-    """A response with one body. Werkzeug would copy its headers and wrap the body, to find its length and whether it
-    needs closing, both of which are known.
+class WholeResponse(Response):
+    """An answer in one body of JSON. Werkzeug would copy its headers and wrap the body, to find its length and whether
+    it needs closing, both of which are known.
     """
+
+    def __init__(self, body: bytes, headers: list[tuple[str, str]]) -> None:
+        super().__init__(body, content_type="application/json")
+        self._headers = headers
 
     def __call__(self, environ: Any, start_response: Callable[..., Any]) -> Any:
         """Send the response."""
-        start_response(self.status, self.headers.to_wsgi_list())
+        start_response(self.status, self.headers.to_wsgi_list() + self._headers)
         return self.response
 
 
@@ -205,7 +210,7 @@ def whole_response(delivery: Delivery, fold: Callable[[Iterable[Event]], bytes])
         for _ in delivery.answer:  # read to the end, so that the attempt counts as done
             pass
     delivery.end("done")
-    return delivery.sign(UnwrappedResponse(body, content_type="application/json"))
+    return WholeResponse(body, delivery.headers())
 
 
 def _same(param: str | None) -> str | None:
@@ -232,8 +237,8 @@ class StreamResponse(Response):
     def __call__(self, environ: Any, start_response: Callable[..., Any]) -> Iterable[bytes]:
         """Begin the stream, or send the failure that came before its head."""
         delivery, encoder = self._delivery, self._encoder
-        delivery.sign(self)
-        start = partial(start_response, self.status, self.headers.to_wsgi_list())
+        headers = self.headers.to_wsgi_list()
+        start = partial(start_response, self.status, headers + delivery.headers())
         delivery.line.keep(start, encoder.heartbeat, self._filler, delivery.answer.filler[1])
         failures: list[Exception] = []
         try:
@@ -243,7 +248,7 @@ class StreamResponse(Response):
         if not delivery.line.begin():
             if failures:
                 return self._refuse(failures.pop(), environ, start_response)
-            start_response(self.status, delivery.sign(self).headers.to_wsgi_list())
+            start_response(self.status, headers + delivery.headers())
         return ClosingIterator(stream_frames(delivery, encoder, failures), self.close)
 
     def _filler(self) -> bytes:

@@ -165,6 +165,8 @@ def require_name(value: Any) -> str:
 
 def integer(value: Any) -> int:
     """A number from an upstream as an integer; 0 for anything else. Raises ValueError beyond 64 bits."""
+    if type(value) is int and -(2**63) < value < 2**63:
+        return value
     if isinstance(value, bool) or not isinstance(value, (int, float)) or (isinstance(value, float) and isnan(value)):
         return 0
     if not abs(value) < 2**63:

@@ -15,7 +15,7 @@ from providers.common.translate import Pictures
 from providers.openai_compatible.decode import ErrorFrame, events_of_body, unwrap
 from providers.openai_compatible.passthrough import Mode, Passthrough, whole_answer
 from providers.transport.client import Response
-from providers.transport.exchange import END_MARK, blocks, detect_stream, parse_json, read_body
+from providers.transport.exchange import blocks, detect_stream, parse_body, read_body, without_end_mark
 from providers.transport.status_errors import error_from_body
 
 Note = Callable[[Mapping[str, Any]], bool]
@@ -32,9 +32,10 @@ def answer_events(
         if streams:
             yield from _stream_events(reply, pieces, request, call, frames, note)
             return
-        raw = END_MARK.sub(b"", read_body(reply, pieces=pieces))
-        body = json_body(raw, reply, name)
-        if note is not None and note(body):
+        raw = without_end_mark(read_body(reply, pieces=pieces))
+        body, is_strict = json_body(raw, reply, name)
+        is_noted = note is not None and note(body)
+        if is_noted or not is_strict:
             frames = "rebuilt"
         yield from _body_events(body, raw, request, frames)
     except BAD_SHAPE as error:
@@ -43,14 +44,16 @@ def answer_events(
         raise error_from_body(name, error.error) from error
 
 
-def json_body(raw: bytes, reply: Response, name: str) -> Any:
-    """A body's JSON, without its envelope if it has one. Raises for an error object with status 200."""
-    data = parse_json(raw, reply)
+def json_body(raw: bytes, reply: Response, name: str) -> tuple[Any, bool]:
+    """A body's JSON, without its envelope if it has one, and whether it is JSON for any parser. Raises for an error
+    object with status 200.
+    """
+    data, is_strict = parse_body(raw, reply)
     if isinstance(data, dict):
         data = unwrap(data)
-    if isinstance(data, dict) and data.get("error"):
-        raise error_from_body(name, data["error"])
-    return data
+        if data.get("error"):
+            raise error_from_body(name, data["error"])
+    return data, is_strict
 
 
 def _body_events(body: Any, raw: bytes, request: ChatRequest, frames: Mode) -> Events:

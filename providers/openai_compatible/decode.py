@@ -8,8 +8,6 @@ BAD_SHAPE for another shape, and ErrorFrame for an error object that comes inste
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-import orjson
-
 from core import lenient_json
 from core.events import (
     AnswerStart,
@@ -44,11 +42,7 @@ def parse_chunk(data: bytes) -> tuple[dict[str, Any], bool]:
     """A frame's JSON, with halves of surrogate pairs kept, and whether every parser reads it the same way. Raises
     ValueError and ErrorFrame.
     """
-    strict = True
-    try:
-        chunk = orjson.loads(data)
-    except orjson.JSONDecodeError:
-        strict, chunk = False, lenient_json.loads(data, keep_halves=True)
+    chunk, strict = lenient_json.parse(data, keep_halves=True)
     if not isinstance(chunk, dict):
         raise ValueError(f"a frame that is not an object: {data[:200]!r}")
     chunk = unwrap(chunk)

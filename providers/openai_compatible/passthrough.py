@@ -11,7 +11,6 @@ from collections.abc import Callable, Iterator, Mapping
 from enum import Enum, auto
 from typing import Any, Literal
 
-from core import lenient_json
 from core.errors import GatewayError
 from core.events import Event, Usage, Verbatim
 from core.json_values import BAD_SHAPE
@@ -213,10 +212,12 @@ class Passthrough:
 
 
 def whole_answer(body: Any, raw: bytes, mode: Mode, *, include_reasoning: bool, pictures: Pictures) -> Iterator[Event]:
-    """A whole answer: `raw` if it may pass, else the events of `body`. Raises ValueError while it is iterated."""
+    """A whole answer: `raw`, which every parser accepts, if it may pass, else the events of `body`. Raises ValueError
+    while it is iterated.
+    """
     keys = DELTA_KEYS | {"reasoning_content"} if include_reasoning else DELTA_KEYS
     may_pass = mode != "rebuilt" and is_body(body) and (mode == "verbatim" or body_may_pass(body, keys))
-    if may_pass and lenient_json.is_strict(raw):
+    if may_pass:
         yield Verbatim(raw, "chat", usage(body.get("usage")))
     else:
         yield from events_of_body(body, pictures)

@@ -29,7 +29,13 @@ from providers.openai_compatible.request import (
 from providers.openai_compatible.responses import DIALECT, native_events, native_request
 from providers.openai_compatible.returned import Returned
 from providers.transport.client import Response, send
-from providers.transport.exchange import log_dropped_parameters, raise_for_status, read_body, request_id_header
+from providers.transport.exchange import (
+    log_dropped_parameters,
+    raise_for_status,
+    read_body,
+    request_id_header,
+    without_end_mark,
+)
 from providers.vendors import Vendor
 
 NO_RULES = ParameterRules()
@@ -154,7 +160,7 @@ class OpenAICompatible(HttpProvider):
             raw = read_body(reply)
         finally:
             reply.close()
-        return json_body(raw, reply, self.name)
+        return json_body(without_end_mark(raw), reply, self.name)[0]
 
     def _require_endpoint(self, endpoint: str, lacking: str) -> None:
         """Raise Unsupported for an endpoint that the vendor does not have."""

@@ -115,10 +115,20 @@ def iter_sse(
 
 def parse_json(raw: bytes, reply: Response, *, keep_halves: bool = False) -> Any:
     """A JSON value, read as lenient_json does; an end mark of a stream may follow it. Raises `reply.broken`."""
+    return parse_body(without_end_mark(raw), reply, keep_halves=keep_halves)[0]
+
+
+def parse_body(raw: bytes, reply: Response, *, keep_halves: bool = False) -> tuple[Any, bool]:
+    """A body's JSON value, and whether it is JSON for any parser. Raises `reply.broken`."""
     try:
-        return lenient_json.loads(END_MARK.sub(b"", raw), keep_halves=keep_halves)
+        return lenient_json.parse(raw, keep_halves=keep_halves)
     except orjson.JSONDecodeError as error:
         raise reply.broken(f"not JSON: {raw[:200]!r}") from error
+
+
+def without_end_mark(raw: bytes) -> bytes:
+    """A body without the end mark of a stream, which some servers append to JSON."""
+    return END_MARK.sub(b"", raw) if b"[DONE]" in raw else raw
 
 
 def request_json(
