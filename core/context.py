@@ -129,6 +129,11 @@ class CallContext:
         """From here on only the idle and the total time-outs apply."""
         self.first_event_by = inf
 
+    @property
+    def awaits_first_event(self) -> bool:
+        """Whether the first event of the attempt under way is still to come."""
+        return self.first_event_by != inf
+
     def mark_finished(self) -> None:
         """The answer is whole: what may still follow is waited for no longer than GRACE_SECONDS."""
         if self.finish_by == inf:

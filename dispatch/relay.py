@@ -201,10 +201,10 @@ class AnswerStream:
             if runner.target is not self._route.targets[0]:
                 yield AnswerStart(model=runner.target.public_name)
             for each in held:
-                self._note(each)
+                self.note(each)
         yield from held
         for event in events:
-            self._note(event)
+            self.note(event)
             yield event
 
     def _record_first_event(self, runner: RetryingTarget | Race) -> None:
@@ -212,7 +212,8 @@ class AnswerStream:
         self._call = runner.call
         self.first_event = monotonic() - self._call.started
 
-    def _note(self, event: Any) -> None:
+    def note(self, event: Any) -> None:
+        """Count an event of the answer. Those that are iterated are counted already."""
         kind = type(event)  # cheaper than isinstance, for each piece of an answer
         if kind in GENERATED:
             self._characters += len(event.text)

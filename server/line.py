@@ -8,6 +8,7 @@ from time import monotonic
 from typing import Protocol
 
 from core.context import CallContext
+from core.events import Event
 from core.forwarding import Source
 from server.response import Response
 
@@ -41,12 +42,13 @@ class Line:
     opened_at   when the head was sent, if that was before the first event
     heartbeats  when the first KEPT_HEARTBEATS heartbeats were sent
     source      the stream that is forwarded to it
+    encode      encodes the events of such a stream, if not only bytes are forwarded
     is_paused   the source is not read, since the caller does not read
     """
 
     __slots__ = (
-        "_gathered", "_gathered_size", "_keeper", "_parked", "call", "descriptor", "due", "ended", "filler",
-        "filler_by", "heartbeat", "heartbeats", "is_paused", "opened_at", "opens_by", "response", "socket",
+        "_gathered", "_gathered_size", "_keeper", "_parked", "call", "descriptor", "due", "encode", "ended",
+        "filler", "filler_by", "heartbeat", "heartbeats", "is_paused", "opened_at", "opens_by", "response", "socket",
         "source", "start",
     )  # fmt: skip
 
@@ -60,6 +62,7 @@ class Line:
         self.socket = sock
         self.descriptor: int | None = None
         self.response = response
+        self.encode: Callable[[Event], bytes] | None = None
         self.ended = False
         self.due = inf
         self.opened_at: float | None = None

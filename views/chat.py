@@ -47,7 +47,7 @@ def chat_delivery(
     incoming: ApiRequest, request: ChatRequest, route: Route, *, forwards: bool = False, fills_with_tools: bool = False
 ) -> Delivery:
     """Begin to deliver a chat's answer, in any dialect of callers, with a filler and with text fit to be read aloud
-    where configured. With `forwards`, frames may pass without the encoder.
+    where configured. With `forwards`, the keeper of lines may take the upstream's frames over.
     """
     services = incoming.services
     may_fill = fills_with_tools or services.fills_with_tools or not _may_call(request)
@@ -69,7 +69,7 @@ def chat_delivery(
         streams=request.stream,
         reasoning=request.include_reasoning,
         fills=fills,
-        forwards=forwards and request.stream and words is None,
+        forwards=forwards and request.stream and not (aloud or route.guard or words),
     )
 
 

@@ -48,9 +48,9 @@ class StreamEncoder(Protocol):
 class Delivery:
     """The delivery of one answer: it watches the caller's line, closes the answer once, and records the request.
 
-    `events` are the answer's events, to be encoded. `details` are counts for the record. With `forwards`, frames may
-    pass without being encoded. `filler` is the phrase that was sent. With `estimates`, tokens that the upstream has not
-    counted are estimated. An answer that is not `charged` costs nothing.
+    `events` are the answer's events, to be encoded. `details` are counts for the record. With `forwards`, the keeper of
+    lines may take the upstream's frames over. `filler` is the phrase that was sent. With `estimates`, tokens that the
+    upstream has not counted are estimated. An answer that is not `charged` costs nothing.
     """
 
     def __init__(
@@ -233,6 +233,8 @@ class StreamResponse(Response):
         self._field = field
         # Also ends a delivery whose caller leaves before the first byte: a generator not begun runs no `finally`.
         self.call_on_close(lambda: delivery.end("hung_up"))
+        if delivery.call.forwarder is not None:
+            delivery.line.encode = self._encode
 
     def __call__(self, environ: Any, start_response: Callable[..., Any]) -> Iterable[bytes]:
         """Begin the stream, or send the failure that came before its head."""
@@ -250,6 +252,11 @@ class StreamResponse(Response):
                 return self._refuse(failures.pop(), environ, start_response)
             start_response(self.status, headers + delivery.headers())
         return ClosingIterator(stream_frames(delivery, encoder, failures), self.close)
+
+    def _encode(self, event: Event) -> bytes:
+        data = self._encoder.encode(event)
+        self._delivery.answer.note(event)
+        return data
 
     def _filler(self) -> bytes:
         self._delivery.filler, self._delivery.filler_at = self._delivery.answer.filler[0], monotonic()

@@ -9,18 +9,17 @@ from core.events import Citation, Event, Finish, FinishReason, Reasoning, Text, 
 from core.json_values import Json
 from providers.common.finish_reasons import finish_reason
 from providers.common.translate import require_name, require_text, token_count
+from providers.transport.exchange import StreamDecoder
 from providers.transport.sse import Frame
 
 
-class AnthropicDecoder:
+class AnthropicDecoder(StreamDecoder):
     """Decodes one answer: the frames of a stream, or a whole message, to events.
 
     `fail` makes the exception for an error object; `keep` stores the thinking before a tool call, by the call's id.
     """
 
     def __init__(self, fail: Callable[[Any], GatewayError], keep: Callable[[str, list[Json]], None]) -> None:
-        self.finished = False
-        self.done = False
         self._fail = fail
         self._keep = keep
         self._blocks: dict[int, Json] = {}
@@ -28,6 +27,10 @@ class AnthropicDecoder:
         self._thoughts: list[Json] = []
         self._usage: dict[str, Any] = {}
         self._characters = 0
+
+    def is_quick(self, frame: Frame) -> bool:
+        """Whether the frame continues a content block: only other frames store the thinking."""
+        return frame.event == b"content_block_delta"
 
     def events(self, frame: Frame) -> Iterator[Event]:
         """The events of a frame; none for an unknown type."""

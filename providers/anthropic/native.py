@@ -30,6 +30,7 @@ from providers.transport.exchange import (
     raise_for_status,
     read_body,
 )
+from providers.transport.forwarding import UnreadFrames
 from providers.transport.sse import Frame, parse_frames
 
 DIALECT: CallerDialect = "messages"
@@ -137,7 +138,7 @@ def answer_events(
 def _pass_frames(reply: Response, pieces: Iterable[bytes], decoder: AnthropicDecoder, call: CallContext) -> Events:
     """A stream's frames, to its end. Raises `reply.broken` if it ends before a stop reason."""
     passing = _Passing(decoder)
-    for block in blocks(reply, pieces, lambda: decoder.finished, call, passing.may_pass):
+    for block in blocks(reply, pieces, lambda: decoder.finished, call, UnreadFrames(passing.may_pass, call)):
         yield from passing.block(block)
         if decoder.done:
             reply.settle()

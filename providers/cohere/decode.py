@@ -10,18 +10,17 @@ from core.json_values import Json
 from providers.common.finish_reasons import finish_reason
 from providers.common.tool_calls import arguments_of
 from providers.common.translate import require_name, require_text, token_count
+from providers.transport.exchange import StreamDecoder
 from providers.transport.sse import Frame
 
 
-class CohereDecoder:
+class CohereDecoder(StreamDecoder):
     """Decodes a streamed answer (a StreamDecoder): frames whose data have a `type`, then [DONE].
 
     `fail` makes the exception for an error that comes instead of an answer.
     """
 
     def __init__(self, fail: Callable[[Any], GatewayError]) -> None:
-        self.finished = False
-        self.done = False
         self._fail = fail
         self._said = False
         self._argued: dict[Any, bool] = {}

@@ -13,10 +13,11 @@ from core.events import Event, Finish, Reasoning, Text, ToolArguments, ToolCall,
 from core.json_values import Json
 from providers.common.finish_reasons import finish_reason, normalize_reason
 from providers.common.translate import Pictures, require_name, require_text, token_count
+from providers.transport.exchange import StreamDecoder
 from providers.transport.sse import Frame
 
 
-class GeminiDecoder:
+class GeminiDecoder(StreamDecoder):
     """Decodes an answer: GenerateContentResponses, one a frame (a StreamDecoder), or by `chunk`.
 
     `choices` is the number of candidates; `keep` is ThoughtSignatures.keep, `failed` makes the exception of an error
@@ -30,8 +31,6 @@ class GeminiDecoder:
         failed: Callable[[Any], GatewayError],
         pictures: Pictures | None = None,
     ) -> None:
-        self.done = False  # Gemini sends no end mark
-        self.finished = False
         self._choices = range(choices)
         self._unfinished = set(self._choices)
         self._said: set[int] = set()
@@ -39,6 +38,10 @@ class GeminiDecoder:
         self._calls = 0
         self._keep = keep
         self._failed = failed
+
+    def is_quick(self, frame: Frame) -> bool:
+        """Whether the frame has no call, whose signature is stored."""
+        return b"functionCall" not in frame.data
 
     def events(self, frame: Frame) -> Iterator[Event]:
         """The events of a frame."""

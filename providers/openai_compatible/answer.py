@@ -16,6 +16,7 @@ from providers.openai_compatible.decode import ErrorFrame, events_of_body, unwra
 from providers.openai_compatible.passthrough import Mode, Passthrough, whole_answer
 from providers.transport.client import Response
 from providers.transport.exchange import blocks, detect_stream, parse_body, read_body, without_end_mark
+from providers.transport.forwarding import DecodedFrames, UnreadFrames
 from providers.transport.status_errors import error_from_body
 
 Note = Callable[[Mapping[str, Any]], bool]
@@ -77,7 +78,9 @@ def _stream_events(
         pictures=Pictures(request),
         note=note,
     )
-    for block in blocks(reply, pieces, lambda: answer.finished, call, answer.may_pass):
+    unread = UnreadFrames(answer.may_pass, call)
+    rebuilt = DecodedFrames(answer.rebuilt_events, answer.is_quick, lambda: answer.finished, call)
+    for block in blocks(reply, pieces, lambda: answer.finished, call, unread, rebuilt):
         yield from answer.block(block)
         if answer.done:
             reply.settle()

@@ -39,7 +39,7 @@ from providers.openai_compatible.shape import (
     is_usage,
     may_end,
 )
-from providers.transport.sse import parse_frames
+from providers.transport.sse import Frame, parse_frames
 
 STRING = rb'"[^"\\\x00-\x1f]*+(?:\\(?:["\\/bfnrt]|u(?![dD][89a-fA-F])[0-9a-fA-F]{4})[^"\\\x00-\x1f]*+)*+"'
 """A JSON string without escaped surrogates, which only the parser can check."""
@@ -47,6 +47,7 @@ STRINGS = re.compile(STRING + rb"(?:\n" + STRING + rb")*+")
 CONTENT = re.compile(rb'"delta": ?{"content": ?(' + STRING + rb")")
 PADDING = re.compile(rb', ?"obfuscation": ?"[ !#-\[\]-~]*"')
 """OpenAI's random padding: https://platform.openai.com/docs/api-reference/chat/create, stream_options"""
+DONE = b"[DONE]"
 NO_ENVELOPE = (b"", b"")
 EXAMINED_FRAMES = 3
 """Frames with content that are read before blocks may pass unread."""
@@ -116,6 +117,14 @@ class Passthrough:
         """Whether only the text of a block's frames differs from the last decoded one: then it may pass unread."""
         return self._state is State.PASS and is_plain(block, *self._envelope)
 
+    def is_quick(self, frame: Frame) -> bool:
+        """Whether a frame becomes events without waiting: `note` may store what it has collected."""
+        return self._state is State.REBUILD and self._note is None and frame.data != DONE
+
+    def rebuilt_events(self, frame: Frame) -> Iterator[Event]:
+        """The events of a frame for which `is_quick` is true."""
+        return self._reader.events(parse_chunk(frame.data)[0])
+
     def block(self, block: bytes) -> Iterator[Event]:
         """The events of a block of complete frames: one Verbatim if the block passes."""
         if self.may_pass(block):
@@ -123,7 +132,7 @@ class Passthrough:
             return
         try:
             for frame in parse_frames(block):
-                if frame.data == b"[DONE]":
+                if frame.data == DONE:
                     self.done = True
                     break
                 yield from self._read(frame.data)

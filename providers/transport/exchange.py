@@ -11,10 +11,11 @@
 """
 
 import re
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from itertools import chain
 from logging import getLogger
-from typing import Any, Protocol, TypeVar
+from typing import Any, TypeVar
 
 import orjson
 
@@ -25,7 +26,7 @@ from core.events import Event, Events
 from core.json_values import BAD_SHAPE
 from providers.transport.client import BODY_BYTES, Response, send
 from providers.transport.endpoint import Endpoint
-from providers.transport.forwarding import forward
+from providers.transport.forwarding import DecodedFrames, Forwarding, forward
 from providers.transport.sse import Frame, Splitter, parse_frames, starts
 
 log = getLogger("thinkline.providers")
@@ -80,20 +81,22 @@ def blocks(
     pieces: Iterable[bytes],
     finished: Callable[[], bool],
     call: CallContext,
-    may_pass: Callable[[bytes], bool] | None = None,
+    *forwardings: Forwarding,
 ) -> Iterator[bytes]:
     """The complete frames of a body, as many at a time as have arrived. Raises ValueError for an invalid stream.
 
-    Once the answer is finished, a failure is ignored, and the rest is awaited only for a moment. Frames that `may_pass`
-    unread go to the call's forwarder, if it has one, and are not yielded.
+    Once the answer is finished, a failure is ignored, and the rest is awaited only for a moment. Frames that one of
+    `forwardings` takes go to the call's forwarder, if it has one, and are not yielded.
     """
     splitter = Splitter()
     try:
         for data in pieces:
             if block := splitter.feed(data):
                 yield block
-                if may_pass is not None and call.forwarder is not None and may_pass(block):
-                    yield forward(reply, splitter, may_pass, call)
+                for forwarding in forwardings if call.forwarder is not None else ():
+                    if forwarding.may_begin(block):
+                        yield forward(reply, splitter, forwarding, call)
+                        break
             if finished():
                 call.mark_finished()
         yield splitter.close()
@@ -167,35 +170,56 @@ def log_dropped_parameters(provider: str, given: Collection[str], sent: Collecti
         log.debug("not sent on", extra={"facts": {"provider": provider, "parameters": dropped}})
 
 
-class StreamDecoder(Protocol):
+class StreamDecoder(ABC):
     """Decodes one streamed answer: a dialect's frames to events.
 
     `finished` is true once the answer is complete, though more frames may follow; `done` once none follows. `events`
     raises a GatewayError for a failure that the upstream reports, and one of BAD_SHAPE for another shape.
     """
 
-    finished: bool
-    done: bool
+    finished = False
+    done = False
 
+    @property
+    def sound(self) -> bool:
+        """Whether the answer is valid if the stream ends here."""
+        return self.finished
+
+    def is_quick(self, frame: Frame) -> bool:
+        """Whether decoding the frame waits for nothing, such as a store, so that the thread of all lines may do it."""
+        return True
+
+    @abstractmethod
     def events(self, frame: Frame) -> Iterator[Event]:
         """The events of a frame."""
 
 
-def decode_stream(reply: Response, pieces: Iterable[bytes], reading: StreamDecoder, call: CallContext) -> Events:
+def decode_stream(reply: Response, pieces: Iterable[bytes], decoder: StreamDecoder, call: CallContext) -> Events:
     """The events of a stream, to its end. Raises `reply.broken` if it ends before the answer is finished. Invalid
     frames after that are ignored.
     """
-    for frame in iter_sse(reply, pieces, lambda: reading.finished, call):
-        try:
-            yield from reading.events(frame)
-        except BAD_SHAPE as error:
-            if not reading.finished:
-                raise reply.broken(f"{type(error).__name__}: {error}") from error
-        except GatewayError:
-            if not reading.finished:
-                raise
-        if reading.done:
-            reply.settle()
-            break
-    if not reading.finished:
+
+    def finished() -> bool:
+        return decoder.finished
+
+    forwarding = DecodedFrames(decoder.events, decoder.is_quick, finished, call)
+    try:
+        for block in blocks(reply, pieces, finished, call, forwarding):
+            for frame in parse_frames(block):
+                try:
+                    yield from decoder.events(frame)
+                except BAD_SHAPE as error:
+                    if not decoder.finished:
+                        raise reply.broken(f"{type(error).__name__}: {error}") from error
+                except GatewayError:
+                    if not decoder.finished:
+                        raise
+                if decoder.done:
+                    break
+            if decoder.done:
+                reply.settle()
+                break
+    except ValueError as error:
+        raise reply.broken(str(error)) from error
+    if not decoder.sound:
         raise reply.broken("the stream ended without a finish reason")

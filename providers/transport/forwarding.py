@@ -1,26 +1,109 @@
-"""Passes a response's frames to the caller unchanged, read by the thread of server/lines.py."""
+"""Forwards a response's frames to the caller, read by the thread of server/lines.py: unchanged, or decoded and encoded
+there.
+"""
 
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from typing import Protocol
 
 from core.context import CallContext
+from core.events import Event
 from providers.transport.client import Response
-from providers.transport.sse import Splitter
+from providers.transport.sse import Frame, Splitter, parse_frames
+
+
+class Forwarding(Protocol):
+    """A way to forward frames. Its methods do not wait."""
+
+    def may_begin(self, block: bytes) -> bool:
+        """Whether the frames after this block, which the request's thread has read, may be forwarded."""
+
+    def take(self, block: bytes) -> tuple[bytes, bytes]:
+        """The caller's bytes for a block of frames, and the rest of it, which the request's thread is to read."""
+
+    @property
+    def finished(self) -> bool:
+        """Whether the answer is complete, so that the request's thread is to go on."""
+
+
+class UnreadFrames:
+    """Forwards the blocks that `may_pass` unchanged."""
+
+    finished = False
+
+    def __init__(self, may_pass: Callable[[bytes], bool], call: CallContext) -> None:
+        self._call = call
+        self.may_begin = may_pass
+
+    def take(self, block: bytes) -> tuple[bytes, bytes]:
+        """The block, if it may pass."""
+        if not self.may_begin(block):
+            return b"", block
+        self._call.frames += block.count(b"\n\n")
+        return block, b""
+
+
+class DecodedFrames:
+    """Forwards frames by `decode`, and by the forwarder's `encode`, once the answer has begun.
+
+    `is_quick` says of a frame whether decoding it waits for nothing, such as a store. A frame that cannot be decoded is
+    left to the request's thread, which decodes it again and meets the same failure.
+    """
+
+    def __init__(
+        self,
+        decode: Callable[[Frame], Iterable[Event]],
+        is_quick: Callable[[Frame], bool],
+        finished: Callable[[], bool],
+        call: CallContext,
+    ) -> None:
+        self._decode = decode
+        self._is_quick = is_quick
+        self._finished = finished
+        self._call = call
+
+    @property
+    def finished(self) -> bool:
+        """Whether the answer is complete."""
+        return self._finished()
+
+    def may_begin(self, block: bytes) -> bool:
+        """Whether the caller has its first event, and the block had only quick frames."""
+        call = self._call
+        if call.forwarder is None or call.forwarder.encode is None or call.awaits_first_event or self._finished():
+            return False
+        return all(map(self._is_quick, parse_frames(block)))
+
+    def take(self, block: bytes) -> tuple[bytes, bytes]:
+        """The caller's bytes, and the frames from the first one that is not quick, is wrong, or follows the end."""
+        encode = self._call.forwarder and self._call.forwarder.encode
+        made: list[bytes] = []
+        begin = 0
+        while encode and begin < len(block) and not self._finished():
+            end = block.index(b"\n\n", begin) + 2
+            frames = list(parse_frames(block[begin:end]))
+            if not all(map(self._is_quick, frames)):
+                break
+            try:
+                events = [event for frame in frames for event in self._decode(frame)]
+            except Exception:  # noqa: BLE001 - the request's thread meets it
+                break
+            made += map(encode, events)
+            begin = end
+        return b"".join(made), block[begin:]
 
 
 class ForwardedResponse:
-    """The Source of a response's bytes. It ends at the first block of frames that may not pass, which becomes `rest`;
-    `frames` counts those that have passed.
-    """
+    """The Source of a response. `rest` is the block at which it ended; `failure` is what our own encoding raised."""
 
-    def __init__(self, reply: Response, splitter: Splitter, may_pass: Callable[[bytes], bool]) -> None:
+    def __init__(self, reply: Response, splitter: Splitter, forwarding: Forwarding) -> None:
         self.socket: socket.socket = reply.socket
         self.over = False
         self.rest = b""
-        self.frames = 0
+        self.failure: Exception | None = None
         self._reply = reply
         self._splitter = splitter
-        self._may_pass = may_pass
+        self._forwarding = forwarding
 
     @property
     def give_up_by(self) -> float:
@@ -33,18 +116,20 @@ class ForwardedResponse:
         return not self.over and self._reply.has_more
 
     def read(self) -> bytes:
-        """The complete frames that have arrived, if they may pass."""
+        """The caller's bytes for the complete frames that have arrived."""
         data, self.over = self._reply.read_now()
         try:
             block = self._splitter.feed(data)
         except ValueError:  # a frame without an end: iterating the body raises the same
             self.over = True
             return b""
-        if not block or self._may_pass(block):
-            self.frames += block.count(b"\n\n")
-            return block
-        self.over, self.rest = True, block
-        return b""
+        try:
+            made, self.rest = self._forwarding.take(block)
+        except Exception as error:  # noqa: BLE001 - raised again in the request's thread
+            self.over, self.failure = True, error
+            return b""
+        self.over = self.over or bool(self.rest) or self._forwarding.finished
+        return made
 
     def pause(self) -> None:
         """The caller does not read: its socket is full."""
@@ -55,17 +140,16 @@ class ForwardedResponse:
         self._reply.go_on()
 
 
-def forward(reply: Response, splitter: Splitter, may_pass: Callable[[bytes], bool], call: CallContext) -> bytes:
-    """Pass blocks on while they may; returns the first one that may not, b"" if the caller iterates the body again.
-    Only for a call with a forwarder.
+def forward(reply: Response, splitter: Splitter, forwarding: Forwarding, call: CallContext) -> bytes:
+    """Forward frames while they may be; returns the block that the request's thread is to read, b"" if it is to iterate
+    the body again. Only for a call with a forwarder.
     """
     reply.hold_up()
     call.flush()  # what was taken from the body before goes first
     reply.go_on()
-    source = ForwardedResponse(reply, splitter, may_pass)
-    try:
-        if call.forwarder is not None and call.forwarder.forward(source):
-            reply.go_on()
-    finally:
-        call.frames += source.frames
+    source = ForwardedResponse(reply, splitter, forwarding)
+    if call.forwarder is not None and call.forwarder.forward(source):
+        reply.go_on()
+    if source.failure is not None:
+        raise source.failure
     return source.rest

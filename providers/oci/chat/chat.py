@@ -1,12 +1,12 @@
 """A chat in one of OCI's own formats, by /actions/chat; the answer is read to its end, streamed or not."""
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from core import lenient_json
 from core.context import CallContext
-from core.events import Events, Usage
+from core.events import Event, Events, Usage
 from core.json_values import BAD_SHAPE, Json
 from core.requests import ChatRequest
 from providers.base import Target
@@ -16,7 +16,8 @@ from providers.oci.chat.answers import RepeatFilter, check_event
 from providers.oci.errors import oci_error_in_body
 from providers.openai_compatible.decode import ChunkDecoder, ErrorFrame, events_of_body
 from providers.transport.client import Response
-from providers.transport.exchange import detect_stream, iter_sse, parse_json, read_body
+from providers.transport.exchange import StreamDecoder, decode_stream, detect_stream, parse_json, read_body
+from providers.transport.sse import Frame
 
 
 @dataclass(frozen=True)
@@ -45,7 +46,7 @@ def answer_events(response: Response, request: ChatRequest, call: CallContext, n
     try:
         streams, pieces = detect_stream(response, expected=request.stream)
         if streams:
-            yield from _until_end(response, pieces, request, call, style)
+            yield from decode_stream(response, pieces, ChatDecoder(request, name, style), call)
             return
         answer = check_event(parse_json(read_body(response, pieces=pieces), response, keep_halves=True))
         events = events_of_body(style.body(answer.get("chatResponse") or answer), Pictures(request))
@@ -56,32 +57,35 @@ def answer_events(response: Response, request: ChatRequest, call: CallContext, n
         raise oci_error_in_body(name, error.error) from error
 
 
-def _until_end(
-    response: Response, pieces: Iterable[bytes], request: ChatRequest, call: CallContext, style: ChatFormat
-) -> Events:
-    """The pieces up to the end: Cohere's formats send no [DONE], and may keep the connection open
+class ChatDecoder(StreamDecoder):
+    """Decodes a stream of one of OCI's formats. Cohere's formats send no [DONE], and may keep the connection open
     (https://github.com/cohere-ai/cohere-python/issues/756). The other formats' usage is waited for, for a moment.
     """
-    reader, once = (
-        ChunkDecoder(request.body.get("n", 1), Pictures(request)),
-        RepeatFilter(repeats=style.repeats, plans=style.plans),
-    )
-    counted = False
-    for frame in iter_sse(response, pieces, lambda: reader.finished, call):
+
+    def __init__(self, request: ChatRequest, name: str, style: ChatFormat) -> None:
+        self._chunks = ChunkDecoder(request.body.get("n", 1), Pictures(request))
+        self._without_repeats = RepeatFilter(repeats=style.repeats, plans=style.plans)
+        self._style = style
+        self._name = name
+
+    @property
+    def sound(self) -> bool:
+        """Whether every choice that has begun is finished."""
+        return self._chunks.sound
+
+    def events(self, frame: Frame) -> Iterator[Event]:
+        """The events of a frame."""
         if frame.data == b"[DONE]":
-            response.settle()
-            break
+            self.done = True
+            return
         try:
-            for event in reader.events(
-                once(style.chunk(check_event(lenient_json.loads(frame.data, keep_halves=True))))
-            ):
-                counted = counted or (reader.finished and isinstance(event, Usage))
-                yield event
-        except (*BAD_SHAPE, ErrorFrame):
-            if not reader.finished:
-                raise
-        if reader.finished and (counted or not style.usage_follows):
-            response.settle()
-            break
-    if not reader.sound:
-        raise response.broken("the stream ended without a finish reason")
+            event = check_event(lenient_json.loads(frame.data, keep_halves=True))
+            counted = False
+            for each in self._chunks.events(self._without_repeats(self._style.chunk(event))):
+                counted = counted or isinstance(each, Usage)
+                yield each
+        except ErrorFrame as error:
+            raise oci_error_in_body(self._name, error.error) from error
+        finally:
+            self.finished = self._chunks.finished
+        self.done = self.done or (self.finished and (counted or not self._style.usage_follows))
