@@ -1,5 +1,6 @@
-"""The upstreams with an address and a key, one row each. To add one, add a row: `make docs` adds it to
-docs/providers/index.md, and tests cover it.
+"""Who exists: the kinds of providers, a line each, and the upstreams with an address and a key, a row each.
+
+To add an upstream, add a row: `make docs` adds it to docs/providers/index.md and .env.example, and tests cover it.
 
 The environment variables of a row are {NAME}_API_KEY, {NAME}_BASE_URL and {NAME}_MODEL, NAME being the row's name in
 capitals with `-` as `_`. A row without `base_url` is configured by its base URL, the others by their key.
@@ -11,6 +12,22 @@ from typing import Literal
 from providers import dialects
 from providers.dialects import Dialect
 
+PROVIDERS = {
+    "agentcore-harness": "providers.bedrock.agentcore.harness:AgentCoreHarness",
+    "agentcore-runtime": "providers.bedrock.agentcore.runtime:AgentCoreRuntime",
+    "anthropic": "providers.anthropic.provider:Anthropic",
+    "bedrock": "providers.bedrock.agents.provider:BedrockAgent",
+    "bedrock-models": "providers.bedrock.models.provider:BedrockModels",
+    "cohere": "providers.cohere.provider:Cohere",
+    "demo": "providers.demo.provider:DemoProvider",
+    "gemini": "providers.gemini.provider:Gemini",
+    "ideogram": "providers.images.ideogram:Ideogram",
+    "oci": "providers.oci.provider:OCI",
+    "oci-agent": "providers.oci.agents.provider:OciAgent",
+    "openai_compatible": "providers.openai_compatible.provider:OpenAICompatible",
+    "recraft": "providers.images.recraft:Recraft",
+}
+"""Kinds -> provider classes. An OpenAI-shaped upstream needs no line here."""
 EMBEDDINGS, IMAGES, MODERATIONS, RERANK = "embeddings", "images", "moderations", "rerank"
 CHATS_ALONE = frozenset({EMBEDDINGS, IMAGES, MODERATIONS, RERANK})
 
@@ -19,7 +36,7 @@ CHATS_ALONE = frozenset({EMBEDDINGS, IMAGES, MODERATIONS, RERANK})
 class Vendor:
     """An upstream with an address and a key.
 
-    kind                 its dialect, a key of providers.PROVIDERS
+    kind                 its dialect, a key of PROVIDERS
     openai_suffix        the end of the address of the vendor's OpenAI-shaped endpoint, for any `kind`
     base_url             the address before `/chat/completions`; "" if each user has their own
     chat_path            what follows the address, for a chat

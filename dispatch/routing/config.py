@@ -19,7 +19,7 @@ Task = Literal["", "chat", "images"]
 class ProviderConfig:
     """A configured provider, or one that lacks something.
 
-    kind                    a key of providers.PROVIDERS
+    kind                    a key of PROVIDERS in providers/vendors.py
     options                 the arguments of the provider's class, with `name`
     missing                 the missing setting or package; "" if the provider can be used
     timeouts                overrides of core.context.Timeouts, by field, in seconds

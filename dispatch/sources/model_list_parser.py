@@ -13,8 +13,7 @@ from urllib.parse import unquote, urlsplit
 
 from core.prices import Price
 from dispatch.routing.config import Deployment, ModelConfig, ProviderConfig, SourceContents, Task
-from providers import PROVIDERS
-from providers.vendors import Vendor, defaults_for_kind
+from providers.vendors import PROVIDERS, Vendor, defaults_for_kind
 
 log = getLogger("thinkline.model_list")
 

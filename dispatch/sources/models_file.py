@@ -22,9 +22,8 @@ from dispatch.sources.file_models import as_list, model_config, model_details, o
 from dispatch.sources.file_vendor import deviations, vendor_named
 from dispatch.sources.litellm import from_litellm, is_litellm
 from dispatch.sources.yaml_lines import YamlError, YamlPath, dotted, line_of, load, with_names
-from providers import PROVIDERS
 from providers.transport.proxy import Proxy
-from providers.vendors import defaults_for_kind
+from providers.vendors import PROVIDERS, defaults_for_kind
 from schemas.models_file import first_error, schema_for
 
 log = getLogger("thinkline.models_file")

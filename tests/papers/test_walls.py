@@ -46,7 +46,7 @@ ROOMS: Mapping[str, str] = {
 
 SHARED = "providers.base providers.vendors providers.transport.* providers.common.*"
 FLOORS: Mapping[str, str] = {
-    "providers": "providers.base",
+    "providers": "providers.base providers.vendors",
     "providers.base": "",
     "providers.dialects": "providers.base",
     "providers.vendors": "providers.dialects",
