@@ -35,8 +35,8 @@ class Timeouts:
 class CallContext:
     """One caller's request while it is answered: how long it may take, and whether the caller is still there.
 
-    `patience` is how many times its FIRST_EVENT_TIMEOUT an upstream may take: an answer that is not streamed has one
-    event, at its end. `finish_by` is when nothing more of a finished answer is waited for. All times are of the
+    `first_event_factor` is how many times FIRST_EVENT_TIMEOUT an upstream may take: an answer that is not streamed has
+    one event, at its end. `finish_by` is when nothing more of a finished answer is waited for. All times are of the
     monotonic clock.
 
     `flush` lets what has been said so far reach the caller: to be called before whatever waits, as what comes together
@@ -61,7 +61,7 @@ class CallContext:
     def __init__(
         self,
         request_id: str = "",
-        patience: float = 1.0,
+        first_event_factor: float = 1.0,
         *,
         caller: str = "",
         state: KeyValueStore | None = None,
@@ -70,7 +70,7 @@ class CallContext:
         self.request_id = request_id
         self.caller = caller
         self.state = state
-        self.patience = patience
+        self.first_event_factor = first_event_factor
         self.forwarder = forwarder
         self.flush: Callable[[], object] = _do_nothing
         self.trace: TraceContext | None = None
@@ -93,7 +93,7 @@ class CallContext:
     def child(self) -> "CallContext":
         """A call within this one, with deadlines of its own. Raises Cancelled when this one has ended."""
         child = CallContext(
-            self.request_id, self.patience, caller=self.caller, state=self.state, forwarder=self.forwarder
+            self.request_id, self.first_event_factor, caller=self.caller, state=self.state, forwarder=self.forwarder
         )
         child.started = self.started
         child.flush = self.flush
@@ -116,7 +116,7 @@ class CallContext:
 
     def begin(self, timeouts: Timeouts) -> None:
         """An attempt starts: its deadlines count from now, the total from the call's own start."""
-        self.first_event_by = monotonic() + timeouts.first_event * self.patience
+        self.first_event_by = monotonic() + timeouts.first_event * self.first_event_factor
         self.total_by = self.started + timeouts.total
         self.finish_by = inf
         self.headers_at = None

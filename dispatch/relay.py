@@ -182,7 +182,7 @@ class AnswerStream:
             self._ask,
             call,
             self._relay.breakers[target.name],
-            self._relay.patience,
+            self._relay.retry_policy,
             self._failures,
             unheard=(AnswerStart, Usage, *thinks),
             more=self._has_next(at),
@@ -237,16 +237,18 @@ class Relay:
     """
 
     breakers: Breakers
-    patience: RetryPolicy
+    retry_policy: RetryPolicy
     state: KeyValueStore | None = None
     refused: RefusedParameters = field(default_factory=lambda: RefusedParameters(0))
     _fillers_used: "count[int]" = field(default_factory=count, repr=False)
 
     def call(
-        self, request_id: str, *, streams: bool, caller: str = "", patience: float = WHOLE_ANSWER_FACTOR
+        self, request_id: str, *, streams: bool, caller: str = "", first_event_factor: float = WHOLE_ANSWER_FACTOR
     ) -> CallContext:
-        """The context of a new request. One that is not streamed has `patience` times as long for its only event."""
-        return CallContext(request_id, 1.0 if streams else patience, caller=caller, state=self.state)
+        """The context of a new request. One that is not streamed may take `first_event_factor` times
+        FIRST_EVENT_TIMEOUT for its only event.
+        """
+        return CallContext(request_id, 1.0 if streams else first_event_factor, caller=caller, state=self.state)
 
     def chat(self, request: ChatRequest, guard: Guard | None = None) -> StreamFactory:
         """Ask a target this chat, under the route's guardrail where it has one."""

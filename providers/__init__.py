@@ -1,29 +1,11 @@
-"""The table of dialects -> provider classes. A module is imported only when a provider of its kind is configured.
-
-An OpenAI-shaped vendor is a row in vendors.py, not a line here.
-"""
+"""Builds providers. A vendor's module is imported only when a provider of its kind is configured (vendors.py)."""
 
 from importlib import import_module
 from typing import Any
 
 from core.extras import missing_extra
 from providers.base import Provider
-
-PROVIDERS = {
-    "agentcore-harness": "providers.bedrock.agentcore.harness:AgentCoreHarness",
-    "agentcore-runtime": "providers.bedrock.agentcore.runtime:AgentCoreRuntime",
-    "anthropic": "providers.anthropic.provider:Anthropic",
-    "bedrock": "providers.bedrock.agents.provider:BedrockAgent",
-    "bedrock-models": "providers.bedrock.models.provider:BedrockModels",
-    "cohere": "providers.cohere.provider:Cohere",
-    "demo": "providers.demo.provider:DemoProvider",
-    "gemini": "providers.gemini.provider:Gemini",
-    "ideogram": "providers.images.ideogram:Ideogram",
-    "oci": "providers.oci.provider:OCI",
-    "oci-agent": "providers.oci.agents.provider:OciAgent",
-    "openai_compatible": "providers.openai_compatible.provider:OpenAICompatible",
-    "recraft": "providers.images.recraft:Recraft",
-}
+from providers.vendors import PROVIDERS
 
 PACKAGES = {"oci": ("oci", "oci"), "bedrock": ("aws", "botocore"), "bedrock-models": ("aws", "botocore")}
 """Kinds that need an optional dependency -> the extra, and its package."""

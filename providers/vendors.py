@@ -1,5 +1,6 @@
-"""The upstreams with an address and a key, one row each. To add one, add a row: `make docs` adds it to
-docs/providers/index.md, and tests cover it.
+"""Who exists: the kinds of providers, a line each, and the upstreams with an address and a key, a row each.
+
+To add an upstream, add a row: `make docs` adds it to docs/providers/index.md and .env.example, and tests cover it.
 
 The environment variables of a row are {NAME}_API_KEY, {NAME}_BASE_URL and {NAME}_MODEL, NAME being the row's name in
 capitals with `-` as `_`. A row without `base_url` is configured by its base URL, the others by their key.
@@ -11,6 +12,22 @@ from typing import Literal
 from providers import dialects
 from providers.dialects import Dialect
 
+PROVIDERS = {
+    "agentcore-harness": "providers.bedrock.agentcore.harness:AgentCoreHarness",
+    "agentcore-runtime": "providers.bedrock.agentcore.runtime:AgentCoreRuntime",
+    "anthropic": "providers.anthropic.provider:Anthropic",
+    "bedrock": "providers.bedrock.agents.provider:BedrockAgent",
+    "bedrock-models": "providers.bedrock.models.provider:BedrockModels",
+    "cohere": "providers.cohere.provider:Cohere",
+    "demo": "providers.demo.provider:DemoProvider",
+    "gemini": "providers.gemini.provider:Gemini",
+    "ideogram": "providers.images.ideogram:Ideogram",
+    "oci": "providers.oci.provider:OCI",
+    "oci-agent": "providers.oci.agents.provider:OciAgent",
+    "openai_compatible": "providers.openai_compatible.provider:OpenAICompatible",
+    "recraft": "providers.images.recraft:Recraft",
+}
+"""Kinds -> provider classes. An OpenAI-shaped upstream needs no line here."""
 EMBEDDINGS, IMAGES, MODERATIONS, RERANK = "embeddings", "images", "moderations", "rerank"
 CHATS_ALONE = frozenset({EMBEDDINGS, IMAGES, MODERATIONS, RERANK})
 
@@ -19,27 +36,27 @@ CHATS_ALONE = frozenset({EMBEDDINGS, IMAGES, MODERATIONS, RERANK})
 class Vendor:
     """An upstream with an address and a key.
 
-    kind             its dialect, a key of providers.PROVIDERS
-    compatible       the end of the address of the vendor's OpenAI-shaped endpoint, for any `kind`
-    base_url         the address before `/chat/completions`; "" if each user has their own
-    chat_path        what follows the address, for a chat
-    path             added to an address that is a bare host, as the vendor's own SDK does
-    model            the default model; "" if only the user knows it
-    also             other environment variables for (key, base URL), as the vendor's own SDK spells them
-    key_header       the header with the key, and key_scheme the word before the key
-    strict           sends only parameters of OpenAI's published document
-    usage            supports `stream_options`, so that usage can be requested
-    dialect          its deviations from OpenAI's dialect
-    lacks            the endpoints that it does not have
-    frames           auto: bytes pass while they hold only OpenAI's own keys; rebuilt, verbatim: always
-    responses        has /responses itself, which gets bodies unchanged: never; own: only at its own address; always
-    embedding_batch  inputs that one embeddings request may have
-    keyless          answers without a key (a server of one's own)
-    named            its models' names begin with a vendor's, as OCI's do
-    only             "images" for a vendor that makes images and does not chat
-    pictures         its own domains, from which its images may be downloaded
-    key_setting      the setting of its key, for the message when the key is refused
-    prices           the row whose prices its models have; "" for its own
+    kind                 its dialect, a key of PROVIDERS
+    openai_suffix        the end of the address of the vendor's OpenAI-shaped endpoint, for any `kind`
+    base_url             the address before `/chat/completions`; "" if each user has their own
+    chat_path            what follows the address, for a chat
+    path                 added to an address that is a bare host, as the vendor's own SDK does
+    model                the default model; "" if only the user knows it
+    env_aliases          other environment variables for (key, base URL), as the vendor's own SDK spells them
+    key_header           the header with the key, and key_scheme the word before the key
+    strict               sends only parameters of OpenAI's published document
+    usage                supports `stream_options`, so that usage can be requested
+    dialect              its deviations from OpenAI's dialect
+    lacks                the endpoints that it does not have
+    frames               auto: bytes pass while they hold only OpenAI's own keys; rebuilt, verbatim: always
+    responses            has /responses itself, which gets bodies unchanged: never; own: only at its own address; always
+    embedding_batch      inputs that one embeddings request may have
+    keyless              answers without a key (a server of one's own)
+    has_vendor_prefixes  its models' ids begin with a vendor's name: cohere.command-r-v1:0
+    task                 "images" for a vendor that makes images and does not chat
+    pictures             its own domains, from which its images may be downloaded
+    key_setting          the setting of its key, for the message when the key is refused
+    prices               the row whose prices its models have; "" for its own
     """
 
     name: str
@@ -61,8 +78,8 @@ class Vendor:
     responses: Literal["never", "own", "always"] = "never"
     embedding_batch: int = 2048
     keyless: bool = False
-    named: bool = False
-    only: Literal["", "images"] = ""
+    has_vendor_prefixes: bool = False
+    task: Literal["", "images"] = ""
     pictures: tuple[str, ...] = ()
     key_setting: str = ""
     prices: str = ""
@@ -207,7 +224,7 @@ VENDORS = (
         label="Amazon Bedrock, OpenAI-shaped",
         base_url="https://bedrock-runtime.{region}.amazonaws.com/openai/v1",
         model="openai.gpt-oss-120b-1:0",
-        named=True,
+        has_vendor_prefixes=True,
         lacks=CHATS_ALONE,
     ),
     # An endpoint for think providers like ours: a chat is a POST to /v1/think itself. It has no list of models.
@@ -252,7 +269,7 @@ VENDORS = (
         model="V_3",
         key_header="Api-Key",
         key_scheme="",
-        only="images",
+        task="images",
         pictures=("ideogram.ai",),
     ),
     Vendor(
@@ -261,7 +278,7 @@ VENDORS = (
         kind="recraft",
         base_url="https://external.api.recraft.ai/v1",
         model="recraftv3",
-        only="images",
+        task="images",
         pictures=("recraft.ai",),
     ),
 )

@@ -1,5 +1,5 @@
 """The tables of docs/ whose facts the code has: settings, providers, errors, endpoints, metrics, keys of log lines; and
-what `make bench` has measured.
+what `make bench` has measured. And the lines of vendors in .env.example.
 
     make docs       or: python -m tools.reference; writes them into the pages
 
@@ -47,7 +47,11 @@ from schemas.openapi.document import document
 from telemetry.metrics import METRICS
 from tools.bench import report
 
-DOCS = ROOT / "docs"
+DOCS, ENV_EXAMPLE = ROOT / "docs", ROOT / ".env.example"
+VENDOR_LINES = re.compile(
+    r"^(?P<title># .*)\n#(?P<variable>\w+)_API_KEY=.*\n#(?P=variable)_BASE_URL=.*\n#(?P=variable)_MODEL=.*\n",
+    re.MULTILINE,
+)
 BLOCK = re.compile(r"^<!-- make docs: (\w+) -->\n(?:.*?\n)??<!-- end -->$", re.MULTILINE | re.DOTALL)
 
 
@@ -335,16 +339,28 @@ def written(page: str) -> str:
     return BLOCK.sub(lambda found: f"<!-- make docs: {found[1]} -->\n{BLOCKS[found[1]]()}\n<!-- end -->", page)
 
 
+def env_example(text: str) -> str:
+    """Return .env.example with the lines of every row of providers/vendors.py; the comment over each stays."""
+    found = list(VENDOR_LINES.finditer(text))
+    titles = {each["variable"]: each["title"] for each in found}
+    blocks = (
+        f"{titles.get(each.variable, f'# {each.label}')}\n#{each.variable}_API_KEY=\n"
+        f"#{each.variable}_BASE_URL={each.base_url}\n#{each.variable}_MODEL={each.model}\n"
+        for each in VENDORS
+    )
+    return text[: found[0].start()] + "\n".join(blocks) + text[found[-1].end() :]
+
+
 def pages() -> list[Path]:
     """Every page of docs/."""
     return sorted(DOCS.rglob("*.md"))
 
 
 def main() -> None:
-    """Write the pages that have changed, and print their names."""
-    for path in pages():
+    """Write the files that have changed, and print their names."""
+    for path in (*pages(), ENV_EXAMPLE):
         page = path.read_text(encoding="utf-8")
-        if (text := written(page)) != page:
+        if (text := env_example(page) if path == ENV_EXAMPLE else written(page)) != page:
             path.write_text(text, encoding="utf-8")
             sys.stdout.write(f"{path.relative_to(ROOT)}\n")
 

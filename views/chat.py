@@ -93,7 +93,7 @@ def prompt_count_delivery(incoming: ApiRequest, request: ChatRequest) -> Deliver
         incoming.services.catalogue.chat_route(request),
         lambda target, call: target.provider.count_tokens(request, target, call),
         streams=False,
-        patience=1.0,
+        first_event_factor=1.0,
         charged=False,
     )
 

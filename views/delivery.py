@@ -62,7 +62,7 @@ class Delivery:
         streams: bool,
         reasoning: bool = True,
         fills: bool = False,
-        patience: float = WHOLE_ANSWER_FACTOR,
+        first_event_factor: float = WHOLE_ANSWER_FACTOR,
         details: Mapping[str, int] | None = None,
         forwards: bool = False,
         estimates: bool = True,
@@ -71,7 +71,9 @@ class Delivery:
         services, caller, environ = incoming.services, incoming.caller, incoming.environ
         require_allowed(incoming.key, incoming.model, route, services.catalogue)
         incoming.allowed = True
-        self.call = services.relay.call(environ[REQUEST_ID], streams=streams, caller=caller, patience=patience)
+        self.call = services.relay.call(
+            environ[REQUEST_ID], streams=streams, caller=caller, first_event_factor=first_event_factor
+        )
         self.call.trace = incoming.trace
         self.call.traced = incoming.key.admin and environ.get("HTTP_X_TRACE") == "1"
         self.answer: AnswerStream = services.relay.answer(

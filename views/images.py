@@ -23,7 +23,7 @@ def images(incoming: ApiRequest) -> Response:
         route,
         lambda target, call: target.provider.images(request, target, call),
         streams=False,
-        patience=IMAGES_FACTOR,
+        first_event_factor=IMAGES_FACTOR,
         details={"images": request.n},
         estimates=False,
     )

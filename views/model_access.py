@@ -56,6 +56,6 @@ def _names_of(route: Route, requested: str, catalogue: Catalogue) -> set[str]:
     target = route.targets[0]
     provider = target.provider.name.partition("#")[0]
     names = {f"{provider}/{target.model}"}
-    if provider in (catalogue.default, catalogue.snapshot.cloud_of(target.model)):
+    if provider in (catalogue.default, catalogue.snapshot.ids.provider_of(target.model)):
         names |= {requested, target.model} - catalogue.snapshot.names.keys() - {""}
     return names

@@ -163,7 +163,7 @@ class Race:
         in_time = any(each.state is State.RUNNING for each in running)
         for each in self._contenders:
             if each.state is State.WAITING and self._is_let_through(each):
-                if in_time and not all(self._may_run_together(each, one) for one in running):
+                if in_time and not all(self._may_run_at_once(each, one) for one in running):
                     return
                 self._make_room(each, running)
                 each.state, each.deadline = State.RUNNING, now + each.timeout
@@ -183,13 +183,13 @@ class Race:
 
     def _make_room(self, newcomer: Contender, running: Sequence[Contender]) -> None:
         """Cancel contenders that may not run beside the newcomer: if one of the two acts, and the first of three."""
-        staying = [each for each in running if self._may_run_together(each, newcomer)][-(AT_A_TIME - 1) :]
+        staying = [each for each in running if self._may_run_at_once(each, newcomer)][-(AT_A_TIME - 1) :]
         for each in running:
             if each not in staying:
                 self._cancel(each)
         self.hedged = self.hedged or bool(staying)
 
-    def _may_run_together(self, one: Contender, other: Contender) -> bool:
+    def _may_run_at_once(self, one: Contender, other: Contender) -> bool:
         return self._agents_too or not (one.attempts.target.provider.acts or other.attempts.target.provider.acts)
 
     def _start(self, contender: Contender) -> None:

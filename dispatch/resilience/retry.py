@@ -83,7 +83,7 @@ class RetryingTarget:
         ask: StreamFactory,
         call: CallContext,
         breaker: Breaker,
-        patience: RetryPolicy,
+        retry_policy: RetryPolicy,
         failures: Failures,
         *,
         unheard: tuple[type, ...],
@@ -102,7 +102,7 @@ class RetryingTarget:
         self.due = inf
         self.cut_off: tuple[AttemptOutcome, float] | None = None
         self._ask = ask
-        self._patience = patience
+        self._retry_policy = retry_policy
         self._unheard = unheard
         self._more = more
 
@@ -201,13 +201,13 @@ class RetryingTarget:
 
     def _wait_before_retry(self, error: GatewayError) -> float | None:
         """Seconds, with full jitter; the upstream's own Retry-After if it fits the budget. None: no retry."""
-        spent_all = len(self._ended) > self._patience.retries or self.breaker.state == "open"
+        spent_all = len(self._ended) > self._retry_policy.retries or self.breaker.state == "open"
         if not error.retryable or spent_all or (self._more and error.retry_after):
             return None
-        backoff = self._patience.first_wait * 2 ** (len(self._ended) - 1)
+        backoff = self._retry_policy.first_wait * 2 ** (len(self._ended) - 1)
         jittered = random.uniform(0, backoff)  # noqa: S311 - spreads retries, keeps no secret
         wait = jittered if error.retry_after is None else error.retry_after + jittered / 10
-        return wait if monotonic() - self.call.started + wait < self._patience.budget else None
+        return wait if monotonic() - self.call.started + wait < self._retry_policy.budget else None
 
 
 def _name_provider(error: GatewayError, target: Target) -> None:

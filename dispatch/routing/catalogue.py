@@ -4,6 +4,7 @@ The contents of all sources form a Snapshot that never changes. A request keeps 
 source with new contents replaces the current one.
 """
 
+import re
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
@@ -14,19 +15,25 @@ from core.context import Timeouts
 from core.errors import InvalidRequest, RateLimited, UnknownModel, Unsupported, UpstreamDown
 from core.prices import Price
 from core.requests import ChatRequest
-from dispatch.routing.config import NO_FILLER, Deployment, Filler, Guard, ModelConfig, ProviderConfig, SourceContents
+from dispatch.routing.config import (
+    NO_FILLER,
+    Deployment,
+    Filler,
+    Guard,
+    ModelConfig,
+    ProviderConfig,
+    SourceContents,
+    Task,
+)
 from dispatch.routing.rates import Rates
 from dispatch.routing.route import Route
 from dispatch.routing.rules import unsupported_images_reason, unsupported_reason, with_fallbacks
-from dispatch.routing.snapshot import BEDROCK_ID, Snapshot, merge
+from dispatch.routing.snapshot import Snapshot, merge
 from providers import build
 from providers.base import Provider, Target
 
-BEDROCK, BEDROCK_MODELS = "bedrock", "bedrock-models"
-
-SECRET_OPTIONS = frozenset(
-    {"api_key", "token", "pass_phrase", "key_content", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN"}
-)
+SECRET_OPTION = re.compile(r"(\w+_)?(api_key|access_key|token)|pass_phrase|key_content", re.IGNORECASE)
+"""The names of options that hold secrets; credentials of a cloud have the names of its environment variables."""
 UnsupportedReason = Callable[[ModelConfig], Unsupported | None]
 """Why a model cannot serve a request; None if it can."""
 
@@ -69,14 +76,14 @@ class Catalogue:
 
     def replace(self, source: str, listing: SourceContents) -> None:
         """Replace a source's contents. Raises ValueError, and changes nothing, if the default provider would be lost or
-        if the demo would replace a real provider.
+        if a fallback, such as the demo, would replace a real provider.
         """
         with self._lock:
             listings = {**self._listings, source: listing}
             snapshot = self._merge(listings)
             is_asked_for = any(entry.is_fallback for entry in listing.entries)
             if snapshot.answers_as_fallback and not (self.snapshot.answers_as_fallback or self._chosen or is_asked_for):
-                raise ValueError(f"without {self.default!r} there is no provider but the demo")
+                raise ValueError(f"without {self.default!r} there is no provider but the {snapshot.default}")
             self._listings, self.snapshot = listings, snapshot
 
     @property
@@ -92,32 +99,30 @@ class Catalogue:
 
     def images_route(self, model: str, provider: str = "") -> Route:
         """The route of an image request. Also raises Unsupported, for a model that only chats."""
-        return self.route(model, provider, only="images", lacking=unsupported_images_reason)
+        return self.route(model, provider, task="images", lacking=unsupported_images_reason)
 
     def route(
-        self, model: str, provider: str = "", *, only: str = "", lacking: UnsupportedReason | None = None
+        self, model: str, provider: str = "", *, task: Task = "", lacking: UnsupportedReason | None = None
     ) -> Route:
         """The route of a model's name. The first rule that fits decides: the named provider; a prefix that is a
-        configured provider; the row of that name; the cloud whose models have such names; the default provider. `only`
-        "images" restricts the route to providers of images.
+        configured provider; the row of that name; the provider that the id means by its form; the default provider. The
+        `task` "images" restricts the route to providers of images.
 
         Raises InvalidRequest (unknown_provider, provider_not_configured) and UnknownModel; and UpstreamDown while the
         list of models has not been loaded.
         """
         note = "" if provider else self.snapshot.prefix_note(model)
         try:
-            route = self._route(model, provider, only, lacking)
+            route = self._route(model, provider, task, lacking)
         except UnknownModel as error:
             error.message = f"{error.message} {note}".rstrip()
             raise
         return replace(route, note=note) if note and route.row is None else route
 
-    def _route(self, model: str, provider: str, only: str, lacking: UnsupportedReason | None) -> Route:
+    def _route(self, model: str, provider: str, task: Task, lacking: UnsupportedReason | None) -> Route:
         snapshot = self.snapshot
+        model, provider = snapshot.model_beside_agents(model, provider)
         prefix, _, rest = model.partition("/")
-        if BEDROCK in (provider, prefix) and (found := self._at_bedrock(snapshot, model, provider)):
-            provider = prefix = BEDROCK_MODELS
-            model = rest = found
         if provider:
             entry = snapshot.require_provider(provider)
             model = rest if prefix == provider and rest else model
@@ -125,15 +130,15 @@ class Catalogue:
             entry, model = known, rest
         elif row := snapshot.row_of(model):
             return self._to_row(snapshot, row, lacking)
-        elif cloud := snapshot.cloud_of(model):
-            entry = snapshot.require_provider(cloud)
+        elif owner := snapshot.ids.provider_of(model):
+            entry = snapshot.require_provider(owner)
         else:
-            entry = self._provider_by_default(snapshot, only)
+            entry = self._provider_by_default(snapshot, task)
             if entry.is_fallback and not self._chosen and model:
                 self._require_fallback_may_answer(snapshot, entry, model)
         row = snapshot.names.get(f"{entry.name}/{model}") or snapshot.row_of(model)
         if row and any(_provider_of(upstream) == entry.name for upstream in row.upstreams):
-            return self._to_row(snapshot, row, lacking, only=entry.name)
+            return self._to_row(snapshot, row, lacking, provider=entry.name)
         return self._to_entry(entry, model)
 
     def provider(self, entry: ProviderConfig) -> Provider:
@@ -169,34 +174,17 @@ class Catalogue:
             message = "The list of models has not come yet; the log says why."
             raise UpstreamDown(message, provider="MODEL_LIST_URL", unavailable=True)
 
-    def _at_bedrock(self, snapshot: Snapshot, model: str, provider: str) -> str:
-        """The id of the Bedrock model that a name means at the provider `bedrock`; "" for an agent, or another name.
-        Raises UnknownModel for `bedrock/NAME` where no agent has that name.
-        """
-        prefix, _, rest = model.partition("/")
-        name = rest if prefix == BEDROCK else model
-        bedrock = snapshot.entries.get(BEDROCK)
-        agents = bedrock.options.get("agents", {}) if bedrock else {}
-        if not name or name in agents or name in snapshot.names or model in snapshot.names:
-            return ""
-        if BEDROCK_ID.fullmatch(name) and BEDROCK_MODELS in snapshot.entries:
-            return name
-        if prefix == BEDROCK and bedrock is not None and bedrock.available and not provider:
-            known = ", ".join(agents)
-            raise UnknownModel(f"There is no agent {name[:200]!r}; the agents are {known}.", param="model")
-        return ""
-
-    def _provider_by_default(self, snapshot: Snapshot, only: str) -> ProviderConfig:
-        """The provider for requests that name none; for images, a provider of images goes before the demo."""
+    def _provider_by_default(self, snapshot: Snapshot, task: Task) -> ProviderConfig:
+        """The provider for requests that name none; for images, a provider of images goes before a fallback."""
         default = snapshot.entries[snapshot.default]
-        if only and default.is_fallback and not self._chosen:
-            return next((entry for entry in snapshot.available() if entry.only == only), default)
+        if task and default.is_fallback and not self._chosen:
+            return next((entry for entry in snapshot.available() if entry.task == task), default)
         return default
 
     def _to_entry(self, entry: ProviderConfig, model: str) -> Route:
-        if entry.complete and model:
+        if entry.has_only_listed_models and model:
             raise _unknown_model(model)
-        upstream_model = entry.default_model if entry.lenient or not model else model
+        upstream_model = entry.default_model if entry.accepts_any_model or not model else model
         if not upstream_model:
             raise InvalidRequest(
                 f"Name a model: {entry.name} has no default (set {entry.name.upper()}_MODEL).", param="model"
@@ -210,17 +198,17 @@ class Catalogue:
         return replace(self._timeouts, **overrides) if overrides else self._timeouts
 
     def _to_row(
-        self, snapshot: Snapshot, row: ModelConfig, lacking: UnsupportedReason | None, *, only: str = ""
+        self, snapshot: Snapshot, row: ModelConfig, lacking: UnsupportedReason | None, *, provider: str = ""
     ) -> Route:
-        """The row's targets, then those of its fallbacks, without rows that are `lacking`. With `only` one provider,
-        which the caller has named, there are no fallbacks to others.
+        """The row's targets, then those of its fallbacks, without rows that are `lacking`. At one `provider`, which the
+        caller has named, there are no fallbacks to others.
         """
-        rows = [row] if only else with_fallbacks(row, snapshot.names)
+        rows = [row] if provider else with_fallbacks(row, snapshot.names)
         able = [each for each in rows if lacking is None or lacking(each) is None]
         if lacking is not None and not able and (refusal := lacking(row)):
             raise refusal
         waits: list[float] = []
-        targets = [target for each in able for target in self._targets(snapshot, each, only, waits)]
+        targets = [target for each in able for target in self._targets(snapshot, each, provider, waits)]
         if not targets and waits:
             message = f"The model {row.name!r} was asked as often as it may be (rpm)."
             raise RateLimited(message, limit="model", retry_after=min(waits))
@@ -233,15 +221,15 @@ class Catalogue:
         config = row.guardrail
         return Guard(self.provider(snapshot.require_provider(config.provider)), config) if config else None
 
-    def _targets(self, snapshot: Snapshot, row: ModelConfig, only: str, waits: list[float]) -> list[Target]:
-        """The row's deployments in rotation (with `only`, one provider's); those with an open breaker are last. Those
+    def _targets(self, snapshot: Snapshot, row: ModelConfig, provider: str, waits: list[float]) -> list[Target]:
+        """The row's deployments in rotation (at one `provider`, its own); those with an open breaker are last. Those
         without credentials and those at their limit of requests are left out; the latter's waits are appended to
         `waits`.
         """
         turns = snapshot.turns[row.name]
         first = next(snapshot.counters[row.name]) % len(turns) if len(turns) > 1 else 0
         places = dict.fromkeys(row.upstreams[position] for position in dict.fromkeys(turns[first:] + turns[:first]))
-        rotated = [each for each in places if only in ("", _provider_of(each))]
+        rotated = [each for each in places if provider in ("", _provider_of(each))]
         usable = [upstream for upstream in rotated if snapshot.entries[upstream.provider].available]
         targets = []
         for upstream in usable:
@@ -277,7 +265,7 @@ def _secrets(options: Any) -> Iterator[str]:
     """The secrets among a config's options, at any depth; for an address with a password, the whole address."""
     pairs = options.items() if isinstance(options, Mapping) else ()
     for name, value in pairs:
-        if isinstance(value, str) and (name in SECRET_OPTIONS or "@" in value):
+        if isinstance(value, str) and (SECRET_OPTION.fullmatch(name) or "@" in value):
             yield value
         yield from _secrets(value)
 

@@ -1,8 +1,9 @@
 """What the sources contain, as pure values: the providers, and the models by name."""
 
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 from core.api_keys import ApiKey
 from core.guardrails import GuardrailRules, Side
@@ -10,21 +11,29 @@ from core.prices import Price
 from dispatch.routing.voice_config import NO_VOICE, VoiceConfig
 from providers.base import ParameterRules, Provider
 
+Task = Literal["", "chat", "images"]
+"""What a provider or a model is for, if it is for nothing else: chats, or images; "" for any."""
+
 
 @dataclass(frozen=True, slots=True)
 class ProviderConfig:
     """A configured provider, or one that lacks something.
 
-    kind      a key of providers.PROVIDERS
-    options   the arguments of the provider's class, with `name`
-    missing   the missing setting or package; "" if the provider can be used
-    named     its models' names begin with their vendors', as OCI's do: cohere.command-r-v1:0
-    lenient   answers to any model name, as single-model providers do
-    complete  has only the models that are listed
-    only      "images" for one that makes images and does not chat
-    order     the default is the first that can be used: of a lower order, then in the order of the sources
-    is_fallback  answers only as long as nothing else is configured, as the demo does
-    timeouts  overrides of core.context.Timeouts, by field, in seconds
+    kind                    a key of PROVIDERS in providers/vendors.py
+    options                 the arguments of the provider's class, with `name`
+    missing                 the missing setting or package; "" if the provider can be used
+    timeouts                overrides of core.context.Timeouts, by field, in seconds
+    order                   the default is the first that can be used: of a lower order, then in the sources' order
+    is_fallback             answers only as long as nothing else is configured, as the demo does
+    is_default_candidate    whether it may be the default without being chosen by PROVIDER_NAME
+    task                    what it is for
+    accepts_any_model       answers to any model name, as single-model providers do
+    has_only_listed_models  has no models but those that its source lists
+    has_vendor_prefixes     its models' ids begin with a vendor's name: cohere.command-r-v1:0
+    model_ids               the form of ids that mean this provider where a request names none; None for no ids
+    agents                  the names of its agents
+    models_provider         the provider of the models beside its agents: an id of that provider's form means a model
+                            there, and any other name behind this one's an agent; "" for none
     """
 
     name: str
@@ -32,18 +41,26 @@ class ProviderConfig:
     default_model: str
     options: Mapping[str, Any] = field(default_factory=dict, repr=False)
     missing: str = ""
-    named: bool = False
-    lenient: bool = False
-    complete: bool = False
     timeouts: Mapping[str, float] = field(default_factory=dict)
-    only: str = ""
     order: int = 0
     is_fallback: bool = False
+    is_default_candidate: bool = True
+    task: Task = ""
+    accepts_any_model: bool = False
+    has_only_listed_models: bool = False
+    has_vendor_prefixes: bool = False
+    model_ids: re.Pattern[str] | None = None
+    agents: tuple[str, ...] = ()
+    models_provider: str = ""
 
     @property
     def available(self) -> bool:
         """Whether the provider can be used."""
         return not self.missing
+
+    def has_id(self, model: str) -> bool:
+        """Whether a model's id has the form that means this provider."""
+        return self.model_ids is not None and self.model_ids.fullmatch(model) is not None
 
     @property
     def price_list(self) -> str:
@@ -138,7 +155,7 @@ class ModelConfig:
     price         in the user's own currency; None: that of the vendor's list
     description   a sentence for users who choose a model; not part of the configuration
     details       the source's other values: region, compartment, endpoint, kind
-    only          "chat" or "images" if the model is for nothing else
+    task          what it is for
     """
 
     name: str
@@ -163,7 +180,7 @@ class ModelConfig:
     created: int = 0
     description: str = field(default="", compare=False)
     details: Mapping[str, Any] = field(default_factory=dict)
-    only: str = ""
+    task: Task = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -51,7 +51,9 @@ class ModelLists:
         the others' models with the provider's name before them. The demo is listed only if it is the only provider.
         """
         snapshot = self._catalogue.snapshot
-        configs = [entry for entry in snapshot.available() if not entry.complete and "#" not in entry.name]
+        configs = [
+            entry for entry in snapshot.available() if not entry.has_only_listed_models and "#" not in entry.name
+        ]
         if snapshot.models or not snapshot.answers_as_fallback:
             configs = [entry for entry in configs if not entry.is_fallback]
         with self._lock:  # one thread sends the requests, the others wait for its result

@@ -22,7 +22,7 @@ def with_fallbacks(row: ModelConfig, names: Mapping[str, ModelConfig]) -> list[M
 
 def unsupported_reason(row: ModelConfig, request: ChatRequest) -> Unsupported | None:
     """The error for a request that needs what the row lacks; None if the row lacks nothing."""
-    if row.only == "images":
+    if row.task == "images":
         where = "ask at /v1/images/generations"
         return Unsupported(f"The model {row.name!r} makes pictures and does not chat: {where}.", param="model")
     if request.tools and not (row.tools and (row.stream_tools or not request.stream)):
@@ -39,7 +39,7 @@ def unsupported_reason(row: ModelConfig, request: ChatRequest) -> Unsupported | 
 
 def unsupported_images_reason(row: ModelConfig) -> Unsupported | None:
     """The error for a model that only chats; None if the model may make images."""
-    if row.only != "chat":
+    if row.task != "chat":
         return None
     return Unsupported(f"The model {row.name!r} chats and makes no pictures.", param="model")
 

@@ -6,37 +6,28 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from itertools import count
 
-from core.errors import InvalidRequest
+from core.errors import InvalidRequest, UnknownModel
 from core.models import ListedModel
 from dispatch.routing.config import Deployment, ModelConfig, ProviderConfig, SourceContents
+from dispatch.routing.model_ids import ModelIds
 from dispatch.routing.rules import weighted_rotation
 from providers import missing_package
-from providers.vendors import OCI_PREFIXES
 
 SOURCES = ("file", "list", "environment")
 """The sources, first the one that wins where two have the same name."""
-
-BEDROCK_ID = re.compile(
-    r"(ai21|amazon|anthropic|deepseek|luma|minimax|mistral|moonshot(ai)?|nvidia|qwen|stability|twelvelabs|writer|zai)\..+"
-    r"|(us|us-gov|eu|apac|jp|au|ca|sa|me|global)\.\w+\..+"
-    r"|(cohere|meta|openai|google|xai)\..+:\d+(:\w+)?"
-    r"|arn:aws[\w-]*:bedrock:.+"
-)
-"""Model ids of Amazon Bedrock: a vendor's prefix, with or without a geography before it; for prefixes that OCI has too,
-a version behind `:`; or ARNs.
-"""
 
 
 @dataclass(frozen=True)
 class Snapshot:
     """The providers and models at one time. `names` has every name and alias, `patterns` those aliases that have a `*`,
-    the most specific first.
+    the most specific first; `ids` has the providers that a model's id means by its form.
     """
 
     entries: Mapping[str, ProviderConfig]
     names: Mapping[str, ModelConfig]
     patterns: Sequence[tuple[re.Pattern[str], ModelConfig]]
     default: str
+    ids: ModelIds = field(repr=False)
     turns: Mapping[str, tuple[int, ...]] = field(repr=False)
     counters: Mapping[str, "count[int]"] = field(repr=False)
 
@@ -75,9 +66,25 @@ class Snapshot:
         """The providers that can be used, in order."""
         return [entry for entry in self.entries.values() if entry.available]
 
-    def cloud_of(self, model: str) -> str:
-        """The cloud provider whose models have names like this one, "" if there is none."""
-        return _cloud_of(model, self.entries, self.default)
+    def model_beside_agents(self, model: str, provider: str) -> tuple[str, str]:
+        """The model and the provider of a request. If it names a provider of agents, and by its id one of the models
+        beside them (`models_provider`), these are that model and its provider. Raises UnknownModel for `provider/NAME`
+        where no agent has that name.
+        """
+        prefix, _, rest = model.partition("/")
+        entry = self.entries.get(provider or prefix)
+        if entry is None or not entry.models_provider:
+            return model, provider
+        name = rest if prefix == entry.name else model
+        if not name or name in entry.agents or name in self.names or model in self.names:
+            return model, provider
+        models = self.entries.get(entry.models_provider)
+        if models is not None and models.has_id(name):
+            return name, models.name
+        if entry.available and not provider:
+            known = ", ".join(entry.agents)
+            raise UnknownModel(f"There is no agent {name[:200]!r}; the agents are {known}.", param="model")
+        return model, provider
 
     def prefix_note(self, model: str) -> str:
         """A hint for the error of an unknown model: the provider before its name lacks its key. "" if it does not."""
@@ -110,7 +117,8 @@ def merge(listings: Mapping[str, SourceContents], chosen: str) -> Snapshot:
     names: dict[str, ModelConfig] = {}
     ordered = [listings[source] for source in SOURCES if source in listings]
     for listing in reversed(ordered):  # the environment decides the order, and the file the values
-        entries.update({entry.name: _if_installed(entry) for entry in listing.entries})
+        for entry in listing.entries:
+            entries[entry.name] = _in_place_of(entries.get(entry.name), _if_installed(entry))
     for listing in ordered:
         for row in listing.rows:
             _check_providers(row, entries)
@@ -119,9 +127,10 @@ def merge(listings: Mapping[str, SourceContents], chosen: str) -> Snapshot:
                     names.setdefault(name, row)
     entries = {entry.name: entry for entry in sorted(entries.values(), key=lambda entry: entry.order)}
     default = _default(entries, chosen)
+    ids = ModelIds(entries, default)
     for listing in ordered:
         for alias, model in listing.aliases.items():
-            row = names.get(model) or _alias(model if "*" in alias else alias, model, entries, default)
+            row = names.get(model) or _alias(model if "*" in alias else alias, model, entries, ids, default)
             names.setdefault(row.name, row)
             names.setdefault(alias, row)
     rows = {row.name: row for name, row in names.items() if name == row.name}
@@ -131,6 +140,7 @@ def merge(listings: Mapping[str, SourceContents], chosen: str) -> Snapshot:
         {name: row for name, row in known.items() if "*" not in name},
         _patterns(known),
         default,
+        ids,
         {name: weighted_rotation(row.upstreams) for name, row in rows.items()},
         {name: count() for name in rows},
     )
@@ -140,40 +150,27 @@ def _if_installed(entry: ProviderConfig) -> ProviderConfig:
     return entry if entry.missing else replace(entry, missing=missing_package(entry.kind))
 
 
+def _in_place_of(replaced: ProviderConfig | None, entry: ProviderConfig) -> ProviderConfig:
+    """The config that takes the place of another one of that name, for the same ids of models."""
+    if replaced is None or replaced.model_ids is None or entry.model_ids is not None:
+        return entry
+    return replace(entry, model_ids=replaced.model_ids)
+
+
 def _patterns(names: Mapping[str, ModelConfig]) -> list[tuple[re.Pattern[str], ModelConfig]]:
     """The aliases that stand for every name of their form: `claude-*`. The longer of two matching ones is first."""
     found = sorted((name for name in names if "*" in name), key=len, reverse=True)
     return [(re.compile(".*".join(map(re.escape, name.split("*")))), names[name]) for name in found]
 
 
-def _cloud_of(model: str, entries: Mapping[str, ProviderConfig], default: str) -> str:
-    """The cloud provider whose form of model ids a name has, or "".
-
-    Without credentials of the cloud, it is "" if the default provider has names of that form too; and it is "" if the
-    default provider is Bedrock under another name. A name that fits both clouds is Bedrock's only if Bedrock can be
-    used.
-    """
-    oci_shaped = model.startswith(OCI_PREFIXES)
-    bedrock, oci = entries.get("bedrock-models"), entries.get("oci")
-    is_named = entries[default].named
-    if (
-        bedrock is not None
-        and BEDROCK_ID.fullmatch(model)
-        and not BEDROCK_ID.fullmatch(entries[default].default_model)
-        and (bedrock.available or not (is_named or oci_shaped))
-    ):
-        return bedrock.name
-    return oci.name if oci is not None and oci_shaped and (oci.available or not is_named) else ""
-
-
-def _alias(alias: str, model: str, entries: Mapping[str, ProviderConfig], default: str) -> ModelConfig:
-    """The row of an alias for `provider/model`, or for a model at OCI or at the default provider."""
+def _alias(alias: str, model: str, entries: Mapping[str, ProviderConfig], ids: ModelIds, default: str) -> ModelConfig:
+    """The row of an alias for `provider/model`, or for a model at the provider that its id means, or at the default."""
     prefix, _, rest = model.partition("/")
-    if prefix == "bedrock" and BEDROCK_ID.fullmatch(rest):
-        prefix = "bedrock-models"
     if rest and prefix in entries:
-        return ModelConfig(alias, (Deployment(prefix, rest),), owned_by=prefix)
-    provider = _cloud_of(model, entries, default) or default
+        models = entries.get(entries[prefix].models_provider)
+        provider = models.name if models is not None and models.has_id(rest) else prefix
+        return ModelConfig(alias, (Deployment(provider, rest),), owned_by=provider)
+    provider = ids.provider_of(model) or default
     return ModelConfig(alias, (Deployment(provider, model),), owned_by=provider)
 
 
@@ -182,7 +179,7 @@ def _default(entries: Mapping[str, ProviderConfig], name: str) -> str:
         return next(
             entry.name
             for entry in entries.values()
-            if entry.available and not entry.only and not entry.name.startswith("list-")
+            if entry.available and entry.is_default_candidate and not entry.task
         )
     entry = entries.get(name)
     if entry is None:

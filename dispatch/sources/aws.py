@@ -17,6 +17,17 @@ TOKEN = re.compile(r"[!-~]+")
 AGENTCORE_ARN = re.compile(
     r"arn:[^:]+:bedrock-agentcore:(?P<region>[a-z0-9-]+):\d{12}:(?P<what>harness|runtime)/[a-zA-Z0-9_/-]+"
 )
+AGENTS, MODELS = "bedrock", "bedrock-models"
+"""The kinds of the two providers, and the names under which the environment has them."""
+MODEL_IDS = re.compile(
+    r"(ai21|amazon|anthropic|deepseek|luma|minimax|mistral|moonshot(ai)?|nvidia|qwen|stability|twelvelabs|writer|zai)\..+"
+    r"|(us|us-gov|eu|apac|jp|au|ca|sa|me|global)\.\w+\..+"
+    r"|(cohere|meta|openai|google|xai)\..+:\d+(:\w+)?"
+    r"|arn:aws[\w-]*:bedrock:.+"
+)
+"""Ids of models: a vendor's prefix, with or without a geography before it; for prefixes that OCI has too, a version
+behind `:`; or ARNs. An id without a provider means the account of the environment, not one more of models.yaml.
+"""
 AGENT_FIELDS = ("qualifier", "prompt_field", "system_field", "text_path")
 """Options of a provider of agents, or of its models, for calls."""
 SIGNS = (
@@ -54,14 +65,23 @@ def agents(
         "account": _credentials(variables, given, "BEDROCK_AGENT_RUNTIME", used=bool(known)),
         **({"session_ttl": given["session_ttl"]} if "session_ttl" in given else {}),
     }
-    return ProviderConfig(name, "bedrock", model, options, " and ".join(missing), lenient=True)
+    return ProviderConfig(
+        name,
+        AGENTS,
+        model,
+        options,
+        " and ".join(missing),
+        accepts_any_model=True,
+        agents=tuple(known),
+        models_provider=MODELS if name == AGENTS else "",
+    )
 
 
 def agent_rows(clouds: Mapping[str, Any]) -> tuple[ModelConfig, ...]:
     """The agents of the settings, as models by name."""
     default = [DEFAULT_AGENT] if clouds.get("agent_id") and clouds.get("agent_alias_id") else []
     names = dict.fromkeys([*default, *_parse_agents(clouds)])
-    return tuple(ModelConfig(name, (Deployment("bedrock", name),), owned_by="amazon") for name in names)
+    return tuple(ModelConfig(name, (Deployment(AGENTS, name),), owned_by="amazon") for name in names)
 
 
 def models(
@@ -77,7 +97,15 @@ def models(
         "" if configured else "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, AWS_PROFILE or AWS_BEARER_TOKEN_BEDROCK"
     )
     options = {"name": name, "model": model, "account": account}
-    return ProviderConfig(name, "bedrock-models", model, options, missing, named=True)
+    return ProviderConfig(
+        name,
+        MODELS,
+        model,
+        options,
+        missing,
+        has_vendor_prefixes=True,
+        model_ids=MODEL_IDS if name == MODELS else None,
+    )
 
 
 def agentcore(
@@ -98,7 +126,7 @@ def agentcore(
         "fields": {field: given[field] for field in AGENT_FIELDS if field in given},
         **{field: given[field] for field in ("session_ttl", "remembers") if field in given},
     }
-    return ProviderConfig(name, given["kind"], model, options, "" if arn else "arn", lenient=True)
+    return ProviderConfig(name, given["kind"], model, options, "" if arn else "arn", accepts_any_model=True)
 
 
 def _parse_agents(clouds: Mapping[str, Any]) -> dict[str, str]:

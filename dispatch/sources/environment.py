@@ -52,7 +52,9 @@ def from_environment(
         {} if clouds is None else {kind: entry(kind, clouds, upstreams, {}) for kind, entry in CLOUDS.items()}
     )
     late = [cloud_entries.pop(kind) for kind in LATE if kind in cloud_entries]
-    demo = ProviderConfig("demo", "demo", "demo", {"pace_ms": demo_pace_ms}, lenient=True, order=1, is_fallback=True)
+    demo = ProviderConfig(
+        "demo", "demo", "demo", {"pace_ms": demo_pace_ms}, order=1, is_fallback=True, accepts_any_model=True
+    )
     entries = (first, *cloud_entries.values(), *others, *late, demo)
     return SourceContents(entries, aws.agent_rows(clouds or {}), _aliases(aliases))
 
@@ -79,7 +81,7 @@ def vendor_entry(
     key: str = "",
     model: str = "",
     proxy: str = "",
-    complete: bool = False,
+    has_only_listed_models: bool = False,
     timeouts: Mapping[str, float] | None = None,
 ) -> ProviderConfig:
     """A vendor of the table with the environment's values; the given ones go before them. Raises ValueError."""
@@ -121,10 +123,10 @@ def vendor_entry(
         model,
         options,
         " and ".join(missing),
-        named=vendor.named,
-        complete=complete,
         timeouts=timeouts or {},
-        only=vendor.only,
+        task=vendor.task,
+        has_only_listed_models=has_only_listed_models,
+        has_vendor_prefixes=vendor.has_vendor_prefixes,
     )
 
 

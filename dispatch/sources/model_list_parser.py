@@ -12,27 +12,23 @@ from typing import Any
 from urllib.parse import unquote, urlsplit
 
 from core.prices import Price
-from dispatch.routing.config import Deployment, ModelConfig, ProviderConfig, SourceContents
-from providers import PROVIDERS
-from providers.vendors import Vendor, defaults_for_kind
+from dispatch.routing.config import Deployment, ModelConfig, ProviderConfig, SourceContents, Task
+from providers.vendors import PROVIDERS, Vendor, defaults_for_kind
 
 log = getLogger("thinkline.model_list")
 
-DIALECTS = tuple(
-    (kind, only, re.compile(pattern, re.IGNORECASE))
-    for kind, only, pattern in (
-        ("openai_compatible", "chat", r"(.*)/chat/completions/?"),
-        ("ideogram", "images", r"(.*?/ideogram)(|\W.*)"),
-        ("recraft", "images", r"(.*?/recraft)(|\W.*)"),
-        ("openai_compatible", "images", r"(.*)/images/generations/?"),
-        ("anthropic", "chat", r"(.*?/anthropic(?:/.*)?/messages)/?"),
-        ("gemini", "chat", r"(.*?)(?:/models/[^/]*)?[:/](?:stream)?generateContent.*"),
-        ("gemini", "chat", r"(.*?/google)/.*"),
-        ("cohere", "chat", r"(.*?/cohere)/.*"),
-        ("unknown", "", r"(/[^/]*).*"),
-    )
+DIALECTS: tuple[tuple[str, Task, str], ...] = (
+    ("openai_compatible", "chat", r"(.*)/chat/completions/?"),
+    ("ideogram", "images", r"(.*?/ideogram)(|\W.*)"),
+    ("recraft", "images", r"(.*?/recraft)(|\W.*)"),
+    ("openai_compatible", "images", r"(.*)/images/generations/?"),
+    ("anthropic", "chat", r"(.*?/anthropic(?:/.*)?/messages)/?"),
+    ("gemini", "chat", r"(.*?)(?:/models/[^/]*)?[:/](?:stream)?generateContent.*"),
+    ("gemini", "chat", r"(.*?/google)/.*"),
+    ("cohere", "chat", r"(.*?/cohere)/.*"),
+    ("unknown", "", r"(/[^/]*).*"),
 )
-"""Kind and use -> handles. The first group is the path before the dialect's own paths; a second group is the path that
+"""Kind and task -> handles. The first group is the path before the dialect's own paths; a second group is the path that
 replaces them (Anthropic's address has the path of its messages). The first that fits counts.
 """
 
@@ -66,8 +62,8 @@ def parse_model_list(data: Any, url: str, token: str, proxy: str = "") -> Source
             continue
         name, handle = item["model_version"], item["handle"]
         owner = _owner(handle, item.get("model_family")) or str(urlsplit(url).hostname)
-        entry, only = entries.place(handle)
-        rows[name] = ModelConfig(name, (Deployment(entry, name),), price=_price(item), owned_by=owner, only=only)
+        entry, task = entries.place(handle)
+        rows[name] = ModelConfig(name, (Deployment(entry, name),), price=_price(item), owned_by=owner, task=task)
     if oddities:
         facts = {"url": url_without_query(url), "left_out": len(oddities), "first": oddities[0]}
         log.warning("the model list has odd rows", extra={"facts": facts})
@@ -133,17 +129,17 @@ class _Entries:
         self._proxy = proxy
         self._names: set[str] = set()
 
-    def place(self, handle: str) -> tuple[str, str]:
-        """The name of the config that a handle belongs to, and the only use of a model there."""
+    def place(self, handle: str) -> tuple[str, Task]:
+        """The name of the config that a handle belongs to, and the task of a model there."""
         whole, mark, query = handle.partition("?")
-        kind, only, found = next(
-            (kind, only, found) for kind, only, form in DIALECTS if (found := form.fullmatch(whole))
+        kind, task, found = next(
+            (kind, task, found) for kind, task, form in DIALECTS if (found := re.fullmatch(form, whole, re.IGNORECASE))
         )
         base, path = found[1], found[2] if found.re.groups > 1 else None
         key = kind, self._origin + base + mark + query, path
         if key not in self.by_base:
             self.by_base[key] = self._entry(*key, self._new_name(base), handle)
-        return self.by_base[key].name, only
+        return self.by_base[key].name, task
 
     def _entry(self, kind: str, address: str, path: str | None, name: str, handle: str) -> ProviderConfig:
         own = defaults_for_kind(kind, name) or Vendor(name=name, label="Model list", kind=kind)
@@ -153,7 +149,13 @@ class _Entries:
         options = {"vendor": vendor, "name": name, "base_url": address, "api_key": self._token, "model": ""}
         options |= {"proxy": self._proxy} if self._proxy else {}
         return ProviderConfig(
-            name, kind, "", options if path is None else {**options, "path": path}, missing, complete=True
+            name,
+            kind,
+            "",
+            options if path is None else {**options, "path": path},
+            missing,
+            is_default_candidate=False,
+            has_only_listed_models=True,
         )
 
     def _new_name(self, base: str) -> str:

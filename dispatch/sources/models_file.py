@@ -22,9 +22,8 @@ from dispatch.sources.file_models import as_list, model_config, model_details, o
 from dispatch.sources.file_vendor import deviations, vendor_named
 from dispatch.sources.litellm import from_litellm, is_litellm
 from dispatch.sources.yaml_lines import YamlError, YamlPath, dotted, line_of, load, with_names
-from providers import PROVIDERS
 from providers.transport.proxy import Proxy
-from providers.vendors import defaults_for_kind
+from providers.vendors import PROVIDERS, defaults_for_kind
 from schemas.models_file import first_error, schema_for
 
 log = getLogger("thinkline.models_file")
@@ -204,9 +203,9 @@ def _entries(
     base = vendor_named(name, given)
     kind = given.get("kind", name if name in FILE_CLOUDS else base.kind)
     if kind == "demo":
-        return [
-            ProviderConfig(name, kind, "demo", {"name": name}, lenient=True, order=int(name == kind), is_fallback=True)
-        ]
+        order = int(name == kind)
+        options = {"name": name}
+        return [ProviderConfig(name, kind, "demo", options, order=order, is_fallback=True, accepts_any_model=True)]
     if kind not in PROVIDERS:
         return [
             ProviderConfig(
@@ -217,7 +216,7 @@ def _entries(
         return [_cloud(name, kind, {**given, "kind": kind, "proxy": proxy}, variables, clouds, place)]
     vendor = replace(defaults_for_kind(kind, name) or base, kind=kind, openai_suffix="") if "kind" in given else base
     vendor = replace(vendor, **deviations(given, vendor))
-    complete = "models" in given and not given.get("pass_unknown", False)
+    has_only_listed_models = "models" in given and not given.get("pass_unknown", False)
     accounts = [(address, key) for address in as_list(given.get("base_url")) for key in as_list(given.get("api_key"))]
     if len(accounts) > ACCOUNTS:
         raise Inconsistent(
@@ -237,7 +236,7 @@ def _entries(
                     key=key,
                     model=given.get("model", ""),
                     proxy=proxy,
-                    complete=complete,
+                    has_only_listed_models=has_only_listed_models,
                     timeouts=timeouts_of(given),
                 )
             )

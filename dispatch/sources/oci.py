@@ -8,7 +8,12 @@ from typing import Any
 from dispatch.routing.config import ProviderConfig
 from dispatch.sources.addresses import VISIBLE, is_address
 from dispatch.sources.proxies import proxy_for
+from providers.vendors import OCI_PREFIXES
 
+OCI, OCI_AGENT = "oci", "oci-agent"
+"""The kinds of the two providers; the environment has the first under that name."""
+MODEL_IDS = re.compile("|".join(re.escape(prefix) + ".*" for prefix in OCI_PREFIXES), re.DOTALL)
+"""Ids of on-demand models. One without a provider means the account of the environment, not one more of models.yaml."""
 DEFAULT_MODEL = "meta.llama-3.3-70b-instruct"
 """On demand in most regions: https://docs.oracle.com/en-us/iaas/Content/generative-ai/pretrained-models.htm."""
 AUTH_TYPE, CONFIG_FILE, PROFILE = "API_KEY", "~/.oci/config", "DEFAULT"
@@ -61,7 +66,9 @@ def entry(
     )
     if is_configured and not options["proxy"]:
         options["proxy"] = proxy_for(options["endpoint"] or HOST.format(region=options["region"]), variables)
-    return ProviderConfig(name, "oci", options["model"], options, "" if is_configured else MISSING)
+    missing = "" if is_configured else MISSING
+    model_ids = MODEL_IDS if name == OCI else None
+    return ProviderConfig(name, OCI, options["model"], options, missing, model_ids=model_ids)
 
 
 def agent(
@@ -90,7 +97,7 @@ def agent(
         **({"session_ttl": given["session_ttl"]} if "session_ttl" in given else {}),
     }
     missing = "" if agent_endpoint else "agent_endpoint"
-    return ProviderConfig(name, "oci-agent", model, options, missing, lenient=True)
+    return ProviderConfig(name, OCI_AGENT, model, options, missing, accepts_any_model=True)
 
 
 def _check(options: Mapping[str, Any]) -> None:

@@ -125,7 +125,7 @@ def check(guard: Guard, text: str, side: Side, call: CallContext) -> Verdict:
         return Verdict(text)
     config, facts = guard.config, dict[str, Any](provider=guard.provider.name, side=side)
     checking = call.child()
-    checking.patience = 1.0
+    checking.first_event_factor = 1.0
     checking.begin(Timeouts(*[config.deadline] * 4))
     checking.total_by = monotonic() + config.deadline
     try:

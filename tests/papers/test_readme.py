@@ -24,8 +24,8 @@ from app import build_services
 from config import Settings, documented
 from core import errors
 from dispatch.sources.environment import from_environment
-from providers import PROVIDERS as PROVIDERS_BY_KIND
 from providers.common.conversation import OPENING
+from providers.vendors import PROVIDERS as PROVIDERS_BY_KIND
 from providers.vendors import VENDORS, Vendor
 from tests.conftest import ROOT, environment
 from tools import reference
@@ -210,6 +210,15 @@ def test_env_example_has_every_provider_and_no_other():
     names = [name for line in re.findall(r"names, (.+), are read", text) for name in line.split(", ")]
     found = re.findall(r"^#(?!AWS_|BEDROCK_MODELS_)[A-Z].*$", text, re.MULTILINE) + [f"(or {name})" for name in names]
     same(sorted(expected), sorted(found), ".env.example")
+
+
+def test_the_lines_of_a_vendor_are_written_by_make_docs():
+    text = read(".env.example")
+    assert reference.env_example(text) == text
+    groq = re.search(r"# Groq\n(#GROQ_.*\n)+\n", text)
+    assert groq
+    assert reference.env_example(text.replace(groq[0], "")) == text
+    assert reference.env_example(text.replace("# Groq\n", "# Groq, by its own address\n")) != text
 
 
 # errors

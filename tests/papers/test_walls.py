@@ -8,6 +8,7 @@ vendor. What is checked is the code's own imports, wherever they stand in a file
 """
 
 import ast
+import re
 from collections.abc import Iterator, Mapping
 from fnmatch import fnmatchcase
 from graphlib import TopologicalSorter
@@ -16,6 +17,7 @@ from typing import NamedTuple
 
 import pytest
 
+from providers.vendors import VENDORS
 from tests.conftest import ROOT
 
 ROOMS: Mapping[str, str] = {
@@ -44,7 +46,7 @@ ROOMS: Mapping[str, str] = {
 
 SHARED = "providers.base providers.vendors providers.transport.* providers.common.*"
 FLOORS: Mapping[str, str] = {
-    "providers": "providers.base",
+    "providers": "providers.base providers.vendors",
     "providers.base": "",
     "providers.dialects": "providers.base",
     "providers.vendors": "providers.dialects",
@@ -231,6 +233,40 @@ def test_the_list_of_longer_files_is_up_to_date() -> None:
     assert set(LONGER) <= {path.relative_to(ROOT).as_posix() for path in MODULES.values()}
 
 
+def words(text: str) -> str:
+    """The words of a literal or an identifier, between spaces: ` bedrock id ` of BEDROCK_ID."""
+    return f" {' '.join(re.findall(r'[a-z0-9]+', text.lower()))} "
+
+
+FOLDERS = {path.relative_to(ROOT / "providers").parts[0] for path in ROOT.glob("providers/**/provider.py")}
+VENDOR_NAMES = sorted({words(name) for name in (*FOLDERS, *(vendor.name for vendor in VENDORS))})
+"""The names of the vendors' rows, and of their folders: those with a provider.py."""
+WITHOUT_VENDORS = [name for name in MODULES if re.match(r"dispatch(\.(?!sources)|$)", name)]
+"""What goes from a model's name to a first event by properties alone; the sources know the vendors."""
+
+
+def vendors_in(tree: ast.AST) -> list[str]:
+    """The vendors' names in literals and identifiers, with their lines; docstrings may have examples."""
+    docstrings = {
+        id(node.value) for node in ast.walk(tree) if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)
+    }
+    return [
+        f"line {getattr(node, 'lineno', '?')}: {text!r} has the name of{name.rstrip()}"
+        for node in ast.walk(tree)
+        if id(node) not in docstrings
+        for _, text in ast.iter_fields(node)
+        if isinstance(text, str)
+        for name in VENDOR_NAMES
+        if name in words(text)
+    ]
+
+
+@pytest.mark.parametrize("name", sorted(WITHOUT_VENDORS))
+def test_a_vendor_is_named_in_its_row_its_folder_and_its_source_alone(name: str) -> None:
+    found = vendors_in(parsed(name))
+    assert not found, "\n".join([f"{MODULES[name].relative_to(ROOT)}: make it a property of ProviderConfig", *found])
+
+
 # the checks can fail
 
 
@@ -276,3 +312,23 @@ def test_a_new_vendor_needs_no_rule() -> None:
 )
 def test_a_read_of_the_environment_is_found(code: str) -> None:
     assert reads_of_the_environment(ast.parse(code)) == [code.count("\n") + 1]
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "if entry.name == 'bedrock-models': pass",
+        "AZURE_FOUNDRY = 1",
+        "entry.openai_options",
+        "f'the {x} of Cohere'",
+        "def at_oci(): pass",
+        "from providers.vendors import OCI_PREFIXES",
+        "build(demo=1)",
+    ],
+)
+def test_a_vendors_name_is_found(code: str) -> None:
+    assert vendors_in(ast.parse(code))
+
+
+def test_an_example_in_a_docstring_is_no_vendors_name() -> None:
+    assert not vendors_in(ast.parse('def f():\n    """As OCI does."""\n    return "social"'))

@@ -81,7 +81,7 @@ def _model_list(settings: Settings, catalogue: Catalogue, seconds: float) -> lis
 
 def _default(settings: Settings, snapshot: Snapshot) -> Finding:
     name, chosen = snapshot.default, settings.provider_name
-    if snapshot.entries[name].kind == "demo" and not chosen:
+    if snapshot.entries[name].is_fallback and not chosen:
         mend = "for a real provider, put a line such as OPENAI_API_KEY=sk-... into .env"
         return Finding("default", "warn", f"{name}, which is built in: no other provider is configured", mend)
     return Finding("default", "ok", f"{name}, {'as PROVIDER_NAME says' if chosen else 'the first that is configured'}")

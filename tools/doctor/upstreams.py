@@ -12,7 +12,7 @@ from core.context import CallContext, Timeouts
 from dispatch.routing.catalogue import Catalogue
 from dispatch.routing.config import ProviderConfig
 from dispatch.routing.snapshot import Snapshot
-from providers import PROVIDERS
+from providers.vendors import PROVIDERS
 from tools.doctor.finding import Finding
 from tools.doctor.where import Where
 

@@ -1,5 +1,6 @@
 """Which of Bedrock's providers a model's name means: its models, its agents, or neither."""
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -96,3 +97,28 @@ def test_a_voice_platforms_default_is_answered_by_the_agent(model: str) -> None:
     agents: dict[str, Any] = dict(AGENTS)
     assert target_of(catalogue(**agents), model) == ("bedrock", "bedrock-agent")
     assert target_of(catalogue(**agents, OPENAI_API_KEY="k"), model, "bedrock") == ("bedrock", "bedrock-agent")
+
+
+def test_a_provider_in_the_body_goes_before_the_models_prefix() -> None:
+    where = catalogue(**AGENTS, GROQ_API_KEY="k")
+    assert target_of(where, "bedrock/amazon.nova-lite-v1:0", "groq") == ("groq", "bedrock/amazon.nova-lite-v1:0")
+
+
+def test_a_gateway_by_a_clouds_name_takes_its_place(tmp_path: Path) -> None:
+    """It gets the ids of the cloud's models, and is no provider of agents."""
+    file = tmp_path / "models.yaml"
+    gateway = "{kind: openai_compatible, base_url: 'http://gateway/v1'}"
+    file.write_text(f"providers: {{oci: {gateway}, bedrock: {gateway}, bedrock-models: {gateway}}}")
+    where = catalogue(MODELS_FILE=file, OPENAI_API_KEY="k")
+    assert target_of(where, "cohere.command-a-03-2025") == ("oci", "cohere.command-a-03-2025")
+    assert target_of(where, "amazon.nova-lite-v1:0") == ("bedrock-models", "amazon.nova-lite-v1:0")
+    assert target_of(where, "bedrock/amazon.nova-lite-v1:0") == ("bedrock", "amazon.nova-lite-v1:0")
+    assert target_of(where, "bedrock/claude") == ("bedrock", "claude")
+
+
+def test_one_more_account_gets_only_what_names_it(tmp_path: Path) -> None:
+    file = tmp_path / "models.yaml"
+    file.write_text("providers: {second: {kind: bedrock-models, profile: p}}")
+    where = catalogue(MODELS_FILE=file, OPENAI_API_KEY="k", **AWS)
+    assert target_of(where, "amazon.nova-lite-v1:0") == ("bedrock-models", "amazon.nova-lite-v1:0")
+    assert target_of(where, "second/amazon.nova-lite-v1:0") == ("second", "amazon.nova-lite-v1:0")

@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from time import process_time
 from typing import Any
@@ -16,7 +17,9 @@ from dispatch.routing.config import Deployment, ModelConfig, ProviderConfig, Sou
 from dispatch.routing.model_lists import ModelLists
 from dispatch.routing.route import Route
 from dispatch.routing.rules import weighted_rotation
+from dispatch.sources.aws import MODEL_IDS as BEDROCK_IDS
 from dispatch.sources.environment import from_environment, vendor_entry
+from dispatch.sources.oci import MODEL_IDS
 from providers.base import ParameterRules, Provider, Target
 from providers.openai_compatible.request import to_upstream
 from providers.vendors import Vendor
@@ -148,11 +151,23 @@ def test_the_defaults_own_models_need_no_prefix() -> None:
 def test_a_vendors_prefix_means_oci() -> None:
     """`cohere.` means OCI once OCI is configured; until then the model's name is like any other."""
     assert first(catalogue().route("cohere.command-a")) == ("openai", "cohere.command-a", "cohere.command-a")
-    with_oci = catalogue(row("meta.mine", "openai"), entries=(ProviderConfig("oci", "oci", "", missing="patience"),))
+    oci = ProviderConfig("oci", "oci", "", missing="a key", model_ids=MODEL_IDS)
+    with_oci = catalogue(row("meta.mine", "openai"), entries=(oci,))
     for model in ("cohere.command-a", "meta.llama", "xai.grok", "openai.gpt-oss", "google.gemini"):
         assert error_of(with_oci, model).code == "provider_not_configured"
     assert first(with_oci.route("meta.mine")) == ("openai", "its-meta.mine", "meta.mine")
     assert first(with_oci.route("mistral.large")) == ("openai", "mistral.large", "mistral.large")
+
+
+@pytest.mark.parametrize("missing", ["a key", ""])
+@pytest.mark.parametrize("model", ["cohere.command-a", "meta.llama-4", "openai.gpt-oss-20b-1:0"])
+def test_ids_like_those_of_the_default_are_its_own(model: str, missing: str) -> None:
+    """A second account at OCI, or a gateway in front of it, has models of the same names."""
+    oci = ProviderConfig("oci", "oci", "", missing=missing, model_ids=MODEL_IDS)
+    bedrock = ProviderConfig("bedrock-models", "bedrock-models", "", missing="a key", model_ids=BEDROCK_IDS)
+    mine = place("mine", model="meta.llama-3.3-70b-instruct")
+    where = catalogue(entries=(oci, bedrock, mine), default="mine")
+    assert first(where.route(model)) == ("mine", model, model)
 
 
 @pytest.mark.parametrize("default", ["", "groq", "lab", "demo"])
@@ -184,7 +199,8 @@ def test_the_order_of_defaults() -> None:
     assert catalogue(entries=(lab,), variables={}).default == "lab"
     assert catalogue(entries=(lab,), variables={}, default="demo").default == "demo"
     assert catalogue(entries=(place("lab", address=""),), variables={}).default == "demo"
-    assert catalogue(entries=(place("list-openai", complete=True),), variables={}).default == "demo"
+    listed = replace(place("list-openai", has_only_listed_models=True), is_default_candidate=False)
+    assert catalogue(entries=(listed,), variables={}).default == "demo"
     key = vendor_entry(Vendor(name="openai", label="", base_url="http://o/v1"), {}, key="k")
     assert catalogue(entries=(lab, key), variables={"GROQ_API_KEY": "k"}).default == "openai"
 
@@ -220,7 +236,7 @@ def test_a_model_whose_provider_is_not_configured_says_what_it_needs() -> None:
 
 def test_who_lists_all_its_models_has_no_others() -> None:
     """A provider with a complete list has no models besides; an agent or the demo answers to any name."""
-    where = catalogue(row("lab/m", "lab"), row("n", "lab"), entries=(place("lab", complete=True),))
+    where = catalogue(row("lab/m", "lab"), row("n", "lab"), entries=(place("lab", has_only_listed_models=True),))
     assert first(where.route("lab/m")) == first(where.route("m", "lab")) == ("lab", "its-lab/m", "lab/m")
     assert first(where.route("n", "lab")) == ("lab", "its-n", "n")
     assert first(where.route("lab/lab/m")) == first(where.route("lab/m", "lab")) == ("lab", "its-lab/m", "lab/m")
@@ -232,7 +248,7 @@ def test_who_lists_all_its_models_has_no_others() -> None:
 
 def test_who_passes_unknown_names_on() -> None:
     """`pass_unknown`, and providers that list nothing."""
-    where = catalogue(row("lab/m", "lab"), entries=(place("lab", complete=False),))
+    where = catalogue(row("lab/m", "lab"), entries=(place("lab", has_only_listed_models=False),))
     assert first(where.route("lab/x")) == ("lab", "x", "x")
 
 
@@ -642,7 +658,7 @@ def test_the_providers_of_a_file_are_listed(app_with: Callable[..., Any], tmp_pa
 @pytest.fixture(scope="module")
 def many() -> SourceContents:
     rows = tuple(row(f"model-{number}", "lab", aliases=(f"alias-{number}",)) for number in range(10_000))
-    return SourceContents((place("lab", complete=True),), rows)
+    return SourceContents((place("lab", has_only_listed_models=True),), rows)
 
 
 def seconds(work: Callable[[], object]) -> float:

@@ -177,7 +177,7 @@ def test_the_default_is_the_first_with_credentials() -> None:
     assert catalogue(LMSTUDIO_BASE_URL="http://h").default == "lmstudio"
     keys = {"AWS_REGION": "us-east-1", **{f"{vendor.variable}_API_KEY": "k" for vendor in KEYED}}
     for vendor in KEYED:
-        assert catalogue(**keys).default == ("demo" if vendor.only else vendor.name)  # pictures do not chat
+        assert catalogue(**keys).default == ("demo" if vendor.task else vendor.name)  # pictures do not chat
         del keys[f"{vendor.variable}_API_KEY"]
 
 

@@ -100,7 +100,12 @@ def test_what_is_no_list_is_refused(data: Any) -> None:
 def test_an_openai_shaped_row_is_callable() -> None:
     found = read(item("gpt-4o", prompt_price_1k=0.0025, completion_price_1k=0.01))
     (entry,), (row,) = found.entries, found.rows
-    assert (entry.name, entry.kind, entry.available, entry.complete) == ("list-openai", "openai_compatible", True, True)
+    assert (entry.name, entry.kind, entry.available, entry.has_only_listed_models) == (
+        "list-openai",
+        "openai_compatible",
+        True,
+        True,
+    )
     assert entry.options["base_url"] == "https://api.example.com/openai/v1"
     assert entry.options["api_key"] == TOKEN
     assert TOKEN not in repr(found)

@@ -100,7 +100,7 @@ providers:
     found = entry(read(text))
     vendor = found.options["vendor"]
     assert (found.kind, found.default_model, found.missing) == ("openai_compatible", "llama-3", "")
-    assert (found.lenient, found.complete) == (False, False)
+    assert (found.accepts_any_model, found.has_only_listed_models) == (False, False)
     assert found.options["name"] == vendor.name == "lab"
     assert found.options["base_url"] == "http://127.0.0.1:9000/v1"
     assert (found.options["api_key"], found.options["model"]) == ("k-1", "llama-3")
@@ -169,7 +169,7 @@ def test_other_kinds(read: Callable[..., SourceContents]) -> None:
         "providers: {house: {kind: demo}, later: {kind: quantum}, cloud: {kind: oci, region: r, compartment: c},"
         " signed: {kind: oci, profile: WORK}}"
     )
-    assert (entry(found, "house").lenient, entry(found, "house").available) == (True, True)
+    assert (entry(found, "house").accepts_any_model, entry(found, "house").available) == (True, True)
     assert not entry(found, "later").available
     assert "openai_compatible" in entry(found, "later").missing
     assert "OCI_CONFIG_FILE" in entry(found, "cloud").missing
@@ -330,7 +330,7 @@ def test_llm_bridges_file(read: Callable[..., SourceContents]) -> None:
         ("gemini", False),
         ("deepseek", False),
     ]
-    assert all(each.complete for each in found.entries)
+    assert all(each.has_only_listed_models for each in found.entries)
     assert entry(found, "closeai").options["base_url"] == "https://api.openai-proxy.org/v1"
     assert [each.options["proxy"] for each in found.entries] == ["", "socks5://127.0.0.1:7891", ""]
     assert [each.name for each in found.rows] == [
@@ -376,7 +376,7 @@ def test_whose_models_stand_below_it_has_no_others(read: Callable[..., SourceCon
         ("models: {}, pass_unknown: false", True),
         ("models: {m: }, pass_unknown: true", False),
     ):
-        assert entry(read(f"providers: {{lab: {{{fields}}}}}")).complete is complete
+        assert entry(read(f"providers: {{lab: {{{fields}}}}}")).has_only_listed_models is complete
 
 
 REGIONS = """

@@ -232,7 +232,7 @@ def test_what_stands_in_env_alone_reaches_amazons_sdk(monkeypatch: pytest.Monkey
 
 def test_agents_and_models_are_told_of() -> None:
     entry = agents("bedrock", {"agent_id": "A1", "agent_alias_id": "B1", "agents": ("sales=C2/D2",)}, {}, {})
-    assert (entry.available, entry.default_model, entry.lenient) == (True, "bedrock-agent", True)
+    assert (entry.available, entry.default_model, entry.accepts_any_model) == (True, "bedrock-agent", True)
     assert entry.options["agents"] == {"bedrock-agent": "A1/B1", "sales": "C2/D2"}
     assert [row.name for row in agent_rows({"agents": ("sales=C2/D2",)})] == ["sales"]
     assert agents("bedrock", {"agents": ("sales=C2/D2",)}, {}, {}).default_model == "sales"

@@ -13,6 +13,7 @@ from config import Settings
 from dispatch.routing.catalogue import Catalogue
 from dispatch.routing.config import ProviderConfig, SourceContents
 from dispatch.sources.aws import models
+from dispatch.sources.oci import MODEL_IDS
 from tests.conftest import Served, environment, served, until
 from tests.emulators import FAULTS, Fault, Phase, cases
 from tests.emulators.answers import TEXTS, Call
@@ -134,7 +135,7 @@ def test_a_vendors_prefix_is_bedrocks_where_oci_is_not_configured(oci: str, answ
     """With OCI configured, `meta.llama...` means OCI, whose names look the same."""
     answer = (
         models("bedrock-models", {}, {"AWS_PROFILE": "p"}, {}),
-        ProviderConfig("oci", "demo", "", {"name": "oci"}, oci),
+        ProviderConfig("oci", "demo", "", {"name": "oci"}, oci, model_ids=MODEL_IDS),
     )
     where = Catalogue({"environment": SourceContents(answer)}, default="bedrock-models")
     assert where.route("meta.llama3-1-8b-instruct-v1:0").targets[0].provider.name == answers
