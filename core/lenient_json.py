@@ -20,7 +20,8 @@ ESCAPES = re.compile(
 
 
 def loads(raw: bytes, *, keep_halves: bool = False) -> Any:
-    """A JSON value, with NaN and Infinity as floats. Halves that stand alone are U+FFFD, or kept, for `joined` to mend.
+    """A JSON value, with NaN and Infinity as floats. Lone halves of surrogate pairs become U+FFFD, or are kept for
+    `join_surrogates`.
 
     Raises orjson.JSONDecodeError.
     """

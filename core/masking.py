@@ -28,7 +28,7 @@ class SecretMasker:
             self.pattern = _any_of(known)
             self._in_any_form = _any_of({form for text in known for form in _forms(text)})
 
-    def masked(self, text: str, most: int) -> str:
+    def mask(self, text: str, most: int) -> str:
         """A text of another party, without these texts in any form, cut to `most` characters."""
         # Cut last, lest half a secret is left; but not all of a vast text is looked at.
         text = text[: 4 * most]

@@ -54,7 +54,7 @@ class OpenSchema(Schema):
         unknown = INCLUDE
 
     @pre_load
-    def _bounded(self, data: Any, **_: Any) -> Any:
+    def _check_size(self, data: Any, **_: Any) -> Any:
         if isinstance(data, dict) and len(data) > MOST_FIELDS:
             raise ValidationError(f"Must have at most {MOST_FIELDS} fields.")
         return data

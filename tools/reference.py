@@ -17,7 +17,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from config import ROOT, documented
+from config import ROOT, setting_fields
 from core.errors import (
     BudgetExceeded,
     CircuitOpen,
@@ -191,7 +191,7 @@ def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
 
 def settings() -> str:
     """Every setting of config.py."""
-    return table(["Variable", "Default", "What"], map(_setting, documented()))
+    return table(["Variable", "Default", "What"], map(_setting, setting_fields()))
 
 
 def _setting(each: Field[Any]) -> Sequence[str]:
@@ -330,7 +330,7 @@ BLOCKS: Mapping[str, Callable[[], str]] = {
 }
 
 
-def written(page: str) -> str:
+def render_page(page: str) -> str:
     """Return the page with current tables. Raises KeyError for an unknown table."""
     return BLOCK.sub(lambda found: f"<!-- make docs: {found[1]} -->\n{BLOCKS[found[1]]()}\n<!-- end -->", page)
 
@@ -344,7 +344,7 @@ def main() -> None:
     """Write the pages that have changed, and print their names."""
     for path in pages():
         page = path.read_text(encoding="utf-8")
-        if (text := written(page)) != page:
+        if (text := render_page(page)) != page:
             path.write_text(text, encoding="utf-8")
             sys.stdout.write(f"{path.relative_to(ROOT)}\n")
 

@@ -129,7 +129,7 @@ TOOLS: Mapping[str, tuple[Callable[[Json, VoiceConfig], Action], str, str, str]]
 description."""
 
 
-def offered(actions: Iterable[str], config: VoiceConfig) -> list[Json]:
+def build_tools(actions: Iterable[str], config: VoiceConfig) -> list[Json]:
     """The tools of a chat request, as OpenAI spells them: the platform's, and those of models.yaml."""
     own = {tool["name"] for tool in config.tools}
     wanted = ALWAYS if config.platform_tools is None else config.platform_tools

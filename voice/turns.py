@@ -17,7 +17,7 @@ from schemas.chat.arguments import object_text
 from schemas.chat.encode import new_call_id
 from voice.call import Call, State, Turn
 from voice.platform import Speech, ToolEnded, ToolStarted
-from voice.tools import ENDS_TURN, TOOLS, Action, BadArguments, action_of, arguments_of, offered
+from voice.tools import ENDS_TURN, TOOLS, Action, BadArguments, action_of, arguments_of, build_tools
 
 log = getLogger("thinkline.voice")
 
@@ -87,7 +87,7 @@ class TurnAnswerer:
 
     def answer(self, turn: Turn) -> Action | None:
         """Ask the model until it calls no more tools; returns the platform's action then, None for none."""
-        tools = offered(self._call.platform.actions, self._config)
+        tools = build_tools(self._call.platform.actions, self._config)
         with ExitStack() as fillers:
             for number in range(MOST_ROUNDS):
                 uses = self._round(turn, tools, None if number else fillers)

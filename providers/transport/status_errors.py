@@ -137,19 +137,19 @@ def retry_after(headers: Mapping[str, str]) -> float | None:
 
 def safe_message(message: str) -> str:
     """A vendor's message for a caller: one line, bounded, without credentials and addresses."""
-    message = KNOWN_SECRETS.masked(message[: 100 * MESSAGE_CHARACTERS], 10 * MESSAGE_CHARACTERS)
+    message = KNOWN_SECRETS.mask(message[: 100 * MESSAGE_CHARACTERS], 10 * MESSAGE_CHARACTERS)
     message = SECRETS.sub("***", " ".join(message.split()))
     return message if len(message) <= MESSAGE_CHARACTERS else f"{message[:MESSAGE_CHARACTERS]}..."
 
 
 def for_log(body: bytes) -> str:
     """An upstream's body as text for the log."""
-    return KNOWN_SECRETS.masked(body[: 4 * LOG_CHARACTERS].decode("utf-8", "replace"), LOG_CHARACTERS)
+    return KNOWN_SECRETS.mask(body[: 4 * LOG_CHARACTERS].decode("utf-8", "replace"), LOG_CHARACTERS)
 
 
 def _text(value: Any) -> str | None:
     """A code or a field's name from the upstream, as it may be passed on."""
-    return KNOWN_SECRETS.masked(value, NAME_CHARACTERS) if isinstance(value, str) and value else None
+    return KNOWN_SECRETS.mask(value, NAME_CHARACTERS) if isinstance(value, str) and value else None
 
 
 def _is_status(value: Any) -> bool:

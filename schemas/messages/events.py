@@ -144,14 +144,14 @@ class MessageEvents:
                 self._refused = True
                 yield from self._text(event.text)
             case Reasoning() if self._include_reasoning:
-                yield from self._thought(event)
+                yield from self._thinking_delta(event)
             case ToolCall():
                 self._called = True
                 self._key, self._arguments = event.key, Arguments()
                 called = {"id": event.id or f"toolu_{uuid4().hex[:24]}", "name": event.name, "input": {}}
-                yield from self._opened({"type": "tool_use", **called})
+                yield from self._open_block({"type": "tool_use", **called})
             case ToolArguments():
-                yield from self._argued(self._arguments.feed(event.text))
+                yield from self._arguments_delta(self._arguments.feed(event.text))
 
     def _text(self, text: str) -> Iterator[Json]:
         """A block of nothing but white space is none: Anthropic refuses such a one when it comes back."""
@@ -160,25 +160,25 @@ class MessageEvents:
             if not self._blank.strip():
                 return
             text, blank = self._blank, ""
-            yield from self._opened({"type": "text", "text": ""})
+            yield from self._open_block({"type": "text", "text": ""})
             self._blank = blank
         yield from self._piece("text_delta", "text", text)
 
-    def _thought(self, event: Reasoning) -> Iterator[Json]:
+    def _thinking_delta(self, event: Reasoning) -> Iterator[Json]:
         if event.redacted:
-            yield from self._opened({"type": "redacted_thinking", "data": event.signature})
-            yield from self._closed()
+            yield from self._open_block({"type": "redacted_thinking", "data": event.signature})
+            yield from self._close_block()
             return
         if self._open != "thinking":
             if not event.text and not event.signature:
                 return
-            yield from self._opened({"type": "thinking", "thinking": "", "signature": ""})
+            yield from self._open_block({"type": "thinking", "thinking": "", "signature": ""})
         yield from self._piece("thinking_delta", "thinking", event.text)
         if event.signature:
             yield self._delta({"type": "signature_delta", "signature": event.signature})
-            yield from self._closed()
+            yield from self._close_block()
 
-    def _argued(self, text: str) -> Iterator[Json]:
+    def _arguments_delta(self, text: str) -> Iterator[Json]:
         return self._piece("input_json_delta", "partial_json", text)
 
     def _piece(self, kind: str, name: str, text: str) -> Iterator[Json]:
@@ -188,28 +188,28 @@ class MessageEvents:
         if text and "\ud800" <= text[-1] <= "\udbff":
             text, self._half = text[:-1], text[-1]
         if text:
-            text = lenient_json.joined(text)
+            text = lenient_json.join_surrogates(text)
             self._said_tokens += estimate_tokens(text)
             yield self._delta({"type": kind, name: text})
 
     def _delta(self, delta: Json) -> Json:
         return {"type": "content_block_delta", "index": self._index, "delta": delta}
 
-    def _opened(self, block: Json) -> Iterator[Json]:
+    def _open_block(self, block: Json) -> Iterator[Json]:
         yield from self._start()
-        yield from self._closed()
+        yield from self._close_block()
         self._blank = ""
         self._open = block["type"]
         yield {"type": "content_block_start", "index": self._index, "content_block": block}
 
-    def _closed(self) -> Iterator[Json]:
+    def _close_block(self) -> Iterator[Json]:
         """The end of the open block, with what of it was held back."""
         if not self._open:
             return
         if self._open == "tool_use":
-            yield from self._argued(self._arguments.close())
+            yield from self._arguments_delta(self._arguments.close())
         if self._half:
-            lost, self._half = lenient_json.joined(self._half), ""
+            lost, self._half = lenient_json.join_surrogates(self._half), ""
             names = {"text": ("text_delta", "text"), "thinking": ("thinking_delta", "thinking")}
             kind, name = names.get(self._open, ("input_json_delta", "partial_json"))
             yield self._delta({"type": kind, name: lost})
@@ -218,14 +218,14 @@ class MessageEvents:
         self._index += 1
 
     def _finish(self, finish: Finish) -> Iterator[Json]:
-        yield from self._closed()
+        yield from self._close_block()
         waiting, self._waiting = self._waiting, []
         for group in waiting:
             for event in group:
                 yield from self._translate(event)
             if self._open == "tool_use":
-                yield from self._closed()
-        yield from self._closed()
+                yield from self._close_block()
+        yield from self._close_block()
         if finish.reason in ("stop", "tool_calls"):
             self.stop_reason = "tool_use" if self._called else "refusal" if self._refused else "end_turn"
         else:

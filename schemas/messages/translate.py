@@ -69,7 +69,7 @@ def _blocks(content: Any, place: str) -> list[tuple[str, Json]]:
 
 
 def _text(block: Mapping[str, Any], place: str) -> Json:
-    return {"type": "text", "text": _string(block, "text", place), **_cached(block)}
+    return {"type": "text", "text": _string(block, "text", place), **_cache_marks(block)}
 
 
 def _string(block: Mapping[str, Any], name: str, place: str) -> str:
@@ -79,7 +79,7 @@ def _string(block: Mapping[str, Any], name: str, place: str) -> str:
     return value
 
 
-def _cached(block: Mapping[str, Any]) -> Json:
+def _cache_marks(block: Mapping[str, Any]) -> Json:
     return {"cache_control": block["cache_control"]} if block.get("cache_control") else {}
 
 
@@ -119,7 +119,7 @@ def _add_result(talk: Conversation, block: Mapping[str, Any], place: str) -> lis
     if failed and not said.lower().startswith("error"):
         said = f"Error: {said}" if said else "Error"
     marks: Json = {"is_error": True} if failed else {}
-    talk.add({"role": "tool", "tool_call_id": identifier, "content": said, **marks, **_cached(block)}, place)
+    talk.add({"role": "tool", "tool_call_id": identifier, "content": said, **marks, **_cache_marks(block)}, place)
     others = [part for part in parts if part["type"] != "text"]
     return [{"type": "text", "text": MOVED.format(identifier)}, *others] if others else []
 
@@ -135,7 +135,9 @@ def _parts(talk: Conversation, block: Mapping[str, Any], place: str) -> list[Jso
         return _document(talk, block, place)
     if kind == "search_result":
         said = "\n".join(_string(each, "text", where) for where, each in _blocks(block.get("content") or [], place))
-        return [{"type": "text", "text": f"{block.get('title')} ({block.get('source')})\n{said}", **_cached(block)}]
+        return [
+            {"type": "text", "text": f"{block.get('title')} ({block.get('source')})\n{said}", **_cache_marks(block)}
+        ]
     if kind == "tool_reference":
         return [{"type": "text", "text": str(block.get("tool_name"))}]
     talk.lose(f"A block of type {kind!r} is Anthropic's own, and has no counterpart elsewhere.", place)
@@ -158,7 +160,7 @@ def _image(talk: Conversation, block: Mapping[str, Any], place: str) -> list[Jso
     else:
         talk.lose("A picture must be sent as base64 or by its URL: a file's id is known at Anthropic alone.", where)
         return []
-    return [{"type": "image_url", "image_url": {"url": url}, **_cached(block)}]
+    return [{"type": "image_url", "image_url": {"url": url}, **_cache_marks(block)}]
 
 
 def _document(talk: Conversation, block: Mapping[str, Any], place: str) -> list[Json]:
@@ -171,9 +173,9 @@ def _document(talk: Conversation, block: Mapping[str, Any], place: str) -> list[
         case "base64":
             data = f"data:{_string(source, 'media_type', where)};base64,{_string(source, 'data', where)}"
             file = {"filename": title or "document.pdf", "file_data": data}
-            return [*(heading if block.get("context") else []), {"type": "file", "file": file, **_cached(block)}]
+            return [*(heading if block.get("context") else []), {"type": "file", "file": file, **_cache_marks(block)}]
         case "text":
-            return [*heading, {"type": "text", "text": _string(source, "data", where), **_cached(block)}]
+            return [*heading, {"type": "text", "text": _string(source, "data", where), **_cache_marks(block)}]
         case "content":
             inside = _blocks(source.get("content") or [], f"{where}.content")
             return [*heading, *(part for at, each in inside for part in _parts(talk, each, at))]
@@ -220,7 +222,7 @@ def _tools(body: Mapping[str, Any], talk: Conversation) -> Json:
             continue
         function = {"name": _string(tool, "name", f"tools[{at}]"), "parameters": tool.get("input_schema") or {}}
         function |= {key: tool[key] for key in ("description", "strict") if tool.get(key) is not None}
-        tools.append({"type": "function", "function": function, **_cached(tool)})
+        tools.append({"type": "function", "function": function, **_cache_marks(tool)})
     if not tools:
         return {}
     return {"tools": tools, **_tool_choice(body.get("tool_choice") or {})}

@@ -36,12 +36,12 @@ class Halves:
         piece, self._half = self._half + piece, ""
         if piece and "\ud800" <= piece[-1] <= "\udbff":
             piece, self._half = piece[:-1], piece[-1]
-        return lenient_json.joined(piece)
+        return lenient_json.join_surrogates(piece)
 
     def rest(self) -> str:
         """A half whose other half has not come."""
         rest, self._half = self._half, ""
-        return lenient_json.joined(rest)
+        return lenient_json.join_surrogates(rest)
 
 
 class Item:
