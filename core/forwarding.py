@@ -1,7 +1,8 @@
-"""How frames that may pass as they came get from an upstream's socket to the caller's without the request's thread.
+"""The interfaces by which one thread forwards an upstream's frames to the caller unchanged, for all requests.
 
-A provider that reads such frames asks the call's Forwarder to take over; its own thread waits until the source is over:
-at the end of the response, at a frame that may not pass, at a failure, a deadline or a cancellation.
+A provider that receives frames which need no translation passes the response, as a Source, to the request's Forwarder.
+Its own thread waits until the source is over: at the end of the response, at a frame that must be translated, at a
+failure, a deadline or a cancellation.
 """
 
 import socket
@@ -9,11 +10,11 @@ from typing import Protocol
 
 
 class Source(Protocol):
-    """An upstream's response, read without waiting by the thread that has taken it over.
+    """An upstream's response, which the forwarding thread reads without blocking.
 
-    socket      what becomes readable when more comes; non-blocking
-    over        whether the thread that gave it away is to go on
-    give_up_by  when that thread is to go on in any case, by the monotonic clock
+    socket      the upstream's socket, to be polled; non-blocking
+    over        whether the request's thread is to continue
+    give_up_by  when the request's thread is to continue at the latest, by the monotonic clock
     """
 
     socket: socket.socket
@@ -21,24 +22,26 @@ class Source(Protocol):
 
     @property
     def give_up_by(self) -> float:
-        """It moves with each byte that arrives."""
+        """The next deadline. The idle time-out is part of it, so each byte that arrives moves it."""
 
     @property
     def has_more(self) -> bool:
-        """Whether bytes wait that the socket does not show: those that TLS has decrypted."""
+        """Whether TLS has decrypted bytes that are not read yet: a poll of the socket does not report them."""
 
     def read(self) -> bytes:
-        """Whole frames that have come and may pass; b"" for none. Does not wait, and does not raise."""
+        """The complete frames that have arrived and may be forwarded; b"" for none. Neither blocks nor raises."""
 
     def pause(self) -> None:
-        """The caller does not take what was read: the source is not read until `resume`."""
+        """Stop reading until `resume`, since the caller does not read: the idle time-out is suspended."""
 
     def resume(self) -> None:
-        """It is read on: the time since `pause` is no silence of the upstream's."""
+        """Read again. The time since `pause` does not count as the upstream's silence."""
 
 
 class Forwarder(Protocol):
-    """The caller's side."""
+    """The connection to the caller, as a provider sees it."""
 
     def forward(self, source: Source) -> bool:
-        """Pass the source's frames on, and return when it is over. False, at once, where that cannot be done."""
+        """Forward the source's frames, and return True when the source is over. Returns False at once if frames cannot
+        be forwarded to this caller.
+        """
