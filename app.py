@@ -6,7 +6,6 @@ python app.py --version         says which version this is
 """
 
 import logging
-import re
 import sys
 from argparse import ArgumentParser
 from collections.abc import Sequence
@@ -15,7 +14,6 @@ from logging.config import dictConfig
 from urllib.parse import urlsplit
 
 from flask import Flask
-from flask_cors import CORS
 from werkzeug.serving import is_running_from_reloader
 
 from access.budgets import BudgetCheck
@@ -75,6 +73,7 @@ from views import (
 )
 from views import error_handlers as errors
 from views.blueprint import api
+from views.cors import allow_origins
 from views.health import ops
 from views.instrumentation import with_metrics, with_traces
 from views.live import live
@@ -89,13 +88,6 @@ ROUTES = (
     chat, completions, embeddings, images, messages, models, moderations, providers, request_log, rerank, responses,
     responses_socket, sockets, usage, voice,
 )  # fmt: skip
-EXPOSED = [
-    "x-request-id",
-    "Retry-After",
-    "Server-Timing",
-    *(f"x-ratelimit-{what}-{kind}" for what in ("limit", "remaining", "reset") for kind in ("requests", "tokens")),
-]
-"""Headers that web pages may read."""
 PREFIXES = ("/v1", "/v1/v1", "/api/v1")
 """Prefixes of all paths, beside none: for clients that append a second /v1, and for those with OpenRouter's paths."""
 
@@ -120,11 +112,7 @@ def create_app(settings: Settings | None = None) -> Flask:
     if settings.warm:
         Prewarmer(catalogue, _timeouts(settings)).start()
     if settings.allowed_origins:
-        # Escaped: flask-cors takes some origins for patterns, such as http://[::1].
-        origins = [
-            "*" if each == "*" else re.compile(re.escape(each.lower()) + r"\Z") for each in settings.allowed_origins
-        ]
-        CORS(app, origins=origins, expose_headers=EXPOSED, max_age=600)
+        allow_origins(app, settings.allowed_origins)
     return app
 
 
