@@ -46,8 +46,8 @@ def chat(incoming: ApiRequest) -> Response:
 def chat_delivery(
     incoming: ApiRequest, request: ChatRequest, route: Route, *, forwards: bool = False, fills_with_tools: bool = False
 ) -> Delivery:
-    """Begin to deliver a chat's answer, in any dialect of callers, with a filler and with text fit to be read aloud
-    where configured. With `forwards`, frames may pass without the encoder.
+    """Prepare the delivery of a chat's answer, in any dialect of callers, with a filler and with text fit to be read
+    aloud where configured. No target is asked yet. With `forwards`, frames may pass without the encoder.
     """
     services = incoming.services
     may_fill = fills_with_tools or services.fills_with_tools or not _may_call(request)
@@ -87,7 +87,7 @@ def _is_read_aloud(request: ChatRequest, route: Route) -> bool:
 
 
 def prompt_count_delivery(incoming: ApiRequest, request: ChatRequest) -> Delivery:
-    """Begin to deliver the Usage of a prompt, which is counted and not answered."""
+    """Prepare the delivery of the Usage of a prompt, which is counted and not answered."""
     return Delivery(
         incoming,
         incoming.services.catalogue.chat_route(request),

@@ -46,7 +46,8 @@ class StreamEncoder(Protocol):
 
 
 class Delivery:
-    """The delivery of one answer: it watches the caller's line, closes the answer once, and records the request.
+    """The delivery of one answer: it watches the caller's line, closes the answer once, and records the request. Making
+    it asks no target: that begins when `answer` is committed or iterated.
 
     `events` are the answer's events, to be encoded. `details` are counts for the record. With `forwards`, frames may
     pass without being encoded. `filler` is the phrase that was sent. With `estimates`, tokens that the upstream has not
@@ -213,9 +214,9 @@ def _same(param: str | None) -> str | None:
 
 
 class StreamResponse(Response):
-    """A stream of SSE frames. When Werkzeug calls it, it waits for the first event, while the keeper keeps the line. A
-    failure before the head is sent becomes the response. `field` maps a parameter in an error to its name in the
-    caller's dialect.
+    """A stream of SSE frames. Flask calls it after the view has returned it. Only then is a target asked: the call
+    waits for the first event, while the keeper keeps the line. A failure before the head is sent becomes the response.
+    `field` maps a parameter in an error to its name in the caller's dialect.
     """
 
     def __init__(
