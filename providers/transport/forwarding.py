@@ -1,4 +1,4 @@
-"""Passes a response's frames to the caller unchanged, read by the thread of server/lines.py."""
+"""Sends a response's frames to the caller unchanged. The thread of server/lines.py reads and writes them."""
 
 import socket
 from collections.abc import Callable
@@ -47,20 +47,20 @@ class ForwardedResponse:
         return b""
 
     def pause(self) -> None:
-        """The caller does not read: its socket is full."""
+        """Stop the upstream's idle time-out, since the caller's socket is full and nothing is read meanwhile."""
         self._reply.hold_up()
 
     def resume(self) -> None:
-        """The caller reads again."""
+        """Continue the idle time-out, since the caller reads again."""
         self._reply.go_on()
 
 
 def forward(reply: Response, splitter: Splitter, may_pass: Callable[[bytes], bool], call: CallContext) -> bytes:
-    """Pass blocks on while they may; returns the first one that may not, b"" if the caller iterates the body again.
-    Only for a call with a forwarder.
+    """Forward blocks while they may pass. Returns the first block that may not pass, b"" if the body ended or failed:
+    then iterating it says how. Only for a call with a forwarder.
     """
     reply.hold_up()
-    call.flush()  # what was taken from the body before goes first
+    call.flush()  # the frames that were read before are sent first
     reply.go_on()
     source = ForwardedResponse(reply, splitter, may_pass)
     try:
