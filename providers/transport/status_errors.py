@@ -88,7 +88,7 @@ def error_from_body(name: str, error: Any) -> GatewayError:
 
 
 def error_body(error: Any) -> bytes:
-    """An error object as the body of an answer; without what is nested too deeply to be error_body."""
+    """An error object as the bytes of a body. If it is nested too deeply to be encoded, only its texts are kept."""
     try:
         return lenient_json.dumps({"error": error})
     except orjson.JSONEncodeError:
@@ -121,7 +121,7 @@ def error_object(body: bytes) -> dict[str, Any]:
 
 
 def retry_after(headers: Mapping[str, str]) -> float | None:
-    """Seconds from retry-after-ms, or Retry-After as seconds or a date; None when there is none that can be read."""
+    """Seconds from retry-after-ms, or from Retry-After in seconds or as a date; None if neither can be parsed."""
     try:
         text = headers.get("retry-after", "")
         if "retry-after-ms" in headers:
@@ -148,7 +148,7 @@ def for_log(body: bytes) -> str:
 
 
 def _text(value: Any) -> str | None:
-    """A code or a field's name from the upstream, as it may be passed on."""
+    """A code or a field's name of the upstream's, fit to be passed on; None if it is not a text."""
     return KNOWN_SECRETS.mask(value, NAME_CHARACTERS) if isinstance(value, str) and value else None
 
 
