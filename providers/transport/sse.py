@@ -28,7 +28,7 @@ class Splitter:
         self._after_return = False
 
     def feed(self, data: bytes) -> bytes:
-        """Add a piece; returns the frames that are complete by now, b"" for none. Raises ValueError for an endless frame."""
+        """Add a piece; returns the complete frames, b"" for none. Raises ValueError for a frame without an end."""
         if data and (self._after_return or b"\r" in data):
             data = self._with_line_feeds(data)
         if not self._rest and data.endswith(b"\n\n"):
@@ -72,7 +72,8 @@ def starts(data: bytes, otherwise: bool) -> bool | None:
 
 def parse_frames(block: bytes) -> Iterator[Frame]:
     """The events of a block, with their data stripped. Events without data are ignored, as are comments, ids and retry
-    times."""
+    times.
+    """
     for piece in block.removeprefix(b"\xef\xbb\xbf").split(b"\n\n"):
         if piece.startswith(b"data: ") and b"\n" not in piece:
             if data := piece[6:].strip():
