@@ -172,21 +172,21 @@ class StreamDecoder(Protocol):
         """The events of a frame."""
 
 
-def decode_stream(reply: Response, pieces: Iterable[bytes], reading: StreamDecoder, call: CallContext) -> Events:
+def decode_stream(reply: Response, pieces: Iterable[bytes], decoder: StreamDecoder, call: CallContext) -> Events:
     """The events of a stream, to its end. Raises `reply.broken` if it ends before the answer is finished. Invalid
     frames after that are ignored.
     """
-    for frame in iter_sse(reply, pieces, lambda: reading.finished, call):
+    for frame in iter_sse(reply, pieces, lambda: decoder.finished, call):
         try:
-            yield from reading.events(frame)
+            yield from decoder.events(frame)
         except BAD_SHAPE as error:
-            if not reading.finished:
+            if not decoder.finished:
                 raise reply.broken(f"{type(error).__name__}: {error}") from error
         except GatewayError:
-            if not reading.finished:
+            if not decoder.finished:
                 raise
-        if reading.done:
+        if decoder.done:
             reply.settle()
             break
-    if not reading.finished:
+    if not decoder.finished:
         raise reply.broken("the stream ended without a finish reason")
