@@ -50,7 +50,7 @@ def dumps(data: Any) -> bytes:
 
 
 def usage_body(usage: Usage) -> dict[str, Any]:
-    """OpenAI's usage object; -1 stands for a count that the upstream does not send."""
+    """OpenAI's usage object. A count that the upstream does not send is -1."""
     return {
         "prompt_tokens": usage.prompt,
         "completion_tokens": usage.completion,
@@ -151,7 +151,7 @@ class ChunkEncoder:
         return DONE
 
     def error(self, error: GatewayError) -> bytes:
-        """An error frame and the end: every client reads its message (and none takes it for the answer)."""
+        """An error frame and the end. Every client shows the frame's message, and none takes it for the answer."""
         return frame(error_body(error)) + DONE
 
     def _choice(self, index: int) -> Choice:

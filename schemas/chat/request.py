@@ -147,7 +147,7 @@ TYPES: Mapping[str, tuple[type, ...]] = {
 }
 """The types of the flat check; a key with () is checked by the schema."""
 VAST = 2**63
-"""From here on numbers are checked by the schema too, which has a bound for each."""
+"""Larger numbers are left to the schema, which has a bound for each field."""
 
 _schema = ChatSchema()
 
@@ -155,8 +155,8 @@ _schema = ChatSchema()
 def load_chat(
     raw: bytes, *, show_reasoning: bool = False, session_id: str = "", limits: Limits = DEFAULTS
 ) -> ChatRequest:
-    """A ChatRequest from the request's bytes. `session_id` comes from the headers; the body's own goes before it.
-    Raises InvalidRequest with the field's name.
+    """A ChatRequest from the request's bytes. `session_id` is the headers' one, for a body without its own. Raises
+    InvalidRequest with the field's name.
     """
     body = {key: value for key, value in parse(raw, limits).items() if value is not None}
     if raw.count(b",") >= limits.least:

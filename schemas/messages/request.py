@@ -1,7 +1,7 @@
 """`POST /v1/messages` and `/v1/messages/count_tokens`, inbound: JSON in Anthropic's dialect to a ChatRequest.
 
-The body goes two ways: as it came to an upstream that speaks the dialect (`ChatRequest.native`), translated to all
-others.
+The body is kept in two forms: unchanged for an upstream of the same dialect (`ChatRequest.native`), and translated for
+all others.
 """
 
 import re
@@ -66,7 +66,7 @@ class MessagesMessageSchema(OpenSchema):
 
 
 class CountTokensSchema(OpenSchema):
-    """What is to be counted. Other keys of Anthropic's are allowed."""
+    """A request to count tokens. Other keys of Anthropic's are allowed."""
 
     class Meta(OpenSchema.Meta):
         """marshmallow's options."""
@@ -139,8 +139,8 @@ def load_messages(
     session_id: str = "",
     limits: Limits = DEFAULTS,
 ) -> ChatRequest:
-    """A ChatRequest from the request's bytes. `headers` and `query` go on to Anthropic; `counts` for one that is only
-    to be counted. Raises InvalidRequest with the field's name.
+    """A ChatRequest from the request's bytes. `headers` and `query` are for Anthropic; `counts`: only its tokens are to
+    be counted. Raises InvalidRequest with the field's name.
     """
     given = {key: value for key, value in parse(raw, limits).items() if value is not None}
     _check_lists(given, limits)
@@ -177,7 +177,7 @@ def _visible(name: str, value: str) -> str:
 
 
 def _is_shown(thinking: Mapping[str, Any] | None, otherwise: bool) -> bool:
-    """Whether the caller sees the thinking: with a word about it, as that has it."""
+    """Whether the caller gets the thinking: as `thinking` says, `otherwise` if the request has no such field."""
     if thinking is None:
         return otherwise
     return thinking.get("type") != "disabled" and thinking.get("display") != "omitted"
