@@ -45,7 +45,8 @@ LONGEST_ID = 200
 SHOWN = 500
 """The most characters of a platform's error in the log."""
 MOST_THREADS = 2
-"""Of one call. Turns that end slowly, as a platform that reads nothing makes them, must not take the threads of others.
+"""The most threads of one phone call. If its platform does not read, its turns end slowly, and must not use up the
+threads of other calls.
 """
 
 
