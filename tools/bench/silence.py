@@ -80,7 +80,7 @@ def measure_hangups(port: int, lines_by_kind: Mapping[str, Line], runs: int) -> 
         for answer, stream, awaited in PHASES.values():
             worst = 0.0
             for _ in range(runs):
-                count = len(line.upstream.received)
+                count = len(line.upstream.received) + line.opens
                 line.upstream.enqueue(line.answer(**answer))
                 caller = Caller(port, chat_body(provider=line.provider, model=line.model, stream=stream))
                 until(lambda line=line, count=count: len(line.upstream.received) > count, "the request to arrive")
