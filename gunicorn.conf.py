@@ -230,8 +230,8 @@ def post_worker_init(worker: Any) -> None:
     """Bound how long a caller may keep a thread by sending nothing: accepted sockets inherit it."""
     for listener in worker.sockets:
         listener.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, struct.pack("ll", STALLED_SECONDS, 0))
-    # Objects that exist now are never freed: without them a full collection delays the lines less. And the threshold is
-    # above what hundreds of requests under way allocate, which are no garbage.
+    # Objects that exist now are never freed, so the collector need not look at them: a full collection holds up every
+    # stream. The threshold is above the number of objects of hundreds of running requests, since these are no garbage.
     gc.collect()
     gc.freeze()
     gc.set_threshold(10_000, 10, 10)
