@@ -6,7 +6,6 @@ python app.py --version         says which version this is
 """
 
 import logging
-import re
 import sys
 from argparse import ArgumentParser
 from collections.abc import Sequence
@@ -15,7 +14,6 @@ from logging.config import dictConfig
 from urllib.parse import urlsplit
 
 from flask import Flask
-from flask_cors import CORS
 from werkzeug.serving import is_running_from_reloader
 
 from access.budgets import BudgetCheck
@@ -28,6 +26,8 @@ from core.api_keys import ApiKey
 from core.context import Timeouts
 from core.errors import Unauthenticated
 from core.masking import KNOWN_SECRETS
+from core.rate_limits import LimitStore
+from core.store import KeyValueStore
 from core.version import VERSION
 from dispatch.prewarm import Prewarmer
 from dispatch.relay import Relay
@@ -49,7 +49,7 @@ from storage.rate_limits import open_limits
 from telemetry import logs
 from telemetry.open_tracing import open_tracer
 from telemetry.records import Recorder, log_request
-from usage.ledger import open_ledger
+from usage.ledger import Ledger, open_ledger
 from usage.overview import Overview
 from usage.prices import price_of
 from views import (
@@ -73,6 +73,7 @@ from views import (
 )
 from views import error_handlers as errors
 from views.blueprint import api
+from views.cors import allow_origins
 from views.health import ops
 from views.instrumentation import with_metrics, with_traces
 from views.live import live
@@ -87,13 +88,6 @@ ROUTES = (
     chat, completions, embeddings, images, messages, models, moderations, providers, request_log, rerank, responses,
     responses_socket, sockets, usage, voice,
 )  # fmt: skip
-EXPOSED = [
-    "x-request-id",
-    "Retry-After",
-    "Server-Timing",
-    *(f"x-ratelimit-{what}-{kind}" for what in ("limit", "remaining", "reset") for kind in ("requests", "tokens")),
-]
-"""Headers that web pages may read."""
 PREFIXES = ("/v1", "/v1/v1", "/api/v1")
 """Prefixes of all paths, beside none: for clients that append a second /v1, and for those with OpenRouter's paths."""
 
@@ -118,11 +112,7 @@ def create_app(settings: Settings | None = None) -> Flask:
     if settings.warm:
         Prewarmer(catalogue, _timeouts(settings)).start()
     if settings.allowed_origins:
-        # Escaped: flask-cors takes some origins for patterns, such as http://[::1].
-        origins = [
-            "*" if each == "*" else re.compile(re.escape(each.lower()) + r"\Z") for each in settings.allowed_origins
-        ]
-        CORS(app, origins=origins, expose_headers=EXPOSED, max_age=600)
+        allow_origins(app, settings.allowed_origins)
     return app
 
 
@@ -132,27 +122,41 @@ def _with_telemetry(services: Services, settings: Settings) -> Services:
     return with_traces(counted, open_tracer(settings))
 
 
-def build_services(settings: Settings, sources: Sources | None = None) -> Services:
-    """Build the services behind the views, without connecting. Raises SettingError."""
-    sources = sources or build_sources(settings)
+def check(settings: Settings) -> Catalogue:
+    """Check the settings, models.yaml and the stores' addresses, without connecting; returns the catalogue that they
+    describe. Raises SettingError.
+    """
+    catalogue, *_ = _catalogue_and_stores(settings, build_sources(settings))
+    return catalogue
+
+
+def _catalogue_and_stores(
+    settings: Settings, sources: Sources, breakers: Breakers | None = None
+) -> tuple[Catalogue, KeyValueStore, LimitStore, Ledger | None]:
     KNOWN_SECRETS.add(settings.secrets)
-    breakers = Breakers(settings.breaker_failures, settings.breaker_seconds)
     try:
         catalogue = Catalogue(
             sources.listings(),
             default=settings.provider_name,
             timeouts=_timeouts(settings),
             filler=Filler.of(settings.filler_after_ms, settings.filler_text.split("|")),
-            is_open=lambda target: breakers[target].state == "open",
+            is_open=lambda target: breakers is not None and breakers[target].state == "open",
             hide=KNOWN_SECRETS.add,
             price_of=price_of,
         )
         folder, processes = ROOT / settings.data_dir, Settings.processes or settings.workers
-        state = open_store(settings.state_url, folder)
+        store = open_store(settings.state_url, folder)
         limits = open_limits(settings.state_url, folder, processes=processes)
         ledger = open_ledger(settings.database_url, folder, days=settings.usage_days, processes=processes)
     except ValueError as error:
         raise SettingError(str(error)) from None
+    return catalogue, store, limits, ledger
+
+
+def build_services(settings: Settings, sources: Sources | None = None) -> Services:
+    """Build the services behind the views, without connecting. Raises SettingError, as `check` does."""
+    breakers = Breakers(settings.breaker_failures, settings.breaker_seconds)
+    catalogue, store, limits, ledger = _catalogue_and_stores(settings, sources or build_sources(settings), breakers)
     ledgers = [] if ledger is None else [ledger]
     admission, proxies = Admission(settings.in_flight), TrustedProxies(settings.trusted_proxies)
     guard = Authenticator(
@@ -169,7 +173,7 @@ def build_services(settings: Settings, sources: Sources | None = None) -> Servic
         relay=Relay(
             breakers,
             RetryPolicy(settings.retries, settings.retry_budget),
-            state,
+            store,
             RefusedParameters(settings.refused_parameter_ttl),
         ),
         lines=LineKeeper(settings.heartbeat, settings.headers_after, slow=settings.threads // 4),
@@ -197,9 +201,9 @@ def build_services(settings: Settings, sources: Sources | None = None) -> Servic
         set_request_id=logs.request_id.set,
         show_reasoning=settings.reasoning == "show",
         fills_with_tools=settings.filler_with_tools,
-        responses=ResponseStore(state, settings.responses_ttl),
+        responses=ResponseStore(store, settings.responses_ttl),
         sockets=SocketKeeper(admission, settings.max_sockets, settings.max_body_bytes, guard.refusal),
-        running=RunningResponses(state if settings.workers > 1 or "://" in settings.state_url else None),
+        running=RunningResponses(store if settings.workers > 1 or "://" in settings.state_url else None),
         drops_tools=settings.responses_drop_tools,
     )
 
@@ -238,16 +242,16 @@ def build_sources(settings: Settings) -> Sources:
     )
 
 
-def log_start(services: Services, address: str, settings: Settings) -> None:
+def log_start(catalogue: Catalogue, address: str, settings: Settings) -> None:
     """Log the default provider and the address at start. The demo needs no warning if only this machine can call."""
-    default = services.catalogue.default
+    default = catalogue.default
     log.info("Thinkline answers at %s/v1 with the provider %s, in version %s.", address, default, VERSION)
-    for name, package in services.catalogue.snapshot.uninstalled().items():
+    for name, package in catalogue.snapshot.missing_packages().items():
         log.warning("The provider %s is configured, but needs %s.", name, package)
     if default != "demo":
         return
     is_public = not is_this_machine(urlsplit(address).hostname or "unix:")
-    has_keys = services.guard.has_keys
+    has_keys = settings.keys or catalogue.contents("file").keys
     access = "a key is set" if has_keys else "others can reach that address" if is_public else ""
     if access and not settings.provider_name:
         log.warning("Whoever calls hears the built-in demo, although %s: no provider is configured.", access)
@@ -272,11 +276,11 @@ def main() -> None:
         if not is_running_from_reloader():
             require_port(settings.host, settings.port)
         app = create_app(settings)
-        has_keys = app.extensions["thinkline"].guard.has_keys
-        settings.require_key_if_public(settings.host, file_has_keys=has_keys)
+        catalogue = app.extensions["thinkline"].catalogue
+        settings.require_key_if_public(settings.host, file_has_keys=bool(catalogue.contents("file").keys))
     except SettingError as error:
         sys.exit(f"Thinkline cannot start. {error}")
-    log_start(app.extensions["thinkline"], f"http://{settings.address}", settings)
+    log_start(catalogue, f"http://{settings.address}", settings)
     app.run(settings.host, settings.port, threaded=True, use_reloader=settings.reload)
 
 

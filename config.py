@@ -319,7 +319,7 @@ class Settings:
     @classmethod
     def of(cls, variables: Mapping[str, str], places: Mapping[str, str] | None = None) -> "Settings":
         """The settings from variables alone; `places` are the lines of those in a file. Raises SettingError."""
-        known = {each.name: _value(each, variables, places or {}) for each in documented()}
+        known = {each.name: _value(each, variables, places or {}) for each in setting_fields()}
         upstreams = {name: value for name, value in variables.items() if UPSTREAM_VARIABLE.fullmatch(name)}
         return cls(**known, upstreams=MappingProxyType(upstreams), variables=MappingProxyType(dict(variables)))
 
@@ -349,7 +349,7 @@ class Settings:
     @property
     def clouds(self) -> Mapping[str, Any]:
         """The settings marked `cloud`, by field."""
-        return {each.name: getattr(self, each.name) for each in documented() if each.metadata["cloud"]}
+        return {each.name: getattr(self, each.name) for each in setting_fields() if each.metadata["cloud"]}
 
     @property
     def keys(self) -> Mapping[str, str]:
@@ -366,7 +366,7 @@ class Settings:
     @property
     def secrets(self) -> list[str]:
         """All secret values: of settings that are secret, and of the upstreams' keys."""
-        ours = [getattr(self, each.name) for each in documented() if each.metadata["secret"]]
+        ours = [getattr(self, each.name) for each in setting_fields() if each.metadata["secret"]]
         texts = [text for value in ours for text in ([value] if isinstance(value, str) else value)]
         theirs = [value for name, value in self.upstreams.items() if SECRET_VARIABLE.fullmatch(name)]
         addresses = [value for value in self.upstreams.values() if "@" in value and "://" in value]
@@ -443,14 +443,14 @@ def _can_log_to(path: Path) -> bool:
     return fit and os.access(path.parent, os.W_OK)
 
 
-def documented() -> list[Field[Any]]:
+def setting_fields() -> list[Field[Any]]:
     """The fields of Settings that are settings, in the order of docs/reference/settings.md."""
     return [each for each in fields(Settings) if each.metadata]
 
 
 def names_a_secret_file(variable: str) -> bool:
     """Whether the variable names the file of a secret."""
-    secret = (each for each in documented() if each.metadata["secret"])
+    secret = (each for each in setting_fields() if each.metadata["secret"])
     names = {f"{name}_FILE" for each in secret for name in (each.name.upper(), *each.metadata["also"])}
     return variable in names or bool(FILE_VARIABLE.fullmatch(variable))
 

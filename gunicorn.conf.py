@@ -19,32 +19,34 @@ sys.path.insert(0, str(Path(__file__).parent))
 from gunicorn import glogging
 from gunicorn.util import parse_address
 
-from app import build_services, log_start, require_port
+from app import check, log_start, require_port
 from config import EXPORTED, ROOT, SettingError, Settings, env_file
+from dispatch.routing.catalogue import Catalogue
 from server.file_limits import most_connections, raise_file_limit
 from server.succession import Succession
 from server.thread_pool import check_threads
 from telemetry import logs
 from telemetry.metric_files import MetricFiles
-from views.services import Services
 
 log = logging.getLogger("thinkline.settings")
 
 
-def _load(last: Settings | None) -> tuple[Settings, dict[str, Any], Services]:
-    """Load the settings, and check them by building the services. `last` are those of a running service. Raises
-    SettingError.
-    """
+def _load(last: Settings | None) -> tuple[Settings, dict[str, Any], Catalogue]:
+    """Load the settings, and check them. `last` are those of a running service. Raises SettingError."""
     found = Settings.load()
-    services = build_services(found)
+    catalogue = check(found)
     if last:
         for host in Settings.bound or (found.host,):
-            found.require_key_if_public(host, file_has_keys=services.guard.has_keys)
+            found.require_key_if_public(host, file_has_keys=_file_has_keys(catalogue))
         if found.address != last.address and not Settings.bound:
             require_port(found.host, found.port)
         if found.threads > last.threads:
             _try_threads(found.threads)
-    return found, logs.config(found), services
+    return found, logs.config(found), catalogue
+
+
+def _file_has_keys(catalogue: Catalogue) -> bool:
+    return bool(catalogue.contents("file").keys)
 
 
 def _try_threads(count: int) -> None:
@@ -56,7 +58,7 @@ def _try_threads(count: int) -> None:
 
 last_good = Settings.in_use  # HUP runs this file again, but not the modules that it imports
 try:
-    settings, logconfig_dict, services = _load(last_good)
+    settings, logconfig_dict, catalogue = _load(last_good)
 except SettingError as error:
     if last_good is None:
         sys.exit(f"Thinkline cannot start. {error}")
@@ -124,7 +126,7 @@ def on_starting(server: Any) -> None:
     try:
         _try_threads(server.cfg.threads)
         for address in server.cfg.address:
-            settings.require_key_if_public(_host(address), file_has_keys=services.guard.has_keys)
+            settings.require_key_if_public(_host(address), file_has_keys=_file_has_keys(catalogue))
             if isinstance(address, tuple) and not is_bound:
                 require_port(*address[:2])
     except SettingError as error:
@@ -164,7 +166,7 @@ def when_ready(server: Any) -> None:
     if worker_connections < WANTED_CONNECTIONS:
         message = "A worker takes %d connections instead of %d: only %d files may be open at a time (ulimit -n)."
         server.log.warning(message, worker_connections, WANTED_CONNECTIONS, files)
-    log_start(services, str(server.LISTENERS[0]), settings)
+    log_start(catalogue, str(server.LISTENERS[0]), settings)
 
 
 def post_request(worker: Any, request: Any, environ: Any, response: Any) -> None:  # noqa: ARG001 - gunicorn counts them
@@ -228,8 +230,8 @@ def post_worker_init(worker: Any) -> None:
     """Bound how long a caller may keep a thread by sending nothing: accepted sockets inherit it."""
     for listener in worker.sockets:
         listener.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, struct.pack("ll", STALLED_SECONDS, 0))
-    # Objects that exist now are never freed: without them a full collection delays the lines less. And the threshold is
-    # above what hundreds of requests under way allocate, which are no garbage.
+    # Objects that exist now are never freed, so the collector need not look at them: a full collection holds up every
+    # stream. The threshold is above the number of objects of hundreds of running requests, since these are no garbage.
     gc.collect()
     gc.freeze()
     gc.set_threshold(10_000, 10, 10)

@@ -38,7 +38,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the tool; its exit code."""
     options = _parser().parse_args(arguments)
     try:
-        all_judged = _judged(options, Settings.load())
+        all_judged = _judge(options, Settings.load())
         code = int(all_judged[0].failed)
         _write(options, all_judged)
     except (Unusable, Unreachable, Refused, SettingError, OSError, ValueError) as error:
@@ -54,7 +54,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return code
 
 
-def _judged(options: argparse.Namespace, settings: Settings) -> list[Judged]:
+def _judge(options: argparse.Namespace, settings: Settings) -> list[Judged]:
     if options.plot and not plot.available():
         raise Unusable("--plot needs matplotlib: pip install matplotlib")
     plan = Plan(

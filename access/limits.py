@@ -20,7 +20,7 @@ PAUSE_SECONDS = 2.0
 LOG_AGAIN_SECONDS = 60.0
 """The time between two log lines that the store is out of reach."""
 RETRY_AFTER_SECONDS = 1.0
-"""For Retry-After, if it is not known when a place is free."""
+"""The Retry-After if it is not known when a retry can succeed."""
 RENEWALS = 3
 """How often a lease is renewed before it would end."""
 
@@ -61,7 +61,7 @@ class RateLimiter:
         return result
 
     def try_run(self, work: Callable[[LimitStore], T]) -> T | None:
-        """As `run`, but it never raises."""
+        """Do as `run`, but never raise."""
         with self._lock:
             now = monotonic()
             if now < self._again:
@@ -150,7 +150,7 @@ class RateLimitPermit:
             self._spent = tokens
 
     def release(self, tokens: int | None) -> None:
-        """Correct the estimate, and free the place."""
+        """Correct the estimate of tokens, and end the lease."""
         name, quota = self._key.name, self._key.quota
         lease, more = self._lease, 0 if tokens is None else tokens - self._spent
         if not lease or (quota.tokens is None and quota.concurrent is None):

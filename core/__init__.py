@@ -1,1 +1,1 @@
-"""The vocabulary of all rooms: errors, events, requests, the context of a call. It imports nothing of ours."""
+"""The types that all rooms use: errors, events, requests, the context of a request. It imports nothing of ours."""

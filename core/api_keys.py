@@ -1,4 +1,4 @@
-"""The keys that callers send: what each one may do, and how one is made."""
+"""The API keys of callers: what each key allows, and how a key is made."""
 
 import re
 import secrets
@@ -13,10 +13,10 @@ from core.rate_limits import Quota
 
 HASHED = re.compile(r"sha256:([0-9a-fA-F]{64})")
 SHORTEST = 16
-"""Characters: a shorter key can be guessed."""
+"""The fewest characters of a key that cannot be guessed."""
 UNLIMITED = Quota()
 PATH_KEY = "thinkline.path_key"
-"""The environ's key of an API key that stood in the path."""
+"""The name, in the WSGI environ, of the API key that was part of the path."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -24,11 +24,11 @@ class ApiKey:
     """A key by its name. No field holds the key itself.
 
     digests   SHA-256 of the key's bytes, in each encoding that clients may send it in
-    models    globs of the models that it may call; none allows all
-    quota     how much it may ask for
+    models    globs of the models that it may call; without globs it may call all
+    quota     its rate limits
     budget    money per period, "day" or "month"
-    expires   Unix time from which on it is refused, None for never
-    admin     whether it may see what belongs to other keys
+    expires   Unix time from which it is refused, None for never
+    admin     whether it may see the requests and usage of other keys
     """
 
     name: str
@@ -41,11 +41,11 @@ class ApiKey:
     metadata: Mapping[str, Any] = field(default_factory=dict)
 
     def allows(self, names: Iterable[str]) -> bool:
-        """Whether it may call a model that goes by any of these names."""
+        """Whether it may call a model that has these names."""
         return not self.models or any(fnmatchcase(name, glob) for name in names for glob in self.models)
 
     def allows_provider(self, provider: str) -> bool:
-        """Whether one of its globs reaches models of this provider by `provider/model`."""
+        """Whether one of its globs can match a model of this provider, as `provider/model`."""
         globs = (glob.partition("/") for glob in self.models)
         return not self.models or any(
             fnmatchcase(provider, first) for first, slash, _ in globs if slash or first == "*"
@@ -53,12 +53,12 @@ class ApiKey:
 
     @property
     def expired(self) -> bool:
-        """Whether its time is over."""
+        """Whether it has expired."""
         return self.expires is not None and time() >= self.expires
 
 
 ANONYMOUS = ApiKey(name="")
-"""Stands for a caller where no key is needed."""
+"""The key of all callers if no key is needed."""
 
 
 def digests_of(key: str) -> frozenset[bytes]:
@@ -71,11 +71,11 @@ def digests_of(key: str) -> frozenset[bytes]:
     try:
         forms.add(key.encode("latin-1"))
     except UnicodeEncodeError:
-        pass  # it has no such form
+        pass  # it cannot be sent in Latin-1
     return frozenset(sha256(form).digest() for form in forms)
 
 
 def new_key() -> tuple[str, str]:
-    """A new key of 256 random bits, and its hash as models.yaml takes it."""
+    """Make a key of 256 random bits. Returns the key, and its hash in the form of models.yaml."""
     key = f"sk-tl-{secrets.token_urlsafe(32)}"
     return key, f"sha256:{sha256(key.encode()).hexdigest()}"

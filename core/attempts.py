@@ -1,4 +1,4 @@
-"""The record of one attempt: a target that was asked once."""
+"""The record of one attempt: one request to a target."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -14,19 +14,19 @@ AttemptReason = Literal["first", "retry", "hedge", "fallback"]
 
 @dataclass(slots=True)
 class Attempt:
-    """One time that a target was asked. Times are in seconds since the request began.
+    """One request to a target. Times are in seconds since the caller's request began.
 
-    target       `provider/model`; `model` as the provider knows it
-    why          "retry" for the same target again, "hedge" beside one that is silent, "fallback" in place of another
-    headers      when the head of the upstream's answer came, None where none did
-    first_event  None where none came; `ended` None where the attempt is still under way
-    outcome      "late" where it was cut off after its `deadline`, "lost" where another target was faster, "cancelled"
-                 where the caller left
-    code, error, status   what it failed with; `status` is the upstream's, None where it sent none
+    target       `provider/model`; `model` is the provider's own name of the model
+    why          "retry": the same target again; "hedge": beside a silent one; "fallback": in place of another
+    headers      when the head of the upstream's response came, None if none came
+    first_event  when the first event came, None if none came
+    ended        when the attempt ended, None if it is still under way
+    outcome      "late": cut off after its `deadline`; "lost": another was faster; "cancelled": the caller hung up
+    code, error, status   the failure; `status` is the upstream's, None if the upstream sent none
     unheard      characters that were generated before the first event, such as thinking
-    price        of its model, None where it is not known
-    span_id      of its span, "" where nothing is traced
-    usage, cost  what it took, None where that is not known or nothing is charged
+    price        the model's price, None if it is not known
+    span_id      the id of its span, "" if the request is not traced
+    usage, cost  None if they are not known, or if nothing is charged
     """
 
     target: str
@@ -50,8 +50,8 @@ class Attempt:
 
 
 def own_share(attempts: Iterable[Attempt], first_event: float) -> float | None:
-    """Of the seconds until the first event, those before a target was asked, and those after the event had come from
-    its target; None where no target has spoken. Attempts that failed before are nobody's share but theirs.
+    """This server's share of the seconds until the first event: those before the first attempt, and those after the
+    event came from its target. None if no target has sent an event. Failed attempts are the upstreams' share.
     """
     started = spoken = inf
     for each in attempts:

@@ -1,4 +1,4 @@
-"""The context of a request under way: its deadlines, its cancellation, its state."""
+"""The context of a request under way: its deadlines and its cancellation."""
 
 import socket
 import threading
@@ -19,7 +19,7 @@ from core.trace_context import TraceContext, new_span_id
 T = TypeVar("T")
 
 GRACE_SECONDS = 1.0
-"""How long after its finish an answer may still bring its usage and its end mark."""
+"""How long the usage and the end mark may take to arrive after the answer's finish."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,29 +33,27 @@ class Timeouts:
 
 
 class CallContext:
-    """One caller's request while it is answered: how long it may take, and whether the caller is still there.
+    """A request while it is answered: its deadlines, and whether it is cancelled. Go calls this a context, trio a
+    cancel scope. All times are of the monotonic clock.
 
-    `first_event_factor` is how many times FIRST_EVENT_TIMEOUT an upstream may take: an answer that is not streamed has
-    one event, at its end. `finish_by` is when nothing more of a finished answer is waited for. All times are of the
-    monotonic clock.
+    Any thread may call `cancel`. It shuts all sockets that the transport has attached, so that a blocked read returns
+    at once; from then on `attach` and each wait raise Cancelled. A `child` is the context of one of several targets
+    that are asked at the same time: cancelling the parent cancels the child too, but not the reverse.
 
-    `flush` lets what has been said so far reach the caller: to be called before whatever waits, as what comes together
-    is sent together.
+    Pieces of an answer are gathered and sent to the caller together. `flush` sends those gathered so far, and must be
+    called before any wait, since the caller would wait too.
 
-    `caller` is the name of the key that came with it, "" without keys; `state` is where a provider may keep what the
-    next request needs, None where nothing is kept. `forwarder` sends frames that may pass as they came to the caller,
-    None where nothing is sent by it.
-
-    `trace` is the trace that it belongs to, and `span_id` the attempt under way in it. What is sent to upstreams, and
-    comes back, is logged where it is `traced`.
-
-    The transport tells it every socket it uses (`attach`, `detach`); `cancel`, from any thread and in any phase,
-    shuts them at once, so that a blocked read returns. After that, `attach` and each wait raise Cancelled. `reason` is
-    the error, where another cause than a hang-up ended it, and `gone_at` when it ended. A `child` is the same request
-    asked of another target: it ends with it, or alone.
-
-    `headers_at` is when the running attempt's upstream began to answer, `frames` how many of its frames were forwarded
-    unread.
+    first_event_factor   factor for FIRST_EVENT_TIMEOUT: an answer that is not streamed has its only event at its end
+    finish_by   deadline for what may follow a finished answer: its usage and its end mark
+    caller      name of the request's key, "" without keys
+    state       store for values that a provider needs in the conversation's next request; None if there is no store
+    forwarder   sends an upstream's frames to the caller from the thread of all lines; None if that is not possible
+    trace       the request's trace; `span_id` is the span of the running attempt
+    traced      whether the bytes sent to and received from upstreams are logged
+    gone        whether it is cancelled, and `gone_at` since when
+    reason      the error for the caller, if another cause than a hang-up cancelled it
+    headers_at  when the head of the running attempt's response came
+    frames      how many frames of the running attempt were forwarded unread
     """
 
     def __init__(
@@ -91,7 +89,7 @@ class CallContext:
         self._callbacks: set[Callable[[], object]] = set()
 
     def child(self) -> "CallContext":
-        """A call within this one, with deadlines of its own. Raises Cancelled when this one has ended."""
+        """A context within this one, with deadlines of its own. Raises Cancelled if this one is cancelled."""
         child = CallContext(
             self.request_id, self.first_event_factor, caller=self.caller, state=self.state, forwarder=self.forwarder
         )
@@ -105,28 +103,28 @@ class CallContext:
         return child
 
     def begin_span(self) -> None:
-        """An attempt starts: it has a span of its own, where something is traced."""
+        """Give the attempt that starts a span of its own, if the request is traced."""
         if self.trace is not None:
             self.span_id = new_span_id()
 
     @property
     def trace_headers(self) -> dict[str, str]:
-        """What makes the upstream's span a child of the attempt's."""
+        """The headers that make the upstream's span a child of the attempt's."""
         return self.trace.headers(self.span_id or self.trace.span_id) if self.trace is not None else {}
 
     def begin(self, timeouts: Timeouts) -> None:
-        """An attempt starts: its deadlines count from now, the total from the call's own start."""
+        """Set the deadlines of the attempt that starts. The total time-out counts from the start of the request."""
         self.first_event_by = monotonic() + timeouts.first_event * self.first_event_factor
         self.total_by = self.started + timeouts.total
         self.finish_by = inf
         self.headers_at = None
 
     def mark_headers(self) -> None:
-        """The head of the upstream's answer has come."""
+        """Note that the head of the upstream's response has come."""
         self.headers_at = monotonic()
 
     def mark_first_event(self) -> None:
-        """From here on only the idle and the total time-outs apply."""
+        """Note the first event: from now on only the idle and the total time-outs apply."""
         self.first_event_by = inf
 
     @property
@@ -135,24 +133,26 @@ class CallContext:
         return self.first_event_by != inf
 
     def mark_finished(self) -> None:
-        """The answer is whole: what may still follow is waited for no longer than GRACE_SECONDS."""
+        """Note that the answer is complete: the rest of the response may take GRACE_SECONDS at most."""
         if self.finish_by == inf:
             self.finish_by = monotonic() + GRACE_SECONDS
 
     def attach(self, sock: socket.socket) -> None:
-        """The transport talks on this socket from now on. Raises Cancelled when the call has ended."""
+        """Add a socket, which `cancel` will shut. Raises Cancelled if the request is cancelled already."""
         with self._lock:
             if self.gone:
                 raise Cancelled
             self._sockets.add(sock)
 
     def detach(self, sock: socket.socket) -> None:
-        """The socket is no longer this call's; it may serve another from now on."""
+        """Remove a socket: another request may use it from now on."""
         with self._lock:
             self._sockets.discard(sock)
 
     def cancel(self, reason: GatewayError | None = None) -> None:
-        """The caller has left, or gets `reason` as its error: wake each thread that works for the request."""
+        """Cancel the request: wake each thread that works for it. The caller gets `reason` as its error; None means
+        that the caller has hung up.
+        """
         with self._lock:
             self.gone = True
             self.gone_at = self.gone_at or monotonic()
@@ -170,7 +170,9 @@ class CallContext:
 
     @contextmanager
     def on_cancel(self, callback: Callable[[], object]) -> Iterator[None]:
-        """Within this block a cancellation calls `callback`, which must not block. Raises Cancelled at its begin."""
+        """A context within which `cancel` calls `callback`, which must not block. Raises Cancelled if the request is
+        cancelled already.
+        """
         with self._lock:
             if self.gone:
                 raise Cancelled
@@ -182,7 +184,7 @@ class CallContext:
                 self._callbacks.discard(callback)
 
     def wait(self, seconds: float) -> None:
-        """Sleep, unless the call is cancelled meanwhile. Raises Cancelled."""
+        """Sleep. Raises Cancelled as soon as the request is cancelled."""
         self.flush()
         cancelled = threading.Event()
         with self.on_cancel(cancelled.set):
@@ -190,8 +192,8 @@ class CallContext:
                 raise Cancelled
 
     def wait_for(self, future: "Future[T]", by: float = inf) -> T:
-        """What another thread is to find out. Raises Cancelled, TimeoutError at `by` or when the call's own deadlines
-        are over, and what the other thread raised.
+        """Wait for the result of another thread's work. Raises Cancelled, TimeoutError at `by` or at a deadline of the
+        request, and the exception of the work.
         """
         self.flush()
         woken = threading.Event()
@@ -204,7 +206,7 @@ class CallContext:
         return future.result(0)
 
     def run(self, work: Callable[[], T], by: float = inf) -> T:
-        """Do what blocks and cannot be woken, on a thread of its own; wait as `wait_for` does."""
+        """Do `work`, which blocks and cannot be woken, in a thread of its own, and wait for it as `wait_for` does."""
         future: Future[T] = Future()
 
         def run() -> None:
@@ -218,4 +220,4 @@ class CallContext:
 
 
 def _do_nothing() -> None:
-    """Nothing is kept back."""
+    """The `flush` of an answer whose pieces are not gathered."""

@@ -10,9 +10,9 @@ retried.
     │   └── RequestTimeout 408 request_timeout
     ├── Unauthenticated 401 invalid_api_key
     ├── PermissionDenied 403 permission_denied
-    ├── RateLimited 429 rate_limit_exceeded      ours; the client may come again
-    │   └── BudgetExceeded 429 budget_exceeded   ours; when its budget renews
-    ├── Overloaded 503 server_overloaded         ours; the client may come again
+    ├── RateLimited 429 rate_limit_exceeded      ours; the client may retry
+    │   └── BudgetExceeded 429 budget_exceeded   ours; the client may retry once the budget renews
+    ├── Overloaded 503 server_overloaded         ours; the client may retry
     ├── CircuitOpen 503 upstream_unavailable
     └── UpstreamError 502 upstream_error
         ├── UpstreamRateLimited 429 rate_limit_exceeded retried
@@ -21,10 +21,10 @@ retried.
         ├── UpstreamRejected 4xx                        the caller's request, the vendor's status
         └── UpstreamAuthFailed 502                      our credential, never the caller's fault
 
-    Cancelled                                    not an error: the caller has left
+    Cancelled                                    not an error: the caller has hung up
 
-How an error is spelled is for the caller's dialect: schemas/errors.py has OpenAI's. Its message is ours; what a vendor
-wrote goes to the log.
+The caller's dialect decides the form of an error's body: schemas/errors.py has OpenAI's. The message is our own; the
+vendor's message goes to the log.
 """
 
 from typing import Any, ClassVar
@@ -33,11 +33,14 @@ from typing import Any, ClassVar
 class GatewayError(Exception):
     """A failure that the caller receives.
 
-    `message` is for the caller: no key, no stack, no vendor's page. `param` names the field or setting at fault.
-    `retry_after` is in seconds and becomes a Retry-After header. `log` is for the log alone. `retryable` is the class's
-    word; a provider may know better of one failure, as when what was asked may have been done already. `trips_breaker`
-    says whether the breaker counts it, and the transport may know better of that. `client_may_retry` is the advice for
-    the caller's client, None for none.
+    message           for the caller: it contains no key, no stack trace and no link to a vendor's page
+    param             the field or setting at fault
+    retry_after       seconds, for the Retry-After header
+    log               text for the log alone
+    retryable         whether another attempt may help. A provider changes it for a single failure, such as one after
+                      which an agent may have acted already
+    trips_breaker     whether the breaker counts the failure; the transport changes it for a single failure
+    client_may_retry  advice for the caller's client; None for no advice
     """
 
     status: int = 500
@@ -106,7 +109,7 @@ class TooLarge(InvalidRequest):
 
 
 class RequestTimeout(InvalidRequest):
-    """The rest of the request's body did not come in time, or the caller did not read the answer in time."""
+    """The request's body did not arrive in time, or the caller did not read the answer in time."""
 
     status = 408
     code = "request_timeout"
@@ -222,7 +225,7 @@ class UpstreamDown(UpstreamError):
 
 class UpstreamRejected(UpstreamError):
     """The upstream refuses the caller's request; the upstream's own 4xx status is kept. `refused` are the optional
-    parameters that the upstream does not take at all.
+    parameters that the upstream does not support.
     """
 
     type = "invalid_request_error"

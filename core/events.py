@@ -1,7 +1,7 @@
-"""The two ends of a provider, as pure values: what is asked, and what is said while it is answered.
+"""The events of an answer, as pure values that belong to no dialect.
 
-Nothing here knows a vendor or a wire. A provider takes a `ChatRequest` (or an `EmbeddingsRequest` ...) and yields
-`Event`s; the encoder in schemas/chat/encode.py turns those into OpenAI's frames, or folds them into one body.
+A provider takes a `ChatRequest` (or an `EmbeddingsRequest` ...) and yields `Event`s. The encoder of the caller's
+dialect, such as schemas/chat/encode.py, makes frames of them, or folds them into one body.
 
 The grammar of an answer, which the encoder relies on:
 
@@ -16,17 +16,17 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 CallerDialect = Literal["chat", "responses", "messages", "moderations"]
-"""What callers speak: OpenAI's chat completions, responses and moderations, and Anthropic's messages."""
+"""The dialects of callers: OpenAI's chat completions, responses and moderations, and Anthropic's messages."""
 FinishReason = Literal["stop", "length", "tool_calls", "content_filter"]
 
 
 @dataclass(frozen=True, slots=True)
 class AnswerStart:
-    """The upstream's own names for its answer, which its support asks for.
+    """The upstream's id, model and time of its answer. The vendor's support asks for them.
 
-    Without one (or with empty fields) the encoder gives the answer an id, a time and the target's public name. A
-    stream that began as Verbatim goes on as events after a Start whose `calls` hold the keys of the tool calls that
-    each choice has opened, in order, and whether any of their arguments have come.
+    Without this event (or with empty fields) the encoder gives the answer an id, a time and the target's public name.
+    A stream that began as Verbatim may continue as events after an AnswerStart: `calls` then has, for each choice, the
+    keys of the tool calls that it has opened, in order, and whether any of their arguments have come.
     """
 
     id: str = ""
@@ -39,7 +39,7 @@ class AnswerStart:
 
 @dataclass(frozen=True, slots=True)
 class Text:
-    """A piece of the answer, exactly as it came: white space belongs to it. `logprobs` is OpenAI's object."""
+    """A piece of the answer's text, with its white space. `logprobs` is OpenAI's object."""
 
     text: str
     choice: int = 0
@@ -56,9 +56,10 @@ class Refusal:
 
 @dataclass(frozen=True, slots=True)
 class Reasoning:
-    """A piece of the model's thinking. It reaches the caller only when asked for: read aloud, it ruins a call.
+    """A piece of the model's thinking. The caller gets it only on request, since a voice agent would read it aloud.
 
-    `signature` ends a thought that its vendor wants back as it was; with `redacted` it is all there is of one.
+    `signature` comes at the end of a block of thinking that the vendor wants back unchanged. A `redacted` block has
+    only a signature.
     """
 
     text: str
@@ -69,9 +70,9 @@ class Reasoning:
 
 @dataclass(frozen=True, slots=True)
 class ToolCall:
-    """A call opens. `key` is the provider's own handle, unique in its choice; the encoder makes dense indices of it.
+    """A tool call begins. `key` is the provider's own name for it, unique in its choice; the encoder numbers the calls.
 
-    An empty `id` means that the upstream gave none: the encoder makes one.
+    If the upstream gave no `id`, it is "", and the encoder makes one.
     """
 
     key: int | str
@@ -82,7 +83,7 @@ class ToolCall:
 
 @dataclass(frozen=True, slots=True)
 class ToolArguments:
-    """A piece of the JSON text of an opened call's arguments."""
+    """A piece of the JSON text of a tool call's arguments. The ToolCall with the same `key` has come before."""
 
     key: int | str
     text: str
@@ -118,8 +119,8 @@ class Finish:
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """Tokens of the whole turn. `cached` (read from a cache) and `written` (to it) are parts of `prompt`, `reasoning`
-    of `completion`. `estimated` where the upstream has not counted them.
+    """The tokens of a request and its answer. `cached` (read from a cache) and `written` (to a cache) are parts of
+    `prompt`, `reasoning` is a part of `completion`. `estimated`: the upstream has not counted them.
     """
 
     prompt: int
@@ -132,16 +133,16 @@ class Usage:
 
 @dataclass(frozen=True, slots=True)
 class FillerText:
-    """A phrase of our own, said while the model is silent: heard like Text, and no part of what the model said."""
+    """A phrase that this server adds while the model is silent: heard by the caller, and no part of the answer."""
 
     text: str
 
 
 @dataclass(frozen=True, slots=True)
 class Verbatim:
-    """Bytes already in the caller's dialect: whole SSE frames when streaming, the one JSON body when not.
+    """Bytes that are in the caller's dialect already: whole SSE frames of a stream, else the whole JSON body.
 
-    `dialect` is the one that ChatRequest.passthrough allows, so that an encoder can trust the bytes to be its own.
+    `dialect` is the one that ChatRequest.passthrough allows, so an encoder may send the bytes unchanged.
     """
 
     data: bytes
@@ -160,7 +161,7 @@ class Ranks:
 
 @dataclass(frozen=True, slots=True)
 class Vectors:
-    """Embeddings, in the order of the inputs: lists of floats, or base64 of little-endian float32 where that came."""
+    """Embeddings, in the order of the inputs: lists of floats, or base64 of little-endian float32, as they came."""
 
     vectors: Sequence[Sequence[float] | str]
     model: str = ""
@@ -169,9 +170,9 @@ class Vectors:
 
 @dataclass(frozen=True, slots=True)
 class Images:
-    """Pictures that were made: each an object with `url` or `b64_json`, and `revised_prompt` where there is one.
+    """The pictures of an answer: each an object with `url` or `b64_json`, and perhaps `revised_prompt`.
 
-    `created` is Unix seconds, 0 when unknown; `details` what else OpenAI's answer may have, as it came: size, quality,
+    `created` is Unix seconds, 0 if unknown. `details` are the other keys of OpenAI's answer, unchanged: size, quality,
     background, output_format, usage.
     """
 
@@ -203,7 +204,7 @@ Events = Generator[Event, None, None]
 
 @dataclass(frozen=True, slots=True)
 class ModerationsRequest:
-    """What is to be judged, as it was asked for: `body` is the caller's JSON object, without the keys of ours."""
+    """Texts to be judged. `body` is the caller's JSON object without our own keys."""
 
     body: Mapping[str, Any]
     model: str = ""

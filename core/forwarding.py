@@ -1,7 +1,8 @@
-"""How the frames of a stream get from an upstream's socket to the caller's without waking the request's thread.
+"""The interfaces by which one thread forwards the frames of upstreams to the callers, for all requests.
 
-A provider asks the call's Forwarder to take over the rest of a response. Its own thread waits until the source is over:
-at the end of the response, at a frame that this thread must read itself, at a failure, a deadline or a cancellation.
+A provider passes the rest of a response, as a Source, to the request's Forwarder. Its own thread waits until the source
+is over: at the end of the response, at a frame that this thread must read itself, at a failure, a deadline or a
+cancellation.
 """
 
 import socket
@@ -12,11 +13,11 @@ from core.events import Event
 
 
 class Source(Protocol):
-    """An upstream's response, read without waiting by the thread that has taken it over.
+    """An upstream's response, which the forwarding thread reads without blocking.
 
-    socket      becomes readable when more arrives; non-blocking
-    over        whether the request's thread is to go on
-    give_up_by  when the request's thread is to go on in any case, by the monotonic clock
+    socket      the upstream's socket, to be polled; non-blocking
+    over        whether the request's thread is to continue
+    give_up_by  when the request's thread is to continue at the latest, by the monotonic clock
     """
 
     socket: socket.socket
@@ -24,28 +25,30 @@ class Source(Protocol):
 
     @property
     def give_up_by(self) -> float:
-        """It moves with each byte that arrives."""
+        """The next deadline. The idle time-out is part of it, so each byte that arrives moves it."""
 
     @property
     def has_more(self) -> bool:
-        """Whether bytes are buffered that the socket does not show: those that TLS has decrypted."""
+        """Whether TLS has decrypted bytes that are not read yet: a poll of the socket does not report them."""
 
     def read(self) -> bytes:
-        """The bytes for the caller of what has arrived; b"" for none. Does not wait, and does not raise."""
+        """The caller's bytes for the complete frames that have arrived; b"" for none. Neither blocks nor raises."""
 
     def pause(self) -> None:
-        """The caller does not read: the source is not read until `resume`."""
+        """Stop reading until `resume`, since the caller does not read: the idle time-out is suspended."""
 
     def resume(self) -> None:
-        """The source is read again: the time since `pause` is no silence of the upstream's."""
+        """Read again. The time since `pause` does not count as the upstream's silence."""
 
 
 class Forwarder(Protocol):
-    """The caller's side. `encode` gives an event's bytes in the caller's dialect, and notes the event for the request's
-    record; None if only bytes that pass unchanged can be forwarded.
+    """The connection to the caller, as a provider sees it. `encode` encodes an event in the caller's dialect, and notes
+    it for the request's record; None if only unchanged frames can be forwarded.
     """
 
     encode: Callable[[Event], bytes] | None
 
     def forward(self, source: Source) -> bool:
-        """Pass the source's bytes on, and return when it is over. False, at once, where that cannot be done."""
+        """Forward the source's bytes, and return True when the source is over. Returns False at once if nothing can be
+        forwarded to this caller.
+        """

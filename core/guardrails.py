@@ -1,21 +1,21 @@
-"""Guardrails: what is checked of a conversation, and what comes of it."""
+"""Guardrails: the rules by which a conversation is checked, and the verdict."""
 
 from dataclasses import dataclass
 from typing import Literal
 
 Side = Literal["input", "output"]
-"""What the user says, and what the model answers."""
+"""The user's text, or the model's answer."""
 
 
 @dataclass(frozen=True, slots=True)
 class GuardrailRules:
-    """What is checked, by the names that the provider has for it.
+    """The rules of a guardrail: either `id` and `version`, or the other fields. All names are the provider's own.
 
-    id, version  a guardrail that is kept at the provider; without an `id`, what is checked is named here
-    content      kinds of content that must not be said
-    attacks      kinds of attacks on the prompt, looked for in the input alone
-    sensitive    kinds of personal data
-    threshold    the score from 0 to 1 from which a finding counts
+    id, version  of a guardrail that is stored at the provider
+    content      kinds of content to block
+    attacks      kinds of attacks on the prompt; only the input is checked for them
+    sensitive    kinds of personal data to block
+    threshold    the score, from 0 to 1, from which a text is blocked
     """
 
     id: str = ""
@@ -28,7 +28,7 @@ class GuardrailRules:
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """What comes of a check. `text` may be passed on, with parts of it masked perhaps; of a `blocked` one it is the
+    """The result of a check. `text` is the checked text, parts of which may be masked; for a `blocked` text it is the
     guardrail's own phrase, "" for none. `reasons` are for the log.
     """
 

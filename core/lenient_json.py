@@ -1,8 +1,8 @@
-"""JSON as others write it, read and written by orjson wherever orjson will.
+"""Reads and writes JSON that orjson refuses, by orjson wherever that accepts it.
 
 Python's and JavaScript's serializers write halves of surrogate pairs as escapes (RFC 8259, section 8.2, allows it), and
-some write NaN and Infinity; orjson takes none of them. A half may belong to another half in the next piece of a stream,
-so it can be kept in a text until it is known what follows.
+some write NaN and Infinity; orjson takes none of them. The other half of a pair may be in the next piece of a stream,
+so a half can be kept in the text until that piece has come.
 """
 
 import json
@@ -12,15 +12,16 @@ from typing import Any
 import orjson
 
 OTHERS = re.compile(rb"\A\xef\xbb\xbf|\\u[dD][89a-fA-F]|NaN|Infinity|[eE]\+?\d{3}")
-"""What orjson refuses and other parsers take; the second stands in whole pairs too, which orjson takes."""
+"""Text that orjson refuses and other parsers accept. Surrogates also occur in whole pairs, which orjson accepts."""
 ESCAPES = re.compile(
     rb"\\(?:u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}|(u[dD][89a-fA-F][0-9a-fA-F]{2})|.)", re.DOTALL
 )
-"""Every escape of a text; the group holds a half that stands alone."""
+"""Every escape in a text. The group matches a lone half of a surrogate pair."""
 
 
 def loads(raw: bytes, *, keep_halves: bool = False) -> Any:
-    """A JSON value, with NaN and Infinity as floats. Halves that stand alone are U+FFFD, or kept, for `joined` to mend.
+    """A JSON value, with NaN and Infinity as floats. Lone halves of surrogate pairs become U+FFFD, or are kept for
+    `join_surrogates`.
 
     Raises orjson.JSONDecodeError.
     """
@@ -35,14 +36,14 @@ def parse(raw: bytes, *, keep_halves: bool = False) -> tuple[Any, bool]:
         if not OTHERS.search(raw):
             raise
         try:
-            text = (raw if keep_halves else ESCAPES.sub(_replaced, raw)).decode("utf-8-sig")
+            text = (raw if keep_halves else ESCAPES.sub(_replace_lone_half, raw)).decode("utf-8-sig")
             return json.loads(text, parse_int=orjson.loads), False
         except (ValueError, RecursionError):
             raise error from None
 
 
 def is_strict(raw: bytes) -> bool:
-    """Whether it is JSON for any parser."""
+    """Whether every parser accepts it as JSON."""
     try:
         orjson.loads(raw)
     except orjson.JSONDecodeError:
@@ -51,7 +52,7 @@ def is_strict(raw: bytes) -> bool:
 
 
 def dumps(value: Any) -> bytes:
-    """The value's JSON, with halves of pairs joined, or U+FFFD in their place, and null for numbers that are none.
+    """The value's JSON: halves of surrogate pairs are joined or become U+FFFD, and NaN and Infinity become null.
 
     Raises orjson.JSONEncodeError.
     """
@@ -59,25 +60,25 @@ def dumps(value: Any) -> bytes:
         return orjson.dumps(value)
     except orjson.JSONEncodeError as error:
         try:
-            return orjson.dumps(_joined_within(value))
+            return orjson.dumps(_join_surrogates_within(value))
         except RecursionError:
             raise error from None
 
 
-def joined(text: str) -> str:
-    """The text with halves of surrogate pairs that are neighbours joined; U+FFFD for each that has none."""
+def join_surrogates(text: str) -> str:
+    """The text with adjacent halves of surrogate pairs joined. A lone half becomes U+FFFD."""
     return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
 
 
-def _joined_within(value: Any) -> Any:
+def _join_surrogates_within(value: Any) -> Any:
     if isinstance(value, str):
-        return joined(value)
+        return join_surrogates(value)
     if isinstance(value, dict):
-        return {_joined_within(key): _joined_within(each) for key, each in value.items()}
+        return {_join_surrogates_within(key): _join_surrogates_within(each) for key, each in value.items()}
     if isinstance(value, (list, tuple)):
-        return [_joined_within(each) for each in value]
+        return [_join_surrogates_within(each) for each in value]
     return value
 
 
-def _replaced(escape: re.Match[bytes]) -> bytes:
+def _replace_lone_half(escape: re.Match[bytes]) -> bytes:
     return b"\\ufffd" if escape[1] else escape[0]

@@ -1,4 +1,4 @@
-"""The secrets that are known, and the one way to take them out of a text: for log lines, and for what upstreams say."""
+"""Masks known secrets in texts: in log lines, and in messages of upstreams."""
 
 import re
 from base64 import b64encode
@@ -6,12 +6,12 @@ from collections.abc import Iterable, Iterator
 from urllib.parse import quote, unquote, urlsplit
 
 SHORTEST = 4
-"""Characters: what is shorter is no secret, and would make everything unreadable."""
+"""Characters. A shorter text is not masked: it occurs in too many other texts."""
 ENCODED_SHORTEST = 8
 
 
 class SecretMasker:
-    """Texts that no log and no answer may hold; more of them may be added while the process runs."""
+    """The texts that no log and no answer may contain. More can be added while the process runs."""
 
     def __init__(self, texts: Iterable[str] = ()) -> None:
         self._texts: frozenset[str] = frozenset()
@@ -20,7 +20,7 @@ class SecretMasker:
         self.add(texts)
 
     def add(self, texts: Iterable[str]) -> None:
-        """Hide these too; of an address, its password."""
+        """Mask these texts too, and the passwords of those that are addresses."""
         found = (each for text in texts for each in ((text, _password(text)) if "://" in text else (text,)))
         known = self._texts.union(text for text in found if len(text) >= SHORTEST)
         if known != self._texts:
@@ -28,16 +28,16 @@ class SecretMasker:
             self.pattern = _any_of(known)
             self._in_any_form = _any_of({form for text in known for form in _forms(text)})
 
-    def masked(self, text: str, most: int) -> str:
-        """A text of another party, without these texts in any form, cut to `most` characters."""
-        # Cut last, lest half a secret is left; but not all of a vast text is looked at.
+    def mask(self, text: str, most: int) -> str:
+        """The text with the known secrets masked in each of their forms, cut to `most` characters."""
+        # Cut after masking, so that no half of a secret is left; and before, since masking a huge text is slow.
         text = text[: 4 * most]
         text = self._in_any_form.sub("***", text) if self._in_any_form else text
         return text if len(text) <= most else f"{text[:most]}..."
 
 
 KNOWN_SECRETS = SecretMasker()
-"""All that settings, models.yaml and lists hold."""
+"""The secrets of the settings, of models.yaml and of lists of models."""
 
 
 def _any_of(texts: Iterable[str]) -> re.Pattern[str]:
@@ -47,7 +47,7 @@ def _any_of(texts: Iterable[str]) -> re.Pattern[str]:
 
 
 def _password(address: str) -> str:
-    """The password in an address, "" where there is none."""
+    """The password in an address, "" if there is none."""
     try:
         return unquote(urlsplit(address).password or "")
     except ValueError:
@@ -55,13 +55,13 @@ def _password(address: str) -> str:
 
 
 def _forms(text: str) -> Iterator[str]:
-    """A secret as it is, in a URL, and in base64, which has three forms of what stands within other text."""
+    """The forms of a secret: as it is, in a URL, and in base64, of which there are three within other text."""
     yield text
     yield quote(text, safe="")
     yield quote(text)
     if len(text) >= ENCODED_SHORTEST:
         raw = text.encode()
         for before in range(3):
-            # Without the characters that hold bits of what stands before and behind.
+            # Without the characters that also encode bits of the neighbouring text.
             first, last = -(-before * 8 // 6), (before + len(raw)) * 8 // 6
             yield b64encode(b"\0" * before + raw).decode()[first:last]

@@ -1,11 +1,11 @@
-"""What tokens cost."""
+"""The prices of tokens."""
 
 from dataclasses import dataclass
 
 from core.events import Usage
 
 PER = 1_000_000
-"""Tokens that a price is for."""
+"""The number of tokens that a price is for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,7 +21,7 @@ class Price:
     written: float | None = None
 
     def cost(self, usage: Usage) -> float:
-        """What so many tokens cost."""
+        """The cost of these tokens."""
         prompt, completion = self.prompt, self.completion
         extra = usage.cached * ((prompt if self.cached is None else self.cached) - prompt)
         extra += usage.written * ((prompt if self.written is None else self.written) - prompt)

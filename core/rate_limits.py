@@ -1,4 +1,4 @@
-"""How much a key may ask for, and the stores that count it for all workers."""
+"""The limits of a key, and the interface of the stores that count its requests and tokens for all workers."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -7,14 +7,14 @@ from typing import Literal, Protocol
 WINDOW = 60.0
 """Seconds: all limits are per minute."""
 LEASE_SECONDS = 15.0
-"""Seconds that a place among the concurrent requests is kept without being renewed, as by a worker that has died."""
+"""Seconds after which a concurrent request that is not renewed is no longer counted: its worker has died."""
 
 LimitKind = Literal["requests", "tokens", "concurrent"]
 
 
 @dataclass(frozen=True, slots=True)
 class Quota:
-    """Requests and tokens per minute, and requests at the same time; None: as many as there may be."""
+    """Requests and tokens per minute, and requests at the same time; None: no limit."""
 
     requests: int | None = None
     tokens: int | None = None
@@ -28,9 +28,9 @@ class Quota:
 class Standing:
     """What a store has counted for a key. Times are in seconds before now.
 
-    refused   the limit that does not allow what was asked for; None when it was granted, and counted
-    requests  how many were granted within WINDOW; `oldest` and `newest` of them
-    current   tokens of the running window, which began `elapsed` seconds ago; `previous` those of the one before
+    refused   the limit that is reached; None if the request was granted, and counted
+    requests  requests granted within WINDOW; `oldest` and `newest` are when the first and the last of them were granted
+    current   tokens of the running window, which began `elapsed` seconds ago; `previous`: those of the window before
     """
 
     refused: LimitKind | None
@@ -43,23 +43,23 @@ class Standing:
 
 
 class LimitStore(Protocol):
-    """Counts exactly, however many threads, workers or machines ask at the same time: requests in a moving window,
-    tokens in a sliding window counter, concurrent requests as leases. Each method is one atomic step.
+    """Counts requests in a sliding window log, tokens in a sliding window counter, concurrent requests as leases. Each
+    method is one atomic step, so the counts are exact with any number of threads, workers and machines.
     """
 
     failures: tuple[type[Exception], ...]
-    """What its methods raise when it cannot be reached."""
+    """The exceptions of its methods while the store cannot be reached."""
     where: str
-    """What it is, for the log."""
+    """The store's name in the log."""
 
     def take(self, key: str, quota: Quota, lease: str) -> Standing:
-        """Count a request and give it a lease, when no limit is reached; else count nothing."""
+        """Count a request and give it a lease if no limit is reached; else count nothing."""
 
     def spend(self, key: str, quota: Quota, tokens: int) -> Standing:
-        """Count tokens, when so many are left; else count nothing."""
+        """Count tokens if so many are left; else count nothing."""
 
     def settle(self, key: str, lease: str, tokens: int) -> None:
-        """End a lease, and correct the count of tokens by as many, which may be negative."""
+        """End a lease, and add `tokens`, which may be negative, to the count: a correction of the estimate."""
 
     def renew(self, leases: Iterable[tuple[str, str]]) -> None:
-        """Keep these leases, as (key, lease), for LEASE_SECONDS from now on. Those that have ended stay so."""
+        """Extend these leases, as (key, lease), to LEASE_SECONDS from now. Ended leases are not revived."""

@@ -9,20 +9,23 @@ from core.errors import Unsupported
 from core.events import CallerDialect
 
 MESSAGE = re.compile(r"messages\[(\d+)\]")
-"""A chat's message, at the head of a field's name."""
+"""The beginning of a field's name that is within one of the chat's messages."""
 
 
 CALL_IDS = ("conversation_id", "call_id", "call_sid", "callSid", "CallSid")
-"""What agents of one's own call it in `metadata`; the last three are Twilio's."""
+"""Keys of `metadata` in which clients send the conversation's id. The last three are Twilio's names."""
 
 
 @dataclass(frozen=True, slots=True)
 class NativeBody:
-    """A chat's body in the dialect that its caller speaks, for upstreams that speak it as well.
+    """The body of a chat in its caller's own dialect, for upstreams that speak the same dialect.
 
-    `provider` is the one that has the conversation so far, "" for none; `continuing` is the body that goes on with it
-    there. `lacks` is why no other upstream can be asked, None where the chat says as much. `headers` and `query`
-    (`?beta=true`, or "") go with the body. `places` has the field of it that each of the chat's messages was made of.
+    provider         the provider that has stored the conversation so far, "" for none
+    continuing       the body for that provider: it refers to the stored conversation
+    lacks            the error if the translation to a chat lost content, so that no other upstream can be asked; else
+                     None
+    headers, query   sent with the body; `query` is such as `?beta=true`
+    places           for each message of the chat, the field of this body that it was made of
     """
 
     body: Mapping[str, Any]
@@ -35,7 +38,7 @@ class NativeBody:
     places: tuple[str, ...] = ()
 
     def place(self, param: str | None) -> str | None:
-        """The field of this body that a field of the chat was made of."""
+        """Translate the name of a chat's field to the field of this body that it was made of."""
         found = MESSAGE.match(param or "")
         return self.places[int(found[1])] if found and int(found[1]) < len(self.places) else param
 
@@ -44,13 +47,15 @@ class NativeBody:
 class ChatRequest:
     """A chat completion request.
 
-    `body` is the caller's JSON object in OpenAI's dialect: without nulls, and without the keys of ours and of the
-    voice platforms, which stand in `extras` (R8). Providers read it and never change it. `passthrough` is
-    the dialect in which bytes may pass as they came (Verbatim); None asks for events only, since bytes could not be put
-    behind a phrase of ours, or be made fit for a voice. `native` is the body in that dialect, None for a chat's.
+    `body` is the caller's JSON object in OpenAI's dialect, without nulls. Our own keys and those of voice platforms are
+    in `extras`, since upstreams refuse keys that they do not know. Providers read both and never change them.
 
-    A body that came in Anthropic's dialect has keys that OpenAI has not: `cache_control` of parts and tools,
-    `thinking_blocks` of an assistant's message, `is_error` of a tool's.
+    `passthrough` is the dialect of the bytes that may be passed on unchanged (Verbatim). It is None if the answer must
+    come as events: bytes cannot follow a filler, and cannot be made fit to be read aloud. `native` is the body in the
+    caller's own dialect if that is not OpenAI's chat.
+
+    A body that was translated from Anthropic's dialect has keys that OpenAI's does not have: `cache_control` of parts
+    and tools, `thinking_blocks` of an assistant's message, `is_error` of a tool's message.
     """
 
     body: Mapping[str, Any]
@@ -64,7 +69,7 @@ class ChatRequest:
     extras: Mapping[str, Any] = field(default_factory=dict)
 
     def require_chat(self) -> None:
-        """Raise Unsupported where the body does not say all that its caller's own dialect does."""
+        """Raise Unsupported if the chat lacks content that the body in the caller's own dialect has."""
         lacks = self.native.lacks if self.native else None
         if lacks is not None:
             raise Unsupported(lacks.message, param=lacks.param)
@@ -77,8 +82,8 @@ class ChatRequest:
 
     @property
     def conversation_id(self) -> str:
-        """The caller's own id of the conversation or the phone call, "" without one: their own word first, then what
-        their platform sends.
+        """The caller's own id of the conversation or the phone call, "" without one. An id that the caller has set goes
+        before one that the platform sends.
         """
         if not self.extras and "metadata" not in self.body:
             return ""
@@ -96,7 +101,7 @@ class ChatRequest:
 
     @property
     def max_tokens(self) -> int | None:
-        """The limit of the answer's tokens, under its new name or its old one; the new one goes first."""
+        """The limit of the answer's tokens: `max_completion_tokens`, else `max_tokens`, its older name."""
         cap: int | None = self.body.get("max_completion_tokens", self.body.get("max_tokens"))
         return cap
 
@@ -185,7 +190,7 @@ class ImagesRequest:
 
     @property
     def size(self) -> str:
-        """`1024x1024`, or a shape such as `16:9`; "" where the upstream may choose."""
+        """`1024x1024`, or a shape such as `16:9`; "" if the upstream may choose."""
         size = str(self.body.get("size", "auto"))
         return "" if size == "auto" else size
 

@@ -8,7 +8,7 @@ from typing import Any
 
 TRACEPARENT = re.compile(r"(?!ff)[0-9a-f]{2}-(?!0{32})([0-9a-f]{32})-(?!0{16})([0-9a-f]{16})-([0-9a-f]{2})(-.*)?")
 STATE_CHARACTERS = 512
-"""Of a tracestate; W3C asks for as many to be passed on."""
+"""The longest tracestate that is passed on; W3C wants at least as many characters."""
 STATE_MEMBER = re.compile(
     r"[a-z0-9][a-z0-9_*/@-]{0,255}=[\x20-\x2b\x2d-\x3c\x3e-\x7e]{0,255}[\x21-\x2b\x2d-\x3c\x3e-\x7e]"
 )
@@ -27,21 +27,23 @@ class Parent:
 
 @dataclass(slots=True)
 class Words:
-    """A conversation, as messages in OpenAI's form, and what was answered so far, by the id of the attempt's span."""
+    """The texts of a conversation, for its trace: the messages in OpenAI's form (`asked`), and the pieces of each
+    attempt's answer by the id of its span (`said`).
+    """
 
     asked: Sequence[Mapping[str, Any]] = ()
     said: dict[str, list[str]] = field(default_factory=dict)
 
     def forget(self) -> None:
-        """It has been told: the record, which may be kept longer, does not have it."""
+        """Drop the texts, since the spans are sent: the request's record is kept longer, and must not have them."""
         self.asked = ()
         self.said.clear()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TraceContext:
-    """A request's trace, with the id of its own span; ids are lower-case hexadecimal. `parent` is None where the trace
-    begins here. `words` is where the conversation is kept for the trace, None where no trace is to have it.
+    """A request's trace, with the id of its own span; ids are lower-case hexadecimal. `parent` is None if the trace
+    begins here. `words` has the conversation's texts, None if traces are to have no texts.
     """
 
     trace_id: str
@@ -51,7 +53,7 @@ class TraceContext:
     words: Words | None = None
 
     def headers(self, span_id: str) -> dict[str, str]:
-        """What makes another's span a child of this one."""
+        """The headers that make another service's span a child of span `span_id`."""
         headers = {"traceparent": f"00-{self.trace_id}-{span_id}-{int(self.sampled):02x}"}
         if self.parent is not None and self.parent.state:
             headers["tracestate"] = self.parent.state
@@ -59,7 +61,7 @@ class TraceContext:
 
 
 def parse_parent(traceparent: str, tracestate: str = "") -> Parent | None:
-    """The caller's span, None where the header is no valid one: then the trace begins here, as W3C wants it."""
+    """The caller's span; None if the header is invalid: then the trace begins here, as W3C wants it."""
     found = TRACEPARENT.fullmatch(traceparent.strip())
     if found is None or (found[4] and traceparent.lstrip().startswith("00")):
         return None
@@ -67,7 +69,7 @@ def parse_parent(traceparent: str, tracestate: str = "") -> Parent | None:
 
 
 def _state(header: str) -> str:
-    """A tracestate as it is passed on, "" for one that is not valid."""
+    """The tracestate to pass on, "" if the header is invalid."""
     if len(header) > STATE_CHARACTERS:
         return ""
     members = [member for each in header.split(",") if (member := each.strip())]

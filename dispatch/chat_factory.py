@@ -25,6 +25,6 @@ class ChatFactory:
         return self.refused.chat(self.request, target, call)
 
     def with_guard(self, guard: Guard) -> GuardedChat:
-        """The same under a guardrail, which must see events: no bytes pass."""
+        """The same under a guardrail. The answer comes as events then, since the guardrail has to read it."""
         request = replace(self.request, passthrough=None)
         return GuardedChat(ChatFactory(request, self.refused), guard, request)

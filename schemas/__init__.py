@@ -1,1 +1,1 @@
-"""OpenAI's wire format in both directions: requests are checked, answers are encoded."""
+"""The dialects of callers, in both directions: JSON to a checked request, events to frames or to one body."""

@@ -17,10 +17,10 @@ NAME_CHARACTERS = 256
 """The longest name of a model."""
 
 MOST_FIELDS = 1000
-"""Fields of an object that a schema describes; keys that it does not know are passed on one by one."""
+"""The most fields of an object that a schema checks, since each unknown one is copied by itself."""
 
 DEPTH = 200
-"""More brackets than this need a check that the body can be encoded again: orjson nests 254 deep."""
+"""With more opening brackets than this, a body may be nested too deeply to be encoded: orjson encodes 254 levels."""
 
 
 def parse(raw: bytes, limits: Limits) -> dict[str, Any]:
@@ -54,7 +54,7 @@ class OpenSchema(Schema):
         unknown = INCLUDE
 
     @pre_load
-    def _bounded(self, data: Any, **_: Any) -> Any:
+    def _check_size(self, data: Any, **_: Any) -> Any:
         if isinstance(data, dict) and len(data) > MOST_FIELDS:
             raise ValidationError(f"Must have at most {MOST_FIELDS} fields.")
         return data

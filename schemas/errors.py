@@ -1,4 +1,4 @@
-"""OpenAI's error object, and the headers that go with it. Another dialect of callers has its own beside its encoder."""
+"""OpenAI's error object, and the headers of errors. Other dialects have their error object in their own folder."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -24,8 +24,8 @@ def error_headers(error: GatewayError) -> dict[str, str]:
 
 @dataclass(frozen=True, slots=True)
 class ErrorFormat:
-    """How a dialect of callers tells an error: its body, from the error and the request's id; its status; and the
-    header that has the id besides x-request-id, "" for none.
+    """How a dialect of callers encodes an error: a function of the error and the request's id that makes the body; a
+    function that makes the status; and the header that has the id besides x-request-id, "" for none.
     """
 
     body: Callable[[GatewayError, str], dict[str, Any]]

@@ -15,7 +15,7 @@ from schemas.closed import ClosedSchema
 
 GROUPS = ("key", "model", "provider", "day", "hour", "outcome")
 DAYS = 30
-"""How far back a report goes, unless told otherwise."""
+"""The days of a report that names no `start`."""
 DAY = 86_400.0
 DATE = len("2026-11-30")
 LATEST = 253_402_300_799
@@ -27,12 +27,12 @@ COUNTS = (
 )  # fmt: skip
 """The columns of CSV behind those of the groups."""
 FORMULA = ("=", "+", "-", "@", "\t", "\r")
-"""How a text begins that a spreadsheet would compute."""
+"""The first characters of a text that a spreadsheet would take for a formula."""
 
 
 class Moment(fields.Field[float]):
-    """A date, a time as ISO 8601 has it (UTC unless it says otherwise), or Unix seconds; as Unix seconds. Of a date it
-    is the first second, or the last one where `ends`.
+    """A date, a time in ISO 8601 (in UTC if it has no zone), or Unix seconds; loaded as Unix seconds. A date becomes
+    its first second, or its last one if `ends`.
     """
 
     def __init__(self, *, ends: bool = False, **options: Any) -> None:
@@ -52,7 +52,7 @@ class Moment(fields.Field[float]):
 
 
 class UsageSchema(ClosedSchema):
-    """What a report is to be about."""
+    """The parameters of a report."""
 
     start = Moment(data_key="from")
     end = Moment(data_key="to", ends=True)
@@ -89,7 +89,7 @@ def usage_json(rows: Sequence[Mapping[str, Any]]) -> bytes:
 
 
 def usage_csv(rows: Sequence[Mapping[str, Any]], group_by: Sequence[str]) -> bytes:
-    """The rows as CSV, with the same head however many there are."""
+    """The rows as CSV. The head is the same for any number of rows."""
     text = io.StringIO()
     writer = csv.DictWriter(text, [*group_by, *COUNTS])
     writer.writeheader()

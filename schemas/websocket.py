@@ -18,14 +18,14 @@ from schemas.limits import Limits
 
 TYPES = ("chat", "cancel", "ping")
 SHOWN = 100
-"""Characters of what a client has sent that an error repeats."""
+"""The most characters of a client's message that an error repeats."""
 DONE = '{"type":"done"}'
 PONG = '{"type":"pong"}'
 
 
 @dataclass(frozen=True, slots=True)
 class ClientMessage:
-    """A message. `api_key` is None where it has none; `payload` is a chat's body, which asks for a stream."""
+    """A message. `api_key` is None if it has none; `payload` is the body of a streamed chat."""
 
     type: str
     api_key: str | None = None
@@ -53,7 +53,7 @@ def load_message(message: str | bytes, limits: Limits) -> ClientMessage:
 
 
 def error_message(error: GatewayError) -> str:
-    """A failure, which ends the turn that it is about."""
+    """The message of a failure, which ends its turn."""
     fields: dict[str, Any] = {"type": "error", "status": error.status, **error_body(error)}
     if error.retry_after is not None:
         fields["retry_after"] = error.retry_after
@@ -61,13 +61,13 @@ def error_message(error: GatewayError) -> str:
 
 
 class MessageEncoder(ChunkEncoder):
-    """A chat's chunks as messages. What a stream would end with as an error frame is raised."""
+    """Encodes a chat's chunks as messages. A failure, which would be an error frame of a stream, is raised."""
 
     def messages(self, data: bytes) -> list[str]:
-        """The messages for what `encode` or `end` has given."""
+        """The messages for the frames that `encode` or `end` has returned."""
         frames = data.decode().split("\n\n")
         return ['{"type":"chunk",' + frame.removeprefix("data: {") for frame in frames if frame.startswith("data: {")]
 
     def error(self, error: GatewayError) -> bytes:
-        """Not as a frame: the error message has another shape."""
+        """Raise the error, because its message has another shape than a frame."""
         raise error

@@ -1,4 +1,4 @@
-"""One caller's line, as the request's thread and the keeper of lines (server/lines.py) share it."""
+"""One caller's line: the object that the request's thread and the keeper of lines (server/lines.py) share."""
 
 import socket
 import threading
@@ -15,7 +15,7 @@ from server.response import Response
 KEPT_HEARTBEATS = 100
 
 GATHERED = 16_384
-"""When so many bytes are gathered, they are written at once."""
+"""Gathered bytes are written as soon as there are more than this."""
 
 
 class Keeper(Protocol):
@@ -26,7 +26,7 @@ class Keeper(Protocol):
     can_forward: bool
 
     def look_by(self, line: "Line", due: float) -> None:
-        """Look at the line by then at the latest."""
+        """Check the line at `due` at the latest."""
 
     def take_over(self, line: "Line", source: Source) -> None:
         """Write the source's frames to the line until the source is over."""
@@ -119,8 +119,8 @@ class Line:
                 self.call.cancel()
 
     def forward(self, source: Source) -> bool:
-        """Have the keeper forward a source until it is over, and wait for that. False where nothing can be forwarded.
-        Raises Cancelled.
+        """Have the keeper forward a source, and wait until the source is over. Returns False at once if nothing can be
+        forwarded here. Raises Cancelled.
         """
         if self.response is None or not self._keeper.can_forward:
             return False

@@ -172,7 +172,7 @@ class LineKeeper:
     def _keep(self, line: Line, response: Response, now: float) -> float:
         """Write a filler or a heartbeat if one is due; returns when the next check is due."""
         if not response.lock.acquire(blocking=False):
-            return now + self.heartbeat  # its own thread writes
+            return now + self.heartbeat  # the request's thread is writing
         try:
             if response.closed or (line.start is None and not response.headers_sent):
                 return inf if response.closed else now + self.heartbeat
@@ -207,7 +207,7 @@ class LineKeeper:
             line.socket.shutdown(socket.SHUT_RDWR)
 
     def _handle_caller_event(self, line: Line, descriptor: int, event: int) -> None:
-        # The descriptor may belong to another caller by now, so the socket itself is checked.
+        # The descriptor may have been closed and reused for another caller since, so the socket is asked again.
         if event & HANGUP and _has_hung_up(descriptor):
             line.call.cancel()
         elif line.is_paused and line.source is not None:
@@ -254,7 +254,7 @@ class LineKeeper:
             line.is_paused = False
             source.resume()
             self._poller.register(source.socket, READABLE)
-            self._schedule.set(line, 0)  # TLS may hold more, and its deadline has moved
+            self._schedule.set(line, 0)  # TLS may have decrypted more, and the source's deadline has moved
 
     def _give_back(self, line: Line) -> None:
         source = line.source

@@ -1,5 +1,5 @@
-"""gunicorn's threaded worker with errors in JSON, the head and the first frame in one packet, no thread for a caller
-that is slow to read a whole answer, as few threads in use as needed, and an end that lets calls end.
+"""gunicorn's threaded worker with errors in JSON, no thread for a caller that is slow to read a whole answer, as few
+threads in use as needed, WebSockets that hold no thread, and a shutdown that lets running requests end.
 """
 
 import sys
@@ -45,7 +45,7 @@ class ServerState(Protocol):
         """The keeper of WebSockets."""
 
     def close(self) -> None:
-        """Save and close: the worker is about to end."""
+        """Save and close, since the worker is about to end."""
 
 
 class Worker(PollingWorker):
@@ -199,7 +199,7 @@ class Worker(PollingWorker):
         try:
             send_now(client, status_line + b"\r\n" + head.encode() + body)
         except OSError:
-            pass  # the caller has left
+            pass  # the caller has hung up
 
 
 class _MethodQueue(PollableMethodQueue):  # type: ignore[misc]

@@ -28,14 +28,14 @@ _bound = _Bound()
 
 
 @contextmanager
-def bounded(seconds: float) -> Iterator[None]:
+def deadline(seconds: float) -> Iterator[None]:
     """Give all commands in this block one deadline, including a retry and a new connection."""
     _bound.by, _bound.size = monotonic() + seconds, REPLY_BYTES
     yield
 
 
 def connect(url: str, seconds: float) -> Any:
-    """A client for use inside `bounded`. Does not connect yet. Raises ValueError."""
+    """A client for use inside `deadline`. Does not connect yet. Raises ValueError."""
     pool = redis.ConnectionPool.from_url(
         url,
         decode_responses=True,

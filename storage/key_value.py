@@ -144,7 +144,7 @@ class RedisStore(FailSoftStore):
         from storage import bounded_redis  # noqa: PLC0415 - slow to load, and only several machines need it
 
         self._redis = bounded_redis.connect(url, STORE_SECONDS)
-        self._bounded = bounded_redis.bounded
+        self._deadline = bounded_redis.deadline
 
     def check(self) -> None:
         """Write a value, for the doctor. Raises the failure."""
@@ -152,19 +152,19 @@ class RedisStore(FailSoftStore):
 
     def put(self, key: str, value: str, seconds: float) -> None:
         """Keep a value."""
-        self._run_bounded(lambda: self._redis.set(PREFIX + key, value, px=max(1, round(seconds * 1000))))
+        self._run_with_deadline(lambda: self._redis.set(PREFIX + key, value, px=max(1, round(seconds * 1000))))
 
     def get(self, key: str) -> str | None:
         """Return the value, which stays in the store."""
-        return _text(self._run_bounded(lambda: self._redis.get(PREFIX + key)))
+        return _text(self._run_with_deadline(lambda: self._redis.get(PREFIX + key)))
 
     def pop(self, key: str) -> str | None:
         """Remove and return the value, in one transaction (GETDEL needs Redis 6.2)."""
         pipeline = self._redis.pipeline(transaction=True)
-        return _text(self._run_bounded(lambda: pipeline.get(PREFIX + key).delete(PREFIX + key).execute()[0]))
+        return _text(self._run_with_deadline(lambda: pipeline.get(PREFIX + key).delete(PREFIX + key).execute()[0]))
 
-    def _run_bounded(self, work: Callable[[], T]) -> T | None:
-        with self._bounded(STORE_SECONDS):
+    def _run_with_deadline(self, work: Callable[[], T]) -> T | None:
+        with self._deadline(STORE_SECONDS):
             return self._try(work)
 
 

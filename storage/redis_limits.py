@@ -98,7 +98,7 @@ class RedisLimits:
         # A cluster keeps keys with the same text in {} on one node.
         keys = [f"{PREFIX}limits:{{{key}}}:{what}" for what in ("requests", "tokens", "concurrent")]
         limits = [-1 if most is None else most for most in (quota.requests, quota.tokens, quota.concurrent)]
-        with bounded_redis.bounded(REDIS_SECONDS):
+        with bounded_redis.deadline(REDIS_SECONDS):
             refused, requests, *times = self._step(keys, [step, lease, amount, *limits])
         return Standing(_kind(refused), int(requests), *map(float, times))
 

@@ -71,7 +71,7 @@ class Spool:
             self._read_to = 0
 
     def close(self) -> None:
-        """Close the file, and remove it if no batch waits in it; else another process will find it."""
+        """Close the file, and remove it if no batch waits in it. Otherwise another process will adopt it."""
         if self._file is not None and self._path is not None:
             is_empty = self._file.seek(0, os.SEEK_END) == self._read_to
             if is_empty:

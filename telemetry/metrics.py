@@ -213,7 +213,7 @@ class Metrics:
                 histogram._sum.inc(each.sum)  # noqa: SLF001
 
     def _count_tokens(self, record: RequestRecord, model: str, provider: str) -> None:
-        usage = record.counted
+        usage = record.counted_usage
         if record.stream and record.ttft is not None:
             self._observe(record.ttft, "thinkline_time_to_first_token_seconds", model, provider)
             if usage is not None and usage.completion > 1 and record.outcome == "done":

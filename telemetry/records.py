@@ -92,7 +92,7 @@ class RequestRecord(NamedTuple):
     tokens_saved: int | None = None
 
     @property
-    def counted(self) -> Usage | None:
+    def counted_usage(self) -> Usage | None:
         """The usage if the upstream has counted it, else None."""
         return None if self.usage is None or self.usage.estimated else self.usage
 
@@ -155,8 +155,8 @@ def _request_facts(record: RequestRecord) -> dict[str, Any]:
         facts["tried"] = "; ".join(f"{target}: {failure}" for target, failure in record.tried.items())
     if record.ttft is not None:
         facts["ttft_ms"] = round(record.ttft * 1000, 1)
-    if record.counted is not None:
-        facts |= {"prompt_tokens": record.counted.prompt, "completion_tokens": record.counted.completion}
+    if record.counted_usage is not None:
+        facts |= {"prompt_tokens": record.counted_usage.prompt, "completion_tokens": record.counted_usage.completion}
     if record.cost is not None:
         facts["cost"] = round(record.cost, 6)
     if record.error:

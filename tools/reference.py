@@ -17,7 +17,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from config import ROOT, documented
+from config import ROOT, setting_fields
 from core.errors import (
     BudgetExceeded,
     CircuitOpen,
@@ -195,7 +195,7 @@ def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
 
 def settings() -> str:
     """Every setting of config.py."""
-    return table(["Variable", "Default", "What"], map(_setting, documented()))
+    return table(["Variable", "Default", "What"], map(_setting, setting_fields()))
 
 
 def _setting(each: Field[Any]) -> Sequence[str]:
@@ -334,7 +334,7 @@ BLOCKS: Mapping[str, Callable[[], str]] = {
 }
 
 
-def written(page: str) -> str:
+def render_page(page: str) -> str:
     """Return the page with current tables. Raises KeyError for an unknown table."""
     return BLOCK.sub(lambda found: f"<!-- make docs: {found[1]} -->\n{BLOCKS[found[1]]()}\n<!-- end -->", page)
 
@@ -360,7 +360,7 @@ def main() -> None:
     """Write the files that have changed, and print their names."""
     for path in (*pages(), ENV_EXAMPLE):
         page = path.read_text(encoding="utf-8")
-        if (text := env_example(page) if path == ENV_EXAMPLE else written(page)) != page:
+        if (text := env_example(page) if path == ENV_EXAMPLE else render_page(page)) != page:
             path.write_text(text, encoding="utf-8")
             sys.stdout.write(f"{path.relative_to(ROOT)}\n")
 

@@ -16,8 +16,9 @@ from dispatch.transforms.traced_words import keep_words
 from schemas.chat.encode import ChunkEncoder
 from schemas.chat.fold import fold
 from schemas.chat.request import load_chat
+from views.answers import StreamResponse, whole_response
 from views.blueprint import ApiRequest, api
-from views.delivery import Delivery, StreamResponse, whole_response
+from views.delivery import Delivery
 
 log = getLogger("thinkline.chat")
 
@@ -46,8 +47,9 @@ def chat(incoming: ApiRequest) -> Response:
 def chat_delivery(
     incoming: ApiRequest, request: ChatRequest, route: Route, *, forwards: bool = False, fills_with_tools: bool = False
 ) -> Delivery:
-    """Begin to deliver a chat's answer, in any dialect of callers, with a filler and with text fit to be read aloud
-    where configured. With `forwards`, the keeper of lines may take the upstream's frames over.
+    """Prepare the delivery of a chat's answer, in any dialect of callers, with a filler and with text fit to be read
+    aloud where configured. No target is asked yet. With `forwards`, the keeper of lines may take the upstream's frames
+    over.
     """
     services = incoming.services
     may_fill = fills_with_tools or services.fills_with_tools or not _may_call(request)
@@ -87,7 +89,7 @@ def _is_read_aloud(request: ChatRequest, route: Route) -> bool:
 
 
 def prompt_count_delivery(incoming: ApiRequest, request: ChatRequest) -> Delivery:
-    """Begin to deliver the Usage of a prompt, which is counted and not answered."""
+    """Prepare the delivery of the Usage of a prompt, which is counted and not answered."""
     return Delivery(
         incoming,
         incoming.services.catalogue.chat_route(request),

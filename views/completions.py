@@ -4,9 +4,9 @@ from flask import Response
 
 from schemas.chat.fold import fold
 from schemas.text_completion import TextEncoder, load_text_completion, text_body
+from views.answers import StreamResponse, whole_response
 from views.blueprint import ApiRequest, api
 from views.chat import chat_delivery
-from views.delivery import StreamResponse, whole_response
 
 
 @api.post("/completions")

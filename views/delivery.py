@@ -1,17 +1,13 @@
-"""Sends an answer as a stream of SSE frames or as one body, and records the request when it has ended."""
+"""The delivery of one answer, until its request is recorded."""
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from functools import lru_cache, partial
-from logging import getLogger
+from collections.abc import Iterable, Mapping
+from functools import lru_cache
 from time import monotonic
-from typing import Any, Protocol, Self
+from typing import Any, Self
 from urllib.parse import quote
 
-from flask import Response, current_app
-from werkzeug.wsgi import ClosingIterator
-
-from core.errors import Cancelled, GatewayError, HalfClosed, RequestCancelled, RequestTimeout
-from core.events import Event, FillerText
+from core.errors import Cancelled, GatewayError, RequestCancelled
+from core.events import Event
 from dispatch.relay import WHOLE_ANSWER_FACTOR, AnswerStream
 from dispatch.resilience.retry import StreamFactory
 from dispatch.routing.route import Route
@@ -22,31 +18,12 @@ from views.blueprint import ApiRequest
 from views.model_access import require_allowed
 from views.timing import own_seconds, server_timing
 
-log = getLogger("thinkline.request")
-
-HEADERS = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
 STATUSES: Mapping[RequestOutcome, int] = {"done": 200, "hung_up": 499}
 
 
-class StreamEncoder(Protocol):
-    """Encodes a stream in a dialect of callers. Each method returns whole SSE frames, or b"" for nothing. `heartbeat`
-    is the frame that is sent in a silence.
-    """
-
-    heartbeat: bytes
-
-    def encode(self, event: Event) -> bytes:
-        """Encode an event. Raises UpstreamDown for one that the dialect cannot express."""
-
-    def end(self) -> bytes:
-        """Encode the end; if the answer stopped unfinished, an error frame before it."""
-
-    def error(self, error: GatewayError) -> bytes:
-        """Encode an error frame and the end."""
-
-
 class Delivery:
-    """The delivery of one answer: it watches the caller's line, closes the answer once, and records the request.
+    """The delivery of one answer: it watches the caller's line, closes the answer once, and records the request. Making
+    it asks no target: that begins when `answer` is committed or iterated.
 
     `events` are the answer's events, to be encoded. `details` are counts for the record. With `forwards`, the keeper of
     lines may take the upstream's frames over. `filler` is the phrase that was sent. With `estimates`, tokens that the
@@ -188,125 +165,3 @@ class Delivery:
 @lru_cache(maxsize=1024)
 def _header(name: str) -> str:
     return quote(name, safe="/:@.<>#+ ")
-
-
-class WholeResponse(Response):
-    """An answer in one body of JSON. Werkzeug would copy its headers and wrap the body, to find its length and whether
-    it needs closing, both of which are known.
-    """
-
-    def __init__(self, body: bytes, headers: list[tuple[str, str]]) -> None:
-        super().__init__(body, content_type="application/json")
-        self._headers = headers
-
-    def __call__(self, environ: Any, start_response: Callable[..., Any]) -> Any:
-        """Send the response."""
-        start_response(self.status, self.headers.to_wsgi_list() + self._headers)
-        return self.response
-
-
-def whole_response(delivery: Delivery, fold: Callable[[Iterable[Event]], bytes]) -> Response:
-    """Fold the answer's events into one JSON body. Raises GatewayError and Cancelled."""
-    with delivery:
-        body = fold(delivery.answer)
-        for _ in delivery.answer:  # read to the end, so that the attempt counts as done
-            pass
-    delivery.end("done")
-    return WholeResponse(body, delivery.headers())
-
-
-def _same(param: str | None) -> str | None:
-    return param
-
-
-class StreamResponse(Response):
-    """A stream of SSE frames. When Werkzeug calls it, it waits for the first event, while the keeper keeps the line. A
-    failure before the head is sent becomes the response. `field` maps a parameter in an error to its name in the
-    caller's dialect.
-    """
-
-    def __init__(
-        self, delivery: Delivery, encoder: StreamEncoder, field: Callable[[str | None], str | None] = _same
-    ) -> None:
-        super().__init__(mimetype="text/event-stream", headers=HEADERS)
-        self.response = iter(())  # makes `is_streamed` true
-        self._delivery = delivery
-        self._encoder = encoder
-        self._field = field
-        # Also ends a delivery whose caller leaves before the first byte: a generator not begun runs no `finally`.
-        self.call_on_close(lambda: delivery.end("hung_up"))
-        if delivery.call.forwarder is not None:
-            delivery.line.encode = self._encode
-
-    def __call__(self, environ: Any, start_response: Callable[..., Any]) -> Iterable[bytes]:
-        """Begin the stream, or send the failure that came before its head."""
-        delivery, encoder = self._delivery, self._encoder
-        headers = self.headers.to_wsgi_list()
-        start = partial(start_response, self.status, headers + delivery.headers())
-        delivery.line.keep(start, encoder.heartbeat, self._filler, delivery.answer.filler[1])
-        failures: list[Exception] = []
-        try:
-            delivery.answer.commit()
-        except Exception as error:  # noqa: BLE001 - raised again, where it becomes a status or a frame
-            failures.append(error)
-        if not delivery.line.begin():
-            if failures:
-                return self._refuse(failures.pop(), environ, start_response)
-            start_response(self.status, headers + delivery.headers())
-        return ClosingIterator(stream_frames(delivery, encoder, failures), self.close)
-
-    def _encode(self, event: Event) -> bytes:
-        data = self._encoder.encode(event)
-        self._delivery.answer.note(event)
-        return data
-
-    def _filler(self) -> bytes:
-        self._delivery.filler, self._delivery.filler_at = self._delivery.answer.filler[0], monotonic()
-        return self._encoder.encode(FillerText(self._delivery.filler))
-
-    def _refuse(self, failure: Exception, environ: Any, start_response: Callable[..., Any]) -> Iterable[bytes]:
-        error: Any = self._delivery.fail(failure)
-        if isinstance(error, GatewayError):
-            error.param = self._field(error.param)
-        response = current_app.finalize_request(current_app.handle_user_exception(error))
-        self.close()
-        answer: Iterable[bytes] = response(environ, start_response)
-        return answer
-
-
-def stream_frames(delivery: Delivery, encoder: StreamEncoder, failures: list[Exception]) -> Iterator[bytes]:
-    """Yield the answer's frames, or an error frame if it has failed already. Frames that the line gathers, to write
-    them together, are not yielded.
-    """
-    line = delivery.line
-    try:
-        _raise_first(failures)
-        for event in delivery.events:
-            if (data := encoder.encode(event)) and not line.gather(data):
-                yield data
-        if not line.gather(data := encoder.end()):
-            yield data
-        line.flush()
-        delivery.end("hung_up" if delivery.call.gone else "done")
-    except Cancelled:
-        if delivery.call.reason is None:
-            delivery.end("hung_up")
-        else:
-            delivery.end("failed", delivery.call.reason)
-        line.flush()
-        yield encoder.error(delivery.call.reason or HalfClosed())
-    except GatewayError as error:
-        delivery.end("hung_up" if isinstance(error, RequestTimeout) else "failed", error)
-        line.flush()
-        yield encoder.error(error)
-    except Exception:  # the head is sent: a fault of our own must become a frame too
-        log.exception("unexpected failure in a stream")
-        fault = GatewayError("Something went wrong here.")
-        delivery.end("failed", fault)
-        line.flush()
-        yield encoder.error(fault)
-
-
-def _raise_first(failures: list[Exception]) -> None:
-    if failures:
-        raise failures.pop()  # not kept in a variable: its traceback would form a cycle with this frame

@@ -7,8 +7,9 @@ from flask import Response
 from core.errors import UpstreamDown
 from core.events import Event, Vectors
 from schemas.embeddings import embeddings_body, load_embeddings
+from views.answers import whole_response
 from views.blueprint import ApiRequest, api
-from views.delivery import Delivery, whole_response
+from views.delivery import Delivery
 
 
 @api.post("/embeddings")

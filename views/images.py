@@ -8,8 +8,9 @@ from core.errors import UpstreamDown
 from core.events import Event, Images
 from dispatch.relay import IMAGES_FACTOR
 from schemas.images import images_body, load_images
+from views.answers import whole_response
 from views.blueprint import ApiRequest, api
-from views.delivery import Delivery, whole_response
+from views.delivery import Delivery
 
 
 @api.post("/images/generations")

@@ -13,9 +13,9 @@ from schemas.messages.errors import ERRORS
 from schemas.messages.events import MessageEvents
 from schemas.messages.request import FORWARDED_HEADERS, load_messages
 from server.flask_app import REQUEST_ID
+from views.answers import StreamResponse, whole_response
 from views.blueprint import ApiRequest, api
 from views.chat import chat_delivery, prompt_count_delivery, prompt_tokens
-from views.delivery import StreamResponse, whole_response
 
 OPTIONS = {name: "HTTP_" + name.upper().replace("-", "_") for name in FORWARDED_HEADERS}
 

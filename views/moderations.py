@@ -7,8 +7,9 @@ from flask import Response
 from core.errors import UpstreamDown
 from core.events import Event, Verbatim
 from schemas.moderations import load_moderations
+from views.answers import whole_response
 from views.blueprint import ApiRequest, api
-from views.delivery import Delivery, whole_response
+from views.delivery import Delivery
 
 
 @api.post("/moderations")

@@ -7,8 +7,9 @@ from flask import Response
 from core.errors import UpstreamDown
 from core.events import Event, Ranks
 from schemas.rerank import load_rerank, rerank_body
+from views.answers import whole_response
 from views.blueprint import ApiRequest, api
-from views.delivery import Delivery, whole_response
+from views.delivery import Delivery
 
 
 @api.post("/rerank")

@@ -16,9 +16,10 @@ from schemas.responses.encode import ResponsesEncoder, whole
 from schemas.responses.frames import usage_body
 from schemas.responses.items import unanswered_output, whole_item
 from schemas.responses.request import Chat, ResponsesRequest, load_compact, load_responses, to_chat
+from views.answers import StreamResponse, whole_response
 from views.blueprint import ApiRequest, api
 from views.chat import chat_delivery, prompt_count_delivery, prompt_tokens
-from views.delivery import Delivery, StreamResponse, whole_response
+from views.delivery import Delivery
 from views.response_store import StoredResponse
 
 NOTHING = StoredResponse({}, [])

@@ -32,9 +32,10 @@ from schemas.responses.frames import error_message, messages_of, warm_up_message
 from schemas.responses.items import whole_item
 from schemas.responses.socket import ClientEvent, load_event
 from server.sockets.socket import Socket
+from views.answers import stream_frames
 from views.blueprint import ApiRequest, api
 from views.chat import chat_delivery
-from views.delivery import Delivery, stream_frames
+from views.delivery import Delivery
 from views.model_access import require_allowed
 from views.response_store import MOST_BYTES, StoredResponse
 from views.responses import Conversation, load_conversation, response_encoder

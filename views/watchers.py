@@ -38,7 +38,7 @@ class Watchers:
             self._count -= 1
 
     def see(self, make: Callable[[], bytes]) -> bytes:
-        """The shared value: `make` is called by one watcher when it is older than SHARED_SECONDS."""
+        """Return the shared value. If it is older than SHARED_SECONDS, one watcher calls `make` to renew it."""
         with self._making:
             if not self._shared or monotonic() - self._shared_at > SHARED_SECONDS:
                 self._shared, self._shared_at = make(), monotonic()

@@ -1,7 +1,8 @@
-"""A call under way, as its threads share it: one has its frames, another answers its turn.
+"""The state of a phone call. Two threads use it: one handles the platform's frames, another answers the turn.
 
-Both use shared values only with `lock`, which no thread holds while it waits. A turn's frames are written with another
-lock, so that those of two turns never mix: a platform that reads slowly makes its turn wait, and never that one thread.
+Both use the shared values only with `lock`, which no thread holds while it waits. The answering thread writes frames
+with a second lock, `writing`, so that the frames of two turns never mix. So a platform that reads slowly delays the
+turn, but not the thread that handles the platform's frames.
 """
 
 import threading
@@ -42,7 +43,7 @@ class Socket(Protocol):
 
     @property
     def closing(self) -> bool:
-        """Whether the server ends the connection, so that the platform is to dial again."""
+        """Whether the server closes the connection, so that the platform has to dial again."""
 
     @property
     def framing(self) -> Framing:
@@ -58,12 +59,12 @@ class Socket(Protocol):
         """Do the work in another thread. Raises Overloaded."""
 
     def call_later(self, seconds: float, callback: Callable[[], None]) -> Callable[[], None]:
-        """Have the thread of the frames call back; returns a function that cancels it."""
+        """Have the thread that handles frames call back; returns a function that cancels that."""
 
 
 @dataclass(eq=False, slots=True)
 class Turn:
-    """A turn under way. `asked` is the conversation up to it, `upstream` the context that is cancelled to end it."""
+    """A turn under way. `asked` is the conversation including its question; cancelling `upstream` ends the turn."""
 
     number: int | None
     asked: list[Json]
@@ -73,8 +74,8 @@ class Turn:
 
 
 class Call:
-    """A call: its platform, its conversation, the turn under way, and how many threads answer turns: the newest, and
-    perhaps one before that is coming to its end.
+    """A phone call: its platform, its conversation and the turn under way. `threads` counts the threads that answer
+    turns: one for the newest turn, and perhaps one for a cancelled turn that has not ended yet.
     """
 
     def __init__(self, platform: Platform, conversation: Conversation) -> None:

@@ -123,7 +123,7 @@ class Platform(Protocol):
     name           what webhooks call it
     call_id        the call's id, "" where a Begin has it
     actions        names of the tools that it can carry out (voice/tools.py)
-    remembers      whether it sends its own account of the conversation with each turn
+    remembers      whether it sends its own transcript of the conversation with each turn
     """
 
     name: str

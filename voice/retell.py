@@ -1,7 +1,7 @@
 """Retell's custom LLM socket: https://docs.retellai.com/api-references/llm-websocket
 
-Retell dials with the call's id in the path, sends its own account of the conversation with each turn, and takes the
-newest response_id alone. What is no frame of its own it ignores, and so does this.
+Retell dials with the call's id in the path. With each turn it sends its own transcript of the conversation, and it
+accepts only frames with the newest response_id. Both sides ignore frames of unknown types.
 """
 
 from typing import Any

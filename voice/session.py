@@ -7,9 +7,9 @@
     CALLING    ASKING (cancels) IDLE (trims)  -         -            ASKING, IDLE  IDLE       CLOSED
     CLOSED     -                -             -         -            -             -          -
 
-One turn is answered at a time. A newer one and an interruption cancel it: its upstream is let go of at once, and none
-of its frames goes out any more. From CALLING a turn goes back to ASKING with what the tools have answered, or ends if
-the platform is to end, transfer or dial.
+One turn is answered at a time. A newer turn and an interruption cancel it: the connection to its upstream is closed at
+once, and no further frame of it is sent. From CALLING a turn returns to ASKING with the results of the tools. It ends
+instead if the platform is to hang up, transfer the call or press keys.
 """
 
 from collections.abc import Callable
@@ -43,9 +43,10 @@ log = getLogger("thinkline.voice")
 
 LONGEST_ID = 200
 SHOWN = 500
-"""Characters of a platform's error in the log."""
+"""The most characters of a platform's error in the log."""
 MOST_THREADS = 2
-"""Of one call. Turns that end slowly, as a platform that reads nothing makes them, must not take the threads of others.
+"""The most threads of one phone call. If its platform does not read, its turns end slowly, and must not use up the
+threads of other calls.
 """
 
 

@@ -1,7 +1,7 @@
 """ElevenLabs' Speech Engine, which dials here:
 https://elevenlabs.io/docs/api-reference/speech-engine/speech-engine-upstream
 
-It sends its own account of the conversation with each turn. Turns are numbered: of an older one nothing is taken.
+With each turn it sends its own transcript of the conversation. Turns are numbered: frames of older turns are ignored.
 """
 
 from core.json_values import Json

@@ -1,7 +1,7 @@
 """Tools of the platforms: the actions on the call that the model may choose. Pure functions.
 
-Numbers and sounds that models.yaml names are the only ones that a call is transferred to, or plays: a caller may talk a
-model into anything.
+Only sounds that models.yaml names are played. If it names numbers too (`transfer_to`), calls are transferred to these
+alone, since a caller may persuade a model to transfer a call anywhere.
 """
 
 import re
@@ -79,7 +79,7 @@ def transfer_call(arguments: Json, config: VoiceConfig) -> Action:
 
 
 def press_digit(arguments: Json, _: VoiceConfig) -> Action:
-    """Raises BadArguments."""
+    """Make the action that presses keys. Raises BadArguments."""
     given = arguments.get("digits", arguments.get("digit"))
     digits = str(given) if isinstance(given, (str, int)) and not isinstance(given, bool) else ""
     if not DIGITS.fullmatch(digits):
@@ -88,7 +88,7 @@ def press_digit(arguments: Json, _: VoiceConfig) -> Action:
 
 
 def switch_language(arguments: Json, _: VoiceConfig) -> Action:
-    """Raises BadArguments."""
+    """Make the action that switches the language. Raises BadArguments."""
     language = _text(arguments, "language")
     if not LANGUAGE.fullmatch(language):
         raise BadArguments("The language must be in the form en-US.")
@@ -96,7 +96,7 @@ def switch_language(arguments: Json, _: VoiceConfig) -> Action:
 
 
 def play_sound(arguments: Json, config: VoiceConfig) -> Action:
-    """Raises BadArguments."""
+    """Make the action that plays a recording. Raises BadArguments."""
     url = config.sounds.get(_text(arguments, "name"))
     if url is None:
         raise BadArguments(f"There are these sounds: {', '.join(config.sounds)}.")
@@ -129,7 +129,7 @@ TOOLS: Mapping[str, tuple[Callable[[Json, VoiceConfig], Action], str, str, str]]
 description."""
 
 
-def offered(actions: Iterable[str], config: VoiceConfig) -> list[Json]:
+def build_tools(actions: Iterable[str], config: VoiceConfig) -> list[Json]:
     """The tools of a chat request, as OpenAI spells them: the platform's, and those of models.yaml."""
     own = {tool["name"] for tool in config.tools}
     wanted = ALWAYS if config.platform_tools is None else config.platform_tools

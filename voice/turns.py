@@ -17,7 +17,7 @@ from schemas.chat.arguments import object_text
 from schemas.chat.encode import new_call_id
 from voice.call import Call, State, Turn
 from voice.platform import Speech, ToolEnded, ToolStarted
-from voice.tools import ENDS_TURN, TOOLS, Action, BadArguments, action_of, arguments_of, offered
+from voice.tools import ENDS_TURN, TOOLS, Action, BadArguments, action_of, arguments_of, build_tools
 
 log = getLogger("thinkline.voice")
 
@@ -39,9 +39,9 @@ class ToolWebhook(Protocol):
 class Answer(Protocol):
     """One answer of a model, while it is under way.
 
-    call     is cancelled to end it
-    events   what the model says
-    filler   what may be said while it says nothing, and at what time of the monotonic clock; ("", inf) for nothing
+    call     its context; cancelling it ends the answer
+    events   the answer's events
+    filler   the phrase to send while the model is silent, and when it is due by the monotonic clock; ("", inf) for none
     """
 
     call: CallContext
@@ -58,7 +58,7 @@ Ask = Callable[[Sequence[Json], Sequence[Json], str], AbstractContextManager[Ans
 
 @dataclass(slots=True)
 class ToolUse:
-    """A call that the model makes."""
+    """A tool call of the model."""
 
     id: str
     name: str
@@ -66,12 +66,12 @@ class ToolUse:
 
     @property
     def arguments(self) -> str:
-        """The JSON text of an object."""
+        """The arguments, as the JSON text of an object."""
         return object_text("".join(self.pieces))
 
     @property
     def message(self) -> Json:
-        """As a message of the assistant has it."""
+        """The call in the form of an assistant's message."""
         return {"id": self.id, "type": "function", "function": {"name": self.name, "arguments": self.arguments}}
 
 
@@ -87,7 +87,7 @@ class TurnAnswerer:
 
     def answer(self, turn: Turn) -> Action | None:
         """Ask the model until it calls no more tools; returns the platform's action then, None for none."""
-        tools = offered(self._call.platform.actions, self._config)
+        tools = build_tools(self._call.platform.actions, self._config)
         with ExitStack() as fillers:
             for number in range(MOST_ROUNDS):
                 uses = self._round(turn, tools, None if number else fillers)
@@ -139,7 +139,9 @@ class TurnAnswerer:
             answer.note_filler()
 
         def fill() -> None:
-            if not self._call.writing.locked():  # else the turn is speaking, and this thread may not wait for it
+            if (
+                not self._call.writing.locked()
+            ):  # else the turn is sending a frame, and this thread must not wait for it
                 self._call.emit(turn, Speech(text), note)
 
         return self._call.socket.call_later(max(0.0, due - monotonic()), fill)

@@ -25,7 +25,7 @@ from voice.turns import ToolFailed
 log = getLogger("thinkline.voice")
 
 MOST_BYTES = 65_536
-"""A longer answer is not for a model on the phone."""
+"""The most bytes of an answer: a model reads a longer one too slowly for a caller who waits."""
 SECRET_PREFIX = "whsec_"  # noqa: S105 - the prefix of secrets
 
 

@@ -2,7 +2,7 @@
 
     state       a chat arrives   cancel               ping   a wrong message   the peer leaves
     IDLE        ANSWERING        -                    pong   an error          CLOSED
-    ANSWERING   waits its turn   each ends in error   pong   an error          CLOSED: its upstream is let go of
+    ANSWERING   waits its turn   each ends in error   pong   an error          CLOSED: its upstream is cancelled
     CLOSED      -                -                    -      -                 -
 
 Each chat ends with one message, `done` or `error`, and they end in the order in which they came. A key must come within

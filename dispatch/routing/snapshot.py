@@ -57,7 +57,7 @@ class Snapshot:
             return row
         return next((row for pattern, row in self.patterns if pattern.fullmatch(model)), None)
 
-    def uninstalled(self) -> dict[str, str]:
+    def missing_packages(self) -> dict[str, str]:
         """Providers that lack only a package: name -> the package to install."""
         packages = {entry.name: missing_package(entry.kind) for entry in self.entries.values() if entry.missing}
         return {name: package for name, package in packages.items() if package == self.entries[name].missing}

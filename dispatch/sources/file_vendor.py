@@ -10,7 +10,7 @@ from providers.vendors import VENDORS, Vendor
 
 
 def vendor_named(name: str, given: Mapping[str, Any]) -> Vendor:
-    """The vendor that is named, or that has the provider's name; else a server of one's own. Raises Inconsistent."""
+    """The vendor that is named, or that has the provider's name; else the user's own server. Raises Inconsistent."""
     known = {row.name: row for row in VENDORS}
     vendor = given.get("vendor", name)
     if vendor in known:

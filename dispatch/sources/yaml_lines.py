@@ -1,7 +1,7 @@
 """YAML with line numbers: plain data, and the line of each place in it, for error messages.
 
-It has the safe loader's types. A key that stands twice, an anchor that grows without bounds and a variable that is not
-set are errors. `${NAME}` in a value is a variable, `${NAME:-text}` one with a default.
+It has the safe loader's types. A key that is given twice, an anchor that grows without bounds and a variable that is
+not set are errors. `${NAME}` in a value is a variable, `${NAME:-text}` one with a default.
 """
 
 import re

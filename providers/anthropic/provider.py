@@ -100,8 +100,8 @@ class Anthropic(HttpProvider):
         log_dropped_parameters(self.name, request.body.keys(), sent)
         raw = orjson.dumps(body)
         reply = send(self._account, "POST", "/messages", request_id_header(call), raw, call, target.timeouts)
-        reading = AnthropicDecoder(partial(error_in_body, self.name), thoughts.keep)
-        events = answer_events(reply, request, self._failure, reading, lambda whole: list(reading.whole(whole)), call)
+        decoder = AnthropicDecoder(partial(error_in_body, self.name), thoughts.keep)
+        events = answer_events(reply, request, self._failure, decoder, lambda whole: list(decoder.whole(whole)), call)
         yield from answer_as_text(events, answer) if answer else events
 
     def passes(self, request: ChatRequest, target: Target) -> bool:

@@ -152,6 +152,6 @@ def is_object(text: str) -> bool:
 
 def _value(text: str) -> Any:
     try:
-        return lenient_json.loads(lenient_json.joined(text).encode())
+        return lenient_json.loads(lenient_json.join_surrogates(text).encode())
     except ValueError:
         return NO_VALUE

@@ -48,7 +48,7 @@ def chosen_tools(request: ChatRequest, prompt: str) -> list[Tool]:
     if choice == "none" or not tools:
         return []
     spoken = set(_split(prompt))
-    found = [each for each in tools if _telling(each.name) <= spoken]
+    found = [each for each in tools if _keywords(each.name) <= spoken]
     best = max(found or tools, key=lambda each: _score(each, spoken))
     if not found:
         return [best] if choice == "required" else []
@@ -74,7 +74,7 @@ def _allowed_names(request: ChatRequest) -> set[str] | None:
     return {string_at(each.get("function"), "name") for each in tools if isinstance(each, Mapping)}
 
 
-def _telling(name: str) -> set[str]:
+def _keywords(name: str) -> set[str]:
     """The words of a tool's name that a user would say: `get_weather` is about weather."""
     parts = set(_split(name))
     return parts.difference(_COMMON.split()) or parts or {name}
@@ -82,7 +82,7 @@ def _telling(name: str) -> set[str]:
 
 def _score(tool: Tool, spoken: set[str]) -> int:
     described = {each for each in _split(tool.description) if len(each) >= _TELLING}
-    return 2 * len(_telling(tool.name) & spoken) + len(described & spoken)
+    return 2 * len(_keywords(tool.name) & spoken) + len(described & spoken)
 
 
 def _split(text: str) -> list[str]:

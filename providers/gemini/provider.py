@@ -64,10 +64,10 @@ class Gemini(HttpProvider):
         fitted, answer = format_by_tool(fitted) if asks_by_tool(request, target) else (fitted, "")
         body = to_upstream(fitted, target, thoughts.recall)
         log_dropped_parameters(self.name, request.body, supported_parameters(target.model))
-        reading = GeminiDecoder(request.body.get("n", 1), thoughts.keep, self._in_band, Pictures(request))
+        decoder = GeminiDecoder(request.body.get("n", 1), thoughts.keep, self._in_band, Pictures(request))
         path = f"/{resource(target.model)}:{STREAM if request.stream else 'generateContent'}"
         reply = send(self._account, "POST", path, request_id_header(call), orjson.dumps(body), call, target.timeouts)
-        events = answer_events(reply, request, self._failure, reading, lambda answer: list(reading.whole(answer)), call)
+        events = answer_events(reply, request, self._failure, decoder, lambda answer: list(decoder.whole(answer)), call)
         events = restore_names(events, names) if names else events
         yield from answer_as_text(events, answer) if answer else events
 

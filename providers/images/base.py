@@ -66,7 +66,7 @@ class ImageProvider(HttpProvider):
     ) -> None:
         super().__init__(vendor, base_url=base_url, proxy=proxy, **account)
         self.path = path
-        self._gallery = ImageFetcher(self.name, base_url, vendor.pictures, proxy)
+        self._image_fetcher = ImageFetcher(self.name, base_url, vendor.pictures, proxy)
 
     def http_request(self, request: ImagesRequest, target: Target, count: int) -> HttpRequest:
         """The request for so many images. Raises InvalidRequest and Unsupported."""
@@ -94,7 +94,7 @@ class ImageProvider(HttpProvider):
             except BAD_SHAPE as error:
                 raise self._bad_response(f"pictures without {error}") from error
         if request.as_base64:
-            self._gallery.unpack(data, call, target.timeouts)
+            self._image_fetcher.unpack(data, call, target.timeouts)
         yield Images(data, created)
 
     def _answer(self, request: HttpRequest, target: Target, call: CallContext) -> Any:

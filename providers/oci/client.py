@@ -2,7 +2,7 @@
 
     place = service.place(target.details, call)           # region and compartment
     request = SignedRequest("POST", service.inference(place), "/actions/chat", orjson.dumps(body))
-    with reading(service.send(request, call, target.timeouts)) as response:    # a successful one
+    with closing(service.send(request, call, target.timeouts)) as response:    # a successful one
     data, headers = service.json(request, call, target.timeouts)
 
 Hosts: https://docs.oracle.com/en-us/iaas/api/#/en/generative-ai-inference/20231130/
@@ -151,7 +151,7 @@ class OciClient:
 
     def json(self, request: SignedRequest, call: CallContext, timeouts: Timeouts) -> tuple[Any, Mapping[str, str]]:
         """The answer's JSON and headers (`opc-next-page`)."""
-        with reading(self.send(request, call, timeouts)) as response:
+        with closing(self.send(request, call, timeouts)) as response:
             raw = read_body(response)
             return parse_json(raw, response), response.headers
 
@@ -208,7 +208,7 @@ class OciClient:
 
 
 @contextmanager
-def reading(response: Response) -> Iterator[Response]:
+def closing(response: Response) -> Iterator[Response]:
     """Close the response in the end; an error in between gets its opc-request-id for the log."""
     try:
         yield response
@@ -239,7 +239,7 @@ def _log_request(request: SignedRequest, response: Response) -> None:
     log.debug("request", extra={"facts": facts})
 
 
-def serving(target: Target) -> dict[str, str]:
+def serving_mode(target: Target) -> dict[str, str]:
     """The serving mode: a dedicated endpoint where the model has one, else on demand."""
     endpoint = target.details.get("endpoint") or (target.model if ".generativeaiendpoint." in target.model else "")
     if endpoint:

@@ -17,7 +17,7 @@ from core.requests import EmbeddingsRequest, Image, RerankRequest
 from providers.base import Target
 from providers.common.translate import parse_data_url
 from providers.oci.chat.common import base_model
-from providers.oci.client import Location, OciClient, SignedRequest, not_found_hint, serving
+from providers.oci.client import Location, OciClient, SignedRequest, not_found_hint, serving_mode
 from providers.transport.exchange import log_dropped_parameters
 
 BATCH = 96
@@ -115,7 +115,7 @@ def embed_to_upstream(
     }
     body = {
         "compartmentId": place.compartment,
-        "servingMode": serving(target),
+        "servingMode": serving_mode(target),
         "inputs": batch.inputs,
         "inputType": "IMAGE" if batch.is_image else input_type(request),
         **{key: value for key, value in optional.items() if value is not None},
@@ -153,7 +153,7 @@ def rerank_to_upstream(request: RerankRequest, target: Target, place: Location) 
             raise InvalidRequest("It must be a whole number.", param=key)
     body = {
         "compartmentId": place.compartment,
-        "servingMode": serving(target),
+        "servingMode": serving_mode(target),
         "input": request.query,
         "documents": list(request.documents),
         **({} if request.top_n is None else {"topN": min(request.top_n, len(request.documents))}),

@@ -28,7 +28,7 @@ from providers.oci.chat import cohere_v2, generic, openai
 from providers.oci.chat.calls_in_text import calls_in_text
 from providers.oci.chat.chat import ChatFormat, answer_events
 from providers.oci.chat.common import base_model
-from providers.oci.client import OciClient, SignedRequest, not_found_hint, reading, serving
+from providers.oci.client import OciClient, SignedRequest, closing, not_found_hint, serving_mode
 from providers.oci.discovery import ModelDirectory
 from providers.openai_compatible import answer as openai_answer
 from providers.transport.exchange import log_dropped_parameters
@@ -92,11 +92,11 @@ class OCI(Provider):
         sent = style.to_upstream(fitted, target)
         log_dropped_parameters(self.name, request.body, style.supported_parameters)
         place = self.service.place(target.details, call)
-        details = {"compartmentId": place.compartment, "servingMode": serving(target), "chatRequest": sent}
+        details = {"compartmentId": place.compartment, "servingMode": serving_mode(target), "chatRequest": sent}
         signed = SignedRequest(
             "POST", self.service.inference(place), "/actions/chat", orjson.dumps(details), about=not_found_hint(target)
         )
-        with reading(self.service.send(signed, call, target.timeouts)) as reply:
+        with closing(self.service.send(signed, call, target.timeouts)) as reply:
             events = answer_events(reply, request, call, self.name, style)
             if _may_write_calls(request, target, api_format):
                 events = calls_in_text(events)
@@ -165,7 +165,7 @@ class OCI(Provider):
         else:
             place = self.service.place(target.details, call, bearer=bool(self.service.api_key))
             signed = openai.at_inference(self.service, place, body, not_found_hint(target))
-        with reading(self.service.send(signed, call, target.timeouts)) as reply:
+        with closing(self.service.send(signed, call, target.timeouts)) as reply:
             yield from openai_answer.answer_events(reply, request, call, self.name)
 
 

@@ -94,7 +94,7 @@ class Passthrough:
         self._choices = choices
         self._pictures = pictures
         self._note = note
-        self._reader = ChunkDecoder(choices, pictures)
+        self._decoder = ChunkDecoder(choices, pictures)
         self._examined = 0
         self._envelope = NO_ENVELOPE
         self._held: list[bytes] = []
@@ -106,12 +106,12 @@ class Passthrough:
     @property
     def finished(self) -> bool:
         """Whether the answer is complete, though more frames may follow."""
-        return self._reader.finished
+        return self._decoder.finished
 
     @property
     def sound(self) -> bool:
         """Whether the answer is valid if the stream ends here."""
-        return self._reader.sound
+        return self._decoder.sound
 
     def may_pass(self, block: bytes) -> bool:
         """Whether only the text of a block's frames differs from the last decoded one: then it may pass unread."""
@@ -123,7 +123,7 @@ class Passthrough:
 
     def rebuilt_events(self, frame: Frame) -> Iterator[Event]:
         """The events of a frame for which `is_quick` is true."""
-        return self._reader.events(parse_chunk(frame.data)[0])
+        return self._decoder.events(parse_chunk(frame.data)[0])
 
     def block(self, block: bytes) -> Iterator[Event]:
         """The events of a block of complete frames: one Verbatim if the block passes."""
@@ -151,7 +151,7 @@ class Passthrough:
             if is_noted or self._state is State.REBUILD or not (strict and self._may_pass(chunk)):
                 yield from self._rebuild(chunk)
                 return
-            self._reader.note(chunk)
+            self._decoder.note(chunk)
             self._head = self._head or chunk
         except (*BAD_SHAPE, GatewayError, ErrorFrame):
             if not self.finished:
@@ -177,13 +177,13 @@ class Passthrough:
             self._state = State.REBUILD
             if self._held and self._examined:
                 yield self._release()
-            if not self._sent:
-                self._reader = ChunkDecoder(self._choices, self._pictures)  # no noted frame has been sent to the caller
-            yield self._reader.start(self._head or chunk, resumed=self._sent)
+            if not self._sent:  # begin anew, since the caller has got none of the frames that were noted
+                self._decoder = ChunkDecoder(self._choices, self._pictures)
+            yield self._decoder.start(self._head or chunk, resumed=self._sent)
             for data in self._held:
-                yield from self._reader.events(parse_chunk(data[6:])[0])
+                yield from self._decoder.events(parse_chunk(data[6:])[0])
             self._held.clear()
-        yield from self._reader.events(chunk)
+        yield from self._decoder.events(chunk)
 
     def _may_pass(self, chunk: Mapping[str, Any]) -> bool:
         if self._mode == "rebuilt" or not is_chunk(chunk):
@@ -204,14 +204,14 @@ class Passthrough:
         if not (choice.keys() <= CHOICE_KEYS and is_index(choice.get("index")) and "finish_reason" in choice):
             return False
         index, delta, finish = choice["index"], choice["delta"], choice["finish_reason"]
-        role, is_open = delta.get("role"), index in self._reader.opened
+        role, is_open = delta.get("role"), index in self._decoder.opened
         if not delta.keys() <= self._delta_keys or role != (None if is_open else "assistant"):
             return False
-        if index in self._reader.ended:
+        if index in self._decoder.ended:
             return False
         if not are_values(delta) or not (choice.get("logprobs") is None or are_logprobs(choice["logprobs"])):
             return False
-        known = self._reader.calls.get(index)
+        known = self._decoder.calls.get(index)
         called = delta.get("tool_calls")
         if called and not call_may_pass(called, known or ToolCallTracker()):
             return False

@@ -46,7 +46,7 @@ class OpenAICompatible(HttpProvider):
 
     def __init__(self, vendor: Vendor, *, base_url: str, proxy: str = "", **account: str) -> None:
         super().__init__(vendor, base_url=base_url, proxy=proxy, **account)
-        self._gallery = ImageFetcher(self.name, base_url, vendor.pictures, proxy)
+        self._image_fetcher = ImageFetcher(self.name, base_url, vendor.pictures, proxy)
 
     def chat(self, request: ChatRequest, target: Target, call: CallContext) -> Events:
         """POST /chat/completions. The answer is bytes where these are as OpenAI's, else events."""
@@ -126,7 +126,7 @@ class OpenAICompatible(HttpProvider):
         except BAD_SHAPE as error:
             raise self._bad_response(f"pictures without {error}") from error
         if request.as_base64:
-            self._gallery.unpack(drawn.data, call, target.timeouts)
+            self._image_fetcher.unpack(drawn.data, call, target.timeouts)
         yield drawn
 
     def moderate(self, request: ModerationsRequest, target: Target, call: CallContext) -> Events:

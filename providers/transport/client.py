@@ -1,13 +1,13 @@
 """The HTTP transport of all providers: the only module that sends requests to an upstream.
 
     reply = send(account, "POST", "/chat/completions", {}, body, call)
-    reply.read_head()                # waits until the upstream answers
+    reply.read_head()                # waits for the head of the response
     reply.status, reply.headers      # known from here on
-    for data in reply: ...           # what has arrived, as it arrives
-    reply.close()                    # in a finally: keeps the connection if the response is whole, else shuts it
+    for data in reply: ...           # the pieces of the body, as they arrive
+    reply.close()                    # in a finally: keeps the connection if the response is complete, else shuts it
 
-So pooling, time-outs and cancellation are the same for every provider. Failures are raised as exceptions of
-core/errors.py: no exception of sockets, TLS or HTTP leaves this module.
+Pooling, time-outs and cancellation are the same for every provider, since they are here. Failures are raised as
+exceptions of core/errors.py: no exception of sockets, TLS or HTTP leaves this module.
 """
 
 import socket
@@ -182,8 +182,8 @@ class Response:
 
     @property
     def give_up_by(self) -> float:
-        """The time at which the silence, or the whole response, has lasted too long; while the caller does not read
-        (`hold_up`), only the latter counts.
+        """When the upstream has been silent, or the response has lasted, for too long. While the caller does not read
+        (`hold_up`), only the second counts.
         """
         return self._call.total_by if self._held_since else min(self._idle_by, self._call.total_by)
 
@@ -203,7 +203,7 @@ class Response:
         return data, connection.complete or connection.failure is not None
 
     def hold_up(self) -> None:
-        """Stop the clock of the upstream's silence, because the caller does not read, until `go_on`."""
+        """Suspend the idle time-out until `go_on`: the caller does not read, so the upstream is not read either."""
         self._held_since = monotonic()
 
     def go_on(self) -> None:
@@ -213,7 +213,7 @@ class Response:
         self._count_pause(now - held_since)
 
     def _count_pause(self, pause: float) -> None:
-        """Do not count these seconds, which went into sending to the caller, as silence of the upstream."""
+        """Do not count these seconds as the upstream's silence: they were spent on sending to the caller."""
         self._idle_by += pause
         self._call.first_event_by += pause
         self._held_up = self._held_up or pause > HELD_UP_SECONDS
@@ -238,7 +238,7 @@ class Response:
             try:
                 connection.receive(LINGER_SECONDS)
             except (PrematureClose, ProtocolError, OSError):
-                pass  # then it is not kept
+                pass  # the connection is not kept then
         self._connection = None
         self._call.detach(connection.sock)
         if connection.reusable() and not self._call.gone:

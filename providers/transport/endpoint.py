@@ -15,9 +15,9 @@ UNSAFE = re.compile(r"[\x00-\x1f\x7f]")
 class Endpoint:
     """An upstream's address, our credential there and the connections to it. Built once, shared by all threads.
 
-    `base_url` is what stands before `/chat/completions`; a query in it (Azure's api-version) goes with each request.
-    `headers` carry the credential. `proxy` is a URL (proxy.FORMS) through which every connection goes, those to
-    localhost too. Raises ValueError for an address that is not http(s), and for a proxy that is none of the forms.
+    `base_url` is the address up to `/chat/completions`; its query (Azure's api-version) is sent with each request.
+    `headers` have the credential. `proxy` is the URL of a proxy, in one of proxy.FORMS, for every connection, also to
+    localhost. Raises ValueError for an address that is not http(s), and for a proxy in another form.
     """
 
     def __init__(self, name: str, base_url: str, headers: Mapping[str, str], proxy: str = "") -> None:
@@ -36,8 +36,8 @@ class Endpoint:
         self._head = _lines(self._headers)
 
     def request(self, method: str, path: str, headers: Mapping[str, str], body: bytes) -> bytes:
-        """The whole request as it goes over the wire; `headers` go before the account's own of the same name. A body is
-        JSON, unless they have another Content-Type.
+        """The bytes of a request. `headers` replace the endpoint's own headers of the same name. A body is JSON, unless
+        `headers` have another Content-Type.
         """
         query = self._query.replace("?", "&", 1) if "?" in path else self._query
         line = f"{method} {self._path}{path}{query} HTTP/1.1\r\n"

@@ -54,7 +54,7 @@ def raise_for_status(reply: Response, failure: ErrorFactory) -> None:
 
 
 def read_body(reply: Response, most: int = BODY_BYTES, pieces: Iterable[bytes] | None = None) -> bytes:
-    """The whole body, of `pieces` if some have been taken. Raises `reply.broken` for one of more than `most` bytes."""
+    """The whole body, from `pieces` if some of it was read before. Raises `reply.broken` for more than `most` bytes."""
     parts, size = [], 0
     for data in reply if pieces is None else pieces:
         parts.append(data)
@@ -65,8 +65,8 @@ def read_body(reply: Response, most: int = BODY_BYTES, pieces: Iterable[bytes] |
 
 
 def detect_stream(reply: Response, *, expected: bool) -> tuple[bool, Iterable[bytes]]:
-    """Whether a body is a stream of events, and its pieces. The first byte decides, not its content type;
-    `expected` is for a body whose beginning is neither a stream's nor JSON's.
+    """Whether a body is a stream of events, and its pieces. The body's beginning decides, not the content type. If it
+    looks like neither a stream nor JSON, the result is `expected`.
     """
     pieces, first = iter(reply), b""
     for data in pieces:
@@ -83,10 +83,12 @@ def blocks(
     call: CallContext,
     *forwardings: Forwarding,
 ) -> Iterator[bytes]:
-    """The complete frames of a body, as many at a time as have arrived. Raises ValueError for an invalid stream.
+    """Blocks of complete frames of a body: each has those that have arrived together. Raises ValueError for an invalid
+    stream.
 
-    Once the answer is finished, a failure is ignored, and the rest is awaited only for a moment. Frames that one of
-    `forwardings` takes go to the call's forwarder, if it has one, and are not yielded.
+    Once the answer is finished, the rest of the stream is read for GRACE_SECONDS at most, and failures are ignored.
+    After a block at which one of `forwardings` may begin, the call's forwarder sends the next ones to the caller; these
+    are not yielded.
     """
     splitter = Splitter()
     try:
@@ -117,7 +119,7 @@ def iter_sse(
 
 
 def parse_json(raw: bytes, reply: Response, *, keep_halves: bool = False) -> Any:
-    """A JSON value, read as lenient_json does; an end mark of a stream may follow it. Raises `reply.broken`."""
+    """A JSON value, parsed by lenient_json. A stream's end mark may follow it. Raises `reply.broken`."""
     return parse_body(without_end_mark(raw), reply, keep_halves=keep_halves)[0]
 
 
@@ -153,7 +155,7 @@ def request_id_header(call: CallContext) -> dict[str, str]:
 
 
 def until_finished(items: Iterable[Item], finished: Callable[[], bool], call: CallContext) -> Iterator[Item]:
-    """The items. Once the answer is finished, the rest is awaited only for a moment, and a failure is ignored."""
+    """The items. Once the answer is finished, the rest is read for GRACE_SECONDS at most, and failures are ignored."""
     try:
         for item in items:
             yield item

@@ -1,6 +1,4 @@
-"""Forwards a response's frames to the caller, read by the thread of server/lines.py: unchanged, or decoded and encoded
-there.
-"""
+"""Sends a response's frames to the caller, unchanged or decoded and encoded. The thread of server/lines.py does it."""
 
 import socket
 from collections.abc import Callable, Iterable
@@ -132,11 +130,11 @@ class ForwardedResponse:
         return made
 
     def pause(self) -> None:
-        """The caller does not read: its socket is full."""
+        """Stop the upstream's idle time-out, since the caller's socket is full and nothing is read meanwhile."""
         self._reply.hold_up()
 
     def resume(self) -> None:
-        """The caller reads again."""
+        """Continue the idle time-out, since the caller reads again."""
         self._reply.go_on()
 
 
@@ -145,7 +143,7 @@ def forward(reply: Response, splitter: Splitter, forwarding: Forwarding, call: C
     the body again. Only for a call with a forwarder.
     """
     reply.hold_up()
-    call.flush()  # what was taken from the body before goes first
+    call.flush()  # the frames that were read before are sent first
     reply.go_on()
     source = ForwardedResponse(reply, splitter, forwarding)
     if call.forwarder is not None and call.forwarder.forward(source):

@@ -18,7 +18,7 @@ class Pool:
         self._kept: deque[Connection] = deque()
 
     def take(self) -> Connection | None:
-        """A connection that is still open, or None."""
+        """Remove and return a connection that is still open; None if there is none."""
         while self._kept:
             try:
                 connection = self._kept.pop()
@@ -32,7 +32,7 @@ class Pool:
         return None
 
     def put(self, connection: Connection) -> None:
-        """Keep it for the next request, and close the oldest ones beyond the maximum age or number."""
+        """Keep a connection for the next request, and close those beyond the maximum age or number, oldest first."""
         connection.kept_at = monotonic()
         self._kept.append(connection)
         while self._kept:
@@ -46,7 +46,7 @@ class Pool:
             eldest.close()
 
     def lasts(self, seconds: float) -> bool:
-        """Whether a connection here will still be usable in so many seconds."""
+        """Whether a pooled connection will still be usable in so many seconds."""
         try:
             newest = self._kept[-1]
         except IndexError:

@@ -37,7 +37,7 @@ class Proxy:
 
     @classmethod
     def parse(cls, url: str) -> "Proxy":
-        """From a URL in one of FORMS. Raises ValueError, which quotes nothing of the URL: it may hold a password."""
+        """Parse a URL in one of FORMS. Raises ValueError, without the URL in its message: it may hold a password."""
         try:
             parts = urlsplit(url)
             user, password = unquote(parts.username or ""), unquote(parts.password or "")
@@ -51,7 +51,7 @@ class Proxy:
 
     @property
     def complete(self) -> bool:
-        """Whether there is a host and a port, and a credential that the scheme can carry or none."""
+        """Whether there is a host and a port, and either no credential or one that the scheme can carry."""
         if self.scheme not in SCHEMES or not self.port or not self.host.encode("idna"):
             return False
         if self.scheme == "http":
@@ -105,7 +105,7 @@ class Proxy:
         client = python_socks.sync.Proxy(kind, self.host, self.port, self.user, self.password, by_proxy, forward=way)
         try:
             client.connect(host, port, timeout=way.left())
-        except (python_socks.ProxyError, ValueError) as error:  # ValueError: what cannot be decoded, or encoded
+        except (python_socks.ProxyError, ValueError) as error:  # ValueError: text that cannot be decoded or encoded
             raise ProxyRefused(str(error)) from error
 
 
@@ -151,7 +151,7 @@ def seconds_left(deadline: float) -> float:
 
 
 def _is_bare(parts: SplitResult) -> bool:
-    """Whether nothing follows the port. A password with a slash in it that is not encoded shows here."""
+    """Whether nothing follows the port. Something does if the password has a slash that is not encoded."""
     return parts.path in ("", "/") and not parts.query and not parts.fragment
 
 

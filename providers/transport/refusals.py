@@ -1,4 +1,4 @@
-"""What an upstream's refusal is about: which field, and whether it is a parameter that may be left out.
+"""Finds the field that an upstream refuses, and whether it is a parameter that may be left out.
 
 OpenAI, Azure   {"error": {"message", "code": "unsupported_value" | "unsupported_parameter", "param"}}
 FastAPI         {"detail": [{"type", "loc": ["body", "temperature"], "msg"}]}, also within a `message`, or as its text
@@ -35,7 +35,7 @@ NAMES: Mapping[str, str] = {
     "thinkingbudget": "reasoning_effort",
     "randomseed": "seed",
 }
-"""A parameter by any of its spellings (topP, top-p), bare of all but its letters -> OpenAI's name."""
+"""The letters of a parameter, which all its spellings (topP, top-p) have in common -> OpenAI's name."""
 
 REFUSES_FIELD = frozenset({"unsupported_value", "unsupported_parameter", "unknown_parameter"})
 FORBIDDEN = frozenset({"extra_forbidden", "value_error.extra"})
@@ -56,7 +56,7 @@ WORD = re.compile(r"[A-Za-z][A-Za-z_]+")
 
 
 def validation(error: Mapping[str, Any]) -> dict[str, Any]:
-    """A validator's complaints as OpenAI's error object, with `refused`, the parameters refused as such; {} where
+    """A validator's messages as OpenAI's error object, with `refused`, the parameters that are not supported; {} if
     there are none.
     """
     found = next((each for key in ("detail", "message") if (each := _complaints(error.get(key)))), [])

@@ -1,7 +1,7 @@
 """Server-sent events as they arrive (https://html.spec.whatwg.org/multipage/server-sent-events.html), in any pieces.
 
-Two steps, so that a relay may pass whole frames on without looking into them: a Splitter finds where frames end, and
-`parse_frames` reads them.
+There are two steps, so that whole frames can be forwarded without being parsed: a Splitter finds the ends of frames,
+and `parse_frames` parses them.
 """
 
 from collections.abc import Iterator
@@ -21,14 +21,14 @@ class Frame(NamedTuple):
 
 
 class Splitter:
-    """Turns pieces of a stream into blocks of whole frames, with LF line ends."""
+    """Joins pieces of a stream to blocks of whole frames, with LF as line ends."""
 
     def __init__(self) -> None:
         self._rest = bytearray()
         self._after_return = False
 
     def feed(self, data: bytes) -> bytes:
-        """The frames that are complete by now; b"" for none. Raises ValueError for a frame without an end."""
+        """Add a piece; returns the complete frames, b"" for none. Raises ValueError for a frame without an end."""
         if data and (self._after_return or b"\r" in data):
             data = self._with_line_feeds(data)
         if not self._rest and data.endswith(b"\n\n"):
@@ -45,13 +45,15 @@ class Splitter:
         return block
 
     def close(self) -> bytes:
-        """The rest when the stream ends: a last frame without its blank line, as some servers send it."""
+        """Return the rest when the stream has ended: some servers send the last frame without its blank line."""
         rest = bytes(self._rest)
         self._rest.clear()
         return rest
 
     def _with_line_feeds(self, data: bytes) -> bytes:
-        """A CR at the end is a line's end at once: the LF that may follow it in the next piece is then left out."""
+        """The piece with LF as line ends. A CR at the end of a piece ends its line at once. An LF at the beginning of
+        the next piece is removed then.
+        """
         continued, self._after_return = self._after_return, data.endswith(b"\r")
         if continued:
             data = data.removeprefix(b"\n")
@@ -59,8 +61,8 @@ class Splitter:
 
 
 def starts(data: bytes, otherwise: bool) -> bool | None:
-    """Whether a body that begins so is a stream of events, or JSON; `otherwise` for what is neither, None while nothing
-    shows.
+    """Whether a body that begins with these bytes is a stream of events (True) or JSON (False); `otherwise` if it is
+    neither; None if more bytes are needed to tell.
     """
     first = data.lstrip(BEFORE)[:1]
     if not first:
@@ -69,8 +71,8 @@ def starts(data: bytes, otherwise: bool) -> bool | None:
 
 
 def parse_frames(block: bytes) -> Iterator[Frame]:
-    """The events of a block whose data are not blank, with the data stripped; comments, ids and retry times are
-    ignored.
+    """The events of a block, with their data stripped. Events without data are ignored, as are comments, ids and retry
+    times.
     """
     for piece in block.removeprefix(b"\xef\xbb\xbf").split(b"\n\n"):
         if piece.startswith(b"data: ") and b"\n" not in piece:

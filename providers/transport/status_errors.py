@@ -88,7 +88,7 @@ def error_from_body(name: str, error: Any) -> GatewayError:
 
 
 def error_body(error: Any) -> bytes:
-    """An error object as the body of an answer; without what is nested too deeply to be error_body."""
+    """An error object as the bytes of a body. If it is nested too deeply to be encoded, only its texts are kept."""
     try:
         return lenient_json.dumps({"error": error})
     except orjson.JSONEncodeError:
@@ -121,7 +121,7 @@ def error_object(body: bytes) -> dict[str, Any]:
 
 
 def retry_after(headers: Mapping[str, str]) -> float | None:
-    """Seconds from retry-after-ms, or Retry-After as seconds or a date; None when there is none that can be read."""
+    """Seconds from retry-after-ms, or from Retry-After in seconds or as a date; None if neither can be parsed."""
     try:
         text = headers.get("retry-after", "")
         if "retry-after-ms" in headers:
@@ -137,19 +137,19 @@ def retry_after(headers: Mapping[str, str]) -> float | None:
 
 def safe_message(message: str) -> str:
     """A vendor's message for a caller: one line, bounded, without credentials and addresses."""
-    message = KNOWN_SECRETS.masked(message[: 100 * MESSAGE_CHARACTERS], 10 * MESSAGE_CHARACTERS)
+    message = KNOWN_SECRETS.mask(message[: 100 * MESSAGE_CHARACTERS], 10 * MESSAGE_CHARACTERS)
     message = SECRETS.sub("***", " ".join(message.split()))
     return message if len(message) <= MESSAGE_CHARACTERS else f"{message[:MESSAGE_CHARACTERS]}..."
 
 
 def for_log(body: bytes) -> str:
     """An upstream's body as text for the log."""
-    return KNOWN_SECRETS.masked(body[: 4 * LOG_CHARACTERS].decode("utf-8", "replace"), LOG_CHARACTERS)
+    return KNOWN_SECRETS.mask(body[: 4 * LOG_CHARACTERS].decode("utf-8", "replace"), LOG_CHARACTERS)
 
 
 def _text(value: Any) -> str | None:
-    """A code or a field's name from the upstream, as it may be passed on."""
-    return KNOWN_SECRETS.masked(value, NAME_CHARACTERS) if isinstance(value, str) and value else None
+    """A code or a field's name of the upstream's, fit to be passed on; None if it is not a text."""
+    return KNOWN_SECRETS.mask(value, NAME_CHARACTERS) if isinstance(value, str) and value else None
 
 
 def _is_status(value: Any) -> bool:

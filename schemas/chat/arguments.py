@@ -53,12 +53,12 @@ def object_text(text: str) -> str:
         return text
     if text.strip().lower() in NOTHING:
         return "{}"
-    return orjson.dumps({"_raw": lenient_json.joined(text)}).decode()
+    return orjson.dumps({"_raw": lenient_json.join_surrogates(text)}).decode()
 
 
 def _read(text: str) -> object:
     """The JSON value; None for text that is not JSON."""
     try:
-        return lenient_json.loads(lenient_json.joined(text).encode())
+        return lenient_json.loads(lenient_json.join_surrogates(text).encode())
     except orjson.JSONDecodeError:
         return None

@@ -50,7 +50,7 @@ def dumps(data: Any) -> bytes:
 
 
 def usage_body(usage: Usage) -> dict[str, Any]:
-    """OpenAI's usage object; -1 stands for a count that the upstream does not send."""
+    """OpenAI's usage object. A count that the upstream does not send is -1."""
     return {
         "prompt_tokens": usage.prompt,
         "completion_tokens": usage.completion,
@@ -123,9 +123,9 @@ class ChunkEncoder:
                 self._verbatim = True
                 return event.data
             case Text():
-                return self._opened(event.choice) + self._text(event)
+                return self._open_choice(event.choice) + self._text(event)
             case FillerText():
-                return self._opened(0) + self._text(Text(event.text))
+                return self._open_choice(0) + self._text(Text(event.text))
             case ToolCall() | ToolArguments():
                 return self._tool(event)
             case Finish():
@@ -151,7 +151,7 @@ class ChunkEncoder:
         return DONE
 
     def error(self, error: GatewayError) -> bytes:
-        """An error frame and the end: every client reads its message (and none takes it for the answer)."""
+        """An error frame and the end. Every client shows the frame's message, and none takes it for the answer."""
         return frame(error_body(error)) + DONE
 
     def _choice(self, index: int) -> Choice:
@@ -161,7 +161,7 @@ class ChunkEncoder:
             choice.opened = self._verbatim
         return choice
 
-    def _opened(self, index: int) -> bytes:
+    def _open_choice(self, index: int) -> bytes:
         choice = self._choice(index)
         if choice.opened:
             return b""
@@ -188,21 +188,21 @@ class ChunkEncoder:
         return envelope
 
     def _text_delta(self, kind: str, text: str, index: int, **fields: Any) -> bytes:
-        text = self._joined(text, index, kind)
+        text = self._join_halves(text, index, kind)
         return self._delta({kind: text}, index, **fields) if text else b""
 
-    def _joined(self, text: str, index: int, kind: str | int) -> str:
+    def _join_halves(self, text: str, index: int, kind: str | int) -> str:
         """The text with surrogate pairs joined, also across events; a first half at the end is kept back."""
         text = self._halves.pop((index, kind), "") + text
         if text and "\ud800" <= text[-1] <= "\udbff":
             self._halves[index, kind] = text[-1]
             text = text[:-1]
-        return lenient_json.joined(text)
+        return lenient_json.join_surrogates(text)
 
     def _aside(self, event: Refusal | Reasoning | Citation | Picture) -> bytes:
         if isinstance(event, Reasoning) and not (self._include_reasoning and event.text):
             return b""
-        opened = self._opened(event.choice)
+        opened = self._open_choice(event.choice)
         if isinstance(event, (Refusal, Reasoning)):
             kind = "refusal" if isinstance(event, Refusal) else "reasoning_content"
             return opened + self._text_delta(kind, event.text, event.choice)
@@ -210,11 +210,11 @@ class ChunkEncoder:
         return opened + self._delta(delta, event.choice)
 
     def _tool(self, event: ToolCall | ToolArguments) -> bytes:
-        opened = self._opened(event.choice)
+        opened = self._open_choice(event.choice)
         choice = self._choice(event.choice)
         if isinstance(event, ToolArguments):
             at = choice.calls[event.key]
-            return opened + self._argued(at, choice.arguments[at].feed(event.text), event.choice)
+            return opened + self._arguments_delta(at, choice.arguments[at].feed(event.text), event.choice)
         choice.calls[event.key] = len(choice.arguments)
         choice.arguments.append(Arguments())
         call = {
@@ -225,24 +225,28 @@ class ChunkEncoder:
         }
         return opened + self._delta({"tool_calls": [call]}, event.choice)
 
-    def _argued(self, at: int, text: str, index: int) -> bytes:
+    def _arguments_delta(self, at: int, text: str, index: int) -> bytes:
         """A piece of the arguments of one call of a choice."""
-        if text := self._joined(text, index, at):
+        if text := self._join_halves(text, index, at):
             return self._delta({"tool_calls": [{"index": at, "function": {"arguments": text}}]}, index)
         return b""
 
     def _finish(self, event: Finish) -> bytes:
         index = event.choice
-        data = self._opened(index)
+        data = self._open_choice(index)
         choice = self._choice(index)
         if choice.finished:
             return b""
         choice.finished = True
         for at, arguments in enumerate(choice.arguments):
-            data += self._argued(at, arguments.close(), index)
+            data += self._arguments_delta(at, arguments.close(), index)
         for which, kind in [each for each in self._halves if each[0] == index]:
-            lost = lenient_json.joined(self._halves.pop((which, kind)))
-            data += self._argued(kind, lost, index) if isinstance(kind, int) else self._text_delta(kind, lost, index)
+            lost = lenient_json.join_surrogates(self._halves.pop((which, kind)))
+            data += (
+                self._arguments_delta(kind, lost, index)
+                if isinstance(kind, int)
+                else self._text_delta(kind, lost, index)
+            )
         return data + self._delta({}, index, finish_reason=choice.reason(event))
 
     def _delta(self, delta: dict[str, Any], index: int, **fields: Any) -> bytes:

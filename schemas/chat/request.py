@@ -22,14 +22,14 @@ from schemas.common import (
     parse,
 )
 from schemas.limits import DEFAULTS, Limits
+from schemas.own_fields import OWN_FIELDS, OWN_KEYS, own_fields
 
 ROLES = frozenset({"system", "developer", "user", "assistant", "tool", "function"})
 
-# Keys for our own use, and keys of voice platforms: no upstream knows them.
-EXTRAS = frozenset({
-    "provider", "session_id", "include_reasoning", "bedrock", "call", "phoneNumber", "customer", "user_id",
-    "elevenlabs_extra_body", "extra_metadata", "speech",
-})  # fmt: skip
+EXTRAS = OWN_KEYS | {
+    "call", "phoneNumber", "customer", "user_id", "elevenlabs_extra_body", "extra_metadata",
+}  # fmt: skip
+"""Keys of this server's own, and keys that voice platforms add: no upstream knows them."""
 
 
 def _is_valid_message(message: Any) -> bool:
@@ -73,6 +73,11 @@ class StreamOptionsSchema(OpenSchema):
 class ChatSchema(OpenSchema):
     """A chat completion request. Parameters that are not named here are passed on unchanged."""
 
+    class Meta(OpenSchema.Meta):
+        """marshmallow's options."""
+
+        include = own_fields()
+
     model = fields.String(
         validate=validate.Length(max=NAME_CHARACTERS),
         metadata={"description": "A model, `provider/model`, or an alias."},
@@ -108,12 +113,6 @@ class ChatSchema(OpenSchema):
     modalities = Items(fields.String())
     metadata = fields.Dict()
     user = fields.String()
-    provider = fields.String(metadata={"description": "The provider to ask; see /v1/providers."})
-    session_id = fields.String(metadata={"description": "Keeps a Bedrock agent's session."})
-    speech = StrictBoolean(
-        metadata={"description": "Take out of the text what cannot be read aloud, such as Markdown."}
-    )
-    include_reasoning = StrictBoolean(metadata={"description": "Pass the model's thinking on as `reasoning_content`."})
 
     @validates("stop")
     def _stop(self, stop: Any, **_: Any) -> None:
@@ -144,14 +143,11 @@ TYPES: Mapping[str, tuple[type, ...]] = {
     "modalities": (),
     "metadata": (dict,),
     "user": (str,),
-    "provider": (str,),
-    "session_id": (str,),
-    "include_reasoning": (bool,),
-    "speech": (bool,),
+    **{name: (field.type,) for name, field in OWN_FIELDS.items()},
 }
 """The types of the flat check; a key with () is checked by the schema."""
 VAST = 2**63
-"""From here on numbers are checked by the schema too, which has a bound for each."""
+"""Larger numbers are left to the schema, which has a bound for each field."""
 
 _schema = ChatSchema()
 
@@ -159,8 +155,8 @@ _schema = ChatSchema()
 def load_chat(
     raw: bytes, *, show_reasoning: bool = False, session_id: str = "", limits: Limits = DEFAULTS
 ) -> ChatRequest:
-    """A ChatRequest from the request's bytes. `session_id` comes from the headers; the body's own goes before it.
-    Raises InvalidRequest with the field's name.
+    """A ChatRequest from the request's bytes. `session_id` is the headers' one, for a body without its own. Raises
+    InvalidRequest with the field's name.
     """
     body = {key: value for key, value in parse(raw, limits).items() if value is not None}
     if raw.count(b",") >= limits.least:

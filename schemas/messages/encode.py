@@ -30,16 +30,16 @@ class MessageEncoder:
         self._verbatim = False
 
     def encode(self, event: Event) -> bytes:
-        """The bytes for one event; b"" when the caller is to see nothing of it."""
+        """The bytes for one event; b"" if the event is not for the caller."""
         if isinstance(event, Verbatim):
             self._verbatim = True
             return event.data
         if self._verbatim:
             return b""
-        return b"".join(map(frame, self._events.of(event)))
+        return b"".join(map(frame, self._events.translate(event)))
 
     def end(self) -> bytes:
-        """The last bytes. An answer that stopped without a finish is an error, and says so."""
+        """The last bytes. An answer without a finish ends with an error event."""
         if self._verbatim:
             return b""
         try:
@@ -59,7 +59,7 @@ def fold(message_events: MessageEvents, events: Iterable[Event]) -> bytes:
     for event in events:
         if isinstance(event, Verbatim):
             return event.data
-        for each in message_events.of(event):
+        for each in message_events.translate(event):
             _add(message, pieces, each)
     for each in message_events.end():
         _add(message, pieces, each)

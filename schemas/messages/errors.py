@@ -1,4 +1,4 @@
-"""Failures as Anthropic's clients read them: https://platform.claude.com/docs/en/api/errors"""
+"""Errors in Anthropic's dialect: https://platform.claude.com/docs/en/api/errors"""
 
 from core.errors import GatewayError
 from core.json_values import Json
@@ -15,11 +15,11 @@ TYPES = {
     503: "overloaded_error",
     504: "timeout_error",
 }
-"""By our status; other 4xx are an invalid_request_error, other 5xx an api_error."""
+"""Our status -> Anthropic's type. Other 4xx are an invalid_request_error, other 5xx an api_error."""
 
 
 def error_status(error: GatewayError) -> int:
-    """The status that Anthropic has for it: 529 where OpenAI has 503."""
+    """Anthropic's status for an error: 529 instead of OpenAI's 503."""
     return OVERLOADED if error.status == 503 else error.status  # noqa: PLR2004
 
 

@@ -4,8 +4,8 @@ Blocks come strictly one after another, and one is open at a time:
 
     message_start (content_block_start content_block_delta* content_block_stop)* message_delta message_stop
 
-A call's block stays open until its choice ends, as more of its arguments may come. What comes meanwhile, other calls
-first of all, waits, and becomes blocks after it.
+The block of a tool call stays open until the answer finishes, since more of its arguments may come. Events that come
+meanwhile, such as other tool calls, wait, and become blocks after it.
 """
 
 from collections.abc import Callable, Iterator
@@ -36,10 +36,10 @@ UNFINISHED = "The upstream's answer ended before it was finished."
 
 
 class MessageEvents:
-    """One answer's events as Anthropic's: `of` each, then `end`.
+    """Translates the events of one answer to Anthropic's: `translate` for each, then `end`.
 
-    `model` is the public name of the model, used unless the upstream sends another. `estimate` gives the prompt's
-    tokens, which are told before the upstream has counted them.
+    `model` is the model's public name, for an upstream that sends no name. `estimate` returns the estimated tokens of
+    the prompt: the first event of this dialect has them, and the upstream's count comes later.
     """
 
     def __init__(self, model: str, *, include_reasoning: bool = False, estimate: Callable[[], int] = lambda: 0) -> None:
@@ -62,26 +62,28 @@ class MessageEvents:
         self._waiting: list[list[Event]] = []
         self._groups: dict[int | str, list[Event]] = {}
 
-    def of(self, event: Event) -> Iterator[Json]:
-        """The event in this dialect."""
+    def translate(self, event: Event) -> Iterator[Json]:
+        """The events of this dialect for one event."""
         match event:
             case AnswerStart():
                 self._model = event.model or self._model
             case FillerText() if self._include_reasoning:
-                yield {"type": "ping"}  # Anthropic wants the thinking first, when the message comes back
+                yield {
+                    "type": "ping"
+                }  # no text before the thinking: Anthropic refuses that when the message is sent back
             case Usage():
                 self._usage = event
             case Finish() if not self.stop_reason:
                 yield from self._finish(event)
             case Finish() | Citation() | Picture():
-                pass  # the dialect has no word for a picture, and none for a source of another vendor's
+                pass  # this dialect has no blocks for pictures, nor for sources of other vendors
             case Text() | FillerText() | Refusal() | Reasoning() | ToolCall() | ToolArguments():
-                yield from self._in_turn(event)
+                yield from self._translate_in_order(event)
             case _:
                 raise TypeError(f"{type(event).__name__} has no place in a message")
 
     def end(self) -> Iterator[Json]:
-        """The last events. Raises UpstreamDown for an answer that stopped without a finish."""
+        """The last events. Raises UpstreamDown for an answer without a finish."""
         if not self.stop_reason:
             raise UpstreamDown(UNFINISHED)
         yield from self._start()
@@ -90,7 +92,7 @@ class MessageEvents:
         yield {"type": "message_stop"}
 
     def _usage_body(self) -> Json:
-        """The upstream's count; ours as far as it told none. What was read from a cache stands apart from the rest."""
+        """The upstream's counts, else our estimates. In this dialect `input_tokens` are without cached ones."""
         usage = self._usage or Usage(-1, -1)
         estimated = {"input_tokens": self._prompt_tokens or self._estimate(), "output_tokens": self._said_tokens}
         if usage.prompt >= 0:
@@ -125,10 +127,10 @@ class MessageEvents:
         }
         yield {"type": "message_start", "message": message}
 
-    def _in_turn(self, event: Event) -> Iterator[Json]:
-        """An event at once, or after the call that is open."""
+    def _translate_in_order(self, event: Event) -> Iterator[Json]:
+        """Translate an event now, or have it wait while the block of another tool call is open."""
         if self._open != "tool_use" or (isinstance(event, ToolArguments) and event.key == self._key):
-            yield from self._translate(event)
+            yield from self._translate_now(event)
         elif isinstance(event, ToolArguments):
             self._groups[event.key].append(event)
         else:
@@ -136,7 +138,7 @@ class MessageEvents:
             if isinstance(event, ToolCall):
                 self._groups[event.key] = self._waiting[-1]
 
-    def _translate(self, event: Event) -> Iterator[Json]:
+    def _translate_now(self, event: Event) -> Iterator[Json]:
         match event:
             case Text() | FillerText():
                 yield from self._text(event.text)
@@ -144,41 +146,43 @@ class MessageEvents:
                 self._refused = True
                 yield from self._text(event.text)
             case Reasoning() if self._include_reasoning:
-                yield from self._thought(event)
+                yield from self._thinking_delta(event)
             case ToolCall():
                 self._called = True
                 self._key, self._arguments = event.key, Arguments()
                 called = {"id": event.id or f"toolu_{uuid4().hex[:24]}", "name": event.name, "input": {}}
-                yield from self._opened({"type": "tool_use", **called})
+                yield from self._open_block({"type": "tool_use", **called})
             case ToolArguments():
-                yield from self._argued(self._arguments.feed(event.text))
+                yield from self._arguments_delta(self._arguments.feed(event.text))
 
     def _text(self, text: str) -> Iterator[Json]:
-        """A block of nothing but white space is none: Anthropic refuses such a one when it comes back."""
+        """Translate a piece of text. White space alone opens no block: Anthropic refuses such a block when the message
+        is sent back.
+        """
         if self._open != "text":
             self._blank += text
             if not self._blank.strip():
                 return
             text, blank = self._blank, ""
-            yield from self._opened({"type": "text", "text": ""})
+            yield from self._open_block({"type": "text", "text": ""})
             self._blank = blank
         yield from self._piece("text_delta", "text", text)
 
-    def _thought(self, event: Reasoning) -> Iterator[Json]:
+    def _thinking_delta(self, event: Reasoning) -> Iterator[Json]:
         if event.redacted:
-            yield from self._opened({"type": "redacted_thinking", "data": event.signature})
-            yield from self._closed()
+            yield from self._open_block({"type": "redacted_thinking", "data": event.signature})
+            yield from self._close_block()
             return
         if self._open != "thinking":
             if not event.text and not event.signature:
                 return
-            yield from self._opened({"type": "thinking", "thinking": "", "signature": ""})
+            yield from self._open_block({"type": "thinking", "thinking": "", "signature": ""})
         yield from self._piece("thinking_delta", "thinking", event.text)
         if event.signature:
             yield self._delta({"type": "signature_delta", "signature": event.signature})
-            yield from self._closed()
+            yield from self._close_block()
 
-    def _argued(self, text: str) -> Iterator[Json]:
+    def _arguments_delta(self, text: str) -> Iterator[Json]:
         return self._piece("input_json_delta", "partial_json", text)
 
     def _piece(self, kind: str, name: str, text: str) -> Iterator[Json]:
@@ -188,28 +192,28 @@ class MessageEvents:
         if text and "\ud800" <= text[-1] <= "\udbff":
             text, self._half = text[:-1], text[-1]
         if text:
-            text = lenient_json.joined(text)
+            text = lenient_json.join_surrogates(text)
             self._said_tokens += estimate_tokens(text)
             yield self._delta({"type": kind, name: text})
 
     def _delta(self, delta: Json) -> Json:
         return {"type": "content_block_delta", "index": self._index, "delta": delta}
 
-    def _opened(self, block: Json) -> Iterator[Json]:
+    def _open_block(self, block: Json) -> Iterator[Json]:
         yield from self._start()
-        yield from self._closed()
+        yield from self._close_block()
         self._blank = ""
         self._open = block["type"]
         yield {"type": "content_block_start", "index": self._index, "content_block": block}
 
-    def _closed(self) -> Iterator[Json]:
-        """The end of the open block, with what of it was held back."""
+    def _close_block(self) -> Iterator[Json]:
+        """The end of the open block, after the rest of it that was held back."""
         if not self._open:
             return
         if self._open == "tool_use":
-            yield from self._argued(self._arguments.close())
+            yield from self._arguments_delta(self._arguments.close())
         if self._half:
-            lost, self._half = lenient_json.joined(self._half), ""
+            lost, self._half = lenient_json.join_surrogates(self._half), ""
             names = {"text": ("text_delta", "text"), "thinking": ("thinking_delta", "thinking")}
             kind, name = names.get(self._open, ("input_json_delta", "partial_json"))
             yield self._delta({"type": kind, name: lost})
@@ -218,14 +222,14 @@ class MessageEvents:
         self._index += 1
 
     def _finish(self, finish: Finish) -> Iterator[Json]:
-        yield from self._closed()
+        yield from self._close_block()
         waiting, self._waiting = self._waiting, []
         for group in waiting:
             for event in group:
-                yield from self._translate(event)
+                yield from self._translate_now(event)
             if self._open == "tool_use":
-                yield from self._closed()
-        yield from self._closed()
+                yield from self._close_block()
+        yield from self._close_block()
         if finish.reason in ("stop", "tool_calls"):
             self.stop_reason = "tool_use" if self._called else "refusal" if self._refused else "end_turn"
         else:

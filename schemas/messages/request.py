@@ -1,7 +1,7 @@
 """`POST /v1/messages` and `/v1/messages/count_tokens`, inbound: JSON in Anthropic's dialect to a ChatRequest.
 
-The body goes two ways: as it came to an upstream that speaks the dialect (`ChatRequest.native`), translated to all
-others.
+The body is kept in two forms: unchanged for an upstream of the same dialect (`ChatRequest.native`), and translated for
+all others.
 """
 
 import re
@@ -26,11 +26,10 @@ from schemas.common import (
 )
 from schemas.limits import DEFAULTS, Limits
 from schemas.messages.translate import translate
+from schemas.own_fields import OWN_KEYS, own_fields
 
 DIALECT: CallerDialect = "messages"
 ROLES = frozenset({"user", "assistant", "system"})
-EXTRAS = frozenset({"provider", "session_id", "bedrock", "speech", "include_reasoning"})
-"""For our use; no upstream knows them."""
 FORWARDED_HEADERS = ("anthropic-version", "anthropic-beta")
 VISIBLE = re.compile(r"[ -~]{1,1000}\Z")
 
@@ -67,7 +66,12 @@ class MessagesMessageSchema(OpenSchema):
 
 
 class CountTokensSchema(OpenSchema):
-    """What is to be counted. Other keys of Anthropic's are allowed."""
+    """A request to count tokens. Other keys of Anthropic's are allowed."""
+
+    class Meta(OpenSchema.Meta):
+        """marshmallow's options."""
+
+        include = own_fields(only=("provider",))
 
     model = fields.String(
         required=True,
@@ -94,7 +98,6 @@ class CountTokensSchema(OpenSchema):
     )
     thinking = fields.Dict(metadata={"description": "Whether the model thinks aloud; the caller then sees it."})
     output_config = fields.Dict(metadata={"description": "The `effort`, and the `format` of the answer."})
-    provider = fields.String(metadata={"description": "The provider to ask; see /v1/providers."})
 
     @validates("system")
     def _system(self, system: Any, **_: Any) -> None:
@@ -103,6 +106,11 @@ class CountTokensSchema(OpenSchema):
 
 class MessagesSchema(CountTokensSchema):
     """A request for a message. Other keys of Anthropic's are allowed."""
+
+    class Meta(OpenSchema.Meta):
+        """marshmallow's options."""
+
+        include = own_fields(exclude=("include_reasoning",))  # `thinking` is this dialect's own field for it
 
     max_tokens = StrictInteger(
         required=True,
@@ -116,10 +124,6 @@ class MessagesSchema(CountTokensSchema):
     stop_sequences = Items(fields.String(), metadata={"description": "Texts at which the answer ends."})
     metadata = fields.Dict(metadata={"description": "`user_id` is the end user, in your own terms."})
     service_tier = fields.String(metadata={"description": "`auto` or `standard_only`."})
-    session_id = fields.String(metadata={"description": "Keeps a Bedrock agent's session."})
-    speech = StrictBoolean(
-        metadata={"description": "Take out of the text what cannot be read aloud, such as Markdown."}
-    )
 
 
 _message, _count = MessagesSchema(), CountTokensSchema()
@@ -135,13 +139,13 @@ def load_messages(
     session_id: str = "",
     limits: Limits = DEFAULTS,
 ) -> ChatRequest:
-    """A ChatRequest from the request's bytes. `headers` and `query` go on to Anthropic; `counts` for one that is only
-    to be counted. Raises InvalidRequest with the field's name.
+    """A ChatRequest from the request's bytes. `headers` and `query` are for Anthropic; `counts`: only its tokens are to
+    be counted. Raises InvalidRequest with the field's name.
     """
     given = {key: value for key, value in parse(raw, limits).items() if value is not None}
     _check_lists(given, limits)
     body = load(_count if counts else _message, given)
-    extras = {key: body.pop(key) for key in EXTRAS & body.keys()}
+    extras = {key: body.pop(key) for key in OWN_KEYS & body.keys()}
     if session_id:
         extras.setdefault("session_id", session_id)
     chat, conversation = translate(body)
@@ -173,7 +177,7 @@ def _visible(name: str, value: str) -> str:
 
 
 def _is_shown(thinking: Mapping[str, Any] | None, otherwise: bool) -> bool:
-    """Whether the caller sees the thinking: with a word about it, as that has it."""
+    """Whether the caller gets the thinking: as `thinking` says, `otherwise` if the request has no such field."""
     if thinking is None:
         return otherwise
     return thinking.get("type") != "disabled" and thinking.get("display") != "omitted"

@@ -1,7 +1,7 @@
 """A conversation in Anthropic's dialect as OpenAI's chat JSON. Pure.
 
-https://platform.claude.com/docs/en/api/messages/create. What OpenAI has no counterpart of, and is content, is kept as
-an Unsupported that is raised only where an upstream of another dialect is asked.
+https://platform.claude.com/docs/en/api/messages/create. For content without a counterpart in OpenAI's dialect, an
+Unsupported is noted (`Conversation.lacks`). It is raised only if an upstream of another dialect is asked.
 """
 
 from collections.abc import Mapping
@@ -12,34 +12,38 @@ from core import lenient_json
 from core.errors import InvalidRequest, Unsupported
 from core.json_values import Json
 
-SERVERS_OWN = ("server_tool_use", "mcp_tool_use", "mcp_tool_result", "fallback", "compaction", "tool_reference")
-"""Blocks of an assistant that tell what Anthropic's own tools did; so do those that end in `_tool_result`."""
+SERVER_BLOCKS = ("server_tool_use", "mcp_tool_use", "mcp_tool_result", "fallback", "compaction", "tool_reference")
+"""Blocks of an assistant that Anthropic's own tools have made; so are those whose type ends in `_tool_result`. They are
+left out, as other models do not need them.
+"""
 PLAIN_TOOLS = (None, "custom")
 BUDGETS = ((4_096, "low"), (12_288, "medium"))
-"""Tokens of thinking, up to which it is an effort; beyond them it is high."""
-MOVED = "(What the tool {} gave:)"
+"""The most tokens of thinking -> the effort that they mean. More tokens mean a high effort."""
+MOVED_PARTS = "(What the tool {} gave:)"
 
 
 @dataclass(slots=True)
 class Conversation:
-    """Messages of OpenAI's, as they are put together: `places` says where each came from."""
+    """The messages of a chat while they are made. `places` has the field that each was made of; `lacks` the error for
+    content that was left out.
+    """
 
     messages: list[Json] = field(default_factory=list)
     places: list[str] = field(default_factory=list)
     lacks: Unsupported | None = None
 
     def add(self, message: Json, place: str) -> None:
-        """One more message."""
+        """Add a message that was made of the field `place`."""
         self.messages.append(message)
         self.places.append(place)
 
     def lose(self, what: str, place: str) -> None:
-        """Something has no counterpart: the error names the first such thing."""
+        """Note content that has no counterpart. The error names the first one."""
         self.lacks = self.lacks or Unsupported(what, param=place)
 
 
 def translate(body: Mapping[str, Any]) -> tuple[Json, Conversation]:
-    """The chat's body, and how its messages came about. Raises InvalidRequest with the field's name."""
+    """The body of the equivalent chat, and its conversation. Raises InvalidRequest with the field's name."""
     talk = Conversation()
     if system := body.get("system"):
         talk.add({"role": "system", "content": _texts(_blocks(system, "system"), "\n\n")}, "system")
@@ -60,7 +64,7 @@ def translate(body: Mapping[str, Any]) -> tuple[Json, Conversation]:
 
 
 def _blocks(content: Any, place: str) -> list[tuple[str, Json]]:
-    """The content's blocks, each with its place. Raises InvalidRequest for what is none."""
+    """The content's blocks, each with its field's name. Raises InvalidRequest for another shape."""
     if isinstance(content, str):
         return [(place, {"type": "text", "text": content})] if content else []
     if not isinstance(content, list) or not all(isinstance(block, dict) for block in content):
@@ -69,7 +73,7 @@ def _blocks(content: Any, place: str) -> list[tuple[str, Json]]:
 
 
 def _text(block: Mapping[str, Any], place: str) -> Json:
-    return {"type": "text", "text": _string(block, "text", place), **_cached(block)}
+    return {"type": "text", "text": _string(block, "text", place), **_cache_marks(block)}
 
 
 def _string(block: Mapping[str, Any], name: str, place: str) -> str:
@@ -79,12 +83,12 @@ def _string(block: Mapping[str, Any], name: str, place: str) -> str:
     return value
 
 
-def _cached(block: Mapping[str, Any]) -> Json:
+def _cache_marks(block: Mapping[str, Any]) -> Json:
     return {"cache_control": block["cache_control"]} if block.get("cache_control") else {}
 
 
 def _texts(blocks: list[tuple[str, Json]], between: str) -> str | list[Json]:
-    """One text; parts, where one of them is marked to be cached up to. Raises InvalidRequest for other blocks."""
+    """One text; or parts, if a block has a cache mark. Raises InvalidRequest for blocks that are no texts."""
     for place, block in blocks:
         if block["type"] != "text":
             raise InvalidRequest(f"'{place}': Must be a text block.", param=place)
@@ -93,7 +97,7 @@ def _texts(blocks: list[tuple[str, Json]], between: str) -> str | list[Json]:
 
 
 def _add_user(talk: Conversation, blocks: list[tuple[str, Json]], place: str) -> None:
-    """Results first, as messages of their own; pictures and files in them go into the user's message behind them."""
+    """Add a user's message. Results of tools become messages before it; their pictures and files are moved into it."""
     moved: list[Json] = []
     for where, block in blocks:
         if block["type"] == "tool_result":
@@ -106,7 +110,7 @@ def _add_user(talk: Conversation, blocks: list[tuple[str, Json]], place: str) ->
 
 
 def _add_result(talk: Conversation, block: Mapping[str, Any], place: str) -> list[Json]:
-    """A tool's message; returned is what cannot stand in one."""
+    """Add a tool's message. Returns the parts that such a message cannot have in OpenAI's dialect."""
     content = block.get("content") or []
     parts = [
         part
@@ -119,13 +123,13 @@ def _add_result(talk: Conversation, block: Mapping[str, Any], place: str) -> lis
     if failed and not said.lower().startswith("error"):
         said = f"Error: {said}" if said else "Error"
     marks: Json = {"is_error": True} if failed else {}
-    talk.add({"role": "tool", "tool_call_id": identifier, "content": said, **marks, **_cached(block)}, place)
+    talk.add({"role": "tool", "tool_call_id": identifier, "content": said, **marks, **_cache_marks(block)}, place)
     others = [part for part in parts if part["type"] != "text"]
-    return [{"type": "text", "text": MOVED.format(identifier)}, *others] if others else []
+    return [{"type": "text", "text": MOVED_PARTS.format(identifier)}, *others] if others else []
 
 
 def _parts(talk: Conversation, block: Mapping[str, Any], place: str) -> list[Json]:
-    """OpenAI's parts of a block of the user's, or of a tool's."""
+    """The parts, in OpenAI's dialect, of a block of a user's message or of a tool's result."""
     kind = block.get("type")
     if kind == "text":
         return [_text(block, place)]
@@ -135,7 +139,9 @@ def _parts(talk: Conversation, block: Mapping[str, Any], place: str) -> list[Jso
         return _document(talk, block, place)
     if kind == "search_result":
         said = "\n".join(_string(each, "text", where) for where, each in _blocks(block.get("content") or [], place))
-        return [{"type": "text", "text": f"{block.get('title')} ({block.get('source')})\n{said}", **_cached(block)}]
+        return [
+            {"type": "text", "text": f"{block.get('title')} ({block.get('source')})\n{said}", **_cache_marks(block)}
+        ]
     if kind == "tool_reference":
         return [{"type": "text", "text": str(block.get("tool_name"))}]
     talk.lose(f"A block of type {kind!r} is Anthropic's own, and has no counterpart elsewhere.", place)
@@ -158,11 +164,11 @@ def _image(talk: Conversation, block: Mapping[str, Any], place: str) -> list[Jso
     else:
         talk.lose("A picture must be sent as base64 or by its URL: a file's id is known at Anthropic alone.", where)
         return []
-    return [{"type": "image_url", "image_url": {"url": url}, **_cached(block)}]
+    return [{"type": "image_url", "image_url": {"url": url}, **_cache_marks(block)}]
 
 
 def _document(talk: Conversation, block: Mapping[str, Any], place: str) -> list[Json]:
-    """A PDF as a file; texts as texts, below their title."""
+    """A PDF becomes a file; a document of texts becomes texts below its title."""
     source, where = _source(block, place), f"{place}.source"
     title = block["title"] if isinstance(block.get("title"), str) else ""
     header = "\n".join(each for each in (title, block.get("context")) if isinstance(each, str) and each)
@@ -171,9 +177,9 @@ def _document(talk: Conversation, block: Mapping[str, Any], place: str) -> list[
         case "base64":
             data = f"data:{_string(source, 'media_type', where)};base64,{_string(source, 'data', where)}"
             file = {"filename": title or "document.pdf", "file_data": data}
-            return [*(heading if block.get("context") else []), {"type": "file", "file": file, **_cached(block)}]
+            return [*(heading if block.get("context") else []), {"type": "file", "file": file, **_cache_marks(block)}]
         case "text":
-            return [*heading, {"type": "text", "text": _string(source, "data", where), **_cached(block)}]
+            return [*heading, {"type": "text", "text": _string(source, "data", where), **_cache_marks(block)}]
         case "content":
             inside = _blocks(source.get("content") or [], f"{where}.content")
             return [*heading, *(part for at, each in inside for part in _parts(talk, each, at))]
@@ -194,7 +200,7 @@ def _add_assistant(talk: Conversation, blocks: list[tuple[str, Json]], place: st
             calls.append({"id": _string(block, "id", where), "type": "function", "function": function})
         elif kind in ("thinking", "redacted_thinking"):
             thoughts.append(block)
-        elif kind not in SERVERS_OWN and not kind.endswith("_tool_result"):
+        elif kind not in SERVER_BLOCKS and not kind.endswith("_tool_result"):
             talk.lose(f"A block of type {kind!r} is Anthropic's own, and has no counterpart elsewhere.", where)
     message: Json = {"role": "assistant", "content": _texts(texts, "") or (None if calls else "")}
     talk.add(
@@ -220,7 +226,7 @@ def _tools(body: Mapping[str, Any], talk: Conversation) -> Json:
             continue
         function = {"name": _string(tool, "name", f"tools[{at}]"), "parameters": tool.get("input_schema") or {}}
         function |= {key: tool[key] for key in ("description", "strict") if tool.get(key) is not None}
-        tools.append({"type": "function", "function": function, **_cached(tool)})
+        tools.append({"type": "function", "function": function, **_cache_marks(tool)})
     if not tools:
         return {}
     return {"tools": tools, **_tool_choice(body.get("tool_choice") or {})}
@@ -242,7 +248,7 @@ def _tool_choice(choice: Mapping[str, Any]) -> Json:
 
 
 def _parameters(body: Mapping[str, Any]) -> Json:
-    """What tunes the answer, by OpenAI's names."""
+    """The parameters of the answer, by OpenAI's names."""
     names = {"max_tokens": "max_tokens", "stop_sequences": "stop", "temperature": "temperature", "top_p": "top_p"}
     names |= {"top_k": "top_k", "stream": "stream"}
     given = {ours: body[theirs] for theirs, ours in names.items() if body.get(theirs) not in (None, [])}
@@ -263,7 +269,7 @@ def _parameters(body: Mapping[str, Any]) -> Json:
 
 
 def _effort(thinking: Mapping[str, Any], output: Mapping[str, Any]) -> str:
-    """OpenAI's word for how much is thought; "" where the model may choose."""
+    """OpenAI's `reasoning_effort`; "" if the model may choose."""
     if thinking.get("type") == "disabled":
         return "none"
     if isinstance(effort := output.get("effort"), str):

@@ -1,4 +1,4 @@
-"""The calls of a response's output while they are made: see output.py."""
+"""The items of tool calls: see output.py."""
 
 from collections.abc import Iterator
 
@@ -27,7 +27,7 @@ class Call(Item):
 
     @property
     def is_whole(self) -> bool:
-        """Whether its arguments are a whole object."""
+        """Whether its arguments are a complete object."""
         try:
             return isinstance(orjson.loads("".join(self._texts)), dict)
         except orjson.JSONDecodeError:
@@ -39,17 +39,17 @@ class Call(Item):
         return "".join(self._texts)
 
     def body(self, status: Status) -> Json:
-        """The item as it is by now."""
+        """The item with its content so far."""
         made = {"type": "function_call", "id": self.id, "call_id": self._call_id, **self._named}
         return {**made, "arguments": self.text, "status": status}
 
     def feed(self, event: Event) -> Iterator[NamedFields]:
-        """What an event adds to it."""
+        """The events of this dialect for one event of the answer."""
         if isinstance(event, ToolArguments):
             yield from self._delta(self._halves.join(self._arguments.feed(event.text)))
 
     def finish(self) -> Iterator[NamedFields]:
-        """The ends of its parts."""
+        """The events that end its parts."""
         yield from self._delta(self._halves.rest() + self._arguments.close())
         yield (
             "response.function_call_arguments.done",
@@ -63,12 +63,14 @@ class Call(Item):
 
 
 class CustomCall(Call):
-    """A call of a tool that takes a text: it is sent at its end, when the text can be read out of the arguments."""
+    """A call of a tool that takes a text. Its input is sent at its end: the text is part of the arguments, which must
+    be complete to be parsed.
+    """
 
     prefix = "ctc"
 
     def body(self, status: Status) -> Json:
-        """The item as it is by now."""
+        """The item with its content so far."""
         input_text = "" if status == "in_progress" else self._input()
         return {
             "type": "custom_tool_call",
@@ -79,9 +81,9 @@ class CustomCall(Call):
         }
 
     def finish(self) -> Iterator[NamedFields]:
-        """The ends of its parts."""
+        """The events that end its parts."""
         for _ in super().finish():
-            pass  # the arguments are to be whole, and are not sent
+            pass  # the arguments are completed, and not sent
         input_text = self._input()
         if input_text:
             yield "response.custom_tool_call_input.delta", {**self.at, "delta": input_text}

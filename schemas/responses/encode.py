@@ -1,10 +1,10 @@
-"""Answers on the Responses wire: events to its stream, or to one resource.
+"""Answers in the Responses dialect: events to its stream, or to one resource.
 
-Rules of each stream, from every provider: consecutive numbers; one item at a time, each added, filled and done before
-the next; full resources at both ends; one [DONE], and nothing after it.
+The rules of each stream, whichever provider sends it: consecutive numbers; one item at a time, each added, filled and
+done before the next; full resources at both ends; one [DONE], and nothing after it.
 
-A call whose arguments are still open when the next item begins holds that one back: some upstreams tell several calls
-at a time. It goes on once the arguments are whole, at the finish at the latest.
+Some upstreams send several tool calls at the same time. If the arguments of a call are incomplete when the next item
+begins, that item is held back until they are complete, or until the answer finishes.
 """
 
 from collections import deque
@@ -48,18 +48,17 @@ from schemas.responses.tools import DeclaredTool
 INCOMPLETE = {"length": "max_output_tokens", "content_filter": "content_filter"}
 
 Keep = Callable[[Json, list[Json], bool], None]
-"""Called with a response that has ended, the items in it that a model said and that another response may follow, and
-whether it passed as it came.
-"""
+"""Called with a response that has ended, its items that the model has generated, and whether it passed unchanged."""
 
 
 class ResponsesEncoder:
-    """Turns one answer's events into the bytes of a stream: `encode` each, then `end`, or `error` instead.
+    """Encodes one answer's events as the bytes of a stream: `encode` for each, then `end`, or `error` instead.
 
-    `response` is the resource as it begins (ResponsesRequest.resource); `named_tools` the tools that a chat calls
-    otherwise than the caller, by the names of their functions there. `begins` is called once, with
-    the id that the caller gets. With `one_end`, an answer that fails ends with one event, and not
-    with an error and the response: a WebSocket's next answer must not begin with the rest of this one.
+    response     the resource at its beginning (ResponsesRequest.resource)
+    named_tools  the tools that have another name in a chat, by the names of their functions there
+    begins       called once, with the id that the caller gets
+    one_end      a failed answer ends with one event, instead of an error and the response: on a WebSocket, clients read
+                 the next response's events after the first end
     """
 
     heartbeat = HEARTBEAT
@@ -93,11 +92,11 @@ class ResponsesEncoder:
 
     @property
     def finished(self) -> bool:
-        """Whether the answer is whole."""
+        """Whether the answer has its finish."""
         return self._finish is not None
 
     def encode(self, event: Event) -> bytes:
-        """The bytes for one event; b"" when the caller is to see nothing of it."""
+        """The bytes for one event; b"" if the event is not for the caller."""
         match event:
             case Verbatim():
                 return self._pass_through(event.data)
@@ -108,7 +107,7 @@ class ResponsesEncoder:
             case Finish():
                 return self._encode_finish(event)
             case _ if getattr(event, "choice", 0) or self.finished:
-                pass  # a response is one answer
+                pass  # a response has one choice, and nothing after its finish
             case Reasoning() if not self._include_reasoning:
                 pass
             case Text(text="", logprobs=None):
@@ -122,7 +121,7 @@ class ResponsesEncoder:
         return b""
 
     def end(self) -> bytes:
-        """The last bytes. An answer that stopped without a finish is an error, and says so."""
+        """The last bytes. An answer without a finish ends with an error."""
         if self._last:
             if (ended := ended_response(self._last)) is not None:
                 self._keep(ended, ended["output"], True)
@@ -142,8 +141,8 @@ class ResponsesEncoder:
         return self._write("response.incomplete" if reason else "response.completed", response=self.response) + DONE
 
     def error(self, error: GatewayError) -> bytes:
-        """The end of an answer that failed: an error, which every client reads, and the response as far as it came. One
-        that was cancelled has not failed.
+        """The end of a failed answer: an error, which every client reads, and the response with the output so far. A
+        cancelled answer has not failed: its response is incomplete.
         """
         if self._last:
             self._catch_up()
@@ -160,7 +159,7 @@ class ResponsesEncoder:
             "output": self._output("incomplete"),
             "usage": usage_body(self._usage) if self._usage else None,
         }
-        # What was said until then has been heard; calls that broke off cannot be answered.
+        # The caller has heard the texts so far, so they are kept. Results of incomplete calls cannot follow.
         self._keep(
             self.response, [item.body("incomplete") for item in self._model_items() if isinstance(item, Message)], False
         )
@@ -175,7 +174,7 @@ class ResponsesEncoder:
             self.response = {**self.response, "model": start.model or self.response["model"], **tier}
 
     def begin(self) -> bytes:
-        """The response as it begins, once: with the first event, or earlier."""
+        """The response at its beginning, once: with the first event, or earlier."""
         if self._begun:
             return b""
         self._begun = True
@@ -185,7 +184,7 @@ class ResponsesEncoder:
         )
 
     def _feed(self, item: Item, event: Event) -> bytes:
-        """What an item of the output has to say of it, by now."""
+        """Add an event to an item of the output; returns the bytes that can be sent by now."""
         item.held.append(event)
         return self.begin() + self._advance()
 
@@ -213,8 +212,8 @@ class ResponsesEncoder:
         return newest if newest is not None and continues else self._add(Message(index))
 
     def _advance(self, status: str = "") -> bytes:
-        """Tell what the first open item has to say, and close it once it is over and another follows. With a status,
-        close all of them, the last with that.
+        """The bytes of the first open item, and of its end if it is complete and another item follows. With a status,
+        all items are closed, the last one with that status.
         """
         data = b""
         while self._waiting:
@@ -235,18 +234,18 @@ class ResponsesEncoder:
         return self.begin() + self._advance("incomplete" if event.reason in INCOMPLETE else "completed")
 
     def _model_items(self) -> list[Item]:
-        """The items that a model said."""
+        """The items that the model has generated."""
         return [item for item in self._items if not (isinstance(item, Message) and item.is_filler)]
 
     def _output(self, last: str) -> list[Json]:
-        """The items of the output, the last one with its own status."""
+        """The items of the output, the last one with the status `last`."""
         return [item.body(last if item is self._items[-1] else "completed") for item in self._items]
 
     def _write_all(self, events: Iterator[NamedFields]) -> bytes:
         return b"".join([self._write(kind, **fields) for kind, fields in events])
 
     def _write(self, kind: str, **fields: Any) -> bytes:
-        """One event of the stream; a whole answer has none."""
+        """One event of the stream; b"" for an answer that is not streamed."""
         if not self._streams:
             return b""
         number, self._number = self._number, self._number + 1
@@ -254,7 +253,7 @@ class ResponsesEncoder:
         return b"event: " + kind.encode() + b"\ndata: " + data + b"\n\n"
 
     def _pass_through(self, data: bytes) -> bytes:
-        """Bytes of an upstream that speaks this dialect itself: a stream's frames."""
+        """Pass on a stream's frames of an upstream of this dialect."""
         if not self._begun:
             self._begun = True
             for event in events_of(data):
@@ -265,12 +264,12 @@ class ResponsesEncoder:
         return data
 
     def pass_whole(self, response: Json) -> None:
-        """Take in the whole answer of an upstream that speaks this dialect itself."""
+        """Note the whole answer of an upstream of this dialect, which is passed on unchanged."""
         self.response = response
         self._keep(response, response["output"], True)
 
     def _catch_up(self) -> None:
-        """Go on where the bytes of an upstream have ended."""
+        """Continue the numbers of the frames that were passed on."""
         self._number, self._last = next_number(self._last), b""
 
 

@@ -1,4 +1,4 @@
-"""Parts of responses, and how the frames of an upstream that speaks this dialect itself are read."""
+"""Parts of responses, and the parsing of the frames of an upstream of this dialect."""
 
 import re
 from collections.abc import Iterator
@@ -17,7 +17,7 @@ ENDS = frozenset({"response.completed", "response.incomplete"})
 
 
 def usage_body(usage: Usage | None) -> Json:
-    """The usage of a response; 0 stands for what an upstream does not tell, as clients demand numbers."""
+    """The usage of a response. A count that the upstream does not send is 0, since clients require numbers."""
     usage = usage or Usage(0, 0)
     prompt, completion = max(0, usage.prompt), max(0, usage.completion)
     return {
@@ -30,13 +30,13 @@ def usage_body(usage: Usage | None) -> Json:
 
 
 def response_error(error: GatewayError) -> Json:
-    """The error of a failed response, whose codes are few; the error event before it has the true one."""
+    """The error of a failed response, for which the dialect has few codes. The error event before has our code."""
     limited = error.code == "rate_limit_exceeded"
     return {"code": error.code if limited else "server_error", "message": error.message}
 
 
 def error_fields(error: GatewayError) -> Json:
-    """What an error event says: OpenAI's package reads it flat, and Open Responses nested."""
+    """The fields of an error event, twice: OpenAI's package reads them flat, Open Responses nested."""
     said = error_body(error)["error"]
     return {"error": said, "code": said["code"], "message": said["message"], "param": said["param"]}
 
@@ -58,7 +58,7 @@ def warm_up_messages(response: Json) -> tuple[list[str], Json]:
 
 
 def messages_of(data: bytes) -> Iterator[str]:
-    """The messages that a WebSocket has for a stream's frames, which are [DONE] at its end, and may be comments."""
+    """A WebSocket's messages for a stream's frames: all but comments and [DONE]."""
     for line in data.split(b"\n"):
         if line.startswith(b"data:") and (event := line[5:].strip()) != b"[DONE]":
             yield event.decode()
@@ -77,7 +77,7 @@ def events_of(data: bytes) -> Iterator[Json]:
 
 
 def ended_response(data: bytes) -> Json | None:
-    """The response of an upstream's last frames, if it has ended well."""
+    """The response in an upstream's last frames; None if it has not completed."""
     for event in events_of(data):
         try:
             if event["type"] in ENDS and isinstance(event["response"]["output"], list):

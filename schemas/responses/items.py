@@ -1,8 +1,7 @@
 """The items of a Responses `input` as the messages of a chat. Pure; raises InvalidRequest and Unsupported by name.
 
-Function calls stand in one message with the assistant's text before them, as a chat has them, and their outputs become
-`tool` messages. Pictures and files in an output follow it in a message of the user's, as a chat's `tool` messages take
-texts alone.
+Function calls become part of the assistant's message before them, and their outputs become `tool` messages. Pictures
+and files of an output are moved to a user's message after it, since `tool` messages of a chat have only texts.
 """
 
 from collections.abc import Callable, Iterable, Mapping
@@ -20,7 +19,7 @@ OF_THE_SERVER = frozenset({
     "reasoning", "web_search_call", "file_search_call", "code_interpreter_call", "image_generation_call",
     "mcp_list_tools", "mcp_call", "mcp_approval_request", "mcp_approval_response",
 })  # fmt: skip
-"""What OpenAI's models have thought or done on OpenAI's side: other models get on without."""
+"""Items of thinking, and of tools that ran at OpenAI. They are left out, as other models do not need them."""
 
 
 def item_kind(item: Mapping[str, Any]) -> Any:
@@ -29,7 +28,7 @@ def item_kind(item: Mapping[str, Any]) -> Any:
 
 
 def check_items(items: Any) -> None:
-    """Raise InvalidRequest for what is no list of items, or has a part of the wrong shape."""
+    """Raise InvalidRequest if `items` is no list of items, or if an item has the wrong shape."""
     if not isinstance(items, list) or not items:
         raise InvalidRequest("It must be a string or a list of items, and not empty.", param="input")
     for at, item in enumerate(items):
@@ -59,7 +58,7 @@ def check_items(items: Any) -> None:
 
 
 CALLS = {"function_call": "arguments", "custom_tool_call": "input"}
-"""Items that are calls, and the key that has what is called with."""
+"""Items that are calls -> the key of their arguments."""
 OUTPUTS = frozenset({"function_call_output", "custom_tool_call_output"})
 
 
@@ -80,7 +79,7 @@ def _check_content(content: Any, where: str) -> None:
 
 
 def unanswered_output(before: Iterable[Json], items: Iterable[Json]) -> str:
-    """The call_id of the first output whose call stands neither before it nor in the conversation so far; or ""."""
+    """The call_id of the first output without a call before it, or in the conversation so far; "" if there is none."""
     known: set[str] = set()
     for given in (before, items):
         for item in given:
@@ -106,8 +105,8 @@ def whole_item(item: Json) -> Json:
 
 
 def to_messages(items: Iterable[Json], *, kept: int = 0) -> tuple[list[Json], list[str]]:
-    """The messages that checked items mean, and the field that each comes from. The first `kept` items are those of the
-    conversation so far, which the caller has not sent.
+    """The messages for checked items, and the field that each was made of. The first `kept` items are of the
+    conversation so far, which the caller has not sent again.
     """
     messages: list[Json] = []
     places: list[str] = []
@@ -136,14 +135,14 @@ def to_messages(items: Iterable[Json], *, kept: int = 0) -> tuple[list[Json], li
 
 
 def _flush(messages: list[Json], seen: list[Json]) -> None:
-    """What the outputs held besides texts, behind the last of them."""
+    """Add the pictures and files of the outputs so far, as a user's message."""
     if seen:
         messages.append({"role": "user", "content": list(seen)})
         seen.clear()
 
 
 def _add_call(messages: list[Json], call: Json) -> None:
-    """To the assistant's message that stands last, if one does."""
+    """Add a call to the assistant's message, if that is the last one; else to a new one."""
     if not messages or messages[-1]["role"] != "assistant":
         messages.append({"role": "assistant", "content": None})
     messages[-1].setdefault("tool_calls", []).append(call)
@@ -157,7 +156,7 @@ def _call(item: Mapping[str, Any], kind: str) -> Json:
 
 
 CUSTOM_INPUT = "input"
-"""A custom tool takes a text of its own: as a function, it takes an object with this text."""
+"""The key of a custom tool's text: such a tool becomes a function that takes an object with this key."""
 
 
 def _output(output: str | list[Json], where: str) -> tuple[str, list[Json]]:
@@ -170,7 +169,7 @@ def _output(output: str | list[Json], where: str) -> tuple[str, list[Json]]:
 
 
 def _content(content: str | list[Json], where: str) -> str | list[Json]:
-    """A message's content; a single text as a string, which every upstream takes."""
+    """A message's content. A single text becomes a string, which every upstream accepts."""
     if isinstance(content, str):
         return content
     parts = [_part(part, f"{where}[{at}]") for at, part in enumerate(content)]

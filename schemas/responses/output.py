@@ -1,4 +1,4 @@
-"""The items of a response's output while they are said: each gives the events of its own life, in their one order.
+"""The items of a response's output. Each makes its own events, in this order:
 
     Item         added ............................................................ done
     Message      part added, (text delta | refusal delta | annotation)*, text done, part done
@@ -6,7 +6,7 @@
     Call         arguments delta*, arguments done; a custom tool's: input delta, input done
     PictureItem  nothing
 
-An event is (type, fields); the encoder numbers them and writes them.
+An event is (type, fields). The encoder numbers and writes the events.
 """
 
 from collections.abc import Iterator
@@ -20,32 +20,32 @@ from core.json_values import Json
 
 NamedFields = tuple[str, Json]
 Status = str
-"""completed or incomplete."""
+"""in_progress, completed or incomplete."""
 
 
 class Halves:
-    """Joins halves of surrogate pairs, also with those of the next piece."""
+    """Joins halves of surrogate pairs within pieces of a text, and across them."""
 
     def __init__(self) -> None:
         self._half = ""
 
     def join(self, piece: str) -> str:
-        """What can be said by now."""
+        """Add a piece; returns the text without a first half at its end, which waits for the next piece."""
         if not self._half and piece.isascii():
             return piece
         piece, self._half = self._half + piece, ""
         if piece and "\ud800" <= piece[-1] <= "\udbff":
             piece, self._half = piece[:-1], piece[-1]
-        return lenient_json.joined(piece)
+        return lenient_json.join_surrogates(piece)
 
     def rest(self) -> str:
-        """A half whose other half has not come."""
+        """Return the half that still waits, as U+FFFD."""
         rest, self._half = self._half, ""
-        return lenient_json.joined(rest)
+        return lenient_json.join_surrogates(rest)
 
 
 class Item:
-    """One item of the output, at its place in it."""
+    """One item of the output, with its index. `held` are events that wait until the items before are complete."""
 
     prefix = ""
 
@@ -59,15 +59,15 @@ class Item:
 
     @property
     def is_whole(self) -> bool:
-        """Whether nothing can follow that belongs to it, once another item has begun."""
+        """Whether the item is complete once another item has begun."""
         return True
 
     def body(self, status: Status) -> Json:
-        """The item as it is by now."""
+        """The item with its content so far."""
         raise NotImplementedError
 
     def flush(self) -> Iterator[NamedFields]:
-        """What is held of it, after its beginning."""
+        """The events of the beginning, if they are still to come, and of all that was held."""
         if not self._opened:
             self._opened = True
             yield from self.open()
@@ -76,25 +76,25 @@ class Item:
         self.held.clear()
 
     def open(self) -> Iterator[NamedFields]:
-        """Its beginning."""
+        """The events that begin it."""
         yield "response.output_item.added", {"output_index": self._index, "item": self.body("in_progress")}
 
     def feed(self, event: Event) -> Iterator[NamedFields]:
-        """What an event adds to it."""
+        """The events of this dialect for one event of the answer."""
         raise NotImplementedError
 
     def finish(self) -> Iterator[NamedFields]:
-        """The ends of its parts."""
+        """The events that end its parts."""
         yield from ()
 
     def close(self, status: Status) -> Iterator[NamedFields]:
-        """Its end."""
+        """The events that end it."""
         yield from self.finish()
         yield "response.output_item.done", {"output_index": self._index, "item": self.body(status)}
 
 
 class Message(Item):
-    """What is said: texts and refusals, a part each. `is_filler`: it is a phrase of ours, not the model's."""
+    """Texts and refusals, each as a part. `is_filler`: it is a filler, and not of the model's."""
 
     prefix = "msg"
 
@@ -105,11 +105,11 @@ class Message(Item):
         self._texts: list[str] = []
 
     def body(self, status: Status) -> Json:
-        """The item as it is by now."""
+        """The item with its content so far."""
         return {"type": "message", "id": self.id, "status": status, "role": "assistant", "content": self._content()}
 
     def feed(self, event: Event) -> Iterator[NamedFields]:
-        """What an event adds to it."""
+        """The events of this dialect for one event of the answer."""
         if isinstance(event, Refusal):
             yield from self._part("refusal")
             if text := self._halves.join(event.text):
@@ -125,7 +125,7 @@ class Message(Item):
             yield self._annotation_added(event)
 
     def finish(self) -> Iterator[NamedFields]:
-        """The ends of its parts."""
+        """The events that end its parts."""
         if not self._parts:
             return
         part, at = self._parts[-1], self._at()
@@ -140,7 +140,7 @@ class Message(Item):
         yield "response.content_part.done", {**at, "part": dict(part)}
 
     def _part(self, kind: str) -> Iterator[NamedFields]:
-        """Have a part of this kind open."""
+        """Begin a part of this kind, unless the last one is of this kind."""
         if self._parts and self._parts[-1]["type"] == kind:
             return
         yield from self.finish()
@@ -171,7 +171,7 @@ class Message(Item):
 
 
 class Reasoning(Item):
-    """What the model thinks, as a summary of one part."""
+    """The model's thinking, as a summary of one part."""
 
     prefix = "rs"
 
@@ -180,23 +180,23 @@ class Reasoning(Item):
         self._texts: list[str] = []
 
     def body(self, status: Status) -> Json:
-        """The item as it is by now."""
+        """The item with its content so far."""
         summary = [{"type": "summary_text", "text": "".join(self._texts)}] if self._texts else []
         return {"type": "reasoning", "id": self.id, "summary": summary}
 
     def open(self) -> Iterator[NamedFields]:
-        """Its beginning."""
+        """The events that begin it."""
         yield from super().open()
         part = {"type": "summary_text", "text": ""}
         yield "response.reasoning_summary_part.added", {**self.at, "summary_index": 0, "part": part}
 
     def feed(self, event: Event) -> Iterator[NamedFields]:
-        """What an event adds to it."""
+        """The events of this dialect for one event of the answer."""
         if isinstance(event, Thought) and (text := self._halves.join(event.text)):
             yield self._delta(text)
 
     def finish(self) -> Iterator[NamedFields]:
-        """The ends of its parts."""
+        """The events that end its parts."""
         if lost := self._halves.rest():
             yield self._delta(lost)
         at, text = {**self.at, "summary_index": 0}, "".join(self._texts)
@@ -209,7 +209,7 @@ class Reasoning(Item):
 
 
 class PictureItem(Item):
-    """A picture, in base64; its address, where it has one alone."""
+    """A picture in base64, or by its address if the upstream gave only that."""
 
     prefix = "ig"
 
@@ -218,13 +218,13 @@ class PictureItem(Item):
         self._data = picture.url.partition(";base64,")[2] or picture.url
 
     def body(self, status: Status) -> Json:
-        """The item as it is by now."""
+        """The item with its content so far."""
         done = status != "in_progress"
         state = {"status": "completed" if done else status, "result": self._data if done else None}
         return {"type": "image_generation_call", "id": self.id, **state}
 
     def feed(self, event: Event) -> Iterator[NamedFields]:
-        """What an event adds to it."""
+        """The events of this dialect for one event of the answer."""
         yield from ()
 
 
@@ -233,6 +233,6 @@ def _copy_lists(part: Json) -> Json:
 
 
 def _logprob_body(token: Json) -> Json:
-    """A chat's entry of a token; clients of this dialect demand its bytes, and its alternatives."""
+    """The log probability of a token, with bytes and alternatives, which clients of this dialect require."""
     others = [{**each, "bytes": each.get("bytes") or []} for each in token.get("top_logprobs") or ()]
     return {**token, "bytes": token.get("bytes") or [], "top_logprobs": others}

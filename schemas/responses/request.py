@@ -1,4 +1,4 @@
-"""`POST /v1/responses`, inbound: a caller's JSON, and the chat that it means.
+"""`POST /v1/responses`, inbound: the caller's JSON to a ResponsesRequest, and that to the equivalent chat.
 
 https://platform.openai.com/docs/api-reference/responses/create and https://www.openresponses.org
 """
@@ -27,14 +27,14 @@ SAME = frozenset({
     "temperature", "top_p", "presence_penalty", "frequency_penalty", "user", "service_tier", "prompt_cache_key",
     "prompt_cache_options", "prompt_cache_retention", "safety_identifier",
 })  # fmt: skip
-"""Parameters that a chat has by the same name."""
+"""Parameters that have the same name in a chat."""
 OWN = frozenset({
     "access_programs", "background", "context_management", "conversation", "image", "include", "input", "instructions",
     "max_output_tokens", "max_tool_calls", "metadata", "model", "moderation", "n", "parallel_tool_calls",
     "previous_response_id", "prompt", "reasoning", "store", "stream_options", "text", "tool_choice", "tools",
     "top_logprobs", "truncation", "type",
 })  # fmt: skip
-"""Parameters that a chat has not, or in another form; any others go on as they came."""
+"""Parameters that a chat does not have, or has in another form. All others are passed on unchanged."""
 CHAT_NAMES = {
     "max_tokens": "max_output_tokens",
     "max_completion_tokens": "max_output_tokens",
@@ -52,13 +52,13 @@ _compact_schema = CompactSchema()
 
 @dataclass(frozen=True, slots=True)
 class ResponsesRequest:
-    """A Responses request as it was asked for.
+    """A Responses request.
 
-    body           the caller's JSON object, without nulls and without the keys of ours
-    items          its input, as items
-    extras         the keys of ours, and of the voice platforms
-    named_tools    its tools that a chat calls otherwise, by the names of their functions there
-    show_reasoning whether the model's thinking is given unasked
+    body            the caller's JSON object, without nulls and without our own keys
+    items           its input, as items
+    extras          our own keys, and those of voice platforms
+    named_tools     its tools that have another name in a chat, by the names of their functions there
+    show_reasoning  whether the caller gets the model's thinking without asking for it
     """
 
     body: Mapping[str, Any]
@@ -69,12 +69,12 @@ class ResponsesRequest:
 
     @property
     def previous(self) -> str:
-        """The id of the answer that this one is to follow, "" for none."""
+        """The id of the response that this one follows, "" for none."""
         return str(self.body.get("previous_response_id", ""))
 
     @property
     def is_stored(self) -> bool:
-        """Whether the caller may want to follow the answer."""
+        """Whether the response is stored, so that another one may follow it."""
         return bool(self.body.get("store", True))
 
     @property
@@ -83,7 +83,7 @@ class ResponsesRequest:
         return bool(self.body.get("stream", False))
 
     def resource(self, identifier: str, model: str) -> Json:
-        """The response as it begins, with all keys of Open Responses' ResponseResource."""
+        """The response at its beginning, with all keys of Open Responses' ResponseResource."""
         body, text = self.body, self.body.get("text", {})
         verbosity = {"verbosity": text["verbosity"]} if "verbosity" in text else {}
         return {
@@ -155,20 +155,20 @@ def load_responses(
 
 
 def load_compact(raw: bytes, limits: Limits = DEFAULTS) -> ResponsesRequest:
-    """A request to make a conversation shorter, which wants a model. Raises InvalidRequest with the field's name."""
+    """A request to compact a conversation; it must name a model. Raises InvalidRequest with the field's name."""
     load(_compact_schema, {key: value for key, value in parse(raw, limits).items() if value is not None})
     return load_responses(raw, limits=limits)
 
 
 @dataclass(frozen=True, slots=True)
 class Chat:
-    """The chat that a Responses request means, and the names that its fields have there."""
+    """The chat of a Responses request. `places` has the field that each of its messages was made of."""
 
     request: ChatRequest
     places: list[str]
 
     def field(self, param: str | None) -> str | None:
-        """The field of the Responses request that a field of the chat comes from."""
+        """Translate the name of a chat's field to the field of the Responses request that it was made of."""
         if param is None:
             return None
         if found := MESSAGE.match(param):
@@ -183,8 +183,8 @@ def to_chat(
 ) -> Chat:
     """The chat of the conversation `before` and the request's own items. Raises InvalidRequest.
 
-    `drops_tools`: tools of OpenAI's own are left out. What else a chat cannot say is noted in the `native` body, which
-    can then be sent alone.
+    `drops_tools`: tools of OpenAI's own are left out. If a chat cannot express other content, `native` notes the error
+    (`lacks`), and only an upstream of the Responses dialect can be asked.
     """
     body = asked.body
     try:
@@ -225,7 +225,7 @@ def to_chat(
 
 
 def _text_options(body: Mapping[str, Any]) -> Json:
-    """What `text` asks for, by a chat's names."""
+    """The parameters of `text`, by a chat's names."""
     text = body.get("text", {})
     options: Json = {"verbosity": text["verbosity"]} if "verbosity" in text else {}
     given = text.get("format", {})
@@ -256,7 +256,7 @@ def echoed_format(given: Json) -> Json:
 
 
 def _tools(body: Mapping[str, Any], *, drops: bool) -> Json:
-    """Tools, and how they are called, as a chat has them."""
+    """A chat's parameters for the tools and their use."""
     tools = chat_tools(body.get("tools", []), CUSTOM_INPUT, drops=drops)
     tools, choice = chat_tool_choice(body.get("tool_choice"), tools, drops=drops)
     if not tools:

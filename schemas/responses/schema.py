@@ -13,6 +13,7 @@ from schemas.common import (
     StrictInteger,
     StrictNumber,
 )
+from schemas.own_fields import own_fields
 
 MOST_METADATA, METADATA_KEY, METADATA_VALUE = 16, 64, 512
 """OpenAI's bounds: keys, and the characters of a key and of its value."""
@@ -35,6 +36,11 @@ class ReasoningSchema(OpenSchema):
 
 class ResponsesSchema(OpenSchema):
     """A Responses request. Parameters that are not named here are passed on as they are."""
+
+    class Meta(OpenSchema.Meta):
+        """marshmallow's options."""
+
+        include = own_fields(include_reasoning="Give the model's thinking, as `summary` does.")
 
     model = fields.String(
         validate=validate.Length(max=NAME_CHARACTERS),
@@ -66,12 +72,6 @@ class ResponsesSchema(OpenSchema):
     service_tier = fields.String()
     prompt_cache_key = fields.String()
     safety_identifier = fields.String()
-    provider = fields.String(metadata={"description": "The provider to ask; see /v1/providers."})
-    session_id = fields.String(metadata={"description": "Keeps a Bedrock agent's session."})
-    speech = StrictBoolean(
-        metadata={"description": "Take out of the text what cannot be read aloud, such as Markdown."}
-    )
-    include_reasoning = StrictBoolean(metadata={"description": "Give the model's thinking, as `summary` does."})
 
     @validates("metadata")
     def _metadata(self, metadata: Any, **_: Any) -> None:

@@ -1,4 +1,4 @@
-"""What a client of the Responses socket sends: https://platform.openai.com/docs/guides/websocket-mode"""
+"""The messages of clients of the Responses socket: https://platform.openai.com/docs/guides/websocket-mode"""
 
 from dataclasses import dataclass
 
@@ -10,7 +10,7 @@ from schemas.limits import Limits
 
 TYPES = ("response.create", "response.cancel")
 SHOWN = 100
-"""Characters of what a client has sent that an error repeats."""
+"""The most characters of a client's message that an error repeats."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,4 @@
-"""The tools of a Responses request as a chat has them, and as an answer repeats them. Pure."""
+"""The tools of a Responses request: as the functions of a chat, and as an answer repeats them. Pure."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -10,12 +10,12 @@ from core.json_values import Json
 
 FUNCTION_KEYS = ("name", "description", "parameters", "strict")
 MOST_NAME_CHARACTERS = 64
-"""The longest name of a function that OpenAI's models take."""
+"""The longest name of a function that OpenAI's models accept."""
 
 
 @dataclass(frozen=True, slots=True)
 class DeclaredTool:
-    """A tool as its caller calls it. `is_custom`: it takes a text of its own, instead of JSON."""
+    """A tool by its name in the request. `is_custom`: it takes a text instead of JSON."""
 
     name: str
     namespace: str = ""
@@ -33,7 +33,7 @@ def function_name(name: str, namespace: str | None) -> str:
 
 
 def declared_tools(tools: Sequence[Json]) -> dict[str, DeclaredTool]:
-    """The tools that a chat calls otherwise than its caller does, by the names of their functions."""
+    """The tools that have another name or form in a chat, by the names of their functions there."""
     found = {}
     for _, namespace, tool in _flat(tools):
         name, is_custom = tool.get("name"), tool.get("type") == "custom"
@@ -61,8 +61,8 @@ def _flat(tools: Sequence[Json]) -> Iterator[tuple[str, Json, Json]]:
 
 
 def chat_tools(tools: Sequence[Json], custom_input: str, *, drops: bool) -> list[Json]:
-    """The functions among the tools; a custom tool is a function of one text. Raises Unsupported for tools that OpenAI
-    itself runs, unless it `drops` them.
+    """The functions of a chat for the tools; a custom tool becomes a function of one text. Raises Unsupported for tools
+    that OpenAI itself runs, unless it `drops` them.
     """
     made = []
     for where, namespace, tool in _flat(tools):
@@ -89,7 +89,7 @@ def chat_tools(tools: Sequence[Json], custom_input: str, *, drops: bool) -> list
 
 
 def _text_alone(name: str, form: Any) -> Json:
-    """The schema of an object with one text in it; a grammar goes into the description, as a schema cannot hold it."""
+    """The schema of an object with one text. A grammar becomes part of the description: no schema can express it."""
     about = "The input, as plain text."
     if isinstance(form, dict) and isinstance(form.get("definition"), str):
         about += f" It must follow this {form.get('syntax') or ''} grammar:\n{form['definition']}"
@@ -98,9 +98,9 @@ def _text_alone(name: str, form: Any) -> Json:
 
 
 def chat_tool_choice(choice: Any, tools: list[Json], *, drops: bool) -> tuple[list[Json], Any]:
-    """The tools that may be called, and a chat's tool_choice; None for none of it.
+    """The tools that may be called, and a chat's tool_choice, None for none.
 
-    `allowed_tools` leaves the others out, as hardly any upstream knows it.
+    For `allowed_tools` the other tools are left out, since few upstreams support it.
     """
     if choice is None or isinstance(choice, str):
         return tools, choice

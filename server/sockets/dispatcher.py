@@ -10,7 +10,7 @@ from server.sockets.socket import Socket
 log = getLogger("thinkline.errors")
 
 USUAL = 4
-"""Threads at the same time: handlers never block, and the pool is for requests."""
+"""Threads at the same time. Few are enough, since handlers never block, and the pool's threads are for requests."""
 MOST = 64
 """The same while handlers are stuck."""
 

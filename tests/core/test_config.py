@@ -10,12 +10,12 @@ import pytest
 
 import config
 from app import create_app
-from config import SettingError, Settings, documented
+from config import SettingError, Settings, setting_fields
 from tests.conftest import environment
 from tests.support.http import GUNICORN, HI, fails_to_start
 
-NUMBERS = [each for each in documented() if each.type in (int, float)]
-CHOICES = [each for each in documented() if each.metadata["choices"]]
+NUMBERS = [each for each in setting_fields() if each.type in (int, float)]
+CHOICES = [each for each in setting_fields() if each.metadata["choices"]]
 TRUE = ("true", "True", "TRUE", "1", "yes", "Yes", "on", "ON")
 FALSE = ("false", "False", "FALSE", "0", "no", "No", "off", "OFF")
 LOOPBACK = ("127.0.0.1", "127.0.0.53", "localhost", "::1", "[::1]", "unix:/run/thinkline.sock", "/run/thinkline.sock")
@@ -90,7 +90,7 @@ def test_no_file_is_no_fault(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
 
 @pytest.mark.parametrize("nothing", ["", " ", "\t"], ids=["empty", "space", "tab"])
 def test_an_empty_value_is_an_unset_one(nothing: str) -> None:
-    everything = {variable(each): nothing for each in documented()}
+    everything = {variable(each): nothing for each in setting_fields()}
     assert load(**everything, OPENAI_API_KEY=nothing) == Settings()
 
 
@@ -326,7 +326,7 @@ def test_a_broken_file_stops_the_start_in_one_line(command: tuple[str, ...], tmp
 # secrets in files
 
 
-SECRETS = [each for each in documented() if each.metadata["secret"]]
+SECRETS = [each for each in setting_fields() if each.metadata["secret"]]
 
 
 @for_each(SECRETS)

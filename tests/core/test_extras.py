@@ -17,7 +17,7 @@ HIDE = "import sys; sys.modules.update(dict.fromkeys({hidden!r}))\n"
 ASK = """
 import app, logging
 client = app.create_app().test_client()
-app.log_start(client.application.extensions["thinkline"], "http://127.0.0.1:8000", app.Settings.load())
+app.log_start(client.application.extensions["thinkline"].catalogue, "http://127.0.0.1:8000", app.Settings.load())
 print(client.get("/v1/providers").get_json()["default"])
 for provider in {providers!r}:
     body = {{"provider": provider, "messages": [{{"role": "user", "content": "Hi"}}]}}

@@ -21,7 +21,7 @@ import pytest
 from dotenv import dotenv_values
 
 from app import build_services
-from config import Settings, documented
+from config import Settings, setting_fields
 from core import errors
 from dispatch.sources.environment import from_environment
 from providers.common.conversation import OPENING
@@ -98,11 +98,11 @@ def setting_row(setting: Field[Any]) -> str:
 
 
 def test_the_page_of_settings_has_every_setting_and_no_other():
-    same([setting_row(each) for each in documented()], rows(read(SETTINGS)), f"{SETTINGS} (make docs)")
+    same([setting_row(each) for each in setting_fields()], rows(read(SETTINGS)), f"{SETTINGS} (make docs)")
 
 
 def test_env_example_has_every_setting_and_no_other():
-    expected = [f"{each.name.upper()}={shown(each.default)}  # {sentence(each)}" for each in documented()]
+    expected = [f"{each.name.upper()}={shown(each.default)}  # {sentence(each)}" for each in setting_fields()]
     settings = read(".env.example").partition("# Providers -")[0]
     found = [f"{name}={default}  # {about}" for about, name, default in ASSIGNMENT.findall(settings)]
     same(expected, found, ".env.example")
@@ -113,14 +113,14 @@ def test_env_example_sets_nothing_and_spells_the_defaults_as_they_are_read():
     uncommented = re.sub(r"^#(?=[A-Z])", "", read(".env.example"), flags=re.MULTILINE)
     values = {name: value or "" for name, value in dotenv_values(stream=StringIO(uncommented)).items()}
     loaded = Settings.load({**values, "ENV_FILE": "/dev/null"})
-    wrong = [each.name.upper() for each in documented() if getattr(loaded, each.name) != each.default]
+    wrong = [each.name.upper() for each in setting_fields() if getattr(loaded, each.name) != each.default]
     assert not wrong, f".env.example's own values are not the defaults: {wrong}"
 
 
 def test_no_page_writes_a_setting_that_does_not_exist():
     vendors = "|".join(vendor.variable for vendor in VENDORS)
     known = {"ENV_FILE", "HTTPS_PROXY", "HTTP_PROXY", "ALL_PROXY", "NO_PROXY", "ANTHROPIC_AUTH_TOKEN"}
-    for each in documented():
+    for each in setting_fields():
         known |= {each.name.upper(), *each.metadata["also"], *each.metadata["choices"]}
     others = "AZURE_OPENAI_(API_KEY|ENDPOINT)|AWS_[A-Z_]+|OTEL_[A-Z_]+"
     upstream = re.compile(rf"({vendors}|NAME)_(API_KEY|BASE_URL|MODEL)|{others}")
@@ -172,7 +172,7 @@ def test_what_the_code_reads_besides_is_in_both():
     lacking = [name for name in upper - vendors if not re.search(rf"`{name}\b", manual)]
     platforms = [name for name in lacking if name.startswith(("AWS_ENDPOINT_URL_", "AWS_CONTAINER_"))]
     assert sorted(lacking) == sorted(platforms), f"the documentation lacks {lacking}"
-    settings = {each.name.upper() for each in documented()}
+    settings = {each.name.upper() for each in setting_fields()}
     foreign = uncommented - upper - settings
     assert not {name for name in foreign if not name.startswith("AWS_")}, f"nobody reads {foreign}"
 
@@ -256,7 +256,7 @@ def test_the_page_of_errors_has_every_error_that_is_raised_and_no_code_that_is_n
 
 @pytest.mark.parametrize("page", PAGES)
 def test_the_tables_are_those_of_the_code(page):
-    assert read(page) == reference.written(read(page)), f"{page} is not as the code is: run `make docs`"
+    assert read(page) == reference.render_page(read(page)), f"{page} is not as the code is: run `make docs`"
 
 
 def test_every_table_has_its_page():
@@ -266,13 +266,13 @@ def test_every_table_has_its_page():
 
 def test_a_table_that_is_not_the_codes_is_noticed():
     page = "before\n<!-- make docs: settings -->\n| one of nobody's |\n<!-- end -->\nafter\n"
-    text = reference.written(page)
+    text = reference.render_page(page)
     assert text.startswith("before\n<!-- make docs: settings -->\n| Variable |")
     assert text.endswith("\n<!-- end -->\nafter\n")
     assert "nobody" not in text
-    assert reference.written(text) == text
+    assert reference.render_page(text) == text
     empty = page.replace("| one of nobody's |\n", "")
-    assert reference.written(empty) == text
+    assert reference.render_page(empty) == text
 
 
 def keys_of(title: str) -> set[str]:

@@ -36,7 +36,7 @@ ROOMS: Mapping[str, str] = {
     "views": "core.* schemas.* dispatch.* access.* usage.* server.* telemetry.records telemetry.metrics voice.*",
     "config": "",
     "app": "config core.* schemas.limits dispatch.* access.* storage.* usage.* telemetry.* server.* views.*",
-    "gunicorn": "app config telemetry.* server.* views.services",
+    "gunicorn": "app config telemetry.* server.* dispatch.routing.catalogue",
     "doctor": "tools.doctor.*",
     "test_streaming": "config tools.streamcheck.*",
     "tools": "app config core.* dispatch.* providers providers.vendors schemas.openapi.* storage.* telemetry.* "

@@ -514,4 +514,4 @@ def test_every_secret_of_the_settings_is_known() -> None:
     )
     hidden = SecretMasker(settings.secrets)
     said = "caller-key-1 caller-key-2 provider-key-3 provider-key-4 list-key-5 redis/key-6"
-    assert hidden.masked(said, 500) == " ".join(["***"] * 6)
+    assert hidden.mask(said, 500) == " ".join(["***"] * 6)

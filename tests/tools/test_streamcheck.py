@@ -14,7 +14,7 @@ from tests.conftest import ROOT, environment, free_port
 from tests.emulators import AZURE, FAULTS, OpenAIUpstream, ScriptedAnswer, certificate, faults, oddities
 from tools.streamcheck import capture, chunk_checks, client, plot, timing_checks
 from tools.streamcheck.capture import Arrival, Capture, End
-from tools.streamcheck.check import merged, run
+from tools.streamcheck.check import merge, run
 from tools.streamcheck.checks import CHECKS
 from tools.streamcheck.compare import differences
 from tools.streamcheck.frames import frames
@@ -372,7 +372,7 @@ def test_differences_are_told():
 
 def test_any_run_can_fail():
     good, bad = (run(CHECKS, Stream(captured(pieces))) for pieces in (ALL, ALL[:-1]))
-    assert [each.name for each in merged([good, bad, bad]) if each.problems] == ["[DONE]"]
+    assert [each.name for each in merge([good, bad, bad]) if each.problems] == ["[DONE]"]
 
 
 # The tool

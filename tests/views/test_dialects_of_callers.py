@@ -19,8 +19,9 @@ from tests.conftest import environment
 from tests.emulators import faults
 from tests.emulators.answers import ScriptedAnswer
 from tests.emulators.openai.server import OpenAIUpstream
+from views.answers import StreamResponse
 from views.blueprint import Api, ApiRequest
-from views.delivery import Delivery, StreamResponse
+from views.delivery import Delivery
 
 
 class WordEncoder:

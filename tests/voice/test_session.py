@@ -382,8 +382,8 @@ class FakeWebhook:
 BOOK = {"name": "book", "description": "Book a table.", "parameters": {"type": "object", "properties": {}}}
 
 
-@pytest.mark.parametrize(("answer", "told"), [("Booked.", "Booked."), (ToolFailed("It failed."), "It failed.")])
-def test_other_tools_are_the_webhooks(answer: Any, told: str) -> None:
+@pytest.mark.parametrize(("answer", "result"), [("Booked.", "Booked."), (ToolFailed("It failed."), "It failed.")])
+def test_other_tools_are_the_webhooks(answer: Any, result: str) -> None:
     webhook = FakeWebhook(answer)
     call = call_with(VoiceConfig(tools=(BOOK,)), webhook=webhook)
     call.model.will_call("book", {"time": "8"}, "Let me see.")
@@ -394,7 +394,7 @@ def test_other_tools_are_the_webhooks(answer: Any, told: str) -> None:
     assert webhook.bodies[0]["data"]["conversation"] == "CA1"
     asked = call.model.asked[1][0]
     assert [each["role"] for each in asked] == ["user", "assistant", "tool"]
-    assert asked[-1] == {"role": "tool", "tool_call_id": "call_book", "content": told}
+    assert asked[-1] == {"role": "tool", "tool_call_id": "call_book", "content": result}
 
 
 def test_several_calls_of_one_answer() -> None:

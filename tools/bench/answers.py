@@ -15,7 +15,7 @@ from tests.emulators.oci.keys import COMPARTMENT
 from tests.emulators.openai import completion
 from tests.emulators.reply import Reply
 
-STAMP = "~0000000,0000000000000000~ "
+TOKEN_TEXT = "~0000000,0000000000000000~ "
 """The text of a token. upstream.c writes its place in the stream and the time over the zeros."""
 
 OPENAI_MODEL, ANTHROPIC_MODEL, OCI_MODEL = (
@@ -23,54 +23,56 @@ OPENAI_MODEL, ANTHROPIC_MODEL, OCI_MODEL = (
     "claude-haiku-4-5",
     "meta.llama-4-maverick-17b-128e-instruct-fp8",
 )
-SAID = ScriptedAnswer(texts=[STAMP], usage=USAGE)
+ANSWER = ScriptedAnswer(texts=[TOKEN_TEXT], usage=USAGE)
 
 
 def _openai(*, stream: bool) -> Reply:
     body = {"model": OPENAI_MODEL, "stream": stream, "stream_options": {"include_usage": True}}
-    return completion.chat(SAID, body, b"")
+    return completion.chat(ANSWER, body, b"")
 
 
 def _anthropic(*, stream: bool) -> Reply:
-    return Message(SAID, {"model": ANTHROPIC_MODEL, "stream": stream}).reply()
+    return Message(ANSWER, {"model": ANTHROPIC_MODEL, "stream": stream}).reply()
 
 
 def _oci(*, stream: bool) -> Reply:
     request = {"apiFormat": "GENERIC", "isStream": stream, "streamOptions": {"isIncludeUsage": True}}
     mode = {"servingType": "ON_DEMAND", "modelId": OCI_MODEL}
-    return oci.chat(SAID, {"compartmentId": COMPARTMENT, "servingMode": mode, "chatRequest": request}, b"")
+    return oci.chat(ANSWER, {"compartmentId": COMPARTMENT, "servingMode": mode, "chatRequest": request}, b"")
 
 
 def _agent(*, stream: bool) -> Reply:  # noqa: ARG001 - it streams always
     params = {"sessionId": "bench", "enableTrace": True, "streamingConfigurations": {"streamFinalResponse": True}}
-    return Agent(*AGENT).answer(Turn(texts=[STAMP]), params, Session())
+    return Agent(*AGENT).answer(Turn(texts=[TOKEN_TEXT]), params, Session())
 
 
 DIALECTS = {"openai": _openai, "anthropic": _anthropic, "oci": _oci, "agent": _agent}
 
 
-def write(folder: Path) -> None:
-    """NAME.whole, NAME.opening, NAME.token and NAME.closing of each dialect, as bytes of the wire."""
+def write_files(folder: Path) -> None:
+    """Write NAME.whole, NAME.opening, NAME.token and NAME.closing of each dialect: the bytes of HTTP responses."""
     for name, answer in DIALECTS.items():
         for part, data in _parts(answer(stream=True), answer(stream=False)).items():
             (folder / f"{name}.{part}").write_bytes(data)
 
 
 def _parts(reply: Reply, whole: Reply) -> Mapping[str, bytes]:
-    """The stream cut around its one token. An agent's whole answer is a stream, too."""
-    (at,) = (place for place, piece in enumerate(reply.pieces) if piece.kind == "content" and _has_stamp(piece.data))
+    """The stream in three parts, of which the second is its only token, and the whole answer. An agent's whole answer
+    is a stream too.
+    """
+    (at,) = (index for index, piece in enumerate(reply.pieces) if piece.kind == "content" and _has_token(piece.data))
     chunks = [b"%x\r\n%b\r\n" % (len(piece.data), piece.data) for piece in reply.pieces]
     opening, closing = b"".join([reply.head(), *chunks[:at]]), b"".join([*chunks[at + 1 :], b"0\r\n\r\n"])
     sized = whole.head(("Content-Length", str(len(whole.body)))) + whole.body
     return {"opening": opening, "token": chunks[at], "closing": closing, "whole": sized}
 
 
-def _has_stamp(data: bytes) -> bool:
-    return STAMP.encode() in data or b"fjAwMDAwMDAs" in data
+def _has_token(data: bytes) -> bool:
+    return TOKEN_TEXT.encode() in data or b"fjAwMDAwMDAs" in data
 
 
-def request(path: str, headers: Mapping[str, str], body: Mapping[str, Any]) -> bytes:
-    """A request as bytes of the wire."""
+def http_request(path: str, headers: Mapping[str, str], body: Mapping[str, Any]) -> bytes:
+    """A POST request as bytes."""
     data = json.dumps(body).encode()
     fields = {
         "Host": "localhost",

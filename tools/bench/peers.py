@@ -17,11 +17,11 @@ from pathlib import Path
 
 from tests.emulators.bedrock.server import AGENT
 from tests.emulators.oci.keys import COMPARTMENT, REGION, config_file
-from tools.bench.processes import HERE, LOOPBACK, ROOT, NotStarted, Server, free_port, started
+from tools.bench.processes import HERE, LOOPBACK, ROOT, NotStarted, Server, free_port, run_server
 
-FOLDER = ROOT / ".bench"
-PORTKEY = FOLDER / "portkey" / "node_modules" / "@portkey-ai" / "gateway"
-LITELLM = FOLDER / "litellm" / "bin" / "litellm"
+INSTALL_FOLDER = ROOT / ".bench"
+PORTKEY = INSTALL_FOLDER / "portkey" / "node_modules" / "@portkey-ai" / "gateway"
+LITELLM = INSTALL_FOLDER / "litellm" / "bin" / "litellm"
 KEY = "sk-bench"
 THREADS = 1280
 INSTALL_SECONDS = 600
@@ -53,7 +53,7 @@ model_list:
     litellm_params: {{model: openai/gpt-4o-mini, api_base: "http://{host}:{upstream}/v1", api_key: unused}}
 """
 
-Start = Callable[[int, int, Path], AbstractContextManager[Server]]
+ServerRunner = Callable[[int, int, Path], AbstractContextManager[Server]]
 
 
 @contextmanager
@@ -73,11 +73,11 @@ def thinkline(core: int, upstream: int, folder: Path, settings: Mapping[str, str
     (folder / "models.yaml").touch()
     command = [sys.executable, "-m", "gunicorn", "app:create_app()"]
     headers = {"Authorization": f"Bearer {KEY}"}
-    with started(command, core, port, variables=variables, headers=headers) as server:
+    with run_server(command, core, port, variables=variables, headers=headers) as server:
         yield server
 
 
-def vendors(upstream: int, folder: Path) -> Mapping[str, str]:
+def provider_settings(upstream: int, folder: Path) -> Mapping[str, str]:
     """The settings of a Thinkline that reaches Anthropic, OCI and an agent of Amazon's, all at that upstream."""
     url = f"http://{LOOPBACK}:{upstream}"
     return {
@@ -100,8 +100,8 @@ def nginx(core: int, upstream: int, folder: Path) -> AbstractContextManager[Serv
     """nginx, without buffering."""
     port = free_port()
     (folder / "nginx.conf").write_text(NGINX.format(host=LOOPBACK, port=port, upstream=upstream))
-    command = [_found("nginx"), "-e", "stderr", "-p", str(folder), "-c", "nginx.conf"]
-    return started(command, core, port)
+    command = [_find_program("nginx"), "-e", "stderr", "-p", str(folder), "-c", "nginx.conf"]
+    return run_server(command, core, port)
 
 
 def litellm(core: int, upstream: int, folder: Path) -> AbstractContextManager[Server]:
@@ -109,10 +109,10 @@ def litellm(core: int, upstream: int, folder: Path) -> AbstractContextManager[Se
     port = free_port()
     config = folder / "litellm.yaml"
     config.write_text(LITELLM_CONFIG.format(host=LOOPBACK, upstream=upstream))
-    command = [_found(str(LITELLM)), "--config", str(config), "--host", LOOPBACK, "--port", str(port)]
+    command = [_find_program(str(LITELLM)), "--config", str(config), "--host", LOOPBACK, "--port", str(port)]
     key = f"sk-{secrets.token_hex(32)}"  # it does not start without a key that is hard to guess
     variables = {"LITELLM_LOCAL_MODEL_COST_MAP": "True", "LITELLM_LOG": "ERROR", "LITELLM_MASTER_KEY": key}
-    return started(
+    return run_server(
         [*command, "--num_workers", "1", "--telemetry", "False"],
         core,
         port,
@@ -134,11 +134,11 @@ def portkey(core: int, upstream: int, folder: Path) -> AbstractContextManager[Se
         "x-portkey-custom-host": f"http://{LOOPBACK}:{upstream}/v1",
     }
     variables = {"NODE_ENV": "production", "TRUSTED_CUSTOM_HOSTS": LOOPBACK}
-    command = [_found("node"), str(program), f"--port={port}", "--headless"]
-    return started(command, core, port, cwd=folder, variables=variables, headers=headers)
+    command = [_find_program("node"), str(program), f"--port={port}", "--headless"]
+    return run_server(command, core, port, cwd=folder, variables=variables, headers=headers)
 
 
-def _gthread(application: str, core: int) -> AbstractContextManager[Server]:
+def _run_gunicorn(application: str, core: int) -> AbstractContextManager[Server]:
     port = free_port()
     command = [sys.executable, "-m", "gunicorn", application, "--config", os.devnull, "--no-control-socket"]
     options = {
@@ -149,20 +149,20 @@ def _gthread(application: str, core: int) -> AbstractContextManager[Server]:
         "keep-alive": 75,
     }
     command += [f"--{name}={value}" for name, value in options.items()]
-    return started(command, core, port, cwd=HERE)
+    return run_server(command, core, port, cwd=HERE)
 
 
-def naive(core: int, upstream: int, folder: Path) -> AbstractContextManager[Server]:  # noqa: ARG001 - a Start
+def naive(core: int, upstream: int, folder: Path) -> AbstractContextManager[Server]:  # noqa: ARG001 - a ServerRunner
     """naive.py."""
-    return _gthread(f"naive:create_app('http://{LOOPBACK}:{upstream}/v1')", core)
+    return _run_gunicorn(f"naive:create_app('http://{LOOPBACK}:{upstream}/v1')", core)
 
 
-def bare(core: int, upstream: int, folder: Path) -> AbstractContextManager[Server]:  # noqa: ARG001 - a Start
+def bare(core: int, upstream: int, folder: Path) -> AbstractContextManager[Server]:  # noqa: ARG001 - a ServerRunner
     """bare.py, which asks no upstream."""
-    return _gthread("bare:app", core)
+    return _run_gunicorn("bare:app", core)
 
 
-def _found(program: str) -> str:
+def _find_program(program: str) -> str:
     path = shutil.which(program, path=f"{os.environ['PATH']}:/usr/sbin")  # noqa: TID251 - no setting
     if path is None:
         raise NotStarted("It is not installed.")
@@ -172,7 +172,7 @@ def _found(program: str) -> str:
 def install() -> dict[str, str]:
     """Install the peers that are missing; name -> why not."""
     failed = {}
-    FOLDER.mkdir(exist_ok=True)
+    INSTALL_FOLDER.mkdir(exist_ok=True)
     commands = {
         "nginx": (shutil.which("nginx", path="/usr/sbin:/usr/bin"), _nginx_commands()),
         "litellm": (LITELLM.exists(), _litellm_commands()),
@@ -196,13 +196,13 @@ def _nginx_commands() -> list[list[str]]:
 
 
 def _litellm_commands() -> list[list[str]]:
-    folder = FOLDER / "litellm"
+    folder = INSTALL_FOLDER / "litellm"
     pip = [str(folder / "bin" / "pip"), "install", "-q", "--disable-pip-version-check"]
     return [[sys.executable, "-m", "venv", str(folder)], [*pip, f"litellm[proxy]=={LITELLM_VERSION}"]]
 
 
 def _portkey_commands() -> list[list[str]]:
-    folder = FOLDER / "portkey"
+    folder = INSTALL_FOLDER / "portkey"
     folder.mkdir(exist_ok=True)
     (folder / "package.json").write_text(json.dumps(PORTKEY_PACKAGE))
     return [["npm", "install", "--no-fund", "--no-audit", "--silent", "--prefix", str(folder)]]
@@ -229,7 +229,7 @@ def versions() -> dict[str, str]:
     return found
 
 
-def all_of(settings: Mapping[str, str]) -> Mapping[str, Start]:
+def servers(settings: Mapping[str, str]) -> Mapping[str, ServerRunner]:
     """The servers that are measured, in the order of the tables."""
     return {
         "thinkline": partial(thinkline, settings=settings),

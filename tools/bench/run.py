@@ -26,10 +26,18 @@ from time import monotonic
 from typing import Any
 
 from tools.bench import answers, peers
-from tools.bench.measures import DIRECT, MEASURES, OF_A_PROVIDER, STEPS, WITHOUT_UPSTREAM, Bench, measure
-from tools.bench.processes import NotStarted, compile_all, cores, pinned, upstream
+from tools.bench.measures import (
+    BARE_MEASURES,
+    MEASURES,
+    PROVIDER_MEASURES,
+    STREAM_COUNTS,
+    UPSTREAM_MEASURES,
+    Bench,
+    measure,
+)
+from tools.bench.processes import NotStarted, build_programs, choose_cores, pin_to_core, run_upstream
 
-OURS = ("flask", "gunicorn", "openai")
+PACKAGES = ("flask", "gunicorn", "openai")
 """The packages whose versions are noted."""
 
 PROVIDERS: Mapping[str, Mapping[str, Any]] = {
@@ -38,75 +46,77 @@ PROVIDERS: Mapping[str, Mapping[str, Any]] = {
     "oci": {"provider": "oci", "model": answers.OCI_MODEL},
     "bedrock-agent": {"provider": "bedrock", "model": "bedrock-agent", "session_id": "bench-########"},
 }
-"""The text by which a request gets each answer; ######## becomes its number."""
+"""The fields by which a request is answered by each provider. load.c replaces ######## with the request's number."""
 
 
-def machine() -> dict[str, Any]:
+def describe_machine() -> dict[str, Any]:
     """The machine and the versions."""
     info = Path("/proc/cpuinfo").read_text()
     model = next((line.partition(":")[2].strip() for line in info.splitlines() if "model name" in line), "unknown")
     return {"cpu": model, "cores": os.cpu_count(), "kernel": platform.release(), "python": platform.python_version()}
 
 
-def run(seconds: float, only: list[str], settings: Mapping[str, str], steps: tuple[int, ...] = STEPS) -> dict[str, Any]:
+def run(
+    seconds: float, only: list[str], settings: Mapping[str, str], stream_counts: tuple[int, ...] = STREAM_COUNTS
+) -> dict[str, Any]:
     """All figures. Raises NotStarted when the upstream or Thinkline does not start."""
-    core, other = cores()
-    begun = monotonic()
+    core, other = choose_cores()
+    started = monotonic()
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="bench-")))
-        compile_all(folder)
-        stack.enter_context(pinned(other))
-        direct = stack.enter_context(upstream(other, folder))
-        bench = Bench(direct, folder, other, seconds, steps)
+        build_programs(folder)
+        stack.enter_context(pin_to_core(other))
+        direct = stack.enter_context(run_upstream(other, folder))
+        bench = Bench(direct, folder, other, seconds, stream_counts)
         figures: dict[str, Any] = {
             "date": datetime.now(UTC).strftime("%Y-%m-%d"),
-            "machine": machine(),
-            "versions": {**{name: version(name) for name in OURS}, **peers.versions()},
+            "machine": describe_machine(),
+            "versions": {**{name: version(name) for name in PACKAGES}, **peers.versions()},
             "seconds": seconds,
             "settings": dict(settings),
             "left_out": {},
-            "direct": measure(bench, direct, DIRECT),
+            "direct": measure(bench, direct, UPSTREAM_MEASURES),
             "servers": {},
             "providers": {},
         }
-        for name, start in peers.all_of(settings).items():
+        for name, start in peers.servers(settings).items():
             if only and name not in only:
                 continue
-            _tell(f"{name} ({monotonic() - begun:.0f} s)")
+            _print_progress(f"{name} ({monotonic() - started:.0f} s)")
             try:
-                with start(core, direct.port, _inside(folder, name)) as server:
-                    names = WITHOUT_UPSTREAM if name == "bare" else tuple(MEASURES)
+                with start(core, direct.port, _subfolder(folder, name)) as server:
+                    names = BARE_MEASURES if name == "bare" else tuple(MEASURES)
                     figures["servers"][name] = measure(bench, server, names)
             except NotStarted as error:
                 if name == "thinkline":
                     raise
                 figures["left_out"][name] = str(error)
         if not only or "providers" in only:
-            _tell(f"providers ({monotonic() - begun:.0f} s)")
-            figures["providers"] = providers(bench, core, folder, settings)
-    figures["took_seconds"] = round(monotonic() - begun)
+            _print_progress(f"providers ({monotonic() - started:.0f} s)")
+            figures["providers"] = measure_providers(bench, core, folder, settings)
+    figures["took_seconds"] = round(monotonic() - started)
     return figures
 
 
-def providers(bench: Bench, core: int, folder: Path, settings: Mapping[str, str]) -> dict[str, Any]:
+def measure_providers(bench: Bench, core: int, folder: Path, settings: Mapping[str, str]) -> dict[str, Any]:
     """Thinkline alone, a new process for each upstream's dialect."""
     figures = {}
-    for name, own in PROVIDERS.items():
-        inside = _inside(folder, f"provider-{name}")
-        chosen = {**peers.vendors(bench.upstream.port, inside), **settings}
-        with peers.thinkline(core, bench.upstream.port, inside, chosen) as server:
-            figures[name] = measure(bench, replace(server, own=own), OF_A_PROVIDER)
+    for name, extra_body in PROVIDERS.items():
+        subfolder = _subfolder(folder, f"provider-{name}")
+        all_settings = {**peers.provider_settings(bench.upstream.port, subfolder), **settings}
+        with peers.thinkline(core, bench.upstream.port, subfolder, all_settings) as server:
+            figures[name] = measure(bench, replace(server, extra_body=extra_body), PROVIDER_MEASURES)
     return figures
 
 
-def _inside(folder: Path, name: str) -> Path:
+def _subfolder(folder: Path, name: str) -> Path:
     path = folder / name
     path.mkdir()
     return path
 
 
-def _tell(what: str) -> None:
-    sys.stderr.write(f"{what}\n")
+def _print_progress(text: str) -> None:
+    sys.stderr.write(f"{text}\n")
     sys.stderr.flush()
 
 
@@ -115,15 +125,17 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("settings", nargs="*", metavar="NAME=value", help="further settings of Thinkline's")
     parser.add_argument("--seconds", type=float, default=2.5, help="how long each figure is measured for")
-    parser.add_argument("--only", action="append", default=[], choices=[*peers.all_of({}), "providers"])
-    parser.add_argument("--most", type=int, default=STEPS[-1], help="most streams at a time")
+    parser.add_argument("--only", action="append", default=[], choices=[*peers.servers({}), "providers"])
+    parser.add_argument("--most", type=int, default=STREAM_COUNTS[-1], help="most streams at a time")
     parser.add_argument("--output", type=Path, help="where to, as JSON; unset: to stdout")
     parser.add_argument("--install", action="store_true", help="install the peers that are missing")
     options = parser.parse_args()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that the children are ended
     failed = peers.install() if options.install else {}
     settings = dict(each.split("=", 1) for each in options.settings)
-    figures = run(options.seconds, options.only, settings, tuple(step for step in STEPS if step <= options.most))
+    figures = run(
+        options.seconds, options.only, settings, tuple(step for step in STREAM_COUNTS if step <= options.most)
+    )
     for name, reason in failed.items():
         if name in figures["left_out"]:
             figures["left_out"][name] += f" {reason}"

@@ -1,4 +1,5 @@
-"""Measures how long a line is silent when a target is, how soon it is freed, and what hedging costs.
+"""Measures for how long a caller hears nothing when a target fails, how soon a hang-up frees the upstream, and what
+hedging costs.
 
     python -m tools.bench.silence [--runs 20] [--calls 400]
 
@@ -31,106 +32,106 @@ DEADLINE_MS, HEDGE_MS = 300, 150
 SLOW_SHARE, SLOW_SECONDS, FAST_SECONDS = 0.05, 3.0, 0.05
 CALLERS = 8
 
-SILENCES: Mapping[str, dict[str, Any]] = {
+FAILURES: Mapping[str, dict[str, Any]] = {
     "stalls": {"texts": WORDS, "first_delay": LONG},
     "resets": {"fault": faults.reset_before_headers},
     "answers HTML": {"fault": faults.html},
 }
 
 
-def first_word(port: int, body: Mapping[str, Any]) -> float:
-    """Milliseconds to the first content of a stream, which is then read to its end."""
+def time_to_first_word(port: int, body: Mapping[str, Any]) -> float:
+    """Milliseconds until the first content of a stream. The stream is read to its end."""
     connection = HTTPConnection("127.0.0.1", port, timeout=60)
-    began = time.monotonic()
+    started = time.monotonic()
     connection.request("POST", "/v1/chat/completions", json.dumps({**body, "stream": True}))
     response = connection.getresponse()
-    heard, first = b"", 0.0
+    received, first = b"", 0.0
     while data := response.read1(65536):
-        heard += data
-        if not first and heard.replace(b'"content":""', b"").find(b'"content":"') >= 0:
-            first = time.monotonic() - began
+        received += data
+        if not first and received.replace(b'"content":""', b"").find(b'"content":"') >= 0:
+            first = time.monotonic() - started
     connection.close()
-    assert response.status == 200, heard
-    assert first, heard
+    assert response.status == 200, received
+    assert first, received
     return first * 1000
 
 
-def spread(times: list[float]) -> str:
+def median_and_worst(times: list[float]) -> str:
     """Median and worst."""
     return f"{statistics.median(times):.0f} | {max(times):.0f}"
 
 
-def fallbacks(port: int, found: Mapping[str, Line], runs: int) -> None:
-    """The time to the second target's first word, by kind of upstream and by what the first one does."""
+def measure_fallbacks(port: int, lines_by_kind: Mapping[str, Line], runs: int) -> None:
+    """Measure the time to the second target's first word, by kind of upstream and by how the first target fails."""
     print(f"| first target (deadline {DEADLINE_MS} ms) | does | median ms | worst ms |\n|---|---|---|---|")
-    for name, line in found.items():
-        for what, answer in SILENCES.items():
+    for name, line in lines_by_kind.items():
+        for failure, answer in FAILURES.items():
             line.upstream.always(line.answer(**answer))
-            times = [first_word(port, chat_body(model=f"safe:{name}")) for _ in range(runs)]
+            times = [time_to_first_word(port, chat_body(model=f"safe:{name}")) for _ in range(runs)]
             line.upstream.always(line.answer())
-            print(f"| {name} | {what} | {spread(times)} |", flush=True)
+            print(f"| {name} | {failure} | {median_and_worst(times)} |", flush=True)
 
 
-def hangups(port: int, found: Mapping[str, Line], runs: int) -> None:
-    """The time from a caller's leaving to the upstream's noticing, by kind of upstream and by phase."""
+def measure_hangups(port: int, lines_by_kind: Mapping[str, Line], runs: int) -> None:
+    """Measure the time from a caller's hang-up until the upstream sees it, by kind of upstream and by phase."""
     print(f"\n| a caller leaves: worst of {runs}, ms | {' | '.join(PHASES)} |\n|---|{'---|' * len(PHASES)}")
-    for name, line in found.items():
+    for name, line in lines_by_kind.items():
         cells = []
-        for answer, stream, heard in PHASES.values():
+        for answer, stream, awaited in PHASES.values():
             worst = 0.0
             for _ in range(runs):
-                count = len(line.upstream.received)
+                count = len(line.upstream.received) + line.opens
                 line.upstream.enqueue(line.answer(**answer))
                 caller = Caller(port, chat_body(provider=line.provider, model=line.model, stream=stream))
                 until(lambda line=line, count=count: len(line.upstream.received) > count, "the request to arrive")
-                caller.hears(heard)
+                caller.hears(awaited)
                 time.sleep(0.02)  # let the phase begin: only the hang-up is measured
-                left = time.monotonic()
+                hung_up_at = time.monotonic()
                 caller.leaves()
-                worst = max(worst, (line.upstream.received[count].wait_closed(10) - left) * 1000)
+                worst = max(worst, (line.upstream.received[count].wait_closed(10) - hung_up_at) * 1000)
             cells.append(f"{worst:.1f}")
         print(f"| {name} | {' | '.join(cells)} |", flush=True)
 
 
-def hedging(port: int, one: OpenAIUpstream, two: OpenAIUpstream, calls: int) -> None:
-    """A mix in which one of twenty answers takes three seconds, with hedging and without."""
+def measure_hedging(port: int, one: OpenAIUpstream, two: OpenAIUpstream, calls: int) -> None:
+    """Measure a mix in which one of twenty answers takes three seconds, with hedging and without."""
     print(f"\n| {SLOW_SHARE:.0%} take {SLOW_SECONDS:g} s | p50 ms | p99 ms | extra calls |\n|---|---|---|---|")
-    dice = random.Random(1)
+    rng = random.Random(1)
     for model in ("plain", "hedged"):
-        delays = [SLOW_SECONDS if dice.random() < SLOW_SHARE else FAST_SECONDS for _ in range(calls)]
+        delays = [SLOW_SECONDS if rng.random() < SLOW_SHARE else FAST_SECONDS for _ in range(calls)]
         one.enqueue(*(ScriptedAnswer(first_delay=delay) for delay in delays))
         two.always(ScriptedAnswer(first_delay=FAST_SECONDS))
-        asked = len(two.received)
+        requests_before = len(two.received)
         with ThreadPoolExecutor(CALLERS) as pool:
-            times = list(pool.map(lambda m: first_word(port, chat_body(model=m)), [model] * calls))
-        cuts = statistics.quantiles(times, n=100)
-        extra = (len(two.received) - asked) / calls
-        print(f"| {model} | {cuts[49]:.0f} | {cuts[98]:.0f} | {extra:.1%} |", flush=True)
+            times = list(pool.map(lambda m: time_to_first_word(port, chat_body(model=m)), [model] * calls))
+        percentiles = statistics.quantiles(times, n=100)
+        extra = (len(two.received) - requests_before) / calls
+        print(f"| {model} | {percentiles[49]:.0f} | {percentiles[98]:.0f} | {extra:.1%} |", flush=True)
 
 
-def refusals(port: int, one: OpenAIUpstream, most: int, runs: int) -> None:
-    """How soon a request over the limit is refused."""
+def measure_refusals(port: int, one: OpenAIUpstream, limit: int, runs: int) -> None:
+    """Measure how soon a request over the limit is refused."""
     one.always(ScriptedAnswer(first_delay=LONG))
-    held = [threading.Thread(target=_hold, args=(port,), daemon=True) for _ in range(most)]
+    held = [threading.Thread(target=_hold_stream, args=(port,), daemon=True) for _ in range(limit)]
     for thread in held:
         thread.start()
     count = len(one.received)
-    while len(one.received) < count + most and one.open_connections() < most:
+    while len(one.received) < count + limit and one.open_connections() < limit:
         time.sleep(0.01)
     times = [_measure_ms(lambda: _send_one_too_many(port)) for _ in range(runs)]
-    print(f"\n| one too many, {most} under way | median ms | worst ms |\n|---|---|---|")
+    print(f"\n| one too many, {limit} under way | median ms | worst ms |\n|---|---|---|")
     print(f"| 503 | {statistics.median(times):.1f} | {max(times):.1f} |")
 
 
-def _measure_ms(do: Callable[[], None]) -> float:
-    began = time.monotonic()
-    do()
-    return (time.monotonic() - began) * 1000
+def _measure_ms(action: Callable[[], None]) -> float:
+    started = time.monotonic()
+    action()
+    return (time.monotonic() - started) * 1000
 
 
-def _hold(port: int) -> None:
+def _hold_stream(port: int) -> None:
     try:
-        first_word(port, chat_body(model="plain"))
+        time_to_first_word(port, chat_body(model="plain"))
     except (OSError, AssertionError):
         pass  # the bench is over
 
@@ -151,7 +152,7 @@ def main() -> None:
     arguments = parser.parse_args()
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
-        found, settings = stack.enter_context(lines())
+        lines_by_kind, settings = stack.enter_context(lines())
         one, two = stack.enter_context(OpenAIUpstream()), stack.enter_context(OpenAIUpstream())
         providers = {
             name: {"base_url": each.base_url, "api_key": each.key} for name, each in (("one", one), ("two", two))
@@ -159,7 +160,7 @@ def main() -> None:
         models: list[dict[str, Any]] = [
             {"name": f"safe:{name}", "provider": line.provider, "model": line.model, "fallbacks": ["second"]}
             | {"ttft_timeout_ms": DEADLINE_MS}
-            for name, line in found.items()
+            for name, line in lines_by_kind.items()
         ]
         models += [
             {"name": "second", "provider": "two"},
@@ -178,10 +179,10 @@ def main() -> None:
                 THREADS=64,
             )
         )
-        fallbacks(app.port, found, arguments.runs)
-        hangups(app.port, found, arguments.runs)
-        hedging(app.port, one, two, arguments.calls)
-        refusals(app.port, one, 32, arguments.runs)
+        measure_fallbacks(app.port, lines_by_kind, arguments.runs)
+        measure_hangups(app.port, lines_by_kind, arguments.runs)
+        measure_hedging(app.port, one, two, arguments.calls)
+        measure_refusals(app.port, one, 32, arguments.runs)
 
 
 if __name__ == "__main__":

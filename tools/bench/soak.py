@@ -1,11 +1,10 @@
-"""Callers, faults and hang-ups, mixed for a long time: does anything grow, and does every caller get an answer or an
-error?
+"""Runs callers, faults and hang-ups for a long time: does anything grow, and does every call get an answer or an error?
 
     make soak MINUTES=10        or: python -m tools.bench.soak --minutes 10 [--callers 100] [--plot soak.png]
 
-One worker over loopback; every kind of upstream is emulated in this process. A fifth of the callers are strangers, who
-send halves, do not read or do not close. Exits with 1 when threads or sockets grow, when memory does, or when a caller
-got neither an answer nor a reason.
+One worker over loopback; every kind of upstream is emulated in this process. A fifth of the clients misbehave: they
+send half a request, do not read, or do not close. Exits with 1 if threads, sockets or memory grow, or if a call got
+neither an answer nor an error.
 """
 
 import argparse
@@ -39,7 +38,7 @@ WARM_UP = 0.25
 GROWTH = 1.02
 """How much the last third of the rest may be above its first: what 20 samples of a busy process differ by."""
 
-ANSWERS: tuple[tuple[int, dict[str, Any]], ...] = (
+WEIGHTED_ANSWERS: tuple[tuple[int, dict[str, Any]], ...] = (
     (10, {}),
     (4, {"texts": WORDS[:40], "frame_delay": 0.01}),
     (2, {"first_delay": 0.5}),
@@ -52,126 +51,132 @@ ANSWERS: tuple[tuple[int, dict[str, Any]], ...] = (
     (1, {"fault": faults.stalled}),
     (1, {"fault": faults.garbage}),
 )
-"""How often an upstream gives that answer."""
+"""Answers of the upstreams, each with how often it is given."""
 
 
 @dataclass
-class Seen:
-    """The callers' results, and the samples of the process: (seconds, KiB, threads, sockets, p50 ms of late)."""
+class Results:
+    """The outcomes of calls, and samples of the process: (seconds, KiB, threads, sockets, median latency in ms)."""
 
     outcomes: Counter[str] = field(default_factory=Counter)
-    strange: list[str] = field(default_factory=list)
+    unexplained: list[str] = field(default_factory=list)
     latencies: list[float] = field(default_factory=list)
     samples: list[tuple[float, int, int, int, float]] = field(default_factory=list)
     lock: threading.Lock = field(default_factory=threading.Lock)
 
-    def count(self, outcome: str, seconds: float, strange: str = "") -> None:
+    def count(self, outcome: str, seconds: float, unexplained: str = "") -> None:
         """Count a call that has ended."""
         with self.lock:
             self.outcomes[outcome] += 1
             self.latencies.append(seconds)
-            if strange and len(self.strange) < 10:
-                self.strange.append(strange)
+            if unexplained and len(self.unexplained) < 10:
+                self.unexplained.append(unexplained)
 
 
-def call(port: int, body: Mapping[str, Any], dice: random.Random) -> tuple[str, str]:
-    """Make one call; returns how it ended, and what was wrong with it."""
-    leaves = dice.random() < 0.25
+def make_call(port: int, body: Mapping[str, Any], rng: random.Random) -> tuple[str, str]:
+    """Make one call. Returns its outcome, and a description if it ended without an answer and without a reason."""
+    hangs_up = rng.random() < 0.25
     connection = HTTPConnection("127.0.0.1", port, timeout=60)
     try:
         connection.request("POST", "/v1/chat/completions", json.dumps(body))
-        if leaves:
-            time.sleep(dice.random() * 0.3)
-            return "left", ""
+        if hangs_up:
+            time.sleep(rng.random() * 0.3)
+            return "hung up", ""
         response = connection.getresponse()
-        heard = response.read()
+        received = response.read()
     except (OSError, IncompleteRead) as error:
-        return "strange", repr(error)
+        return "unexplained", repr(error)
     finally:
         connection.close()
     if response.status != 200:
-        explained = b'"message"' in heard
-        return (f"told {response.status}", "") if explained else ("strange", f"{response.status} {heard[:200]!r}")
+        explained = b'"message"' in received
+        return (
+            (f"error {response.status}", "") if explained else ("unexplained", f"{response.status} {received[:200]!r}")
+        )
     if not body.get("stream"):
         return "answered", ""
-    if not heard.endswith(b"data: [DONE]\n\n"):
-        return "strange", repr(heard[-200:])
-    return ("told in the stream" if b'"error":{' in heard else "answered"), ""
+    if not received.endswith(b"data: [DONE]\n\n"):
+        return "unexplained", repr(received[-200:])
+    return ("error in the stream" if b'"error":{' in received else "answered"), ""
 
 
-def caller(port: int, names: list[str], until: float, seen: Seen, seed: int) -> None:
-    """One caller after another, until the time is up."""
-    dice = random.Random(seed)
-    while time.monotonic() < until:
-        began = time.monotonic()
-        body = chat_body(model=f"safe:{dice.choice(names)}", stream=dice.random() < 0.8)
-        seen.count(*_with_time(call(port, body, dice), began))
-        time.sleep(dice.random() * 0.2)
+def run_caller(port: int, kinds: list[str], end: float, results: Results, seed: int) -> None:
+    """Make one call after another until the time is up."""
+    rng = random.Random(seed)
+    while time.monotonic() < end:
+        started = time.monotonic()
+        body = chat_body(model=f"safe:{rng.choice(kinds)}", stream=rng.random() < 0.8)
+        results.count(*_with_duration(make_call(port, body, rng), started))
+        time.sleep(rng.random() * 0.2)
 
 
-def stranger(port: int, until: float, seen: Seen, seed: int) -> None:
-    """One stranger after another, each for a second or two."""
-    dice = random.Random(seed)
-    while time.monotonic() < until:
-        with dice.choice(STRANGERS)(port):
-            time.sleep(dice.random() * 2)
-        with seen.lock:
-            seen.outcomes["stranger"] += 1
+def run_misbehaving_client(port: int, end: float, results: Results, seed: int) -> None:
+    """Misbehave in one way after another, each for up to two seconds."""
+    rng = random.Random(seed)
+    while time.monotonic() < end:
+        with rng.choice(STRANGERS)(port):
+            time.sleep(rng.random() * 2)
+        with results.lock:
+            results.outcomes["misbehaved"] += 1
 
 
-def _with_time(ended: tuple[str, str], began: float) -> tuple[str, float, str]:
-    return ended[0], time.monotonic() - began, ended[1]
+def _with_duration(ended: tuple[str, str], started: float) -> tuple[str, float, str]:
+    return ended[0], time.monotonic() - started, ended[1]
 
 
-def script(found: Mapping[str, Line], until: float) -> None:
-    """Change what each upstream answers, all the time."""
-    dice = random.Random(0)
-    weights, answers = zip(*ANSWERS, strict=True)
-    while time.monotonic() < until:
-        for line in found.values():
-            line.upstream.always(line.answer(**dice.choices(answers, weights)[0]))
+def change_answers(lines_by_kind: Mapping[str, Line], end: float) -> None:
+    """Change the answer of each upstream, at random, every 50 ms."""
+    rng = random.Random(0)
+    weights, answers = zip(*WEIGHTED_ANSWERS, strict=True)
+    while time.monotonic() < end:
+        for line in lines_by_kind.values():
+            line.upstream.always(line.answer(**rng.choices(answers, weights)[0]))
         time.sleep(0.05)
-    for line in found.values():
+    for line in lines_by_kind.values():
         line.upstream.always(line.answer())
 
 
-def memory(pid: int) -> int:
-    """Resident KiB of a process."""
+def resident_kib(pid: int) -> int:
+    """The resident memory of a process in KiB."""
     return int(Path(f"/proc/{pid}/status").read_text().partition("VmRSS:")[2].split()[0])
 
 
-def watch(app: Served, until: float, seen: Seen) -> None:
-    """Count, every few seconds."""
-    began = time.monotonic()
-    while time.monotonic() < until:
+def take_samples(app: Served, end: float, results: Results) -> None:
+    """Take a sample of the process every SAMPLE_SECONDS."""
+    started = time.monotonic()
+    while time.monotonic() < end:
         time.sleep(SAMPLE_SECONDS)
-        with seen.lock:
-            late, seen.latencies = seen.latencies, []
-        p50 = statistics.median(late) * 1000 if late else 0.0
-        row = (time.monotonic() - began, memory(app.workers[0]), app.threads(), app.sockets(), p50)
-        seen.samples.append(row)
+        with results.lock:
+            latencies, results.latencies = results.latencies, []
+        p50 = statistics.median(latencies) * 1000 if latencies else 0.0
+        row = (time.monotonic() - started, resident_kib(app.workers[0]), app.threads(), app.sockets(), p50)
+        results.samples.append(row)
 
 
-def grown(seen: Seen, rest: tuple[int, int, int]) -> list[str]:
-    """What is more at the end than after the warm-up; `rest` is (KiB, threads, sockets) once all callers have left."""
-    settled = seen.samples[int(len(seen.samples) * WARM_UP) :]
+def find_problems(results: Results, at_rest: tuple[int, int, int]) -> list[str]:
+    """What has grown since the warm-up, and how many calls ended without a reason. `at_rest` is (KiB, threads, sockets)
+    once all callers have left.
+    """
+    settled = results.samples[int(len(results.samples) * WARM_UP) :]
     third = len(settled) // 3
     before, after = (statistics.median(row[1] for row in rows) for rows in (settled[:third], settled[-third:]))
-    first = seen.samples[0]
+    first = results.samples[0]
     problems = []
     if after > before * GROWTH:
         problems.append(f"memory grew from {before:.0f} to {after:.0f} KiB")
-    if rest[1] > first[2] + 2:
-        problems.append(f"{rest[1]} threads are left of {first[2]}")
-    if rest[2] > min(row[3] for row in seen.samples) + 16:
-        problems.append(f"{rest[2]} sockets are left")
-    if seen.outcomes["strange"]:
-        problems.append(f"{seen.outcomes['strange']} callers got neither an answer nor a reason: {seen.strange}")
+    if at_rest[1] > first[2] + 2:
+        problems.append(f"{at_rest[1]} threads are left of {first[2]}")
+    if at_rest[2] > min(row[3] for row in results.samples) + 16:
+        problems.append(f"{at_rest[2]} sockets are left")
+    if results.outcomes["unexplained"]:
+        problems.append(
+            f"{results.outcomes['unexplained']} callers got neither an answer nor a reason: {results.unexplained}"
+        )
     return problems
 
 
-def plot(seen: Seen, path: str) -> None:
-    """Memory, threads, sockets and latency over time."""
+def plot(results: Results, path: str) -> None:
+    """Draw memory, threads, sockets and latency over time."""
     from matplotlib import use  # noqa: PLC0415 - only the picture needs it
 
     use("Agg")
@@ -181,7 +186,7 @@ def plot(seen: Seen, path: str) -> None:
     titles = ("resident MiB", "threads", "sockets", "p50 of a call, ms")
     for at, (axis, title) in enumerate(zip(axes, titles, strict=True), start=1):
         scale = 1024 if at == 1 else 1
-        axis.plot([row[0] for row in seen.samples], [row[at] / scale for row in seen.samples])
+        axis.plot([row[0] for row in results.samples], [row[at] / scale for row in results.samples])
         axis.set_ylabel(title)
         axis.set_ylim(bottom=0)
     axes[-1].set_xlabel("seconds")
@@ -195,17 +200,17 @@ def main() -> int:
     parser.add_argument("--callers", type=int, default=100)
     parser.add_argument("--plot", default="")
     arguments = parser.parse_args()
-    seen = Seen()
+    results = Results()
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
-        found, settings = stack.enter_context(lines())
+        lines_by_kind, settings = stack.enter_context(lines())
         second = stack.enter_context(OpenAIUpstream())
         second.always(ScriptedAnswer())
         models: list[dict[str, Any]] = [
             {"name": f"safe:{name}", "provider": line.provider, "model": line.model, "ttft_timeout_ms": 400}
             | ({"fallbacks": ["second"]} if at % 2 else {})
             | ({"hedge_after_ms": 200} if at % 4 == 1 else {})
-            for at, (name, line) in enumerate(found.items())
+            for at, (name, line) in enumerate(lines_by_kind.items())
         ]
         models.append({"name": "second", "provider": "second"})
         file = folder / "models.yaml"
@@ -231,36 +236,37 @@ def main() -> int:
                 LOG_LEVEL="ERROR",
             )
         )
-        until = time.monotonic() + arguments.minutes * 60
-        jobs = [
-            threading.Thread(target=script, args=(found, until)),
-            threading.Thread(target=watch, args=(app, until, seen)),
+        end = time.monotonic() + arguments.minutes * 60
+        threads = [
+            threading.Thread(target=change_answers, args=(lines_by_kind, end)),
+            threading.Thread(target=take_samples, args=(app, end, results)),
         ]
-        names = list(found)
-        jobs += [
-            threading.Thread(target=caller, args=(app.port, names, until, seen, seed))
+        kinds = list(lines_by_kind)
+        threads += [
+            threading.Thread(target=run_caller, args=(app.port, kinds, end, results, seed))
             if seed % 5
-            else threading.Thread(target=stranger, args=(app.port, until, seen, seed))
+            else threading.Thread(target=run_misbehaving_client, args=(app.port, end, results, seed))
             for seed in range(arguments.callers)
         ]
-        for job in jobs:
-            job.start()
-        for job in jobs:
-            job.join()
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
         time.sleep(5)
-        rest = memory(app.workers[0]), app.threads(), app.sockets()
+        at_rest = resident_kib(app.workers[0]), app.threads(), app.sockets()
     print("| seconds | KiB resident | threads | sockets | p50 ms |\n|---|---|---|---|---|")
-    step = max(1, len(seen.samples) // 12)
-    for row in seen.samples[::step]:
+    step = max(1, len(results.samples) // 12)
+    for row in results.samples[::step]:
         print("| " + " | ".join(f"{value:.0f}" for value in row) + " |")
-    print(f"\nAt rest: {rest[0]} KiB, {rest[1]} threads, {rest[2]} sockets.")
+    print(f"\nAt rest: {at_rest[0]} KiB, {at_rest[1]} threads, {at_rest[2]} sockets.")
     print(
-        f"{sum(seen.outcomes.values())} calls: " + ", ".join(f"{n} {what}" for what, n in seen.outcomes.most_common())
+        f"{sum(results.outcomes.values())} calls: "
+        + ", ".join(f"{n} {what}" for what, n in results.outcomes.most_common())
     )
     if arguments.plot:
-        plot(seen, arguments.plot)
-    problems = grown(seen, rest)
-    print("\n".join(["", *problems]) if problems else "\nNothing grew, and everybody was answered or told why not.")
+        plot(results, arguments.plot)
+    problems = find_problems(results, at_rest)
+    print("\n".join(["", *problems]) if problems else "\nNothing grew, and every call got an answer or an error.")
     return int(bool(problems))
 
 

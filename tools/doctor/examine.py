@@ -6,7 +6,7 @@ from dataclasses import replace
 from functools import partial
 from time import monotonic
 
-from app import build_services
+from app import check
 from config import SettingError, Settings
 from dispatch.routing.catalogue import Catalogue
 from dispatch.routing.snapshot import Snapshot
@@ -38,8 +38,10 @@ def examine(settings: Settings, seconds: float) -> list[Finding]:
     findings += [sessions(settings, seconds), usage(settings, seconds)]
     findings += [*half_set(settings, snapshot, where), *misspelt(settings), *placeholders(settings)]
     findings += [file, *listed, lost or _default(settings, snapshot), *(finding for finding, _ in asked.values())]
-    uninstalled = snapshot.uninstalled().items()
-    findings += [Finding(f"provider {name}", "fail", f"needs {package}", "install it") for name, package in uninstalled]
+    missing_packages = snapshot.missing_packages().items()
+    findings += [
+        Finding(f"provider {name}", "fail", f"needs {package}", "install it") for name, package in missing_packages
+    ]
     aliases = [text.partition("=")[0] for text in settings.model_aliases]
     findings += [model(name, snapshot, asked, where) for name in dict.fromkeys([*where.rows, *aliases])]
     missing = {entry.name: entry.missing for entry in snapshot.entries.values() if entry.missing}
@@ -52,10 +54,10 @@ def examine(settings: Settings, seconds: float) -> list[Finding]:
 def _catalogue(settings: Settings, *, usable: bool) -> tuple[Catalogue, Finding | None]:
     settings = settings if usable else replace(settings, models_file=os.devnull)
     try:
-        return build_services(settings).catalogue, None
+        return check(settings), None
     except SettingError as error:
         lost = Finding("default", "fail", str(error), "mend PROVIDER_NAME" if usable else "mend the models file first")
-        return build_services(replace(settings, provider_name="")).catalogue, lost
+        return check(replace(settings, provider_name="")), lost
 
 
 def _model_list(settings: Settings, catalogue: Catalogue, seconds: float) -> list[Finding]:

@@ -4,7 +4,7 @@ import re
 from collections.abc import Iterator
 from difflib import SequenceMatcher, get_close_matches
 
-from config import ROOT, Settings, documented, names_a_secret_file
+from config import ROOT, Settings, names_a_secret_file, setting_fields
 from dispatch.routing.snapshot import Snapshot
 from dispatch.sources.aws import SIGNS
 from dispatch.sources.yaml_lines import VARIABLE
@@ -81,7 +81,7 @@ def placeholders(settings: Settings) -> Iterator[Finding]:
 def _known(settings: Settings) -> set[str]:
     """The variables that have an effect, including those that the models file names."""
     names = {"ENV_FILE"}
-    for each in documented():
+    for each in setting_fields():
         names |= {each.name.upper(), *each.metadata["also"]}
     for vendor in VENDORS:
         names |= {f"{vendor.variable}_{kind}" for kind in ("API_KEY", "BASE_URL", "MODEL")}

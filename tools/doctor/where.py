@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, replace
 from functools import reduce
 from operator import getitem
 
-from app import build_services
+from app import check
 from config import ROOT, Settings
 from dispatch.routing.config import ProviderConfig
 from dispatch.sources import models_file
@@ -58,9 +58,7 @@ def models_file_and_lines(settings: Settings) -> tuple[Finding, Where]:
     if name == Settings.models_file and not path.exists():
         return Finding("models file", "ok", f"there is no {name}"), where
     try:
-        listing = models_file.read(
-            path, settings.variables, build_services(alone).catalogue.snapshot.entries, settings.clouds
-        )
+        listing = models_file.read(path, settings.variables, check(alone).snapshot.entries, settings.clouds)
         data, lines = load(path.read_text(encoding="utf-8"), settings.variables)
     except ValueError as error:
         return Finding("models file", "fail", str(error), "mend that line; what follows is without this file"), where

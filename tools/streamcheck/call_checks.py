@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from tools.streamcheck.check import Need, Problem, Skipped, check, error
-from tools.streamcheck.stream import Part, Stream, shortened
+from tools.streamcheck.stream import Part, Stream, shorten
 
 
 @check("tool called", Need.ANSWER)
@@ -36,7 +36,7 @@ def call_indices(stream: Stream) -> Iterator[Problem]:
         for call in _calls(parts):
             index = call.get("index")
             if type(index) is not int:
-                yield error(f"a tool call's index is {shortened(repr(index))}")
+                yield error(f"a tool call's index is {shorten(repr(index))}")
             elif index == len(seen):
                 seen.append(index)
             elif not seen or index != seen[-1]:
@@ -59,14 +59,14 @@ def call_names(stream: Stream) -> Iterator[Problem]:
                 continue
             given = call.get("id")
             if not isinstance(given, str) or not given:
-                yield error(f"tool call {place} begins with the id {shortened(repr(given))}")
+                yield error(f"tool call {place} begins with the id {shorten(repr(given))}")
             elif given in ids.values():
-                yield error(f"two tool calls have the id {shortened(given)}")
+                yield error(f"two tool calls have the id {shorten(given)}")
             ids[place] = str(given)
             if call.get("type") != "function":
-                yield error(f"tool call {place} has the type {shortened(repr(call.get('type')))}")
+                yield error(f"tool call {place} has the type {shorten(repr(call.get('type')))}")
             if not isinstance(name, str) or not name:
-                yield error(f"tool call {place} begins with the name {shortened(repr(name))}")
+                yield error(f"tool call {place} begins with the name {shorten(repr(name))}")
 
 
 @check("call arguments", Need.CALLS)
@@ -77,14 +77,14 @@ def call_arguments(stream: Stream) -> Iterator[Problem]:
         for call in _calls(parts):
             place, piece = repr(call.get("index")), _function(call).get("arguments")
             if piece is not None and not isinstance(piece, str):
-                yield error(f"tool call {place} has arguments that are no text: {shortened(repr(piece))}")
+                yield error(f"tool call {place} has arguments that are no text: {shorten(repr(piece))}")
             joined[place] = joined.get(place, "") + (piece if isinstance(piece, str) else "")
         for place, whole in joined.items():
             try:
                 if not isinstance(json.loads(whole), dict):
-                    yield error(f"the arguments of tool call {place} are no object: {shortened(whole)}")
+                    yield error(f"the arguments of tool call {place} are no object: {shorten(whole)}")
             except (ValueError, RecursionError):
-                yield error(f"the arguments of tool call {place} are no JSON: {shortened(whole)}")
+                yield error(f"the arguments of tool call {place} are no JSON: {shorten(whole)}")
 
 
 def _calls(parts: list[Part]) -> Iterator[Mapping[str, Any]]:

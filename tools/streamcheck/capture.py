@@ -203,7 +203,7 @@ def exchange(method: str, url: str, headers: Mapping[str, str], body: bytes, tim
     """
     request = _request(method, url, headers, body)
     started = monotonic()
-    with _connected(url, min(timeout, CONNECT_SECONDS)) as sock:
+    with _connect(url, min(timeout, CONNECT_SECONDS)) as sock:
         connect = monotonic() - started
         reading = _Reading(sock, timeout)
         try:
@@ -232,7 +232,7 @@ def _request(method: str, url: str, headers: Mapping[str, str], body: bytes) -> 
     return "\r\n".join([*lines, "", ""]).encode() + body
 
 
-def _connected(url: str, timeout: float) -> socket.socket:
+def _connect(url: str, timeout: float) -> socket.socket:
     parts = urlsplit(url)
     secure = parts.scheme == "https"
     try:

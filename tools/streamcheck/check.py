@@ -95,25 +95,25 @@ def _run(each: Check, stream: Stream) -> Result:
     if each.need > Need.CHUNKS and not any(part.calls for part in stream.parts):
         return Result(each.name, each.about, note="no tool is called")
     try:
-        return Result(each.name, each.about, limited(each.find(stream)))
+        return Result(each.name, each.about, limit(each.find(stream)))
     except Skipped as skipped:
         return Result(each.name, each.about, note=str(skipped))
 
 
-def merged(runs: Sequence[Sequence[Result]]) -> list[Result]:
+def merge(runs: Sequence[Sequence[Result]]) -> list[Result]:
     """Several runs' results as one: all that any of them found. The runs have the same checks."""
     return [
         Result(
             same[0].name,
             same[0].about,
-            limited(problem for result in same for problem in result.problems),
+            limit(problem for result in same for problem in result.problems),
             next((result.note for result in same if result.note), ""),
         )
         for same in zip(*runs, strict=True)
     ]
 
 
-def limited(problems: Iterable[Problem]) -> tuple[Problem, ...]:
+def limit(problems: Iterable[Problem]) -> tuple[Problem, ...]:
     """Each problem once, errors first, and only so many."""
     found = sorted(dict.fromkeys(problems), key=lambda problem: problem.severity)
     if len(found) <= MOST_PROBLEMS:

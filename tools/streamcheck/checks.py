@@ -7,7 +7,7 @@ from tools.streamcheck import chunk_checks as chunks
 from tools.streamcheck import timing_checks as times
 from tools.streamcheck import wire_checks as wire
 from tools.streamcheck.check import Check
-from tools.streamcheck.client import replayed
+from tools.streamcheck.client import replay
 
 CHECKS: Sequence[Check] = (
     wire.status,
@@ -41,5 +41,5 @@ CHECKS: Sequence[Check] = (
     times.not_buffered,
     times.small_pieces,
     times.no_long_silence,
-    replayed,
+    replay,
 )

@@ -5,7 +5,7 @@ from importlib import import_module
 from typing import Any
 
 from tools.streamcheck.check import Need, Problem, Skipped, check, error, warning
-from tools.streamcheck.stream import Chunk, Part, Stream, shortened
+from tools.streamcheck.stream import Chunk, Part, Stream, shorten
 
 # OpenAI's published CreateChatCompletionStreamResponse, and what its SDK's types and API have besides.
 CHUNK_KEYS = frozenset({
@@ -41,7 +41,7 @@ def object_name(stream: Stream) -> Iterator[Problem]:
     """`object` is chat.completion.chunk."""
     for value in dict.fromkeys(repr(chunk.body.get("object")) for chunk in stream.chunks):
         if value != "'chat.completion.chunk'":
-            yield error(f"object is {shortened(value)}")
+            yield error(f"object is {shorten(value)}")
 
 
 @check("identity")
@@ -50,12 +50,12 @@ def identity(stream: Stream) -> Iterator[Problem]:
     for key in ("id", "created", "model"):
         values = list(dict.fromkeys(repr(chunk.body.get(key)) for chunk in stream.chunks))
         if len(values) > 1:
-            yield error(f"{key} changes: {shortened(', '.join(values))}")
+            yield error(f"{key} changes: {shorten(', '.join(values))}")
         kind = int if key == "created" else str
         for chunk in stream.chunks:
             value = chunk.body.get(key)
             if type(value) is not kind or value in ("", 0):
-                yield error(f"{key} is {shortened(repr(value))}")
+                yield error(f"{key} is {shorten(repr(value))}")
 
 
 @check("keys")
@@ -64,7 +64,7 @@ def keys(stream: Stream) -> Iterator[Problem]:
     for level, known in (("chunk", CHUNK_KEYS), ("choice", CHOICE_KEYS), ("delta", DELTA_KEYS)):
         for key in keys_used(stream, level):
             if key not in known:
-                yield error(f"`{shortened(key)}` in the {level}")
+                yield error(f"`{shorten(key)}` in the {level}")
 
 
 def keys_used(stream: Stream, level: str) -> list[str]:
@@ -90,7 +90,7 @@ def choices(stream: Stream) -> Iterator[Problem]:
             yield error(f"frame {chunk.number} has neither choices nor usage")
         for choice in given:
             if not isinstance(choice, Mapping):
-                yield error(f"a choice is {shortened(repr(choice))}")
+                yield error(f"a choice is {shorten(repr(choice))}")
                 continue
             if type(choice.get("index")) is not int:
                 yield error("a choice has no index")
@@ -106,7 +106,7 @@ def role(stream: Stream) -> Iterator[Problem]:
     for index, parts in stream.choices.items():
         roles = [part.delta.get("role") for part in parts]
         if roles[0] != "assistant":
-            yield error(f"choice {index} begins with the role {shortened(repr(roles[0]))}")
+            yield error(f"choice {index} begins with the role {shorten(repr(roles[0]))}")
         if sum(given is not None for given in roles) > 1:
             yield error(f"choice {index} has {sum(given is not None for given in roles)} roles")
 
@@ -127,7 +127,7 @@ def finish(stream: Stream) -> Iterator[Problem]:
             yield error(f"choice {index} goes on after its finish_reason, in frame {parts[places[0] + 1].chunk.number}")
         for reason in dict.fromkeys(repr(parts[place].choice["finish_reason"]) for place in places):
             if reason.strip("'") not in FINISH_REASONS:
-                yield error(f"finish_reason is {shortened(reason)}")
+                yield error(f"finish_reason is {shorten(reason)}")
 
 
 @check("finish fits")
@@ -165,7 +165,7 @@ def _counts(usage: Any) -> Iterator[Problem]:
     counts: dict[str, Any] = {name: usage.get(name) if isinstance(usage, Mapping) else None for name in COUNTS}
     for name, value in counts.items():
         if type(value) is not int or value < -1:
-            yield error(f"{name} is {shortened(repr(value))}")
+            yield error(f"{name} is {shorten(repr(value))}")
         elif value == -1:
             yield warning(f"{name} is -1, so it is unknown")
     prompt, completion, total = counts.values()
@@ -181,7 +181,7 @@ def content(stream: Stream) -> Iterator[Problem]:
     if not whole.strip() and not called:
         yield error("the answer is empty")
     for part in _not_text(stream.parts):
-        yield error(f"frame {part.chunk.number} has content that is no text: {shortened(repr(part.delta['content']))}")
+        yield error(f"frame {part.chunk.number} has content that is no text: {shorten(repr(part.delta['content']))}")
 
 
 def _not_text(parts: list[Part]) -> Iterator[Part]:

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 from tools.streamcheck.capture import End
 from tools.streamcheck.check import Need, Problem, Result, Skipped, check, error, warning
-from tools.streamcheck.stream import Stream, shortened
+from tools.streamcheck.stream import Stream, shorten
 
 LIVE = "openai client, live"
 ABOUT_LIVE = "The openai package, asking the same for itself, gets a whole answer."
@@ -23,7 +23,7 @@ class Read(NamedTuple):
 
 
 @check("openai client", Need.ANSWER)
-def replayed(stream: Stream) -> Iterator[Problem]:
+def replay(stream: Stream) -> Iterator[Problem]:
     """The openai package, given these very bytes, reads the same answer."""
     if stream.capture.end in (End.CUT, End.RESET, End.SILENT, End.GARBAGE, End.ENDLESS):
         raise Skipped("the stream broke off")
@@ -39,7 +39,7 @@ def replayed(stream: Stream) -> Iterator[Problem]:
         return
     for what, theirs, ours in zip(Read._fields, found, (stream.text, stream.calls, stream.finish), strict=True):
         if theirs != ours:
-            yield error(f"it reads another {what}: {shortened(repr(theirs))} for {shortened(repr(ours))}")
+            yield error(f"it reads another {what}: {shorten(repr(theirs))} for {shorten(repr(ours))}")
 
 
 def live(base_url: str, key: str, body: Mapping[str, Any], timeout: float, recorded: Stream) -> Result:
@@ -77,7 +77,7 @@ def _read(client: Any, body: Mapping[str, Any]) -> Read | str:
                     joined[0] += call.function.name or ""
                     joined[1] += call.function.arguments or ""
     except Exception as problem:  # noqa: BLE001 - whatever it raises is the finding
-        return shortened(f"{type(problem).__name__}: {problem}", 200)
+        return shorten(f"{type(problem).__name__}: {problem}", 200)
     return Read(text, [(name, arguments) for name, arguments in calls.values()], finish)
 
 

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from tools.streamcheck.chunk_checks import first_delta, keys_used
 from tools.streamcheck.judge import Judged
-from tools.streamcheck.stream import Chunk, Stream, shortened
+from tools.streamcheck.stream import Chunk, Stream, shorten
 from tools.streamcheck.timing import milliseconds
 
 LEVELS = ("chunk", "choice", "delta", "usage")
@@ -75,7 +75,7 @@ def _name(judged: Judged) -> str:
 
 
 def _first(stream: Stream, key: str) -> str:
-    return shortened(str(stream.chunks[0].body.get(key))) if stream.chunks else "-"
+    return shorten(str(stream.chunks[0].body.get(key))) if stream.chunks else "-"
 
 
 def _first_token(judged: Judged) -> str:
@@ -87,7 +87,7 @@ def _first_token(judged: Judged) -> str:
 
 
 def _first_delta(stream: Stream) -> str:
-    return shortened(json.dumps(first_delta(stream.chunks[0]), ensure_ascii=False), CELL) if stream.chunks else "-"
+    return shorten(json.dumps(first_delta(stream.chunks[0]), ensure_ascii=False), CELL) if stream.chunks else "-"
 
 
 def _blank(value: object, key: str = "") -> object:

@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 
 from tools.streamcheck import client
 from tools.streamcheck.capture import Capture, End, exchange
-from tools.streamcheck.check import OK, Result, merged, run
+from tools.streamcheck.check import OK, Result, merge, run
 from tools.streamcheck.checks import CHECKS
 from tools.streamcheck.stream import Asked, Stream, error_message
 from tools.streamcheck.timing import Timing, timing
@@ -124,7 +124,7 @@ def judge(endpoint: Endpoint, plan: Plan) -> Judged:
     """Ask as planned, and check each answer. Raises Unreachable, Refused and ValueError."""
     body = plan.body(endpoint.model)
     streams = [Stream(_capture(endpoint, body, plan.timeout), plan.asked) for _ in range(plan.runs)]
-    results = merged([run(CHECKS, stream) for stream in streams])
+    results = merge([run(CHECKS, stream) for stream in streams])
     first = streams[0].capture
     if not plan.client:
         return Judged(endpoint, streams, results)

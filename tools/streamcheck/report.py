@@ -79,12 +79,12 @@ def _double(one: Judged, other: Judged, paint: Paint) -> Iterator[str]:
 def _row(name: str, one: str, other: str) -> Iterator[str]:
     """A row of the table, over as many lines as its cells need."""
     mark = "  " if one == other else "* "
-    for left, right in zip_longest(_wrapped(one), _wrapped(other), fillvalue=""):
+    for left, right in zip_longest(_wrap(one), _wrap(other), fillvalue=""):
         yield f"  {mark}{name:<{NAME_WIDTH}}{left:<{CELL_WIDTH + 2}}{right}".rstrip()
         name, mark = "", "  "
 
 
-def _wrapped(cell: str) -> list[str]:
+def _wrap(cell: str) -> list[str]:
     lines = [""]
     for word in cell.split(" "):
         if lines[-1] and len(lines[-1]) + 1 + len(word) > CELL_WIDTH:

@@ -166,17 +166,17 @@ def error_message(body: bytes) -> str:
     try:
         return message(json.loads(body))
     except ValueError:
-        return shortened(body.decode(errors="replace").strip(), 200)
+        return shorten(body.decode(errors="replace").strip(), 200)
 
 
 def message(body: Any) -> str:
     """The message in an error object of any common shape."""
     error = body.get("error", body) if isinstance(body, Mapping) else body
     text = error.get("message") if isinstance(error, Mapping) else None
-    return shortened(str(text or json.dumps(error, ensure_ascii=False)), 200)
+    return shorten(str(text or json.dumps(error, ensure_ascii=False)), 200)
 
 
-def shortened(text: str, most: int = 60) -> str:
+def shorten(text: str, most: int = 60) -> str:
     """The text, printable and on one line, or how it begins."""
     line = " ".join(text[: most * 10].split())
     line = "".join(letter if letter.isprintable() else "?" for letter in line)

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from tools.streamcheck.capture import End
 from tools.streamcheck.check import OK, Need, Problem, check, error, warning
 from tools.streamcheck.frames import Frame
-from tools.streamcheck.stream import Stream, error_message, message, shortened
+from tools.streamcheck.stream import Stream, error_message, message, shorten
 
 NO_ANSWER = {
     End.CUT: "the connection was closed",
@@ -100,7 +100,7 @@ def frames(stream: Stream) -> Iterator[Problem]:
             yield error(f"an empty line too many before frame {number + 1}")
             continue
         if not frame.complete:
-            yield error(f"the last frame is not ended by an empty line: {shortened(str(frame))}")
+            yield error(f"the last frame is not ended by an empty line: {shorten(str(frame))}")
         for text in _odd_lines(frame):
             yield error(f"frame {number} {text}")
 
@@ -111,9 +111,9 @@ def _odd_lines(frame: Frame) -> Iterator[str]:
         yield f"has {names.count(b'data')} data lines"
     for name, line in zip(names, (line for line in frame.lines if not line.startswith(b":")), strict=True):
         if name == b"event":
-            yield f"has a name: {shortened(line.decode(errors='replace'))}"
+            yield f"has a name: {shorten(line.decode(errors='replace'))}"
         elif name != b"data":
-            yield f"has a line that is no data: {shortened(line.decode(errors='replace'))}"
+            yield f"has a line that is no data: {shorten(line.decode(errors='replace'))}"
         elif not line.startswith(b"data: "):
             yield "has no space after `data:`, which some clients count on"
 
@@ -123,16 +123,16 @@ def comments(stream: Stream) -> Iterator[Problem]:
     """Comments (heartbeats) are whole and stand between frames."""
     for number, frame in enumerate(stream.frames, start=1):
         if frame.kind == "mixed":
-            yield error(f"frame {number} has a comment inside: {shortened(str(frame))}")
+            yield error(f"frame {number} has a comment inside: {shorten(str(frame))}")
         elif frame.kind == "comment" and not frame.complete:
-            yield error(f"the comment at the end has no empty line after it: {shortened(str(frame))}")
+            yield error(f"the comment at the end has no empty line after it: {shorten(str(frame))}")
 
 
 @check("JSON", Need.ANSWER)
 def json_data(stream: Stream) -> Iterator[Problem]:
     """The data of each frame is a JSON object or [DONE]."""
     for number, reason in stream.unreadable:
-        yield error(f"frame {number} cannot be read ({shortened(reason)}): {shortened(str(stream.frames[number - 1]))}")
+        yield error(f"frame {number} cannot be read ({shorten(reason)}): {shorten(str(stream.frames[number - 1]))}")
 
 
 @check("no error frame", Need.ANSWER)
@@ -148,4 +148,4 @@ def done(stream: Stream) -> Iterator[Problem]:
     if len(stream.done) != 1:
         yield error(f"[DONE] comes {len(stream.done)} times" if stream.done else "there is no [DONE]")
     if stream.done and stream.done[-1] != len(stream.frames):
-        yield error(f"after [DONE] comes {shortened(str(stream.frames[stream.done[-1]])) or 'an empty line'}")
+        yield error(f"after [DONE] comes {shorten(str(stream.frames[stream.done[-1]])) or 'an empty line'}")

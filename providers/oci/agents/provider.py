@@ -24,7 +24,7 @@ from providers.common.agent_turns import CAUTION, SessionLost, answer_in_session
 from providers.oci.agents.decode import AgentDecoder
 from providers.oci.agents.request import RemoteSession, performed_actions, to_upstream
 from providers.oci.auth import Login
-from providers.oci.client import OciClient, SignedRequest, reading
+from providers.oci.client import OciClient, SignedRequest, closing
 from providers.transport.client import Response
 from providers.transport.exchange import detect_stream, iter_sse, log_dropped_parameters, parse_json, read_body
 
@@ -126,7 +126,7 @@ class OciAgent(Provider):
             remote = remote or self._create_session(target, call)
             details = to_upstream(turn_input, remote, performed, known=known, streams=request.stream)
             body = orjson.dumps(target.rules.apply(details))
-            with reading(
+            with closing(
                 self._service.send(self._request(target, "POST", "/actions/chat", body, call), call, target.timeouts)
             ) as reply:
                 for event in decoder.from_results(_results(reply, call, streams=request.stream)):

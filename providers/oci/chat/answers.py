@@ -130,7 +130,7 @@ class RepeatFilter:
         return chunk
 
     def _without_repeat(self, texts: list[str], text: str) -> str:
-        before, text = lenient_json.joined("".join(texts)), lenient_json.joined(text)
+        before, text = lenient_json.join_surrogates("".join(texts)), lenient_json.join_surrogates(text)
         if not self._repeats:
             return "" if len(texts) > 1 and text == before else text
         if before and text.startswith(before):

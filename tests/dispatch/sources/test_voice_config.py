@@ -48,7 +48,7 @@ def test_all_of_it(tmp_path: Path) -> None:
 
 def test_the_secret_is_hidden_in_logs(tmp_path: Path) -> None:
     found = voice_of(tmp_path, {"webhook": {**WEBHOOK, "secret": "a secret to be hidden"}})
-    assert KNOWN_SECRETS.masked("say a secret to be hidden", 100) == "say ***"
+    assert KNOWN_SECRETS.mask("say a secret to be hidden", 100) == "say ***"
     assert "hidden" not in repr(found)
 
 

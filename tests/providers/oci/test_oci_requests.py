@@ -10,7 +10,7 @@ from core.requests import ChatRequest
 from providers.base import ParameterRules, Provider, Target
 from providers.oci.chat import openai
 from providers.oci.chat.tool_schemas import definitions, parameters
-from providers.oci.client import serving
+from providers.oci.client import serving_mode
 from providers.oci.provider import styles
 from tests.emulators.oci.fields import check
 
@@ -36,7 +36,7 @@ def sent(model: str, body: Mapping[str, Any], *, most: int = 4000, **more: Any) 
     body = {"messages": HI, **body}
     request = ChatRequest(body, model, stream=body.get("stream", False))
     found = styles(most)[style].to_upstream(request, target(model, **more))
-    check({"compartmentId": "c", "servingMode": serving(target(model)), "chatRequest": found}, "ChatDetails")
+    check({"compartmentId": "c", "servingMode": serving_mode(target(model)), "chatRequest": found}, "ChatDetails")
     return found
 
 
@@ -473,10 +473,10 @@ def test_serving_modes() -> None:
     on_demand = {"servingType": "ON_DEMAND", "modelId": "xai.grok-4"}
     endpoint = "ocid1.generativeaiendpoint.oc1.us-chicago-1.a"
     dedicated = {"servingType": "DEDICATED", "endpointId": endpoint}
-    assert serving(target("xai.grok-4", details={"endpoint": ""})) == on_demand
-    assert serving(target("tuned", details={"endpoint": endpoint})) == dedicated
-    assert serving(target(endpoint)) == dedicated
-    assert serving(target("tuned", details={"endpoint": f"https://{endpoint}"})) == dedicated, (
+    assert serving_mode(target("xai.grok-4", details={"endpoint": ""})) == on_demand
+    assert serving_mode(target("tuned", details={"endpoint": endpoint})) == dedicated
+    assert serving_mode(target(endpoint)) == dedicated
+    assert serving_mode(target("tuned", details={"endpoint": f"https://{endpoint}"})) == dedicated, (
         "OCI GenAI access gateway's template"
     )
 
