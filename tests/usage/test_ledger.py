@@ -6,7 +6,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from shutil import rmtree
 from tempfile import mkdtemp
-from time import time
+from time import monotonic, time
+from typing import Any
 
 import pytest
 from alembic.autogenerate import compare_metadata
@@ -23,7 +24,7 @@ from storage.migrations import REVISIONS
 from storage.spool import Spool
 from storage.tables import METADATA, RECENT, REQUESTS, SPENDING
 from telemetry.records import RequestRecord
-from tests.conftest import free_port, until
+from tests.conftest import EVER, free_port, until
 from tests.support.postgresql import Server
 from usage import ledger as ledgers
 from usage.ledger import Ledger
@@ -34,6 +35,8 @@ from usage.store import KEPT_RECENT, UsageStore
 DAY = 86_400.0
 START = 1_780_272_000.0
 """2026-06-01T00:00:00Z"""
+PROMISED, SCHEDULING = 1.0, 0.25
+"""Seconds until a killed worker cannot lose a record any more, and what a busy machine may add to them."""
 
 
 @pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.services)])
@@ -90,6 +93,11 @@ def requests(url: str, tmp_path: Path) -> list[str]:
         found = list(connection.execute(select(REQUESTS.c.request_id).order_by(REQUESTS.c.id)).scalars())
     database.close()
     return found
+
+
+def spooled(tmp_path: Path) -> str:
+    """What all spools hold."""
+    return "".join(path.read_text() for path in (tmp_path / "spool").glob(f"*{spools.SUFFIX}"))
 
 
 def test_all_that_was_noted_is_written_in_order(open_ledger: Callable[..., Ledger], url: str, tmp_path: Path) -> None:
@@ -239,6 +247,30 @@ def test_another_worker_shows_a_request_as_its_own_would(open_ledger: Callable[.
     assert other.recent.find("turn-7", None) == one.recent.find("turn-7", None)
 
 
+def test_a_database_that_hangs_holds_no_record_in_memory(
+    open_ledger: Callable[..., Ledger], url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ledger = open_ledger()
+    hangs, goes_on, write = threading.Event(), threading.Event(), ledger._store.write
+
+    def hang(*batch: Any) -> int:
+        hangs.set()
+        assert goes_on.wait(EVER)
+        return write(*batch)
+
+    monkeypatch.setattr(ledger._store, "write", hang)
+    ledger(record(1))
+    assert hangs.wait(EVER)
+    for number in range(2, 6):
+        ended = monotonic()
+        ledger(record(number))
+        until(lambda: f"turn-{number}" in spooled(tmp_path), "the file to have it")  # noqa: B023 - called at once
+        assert monotonic() - ended < PROMISED + SCHEDULING
+    goes_on.set()
+    until(lambda: not ledger.waiting, "all rows")
+    assert requests(url, tmp_path) == [f"turn-{number}" for number in range(1, 6)]
+
+
 @pytest.mark.services
 def test_postgresql_that_goes_away_and_comes_back(tmp_path: Path) -> None:
     folder = mkdtemp(prefix="thinkline-postgresql-")
@@ -348,7 +380,7 @@ def test_where_nothing_can_be_written_records_wait_in_memory(tmp_path: Path) -> 
     ledger = Ledger(UsageStore(open_database("", tmp_path)), tmp_path / "file" / "spool", days=400)
     for number in range(10):
         ledger(record(number))
-    until(lambda: len(ledger._held) and not ledger._queue, "the records to be held")
+    until(lambda: ledger._backlog.held and not ledger._queue, "the records to be held")
     (tmp_path / "usage.sqlite3").rmdir()
     until(lambda: not ledger.waiting, "the records to be written")
     assert len(requests("", tmp_path)) == 10
