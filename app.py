@@ -18,7 +18,7 @@ from flask import Flask
 from flask_cors import CORS
 from werkzeug.serving import is_running_from_reloader
 
-from access.budgets import BudgetCheck
+from access.budgets import BudgetCheck, warn_of_unchecked_budgets
 from access.keys import REVOKED, Authenticator
 from access.limits import RateLimiter
 from access.platforms import PlatformProofs, networks
@@ -206,7 +206,10 @@ def build_services(settings: Settings, sources: Sources | None = None) -> Servic
 
 def _replace_keys(services: Services, settings: Settings, keys: Sequence[ApiKey]) -> None:
     """Replace the keys of the models file."""
+    known = services.guard.keys
     services.guard.replace(keys)
+    if services.ledger is None:
+        warn_of_unchecked_budgets(key for key in keys if key not in known)
     if settings.end_revoked_streams:
         services.admission.cancel(
             lambda key: isinstance(key, ApiKey) and not services.guard.knows(key), Unauthenticated(REVOKED)
@@ -244,6 +247,8 @@ def log_start(services: Services, address: str, settings: Settings) -> None:
     log.info("Thinkline answers at %s/v1 with the provider %s, in version %s.", address, default, VERSION)
     for name, package in services.catalogue.snapshot.uninstalled().items():
         log.warning("The provider %s is configured, but needs %s.", name, package)
+    if services.ledger is None:
+        warn_of_unchecked_budgets(services.catalogue.contents("file").keys)
     if default != "demo":
         return
     is_public = not is_this_machine(urlsplit(address).hostname or "unix:")
