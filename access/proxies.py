@@ -12,12 +12,12 @@ from typing import Any
 UNIX = "unix"
 MOST_CHARACTERS = 1000
 """Characters of a header that are read: its end, which the web server next to this one has written."""
-TOKEN = r"[!#$%&'*+.^_`|~0-9A-Za-z-]++"
-VALUE = rf'(?:{TOKEN}|"(?:[^"\\]|\\.)*+")'
-PAIR = rf"{TOKEN}={VALUE}"
+WORD = r"[!#$%&'*+.^_`|~0-9A-Za-z-]++"
+VALUE = rf'(?:{WORD}|"(?:[^"\\]|\\.)*+")'
+PAIR = rf"{WORD}={VALUE}"
 LAST_ELEMENT = re.compile(rf"(?:\A|,)[ \t]*+((?:{PAIR})?(?:[ \t]*+;[ \t]*+(?:{PAIR})?)*+)[ \t]*+\Z")
 """The last element of a Forwarded header. It is found from the end, as what stands before may be the caller's own."""
-PAIRS = re.compile(rf"({TOKEN})=({VALUE})")
+PAIRS = re.compile(rf"({WORD})=({VALUE})")
 NODE = re.compile(r"(?:\[([0-9A-Fa-f:.]++)\]|([0-9.]++))(?::(?:[0-9]{1,5}|_[0-9A-Za-z._-]++))?")
 """An address, with a port or without one. Other nodes are `unknown`, or identifiers such as _hidden."""
 

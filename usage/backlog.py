@@ -1,4 +1,4 @@
-"""Batches of rows that the database does not have yet, oldest first: in the spool; in memory while it cannot be written."""
+"""Batches of rows that the database lacks, oldest first: in the spool, or in memory while it cannot be written."""
 
 import threading
 from collections import deque
