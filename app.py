@@ -208,12 +208,17 @@ def _replace_keys(services: Services, settings: Settings, keys: Sequence[ApiKey]
     """Replace the keys of the models file."""
     known = services.guard.keys
     services.guard.replace(keys)
-    if services.ledger is None:
-        warn_of_unchecked_budgets(key for key in keys if key not in known)
+    warn_of_budgets(services, known)
     if settings.end_revoked_streams:
         services.admission.cancel(
             lambda key: isinstance(key, ApiKey) and not services.guard.knows(key), Unauthenticated(REVOKED)
         )
+
+
+def warn_of_budgets(services: Services, known: Sequence[ApiKey] = ()) -> None:
+    """Log which keys other than the `known` ones have a budget that nothing checks."""
+    if services.ledger is None:
+        warn_of_unchecked_budgets(key for key in services.guard.keys if key not in known)
 
 
 def _timeouts(settings: Settings) -> Timeouts:
@@ -247,8 +252,7 @@ def log_start(services: Services, address: str, settings: Settings) -> None:
     log.info("Thinkline answers at %s/v1 with the provider %s, in version %s.", address, default, VERSION)
     for name, package in services.catalogue.snapshot.uninstalled().items():
         log.warning("The provider %s is configured, but needs %s.", name, package)
-    if services.ledger is None:
-        warn_of_unchecked_budgets(services.catalogue.contents("file").keys)
+    warn_of_budgets(services)
     if default != "demo":
         return
     is_public = not is_this_machine(urlsplit(address).hostname or "unix:")

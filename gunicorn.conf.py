@@ -19,8 +19,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 from gunicorn import glogging
 from gunicorn.util import parse_address
 
-from access.budgets import warn_of_unchecked_budgets
-from app import build_services, log_start, require_port
+from app import build_services, log_start, require_port, warn_of_budgets
 from config import EXPORTED, ROOT, SettingError, Settings, env_file
 from server.file_limits import most_connections, raise_file_limit
 from server.succession import Succession
@@ -45,8 +44,7 @@ def _load(last: Settings | None) -> tuple[Settings, dict[str, Any], Services]:
             require_port(found.host, found.port)
         if found.threads > last.threads:
             _try_threads(found.threads)
-        if services.ledger is None:  # a first start tells of it once it logs
-            warn_of_unchecked_budgets(services.catalogue.contents("file").keys)
+        warn_of_budgets(services)  # as log_start does at a first start
     return found, logs.config(found), services
 
 
