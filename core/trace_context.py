@@ -38,10 +38,22 @@ class Words:
         self.said.clear()
 
 
+@dataclass(slots=True)
+class AnswerFacts:
+    """What an upstream has said of its answer: its id and its model, "" for none, and why choices have ended, each as
+    (choice, reason).
+    """
+
+    id: str = ""
+    model: str = ""
+    reasons: list[tuple[int, str]] = field(default_factory=list)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TraceContext:
     """A request's trace, with the id of its own span; ids are lower-case hexadecimal. `parent` is None where the trace
-    begins here. `words` is where the conversation is kept for the trace, None where no trace is to have it.
+    begins here. `words` is where the conversation is kept for the trace, None where no trace is to have it. `answers`
+    has the answer of each attempt, by the id of its span.
     """
 
     trace_id: str
@@ -49,6 +61,7 @@ class TraceContext:
     sampled: bool = True
     parent: Parent | None = None
     words: Words | None = None
+    answers: dict[str, AnswerFacts] = field(default_factory=dict)
 
     def headers(self, span_id: str) -> dict[str, str]:
         """What makes another's span a child of this one."""

@@ -18,6 +18,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from core.attempts import Attempt
 from core.events import Usage
 from core.extras import missing_extra
+from core.trace_context import AnswerFacts, TraceContext
 from storage import spool as spools
 from storage.database import Database, NewerDatabaseError, open_database, revision_of
 from storage.migrations import REVISIONS
@@ -242,7 +243,10 @@ def test_the_last_two_hundred_are_shared(open_ledger: Callable[..., Ledger]) -> 
 
 def test_another_worker_shows_a_request_as_its_own_would(open_ledger: Callable[..., Ledger]) -> None:
     one, other = open_ledger(), open_ledger()
-    one(record(7, conversation="call-7", outcome="hung_up", hung_up_at=0.2, heartbeats=(0.1,), error="no", code="c"))
+    answers = {"00f067aa0ba902b7": AnswerFacts("chatcmpl-1", "m", [(0, "stop")])}
+    trace = TraceContext(trace_id="4bf92f3577b34da6a3ce929d0e0e4736", span_id="00f067aa0ba902b7", answers=answers)
+    ended = {"outcome": "hung_up", "hung_up_at": 0.2, "heartbeats": (0.1,), "error": "no", "code": "c"}
+    one(record(7, conversation="call-7", trace=trace, **ended))
     until(lambda: other.recent.find("turn-7", None) is not None, "the other to know it")
     assert other.recent.find("turn-7", None) == one.recent.find("turn-7", None)
 
