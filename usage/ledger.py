@@ -22,6 +22,7 @@ from storage.database import Database, open_database
 from storage.spool import Batch
 from telemetry.records import RequestRecord
 from usage.backlog import MOST_IN_MEMORY, Backlog
+from usage.clock import ClockWatch
 from usage.recent import RecentRequests
 from usage.reports import Question, report
 from usage.rows import costs_of, row_of
@@ -39,6 +40,11 @@ TRY_AGAIN_SECONDS = 2.0
 HOUSEKEEPING_SECONDS = 60.0
 """The time between two searches for spools of workers that have died."""
 RETENTION_SECONDS = 3600.0
+CLOCK_TRUSTED_SECONDS = 86_400.0
+"""How long no row is deleted for its age after the machine's clock was set."""
+CLOCK_SET = (
+    "the machine's clock was set: budgets, usage and the expiry of keys follow it; no old usage is deleted today"
+)
 CLOSE_SECONDS = 0.4
 """How long a worker that ends waits for the database."""
 LOG_AGAIN_SECONDS = 60.0
@@ -67,6 +73,7 @@ class Ledger:
         self._log_lost_at = self._try_at = self._refresh_at = self._housekeeping_at = self._retention_at = 0.0
         self._wake = threading.Event()
         self._wake_writer = threading.Event()
+        self._clock = ClockWatch()
         self._refreshed = threading.Event()
         self._closing = threading.Event()
         self._lock = threading.Lock()
@@ -175,6 +182,9 @@ class Ledger:
         if now >= self._housekeeping_at:
             self._housekeeping_at = now + HOUSEKEEPING_SECONDS
             self._write_adopted()
+        if seconds := round(self._clock.moved()):  # what is old by a wrong clock may be new
+            self._retention_at = now + CLOCK_TRUSTED_SECONDS
+            log.warning(CLOCK_SET, extra={"facts": {"seconds": seconds}})
         if now >= self._retention_at:
             self._retention_at = now + RETENTION_SECONDS
             self._try(lambda: self._store.delete_old(self._days))

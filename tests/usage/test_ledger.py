@@ -27,7 +27,9 @@ from storage.tables import METADATA, RECENT, REQUESTS, SPENDING
 from telemetry.records import RequestRecord
 from tests.conftest import EVER, free_port, until
 from tests.support.postgresql import Server
+from usage import clock as clocks
 from usage import ledger as ledgers
+from usage import store as stores
 from usage.ledger import Ledger
 from usage.reports import Question
 from usage.rows import row_of
@@ -226,6 +228,29 @@ def test_what_is_too_old_is_deleted(open_ledger: Callable[..., Ledger], url: str
     until(lambda: not ledger.waiting, "the rows")
     ledger._store.delete_old((time() - START) / DAY + 1)
     assert requests(url, tmp_path) == ["turn-2"]
+
+
+@pytest.mark.parametrize("days", [400, -400])
+def test_a_clock_that_jumps_is_told_of_and_deletes_nothing(
+    open_ledger: Callable[..., Ledger],
+    url: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    days: int,
+) -> None:
+    monkeypatch.setattr(ledgers, "RETENTION_SECONDS", 0.0)
+    ledger = open_ledger(days=30)
+    ledger(record(1, started=time()))
+    until(lambda: not ledger.waiting, "the row")
+    for module in (clocks, stores):
+        monkeypatch.setattr(module, "time", lambda: time() + days * DAY)
+    ledger(record(2, started=time() + days * DAY))
+    until(lambda: "the machine's clock was set" in caplog.text, "the log to tell of it")
+    ledger(record(3, started=time() + days * DAY))
+    until(lambda: not ledger.waiting, "the next row")
+    assert requests(url, tmp_path) == ["turn-1", "turn-2", "turn-3"]
+    assert caplog.text.count("the machine's clock was set") == 1
 
 
 def test_the_last_two_hundred_are_shared(open_ledger: Callable[..., Ledger]) -> None:
