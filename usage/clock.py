@@ -1,11 +1,15 @@
 """Notices that the machine's clock was set, by comparing it to one that never is."""
 
 import time as clocks
+from logging import getLogger
 from time import time
+
+log = getLogger("thinkline.usage")
 
 NOTABLE_SECONDS = 60.0
 STEADY = getattr(clocks, "CLOCK_BOOTTIME", clocks.CLOCK_MONOTONIC)
 """A clock that nobody sets. On Linux it also counts while the machine is suspended."""
+CLOCK_SET = "the machine's clock was set by %+d seconds: budgets and keys' expiry follow it; no usage is deleted today"
 
 
 class ClockWatch:
@@ -14,14 +18,15 @@ class ClockWatch:
     def __init__(self) -> None:
         self._difference = _difference()
 
-    def moved(self) -> float:
-        """Seconds by which the clock was set since the last call; 0 for less than NOTABLE_SECONDS in all."""
+    def was_set(self) -> bool:
+        """Whether the clock was set since the last call, by NOTABLE_SECONDS in all. It is logged then."""
         difference = _difference()
         seconds = difference - self._difference
         if abs(seconds) < NOTABLE_SECONDS:
-            return 0.0
+            return False
         self._difference = difference
-        return seconds
+        log.warning(CLOCK_SET, round(seconds))
+        return True
 
 
 def _difference() -> float:

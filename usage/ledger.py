@@ -42,9 +42,6 @@ HOUSEKEEPING_SECONDS = 60.0
 RETENTION_SECONDS = 3600.0
 CLOCK_TRUSTED_SECONDS = 86_400.0
 """How long no row is deleted for its age after the machine's clock was set."""
-CLOCK_SET = (
-    "the machine's clock was set: budgets, usage and the expiry of keys follow it; no old usage is deleted today"
-)
 CLOSE_SECONDS = 0.4
 """How long a worker that ends waits for the database."""
 LOG_AGAIN_SECONDS = 60.0
@@ -182,9 +179,8 @@ class Ledger:
         if now >= self._housekeeping_at:
             self._housekeeping_at = now + HOUSEKEEPING_SECONDS
             self._write_adopted()
-        if seconds := round(self._clock.moved()):  # what is old by a wrong clock may be new
+        if self._clock.was_set():  # what is old by a wrong clock may be new
             self._retention_at = now + CLOCK_TRUSTED_SECONDS
-            log.warning(CLOCK_SET, extra={"facts": {"seconds": seconds}})
         if now >= self._retention_at:
             self._retention_at = now + RETENTION_SECONDS
             self._try(lambda: self._store.delete_old(self._days))
@@ -201,11 +197,15 @@ class Ledger:
         """Move queued records to the spool, in order."""
         with self._lock:
             while self._queue:
-                records = [self._queue.popleft() for _ in range(min(BATCH_ROWS, len(self._queue)))]
-                self.recent.share(records)
-                rows = [row_of(record) for record in records if record.target]
-                if rows and not self._backlog.add(rows):
-                    self._lose(len(rows))
+                records = [self._queue[at] for at in range(min(BATCH_ROWS, len(self._queue)))]
+                try:
+                    self.recent.share(records)
+                    rows = [row_of(record) for record in records if record.target]
+                    if rows and not self._backlog.add(rows):
+                        self._lose(len(rows))
+                finally:  # only now, so that `waiting` has each record all the time
+                    for _ in records:
+                        self._queue.popleft()
 
     def _lose(self, rows: int) -> None:
         self.lost += rows
