@@ -8,7 +8,7 @@ python app.py --version         says which version this is
 import logging
 import sys
 from argparse import ArgumentParser
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from functools import partial
 from logging.config import dictConfig
 from urllib.parse import urlsplit
@@ -16,7 +16,7 @@ from urllib.parse import urlsplit
 from flask import Flask
 from werkzeug.serving import is_running_from_reloader
 
-from access.budgets import BudgetCheck
+from access.budgets import BudgetCheck, warn_of_unchecked_budgets
 from access.keys import REVOKED, Authenticator
 from access.limits import RateLimiter
 from access.platforms import PlatformProofs, networks
@@ -210,11 +210,19 @@ def build_services(settings: Settings, sources: Sources | None = None) -> Servic
 
 def _replace_keys(services: Services, settings: Settings, keys: Sequence[ApiKey]) -> None:
     """Replace the keys of the models file."""
+    known = services.guard.keys
     services.guard.replace(keys)
+    warn_of_budgets(settings, (key for key in keys if key not in known))
     if settings.end_revoked_streams:
         services.admission.cancel(
             lambda key: isinstance(key, ApiKey) and not services.guard.knows(key), Unauthenticated(REVOKED)
         )
+
+
+def warn_of_budgets(settings: Settings, keys: Iterable[ApiKey]) -> None:
+    """Log which of these keys have a budget that nothing checks, as there is no table of usage."""
+    if not settings.usage_days:
+        warn_of_unchecked_budgets(keys)
 
 
 def _timeouts(settings: Settings) -> Timeouts:
@@ -248,6 +256,7 @@ def log_start(catalogue: Catalogue, address: str, settings: Settings) -> None:
     log.info("Thinkline answers at %s/v1 with the provider %s, in version %s.", address, default, VERSION)
     for name, package in catalogue.snapshot.missing_packages().items():
         log.warning("The provider %s is configured, but needs %s.", name, package)
+    warn_of_budgets(settings, catalogue.contents("file").keys)
     if default != "demo":
         return
     is_public = not is_this_machine(urlsplit(address).hostname or "unix:")

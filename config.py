@@ -124,8 +124,8 @@ class Settings:
     )
     trusted_proxies: tuple[str, ...] = setting(
         (),
-        "Addresses and networks of the web servers in front, comma-separated: `X-Forwarded-For` is believed from them "
-        "alone. `unix` is a Unix socket.",
+        "Addresses and networks of the web servers in front, comma-separated: `X-Forwarded-For`, else "
+        "`Forwarded`, is believed from them alone. `unix` is a Unix socket.",
     )
     allow_anonymous: bool = setting(False, "Serve everybody without a key, also over a public address.")
     allowed_origins: tuple[str, ...] = setting((), "Web pages that may call from a browser: comma-separated origins.")

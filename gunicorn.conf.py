@@ -19,7 +19,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 from gunicorn import glogging
 from gunicorn.util import parse_address
 
-from app import check, log_start, require_port
+from app import check, log_start, require_port, warn_of_budgets
 from config import EXPORTED, ROOT, SettingError, Settings, env_file
 from dispatch.routing.catalogue import Catalogue
 from server.file_limits import most_connections, raise_file_limit
@@ -42,6 +42,7 @@ def _load(last: Settings | None) -> tuple[Settings, dict[str, Any], Catalogue]:
             require_port(found.host, found.port)
         if found.threads > last.threads:
             _try_threads(found.threads)
+        warn_of_budgets(found, catalogue.contents("file").keys)  # as log_start does at a first start
     return found, logs.config(found), catalogue
 
 

@@ -1,14 +1,25 @@
 """Budgets: the amounts that a key may spend in a day and in a month, in UTC. A key without money left is refused."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from datetime import UTC, date, datetime, timedelta
+from logging import getLogger
 from typing import Protocol
 
 from core.api_keys import ApiKey
 from core.errors import BudgetExceeded
 
+log = getLogger("thinkline.limits")
+
 FIRST_LOOK_SECONDS = 0.25
 """How long a key's first request waits until the key's amounts are read."""
+
+
+def warn_of_unchecked_budgets(keys: Iterable[ApiKey]) -> None:
+    """Log the keys that have a budget, since without the table of usage nothing counts what they spend."""
+    if names := [key.name for key in keys if key.budget]:
+        log.warning(
+            "USAGE_DAYS is 0, so no usage is kept, and these keys' budgets are not checked: %s", ", ".join(names)
+        )
 
 
 class Accounts(Protocol):

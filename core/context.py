@@ -2,7 +2,7 @@
 
 import socket
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future
 from contextlib import contextmanager
 from contextvars import copy_context
@@ -14,7 +14,7 @@ from typing import TypeVar
 from core.errors import Cancelled, GatewayError
 from core.forwarding import Forwarder
 from core.store import KeyValueStore
-from core.trace_context import TraceContext, new_span_id
+from core.trace_context import AnswerFacts, TraceContext, new_span_id
 
 T = TypeVar("T")
 
@@ -111,6 +111,12 @@ class CallContext:
     def trace_headers(self) -> dict[str, str]:
         """The headers that make the upstream's span a child of the attempt's."""
         return self.trace.headers(self.span_id or self.trace.span_id) if self.trace is not None else {}
+
+    def note_answer(self, id: str = "", model: str = "", reasons: Iterable[tuple[int, str]] = ()) -> None:  # noqa: A002
+        """Note for the trace what the upstream has said of an answer whose bytes pass as they came; "" for nothing."""
+        if self.trace is not None:
+            facts = self.trace.answers.setdefault(self.span_id, AnswerFacts())
+            facts.id, facts.model, facts.reasons = id or facts.id, model or facts.model, list(reasons)
 
     def begin(self, timeouts: Timeouts) -> None:
         """Set the deadlines of the attempt that starts. The total time-out counts from the start of the request."""

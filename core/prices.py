@@ -11,7 +11,8 @@ PER = 1_000_000
 @dataclass(frozen=True, slots=True)
 class Price:
     """Prices per million tokens, in one currency. Where `cached`, `written` (to a cache) or `reasoning` is None, these
-    tokens cost as much as others of the prompt or of the completion.
+    tokens cost as much as others of the prompt or of the completion. `above` is (tokens, price): a request whose prompt
+    has more tokens costs that price, for all of its tokens.
     """
 
     prompt: float
@@ -19,9 +20,12 @@ class Price:
     cached: float | None = None
     reasoning: float | None = None
     written: float | None = None
+    above: "tuple[int, Price] | None" = None
 
     def cost(self, usage: Usage) -> float:
         """The cost of these tokens."""
+        if self.above is not None and usage.prompt > self.above[0]:
+            return self.above[1].cost(usage)
         prompt, completion = self.prompt, self.completion
         extra = usage.cached * ((prompt if self.cached is None else self.cached) - prompt)
         extra += usage.written * ((prompt if self.written is None else self.written) - prompt)

@@ -40,10 +40,22 @@ class Words:
         self.said.clear()
 
 
+@dataclass(slots=True)
+class AnswerFacts:
+    """What an upstream has said of its answer: its id and its model, "" for none, and why choices have ended, each as
+    (choice, reason).
+    """
+
+    id: str = ""
+    model: str = ""
+    reasons: list[tuple[int, str]] = field(default_factory=list)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TraceContext:
     """A request's trace, with the id of its own span; ids are lower-case hexadecimal. `parent` is None if the trace
-    begins here. `words` has the conversation's texts, None if traces are to have no texts.
+    begins here. `words` has the conversation's texts, None if traces are to have no texts. `answers` has the answer of
+    each attempt, by the id of its span.
     """
 
     trace_id: str
@@ -51,6 +63,7 @@ class TraceContext:
     sampled: bool = True
     parent: Parent | None = None
     words: Words | None = None
+    answers: dict[str, AnswerFacts] = field(default_factory=dict)
 
     def headers(self, span_id: str) -> dict[str, str]:
         """The headers that make another service's span a child of span `span_id`."""

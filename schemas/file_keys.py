@@ -1,5 +1,6 @@
 """The `keys` of models.yaml, inbound."""
 
+import re
 from datetime import datetime
 
 from marshmallow import ValidationError, fields, validate
@@ -8,6 +9,8 @@ from core.api_keys import HASHED
 from schemas.closed import NAME, ClosedSchema
 from schemas.common import StrictBoolean, StrictInteger, StrictNumber
 
+OTHER_HASH = re.compile(r"(?:sha-?(?!256:)\d+|md5|bcrypt|scrypt|argon2\w*)[:$]|\$\w+\$", re.IGNORECASE)
+"""The beginning of a hash of another kind, which would be taken for a key."""
 YEARS = (1970, 9000)
 """What Unix time can express, and no more than Python's dates can reach."""
 
@@ -24,7 +27,8 @@ def _moment(value: str) -> None:
 def _api_key(value: str) -> None:
     if not value or value != value.strip():
         raise ValidationError("Must be a key, without spaces around it.")
-    if value.lower().startswith("sha256:") and not HASHED.fullmatch(value):
+    is_hash = value.lower().startswith("sha256:") or OTHER_HASH.match(value)
+    if is_hash and not HASHED.fullmatch(value):
         raise ValidationError("Must be `sha256:` and 64 hexadecimal digits; `python -m tools.keys new NAME` makes one.")
 
 

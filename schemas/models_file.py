@@ -14,10 +14,10 @@ from marshmallow import Schema, ValidationError, fields, validate, validates_sch
 from schemas.closed import NAME, ClosedSchema
 from schemas.common import OneOfTypes, StrictBoolean, StrictInteger, StrictNumber
 from schemas.file_keys import ApiKeySchema
+from schemas.file_prices import PriceSchema
 from schemas.file_voice import VoiceSchema
 
 SECONDS = validate.Range(min=0.001, max=86_400)
-PRICE = validate.Range(min=0, max=1_000_000)
 
 
 def _pattern(value: str) -> None:
@@ -61,18 +61,6 @@ class RulesSchema(ClosedSchema):
     add_params = fields.Dict(keys=fields.String())
     rename_params = fields.Dict(keys=fields.String(), values=fields.String())
     delete_params = fields.List(fields.String())
-
-
-class PriceSchema(ClosedSchema):
-    """Prices per million tokens. `cached` and `written` are those of a prompt that a cache has or takes, `reasoning`
-    those of a completion that is thinking.
-    """
-
-    prompt = StrictNumber(required=True, validate=PRICE)
-    completion = StrictNumber(required=True, validate=PRICE)
-    cached = StrictNumber(validate=PRICE)
-    reasoning = StrictNumber(validate=PRICE)
-    written = StrictNumber(validate=PRICE)
 
 
 class UpstreamSchema(ClosedSchema):

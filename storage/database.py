@@ -6,9 +6,10 @@ postgresql://           a PostgreSQL server, for several machines; needs the pac
 """
 
 import fcntl
+import sqlite3
 import threading
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from logging import getLogger
 from pathlib import Path
 from time import monotonic, sleep
@@ -264,6 +265,7 @@ def _set_up_sqlite(connection: Any, _: object) -> None:
     """
     connection.isolation_level = None
     cursor = connection.cursor()
-    cursor.execute("PRAGMA journal_mode = WAL")
+    with suppress(sqlite3.OperationalError):  # another process is setting it; the file keeps the mode
+        cursor.execute("PRAGMA journal_mode = WAL")
     cursor.execute("PRAGMA synchronous = NORMAL")
     cursor.close()

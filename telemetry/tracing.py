@@ -80,7 +80,7 @@ class Tracer:
                     kind=SpanKind.CLIENT,
                     start=record.started + attempt.started,
                     end=record.started + (record.duration if attempt.ended is None else attempt.ended),
-                    attributes=_attempt_attributes(attempt, operation),
+                    attributes={**_attempt_attributes(attempt, operation), **_answer_attributes(context, attempt)},
                     error=attempt.error if attempt.outcome in ("failed", "late") else "",
                 )
         self._send(
@@ -90,7 +90,7 @@ class Tracer:
             kind=SpanKind.SERVER,
             start=record.started,
             end=record.started + record.duration,
-            attributes={**_request_attributes(record, operation), **_words(context.words, record)},
+            attributes=_request_attributes(record, operation, context),
             error=record.error if record.status >= SERVER_ERROR else "",
         )
         if context.words is not None:
@@ -134,8 +134,10 @@ def _shorten(value: Any) -> Any:
     return value[:ATTRIBUTE_CHARACTERS] if isinstance(value, str) else value
 
 
-def _request_attributes(record: RequestRecord, operation: str) -> dict[str, Any]:
+def _request_attributes(record: RequestRecord, operation: str, context: TraceContext) -> dict[str, Any]:
     usage = record.usage
+    answering = [each for each in record.attempts if each.first_event is not None]
+    answer = answering[-1] if answering else None
     return {
         genai.OPERATION_NAME: operation,
         genai.PROVIDER_NAME: record.provider,
@@ -156,14 +158,25 @@ def _request_attributes(record: RequestRecord, operation: str) -> dict[str, Any]
         "thinkline.hedged": record.hedged or None,
         "thinkline.overhead": record.overhead,
         "thinkline.cost": record.cost,
+        **(_answer_attributes(context, answer) if answer else {}),
+        **(_words(context.words, answer) if context.words else {}),
     }
 
 
-def _words(words: Words | None, record: RequestRecord) -> dict[str, str]:
-    if words is None:
+def _answer_attributes(context: TraceContext, attempt: Attempt) -> dict[str, Any]:
+    """What the upstream has said of an attempt's answer; without its own name of the model, that in the request."""
+    facts = context.answers.get(attempt.span_id)
+    if facts is None or attempt.first_event is None:
         return {}
-    answering = [each.span_id for each in record.attempts if each.first_event is not None]
-    said = "".join(words.said.get(answering[-1], ())) if answering else ""
+    return {
+        genai.RESPONSE_ID: facts.id,
+        genai.RESPONSE_MODEL: facts.model or attempt.target.partition("/")[2],
+        genai.FINISH_REASONS: [reason for _, reason in sorted(facts.reasons)] or None,
+    }
+
+
+def _words(words: Words, answer: Attempt | None) -> dict[str, str]:
+    said = "".join(words.said.get(answer.span_id, ())) if answer else ""
     return {
         genai.INPUT_MESSAGES: genai.input_messages(words.asked) if words.asked else "",
         genai.OUTPUT_MESSAGES: genai.output_messages(said) if said else "",

@@ -4,6 +4,7 @@ make prices         or: python -m tools.prices; pip fetches the newest package f
 """
 
 import json
+import re
 import subprocess
 import sys
 from collections.abc import Mapping
@@ -50,12 +51,16 @@ COSTS = (
     "cache_creation_input_token_cost",
 )
 """LiteLLM's keys, in the order of core.prices.Price."""
+LONG_PROMPT = re.compile(rf"{COSTS[0]}_above_([0-9]+)k_tokens")
+"""LiteLLM's key of the price of a long prompt; the other COSTS of such a prompt have the same end. There are no more
+prices of this kind: those with another end are for batches, or for other service tiers.
+"""
 MOST_DIGITS = 9
 
 
 def table(rows: Mapping[str, Any], version: str, date: str) -> dict[str, Any]:
     """The prices of our vendors' models, per million tokens: vendor -> model -> the fields of core.prices.Price."""
-    vendors: dict[str, dict[str, list[float | None]]] = {}
+    vendors: dict[str, dict[str, list[Any]]] = {}
     for name, row in sorted(rows.items()):
         vendor = VENDORS.get(row.get("litellm_provider"))
         if vendor is None or row.get("mode") not in MODES or (prices := _prices(row)) is None:
@@ -73,28 +78,49 @@ def table(rows: Mapping[str, Any], version: str, date: str) -> dict[str, Any]:
         "licence": "MIT, Copyright (c) 2023 Berri AI",
         "version": version,
         "date": date,
-        "currency": "USD per million tokens: prompt, completion, cached, reasoning, written to a cache",
+        "currency": "USD per million tokens: prompt, completion, cached, reasoning, written to a cache; "
+        "[tokens, all of these for a prompt of more tokens]",
         "vendors": vendors,
     }
 
 
-def _prices(row: Mapping[str, Any]) -> list[float | None] | None:
+def _prices(row: Mapping[str, Any]) -> list[Any] | None:
     """The row's prices, without empty ones at the end; None if it lacks one of the first two."""
     costs = [row.get(name) for name in COSTS]
     if row.get("mode") == "embedding":
         costs[1] = costs[1] or 0.0
-    prices = [_per_million(cost) for cost in costs]
+    prices = _per_million(costs)
     if prices[0] is None or prices[1] is None or not (prices[0] or prices[1]):
         return None
-    prices[-1] = prices[-1] or None  # 0 stands for a vendor that charges nothing more for it
+    above = _prices_of_long_prompts(row, costs)
+    return [*prices, above] if above else _without_empty(prices)
+
+
+def _prices_of_long_prompts(row: Mapping[str, Any], costs: list[Any]) -> list[Any] | None:
+    """[tokens, prices of a prompt of more tokens]; None if the row has none. What is not dearer then is as in `costs`,
+    but for thinking, which costs what the answer does.
+    """
+    found = sorted((int(key[1]), key[0].removeprefix(COSTS[0])) for key in map(LONG_PROMPT.fullmatch, row) if key)
+    if not found:
+        return None
+    tokens, end = found[0]
+    dearer = [row.get(name + end, None if name == COSTS[3] else cost) for name, cost in zip(COSTS, costs, strict=True)]
+    return [tokens * 1000, _without_empty(_per_million(dearer))]
+
+
+def _without_empty(prices: list[float | None]) -> list[float | None]:
+    """Prices without empty ones at the end."""
     while prices[-1] is None:
         prices.pop()
     return prices
 
 
-def _per_million(cost: Any) -> float | None:
-    is_price = isinstance(cost, (int, float)) and isfinite(cost) and cost >= 0
-    return round(cost * 1e6, MOST_DIGITS) if is_price else None
+def _per_million(costs: list[Any]) -> list[float | None]:
+    """The prices of COSTS; None for what is no price."""
+    are_prices = [isinstance(cost, (int, float)) and isfinite(cost) and cost >= 0 for cost in costs]
+    prices = [round(cost * 1e6, MOST_DIGITS) if fine else None for cost, fine in zip(costs, are_prices, strict=True)]
+    prices[-1] = prices[-1] or None  # 0 stands for a vendor that charges nothing more for it
+    return prices
 
 
 def download(folder: Path) -> tuple[Any, str]:

@@ -1,8 +1,10 @@
-"""Writes the table of usage, by one thread for each worker, in batches.
+"""Writes the table of usage in batches, by two threads for each worker.
 
     record -> queue -> spool (a file) -> database
 
-A batch is spooled first. Batches wait there, in order, until the database has them.
+One thread moves the queue to the spool every BATCH_SECONDS, and waits for nothing else: so a record is in memory only
+for that long and for the write of a file. The other thread writes the spool's batches to the database, in order,
+however long that takes.
 """
 
 import atexit
@@ -10,17 +12,17 @@ import threading
 from collections import deque
 from collections.abc import Callable, Mapping
 from datetime import date
-from itertools import count
 from logging import getLogger
 from pathlib import Path
-from secrets import token_hex
 from time import monotonic
 from typing import Any
 
 from core.errors import Overloaded
 from storage.database import Database, open_database
-from storage.spool import Batch, Spool
+from storage.spool import Batch
 from telemetry.records import RequestRecord
+from usage.backlog import MOST_IN_MEMORY, Backlog
+from usage.clock import ClockWatch
 from usage.recent import RecentRequests
 from usage.reports import Question, report
 from usage.rows import costs_of, row_of
@@ -30,16 +32,16 @@ from usage.store import KEPT_RECENT, UsageStore
 log = getLogger("thinkline.usage")
 
 BATCH_SECONDS = 0.4
-"""How long a record waits for others of its batch."""
+"""How long a record waits in memory for others of its batch: what a killed worker may lose."""
 BATCH_ROWS = 2000
-MOST_IN_MEMORY = 20_000
-"""Records, while neither the database nor the spool can be written."""
 REFRESH_SECONDS = 0.4
 """The time between two readings of the amounts of all workers."""
 TRY_AGAIN_SECONDS = 2.0
 HOUSEKEEPING_SECONDS = 60.0
 """The time between two searches for spools of workers that have died."""
 RETENTION_SECONDS = 3600.0
+CLOCK_TRUSTED_SECONDS = 86_400.0
+"""How long no row is deleted for its age after the machine's clock was set."""
 CLOSE_SECONDS = 0.4
 """How long a worker that ends waits for the database."""
 LOG_AGAIN_SECONDS = 60.0
@@ -49,7 +51,7 @@ UNREADABLE = "The table of usage cannot be read now; what is used meanwhile is n
 
 
 class Ledger:
-    """A sink of records. Its thread starts with `start`, or with the first record: after a fork.
+    """A sink of records. Its threads start with `start`, or with the first record: after a fork.
 
     `folder` is for the spool, `days` how long a row is kept, and `shares` how many of a batch's last requests are
     written for other workers. `waiting` counts the records that are not in the database yet, `lost` those that were
@@ -62,19 +64,17 @@ class Ledger:
         self.lost = 0
         self._store = store
         self._days = days
-        self._source = token_hex(8)
-        self._batches = count()
-        self._spool = Spool(folder)
-        self._spooled = 0
         self._queue: deque[RequestRecord] = deque()
-        self._held: deque[Batch] = deque()
-        self._failing = self._spool_failing = False
+        self._backlog = Backlog(folder)
+        self._failing = False
         self._log_lost_at = self._try_at = self._refresh_at = self._housekeeping_at = self._retention_at = 0.0
         self._wake = threading.Event()
+        self._wake_writer = threading.Event()
+        self._clock = ClockWatch()
         self._refreshed = threading.Event()
         self._closing = threading.Event()
         self._lock = threading.Lock()
-        self._thread: threading.Thread | None = None
+        self._writer: threading.Thread | None = None
 
     def __call__(self, record: RequestRecord) -> None:
         """Note a request that has ended; a sink of records."""
@@ -101,15 +101,16 @@ class Ledger:
     @property
     def waiting(self) -> int:
         """How many records wait for the database."""
-        return len(self._queue) + self._spooled + sum(len(rows) for *_, rows in list(self._held))
+        return len(self._queue) + self._backlog.rows
 
     def start(self) -> None:
-        """Start the thread, which migrates the database and writes waiting records. May be called twice."""
-        if self._thread is None:
+        """Start the threads: the database is migrated, and waiting records are written. May be called twice."""
+        if self._writer is None:
             with self._lock:
-                if self._thread is None:
-                    self._thread = threading.Thread(target=self._run, name="usage", daemon=True)
-                    self._thread.start()
+                if self._writer is None:
+                    threading.Thread(target=self._run_spooler, name="usage-spool", daemon=True).start()
+                    self._writer = threading.Thread(target=self._run_writer, name="usage", daemon=True)
+                    self._writer.start()
                     atexit.register(self.close)  # for the development server
 
     def watch_spending(self, key: str, seconds: float) -> None:
@@ -118,7 +119,7 @@ class Ledger:
             self._refreshed.clear()
             self._refresh_at = 0.0
             self.start()
-            self._wake.set()
+            self._wake_writer.set()
             self._refreshed.wait(seconds)
 
     def spent(self, key: str, today: date) -> Mapping[str, float]:
@@ -137,76 +138,74 @@ class Ledger:
         """Write or spool all records, since the worker ends. Later records are spooled at once."""
         self._closing.set()
         self._wake.set()
-        if self._thread is not None:
-            self._thread.join(CLOSE_SECONDS)
+        self._save()
+        self._wake_writer.set()
+        if self._writer is not None:
+            self._writer.join(CLOSE_SECONDS)
         self._save_last()
 
     def _save_last(self) -> None:
         self._save()
-        with self._lock:
-            self._spool.close()
+        self._backlog.close()
 
-    def _run(self) -> None:
+    def _run_spooler(self) -> None:
         while not self._closing.is_set():
+            self._wake.wait()
+            self._closing.wait(BATCH_SECONDS)
             self._wake.clear()
+            try:
+                self._save()
+            except Exception:  # any fault: the next records need this thread
+                log.exception("records of usage cannot be spooled")
+            self._wake_writer.set()
+
+    def _run_writer(self) -> None:
+        while not self._closing.is_set():
+            self._wake_writer.clear()
             try:
                 self._turn()
             except Exception:  # any fault: the next records need this thread
                 log.exception("the table of usage cannot be written")
                 self._try_at = monotonic() + TRY_AGAIN_SECONDS
-            self._wake.wait(self._seconds_to_wait())
-            if self._queue:
-                self._closing.wait(BATCH_SECONDS)
-        self._save()
+            self._wake_writer.wait(self._seconds_to_wait())
         self._write()
 
     def _turn(self) -> None:
-        self._save()
         now = monotonic()
         # A full or read-only database is back only when it takes the waiting records.
-        is_idle = self._failing and not self.waiting
+        is_idle = self._failing and not self._backlog.rows
         if now < self._try_at or (is_idle and not self._try(self._store.check)) or not self._write():
             return
         if now >= self._housekeeping_at:
             self._housekeeping_at = now + HOUSEKEEPING_SECONDS
             self._write_adopted()
+        if self._clock.was_set():  # what is old by a wrong clock may be new
+            self._retention_at = now + CLOCK_TRUSTED_SECONDS
         if now >= self._retention_at:
             self._retention_at = now + RETENTION_SECONDS
             self._try(lambda: self._store.delete_old(self._days))
         self._refresh(now)
 
     def _seconds_to_wait(self) -> float:
-        if self._queue:
-            return 0.0
-        if self._failing or self._try_at > monotonic():
-            return TRY_AGAIN_SECONDS
+        now = monotonic()
+        if now < self._try_at:
+            return self._try_at - now
         until = self._refresh_at if self.spending.watched() else self._housekeeping_at
-        return max(0.0, until - monotonic())
+        return max(0.0, until - now)
 
     def _save(self) -> None:
-        """Move queued records to the spool, or hold them in memory if it cannot be written."""
+        """Move queued records to the spool, in order."""
         with self._lock:
             while self._queue:
-                records = [self._queue.popleft() for _ in range(min(BATCH_ROWS, len(self._queue)))]
-                self.recent.share(records)
-                if rows := [row_of(record) for record in records if record.target]:
-                    self._keep((self._source, next(self._batches), rows))
-
-    def _keep(self, batch: Batch) -> None:
-        rows = len(batch[2])
-        try:
-            if not self._held and self._spool.append(batch):
-                self._spooled += rows
-                self._spool_failing = False
-                return
-        except OSError as error:
-            if not self._spool_failing:
-                self._spool_failing = True
-                log.warning("records of usage cannot be spooled", extra={"facts": {"said": str(error)}})
-        if sum(len(held) for *_, held in self._held) + rows > MOST_IN_MEMORY:
-            self._lose(rows)
-        else:
-            self._held.append(batch)
+                records = [self._queue[at] for at in range(min(BATCH_ROWS, len(self._queue)))]
+                try:
+                    self.recent.share(records)
+                    rows = [row_of(record) for record in records if record.target]
+                    if rows and not self._backlog.add(rows):
+                        self._lose(len(rows))
+                finally:  # only now, so that `waiting` has each record all the time
+                    for _ in records:
+                        self._queue.popleft()
 
     def _lose(self, rows: int) -> None:
         self.lost += rows
@@ -216,21 +215,14 @@ class Ledger:
 
     def _write(self) -> bool:
         """Write waiting batches, oldest first. Returns whether the database has them all."""
-        while self._spooled or self._held or self.recent.has_unshared:
+        while self._backlog.rows or self.recent.has_unshared:
+            batch = self._backlog.first()
             with self._lock:
-                spooled = self._spool.first() if self._spooled else None
-                if spooled is None:
-                    self._spooled = 0  # the file was removed
-                batch = spooled or (self._held[0] if self._held else NOTHING)
                 recent = self.recent.take_unshared()
-            if not self._try(lambda: self._write_batch(batch, recent)):  # noqa: B023 - called at once
+            if not self._try(lambda: self._write_batch(batch or NOTHING, recent)):  # noqa: B023 - called at once
                 return False
-            with self._lock:
-                if spooled is not None:
-                    self._spool.forget_first()
-                    self._spooled -= len(spooled[2])
-                elif self._held:
-                    self._held.popleft()
+            if batch is not None:
+                self._backlog.forget(batch)
         return True
 
     def _write_batch(self, batch: Batch, recent: list[RequestRecord]) -> None:
@@ -241,7 +233,7 @@ class Ledger:
 
     def _write_adopted(self) -> None:
         """Write the spooled batches of workers that have died."""
-        for spool in self._spool.adopt():
+        for spool in self._backlog.adopt():
             rows = 0
             while (batch := spool.first()) is not None:
                 if not self._try(lambda: self._count_lost(self._store.write(batch))):
@@ -281,7 +273,11 @@ class Ledger:
         self._refreshed.set()
         if not self._failing:
             self._failing = True
-            facts = {"database": self._store.database.where, "said": _message(error), "spool": str(self._spool.folder)}
+            facts = {
+                "database": self._store.database.where,
+                "said": _message(error),
+                "spool": str(self._backlog.folder),
+            }
             log.warning("the database of usage is out of reach; records wait in the spool", extra={"facts": facts})
 
 

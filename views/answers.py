@@ -80,7 +80,8 @@ class StreamResponse(Response):
         self._field = field
         # Also ends a delivery whose caller leaves before the first byte: a generator not begun runs no `finally`.
         self.call_on_close(lambda: delivery.end("hung_up"))
-        if delivery.call.forwarder is not None:
+        is_sampled = delivery.call.trace is not None and delivery.call.trace.sampled  # such a trace notes each event
+        if delivery.call.forwarder is not None and not is_sampled:
             delivery.line.encode = self._encode
 
     def __call__(self, environ: Any, start_response: Callable[..., Any]) -> Iterable[bytes]:

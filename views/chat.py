@@ -12,7 +12,7 @@ from core.events import Event, Usage
 from core.requests import ChatRequest
 from dispatch.routing.route import Route
 from dispatch.transforms.speech import read_aloud
-from dispatch.transforms.traced_words import keep_words
+from dispatch.transforms.traced_answer import trace_answers
 from schemas.chat.encode import ChunkEncoder
 from schemas.chat.fold import fold
 from schemas.chat.request import load_chat
@@ -56,14 +56,15 @@ def chat_delivery(
     log.log(5, "asked", extra={"payload": request.body})
     fills = request.stream and bool(route.filler) and may_fill
     aloud = _is_read_aloud(request, route)
-    words = incoming.trace.words if incoming.trace else None
+    trace = incoming.trace
+    words = trace.words if trace else None
     if words is not None:
         words.asked = request.messages
     if fills or aloud or words is not None:
         request = replace(request, passthrough=None)
     start = services.relay.chat(request, route.guard)
-    if words is not None:
-        start = keep_words(start, words)
+    if trace is not None and trace.sampled:
+        start = trace_answers(start, trace)
     return Delivery(
         incoming,
         route,

@@ -50,11 +50,19 @@ def model_config(given: Mapping[str, Any]) -> ModelConfig:
         tools=given.get("tool_call", True),
         stream_tools=given.get("stream_tool_call", True),
         images=given.get("multimodal", True),
-        price=Price(**price) if price else None,
+        price=_price(price) if price else None,
         owned_by=given.get("owned_by") or upstreams[0].provider,
         description=given.get("description", ""),
         details=model_details(given),
     )
+
+
+def _price(given: Mapping[str, Any]) -> Price:
+    prices = dict(given)
+    if above := prices.pop("above", None):
+        others = dict(above)
+        prices["above"] = others.pop("tokens"), Price(**others)
+    return Price(**prices)
 
 
 def voice_config(given: Mapping[str, Any]) -> VoiceConfig:

@@ -17,9 +17,11 @@ class AnthropicDecoder(StreamDecoder):
     """Decodes one answer: the frames of a stream, or a whole message, to events.
 
     `fail` makes the exception for an error object; `keep` stores the thinking before a tool call, by the call's id.
+    `reason` is why an answer that is `finished` has ended.
     """
 
     def __init__(self, fail: Callable[[Any], GatewayError], keep: Callable[[str, list[Json]], None]) -> None:
+        self.reason: FinishReason = "stop"
         self._fail = fail
         self._keep = keep
         self._blocks: dict[int, Json] = {}
@@ -67,7 +69,8 @@ class AnthropicDecoder(StreamDecoder):
                 self._count(data.get("usage"))
                 reason = data["delta"].get("stop_reason")
                 if reason and not self.finished:
-                    yield Finish(_finish(reason))
+                    self.reason = _finish(reason)
+                    yield Finish(self.reason)
                     self.finished = True
                     yield from self._usage_events()
             case "message_stop":

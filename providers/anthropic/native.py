@@ -128,7 +128,11 @@ def answer_events(
             answer = parse_json(raw, reply, keep_halves=True)
             events = list(decoder.whole(answer))
             raw = raw if lenient_json.is_strict(raw) else lenient_json.dumps(answer)
-            yield from cut_at_words(events) if request.stream else (Verbatim(raw, DIALECT, decoder.usage),)
+            if request.stream:
+                yield from cut_at_words(events)
+            else:
+                _note_in_trace(decoder, call)
+                yield Verbatim(raw, DIALECT, decoder.usage)
     except BAD_SHAPE as error:
         raise reply.broken(f"{type(error).__name__}: {error}") from error
     finally:
@@ -141,11 +145,18 @@ def _pass_frames(reply: Response, pieces: Iterable[bytes], decoder: AnthropicDec
     for block in blocks(reply, pieces, lambda: decoder.finished, call, UnreadFrames(passing.may_pass, call)):
         yield from passing.block(block)
         if decoder.done:
+            _note_in_trace(decoder, call)
             reply.settle()
             return
+    _note_in_trace(decoder, call)
     if not decoder.finished:
         raise reply.broken("the stream ended without a stop reason")
     yield Verbatim(MESSAGE_STOP, DIALECT)
+
+
+def _note_in_trace(decoder: AnthropicDecoder, call: CallContext) -> None:
+    if decoder.finished and call.trace is not None:
+        call.note_answer(reasons=[(0, decoder.reason)])
 
 
 class _Passing:

@@ -38,7 +38,7 @@ def answer_events(
         is_noted = note is not None and note(body)
         if is_noted or not is_strict:
             frames = "rebuilt"
-        yield from _body_events(body, raw, request, frames)
+        yield from _body_events(body, raw, request, call, frames)
     except BAD_SHAPE as error:
         raise reply.broken(f"{type(error).__name__}: {error}") from error
     except ErrorFrame as error:
@@ -57,13 +57,14 @@ def json_body(raw: bytes, reply: Response, name: str) -> tuple[Any, bool]:
     return data, is_strict
 
 
-def _body_events(body: Any, raw: bytes, request: ChatRequest, frames: Mode) -> Events:
+def _body_events(body: Any, raw: bytes, request: ChatRequest, call: CallContext, frames: Mode) -> Events:
     """The events of one JSON body, cut at words if the request wants a stream."""
     pictures = Pictures(request)
     if request.stream:
         yield from cut_at_words(events_of_body(body, pictures))
     else:
-        yield from whole_answer(body, raw, frames, include_reasoning=request.include_reasoning, pictures=pictures)
+        reasoning = request.include_reasoning
+        yield from whole_answer(body, raw, frames, call, include_reasoning=reasoning, pictures=pictures)
 
 
 def _stream_events(
@@ -80,10 +81,14 @@ def _stream_events(
     )
     unread = UnreadFrames(answer.may_pass, call)
     rebuilt = DecodedFrames(answer.rebuilt_events, answer.is_quick, lambda: answer.finished, call)
-    for block in blocks(reply, pieces, lambda: answer.finished, call, unread, rebuilt):
-        yield from answer.block(block)
-        if answer.done:
-            reply.settle()
-            break
+    try:
+        for block in blocks(reply, pieces, lambda: answer.finished, call, unread, rebuilt):
+            yield from answer.block(block)
+            if answer.done:
+                reply.settle()
+                break
+    finally:
+        if call.trace is not None:
+            answer.note_in_trace(call)
     if not answer.sound:
         raise reply.broken("the stream ended without a finish reason")

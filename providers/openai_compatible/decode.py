@@ -60,7 +60,8 @@ def unwrap(data: dict[str, Any]) -> dict[str, Any]:
 class ChunkDecoder:
     """Decodes a stream's chunks to events. It records for each choice what has begun and ended.
 
-    `note` takes a chunk that is passed to the caller unchanged; `events` decodes one.
+    `note` takes a chunk that is passed to the caller unchanged; `events` decodes one. `ended` has the finish reason of
+    each choice that has ended.
     """
 
     def __init__(self, choices: int = 1, pictures: Pictures | None = None) -> None:
@@ -68,18 +69,18 @@ class ChunkDecoder:
         self._pictures = pictures or Pictures()
         self.opened: set[int] = set()
         self._with_content: set[int] = set()
-        self.ended: set[int] = set()
+        self.ended: dict[int, str] = {}
         self.calls: dict[int, ToolCallTracker] = {}
 
     @property
     def finished(self) -> bool:
         """Whether every requested choice has its finish reason."""
-        return self.ended >= self.opened and len(self.ended) >= self._choices
+        return self.ended.keys() >= self.opened and len(self.ended) >= self._choices
 
     @property
     def sound(self) -> bool:
         """Whether every choice that has begun is finished: the most that an ended stream can show."""
-        return bool(self.ended) and self.ended >= self.opened
+        return bool(self.ended) and self.ended.keys() >= self.opened
 
     def note(self, chunk: Mapping[str, Any]) -> None:
         """Record what begins and ends in a chunk."""
@@ -89,7 +90,7 @@ class ChunkDecoder:
             for call in delta.get("tool_calls") or ():
                 self.calls.setdefault(index, ToolCallTracker()).take(call)
             if choice["finish_reason"]:
-                self.ended.add(index)
+                self.ended[index] = choice["finish_reason"]
 
     def _note(self, index: int, delta: Mapping[str, Any]) -> None:
         self.opened.add(index)
@@ -139,7 +140,7 @@ class ChunkDecoder:
             raise ValueError("a tool call without a name")
         self._pictures.check(choice, has_content=choice in self._with_content)
         reason = reason_of(word, has_content=choice in self._with_content)
-        self.ended.add(choice)
+        self.ended[choice] = reason
         return Finish(reason, choice)
 
 

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator, Mapping
 from enum import Enum, auto
 from typing import Any, Literal
 
+from core.context import CallContext
 from core.errors import GatewayError
 from core.events import Event, Usage, Verbatim
 from core.json_values import BAD_SHAPE
@@ -112,6 +113,11 @@ class Passthrough:
     def sound(self) -> bool:
         """Whether the answer is valid if the stream ends here."""
         return self._decoder.sound
+
+    def note_in_trace(self, call: CallContext) -> None:
+        """Note what the frames say of the answer if some have passed; if none has, the events say it."""
+        if self._sent:
+            call.note_answer(self._head.get("id", ""), self._head.get("model", ""), self._decoder.ended.items())
 
     def may_pass(self, block: bytes) -> bool:
         """Whether only the text of a block's frames differs from the last decoded one: then it may pass unread."""
@@ -220,13 +226,18 @@ class Passthrough:
         return is_reason(finish) and not called and may_end(finish, known)
 
 
-def whole_answer(body: Any, raw: bytes, mode: Mode, *, include_reasoning: bool, pictures: Pictures) -> Iterator[Event]:
+def whole_answer(
+    body: Any, raw: bytes, mode: Mode, call: CallContext, *, include_reasoning: bool, pictures: Pictures
+) -> Iterator[Event]:
     """A whole answer: `raw`, which every parser accepts, if it may pass, else the events of `body`. Raises ValueError
     while it is iterated.
     """
     keys = DELTA_KEYS | {"reasoning_content"} if include_reasoning else DELTA_KEYS
     may_pass = mode != "rebuilt" and is_body(body) and (mode == "verbatim" or body_may_pass(body, keys))
     if may_pass:
+        if call.trace is not None:
+            reasons = ((at, choice.get("finish_reason")) for at, choice in enumerate(body["choices"]))
+            call.note_answer(body["id"], body["model"], ((at, word) for at, word in reasons if isinstance(word, str)))
         yield Verbatim(raw, "chat", usage(body.get("usage")))
     else:
         yield from events_of_body(body, pictures)

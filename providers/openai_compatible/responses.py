@@ -29,6 +29,8 @@ ENDS = frozenset({"response.completed", "response.incomplete"})
 FAILURES = frozenset({"error", "response.failed"})
 MARKS = (b"response.completed", b"response.incomplete", b"response.failed", b'"error"', b"[DONE]")
 """A block without these words passes."""
+CUT = {"max_output_tokens": "length", "content_filter": "content_filter"}
+"""The finish reason of a response that is incomplete, by the reason in it."""
 FRAME_END = b"\n\n"
 
 
@@ -59,6 +61,7 @@ def native_events(reply: Response, request: ChatRequest, call: CallContext, name
         _raise_failure(body, name)
         if body["status"] not in ("completed", "incomplete") or not isinstance(body["output"], list):
             raise reply.broken(f"a response of status {body['status']!r}")
+        _note_in_trace(body, call)
         yield Verbatim(raw, DIALECT, _usage(body))
     except BAD_SHAPE as error:
         raise reply.broken(f"{type(error).__name__}: {error}") from error
@@ -83,6 +86,7 @@ def _stream_events(reply: Response, pieces: Iterable[bytes], call: CallContext, 
             _raise_failure(event, name)
             if event["type"] in ENDS:
                 ended, usage = True, _usage(event["response"])
+                _note_in_trace(event["response"], call)
         held += _without_end_mark(whole)
         if not opens and held:
             yield Verbatim(held, DIALECT, usage)
@@ -112,6 +116,20 @@ def _raise_failure(event: Mapping[str, Any], name: str) -> None:
     response = event["response"] if kind in FAILURES else event
     if response.get("status") == "failed":
         raise error_from_body(name, response.get("error") or "the response failed")
+
+
+def _note_in_trace(response: Mapping[str, Any], call: CallContext) -> None:
+    """Note the answer with the finish reason that a chat's would have."""
+    if call.trace is None:
+        return
+    details, output = response.get("incomplete_details"), response.get("output")
+    if response.get("status") == "incomplete":
+        reason = CUT.get(str(details.get("reason")) if isinstance(details, dict) else "", "length")
+    else:
+        items = output if isinstance(output, list) else []
+        called = any(isinstance(item, dict) and item.get("type") == "function_call" for item in items)
+        reason = "tool_calls" if called else "stop"
+    call.note_answer(str(response.get("id") or ""), str(response.get("model") or ""), [(0, reason)])
 
 
 def _usage(response: Mapping[str, Any]) -> Usage | None:

@@ -5,13 +5,17 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import httpx
 import pytest
 
 from tests.conftest import EVER, Served, free_port, until
 from tests.emulators import OpenAIUpstream, ScriptedAnswer
+from tests.emulators.anthropic.server import AnthropicUpstream
 from tests.emulators.faults import stalled_before_headers
+from tests.emulators.openai.responses import ResponsesUpstream
 from tests.support.collector import Collector, Span
 from tests.support.frames import chat_body, post
+from tests.support.messages import ask_body
 
 Serve = Callable[..., Served]
 TRACE, CALLER = "4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7"
@@ -57,13 +61,71 @@ def test_a_request_and_its_attempt_are_spans_of_the_callers_trace(
     assert sent["tracestate"] == "congo=t61rcWkgMzE"
     said = request.attributes
     assert (said["gen_ai.operation.name"], said["gen_ai.provider.name"]) == ("chat", "openai")
-    assert (said["gen_ai.request.model"], said["gen_ai.response.model"]) == ("openai/gpt-4o", "gpt-4o")
+    assert (said["gen_ai.request.model"], said["gen_ai.response.model"]) == ("openai/gpt-4o", "gpt-4o-2024-07-18")
     assert (said["gen_ai.conversation.id"], said["http.response.status_code"]) == ("call-7", 200)
     assert said["gen_ai.usage.output_tokens"] > 0
     assert said["gen_ai.response.time_to_first_chunk"] > 0
     assert attempt.attributes["thinkline.target"] == "openai/gpt-4o"
     assert not request.failed
     assert b"a secret of the caller" not in collector.raw
+
+
+ASKED = {
+    "bytes that pass": ("/v1/chat/completions", {}, {}),
+    "decoded frames": ("/v1/chat/completions", {"chunk_keys": {"foreign": 1}}, {}),
+    "cut short": ("/v1/chat/completions", {"finish_reason": "length"}, {}),
+    "two choices": ("/v1/chat/completions", {"choices": 2}, {"n": 2}),
+    "events of another dialect": ("/v1/messages", {}, {"max_tokens": 9}),
+}
+"""By name: the path, what is special about the answer, and what about the request."""
+
+
+@pytest.mark.parametrize("stream", [True, False], ids=["stream", "whole"])
+@pytest.mark.parametrize("case", ASKED)
+def test_why_an_answer_has_ended_is_told(
+    serve: Serve, upstream: OpenAIUpstream, collector: Collector, case: str, stream: bool
+) -> None:
+    path, answer, more = ASKED[case]
+    upstream.always(ScriptedAnswer(**answer))  # type: ignore[arg-type]
+    app = serve(**upstream.settings(OTEL_EXPORTER_OTLP_ENDPOINT=collector.url, **QUICK))
+    assert post(app.port, chat_body(model="openai/gpt-4o", stream=stream, **more), path)[0] == 200
+    reasons = ["length"] if case == "cut short" else ["stop"] * (2 if case == "two choices" else 1)
+    for span in spans(collector, 2).values():
+        assert span.attributes["gen_ai.response.finish_reasons"] == reasons, span
+        assert span.attributes["gen_ai.response.id"].startswith("chatcmpl-")
+        assert span.attributes["gen_ai.response.model"] == "gpt-4o-2024-07-18"
+
+
+@pytest.mark.parametrize("stream", [True, False], ids=["stream", "whole"])
+@pytest.mark.parametrize("dialect", ["responses", "messages"])
+def test_why_an_answer_has_ended_is_told_of_other_dialects_bytes(
+    serve: Serve, collector: Collector, tmp_path: Path, dialect: str, stream: bool
+) -> None:
+    vendor = ResponsesUpstream() if dialect == "responses" else AnthropicUpstream()
+    with vendor as upstream:
+        kind = "kind: openai_compatible, responses: true" if dialect == "responses" else "vendor: anthropic"
+        at = upstream.base_url if isinstance(upstream, ResponsesUpstream) else upstream.url
+        (tmp_path / "models.yaml").write_text(
+            f"providers: {{own: {{{kind}, base_url: '{at}', api_key: '{upstream.key}'}}}}\n"
+            "models: [{name: m, provider: own, model: claude-haiku-4-5}]\n"
+        )
+        app = serve(MODELS_FILE=tmp_path / "models.yaml", OTEL_EXPORTER_OTLP_ENDPOINT=collector.url, **QUICK)
+        body = {"input": "hi"} if dialect == "responses" else ask_body()
+        assert post(app.port, {**body, "model": "m", "stream": stream}, f"/v1/{dialect}")[0] == 200
+        for span in spans(collector, 2).values():
+            assert span.attributes["gen_ai.response.finish_reasons"] == ["stop"], span
+
+
+def test_a_caller_who_hangs_up_leaves_no_reason(serve: Serve, upstream: OpenAIUpstream, collector: Collector) -> None:
+    upstream.always(ScriptedAnswer(texts=["word "] * 50, frame_delay=0.1))
+    app = serve(**upstream.settings(OTEL_EXPORTER_OTLP_ENDPOINT=collector.url, **QUICK))
+    body = chat_body(model="openai/gpt-4o", stream=True)
+    with httpx.stream("POST", f"{app.url}/chat/completions", json=body) as response:
+        assert "word" in next(line for line in response.iter_lines() if "word" in line)
+    said = spans(collector, 2)["chat openai/gpt-4o"].attributes
+    assert said["thinkline.outcome"] == "hung_up"
+    assert said["gen_ai.response.id"].startswith("chatcmpl-")
+    assert "gen_ai.response.finish_reasons" not in said
 
 
 def test_words_are_told_only_where_a_setting_says_so(

@@ -2,23 +2,27 @@
 
 import os
 import signal
+import sqlite3
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import httpx
 import pytest
 
-from tests.conftest import Served, until
+from tests.conftest import Served, free_port, until
 from tests.emulators.openai.server import OpenAIUpstream
+from tests.support.postgresql import Server
 
 KEY = {"Authorization": "Bearer secret-of-all"}
 HELLO = {"model": "gpt-4o-mini", "messages": [{"role": "user", "content": "Hello"}]}
-LAST_SECONDS = 2.5
-"""Of what a killed worker may lose: a second is promised, and a busy machine is late."""
+PROMISED, SCHEDULING = 1.0, 0.25
+"""Seconds of answers that a killed worker may lose, and what a busy machine may add to them."""
 
 
 @pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.services)])
@@ -33,15 +37,27 @@ class Crowd:
         self.url = f"{app.url}/chat/completions"
         self.answered: list[tuple[float, int]] = []
         self._lock = threading.Lock()
+        self._enough = threading.Event()
 
     def ask(self, requests: int, callers: int) -> None:
         with ThreadPoolExecutor(callers) as pool:
             list(pool.map(self._caller, [requests // callers] * callers))
 
+    @contextmanager
+    def asking(self, callers: int) -> Iterator[None]:
+        """Ask until the end of the block."""
+        asking = threading.Thread(target=self.ask, args=(EVER_MORE, callers))
+        asking.start()
+        try:
+            yield
+        finally:
+            self._enough.set()
+            asking.join()
+
     def _caller(self, requests: int) -> None:
         with httpx.Client(headers=KEY, timeout=30) as client:
             left = requests
-            while left:
+            while left and not self._enough.is_set():
                 try:
                     answer = client.post(self.url, json=HELLO)
                 except httpx.TransportError:  # its worker was killed
@@ -54,11 +70,17 @@ class Crowd:
 
     def certain(self, killed_at: float) -> int:
         """Answers that no kill can have cost."""
-        return sum(not killed_at - LAST_SECONDS < at < killed_at + 0.5 for at, _ in self.answered)
+        return sum(not killed_at - PROMISED - SCHEDULING < at < killed_at + 0.5 for at, _ in self.answered)
 
 
 def total(app: Served) -> Any:
     return httpx.get(f"{app.url}/usage", headers=KEY, timeout=30).json()["data"][0]
+
+
+SILENT = 2.0
+"""Seconds that a database says nothing before the workers are killed: less than the writer gives it."""
+EVER_MORE = 1_000_000
+"""Requests: more than a test has time for."""
 
 
 def settings(upstream: OpenAIUpstream, folder: Path, address: str) -> dict[str, object]:
@@ -76,12 +98,28 @@ def count_after_a_kill(
     asking.start()
     until(lambda: len(crowd.answered) > requests // 2, "half of the answers", 200)
     killed_at = time.monotonic()
+    kill_workers(app)
+    asking.join()
+    check_counts(serve, app, crowd, killed_at, settings(upstream, folder, address), upstream)
+
+
+def kill_workers(app: Served) -> None:
     for pid in app.workers:
         os.kill(pid, signal.SIGKILL)
-    asking.join()
+
+
+def check_counts(
+    serve: Callable[..., Served],
+    app: Served,
+    crowd: Crowd,
+    killed_at: float,
+    values: dict[str, object],
+    upstream: OpenAIUpstream,
+) -> None:
+    """Restart: what was answered is counted, but for what the kill may have cost."""
     app.process.send_signal(signal.SIGTERM)
     assert app.process.wait(60) == 0
-    again = serve(**settings(upstream, folder, address))
+    again = serve(**values)
     certain = crowd.certain(killed_at)
     until(lambda: total(again)["requests"] >= certain, "what was noted")
     counted = total(again)
@@ -97,6 +135,65 @@ def test_a_kill_costs_the_last_second_at_most(
     serve: Callable[..., Served], upstream: OpenAIUpstream, tmp_path: Path, address: str
 ) -> None:
     count_after_a_kill(serve, upstream, tmp_path / "data", address, 400)
+
+
+@contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Another program keeps SQLite's file for itself."""
+    other = sqlite3.connect(folder / "usage.sqlite3", isolation_level=None)
+    other.execute("BEGIN IMMEDIATE")
+    yield
+    other.close()
+
+
+@contextmanager
+def stopped(server: Server) -> Iterator[None]:
+    """PostgreSQL says nothing any more."""
+    server.signal_all(signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        server.signal_all(signal.SIGCONT)
+
+
+def test_a_kill_while_the_file_is_locked_costs_the_last_second_at_most(
+    serve: Callable[..., Served], upstream: OpenAIUpstream, tmp_path: Path
+) -> None:
+    count_after_a_kill_in_silence(serve, upstream, tmp_path / "data", "", locked(tmp_path / "data"))
+
+
+@pytest.mark.services
+def test_a_kill_while_postgresql_is_silent_costs_the_last_second_at_most(
+    serve: Callable[..., Served], upstream: OpenAIUpstream, tmp_path: Path
+) -> None:
+    with TemporaryDirectory(prefix="thinkline-postgresql-") as folder:
+        server = Server(Path(folder), free_port())
+        server.start()
+        try:
+            url = f"{server.url}/postgres"
+            count_after_a_kill_in_silence(serve, upstream, tmp_path / "data", url, stopped(server))
+        finally:
+            server.stop()
+
+
+def count_after_a_kill_in_silence(
+    serve: Callable[..., Served],
+    upstream: OpenAIUpstream,
+    folder: Path,
+    address: str,
+    silence: AbstractContextManager[None],
+) -> None:
+    values = settings(upstream, folder, address)
+    app = serve(**values)
+    crowd = Crowd(app)
+    with crowd.asking(4):
+        until(lambda: total(app)["requests"], "the first rows")
+        with silence:
+            time.sleep(SILENT)
+            killed_at = time.monotonic()
+            kill_workers(app)
+            time.sleep(PROMISED)  # the next workers answer, too
+    check_counts(serve, app, crowd, killed_at, values, upstream)
 
 
 @pytest.mark.slow
@@ -144,6 +241,32 @@ keys:
     assert ask("dear") == 200
     time.sleep(1.5)  # the promise is a second
     assert {ask("free") for _ in range(20)} == {429}
+
+
+def test_budgets_that_nothing_checks_are_warned_of_and_the_service_runs(
+    serve: Callable[..., Served], tmp_path: Path
+) -> None:
+    file = tmp_path / "models.yaml"
+    text = "models: [{{name: talk, provider: demo}}]\nkeys:\n  - {{name: {}, key: secret-of-all-twenty, {}}}\n"
+    file.write_text(text.format("ann", "budget: {day: 5}"))
+    app = serve(MODELS_FILE=file, USAGE_DAYS=0, DEMO_PACE_MS=0)
+
+    def ask() -> int:
+        headers = {"Authorization": "Bearer secret-of-all-twenty"}
+        return httpx.post(f"{app.url}/chat/completions", json={**HELLO, "model": "talk"}, headers=headers).status_code
+
+    app.logged(r"WARNING .*USAGE_DAYS is 0, .* budgets are not checked: ann\n")
+    assert app.log().count("USAGE_DAYS") == 1
+    assert ask() == 200
+    file.write_text(text.format("bob", "budget: {month: 5}"))
+    app.logged(r"WARNING .*USAGE_DAYS is 0, .* budgets are not checked: bob\n")
+    assert ask() == 200
+    file.write_text(text.format("eve", "concurrent: 5"))
+    until(lambda: app.log().count("the models file is in use") >= 2, "the file without a budget")
+    assert app.log().count("USAGE_DAYS") == 2
+    file.write_text(text.format("kim", "budget: {day: 5}"))
+    app.process.send_signal(signal.SIGHUP)
+    app.logged(r"WARNING .*USAGE_DAYS is 0, .* budgets are not checked: kim\n")
 
 
 def test_what_a_caller_hung_up_on_costs_what_was_generated(serve: Callable[..., Served], tmp_path: Path) -> None:

@@ -85,4 +85,9 @@ def _span(span: Any, service: str) -> Span:
 
 
 def _attributes(pairs: Any) -> dict[str, Any]:
-    return {each.key: getattr(each.value, each.value.WhichOneof("value")) for each in pairs}
+    return {each.key: _value(each.value) for each in pairs}
+
+
+def _value(value: Any) -> Any:
+    kind = value.WhichOneof("value")
+    return list(map(_value, value.array_value.values)) if kind == "array_value" else getattr(value, kind)

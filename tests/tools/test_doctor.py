@@ -508,6 +508,13 @@ def test_the_database_of_usage_is_tried_and_in_time():
     assert report().of("usage")["state"] == "ok"
 
 
+def test_budgets_that_nothing_checks_are_warned_of(tmp_path: Path):
+    file = tmp_path / "models.yaml"
+    file.write_text("keys: [{name: ann, key: secret-of-ann-twenty, budget: {day: 5}}]\n")
+    assert report(USAGE_DAYS=0, MODELS_FILE=file).of("usage")["state"] == "warn"
+    assert report(MODELS_FILE=file).of("usage")["state"] == "ok"
+
+
 @pytest.mark.services
 def test_postgresql_answers_the_doctor(database_url: str):
     assert report(DATABASE_URL=database_url).of("usage")["detail"] == "kept in PostgreSQL, which answers"

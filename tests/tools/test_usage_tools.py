@@ -18,6 +18,12 @@ LISTED = {
         "litellm_provider": "groq", "mode": "chat", "input_cost_per_token": 1e-06, "output_cost_per_token": 2e-06,
         "output_cost_per_reasoning_token": 3e-06, "cache_creation_input_token_cost": 0.0,
     },
+    "long-x": {
+        "litellm_provider": "openai", "mode": "chat", "input_cost_per_token": 1e-06, "output_cost_per_token": 8e-06,
+        "cache_read_input_token_cost": 1e-07, "output_cost_per_reasoning_token": 8e-06,
+        "input_cost_per_token_above_272k_tokens": 2e-06, "output_cost_per_token_above_272k_tokens": 12e-06,
+        "input_cost_per_token_above_272k_tokens_priority": 4e-06, "input_cost_per_token_batches": 5e-07,
+    },
     "embed-x": {"litellm_provider": "openai", "mode": "embedding", "input_cost_per_token": 2e-08},
     "free-x": {
         "litellm_provider": "openai", "mode": "chat", "input_cost_per_token": 0.0, "output_cost_per_token": 0.0,
@@ -38,10 +44,13 @@ LISTED = {
 }  # fmt: skip
 
 
+LONG = [1.0, 8.0, 0.1, 8.0, None, [272_000, [2.0, 12.0, 0.1]]]
+
+
 def test_the_table_has_our_vendors_models_of_known_price() -> None:
     made = prices.table(LISTED, "1.2.3", "2026-11-30")
     assert made["vendors"] == {
-        "openai": {"gpt-x": [0.15, 0.6, 0.075], "embed-x": [0.02, 0.0]},
+        "openai": {"gpt-x": [0.15, 0.6, 0.075], "long-x": LONG, "embed-x": [0.02, 0.0]},
         "groq": {"llama-x": [1.0, 2.0, None, 3.0]},
         "bedrock-models": {"openai.gpt-oss-x": [1.0, 1.0]},
         "bedrock-openai": {"openai.gpt-oss-x": [1.0, 1.0]},
@@ -55,8 +64,12 @@ def test_the_table_in_the_tree_is_one_that_was_made_so() -> None:
     assert set(table["vendors"]) <= set(prices.VENDORS.values())
     for models in table["vendors"].values():
         for found in models.values():
-            assert 2 <= len(found) <= 5
-            assert all(price is None or 0 <= price < 100_000 for price in found)
+            tokens, above = found.pop() if len(found) > 5 else (1, found)
+            assert tokens > 0
+            for each in (found, above):
+                assert 2 <= len(each) <= 5
+                assert all(price is None or 0 <= price < 100_000 for price in each)
+            assert above[0] >= found[0]
 
 
 @pytest.fixture

@@ -22,6 +22,12 @@ def test_cached_written_and_reasoning_tokens_have_their_own_price() -> None:
     assert price.cost(usage) == pytest.approx((400 * 1 + 400 * 0.1 + 200 * 1.25 + 70 * 10 + 30 * 20) / 1e6)
 
 
+def test_a_long_prompt_has_a_price_of_its_own() -> None:
+    price = Price(1.0, 10.0, cached=0.1, above=(1000, Price(2.0, 15.0, cached=0.2)))
+    assert price.cost(Usage(1000, 100, cached=400)) == pytest.approx((600 * 1 + 400 * 0.1 + 100 * 10) / 1e6)
+    assert price.cost(Usage(1001, 100, cached=400)) == pytest.approx((601 * 2 + 400 * 0.2 + 100 * 15) / 1e6)
+
+
 def test_without_a_price_of_their_own_they_cost_as_others_do() -> None:
     assert PRICE.cost(Usage(1000, 100, cached=400, reasoning=30, written=200)) == PRICE.cost(Usage(1000, 100))
 
@@ -95,6 +101,8 @@ def test_a_hang_up_saves_what_answers_usually_have_besides() -> None:
 def test_the_table_has_the_vendors_models_and_no_others() -> None:
     assert price_of("openai", "gpt-4o-mini") == Price(0.15, 0.6, cached=0.075)
     assert price_of("anthropic", "claude-haiku-4-5") == Price(1, 5, cached=0.1, written=1.25)
+    gemini = price_of("gemini", "gemini-2.5-pro")
+    assert gemini == Price(1.25, 10, cached=0.125, above=(200_000, Price(2.5, 15, cached=0.25)))
     assert price_of("oci", "meta.llama-3.3-70b-instruct") is not None
     bedrock = price_of("bedrock-models", "amazon.nova-lite-v1:0")
     assert bedrock is not None

@@ -6,7 +6,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from shutil import rmtree
 from tempfile import mkdtemp
-from time import time
+from time import monotonic, time
+from typing import Any
 
 import pytest
 from alembic.autogenerate import compare_metadata
@@ -17,15 +18,18 @@ from sqlalchemy.exc import SQLAlchemyError
 from core.attempts import Attempt
 from core.events import Usage
 from core.extras import missing_extra
+from core.trace_context import AnswerFacts, TraceContext
 from storage import spool as spools
 from storage.database import Database, NewerDatabaseError, open_database, revision_of
 from storage.migrations import REVISIONS
 from storage.spool import Spool
 from storage.tables import METADATA, RECENT, REQUESTS, SPENDING
 from telemetry.records import RequestRecord
-from tests.conftest import free_port, until
+from tests.conftest import EVER, free_port, until
 from tests.support.postgresql import Server
+from usage import clock as clocks
 from usage import ledger as ledgers
+from usage import store as stores
 from usage.ledger import Ledger
 from usage.reports import Question
 from usage.rows import row_of
@@ -34,6 +38,8 @@ from usage.store import KEPT_RECENT, UsageStore
 DAY = 86_400.0
 START = 1_780_272_000.0
 """2026-06-01T00:00:00Z"""
+PROMISED, SCHEDULING = 1.0, 0.25
+"""Seconds until a killed worker cannot lose a record any more, and what a busy machine may add to them."""
 
 
 @pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.services)])
@@ -90,6 +96,11 @@ def requests(url: str, tmp_path: Path) -> list[str]:
         found = list(connection.execute(select(REQUESTS.c.request_id).order_by(REQUESTS.c.id)).scalars())
     database.close()
     return found
+
+
+def spooled(tmp_path: Path) -> str:
+    """What all spools hold."""
+    return "".join(path.read_text() for path in (tmp_path / "spool").glob(f"*{spools.SUFFIX}"))
 
 
 def test_all_that_was_noted_is_written_in_order(open_ledger: Callable[..., Ledger], url: str, tmp_path: Path) -> None:
@@ -219,6 +230,29 @@ def test_what_is_too_old_is_deleted(open_ledger: Callable[..., Ledger], url: str
     assert requests(url, tmp_path) == ["turn-2"]
 
 
+@pytest.mark.parametrize("days", [400, -400])
+def test_a_clock_that_jumps_is_told_of_and_deletes_nothing(
+    open_ledger: Callable[..., Ledger],
+    url: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    days: int,
+) -> None:
+    monkeypatch.setattr(ledgers, "RETENTION_SECONDS", 0.0)
+    ledger = open_ledger(days=30)
+    ledger(record(1, started=time()))
+    until(lambda: not ledger.waiting, "the row")
+    for module in (clocks, stores):
+        monkeypatch.setattr(module, "time", lambda: time() + days * DAY)
+    ledger(record(2, started=time() + days * DAY))
+    until(lambda: "clock was set by" in caplog.text, "the log to tell of it")
+    ledger(record(3, started=time() + days * DAY))
+    until(lambda: not ledger.waiting, "the next row")
+    assert requests(url, tmp_path) == ["turn-1", "turn-2", "turn-3"]
+    assert caplog.text.count("clock was set by") == 1
+
+
 def test_the_last_two_hundred_are_shared(open_ledger: Callable[..., Ledger]) -> None:
     one, other = open_ledger(), open_ledger()
     for number in range(KEPT_RECENT + 50):
@@ -234,9 +268,36 @@ def test_the_last_two_hundred_are_shared(open_ledger: Callable[..., Ledger]) -> 
 
 def test_another_worker_shows_a_request_as_its_own_would(open_ledger: Callable[..., Ledger]) -> None:
     one, other = open_ledger(), open_ledger()
-    one(record(7, conversation="call-7", outcome="hung_up", hung_up_at=0.2, heartbeats=(0.1,), error="no", code="c"))
+    answers = {"00f067aa0ba902b7": AnswerFacts("chatcmpl-1", "m", [(0, "stop")])}
+    trace = TraceContext(trace_id="4bf92f3577b34da6a3ce929d0e0e4736", span_id="00f067aa0ba902b7", answers=answers)
+    ended = {"outcome": "hung_up", "hung_up_at": 0.2, "heartbeats": (0.1,), "error": "no", "code": "c"}
+    one(record(7, conversation="call-7", trace=trace, **ended))
     until(lambda: other.recent.find("turn-7", None) is not None, "the other to know it")
     assert other.recent.find("turn-7", None) == one.recent.find("turn-7", None)
+
+
+def test_a_database_that_hangs_holds_no_record_in_memory(
+    open_ledger: Callable[..., Ledger], url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ledger = open_ledger()
+    hangs, goes_on, write = threading.Event(), threading.Event(), ledger._store.write
+
+    def hang(*batch: Any) -> int:
+        hangs.set()
+        assert goes_on.wait(EVER)
+        return write(*batch)
+
+    monkeypatch.setattr(ledger._store, "write", hang)
+    ledger(record(1))
+    assert hangs.wait(EVER)
+    for number in range(2, 6):
+        ended = monotonic()
+        ledger(record(number))
+        until(lambda: f"turn-{number}" in spooled(tmp_path), "the file to have it")  # noqa: B023 - called at once
+        assert monotonic() - ended < PROMISED + SCHEDULING
+    goes_on.set()
+    until(lambda: not ledger.waiting, "all rows")
+    assert requests(url, tmp_path) == [f"turn-{number}" for number in range(1, 6)]
 
 
 @pytest.mark.services
@@ -348,7 +409,7 @@ def test_where_nothing_can_be_written_records_wait_in_memory(tmp_path: Path) -> 
     ledger = Ledger(UsageStore(open_database("", tmp_path)), tmp_path / "file" / "spool", days=400)
     for number in range(10):
         ledger(record(number))
-    until(lambda: len(ledger._held) and not ledger._queue, "the records to be held")
+    until(lambda: ledger._backlog.held and not ledger._queue, "the records to be held")
     (tmp_path / "usage.sqlite3").rmdir()
     until(lambda: not ledger.waiting, "the records to be written")
     assert len(requests("", tmp_path)) == 10

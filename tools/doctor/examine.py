@@ -29,13 +29,14 @@ def examine(settings: Settings, seconds: float) -> list[Finding]:
     snapshot = catalogue.snapshot
     with ThreadPoolExecutor(AT_ONCE) as pool:
         asked = dict(pool.map(lambda each: (each.name, ask(catalogue, each, where, seconds)), snapshot.available()))
+    keys = catalogue.contents("file").keys
     findings = [
         Finding("settings", "ok", "can be read"),
-        callers(settings, len(catalogue.contents("file").keys)),
+        callers(settings, len(keys)),
         address(settings),
         *machine(settings),
     ]
-    findings += [sessions(settings, seconds), usage(settings, seconds)]
+    findings += [sessions(settings, seconds), usage(settings, seconds, budgets=any(key.budget for key in keys))]
     findings += [*half_set(settings, snapshot, where), *misspelt(settings), *placeholders(settings)]
     findings += [file, *listed, lost or _default(settings, snapshot), *(finding for finding, _ in asked.values())]
     missing_packages = snapshot.missing_packages().items()

@@ -70,9 +70,13 @@ def sessions(settings: Settings, seconds: float) -> Finding:
     return Finding("sessions", "ok", "kept in Redis, which can be written to", "", spent)
 
 
-def usage(settings: Settings, seconds: float) -> Finding:
-    """The database in DATABASE_URL, which is not written to."""
+def usage(settings: Settings, seconds: float, *, budgets: bool) -> Finding:
+    """The database in DATABASE_URL, which is not written to. `budgets` is whether a key has one."""
     if not settings.usage_days:
+        if budgets:
+            return Finding(
+                "usage", "warn", "not kept (USAGE_DAYS is 0): no budget of a key is checked", "set USAGE_DAYS"
+            )
         return Finding("usage", "ok", "not kept (USAGE_DAYS is 0)")
     try:
         database = open_database(settings.database_url, ROOT / settings.data_dir)

@@ -208,7 +208,7 @@ models:
     tool_call: false
     stream_tool_call: false
     multimodal: false
-    price: {prompt: 0.15, completion: 0.6}
+    price: {prompt: 0.15, completion: 0.6, above: {tokens: 128000, prompt: 0.3, completion: 0.9, cached: 0.1}}
     owned_by: somebody
     region: us-chicago-1
     compartment: ocid1
@@ -231,7 +231,7 @@ aliases: {m3: m}
         tools=False,
         stream_tools=False,
         images=False,
-        price=Price(0.15, 0.6),
+        price=Price(0.15, 0.6, above=(128_000, Price(0.3, 0.9, cached=0.1))),
         owned_by="somebody",
         details={"region": "us-chicago-1", "compartment": "ocid1", "endpoint": "https://e", "type": "dedicated"},
     )
@@ -819,6 +819,10 @@ def fields_wrong() -> Iterator[tuple[str, str]]:
         "5",
         "{prompt: .nan, completion: 1}",
         "{in: 1, out: 2}",
+        "{prompt: 1, completion: 1, above: 5}",
+        "{prompt: 1, completion: 1, above: {prompt: 2, completion: 2}}",
+        "{prompt: 1, completion: 1, above: {tokens: 0, prompt: 2, completion: 2}}",
+        "{prompt: 1, completion: 1, above: {tokens: 9, prompt: 2}}",
     ):
         yield f"price: {price}", "price"
     for value in ("maybe", "1", "null", "'true'"):

@@ -8,7 +8,9 @@ from typing import Any
 
 import pytest
 
+from core.context import CallContext
 from core.json_values import BAD_SHAPE
+from providers.common.translate import Pictures
 from providers.openai_compatible.decode import ChunkDecoder, ErrorFrame, events_of_body
 from providers.openai_compatible.passthrough import Passthrough, envelope_of, whole_answer
 from tests.conftest import Served, served
@@ -365,7 +367,7 @@ def test_nonsense_of_an_upstreams_is_no_fault_of_ours(odd: Any, stream: bool) ->
         if stream:
             list(Passthrough("auto", include_reasoning=False, include_usage=False).block(b"data: " + raw + b"\n\n"))
         else:
-            list(whole_answer(odd, raw, "auto", include_reasoning=False))
+            list(whole_answer(odd, raw, "auto", CallContext(), include_reasoning=False, pictures=Pictures()))
     except (*BAD_SHAPE, ErrorFrame):
         pass
 
