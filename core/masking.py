@@ -15,7 +15,9 @@ class SecretMasker:
 
     def __init__(self, texts: Iterable[str] = ()) -> None:
         self._texts: frozenset[str] = frozenset()
-        self.pattern: re.Pattern[str] | None = None
+        self._without_slash: tuple[str, ...] = ()
+        self._with_slash: re.Pattern[str] | None = None
+        self._any: re.Pattern[str] | None = None
         self._in_any_form: re.Pattern[str] | None = None
         self.add(texts)
 
@@ -25,8 +27,18 @@ class SecretMasker:
         known = self._texts.union(text for text in found if len(text) >= SHORTEST)
         if known != self._texts:
             self._texts = known
-            self.pattern = _any_of(known)
+            self._without_slash = tuple(text for text in known if "/" not in text)
+            self._with_slash = _any_of(known.difference(self._without_slash))
+            self._any = _any_of(known)
             self._in_any_form = _any_of({form for text in known for form in _forms(text)})
+
+    def hide(self, text: str) -> str:
+        """The text without the known secrets. `in` finds a text without a slash in a tenth of a pattern's time."""
+        if self._any is None:
+            return text
+        if any(map(text.__contains__, self._without_slash)) or (self._with_slash and self._with_slash.search(text)):
+            return self._any.sub("***", text)
+        return text
 
     def mask(self, text: str, most: int) -> str:
         """The text with the known secrets masked in each of their forms, cut to `most` characters."""
@@ -40,10 +52,10 @@ KNOWN_SECRETS = SecretMasker()
 """The secrets of the settings, of models.yaml and of lists of models."""
 
 
-def _any_of(texts: Iterable[str]) -> re.Pattern[str]:
+def _any_of(texts: Iterable[str]) -> re.Pattern[str] | None:
     # JSON may have backslashes before slashes, and twice as many once it is quoted.
     forms = [re.escape(text).replace("/", r"\\*/") for text in sorted(texts, key=len, reverse=True)]
-    return re.compile("|".join(forms))
+    return re.compile("|".join(forms)) if forms else None
 
 
 def _password(address: str) -> str:

@@ -86,9 +86,7 @@ class _LineFormatter(logging.Formatter):
         return value
 
     def _without_secrets(self, text: str) -> str:
-        for pattern in (self._secrets.pattern, KNOWN_SECRETS.pattern):
-            if pattern is not None:
-                text = pattern.sub("***", text)
+        text = KNOWN_SECRETS.hide(self._secrets.hide(text))
         if "/k/" in text:
             text = KEY_IN_PATH.sub(r"\1***", text)
         return CREDENTIALS.sub(r"\1***", text) if CREDENTIAL_HINTS.search(text) else text

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from datetime import UTC, date, datetime
+from functools import lru_cache
 from typing import Any
 
 from telemetry.records import RequestRecord
@@ -14,7 +15,7 @@ COLUMNS = (
 )  # fmt: skip
 """Columns of storage.tables.REQUESTS, in the order of `row_of`."""
 STARTED, KEY, COST = COLUMNS.index("started"), COLUMNS.index("key"), COLUMNS.index("cost")
-HOUR = 3600
+HOUR, DAY = 3600, 86_400
 NAME_CHARACTERS = 200
 """Characters of a model's name, which callers choose."""
 
@@ -56,7 +57,12 @@ def _storable(name: str) -> str:
 
 def day_of(started: float) -> date:
     """The day, in UTC, of a time in Unix seconds."""
-    return datetime.fromtimestamp(started, UTC).date()
+    return _day(int(started // DAY))
+
+
+@lru_cache(maxsize=64)
+def _day(number: int) -> date:
+    return datetime.fromtimestamp(number * DAY, UTC).date()
 
 
 def costs_of(rows: Sequence[Sequence[Any]]) -> Mapping[tuple[str, date], float]:

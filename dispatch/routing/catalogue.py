@@ -34,6 +34,8 @@ from providers.base import Provider, Target
 
 SECRET_OPTION = re.compile(r"(\w+_)?(api_key|access_key|token)|pass_phrase|key_content", re.IGNORECASE)
 """The names of options that hold secrets; credentials of a cloud have the names of its environment variables."""
+KEPT_ROUTES = 1000
+"""Routes to providers by model. Callers choose the names of models, so their number has no bound."""
 UnsupportedReason = Callable[[ModelConfig], Unsupported | None]
 """Why a model cannot serve a request; None if it can."""
 
@@ -67,6 +69,7 @@ class Catalogue:
         self._price_of = price_of
         self._rates = Rates()
         self._built: dict[str, tuple[ProviderConfig, Provider]] = {}
+        self._routes: dict[str, tuple[ProviderConfig, Route]] = {}
         self._lock = threading.Lock()
         self.snapshot = self._merge(self._listings)
 
@@ -189,10 +192,16 @@ class Catalogue:
             raise InvalidRequest(
                 f"Name a model: {entry.name} has no default (set {entry.name.upper()}_MODEL).", param="model"
             )
-        timeouts = self._timeouts_with(entry.timeouts)
-        price = self._price_of(entry.price_list, upstream_model)
-        target = Target(self.provider(entry), upstream_model, upstream_model, timeouts, price=price)
-        return Route((target,), filler=self._filler)
+        kept = self._routes.get(upstream_model)
+        if kept is None or kept[0] is not entry:
+            timeouts = self._timeouts_with(entry.timeouts)
+            price = self._price_of(entry.price_list, upstream_model)
+            target = Target(self.provider(entry), upstream_model, upstream_model, timeouts, price=price)
+            kept = entry, Route((target,), filler=self._filler)
+            if len(self._routes) >= KEPT_ROUTES:
+                self._routes = {}
+            self._routes[upstream_model] = kept
+        return kept[1]
 
     def _timeouts_with(self, overrides: Mapping[str, float]) -> Timeouts:
         return replace(self._timeouts, **overrides) if overrides else self._timeouts

@@ -49,6 +49,7 @@ CONTENT = re.compile(rb'"delta": ?{"content": ?(' + STRING + rb")")
 PADDING = re.compile(rb', ?"obfuscation": ?"[ !#-\[\]-~]*"')
 """OpenAI's random padding: https://platform.openai.com/docs/api-reference/chat/create, stream_options"""
 DONE = b"[DONE]"
+FRAME_END = b"\n\n"
 NO_ENVELOPE = (b"", b"")
 EXAMINED_FRAMES = 3
 """Frames with content that are read before blocks may pass unread."""
@@ -137,17 +138,33 @@ class Passthrough:
             yield Verbatim(block, "chat")
             return
         try:
-            for frame in parse_frames(block):
-                if frame.data == DONE:
-                    self.done = True
-                    break
-                yield from self._read(frame.data)
+            yield from self._read_block(block)
         except (*BAD_SHAPE, GatewayError, ErrorFrame):
             if self._held and (self._sent or self.finished):
                 yield self._release()
             raise
         if self._held and self._examined:
             yield self._release()
+
+    def _read_block(self, block: bytes) -> Iterator[Event]:
+        """The events of a block that may not pass as a whole. Those of its frames that may pass are held unread."""
+        begin = 0
+        while begin < len(block) and not self.done:
+            end = block.find(FRAME_END, begin) + len(FRAME_END)
+            piece = block[begin:] if end < len(FRAME_END) else block[begin:end]
+            begin += len(piece)
+            if self.may_pass(piece):
+                self._held.append(piece)
+                continue
+            was_examined = self._state is State.EXAMINE
+            for frame in parse_frames(piece):
+                if frame.data == DONE:
+                    self.done = True
+                    return
+                yield from self._read(frame.data)
+            if was_examined and self.may_pass(block[begin:]):
+                self._held.append(block[begin:])
+                return
 
     def _read(self, data: bytes) -> Iterator[Event]:
         """The events of a frame that may not pass; one that may is held, to pass with its block."""

@@ -41,10 +41,11 @@ class Endpoint:
         """
         query = self._query.replace("?", "&", 1) if "?" in path else self._query
         line = f"{method} {self._path}{path}{query} HTTP/1.1\r\n"
-        typed = {"Content-Type": "application/json", **headers} if body else headers
         length = f"Content-Length: {len(body)}\r\n" if body else ""
+        if body and "Content-Type" not in headers:
+            length += "Content-Type: application/json\r\n"
         own = self._head if self._headers.keys().isdisjoint(headers) else _lines(_without(self._headers, headers))
-        head = f"{line}{own}{_lines(typed)}{length}Accept: */*\r\n\r\n"
+        head = f"{line}{own}{_lines(headers)}{length}Accept: */*\r\n\r\n"
         return head.encode("latin-1") + body
 
 
