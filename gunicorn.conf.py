@@ -193,8 +193,11 @@ def pre_exec(server: Any) -> None:
 
 
 def pre_fork(server: Any, worker: Any) -> None:
-    """Give a worker the page that says whether the server stops or others take over."""
+    """Give a worker the page that says whether the server stops or others take over. A collection in the worker would
+    write to all objects, and so copy the memory that it shares with this process.
+    """
     worker.succession = server.succession
+    gc.freeze()
 
 
 def child_exit(server: Any, worker: Any) -> None:

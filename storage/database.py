@@ -125,12 +125,12 @@ class Database:
 
     def migrate(self, revision: str = "head", *, down: bool = False) -> None:
         """Migrate the database to a revision. Raises `failures`, and NewerDatabaseError unless `down`."""
-        from alembic import command  # noqa: PLC0415 - slow to load, and few starts need it
-        from alembic.config import Config  # noqa: PLC0415
-
         with _migrating, self._migration_lock(), self._open().begin() as connection:
             if not down and revision_of(connection) == REVISIONS[-1]:
                 return
+            from alembic import command  # noqa: PLC0415 - slow to load, and few starts need it
+            from alembic.config import Config  # noqa: PLC0415
+
             if connection.dialect.name == "postgresql":
                 connection.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": MIGRATION_LOCK})
             config = Config()
