@@ -8,9 +8,9 @@ from contextlib import contextmanager
 from contextvars import copy_context
 from dataclasses import dataclass
 from math import inf
-from time import monotonic
 from typing import TypeVar
 
+from core.clock import SYSTEM_CLOCK, Clock
 from core.errors import Cancelled, GatewayError
 from core.forwarding import Forwarder
 from core.store import KeyValueStore
@@ -36,8 +36,7 @@ class CallContext:
     """One caller's request while it is answered: how long it may take, and whether the caller is still there.
 
     `patience` is how many times its FIRST_EVENT_TIMEOUT an upstream may take: an answer that is not streamed has one
-    event, at its end. `finish_by` is when nothing more of a finished answer is waited for. All times are of the
-    monotonic clock.
+    event, at its end. `finish_by` is when nothing more of a finished answer is waited for. All times are of `clock`.
 
     `flush` lets what has been said so far reach the caller: to be called before whatever waits, as what comes together
     is sent together.
@@ -66,7 +65,9 @@ class CallContext:
         caller: str = "",
         state: KeyValueStore | None = None,
         forwarder: Forwarder | None = None,
+        clock: Clock = SYSTEM_CLOCK,
     ) -> None:
+        self.clock = clock
         self.request_id = request_id
         self.caller = caller
         self.state = state
@@ -76,7 +77,7 @@ class CallContext:
         self.trace: TraceContext | None = None
         self.span_id = ""
         self.traced = False
-        self.started = monotonic()
+        self.started = self.clock.now()
         self.first_event_by = inf
         self.total_by = inf
         self.finish_by = inf
@@ -93,7 +94,12 @@ class CallContext:
     def child(self) -> "CallContext":
         """A call within this one, with deadlines of its own. Raises Cancelled when this one has ended."""
         child = CallContext(
-            self.request_id, self.patience, caller=self.caller, state=self.state, forwarder=self.forwarder
+            self.request_id,
+            self.patience,
+            caller=self.caller,
+            state=self.state,
+            forwarder=self.forwarder,
+            clock=self.clock,
         )
         child.started = self.started
         child.flush = self.flush
@@ -116,14 +122,14 @@ class CallContext:
 
     def begin(self, timeouts: Timeouts) -> None:
         """An attempt starts: its deadlines count from now, the total from the call's own start."""
-        self.first_event_by = monotonic() + timeouts.first_event * self.patience
+        self.first_event_by = self.clock.now() + timeouts.first_event * self.patience
         self.total_by = self.started + timeouts.total
         self.finish_by = inf
         self.headers_at = None
 
     def mark_headers(self) -> None:
         """The head of the upstream's answer has come."""
-        self.headers_at = monotonic()
+        self.headers_at = self.clock.now()
 
     def mark_first_event(self) -> None:
         """From here on only the idle and the total time-outs apply."""
@@ -132,7 +138,7 @@ class CallContext:
     def mark_finished(self) -> None:
         """The answer is whole: what may still follow is waited for no longer than GRACE_SECONDS."""
         if self.finish_by == inf:
-            self.finish_by = monotonic() + GRACE_SECONDS
+            self.finish_by = self.clock.now() + GRACE_SECONDS
 
     def attach(self, sock: socket.socket) -> None:
         """The transport talks on this socket from now on. Raises Cancelled when the call has ended."""
@@ -150,7 +156,7 @@ class CallContext:
         """The caller has left, or gets `reason` as its error: wake each thread that works for the request."""
         with self._lock:
             self.gone = True
-            self.gone_at = self.gone_at or monotonic()
+            self.gone_at = self.gone_at or self.clock.now()
             self.reason = self.reason or reason
             for child in self._children:
                 child.cancel()
@@ -181,7 +187,7 @@ class CallContext:
         self.flush()
         cancelled = threading.Event()
         with self.on_cancel(cancelled.set):
-            if cancelled.wait(seconds):
+            if self.clock.wait(cancelled, self.clock.now() + seconds):
                 raise Cancelled
 
     def wait_for(self, future: "Future[T]", by: float = inf) -> T:
@@ -193,7 +199,7 @@ class CallContext:
         future.add_done_callback(lambda _: woken.set())
         by = min(by, self.first_event_by, self.total_by)
         with self.on_cancel(woken.set):
-            woken.wait(None if by == inf else max(0.0, by - monotonic()))
+            self.clock.wait(woken, by)
         if self.gone:
             raise Cancelled
         return future.result(0)

@@ -17,6 +17,7 @@ from storage.rate_limits import MemoryLimits
 from tests.conftest import until
 from tests.emulators.answers import ScriptedAnswer
 from tests.emulators.openai.server import OpenAIUpstream
+from tests.support.clock import ManualClock
 from tests.support.frames import chat_body
 from tests.support.http import refused
 
@@ -250,8 +251,8 @@ def test_durations_are_written_as_openai_writes_them(seconds: float, said: str) 
 
 def test_who_comes_again_when_told_is_served() -> None:
     """Retry-After of spent tokens is long enough, and not much longer than need be."""
-    now = [1000 * WINDOW + 50.0]
-    limiter = RateLimiter(MemoryLimits(lambda: now[0]))
+    clock = ManualClock(1000 * WINDOW + 50.0)
+    limiter = RateLimiter(MemoryLimits(clock.now))
     key = ApiKey(name="a", quota=Quota(tokens=100))
     for spent, wanted in ((100, 60), (0, 100), (40, 30)):
         for tokens, used in ((0, spent), (wanted, wanted)):
@@ -265,7 +266,7 @@ def test_who_comes_again_when_told_is_served() -> None:
                 if wait is None:
                     break
                 assert 0 < wait <= 2 * WINDOW
-                now[0] += wait + 0.001
+                clock.advance(wait + 0.001)
             assert wait is None, "the third time too, it was refused"
             permit.release(used)
-        now[0] += 2 * WINDOW
+        clock.advance(2 * WINDOW)

@@ -18,6 +18,7 @@ from dispatch.routing.model_lists import RETRY_SECONDS, ModelLists
 from tests.conftest import Served, environment, until
 from tests.emulators import OpenAIUpstream, ScriptedAnswer, faults
 from tests.emulators.openai.server import MODELS
+from tests.support.clock import ManualClock
 from tests.support.frames import completion
 from tests.support.http import HI, refused
 
@@ -35,15 +36,6 @@ BROKEN = {
 }
 
 
-class Clock:
-    """Time that passes when it is told to."""
-
-    now = 1000.0
-
-    def __call__(self) -> float:
-        return self.now
-
-
 def settings_for(**upstreams: OpenAIUpstream) -> dict[str, str]:
     """The environment that points these vendors at these upstreams."""
     named = [(name.upper(), upstream) for name, upstream in upstreams.items()]
@@ -51,9 +43,9 @@ def settings_for(**upstreams: OpenAIUpstream) -> dict[str, str]:
     return keys | {f"{name}_BASE_URL": upstream.base_url for name, upstream in named}
 
 
-def models_of(clock: Clock, ttl: float = TTL, **upstreams: OpenAIUpstream) -> ModelLists:
+def models_of(clock: ManualClock, ttl: float = TTL, **upstreams: OpenAIUpstream) -> ModelLists:
     settings = Settings.load(environment(**settings_for(**upstreams)))
-    return ModelLists(build_services(settings).catalogue, ttl, clock)
+    return ModelLists(build_services(settings).catalogue, ttl, clock.now)
 
 
 def ids(models: ModelLists) -> list[str]:
@@ -171,24 +163,24 @@ def test_a_list_that_is_down_stops_nothing(serve: Callable[..., Served], upstrea
 
 
 def test_a_list_is_kept_for_its_time(upstream: OpenAIUpstream) -> None:
-    clock = Clock()
+    clock = ManualClock()
     models = models_of(clock, openai=upstream)
     assert list_requests(upstream) == 0
     for _ in range(3):
         assert ids(models) == list(MODELS)
         models.one("gpt-4o")
     assert list_requests(upstream) == 1
-    clock.now += TTL - 1
+    clock.advance(TTL - 1)
     ids(models)
     assert list_requests(upstream) == 1
-    clock.now += 1
+    clock.advance(1)
     ids(models)
     assert list_requests(upstream) == 2
 
 
 def test_callers_at_once_ask_once(upstream: OpenAIUpstream) -> None:
     upstream.always(ScriptedAnswer(delay=0.2), path="/models")
-    models = models_of(Clock(), openai=upstream)
+    models = models_of(ManualClock(), openai=upstream)
     found: list[list[str]] = []
     threads = [threading.Thread(target=lambda: found.append(ids(models))) for _ in range(8)]
     for thread in threads:
@@ -200,7 +192,7 @@ def test_callers_at_once_ask_once(upstream: OpenAIUpstream) -> None:
 
 
 def test_an_unknown_model_is_not_asked_for_each_time(upstream: OpenAIUpstream) -> None:
-    models = models_of(Clock(), openai=upstream)
+    models = models_of(ManualClock(), openai=upstream)
     for _ in range(5):
         with pytest.raises(UnknownModel):
             models.one("nothing")
@@ -208,7 +200,7 @@ def test_an_unknown_model_is_not_asked_for_each_time(upstream: OpenAIUpstream) -
 
 
 def test_no_lifetime_asks_each_time(upstream: OpenAIUpstream) -> None:
-    models = models_of(Clock(), ttl=0, openai=upstream)
+    models = models_of(ManualClock(), ttl=0, openai=upstream)
     ids(models)
     ids(models)
     assert list_requests(upstream) == 2
@@ -221,22 +213,22 @@ def test_no_lifetime_asks_each_time(upstream: OpenAIUpstream) -> None:
 def test_a_default_model_stands_in_for_a_list(upstream: OpenAIUpstream, kind: str) -> None:
     """A list that cannot be fetched costs its own models, and nothing else."""
     upstream.always(BROKEN[kind], path="/models")
-    assert ids(models_of(Clock(), openai=upstream)) == ["gpt-4o-mini"]
+    assert ids(models_of(ManualClock(), openai=upstream)) == ["gpt-4o-mini"]
 
 
 @pytest.mark.parametrize("kind", BROKEN)
 def test_the_last_list_is_kept_when_the_next_fails(upstream: OpenAIUpstream, kind: str) -> None:
-    clock = Clock()
+    clock = ManualClock()
     models = models_of(clock, openai=upstream)
     assert ids(models) == list(MODELS)
     upstream.always(BROKEN[kind], path="/models")
-    clock.now += TTL
+    clock.advance(TTL)
     assert ids(models) == list(MODELS)
     count = list_requests(upstream)
     ids(models)
     assert list_requests(upstream) == count, "a failed upstream is left alone for a moment"
     upstream.always(ScriptedAnswer(), path="/models")
-    clock.now += RETRY_SECONDS
+    clock.advance(RETRY_SECONDS)
     assert ids(models) == list(MODELS)
     assert list_requests(upstream) == count + 1
 
@@ -281,7 +273,7 @@ def test_one_that_fails_does_not_hide_the_others(
 
 def test_one_without_a_list_or_a_default_shows_nothing(upstream: OpenAIUpstream) -> None:
     upstream.always(ScriptedAnswer(status=500), path="/models")
-    assert ids(models_of(Clock(), vllm=upstream)) == []
+    assert ids(models_of(ManualClock(), vllm=upstream)) == []
 
 
 def test_upstreams_that_hang_hold_up_nobody_for_long(
