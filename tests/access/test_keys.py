@@ -27,8 +27,9 @@ Client = Callable[..., Any]
 
 
 @pytest.fixture
-def client(app_with: Callable[..., Any], tmp_path: Path) -> Client:
-    """client(text of models.yaml, SETTING=value, ...)."""
+def client(app_with: Callable[..., Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Client:
+    """client(text of models.yaml, SETTING=value, ...). The file is looked at ten times as often as usual."""
+    monkeypatch.setattr("dispatch.sources.file_watcher.LOOK_SECONDS", 0.05)
 
     def start(text: str, **settings: object) -> Any:
         (tmp_path / "models.yaml").write_text(text)
@@ -231,6 +232,7 @@ def test_a_key_in_the_path_is_not_taken_unless_wanted_and_never_logged(client: C
     assert ALICE not in answer.get_data(as_text=True) + capfd.readouterr().err
 
 
+@pytest.mark.thorough
 def test_a_new_key_is_shown_once_and_its_line_works(client: Client) -> None:
     made = run(["-m", "tools.keys", "new", "alice"], environment(), EVER)
     assert made.returncode == 0, made.stderr

@@ -224,6 +224,7 @@ def test_limits_may_fail_closed() -> None:
     assert limiter.permit(ApiKey(name="b")) is None
 
 
+@pytest.mark.thorough
 def test_a_long_request_keeps_its_place(monkeypatch: pytest.MonkeyPatch) -> None:
     """Its lease is renewed before it ends."""
     for module in (limits, __import__("storage.rate_limits", fromlist=["x"])):

@@ -6,6 +6,7 @@ import threading
 import tomllib
 from collections.abc import Iterator
 from copy import deepcopy
+from functools import cache
 from html.parser import HTMLParser
 
 import pytest
@@ -41,6 +42,12 @@ NOT_DOCUMENTED = ("pages.", "live.", "metrics.")
 HELLO = {"messages": [{"role": "user", "content": "Hello"}]}
 TOOL = {"type": "function", "function": {"name": "get_weather", "parameters": {"type": "object"}}}
 ASK_TOOL = {"messages": [{"role": "user", "content": "How is the weather?"}], "tools": [TOOL]}
+
+
+@pytest.fixture(scope="module")
+def app_with(app_with):
+    """The same app for the same settings: no test of this file changes one."""
+    return cache(app_with)
 
 
 def walk(value) -> Iterator:

@@ -532,6 +532,7 @@ def found(line: str) -> bool:
 # where it runs
 
 
+@pytest.mark.thorough
 def test_the_image_holds_all_that_runs(tmp_path):
     """Docker itself is not needed: what the Dockerfile copies must start on its own."""
     lines = [line.split() for line in re.findall(r"^COPY (?!--from)(.+)$", read("Dockerfile"), re.MULTILINE)]

@@ -132,6 +132,7 @@ def _take_many(path: Path, results: Any) -> None:
     results.put(sum(one.take("a", Quota(requests=50), f"{at}").refused is None for at in range(40)))
 
 
+@pytest.mark.thorough
 def test_processes_share_a_file(tmp_path: Path) -> None:
     context = multiprocessing.get_context("spawn")
     results = context.Queue()

@@ -195,6 +195,7 @@ def test_answers_do_not_wait_for_a_full_disk(serve: Callable[..., Served], tmp_p
     assert "Traceback" not in app.log()
 
 
+@pytest.mark.served
 def test_answers_do_not_wait_for_who_reads_the_log() -> None:
     """A pipe has room for a few lines of this kind."""
     port = free_port()

@@ -18,6 +18,8 @@ from tests.conftest import EVER, ROOT, environment, free_port
 from tests.emulators import Connection, OpenAIUpstream, Received, ScriptedAnswer, Server, faults
 from tests.support import forked
 
+pytestmark = pytest.mark.thorough
+
 KEY = "sk-doctor-0123456789abcdef"
 PAGE = b"<!DOCTYPE html><title>Welcome</title>"
 
@@ -503,7 +505,7 @@ def test_the_database_of_usage_is_tried_and_in_time():
     assert "DATABASE_URL" in nobody.of("usage")["mend"]
     assert "hidden-away" not in nobody.text
     with Server(lambda connection, _: connection.send(b"no PostgreSQL at all\r\n")) as server:
-        odd = report("--timeout", "2", DATABASE_URL=f"postgresql://u:p@127.0.0.1:{server.port}/x")
+        odd = report("--timeout", "0.5", DATABASE_URL=f"postgresql://u:p@127.0.0.1:{server.port}/x")
     assert odd.of("usage")["state"] == "fail"
     assert report().of("usage")["state"] == "ok"
 

@@ -537,6 +537,7 @@ def run_tool(*arguments, **settings):
     return subprocess.run(command, cwd=ROOT, env=variables, capture_output=True, text=True, timeout=30, check=False)
 
 
+@pytest.mark.thorough
 def test_as_a_command(upstream):
     upstream.always(ScriptedAnswer(frame_delay=0.01))
     ran = run_tool(*asking(upstream, "--json"))

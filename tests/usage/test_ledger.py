@@ -219,6 +219,7 @@ def test_what_is_too_old_is_deleted(open_ledger: Callable[..., Ledger], url: str
     assert requests(url, tmp_path) == ["turn-2"]
 
 
+@pytest.mark.thorough
 def test_the_last_two_hundred_are_shared(open_ledger: Callable[..., Ledger]) -> None:
     one, other = open_ledger(), open_ledger()
     for number in range(KEPT_RECENT + 50):

@@ -276,6 +276,7 @@ def test_one_without_a_list_or_a_default_shows_nothing(upstream: OpenAIUpstream)
     assert ids(models_of(ManualClock(), vllm=upstream)) == []
 
 
+@pytest.mark.thorough
 def test_upstreams_that_hang_hold_up_nobody_for_long(
     app_with: Callable[..., Any], upstreams: Callable[..., OpenAIUpstream], monkeypatch: pytest.MonkeyPatch
 ) -> None:

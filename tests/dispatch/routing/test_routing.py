@@ -346,6 +346,7 @@ def modules_after(code: str, **settings: object) -> list[str]:
     return done.stdout.split()
 
 
+@pytest.mark.thorough
 def test_no_provider_is_loaded_before_it_is_used() -> None:
     """Clients are built at their first use, so a start stays quick, however many providers there are."""
     chat = "app.test_client().post('/v1/chat/completions', json={'messages': [{'role': 'user', 'content': 'hi'}]})"

@@ -292,6 +292,7 @@ def test_a_change_that_would_lose_the_default_is_refused(serve: Callable[..., Se
 # at the start
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("command", [GUNICORN, ("app.py",)], ids=["gunicorn", "app.py"])
 def test_a_broken_file_stops_the_start(tmp_path: Path, command: tuple[str, ...]) -> None:
     file = tmp_path / "models.yaml"
@@ -300,6 +301,7 @@ def test_a_broken_file_stops_the_start(tmp_path: Path, command: tuple[str, ...])
     assert fails_to_start(*command, MODELS_FILE=file) == expected
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(
     "text", ["[", "[" * 100_000, "models: [{name: a, provider: openai, <<: 5}]"], ids=["open", "deep", "merged"]
 )
@@ -309,6 +311,7 @@ def test_whatever_is_wrong_stops_the_start_with_one_line(tmp_path: Path, text: s
     assert f" {file}, line " in fails_to_start("app.py", MODELS_FILE=file)
 
 
+@pytest.mark.thorough
 def test_a_file_that_was_asked_for_must_be_there(tmp_path: Path) -> None:
     missing = tmp_path / "nowhere.yaml"
     output = fails_to_start(*GUNICORN, MODELS_FILE=missing)

@@ -628,6 +628,7 @@ MERGE_BOMB = "a0: &a0 {x: 1}\n" + "".join(
 )
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(
     "text", [BOMB, MERGE_BOMB, "a: &a [*a]", "a: &a {b: *a}", "a: &a {<<: *a}", "a: &a {<<: [*a]}"]
 )
@@ -661,6 +662,7 @@ def test_more_places_than_a_round_can_hold_are_refused(refused: Callable[..., tu
     assert refused(text) == (2, "101 pairs of address and key are more than the 100 that are taken")
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("opening", ["[", "- ", "{a: ", "? "])
 def test_deep_nesting_is_refused(tmp_path: Path, opening: str) -> None:
     """In a process of its own: what is too deep for the parser's stack would end this one."""

@@ -126,6 +126,7 @@ def test_what_passes_is_exactly_what_the_model_said(
     ]
 
 
+@pytest.mark.thorough
 def test_a_sentence_is_heard_before_the_next_one_has_come(app: Callable[..., Any], upstream: OpenAIUpstream) -> None:
     upstream.enqueue(ScriptedAnswer(texts=["One. ", "Two. ", "Three."], frame_delay=0.4))
     client = app(KEPT)

@@ -155,6 +155,7 @@ KINDS += [
 ]
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("size", [30, 400_000], ids=["in pieces", "in one"])
 def test_a_long_text_costs_as_much_as_it_is_long(kind: str, size: int) -> None:

@@ -310,6 +310,7 @@ def test_two_turns_at_once_of_one_id(bedrock: BedrockUpstream, talk: Talk) -> No
     assert len(set(sessions(bedrock))) == 2
 
 
+@pytest.mark.thorough
 def test_two_turns_at_once_without_a_history(bedrock: BedrockUpstream, talk: Talk) -> None:
     """A client that sends the last words alone would lose its session: it is told, after retries, and soon."""
     talk.body = {"session_id": "call-1"}
