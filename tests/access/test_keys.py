@@ -1,5 +1,6 @@
 """Keys of models.yaml: who is let in, what they may call, and what a mistake there says."""
 
+import logging
 from collections.abc import Callable
 from hashlib import sha256
 from pathlib import Path
@@ -251,19 +252,15 @@ def test_keys_are_followed(client: Client, tmp_path: Path) -> None:
     refused(ask(app, ALICE, model="fast"), 401)
 
 
-def test_a_file_that_loses_its_keys_lets_nobody_in(client: Client, tmp_path: Path, capfd: Any) -> None:
+def test_a_file_that_loses_its_keys_lets_nobody_in(
+    client: Client, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
     app, file = client(f"{MODELS}keys: [{{name: alice, key: {ALICE}}}]"), tmp_path / "models.yaml"
-    said = ""
-
-    def heard(what: str) -> bool:
-        nonlocal said
-        said += capfd.readouterr().err
-        return what in said
-
+    monkeypatch.setattr(logging.getLogger("thinkline"), "handlers", [caplog.handler])
     for text in (MODELS, f"{MODELS}keys: []", f"{MODELS}keys: [{{name: a, key: x, limit: 1}}]"):
-        said = ""
+        caplog.clear()
         _replace(file, text)
-        until(lambda: heard("last good one stays in use"), "the file to be looked at")
+        until(lambda: "last good one stays in use" in caplog.text, "the file to be looked at")
         refused(app.get("/v1/models"), 401)
         assert ask(app, ALICE, model="fast").status_code == 200
 
