@@ -29,16 +29,10 @@ SLOW = ScriptedAnswer(texts=["word "] * 500, frame_delay=0.01)
 
 
 @pytest.fixture(scope="module")
-def upstream() -> Iterator[OpenAIUpstream]:
-    with OpenAIUpstream() as server:
-        yield server
-
-
-@pytest.fixture(scope="module")
-def app(upstream: OpenAIUpstream, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+def app(shared_upstream: OpenAIUpstream, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     """One without keys, for requests of this machine."""
     log = tmp_path_factory.mktemp("served") / "log"
-    with served(log, **upstream.settings(), MAX_BODY_BYTES=100_000, BREAKER_FAILURES=10_000, RETRIES=0) as app:
+    with served(log, **shared_upstream.settings(), MAX_BODY_BYTES=100_000, BREAKER_FAILURES=10_000, RETRIES=0) as app:
         yield app
 
 
@@ -51,10 +45,10 @@ def answer_of(client) -> str:
 # What /v1/ws says
 
 
-def test_chats_one_after_another(app: Served, upstream: OpenAIUpstream) -> None:
+def test_chats_one_after_another(app: Served, shared_upstream: OpenAIUpstream) -> None:
     with dial(app.port) as client:
         for texts in (["One", " two."], ["Three."], ["Grüße 🙂"]):
-            upstream.enqueue(ScriptedAnswer(texts=texts))
+            shared_upstream.enqueue(ScriptedAnswer(texts=texts))
             client.send(chat("hi"))
             found = answered(client)
             assert found.pop() == {"type": "done"}
@@ -64,15 +58,15 @@ def test_chats_one_after_another(app: Served, upstream: OpenAIUpstream) -> None:
             assert text_of(found) == "".join(texts)
 
 
-def test_chats_sent_at_once_are_answered_in_order(app: Served, upstream: OpenAIUpstream) -> None:
+def test_chats_sent_at_once_are_answered_in_order(app: Served, shared_upstream: OpenAIUpstream) -> None:
     with dial(app.port) as client:
-        upstream.enqueue(*(ScriptedAnswer(texts=[f"Number {number}."]) for number in range(5)))
+        shared_upstream.enqueue(*(ScriptedAnswer(texts=[f"Number {number}."]) for number in range(5)))
         for _ in range(5):
             client.send(chat())
         assert [answer_of(client) for _ in range(5)] == [f"Number {number}." for number in range(5)]
 
 
-def test_usage_comes_when_it_is_asked_for(app: Served, upstream: OpenAIUpstream) -> None:
+def test_usage_comes_when_it_is_asked_for(app: Served, shared_upstream: OpenAIUpstream) -> None:
     with dial(app.port) as client:
         client.send(chat(stream_options={"include_usage": True}))
         *_, usage, done = answered(client)
@@ -121,9 +115,9 @@ def test_a_wrong_message_gets_an_error_and_the_connection_goes_on(app: Served, m
     ],
     ids=["refused", "down", "broken off"],
 )
-def test_an_error_ends_the_turn_and_no_done_follows(app, upstream, scripted, status, said) -> None:
+def test_an_error_ends_the_turn_and_no_done_follows(app, shared_upstream, scripted, status, said) -> None:
     with dial(app.port) as client:
-        upstream.enqueue(scripted)
+        shared_upstream.enqueue(scripted)
         client.send(chat())
         *_, last = found = answered(client)
         assert (last["type"], last["status"]) == ("error", status)
@@ -134,15 +128,15 @@ def test_an_error_ends_the_turn_and_no_done_follows(app, upstream, scripted, sta
         assert answer_of(client)
 
 
-def test_cancel_ends_the_answer_and_frees_the_upstream(app: Served, upstream: OpenAIUpstream) -> None:
-    count = len(upstream.received)
+def test_cancel_ends_the_answer_and_frees_the_upstream(app: Served, shared_upstream: OpenAIUpstream) -> None:
+    count = len(shared_upstream.received)
     with dial(app.port) as client:
-        upstream.enqueue(SLOW)
+        shared_upstream.enqueue(SLOW)
         client.send(chat())
         received(client)
         client.send('{"type": "cancel"}')
         cancelled = time.monotonic()
-        assert upstream.received[count].wait_closed(10) - cancelled < AT_ONCE
+        assert shared_upstream.received[count].wait_closed(10) - cancelled < AT_ONCE
         assert answered(client)[-1]["error"]["code"] == "response_cancelled"
         client.send('{"type": "cancel"}')  # of nothing: nothing happens
         client.send(chat())
@@ -150,18 +144,18 @@ def test_cancel_ends_the_answer_and_frees_the_upstream(app: Served, upstream: Op
 
 
 @pytest.mark.parametrize("phase", [name for name, (_, streams, _) in PHASES.items() if streams])
-def test_a_peer_who_leaves_frees_the_upstream(app: Served, upstream: OpenAIUpstream, phase: str) -> None:
+def test_a_peer_who_leaves_frees_the_upstream(app: Served, shared_upstream: OpenAIUpstream, phase: str) -> None:
     answer, _, heard = PHASES[phase]
-    count = len(upstream.received)
-    upstream.enqueue(ScriptedAnswer(**answer))
+    count = len(shared_upstream.received)
+    shared_upstream.enqueue(ScriptedAnswer(**answer))
     with dial(app.port) as client:
         client.send(chat())
-        until(lambda: len(upstream.received) > count, "the request to arrive upstream")
+        until(lambda: len(shared_upstream.received) > count, "the request to arrive upstream")
         if heard:
             received(client)
         client.socket.shutdown(socket.SHUT_RDWR)
         left = time.monotonic()
-    assert upstream.received[count].wait_closed(10) - left < AT_ONCE
+    assert shared_upstream.received[count].wait_closed(10) - left < AT_ONCE
     app.logged("path=ws .*outcome=hung_up")
 
 
@@ -178,9 +172,11 @@ def test_one_record_a_turn_and_no_key_in_the_log(app: Served) -> None:
     assert "sk-not-needed-but-secret" not in app.log()
 
 
-def test_the_filler_is_said_while_the_model_is_silent(serve: Serve, upstream: OpenAIUpstream) -> None:
-    app = serve(**upstream.settings(), FILLER_AFTER_MS=50, FILLER_TEXT="One moment...")
-    upstream.enqueue(ScriptedAnswer(texts=["Here", " I am."], first_delay=1.0), ScriptedAnswer(texts=["At once."]))
+def test_the_filler_is_said_while_the_model_is_silent(serve: Serve, shared_upstream: OpenAIUpstream) -> None:
+    app = serve(**shared_upstream.settings(), FILLER_AFTER_MS=50, FILLER_TEXT="One moment...")
+    shared_upstream.enqueue(
+        ScriptedAnswer(texts=["Here", " I am."], first_delay=1.0), ScriptedAnswer(texts=["At once."])
+    )
     with dial(app.port) as client:
         client.send(chat())
         assert answer_of(client).replace("... ", "...") == "One moment...Here I am."
@@ -450,9 +446,9 @@ def test_more_sockets_than_may_be_are_refused(serve: Serve) -> None:
         assert answer_of(answered_again)
 
 
-def test_turns_count_as_requests_under_way(serve: Serve, upstream: OpenAIUpstream) -> None:
-    app = serve(**upstream.settings(), MAX_IN_FLIGHT=1)
-    upstream.enqueue(SLOW)
+def test_turns_count_as_requests_under_way(serve: Serve, shared_upstream: OpenAIUpstream) -> None:
+    app = serve(**shared_upstream.settings(), MAX_IN_FLIGHT=1)
+    shared_upstream.enqueue(SLOW)
     with dial(app.port) as one, dial(app.port) as other:
         one.send(chat())
         received(one)
@@ -527,13 +523,13 @@ def test_a_peer_that_is_gone_without_a_word_is_noticed(serve: Serve) -> None:
 
 @pytest.mark.slow
 @pytest.mark.timeout(120)
-def test_a_peer_that_reads_nothing_of_its_answer_is_cut_off(app: Served, upstream: OpenAIUpstream) -> None:
-    count = len(upstream.received)
-    upstream.enqueue(ScriptedAnswer(texts=["word " * 2000] * 3000))
+def test_a_peer_that_reads_nothing_of_its_answer_is_cut_off(app: Served, shared_upstream: OpenAIUpstream) -> None:
+    count = len(shared_upstream.received)
+    shared_upstream.enqueue(ScriptedAnswer(texts=["word " * 2000] * 3000))
     client = RawClient(app.port, window=4096)
     client.send(Opcode.TEXT, chat().encode())
-    until(lambda: len(upstream.received) > count, "the request to arrive upstream")
-    upstream.received[count].wait_closed(70)
+    until(lambda: len(shared_upstream.received) > count, "the request to arrive upstream")
+    shared_upstream.received[count].wait_closed(70)
     app.logged("path=ws .*outcome=hung_up")
 
 
