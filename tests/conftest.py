@@ -153,7 +153,7 @@ def pytest_sessionfinish() -> None:
 
 
 @pytest.fixture(scope="session", autouse=True)
-def nobodys_home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+def empty_home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """No test finds a developer's own ~/.oci or ~/.aws."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("HOME", str(tmp_path_factory.mktemp("home")))

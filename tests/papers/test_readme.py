@@ -78,7 +78,7 @@ def same(expected: list[str], found: list[str], where: str) -> None:
 # settings
 
 
-def shown(default: Any) -> str:
+def written_default(default: Any) -> str:
     if isinstance(default, bool):
         return str(default).lower()
     if isinstance(default, float):
@@ -93,7 +93,7 @@ def sentence(setting: Field[Any], quote: str = "") -> str:
 
 
 def setting_row(setting: Field[Any]) -> str:
-    default = shown(setting.default)
+    default = written_default(setting.default)
     return f"| `{setting.name.upper()}` | {f'`{default}`' if default else 'unset'} | {sentence(setting, '`')} |"
 
 
@@ -102,7 +102,7 @@ def test_the_page_of_settings_has_every_setting_and_no_other():
 
 
 def test_env_example_has_every_setting_and_no_other():
-    expected = [f"{each.name.upper()}={shown(each.default)}  # {sentence(each)}" for each in documented()]
+    expected = [f"{each.name.upper()}={written_default(each.default)}  # {sentence(each)}" for each in documented()]
     settings = read(".env.example").partition("# Providers -")[0]
     found = [f"{name}={default}  # {about}" for about, name, default in ASSIGNMENT.findall(settings)]
     same(expected, found, ".env.example")

@@ -19,7 +19,7 @@ from tests.emulators import OpenAIUpstream, ScriptedAnswer, faults
 from tests.emulators.dialects import DIALECTS, Dialect
 from tests.support.callers import AT_ONCE, PHASES
 from tests.support.frames import chat_body, post
-from tests.support.websocket import RawClient, answered, chat, closed, dial, handshake, received, text_of
+from tests.support.websocket import RawClient, chat, chat_messages, dial, handshake, received, text_of, wait_closed
 
 Serve = Callable[..., Served]
 KEY, OTHER = "alice-has-a-long-secret", "bob-has-a-long-secret-too"
@@ -37,7 +37,7 @@ def app(shared_upstream: OpenAIUpstream, tmp_path_factory: pytest.TempPathFactor
 
 
 def answer_of(client) -> str:
-    *_, last = found = answered(client)
+    *_, last = found = chat_messages(client)
     assert last == {"type": "done"}
     return text_of(found)
 
@@ -50,7 +50,7 @@ def test_chats_one_after_another(app: Served, shared_upstream: OpenAIUpstream) -
         for texts in (["One", " two."], ["Three."], ["Grüße 🙂"]):
             shared_upstream.enqueue(ScriptedAnswer(texts=texts))
             client.send(chat("hi"))
-            found = answered(client)
+            found = chat_messages(client)
             assert found.pop() == {"type": "done"}
             assert {each["object"] for each in found} == {"chat.completion.chunk"}
             assert len({each["id"] for each in found}) == 1
@@ -69,7 +69,7 @@ def test_chats_sent_at_once_are_answered_in_order(app: Served, shared_upstream: 
 def test_usage_comes_when_it_is_asked_for(app: Served, shared_upstream: OpenAIUpstream) -> None:
     with dial(app.port) as client:
         client.send(chat(stream_options={"include_usage": True}))
-        *_, usage, done = answered(client)
+        *_, usage, done = chat_messages(client)
         assert (usage["choices"], done) == ([], {"type": "done"})
         assert usage["usage"]["total_tokens"] > 0
 
@@ -119,7 +119,7 @@ def test_an_error_ends_the_turn_and_no_done_follows(app, shared_upstream, script
     with dial(app.port) as client:
         shared_upstream.enqueue(scripted)
         client.send(chat())
-        *_, last = found = answered(client)
+        *_, last = found = chat_messages(client)
         assert (last["type"], last["status"]) == ("error", status)
         assert text_of(found).startswith(said)
         client.send('{"type": "ping"}')
@@ -137,7 +137,7 @@ def test_cancel_ends_the_answer_and_frees_the_upstream(app: Served, shared_upstr
         client.send('{"type": "cancel"}')
         cancelled = time.monotonic()
         assert shared_upstream.received[count].wait_closed(10) - cancelled < AT_ONCE
-        assert answered(client)[-1]["error"]["code"] == "response_cancelled"
+        assert chat_messages(client)[-1]["error"]["code"] == "response_cancelled"
         client.send('{"type": "cancel"}')  # of nothing: nothing happens
         client.send(chat())
         assert answer_of(client)
@@ -196,7 +196,7 @@ def test_the_model_may_be_any_providers(serve: Serve, dialect: Dialect) -> None:
             client.send(chat(model=f"{dialect.name}/{dialect.model}"))
             assert answer_of(client) == "Well, hello."
             client.send(chat(model=f"{dialect.name}/{dialect.model}", tools=[TOOL]))
-            *found, done = answered(client)
+            *found, done = chat_messages(client)
     assert done == {"type": "done"}
     assert found[-1]["choices"][0]["finish_reason"] == "tool_calls"
     deltas = [call for each in found for choice in each["choices"] for call in choice["delta"].get("tool_calls", [])]
@@ -288,7 +288,7 @@ def test_without_a_key_it_is_closed_after_ten_seconds(serve: Serve) -> None:
         client.send('{"type": "ping"}')
         assert received(client) == {"type": "pong"}
         assert received(client)["error"]["code"] == "missing_api_key"
-        code, reason = closed(client)
+        code, reason = wait_closed(client)
     assert code == 1008
     assert "API key" in reason
     assert 9 < time.monotonic() - began < 19
@@ -309,10 +309,10 @@ def test_a_key_that_is_taken_away_closes_with_a_sentence(serve: Serve, tmp_path:
         bob.send(chat("word " * 30, key=OTHER))
         received(bob)
         write(["  - {name: carol, key: carol-has-a-long-secret}"])
-        code, reason = closed(alice)
+        code, reason = wait_closed(alice)
         assert (code, reason) == (1008, "The API key was revoked.")
-        assert answered(bob)[-1] == {"type": "done"}  # what has begun may end
-        assert closed(bob)[0] == 1008
+        assert chat_messages(bob)[-1] == {"type": "done"}  # what has begun may end
+        assert wait_closed(bob)[0] == 1008
 
 
 def test_limits_and_models_of_a_key_hold_for_each_turn(serve: Serve, tmp_path: Path) -> None:
@@ -456,8 +456,8 @@ def test_turns_count_as_requests_under_way(serve: Serve, shared_upstream: OpenAI
         assert received(other)["error"]["code"] == "server_overloaded"
         assert post(app.port, chat_body())[0] == 503
         one.send('{"type": "cancel"}')
-        assert answered(one)[-1]["error"]["code"] == "response_cancelled"
-        until(lambda: other.send(chat()) or answered(other)[-1]["type"] == "done", "the place to be free")
+        assert chat_messages(one)[-1]["error"]["code"] == "response_cancelled"
+        until(lambda: other.send(chat()) or chat_messages(other)[-1]["type"] == "done", "the place to be free")
 
 
 # Workers that end
@@ -479,12 +479,12 @@ def test_sockets_at_rest_are_closed_at_once_and_talking_ones_after_their_turn(se
             ends = signal.SIGTERM
         began = time.monotonic()
         app.process.send_signal(ends)
-        assert closed(idle)[0] == 1012
+        assert wait_closed(idle)[0] == 1012
         assert time.monotonic() - began < 10
-        rest = answered(talking)
+        rest = chat_messages(talking)
         assert rest[-1] == {"type": "done"}
         assert text_of(rest).count("word") >= 50
-        assert closed(talking)[0] == 1012
+        assert wait_closed(talking)[0] == 1012
     if served_by:
         with dial(app.port) as client:
             client.send(chat())
@@ -501,9 +501,9 @@ def test_a_turn_that_does_not_end_is_told_and_closed_when_the_time_is_over(serve
         received(talking)
         began = time.monotonic()
         app.process.send_signal(signal.SIGTERM)
-        last = answered(talking)[-1]
+        last = chat_messages(talking)[-1]
         assert (last["type"], last["error"]["code"]) == ("error", "server_overloaded")
-        assert closed(talking)[0] == 1012
+        assert wait_closed(talking)[0] == 1012
         assert app.process.wait(EVER) == 0
         assert time.monotonic() - began < 15
         assert deaf.close_code() == 1012

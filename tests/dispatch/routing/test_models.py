@@ -20,7 +20,7 @@ from tests.emulators import OpenAIUpstream, ScriptedAnswer, faults
 from tests.emulators.openai.server import MODELS
 from tests.support.clock import ManualClock
 from tests.support.frames import completion
-from tests.support.http import HI, refused
+from tests.support.http import HI, openai_error
 
 TTL = 300.0
 SLASHES = ("accounts/fireworks/models/llama-v3p3-70b-instruct", "org/model:free", "plain")
@@ -52,7 +52,7 @@ def ids(models: ModelLists) -> list[str]:
     return [model.id for model in models.all()]
 
 
-def listed(client: Any) -> list[dict[str, Any]]:
+def model_rows(client: Any) -> list[dict[str, Any]]:
     data = client.get("/v1/models").get_json()
     assert data["object"] == "list"
     for row in data["data"]:
@@ -77,12 +77,12 @@ def upstreams() -> Iterator[Callable[..., OpenAIUpstream]]:
 
 
 def test_the_demo_is_listed_while_there_is_nothing_else(app_with: Callable[..., Any]) -> None:
-    rows = listed(app_with())
+    rows = model_rows(app_with())
     assert [row["id"] for row in rows] == ["demo", "demo-embedding"]
 
 
 def test_an_upstreams_models_are_listed_as_they_are(app_with: Callable[..., Any], upstream: OpenAIUpstream) -> None:
-    rows = listed(app_with(**settings_for(openai=upstream)))
+    rows = model_rows(app_with(**settings_for(openai=upstream)))
     assert [row["id"] for row in rows] == list(MODELS)
     assert {row["owned_by"] for row in rows} == {"system"}
     assert all(row["created"] > 0 for row in rows)
@@ -95,7 +95,7 @@ def test_the_models_of_others_have_their_providers_name_before_them(
     """The union; each id is one to call by."""
     first, second = upstreams(models=("a", "b")), upstreams(models=("a", "c"))
     client = app_with(**settings_for(openai=first, groq=second))
-    rows = [row["id"] for row in listed(client)]
+    rows = [row["id"] for row in model_rows(client)]
     assert rows == ["a", "b", "groq/a", "groq/c"]
     for row in rows:
         body = completion(client.post("/v1/chat/completions", json={"model": row, "messages": HI}).data)
@@ -108,8 +108,8 @@ def test_provider_name_decides_whose_ids_are_plain(
 ) -> None:
     first, second = upstreams(models=("a",)), upstreams(models=("b",))
     settings = settings_for(openai=first, groq=second)
-    assert [row["id"] for row in listed(app_with(PROVIDER_NAME="groq", **settings))] == ["openai/a", "b"]
-    rows = [row["id"] for row in listed(app_with(PROVIDER_NAME="demo", **settings))]
+    assert [row["id"] for row in model_rows(app_with(PROVIDER_NAME="groq", **settings))] == ["openai/a", "b"]
+    rows = [row["id"] for row in model_rows(app_with(PROVIDER_NAME="demo", **settings))]
     assert rows == ["openai/a", "groq/b", "demo", "demo-embedding"]
 
 
@@ -129,7 +129,7 @@ def test_one_model_also_with_slashes(
 
 @pytest.mark.parametrize("identifier", ["nothing", "a/b/c", "groq/nothing", "demo/demo", "x" * 2000, "%F0%9F%99%82"])
 def test_an_unknown_model_is_a_404(app_with: Callable[..., Any], upstream: OpenAIUpstream, identifier: str) -> None:
-    details = refused(app_with(**settings_for(openai=upstream)).get(f"/v1/models/{identifier}"), 404)
+    details = openai_error(app_with(**settings_for(openai=upstream)).get(f"/v1/models/{identifier}"), 404)
     assert (details["code"], details["param"]) == ("model_not_found", "model")
     assert len(details["message"]) < 300
 
@@ -255,7 +255,7 @@ def test_an_odd_list_breaks_nothing(
 ) -> None:
     odd, good = upstreams(), upstreams(models=("fine",))
     odd.always(ScriptedAnswer(error=body), path="/models")
-    rows = [row["id"] for row in listed(app_with(**settings_for(openai=odd, groq=good)))]
+    rows = [row["id"] for row in model_rows(app_with(**settings_for(openai=odd, groq=good)))]
     assert "groq/fine" in rows
     assert set(rows) <= {"groq/fine", "gpt-4o-mini", "a", "b"}
 
@@ -265,7 +265,7 @@ def test_one_that_fails_does_not_hide_the_others(
 ) -> None:
     first, second = upstreams(), upstreams(models=("fine",))
     first.always(ScriptedAnswer(fault=faults.refused))
-    assert [row["id"] for row in listed(app_with(**settings_for(openai=first, groq=second)))] == [
+    assert [row["id"] for row in model_rows(app_with(**settings_for(openai=first, groq=second)))] == [
         "gpt-4o-mini",
         "groq/fine",
     ]
@@ -289,7 +289,7 @@ def test_upstreams_that_hang_hold_up_nobody_for_long(
     app = client.application
     found: list[Any] = []
     began = monotonic()
-    listing = threading.Thread(target=lambda: found.append(listed(client)))
+    listing = threading.Thread(target=lambda: found.append(model_rows(client)))
     listing.start()
     until(lambda: all(list_requests(server) for server in servers.values()), "all upstreams to be asked")
     completion(app.test_client().post("/v1/chat/completions", json={"messages": HI}).data)

@@ -1000,21 +1000,21 @@ def places_in(value: Any, place: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ..
         yield from places_in(inner, (*place, key))
 
 
-def changed(value: Any, place: tuple[Any, ...], new: Any) -> Any:
+def with_value(value: Any, place: tuple[Any, ...], new: Any) -> Any:
     """The same, but for what stands in one place."""
     if not place:
         return new
     first, *rest = place
     if isinstance(value, dict):
-        return {**value, first: changed(value[first], tuple(rest), new)}
-    return [changed(each, tuple(rest), new) if at == first else each for at, each in enumerate(value)]
+        return {**value, first: with_value(value[first], tuple(rest), new)}
+    return [with_value(each, tuple(rest), new) if at == first else each for at, each in enumerate(value)]
 
 
 @st.composite
 def mutated(draw: st.DrawFn) -> Any:
     file = draw(files)
     for _ in range(draw(st.integers(1, 2))):
-        file = changed(file, draw(st.sampled_from(list(places_in(file)))), draw(junk))
+        file = with_value(file, draw(st.sampled_from(list(places_in(file)))), draw(junk))
     return file
 
 
