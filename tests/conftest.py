@@ -1,4 +1,4 @@
-"""What the tests stand on: the app under Flask's test client, and the real thing, gunicorn on a free port."""
+"""Fixtures of all tests: the app under Flask's test client, and under gunicorn on a free port."""
 
 import gc
 import logging

@@ -1,4 +1,4 @@
-"""Keys of models.yaml: who is let in, what they may call, and what a mistake there says."""
+"""Keys of models.yaml: authentication, the models that a key may use, and errors of the file."""
 
 import logging
 from collections.abc import Callable

@@ -1,4 +1,4 @@
-"""Who dials: Twilio's signature beside Twilio's own validator, ElevenLabs' token beside the signing they describe."""
+"""Proofs of platforms: Twilio's signature against its own validator, ElevenLabs' token as it documents the signing."""
 
 import time
 from hashlib import sha256

@@ -1,4 +1,4 @@
-"""The same conversations through every dialect give the same answers in OpenAI's; so does everything that can go wrong.
+"""The same conversations and failures, through every vendor's dialect, give the same answers in OpenAI's.
 
 tests/support/conversations.py is the table of what is said, tests/emulators/dialects.py that of who says it.
 `pytest -s` shows both as one table.

@@ -1,4 +1,4 @@
-"""Whatever a model says becomes a stream that OpenAI's own types and rules take, and the same response as a whole."""
+"""Any answer of a model becomes a stream that is valid by OpenAI's types, and the same response in one piece."""
 
 import json
 from itertools import pairwise

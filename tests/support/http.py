@@ -1,4 +1,4 @@
-"""Asking and reading, for several test files: over a raw socket, and OpenAI's error object in whatever comes back."""
+"""Requests over a raw socket, and OpenAI's error object in a response."""
 
 import http.client
 import socket

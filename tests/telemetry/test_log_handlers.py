@@ -1,4 +1,4 @@
-"""What a log is written to may be full, locked or read by nobody: lines wait and are counted, and no call does."""
+"""Log handlers: a destination that is full, locked or not read delays lines, which are counted, and no request."""
 
 import fcntl
 import logging

@@ -1,4 +1,4 @@
-"""What /metrics shows of one process, to whom, and that no caller can make it grow."""
+"""GET /metrics of one process: its series, its access control, and that no caller can add series without limit."""
 
 import re
 from collections.abc import Callable

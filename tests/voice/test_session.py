@@ -1,4 +1,4 @@
-"""The session of a phone call, with a socket and a model that do as they are told: each cell of its table."""
+"""The session of a phone call, with a scripted socket and a scripted model: each cell of its table."""
 
 import threading
 import time

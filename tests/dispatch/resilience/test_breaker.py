@@ -1,4 +1,4 @@
-"""The breaker by its own clock."""
+"""The states of a circuit breaker, by a clock that the test moves."""
 
 import pytest
 

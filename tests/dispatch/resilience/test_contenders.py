@@ -1,4 +1,4 @@
-"""Who is asked, left and cut off in a race, and when: its rules by a clock of the test's own, without threads."""
+"""Which contenders of a race start, win and are cancelled, and when: its rules at given times, without threads."""
 
 from math import inf
 from unittest.mock import Mock

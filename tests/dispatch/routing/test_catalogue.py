@@ -1,4 +1,4 @@
-"""From a model's name to its targets, once there are models by name. Nobody is asked."""
+"""From a model's name to its targets, where models have names. No request is sent."""
 
 from collections import Counter
 from collections.abc import Callable

@@ -1,4 +1,4 @@
-"""From a model's name to who answers. Nothing here talks to anybody."""
+"""From a model's name to the provider. No test here sends a request to a real provider."""
 
 import subprocess
 import sys

@@ -1,4 +1,4 @@
-"""A models file that changes while calls are under way: followed within seconds, and nobody notices."""
+"""A models file that changes while calls are under way: it is read within seconds, and no call fails."""
 
 import http.client
 import json

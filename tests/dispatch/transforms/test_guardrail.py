@@ -1,4 +1,4 @@
-"""A model's guardrail, whoever answers and whoever asks: what is blocked is not heard, and what is late is decided."""
+"""A model's guardrail, in every dialect and at every provider: blocked texts, masked texts, and late verdicts."""
 
 import time
 from collections.abc import Callable, Iterator

@@ -1,4 +1,4 @@
-"""Bedrock agents behind the endpoint: they remember, speak word by word, hand out tools, and say what it cost."""
+"""Bedrock agents behind the endpoint: sessions, streaming, tools and usage."""
 
 import json
 import sqlite3

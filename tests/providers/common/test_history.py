@@ -1,4 +1,4 @@
-"""What is past in a conversation is mended, by one function for every dialect (providers/common/history.py)."""
+"""One function repairs a conversation's history for every dialect (providers/common/history.py)."""
 
 import json
 from copy import deepcopy

@@ -1,4 +1,4 @@
-"""POST /v1/images/generations: who draws, what OpenAI's shape is sent, and what comes back of it."""
+"""POST /v1/images/generations: the routing, the body that the upstream receives, and the response."""
 
 import base64
 import json

@@ -1,4 +1,4 @@
-"""OCI as a provider: when it is one, where it asks, and that lines are kept, freed and told the truth there too."""
+"""OCI as a provider: when it is configured, its addresses, kept connections, cancellation and errors."""
 
 import threading
 import time

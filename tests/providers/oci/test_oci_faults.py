@@ -1,4 +1,4 @@
-"""Everything that can go wrong on the wire, through OCI's dialects: a status, an error frame, or all of it."""
+"""All faults of an upstream in OCI's dialects: each gives a status, an error frame, or the whole answer."""
 
 from collections.abc import Iterator
 from typing import Any
