@@ -177,6 +177,7 @@ def test_a_database_of_a_newer_version_has_records_wait(
     database.close()
 
 
+@pytest.mark.thorough
 def test_many_processes_migrate_at_once(url: str, tmp_path: Path) -> None:
     databases = [open_database(url, tmp_path) for _ in range(6)]
     failures: list[Exception] = []
