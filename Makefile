@@ -1,6 +1,6 @@
 # make run    serves on http://127.0.0.1:8000         make test   the tests: no root, no services
 # make check  format, lint, types                     make lock   requirements*.txt from pyproject.toml
-# make test-fast  those of them that start no gunicorn, and take no conversation through every dialect
+# make test-fast  those of the service's own code that start no process and wait for nothing: under 40 s on two cores
 # make test-slow  crowds of strangers, reloads, hang-ups of every kind of upstream, long waits
 # make test-services  what needs real services: redis-server, PostgreSQL, chromium
 # make soak   callers, faults and hang-ups for MINUTES=10, and what grew meanwhile
@@ -20,11 +20,18 @@ BIN := $(VENV)/bin
 run: $(VENV)/.runtime
 	$(BIN)/gunicorn 'app:create_app()'
 
+# Where this is set, pytest would compile all tests anew at each start.
+unexport PYTHONDONTWRITEBYTECODE
+
 test: $(VENV)/.development
 	$(BIN)/python -m pytest -q -n 4
 
+# It leaves out what the marks in pyproject.toml say, and these folders: it is about the service's own code.
+LONG := dialects emulators_tested papers tools
+
 test-fast: $(VENV)/.development
-	$(BIN)/python -m pytest -q -n 4 -m 'not services and not slow and not served' --ignore tests/dialects
+	$(BIN)/python -m pytest -q -n 3 $(LONG:%=--ignore tests/%) \
+	  -m 'not services and not slow and not deploy and not served and not thorough'
 
 test-slow: $(VENV)/.development
 	$(BIN)/python -m pytest -q -n 4 -m slow

@@ -8,9 +8,9 @@ from contextlib import contextmanager
 from contextvars import copy_context
 from dataclasses import dataclass
 from math import inf
-from time import monotonic
 from typing import TypeVar
 
+from core.clock import SYSTEM_CLOCK, Clock
 from core.errors import Cancelled, GatewayError
 from core.forwarding import Forwarder
 from core.store import KeyValueStore
@@ -34,7 +34,7 @@ class Timeouts:
 
 class CallContext:
     """A request while it is answered: its deadlines, and whether it is cancelled. Go calls this a context, trio a
-    cancel scope. All times are of the monotonic clock.
+    cancel scope. All times are of `clock`.
 
     Any thread may call `cancel`. It shuts all sockets that the transport has attached, so that a blocked read returns
     at once; from then on `attach` and each wait raise Cancelled. A `child` is the context of one of several targets
@@ -64,7 +64,9 @@ class CallContext:
         caller: str = "",
         state: KeyValueStore | None = None,
         forwarder: Forwarder | None = None,
+        clock: Clock = SYSTEM_CLOCK,
     ) -> None:
+        self.clock = clock
         self.request_id = request_id
         self.caller = caller
         self.state = state
@@ -74,7 +76,7 @@ class CallContext:
         self.trace: TraceContext | None = None
         self.span_id = ""
         self.traced = False
-        self.started = monotonic()
+        self.started = self.clock.now()
         self.first_event_by = inf
         self.total_by = inf
         self.finish_by = inf
@@ -91,7 +93,12 @@ class CallContext:
     def child(self) -> "CallContext":
         """A context within this one, with deadlines of its own. Raises Cancelled if this one is cancelled."""
         child = CallContext(
-            self.request_id, self.first_event_factor, caller=self.caller, state=self.state, forwarder=self.forwarder
+            self.request_id,
+            self.first_event_factor,
+            caller=self.caller,
+            state=self.state,
+            forwarder=self.forwarder,
+            clock=self.clock,
         )
         child.started = self.started
         child.flush = self.flush
@@ -120,14 +127,14 @@ class CallContext:
 
     def begin(self, timeouts: Timeouts) -> None:
         """Set the deadlines of the attempt that starts. The total time-out counts from the start of the request."""
-        self.first_event_by = monotonic() + timeouts.first_event * self.first_event_factor
+        self.first_event_by = self.clock.now() + timeouts.first_event * self.first_event_factor
         self.total_by = self.started + timeouts.total
         self.finish_by = inf
         self.headers_at = None
 
     def mark_headers(self) -> None:
         """Note that the head of the upstream's response has come."""
-        self.headers_at = monotonic()
+        self.headers_at = self.clock.now()
 
     def mark_first_event(self) -> None:
         """Note the first event: from now on only the idle and the total time-outs apply."""
@@ -141,7 +148,7 @@ class CallContext:
     def mark_finished(self) -> None:
         """Note that the answer is complete: the rest of the response may take GRACE_SECONDS at most."""
         if self.finish_by == inf:
-            self.finish_by = monotonic() + GRACE_SECONDS
+            self.finish_by = self.clock.now() + GRACE_SECONDS
 
     def attach(self, sock: socket.socket) -> None:
         """Add a socket, which `cancel` will shut. Raises Cancelled if the request is cancelled already."""
@@ -161,7 +168,7 @@ class CallContext:
         """
         with self._lock:
             self.gone = True
-            self.gone_at = self.gone_at or monotonic()
+            self.gone_at = self.gone_at or self.clock.now()
             self.reason = self.reason or reason
             for child in self._children:
                 child.cancel()
@@ -194,7 +201,7 @@ class CallContext:
         self.flush()
         cancelled = threading.Event()
         with self.on_cancel(cancelled.set):
-            if cancelled.wait(seconds):
+            if self.clock.wait(cancelled, self.clock.now() + seconds):
                 raise Cancelled
 
     def wait_for(self, future: "Future[T]", by: float = inf) -> T:
@@ -206,7 +213,7 @@ class CallContext:
         future.add_done_callback(lambda _: woken.set())
         by = min(by, self.first_event_by, self.total_by)
         with self.on_cancel(woken.set):
-            woken.wait(None if by == inf else max(0.0, by - monotonic()))
+            self.clock.wait(woken, by)
         if self.gone:
             raise Cancelled
         return future.result(0)

@@ -9,10 +9,10 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from itertools import chain, count, islice
 from math import inf
-from time import monotonic
 from typing import Any
 
 from core.attempts import Attempt
+from core.clock import SYSTEM_CLOCK, Clock
 from core.context import CallContext
 from core.errors import Cancelled, GatewayError
 from core.events import (
@@ -59,7 +59,7 @@ class AnswerStream:
     hedged             whether two targets ran at the same time
     tried              the last failure of each target that failed, by the target's name
     first_event        seconds from the request to the first event, None before
-    filler             the filler text, and when it is due by the monotonic clock; ("", inf) for none
+    filler             the filler text, and when it is due by the request's clock; ("", inf) for none
     usage              the tokens that the upstream has reported so far
     """
 
@@ -210,7 +210,7 @@ class AnswerStream:
     def _record_first_event(self, runner: RetryingTarget | Race) -> None:
         self.target = runner.target
         self._call = runner.call
-        self.first_event = monotonic() - self._call.started
+        self.first_event = self._call.clock.now() - self._call.started
 
     def note(self, event: Any) -> None:
         """Count an event of the answer. Those that are iterated are counted already."""
@@ -240,6 +240,7 @@ class Relay:
     retry_policy: RetryPolicy
     state: KeyValueStore | None = None
     refused: RefusedParameters = field(default_factory=lambda: RefusedParameters(0))
+    clock: Clock = SYSTEM_CLOCK
     _fillers_used: "count[int]" = field(default_factory=count, repr=False)
 
     def call(
@@ -248,7 +249,8 @@ class Relay:
         """The context of a new request. One that is not streamed may take `first_event_factor` times
         FIRST_EVENT_TIMEOUT for its only event.
         """
-        return CallContext(request_id, 1.0 if streams else first_event_factor, caller=caller, state=self.state)
+        factor = 1.0 if streams else first_event_factor
+        return CallContext(request_id, factor, caller=caller, state=self.state, clock=self.clock)
 
     def chat(self, request: ChatRequest, guard: Guard | None = None) -> StreamFactory:
         """Ask a target this chat, under the route's guardrail where it has one."""

@@ -1,11 +1,14 @@
-"""What the tests stand on: the app under Flask's test client, and the real thing, gunicorn on a free port."""
+"""Fixtures of all tests: the app under Flask's test client, and under gunicorn on a free port."""
 
+import gc
+import logging
 import re
 import socket
 import subprocess
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from uuid import uuid4
@@ -13,10 +16,15 @@ from uuid import uuid4
 import hypothesis
 import psycopg
 import pytest
+from botocore.loaders import create_loader
 from openai import OpenAI
+from werkzeug.routing import Rule
 
 from app import create_app
 from config import Settings
+from core.masking import KNOWN_SECRETS
+from dispatch.sources.file_watcher import FileWatcher
+from tests.emulators.fault import Fault
 from tests.emulators.openai.server import OpenAIUpstream
 from tests.support.forked import Forked
 from tests.support.postgresql import postgresql_server
@@ -24,6 +32,8 @@ from tests.support.postgresql import postgresql_server
 # A deadline for each example would be a timed test: a busy machine fails it.
 hypothesis.settings.register_profile("untimed", deadline=None)
 hypothesis.settings.load_profile("untimed")
+
+gc.disable()  # until the tests are collected: nothing of them is garbage
 
 ROOT = Path(__file__).parent.parent
 EVER = 20.0
@@ -121,19 +131,73 @@ def _answers(port: int) -> bool:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark what runs the app under gunicorn, which `make test-fast` leaves out."""
+    """Mark what `make test-fast` leaves out: what serves by gunicorn, and what examines or waits at length."""
     for item in items:
         names = vars(item.module)  # type: ignore[attr-defined]
         if "serve" in item.fixturenames or names.keys() & {"served", "running"}:  # type: ignore[attr-defined]
             item.add_marker("served")
+        fault = item.callspec.params.get("fault") if hasattr(item, "callspec") else None
+        if hypothesis.is_hypothesis_test(item.obj) or (isinstance(fault, Fault) and fault.silent):  # type: ignore[attr-defined]
+            item.add_marker("thorough")
+
+
+def pytest_collection_finish() -> None:
+    """Keep what has been imported and collected out of all later garbage collections: it stays until the end."""
+    gc.freeze()
+    gc.enable()
+
+
+def pytest_sessionfinish() -> None:
+    """The same for what the tests have left, which pytest would collect five times."""
+    gc.freeze()
 
 
 @pytest.fixture(scope="session", autouse=True)
-def nobodys_home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+def empty_home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """No test finds a developer's own ~/.oci or ~/.aws."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("HOME", str(tmp_path_factory.mktemp("home")))
         yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def shared_by_all_apps() -> Iterator[None]:
+    """Compile each route, and read each of Amazon's service models, once for the thousand apps of the tests."""
+
+    def compile_builder(rule: Rule, append_unknown: bool = True) -> Callable[..., tuple[str, str]]:
+        key = rule.rule, str(rule.defaults), append_unknown
+        if key not in builders:
+            builders[key] = compile_once(rule, append_unknown)
+        return builders[key]
+
+    builders: dict[tuple[str, str, bool], Callable[..., tuple[str, str]]] = {}
+    compile_once = Rule._compile_builder
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Rule, "_compile_builder", compile_builder)
+        patch.setattr("botocore.session.create_loader", cache(create_loader))
+        yield
+
+
+@pytest.fixture(scope="module", autouse=True)
+def apps_end_with_their_module() -> Iterator[None]:
+    """Undo what an app does to its process: threads that look at files, secrets that log lines must not hold, and the
+    loggers' handlers, so that no module depends on those before it.
+    """
+
+    def start_watching(watcher: FileWatcher) -> None:
+        watchers.append(watcher)
+        start(watcher)
+
+    logger = logging.getLogger("thinkline")
+    watchers, start, secrets = list[FileWatcher](), FileWatcher.start, dict(vars(KNOWN_SECRETS))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(FileWatcher, "start", start_watching)
+        yield
+    for watcher in watchers:
+        watcher.stop()
+    vars(KNOWN_SECRETS).update(secrets)
+    logger.handlers, logger.propagate = [], True
+    logger.setLevel(logging.NOTSET)
 
 
 @pytest.fixture
@@ -191,7 +255,7 @@ def serve(tmp_path: Path) -> Iterator[Callable[..., Served]]:
         block.__exit__(None, None, None)
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def app_with() -> Callable[..., object]:
     """app_with(SETTING=value, ...): Flask's test client on an app with these settings."""
 

@@ -27,7 +27,6 @@ from dataclasses import dataclass, field
 from enum import Enum, auto
 from logging import getLogger
 from math import inf
-from time import monotonic
 
 from core.attempts import Attempt
 from core.context import CallContext
@@ -97,7 +96,6 @@ class Race:
         self._hedge_at = inf
         self._agents_too = agents_too
         self._winner: Contender | None = None
-        self._failed = False
         self._changed = threading.Condition()
 
     @property
@@ -128,12 +126,8 @@ class Race:
             while self._winner is None:
                 if self.call.gone:
                     raise Cancelled
-                self._failed = False
-                self._advance(monotonic())
-                seconds = self._next_deadline() - monotonic()
-                self._changed.wait_for(
-                    lambda: self._winner or self._failed or self.call.gone, None if seconds == inf else seconds
-                )
+                self._advance(self.call.clock.now())
+                self.call.clock.wait(self._changed, self._next_deadline())
             return self._winner
 
     def _wake(self) -> None:
@@ -241,7 +235,7 @@ class Race:
 
     def _set_failed(self, contender: Contender, failure: BaseException) -> None:
         if contender.may_answer:
-            contender.state, contender.failure, self._failed = State.FAILED, failure, True
+            contender.state, contender.failure = State.FAILED, failure
             if not isinstance(failure, (GatewayError, Cancelled)):
                 log.error("unexpected failure of %s", contender.attempts.target.name, exc_info=failure)
 

@@ -5,7 +5,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from logging import getLogger
 from math import inf
-from time import monotonic
 
 from core.attempts import Attempt, AttemptOutcome, AttemptReason
 from core.context import CallContext
@@ -73,7 +72,7 @@ class RetryingTarget:
     unheard       types of events that do not count as a first event
     more          whether another target is left: then this one's Retry-After is not waited for
     has_answered  whether the first event has come
-    why, due      the reason of the first attempt, and the deadline by the monotonic clock
+    why, due      the reason of the first attempt, and the deadline by the request's clock
     cut_off       how and when another target replaced this one
     """
 
@@ -154,7 +153,7 @@ class RetryingTarget:
         self.call.mark_first_event()
 
     def _now(self) -> float:
-        return monotonic() - self.call.started
+        return self.call.clock.now() - self.call.started
 
     @property
     def attempts(self) -> list[Attempt]:
@@ -207,7 +206,7 @@ class RetryingTarget:
         backoff = self._retry_policy.first_wait * 2 ** (len(self._ended) - 1)
         jittered = random.uniform(0, backoff)  # noqa: S311 - spreads retries, keeps no secret
         wait = jittered if error.retry_after is None else error.retry_after + jittered / 10
-        return wait if monotonic() - self.call.started + wait < self._retry_policy.budget else None
+        return wait if self._now() + wait < self._retry_policy.budget else None
 
 
 def _name_provider(error: GatewayError, target: Target) -> None:

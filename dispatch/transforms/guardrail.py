@@ -9,7 +9,6 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from logging import getLogger
-from time import monotonic
 from typing import Any
 
 from core.context import CallContext, Timeouts
@@ -127,7 +126,7 @@ def check(guard: Guard, text: str, side: Side, call: CallContext) -> Verdict:
     checking = call.child()
     checking.first_event_factor = 1.0
     checking.begin(Timeouts(*[config.deadline] * 4))
-    checking.total_by = monotonic() + config.deadline
+    checking.total_by = checking.clock.now() + config.deadline
     try:
         verdict = guard.provider.guard(core, side, config.rules, checking, config.deadline)
     except GatewayError as error:

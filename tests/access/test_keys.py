@@ -1,5 +1,6 @@
-"""Keys of models.yaml: who is let in, what they may call, and what a mistake there says."""
+"""Keys of models.yaml: authentication, the models that a key may use, and errors of the file."""
 
+import logging
 from collections.abc import Callable
 from hashlib import sha256
 from pathlib import Path
@@ -14,7 +15,7 @@ from tests.emulators.answers import ScriptedAnswer
 from tests.emulators.openai.server import OpenAIUpstream
 from tests.support.forked import run
 from tests.support.frames import chat_body
-from tests.support.http import refused
+from tests.support.http import openai_error
 
 ALICE, BOB = "alice-has-a-long-secret", "bob-has-a-long-secret-too"
 HASHED = f"sha256:{sha256(ALICE.encode()).hexdigest()}"
@@ -27,8 +28,9 @@ Client = Callable[..., Any]
 
 
 @pytest.fixture
-def client(app_with: Callable[..., Any], tmp_path: Path) -> Client:
-    """client(text of models.yaml, SETTING=value, ...)."""
+def client(app_with: Callable[..., Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Client:
+    """client(text of models.yaml, SETTING=value, ...). The file is looked at ten times as often as usual."""
+    monkeypatch.setattr("dispatch.sources.file_watcher.LOOK_SECONDS", 0.05)
 
     def start(text: str, **settings: object) -> Any:
         (tmp_path / "models.yaml").write_text(text)
@@ -49,8 +51,8 @@ def ask(client: Any, key: str, path: str = "/v1/chat/completions", **body: Any) 
 def test_a_key_of_the_file_alone_switches_authentication_on(client: Client, key: str) -> None:
     app = client(f'keys: [{{name: alice, key: "{key}"}}]')
     assert ask(app, ALICE, model="demo").status_code == 200
-    assert refused(ask(app, key if key != ALICE else "x"), 401)["code"] == "invalid_api_key"
-    assert refused(app.post("/v1/chat/completions", json=chat_body()), 401)["code"] == "missing_api_key"
+    assert openai_error(ask(app, key if key != ALICE else "x"), 401)["code"] == "invalid_api_key"
+    assert openai_error(app.post("/v1/chat/completions", json=chat_body()), 401)["code"] == "missing_api_key"
 
 
 def test_keys_of_the_settings_go_on_beside_them(client: Client) -> None:
@@ -67,7 +69,7 @@ def test_an_expired_key_is_refused(client: Client, expires: str, status: int) ->
     answer = ask(app, ALICE, model="demo")
     assert answer.status_code == status
     if status == 401:
-        assert "expired" in refused(answer, 401)["message"]
+        assert "expired" in openai_error(answer, 401)["message"]
 
 
 @pytest.mark.parametrize(
@@ -97,7 +99,7 @@ def test_a_key_may_call_its_models_alone(
     answer = ask(app, ALICE, stream=stream, **asked)
     assert answer.status_code == status, answer.data
     if status == 403:
-        refusal = refused(answer, 403)
+        refusal = openai_error(answer, 403)
         assert refusal["code"] == "permission_denied"
         assert "fast, openai/*" in refusal["message"]
         for other in ("secret-project", "demo", "groq", "anthropic"):
@@ -136,8 +138,8 @@ def test_other_endpoints_keep_to_the_models_too(client: Client) -> None:
         ("/v1/moderations", {"model": "demo", "input": "hi"}),
         ("/v1/rerank", {"model": "demo", "query": "hi", "documents": ["a"]}),
     ):
-        refused(app.post(path, json=body, headers=bearer(ALICE)), 403)
-    assert refused(ask(app, ALICE, messages=5, model="demo"), 400)["param"] == "messages"
+        openai_error(app.post(path, json=body, headers=bearer(ALICE)), 403)
+    assert openai_error(ask(app, ALICE, messages=5, model="demo"), 400)["param"] == "messages"
 
 
 @pytest.mark.parametrize(
@@ -189,8 +191,10 @@ def test_a_key_in_the_path(client: Client, path: str, capfd: Any) -> None:
     app = client(f'keys: [{{name: alice, key: "{HASHED}"}}]', KEY_IN_PATH=True)
     answer = app.post(path.format(ALICE), json=chat_body(model="demo"))
     assert answer.status_code == 200, answer.data
-    assert refused(app.post(path.format("wrong-key-in-the-path"), json=chat_body()), 401)["code"] == "invalid_api_key"
-    refused(app.post("/k/v1/chat/completions", json=chat_body()), 401)
+    assert (
+        openai_error(app.post(path.format("wrong-key-in-the-path"), json=chat_body()), 401)["code"] == "invalid_api_key"
+    )
+    openai_error(app.post("/k/v1/chat/completions", json=chat_body()), 401)
     said = capfd.readouterr().err
     assert "caller=alice" in said
     assert ALICE not in said
@@ -203,7 +207,7 @@ def test_a_key_in_the_path(client: Client, path: str, capfd: Any) -> None:
 def test_a_key_in_the_path_may_have_any_characters(client: Client, key: str, capfd: Any) -> None:
     app = client(f"keys: [{{name: alice, key: '{key}'}}]", KEY_IN_PATH=True)
     assert app.post(f"/k/{quote(key, safe='')}/v1/chat/completions", json=chat_body(model="demo")).status_code == 200
-    refused(app.post(f"/k/{quote(key, safe='')}x/v1/chat/completions", json=chat_body(model="demo")), 401)
+    openai_error(app.post(f"/k/{quote(key, safe='')}x/v1/chat/completions", json=chat_body(model="demo")), 401)
     said = capfd.readouterr().err
     assert key not in said
     assert quote(key, safe="") not in said
@@ -214,7 +218,7 @@ def test_a_key_in_the_path_opens_every_endpoint(client: Client, path: str) -> No
     app = client(f"keys: [{{name: alice, key: {ALICE}}}]", KEY_IN_PATH=True)
     method = app.get if path in ("/v1/models", "/v1/providers") else app.post
     assert method(f"/k/{ALICE}{path}").status_code != 401
-    refused(method(path), 401) if "messages" not in path else None
+    openai_error(method(path), 401) if "messages" not in path else None
     assert method(f"/k/wrong-key-of-nobody{path}").status_code == 401
 
 
@@ -223,17 +227,18 @@ def test_a_socket_may_always_have_its_key_in_the_path(client: Client) -> None:
     app = client(f"keys: [{{name: alice, key: {ALICE}}}]")
     upgrade = {"Upgrade": "WebSocket", "Connection": "Upgrade"}
     assert app.get(f"/k/{ALICE}/v1/models", headers=upgrade).status_code == 200
-    refused(app.get(f"/k/{ALICE}/v1/models"), 404)
-    refused(app.get("/k/wrong-key-of-nobody/v1/models", headers=upgrade), 401)
+    openai_error(app.get(f"/k/{ALICE}/v1/models"), 404)
+    openai_error(app.get("/k/wrong-key-of-nobody/v1/models", headers=upgrade), 401)
 
 
 def test_a_key_in_the_path_is_not_taken_unless_wanted_and_never_logged(client: Client, capfd: Any) -> None:
     app = client(f'keys: [{{name: alice, key: "{HASHED}"}}]')
     answer = app.post(f"/k/{ALICE}/v1/chat/completions", json=chat_body())
-    assert refused(answer, 404)
+    assert openai_error(answer, 404)
     assert ALICE not in answer.get_data(as_text=True) + capfd.readouterr().err
 
 
+@pytest.mark.thorough
 def test_a_new_key_is_shown_once_and_its_line_works(client: Client) -> None:
     made = run(["-m", "tools.keys", "new", "alice"], environment(), EVER)
     assert made.returncode == 0, made.stderr
@@ -249,23 +254,19 @@ def test_keys_are_followed(client: Client, tmp_path: Path) -> None:
     app, file = client(f"{MODELS}keys: [{{name: alice, key: {ALICE}}}]"), tmp_path / "models.yaml"
     _replace(file, f"{MODELS}keys: [{{name: bob, key: {BOB}}}]")
     until(lambda: ask(app, BOB, model="fast").status_code == 200, "the new key")
-    refused(ask(app, ALICE, model="fast"), 401)
+    openai_error(ask(app, ALICE, model="fast"), 401)
 
 
-def test_a_file_that_loses_its_keys_lets_nobody_in(client: Client, tmp_path: Path, capfd: Any) -> None:
+def test_a_file_that_loses_its_keys_lets_nobody_in(
+    client: Client, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
     app, file = client(f"{MODELS}keys: [{{name: alice, key: {ALICE}}}]"), tmp_path / "models.yaml"
-    said = ""
-
-    def heard(what: str) -> bool:
-        nonlocal said
-        said += capfd.readouterr().err
-        return what in said
-
+    monkeypatch.setattr(logging.getLogger("thinkline"), "handlers", [caplog.handler])
     for text in (MODELS, f"{MODELS}keys: []", f"{MODELS}keys: [{{name: a, key: x, limit: 1}}]"):
-        said = ""
+        caplog.clear()
         _replace(file, text)
-        until(lambda: heard("last good one stays in use"), "the file to be looked at")
-        refused(app.get("/v1/models"), 401)
+        until(lambda: "last good one stays in use" in caplog.text, "the file to be looked at")
+        openai_error(app.get("/v1/models"), 401)
         assert ask(app, ALICE, model="fast").status_code == 200
 
 

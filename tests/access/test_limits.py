@@ -17,8 +17,9 @@ from storage.rate_limits import MemoryLimits
 from tests.conftest import until
 from tests.emulators.answers import ScriptedAnswer
 from tests.emulators.openai.server import OpenAIUpstream
+from tests.support.clock import ManualClock
 from tests.support.frames import chat_body
-from tests.support.http import refused
+from tests.support.http import openai_error
 
 KEY = "a-secret-of-some-length"
 HEADERS = {"Authorization": f"Bearer {KEY}"}
@@ -57,7 +58,7 @@ def test_one_request_too_many_is_refused_at_once(client: Client, upstream: OpenA
     app = client("requests_per_minute: 2")
     answers = [ask(app, stream=stream) for _ in range(4)]
     assert [each.status_code for each in answers] == [200, 200, 429, 429]
-    refusal = refused(answers[2], 429)
+    refusal = openai_error(answers[2], 429)
     assert (refusal["type"], refusal["code"]) == ("requests", "rate_limit_exceeded")
     assert "'alice' may make 2 requests a minute" in refusal["message"]
     assert 50 <= int(answers[2].headers["Retry-After"]) <= 61
@@ -102,7 +103,7 @@ def test_tokens_are_what_the_upstream_counted(client: Client, stream: bool) -> N
         answer.get_data()
         answer.close()
         assert tokens_left(app) == max(0, left)
-    refusal = refused(ask(app, stream=stream), 429)
+    refusal = openai_error(ask(app, stream=stream), 429)
     assert refusal["type"] == "tokens"
     assert "'alice' may use 149 tokens a minute" in refusal["message"]
 
@@ -110,11 +111,11 @@ def test_tokens_are_what_the_upstream_counted(client: Client, stream: bool) -> N
 def test_a_prompt_is_estimated_before_it_is_asked(client: Client, upstream: OpenAIUpstream) -> None:
     app = client("tokens_per_minute: 200")
     too_long = ask(app, "word " * 300)
-    assert refused(too_long, 429)["type"] == "tokens"
+    assert openai_error(too_long, 429)["type"] == "tokens"
     assert too_long.headers["x-should-retry"] == "false"
     assert ask(app, "word " * 80).status_code == 200
     assert tokens_left(app) == 150
-    assert refused(ask(app, "word " * 120), 429)["type"] == "tokens"
+    assert openai_error(ask(app, "word " * 120), 429)["type"] == "tokens"
     assert tokens_left(app) == 150
     assert [each.method for each in upstream.received].count("POST") == 1
 
@@ -155,7 +156,7 @@ def test_a_stream_keeps_its_place_to_the_last_byte(client: Client) -> None:
     app = client("concurrent: 1")
     streaming = ask(app, stream=True)
     answer = ask(app)
-    assert "1 requests at the same time" in refused(answer, 429)["message"]
+    assert "1 requests at the same time" in openai_error(answer, 429)["message"]
     assert answer.headers["Retry-After"] == "1"
     streaming.close()
     assert ask(app).status_code == 200
@@ -223,6 +224,7 @@ def test_limits_may_fail_closed() -> None:
     assert limiter.permit(ApiKey(name="b")) is None
 
 
+@pytest.mark.thorough
 def test_a_long_request_keeps_its_place(monkeypatch: pytest.MonkeyPatch) -> None:
     """Its lease is renewed before it ends."""
     for module in (limits, __import__("storage.rate_limits", fromlist=["x"])):
@@ -250,8 +252,8 @@ def test_durations_are_written_as_openai_writes_them(seconds: float, said: str) 
 
 def test_who_comes_again_when_told_is_served() -> None:
     """Retry-After of spent tokens is long enough, and not much longer than need be."""
-    now = [1000 * WINDOW + 50.0]
-    limiter = RateLimiter(MemoryLimits(lambda: now[0]))
+    clock = ManualClock(1000 * WINDOW + 50.0)
+    limiter = RateLimiter(MemoryLimits(clock.now))
     key = ApiKey(name="a", quota=Quota(tokens=100))
     for spent, wanted in ((100, 60), (0, 100), (40, 30)):
         for tokens, used in ((0, spent), (wanted, wanted)):
@@ -265,7 +267,7 @@ def test_who_comes_again_when_told_is_served() -> None:
                 if wait is None:
                     break
                 assert 0 < wait <= 2 * WINDOW
-                now[0] += wait + 0.001
+                clock.advance(wait + 0.001)
             assert wait is None, "the third time too, it was refused"
             permit.release(used)
-        now[0] += 2 * WINDOW
+        clock.advance(2 * WINDOW)

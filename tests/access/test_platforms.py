@@ -1,4 +1,4 @@
-"""Who dials: Twilio's signature beside Twilio's own validator, ElevenLabs' token beside the signing they describe."""
+"""Proofs of platforms: Twilio's signature against its own validator, ElevenLabs' token as it documents the signing."""
 
 import time
 from hashlib import sha256
@@ -127,21 +127,21 @@ def token(key: str = KEY, algorithm: str = "HS256", without: str = "", **claims:
     return jwt.encode(body, secret, algorithm)
 
 
-def brings(value: str) -> dict[str, str]:
+def authorization(value: str) -> dict[str, str]:
     return {"HTTP_X_ELEVENLABS_SPEECH_ENGINE_AUTHORIZATION": value}
 
 
 @pytest.mark.parametrize("prefix", ["Bearer ", "bearer ", ""])
 @pytest.mark.parametrize("key", [KEY, f"{KEY}_residency_in"])
 def test_elevenlabs_token(prefix: str, key: str) -> None:
-    assert PlatformProofs(elevenlabs_key=key).has_elevenlabs_token(brings(prefix + token()))
+    assert PlatformProofs(elevenlabs_key=key).has_elevenlabs_token(authorization(prefix + token()))
 
 
 @pytest.mark.parametrize("seconds", [-50, 50])
 def test_clocks_may_differ_by_a_minute(seconds: int) -> None:
     now = int(time.time())
     claims = {"exp": now + seconds} if seconds < 0 else {"iat": now + seconds}
-    assert PlatformProofs(elevenlabs_key=KEY).has_elevenlabs_token(brings(token(**claims)))
+    assert PlatformProofs(elevenlabs_key=KEY).has_elevenlabs_token(authorization(token(**claims)))
 
 
 @pytest.mark.parametrize(
@@ -163,13 +163,13 @@ def test_clocks_may_differ_by_a_minute(seconds: int) -> None:
 )
 def test_another_token_is_refused(value: str) -> None:
     with pytest.raises(Unauthenticated) as refused:
-        PlatformProofs(elevenlabs_key=KEY).has_elevenlabs_token(brings(value))
+        PlatformProofs(elevenlabs_key=KEY).has_elevenlabs_token(authorization(value))
     assert "ELEVENLABS_API_KEY" in refused.value.message
 
 
 def test_without_a_token_or_a_key_nothing_is_proved() -> None:
     assert not PlatformProofs(elevenlabs_key=KEY).has_elevenlabs_token({})
-    assert not PlatformProofs().has_elevenlabs_token(brings(token()))
+    assert not PlatformProofs().has_elevenlabs_token(authorization(token()))
 
 
 # Addresses

@@ -306,6 +306,7 @@ def test_another_address_needs_one(host: str) -> None:
     Settings(allow_anonymous=True).require_key_if_public(host)
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("command", [GUNICORN, ("app.py",)], ids=["gunicorn", "python app.py"])
 @pytest.mark.parametrize("case", BAD_STARTS)
 def test_a_bad_setting_stops_the_start_in_one_line(command: tuple[str, ...], case: str) -> None:
@@ -316,6 +317,7 @@ def test_a_bad_setting_stops_the_start_in_one_line(command: tuple[str, ...], cas
     assert "-key'" not in said
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("command", [GUNICORN, ("app.py",)], ids=["gunicorn", "python app.py"])
 def test_a_broken_file_stops_the_start_in_one_line(command: tuple[str, ...], tmp_path: Path) -> None:
     file = tmp_path / "broken.env"

@@ -39,11 +39,13 @@ def python(code: str, hidden: tuple[str, ...], **settings: Any) -> subprocess.Co
     )
 
 
+@pytest.mark.thorough
 def test_it_starts_and_answers_without_any_extra() -> None:
     run = python(ASK.format(providers=["demo"]), OCI + AWS + REDIS)
     assert run.stdout == "demo\n200 None\n", run.stderr
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(
     ("hidden", "extra", "provider", "settings"),
     [
@@ -67,6 +69,7 @@ def test_a_provider_without_its_package_says_which_extra_to_install(
     assert len(run.stderr.splitlines()) == 1
 
 
+@pytest.mark.thorough
 def test_redis_without_its_package_stops_the_start() -> None:
     run = python("import app; app.main()", REDIS, STATE_URL="redis://:secret@127.0.0.1:6379/0", PORT=0)
     assert run.returncode == 1
@@ -75,6 +78,7 @@ def test_redis_without_its_package_stops_the_start() -> None:
     assert "secret" not in run.stderr
 
 
+@pytest.mark.thorough
 def test_the_doctor_needs_no_extra() -> None:
     run = python(DOCTOR, OCI + AWS + REDIS, OCI_API_KEY="a-key", OCI_REGION="us-chicago-1", OPENAI_API_KEI="sk-1")
     assert "pip install '.[oci]'" in run.stdout, run.stderr

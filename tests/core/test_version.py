@@ -22,6 +22,7 @@ def test_the_service_says_its_version(serve: Callable[..., Served], app_with: Ca
     assert client.get("/openapi.json").get_json()["info"]["version"] == VERSION
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("command", ["app.py", "doctor.py"])
 def test_a_command_says_its_version(command: str) -> None:
     run = subprocess.run(

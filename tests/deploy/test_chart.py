@@ -51,7 +51,7 @@ CUSTOM = ("ExternalSecret", "ScaledObject", "ServiceMonitor", "PrometheusRule")
 """Kinds whose schemas are those of operators, and not among Kubernetes'."""
 
 
-def rendered(values: dict[str, Any], **options: Any) -> dict[str, Any]:
+def render(values: dict[str, Any], **options: Any) -> dict[str, Any]:
     """kind -> manifest; "Dashboard" is its ConfigMap. Raises HelmError of the package."""
     with import_module("helm_python.chart").Chart.load(CHART) as chart:
         files = chart.render(values, name="voice", namespace="calls", **options)
@@ -67,12 +67,12 @@ def _kind(manifest: dict[str, Any]) -> str:
 
 def refusal(values: dict[str, Any]) -> str:
     with pytest.raises(import_module("helm_python.errors").HelmError) as caught:
-        rendered(values)
+        render(values)
     return str(caught.value)
 
 
 def container(values: dict[str, Any]) -> dict[str, Any]:
-    (found,) = rendered(values)["Deployment"]["spec"]["template"]["spec"]["containers"]
+    (found,) = render(values)["Deployment"]["spec"]["template"]["spec"]["containers"]
     return dict(found)
 
 
@@ -89,7 +89,7 @@ def test_helm_finds_nothing_to_mend() -> None:
 @pytest.mark.parametrize("minor", range(OLDEST, NEWEST + 1))
 @pytest.mark.parametrize("case", VALUES)
 def test_kubernetes_takes_every_manifest(case: str, minor: int) -> None:
-    manifests = rendered(VALUES[case])
+    manifests = render(VALUES[case])
     assert "Deployment" in manifests
     for kind, manifest in manifests.items():
         if kind not in CUSTOM:
@@ -97,7 +97,7 @@ def test_kubernetes_takes_every_manifest(case: str, minor: int) -> None:
 
 
 def test_what_is_not_wanted_is_not_there() -> None:
-    assert rendered(LEAST).keys() == {
+    assert render(LEAST).keys() == {
         "Deployment",
         "NetworkPolicy",
         "PodDisruptionBudget",
@@ -108,7 +108,7 @@ def test_what_is_not_wanted_is_not_there() -> None:
 
 def test_the_pod_keeps_to_the_restricted_standard() -> None:
     """https://kubernetes.io/docs/concepts/security/pod-security-standards/"""
-    pod = rendered(EVERYTHING)["Deployment"]["spec"]["template"]["spec"]
+    pod = render(EVERYTHING)["Deployment"]["spec"]["template"]["spec"]
     assert pod["securityContext"]["runAsNonRoot"] is True
     assert pod["securityContext"]["runAsUser"] == 10001
     assert pod["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
@@ -127,7 +127,7 @@ def test_secrets_come_as_files_and_their_names_are_settings() -> None:
         files = {name: value for name, value in given.items() if name.endswith("_KEY_FILE") or name == "STATE_URL_FILE"}
         assert files == {name: f"/etc/thinkline/secrets/{name.removesuffix('_FILE')}" for name in files}
         assert len(files) > 1
-    assert "a-key" not in str(rendered(CREATED)["Deployment"])
+    assert "a-key" not in str(render(CREATED)["Deployment"])
 
 
 def test_the_settings_are_ones_that_the_service_reads() -> None:
@@ -147,7 +147,7 @@ def test_probes_ask_what_the_service_answers(path: str, app_with: Any) -> None:
 
 
 def test_a_pod_is_given_longer_than_the_longest_turn() -> None:
-    pod = rendered(LEAST)["Deployment"]["spec"]["template"]["spec"]
+    pod = render(LEAST)["Deployment"]["spec"]["template"]["spec"]
     graceful = float(variables(LEAST)["GRACEFUL_TIMEOUT"])
     assert graceful >= Settings().total_timeout
     assert pod["terminationGracePeriodSeconds"] > graceful + 10
@@ -156,11 +156,11 @@ def test_a_pod_is_given_longer_than_the_longest_turn() -> None:
 
 
 def test_a_rollout_begins_with_the_next_pod() -> None:
-    assert rendered(LEAST)["Deployment"]["spec"]["strategy"]["rollingUpdate"] == {"maxUnavailable": 0, "maxSurge": 1}
+    assert render(LEAST)["Deployment"]["spec"]["strategy"]["rollingUpdate"] == {"maxUnavailable": 0, "maxSurge": 1}
 
 
 def test_kedas_scaler_counts_calls_and_owns_the_number_of_replicas() -> None:
-    manifests = rendered(EVERYTHING)
+    manifests = render(EVERYTHING)
     assert "replicas" not in manifests["Deployment"]["spec"]
     scaled = manifests["ScaledObject"]["spec"]
     assert scaled["scaleTargetRef"]["name"] == manifests["Deployment"]["metadata"]["name"]
@@ -171,7 +171,7 @@ def test_kedas_scaler_counts_calls_and_owns_the_number_of_replicas() -> None:
 
 
 def test_rules_and_dashboard_are_those_of_the_project() -> None:
-    manifests = rendered(EVERYTHING)
+    manifests = render(EVERYTHING)
     assert manifests["PrometheusRule"]["spec"] == yaml.safe_load((ROOT / "deploy/prometheus/alerts.yaml").read_text())
     assert manifests["Dashboard"]["data"] == {"thinkline.json": (ROOT / "deploy/grafana/thinkline.json").read_text()}
     metric = manifests["ScaledObject"]["spec"]["triggers"][0]["metadata"]["query"].partition("{")[0]
@@ -179,7 +179,7 @@ def test_rules_and_dashboard_are_those_of_the_project() -> None:
 
 
 def test_prometheus_brings_the_key_of_the_metrics() -> None:
-    manifests = rendered(EVERYTHING)
+    manifests = render(EVERYTHING)
     (endpoint,) = manifests["ServiceMonitor"]["spec"]["endpoints"]
     secret = manifests["ExternalSecret"]["spec"]["target"]["name"]
     assert endpoint["authorization"]["credentials"] == {"name": secret, "key": "METRICS_KEY"}
@@ -187,7 +187,7 @@ def test_prometheus_brings_the_key_of_the_metrics() -> None:
 
 
 def test_the_ingress_neither_buffers_nor_ends_a_silent_stream() -> None:
-    annotations = rendered(EVERYTHING)["Ingress"]["metadata"]["annotations"]
+    annotations = render(EVERYTHING)["Ingress"]["metadata"]["annotations"]
     prefix = "nginx.ingress.kubernetes.io/"
     assert annotations[f"{prefix}proxy-buffering"] == "off"
     assert int(annotations[f"{prefix}proxy-read-timeout"]) > Settings().total_timeout
@@ -196,10 +196,10 @@ def test_the_ingress_neither_buffers_nor_ends_a_silent_stream() -> None:
 
 def test_the_network_policy_lets_calls_in_and_providers_be_asked() -> None:
     for values, ports in ((LEAST, {53, 443}), (EVERYTHING, {53, 443, 12250, 6379})):
-        spec = rendered(values)["NetworkPolicy"]["spec"]
+        spec = render(values)["NetworkPolicy"]["spec"]
         assert {port["port"] for rule in spec["egress"] for port in rule["ports"]} == ports
         assert [port["port"] for rule in spec["ingress"] for port in rule["ports"]] == ["http"]
-    assert rendered(EVERYTHING)["NetworkPolicy"]["spec"]["ingress"][0]["from"]
+    assert render(EVERYTHING)["NetworkPolicy"]["spec"]["ingress"][0]["from"]
 
 
 @pytest.mark.parametrize(
@@ -223,4 +223,4 @@ def test_a_mistake_in_the_values_is_named(values: dict[str, Any], said: str) -> 
 
 
 def test_the_same_values_give_the_same_manifests() -> None:
-    assert rendered(EVERYTHING) == rendered(EVERYTHING, is_upgrade=True, revision=2)
+    assert render(EVERYTHING) == render(EVERYTHING, is_upgrade=True, revision=2)

@@ -19,13 +19,13 @@ pytestmark = pytest.mark.deploy
 BIN = Path(sys.executable).parent
 
 
-def passes(*command: str) -> None:
+def assert_succeeds(*command: str) -> None:
     run = subprocess.run([BIN / command[0], *command[1:]], cwd=ROOT, capture_output=True, text=True, check=False)
     assert run.returncode == 0, run.stdout + run.stderr
 
 
 def test_hadolint_finds_nothing() -> None:
-    passes("hadolint", "Dockerfile")
+    assert_succeeds("hadolint", "Dockerfile")
 
 
 @pytest.mark.parametrize(
@@ -37,11 +37,11 @@ def test_hadolint_finds_nothing() -> None:
     ],
 )
 def test_the_schema_of_its_makers_holds(schema: str, file: str) -> None:
-    passes("check-jsonschema", "--builtin-schema", schema, file)
+    assert_succeeds("check-jsonschema", "--builtin-schema", schema, file)
 
 
 def test_workflows_are_pinned_and_may_do_little() -> None:
-    passes("zizmor", "--offline", "--no-progress", "--persona", "regular", ".github/workflows")
+    assert_succeeds("zizmor", "--offline", "--no-progress", "--persona", "regular", ".github/workflows")
     for file in (ROOT / ".github/workflows").iterdir():
         for action in re.findall(r"uses: (\S+)", file.read_text()):
             assert re.fullmatch(r"[\w./-]+@[0-9a-f]{40}", action), f"{file.name} does not pin {action}"

@@ -1,4 +1,4 @@
-"""The same conversations through every dialect give the same answers in OpenAI's; so does everything that can go wrong.
+"""The same conversations and failures, through every vendor's dialect, give the same answers in OpenAI's.
 
 tests/support/conversations.py is the table of what is said, tests/emulators/dialects.py that of who says it.
 `pytest -s` shows both as one table.
@@ -74,7 +74,7 @@ def dialect_client(dialect: Dialect, **settings: object) -> Iterator[DialectClie
         yield DialectClient(dialect, upstream, create_app(Settings.load(values)).test_client())
 
 
-def got(response: Any, stream: bool) -> Wanted:
+def received_answer(response: Any, stream: bool) -> Wanted:
     """An answer as the table has it."""
     if response.status_code != 200:
         code, retry_after = error(response.data)["code"], response.headers.get("Retry-After")
@@ -170,7 +170,7 @@ def _differences(client: DialectClient, said: Conversation, stream: bool) -> lis
     response = client.ask(said.body, stream)
     client.upstream.forget()
     try:
-        found = got(response, stream)
+        found = received_answer(response, stream)
     except (AssertionError, KeyError, ValueError) as wrong:
         return [f"{type(wrong).__name__}: {wrong} in {response.data!r}"]
     wanted = asdict(said.wanted if said.wanted.status == 200 else replace(said.wanted, text="", finish="", usage=()))
@@ -220,7 +220,7 @@ def test_every_handle_of_a_model_list_speaks_its_dialect(
     for name in names:
         options = {"stream": True, "stream_options": {"include_usage": True}} if stream else {}
         asked = {"model": name, "messages": AFTERWARDS, "tools": [WEATHER, TIME], **options}
-        assert got(client.post("/v1/chat/completions", json=asked), stream) == Wanted(), name
+        assert received_answer(client.post("/v1/chat/completions", json=asked), stream) == Wanted(), name
     assert gateway.token not in client.get("/v1/providers").text
 
 
@@ -247,7 +247,7 @@ def test_a_fault_is_told(clients: tuple[DialectClient, DialectClient], fault: Fa
     client.upstream.always(ScriptedAnswer())
     if fault.harmless:
         assert response.status_code == 200, response.data
-        assert got(response, stream).text == "".join(TEXTS)
+        assert received_answer(response, stream).text == "".join(TEXTS)
     elif response.status_code == 200:
         assert fault.phase in (Phase.MIDDLE, Phase.END)
         *before, last = payloads(response.data)
@@ -268,7 +268,7 @@ def test_a_line_is_kept_for_the_next_call(
     def kept() -> bool:
         before = client.upstream.accepted
         for stream in (False, False) if KEPT in client.dialect.without else (True, False, True):
-            assert got(client.ask({}, stream), stream).finish == "stop"
+            assert received_answer(client.ask({}, stream), stream).finish == "stop"
         return client.upstream.accepted == before
 
     until(kept, "calls on one line: on a busy machine the end of an answer may come too late to keep it")
@@ -341,7 +341,7 @@ def test_what_a_vendor_says_is_what_the_caller_hears(
     if client.dialect in AGENTS:
         hypothesis.assume(_can_say(client.dialect, answer, stream=stream))
     client.upstream.enqueue(answer)
-    found = got(client.ask({"tools": [WEATHER]}, stream), stream)
+    found = received_answer(client.ask({"tools": [WEATHER]}, stream), stream)
     kept_back = answer.calls and not stream and PLANS in client.dialect.without
     assert found.text == ("" if kept_back else "".join(answer.texts or ()))
     assert list(found.calls) == [(call[1], json.loads("".join(call[2]))) for call in answer.calls]

@@ -23,8 +23,8 @@ from tests.emulators.bedrock.answers import Turn
 from tests.emulators.bedrock.server import HAIKU, NOVA, BedrockUpstream
 from tests.emulators.dialects import DIALECTS
 from tests.support.conversations import HI, PERSON, TIME, WEATHER
-from tests.support.frames import called, chunks, completion, finish, streamed_text
-from tests.support.http import refused
+from tests.support.frames import chunks, completion, finish, streamed_calls, streamed_text
+from tests.support.http import openai_error
 
 LLAMA, MISTRAL = "meta.llama3-3-70b-instruct-v1:0", "mistral.mistral-large-2407-v1:0"
 OLD = "anthropic.claude-3-haiku-20240307-v1:0"
@@ -68,7 +68,7 @@ def client(clients: dict[str, Any], request: pytest.FixtureRequest) -> Any:
 both_ways = pytest.mark.parametrize("stream", [True, False], ids=["stream", "whole"])
 
 
-def sent(client: Any) -> Any:
+def upstream_body(client: Any) -> Any:
     """What the vendor was asked last."""
     if isinstance(client, DialectClient):
         return next(each.json for each in reversed(client.upstream.received) if each.body)
@@ -79,7 +79,7 @@ def text_of(response: Any, stream: bool) -> str:
     """The words of an answer that must be one, without a call, and ends by itself."""
     assert response.status_code == 200, response.data
     if stream:
-        assert (finish(response.data), called(response.data)) == ("stop", [])
+        assert (finish(response.data), streamed_calls(response.data)) == ("stop", [])
         return streamed_text(response.data)
     (choice,) = completion(response.data)["choices"]
     assert choice["finish_reason"] == "stop"
@@ -92,7 +92,7 @@ def calls_of(response: Any, stream: bool) -> list[tuple[str, Any]]:
     assert response.status_code == 200, response.data
     if stream:
         assert (finish(response.data), streamed_text(response.data)) == ("tool_calls", "")
-        return [(name, arguments) for _, name, arguments in called(response.data)]
+        return [(name, arguments) for _, name, arguments in streamed_calls(response.data)]
     (choice,) = completion(response.data)["choices"]
     assert (choice["finish_reason"], choice["message"]["content"]) == ("tool_calls", None)
     functions = [call["function"] for call in choice["message"]["tool_calls"]]
@@ -150,14 +150,14 @@ def test_no_past_ends_a_call(client: Any, history: str, stream: bool) -> None:
     response = client.ask({"messages": HISTORIES[history], "tools": [WEATHER, TIME]}, stream)
     assert response.status_code == 200, response.data
     assert b'"error"' not in response.data
-    values = "\n".join(leaves(json.loads(json.dumps(sent(client), default=str))))
+    values = "\n".join(leaves(json.loads(json.dumps(upstream_body(client), default=str))))
     assert ("interrupted" in values) == ("interrupted" in history)
     assert "Hm." not in values
 
 
 def test_unreadable_arguments_are_not_lost(client: Any) -> None:
     client.ask({"messages": HISTORIES['arguments \'{"city": "Par\''], "tools": [WEATHER]}, False)
-    values = "\n".join(leaves(json.loads(json.dumps(sent(client), default=str))))
+    values = "\n".join(leaves(json.loads(json.dumps(upstream_body(client), default=str))))
     assert "_raw" in values
     assert "Par" in values
     assert INTERRUPTED not in values
@@ -175,7 +175,7 @@ def test_unreadable_arguments_are_not_lost(client: Any) -> None:
 @both_ways
 def test_what_is_new_is_judged(client: Any, messages: list[Any], param: str, stream: bool) -> None:
     """The caller can still mend it, and a result that is lost would be a tool that acts twice."""
-    assert refused(client.ask({"messages": messages, "tools": [WEATHER, TIME]}, stream), 400)["param"] == param
+    assert openai_error(client.ask({"messages": messages, "tools": [WEATHER, TIME]}, stream), 400)["param"] == param
 
 
 # Tools
@@ -223,7 +223,7 @@ def test_every_head_of_a_schema_is_made_an_object(client: Any, schema: str, stre
     """With its properties, and with what the combiners say in the description."""
     response = client.ask({"tools": [tool(**SCHEMAS[schema])]}, stream)
     assert response.status_code == 200, response.data
-    values = list(leaves(json.loads(json.dumps(sent(client), default=str))))
+    values = list(leaves(json.loads(json.dumps(upstream_body(client), default=str))))
     assert {"a", "b"} <= set(values)
     described = next(each for each in values if each.startswith("Finds."))
     combined = [key for key in ("anyOf", "oneOf", "allOf", "not", "enum") if key in json.dumps(SCHEMAS[schema])]
@@ -303,7 +303,7 @@ def test_words_beside_the_answers_tool_are_no_part_of_it(clients: dict[str, Any]
 
 def test_a_schema_of_no_object_is_refused_where_a_tool_must_do(clients: dict[str, Any]) -> None:
     wanted = schema_of({"type": "array", "items": {"type": "string"}})
-    details = refused(clients[f"bedrock {NOVA}"].ask({"response_format": wanted}, False), 400)
+    details = openai_error(clients[f"bedrock {NOVA}"].ask({"response_format": wanted}, False), 400)
     assert details["param"] == "response_format.json_schema.schema"
 
 
@@ -313,7 +313,7 @@ def test_a_schema_is_closed_for_bedrock(clients: dict[str, Any], model: str) -> 
     client = clients[f"bedrock {HAIKU}"]
     open_ = {**BOUNDS, "additionalProperties": True}
     assert client.ask({"model": model, "response_format": schema_of(open_)}, False).status_code == 200
-    format_ = sent(client)["outputConfig"]["textFormat"]["structure"]["jsonSchema"]
+    format_ = upstream_body(client)["outputConfig"]["textFormat"]["structure"]["jsonSchema"]
     assert json.loads(format_["schema"]) == {
         "type": "object",
         "properties": {"r": {"type": "integer", "description": "(minimum: 1)"}},
@@ -336,7 +336,7 @@ def test_coheres_older_style_is_made_to_call_one_tool(clients: dict[str, Any], s
     response = client.ask({"messages": messages, "tools": [WEATHER], "tool_choice": "required"}, stream)
     assert calls_of(response, stream) == [("get_weather", {"city": "Zürich"})]
     assert (
-        refused(client.ask({"tools": [WEATHER, TIME], "tool_choice": "required"}, stream), 400)["param"]
+        openai_error(client.ask({"tools": [WEATHER, TIME], "tool_choice": "required"}, stream), 400)["param"]
         == "tool_choice"
     )
 
@@ -352,9 +352,9 @@ def test_coheres_older_style_is_made_to_call_one_tool(clients: dict[str, Any], s
 def test_oci_is_told_of_no_effort_that_nobody_asked_for(clients: dict[str, Any], model: str, stream: bool) -> None:
     client = clients["oci openai.gpt-4.1"]
     assert client.ask({"model": model}, stream).status_code == 200
-    assert "reasoningEffort" not in sent(client)["chatRequest"]
+    assert "reasoningEffort" not in upstream_body(client)["chatRequest"]
     assert client.ask({"model": model, "reasoning_effort": "low"}, stream).status_code == 200
-    assert sent(client)["chatRequest"]["reasoningEffort"] == "LOW"
+    assert upstream_body(client)["chatRequest"]["reasoningEffort"] == "LOW"
 
 
 def test_gemini_on_oci_has_each_result_behind_its_call(clients: dict[str, Any]) -> None:
@@ -364,7 +364,7 @@ def test_gemini_on_oci_has_each_result_behind_its_call(clients: dict[str, Any]) 
     assert (
         client.ask({"messages": [*HI, calls, result("c2"), result("c1")], "tools": [WEATHER]}, False).status_code == 200
     )
-    _, one, first, two, second = sent(client)["chatRequest"]["messages"]
+    _, one, first, two, second = upstream_body(client)["chatRequest"]["messages"]
     assert [(each["content"][0]["text"], each["toolCalls"][0]["id"]) for each in (one, two)] == [
         ("Let me look.", "c1"), (".", "c2"),
     ]  # fmt: skip
@@ -385,7 +385,7 @@ def test_who_speaks_last_on_bedrock(clients: dict[str, Any], model: str, last: s
     """Llama and Mistral want the user; Claude goes on, from a text without white space at its end."""
     client = clients[f"bedrock {model}"]
     text_of(client.ask({"messages": [*HI, {"role": "assistant", "content": "The answer is \n"}]}, stream), stream)
-    messages = sent(client)["messages"]
+    messages = upstream_body(client)["messages"]
     assert messages[-1]["role"] == last
     if last == "assistant":
         assert messages[-1]["content"][-1]["text"] == "The answer is"

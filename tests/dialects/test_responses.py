@@ -13,7 +13,7 @@ from tests.emulators.answers import TEXTS
 from tests.emulators.dialects import DIALECTS
 from tests.support.conversations import AFTERWARDS, CONVERSATIONS, HI, TIME, WEATHER, Conversation, Wanted
 from tests.support.frames import error
-from tests.support.responses import asked, calls_of, checked_response, ended, events, text_of
+from tests.support.responses import calls_of, checked_response, events, final_response, responses_body, text_of
 
 LEGACY = "legacy functions"
 """This dialect never had them."""
@@ -22,15 +22,15 @@ FINISHES = {"length": "max_output_tokens", "content_filter": "content_filter"}
 
 def ask(line: DialectClient, body: Any, stream: bool) -> Any:
     given = {"model": line.dialect.model, "provider": line.dialect.name, "messages": HI, "stream": stream, **body}
-    return line.client.post("/v1/responses", json=asked(given), buffered=True)
+    return line.client.post("/v1/responses", json=responses_body(given), buffered=True)
 
 
-def got(response: Any, stream: bool) -> Wanted:
+def received_answer(response: Any, stream: bool) -> Wanted:
     """An answer as the table has it."""
     if response.status_code != 200:
         said = error(response.data)
         return Wanted(status=response.status_code, code=said["code"], retry_after=response.headers.get("Retry-After"))
-    found = ended(response.data) if stream else checked_response(response.json)
+    found = final_response(response.data) if stream else checked_response(response.json)
     calls = tuple(calls_of(found))
     details = found["incomplete_details"]
     finish = next((k for k, v in FINISHES.items() if details and details["reason"] == v), "")
@@ -66,7 +66,7 @@ def test_every_vendor_has_the_conversation(line: DialectClient, said: Conversati
     line.upstream.enqueue(said.answer, said.answer)
     before = len(line.upstream.received)
     for stream in (True, False):
-        found = got(ask(line, said.body, stream), stream)
+        found = received_answer(ask(line, said.body, stream), stream)
         assert replace(found, code=found.code if said.wanted.code else None) == said.wanted
     sent = [text for each in line.upstream.received[before:] if each.body for text in leaves(each.json)]
     dropped = ("END", "HALT")  # this dialect has no stop sequences
@@ -84,7 +84,7 @@ def test_a_fault_is_told(faulty: tuple[DialectClient, DialectClient], fault: Fau
     line.upstream.refuse()
     line.upstream.always(ScriptedAnswer())
     if fault.harmless:
-        assert got(response, stream).text == "".join(TEXTS)
+        assert received_answer(response, stream).text == "".join(TEXTS)
     elif response.status_code == 200:
         assert fault.phase in (Phase.MIDDLE, Phase.END)
         *_, values, failed = events(response.data)
@@ -108,5 +108,5 @@ def test_a_turn_by_chat_and_the_next_by_responses(line: DialectClient, stream: b
     first = line.client.post("/v1/chat/completions", json=chat)
     assert first.status_code == 200, first.data
     messages = [*AFTERWARDS, first.json["choices"][0]["message"], {"role": "user", "content": "And tomorrow?"}]
-    second = got(ask(line, {"messages": messages, "tools": [WEATHER, TIME]}, stream), stream)
+    second = received_answer(ask(line, {"messages": messages, "tools": [WEATHER, TIME]}, stream), stream)
     assert second.text == "".join(TEXTS)

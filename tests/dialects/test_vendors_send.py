@@ -10,12 +10,12 @@ from typing import Any
 import pytest
 
 from tests.conftest import until
-from tests.dialects.test_dialects import DialectClient, dialect_client, got
+from tests.dialects.test_dialects import DialectClient, dialect_client, received_answer
 from tests.emulators import ODD_FRAMES, Call, Fault, ScriptedAnswer, cases
 from tests.emulators.answers import TEXTS
 from tests.emulators.dialects import DIALECTS
 from tests.support.conversations import TIME, WEATHER
-from tests.support.frames import called, chunks, completion, error, finish, payloads, streamed_text
+from tests.support.frames import chunks, completion, error, finish, payloads, streamed_calls, streamed_text
 
 both = pytest.mark.parametrize("stream", [True, False], ids=["stream", "whole"])
 
@@ -63,7 +63,7 @@ def test_why_it_ended(client: DialectClient, word: str, ours: str | None, stream
     """One table of words for all, without case; what nobody knows costs no text, what means a failure is one."""
     response = post_scripted(client, ScriptedAnswer(texts=["Hi", " there."], finish_reason=word), stream)
     if ours is not None:
-        found = got(response, stream)
+        found = received_answer(response, stream)
         assert (found.text, found.finish) == ("Hi there.", ours)
     elif response.status_code == 200:
         *before, last = payloads(response.data)
@@ -78,14 +78,17 @@ def test_why_it_ended(client: DialectClient, word: str, ours: str | None, stream
 def test_calls_end_with_tool_calls(client: DialectClient, word: str, stream: bool) -> None:
     answer = ScriptedAnswer(calls=[Call("c1", "get_weather", ['{"city": ', '"x"}'])], finish_reason=word)
     response = post_scripted(client, answer, stream, tools=[WEATHER])
-    assert got(response, stream).finish == "tool_calls"
+    assert received_answer(response, stream).finish == "tool_calls"
 
 
 @both
 @pytest.mark.parametrize("word", ["tool_calls", "TOOL_USE"])
 def test_without_calls_nothing_ends_with_tool_calls(client: DialectClient, word: str, stream: bool) -> None:
     """A client would wait for the call that it is told of."""
-    assert got(post_scripted(client, ScriptedAnswer(texts=["Hi"], finish_reason=word), stream), stream).finish == "stop"
+    assert (
+        received_answer(post_scripted(client, ScriptedAnswer(texts=["Hi"], finish_reason=word), stream), stream).finish
+        == "stop"
+    )
 
 
 @both
@@ -105,7 +108,7 @@ def test_arguments_are_the_text_of_an_object(
     answer = ScriptedAnswer(calls=[Call("c1", "get_weather", pieces), Call("c2", "get_time", ['{"b": 2}'])])
     response = post_scripted(client, answer, stream, tools=[WEATHER, TIME])
     calls = (
-        [(name, arguments) for _, name, arguments in called(response.data)]
+        [(name, arguments) for _, name, arguments in streamed_calls(response.data)]
         if stream
         else [
             (call["function"]["name"], json.loads(call["function"]["arguments"]))
@@ -130,14 +133,14 @@ def test_arguments_are_the_text_of_an_object(
 )
 def test_halves_of_surrogate_pairs(client: DialectClient, texts: list[str], heard: str, stream: bool) -> None:
     """JSON.stringify and json.dumps write them as escapes, and cut text anywhere: RFC 8259, section 8.2."""
-    assert got(post_scripted(client, ScriptedAnswer(texts=texts), stream), stream).text == heard
+    assert received_answer(post_scripted(client, ScriptedAnswer(texts=texts), stream), stream).text == heard
 
 
 @both
 def test_halves_in_a_calls_arguments(client: DialectClient, stream: bool) -> None:
     answer = ScriptedAnswer(calls=[Call("c1", "get_weather", ['{"city": "a\ud83d', '\ude00"}'])])
     response = post_scripted(client, answer, stream, tools=[WEATHER])
-    assert got(response, stream).calls == (("get_weather", {"city": "a😀"}),)
+    assert received_answer(response, stream).calls == (("get_weather", {"city": "a😀"}),)
 
 
 @both

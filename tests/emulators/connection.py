@@ -1,4 +1,4 @@
-"""One client's connection, as an emulated vendor sees it: reads requests, sends any bytes, notices who leaves."""
+"""One client's connection, as an emulated vendor sees it: reads requests, sends any bytes, notices a hang-up."""
 
 import json
 import select

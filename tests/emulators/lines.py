@@ -1,4 +1,4 @@
-"""Every kind of upstream that streams chats, behind one app: who to ask for, and how to script an answer."""
+"""Every kind of upstream that streams chats, behind one app: the model's name, and how to script an answer."""
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager

@@ -58,7 +58,7 @@ def answer(sock: socket.socket) -> tuple[HTTPResponse, bytes]:
         return responses[-1], responses[-1].read()
 
 
-def listen(sock: socket.socket, quiet: float = 0.1, most: int = 1 << 30) -> Heard:
+def receive(sock: socket.socket, quiet: float = 0.1, most: int = 1 << 30) -> Heard:
     """Read until the end, until it is quiet for so many seconds after the first bytes, or until there are `most`."""
     data = bytearray()
     try:
@@ -90,12 +90,12 @@ def chat_request(stream: bool) -> dict[str, Any]:
     return {**CHAT, "stream": stream}
 
 
-def hear(upstream: OpenAIUpstream, fault: Fault, stream: bool, **limits: Any) -> Heard:
+def raw_answer(upstream: OpenAIUpstream, fault: Fault, stream: bool, **limits: Any) -> Heard:
     """What stands on the wire when a chat answer has this fault; `limits` as for `listen`."""
     upstream.enqueue(ScriptedAnswer(fault=fault))
     with dial(upstream) as sock:
         sock.sendall(request(upstream, chat_request(stream)))
-        return listen(sock, **limits)
+        return receive(sock, **limits)
 
 
 def read(upstream: OpenAIUpstream, fault: Fault | None, stream: bool) -> tuple[HTTPResponse, bytes]:

@@ -1,4 +1,4 @@
-"""An emulated vendor that is told beforehand what to answer, whichever dialect it speaks.
+"""An emulated vendor whose answers are scripted, in any dialect.
 
 with AnthropicUpstream() as upstream:
     upstream.enqueue(Answer(texts=["Hi", " there"]))       the next chat request

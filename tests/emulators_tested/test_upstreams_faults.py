@@ -8,7 +8,7 @@ import pytest
 from tests.emulators import FAULTS, OpenAIUpstream, Phase, ScriptedAnswer, Server, faults
 from tests.emulators.answers import TEXTS
 from tests.emulators.faults import ENDLESS_HEAD_BYTES, ENDLESS_LINE_BYTES
-from tests.emulators.raw import ask, cases, chat_request, content_of, dial, frames, hear, listen, read, request
+from tests.emulators.raw import ask, cases, chat_request, content_of, dial, frames, raw_answer, read, receive, request
 from tests.emulators.reply import Piece, Reply
 
 HEAD = b"HTTP/1.1 200 OK\r\n"
@@ -47,7 +47,7 @@ def test_the_table():
     ids=str,
 )
 def test_no_answer(upstream, fault, then, stream):
-    assert hear(upstream, fault, stream) == (b"", then)
+    assert raw_answer(upstream, fault, stream) == (b"", then)
 
 
 def test_a_stall_before_headers_says_nothing(upstream):
@@ -61,18 +61,18 @@ def test_a_stall_before_headers_says_nothing(upstream):
 
 
 def test_slow_headers(upstream):
-    assert hear(upstream, faults.slow_headers, stream=True, quiet=5, most=2) == (b"HT", "silence")
+    assert raw_answer(upstream, faults.slow_headers, stream=True, quiet=5, most=2) == (b"HT", "silence")
 
 
 @both
 def test_garbage(upstream, stream):
-    data, then = hear(upstream, faults.garbage, stream)
+    data, then = raw_answer(upstream, faults.garbage, stream)
     assert (data[:3], then) == (b"\x16\x03\x03", "silence")
 
 
 @both
 def test_endless_headers(upstream, stream):
-    data, then = hear(upstream, faults.endless_headers, stream)
+    data, then = raw_answer(upstream, faults.endless_headers, stream)
     assert then == "closed"
     assert data.startswith(HEAD)
     assert b"\r\n\r\n" not in data
@@ -81,7 +81,7 @@ def test_endless_headers(upstream, stream):
 
 @both
 def test_an_endless_line(upstream, stream):
-    data, then = hear(upstream, faults.endless_line, stream)
+    data, then = raw_answer(upstream, faults.endless_line, stream)
     assert then == "closed"
     line = data.partition(b'{"')[2]
     assert line.count(b"a") >= ENDLESS_LINE_BYTES
@@ -90,7 +90,7 @@ def test_an_endless_line(upstream, stream):
 
 @pytest.mark.parametrize("fault", [faults.endless_headers, faults.endless_line], ids=str)
 def test_the_endless_stop_when_the_client_leaves(upstream, fault):
-    hear(upstream, fault, stream=True, most=1_000_000)
+    raw_answer(upstream, fault, stream=True, most=1_000_000)
     upstream.received[0].wait_closed()
     upstream.wait_open(0)
 
@@ -100,7 +100,7 @@ def test_the_endless_stop_when_the_client_leaves(upstream, fault):
     ("fault", "then"), [(faults.stalled_after_headers, "silence"), (faults.cut_after_headers, "closed")], ids=str
 )
 def test_a_head_alone(upstream, fault, then, stream):
-    data, after = hear(upstream, fault, stream)
+    data, after = raw_answer(upstream, fault, stream)
     assert data.startswith(HEAD)
     assert data.endswith(b"\r\n\r\n")
     assert data.count(b"\r\n\r\n") == 1
@@ -108,7 +108,7 @@ def test_a_head_alone(upstream, fault, then, stream):
 
 
 def test_comments_only(upstream):
-    data, then = hear(upstream, faults.comments_only, stream=True, quiet=5, most=400)
+    data, then = raw_answer(upstream, faults.comments_only, stream=True, quiet=5, most=400)
     assert data.partition(b"\r\n\r\n")[2].startswith(b"e\r\n: keep-alive\n\n\r\ne\r\n")
     assert then == "silence"
 
@@ -118,7 +118,7 @@ def test_comments_only(upstream):
     ("fault", "size"), [(faults.negative_chunk, b"-5"), (faults.oversize_chunk, b"10000000000000000")], ids=str
 )
 def test_impossible_chunk_sizes(upstream, fault, size, stream):
-    data, then = hear(upstream, fault, stream)
+    data, then = raw_answer(upstream, fault, stream)
     assert b"\r\nTransfer-Encoding: chunked\r\n\r\n" + size + b"\r\n" in data
     assert then == "silence"
 
@@ -174,7 +174,7 @@ def test_half_of_the_json(upstream):
     ("fault", "then"), [(faults.cut, "closed"), (faults.reset, "reset"), (faults.stalled, "silence")], ids=str
 )
 def test_half_an_answer(upstream, fault, then, stream):
-    data, after = hear(upstream, fault, stream)
+    data, after = raw_answer(upstream, fault, stream)
     assert after == then
     assert b"\r\nTransfer-Encoding: chunked\r\n" in data
     assert not data.endswith(LAST_CHUNK)
@@ -189,11 +189,11 @@ def test_a_single_piece_comes_before_the_cut(upstream):
     upstream.enqueue(ScriptedAnswer(texts=["Hi"], fault=faults.cut))
     with dial(upstream) as sock:
         sock.sendall(request(upstream, chat_request(stream=True)))
-        assert content_of(listen(sock).data) == "Hi"
+        assert content_of(receive(sock).data) == "Hi"
 
 
 def test_a_short_body(upstream):
-    data, then = hear(upstream, faults.short, stream=False)
+    data, then = raw_answer(upstream, faults.short, stream=False)
     head, _, rest = data.partition(b"\r\n\r\n")
     promised = int(re.search(rb"Content-Length: (\d+)", head)[1])
     assert 0 < len(rest) < promised
@@ -230,5 +230,5 @@ def test_any_server_can_show_a_fault():
     reply = Reply((Piece(b"data: a\n\n"), Piece(b"data: b\n\n"), Piece(b"data: c\n\n")), stream=True)
     with Server(lambda connection, _: faults.cut.play(connection, reply)) as server, dial(server) as sock:
         sock.sendall(b"GET / HTTP/1.1\r\n\r\n")
-        data, then = listen(sock)
+        data, then = receive(sock)
     assert (then, data.endswith(b"data: a\n\n\r\n")) == ("closed", True)

@@ -5,7 +5,7 @@ import pytest
 
 from tests.emulators import FAULTS, OpenAIUpstream, ScriptedAnswer, oddities
 from tests.emulators.answers import TEXTS
-from tests.emulators.raw import CHAT, answer, cases, chat_request, dial, hear, listen, read, request
+from tests.emulators.raw import CHAT, answer, cases, chat_request, dial, raw_answer, read, receive, request
 from tests.emulators.reply import Piece, Reply
 
 HEAD = b"HTTP/1.1 200 OK\r\n"
@@ -71,14 +71,14 @@ def test_the_openai_package_takes_it(upstream, fault, stream):
 
 @both
 def test_1xx_comes_first(upstream, stream):
-    data, _ = hear(upstream, oddities.informed, stream)
+    data, _ = raw_answer(upstream, oddities.informed, stream)
     heads = [part.split(b"\r\n")[0] for part in data.split(b"\r\n\r\n")[:3]]
     assert heads == [b"HTTP/1.1 100 Continue", b"HTTP/1.1 103 Early Hints", b"HTTP/1.1 200 OK"]
 
 
 @both
 def test_a_body_until_the_close(upstream, stream):
-    data, then = hear(upstream, oddities.until_close, stream)
+    data, then = raw_answer(upstream, oddities.until_close, stream)
     head = data.partition(b"\r\n\r\n")[0]
     assert then == "closed"
     assert b"Content-Length" not in head
@@ -111,7 +111,7 @@ def test_ends(upstream):
     [(oddities.held_after_finish, b'"stop"}]}\n\n\r\n'), (oddities.held_after_done, b"[DONE]\n\n\r\n")],
 )
 def test_held_open(upstream, fault, last):
-    data, then = hear(upstream, fault, stream=True)
+    data, then = raw_answer(upstream, fault, stream=True)
     assert data.endswith(last)
     assert then == "silence"
 
@@ -124,20 +124,20 @@ def test_a_stale_connection(upstream, stream):
             sock.sendall(request(upstream, chat_request(stream)))
             assert answer(sock)[0].status == 200
             sock.sendall(request(upstream, chat_request(stream)))
-            assert listen(sock) == (b"", "closed")
+            assert receive(sock) == (b"", "closed")
     assert len(upstream.received) == 4
 
 
 @both
 def test_closed_while_idle(upstream, stream):
-    data, then = hear(upstream, oddities.closed_while_idle, stream)
+    data, then = raw_answer(upstream, oddities.closed_while_idle, stream)
     assert then == "closed"
     assert b"Connection: close" not in data
 
 
 @both
 def test_surplus(upstream, stream):
-    data, then = hear(upstream, oddities.surplus, stream)
+    data, then = raw_answer(upstream, oddities.surplus, stream)
     assert data.endswith(b'{"surplus": true}')
     assert data.count(HEAD) == 2
     assert then == "silence"

@@ -16,11 +16,11 @@ from tests.support.browser import FAKE_SPEECH, NO_SPEECH
 pytestmark = pytest.mark.services
 
 
-def hear(page: Page, words: str, *, final: bool) -> None:
+def recognize(page: Page, words: str, *, final: bool) -> None:
     page.evaluate("([words, final]) => fake.hear(words, final)", [words, final])
 
 
-def talk(page: Page) -> None:
+def press_talk(page: Page) -> None:
     expect(page.locator("#talk")).to_be_enabled()
     page.click("#talk")
     expect(page.locator("#voice-state")).to_have_text("Listening ...")
@@ -28,10 +28,10 @@ def talk(page: Page) -> None:
 
 def test_a_spoken_turn(serve: Callable[..., Served], tab: Callable[..., Page]) -> None:
     page = tab(address(serve(DEMO_PACE_MS=20)), FAKE_SPEECH)
-    talk(page)
-    hear(page, "say one moment", final=False)
+    press_talk(page)
+    recognize(page, "say one moment", final=False)
     expect(page.locator("#voice-state")).to_contain_text("Heard: say one moment")
-    hear(page, "say: One moment, please. I am looking it up.", final=True)
+    recognize(page, "say: One moment, please. I am looking it up.", final=True)
     done(page)
     expect(page.locator("#voice-state")).to_have_text("Listening ...")
     assert page.evaluate("fake.said") == ["One moment, please.", "I am looking it up."]
@@ -59,14 +59,14 @@ def test_barge_in(serve: Callable[..., Served], tab: Callable[..., Page], how: s
     """The sound stops and the upstream is freed; the page's own voice, heard again, interrupts nothing."""
     app = serve(DEMO_PACE_MS=40)
     page = tab(address(app), FAKE_SPEECH)
-    talk(page)
+    press_talk(page)
     page.evaluate("fake.hold = true")
-    hear(page, "Say 300 words", final=True)
+    recognize(page, "Say 300 words", final=True)
     expect(page.locator("#voice-state")).to_contain_text("Speaking")
-    hear(page, "this is the demo", final=False)
+    recognize(page, "this is the demo", final=False)
     assert page.evaluate("fake.silenced") == 1  # as the turn began
     if how == "by speaking":
-        hear(page, "stop please", final=False)
+        recognize(page, "stop please", final=False)
     elif how == "by a key":
         page.keyboard.press("Escape")
     else:
@@ -76,19 +76,19 @@ def test_barge_in(serve: Callable[..., Served], tab: Callable[..., Page], how: s
     assert page.evaluate("fake.queue.length") == 0
     app.logged("outcome=hung_up")
     page.evaluate("fake.hold = false")
-    hear(page, "Count to three", final=True)
+    recognize(page, "Count to three", final=True)
     expect(page.locator(".message.assistant .words").last).to_have_text("1, 2, 3.")
 
 
 def test_words_of_the_question_are_an_answer(serve: Callable[..., Served], tab: Callable[..., Page]) -> None:
     """Once the voice is silent, most of a sentence heard again is an echo, and a word of it the person's."""
     page = tab(address(serve(DEMO_PACE_MS=5)), FAKE_SPEECH)
-    talk(page)
-    hear(page, "Say: On Friday we have ten or half past two.", final=True)
+    press_talk(page)
+    recognize(page, "Say: On Friday we have ten or half past two.", final=True)
     done(page)
     expect(page.locator("#voice-state")).to_have_text("Listening ...")
-    hear(page, "on friday we have ten or half past two", final=True)
-    hear(page, "half past two", final=True)
+    recognize(page, "on friday we have ten or half past two", final=True)
+    recognize(page, "half past two", final=True)
     expect(page.locator(".message.user .words")).to_have_text(
         ["Say: On Friday we have ten or half past two.", "half past two"]
     )
@@ -100,12 +100,12 @@ def test_the_history_is_in_order_after_an_interruption(
     """Words that come in the middle of an answer stand behind what was said of it."""
     page = tab(address(serve(**upstream.settings())), FAKE_SPEECH)
     upstream.enqueue(ScriptedAnswer(texts=["One. "] * 200, frame_delay=0.05))
-    talk(page)
+    press_talk(page)
     page.evaluate("fake.hold = true")
-    hear(page, "Hello", final=True)
+    recognize(page, "Hello", final=True)
     expect(page.locator("#voice-state")).to_contain_text("Speaking")
     upstream.enqueue(ScriptedAnswer(texts=["Fine."]))
-    hear(page, "something else", final=True)
+    recognize(page, "something else", final=True)
     expect(page.locator(".message.assistant .words").last).to_have_text("Fine.")
     sent = json.loads(upstream.received[-1].body)["messages"]
     assert [each["role"] for each in sent] == ["system", "user", "assistant", "user"]
@@ -114,19 +114,19 @@ def test_the_history_is_in_order_after_an_interruption(
 
 def test_interruptions_can_be_turned_off(serve: Callable[..., Served], tab: Callable[..., Page]) -> None:
     page = tab(address(serve(DEMO_PACE_MS=5)), FAKE_SPEECH)
-    talk(page)
+    press_talk(page)
     page.uncheck("#barge-in")
     page.evaluate("fake.hold = true")
-    hear(page, "Say 30 words", final=True)
+    recognize(page, "Say 30 words", final=True)
     expect(page.locator("#voice-state")).to_contain_text("Speaking")
-    hear(page, "stop please", final=True)
+    recognize(page, "stop please", final=True)
     done(page)
     expect(page.locator(".message.user")).to_have_count(1)
 
 
 def test_a_microphone_that_is_refused(serve: Callable[..., Served], tab: Callable[..., Page]) -> None:
     page = tab(address(serve()), FAKE_SPEECH)
-    talk(page)
+    press_talk(page)
     page.evaluate("fake.recogniser.onerror({ error: 'not-allowed' })")
     expect(page.locator("#voice-state")).to_contain_text("may not use the microphone")
     expect(page.locator("#talk")).to_have_attribute("aria-pressed", "false")
@@ -134,13 +134,13 @@ def test_a_microphone_that_is_refused(serve: Callable[..., Served], tab: Callabl
 
 def test_a_recogniser_that_ends_by_itself_begins_again(serve: Callable[..., Served], tab: Callable[..., Page]) -> None:
     page = tab(address(serve(DEMO_PACE_MS=5)), FAKE_SPEECH)
-    talk(page)
+    press_talk(page)
     page.evaluate("fake.first = fake.recogniser; fake.recogniser.onend()")
     page.locator("#voice-state").wait_for()
     expect(page.locator("body")).to_be_visible()
     page.wait_for_timeout(300)
     assert page.evaluate("fake.recogniser !== fake.first")
-    hear(page, "Count to three", final=True)
+    recognize(page, "Count to three", final=True)
     done(page)
 
 

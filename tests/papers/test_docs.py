@@ -6,6 +6,7 @@ import threading
 import tomllib
 from collections.abc import Iterator
 from copy import deepcopy
+from functools import cache
 from html.parser import HTMLParser
 
 import pytest
@@ -43,13 +44,19 @@ TOOL = {"type": "function", "function": {"name": "get_weather", "parameters": {"
 ASK_TOOL = {"messages": [{"role": "user", "content": "How is the weather?"}], "tools": [TOOL]}
 
 
+@pytest.fixture(scope="module")
+def app_with(app_with):
+    """The same app for the same settings: no test of this file changes one."""
+    return cache(app_with)
+
+
 def walk(value) -> Iterator:
     yield value
     for each in value.values() if isinstance(value, dict) else value if isinstance(value, list) else ():
         yield from walk(each)
 
 
-def closed(schema):
+def without_other_keys(schema):
     """The schema without its tolerance: an answer's key that it does not name is an error."""
     schema = deepcopy(schema)
     for each in walk(schema):
@@ -59,7 +66,7 @@ def closed(schema):
 
 
 def check(schema, value, *, strict=False):
-    components = {"schemas": closed(SCHEMAS) if strict else SCHEMAS}
+    components = {"schemas": without_other_keys(SCHEMAS) if strict else SCHEMAS}
     Draft202012Validator({**schema, "components": components}).validate(value)
 
 
@@ -67,7 +74,7 @@ def schema_named(name):
     return {"$ref": f"#/components/schemas/{name}"}
 
 
-def resolved(node):
+def resolve_reference(node):
     while "$ref" in node:
         at = API
         for step in node["$ref"].removeprefix("#/").split("/"):
@@ -76,9 +83,9 @@ def resolved(node):
     return node
 
 
-def documented(method, path, response):
+def documented_schema(method, path, response):
     """The schema that the document promises for a response."""
-    found = resolved(OPERATIONS[path, method]["responses"][str(response.status_code)])
+    found = resolve_reference(OPERATIONS[path, method]["responses"][str(response.status_code)])
     assert set(found["headers"]) - {"Retry-After", "x-should-retry"} <= set(response.headers.keys())
     return found["content"][response.mimetype]["schema"]
 
@@ -117,7 +124,7 @@ def test_the_document_is_whole():
     assert set(API["components"]["securitySchemes"]) == {"bearer", "x-api-key"}
     for node in walk(API):
         if isinstance(node, dict) and isinstance(node.get("$ref"), str):
-            assert resolved(node)
+            assert resolve_reference(node)
     for schema in SCHEMAS.values():
         Draft202012Validator.check_schema(schema)
     names = [operation["operationId"] for operation in OPERATIONS.values()]
@@ -126,7 +133,7 @@ def test_the_document_is_whole():
         assert operation["summary"]
         assert operation["description"]
         assert "200" in operation["responses"]
-        assert all(resolved(each)["description"] for each in operation["responses"].values())
+        assert all(resolve_reference(each)["description"] for each in operation["responses"].values())
         parameters = {each["name"] for each in operation.get("parameters", []) if each["in"] == "path"}
         assert parameters == set(re.findall(r"{(.*?)}", path))
 
@@ -151,7 +158,7 @@ def test_every_failure_is_documented():
     for each in classes:
         status = str(each.status)
         for path in ("/chat/completions", "/embeddings"):
-            text = resolved(OPERATIONS[path, "post"]["responses"][status])["description"]
+            text = resolve_reference(OPERATIONS[path, "post"]["responses"][status])["description"]
             assert each.code is None or f"`{each.code}`" in text, each
     assert {"503", "4XX"} <= set(OPERATIONS["/chat/completions", "post"]["responses"])
 
@@ -258,14 +265,14 @@ def test_the_examples_keep_to_the_schemas(path, method):
 )
 def test_real_answers_keep_to_the_document(app_with, method, path, body):
     response = app_with().open("/v1" + path.replace("{id}", "demo"), method=method.upper(), json=body)
-    check(documented(method, path, response), response.json, strict=True)
+    check(documented_schema(method, path, response), response.json, strict=True)
 
 
 @pytest.mark.parametrize("body", [HELLO, ASK_TOOL, {**HELLO, "n": 2, "include_reasoning": True}])
 def test_real_streams_keep_to_the_document(app_with, body):
     body = {**body, "stream": True, "stream_options": {"include_usage": True}}
     response = app_with().post("/v1/chat/completions", json=body)
-    schema = documented("post", "/chat/completions", response)
+    schema = documented_schema("post", "/chat/completions", response)
     chunks = frames(response.text)
     assert len(chunks) > 3
     for chunk in chunks:
@@ -285,13 +292,13 @@ def test_real_streams_keep_to_the_document(app_with, body):
 def test_real_refusals_keep_to_the_document(app_with, settings, path, status):
     response = app_with(**settings).post("/v1" + path, json=HELLO)
     assert response.status_code == status
-    check(documented("post", path, response), response.json, strict=True)
+    check(documented_schema("post", path, response), response.json, strict=True)
 
 
 def test_an_unknown_model_keeps_to_the_document(app_with):
     response = app_with().get("/v1/models/no/such")
     assert response.status_code == 404
-    check(documented("get", "/models/{id}", response), response.json, strict=True)
+    check(documented_schema("get", "/models/{id}", response), response.json, strict=True)
 
 
 def test_an_answer_that_breaks_the_promise_is_noticed():

@@ -78,7 +78,7 @@ def same(expected: list[str], found: list[str], where: str) -> None:
 # settings
 
 
-def shown(default: Any) -> str:
+def written_default(default: Any) -> str:
     if isinstance(default, bool):
         return str(default).lower()
     if isinstance(default, float):
@@ -93,7 +93,7 @@ def sentence(setting: Field[Any], quote: str = "") -> str:
 
 
 def setting_row(setting: Field[Any]) -> str:
-    default = shown(setting.default)
+    default = written_default(setting.default)
     return f"| `{setting.name.upper()}` | {f'`{default}`' if default else 'unset'} | {sentence(setting, '`')} |"
 
 
@@ -102,7 +102,7 @@ def test_the_page_of_settings_has_every_setting_and_no_other():
 
 
 def test_env_example_has_every_setting_and_no_other():
-    expected = [f"{each.name.upper()}={shown(each.default)}  # {sentence(each)}" for each in setting_fields()]
+    expected = [f"{each.name.upper()}={written_default(each.default)}  # {sentence(each)}" for each in setting_fields()]
     settings = read(".env.example").partition("# Providers -")[0]
     found = [f"{name}={default}  # {about}" for about, name, default in ASSIGNMENT.findall(settings)]
     same(expected, found, ".env.example")
@@ -541,6 +541,7 @@ def found(line: str) -> bool:
 # where it runs
 
 
+@pytest.mark.thorough
 def test_the_image_holds_all_that_runs(tmp_path):
     """Docker itself is not needed: what the Dockerfile copies must start on its own."""
     lines = [line.split() for line in re.findall(r"^COPY (?!--from)(.+)$", read("Dockerfile"), re.MULTILINE)]

@@ -9,8 +9,9 @@ vendor. What is checked is the code's own imports, wherever they stand in a file
 
 import ast
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from fnmatch import fnmatchcase
+from functools import cache
 from graphlib import TopologicalSorter
 from pathlib import Path
 from typing import NamedTuple
@@ -88,13 +89,10 @@ def name_of(path: Path) -> str:
 
 def files() -> dict[str, Path]:
     """Our modules, by name, without the tests."""
-    found = [*ROOT.glob("*.py"), *(path for path in ROOT.glob("*/**/*.py") if not skipped(path))]
-    return {name_of(path): path for path in found}
-
-
-def skipped(path: Path) -> bool:
-    first = path.relative_to(ROOT).parts[0]
-    return first.startswith(".") or first == "tests"
+    folders = [path for path in ROOT.iterdir() if path.is_dir() and path.name != "tests" and path.name[0] != "."]
+    return {
+        name_of(path): path for path in [*ROOT.glob("*.py"), *(path for each in folders for path in each.rglob("*.py"))]
+    }
 
 
 MODULES = files()
@@ -151,7 +149,7 @@ def allowed(name: str) -> list[str]:
     return [*patterns, *FLOORS.get(room, SHARED).split()] if first == "providers" else patterns
 
 
-def forbidden(found: Iterator[Import]) -> list[str]:
+def forbidden(found: Iterable[Import]) -> list[str]:
     """What is imported over a wall, with file and line."""
     wrong = {
         each: f"{each.place}: {each.importer} may not import {each.imported}"
@@ -162,13 +160,19 @@ def forbidden(found: Iterator[Import]) -> list[str]:
     return list(wrong.values())
 
 
+@cache
+def imports_in(name: str) -> tuple[Import, ...]:
+    """What one of our modules imports of ours."""
+    return tuple(imports_of(name, parsed(name)))
+
+
 def all_imports() -> list[Import]:
-    return [each for name in MODULES for each in imports_of(name, parsed(name))]
+    return [each for name in MODULES for each in imports_in(name)]
 
 
 @pytest.mark.parametrize("name", sorted(MODULES))
 def test_a_module_imports_only_what_it_may(name: str) -> None:
-    wrong = forbidden(imports_of(name, parsed(name)))
+    wrong = forbidden(imports_in(name))
     assert not wrong, "\n".join(["", *wrong])
 
 

@@ -19,7 +19,7 @@ from config import Settings
 from tests.conftest import EVER, Served, environment, served
 from tests.emulators import OpenAIUpstream
 from tests.support.frames import chat_body, completion, post
-from tests.support.http import HI, assert_error, exchange, head, refused
+from tests.support.http import HI, assert_error, exchange, head, openai_error
 
 CHAT, EMBEDDINGS = "/v1/chat/completions", "/v1/embeddings"
 BOTH = pytest.mark.parametrize("path", [CHAT, EMBEDDINGS])
@@ -167,13 +167,13 @@ def served_app(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
 @BOTH
 @pytest.mark.parametrize("kind", NO_JSON)
 def test_what_is_no_json(path: str, kind: str) -> None:
-    assert refused(demo().post(path, data=NO_JSON[kind]), 400)["code"] == "invalid_json"
+    assert openai_error(demo().post(path, data=NO_JSON[kind]), 400)["code"] == "invalid_json"
 
 
 @BOTH
 @pytest.mark.parametrize("body", NO_OBJECT)
 def test_what_is_no_object(path: str, body: bytes) -> None:
-    details = refused(demo().post(path, data=body), 400)
+    details = openai_error(demo().post(path, data=body), 400)
     assert (details["code"], details["message"]) == ("invalid_json", "The body must be a JSON object.")
 
 
@@ -185,7 +185,7 @@ def test_the_content_type_does_not_matter() -> None:
 @pytest.mark.parametrize(("path", "field"), [(CHAT, "messages"), (EMBEDDINGS, "input")])
 @pytest.mark.parametrize("value", [{}, {"model": "x"}, {"messages": None, "input": None}])
 def test_what_lacks_the_one_thing_it_needs(path: str, field: str, value: Any) -> None:
-    details = refused(demo().post(path, json=value), 400)
+    details = openai_error(demo().post(path, json=value), 400)
     assert (details["code"], details["param"]) == ("missing_required_parameter", field)
     assert field in details["message"]
 
@@ -195,7 +195,7 @@ def test_what_lacks_the_one_thing_it_needs(path: str, field: str, value: Any) ->
 
 @cases(CASES)
 def test_a_wrong_type_is_named(name: str, value: Any) -> None:
-    details = refused(demo().post(CHAT, json={"messages": HI, name: value}), 400)
+    details = openai_error(demo().post(CHAT, json={"messages": HI, name: value}), 400)
     assert details["code"] == "invalid_value"
     assert details["param"].startswith(name)
     assert name in details["message"]
@@ -211,32 +211,32 @@ def test_a_null_is_a_field_left_out(name: str) -> None:
 @pytest.mark.parametrize("kind", WRONG_MESSAGES)
 def test_a_wrong_message_is_found(kind: str, stream: bool) -> None:
     message, param = WRONG_MESSAGES[kind]
-    details = refused(demo().post(CHAT, json={"messages": [message], "stream": stream}), 400)
+    details = openai_error(demo().post(CHAT, json={"messages": [message], "stream": stream}), 400)
     assert details["param"] == param
-    later = refused(demo().post(CHAT, json={"messages": [*HI, *HI, message]}), 400)
+    later = openai_error(demo().post(CHAT, json={"messages": [*HI, *HI, message]}), 400)
     assert later["param"] == param.replace("[0]", "[2]", 1)
 
 
 @pytest.mark.parametrize("kind", WRONG_INPUTS)
 def test_a_wrong_input_is_named(kind: str) -> None:
     """No text, no tokens: 400, also empty."""
-    details = refused(demo().post(EMBEDDINGS, json={"input": WRONG_INPUTS[kind]}), 400)
+    details = openai_error(demo().post(EMBEDDINGS, json={"input": WRONG_INPUTS[kind]}), 400)
     assert details["param"] == "input"
 
 
 @cases(EMBEDDING_CASES)
 def test_a_wrong_type_in_an_embeddings_request_is_named(name: str, value: Any) -> None:
-    details = refused(demo().post(EMBEDDINGS, json={"input": "a", name: value}), 400)
+    details = openai_error(demo().post(EMBEDDINGS, json={"input": "a", name: value}), 400)
     assert (details["code"], details["param"]) == ("invalid_value", name)
 
 
 @BOTH
 def test_an_unknown_provider(path: str) -> None:
     """The error lists the providers that are known."""
-    details = refused(demo().post(path, json={"messages": HI, "input": "a", "provider": "nobody"}), 400)
+    details = openai_error(demo().post(path, json={"messages": HI, "input": "a", "provider": "nobody"}), 400)
     assert (details["code"], details["param"]) == ("unknown_provider", "provider")
     assert all(name in details["message"] for name in ("'nobody'", "openai", "groq", "demo"))
-    long = refused(demo().post(path, json={"messages": HI, "input": "a", "provider": "x" * 9999}), 400)
+    long = openai_error(demo().post(path, json={"messages": HI, "input": "a", "provider": "x" * 9999}), 400)
     assert len(long["message"]) < 1000
 
 
@@ -246,7 +246,7 @@ def test_an_unknown_provider(path: str) -> None:
 )
 def test_a_provider_without_its_key(path: str, provider: str, setting: str) -> None:
     """The missing setting is named."""
-    details = refused(demo().post(path, json={"messages": HI, "input": "a", "provider": provider}), 400)
+    details = openai_error(demo().post(path, json={"messages": HI, "input": "a", "provider": provider}), 400)
     assert (details["code"], details["param"]) == ("provider_not_configured", "provider")
     assert setting in details["message"]
 
@@ -323,14 +323,14 @@ def test_a_wrong_method(path: str, method: str) -> None:
     assert response.status_code == 405
     assert set(response.headers["Allow"].split(", ")) == {"POST", "OPTIONS"}
     if method != "HEAD":
-        assert "method" in refused(response, 405)["message"]
+        assert "method" in openai_error(response, 405)["message"]
 
 
 @pytest.mark.parametrize("path", ["/v1/models", "/models/demo", "/health", "/ready", "/v1/providers"])
 def test_a_wrong_method_where_one_reads(path: str) -> None:
     response = demo().post(path, json={})
     assert set(response.headers["Allow"].split(", ")) == {"GET", "HEAD", "OPTIONS"}
-    refused(response, 405)
+    openai_error(response, 405)
 
 
 @pytest.mark.parametrize("method", ["GET", "POST", "DELETE", "FOO"])
@@ -355,7 +355,7 @@ def test_a_wrong_method_where_one_reads(path: str) -> None:
     ],
 )
 def test_a_wrong_path(path: str, method: str) -> None:
-    assert refused(demo().open(path, method=method), 404)["type"] == "invalid_request_error"
+    assert openai_error(demo().open(path, method=method), 404)["type"] == "invalid_request_error"
 
 
 @pytest.mark.parametrize("path", [CHAT, "/chat/completions", "/v1/v1/chat/completions"])
@@ -576,7 +576,7 @@ def check(path: str, body: Any) -> None:
     response = demo().post(path, data=json.dumps(body, ensure_ascii=False).encode())
     if response.status_code != 200:
         assert 400 <= response.status_code < 500, (body, response.data)
-        refused(response, response.status_code)
+        openai_error(response, response.status_code)
     assert b"Something went wrong here." not in response.data
 
 
@@ -647,7 +647,7 @@ def test_refusals_are_no_faults_in_the_log(served_app: Served) -> None:
 def test_the_limit_can_be_set(app_with: Callable[..., Any]) -> None:
     client = app_with(MAX_BODY_BYTES=100)
     assert client.post(CHAT, data=RIGHT).status_code == 200
-    assert refused(client.post(CHAT, data=RIGHT.ljust(101)), 413)["code"] == "request_too_large"
+    assert openai_error(client.post(CHAT, data=RIGHT.ljust(101)), 413)["code"] == "request_too_large"
 
 
 # what is refused costs next to nothing
@@ -695,7 +695,7 @@ def test_a_vast_mistake_costs_next_to_nothing(kind: str) -> None:
     begun = time.process_time()
     answer = demo().post(path, data=body)
     assert time.process_time() - begun < 1
-    assert len(refused(answer, 400)["message"]) < 500
+    assert len(openai_error(answer, 400)["message"]) < 500
 
 
 @pytest.mark.parametrize(
@@ -719,7 +719,7 @@ def test_a_vast_mistake_costs_next_to_nothing(kind: str) -> None:
 def test_how_much_may_be_listed_is_a_setting(
     app_with: Callable[..., Any], setting: str, path: str, body: Any, param: str | None
 ) -> None:
-    details = refused(app_with(**{setting: 3}).post(path, json=body), 400)
+    details = openai_error(app_with(**{setting: 3}).post(path, json=body), 400)
     assert details["param"] == param
     assert setting in details["message"]
     assert setting not in app_with(**{setting: 30}).post(path, json=body).text

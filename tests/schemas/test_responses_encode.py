@@ -1,4 +1,4 @@
-"""Whatever a model says becomes a stream that OpenAI's own types and rules take, and the same response as a whole."""
+"""Any answer of a model becomes a stream that is valid by OpenAI's types, and the same response in one piece."""
 
 import json
 from itertools import pairwise
@@ -25,7 +25,7 @@ from core.events import (
 )
 from schemas.responses.encode import ResponsesEncoder, whole
 from schemas.responses.request import load_responses
-from tests.support.responses import calls_of, checked_response, ended, events, text_of
+from tests.support.responses import calls_of, checked_response, events, final_response, text_of
 
 ASKED = load_responses(
     json.dumps({
@@ -46,7 +46,7 @@ def encoder(**options: Any) -> ResponsesEncoder:
     )
 
 
-def streamed(said: list[Event]) -> bytes:
+def encode_stream(said: list[Event]) -> bytes:
     spoken = encoder()
     return b"".join([*map(spoken.encode, said), spoken.end()])
 
@@ -101,7 +101,7 @@ def test_whatever_is_said_is_a_valid_stream_and_the_same_response_whole(
 ) -> None:
     """Events come in their one order, numbered, one item at a time (tests/support/responses.py asserts it)."""
     said, calls = answer
-    response = ended(streamed(said))
+    response = final_response(encode_stream(said))
     assert calls_of(response) == calls
     assert response["status"] == ("incomplete" if Finish("content_filter") in said else "completed")
     spoken = encoder(streams=False)
@@ -115,7 +115,7 @@ def test_a_call_into_a_namespace_is_told_by_its_own_name() -> None:
     asked = load_responses(json.dumps({"model": "m", "input": "hi", "tools": tools}).encode())
     spoken = ResponsesEncoder(asked.resource("resp_1", "m"), named_tools=asked.named_tools)
     said: list[Event] = [ToolCall(0, "crm__look_up"), ToolCall(1, "look_up"), Finish("tool_calls")]
-    response = ended(b"".join([*map(spoken.encode, said), spoken.end()]))
+    response = final_response(b"".join([*map(spoken.encode, said), spoken.end()]))
     assert [(item.get("namespace"), item["name"]) for item in response["output"]] == [
         ("crm", "look_up"),
         (None, "look_up"),
@@ -143,7 +143,7 @@ def test_the_order_of_a_text_and_two_calls_that_are_told_at_the_same_time() -> N
         Text("Hi"), ToolCall(0, "f", "call_a"), ToolCall(1, "g", "call_b"), ToolArguments(1, "{}"),
         ToolArguments(0, '{"a": '), ToolArguments(0, "1}"), Finish("stop"), Usage(5, 3),
     ]  # fmt: skip
-    assert [event["type"].removeprefix("response.") for event in events(streamed(said))] == [
+    assert [event["type"].removeprefix("response.") for event in events(encode_stream(said))] == [
         "created",
         "in_progress",
         "output_item.added",
@@ -170,7 +170,7 @@ def test_the_order_of_a_text_and_two_calls_that_are_told_at_the_same_time() -> N
     [("length", {"reason": "max_output_tokens"}), ("content_filter", {"reason": "content_filter"})],
 )
 def test_an_answer_that_was_cut_short_is_incomplete(reason: Any, details: dict[str, str]) -> None:
-    response = ended(streamed([Text("Once upon"), Finish(reason)]))
+    response = final_response(encode_stream([Text("Once upon"), Finish(reason)]))
     assert (response["status"], response["incomplete_details"], response["completed_at"]) == (
         "incomplete",
         details,
@@ -180,25 +180,25 @@ def test_an_answer_that_was_cut_short_is_incomplete(reason: Any, details: dict[s
 
 
 def test_an_answer_without_an_end_is_no_completed_response() -> None:
-    assert events(streamed([Text("Once upon")]))[-1]["type"] == "response.failed"
+    assert events(encode_stream([Text("Once upon")]))[-1]["type"] == "response.failed"
     with pytest.raises(UpstreamDown):
         whole(encoder(streams=False), [Text("Once upon")])
 
 
 def test_an_answer_of_nothing_has_a_message() -> None:
-    (item,) = ended(streamed([Finish("stop")]))["output"]
+    (item,) = final_response(encode_stream([Finish("stop")]))["output"]
     assert (item["type"], item["content"][0]["text"]) == ("message", "")
 
 
 def test_thinking_is_told_as_a_summary_and_only_where_it_is_wanted() -> None:
     said = [Reasoning("They "), Reasoning("greet."), Text("Hi"), Finish("stop")]
-    thought, spoken = ended(streamed(said))["output"]
+    thought, spoken = final_response(encode_stream(said))["output"]
     assert thought["summary"] == [{"type": "summary_text", "text": "They greet."}]
     assert spoken["type"] == "message"
     hidden = ResponsesEncoder(ASKED.resource("resp_1", "m"))
     stream = b"".join([*map(hidden.encode, said), hidden.end()])
     assert b"greet" not in stream
-    assert text_of(ended(stream)) == "Hi"
+    assert text_of(final_response(stream)) == "Hi"
 
 
 def test_a_filler_is_an_item_of_its_own_and_is_not_kept() -> None:
@@ -207,21 +207,21 @@ def test_a_filler_is_an_item_of_its_own_and_is_not_kept() -> None:
     spoken = encoder(keep=lambda _, said, __: kept.extend(said))
     said = [FillerText("One moment... "), Text("Hi"), Finish("stop")]
     stream = b"".join([*map(spoken.encode, said), spoken.end()])
-    filler, answer = ended(stream)["output"]
+    filler, answer = final_response(stream)["output"]
     assert (filler["content"][0]["text"], answer["content"][0]["text"]) == ("One moment... ", "Hi")
     assert kept == [answer]
 
 
 def test_a_custom_tool_is_told_its_text() -> None:
     said = [ToolCall(0, "patch", "call_1"), ToolArguments(0, '{"input": "*** Begin'), ToolArguments(0, '"}')]
-    stream = streamed([*said, Finish("tool_calls")])
-    (call,) = ended(stream)["output"]
+    stream = encode_stream([*said, Finish("tool_calls")])
+    (call,) = final_response(stream)["output"]
     assert (call["type"], call["call_id"], call["input"]) == ("custom_tool_call", "call_1", "*** Begin")
     assert b"function_call" not in stream
 
 
 def test_halves_of_a_pair_meet_across_pieces() -> None:
-    assert text_of(ended(streamed([Text("a\ud83d"), Text("\ude00b"), Finish("stop")]))) == "a\U0001f600b"
+    assert text_of(final_response(encode_stream([Text("a\ud83d"), Text("\ude00b"), Finish("stop")]))) == "a\U0001f600b"
 
 
 def test_a_rate_limit_keeps_its_code() -> None:
@@ -238,5 +238,5 @@ def test_a_cancelled_answer_has_not_failed() -> None:
 
 def test_logprobs_have_the_keys_that_openais_types_demand() -> None:
     logprobs = {"content": [{"token": "Hi", "logprob": -0.1, "bytes": None, "top_logprobs": None}]}
-    response = ended(streamed([Text("Hi", logprobs=logprobs), Finish("stop")]))
+    response = final_response(encode_stream([Text("Hi", logprobs=logprobs), Finish("stop")]))
     assert response["output"][0]["content"][0]["logprobs"][0]["token"] == "Hi"

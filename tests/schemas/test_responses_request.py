@@ -13,13 +13,13 @@ from schemas.responses.request import Chat, load_responses, to_chat
 FUNCTION = {"type": "function", "name": "f", "parameters": {"type": "object"}, "strict": None}
 
 
-def meant(body: dict[str, Any], before: list[dict[str, Any]] | None = None, **options: Any) -> Chat:
+def load_request(body: dict[str, Any], before: list[dict[str, Any]] | None = None, **options: Any) -> Chat:
     asked = load_responses(json.dumps({"input": "hi", **body}).encode())
     return to_chat(asked, NativeBody(asked.body), before or [], **options)
 
 
 def chat(body: dict[str, Any], **options: Any) -> ChatRequest:
-    return meant(body, **options).request
+    return load_request(body, **options).request
 
 
 @pytest.mark.parametrize(
@@ -187,7 +187,7 @@ def test_a_custom_tool_is_a_function_of_a_text() -> None:
 )
 def test_a_field_of_the_chat_is_named_as_its_caller_sent_it(field: str | None, named: str | None) -> None:
     before = [{"type": "message", "role": "user", "content": "One."}]
-    assert meant({"instructions": "Be brief."}, before).field(field) == named
+    assert load_request({"instructions": "Be brief."}, before).field(field) == named
 
 
 @pytest.mark.parametrize("items", ["input", "tools"])

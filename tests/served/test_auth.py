@@ -11,7 +11,7 @@ from openai import AuthenticationError, OpenAI
 
 from tests.conftest import EVER, Served, served
 from tests.support.frames import chat_body, post
-from tests.support.http import HI, assert_error, exchange, head, refused
+from tests.support.http import HI, assert_error, exchange, head, openai_error
 
 KEYS = {"API_KEY": "first-secret", "API_KEYS": "phone:second-secret,third-secret"}
 SECRETS = ("first-secret", "second-secret", "third-secret")
@@ -135,7 +135,7 @@ def test_without_a_key_nothing_that_costs_is_open(app_with: Callable[..., Any], 
     response = app_with(**KEYS).open(path, method=method, json={"messages": HI})
     assert response.status_code == 401
     if method != "HEAD":
-        details = refused(response, 401)
+        details = openai_error(response, 401)
         assert details["code"] == "missing_api_key"
         assert "Authorization: Bearer" in details["message"]
 
@@ -148,7 +148,7 @@ def test_what_tells_nothing_is_open(app_with: Callable[..., Any], path: str) -> 
 @pytest.mark.parametrize("key", WRONG)
 def test_a_wrong_key_is_refused_and_not_repeated(app_with: Callable[..., Any], key: str) -> None:
     for headers in (bearer(key), {"Authorization": key}, {"x-api-key": key}, {"api-key": key}):
-        details = refused(app_with(**KEYS).get("/v1/models", headers=headers), 401)
+        details = openai_error(app_with(**KEYS).get("/v1/models", headers=headers), 401)
         assert details["code"] == "invalid_api_key"
         assert details["type"] == "invalid_request_error"
         assert len(key) < 5 or key not in details["message"]
@@ -159,17 +159,17 @@ def test_a_wrong_key_is_refused_and_not_repeated(app_with: Callable[..., Any], k
     ["", "Bearer", "Bearer ", "Basic Zmlyc3Qtc2VjcmV0", "first-secre", "Token first-secret", "Bearerfirst-secret"],
 )
 def test_what_is_no_bearer_is_no_key(app_with: Callable[..., Any], value: str) -> None:
-    refused(app_with(**KEYS).get("/v1/models", headers={"Authorization": value}), 401)
+    openai_error(app_with(**KEYS).get("/v1/models", headers={"Authorization": value}), 401)
 
 
 def test_a_key_is_no_query(app_with: Callable[..., Any]) -> None:
     """Addresses end up in logs."""
-    refused(app_with(**KEYS).get("/v1/models?api_key=first-secret&key=first-secret"), 401)
+    openai_error(app_with(**KEYS).get("/v1/models?api_key=first-secret&key=first-secret"), 401)
 
 
 def test_where_keys_are_set_this_machine_needs_one_too(app_with: Callable[..., Any]) -> None:
-    refused(app_with(API_KEY="first-secret").get("/v1/models"), 401)
-    refused(app_with(API_KEY="first-secret", ALLOW_ANONYMOUS=True).get("/v1/models"), 401)
+    openai_error(app_with(API_KEY="first-secret").get("/v1/models"), 401)
+    openai_error(app_with(API_KEY="first-secret", ALLOW_ANONYMOUS=True).get("/v1/models"), 401)
 
 
 def test_with_a_key_a_tunnel_is_welcome(app_with: Callable[..., Any]) -> None:
@@ -256,8 +256,8 @@ def test_this_machine_is_served(app_with: Callable[..., Any], host: str) -> None
         assert response.status_code == 200, address
 
 
-def check_told_how(response: Any) -> None:
-    details = refused(response, 401)
+def assert_names_the_header(response: Any) -> None:
+    details = openai_error(response, 401)
     assert details["code"] == "missing_api_key"
     assert "API_KEY" in details["message"], "it must say what to set"
     assert "Authorization: Bearer" in details["message"], "and what to send"
@@ -268,8 +268,8 @@ def check_told_how(response: Any) -> None:
 def test_a_forwarded_request_is_told_how_to_set_a_key(app_with: Callable[..., Any], name: str, value: str) -> None:
     """A tunnel never publishes somebody's cloud account."""
     headers = {name: value and FORWARDING[name]}
-    check_told_how(app_with().post("/v1/chat/completions", json={"messages": HI}, headers=headers))
-    check_told_how(app_with(ALLOWED_ORIGINS="https://a.example").get("/v1/models", headers=headers))
+    assert_names_the_header(app_with().post("/v1/chat/completions", json={"messages": HI}, headers=headers))
+    assert_names_the_header(app_with(ALLOWED_ORIGINS="https://a.example").get("/v1/models", headers=headers))
 
 
 def test_what_clients_send_of_themselves_is_not_forwarded(app_with: Callable[..., Any]) -> None:
@@ -279,12 +279,12 @@ def test_what_clients_send_of_themselves_is_not_forwarded(app_with: Callable[...
 @pytest.mark.parametrize("host", OTHER_HOSTS)
 def test_a_foreign_host_is_told_how_to_set_a_key(app_with: Callable[..., Any], host: str) -> None:
     """No web page reaches in by a name that its owner lets point here (DNS rebinding)."""
-    check_told_how(app_with().get("/v1/models", headers={"Host": host}))
+    assert_names_the_header(app_with().get("/v1/models", headers={"Host": host}))
 
 
 @pytest.mark.parametrize("address", ["203.0.113.9", "192.168.1.20", "2001:db8::1", "", "garbage", "::ffff:203.0.113.9"])
 def test_another_machine_is_told_how_to_set_a_key(app_with: Callable[..., Any], address: str) -> None:
-    check_told_how(app_with().get("/v1/models", environ_base={"REMOTE_ADDR": address}))
+    assert_names_the_header(app_with().get("/v1/models", environ_base={"REMOTE_ADDR": address}))
 
 
 @pytest.mark.parametrize(
@@ -303,7 +303,7 @@ def test_another_machine_is_told_how_to_set_a_key(app_with: Callable[..., Any], 
 def test_a_foreign_page_is_told_how_to_set_a_key(app_with: Callable[..., Any], origin: str) -> None:
     """A page that somebody opens on this machine must not spend this machine's account."""
     client = app_with(ALLOWED_ORIGINS="https://a.example")
-    check_told_how(client.post("/v1/chat/completions", data=b'{"messages": []}', headers={"Origin": origin}))
+    assert_names_the_header(client.post("/v1/chat/completions", data=b'{"messages": []}', headers={"Origin": origin}))
 
 
 @pytest.mark.parametrize(
@@ -324,7 +324,7 @@ def test_health_is_open_through_a_tunnel_too(app_with: Callable[..., Any], path:
 def test_without_a_key_the_pages_are_for_this_machine_alone(app_with: Callable[..., Any], path: str) -> None:
     headers = {"X-Forwarded-For": "203.0.113.9", "Host": "abc.ngrok-free.app"}
     assert app_with().get(path).status_code == 200
-    refused(app_with().get(path, headers=headers), 401)
+    openai_error(app_with().get(path, headers=headers), 401)
     assert app_with(ALLOW_ANONYMOUS=True).get(path, headers=headers).status_code == 200
 
 
@@ -355,7 +355,7 @@ def test_no_page_steals_a_key_by_a_cookie(app_with: Callable[..., Any]) -> None:
     client = app_with(**KEYS)
     client.set_cookie("api_key", "first-secret")
     client.set_cookie("Authorization", "Bearer first-secret")
-    refused(client.get("/v1/models"), 401)
+    openai_error(client.get("/v1/models"), 401)
 
 
 def test_question_marks_are_no_key_of_other_letters(app_with: Callable[..., Any]) -> None:

@@ -24,7 +24,11 @@ pytestmark = pytest.mark.slow
 DIALECTS: dict[str, tuple[str, Callable[..., dict[str, Any]], Callable[[bytes], str]]] = {
     "chat": ("/v1/chat/completions", chat_body, streamed_text),
     "messages": ("/v1/messages", messages.ask_body, lambda data: messages.text(messages.streamed(data))),
-    "responses": ("/v1/responses", lambda: {"input": "hi"}, lambda data: responses.text_of(responses.ended(data))),
+    "responses": (
+        "/v1/responses",
+        lambda: {"input": "hi"},
+        lambda data: responses.text_of(responses.final_response(data)),
+    ),
 }
 """How callers ask, and what a stream says."""
 

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from tests.support.http import HI, refused
+from tests.support.http import HI, openai_error
 
 PAGE, OTHER = "https://app.example", "https://evil.example"
 CHAT = "/v1/chat/completions"
@@ -31,7 +31,7 @@ def cors(response: Any) -> dict[str, str]:
     return {name: value for name, value in response.headers if name.startswith("Access-Control-")}
 
 
-def listed(value: str) -> set[str]:
+def header_values(value: str) -> set[str]:
     return {each.strip().lower() for each in value.split(",")}
 
 
@@ -45,7 +45,7 @@ def test_a_listed_page_may_call_after_its_preflight(client: Any, origin: str, pa
     assert response.status_code in (200, 204)
     assert response.headers["Access-Control-Allow-Origin"] == origin
     assert method in response.headers["Access-Control-Allow-Methods"]
-    assert listed(ASKED) <= listed(response.headers["Access-Control-Allow-Headers"])
+    assert header_values(ASKED) <= header_values(response.headers["Access-Control-Allow-Headers"])
     assert "Access-Control-Allow-Credentials" not in response.headers
     assert int(response.headers["Access-Control-Max-Age"]) > 0
 
@@ -56,8 +56,8 @@ def test_a_listed_page_may_read_the_answer(client: Any, stream: bool) -> None:
     response = client.post(CHAT, json={"messages": HI, "stream": stream}, headers=headers)
     assert response.status_code == 200
     assert response.headers["Access-Control-Allow-Origin"] == PAGE
-    assert "origin" in listed(response.headers["Vary"]), "or a cache gives one page's answer to another"
-    assert {"x-request-id", "retry-after"} <= listed(response.headers["Access-Control-Expose-Headers"])
+    assert "origin" in header_values(response.headers["Vary"]), "or a cache gives one page's answer to another"
+    assert {"x-request-id", "retry-after"} <= header_values(response.headers["Access-Control-Expose-Headers"])
 
 
 @pytest.mark.parametrize(
@@ -153,7 +153,7 @@ def test_a_preflight_spends_nothing_and_opens_nothing(client: Any) -> None:
     """It needs no key, and what follows does."""
     assert preflight(client, PAGE).data == b""
     response = client.post(CHAT, json={"messages": HI}, headers={"Origin": PAGE})
-    assert refused(response, 401)["code"] == "missing_api_key"
+    assert openai_error(response, 401)["code"] == "missing_api_key"
 
 
 def test_without_a_key_a_listed_page_is_served(app_with: Callable[..., Any]) -> None:
@@ -161,4 +161,4 @@ def test_without_a_key_a_listed_page_is_served(app_with: Callable[..., Any]) -> 
     client = app_with(ALLOWED_ORIGINS=PAGE)
     assert preflight(client, PAGE).headers["Access-Control-Allow-Origin"] == PAGE
     assert client.post(CHAT, json={"messages": HI}, headers={"Origin": PAGE}).status_code == 200
-    refused(client.post(CHAT, json={"messages": HI}, headers={"Origin": OTHER}), 401)
+    openai_error(client.post(CHAT, json={"messages": HI}, headers={"Origin": OTHER}), 401)

@@ -16,7 +16,7 @@ from tests.emulators import OpenAIUpstream, ScriptedAnswer, faults
 from tests.emulators.openai.server import embedding
 from tests.emulators.scripted import NO_SUCH_MODEL
 from tests.support.frames import post
-from tests.support.http import assert_error, refused
+from tests.support.http import assert_error, openai_error
 
 EMBEDDINGS = "/v1/embeddings"
 TOKENS = [9906, 1917]
@@ -266,5 +266,5 @@ def test_the_openai_package_raises_its_own_errors(upstream_and_app: tuple[OpenAI
 
 
 def test_dimensions_that_the_demo_lacks(app_with: Callable[..., Any]) -> None:
-    wrong = refused(app_with().post(EMBEDDINGS, json={"input": "a", "dimensions": 5000}), 400)
+    wrong = openai_error(app_with().post(EMBEDDINGS, json={"input": "a", "dimensions": 5000}), 400)
     assert (wrong["param"], wrong["code"]) == ("dimensions", "invalid_value")

@@ -1,4 +1,4 @@
-"""Never a silent line: who answers when the first does not, as a caller hears it. Real gunicorn."""
+"""Fallbacks, deadlines, hedging, fillers and speech, as a caller receives them. Real gunicorn."""
 
 import http.client
 import json

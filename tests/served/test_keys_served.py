@@ -21,7 +21,7 @@ ALICE, BOB = "alice-has-a-long-secret", "bob-has-a-long-secret-too"
 Serve = Callable[..., Served]
 
 
-def written(tmp_path: Path, *keys: str) -> Path:
+def write_models_file(tmp_path: Path, *keys: str) -> Path:
     file = tmp_path / "models.yaml"
     new = tmp_path / "new.yaml"
     lines = "\n".join(f"  - {{{key}}}" for key in keys)
@@ -30,14 +30,14 @@ def written(tmp_path: Path, *keys: str) -> Path:
     return file
 
 
-def asked(port: int, key: str = ALICE, **more: Any) -> tuple[int, dict[str, str], bytes]:
+def post_chat(port: int, key: str = ALICE, **more: Any) -> tuple[int, dict[str, str], bytes]:
     return post(port, chat_body(model="fast", **more), headers={"Authorization": f"Bearer {key}"})
 
 
 def at_once(ports: list[int], count: int) -> list[int]:
     """The statuses of so many requests by 50 parallel callers, who take turns at the ports."""
     with ThreadPoolExecutor(50) as pool:
-        return list(pool.map(lambda at: asked(ports[at % len(ports)])[0], range(count)))
+        return list(pool.map(lambda at: post_chat(ports[at % len(ports)])[0], range(count)))
 
 
 class Stream:
@@ -61,7 +61,7 @@ class Stream:
 
 @pytest.mark.parametrize("workers", [["WORKERS"], []], ids=["by setting", "by gunicorn's option"])
 def test_requests_are_exact_over_four_workers(serve: Serve, tmp_path: Path, workers: list[str]) -> None:
-    file = written(tmp_path, f"name: alice, key: {ALICE}, requests_per_minute: 60")
+    file = write_models_file(tmp_path, f"name: alice, key: {ALICE}, requests_per_minute: 60")
     options = {} if not workers else {"WORKERS": 4}
     arguments = [] if workers else ["--workers", "4"]
     app = serve(*arguments, MODELS_FILE=file, DATA_DIR=tmp_path / "data", DEMO_PACE_MS=0, THREADS=128, **options)
@@ -73,7 +73,7 @@ def test_requests_are_exact_over_four_workers(serve: Serve, tmp_path: Path, work
 
 @pytest.mark.slow
 def test_concurrent_requests_are_exact_over_four_workers(serve: Serve, tmp_path: Path) -> None:
-    file = written(tmp_path, f"name: alice, key: {ALICE}, concurrent: 5")
+    file = write_models_file(tmp_path, f"name: alice, key: {ALICE}, concurrent: 5")
     app = serve(MODELS_FILE=file, DATA_DIR=tmp_path / "data", DEMO_PACE_MS=400, WORKERS=4, THREADS=128)
     until(lambda: len(app.workers) == 4, "four workers")
     with ThreadPoolExecutor(50) as pool:
@@ -82,16 +82,16 @@ def test_concurrent_requests_are_exact_over_four_workers(serve: Serve, tmp_path:
     assert {each.status for each in streams} == {200, 429}
     for stream in streams:
         stream.close()
-    until(lambda: asked(app.port, stream=True)[0] == 200, "the places of those who left")
+    until(lambda: post_chat(app.port, stream=True)[0] == 200, "the places of those who left")
 
 
 @pytest.mark.slow
 def test_places_of_a_worker_that_died_are_free_again(serve: Serve, tmp_path: Path) -> None:
-    file = written(tmp_path, f"name: alice, key: {ALICE}, concurrent: 1")
+    file = write_models_file(tmp_path, f"name: alice, key: {ALICE}, concurrent: 1")
     app = serve(MODELS_FILE=file, DATA_DIR=tmp_path / "data", DEMO_PACE_MS=2000, WORKERS=2)
     until(lambda: len(app.workers) == 2, "two workers")
     stream = Stream(app.port, ALICE)
-    assert asked(app.port)[0] == 429
+    assert post_chat(app.port)[0] == 429
     for worker in app.workers:
         os.kill(worker, signal.SIGKILL)
     until(lambda: _status(app.port) == 200, "a place", 2 * EVER)
@@ -110,7 +110,7 @@ def _status(port: int) -> int:
 @pytest.mark.services
 def test_two_machines_share_limits_exactly(serve: Serve, tmp_path: Path, redis_url: str) -> None:
     """Each with four workers, and its own folder."""
-    file = written(tmp_path, f"name: alice, key: {ALICE}, requests_per_minute: 60")
+    file = write_models_file(tmp_path, f"name: alice, key: {ALICE}, requests_per_minute: 60")
     options = {"MODELS_FILE": file, "STATE_URL": redis_url, "DEMO_PACE_MS": 0, "WORKERS": 4, "THREADS": 128}
     apps = [serve(DATA_DIR=tmp_path / f"data{number}", **options) for number in range(2)]
     until(lambda: all(len(app.workers) == 4 for app in apps), "eight workers")
@@ -121,11 +121,11 @@ def test_two_machines_share_limits_exactly(serve: Serve, tmp_path: Path, redis_u
 
 @pytest.mark.services
 def test_a_redis_with_another_password_limits_nobody(serve: Serve, tmp_path: Path, redis_url: str) -> None:
-    file = written(tmp_path, f"name: alice, key: {ALICE}, requests_per_minute: 1")
+    file = write_models_file(tmp_path, f"name: alice, key: {ALICE}, requests_per_minute: 1")
     redis.Redis.from_url(redis_url).config_set("requirepass", "its-password")
     url = redis_url.replace("redis://", "redis://:not-its-password@")
     app = serve(MODELS_FILE=file, DATA_DIR=tmp_path / "data", DEMO_PACE_MS=0, STATE_URL=url)
-    assert [asked(app.port)[0] for _ in range(3)] == [200] * 3
+    assert [post_chat(app.port)[0] for _ in range(3)] == [200] * 3
     app.logged("the store for limits is out of reach.*assword")
     assert "not-its-password" not in app.log()
     assert app.log().count("limits is out of reach") == 1
@@ -133,20 +133,20 @@ def test_a_redis_with_another_password_limits_nobody(serve: Serve, tmp_path: Pat
 
 def test_a_folder_that_cannot_be_written_limits_nobody(serve: Serve, tmp_path: Path) -> None:
     (tmp_path / "data").write_text("no folder")
-    file = written(tmp_path, f"name: alice, key: {ALICE}, requests_per_minute: 1")
+    file = write_models_file(tmp_path, f"name: alice, key: {ALICE}, requests_per_minute: 1")
     app = serve(MODELS_FILE=file, DATA_DIR=tmp_path / "data", DEMO_PACE_MS=0, WORKERS=2)
-    assert [asked(app.port)[0] for _ in range(3)] == [200] * 3
+    assert [post_chat(app.port)[0] for _ in range(3)] == [200] * 3
     app.logged("the store for limits is out of reach")
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("ends", [False, True])
 def test_a_revoked_keys_running_stream_ends_only_if_wanted(serve: Serve, tmp_path: Path, ends: bool) -> None:
-    file = written(tmp_path, f"name: alice, key: {ALICE}", f"name: bob, key: {BOB}")
+    file = write_models_file(tmp_path, f"name: alice, key: {ALICE}", f"name: bob, key: {BOB}")
     app = serve(MODELS_FILE=file, DEMO_PACE_MS=150, END_REVOKED_STREAMS=ends)
     alices, bobs = Stream(app.port, ALICE), Stream(app.port, BOB)
-    written(tmp_path, f"name: bob, key: {BOB}", "name: alice, key: another-long-secret-of-hers")
-    until(lambda: asked(app.port, ALICE, messages=[])[0] == 401, "the key to be revoked")
+    write_models_file(tmp_path, f"name: bob, key: {BOB}", "name: alice, key: another-long-secret-of-hers")
+    until(lambda: post_chat(app.port, ALICE, messages=[])[0] == 401, "the key to be revoked")
     said = alices.rest()
     assert (b"The API key was revoked." in said) == ends
     assert (b'"finish_reason":"stop"' in said) != ends
@@ -155,15 +155,15 @@ def test_a_revoked_keys_running_stream_ends_only_if_wanted(serve: Serve, tmp_pat
 
 
 def test_a_public_address_may_have_its_keys_in_the_file_alone(serve: Serve, tmp_path: Path) -> None:
-    app = serve(HOST="0.0.0.0", MODELS_FILE=written(tmp_path, f"name: alice, key: {ALICE}"), DEMO_PACE_MS=0)
-    assert asked(app.port)[0] == 200
-    assert asked(app.port, BOB)[0] == 401
+    app = serve(HOST="0.0.0.0", MODELS_FILE=write_models_file(tmp_path, f"name: alice, key: {ALICE}"), DEMO_PACE_MS=0)
+    assert post_chat(app.port)[0] == 200
+    assert post_chat(app.port, BOB)[0] == 401
 
 
 def test_a_key_in_the_path_is_never_logged(serve: Serve, tmp_path: Path) -> None:
     """Neither by us nor by gunicorn, also of what is no request."""
     key = "a/key/that+needs=escapes"
-    file = written(tmp_path, f"name: alice, key: '{key}'")
+    file = write_models_file(tmp_path, f"name: alice, key: '{key}'")
     arguments = ("--access-logfile", "-", "--log-level", "debug")
     app = serve(*arguments, MODELS_FILE=file, KEY_IN_PATH=True, LOG_LEVEL="TRACE", DEMO_PACE_MS=0)
     escaped = quote(key, safe="")

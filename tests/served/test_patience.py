@@ -84,7 +84,7 @@ def test_the_budget_bounds_the_attempts(serve: Serve, upstream: OpenAIUpstream) 
     assert len(upstream.received) == 1
 
 
-def hear(port: int, body: object) -> tuple[int, list[tuple[float, bytes]]]:
+def read_timed(port: int, body: object) -> tuple[int, list[tuple[float, bytes]]]:
     """Status, and what came when, in seconds since the request."""
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=20)
     began = time.monotonic()
@@ -100,7 +100,7 @@ def test_a_silent_upstream_is_not_a_silent_line(serve: Serve, upstream: OpenAIUp
     """The stream opens with a heartbeat, whole comment lines keep it, and the answer still comes."""
     app = start(serve, upstream, HEADERS_AFTER=0.4, HEARTBEAT=0.3)
     upstream.enqueue(ScriptedAnswer(delay=2.0))
-    status, heard = hear(app.port, chat_body(stream=True))
+    status, heard = read_timed(app.port, chat_body(stream=True))
     stream = b"".join(data for _, data in heard)
     assert status == 200
     assert streamed_text(stream)
@@ -113,7 +113,7 @@ def test_a_silent_upstream_is_not_a_silent_line(serve: Serve, upstream: OpenAIUp
 def test_silence_in_the_middle_too(serve: Serve, upstream: OpenAIUpstream) -> None:
     app = start(serve, upstream, HEARTBEAT=0.1)
     upstream.enqueue(ScriptedAnswer(texts=["One", " two"], frame_delay=0.35))
-    _, heard = hear(app.port, chat_body(stream=True))
+    _, heard = read_timed(app.port, chat_body(stream=True))
     stream = b"".join(data for _, data in heard)
     assert streamed_text(stream) == "One two"
     assert b"\n\n: keep-alive\n\ndata: " in stream
@@ -123,7 +123,7 @@ def test_trickling_and_comments_are_silence_to_the_caller(serve: Serve, upstream
     """An upstream that only says that it lives has said nothing yet."""
     app = start(serve, upstream, HEADERS_AFTER=0.3, HEARTBEAT=0.2, FIRST_EVENT_TIMEOUT=1, RETRIES=0)
     upstream.enqueue(ScriptedAnswer(fault=faults.comments_only))
-    status, heard = hear(app.port, chat_body(stream=True))
+    status, heard = read_timed(app.port, chat_body(stream=True))
     stream = b"".join(data for _, data in heard)
     assert status == 200
     assert stream.startswith(b": keep-alive\n\n")
@@ -196,11 +196,11 @@ def test_a_failure_after_the_stream_has_opened_is_a_frame_and_a_retry_still_work
     """From HEADERS_AFTER on a failure has no status any more, but another attempt may still be made."""
     app = start(serve, upstream, HEADERS_AFTER=0.2, HEARTBEAT=0.1, RETRY_BUDGET=5)
     upstream.enqueue(ScriptedAnswer(status=500, delay=0.5))
-    status, heard = hear(app.port, chat_body(stream=True))
+    status, heard = read_timed(app.port, chat_body(stream=True))
     assert status == 200
     assert streamed_text(b"".join(data for _, data in heard))
     upstream.always(ScriptedAnswer(status=500, delay=0.5))
-    status, heard = hear(app.port, chat_body(stream=True))
+    status, heard = read_timed(app.port, chat_body(stream=True))
     assert status == 200
     assert error(payloads(b"".join(data for _, data in heard))[-1].encode())["code"] == "upstream_error"
 
@@ -208,7 +208,7 @@ def test_a_failure_after_the_stream_has_opened_is_a_frame_and_a_retry_still_work
 def test_a_total_time_out_ends_a_stream_that_never_ends(serve: Serve, upstream: OpenAIUpstream) -> None:
     app = start(serve, upstream, TOTAL_TIMEOUT=2)
     upstream.enqueue(ScriptedAnswer(texts=["word "] * 1000, frame_delay=0.05))
-    _, heard = hear(app.port, chat_body(stream=True))
+    _, heard = read_timed(app.port, chat_body(stream=True))
     assert error(payloads(b"".join(data for _, data in heard))[-1].encode())["code"] == "upstream_timeout"
     assert upstream.received[0].wait_closed(5)
 

@@ -8,7 +8,7 @@ import pytest
 
 from tests.emulators.connection import Connection, Received
 from tests.emulators.server import Server
-from tests.support.http import refused
+from tests.support.http import openai_error
 
 QUERY = "when do you open in the morning"
 DOCUMENTS = ["our address is one high street", "we open at nine in the morning", {"text": "you may park outside"}]
@@ -55,4 +55,4 @@ def test_a_server_with_a_rerank_path_is_asked(app_with: Callable[..., Any]) -> N
     ],
 )
 def test_bad_input_names_the_field(app_with: Callable[..., Any], body: dict[str, Any], param: str) -> None:
-    assert refused(app_with().post("/v1/rerank", json=body), 400)["param"] == param
+    assert openai_error(app_with().post("/v1/rerank", json=body), 400)["param"] == param

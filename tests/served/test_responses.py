@@ -15,8 +15,8 @@ from tests.conftest import Served, served, until
 from tests.emulators import OpenAIUpstream, ScriptedAnswer, faults
 from tests.emulators.openai.responses import ResponsesUpstream
 from tests.support.frames import error, post
-from tests.support.http import refused
-from tests.support.responses import checked_response, ended, events, text_of
+from tests.support.http import openai_error
+from tests.support.responses import checked_response, events, final_response, text_of
 from views import response_store
 
 WEATHER: Any = {
@@ -224,7 +224,7 @@ def test_a_response_expires(tmp_path: Path, app_with: Callable[..., Any], monkey
     now += 2
     assert app.get(f"/v1/responses/{first}").status_code == 404
     response = app.post("/v1/responses", json={"input": "hi", "previous_response_id": first})
-    assert refused(response, 400)["code"] == "previous_response_not_found"
+    assert openai_error(response, 400)["code"] == "previous_response_not_found"
 
 
 def test_nothing_is_kept_where_nothing_is_to_be(tmp_path: Path, app_with: Callable[..., Any]) -> None:
@@ -232,7 +232,7 @@ def test_nothing_is_kept_where_nothing_is_to_be(tmp_path: Path, app_with: Callab
     first = app.post("/v1/responses", json={"input": "hi"}).json
     assert first["store"] is True
     response = app.post("/v1/responses", json={"input": "hi", "previous_response_id": first["id"]})
-    assert refused(response, 400)["code"] == "previous_response_not_found"
+    assert openai_error(response, 400)["code"] == "previous_response_not_found"
     assert not list(tmp_path.iterdir())
 
 
@@ -241,7 +241,7 @@ def test_a_result_of_no_call_is_refused(app_with: Callable[..., Any], tmp_path: 
     first = app.post("/v1/responses", json={"input": "hi"}).json["id"]
     result = {"type": "function_call_output", "call_id": "call_nobody", "output": "?"}
     response = app.post("/v1/responses", json={"input": [result], "previous_response_id": first})
-    assert "call_nobody" in refused(response, 400)["message"]
+    assert "call_nobody" in openai_error(response, 400)["message"]
 
 
 # Cancelling
@@ -289,7 +289,7 @@ def test_a_compacted_conversation_goes_on(client: OpenAI) -> None:
 
 
 def test_compacting_wants_a_model(app_with: Callable[..., Any]) -> None:
-    said = refused(app_with().post("/v1/responses/compact", json={"input": "hi"}), 400)
+    said = openai_error(app_with().post("/v1/responses/compact", json={"input": "hi"}), 400)
     assert (said["param"], said["code"]) == ("model", "missing_required_parameter")
 
 
@@ -321,7 +321,7 @@ def test_compacting_wants_a_model(app_with: Callable[..., Any]) -> None:
     ],
 )
 def test_a_refusal_says_what_to_do(app_with: Callable[..., Any], body: Any, param: str, instead: str) -> None:
-    said = refused(app_with().post("/v1/responses", json={"input": "hi", **body}), 400)
+    said = openai_error(app_with().post("/v1/responses", json={"input": "hi", **body}), 400)
     assert said["param"] == param
     assert instead in said["message"]
 
@@ -338,7 +338,7 @@ def test_a_vendors_refusal_names_the_callers_own_field(app_with: Callable[..., A
     call = {"type": "function_call", "call_id": "c", "name": "f", "arguments": "{}"}
     app = app_with(ANTHROPIC_API_KEY="unused")
     items = [{"role": "user", "content": "hi"}, call]
-    said = refused(app.post("/v1/responses", json={"input": items, "provider": "anthropic"}), 400)
+    said = openai_error(app.post("/v1/responses", json={"input": items, "provider": "anthropic"}), 400)
     assert said["param"].startswith("input[1]")
 
 
@@ -352,7 +352,7 @@ def test_a_filler_is_heard_first_and_is_no_part_of_the_conversation(
         upstream.always(ScriptedAnswer(texts=["Here I am."], first_delay=0.3))
         settings = {"OPENAI_API_KEY": upstream.key, "OPENAI_BASE_URL": upstream.base_url, "FILLER_AFTER_MS": 50}
         app = serve(DATA_DIR=tmp_path, **settings)
-        response = ended(post(app.port, {"input": "hi", "stream": True}, "/v1/responses")[2])
+        response = final_response(post(app.port, {"input": "hi", "stream": True}, "/v1/responses")[2])
         assert text_of(response) == "One moment... Here I am."
         post(app.port, {"input": "And?", "previous_response_id": response["id"]}, "/v1/responses")
         assert "One moment" not in json.dumps(upstream.received[-1].json)
@@ -363,7 +363,7 @@ def test_markdown_is_taken_out_for_a_voice(app_with: Callable[..., Any]) -> None
         upstream.always(ScriptedAnswer(texts=["**He", "llo**"]))
         app = app_with(OPENAI_API_KEY=upstream.key, OPENAI_BASE_URL=upstream.base_url)
         response = app.post("/v1/responses", json={"input": "hi", "stream": True, "speech": True}, buffered=True)
-        assert text_of(ended(response.data)) == "Hello"
+        assert text_of(final_response(response.data)) == "Hello"
 
 
 def test_a_heartbeat_keeps_the_line_and_breaks_no_event(serve: Callable[..., Served]) -> None:
@@ -373,7 +373,7 @@ def test_a_heartbeat_keeps_the_line_and_breaks_no_event(serve: Callable[..., Ser
         app = serve(**settings, HEADERS_AFTER=0.05, HEARTBEAT=0.05)
         data = post(app.port, {"input": "hi", "stream": True}, "/v1/responses")[2]
     assert data.startswith(b":")
-    assert text_of(ended(data)) == "Here."
+    assert text_of(final_response(data)) == "Here."
 
 
 def test_the_next_target_answers_and_is_named(app_with: Callable[..., Any], tmp_path: Path) -> None:
@@ -394,7 +394,7 @@ def test_the_next_target_answers_and_is_named(app_with: Callable[..., Any], tmp_
         app = app_with(MODELS_FILE=file, DATA_DIR=tmp_path, RETRIES=0)
         response = app.post("/v1/responses", json={"input": "hi", "model": "m", "stream": True}, buffered=True)
     assert response.headers["x-upstream"] == "two/gpt-4o"
-    assert ended(response.data)["status"] == "completed"
+    assert final_response(response.data)["status"] == "completed"
 
 
 # Upstreams that have it themselves
@@ -422,7 +422,9 @@ def test_what_such_an_upstream_says_passes_byte_for_byte(native: Any, stream: bo
 
 def test_a_conversation_goes_on_where_it_is_known(native: Any) -> None:
     app, upstream = native
-    first = ended(app.post("/v1/responses", json={"input": "One.", "model": "m", "stream": True}, buffered=True).data)
+    first = final_response(
+        app.post("/v1/responses", json={"input": "One.", "model": "m", "stream": True}, buffered=True).data
+    )
     second = {"input": "Two.", "model": "m", "previous_response_id": first["id"]}
     assert app.post("/v1/responses", json=second).status_code == 200
     assert upstream.received[-1].json == {**second, "model": "gpt-5"}
@@ -490,7 +492,7 @@ def test_the_stream_of_a_stranger_to_our_types(client: OpenAI) -> None:
     raw = client.responses.with_streaming_response.create(model="demo", input="say: Hi there.", stream=True)
     with raw as response:
         assert response.headers["content-type"].startswith("text/event-stream")
-        assert text_of(ended(response.read())) == "Hi there."
+        assert text_of(final_response(response.read())) == "Hi there."
 
 
 def test_an_error_is_the_packages_own(client: OpenAI) -> None:

@@ -239,15 +239,9 @@ def test_openais_package(demo: Served) -> None:
 
 
 @pytest.fixture(scope="module")
-def upstream() -> Iterator[OpenAIUpstream]:
-    with OpenAIUpstream() as server:
-        yield server
-
-
-@pytest.fixture(scope="module")
-def app(upstream: OpenAIUpstream, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+def app(shared_upstream: OpenAIUpstream, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     folder = tmp_path_factory.mktemp("app")
-    settings = upstream.settings(DATA_DIR=folder, RETRIES=0, BREAKER_FAILURES=1000, **KEYS)
+    settings = shared_upstream.settings(DATA_DIR=folder, RETRIES=0, BREAKER_FAILURES=1000, **KEYS)
     with served(folder / "log", **settings) as running:
         yield running
 
@@ -264,14 +258,14 @@ PHASES = {
 @pytest.mark.parametrize("phase", PHASES)
 @pytest.mark.parametrize("leaves", [False, True])
 def test_a_cancellation_frees_the_upstream_in_every_phase(
-    app: Served, upstream: OpenAIUpstream, phase: str, leaves: bool
+    app: Served, shared_upstream: OpenAIUpstream, phase: str, leaves: bool
 ) -> None:
-    upstream.forget()
-    count = len(upstream.received)
-    upstream.enqueue(ScriptedAnswer(**PHASES[phase]))
+    shared_upstream.forget()
+    count = len(shared_upstream.received)
+    shared_upstream.enqueue(ScriptedAnswer(**PHASES[phase]))
     with client_of(app) as client:
         client.create("Go on", **GPT)
-        received = upstream.wait_received(count + 1)
+        received = shared_upstream.wait_received(count + 1)
         identifier = client.recv()["response"]["id"]
         if leaves:
             client.socket.close()
@@ -283,21 +277,21 @@ def test_a_cancellation_frees_the_upstream_in_every_phase(
             while (found := client.recv())["type"] not in ENDS:
                 pass
             assert found["response"]["status"] == "cancelled"
-            upstream.enqueue(ScriptedAnswer(texts=["Yes."]))
+            shared_upstream.enqueue(ScriptedAnswer(texts=["Yes."]))
             assert text_of(client.ask("Stop", **GPT)) == "Yes."
 
 
 @pytest.mark.parametrize("answer", [{"status": 500}, {"status": 401}, {"status": 429}, {"fault": faults.cut}])
-def test_a_failure_is_one_event(app: Served, upstream: OpenAIUpstream, answer: Any) -> None:
-    upstream.forget()
+def test_a_failure_is_one_event(app: Served, shared_upstream: OpenAIUpstream, answer: Any) -> None:
+    shared_upstream.forget()
     with client_of(app) as client:
-        upstream.enqueue(ScriptedAnswer(texts=["Good."]))
+        shared_upstream.enqueue(ScriptedAnswer(texts=["Good."]))
         first = client.ask("Hi", **GPT)
-        upstream.enqueue(ScriptedAnswer(**answer))
+        shared_upstream.enqueue(ScriptedAnswer(**answer))
         client.create("Hi", previous_response_id=first["id"], **GPT)
         failed = client.response()
         assert (failed["status"], bool(failed["error"]["message"])) == ("failed", True)
-        upstream.enqueue(ScriptedAnswer(texts=["Yes."]))
+        shared_upstream.enqueue(ScriptedAnswer(texts=["Yes."]))
         assert text_of(client.ask("Hi", **GPT)) == "Yes."
         client.create("Hi", previous_response_id=first["id"], **GPT)
         assert client.error()["code"] == "previous_response_not_found"

@@ -54,7 +54,7 @@ def _listens(host: str, port: int) -> bool:
     return True
 
 
-def talk(app: Served, path: str = CHAT, headers: dict[str, str] | None = None) -> str:
+def chat_text(app: Served, path: str = CHAT, headers: dict[str, str] | None = None) -> str:
     """What is answered, streaming and not; they must say the same."""
     status, _, body = post(app.port, chat_body(f"say: {SPOKEN}"), path, headers)
     assert status == 200, body
@@ -73,7 +73,7 @@ def test_gunicorn_with_nothing_but_a_port(tmp_path: Path) -> None:
     """A fresh clone answers."""
     port = free_port()
     with running(tmp_path / "log", *GUNICORN, port=port, PORT=port) as app:
-        assert talk(app) == SPOKEN
+        assert chat_text(app) == SPOKEN
         app.logged(rf"Thinkline answers at http://127\.0\.0\.1:{port}/v1 with the provider demo")
         assert len(app.workers) == 1
 
@@ -84,7 +84,7 @@ def test_a_port_that_the_system_chose_is_told(tmp_path: Path) -> None:
     process = Forked(GUNICORN, environment(PORT=0), log, log)
     try:
         found = Served(0, process, log).logged(r"Thinkline answers at http://127\.0\.0\.1:(\d+)/v1 ")
-        assert talk(Served(int(found[1]), process, log)) == SPOKEN
+        assert chat_text(Served(int(found[1]), process, log)) == SPOKEN
     finally:
         process.kill()
 
@@ -93,7 +93,7 @@ def test_python_app_py(tmp_path: Path) -> None:
     """`python app.py`, for development."""
     port = free_port()
     with running(tmp_path / "log", "app.py", port=port, PORT=port, DEMO_PACE_MS=0) as app:
-        assert talk(app) == SPOKEN
+        assert chat_text(app) == SPOKEN
         app.logged(rf"Thinkline answers at http://127\.0\.0\.1:{port}/v1 with the provider demo")
         assert post(port, "{")[0] == 400
 
@@ -144,14 +144,14 @@ def test_a_public_address_without_a_key_refuses_to_start(arguments: tuple[str, .
 def test_a_public_address_with_a_key_serves(serve: Callable[..., Served]) -> None:
     app = serve(HOST="0.0.0.0", API_KEY="my-own-key", DEMO_PACE_MS=0)
     assert post(app.port, chat_body())[0] == 401
-    assert talk(app, headers=KEY) == SPOKEN
-    assert talk(app, headers={**KEY, "X-Forwarded-For": "203.0.113.9", "Host": "abc.ngrok-free.app"}) == SPOKEN
+    assert chat_text(app, headers=KEY) == SPOKEN
+    assert chat_text(app, headers={**KEY, "X-Forwarded-For": "203.0.113.9", "Host": "abc.ngrok-free.app"}) == SPOKEN
     assert "my-own-key" not in app.log()
 
 
 def test_a_public_address_for_everybody_serves(serve: Callable[..., Served]) -> None:
     app = serve(HOST="0.0.0.0", ALLOW_ANONYMOUS="yes", DEMO_PACE_MS=0)
-    assert talk(app, headers={"X-Forwarded-For": "203.0.113.9", "Host": "abc.ngrok-free.app"}) == SPOKEN
+    assert chat_text(app, headers={"X-Forwarded-For": "203.0.113.9", "Host": "abc.ngrok-free.app"}) == SPOKEN
 
 
 def test_an_address_of_the_newer_kind(tmp_path: Path) -> None:
@@ -264,7 +264,7 @@ def test_each_of_two_workers_answers(serve: Callable[..., Served]) -> None:
     for paused in (first, second):
         os.kill(paused, signal.SIGSTOP)
         try:
-            assert talk(app) == SPOKEN
+            assert chat_text(app) == SPOKEN
         finally:
             os.kill(paused, signal.SIGCONT)
 
@@ -274,7 +274,7 @@ def test_a_worker_that_dies_is_replaced(serve: Callable[..., Served]) -> None:
     (worker,) = app.workers
     os.kill(worker, signal.SIGKILL)
     until(lambda: app.workers and worker not in app.workers and _answers(app.port), "another worker")
-    assert talk(app) == SPOKEN
+    assert chat_text(app) == SPOKEN
 
 
 # what goes over the wire
@@ -333,7 +333,7 @@ def test_a_prefix_is_one_more(app_with: Callable[..., object], prefix: str) -> N
 def test_a_prefix_over_the_wire(serve: Callable[..., Served]) -> None:
     app = serve(API_ROUTE_PREFIX="/api", DEMO_PACE_MS=0)
     for path in ("/api/chat/completions", CHAT, "/chat/completions", "/v1/v1/chat/completions"):
-        assert talk(app, path) == SPOKEN
+        assert chat_text(app, path) == SPOKEN
     assert post(app.port, chat_body(), "/other/chat/completions")[0] == 404
 
 

@@ -19,7 +19,7 @@ from tests.emulators import OpenAIUpstream, ScriptedAnswer, faults
 from tests.emulators.dialects import DIALECTS, Dialect
 from tests.support.callers import AT_ONCE, PHASES
 from tests.support.frames import chat_body, post
-from tests.support.websocket import RawClient, answered, chat, closed, dial, handshake, received, text_of
+from tests.support.websocket import RawClient, chat, chat_messages, dial, handshake, received, text_of, wait_closed
 
 Serve = Callable[..., Served]
 KEY, OTHER = "alice-has-a-long-secret", "bob-has-a-long-secret-too"
@@ -29,21 +29,15 @@ SLOW = ScriptedAnswer(texts=["word "] * 500, frame_delay=0.01)
 
 
 @pytest.fixture(scope="module")
-def upstream() -> Iterator[OpenAIUpstream]:
-    with OpenAIUpstream() as server:
-        yield server
-
-
-@pytest.fixture(scope="module")
-def app(upstream: OpenAIUpstream, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+def app(shared_upstream: OpenAIUpstream, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     """One without keys, for requests of this machine."""
     log = tmp_path_factory.mktemp("served") / "log"
-    with served(log, **upstream.settings(), MAX_BODY_BYTES=100_000, BREAKER_FAILURES=10_000, RETRIES=0) as app:
+    with served(log, **shared_upstream.settings(), MAX_BODY_BYTES=100_000, BREAKER_FAILURES=10_000, RETRIES=0) as app:
         yield app
 
 
 def answer_of(client) -> str:
-    *_, last = found = answered(client)
+    *_, last = found = chat_messages(client)
     assert last == {"type": "done"}
     return text_of(found)
 
@@ -51,12 +45,12 @@ def answer_of(client) -> str:
 # What /v1/ws says
 
 
-def test_chats_one_after_another(app: Served, upstream: OpenAIUpstream) -> None:
+def test_chats_one_after_another(app: Served, shared_upstream: OpenAIUpstream) -> None:
     with dial(app.port) as client:
         for texts in (["One", " two."], ["Three."], ["Grüße 🙂"]):
-            upstream.enqueue(ScriptedAnswer(texts=texts))
+            shared_upstream.enqueue(ScriptedAnswer(texts=texts))
             client.send(chat("hi"))
-            found = answered(client)
+            found = chat_messages(client)
             assert found.pop() == {"type": "done"}
             assert {each["object"] for each in found} == {"chat.completion.chunk"}
             assert len({each["id"] for each in found}) == 1
@@ -64,18 +58,18 @@ def test_chats_one_after_another(app: Served, upstream: OpenAIUpstream) -> None:
             assert text_of(found) == "".join(texts)
 
 
-def test_chats_sent_at_once_are_answered_in_order(app: Served, upstream: OpenAIUpstream) -> None:
+def test_chats_sent_at_once_are_answered_in_order(app: Served, shared_upstream: OpenAIUpstream) -> None:
     with dial(app.port) as client:
-        upstream.enqueue(*(ScriptedAnswer(texts=[f"Number {number}."]) for number in range(5)))
+        shared_upstream.enqueue(*(ScriptedAnswer(texts=[f"Number {number}."]) for number in range(5)))
         for _ in range(5):
             client.send(chat())
         assert [answer_of(client) for _ in range(5)] == [f"Number {number}." for number in range(5)]
 
 
-def test_usage_comes_when_it_is_asked_for(app: Served, upstream: OpenAIUpstream) -> None:
+def test_usage_comes_when_it_is_asked_for(app: Served, shared_upstream: OpenAIUpstream) -> None:
     with dial(app.port) as client:
         client.send(chat(stream_options={"include_usage": True}))
-        *_, usage, done = answered(client)
+        *_, usage, done = chat_messages(client)
         assert (usage["choices"], done) == ([], {"type": "done"})
         assert usage["usage"]["total_tokens"] > 0
 
@@ -121,11 +115,11 @@ def test_a_wrong_message_gets_an_error_and_the_connection_goes_on(app: Served, m
     ],
     ids=["refused", "down", "broken off"],
 )
-def test_an_error_ends_the_turn_and_no_done_follows(app, upstream, scripted, status, said) -> None:
+def test_an_error_ends_the_turn_and_no_done_follows(app, shared_upstream, scripted, status, said) -> None:
     with dial(app.port) as client:
-        upstream.enqueue(scripted)
+        shared_upstream.enqueue(scripted)
         client.send(chat())
-        *_, last = found = answered(client)
+        *_, last = found = chat_messages(client)
         assert (last["type"], last["status"]) == ("error", status)
         assert text_of(found).startswith(said)
         client.send('{"type": "ping"}')
@@ -134,34 +128,34 @@ def test_an_error_ends_the_turn_and_no_done_follows(app, upstream, scripted, sta
         assert answer_of(client)
 
 
-def test_cancel_ends_the_answer_and_frees_the_upstream(app: Served, upstream: OpenAIUpstream) -> None:
-    count = len(upstream.received)
+def test_cancel_ends_the_answer_and_frees_the_upstream(app: Served, shared_upstream: OpenAIUpstream) -> None:
+    count = len(shared_upstream.received)
     with dial(app.port) as client:
-        upstream.enqueue(SLOW)
+        shared_upstream.enqueue(SLOW)
         client.send(chat())
         received(client)
         client.send('{"type": "cancel"}')
         cancelled = time.monotonic()
-        assert upstream.received[count].wait_closed(10) - cancelled < AT_ONCE
-        assert answered(client)[-1]["error"]["code"] == "response_cancelled"
+        assert shared_upstream.received[count].wait_closed(10) - cancelled < AT_ONCE
+        assert chat_messages(client)[-1]["error"]["code"] == "response_cancelled"
         client.send('{"type": "cancel"}')  # of nothing: nothing happens
         client.send(chat())
         assert answer_of(client)
 
 
 @pytest.mark.parametrize("phase", [name for name, (_, streams, _) in PHASES.items() if streams])
-def test_a_peer_who_leaves_frees_the_upstream(app: Served, upstream: OpenAIUpstream, phase: str) -> None:
+def test_a_peer_who_leaves_frees_the_upstream(app: Served, shared_upstream: OpenAIUpstream, phase: str) -> None:
     answer, _, heard = PHASES[phase]
-    count = len(upstream.received)
-    upstream.enqueue(ScriptedAnswer(**answer))
+    count = len(shared_upstream.received)
+    shared_upstream.enqueue(ScriptedAnswer(**answer))
     with dial(app.port) as client:
         client.send(chat())
-        until(lambda: len(upstream.received) > count, "the request to arrive upstream")
+        until(lambda: len(shared_upstream.received) > count, "the request to arrive upstream")
         if heard:
             received(client)
         client.socket.shutdown(socket.SHUT_RDWR)
         left = time.monotonic()
-    assert upstream.received[count].wait_closed(10) - left < AT_ONCE
+    assert shared_upstream.received[count].wait_closed(10) - left < AT_ONCE
     app.logged("path=ws .*outcome=hung_up")
 
 
@@ -178,9 +172,11 @@ def test_one_record_a_turn_and_no_key_in_the_log(app: Served) -> None:
     assert "sk-not-needed-but-secret" not in app.log()
 
 
-def test_the_filler_is_said_while_the_model_is_silent(serve: Serve, upstream: OpenAIUpstream) -> None:
-    app = serve(**upstream.settings(), FILLER_AFTER_MS=50, FILLER_TEXT="One moment...")
-    upstream.enqueue(ScriptedAnswer(texts=["Here", " I am."], first_delay=1.0), ScriptedAnswer(texts=["At once."]))
+def test_the_filler_is_said_while_the_model_is_silent(serve: Serve, shared_upstream: OpenAIUpstream) -> None:
+    app = serve(**shared_upstream.settings(), FILLER_AFTER_MS=50, FILLER_TEXT="One moment...")
+    shared_upstream.enqueue(
+        ScriptedAnswer(texts=["Here", " I am."], first_delay=1.0), ScriptedAnswer(texts=["At once."])
+    )
     with dial(app.port) as client:
         client.send(chat())
         assert answer_of(client).replace("... ", "...") == "One moment...Here I am."
@@ -200,7 +196,7 @@ def test_the_model_may_be_any_providers(serve: Serve, dialect: Dialect) -> None:
             client.send(chat(model=f"{dialect.name}/{dialect.model}"))
             assert answer_of(client) == "Well, hello."
             client.send(chat(model=f"{dialect.name}/{dialect.model}", tools=[TOOL]))
-            *found, done = answered(client)
+            *found, done = chat_messages(client)
     assert done == {"type": "done"}
     assert found[-1]["choices"][0]["finish_reason"] == "tool_calls"
     deltas = [call for each in found for choice in each["choices"] for call in choice["delta"].get("tool_calls", [])]
@@ -292,7 +288,7 @@ def test_without_a_key_it_is_closed_after_ten_seconds(serve: Serve) -> None:
         client.send('{"type": "ping"}')
         assert received(client) == {"type": "pong"}
         assert received(client)["error"]["code"] == "missing_api_key"
-        code, reason = closed(client)
+        code, reason = wait_closed(client)
     assert code == 1008
     assert "API key" in reason
     assert 9 < time.monotonic() - began < 19
@@ -313,10 +309,10 @@ def test_a_key_that_is_taken_away_closes_with_a_sentence(serve: Serve, tmp_path:
         bob.send(chat("word " * 30, key=OTHER))
         received(bob)
         write(["  - {name: carol, key: carol-has-a-long-secret}"])
-        code, reason = closed(alice)
+        code, reason = wait_closed(alice)
         assert (code, reason) == (1008, "The API key was revoked.")
-        assert answered(bob)[-1] == {"type": "done"}  # what has begun may end
-        assert closed(bob)[0] == 1008
+        assert chat_messages(bob)[-1] == {"type": "done"}  # what has begun may end
+        assert wait_closed(bob)[0] == 1008
 
 
 def test_limits_and_models_of_a_key_hold_for_each_turn(serve: Serve, tmp_path: Path) -> None:
@@ -450,9 +446,9 @@ def test_more_sockets_than_may_be_are_refused(serve: Serve) -> None:
         assert answer_of(answered_again)
 
 
-def test_turns_count_as_requests_under_way(serve: Serve, upstream: OpenAIUpstream) -> None:
-    app = serve(**upstream.settings(), MAX_IN_FLIGHT=1)
-    upstream.enqueue(SLOW)
+def test_turns_count_as_requests_under_way(serve: Serve, shared_upstream: OpenAIUpstream) -> None:
+    app = serve(**shared_upstream.settings(), MAX_IN_FLIGHT=1)
+    shared_upstream.enqueue(SLOW)
     with dial(app.port) as one, dial(app.port) as other:
         one.send(chat())
         received(one)
@@ -460,8 +456,8 @@ def test_turns_count_as_requests_under_way(serve: Serve, upstream: OpenAIUpstrea
         assert received(other)["error"]["code"] == "server_overloaded"
         assert post(app.port, chat_body())[0] == 503
         one.send('{"type": "cancel"}')
-        assert answered(one)[-1]["error"]["code"] == "response_cancelled"
-        until(lambda: other.send(chat()) or answered(other)[-1]["type"] == "done", "the place to be free")
+        assert chat_messages(one)[-1]["error"]["code"] == "response_cancelled"
+        until(lambda: other.send(chat()) or chat_messages(other)[-1]["type"] == "done", "the place to be free")
 
 
 # Workers that end
@@ -483,12 +479,12 @@ def test_sockets_at_rest_are_closed_at_once_and_talking_ones_after_their_turn(se
             ends = signal.SIGTERM
         began = time.monotonic()
         app.process.send_signal(ends)
-        assert closed(idle)[0] == 1012
+        assert wait_closed(idle)[0] == 1012
         assert time.monotonic() - began < 10
-        rest = answered(talking)
+        rest = chat_messages(talking)
         assert rest[-1] == {"type": "done"}
         assert text_of(rest).count("word") >= 50
-        assert closed(talking)[0] == 1012
+        assert wait_closed(talking)[0] == 1012
     if served_by:
         with dial(app.port) as client:
             client.send(chat())
@@ -505,9 +501,9 @@ def test_a_turn_that_does_not_end_is_told_and_closed_when_the_time_is_over(serve
         received(talking)
         began = time.monotonic()
         app.process.send_signal(signal.SIGTERM)
-        last = answered(talking)[-1]
+        last = chat_messages(talking)[-1]
         assert (last["type"], last["error"]["code"]) == ("error", "server_overloaded")
-        assert closed(talking)[0] == 1012
+        assert wait_closed(talking)[0] == 1012
         assert app.process.wait(EVER) == 0
         assert time.monotonic() - began < 15
         assert deaf.close_code() == 1012
@@ -527,13 +523,13 @@ def test_a_peer_that_is_gone_without_a_word_is_noticed(serve: Serve) -> None:
 
 @pytest.mark.slow
 @pytest.mark.timeout(120)
-def test_a_peer_that_reads_nothing_of_its_answer_is_cut_off(app: Served, upstream: OpenAIUpstream) -> None:
-    count = len(upstream.received)
-    upstream.enqueue(ScriptedAnswer(texts=["word " * 2000] * 3000))
+def test_a_peer_that_reads_nothing_of_its_answer_is_cut_off(app: Served, shared_upstream: OpenAIUpstream) -> None:
+    count = len(shared_upstream.received)
+    shared_upstream.enqueue(ScriptedAnswer(texts=["word " * 2000] * 3000))
     client = RawClient(app.port, window=4096)
     client.send(Opcode.TEXT, chat().encode())
-    until(lambda: len(upstream.received) > count, "the request to arrive upstream")
-    upstream.received[count].wait_closed(70)
+    until(lambda: len(shared_upstream.received) > count, "the request to arrive upstream")
+    shared_upstream.received[count].wait_closed(70)
     app.logged("path=ws .*outcome=hung_up")
 
 

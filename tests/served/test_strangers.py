@@ -1,4 +1,4 @@
-"""Strangers without a key hold up nobody, whatever they do and however many they are. Real gunicorn, raw sockets."""
+"""Clients without a key delay no caller, whatever they send and however many they are. Real gunicorn, raw sockets."""
 
 import http.client
 import json

@@ -236,13 +236,7 @@ def test_the_models_of_the_page_load(tmp_path: Path) -> None:
 
 
 @pytest.fixture(scope="module")
-def upstream() -> Iterator[OpenAIUpstream]:
-    with OpenAIUpstream() as server:
-        yield server
-
-
-@pytest.fixture(scope="module")
-def app(upstream: OpenAIUpstream, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+def app(shared_upstream: OpenAIUpstream, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     folder = tmp_path_factory.mktemp("voice")
     voice = {"instructions": "You speak with {{name}}.", "greeting": "Hello {{name}}!"}
     rows = [
@@ -254,7 +248,7 @@ def app(upstream: OpenAIUpstream, tmp_path_factory: pytest.TempPathFactory) -> I
     ]
     models = folder / "models.yaml"
     models.write_text(yaml.safe_dump({"models": rows}))
-    settings = upstream.settings(MODELS_FILE=models, DATA_DIR=folder, RETRIES=0, BREAKER_FAILURES=1000)
+    settings = shared_upstream.settings(MODELS_FILE=models, DATA_DIR=folder, RETRIES=0, BREAKER_FAILURES=1000)
     with served(folder / "log", **settings) as running:
         yield running
 
@@ -262,22 +256,24 @@ def app(upstream: OpenAIUpstream, tmp_path_factory: pytest.TempPathFactory) -> I
 class Asked:
     """What the emulated model is asked from here on."""
 
-    def __init__(self, upstream: OpenAIUpstream) -> None:
-        self._upstream = upstream
-        self._before = len(upstream.received)
+    def __init__(self, shared_upstream: OpenAIUpstream) -> None:
+        self._upstream = shared_upstream
+        self._before = len(shared_upstream.received)
 
     def next(self, number: int = 1) -> Any:
         return self._upstream.wait_received(self._before + number)
 
 
 @pytest.fixture
-def asked(upstream: OpenAIUpstream) -> Asked:
-    upstream.forget()
-    return Asked(upstream)
+def asked(shared_upstream: OpenAIUpstream) -> Asked:
+    shared_upstream.forget()
+    return Asked(shared_upstream)
 
 
-def test_instructions_greeting_and_tools_reach_the_model(app: Served, upstream: OpenAIUpstream, asked: Asked) -> None:
-    upstream.enqueue(ScriptedAnswer(texts=["Nice to meet you."]))
+def test_instructions_greeting_and_tools_reach_the_model(
+    app: Served, shared_upstream: OpenAIUpstream, asked: Asked
+) -> None:
+    shared_upstream.enqueue(ScriptedAnswer(texts=["Nice to meet you."]))
     with RelayCall(url(app, "conversation-relay?model=receptionist")) as call:
         assert call.hears() == "Hello Ann!"
         assert call.asks("I am Ann.") == "Nice to meet you."
@@ -286,37 +282,39 @@ def test_instructions_greeting_and_tools_reach_the_model(app: Served, upstream: 
     assert [each["function"]["name"] for each in body["tools"]] == ["end_call", "transfer_call", "press_digit"]
 
 
-def test_a_model_without_tools_is_offered_none(app: Served, upstream: OpenAIUpstream, asked: Asked) -> None:
-    upstream.enqueue(ScriptedAnswer(texts=["Hi."]))
+def test_a_model_without_tools_is_offered_none(app: Served, shared_upstream: OpenAIUpstream, asked: Asked) -> None:
+    shared_upstream.enqueue(ScriptedAnswer(texts=["Hi."]))
     with RetellCall(url(app, "retell"), query="?model=mute") as call:
         call.begins()
         assert call.asks("Hello") == "Hi."
     assert "tools" not in asked.next().json
 
 
-def test_a_filler_while_the_model_is_silent(app: Served, upstream: OpenAIUpstream, asked: Asked) -> None:
-    upstream.enqueue(ScriptedAnswer(texts=["Noon."], first_delay=0.5))
+def test_a_filler_while_the_model_is_silent(app: Served, shared_upstream: OpenAIUpstream, asked: Asked) -> None:
+    shared_upstream.enqueue(ScriptedAnswer(texts=["Noon."], first_delay=0.5))
     with RetellCall(url(app, "retell"), query="?model=filled") as call:
         call.begins()
         assert call.asks("When?") == "Hm. Noon."
 
 
-def test_deadlines_and_fallbacks_hold(app: Served, upstream: OpenAIUpstream, asked: Asked) -> None:
-    upstream.enqueue(ScriptedAnswer(texts=["Late."], first_delay=LONG), ScriptedAnswer(texts=["In time."]))
+def test_deadlines_and_fallbacks_hold(app: Served, shared_upstream: OpenAIUpstream, asked: Asked) -> None:
+    shared_upstream.enqueue(ScriptedAnswer(texts=["Late."], first_delay=LONG), ScriptedAnswer(texts=["In time."]))
     with RetellCall(url(app, "retell"), query="?model=late") as call:
         call.begins()
         assert call.asks("When?") == "In time."
 
 
 @pytest.mark.parametrize("status", [401, 429, 500])
-def test_a_failure_is_an_end_without_words(app: Served, upstream: OpenAIUpstream, asked: Asked, status: int) -> None:
+def test_a_failure_is_an_end_without_words(
+    app: Served, shared_upstream: OpenAIUpstream, asked: Asked, status: int
+) -> None:
     with RetellCall(url(app, "retell"), query="?model=plain") as call:
         call.begins()
-        upstream.enqueue(ScriptedAnswer(status=status))
+        shared_upstream.enqueue(ScriptedAnswer(status=status))
         assert call.asks("Hello") == ""
-        upstream.enqueue(ScriptedAnswer(texts=["Well"], fault=faults.cut))
+        shared_upstream.enqueue(ScriptedAnswer(texts=["Well"], fault=faults.cut))
         assert call.asks("Hello") in ("", "Well")
-        upstream.enqueue(ScriptedAnswer(texts=["Here."]))
+        shared_upstream.enqueue(ScriptedAnswer(texts=["Here."]))
         assert call.asks("Hello") == "Here."
 
 
@@ -331,10 +329,10 @@ PHASES = {
 @pytest.mark.parametrize("phase", PHASES)
 @pytest.mark.parametrize("platform", ["retell", "relay", "engine"])
 def test_a_newer_turn_frees_the_upstream_in_every_phase(
-    app: Served, upstream: OpenAIUpstream, asked: Asked, phase: str, platform: str
+    app: Served, shared_upstream: OpenAIUpstream, asked: Asked, phase: str, platform: str
 ) -> None:
     answer, heard = PHASES[phase]
-    upstream.enqueue(ScriptedAnswer(**answer), ScriptedAnswer(texts=["Yes."]))
+    shared_upstream.enqueue(ScriptedAnswer(**answer), ScriptedAnswer(texts=["Yes."]))
     dial: dict[str, Callable[[], Any]] = {
         "retell": lambda: RetellCall(url(app, "retell"), query="?model=plain"),
         "relay": lambda: RelayCall(url(app, "conversation-relay?model=plain")),
@@ -357,8 +355,8 @@ def test_a_newer_turn_frees_the_upstream_in_every_phase(
         assert time.monotonic() - began < 5
 
 
-def test_a_caller_who_hangs_up_frees_the_upstream(app: Served, upstream: OpenAIUpstream, asked: Asked) -> None:
-    upstream.enqueue(ScriptedAnswer(texts=WORDS, first_delay=LONG))
+def test_a_caller_who_hangs_up_frees_the_upstream(app: Served, shared_upstream: OpenAIUpstream, asked: Asked) -> None:
+    shared_upstream.enqueue(ScriptedAnswer(texts=WORDS, first_delay=LONG))
     with RetellCall(url(app, "retell"), query="?model=plain") as call:
         call.begins()
         call.says("Hello")
@@ -367,9 +365,9 @@ def test_a_caller_who_hangs_up_frees_the_upstream(app: Served, upstream: OpenAIU
 
 
 def test_what_the_caller_did_not_hear_is_not_in_the_conversation(
-    app: Served, upstream: OpenAIUpstream, asked: Asked
+    app: Served, shared_upstream: OpenAIUpstream, asked: Asked
 ) -> None:
-    upstream.enqueue(ScriptedAnswer(texts=["One two", " three four."]), ScriptedAnswer(texts=["Yes."]))
+    shared_upstream.enqueue(ScriptedAnswer(texts=["One two", " three four."]), ScriptedAnswer(texts=["Yes."]))
     with RelayCall(url(app, "conversation-relay?model=plain")) as call:
         assert call.asks("Count") == "One two three four."
         call.interrupts("One two")
@@ -378,9 +376,9 @@ def test_what_the_caller_did_not_hear_is_not_in_the_conversation(
     assert [each["content"] for each in messages] == ["Count", "One two", "Stop"]
 
 
-def test_a_transfer(app: Served, upstream: OpenAIUpstream, asked: Asked) -> None:
+def test_a_transfer(app: Served, shared_upstream: OpenAIUpstream, asked: Asked) -> None:
     calls = [Call("call_1", "transfer_call", ['{"number": "+1 415 555 0100"}'])]
-    upstream.enqueue(
+    shared_upstream.enqueue(
         ScriptedAnswer(texts=["One moment."], calls=calls), ScriptedAnswer(texts=["One moment."], calls=calls)
     )
     with RetellCall(url(app, "retell"), query="?model=plain") as call:
@@ -400,9 +398,9 @@ RUBBISH = ["", "x", "[]", "7", "null", "{}", '{"type": 5}', '{"interaction_type"
 
 @pytest.mark.parametrize("path", ["retell/c1", "conversation-relay", "speech-engine"])
 def test_rubbish_is_ignored_and_the_call_goes_on(
-    app: Served, upstream: OpenAIUpstream, asked: Asked, path: str
+    app: Served, shared_upstream: OpenAIUpstream, asked: Asked, path: str
 ) -> None:
-    upstream.always(ScriptedAnswer(texts=["Yes."]))
+    shared_upstream.always(ScriptedAnswer(texts=["Yes."]))
     with connect(url(app, f"{path}?model=plain"), proxy=None) as socket:
         for frame in RUBBISH:
             socket.send(frame)
@@ -418,8 +416,10 @@ def test_rubbish_is_ignored_and_the_call_goes_on(
             pass
 
 
-def test_a_message_of_megabytes_ends_its_own_call_alone(app: Served, upstream: OpenAIUpstream, asked: Asked) -> None:
-    upstream.always(ScriptedAnswer(texts=["Yes."]))
+def test_a_message_of_megabytes_ends_its_own_call_alone(
+    app: Served, shared_upstream: OpenAIUpstream, asked: Asked
+) -> None:
+    shared_upstream.always(ScriptedAnswer(texts=["Yes."]))
     with RelayCall(url(app, "conversation-relay?model=plain")) as other, RetellCall(url(app, "retell")) as call:
         with suppress(ConnectionClosed):
             call.socket.send("x" * 40_000_000)
@@ -427,14 +427,14 @@ def test_a_message_of_megabytes_ends_its_own_call_alone(app: Served, upstream: O
         assert other.asks("Hello") == "Yes."
 
 
-def test_a_caller_who_never_reads_holds_up_nobody(app: Served, upstream: OpenAIUpstream, asked: Asked) -> None:
-    upstream.always(ScriptedAnswer(texts=["word " * 2000] * 300))
+def test_a_caller_who_never_reads_holds_up_nobody(app: Served, shared_upstream: OpenAIUpstream, asked: Asked) -> None:
+    shared_upstream.always(ScriptedAnswer(texts=["word " * 2000] * 300))
     addresses = [url(app, f"retell/deaf{number}?model=plain") for number in range(8)]
     deaf = [connect(address, proxy=None, legacy=True, max_queue=1) for address in addresses]
     for socket in deaf:
         for number in range(1, 20):
             socket.send(json.dumps({"interaction_type": "response_required", "response_id": number, "transcript": []}))
-    upstream.always(ScriptedAnswer(texts=["Yes."]))
+    shared_upstream.always(ScriptedAnswer(texts=["Yes."]))
     with RelayCall(url(app, "conversation-relay?model=plain")) as other:
         began = time.monotonic()
         assert "Yes." in other.asks("Hello")
@@ -445,9 +445,9 @@ def test_a_caller_who_never_reads_holds_up_nobody(app: Served, upstream: OpenAIU
 
 @pytest.mark.parametrize("is_lost", [True, False])
 def test_a_conversation_goes_on_after_a_lost_connection(
-    app: Served, upstream: OpenAIUpstream, asked: Asked, is_lost: bool
+    app: Served, shared_upstream: OpenAIUpstream, asked: Asked, is_lost: bool
 ) -> None:
-    upstream.always(ScriptedAnswer(texts=["Yes."]))
+    shared_upstream.always(ScriptedAnswer(texts=["Yes."]))
     address = url(app, "conversation-relay?model=plain")
     setup, before = {**SETUP, "callSid": f"CA-{is_lost}"}, app.sockets()
     first = RelayCall(address, setup=setup)
@@ -463,11 +463,11 @@ def test_a_conversation_goes_on_after_a_lost_connection(
 
 @pytest.mark.slow
 def test_a_conversation_goes_on_after_a_reload(
-    upstream: OpenAIUpstream, serve: Callable[..., Served], tmp_path: Path
+    shared_upstream: OpenAIUpstream, serve: Callable[..., Served], tmp_path: Path
 ) -> None:
     """Ten calls, five of them in the middle of a turn: no turn loses a word, and no conversation what was said."""
-    upstream.always(ScriptedAnswer(texts=["One ", "two ", "three."], frame_delay=0.5))
-    app = serve(**upstream.settings(DATA_DIR=tmp_path))
+    shared_upstream.always(ScriptedAnswer(texts=["One ", "two ", "three."], frame_delay=0.5))
+    app = serve(**shared_upstream.settings(DATA_DIR=tmp_path))
     calls = [RelayCall(url(app, "conversation-relay"), setup={**SETUP, "callSid": f"CA{at}"}) for at in range(10)]
     for call in calls[:5]:
         assert call.asks("Count") == "One two three."
@@ -478,8 +478,8 @@ def test_a_conversation_goes_on_after_a_reload(
     os.kill(app.process.pid, signal.SIGHUP)
     assert [call.hears() for call in calls[5:]] == ["two three."] * 5
     assert [call.close_code() for call in calls] == [1012] * 10
-    asked = Asked(upstream)
-    upstream.always(ScriptedAnswer(texts=["Four."]))
+    asked = Asked(shared_upstream)
+    shared_upstream.always(ScriptedAnswer(texts=["Four."]))
     again = [RelayCall(url(app, "conversation-relay"), setup={**SETUP, "callSid": f"CA{at}"}) for at in range(10)]
     assert [call.asks("And then?") for call in again] == ["Four."] * 10
     for number in range(1, 11):

@@ -24,7 +24,7 @@ from tests.emulators.bedrock.server import HAIKU, BedrockUpstream
 from tests.emulators.dialects import DIALECTS, Dialect
 from tests.emulators.scripted import Scripted
 from tests.support.conversations import TIME, WEATHER
-from tests.support.frames import called, completion, streamed_text
+from tests.support.frames import completion, streamed_calls, streamed_text
 
 pytestmark = pytest.mark.slow
 
@@ -74,7 +74,7 @@ class Vendors:
             return message
         calls = [
             {"id": identifier, "type": "function", "function": {"name": name, "arguments": json.dumps(arguments)}}
-            for identifier, name, arguments in called(response.data)
+            for identifier, name, arguments in streamed_calls(response.data)
         ]
         return {
             "role": "assistant",

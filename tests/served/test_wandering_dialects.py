@@ -16,6 +16,8 @@ from tests.support.conversations import TIME, WEATHER
 
 TOOLS = [{"name": each["function"]["name"], "input_schema": each["function"]["parameters"]} for each in (WEATHER, TIME)]
 
+pytestmark = pytest.mark.thorough
+
 
 @pytest.fixture
 def vendors(tmp_path: Path) -> Iterator[Vendors]:

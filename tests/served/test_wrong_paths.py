@@ -8,7 +8,7 @@ import pytest
 from tests.conftest import Served
 from tests.emulators import OpenAIUpstream, ScriptedAnswer
 from tests.support.frames import chat_body, completion, error, post
-from tests.support.http import HI, refused
+from tests.support.http import HI, openai_error
 
 CHAT = "/v1/chat/completions"
 BASES = ["", "/v1", "/v1/v1"]
@@ -23,7 +23,7 @@ def test_a_base_that_has_the_whole_path_already_is_answered(
     client = app_with(API_ROUTE_PREFIX="/api")
     path = f"{base}/chat/completions{again}"
     completion(client.post(path, json={"messages": HI}).data)
-    assert refused(app_with(API_KEY="a-good-key").post(f"{CHAT}{again}", json={"messages": HI}), 401)
+    assert openai_error(app_with(API_KEY="a-good-key").post(f"{CHAT}{again}", json={"messages": HI}), 401)
 
 
 def test_such_a_base_has_the_other_endpoints_too(app_with: Callable[..., Any]) -> None:
@@ -52,20 +52,20 @@ def test_such_a_base_has_the_other_endpoints_too(app_with: Callable[..., Any]) -
     ],
 )
 def test_a_404_names_the_path_that_was_meant(app_with: Callable[..., Any], path: str, right: str) -> None:
-    assert f"You may have meant {right} (" in refused(app_with().post(path, json={}), 404)["message"]
+    assert f"You may have meant {right} (" in openai_error(app_with().post(path, json={}), 404)["message"]
 
 
 @pytest.mark.parametrize("path", ["/v1/files", "/v1/model"])
 def test_a_404_names_a_page_that_is_there(app_with: Callable[..., Any], path: str) -> None:
     for pages, there in (("true", "/docs"), ("false", "/openapi.json")):
         client = app_with(PAGES=pages)
-        assert f"{there} shows" in refused(client.post(path, json={}), 404)["message"]
+        assert f"{there} shows" in openai_error(client.post(path, json={}), 404)["message"]
         assert client.get(there).status_code == 200
 
 
 @pytest.mark.parametrize("path", ["/v1/files", "/favicon.ico", "/.env", "/v1/" + "a" * 5000, "/v1/audio/speech"])
 def test_a_404_guesses_nothing_where_nothing_is_like_it(app_with: Callable[..., Any], path: str) -> None:
-    assert "may have meant" not in refused(app_with().post(path, json={}), 404)["message"]
+    assert "may have meant" not in openai_error(app_with().post(path, json={}), 404)["message"]
 
 
 NOTE = "The provider 'groq' before its name is not configured: it needs GROQ_API_KEY."
@@ -93,4 +93,4 @@ def test_so_does_one_of_our_own(app_with: Callable[..., Any], tmp_path: Any) -> 
     file = tmp_path / "models.yaml"
     file.write_text("models:\n  - {name: m, provider: demo}\n")
     response = app_with(MODELS_FILE=file).post(CHAT, json={"model": "groq/llama-3", "messages": HI})
-    assert refused(response, 404)["message"].endswith(NOTE)
+    assert openai_error(response, 404)["message"].endswith(NOTE)

@@ -37,7 +37,7 @@ def stream(keeper: LineKeeper, ours: socket.socket, call: CallContext, **kept: A
     return line, response
 
 
-def hears(sock: socket.socket, what: bytes) -> bytes:
+def receive_until(sock: socket.socket, what: bytes) -> bytes:
     heard = b""
     while what not in heard:
         data = sock.recv(4096)
@@ -49,15 +49,15 @@ def hears(sock: socket.socket, what: bytes) -> bytes:
 def test_a_stream_is_opened_late_once_and_kept(pair: tuple[socket.socket, socket.socket]) -> None:
     ours, theirs = pair
     line, response = stream(LineKeeper(0.05, 0.2), ours, CallContext())
-    heard = hears(theirs, HEARTBEAT)
+    heard = receive_until(theirs, HEARTBEAT)
     assert heard.startswith(b"HTTP/1.1 200 OK\r\n")
     assert line.begin(), "it is open"
     response.write(b"data: one\n\n")
-    assert hears(theirs, b"data: one\n\n").count(b"HTTP/1.1") == 0
-    assert hears(theirs, HEARTBEAT * 1)
+    assert receive_until(theirs, b"data: one\n\n").count(b"HTTP/1.1") == 0
+    assert receive_until(theirs, HEARTBEAT * 1)
     line.end()
     response.close()
-    assert hears(theirs, b"0\r\n\r\n")
+    assert receive_until(theirs, b"0\r\n\r\n")
 
 
 def test_a_filler_is_written_once_at_its_time_and_never_after_the_first_event(
@@ -66,7 +66,7 @@ def test_a_filler_is_written_once_at_its_time_and_never_after_the_first_event(
     ours, theirs = pair
     keeper, call = LineKeeper(0.05, 60), CallContext()
     line, _ = stream(keeper, ours, call, filler=lambda: b"data: wait\n\n", filler_by=call.started + 0.1)
-    heard = hears(theirs, HEARTBEAT)
+    heard = receive_until(theirs, HEARTBEAT)
     assert heard.count(b"data: wait") == 1
     assert heard.index(b"data: wait") < heard.index(HEARTBEAT)
     assert line.begin()
@@ -80,7 +80,7 @@ def test_what_has_begun_in_time_gets_no_filler(pair: tuple[socket.socket, socket
     assert not line.begin(), "its head is still to be made"
     response.start_response("200 OK", [])
     response.write(b"data: one\n\n")
-    assert b"wait" not in hears(theirs, HEARTBEAT)
+    assert b"wait" not in receive_until(theirs, HEARTBEAT)
     line.end()
 
 
@@ -98,9 +98,9 @@ def test_a_caller_who_takes_no_heartbeat_is_cut_off(
     other.settimeout(EVER)
     with one, other:
         second, _ = stream(keeper, one, CallContext())
-        hears(other, HEARTBEAT)
+        receive_until(other, HEARTBEAT)
         until(lambda: call.gone, "the line to be cut off")
-        hears(other, HEARTBEAT)
+        receive_until(other, HEARTBEAT)
         second.end()
     line.end()
     while theirs.recv(1_000_000):
@@ -124,7 +124,7 @@ def test_a_writer_that_waits_holds_up_no_other_line(pair: tuple[socket.socket, s
         second.begin()
         opened.start_response("200 OK", [])
         opened.write(b"data: one\n\n")
-        hears(other, HEARTBEAT)
+        receive_until(other, HEARTBEAT)
         second.end()
     received = 0
     while received < len(data):
@@ -156,9 +156,9 @@ def test_what_comes_together_is_written_together_and_in_order(pair: tuple[socket
         theirs.recv(1)
     theirs.settimeout(EVER)
     call.flush()  # as whatever waits does
-    assert b"data: one\n\ndata: two\n\n" in hears(theirs, b"two\n\n")
+    assert b"data: one\n\ndata: two\n\n" in receive_until(theirs, b"two\n\n")
     line.gather(b"data: last\n\n" * 2000)
-    assert hears(theirs, b"last\n\n"), "so much waits for nothing"
+    assert receive_until(theirs, b"last\n\n"), "so much waits for nothing"
     line.end()
 
 

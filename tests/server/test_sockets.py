@@ -1,4 +1,4 @@
-"""The parts of server/sockets that need no server: frames, the handshake, whose turn it is."""
+"""The parts of server/sockets that need no server: frames, the handshake, which turn runs."""
 
 import gc
 import os

@@ -13,22 +13,15 @@ from core.rate_limits import LEASE_SECONDS, WINDOW, LimitStore, Quota
 from storage import rate_limits as store
 from storage.rate_limits import MemoryLimits, SqliteLimits, open_limits
 from tests.conftest import EVER, until
+from tests.support.clock import ManualClock
 
 Open = Callable[[], LimitStore]
 
 
-class Clock:
-    def __init__(self) -> None:
-        self.now = 10 * WINDOW
-
-    def __call__(self) -> float:
-        return self.now
-
-
 @pytest.fixture
-def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
-    clock = Clock()
-    monkeypatch.setattr(store, "monotonic", clock)
+def clock(monkeypatch: pytest.MonkeyPatch) -> ManualClock:
+    clock = ManualClock(10 * WINDOW)
+    monkeypatch.setattr(store, "monotonic", clock.now)
     return clock
 
 
@@ -94,30 +87,30 @@ def test_a_lease_of_a_worker_that_died_ends(opened: Open, monkeypatch: pytest.Mo
     until(lambda: opened().take("a", quota, "y").refused is None, "the lease to end")
 
 
-def test_a_window_moves(tmp_path: Path, clock: Clock) -> None:
+def test_a_window_moves(tmp_path: Path, clock: ManualClock) -> None:
     one, quota = SqliteLimits(tmp_path / "limits.sqlite3"), Quota(requests=2)
     for seconds, refused in ((0, None), (30, None), (29.9, "requests"), (0.2, None), (29, "requests"), (1, None)):
-        clock.now += seconds
+        clock.advance(seconds)
         assert one.take("a", quota, "x").refused == refused
 
 
-def test_tokens_fade_with_the_window(clock: Clock) -> None:
-    one, quota = MemoryLimits(clock), Quota(tokens=100)
+def test_tokens_fade_with_the_window(clock: ManualClock) -> None:
+    one, quota = MemoryLimits(clock.now), Quota(tokens=100)
     assert one.spend("a", quota, 100).refused is None
-    clock.now += WINDOW
+    clock.advance(WINDOW)
     assert one.spend("a", quota, 1).refused == "tokens"
-    clock.now += WINDOW / 2
+    clock.advance(WINDOW / 2)
     assert one.spend("a", quota, 51).refused == "tokens"
     assert one.spend("a", quota, 50).refused is None
-    clock.now += 2 * WINDOW
+    clock.advance(2 * WINDOW)
     assert one.spend("a", quota, 100).refused is None
 
 
-def test_a_renewed_lease_lasts_and_one_that_ended_does_not_come_back(clock: Clock) -> None:
-    one, quota = MemoryLimits(clock), Quota(concurrent=1)
+def test_a_renewed_lease_lasts_and_one_that_ended_does_not_come_back(clock: ManualClock) -> None:
+    one, quota = MemoryLimits(clock.now), Quota(concurrent=1)
     one.take("a", quota, "x")
     for _ in range(3):
-        clock.now += LEASE_SECONDS * 0.9
+        clock.advance(LEASE_SECONDS * 0.9)
         one.renew([("a", "x")])
     assert one.take("a", quota, "y").refused == "concurrent"
     one.settle("a", "x", 0)
@@ -125,12 +118,12 @@ def test_a_renewed_lease_lasts_and_one_that_ended_does_not_come_back(clock: Cloc
     assert one.take("a", quota, "y").refused is None
 
 
-def test_what_was_counted_before_the_machine_was_started_again_is_forgotten(tmp_path: Path, clock: Clock) -> None:
+def test_what_was_counted_before_the_machine_was_started_again_is_forgotten(tmp_path: Path, clock: ManualClock) -> None:
     """Its clock begins anew."""
     one, quota = SqliteLimits(tmp_path / "limits.sqlite3"), Quota(requests=1, tokens=10, concurrent=1)
     one.take("a", quota, "x")
     one.spend("a", quota, 10)
-    clock.now = 3.0
+    clock.advance(3.0 - clock.now())
     assert one.take("a", quota, "y").refused is None
 
 
@@ -139,6 +132,7 @@ def _take_many(path: Path, results: Any) -> None:
     results.put(sum(one.take("a", Quota(requests=50), f"{at}").refused is None for at in range(40)))
 
 
+@pytest.mark.thorough
 def test_processes_share_a_file(tmp_path: Path) -> None:
     context = multiprocessing.get_context("spawn")
     results = context.Queue()

@@ -91,6 +91,7 @@ def _write(path: Path, name: int, barrier: object) -> None:
     raise SystemExit(lost)
 
 
+@pytest.mark.thorough
 def test_processes_that_open_and_write_at_once(tmp_path: Path) -> None:
     context = multiprocessing.get_context("fork")
     barrier = context.Barrier(4)

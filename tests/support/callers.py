@@ -1,4 +1,4 @@
-"""Callers who leave, and the phases of an answer in which they do."""
+"""Callers that hang up, and the phases of an answer in which they do."""
 
 import json
 import socket

@@ -102,7 +102,7 @@ def streamed_text(stream: bytes, index: int = 0) -> str:
     )
 
 
-def called(stream: bytes) -> list[tuple[str, str, Any]]:
+def streamed_calls(stream: bytes) -> list[tuple[str, str, Any]]:
     """(id, name, arguments) of the calls in a stream."""
     calls: list[list[Any]] = []
     for chunk in chunks(stream):

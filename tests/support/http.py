@@ -1,4 +1,4 @@
-"""Asking and reading, for several test files: over a raw socket, and OpenAI's error object in whatever comes back."""
+"""Requests over a raw socket, and OpenAI's error object in a response."""
 
 import http.client
 import socket
@@ -14,7 +14,7 @@ HI = [{"role": "user", "content": "hi"}]
 GUNICORN = ("-m", "gunicorn", "app:create_app()")
 
 
-def refused(response: Any, status: int) -> dict[str, Any]:
+def openai_error(response: Any, status: int) -> dict[str, Any]:
     """OpenAI's error object, from a response of Flask's client that has this status."""
     return assert_error(response.status_code, response.headers, response.data, status)
 

@@ -18,7 +18,7 @@ RESOURCE = {
 """Keys that Open Responses demands of a response: https://www.openresponses.org/reference"""
 
 
-def asked(body: Mapping[str, Any]) -> dict[str, Any]:
+def responses_body(body: Mapping[str, Any]) -> dict[str, Any]:
     """A chat's body as a caller of /v1/responses sends the same."""
     same = (
         "model",
@@ -149,7 +149,7 @@ def _check_texts(deltas: list[dict[str, Any]], item: dict[str, Any]) -> None:
         assert isinstance(json.loads(item["arguments"]), dict) or item["status"] == "incomplete"
 
 
-def ended(stream: bytes) -> dict[str, Any]:
+def final_response(stream: bytes) -> dict[str, Any]:
     """The response at the end of a stream."""
     response: dict[str, Any] = events(stream)[-1]["response"]
     return response

@@ -36,7 +36,7 @@ def received(client: ClientConnection, seconds: float = PATIENCE) -> dict[str, A
     return found
 
 
-def answered(client: ClientConnection) -> list[dict[str, Any]]:
+def chat_messages(client: ClientConnection) -> list[dict[str, Any]]:
     """The messages of one chat, up to `done` or `error`."""
     found = [received(client)]
     while found[-1]["type"] == "chunk":
@@ -50,7 +50,7 @@ def text_of(messages: list[dict[str, Any]]) -> str:
     return "".join(delta.get("content") or "" for delta in deltas)
 
 
-def closed(client: ClientConnection, seconds: float = PATIENCE) -> tuple[int | None, str | None]:
+def wait_closed(client: ClientConnection, seconds: float = PATIENCE) -> tuple[int | None, str | None]:
     """Code and reason with which it is closed by the server; messages before that are skipped."""
     try:
         while True:

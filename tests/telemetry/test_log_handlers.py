@@ -1,4 +1,4 @@
-"""What a log is written to may be full, locked or read by nobody: lines wait and are counted, and no call does."""
+"""Log handlers: a destination that is full, locked or not read delays lines, which are counted, and no request."""
 
 import fcntl
 import logging
@@ -195,6 +195,7 @@ def test_answers_do_not_wait_for_a_full_disk(serve: Callable[..., Served], tmp_p
     assert "Traceback" not in app.log()
 
 
+@pytest.mark.served
 def test_answers_do_not_wait_for_who_reads_the_log() -> None:
     """A pipe has room for a few lines of this kind."""
     port = free_port()

@@ -1,4 +1,4 @@
-"""What /metrics shows of one process, to whom, and that no caller can make it grow."""
+"""GET /metrics of one process: its series, its access control, and that no caller can add series without limit."""
 
 import re
 from collections.abc import Callable
@@ -16,7 +16,7 @@ from tests.emulators import faults
 from tests.emulators.answers import ScriptedAnswer
 from tests.emulators.openai.server import OpenAIUpstream
 from tests.support.frames import chat_body
-from tests.support.http import refused
+from tests.support.http import openai_error
 
 CHAT = "/v1/chat/completions"
 ADMIN, CALLER, SCRAPER = "the-long-secret-of-the-admin", "the-long-secret-of-a-caller", "the-secret-of-prometheus"
@@ -157,19 +157,19 @@ def test_who_may_read_them(app: App, keys: str, settings: dict[str, str], key: s
             assert response.status_code == 200
             assert b"thinkline_requests_in_flight" in response.data
         else:
-            refused(response, status)
+            openai_error(response, status)
 
 
 @pytest.mark.parametrize("anonymous", [False, True])
 def test_without_a_key_strangers_read_nothing(app: App, anonymous: bool) -> None:
     """Also where everybody may ask the model."""
     client = app(ALLOW_ANONYMOUS=anonymous)
-    refused(client.get("/metrics", environ_overrides={"REMOTE_ADDR": "203.0.113.7"}), 401)
-    refused(client.get("/metrics", headers={"X-Forwarded-For": "203.0.113.7"}), 401)
+    openai_error(client.get("/metrics", environ_overrides={"REMOTE_ADDR": "203.0.113.7"}), 401)
+    openai_error(client.get("/metrics", headers={"X-Forwarded-For": "203.0.113.7"}), 401)
 
 
 def test_a_scrapers_key_opens_nothing_else(app: App) -> None:
-    refused(app(KEYS, METRICS_KEY=SCRAPER).get("/v1/models", headers={"Authorization": f"Bearer {SCRAPER}"}), 401)
+    openai_error(app(KEYS, METRICS_KEY=SCRAPER).get("/v1/models", headers={"Authorization": f"Bearer {SCRAPER}"}), 401)
 
 
 def test_prometheus_own_format_is_given_too(app: App) -> None:

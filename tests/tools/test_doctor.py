@@ -18,6 +18,8 @@ from tests.conftest import EVER, ROOT, environment, free_port
 from tests.emulators import Connection, OpenAIUpstream, Received, ScriptedAnswer, Server, faults
 from tests.support import forked
 
+pytestmark = pytest.mark.thorough
+
 KEY = "sk-doctor-0123456789abcdef"
 PAGE = b"<!DOCTYPE html><title>Welcome</title>"
 
@@ -276,13 +278,13 @@ def test_all_are_asked_at_the_same_time():
 # models.yaml
 
 
-def written(folder: Path, text: str) -> dict[str, object]:
+def models_file_setting(folder: Path, text: str) -> dict[str, object]:
     (folder / "models.yaml").write_text(text)
     return {"MODELS_FILE": folder / "models.yaml"}
 
 
 def test_the_models_of_the_file_and_the_lines_that_mend_them(upstream, tmp_path):
-    file = written(
+    file = models_file_setting(
         tmp_path,
         f"""\
 providers:
@@ -324,7 +326,9 @@ models:
 
 
 def test_a_broken_file_names_file_and_line_and_the_rest_is_told(upstream, tmp_path):
-    file = written(tmp_path, "providers:\n  lab: {base_url: 'http://127.0.0.1:9/v1'}\nmodels:\n  - {nam: fast}\n")
+    file = models_file_setting(
+        tmp_path, "providers:\n  lab: {base_url: 'http://127.0.0.1:9/v1'}\nmodels:\n  - {nam: fast}\n"
+    )
     found = report(**at(upstream, PROVIDER_NAME="openai", **file))
     assert found.code == 1
     assert found.of("models file")["detail"].startswith(f"{tmp_path / 'models.yaml'}, line 4: ")
@@ -339,7 +343,7 @@ def test_a_file_that_is_named_but_not_there(tmp_path):
 
 def test_a_row_that_waits_for_a_key_is_no_failure(upstream, tmp_path):
     rows = "- {name: fast, provider: groq}\n- {name: both, upstreams: [{provider: openai}, {provider: mistral}]}\n"
-    found = report(**at(upstream, **written(tmp_path, f"models:\n{rows}")))
+    found = report(**at(upstream, **models_file_setting(tmp_path, f"models:\n{rows}")))
     assert found.code == 0, found.text
     assert (found.of("model fast")["state"], found.of("model fast")["mend"]) == ("warn", "groq needs GROQ_API_KEY")
     assert "mistral needs MISTRAL_API_KEY" in found.of("model both")["mend"]
@@ -347,7 +351,7 @@ def test_a_row_that_waits_for_a_key_is_no_failure(upstream, tmp_path):
 
 def test_the_example_copied_is_no_failure_and_nothing_new(upstream, tmp_path):
     before = report(**at(upstream))
-    found = report(**at(upstream, **written(tmp_path, (ROOT / "models.example.yaml").read_text())))
+    found = report(**at(upstream, **models_file_setting(tmp_path, (ROOT / "models.example.yaml").read_text())))
     assert found.code == 0
     whats = [each["what"] for each in found.findings]
     assert whats == [each["what"] for each in before.findings]
@@ -452,7 +456,7 @@ def test_names_that_others_read_are_no_slips(tmp_path):
         "WEB_CONCURRENCY": "2",
     }
     ours = {"https_proxy": "http://p:1", "AWS_MAX_ATTEMPTS": "2", "OPENAI_KEY": "k", "INVOCATION_ID": "x"}
-    file = written(tmp_path, "providers: {lab: {api_key: '${OPENAI_KEY}'}}\n")
+    file = models_file_setting(tmp_path, "providers: {lab: {api_key: '${OPENAI_KEY}'}}\n")
     found = report(**others, **ours, **file)
     assert not [each for each in found.findings if each["what"].startswith("setting ")], found.text
 
@@ -503,7 +507,7 @@ def test_the_database_of_usage_is_tried_and_in_time():
     assert "DATABASE_URL" in nobody.of("usage")["mend"]
     assert "hidden-away" not in nobody.text
     with Server(lambda connection, _: connection.send(b"no PostgreSQL at all\r\n")) as server:
-        odd = report("--timeout", "2", DATABASE_URL=f"postgresql://u:p@127.0.0.1:{server.port}/x")
+        odd = report("--timeout", "0.5", DATABASE_URL=f"postgresql://u:p@127.0.0.1:{server.port}/x")
     assert odd.of("usage")["state"] == "fail"
     assert report().of("usage")["state"] == "ok"
 

@@ -62,11 +62,11 @@ def call(index, *, named="", arguments="", **more):
     } | more
 
 
-def called(*calls, finish="tool_calls"):
+def call_pieces(*calls, finish="tool_calls"):
     return sse(ROLE, *(chunk({"tool_calls": [each]}) for each in calls), chunk({}, finish), DONE)
 
 
-def captured(pieces, *, pace=0.02, first=0.1, end=End.WHOLE, status=200, ended_at=0.0, **headers):
+def record_stream(pieces, *, pace=0.02, first=0.1, end=End.WHOLE, status=200, ended_at=0.0, **headers):
     """A piece is bytes, which come a `pace` after the one before, or (seconds, bytes)."""
     arrivals = [
         Arrival(*piece) if isinstance(piece, tuple) else Arrival(first + place * pace, piece)
@@ -77,7 +77,7 @@ def captured(pieces, *, pace=0.02, first=0.1, end=End.WHOLE, status=200, ended_a
     return Capture(status, given, tuple(arrivals), end, first if status else None, ended_at or last)
 
 
-def found(recorded, asked=None):
+def check_results(recorded, asked=None):
     """The names of the checks that fail, and of those that warn."""
     results = run(CHECKS, Stream(recorded, asked))
     return {status: {each.name for each in results if each.status == status} for status in ("fail", "warn", "skip")}
@@ -97,9 +97,9 @@ WELL = {
     "no usage": (sse(*PLAIN, DONE), NO_USAGE),
     "usage null until told": (sse(*({**each, "usage": None} for each in PLAIN), COUNTED, DONE), None),
     "heartbeats": ([b": keep-alive\n\n", *ALL[:4], b": keep-alive\n\n", *ALL[4:]], None),
-    "a tool call": (called(call(0, named="a"), call(0, arguments=CITY)), TOOLS),
-    "two tool calls": (called(*TWO), TOOLS),
-    "text and a call": (called(*TWO)[:1] + sse(*SAID) + called(*TWO)[1:], NO_USAGE),
+    "a tool call": (call_pieces(call(0, named="a"), call(0, arguments=CITY)), TOOLS),
+    "two tool calls": (call_pieces(*TWO), TOOLS),
+    "text and a call": (call_pieces(*TWO)[:1] + sse(*SAID) + call_pieces(*TWO)[1:], NO_USAGE),
     "a refusal": (sse(ROLE, chunk({"refusal": "No."}), FINISH, DONE), NO_USAGE),
     "split at each byte": ([(0.1 + place / 1000, bytes([byte])) for place, byte in enumerate(b"".join(ALL))], None),
     "obfuscation": (sse(*({**each, "obfuscation": "xY"} for each in GOOD), DONE), None),
@@ -109,7 +109,7 @@ WELL = {
 @pytest.mark.parametrize("name", WELL)
 def test_nothing_is_found_in_a_good_stream(name):
     pieces, asked = WELL[name]
-    results = found(captured(pieces), asked)
+    results = check_results(record_stream(pieces), asked)
     assert (results["fail"], results["warn"]) == (set(), set())
 
 
@@ -176,7 +176,7 @@ BROKEN = {
     "two finishes": (sse(*PLAIN, FINISH, DONE), {"finish"}, NO_USAGE),
     "content after the finish": (sse(*PLAIN, SAID[0], DONE), {"finish"}, NO_USAGE),
     "Cohere's finish": (sse(*PLAIN[:-1], chunk({}, "COMPLETE"), DONE), {"finish", "types"}, NO_USAGE),
-    "stop beside calls": (called(*TWO, finish="stop"), {"finish fits"}, TOOLS),
+    "stop beside calls": (call_pieces(*TWO, finish="stop"), {"finish fits"}, TOOLS),
     "tool_calls without": (sse(*PLAIN[:-1], chunk({}, "tool_calls"), DONE), {"finish fits"}, NO_USAGE),
     "no usage": (sse(*PLAIN, DONE), {"usage"}),
     "usage unasked": (ALL, {"usage"}, NO_USAGE),
@@ -200,25 +200,29 @@ BROKEN = {
         {"one call a delta"},
         TOOLS,
     ),
-    "index from 1": (called(call(1, named="a", arguments="{}")), {"call indices"}, TOOLS),
-    "index -1": (called(call(-1, named="a", arguments="{}")), {"call indices"}, TOOLS),
+    "index from 1": (call_pieces(call(1, named="a", arguments="{}")), {"call indices"}, TOOLS),
+    "index -1": (call_pieces(call(-1, named="a", arguments="{}")), {"call indices"}, TOOLS),
     "index differs": (
-        called(call(0, named="a"), call(1, arguments="{}")),
+        call_pieces(call(0, named="a"), call(1, arguments="{}")),
         {"call names", "call arguments"},
         TOOLS,
     ),
     "all at index 0": (
-        called(call(0, named="a", arguments="{}"), call(0, named="b", arguments="{}")),
+        call_pieces(call(0, named="a", arguments="{}"), call(0, named="b", arguments="{}")),
         {"call names", "call arguments"},
         TOOLS,
     ),
-    "no call index": (called(call(None, named="a", arguments="{}")), {"call indices", "types"}, TOOLS),
-    "no call id": (called(call(0, named="a", arguments="{}", id=None)), {"call names"}, TOOLS),
-    "one id for two": (called(*(call(n, named="a", arguments="{}", id="x") for n in (0, 1))), {"call names"}, TOOLS),
-    "id again": (called(call(0, named="a"), call(0, arguments="{}", id="call_0")), {"call names"}, TOOLS),
-    "no type": (called(call(0, named="a", arguments="{}", type=None)), {"call names"}, TOOLS),
-    "arguments by repr": (called(call(0, named="a", arguments="{'a': 1}")), {"call arguments"}, TOOLS),
-    "arguments no object": (called(call(0, named="a", arguments="[]")), {"call arguments"}, TOOLS),
+    "no call index": (call_pieces(call(None, named="a", arguments="{}")), {"call indices", "types"}, TOOLS),
+    "no call id": (call_pieces(call(0, named="a", arguments="{}", id=None)), {"call names"}, TOOLS),
+    "one id for two": (
+        call_pieces(*(call(n, named="a", arguments="{}", id="x") for n in (0, 1))),
+        {"call names"},
+        TOOLS,
+    ),
+    "id again": (call_pieces(call(0, named="a"), call(0, arguments="{}", id="call_0")), {"call names"}, TOOLS),
+    "no type": (call_pieces(call(0, named="a", arguments="{}", type=None)), {"call names"}, TOOLS),
+    "arguments by repr": (call_pieces(call(0, named="a", arguments="{'a': 1}")), {"call arguments"}, TOOLS),
+    "arguments no object": (call_pieces(call(0, named="a", arguments="[]")), {"call arguments"}, TOOLS),
     "all at the end": ([(5.1 + place / 1000, each) for place, each in enumerate(ALL)], {"not buffered"}),
     "all in one packet": ([(0.2, b"".join(ALL))], {"not buffered"}),
     "a lump in the middle": ([(0.1, ALL[0]), (0.3, b"".join(ALL[1:-1])), (0.9, ALL[-1])], {"not buffered"}),
@@ -232,23 +236,23 @@ BROKEN = {
 @pytest.mark.parametrize("name", BROKEN)
 def test_what_is_broken_is_found(name):
     pieces, expected, *asked = BROKEN[name]
-    assert found(captured(pieces), *asked)["fail"] == expected
+    assert check_results(record_stream(pieces), *asked)["fail"] == expected
 
 
 ANSWERS = {
-    "status": (captured([b'{"error":{"message":"Slow down"}}'], status=429), {"status"}),
-    "no answer": (captured([], status=0, end=End.RESET), {"status"}),
+    "status": (record_stream([b'{"error":{"message":"Slow down"}}'], status=429), {"status"}),
+    "no answer": (record_stream([], status=0, end=End.RESET), {"status"}),
     "no stream": (
-        captured([b'{"choices":[{"message":{"content":"Hi"}}]}'], content_type="application/json"),
+        record_stream([b'{"choices":[{"message":{"content":"Hi"}}]}'], content_type="application/json"),
         {"content type", "frames", "JSON", "[DONE]", "content"},
     ),
-    "text/plain": (captured(ALL, content_type="text/plain"), {"content type"}),
-    "compressed": (captured(ALL, content_encoding="br"), {"not compressed"}),
-    "cut": (captured(ALL[:5], end=End.CUT), {"whole body", "[DONE]", "finish", "usage"}),
-    "cut after [DONE]": (captured(ALL, end=End.CUT), {"whole body"}),
-    "held open": (captured(ALL, end=End.HELD, ended_at=1.5), {"ends after [DONE]"}),
+    "text/plain": (record_stream(ALL, content_type="text/plain"), {"content type"}),
+    "compressed": (record_stream(ALL, content_encoding="br"), {"not compressed"}),
+    "cut": (record_stream(ALL[:5], end=End.CUT), {"whole body", "[DONE]", "finish", "usage"}),
+    "cut after [DONE]": (record_stream(ALL, end=End.CUT), {"whole body"}),
+    "held open": (record_stream(ALL, end=End.HELD, ended_at=1.5), {"ends after [DONE]"}),
     "given up": (
-        captured(ALL[:5], end=End.SILENT, ended_at=30.0),
+        record_stream(ALL[:5], end=End.SILENT, ended_at=30.0),
         {"whole body", "[DONE]", "finish", "usage", "no long silence"},
     ),
 }
@@ -257,23 +261,23 @@ ANSWERS = {
 @pytest.mark.parametrize("name", ANSWERS)
 def test_a_broken_answer_is_found(name):
     recorded, expected = ANSWERS[name]
-    assert found(recorded)["fail"] == expected
+    assert check_results(recorded)["fail"] == expected
 
 
 WARNED = {
-    "no cache control": (captured(ALL, cache_control=""), {"cache control"}),
-    "until close": (captured(ALL, end=End.CLOSED), {"whole body"}),
-    "CRLF": (captured([each.replace(b"\n", b"\r\n") for each in ALL]), {"line ends"}),
-    "mixed line ends": (captured([ALL[0].replace(b"\n", b"\r\n"), *ALL[1:]]), {"line ends"}),
-    "lost characters": (captured(sse(ROLE, chunk({"content": "\ufffd"}), FINISH, COUNTED, DONE)), {"UTF-8"}),
-    "usage -1": (captured(sse(*PLAIN, {**COUNTED, "usage": dict.fromkeys(USAGE, -1)}, DONE)), {"usage"}),
-    "too fast to tell": (captured([(0.02, b"".join(ALL))], first=0.02), {"not buffered"}),
+    "no cache control": (record_stream(ALL, cache_control=""), {"cache control"}),
+    "until close": (record_stream(ALL, end=End.CLOSED), {"whole body"}),
+    "CRLF": (record_stream([each.replace(b"\n", b"\r\n") for each in ALL]), {"line ends"}),
+    "mixed line ends": (record_stream([ALL[0].replace(b"\n", b"\r\n"), *ALL[1:]]), {"line ends"}),
+    "lost characters": (record_stream(sse(ROLE, chunk({"content": "\ufffd"}), FINISH, COUNTED, DONE)), {"UTF-8"}),
+    "usage -1": (record_stream(sse(*PLAIN, {**COUNTED, "usage": dict.fromkeys(USAGE, -1)}, DONE)), {"usage"}),
+    "too fast to tell": (record_stream([(0.02, b"".join(ALL))], first=0.02), {"not buffered"}),
     "in one piece": (
-        captured(sse(ROLE, chunk({"content": "".join(TEXTS)}), FINISH, COUNTED, DONE)),
+        record_stream(sse(ROLE, chunk({"content": "".join(TEXTS)}), FINISH, COUNTED, DONE)),
         {"small pieces"},
     ),
     "silent for 6 s": (
-        captured([ALL[0], *((7.0 + place, each) for place, each in enumerate(ALL[1:]))]),
+        record_stream([ALL[0], *((7.0 + place, each) for place, each in enumerate(ALL[1:]))]),
         {"no long silence"},
     ),
 }
@@ -282,14 +286,14 @@ WARNED = {
 @pytest.mark.parametrize("name", WARNED)
 def test_what_is_odd_is_a_warning(name):
     recorded, expected = WARNED[name]
-    results = found(recorded)
+    results = check_results(recorded)
     assert (results["fail"], results["warn"]) == (set(), expected)
 
 
 def test_heartbeats_break_a_silence():
     beats = [(5.0 * place, b": keep-alive\n\n") for place in (1, 2, 3)]
     later = [(16.0 + place, each) for place, each in enumerate(ALL)]
-    assert found(captured([*beats, *later], first=5.0))["warn"] == set()
+    assert check_results(record_stream([*beats, *later], first=5.0))["warn"] == set()
 
 
 JUNK = (b"", b"\n", b"\n\n\n", b":", b"data:", b"data: null\n\n", b"\xff\xfe\r\r", b"data: {}\n\n")
@@ -308,7 +312,7 @@ def test_no_check_stumbles_over_odd_values(monkeypatch, place):
     monkeypatch.setattr(client, "_packages", missing)  # the client is slow, and may stumble
     for odd in ODD:
         for junk in JUNK:
-            stream = Stream(captured([*sse(ROLE, PLACES[place](odd)), junk]), TOOLS)
+            stream = Stream(record_stream([*sse(ROLE, PLACES[place](odd)), junk]), TOOLS)
             judged = Judged(Endpoint("http://a/v1"), [stream], run(CHECKS, stream))
             assert text([judged, judged], Paint(on=True))
 
@@ -323,14 +327,14 @@ def test_without_the_openai_package(monkeypatch):
 
     monkeypatch.setattr(client, "import_module", not_installed)
     monkeypatch.setattr(chunk_checks, "import_module", not_installed)
-    results = found(captured(ALL))
+    results = check_results(record_stream(ALL))
     assert results["fail"] == set()
     assert {"types", "openai client"} <= results["skip"]
 
 
 def test_a_frame_comes_when_its_last_byte_does():
     cut = [(0.1, b"data: 1\n"), (0.2, b"\nda"), (0.3, b"ta: 2\n\n: c\n\n"), (0.4, b"x")]
-    read = list(frames(captured(cut).arrivals))
+    read = list(frames(record_stream(cut).arrivals))
     assert [(each.at, each.kind, each.data, each.complete) for each in read] == [
         (0.2, "event", b"1", True),
         (0.3, "event", b"2", True),
@@ -340,7 +344,7 @@ def test_a_frame_comes_when_its_last_byte_does():
 
 
 def test_the_figures():
-    times = timing(Stream(captured([b": hi\n\n", *ALL], first=0.1, pace=0.02)))
+    times = timing(Stream(record_stream([b": hi\n\n", *ALL], first=0.1, pace=0.02)))
     assert times.first_byte == pytest.approx(0.1)
     assert times.first_token == pytest.approx(0.14)
     assert times.gap == pytest.approx(0.02)
@@ -353,14 +357,16 @@ def test_the_sketch():
     assert sketch([], 0.0, columns=3) == "0 ms |   | 0.0 ms"
 
 
-def judged(pieces, url="http://a/v1", model="m", asked=None):
-    stream = Stream(captured(pieces), asked)
+def judge_stream(pieces, url="http://a/v1", model="m", asked=None):
+    stream = Stream(record_stream(pieces), asked)
     return Judged(Endpoint(url, model=model), [stream], run(CHECKS, stream))
 
 
 def test_differences_are_told():
-    ours = judged(ALL)
-    theirs = judged(sse(*({**each, "system_fingerprint": "fp"} for each in GOOD), DONE), "https://api.openai.com/v1")
+    ours = judge_stream(ALL)
+    theirs = judge_stream(
+        sse(*({**each, "system_fingerprint": "fp"} for each in GOOD), DONE), "https://api.openai.com/v1"
+    )
     found = list(differences(ours, theirs))
     assert "OpenAI (m) sends `system_fingerprint` in the chunk, a (m) does not" in found
     assert not ours.failed
@@ -371,7 +377,7 @@ def test_differences_are_told():
 
 
 def test_any_run_can_fail():
-    good, bad = (run(CHECKS, Stream(captured(pieces))) for pieces in (ALL, ALL[:-1]))
+    good, bad = (run(CHECKS, Stream(record_stream(pieces))) for pieces in (ALL, ALL[:-1]))
     assert [each.name for each in merge([good, bad, bad]) if each.problems] == ["[DONE]"]
 
 
@@ -537,6 +543,7 @@ def run_tool(*arguments, **settings):
     return subprocess.run(command, cwd=ROOT, env=variables, capture_output=True, text=True, timeout=30, check=False)
 
 
+@pytest.mark.thorough
 def test_as_a_command(upstream):
     upstream.always(ScriptedAnswer(frame_delay=0.01))
     ran = run_tool(*asking(upstream, "--json"))

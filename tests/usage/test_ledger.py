@@ -188,6 +188,7 @@ def test_a_database_of_a_newer_version_has_records_wait(
     database.close()
 
 
+@pytest.mark.thorough
 def test_many_processes_migrate_at_once(url: str, tmp_path: Path) -> None:
     databases = [open_database(url, tmp_path) for _ in range(6)]
     failures: list[Exception] = []
@@ -253,6 +254,7 @@ def test_a_clock_that_jumps_is_told_of_and_deletes_nothing(
     assert caplog.text.count("clock was set by") == 1
 
 
+@pytest.mark.thorough
 def test_the_last_two_hundred_are_shared(open_ledger: Callable[..., Ledger]) -> None:
     one, other = open_ledger(), open_ledger()
     for number in range(KEPT_RECENT + 50):

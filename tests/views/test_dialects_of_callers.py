@@ -40,14 +40,14 @@ class WordEncoder:
         return b"data: " + error.message.encode() + b"\n\n"
 
 
-def spelled(error: GatewayError, _request_id: str = "") -> dict[str, Any]:
+def error_body(error: GatewayError, _request_id: str = "") -> dict[str, Any]:
     return {"type": "error", "why": error.message}
 
 
 own = Api("own", __name__)
 
 
-@own.post("/words", errors=ErrorFormat(spelled))
+@own.post("/words", errors=ErrorFormat(error_body))
 def words(incoming: ApiRequest) -> Response:
     if not incoming.body():
         raise InvalidRequest("There is no body.")

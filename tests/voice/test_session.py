@@ -1,4 +1,4 @@
-"""The session of a phone call, with a socket and a model that do as they are told: each cell of its table."""
+"""The session of a phone call, with a scripted socket and a scripted model: each cell of its table."""
 
 import threading
 import time
@@ -35,16 +35,16 @@ def call_with(config: VoiceConfig, **options: Any) -> FakeCall:
     return call
 
 
-def says(call: FakeCall, text: str) -> None:
+def caller_says(call: FakeCall, text: str) -> None:
     call.takes(type="prompt", voicePrompt=text, lang="en-US", last=True)
 
 
 def test_a_turn_is_spoken_and_remembered(call: FakeCall) -> None:
     call.model.will_say("Good ", "morning.")
-    says(call, "Hello")
+    caller_says(call, "Hello")
     call.has_sent(token("Good "), token("morning."), LAST)
     call.model.will_say("Yes.")
-    says(call, "Are you there?")
+    caller_says(call, "Are you there?")
     call.has_sent(LAST, token("Yes."), LAST)
     messages, _, identifier = call.model.asked[1]
     assert messages == [
@@ -58,7 +58,7 @@ def test_a_turn_is_spoken_and_remembered(call: FakeCall) -> None:
 
 def test_thinking_is_not_spoken_and_a_refusal_is(call: FakeCall) -> None:
     call.model.will(Reasoning("hm"), Refusal("I cannot."), Finish("stop"))
-    says(call, "Hello")
+    caller_says(call, "Hello")
     call.has_sent(token("I cannot."), LAST)
 
 
@@ -66,7 +66,7 @@ def test_instructions_and_greeting_name_facts_of_the_call() -> None:
     call = call_with(VoiceConfig(instructions="You speak with {{name}}.{{unknown}}", greeting="Hello {{ name }}!"))
     call.has_sent({"type": "text", "token": "Hello Ann!", "last": True})
     call.model.will_say("Yes.")
-    says(call, "Hi")
+    caller_says(call, "Hi")
     call.has_sent(token("Yes."), LAST)
     assert [each["content"] for each in call.model.asked[0][0]] == ["You speak with Ann.", "Hello Ann!", "Hi"]
 
@@ -74,11 +74,11 @@ def test_instructions_and_greeting_name_facts_of_the_call() -> None:
 @pytest.mark.parametrize("spoken", [[], [Text("I would like to say ")]], ids=["asking", "speaking"])
 def test_a_newer_turn_cancels_the_one_under_way(call: FakeCall, spoken: list[Any]) -> None:
     first = call.model.will(*spoken, threading.Event(), Text("too much."), Finish("stop"))
-    says(call, "One")
+    caller_says(call, "One")
     call.is_asked(1)
     until(lambda: len(call.frames) == len(spoken), "what was spoken")
     call.model.will_say("Two it is.")
-    says(call, "Two")
+    caller_says(call, "Two")
     call.has_sent(*[token(each.text) for each in spoken], token("Two it is."), LAST)
     assert first.call.gone
     until(lambda: first.ended, "the upstream to be let go of")
@@ -88,7 +88,7 @@ def test_a_newer_turn_cancels_the_one_under_way(call: FakeCall, spoken: list[Any
 def test_an_interrupted_turn_gets_no_further_frame(call: FakeCall, spoken: list[Any]) -> None:
     go_on = threading.Event()
     answer = call.model.will(*spoken, go_on, Text(" to talk."), Finish("stop"))
-    says(call, "One")
+    caller_says(call, "One")
     call.is_asked(1)
     until(lambda: len(call.frames) == len(spoken), "what was spoken")
     call.takes(type="interrupt", utteranceUntilInterrupt="", durationUntilInterruptMs=10)
@@ -113,11 +113,11 @@ def test_an_interrupted_turn_gets_no_further_frame(call: FakeCall, spoken: list[
 def test_what_was_not_heard_is_trimmed(call: FakeCall, heard: str, kept: str | None) -> None:
     """Platforms speak later than the model: mostly the whole answer was sent when the caller interrupts it."""
     call.model.will_say("Life is a complex ", "set of three things. And more.")
-    says(call, "What is life?")
+    caller_says(call, "What is life?")
     call.has_sent(LAST)
     call.takes(type="interrupt", utteranceUntilInterrupt=heard, durationUntilInterruptMs=460)
     call.model.will_say("Yes.")
-    says(call, "Stop")
+    caller_says(call, "Stop")
     call.has_sent(token("Yes."), LAST)
     said = [each["content"] for each in call.model.asked[1][0] if each["role"] == "assistant"]
     assert said == ([] if kept is None else [kept])
@@ -126,12 +126,12 @@ def test_what_was_not_heard_is_trimmed(call: FakeCall, heard: str, kept: str | N
 def test_a_late_interruption_does_not_touch_what_came_before(call: FakeCall) -> None:
     for answer in ("One.", "Two."):
         call.model.will_say(answer)
-        says(call, "Count")
+        caller_says(call, "Count")
         call.has_sent(token(answer), LAST)
     for _ in range(2):
         call.takes(type="interrupt", utteranceUntilInterrupt="")
     call.model.will_say("Three.")
-    says(call, "Count")
+    caller_says(call, "Count")
     call.has_sent(token("Three."), LAST)
     assert [each["content"] for each in call.model.asked[2][0]] == ["Count", "One.", "Count", "Count"]
 
@@ -139,25 +139,25 @@ def test_a_late_interruption_does_not_touch_what_came_before(call: FakeCall) -> 
 @pytest.mark.parametrize("error", [UpstreamDown("down"), RateLimited("slowly")])
 def test_a_failure_ends_the_turn_and_is_not_spoken(call: FakeCall, error: Any) -> None:
     call.model.will(Text("Well"), error)
-    says(call, "Hello")
+    caller_says(call, "Hello")
     call.has_sent(token("Well"), LAST)
     call.model.will_refuse(error)
-    says(call, "Hello?")
+    caller_says(call, "Hello?")
     call.has_sent(LAST, LAST)
     call.model.will_say("Here I am.")
-    says(call, "Hello??")
+    caller_says(call, "Hello??")
     call.has_sent(token("Here I am."), LAST)
 
 
 def test_an_answer_without_an_end_is_a_failure(call: FakeCall) -> None:
     call.model.will(Text("Well"))
-    says(call, "Hello")
+    caller_says(call, "Hello")
     call.has_sent(token("Well"), LAST)
 
 
 def test_a_full_server_ends_the_turn(call: FakeCall) -> None:
     call.socket.is_full = True
-    says(call, "Hello")
+    caller_says(call, "Hello")
     call.has_sent(LAST)
 
 
@@ -166,7 +166,7 @@ def test_a_filler_is_said_once_and_is_not_what_the_model_said(call: FakeCall) ->
     answer = call.model.will(
         wait, Text("Noon it is. Or not."), Finish("stop"), filler=("One moment... ", time.monotonic())
     )
-    says(call, "When?")
+    caller_says(call, "When?")
     until(lambda: call.socket.later, "the filler to be planned")
     call.socket.later[0]()
     call.has_sent(token("One moment... "))
@@ -175,7 +175,7 @@ def test_a_filler_is_said_once_and_is_not_what_the_model_said(call: FakeCall) ->
     assert answer.filled
     call.takes(type="interrupt", utteranceUntilInterrupt="One moment... Noon it is.")
     call.model.will_say("Yes.")
-    says(call, "Fine")
+    caller_says(call, "Fine")
     call.has_sent(token("Yes."), LAST)
     assert call.model.asked[1][0][1] == {"role": "assistant", "content": "Noon it is."}
 
@@ -183,7 +183,7 @@ def test_a_filler_is_said_once_and_is_not_what_the_model_said(call: FakeCall) ->
 def test_no_filler_behind_the_first_word(call: FakeCall) -> None:
     wait = threading.Event()
     call.model.will(Text("Noon"), wait, Finish("stop"), filler=("One moment... ", time.monotonic() + 10))
-    says(call, "When?")
+    caller_says(call, "When?")
     call.has_sent(token("Noon"))
     with pytest.raises(Cancelled):
         call.socket.later[0]()
@@ -197,7 +197,7 @@ def test_a_filler_while_a_tool_is_carried_out() -> None:
     call = call_with(VoiceConfig(tools=(BOOK,)), webhook=FakeWebhook("Booked.", wait))
     call.model.will_call("book", {}, filler=("One moment... ", time.monotonic() + 10))
     call.model.will_say("Done.")
-    says(call, "A table")
+    caller_says(call, "A table")
     until(lambda: call.session.state is State.CALLING, "the webhook to be called")
     call.socket.later[0]()
     wait.set()
@@ -244,7 +244,7 @@ def test_keys_of_the_phone_are_one_message(call: FakeCall) -> None:
 def test_frames_that_mean_nothing_are_ignored(call: FakeCall, frame: str | bytes) -> None:
     call.session.receive(frame)
     call.model.will_say("Still here.")
-    says(call, "Hello")
+    caller_says(call, "Hello")
     call.has_sent(token("Still here."), LAST)
     assert len(call.model.asked) == 1
 
@@ -259,13 +259,13 @@ def test_half_a_character_is_no_reason_for_silence(call: FakeCall) -> None:
 
 def test_the_end_of_the_socket_ends_the_turn(call: FakeCall) -> None:
     answer = call.model.will(threading.Event(), Finish("stop"))
-    says(call, "Hello")
+    caller_says(call, "Hello")
     call.is_asked(1)
     call.socket.closed_with = 1006
     call.session.closed()
     assert answer.call.gone
     assert call.session.state is State.CLOSED
-    says(call, "Hello")
+    caller_says(call, "Hello")
     assert len(call.model.asked) == 1
 
 
@@ -274,7 +274,7 @@ def test_the_end_of_the_socket_ends_the_turn(call: FakeCall) -> None:
 
 def test_the_platforms_tools_are_offered(call: FakeCall) -> None:
     call.model.will_say("Hi.")
-    says(call, "Hello")
+    caller_says(call, "Hello")
     call.has_sent(token("Hi."), LAST)
     names = [tool["function"]["name"] for tool in call.model.asked[0][1]]
     assert names == ["end_call", "transfer_call", "press_digit"]
@@ -302,10 +302,10 @@ def test_the_platforms_tools_are_offered(call: FakeCall) -> None:
 )
 def test_a_platforms_tool_ends_the_turn(call: FakeCall, name: str, arguments: Any, ending: Any) -> None:
     call.model.will_call(name, arguments, "Very well.")
-    says(call, "Please do")
+    caller_says(call, "Please do")
     call.has_sent(token("Very well."), LAST, ending)
     call.model.will_say("Yes.")
-    says(call, "And?")
+    caller_says(call, "And?")
     call.has_sent(token("Yes."), LAST)
     _, said, result, _ = call.model.asked[1][0]
     assert (said["content"], said["tool_calls"][0]["function"]["name"]) == ("Very well.", name)
@@ -326,7 +326,7 @@ def test_a_platforms_tool_ends_the_turn(call: FakeCall, name: str, arguments: An
 def test_a_wrong_call_is_told_to_the_model(call: FakeCall, name: str, arguments: Any, why: str) -> None:
     call.model.will_call(name, arguments)
     call.model.will_say("Sorry.")
-    says(call, "Please do")
+    caller_says(call, "Please do")
     call.has_sent(token("Sorry."), LAST)
     assert why in call.model.asked[1][0][-1]["content"]
 
@@ -335,7 +335,7 @@ def test_a_call_is_transferred_to_known_numbers_alone() -> None:
     call = call_with(VoiceConfig(transfer_to=("+14155550100",)))
     call.model.will_call("transfer_call", {"number": "+19005550199"})
     call.model.will_call("transfer_call", {"number": "+14155550100"})
-    says(call, "Give me the other one")
+    caller_says(call, "Give me the other one")
     until(lambda: call.frames and call.frames[-1]["type"] == "end", "the transfer")
     assert "+14155550100" in call.frames[-1]["handoffData"]
     parameters = call.model.asked[0][1][1]["function"]["parameters"]
@@ -349,7 +349,7 @@ def test_a_language_and_a_sound_and_the_answer_goes_on() -> None:
     call.model.will_call("play_sound", {"name": "hold"})
     call.model.will_call("play_sound", {"name": "https://evil.example"})
     call.model.will_say("Hola.")
-    says(call, "Español")
+    caller_says(call, "Español")
     call.has_sent(
         {"type": "language", "ttsLanguage": "es-MX", "transcriptionLanguage": "es-MX"},
         {"type": "play", "source": "https://a.example/hold.mp3"},
@@ -388,7 +388,7 @@ def test_other_tools_are_the_webhooks(answer: Any, result: str) -> None:
     call = call_with(VoiceConfig(tools=(BOOK,)), webhook=webhook)
     call.model.will_call("book", {"time": "8"}, "Let me see.")
     call.model.will_say(" Done.")
-    says(call, "A table at 8")
+    caller_says(call, "A table at 8")
     call.has_sent(token("Let me see."), token(" Done."), LAST)
     assert webhook.bodies[0]["data"]["tool_call"] == {"id": "call_book", "name": "book", "arguments": {"time": "8"}}
     assert webhook.bodies[0]["data"]["conversation"] == "CA1"
@@ -407,7 +407,7 @@ def test_several_calls_of_one_answer() -> None:
         Finish("stop"),
     )
     call.model.will_say("Both.")
-    says(call, "Two tables")
+    caller_says(call, "Two tables")
     call.has_sent(token("Both."), LAST)
     _, assistant, first, second = call.model.asked[1][0]
     assert [each["id"] for each in assistant["tool_calls"]] == ["a", "b"]
@@ -417,11 +417,11 @@ def test_several_calls_of_one_answer() -> None:
 def test_an_interruption_frees_a_webhook_too() -> None:
     call = call_with(VoiceConfig(tools=(BOOK,)), webhook=FakeWebhook("", threading.Event()))
     call.model.will_call("book", {}, "Let me see.")
-    says(call, "A table")
+    caller_says(call, "A table")
     until(lambda: call.session.state is State.CALLING, "the webhook to be called")
     call.takes(type="interrupt", utteranceUntilInterrupt="Let me")
     call.model.will_say("Yes.")
-    says(call, "Wait")
+    caller_says(call, "Wait")
     call.has_sent(token("Let me see."), token("Yes."), LAST)
     assert [each["content"] for each in call.model.asked[1][0]] == ["A table", "Let me", "Wait"]
 
@@ -430,7 +430,7 @@ def test_a_model_that_only_calls_tools_is_stopped() -> None:
     call = call_with(VoiceConfig(tools=(BOOK,)), webhook=FakeWebhook("again"))
     for _ in range(10):
         call.model.will_call("book", {})
-    says(call, "A table")
+    caller_says(call, "A table")
     call.has_sent(LAST)
     assert len(call.model.asked) < 10
 
@@ -450,10 +450,10 @@ def test_a_conversation_outlives_a_reload() -> None:
     config = VoiceConfig(greeting="Hello!", instructions="For {{name}}.")
     old = call_with(config, state=state)
     old.model.will_say("Nice to meet you.")
-    says(old, "I am Ann")
+    caller_says(old, "I am Ann")
     old.has_sent(token("Nice to meet you."), LAST)
     old.socket.closing = True
-    says(old, "Who am I?")
+    caller_says(old, "Who am I?")
     assert old.frames[-1] == LAST
     old.session.closed()
     new = FakeCall(ConversationRelay(), config, state=state)
@@ -480,7 +480,7 @@ def test_a_lost_connection_is_dialled_again(ends: str, goes_on: bool) -> None:
         old.model.will_call(tool, {"number": "+14155550100"}, "Bye.")
     else:
         old.model.will_say("Yes.")
-    says(old, "Hello")
+    caller_says(old, "Hello")
     until(lambda: old.session.state is State.IDLE and old.frames, "the answer")
     old.socket.framing.is_finished = ends == "finished"
     old.session.closed()
@@ -531,7 +531,7 @@ def test_turns_that_end_slowly_take_two_threads(call: FakeCall) -> None:
     for number in range(20):
         call.model.will_say(f"Answer {number}.")
     for number in range(20):
-        says(call, f"Question {number}")
+        caller_says(call, f"Question {number}")
     until(lambda: call.model.given, "the first answer")
     assert threading.active_count() - before <= 2
     go_on.set()
@@ -544,7 +544,7 @@ def test_a_conversation_has_an_end(call: FakeCall, monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(conversation, "MOST_MESSAGES", 20)
     for number in range(30):
         call.model.will_say("Yes.")
-        says(call, f"{number}" + "x" * 100_000)
+        caller_says(call, f"{number}" + "x" * 100_000)
         call.has_sent(token("Yes."), LAST)
     messages = call.model.asked[-1][0]
     assert len(messages) <= 20
@@ -557,7 +557,7 @@ def test_a_call_begins_once() -> None:
     call = call_with(VoiceConfig(greeting="Hello {{name}}!"))
     call.takes(type="setup", sessionId="VX2", callSid="CA2", customParameters={"name": "Bob"})
     call.model.will_say("Yes.")
-    says(call, "Hi")
+    caller_says(call, "Hi")
     call.has_sent(token("Yes."), LAST)
     assert call.model.asked[0][2] == "CA1"
     assert len(call.frames) == 3
@@ -566,11 +566,11 @@ def test_a_call_begins_once() -> None:
 def test_sip_addresses_are_numbers_too() -> None:
     call = call_with(VoiceConfig(transfer_to=("sip:front.desk@example.com", "+1 (415) 555-0100")))
     call.model.will_call("transfer_call", {"number": "sip:front.desk@example.com"})
-    says(call, "The desk")
+    caller_says(call, "The desk")
     until(lambda: call.frames and call.frames[-1]["type"] == "end", "the transfer")
     assert "sip:front.desk@example.com" in call.frames[-1]["handoffData"]
     call.model.will_call("transfer_call", {"number": "+14155550100"})
-    says(call, "The other one")
+    caller_says(call, "The other one")
     until(lambda: "+14155550100" in call.frames[-1].get("handoffData", ""), "the transfer")
 
 

@@ -1,29 +1,21 @@
-"""The breaker by its own clock."""
+"""The states of a circuit breaker, by a clock that the test moves."""
 
 import pytest
 
 from core.errors import CircuitOpen
 from dispatch.resilience.breaker import Breaker, Breakers
+from tests.support.clock import ManualClock
 
 
-class Clock:
-    """Seconds that pass when told to."""
-
-    now = 0.0
-
-    def __call__(self) -> float:
-        return self.now
-
-
-def opened(clock: Clock) -> Breaker:
-    breaker = Breaker("openai/gpt", 3, 30, clock)
+def open_breaker(clock: ManualClock) -> Breaker:
+    breaker = Breaker("openai/gpt", 3, 30, clock.now)
     for _ in range(3):
         breaker.record_failure(breaker.admit())
     return breaker
 
 
 def test_failures_in_a_row_open_it_and_a_success_between_does_not() -> None:
-    breaker = Breaker("x", 3, 30, Clock())
+    breaker = Breaker("x", 3, 30, ManualClock().now)
     for _ in range(5):
         breaker.record_failure(breaker.admit())
         breaker.record_failure(breaker.admit())
@@ -32,9 +24,9 @@ def test_failures_in_a_row_open_it_and_a_success_between_does_not() -> None:
 
 
 def test_open_it_refuses_and_says_when_to_come_back() -> None:
-    clock = Clock()
-    breaker = opened(clock)
-    clock.now = 20
+    clock = ManualClock()
+    breaker = open_breaker(clock)
+    clock.advance(20)
     with pytest.raises(CircuitOpen) as refused:
         breaker.admit()
     assert refused.value.retry_after == 10
@@ -42,9 +34,9 @@ def test_open_it_refuses_and_says_when_to_come_back() -> None:
 
 
 def test_half_open_lets_one_probe_through() -> None:
-    clock = Clock()
-    breaker = opened(clock)
-    clock.now = 30
+    clock = ManualClock()
+    breaker = open_breaker(clock)
+    clock.advance(30)
     assert breaker.state == "half-open"
     probe = breaker.admit()
     with pytest.raises(CircuitOpen):
@@ -54,21 +46,21 @@ def test_half_open_lets_one_probe_through() -> None:
 
 
 def test_a_failed_probe_opens_it_again() -> None:
-    clock = Clock()
-    breaker = opened(clock)
-    clock.now = 30
+    clock = ManualClock()
+    breaker = open_breaker(clock)
+    clock.advance(30)
     breaker.record_failure(breaker.admit())
     assert breaker.state == "open"
-    clock.now = 59
+    clock.advance(29)
     assert breaker.state == "open"
-    clock.now = 60
+    clock.advance(1)
     assert breaker.state == "half-open"
 
 
 def test_a_probe_whose_caller_left_proves_nothing() -> None:
-    clock = Clock()
-    breaker = opened(clock)
-    clock.now = 30
+    clock = ManualClock()
+    breaker = open_breaker(clock)
+    clock.advance(30)
     breaker.release(breaker.admit())
     assert breaker.state == "half-open"
     breaker.record_success(breaker.admit())
@@ -76,11 +68,11 @@ def test_a_probe_whose_caller_left_proves_nothing() -> None:
 
 
 def test_an_attempt_from_before_does_not_end_the_probe() -> None:
-    clock = Clock()
-    breaker = Breaker("x", 1, 30, clock)
+    clock = ManualClock()
+    breaker = Breaker("x", 1, 30, clock.now)
     earlier = breaker.admit()
     breaker.record_failure(breaker.admit())
-    clock.now = 30
+    clock.advance(30)
     breaker.admit()
     breaker.release(earlier)
     with pytest.raises(CircuitOpen):

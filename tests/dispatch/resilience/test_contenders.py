@@ -1,4 +1,4 @@
-"""Who is asked, left and cut off in a race, and when: its rules by a clock of the test's own, without threads."""
+"""Which contenders of a race start, win and are cancelled, and when: its rules at given times, without threads."""
 
 from math import inf
 from unittest.mock import Mock
@@ -41,7 +41,7 @@ def race(targets: str, **options: float | bool) -> Clocked:
     return Clocked(contenders, CallContext(), **options)
 
 
-def played(race: Clocked, *steps: str) -> str:
+def states_after(race: Clocked, *steps: str) -> str:
     """The states after steps such as `1.5` (time passes to then), `+0` (that one speaks) and `-1` (that one fails)."""
     now = 0.0
     race._advance(now)
@@ -99,7 +99,7 @@ def played(race: Clocked, *steps: str) -> str:
     ],
 )
 def test_deadlines(targets: str, steps: str, states: str) -> None:
-    assert played(race(targets), *steps.split()) == states
+    assert states_after(race(targets), *steps.split()) == states
 
 
 @pytest.mark.parametrize(
@@ -126,12 +126,12 @@ def test_deadlines(targets: str, steps: str, states: str) -> None:
 )
 def test_hedging(targets: str, steps: str, states: str) -> None:
     """After half a second, beside a deadline of one."""
-    assert played(race(targets, hedge_after=0.5), *steps.split()) == states
+    assert states_after(race(targets, hedge_after=0.5), *steps.split()) == states
 
 
 @pytest.mark.parametrize(("steps", "states"), [("0.5", "RUNNING RUNNING"), ("0.5 1", "LATE RUNNING")])
 def test_agents_race_when_the_model_says_so(steps: str, states: str) -> None:
-    assert played(race("aa", hedge_after=0.5, agents_too=True), *steps.split()) == states
+    assert states_after(race("aa", hedge_after=0.5, agents_too=True), *steps.split()) == states
 
 
 @pytest.mark.parametrize(
@@ -139,7 +139,7 @@ def test_agents_race_when_the_model_says_so(steps: str, states: str) -> None:
 )
 def test_when_nobody_is_left_a_failure_is_raised(targets: str, steps: str) -> None:
     with pytest.raises(GatewayError):
-        played(race(targets), *steps.split())
+        states_after(race(targets), *steps.split())
 
 
 def test_it_wakes_for_the_next_thing_that_is_due_and_for_nothing_else() -> None:

@@ -1,4 +1,4 @@
-"""Races and deadlines, without sockets: providers here are as slow, as late and as deaf as the test says."""
+"""Races and deadlines, without sockets, by a clock that the test moves."""
 
 import gc
 import logging
@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from core.clock import SYSTEM_CLOCK, Clock
 from core.context import CallContext
 from core.errors import Cancelled, UpstreamDown
 from core.events import Event, Events, Finish, Text
@@ -22,7 +23,8 @@ from dispatch.routing.config import Deployment, ModelConfig
 from dispatch.routing.route import Route
 from providers.base import Provider, Target
 from providers.transport.dial import Origin, connect
-from tests.conftest import until
+from tests.conftest import EVER, until
+from tests.support.clock import ManualClock
 
 ROW = ModelConfig("model", (Deployment("first", "m"),))
 
@@ -34,9 +36,11 @@ class Scripted(Provider):
         self.name = name
         self.acts = acts
         self.ended = threading.Event()
+        self.call: CallContext
         self._do = do
 
     def chat(self, request: ChatRequest, target: Target, call: CallContext) -> Events:
+        self.call = call
         try:
             self._do()
             yield Text(self.name)
@@ -49,6 +53,10 @@ def fail() -> None:
     raise UpstreamDown("It is down.")
 
 
+def relay_without_retries(clock: Clock = SYSTEM_CLOCK) -> Relay:
+    return Relay(Breakers(1, 30.0, clock.now), RetryPolicy(retries=0), clock=clock)
+
+
 def answer(
     *providers: Provider,
     hedge: float | None = None,
@@ -56,7 +64,7 @@ def answer(
     relay: Relay | None = None,
     streams: bool = True,
 ) -> AnswerStream:
-    relay = relay or Relay(Breakers(1, 30.0), RetryPolicy(retries=0))
+    relay = relay or relay_without_retries()
     targets = tuple(Target(each, "m", "m", ttft_timeout=ttft) for each in providers)
     row = ModelConfig("model", ROW.upstreams, hedge_after=hedge)
     call = relay.call("id", streams=streams)
@@ -81,7 +89,7 @@ def test_both_speak_at_the_same_time_and_one_is_heard() -> None:
 def test_who_leaves_as_one_has_won_frees_both_at_once() -> None:
     """Not when the collector comes by."""
     gate = threading.Event()
-    one, two = Scripted("one", gate.wait), Scripted("two", lambda: time.sleep(0.01))
+    one, two = Scripted("one", gate.wait), Scripted("two")
     given = answer(one, two, hedge=0.0)
     events = iter(given)
     next(events)  # the second has won
@@ -98,12 +106,19 @@ def test_who_leaves_as_one_has_won_frees_both_at_once() -> None:
 @pytest.mark.parametrize("hedge", [None, 5.0])
 def test_a_deadline_holds_whatever_the_target_is_about(hedge: float | None) -> None:
     """Fetching a credential, say: nothing that the end of a socket would end. It counts as a failure."""
-    gate = threading.Event()
-    relay = Relay(Breakers(1, 30.0), RetryPolicy(retries=0))
-    deaf = Scripted("deaf", gate.wait)
-    began = time.monotonic()
-    assert texts(answer(deaf, Scripted("two"), hedge=hedge, ttft=0.2, relay=relay)) == ["two"]
-    assert 0.2 <= time.monotonic() - began < 1.2
+    clock, gate = ManualClock(), threading.Event()
+    relay = relay_without_retries(clock)
+
+    def block() -> None:
+        clock.advance(1)
+        clock.advance(1)
+        gate.wait(EVER)
+
+    deaf = Scripted("deaf", block)
+    given = answer(deaf, Scripted("two"), hedge=hedge, ttft=2, relay=relay)
+    assert texts(given) == ["two"]
+    assert [each.started for each in given.attempts] == [0, 2]
+    assert given.first_event == 2
     gate.set()
     assert deaf.ended.wait(10)
     until(lambda: relay.breakers["deaf/m"].state == "open", "the failure to be counted")
@@ -127,77 +142,113 @@ def test_failures_leave_nothing_to_the_collector(more: dict[str, Any]) -> None:
         gc.enable()
 
 
-SLOW = 0.3
-"""Seconds, to a deadline of 0.05."""
+DEADLINE = 2.0
 
 
-def slow(name: str, **more: Any) -> Scripted:
-    return Scripted(name, lambda: time.sleep(SLOW), **more)
+def late(
+    name: str, clock: ManualClock, condition: Callable[[], object], *, seconds: float = DEADLINE, acts: bool = False
+) -> Scripted:
+    """A target that takes `seconds`, waits for the condition, lets its deadline pass, and then says its name."""
+
+    def do() -> None:
+        clock.advance(seconds)
+        until(condition, "what the late target waits for")
+        clock.advance(DEADLINE)
+
+    return Scripted(name, do, acts=acts)
 
 
-@pytest.mark.parametrize("hedge", [None, 0.01], ids=["deadline", "hedge that fails"])
+@pytest.mark.parametrize("hedge", [None, 1.0], ids=["deadline", "hedge that fails"])
 def test_a_late_first_is_heard_when_the_next_one_fails(hedge: float | None) -> None:
-    relay = Relay(Breakers(1, 30.0), RetryPolicy(retries=0))
-    given = answer(slow("one"), Scripted("two", fail), ttft=0.05, hedge=hedge, relay=relay)
+    given: AnswerStream
+    relay = relay_without_retries(clock := ManualClock())
+    one = late("one", clock, lambda: given.tried, seconds=hedge or DEADLINE)
+    given = answer(one, Scripted("two", fail), ttft=DEADLINE, hedge=hedge, relay=relay)
     assert texts(given) == ["one"]
     assert given.target.name == "one/m"
     assert given.tried == {"two/m": "It is down."}
+    assert [each.started for each in given.attempts] == [0, hedge or DEADLINE]
     until(lambda: relay.breakers["one/m"].state == "closed", "the first to be as good as before")
 
 
 def test_a_late_first_is_heard_when_the_next_ones_breaker_is_open() -> None:
-    relay = Relay(Breakers(1, 30.0), RetryPolicy(retries=0))
+    given: AnswerStream
+    relay = relay_without_retries(clock := ManualClock())
     relay.breakers["two/m"].record_failure(relay.breakers["two/m"].admit())
     asked = threading.Event()
+    one, two = late("one", clock, lambda: given.tried), Scripted("two", asked.set)
     for _ in range(3):
-        assert texts(answer(slow("one"), Scripted("two", asked.set), ttft=0.05, relay=relay)) == ["one"]
+        given = answer(one, two, ttft=DEADLINE, relay=relay)
+        assert texts(given) == ["one"]
     assert not asked.is_set()
 
 
 def test_a_late_first_is_cut_off_when_the_next_one_speaks_and_that_counts() -> None:
-    relay = Relay(Breakers(1, 30.0), RetryPolicy(retries=0))
-    one = slow("one")
-    given = answer(one, Scripted("two"), ttft=0.05, relay=relay)
+    relay = relay_without_retries(clock := ManualClock())
+    one = late("one", clock, lambda: one.call.gone)
+    given = answer(one, Scripted("two"), ttft=DEADLINE, relay=relay)
     assert texts(given) == ["two"]
-    assert given.tried == {"one/m": "one did not answer in time. (nothing within 0.05 s (ttft_timeout_ms))"}
+    assert given.tried == {"one/m": "one did not answer in time. (nothing within 2.0 s (ttft_timeout_ms))"}
     assert one.ended.wait(10)
     until(lambda: relay.breakers["one/m"].state == "open", "the missed deadline to be counted")
 
 
 def test_an_agent_is_cut_off_before_another_is_asked() -> None:
     order = []
-    agent = slow("agent", acts=True)
-    given = answer(agent, Scripted("two", lambda: order.append(given._started[0]._contenders[0].state.name)), ttft=0.05)
+    relay = relay_without_retries(clock := ManualClock())
+    agent = late("agent", clock, lambda: agent.call.gone, acts=True)
+    two = Scripted("two", lambda: order.append(given._started[0]._contenders[0].state.name))
+    given = answer(agent, two, ttft=DEADLINE, relay=relay)
     assert texts(given) == ["two"]
     assert order == ["LOST"]
     assert not given.hedged
 
 
 def test_an_agent_is_heard_when_nobody_else_can_be_asked() -> None:
-    relay = Relay(Breakers(1, 30.0), RetryPolicy(retries=0))
+    given: AnswerStream
+    relay = relay_without_retries(clock := ManualClock())
     relay.breakers["two/m"].record_failure(relay.breakers["two/m"].admit())
-    assert texts(answer(slow("agent", acts=True), Scripted("two"), ttft=0.05, relay=relay)) == ["agent"]
+    agent = late("agent", clock, lambda: given.tried, acts=True)
+    given = answer(agent, Scripted("two"), ttft=DEADLINE, relay=relay)
+    assert texts(given) == ["agent"]
 
 
 def test_a_whole_answer_has_no_first_word_and_no_deadline() -> None:
     asked = threading.Event()
-    assert texts(answer(slow("one"), Scripted("two", asked.set), ttft=0.05, streams=False)) == ["one"]
+    relay = relay_without_retries(clock := ManualClock())
+    one = Scripted("one", lambda: clock.advance(10 * DEADLINE))
+    assert texts(answer(one, Scripted("two", asked.set), ttft=DEADLINE, streams=False, relay=relay)) == ["one"]
     assert not asked.is_set()
 
 
 def test_when_all_have_failed_each_is_told_with_what_it_failed_with(caplog: pytest.LogCaptureFixture) -> None:
+    given: AnswerStream
+    relay = relay_without_retries(clock := ManualClock())
+
     def fail_later() -> None:
-        time.sleep(0.15)
+        clock.advance(DEADLINE)
+        until(lambda: given.tried, "the second to fail")
         raise UpstreamDown("It is gone.", log="RST")
 
     caplog.set_level("INFO", "thinkline.relay")
-    given = answer(Scripted("one", fail_later), Scripted("two", fail), ttft=0.05)
+    given = answer(Scripted("one", fail_later), Scripted("two", fail), ttft=DEADLINE, relay=relay)
     with pytest.raises(UpstreamDown, match="It is gone"):
         list(given)
     assert list(given.tried.items()) == [("two/m", "It is down."), ("one/m", "It is gone. (RST)")]
     assert given.target.name == "one/m"
     failures: list[Any] = [record for record in caplog.records if record.name == "thinkline.relay"]
     assert [record.facts["target"] for record in failures] == ["two/m", "one/m"]
+
+
+@pytest.mark.parametrize("seconds", [0.5, 1.0])
+def test_the_next_one_is_asked_beside_a_silent_first_at_hedge_after(seconds: float) -> None:
+    """And not before."""
+    relay = relay_without_retries(clock := ManualClock())
+    one = Scripted("one", lambda: (clock.advance(seconds), seconds == 1.0 and until(lambda: one.call.gone, "its end")))
+    given = answer(one, Scripted("two"), hedge=1.0, relay=relay)
+    assert texts(given) == (["two"] if seconds == 1.0 else ["one"])
+    assert given.hedged == (seconds == 1.0)
+    assert given.first_event == seconds
 
 
 def test_a_fault_of_our_own_is_in_the_log_when_another_one_answers(caplog: pytest.LogCaptureFixture) -> None:
@@ -266,14 +317,14 @@ def test_a_winner_is_read_no_faster_than_its_caller_reads() -> None:
 
 def test_a_caller_who_leaves_ends_a_race_at_once() -> None:
     """Also while its targets are about something that cannot be woken."""
-    gate = threading.Event()
-    one, two = Scripted("one", gate.wait), Scripted("two", gate.wait)
+    gate, all_run = threading.Event(), threading.Barrier(3)
+    one, two = [Scripted(name, lambda: (all_run.wait(), gate.wait())) for name in ("one", "two")]
     given = answer(one, two, hedge=0.0)
+    threading.Thread(target=lambda: (all_run.wait(), given._call.cancel())).start()
     began = time.monotonic()
-    threading.Timer(0.2, given._call.cancel).start()
     with pytest.raises(Cancelled):
         list(given)
-    assert 0.2 <= time.monotonic() - began < 1.2
+    assert time.monotonic() - began < 1
     gate.set()
     assert one.ended.wait(10)
     assert two.ended.wait(10)

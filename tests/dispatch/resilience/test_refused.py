@@ -23,6 +23,7 @@ from tests.emulators.dialects import DIALECTS, Dialect
 from tests.emulators.oci.server import OCIUpstream
 from tests.emulators.openai.server import OpenAIUpstream
 from tests.emulators.server import Server
+from tests.support.clock import ManualClock
 
 HI = [{"role": "user", "content": "hi"}]
 OPENAI_SETTINGS = {"RETRIES": 0, "BREAKER_FAILURES": 1000}
@@ -308,12 +309,13 @@ class Picky(Provider):
 
 
 def test_it_is_remembered_for_a_while_and_tried_again_then() -> None:
-    now, picky = [0.0], Picky()
-    refused = RefusedParameters(3600, lambda: now[0])
-    for moment, tries in ((0.0, [True, False]), (3599.0, [False]), (3600.0, [True, False]), (7000.0, [False])):
-        now[0], picky.asked = moment, []
+    clock, picky = ManualClock(), Picky()
+    refused = RefusedParameters(3600, clock.now)
+    for seconds, tries in ((0, [True, False]), (3599, [False]), (1, [True, False]), (3400, [False])):
+        clock.advance(seconds)
+        picky.asked = []
         assert [each for each in refused.chat(request(), Target(picky, "m"), CallContext()) if isinstance(each, Text)]
-        assert picky.asked == tries, moment
+        assert picky.asked == tries, clock.now()
     picky.asked = []
     list(refused.chat(request(), Target(picky, "another"), CallContext()))
     assert picky.asked == [True, False], "another model may take it"

@@ -1,4 +1,4 @@
-"""From a model's name to its targets, once there are models by name. Nobody is asked."""
+"""From a model's name to its targets, where models have names. No request is sent."""
 
 from collections import Counter
 from collections.abc import Callable
@@ -26,7 +26,7 @@ from providers.vendors import Vendor
 from tests.conftest import Served
 from tests.emulators import OpenAIUpstream
 from tests.support.frames import chat_body, post
-from tests.support.http import HI, refused
+from tests.support.http import HI, openai_error
 
 TWO = {"OPENAI_API_KEY": "k", "GROQ_API_KEY": "k"}
 SECOND = 1.0
@@ -462,28 +462,28 @@ def test_a_request_works_with_what_it_began_with() -> None:
     assert first(where.route(Late("a"))) in (("lab", "its-a", "a"), ("openai", "a", "a"))
 
 
-def built(where: Catalogue, name: str) -> Provider:
+def build_provider(where: Catalogue, name: str) -> Provider:
     return where.route("any", name).targets[0].provider
 
 
 def test_a_provider_that_stays_as_it_is_is_kept() -> None:
     """Its connections too: a change of the file costs nobody a handshake."""
     where = catalogue(row("m", "lab"), entries=(place("lab"), place("pool")))
-    lab, pool, openai = (built(where, name) for name in ("lab", "pool", "openai"))
+    lab, pool, openai = (build_provider(where, name) for name in ("lab", "pool", "openai"))
     where.replace("file", SourceContents((place("lab"), place("pool", "http://pool/v1")), (row("n", "lab"),)))
-    assert built(where, "lab") is lab
+    assert build_provider(where, "lab") is lab
     assert where.route("n").targets[0].provider is lab
-    assert built(where, "openai") is openai
-    assert built(where, "pool") is not pool
-    assert built(where, "pool") is built(where, "pool")
+    assert build_provider(where, "openai") is openai
+    assert build_provider(where, "pool") is not pool
+    assert build_provider(where, "pool") is build_provider(where, "pool")
 
 
 @pytest.mark.parametrize("changed", [{"address": "http://b/v1"}, {"key": "k"}, {"proxy": "http://p:1"}])
 def test_a_provider_that_is_configured_otherwise_is_built_anew(changed: dict[str, str]) -> None:
     where = catalogue(entries=(place("lab"),))
-    before = built(where, "lab")
+    before = build_provider(where, "lab")
     where.replace("file", SourceContents((place("lab", **changed),)))
-    assert built(where, "lab") is not before
+    assert build_provider(where, "lab") is not before
 
 
 @pytest.mark.parametrize(
@@ -612,7 +612,7 @@ def test_what_is_refused_never_leaves(app_with: Callable[..., Any], upstream: Op
     file.write_text("models: [{name: m, provider: openai, tool_call: false, multimodal: false}]")
     client = app_with(MODELS_FILE=file, **upstream.settings())
     for body, param in (({"tools": TOOL}, "tools"), ({"messages": IMAGE}, "messages[0].content")):
-        details = refused(client.post("/v1/chat/completions", json=chat_body(**{"model": "m", **body})), 400)
+        details = openai_error(client.post("/v1/chat/completions", json=chat_body(**{"model": "m", **body})), 400)
         assert (details["code"], details["param"]) == ("unsupported_value", param)
     assert not upstream.received
 
@@ -636,7 +636,7 @@ models:
     for identifier, owner in rows.items():
         assert client.get(f"/v1/models/{identifier}").get_json()["owned_by"] == owner
         assert client.post("/v1/chat/completions", json=chat_body(model=identifier)).status_code == 200
-    assert refused(client.get("/v1/models/none"), 404)["code"] == "model_not_found"
+    assert openai_error(client.get("/v1/models/none"), 404)["code"] == "model_not_found"
 
 
 def test_the_providers_of_a_file_are_listed(app_with: Callable[..., Any], tmp_path: Path) -> None:

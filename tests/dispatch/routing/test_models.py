@@ -18,8 +18,9 @@ from dispatch.routing.model_lists import RETRY_SECONDS, ModelLists
 from tests.conftest import Served, environment, until
 from tests.emulators import OpenAIUpstream, ScriptedAnswer, faults
 from tests.emulators.openai.server import MODELS
+from tests.support.clock import ManualClock
 from tests.support.frames import completion
-from tests.support.http import HI, refused
+from tests.support.http import HI, openai_error
 
 TTL = 300.0
 SLASHES = ("accounts/fireworks/models/llama-v3p3-70b-instruct", "org/model:free", "plain")
@@ -35,15 +36,6 @@ BROKEN = {
 }
 
 
-class Clock:
-    """Time that passes when it is told to."""
-
-    now = 1000.0
-
-    def __call__(self) -> float:
-        return self.now
-
-
 def settings_for(**upstreams: OpenAIUpstream) -> dict[str, str]:
     """The environment that points these vendors at these upstreams."""
     named = [(name.upper(), upstream) for name, upstream in upstreams.items()]
@@ -51,16 +43,16 @@ def settings_for(**upstreams: OpenAIUpstream) -> dict[str, str]:
     return keys | {f"{name}_BASE_URL": upstream.base_url for name, upstream in named}
 
 
-def models_of(clock: Clock, ttl: float = TTL, **upstreams: OpenAIUpstream) -> ModelLists:
+def models_of(clock: ManualClock, ttl: float = TTL, **upstreams: OpenAIUpstream) -> ModelLists:
     settings = Settings.load(environment(**settings_for(**upstreams)))
-    return ModelLists(build_services(settings).catalogue, ttl, clock)
+    return ModelLists(build_services(settings).catalogue, ttl, clock.now)
 
 
 def ids(models: ModelLists) -> list[str]:
     return [model.id for model in models.all()]
 
 
-def listed(client: Any) -> list[dict[str, Any]]:
+def model_rows(client: Any) -> list[dict[str, Any]]:
     data = client.get("/v1/models").get_json()
     assert data["object"] == "list"
     for row in data["data"]:
@@ -85,12 +77,12 @@ def upstreams() -> Iterator[Callable[..., OpenAIUpstream]]:
 
 
 def test_the_demo_is_listed_while_there_is_nothing_else(app_with: Callable[..., Any]) -> None:
-    rows = listed(app_with())
+    rows = model_rows(app_with())
     assert [row["id"] for row in rows] == ["demo", "demo-embedding"]
 
 
 def test_an_upstreams_models_are_listed_as_they_are(app_with: Callable[..., Any], upstream: OpenAIUpstream) -> None:
-    rows = listed(app_with(**settings_for(openai=upstream)))
+    rows = model_rows(app_with(**settings_for(openai=upstream)))
     assert [row["id"] for row in rows] == list(MODELS)
     assert {row["owned_by"] for row in rows} == {"system"}
     assert all(row["created"] > 0 for row in rows)
@@ -103,7 +95,7 @@ def test_the_models_of_others_have_their_providers_name_before_them(
     """The union; each id is one to call by."""
     first, second = upstreams(models=("a", "b")), upstreams(models=("a", "c"))
     client = app_with(**settings_for(openai=first, groq=second))
-    rows = [row["id"] for row in listed(client)]
+    rows = [row["id"] for row in model_rows(client)]
     assert rows == ["a", "b", "groq/a", "groq/c"]
     for row in rows:
         body = completion(client.post("/v1/chat/completions", json={"model": row, "messages": HI}).data)
@@ -116,8 +108,8 @@ def test_provider_name_decides_whose_ids_are_plain(
 ) -> None:
     first, second = upstreams(models=("a",)), upstreams(models=("b",))
     settings = settings_for(openai=first, groq=second)
-    assert [row["id"] for row in listed(app_with(PROVIDER_NAME="groq", **settings))] == ["openai/a", "b"]
-    rows = [row["id"] for row in listed(app_with(PROVIDER_NAME="demo", **settings))]
+    assert [row["id"] for row in model_rows(app_with(PROVIDER_NAME="groq", **settings))] == ["openai/a", "b"]
+    rows = [row["id"] for row in model_rows(app_with(PROVIDER_NAME="demo", **settings))]
     assert rows == ["openai/a", "groq/b", "demo", "demo-embedding"]
 
 
@@ -137,7 +129,7 @@ def test_one_model_also_with_slashes(
 
 @pytest.mark.parametrize("identifier", ["nothing", "a/b/c", "groq/nothing", "demo/demo", "x" * 2000, "%F0%9F%99%82"])
 def test_an_unknown_model_is_a_404(app_with: Callable[..., Any], upstream: OpenAIUpstream, identifier: str) -> None:
-    details = refused(app_with(**settings_for(openai=upstream)).get(f"/v1/models/{identifier}"), 404)
+    details = openai_error(app_with(**settings_for(openai=upstream)).get(f"/v1/models/{identifier}"), 404)
     assert (details["code"], details["param"]) == ("model_not_found", "model")
     assert len(details["message"]) < 300
 
@@ -171,24 +163,24 @@ def test_a_list_that_is_down_stops_nothing(serve: Callable[..., Served], upstrea
 
 
 def test_a_list_is_kept_for_its_time(upstream: OpenAIUpstream) -> None:
-    clock = Clock()
+    clock = ManualClock()
     models = models_of(clock, openai=upstream)
     assert list_requests(upstream) == 0
     for _ in range(3):
         assert ids(models) == list(MODELS)
         models.one("gpt-4o")
     assert list_requests(upstream) == 1
-    clock.now += TTL - 1
+    clock.advance(TTL - 1)
     ids(models)
     assert list_requests(upstream) == 1
-    clock.now += 1
+    clock.advance(1)
     ids(models)
     assert list_requests(upstream) == 2
 
 
 def test_callers_at_once_ask_once(upstream: OpenAIUpstream) -> None:
     upstream.always(ScriptedAnswer(delay=0.2), path="/models")
-    models = models_of(Clock(), openai=upstream)
+    models = models_of(ManualClock(), openai=upstream)
     found: list[list[str]] = []
     threads = [threading.Thread(target=lambda: found.append(ids(models))) for _ in range(8)]
     for thread in threads:
@@ -200,7 +192,7 @@ def test_callers_at_once_ask_once(upstream: OpenAIUpstream) -> None:
 
 
 def test_an_unknown_model_is_not_asked_for_each_time(upstream: OpenAIUpstream) -> None:
-    models = models_of(Clock(), openai=upstream)
+    models = models_of(ManualClock(), openai=upstream)
     for _ in range(5):
         with pytest.raises(UnknownModel):
             models.one("nothing")
@@ -208,7 +200,7 @@ def test_an_unknown_model_is_not_asked_for_each_time(upstream: OpenAIUpstream) -
 
 
 def test_no_lifetime_asks_each_time(upstream: OpenAIUpstream) -> None:
-    models = models_of(Clock(), ttl=0, openai=upstream)
+    models = models_of(ManualClock(), ttl=0, openai=upstream)
     ids(models)
     ids(models)
     assert list_requests(upstream) == 2
@@ -221,22 +213,22 @@ def test_no_lifetime_asks_each_time(upstream: OpenAIUpstream) -> None:
 def test_a_default_model_stands_in_for_a_list(upstream: OpenAIUpstream, kind: str) -> None:
     """A list that cannot be fetched costs its own models, and nothing else."""
     upstream.always(BROKEN[kind], path="/models")
-    assert ids(models_of(Clock(), openai=upstream)) == ["gpt-4o-mini"]
+    assert ids(models_of(ManualClock(), openai=upstream)) == ["gpt-4o-mini"]
 
 
 @pytest.mark.parametrize("kind", BROKEN)
 def test_the_last_list_is_kept_when_the_next_fails(upstream: OpenAIUpstream, kind: str) -> None:
-    clock = Clock()
+    clock = ManualClock()
     models = models_of(clock, openai=upstream)
     assert ids(models) == list(MODELS)
     upstream.always(BROKEN[kind], path="/models")
-    clock.now += TTL
+    clock.advance(TTL)
     assert ids(models) == list(MODELS)
     count = list_requests(upstream)
     ids(models)
     assert list_requests(upstream) == count, "a failed upstream is left alone for a moment"
     upstream.always(ScriptedAnswer(), path="/models")
-    clock.now += RETRY_SECONDS
+    clock.advance(RETRY_SECONDS)
     assert ids(models) == list(MODELS)
     assert list_requests(upstream) == count + 1
 
@@ -263,7 +255,7 @@ def test_an_odd_list_breaks_nothing(
 ) -> None:
     odd, good = upstreams(), upstreams(models=("fine",))
     odd.always(ScriptedAnswer(error=body), path="/models")
-    rows = [row["id"] for row in listed(app_with(**settings_for(openai=odd, groq=good)))]
+    rows = [row["id"] for row in model_rows(app_with(**settings_for(openai=odd, groq=good)))]
     assert "groq/fine" in rows
     assert set(rows) <= {"groq/fine", "gpt-4o-mini", "a", "b"}
 
@@ -273,7 +265,7 @@ def test_one_that_fails_does_not_hide_the_others(
 ) -> None:
     first, second = upstreams(), upstreams(models=("fine",))
     first.always(ScriptedAnswer(fault=faults.refused))
-    assert [row["id"] for row in listed(app_with(**settings_for(openai=first, groq=second)))] == [
+    assert [row["id"] for row in model_rows(app_with(**settings_for(openai=first, groq=second)))] == [
         "gpt-4o-mini",
         "groq/fine",
     ]
@@ -281,9 +273,10 @@ def test_one_that_fails_does_not_hide_the_others(
 
 def test_one_without_a_list_or_a_default_shows_nothing(upstream: OpenAIUpstream) -> None:
     upstream.always(ScriptedAnswer(status=500), path="/models")
-    assert ids(models_of(Clock(), vllm=upstream)) == []
+    assert ids(models_of(ManualClock(), vllm=upstream)) == []
 
 
+@pytest.mark.thorough
 def test_upstreams_that_hang_hold_up_nobody_for_long(
     app_with: Callable[..., Any], upstreams: Callable[..., OpenAIUpstream], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -296,7 +289,7 @@ def test_upstreams_that_hang_hold_up_nobody_for_long(
     app = client.application
     found: list[Any] = []
     began = monotonic()
-    listing = threading.Thread(target=lambda: found.append(listed(client)))
+    listing = threading.Thread(target=lambda: found.append(model_rows(client)))
     listing.start()
     until(lambda: all(list_requests(server) for server in servers.values()), "all upstreams to be asked")
     completion(app.test_client().post("/v1/chat/completions", json={"messages": HI}).data)

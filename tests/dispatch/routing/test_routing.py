@@ -1,4 +1,4 @@
-"""From a model's name to who answers. Nothing here talks to anybody."""
+"""From a model's name to the provider. No test here sends a request to a real provider."""
 
 import subprocess
 import sys
@@ -346,6 +346,7 @@ def modules_after(code: str, **settings: object) -> list[str]:
     return done.stdout.split()
 
 
+@pytest.mark.thorough
 def test_no_provider_is_loaded_before_it_is_used() -> None:
     """Clients are built at their first use, so a start stays quick, however many providers there are."""
     chat = "app.test_client().post('/v1/chat/completions', json={'messages': [{'role': 'user', 'content': 'hi'}]})"

@@ -1,4 +1,4 @@
-"""A models file that changes while calls are under way: followed within seconds, and nobody notices."""
+"""A models file that changes while calls are under way: it is read within seconds, and no call fails."""
 
 import http.client
 import json
@@ -191,7 +191,7 @@ def test_a_new_worker_keeps_what_the_others_keep(
     for process, number in ((app.workers[0], signal.SIGKILL), (app.process.pid, signal.SIGHUP)):
         before = app.workers
         os.kill(process, number)
-        until(lambda before=before: renewed(app, before), "a new worker", SOON)
+        until(lambda before=before: has_new_workers(app, before), "a new worker", SOON)
         assert callable_at(app, "later")
 
 
@@ -232,7 +232,7 @@ def test_a_running_stream_is_not_disturbed(serve: Callable[..., Served], tmp_pat
         app = serve(MODELS_FILE=file, DEMO_PACE_MS=40)
         upstream.enqueue(ScriptedAnswer(texts=["word "] * 60, frame_delay=0.04))
         words = "Say: " + " ".join(f"word{number}" for number in range(60))
-        streams = [opened(app.port, chat_body(words, model=name, stream=True)) for name in ("paced", "lab/gpt-4o")]
+        streams = [open_stream(app.port, chat_body(words, model=name, stream=True)) for name in ("paced", "lab/gpt-4o")]
         starts = [stream.readline() for stream in streams]
         file.write_text(naming("new"))
         soon_callable(app, "new")
@@ -243,7 +243,7 @@ def test_a_running_stream_is_not_disturbed(serve: Callable[..., Served], tmp_pat
     assert "outcome=failed" not in app.log()
 
 
-def opened(port: int, body: Any) -> Any:
+def open_stream(port: int, body: Any) -> Any:
     """A stream that has begun."""
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=EVER)
     connection.request("POST", "/v1/chat/completions", json.dumps(body), {"Content-Type": "application/json"})
@@ -270,12 +270,14 @@ def test_a_new_worker_does_not_stumble_over_a_broken_file(serve: Callable[..., S
     for process, number in ((app.workers[0], signal.SIGKILL), (app.process.pid, signal.SIGHUP)):
         before = app.workers
         os.kill(process, number)
-        until(lambda before=before: app.process.poll() is not None or renewed(app, before), "a new worker", SOON)
+        until(
+            lambda before=before: app.process.poll() is not None or has_new_workers(app, before), "a new worker", SOON
+        )
         assert app.process.poll() is None, app.log()[-2000:]
         assert callable_at(app, "a")
 
 
-def renewed(app: Served, before: list[int]) -> bool:
+def has_new_workers(app: Served, before: list[int]) -> bool:
     workers = app.workers
     return bool(workers) and not set(workers) & set(before) and app.log().count("Booting worker") >= 2
 
@@ -292,6 +294,7 @@ def test_a_change_that_would_lose_the_default_is_refused(serve: Callable[..., Se
 # at the start
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("command", [GUNICORN, ("app.py",)], ids=["gunicorn", "app.py"])
 def test_a_broken_file_stops_the_start(tmp_path: Path, command: tuple[str, ...]) -> None:
     file = tmp_path / "models.yaml"
@@ -300,6 +303,7 @@ def test_a_broken_file_stops_the_start(tmp_path: Path, command: tuple[str, ...])
     assert fails_to_start(*command, MODELS_FILE=file) == expected
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(
     "text", ["[", "[" * 100_000, "models: [{name: a, provider: openai, <<: 5}]"], ids=["open", "deep", "merged"]
 )
@@ -309,6 +313,7 @@ def test_whatever_is_wrong_stops_the_start_with_one_line(tmp_path: Path, text: s
     assert f" {file}, line " in fails_to_start("app.py", MODELS_FILE=file)
 
 
+@pytest.mark.thorough
 def test_a_file_that_was_asked_for_must_be_there(tmp_path: Path) -> None:
     missing = tmp_path / "nowhere.yaml"
     output = fails_to_start(*GUNICORN, MODELS_FILE=missing)
@@ -323,7 +328,7 @@ def test_nobody_needs_a_file(app_with: Callable[..., Any]) -> None:
 # the follower itself
 
 
-def looks(follower: FileWatcher) -> None:
+def poll_twice(follower: FileWatcher) -> None:
     """A change is taken when two looks find the same."""
     follower.poll_once()
     follower.poll_once()
@@ -333,13 +338,13 @@ def test_it_looks_at_what_changes_and_at_nothing_else(tmp_path: Path) -> None:
     file, seen = tmp_path / "models.yaml", []
     file.write_text("a")
     follower = FileWatcher(file, lambda: seen.append(file.read_text()))
-    looks(follower)
+    poll_twice(follower)
     assert seen == ["a"]
     for text, way in (("bb", in_place), ("cc", by_rename), ("dd", with_its_old_time), ("ee", with_its_old_time)):
         way(file, text)
-        looks(follower)
+        poll_twice(follower)
         assert seen.pop() == text
-    looks(follower)
+    poll_twice(follower)
     assert seen == ["a"]
 
 
@@ -363,8 +368,8 @@ def test_it_tells_of_a_failure_once(tmp_path: Path, caplog: pytest.LogCaptureFix
     follower = FileWatcher(file, fail)
     file.write_text("x")
     with caplog.at_level("ERROR", "thinkline.follow"):
-        looks(follower)
-        looks(follower)
+        poll_twice(follower)
+        poll_twice(follower)
     assert [each.getMessage() for each in caplog.records] == [
         f"{file}, line 7: it is broken; the last good one stays in use"
     ]
@@ -389,11 +394,11 @@ def test_a_file_that_comes_later_is_followed(tmp_path: Path) -> None:
     """models.yaml, once somebody writes the first."""
     file, seen = tmp_path / "models.yaml", []
     follower = FileWatcher(file, lambda: seen.append(file.exists()))
-    looks(follower)
+    poll_twice(follower)
     file.touch()
-    looks(follower)
+    poll_twice(follower)
     file.unlink()
-    looks(follower)
+    poll_twice(follower)
     assert seen == [True, False]
 
 

@@ -17,6 +17,7 @@ from dispatch.sources.models_file import CatalogueError
 from providers.vendors import VENDORS
 from tests.dispatch.sources.test_vendor_rows import HI
 from tests.emulators.openai.server import OpenAIUpstream
+from tests.support.clock import ManualClock
 
 KNOWN = ("bedrock", "bedrock-models", "oci", "demo", *(row.name for row in VENDORS))
 
@@ -114,9 +115,9 @@ def test_defaults_prices_and_fallbacks(read: Callable[..., SourceContents]) -> N
 
 
 def test_a_spent_deployment_is_passed_over(read: Callable[..., SourceContents]) -> None:
-    now = [0.0]
+    clock = ManualClock()
     where = Catalogue({"environment": from_environment({}, demo_pace_ms=0), "file": read(CONFIG)})
-    where._rates = Rates(lambda: now[0])
+    where._rates = Rates(clock.now)
 
     def asked() -> str:
         return where.route("gpt-4o").targets[0].provider.name
@@ -124,7 +125,7 @@ def test_a_spent_deployment_is_passed_over(read: Callable[..., SourceContents]) 
     first = [asked() for _ in range(20)]
     assert first.count("azure-1") == 2
     assert {"azure-1", "openai-1"} == set(first)
-    now[0] = 60.0
+    clock.advance(60.0)
     assert "azure-1" in [asked() for _ in range(4)]
 
 

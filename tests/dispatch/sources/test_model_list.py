@@ -639,6 +639,7 @@ def test_it_follows_in_the_background_until_it_is_stopped(listed: Listed, list_l
     until(lambda: not following(), "the thread to end")
 
 
+@pytest.mark.thorough
 def test_a_list_that_comes_up_after_us_is_not_waited_for_long(listed: Listed, list_log: Lines) -> None:
     """Services that start together: its usual look is minutes away."""
     listed.answer = http(b"", "503 Service Unavailable")

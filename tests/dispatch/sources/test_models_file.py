@@ -628,6 +628,7 @@ MERGE_BOMB = "a0: &a0 {x: 1}\n" + "".join(
 )
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(
     "text", [BOMB, MERGE_BOMB, "a: &a [*a]", "a: &a {b: *a}", "a: &a {<<: *a}", "a: &a {<<: [*a]}"]
 )
@@ -661,6 +662,7 @@ def test_more_places_than_a_round_can_hold_are_refused(refused: Callable[..., tu
     assert refused(text) == (2, "101 pairs of address and key are more than the 100 that are taken")
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("opening", ["[", "- ", "{a: ", "? "])
 def test_deep_nesting_is_refused(tmp_path: Path, opening: str) -> None:
     """In a process of its own: what is too deep for the parser's stack would end this one."""
@@ -1002,21 +1004,21 @@ def places_in(value: Any, place: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ..
         yield from places_in(inner, (*place, key))
 
 
-def changed(value: Any, place: tuple[Any, ...], new: Any) -> Any:
+def with_value(value: Any, place: tuple[Any, ...], new: Any) -> Any:
     """The same, but for what stands in one place."""
     if not place:
         return new
     first, *rest = place
     if isinstance(value, dict):
-        return {**value, first: changed(value[first], tuple(rest), new)}
-    return [changed(each, tuple(rest), new) if at == first else each for at, each in enumerate(value)]
+        return {**value, first: with_value(value[first], tuple(rest), new)}
+    return [with_value(each, tuple(rest), new) if at == first else each for at, each in enumerate(value)]
 
 
 @st.composite
 def mutated(draw: st.DrawFn) -> Any:
     file = draw(files)
     for _ in range(draw(st.integers(1, 2))):
-        file = changed(file, draw(st.sampled_from(list(places_in(file)))), draw(junk))
+        file = with_value(file, draw(st.sampled_from(list(places_in(file)))), draw(junk))
     return file
 
 

@@ -58,7 +58,7 @@ class Named(Provider):
         self.name = name
 
 
-def sent(vendor: str, model: str = "m", /, messages: Any = HI, **body: Any) -> dict[str, Any]:
+def upstream_body(vendor: str, model: str = "m", /, messages: Any = HI, **body: Any) -> dict[str, Any]:
     """What a row's upstream is sent."""
     row = ROWS[vendor]
     request = ChatRequest({"model": model, "messages": messages, **body}, model, stream=body.get("stream", False))
@@ -77,7 +77,7 @@ STRICT: Mapping[str, set[str]] = {
 @pytest.mark.parametrize("vendor", STRICT)
 def test_what_other_vendors_left_in_a_history_is_not_sent_on(vendor: str) -> None:
     """Each answers a 4xx to a key that it does not know."""
-    messages = sent(vendor, messages=WANDERED)["messages"]
+    messages = upstream_body(vendor, messages=WANDERED)["messages"]
     assert {key for message in messages for key in message} <= STRICT[vendor]
     assert "refusal" not in messages[2]
     (call,) = messages[2]["tool_calls"]
@@ -90,29 +90,29 @@ def test_what_other_vendors_left_in_a_history_is_not_sent_on(vendor: str) -> Non
 
 def test_a_refusal_is_content_where_there_is_no_such_key() -> None:
     refused = [*HI, {"role": "assistant", "content": None, "refusal": "I will not."}, *HI]
-    assert sent("mistral", messages=refused)["messages"][1] == {"role": "assistant", "content": "I will not."}
-    assert sent("openai", messages=refused)["messages"][1]["refusal"] == "I will not."
+    assert upstream_body("mistral", messages=refused)["messages"][1] == {"role": "assistant", "content": "I will not."}
+    assert upstream_body("openai", messages=refused)["messages"][1]["refusal"] == "I will not."
 
 
 def test_mistral_takes_a_name_of_a_tool_alone() -> None:
-    messages = sent("mistral", messages=WANDERED)["messages"]
+    messages = upstream_body("mistral", messages=WANDERED)["messages"]
     assert "name" not in messages[4]
     assert messages[3]["name"] == "get_time"
 
 
 @pytest.mark.parametrize("vendor", ["deepseek", "groq", "mistral", "together", "vllm", "ollama", "llamacpp", "gemini"])
 def test_a_developer_is_the_system_where_there_is_none(vendor: str) -> None:
-    assert sent(vendor, messages=WANDERED)["messages"][0]["role"] == "system"
+    assert upstream_body(vendor, messages=WANDERED)["messages"][0]["role"] == "system"
 
 
 @pytest.mark.parametrize("vendor", ["openai", "azure", "openrouter"])
 def test_a_developer_stays_one_where_there_are(vendor: str) -> None:
-    assert sent(vendor, messages=WANDERED)["messages"][0]["role"] == "developer"
+    assert upstream_body(vendor, messages=WANDERED)["messages"][0]["role"] == "developer"
 
 
 def test_mistral_gets_no_parameter_that_it_refuses() -> None:
     body = {"max_completion_tokens": 50, "store": False, "metadata": {"a": "b"}, "seed": 7, "temperature": 0.3}
-    sent_body = sent("mistral", **body, stream=True, stream_options={"include_usage": True}, guardrails=[])
+    sent_body = upstream_body("mistral", **body, stream=True, stream_options={"include_usage": True}, guardrails=[])
     assert set(sent_body) == {"model", "messages", "max_tokens", "random_seed", "temperature", "stream", "guardrails"}
     assert (sent_body["max_tokens"], sent_body["random_seed"]) == (50, 7)
 
@@ -130,20 +130,22 @@ def test_mistral_gets_no_parameter_that_it_refuses() -> None:
     ],
 )
 def test_the_cap_has_the_name_that_is_known_there(vendor: str, model: str, given: str, name: str) -> None:
-    sent_body = sent(vendor, model, **{given: 40})
+    sent_body = upstream_body(vendor, model, **{given: 40})
     assert {key: value for key, value in sent_body.items() if "tokens" in key} == {name: 40}
 
 
 def test_of_two_caps_the_newer_one_counts() -> None:
-    assert sent("mistral", max_tokens=9, max_completion_tokens=5)["max_tokens"] == 5
-    assert sent("openai", "gpt-5", max_tokens=9, max_completion_tokens=5)["max_completion_tokens"] == 5
+    assert upstream_body("mistral", max_tokens=9, max_completion_tokens=5)["max_tokens"] == 5
+    assert upstream_body("openai", "gpt-5", max_tokens=9, max_completion_tokens=5)["max_completion_tokens"] == 5
 
 
 def test_models_that_think_first_get_no_sampling() -> None:
-    sent_body = sent("openai", "gpt-5-mini", max_tokens=50, temperature=0.7, top_p=0.9, presence_penalty=1, seed=1)
+    sent_body = upstream_body(
+        "openai", "gpt-5-mini", max_tokens=50, temperature=0.7, top_p=0.9, presence_penalty=1, seed=1
+    )
     assert set(sent_body) == {"model", "messages", "max_completion_tokens", "seed"}
-    assert sent("openai", "gpt-5-chat-latest", temperature=0.7)["temperature"] == 0.7
-    assert sent("openai", "gpt-4o", temperature=0.7)["temperature"] == 0.7
+    assert upstream_body("openai", "gpt-5-chat-latest", temperature=0.7)["temperature"] == 0.7
+    assert upstream_body("openai", "gpt-4o", temperature=0.7)["temperature"] == 0.7
 
 
 # the ids of calls
@@ -156,9 +158,9 @@ IDS = ["call_9f8e7d6c5b4a39281706f5e4", "call_9f8e7d6c5b4a39281706f5e5", LONG_ID
 def test_ids_of_calls_are_made_to_fit_and_stay_different(vendor: str) -> None:
     calls = [{**CALL, "id": each} for each in IDS]
     results = [{"role": "tool", "tool_call_id": each, "content": "x"} for each in IDS]
-    messages = sent(vendor, messages=[*HI, {"role": "assistant", "content": None, "tool_calls": calls}, *results])[
-        "messages"
-    ]
+    messages = upstream_body(
+        vendor, messages=[*HI, {"role": "assistant", "content": None, "tool_calls": calls}, *results]
+    )["messages"]
     made = [call["id"] for call in messages[1]["tool_calls"]]
     assert made == [message["tool_call_id"] for message in messages[2:]]
     assert len(set(made)) == len(IDS)
@@ -179,7 +181,7 @@ def test_what_is_past_is_mended_for_every_row() -> None:
     """A call without a result, as voice frameworks leave it, is a 400 everywhere."""
     cut = [*HI, {"role": "assistant", "content": None, "tool_calls": [CALL]}, *HI]
     for row in OPENAI_SHAPED:
-        roles = [message["role"] for message in sent(row.name, messages=cut)["messages"]]
+        roles = [message["role"] for message in upstream_body(row.name, messages=cut)["messages"]]
         assert roles == ["user", "assistant", "tool", "user"], row.name
 
 
@@ -190,19 +192,19 @@ def test_legacy_functions_are_tools_where_there_are_none() -> None:
         {"role": "assistant", "content": None, "function_call": {"name": "f", "arguments": "{}"}},
         {"role": "function", "name": "f", "content": "x"},
     ]
-    assert sent("deepseek", messages=history)["messages"][2]["role"] == "tool"
-    sent_body = sent("mistral", messages=history, **asked)
+    assert upstream_body("deepseek", messages=history)["messages"][2]["role"] == "tool"
+    sent_body = upstream_body("mistral", messages=history, **asked)
     assert sent_body["tools"] == [{"type": "function", "function": {"name": "f"}}]
     assert sent_body["tool_choice"] == {"type": "function", "function": {"name": "f"}}
     assert not {"functions", "function_call"} & sent_body.keys()
     assert sent_body["messages"][1]["tool_calls"][0]["id"] == sent_body["messages"][2]["tool_call_id"]
-    assert set(sent("together", messages=history, **asked)) >= {"functions", "function_call"}
+    assert set(upstream_body("together", messages=history, **asked)) >= {"functions", "function_call"}
 
 
 def test_a_good_body_is_sent_as_it_came() -> None:
     messages = [{"role": "system", "content": "s"}, *HI, {"role": "assistant", "content": "a"}, *HI]
     for row in OPENAI_SHAPED:
-        assert sent(row.name, messages=messages)["messages"] == messages
+        assert upstream_body(row.name, messages=messages)["messages"] == messages
 
 
 # what a vendor wants back

@@ -1,4 +1,4 @@
-"""A model's guardrail, whoever answers and whoever asks: what is blocked is not heard, and what is late is decided."""
+"""A model's guardrail, in every dialect and at every provider: blocked texts, masked texts, and late verdicts."""
 
 import time
 from collections.abc import Callable, Iterator
@@ -17,7 +17,7 @@ from tests.emulators.bedrock.server import BedrockUpstream
 from tests.emulators.dialects import models_file
 from tests.emulators.oci.server import OCIUpstream
 from tests.support import messages, responses
-from tests.support.frames import called, completion, finish, streamed_text
+from tests.support.frames import completion, finish, streamed_calls, streamed_text
 
 PHRASE = "Let us talk about something else."
 PATIENT = {"deadline_ms": 30_000}
@@ -126,6 +126,7 @@ def test_what_passes_is_exactly_what_the_model_said(
     ]
 
 
+@pytest.mark.thorough
 def test_a_sentence_is_heard_before_the_next_one_has_come(app: Callable[..., Any], upstream: OpenAIUpstream) -> None:
     upstream.enqueue(ScriptedAnswer(texts=["One. ", "Two. ", "Three."], frame_delay=0.4))
     client = app(KEPT)
@@ -162,7 +163,7 @@ def test_calls_pass_behind_the_text_that_was_checked(app: Callable[..., Any], up
     upstream.enqueue(ScriptedAnswer(texts=["One moment"], calls=[Call("c", "look", ['{"a": ', "1}"])]))
     response = ask(app(KEPT))
     assert streamed_text(response.data) == "One moment"
-    assert [each[1:] for each in called(response.data)] == [("look", {"a": 1})]
+    assert [each[1:] for each in streamed_calls(response.data)] == [("look", {"a": 1})]
 
 
 def test_each_choice_is_checked(app: Callable[..., Any], upstream: OpenAIUpstream) -> None:
@@ -238,7 +239,7 @@ def test_it_holds_for_every_dialect_of_callers(app: Callable[..., Any], upstream
     answer = client.post("/v1/messages", json={**messages.ask_body(), "model": "talk", "stream": True}, buffered=True)
     assert messages.text(messages.streamed(answer.data)) == f"Fine. {PHRASE}"
     answer = client.post("/v1/responses", json={"input": "hi", "model": "talk", "stream": True}, buffered=True)
-    assert responses.text_of(responses.ended(answer.data)) == f"Fine. {PHRASE}"
+    assert responses.text_of(responses.final_response(answer.data)) == f"Fine. {PHRASE}"
     answer = client.post("/v1/completions", json={"prompt": "hi", "model": "talk", "stream": True}, buffered=True)
     assert "bomb" not in answer.text
     assert PHRASE in answer.text

@@ -48,21 +48,21 @@ SAID = {
 }
 
 
-def say(pieces: list[str]) -> str:
+def spoken_text(pieces: list[str]) -> str:
     speaker = SpeechFilter()
     return "".join([*map(speaker.say, pieces), speaker.rest()])
 
 
 @pytest.mark.parametrize("text", SAID)
 def test_what_is_said(text: str) -> None:
-    assert say([text]) == SAID[text]
+    assert spoken_text([text]) == SAID[text]
 
 
 @pytest.mark.parametrize("text", SAID)
 def test_it_is_the_same_however_it_is_cut(text: str) -> None:
-    assert say(list(text)) == SAID[text]
+    assert spoken_text(list(text)) == SAID[text]
     for at in range(len(text)):
-        assert say([text[:at], text[at:]]) == SAID[text]
+        assert spoken_text([text[:at], text[at:]]) == SAID[text]
 
 
 MARKDOWN = st.text(alphabet="ab1 \n*_`#>-|[]()!<\\~think/\U0001f600", max_size=60)
@@ -72,7 +72,7 @@ MARKDOWN = st.text(alphabet="ab1 \n*_`#>-|[]()!<\\~think/\U0001f600", max_size=6
 def test_cuts_change_nothing(text: str, cuts: list[int]) -> None:
     edges = [0, *sorted(min(cut, len(text)) for cut in cuts), len(text)]
     pieces = [text[a:b] for a, b in pairwise(edges)]
-    assert say(pieces) == say([text])
+    assert spoken_text(pieces) == spoken_text([text])
 
 
 @given(st.text(alphabet="abc 123,.?'\u00e9\u4f60", max_size=80))
@@ -94,7 +94,7 @@ def test_never_more_than_a_line_is_held_back(text: str) -> None:
 def test_letters_are_kept(text: str) -> None:
     """Whatever the marks, a word of the text is a word of the speech; links lose their addresses, thoughts go."""
     if not re.search(r"[\[<`~]", text):
-        assert re.sub(r"[^ab1]", "", say([text])) == re.sub(r"[^ab1]", "", text)
+        assert re.sub(r"[^ab1]", "", spoken_text([text])) == re.sub(r"[^ab1]", "", text)
 
 
 def test_what_was_held_back_is_said_before_a_tool_is_called() -> None:
@@ -155,13 +155,14 @@ KINDS += [
 ]
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("size", [30, 400_000], ids=["in pieces", "in one"])
 def test_a_long_text_costs_as_much_as_it_is_long(kind: str, size: int) -> None:
     """As much of brackets took three seconds, and twice as much four times as many."""
     text = kind * (min(400_000, 4000 * size) // len(kind))
     begun = time.process_time()
-    say([text[at : at + size] for at in range(0, len(text), size)])
+    spoken_text([text[at : at + size] for at in range(0, len(text), size)])
     assert time.process_time() - begun < 1.5
 
 
@@ -180,10 +181,10 @@ def test_a_long_text_costs_as_much_as_it_is_long(kind: str, size: int) -> None:
 )
 def test_a_line_that_nearly_means_something_is_looked_at_once(line: str) -> None:
     begun = time.process_time()
-    say([line])
+    spoken_text([line])
     assert time.process_time() - begun < 3
 
 
 def test_a_long_link_is_a_link_even_if_it_comes_letter_by_letter() -> None:
     text = f"See [{'a name ' * 60}](https://example.com/{'path/' * 150}) and\n**go**."
-    assert say(list(text)) == say([text]) == f"See {'a name ' * 60} and\ngo."
+    assert spoken_text(list(text)) == spoken_text([text]) == f"See {'a name ' * 60} and\ngo."

@@ -47,7 +47,7 @@ class Agent:
         with self._lock:
             session = self.sessions.get(params["sessionId"])
             if session is None:
-                session = Session(_told(state))
+                session = Session(_previous_turns(state))
                 if not results:
                     self.sessions[params["sessionId"]] = session
             if session.busy:
@@ -106,7 +106,7 @@ class Agent:
         return {**whose, "trace": trace}
 
 
-def _told(state: Mapping[str, Any]) -> list[tuple[str, str]]:
+def _previous_turns(state: Mapping[str, Any]) -> list[tuple[str, str]]:
     """The history that a new session is given."""
     messages = state.get("conversationHistory", {}).get("messages", [])
     return [(each["role"], "".join(part["text"] for part in each["content"])) for each in messages]

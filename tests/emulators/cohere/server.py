@@ -44,14 +44,14 @@ def texts(value: Any) -> bool:
 def of(kind: Any) -> Callable[[Any], bool]:
     adapter = TypeAdapter(kind)
 
-    def fits(value: Any) -> bool:
+    def is_valid(value: Any) -> bool:
         try:
             adapter.validate_python(value)
         except ValidationError:
             return False
         return True
 
-    return fits
+    return is_valid
 
 
 CHAT: Mapping[str, Callable[[Any], bool]] = {
@@ -234,7 +234,7 @@ def _check_tools(body: Mapping[str, Any]) -> None:
         raise Refused(400, "response_format is not supported with tools")
 
 
-def _said(answer: ScriptedAnswer, body: Mapping[str, Any]) -> tuple[list[Call], Sequence[str]]:
+def _calls_and_texts(answer: ScriptedAnswer, body: Mapping[str, Any]) -> tuple[list[Call], Sequence[str]]:
     calls = [Call(*call) for call in answer.calls]
     if not calls and answer.texts is None and body.get("tool_choice") == "REQUIRED":
         function = body["tools"][0]["function"]
@@ -244,7 +244,7 @@ def _said(answer: ScriptedAnswer, body: Mapping[str, Any]) -> tuple[list[Call], 
 
 
 def _events(answer: ScriptedAnswer, body: Mapping[str, Any]) -> Iterator[tuple[Kind, dict[str, Any]]]:
-    calls, said = _said(answer, body)
+    calls, said = _calls_and_texts(answer, body)
     opening = {"role": "assistant", "content": [], "tool_plan": "", "tool_calls": [], "citations": []}
     yield "open", {"id": f"c{next(_numbers)}", "type": "message-start", "delta": {"message": opening}}
     index = 0
@@ -278,7 +278,7 @@ def _content(kind: str, index: int, content: Mapping[str, Any]) -> dict[str, Any
 
 
 def _joined(answer: ScriptedAnswer, body: Mapping[str, Any]) -> dict[str, Any]:
-    calls, said = _said(answer, body)
+    calls, said = _calls_and_texts(answer, body)
     content = [{"type": "thinking", "thinking": "".join(answer.reasoning)}] if answer.reasoning else []
     content += [{"type": "text", "text": "".join(said)}] if said else []
     message: dict[str, Any] = {"role": "assistant", **({"content": content} if content else {})}

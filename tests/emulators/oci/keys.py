@@ -82,7 +82,7 @@ def config_file(folder: Path, *, profile: str = "DEFAULT", passphrase: str = "",
     key_file.write_text(pem(private_key(), passphrase))
     key_file.chmod(0o600)
     entries = config(key_content="", key_file=str(key_file), pass_phrase=passphrase)
-    return written(folder, profile, {**entries, **changes})
+    return write_profile(folder, profile, {**entries, **changes})
 
 
 def session_file(folder: Path, *, profile: str = "DEFAULT", seconds: float = 3600) -> Path:
@@ -92,10 +92,10 @@ def session_file(folder: Path, *, profile: str = "DEFAULT", seconds: float = 360
     token_file.write_text(token(private_key("session"), seconds))
     files = {"key_file": str(key_file), "security_token_file": str(token_file)}
     entries = config(key_content="", user="", fingerprint=fingerprint(private_key("session")), **files)
-    return written(folder, profile, entries)
+    return write_profile(folder, profile, entries)
 
 
-def written(folder: Path, profile: str, entries: Mapping[str, str]) -> Path:
+def write_profile(folder: Path, profile: str, entries: Mapping[str, str]) -> Path:
     """A config file with this one profile."""
     path = folder / "config"
     lines = [f"[{profile}]", *(f"{name}={value}" for name, value in entries.items() if value)]

@@ -156,7 +156,7 @@ class OpenAIUpstream(Scripted):
             body = parse(received.body)
             self._check(path, body)
             answer = self.next(path)
-            reply = _made(path, answer, body)
+            reply = _reply_to(path, answer, body)
         return answer, reply if answer.status == 200 and answer.error is None else _failed(answer)
 
     def _listed(self, path: str) -> Reply:
@@ -180,7 +180,7 @@ class OpenAIUpstream(Scripted):
             raise _unknown(NO_SUCH_MODEL)
 
 
-def _made(path: str, answer: ScriptedAnswer, body: Mapping[str, Any]) -> Reply:
+def _reply_to(path: str, answer: ScriptedAnswer, body: Mapping[str, Any]) -> Reply:
     """What is answered on this path when nothing fails."""
     error = _failed(replace(answer, status=500)).body
     if path == "/chat/completions":

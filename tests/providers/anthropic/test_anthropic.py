@@ -29,7 +29,7 @@ from tests.emulators.openai.server import PIXEL
 from tests.emulators.reply import Piece, Reply, play
 from tests.support.conversations import AFTERWARDS, BOTH, HI, PERSON, TREE, WEATHER
 from tests.support.frames import completion
-from tests.support.http import refused
+from tests.support.http import openai_error
 
 VENDOR = next(row for row in VENDORS if row.name == "anthropic")
 HAIKU = "claude-haiku-4-5"
@@ -46,7 +46,7 @@ def target(model: str = HAIKU, **details: Any) -> Target:
     return Target(Anthropic(VENDOR, base_url="http://127.0.0.1:1"), model, **details)
 
 
-def sent(model: str = HAIKU, *, reasoning: bool = False, **body: Any) -> dict[str, Any]:
+def upstream_body(model: str = HAIKU, *, reasoning: bool = False, **body: Any) -> dict[str, Any]:
     """What goes to this model for this body."""
     return to_upstream(ChatRequest({"messages": HI, **body}, include_reasoning=reasoning), target(model))
 
@@ -70,7 +70,7 @@ def sdk(upstream: AnthropicUpstream) -> anthropic.Anthropic:
 
 
 def test_the_least() -> None:
-    assert sent() == {
+    assert upstream_body() == {
         "model": HAIKU,
         "max_tokens": 32_000,
         "messages": [{"role": "user", "content": [{"type": "text", "text": "hi"}]}],
@@ -101,10 +101,10 @@ def test_max_tokens(given: dict[str, int], capped: int | None, cap: int) -> None
     ("another-vendors-model", {"temperature", "top_p", "top_k"}),
 ])  # fmt: skip
 def test_a_model_that_refuses_sampling_parameters_gets_none(model: str, kept: set[str]) -> None:
-    body = sent(model, temperature=1.7, top_p=0.9, top_k=40)
+    body = upstream_body(model, temperature=1.7, top_p=0.9, top_k=40)
     assert {"temperature", "top_p", "top_k"} & body.keys() == kept
     assert body.get("temperature", 1) == 1
-    alone = sent(model, top_p=0.9)
+    alone = upstream_body(model, top_p=0.9)
     assert ("top_p" in alone) == bool(kept)
 
 
@@ -126,7 +126,7 @@ def test_a_model_that_refuses_sampling_parameters_gets_none(model: str, kept: se
     (HAIKU, "enormous", None, None),
 ])  # fmt: skip
 def test_reasoning_effort_is_what_the_model_has_for_it(model: str, effort: str, thinking: Any, output: Any) -> None:
-    body = sent(model, reasoning_effort=effort, temperature=0.2)
+    body = upstream_body(model, reasoning_effort=effort, temperature=0.2)
     assert (body.get("thinking"), body.get("output_config")) == (thinking, output)
     if thinking and thinking["type"] in ("enabled", "adaptive"):
         assert "temperature" not in body
@@ -134,32 +134,32 @@ def test_reasoning_effort_is_what_the_model_has_for_it(model: str, effort: str, 
 
 def test_thinking_is_shown_to_who_reads_along() -> None:
     shown = {"type": "adaptive", "display": "summarized"}
-    assert sent(NEWEST, reasoning=True)["thinking"] == shown
-    assert sent("claude-sonnet-4-6", reasoning=True, reasoning_effort="low")["thinking"] == shown
-    assert "thinking" not in sent("claude-sonnet-4-6", reasoning=True)
+    assert upstream_body(NEWEST, reasoning=True)["thinking"] == shown
+    assert upstream_body("claude-sonnet-4-6", reasoning=True, reasoning_effort="low")["thinking"] == shown
+    assert "thinking" not in upstream_body("claude-sonnet-4-6", reasoning=True)
 
 
 def test_a_budget_stays_below_max_tokens() -> None:
-    assert sent(reasoning_effort="high", max_tokens=3000)["thinking"]["budget_tokens"] == 2999
-    assert "thinking" not in sent(reasoning_effort="high", max_tokens=1024)
+    assert upstream_body(reasoning_effort="high", max_tokens=3000)["thinking"]["budget_tokens"] == 2999
+    assert "thinking" not in upstream_body(reasoning_effort="high", max_tokens=1024)
 
 
 def test_a_tool_that_must_be_called_is_called_without_thinking() -> None:
     forced = {"reasoning_effort": "high", "tools": [WEATHER], "tool_choice": "required"}
-    assert "thinking" not in sent(**forced)
-    assert sent("claude-sonnet-5", **forced)["thinking"] == {"type": "disabled"}
+    assert "thinking" not in upstream_body(**forced)
+    assert upstream_body("claude-sonnet-5", **forced)["thinking"] == {"type": "disabled"}
 
 
 def test_a_callers_own_thinking_passes() -> None:
     own = {"type": "enabled", "budget_tokens": 1024}
-    assert sent(thinking=own)["thinking"] == own
+    assert upstream_body(thinking=own)["thinking"] == own
 
 
 def test_instructions_are_one_text_unless_they_are_cached() -> None:
     messages = [{"role": "system", "content": "One."}, *HI, {"role": "developer", "content": "Two."}]
-    assert sent(messages=messages)["system"] == "One.\n\nTwo."
+    assert upstream_body(messages=messages)["system"] == "One.\n\nTwo."
     messages[0] = {"role": "system", "content": [{"type": "text", "text": "One.", **CACHED}]}
-    assert sent(messages=messages)["system"] == [
+    assert upstream_body(messages=messages)["system"] == [
         {"type": "text", "text": "One.", **CACHED},
         {"type": "text", "text": "Two."},
     ]
@@ -167,7 +167,7 @@ def test_instructions_are_one_text_unless_they_are_cached() -> None:
 
 def test_what_follows_in_one_role_is_one_turn_and_results_come_first() -> None:
     more = [*AFTERWARDS, {"role": "user", "content": "And tomorrow?"}]
-    asked, called, results = sent(messages=more, tools=[WEATHER])["messages"]
+    asked, called, results = upstream_body(messages=more, tools=[WEATHER])["messages"]
     assert [block["type"] for block in called["content"]] == ["text", "tool_use", "tool_use"]
     assert called["content"][1]["input"] == {"city": "Zürich"}
     assert [block["type"] for block in results["content"]] == ["tool_result", "tool_result", "text"]
@@ -182,21 +182,21 @@ def test_a_calls_id_from_another_vendor_fits() -> None:
         {"role": "assistant", "tool_calls": [call]},
         {"role": "tool", "tool_call_id": call["id"], "content": [{"type": "image_url", "image_url": {"url": PNG}}]},
     ]
-    _, called, results = sent(messages=messages)["messages"]
+    _, called, results = upstream_body(messages=messages)["messages"]
     assert called["content"][0]["id"] == results["content"][0]["tool_use_id"]
     assert re.fullmatch("[a-zA-Z0-9_-]+", called["content"][0]["id"])
     assert results["content"][0]["content"][0]["type"] == "image"
 
 
 def test_tools_of_an_earlier_time_are_declared_and_not_called() -> None:
-    body = sent(messages=AFTERWARDS)
+    body = upstream_body(messages=AFTERWARDS)
     assert [tool["name"] for tool in body["tools"]] == ["get_weather", "get_time"]
     assert body["tool_choice"] == {"type": "none"}
 
 
 @pytest.mark.parametrize(("model", "nudged"), [(HAIKU, False), ("claude-opus-4-6", True), (NEWEST, True)])
 def test_a_conversation_that_ends_with_the_assistant(model: str, nudged: bool) -> None:
-    body = sent(model, messages=[*HI, {"role": "assistant", "content": "The answer is \n"}])
+    body = upstream_body(model, messages=[*HI, {"role": "assistant", "content": "The answer is \n"}])
     assert (body["messages"][-1]["role"] == "user") == nudged
     if not nudged:
         assert body["messages"][-1]["content"][-1]["text"] == "The answer is"
@@ -204,7 +204,7 @@ def test_a_conversation_that_ends_with_the_assistant(model: str, nudged: bool) -
 
 def test_an_instruction_at_the_end_does_not_make_the_model_go_on_with_its_own_words() -> None:
     late = [*HI, {"role": "assistant", "content": "Hello."}, {"role": "system", "content": "Say goodbye."}]
-    assert [message["role"] for message in sent(messages=late)["messages"]] == ["user", "assistant", "user"]
+    assert [message["role"] for message in upstream_body(messages=late)["messages"]] == ["user", "assistant", "user"]
 
 
 @pytest.mark.parametrize(("choice", "expected"), [
@@ -214,23 +214,23 @@ def test_an_instruction_at_the_end_does_not_make_the_model_go_on_with_its_own_wo
     ({"type": "function", "function": {"name": "get_weather"}}, {"type": "tool", "name": "get_weather"}),
 ])  # fmt: skip
 def test_tool_choice(choice: Any, expected: Any) -> None:
-    assert sent(tools=[WEATHER], tool_choice=choice).get("tool_choice") == expected
-    single = sent(tools=[WEATHER], tool_choice=choice, parallel_tool_calls=False)["tool_choice"]
+    assert upstream_body(tools=[WEATHER], tool_choice=choice).get("tool_choice") == expected
+    single = upstream_body(tools=[WEATHER], tool_choice=choice, parallel_tool_calls=False)["tool_choice"]
     one = {} if choice == "none" else {"disable_parallel_tool_use": True}
     assert single == {**(expected or {"type": "auto"}), **one}
 
 
 def test_allowed_tools_are_the_only_ones() -> None:
     few = {"mode": "required", "tools": [{"type": "function", "function": {"name": "plant"}}]}
-    body = sent(tools=[WEATHER, TREE], tool_choice={"type": "allowed_tools", "allowed_tools": few})
+    body = upstream_body(tools=[WEATHER, TREE], tool_choice={"type": "allowed_tools", "allowed_tools": few})
     assert body["tool_choice"] == {"type": "tool", "name": "plant"}
     few["mode"] = "auto"
-    body = sent(tools=[WEATHER, TREE], tool_choice={"type": "allowed_tools", "allowed_tools": few})
+    body = upstream_body(tools=[WEATHER, TREE], tool_choice={"type": "allowed_tools", "allowed_tools": few})
     assert [tool["name"] for tool in body["tools"]] == ["plant"]
 
 
 def test_cache_control_passes_on_parts_and_tools() -> None:
-    body = sent(messages=user({"type": "text", "text": "long", **CACHED}), tools=[{**WEATHER, **CACHED}])
+    body = upstream_body(messages=user({"type": "text", "text": "long", **CACHED}), tools=[{**WEATHER, **CACHED}])
     assert body["messages"][0]["content"][0]["cache_control"] == CACHED["cache_control"]
     assert body["tools"][0]["cache_control"] == CACHED["cache_control"]
 
@@ -238,7 +238,7 @@ def test_cache_control_passes_on_parts_and_tools() -> None:
 def test_cache_control_of_a_whole_message_is_its_last_parts() -> None:
     """As other gateways take it, where the content is a string."""
     messages = [{"role": "system", "content": "long", **CACHED}, {**HI[0], **CACHED}]
-    body = sent(messages=messages)
+    body = upstream_body(messages=messages)
     assert body["system"] == [{"type": "text", "text": "long", **CACHED}]
     assert body["messages"][0]["content"] == [{"type": "text", "text": "hi", **CACHED}]
 
@@ -248,7 +248,9 @@ def test_a_result_that_comes_after_the_user_has_spoken() -> None:
     call = {"id": "a", "type": "function", "function": {"name": "get_weather", "arguments": "{}"}}
     asked = [*HI, {"role": "assistant", "tool_calls": [call, {**call, "id": "b"}]}]
     results = [{"role": "tool", "tool_call_id": each, "content": "fair"} for each in ("b", "a")]
-    late = sent(messages=[*asked, results[0], *user({"type": "text", "text": "Well?"}), results[1]], tools=[WEATHER])
+    late = upstream_body(
+        messages=[*asked, results[0], *user({"type": "text", "text": "Well?"}), results[1]], tools=[WEATHER]
+    )
     said = late["messages"][2]["content"]
     assert [block.get("tool_use_id") or block["text"] for block in said] == ["b", "a", "Well?"]
 
@@ -256,20 +258,22 @@ def test_a_result_that_comes_after_the_user_has_spoken() -> None:
 def test_schemas_of_tools() -> None:
     """A reference may stand inside a schema, and not at its head; one without a type is an object's."""
     inside = TREE["function"]["parameters"]
-    assert sent(tools=[TREE])["tools"][0]["input_schema"] == inside
+    assert upstream_body(tools=[TREE])["tools"][0]["input_schema"] == inside
     head = {"type": "function", "function": {"name": "x", "parameters": {**inside, "$ref": "#/$defs/node"}}}
-    assert "$ref" not in sent(tools=[head])["tools"][0]["input_schema"]
+    assert "$ref" not in upstream_body(tools=[head])["tools"][0]["input_schema"]
     bare = {"type": "function", "function": {"name": "x"}}
-    assert sent(tools=[bare])["tools"][0] == {"name": "x", "input_schema": {"type": "object"}}
+    assert upstream_body(tools=[bare])["tools"][0] == {"name": "x", "input_schema": {"type": "object"}}
 
 
 def test_response_format() -> None:
     wanted = {"type": "json_schema", "json_schema": {"name": "person", "schema": PERSON, "strict": True}}
-    assert sent(response_format=wanted)["output_config"] == {"format": {"type": "json_schema", "schema": PERSON}}
-    assert "JSON" in sent(response_format={"type": "json_object"})["system"]
-    assert "system" not in sent(response_format={"type": "text"})
+    assert upstream_body(response_format=wanted)["output_config"] == {
+        "format": {"type": "json_schema", "schema": PERSON}
+    }
+    assert "JSON" in upstream_body(response_format={"type": "json_object"})["system"]
+    assert "system" not in upstream_body(response_format={"type": "text"})
     with pytest.raises(Unsupported) as caught:
-        sent("claude-3-haiku-20240307", response_format=wanted)
+        upstream_body("claude-3-haiku-20240307", response_format=wanted)
     assert caught.value.param == "response_format"
 
 
@@ -296,19 +300,19 @@ def test_bounds_that_cannot_be_enforced_stand_in_the_description() -> None:
     ({"user": "a", "safety_identifier": "b"}, "b"),
 ])  # fmt: skip
 def test_a_user_is_known_by_id(given: dict[str, str], known_as: str) -> None:
-    assert sent(**given)["metadata"] == {"user_id": known_as}
+    assert upstream_body(**given)["metadata"] == {"user_id": known_as}
 
 
 @pytest.mark.parametrize("telling", ["ada@example.com", "+41 44 123 45 67", "x" * 300])
 def test_who_a_user_is_stays_here(telling: str) -> None:
     """Anthropic refuses ids that look like an address or a number to call."""
-    found = sent(user=telling)["metadata"]["user_id"]
+    found = upstream_body(user=telling)["metadata"]["user_id"]
     assert len(found) == 64
-    assert found == sent(user=telling)["metadata"]["user_id"]
+    assert found == upstream_body(user=telling)["metadata"]["user_id"]
 
 
 def test_what_else_has_a_counterpart_and_what_has_none() -> None:
-    body = sent(
+    body = upstream_body(
         stop=["A", " ", ""], service_tier="default", n=2, seed=1, logprobs=True, logit_bias={"1": 1}, store=True
     )
     assert body["stop_sequences"] == ["A"]
@@ -325,7 +329,7 @@ def test_rules_of_models_yaml_speak_anthropics_dialect() -> None:
 
 def test_pictures_and_documents() -> None:
     plain = base64.b64encode("Grüezi".encode()).decode()
-    body = sent(messages=user(
+    body = upstream_body(messages=user(
         {"type": "image_url", "image_url": {"url": PNG, "detail": "low"}},
         {"type": "image_url", "image_url": {"url": "https://example.com/a.jpg"}},
         {"type": "file", "file": {"filename": "a.pdf", "file_data": "data:application/pdf;base64,JVBERi0="}},
@@ -357,7 +361,7 @@ def test_pictures_and_documents() -> None:
 ])  # fmt: skip
 def test_content_that_would_be_lost_is_refused_by_its_field(part: dict[str, Any], param: str) -> None:
     with pytest.raises((Unsupported, InvalidRequest)) as caught:
-        sent(messages=[*HI, *user({"type": "text", "text": "x"}, part)])
+        upstream_body(messages=[*HI, *user({"type": "text", "text": "x"}, part)])
     assert caught.value.param == f"messages[1].content[1]{param}"
 
 
@@ -382,14 +386,14 @@ def test_content_that_would_be_lost_is_refused_by_its_field(part: dict[str, Any]
 def test_what_makes_no_sense_is_refused_by_its_field(body: dict[str, Any], param: str) -> None:
     """A result's id is never lost, or taken for another's."""
     with pytest.raises(InvalidRequest) as caught:
-        sent(**body)
+        upstream_body(**body)
     assert caught.value.param == param
 
 
 # What is made of an answer
 
 
-def decoded(*events: dict[str, Any]) -> list[Event]:
+def decode(*events: dict[str, Any]) -> list[Event]:
     """The events of these frames; the last must finish the answer."""
     reading = Reading(lambda error: error_in_body("anthropic", error), lambda *_: None)
     found = [event for each in events for event in reading.events(Frame(b"", json.dumps(each).encode()))]
@@ -420,7 +424,7 @@ def end(reason: str, **usage: Any) -> dict[str, Any]:
     ("one_that_is_new", "stop"),
 ])  # fmt: skip
 def test_stop_reasons(reason: str, finish: str) -> None:
-    assert decoded(end(reason)) == [Finish(finish)]
+    assert decode(end(reason)) == [Finish(finish)]
 
 
 @pytest.mark.parametrize("rubbish", [b"data: null", b"data: {not json", b'data: {"type": "message_delta"}'])
@@ -438,13 +442,13 @@ def test_rubbish_behind_a_whole_answer_does_not_spoil_it(upstream: AnthropicUpst
 
 
 def test_a_call_without_arguments_has_an_empty_object() -> None:
-    found = decoded(*block(0, {"type": "tool_use", "id": "t", "name": "f", "input": {}},
+    found = decode(*block(0, {"type": "tool_use", "id": "t", "name": "f", "input": {}},
                          {"type": "input_json_delta", "partial_json": ""}), end("tool_use"))  # fmt: skip
     assert found == [ToolCall(0, "f", "t"), ToolArguments(0, "{}"), Finish("tool_calls")]
 
 
 def test_blocks_and_events_that_nobody_knows_say_nothing() -> None:
-    found = decoded(
+    found = decode(
         {"type": "message_start", "message": {}},
         {"type": "a_new_event", "index": 7},
         *block(0, {"type": "server_tool_use", "id": "s", "name": "web_search", "input": {}},
@@ -460,7 +464,7 @@ def test_blocks_and_events_that_nobody_knows_say_nothing() -> None:
 
 def test_citations_span_the_text_that_they_are_of() -> None:
     source = {"type": "web_search_result_location", "url": "https://e.example", "title": "E", "cited_text": "x"}
-    found = decoded(
+    found = decode(
         *block(0, {"type": "text", "text": ""}, {"type": "text_delta", "text": "So: "}),
         *block(1, {"type": "text", "text": "", "citations": []},
                {"type": "citations_delta", "citation": source}, {"type": "text_delta", "text": "18 °C"}),
@@ -472,12 +476,12 @@ def test_citations_span_the_text_that_they_are_of() -> None:
 def test_usage_counts_the_cache_and_ends_with_the_last_word() -> None:
     start = {"input_tokens": 10, "cache_creation_input_tokens": 5, "cache_read_input_tokens": 85, "output_tokens": 1}
     last = {"output_tokens": 30, "output_tokens_details": {"thinking_tokens": 12}, "cache_read_input_tokens": None}
-    found = decoded({"type": "message_start", "message": {"usage": start}}, end("end_turn", **last))
+    found = decode({"type": "message_start", "message": {"usage": start}}, end("end_turn", **last))
     assert found[-1] == Usage(100, 30, cached=85, reasoning=12, written=5)
 
 
 def test_thinking_is_reasoning() -> None:
-    found = decoded(
+    found = decode(
         *block(0, {"type": "thinking", "thinking": "", "signature": ""},
                {"type": "thinking_delta", "thinking": "Hm."}, {"type": "signature_delta", "signature": "s"}),
         *block(1, {"type": "redacted_thinking", "data": "xxx"}),
@@ -527,7 +531,7 @@ def test_what_a_failure_means(status: int, message: str, expected: type[GatewayE
 
 def test_an_embedding_is_refused(app_with: Any, upstream: AnthropicUpstream) -> None:
     client = app_with(ANTHROPIC_API_KEY=upstream.key, ANTHROPIC_BASE_URL=upstream.url)
-    refused(client.post("/v1/embeddings", json={"input": "x", "model": f"anthropic/{HAIKU}"}), 400)
+    openai_error(client.post("/v1/embeddings", json={"input": "x", "model": f"anthropic/{HAIKU}"}), 400)
 
 
 # Thinking survives a client that knows nothing of it

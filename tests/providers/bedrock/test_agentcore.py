@@ -33,8 +33,8 @@ from tests.emulators.bedrock.agentcore import (
     RuntimeUpstream,
 )
 from tests.emulators.dialects import models_file
-from tests.support.frames import called, chunks, completion, error, finish, payloads, streamed_text
-from tests.support.http import refused
+from tests.support.frames import chunks, completion, error, finish, payloads, streamed_calls, streamed_text
+from tests.support.http import openai_error
 from tools.doctor.examine import examine
 
 CHAT = "/v1/chat/completions"
@@ -84,7 +84,7 @@ def ask(client: Any, messages: list[Any], headers: Any = None, **body: Any) -> A
     return client.post(CHAT, json=asked, headers=headers or {}, buffered=True)
 
 
-def said(client: Any, messages: list[Any], **body: Any) -> dict[str, Any]:
+def answer_message(client: Any, messages: list[Any], **body: Any) -> dict[str, Any]:
     response = ask(client, messages, **body)
     assert response.status_code == 200, response.data
     return completion(response.data)["choices"][0]
@@ -143,8 +143,8 @@ def test_every_sessions_id_fits_the_wire(explicit: str, caller: str) -> None:
 def test_a_harness_remembers_and_gets_the_new_words_alone(harness: HarnessUpstream, app: Callable[..., Any]) -> None:
     client = app(harness)
     messages = [user("My name is Ada.")]
-    messages += [said(client, messages)["message"], user("Who am I?")]
-    said(client, messages)
+    messages += [answer_message(client, messages)["message"], user("Who am I?")]
+    answer_message(client, messages)
     assert len(harness.sessions) == 1
     assert [params["messages"] for params in harness.asked] == [
         [{"role": "user", "content": [{"text": "My name is Ada."}]}],
@@ -158,7 +158,7 @@ def test_an_id_keeps_the_session_over_a_restart(
 ) -> None:
     upstream = request.getfixturevalue(kind)
     for text in ("One.", "Two.", "Three."):
-        said(app(upstream), [user(text)], session_id="call-7")
+        answer_message(app(upstream), [user(text)], session_id="call-7")
     assert len(upstream.sessions) == 1
     assert len(next(iter(upstream.sessions.values()))) >= 3
 
@@ -174,8 +174,8 @@ def test_an_interrupted_turn_begins_a_new_session_with_the_history(
     harness: HarnessUpstream, app: Callable[..., Any]
 ) -> None:
     client = app(harness)
-    said(client, [user("Hi.")])
-    said(client, [user("Hi."), {"role": "assistant", "content": "Grü"}, user("Stop.")])
+    answer_message(client, [user("Hi.")])
+    answer_message(client, [user("Hi."), {"role": "assistant", "content": "Grü"}, user("Stop.")])
     assert len(harness.sessions) == 2
     assert [each["role"] for each in harness.asked[1]["messages"]] == ["user", "assistant", "user"]
 
@@ -187,8 +187,8 @@ def test_an_agent_that_does_not_remember_is_told_everything_each_time(
     upstream = request.getfixturevalue(kind)
     client = app(upstream, remembers=False)
     messages = [user("My name is Ada.")]
-    messages += [said(client, messages, session_id="s")["message"], user("Who am I?")]
-    said(client, messages, session_id="s")
+    messages += [answer_message(client, messages, session_id="s")["message"], user("Who am I?")]
+    answer_message(client, messages, session_id="s")
     assert len(upstream.sessions) == 2
     assert "My name is Ada." in json.dumps(upstream.asked[1])
 
@@ -200,7 +200,7 @@ def test_what_a_harness_is_asked(harness: HarnessUpstream, app: Callable[..., An
     client = app(harness, row={"qualifier": "live", "params": {"add": {"allowedTools": ["*"]}}})
     own = {"actorId": "ada", "maxIterations": 3, "timeoutSeconds": 20}
     messages = [{"role": "system", "content": "Be brief."}, user("hi")]
-    said(client, messages, tools=[WEATHER], max_tokens=50, user="somebody", bedrock=own)
+    answer_message(client, messages, tools=[WEATHER], max_tokens=50, user="somebody", bedrock=own)
     asked = harness.asked[0]
     assert asked["qualifier"] == "live"
     assert asked["systemPrompt"] == [{"text": "Be brief."}]
@@ -219,7 +219,7 @@ def test_what_a_harness_is_asked(harness: HarnessUpstream, app: Callable[..., An
 
 def test_a_row_can_keep_the_harness_own_prompt_and_tools(harness: HarnessUpstream, app: Callable[..., Any]) -> None:
     client = app(harness, row={"params": {"delete": ["systemPrompt", "tools"]}})
-    said(client, [{"role": "system", "content": "Be rude."}, user("hi")], tools=[WEATHER])
+    answer_message(client, [{"role": "system", "content": "Be rude."}, user("hi")], tools=[WEATHER])
     assert not harness.asked[0].keys() & {"systemPrompt", "tools"}
 
 
@@ -238,7 +238,7 @@ def test_a_row_can_keep_the_harness_own_prompt_and_tools(harness: HarnessUpstrea
 def test_an_option_that_is_none_is_refused_by_name(
     harness: HarnessUpstream, app: Callable[..., Any], own: Any, param: str
 ) -> None:
-    assert refused(ask(app(harness), [user("hi")], bedrock=own), 400)["param"] == param
+    assert openai_error(ask(app(harness), [user("hi")], bedrock=own), 400)["param"] == param
     assert not harness.received
 
 
@@ -263,12 +263,12 @@ def test_a_call_of_an_inline_function_comes_back_with_its_result(
     harness.enqueue(ScriptedAnswer(texts=["Bye."], calls=[Call("tooluse_1", name, ['{"why": ', '"done"}'])]))
     messages: list[Any] = [user("That is all.")]
     response = ask(client, messages, stream=True)
-    assert [each[-2:] for each in called(response.data)] == [(name, {"why": "done"})]
+    assert [each[-2:] for each in streamed_calls(response.data)] == [(name, {"why": "done"})]
     assert finish(response.data) == "tool_calls"
     call = {"id": "tooluse_1", "type": "function", "function": {"name": name, "arguments": '{"why": "done"}'}}
     messages.append({"role": "assistant", "content": "Bye.", "tool_calls": [call]})
     messages.append({"role": "tool", "tool_call_id": "tooluse_1", "content": "ok"})
-    said(client, messages)
+    answer_message(client, messages)
     assert len(harness.sessions) == 1
     assert harness.asked[1]["messages"] == [
         {
@@ -291,13 +291,13 @@ def test_results_that_no_session_waits_for_come_with_the_whole_history(
         {"role": "assistant", "content": None, "tool_calls": [call]},
         {"role": "tool", "tool_call_id": "call_x", "content": "Sunny."},
     ]
-    said(app(harness), messages)
+    answer_message(app(harness), messages)
     assert [each["role"] for each in harness.asked[0]["messages"]] == ["user", "assistant", "user"]
 
 
 def test_calls_that_share_an_index_are_told_apart(harness: HarnessUpstream, app: Callable[..., Any]) -> None:
     harness.enqueue(ScriptedAnswer(calls=[Call("a", "one", ['{"x": 1}']), Call("b", "two", ['{"y": 2}'])]))
-    found = called(ask(app(harness), [user("hi")], stream=True).data)
+    found = streamed_calls(ask(app(harness), [user("hi")], stream=True).data)
     assert [each[-2:] for each in found] == [("one", {"x": 1}), ("two", {"y": 2})]
 
 
@@ -319,7 +319,7 @@ def test_calls_that_share_an_index_are_told_apart(harness: HarnessUpstream, app:
 )
 def test_every_end_is_one_of_openais(harness: HarnessUpstream, app: Callable[..., Any], word: str, reason: str) -> None:
     harness.enqueue(ScriptedAnswer(texts=["So"], finish_reason=word))
-    assert said(app(harness), [user("hi")])["finish_reason"] == reason
+    assert answer_message(app(harness), [user("hi")])["finish_reason"] == reason
 
 
 @pytest.mark.parametrize("word", ["malformed_model_output", "malformed_tool_use", "end_turn"])
@@ -349,7 +349,7 @@ def test_a_runtimes_payload_is_the_rows_affair(runtime: RuntimeUpstream, app: Ca
     fields = {"prompt_field": "prompt", "system_field": "input.system", "qualifier": "live"}
     client = app(runtime, row={"params": {"add": {"lang": "de"}}}, **fields)
     messages = [{"role": "system", "content": "Be brief."}, user("hi")]
-    said(client, messages, bedrock={"payload": {"customer": 7, "input": {"x": 1}}})
+    answer_message(client, messages, bedrock={"payload": {"customer": 7, "input": {"x": 1}}})
     assert runtime.asked[0][1] == {
         "prompt": "hi",
         "lang": "de",

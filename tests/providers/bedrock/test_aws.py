@@ -1,4 +1,4 @@
-"""The door to Amazon: whose credentials, which address, what goes over the wire, and what failures mean."""
+"""The client of Amazon's services: credentials, addresses, requests on the wire, and errors."""
 
 import datetime as dt
 import json

@@ -1,4 +1,4 @@
-"""Bedrock agents behind the endpoint: they remember, speak word by word, hand out tools, and say what it cost."""
+"""Bedrock agents behind the endpoint: sessions, streaming, tools and usage."""
 
 import json
 import sqlite3
@@ -19,8 +19,8 @@ from tests.emulators import FAULTS, Fault, Phase, cases, faults
 from tests.emulators.bedrock.answers import Turn
 from tests.emulators.bedrock.server import AGENT, BedrockUpstream
 from tests.emulators.connection import Connection
-from tests.support.frames import called, chunks, completion, error, finish, payloads, streamed_text
-from tests.support.http import refused
+from tests.support.frames import chunks, completion, error, finish, payloads, streamed_calls, streamed_text
+from tests.support.http import openai_error
 from tools.doctor.examine import examine
 
 CHAT = "/v1/chat/completions"
@@ -85,11 +85,11 @@ def bedrock(server: BedrockUpstream, folder: Path) -> BedrockUpstream:
     server.always(Turn())
     server.asked.clear()
     if (folder / "state.sqlite3").exists():
-        kept(folder, "DELETE FROM kept")
+        change_sessions(folder, "DELETE FROM kept")
     return server
 
 
-def kept(folder: Path, statement: str, *values: object) -> None:
+def change_sessions(folder: Path, statement: str, *values: object) -> None:
     """Change what the app keeps."""
     with closing(sqlite3.connect(folder / "state.sqlite3", isolation_level=None)) as connection:
         connection.execute(statement, values)
@@ -102,7 +102,7 @@ def start(bedrock: BedrockUpstream, apps: Callable[..., Any]) -> Callable[..., A
 
 
 @pytest.fixture
-def talk(start: Callable[..., Any]) -> Talk:
+def conversation(start: Callable[..., Any]) -> Talk:
     return Talk(start())
 
 
@@ -123,65 +123,68 @@ def inputs(bedrock: BedrockUpstream) -> list[str]:
 # it remembers
 
 
-def test_an_agent_remembers(bedrock: BedrockUpstream, talk: Talk) -> None:
+def test_an_agent_remembers(bedrock: BedrockUpstream, conversation: Talk) -> None:
     """One session for the conversation, and in it each word once."""
-    assert talk.say("My name is Ada.") == "My name is Ada.\n"
-    talk.say("I live in Paris.")
-    assert talk.say("What is my name?") == "My name is Ada.\nI live in Paris.\nWhat is my name?\n"
+    assert conversation.say("My name is Ada.") == "My name is Ada.\n"
+    conversation.say("I live in Paris.")
+    assert conversation.say("What is my name?") == "My name is Ada.\nI live in Paris.\nWhat is my name?\n"
     assert len(set(sessions(bedrock))) == 1
     assert inputs(bedrock) == ["My name is Ada.", "I live in Paris.", "What is my name?"]
 
 
 def test_another_process_remembers(bedrock: BedrockUpstream, start: Callable[..., Any]) -> None:
     """A restart between turns, or another worker."""
-    talk = Talk(start())
-    talk.say("My name is Ada.")
-    talk.client = start(HEARTBEAT=4)
-    assert talk.say("Who am I?") == "My name is Ada.\nWho am I?\n"
+    conversation = Talk(start())
+    conversation.say("My name is Ada.")
+    conversation.client = start(HEARTBEAT=4)
+    assert conversation.say("Who am I?") == "My name is Ada.\nWho am I?\n"
     assert len(set(sessions(bedrock))) == 1
 
 
 @pytest.mark.parametrize("how", ["trimmed", "parts", "system", "cut"])
-def test_a_client_may_write_the_history_otherwise(bedrock: BedrockUpstream, talk: Talk, how: str) -> None:
+def test_a_client_may_write_the_history_otherwise(bedrock: BedrockUpstream, conversation: Talk, how: str) -> None:
     bedrock.enqueue(Turn(texts=["Hello Ada,  ", "how are you? "]))
-    talk.messages = [{"role": "system", "content": "Be brief. It is 10:01."}]
-    talk.say("My name\nis Ada. ")
-    user, answer = talk.messages[1:]
+    conversation.messages = [{"role": "system", "content": "Be brief. It is 10:01."}]
+    conversation.say("My name\nis Ada. ")
+    user, answer = conversation.messages[1:]
     if how == "trimmed":
-        talk.messages[1:] = [{**user, "content": "My name is Ada."}, {**answer, "content": "Hello Ada, how are you?"}]
+        conversation.messages[1:] = [
+            {**user, "content": "My name is Ada."},
+            {**answer, "content": "Hello Ada, how are you?"},
+        ]
     elif how == "parts":
-        talk.messages[1] = {**user, "content": [{"type": "text", "text": user["content"]}]}
+        conversation.messages[1] = {**user, "content": [{"type": "text", "text": user["content"]}]}
     elif how == "system":
-        talk.messages[0] = {"role": "system", "content": "Be brief. It is 10:02."}
+        conversation.messages[0] = {"role": "system", "content": "Be brief. It is 10:02."}
     else:
-        talk.messages[2:] = [{**answer, "content": "Hello Ada,"}, {**answer, "content": "how are you?"}]
-    talk.say("Fine.")
+        conversation.messages[2:] = [{**answer, "content": "Hello Ada,"}, {**answer, "content": "how are you?"}]
+    conversation.say("Fine.")
     assert len(set(sessions(bedrock))) == 1
     assert inputs(bedrock)[-1] == "Fine."
 
 
-def test_an_agent_that_never_heard_it_is_told(bedrock: BedrockUpstream, talk: Talk) -> None:
+def test_an_agent_that_never_heard_it_is_told(bedrock: BedrockUpstream, conversation: Talk) -> None:
     """A conversation that began elsewhere, or whose session is gone."""
-    talk.messages = [
+    conversation.messages = [
         {"role": "system", "content": "Be brief."},
         {"role": "assistant", "content": "Hello!"},
         {"role": "user", "content": "My name is Ada."},
         {"role": "assistant", "content": "Nice to meet you."},
     ]
-    talk.say("Who am I?")
+    conversation.say("Who am I?")
     (text,) = inputs(bedrock)
     assert text.endswith("Who am I?")
     for words in ("Assistant: Hello!", "User: My name is Ada.", "Assistant: Nice to meet you."):
         assert words in text
     assert state(bedrock) == {"promptSessionAttributes": {"system_prompt": "Be brief."}}
-    talk.say("And now?")
+    conversation.say("And now?")
     assert inputs(bedrock)[-1] == "And now?"
     assert len(set(sessions(bedrock))) == 1
 
 
-def test_the_history_can_go_as_amazon_has_it(bedrock: BedrockUpstream, talk: Talk) -> None:
-    talk.messages = [{"role": "user", "content": "I am Ada."}, {"role": "assistant", "content": "Hello."}]
-    talk.say("Who am I?", bedrock={"conversationHistory": True})
+def test_the_history_can_go_as_amazon_has_it(bedrock: BedrockUpstream, conversation: Talk) -> None:
+    conversation.messages = [{"role": "user", "content": "I am Ada."}, {"role": "assistant", "content": "Hello."}]
+    conversation.say("Who am I?", bedrock={"conversationHistory": True})
     assert inputs(bedrock) == ["Who am I?"]
     assert state(bedrock)["conversationHistory"]["messages"] == [
         {"role": "user", "content": [{"text": "I am Ada."}]},
@@ -189,13 +192,13 @@ def test_the_history_can_go_as_amazon_has_it(bedrock: BedrockUpstream, talk: Tal
     ]
 
 
-def test_a_session_is_used_once_at_a_time(bedrock: BedrockUpstream, talk: Talk) -> None:
+def test_a_session_is_used_once_at_a_time(bedrock: BedrockUpstream, conversation: Talk) -> None:
     """Platforms send a turn several times, to be faster or after a time-out: each is answered, in sessions apart."""
-    talk.say("My name is Ada.")
-    again = Talk(talk.client)
-    again.messages = list(talk.messages)
+    conversation.say("My name is Ada.")
+    again = Talk(conversation.client)
+    again.messages = list(conversation.messages)
     bedrock.enqueue(Turn(first_delay=0.3), Turn())
-    first = threading.Thread(target=talk.say, args=("Who am I?",))
+    first = threading.Thread(target=conversation.say, args=("Who am I?",))
     first.start()
     until(lambda: len(bedrock.asked) == 2, "the first of the two")
     assert "My name is Ada." in again.say("Who am I?")
@@ -208,8 +211,8 @@ def test_equal_conversations_do_not_meet(bedrock: BedrockUpstream, start: Callab
     """A session is bound to the key that opened it: two callers who say the same words have one each."""
     client = start(API_KEYS="ann:key-of-ann,bob:key-of-bob")
     ann, bob = Talk(client), Talk(client, session_id="a")
-    for talk, key in ((ann, "key-of-ann"), (bob, "key-of-bob")):
-        talk.headers = {"Authorization": f"Bearer {key}"}
+    for conversation, key in ((ann, "key-of-ann"), (bob, "key-of-bob")):
+        conversation.headers = {"Authorization": f"Bearer {key}"}
     ann.say("Hello.")
     bob.say("Hello.")
     bob.body = {}
@@ -250,12 +253,12 @@ IDS: Mapping[str, tuple[dict[str, Any], dict[str, str]]] = {
 
 
 @pytest.mark.parametrize("where", IDS)
-def test_an_id_keeps_a_session(bedrock: BedrockUpstream, talk: Talk, where: str) -> None:
+def test_an_id_keeps_a_session(bedrock: BedrockUpstream, conversation: Talk, where: str) -> None:
     """Only the last words are sent, and it does not matter what the history says."""
-    talk.body, talk.headers = IDS[where]
-    talk.say("My name is Ada.")
-    talk.messages[1]["content"] = "Something else altogether."
-    assert talk.say("Who am I?") == "My name is Ada.\nWho am I?\n"
+    conversation.body, conversation.headers = IDS[where]
+    conversation.say("My name is Ada.")
+    conversation.messages[1]["content"] = "Something else altogether."
+    assert conversation.say("Who am I?") == "My name is Ada.\nWho am I?\n"
     first, second = sessions(bedrock)
     assert first == second
     assert first.startswith("call-1-")
@@ -263,20 +266,20 @@ def test_an_id_keeps_a_session(bedrock: BedrockUpstream, talk: Talk, where: str)
 
 def test_an_id_alone_is_enough(bedrock: BedrockUpstream, start: Callable[..., Any], tmp_path: Path) -> None:
     """A client that sends the last words alone; also when the store has forgotten."""
-    talk = Talk(start(), session_id="call-1")
-    talk.say("My name is Ada.")
-    for client in (talk.client, start(DATA_DIR=tmp_path / "new")):
-        talk.client, talk.messages = client, []
-        assert "My name is Ada." in talk.say("Who am I?")
+    conversation = Talk(start(), session_id="call-1")
+    conversation.say("My name is Ada.")
+    for client in (conversation.client, start(DATA_DIR=tmp_path / "new")):
+        conversation.client, conversation.messages = client, []
+        assert "My name is Ada." in conversation.say("Who am I?")
     assert len(set(sessions(bedrock))) == 1
 
 
 @pytest.mark.parametrize("identifier", ["a", "é", "../..", "  ", "x" * 5000, "a b\n", "日本", "0", "a/b?c=d#e", "%2e"])
-def test_odd_ids(bedrock: BedrockUpstream, talk: Talk, identifier: str) -> None:
+def test_odd_ids(bedrock: BedrockUpstream, conversation: Talk, identifier: str) -> None:
     """Of one letter, with odd characters, too long: the emulated service holds the session's id to its form."""
-    talk.body = {"session_id": identifier}
-    talk.say("My name is Ada.")
-    assert talk.say("Who am I?") == "My name is Ada.\nWho am I?\n"
+    conversation.body = {"session_id": identifier}
+    conversation.say("My name is Ada.")
+    assert conversation.say("Who am I?") == "My name is Ada.\nWho am I?\n"
 
 
 def test_ids_that_look_alike_do_not_meet(bedrock: BedrockUpstream, start: Callable[..., Any]) -> None:
@@ -294,59 +297,63 @@ def test_a_user_is_no_session(bedrock: BedrockUpstream, start: Callable[..., Any
     assert len(set(sessions(bedrock))) == 2
 
 
-def test_two_turns_at_once_of_one_id(bedrock: BedrockUpstream, talk: Talk) -> None:
+def test_two_turns_at_once_of_one_id(bedrock: BedrockUpstream, conversation: Talk) -> None:
     """Neither hangs: the second has a session of its own, and is told what was said."""
-    talk.body = {"session_id": "call-1"}
-    talk.say("My name is Ada.")
-    history = list(talk.messages)
+    conversation.body = {"session_id": "call-1"}
+    conversation.say("My name is Ada.")
+    history = list(conversation.messages)
     bedrock.enqueue(Turn(first_delay=0.3), Turn())
-    first = threading.Thread(target=talk.say, args=("One.",))
+    first = threading.Thread(target=conversation.say, args=("One.",))
     first.start()
     until(lambda: len(bedrock.asked) == 2, "the first of the two")
-    second = talk.send([*history, {"role": "user", "content": "Two."}])
+    second = conversation.send([*history, {"role": "user", "content": "Two."}])
     assert second.status_code == 200
     assert "My name is Ada." in completion(second.data)["choices"][0]["message"]["content"]
     first.join()
     assert len(set(sessions(bedrock))) == 2
 
 
-def test_two_turns_at_once_without_a_history(bedrock: BedrockUpstream, talk: Talk) -> None:
+@pytest.mark.thorough
+def test_two_turns_at_once_without_a_history(bedrock: BedrockUpstream, conversation: Talk) -> None:
     """A client that sends the last words alone would lose its session: it is told, after retries, and soon."""
-    talk.body = {"session_id": "call-1"}
-    talk.say("My name is Ada.")
+    conversation.body = {"session_id": "call-1"}
+    conversation.say("My name is Ada.")
     bedrock.enqueue(Turn(first_delay=1.0))
-    first = threading.Thread(target=talk.say, args=("One.",))
-    talk.messages = []
+    first = threading.Thread(target=conversation.say, args=("One.",))
+    conversation.messages = []
     first.start()
     until(lambda: len(bedrock.asked) == 2, "the first of the two")
-    details = refused(talk.send([{"role": "user", "content": "Two."}]), 409)
+    details = openai_error(conversation.send([{"role": "user", "content": "Two."}]), 409)
     assert details["code"] == "session_busy"
     assert "busy" in details["message"]
     first.join()
-    talk.messages = []
-    assert "My name is Ada." in talk.say("Three.")
+    conversation.messages = []
+    assert "My name is Ada." in conversation.say("Three.")
 
 
-def test_a_first_turn_that_comes_twice_at_once(bedrock: BedrockUpstream, talk: Talk) -> None:
+def test_a_first_turn_that_comes_twice_at_once(bedrock: BedrockUpstream, conversation: Talk) -> None:
     """As platforms guess ahead: nothing is lost by another session."""
-    talk.body = {"session_id": "call-1"}
+    conversation.body = {"session_id": "call-1"}
     bedrock.enqueue(Turn(first_delay=0.3), Turn())
-    first = threading.Thread(target=talk.say, args=("Hello.",))
+    first = threading.Thread(target=conversation.say, args=("Hello.",))
     first.start()
     until(lambda: len(bedrock.asked) == 1, "the first of the two")
-    assert talk.send([{"role": "user", "content": "Hello."}]).status_code == 200
+    assert conversation.send([{"role": "user", "content": "Hello."}]).status_code == 200
     first.join()
 
 
-def test_a_turn_that_is_asked_again(bedrock: BedrockUpstream, talk: Talk) -> None:
+def test_a_turn_that_is_asked_again(bedrock: BedrockUpstream, conversation: Talk) -> None:
     """Platforms guess what the user is about to say, and ask anew when there is more: the guess was not said."""
-    talk.body = {"session_id": "call-1"}
-    talk.say("My name is Ada.")
+    conversation.body = {"session_id": "call-1"}
+    conversation.say("My name is Ada.")
     for guess in ("I want", "I want", "I want tea."):
-        asked = talk.send([*talk.messages, {"role": "user", "content": guess}])
+        asked = conversation.send([*conversation.messages, {"role": "user", "content": guess}])
         assert asked.status_code == 200
-    talk.messages += [{"role": "user", "content": "I want tea."}, completion(asked.data)["choices"][0]["message"]]
-    assert talk.say("And you?").count("I want") == 1
+    conversation.messages += [
+        {"role": "user", "content": "I want tea."},
+        completion(asked.data)["choices"][0]["message"],
+    ]
+    assert conversation.say("And you?").count("I want") == 1
     first, guess, again, right, last = sessions(bedrock)
     assert first == guess
     assert len({first, again, right}) == 3
@@ -358,24 +365,24 @@ def test_a_turn_that_is_asked_again(bedrock: BedrockUpstream, talk: Talk) -> Non
 
 def test_a_turn_that_failed_comes_again(bedrock: BedrockUpstream, start: Callable[..., Any]) -> None:
     """ElevenLabs sends it three times: the session is still there."""
-    talk = Talk(start(RETRIES=0))
-    talk.say("My name is Ada.")
+    conversation = Talk(start(RETRIES=0))
+    conversation.say("My name is Ada.")
     bedrock.enqueue(Turn(exception="ThrottlingException"), Turn(breaks_with="throttlingException"))
-    again = [*talk.messages, {"role": "user", "content": "Who am I?"}]
+    again = [*conversation.messages, {"role": "user", "content": "Who am I?"}]
     for _ in range(2):
-        assert refused(talk.send(again), 429)["code"] == "rate_limit_exceeded"
-    assert talk.say("Who am I?").startswith("My name is Ada.\n")
+        assert openai_error(conversation.send(again), 429)["code"] == "rate_limit_exceeded"
+    assert conversation.say("Who am I?").startswith("My name is Ada.\n")
     assert len(set(sessions(bedrock))) == 1
 
 
-def test_an_interrupted_answer_is_told_as_it_was_heard(bedrock: BedrockUpstream, talk: Talk) -> None:
+def test_an_interrupted_answer_is_told_as_it_was_heard(bedrock: BedrockUpstream, conversation: Talk) -> None:
     """The caller interrupts: what the session holds is not what was heard, so the next turn has a new one."""
-    talk.say("My name is Ada.")
+    conversation.say("My name is Ada.")
     bedrock.enqueue(Turn(texts=["Once ", "upon ", "a time."], breaks_with="internalServerException", breaks_after=1))
-    broken = talk.send([*talk.messages, {"role": "user", "content": "Tell a story."}], stream=True)
+    broken = conversation.send([*conversation.messages, {"role": "user", "content": "Tell a story."}], stream=True)
     assert error(payloads(broken.data)[-1].encode())["code"] == "upstream_error"
-    talk.messages += [{"role": "user", "content": "Tell a story."}, {"role": "assistant", "content": "Once"}]
-    talk.say("Stop.")
+    conversation.messages += [{"role": "user", "content": "Tell a story."}, {"role": "assistant", "content": "Once"}]
+    conversation.say("Stop.")
     first, second, third = sessions(bedrock)
     assert first == second != third
     for words in ("My name is Ada.", "Assistant: Once\n", "Stop."):
@@ -383,21 +390,21 @@ def test_an_interrupted_answer_is_told_as_it_was_heard(bedrock: BedrockUpstream,
 
 
 @pytest.mark.parametrize("exception", ["ConflictException", "ResourceNotFoundException", "ValidationException"])
-def test_a_session_that_is_gone(bedrock: BedrockUpstream, talk: Talk, exception: str) -> None:
-    talk.say("My name is Ada.")
+def test_a_session_that_is_gone(bedrock: BedrockUpstream, conversation: Talk, exception: str) -> None:
+    conversation.say("My name is Ada.")
     bedrock.enqueue(Turn(exception=exception, message="Session 123 has expired."))
-    talk.say("Who am I?")
+    conversation.say("Who am I?")
     assert len(sessions(bedrock)) == 3
     assert "My name is Ada." in inputs(bedrock)[-1]
 
 
-def test_a_session_that_is_gone_for_who_sends_no_history(bedrock: BedrockUpstream, talk: Talk) -> None:
+def test_a_session_that_is_gone_for_who_sends_no_history(bedrock: BedrockUpstream, conversation: Talk) -> None:
     """There is nothing left to keep: a new one, and not the same error for ever."""
-    talk.body = {"session_id": "call-1"}
-    talk.say("My name is Ada.")
+    conversation.body = {"session_id": "call-1"}
+    conversation.say("My name is Ada.")
     bedrock.enqueue(Turn(exception="ValidationException", message="Session 123 has expired."))
-    talk.messages = []
-    assert talk.say("Who am I?") == "Who am I?\n"
+    conversation.messages = []
+    assert conversation.say("Who am I?") == "Who am I?\n"
 
 
 def test_after_a_long_silence(
@@ -408,28 +415,28 @@ def test_after_a_long_silence(
     file.write_text(
         "providers:\n  bedrock: {agent_id: %s, agent_alias_id: %s, session_ttl: 60}\n" % AGENT  # noqa: UP031
     )
-    talk = Talk(start(MODELS_FILE=file))
-    talk.say("My name is Ada.")
+    conversation = Talk(start(MODELS_FILE=file))
+    conversation.say("My name is Ada.")
     bedrock.agent.expire()
-    kept(folder, "UPDATE kept SET until = until - 55")
-    talk.say("Who am I?")
+    change_sessions(folder, "UPDATE kept SET until = until - 55")
+    conversation.say("Who am I?")
     assert "My name is Ada." in inputs(bedrock)[-1]
 
 
 def test_a_store_out_of_reach_fails_no_call(bedrock: BedrockUpstream, start: Callable[..., Any]) -> None:
-    talk = Talk(start(DATA_DIR="/dev/null/nowhere"))
-    talk.say("My name is Ada.")
-    assert "My name is Ada." in talk.say("Who am I?")
+    conversation = Talk(start(DATA_DIR="/dev/null/nowhere"))
+    conversation.say("My name is Ada.")
+    assert "My name is Ada." in conversation.say("Who am I?")
 
 
 # words
 
 
-def test_words_come_as_the_agent_says_them(bedrock: BedrockUpstream, talk: Talk) -> None:
+def test_words_come_as_the_agent_says_them(bedrock: BedrockUpstream, conversation: Talk) -> None:
     """Nothing stripped, nothing cut again, streamFinalResponse on."""
     texts = ["Hel", "lo ", " my friend,", "\n\n", "how are you today, in this fine ", "weather? "]
     bedrock.enqueue(Turn(texts=texts))
-    stream = talk.send([{"role": "user", "content": "Hi."}], stream=True).data
+    stream = conversation.send([{"role": "user", "content": "Hi."}], stream=True).data
     assert [text for text in pieces(stream) if text] == texts
     assert bedrock.asked[0].params["streamingConfigurations"] == {"streamFinalResponse": True}
 
@@ -438,18 +445,18 @@ def pieces(stream: bytes) -> list[str]:
     return [choice["delta"].get("content") or "" for chunk in chunks(stream) for choice in chunk["choices"]]
 
 
-def test_characters_are_put_together(bedrock: BedrockUpstream, talk: Talk) -> None:
+def test_characters_are_put_together(bedrock: BedrockUpstream, conversation: Talk) -> None:
     """Amazon cuts by bytes."""
     raw = "Grüße aus 東京 🗼".encode()
     bedrock.enqueue(Turn(texts=[raw[at : at + 1] for at in range(len(raw))]))
-    assert streamed_text(talk.send([{"role": "user", "content": "Hi."}], stream=True).data) == raw.decode()
+    assert streamed_text(conversation.send([{"role": "user", "content": "Hi."}], stream=True).data) == raw.decode()
 
 
-def test_a_lump_is_cut_at_words(bedrock: BedrockUpstream, talk: Talk) -> None:
+def test_a_lump_is_cut_at_words(bedrock: BedrockUpstream, conversation: Talk) -> None:
     """An agent without a streamed final answer has one chunk."""
     text = "It is sunny in Paris today,  with a light breeze.\n"
     bedrock.enqueue(Turn(texts=[text]))
-    stream = talk.send([{"role": "user", "content": "Hi."}], stream=True).data
+    stream = conversation.send([{"role": "user", "content": "Hi."}], stream=True).data
     assert streamed_text(stream) == text
     assert len([piece for piece in pieces(stream) if piece]) == 10
 
@@ -478,23 +485,23 @@ API = {
 @pytest.mark.parametrize("streams", [False, True])
 def test_a_tool_and_its_result(bedrock: BedrockUpstream, start: Callable[..., Any], streams: bool) -> None:
     """The result may go to another process: the call is kept for all of them, by its id."""
-    talk = Talk(start())
-    talk.say("My name is Ada.")
+    conversation = Talk(start())
+    conversation.say("My name is Ada.")
     bedrock.enqueue(Turn(controls=[control(city=("string", "Paris"), days=("integer", "2"))]))
-    talk.messages.append({"role": "user", "content": "The weather?"})
-    response = talk.send(talk.messages, stream=streams)
+    conversation.messages.append({"role": "user", "content": "The weather?"})
+    response = conversation.send(conversation.messages, stream=streams)
     if streams:
         assert finish(response.data) == "tool_calls"
-        ((identifier, name, arguments),) = called(response.data)
+        ((identifier, name, arguments),) = streamed_calls(response.data)
     else:
         choice = completion(response.data)["choices"][0]
         assert choice["finish_reason"] == "tool_calls"
         (call,) = choice["message"]["tool_calls"]
         identifier, name, arguments = call["id"], call["function"]["name"], json.loads(call["function"]["arguments"])
     assert (name, arguments) == ("get_weather", {"city": "Paris", "days": 2})
-    talk.messages += [_calls((identifier, name, json.dumps(arguments))), result(identifier, "Sunny")]
-    talk.client = start(HEARTBEAT=4)
-    assert "My name is Ada." in talk.answer()
+    conversation.messages += [_calls((identifier, name, json.dumps(arguments))), result(identifier, "Sunny")]
+    conversation.client = start(HEARTBEAT=4)
+    assert "My name is Ada." in conversation.answer()
     answered = state(bedrock)
     assert answered["returnControlInvocationResults"] == [
         {
@@ -506,7 +513,7 @@ def test_a_tool_and_its_result(bedrock: BedrockUpstream, start: Callable[..., An
         }
     ]
     assert "inputText" not in bedrock.asked[-1].params
-    assert "Sunny" in talk.say("Thank you.")
+    assert "Sunny" in conversation.say("Thank you.")
     assert inputs(bedrock)[-1] == "Thank you."
     assert len(set(sessions(bedrock))) == 1
 
@@ -523,21 +530,21 @@ def result(identifier: str, text: str) -> dict[str, Any]:
     return {"role": "tool", "tool_call_id": identifier, "content": text}
 
 
-def demanded(talk: Talk, bedrock: BedrockUpstream, *controls: Mapping[str, Any]) -> Sequence[Mapping[str, Any]]:
+def demanded(conversation: Talk, bedrock: BedrockUpstream, *controls: Mapping[str, Any]) -> Sequence[Mapping[str, Any]]:
     """The calls that the agent makes; they stand in the conversation."""
     bedrock.enqueue(Turn(controls=controls))
-    talk.say("Do it.")
-    found: Sequence[Mapping[str, Any]] = talk.messages[-1]["tool_calls"]
+    conversation.say("Do it.")
+    found: Sequence[Mapping[str, Any]] = conversation.messages[-1]["tool_calls"]
     return found
 
 
-def test_several_calls_of_both_forms(bedrock: BedrockUpstream, talk: Talk) -> None:
+def test_several_calls_of_both_forms(bedrock: BedrockUpstream, conversation: Talk) -> None:
     """Results in any order; each goes to its action."""
-    first, second = demanded(talk, bedrock, control(), API)
+    first, second = demanded(conversation, bedrock, control(), API)
     assert [call["function"]["name"] for call in (first, second)] == ["get_weather", "post_orders_id_items"]
     assert json.loads(second["function"]["arguments"]) == {"id": 7, "gift": True}
-    talk.messages += [result(second["id"], "done"), result(first["id"], "Sunny")]
-    talk.answer()
+    conversation.messages += [result(second["id"], "done"), result(first["id"], "Sunny")]
+    conversation.answer()
     weather, order = state(bedrock)["returnControlInvocationResults"]
     assert weather["functionResult"]["responseBody"] == {"TEXT": {"body": "Sunny"}}
     assert order["apiResult"] == {
@@ -565,10 +572,10 @@ def test_several_calls_of_both_forms(bedrock: BedrockUpstream, talk: Talk) -> No
     ],
 )
 def test_arguments_have_their_types(
-    bedrock: BedrockUpstream, talk: Talk, kind: str, value: str, expected: object
+    bedrock: BedrockUpstream, conversation: Talk, kind: str, value: str, expected: object
 ) -> None:
     """Valid JSON, whatever the agent gives as text."""
-    (call,) = demanded(talk, bedrock, control(it=(kind, value)))
+    (call,) = demanded(conversation, bedrock, control(it=(kind, value)))
     assert json.loads(call["function"]["arguments"]) == {"it": expected}
 
 
@@ -583,104 +590,104 @@ def test_arguments_have_their_types(
     ],
 )
 def test_a_question_for_confirmation(
-    bedrock: BedrockUpstream, talk: Talk, asks: str, said_back: str, expected: str
+    bedrock: BedrockUpstream, conversation: Talk, asks: str, said_back: str, expected: str
 ) -> None:
     asked = control("book")
     asked["functionInvocationInput"]["actionInvocationType"] = asks
-    (call,) = demanded(talk, bedrock, asked)
+    (call,) = demanded(conversation, bedrock, asked)
     assert call["function"]["name"] == ("confirm_book" if asks == "USER_CONFIRMATION" else "book")
-    talk.messages.append(result(call["id"], said_back))
-    talk.answer()
+    conversation.messages.append(result(call["id"], said_back))
+    conversation.answer()
     (answered,) = state(bedrock)["returnControlInvocationResults"]
     assert answered["functionResult"]["confirmationState"] == expected
 
 
 @pytest.mark.parametrize("explicit", [True, False])
-def test_a_client_may_give_calls_ids_of_its_own(bedrock: BedrockUpstream, talk: Talk, explicit: bool) -> None:
+def test_a_client_may_give_calls_ids_of_its_own(bedrock: BedrockUpstream, conversation: Talk, explicit: bool) -> None:
     """They are taken by their order, in the invocation that the conversation has open."""
-    talk.body = {"session_id": "one"} if explicit else {}
-    first, second = demanded(talk, bedrock, control(), API)
-    talk.messages[-1] = _calls(("a", first["function"]["name"], "{}"), ("b", second["function"]["name"], "{}"))
-    talk.messages += [result("b", "done"), result("a", "Sunny")]
-    talk.answer()
+    conversation.body = {"session_id": "one"} if explicit else {}
+    first, second = demanded(conversation, bedrock, control(), API)
+    conversation.messages[-1] = _calls(("a", first["function"]["name"], "{}"), ("b", second["function"]["name"], "{}"))
+    conversation.messages += [result("b", "done"), result("a", "Sunny")]
+    conversation.answer()
     weather, order = state(bedrock)["returnControlInvocationResults"]
     assert weather["functionResult"]["responseBody"] == {"TEXT": {"body": "Sunny"}}
     assert order["apiResult"]["responseBody"] == {"TEXT": {"body": "done"}}
 
 
-def test_the_call_of_another_vendor_is_told(bedrock: BedrockUpstream, talk: Talk) -> None:
+def test_the_call_of_another_vendor_is_told(bedrock: BedrockUpstream, conversation: Talk) -> None:
     """A conversation may come here with the result of a call that the agent has not made."""
-    talk.messages = [
+    conversation.messages = [
         {"role": "user", "content": "The weather?"},
         _calls(("toolu_01A", "get_weather", "{}")),
         result("toolu_01A", "Sunny"),
     ]
-    talk.answer()
+    conversation.answer()
     assert "(The result of get_weather: Sunny)" in inputs(bedrock)[-1]
 
 
 @pytest.mark.parametrize("choice", ["required", {"type": "function", "function": {"name": "get_weather"}}])
-def test_an_agent_cannot_be_made_to_call(bedrock: BedrockUpstream, talk: Talk, choice: Any) -> None:
+def test_an_agent_cannot_be_made_to_call(bedrock: BedrockUpstream, conversation: Talk, choice: Any) -> None:
     """The tools are its own, and so is the choice: better told than ignored."""
     tool = {"type": "function", "function": {"name": "get_weather"}}
     body = {"tools": [tool], "tool_choice": choice}
-    details = refused(talk.send([{"role": "user", "content": "Hi"}], **body), 400)
+    details = openai_error(conversation.send([{"role": "user", "content": "Hi"}], **body), 400)
     assert details["param"] == "tool_choice"
 
 
-def test_a_result_for_an_unknown_call(bedrock: BedrockUpstream, talk: Talk) -> None:
-    (call,) = demanded(talk, bedrock, control())
+def test_a_result_for_an_unknown_call(bedrock: BedrockUpstream, conversation: Talk) -> None:
+    (call,) = demanded(conversation, bedrock, control())
     for identifier in ("call_1", "", "call_" + "A" * 40, call["id"][:-4]):
-        details = refused(talk.send([*talk.messages, result(identifier, "Sunny")]), 400)
+        details = openai_error(conversation.send([*conversation.messages, result(identifier, "Sunny")]), 400)
         assert details["param"] == "messages[2].tool_call_id"
 
 
 @pytest.mark.parametrize("how", ["again", "expired", "busy"])
-def test_a_result_that_the_agent_does_not_wait_for(bedrock: BedrockUpstream, talk: Talk, how: str) -> None:
+def test_a_result_that_the_agent_does_not_wait_for(bedrock: BedrockUpstream, conversation: Talk, how: str) -> None:
     """A platform sends its turn again, or comes late: the agent is told all of it in a new session."""
-    (call,) = demanded(talk, bedrock, control(city=("string", "Paris")))
-    again = [*talk.messages, result(call["id"], "Sunny")]
+    (call,) = demanded(conversation, bedrock, control(city=("string", "Paris")))
+    again = [*conversation.messages, result(call["id"], "Sunny")]
     if how == "again":
-        assert talk.send(again).status_code == 200
+        assert conversation.send(again).status_code == 200
     elif how == "expired":
         bedrock.agent.expire()
     else:
         bedrock.enqueue(Turn(exception="ConflictException"))
     bedrock.asked.clear()
-    talk.messages = again
-    talk.body = {"bedrock": {"conversationHistory": True}}
-    talk.answer()
+    conversation.messages = again
+    conversation.body = {"bedrock": {"conversationHistory": True}}
+    conversation.answer()
     first, second = sessions(bedrock)
     assert first != second
     text = inputs(bedrock)[-1]
     assert "(Calls get_weather with" in text
     assert "(The result of get_weather: Sunny)" in text
     assert "The user now says" not in text
-    assert talk.say("Thank you.").endswith("Thank you.\n")
+    assert conversation.say("Thank you.").endswith("Thank you.\n")
     assert sessions(bedrock)[-1] == second
 
 
 def test_another_callers_call(bedrock: BedrockUpstream, start: Callable[..., Any]) -> None:
     """An id that got about opens nobody else's session."""
     client = start(API_KEYS="ann:key-of-ann,bob:key-of-bob")
-    talk = Talk(client)
-    talk.headers = {"Authorization": "Bearer key-of-ann"}
-    (call,) = demanded(talk, bedrock, control())
-    talk.headers = {"Authorization": "Bearer key-of-bob"}
-    refused(talk.send([*talk.messages, result(call["id"], "Sunny")]), 400)
+    conversation = Talk(client)
+    conversation.headers = {"Authorization": "Bearer key-of-ann"}
+    (call,) = demanded(conversation, bedrock, control())
+    conversation.headers = {"Authorization": "Bearer key-of-bob"}
+    openai_error(conversation.send([*conversation.messages, result(call["id"], "Sunny")]), 400)
     assert len(bedrock.asked) == 1
 
 
-def test_a_result_is_missing(bedrock: BedrockUpstream, talk: Talk) -> None:
-    first, _ = demanded(talk, bedrock, control(), API)
-    details = refused(talk.send([*talk.messages, result(first["id"], "Sunny")]), 400)
+def test_a_result_is_missing(bedrock: BedrockUpstream, conversation: Talk) -> None:
+    first, _ = demanded(conversation, bedrock, control(), API)
+    details = openai_error(conversation.send([*conversation.messages, result(first["id"], "Sunny")]), 400)
     assert details["param"] == "messages[1].tool_calls[1]"
 
 
-def test_words_instead_of_a_result(bedrock: BedrockUpstream, talk: Talk) -> None:
+def test_words_instead_of_a_result(bedrock: BedrockUpstream, conversation: Talk) -> None:
     """The caller changes their mind: the agent hears all of it in a new session, as the old one waits."""
-    demanded(talk, bedrock, control(city=("string", "Paris")))
-    talk.say("Never mind.")
+    demanded(conversation, bedrock, control(city=("string", "Paris")))
+    conversation.say("Never mind.")
     assert "Calls get_weather" in inputs(bedrock)[-1]
     first, second = sessions(bedrock)
     assert first != second
@@ -689,14 +696,14 @@ def test_words_instead_of_a_result(bedrock: BedrockUpstream, talk: Talk) -> None
 # what it cost, and what it is based on
 
 
-def test_tokens_of_the_whole_turn(bedrock: BedrockUpstream, talk: Talk) -> None:
+def test_tokens_of_the_whole_turn(bedrock: BedrockUpstream, conversation: Talk) -> None:
     """Usage was always -1. An agent's model is asked several times in a turn."""
     bedrock.enqueue(Turn(usages=[(100, 20), (150, 30)]))
-    talk.messages = [{"role": "user", "content": "Hi."}]
-    usage = completion(talk.send(talk.messages).data)["usage"]
+    conversation.messages = [{"role": "user", "content": "Hi."}]
+    usage = completion(conversation.send(conversation.messages).data)["usage"]
     assert (usage["prompt_tokens"], usage["completion_tokens"], usage["total_tokens"]) == (250, 50, 300)
     bedrock.enqueue(Turn(usages=[(100, 20)]))
-    stream = talk.send(talk.messages, stream=True, stream_options={"include_usage": True}).data
+    stream = conversation.send(conversation.messages, stream=True, stream_options={"include_usage": True}).data
     assert chunks(stream)[-1]["usage"]["prompt_tokens"] == 100
 
 
@@ -707,7 +714,7 @@ def test_without_traces_there_are_no_tokens(bedrock: BedrockUpstream, start: Cal
     assert bedrock.asked[0].params["enableTrace"] is False
 
 
-def test_citations(bedrock: BedrockUpstream, talk: Talk) -> None:
+def test_citations(bedrock: BedrockUpstream, conversation: Talk) -> None:
     reference = {"location": {"type": "S3", "s3Location": {"uri": "s3://docs/tower.pdf"}}, "content": {"text": "..."}}
     page = {
         "location": {"type": "WEB", "webLocation": {"url": "https://a.example/b"}},
@@ -719,24 +726,24 @@ def test_citations(bedrock: BedrockUpstream, talk: Talk) -> None:
         "retrievedReferences": [reference, page],
     }
     bedrock.enqueue(Turn(texts=["The tower is ", "330 m high."], citations=[cited]))
-    message = completion(talk.send([{"role": "user", "content": "Hi."}]).data)["choices"][0]["message"]
+    message = completion(conversation.send([{"role": "user", "content": "Hi."}]).data)["choices"][0]["message"]
     assert [each["url_citation"] for each in message["annotations"]] == [
         {"url": "s3://docs/tower.pdf", "title": "tower.pdf", "start_index": 13, "end_index": 24},
         {"url": "https://a.example/b", "title": "B", "start_index": 13, "end_index": 24},
     ]
 
 
-def test_a_guardrail(bedrock: BedrockUpstream, talk: Talk) -> None:
+def test_a_guardrail(bedrock: BedrockUpstream, conversation: Talk) -> None:
     bedrock.enqueue(Turn(texts=["I may not say that."], guardrail=True))
-    stream = talk.send([{"role": "user", "content": "Hi."}], stream=True).data
+    stream = conversation.send([{"role": "user", "content": "Hi."}], stream=True).data
     assert finish(stream) == "content_filter"
     assert streamed_text(stream) == "I may not say that."
 
 
-def test_a_file_is_named(bedrock: BedrockUpstream, talk: Talk) -> None:
+def test_a_file_is_named(bedrock: BedrockUpstream, conversation: Talk) -> None:
     """Not spoken: a voice would read its name aloud."""
     bedrock.enqueue(Turn(texts=["Here it is."], files=[{"name": "plot.png", "type": "image/png", "bytes": b"1234"}]))
-    message = completion(talk.send([{"role": "user", "content": "Plot."}]).data)["choices"][0]["message"]
+    message = completion(conversation.send([{"role": "user", "content": "Plot."}]).data)["choices"][0]["message"]
     assert message["content"] == "Here it is."
     (named,) = (each["url_citation"] for each in message["annotations"])
     assert (named["title"], named["url"]) == ("plot.png", "attachment:plot.png")
@@ -745,7 +752,7 @@ def test_a_file_is_named(bedrock: BedrockUpstream, talk: Talk) -> None:
 # what can be said to it
 
 
-def test_what_the_bedrock_object_can_say(bedrock: BedrockUpstream, talk: Talk) -> None:
+def test_what_the_bedrock_object_can_say(bedrock: BedrockUpstream, conversation: Talk) -> None:
     knowledge = [
         {
             "knowledgeBaseId": "KB12345678",
@@ -761,8 +768,10 @@ def test_what_the_bedrock_object_can_say(bedrock: BedrockUpstream, talk: Talk) -
         "latency": "optimized",
         "applyGuardrailInterval": 20,
     }
-    talk.messages = [{"role": "system", "content": "Be brief."}]
-    talk.say("Hi.", bedrock=options, temperature=0.3, max_tokens=50, tools=[{"type": "function"}], tool_choice="auto")
+    conversation.messages = [{"role": "system", "content": "Be brief."}]
+    conversation.say(
+        "Hi.", bedrock=options, temperature=0.3, max_tokens=50, tools=[{"type": "function"}], tool_choice="auto"
+    )
     asked = bedrock.asked[0].params
     assert state(bedrock) == {
         "sessionAttributes": {"plan": "gold"},
@@ -778,14 +787,14 @@ def test_what_the_bedrock_object_can_say(bedrock: BedrockUpstream, talk: Talk) -
 FILE = {"type": "file", "file": {"filename": "a.txt", "file_data": "data:text/plain;base64,aGVsbG8="}}
 
 
-def test_files_for_the_agent(bedrock: BedrockUpstream, talk: Talk) -> None:
-    talk.messages = [{"role": "user", "content": [{"type": "text", "text": "Read it."}, FILE]}]
-    talk.answer()
+def test_files_for_the_agent(bedrock: BedrockUpstream, conversation: Talk) -> None:
+    conversation.messages = [{"role": "user", "content": [{"type": "text", "text": "Read it."}, FILE]}]
+    conversation.answer()
     (file,) = state(bedrock)["files"]
     assert file["name"] == "a.txt"
     assert file["useCase"] == "CHAT"
     assert file["source"]["byteContent"] == {"mediaType": "text/plain", "data": b"hello"}
-    talk.say("What does it say?")
+    conversation.say("What does it say?")
     assert "files" not in state(bedrock)
     assert len(set(sessions(bedrock))) == 1
 
@@ -820,25 +829,25 @@ USER = {"role": "user", "content": "Hi."}
         ({"session_id": 5}, "session_id"),
     ],
 )
-def test_bad_input(bedrock: BedrockUpstream, talk: Talk, body: dict[str, Any], param: str) -> None:
+def test_bad_input(bedrock: BedrockUpstream, conversation: Talk, body: dict[str, Any], param: str) -> None:
     """Clear errors that name the field, before anything is sent."""
-    details = refused(talk.send(body.pop("messages", [USER]), **body), 400)
+    details = openai_error(conversation.send(body.pop("messages", [USER]), **body), 400)
     assert details["type"] == "invalid_request_error"
     assert details["param"] == param
     assert not bedrock.asked
 
 
 @pytest.mark.parametrize("options", [{"latency": "soon"}, {"memoryId": "not this!"}])
-def test_what_amazon_refuses(bedrock: BedrockUpstream, talk: Talk, options: dict[str, Any]) -> None:
-    response = talk.send([USER], bedrock=options)
+def test_what_amazon_refuses(bedrock: BedrockUpstream, conversation: Talk, options: dict[str, Any]) -> None:
+    response = conversation.send([USER], bedrock=options)
     assert response.status_code == 400
     assert next(iter(options)) in error(response.data)["message"]
 
 
-def test_an_agent_that_is_to_speak_first(bedrock: BedrockUpstream, talk: Talk) -> None:
+def test_an_agent_that_is_to_speak_first(bedrock: BedrockUpstream, conversation: Talk) -> None:
     """LiveKit's and others' way: a system message asks for a greeting."""
-    talk.messages = [{"role": "system", "content": "Greet the caller."}]
-    talk.answer()
+    conversation.messages = [{"role": "system", "content": "Greet the caller."}]
+    conversation.answer()
     assert inputs(bedrock) == ["Greet the caller."]
 
 
@@ -879,7 +888,7 @@ def test_agents_of_the_file(bedrock: BedrockUpstream, start: Callable[..., Any],
 
 
 def test_an_agent_that_is_not_there(bedrock: BedrockUpstream, start: Callable[..., Any]) -> None:
-    details = refused(Talk(start(AGENT_ID="NOBODY")).send([USER]), 404)
+    details = openai_error(Talk(start(AGENT_ID="NOBODY")).send([USER]), 404)
     assert details["code"] == "model_not_found"
 
 
@@ -892,7 +901,7 @@ def test_an_agent_that_is_not_there(bedrock: BedrockUpstream, start: Callable[..
     ],
 )
 def test_our_own_misconfiguration(start: Callable[..., Any], settings: dict[str, str], word: str) -> None:
-    details = refused(Talk(start(**settings)).send([USER]), 502)
+    details = openai_error(Talk(start(**settings)).send([USER]), 502)
     assert word in details["message"]
 
 
@@ -953,30 +962,30 @@ def test_what_fails_before_the_first_word(
 ) -> None:
     """A failure has its true status, in a stream too. What the agent may have begun is not begun again."""
     bedrock.always(turn)
-    talk = Talk(start(RETRIES=1, RETRY_BUDGET=10))
-    details = refused(talk.send([USER], stream=True), status)
+    conversation = Talk(start(RETRIES=1, RETRY_BUDGET=10))
+    details = openai_error(conversation.send([USER], stream=True), status)
     assert "arn:" not in details["message"]
     assert len(bedrock.asked) == attempts
 
 
 def test_a_time_out_never_runs_the_agent_twice(bedrock: BedrockUpstream, start: Callable[..., Any]) -> None:
     """An agent acts: boto3's own retries would have it act again."""
-    talk = Talk(start(RETRIES=3, RETRY_BUDGET=60, FIRST_EVENT_TIMEOUT=0.2))
-    until(lambda: talk.send([USER], stream=True).status_code == 200, "the client at Amazon to be built")
+    conversation = Talk(start(RETRIES=3, RETRY_BUDGET=60, FIRST_EVENT_TIMEOUT=0.2))
+    until(lambda: conversation.send([USER], stream=True).status_code == 200, "the client at Amazon to be built")
     bedrock.asked.clear()
     bedrock.always(Turn(delay=5))
-    assert refused(talk.send([USER], stream=True), 504)["code"] == "upstream_timeout"
+    assert openai_error(conversation.send([USER], stream=True), 504)["code"] == "upstream_timeout"
     assert len(bedrock.asked) == 1
 
 
-def test_a_gateways_time_out_never_runs_the_agent_twice(bedrock: BedrockUpstream, talk: Talk) -> None:
+def test_a_gateways_time_out_never_runs_the_agent_twice(bedrock: BedrockUpstream, conversation: Talk) -> None:
     bedrock.always(Turn(exception="ModelTimeoutException"))
-    refused(talk.send([USER]), 504)
+    openai_error(conversation.send([USER]), 504)
     assert len(bedrock.asked) == 1
 
 
 def test_a_connection_that_closes_late_was_not_idle(
-    bedrock: BedrockUpstream, talk: Talk, monkeypatch: pytest.MonkeyPatch
+    bedrock: BedrockUpstream, conversation: Talk, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The agent was at work: the request is not sent again."""
 
@@ -984,20 +993,20 @@ def test_a_connection_that_closes_late_was_not_idle(
         connection.pause(0.3)
         connection.close()
 
-    assert talk.send([USER]).status_code == 200
+    assert conversation.send([USER]).status_code == 200
     monkeypatch.setattr(http, "STALE_SECONDS", 0.1)
     bedrock.always(Turn(fault=Fault("late", "", Phase.HEADERS, late)))
     bedrock.asked.clear()
-    refused(talk.send([USER]), 502)
+    openai_error(conversation.send([USER]), 502)
     assert len(bedrock.asked) == 1
 
 
-def test_who_is_busy_with_the_very_same_request(bedrock: BedrockUpstream, talk: Talk) -> None:
+def test_who_is_busy_with_the_very_same_request(bedrock: BedrockUpstream, conversation: Talk) -> None:
     """What came twice by our own doing is not told to a third session."""
-    assert talk.send([USER]).status_code == 200
+    assert conversation.send([USER]).status_code == 200
     bedrock.asked.clear()
     bedrock.enqueue(Turn(fault=faults.closed_before_headers), Turn(exception="ConflictException"), Turn())
-    refused(talk.send([USER]), 502)
+    openai_error(conversation.send([USER]), 502)
     assert len(bedrock.asked) == 2
     bedrock._queue.clear()
 

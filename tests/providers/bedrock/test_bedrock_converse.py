@@ -55,7 +55,7 @@ def request(*messages: dict[str, Any], **more: Any) -> ChatRequest:
     return load_chat(json.dumps({"messages": messages or (HI,), **more}).encode())
 
 
-def sent(*messages: dict[str, Any], model: str = "amazon.nova-lite-v1:0", **more: Any) -> dict[str, Any]:
+def upstream_body(*messages: dict[str, Any], model: str = "amazon.nova-lite-v1:0", **more: Any) -> dict[str, Any]:
     """The parameters, which Amazon's own model and the emulated Converse have found right."""
     asked = request(*messages, **more)
     params = to_upstream(asked, Target(PROVIDER, model))
@@ -64,7 +64,7 @@ def sent(*messages: dict[str, Any], model: str = "amazon.nova-lite-v1:0", **more
     return params
 
 
-def refused(*messages: dict[str, Any], kind: type[InvalidRequest] = Unsupported, **more: Any) -> InvalidRequest:
+def request_error(*messages: dict[str, Any], kind: type[InvalidRequest] = Unsupported, **more: Any) -> InvalidRequest:
     with pytest.raises(kind) as raised:
         to_upstream(request(*messages, **more), Target(PROVIDER, "amazon.nova-lite-v1:0"))
     assert raised.value.message.endswith("."), raised.value
@@ -79,11 +79,14 @@ def part(kind: str, value: Any, **more: Any) -> dict[str, Any]:
 
 
 def test_a_plain_question() -> None:
-    assert sent() == {"modelId": "amazon.nova-lite-v1:0", "messages": [{"role": "user", "content": [{"text": "Hi"}]}]}
+    assert upstream_body() == {
+        "modelId": "amazon.nova-lite-v1:0",
+        "messages": [{"role": "user", "content": [{"text": "Hi"}]}],
+    }
 
 
 def test_system_stands_apart_and_roles_alternate() -> None:
-    body = sent(
+    body = upstream_body(
         {"role": "system", "content": "Be kind."},
         HI,
         {"role": "user", "content": [{"type": "text", "text": "there"}, {"type": "text", "text": "  "}]},
@@ -102,17 +105,17 @@ def test_system_stands_apart_and_roles_alternate() -> None:
 
 def test_an_agent_may_speak_first() -> None:
     """A voice agent greets before the caller has said a word; Converse insists on the user."""
-    bodyages = sent({"role": "assistant", "content": "Welcome!"}, HI)["messages"]
+    bodyages = upstream_body({"role": "assistant", "content": "Welcome!"}, HI)["messages"]
     assert [message["role"] for message in bodyages] == ["user", "assistant", "user"]
     assert bodyages[0]["content"] == [{"text": OPENING}]
-    assert sent({"role": "system", "content": "Greet."})["messages"] == [
+    assert upstream_body({"role": "system", "content": "Greet."})["messages"] == [
         {"role": "user", "content": [{"text": OPENING}]}
     ]
 
 
 def test_calls_and_their_results() -> None:
     """The ids that a result answers to; results of one turn stand in one message, with what the user adds."""
-    bodyages = sent(HI, CALLED, *ANSWERED, {"role": "user", "content": "So?"}, tools=[WEATHER])["messages"]
+    bodyages = upstream_body(HI, CALLED, *ANSWERED, {"role": "user", "content": "So?"}, tools=[WEATHER])["messages"]
     first, second = (block["toolUse"] for block in bodyages[1]["content"])
     assert first == {"toolUseId": "call_1", "name": "weather", "input": {"city": "Bern"}}
     assert second["input"] == {}
@@ -125,16 +128,16 @@ def test_calls_and_their_results() -> None:
 def test_results_come_first_and_a_refusal_is_not_lost() -> None:
     """Claude insists on the results before the words of the same turn."""
     call = {"role": "assistant", "content": None, "tool_calls": CALLED["tool_calls"][:1]}
-    bodyages = sent(HI, call, {"role": "user", "content": "Wait"}, ANSWERED[0], tools=[WEATHER])["messages"]
+    bodyages = upstream_body(HI, call, {"role": "user", "content": "Wait"}, ANSWERED[0], tools=[WEATHER])["messages"]
     assert ["toolResult" in block for block in bodyages[2]["content"]] == [True, False]
     refusal = {"role": "assistant", "content": None, "refusal": "I may not."}
-    assert sent(HI, refusal, HI)["messages"][1]["content"] == [{"text": "I may not."}]
+    assert upstream_body(HI, refusal, HI)["messages"][1]["content"] == [{"text": "I may not."}]
 
 
 def test_legacy_functions() -> None:
     legacy = {"role": "assistant", "content": None, "function_call": {"name": "weather", "arguments": "{}"}}
     result = {"role": "function", "name": "weather", "content": "Sun"}
-    body = sent(HI, legacy, result, functions=[WEATHER["function"]], function_call={"name": "weather"})
+    body = upstream_body(HI, legacy, result, functions=[WEATHER["function"]], function_call={"name": "weather"})
     (call,) = body["messages"][1]["content"]
     result = {"toolUseId": call["toolUse"]["toolUseId"], "content": [{"text": "Sun"}]}
     assert body["messages"][2]["content"] == [{"toolResult": result}]
@@ -144,7 +147,7 @@ def test_legacy_functions() -> None:
 @pytest.mark.parametrize("more", [{}, {"tools": [WEATHER], "tool_choice": "none"}])
 def test_without_tools_old_calls_become_text(more: dict[str, Any]) -> None:
     """Converse refuses calls in a conversation that declares no tools; `none` cannot be said otherwise."""
-    body = sent(HI, CALLED, *ANSWERED, **more)
+    body = upstream_body(HI, CALLED, *ANSWERED, **more)
     assert "toolConfig" not in body
     assert body["messages"][1]["content"][0] == {"text": '(weather was called with {"city":"Bern"})'}
     assert {"text": "Sun"} in body["messages"][2]["content"]
@@ -152,7 +155,7 @@ def test_without_tools_old_calls_become_text(more: dict[str, Any]) -> None:
 
 def test_a_result_without_its_call() -> None:
     wrong = {"role": "tool", "tool_call_id": "call_9", "content": "Sun"}
-    assert refused(HI, wrong, kind=InvalidRequest, tools=[WEATHER]).param == "messages[1].tool_call_id"
+    assert request_error(HI, wrong, kind=InvalidRequest, tools=[WEATHER]).param == "messages[1].tool_call_id"
 
 
 MESSAGE = st.one_of(
@@ -171,9 +174,9 @@ def test_any_conversation_becomes_one_that_converse_takes(messages: list[Any], t
     flat = [each for message in messages for each in (message if isinstance(message, list) else [message])]
     spoken = [each for each in flat if each["role"] in ("user", "assistant", "tool")]
     if spoken and not any(words in json.dumps(spoken) for words in ("Hi", "Ho", "Sun")):
-        assert "says nothing" in refused(*flat, kind=InvalidRequest).message
+        assert "says nothing" in request_error(*flat, kind=InvalidRequest).message
     else:
-        sent(*flat, **({"tools": [WEATHER]} if tools else {}))
+        upstream_body(*flat, **({"tools": [WEATHER]} if tools else {}))
 
 
 JUNK = st.one_of(st.none(), st.booleans(), st.integers(-1, 3), st.just("x"), st.just([]), st.just(["x"]), st.just({}))
@@ -222,7 +225,7 @@ def test_junk_is_refused_and_nothing_worse(data: st.DataObject) -> None:
 
 @pytest.mark.parametrize(("media", "kind"), [("image/png", "png"), ("image/jpg", "jpeg"), ("image/webp", "webp")])
 def test_a_picture(media: str, kind: str) -> None:
-    blocks = sent(part("image_url", {"url": f"data:{media};base64,{PNG}"}))["messages"][0]["content"]
+    blocks = upstream_body(part("image_url", {"url": f"data:{media};base64,{PNG}"}))["messages"][0]["content"]
     assert blocks == [{"image": {"format": kind, "source": {"bytes": base64.b64decode(PNG)}}}]
 
 
@@ -230,7 +233,7 @@ def test_a_document_has_a_name_of_its_own_and_a_text_beside_it() -> None:
     file = {"file_data": "data:application/pdf;base64,JVBERi0=", "filename": "Q3_report (final).pdf"}
     bare = {"file_data": "aGVsbG8=", "filename": "Q3_report (final).md"}
     content = [{"type": "file", "file": file}, {"type": "file", "file": bare}]
-    blocks = sent({"role": "user", "content": content})["messages"][0]["content"]
+    blocks = upstream_body({"role": "user", "content": content})["messages"][0]["content"]
     documents = [block["document"] for block in blocks if "document" in block]
     assert [each["format"] for each in documents] == ["pdf", "md"]
     assert [each["name"] for each in documents] == ["Q3 report (final)", "Q3 report (final) 2"]
@@ -238,7 +241,7 @@ def test_a_document_has_a_name_of_its_own_and_a_text_beside_it() -> None:
 
 
 def test_sound() -> None:
-    blocks = sent(part("input_audio", {"data": "UklGRg==", "format": "wav"}))["messages"][0]["content"]
+    blocks = upstream_body(part("input_audio", {"data": "UklGRg==", "format": "wav"}))["messages"][0]["content"]
     assert blocks == [{"audio": {"format": "wav", "source": {"bytes": b"RIFF"}}}]
 
 
@@ -259,13 +262,13 @@ def test_sound() -> None:
 )
 def test_what_cannot_be_sent_is_named(message: dict[str, Any], kind: type[InvalidRequest]) -> None:
     """Content is never lost in silence."""
-    assert str(refused(HI, message, kind=kind).param).startswith("messages[1].content[0]")
+    assert str(request_error(HI, message, kind=kind).param).startswith("messages[1].content[0]")
 
 
 def test_cache_points() -> None:
     mark = {"cache_control": {"type": "ephemeral"}}
     long = {"cache_control": {"type": "ephemeral", "ttl": "1h"}}
-    body = sent(
+    body = upstream_body(
         {"role": "system", "content": [{"type": "text", "text": "Be kind.", **long}]},
         {"role": "user", "content": [{"type": "text", "text": "Hi", **mark}, {"type": "text", "text": "there"}]},
         tools=[{**WEATHER, **mark}],
@@ -292,7 +295,7 @@ def test_cache_points() -> None:
 )
 def test_inference(more: dict[str, Any], config: dict[str, Any] | None) -> None:
     """A stop string is not split into letters."""
-    assert sent(**more).get("inferenceConfig") == config
+    assert upstream_body(**more).get("inferenceConfig") == config
 
 
 def test_a_target_caps_and_its_rules_hold() -> None:
@@ -312,7 +315,7 @@ def test_a_target_caps_and_its_rules_hold() -> None:
     ],
 )
 def test_tools(choice: Any, wanted: dict[str, Any]) -> None:
-    config = sent(tools=[{"type": "web_search"}, WEATHER], tool_choice=choice)["toolConfig"]
+    config = upstream_body(tools=[{"type": "web_search"}, WEATHER], tool_choice=choice)["toolConfig"]
     assert config["toolChoice"] == wanted
     (tool,) = config["tools"]
     assert tool["toolSpec"]["name"] == "weather"
@@ -322,7 +325,7 @@ def test_tools(choice: Any, wanted: dict[str, Any]) -> None:
 
 @pytest.mark.parametrize("choice", ["perhaps", {"type": "allowed_tools"}])
 def test_a_tool_choice_that_is_none(choice: Any) -> None:
-    assert refused(kind=InvalidRequest, tools=[WEATHER], tool_choice=choice).param == "tool_choice"
+    assert request_error(kind=InvalidRequest, tools=[WEATHER], tool_choice=choice).param == "tool_choice"
 
 
 CLAUDE = "eu.anthropic.claude-sonnet-4-5-20250929-v1:0"
@@ -331,11 +334,14 @@ CLAUDE = "eu.anthropic.claude-sonnet-4-5-20250929-v1:0"
 def test_response_format() -> None:
     schema = {"type": "object", "properties": {"a": {"type": "integer"}}, "additionalProperties": False}
     wanted = {"type": "json_schema", "json_schema": {"name": "a", "strict": True, "schema": schema}}
-    made = sent(response_format=wanted, model=CLAUDE)["outputConfig"]["textFormat"]["structure"]["jsonSchema"]
+    made = upstream_body(response_format=wanted, model=CLAUDE)["outputConfig"]["textFormat"]["structure"]["jsonSchema"]
     assert (made["name"], json.loads(made["schema"])) == ("a", schema)
-    assert "outputConfig" not in sent(response_format={"type": "text"})
-    assert refused(response_format={"type": "json_object"}).param == "response_format"
-    assert refused(kind=InvalidRequest, response_format={"type": "json_schema"}).param == "response_format.json_schema"
+    assert "outputConfig" not in upstream_body(response_format={"type": "text"})
+    assert request_error(response_format={"type": "json_object"}).param == "response_format"
+    assert (
+        request_error(kind=InvalidRequest, response_format={"type": "json_schema"}).param
+        == "response_format.json_schema"
+    )
 
 
 @pytest.mark.parametrize(
@@ -370,7 +376,7 @@ def test_response_format() -> None:
 )
 def test_thinking(model: str, more: dict[str, Any], wanted: dict[str, Any] | None) -> None:
     """As each takes it: Claude's newer models refuse a budget, and numbers that sample."""
-    body = sent(model=model, **more)
+    body = upstream_body(model=model, **more)
     assert body.get("additionalModelRequestFields") == wanted
     if "anthropic" in model:
         assert not body.get("inferenceConfig", {}).keys() & {"temperature", "topP"}
@@ -378,7 +384,7 @@ def test_thinking(model: str, more: dict[str, Any], wanted: dict[str, Any] | Non
 
 @pytest.mark.parametrize(("effort", "kept"), [("low", {"maxTokens": 9, "temperature": 0.5}), ("xhigh", None)])
 def test_nova_sets_no_bounds_to_its_highest_effort(effort: str, kept: Any) -> None:
-    body = sent(model="us.amazon.nova-2-lite-v1:0", reasoning_effort=effort, max_tokens=9, temperature=0.5)
+    body = upstream_body(model="us.amazon.nova-2-lite-v1:0", reasoning_effort=effort, max_tokens=9, temperature=0.5)
     assert body.get("inferenceConfig") == kept
 
 
@@ -391,17 +397,17 @@ def test_a_budget_stays_below_the_models_own_cap() -> None:
 
 @pytest.mark.parametrize(("model", "last"), [(CLAUDE, "assistant"), ("anthropic.claude-opus-4-7", "user")])
 def test_newer_models_do_not_go_on_with_an_answer(model: str, last: str) -> None:
-    assert sent(HI, {"role": "assistant", "content": "Well,"}, model=model)["messages"][-1]["role"] == last
+    assert upstream_body(HI, {"role": "assistant", "content": "Well,"}, model=model)["messages"][-1]["role"] == last
 
 
 def test_after_a_call_nothing_is_thought() -> None:
     """The thoughts before the call would have to come back signed, and OpenAI's dialect has no place for them."""
-    body = sent(HI, CALLED, *ANSWERED, model=CLAUDE, tools=[WEATHER], reasoning_effort="low")
+    body = upstream_body(HI, CALLED, *ANSWERED, model=CLAUDE, tools=[WEATHER], reasoning_effort="low")
     assert "additionalModelRequestFields" not in body
 
 
 def test_of_two_that_claude_takes_not_together_one_is_sent() -> None:
-    assert sent(model=CLAUDE, temperature=0.5, top_p=0.9)["inferenceConfig"] == {"temperature": 0.5}
+    assert upstream_body(model=CLAUDE, temperature=0.5, top_p=0.9)["inferenceConfig"] == {"temperature": 0.5}
 
 
 def test_bedrocks_own_fields() -> None:
@@ -411,9 +417,9 @@ def test_bedrocks_own_fields() -> None:
         "performanceConfig": {"latency": "optimized"},
         "requestMetadata": {"line": "1"},
     }
-    body = sent(bedrock=own, stream=True)
+    body = upstream_body(bedrock=own, stream=True)
     assert {key: body[key] for key in own} == own
-    assert "streamProcessingMode" not in sent(bedrock=own)["guardrailConfig"], "Converse has it not"
+    assert "streamProcessingMode" not in upstream_body(bedrock=own)["guardrailConfig"], "Converse has it not"
 
 
 @pytest.mark.parametrize(
@@ -425,14 +431,14 @@ def test_bedrocks_own_fields() -> None:
     ],
 )
 def test_bedrocks_own_fields_are_held_to_their_names(own: Any, param: str) -> None:
-    assert refused(kind=InvalidRequest, bedrock=own).param == param
+    assert request_error(kind=InvalidRequest, bedrock=own).param == param
 
 
 def test_what_tunes_is_dropped_and_named() -> None:
     more = {"seed": 1, "logit_bias": {}, "user": "u", "presence_penalty": 1, "temperature": 1}
-    assert set(sent(**more)) == {"modelId", "messages", "inferenceConfig"}
+    assert set(upstream_body(**more)) == {"modelId", "messages", "inferenceConfig"}
     assert request(**more).body.keys() - SUPPORTED_PARAMETERS == {"logit_bias", "presence_penalty", "seed", "user"}
-    assert refused(n=2).param == "n"
+    assert request_error(n=2).param == "n"
 
 
 # answers
@@ -453,7 +459,7 @@ def _read(raw: bytes) -> Iterable[Any]:
         raw = raw[size:]
 
 
-def folded(found: list[Event]) -> list[Event]:
+def merge_texts(found: list[Event]) -> list[Event]:
     """Neighbouring pieces of one kind put together."""
     made: list[Event] = []
     for event in found:
@@ -470,7 +476,7 @@ def folded(found: list[Event]) -> list[Event]:
 @pytest.mark.parametrize("stream", [True, False])
 def test_an_answer(stream: bool) -> None:
     calls = [Call("t1", "weather", ['{"a"', ":1}"]), Call("t2", "now", [])]
-    found = folded(events(Turn(reasoning=["H", "m"], texts=["Grü", "ße"], calls=calls), stream))
+    found = merge_texts(events(Turn(reasoning=["H", "m"], texts=["Grü", "ße"], calls=calls), stream))
     keys = [event.key for event in found if isinstance(event, ToolCall)]
     assert found == [
         Reasoning("Hm"),

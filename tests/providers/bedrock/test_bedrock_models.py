@@ -20,7 +20,7 @@ from tests.emulators.answers import TEXTS, Call
 from tests.emulators.bedrock.answers import Turn
 from tests.emulators.bedrock.converse import NO_SUCH_MODEL
 from tests.emulators.bedrock.server import HAIKU, NOVA, BedrockUpstream
-from tests.support.frames import called, chunks, completion, error, finish, payloads, streamed_text
+from tests.support.frames import chunks, completion, error, finish, payloads, streamed_calls, streamed_text
 
 BOTH = pytest.mark.parametrize("stream", [True, False], ids=["stream", "whole"])
 WHOLE_TEXT = "".join(TEXTS)
@@ -85,7 +85,7 @@ def test_a_stream(upstream: BedrockUpstream, client: Any) -> None:
     upstream.enqueue(Turn(reasoning=["Hm"], texts=["Grü", "ße"], calls=calls))
     _, stream = post(client, stream=True, stream_options={"include_usage": True})
     assert streamed_text(stream) == "Grüße"
-    assert called(stream) == [("t1", "weather", {"city": "Bern"}), ("t2", "now", {})]
+    assert streamed_calls(stream) == [("t1", "weather", {"city": "Bern"}), ("t2", "now", {})]
     assert finish(stream) == "tool_calls"
     assert chunks(stream)[-1]["usage"]["total_tokens"] == 36
     assert b"reasoning_content" not in stream
@@ -228,7 +228,7 @@ def test_arguments_are_the_text_of_an_object(
     upstream.enqueue(Turn(texts=[], calls=[Call("t1", "weather", pieces)]))
     _, body = post(client, stream, tools=[WEATHER])
     if stream:
-        assert [(name, arguments) for _, name, arguments in called(body)] == [("weather", wanted)]
+        assert [(name, arguments) for _, name, arguments in streamed_calls(body)] == [("weather", wanted)]
     else:
         (call,) = completion(body)["choices"][0]["message"]["tool_calls"]
         assert json.loads(call["function"]["arguments"]) == wanted

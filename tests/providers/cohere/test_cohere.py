@@ -31,8 +31,8 @@ from tests.emulators.answers import TEXTS
 from tests.emulators.cohere.server import MODELS, CohereUpstream
 from tests.emulators.openai.server import PIXEL, embedding
 from tests.support.conversations import AFTERWARDS, HI, PERSON, TIME, WEATHER
-from tests.support.frames import called, chunks, completion, streamed_text
-from tests.support.http import refused
+from tests.support.frames import chunks, completion, streamed_calls, streamed_text
+from tests.support.http import openai_error
 
 COMMAND, THINKER = "command-a-03-2025", "command-a-reasoning-08-2025"
 PICTURE = f"data:image/png;base64,{PIXEL}"
@@ -66,7 +66,7 @@ def chat(client: Any, model: str = COMMAND, messages: Any = HI, **more: Any) -> 
     return client.post("/v1/chat/completions", json={"model": model, "messages": messages, **more})
 
 
-def sent(
+def upstream_body(
     model: str = COMMAND, *, rules: ParameterRules | None = None, most: int | None = None, **body: Any
 ) -> dict[str, Any]:
     """What goes to Cohere for such a request, without what is always there."""
@@ -105,7 +105,7 @@ def sent(
 )
 def test_parameters(body: dict[str, Any], expected: dict[str, Any]) -> None:
     """Each by its own name there and within its range; what has no counterpart is left out."""
-    assert sent(**body) == expected
+    assert upstream_body(**body) == expected
 
 
 @pytest.mark.parametrize(
@@ -120,7 +120,7 @@ def test_parameters(body: dict[str, Any], expected: dict[str, Any]) -> None:
     ],
 )
 def test_how_much_it_thinks(model: str, body: dict[str, Any], expected: Any) -> None:
-    assert sent(model, **body).get("thinking") == expected
+    assert upstream_body(model, **body).get("thinking") == expected
 
 
 @pytest.mark.parametrize(
@@ -135,13 +135,13 @@ def test_how_much_it_thinks(model: str, body: dict[str, Any], expected: Any) -> 
 )
 def test_tool_choice(choice: Any, names: list[str], expected: str | None) -> None:
     """A named tool is the only one that is declared."""
-    body = sent(tools=[WEATHER, TIME, {"type": "web_search"}], tool_choice=choice)
+    body = upstream_body(tools=[WEATHER, TIME, {"type": "web_search"}], tool_choice=choice)
     assert [each["function"]["name"] for each in body["tools"]] == names
     assert body.get("tool_choice") == expected
 
 
 def test_a_tool_always_has_parameters() -> None:
-    (tool,) = sent(tools=[{"type": "function", "function": {"name": "tick"}}])["tools"]
+    (tool,) = upstream_body(tools=[{"type": "function", "function": {"name": "tick"}}])["tools"]
     assert tool["function"] == {"name": "tick", "parameters": {"type": "object", "properties": {}}}
 
 
@@ -157,7 +157,7 @@ def test_messages() -> None:
         {"role": "assistant", "content": [{"type": "text", "text": "A dot"}, {"type": "refusal", "refusal": "."}]},
         *AFTERWARDS,
     ]
-    system, look, dot, asked, calling, *results = sent(messages=talk)["messages"]
+    system, look, dot, asked, calling, *results = upstream_body(messages=talk)["messages"]
     assert system == {"role": "system", "content": "Be brief.\n\nBe kind."}
     assert look["content"] == content
     assert dot == {"role": "assistant", "content": "A dot."}
@@ -172,13 +172,13 @@ def test_messages() -> None:
 
 def test_an_empty_result_is_one() -> None:
     empty = [*AFTERWARDS[:2], *({**each, "content": ""} for each in AFTERWARDS[2:])]
-    assert [each["content"] for each in sent(messages=empty)["messages"][2:]] == ["{}", "{}"]
+    assert [each["content"] for each in upstream_body(messages=empty)["messages"][2:]] == ["{}", "{}"]
 
 
 def test_rules_come_last() -> None:
     rules = ParameterRules(update={"p": 0.5}, add={"citation_options": {"mode": "OFF"}}, delete=("seed",))
-    assert sent(rules=rules, seed=1, top_p=0.9) == {"p": 0.5, "citation_options": {"mode": "OFF"}}
-    assert sent(most=50, max_tokens=99) == {"max_tokens": 50}
+    assert upstream_body(rules=rules, seed=1, top_p=0.9) == {"p": 0.5, "citation_options": {"mode": "OFF"}}
+    assert upstream_body(most=50, max_tokens=99) == {"max_tokens": 50}
 
 
 @pytest.mark.parametrize(
@@ -197,7 +197,7 @@ def test_rules_come_last() -> None:
 )
 def test_what_would_be_lost_is_refused(client: Any, upstream: CohereUpstream, body: dict[str, Any], param: str) -> None:
     before = len(upstream.received)
-    assert refused(chat(client, **body), 400)["param"] == param
+    assert openai_error(chat(client, **body), 400)["param"] == param
     assert len(upstream.received) == before
 
 
@@ -222,7 +222,7 @@ def test_why_it_ended(client: Any, upstream: CohereUpstream, reason: str, finish
     upstream.enqueue(ScriptedAnswer(texts=[], finish_reason=reason))
     answer = chat(client, stream=stream)
     if finish is None:
-        refused(answer, 504 if reason == "TIMEOUT" else 502)
+        openai_error(answer, 504 if reason == "TIMEOUT" else 502)
     elif stream:
         assert [each["choices"][0]["finish_reason"] for each in chunks(answer.data)][-1] == finish
     else:
@@ -282,7 +282,7 @@ def test_a_call_without_arguments_is_still_json() -> None:
     end = {"type": "message-end", "delta": {"finish_reason": "TOOL_CALL"}}
     encoder = ChunkEncoder("m")
     events = read(start, {"type": "tool-call-end", "index": 0}, end)
-    assert called(b"".join(map(encoder.encode, events)) + encoder.end()) == [("t", "tick", {})]
+    assert streamed_calls(b"".join(map(encoder.encode, events)) + encoder.end()) == [("t", "tick", {})]
 
 
 def test_nothing_follows_a_finish() -> None:
@@ -340,7 +340,7 @@ def test_failures(found: GatewayError, expected: tuple[int, str | None]) -> None
 def test_a_wrong_key(upstream: CohereUpstream) -> None:
     values = environment(COHERE_API_KEY="wrong-key", COHERE_BASE_URL=upstream.url, RETRIES=0)
     answer = chat(create_app(Settings.load(values)).test_client())
-    assert refused(answer, 502)["code"] == "upstream_authentication"
+    assert openai_error(answer, 502)["code"] == "upstream_authentication"
     assert b"wrong-key" not in answer.data
 
 
@@ -409,7 +409,7 @@ def test_pictures_are_embedded(client: Any, upstream: CohereUpstream, model: str
 @pytest.mark.parametrize("given", [[[1, 2]], [{"type": "image_url", "image_url": "https://example.com/y.png"}]])
 def test_what_it_does_not_embed(client: Any, given: Any) -> None:
     """An address is not fetched by us."""
-    assert refused(embed(client, input=given), 400)["param"] == "input[0]"
+    assert openai_error(embed(client, input=given), 400)["param"] == "input[0]"
 
 
 def test_ranking(client: Any, upstream: CohereUpstream) -> None:
@@ -515,7 +515,9 @@ def test_text_stays_text_and_calls_stay_calls(blocks: Any, calls: Any) -> None:
     encoder = ChunkEncoder("m")
     stream = b"".join(map(encoder.encode, events)) + encoder.end()
     assert streamed_text(stream) == "".join(piece for kind, pieces in blocks if kind == "text" for piece in pieces)
-    assert [(name, arguments) for _, name, arguments in called(stream)] == [(name, each) for name, each, _ in calls]
+    assert [(name, arguments) for _, name, arguments in streamed_calls(stream)] == [
+        (name, each) for name, each, _ in calls
+    ]
     thought = "".join(event.text for event in events if isinstance(event, Reasoning))
     assert thought == "".join(piece for kind, pieces in blocks if kind == "thinking" for piece in pieces)
     assert not any(isinstance(event, Citation) for event in events)

@@ -1,4 +1,4 @@
-"""What is past in a conversation is mended, by one function for every dialect (providers/common/history.py)."""
+"""One function repairs a conversation's history for every dialect (providers/common/history.py)."""
 
 import json
 from copy import deepcopy
@@ -23,7 +23,7 @@ def result(identifier: Any = "c1", content: str = "nine") -> dict[str, Any]:
     return {"role": "tool", "tool_call_id": identifier, "content": content}
 
 
-def mended(*messages: dict[str, Any]) -> list[Any]:
+def repaired_history(*messages: dict[str, Any]) -> list[Any]:
     """The mended messages; the given ones must be what they were."""
     before = deepcopy(messages)
     made = list(mend_history(messages))
@@ -35,7 +35,7 @@ def mended(*messages: dict[str, Any]) -> list[Any]:
 def test_a_sound_history_is_left_as_it_is() -> None:
     """Byte for byte: a vendor that caches prompts must find the one that it knows."""
     messages = [USER, calling(call(arguments='{ "a":1 }')), result(), {"role": "assistant", "content": "Nine."}, USER]
-    assert all(after is before for after, before in zip(mended(*messages), messages, strict=True))
+    assert all(after is before for after, before in zip(repaired_history(*messages), messages, strict=True))
 
 
 @pytest.mark.parametrize(
@@ -61,23 +61,23 @@ def test_a_sound_history_is_left_as_it_is() -> None:
     ],
 )
 def test_arguments_become_the_text_of_an_object(given: Any, wanted: Any) -> None:
-    _, assistant, *_ = mended(USER, calling(call(arguments=given)), result(), USER)
+    _, assistant, *_ = repaired_history(USER, calling(call(arguments=given)), result(), USER)
     made = assistant["tool_calls"][0]["function"]["arguments"]
     assert isinstance(made, str)
     assert json.loads(made) == wanted
 
 
 def test_arguments_and_type_that_are_missing_are_put_in() -> None:
-    _, assistant, _ = mended(USER, calling({"id": "c1", "function": {"name": "get_time"}}), result())
+    _, assistant, _ = repaired_history(USER, calling({"id": "c1", "function": {"name": "get_time"}}), result())
     assert assistant["tool_calls"] == [call()]
 
 
 def test_a_past_call_without_its_result_gets_a_stand_in() -> None:
     """The user has cut in, and the framework has written no result for the call, nor ever will."""
-    messages = mended(USER, calling(call(), call("c2")), result(), USER)
+    messages = repaired_history(USER, calling(call(), call("c2")), result(), USER)
     assert messages[3:] == [result("c2", INTERRUPTED), USER]
     assert "interrupted" in INTERRUPTED
-    _, legacy, stand_in, _ = mended(
+    _, legacy, stand_in, _ = repaired_history(
         USER, {"role": "assistant", "function_call": {"name": "tick", "arguments": "null"}}, USER
     )
     assert legacy["function_call"]["arguments"] == "{}"
@@ -85,15 +85,20 @@ def test_a_past_call_without_its_result_gets_a_stand_in() -> None:
 
 
 def test_a_past_result_without_its_call_is_left_out() -> None:
-    assert mended(result(), USER) == [USER]
-    assert mended(USER, calling(call()), result(), result(), USER) == [USER, calling(call()), result(), USER]
-    assert mended(USER, calling(call()), result("c9"), USER) == [USER, calling(call()), result("c1", INTERRUPTED), USER]
+    assert repaired_history(result(), USER) == [USER]
+    assert repaired_history(USER, calling(call()), result(), result(), USER) == [USER, calling(call()), result(), USER]
+    assert repaired_history(USER, calling(call()), result("c9"), USER) == [
+        USER,
+        calling(call()),
+        result("c1", INTERRUPTED),
+        USER,
+    ]
 
 
 def test_a_late_result_goes_behind_its_call() -> None:
     """Also past an answer that did not wait for it."""
     aside = {"role": "assistant", "content": "One moment."}
-    assert mended(USER, calling(call()), USER, aside, result(), USER) == [
+    assert repaired_history(USER, calling(call()), USER, aside, result(), USER) == [
         USER, calling(call()), result(), USER, aside, USER,
     ]  # fmt: skip
 
@@ -106,7 +111,7 @@ def test_what_is_new_is_left_as_it_came() -> None:
         [USER, result("c9")],
         [USER, calling(call()), result(), result()],
     ):
-        assert mended(*messages) == messages
+        assert repaired_history(*messages) == messages
 
 
 def test_an_id_is_given_to_calls_that_repeat_or_lack_one() -> None:
@@ -114,7 +119,7 @@ def test_an_id_is_given_to_calls_that_repeat_or_lack_one() -> None:
     past = [USER, calling(call("call_0")), result("call_0", "1"), calling(call("call_0")), result("call_0", "2"), USER]
     again = [calling(call("d"), call("d")), result("d", "3"), result("d", "4"), USER]
     lacking = [calling(call(""), call(None)), result("", "5"), result(None, "6"), USER]
-    messages = mended(*past, *again, *lacking)
+    messages = repaired_history(*past, *again, *lacking)
     calls = [each["id"] for message in messages for each in message.get("tool_calls", ())]
     results = [(message["tool_call_id"], message["content"]) for message in messages if message["role"] == "tool"]
     assert len(set(calls)) == 6
@@ -124,7 +129,7 @@ def test_an_id_is_given_to_calls_that_repeat_or_lack_one() -> None:
 
 
 def test_a_made_id_is_nobody_elses() -> None:
-    messages = mended(
+    messages = repaired_history(
         USER, calling(call("call_3_0")), result("call_3_0"), calling(call("call_3_0")), result("call_3_0")
     )
     first, second = (message["tool_calls"][0]["id"] for message in messages if "tool_calls" in message)
@@ -134,4 +139,4 @@ def test_a_made_id_is_nobody_elses() -> None:
 def test_a_list_of_no_calls_is_taken_out() -> None:
     """Answers are sent back as they came, and some vendors' have an empty list."""
     said = {"role": "assistant", "content": "Nine."}
-    assert mended(USER, {**said, "tool_calls": []}, USER) == [USER, said, USER]
+    assert repaired_history(USER, {**said, "tool_calls": []}, USER) == [USER, said, USER]

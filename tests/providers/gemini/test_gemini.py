@@ -36,8 +36,8 @@ from tests.emulators.answers import TEXTS
 from tests.emulators.gemini.server import MODELS, TOP, GeminiUpstream
 from tests.emulators.openai.server import PIXEL, embedding
 from tests.support.conversations import AFTERWARDS, HI, PERSON, TIME, TREE, WEATHER
-from tests.support.frames import called, chunks, completion, streamed_text
-from tests.support.http import refused
+from tests.support.frames import chunks, completion, streamed_calls, streamed_text
+from tests.support.http import openai_error
 
 FLASH, PRO, THREE = "gemini-2.5-flash", "gemini-2.5-pro", "gemini-3-flash-preview"
 PICTURE = f"data:image/png;base64,{PIXEL}"
@@ -60,7 +60,7 @@ def chat(client: Any, model: str = FLASH, messages: Any = HI, **more: Any) -> An
     return client.post("/v1/chat/completions", json={"model": model, "messages": messages, **more})
 
 
-def sent(
+def upstream_body(
     model: str = FLASH, *, rules: ParameterRules | None = None, most: int | None = None, **body: Any
 ) -> dict[str, Any]:
     """What goes to Gemini for such a request."""
@@ -72,7 +72,7 @@ def sent(
 
 
 def config(model: str = FLASH, **body: Any) -> dict[str, Any]:
-    found: dict[str, Any] = sent(model, **body).get("generationConfig", {})
+    found: dict[str, Any] = upstream_body(model, **body).get("generationConfig", {})
     return found
 
 
@@ -156,7 +156,7 @@ def test_roles_alternate_and_results_are_objects() -> None:
     results = [
         {"role": "tool", "tool_call_id": f"c{at}", "content": said} for at, said in enumerate(("[1]", "x", '{"a":1}'))
     ]
-    body = sent(
+    body = upstream_body(
         THREE,
         messages=[
             {"role": "system", "content": "Be brief."},
@@ -182,7 +182,9 @@ def test_roles_alternate_and_results_are_objects() -> None:
 
 def test_the_user_speaks_last() -> None:
     """Newer models refuse a conversation that the model has ended."""
-    assert sent(messages=[*HI, {"role": "assistant", "content": "Well"}])["contents"][-1]["parts"] == [{"text": GO_ON}]
+    assert upstream_body(messages=[*HI, {"role": "assistant", "content": "Well"}])["contents"][-1]["parts"] == [
+        {"text": GO_ON}
+    ]
 
 
 def test_ids_go_to_those_that_give_them(client: Any, upstream: GeminiUpstream) -> None:
@@ -197,7 +199,9 @@ def test_ids_go_to_those_that_give_them(client: Any, upstream: GeminiUpstream) -
 def test_the_user_speaks_first() -> None:
     """A call may not open a conversation there; a greeting, or instructions alone, get the same stand-in."""
     greeting = {"role": "assistant", "content": "Good day!"}
-    opened = [sent(messages=each)["contents"] for each in ([greeting, *HI], [{"role": "system", "content": "x"}])]
+    opened = [
+        upstream_body(messages=each)["contents"] for each in ([greeting, *HI], [{"role": "system", "content": "x"}])
+    ]
     assert [each[0] for each in opened] == [{"role": "user", "parts": [{"text": OPENING}]}] * 2
     assert [each["role"] for each in opened[0]] == ["user", "model", "user"]
 
@@ -209,7 +213,7 @@ def test_media() -> None:
         {"type": "input_audio", "input_audio": {"data": "AAAA", "format": "wav"}},
         {"type": "file", "file": {"filename": "a.pdf", "file_data": "data:application/pdf;base64,AAAA"}},
     ]
-    (turn,) = sent(messages=[{"role": "user", "content": content}])["contents"]
+    (turn,) = upstream_body(messages=[{"role": "user", "content": content}])["contents"]
     assert turn["parts"] == [
         {"inlineData": {"mimeType": "image/png", "data": PIXEL}},
         {"fileData": {"mimeType": "image/jpeg", "fileUri": "https://example.com/a/cat.jpg?x=1"}},
@@ -237,7 +241,7 @@ def test_media() -> None:
     ids=str,
 )
 def test_tool_choice(choice: Any, expected: Any) -> None:
-    body = sent(tools=[WEATHER, TIME, {"type": "web_search"}], tool_choice=choice)
+    body = upstream_body(tools=[WEATHER, TIME, {"type": "web_search"}], tool_choice=choice)
     assert [each["name"] for each in body["tools"][0]["functionDeclarations"]] == ["get_weather", "get_time"]
     assert body.get("toolConfig", {}).get("functionCallingConfig") == expected
 
@@ -247,7 +251,7 @@ def test_a_schema_stands_alone() -> None:
     tool = json.loads(json.dumps(TREE))
     tool["function"]["parameters"]["properties"]["definitions"] = {"type": "string"}
     tool["function"]["parameters"]["$defs"]["node"]["properties"]["next"] = {"$ref": "#/$defs/node"}
-    (declared,) = sent(tools=[tool])["tools"][0]["functionDeclarations"]
+    (declared,) = upstream_body(tools=[tool])["tools"][0]["functionDeclarations"]
     properties = declared["parametersJsonSchema"]["properties"]
     assert properties["node"]["properties"] == {"name": {"type": "string"}, "next": {"type": "object"}}
     assert properties["definitions"] == {"type": "string"}
@@ -258,17 +262,17 @@ def test_a_schema_that_multiplies_is_refused() -> None:
     defs["d30"] = {"type": "string"}
     tool = {"type": "function", "function": {"name": "f", "parameters": {"$ref": "#/$defs/d0", "$defs": defs}}}
     with pytest.raises(GatewayError, match="too large"):
-        sent(tools=[tool])
+        upstream_body(tools=[tool])
 
 
 def test_rules_speak_geminis_own_language() -> None:
     harmless = [{"category": "HARM_CATEGORY_HARASSMENT", "threshold": "OFF"}]
     rules = ParameterRules(update={"topP": 0.5}, add={"temperature": 0.2, "safetySettings": harmless}, delete=("seed",))
-    body = sent(rules=rules, seed=1, top_p=0.9)
+    body = upstream_body(rules=rules, seed=1, top_p=0.9)
     assert body["generationConfig"] == {"topP": 0.5, "temperature": 0.2}
     assert body["safetySettings"] == harmless
-    assert "safetySettings" not in sent()
-    assert sent(most=50, max_tokens=99)["generationConfig"] == {"maxOutputTokens": 50}
+    assert "safetySettings" not in upstream_body()
+    assert upstream_body(most=50, max_tokens=99)["generationConfig"] == {"maxOutputTokens": 50}
 
 
 @pytest.mark.parametrize(
@@ -295,9 +299,9 @@ def test_rules_speak_geminis_own_language() -> None:
 def test_what_would_be_lost_is_refused(client: Any, upstream: GeminiUpstream, body: dict[str, Any], param: str) -> None:
     before = len(upstream.received)
     if param is None:
-        assert "toolConfig" not in sent(**body)  # without tools there is nothing to choose
+        assert "toolConfig" not in upstream_body(**body)  # without tools there is nothing to choose
         return
-    assert refused(chat(client, **body), 400)["param"] == param
+    assert openai_error(chat(client, **body), 400)["param"] == param
     assert len(upstream.received) == before
 
 
@@ -340,7 +344,7 @@ def test_a_signature_survives_a_client_that_knows_nothing_of_it(
     upstream.enqueue(ScriptedAnswer(calls=[LOOK, TIME_CALL]))
     answer = chat(client, THREE, tools=[WEATHER, TIME], stream=stream)
     if stream:
-        ids = [identifier for identifier, _, _ in called(answer.data)]
+        ids = [identifier for identifier, _, _ in streamed_calls(answer.data)]
     else:
         ids = [call["id"] for call in completion(answer.data)["choices"][0]["message"]["tool_calls"]]
     again = json.loads(json.dumps(AFTERWARDS))
@@ -413,7 +417,7 @@ def test_a_lost_signature_is_stood_in_for(client: Any, upstream: GeminiUpstream)
 def test_calls_without_ids_get_some(client: Any, upstream: GeminiUpstream) -> None:
     """Gemini 2.5 gives none."""
     upstream.enqueue(ScriptedAnswer(calls=[LOOK, LOOK]))
-    found = called(chat(client, tools=[WEATHER], stream=True).data)
+    found = streamed_calls(chat(client, tools=[WEATHER], stream=True).data)
     assert [(name, arguments) for _, name, arguments in found] == [("get_weather", {"city": "Zürich"})] * 2
     assert len({identifier for identifier, _, _ in found}) == 2
     assert all(0 < len(identifier) <= 40 for identifier, _, _ in found)
@@ -443,7 +447,7 @@ def test_why_it_ended(client: Any, upstream: GeminiUpstream, reason: str, finish
     if finish:
         assert completion(answer.data)["choices"][0]["finish_reason"] == finish
     else:
-        assert refused(answer, 502)["code"] == "upstream_error"
+        assert openai_error(answer, 502)["code"] == "upstream_error"
 
 
 def read(*parts: Any, keep: Any = None) -> list[Any]:
@@ -494,7 +498,7 @@ def test_an_array_in_the_place_of_a_stream(upstream: GeminiUpstream, client: Any
     answer = chat(client, stream=True)
     assert streamed_text(answer.data) == "".join(TEXTS)
     upstream.enqueue(ScriptedAnswer(status=429, headers={"retry-after": "3"}))
-    assert refused(chat(client, stream=True), 429)["code"] == "rate_limit_exceeded"
+    assert openai_error(chat(client, stream=True), 429)["code"] == "rate_limit_exceeded"
 
 
 # Failures
@@ -509,7 +513,7 @@ def test_a_bad_key_is_our_fault(upstream: GeminiUpstream) -> None:
     """Google says so with a 400. The key is in no address, and in nothing that is said."""
     values = environment(GEMINI_API_KEY="wrong-key", GEMINI_BASE_URL=upstream.url, RETRIES=0)
     answer = chat(create_app(Settings.load(values)).test_client())
-    assert refused(answer, 502)["code"] == "upstream_authentication"
+    assert openai_error(answer, 502)["code"] == "upstream_authentication"
     assert b"wrong-key" not in answer.data
     assert "wrong-key" not in upstream.received[-1].path
     assert isinstance(failing(400, "API key expired. Please renew the API key."), UpstreamAuthFailed)
@@ -600,7 +604,7 @@ def test_embeddings_in_batches(client: Any, upstream: GeminiUpstream) -> None:
 )
 def test_what_it_does_not_embed(client: Any, given: Any, param: str) -> None:
     """An address is not fetched by us."""
-    assert refused(embed(client, input=given), 400)["param"] == param
+    assert openai_error(embed(client, input=given), 400)["param"] == param
 
 
 def test_pictures_are_embedded(client: Any, upstream: GeminiUpstream) -> None:
@@ -613,8 +617,8 @@ def test_pictures_are_embedded(client: Any, upstream: GeminiUpstream) -> None:
 
 def test_models_page_by_page(client: Any) -> None:
     """Those that converse or embed, by the names to call them by."""
-    listed = [each["id"] for each in client.get("/v1/models").get_json()["data"]]
-    assert listed == [name for name in MODELS if name != "imagen-4.0"]
+    ids = [each["id"] for each in client.get("/v1/models").get_json()["data"]]
+    assert ids == [name for name in MODELS if name != "imagen-4.0"]
 
 
 # Google's own SDK
@@ -715,10 +719,10 @@ DECLARED = types.Tool(
 def plain(body: dict[str, Any]) -> dict[str, Any]:
     """As Google's types read it: names and base64 may be written in two ways. The SDK gives instructions a role too."""
     body["systemInstruction"].pop("role", None)
-    return {name: [TOP[name].model_validate(each) for each in listed(value)] for name, value in body.items()}
+    return {name: [TOP[name].model_validate(each) for each in as_list(value)] for name, value in body.items()}
 
 
-def listed(value: Any) -> list[Any]:
+def as_list(value: Any) -> list[Any]:
     return value if isinstance(value, list) else [value]
 
 
@@ -746,7 +750,9 @@ def test_text_stays_text_and_calls_stay_calls(parts: list[list[dict[str, Any]]])
     flat = [part for each in parts for part in each]
     assert streamed_text(stream) == "".join(part["text"] for part in flat if "text" in part and not part.get("thought"))
     calls = [part["functionCall"] for part in flat if "functionCall" in part]
-    assert [(name, args) for _, name, args in called(stream)] == [(each["name"], each["args"]) for each in calls]
+    assert [(name, args) for _, name, args in streamed_calls(stream)] == [
+        (each["name"], each["args"]) for each in calls
+    ]
     assert completion(fold(events, "m"))["choices"][0]["message"]["content"] in (streamed_text(stream), None)
 
 

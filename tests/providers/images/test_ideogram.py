@@ -18,7 +18,7 @@ from tests.emulators import FAULTS, Fault, OpenAIUpstream, ScriptedAnswer, fault
 from tests.emulators.connection import Headers, Received
 from tests.emulators.images.ideogram import IdeogramUpstream, form
 from tests.emulators.images.pictures import PICTURE
-from tests.support.http import refused
+from tests.support.http import openai_error
 
 IMAGES = "/v1/images/generations"
 CREATED = 1795170600
@@ -215,7 +215,7 @@ def test_more_than_eight_are_asked_for_in_turn(ask: Callable[..., Any], ideogram
 
 def test_a_size_that_is_none_is_a_400(ask: Callable[..., Any], ideogram: IdeogramUpstream) -> None:
     for size in ("large", "0x10", "1024x", "-1x5", "1024x1024x3"):
-        assert refused(ask(size=size), 400)["param"] == "size"
+        assert openai_error(ask(size=size), 400)["param"] == "size"
     assert not ideogram.received
 
 
@@ -244,7 +244,7 @@ def test_a_picture_elsewhere_is_not_fetched(ask: Callable[..., Any], ideogram: I
             "a name like its own": "https://evil-ideogram.ai",
             "a user": f"http://127.0.0.1:{ideogram.port}@127.0.0.1:{other.port}",
         }[way]
-        details = refused(ask(response_format="b64_json"), 502)
+        details = openai_error(ask(response_format="b64_json"), 502)
         assert "response_format" in details["message"]
         assert not other.accepted
         assert len(ideogram.received) == 1
@@ -270,7 +270,7 @@ def test_a_picture_that_cannot_be_fetched_is_a_502_and_is_not_drawn_again(
 ) -> None:
     ideogram.file = file
     client = app_with(IDEOGRAM_API_KEY=ideogram.key, IDEOGRAM_BASE_URL=ideogram.url, IDLE_TIMEOUT=0.2)
-    details = refused(client.post(IMAGES, json={"prompt": "p", "response_format": "b64_json"}), 502)
+    details = openai_error(client.post(IMAGES, json={"prompt": "p", "response_format": "b64_json"}), 502)
     assert "cannot be fetched" in details["message"]
     assert len(ideogram.image_requests) == 1
     assert not any(each.path == "/elsewhere" for each in ideogram.received)
@@ -280,7 +280,7 @@ def test_a_picture_may_not_be_endless(
     ask: Callable[..., Any], ideogram: IdeogramUpstream, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("providers.common.image_fetch.PICTURE_BYTES", 20)
-    refused(ask(response_format="b64_json"), 502)
+    openai_error(ask(response_format="b64_json"), 502)
 
 
 # what is withheld
@@ -293,7 +293,7 @@ def test_what_is_not_safe_is_left_out_while_there_is_more(ask: Callable[..., Any
 
 def test_a_prompt_that_is_not_safe_is_the_callers_400(ask: Callable[..., Any], ideogram: IdeogramUpstream) -> None:
     ideogram.unsafe = 8
-    details = refused(ask(n=2), 400)
+    details = openai_error(ask(n=2), 400)
     assert (details["code"], details["param"]) == ("content_policy_violation", "prompt")
 
 
@@ -308,12 +308,12 @@ def test_a_failure_has_its_true_status(
     """An upstream's failure is neither a 200 nor a bare 500."""
     ideogram.enqueue(ScriptedAnswer(status=status, headers={"Retry-After": "7"} if status == 429 else {}))
     response = ask()
-    assert refused(response, ours)["code"] == code
+    assert openai_error(response, ours)["code"] == code
     assert response.headers.get("Retry-After") == ("7" if status == 429 else None)
 
 
 def test_its_own_sentence_names_what_to_mend(ask: Callable[..., Any], ideogram: IdeogramUpstream) -> None:
-    assert "style_type" in refused(ask(style="cubism"), 400)["message"]
+    assert "style_type" in openai_error(ask(style="cubism"), 400)["message"]
 
 
 @pytest.mark.parametrize("odd", [
@@ -322,7 +322,7 @@ def test_its_own_sentence_names_what_to_mend(ask: Callable[..., Any], ideogram: 
 ])  # fmt: skip
 def test_an_odd_answer_is_no_picture(ask: Callable[..., Any], ideogram: IdeogramUpstream, odd: Any) -> None:
     ideogram.enqueue(ScriptedAnswer(error=odd))
-    refused(ask(), 502)
+    openai_error(ask(), 502)
 
 
 @pytest.mark.parametrize("fault", [fault for fault in FAULTS if fault.whole], ids=str)
@@ -333,4 +333,4 @@ def test_every_fault_has_a_status(ask: Callable[..., Any], ideogram: IdeogramUps
     if fault.harmless:
         assert len(assert_images(response)["data"]) == 1
     else:
-        refused(response, 504 if fault.silent else 502)
+        openai_error(response, 504 if fault.silent else 502)

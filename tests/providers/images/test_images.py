@@ -1,4 +1,4 @@
-"""POST /v1/images/generations: who draws, what OpenAI's shape is sent, and what comes back of it."""
+"""POST /v1/images/generations: the routing, the body that the upstream receives, and the response."""
 
 import base64
 import json
@@ -30,7 +30,7 @@ from tests.emulators.images.recraft import RecraftUpstream
 from tests.emulators.openai.server import IMAGE_DETAILS, PIXEL
 from tests.emulators.scripted import NO_SUCH_MODEL
 from tests.support.frames import post
-from tests.support.http import HI, head, refused
+from tests.support.http import HI, head, openai_error
 
 IMAGES = "/v1/images/generations"
 PROMPT = {"prompt": "a lighthouse"}
@@ -115,12 +115,12 @@ def test_the_demo_takes_any_size(app_with: Callable[..., Any], size: str) -> Non
     ({**PROMPT, "provider": "recraft"}, "provider", "provider_not_configured"),
 ])  # fmt: skip
 def test_bad_input_names_the_field(app_with: Callable[..., Any], body: dict[str, Any], param: str, code: str) -> None:
-    details = refused(app_with().post(IMAGES, json=body), 400)
+    details = openai_error(app_with().post(IMAGES, json=body), 400)
     assert (details["param"], details["code"]) == (param, code)
 
 
 def test_a_key_is_wanted(app_with: Callable[..., Any]) -> None:
-    refused(app_with(API_KEY="secret").post(IMAGES, json=PROMPT), 401)
+    openai_error(app_with(API_KEY="secret").post(IMAGES, json=PROMPT), 401)
 
 
 # OpenAI's shape
@@ -149,11 +149,11 @@ def test_bytes_that_were_asked_for_are_never_an_address(openai: Callable[..., An
     """A server that knows no `response_format`: its own files are fetched, and nothing from elsewhere."""
     rows = [{"url": f"{upstream.url}/files/1.png"}]
     upstream.enqueue(ScriptedAnswer(error={"data": rows}), path="/images/generations")
-    refused(openai(model="flux", response_format="b64_json"), 502)  # the emulated one has no such file
+    openai_error(openai(model="flux", response_format="b64_json"), 502)  # the emulated one has no such file
     assert upstream.received[-1].path == "/files/1.png"
     assert "authorization" not in upstream.received[-1].headers
     upstream.enqueue(ScriptedAnswer(error={"data": [{"url": "https://x.example/1"}]}), path="/images/generations")
-    assert "response_format" in refused(openai(model="flux", response_format="b64_json"), 502)["message"]
+    assert "response_format" in openai_error(openai(model="flux", response_format="b64_json"), 502)["message"]
 
 
 @pytest.mark.parametrize("model", ["gpt-image-1", "gpt-image-2.5-flare", "openai/gpt-image-1.5"])
@@ -218,14 +218,14 @@ def test_a_failure_has_its_true_status(
 ) -> None:
     """An upstream's failure is neither a 200 nor a bare 500."""
     upstream.enqueue(answer, path="/images/generations")
-    details = refused(openai(model="gpt-image-1"), status)
+    details = openai_error(openai(model="gpt-image-1"), status)
     assert details["code"] == code
     assert upstream.key not in details["message"]
 
 
 def test_its_own_refusals_are_the_callers(openai: Callable[..., Any]) -> None:
-    assert refused(openai(model="dall-e-3", n=2), 400)["param"] == "n"
-    assert refused(openai(model=NO_SUCH_MODEL), 404)["code"] == "model_not_found"
+    assert openai_error(openai(model="dall-e-3", n=2), 400)["param"] == "n"
+    assert openai_error(openai(model=NO_SUCH_MODEL), 404)["code"] == "model_not_found"
 
 
 @pytest.mark.parametrize("odd", [
@@ -235,7 +235,7 @@ def test_its_own_refusals_are_the_callers(openai: Callable[..., Any]) -> None:
 ])  # fmt: skip
 def test_an_odd_answer_is_the_upstreams_fault(openai: Callable[..., Any], upstream: OpenAIUpstream, odd: Any) -> None:
     upstream.enqueue(ScriptedAnswer(error=odd), path="/images/generations")
-    refused(openai(model="dall-e-2"), 502)
+    openai_error(openai(model="dall-e-2"), 502)
 
 
 @pytest.mark.parametrize("created", [None, "soon", "2026-11-20T10:30:00Z", -1, 1e300, 1795170600.5])
@@ -263,7 +263,7 @@ def test_a_vendor_of_pictures_does_not_answer_the_phone(app_with: Callable[..., 
         assert {"demo", "ideogram/V_3"} <= {row["id"] for row in client.get("/v1/models").get_json()["data"]}
         chosen = app_with(PROVIDER_NAME="ideogram", **settings)
         response = chosen.post("/v1/chat/completions", json={"model": "gpt-4o-mini", "messages": HI, "stream": True})
-        assert IMAGES in refused(response, 400)["message"]
+        assert IMAGES in openai_error(response, 400)["message"]
         assert len(ideogram.received) == 1
 
 
@@ -352,9 +352,9 @@ def test_a_list_of_models_leads_to_pictures(
 
         count = len(host.received)
         for model in ("dall-e-3", "V_2", "recraftv3"):
-            details = refused(client.post("/v1/chat/completions", json={"model": model, "messages": HI}), 400)
+            details = openai_error(client.post("/v1/chat/completions", json={"model": model, "messages": HI}), 400)
             assert IMAGES in details["message"]
-        refused(client.post(IMAGES, json={**PROMPT, "model": "gpt-4o"}), 400)
+        openai_error(client.post(IMAGES, json={**PROMPT, "model": "gpt-4o"}), 400)
         assert len(host.received) == count
 
 

@@ -13,7 +13,7 @@ from providers.images.recraft import size_for, to_upstream
 from tests.emulators import ScriptedAnswer
 from tests.emulators.images.pictures import PICTURE
 from tests.emulators.images.recraft import RecraftUpstream
-from tests.support.http import HI, refused
+from tests.support.http import HI, openai_error
 
 IMAGES = "/v1/images/generations"
 
@@ -46,7 +46,7 @@ def request_images(client: Any, **body: Any) -> dict[str, Any]:
     return data
 
 
-def sent(model: str = "recraftv3", rules: ParameterRules | None = None, **body: Any) -> dict[str, Any]:
+def upstream_body(model: str = "recraftv3", rules: ParameterRules | None = None, **body: Any) -> dict[str, Any]:
     request = ImagesRequest({"prompt": "p", **body})
     return to_upstream(request, Target(Provider(), model, rules=rules or ParameterRules()), 1)
 
@@ -70,23 +70,23 @@ def test_sizes(size: str, model: str, drawn_size: str) -> None:
 
 
 def test_styles() -> None:
-    assert sent(style="natural")["style"] == "realistic_image"
-    assert sent(style="vector_illustration")["style"] == "vector_illustration"
-    assert "style" not in sent(style="vivid")
-    assert "style" not in sent("recraftv4", style="natural")
-    assert "style" not in sent(style="natural", style_id="s")
+    assert upstream_body(style="natural")["style"] == "realistic_image"
+    assert upstream_body(style="vector_illustration")["style"] == "vector_illustration"
+    assert "style" not in upstream_body(style="vivid")
+    assert "style" not in upstream_body("recraftv4", style="natural")
+    assert "style" not in upstream_body(style="natural", style_id="s")
 
 
 def test_what_it_has_no_counterpart_for_stays_here() -> None:
-    body = sent(quality="hd", user="u", background="transparent", size="auto", moderation="low")
+    body = upstream_body(quality="hd", user="u", background="transparent", size="auto", moderation="low")
     assert body == {"prompt": "p", "n": 1, "model": "recraftv3", "response_format": "url"}
 
 
 def test_its_own_parameters_and_the_rules() -> None:
     own = {"substyle": "grain", "negative_prompt": "fog", "controls": {"no_text": True}, "text_layout": []}
-    assert own.items() <= sent(**own).items()
+    assert own.items() <= upstream_body(**own).items()
     rules = ParameterRules(update={"style": "icon"}, rename={"negative_prompt": "not"}, delete=("n",))
-    assert sent(rules=rules, negative_prompt="fog", style="any") == {
+    assert upstream_body(rules=rules, negative_prompt="fog", style="any") == {
         "prompt": "p", "model": "recraftv3", "response_format": "url", "style": "icon", "not": "fog",
     }  # fmt: skip
 
@@ -130,17 +130,17 @@ def test_a_failure_has_its_true_status(
 ) -> None:
     """An upstream's failure is neither a 200 nor a bare 500."""
     recraft.enqueue(ScriptedAnswer(status=status))
-    assert refused(client.post(IMAGES, json={"prompt": "p"}), ours)["code"] == code
+    assert openai_error(client.post(IMAGES, json={"prompt": "p"}), ours)["code"] == code
 
 
 def test_its_own_sentence_names_what_to_mend(client: Any, recraft: RecraftUpstream) -> None:
-    details = refused(client.post(IMAGES, json={"prompt": "p", "style": "cubism"}), 400)
+    details = openai_error(client.post(IMAGES, json={"prompt": "p", "style": "cubism"}), 400)
     assert "style" in details["message"]
 
 
 def test_who_wants_to_chat_is_shown_the_way(client: Any, recraft: RecraftUpstream) -> None:
     response = client.post("/v1/chat/completions", json={"model": "recraft/recraftv3", "messages": HI})
-    details = refused(response, 400)
+    details = openai_error(response, 400)
     assert "/v1/images/generations" in details["message"]
     assert details["param"] == "model"
     assert not recraft.received

@@ -1,4 +1,4 @@
-"""OCI as a provider: when it is one, where it asks, and that lines are kept, freed and told the truth there too."""
+"""OCI as a provider: when it is configured, its addresses, kept connections, cancellation and errors."""
 
 import threading
 import time
@@ -25,7 +25,7 @@ from tests.emulators.oci.keys import API_KEY, COMPARTMENT, REGION, SECOND_COMPAR
 from tests.emulators.oci.lists import ENDPOINT
 from tests.emulators.oci.server import OCIUpstream
 from tests.support.frames import chat_body, chunks, payloads, post, streamed_text
-from tests.support.http import HI, refused
+from tests.support.http import HI, openai_error
 
 GENERIC, COHERE, V2 = "meta.llama-3.3-70b-instruct", "cohere.command-a-03-2025", "cohere.command-a-vision"
 RUNNING = ScriptedAnswer(texts=["word "] * 500, frame_delay=0.02)
@@ -76,7 +76,7 @@ def test_it_is_there_once_anything_is_said_of_it(app_with: Callable[..., Any], s
 
 
 def test_it_is_not_there_unasked(app_with: Callable[..., Any]) -> None:
-    error = refused(chat(app_with(), COHERE), 400)
+    error = openai_error(chat(app_with(), COHERE), 400)
     assert error["code"] == "provider_not_configured"
     assert "OCI_REGION" in error["message"]
 
@@ -163,7 +163,7 @@ def test_a_region_that_does_not_exist(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_place_that_nobody_names(upstream: OCIUpstream, app_with: Callable[..., Any], tmp_path: Path) -> None:
     path = config_file(tmp_path, region="")
     where = app_with(OCI_CONFIG_FILE=path, PROVIDER_NAME="oci")
-    error = refused(chat(where, GENERIC), 502)
+    error = openai_error(chat(where, GENERIC), 502)
     assert "OCI_REGION" in error["message"]
     assert error["param"] == "OCI_REGION"
 
@@ -181,7 +181,7 @@ def test_a_compartment_without_rights_and_an_unknown_model(
 ) -> None:
     where = app_with(**upstream.settings(tmp_path, OCI_COMPARTMENT="ocid1.compartment.oc1..elsewhere"))
     for response in (chat(where, GENERIC), chat(client, "xai.grok-99")):
-        error = refused(response, 404)
+        error = openai_error(response, 404)
         assert (error["code"], error["param"]) == ("model_not_found", "model")
         assert "OCI_COMPARTMENT" in error["message"]
 
@@ -233,13 +233,13 @@ def test_an_api_key_alone(upstream: OCIUpstream, app_with: Callable[..., Any]) -
     where = app_with(**settings, OCI_SERVICE_ENDPOINT=upstream.url)
     assert chat(where, "xai.grok-4").status_code == 200
     assert upstream.received[-1].headers["authorization"] == f"Bearer {API_KEY}"
-    assert "OCI_CONFIG_FILE" in refused(chat(where, COHERE), 502)["message"]
+    assert "OCI_CONFIG_FILE" in openai_error(chat(where, COHERE), 502)["message"]
     assert where.get("/v1/models").status_code == 200
 
 
 def test_an_api_key_wants_a_region(app_with: Callable[..., Any]) -> None:
     where = app_with(OCI_API_KEY=API_KEY, PROVIDER_NAME="oci")
-    assert refused(chat(where, "xai.grok-4"), 502)["param"] == "OCI_REGION"
+    assert openai_error(chat(where, "xai.grok-4"), 502)["param"] == "OCI_REGION"
 
 
 def test_an_api_key_beside_a_profile(upstream: OCIUpstream, app_with: Callable[..., Any], tmp_path: Path) -> None:
@@ -315,8 +315,8 @@ def test_a_caller_who_leaves_ends_the_upstream(upstream: OCIUpstream, tmp_path: 
         events = provider.chat(ChatRequest({"messages": HI}, stream=True), Target(provider, model), call)
         if answer is RUNNING:
             assert any(isinstance(event, Text) for event in events)
-        left = time.monotonic() + 0.3
-        threading.Timer(0.3, call.cancel).start()
+        left = time.monotonic() + 0.1
+        threading.Timer(0.1, call.cancel).start()
         with pytest.raises(Cancelled):
             list(events)
         closed = upstream.received[before].wait_closed()
@@ -339,7 +339,7 @@ def test_a_429_is_a_429_within_the_budget(client: Any, upstream: OCIUpstream, mo
     """The SDK's own retries once cost 16 seconds of silence."""
     upstream.enqueue(*[ScriptedAnswer(status=429)] * 3)
     began = time.monotonic()
-    error = refused(chat(client, model, stream=True), 429)
+    error = openai_error(chat(client, model, stream=True), 429)
     assert error["code"] == "rate_limit_exceeded"
     assert time.monotonic() - began < 3
     upstream.enqueue(ScriptedAnswer(status=429))
@@ -356,6 +356,7 @@ def test_a_stream_that_is_held_open_is_left(client: Any, upstream: OCIUpstream, 
     upstream.received[-1].wait_closed()
 
 
+@pytest.mark.thorough
 def test_a_usage_that_never_comes_is_not_waited_for(client: Any, upstream: OCIUpstream) -> None:
     upstream.enqueue(ScriptedAnswer(usage=None, fault=oddities.held_after_finish))
     began = time.monotonic()

@@ -17,8 +17,8 @@ from tests.conftest import environment
 from tests.emulators import Call, ScriptedAnswer, faults
 from tests.emulators.dialects import models_file
 from tests.emulators.oci.agents import ENDPOINT, AgentUpstream
-from tests.support.frames import called, chunks, completion, error, finish, streamed_text
-from tests.support.http import refused
+from tests.support.frames import chunks, completion, error, finish, streamed_calls, streamed_text
+from tests.support.http import openai_error
 from tools.doctor.examine import examine
 
 CHAT = "/v1/chat/completions"
@@ -49,7 +49,7 @@ def ask(client: Any, messages: list[Any], **body: Any) -> Any:
     return client.post(CHAT, json={"model": "agent", "messages": messages, **body}, buffered=True)
 
 
-def said(client: Any, messages: list[Any], **body: Any) -> dict[str, Any]:
+def answer_message(client: Any, messages: list[Any], **body: Any) -> dict[str, Any]:
     response = ask(client, messages, **body)
     assert response.status_code == 200, response.data
     return completion(response.data)["choices"][0]
@@ -89,14 +89,14 @@ def test_ocis_own_client_reads_it(agent: AgentUpstream, tmp_path: Path) -> None:
 def test_a_session_is_made_once_and_kept(agent: AgentUpstream, app: Callable[..., Any]) -> None:
     client = app()
     messages = [user("My name is Ada.")]
-    messages += [said(client, messages)["message"], user("Who am I?")]
-    said(client, messages)
+    messages += [answer_message(client, messages)["message"], user("Who am I?")]
+    answer_message(client, messages)
     assert list(agent.sessions.values()) == [["My name is Ada.", "Who am I?"]]
 
 
 def test_an_id_keeps_the_session_over_a_restart(agent: AgentUpstream, app: Callable[..., Any]) -> None:
     for text in ("One.", "Two.", "Three."):
-        said(app(), [user(text)], session_id="call-7")
+        answer_message(app(), [user(text)], session_id="call-7")
     assert list(agent.sessions.values()) == [["One.", "Two.", "Three."]]
 
 
@@ -105,9 +105,9 @@ def test_a_session_that_has_ended_there_begins_anew_with_the_history(
 ) -> None:
     client = app()
     messages = [user("My name is Ada.")]
-    messages += [said(client, messages)["message"], user("Who am I?")]
+    messages += [answer_message(client, messages)["message"], user("Who am I?")]
     agent.expire()
-    said(client, messages)
+    answer_message(client, messages)
     ((text,),) = agent.sessions.values()
     assert "User: My name is Ada." in text
     assert text.endswith("Who am I?")
@@ -116,15 +116,15 @@ def test_a_session_that_has_ended_there_begins_anew_with_the_history(
 def test_without_a_store_each_turn_is_told_the_history(agent: AgentUpstream, app: Callable[..., Any]) -> None:
     client = app(env={"STATE_URL": "/proc/none/state.db"})
     messages = [user("My name is Ada.")]
-    messages += [said(client, messages)["message"], user("Who am I?")]
-    said(client, messages)
+    messages += [answer_message(client, messages)["message"], user("Who am I?")]
+    answer_message(client, messages)
     assert len(agent.sessions) == 2
     assert "My name is Ada." in json.dumps(agent.asked[1])
 
 
 def test_an_agent_that_is_not_there_is_a_404(agent: AgentUpstream, app: Callable[..., Any]) -> None:
     other = "ocid1.genaiagentendpoint.oc1.us-chicago-1.other"
-    failed = refused(ask(app(row={"model": other}), [user("hi")]), 404)
+    failed = openai_error(ask(app(row={"model": other}), [user("hi")]), 404)
     assert (failed["code"], failed["param"]) == ("model_not_found", "model")
     assert len(agent.received) == 1
 
@@ -136,7 +136,7 @@ def test_citations_are_annotations(agent: AgentUpstream, app: Callable[..., Any]
     source = {"sourceLocationType": "OCI_OBJECT_STORAGE", "url": "https://objects/tarif.pdf"}
     agent.citations = [{"sourceText": "10 CHF", "title": "Tarif", "sourceLocation": source}]
     agent.enqueue(ScriptedAnswer(texts=["It is ", "10 CHF."]))
-    (annotation,) = said(app(), [user("How much?")])["message"]["annotations"]
+    (annotation,) = answer_message(app(), [user("How much?")])["message"]["annotations"]
     assert annotation["url_citation"] == {
         "url": "https://objects/tarif.pdf",
         "title": "Tarif",
@@ -198,7 +198,7 @@ def test_a_guardrail_that_stepped_in_is_told(
     agent: AgentUpstream, app: Callable[..., Any], result: str, reason: str
 ) -> None:
     agent.guardrail = result
-    assert said(app(), [user("hi")])["finish_reason"] == reason
+    assert answer_message(app(), [user("hi")])["finish_reason"] == reason
 
 
 # What it wants
@@ -212,12 +212,12 @@ def test_a_function_is_called_and_its_result_comes_back(
     client = app()
     messages: list[Any] = [user("Sales, please.")]
     response = ask(client, messages, stream=True)
-    ((identifier, *call),) = called(response.data)
+    ((identifier, *call),) = streamed_calls(response.data)
     assert call == [name, {"to": "sales"}]
     assert finish(response.data) == "tool_calls"
     messages += [calling(name, '{"to": "sales"}', identifier)]
     messages += [{"role": "tool", "tool_call_id": identifier, "content": "done"}]
-    said(client, messages)
+    answer_message(client, messages)
     assert agent.asked[1]["performedActions"] == [
         {
             "actionId": "act.c1",
@@ -231,9 +231,9 @@ def test_a_function_is_called_and_its_result_comes_back(
 def test_results_come_back_under_ids_of_the_clients_own(agent: AgentUpstream, app: Callable[..., Any]) -> None:
     agent.enqueue(ScriptedAnswer(texts=[], calls=[Call("c1", "look", ["{}"])]))
     client = app()
-    said(client, [user("Look.")], session_id="s")
+    answer_message(client, [user("Look.")], session_id="s")
     messages = [user("Look."), calling("look", "{}", "mine"), {"role": "tool", "tool_call_id": "mine", "content": "ok"}]
-    said(client, messages, session_id="s")
+    answer_message(client, messages, session_id="s")
     assert agent.asked[1]["performedActions"][0]["actionId"] == "act.c1"
 
 
@@ -243,12 +243,14 @@ def test_a_question_for_approval_is_a_call_that_asks(
 ) -> None:
     agent.approval = True
     client = app()
-    choice = said(client, [user("Send it.")])
+    choice = answer_message(client, [user("Send it.")])
     (call,) = choice["message"]["tool_calls"]
     assert (choice["finish_reason"], call["function"]["name"]) == ("tool_calls", "confirm")
     assert json.loads(call["function"]["arguments"])["message"] == "Send it?"
     agent.approval = False
-    said(client, [user("Send it."), choice["message"], {"role": "tool", "tool_call_id": call["id"], "content": word}])
+    answer_message(
+        client, [user("Send it."), choice["message"], {"role": "tool", "tool_call_id": call["id"], "content": word}]
+    )
     assert agent.asked[1]["performedActions"] == [
         {
             "actionId": "approve-1",
@@ -262,7 +264,7 @@ def test_results_that_no_session_waits_for_are_told_as_what_was_said(
     agent: AgentUpstream, app: Callable[..., Any]
 ) -> None:
     result = {"role": "tool", "tool_call_id": "call_x", "content": "Sunny."}
-    said(app(), [user("Weather?"), calling("get_weather", "{}", "call_x"), result])
+    answer_message(app(), [user("Weather?"), calling("get_weather", "{}", "call_x"), result])
     assert "The result of get_weather: Sunny." in agent.asked[0]["userMessage"]
 
 
@@ -270,9 +272,9 @@ def test_a_call_without_its_result_is_refused_by_name(agent: AgentUpstream, app:
     calls = [Call("c1", "one", ["{}"]), Call("c2", "two", ["{}"])]
     agent.enqueue(ScriptedAnswer(texts=[], calls=calls))
     client = app()
-    messages = [user("Do."), said(client, [user("Do.")])["message"]]
+    messages = [user("Do."), answer_message(client, [user("Do.")])["message"]]
     messages.append({"role": "tool", "tool_call_id": messages[1]["tool_calls"][0]["id"], "content": "1"})
-    assert refused(ask(client, messages), 400)["param"] == "messages[1].tool_calls[1]"
+    assert openai_error(ask(client, messages), 400)["param"] == "messages[1].tool_calls[1]"
 
 
 # Failures
@@ -288,7 +290,7 @@ def test_what_may_have_been_done_is_not_repeated(agent: AgentUpstream, app: Call
 
 def test_what_was_refused_is_repeated(agent: AgentUpstream, app: Callable[..., Any]) -> None:
     agent.enqueue(ScriptedAnswer(status=503))
-    assert said(app(), [user("hi")])["finish_reason"] == "stop"
+    assert answer_message(app(), [user("hi")])["finish_reason"] == "stop"
 
 
 @pytest.mark.parametrize(

@@ -16,7 +16,7 @@ from providers.oci.errors import oci_error, oci_error_in_body
 from providers.oci.provider import styles
 from providers.openai_compatible.decode import ChunkDecoder, ErrorFrame, events_of_body, reason_of
 from schemas.chat.encode import ChunkEncoder
-from tests.support.frames import called, finish, streamed_text
+from tests.support.frames import finish, streamed_calls, streamed_text
 
 STYLES = styles(4000)
 USAGE = {"completionTokens": 8, "promptTokens": 41, "totalTokens": 49}
@@ -119,7 +119,7 @@ AGAIN = [*XAI[:2], calls({"id": "c1", "name": "f", "arguments": '{"a": 1}'}, fin
 def test_the_calls_of_each_family(events: list[dict[str, Any]]) -> None:
     """Dense indices, ids that are there and unique, arguments that are JSON, the right end."""
     data = stream(read("GENERIC", events))
-    found = called(data)
+    found = streamed_calls(data)
     assert [(name, arguments) for _, name, arguments in found] == [("f", {"a": 1}), ("f", {"a": 2})]
     assert len({identifier for identifier, *_ in found}) == 2
     assert finish(data) == "tool_calls"
@@ -167,7 +167,7 @@ def test_cohere_calls_once_each() -> None:
         done = {"apiFormat": "COHERE", "text": "", "finishReason": "COMPLETE", "toolCalls": made}
         for events in (apart, together, []):
             data = stream(read("COHERE", [*events, done]))
-            assert [arguments for *_, arguments in called(data)] == [call["parameters"] for call in made]
+            assert [arguments for *_, arguments in streamed_calls(data)] == [call["parameters"] for call in made]
             assert finish(data) == "tool_calls"
 
 
@@ -299,7 +299,7 @@ def test_other_failures() -> None:
 # calls that are written
 
 
-def decoded(*pieces: str) -> list[Event]:
+def decode(*pieces: str) -> list[Event]:
     return list(calls_in_text([*(Text(piece) for piece in pieces), Finish("stop")]))
 
 
@@ -310,16 +310,16 @@ WRITTEN = '<tool_call>\n{"name": "f", "arguments": {"a": 1}}\n</tool_call>'
 def test_calls_in_the_text(size: int) -> None:
     text = f"Well. {WRITTEN}\n{WRITTEN}\n"
     pieces = [text[start : start + size] for start in range(0, len(text), size)]
-    data = stream(decoded(*pieces))
+    data = stream(decode(*pieces))
     assert streamed_text(data) == "Well. "
-    assert [(name, arguments) for _, name, arguments in called(data)] == [("f", {"a": 1})] * 2
+    assert [(name, arguments) for _, name, arguments in streamed_calls(data)] == [("f", {"a": 1})] * 2
     assert finish(data) == "tool_calls"
 
 
 @pytest.mark.parametrize("text", ["a < b", "see <tool", "<tool_call>never closed", "<tool_call>no JSON</tool_call>"])
 def test_what_only_looks_like_a_call_is_text(text: str) -> None:
     for pieces in ([text], list(text)):
-        data = stream(decoded(*pieces))
+        data = stream(decode(*pieces))
         assert streamed_text(data) == text
         assert finish(data) == "stop"
 

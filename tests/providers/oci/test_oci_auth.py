@@ -27,7 +27,7 @@ from tests.emulators.oci.keys import (
     private_key,
     session_file,
     token,
-    written,
+    write_profile,
 )
 from tests.emulators.oci.principals import POD_TOKEN, Surroundings
 from tests.emulators.oci.server import OCIUpstream
@@ -53,13 +53,13 @@ def ask(upstream: OCIUpstream, app_with: Callable[..., Any]) -> Callable[..., An
     return send
 
 
-def signed_in(login: Login) -> Credential:
+def credential(login: Login) -> Credential:
     return login.signature(CallContext())
 
 
-def refused(login: Login) -> GatewayError:
+def sign_in_error(login: Login) -> GatewayError:
     with pytest.raises(GatewayError) as caught:
-        signed_in(login)
+        credential(login)
     return caught.value
 
 
@@ -77,7 +77,7 @@ def test_a_profile(ask: Callable[..., Any], tmp_path: Path, passphrase: str) -> 
 def test_key_content(upstream: OCIUpstream, tmp_path: Path, ask: Callable[..., Any]) -> None:
     """A key without a file of its own; and all of a profile without any file, from models.yaml."""
     one_line = pem(private_key()).replace("\n", "\\n")
-    assert ask(OCI_CONFIG_FILE=written(tmp_path, "DEFAULT", config(key_content=one_line))).status_code == 200
+    assert ask(OCI_CONFIG_FILE=write_profile(tmp_path, "DEFAULT", config(key_content=one_line))).status_code == 200
     given = {**config(), "key_content": "${MY_KEY}"}
     fields = "".join(f'    {name}: "{value}"\n' for name, value in given.items())
     models = tmp_path / "models.yaml"
@@ -105,7 +105,7 @@ def test_an_instance(monkeypatch: pytest.MonkeyPatch, ask: Callable[..., Any]) -
             credentials.InstancePrincipalsSecurityTokenSigner, federation_endpoint=around.federation
         )
         monkeypatch.setattr(credentials, "InstancePrincipalsSecurityTokenSigner", there)
-        signature = signed_in(Login("oci", "INSTANCE_PRINCIPAL", "", ""))
+        signature = credential(Login("oci", "INSTANCE_PRINCIPAL", "", ""))
         assert (signature.region, signature.tenancy) == (REGION, TENANCY)
         assert 3000 < signature.expires - time.time() < 4000
         assert ask(AUTH_TYPE="INSTANCE_PRINCIPAL").status_code == 200
@@ -123,7 +123,7 @@ def test_what_an_instances_sign_in_logs(
             credentials.InstancePrincipalsSecurityTokenSigner, federation_endpoint=around.federation
         )
         monkeypatch.setattr(credentials, "InstancePrincipalsSecurityTokenSigner", there)
-        signature = signed_in(Login("oci", "INSTANCE_PRINCIPAL", "", "", debug=debug))
+        signature = credential(Login("oci", "INSTANCE_PRINCIPAL", "", "", debug=debug))
         assert (around.federation in caplog.text) == debug
     for secret in ("BEGIN", signature.signer.api_key[3:], pem(private_key("instance"))[60:120]):
         assert secret not in caplog.text
@@ -203,7 +203,7 @@ def test_what_is_set_up_wrong_is_named(
     tmp_path: Path, login: Callable[[Path], Login], setting: str, words: str
 ) -> None:
     """Our configuration, so never the caller's 4xx; the setting to mend; no path and nothing of a key."""
-    error = refused(login(tmp_path))
+    error = sign_in_error(login(tmp_path))
     assert isinstance(error, UpstreamAuthFailed)
     assert (error.status, error.param) == (502, setting)
     assert words in error.message
@@ -216,7 +216,7 @@ def test_an_instance_principal_off_the_cloud(monkeypatch: pytest.MonkeyPatch) ->
     """Told at once, not after the SDK's own minutes of trying."""
     monkeypatch.setenv("OCI_METADATA_BASE_URL", "http://127.0.0.1:9/opc/v2")
     began = time.monotonic()
-    error = refused(Login("oci", "INSTANCE_PRINCIPAL", "", ""))
+    error = sign_in_error(Login("oci", "INSTANCE_PRINCIPAL", "", ""))
     assert (error.param, error.status) == ("AUTH_TYPE", 502)
     assert time.monotonic() - began < 2
 
@@ -224,15 +224,15 @@ def test_an_instance_principal_off_the_cloud(monkeypatch: pytest.MonkeyPatch) ->
 def test_what_is_mended_works_at_once(tmp_path: Path) -> None:
     path = tmp_path / "config"
     login = Login("oci", "API_KEY", str(path), "DEFAULT")
-    assert "No such file" in refused(login).message
+    assert "No such file" in sign_in_error(login).message
     assert config_file(tmp_path) == path
-    assert signed_in(login).tenancy == TENANCY
+    assert credential(login).tenancy == TENANCY
 
 
 def test_a_key_that_oci_does_not_know(ask: Callable[..., Any], tmp_path: Path) -> None:
     """Theirs is a 401; the caller's own key is not at fault."""
     stranger = {"key_content": pem(private_key("another")), "fingerprint": fingerprint(private_key("another"))}
-    response = ask(OCI_CONFIG_FILE=written(tmp_path, "DEFAULT", config(**stranger)))
+    response = ask(OCI_CONFIG_FILE=write_profile(tmp_path, "DEFAULT", config(**stranger)))
     assert response.status_code == 502
     assert response.get_json()["error"]["code"] == "upstream_authentication"
 
@@ -255,24 +255,24 @@ def test_one_sign_in_for_all(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) ->
     login = Login("oci", "API_KEY", str(config_file(tmp_path)), "DEFAULT")
     assert count == 0
     found: list[Credential] = []
-    threads = [threading.Thread(target=lambda: found.append(signed_in(login))) for _ in range(8)]
+    threads = [threading.Thread(target=lambda: found.append(credential(login))) for _ in range(8)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
     assert (count, len({id(signature) for signature in found})) == (1, 1)
-    assert signed_in(login) is found[0]
+    assert credential(login) is found[0]
 
 
 def test_a_token_is_read_again_when_its_file_changes(tmp_path: Path) -> None:
     login = Login("oci", "SESSION_TOKEN", str(session_file(tmp_path)), "DEFAULT")
-    first = signed_in(login)
-    assert signed_in(login) is first
+    first = credential(login)
+    assert credential(login) is first
     (tmp_path / "token").write_text(token(private_key("session"), 7200))
-    second = signed_in(login)
+    second = credential(login)
     assert second.expires > first.expires + 3000
     (tmp_path / "token").write_text("half a tok")
-    assert signed_in(login) is second, "what holds is used while the new one is being written"
+    assert credential(login) is second, "what holds is used while the new one is being written"
 
 
 def test_a_token_is_renewed_before_it_expires(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -287,11 +287,11 @@ def test_a_token_is_renewed_before_it_expires(monkeypatch: pytest.MonkeyPatch) -
 
     monkeypatch.setattr(auth, "by_principal", by_principal)
     login = Login("oci", "INSTANCE_PRINCIPAL", "", "")
-    first = signed_in(login)
+    first = credential(login)
     assert first is made[0]
-    assert signed_in(login) is first or len(made) > 1
+    assert credential(login) is first or len(made) > 1
     until(lambda: len(made) > 1, "the next token")
-    until(lambda: signed_in(login) is made[1], "it to be used")
+    until(lambda: credential(login) is made[1], "it to be used")
     assert len(made) == 2
 
 

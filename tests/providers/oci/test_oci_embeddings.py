@@ -17,7 +17,7 @@ from tests.emulators import ScriptedAnswer
 from tests.emulators.oci.lists import ENDPOINT
 from tests.emulators.oci.server import OCIUpstream
 from tests.emulators.openai.server import PIXEL, embedding
-from tests.support.http import refused
+from tests.support.http import openai_error
 
 V3, V4, IMAGES, RERANK = (
     "cohere.embed-multilingual-v3.0",
@@ -119,7 +119,7 @@ def test_an_endpoint_is_found_by_its_name(embed: Callable[..., Any], upstream: O
     ids=["token ids", "picture to fetch", "input type", "too long", "dimensions of v3", "dimensions"],
 )
 def test_bad_input_names_the_field(embed: Callable[..., Any], body: dict[str, Any], param: str) -> None:
-    error = refused(embed(body.pop("input"), body.pop("settings", None), **body), 400)
+    error = openai_error(embed(body.pop("input"), body.pop("settings", None), **body), 400)
     assert error["param"] == param
     assert ("EMBED_TRUNCATE" in error["message"]) == (param == "input" and not body)
 
@@ -128,11 +128,11 @@ def test_failures_have_their_status(embed: Callable[..., Any], upstream: OCIUpst
     """An upstream's 429 is a 429, and the caller gets it soon."""
     for status, expected, code in ((429, 429, "rate_limit_exceeded"), (500, 502, "upstream_error")):
         upstream.enqueue(ScriptedAnswer(status=status), path="/actions/embedText")
-        assert refused(embed("hi"), expected)["code"] == code
-    assert refused(embed("hi", model="cohere.embed-v9"), 404)["code"] == "model_not_found"
-    assert refused(embed("hi", settings={"OCI_COMPARTMENT": "ocid1.compartment.oc1..nobody"}), 404)["message"].count(
-        "OCI_COMPARTMENT"
-    )
+        assert openai_error(embed("hi"), expected)["code"] == code
+    assert openai_error(embed("hi", model="cohere.embed-v9"), 404)["code"] == "model_not_found"
+    assert openai_error(embed("hi", settings={"OCI_COMPARTMENT": "ocid1.compartment.oc1..nobody"}), 404)[
+        "message"
+    ].count("OCI_COMPARTMENT")
 
 
 def test_rerank(upstream: OCIUpstream, app_with: Callable[..., Any], tmp_path: Path) -> None:
@@ -147,6 +147,6 @@ def test_rerank(upstream: OCIUpstream, app_with: Callable[..., Any], tmp_path: P
     sent = upstream.request_json()
     assert (sent["topN"], sent["maxTokensPerDocument"]) == (2, 500)
     assert sent["documents"][1] == "we open at nine in the morning"
-    assert refused(client.post("/v1/rerank", json={**asked, "model": V4}), 400)["message"]
+    assert openai_error(client.post("/v1/rerank", json={**asked, "model": V4}), 400)["message"]
     wrong = client.post("/v1/rerank", json={**asked, "max_tokens_per_doc": "500"})
-    assert refused(wrong, 400)["param"] == "max_tokens_per_doc"
+    assert openai_error(wrong, 400)["param"] == "max_tokens_per_doc"

@@ -20,7 +20,7 @@ from tests.emulators.answers import TEXTS
 from tests.emulators.oci.keys import API_KEY
 from tests.emulators.oci.server import OCIUpstream
 from tests.emulators.openai.server import PIXEL
-from tests.support.frames import called, chunks, finish, streamed_text
+from tests.support.frames import chunks, finish, streamed_calls, streamed_text
 
 WHOLE_TEXT = "".join(TEXTS)
 HI = [{"role": "user", "content": "hi"}]
@@ -116,7 +116,7 @@ def client(app: Any) -> openai.OpenAI:
     )
 
 
-def streamed(app: Any, model: str, **more: Any) -> bytes:
+def stream_chat(app: Any, model: str, **more: Any) -> bytes:
     """A stream's bytes."""
     body = {"model": model, "messages": HI, "stream": True, **more}
     response = app.test_client().post("/v1/chat/completions", json=body)
@@ -125,7 +125,7 @@ def streamed(app: Any, model: str, **more: Any) -> bytes:
     return data
 
 
-def sent(upstream: OCIUpstream) -> Any:
+def upstream_body(upstream: OCIUpstream) -> Any:
     return upstream.request_json(-1)["chatRequest"]
 
 
@@ -137,14 +137,14 @@ def test_a_whole_answer(client: openai.OpenAI, upstream: OCIUpstream, family: Fa
     assert answer.usage
     assert answer.usage.total_tokens == 33
     assert answer.model == family.model
-    assert sent(upstream)["apiFormat"] == family.style
-    assert "isStream" not in sent(upstream) or not sent(upstream)["isStream"]
+    assert upstream_body(upstream)["apiFormat"] == family.style
+    assert "isStream" not in upstream_body(upstream) or not upstream_body(upstream)["isStream"]
 
 
 @every_family
 def test_a_stream(app: Any, upstream: OCIUpstream, family: Family) -> None:
     """The text once, one finish, the usage when asked for, one end; and as it came, piece by piece."""
-    data = streamed(app, family.model, stream_options={"include_usage": True})
+    data = stream_chat(app, family.model, stream_options={"include_usage": True})
     assert streamed_text(data) == WHOLE_TEXT
     assert finish(data) == "stop"
     found = chunks(data)
@@ -159,8 +159,8 @@ def test_one_call_and_several(app: Any, upstream: OCIUpstream, family: Family) -
     for calls in (CALLS[:1], CALLS, [CALLS[0], CALLS[0]]):
         for together in (False, True):
             upstream.enqueue(ScriptedAnswer(texts=["Let me see."], calls=unlike(calls), calls_together=together))
-            data = streamed(app, family.model, tools=TOOLS)
-            found = called(data)
+            data = stream_chat(app, family.model, tools=TOOLS)
+            found = streamed_calls(data)
             assert [name for _, name, _ in found] == ["weather"] * len(calls)
             assert [arguments["city"] for *_, arguments in found] == [json.loads("".join(c[2]))["city"] for c in calls]
             assert len({identifier for identifier, *_ in found}) == len(calls)
@@ -185,7 +185,7 @@ def test_a_call_and_its_result(client: openai.OpenAI, upstream: OCIUpstream, fam
     history = [*HI, answer.message.model_dump(exclude_none=True), *results]
     last = client.chat.completions.create(model=family.model, messages=history, tools=TOOLS)
     assert last.choices[0].message.content == WHOLE_TEXT
-    body = json.dumps(sent(upstream))
+    body = json.dumps(upstream_body(upstream))
     assert all(f"sun {call.id}" in body for call in calls)
 
 
@@ -214,7 +214,9 @@ def test_a_picture(app: Any, upstream: OCIUpstream, family: Family) -> None:
     response = app.test_client().post("/v1/chat/completions", json={"model": family.model, "messages": SEEN})
     if family.sees:
         assert response.status_code == 200, response.data
-        (part,) = [part for part in sent(upstream)["messages"][0]["content"] if part["type"].startswith("IMAGE")]
+        (part,) = [
+            part for part in upstream_body(upstream)["messages"][0]["content"] if part["type"].startswith("IMAGE")
+        ]
         assert part["imageUrl"] == {"url": PICTURE["image_url"]["url"], "detail": "LOW"}
     else:
         assert response.status_code == 400
@@ -228,7 +230,7 @@ def test_a_format(client: openai.OpenAI, upstream: OCIUpstream, family: Family, 
     upstream.enqueue(ScriptedAnswer(texts=['{"city":', '"Bern"}']))
     answer = client.chat.completions.create(model=family.model, messages=HI, response_format=format_)
     assert json.loads(answer.choices[0].message.content or "") == {"city": "Bern"}
-    asked = sent(upstream)["responseFormat"]
+    asked = upstream_body(upstream)["responseFormat"]
     if format_ is FORMAT:
         assert asked.get("schema", asked.get("jsonSchema", {}).get("schema")) == PLACE
     else:
@@ -238,8 +240,8 @@ def test_a_format(client: openai.OpenAI, upstream: OCIUpstream, family: Family, 
 @every_family
 def test_every_parameter_at_once(app: Any, upstream: OCIUpstream, family: Family) -> None:
     """None is lost that has a counterpart, none is sent that has not, and none is refused."""
-    assert streamed_text(streamed(app, family.model, **EVERYTHING)) == WHOLE_TEXT
-    body = sent(upstream)
+    assert streamed_text(stream_chat(app, family.model, **EVERYTHING)) == WHOLE_TEXT
+    body = upstream_body(upstream)
     assert (body["temperature"], body["topP"], body["seed"]) == (0.3, 0.9, 7)
     assert body["stop" if family.style == "GENERIC" else "stopSequences"] == ["END"]
     cap = "maxCompletionTokens" if family.model.startswith("openai.gpt-5") else "maxTokens"
@@ -253,7 +255,7 @@ def test_thinking_is_heard_only_when_asked_for(app: Any, upstream: OCIUpstream, 
         return  # has no such thing
     for asked in (False, True):
         upstream.enqueue(ScriptedAnswer(reasoning=["I", " think"], texts=["So."]))
-        data = streamed(app, family.model, include_reasoning=asked)
+        data = stream_chat(app, family.model, include_reasoning=asked)
         assert (b"reasoning_content" in data) == asked
         assert b"So." in data
 
@@ -271,7 +273,7 @@ def test_the_openai_path(upstream: OCIUpstream, tmp_path: Path, model: str, key:
     file.write_text("providers: {oci: {api_format: OPENAI}}\n")
     settings = upstream.settings(tmp_path, PROVIDER_NAME="oci", MODELS_FILE=file, **key)
     app = create_app(Settings.load(environment(**settings)))
-    data = streamed(app, model, stream_options={"include_usage": True}, tools=TOOLS)
+    data = stream_chat(app, model, stream_options={"include_usage": True}, tools=TOOLS)
     assert streamed_text(data) == WHOLE_TEXT
     received = upstream.received[-1]
     assert received.path == "/openai/v1/chat/completions"

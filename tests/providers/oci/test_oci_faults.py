@@ -1,4 +1,4 @@
-"""Everything that can go wrong on the wire, through OCI's dialects: a status, an error frame, or all of it."""
+"""All faults of an upstream in OCI's dialects: each gives a status, an error frame, or the whole answer."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -49,7 +49,7 @@ def ask(client: Any, model: str, stream: bool) -> Any:
     return client.post("/v1/chat/completions", json=body)
 
 
-def judged(response: Any, fault: Fault, stream: bool) -> None:
+def assert_fault_is_reported(response: Any, fault: Fault, stream: bool) -> None:
     """Before the first event a status, after it an error frame and a clean end; no made-up finish."""
     if fault.harmless:
         assert response.status_code == 200, response.data
@@ -76,7 +76,7 @@ def test_every_fault(upstream: OCIUpstream, client: Any, fault: Fault, stream: b
         data = response.data  # all of it, before the upstream is told otherwise
         upstream.always(ScriptedAnswer())
         assert data
-        judged(response, fault, stream)
+        assert_fault_is_reported(response, fault, stream)
 
 
 @pytest.mark.parametrize("model", MODELS.values(), ids=MODELS)

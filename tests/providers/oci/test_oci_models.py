@@ -15,10 +15,10 @@ from providers.oci.discovery import PageRows, merge_models, on_demand
 from providers.oci.provider import OCI
 from tests.conftest import environment
 from tests.emulators import ScriptedAnswer
-from tests.emulators.oci.keys import COMPARTMENT, REGION, SECOND_COMPARTMENT, config_file, written
+from tests.emulators.oci.keys import COMPARTMENT, REGION, SECOND_COMPARTMENT, config_file, write_profile
 from tests.emulators.oci.lists import ENDPOINT, IMPORTED, MODELS, OFFERED
 from tests.emulators.oci.server import OCIUpstream
-from tests.support.http import refused
+from tests.support.http import openai_error
 
 
 @pytest.fixture(scope="module")
@@ -145,13 +145,13 @@ def test_what_is_of_use() -> None:
     assert MODELS["meta.llama-3.1-70b-instruct"].capabilities == "FINE_TUNE"
 
 
-def examined(upstream: OCIUpstream, folder: Path, **changes: Any) -> doctor.Finding:
+def doctor_finding(upstream: OCIUpstream, folder: Path, **changes: Any) -> doctor.Finding:
     settings = Settings.load(environment(**upstream.settings(folder, **changes)))
     return next(each for each in doctor.examine(settings, 5) if each.what == "provider oci")
 
 
 def test_the_doctor_finds_nothing_wrong(upstream: OCIUpstream, tmp_path: Path) -> None:
-    found = examined(upstream, tmp_path)
+    found = doctor_finding(upstream, tmp_path)
     assert (found.state, found.detail.partition(",")[0]) == ("ok", f"models: {len(OFFERED) + 2}")
 
 
@@ -168,7 +168,7 @@ def test_the_doctor_names_the_setting(
     upstream: OCIUpstream, tmp_path: Path, changes: dict[str, str], setting: str, app_with: Callable[..., Any]
 ) -> None:
     """The same sentence as on a request."""
-    found = examined(upstream, tmp_path, **changes)
+    found = doctor_finding(upstream, tmp_path, **changes)
     assert found.state == "fail"
     assert setting in found.detail
     assert setting in found.mend
@@ -182,7 +182,7 @@ def test_the_doctor_looks_at_each_compartment(upstream: OCIUpstream, tmp_path: P
     file = tmp_path / "models.yaml"
     place = "provider: oci, model: xai.grok-4, compartment: ocid1.compartment.oc1..nobody"
     file.write_text(f"providers: {{oci: {{}}}}\nmodels: [{{name: far, {place}, region: {REGION}}}]\n")
-    found = examined(upstream, tmp_path, MODELS_FILE=file)
+    found = doctor_finding(upstream, tmp_path, MODELS_FILE=file)
     assert found.state == "fail"
     assert "OCI_COMPARTMENT" in found.mend
 
@@ -223,9 +223,9 @@ def test_a_key_that_oci_does_not_know(upstream: OCIUpstream, tmp_path: Path, app
     settings = upstream.settings(tmp_path)
     text = config_file(tmp_path).read_text()
     entries = dict(line.split("=", 1) for line in text.splitlines()[1:])
-    settings["OCI_CONFIG_FILE"] = written(tmp_path, "DEFAULT", {**entries, "user": "ocid1.user.oc1..nobody"})
+    settings["OCI_CONFIG_FILE"] = write_profile(tmp_path, "DEFAULT", {**entries, "user": "ocid1.user.oc1..nobody"})
     body = {"model": "cohere.embed-v4.0", "input": "hi"}
-    error = refused(app_with(**settings).post("/v1/embeddings", json=body), 502)
+    error = openai_error(app_with(**settings).post("/v1/embeddings", json=body), 502)
     assert error["code"] == "upstream_authentication"
     found = next(each for each in doctor.examine(Settings.load(environment(**settings)), 5) if "oci" in each.what)
     assert found.state == "fail"

@@ -29,7 +29,7 @@ def target(model: str, **more: Any) -> Target:
     return Target(Provider(), model, model, **more)
 
 
-def sent(model: str, body: Mapping[str, Any], *, most: int = 4000, **more: Any) -> dict[str, Any]:
+def upstream_body(model: str, body: Mapping[str, Any], *, most: int = 4000, **more: Any) -> dict[str, Any]:
     """The chatRequest, which has the shape that the package's models have."""
     style = "GENERIC" if not model.startswith("cohere.") else "COHEREV2" if "-a-" in model[:-8] else "COHERE"
     style = {COHERE: "COHERE", V2: "COHEREV2", SEES["COHEREV2"]: "COHEREV2"}.get(model, style)
@@ -40,9 +40,9 @@ def sent(model: str, body: Mapping[str, Any], *, most: int = 4000, **more: Any) 
     return found
 
 
-def refused(model: str, body: Mapping[str, Any]) -> GatewayError:
+def request_error(model: str, body: Mapping[str, Any]) -> GatewayError:
     with pytest.raises(InvalidRequest) as caught:
-        sent(model, body)
+        upstream_body(model, body)
     return caught.value
 
 
@@ -52,7 +52,10 @@ def refused(model: str, body: Mapping[str, Any]) -> GatewayError:
 @pytest.mark.parametrize("model", [GENERIC, COHERE, V2])
 def test_a_stream_asks_for_its_usage_and_a_whole_answer_does_not(model: str) -> None:
     """OCI answers `stream_options` where nothing streams with a 400."""
-    streamed, whole = sent(model, {"stream": True}), sent(model, {"stream_options": {"include_usage": True}})
+    streamed, whole = (
+        upstream_body(model, {"stream": True}),
+        upstream_body(model, {"stream_options": {"include_usage": True}}),
+    )
     assert (streamed["isStream"], streamed["streamOptions"]) == (True, {"isIncludeUsage": True})
     assert (whole["isStream"], "streamOptions" in whole) == (False, False)
 
@@ -60,8 +63,8 @@ def test_a_stream_asks_for_its_usage_and_a_whole_answer_does_not(model: str) -> 
 @pytest.mark.parametrize(("model", "name"), [(GENERIC, "stop"), (COHERE, "stopSequences"), (V2, "stopSequences")])
 def test_stop_as_a_text_is_one_sequence(model: str, name: str) -> None:
     """A stop string was once split into its letters."""
-    assert sent(model, {"stop": "END"})[name] == ["END"]
-    assert sent(model, {"stop": ["a", "b"]})[name] == ["a", "b"]
+    assert upstream_body(model, {"stop": "END"})[name] == ["END"]
+    assert upstream_body(model, {"stop": ["a", "b"]})[name] == ["a", "b"]
 
 
 @pytest.mark.parametrize(
@@ -82,39 +85,39 @@ def test_the_cap_on_an_answer(
     model: str, asked: dict[str, int], limits: dict[str, int], expected: dict[str, int]
 ) -> None:
     """GPT-5 takes maxCompletionTokens alone; Cohere's models are clamped, instead of failing."""
-    found = sent(model, asked, **limits)
+    found = upstream_body(model, asked, **limits)
     assert {name: found[name] for name in ("maxTokens", "maxCompletionTokens") if name in found} == expected
 
 
 def test_coheres_clamp_is_a_setting() -> None:
-    assert sent(COHERE, {"max_tokens": 9000}, most=8000)["maxTokens"] == 8000
+    assert upstream_body(COHERE, {"max_tokens": 9000}, most=8000)["maxTokens"] == 8000
 
 
 @pytest.mark.parametrize("model", [GENERIC, COHERE, V2])
 def test_rules_of_models_yaml_are_applied_to_what_is_sent(model: str) -> None:
     rules = ParameterRules(update={"temperature": 0.2}, add={"seed": 7}, delete=("topP",))
-    found = sent(model, {"temperature": 1, "top_p": 0.5}, rules=rules)
+    found = upstream_body(model, {"temperature": 1, "top_p": 0.5}, rules=rules)
     assert (found["temperature"], found["seed"], "topP" in found) == (0.2, 7, False)
 
 
 @pytest.mark.parametrize("model", [GENERIC, COHERE, V2])
 def test_tools_of_other_kinds_are_passed_over(model: str) -> None:
     """A tool that is no function once aborted the request."""
-    found = sent(model, {"tools": [{"type": "web_search"}, TOOLS[0]]})
+    found = upstream_body(model, {"tools": [{"type": "web_search"}, TOOLS[0]]})
     assert len(found["tools"]) == 1
-    assert "tools" not in sent(model, {"tools": [{"type": "web_search"}], "tool_choice": "auto"})
+    assert "tools" not in upstream_body(model, {"tools": [{"type": "web_search"}], "tool_choice": "auto"})
 
 
 @pytest.mark.parametrize("model", [COHERE, V2])
 def test_more_than_one_answer_is_refused_where_there_is_one(model: str) -> None:
-    assert refused(model, {"n": 2}).param == "n"
-    assert isinstance(refused(model, {"n": 2}), Unsupported)
-    assert sent(model, {"n": 1})
+    assert request_error(model, {"n": 2}).param == "n"
+    assert isinstance(request_error(model, {"n": 2}), Unsupported)
+    assert upstream_body(model, {"n": 1})
 
 
 @pytest.mark.parametrize("model", [GENERIC, COHERE, V2])
 def test_speech_is_not_answered_in_text(model: str) -> None:
-    assert refused(model, {"modalities": ["text", "audio"]}).param == "modalities"
+    assert request_error(model, {"modalities": ["text", "audio"]}).param == "modalities"
 
 
 @pytest.mark.parametrize(
@@ -123,13 +126,13 @@ def test_speech_is_not_answered_in_text(model: str) -> None:
 )
 def test_a_picture_for_a_model_that_sees_nothing(model: str) -> None:
     messages = [*HI, {"role": "user", "content": [{"type": "text", "text": "this"}, PICTURE]}]
-    error = refused(model, {"messages": messages})
+    error = request_error(model, {"messages": messages})
     assert (error.status, error.param) == (400, "messages[1].content[1]")
 
 
 @pytest.mark.parametrize("model", SEES.values())
 def test_a_picture_keeps_its_detail(model: str) -> None:
-    content = sent(model, {"messages": [{"role": "user", "content": [PICTURE]}]})["messages"][0]["content"]
+    content = upstream_body(model, {"messages": [{"role": "user", "content": [PICTURE]}]})["messages"][0]["content"]
     assert content[0]["imageUrl"] == {"url": "data:image/png;base64,AAAA", "detail": "HIGH"}
 
 
@@ -140,18 +143,18 @@ def test_legacy_functions_are_tools() -> None:
         {"role": "function", "name": "weather", "content": "sun"},
     ]
     body = {"messages": messages, "functions": [TOOLS[0]["function"]], "function_call": {"name": "weather"}}
-    found = sent(GENERIC, body)
+    found = upstream_body(GENERIC, body)
     call, result = found["messages"][1]["toolCalls"][0], found["messages"][2]
     assert (result["role"], result["toolCallId"], call["name"]) == ("TOOL", call["id"], "weather")
     assert found["toolChoice"] == {"type": "FUNCTION", "name": "weather"}
-    assert sent(COHERE, body)["toolResults"][0]["call"] == {"name": "weather", "parameters": {}}
+    assert upstream_body(COHERE, body)["toolResults"][0]["call"] == {"name": "weather", "parameters": {}}
 
 
 @pytest.mark.parametrize("model", [GENERIC, COHERE, V2])
 def test_a_result_of_no_call_is_refused(model: str) -> None:
     """An id that is lost on the way back is OCI's "toolCallId not found"."""
     messages = [*HI, {"role": "tool", "tool_call_id": "c9", "content": "sun"}]
-    assert refused(model, {"messages": messages}).param == "messages[1].tool_call_id"
+    assert request_error(model, {"messages": messages}).param == "messages[1].tool_call_id"
 
 
 # GENERIC
@@ -162,7 +165,7 @@ def test_a_late_result_stands_behind_its_call(model: str) -> None:
     """The user has spoken meanwhile; instructions keep their place."""
     system = {"role": "system", "content": "Be brief."}
     late = [system, *ROUND[:2], {"role": "user", "content": "well?"}, ROUND[2], system]
-    found = sent(model, {"messages": late})["messages"]
+    found = upstream_body(model, {"messages": late})["messages"]
     assert [message["role"] for message in found] == ["SYSTEM", "USER", "ASSISTANT", "TOOL", "USER", "SYSTEM"]
 
 
@@ -173,7 +176,7 @@ def test_generic_roles_and_names() -> None:
         {"role": "user", "content": "u", "name": "ann"},
         *ROUND[1:],
     ]
-    found = sent(GENERIC, {"messages": messages, "tools": TOOLS})["messages"]
+    found = upstream_body(GENERIC, {"messages": messages, "tools": TOOLS})["messages"]
     assert [message["role"] for message in found] == ["SYSTEM", "DEVELOPER", "USER", "ASSISTANT", "TOOL"]
     assert found[2] == {"role": "USER", "content": [{"type": "TEXT", "text": "u"}], "name": "ann"}
     called = {"id": "c1", "type": "FUNCTION", "name": "weather", "arguments": '{"city":"Bern"}'}
@@ -198,14 +201,14 @@ def test_generic_roles_and_names() -> None:
 )
 def test_generic_tool_choices(choice: Any, expected: Any, names: list[str]) -> None:
     body = {"tools": TOOLS, **({} if choice is None else {"tool_choice": choice})}
-    found = sent(GENERIC, body)
+    found = upstream_body(GENERIC, body)
     assert (found.get("toolChoice"), [tool["name"] for tool in found["tools"]]) == (expected, names)
     assert "function" not in found["tools"][0]
 
 
 def test_generic_has_most_of_openais_parameters() -> None:
     """Parameters were once dropped, all but messages, model and stream."""
-    found = sent(
+    found = upstream_body(
         "openai.gpt-4.1",
         {
             "n": 2,
@@ -244,19 +247,23 @@ def test_generic_has_most_of_openais_parameters() -> None:
         "webSearchOptions": {"searchContextSize": "HIGH", "userLocation": {"country": "CH"}},
     }
     assert {name: found[name] for name in expected} == expected
-    assert "isParallelToolCalls" not in sent(
+    assert "isParallelToolCalls" not in upstream_body(
         "meta.llama-3.3-70b-instruct", {"tools": TOOLS, "parallel_tool_calls": True}
     )
-    assert "serviceTier" not in sent(GENERIC, {"service_tier": "flex"})
+    assert "serviceTier" not in upstream_body(GENERIC, {"service_tier": "flex"})
 
 
 def test_generic_formats() -> None:
     schema = {"name": "place", "schema": CITY, "strict": True, "description": "d"}
-    found = sent(GENERIC, {"response_format": {"type": "json_schema", "json_schema": schema}})["responseFormat"]
+    found = upstream_body(GENERIC, {"response_format": {"type": "json_schema", "json_schema": schema}})[
+        "responseFormat"
+    ]
     named = {"name": "place", "schema": CITY, "isStrict": True, "description": "d"}
     assert found == {"type": "JSON_SCHEMA", "jsonSchema": named}
-    assert sent(GENERIC, {"response_format": {"type": "json_object"}})["responseFormat"] == {"type": "JSON_OBJECT"}
-    assert refused(GENERIC, {"response_format": {"type": "xml"}}).param == "response_format.type"
+    assert upstream_body(GENERIC, {"response_format": {"type": "json_object"}})["responseFormat"] == {
+        "type": "JSON_OBJECT"
+    }
+    assert request_error(GENERIC, {"response_format": {"type": "xml"}}).param == "response_format.type"
 
 
 def test_generic_hears_and_reads_where_the_model_does() -> None:
@@ -265,15 +272,15 @@ def test_generic_hears_and_reads_where_the_model_does() -> None:
         {"type": "file", "file": {"file_data": "data:application/pdf;base64,AAAA"}},
     ]
     messages = [{"role": "user", "content": parts}]
-    found = sent(SEES["GENERIC"], {"messages": messages})["messages"][0]["content"]
+    found = upstream_body(SEES["GENERIC"], {"messages": messages})["messages"][0]["content"]
     assert found == [
         {"type": "AUDIO", "audioUrl": {"url": "data:audio/mp3;base64,AAAA"}},
         {"type": "DOCUMENT", "documentUrl": {"url": "data:application/pdf;base64,AAAA"}},
     ]
-    error = refused("meta.llama-3.3-70b-instruct", {"messages": messages})
+    error = request_error("meta.llama-3.3-70b-instruct", {"messages": messages})
     assert error.param == "messages[0].content[0]"
     by_id = [{"role": "user", "content": [{"type": "file", "file": {"file_id": "f"}}]}]
-    assert refused(SEES["GENERIC"], {"messages": by_id}).param == "messages[0].content[0]"
+    assert request_error(SEES["GENERIC"], {"messages": by_id}).param == "messages[0].content[0]"
 
 
 # COHERE
@@ -286,7 +293,7 @@ def test_cohere_has_a_message_and_a_history() -> None:
         {"role": "assistant", "content": "two"},
         {"role": "user", "content": [{"type": "text", "text": "three"}]},
     ]
-    found = sent(COHERE, {"messages": messages})
+    found = upstream_body(COHERE, {"messages": messages})
     assert (found["message"], found["preambleOverride"]) == ("three", "be brief")
     assert found["chatHistory"] == [{"role": "USER", "message": "one"}, {"role": "CHATBOT", "message": "two"}]
 
@@ -299,7 +306,7 @@ def test_cohere_takes_results_in_the_place_of_a_message() -> None:
         {"role": "tool", "tool_call_id": "c1", "content": "sun"},
     ]
     messages = [*HI, {"role": "assistant", "content": "well", "tool_calls": [CALLED, second]}, *results]
-    found = sent(COHERE, {"messages": messages, "tools": TOOLS})
+    found = upstream_body(COHERE, {"messages": messages, "tools": TOOLS})
     first, other = (
         {"name": "weather", "parameters": {"city": "Bern"}},
         {"name": "weather", "parameters": {"city": "Basel"}},
@@ -310,31 +317,31 @@ def test_cohere_takes_results_in_the_place_of_a_message() -> None:
         {"call": first, "outputs": [{"result": "sun"}]},
     ]
     assert found["chatHistory"][1] == {"role": "CHATBOT", "message": "well", "toolCalls": [first, other]}
-    later = sent(COHERE, {"messages": [*messages, {"role": "user", "content": "and now?"}], "tools": TOOLS})
+    later = upstream_body(COHERE, {"messages": [*messages, {"role": "user", "content": "and now?"}], "tools": TOOLS})
     assert (later["message"], later["chatHistory"][2]["role"]) == ("and now?", "TOOL")
     assert "toolResults" not in later
 
 
 def test_cohere_always_has_something_to_answer() -> None:
     """A greeting has no user's turn yet, and an empty message is refused."""
-    assert sent(COHERE, {"messages": [{"role": "system", "content": "greet"}]})["message"]
-    found = sent(COHERE, {"messages": [*HI, {"role": "assistant", "content": "hello"}]})
+    assert upstream_body(COHERE, {"messages": [{"role": "system", "content": "greet"}]})["message"]
+    found = upstream_body(COHERE, {"messages": [*HI, {"role": "assistant", "content": "hello"}]})
     assert found["message"]
     assert found["chatHistory"][-1] == {"role": "CHATBOT", "message": "hello"}
 
 
 def test_cohere_tools_by_choice() -> None:
     """A named tool_choice once crashed."""
-    assert [tool["name"] for tool in sent(COHERE, {"tools": TOOLS, "tool_choice": NAMED})["tools"]] == ["news"]
-    assert len(sent(COHERE, {"tools": TOOLS, "tool_choice": "required"})["tools"]) == 2
-    assert "tools" not in sent(COHERE, {"tools": TOOLS, "tool_choice": "none"})
+    assert [tool["name"] for tool in upstream_body(COHERE, {"tools": TOOLS, "tool_choice": NAMED})["tools"]] == ["news"]
+    assert len(upstream_body(COHERE, {"tools": TOOLS, "tool_choice": "required"})["tools"]) == 2
+    assert "tools" not in upstream_body(COHERE, {"tools": TOOLS, "tool_choice": "none"})
 
 
 @pytest.mark.parametrize("more", [{"tools": TOOLS, "tool_choice": "none"}, {"tools": TOOLS, "tool_choice": NAMED}, {}])
 def test_cohere_has_the_tools_whose_results_it_reads(more: dict[str, Any]) -> None:
     """A round that may not call, or tells of no tools any more, is refused without those that have answered."""
     turn = [{"role": "assistant", "tool_calls": [CALLED]}, {"role": "tool", "tool_call_id": "c1", "content": "sun"}]
-    tools = {tool["name"]: tool for tool in sent(COHERE, {"messages": [*HI, *turn], **more})["tools"]}
+    tools = {tool["name"]: tool for tool in upstream_body(COHERE, {"messages": [*HI, *turn], **more})["tools"]}
     assert "weather" in tools
     assert len(tools) == 1 + (more.get("tool_choice") == NAMED)
     assert bool(tools["weather"]["parameterDefinitions"]) == bool(more)
@@ -351,8 +358,8 @@ def tool_of(schema: dict[str, Any]) -> dict[str, Any]:
 @pytest.mark.parametrize("model", ["xai.grok-4", COHERE, "cohere.command-a-vision"])
 def test_a_top_k_that_is_no_number_is_named(model: str) -> None:
     """OCI would say that something is wrong, and not what."""
-    assert refused(model, {"top_k": "5"}).param == "top_k"
-    assert sent(model, {"top_k": 5})["topK"] == 5
+    assert request_error(model, {"top_k": "5"}).param == "top_k"
+    assert upstream_body(model, {"top_k": 5})["topK"] == 5
 
 
 WHERE = "web_search_options.user_location"
@@ -375,7 +382,7 @@ HEARD = "messages[0].content[0]"
 )
 def test_what_is_of_the_wrong_type_is_named(model: str, body: dict[str, Any], param: str) -> None:
     """The caller's fault, so no 500."""
-    error = refused(model, body)
+    error = request_error(model, body)
     assert (error.status, error.param) == (400, param)
 
 
@@ -410,16 +417,19 @@ def test_cohere_formats() -> None:
         "type": "json_schema",
         "json_schema": {"name": "x", "schema": {"$ref": "#/$defs/c", "$defs": {"c": CITY}}},
     }
-    assert sent(COHERE, {"response_format": schema})["responseFormat"] == {"type": "JSON_OBJECT", "schema": CITY}
-    assert sent(V2, {"response_format": {"type": "json_object"}})["responseFormat"] == {"type": "JSON_OBJECT"}
-    assert "responseFormat" not in sent(COHERE, {"response_format": {"type": "text"}})
+    assert upstream_body(COHERE, {"response_format": schema})["responseFormat"] == {
+        "type": "JSON_OBJECT",
+        "schema": CITY,
+    }
+    assert upstream_body(V2, {"response_format": {"type": "json_object"}})["responseFormat"] == {"type": "JSON_OBJECT"}
+    assert "responseFormat" not in upstream_body(COHERE, {"response_format": {"type": "text"}})
 
 
 # COHEREV2
 
 
 def test_v2_messages_and_tools() -> None:
-    found = sent(V2, {"messages": [{"role": "developer", "content": "d"}, *ROUND], "tools": TOOLS})
+    found = upstream_body(V2, {"messages": [{"role": "developer", "content": "d"}, *ROUND], "tools": TOOLS})
     assert [message["role"] for message in found["messages"]] == ["SYSTEM", "USER", "ASSISTANT", "TOOL"]
     (call,) = found["messages"][2]["toolCalls"]
     called = {"name": "weather", "arguments": '{"city":"Bern"}'}
@@ -434,17 +444,17 @@ def test_v2_messages_and_tools() -> None:
     [("none", "NONE", 2), ("required", "REQUIRED", 2), (NAMED, "REQUIRED", 1), ("auto", None, 2)],
 )
 def test_v2_tool_choices(choice: Any, expected: Any, names: int) -> None:
-    found = sent(V2, {"tools": TOOLS, "tool_choice": choice})
+    found = upstream_body(V2, {"tools": TOOLS, "tool_choice": choice})
     assert (found.get("toolsChoice"), len(found["tools"])) == (expected, names)
 
 
 def test_v2_thinks_and_counts() -> None:
-    found = sent(V2, {"reasoning_effort": "low", "logprobs": True})
+    found = upstream_body(V2, {"reasoning_effort": "low", "logprobs": True})
     assert (found["thinking"], found["isLogProbsEnabled"]) == ({"type": "ENABLED"}, True)
-    assert sent(V2, {"reasoning_effort": "none"})["thinking"] == {"type": "DISABLED"}
-    assert "thinking" not in sent(SEES["COHEREV2"], {"reasoning_effort": "low"})
+    assert upstream_body(V2, {"reasoning_effort": "none"})["thinking"] == {"type": "DISABLED"}
+    assert "thinking" not in upstream_body(SEES["COHEREV2"], {"reasoning_effort": "low"})
     strict = [{"type": "function", "function": {**TOOLS[0]["function"], "strict": True}}]
-    assert sent(V2, {"tools": strict})["isStrictToolsEnabled"] is True
+    assert upstream_body(V2, {"tools": strict})["isStrictToolsEnabled"] is True
 
 
 # schemas, places, OpenAI's own dialect

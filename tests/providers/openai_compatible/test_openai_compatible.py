@@ -16,7 +16,17 @@ from providers.openai_compatible.passthrough import Passthrough, envelope_of, wh
 from tests.conftest import Served, served
 from tests.emulators import AZURE, DEEPSEEK, GROQ, OPENROUTER, OpenAIUpstream, ScriptedAnswer, Server, faults
 from tests.emulators.answers import TEXTS
-from tests.support.frames import called, chat_body, chunks, completion, error, finish, payloads, post, streamed_text
+from tests.support.frames import (
+    chat_body,
+    chunks,
+    completion,
+    error,
+    finish,
+    payloads,
+    post,
+    streamed_calls,
+    streamed_text,
+)
 
 DIALECTS = {
     "openai": ScriptedAnswer(),
@@ -126,7 +136,7 @@ def test_tool_calls_of_every_dialect(upstream_and_app: tuple[OpenAIUpstream, Ser
     upstream, app = upstream_and_app
     upstream.always(CALL_DIALECTS[dialect])
     _, _, stream = post(app.port, chat_body(stream=True, tools=TOOLS))
-    assert [(name, arguments) for _, name, arguments in called(stream)] == [
+    assert [(name, arguments) for _, name, arguments in streamed_calls(stream)] == [
         ("get_weather", {"city": "Paris"}),
         ("get_time", {}),
     ]

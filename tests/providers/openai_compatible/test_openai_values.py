@@ -18,7 +18,7 @@ from providers.transport.sse import Splitter
 from tests.conftest import Served, environment, served
 from tests.emulators import Connection, Received, Server
 from tests.emulators.reply import Piece, Reply, play
-from tests.support.frames import called, chat_body, chunks, completion, error, finish, payloads, streamed_text
+from tests.support.frames import chat_body, chunks, completion, error, finish, payloads, streamed_calls, streamed_text
 
 EMBEDDINGS = "/v1/embeddings"
 HEAD = {"id": "c1", "object": "chat.completion.chunk", "created": 1, "model": "m"}
@@ -76,7 +76,7 @@ def whole(message: Any, finish_reason: Any = "stop", **more: Any) -> dict[str, A
     return {**BODY, "choices": [choice], "usage": USAGE, **more}
 
 
-def streamed(client: Any, upstream: Says, *frames: Any, **body: Any) -> Any:
+def stream_chat(client: Any, upstream: Says, *frames: Any, **body: Any) -> Any:
     """The response to a stream of these frames, with its end mark."""
     upstream.body, upstream.kind = b"".join(map(data, frames)) + DONE, "text/event-stream"
     return ask(client, stream=True, **body)
@@ -131,8 +131,8 @@ WORDS = [chunk({"role": "assistant", "content": ""}), *(chunk({"content": f"{wor
 )  # fmt: skip
 def test_one_delta_belongs_to_one_call(client: Any, upstream: Says, deltas: list[Any], wanted: Any) -> None:
     """Names come late or again, ids at two indices or not at all, arguments in any shape: each tool acts once."""
-    response = streamed(client, upstream, chunk({"role": "assistant", "content": None}), *calls(*deltas))
-    assert [(name, arguments) for _, name, arguments in called(response.data)] == wanted
+    response = stream_chat(client, upstream, chunk({"role": "assistant", "content": None}), *calls(*deltas))
+    assert [(name, arguments) for _, name, arguments in streamed_calls(response.data)] == wanted
     assert finish(response.data) == "tool_calls"
     for choices in (chunk["choices"] for chunk in chunks(response.data)):
         for call in choices[0]["delta"].get("tool_calls") or ():
@@ -141,7 +141,7 @@ def test_one_delta_belongs_to_one_call(client: Any, upstream: Says, deltas: list
 
 def test_a_call_that_gets_no_name_is_no_call(client: Any, upstream: Says) -> None:
     nameless = calls({"index": 0, "id": "c1", "function": {"arguments": "{}"}})
-    assert streamed(client, upstream, *nameless).status_code == 502
+    assert stream_chat(client, upstream, *nameless).status_code == 502
 
 
 def test_calls_are_found_in_time(client: Any) -> None:
@@ -201,13 +201,13 @@ ODD_ENDS = {
 def test_what_goes_out_has_openais_shape(client: Any, upstream: Says, name: str) -> None:
     """openai-python reads choices and deltas without a look: AttributeError, TypeError."""
     options = {"stream_options": {"include_usage": True}}
-    response = streamed(client, upstream, *WORDS, *ODD_ENDS[name], **options)
+    response = stream_chat(client, upstream, *WORDS, *ODD_ENDS[name], **options)
     assert (streamed_text(response.data), finish(response.data)) == ("a b c d ", "stop")
 
 
 def test_a_whole_answer_in_one_frame(client: Any, upstream: Says) -> None:
     """Of a server that does not stream, but names its answer an event."""
-    response = streamed(client, upstream, whole({"content": "Hi there."}))
+    response = stream_chat(client, upstream, whole({"content": "Hi there."}))
     assert (streamed_text(response.data), finish(response.data)) == ("Hi there.", "stop")
 
 
@@ -275,13 +275,13 @@ def test_padding_that_passes_is_text(padding: bytes) -> None:
 @pytest.mark.parametrize("content", [b"tru", b'"a\x01b"', b'"\xff\xfe"'])
 def test_a_broken_frame_ends_with_an_error(client: Any, upstream: Says, content: bytes) -> None:
     odd = json.dumps(chunk({"content": "@"})).encode().replace(b'"@"', content)
-    response = streamed(client, upstream, *WORDS, odd, *WORDS[1:], chunk({}, "stop"))
+    response = stream_chat(client, upstream, *WORDS, odd, *WORDS[1:], chunk({}, "stop"))
     *_, last = payloads(response.data) if response.status_code == 200 else [response.data.decode()]
     assert error(last.encode())["code"] == "upstream_error"
 
 
 def test_a_number_is_told_as_a_text(client: Any, upstream: Says) -> None:
-    response = streamed(client, upstream, *WORDS, chunk({"content": 123}), chunk({}, "stop"))
+    response = stream_chat(client, upstream, *WORDS, chunk({"content": 123}), chunk({}, "stop"))
     assert streamed_text(response.data) == "a b c d 123"
 
 
@@ -311,7 +311,7 @@ def test_excess_is_the_upstreams_fault(client: Any, upstream: Says, answer: Any)
     """Never a 500. In a stream a usage comes behind the finish, where it spoils nothing."""
     status = 429 if "'code'" in str(answer)[:60] else 502
     assert in_one(client, upstream, answer).status_code == status
-    response = streamed(client, upstream, answer)
+    response = stream_chat(client, upstream, answer)
     if response.status_code == 200:
         assert (streamed_text(response.data), b"usage" in response.data) == ("Hi", False)
     else:
@@ -465,7 +465,7 @@ def test_a_picture_beside_a_text_that_nobody_asked_for_is_left_out(
 @both
 def test_pictures_among_the_parts_of_a_content(client: Any, upstream: Says, stream: bool) -> None:
     if stream:
-        response = streamed(client, upstream, chunk({"content": PARTS}), chunk({}, "stop"), modalities=["image"])
+        response = stream_chat(client, upstream, chunk({"content": PARTS}), chunk({}, "stop"), modalities=["image"])
         found = [json.loads(each)["choices"][0]["delta"] for each in payloads(response.data)]
         assert [each["images"] for each in found if "images" in each] == [IMAGES]
     else:
@@ -477,7 +477,7 @@ def test_pictures_among_the_parts_of_a_content(client: Any, upstream: Says, stre
 @both
 def test_a_picture_alone_among_the_parts_is_an_error(client: Any, upstream: Says, stream: bool) -> None:
     if stream:
-        response = streamed(client, upstream, chunk({"content": PARTS[1:]}), chunk({}, "stop"))
+        response = stream_chat(client, upstream, chunk({"content": PARTS[1:]}), chunk({}, "stop"))
     else:
         response = in_one(client, upstream, whole({"content": PARTS[1:]}))
     assert (response.status_code, error(response.data)["param"]) == (400, "modalities")

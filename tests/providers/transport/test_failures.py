@@ -1,4 +1,4 @@
-"""What a refusal says reaches who can mend it: the caller, with the field; who runs this, with the setting."""
+"""An upstream's refusal names the field to the caller, and the setting to the operator."""
 
 import json
 from collections.abc import Callable, Mapping

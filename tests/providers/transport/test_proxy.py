@@ -407,6 +407,7 @@ def test_a_proxy_that_stalls_is_not_waited_for(case: str) -> None:
         until(lambda: proxy.gone == 1, "our side to be closed")
 
 
+@pytest.mark.thorough
 def test_one_time_out_holds_over_all_phases() -> None:
     """A tunnel late in the time leaves TLS the rest of it, not the time anew."""
     with Proxy(Says(TUNNEL, delay=0.8)) as proxy:
@@ -497,6 +498,7 @@ def test_what_is_one(url: str) -> None:
     assert not proxy.password or proxy.password not in repr(proxy)
 
 
+@pytest.mark.thorough
 def test_who_has_no_socks_proxy_does_not_load_the_library() -> None:
     lines = [
         "import sys",

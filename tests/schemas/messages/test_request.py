@@ -1,4 +1,4 @@
-"""Whatever comes is a request or a 400 that names its field: nothing else, however odd."""
+"""Any body is loaded as a request, or gives a 400 that names its field."""
 
 import json
 from typing import Any
