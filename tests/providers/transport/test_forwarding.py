@@ -1,0 +1,100 @@
+"""Frames that the keeper's thread decodes and encodes: the same words, in order, and nothing of a frame twice."""
+
+from collections.abc import Iterator
+
+import pytest
+
+from core.context import CallContext, Timeouts
+from core.errors import UpstreamDown
+from core.events import Event, Text
+from core.forwarding import Source
+from providers.transport.forwarding import DecodedFrames
+from providers.transport.sse import Frame
+
+WORDS = [b"one", b"two", b"three"]
+
+
+class Encoder:
+    """A forwarder that notes what it encodes."""
+
+    def __init__(self) -> None:
+        self.events: list[Event] = []
+
+    def encode(self, event: Event) -> bytes:
+        self.events.append(event)
+        return f"<{event.text}>".encode()  # type: ignore[union-attr]
+
+    def forward(self, source: Source) -> bool:
+        raise NotImplementedError
+
+
+class Upstream:
+    """Decodes a frame to the text in it. `end` finishes, `bad` cannot be decoded, and `store` waits for a store."""
+
+    def __init__(self) -> None:
+        self.finished = False
+
+    def decode(self, frame: Frame) -> Iterator[Event]:
+        yield Text(frame.data.decode())
+        if frame.data == b"bad":
+            raise UpstreamDown("It broke.")
+        self.finished = frame.data == b"end"
+
+    def is_quick(self, frame: Frame) -> bool:
+        return frame.data != b"store"
+
+
+def block(*words: bytes) -> bytes:
+    return b"".join(b"data: %b\n\n" % word for word in words)
+
+
+@pytest.fixture
+def encoder() -> Encoder:
+    return Encoder()
+
+
+@pytest.fixture
+def call(encoder: Encoder) -> CallContext:
+    call = CallContext()
+    call.forwarder = encoder
+    return call
+
+
+@pytest.fixture
+def frames(call: CallContext) -> DecodedFrames:
+    upstream = Upstream()
+    return DecodedFrames(upstream.decode, upstream.is_quick, lambda: upstream.finished, call)
+
+
+def test_frames_that_have_come_together_leave_together(frames: DecodedFrames) -> None:
+    assert frames.take(block(*WORDS)) == (b"<one><two><three>", b"")
+    assert not frames.finished
+
+
+@pytest.mark.parametrize("word", [b"store", b"bad"])
+def test_a_frame_that_the_requests_thread_must_read_is_left_whole(
+    frames: DecodedFrames, encoder: Encoder, word: bytes
+) -> None:
+    assert frames.take(block(b"one", word, b"two")) == (b"<one>", block(word, b"two"))
+    assert encoder.events == [Text("one")]
+
+
+def test_what_follows_the_end_is_left(frames: DecodedFrames) -> None:
+    assert frames.take(block(b"one", b"end", b"usage")) == (b"<one><end>", block(b"usage"))
+    assert frames.finished
+    assert not frames.may_begin(block(b"end"))
+
+
+def test_nothing_is_forwarded_before_the_first_event(frames: DecodedFrames, call: CallContext) -> None:
+    call.begin(Timeouts())
+    assert not frames.may_begin(block(b"one"))
+    call.mark_first_event()
+    assert frames.may_begin(block(b"one"))
+    assert not frames.may_begin(block(b"one", b"store"))
+
+
+def test_nothing_is_forwarded_where_nothing_is_encoded(frames: DecodedFrames, call: CallContext) -> None:
+    call.forwarder.encode = None  # type: ignore[union-attr, method-assign, assignment]
+    assert not frames.may_begin(block(b"one"))
+    call.forwarder = None
+    assert not frames.may_begin(block(b"one"))
