@@ -40,7 +40,7 @@ from providers.openai_compatible.shape import (
     is_usage,
     may_end,
 )
-from providers.transport.sse import Frame, parse_frames
+from providers.transport.sse import FRAME_END, Frame, parse_frames
 
 STRING = rb'"[^"\\\x00-\x1f]*+(?:\\(?:["\\/bfnrt]|u(?![dD][89a-fA-F])[0-9a-fA-F]{4})[^"\\\x00-\x1f]*+)*+"'
 """A JSON string without escaped surrogates, which only the parser can check."""
@@ -49,7 +49,6 @@ CONTENT = re.compile(rb'"delta": ?{"content": ?(' + STRING + rb")")
 PADDING = re.compile(rb', ?"obfuscation": ?"[ !#-\[\]-~]*"')
 """OpenAI's random padding: https://platform.openai.com/docs/api-reference/chat/create, stream_options"""
 DONE = b"[DONE]"
-FRAME_END = b"\n\n"
 NO_ENVELOPE = (b"", b"")
 EXAMINED_FRAMES = 3
 """Frames with content that are read before blocks may pass unread."""

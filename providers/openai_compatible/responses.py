@@ -20,7 +20,7 @@ from providers.base import Target
 from providers.common.translate import token_count
 from providers.transport.client import Response
 from providers.transport.exchange import blocks, detect_stream, parse_json, read_body
-from providers.transport.sse import parse_frames
+from providers.transport.sse import FRAME_END, parse_frames
 from providers.transport.status_errors import error_from_body
 
 DIALECT: CallerDialect = "responses"
@@ -31,7 +31,6 @@ MARKS = (b"response.completed", b"response.incomplete", b"response.failed", b'"e
 """A block without these words passes."""
 CUT = {"max_output_tokens": "length", "content_filter": "content_filter"}
 """The finish reason of a response that is incomplete, by the reason in it."""
-FRAME_END = b"\n\n"
 
 
 def native_request(request: ChatRequest, target: Target) -> Json:

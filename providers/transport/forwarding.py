@@ -7,7 +7,7 @@ from typing import Protocol
 from core.context import CallContext
 from core.events import Event
 from providers.transport.client import Response
-from providers.transport.sse import Frame, Splitter, parse_frames
+from providers.transport.sse import FRAME_END, Frame, Splitter, parse_frame, parse_frames
 
 
 class Forwarding(Protocol):
@@ -76,19 +76,18 @@ class DecodedFrames:
         """The caller's bytes, and the frames from the first one that is not quick, is wrong, or follows the end."""
         encode = self._call.forwarder and self._call.forwarder.encode
         made: list[bytes] = []
-        begin = 0
-        while encode and begin < len(block) and not self._finished():
-            end = block.index(b"\n\n", begin) + 2
-            frames = list(parse_frames(block[begin:end]))
-            if not all(map(self._is_quick, frames)):
-                break
-            try:
-                events = [event for frame in frames for event in self._decode(frame)]
-            except Exception:  # noqa: BLE001 - the request's thread meets it
-                break
-            made += map(encode, events)
-            begin = end
-        return b"".join(made), block[begin:]
+        taken = 0
+        for piece in block.split(FRAME_END)[:-1] if encode else ():
+            if (frame := parse_frame(piece)) is not None:
+                if self._finished() or not self._is_quick(frame):
+                    break
+                try:
+                    events = list(self._decode(frame))
+                except Exception:  # noqa: BLE001 - the request's thread meets it
+                    break
+                made += map(encode, events)  # type: ignore[arg-type]
+            taken += len(piece) + len(FRAME_END)
+        return b"".join(made), block[taken:]
 
 
 class ForwardedResponse:

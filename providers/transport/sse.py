@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 FRAME_BYTES = 16 * 1024 * 1024
 """The most bytes of a frame."""
+FRAME_END = b"\n\n"
 BEFORE = b"\xef\xbb\xbf \t\r\n"
 """What may precede the first frame: a byte order mark and blanks."""
 
@@ -71,24 +72,28 @@ def starts(data: bytes, otherwise: bool) -> bool | None:
 
 
 def parse_frames(block: bytes) -> Iterator[Frame]:
-    """The events of a block, with their data stripped. Events without data are ignored, as are comments, ids and retry
-    times.
+    """The events of a block whose data are not blank."""
+    for piece in block.removeprefix(b"\xef\xbb\xbf").split(FRAME_END):
+        if (frame := parse_frame(piece)) is not None:
+            yield frame
+
+
+def parse_frame(piece: bytes) -> Frame | None:
+    """The event of one frame, given without its end, with the data stripped; None if these are blank. Comments, ids and
+    retry times are ignored.
     """
-    for piece in block.removeprefix(b"\xef\xbb\xbf").split(b"\n\n"):
-        if piece.startswith(b"data: ") and b"\n" not in piece:
-            if data := piece[6:].strip():
-                yield Frame(b"", data)
-        elif piece.startswith(b"event: ") and piece.count(b"\n") == 1 and b"\ndata: " in piece:
-            event, _, data = piece[7:].partition(b"\ndata: ")
-            if data := data.strip():
-                yield Frame(event, data)
-        elif piece:
-            event, lines = b"", []
-            for line in piece.split(b"\n"):
-                name, _, value = line.partition(b":")
-                if name == b"data":
-                    lines.append(value.removeprefix(b" "))
-                elif name == b"event":
-                    event = value.removeprefix(b" ")
-            if data := b"\n".join(lines).strip():
-                yield Frame(event, data)
+    event, lines = b"", []
+    if piece.startswith(b"data: ") and b"\n" not in piece:
+        data = piece[6:]
+    elif piece.startswith(b"event: ") and piece.count(b"\n") == 1 and b"\ndata: " in piece:
+        event, _, data = piece[7:].partition(b"\ndata: ")
+    else:
+        for line in piece.split(b"\n"):
+            name, _, value = line.partition(b":")
+            if name == b"data":
+                lines.append(value.removeprefix(b" "))
+            elif name == b"event":
+                event = value.removeprefix(b" ")
+        data = b"\n".join(lines)
+    data = data.strip()
+    return Frame(event, data) if data else None
