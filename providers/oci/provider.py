@@ -175,7 +175,12 @@ def styles(cohere_max_tokens: int) -> dict[str, ChatFormat]:
     v2 = partial(cohere_v2.to_upstream, most_tokens=cohere_max_tokens)
     return {
         "GENERIC": ChatFormat(
-            generic.to_upstream, generic.chunk, generic.body, generic.SUPPORTED_PARAMETERS, usage_follows=True
+            generic.to_upstream,
+            generic.chunk,
+            generic.body,
+            generic.SUPPORTED_PARAMETERS,
+            usage_follows=True,
+            plain_text=generic.plain_text,
         ),
         "COHERE": ChatFormat(v1, cohere.chunk, cohere.body, cohere.SUPPORTED_PARAMETERS, repeats=True, plans=True),
         "COHEREV2": ChatFormat(v2, cohere_v2.chunk, cohere_v2.body, cohere_v2.SUPPORTED_PARAMETERS, repeats=True),

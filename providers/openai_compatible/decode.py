@@ -104,6 +104,14 @@ class ChunkDecoder:
         seen = {index: {key: call.begun for key, call in calls.opened.items()} for index, calls in self.calls.items()}
         return start(chunk, seen)
 
+    def text(self, index: int, text: str) -> Text | None:
+        """The event of a piece of text of a choice; None once the choice has ended."""
+        if index in self.ended:
+            return None
+        self.opened.add(index)
+        self._with_content.add(index)
+        return Text(text, index)
+
     def events(self, chunk: Mapping[str, Any]) -> Iterator[Event]:
         """The events of a chunk."""
         for position, choice in enumerate(chunk.get("choices") or ()):

@@ -113,6 +113,10 @@ class RepeatFilter:
         self._plans = plans
         self._said: dict[int, _Received] = {}
 
+    def note_text(self, index: int, text: str) -> None:
+        """Note a piece of a choice's text, which is not its last."""
+        self._said.setdefault(index, _Received()).texts.append(text)
+
     def __call__(self, chunk: Json) -> Json:
         """The chunk without repeated content."""
         for choice in chunk["choices"]:

@@ -26,6 +26,7 @@ class ChatFormat:
 
     to_upstream           (request, target) -> chatRequest
     chunk, body           OCI's event, or whole answer, as OpenAI's
+    plain_text            the choice and the text of an event that is nothing else; None for another event
     supported_parameters  OpenAI's parameters with a counterpart
     repeats               whether its last event repeats the whole answer
     plans                 whether text beside calls is the plan to make them
@@ -36,6 +37,7 @@ class ChatFormat:
     chunk: Callable[[Mapping[str, Any]], Json]
     body: Callable[[Mapping[str, Any]], Json]
     supported_parameters: frozenset[str]
+    plain_text: Callable[[Mapping[str, Any]], tuple[int, str] | None] = lambda _: None
     repeats: bool = False
     plans: bool = False
     usage_follows: bool = False
@@ -80,6 +82,10 @@ class ChatDecoder(StreamDecoder):
             return
         try:
             event = check_event(lenient_json.loads(frame.data, keep_halves=True))
+            if (plain := self._style.plain_text(event)) is not None and (text := self._chunks.text(*plain)):
+                self._without_repeats.note_text(*plain)
+                yield text
+                return
             counted = False
             for each in self._chunks.events(self._without_repeats(self._style.chunk(event))):
                 counted = counted or isinstance(each, Usage)

@@ -206,6 +206,23 @@ PLAIN = {"role", "content"}
 """Keys of a message that is text and pictures."""
 
 
+PLAIN_EVENT = {"index", "message", "pad"}
+"""Keys of an event that is a piece of a message."""
+
+
+def plain_text(event: Mapping[str, Any]) -> tuple[int, str] | None:
+    """The choice and the text of an event that is one piece of text, as most are; None for another event."""
+    message, index = event.get("message"), event.get("index")
+    if not (event.keys() <= PLAIN_EVENT and isinstance(message, dict) and message.keys() <= PLAIN):
+        return None
+    content = message.get("content")
+    if not (type(index) is int and index >= 0 and isinstance(content, list) and len(content) == 1):
+        return None
+    part = content[0]
+    text = part.get("text") if isinstance(part, dict) and part.get("type") == "TEXT" else None
+    return (index, text) if isinstance(text, str) and text else None
+
+
 def chunk(event: Mapping[str, Any]) -> Json:
     """An event of the stream as one of OpenAI's chunks. An event is a choice by itself, or has a list of them."""
     choices = event.get("choices") or ([event] if "message" in event or event.get("finishReason") else [])
