@@ -15,7 +15,9 @@ from tools.bench.processes import LOOPBACK, Server, pin_to_core, upstream_counts
 
 TOKENS_PER_SECOND = 50
 RAMP_UP_SECONDS = 1.0
-"""The time over which paced streams are begun, one by one, as calls arrive at a real server."""
+"""The least time over which paced streams are begun, one by one, as calls arrive at a real server."""
+ARRIVALS_PER_SECOND = 250
+"""How many paced streams are begun each second at most."""
 GRACE_SECONDS = 4.0
 """How long paced streams may take longer than they should, before they count as not ended."""
 STALL_MS = 100.0
@@ -156,18 +158,19 @@ def measure_paced_streams(bench: Bench, server: Server) -> Figures:
     The memory of a stream is given only for MEMORY_STREAMS or more: that of fewer is too small to be seen.
     """
     before = server.memory_mb()
-    tokens = max(10, round(TOKENS_PER_SECOND * (bench.seconds + 1)))
-    seconds = RAMP_UP_SECONDS + tokens / TOKENS_PER_SECOND + GRACE_SECONDS
     rows: list[Figures] = []
     held, per_stream = 0, None
     for streams in bench.stream_counts:
+        ramp_up = max(RAMP_UP_SECONDS, streams / ARRIVALS_PER_SECOND)
+        tokens = round(TOKENS_PER_SECOND * (ramp_up + max(0.2, bench.seconds)))  # all streams run at the same time
         samples: list[float] = []
 
-        def sample_memory(samples: list[float] = samples) -> None:
-            sleep(RAMP_UP_SECONDS + tokens / TOKENS_PER_SECOND / 2)
+        def sample_memory(samples: list[float] = samples, seconds: float = ramp_up + bench.seconds / 2) -> None:
+            sleep(seconds)
             samples.append(server.memory_mb())
 
-        options = {"connections": streams, "count": streams, "tokens": tokens, "spread": RAMP_UP_SECONDS}
+        options = {"connections": streams, "count": streams, "tokens": tokens, "spread": ramp_up}
+        seconds = ramp_up + tokens / TOKENS_PER_SECOND + GRACE_SECONDS
         result = bench.run_load(
             server, f"bench:paced:{tokens}", while_running=sample_memory, seconds=seconds, **options
         )
