@@ -1,8 +1,8 @@
 """The callers' lines: one thread per worker does what depends on time and on their sockets.
 
 It cancels the call when its caller hangs up, opens a stream whose first event is late, writes a heartbeat in each
-silence and a filler when it is due, forwards streams that pass as bytes, and ends lines whose callers read nothing. It
-never blocks on a socket: the bytes that a caller does not read stay in the response, and are sent first the next time.
+silence and a filler when it is due, forwards the frames of streams, and ends lines whose callers read nothing. It never
+blocks on a socket: the bytes that a caller does not read stay in the response, and are sent first the next time.
 
 A WSGI server learns that a caller has left only when it next writes; an epoll on the caller's socket says so within a
 millisecond, at no cost while the caller stays. Where there is no epoll (macOS), the next write finds out, and nothing
