@@ -3,17 +3,18 @@
 passthrough.py decides which bytes may pass, and decode.py decodes the rest.
 """
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 from core.context import CallContext
-from core.events import Events
+from core.events import Event, Events, Verbatim
 from core.json_values import BAD_SHAPE
 from core.requests import ChatRequest
 from providers.common.answers import cut_at_words
 from providers.common.translate import Pictures
-from providers.openai_compatible.decode import ErrorFrame, events_of_body, unwrap
-from providers.openai_compatible.passthrough import Mode, Passthrough, whole_answer
+from providers.openai_compatible.decode import ErrorFrame, events_of_body, unwrap, usage
+from providers.openai_compatible.passthrough import Mode, Passthrough
+from providers.openai_compatible.shape import DELTA_KEYS, body_may_pass, is_body
 from providers.transport.client import Response
 from providers.transport.exchange import blocks, detect_stream, parse_body, read_body, without_end_mark
 from providers.transport.forwarding import DecodedFrames, UnreadFrames
@@ -92,3 +93,20 @@ def _stream_events(
             answer.note_in_trace(call)
     if not answer.sound:
         raise reply.broken("the stream ended without a finish reason")
+
+
+def whole_answer(
+    body: Any, raw: bytes, mode: Mode, call: CallContext, *, include_reasoning: bool, pictures: Pictures
+) -> Iterator[Event]:
+    """A whole answer: `raw`, which every parser accepts, if it may pass, else the events of `body`. Raises ValueError
+    while it is iterated.
+    """
+    keys = DELTA_KEYS | {"reasoning_content"} if include_reasoning else DELTA_KEYS
+    may_pass = mode != "rebuilt" and is_body(body) and (mode == "verbatim" or body_may_pass(body, keys))
+    if may_pass:
+        if call.trace is not None:
+            reasons = ((at, choice.get("finish_reason")) for at, choice in enumerate(body["choices"]))
+            call.note_answer(body["id"], body["model"], ((at, word) for at, word in reasons if isinstance(word, str)))
+        yield Verbatim(raw, "chat", usage(body.get("usage")))
+    else:
+        yield from events_of_body(body, pictures)

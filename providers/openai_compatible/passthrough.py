@@ -21,7 +21,6 @@ from providers.openai_compatible.decode import (
     ChunkDecoder,
     ErrorFrame,
     are_logprobs,
-    events_of_body,
     parse_chunk,
     says_something,
     usage,
@@ -31,9 +30,7 @@ from providers.openai_compatible.shape import (
     CHUNK_KEYS,
     DELTA_KEYS,
     are_values,
-    body_may_pass,
     call_may_pass,
-    is_body,
     is_chunk,
     is_index,
     is_reason,
@@ -240,23 +237,6 @@ class Passthrough:
         if finish is None:
             return True
         return is_reason(finish) and not called and may_end(finish, known)
-
-
-def whole_answer(
-    body: Any, raw: bytes, mode: Mode, call: CallContext, *, include_reasoning: bool, pictures: Pictures
-) -> Iterator[Event]:
-    """A whole answer: `raw`, which every parser accepts, if it may pass, else the events of `body`. Raises ValueError
-    while it is iterated.
-    """
-    keys = DELTA_KEYS | {"reasoning_content"} if include_reasoning else DELTA_KEYS
-    may_pass = mode != "rebuilt" and is_body(body) and (mode == "verbatim" or body_may_pass(body, keys))
-    if may_pass:
-        if call.trace is not None:
-            reasons = ((at, choice.get("finish_reason")) for at, choice in enumerate(body["choices"]))
-            call.note_answer(body["id"], body["model"], ((at, word) for at, word in reasons if isinstance(word, str)))
-        yield Verbatim(raw, "chat", usage(body.get("usage")))
-    else:
-        yield from events_of_body(body, pictures)
 
 
 def _finishes(chunk: Mapping[str, Any]) -> bool:

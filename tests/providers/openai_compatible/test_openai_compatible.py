@@ -11,8 +11,9 @@ import pytest
 from core.context import CallContext
 from core.json_values import BAD_SHAPE
 from providers.common.translate import Pictures
+from providers.openai_compatible.answer import whole_answer
 from providers.openai_compatible.decode import ChunkDecoder, ErrorFrame, events_of_body
-from providers.openai_compatible.passthrough import Passthrough, envelope_of, whole_answer
+from providers.openai_compatible.passthrough import Passthrough, envelope_of
 from tests.conftest import Served, served
 from tests.emulators import AZURE, DEEPSEEK, GROQ, OPENROUTER, OpenAIUpstream, ScriptedAnswer, Server, faults
 from tests.emulators.answers import TEXTS
