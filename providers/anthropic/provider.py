@@ -101,7 +101,10 @@ class Anthropic(HttpProvider):
         raw = orjson.dumps(body)
         reply = send(self._account, "POST", "/messages", request_id_header(call), raw, call, target.timeouts)
         decoder = AnthropicDecoder(partial(error_in_body, self.name), thoughts.keep)
-        events = answer_events(reply, request, self._failure, decoder, lambda whole: list(decoder.whole(whole)), call)
+        whole = decoder.whole
+        events = answer_events(
+            reply, request, self._failure, decoder, lambda data: list(whole(data)), call, forwards=not answer
+        )
         yield from answer_as_text(events, answer) if answer else events
 
     def passes(self, request: ChatRequest, target: Target) -> bool:
@@ -117,7 +120,9 @@ class Anthropic(HttpProvider):
             yield from native.answer_events(reply, request, self._failure, decoder, call)
         else:
             whole = decoder.whole
-            yield from answer_events(reply, request, self._failure, decoder, lambda data: list(whole(data)), call)
+            yield from answer_events(
+                reply, request, self._failure, decoder, lambda data: list(whole(data)), call, forwards=True
+            )
 
     def count_tokens(self, request: ChatRequest, target: Target, call: CallContext) -> Events:
         """POST /v1/messages/count_tokens."""

@@ -69,9 +69,8 @@ class Cohere(HttpProvider):
         reply = send(
             self._account, "POST", "/v2/chat", request_id_header(call), orjson.dumps(body), call, target.timeouts
         )
-        events = answer_events(
-            reply, request, self._failure, CohereDecoder(partial(error_from_body, self.name)), self._whole, call
-        )
+        decoder, forwards = CohereDecoder(partial(error_from_body, self.name)), not (names or answer)
+        events = answer_events(reply, request, self._failure, decoder, self._whole, call, forwards=forwards)
         events = restore_names(events, names) if names else events
         yield from answer_as_text(events, answer) if answer else events
 

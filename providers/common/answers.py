@@ -27,15 +27,18 @@ def answer_events(
     decoder: StreamDecoder,
     whole: Callable[[Any], Iterable[Event]],
     call: CallContext,
+    *,
+    forwards: bool = False,
 ) -> Events:
-    """A chat's answer as events, read to its end. A stream is decoded as it arrives. For one JSON value, `whole` makes
-    the events, cut at words if the request wants a stream. The body decides which it is. Closes the response.
+    """A chat's answer as events, read to its end. A stream is decoded as it arrives, by `decode_stream`. For one JSON
+    value, `whole` makes the events, cut at words if the request wants a stream. The body decides which it is. Closes
+    the response.
     """
     try:
         raise_for_status(response, error_factory)
         streams, pieces = detect_stream(response, expected=request.stream)
         if streams:
-            yield from decode_stream(response, pieces, decoder, call)
+            yield from decode_stream(response, pieces, decoder, call, forwards=forwards)
             return
         raw = read_body(response, pieces=pieces)
         answer = parse_json(raw, response, keep_halves=True)

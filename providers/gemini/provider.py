@@ -67,7 +67,10 @@ class Gemini(HttpProvider):
         decoder = GeminiDecoder(request.body.get("n", 1), thoughts.keep, self._in_band, Pictures(request))
         path = f"/{resource(target.model)}:{STREAM if request.stream else 'generateContent'}"
         reply = send(self._account, "POST", path, request_id_header(call), orjson.dumps(body), call, target.timeouts)
-        events = answer_events(reply, request, self._failure, decoder, lambda answer: list(decoder.whole(answer)), call)
+        whole, forwards = decoder.whole, not (names or answer)
+        events = answer_events(
+            reply, request, self._failure, decoder, lambda data: list(whole(data)), call, forwards=forwards
+        )
         events = restore_names(events, names) if names else events
         yield from answer_as_text(events, answer) if answer else events
 

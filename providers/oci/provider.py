@@ -97,8 +97,10 @@ class OCI(Provider):
             "POST", self.service.inference(place), "/actions/chat", orjson.dumps(details), about=not_found_hint(target)
         )
         with closing(self.service.send(signed, call, target.timeouts)) as reply:
-            events = answer_events(reply, request, call, self.name, style)
-            if _may_write_calls(request, target, api_format):
+            finds_calls = _may_write_calls(request, target, api_format)
+            forwards = not (finds_calls or must or names)
+            events = answer_events(reply, request, call, self.name, style, forwards=forwards)
+            if finds_calls:
                 events = calls_in_text(events)
             events = answer_as_call(events, must) if must else events
             yield from restore_names(events, names) if names else events

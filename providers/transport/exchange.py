@@ -196,17 +196,20 @@ class StreamDecoder(ABC):
         """The events of a frame."""
 
 
-def decode_stream(reply: Response, pieces: Iterable[bytes], decoder: StreamDecoder, call: CallContext) -> Events:
+def decode_stream(
+    reply: Response, pieces: Iterable[bytes], decoder: StreamDecoder, call: CallContext, *, forwards: bool = False
+) -> Events:
     """The events of a stream, to its end. Raises `reply.broken` if it ends before the answer is finished. Invalid
-    frames after that are ignored.
+    frames after that are ignored. `forwards` is for a provider that changes none of the events: then most of them go
+    from the thread of all lines to the caller, and are not yielded.
     """
 
     def finished() -> bool:
         return decoder.finished
 
-    forwarding = DecodedFrames(decoder.events, decoder.is_quick, finished, call)
+    forwardings = (DecodedFrames(decoder.events, decoder.is_quick, finished, call),) if forwards else ()
     try:
-        for block in blocks(reply, pieces, finished, call, forwarding):
+        for block in blocks(reply, pieces, finished, call, *forwardings):
             for frame in parse_frames(block):
                 try:
                     yield from decoder.events(frame)

@@ -68,9 +68,7 @@ def test_a_call_between_words_arrives_whole(setup: Setup, name: str) -> None:
     call = Call("call_1", "book_table", [ARGUMENTS[:9], ARGUMENTS[9:]])
     line.upstream.enqueue(line.answer(texts=["Let ", "me ", "see. "], calls=[call], frame_delay=0.01))
     _, _, stream = post(app.port, body(line, tools=[TOOL]))
-    deltas = [choice["delta"] for chunk in chunks(stream) for choice in chunk["choices"]]
-    pieces = [call["function"] for delta in deltas for call in delta.get("tool_calls") or ()]
-    assert json.loads("".join(piece["arguments"] for piece in pieces)) == json.loads(ARGUMENTS)
+    assert json.loads("".join(call["function"]["arguments"] for call in calls_of(stream))) == json.loads(ARGUMENTS)
     assert finish(stream) == "tool_calls"
 
 
@@ -111,3 +109,49 @@ def test_messages_are_encoded_there_too(setup: Setup, name: str) -> None:
     asked = {**messages.ask_body(), "model": f"{line.provider}/{line.model}", "stream": True}
     _, _, stream = post(app.port, asked, "/v1/messages")
     assert messages.text(messages.streamed(stream)) == "".join(WORDS)
+
+
+FORMAT = {
+    "type": "json_schema",
+    "json_schema": {
+        "name": "table",
+        "schema": {
+            "type": "object",
+            "properties": {"people": {"type": "integer"}, "name": {"type": "string"}},
+            "required": ["people", "name"],
+            "additionalProperties": False,
+        },
+    },
+}
+LONG_NAME = "book.a-table/now:please"
+
+
+@pytest.mark.parametrize("name", CHATS)
+def test_names_of_tools_are_restored(setup: Setup, name: str) -> None:
+    app, found = setup
+    line = found[name]
+    tool = {"type": "function", "function": {**TOOL["function"], "name": LONG_NAME}}
+    line.upstream.always(line.answer(frame_delay=0.01))  # calls the tool that the request demands
+    demanded = {"type": "function", "function": {"name": LONG_NAME}}
+    _, _, stream = post(app.port, body(line, tools=[tool], tool_choice=demanded))
+    called = [call["function"].get("name") for call in calls_of(stream)]
+    assert [each for each in called if each] == [LONG_NAME]
+
+
+@pytest.mark.parametrize("name", CHATS)
+def test_a_format_is_answered_with_text_whatever_the_upstream_made_of_it(setup: Setup, name: str) -> None:
+    app, found = setup
+    line = found[name]
+    line.upstream.always(line.answer(frame_delay=0.01))
+    model = "claude-3-haiku-20240307" if line.provider == "anthropic" else line.model  # has no formats of its own
+    asked = body(line, response_format=FORMAT) | {"model": model}
+    _, _, stream = post(app.port, asked)
+    assert not calls_of(stream)
+    assert finish(stream) == "stop"
+    if line.provider == "anthropic":
+        assert json.loads(streamed_text(stream)).keys() == {"people", "name"}
+
+
+def calls_of(stream: bytes) -> list[dict[str, Any]]:
+    deltas = [choice["delta"] for chunk in chunks(stream) for choice in chunk["choices"]]
+    return [call for delta in deltas for call in delta.get("tool_calls") or ()]

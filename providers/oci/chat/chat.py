@@ -43,12 +43,16 @@ class ChatFormat:
     usage_follows: bool = False
 
 
-def answer_events(response: Response, request: ChatRequest, call: CallContext, name: str, style: ChatFormat) -> Events:
-    """The events of a successful response, streamed or whole, whichever the request wanted."""
+def answer_events(
+    response: Response, request: ChatRequest, call: CallContext, name: str, style: ChatFormat, *, forwards: bool
+) -> Events:
+    """The events of a successful response, streamed or whole, whichever the request wanted. `forwards` as for
+    `decode_stream`.
+    """
     try:
         streams, pieces = detect_stream(response, expected=request.stream)
         if streams:
-            yield from decode_stream(response, pieces, ChatDecoder(request, name, style), call)
+            yield from decode_stream(response, pieces, ChatDecoder(request, name, style), call, forwards=forwards)
             return
         answer = check_event(parse_json(read_body(response, pieces=pieces), response, keep_halves=True))
         events = events_of_body(style.body(answer.get("chatResponse") or answer), Pictures(request))
