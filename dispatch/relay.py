@@ -213,7 +213,7 @@ class AnswerStream:
         self.first_event = self._call.clock.now() - self._call.started
 
     def note(self, event: Any) -> None:
-        """Count an event of the answer. Those that are iterated are counted already."""
+        """Count an event of the answer: one that the keeper of lines has encoded. Iterated ones are counted already."""
         kind = type(event)  # cheaper than isinstance, for each piece of an answer
         if kind in GENERATED:
             self._characters += len(event.text)

@@ -1,4 +1,4 @@
-"""The Flask application: views are plain functions, there are no sessions, and every request has an id."""
+"""The Flask application: views are plain functions, and every request has an id."""
 
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -7,7 +7,6 @@ from typing import Any
 from urllib.parse import unquote_to_bytes
 
 from flask import Flask, Request
-from flask.sessions import NullSession, SessionInterface
 from werkzeug.routing import MapAdapter
 
 from core.api_keys import PATH_KEY
@@ -25,16 +24,6 @@ SANE_ID = re.compile(r"[A-Za-z0-9_.:-]{1,128}")
 SLASHES = re.compile(r"//+")
 
 
-class NoSessions(SessionInterface):
-    """Flask's sessions without cookies: all requests share one empty session."""
-
-    _none = NullSession()
-
-    def open_session(self, app: Flask, request: Request) -> NullSession:
-        """Return the empty session."""
-        return self._none
-
-
 class Thinkline(Flask):
     """The application, without the steps of Flask that no view needs.
 
@@ -42,8 +31,6 @@ class Thinkline(Flask):
     of the `prefixes`. With `key_in_path`, the path may begin with `/k/` and an API key, for clients that can send no
     header; the path of a WebSocket always may.
     """
-
-    session_interface = NoSessions()
 
     def __init__(
         self,

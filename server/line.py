@@ -119,8 +119,8 @@ class Line:
                 self.call.cancel()
 
     def forward(self, source: Source) -> bool:
-        """Have the keeper forward a source, and wait until the source is over. Returns False at once if nothing can be
-        forwarded here. Raises Cancelled.
+        """Have the keeper forward a source, and wait until the source is over or the call is cancelled. Returns False
+        at once if nothing can be forwarded here. Raises Cancelled if the call is cancelled already.
         """
         if self.response is None or not self._keeper.can_forward:
             return False

@@ -30,7 +30,7 @@ class AnthropicDecoder(StreamDecoder):
         self._usage: dict[str, Any] = {}
         self._characters = 0
 
-    def is_quick(self, frame: Frame) -> bool:
+    def never_waits(self, frame: Frame) -> bool:
         """Whether the frame continues a content block: only other frames store the thinking."""
         return frame.event == b"content_block_delta"
 

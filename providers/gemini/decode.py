@@ -39,7 +39,7 @@ class GeminiDecoder(StreamDecoder):
         self._keep = keep
         self._failed = failed
 
-    def is_quick(self, frame: Frame) -> bool:
+    def never_waits(self, frame: Frame) -> bool:
         """Whether the frame has no call, whose signature is stored."""
         return b"functionCall" not in frame.data
 

@@ -81,7 +81,7 @@ def _stream_events(
         note=note,
     )
     unread = UnreadFrames(answer.may_pass, call)
-    rebuilt = DecodedFrames(answer.rebuilt_events, answer.is_quick, lambda: answer.finished, call)
+    rebuilt = DecodedFrames(answer.rebuilt_events, answer.never_waits, lambda: answer.finished, call)
     try:
         for block in blocks(reply, pieces, lambda: answer.finished, call, unread, rebuilt):
             yield from answer.block(block)

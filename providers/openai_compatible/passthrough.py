@@ -120,12 +120,12 @@ class Passthrough:
         """Whether only the text of a block's frames differs from the last decoded one: then it may pass unread."""
         return self._state is State.PASS and is_plain(block, *self._envelope)
 
-    def is_quick(self, frame: Frame) -> bool:
+    def never_waits(self, frame: Frame) -> bool:
         """Whether a frame becomes events without waiting: `note` may store what it has collected."""
         return self._state is State.REBUILD and self._note is None and frame.data != DONE
 
     def rebuilt_events(self, frame: Frame) -> Iterator[Event]:
-        """The events of a frame for which `is_quick` is true."""
+        """The events of a frame for which `never_waits` is true."""
         return self._decoder.events(parse_chunk(frame.data)[0])
 
     def block(self, block: bytes) -> Iterator[Event]:

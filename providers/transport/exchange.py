@@ -187,7 +187,7 @@ class StreamDecoder(ABC):
         """Whether the answer is valid if the stream ends here."""
         return self.finished
 
-    def is_quick(self, frame: Frame) -> bool:
+    def never_waits(self, frame: Frame) -> bool:
         """Whether decoding the frame waits for nothing, such as a store, so that the thread of all lines may do it."""
         return True
 
@@ -207,7 +207,7 @@ def decode_stream(
     def finished() -> bool:
         return decoder.finished
 
-    forwardings = (DecodedFrames(decoder.events, decoder.is_quick, finished, call),) if forwards else ()
+    forwardings = (DecodedFrames(decoder.events, decoder.never_waits, finished, call),) if forwards else ()
     try:
         for block in blocks(reply, pieces, finished, call, *forwardings):
             for frame in parse_frames(block):

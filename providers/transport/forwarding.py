@@ -44,19 +44,19 @@ class UnreadFrames:
 class DecodedFrames:
     """Forwards frames by `decode`, and by the forwarder's `encode`, once the answer has begun.
 
-    `is_quick` says of a frame whether decoding it waits for nothing, such as a store. A frame that cannot be decoded is
+    `never_waits` says of a frame that decoding it waits for nothing, such as a store. A frame that cannot be decoded is
     left to the request's thread, which decodes it again and meets the same failure.
     """
 
     def __init__(
         self,
         decode: Callable[[Frame], Iterable[Event]],
-        is_quick: Callable[[Frame], bool],
+        never_waits: Callable[[Frame], bool],
         finished: Callable[[], bool],
         call: CallContext,
     ) -> None:
         self._decode = decode
-        self._is_quick = is_quick
+        self._never_waits = never_waits
         self._finished = finished
         self._call = call
 
@@ -66,20 +66,20 @@ class DecodedFrames:
         return self._finished()
 
     def may_begin(self, block: bytes) -> bool:
-        """Whether the caller has its first event, and the block had only quick frames."""
+        """Whether the caller has its first event, and no frame of the block can make a thread wait."""
         call = self._call
         if call.forwarder is None or call.forwarder.encode is None or call.awaits_first_event or self._finished():
             return False
-        return all(map(self._is_quick, parse_frames(block)))
+        return all(map(self._never_waits, parse_frames(block)))
 
     def take(self, block: bytes) -> tuple[bytes, bytes]:
-        """The caller's bytes, and the frames from the first one that is not quick, is wrong, or follows the end."""
+        """The caller's bytes, and the frames from the first one that may wait, is wrong, or follows the end."""
         encode = self._call.forwarder and self._call.forwarder.encode
         made: list[bytes] = []
         taken = 0
         for piece in block.split(FRAME_END)[:-1] if encode else ():
             if (frame := parse_frame(piece)) is not None:
-                if self._finished() or not self._is_quick(frame):
+                if self._finished() or not self._never_waits(frame):
                     break
                 try:
                     events = list(self._decode(frame))

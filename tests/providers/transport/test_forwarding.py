@@ -40,7 +40,7 @@ class Upstream:
             raise UpstreamDown("It broke.")
         self.finished = frame.data == b"end"
 
-    def is_quick(self, frame: Frame) -> bool:
+    def never_waits(self, frame: Frame) -> bool:
         return frame.data != b"store"
 
 
@@ -63,7 +63,7 @@ def call(encoder: Encoder) -> CallContext:
 @pytest.fixture
 def frames(call: CallContext) -> DecodedFrames:
     upstream = Upstream()
-    return DecodedFrames(upstream.decode, upstream.is_quick, lambda: upstream.finished, call)
+    return DecodedFrames(upstream.decode, upstream.never_waits, lambda: upstream.finished, call)
 
 
 def test_frames_that_have_come_together_leave_together(frames: DecodedFrames) -> None:
