@@ -176,8 +176,10 @@ def post_request(worker: Any, request: Any, environ: Any, response: Any) -> None
 
 
 def on_reload(server: Any) -> None:
-    """On HUP, note that the next workers take over."""
+    """On HUP, note that the next workers take over; and free what only the last settings needed."""
     server.succession.expect(server.worker_age + 1, server.cfg.workers)
+    gc.unfreeze()
+    gc.collect()
 
 
 def pre_exec(server: Any) -> None:

@@ -12,6 +12,10 @@ from typing import Protocol
 from core.events import Event
 
 
+class EncodingFailed(Exception):
+    """An event cannot be encoded for the caller. The cause is no failure of the upstream's."""
+
+
 class Source(Protocol):
     """An upstream's response, which the forwarding thread reads without blocking.
 

@@ -27,9 +27,10 @@ class SecretMasker:
         known = self._texts.union(text for text in found if len(text) >= SHORTEST)
         if known != self._texts:
             self._texts = known
-            self._without_slash = tuple(text for text in known if "/" not in text)
-            self._with_slash = _any_of(known.difference(self._without_slash))
-            self._any = _any_of(known)
+            without_slash = tuple(text for text in known if "/" not in text)
+            self._any = _any_of(known)  # before what decides whether it is used
+            self._with_slash = _any_of(known.difference(without_slash))
+            self._without_slash = without_slash
             self._in_any_form = _any_of({form for text in known for form in _forms(text)})
 
     def hide(self, text: str) -> str:

@@ -176,7 +176,7 @@ class LineKeeper:
         try:
             if response.closed or (line.start is None and not response.headers_sent):
                 return inf if response.closed else now + self.heartbeat
-            if response.unsent:
+            if response.unsent and not response.flush_now():
                 if now < (ends_by := response.unsent_since + STALLED_SECONDS):
                     return ends_by
                 self._abort(line)
@@ -199,6 +199,13 @@ class LineKeeper:
             line.start()
             line.start, line.opened_at = None, monotonic()
         response.write_now(data)
+        if response.unsent:
+            self._await_writable(line)
+
+    def _await_writable(self, line: Line) -> None:
+        """Have the rest of a stream sent as soon as its caller reads again."""
+        if line.descriptor is not None:
+            self._poller.modify(line.descriptor, HANGUP_ONCE | WRITABLE)
 
     def _abort(self, line: Line) -> None:
         """End a line whose caller reads nothing."""
@@ -212,8 +219,23 @@ class LineKeeper:
             line.call.cancel()
         elif line.is_paused and line.source is not None:
             self._resume(line, line.source)
-        else:
+        elif self._flush(line):
             self._poller.modify(descriptor, HANGUP_ONCE)
+        else:
+            self._await_writable(line)
+
+    def _flush(self, line: Line) -> bool:
+        """Send what is unsent, and say whether all of it is sent, or the line's own thread sends it."""
+        response = line.response
+        if response is None or not response.unsent or not response.lock.acquire(blocking=False):
+            return True
+        try:
+            return response.flush_now()
+        except OSError:
+            line.call.cancel()
+            return True
+        finally:
+            response.lock.release()
 
     def _forward(self, line: Line) -> None:
         """Forward what the source has read."""
@@ -234,7 +256,7 @@ class LineKeeper:
             line.is_paused = True
             source.pause()
             self._poller.unregister(source.socket)
-            self._poller.modify(line.descriptor, HANGUP_ONCE | WRITABLE)
+            self._await_writable(line)
             self._schedule.set(line, min(line.due, response.unsent_since + STALLED_SECONDS))
         elif source.has_more:
             self._schedule.set(line, 0)
@@ -262,6 +284,8 @@ class LineKeeper:
             if not line.is_paused:
                 self._poller.unregister(source.socket)
             del self._sources[source.socket.fileno()]
+            if line.response is not None and line.response.unsent:
+                self._await_writable(line)
             line.give_back()
 
 

@@ -125,12 +125,16 @@ class Database:
 
     def migrate(self, revision: str = "head", *, down: bool = False) -> None:
         """Migrate the database to a revision. Raises `failures`, and NewerDatabaseError unless `down`."""
+        if not down:
+            with self._open().begin() as connection:
+                if revision_of(connection) == REVISIONS[-1]:
+                    return
+        from alembic import command  # noqa: PLC0415 - takes time and memory, and few starts need it
+        from alembic.config import Config  # noqa: PLC0415
+
         with _migrating, self._migration_lock(), self._open().begin() as connection:
             if not down and revision_of(connection) == REVISIONS[-1]:
-                return
-            from alembic import command  # noqa: PLC0415 - slow to load, and few starts need it
-            from alembic.config import Config  # noqa: PLC0415
-
+                return  # another process has done it
             if connection.dialect.name == "postgresql":
                 connection.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": MIGRATION_LOCK})
             config = Config()

@@ -33,8 +33,6 @@ from tests.support.postgresql import postgresql_server
 hypothesis.settings.register_profile("untimed", deadline=None)
 hypothesis.settings.load_profile("untimed")
 
-gc.disable()  # until the tests are collected: nothing of them is garbage
-
 ROOT = Path(__file__).parent.parent
 EVER = 20.0
 """Seconds after which a test that waits for something has failed: far more than any of it takes."""
@@ -128,6 +126,11 @@ def _answers(port: int) -> bool:
             return probe.recv(15) == b"HTTP/1.1 200 OK"
     except OSError:
         return False
+
+
+def pytest_collection() -> None:
+    """Collect no garbage until the tests are collected: nothing of them is any."""
+    gc.disable()
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

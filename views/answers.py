@@ -11,6 +11,7 @@ from werkzeug.wsgi import ClosingIterator
 
 from core.errors import Cancelled, GatewayError, HalfClosed, RequestTimeout
 from core.events import Event, FillerText
+from core.forwarding import EncodingFailed
 from views.delivery import Delivery
 
 log = getLogger("thinkline.request")
@@ -127,7 +128,7 @@ def stream_frames(delivery: Delivery, encoder: StreamEncoder, failures: list[Exc
     line = delivery.line
     try:
         _raise_first(failures)
-        for event in delivery.events:
+        for event in _own_failures(delivery.events):
             if (data := encoder.encode(event)) and not line.gather(data):
                 yield data
         if not line.gather(data := encoder.end()):
@@ -151,6 +152,14 @@ def stream_frames(delivery: Delivery, encoder: StreamEncoder, failures: list[Exc
         delivery.end("failed", fault)
         line.flush()
         yield encoder.error(fault)
+
+
+def _own_failures(events: Iterable[Event]) -> Iterator[Event]:
+    """The events. What has made the encoding of one fail, in the keeper's thread, is raised here as itself."""
+    try:
+        yield from events
+    except EncodingFailed as failed:
+        raise failed.__cause__ or failed from None
 
 
 def _raise_first(failures: list[Exception]) -> None:

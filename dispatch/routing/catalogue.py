@@ -69,7 +69,7 @@ class Catalogue:
         self._price_of = price_of
         self._rates = Rates()
         self._built: dict[str, tuple[ProviderConfig, Provider]] = {}
-        self._routes: dict[str, tuple[ProviderConfig, Route]] = {}
+        self._routes: dict[tuple[str, str], tuple[ProviderConfig, Route]] = {}
         self._lock = threading.Lock()
         self.snapshot = self._merge(self._listings)
 
@@ -87,7 +87,7 @@ class Catalogue:
             is_asked_for = any(entry.is_fallback for entry in listing.entries)
             if snapshot.answers_as_fallback and not (self.snapshot.answers_as_fallback or self._chosen or is_asked_for):
                 raise ValueError(f"without {self.default!r} there is no provider but the {snapshot.default}")
-            self._listings, self.snapshot = listings, snapshot
+            self._listings, self.snapshot, self._routes = listings, snapshot, {}
 
     @property
     def default(self) -> str:
@@ -192,7 +192,7 @@ class Catalogue:
             raise InvalidRequest(
                 f"Name a model: {entry.name} has no default (set {entry.name.upper()}_MODEL).", param="model"
             )
-        kept = self._routes.get(upstream_model)
+        kept = self._routes.get((entry.name, upstream_model))
         if kept is None or kept[0] is not entry:
             timeouts = self._timeouts_with(entry.timeouts)
             price = self._price_of(entry.price_list, upstream_model)
@@ -200,7 +200,7 @@ class Catalogue:
             kept = entry, Route((target,), filler=self._filler)
             if len(self._routes) >= KEPT_ROUTES:
                 self._routes = {}
-            self._routes[upstream_model] = kept
+            self._routes[entry.name, upstream_model] = kept
         return kept[1]
 
     def _timeouts_with(self, overrides: Mapping[str, float]) -> Timeouts:

@@ -27,10 +27,11 @@ from core.errors import InvalidRequest, UpstreamDown, UpstreamRejected, Upstream
 from providers.base import Target
 from providers.bedrock.botocore_clients import BotocoreClients, RequestPrepared
 from providers.bedrock.errors import aws_error, error_from_event
-from providers.transport.client import Response, send, warm
+from providers.transport.client import Response, send
 from providers.transport.endpoint import Endpoint
 from providers.transport.exchange import raise_for_status, read_body
 from providers.transport.status_errors import safe_message
+from providers.transport.warm_up import warm
 
 OURS = frozenset({"host", "user-agent", "accept", "content-type", "content-length"})
 """Headers that the transport writes. Of these, host and content-type are signed, with the values that it gives them."""

@@ -8,10 +8,10 @@ from core.errors import GatewayError, UpstreamError
 from core.json_values import BAD_SHAPE
 from core.models import ListedModel
 from providers.base import Provider
-from providers.transport.client import warm
 from providers.transport.endpoint import Endpoint
 from providers.transport.exchange import request_json
 from providers.transport.status_errors import error_from_response
+from providers.transport.warm_up import warm
 from providers.vendors import Vendor
 
 MOST_PAGES = 20

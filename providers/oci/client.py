@@ -25,9 +25,10 @@ from providers.base import Target
 from providers.oci.auth import Login
 from providers.oci.credentials import Credential, credential_error
 from providers.oci.errors import oci_error, traceable
-from providers.transport.client import Response, send, warm
+from providers.transport.client import Response, send
 from providers.transport.endpoint import Endpoint
 from providers.transport.exchange import parse_json, raise_for_status, read_body
+from providers.transport.warm_up import warm
 
 log = getLogger("oci.requests")
 """A child of the package's logger, which DEBUG_OCI_SDK enables; the package itself does not send these requests."""

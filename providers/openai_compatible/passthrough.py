@@ -126,7 +126,7 @@ class Passthrough:
 
     def rebuilt_events(self, frame: Frame) -> Iterator[Event]:
         """The events of a frame for which `never_waits` is true."""
-        return self._decoder.events(parse_chunk(frame.data)[0])
+        return self._read(frame.data)
 
     def block(self, block: bytes) -> Iterator[Event]:
         """The events of a block of complete frames: one Verbatim if the block passes."""

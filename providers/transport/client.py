@@ -33,8 +33,6 @@ this after the request was sent, the upstream may have begun the work.
 """
 HELD_UP_SECONDS = 0.5
 """Seconds. If the consumer takes longer over a piece, it waits for a caller that does not read."""
-WARM_SECONDS = 25.0
-"""How long a kept connection must still last to count as warm."""
 
 
 def send(
@@ -57,21 +55,6 @@ def send(
     reply = Response(account, account.request(method, path, headers, body), call, timeouts or Timeouts())
     reply.start()
     return reply
-
-
-def warm(account: Endpoint, call: CallContext, timeouts: Timeouts) -> None:
-    """Put a connection into the pool, if connecting takes a TLS handshake and no pooled connection will last.
-
-    Raises UpstreamDown, UpstreamTimeout and Cancelled.
-    """
-    if not account.peer.secure or account.pool.lasts(WARM_SECONDS):
-        return
-    try:
-        connection = Connection(connect(account.peer, call, timeouts.connect))
-    except (OSError, UnicodeError) as error:
-        raise upstream_error(error, account.name, proxy=account.peer.proxy) from error
-    call.detach(connection.sock)
-    account.pool.put(connection)
 
 
 class Response:
@@ -179,6 +162,12 @@ class Response:
     def has_more(self) -> bool:
         """Whether received bytes are buffered, which the socket does not show."""
         return self._connection is not None and self._connection.has_more
+
+    @property
+    def has_ended(self) -> bool:
+        """Whether all of the body has arrived, or reading has failed: then nothing more makes the socket readable."""
+        connection = self._connection
+        return connection is None or connection.complete or connection.failure is not None
 
     @property
     def give_up_by(self) -> float:

@@ -13,6 +13,7 @@
 import re
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from functools import partial
 from itertools import chain
 from logging import getLogger
 from typing import Any, TypeVar
@@ -196,6 +197,18 @@ class StreamDecoder(ABC):
         """The events of a frame."""
 
 
+def _events_of_frame(reply: Response, decoder: StreamDecoder, frame: Frame) -> Iterator[Event]:
+    """The events of a frame. Raises a GatewayError; a failure after the answer is finished is ignored."""
+    try:
+        yield from decoder.events(frame)
+    except BAD_SHAPE as error:
+        if not decoder.finished:
+            raise reply.broken(f"{type(error).__name__}: {error}") from error
+    except GatewayError:
+        if not decoder.finished:
+            raise
+
+
 def decode_stream(
     reply: Response, pieces: Iterable[bytes], decoder: StreamDecoder, call: CallContext, *, forwards: bool = False
 ) -> Events:
@@ -207,20 +220,14 @@ def decode_stream(
     def finished() -> bool:
         return decoder.finished
 
-    forwardings = (DecodedFrames(decoder.events, decoder.never_waits, finished, call),) if forwards else ()
+    decode = partial(_events_of_frame, reply, decoder)
+    forwarded = DecodedFrames(decode, decoder.never_waits, lambda: decoder.finished or decoder.done, call)
     try:
-        for block in blocks(reply, pieces, finished, call, *forwardings):
+        for block in blocks(reply, pieces, finished, call, *((forwarded,) if forwards else ())):
             for frame in parse_frames(block):
-                try:
-                    yield from decoder.events(frame)
-                except BAD_SHAPE as error:
-                    if not decoder.finished:
-                        raise reply.broken(f"{type(error).__name__}: {error}") from error
-                except GatewayError:
-                    if not decoder.finished:
-                        raise
                 if decoder.done:
                     break
+                yield from decode(frame)
             if decoder.done:
                 reply.settle()
                 break

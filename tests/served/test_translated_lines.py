@@ -3,6 +3,7 @@ that pass unread are. The thread that keeps the lines decodes and encodes most o
 """
 
 import json
+import time
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -15,6 +16,7 @@ from tests.emulators.answers import Call
 from tests.emulators.dialects import DIALECTS
 from tests.emulators.lines import NAMES, Line, lines
 from tests.support import messages
+from tests.support.callers import AT_ONCE
 from tests.support.frames import chat_body, chunks, finish, payloads, post, streamed_text
 
 WORDS = [f"{number} é🦜\n" for number in range(300)]
@@ -155,3 +157,22 @@ def test_a_format_is_answered_with_text_whatever_the_upstream_made_of_it(setup: 
 def calls_of(stream: bytes) -> list[dict[str, Any]]:
     deltas = [choice["delta"] for chunk in chunks(stream) for choice in chunk["choices"]]
     return [call for delta in deltas for call in delta.get("tool_calls") or ()]
+
+
+ENDS: Mapping[str, tuple[str, Any]] = {
+    "cohere": ("an end mark without a finish", faults.done_without_finish),
+    "gemini": ("an end without a finish", faults.no_finish),
+    "openai": ("an end without a finish", faults.no_finish),
+    "anthropic": ("an end without a finish", faults.no_finish),
+}
+
+
+@pytest.mark.parametrize("provider", ENDS)
+def test_an_answer_without_a_finish_is_told_of_at_once(setup: Setup, provider: str) -> None:
+    app, found = setup
+    line = next(line for line in found.values() if line.provider == provider)
+    line.upstream.enqueue(line.answer(texts=WORDS[:20], fault=ENDS[provider][1]))
+    began = time.monotonic()
+    _, _, stream = post(app.port, body(line))
+    assert time.monotonic() - began < AT_ONCE  # and not after IDLE_TIMEOUT
+    assert json.loads(payloads(stream)[-1])["error"]["type"] == "server_error"
