@@ -160,12 +160,12 @@ def find_problems(results: Results, at_rest: tuple[int, int, int]) -> list[str]:
     settled = results.samples[int(len(results.samples) * WARM_UP) :]
     third = len(settled) // 3
     before, after = (statistics.median(row[1] for row in rows) for rows in (settled[:third], settled[-third:]))
-    first = results.samples[0]
     problems = []
     if after > before * GROWTH:
         problems.append(f"memory grew from {before:.0f} to {after:.0f} KiB")
-    if at_rest[1] > first[2] + 2:
-        problems.append(f"{at_rest[1]} threads are left of {first[2]}")
+    most_threads = max(row[2] for row in settled[:third])  # free threads are kept for the next crowd
+    if at_rest[1] > most_threads + 2:
+        problems.append(f"{at_rest[1]} threads are left of {most_threads}")
     if at_rest[2] > min(row[3] for row in results.samples) + 16:
         problems.append(f"{at_rest[2]} sockets are left")
     if results.outcomes["unexplained"]:
