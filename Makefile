@@ -26,11 +26,12 @@ unexport PYTHONDONTWRITEBYTECODE
 test: $(VENV)/.development
 	$(BIN)/python -m pytest -q -n 4
 
-# It leaves out what the marks in pyproject.toml say, and these folders: it is about the service's own code.
-LONG := dialects emulators_tested papers tools
+# It leaves out what the marks in pyproject.toml say, and these folders: it is about the service's own code, without the
+# real databases of the table of usage.
+LONG := dialects emulators_tested papers tools usage
 
 test-fast: $(VENV)/.development
-	$(BIN)/python -m pytest -q -n 3 $(LONG:%=--ignore tests/%) \
+	$(BIN)/python -m pytest -q -n 4 $(LONG:%=--ignore tests/%) \
 	  -m 'not services and not slow and not deploy and not served and not thorough'
 
 test-slow: $(VENV)/.development
