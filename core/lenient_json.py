@@ -29,7 +29,7 @@ def loads(raw: bytes, *, keep_halves: bool = False) -> Any:
 
 
 def parse(raw: bytes, *, keep_halves: bool = False) -> tuple[Any, bool]:
-    """The same value, and whether it is JSON for any parser."""
+    """The same value, and whether every parser accepts it as JSON."""
     try:
         return orjson.loads(raw), True
     except orjson.JSONDecodeError as error:
@@ -40,15 +40,6 @@ def parse(raw: bytes, *, keep_halves: bool = False) -> tuple[Any, bool]:
             return json.loads(text, parse_int=orjson.loads), False
         except (ValueError, RecursionError):
             raise error from None
-
-
-def is_strict(raw: bytes) -> bool:
-    """Whether every parser accepts it as JSON."""
-    try:
-        orjson.loads(raw)
-    except orjson.JSONDecodeError:
-        return False
-    return True
 
 
 def dumps(value: Any) -> bytes:

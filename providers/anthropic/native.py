@@ -26,9 +26,10 @@ from providers.transport.exchange import (
     blocks,
     decode_stream,
     detect_stream,
-    parse_json,
+    parse_body,
     raise_for_status,
     read_body,
+    without_end_mark,
 )
 from providers.transport.forwarding import UnreadFrames
 from providers.transport.sse import Frame, parse_frames
@@ -124,10 +125,10 @@ def answer_events(
         elif streams:
             yield from decode_stream(reply, pieces, decoder, call)
         else:
-            raw = read_body(reply, pieces=pieces)
-            answer = parse_json(raw, reply, keep_halves=True)
+            raw = without_end_mark(read_body(reply, pieces=pieces))
+            answer, is_strict = parse_body(raw, reply, keep_halves=True)
             events = list(decoder.whole(answer))
-            raw = raw if lenient_json.is_strict(raw) else lenient_json.dumps(answer)
+            raw = raw if is_strict else lenient_json.dumps(answer)
             if request.stream:
                 yield from cut_at_words(events)
             else:
@@ -207,7 +208,8 @@ class _Passing:
 
 def _encode_frame(each: Frame) -> bytes:
     """The frame's bytes: strict JSON on one line, with its type as the event's name."""
-    data, value = each.data, lenient_json.loads(each.data, keep_halves=True)
-    if b"\n" in data or not lenient_json.is_strict(data):
+    data = each.data
+    value, is_strict = lenient_json.parse(data, keep_halves=True)
+    if b"\n" in data or not is_strict:
         data = lenient_json.dumps(value)
     return b"event: " + str(value["type"]).encode() + b"\ndata: " + data + b"\n\n"

@@ -115,7 +115,7 @@ class DecodedFrames:
                     self.failure = EncodingFailed()
                     self.failure.__cause__ = error
                     return
-        except Exception as error:  # noqa: BLE001 - the same
+        except Exception as error:  # noqa: BLE001 - raised in the request's thread
             self.failure = error
 
     def raise_failure(self) -> None:

@@ -21,27 +21,27 @@ TEXT = {"type": "TEXT", "text": "Hi "}
 CALL = {"type": "FUNCTION", "id": "call_1", "name": "look_up", "arguments": "{}"}
 
 
-def said(*content: Any, **more: Any) -> dict[str, Any]:
+def make_event(*content: Any, **more: Any) -> dict[str, Any]:
     return {"index": 0, "message": {"role": "ASSISTANT", "content": list(content)}, **more}
 
 
 EVENTS: Mapping[str, Any] = {
-    "a piece": said(TEXT),
-    "padding": said(TEXT, pad="aaaa"),
-    "two parts": said(TEXT, TEXT),
-    "no text": said({"type": "TEXT", "text": ""}),
-    "null": said({"type": "TEXT", "text": None}),
-    "a number": said({"type": "TEXT", "text": 5}),
-    "a picture": said({"type": "IMAGE", "imageUrl": {"url": "data:image/png;base64,AA"}}),
+    "a piece": make_event(TEXT),
+    "padding": make_event(TEXT, pad="aaaa"),
+    "two parts": make_event(TEXT, TEXT),
+    "no text": make_event({"type": "TEXT", "text": ""}),
+    "null": make_event({"type": "TEXT", "text": None}),
+    "a number": make_event({"type": "TEXT", "text": 5}),
+    "a picture": make_event({"type": "IMAGE", "imageUrl": {"url": "data:image/png;base64,AA"}}),
     "a text as content": {"index": 0, "message": {"role": "ASSISTANT", "content": "Hi "}},
     "no index": {"message": {"role": "ASSISTANT", "content": [TEXT]}},
-    "a second choice": said(TEXT) | {"index": 1},
-    "a negative index": said(TEXT) | {"index": -1},
+    "a second choice": make_event(TEXT) | {"index": 1},
+    "a negative index": make_event(TEXT) | {"index": -1},
     "a call": {"index": 0, "message": {"role": "ASSISTANT", "content": [TEXT], "toolCalls": [CALL]}},
-    "a finish": said(TEXT, finishReason="stop"),
-    "usage": said(TEXT, usage={"promptTokens": 3, "completionTokens": 4}),
-    "logprobs": said(TEXT, logprobs={"tokens": ["Hi "], "tokenLogprobs": [-0.1]}),
-    "half a pair": said({"type": "TEXT", "text": "\ud83d"}),
+    "a finish": make_event(TEXT, finishReason="stop"),
+    "usage": make_event(TEXT, usage={"promptTokens": 3, "completionTokens": 4}),
+    "logprobs": make_event(TEXT, logprobs={"tokens": ["Hi "], "tokenLogprobs": [-0.1]}),
+    "half a pair": make_event({"type": "TEXT", "text": "\ud83d"}),
     "no message": {"index": 0},
     "a list": [],
 }
