@@ -10,8 +10,6 @@ from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
 from typing import Any
 from urllib.parse import urlsplit
 
-import jwt
-
 from access.proxies import TrustedProxies
 from core.errors import Unauthenticated
 
@@ -73,6 +71,8 @@ class PlatformProofs:
         given: str = environ.get("HTTP_X_ELEVENLABS_SPEECH_ENGINE_AUTHORIZATION", "").strip()
         if not (given and self.elevenlabs_key):
             return False
+        import jwt  # noqa: PLC0415 - loads cryptography, which few servers need
+
         scheme, _, token = given.partition(" ")
         try:
             jwt.decode(

@@ -1,11 +1,13 @@
 """The worker's threads: the free thread that was busy last takes the next job."""
 
+import os
 import threading
+from _thread import _count as thread_count
 from _thread import start_new_thread
 from collections import deque
 from collections.abc import Callable
 from logging import getLogger
-from time import sleep
+from time import monotonic, sleep
 
 log = getLogger("thinkline.errors")
 
@@ -18,6 +20,8 @@ def _nothing() -> None:
 
 PAUSE_SECONDS = 1.0
 """The pause after the system could not start a thread."""
+END_SECONDS = 1.0
+"""How long threads that were started for a check may take to end."""
 SPARE = 32
 """How many free threads are kept ready, so that a burst of requests need not wait for threads to start."""
 
@@ -113,16 +117,13 @@ class _Thread(threading.Thread):
 
 def check_threads(count: int) -> None:
     """Check that the system allows `count` threads. Raises RuntimeError, which says what to change."""
-    may_end, ended = threading.Event(), threading.Semaphore(0)
-    started = 0
-
-    def work() -> None:
-        may_end.wait()
-        ended.release()
-
+    before, started = thread_count(), 0
+    reader, writer = os.pipe()
     try:
         for _ in range(count):
-            start_new_thread(work, ())  # Thread.start waits until the thread runs, which it never does without memory
+            # Thread.start waits until the thread runs, which it never does without memory. Without Python code, the
+            # threads need not wait for each other.
+            start_new_thread(os.read, (reader, 1))
             started += 1
     except RuntimeError:
         raise RuntimeError(
@@ -130,6 +131,8 @@ def check_threads(count: int) -> None:
             "(ulimit -u, systemd's TasksMax, a container's pids) or of memory (ulimit -v)."
         ) from None
     finally:
-        may_end.set()
-        while started and ended.acquire(timeout=1):
-            started -= 1
+        os.close(writer)
+        ended_by = monotonic() + END_SECONDS
+        while thread_count() > before and monotonic() < ended_by:
+            sleep(0.001)
+        os.close(reader)

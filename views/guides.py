@@ -6,10 +6,12 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from markdown_it import MarkdownIt
-from markdown_it.token import Token
 from markupsafe import Markup
+
+if TYPE_CHECKING:
+    from markdown_it.token import Token
 
 FOLDER = Path(__file__).parent.parent / "docs"
 ADDRESS = "/docs/guide/"
@@ -65,6 +67,8 @@ def _rank(name: str) -> tuple[int, int, str]:
 
 
 def _guide(name: str, names: Iterable[str]) -> Guide:
+    from markdown_it import MarkdownIt  # noqa: PLC0415 - slow to load, and only these pages need it
+
     parser = MarkdownIt("commonmark", {"html": False}).enable("table")
     text = (FOLDER / f"{name}.md").read_text(encoding="utf-8")
     tokens = parser.parse(COMMENT.sub("", text))
@@ -74,7 +78,7 @@ def _guide(name: str, names: Iterable[str]) -> Guide:
     return Guide(name, title, Markup(parser.renderer.render(_wrap_tables(tokens), parser.options, {})))  # noqa: S704 - markdown-it escapes
 
 
-def _name_headings(tokens: Iterable[Token]) -> None:
+def _name_headings(tokens: "Iterable[Token]") -> None:
     """Give headings the ids that GitHub gives them, which links in the pages use."""
     taken: set[str] = set()
     opening: Token | None = None
@@ -95,7 +99,7 @@ def _slug_candidates(slug: str) -> Iterator[str]:
         yield f"{slug}-{number}"
 
 
-def _rewrite_links(tokens: Iterable[Token], name: str, names: Iterable[str]) -> None:
+def _rewrite_links(tokens: "Iterable[Token]", name: str, names: Iterable[str]) -> None:
     """Rewrite links between the files as links between pages; remove the target of a link out of docs/."""
     for token in tokens:
         for child in token.children or ():
@@ -114,8 +118,10 @@ def _rewrite_links(tokens: Iterable[Token], name: str, names: Iterable[str]) -> 
                 del child.attrs[key]
 
 
-def _wrap_tables(tokens: Iterable[Token]) -> list[Token]:
+def _wrap_tables(tokens: "Iterable[Token]") -> "list[Token]":
     """Return the tokens with each table in a div that scrolls if the table is wider than the screen."""
+    from markdown_it.token import Token  # noqa: PLC0415
+
     found = []
     for token in tokens:
         if token.type == "table_open":
