@@ -181,6 +181,14 @@ class CallContext:
             for callback in self._callbacks:
                 callback()
 
+    def end(self) -> None:
+        """Release what is of no use after the request's end, and would form reference cycles: memory is freed at once
+        then, and not by the garbage collector.
+        """
+        self.flush, self.forwarder = _do_nothing, None
+        with self._lock:
+            self._children.clear()
+
     @contextmanager
     def on_cancel(self, callback: Callable[[], object]) -> Iterator[None]:
         """A context within which `cancel` calls `callback`, which must not block. Raises Cancelled if the request is

@@ -47,9 +47,9 @@ class Line:
     """
 
     __slots__ = (
-        "_gathered", "_gathered_size", "_keeper", "_parked", "call", "descriptor", "due", "encode", "ended",
-        "filler", "filler_by", "heartbeat", "heartbeats", "is_paused", "opened_at", "opens_by", "response", "socket",
-        "source", "start",
+        "__weakref__", "_gathered", "_gathered_size", "_keeper", "_parked", "call", "descriptor", "due", "encode",
+        "ended", "filler", "filler_by", "heartbeat", "heartbeats", "is_paused", "opened_at", "opens_by", "response",
+        "socket", "source", "start",
     )  # fmt: skip
 
     def __init__(
@@ -146,3 +146,4 @@ class Line:
     def end(self) -> None:
         """End the line. Must be called before its socket is closed; may be called twice."""
         self._keeper.forget(self)
+        self.encode = self.filler = None  # of the Flask response, which refers to this line

@@ -66,7 +66,7 @@ class Response(wsgi.Response):  # type: ignore[misc]
         self.unsent_since = 0.0
         self.written_at = 0.0
         self.closed = False
-        self._failure: OSError | None = None
+        self._failure: tuple[Any, ...] | None = None
         self._waits = True
 
     def default_headers(self) -> list[str]:
@@ -144,7 +144,7 @@ class Response(wsgi.Response):  # type: ignore[misc]
             self._send_whole(data)
             return
         if self._failure is not None:  # a stream that broke off gets no end
-            raise self._failure
+            raise OSError(*self._failure)
         self.written_at = monotonic()
         if self.unsent:
             data, self.unsent = self.unsent + data, b""
@@ -154,7 +154,7 @@ class Response(wsgi.Response):  # type: ignore[misc]
             elif rest := data[send_now(self.sock, data) :]:
                 self.unsent, self.unsent_since = rest, self.written_at
         except OSError as error:
-            self._failure = error
+            self._failure = error.args  # the traceback of `error` refers to this response
             raise
 
     def _send_whole(self, data: bytes) -> None:

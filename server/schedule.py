@@ -5,38 +5,43 @@ from heapq import heappop, heappush
 from itertools import count
 from math import inf
 from time import monotonic
+from weakref import ref
 
 from server.line import Line
 
 
 class Schedule:
-    """A heap of lines by their times. Requests of other threads wait in a queue that needs no lock."""
+    """A heap of lines by their times. Requests of other threads wait in a queue that needs no lock.
+
+    The references are weak: a line that has ended is freed with its answer, and not when its check is due.
+    """
 
     def __init__(self) -> None:
-        self._heap: list[tuple[float, int, Line]] = []
+        self._heap: list[tuple[float, int, ref[Line]]] = []
         self._number = count()
-        self._requests: deque[tuple[Line, float]] = deque()
+        self._requests: deque[tuple[ref[Line], float]] = deque()
         self._wakes_at = inf
 
     def request(self, line: Line, due: float) -> bool:
         """Have a line checked at `due` at the latest; returns whether the keeper's thread must be woken. For any
         thread.
         """
-        self._requests.append((line, due))
+        self._requests.append((ref(line), due))
         return due < self._wakes_at
 
     def set(self, line: Line, due: float) -> None:
         """Check a line at `due`, and not before."""
         line.due = due
         if due < inf and not line.ended:
-            heappush(self._heap, (due, next(self._number), line))
+            heappush(self._heap, (due, next(self._number), ref(line)))
 
     def seconds(self, most: float) -> float:
         """Seconds until the next check is due, at most `most`."""
         self._wakes_at = self._first()
         while self._requests:  # later requests are compared with _wakes_at
-            line, due = self._requests.popleft()
-            if due < line.due:
+            reference, due = self._requests.popleft()
+            line = reference()
+            if line is not None and due < line.due:
                 self.set(line, due)
         self._wakes_at = min(self._wakes_at, self._first())
         return min(most, max(0.0, self._wakes_at - monotonic()))
@@ -45,8 +50,9 @@ class Schedule:
         """Remove and return the lines whose check is due."""
         lines = []
         while self._heap and self._heap[0][0] <= now:
-            due, _, line = heappop(self._heap)
-            if line.due == due:
+            due, _, reference = heappop(self._heap)
+            line = reference()
+            if line is not None and line.due == due:
                 lines.append(line)
         return lines
 

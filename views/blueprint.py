@@ -6,7 +6,7 @@ from functools import wraps
 from time import monotonic, time
 from typing import Any
 
-from flask import Blueprint, Response, request
+from flask import Blueprint, Response, g, request
 from werkzeug.wsgi import get_content_length, get_input_stream
 
 from access.admission import Permit, estimated_tokens
@@ -27,9 +27,6 @@ TOO_SLOW = "The body did not come in time."
 SHOWN = 200
 """Characters that a record keeps of a text of any length that a caller chooses."""
 BROKEN_OFF = "The body is shorter than announced."
-
-API_REQUEST = "thinkline.api_request"
-"""The environ's key of a request's ApiRequest."""
 
 
 @dataclass(slots=True)
@@ -175,7 +172,7 @@ def _with_access(view: View, errors: ErrorFormat, *, works: bool, counts: bool) 
     @wraps(view)
     def answer(**values: Any) -> Response:
         services, environ = current_services(), request.environ
-        incoming = environ[API_REQUEST] = ApiRequest(services, environ, view.__name__, errors)
+        incoming = g.api_request = ApiRequest(services, environ, view.__name__, errors)
         incoming.key = services.guard.authenticate(environ)
         if works:
             services.admission.enter()
@@ -228,7 +225,7 @@ def _with_handshake(view: View, admit: Admit) -> View:
     @wraps(view)
     def answer(**values: Any) -> Response:
         services, environ = current_services(), request.environ
-        incoming = environ[API_REQUEST] = ApiRequest(services, environ, view.__name__)
+        incoming = g.api_request = ApiRequest(services, environ, view.__name__)
         try:
             check_handshake(environ)
         except UpgradeRequired:

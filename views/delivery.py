@@ -83,6 +83,7 @@ class Delivery:
         self.answer.close()
         self._admission.untrack(self.call)
         self.line.end()
+        self.call.end()
         self._record(outcome, failure)
 
     def __enter__(self) -> Self:

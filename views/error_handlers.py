@@ -6,7 +6,7 @@ from functools import lru_cache
 from logging import getLogger
 
 import orjson
-from flask import Flask, Response, current_app, request
+from flask import Flask, Response, current_app, g, request
 from gunicorn.http.errors import ParseException
 from werkzeug.exceptions import HTTPException
 
@@ -14,7 +14,7 @@ from core.errors import Cancelled, GatewayError, HalfClosed, InvalidRequest
 from schemas.errors import OPENAI, error_headers
 from schemas.messages.errors import ERRORS
 from server.flask_app import NOT_HTTP, REQUEST_ID
-from views.blueprint import API_REQUEST, SHOWN, ApiRequest
+from views.blueprint import SHOWN, ApiRequest
 from views.services import current_services
 
 log = getLogger("thinkline.errors")
@@ -69,7 +69,7 @@ def _http(error: HTTPException) -> Response:
 
 def _api_request() -> ApiRequest:
     """The view's ApiRequest; a new one if no view was reached."""
-    known: ApiRequest | None = request.environ.get(API_REQUEST)
+    known: ApiRequest | None = g.get("api_request")
     if known is not None:
         return known
     dialect = ERRORS if ANTHROPIC_PATH.search(request.path) else OPENAI

@@ -81,7 +81,7 @@ class Connection:
         try:
             self._take_in(self._next(0, ready=True))
         except (PrematureClose, ProtocolError, OSError) as error:
-            self.failure = error
+            self.failure = error.with_traceback(None)  # which refers to this connection
 
     @property
     def has_more(self) -> bool:
