@@ -1,10 +1,12 @@
 """The thread that keeps lines, on a pair of sockets."""
 
+import gc
 import socket
 import threading
 from collections.abc import Iterator
 from types import SimpleNamespace
 from typing import Any
+from weakref import ref
 
 import pytest
 
@@ -105,6 +107,34 @@ def test_a_caller_who_takes_no_heartbeat_is_cut_off(
     line.end()
     while theirs.recv(1_000_000):
         pass
+
+
+def test_unsent_bytes_are_sent_as_soon_as_the_caller_reads(pair: tuple[socket.socket, socket.socket]) -> None:
+    """And not with the next heartbeat, which is a minute away."""
+    ours, theirs = pair
+    while send_now(ours, b"x" * 65_536):
+        pass  # until nothing more fits
+    line, response = stream(LineKeeper(60, 0.05), ours, CallContext())
+    until(lambda: response.unsent, "the first heartbeat not to fit")
+    receive_until(theirs, HEARTBEAT)
+    line.end()
+
+
+def test_an_ended_line_is_freed_before_its_check_is_due(pair: tuple[socket.socket, socket.socket]) -> None:
+    """A line holds its whole answer, and thousands of calls may end within a minute."""
+    ours, _ = pair
+    keeper = LineKeeper(5, 60)
+    line, _ = stream(keeper, ours, CallContext())
+    freed = ref(line)
+    line.begin()
+    line.end()
+    gc.disable()
+    try:
+        line.call.end()
+        del line
+        until(lambda: freed() is None, "the line to be freed")
+    finally:
+        gc.enable()
 
 
 def test_a_writer_that_waits_holds_up_no_other_line(pair: tuple[socket.socket, socket.socket]) -> None:
