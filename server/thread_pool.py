@@ -6,6 +6,7 @@ from _thread import _count as thread_count
 from _thread import start_new_thread
 from collections import deque
 from collections.abc import Callable
+from itertools import count
 from logging import getLogger
 from time import monotonic, sleep
 
@@ -24,31 +25,35 @@ END_SECONDS = 1.0
 """How long threads that were started for a check may take to end."""
 SPARE = 32
 """How many free threads are kept ready, so that a burst of requests need not wait for threads to start."""
+IDLE_SECONDS = 30.0
+"""How long more free threads than that are kept after a crowd: each has memory of its own."""
 
 
 class LifoThreadPool:
-    """Up to `count` threads. A thread of its own starts them when they are needed, so that the main thread never waits.
+    """Up to `most` threads. A thread of its own starts them when they are needed, so that the main thread never waits;
+    those that are needed no more end.
 
     An executor's queue wakes the thread that has waited longest, so that all threads are used in turn: the memory of
     each grows, and no cache is warm. Here no more threads are used than jobs run at the same time.
     """
 
-    def __init__(self, count: int) -> None:
+    def __init__(self, most: int) -> None:
         self._lock = threading.Lock()
-        self._free: list[_Thread] = []
+        self._free: dict[_Thread, None] = {}  # in the order in which they became free
         self._jobs: deque[Job] = deque()
-        self._most = count
+        self._most = most
         self._started = 0
+        self._numbers = count()
         self._wanted = threading.Event()
-        for _ in range(min(SPARE, count)):
+        for _ in range(min(SPARE, most)):
             self._start()
-        if count > SPARE:
+        if most > SPARE:
             threading.Thread(target=self._start_more, name="starter", daemon=True).start()
 
     def do(self, job: Job) -> None:
         """Have a thread do the job, now if one is free."""
         with self._lock:
-            thread = self._free.pop() if self._free else None
+            thread = self._free.popitem()[0] if self._free else None
             if thread is None:
                 self._jobs.append(job)
         if thread is not None:
@@ -61,8 +66,17 @@ class LifoThreadPool:
         with self._lock:
             if self._jobs:
                 return self._jobs.popleft()
-            self._free.append(thread)
+            self._free[thread] = None
             return None
+
+    def may_end(self, thread: "_Thread") -> bool:
+        """Whether a thread that has had no job for long is to end. If so, it counts no more."""
+        with self._lock:
+            if thread not in self._free or len(self._free) <= SPARE:
+                return False
+            del self._free[thread]
+            self._started -= 1
+            return True
 
     @property
     def free(self) -> int:
@@ -70,11 +84,12 @@ class LifoThreadPool:
         return len(self._free)
 
     def _start(self) -> None:
-        _Thread(self, f"call-{self._started}").start()
-        self._started += 1
+        _Thread(self, f"call-{next(self._numbers)}").start()
+        with self._lock:
+            self._started += 1
 
     def _start_more(self) -> None:
-        while self._started < self._most:
+        while True:
             self._wanted.wait()
             self._wanted.clear()
             try:
@@ -100,14 +115,15 @@ class _Thread(threading.Thread):
         self._job = job
         self._woken.release()
 
-    def _wait_for_job(self) -> Job:
-        self._woken.acquire()
+    def _wait_for_job(self) -> Job | None:
+        while not self._woken.acquire(timeout=IDLE_SECONDS):
+            if self._pool.may_end(self):
+                return None
         job, self._job = self._job, _nothing
         return job
 
     def run(self) -> None:
-        while True:
-            job = self._pool.next(self) or self._wait_for_job()
+        while job := self._pool.next(self) or self._wait_for_job():
             try:
                 job()
             except BaseException:  # any fault: the thread is needed for the next job

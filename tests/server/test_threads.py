@@ -3,6 +3,9 @@
 import threading
 from collections import Counter
 
+import pytest
+
+from server import thread_pool
 from server.thread_pool import SPARE, LifoThreadPool
 from tests.conftest import until
 
@@ -70,3 +73,34 @@ def test_more_threads_are_started_when_they_are_needed() -> None:
         assert began.acquire(timeout=10)
     gate.set()
     until(lambda: threads.free == SPARE + 100, "all to be free")
+
+
+def test_after_a_crowd_the_threads_end_and_the_next_crowd_is_served(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(thread_pool, "IDLE_SECONDS", 0.1)
+    before = threading.active_count()
+    threads = LifoThreadPool(SPARE + 100)
+    for _ in range(3):
+        gate, began = threading.Event(), threading.Semaphore(0)
+
+        def job(gate: threading.Event = gate, began: threading.Semaphore = began) -> None:
+            began.release()
+            gate.wait(10)
+
+        for _ in range(SPARE + 100):
+            threads.do(job)
+        for _ in range(SPARE + 100):
+            assert began.acquire(timeout=10)
+        gate.set()
+        until(lambda: threads.free == SPARE, "the threads that are not needed to end")
+        until(lambda: threading.active_count() == before + SPARE + 1, "their memory to be free")  # and one that starts
+
+
+def test_jobs_that_come_as_threads_end_are_done(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(thread_pool, "IDLE_SECONDS", 0.005)
+    threads = LifoThreadPool(SPARE * 3)
+    done = threading.Semaphore(0)
+    for _ in range(50):
+        for _ in range(SPARE * 3):
+            threads.do(done.release)
+        for _ in range(SPARE * 3):
+            assert done.acquire(timeout=10)

@@ -25,6 +25,7 @@ from typing import Any
 
 import yaml
 
+from server.thread_pool import IDLE_SECONDS
 from tests.conftest import Served, served
 from tests.emulators import OpenAIUpstream, ScriptedAnswer, faults
 from tests.emulators.lines import Line, lines, providers_of
@@ -163,9 +164,9 @@ def find_problems(results: Results, at_rest: tuple[int, int, int]) -> list[str]:
     problems = []
     if after > before * GROWTH:
         problems.append(f"memory grew from {before:.0f} to {after:.0f} KiB")
-    most_threads = max(row[2] for row in settled[:third])  # free threads are kept for the next crowd
-    if at_rest[1] > most_threads + 2:
-        problems.append(f"{at_rest[1]} threads are left of {most_threads}")
+    least_threads = min(row[2] for row in results.samples)
+    if at_rest[1] > least_threads:
+        problems.append(f"{at_rest[1]} threads are left, and there were {least_threads}")
     if at_rest[2] > min(row[3] for row in results.samples) + 16:
         problems.append(f"{at_rest[2]} sockets are left")
     if results.outcomes["unexplained"]:
@@ -252,7 +253,7 @@ def main() -> int:
             thread.start()
         for thread in threads:
             thread.join()
-        time.sleep(5)
+        time.sleep(IDLE_SECONDS + 5)
         at_rest = resident_kib(app.workers[0]), app.threads(), app.sockets()
     print("| seconds | KiB resident | threads | sockets | p50 ms |\n|---|---|---|---|---|")
     step = max(1, len(results.samples) // 12)
