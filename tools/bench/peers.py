@@ -58,12 +58,15 @@ ServerRunner = Callable[[int, int, Path], AbstractContextManager[Server]]
 
 @contextmanager
 def thinkline(core: int, upstream: int, folder: Path, settings: Mapping[str, str] | None = None) -> Iterator[Server]:
-    """Thinkline with its defaults, a key and its log; `settings` are further environment variables."""
+    """Thinkline with its defaults, a key and its log, started as `make run` does; `settings` are further environment
+    variables.
+    """
     port = free_port()
     variables = {
         "ENV_FILE": os.devnull,
         "DATA_DIR": str(folder),
         "MODELS_FILE": str(folder / "models.yaml"),
+        "GLIBC_TUNABLES": "glibc.malloc.tcache_count=0",
         "API_KEY": KEY,
         "OPENAI_API_KEY": KEY,
         "OPENAI_BASE_URL": f"http://{LOOPBACK}:{upstream}/v1",
