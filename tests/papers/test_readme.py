@@ -119,7 +119,7 @@ def test_env_example_sets_nothing_and_spells_the_defaults_as_they_are_read():
 
 def test_no_page_writes_a_setting_that_does_not_exist():
     vendors = "|".join(vendor.variable for vendor in VENDORS)
-    known = {"ENV_FILE", "HTTPS_PROXY", "HTTP_PROXY", "ALL_PROXY", "NO_PROXY", "ANTHROPIC_AUTH_TOKEN"}
+    known = {"ENV_FILE", "HTTPS_PROXY", "HTTP_PROXY", "ALL_PROXY", "NO_PROXY", "ANTHROPIC_AUTH_TOKEN", "GLIBC_TUNABLES"}
     for each in setting_fields():
         known |= {each.name.upper(), *each.metadata["also"], *each.metadata["choices"]}
     others = "AZURE_OPENAI_(API_KEY|ENDPOINT)|AWS_[A-Z_]+|OTEL_[A-Z_]+"

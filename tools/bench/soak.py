@@ -25,7 +25,6 @@ from typing import Any
 
 import yaml
 
-from server.thread_pool import IDLE_SECONDS
 from tests.conftest import Served, served
 from tests.emulators import OpenAIUpstream, ScriptedAnswer, faults
 from tests.emulators.lines import Line, lines, providers_of
@@ -34,6 +33,8 @@ from tests.support.frames import chat_body
 from tests.support.strangers import STRANGERS
 
 SAMPLE_SECONDS = 2.0
+REST_SECONDS = 35.0
+"""Before the last sample: threads that no call needs end after 30 seconds."""
 WARM_UP = 0.25
 """The share of the time after which nothing may grow any more."""
 GROWTH = 1.02
@@ -253,7 +254,7 @@ def main() -> int:
             thread.start()
         for thread in threads:
             thread.join()
-        time.sleep(IDLE_SECONDS + 5)
+        time.sleep(REST_SECONDS)
         at_rest = resident_kib(app.workers[0]), app.threads(), app.sockets()
     print("| seconds | KiB resident | threads | sockets | p50 ms |\n|---|---|---|---|---|")
     step = max(1, len(results.samples) // 12)
