@@ -3,7 +3,7 @@
 # make test-fast  those of the service's own code that start no process and wait for nothing: under 40 s on two cores
 # make test-slow  crowds of strangers, reloads, hang-ups of every kind of upstream, long waits
 # make test-services  what needs real services: redis-server, PostgreSQL, chromium
-# make soak   callers, faults and hang-ups for MINUTES=10, and what grew meanwhile
+# make soak   CALLERS=100, faults and hang-ups for MINUTES=10, and what grew meanwhile
 # make bench  what it costs and holds beside its peers: ten minutes, alone on the machine; installs the peers
 # make docs   the tables in docs/ whose facts the code has
 # make screenshots  the pictures of the pages in docs/; needs chromium
@@ -77,9 +77,10 @@ up: secrets
 	  docker compose $(patsubst %,--profile %,$(subst $(comma), ,$(PROFILES))) up --build
 
 MINUTES ?= 10
+CALLERS ?= 100
 
 soak: $(VENV)/.development
-	$(BIN)/python -m tools.bench.soak --minutes $(MINUTES) --plot soak.png
+	$(BIN)/python -m tools.bench.soak --minutes $(MINUTES) --callers $(CALLERS) --plot soak.png
 
 bench: $(VENV)/.development
 	$(BIN)/python -m tools.bench.run --install --output docs/performance.json

@@ -1,6 +1,6 @@
 """Runs callers, faults and hang-ups for a long time: does anything grow, and does every call get an answer or an error?
 
-    make soak MINUTES=10        or: python -m tools.bench.soak --minutes 10 [--callers 100] [--plot soak.png]
+    make soak MINUTES=10 CALLERS=300
 
 One worker over loopback; every kind of upstream is emulated in this process. A fifth of the clients misbehave: they
 send half a request, do not read, or do not close. Exits with 1 if threads, sockets or memory grow, or if a call got
