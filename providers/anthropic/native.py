@@ -12,7 +12,7 @@ from core import lenient_json
 from core.context import CallContext
 from core.errors import GatewayError
 from core.events import CallerDialect, Event, Events, Usage, Verbatim
-from core.json_values import BAD_SHAPE, Json
+from core.json_values import BAD_SHAPE, JSON_STRING, Json
 from core.requests import ChatRequest, NativeBody
 from providers.anthropic.decode import AnthropicDecoder
 from providers.anthropic.request import IDS
@@ -35,11 +35,10 @@ from providers.transport.forwarding import UnreadFrames
 from providers.transport.sse import Frame, parse_frames
 
 DIALECT: CallerDialect = "messages"
-STRING = rb'"[^"\\\x00-\x1f]*+(?:\\(?:["\\/bfnrt]|u(?![dD][89a-fA-F])[0-9a-fA-F]{4})[^"\\\x00-\x1f]*+)*+"'
 PIECES = re.compile(
     rb'(?:event: content_block_delta\ndata: \{"type": ?"content_block_delta", ?"index": ?\d+, ?"delta": ?'
     rb'\{"type": ?"(?:text_delta", ?"text|thinking_delta", ?"thinking|input_json_delta", ?"partial_json)": ?'
-    + STRING
+    + JSON_STRING
     + rb" *\} *\}\n\n)++"
 )
 """Whole frames of nothing but pieces of blocks."""

@@ -14,7 +14,7 @@ from typing import Any, Literal
 from core.context import CallContext
 from core.errors import GatewayError
 from core.events import Event, Usage, Verbatim
-from core.json_values import BAD_SHAPE
+from core.json_values import BAD_SHAPE, JSON_STRING
 from providers.common.tool_calls import ToolCallTracker
 from providers.common.translate import Pictures
 from providers.openai_compatible.decode import (
@@ -39,10 +39,8 @@ from providers.openai_compatible.shape import (
 )
 from providers.transport.sse import FRAME_END, Frame, parse_frames
 
-STRING = rb'"[^"\\\x00-\x1f]*+(?:\\(?:["\\/bfnrt]|u(?![dD][89a-fA-F])[0-9a-fA-F]{4})[^"\\\x00-\x1f]*+)*+"'
-"""A JSON string without escaped surrogates, which only the parser can check."""
-STRINGS = re.compile(STRING + rb"(?:\n" + STRING + rb")*+")
-CONTENT = re.compile(rb'"delta": ?{"content": ?(' + STRING + rb")")
+STRINGS = re.compile(JSON_STRING + rb"(?:\n" + JSON_STRING + rb")*+")
+CONTENT = re.compile(rb'"delta": ?{"content": ?(' + JSON_STRING + rb")")
 PADDING = re.compile(rb', ?"obfuscation": ?"[ !#-\[\]-~]*"')
 """OpenAI's random padding: https://platform.openai.com/docs/api-reference/chat/create, stream_options"""
 DONE = b"[DONE]"
