@@ -32,7 +32,7 @@ LABEL org.opencontainers.image.title="Thinkline" \
       org.opencontainers.image.licenses="MIT" \
       org.opencontainers.image.base.name="docker.io/library/python:3.11-slim-bookworm"
 
-# glibc's cache of freed memory, of each of up to 1280 threads, is never returned to the system and gains nothing here.
+# glibc's cache of freed memory, of each of up to 1280 threads, is not returned while the thread lives. It gains nothing.
 ENV PATH=/opt/packages/bin:$PATH \
     GLIBC_TUNABLES=glibc.malloc.tcache_count=0 \
     PYTHONUNBUFFERED=1 \

@@ -133,6 +133,7 @@ def load(schema: Schema, body: Mapping[str, Any]) -> dict[str, Any]:
     try:
         loaded: dict[str, Any] = schema.load(body)
     except ValidationError as error:
+        error.__traceback__ = None  # else a frame of marshmallow's and its exception refer to each other
         path, sentence = _first(error.normalized_messages())  # type: ignore[no-untyped-call]
         missing = sentence.startswith("Missing data")
         code = "missing_required_parameter" if missing else "invalid_value"

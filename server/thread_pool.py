@@ -1,13 +1,12 @@
 """The worker's threads: the free thread that was busy last takes the next job."""
 
-import os
 import threading
-from _thread import _count as thread_count
 from _thread import start_new_thread
 from collections import deque
 from collections.abc import Callable
 from itertools import count
 from logging import getLogger
+from queue import SimpleQueue
 from time import monotonic, sleep
 
 log = getLogger("thinkline.errors")
@@ -133,13 +132,13 @@ class _Thread(threading.Thread):
 
 def check_threads(count: int) -> None:
     """Check that the system allows `count` threads. Raises RuntimeError, which says what to change."""
-    before, started = thread_count(), 0
-    reader, writer = os.pipe()
+    started = 0
+    gate: SimpleQueue[None] = SimpleQueue()
     try:
         for _ in range(count):
-            # Thread.start waits until the thread runs, which it never does without memory. Without Python code, the
-            # threads need not wait for each other.
-            start_new_thread(os.read, (reader, 1))
+            # Thread.start waits until the thread runs, which it never does without memory. `get` is no Python code, for
+            # which each of the threads would wait for the others.
+            start_new_thread(gate.get, ())
             started += 1
     except RuntimeError:
         raise RuntimeError(
@@ -147,8 +146,8 @@ def check_threads(count: int) -> None:
             "(ulimit -u, systemd's TasksMax, a container's pids) or of memory (ulimit -v)."
         ) from None
     finally:
-        os.close(writer)
+        for _ in range(started):
+            gate.put(None)
         ended_by = monotonic() + END_SECONDS
-        while thread_count() > before and monotonic() < ended_by:
+        while not gate.empty() and monotonic() < ended_by:
             sleep(0.001)
-        os.close(reader)

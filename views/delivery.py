@@ -92,7 +92,11 @@ class Delivery:
 
     def __exit__(self, _: object, error: BaseException | None, __: object) -> None:
         if error is not None and (failure := self.fail(error)) is not error:
-            raise failure from None
+            try:
+                raise failure from None
+            finally:  # the traceback of `failure` refers to this frame
+                self.call.reason = None
+                del failure
 
     def fail(self, error: BaseException) -> BaseException:
         """End the delivery with a failure before the response has begun; returns the error for the caller."""

@@ -167,8 +167,9 @@ def response_encoder(
     request, previous = conversation.request, conversation.previous
     begun: list[str] = []
 
-    def begins(identifier: str) -> None:
+    def begins(encoder: ResponsesEncoder) -> None:
         if request.streams:  # else the caller does not know the id yet
+            identifier = encoder.response["id"]
             begun.append(identifier)
             services.running.add(caller, identifier, delivery.call, lambda: encoder.response)
 

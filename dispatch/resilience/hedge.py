@@ -195,13 +195,9 @@ class Race:
         late, contender.state = contender.state is State.LATE, State.LOST
         reason = None
         if late:
-            target = contender.attempts.target
-            reason = contender.failure = UpstreamTimeout(
-                f"{target.provider.name} did not answer in time.",
-                provider=target.provider.name,
-                log=f"nothing within {contender.timeout} s (ttft_timeout_ms)",
-            )
-            contender.attempts.failures.add(target, reason)
+            # Two, because the first may be raised: then its traceback refers to all that refers to `reason`.
+            contender.failure, reason = _too_late(contender), _too_late(contender)
+            contender.attempts.failures.add(contender.attempts.target, contender.failure)
         if self.call.gone:
             contender.attempts.call.cancel(reason)
         else:
@@ -248,3 +244,12 @@ class Race:
                 each.failure = None  # it holds on to the frames that hold on to it, and would wait for the collector
         if self._winner is not None:
             self._winner.events.close()
+
+
+def _too_late(contender: Contender) -> UpstreamTimeout:
+    provider = contender.attempts.target.provider.name
+    return UpstreamTimeout(
+        f"{provider} did not answer in time.",
+        provider=provider,
+        log=f"nothing within {contender.timeout} s (ttft_timeout_ms)",
+    )

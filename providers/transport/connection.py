@@ -81,7 +81,7 @@ class Connection:
         try:
             self._take_in(self._next(0, ready=True))
         except (PrematureClose, ProtocolError, OSError) as error:
-            self.failure = error.with_traceback(None)  # which refers to this connection
+            self.failure = error
 
     @property
     def has_more(self) -> bool:
@@ -93,7 +93,10 @@ class Connection:
         OSError.
         """
         if self.failure is not None:
-            raise self.failure
+            try:
+                raise self.failure
+            finally:
+                self.failure = None  # its traceback refers to this connection
         return self._take_in(self._next(seconds, ready=self.has_more))
 
     def _take_in(self, data: bytes | None) -> bool:
@@ -175,8 +178,8 @@ class Connection:
         return False
 
     def close(self) -> None:
-        """Close it, and let the parser's reference to this object go."""
-        self._parser = None
+        """Close it, and release what refers to this object."""
+        self._parser = self.failure = None
         self.sock.close()
 
     def on_message_begin(self) -> None:

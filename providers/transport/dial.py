@@ -46,7 +46,10 @@ def connect(peer: Origin, call: CallContext, seconds: float) -> socket.socket:
             failure = error
             if call.gone:
                 raise Cancelled from error
-    raise failure or TimeoutError(f"no connection within {seconds} s")
+    try:
+        raise failure or TimeoutError(f"no connection within {seconds} s")
+    finally:
+        del failure  # its traceback refers to this frame
 
 
 _lookups: "dict[tuple[str, int], Future[list[Any]]]" = {}

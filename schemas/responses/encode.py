@@ -56,7 +56,7 @@ class ResponsesEncoder:
 
     response     the resource at its beginning (ResponsesRequest.resource)
     named_tools  the tools that have another name in a chat, by the names of their functions there
-    begins       called once, with the id that the caller gets
+    begins       called once with this encoder, when `response` has the id that the caller gets
     one_end      a failed answer ends with one event, instead of an error and the response: on a WebSocket, clients read
                  the next response's events after the first end
     """
@@ -71,7 +71,7 @@ class ResponsesEncoder:
         named_tools: Mapping[str, DeclaredTool] = MappingProxyType({}),
         streams: bool = True,
         one_end: bool = False,
-        begins: Callable[[str], None] = lambda _: None,
+        begins: Callable[["ResponsesEncoder"], None] = lambda _: None,
         keep: Keep = lambda *_: None,
     ) -> None:
         self.response = response
@@ -178,7 +178,7 @@ class ResponsesEncoder:
         if self._begun:
             return b""
         self._begun = True
-        self._begins(self.response["id"])
+        self._begins(self)
         return self._write("response.created", response=self.response) + self._write(
             "response.in_progress", response=self.response
         )
@@ -259,7 +259,7 @@ class ResponsesEncoder:
             for event in events_of(data):
                 if event.get("type") == "response.created" and isinstance(event.get("response"), dict):
                     self.response = {**self.response, **event["response"]}
-            self._begins(self.response["id"])
+            self._begins(self)
         self._last = data
         return data
 

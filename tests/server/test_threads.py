@@ -1,13 +1,17 @@
 """The worker's threads: which of them works, and that all of them last."""
 
+import os
 import threading
 from collections import Counter
+from pathlib import Path
 
 import pytest
 
 from server import thread_pool
-from server.thread_pool import SPARE, LifoThreadPool
+from server.thread_pool import SPARE, LifoThreadPool, check_threads
 from tests.conftest import until
+
+TASKS = Path("/proc/self/task")
 
 
 def test_one_after_another_needs_one_thread() -> None:
@@ -104,3 +108,17 @@ def test_jobs_that_come_as_threads_end_are_done(monkeypatch: pytest.MonkeyPatch)
             threads.do(done.release)
         for _ in range(SPARE * 3):
             assert done.acquire(timeout=10)
+
+
+def test_the_check_at_the_start_leaves_no_thread_behind(capfd: pytest.CaptureFixture[str]) -> None:
+    """A thread that is late must not act on what the process has opened since."""
+    before = len(list(TASKS.iterdir()))
+    for count in (1, 8, 64, 200) * 5:
+        check_threads(count)
+        reader, writer = os.pipe()
+        os.write(writer, b"ours")
+        assert os.read(reader, 10) == b"ours"
+        os.close(reader)
+        os.close(writer)
+    until(lambda: len(list(TASKS.iterdir())) <= before, "all to end")
+    assert capfd.readouterr().err == ""

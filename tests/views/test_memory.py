@@ -11,7 +11,7 @@ import pytest
 
 from core.context import CallContext
 from dispatch.relay import AnswerStream
-from tests.conftest import until
+from tests.conftest import free_port, until
 from tests.emulators import OpenAIUpstream, ScriptedAnswer, faults
 from tests.support.frames import chat_body
 from views.answers import StreamResponse
@@ -20,14 +20,31 @@ from views.delivery import Delivery
 
 MODELS = """
 providers:
-  first: {base_url: "%s", api_key: k}
-  second: {base_url: "%s", api_key: k}
+  first: {base_url: "%s", api_key: %s}
+  second: {base_url: "%s", api_key: %s}
 models:
-  - {name: raced, provider: first, model: a, fallbacks: [second], ttft_timeout_ms: 5000, hedge_after_ms: 1}
+  - {name: raced, provider: first, model: a, fallbacks: [second], hedge_after_ms: 1}
+  - {name: hurried, provider: first, model: a, fallbacks: [second], ttft_timeout_ms: 50}
   - {name: tried, provider: first, model: a, fallbacks: [second]}
   - {name: second, provider: second, model: b}
 """
 HEAVY = (ApiRequest, Delivery, CallContext, AnswerStream, StreamResponse)
+BODIES = {
+    "/v1/chat/completions": chat_body(),
+    "/v1/completions": {"prompt": "Hello"},
+    "/v1/messages": {"max_tokens": 10, "messages": [{"role": "user", "content": "Hello"}]},
+    "/v1/responses": {"input": "Hello"},
+}
+ANSWERS = {
+    "answered": ({}, 200),
+    "late": ({"first_delay": 0.2}, 200),
+    "failed": ({"status": 500}, None),
+    "refused": ({"status": 400}, 400),
+    "cut": ({"fault": faults.cut}, None),
+    "reset": ({"fault": faults.reset_before_headers}, None),
+    "malformed": ({"fault": faults.malformed}, None),
+}
+"""By its name, an upstream's answer, and the status for the caller if there is only one."""
 
 
 @pytest.fixture
@@ -42,34 +59,48 @@ def left() -> list[str]:
     return [type(each).__name__ for each in gc.get_objects() if isinstance(each, HEAVY)]
 
 
-@pytest.mark.parametrize("stream", [False, True])
-@pytest.mark.parametrize("name", ["raced", "tried"])
-@pytest.mark.parametrize(
-    "answer",
-    [
-        ScriptedAnswer(),
-        ScriptedAnswer(status=500),
-        ScriptedAnswer(status=400),
-        ScriptedAnswer(fault=faults.cut),
-        ScriptedAnswer(fault=faults.reset_before_headers),
-        ScriptedAnswer(fault=faults.malformed),
-    ],
-    ids=["answered", "failed", "refused", "cut", "reset", "malformed"],
-)
-def test_nothing_of_a_request_waits_for_the_collector(
-    app_with: Callable[..., Any],
-    tmp_path: Path,
-    upstream: OpenAIUpstream,
-    collector_off: None,
-    answer: ScriptedAnswer,
-    name: str,
-    stream: bool,
-) -> None:
-    with OpenAIUpstream() as second:
+@pytest.fixture
+def app(
+    app_with: Callable[..., Any], tmp_path: Path, upstream: OpenAIUpstream, collector_off: None
+) -> Iterator[tuple[Any, Callable[[ScriptedAnswer], None]]]:
+    """A client of an app, and a function that sets the answer of both its upstreams."""
+
+    def always(answer: ScriptedAnswer) -> None:
         upstream.always(answer)
         second.always(answer)
-        (tmp_path / "models.yaml").write_text(MODELS % (upstream.base_url, second.base_url))
-        app = app_with(MODELS_FILE=tmp_path / "models.yaml", RETRIES=1)
-        with app.post("/v1/chat/completions", json=chat_body(model=name, stream=stream)) as response:
-            assert response.data
-        until(lambda: not left(), f"all to be freed: {left()}")
+
+    with OpenAIUpstream() as second:
+        addresses = (upstream.base_url, upstream.key, second.base_url, second.key)
+        (tmp_path / "models.yaml").write_text(MODELS % addresses)
+        yield app_with(MODELS_FILE=tmp_path / "models.yaml", RETRIES=1, ALLOW_ANONYMOUS=True), always
+
+
+@pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.parametrize("name", ["raced", "hurried", "tried"])
+@pytest.mark.parametrize("path", BODIES)
+@pytest.mark.parametrize("answer", ANSWERS)
+def test_nothing_of_a_request_waits_for_the_collector(
+    app: Any, answer: str, path: str, name: str, stream: bool
+) -> None:
+    (client, always), (script, status) = app, ANSWERS[answer]
+    always(ScriptedAnswer(**script))
+    with client.post(path, json={**BODIES[path], "model": name, "stream": stream}) as response:
+        assert response.data
+        assert status in (None, response.status_code), response.data
+    del response  # it refers to the stream
+    until(lambda: not left(), "all to be freed")
+
+
+@pytest.mark.parametrize(
+    "body", [{}, {"model": "none"}, {"messages": 1}, chat_body(provider="none"), chat_body(n="many")]
+)
+def test_nothing_of_a_request_that_is_refused_here_waits_either(app: Any, body: Any) -> None:
+    client, _ = app
+    assert client.post("/v1/chat/completions", json=body).status_code in (400, 404)
+    until(lambda: not left(), "all to be freed")
+
+
+def test_nothing_waits_where_no_upstream_listens(app_with: Callable[..., Any], collector_off: None) -> None:
+    client = app_with(OPENAI_API_KEY="k", OPENAI_BASE_URL=f"http://127.0.0.1:{free_port()}/v1", RETRIES=1)
+    assert client.post("/v1/chat/completions", json=chat_body()).status_code == 502
+    until(lambda: not left(), "all to be freed")
