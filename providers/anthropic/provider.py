@@ -98,8 +98,8 @@ class Anthropic(HttpProvider):
         body = to_upstream(fitted, target, thoughts.recall)
         sent = SUPPORTED_PARAMETERS | {name for name, theirs in COUNTERPARTS.items() if theirs in body}
         log_dropped_parameters(self.name, request.body.keys(), sent)
-        raw = orjson.dumps(body)
-        reply = send(self._account, "POST", "/messages", request_id_header(call), raw, call, target.timeouts)
+        headers = request_id_header(call)
+        reply = send(self._account, "POST", "/messages", headers, orjson.dumps(body), call, target.timeouts)
         decoder = AnthropicDecoder(partial(error_in_body, self.name), thoughts.keep)
         whole = decoder.whole
         events = answer_events(
@@ -112,9 +112,8 @@ class Anthropic(HttpProvider):
         return native.native_of(request) is not None
 
     def _native(self, request: ChatRequest, own: NativeBody, target: Target, call: CallContext) -> Events:
-        raw = orjson.dumps(native.to_upstream(request, own, target))
-        path = f"/messages{own.query}"
-        reply = send(self._account, "POST", path, _headers(own, call), raw, call, target.timeouts)
+        path, body = f"/messages{own.query}", native.to_upstream(request, own, target)
+        reply = send(self._account, "POST", path, _headers(own, call), orjson.dumps(body), call, target.timeouts)
         decoder = AnthropicDecoder(partial(error_in_body, self.name), lambda *_: None)
         if request.passthrough == native.DIALECT:
             yield from native.answer_events(reply, request, self._failure, decoder, call)

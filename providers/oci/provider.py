@@ -8,6 +8,7 @@ import re
 from collections.abc import Mapping, Sequence
 from functools import partial
 from logging import getLogger
+from typing import Any
 
 import orjson
 
@@ -31,6 +32,7 @@ from providers.oci.chat.common import base_model
 from providers.oci.client import OciClient, SignedRequest, closing, not_found_hint, serving_mode
 from providers.oci.discovery import ModelDirectory
 from providers.openai_compatible import answer as openai_answer
+from providers.transport.client import Response
 from providers.transport.exchange import log_dropped_parameters
 
 HOSTED = ("openai.", "xai.", "google.")
@@ -91,12 +93,7 @@ class OCI(Provider):
         )
         sent = style.to_upstream(fitted, target)
         log_dropped_parameters(self.name, request.body, style.supported_parameters)
-        place = self.service.place(target.details, call)
-        details = {"compartmentId": place.compartment, "servingMode": serving_mode(target), "chatRequest": sent}
-        signed = SignedRequest(
-            "POST", self.service.inference(place), "/actions/chat", orjson.dumps(details), about=not_found_hint(target)
-        )
-        with closing(self.service.send(signed, call, target.timeouts)) as reply:
+        with closing(self._send(sent, target, call)) as reply:
             finds_calls = _may_write_calls(request, target, api_format)
             forwards = not (finds_calls or must or names)
             events = answer_events(reply, request, call, self.name, style, forwards=forwards)
@@ -160,15 +157,28 @@ class OCI(Provider):
             "OPENAI" if self.service.api_key and not target.details.get("endpoint") else "GENERIC"
         )
 
+    def _send(self, chat: Mapping[str, Any], target: Target, call: CallContext) -> Response:
+        """Ask in one of OCI's own formats. The request's bytes are not kept for as long as the answer takes."""
+        place = self.service.place(target.details, call)
+        details = {"compartmentId": place.compartment, "servingMode": serving_mode(target), "chatRequest": chat}
+        signed = SignedRequest(
+            "POST", self.service.inference(place), "/actions/chat", orjson.dumps(details), about=not_found_hint(target)
+        )
+        return self.service.send(signed, call, target.timeouts)
+
     def _openai(self, request: ChatRequest, target: Target, call: CallContext) -> Events:
+        with closing(self._send_openai(request, target, call)) as reply:
+            yield from openai_answer.answer_events(reply, request, call, self.name)
+
+    def _send_openai(self, request: ChatRequest, target: Target, call: CallContext) -> Response:
+        """Ask in OpenAI's format, as `_send` does."""
         body = openai.to_upstream(request, target)
         if target.details.get("type") == "datascience":
             signed = openai.at_deployment(target.details, body, not_found_hint(target))
         else:
             place = self.service.place(target.details, call, bearer=bool(self.service.api_key))
             signed = openai.at_inference(self.service, place, body, not_found_hint(target))
-        with closing(self.service.send(signed, call, target.timeouts)) as reply:
-            yield from openai_answer.answer_events(reply, request, call, self.name)
+        return self.service.send(signed, call, target.timeouts)
 
 
 def styles(cohere_max_tokens: int) -> dict[str, ChatFormat]:

@@ -124,6 +124,7 @@ class Response:
                     raise self._failure(error) from error
                 self.resent = True
                 self.start(fresh=True)
+        self._request = b""  # it is not sent again, and may be a long conversation
         self._call.mark_headers()
         self.status = self._live().status
         self.headers = self._live().headers

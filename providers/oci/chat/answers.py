@@ -3,6 +3,7 @@
 A format turns its events into OpenAI's chunks, for openai_compatible.decode. Raises ErrorFrame for a failure.
 """
 
+from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -88,14 +89,21 @@ def move_plan(choice: Json, said_as: str) -> Json:
 
 @dataclass
 class _Received:
-    """One choice so far: its pieces of text, and its calls."""
+    """One choice so far: its text in UTF-8, in how many pieces that came, and its calls. A list of pieces would take 70
+    bytes a token.
+    """
 
-    texts: list[str] = field(default_factory=list)
+    text: bytearray = field(default_factory=bytearray)
+    pieces: int = 0
     calls: ToolCallTracker = field(default_factory=ToolCallTracker)
+
+    def note_text(self, text: str) -> None:
+        self.text += text.encode("utf-8", "surrogatepass")
+        self.pieces += 1
 
     def note(self, delta: Mapping[str, Any]) -> None:
         if content := delta.get("content"):
-            self.texts.append(content)
+            self.note_text(content)
         for call in delta.get("tool_calls") or ():
             self.calls.take(call)
 
@@ -111,32 +119,29 @@ class RepeatFilter:
     def __init__(self, *, repeats: bool, plans: bool = False) -> None:
         self._repeats = repeats
         self._plans = plans
-        self._said: dict[int, _Received] = {}
+        self._said: defaultdict[int, _Received] = defaultdict(_Received)
 
     def note_text(self, index: int, text: str) -> None:
         """Note a piece of a choice's text, which is not its last."""
-        self._said.setdefault(index, _Received()).texts.append(text)
+        self._said[index].note_text(text)
 
     def __call__(self, chunk: Json) -> Json:
         """The chunk without repeated content."""
         for choice in chunk["choices"]:
-            index = choice.get("index", 0)
-            before = self._said.get(index)
-            if before is None:
-                before = self._said[index] = _Received()
+            before = self._said[choice.get("index", 0)]
             delta = choice["delta"]
             if choice.get("finish_reason"):
-                delta["content"] = self._without_repeat(before.texts, delta.get("content") or "")
+                delta["content"] = self._without_repeat(before, delta.get("content") or "")
                 delta["tool_calls"] = _new(delta.get("tool_calls") or [], before)
             before.note(delta)
             if self._plans:
                 move_plan(choice, "delta")
         return chunk
 
-    def _without_repeat(self, texts: list[str], text: str) -> str:
-        before, text = lenient_json.join_surrogates("".join(texts)), lenient_json.join_surrogates(text)
+    def _without_repeat(self, received: _Received, text: str) -> str:
+        before, text = map(lenient_json.join_surrogates, (received.text.decode("utf-8", "surrogatepass"), text))
         if not self._repeats:
-            return "" if len(texts) > 1 and text == before else text
+            return "" if received.pieces > 1 and text == before else text
         if before and text.startswith(before):
             return text[len(before) :]
         return "" if before.strip() and text.strip() == before.strip() else text
