@@ -3,6 +3,7 @@ langchain-oracle's tests), read into events. Pure: no socket.
 """
 
 import json
+import tracemalloc
 from collections.abc import Iterable, Iterator
 from typing import Any
 
@@ -328,3 +329,17 @@ def test_text_is_not_held_back() -> None:
     """Only what may still become a call waits."""
     events = calls_in_text(iter([Text("a <b> "), Text("c<"), Text("d")]))
     assert [event.text for event in events if isinstance(event, Text)] == ["a <b> ", "c", "<d"]
+
+
+def test_a_long_answer_takes_little_more_memory_than_its_text() -> None:
+    """What is kept to find a repetition at the end: a worker has hundreds of answers under way."""
+    once, pieces = answers.RepeatFilter(repeats=False), 20_000
+    tracemalloc.start()
+    for number in range(pieces):
+        once.note_text(0, f"word {number:05} ")
+    kept, _ = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert kept < 2 * pieces * len("word 00000 ")
+    whole = "".join(f"word {number:05} " for number in range(pieces))
+    chunk = {"choices": [{"index": 0, "delta": {"content": whole}, "finish_reason": "stop"}]}
+    assert once(chunk)["choices"][0]["delta"]["content"] == ""
