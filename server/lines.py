@@ -200,12 +200,15 @@ class LineKeeper:
             line.start, line.opened_at = None, monotonic()
         response.write_now(data)
         if response.unsent:
-            self._await_writable(line)
+            self._rearm(line, writable=True)
 
-    def _await_writable(self, line: Line) -> None:
-        """Have the rest of a stream sent as soon as its caller reads again."""
+    def _rearm(self, line: Line, *, writable: bool = False) -> None:
+        """Have the caller's hang-up noticed, and, if `writable`, that the caller reads again."""
         if line.descriptor is not None:
-            self._poller.modify(line.descriptor, HANGUP_ONCE | WRITABLE)
+            try:
+                self._poller.modify(line.descriptor, HANGUP_ONCE | WRITABLE if writable else HANGUP_ONCE)
+            except FileNotFoundError:
+                pass  # an old connection's event: its number is a new one's, which `watch` is about to register
 
     def _abort(self, line: Line) -> None:
         """End a line whose caller reads nothing."""
@@ -220,9 +223,9 @@ class LineKeeper:
         elif line.is_paused and line.source is not None:
             self._resume(line, line.source)
         elif self._flush(line):
-            self._poller.modify(descriptor, HANGUP_ONCE)
+            self._rearm(line)
         else:
-            self._await_writable(line)
+            self._rearm(line, writable=True)
 
     def _flush(self, line: Line) -> bool:
         """Send what is unsent, and say whether all of it is sent, or the line's own thread sends it."""
@@ -256,7 +259,7 @@ class LineKeeper:
             line.is_paused = True
             source.pause()
             self._poller.unregister(source.socket)
-            self._await_writable(line)
+            self._rearm(line, writable=True)
             self._schedule.set(line, min(line.due, response.unsent_since + STALLED_SECONDS))
         elif source.has_more:
             self._schedule.set(line, 0)
@@ -271,7 +274,7 @@ class LineKeeper:
             line.call.cancel()
             self._give_back(line)
             return
-        self._poller.modify(line.descriptor, HANGUP_ONCE if is_flushed else HANGUP_ONCE | WRITABLE)
+        self._rearm(line, writable=not is_flushed)
         if is_flushed:
             line.is_paused = False
             source.resume()
@@ -285,7 +288,7 @@ class LineKeeper:
                 self._poller.unregister(source.socket)
             del self._sources[source.socket.fileno()]
             if line.response is not None and line.response.unsent:
-                self._await_writable(line)
+                self._rearm(line, writable=True)
             line.give_back()
 
 

@@ -212,3 +212,14 @@ def test_after_a_piece_that_was_cut_off_there_is_no_end(
         heard += data
     assert not heard.endswith(b"0\r\n\r\n")
     line.end()
+
+
+def test_an_old_connections_event_does_not_end_a_new_call(pair: tuple[socket.socket, socket.socket]) -> None:
+    """The number of a closed socket may be a new one's, whose thread has yet to register it."""
+    ours, _ = pair
+    keeper, call = LineKeeper(60, 60), CallContext()
+    line, _ = stream(keeper, ours, call)
+    keeper._poller.unregister(ours)
+    keeper._run_step(line, keeper._handle_caller_event, ours.fileno(), lines.HANGUP)
+    assert not call.gone
+    line.end()

@@ -3,6 +3,7 @@ and a collection makes all calls wait.
 """
 
 import gc
+from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -28,6 +29,7 @@ models:
   - {name: tried, provider: first, model: a, fallbacks: [second]}
   - {name: second, provider: second, model: b}
 """
+Left = Callable[[], Counter[str]]
 HEAVY = (ApiRequest, Delivery, CallContext, AnswerStream, StreamResponse)
 BODIES = {
     "/v1/chat/completions": chat_body(),
@@ -47,21 +49,23 @@ ANSWERS = {
 """By its name, an upstream's answer, and the status for the caller if there is only one."""
 
 
+def alive() -> Counter[str]:
+    return Counter(type(each).__name__ for each in gc.get_objects() if isinstance(each, HEAVY))
+
+
 @pytest.fixture
-def collector_off() -> Iterator[None]:
+def left() -> Iterator[Left]:
+    """Counts what has come since and is still there, with the collector off."""
     gc.collect()
     gc.disable()
-    yield
+    before = alive()  # of other tests
+    yield lambda: alive() - before
     gc.enable()
-
-
-def left() -> list[str]:
-    return [type(each).__name__ for each in gc.get_objects() if isinstance(each, HEAVY)]
 
 
 @pytest.fixture
 def app(
-    app_with: Callable[..., Any], tmp_path: Path, upstream: OpenAIUpstream, collector_off: None
+    app_with: Callable[..., Any], tmp_path: Path, upstream: OpenAIUpstream
 ) -> Iterator[tuple[Any, Callable[[ScriptedAnswer], None]]]:
     """A client of an app, and a function that sets the answer of both its upstreams."""
 
@@ -80,7 +84,7 @@ def app(
 @pytest.mark.parametrize("path", BODIES)
 @pytest.mark.parametrize("answer", ANSWERS)
 def test_nothing_of_a_request_waits_for_the_collector(
-    app: Any, answer: str, path: str, name: str, stream: bool
+    app: Any, left: Left, answer: str, path: str, name: str, stream: bool
 ) -> None:
     (client, always), (script, status) = app, ANSWERS[answer]
     always(ScriptedAnswer(**script))
@@ -94,13 +98,13 @@ def test_nothing_of_a_request_waits_for_the_collector(
 @pytest.mark.parametrize(
     "body", [{}, {"model": "none"}, {"messages": 1}, chat_body(provider="none"), chat_body(n="many")]
 )
-def test_nothing_of_a_request_that_is_refused_here_waits_either(app: Any, body: Any) -> None:
+def test_nothing_of_a_request_that_is_refused_here_waits_either(app: Any, left: Left, body: Any) -> None:
     client, _ = app
     assert client.post("/v1/chat/completions", json=body).status_code in (400, 404)
     until(lambda: not left(), "all to be freed")
 
 
-def test_nothing_waits_where_no_upstream_listens(app_with: Callable[..., Any], collector_off: None) -> None:
+def test_nothing_waits_where_no_upstream_listens(app_with: Callable[..., Any], left: Left) -> None:
     client = app_with(OPENAI_API_KEY="k", OPENAI_BASE_URL=f"http://127.0.0.1:{free_port()}/v1", RETRIES=1)
     assert client.post("/v1/chat/completions", json=chat_body()).status_code == 502
     until(lambda: not left(), "all to be freed")
