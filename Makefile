@@ -18,7 +18,7 @@ BIN := $(VENV)/bin
 .PHONY: check-deploy image secrets up bench screenshots soak run test test-fast test-slow test-again test-services check docs prices doctor lock clean
 
 # glibc's cache of freed memory, of each of up to 1280 threads, is not returned while the thread lives. It gains nothing.
-run soak bench: export GLIBC_TUNABLES := glibc.malloc.tcache_count=0
+run soak: export GLIBC_TUNABLES := glibc.malloc.tcache_count=0
 
 run: $(VENV)/.runtime
 	$(BIN)/gunicorn 'app:create_app()'

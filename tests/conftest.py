@@ -204,6 +204,15 @@ def apps_end_with_their_module() -> Iterator[None]:
 
 
 @pytest.fixture
+def collector_off() -> Iterator[None]:
+    """What only the garbage collector can free stays."""
+    gc.collect()
+    gc.disable()
+    yield
+    gc.enable()
+
+
+@pytest.fixture
 def upstream() -> Iterator[OpenAIUpstream]:
     with OpenAIUpstream() as server:
         yield server

@@ -1,6 +1,5 @@
 """The thread that keeps lines, on a pair of sockets."""
 
-import gc
 import socket
 import threading
 from collections.abc import Iterator
@@ -120,7 +119,9 @@ def test_unsent_bytes_are_sent_as_soon_as_the_caller_reads(pair: tuple[socket.so
     line.end()
 
 
-def test_an_ended_line_is_freed_before_its_check_is_due(pair: tuple[socket.socket, socket.socket]) -> None:
+def test_an_ended_line_is_freed_before_its_check_is_due(
+    pair: tuple[socket.socket, socket.socket], collector_off: None
+) -> None:
     """A line holds its whole answer, and thousands of calls may end within a minute."""
     ours, _ = pair
     keeper = LineKeeper(5, 60)
@@ -128,13 +129,9 @@ def test_an_ended_line_is_freed_before_its_check_is_due(pair: tuple[socket.socke
     freed = ref(line)
     line.begin()
     line.end()
-    gc.disable()
-    try:
-        line.call.end()
-        del line
-        until(lambda: freed() is None, "the line to be freed")
-    finally:
-        gc.enable()
+    line.call.end()
+    del line
+    until(lambda: freed() is None, "the line to be freed")
 
 
 def test_a_writer_that_waits_holds_up_no_other_line(pair: tuple[socket.socket, socket.socket]) -> None:

@@ -62,9 +62,8 @@ def test_a_job_that_fails_costs_no_thread() -> None:
     until(lambda: threads.free == 2, "both to be free")
 
 
-def test_more_threads_are_started_when_they_are_needed() -> None:
-    threads = LifoThreadPool(SPARE + 100)
-    assert threads.free <= SPARE
+def run_crowd(threads: LifoThreadPool) -> None:
+    """Have SPARE + 100 jobs run at the same time, and end."""
     gate, began = threading.Event(), threading.Semaphore(0)
 
     def job() -> None:
@@ -76,6 +75,12 @@ def test_more_threads_are_started_when_they_are_needed() -> None:
     for _ in range(SPARE + 100):
         assert began.acquire(timeout=10)
     gate.set()
+
+
+def test_more_threads_are_started_when_they_are_needed() -> None:
+    threads = LifoThreadPool(SPARE + 100)
+    assert threads.free <= SPARE
+    run_crowd(threads)
     until(lambda: threads.free == SPARE + 100, "all to be free")
 
 
@@ -84,17 +89,7 @@ def test_after_a_crowd_the_threads_end_and_the_next_crowd_is_served(monkeypatch:
     before = threading.active_count()
     threads = LifoThreadPool(SPARE + 100)
     for _ in range(3):
-        gate, began = threading.Event(), threading.Semaphore(0)
-
-        def job(gate: threading.Event = gate, began: threading.Semaphore = began) -> None:
-            began.release()
-            gate.wait(10)
-
-        for _ in range(SPARE + 100):
-            threads.do(job)
-        for _ in range(SPARE + 100):
-            assert began.acquire(timeout=10)
-        gate.set()
+        run_crowd(threads)
         until(lambda: threads.free == SPARE, "the threads that are not needed to end")
         until(lambda: threading.active_count() == before + SPARE + 1, "their memory to be free")  # and one that starts
 

@@ -54,13 +54,10 @@ def alive() -> Counter[str]:
 
 
 @pytest.fixture
-def left() -> Iterator[Left]:
-    """Counts what has come since and is still there, with the collector off."""
-    gc.collect()
-    gc.disable()
+def left(collector_off: None) -> Left:
+    """Counts what has come since and is still there."""
     before = alive()  # of other tests
-    yield lambda: alive() - before
-    gc.enable()
+    return lambda: alive() - before
 
 
 @pytest.fixture

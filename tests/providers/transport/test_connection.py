@@ -1,9 +1,7 @@
 """A connection that fails while the keeper's thread reads it."""
 
-import gc
 import socket
 import struct
-from collections.abc import Iterator
 from weakref import ref
 
 import pytest
@@ -13,13 +11,6 @@ from tests.conftest import until
 
 HEAD = b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n1\r\na\r\n"
 FAULTS = {"closed": b"", "malformed": b"zz\r\nno chunk", "reset": None}
-
-
-@pytest.fixture
-def collector_off() -> Iterator[None]:
-    gc.disable()
-    yield
-    gc.enable()
 
 
 def failed(fault: str) -> Connection:
